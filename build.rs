@@ -1,5 +1,5 @@
-//! Makes what is served of `panel/`: its modules become two files, its texts lose their comments, and each text is compressed.
-//! The sources stay modules that a browser could run as they are.
+//! Bundles the modules of `panel/` into two files, removes comments from its texts, and compresses each text.
+//! A browser could also run the unbundled modules.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
@@ -7,17 +7,17 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-/// What the page begins with. What it imports by `import("./x.js")`, and what only that needs, stands in `LATER`.
+/// The entry module, and the name of the first bundle. `LATER` has the modules that only a dynamic import needs.
 const FIRST: &str = "panel.js";
 const LATER: &str = "later.js";
-/// Others take it with them, so that it is served as it was written.
+/// The client library: also served unbundled, for pages of other people.
 const CLIENT: &str = "vestnik.js";
 const WORKER: &str = "sw.js";
-/// Stand in the worker for what is made here.
+/// Placeholders in the worker for the list of cached files and the version.
 const WORKER_FILES: &str = "[\"FILES\"]";
 const WORKER_VERSION: &str = "VERSION";
-/// What the worker keeps: with these the page opens without a network.
-const KEPT: [&str; 10] = [
+/// The files that the worker caches, so that the page opens without a network.
+const CACHED: [&str; 10] = [
     "panel.css",
     FIRST,
     LATER,
@@ -34,12 +34,12 @@ fn main() {
     println!("cargo::rerun-if-changed=panel");
     println!("cargo::rerun-if-changed=build.rs");
     let source = Path::new("panel");
-    let target = PathBuf::from(std::env::var("OUT_DIR").expect("cargo says where")).join("panel");
+    let target = PathBuf::from(std::env::var("OUT_DIR").expect("cargo sets OUT_DIR")).join("panel");
     let _ = std::fs::remove_dir_all(&target);
-    let mut made = serve(source);
-    let worker = made.remove(WORKER).expect("panel/sw.js");
-    made.insert(WORKER.to_owned(), with_list(&worker, &made));
-    for (name, bytes) in &made {
+    let mut served = serve(source);
+    let worker = served.remove(WORKER).expect("panel/sw.js");
+    served.insert(WORKER.to_owned(), with_list(&worker, &served));
+    for (name, bytes) in &served {
         write(&target.join(name), bytes);
         if is_text(name) {
             write(&target.join(format!("{name}.gz")), &gzip(bytes));
@@ -48,10 +48,10 @@ fn main() {
     }
 }
 
-/// Every file that is served, by its name.
+/// Every served file by its name, uncompressed.
 fn serve(source: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut modules = BTreeMap::new();
-    let mut made = BTreeMap::new();
+    let mut served = BTreeMap::new();
     for name in names(source, "") {
         let bytes = read(&source.join(&name));
         match name.as_str() {
@@ -59,44 +59,44 @@ fn serve(source: &Path) -> BTreeMap<String, Vec<u8>> {
             "panel.css" => {
                 let print = text(read(&source.join("print.css")));
                 let all = format!("{}\n@media print {{\n{print}}}\n", text(bytes));
-                made.insert(name, stripped(&all).into_bytes());
+                served.insert(name, stripped(&all).into_bytes());
             }
             _ if name.starts_with("lang/") => {
-                made.insert(name, stripped(&text(bytes)).into_bytes());
+                served.insert(name, stripped(&text(bytes)).into_bytes());
             }
             WORKER => {
-                made.insert(name, stripped(&text(bytes)).into_bytes());
+                served.insert(name, stripped(&text(bytes)).into_bytes());
             }
             _ if name.ends_with(".js") => {
                 if name == CLIENT {
-                    made.insert(name.clone(), bytes.clone());
+                    served.insert(name.clone(), bytes.clone());
                 }
                 let module = Module::parse(&name, &stripped(&text(bytes)));
                 modules.insert(name, module);
             }
             _ => {
-                made.insert(name, bytes);
+                served.insert(name, bytes);
             }
         }
     }
     let (first, later) = bundle(&modules);
-    made.insert(FIRST.to_owned(), first.into_bytes());
-    made.insert(LATER.to_owned(), later.into_bytes());
-    made
+    served.insert(FIRST.to_owned(), first.into_bytes());
+    served.insert(LATER.to_owned(), later.into_bytes());
+    served
 }
 
-/// One module, in parts.
+/// One parsed module.
 struct Module {
-    /// Its imports: the file, and what is taken from it, as it is written between the braces.
+    /// Static imports: the file, and the text between the braces.
     imports: Vec<(String, String)>,
     exports: Vec<String>,
     body: String,
-    /// Files that it imports when it needs them.
+    /// Files of its dynamic imports.
     later: BTreeSet<String>,
 }
 
 impl Module {
-    /// Reads one. It understands how these modules are written, and says where one is written otherwise.
+    /// Parses a module. Panics with the line if its syntax is not supported.
     fn parse(file: &str, text: &str) -> Self {
         let (mut imports, mut exports, mut body, mut later) = (Vec::new(), Vec::new(), String::new(), BTreeSet::new());
         for line in text.lines() {
@@ -133,44 +133,44 @@ impl Module {
         }
     }
 
-    /// The module as a constant that holds what it exports.
-    fn made(&self, file: &str) -> String {
-        let mut made = format!("const {} = (() => {{\n", variable(file));
+    /// Renders the module as a constant that holds its exports.
+    fn render(&self, file: &str) -> String {
+        let mut rendered = format!("const {} = (() => {{\n", variable(file));
         for (from, names) in &self.imports {
-            made.push_str(&format!("const {{{names}}} = {};\n", variable(from)));
+            rendered.push_str(&format!("const {{{names}}} = {};\n", variable(from)));
         }
-        made.push_str(&self.body);
-        made.push_str(&format!("return {{ {} }};\n}})();\n", self.exports.join(", ")));
-        made
+        rendered.push_str(&self.body);
+        rendered.push_str(&format!("return {{ {} }};\n}})();\n", self.exports.join(", ")));
+        rendered
     }
 }
 
-/// `import("./x.js")` becomes the same part of the second file.
+/// Replaces `import("./x.js")` by an import of the second bundle, and collects the files.
 fn with_later(line: &str, later: &mut BTreeSet<String>) -> String {
-    let mut made = String::new();
+    let mut replaced = String::new();
     let mut rest = line;
     while let Some((before, after)) = rest.split_once("import(\"./") {
         let (file, behind) = after.split_once("\")").expect("an import has an end");
         let name = variable(file);
-        made.push_str(&format!("{before}import(\"./{LATER}\").then(({{ {name} }}) => {name})"));
+        replaced.push_str(&format!("{before}import(\"./{LATER}\").then(({{ {name} }}) => {name})"));
         later.insert(file.to_owned());
         rest = behind;
     }
-    made + rest
+    replaced + rest
 }
 
-/// What a module is called where all of them are in one file.
+/// The constant of a module within a bundle.
 fn variable(file: &str) -> String {
     format!("${}", file.trim_end_matches(".js").replace(['/', '-'], "_"))
 }
 
-/// The two files: what the page begins with, and what it loads when somebody asks for it.
+/// The two bundles: the entry module with its static imports, and the dynamically imported modules.
 fn bundle(modules: &BTreeMap<String, Module>) -> (String, String) {
     let mut first = Vec::new();
     order(modules, FIRST, &mut first, &mut Vec::new());
-    let asked: BTreeSet<&String> = first.iter().flat_map(|file| &modules[*file].later).collect();
+    let dynamic: BTreeSet<&String> = first.iter().flat_map(|file| &modules[*file].later).collect();
     let mut all = first.clone();
-    for file in &asked {
+    for file in &dynamic {
         order(modules, file, &mut all, &mut Vec::new());
     }
     let later = &all[first.len()..];
@@ -181,22 +181,22 @@ fn bundle(modules: &BTreeMap<String, Module>) -> (String, String) {
         .filter(|from| first.contains(&from.as_str()))
         .map(|from| variable(from))
         .collect();
-    let made = |files: &[&str]| files.iter().map(|file| modules[*file].made(file)).collect::<String>();
+    let render = |files: &[&str]| files.iter().map(|file| modules[*file].render(file)).collect::<String>();
     let needed = needed.into_iter().collect::<Vec<_>>().join(", ");
-    let given = asked.iter().map(|file| variable(file)).collect::<Vec<_>>().join(", ");
+    let exported = dynamic.iter().map(|file| variable(file)).collect::<Vec<_>>().join(", ");
     for file in modules.keys() {
         assert!(all.contains(&file.as_str()), "panel/{file} is imported by nobody");
     }
     (
-        format!("{}export {{ {needed} }};\n", made(&first)),
+        format!("{}export {{ {needed} }};\n", render(&first)),
         format!(
-            "import {{ {needed} }} from \"./{FIRST}\";\n{}export {{ {given} }};\n",
-            made(later)
+            "import {{ {needed} }} from \"./{FIRST}\";\n{}export {{ {exported} }};\n",
+            render(later)
         ),
     )
 }
 
-/// A module behind all that it imports.
+/// Appends a module to `done`, after all its imports.
 fn order<'a>(modules: &'a BTreeMap<String, Module>, file: &'a str, done: &mut Vec<&'a str>, open: &mut Vec<&'a str>) {
     if done.contains(&file) {
         return;
@@ -213,9 +213,9 @@ fn order<'a>(modules: &'a BTreeMap<String, Module>, file: &'a str, done: &mut Ve
     done.push(file);
 }
 
-/// A text without its comments that have a line for themselves, and without what lines begin with.
+/// A text without indentation, empty lines, and comments that begin a line.
 fn stripped(text: &str) -> String {
-    let mut made = String::with_capacity(text.len());
+    let mut stripped = String::with_capacity(text.len());
     let mut in_comment = false;
     for line in text.lines() {
         let mut line = line.trim();
@@ -236,25 +236,25 @@ fn stripped(text: &str) -> String {
             line.matches('`').count() % 2 == 0,
             "a template ends on the line where it begins: {line}"
         );
-        made.push_str(line);
-        made.push('\n');
+        stripped.push_str(line);
+        stripped.push('\n');
     }
-    made
+    stripped
 }
 
-/// The worker, with what it keeps, and with a version that is another one where any of it is.
-fn with_list(worker: &[u8], made: &BTreeMap<String, Vec<u8>>) -> Vec<u8> {
+/// Fills in the worker's list of cached files, and a version that changes with any served file.
+fn with_list(worker: &[u8], served: &BTreeMap<String, Vec<u8>>) -> Vec<u8> {
     let mut hash = Sha256::new();
-    made.values().for_each(|bytes| hash.update(bytes));
+    served.values().for_each(|bytes| hash.update(bytes));
     let version: String = hash
         .finalize()
         .iter()
         .take(6)
         .map(|byte| format!("{byte:02x}"))
         .collect();
-    let list: Vec<String> = KEPT.iter().map(|name| format!("\"/panel/{name}\"")).collect();
-    for name in KEPT {
-        assert!(made.contains_key(name), "there is no panel/{name} to keep");
+    let list: Vec<String> = CACHED.iter().map(|name| format!("\"/panel/{name}\"")).collect();
+    for name in CACHED {
+        assert!(served.contains_key(name), "there is no panel/{name} to cache");
     }
     let worker = text(worker.to_vec());
     assert!(worker.contains(WORKER_FILES) && worker.contains(WORKER_VERSION));
@@ -264,7 +264,7 @@ fn with_list(worker: &[u8], made: &BTreeMap<String, Vec<u8>>) -> Vec<u8> {
         .into_bytes()
 }
 
-/// Every file below a directory.
+/// The names of all files below a directory, sorted.
 fn names(directory: &Path, prefix: &str) -> Vec<String> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(directory).expect("panel/ can be read") {
@@ -280,7 +280,7 @@ fn names(directory: &Path, prefix: &str) -> Vec<String> {
     found
 }
 
-/// Whether it is worth compressing: pictures and fonts are compressed already.
+/// Whether the file is compressed here: pictures and fonts are compressed already.
 fn is_text(name: &str) -> bool {
     [".html", ".css", ".js", ".svg", ".webmanifest", ".LICENSE"]
         .iter()
@@ -289,14 +289,14 @@ fn is_text(name: &str) -> bool {
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-    encoder.write_all(bytes).expect("a vector takes everything");
-    encoder.finish().expect("a vector takes everything")
+    encoder.write_all(bytes).expect("writing to a vector cannot fail");
+    encoder.finish().expect("writing to a vector cannot fail")
 }
 
 fn brotli(bytes: &[u8]) -> Vec<u8> {
     let (buffer, quality, window) = (4096, 11, 22);
     let mut encoder = brotli::CompressorWriter::new(Vec::new(), buffer, quality, window);
-    encoder.write_all(bytes).expect("a vector takes everything");
+    encoder.write_all(bytes).expect("writing to a vector cannot fail");
     encoder.into_inner()
 }
 

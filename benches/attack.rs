@@ -1,6 +1,6 @@
-//! What clients who mean no good cost those who are there, and those who come: sessions get an event 50 times a second, and
-//! twice a second a new panel comes with a token that was never used; beside a quiet time, each attack. `scripts/attack`
-//! runs it. The attackers run on the same cores.
+//! What clients who mean no good cost those who are there, and those who come: sessions get an event 50 times a second,
+//! and twice a second a new panel comes with a token that was never used; beside a quiet time, each attack.
+//! `scripts/attack` runs it. The attackers run on the same cores.
 
 #[path = "../tests/it/support/attackers.rs"]
 mod attackers;

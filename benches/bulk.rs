@@ -1,6 +1,6 @@
-//! 100,000 orders of one store in one transaction, while 200 orders a second go to 20 other stores: how long those wait,
-//! from the INSERT to the socket; the same without the large transaction; and with one into a table that no trigger
-//! watches, which is what the machine's own contention costs.
+//! 100,000 orders of one store in one transaction, while 200 orders a second go to 20 other stores: how long those
+//! wait, from the INSERT to the socket; the same without the large transaction; and with one into a table that no
+//! trigger watches, which is what the machine's own contention costs.
 
 #[path = "support/engine.rs"]
 mod engine;

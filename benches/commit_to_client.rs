@@ -1,6 +1,7 @@
-//! From the INSERT to the partner's socket, beside a bridge of LISTEN and a bare socket without a journal: turn by turn, at
-//! 50, 500 and 2,000 orders a second, and where the mode changes: bursts of 16 more writers, half a second on and off. A turn
-//! at 50 is longer, for its p99 would be the second or third of 200 orders; who begins changes from round to round.
+//! From the INSERT to the partner's socket, beside a bridge of LISTEN and a bare socket without a journal: turn by
+//! turn, at 50, 500 and 2,000 orders a second, and where the mode changes: bursts of 16 more writers, half a second on
+//! and off. A turn at 50 is longer, for its p99 would be the second or third of 200 orders; who begins changes from
+//! round to round.
 //!
 //! `cargo bench --bench commit_to_client -- derived`: the same, through a derived source of two tables.
 

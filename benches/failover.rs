@@ -1,6 +1,7 @@
-//! How soon everybody is back: under 2,000 changes a second the LISTEN backend is killed, the engine (and started again at
-//! once), or one node of three, whose panels go to the others. What an order waits then, from its INSERT to the socket,
-//! at the worst; beside it, the same load without a fault. Nothing may be lost, and no order's changes out of order.
+//! How soon everybody is back: under 2,000 changes a second the LISTEN backend is killed, the engine (and started again
+//! at once), or one node of three, whose panels go to the others. What an order waits then, from its INSERT to the
+//! socket, at the worst; beside it, the same load without a fault. Nothing may be lost, and no order's changes out of
+//! order.
 
 #[path = "support/engine.rs"]
 mod engine;

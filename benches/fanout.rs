@@ -1,6 +1,6 @@
 //! A burst of orders to many sessions of one store, end to end over real sockets: from the INSERT, through the journal,
-//! to the last session. Beside a bare broadcast of tokio-tungstenite, which sends and flushes each message to each socket, and
-//! has no database. Servers and clients are processes of their own, so that a server's CPU is its own.
+//! to the last session. Beside a bare broadcast of tokio-tungstenite, which sends and flushes each message to each
+//! socket, and has no database. Servers and clients are processes of their own, so that a server's CPU is its own.
 
 #[path = "support/child.rs"]
 mod child;

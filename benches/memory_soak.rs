@@ -1,8 +1,8 @@
-//! Whether memory grows with time: 10,000 sessions live through a compressed day on two nodes, one plain and one with TLS.
-//! In each round every store gets orders while sessions go and come back with their cursors, a client that does not
-//! read is let go, a token is made, used and revoked, lists are fetched, panels tell that they ring, and heartbeats go
-//! all the while. Printed is the memory of both nodes, and of the processes of Postgres that serve them, behind each round; and
-//! what it grows by, in the second half of the rounds.
+//! Whether memory grows with time: 10,000 sessions live through a compressed day on two nodes, one plain and one with
+//! TLS. In each round every store gets orders while sessions go and come back with their cursors, a client that does
+//! not read is let go, a token is made, used and revoked, lists are fetched, panels tell that they ring, and heartbeats
+//! go all the while. Printed is the memory of both nodes, and of the processes of Postgres that serve them, behind each
+//! round; and what it grows by, in the second half of the rounds.
 
 #[path = "support/engine.rs"]
 mod engine;

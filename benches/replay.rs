@@ -1,6 +1,7 @@
-//! Everybody comes back after a restart, each 100 events behind: how long until all are live, and what those feel meanwhile
-//! who are back already. They come within the time that `connected` has told them, or all in the same moment. Beside it, the
-//! same live load without the rush, and as the floor of the second, while a bare server takes the same connections.
+//! Everybody comes back after a restart, each 100 events behind: how long until all are live, and what those feel
+//! meanwhile who are back already. They come within the time that `connected` has told them, or all in the same moment.
+//! Beside it, the same live load without the rush, and as the floor of the second, while a bare server takes the same
+//! connections.
 //!
 //! With a number behind `--`, only with so many stores: `cargo bench --bench replay -- 25`.
 

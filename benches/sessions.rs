@@ -1,6 +1,6 @@
-//! What an idle session costs: resident memory of the program with 10,000 of them, over plain sockets and over TLS, beside
-//! a server in a process of its own that does nothing but keep as many bare tungstenite sockets with the same buffers. And
-//! whether it is given back: the same sessions come and go again and again.
+//! What an idle session costs: resident memory of the program with 10,000 of them, over plain sockets and over TLS,
+//! beside a server in a process of its own that does nothing but keep as many bare tungstenite sockets with the same
+//! buffers. And whether it is given back: the same sessions come and go again and again.
 
 #[path = "support/engine.rs"]
 mod engine;

@@ -1,8 +1,9 @@
-//! How soon orders and presses go through again: behind an outage of Telegram, that refuses or that is silent; and behind a
-//! kill of the node that polls, which is started again at once, or beside which another one runs.
+//! How soon orders and presses go through again: behind an outage of Telegram, that refuses or that is silent; and
+//! behind a kill of the node that polls, which is started again at once, or beside which another one runs.
 //!
-//! `cargo bench --bench telegram_outage -- 120 420 30`: outages of so many seconds, each in both ways. The last one is said to
-//! have lasted an hour longer: all times that stand in Postgres are moved back by one. It takes some twenty minutes.
+//! `cargo bench --bench telegram_outage -- 120 420 30`: outages of so many seconds, each in both ways. The last one is
+//! said to have lasted an hour longer: all times that stand in Postgres are moved back by one. It takes some twenty
+//! minutes.
 
 #[path = "support/bot_api.rs"]
 mod bot_api;
@@ -104,7 +105,7 @@ async fn pressed(api: &BotApi, event: i64) -> Duration {
 }
 
 async fn event(client: &Client) -> i64 {
-    let event = "select max(id) from vestnik.vst_event where store_id = '7' and type = 'new_order'";
+    let event = "select max(id) from vestnik.vst_event where store_id = '7' and type = 'insert'";
     client.query_one(event, &[]).await.expect("an event").get(0)
 }
 

@@ -1,7 +1,7 @@
 //! Orders a second that 16 and 64 writers sustain with every event delivered, as a share of what the same writers do
-//! where no trigger watches; beside a bridge of LISTEN and NOTIFY, and beside this engine over the least that a trigger and a
-//! journal can be: what is between that and ours is what events cost that can be found by store and by order. Turn by turn,
-//! fsync on; then with commits that take a millisecond, as on a slower disk.
+//! where no trigger watches; beside a bridge of LISTEN and NOTIFY, and beside this engine over the least that a trigger
+//! and a journal can be: what is between that and ours is what events cost that can be found by store and by order.
+//! Turn by turn, fsync on; then with commits that take a millisecond, as on a slower disk.
 
 #[path = "support/bridge.rs"]
 mod bridge;

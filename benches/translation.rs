@@ -1,6 +1,6 @@
-//! What an event costs to translate: a recorded row becomes the canonical order, and that one the JSON of the wire. Beside
-//! it, as a floor, serde_json that only reads the row and writes it again. Then whole reads of the journal through the router:
-//! for a store whose panel is there, and for stores that have none, which are not translated.
+//! What an event costs to translate: a recorded row becomes the canonical order, and that one the JSON of the wire.
+//! Context it, as a floor, serde_json that only reads the row and writes it again. Then whole reads of the journal
+//! through the router: for a store whose panel is there, and for stores that have none, which are not translated.
 
 use std::collections::HashMap;
 use std::hint::black_box;
@@ -12,7 +12,7 @@ use vestnik::domain::cursor::{Cursor, Epoch, Position, Snapshot};
 use vestnik::domain::event::{Body, EventId, JournalEvent, RowWrite, SourceId, StoreId, Write, Xid};
 use vestnik::domain::money::Currency;
 use vestnik::fanout::router::{Router, Translation};
-use vestnik::sources::Beside;
+use vestnik::sources::Context;
 use vestnik::sources::changes::{Found, Lookups};
 use vestnik::sources::mapping::Mapping;
 use vestnik::sources::{RecordedColumn, Source, Sources};
@@ -28,7 +28,7 @@ const READS: u64 = 60;
 
 fn main() {
     let source = source();
-    let beside = Beside {
+    let context = Context {
         currency: Currency::DEFAULT,
         lookup: Found::Nothing,
     };
@@ -39,7 +39,7 @@ fn main() {
             black_box(row.to_string());
         }));
         ours = ours.min(us_each(|| {
-            let order = source.translate("1234567", black_box(ROW), beside);
+            let order = source.translate("1234567", black_box(ROW), context);
             black_box(serde_json::Value::Object(order.to_json()).to_string());
         }));
     }

@@ -1,6 +1,6 @@
-//! What the triggers cost the shop, each beside the same table without any, turn by turn, while a node reads and notifications
-//! are suppressed: orders by 16 and 64 writers, one in a transaction; updates of a column that nobody mapped; 100,000 rows in
-//! one statement. The least trigger, a floor, does nothing but insert the row as JSON.
+//! What the triggers cost the shop, each beside the same table without any, turn by turn, while a node reads and
+//! notifications are suppressed: orders by 16 and 64 writers, one in a transaction; updates of a column that nobody
+//! mapped; 100,000 rows in one statement. The least trigger, a floor, does nothing but insert the row as JSON.
 
 #[path = "support/quantile.rs"]
 mod quantile;

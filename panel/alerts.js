@@ -15,8 +15,10 @@ import { live, notice } from "./live.js";
 import { forgetMinutes } from "./minutes.js";
 import { apply, fromList, items, keepClosed, subject, unanswered } from "./orders.js";
 import { setPause } from "./pause.js";
+import { printIfDue } from "./prints.js";
+import { proveRendered } from "./rendered.js";
+import { giveToEverybody, isOwn, isShown, takeFromEverybody } from "./stations.js";
 import { handleStock } from "./stock.js";
-import { printWhen } from "./ticket.js";
 import { announce, dropToast, toast } from "./toast.js";
 import { pressed } from "./work.js";
 
@@ -24,8 +26,6 @@ import { pressed } from "./work.js";
 const REPLAY_PATIENCE_MS = 2_000;
 /** The newest closed ones that are looked through where the events themselves are gone. */
 const CLOSED = 500;
-/** Measures that are kept for who looks how quick it is. */
-const MEASURES = 1_000;
 /** How often it is looked whether somebody has waited too long. */
 const LATE_LOOK_MS = 2_000;
 /** How often it is asked whether somebody has noticed a cancellation on another panel. */
@@ -44,11 +44,11 @@ let waiting = [];
 const toldOf = new Set();
 /** Events that rang, by the key that rings. @type {Map<string, string>} */
 const eventOf = new Map();
-/** Events that stand on a screen which nobody can see. @type {Set<string>} */
-const unseen = new Set();
 
 /** How many alerts there were, by event: never two for one. */
 export const alerted = new Map();
+/** Events whose alerts stay counted. */
+const COUNTED = 2_000;
 
 /** @param {(key: string, isOurs: boolean) => void} changed called when one of them is otherwise */
 export function setUpAlerts(changed) {
@@ -56,11 +56,6 @@ export function setUpAlerts(changed) {
   setInterval(ringHarder, LATE_LOOK_MS);
   setInterval(lookWhatWasNoticed, NOTICED_LOOK_MS);
   document.addEventListener("vestnik:cook", (event) => callToCook(items.get(event.detail)));
-  document.addEventListener("visibilitychange", () => {
-    if (document.hidden) return;
-    unseen.forEach((id) => live.connection?.rendered(id));
-    unseen.clear();
-  });
 }
 
 /** Everything that comes over the wire. @param {VestnikEvent} event */
@@ -87,7 +82,11 @@ export function handleEvent(event) {
   handle?.(event);
   tellOverwritten(event);
   performance.measure(`vestnik:handled:${event.id}`, `vestnik:received:${event.id}`);
-  proveRendered(event);
+  const about = subject(event);
+  const item = about && items.get(about.key);
+  // What this screen does not show, it has not shown.
+  if (item && !isShown(item)) performance.clearMarks(`vestnik:received:${event.id}`);
+  else proveRendered(event);
 }
 
 /** A new order, or one that is to be made after all. @param {VestnikEvent} event */
@@ -118,14 +117,15 @@ function handleNew(event, describe) {
   dropTakenBack([became.item.key]);
   tell(event, () => {
     const item = items.get(became.item.key);
-    if (item?.status !== "pending") return;
+    // Another station's: it rings there.
+    if (item?.status !== "pending" || !isOwn(item)) return;
     ring(item);
     const { title, words, shakes } = describe(item);
     const detail = words.filter(Boolean).join(" · ");
     announce(`${title}. ${[detail, spokenOf(item)].filter(Boolean).join(". ")}`);
     notify(title, detail, item.key);
     shake(shakes);
-    printWhen(item, "arrival");
+    printIfDue(item);
   });
 }
 
@@ -134,16 +134,18 @@ export function handleOrderStatusChanged(event) {
   const became = take(event);
   if (!became) return;
   const { item, previous } = became;
+  if (!items.has(item.key)) toldOf.delete(item.key);
   if (previous?.status === "pending" && item.status !== "pending") {
     unnotify(item.key);
     forgetMinutes(item.key);
+    printIfDue(item);
   }
   if (item.status === "pending") {
     // A step back: somebody has to answer it again.
     tell(event, () => items.get(item.key)?.status === "pending" && ring(item));
     return;
   }
-  if (event.replayed) return;
+  if (event.replayed || !isOwn(item)) return;
   announce(say("alert.status", { number: numberOf(item), status: say(`status.${item.kind}.${item.status}`) }));
 }
 
@@ -154,7 +156,8 @@ export function handleTakenBack(event) {
   const { item, previous } = became;
   unnotify(item.key);
   // Nobody was told of it, or it was over: there is nothing to stop.
-  if (!previous || (event.replayed && !toldOf.has(item.key))) return;
+  if (!previous || !isOwn(previous) || (event.replayed && !toldOf.has(item.key))) return;
+  toldOf.delete(item.key);
   const isRemoved = event.type.endsWith("_removed");
   tell(event, () => alertTakenBack(item, previous.status, isRemoved, event.id));
 }
@@ -177,7 +180,9 @@ function alertTakenBack(item, was, isRemoved, event) {
 export function handleChanged(event) {
   const became = take(event);
   if (!became) return;
-  const { item } = became;
+  const { item, previous } = became;
+  // A dish that is no longer this station's concerns it as well.
+  if (!isOwn(item) && !(previous && isOwn(previous))) return;
   const marks = (event.data.changed ?? []).filter((name) => item.marks?.includes(name));
   if (!marks.length) return;
   tell(event, () => {
@@ -197,7 +202,7 @@ export function handleChanged(event) {
  */
 export async function alertWhatWasTakenBack(gone) {
   for (const kind of /** @type {const} */ (["orders", "bookings"])) {
-    const mine = gone.filter((item) => item.kind === kind);
+    const mine = gone.filter((item) => item.kind === kind && isOwn(item));
     if (!mine.length) continue;
     const list = await live.connection?.api.list(kind, { status: "completed,rejected,cancelled", limit: CLOSED }).catch(() => null);
     if (!list) continue;
@@ -217,7 +222,7 @@ function tellOverwritten(event) {
   const answer = event.data?.overwritten_answer;
   const about = answer && subject(event);
   const item = about && items.get(about.key);
-  if (!item || event.replayed) return;
+  if (!item || event.replayed || !isOwn(item)) return;
   const status = say(`status.${item.kind}.${answer.status}`);
   const title = say("alert.overwritten", { number: numberOf(item), status });
   announce(title);
@@ -229,15 +234,30 @@ export function handleUnanswered(event) {
   const about = subject(event);
   const item = about && items.get(about.key);
   if (item?.status !== "pending") return;
-  alerted.set(event.id, (alerted.get(event.id) ?? 0) + 1);
+  countAlert(event);
+  callEverybody(item);
   eventOf.set(item.key, event.id);
   urge(item);
 }
 
 /** The page does not wait for anybody to tell it. */
 function ringHarder() {
-  const isLate = (item) => now() - item.since > live.answerMs && live.ringer.ringing.get(item.key) === "order";
-  unanswered("orders").filter(isLate).forEach(urge);
+  const isLate = (item) => item.kind === "orders" && item.status === "pending" && now() - item.since > live.answerMs;
+  for (const item of [...items.values()].filter(isLate)) {
+    if (callEverybody(item) || live.ringer.ringing.get(item.key) === "order") urge(item);
+  }
+}
+
+/** The station that it was for has not answered: it is every screen's now. @param {Item} item */
+function callEverybody(item) {
+  if (!giveToEverybody(item)) return false;
+  toldOf.add(item.key);
+  update(item.key, false);
+  if (item.event) {
+    eventOf.set(item.key, item.event);
+    proveRendered({ id: item.event });
+  }
+  return true;
 }
 
 /** It was for later, and it is time. @param {Item} item */
@@ -282,7 +302,9 @@ function take(event) {
   if (items.get(item.key)?.status !== "pending") {
     live.ringer.silence(item.key);
     eventOf.delete(item.key);
+    takeFromEverybody(item.key);
   }
+  if (!items.has(item.key)) forgetMinutes(item.key);
   if (previous?.status !== item.status) dropToast(item.key);
   update(item.key, isOurs);
   showAlarm();
@@ -290,10 +312,16 @@ function take(event) {
   return became;
 }
 
+/** @param {VestnikEvent} event */
+function countAlert({ id }) {
+  alerted.set(id, (alerted.get(id) ?? 0) + 1);
+  if (alerted.size > COUNTED) alerted.delete(alerted.keys().next().value);
+}
+
 /** Now, or when the replay is over. @param {VestnikEvent} event @param {() => void} alert */
 function tell(event, alert) {
   const once = () => {
-    alerted.set(event.id, (alerted.get(event.id) ?? 0) + 1);
+    countAlert(event);
     alert();
   };
   if (!event.replayed) return once();
@@ -310,6 +338,7 @@ export function tellWaiting() {
 
 /** @param {Item} item */
 function ring(item) {
+  if (!isOwn(item)) return;
   toldOf.add(item.key);
   if (item.event) eventOf.set(item.key, item.event);
   live.ringer.ring(item.key, item.kind === "orders" ? "order" : "booking");
@@ -325,6 +354,7 @@ export function alertWhatWaits() {
     if (!live.ringer.ringing.has(item.key)) ring(item);
     if (item.event) proveRendered({ id: item.event });
   });
+  items.forEach(printIfDue);
   showAlarm();
 }
 
@@ -337,21 +367,6 @@ export function proveRung(keys) {
     eventOf.delete(key);
     if (key.startsWith("changed/")) setTimeout(() => live.ringer.silence(key), ONCE_MS);
   });
-}
-
-/** It stands on the screen when the browser has painted; a hidden page has no screen. @param {{id: string}} event */
-function proveRendered({ id }) {
-  if (document.hidden) return unseen.add(id);
-  requestAnimationFrame(() =>
-    setTimeout(() => {
-      live.connection?.rendered(id);
-      const began = performance.getEntriesByName(`vestnik:received:${id}`, "mark").at(-1);
-      if (began) performance.measure(`vestnik:painted:${id}`, { start: began.startTime, end: performance.now() });
-      performance.clearMarks(`vestnik:received:${id}`);
-      // An evening has thousands of them.
-      if (performance.getEntriesByType("measure").length > MEASURES) performance.clearMeasures();
-    }),
-  );
 }
 
 /** Somebody has noticed that they were taken back. @param {string[]} keys */

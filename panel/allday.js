@@ -5,6 +5,7 @@ import { say } from "./i18n.js";
 import { isLater } from "./minutes.js";
 import { items } from "./orders.js";
 import { change, settings } from "./settings.js";
+import { isLookingAtAll, isOwnLine } from "./stations.js";
 import { isTickable, isTicked, lineIds } from "./ticks.js";
 
 /** It is counted anew no more often than this. */
@@ -48,8 +49,9 @@ function count() {
   for (const item of items.values()) {
     if (!isTickable(item) || isLater(item)) continue;
     const ids = lineIds(item);
-    (item.items ?? []).forEach(({ name, quantity, options }, number) => {
-      if (isTicked(item, ids[number])) return;
+    (item.items ?? []).forEach((line, number) => {
+      if (isTicked(item, ids[number]) || !(isLookingAtAll() || isOwnLine(line))) return;
+      const { name, quantity, options } = line;
       const dish = [name, ...(options ?? [])].join(", ");
       dishes.set(dish, (dishes.get(dish) ?? 0) + (Number(quantity) || 1));
     });

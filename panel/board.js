@@ -6,6 +6,7 @@ import { dueAt } from "./facts.js";
 import { say } from "./i18n.js";
 import { isLater } from "./minutes.js";
 import { byAge, items } from "./orders.js";
+import { isShown } from "./stations.js";
 import { moving, still } from "./still.js";
 import { pressed } from "./work.js";
 
@@ -91,7 +92,7 @@ export class Board {
       const column = h("section", { class: "column", data: { column: name } }, h("h2", {}, h("span", { text: words }), counts[1]), body);
       columns.append(column);
       statuses.forEach((status) => this.#places.set(status, { list, counts, empty, column }));
-      const all = [...items.values()].filter((item) => item.kind === this.#kind && statuses.includes(placeOf(item))).sort(order);
+      const all = [...items.values()].filter((item) => item.kind === this.#kind && statuses.includes(placeOf(item)) && isShown(item)).sort(order);
       list.append(...all.map((item) => this.#make(item)));
     }
     this.#root.replaceChildren(tabs, columns, h("div", { class: "board-calm" }));
@@ -116,7 +117,7 @@ export class Board {
   update(key, isOurs) {
     const item = items.get(key);
     const old = this.#cards.get(key);
-    const place = item?.kind === this.#kind ? this.#places.get(placeOf(item)) : undefined;
+    const place = item?.kind === this.#kind && isShown(item) ? this.#places.get(placeOf(item)) : undefined;
     const stays = place && old?.parentElement === place.list && old.nextElementSibling === this.#follower(place.list, item, old);
     const hadFocus = old?.contains(document.activeElement);
     if (stays) this.#replace(old, item, isOurs);

@@ -8,6 +8,7 @@ import { items } from "./orders.js";
 
 const DAY_MS = 86_400_000;
 /** Days that can be looked at, from today on. */
+/** @type {(0|1)[]} */
 const DAYS = [0, 1];
 
 /** @typedef {import("./orders.js").Item} Item */

@@ -6,6 +6,8 @@ import { clock, dayAndTime, say, time } from "./i18n.js";
 import { live } from "./live.js";
 import { isLater, minutesFor, stepper } from "./minutes.js";
 import { isQueued, queuedRow } from "./queue.js";
+import { printOf } from "./prints.js";
+import { dishesOf, isOwnLine, namesOf } from "./stations.js";
 import { isTickable, isTicked, lineIds, toggleTick } from "./ticks.js";
 import { act, cancelQueued, pressed } from "./work.js";
 
@@ -38,10 +40,19 @@ export function card(item, open) {
     item.kind === "orders" ? lines(item) : item.items?.length && lines(item),
     contact(item),
     ...unreadableOf(item).map((words) => h("p", { class: "unreadable" }, icon("stop"), h("span", { text: words }))),
+    printMark(item),
     actions(item, open),
   );
   age(made, item);
   return made;
+}
+
+/** Whether its ticket has been printed here. @param {Item} item */
+export function printMark(item) {
+  const { state, at, why } = printOf(item.key) ?? {};
+  if (!state) return null;
+  const words = state === "printed" ? say("print.printed", { time: dayAndTime(at) }) : state === "waits" ? say("print.waits") : `${say("print.notPrinted")} ${say(`print.why.${why}`)}`;
+  return h("p", { class: "print-mark", data: { print: state } }, icon("printer"), h("span", { text: words }));
 }
 
 /** Who it is for, and how it is paid. @param {Item} item */
@@ -62,11 +73,12 @@ function contact(item) {
 
 /** @param {Item} item */
 function lines(item) {
-  const all = item.items ?? [];
-  if (!all.length) return h("p", { class: "card-none", text: say("order.noItems") });
-  const shown = all.slice(0, all.length > LINES ? LINES - 1 : LINES);
-  const more = all.length - shown.length + (item.items_omitted ?? 0);
-  const list = h("ul", { class: "lines" }, ...shown.map((line, number) => lineRow(line, item, number)));
+  const { own, others } = dishesOf(item);
+  if (!own.length) return h("p", { class: "card-none", text: say("order.noItems") });
+  const shown = own.slice(0, own.length > LINES ? LINES - 1 : LINES);
+  const more = own.length - shown.length + (item.items_omitted ?? 0);
+  const list = h("ul", { class: "lines" }, ...shown.map(({ line, number }) => lineRow(line, item, number)));
+  if (others.length) list.append(h("li", { class: "lines-more lines-others", text: say("stations.others", { dishes: namesOf(others) }) }));
   if (more) list.append(h("li", { class: "lines-more", text: say("order.moreItems", { n: more }) }));
   return list;
 }
@@ -86,9 +98,10 @@ export function lineRow(line, item, number, price) {
     ),
     cost !== undefined && h("span", { class: "line-price", text: price(cost) }),
   ];
-  if (!isTickable(item) || live.scope === "read") return h("li", {}, ...parts);
+  const style = isOwnLine(line) ? null : "line-other";
+  if (!isTickable(item) || live.scope === "read") return h("li", { class: style }, ...parts);
   const id = lineIds(item)[number];
-  return h("li", {}, h("button", { type: "button", class: "tick", data: { of: item.key, line: id }, "aria-pressed": String(isTicked(item, id)), on: { click: () => tick(item, id) } }, ...parts));
+  return h("li", { class: style }, h("button", { type: "button", class: "tick", data: { of: item.key, line: id }, "aria-pressed": String(isTicked(item, id)), on: { click: () => tick(item, id) } }, ...parts));
 }
 
 /** Done, or not done after all: wherever the line stands. @param {Item} item @param {string} id */
@@ -126,7 +139,7 @@ const isNoShow = (item) => item.kind === "bookings" && item.status !== "pending"
 /** Whether a person says in how many minutes it will be ready. @param {Item} item */
 export const asksMinutes = (item) => item.kind === "orders" && item.status === "pending" && item.next.includes("preparing");
 
-/** The usual way on. @param {Item} item @param {string} to @param {string|undefined} busy */
+/** The usual way on. @param {Item} item @param {string} to @param {string|undefined} busy @param {() => Promise<any>} [press] */
 export function yesButton(item, to, busy, press = () => act(item, to, promised(item, to))) {
   return button("yes", "check", wordFor(item, to), press, { data: { to }, disabled: Boolean(busy), ...(busy ? { "aria-busy": String(busy === to) } : {}) });
 }

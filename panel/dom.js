@@ -15,6 +15,7 @@ const ICONS = {
   list: "M8 6h12M8 12h12M8 18h12M4 6h.01M4 12h.01M4 18h.01",
   book: "M5 4h14v16H5zM5 9h14M9 2v4M15 2v4",
   chart: "M4 20h16M7 16v-5M12 16V6M17 16v-8",
+  hat: "M7 14.5a4 4 0 1 1 .5-7.9 5 5 0 0 1 9 0A4 4 0 1 1 17 14.5V20H7zM7 17h10",
   gear: "M12 8.5a3.5 3.5 0 1 0 .1 0M12 2v3M12 19v3M2 12h3M19 12h3M5 5l2 2M17 17l2 2M19 5l-2 2M7 17l-2 2",
   mute: "M4 9v6h4l5 4V5L8 9zM17 9l5 6M22 9l-5 6",
   sound: "M4 9v6h4l5 4V5L8 9zM17 8a6 6 0 0 1 0 8M19.5 5a10 10 0 0 1 0 14",
@@ -36,10 +37,11 @@ const ICONS = {
 
 /**
  * An element.
- * @param {string} tag
+ * @template {keyof HTMLElementTagNameMap} Tag
+ * @param {Tag} tag
  * @param {Record<string, any>} [props] `class`, `text`, `on` (listeners), `data`, and attributes; true and false are given and taken
  * @param {...(Node|string|null|undefined|false)} children
- * @returns {HTMLElement}
+ * @returns {HTMLElementTagNameMap[Tag]}
  */
 export function h(tag, props = {}, ...children) {
   const element = document.createElement(tag);
@@ -51,7 +53,7 @@ export function h(tag, props = {}, ...children) {
     else if (name === "data") Object.assign(element.dataset, value);
     else element.setAttribute(name, value === true ? "" : String(value));
   }
-  element.append(...children.filter((child) => child || child === ""));
+  element.append(.../** @type {(Node|string)[]} */ (children.filter((child) => child || child === "")));
   return element;
 }
 

@@ -151,7 +151,7 @@ function channelRow(channel, began) {
 
 /** @param {any} chat @param {string} began */
 function chatRow(chat, began) {
-  const sent = chat.settled;
+  const sent = chat.completed;
   const after = sent ? seconds(Math.max(0, (Date.parse(sent) - Date.parse(began)) / 1000)) : "";
   const state = say(`chat.${chat.state ?? "sent"}`);
   return h("li", {}, h("span", { class: "channel", text: "Telegram" }), h("span", { class: "step" }, [chat.chat, state].filter(Boolean).join(" · "), h("b", { text: after })));

@@ -41,6 +41,7 @@ export function setZone(name) {
  * @returns {string}
  */
 export function say(key, values = {}) {
+  /** @type {any} */
   let found = key.split(".").reduce((part, name) => part?.[name], words);
   if (found && typeof found === "object") found = found[plurals.select(Number(values.n))] ?? found.other;
   if (typeof found !== "string") return key;
@@ -82,6 +83,7 @@ export function money(minor, currency, digits) {
   const isWhole = language === "ru" && minor % 10 ** digits === 0;
   const shown = isWhole ? 0 : digits;
   const made = () => {
+    /** @type {Intl.NumberFormatOptions} */
     const options = { style: "currency", currency, currencyDisplay: "narrowSymbol", minimumFractionDigits: shown, maximumFractionDigits: shown };
     try {
       return new Intl.NumberFormat(language, options);

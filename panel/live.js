@@ -15,11 +15,11 @@ const ANSWER_MS = 60_000;
 const KEY_REASONS = ["token_revoked", "token_expired", "unauthorized", "forbidden_store"];
 
 /**
- * @type {{connection: import("./vestnik.js").Connection|null, ringer: import("./sound.js").Ringer|null, answerMs: number, scope: string, keptAt: number|null}}
+ * @type {{connection: import("./vestnik.js").Connection|null, ringer: import("./sound.js").Ringer|null, answerMs: number, scope: string, keptAt: number|null, storeName: string}}
  *   keptAt: the board is what it was then, and nothing newer has come, milliseconds
  *   scope: what the key allows: `read`, `panel`, `manager` or `operator`
  */
-export const live = { connection: null, ringer: null, answerMs: ANSWER_MS, scope: "panel", keptAt: null };
+export const live = { connection: null, ringer: null, answerMs: ANSWER_MS, scope: "panel", keptAt: null, storeName: "" };
 
 /** Whether the key shows who was reached, and the figures. */
 export const isManager = () => live.scope === "manager" || live.scope === "operator";

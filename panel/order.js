@@ -1,14 +1,14 @@
 /** An order opened to all that is known of it: accept it in so many minutes, refuse it with a reason, bring it on, take a step back. @module order */
 
-import { asksMinutes, lineRow, promised, wordFor, yesButton } from "./card.js";
+import { asksMinutes, lineRow, printMark, promised, wordFor, yesButton } from "./card.js";
 import { at, button, h, icon } from "./dom.js";
 import { amount, changedOf, factsOf, numberOf, signOf, signedNumber, totalOf, typeOf, unreadableOf } from "./facts.js";
 import { say } from "./i18n.js";
 import { live } from "./live.js";
 import { stepper } from "./minutes.js";
 import { find, items, unanswered } from "./orders.js";
+import { print, printOf } from "./prints.js";
 import { still } from "./still.js";
-import { printTicket } from "./ticket.js";
 import { act, delay, pressed, stepBefore, takeBack } from "./work.js";
 
 /** Characters of a reason that the server takes. */
@@ -21,10 +21,10 @@ const OTHERS = 5;
 /** What is open. @type {string|null} */
 let shown = null;
 let rejecting = false;
-/** @type {(key: string) => void} */
-let looked = () => {};
 
 /** @typedef {import("./orders.js").Item} Item */
+
+setUp();
 
 /** @param {string} key @param {string} [focus] `reject`: with the reasons */
 export function openOrder(key, focus) {
@@ -59,9 +59,7 @@ function focusIn(dialog) {
   return element.classList.length ? `.${[...element.classList].join(".")}` : null;
 }
 
-/** @param {(key: string) => void} onLooked called when somebody has looked at one and closed it */
-export function setUpOrder(onLooked) {
-  looked = onLooked;
+function setUp() {
   const dialog = at("order");
   document.addEventListener("vestnik:alarm", showOthers);
   dialog.addEventListener("close", () => {
@@ -69,7 +67,7 @@ export function setUpOrder(onLooked) {
     shown = null;
     if (!item?.marks?.length) return;
     item.marks = [];
-    looked(item.key);
+    document.dispatchEvent(new CustomEvent("vestnik:looked", { detail: item.key }));
   });
   // A press beside it closes it.
   dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
@@ -80,10 +78,12 @@ function render() {
   const dialog = at("order");
   const status = h("span", { class: "status", data: { status: item.status }, text: say(`status.${item.kind}.${item.status}`) });
   const close = h("button", { type: "button", class: "round order-close", "aria-label": say("order.close"), on: { click: () => dialog.close() } }, icon("cross"));
-  const print = h("button", { type: "button", class: "round order-print", "aria-label": say("order.print"), title: say("order.print"), on: { click: () => printTicket(item) } }, icon("printer"));
+  const printed = printOf(item.key)?.state === "printed";
+  const word = say(printed ? "order.printAgain" : "order.print");
+  const printer = h("button", { type: "button", class: "round order-print", "aria-label": word, title: word, on: { click: () => print(item) } }, icon("printer"));
   const type = h("span", { class: "order-type" }, icon(signOf(item)), typeOf(item));
   dialog.replaceChildren(
-    h("header", { class: "order-top" }, h("div", {}, h("h2", { id: "order-title", text: numberOf(item), title: item.number }), h("p", {}, status, type)), print, close),
+    h("header", { class: "order-top" }, h("div", {}, h("h2", { id: "order-title", text: numberOf(item), title: item.number }), h("p", {}, status, type)), printer, close),
     h("p", { class: "order-others", hidden: true }),
     h(
       "div",
@@ -93,6 +93,7 @@ function render() {
       ...unreadableOf(item).map((words) => h("p", { class: "unreadable" }, icon("stop"), h("span", { text: words }))),
       lineList(item),
       facts(item),
+      printMark(item),
     ),
     footer(item) ?? "",
   );

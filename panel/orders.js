@@ -5,6 +5,8 @@
  * @module orders
  */
 
+import { isOwn } from "./stations.js";
+
 /** @typedef {"orders"|"bookings"} Kind */
 /**
  * @typedef {object} Item an order or a booking: the members of docs/protocol.md, and what this page adds
@@ -43,7 +45,7 @@
  * @property {string} [event] its new_order or new_booking event
  * @property {string[]} [marks] what the shop changed of it, which nobody has looked at yet
  */
-/** @typedef {{name: string, quantity: number|string, price?: number, options?: string[], note?: string}} Line price in minor units */
+/** @typedef {{name: string, quantity: number|string, price?: number, options?: string[], note?: string, category?: string}} Line price in minor units; category: the station */
 
 const OPEN = ["pending", "preparing", "ready", "delivering"];
 const PAGE = 500;
@@ -81,8 +83,8 @@ const byNumber = new Intl.Collator(undefined, { numeric: true });
 /** The older first. @param {Item} a @param {Item} b */
 export const byAge = (a, b) => a.since - b.since || byNumber.compare(a.key, b.key);
 
-/** What waits for an answer, the oldest first. @param {Kind} [kind] */
-export const unanswered = (kind) => [...items.values()].filter((item) => item.status === "pending" && (!kind || item.kind === kind)).sort(byAge);
+/** What waits for an answer of this screen, the oldest first. @param {Kind} [kind] */
+export const unanswered = (kind) => [...items.values()].filter((item) => item.status === "pending" && (!kind || item.kind === kind) && isOwn(item)).sort(byAge);
 
 /** From a list. @param {Kind} kind @param {any} row @returns {Item} */
 export function fromList(kind, row) {

@@ -20,14 +20,14 @@ import { holdBack, leavePage, setUpGuard } from "./guard.js";
 import { loadLanguage, say, setZone } from "./i18n.js";
 import { keepBoard, keptBoard } from "./keep.js";
 import { connect, isReached, live, notice, showLight, unnotice } from "./live.js";
-import { items, kindOf, load, unanswered } from "./orders.js";
+import { find, items, kindOf, load, unanswered } from "./orders.js";
 import { setPause, showPause } from "./pause.js";
-import { openOrder, refreshOrder, setUpOrder } from "./order.js";
 import { applyTheme, isStarted, keepKey, keptKey, setStarted, settings, takeKeyFromAddress } from "./settings.js";
 import { setUpShift, showRefused, showShift } from "./shift.js";
 import { perform, Ringer } from "./sound.js";
+import { showStationBar } from "./stationbar.js";
 import { learnStock, showStock } from "./stock.js";
-import { printWhen, setTicketStore } from "./ticket.js";
+import { setUpTools } from "./tools.js";
 import { onPressed, restorePresses, sendQueued } from "./work.js";
 
 /** What the first orders need not wait for waits for so long. */
@@ -55,20 +55,28 @@ async function start() {
     orders: new Board(at("board-orders"), "orders", openOrder, () => boards && showAlarm()),
     bookings: new Board(at("board-bookings"), "bookings", openOrder, () => boards && showAlarm()),
   };
-  setUpOrder((key) => redrawOne(key, true));
+  document.addEventListener("vestnik:looked", ({ detail: key }) => redrawOne(key, true));
   at("find-open").addEventListener("click", () => import("./find.js").then(({ showFind }) => showFind()));
   setUpAllDay();
   document.addEventListener("vestnik:tick", showAllDay);
   setUpGuard(show);
+  setUpTools();
   at("handover").addEventListener("click", () => import("./handover.js").then(({ showHandover }) => showHandover()));
   at("pause-open").addEventListener("click", () => import("./pausing.js").then(({ askForPause }) => askForPause()));
   at("stock-open").addEventListener("click", () => import("./stopping.js").then(({ openStock }) => openStock()));
   document.addEventListener("vestnik:tick", showStock);
+  at("stations-open").addEventListener("click", () => import("./stationing.js").then(({ askForStations }) => askForStations()));
+  document.addEventListener("vestnik:look", redraw);
+  document.addEventListener("vestnik:stations", () => {
+    redraw();
+    alertWhatWaits();
+  });
   setUpAlerts(update);
   setUpAlarm({ reveal, noticed, isInSight: (key) => boards[kindOf(key)].inSight.has(key), showsNew: (kind) => boards[kind].showsNew() });
   setUpShift(begin, redraw);
   live.ringer.setVolume(settings.volume);
-  onPressed({ changed: (key) => redrawOne(key, true), done: (item, to) => to === "preparing" && printWhen(item, "accept") });
+  onPressed((key) => redrawOne(key, true));
+  document.addEventListener("vestnik:print", ({ detail: key }) => find(key) && redrawOne(key, true));
   document.addEventListener("vestnik:key", (event) => showShift(keptKey(), event.detail));
   document.querySelectorAll("[data-view-of]").forEach((tab) => tab.addEventListener("click", () => show(tab.dataset.viewOf)));
   addEventListener("hashchange", () => {
@@ -119,6 +127,8 @@ function afterFirstLoad() {
   learnScope();
   learnStock();
   keepShell();
+  // What is opened first comes without waiting, with or without a network.
+  import("./order.js");
 }
 
 /** The board as it was, until the lists have come. */
@@ -153,7 +163,7 @@ function showStore() {
   if (!live.connection) return;
   const name = card?.name || say("bar.store", { store });
   at("store-name").textContent = name;
-  setTicketStore(name);
+  live.storeName = name;
   for (const { chat, title, reason } of card?.chats_disabled ?? []) showChatDisabled(title ?? chat, reason);
   if (card?.telegram === "stopped") notice("telegram", "warning", "phone", say("notice.telegram"), say("notice.telegramWhy"));
 }
@@ -193,8 +203,11 @@ function update(key, isOurs) {
 /** @param {string} key @param {boolean} isOurs whether somebody pressed it here */
 function redrawOne(key, isOurs) {
   boards[kindOf(key)].update(key, isOurs);
-  refreshOrder(key, isOurs);
+  if (at("order").open) import("./order.js").then(({ refreshOrder }) => refreshOrder(key, isOurs));
 }
+
+/** @param {string} key @param {string} [focus] */
+const openOrder = (key, focus) => import("./order.js").then((order) => order.openOrder(key, focus));
 
 /** Everything anew: other lists, or another language. */
 function redraw() {
@@ -211,6 +224,7 @@ function redraw() {
 
 function showCount() {
   countAllDay();
+  showStationBar();
   if (document.body.dataset.view === "bookings") import("./bookday.js").then(({ showBookingDay }) => showBookingDay());
   live.connection?.watchClosely(items.size > 0);
   if (live.connection && live.keptAt === null) keepBoard(store);

@@ -1,18 +1,16 @@
 /** The settings, as a person sees them. @module preferences */
 
 import { knownOfNotifications, knownOfScreen } from "./device.js";
-import { at, h } from "./dom.js";
+import { at } from "./dom.js";
 import { LANGUAGES, loadLanguage, say, spoken } from "./i18n.js";
 import { live, showLight } from "./live.js";
 import { change, settings, USUAL_MINUTES } from "./settings.js";
+import { options, setUpPrinting, showPrinting } from "./printsettings.js";
 import { askAgain, endShift, forgetDevice, showGrant, tryOut } from "./shift.js";
 
 const THEMES = ["", "light", "dark"];
 const DENSITIES = ["large", "", "small"];
 const POLL_SECONDS = [10, 30, 60];
-const PRINT = ["", "arrival", "accept"];
-/** Millimetres. */
-const PAPER = [80, 58];
 const MINUTES = [10, 15, 20, 25, 30, 40, 45, 60, 90];
 /** Types of orders that have usual minutes of their own. */
 const TYPES = ["delivery", "pickup", "dine_in"];
@@ -38,8 +36,7 @@ function setUp(redraw) {
   at("set-density").addEventListener("change", (event) => change({ density: event.target.value }));
   at("set-poll").addEventListener("change", (event) => change({ pollSeconds: Number(event.target.value) }));
   at("set-name").addEventListener("change", (event) => change({ name: event.target.value.trim().slice(0, 60) }));
-  at("set-print").addEventListener("change", (event) => change({ autoPrint: event.target.value }));
-  at("set-paper").addEventListener("change", (event) => change({ paper: Number(event.target.value) }));
+  setUpPrinting();
   for (const type of TYPES) {
     at(`set-minutes-${type}`).addEventListener("change", (event) => {
       change({ minutes: { ...settings.minutes, [type]: Number(event.target.value) } });
@@ -50,7 +47,7 @@ function setUp(redraw) {
     change({ offlineSound: event.target.checked });
     showLight();
   });
-  document.querySelectorAll("[data-ring]").forEach((ring) => ring.addEventListener("click", () => tryOut(ring.dataset.ring)));
+  document.querySelectorAll("[data-ring]").forEach((ring) => ring.addEventListener("click", () => tryOut(/** @type {import("./sound.js").Kind} */ (ring.dataset.ring))));
   at("set-volume").addEventListener("change", (event) => {
     change({ volume: Number(event.target.value) });
     live.ringer.setVolume(settings.volume);
@@ -68,8 +65,7 @@ export function showPreferences() {
   options("set-density", DENSITIES.map((density) => [density, say(`density.${density || "usual"}`)]), settings.density);
   options("set-poll", POLL_SECONDS.map((s) => [String(s), say("set.seconds", { n: s })]), String(settings.pollSeconds));
   at("set-name").value = settings.name;
-  options("set-print", PRINT.map((when) => [when, say(`print.${when || "never"}`)]), settings.autoPrint);
-  options("set-paper", PAPER.map((mm) => [String(mm), say("set.millimetres", { n: mm })]), String(settings.paper));
+  showPrinting();
   TYPES.forEach((type) => options(`set-minutes-${type}`, MINUTES.map((n) => [String(n), say("order.minutes", { n })]), String(settings.minutes[type] ?? USUAL_MINUTES)));
   at("set-volume").value = String(settings.volume);
   at("set-offline").checked = settings.offlineSound;
@@ -81,9 +77,4 @@ export function showKnownGrants() {
   showGrant("sound", live.ringer.answer);
   showGrant("notifications", knownOfNotifications());
   showGrant("screen", knownOfScreen());
-}
-
-/** @param {string} id @param {string[][]} choices @param {string} chosen */
-function options(id, choices, chosen) {
-  at(id).replaceChildren(...choices.map(([value, text]) => h("option", { value, text, selected: value === chosen })));
 }

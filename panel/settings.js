@@ -18,11 +18,21 @@ const DEFAULTS = {
   minutes: {},
   /** "", "arrival" or "accept" */
   autoPrint: "",
+  /** since when it is, by the server's clock, milliseconds: older orders are not printed unasked */
+  printSince: 0,
   /** width of the roll, millimetres: 58 or 80 */
   paper: 80,
+  /** "" the browser's own printing, "usb" or "serial" */
+  printer: "",
+  printerName: "",
+  /** of a serial printer */
+  baud: 115_200,
+  copies: 1,
   offlineSound: true,
   /** whether the dishes to be cooked now are counted above the board */
   allDay: false,
+  /** @type {string[]} stations of the kitchen that this screen is for; none: all */
+  stations: [],
   /** "", "large" or "small" */
   density: "",
   /** beside the device's own, 0.25 to 1: never silent */

@@ -8,6 +8,7 @@ import { LANGUAGES, loadLanguage, say, spoken } from "./i18n.js";
 import { live, notice, unnotice } from "./live.js";
 import { forgetBoard } from "./keep.js";
 import { items } from "./orders.js";
+import { forgetPrints } from "./prints.js";
 import { forgetQueue } from "./queue.js";
 import { change, forgetKey, keepKey, keepsThings, setStarted, settings } from "./settings.js";
 import { Api, ApiError } from "./vestnik.js";
@@ -172,6 +173,7 @@ export async function endShift() {
 /** Takes the key off this device, too. */
 export async function forgetDevice() {
   if (!(await ask({ title: say("set.forgetAsk"), words: say("set.forgetWords"), yes: say("set.forgetNow"), no: say("order.back") }))) return;
+  forgetPrints();
   leave();
   forgetKey();
 }

@@ -17,7 +17,7 @@ function stopWhileStill(event) {
   const place = /** @type {HTMLElement|null} */ (event.target instanceof Element ? event.target.closest("[data-still]") : null);
   if (!place || Number(place.dataset.still) < performance.now()) return;
   // Whoever looks is not in the way of anybody.
-  if (!event.target.closest(".card-actions, .order-foot, .alarm button")) return;
+  if (!/** @type {Element} */ (event.target).closest(".card-actions, .order-foot, .alarm button")) return;
   event.preventDefault();
   event.stopImmediatePropagation();
 }

@@ -31,6 +31,7 @@ export function handleStock({ type, data }) {
 
 /** What the store is out of now, by name. @returns {OutOfStock[]} */
 export function outOfStock() {
+  /** @param {OutOfStock} one */
   const isNow = ({ until }) => !until || Date.parse(until) > now();
   return [...stopped.values()].filter(isNow).sort((one, other) => one.item.localeCompare(other.item));
 }
@@ -38,6 +39,6 @@ export function outOfStock() {
 /** How many there are; and where the list is open, that it has changed. */
 export function showStock() {
   const count = String(outOfStock().length || "");
-  if (at("badge-stock").textContent !== count) at("badge-stock").textContent = count;
+  for (const badge of ["badge-stock", "badge-tools"]) if (at(badge).textContent !== count) at(badge).textContent = count;
   document.dispatchEvent(new CustomEvent("vestnik:stock"));
 }

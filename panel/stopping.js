@@ -51,6 +51,7 @@ function choose(name) {
 
 /** What the store is out of, each with a way back. */
 function showStopped() {
+  /** @param {import("./stock.js").OutOfStock} one */
   const row = ({ item, until, by }) => {
     const words = [until ? say("stock.until", { time: dayAndTime(until) }) : say("stock.open"), by].filter(Boolean).join(" · ");
     return h("li", { data: { stopped: item } }, h("p", {}, h("strong", { text: item }), h("span", { text: words })), button("quiet", null, say("stock.back"), () => putBack(item)));

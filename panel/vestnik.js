@@ -38,7 +38,7 @@
  * @property {string} store_id
  * @property {string} at when the shop wrote, ISO 8601
  * @property {true} [replayed] it is sent again to one who was away
- * @property {Record<string, any>} data
+ * @property {any} data the members of docs/protocol.md
  * @property {Channel} channel by which channel it came; added here
  */
 
@@ -345,7 +345,7 @@ export class Connection {
       this.#jitterMs = Math.min(RECONNECT_MS, message.reconnect_jitter_ms || 0);
       if (this.#channel === "websocket") {
         this.#blocked = 0;
-        this.#words.attach(this.#socket);
+        this.#words.attach(/** @type {WebSocket} */ (this.#socket));
       } else this.#words.post();
       if (this.#channel === "sse") this.#timers.upgrade = setTimeout(() => this.#tryUpgrade(), UPGRADE_MS);
       this.#enter("catching_up");
@@ -379,7 +379,7 @@ export class Connection {
       if (!token) return;
       this.#options.token = token;
       this.api.setToken(token);
-      if (this.#channel === "websocket" && this.#greeted && this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify({ type: "token", token }));
+      if (this.#channel === "websocket" && this.#greeted && this.#socket?.readyState === WebSocket.OPEN) /** @type {WebSocket} */ (this.#socket).send(JSON.stringify({ type: "token", token }));
     } catch (error) {
       reportError(error);
     }
@@ -527,7 +527,7 @@ export class Connection {
       } else if (this.#again && !this.#greeted) this.#enter("offline", this.#lostAt);
     }
     this.#polling = false;
-    if (this.#again && this.state.name !== "live") this.#pollWhenDue();
+    if (this.#again && /** @type {StateName} */ (this.state.name) !== "live") this.#pollWhenDue();
   }
 
   async #pollPages() {

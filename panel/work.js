@@ -22,15 +22,15 @@ const MINUTE_MS = 60_000;
 /** What the server takes, minutes. */
 const MOST_MINUTES = 600;
 
-/** @type {{changed: (key: string) => void, done: (item: Item, to: string) => void}} */
-let page = { changed: () => {}, done: () => {} };
-/** @param {typeof page} listeners changed: something was pressed, or has come back; done: the server has taken it */
-export const onPressed = (listeners) => (page = listeners);
+/** @type {(key: string) => void} */
+let changed = () => {};
+/** @param {typeof changed} listener something was pressed, or has come back */
+export const onPressed = (listener) => (changed = listener);
 
 /** It has come back, or will not. @param {string} key */
 export function settle(key) {
   if (isQueued(key)) return;
-  if (pressed.delete(key)) page.changed(key);
+  if (pressed.delete(key)) changed(key);
 }
 
 /**
@@ -42,10 +42,7 @@ export function settle(key) {
 export async function act(item, to, more = {}) {
   const isDone = await send(item, to, more);
   // A new promise is no step that could be taken back.
-  if (isDone && item.status !== to) {
-    offerUndo(item, to, () => takeBack({ ...item, status: to }, item.status));
-    page.done(item, to);
-  }
+  if (isDone && item.status !== to) offerUndo(item, to, () => takeBack({ ...item, status: to }, item.status));
   return isDone;
 }
 
@@ -71,7 +68,7 @@ export function sendQueued() {
     // What is not known here any more, the server knows; it does nothing that is overtaken.
     if (known && known.status !== item.status) tellOvertaken(item, known.status);
     else act(items.get(item.key) ?? item, to, more);
-    page.changed(item.key);
+    changed(item.key);
   }
 }
 
@@ -97,10 +94,10 @@ async function send(item, to, more) {
   pressed.set(item.key, to);
   if (live.connection.state.name === "offline") {
     queueUp({ item, to, more });
-    page.changed(item.key);
+    changed(item.key);
     return false;
   }
-  page.changed(item.key);
+  changed(item.key);
   if (item.event) live.connection.ack(item.event);
   try {
     // A connection that is dead is found while the answer is waited for.
@@ -117,7 +114,10 @@ async function send(item, to, more) {
   }
 }
 
-/** Tries twice: the first may go into a line that has died since. `from` keeps it from being done twice. */
+/**
+ * Tries twice: the first may go into a line that has died since. `from` keeps it from being done twice.
+ * @param {Item} item @param {string} to @param {More} more
+ */
 async function change(item, to, { readyAt, ...more }) {
   if (readyAt) more.minutes = Math.min(MOST_MINUTES, Math.max(1, Math.round((readyAt - now()) / MINUTE_MS)));
   const wanted = { source: item.source, status: to, from: item.status, by: settings.name || undefined, ...more };

@@ -50,6 +50,55 @@ CREATE FUNCTION vestnik.vst_readable(value json) RETURNS json
 CREATE FUNCTION vestnik.vst_readable(value text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS $$select value$$;
+CREATE FUNCTION vestnik.vst_record_0() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    AS $$
+#variable_conflict use_column
+declare
+    is_moved boolean;  -- to another store, or another key
+begin
+    if tg_op operator(pg_catalog.=) 'INSERT' then
+        insert into vestnik.vst_event (source, store_id, key, type, data)
+        select 0, vestnik.vst_store_id(n."store"::pg_catalog.text), vestnik.vst_key(n."round"::pg_catalog.text), 'insert', case when vestnik.vst_size(n."round") operator(pg_catalog.+) vestnik.vst_size(n."store") operator(pg_catalog.+) vestnik.vst_size(n."status") operator(pg_catalog.<=) 65536 then pg_catalog.row_to_json(n.*) else vestnik.vst_bounded(n_large.*) end from (select vst_row.* from (select null::pg_catalog.text as "round", null::pg_catalog.text as "store", null::pg_catalog.text as "status") vst_gone, lateral (select "round", "store", "status" from new_rows) vst_row) n, lateral (select vestnik.vst_short(n."round"::pg_catalog.text) as "round", vestnik.vst_short(n."store"::pg_catalog.text) as "store", vestnik.vst_short(n."status"::pg_catalog.text) as "status") n_large;
+    elsif tg_op operator(pg_catalog.=) 'DELETE' then
+        insert into vestnik.vst_event (source, store_id, key, type, data)
+        select 0, vestnik.vst_store_id(o."store"::pg_catalog.text), vestnik.vst_key(o."round"::pg_catalog.text), 'delete', case when vestnik.vst_size(o."round") operator(pg_catalog.+) vestnik.vst_size(o."store") operator(pg_catalog.+) vestnik.vst_size(o."status") operator(pg_catalog.<=) 65536 then pg_catalog.row_to_json(o.*) else vestnik.vst_bounded(o_large.*) end from (select vst_row.* from (select null::pg_catalog.text as "round", null::pg_catalog.text as "store", null::pg_catalog.text as "status") vst_gone, lateral (select "round", "store", "status" from old_rows) vst_row) o, lateral (select vestnik.vst_short(o."round"::pg_catalog.text) as "round", vestnik.vst_short(o."store"::pg_catalog.text) as "store", vestnik.vst_short(o."status"::pg_catalog.text) as "status") o_large;
+    elsif tg_op operator(pg_catalog.=) 'TRUNCATE' then
+        insert into vestnik.vst_event (source, type, data) values (0, 'truncate', '{}');
+    else
+        -- An update of other columns ends here. Where a column is gone, or has another type, the query below looks again.
+        begin
+            if (row(old."round", old."store", old."status")::pg_catalog.record operator(pg_catalog.*=) row(new."round", new."store", new."status")::pg_catalog.record) then
+                return null;
+            end if;
+            is_moved := not (row(old."round", old."store")::pg_catalog.record operator(pg_catalog.*=) row(new."round", new."store")::pg_catalog.record);
+        exception when others then
+            is_moved := true;
+        end;
+        if is_moved then
+            -- A row that moves is deleted there, and inserted here.
+            insert into vestnik.vst_event (source, store_id, key, type, data, old)
+            select 0, written.store_id, written.key, written.type, written.data, written.old
+            from (select vst_row.* from (select null::pg_catalog.text as "round", null::pg_catalog.text as "store", null::pg_catalog.text as "status") vst_gone, lateral (select "round", "store", "status" from (select old.*) old_row) vst_row) o, lateral (select vestnik.vst_short(o."round"::pg_catalog.text) as "round", vestnik.vst_short(o."store"::pg_catalog.text) as "store", vestnik.vst_short(o."status"::pg_catalog.text) as "status") o_large, (select vst_row.* from (select null::pg_catalog.text as "round", null::pg_catalog.text as "store", null::pg_catalog.text as "status") vst_gone, lateral (select "round", "store", "status" from (select new.*) new_row) vst_row) n, lateral (select vestnik.vst_short(n."round"::pg_catalog.text) as "round", vestnik.vst_short(n."store"::pg_catalog.text) as "store", vestnik.vst_short(n."status"::pg_catalog.text) as "status") n_large,
+                lateral (select (row(o."round", o."store")::pg_catalog.record operator(pg_catalog.*=) row(n."round", n."store")::pg_catalog.record) as stays) pair,
+                lateral (
+                    select vestnik.vst_store_id(o."store"::pg_catalog.text) as store_id, vestnik.vst_key(o."round"::pg_catalog.text) as key, 'delete' as type, case when vestnik.vst_size(o."round") operator(pg_catalog.+) vestnik.vst_size(o."store") operator(pg_catalog.+) vestnik.vst_size(o."status") operator(pg_catalog.<=) 65536 then pg_catalog.row_to_json(o.*) else vestnik.vst_bounded(o_large.*) end as data, null::pg_catalog.json as old
+                    where not pair.stays
+                    union all
+                    select vestnik.vst_store_id(n."store"::pg_catalog.text), vestnik.vst_key(n."round"::pg_catalog.text), case when pair.stays then 'update' else 'insert' end, case when vestnik.vst_size(n."round") operator(pg_catalog.+) vestnik.vst_size(n."store") operator(pg_catalog.+) vestnik.vst_size(n."status") operator(pg_catalog.<=) 65536 then pg_catalog.row_to_json(n.*) else vestnik.vst_bounded(n_large.*) end,
+                           case when pair.stays then case when vestnik.vst_size(o."round") operator(pg_catalog.+) vestnik.vst_size(o."store") operator(pg_catalog.+) vestnik.vst_size(o."status") operator(pg_catalog.<=) 65536 then pg_catalog.row_to_json(o.*) else vestnik.vst_bounded(o_large.*) end end) written
+            where not (row(o."round", o."store", o."status")::pg_catalog.record operator(pg_catalog.*=) row(n."round", n."store", n."status")::pg_catalog.record) and (tg_relid operator(pg_catalog.=) 'N'::pg_catalog.regclass) is not null;
+        else
+            insert into vestnik.vst_event (source, store_id, key, type, data, old)
+            select 0, vestnik.vst_store_id(n."store"::pg_catalog.text), vestnik.vst_key(n."round"::pg_catalog.text), 'update', case when vestnik.vst_size(n."round") operator(pg_catalog.+) vestnik.vst_size(n."store") operator(pg_catalog.+) vestnik.vst_size(n."status") operator(pg_catalog.<=) 65536 then pg_catalog.row_to_json(n.*) else vestnik.vst_bounded(n_large.*) end, case when vestnik.vst_size(o."round") operator(pg_catalog.+) vestnik.vst_size(o."store") operator(pg_catalog.+) vestnik.vst_size(o."status") operator(pg_catalog.<=) 65536 then pg_catalog.row_to_json(o.*) else vestnik.vst_bounded(o_large.*) end from (select vst_row.* from (select null::pg_catalog.text as "round", null::pg_catalog.text as "store", null::pg_catalog.text as "status") vst_gone, lateral (select "round", "store", "status" from (select old.*) old_row) vst_row) o, lateral (select vestnik.vst_short(o."round"::pg_catalog.text) as "round", vestnik.vst_short(o."store"::pg_catalog.text) as "store", vestnik.vst_short(o."status"::pg_catalog.text) as "status") o_large, (select vst_row.* from (select null::pg_catalog.text as "round", null::pg_catalog.text as "store", null::pg_catalog.text as "status") vst_gone, lateral (select "round", "store", "status" from (select new.*) new_row) vst_row) n, lateral (select vestnik.vst_short(n."round"::pg_catalog.text) as "round", vestnik.vst_short(n."store"::pg_catalog.text) as "store", vestnik.vst_short(n."status"::pg_catalog.text) as "status") n_large
+            where (tg_relid operator(pg_catalog.=) 'N'::pg_catalog.regclass) is not null;
+        end if;
+    end if;
+    if found and vestnik.vst_should_notify() then
+        perform pg_catalog.pg_notify('vestnik', '');
+    end if;
+    return null;
+end $$;
 CREATE FUNCTION vestnik.vst_record_1() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     AS $$
@@ -316,6 +365,14 @@ CREATE TABLE vestnik.vst_bot_update (
     body text NOT NULL,
     taken_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
 );
+CREATE TABLE vestnik.vst_canary (
+    round text NOT NULL,
+    store text NOT NULL,
+    status text DEFAULT 'pending'::text NOT NULL,
+    sent_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    until timestamp with time zone NOT NULL,
+    outcome text
+);
 CREATE TABLE vestnik.vst_change (
     source integer NOT NULL,
     id bigint NOT NULL,
@@ -407,7 +464,7 @@ CREATE TABLE vestnik.vst_delivery (
     planned_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     attempts integer DEFAULT 0 NOT NULL,
     fence bigint,
-    settled_at timestamp with time zone,
+    completed_at timestamp with time zone,
     due_at timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
     failures integer DEFAULT 0 NOT NULL,
     refusals integer DEFAULT 0 NOT NULL,
@@ -740,7 +797,7 @@ CREATE TABLE vestnik.vst_webhook (
     due_at timestamp with time zone DEFAULT now() NOT NULL,
     leased_until timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
     fence bigint DEFAULT 0 NOT NULL,
-    settled_at timestamp with time zone,
+    completed_at timestamp with time zone,
     CONSTRAINT vst_webhook_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'sending'::text, 'retrying'::text, 'sent'::text, 'dead'::text])))
 );
 ALTER TABLE ONLY public.bookings
@@ -761,6 +818,8 @@ ALTER TABLE ONLY vestnik.vst_bot_slot
     ADD CONSTRAINT vst_bot_slot_pkey PRIMARY KEY (slot);
 ALTER TABLE ONLY vestnik.vst_bot_update
     ADD CONSTRAINT vst_bot_update_pkey PRIMARY KEY (id);
+ALTER TABLE ONLY vestnik.vst_canary
+    ADD CONSTRAINT vst_canary_pkey PRIMARY KEY (round);
 ALTER TABLE ONLY vestnik.vst_change
     ADD CONSTRAINT vst_change_pkey PRIMARY KEY (source, id);
 ALTER TABLE ONLY vestnik.vst_chat_link
@@ -838,6 +897,7 @@ ALTER TABLE ONLY vestnik.vst_webhook
 CREATE INDEX idx_bookings_status_created ON public.bookings USING btree (status, created_at);
 CREATE INDEX idx_orders_status_created ON public.orders USING btree (status, created_at);
 CREATE UNIQUE INDEX vst_alarm_standing ON vestnik.vst_alarm USING btree (store_id) WHERE (cleared_at IS NULL);
+CREATE INDEX vst_canary_store ON vestnik.vst_canary USING btree (store);
 CREATE INDEX vst_chat_edits ON vestnik.vst_chat USING btree (edit_next_at) WHERE (waiting OR (edit_wakes_at IS NOT NULL));
 CREATE INDEX vst_chat_link_store ON vestnik.vst_chat_link USING btree (store_id);
 CREATE INDEX vst_chat_messages ON vestnik.vst_chat USING btree (next_at) WHERE (waiting OR (wakes_at IS NOT NULL));
@@ -873,6 +933,7 @@ CREATE TRIGGER vestnik_record_truncate AFTER TRUNCATE ON public.bookings FOR EAC
 CREATE TRIGGER vestnik_record_truncate AFTER TRUNCATE ON public.orders FOR EACH STATEMENT EXECUTE FUNCTION vestnik.vst_record_1();
 CREATE TRIGGER vestnik_record_update AFTER UPDATE ON public.bookings FOR EACH ROW EXECUTE FUNCTION vestnik.vst_record_2();
 CREATE TRIGGER vestnik_record_update AFTER UPDATE ON public.orders FOR EACH ROW EXECUTE FUNCTION vestnik.vst_record_1();
+CREATE TRIGGER vestnik_record_insert AFTER INSERT ON vestnik.vst_canary REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION vestnik.vst_record_0();
 CREATE TRIGGER vst_token_changed AFTER DELETE OR UPDATE OF hash, stores, scope, expires_at, revoked_at OR TRUNCATE ON vestnik.vst_token FOR EACH STATEMENT EXECUTE FUNCTION vestnik.vst_token_changed();
 ALTER TABLE ONLY vestnik.vst_acknowledgement
     ADD CONSTRAINT vst_acknowledgement_event_id_fkey FOREIGN KEY (event_id) REFERENCES vestnik.vst_event(id) ON DELETE CASCADE;
@@ -930,6 +991,7 @@ GRANT ALL ON FUNCTION vestnik.vst_notify_enabled() TO vestnik_recorder;
 GRANT ALL ON FUNCTION vestnik.vst_notify_lock_key() TO vestnik_recorder;
 GRANT ALL ON FUNCTION vestnik.vst_readable(value json) TO vestnik_recorder;
 GRANT ALL ON FUNCTION vestnik.vst_readable(value text) TO vestnik_recorder;
+REVOKE ALL ON FUNCTION vestnik.vst_record_0() FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.vst_record_1() FROM PUBLIC;
 REVOKE ALL ON FUNCTION vestnik.vst_record_2() FROM PUBLIC;
 GRANT ALL ON FUNCTION vestnik.vst_short(value anyelement) TO vestnik_recorder;

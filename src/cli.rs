@@ -1,4 +1,4 @@
-//! The command line. Names are a contract.
+//! The command line. Scripts depend on the names of commands and options.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -6,24 +6,24 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::command;
-use vestnik::embedded;
-use vestnik::infra::config::{self, Config, Sources};
-use vestnik::infra::telemetry;
+use crate::embedded;
+use crate::infra::config::{self, Config, Sources};
+use crate::infra::telemetry;
 
 /// Exit code for wrong usage and for invalid settings.
 const USAGE: u8 = 2;
 
-/// Brings every order that is written to Postgres to its partner's screen.
+/// Shows every order that is written to Postgres on the screen of the order's store
 #[derive(Debug, Parser)]
 #[command(name = "vestnik", version, about, max_term_width = 100)]
 struct Cli {
-    /// A file with settings; without it ./vestnik.toml, if it is there
+    /// A file with settings [default: ./vestnik.toml, if it exists]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Change one setting, such as session.max_per_store=5; may be given again
+    /// Change one setting, such as session.max_per_store=5; may be repeated
     #[arg(long, global = true, value_name = "NAME=VALUE", value_parser = setting)]
     set: Vec<(String, String)>,
-    /// Which of several databases (the setting `databases`) the command is for
+    /// The name of the database, where the setting `databases` has several
     #[arg(long, global = true, value_name = "NAME")]
     database: Option<String>,
     #[command(subcommand)]
@@ -32,39 +32,39 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve the panels (the default); without DATABASE_URL, on a private Postgres
+    /// Serve panels and other clients (the default); without DATABASE_URL, from a private Postgres
     Serve {
-        /// The address and port to listen on
+        /// The address and port of the HTTP server
         #[arg(long, value_name = "ADDRESS")]
         listen: Option<String>,
     },
-    /// Bring the database to what this program needs
+    /// Migrate the database to this program's version
     Migrate(command::migrate::Args),
-    /// Make, list and revoke the tokens that open the stores' streams
+    /// Create, list, rotate and revoke access tokens
     Token(command::token::Args),
-    /// Print the events of a store, a line of JSON each
+    /// Print the events of a store, one line of JSON each
     Tail(command::tail::Args),
-    /// Write orders, bookings and changes as a lively shop does
+    /// Write realistic orders, bookings and changes into the reference shop's tables
     Simulate(command::simulate::Args),
-    /// Make the rows of a table of yours events
+    /// Attach triggers to a table, so that its rows emit events
     Attach(command::attach::AttachArgs),
-    /// Make them events no more
+    /// Remove the triggers from a table
     Detach(command::attach::DetachArgs),
-    /// Show, check and change what the columns of attached tables mean
+    /// Show, check and change the mappings of attached tables
     Source(command::source::Args),
-    /// Set a store up: its name, money, clock, hours, and how long an order may wait
+    /// Change the settings of a store: name, currency, time zone, hours, and how long an order may wait
     Store(command::store::Args),
-    /// Link chats of Telegram to stores
+    /// Link Telegram chats to stores
     Telegram(command::telegram::Args),
-    /// Try a store's webhook, and change the secret that signs it
+    /// Test a store's webhook, and rotate its secret
     Webhook(command::webhook::Args),
-    /// Tell what became of a store's events: who was reached, when, by which way
+    /// Report what became of a store's events: who received each, when, over which channel
     Audit(command::audit::Args),
-    /// Measure what this machine and this database carry, in a schema of its own; it loads them for a minute
+    /// Measure the throughput and latency of this machine and database for a minute, in a temporary schema
     Bench(command::bench::Args),
-    /// Say what is wrong with the database, its triggers and notifications, and what to do
+    /// Check the database, its triggers and notifications, and print the remedy for each problem
     Doctor(command::doctor::Args),
-    /// Ask the server of this machine whether it is ready
+    /// Check whether the server of this machine is ready
     Healthcheck,
 }
 
@@ -75,7 +75,8 @@ fn setting(text: &str) -> Result<(String, String), String> {
     setting.ok_or_else(|| "a setting looks like section.key=value".into())
 }
 
-/// Runs the program. Returns the exit code: 0, 1 for a failure, 2 for wrong usage or invalid settings.
+/// Runs the program. Returns the exit code: 0 for success, 1 for a failure, 2 for wrong usage or invalid settings.
+#[tokio::main]
 pub async fn run() -> ExitCode {
     let cli = Cli::parse();
     let mut flags = cli.set;
@@ -115,7 +116,7 @@ pub async fn run() -> ExitCode {
     }
 }
 
-/// Formats an error with its causes. An error that already names its cause does not name the cause twice.
+/// Formats an error and its causes in one line. A cause that the text already contains is left out.
 fn in_one_line(error: &anyhow::Error) -> String {
     let mut line = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {
@@ -126,7 +127,8 @@ fn in_one_line(error: &anyhow::Error) -> String {
     line
 }
 
-/// The databases that a command runs on: one, except for a migration of all databases.
+/// The settings of the databases that a command runs on. It is one database; only `vestnik migrate` runs on all of
+/// them.
 fn chosen(config: &Config, name: Option<&str>, command: &Command) -> Result<Vec<Config>, String> {
     let shards = config.shards();
     let names: Vec<String> = shards
@@ -136,11 +138,11 @@ fn chosen(config: &Config, name: Option<&str>, command: &Command) -> Result<Vec<
     match name {
         _ if names.is_empty() => match name {
             None => Ok(vec![with_database(config.clone())]),
-            Some(_) => Err("--database is for the setting `databases`, which names none".into()),
+            Some(_) => Err("--database needs the setting `databases`, which is empty".into()),
         },
         None if matches!(command, Command::Migrate(_)) => Ok(shards.into_iter().map(|(config, _)| config).collect()),
         None => Err(format!(
-            "there are several databases: say which with --database: {}",
+            "there are several databases: choose one with --database: {}",
             names.join(", ")
         )),
         Some(name) => match shards
@@ -148,7 +150,10 @@ fn chosen(config: &Config, name: Option<&str>, command: &Command) -> Result<Vec<
             .find(|(_, shard)| shard.as_ref().is_some_and(|it| it.name == name))
         {
             Some((config, _)) => Ok(vec![config]),
-            None => Err(format!("no database is called {name}; there are: {}", names.join(", "))),
+            None => Err(format!(
+                "there is no database {name}; choose one of: {}",
+                names.join(", ")
+            )),
         },
     }
 }
@@ -177,7 +182,7 @@ async fn on_each(command: Command, configs: &[Config]) -> anyhow::Result<()> {
     }
 }
 
-/// Uses the private Postgres of a running `vestnik` on this machine if no database is configured.
+/// If no database is configured, selects the private Postgres of a `vestnik serve` that runs on this machine.
 fn with_database(mut config: Config) -> Config {
     config.database.url = config
         .database

@@ -1,6 +1,6 @@
-//! Vestnik: an event engine on Postgres. The modules, in the order in which an event passes them.
+//! Vestnik: an event engine on Postgres. The modules follow in the order in which an event passes through them.
 //!
-//! A row that the shop writes fires a trigger (`triggers/`), which records it and notifies. From there:
+//! When the shop writes a row, a trigger (`triggers/`) records the row in the journal and notifies. From there:
 
 pub mod feed;
 pub mod journal;
@@ -10,16 +10,19 @@ pub mod fanout;
 
 pub mod http;
 
-// The durable branch: what must reach a person though everything was away.
+// The durable branch: messages that must reach a person even if no client was connected.
 pub mod delivery;
 pub mod receipts;
 pub mod telegram;
 
-// What starts all of it, and what looks at it.
+// The command line, and the parts that start a node and examine a database. They are here and not in the program, which
+// would compile much of the library a second time.
+pub mod cli;
+mod command;
 pub mod doctor;
 pub mod engine;
 
-// What they stand on.
+// The base of all other modules.
 pub mod domain;
 pub mod embedded;
 pub mod infra;

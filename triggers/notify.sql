@@ -1,4 +1,4 @@
--- Notifications wake an idle node, and carry no data. What a partner receives is read from the journal.
+-- Notifications wake an idle node, and carry no data: nodes read events from the journal.
 --
 -- Every name here has its schema, operators too: the trigger functions run with the search path of the writer. Setting
 -- another search path would cost each order a tenth of its time.
@@ -42,5 +42,5 @@ begin
 end $$;
 
 revoke all on function vestnik.vst_should_notify(), vestnik.vst_notify() from public;
--- Every node calls these two.
+-- Every node calls these two functions.
 grant execute on function vestnik.vst_notify_enabled(), vestnik.vst_notify_lock_key() to public;

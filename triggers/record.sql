@@ -1,9 +1,9 @@
 -- The trigger function of every source: it records the mapped columns of a row as the shop wrote them, and interprets
--- nothing. `src/sources/trigger.rs` fills in what stands in braces; sql/schema.sql shows the result.
+-- nothing. `src/sources/trigger.rs` replaces the names in braces; sql/schema.sql shows the result.
 --
--- In `{old_rows}` and `{new_rows}` a name of a column is looked for in the row first, and then in a list of nulls. So a
--- column that was renamed or dropped makes no write fail. Rows are compared byte by byte, which no type can refuse.
--- Everything is named with its schema, operators too: see notify.sql.
+-- In `{old_rows}` and `{new_rows}`, Postgres resolves a column name in the row first, and then in a list of nulls. So a
+-- renamed or dropped column makes no write fail. Rows are compared byte by byte, because some types have no equality.
+-- Every name has its schema, operators too: see notify.sql.
 create or replace function {function}() returns trigger
 language plpgsql security definer as {quote}
 #variable_conflict use_column

@@ -1,24 +1,24 @@
--- What the trigger functions are made of. All of it is inlined where it is called, but for
--- `vst_short`, and for what catches an error: no parallel worker may do that, so those functions are `parallel unsafe`.
+-- The functions that trigger functions call. Postgres inlines all of them, except `vst_short` and those that catch an error.
+-- No parallel worker may catch an error, so the latter are `parallel unsafe`.
 
--- A row's store; null, which nobody receives, where it is longer than an index can hold.
+-- A row's store; null if it is longer than an index can hold. Nobody receives an event without a store.
 create or replace function vestnik.vst_store_id(value text) returns text
 language sql immutable parallel safe as $$
     select case when pg_catalog.octet_length(value) operator(pg_catalog.<=) 200 then value end
 $$;
 
--- A row's key; null where it is longer than anybody could use.
+-- A row's key; null if it is longer than 1000 bytes.
 create or replace function vestnik.vst_key(value text) returns text
 language sql immutable parallel safe as $$
     select case when pg_catalog.octet_length(value) operator(pg_catalog.<=) 1000 then value end
 $$;
 
--- Bytes that a value takes as it is stored, compressed or not.
+-- The size of a value as it is stored, compressed or not, bytes.
 create or replace function vestnik.vst_size(value anyelement) returns integer
 language sql stable parallel safe as $$ select coalesce(pg_catalog.pg_column_size(value), 0) $$;
 
--- A value as JSON, or a mark where it is far too long: to read 60 MB from the disk would cost the shop's statement seconds. The
--- length of a text is known without reading it. Not inlined: nearly every row is small, and would pay for the expressions.
+-- A value as JSON, or a mark if it is longer than 1 MiB: reading 60 MB from the disk would cost the shop's statement seconds.
+-- Postgres knows the length of a text without reading it. Not inlined, because nearly every row is small and would pay for it.
 create or replace function vestnik.vst_short(value text) returns json
 language plpgsql stable parallel safe as $$
 begin
@@ -26,7 +26,7 @@ begin
         when value is not null then '{"vst_omitted":true}' end;
 end $$;
 
--- The same for other types, by the bytes that the value takes as it is stored.
+-- The same for other types, by the size of the value as it is stored.
 create or replace function vestnik.vst_short(value anyelement) returns json
 language plpgsql stable parallel safe as $$
 begin
@@ -34,8 +34,8 @@ begin
         when value is not null then '{"vst_omitted":true}' end;
 end $$;
 
--- The recorded columns of a large row, or of one with a column of a type that is not Postgres' own: the only place that
--- may raise. Values that `vst_short` marked, and those of more than 64 KiB in a row of more than 1 MiB, are left out and named.
+-- The recorded columns of a large row, or of a row with a type that is not built into Postgres. Only this function may
+-- meet an error. Values that `vst_short` marked, and those of more than 64 KiB in a row of more than 1 MiB, are left out and named.
 create or replace function vestnik.vst_bounded(columns record) returns json
 language plpgsql stable parallel unsafe as $$
 declare
@@ -62,8 +62,8 @@ exception when others then
     return pg_catalog.json_build_object('vst_unreadable', sqlstate);
 end $$;
 
--- Text that every client can be sent. In a database of another encoding than UTF-8 a character may have no counterpart, or
--- may be none at all: there `?` stands for it, and the rest is read. In UTF-8 these are inlined and cost nothing.
+-- A text that can be sent to every client. In a database with another encoding than UTF-8, a character may be invalid or have
+-- no counterpart: it becomes `?`, and the rest is kept. In a UTF-8 database these functions are inlined and cost nothing.
 do $$
 begin
     if getdatabaseencoding() = 'UTF8' then
@@ -94,7 +94,7 @@ begin
     end if;
 end $$;
 
--- The reverse: a text of ours, in UTF-8, without what the database's encoding cannot hold.
+-- The reverse: our UTF-8 text, without the characters that the database's encoding lacks.
 create or replace function vestnik.vst_storable(value bytea) returns text
 language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $$
 begin

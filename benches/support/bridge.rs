@@ -1,6 +1,7 @@
-//! The floor: LISTEN and a bare socket, in a process of its own, without a journal. A trigger of its own notifies with the
-//! whole order, and a server that does nothing else passes it on to the sockets of its store, sending and flushing each. It
-//! loses what was notified while it did not listen, so it is no choice; but nothing that hears from Postgres is faster.
+//! The floor: LISTEN and a bare socket, in a process of its own, without a journal. A trigger of its own notifies with
+//! the whole order, and a server that does nothing else passes it on to the sockets of its store, sending and flushing
+//! each. It loses what was notified while it did not listen, so it is no choice; but nothing that hears from Postgres
+//! is faster.
 
 use std::collections::HashMap;
 use std::future::poll_fn;

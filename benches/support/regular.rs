@@ -1,5 +1,5 @@
-//! A panel that does as docs/protocol.md says: it keeps its newest cursor, comes back within a random part of the jitter
-//! that it was told, tries again after random times that double, and goes from one node to the next.
+//! A panel that does as docs/protocol.md says: it keeps its newest cursor, comes back within a random part of the
+//! jitter that it was told, tries again after random times that double, and goes from one node to the next.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

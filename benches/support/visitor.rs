@@ -1,5 +1,5 @@
-//! A panel that stays, goes when it is told to, and comes back with its newest cursor. It answers pings, and counts what it
-//! hears: each event once, however often it comes.
+//! A panel that stays, goes when it is told to, and comes back with its newest cursor. It answers pings, and counts
+//! what it hears: each event once, however often it comes.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

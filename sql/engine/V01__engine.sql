@@ -1,7 +1,7 @@
 -- The engine's own tables. Every name in this schema begins with `vst_`: software that reads `information_schema`
--- without a schema would take `vestnik.event` for a table of the shop's that has the same name.
+-- without a schema would mistake `vestnik.event` for a table of the shop with the same name.
 
--- Sources: the shop's tables that carry our triggers, and what their columns mean.
+-- Sources: the attached tables of the shop, with their mappings.
 create table vestnik.vst_source (
     id            int         not null generated always as identity primary key,
     name          text        not null check (octet_length(name) between 1 and 200),   -- on the wire, in buttons and commands
@@ -12,12 +12,12 @@ create table vestnik.vst_source (
     owner_trusted boolean     not null default false,   -- attached although another role owns the table: `attach --trust-owner`
     attached_xid  xid8        not null default pg_current_xact_id(),   -- rows written since have an event, or were written past the triggers
     attached_at   timestamptz not null default now(),
-    detached_at   timestamptz                    -- not null: no source now; its events wait for its table to be attached again
+    detached_at   timestamptz                    -- not null: detached; its events are read again if the table is attached again
 );
 create unique index vst_source_name on vestnik.vst_source (name) where detached_at is null;
 create unique index vst_source_table on vestnik.vst_source (table_name) where detached_at is null;
 
--- Counts the changes of sources and of stores' settings. Each read of the journal brings it along, so that no event is
+-- Counts the changes of sources and of stores' settings. Each read of the journal returns it, so that no event is
 -- translated with a mapping that has been replaced.
 create table vestnik.vst_source_version (
     sole    boolean not null default true primary key check (sole),
@@ -27,16 +27,16 @@ insert into vestnik.vst_source_version default values;
 
 -- The journal: one immutable row for each event, written in the transaction of the shop's own write.
 --
--- `xid` is what makes reading exact. An identity value is taken before commit, so a later id can become visible
--- first and "ids above N" would skip events; "transactions that my snapshot did not see" skips none.
+-- Readers select by `xid`. An identity value is allocated before the commit, so a later id can become visible
+-- first, and "ids above N" would skip events; "transactions that my snapshot did not see" skips none.
 -- The identity must keep CACHE 1: with a larger cache the ids of two sessions no longer follow their row locks,
 -- and the order of one shop row's events is the order of their ids.
 create table vestnik.vst_event (
     id       bigint      not null generated always as identity (cache 1) primary key,
     xid      xid8        not null default pg_current_xact_id(),
     source   int,                           -- null: the engine's own event
-    store_id text,                          -- null: the row has none, or none of 200 bytes at most; nobody receives the event
-    key      text,                          -- of the shop's row; null: it has none, or none of 1000 bytes at most
+    store_id text,                          -- null: the row has none, or one of over 200 bytes; nobody receives the event
+    key      text,                          -- of the shop's row; null: it has none, or one of over 1000 bytes
     type     text        not null,          -- a write: insert, update, delete, truncate; or the engine's own event
     at       timestamptz not null default clock_timestamp(),
     data     json        not null,          -- the recorded columns as the shop wrote them; of a delete, as they were. json keeps what jsonb refuses
@@ -44,23 +44,23 @@ create table vestnik.vst_event (
     answer   json                           -- of an update that a person made by a button: {"by", "minutes", "reason"}
 );
 
--- The feed reads by transaction, a coming-back session by store and transaction.
+-- The feed reads by transaction, a reconnecting session by store and transaction.
 create index vst_event_xid on vestnik.vst_event (xid);
 create index vst_event_store_xid on vestnik.vst_event (store_id, xid);
 
 -- Derived sources: tables whose orders follow from expressions over several tables. Their triggers record which orders a
--- write concerns; the projector takes the keys away, and appends what has changed to the journal. What it said last of each
--- order stands in a table of the source's own, `vst_projection_<source>`.
+-- write concerns. The projector removes these keys, and appends the changed orders to the journal. The newest state of each
+-- order is in a table for the source, `vst_projection_<source>`.
 create table vestnik.vst_change (
     source int         not null,
     id     bigint      not null generated always as identity (cache 1),
-    watch  smallint    not null default 0,   -- 0: the table of its rows; 1 and above: a watched one; -1: all rows, quietly
-    key    text,                             -- of the order, or what leads to it; null: the table was truncated
+    watch  smallint    not null default 0,   -- 0: the table of the orders; from 1 on: a watched table; -1: all rows, without events
+    key    text,                             -- of the order, or of a row that leads to it; null: the table was truncated
     at     timestamptz not null default clock_timestamp(),
     primary key (source, id)
 );
 
--- Orders that have no items yet: they are told when some come, or at the end of the wait.
+-- New orders without items: their events are appended when items are written, or at the end of the wait.
 create table vestnik.vst_wait (
     source int         not null references vestnik.vst_source (id) on delete cascade,
     key    text        not null,
@@ -68,7 +68,7 @@ create table vestnik.vst_wait (
     primary key (source, key)
 );
 
--- The node that projects, and until when it may without saying so again.
+-- The node that runs the projector, and the end of its lease.
 create table vestnik.vst_projector (
     sole   boolean     not null default true primary key check (sole),
     holder text,
@@ -76,39 +76,51 @@ create table vestnik.vst_projector (
 );
 insert into vestnik.vst_projector default values;
 
--- Derived sources whose expressions fail now, and what Postgres says of it.
+-- Derived sources whose expressions fail now, with the error.
 create table vestnik.vst_projection_failure (
     source  int         not null primary key references vestnik.vst_source (id) on delete cascade,
     message text        not null,
     at      timestamptz not null default clock_timestamp()
 );
 
--- What the trimming of old events has removed: the highest transaction of which an event is gone. A cursor that does
--- not cover it could be owed something that is no longer there, and is answered with resync_required.
+-- Synthetic orders of the nodes' self-test: each node inserts one at intervals, and waits for it at a session of its own.
+-- The table has the trigger of a source, number 0. A row stays until the node's next one.
+create table vestnik.vst_canary (
+    round     text        not null primary key,
+    store     text        not null,          -- the node's own: vestnik-canary-<node>
+    status    text        not null default 'pending',
+    sent_at   timestamptz not null default clock_timestamp(),
+    until     timestamptz not null,          -- the node sends another one before
+    outcome   text                           -- of the node's newest round that has ended: back, or why it did not come back; null: none has
+);
+create index vst_canary_store on vestnik.vst_canary (store);
+
+-- The highest transaction of which an old event was trimmed. A cursor that does
+-- not cover it may miss trimmed events, and gets resync_required.
 create table vestnik.vst_retention (
     sole            boolean not null default true primary key check (sole),
     trimmed_through xid8    not null default '0'
 );
 insert into vestnik.vst_retention default values;
 
--- What one node at a time does: it locks the row of the task. Anybody with the right to connect may hold an advisory lock; this
--- one takes a right to the table.
+-- Tasks of one node at a time: it locks the row of the task. Any role that can connect may hold an advisory lock; this
+-- lock needs a right to the table.
 create table vestnik.vst_turn (
     task text not null primary key
 );
 insert into vestnik.vst_turn values ('trim'), ('watch');
 
--- The cluster that the journal's transaction numbers belong to. A journal restored into another cluster carries
--- numbers that mean nothing there; `vestnik migrate` sees it here and makes all of them the past.
+-- The cluster of the journal's transaction ids. A journal that was restored into another cluster has
+-- ids that mean nothing there; `vestnik migrate` detects this, and makes all its events history.
 create table vestnik.vst_cluster (
     sole              boolean not null default true primary key check (sole),
     system_identifier bigint  not null
 );
 insert into vestnik.vst_cluster (system_identifier) select system_identifier from pg_control_system();
 
--- The lines of history that the journal's transaction numbers belong to; the line in force has no `through`. Each start of
--- Postgres begins a new line: it may go on from a snapshot that was put back, or from a standby without the newest commits.
--- A cursor of an earlier line is valid if it covers no transaction after `through`, the newest one that the restart kept.
+-- The lines of history of the journal's transaction ids; the current line has no `through`. Each start of
+-- Postgres begins a new line: it may continue from a restored snapshot, or from a standby without the newest commits.
+-- A cursor of an earlier line is valid if it covers no transaction after `through`, the newest that survived the restart.
 create table vestnik.vst_lineage (
     line       uuid        not null default gen_random_uuid() primary key,
     started_at timestamptz not null default pg_postmaster_start_time(),   -- of Postgres
@@ -124,21 +136,21 @@ create table vestnik.vst_code (
     applied_at  timestamptz not null default now()
 );
 
--- Tokens, kept as their SHA-256 only: whoever reads this table can open nothing.
+-- Tokens, saved as their SHA-256 only: a reader of this table gains no access.
 create table vestnik.vst_token (
     id         bigint      not null generated always as identity primary key,
     hash       bytea       not null unique check (octet_length(hash) = 32),
     label      text,
     stores     text[],                      -- null: every store
     scope      text        not null default 'panel' check (scope in ('read', 'panel', 'manager', 'operator')),
-    issuer     text,                        -- who signs the JWTs of this holder, of whom `label` is the subject; null: a token of our own
+    issuer     text,                        -- of the JWTs of this holder, with `label` as their subject; null: a token of ours
     created_at timestamptz not null default now(),
     expires_at timestamptz,                 -- null: never
     revoked_at timestamptz,
-    used_at    timestamptz                  -- when it was used last, within a minute; null: never
+    used_at    timestamptz                  -- of the last use, within a minute; null: never
 );
 
--- The sessions that each token has on each node, as the nodes say now and then. A node that is gone says nothing more.
+-- The number of sessions of each token on each node. Nodes report it periodically; a node that ended reports no more.
 create table vestnik.vst_token_use (
     node     text        not null primary key,
     until    timestamptz not null,
@@ -146,7 +158,7 @@ create table vestnik.vst_token_use (
     sessions int[]       not null
 );
 
--- Whatever changes what a token opens, by whatever way, is known to every node at once.
+-- Notifies every node of any change to a token's rights.
 create function vestnik.vst_token_changed() returns trigger language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
     perform pg_notify('vestnik_token', '');
@@ -157,32 +169,32 @@ create trigger vst_token_changed
     after update of hash, stores, scope, expires_at, revoked_at or delete or truncate on vestnik.vst_token
     for each statement execute function vestnik.vst_token_changed();
 
--- An acknowledgement: which token's holder said, over which session, that a person has seen this event. The first
--- word counts; a repetition changes nothing.
+-- Acknowledgements: a person has seen the event, as the holder of a token reported over a session. The first
+-- acknowledgement counts; a repetition changes nothing.
 create table vestnik.vst_acknowledgement (
     event_id bigint      not null references vestnik.vst_event (id) on delete cascade,
-    token_id bigint      not null,            -- stays when the token's row is deleted
+    token_id bigint      not null,            -- no foreign key: it remains when the token is deleted
     session  text        not null,
     at       timestamptz not null default clock_timestamp(),
     primary key (event_id, token_id)
 );
 
--- Receipts: how an event reached somebody. A panel's row begins when the panel has said that it is one.
+-- Receipts: how an event reached somebody. A panel's row is created when the client has identified itself as a panel.
 create table vestnik.vst_receipt (
     event_id        bigint      not null references vestnik.vst_event (id) on delete cascade,
     channel         text        not null check (channel in ('websocket', 'sse', 'polling', 'telegram', 'webhook')),
-    recipient       text        not null,     -- the session, or the chat, as it was claimed
-    token_id        bigint      not null default 0,   -- who stands behind the name; 0: no token, a chat or a webhook
+    recipient       text        not null,     -- the session or chat, as the client claims
+    token_id        bigint      not null default 0,   -- the token behind the claim; 0: no token, a chat or a webhook
     sent_at         timestamptz,
-    rendered_at     timestamptz,              -- the panel's word: it stands on the screen
-    sounded_at      timestamptz,              -- the panel's word: the sound really played
+    rendered_at     timestamptz,              -- reported by the panel: the event is on the screen
+    sounded_at      timestamptz,              -- reported by the panel: the sound was played
     acknowledged_at timestamptz,
     acknowledged_by text,
-    -- Two tokens may claim one name, and neither speaks for the other.
+    -- Two tokens may claim the same name; each has its own receipts.
     primary key (event_id, channel, recipient, token_id)
 );
 
--- Who changed the status of an order or booking by a button, of a panel or of Telegram.
+-- Changes of status that a person made by a button of a panel or of Telegram.
 create table vestnik.vst_status_change (
     id       bigint      not null generated always as identity primary key,
     source   int         not null references vestnik.vst_source (id) on delete cascade,
@@ -191,49 +203,49 @@ create table vestnik.vst_status_change (
     previous text        not null,            -- canonical statuses
     status   text        not null,
     channel  text        not null check (channel in ('panel', 'telegram')),
-    by_whom  text        not null,            -- as it was claimed
-    token_id bigint,                          -- who stands behind the name; null: a press in Telegram, whose people have numbers
-    minutes  int         check (minutes between 1 and 600),   -- until it is ready, as was promised
+    by_whom  text        not null,            -- as the client claims
+    token_id bigint,                          -- the token behind the claim; null: a button press in Telegram, which identifies its users
+    minutes  int         check (minutes between 1 and 600),   -- promised until the order is ready
     at       timestamptz not null default clock_timestamp()
 );
 create index vst_status_change_of on vestnik.vst_status_change (source, key, id desc);
 create index vst_status_change_store on vestnik.vst_status_change (store_id, at);
 
--- Answers that a shop's own API is asked for. A row whose `until` is over has an unknown outcome: a repetition of the
--- same wish has the same id, so that the shop does it once.
+-- Answers that are requested from a shop's own API. After `until` the outcome of a row is unknown: a repetition of the
+-- same request has the same id, so that the shop executes it once.
 create table vestnik.vst_answer_request (
     source   int         not null references vestnik.vst_source (id) on delete cascade,
     key      text        not null,
     store_id text        not null,
     id       text        not null,            -- of the message
-    wish     bytea       not null,            -- SHA-256 of what is asked
+    wish     bytea       not null,            -- SHA-256 of the request
     status   text        not null,
     answer   json        not null,            -- for the event of the change: {"by", "minutes", "reason"}
     asked_at timestamptz not null default clock_timestamp(),
-    until    timestamptz not null,            -- until then no other answer to the order is asked for
+    until    timestamptz not null,            -- until then no other answer to the order is requested
     primary key (source, key, store_id)
 );
 
--- What is known of a store beside its orders: how its money and clock read, how long an order may wait for an answer.
--- A store without a row here has its panels, and nothing more: no Telegram, no escalation.
+-- The settings of a store: currency, time zone, how long an order may wait for an answer.
+-- A store without a row has panels only: no Telegram, no escalation.
 create table vestnik.vst_store (
     id             text        not null primary key check (octet_length(id) between 1 and 200),
     name           text,
     currency       text        not null default 'RUB' check (currency ~ '^[A-Z]{3}$'),
-    -- The second check is the clock's own: a name that Postgres does not know raises, here rather than in a message.
+    -- An unknown time zone raises an error here, and not later when a message is formatted.
     time_zone      text        not null default 'Europe/Moscow' check (timezone(time_zone, timestamp '2000-01-01') is not null),
     answer_seconds int         not null default 60 check (answer_seconds between 5 and 86400),
     webhook_url    text        check (webhook_url ~ '^https?://'),
-    webhook_secret text        check (octet_length(webhook_secret) >= 16),   -- signs what is posted, so it cannot be hashed
-    webhook_secret_old text      check (octet_length(webhook_secret_old) >= 16),   -- signs beside the new one until the change is over
+    webhook_secret text        check (octet_length(webhook_secret) >= 16),   -- signs the webhook, so it cannot be hashed
+    webhook_secret_old text      check (octet_length(webhook_secret_old) >= 16),   -- signs, too, until the rotation is finished
     check ((webhook_url is null) = (webhook_secret is null)),
-    attended_by    text        not null default 'panel' check (attended_by in ('panel', 'chats')),   -- who is to hear orders while it is open
-    escalates      text        not null default 'open' check (escalates in ('open', 'always')),      -- while it is closed, nobody is woken for its orders
+    attended_by    text        not null default 'panel' check (attended_by in ('panel', 'chats')),   -- what must be reachable while it is open
+    escalates      text        not null default 'open' check (escalates in ('open', 'always')),      -- open: orders of a closed store are escalated after its opening
     created_at     timestamptz not null default now()
 );
 
--- When a store is open, by its own clock. A day that closes at or before it opens goes on after midnight. A store
--- without rows has no hours, and is never missed.
+-- Opening hours, in the store's time zone. A day whose `closes` is at or before its `opens` ends after midnight. A store
+-- without rows has no hours, and no alarm is sent for it.
 create table vestnik.vst_opening_hours (
     store_id text     not null references vestnik.vst_store (id) on delete cascade,
     weekday  smallint not null check (weekday between 1 and 7),   -- 1: Monday
@@ -242,10 +254,10 @@ create table vestnik.vst_opening_hours (
     primary key (store_id, weekday, opens)
 );
 
--- The days on which a store's hours are others than the week's; without opens it is closed.
+-- Days with other hours than the week's. `opens` is null: the store is closed.
 create table vestnik.vst_holiday (
     store_id text    not null references vestnik.vst_store (id) on delete cascade,
-    day      date    not null,                  -- of each year: in the year 2000
+    day      date    not null,                  -- in the year 2000: this day of every year
     yearly   boolean not null default false,
     opens    time,
     closes   time,
@@ -253,7 +265,7 @@ create table vestnik.vst_holiday (
     unique (store_id, day, yearly, opens)
 );
 
--- The stores that are open now, by their own clocks. A span that closes at or before it opens goes on after midnight, so
+-- The stores that are open now, in their time zones. A span whose `closes` is at or before its `opens` ends after midnight, so
 -- yesterday's may still be open.
 create view vestnik.vst_open_now as
     select s.id as store_id
@@ -271,8 +283,8 @@ create view vestnik.vst_open_now as
         where case when d.is_today then now.at::time >= span.opens and (now.at::time < span.closes or span.closes <= span.opens)
                    else span.closes <= span.opens and now.at::time < span.closes end);
 
--- A pause: the store takes no new orders for a while. The engine refuses none: whatever takes the orders reads
--- `vst_paused_now`. A row is there from the event `store_paused` to the event `store_resumed`.
+-- Pauses: the store takes no new orders for a while. The engine refuses no order: the shop's application reads
+-- `vst_paused_now`. A row exists from the event `store_paused` to the event `store_resumed`.
 create table vestnik.vst_pause (
     store_id  text        not null primary key check (octet_length(store_id) between 1 and 200),
     since     timestamptz not null default clock_timestamp(),
@@ -286,7 +298,7 @@ create index vst_pause_until on vestnik.vst_pause (until);
 create view vestnik.vst_paused_now as
     select store_id, since, until, paused_by, reason from vestnik.vst_pause where until > clock_timestamp();
 
--- The stop list: an item that a store is out of. Whatever takes the orders reads `vst_out_of_stock_now`. A row is there from
+-- The stop list: items that a store is out of. The shop's application reads `vst_out_of_stock_now`. A row exists from
 -- the event `item_out_of_stock` to the event `item_in_stock`.
 create table vestnik.vst_out_of_stock (
     store_id   text        not null check (octet_length(store_id) between 1 and 200),
@@ -304,14 +316,14 @@ create view vestnik.vst_out_of_stock_now as
     select store_id, item, since, until, stopped_by from vestnik.vst_out_of_stock
     where until is null or until > clock_timestamp();
 
--- The nodes that are up. One that stops saying so is gone, with everything that it was the only one to know.
+-- The running nodes. A node whose heartbeat is overdue counts as ended, and its rows in the tables below with it.
 create table vestnik.vst_node (
     id            text        not null primary key,
     until         timestamptz not null,
-    clock_ahead_s float8      not null default 0   -- of the node's clock, before that of Postgres
+    clock_ahead_s float8      not null default 0   -- difference between the node's clock and that of Postgres
 );
 
--- The stores that have a panel on a node which can ring: the tab is there, and its sound is on.
+-- The stores that have a panel on a node that can ring: the tab is open, and its sound is on.
 create table vestnik.vst_presence (
     node_id  text not null references vestnik.vst_node (id) on delete cascade,
     store_id text not null,
@@ -319,7 +331,7 @@ create table vestnik.vst_presence (
 );
 create index vst_presence_store on vestnik.vst_presence (store_id);
 
--- What somebody must hear of besides orders: a store is open and nobody could hear one.
+-- Alarms: a store is open, and no panel or chat could receive an order.
 create table vestnik.vst_alarm (
     id         bigint      not null generated always as identity primary key,
     store_id   text        not null references vestnik.vst_store (id) on delete cascade,
@@ -329,33 +341,33 @@ create table vestnik.vst_alarm (
 );
 create unique index vst_alarm_standing on vestnik.vst_alarm (store_id) where cleared_at is null;
 
--- Since when an open store has had nobody: short absences, such as a page that is loaded again, are no alarm.
+-- Since when an open store has been unattended: a short absence, such as a reload of the page, is no alarm.
 create table vestnik.vst_unattended (
     store_id text        not null primary key references vestnik.vst_store (id) on delete cascade,
     since    timestamptz not null default clock_timestamp()
 );
 
 -- Durable sends. An event becomes one delivery for each chat, from a stored cursor, so that downtime loses nothing; any
--- node sends what is enqueued. What Telegram allows is counted here, for all nodes together.
+-- node sends enqueued deliveries. Telegram's rate limits are counted here, for all nodes together.
 
--- How far events have been enqueued: a cursor, as clients keep one. Empty: at the beginning.
+-- The cursor behind the enqueued events, in the format of clients. Empty: the beginning of the journal.
 create table vestnik.vst_delivery_cursor (
     sole   boolean not null default true primary key check (sole),
     cursor text    not null default ''
 );
 insert into vestnik.vst_delivery_cursor default values;
 
--- A chat of Telegram. It has two lanes, messages and edits, each with one send under way at most, which is what keeps its
--- order: `fence` numbers them, and who holds an older number than the row's completes nothing. A lane is looked at when
--- something is enqueued (`waiting`), and when its first delivery is due (`wakes_at`).
+-- Telegram chats. A chat has two lanes, messages and edits, each with at most one send in progress, which keeps its
+-- order: `fence` numbers the sends, and a send with an older number cannot be completed. A lane is read when
+-- a delivery is enqueued (`waiting`), and when its first delivery is due (`wakes_at`).
 create table vestnik.vst_chat (
     id            bigint        not null generated always as identity primary key,
     telegram_id   bigint        not null unique,
     title         text,
-    waiting       boolean       not null default false,      -- there may be something to send
-    next_at       timestamptz   not null default now(),      -- nothing is sent before
+    waiting       boolean       not null default false,      -- the lane may have a delivery to send
+    next_at       timestamptz   not null default now(),      -- the earliest time of the next send
     recent        timestamptz[] not null default '{}',       -- when the newest sends ended, the oldest first
-    failures      int           not null default 0,          -- in a row
+    failures      int           not null default 0,          -- consecutive
     fence         bigint        not null default 0,
     leased_until  timestamptz   not null default '-infinity',
     leased_by     text,                                      -- the node
@@ -366,17 +378,17 @@ create table vestnik.vst_chat (
     edit_leased_until timestamptz not null default '-infinity',
     edit_leased_by text,
     edit_fence    bigint        not null default 0,
-    error         text,                                      -- of the newest send that failed
+    error         text,                                      -- of the newest failed send
     error_at      timestamptz,
     disabled_at   timestamptz,
     disabled_why  text,
-    tries         timestamptz[] not null default '{}',       -- codes that were tried, the newest few
+    tries         timestamptz[] not null default '{}',       -- times of the newest attempts to use a code
     first_seen_at timestamptz   not null default now()
 );
 create index vst_chat_messages on vestnik.vst_chat (next_at) where waiting or wakes_at is not null;
 create index vst_chat_edits on vestnik.vst_chat (edit_next_at) where waiting or edit_wakes_at is not null;
 
--- The chats of a store, and what each of them is for.
+-- The chats of a store, with the mode of each.
 create table vestnik.vst_chat_link (
     chat_id     bigint      not null references vestnik.vst_chat (id) on delete cascade,
     store_id    text        not null references vestnik.vst_store (id) on delete cascade,
@@ -386,9 +398,9 @@ create table vestnik.vst_chat_link (
     linked_at   timestamptz not null default clock_timestamp(),
     linked_by   bigint      not null,         -- the person's number at Telegram
     thread_id   int,                          -- the topic; null: the chat, or its general topic
-    quiet_from  time,                         -- no sound from then on, by the store's clock
+    quiet_from  time,                         -- start of the hours without sound, in the store's time zone
     quiet_to    time,
-    blocked_at  timestamptz,                  -- the bot may not write there
+    blocked_at  timestamptz,                  -- since when the bot may not write there
     blocked_why text,
     blocked_until timestamptz not null default '-infinity',   -- the next try
     check ((quiet_from is null) = (quiet_to is null)),
@@ -396,7 +408,7 @@ create table vestnik.vst_chat_link (
 );
 create index vst_chat_link_store on vestnik.vst_chat_link (store_id);
 
--- Codes that link a chat, as their SHA-256; each opens once.
+-- Codes that link a chat, saved as their SHA-256; each is valid once.
 create table vestnik.vst_link_code (
     hash       bytea       not null primary key check (octet_length(hash) = 32),
     store_id   text        not null references vestnik.vst_store (id) on delete cascade,
@@ -406,23 +418,23 @@ create table vestnik.vst_link_code (
     used_at    timestamptz
 );
 
--- The bot: who polls for all nodes, and how far; and why it stopped, for the token that it stopped with.
+-- The bot: the node that polls for all nodes, the newest update, and the reason and token of a stop.
 create table vestnik.vst_bot (
     sole         boolean     not null default true primary key check (sole),
     poller       text,                              -- a row of vst_bot_node
     polled_at    timestamptz,                       -- the newest poll that Telegram answered
     conflict_at  timestamptz,                       -- the newest 409: another program polls, or a webhook is set
-    error        text,                              -- why Telegram was not reached; null: it was, the last time
+    error        text,                              -- of the last request to Telegram; null: it was answered
     error_at     timestamptz,
     next_update  bigint      not null default 0,
     stopped_at   timestamptz,
     stopped_why  text,
     stopped_hash bytea,                             -- SHA-256 of that token
-    number       bigint                             -- the bot's own at Telegram: another bot numbers its updates anew
+    number       bigint                             -- the bot's Telegram id: another bot has other update ids
 );
 insert into vestnik.vst_bot default values;
 
--- The nodes that have a bot, each with the backend of its own session: a node whose process ends loses its session at once.
+-- The nodes with a bot, each with the backend of its own connection: this connection ends with the node's process.
 -- Every node writes its row again each second, so a crash of Postgres may empty the table.
 create unlogged table vestnik.vst_bot_node (
     id      text        not null primary key,
@@ -430,15 +442,15 @@ create unlogged table vestnik.vst_bot_node (
     seen_at timestamptz not null
 );
 
--- What people wrote and pressed: taken from Telegram, not dealt with yet.
+-- Updates of Telegram (messages and button presses) that are not handled yet.
 create table vestnik.vst_bot_update (
-    id       bigint      not null primary key,            -- Telegram's number
+    id       bigint      not null primary key,            -- Telegram's id of the update
     body     text        not null,                        -- its JSON; not jsonb, which refuses some of it
     taken_at timestamptz not null default clock_timestamp()
 );
 
--- What a bot may have on its way or behind it within a second: a send takes a slot before it begins, and the slot is
--- free again a second after it ended. So no second sees more sends than there are slots, whoever sends.
+-- The bot's limit of sends a second: a send takes a slot before it begins, and the slot is
+-- free again a second after the send ended. So no second has more sends than there are slots, on all nodes together.
 create table vestnik.vst_bot_slot (
     slot    int         not null primary key,
     free_at timestamptz not null default '-infinity'
@@ -452,28 +464,28 @@ create table vestnik.vst_delivery (
     store_id     text,
     event_id     bigint      references vestnik.vst_event (id) on delete cascade,
     alarm_id     bigint      references vestnik.vst_alarm (id) on delete cascade,
-    alarm_ends   boolean,                           -- the all-clear
-    words        text,                              -- an answer to a command, ready to be sent
-    subject      text,                              -- what its own message is about: the source's number and the key, `1 123`
-    urgent       boolean     not null,              -- overtakes what is not
-    stale        boolean     not null default false,-- too old when it was enqueued: for a digest
+    alarm_ends   boolean,                           -- true: the alarm is over
+    words        text,                              -- the text of a reply to a command
+    subject      text,                              -- the order of its message: the source's number and the key, `1 123`
+    urgent       boolean     not null,              -- sent before deliveries that are not urgent
+    stale        boolean     not null default false,-- was old already when it was enqueued: sent in a digest
     state        text        not null default 'pending' check (state in ('pending', 'sending', 'retrying', 'sent', 'dead')),
-    reason       text,                              -- why it is retrying, or dead
+    reason       text,                              -- of the retry, or of the dead letter
     planned_at   timestamptz not null default clock_timestamp(),
     attempts     int         not null default 0,
     fence        bigint,                            -- the chat's, at its claim
-    settled_at   timestamptz,
+    completed_at timestamptz,
     due_at       timestamptz not null default '-infinity',
-    failures     int         not null default 0,    -- in a row, though Telegram was reached
-    refusals     int         not null default 0,    -- 1: it goes without markup; 2: without buttons
-    thread_id    int,                               -- of an answer: the topic
-    buttons      jsonb,                             -- below an answer
-    alone        boolean     not null default false,-- somebody asked for it: a message of its own, whatever waits
-    keyboard     jsonb,                             -- buttons for a message that is there
+    failures     int         not null default 0,    -- consecutive failures for which Telegram was reached
+    refusals     int         not null default 0,    -- 1: sent without markup; 2: also without buttons
+    thread_id    int,                               -- the topic of a reply
+    buttons      jsonb,                             -- of a reply
+    alone        boolean     not null default false,-- a person requested it: sent as a message of its own, not in a digest
+    keyboard     jsonb,                             -- new buttons for an existing message
     message_id   int,                               -- that message
-    note         text        check (note in ('cancelled', 'unanswered', 'late', 'shown')),   -- a message beside the order's own
-    about_id     bigint      references vestnik.vst_event (id) on delete cascade,   -- and the event that it is about
-    step         smallint,                          -- the step of an escalation that brought the order here
+    note         text        check (note in ('cancelled', 'unanswered', 'late', 'shown')),   -- an additional message about the order
+    about_id     bigint      references vestnik.vst_event (id) on delete cascade,   -- the event of that message
+    step         smallint,                          -- the escalation step that enqueued it
     check (num_nonnulls(event_id, alarm_id, words, keyboard, note) = 1),
     check ((note is null) = (about_id is null)),
     check ((keyboard is null) = (message_id is null))
@@ -484,7 +496,7 @@ create unique index vst_delivery_event on vestnik.vst_delivery (event_id, chat_i
 create unique index vst_delivery_alarm on vestnik.vst_delivery (alarm_id, chat_id, alarm_ends);
 create index vst_delivery_open on vestnik.vst_delivery (chat_id, urgent desc, id) where state in ('pending', 'sending', 'retrying');
 create index vst_delivery_subject on vestnik.vst_delivery (chat_id, subject) where state in ('pending', 'sending', 'retrying');
--- What is kept no longer than it is needed: without these, each event that is trimmed reads all of them.
+-- Indexes for the clean-up: without them, each trimmed event costs a read of the whole table.
 create index vst_delivery_chat on vestnik.vst_delivery (chat_id);
 create index vst_delivery_words on vestnik.vst_delivery (planned_at) where words is not null;
 
@@ -493,29 +505,29 @@ create table vestnik.vst_message (
     chat_id    bigint      not null references vestnik.vst_chat (id) on delete cascade,
     store_id   text        not null,
     subject    text        not null,
-    event_id   bigint      not null references vestnik.vst_event (id) on delete cascade,  -- the event that the message tells
+    event_id   bigint      not null references vestnik.vst_event (id) on delete cascade,  -- the event that the message shows
     message_id int         not null,
-    asked_at   timestamptz,                     -- somebody was asked why it is rejected
+    asked_at   timestamptz,                     -- when the bot asked for the reason of a rejection
     sent_at    timestamptz not null default clock_timestamp(),
     primary key (chat_id, store_id, subject)
 );
 create index vst_message_event on vestnik.vst_message (event_id);
 
--- The escalation of an order that nobody answers: which step it has taken, and when it takes the next.
+-- The escalation of an unanswered order: its last step, and the time of the next.
 create table vestnik.vst_escalation (
     event_id bigint      not null primary key references vestnik.vst_event (id) on delete cascade,
     store_id text        not null,
     subject  text        not null,
     step     smallint    not null default 0,        -- 1: panels ring again, 2: fallback chats, 3: manager, 4: webhook
     due_at   timestamptz not null,
-    is_held  boolean     not null default false,    -- until its store opens
+    is_held  boolean     not null default false,    -- true: it begins when the store opens
     ended_at timestamptz,
     outcome  text        check (outcome in ('answered', 'removed', 'exhausted'))
 );
 create index vst_escalation_due on vestnik.vst_escalation (due_at) where ended_at is null;
 create index vst_escalation_subject on vestnik.vst_escalation (subject);
 
--- What a store has promised: orders that are being prepared, and when they are to be ready. Late ones are told once.
+-- Orders in preparation with their promised times. A late order is reported once.
 create table vestnik.vst_promise (
     store_id text        not null,
     subject  text        not null,
@@ -526,7 +538,7 @@ create table vestnik.vst_promise (
 create index vst_promise_due on vestnik.vst_promise (due_at);
 create index vst_promise_event on vestnik.vst_promise (event_id);
 
--- What is posted to a store's own address, signed; tried again for a day.
+-- Signed requests to a store's webhook; retried for a day.
 create table vestnik.vst_webhook (
     event_id     bigint      not null primary key references vestnik.vst_event (id) on delete cascade,
     store_id     text        not null,
@@ -536,6 +548,6 @@ create table vestnik.vst_webhook (
     due_at       timestamptz not null default now(),
     leased_until timestamptz not null default '-infinity',
     fence        bigint      not null default 0,
-    settled_at   timestamptz
+    completed_at timestamptz
 );
 create index vst_webhook_due on vestnik.vst_webhook (due_at) where state in ('pending', 'sending', 'retrying');

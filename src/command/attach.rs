@@ -1,37 +1,38 @@
-//! `vestnik attach` and `vestnik detach`: install and remove the triggers of existing tables.
+//! `vestnik attach` and `vestnik detach`: install Vestnik's triggers on existing tables, and remove them.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use crate::domain::status::SubjectKind;
+use crate::domain::subject::Visibility;
+use crate::infra::config::Config;
+use crate::infra::db;
+use crate::infra::standard_webhook::address;
+use crate::sources::attach::{self, Attached, Options};
+use crate::sources::catalog::{self, Table};
+use crate::sources::derived::{self, preset};
+use crate::sources::mapping::Mapping;
+use crate::sources::preview::{self, Preview};
+use crate::sources::propose::{Proposal, propose};
 use anyhow::{Context as _, bail};
-use vestnik::domain::status::SubjectKind;
-use vestnik::infra::config::Config;
-use vestnik::infra::db;
-use vestnik::infra::standard_webhook::address;
-use vestnik::sources::attach::{self, Attached, Options};
-use vestnik::sources::catalog::{self, Table};
-use vestnik::sources::derived::{self, preset};
-use vestnik::sources::mapping::Mapping;
-use vestnik::sources::preview;
-use vestnik::sources::propose::{Proposal, propose};
 
 use super::Usage;
 
 #[derive(Debug, clap::Args)]
 pub struct AttachArgs {
-    /// The table, with its schema: public.orders; in mixed case quoted: 'public."Order"'
+    /// The table with its schema, such as public.orders; a name in mixed case is quoted: 'public."Order"'
     #[arg(long, required_unless_present_any = ["map", "preset"], conflicts_with_all = ["map", "preset"])]
     table: Option<String>,
-    /// What its rows are, where its name does not say it
+    /// Whether its rows are orders or bookings, if its name does not say so
     #[arg(long, value_enum, conflicts_with = "map")]
     kind: Option<KindArg>,
-    /// A file that says what its columns mean
+    /// A file with the mapping of its columns
     #[arg(long, value_name = "FILE", conflicts_with = "preset")]
     map: Option<PathBuf>,
-    /// A system whose mapping comes with the program
+    /// The name of a mapping that comes with the program
     #[arg(long, value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(preset::names()))]
     preset: Option<String>,
-    /// Attach a table of another owner with your own rights: its owner could use them
+    /// Attach a table of another owner; that owner can then use your rights
     #[arg(long)]
     trust_owner: bool,
     /// Print the mapping and the SQL, and change nothing
@@ -47,7 +48,7 @@ enum KindArg {
 
 #[derive(Debug, clap::Args)]
 pub struct DetachArgs {
-    /// The table with its schema, or the source's name
+    /// The table with its schema, or the name of its source
     #[arg(long, alias = "source")]
     table: String,
     /// Print the SQL and change nothing
@@ -55,7 +56,8 @@ pub struct DetachArgs {
     dry_run: bool,
 }
 
-/// Attaches a table, with a given mapping, or with a proposed one that leaves no questions.
+/// Attaches a table with the given mapping. Without one, proposes a mapping, and attaches the table if nothing about it
+/// is uncertain.
 pub async fn attach(config: &Config, args: AttachArgs) -> anyhow::Result<()> {
     let mut client = db::connect_directly(&config.database, "command").await?;
     let mapping_toml = match (&args.map, &args.preset) {
@@ -77,7 +79,7 @@ pub async fn attach(config: &Config, args: AttachArgs) -> anyhow::Result<()> {
                 None => {
                     let proposal = propose(&client, &table, kind).await?;
                     if !proposal.questions.is_empty() {
-                        return Err(ask(&table, &proposal)?);
+                        return Err(ask(&table, &proposal, args.dry_run)?);
                     }
                     proposal.toml
                 }
@@ -87,10 +89,24 @@ pub async fn attach(config: &Config, args: AttachArgs) -> anyhow::Result<()> {
     let mapping = Mapping::from_toml(&mapping_toml).map_err(|error| Usage(attach::Error::from(error).to_string()))?;
     check_answer_url(config, &mapping).map_err(Usage)?;
     let table = Table::find(&client, &mapping.table).await.map_err(refusal)?;
-    show_newest(&mut client, &table, &mapping, 1).await?;
+    let newest = show_newest(&mut client, &table, &mapping, 1).await?;
+    if !newest.problems.is_empty() {
+        return Err(unfit(&table, newest.problems));
+    }
     if args.dry_run {
-        super::say!("{mapping_toml}\n{}", attach::attach_sql(&mut client, &mapping).await?);
+        let sql = attach::attach_sql(&mut client, &mapping).await.map_err(wrong_mapping)?;
+        super::say!("{mapping_toml}\n{sql}");
         return Ok(());
+    }
+    // A person who wrote the mapping may want it so.
+    if newest.has_no_store && args.map.is_none() {
+        let file = keep_proposal(&table, &mapping_toml)?;
+        let file = file.display();
+        return Err(Usage(format!(
+            "{} was not attached: its newest order has no store, so nobody would be told of it\nCorrect `store` in {file}, then: vestnik attach --map {file}",
+            table.quoted
+        ))
+        .into());
     }
     let options = Options {
         trust_owner: args.trust_owner,
@@ -100,18 +116,19 @@ pub async fn attach(config: &Config, args: AttachArgs) -> anyhow::Result<()> {
     match attached.map_err(wrong_mapping)? {
         Attached::New(name) => {
             super::say!(
-                "attached {} as source {name}: its rows are events from now on",
+                "attached {} as source {name}: its rows emit events from now on",
                 table.quoted
             );
-            super::say!("what its columns mean: vestnik source show {name}; to change it: vestnik source edit {name}");
+            super::say!("to see its mapping: vestnik source show {name}; to change it: vestnik source edit {name}");
         }
         Attached::Changed(name) => super::say!("attached {} as source {name} again", table.quoted),
-        Attached::Unchanged(name) => super::say!("{} was attached just so already, as source {name}", table.quoted),
+        Attached::Unchanged(name) => super::say!("{} is already attached in this way, as source {name}", table.quoted),
     }
     Ok(())
 }
 
-/// An unsuitable table is wrong usage; an unreachable database is not.
+/// Turns the error of a table look-up into the error of the command. A table that does not fit counts as wrong usage;
+/// an unreachable database does not.
 pub fn refusal(error: catalog::Error) -> anyhow::Error {
     match error {
         catalog::Error::NoTable(problem) => Usage(problem.to_string()).into(),
@@ -130,25 +147,44 @@ pub fn wrong_mapping(error: attach::Error) -> anyhow::Error {
     }
 }
 
-/// Writes the proposal to a file, so that a person can answer its questions.
-fn ask(table: &Table, proposal: &Proposal) -> anyhow::Result<anyhow::Error> {
-    let file = free_file(&table.name);
-    std::fs::write(&file, &proposal.toml).with_context(|| format!("cannot write {}", file.display()))?;
+/// The error for a mapping whose expressions fail for the newest rows.
+pub fn unfit(table: &Table, problems: Vec<String>) -> anyhow::Error {
+    let table = table.quoted.clone();
+    wrong_mapping(attach::Error::Unfit { table, problems })
+}
+
+/// Writes the proposed mapping to a file, and returns the error that asks the person to answer its open questions. A
+/// dry run prints the mapping instead.
+fn ask(table: &Table, proposal: &Proposal, is_dry: bool) -> anyhow::Result<anyhow::Error> {
+    let answer = if is_dry {
+        super::say!("{}", proposal.toml);
+        "Answer it in a file with the mapping above, then: vestnik attach --map FILE".to_owned()
+    } else {
+        let file = keep_proposal(table, &proposal.toml)?;
+        let file = file.display();
+        format!("Answer it in {file}, then: vestnik attach --map {file}")
+    };
     let questions: Vec<String> = proposal
         .questions
         .iter()
         .map(|question| format!("  {question}"))
         .collect();
-    let file = file.display();
     Ok(Usage(format!(
-        "{} was not attached: only you can know this:\n{}\nAnswer it in {file}, then: vestnik attach --map {file}",
+        "{} was not attached: only you can know this:\n{}\n{answer}",
         table.quoted,
         questions.join("\n")
     ))
     .into())
 }
 
-/// An unused file name: a file that a person has edited is not overwritten.
+/// Writes a mapping to a file for a person to correct; returns its name.
+fn keep_proposal(table: &Table, mapping_toml: &str) -> anyhow::Result<PathBuf> {
+    let file = free_file(&table.name);
+    std::fs::write(&file, mapping_toml).with_context(|| format!("cannot write {}", file.display()))?;
+    Ok(file)
+}
+
+/// Chooses a file name that does not exist yet, so that a file that a person has edited is not overwritten.
 fn free_file(table: &str) -> PathBuf {
     let name: String = table
         .chars()
@@ -160,45 +196,81 @@ fn free_file(table: &str) -> PathBuf {
     PathBuf::from(free.unwrap_or(name))
 }
 
-/// Prints the newest rows as a partner would see them.
+/// Number of newest rows among which the rows to show are looked for.
+const LOOKED_AT: i64 = 20;
+
+/// What the newest rows of a table say about a mapping.
+#[derive(Debug, Default)]
+pub struct Newest {
+    /// Whether an order that is shown should be seen by a partner, and has no store.
+    pub has_no_store: bool,
+    /// One line for each expression that fails for one of the rows.
+    pub problems: Vec<String>,
+}
+
+/// Prints at most `most` of the table's newest rows as a partner, the reader of the event stream, would see them. Rows
+/// that nobody sees, such as carts, come last.
 pub async fn show_newest(
     client: &mut tokio_postgres::Client,
     table: &Table,
     mapping: &Mapping,
-    rows: i64,
-) -> anyhow::Result<()> {
-    let known = vestnik::sources::registry::load(client).await.ok();
+    most: usize,
+) -> anyhow::Result<Newest> {
+    let known = crate::sources::registry::load(client).await.ok();
     let currencies = known.map_or_else(HashMap::new, |known| known.currencies().clone());
-    let newest = match &mapping.derived {
-        Some(derived) => derived::newest(client, table, mapping, derived, &currencies, rows).await,
-        None => preview::newest(client, &attach::unattached(table, mapping), table, &currencies, rows).await,
-    };
-    match newest {
-        Ok(rows) if rows.is_empty() => super::say!("{} has no rows yet", table.quoted),
-        Ok(rows) => {
-            super::say!("the newest of {}, as a partner would see it:", table.quoted);
-            rows.iter()
-                .flat_map(preview::lines)
-                .for_each(|line| super::say!("  {line}"));
+    let found = match &mapping.derived {
+        Some(derived) => derived::newest(client, table, mapping, derived, &currencies, LOOKED_AT).await,
+        None => {
+            let source = attach::unattached(table, mapping);
+            let rows = preview::newest(client, &source, table, &currencies, LOOKED_AT).await;
+            rows.map(|orders| {
+                Some(derived::Newest {
+                    orders,
+                    problems: Vec::new(),
+                })
+            })
         }
-        // Errors in the mapping are reported when it is attached.
-        Err(catalog::Error::Failed(db::QueryError::Postgres(error))) if error.as_db_error().is_some() => {}
+    };
+    let derived::Newest { mut orders, problems } = match found {
+        Ok(Some(found)) => found,
+        // An error in the mapping is reported later, when the table is attached.
+        Ok(None) => return Ok(Newest::default()),
+        Err(catalog::Error::Failed(db::QueryError::Postgres(error))) if error.as_db_error().is_some() => {
+            return Ok(Newest::default());
+        }
         Err(error) => bail!(error),
+    };
+    let is_seen = |row: &Preview| row.subject.visibility == Visibility::Visible;
+    orders.sort_by_key(|row| !is_seen(row));
+    orders.truncate(most);
+    if orders.is_empty() && problems.is_empty() {
+        super::say!("{} has no rows yet", table.quoted);
+    } else if !orders.is_empty() {
+        super::say!("the newest of {}, as a partner would see it:", table.quoted);
+        orders
+            .iter()
+            .flat_map(preview::lines)
+            .for_each(|line| super::say!("  {line}"));
     }
-    Ok(())
+    Ok(Newest {
+        has_no_store: orders.iter().any(|row| row.store.is_none() && is_seen(row)),
+        problems,
+    })
 }
 
-/// Whether the shop's API may be called with these settings. Warns of a missing secret.
+/// Checks that the mapping's `answer.url`, the shop's own API, may be called. Warns if no secret signs the answers yet.
 pub fn check_answer_url(config: &Config, mapping: &Mapping) -> Result<(), String> {
     let Some(url) = &mapping.answer.url else { return Ok(()) };
     address::check(url, config.webhook.allow_private).map_err(|refused| format!("answer.url: {refused}"))?;
     if config.answers.secrets.is_empty() {
-        super::say!("answer.url: answers fail until VESTNIK_ANSWERS_SECRET is set for `vestnik serve`: it signs them");
+        super::say!(
+            "answer.url: answers fail until VESTNIK_ANSWERS_SECRET is set for `vestnik serve`, which signs each answer with it"
+        );
     }
     Ok(())
 }
 
-/// Detaches a table.
+/// Detaches a table: removes Vestnik's triggers, so that its rows give no more events.
 pub async fn detach(config: &Config, args: DetachArgs) -> anyhow::Result<()> {
     let mut client = db::connect_directly(&config.database, "command").await?;
     if args.dry_run {
@@ -210,6 +282,6 @@ pub async fn detach(config: &Config, args: DetachArgs) -> anyhow::Result<()> {
     }
     let detached = attach::detach(&mut client, &args.table, &mut |line| super::say!("{line}")).await;
     let detached = detached.map_err(wrong_mapping)?;
-    super::say!("detached {}: its rows are no events any more", detached.table);
+    super::say!("detached {}: its rows no longer emit events", detached.table);
     Ok(())
 }

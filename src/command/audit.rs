@@ -1,36 +1,36 @@
-//! `vestnik audit`: reports what became of a store's events.
+//! `vestnik audit`: reports how a store's events reached people, or what the holder of a token did.
 
+use crate::domain::event::StoreId;
+use crate::infra::config::Config;
+use crate::infra::db::{self, Client};
+use crate::receipts::audit::{self, Moment, Span};
+use crate::receipts::token_audit::{self, Act};
+use crate::token::TokenId;
 use serde_json::Value;
-use vestnik::domain::event::StoreId;
-use vestnik::infra::config::Config;
-use vestnik::infra::db::{self, Client};
-use vestnik::receipts::audit::{self, Moment, Span};
-use vestnik::receipts::token_audit::{self, Act};
-use vestnik::token::TokenId;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The store; every store, where an order or a token is named
+    /// The id of the store; may be left out with --order and --token
     #[arg(long, required_unless_present_any = ["order", "token"])]
     store: Option<String>,
-    /// The first moment: 19:00 today by the store's clock, or 2026-11-24 19:00, or 2026-11-24T19:00:00Z
+    /// Start of the report: 19:00 (today, in the store's time zone), 2026-11-24 19:00, or 2026-11-24T19:00:00Z
     #[arg(long, value_name = "TIME", required_unless_present_any = ["order", "token"])]
     from: Option<String>,
-    /// The moment behind the last one
+    /// End of the report, exclusive; the same formats
     #[arg(long, value_name = "TIME", required_unless_present_any = ["order", "token"])]
     to: Option<String>,
-    /// One order or booking only: its number as people call it out, or its key
+    /// Report only one order or booking, given by its number or its key
     #[arg(long, value_name = "NUMBER")]
     order: Option<String>,
-    /// What the holder of this token did; its number is in `vestnik token list`
+    /// Report what the holder of this token did; `vestnik token list` shows the number
     #[arg(long, value_name = "NUMBER", conflicts_with = "order")]
     token: Option<i64>,
-    /// A line of JSON for each event, instead of a table
+    /// Print one line of JSON for each event, instead of a table
     #[arg(long)]
     json: bool,
 }
 
-/// Prints the report.
+/// Runs `vestnik audit` on the configured database, and prints the report.
 pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
     let client = db::connect(&config.database).await?;
     let store = args.store.as_deref().map(StoreId::new);
@@ -64,7 +64,7 @@ pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Prints what the holder of a token did.
+/// Prints what the holder of a token did: the status changes and acknowledgements.
 async fn of_token(client: &Client, token: TokenId, span: &Span<'_>, json: bool) -> anyhow::Result<()> {
     let mut count = 0;
     let print = |act: Act| {
@@ -119,7 +119,7 @@ fn nothing(span: &Span<'_>) -> String {
     format!("{store} {events}{subject}{span}")
 }
 
-/// Formats an event, with a line for each receipt.
+/// Formats an event for people: a line for the event, and a line for each receipt, chat and escalation.
 fn table(event: &Value) -> Vec<String> {
     let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
     let clock = |value: &Value| value.as_str().and_then(|at| at.get(11..)).unwrap_or("-").to_owned();

@@ -1,30 +1,30 @@
-//! `vestnik doctor`: prints what is wrong with a database, and the remedies.
+//! `vestnik doctor`: prints what is wrong with a database, and how to correct it.
 
 use std::time::Duration;
 
+use crate::doctor::{self, Verdict};
+use crate::infra::config::Config;
 use anyhow::bail;
-use vestnik::doctor::{self, Verdict};
-use vestnik::infra::config::Config;
 
 use super::duration;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Name transactions that are open for so long
+    /// Report transactions that have been open for at least this time
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = duration::parse)]
     old: Duration,
 }
 
-/// Prints a line for each finding; fails if something is wrong.
+/// Runs `vestnik doctor`: prints a line for each finding. Fails if a finding is a problem.
 pub async fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
     let findings = doctor::examine(config, args.old).await?;
     let width = findings.iter().map(|finding| finding.subject.chars().count()).max();
     let width = width.unwrap_or_default();
     for finding in &findings {
         let mark = match finding.verdict {
-            Verdict::Well => "well ",
-            Verdict::Notable => "note ",
-            Verdict::Wrong => "WRONG",
+            Verdict::Well => "ok  ",
+            Verdict::Notable => "note",
+            Verdict::Wrong => "FAIL",
         };
         super::say!("{mark}  {:width$}  {}", finding.subject, finding.says);
     }

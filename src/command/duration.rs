@@ -1,4 +1,4 @@
-//! Durations as people write them: `30d`, `12h`, `15m`, `60s`.
+//! Parses durations as people write them: `30d`, `12h`, `15m`, `60s`.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ const SECOND: u64 = 1;
 const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
-/// Maximum duration: a longer one is a mistake, and could overflow a date.
+/// The maximum duration. A longer one is a mistake, and could overflow a date.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * DAY);
 
-/// Parses a duration; the error shows the format.
+/// Parses a duration. The error explains the format to the person.
 pub fn parse(text: &str) -> Result<Duration, String> {
     let read = || {
         let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;

@@ -1,27 +1,28 @@
-//! `vestnik healthcheck`: asks the server of this machine whether it is ready. For containers.
+//! `vestnik healthcheck`: asks the server on this machine whether it is ready. Container platforms run it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use crate::infra::config::Config;
 use anyhow::{Context as _, bail};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use vestnik::infra::config::Config;
 
-/// Time limit of the response.
+/// Time limit of the whole request.
 const DEADLINE: Duration = Duration::from_secs(3);
-/// Maximum number of bytes read from the response.
+/// Maximum number of bytes that are read from the response.
 const ANSWER_BYTES: u64 = 16 * 1024;
 
-/// Fails with the reason if the server is not ready.
+/// Runs `vestnik healthcheck`. An error says why the server is not ready.
 pub async fn run(config: &Config) -> anyhow::Result<()> {
     let listen = config.ops.listen;
-    let address = local(listen.context("ops.listen is off, and only there a server says whether it is ready")?);
+    let address =
+        local(listen.context("ops.listen is off, so the server has no address that reports whether it is ready")?);
     let answer = timeout(DEADLINE, ask(address))
         .await
         .with_context(|| format!("{address} did not answer within {} s", DEADLINE.as_secs()))?
-        .with_context(|| format!("cannot ask {address} (ops.listen)"))?;
+        .with_context(|| format!("cannot connect to {address} (ops.listen)"))?;
     let ready = answer.starts_with("HTTP/1.1 200");
     let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body).trim();
     if !ready {
@@ -31,7 +32,8 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The local address of a server that listens on every address.
+/// The address at which this machine reaches its own server. A server that listens on all addresses is reached over
+/// loopback.
 fn local(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

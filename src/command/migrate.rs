@@ -1,14 +1,14 @@
-//! `vestnik migrate`.
+//! `vestnik migrate`: migrates the database, or undoes V23.
 
-use vestnik::infra::config::Config;
-use vestnik::migrate::{self, Outcome};
+use crate::infra::config::Config;
+use crate::migrate::{self, Outcome};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Say what would be done, and change nothing
+    /// Print what would be done, and change nothing
     #[arg(long)]
     dry_run: bool,
-    /// Put the statuses of before a migration back
+    /// Restore the statuses from before this migration
     #[arg(long, value_enum, value_name = "MIGRATION", conflicts_with = "dry_run")]
     undo: Option<Undo>,
 }
@@ -18,7 +18,7 @@ enum Undo {
     V23,
 }
 
-/// Migrates the configured database.
+/// Runs `vestnik migrate` on the configured database.
 pub async fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
     let mut say = |line: &str| super::say!("{line}");
     if args.dry_run {
@@ -28,8 +28,8 @@ pub async fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
         migrate::undo_v23(config, &mut say).await?;
     } else {
         match migrate::run(config, &mut say).await? {
-            Outcome::Migrated => super::say!("the database is ready"),
-            Outcome::Unchanged => super::say!("the database was ready already"),
+            Outcome::Migrated => super::say!("the database is up to date"),
+            Outcome::Unchanged => super::say!("the database was already up to date"),
         }
     }
     Ok(())

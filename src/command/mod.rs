@@ -1,6 +1,6 @@
-//! The subcommands: one file each, with its options and its implementation.
+//! The subcommands. Each has a file with its options and its implementation.
 
-/// Prints a line to standard output. A closed pipe is not an error.
+/// Prints a line to standard output. A closed pipe is ignored.
 macro_rules! say {
     ($($part:tt)*) => {{
         use std::io::Write as _;
@@ -26,15 +26,15 @@ pub mod token;
 pub mod webhook;
 mod welcome;
 
-/// A request that is wrong whatever the database contains.
+/// An error in the command line or a given file. It does not depend on the state of the database.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Usage(pub String);
 
-/// Whether an error is the user's: it then has the exit code of wrong usage.
+/// Whether the user's input caused the error. Such an error ends the program with the exit code for wrong usage.
 pub fn is_usage(error: &anyhow::Error) -> bool {
-    use vestnik::receipts::audit;
-    use vestnik::store;
+    use crate::receipts::audit;
+    use crate::store;
     error.is::<Usage>()
         || matches!(error.downcast_ref(), Some(audit::Error::Moment))
         || matches!(

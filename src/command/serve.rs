@@ -1,22 +1,22 @@
-//! `vestnik serve`: the main job.
+//! `vestnik serve`: runs a node.
 
 use std::io::IsTerminal as _;
 
+use crate::embedded::Embedded;
+use crate::engine::Engine;
+use crate::infra::backoff::Backoff;
+use crate::infra::config::Config;
+use crate::infra::db;
+use crate::migrate;
+use crate::text::catalog;
+use crate::token::Token;
 use anyhow::Context as _;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use vestnik::embedded::Embedded;
-use vestnik::engine::Engine;
-use vestnik::infra::backoff::Backoff;
-use vestnik::infra::config::Config;
-use vestnik::infra::db;
-use vestnik::migrate;
-use vestnik::text::catalog;
-use vestnik::token::Token;
 
 use super::welcome::{self, Screen};
 
-/// Serves until SIGTERM or SIGINT: the configured database, or a private Postgres. SIGHUP reloads the certificate.
+/// Serves the configured databases, or a private Postgres, until SIGTERM or SIGINT. SIGHUP reloads the TLS certificate.
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let mut stop = Signals::new()?;
     for texts in config
@@ -43,8 +43,8 @@ async fn serve(config: &Config, stop: &mut Signals) -> anyhow::Result<()> {
     if config.database.migrate_on_start {
         for (config, _) in config.shards() {
             tokio::select! {
-                migrated = migrate_patiently(&config) => migrated?,
-                () = stop.asked() => return Ok(()),
+                migrated = migrate_when_reachable(&config) => migrated?,
+                () = stop.wait() => return Ok(()),
             }
         }
     }
@@ -56,14 +56,14 @@ async fn serve(config: &Config, stop: &mut Signals) -> anyhow::Result<()> {
         .ops_address()
         .map_or_else(|| "off".to_owned(), |ops| ops.to_string());
     tracing::info!(address = %engine.address(), %ops, "serving; `vestnik token create --store ID` makes a token for a panel");
-    stop.asked_of(&engine).await;
+    stop.wait_with(&engine).await;
     shut_down(engine).await;
     Ok(())
 }
 
 async fn serve_private(config: &Config, embedded: &mut Embedded, stop: &mut Signals) -> anyhow::Result<()> {
     migrate::run(config, &mut |line| tracing::debug!("{line}")).await?;
-    // A token that nobody requested must not stay in a file, and an output that is not a terminal may be a file.
+    // A token that nobody requested must not end up in a file. Output that is not a terminal may go to a file.
     let token = match std::io::stdout().is_terminal() {
         true => {
             let client = db::connect(&config.database).await?;
@@ -74,7 +74,7 @@ async fn serve_private(config: &Config, embedded: &mut Embedded, stop: &mut Sign
     let engine = Engine::start(config).await?;
     tokio::select! {
         () = engine.until_fresh() => {}
-        () = stop.asked() => {
+        () = stop.wait() => {
             engine.shut_down().await;
             return Ok(());
         }
@@ -90,15 +90,16 @@ async fn serve_private(config: &Config, embedded: &mut Embedded, stop: &mut Sign
     };
     super::say!("{}", screen.text());
     tokio::select! {
-        () = stop.asked_of(&engine) => {}
+        () = stop.wait_with(&engine) => {}
         () = embedded.supervise() => {}
     }
     shut_down(engine).await;
     Ok(())
 }
 
-/// Waits for a database that is not reachable yet; any other error is returned, because waiting does not help.
-async fn migrate_patiently(config: &Config) -> anyhow::Result<()> {
+/// Migrates the database. Waits while the database is unreachable; any other error is returned, because it would not
+/// pass.
+async fn migrate_when_reachable(config: &Config) -> anyhow::Result<()> {
     let mut backoff = Backoff::new();
     loop {
         match migrate::run(config, &mut |line| tracing::info!("{line}")).await {
@@ -113,11 +114,11 @@ async fn migrate_patiently(config: &Config) -> anyhow::Result<()> {
 }
 
 async fn shut_down(engine: Engine) {
-    tracing::info!("shutting down: clients are told to come back");
+    tracing::info!("shutting down: clients are asked to reconnect");
     engine.shut_down().await;
 }
 
-/// Raises the limit of open files: each session needs one, and the default is often 1,024.
+/// Raises the limit of open files to the maximum: each session needs one file, and the default is often 1,024.
 fn allow_many_sockets(connections: usize) {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let _ = setrlimit(
@@ -132,12 +133,12 @@ fn allow_many_sockets(connections: usize) {
         tracing::warn!(
             allowed,
             connections,
-            "fewer files may be open than http.max_connections, so fewer connections are taken: raise the limit (ulimit -n)"
+            "the limit of open files is below http.max_connections, so fewer connections are accepted: raise it (ulimit -n)"
         );
     }
 }
 
-/// The signals that the program receives.
+/// The signals that stop the program or reload its certificate.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -154,17 +155,17 @@ impl Signals {
         })
     }
 
-    /// Waits for a signal to stop.
-    async fn asked(&mut self) {
-        self.asked_or(|| ()).await;
+    /// Waits for SIGTERM or SIGINT.
+    async fn wait(&mut self) {
+        self.wait_or(|| ()).await;
     }
 
-    /// Waits for a signal to stop; meanwhile reloads the certificate on SIGHUP.
-    async fn asked_of(&mut self, engine: &Engine) {
-        self.asked_or(|| engine.read_again()).await;
+    /// Waits for SIGTERM or SIGINT. Meanwhile each SIGHUP makes the engine reload its TLS certificate.
+    async fn wait_with(&mut self, engine: &Engine) {
+        self.wait_or(|| engine.read_again()).await;
     }
 
-    async fn asked_or(&mut self, on_hangup: impl Fn()) {
+    async fn wait_or(&mut self, on_hangup: impl Fn()) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,

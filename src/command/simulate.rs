@@ -1,13 +1,13 @@
-//! `vestnik simulate`: a realistic shop for trials. It writes rows as a shop's application does, over its own
-//! connection, and does not use Vestnik.
+//! `vestnik simulate`: simulates the application of a shop, for trials. It writes rows over its own connection, as a
+//! shop's application does, and uses no part of Vestnik.
 
 use std::time::Duration;
 
+use crate::infra::config::Config;
+use crate::infra::db::{self, Client};
 use anyhow::Context as _;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
-use vestnik::infra::config::Config;
-use vestnik::infra::db::{self, Client};
 
 use super::duration;
 
@@ -20,24 +20,24 @@ const DISHES: [(&str, i64); 6] = [
     ("Чай", 12_000),
     ("Сырники", 28_000),
 ];
-/// Share of steps that create a booking.
+/// Share of the steps that create a booking, 0 to 1.
 const BOOKINGS: f64 = 0.1;
-/// Share of steps that move an open order forward, if there is one.
+/// Share of the steps that change the status of an open order, if there is one, 0 to 1.
 const CHANGES: f64 = 0.5;
-/// Share of these that reject or cancel the order.
+/// Share of the status changes that reject or cancel the order, 0 to 1.
 const CANCELLATIONS: f64 = 0.1;
-/// Maximum number of open orders; beyond it the oldest is dropped from the list.
+/// Maximum number of open orders that the simulation remembers. Beyond it, the oldest order is never changed again.
 const OPEN_ORDERS: usize = 500;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// How many stores, from 1 on
+    /// Number of stores; their ids are 1, 2, and so on
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     stores: u32,
-    /// Rows a second, on average
+    /// Average number of rows a second
     #[arg(long, default_value_t = 2.0, value_parser = rate)]
     rate: f64,
-    /// How long, such as 60s or 5m; without it, until it is stopped
+    /// How long to write, such as 60s or 5m [default: until it is stopped]
     #[arg(long = "for", value_name = "TIME", value_parser = duration::parse)]
     length: Option<Duration>,
 }
@@ -53,7 +53,7 @@ struct OpenOrder {
     delivered: bool,
 }
 
-/// Writes until the duration is over.
+/// Writes rows until the given time is over, or the command is stopped.
 pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
     let client = db::connect(&config.database).await?;
     let end = args.length.map(|length| Instant::now() + length);
@@ -61,7 +61,7 @@ pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
     let mut open = Vec::new();
     let mut written = 0_u64;
     loop {
-        // Arrivals of independent customers: exponentially distributed pauses.
+        // Exponentially distributed pauses, as between the orders of independent customers.
         next += Duration::from_secs_f64(-(1.0 - fastrand::f64()).ln() / args.rate);
         if end.is_some_and(|end| next > end) {
             break;

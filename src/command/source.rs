@@ -1,23 +1,23 @@
-//! `vestnik source`: lists, shows, edits and checks the mappings of attached tables.
+//! `vestnik source`: lists sources, and shows, edits and checks their mappings.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::infra::config::Config;
+use crate::infra::db;
+use crate::sources::attach::{self, Attached, Kept, Options};
+use crate::sources::catalog::{NoTable, Table};
+use crate::sources::mapping::Mapping;
+use crate::sources::validate::validate;
+use crate::sources::{catalog, derived, health};
 use anyhow::Context as _;
 use tokio_postgres::Client;
-use vestnik::infra::config::Config;
-use vestnik::infra::db;
-use vestnik::sources::attach::{self, Attached, Kept, Options};
-use vestnik::sources::catalog::{NoTable, Table};
-use vestnik::sources::mapping::Mapping;
-use vestnik::sources::validate::validate;
-use vestnik::sources::{catalog, derived, health};
 
 use super::Usage;
-use super::attach::{check_answer_url, refusal, show_newest, wrong_mapping};
+use super::attach::{check_answer_url, refusal, show_newest, unfit, wrong_mapping};
 
-/// Number of rows that `check` shows.
-const SHOWN_ROWS: i64 = 5;
+/// Number of the table's newest rows that `vestnik source check` prints.
+const SHOWN_ROWS: usize = 5;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -27,26 +27,26 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// List the sources, and what is wrong with each
+    /// List the sources with their problems
     List,
     /// Print the mapping of a source
     Show {
-        /// The source, or its table
+        /// The name of the source, or of its table
         name: String,
     },
-    /// Change the mapping of a source in your editor; it counts at once, on every node
+    /// Edit the mapping of a source in your editor; every node uses it at once
     Edit {
-        /// The source, or its table
+        /// The name of the source, or of its table
         name: String,
     },
-    /// Hold a mapping against its table, and show the newest rows as a partner would see them; nothing is changed
+    /// Compare a mapping with its table, and print the newest rows as a partner would see them; changes nothing
     Check {
-        /// A file with a mapping, or a source
+        /// A file with a mapping, or the name of a source
         what: String,
     },
 }
 
-/// Runs the command on the configured database.
+/// Runs `vestnik source` on the configured database.
 pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
     let mut client = db::connect_directly(&config.database, "command").await?;
     match args.action {
@@ -72,7 +72,7 @@ async fn list(client: &Client) -> anyhow::Result<()> {
     }
     for source in sources {
         let kind = source.kind.map_or("?", |kind| kind.as_str());
-        let state = if source.troubles.is_empty() { "well" } else { "wrong" };
+        let state = if source.troubles.is_empty() { "ok" } else { "FAIL" };
         super::say!("{state:<6} {:<24} {kind:<8} {}", source.name, source.table);
         for line in source.troubles.iter().chain(&source.notes) {
             super::say!("       {line}");
@@ -97,10 +97,10 @@ async fn check(config: &Config, client: &mut Client, what: &str) -> anyhow::Resu
     };
     findings.problems.extend(check_answer_url(config, &mapping).err());
     findings.warnings.iter().for_each(|warning| super::say!("{warning}"));
-    show_newest(client, &table, &mapping, SHOWN_ROWS).await?;
+    let newest = show_newest(client, &table, &mapping, SHOWN_ROWS).await?;
+    findings.problems.extend(newest.problems);
     if !findings.problems.is_empty() {
-        let (table, problems) = (table.quoted, findings.problems);
-        return Err(wrong_mapping(attach::Error::Unfit { table, problems }));
+        return Err(unfit(&table, findings.problems));
     }
     Ok(())
 }
@@ -109,7 +109,8 @@ fn read(file: &Path) -> anyhow::Result<String> {
     std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
 }
 
-/// Opens the mapping in an editor, and puts the edited mapping in force. An invalid mapping stays in its file.
+/// Opens the mapping in an editor, and applies the edited text. If the new mapping is invalid, the person's file is
+/// kept.
 async fn edit(config: &Config, client: &mut Client, name: &str) -> anyhow::Result<()> {
     let kept = find(client, name).await?;
     let file = new_file(&kept)?;
@@ -127,7 +128,7 @@ async fn edit(config: &Config, client: &mut Client, name: &str) -> anyhow::Resul
         Err(error) => {
             let file = file.display();
             let says = format!(
-                "{error}\nNothing was changed. What you wrote is in {file}: mend it, then: vestnik attach --map {file}"
+                "{error}\nNothing was changed. Your text is in {file}: correct it, then: vestnik attach --map {file}"
             );
             Err(if super::is_usage(&error) {
                 Usage(says).into()
@@ -145,19 +146,22 @@ async fn put(config: &Config, client: &mut Client, kept: &Kept, toml: &str) -> a
     let is_renamed = table.quoted != kept.table;
     if is_renamed && !is_gone(client, &kept.table).await? {
         let says = format!(
-            "table: {} is there still; attach {} as another source: vestnik attach",
+            "table: {} still exists; attach {} as another source: vestnik attach",
             kept.table, table.quoted
         );
         return Err(Usage(says).into());
     }
-    show_newest(client, &table, &mapping, 1).await?;
+    let newest = show_newest(client, &table, &mapping, 1).await?;
+    if !newest.problems.is_empty() {
+        return Err(unfit(&table, newest.problems));
+    }
     let options = Options {
         trust_owner: kept.owner_trusted,
         renamed: is_renamed.then_some(kept.id),
     };
     let attached = attach::attach(client, toml, options, &mut |line| super::say!("{line}")).await;
     Ok(match attached.map_err(wrong_mapping)? {
-        Attached::Unchanged(name) => format!("source {name} was so already"),
+        Attached::Unchanged(name) => format!("source {name} had this mapping already"),
         Attached::New(name) | Attached::Changed(name) => format!("source {name} is changed, on every node"),
     })
 }
@@ -170,7 +174,7 @@ async fn is_gone(client: &Client, table: &str) -> anyhow::Result<bool> {
     }
 }
 
-/// Creates a file for the mapping that only its owner can read: the mapping names the shop's columns.
+/// Writes the mapping to a new file that only its owner can read, because it names the shop's columns.
 fn new_file(kept: &Kept) -> anyhow::Result<PathBuf> {
     let file = tempfile::Builder::new()
         .prefix("vestnik-")
@@ -185,7 +189,7 @@ fn open(file: &Path) -> anyhow::Result<()> {
         .iter()
         .find_map(|name| std::env::var(name).ok())
         .unwrap_or_else(|| "vi".into());
-    // Split as a shell does: `code --wait`.
+    // The shell splits the editor's options from its name, as in `code --wait`.
     let status = Command::new("sh")
         .args(["-c", &format!("{editor} \"$1\""), "sh"])
         .arg(file)

@@ -1,18 +1,18 @@
-//! `vestnik store`: sets stores up.
+//! `vestnik store`: shows and changes the settings of stores.
 
 use std::time::Duration;
 
+use crate::domain::event::StoreId;
+use crate::infra::config::Config;
+use crate::infra::db;
+use crate::infra::standard_webhook::{address, signature};
+use crate::store::hours::{self, Rule};
+use crate::store::{self, AttendedBy, Escalates, Settings, Webhook, secret};
 use time::Time;
-use vestnik::domain::event::StoreId;
-use vestnik::infra::config::Config;
-use vestnik::infra::db;
-use vestnik::infra::standard_webhook::{address, signature};
-use vestnik::store::hours::{self, Rule};
-use vestnik::store::{self, AttendedBy, Escalates, Settings, Webhook, secret};
 
 use super::{Usage, duration, webhook};
 
-/// The days in the order in which opening hours list them.
+/// Names of the weekdays, from Monday on: opening hours number the weekdays from 1.
 const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 
 #[derive(Debug, clap::Args)]
@@ -23,55 +23,55 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Set a store up, or change what is given
+    /// Change the given settings of a store; a new store gets defaults for the others
     Set(Box<Set>),
-    /// List the stores that are set up
+    /// List the stores that have settings
     List,
 }
 
 #[derive(Debug, clap::Args)]
 struct Set {
-    /// The store's key in the shop's tables
+    /// The id of the store in the shop's tables
     #[arg(long)]
     store: String,
-    /// What people call it
+    /// The name that people see
     #[arg(long)]
     name: Option<String>,
-    /// Its money: three letters, such as RUB
+    /// The currency of its amounts: three letters, such as RUB
     #[arg(long)]
     currency: Option<String>,
-    /// Its clock, by its IANA name, such as Europe/Moscow
+    /// Its time zone, by the IANA name, such as Europe/Moscow
     #[arg(long, value_name = "ZONE")]
     time_zone: Option<String>,
-    /// How long an order may wait for an answer before it climbs, such as 60s
+    /// How long an order may wait for an answer before the escalation begins, such as 60s
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     answer_within: Option<Duration>,
-    /// Who is to hear its orders while it is open: panel, or chats, where it has no panel. Without them there is an alarm
+    /// What must be reachable while the store is open: panel or chats. Otherwise an alarm is sent
     #[arg(long, value_name = "WHO", value_parser = attended_by)]
     attended_by: Option<AttendedBy>,
-    /// When orders that nobody answers are escalated: open (those that come while it is closed, from its opening on), or always
+    /// When unanswered orders are escalated: open (an order of a closed store waits for the opening), or always
     #[arg(long, value_name = "WHEN", value_parser = escalates)]
     escalate: Option<Escalates>,
-    /// When it is open, such as mon-fri=9:00-18:00, sun-thu=12:00-02:00, daily=0:00-24:00, sat,sun=closed; and on which
-    /// days that differs: 2026-12-31=10:00-16:00, 12-25=closed, 2026-12-31=usual. May be given again. "none": it has no
-    /// hours, and is never missed
+    /// Opening hours, such as mon-fri=9:00-18:00, sun-thu=12:00-02:00, daily=0:00-24:00, sat,sun=closed; and days
+    /// with other hours: 2026-12-31=10:00-16:00, 12-25=closed, 2026-12-31=usual. May be repeated. "none": the store
+    /// has no hours, and no alarm is sent for it
     #[arg(long, value_name = "DAYS=FROM-TO", value_parser = hours::rule)]
     hours: Vec<Rule>,
-    /// Where the last step posts to, https. What signs it is in VESTNIK_WEBHOOK_SECRET, or is made and printed, once.
-    /// "none" ends it
+    /// The https address of the last escalation step. VESTNIK_WEBHOOK_SECRET has the signing secret; without it one
+    /// is created and printed once. "none" removes the webhook
     #[arg(long, value_name = "URL")]
     webhook: Option<String>,
 }
 
 fn attended_by(text: &str) -> Result<AttendedBy, String> {
-    AttendedBy::from_name(text).ok_or_else(|| "a store is attended by panel or by chats".into())
+    AttendedBy::from_name(text).ok_or_else(|| "the value is panel or chats".into())
 }
 
 fn escalates(text: &str) -> Result<Escalates, String> {
-    Escalates::from_name(text).ok_or_else(|| "orders are escalated open, while the store is, or always".into())
+    Escalates::from_name(text).ok_or_else(|| "the value is open or always".into())
 }
 
-/// Runs the command on the configured database.
+/// Runs `vestnik store` on the configured database.
 pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
     let mut client = db::connect(&config.database).await?;
     match args.action {
@@ -85,7 +85,7 @@ pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
             };
             let settings = settings(config, &set, given.as_deref().or(made.as_deref()))?;
             store::set(&mut client, &id, &settings).await?;
-            super::say!("store {} is set up", set.store);
+            super::say!("the settings of store {} are saved", set.store);
             if let Some(made) = made {
                 super::say!("its webhook is signed with {made}");
             }
@@ -156,7 +156,7 @@ fn clock(time: Time) -> String {
     format!("{:02}:{:02}", time.hour(), time.minute())
 }
 
-/// Formats a closing time: midnight at the end of a day is 24:00.
+/// Formats a closing time. Midnight closes the day, so it is written as 24:00.
 fn closing(time: Time) -> String {
     if time == Time::MIDNIGHT {
         return "24:00".to_owned();

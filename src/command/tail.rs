@@ -1,10 +1,11 @@
-//! `vestnik tail`: prints the events of one store, one line of JSON each. It reconnects with its cursor, as every
+//! `vestnik tail`: prints the events of one store, each as a line of JSON. It reconnects with its cursor, as every
 //! client should.
 
 use std::collections::VecDeque;
 use std::io::Write as _;
 use std::time::Duration;
 
+use crate::infra::backoff::Backoff;
 use anyhow::{Context as _, bail};
 use futures::{SinkExt as _, StreamExt as _};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -14,40 +15,40 @@ use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::http::{HeaderValue, Response, StatusCode};
 use tokio_tungstenite::tungstenite::{Error, Message};
-use vestnik::infra::backoff::Backoff;
 
 use super::Usage;
 
-/// Time limit of a connection attempt.
+/// Time limit of one attempt to connect.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
-/// Without a ping or heartbeat for this long the connection is dead; the server sends them every 30 s.
+/// A connection without any message for this long counts as lost. The server sends a ping or heartbeat every 30 s.
 const SILENCE_DEADLINE: Duration = Duration::from_secs(90);
-/// Maximum pause before a reconnect, whatever the server requests.
+/// Maximum random pause before a reconnect, even if the server asks for a longer one.
 const LONGEST_JITTER: Duration = Duration::from_secs(30);
-/// Number of remembered event ids, so that a repeated event is printed once.
+/// Number of event ids that are kept to recognize an event that arrives twice, so that it is printed once.
 const REMEMBERED_EVENTS: usize = 1024;
-/// Close code for too many sessions of the store, and the minimum pause before a retry.
+/// The server closes with this code if the store has too many sessions. The next attempt waits for `FULL_PAUSE` at
+/// least.
 const TOO_MANY_SESSIONS: u16 = 4430;
 const FULL_PAUSE: Duration = Duration::from_secs(15);
-/// Maximum pause after a rate limit, whatever the server requests.
+/// Maximum pause after a refusal by a rate limit, even if the server asks for a longer one.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// The lowest close code that forbids a reconnect.
+/// The server closes with this code, or a higher one, if the client must not reconnect.
 const FIRST_FINAL_CODE: u16 = 4500;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The store whose events to show
+    /// The id of the store
     #[arg(long)]
     store: String,
-    /// Where vestnik serves: http://host:port or https://host
+    /// The address of the server: http://host:port or https://host
     #[arg(long, default_value = "http://127.0.0.1:8000")]
     url: String,
-    /// Begin behind this cursor instead of now
+    /// Begin after this cursor [default: now]
     #[arg(long, value_name = "CURSOR")]
     after: Option<String>,
 }
 
-/// The fields of a message that a client uses.
+/// The fields of a server message that a client uses.
 #[derive(Deserialize)]
 struct Head<'a> {
     r#type: &'a str,
@@ -57,13 +58,13 @@ struct Head<'a> {
     reconnect_jitter_ms: Option<u64>,
 }
 
-/// Why a connection ended.
+/// Why a connection ended, and what the client does next. The text is for the person.
 enum Ended {
-    /// Reconnect.
+    /// The client reconnects after the backoff.
     Again(String),
-    /// Reconnect after this pause.
+    /// The client reconnects after this pause.
     Later(String, Duration),
-    /// The reader of our output has closed the pipe.
+    /// The program that reads the output has closed the pipe, so the command ends.
     NobodyReads,
 }
 
@@ -72,13 +73,13 @@ struct Tail {
     token: String,
     cursor: Option<String>,
     printed: VecDeque<String>,
-    /// Reconnect after a random part of this time, so that not all clients reconnect at once.
+    /// The client waits for a random part of this time before it reconnects, so that not all clients reconnect at once.
     jitter: Duration,
 }
 
-/// Prints events until it is stopped.
+/// Prints the store's events until the command is stopped, or the server refuses it finally.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    // The token is not an option, because every user of the machine can see a command line.
+    // The token comes from the environment, because every user of the machine can see a command line.
     let token = std::env::var("VESTNIK_TOKEN")
         .map_err(|_| Usage("set VESTNIK_TOKEN to a token of this store: `vestnik token create` makes one".into()))?;
     let base = args.url.trim_end_matches('/');
@@ -102,14 +103,15 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         match tail.follow(&mut backoff).await? {
             Ended::NobodyReads => return Ok(()),
             Ended::Later(why, pause) => {
-                eprintln!("vestnik tail: {why}; coming back in {} s", pause.as_secs());
+                eprintln!("vestnik tail: {why}; reconnecting in {} s", pause.as_secs());
                 tokio::time::sleep(pause).await;
             }
             Ended::Again(why) => {
-                // Once for each interrupted connection: a failed attempt waits only for the backoff.
+                // The random pause applies once after each interrupted connection. Further attempts wait only for the
+                // backoff.
                 let spread = std::mem::take(&mut tail.jitter).mul_f64(fastrand::f64());
                 let pause = backoff.next_pause() + spread;
-                eprintln!("vestnik tail: {why}; coming back");
+                eprintln!("vestnik tail: {why}; reconnecting");
                 tokio::time::sleep(pause).await;
             }
         }
@@ -117,7 +119,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 }
 
 impl Tail {
-    /// Follows one connection to its end. Returns an error if reconnecting cannot help.
+    /// Connects once, and prints events until the connection ends. Returns an error if a reconnect cannot help.
     async fn follow(&mut self, backoff: &mut Backoff) -> anyhow::Result<Ended> {
         let url = match &self.cursor {
             Some(cursor) => format!(
@@ -140,7 +142,7 @@ impl Tail {
         };
         loop {
             match timeout(SILENCE_DEADLINE, socket.next()).await {
-                Err(_) => return Ok(Ended::Again("the server fell silent".into())),
+                Err(_) => return Ok(Ended::Again("the server sent nothing in time".into())),
                 Ok(None) => return Ok(Ended::Again("the connection ended".into())),
                 Ok(Some(Err(error))) => return Ok(Ended::Again(format!("the connection broke: {error}"))),
                 Ok(Some(Ok(Message::Text(text)))) => {
@@ -159,13 +161,14 @@ impl Tail {
                         _ => Ended::Again(why),
                     });
                 }
-                // The library answers a ping with the next flush.
+                // The library queues the answer to a ping, and sends it at the next flush.
                 Ok(Some(Ok(_))) => drop(socket.flush().await),
             }
         }
     }
 
-    /// Prints an event, and saves every cursor. Returns whether the output is still read.
+    /// Handles one server message: prints it if it is an event, and keeps its cursor. `false`: nobody reads the output
+    /// any more.
     fn take(&mut self, text: &str, backoff: &mut Backoff) -> anyhow::Result<bool> {
         let head: Head<'_> = serde_json::from_str(text).context("the server does not speak vestnik.v1")?;
         match head.r#type {
@@ -176,7 +179,7 @@ impl Tail {
             }
             "live" => backoff.reset(),
             "resync_required" => eprintln!(
-                "vestnik tail: the cursor cannot be honoured ({}): events may be missing before this point",
+                "vestnik tail: the server cannot continue from the cursor ({}): events before this point may be missing",
                 head.reason.unwrap_or("no reason given")
             ),
             _ => {}
@@ -199,7 +202,7 @@ impl Tail {
     }
 }
 
-/// Handles a rejected connection. Returns an error if reconnecting cannot help, otherwise when to reconnect.
+/// Decides how to react to a refused connection. Returns when to reconnect, or an error if a reconnect cannot help.
 fn refused(response: &Response<Option<Vec<u8>>>) -> anyhow::Result<Ended> {
     let body = response.body().as_deref().unwrap_or_default();
     let body: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();

@@ -1,27 +1,27 @@
-//! `vestnik telegram`: links chats to stores.
+//! `vestnik telegram`: links chats to stores, and shows, tests and ends these links.
 
 use std::time::Duration;
 
+use crate::delivery::chat_links::{self, Listed, Mode, Tried};
+use crate::delivery::shared_bot;
+use crate::domain::event::StoreId;
+use crate::infra::config::Config;
+use crate::infra::db;
+use crate::store;
+use crate::telegram::Client;
+use crate::text::{catalog, html};
 use anyhow::{Context as _, bail};
 use tokio::time::Instant;
-use vestnik::delivery::chat_links::{self, Listed, Mode, Tried};
-use vestnik::delivery::shared_bot;
-use vestnik::domain::event::StoreId;
-use vestnik::infra::config::Config;
-use vestnik::infra::db;
-use vestnik::store;
-use vestnik::telegram::Client;
-use vestnik::text::{catalog, html};
 
-/// Maximum wait of a test for its message.
+/// How long `vestnik telegram test` waits for its messages to arrive.
 const TEST_DEADLINE: Duration = Duration::from_secs(20);
-/// Poll interval while a test waits.
+/// Interval at which `vestnik telegram test` checks whether a message has arrived.
 const TEST_LOOK: Duration = Duration::from_millis(100);
-/// Maximum number of stores that an error about an unknown store names.
+/// Maximum number of known stores that the warning about an unknown store lists.
 const NAMED_STORES: i64 = 10;
-/// Age of the last answered poll after which polling counts as lost, seconds.
+/// If Telegram has answered no poll for this long, in seconds, the status says that updates do not arrive.
 const POLL_IS_OLD_S: f64 = 60.0;
-/// Age up to which a 409 is reported, seconds.
+/// The status reports another program that polls with the same token for this long after the conflict, in seconds.
 const CONFLICT_IS_NEWS_S: f64 = 600.0;
 
 #[derive(Debug, clap::Args)]
@@ -34,23 +34,23 @@ pub struct Args {
 enum Action {
     /// Print a one-time code that links a chat to a store
     Link(Link),
-    /// Say how the bot is and each linked chat, what waits there, and since when
+    /// Print the state of the bot and of each linked chat, with the waiting messages
     Status,
-    /// Send a message to a store's chats, by the same way as its orders, and say whether it arrived
+    /// Send a test message to a store's chats, in the same way as its orders, and print whether it arrived
     Test {
-        /// The store's id, as its orders carry it
+        /// The id of the store in the shop's tables
         #[arg(long)]
         store: String,
-        /// One of its chats, by its number at Telegram; all of them otherwise
+        /// Only this chat, by its Telegram id [default: all chats of the store]
         #[arg(long, allow_negative_numbers = true)]
         chat: Option<i64>,
     },
-    /// Bring no more orders to a chat
+    /// Unlink a chat: it gets no more orders
     Unlink {
-        /// Its number at Telegram, as `vestnik telegram status` shows it
+        /// The chat's Telegram id; `vestnik telegram status` shows it
         #[arg(long, allow_negative_numbers = true)]
         chat: i64,
-        /// Of one store only
+        /// Unlink the chat from this store only
         #[arg(long)]
         store: Option<String>,
     },
@@ -58,13 +58,13 @@ enum Action {
 
 #[derive(Debug, clap::Args)]
 struct Link {
-    /// The store's id, as its orders carry it
+    /// The id of the store in the shop's tables
     #[arg(long)]
     store: String,
-    /// mirror: everything; fallback: what no panel could ring; manager: what nobody answers for long
+    /// mirror: all orders; fallback: orders for which no panel rang; manager: orders that stay unanswered
     #[arg(long, default_value = "mirror", value_parser = mode)]
     mode: Mode,
-    /// The language of the messages
+    /// The language of the chat's messages
     #[arg(long, default_value = catalog::DEFAULT, value_parser = language)]
     language: String,
 }
@@ -75,11 +75,11 @@ fn mode(text: &str) -> Result<Mode, String> {
 
 fn language(text: &str) -> Result<String, String> {
     let known: Vec<&str> = catalog::languages().collect();
-    let message = || format!("there are: {}", known.join(", "));
+    let message = || format!("choose one of: {}", known.join(", "));
     known.contains(&text).then(|| text.to_owned()).ok_or_else(message)
 }
 
-/// Runs the command on the configured database.
+/// Runs `vestnik telegram` on the configured database.
 pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
     match args.action {
         Action::Link(link) => print_code(config, link).await,
@@ -92,7 +92,7 @@ pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
 async fn print_code(config: &Config, link: Link) -> anyhow::Result<()> {
     const NO_BOT: &str = "there is no bot: get a token from @BotFather and set VESTNIK_TELEGRAM_TOKEN";
     let settings = config.telegram.as_ref().context(NO_BOT)?;
-    // Checked first, so that no code is created for a bot that does not work.
+    // The bot is checked first, so that no code is created for a bot that does not work.
     let bot = Client::new(settings)?.name().await;
     let mut client = db::connect(&config.database).await?;
     let store = StoreId::new(&link.store);
@@ -134,7 +134,7 @@ async fn print_status(config: &Config) -> anyhow::Result<()> {
     let state = shared_bot::state(&client).await?;
     let chats = chat_links::list(&client).await?;
     let bot = match (&config.telegram, &state.stopped) {
-        (None, _) => "off, for no token is configured".to_owned(),
+        (None, _) => "off: no token is configured".to_owned(),
         (Some(_), Some(why)) => format!("stopped: {why}"),
         (Some(_), None) => "on".to_owned(),
     };
@@ -154,7 +154,7 @@ async fn print_status(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether a node receives button presses.
+/// Describes whether some node polls Telegram for updates, and so receives button presses and commands.
 fn poll_health(state: &shared_bot::State) -> String {
     let polled = match state.polled_s {
         Some(since_s) => format!("answered {} ago", ago(since_s)),
@@ -166,7 +166,7 @@ fn poll_health(state: &shared_bot::State) -> String {
     };
     let is_old = state.polled_s.is_none_or(|since_s| since_s > POLL_IS_OLD_S);
     let health = if is_old && state.poller.is_some() {
-        format!("{health}: it hears nothing")
+        format!("{health}: it gets no response from Telegram")
     } else {
         health
     };
@@ -204,7 +204,7 @@ fn print_chat(chat: &Listed) {
     );
 }
 
-/// Formats an age: `12 s`, `5 min`, `3 h`, `2 d`.
+/// Formats an age as `12 s`, `5 min`, `3 h` or `2 d`.
 fn ago(seconds: f64) -> String {
     match seconds.max(0.0) {
         seconds if seconds < 120.0 => format!("{seconds:.0} s"),
@@ -225,7 +225,7 @@ async fn unlink(config: &Config, chat: i64, store: Option<String>) -> anyhow::Re
     Ok(())
 }
 
-/// Enqueues a message to each chat; the nodes that send orders deliver it.
+/// Enqueues a test message to each chat of the store, and waits for the nodes to send it as they send orders.
 async fn test(config: &Config, store: &str, chat: Option<i64>) -> anyhow::Result<()> {
     let client = db::connect(&config.database).await?;
     let chats: Vec<Listed> = chat_links::list(&client).await?;
@@ -259,9 +259,9 @@ async fn test(config: &Config, store: &str, chat: Option<i64>) -> anyhow::Result
     }
 }
 
-/// Waits until the message is delivered; returns why it was not.
+/// Waits until a test message is sent. Returns a text for the person: when it was sent, or why it was not.
 async fn arrival(
-    client: &vestnik::infra::db::Client,
+    client: &crate::infra::db::Client,
     delivery: i64,
     began: Instant,
 ) -> anyhow::Result<Result<String, String>> {

@@ -1,12 +1,12 @@
-//! `vestnik token`: creates, lists, rotates and revokes the tokens for the streams.
+//! `vestnik token`: creates, lists, rotates and revokes the tokens that open stores' streams.
 
 use std::time::Duration;
 
+use crate::infra::config::Config;
+use crate::infra::db;
+use crate::token::{self, Listed, New, Scope, Stores, TokenId, Which, Withdrawn};
 use anyhow::Context as _;
 use clap::builder::PossibleValuesParser;
-use vestnik::infra::config::Config;
-use vestnik::infra::db;
-use vestnik::token::{self, Listed, New, Scope, Stores, TokenId, Which, Withdrawn};
 
 use super::{Usage, duration};
 
@@ -21,11 +21,11 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Make a token, and print it and nothing else; it is shown this once
+    /// Create a token, and print only the token; it is never shown again
     Create(Create),
-    /// List all tokens, without themselves: what they open, when they were used last, and their sessions now
+    /// List all tokens without their secrets: stores, scope, last use, and open sessions
     List,
-    /// Make a token that opens what another one does, print it, and end that one a little later
+    /// Create and print the successor of a token; the old token expires a little later
     Rotate(Rotate),
     /// Revoke tokens: their live sessions close within seconds
     Revoke(Revoke),
@@ -35,14 +35,14 @@ enum Action {
 struct Create {
     #[command(flatten)]
     opens: Opens,
-    /// What may be done with it: read (see orders), panel (answer them, too), manager (see who was reached and the
-    /// figures, too), operator (all)
+    /// Its rights: read (see orders), panel (also answer them), manager (also see receipts and figures), operator
+    /// (everything)
     #[arg(long, default_value = "panel", value_parser = PossibleValuesParser::new(Scope::ALL.map(Scope::as_str)))]
     scope: String,
-    /// How long it is valid, such as 30d or 12h; without it, until it is revoked
+    /// How long it is valid, such as 30d or 12h [default: until it is revoked]
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     expires: Option<Duration>,
-    /// What to call it in the list
+    /// A label that the list shows
     #[arg(long)]
     label: Option<String>,
 }
@@ -50,7 +50,7 @@ struct Create {
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = true)]
 struct Opens {
-    /// A store that the token opens; may be given again
+    /// A store that the token opens; may be repeated
     #[arg(long = "store", value_name = "STORE")]
     stores: Vec<String>,
     /// The token opens every store
@@ -60,9 +60,9 @@ struct Opens {
 
 #[derive(Debug, clap::Args)]
 struct Rotate {
-    /// The old token's number in the list
+    /// The old token's number in `vestnik token list`
     id: i64,
-    /// How much longer the old one is valid
+    /// How long the old token stays valid
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = duration::parse)]
     old_lives: Duration,
 }
@@ -70,14 +70,14 @@ struct Rotate {
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
 struct Revoke {
-    /// The token's number in the list
+    /// The token's number in `vestnik token list`
     id: Option<i64>,
-    /// All tokens of this label
+    /// Every token with this label
     #[arg(long)]
     label: Option<String>,
 }
 
-/// Runs the command on the configured database.
+/// Runs `vestnik token` on the configured database.
 pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
     if let Action::Create(create) = &args.action {
         check(create)?;
@@ -120,7 +120,7 @@ pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Rejects invalid store ids and tokens that would open no store: both are mistakes.
+/// Rejects store ids that no store can have, and labels that do not fit on one line of the list.
 fn check(create: &Create) -> Result<(), Usage> {
     for store in &create.opens.stores {
         if store.is_empty() || store.trim() != store || store.chars().any(char::is_control) {
@@ -173,7 +173,7 @@ fn print(token: &Listed) {
     super::say!("{}", on_one_line(&line));
 }
 
-/// Escapes control characters: a label that another program has written must not move a terminal's cursor.
+/// Escapes control characters: a label that another program has written must not move the terminal's cursor.
 fn on_one_line(text: &str) -> String {
     let shown = |letter: char| match letter.is_control() {
         true => letter.escape_default().collect(),

@@ -1,16 +1,16 @@
-//! `vestnik webhook`: tests a store's webhook, and rotates its secret.
+//! `vestnik webhook`: tests a store's webhook, and replaces its secret.
 
+use crate::delivery::webhook;
+use crate::domain::event::StoreId;
+use crate::infra::config::Config;
+use crate::infra::db;
+use crate::infra::standard_webhook::signature;
+use crate::store::secret;
 use anyhow::bail;
-use vestnik::delivery::webhook;
-use vestnik::domain::event::StoreId;
-use vestnik::infra::config::Config;
-use vestnik::infra::db;
-use vestnik::infra::standard_webhook::signature;
-use vestnik::store::secret;
 
 use super::Usage;
 
-/// The environment variable with the signing secret, so that the secret is not visible in a process list.
+/// The environment variable that holds the webhook's secret. An option would show the secret in the list of processes.
 const SECRET_VARIABLE: &str = "VESTNIK_WEBHOOK_SECRET";
 
 #[derive(Debug, clap::Args)]
@@ -21,24 +21,24 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Post a message of the type "test" to a store's webhook, and say what it answers
+    /// Post a message of the type "test" to a store's webhook, and print the response
     Test {
-        /// The store's id, as its orders carry it
+        /// The id of the store in the shop's tables
         #[arg(long)]
         store: String,
     },
-    /// Sign with a new secret, from VESTNIK_WEBHOOK_SECRET or made here, and with the old one beside it
+    /// Sign with a new secret, too: from VESTNIK_WEBHOOK_SECRET, or created and printed
     Rotate {
-        /// The store's id, as its orders carry it
+        /// The id of the store in the shop's tables
         #[arg(long)]
         store: String,
-        /// The receiver knows the new secret: sign with the old one no more
+        /// Stop signing with the old secret; the receiver must know the new one
         #[arg(long)]
         finish: bool,
     },
 }
 
-/// Runs the command on the configured database.
+/// Runs `vestnik webhook` on the configured database.
 pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
     let client = db::connect(&config.database).await?;
     match args.action {
@@ -71,7 +71,8 @@ pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The given secret, if there is one.
+/// The webhook secret in the environment; `None`: it is not set. An error if the secret is too short or not valid
+/// base64.
 pub fn given_secret() -> Result<Option<String>, Usage> {
     match std::env::var(SECRET_VARIABLE) {
         Err(_) => Ok(None),

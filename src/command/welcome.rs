@@ -1,4 +1,5 @@
-//! The first screen: what a person needs who starts the program for the first time.
+//! The first screen of `vestnik serve` with a private Postgres: what a person needs who starts Vestnik for the first
+//! time.
 
 use std::fs::{OpenOptions, Permissions};
 use std::io::{ErrorKind, Write as _};
@@ -7,26 +8,27 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::infra::db::Client;
+use crate::token::{self, New, Scope, Stores, Token, Which};
 use anyhow::Context as _;
-use vestnik::infra::db::Client;
-use vestnik::token::{self, New, Scope, Stores, Token, Which};
 
-/// The store of the example.
+/// The id of the store in the screen's example.
 const STORE: &str = "7";
 const ORDER: &str = "insert into orders (store_id, customer_name, total, order_type, items) \
      values (7, 'Иван', 50000, 'delivery', '[{\"name\": \"Пицца\", \"count\": 2}]')";
 
-/// Lifetime of the first screen's token.
+/// How long the token of the first screen is valid.
 const TOKEN_LIFE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-/// With less than this remaining lifetime, the token is replaced.
+/// A restart replaces the token if its remaining lifetime is shorter than this.
 const TOKEN_LEFT: Duration = Duration::from_secs(24 * 60 * 60);
 const TOKEN_LABEL: &str = "first screen";
-/// The token's file, next to the data, readable by its owner only.
+/// The name of the token's file in the data directory. Only the file's owner can read it.
 const TOKEN_FILE: &str = "first-screen.token";
-/// Shown instead of the token if the output is not a terminal.
+/// The placeholder for the token, if the output is not a terminal.
 const NO_TOKEN: &str = "TOKEN";
 
-/// The token of the first screen, saved next to the data. Each start uses the same token until it is about to expire.
+/// Returns the token of the first screen, which opens every store. It is kept in a file in the data directory, so that
+/// a restart shows the same token until it is about to expire.
 pub async fn token(client: &Client, directory: &Path) -> anyhow::Result<Token> {
     let file = directory.join(TOKEN_FILE);
     if let Some(kept) = kept(&file)?
@@ -57,31 +59,31 @@ fn kept(file: &PathBuf) -> anyhow::Result<Option<Token>> {
 fn keep(file: &PathBuf, token: &Token) -> std::io::Result<()> {
     let mut options = OpenOptions::new();
     let mut open = options.write(true).create(true).truncate(true).mode(0o600).open(file)?;
-    // An existing file may have had another mode.
+    // If the file existed already, it may have had other permissions.
     open.set_permissions(Permissions::from_mode(0o600))?;
     writeln!(open, "{}", token.reveal())
 }
 
-/// The contents of the screen.
+/// What the first screen shows.
 pub struct Screen<'a> {
-    /// The address of the server.
+    /// The address of the HTTP server.
     pub address: SocketAddr,
-    /// Whether the server uses TLS.
+    /// Whether the HTTP server uses TLS.
     pub secure: bool,
-    /// A token for every store; `None` if the output is a file and not a terminal.
+    /// A token that opens every store; `None`: the output is not a terminal, and may be a file.
     pub token: Option<&'a str>,
     /// The psql command line for the private Postgres; `None` if psql is not installed.
     pub psql: Option<String>,
-    /// Its data directory.
+    /// The data directory of the private Postgres.
     pub directory: &'a Path,
-    /// Its version.
+    /// The major version of the private Postgres.
     pub major: u32,
-    /// Whether a bot is configured.
+    /// Whether a Telegram bot is configured.
     pub telegram: bool,
 }
 
 impl Screen<'_> {
-    /// Renders the screen.
+    /// The text of the screen.
     pub fn text(&self) -> String {
         let scheme = if self.secure { "https" } else { "http" };
         let (address, program) = (self.address, program());
@@ -121,12 +123,13 @@ impl Screen<'_> {
     }
 }
 
-/// Quotes SQL for a shell: in double quotes, because the SQL contains single ones.
+/// Quotes SQL for a shell. It uses double quotes, because the SQL contains single ones.
 fn quoted(sql: &str) -> String {
     format!("\"{}\"", sql.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// How to call this program from here: its name if it is in `PATH`, else its path.
+/// The command that starts this program from the current directory: `vestnik` if the program is in `PATH`, else its
+/// path.
 fn program() -> String {
     let Ok(path) = std::env::current_exe() else {
         return "vestnik".into();

@@ -1,4 +1,5 @@
-//! Where messages leave the engine. A channel sends a message once; `queue` and `complete` know when to try again.
+//! The trait for services through which messages leave the engine. A channel sends a message once; `queue` and
+//! `complete` decide about further attempts.
 
 use std::time::{Duration, Instant};
 
@@ -10,14 +11,14 @@ use super::event_view::Item;
 use super::lane::{ChatId, Lane};
 use super::next_message::{Style, Work};
 
-/// A way to a person: Telegram, or the webhook of a store.
+/// A channel: a service through which messages reach people, such as Telegram or the webhook of a store.
 pub trait Channel: Clone + Send + Sync + 'static {
-    /// A message, ready to be sent.
+    /// A message that the channel can send.
     type Message: Sync;
     /// The outcome of a send.
     type Outcome: Send;
 
-    /// Sends a message once, within a deadline.
+    /// Sends a message once, within the deadline. The outcome says whether to try again.
     fn send(&self, message: &Self::Message, deadline: Duration) -> impl Future<Output = Self::Outcome> + Send;
 }
 
@@ -26,96 +27,99 @@ pub trait ChatChannel: Channel<Message = Claim, Outcome = Outcome> {
     /// The bot's token.
     fn token(&self) -> &SecretString;
 
-    /// Watches whether the service is reached; `None`: it is.
+    /// Watches whether this node reaches the service. `None`: it does.
     fn outage(&self) -> watch::Receiver<Option<Outage>>;
 
-    /// Probes while the service is not reached, until the shutdown.
+    /// Probes the service during each outage, until the shutdown.
     fn keep_probing(&self, stop: &CancellationToken) -> impl Future<Output = ()> + Send;
 
-    /// The events that fit into one digest, at least one, sorted by their time.
+    /// Returns the deliveries whose events fit into one digest, but at least one. They are sorted by event, oldest
+    /// first.
     fn that_fit(style: &Style, items: Vec<Item>) -> Vec<Item>;
 }
 
-/// A claimed chat: this node may send one message to it.
+/// A claim: this node may send one message to this chat, or edit one message in it.
 #[derive(Debug)]
 pub struct Claim {
-    /// The id of the chat's row.
+    /// The id of the chat's row in `vestnik.vst_chat`.
     pub chat: ChatId,
-    /// The claimed lane.
+    /// The claimed lane of the chat: new messages, or edits.
     pub lane: Lane,
     /// The chat's id at Telegram.
     pub telegram_id: i64,
-    /// The chat's title; `None`: not known.
+    /// The chat's title at Telegram. `None`: not known.
     pub title: Option<String>,
-    /// The topic of a forum that the message goes to; `None`: no topic.
+    /// The id of the forum topic that the message goes to. `None`: no topic.
     pub topic: Option<i32>,
-    /// Failures of these deliveries in a row while Telegram was reached.
+    /// How often in a row the claim's deliveries failed while Telegram was reached.
     pub failures: u32,
-    /// Refusals of these deliveries by Telegram. After one, they go without markup; after two, without buttons too.
+    /// How often Telegram refused the claim's deliveries. After one refusal they go without markup; after two, also
+    /// without buttons.
     pub refusals: u32,
-    /// Whether the link is blocked, and the other chats were notified of that.
+    /// Whether the chat's link to the store is blocked. Then a successful send unblocks the link.
     pub was_blocked: bool,
-    /// The number of this claim in the lane. Only the newest claim may save its outcome.
+    /// The number of this claim, counted in the chat's lane. Only the newest claim may save its outcome.
     pub fence: i64,
-    /// The bot's slot that this send takes.
+    /// The slot that this send takes: one of the sends that the bot may make per second.
     pub slot: i32,
-    /// How long the claim holds chat and slot, seconds.
+    /// How long the claim holds the chat and the slot, seconds.
     pub held_s: f64,
-    /// The send must begin before this moment; after it, the lease might end during the send. It counts from before the
-    /// claim was requested, by a clock that also runs while the process is stopped.
+    /// The send must begin before this moment; later, the lease might end during the send. The moment counts from
+    /// before the claim was requested, by a clock that also runs while the process is stopped.
     pub send_by: tokio::time::Instant,
-    /// What to send.
+    /// The message to send, or the edit to make.
     pub work: Work,
 }
 
 /// The outcome of a send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// Sent, with the message's id; `None`: an edit, or nothing had to change.
+    /// The send succeeded. The field is the id of the new message. `None`: an edit, or Telegram named no id.
     Sent(Option<i32>),
-    /// The message to edit does not exist any more: a new one replaces it.
+    /// The message to edit does not exist any more. A new message replaces it.
     MessageGone,
-    /// Telegram asks for this pause in this lane of the chat.
+    /// Telegram asks for this pause before the next send in this lane of the chat.
     Throttled(Duration),
-    /// The chat takes no messages any more; the reason.
+    /// The chat takes no messages any more. The field is the reason.
     Gone(String),
-    /// The bot may not write to this target now.
+    /// The bot may not write to the chat, or to the topic, now.
     Blocked {
         /// Whether the whole chat is blocked, or only the topic.
         block: Block,
-        /// The reason in Telegram's words.
+        /// Telegram's description of the error.
         reason: String,
     },
-    /// The group has this new id.
+    /// The group became a supergroup, and has this new chat id.
     Migrated(i64),
-    /// Telegram refuses this message as it is; the reason.
+    /// Telegram refuses this message as it is. The field is the reason.
     Refused(String),
-    /// Telegram refuses the bot's token; the reason.
+    /// Telegram refuses the bot's token. The field is the reason.
     Stopped(String),
-    /// The send failed while Telegram was reached: only this delivery waits.
+    /// The send failed while Telegram was reached: only this claim's deliveries wait. The field is the reason.
     Failed(String),
-    /// This node does not reach Telegram: the delivery is sent as soon as any node does.
+    /// This node does not reach Telegram. The deliveries are sent as soon as any node reaches it. The field is the
+    /// reason.
     NotReached(String),
-    /// The lease was nearly over, so the send did not begin.
+    /// The send did not begin, because the claim's lease was nearly over.
     NotBegun,
 }
 
-/// What blocks the bot.
+/// The target to which the bot may not write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Block {
-    /// The bot has no right to write in the chat.
+    /// The bot has no right to write in the whole chat.
     Chat,
-    /// The topic is closed.
+    /// The topic of the forum is closed.
     TopicClosed,
-    /// The topic is deleted: its messages go to the chat itself.
+    /// The topic of the forum is deleted. Its messages go to the chat itself from now on.
     TopicGone,
 }
 
-/// A service is not reached from this node.
+/// An outage: this node does not reach the service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outage {
-    /// When the first probe failed.
+    /// When the outage began: the first probe failed.
     pub since: Instant,
-    /// The error, without an address.
+    /// The reason, without the service's URL, because the URL may contain the token.
     pub reason: String,
 }

@@ -1,5 +1,5 @@
-//! A chat that takes no messages, now or for good, or takes them again. The panels and the other chats of its stores
-//! are notified. A chat that takes messages again gets what it missed.
+//! Handles a chat that takes no messages, now or for good, and a chat that takes messages again. The store's panels and
+//! other chats are notified. A chat that takes messages again gets what it missed.
 
 use crate::infra::db::{Client, Pool, Transaction};
 use time::OffsetDateTime;
@@ -17,16 +17,16 @@ use crate::sources::registry::Registry;
 use crate::text::catalog;
 use crate::text::html::filled;
 
-/// Seconds between two attempts for a blocked link: in the first minute, in the first hour, and after that.
+/// Seconds between two attempts to send to a blocked chat: in the first minute, in the first hour, and after that.
 const BLOCKED_PAUSES_S: [f64; 3] = [5.0, 15.0, 60.0];
-/// Hours of missed orders that a chat gets when it takes messages again.
+/// A chat that takes messages again gets orders that it missed, up to this age, hours.
 const MISSED_HOURS: i32 = 24;
-/// The most missed orders and bookings that a chat gets; the newest count.
+/// The most missed orders and bookings that a chat gets. The newest are sent.
 const MISSED: usize = 200;
-/// Journal rows of the shop that are searched for missed orders; the newest count.
+/// The most journal rows that are searched for missed orders. The newest are searched.
 const MISSED_WRITES: i64 = 5000;
 
-/// A change of a chat's state.
+/// A change of a chat's state, of which a store's panels and other chats are notified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum News {
     Gone,
@@ -34,18 +34,18 @@ enum News {
     Back,
 }
 
-/// The chats for which something was enqueued.
+/// The rows of the chats for which a message was enqueued.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Told(Vec<i64>);
+pub struct ChatsToWake(Vec<i64>);
 
-impl Told {
-    /// Whether there is anything to send.
+impl ChatsToWake {
+    /// Whether a message was enqueued for any chat.
     pub fn is_any(&self) -> bool {
         !self.0.is_empty()
     }
 
-    /// Marks the chats after the commit of what was enqueued. Within that transaction, two chats lost at the same time
-    /// would wait for each other.
+    /// Marks the chats as waiting for a send. Call it after the commit of the enqueued messages. In the same
+    /// transaction, two chats that are lost at the same time would wait for each other's locks.
     pub(super) async fn wake(&self, client: &Client) -> Result<(), QueryError> {
         if self.is_any() {
             let wake = "update vestnik.vst_chat set waiting = true where id = any ($1)";
@@ -55,33 +55,35 @@ impl Told {
     }
 }
 
-/// Sends nothing more to this chat, and gives up its open deliveries.
-pub(super) async fn gone(transaction: &Transaction<'_>, chat: ChatId, why: &str) -> Result<Told, QueryError> {
+/// Disables a chat that takes no messages any more, and gives up its open deliveries. Enqueues the news for the panels
+/// and other chats of its stores.
+pub(super) async fn gone(transaction: &Transaction<'_>, chat: ChatId, why: &str) -> Result<ChatsToWake, QueryError> {
     const GONE: &str = "update vestnik.vst_chat set disabled_at = clock_timestamp(), disabled_why = $2, waiting = false, \
              wakes_at = null, edit_wakes_at = null \
          where id = $1 and disabled_at is null";
-    const DEAD: &str = "update vestnik.vst_delivery set state = 'dead', reason = $2, settled_at = clock_timestamp() \
+    const DEAD: &str = "update vestnik.vst_delivery set state = 'dead', reason = $2, completed_at = clock_timestamp() \
          where chat_id = $1 and state in ('pending', 'sending', 'retrying')";
     if transaction.execute(GONE, &[&chat.0, &why]).await? == 0 {
-        return Ok(Told::default());
+        return Ok(ChatsToWake::default());
     }
     transaction.execute(DEAD, &[&chat.0, &why]).await?;
     tracing::warn!(chat = chat.0, why, "a chat takes no messages any more");
     let stores = "select store_id from vestnik.vst_chat_link where chat_id = $1 order by 1";
     let rows = transaction.query(stores, &[&chat.0]).await?;
     let stores: Vec<String> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
-    tell(transaction, chat, &stores, News::Gone, Some(why)).await
+    enqueue_news(transaction, chat, &stores, News::Gone, Some(why)).await
 }
 
-/// The bot may not write to this chat, or to this topic of it, now. Deliveries for this target are retried; those for
-/// the chat's other topics go on.
+/// Blocks the chat's links, because the bot may not write to the chat, or to one topic of it, now. Blocked deliveries
+/// are retried; deliveries for the chat's other topics go on. Enqueues the news for the panels and other chats of the
+/// stores.
 pub(super) async fn blocked(
     transaction: &Transaction<'_>,
     chat: ChatId,
     block: Block,
     topic: Option<i32>,
     why: &str,
-) -> Result<Told, QueryError> {
+) -> Result<ChatsToWake, QueryError> {
     const BLOCK: &str = "with before as (select store_id, blocked_at from vestnik.vst_chat_link \
              where chat_id = $1 and ($2 or thread_id is not distinct from $3) for no key update) \
          update vestnik.vst_chat_link l set blocked_at = coalesce(l.blocked_at, clock_timestamp()), blocked_why = $4, \
@@ -102,42 +104,44 @@ pub(super) async fn blocked(
         }
     }
     if stores.is_empty() {
-        return Ok(Told::default());
+        return Ok(ChatsToWake::default());
     }
     stores.sort_unstable();
     tracing::warn!(chat = chat.0, why, "a chat takes no messages now");
-    tell(transaction, chat, &stores, News::Blocked, Some(why)).await
+    enqueue_news(transaction, chat, &stores, News::Blocked, Some(why)).await
 }
 
-/// A message was sent to the chat, or to this topic: its links are not blocked any more.
+/// Unblocks the chat's links to this topic, because a message was sent there. Enqueues the news for the other chats of
+/// the stores.
 pub(super) async fn unblocked(
     transaction: &Transaction<'_>,
     chat: ChatId,
     topic: Option<i32>,
-) -> Result<Told, QueryError> {
+) -> Result<ChatsToWake, QueryError> {
     const UNBLOCK: &str = "update vestnik.vst_chat_link set blocked_at = null, blocked_why = null, blocked_until = '-infinity' \
          where chat_id = $1 and thread_id is not distinct from $2 and blocked_at is not null returning store_id";
-    // The chat's other deliveries are tried at once.
+    // Try the chat's other blocked deliveries at once.
     const HURRY: &str =
         "update vestnik.vst_chat_link set blocked_until = '-infinity' where chat_id = $1 and blocked_at is not null";
     let rows = transaction.query(UNBLOCK, &[&chat.0, &topic]).await?;
     transaction.execute(HURRY, &[&chat.0]).await?;
     let stores: Vec<String> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
     if stores.is_empty() {
-        return Ok(Told::default());
+        return Ok(ChatsToWake::default());
     }
     tracing::info!(chat = chat.0, "a chat takes messages again");
-    tell(transaction, chat, &stores, News::Back, None).await
+    enqueue_news(transaction, chat, &stores, News::Back, None).await
 }
 
-/// Enqueues the news for the panels of these stores, and for their other chats.
-async fn tell(
+/// Enqueues the news about `chat` for the other chats of these stores. With a reason `why`, the stores' panels get an
+/// event, too.
+async fn enqueue_news(
     transaction: &Transaction<'_>,
     chat: ChatId,
     stores: &[String],
     news: News,
     why: Option<&str>,
-) -> Result<Told, QueryError> {
+) -> Result<ChatsToWake, QueryError> {
     const OTHERS: &str = "select l.store_id, coalesce(s.name, l.store_id), coalesce(c.title, c.telegram_id::text), \
              o.chat_id, o.language, o.thread_id \
          from vestnik.vst_chat_link l join vestnik.vst_store s on s.id = l.store_id join vestnik.vst_chat c on c.id = l.chat_id \
@@ -153,7 +157,7 @@ async fn tell(
             journal::append(transaction, &StoreId::new(store), EventType::ChatDisabled, &data).await?;
         }
     }
-    let mut told = Told::default();
+    let mut chats = ChatsToWake::default();
     for row in transaction.query(OTHERS, &[&chat.0, &stores]).await? {
         let (store, name, other): (&str, &str, i64) = (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
         let words = catalog::of_store(row.try_get(4)?, row.try_get(0)?);
@@ -165,32 +169,34 @@ async fn tell(
         let text = filled(words.get(text), &[("store", store), ("chat", name)]);
         let topic: Option<i32> = row.try_get(5)?;
         transaction.execute(PLAN, &[&other, &text, &topic]).await?;
-        told.0.push(other);
+        chats.0.push(other);
     }
-    Ok(told)
+    Ok(chats)
 }
 
-/// Telegram reports that the bot was removed from a chat, or blocked.
-pub async fn disable(pool: &Pool, chat: i64, why: &str) -> Result<Told, QueryError> {
+/// Disables a chat from which the bot was removed, or whose person blocked the bot, as Telegram reports. `chat` is its
+/// id at Telegram.
+pub async fn disable(pool: &Pool, chat: i64, why: &str) -> Result<ChatsToWake, QueryError> {
     const CHAT: &str = "select id from vestnik.vst_chat where telegram_id = $1 for no key update";
     db::with_timeout(async {
         let mut client = pool.get().await?;
         let transaction = client.transaction().await?;
         db::limit_idle_in_transaction(&transaction).await?;
         let Some(row) = transaction.query_opt(CHAT, &[&chat]).await? else {
-            return Ok(Told::default());
+            return Ok(ChatsToWake::default());
         };
-        let told = gone(&transaction, ChatId(row.try_get(0)?), why).await?;
+        let chats = gone(&transaction, ChatId(row.try_get(0)?), why).await?;
         transaction.commit().await?;
-        told.wake(&client).await?;
-        Ok(told)
+        chats.wake(&client).await?;
+        Ok(chats)
     })
     .await
 }
 
-/// An update came from a chat, or its rights changed. Its deliveries are tried at once; only a pause that Telegram
-/// asked for still holds. A disabled chat is enabled again and gets what it missed.
-pub async fn hear(pool: &Pool, sources: &Registry, chat: i64) -> Result<Told, QueryError> {
+/// Handles the news that a chat sent an update, or that the bot's rights in it changed. Blocked deliveries are tried at
+/// once; only a pause that Telegram asked for still holds. A disabled chat is enabled again, and gets what it missed.
+/// `chat` is its id at Telegram.
+pub async fn enable(pool: &Pool, sources: &Registry, chat: i64) -> Result<ChatsToWake, QueryError> {
     const CHAT: &str = "select id, disabled_at is not null, \
              exists (select from vestnik.vst_chat_link l where l.chat_id = c.id and l.blocked_at is not null) \
          from vestnik.vst_chat c where telegram_id = $1";
@@ -198,41 +204,41 @@ pub async fn hear(pool: &Pool, sources: &Registry, chat: i64) -> Result<Told, Qu
         let mut client = pool.get().await?;
         let statement = client.prepare_cached(CHAT).await?;
         let Some(row) = client.query_opt(&statement, &[&chat]).await? else {
-            return Ok(Told::default());
+            return Ok(ChatsToWake::default());
         };
         let (chat, was_gone, is_blocked): (ChatId, bool, bool) =
             (ChatId(row.try_get(0)?), row.try_get(1)?, row.try_get(2)?);
-        let mut told = Told::default();
+        let mut chats = ChatsToWake::default();
         if was_gone {
             let transaction = client.transaction().await?;
             db::limit_idle_in_transaction(&transaction).await?;
             let sources = sources.in_force(&transaction).await?;
-            told = back(&transaction, &sources, chat).await?;
+            chats = back(&transaction, &sources, chat).await?;
             transaction.commit().await?;
         } else if is_blocked {
-            let hurry =
+            let retry_now =
                 "update vestnik.vst_chat_link set blocked_until = '-infinity' where chat_id = $1 and blocked_at is not null";
-            client.execute(hurry, &[&chat.0]).await?;
-            told.0.push(chat.0);
+            client.execute(retry_now, &[&chat.0]).await?;
+            chats.0.push(chat.0);
         }
-        told.wake(&client).await?;
-        Ok(told)
+        chats.wake(&client).await?;
+        Ok(chats)
     })
     .await
 }
 
-/// Enables a chat again. Deliveries that were given up with the chat, and orders and bookings since then, are enqueued
-/// as stale: they come in a digest.
-async fn back(transaction: &Transaction<'_>, sources: &Sources, chat: ChatId) -> Result<Told, QueryError> {
+/// Enables a disabled chat again. Deliveries that were given up with the chat are enqueued again as stale, and so are
+/// orders and bookings since then. A digest lists them.
+async fn back(transaction: &Transaction<'_>, sources: &Sources, chat: ChatId) -> Result<ChatsToWake, QueryError> {
     const BACK: &str = "with before as (select disabled_at, disabled_why from vestnik.vst_chat where id = $1 for no key update) \
          update vestnik.vst_chat c set disabled_at = null, disabled_why = null, failures = 0 from before \
          where c.id = $1 and c.disabled_at is not null returning before.disabled_at, before.disabled_why";
-    const GIVEN_UP: &str = "update vestnik.vst_delivery set state = 'pending', reason = null, settled_at = null, stale = true, \
+    const GIVEN_UP: &str = "update vestnik.vst_delivery set state = 'pending', reason = null, completed_at = null, stale = true, \
              due_at = '-infinity', failures = 0, refusals = 0 \
-         where chat_id = $1 and state = 'dead' and event_id is not null and settled_at >= $2::timestamptz - interval '1 minute' and reason = $3 \
+         where chat_id = $1 and state = 'dead' and event_id is not null and completed_at >= $2::timestamptz - interval '1 minute' and reason = $3 \
            and store_id in (select store_id from vestnik.vst_chat_link where chat_id = $1)";
     let Some(row) = transaction.query_opt(BACK, &[&chat.0]).await? else {
-        return Ok(Told::default());
+        return Ok(ChatsToWake::default());
     };
     let (since, why): (OffsetDateTime, Option<String>) = (row.try_get(0)?, row.try_get(1)?);
     transaction.execute(GIVEN_UP, &[&chat.0, &since, &why]).await?;
@@ -241,13 +247,13 @@ async fn back(transaction: &Transaction<'_>, sources: &Sources, chat: ChatId) ->
     let stores = "select store_id from vestnik.vst_chat_link where chat_id = $1 order by 1";
     let rows = transaction.query(stores, &[&chat.0]).await?;
     let stores: Vec<String> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
-    let mut told = tell(transaction, chat, &stores, News::Back, None).await?;
-    told.0.push(chat.0);
-    Ok(told)
+    let mut chats = enqueue_news(transaction, chat, &stores, News::Back, None).await?;
+    chats.0.push(chat.0);
+    Ok(chats)
 }
 
-/// Enqueues the orders and bookings that came since then, if the chat mirrors everything. Other chats get escalations
-/// only.
+/// Enqueues the orders and bookings that came after `since`, for stores that the chat mirrors. Other links get
+/// escalations only.
 async fn missed(
     transaction: &Transaction<'_>,
     sources: &Sources,

@@ -1,12 +1,12 @@
-//! Chooses a chat's next work: urgent first, then the oldest. One message covers all events of an order; a chat that is
-//! behind gets a digest.
+//! Chooses the next message for a chat: urgent deliveries first, then the oldest. One message covers all open events of
+//! an order. A chat that is behind gets a digest: one message that lists many events.
 
 use std::time::Duration;
 
 use crate::infra::db::Transaction;
 
 use super::enqueue;
-use super::event_view::{Item, told_events, told_of};
+use super::event_view::{Item, items_of, views_of};
 use super::lane::{ChatId, Lane};
 use super::next_message::{Escalated, Style, Subject, Work};
 use super::note;
@@ -15,19 +15,19 @@ use crate::delivery::chat_links;
 use crate::infra::db::QueryError;
 use crate::sources::Sources;
 
-/// Chats that the message of an escalated order names as already having the order.
+/// The most chats that the message of an escalated order names as having the order already.
 const CHATS_NAMED: i64 = 3;
 
-/// When and how a chat gets a digest.
+/// The rule for digests: when a chat gets one, and what fits into it.
 #[derive(Debug, Clone, Copy)]
 pub struct DigestRule {
-    /// Deliveries that may be open for a chat; above this number it gets digests.
+    /// The number of open deliveries above which a chat gets digests.
     pub threshold: usize,
-    /// The events that fit into one digest: `ChatChannel::that_fit`.
+    /// Returns the deliveries that fit into one digest: `ChatChannel::that_fit`.
     pub that_fit: fn(&Style, Vec<Item>) -> Vec<Item>,
 }
 
-/// Chooses the next work: urgent first, then the oldest; a digest if the chat is behind.
+/// Chooses the next message for a chat in this lane. `None`: the chat has nothing to send in this lane now.
 pub(super) async fn next_work(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -35,7 +35,7 @@ pub(super) async fn next_work(
     lane: Lane,
     digest: DigestRule,
 ) -> Result<Option<Work>, QueryError> {
-    // Edits change messages that exist; a digest never contains them.
+    // Edits change messages that exist, so the lane of edits has no digests.
     let rule = (lane == Lane::Messages).then_some(digest);
     loop {
         let open = open_delivery::read(transaction, chat, lane).await?;
@@ -53,34 +53,37 @@ pub(super) async fn next_work(
         }
         let store = first.store.as_deref().unwrap_or_default();
         let Some(style) = style(transaction, chat, store).await? else {
-            bury(transaction, chat, store).await?;
+            dead_letter(transaction, chat, store).await?;
             continue;
         };
         match choose(transaction, sources, chat, style, &open, rule).await? {
             Some(work) => return Ok(Some(work)),
-            // The source was removed, its mapping hides the order now, or the order was answered meanwhile.
+            // Nothing to send: the source was removed, its mapping hides the order now, or the order was answered
+            // meanwhile.
             None => bury_one(transaction, first.id).await?,
         }
     }
 }
 
-/// Gives up the deliveries of a store that is not set up any more, so that they do not block the chat's other stores.
-async fn bury(transaction: &Transaction<'_>, chat: ChatId, store: &str) -> Result<(), QueryError> {
-    const BURY: &str = "update vestnik.vst_delivery set state = 'dead', reason = 'the store is gone', settled_at = clock_timestamp() \
+/// Gives up a chat's deliveries of a store that is not set up any more, so that they do not block the chat's other
+/// stores.
+async fn dead_letter(transaction: &Transaction<'_>, chat: ChatId, store: &str) -> Result<(), QueryError> {
+    const DEAD_LETTER: &str = "update vestnik.vst_delivery set state = 'dead', reason = 'the store is gone', completed_at = clock_timestamp() \
          where chat_id = $1 and coalesce(store_id, '') = $2 and words is null and state in ('pending', 'sending', 'retrying')";
-    transaction.execute(BURY, &[&chat.0, &store]).await?;
+    transaction.execute(DEAD_LETTER, &[&chat.0, &store]).await?;
     Ok(())
 }
 
-/// Gives up a delivery without meaning, so that it does not block those behind it.
+/// Gives up a delivery that no message can show any more, so that it does not block later deliveries.
 async fn bury_one(transaction: &Transaction<'_>, delivery: i64) -> Result<(), QueryError> {
-    const BURY: &str = "update vestnik.vst_delivery set state = 'dead', reason = 'it means nothing any more', settled_at = clock_timestamp() \
+    const DEAD_LETTER: &str = "update vestnik.vst_delivery set state = 'dead', reason = 'it means nothing any more', completed_at = clock_timestamp() \
          where id = $1 and state in ('pending', 'sending', 'retrying')";
-    transaction.execute(BURY, &[&delivery]).await?;
+    transaction.execute(DEAD_LETTER, &[&delivery]).await?;
     Ok(())
 }
 
-/// The work of the first open delivery; `None`: nothing is left to send, and the delivery is complete.
+/// The message for the first open delivery, which may cover others of `open`. `None`: no message is needed any more for
+/// this delivery. `rule: None` allows no digest.
 async fn choose(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -95,7 +98,7 @@ async fn choose(
         return Ok(Some(Work::Alarm { style, alarm, item }));
     }
     let is_told = |subject: &Option<String>| open.iter().any(|open| open.event.is_some() && open.subject == *subject);
-    // A note about an event that is not sent yet is sent with it.
+    // A note about an order whose event is still open is sent with that event.
     if let Some(note) = first.note
         && !is_told(&first.subject)
     {
@@ -103,21 +106,21 @@ async fn choose(
     }
     let of_store =
         |open: &&OpenDelivery| open.event.is_some() && open.store == first.store && open.alone == first.alone;
-    let told: Vec<&OpenDelivery> = open.iter().filter(of_store).collect();
-    // Stale deliveries wait for a digest anyway; they do not put fresh ones into it.
-    let fresh = told.iter().filter(|open| !open.stale).count();
+    let chosen: Vec<&OpenDelivery> = open.iter().filter(of_store).collect();
+    // Count fresh deliveries only: stale ones go into a digest anyway, and do not put fresh ones into it.
+    let fresh = chosen.iter().filter(|open| !open.stale).count();
     if let Some(rule) = rule.filter(|_| !first.alone) {
         let all_behind = fresh > rule.threshold;
         if first.stale || all_behind {
-            let told: Vec<&OpenDelivery> = told.into_iter().filter(|open| all_behind || open.stale).collect();
-            return digest(transaction, sources, style, rule, &told, open).await;
+            let chosen: Vec<&OpenDelivery> = chosen.into_iter().filter(|open| all_behind || open.stale).collect();
+            return digest(transaction, sources, style, rule, &chosen, open).await;
         }
     }
     let subject = first
         .subject
         .clone()
         .ok_or(QueryError::Inconsistent("an event without a subject"))?;
-    let items: Vec<i64> = told
+    let items: Vec<i64> = chosen
         .iter()
         .filter(|open| open.subject == first.subject)
         .map(|open| open.id)
@@ -134,23 +137,24 @@ async fn choose(
     subject_work(transaction, sources, chat, style, wanted, &notes).await
 }
 
-/// A digest with as many events as fit, the most urgent first. The others go into the next one.
+/// A digest with as many of the deliveries `chosen` as fit, the most urgent first. The others go into the next digest.
+/// The digest also covers the open notes about its orders.
 async fn digest(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
     style: Style,
     rule: DigestRule,
-    told: &[&OpenDelivery],
+    chosen: &[&OpenDelivery],
     open: &[OpenDelivery],
 ) -> Result<Option<Work>, QueryError> {
-    let ids: Vec<i64> = told.iter().map(|open| open.id).collect();
-    let items = told_of(transaction, sources, &ids).await?;
+    let ids: Vec<i64> = chosen.iter().map(|open| open.id).collect();
+    let items = items_of(transaction, sources, &ids).await?;
     if items.is_empty() {
         return Ok(None);
     }
     let items = (rule.that_fit)(&style, items);
     let fits = |open: &&&OpenDelivery| items.iter().any(|item| item.id == open.id);
-    let fitting: Vec<&OpenDelivery> = told.iter().filter(fits).copied().collect();
+    let fitting: Vec<&OpenDelivery> = chosen.iter().filter(fits).copied().collect();
     let is_of_them =
         |note: &&OpenDelivery| note.note.is_some() && fitting.iter().any(|open| open.subject == note.subject);
     let notes: Vec<&OpenDelivery> = open.iter().filter(is_of_them).collect();
@@ -170,7 +174,7 @@ struct Wanted {
     alone: bool,
 }
 
-/// The message of one subject: its events, and its current state.
+/// The message of one order or booking, in its current state. It covers the open events and notes of the order.
 async fn subject_work(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -189,14 +193,14 @@ async fn subject_work(
         mut items,
         alone,
     } = wanted;
-    // A person asked for it: the message shows the current state, whatever a digest said before.
+    // A person asked for this order: its message shows the current state, even if a digest has shown a later event.
     let all: Vec<i64> = if alone {
         let rows = transaction.query(ALL, &[&chat.0, &style.store, &subject]).await?;
         rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?
     } else {
         items.clone()
     };
-    let events = told_of(transaction, sources, &all).await?;
+    let events = items_of(transaction, sources, &all).await?;
     if events.is_empty() {
         return Ok(None);
     }
@@ -205,7 +209,7 @@ async fn subject_work(
         .query_opt(&statement, &[&chat.0, &style.store, &subject])
         .await?;
     let (message, base_event) = match message {
-        // 0: the message is gone.
+        // The id 0 means that the message was deleted.
         Some(row) => (
             Some(row.try_get(0)?).filter(|id| *id != 0),
             Some(row.try_get::<_, i64>(1)?),
@@ -220,7 +224,7 @@ async fn subject_work(
     };
     let latest = by_id(&events).ok_or(QueryError::Inconsistent("a delivery has no event"))?;
     let base = match base_event {
-        Some(id) => told_events(transaction, sources, &[id]).await?.remove(&id),
+        Some(id) => views_of(transaction, sources, &[id]).await?.remove(&id),
         None => events
             .iter()
             .min_by_key(|item| item.event.id)
@@ -232,10 +236,10 @@ async fn subject_work(
         .query_opt(&statement, &[&about.source.0, &&*about.key, &status])
         .await?;
     let escalated = escalated(transaction, chat, &items).await?;
-    // A change that is sent as a new message, because no message can be edited, needs no sound.
+    // A change without a message to edit is sent as a new message, which needs no sound.
     let is_new = events.iter().any(|item| enqueue::is_new(item.event.kind));
     let is_heard = is_new || escalated.is_some() || !notes.is_empty();
-    // A new message contains the text of its notes. Next to an edit, notes are replies to the message.
+    // A new message covers the notes about the order. Next to an edit, the notes are replies to the order's message.
     if message.is_none() {
         items.extend(notes.iter().map(|open| open.id));
     }
@@ -252,7 +256,8 @@ async fn subject_work(
     }))))
 }
 
-/// How an escalation step brought the order to this chat, and who has the order already; `None`: no step did.
+/// The facts about the escalation step that brought the order to this chat: how long the order waits, and who has it
+/// already. `None`: no escalation step did.
 async fn escalated(
     transaction: &Transaction<'_>,
     chat: ChatId,
@@ -278,7 +283,8 @@ async fn escalated(
 }
 
 async fn style(transaction: &Transaction<'_>, chat: ChatId, store: &str) -> Result<Option<Style>, QueryError> {
-    // In a chat with two unnamed stores, their messages would look the same.
+    // An unnamed store is named by its id in a chat with several stores. Otherwise the messages of two unnamed stores
+    // would look the same.
     let sql = format!(
         "select coalesce(s.name, case when exists (select from vestnik.vst_chat_link o where o.chat_id = $1 and o.store_id <> s.id) then s.id end), \
              s.time_zone, coalesce(l.language, 'ru'), coalesce({}, false) \

@@ -1,5 +1,6 @@
-//! Deletes rows that no trimmed event takes with it: button presses, past alarms, answers to commands, codes, requests to
-//! shops' APIs of unknown outcome, and chats that were never linked, closed orders of derived sources. Works in small batches, off every hot path. Several nodes may do it at once.
+//! Deletes old rows that stay when their event is trimmed. These are status changes, past alarms, answers to commands,
+//! link codes, and requests to shops' APIs of unknown outcome. Also chats that were never linked, and closed orders of
+//! derived sources. Works in small batches, away from the event path. Several nodes may do it at the same time.
 
 use std::time::Duration;
 
@@ -8,11 +9,12 @@ use tokio_util::sync::CancellationToken;
 use crate::infra::db::{self, Pool, QueryError};
 use crate::sources::derived::trim;
 
-/// Time between two rounds.
+/// The time between two rounds.
 const INTERVAL: Duration = Duration::from_secs(60);
-/// Rows of each kind in one batch.
+/// The most rows of each kind that one batch deletes.
 const BATCH_ROWS: i64 = 1000;
-/// Retention of answers to commands, and of chats that were never linked.
+/// The retention of answers to commands, of link codes, of requests to shops' APIs, and of chats that were never
+/// linked.
 const SHORT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Deletes old rows until the shutdown.
@@ -33,9 +35,9 @@ pub async fn run(pool: Pool, retention: Duration, stop: CancellationToken) {
     }
 }
 
-/// Deletes one batch of each kind. Returns the number of rows.
+/// Deletes one batch of each kind of rows. Returns the number of deleted rows.
 pub async fn forget(pool: &Pool, retention: Duration) -> Result<u64, QueryError> {
-    // By id, from the oldest, so that the scan ends after a batch even when nothing is old enough.
+    // Select by id from the oldest, so that the scan ends after a batch even if no row is old enough.
     const ANSWERS: &str = "delete from vestnik.vst_status_change where id in (select id from ( \
              select id, at from vestnik.vst_status_change order by id limit $2) a where at < now() - make_interval(secs => $1))";
     const ALARMS: &str = "delete from vestnik.vst_alarm where id in (select id from ( \
@@ -48,7 +50,7 @@ pub async fn forget(pool: &Pool, retention: Duration) -> Result<u64, QueryError>
     const REQUESTS: &str = "delete from vestnik.vst_answer_request r using (select source, key, store_id from vestnik.vst_answer_request \
              where asked_at < now() - make_interval(secs => $1) and until < now() limit $2) o \
          where (r.source, r.key, r.store_id) = (o.source, o.key, o.store_id) and r.until < now()";
-    // Deliveries that were enqueued while the chat was linked keep it until their events are trimmed.
+    // Keep an unlinked chat that still has deliveries from the time of its link, until their events are trimmed.
     const STRANGERS: &str = "delete from vestnik.vst_chat where id in (select id from vestnik.vst_chat c \
              where c.first_seen_at < now() - make_interval(secs => $1) and not c.waiting and c.leased_until = '-infinity' \
                and not exists (select from vestnik.vst_chat_link l where l.chat_id = c.id) \

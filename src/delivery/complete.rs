@@ -1,12 +1,12 @@
-//! Saves the outcome of a send, under the fence of its claim: a node that lost its lease changes nothing that the next
-//! node does.
+//! Saves the outcome of a send, guarded by the claim's fence (the number of the claim). So a node that lost its lease
+//! does not overwrite the work of the next node.
 
 use std::time::Duration;
 
 use crate::infra::db::{Client, Pool, Transaction};
 
 use super::channel::{Claim, Outcome};
-use super::chat_state::{self, Told};
+use super::chat_state::{self, ChatsToWake};
 use super::lane::Lane;
 use super::migrate;
 use super::next_message::Work;
@@ -14,68 +14,73 @@ use super::retry::Pauses;
 use crate::delivery::shared_bot;
 use crate::infra::db::{self, QueryError};
 
-/// Seconds between two sends to one chat. Telegram allows one a second; the rest covers differing clocks.
+/// Seconds between two sends to one chat. Telegram allows one send a second; the rest covers clocks that differ.
 pub(super) const CHAT_SPACING_S: f64 = 1.05;
-/// Seconds that a slot of the bot stays taken after its send ended.
+/// Seconds that a slot stays taken after its send ended. A slot is the right to one of the bot's sends a second.
 const SLOT_WINDOW_S: f64 = 1.05;
-/// Seconds before a refused message is retried without markup; the chat's other deliveries go first.
+/// Seconds before a refused message is retried without markup. The chat's other deliveries go first.
 const PLAIN_PAUSE_S: f64 = 2.0;
-/// Waits of a message that failed while Telegram was reached. The first success ends the wait for all.
+/// The pauses between the attempts to send a message that failed while Telegram was reached. `hurry` ends the pauses of
+/// all such messages.
 const PAUSES: Pauses = Pauses {
     first: Duration::from_secs(1),
     longest: Duration::from_secs(5 * 60),
 };
-/// Refusals before a message is dead-lettered: with markup, without markup, and without buttons.
+/// The number of refusals at which a message is dead-lettered. It was tried with markup, without markup, and without
+/// buttons.
 pub const MOST_REFUSALS: u32 = 3;
 
-/// Whether the outcome was saved.
+/// Whether `complete` saved the outcome of a send.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Settled {
-    /// The outcome is saved, and messages about the chat's state are enqueued.
-    Kept(Told),
-    /// Another node has claimed the chat since; only the newer claim counts.
+pub enum Completion {
+    /// The outcome is saved. The field names the chats for which news about a chat's state was enqueued.
+    Saved(ChatsToWake),
+    /// The outcome is not saved: another node has claimed the chat since. Only the newer claim counts.
     Overtaken,
 }
 
-/// Saves the outcome.
-pub async fn settle(pool: &Pool, claim: &Claim, outcome: &Outcome) -> Result<Settled, QueryError> {
+/// Saves the outcome of a claim's send: the states of its deliveries, its receipts, and the chat's next free moment.
+pub async fn complete(pool: &Pool, claim: &Claim, outcome: &Outcome) -> Result<Completion, QueryError> {
     db::with_timeout(async {
         let mut client = pool.get().await?;
         let transaction = client.transaction().await?;
         db::limit_idle_in_transaction(&transaction).await?;
         if !is_ours(&transaction, claim).await? {
-            return Ok(Settled::Overtaken);
+            return Ok(Completion::Overtaken);
         }
         let state = state_of(claim, outcome);
         items(&transaction, claim, outcome, &state).await?;
-        let told = match outcome {
+        let chats = match outcome {
             Outcome::Sent(message) => {
-                remember(&transaction, claim, *message).await?;
-                prove(&transaction, claim).await?;
+                save_message(&transaction, claim, *message).await?;
+                record_receipts(&transaction, claim).await?;
                 match claim.was_blocked {
                     true => chat_state::unblocked(&transaction, claim.chat, claim.topic).await?,
-                    false => Told::default(),
+                    false => ChatsToWake::default(),
                 }
             }
-            Outcome::MessageGone => forget(&transaction, claim).await.map(|()| Told::default())?,
+            Outcome::MessageGone => clear_message(&transaction, claim)
+                .await
+                .map(|()| ChatsToWake::default())?,
             Outcome::Gone(why) => chat_state::gone(&transaction, claim.chat, why).await?,
             Outcome::Blocked { block, reason } => {
                 chat_state::blocked(&transaction, claim.chat, *block, claim.topic, reason).await?
             }
             Outcome::Migrated(to) => migrate::migrate(&transaction, claim.chat, *to)
                 .await
-                .map(|()| Told::default())?,
-            _ => Told::default(),
+                .map(|()| ChatsToWake::default())?,
+            _ => ChatsToWake::default(),
         };
-        note(&transaction, claim, outcome, &state).await?;
+        save_error(&transaction, claim, outcome, &state).await?;
         release(&transaction, claim, outcome).await?;
         transaction.commit().await?;
         if matches!(state.name, "sent" | "dead") {
-            let settled = claim.work.items().len() as u64;
-            metrics::counter!("vestnik_telegram_settled_total", "state" => state.name).increment(settled);
+            let completed = claim.work.items().len() as u64;
+            metrics::counter!("vestnik_telegram_deliveries_completed_total", "state" => state.name)
+                .increment(completed);
         }
-        told.wake(&client).await?;
-        Ok(Settled::Kept(told))
+        chats.wake(&client).await?;
+        Ok(Completion::Saved(chats))
     })
     .await
 }
@@ -92,11 +97,11 @@ async fn is_ours(transaction: &Transaction<'_>, claim: &Claim) -> Result<bool, Q
         .is_some())
 }
 
-/// The state of the deliveries after this outcome.
+/// The state that the claim's deliveries get after this outcome.
 struct State {
     name: &'static str,
     reason: Option<String>,
-    /// How long the deliveries wait, in addition to the chat's own pause.
+    /// The time before the deliveries may be sent again. The chat's own pause comes on top.
     pause: Duration,
 }
 
@@ -114,7 +119,7 @@ fn state_of(claim: &Claim, outcome: &Outcome) -> State {
         Outcome::Refused(why) if claim.refusals + 1 >= MOST_REFUSALS => state("dead", why, now),
         Outcome::Refused(why) => state("retrying", why, Duration::from_secs_f64(PLAIN_PAUSE_S)),
         Outcome::Failed(why) => state("retrying", why, backoff()),
-        // Deliveries without a store have no link that could wait.
+        // Deliveries without a store have no link that could be blocked, so they pause themselves.
         Outcome::Blocked { reason, .. } if claim.work.style().is_none() => state("retrying", reason, backoff()),
         Outcome::Throttled(pause) => state("retrying", &format!("Telegram asks to wait {} s", pause.as_secs()), now),
         Outcome::Blocked { reason: why, .. } | Outcome::Stopped(why) | Outcome::NotReached(why) => {
@@ -124,23 +129,24 @@ fn state_of(claim: &Claim, outcome: &Outcome) -> State {
     }
 }
 
-/// Saves the state of the deliveries. Those given up meanwhile with their chat stay dead, unless they were sent.
+/// Saves the new state of the claim's deliveries. A delivery that was given up with its chat during the send stays
+/// dead, unless it was sent.
 async fn items(
     transaction: &Transaction<'_>,
     claim: &Claim,
     outcome: &Outcome,
     state: &State,
 ) -> Result<(), QueryError> {
-    // A person asked for one order of the digest while the digest was being sent: that delivery stays open.
+    // A person asked for one order of the digest while the digest was being sent: that order's delivery stays open.
     const ITEMS: &str = "update vestnik.vst_delivery set state = case when $7 and alone then 'pending' else $2 end, reason = $3, \
              failures = case when $5 then failures + 1 else failures end, \
              refusals = case when $6 then refusals + 1 else refusals end, \
              due_at = case when $4::float8 > 0 then clock_timestamp() + make_interval(secs => $4) else due_at end, \
-             settled_at = case when $2 in ('sent', 'dead') and not ($7 and alone) then clock_timestamp() end \
+             completed_at = case when $2 in ('sent', 'dead') and not ($7 and alone) then clock_timestamp() end \
          where id = any ($1) and (state = 'sending' or $2 = 'sent')";
-    // Older buttons for a message that was rewritten since are void.
+    // Give up older buttons for a message that was rewritten since.
     const OVERTAKEN: &str = "update vestnik.vst_delivery set state = 'dead', reason = 'the message was written anew', \
-             settled_at = clock_timestamp() \
+             completed_at = clock_timestamp() \
          where chat_id = $1 and message_id = $2 and keyboard is not null and state in ('pending', 'retrying')";
     let failed = matches!(outcome, Outcome::Failed(_) | Outcome::Blocked { .. });
     let refused = matches!(outcome, Outcome::Refused(_));
@@ -170,13 +176,14 @@ async fn items(
     Ok(())
 }
 
-/// Saves the id of an order's message for later edits. Id 0 is a deleted message: its successor shows the same event.
-async fn remember(transaction: &Transaction<'_>, claim: &Claim, message: Option<i32>) -> Result<(), QueryError> {
-    const REMEMBER: &str = "insert into vestnik.vst_message (chat_id, store_id, subject, event_id, message_id) \
+/// Saves the id of the message that shows an order, for later edits. `message: None` (an edit) saves nothing. A new
+/// message that replaces a deleted one shows the same event.
+async fn save_message(transaction: &Transaction<'_>, claim: &Claim, message: Option<i32>) -> Result<(), QueryError> {
+    const SAVE: &str = "insert into vestnik.vst_message (chat_id, store_id, subject, event_id, message_id) \
          values ($1, $2, $3, $4, $5) on conflict (chat_id, store_id, subject) do update set \
          event_id = excluded.event_id, message_id = excluded.message_id, sent_at = excluded.sent_at";
     if let (Work::Subject(it), Some(message)) = (&claim.work, message) {
-        let statement = transaction.prepare_cached(REMEMBER).await?;
+        let statement = transaction.prepare_cached(SAVE).await?;
         transaction
             .execute(
                 &statement,
@@ -187,27 +194,27 @@ async fn remember(transaction: &Transaction<'_>, claim: &Claim, message: Option<
     Ok(())
 }
 
-async fn forget(transaction: &Transaction<'_>, claim: &Claim) -> Result<(), QueryError> {
+async fn clear_message(transaction: &Transaction<'_>, claim: &Claim) -> Result<(), QueryError> {
     if let Work::Subject(it) = &claim.work {
-        let forget =
+        let clear =
             "update vestnik.vst_message set message_id = 0 where chat_id = $1 and store_id = $2 and subject = $3";
         transaction
-            .execute(forget, &[&claim.chat.0, &it.style.store, &it.subject])
+            .execute(clear, &[&claim.chat.0, &it.style.store, &it.subject])
             .await?;
     }
     Ok(())
 }
 
-/// Records receipts: the events have reached this chat.
-async fn prove(transaction: &Transaction<'_>, claim: &Claim) -> Result<(), QueryError> {
-    const PROVE: &str = "with first as ( \
+/// Records a receipt for each event of the claim's deliveries: the event was sent to this chat.
+async fn record_receipts(transaction: &Transaction<'_>, claim: &Claim) -> Result<(), QueryError> {
+    const RECEIPTS: &str = "with first as ( \
              select e.id, not exists (select from vestnik.vst_receipt r where r.event_id = e.id) as is_first \
              from vestnik.vst_delivery d join vestnik.vst_event e on e.id = d.event_id where d.id = any ($1)), \
          kept as (insert into vestnik.vst_receipt as r (event_id, channel, recipient, sent_at) \
              select id, 'telegram', $2, clock_timestamp() from first \
              on conflict (event_id, channel, recipient, token_id) do update set sent_at = coalesce(r.sent_at, excluded.sent_at)) \
          select count(*) from first where is_first and id = any ($3)";
-    let statement = transaction.prepare_cached(PROVE).await?;
+    let statement = transaction.prepare_cached(RECEIPTS).await?;
     let recipient = claim.telegram_id.to_string();
     let row = transaction
         .query_one(&statement, &[&claim.work.items(), &recipient, &claim.work.new_orders()])
@@ -217,22 +224,26 @@ async fn prove(transaction: &Transaction<'_>, claim: &Claim) -> Result<(), Query
     Ok(())
 }
 
-/// SQL: the times of a chat's newest sends, with one more that ended now.
+/// SQL for the times of the newest 20 sends to the chat with table alias `c`, including a send that ends now.
 const RECENT: &str = "(c.recent || clock_timestamp())[greatest(cardinality(c.recent) + 2 - 20, 1):]";
-/// SQL: the times of a chat's newest edits, with one more.
+/// SQL for the times of the newest 12 edits in the chat with table alias `c`, including an edit that ends now.
 const EDITS: &str = "(c.edits || clock_timestamp())[greatest(cardinality(c.edits) + 2 - 12, 1):]";
-/// SQL: when Telegram allows the next send: 1.05 s from now, and for a group a minute after its twentieth last send.
+/// SQL for the moment when Telegram allows the next send to chat `c`: 1.05 s from now. In a group, it is at least a
+/// minute after the twentieth last send. `s.recent` are the times of the newest sends.
 const ALLOWED: &str = "greatest(clock_timestamp() + interval '1.05 s', \
      case when c.telegram_id < 0 and cardinality(s.recent) >= 20 then s.recent[1] + interval '60.5 s' end)";
-/// SQL: when the next edit may go. At most twelve of a group's twenty sends a minute are edits.
+/// SQL for the moment when the next edit in chat `c` may be sent. In a group, at most twelve of the twenty sends a
+/// minute are edits. `s.edits` are the times of the newest edits.
 const EDIT_ALLOWED: &str = "greatest(clock_timestamp() + interval '1.05 s', \
      case when c.telegram_id < 0 and cardinality(s.recent) >= 20 then s.recent[1] + interval '60.5 s' end, \
      case when c.telegram_id < 0 and cardinality(s.edits) >= 12 then s.edits[1] + interval '60.5 s' end)";
 
-/// Frees lane and slot from when Telegram allows the next send. Every attempt counts, whatever its outcome.
+/// Ends the claim: frees the chat's lane and the bot's slot at the moment when Telegram allows the next send. Each
+/// attempt counts as a send, with any outcome.
 async fn release(transaction: &Transaction<'_>, claim: &Claim, outcome: &Outcome) -> Result<(), QueryError> {
     let own = claim.lane.columns();
-    // Free the slot only while this claim holds it, until the same moment as the chat. Later claims may have taken it.
+    // Free the slot only if this claim still holds it: then slot and chat are held until the same moment. Otherwise a
+    // later claim has taken the slot.
     let free = format!(
         "update vestnik.vst_bot_slot set free_at = clock_timestamp() + make_interval(secs => $2) \
          where slot = $1 and free_at = (select {} from vestnik.vst_chat where id = $3)",
@@ -244,7 +255,7 @@ async fn release(transaction: &Transaction<'_>, claim: &Claim, outcome: &Outcome
     transaction
         .execute(&free, &[&claim.slot, &window_s, &claim.chat.0])
         .await?;
-    // Both lanes may have more work: a delivery may have changed from message to edit, or back.
+    // Both lanes may have more work, because a delivery may have changed from a message to an edit, or back.
     const WAITING: &str = "waiting = waiting or exists (select from vestnik.vst_delivery d \
          where d.chat_id = $1 and d.state in ('pending', 'sending', 'retrying'))";
     if !began {
@@ -261,7 +272,7 @@ async fn release(transaction: &Transaction<'_>, claim: &Claim, outcome: &Outcome
     };
     match claim.lane {
         Lane::Messages => {
-            // A 429 for a message stops all sends to the chat.
+            // A 429 for a message pauses all sends to the chat.
             let release = format!(
                 "with spent as (select {RECENT} as recent, c.edits from vestnik.vst_chat c where c.id = $1) \
                  update vestnik.vst_chat c set leased_until = '-infinity', leased_by = null, recent = s.recent, {WAITING}, \
@@ -278,7 +289,7 @@ async fn release(transaction: &Transaction<'_>, claim: &Claim, outcome: &Outcome
                 .await?;
         }
         Lane::Edits => {
-            // A 429 for an edit stops edits only. A slow edit counts from a second after it began.
+            // A 429 for an edit pauses edits only. An edit that takes long counts as sent one second after it began.
             let release = format!(
                 "with spent as (select {RECENT} as recent, {EDITS} as edits, \
                      c.edit_leased_until - make_interval(secs => $3) + interval '2.05 s' as counted from vestnik.vst_chat c where c.id = $1) \
@@ -296,23 +307,24 @@ async fn release(transaction: &Transaction<'_>, claim: &Claim, outcome: &Outcome
     Ok(())
 }
 
-/// Saves the chat's newest error for operators.
-async fn note(
+/// Saves the chat's newest error, which operators see in `vestnik telegram status`. Failures of all chats are not saved
+/// here.
+async fn save_error(
     transaction: &Transaction<'_>,
     claim: &Claim,
     outcome: &Outcome,
     state: &State,
 ) -> Result<(), QueryError> {
-    const NOTE: &str = "update vestnik.vst_chat set error = $2, error_at = clock_timestamp() where id = $1";
+    const ERROR: &str = "update vestnik.vst_chat set error = $2, error_at = clock_timestamp() where id = $1";
     let is_the_chats = !matches!(outcome, Outcome::NotReached(_) | Outcome::Stopped(_));
     if let Some(reason) = state.reason.as_ref().filter(|_| is_the_chats) {
-        let statement = transaction.prepare_cached(NOTE).await?;
+        let statement = transaction.prepare_cached(ERROR).await?;
         transaction.execute(&statement, &[&claim.chat.0, reason]).await?;
     }
     Ok(())
 }
 
-/// Retries failed deliveries at once, because Telegram takes messages again.
+/// Makes all failed deliveries due now, because Telegram takes messages again.
 pub(super) async fn hurry(pool: &Pool) -> Result<(), QueryError> {
     const HURRY: &str = "with due as (update vestnik.vst_delivery set due_at = '-infinity' \
              where state = 'retrying' and failures > 0 and due_at > clock_timestamp() returning chat_id) \
@@ -324,8 +336,9 @@ pub(super) async fn hurry(pool: &Pool) -> Result<(), QueryError> {
     .await
 }
 
-/// Frees the lanes whose lease has ended, or whose node is gone. Their sends count as sent just now.
-pub(super) async fn reap(client: &Client) -> Result<(), QueryError> {
+/// Frees the lanes of chats whose lease has ended, or whose node is gone. Their deliveries are sent again. The lost
+/// sends count as sent just now for Telegram's limits.
+pub(super) async fn expire_leases(client: &Client) -> Result<(), QueryError> {
     for lane in Lane::ALL {
         let own = lane.columns();
         let (until, by) = (own.leased_until, own.leased_by);
@@ -333,7 +346,7 @@ pub(super) async fn reap(client: &Client) -> Result<(), QueryError> {
             Lane::Messages => "c.edits",
             Lane::Edits => EDITS,
         };
-        let reap = format!(
+        let expire = format!(
             "with over as (select c.id, c.{until} as until, {RECENT} as recent, {edits} as edits from vestnik.vst_chat c \
                  where c.{until} > '-infinity' and (c.{until} <= clock_timestamp() or {}) for no key update skip locked), \
              freed as (update vestnik.vst_bot_slot set free_at = clock_timestamp() + make_interval(secs => $1) \
@@ -343,11 +356,11 @@ pub(super) async fn reap(client: &Client) -> Result<(), QueryError> {
              from over s where c.id = s.id",
             shared_bot::has_lost_its_leases(&format!("c.{by}"))
         );
-        let statement = client.prepare_cached(&reap).await?;
+        let statement = client.prepare_cached(&expire).await?;
         let over = client.execute(&statement, &[&SLOT_WINDOW_S]).await?;
         if over > 0 {
             metrics::counter!("vestnik_delivery_leases_lost_total").increment(over);
-            tracing::warn!(chats = over, "sends whose node did not settle them begin anew");
+            tracing::warn!(chats = over, "the leases of sends expired: the messages are sent again");
         }
     }
     Ok(())

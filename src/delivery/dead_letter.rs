@@ -1,4 +1,4 @@
-//! Gives up deliveries that cannot be read, so that one delivery or chat never blocks others.
+//! Gives up deliveries that cannot be read, so that a single delivery or chat never blocks others.
 
 use std::error::Error as _;
 
@@ -10,13 +10,13 @@ use super::lane::Lane;
 use crate::infra::db::{self, QueryError};
 use crate::sources::Sources;
 
-/// Deliveries that are checked one by one for the unreadable one.
+/// The most deliveries that are checked, one by one, to find the unreadable ones.
 const SUSPECTS: i64 = 200;
-/// Seconds that a chat waits when it fails although all its deliveries can be read.
+/// Seconds that a chat's lane pauses if choosing its message fails although each delivery can be read.
 const CHAT_PAUSE_S: f64 = 30.0;
 
-/// Whether the error concerns all chats, because Postgres is not reached. Any other error would fail for this chat
-/// again.
+/// Whether the error concerns all chats, because Postgres is not reached or busy. Any other error would repeat for this
+/// chat.
 pub(super) fn is_transient(error: &QueryError) -> bool {
     match error {
         QueryError::Postgres(error) => {
@@ -28,7 +28,8 @@ pub(super) fn is_transient(error: &QueryError) -> bool {
     }
 }
 
-/// Finds the unreadable deliveries of a lane, and gives them up. If all can be read, the lane waits.
+/// Finds the unreadable deliveries in a chat's lane, and gives them up. If all can be read, the lane pauses. `error` is
+/// the error that choosing the message met.
 pub(super) async fn set_aside(
     client: &mut Lent,
     sources: &Sources,
@@ -36,8 +37,8 @@ pub(super) async fn set_aside(
     lane: Lane,
     error: &QueryError,
 ) -> Result<(), QueryError> {
-    const DEAD: &str = "update vestnik.vst_delivery set state = 'dead', settled_at = clock_timestamp(), \
-             reason = 'what it tells cannot be read' where id = any ($1)";
+    const DEAD: &str = "update vestnik.vst_delivery set state = 'dead', completed_at = clock_timestamp(), \
+             reason = 'its event cannot be read' where id = any ($1)";
     let open = format!(
         "select d.id from vestnik.vst_delivery d where d.chat_id = $1 and d.state in ('pending', 'sending', 'retrying') and {} \
          order by d.urgent desc, d.id limit $2",
@@ -55,12 +56,12 @@ pub(super) async fn set_aside(
         tracing::error!(%error, chat = chat.0, pause_s = CHAT_PAUSE_S, "what waits for a chat cannot be read: the chat waits");
         return postpone(client, chat, lane).await;
     }
-    tracing::error!(%error, chat = chat.0, deliveries = ?unreadable, "what waits for a chat cannot be read, and is set aside");
+    tracing::error!(%error, chat = chat.0, deliveries = ?unreadable, "deliveries of a chat cannot be read: they are dead letters");
     client.execute(DEAD, &[&unreadable]).await?;
     Ok(())
 }
 
-/// Whether a delivery can be read. A transient error says nothing about the delivery.
+/// Whether a delivery can be read. Returns an error if Postgres fails, because that says nothing about the delivery.
 async fn can_be_read(client: &mut Lent, sources: &Sources, delivery: i64) -> Result<bool, QueryError> {
     let mut transaction = client.transaction().await?;
     db::limit_idle_in_transaction(&transaction).await?;

@@ -1,16 +1,16 @@
-//! An event on its way into the queue.
+//! A journal event for which deliveries are to be enqueued.
 
 use crate::domain::event::PartnerEvent;
 
-/// An event that may concern a chat.
+/// An event of an order or booking that may concern a chat.
 pub(super) struct DueEvent {
     pub event: PartnerEvent,
-    /// The event's order or booking, as the engine's tables store it.
+    /// The event's order or booking as text, as the engine's tables store it: source id and key.
     pub subject: String,
-    /// Goes first: new orders, and events that a kitchen must stop for.
+    /// Whether its deliveries are sent first: a new order, or an event for which a kitchen must stop.
     pub is_urgent: bool,
-    /// Too old when it was enqueued: for a digest.
+    /// Whether the event was too old when it was enqueued. Then a digest (one message for many events) lists it.
     pub is_stale: bool,
-    /// Only for chats that already have a message of this order.
+    /// Whether only chats get the event that already have a message of this order.
     pub is_for_those_who_know: bool,
 }

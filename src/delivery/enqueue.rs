@@ -1,5 +1,5 @@
-//! Enqueues what each chat is owed. A stored cursor makes sure that no event is left out after downtime. A unique key
-//! makes repeated planning harmless.
+//! Turns journal events into deliveries: one message that is owed to a chat. A stored cursor makes sure that no event
+//! is left out after downtime. A unique key makes it harmless to enqueue an event twice.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -20,29 +20,30 @@ use crate::sources::Sources;
 use crate::sources::changes::Lookups;
 use crate::sources::registry::Registry;
 
-/// Events that one transaction enqueues.
+/// The most events that one transaction enqueues.
 const BATCH_EVENTS: usize = 500;
-/// Hours after which an order is too old for an escalation when it is enqueued.
+/// The age of an order above which it gets no escalation when it is enqueued, hours.
 const ESCALATED_HOURS: i32 = 24;
-/// Minutes before an order for later is wanted, from which its answer is due.
+/// An order for later needs its answer from this time on before it is wanted, minutes.
 const BEFORE_WANTED_MINUTES: i32 = 60;
-/// Classes of Postgres errors about a value: another attempt fails too.
+/// The classes of SQLSTATE codes that mean an invalid value: another attempt would fail too.
 const REFUSED_VALUES: [&str; 2] = ["22", "23"];
-/// The deadline of a batch.
+/// The deadline for enqueueing one batch.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// The result of a batch.
+/// The outcome of enqueueing one batch of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Planned {
     /// The batch was full: there may be more events.
     Batch,
-    /// All events are enqueued.
+    /// All events of the journal are enqueued.
     All,
-    /// Another node is enqueueing.
+    /// Nothing was enqueued: another node is enqueueing.
     Elsewhere,
 }
 
-/// Enqueues one batch. An event older than `stale` is for a digest.
+/// Enqueues deliveries for one batch of journal events. An event older than `stale` gets no message of its own: a
+/// digest, one message for many events, lists it.
 pub async fn plan(pool: &Pool, sources: &Registry, stale: Duration) -> Result<Planned, journal::Error> {
     timeout(DEADLINE, plan_batch(pool, sources, stale))
         .await
@@ -51,7 +52,7 @@ pub async fn plan(pool: &Pool, sources: &Registry, stale: Duration) -> Result<Pl
 
 async fn plan_batch(pool: &Pool, sources: &Registry, stale: Duration) -> Result<Planned, journal::Error> {
     let mut client = pool.get().await?;
-    // Take the lock first, so that the next snapshot contains the commit of the last planner.
+    // Lock the cursor first, so that the next snapshot contains the commit of the node that enqueued before.
     let mut transaction = client.transaction().await?;
     db::limit_idle_in_transaction(&transaction).await?;
     let statement = transaction
@@ -80,9 +81,9 @@ async fn plan_batch(pool: &Pool, sources: &Registry, stale: Duration) -> Result<
             }
         }
     }
-    pause::tell(&transaction, &batch.events, stale).await?;
-    // If no event of a batch concerns a chat, do not save the cursor for each order: reading again costs less than a
-    // flush. After a busy time, save it once it has fallen behind.
+    pause::enqueue(&transaction, &batch.events, stale).await?;
+    // If no event of a batch concerns a chat, do not save the cursor each time: reading the events again costs less
+    // than a flush. Save it once the cursor has fallen behind.
     if !batch.events.is_empty() || batch.more || batch.fell_behind {
         let statement = transaction
             .prepare_cached("update vestnik.vst_delivery_cursor set cursor = $1")
@@ -93,16 +94,17 @@ async fn plan_batch(pool: &Pool, sources: &Registry, stale: Duration) -> Result<
     Ok(if batch.more { Planned::Batch } else { Planned::All })
 }
 
-/// What became of an attempt to enqueue events.
+/// The outcome of an attempt to enqueue several events in one statement.
 #[derive(Debug, PartialEq, Eq)]
 enum Written {
-    /// All are enqueued.
+    /// All of the events are enqueued.
     All,
-    /// None is, because Postgres refuses a value: another attempt would fail too.
+    /// None of the events is enqueued, because Postgres refuses a value. Another attempt would fail too. The field is
+    /// the reason.
     Refused(String),
 }
 
-/// Enqueues all of these events, or none.
+/// Enqueues all of these events, or none of them.
 async fn write(transaction: &mut db::Transaction<'_>, due: &[DueEvent]) -> Result<Written, tokio_postgres::Error> {
     let attempt = transaction.savepoint().await?;
     let written = match insert(&attempt, due).await {
@@ -124,7 +126,7 @@ fn is_refused_value(error: &tokio_postgres::Error) -> bool {
     error.code().is_some_and(class)
 }
 
-/// The events of orders among these rows. Module `pause` handles the engine's own events.
+/// Selects the events of orders and bookings among these journal rows. Module `pause` handles the engine's own events.
 fn due(sources: &Sources, rows: &[Due], stale: Duration) -> Vec<DueEvent> {
     let ages: HashMap<EventId, f64> = rows.iter().map(|due| (due.event.id, due.age_s)).collect();
     let rows: Vec<&JournalEvent> = rows.iter().map(|due| &due.event).collect();
@@ -133,7 +135,7 @@ fn due(sources: &Sources, rows: &[Due], stale: Duration) -> Vec<DueEvent> {
         let subject = event.subject.as_ref()?.id.to_string();
         let removed = matches!(event.kind, EventType::OrderRemoved | EventType::BookingRemoved);
         let changed = matches!(event.kind, EventType::OrderChanged | EventType::BookingChanged);
-        // Deleting old orders in the shop sends no messages.
+        // The removal of an order that was closed already sends no message.
         if removed && !event.concerns_open() {
             return None;
         }
@@ -148,9 +150,9 @@ fn due(sources: &Sources, rows: &[Due], stale: Duration) -> Vec<DueEvent> {
     due.collect()
 }
 
-/// Begins escalations for events that need an answer, and ends those that need none any more. Enqueues rows for mirror
-/// chats, and for fallback chats where no panel could ring. Any chat with the order's message gets its changes, and a
-/// note with a sound for a cancellation.
+/// Begins escalations for events that need an answer, and ends escalations that need none any more. Enqueues deliveries
+/// for mirror chats, and for fallback chats of stores where no panel could ring. A chat that has the order's message
+/// gets its changes, and a note with a sound for a cancellation.
 async fn insert(
     transaction: &crate::infra::db::Transaction<'_>,
     due: &[DueEvent],
@@ -186,8 +188,8 @@ async fn insert(
         |due: &DueEvent| is_over(due.event.kind) && !due.is_stale,
     ]
     .map(|is: fn(&DueEvent) -> bool| due.iter().map(is).collect::<Vec<bool>>());
-    // Escalations come before chats: steps lock them in the same order. An event ends only escalations that began
-    // before it.
+    // Lock escalations before chats, as escalation steps do, to avoid a deadlock. An event ends only escalations that
+    // began before it.
     let begun: Vec<&DueEvent> = due.iter().filter(|due| begins(due)).collect();
     if !begun.is_empty() {
         begin(transaction, &begun).await?;
@@ -203,8 +205,9 @@ async fn insert(
     Ok(())
 }
 
-/// Begins escalations. For stale events the answer time starts now, because a person may still answer. An escalation is
-/// held while the store is closed, and before an order for later needs an answer. Answer time starts at the opening.
+/// Begins an escalation for each of these events. For a stale event the time to answer starts now, because a person may
+/// still answer. An escalation is held while the store is closed. It is held, too, until an order for later needs its
+/// answer. The time to answer starts when the store opens.
 async fn begin(
     transaction: &crate::infra::db::Transaction<'_>,
     begun: &[&DueEvent],
@@ -237,7 +240,8 @@ async fn begin(
     Ok(())
 }
 
-/// When an order for later is wanted. A booking needs an answer at once.
+/// When an order for later is wanted. `None`: the order is wanted at once, or the event belongs to a booking, which
+/// needs an answer at once.
 fn wanted_at(due: &DueEvent) -> Option<OffsetDateTime> {
     let subject = due.event.subject.as_ref()?;
     subject.due_at.filter(|_| subject.kind == SubjectKind::Order)
@@ -258,23 +262,23 @@ async fn end(
     Ok(())
 }
 
-/// Whether this event needs an answer from a person.
+/// Whether a person must answer this event: the order or booking has become pending.
 fn begins(due: &DueEvent) -> bool {
     let is = due.event.subject.as_ref().and_then(|subject| subject.visible_status());
     is == Some(Status::Pending) && due.event.previous != Some(Status::Pending)
 }
 
-/// Whether deliveries of this event go before others.
+/// Whether deliveries of such an event are sent before others.
 pub(super) fn is_urgent(kind: EventType) -> bool {
     is_new(kind) || is_over(kind)
 }
 
-/// Whether this event brings something new.
+/// Whether such an event announces a new order or booking.
 pub(super) fn is_new(kind: EventType) -> bool {
     matches!(kind, EventType::NewOrder | EventType::NewBooking)
 }
 
-/// Whether the kitchen must stop.
+/// Whether such an event tells the kitchen to stop: the order or booking was cancelled or removed.
 pub(super) fn is_over(kind: EventType) -> bool {
     matches!(
         kind,
@@ -282,7 +286,7 @@ pub(super) fn is_over(kind: EventType) -> bool {
     )
 }
 
-/// The escalation's outcome that this event causes; `None`: the escalation goes on.
+/// The outcome with which this event ends the order's escalation. `None`: the escalation goes on.
 fn ends_as(due: &DueEvent) -> Option<&'static str> {
     match due.event.subject.as_ref()?.visible_status() {
         Some(Status::Pending) => None,

@@ -1,5 +1,6 @@
-//! The escalation of an unanswered order. Its step is kept in a row, so it survives restarts. The node that takes a step locks the
-//! row, so two nodes raise one alarm. Only an answer or the order's end ends an escalation: to open an order is no answer.
+//! Advances the escalation of each order that nobody answers. Its current step is a column of its row, so it survives
+//! restarts. A node locks the row before it takes a step, so two nodes never raise the same alarm. An escalation ends
+//! with an answer, with the removal of the order, or after its last step. Opening an order is no answer.
 
 use std::collections::HashMap;
 
@@ -14,23 +15,23 @@ use crate::sources::Sources;
 use crate::sources::changes::Lookups;
 use crate::sources::registry::Registry;
 
-/// Escalations looked at in one transaction.
+/// The most due escalations that one transaction handles.
 const BATCH: i64 = 200;
-/// Between two looks at whether a store that was closed has opened, seconds.
+/// Seconds between two checks whether a closed store has opened.
 const CLOSED_LOOK_S: f64 = 15.0;
-/// Batches in a row, at most; then the worker does its other periodic tasks.
+/// The most batches in a row. After them, the worker does its other periodic tasks.
 const BATCHES_AT_ONCE: usize = 100;
 
-/// The steps in their order. A step without a recipient is skipped at once.
+/// The steps of an escalation, in order. A step that reaches nobody is skipped at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum EscalationStep {
-    /// The panels ring again, and the chats that have the order are reminded.
+    /// The store's panels ring again, and chats that already have the order get a reminder.
     Panels = 1,
-    /// The chats of the mode `fallback`.
+    /// The store's chats with the mode `fallback` get the order.
     Fallback = 2,
-    /// The chats of the mode `manager`.
+    /// The store's chats with the mode `manager` get the order.
     Manager = 3,
-    /// The store's webhook.
+    /// The store's webhook is called.
     Webhook = 4,
 }
 
@@ -58,12 +59,12 @@ struct OpenEscalation {
     store: String,
     subject: String,
     step: i16,
-    /// How long each step lasts, seconds; `None`: the store has no settings any more.
+    /// The time to answer after each step, seconds. `None`: the store is not set up any more.
     answer_s: Option<i32>,
     waited_s: f64,
 }
 
-/// Takes the steps that are due, and returns how many.
+/// Takes the steps of all escalations that are due. Returns the number of steps.
 pub async fn advance(pool: &Pool, sources: &Registry) -> Result<u64, QueryError> {
     let mut advanced = 0;
     for _ in 0..BATCHES_AT_ONCE {
@@ -76,7 +77,7 @@ pub async fn advance(pool: &Pool, sources: &Registry) -> Result<u64, QueryError>
     Ok(advanced)
 }
 
-/// How many were due, and how many of them advanced.
+/// Handles one batch of due escalations. Returns how many were due, and how many of them took a step.
 async fn advance_batch(pool: &Pool, sources: &Registry) -> Result<(usize, u64), QueryError> {
     const DUE: &str = "select l.event_id, l.store_id, l.subject, l.step, s.answer_seconds, \
              extract(epoch from clock_timestamp() - e.at)::float8, \
@@ -133,7 +134,8 @@ async fn end(transaction: &Transaction<'_>, ended: Vec<(i64, &str)>) -> Result<(
     Ok(())
 }
 
-/// Those of stores that are closed are looked at again; in those that have opened, somebody has the usual time to answer.
+/// Postpones held escalations. While the store is closed, the escalation is checked again after `CLOSED_LOOK_S`. When
+/// the store has opened, people have the store's usual time to answer.
 async fn put_off(transaction: &Transaction<'_>, closed: &[i64], opened: &[i64]) -> Result<(), QueryError> {
     const CLOSED: &str = "update vestnik.vst_escalation set due_at = clock_timestamp() + make_interval(secs => $2) where event_id = any ($1)";
     const OPENED: &str = "update vestnik.vst_escalation l set is_held = false, due_at = clock_timestamp() + make_interval(secs => s.answer_seconds) \
@@ -147,8 +149,9 @@ async fn put_off(transaction: &Transaction<'_>, closed: &[i64], opened: &[i64]) 
     Ok(())
 }
 
-/// What has become of orders that wait no more, by their escalations' events, as the journal has it: their changes may not be
-/// planned yet. The events of a store are read once for all of its orders, from the oldest of them on.
+/// Finds the escalations whose order was answered or removed. Returns their outcome, by the escalation's event. The
+/// state is read from the journal, because newer events may not be enqueued yet. The events of a store are read once
+/// for all its orders, from the oldest order on.
 async fn over(
     transaction: &Transaction<'_>,
     sources: &Sources,
@@ -188,7 +191,8 @@ async fn over(
     Ok(due.iter().filter_map(outcome).collect())
 }
 
-/// Takes the next step of an escalation, or ends it. `true`: a step was taken.
+/// Takes the next step of an escalation that reaches somebody. If no step is left, the escalation ends. Returns whether
+/// a step was taken.
 async fn step(
     transaction: &Transaction<'_>,
     sources: &Sources,
@@ -199,7 +203,7 @@ async fn step(
     const NEXT: &str = "update vestnik.vst_escalation set step = $2, \
              due_at = clock_timestamp() + make_interval(secs => $3) where event_id = $1";
     for step in STEPS.into_iter().filter(|step| *step as i16 > escalation.step) {
-        // A store that is not set up any more wants no alarms.
+        // A store that is not set up any more gets no alarms.
         let Some(answer_s) = escalation.answer_s else { break };
         if take(transaction, sources, escalation, step).await? {
             transaction
@@ -228,7 +232,7 @@ async fn step(
     Ok(false)
 }
 
-/// Takes a step; whether it leads to anybody.
+/// Takes one step. Returns whether the step reaches anybody.
 async fn take(
     transaction: &Transaction<'_>,
     sources: &Sources,
@@ -241,7 +245,7 @@ async fn take(
             let reminded = remind(transaction, escalation).await?;
             Ok(reminded || has_panel(transaction, escalation).await?)
         }
-        EscalationStep::Fallback | EscalationStep::Manager => tell(transaction, escalation, step).await,
+        EscalationStep::Fallback | EscalationStep::Manager => enqueue(transaction, escalation, step).await,
         EscalationStep::Webhook => {
             const POST: &str = "insert into vestnik.vst_webhook (event_id, store_id) \
                  select $1, id from vestnik.vst_store where id = $2 and webhook_url is not null on conflict do nothing";
@@ -253,7 +257,8 @@ async fn take(
     }
 }
 
-/// The panels ring again. For a booking they ring until it is answered anyway.
+/// Appends the event by which the store's panels ring again for an order. A booking needs no such event: its panels
+/// ring until somebody answers.
 async fn ring(transaction: &Transaction<'_>, sources: &Sources, escalation: &OpenEscalation) -> Result<(), QueryError> {
     let Some(subject) = SubjectId::from_text(&escalation.subject) else {
         return Ok(());
@@ -271,14 +276,15 @@ async fn ring(transaction: &Transaction<'_>, sources: &Sources, escalation: &Ope
     Ok(())
 }
 
-/// Whether the store has a panel that can ring.
+/// Whether a panel of the store can ring now.
 async fn has_panel(transaction: &Transaction<'_>, escalation: &OpenEscalation) -> Result<bool, QueryError> {
     const PANEL: &str = "select exists (select from vestnik.vst_presence p join vestnik.vst_node n on n.id = p.node_id \
          where p.store_id = $1 and n.until > clock_timestamp())";
     Ok(transaction.query_one(PANEL, &[&escalation.store]).await?.try_get(0)?)
 }
 
-/// Reminds the chats that have the order; whether there are any, or some that are about to have it.
+/// Enqueues a reminder for each chat that already has the order. Returns whether any chat has the order, or is about to
+/// get it.
 async fn remind(transaction: &Transaction<'_>, escalation: &OpenEscalation) -> Result<bool, QueryError> {
     const REMIND: &str = "with planned as ( \
              insert into vestnik.vst_delivery (chat_id, store_id, about_id, note, subject, urgent) \
@@ -293,13 +299,14 @@ async fn remind(transaction: &Transaction<'_>, escalation: &OpenEscalation) -> R
     Ok(transaction.query_one(REMIND, &[&escalation.event]).await?.try_get(0)?)
 }
 
-/// Plans the order for the chats of a mode. One that has had it is not told twice.
-async fn tell(
+/// Enqueues the order for each chat with the mode of this step. A chat that already has the order gets nothing. Returns
+/// whether anything was enqueued.
+async fn enqueue(
     transaction: &Transaction<'_>,
     escalation: &OpenEscalation,
     step: EscalationStep,
 ) -> Result<bool, QueryError> {
-    const TELL: &str = "with planned as ( \
+    const ENQUEUE: &str = "with planned as ( \
              insert into vestnik.vst_delivery (chat_id, store_id, event_id, subject, urgent, step) \
              select l.chat_id, l.store_id, $1, $3, true, $5 from vestnik.vst_chat_link l join vestnik.vst_chat c on c.id = l.chat_id \
              where l.store_id = $2 and l.mode = $4 and l.blocked_at is null and c.disabled_at is null \
@@ -308,7 +315,7 @@ async fn tell(
          select count(*) from planned";
     let row = transaction
         .query_one(
-            TELL,
+            ENQUEUE,
             &[
                 &escalation.event,
                 &escalation.store,

@@ -1,4 +1,5 @@
-//! The meaning of events for messages: translated with today's mappings, plus the items that were looked up.
+//! Reads journal events as messages need them: translated with the current mappings, and with the items that were
+//! looked up.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,41 +17,42 @@ use crate::sources::Sources;
 use crate::sources::changes::Lookups;
 use crate::sources::lookup::look_up;
 
-/// Limits of a look-up in another table for the items of a message.
+/// SQL that limits the look-up of an order's items in another table of the shop.
 const LOOKUP_LIMITS: &str = "set local lock_timeout = '500ms'; set local statement_timeout = '500ms'";
 
-/// A delivery of an event, or of a note about it.
+/// A delivery with its event. The delivery owes the event to a chat, or a note about the event.
 #[derive(Debug, Clone)]
 pub struct Item {
     /// The id of the delivery's row.
     pub id: i64,
-    /// The event.
-    pub event: Told,
-    /// The age of the event.
+    /// The event that the delivery or its note is about.
+    pub event: EventView,
+    /// The age of the event, counted by Postgres.
     pub age: Duration,
 }
 
-/// An event, as messages need it.
+/// A translated journal event, as messages need it.
 #[derive(Debug, Clone)]
-pub struct Told {
-    /// The event's id.
+pub struct EventView {
+    /// The event's id in the journal.
     pub id: i64,
     /// The type of the event.
     pub kind: EventType,
-    /// The order or booking at that moment.
+    /// The order or booking as it was after the event.
     pub subject: Arc<Canonical>,
-    /// The previous status; `None`: there was none, or it was hidden.
+    /// The status before the event. `None`: the order or booking was new or hidden.
     pub previous: Option<Status>,
-    /// The changed fields, by their names in the protocol.
+    /// The names of the changed fields in the protocol. Empty unless the event is a change of fields.
     pub changed: Vec<&'static str>,
-    /// The order or booking before a change of fields; `None`: another kind of event.
+    /// The order or booking before a change of fields. `None`: another type of event.
     pub before: Option<Arc<Canonical>>,
     /// When the event happened.
     pub at: OffsetDateTime,
 }
 
-impl Told {
-    /// When the order was promised to be ready; `None`: this event does not say.
+impl EventView {
+    /// When the order was promised to be ready: the promised minutes after the event, otherwise the time for which the
+    /// order is wanted. `None`: the order has neither.
     pub fn promised_at(&self) -> Option<OffsetDateTime> {
         let minutes = self
             .subject
@@ -60,8 +62,9 @@ impl Told {
     }
 }
 
-/// The events of these deliveries, or the events that they are about; urgent deliveries first.
-pub(super) async fn told_of(
+/// Reads these deliveries with their events, or with the events that their notes are about. Urgent deliveries come
+/// first, then the oldest. A delivery whose event cannot be translated is left out.
+pub(super) async fn items_of(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
     deliveries: &[i64],
@@ -75,32 +78,33 @@ pub(super) async fn told_of(
         events.push((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));
     }
     let ids: Vec<i64> = events.iter().map(|(_, event, _)| *event).collect();
-    let told = told_events(transaction, sources, &ids).await?;
+    let views = views_of(transaction, sources, &ids).await?;
     let item = |(id, event, age_s)| {
         Some(Item {
             id,
-            event: told.get(&event)?.clone(),
+            event: views.get(&event)?.clone(),
             age: Duration::try_from_secs_f64(age_s).unwrap_or_default(),
         })
     };
     Ok(events.into_iter().filter_map(item).collect())
 }
 
-/// Whether a delivery can be read: an error means that it cannot.
+/// Tries to read one delivery with its event. An error means that the delivery cannot be read.
 pub(super) async fn is_readable(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
     delivery: i64,
 ) -> Result<(), QueryError> {
-    told_of(transaction, sources, &[delivery]).await.map(drop)
+    items_of(transaction, sources, &[delivery]).await.map(drop)
 }
 
-/// Translates these events, with their look-ups. Events of removed sources are left out.
-pub(super) async fn told_events(
+/// Reads and translates these events, with the items that were looked up. Returns them by event id. Events of removed
+/// sources are left out.
+pub(super) async fn views_of(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
     ids: &[i64],
-) -> Result<HashMap<i64, Told>, QueryError> {
+) -> Result<HashMap<i64, EventView>, QueryError> {
     let ids: Vec<EventId> = ids.iter().copied().map(EventId).collect();
     let rows = journal::read_with_siblings(transaction, &ids).await?;
     let rows: Vec<&_> = rows.iter().collect();
@@ -114,7 +118,7 @@ pub(super) async fn told_events(
                 savepoint.commit().await?;
                 lookups.extend(id, found);
             }
-            // Sending the order without its items is better than sending it late.
+            // To send the order without its items is better than to send it late.
             Err(error) => {
                 savepoint.rollback().await?;
                 let reason = db::reason(&error);
@@ -127,8 +131,8 @@ pub(super) async fn told_events(
             }
         }
     }
-    let told = |event: PartnerEvent| {
-        let told = Told {
+    let views = |event: PartnerEvent| {
+        let views = EventView {
             id: event.id.0,
             kind: event.kind,
             subject: event.subject?,
@@ -137,11 +141,11 @@ pub(super) async fn told_events(
             before: event.before,
             at: event.at,
         };
-        ids.contains(&event.id).then_some((event.id.0, told))
+        ids.contains(&event.id).then_some((event.id.0, views))
     };
     Ok(sources
         .partner_events(&rows, &lookups)
         .into_iter()
-        .filter_map(told)
+        .filter_map(views)
         .collect())
 }

@@ -1,4 +1,5 @@
-//! The gauges of durable sends. Their values are read from Postgres, so every node reports the same ones.
+//! Updates the gauges (metrics) of durable sends. Their values are read from Postgres, so each node reports the same
+//! values.
 
 use std::time::Duration;
 
@@ -7,19 +8,19 @@ use tokio_util::sync::CancellationToken;
 
 use crate::infra::db::{self, Pool, QueryError};
 
-/// Time between two readings.
+/// The time between two readings from Postgres.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// The label of a metric; empty unless the node serves several databases.
+/// The label that names the database in a metric. Empty unless the node serves several databases.
 pub(super) fn database_label(database: Option<&str>) -> impl Iterator<Item = Label> {
     database.map(|name| Label::new("database", name.to_owned())).into_iter()
 }
 
-/// Updates the gauges until the shutdown. `database` is the label where the node serves several databases.
+/// Updates the gauges until the shutdown. `database` is the value of their label. `None`: the node serves one database.
 pub async fn run(pool: &Pool, database: Option<&str>, stop: &CancellationToken) {
     let labels: Vec<Label> = database_label(database).collect();
     loop {
-        if let Err(error) = tell(pool, &labels).await {
+        if let Err(error) = publish(pool, &labels).await {
             tracing::debug!(%error, "the figures of the durable sends could not be read");
         }
         tokio::select! {
@@ -29,8 +30,8 @@ pub async fn run(pool: &Pool, database: Option<&str>, stop: &CancellationToken) 
     }
 }
 
-async fn tell(pool: &Pool, labels: &[Label]) -> Result<(), QueryError> {
-    // Open deliveries have an index. Completed ones would be counted row by row, so they have a counter instead.
+async fn publish(pool: &Pool, labels: &[Label]) -> Result<(), QueryError> {
+    // Count open deliveries only: they have an index. Completed deliveries have a counter instead.
     const OPEN: &str = "select count(*) filter (where state = 'pending'), count(*) filter (where state = 'sending'), \
              count(*) filter (where state = 'retrying'), \
              coalesce(extract(epoch from clock_timestamp() - min(planned_at)), 0)::float8, \

@@ -1,11 +1,11 @@
-//! The two lanes of a chat: new messages, and edits of sent ones. Each lane has at most one send under way, and its own
-//! pauses. So neither an edit nor a 429 for an edit delays a new order.
+//! The two lanes of a chat, which are sent independently: new messages, and edits of sent messages. Each lane has at
+//! most one send under way, and its own pauses. So neither an edit nor a 429 for an edit delays a new order.
 
-/// The id of a chat's row.
+/// The id of a chat's row in `vestnik.vst_chat`. It is not the chat's id at Telegram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChatId(pub i64);
 
-/// A lane of a chat.
+/// A lane of a chat: its new messages, or its edits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lane {
     /// New messages.
@@ -14,7 +14,7 @@ pub enum Lane {
     Edits,
 }
 
-/// The columns of `vestnik.vst_chat` that belong to one lane.
+/// The names of the columns in `vestnik.vst_chat` that belong to one lane.
 pub(super) struct Columns {
     pub next_at: &'static str,
     pub wakes_at: &'static str,
@@ -46,7 +46,8 @@ impl Lane {
         }
     }
 
-    /// SQL: whether an open delivery `d` belongs to this lane. An edit is a delivery whose message was already sent.
+    /// An SQL condition: the open delivery with table alias `d` belongs to this lane. A delivery is an edit if its
+    /// order's message was sent already.
     pub(super) fn has(self) -> &'static str {
         match self {
             Self::Messages => {
@@ -61,16 +62,17 @@ impl Lane {
     }
 }
 
-/// SQL: when an open delivery `d` may be sent: after its own pause, and that of its link.
+/// SQL for the moment from which the open delivery with alias `d` may be sent: after its own pause and that of its
+/// link.
 pub(super) const DUE_AT: &str = "greatest(d.due_at, (select l.blocked_until from vestnik.vst_chat_link l \
      where l.chat_id = d.chat_id and l.store_id = d.store_id))";
 
-/// SQL: whether no earlier delivery of the same order still pauses before an open delivery `d`.
+/// An SQL condition: no earlier open delivery of the same order pauses, so delivery `d` keeps the order of events.
 pub(super) const IS_NEXT: &str = "not exists (select from vestnik.vst_delivery o \
      where o.chat_id = d.chat_id and o.subject = d.subject and o.store_id = d.store_id and o.id < d.id \
        and o.due_at > clock_timestamp() and o.state in ('pending', 'sending', 'retrying'))";
 
-/// SQL: whether an open delivery `d` may be sent now.
+/// An SQL condition: the open delivery with table alias `d` may be sent now.
 pub(super) fn is_due() -> String {
     format!("{DUE_AT} <= clock_timestamp() and {IS_NEXT}")
 }

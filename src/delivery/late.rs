@@ -1,4 +1,4 @@
-//! Orders that take longer than promised: the chats that have such an order get one note with a sound.
+//! Finds orders that are not ready at the promised time. Each chat with such an order gets one note with a sound.
 
 use crate::infra::db::{Pool, Transaction};
 
@@ -7,10 +7,11 @@ use crate::domain::event::EventId;
 use crate::domain::status::{Status, SubjectKind};
 use crate::infra::db::{self, QueryError};
 
-/// Promises that one transaction checks.
+/// The most late orders that one transaction handles.
 const BATCH: i64 = 200;
 
-/// Saves new promises, and deletes those that are void.
+/// Saves when the orders of these events are promised to be ready. Deletes the promises of orders that are not in
+/// preparation any more.
 pub(super) async fn promise(transaction: &Transaction<'_>, due: &[DueEvent]) -> Result<(), tokio_postgres::Error> {
     const KEEP: &str = "insert into vestnik.vst_promise as p (store_id, subject, event_id, due_at) \
          select distinct on (e.store_id, d.subject) e.store_id, d.subject, e.id, coalesce(e.at + make_interval(mins => d.minutes), d.wanted_at) \
@@ -31,7 +32,7 @@ pub(super) async fn promise(transaction: &Transaction<'_>, due: &[DueEvent]) -> 
             _ => over.push(due),
         }
     }
-    // The newest event of an order counts.
+    // A promise counts only if no later event of the batch ends the preparation of its order.
     let ids = |id: &EventId| id.0;
     if !over.is_empty() {
         let events: Vec<i64> = over.iter().map(|due| ids(&due.event.id)).collect();
@@ -58,9 +59,9 @@ pub(super) async fn promise(transaction: &Transaction<'_>, due: &[DueEvent]) -> 
     Ok(())
 }
 
-/// Enqueues notes for late orders. Returns their number.
-pub async fn tell(pool: &Pool) -> Result<u64, QueryError> {
-    const TELL: &str = "with late as (delete from vestnik.vst_promise where (store_id, subject) in ( \
+/// Enqueues a note for each chat with an order that is late now. Returns the number of late orders.
+pub async fn report(pool: &Pool) -> Result<u64, QueryError> {
+    const REPORT: &str = "with late as (delete from vestnik.vst_promise where (store_id, subject) in ( \
              select store_id, subject from vestnik.vst_promise where due_at <= clock_timestamp() \
              order by due_at limit $1 for update skip locked) returning store_id, subject, event_id), \
          planned as (insert into vestnik.vst_delivery (chat_id, store_id, about_id, note, subject, urgent) \
@@ -73,7 +74,7 @@ pub async fn tell(pool: &Pool) -> Result<u64, QueryError> {
          select count(*) from late";
     db::with_timeout(async {
         let client = pool.get().await?;
-        let statement = client.prepare_cached(TELL).await?;
+        let statement = client.prepare_cached(REPORT).await?;
         let row = client.query_one(&statement, &[&BATCH]).await?;
         let late = row.try_get::<_, i64>(0)?.unsigned_abs();
         metrics::counter!("vestnik_orders_late_total").increment(late);

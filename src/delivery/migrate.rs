@@ -1,11 +1,11 @@
-//! A group that became a supergroup has a new id at Telegram.
+//! Handles a Telegram group that became a supergroup, and so has a new chat id.
 
 use crate::infra::db::{Pool, Transaction};
 
 use super::lane::ChatId;
 use crate::infra::db::{self, QueryError};
 
-/// Handles a group's own message about its new id. Returns whether the old id was known.
+/// Handles the service message by which a group reports its new chat id. Returns whether the old id was known.
 pub async fn migrated(pool: &Pool, from: i64, to: i64) -> Result<bool, QueryError> {
     const CHAT: &str = "select id from vestnik.vst_chat where telegram_id = $1 for no key update";
     db::with_timeout(async {
@@ -22,8 +22,8 @@ pub async fn migrated(pool: &Pool, from: i64, to: i64) -> Result<bool, QueryErro
     .await
 }
 
-/// Gives the chat its new id. If another row has that id already, open deliveries and links move to that row. Messages
-/// of the old group cannot be edited, because their ids differ in the new one.
+/// Gives a chat its new id at Telegram. If another row has that id already, open deliveries and links move to that row.
+/// Sent messages cannot be edited any more, because messages have new ids in the supergroup.
 pub(super) async fn migrate(transaction: &Transaction<'_>, chat: ChatId, telegram_id: i64) -> Result<(), QueryError> {
     let forget = "update vestnik.vst_message set message_id = 0 where chat_id = $1";
     transaction.execute(forget, &[&chat.0]).await?;
@@ -41,7 +41,7 @@ pub(super) async fn migrate(transaction: &Transaction<'_>, chat: ChatId, telegra
            and keyboard is null and not exists (select from vestnik.vst_delivery o where o.chat_id = $2 \
              and (o.event_id = d.event_id or o.about_id = d.about_id and o.note = d.note or o.alarm_id = d.alarm_id and o.alarm_ends = d.alarm_ends))",
         "update vestnik.vst_delivery set state = 'dead', reason = 'its chat ' || $2::bigint || ' has it, too', \
-           settled_at = clock_timestamp() where chat_id = $1 and state in ('pending', 'sending', 'retrying')",
+           completed_at = clock_timestamp() where chat_id = $1 and state in ('pending', 'sending', 'retrying')",
         "update vestnik.vst_chat set waiting = true where id = $2 and $1::bigint is not null",
         "delete from vestnik.vst_chat_link where chat_id = $1 and $2::bigint is not null",
     ] {

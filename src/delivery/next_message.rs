@@ -1,80 +1,82 @@
-//! The kinds of messages to a chat: an order, a digest, a note, an alarm, an answer, or buttons.
+//! The kinds of messages that a chat may get: an order, a digest, a note, an alarm, an answer to a command, or new
+//! buttons.
 
 use std::time::Duration;
 
-use super::event_view::{Item, Told};
+use super::event_view::{EventView, Item};
 use crate::domain::event::EventType;
 
-/// A button: its label, and the data that a press sends back, up to 64 bytes.
+/// A button: its label, and the data that a press sends back, at most 64 bytes.
 pub type Button = (String, String);
 
-/// The language, time zone and sound of a store's messages in a chat.
+/// The language, the time zone and the sound of a store's messages in one chat.
 #[derive(Debug, Clone)]
 pub struct Style {
-    /// The store.
+    /// The store's id.
     pub store: String,
-    /// The store's display name; `None`: it has none.
+    /// The store's name in the message. `None`: the message names no store.
     pub store_name: Option<String>,
-    /// The IANA name of its time zone.
+    /// The IANA name of the store's time zone.
     pub time_zone: String,
-    /// The code of the chat's language.
+    /// The language of the store's messages in this chat, such as `ru`.
     pub language: String,
-    /// Whether the chat wants no sound now.
+    /// Whether the chat is muted, or has quiet hours, now.
     pub muted: bool,
 }
 
 /// The message of one order or booking in one chat.
 #[derive(Debug)]
 pub struct Subject {
-    /// The message's language, time zone and sound.
+    /// The language, the time zone and the sound of the message.
     pub style: Style,
-    /// The source's id and the key: `1 123`.
+    /// The order or booking as text: the source's id and the key, such as `1 123`.
     pub subject: String,
-    /// The event that the message shows: the new order where it is known, otherwise the newest change.
-    pub base: Told,
-    /// The newest event: the current state.
-    pub latest: Told,
-    /// The person who pressed a button for the newest event; `None`: no button.
+    /// The event that the message belongs to: that of the sent message, otherwise the oldest event that the message
+    /// covers. The buttons name this event.
+    pub base: EventView,
+    /// The newest event, which has the current state.
+    pub latest: EventView,
+    /// The name of the person who set the current status. `None`: nobody set it through vestnik.
     pub by: Option<String>,
-    /// The sent message to edit; `None`: a new message.
+    /// The id of the sent message to edit. `None`: a new message.
     pub message: Option<i32>,
-    /// The escalation step that brought the order here; `None`: no step did.
+    /// The facts about the escalation step that brought the order to this chat. `None`: no step did.
     pub escalated: Option<Escalated>,
     /// Whether the message makes a sound.
     pub sounds: bool,
-    /// The deliveries that the message completes.
+    /// The ids of the deliveries that the message completes.
     pub items: Vec<i64>,
 }
 
-/// Why an order that nobody answered comes to this chat.
+/// The reason why an order that nobody answered comes to this chat.
 #[derive(Debug)]
 pub struct Escalated {
-    /// How long the order has waited.
+    /// How long the order has waited for an answer.
     pub waited: Duration,
-    /// Whether the order reached a panel before.
+    /// Whether the order has reached a panel.
     pub panel: bool,
-    /// The titles of chats that already have the order, and the number of further ones.
+    /// The titles of chats that already have the order, at most three.
     pub chats: Vec<String>,
 }
 
-/// The text of a note.
+/// The kind of a note. A note is a short message about an urgent fact, next to the order's own message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Note {
     /// The order is cancelled: the kitchen must stop.
     Cancelled,
     /// Nobody has answered the order yet.
     Unanswered,
-    /// The order is not ready at the promised time.
+    /// The promised time has passed, and the order is not ready.
     Late,
-    /// A person asked for the order's message.
+    /// A person asked to see the order again: the note replies to the order's message.
     Shown,
 }
 
 impl Note {
-    /// All notes.
+    /// All kinds of notes.
     pub const ALL: [Self; 4] = [Self::Cancelled, Self::Unanswered, Self::Late, Self::Shown];
 
-    /// The note's name in the database and in the catalogs.
+    /// The name of the kind in the database and in the catalogs.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Cancelled => "cancelled",
@@ -84,94 +86,94 @@ impl Note {
         }
     }
 
-    /// The note with this name; `None`: no note has it.
+    /// The kind with this name. `None`: no kind has this name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|note| note.as_str() == name)
     }
 
-    /// Whether the note makes a sound even in a chat that wants none now.
+    /// Whether the note makes a sound even in a chat that is muted or has quiet hours.
     pub fn is_heard_by_all(self) -> bool {
         self == Self::Cancelled
     }
 }
 
-/// One note, or several of a kind in one message.
+/// One note, or several notes of a kind in one message.
 #[derive(Debug)]
 pub struct Noted {
     /// The message's language, time zone and sound.
     pub style: Style,
     /// The kind of the note.
     pub note: Note,
-    /// The deliveries with their events, oldest first.
+    /// The deliveries of the notes, with the events that the notes are about.
     pub about: Vec<Item>,
-    /// The order's message to reply to; `None`: several orders, or no message.
+    /// The id of the order's message, to which the note replies. `None`: several orders, or no message.
     pub reply_to: Option<i32>,
 }
 
-/// The next message for a chat.
+/// The next message for a chat, or the next edit of a message.
 #[derive(Debug)]
 pub enum Work {
     /// The message of one order or booking, in its current state.
     Subject(Box<Subject>),
-    /// Many orders and bookings in one message.
+    /// A digest: many orders and bookings in one message.
     Digest {
         /// The digest's language, time zone and sound.
         style: Style,
-        /// The events, oldest first.
+        /// The deliveries with their events, oldest first.
         items: Vec<Item>,
-        /// Deliveries of notes about these events, which the digest covers.
+        /// The deliveries of notes about these orders, which the digest completes too.
         notes: Vec<i64>,
-        /// Whether the chat or the engine was away. Otherwise there are more events than a chat may get one by one.
+        /// Whether the chat or the engine was away. `false`: more events came at once than a chat may get one by one.
         was_away: bool,
         /// Whether the digest makes a sound.
         sounds: bool,
     },
-    /// A message with a sound that replies to an order's message.
+    /// A note about one order or several, next to the order's own message.
     Note(Box<Noted>),
-    /// An alarm: no panel of the store can ring, or the all-clear.
+    /// An alarm that no panel of the store can ring, or the news that the alarm is over.
     Alarm {
         /// The alarm's language, time zone and sound.
         style: Style,
-        /// The text of the alarm.
+        /// Whether the alarm begins, or why it is over.
         alarm: Alarm,
-        /// The alarm's delivery.
+        /// The id of the alarm's delivery.
         item: i64,
     },
-    /// An answer to a command, or news about the store.
+    /// An answer to a command, or news about a store.
     Reply {
-        /// The text, as HTML.
+        /// The text, as HTML of the Bot API.
         text: String,
-        /// Rows of buttons below the answer.
+        /// The rows of buttons below the text.
         buttons: Vec<Vec<Button>>,
-        /// Whether the answer makes a sound.
+        /// Whether the message makes a sound.
         sounds: bool,
-        /// The answer's delivery.
+        /// The id of the message's delivery.
         item: i64,
     },
-    /// New buttons for a sent message.
+    /// An edit: new buttons for a sent message.
     Keyboard {
-        /// The message's id.
+        /// The id of the sent message.
         message: i32,
-        /// Rows of buttons.
+        /// The rows of the new buttons.
         rows: Vec<Vec<Button>>,
-        /// The delivery of the buttons.
+        /// The id of the delivery of the buttons.
         item: i64,
     },
 }
 
-/// The text of an alarm.
+/// The state of an alarm, which selects its text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Alarm {
-    /// The store is open, and no panel can ring for an order.
+    /// The alarm begins: the store is open, and no panel can ring for an order.
     Raised,
-    /// A panel can ring again.
+    /// The alarm is over, because a panel can ring again.
     ClearedByPanel,
-    /// The store has closed.
+    /// The alarm is over, because the store has closed.
     ClearedByClosing,
 }
 
 impl Work {
-    /// The deliveries that the message completes.
+    /// The ids of the deliveries that the message completes.
     pub fn items(&self) -> Vec<i64> {
         match self {
             Self::Subject(subject) => subject.items.clone(),
@@ -183,7 +185,7 @@ impl Work {
         }
     }
 
-    /// The store's language, time zone and sound; `None`: the message belongs to no store.
+    /// The store's language, time zone and sound. `None`: the message belongs to no store.
     pub fn style(&self) -> Option<&Style> {
         match self {
             Self::Subject(subject) => Some(&subject.style),
@@ -193,7 +195,7 @@ impl Work {
         }
     }
 
-    /// Whether a new message of this kind makes no sound.
+    /// Whether this message, sent as a new one, makes no sound.
     pub fn is_silent(&self) -> bool {
         match self {
             Self::Subject(subject) => !subject.sounds,
@@ -205,16 +207,17 @@ impl Work {
         }
     }
 
-    /// The events by which orders became new.
+    /// The ids of those events in the message that announce a new order.
     pub fn new_orders(&self) -> Vec<i64> {
-        let told: Vec<&Told> = match self {
+        let views: Vec<&EventView> = match self {
             Self::Subject(subject) => vec![&subject.base, &subject.latest],
             Self::Digest { items, .. } => items.iter().map(|item| &item.event).collect(),
             Self::Note(_) | Self::Alarm { .. } | Self::Reply { .. } | Self::Keyboard { .. } => Vec::new(),
         };
-        told.into_iter()
-            .filter(|told| told.kind == EventType::NewOrder)
-            .map(|told| told.id)
+        views
+            .into_iter()
+            .filter(|views| views.kind == EventType::NewOrder)
+            .map(|views| views.id)
             .collect()
     }
 }

@@ -1,24 +1,26 @@
-//! Messages next to an order's own: the order was cancelled, or nobody answers. An edit makes no sound, so these
-//! messages do. Each replies to the order's message, so that it is one tap away.
+//! Chooses the next note for a chat: a short message about an urgent fact, such as a cancellation, next to the order's
+//! own message. An edit of the order's message makes no sound, but a note does. A note replies to the order's message,
+//! so that the message is one tap away.
 
 use crate::infra::db::Transaction;
 
-use super::event_view::told_of;
+use super::event_view::items_of;
 use super::lane::ChatId;
 use super::next_message::{Note, Noted, Style, Work};
 use super::open_delivery::OpenDelivery;
 use crate::infra::db::QueryError;
 use crate::sources::Sources;
 
-/// The most notes of a kind that are sent one by one; more are sent in one message.
+/// The most notes of a kind that are sent one by one. More notes are sent together in one message.
 const ONE_BY_ONE: usize = 3;
 
-/// Whether one of these notes makes a sound even in a chat that wants none now.
+/// Whether one of these notes makes a sound even in a chat that is muted or has quiet hours.
 pub(super) fn must_be_heard(notes: &[&OpenDelivery]) -> bool {
     notes.iter().filter_map(|open| open.note).any(Note::is_heard_by_all)
 }
 
-/// The first open note, together with others of its kind; `None`: none is needed any more, and they are completed.
+/// The next message with notes of this kind: the first one, or all of them if there are many. `None`: no such note is
+/// needed any more.
 pub(super) async fn work(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -53,7 +55,7 @@ pub(super) async fn work(
         _ => None,
     };
     let ids: Vec<i64> = valid.iter().map(|open| open.id).collect();
-    let about = told_of(transaction, sources, &ids).await?;
+    let about = items_of(transaction, sources, &ids).await?;
     if about.is_empty() {
         return Ok(None);
     }
@@ -65,13 +67,14 @@ pub(super) async fn work(
     }))))
 }
 
-/// Completes notes about orders that were answered meanwhile. Returns these deliveries.
+/// Gives up reminders about orders that were answered meanwhile. Returns the ids of their deliveries. Other kinds of
+/// notes stay.
 async fn settle_answered(
     transaction: &Transaction<'_>,
     note: Note,
     deliveries: &[i64],
 ) -> Result<Vec<i64>, QueryError> {
-    const OVER: &str = "update vestnik.vst_delivery d set state = 'dead', reason = 'answered meanwhile', settled_at = clock_timestamp() \
+    const OVER: &str = "update vestnik.vst_delivery d set state = 'dead', reason = 'answered meanwhile', completed_at = clock_timestamp() \
          from vestnik.vst_escalation l where d.id = any ($1) and l.event_id = d.about_id and l.outcome in ('answered', 'removed') returning d.id";
     if note != Note::Unanswered {
         return Ok(Vec::new());

@@ -1,13 +1,13 @@
-//! The deliveries of a chat that may be sent next, as `choice` needs them.
+//! Reads the open deliveries of a chat, as `choice` needs them. An open delivery is not sent and not given up.
 
 use super::lane::{self, ChatId, Lane};
 use super::next_message::{Alarm, Note};
 use crate::infra::db::{QueryError, Transaction};
 
-/// Open deliveries of one chat that are read to choose its next work.
+/// The most open deliveries of a chat that are read to choose its next message.
 const LOOK_AHEAD: i64 = 200;
 
-/// An open delivery, as the choice needs it.
+/// One open delivery of a chat.
 pub(super) struct OpenDelivery {
     pub id: i64,
     pub store: Option<String>,
@@ -19,11 +19,11 @@ pub(super) struct OpenDelivery {
     pub buttons: Option<serde_json::Value>,
     pub urgent: bool,
     pub stale: bool,
-    /// A person asked for this order: it is sent as a message of its own.
+    /// Whether a person asked for this order: then it gets a message of its own, and is in no digest.
     pub alone: bool,
 }
 
-/// The deliveries that may be next.
+/// Reads the open deliveries of the chat in this lane that may be sent now: urgent ones first, then the oldest.
 pub(super) async fn read(
     transaction: &Transaction<'_>,
     chat: ChatId,

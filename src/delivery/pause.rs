@@ -1,4 +1,5 @@
-//! A store is paused or takes orders again: its chats get a message without sound, after the store's orders.
+//! Tells the chats of a store that the store is paused or takes orders again. The message makes no sound, and is sent
+//! after the store's urgent messages.
 
 use std::time::Duration;
 
@@ -14,9 +15,9 @@ use crate::text::catalog;
 use crate::text::html::filled;
 use crate::text::value::{inline, moment};
 
-/// Enqueues a message for each chat of a paused or resumed store. Only the newest state counts, and stale events send
-/// nothing.
-pub(super) async fn tell(
+/// Enqueues a message for each chat of a store that was paused or resumed by one of these events. If a store has
+/// several such events, only the newest counts. Events older than `stale` send nothing.
+pub(super) async fn enqueue(
     transaction: &Transaction<'_>,
     due: &[Due],
     stale: Duration,
@@ -56,20 +57,20 @@ pub(super) async fn tell(
     Ok(())
 }
 
-/// The store of a notice, with its time zone and the chat's language.
+/// The store that a message about a pause names, with its time zone and the chat's language.
 #[derive(Debug)]
 struct Notice<'a> {
     /// The store's id.
     id: &'a str,
     /// The store's display name.
     store: &'a str,
-    /// The IANA name of its time zone.
+    /// The IANA name of the store's time zone.
     time_zone: &'a str,
-    /// The code of the chat's language.
+    /// The language of the store's messages in this chat, such as `ru`.
     language: &'a str,
 }
 
-/// The text of `store_paused` (`is_paused`) or `store_resumed`, from the event's data.
+/// The text of the message about a pause (`is_paused`) or about its end. `data` is the event's JSON.
 fn notice(notice: &Notice<'_>, is_paused: bool, data: &str) -> String {
     #[derive(Default, Deserialize)]
     struct Data {

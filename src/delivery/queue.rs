@@ -1,6 +1,7 @@
-//! Claims durable sends. All rules about who may send what, and when, are here in Postgres, for all nodes together. A
-//! lane of a chat has one send at a time and a second between two sends. A group gets twenty a minute, the bot thirty a
-//! second. Times count from the *end* of a send, because the moment when Telegram counted it is not known.
+//! Claims the next send to a chat, for this node. All rules about who may send, and when, are in Postgres, for all
+//! nodes together. A lane of a chat has one send at a time, with a second between two sends. A group gets at most
+//! twenty sends a minute, and the bot makes at most thirty a second. Times count from the *end* of a send, because the
+//! moment when Telegram counted the send is not known.
 
 use std::time::Duration;
 
@@ -17,43 +18,44 @@ use crate::infra::db::{self, QueryError};
 use crate::sources::Sources;
 use crate::sources::registry::Registry;
 
-/// The bot's first slots, for sends that must not delay orders: edits, answers to chats without a store, and chats
-/// whose last send failed. A failing send that hangs holds its slot for the whole deadline.
+/// The bot has a slot for each send that it may make per second. Sends that must not delay orders use only this many of
+/// the slots. These are edits, answers to chats without a store, and sends to chats whose last send failed. A send that
+/// hangs holds its slot until the deadline.
 const SLOTS_OF_THE_REST: i32 = 10;
 /// The shortest wait for a delivery that is due soon.
 const SHORTEST_WAIT: Duration = Duration::from_millis(10);
 /// The wait when a delivery is due but could not be claimed.
 const DUE_ALREADY_WAIT: Duration = Duration::from_millis(100);
 
-/// The result of a claim.
+/// The outcome of an attempt to claim a send.
 #[derive(Debug)]
 pub enum Claimed {
-    /// A chat with something to send.
+    /// This node has claimed a chat, and sends this message to it.
     Work(Box<Claim>),
-    /// A claimed chat had nothing to send: try again.
+    /// The claimed chat had nothing to send. Try again at once.
     Empty,
-    /// Nothing may be sent before this much time.
+    /// No send may begin before this time has passed.
     Idle(Duration),
 }
 
-/// The settings of a claim, and the claiming node.
+/// The settings that each claim uses, and the node that claims.
 #[derive(Debug, Clone)]
 pub struct Rules {
-    /// How long a claim holds.
+    /// How long a claim's lease holds.
     pub lease: Duration,
-    /// How long a send may take.
+    /// The deadline of a send.
     pub deadline: Duration,
-    /// When and how a chat gets a digest.
+    /// The rule for digests: when a chat gets one message that lists many events.
     pub digest: DigestRule,
-    /// The longest wait of an idle node before it looks again.
+    /// The longest wait of an idle node before it looks again for due deliveries.
     pub idle: Duration,
-    /// SHA-256 of the bot's token. A stop of the bot counts only for the token that it names.
+    /// SHA-256 of the bot's token. A stopped bot stays stopped only for the token that Telegram refused.
     pub bot: [u8; 32],
-    /// The node's name in `vestnik.vst_bot_node`.
+    /// The id of this node's row in `vestnik.vst_bot_node`.
     pub node: String,
 }
 
-/// Claims the next chat that may be sent to: for a message, otherwise for an edit.
+/// Claims the next chat to which a message may be sent, otherwise a chat in which a message may be edited.
 pub async fn claim(pool: &Pool, sources: &Registry, rules: &Rules) -> Result<Claimed, QueryError> {
     for lane in Lane::ALL {
         if let Some(claimed) = db::with_timeout(claim_in(pool, sources, rules, lane)).await? {
@@ -62,21 +64,22 @@ pub async fn claim(pool: &Pool, sources: &Registry, rules: &Rules) -> Result<Cla
     }
     db::with_timeout(async {
         let client = pool.get().await?;
-        complete::reap(&client).await?;
+        complete::expire_leases(&client).await?;
         Ok(Claimed::Idle(next_due(&client, rules).await?))
     })
     .await
 }
 
-/// Claims a chat in one lane; `None`: no chat may be sent to in this lane now.
+/// Claims a chat in one lane. `None`: no chat of this lane has a delivery that may be sent now.
 async fn claim_in(pool: &Pool, sources: &Registry, rules: &Rules, lane: Lane) -> Result<Option<Claimed>, QueryError> {
-    let asked = Instant::now();
-    let send_by = asked + rules.lease - rules.deadline;
+    let began = Instant::now();
+    let send_by = began + rules.lease - rules.deadline;
     let mut client = pool.get().await?;
     let mut transaction = client.transaction().await?;
     db::limit_idle_in_transaction(&transaction).await?;
     let statement = transaction.prepare_cached(&claim_sql(lane)).await?;
-    // Even a send that ends at the last moment of its lease keeps its distance from the next one.
+    // Hold the chat longer than the lease: even after a send that ends at the last moment, the next one keeps its
+    // distance.
     let held_s = rules.lease.as_secs_f64() + complete::CHAT_SPACING_S;
     let parameters: [&(dyn ToSql + Sync); 4] = [&held_s, &SLOTS_OF_THE_REST, &rules.bot.as_slice(), &rules.node];
     let Some(row) = transaction.query_opt(&statement, &parameters).await? else {
@@ -86,7 +89,7 @@ async fn claim_in(pool: &Pool, sources: &Registry, rules: &Rules, lane: Lane) ->
     let sources = sources.in_force(&transaction).await?;
     let work = match next(&mut transaction, &sources, chat, lane, rules.digest).await {
         Ok(work) => work,
-        // Postgres is not reached, or busy: the failure concerns all chats.
+        // Postgres is not reached, or busy: the failure is not this chat's.
         Err(error) if dead_letter::is_transient(&error) => return Err(error),
         Err(error) => {
             transaction.rollback().await?;
@@ -119,13 +122,15 @@ async fn claim_in(pool: &Pool, sources: &Registry, rules: &Rules, lane: Lane) ->
     Ok(Some(Claimed::Work(Box::new(claim))))
 }
 
-/// Claims a chat and a slot of the bot, or neither; skips rows that another node has locked. Chat and slot are held
-/// until the same moment, counted from the transaction's start. `release` recognizes the slot by that moment.
+/// SQL that claims a chat and a slot of the bot, or neither. It skips rows that another node has locked. Chat and slot
+/// are held until the same moment, counted from the transaction's start. `complete::release` recognizes the claim's
+/// slot by that moment.
 fn claim_sql(lane: Lane) -> String {
     let own = lane.columns();
     let (next_at, wakes_at, until) = (own.next_at, own.wakes_at, own.leased_until);
     let (is_first, may_go) = match lane {
-        // An edit under way counts when it begins, or up to a second later on a slow connection.
+        // A message waits until Telegram has counted an edit under way. On a slow connection, that is up to a second
+        // after the edit began.
         Lane::Messages => (
             "c.failures = 0 and exists (select from vestnik.vst_chat_link l where l.chat_id = c.id)",
             "(c.edit_leased_until = '-infinity' \
@@ -140,8 +145,8 @@ fn claim_sql(lane: Lane) -> String {
                or (select count(*) from unnest(c.edits) t where t > clock_timestamp() - w.span) < w.least)",
         ),
     };
-    // Where both lanes have work, messages get 14 of a group's 20 sends a minute, and edits the rest. In a private
-    // chat, messages get 7 of 10 sends in 10 s.
+    // If both lanes of a chat have deliveries, messages get 14 of a group's 20 sends a minute, and edits the rest. In a
+    // private chat, messages get 7 of 10 sends in 10 s.
     format!(
         "with chat as ( \
              select c.id, {is_first} as is_first from vestnik.vst_chat c cross join lateral ( \
@@ -183,9 +188,10 @@ async fn next(
     next_work(transaction, sources, chat, lane, digest).await
 }
 
-/// New buttons for a person who pressed one and waits. After a minute they are useless.
+/// Takes the next change of buttons for a person who pressed a button and waits. Changes older than a minute are given
+/// up, because nobody waits for them.
 async fn keyboard(transaction: &Transaction<'_>, chat: ChatId) -> Result<Option<Work>, QueryError> {
-    const OVER: &str = "update vestnik.vst_delivery set state = 'dead', reason = 'too late for who pressed', settled_at = clock_timestamp() \
+    const OVER: &str = "update vestnik.vst_delivery set state = 'dead', reason = 'too late for who pressed', completed_at = clock_timestamp() \
          where chat_id = $1 and keyboard is not null and state in ('pending', 'sending', 'retrying') \
            and planned_at < clock_timestamp() - interval '1 minute'";
     const NEXT: &str = "select id, message_id, keyboard from vestnik.vst_delivery where chat_id = $1 and keyboard is not null \
@@ -235,10 +241,10 @@ async fn sending(transaction: &Transaction<'_>, work: &Work, fence: i64) -> Resu
     })
 }
 
-/// Time until something may be sent: at most `idle`, and `idle` while the bot is stopped. A delivery that is due but
-/// not claimed is locked by another node, or waits for a slot; look again soon.
+/// The time until the next send may begin: at most `idle`, and `idle` while the bot is stopped. A due delivery that was
+/// not claimed is locked by another node, or waits for a slot. Then the time is short.
 async fn next_due(client: &Client, rules: &Rules) -> Result<Duration, QueryError> {
-    // Without a waiting chat, return no row instead of the time of a slot, which may be infinite.
+    // Without a waiting chat, return null instead of the time of a slot, which may be infinite.
     const NEXT: &str = "select extract(epoch from ( \
              select min(greatest(due_at, (select min(free_at) from vestnik.vst_bot_slot))) from ( \
                  select greatest(next_at, leased_until, case when not waiting then wakes_at end) from vestnik.vst_chat \
@@ -260,7 +266,8 @@ async fn next_due(client: &Client, rules: &Rules) -> Result<Duration, QueryError
     Ok(wait.unwrap_or(rules.idle).min(rules.idle))
 }
 
-/// The lane has nothing due. A planner that enqueues for this chat meanwhile waits for the row, and marks it again.
+/// Ends a claim without a send, because the lane has no due delivery. A node that enqueues for this chat meanwhile
+/// waits for the row's lock, and then marks the chat as waiting again.
 async fn release_idle(transaction: &Transaction<'_>, chat: ChatId, lane: Lane, slot: i32) -> Result<(), QueryError> {
     let own = lane.columns();
     let idle = format!(

@@ -1,34 +1,35 @@
-//! Orders that a person asks for again: one from a digest or far above in the chat, or the list of open ones.
+//! Sends orders again that a person asks for: a single order of a digest or far above in the chat, or all open orders.
 
 use std::collections::HashMap;
 
 use crate::infra::db::Pool;
 
-use super::event_view::{Item, told_of};
+use super::event_view::{Item, items_of};
 use crate::delivery::chat_links::Pressed;
 use crate::domain::status::Status;
 use crate::infra::db::{self, QueryError};
 use crate::sources::registry::Registry;
 
-/// The newest orders of a chat that are searched for open ones.
+/// The most orders of a chat that are searched for open ones. The newest are searched.
 const LOOKED_AT: i64 = 300;
-/// How far back the search goes, hours.
+/// How far back the search for open orders goes, hours.
 const HOURS: i32 = 48;
-/// The most orders in the list.
+/// The most orders in the list of open orders.
 const LISTED: usize = 60;
 
-/// Sends an order or booking again: as a message of its own, or, if it has one, by a reply to that message.
+/// Enqueues an order or booking again for a chat. If the chat has its message, a note replies to that message.
+/// Otherwise the order gets a message of its own. `chat` is the chat's id at Telegram.
 pub async fn bring(pool: &Pool, chat: i64, pressed: &Pressed) -> Result<(), QueryError> {
     const BRING: &str = "with chat as (update vestnik.vst_chat set waiting = true where telegram_id = $1 returning id), \
          there as (select m.chat_id from vestnik.vst_message m join chat on chat.id = m.chat_id \
              where m.store_id = $2 and m.subject = $3 and m.message_id <> 0), \
          noted as (insert into vestnik.vst_delivery as d (chat_id, store_id, about_id, note, subject, urgent) \
              select chat_id, $2, $4, 'shown', $3, true from there \
-             on conflict (about_id, chat_id, note) do update set state = 'pending', settled_at = null, due_at = '-infinity', \
+             on conflict (about_id, chat_id, note) do update set state = 'pending', completed_at = null, due_at = '-infinity', \
                  failures = 0, refusals = 0 where d.state in ('sent', 'dead')) \
          insert into vestnik.vst_delivery as d (chat_id, store_id, event_id, subject, urgent, alone) \
          select id, $2, $4, $3, true, true from chat where not exists (select from there) \
-         on conflict (event_id, chat_id) do update set state = case d.state when 'sending' then d.state else 'pending' end, settled_at = null, due_at = '-infinity', \
+         on conflict (event_id, chat_id) do update set state = case d.state when 'sending' then d.state else 'pending' end, completed_at = null, due_at = '-infinity', \
              failures = 0, refusals = 0, urgent = true, stale = false, alone = true";
     db::with_timeout(async {
         let client = pool.get().await?;
@@ -43,9 +44,10 @@ pub async fn bring(pool: &Pool, chat: i64, pressed: &Pressed) -> Result<(), Quer
     .await
 }
 
-/// The open orders of these stores that the chat already got, oldest first, each in its current state.
+/// Reads the open orders and bookings of these stores that the chat already got. The longest waiting comes first; each
+/// is in its current state.
 pub async fn open(pool: &Pool, sources: &Registry, chat: i64, stores: &[String]) -> Result<Vec<Item>, QueryError> {
-    const TOLD: &str = "select max(d.id), min(d.event_id), (extract(epoch from clock_timestamp() - min(d.planned_at)))::float8 \
+    const SENT: &str = "select max(d.id), min(d.event_id), (extract(epoch from clock_timestamp() - min(d.planned_at)))::float8 \
          from vestnik.vst_delivery d join vestnik.vst_chat c on c.id = d.chat_id \
          where c.telegram_id = $1 and d.event_id is not null and d.store_id = any ($2) \
            and d.planned_at > clock_timestamp() - make_interval(hours => $3) \
@@ -53,22 +55,22 @@ pub async fn open(pool: &Pool, sources: &Registry, chat: i64, stores: &[String])
     db::with_timeout(async {
         let mut client = pool.get().await?;
         let mut transaction = client.transaction().await?;
-        let rows = transaction.query(TOLD, &[&chat, &stores, &HOURS, &LOOKED_AT]).await?;
+        let rows = transaction.query(SENT, &[&chat, &stores, &HOURS, &LOOKED_AT]).await?;
         let mut first: HashMap<i64, f64> = HashMap::new();
         for row in &rows {
             first.insert(row.try_get(0)?, row.try_get(2)?);
         }
         let ids: Vec<i64> = first.keys().copied().collect();
         let sources = sources.in_force(&transaction).await?;
-        let mut told = told_of(&mut transaction, &sources, &ids).await?;
-        told.retain(|item| item.event.subject.visible_status().is_some_and(Status::is_open));
-        for item in &mut told {
+        let mut items = items_of(&mut transaction, &sources, &ids).await?;
+        items.retain(|item| item.event.subject.visible_status().is_some_and(Status::is_open));
+        for item in &mut items {
             let age_s = first.get(&item.id).copied().unwrap_or_default();
             item.age = std::time::Duration::try_from_secs_f64(age_s).unwrap_or_default();
         }
-        told.sort_by_key(|one| std::cmp::Reverse(one.age));
-        told.truncate(LISTED);
-        Ok(told)
+        items.sort_by_key(|one| std::cmp::Reverse(one.age));
+        items.truncate(LISTED);
+        Ok(items)
     })
     .await
 }

@@ -1,4 +1,4 @@
-//! How long to wait after a failure before the next attempt. Pure, so that tests need no clock.
+//! Computes how long to wait after a failure before the next attempt. It reads no clock.
 
 use std::time::Duration;
 
@@ -12,8 +12,9 @@ pub struct Pauses {
 }
 
 impl Pauses {
-    /// The wait after this many failures in a row. It doubles each time, and is up to a quarter shorter, so that
-    /// simultaneous failures do not retry together. `jitter` is from 0 to 1.
+    /// The wait after this many failures in a row. It doubles with each failure up to `longest`. Then it is shortened
+    /// by up to a quarter, so that simultaneous failures do not retry together. `jitter`, from 0 to 1, is the part of
+    /// that quarter.
     pub fn after(self, failures: u32, jitter: f64) -> Duration {
         let doubled = self
             .first

@@ -1,5 +1,5 @@
-//! The bot, shared by all nodes: which nodes are up, which node polls Telegram, the position of the poll, updates that
-//! are not handled yet, and whether Telegram accepts the token.
+//! The state of the bot, which all nodes share: which nodes are up, which node polls Telegram, and the position of the
+//! poll. Also the updates that are not handled yet, and whether Telegram accepts the token.
 
 use std::time::Duration;
 
@@ -14,37 +14,37 @@ use tokio_util::sync::CancellationToken;
 use crate::infra::backoff::Backoff;
 use crate::infra::db::{self, QueryError};
 
-/// Time between two heartbeats of a node.
+/// The time between two heartbeats of a node.
 const BEAT_INTERVAL: Duration = Duration::from_secs(1);
-/// How long Postgres may take for a heartbeat.
+/// The deadline of a heartbeat in Postgres.
 const BEAT_DEADLINE: Duration = Duration::from_secs(3);
-/// Seconds without a heartbeat after which a node counts as gone although its session exists: the node hangs, or a
-/// pooler keeps the session open.
+/// Seconds without a heartbeat after which a node counts as gone, even if its connection to Postgres exists. Then the
+/// node hangs, or a pooler keeps the connection open.
 const SILENCE_S: f64 = 8.0;
-/// Seconds after the end of a node's session until other nodes send its claims again. The node may only have lost the
-/// session, and open another.
+/// Seconds after the end of a node's connection until other nodes send its claims again. The node may only have lost
+/// the connection, and open another.
 const LEASE_GRACE_S: f64 = 3.0;
-/// Seconds after a start of Postgres in which a missing session means nothing, because all sessions are new.
+/// Seconds after a start of Postgres in which a missing connection does not count, because all connections are new.
 const START_GRACE_S: f64 = 5.0;
 
-/// Whether this node polls for all nodes.
+/// Which node polls Telegram for all nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lease {
     /// This node polls.
     Ours {
-        /// The update that the next poll asks Telegram for.
+        /// The id of the first update that the next poll asks Telegram for.
         next_update: i64,
-        /// Whether the lease is new to this node: another node polled before, or none did.
+        /// Whether this node has just taken the lease: before, another node polled, or none did.
         is_new: bool,
     },
     /// Another node polls.
     Elsewhere,
-    /// The bot is stopped: Telegram refused its token.
+    /// No node polls: the bot is stopped, because Telegram refused its token.
     Stopped,
 }
 
-/// Reports each second that this node is up, over its own session. When the process ends in any way, Postgres notices
-/// at once.
+/// Reports each second that this node is up, over a connection of its own. When the process ends in any way, Postgres
+/// sees the end of the connection at once.
 pub struct Heartbeat {
     node: String,
     url: SecretString,
@@ -52,14 +52,14 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// The heartbeat of this node. `url` leads to Postgres itself, not to a transaction pooler, if such an address
-    /// exists.
+    /// Creates the heartbeat of the node with this id. `url` is the address of Postgres itself, and not of a
+    /// transaction pooler, if such an address exists.
     pub fn new(node: String, url: SecretString) -> Self {
         let beating = watch::Sender::new(false);
         Self { node, url, beating }
     }
 
-    /// Whether Postgres has received a heartbeat.
+    /// Watches whether Postgres has received the first heartbeat of this node.
     pub fn beating(&self) -> watch::Receiver<bool> {
         self.beating.subscribe()
     }
@@ -70,7 +70,7 @@ impl Heartbeat {
         while !stop.is_cancelled() {
             let beat = self.beat(&mut backoff);
             tokio::select! {
-                Err(error) = beat => tracing::debug!(%error, "the other nodes could not be told that this one has a bot"),
+                Err(error) = beat => tracing::debug!(%error, "the heartbeat of the bot could not be saved"),
                 () = stop.cancelled() => {}
             }
             tokio::select! {
@@ -85,7 +85,7 @@ impl Heartbeat {
                 .await?;
             Ok::<_, QueryError>(())
         };
-        // An error is no harm: the other nodes notice the missing heartbeat.
+        // Ignore an error: the other nodes notice the missing heartbeat.
         let _ = timeout(BEAT_DEADLINE, leave).await;
     }
 
@@ -98,8 +98,8 @@ impl Heartbeat {
         let statement = client.prepare_cached(BEAT).await?;
         client.execute(GONE, &[]).await?;
         loop {
-            let heard = timeout(BEAT_DEADLINE, client.execute(&statement, &[&self.node])).await;
-            heard.map_err(|_| db::Unanswered)??;
+            let saved = timeout(BEAT_DEADLINE, client.execute(&statement, &[&self.node])).await;
+            saved.map_err(|_| db::Unanswered)??;
             backoff.reset();
             self.beating.send_replace(true);
             tokio::time::sleep(BEAT_INTERVAL).await;
@@ -107,7 +107,8 @@ impl Heartbeat {
     }
 }
 
-/// SQL: whether the node of this SQL expression is up: its last heartbeat is recent, and its session exists.
+/// An SQL condition: the node is up, because its last heartbeat is recent and its connection exists. `node` is an SQL
+/// expression for the node's id.
 fn is_up(node: &str) -> String {
     format!(
         "exists (select from vestnik.vst_bot_node n join pg_stat_activity a on a.pid = n.pid \
@@ -115,7 +116,8 @@ fn is_up(node: &str) -> String {
     )
 }
 
-/// SQL: whether other nodes send the claims of the node of this SQL expression again.
+/// An SQL condition: the node has been gone so long that other nodes send its claims again. `node` is an SQL expression
+/// for the node's id.
 pub(crate) fn has_lost_its_leases(node: &str) -> String {
     format!(
         "exists (select from vestnik.vst_bot_node n where n.id = {node} and n.seen_at < clock_timestamp() - interval '{LEASE_GRACE_S} s' \
@@ -124,7 +126,7 @@ pub(crate) fn has_lost_its_leases(node: &str) -> String {
     )
 }
 
-/// Takes or keeps the lease of the long poll.
+/// Takes or keeps the lease of the long poll for this node. The lease is free if the node that held it is gone.
 pub async fn lease(pool: &Pool, node: &str) -> Result<Lease, QueryError> {
     let take = format!(
         "with before as (select poller from vestnik.vst_bot for update) \
@@ -154,20 +156,20 @@ pub async fn lease(pool: &Pool, node: &str) -> Result<Lease, QueryError> {
     .await
 }
 
-/// An update, as Telegram sent it.
+/// An update of Telegram: a text, a press of a button, or news about a chat.
 #[derive(Debug, Clone)]
 pub struct Update {
-    /// The update's id.
+    /// The update's id at Telegram.
     pub id: i64,
-    /// The update as JSON.
+    /// The update as JSON, unchanged.
     pub body: String,
 }
 
-/// Saves the updates of a poll; Telegram may drop all updates before `next_update`. Returns whether this node still has
-/// the lease. Without it, nothing is saved, and the other node gets the updates again.
+/// Saves the updates of a poll, so that Telegram may drop all updates before `next_update`. Returns whether this node
+/// still holds the lease. Without the lease, nothing is saved, and the node that holds it gets the updates again.
 ///
-/// `next_update` may decrease: after a week without updates, Telegram starts at any id.
-pub async fn take(pool: &Pool, node: &str, next_update: i64, updates: &[Update]) -> Result<bool, QueryError> {
+/// `next_update` may be lower than before: after a week without updates, Telegram continues with any id.
+pub async fn save_updates(pool: &Pool, node: &str, next_update: i64, updates: &[Update]) -> Result<bool, QueryError> {
     const TAKE: &str = "with ours as (update vestnik.vst_bot set next_update = $2, polled_at = clock_timestamp(), \
              error = null, error_at = null where poller = $1 returning 1), \
          taken as (insert into vestnik.vst_bot_update (id, body) \
@@ -187,7 +189,7 @@ pub async fn take(pool: &Pool, node: &str, next_update: i64, updates: &[Update])
     .await
 }
 
-/// The oldest `most` updates that a node which is gone saved and did not handle.
+/// Reads the updates that a node saved and did not handle before it stopped: the oldest `most` of them.
 pub async fn left_over(pool: &Pool, most: i64) -> Result<Vec<Update>, QueryError> {
     const LEFT: &str = "select id, body from vestnik.vst_bot_update order by taken_at, id limit $1";
     db::with_timeout(async {
@@ -203,7 +205,7 @@ pub async fn left_over(pool: &Pool, most: i64) -> Result<Vec<Update>, QueryError
     .await
 }
 
-/// Deletes an update that was handled or given up.
+/// Deletes a saved update that was handled or given up.
 pub async fn dealt_with(pool: &Pool, update: i64) -> Result<(), QueryError> {
     db::with_timeout(async {
         let client = pool.get().await?;
@@ -215,7 +217,7 @@ pub async fn dealt_with(pool: &Pool, update: i64) -> Result<(), QueryError> {
     .await
 }
 
-/// Releases the lease, so that another node polls.
+/// Releases this node's lease of the poll, so that another node polls at once.
 pub async fn release(pool: &Pool, node: &str) -> Result<(), QueryError> {
     const RELEASE: &str = "update vestnik.vst_bot set poller = null where poller = $1";
     db::with_timeout(async {
@@ -225,7 +227,7 @@ pub async fn release(pool: &Pool, node: &str) -> Result<(), QueryError> {
     .await
 }
 
-/// Telegram refused this token: no node tries it again.
+/// Records that Telegram refused this token, so that no node uses it again.
 pub async fn stop_bot(pool: &Pool, token: &str, why: &str) -> Result<(), QueryError> {
     const STOP: &str = "update vestnik.vst_bot set stopped_at = clock_timestamp(), stopped_why = $2, stopped_hash = $1";
     let token: [u8; 32] = Sha256::digest(token).into();
@@ -236,7 +238,8 @@ pub async fn stop_bot(pool: &Pool, token: &str, why: &str) -> Result<(), QueryEr
     .await
 }
 
-/// Telegram accepts this token: a stopped bot is started. A bot with another id has its own updates.
+/// Records that Telegram accepts this token, which starts a stopped bot. If the token belongs to another bot, saved
+/// updates of the old bot are deleted and the poll's position starts anew.
 pub async fn start_bot(pool: &Pool, token: &str) -> Result<(), QueryError> {
     const START: &str = "with other as (select number is distinct from $1 as is_new from vestnik.vst_bot), \
          forgotten as (delete from vestnik.vst_bot_update where (select is_new from other)) \
@@ -251,7 +254,7 @@ pub async fn start_bot(pool: &Pool, token: &str) -> Result<(), QueryError> {
     .await
 }
 
-/// Saves why this node does not reach Telegram; `None`: the node reaches it again.
+/// Saves the reason why this node does not reach Telegram. `None`: this node reaches Telegram again.
 pub async fn note(pool: &Pool, error: Option<&str>) -> Result<(), QueryError> {
     const NOTE: &str = "update vestnik.vst_bot set error = $1, error_at = case when $1::text is not null then clock_timestamp() end \
          where error is distinct from $1";
@@ -262,7 +265,7 @@ pub async fn note(pool: &Pool, error: Option<&str>) -> Result<(), QueryError> {
     .await
 }
 
-/// Saves that another program polls, or that a webhook is set.
+/// Saves the time of a conflict: another program polls with the same token, or a webhook is set.
 pub async fn note_conflict(pool: &Pool) -> Result<(), QueryError> {
     db::with_timeout(async {
         let client = pool.get().await?;
@@ -274,24 +277,24 @@ pub async fn note_conflict(pool: &Pool) -> Result<(), QueryError> {
     .await
 }
 
-/// The state of the bot. Ages are in seconds.
+/// The state of the bot, for operators. Ages are in seconds.
 #[derive(Debug)]
 pub struct State {
-    /// Why the bot is stopped; `None`: it is not.
+    /// The reason why the bot is stopped. `None`: the bot is not stopped.
     pub stopped: Option<String>,
-    /// The node that polls; `None`: no such node is up.
+    /// The id of the node that polls. `None`: no such node is up.
     pub poller: Option<String>,
-    /// The age of the newest poll that Telegram answered; `None`: there was none.
+    /// The age of the newest poll that Telegram answered. `None`: Telegram has answered no poll yet.
     pub polled_s: Option<f64>,
-    /// The age of the newest 409; `None`: there was none.
+    /// The age of the newest 409 (conflict) of a poll. `None`: there was none.
     pub conflict_s: Option<f64>,
-    /// Why a node does not reach Telegram, and the age of that error; `None`: no error.
+    /// The reason why a node does not reach Telegram, and the age of that error. `None`: no error.
     pub error: Option<(String, f64)>,
-    /// Updates that are not handled yet.
+    /// The number of saved updates that are not handled yet.
     pub updates: i64,
 }
 
-/// Reads the state of the bot.
+/// Reads the state of the bot from Postgres.
 pub async fn state(client: &Client) -> Result<State, QueryError> {
     let sql = format!(
         "select stopped_why, case when {} then poller end, {age} polled_at)::float8, {age} conflict_at)::float8, \

@@ -1,4 +1,4 @@
-//! A store's day so far: its new orders and bookings in their current state, and how fast people answered.
+//! Reads a store's day so far: its new orders and bookings in their current state, and how fast people answered.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::sources::changes::Lookups;
 use crate::sources::registry::Registry;
 use crate::store::until::{DAY_BEGINS_HOUR, day_sql};
 
-/// The newest journal rows of the shop from which a day is counted.
+/// The most journal rows from which a day is counted. The newest are counted.
 const WRITES: i64 = 10_000;
 
 /// An order or booking that became new today.
@@ -22,28 +22,29 @@ const WRITES: i64 = 10_000;
 pub struct Newcomer {
     /// When the order or booking became new.
     pub at: OffsetDateTime,
-    /// Its newest event.
+    /// The newest event of the order or booking, which has its current state.
     pub last: PartnerEvent,
-    /// Time until a person answered it; `None`: nobody has.
+    /// The time until the order or booking was answered: until its status was no longer pending. `None`: it is not
+    /// answered.
     pub answered_after: Option<Duration>,
 }
 
-/// A day of a store.
+/// One day of a store, from its beginning until now.
 #[derive(Debug)]
 pub struct Today {
-    /// The store's display name.
+    /// The store's display name, or its id if it has no name.
     pub store: String,
-    /// The IANA name of its time zone.
+    /// The IANA name of the store's time zone.
     pub time_zone: String,
     /// When the day began: at 5:00 by the store's clock, so that a night belongs to the day before.
     pub began: OffsetDateTime,
-    /// New orders and bookings, newest last.
+    /// The orders and bookings that became new on this day, newest last.
     pub newcomers: Vec<Newcomer>,
-    /// Whether the day has more journal rows than are counted.
+    /// Whether the day has more than `WRITES` journal rows. Then the oldest orders may be missing.
     pub is_cut: bool,
 }
 
-/// Reads a store's day; `None`: the store is not set up.
+/// Reads the current day of a store. `None`: the store is not set up.
 pub async fn today(pool: &Pool, sources: &Registry, store: &str) -> Result<Option<Today>, QueryError> {
     let day = format!(
         "select coalesce(name, id), time_zone, {} from vestnik.vst_store where id = $1",

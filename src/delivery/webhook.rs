@@ -1,5 +1,5 @@
-//! The last escalation step: a POST to the store's address, signed by Standard Webhooks, so that the receiver can check
-//! the sender.
+//! The last escalation step: a POST request to the URL of the store's webhook. It is signed by Standard Webhooks, so
+//! that the receiver can check the sender.
 
 use std::time::Duration;
 
@@ -14,42 +14,43 @@ use crate::infra::config::Webhook;
 use crate::infra::db::{self, QueryError};
 use crate::infra::standard_webhook::{Letter, Poster};
 
-/// The deadline of a request.
+/// The deadline of one POST request.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// Seconds that a node's claim of a post lasts: more than the deadline.
+/// Seconds that a node's lease of a post lasts: more than the deadline of the request.
 const LEASE_S: f64 = 30.0;
-/// Posts of this node at once, one per store: a receiver that hangs delays only its own posts.
+/// The most posts that this node has under way, at most one for each store. So a receiver that hangs delays only its
+/// own posts.
 const POSTS_AT_ONCE: usize = 8;
-/// SQL: whether the order of event `e` was answered.
+/// An SQL condition: the order of the event with table alias `e` was answered or removed.
 const ANSWERED: &str =
     "exists (select from vestnik.vst_escalation l where l.event_id = e.id and l.outcome in ('answered', 'removed'))";
-/// Posts that are given up in one batch.
+/// The most posts that are given up in one batch.
 const BATCH_OVER: i64 = 100;
-/// Time between two looks for posts.
+/// The time between two searches for due posts.
 const IDLE: Duration = Duration::from_secs(1);
-/// Waits between two attempts.
+/// The pauses between the attempts of a post.
 const PAUSES: Pauses = Pauses {
     first: Duration::from_secs(5),
     longest: Duration::from_secs(60 * 60),
 };
-/// Seconds after which a post is given up, because it helps nobody any more.
+/// The age of an event at which its post is given up, because nobody needs it any more, seconds.
 const GIVE_UP_S: f64 = 24.0 * 60.0 * 60.0;
 
-/// A post that this node has claimed.
+/// A webhook post that this node has claimed.
 pub struct Post {
     event: i64,
     fence: i64,
     attempts: i32,
     letter: Letter,
-    /// The order was answered: the webhook is not called.
+    /// Whether the order was answered or removed meanwhile. Then the webhook is not called.
     answered: bool,
 }
 
-/// Why a post failed.
+/// The reason why a post failed.
 pub enum Failure {
-    /// The next attempt may succeed.
+    /// The next attempt may succeed. The field is the reason.
     Passing(String),
-    /// No attempt follows.
+    /// No further attempt follows. The field is the reason.
     Over(&'static str),
 }
 
@@ -61,7 +62,7 @@ impl Channel for Poster {
         let posted = self.post(&post.letter, deadline).await;
         match posted.map(|answer| answer.status().as_u16()) {
             Ok(200..300) => Ok(()),
-            // By the standard, 410 means that the receiver is gone for good.
+            // By Standard Webhooks, 410 means that the receiver is gone for good.
             Ok(410) => Err(Failure::Over("answered 410: the receiver is gone")),
             Ok(status) => Err(Failure::Passing(format!("answered {status}"))),
             Err(error) => Err(Failure::Passing(error.to_string())),
@@ -69,7 +70,7 @@ impl Channel for Poster {
     }
 }
 
-/// Posts everything that is due, until the shutdown.
+/// Sends all due webhook posts, until the shutdown.
 pub async fn run(pool: &Pool, settings: &Webhook, stop: &CancellationToken) {
     let poster = match Poster::new(*settings) {
         Ok(poster) => poster,
@@ -101,18 +102,18 @@ async fn carry(pool: Pool, poster: Poster, post: Post) {
         true => Err(Failure::Over("answered meanwhile")),
         false => poster.send(&post, DEADLINE).await,
     };
-    if let Err(error) = settle(&pool, &post, result).await {
-        tracing::warn!(%error, event = post.event, "a webhook was not settled: it is posted again");
+    if let Err(error) = complete(&pool, &post, result).await {
+        tracing::warn!(%error, event = post.event, "the outcome of a webhook was not saved: it is posted again");
     }
 }
 
-/// Why a test failed.
+/// The reason why the test of a store's webhook failed.
 #[derive(Debug, thiserror::Error)]
 pub enum TestError {
     /// The store has no webhook.
     #[error("store {0} has no webhook: `vestnik store set --store {0} --webhook https://...`")]
     None(String),
-    /// The receiver did not accept the test; the reason.
+    /// The receiver did not accept the test. The field is the reason.
     #[error("the webhook did not take it: {0}")]
     NotTaken(String),
     /// The database failed.
@@ -123,7 +124,7 @@ pub enum TestError {
     Client(#[from] reqwest::Error),
 }
 
-/// Posts a message of type `test` to a store's webhook, once. Returns the status of the response.
+/// Sends one post of type `test` to a store's webhook. Returns the HTTP status of the response.
 pub async fn test(client: &Client, store: &str, settings: &Webhook) -> Result<u16, TestError> {
     const STORE: &str = "select webhook_url, array_remove(array[webhook_secret, webhook_secret_old], null), \
              extract(epoch from clock_timestamp())::bigint, json_build_object('type', 'test', 'store_id', id, 'at', clock_timestamp())::text \
@@ -154,7 +155,7 @@ async fn claim(pool: &Pool) -> Result<Option<Post>, QueryError> {
         "with over as (select w.event_id from vestnik.vst_webhook w where {DUE} and not exists ( \
                  select from vestnik.vst_store s where s.id = w.store_id and s.webhook_url is not null) \
              order by w.due_at limit $1 for update skip locked) \
-         update vestnik.vst_webhook w set state = 'dead', settled_at = clock_timestamp(), \
+         update vestnik.vst_webhook w set state = 'dead', completed_at = clock_timestamp(), \
              reason = 'the store has no address any more' from over where w.event_id = over.event_id"
     );
     let claim = format!(
@@ -200,15 +201,15 @@ async fn claim(pool: &Pool) -> Result<Option<Post>, QueryError> {
     .await
 }
 
-async fn settle(pool: &Pool, post: &Post, result: Result<(), Failure>) -> Result<(), QueryError> {
-    const SETTLE: &str = "with settled as (update vestnik.vst_webhook w set leased_until = '-infinity', reason = $3, \
-             due_at = clock_timestamp() + make_interval(secs => $4), settled_at = clock_timestamp(), \
+async fn complete(pool: &Pool, post: &Post, result: Result<(), Failure>) -> Result<(), QueryError> {
+    const COMPLETE: &str = "with completed as (update vestnik.vst_webhook w set leased_until = '-infinity', reason = $3, \
+             due_at = clock_timestamp() + make_interval(secs => $4), completed_at = clock_timestamp(), \
              state = case when $3::text is null then 'sent' \
                           when $6 or (select at from vestnik.vst_event e where e.id = w.event_id) < now() - make_interval(secs => $5) then 'dead' \
                           else 'retrying' end \
              where event_id = $1 and fence = $2 returning event_id, store_id, state) \
          insert into vestnik.vst_receipt (event_id, channel, recipient, sent_at) \
-         select event_id, 'webhook', store_id, clock_timestamp() from settled where state = 'sent' on conflict do nothing";
+         select event_id, 'webhook', store_id, clock_timestamp() from completed where state = 'sent' on conflict do nothing";
     let pause = PAUSES
         .after(post.attempts.unsigned_abs(), fastrand::f64())
         .as_secs_f64();
@@ -219,7 +220,7 @@ async fn settle(pool: &Pool, post: &Post, result: Result<(), Failure>) -> Result
     };
     db::with_timeout(async {
         let client = pool.get().await?;
-        let statement = client.prepare_cached(SETTLE).await?;
+        let statement = client.prepare_cached(COMPLETE).await?;
         client
             .execute(
                 &statement,

@@ -1,5 +1,5 @@
-//! Runs the durable sends of a node: enqueues deliveries for new events, sends them, and advances escalations. Every node runs
-//! all of it; row locks in Postgres decide which node does which part.
+//! Runs the durable sends of a node: enqueues deliveries for new events, sends them, and advances escalations. Every
+//! node runs all of these tasks. Row locks in Postgres decide which node does which part.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::channel::{ChatChannel, Claim, Outage, Outcome};
 use super::choice::DigestRule;
-use super::complete::{self, MOST_REFUSALS, Settled};
+use super::complete::{self, Completion, MOST_REFUSALS};
 use super::enqueue::{self, Planned};
 use super::gauges::{self, database_label};
 use super::queue::{self, Claimed, Rules};
@@ -25,42 +25,43 @@ use crate::infra::backoff::Backoff;
 use crate::infra::config::{Telegram, Webhook};
 use crate::sources::registry::Registry;
 
-/// Sends of this node at once: what the bot may have on its way in all.
+/// The most sends that this node has under way at the same time.
 const SENDS_AT_ONCE: usize = 30;
-/// The longest wait of an idle part before its next look: another node may have enqueued deliveries.
+/// The longest wait of an idle task before it looks again, because another node may have enqueued deliveries.
 const IDLE: Duration = Duration::from_secs(1);
-/// Between two looks for new events, so that those of a busy journal are enqueued in batches.
+/// The time between two searches for new events, so that the events of a busy journal are enqueued in batches.
 const PLAN_SPACING: Duration = Duration::from_millis(50);
-/// Attempts to save the outcome of a send. After the last one its lease ends, and the message may come twice.
+/// The attempts to save the outcome of a send. After the last attempt, the lease ends by itself, and the message may be
+/// sent twice.
 const SETTLE_ATTEMPTS: u32 = 5;
-/// Sends in a row, of any chats, that failed though Telegram is reached: then it is no chat's failure, and the first that
-/// goes through ends the pauses of all.
+/// The number of failed sends in a row, to any chats, from which a failure counts as a failure of all chats. The next
+/// success then ends the pauses of all chats.
 const FAILURES_OF_ALL: u32 = 3;
 
-/// The durable sends of a node.
+/// The durable sends of a node, with what their tasks share.
 pub struct Worker<C> {
-    /// For all of their SQL.
+    /// The connection pool for all SQL of the tasks.
     pub pool: Pool,
-    /// The bot.
+    /// The bot that sends messages to chats.
     pub client: C,
-    /// Its settings.
+    /// The bot's settings.
     pub settings: Telegram,
-    /// Of the last step.
+    /// The settings of the webhook, which is the last escalation step.
     pub webhook: Webhook,
-    /// The node, as it stands in `vestnik.vst_bot_node`.
+    /// The id of this node's row in `vestnik.vst_bot_node`.
     pub node: String,
-    /// The feed has read something.
+    /// Signals that the feed has read new events.
     pub news: Arc<Notify>,
-    /// There is something to send.
+    /// Signals that a delivery was enqueued.
     pub planned: Arc<Notify>,
-    /// What the database is called, where the node serves several.
+    /// The database's name, for the labels of metrics. `None`: the node serves only one database.
     pub database: Option<String>,
-    /// What the rows of the journal mean.
+    /// The attached sources with their mappings. They translate rows of the journal.
     pub sources: Arc<Registry>,
 }
 
 impl<C: ChatChannel> Worker<C> {
-    /// Runs until the shutdown; a send that is under way ends first.
+    /// Runs all tasks until the shutdown. Sends that are under way are finished first.
     pub async fn run(self, stop: CancellationToken) {
         let worker = Arc::new(self);
         tokio::join!(
@@ -156,16 +157,16 @@ impl<C: ChatChannel> Worker<C> {
         while sends.join_next().await.is_some() {}
     }
 
-    /// One send, and its settlement.
+    /// Sends the message of one claim, and saves the outcome.
     async fn carry(self: Arc<Self>, claim: Claim, failures: Arc<AtomicU32>) {
         let outcome = self.client.send(&claim, self.settings.deadline).await;
         count(&claim, &outcome);
-        say(&claim, &outcome);
+        log(&claim, &outcome);
         if let Outcome::Stopped(why) = &outcome {
             let stopped = shared_bot::stop_bot(&self.pool, self.client.token().expose_secret(), why).await;
             stopped.unwrap_or_else(|error| tracing::warn!(%error, "that the bot stopped was not stored"));
         }
-        self.settle(&claim, &outcome).await;
+        self.complete(&claim, &outcome).await;
         match outcome {
             Outcome::Failed(_) => {
                 failures.fetch_add(1, Ordering::Relaxed);
@@ -180,29 +181,29 @@ impl<C: ChatChannel> Worker<C> {
         }
     }
 
-    async fn settle(&self, claim: &Claim, outcome: &Outcome) {
+    async fn complete(&self, claim: &Claim, outcome: &Outcome) {
         let mut backoff = Backoff::new();
         for _ in 0..SETTLE_ATTEMPTS {
-            match complete::settle(&self.pool, claim, outcome).await {
-                Ok(Settled::Kept(told)) => {
-                    if told.is_any() {
+            match complete::complete(&self.pool, claim, outcome).await {
+                Ok(Completion::Saved(chats)) => {
+                    if chats.is_any() {
                         self.planned.notify_one();
                     }
                     return;
                 }
-                Ok(Settled::Overtaken) => {
+                Ok(Completion::Overtaken) => {
                     tracing::warn!(chat = claim.chat.0, "a send outlived its lease: another one counts");
                     return;
                 }
                 Err(error) => {
-                    tracing::warn!(%error, chat = claim.chat.0, "a send was not settled yet");
+                    tracing::warn!(%error, chat = claim.chat.0, "the outcome of a send is not saved yet");
                     tokio::time::sleep(backoff.next_pause()).await;
                 }
             }
         }
     }
 
-    /// Telegram is reached, or is not any more: once in the log, in the figures, and for `vestnik telegram status`.
+    /// Reports each outage of Telegram and its end: in the log, in a metric, and for `vestnik telegram status`.
     async fn tell_of_outages(&self, stop: &CancellationToken) {
         let mut outage = self.client.outage();
         let labels: Vec<Label> = database_label(self.database.as_deref()).collect();
@@ -241,7 +242,7 @@ impl<C: ChatChannel> Worker<C> {
                 Ok(_) => planned.notify_one(),
                 Err(error) => tracing::warn!(%error, "the escalations of unanswered orders could not be advanced"),
             }
-            match late::tell(&self.pool).await {
+            match late::report(&self.pool).await {
                 Ok(0) => {}
                 Ok(_) => planned.notify_one(),
                 Err(error) => tracing::warn!(%error, "which orders are late is not known"),
@@ -259,13 +260,13 @@ impl<C: ChatChannel> Worker<C> {
     }
 }
 
-/// What went wrong. Telegram's own words of a refusal may repeat a part of the message: they are kept with the delivery, not
-/// in the log.
-fn say(claim: &Claim, outcome: &Outcome) {
+/// Logs the outcome of a failed send. Telegram's description of a refusal may quote the message, so it is saved with
+/// the delivery and not logged.
+fn log(claim: &Claim, outcome: &Outcome) {
     let chat = claim.chat.0;
     match outcome {
         Outcome::Sent(_) | Outcome::MessageGone | Outcome::NotBegun => {}
-        // Who becomes of it is told once for the chat, or for all of them.
+        // These outcomes are logged elsewhere, once for the chat or once for all chats.
         Outcome::Gone(_) | Outcome::Blocked { .. } | Outcome::NotReached(_) => {}
         Outcome::Throttled(pause) => {
             let pause_s = pause.as_secs();
@@ -277,7 +278,7 @@ fn say(claim: &Claim, outcome: &Outcome) {
             tracing::error!(
                 chat,
                 ?deliveries,
-                "Telegram refuses a message for good, and it is set aside: `vestnik audit` says why"
+                "Telegram refuses a message, also as plain text: it is a dead letter; `vestnik audit` has the reason"
             );
         }
         Outcome::Refused(_) => tracing::warn!(chat, "Telegram refuses a message: it is tried again as plain text"),
@@ -291,7 +292,7 @@ fn say(claim: &Claim, outcome: &Outcome) {
     }
 }
 
-/// Whether a message that is refused is set aside.
+/// Whether one more refusal dead-letters the message.
 fn is_last(claim: &Claim) -> bool {
     claim.refusals + 1 >= MOST_REFUSALS
 }

@@ -1,5 +1,5 @@
-//! Checks of the bot: whether Telegram accepts its token, whether a node receives button presses, and whether its chats
-//! accept messages.
+//! Checks of the Telegram bot: whether Telegram accepts its token, whether a node polls for updates, and whether its
+//! chats accept messages.
 
 use crate::infra::db::Client;
 
@@ -10,14 +10,14 @@ use crate::infra::config::Telegram;
 use crate::infra::db::QueryError;
 use crate::telegram;
 
-/// Age of the last answered poll after which polling counts as lost, seconds.
+/// If Telegram has answered no poll for this long, in seconds, updates do not arrive.
 const POLL_IS_OLD_S: f64 = 60.0;
-/// Age up to which a 409 is reported, seconds.
+/// Another program that polls with the same token is reported for this long after the conflict, in seconds.
 const CONFLICT_IS_NEWS_S: f64 = 600.0;
-/// Waiting time after which a delivery counts as stuck, seconds.
+/// A chat is reported if one of its messages has waited for longer than this, in seconds.
 const WAITS_TOO_LONG_S: f64 = 600.0;
 
-/// Checks the bot.
+/// Checks the bot, its polls for updates, and its chats.
 pub(super) async fn examine(settings: &Telegram, client: &Client) -> Result<Vec<Finding>, QueryError> {
     let (state, chats) = (shared_bot::state(client).await?, chat_links::list(client).await?);
     let mut findings = vec![let_in(settings, &state).await, poll_of(&state)];
@@ -25,23 +25,23 @@ pub(super) async fn examine(settings: &Telegram, client: &Client) -> Result<Vec<
     Ok(findings)
 }
 
-/// Whether Telegram accepts the token, and sends updates to pollers, not to a webhook.
+/// Checks that Telegram accepts the token, and that no webhook receives the updates in place of Vestnik's polls.
 async fn let_in(settings: &Telegram, state: &State) -> Finding {
-    const WEBHOOK: &str = "another program has Telegram post to a webhook, so that nobody can poll: end it, or call \
-         deleteWebhook for this token, or give this program a bot of its own";
-    let asked = async {
+    const WEBHOOK: &str = "another program has set a webhook for this bot, so no node can poll: stop that program, or call \
+         deleteWebhook for this token, or create another bot for Vestnik";
+    let responses = async {
         let client = telegram::Client::new(settings)?;
         Ok::<_, telegram::Unreachable>((client.name().await?, client.webhook().await?))
     };
-    match asked.await {
+    match responses.await {
         Err(error) => wrong("bot", error.to_string()),
         Ok((_, webhook)) if !webhook.is_empty() => wrong("bot", WEBHOOK),
         Ok((name, _)) => match &state.stopped {
             Some(why) => wrong(
                 "bot",
-                format!("stopped ({why}), though @{name} is let in: restart the nodes"),
+                format!("stopped ({why}), but Telegram accepts the token of @{name} now: restart the nodes"),
             ),
-            None => well("bot", format!("@{name} is let in")),
+            None => well("bot", format!("Telegram accepts the token of @{name}")),
         },
     }
 }
@@ -52,19 +52,19 @@ fn poll_of(state: &State) -> Finding {
     match &state.poller {
         _ if conflict => wrong(
             "poll",
-            "another program polls with this token (409), and takes what people press: end it, or give it a bot of its own",
+            "another program polls with this token (409), and receives the button presses: stop it, or create another bot for it",
         ),
         None => wrong(
             "poll",
-            "no node polls, and presses come to nothing: start `vestnik serve`",
+            "no node polls, so button presses have no effect: start `vestnik serve`",
         ),
         Some(node) if !is_answered => {
             let says = format!(
-                "node {node} hears nothing from Telegram: its log says why; is a proxy needed (telegram.proxy)?"
+                "node {node} gets no response from Telegram: its log has the error; is a proxy needed (telegram.proxy)?"
             );
             wrong("poll", says)
         }
-        Some(node) => well("poll", format!("node {node} hears what people write and press")),
+        Some(node) => well("poll", format!("node {node} receives messages and button presses")),
     }
 }
 
@@ -75,16 +75,16 @@ fn chats_of(chats: &[Listed]) -> Vec<Finding> {
         let of = format!("“{title}” of store {}", chat.store);
         if let Some((why, _)) = &chat.disabled {
             let says = format!(
-                "{of} takes no orders any more ({why}): let the bot in again, or `vestnik telegram unlink --chat {}`",
+                "{of} is disabled ({why}): add the bot again, or `vestnik telegram unlink --chat {}`",
                 chat.telegram_id
             );
             findings.push(wrong("chat", says));
         } else if let Some((why, _)) = &chat.blocked {
-            let says = format!("{of} takes no orders now ({why}): let the bot write there, or open the topic");
+            let says = format!("{of} is blocked ({why}): allow the bot to write there, or open the topic");
             findings.push(wrong("chat", says));
         } else if chat.open_s > WAITS_TOO_LONG_S {
             let says = format!(
-                "{of} has {} waiting, the oldest for {:.0} s: `vestnik telegram status`",
+                "{of} has {} waiting messages, the oldest for {:.0} s: `vestnik telegram status`",
                 chat.open, chat.open_s
             );
             findings.push(wrong("chat", says));
@@ -94,10 +94,10 @@ fn chats_of(chats: &[Listed]) -> Vec<Finding> {
         findings.push(match chats.len() {
             0 => wrong(
                 "chats",
-                "no chat is linked, and the bot tells nobody: `vestnik telegram link --store ID`",
+                "no chat is linked, so the bot sends no orders: `vestnik telegram link --store ID`",
             ),
-            1 => well("chats", "the one that is linked takes messages"),
-            many => well("chats", format!("the {many} that are linked take messages")),
+            1 => well("chats", "the linked chat takes messages"),
+            many => well("chats", format!("the {many} linked chats take messages")),
         });
     }
     findings

@@ -1,7 +1,8 @@
-//! Checks a database, and reports each problem with its remedy. The checks only read, and wait for no lock, so
+//! Examines a database, and reports each problem with its remedy. The checks only read, and wait for no lock, so
 //! `vestnik doctor` may run at the shop's busiest time.
 
 mod bot;
+mod canary;
 mod notifications;
 mod surroundings;
 
@@ -17,32 +18,32 @@ use crate::infra::db::Client;
 use crate::migrate;
 use crate::sources::health::{self, Health};
 
-/// The first Postgres version with the functions that reads of the journal need.
+/// The oldest supported major version of Postgres: reads of the journal need its functions.
 const OLDEST_POSTGRES: i32 = 14;
-/// Maximum number of transactions that are named.
+/// Maximum number of old transactions that are reported.
 const NAMED_TRANSACTIONS: i64 = 20;
-/// Share of the connections in use above which the next node may not get its own, 0 to 1.
+/// Used share of the server's connections, 0 to 1, above which a further node may get none.
 const CONNECTION_USAGE: f64 = 0.9;
 
-/// Whether a finding needs action.
+/// Whether a finding needs action by the operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// No action.
+    /// The checked part is in order.
     Well,
-    /// Nothing is wrong now, but the operator should know it.
+    /// Nothing is wrong now, but the operator should know the finding.
     Notable,
-    /// Action is needed: the finding says which.
+    /// The operator must act; the finding says how.
     Wrong,
 }
 
-/// One finding.
+/// The result of one check, for the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// Whether action is needed.
+    /// Whether the operator must act.
     pub verdict: Verdict,
-    /// The subject of the check.
+    /// The name of the checked part, such as `connections` or a table.
     pub subject: String,
-    /// The state, and the remedy if something is wrong. One line.
+    /// The state of the checked part in one line, with the remedy if something is wrong.
     pub says: String,
 }
 
@@ -68,8 +69,8 @@ fn wrong(subject: &str, says: impl Into<String>) -> Finding {
     }
 }
 
-/// Checks the configured database; names transactions of at least this age. An error means that the checks could not
-/// run.
+/// Runs all checks on the configured database. Transactions that are older than `old` are reported. An error means that
+/// the checks could not run.
 pub async fn examine(config: &Config, old: Duration) -> Result<Vec<Finding>, db::QueryError> {
     let url = config.database.url.as_ref().ok_or(db::Error::Missing)?;
     let client = db::connect_as(url, "doctor").await?;
@@ -81,9 +82,10 @@ pub async fn examine(config: &Config, old: Duration) -> Result<Vec<Finding>, db:
     let is_migrated = schema.verdict == Verdict::Well;
     findings.push(schema);
     if is_migrated {
-        findings.extend(tables(&client).await?);
+        findings.extend(tables(config, &client).await?);
         findings.extend(notifications::examine(config, url, &client).await?);
         findings.extend(surroundings::silent_nodes(&client).await?);
+        findings.push(canary::examine(&client).await?);
         if let Some(telegram) = &config.telegram {
             findings.extend(bot::examine(telegram, &client).await?);
         }
@@ -102,7 +104,8 @@ async fn ask(client: &Client, sql: &str) -> Result<Row, db::QueryError> {
     db::with_timeout(async { Ok(client.query_one(sql, &[]).await?) }).await
 }
 
-/// The server's version, whether it keeps committed transactions after a crash, and whether it has free connections.
+/// Checks the server: its version, whether it keeps committed transactions after a crash, and whether it has free
+/// connections.
 async fn server(client: &Client) -> Result<Vec<Finding>, db::QueryError> {
     const SERVER: &str = "select current_setting('server_version'), current_setting('server_version_num')::int / 10000, \
          pg_is_in_recovery(), \
@@ -147,12 +150,13 @@ async fn server(client: &Client) -> Result<Vec<Finding>, db::QueryError> {
     Ok(vec![server, durability, connections])
 }
 
-/// Whether somebody on the network could read the traffic, and which parameters of the URL are ignored.
+/// Checks whether an attacker on the network could read the traffic, and reports parameters of the URL that are
+/// ignored.
 async fn connection(url: &SecretString, client: &Client) -> Result<Finding, db::QueryError> {
     const ENCRYPTED: &str = "select ssl from pg_stat_ssl where pid = pg_backend_pid()";
     let address = db::parse(url, "doctor")?;
     let mut says = address.tls.to_string();
-    // Behind a pooler Postgres knows only the pooler's connection.
+    // Behind a pooler, Postgres describes only the pooler's own connection.
     if client.is_pooled() {
         says = format!("{says}; a pooler stands before Postgres");
     } else if address.tls.is_open() && !ask(client, ENCRYPTED).await?.try_get::<_, bool>(0)? {
@@ -185,13 +189,23 @@ async fn schema(config: &Config, client: &Client) -> Result<Finding, db::QueryEr
     )
 }
 
-async fn tables(client: &Client) -> Result<Vec<Finding>, db::QueryError> {
+async fn tables(config: &Config, client: &Client) -> Result<Vec<Finding>, db::QueryError> {
     let sources = db::with_timeout(health::check(client)).await?;
     if sources.is_empty() {
         let none = "no table is attached, so there are no events: run `vestnik attach --table public.orders`";
         return Ok(vec![wrong("sources", none)]);
     }
-    Ok(sources.iter().flat_map(source).collect())
+    let mut findings: Vec<Finding> = sources.iter().flat_map(source).collect();
+    let unsigned: Vec<&str> = sources
+        .iter()
+        .filter(|source| source.calls_shop_api && config.answers.secrets.is_empty())
+        .map(|source| source.name.as_str())
+        .collect();
+    if !unsigned.is_empty() {
+        let says = "answers go to the shop's API, and no request is sent unsigned: set answers.secret on every node, and give it to the API";
+        findings.push(wrong("answers", format!("of {}: {says}", unsigned.join(", "))));
+    }
+    Ok(findings)
 }
 
 fn source(health: &Health) -> Vec<Finding> {
@@ -211,8 +225,8 @@ fn source(health: &Health) -> Vec<Finding> {
     findings
 }
 
-/// The transactions that prevent vacuum from cleaning up, or the notification queue from shrinking. Never shows their
-/// queries: the text may hold a customer's name.
+/// Reports the transactions that keep vacuum from cleaning up, or the notification queue from shrinking. Their queries
+/// are not shown, because the text may hold a customer's name.
 async fn transactions(client: &Client, old: Duration) -> Result<Vec<Finding>, db::QueryError> {
     const OLD: &str = "select * from ( \
            select format('pid %s (%s), a transaction of role %s, %s', pid, coalesce(nullif(application_name, ''), 'unnamed'), usename, state), \

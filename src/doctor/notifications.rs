@@ -1,5 +1,5 @@
-//! Checks of notifications: whether they arrive, which nodes listen, and what other clients do to the queue and the
-//! locks.
+//! Checks of notifications: whether they arrive, which nodes listen, and whether other programs disturb the queue or
+//! the locks.
 
 use secrecy::SecretString;
 
@@ -10,13 +10,13 @@ use crate::infra::config::{Config, Notify};
 use crate::infra::db::{self, Client};
 use crate::migrate;
 
-/// Share of the notification queue in use above which some listener probably does not read, 0 to 1.
+/// Used share of Postgres' notification queue, 0 to 1, above which some listener probably does not read.
 const QUEUE_USAGE: f64 = 0.1;
-/// Age of the last query on a LISTEN connection after which its node counts as stopped, seconds. A node queries every 2
-/// s.
+/// A node counts as stopped if its LISTEN connection ran no query for longer than this, in seconds. A node queries
+/// every 2 s.
 const OVERDUE_S: f64 = 8.0;
 
-/// Whether a node listens, and whether a test notification arrives on the address that nodes listen on.
+/// Checks that a node listens, and that a test notification arrives at the address where nodes listen.
 pub(super) async fn examine(
     config: &Config,
     url: &SecretString,
@@ -26,34 +26,34 @@ pub(super) async fn examine(
         let off = "switched off (database.notify): nodes read every 50 ms";
         return Ok(vec![well("notifications", off)]);
     }
-    // First, because a node is known by its LISTEN connection, and the test opens one, too.
+    // Nodes are looked up first. A node is known by its LISTEN connection, and the test opens such a connection, too.
     let mut findings = nodes(client).await?;
     findings.push(
         match listener::prove(config.database.listen_url.as_ref().unwrap_or(url), url).await {
-            Ok(()) => well("notifications", "they come back"),
+            Ok(()) => well("notifications", "a test notification arrived"),
             Err(lost) => wrong("notifications", lost.to_string()),
         },
     );
     Ok(findings)
 }
 
-/// Whether a node listens, and whether each one is running. Every node probes its channels, so it is found whatever its
-/// connections are called.
+/// Checks that at least one node listens, and that each listening node still runs. A node's regular probe identifies
+/// its connection, even if the operator has changed its application name.
 async fn nodes(client: &Client) -> Result<Vec<Finding>, db::QueryError> {
     const NODES: &str = "select pid, coalesce(extract(epoch from clock_timestamp() - query_start), 0)::float8 from pg_stat_activity \
          where datname = current_database() and pid <> pg_backend_pid() \
            and (application_name = 'vestnik listener' or query like '%pg_listening_channels()%') order by pid";
     let rows = db::with_timeout(async { Ok::<_, db::QueryError>(client.query(NODES, &[]).await?) }).await?;
     let mut findings = vec![match rows.len() {
-        0 => wrong("nodes", "none listens to this database: start `vestnik serve`"),
-        1 => well("nodes", "one listens"),
-        many => well("nodes", format!("{many} listen")),
+        0 => wrong("nodes", "no node listens to this database: start `vestnik serve`"),
+        1 => well("nodes", "one node listens"),
+        many => well("nodes", format!("{many} nodes listen")),
     }];
     for row in &rows {
         let (pid, silent_s): (i32, f64) = (row.try_get(0)?, row.try_get(1)?);
         if silent_s > OVERDUE_S {
             let says = format!(
-                "the node behind pid {pid} has asked nothing for {silent_s:.0} s, and asks every 2 s: its process is stopped, or its \
+                "the node behind pid {pid} has sent no query for {silent_s:.0} s instead of 2 s: its process is stopped, or its \
                  machine is gone; start it again, its panels move to another node"
             );
             findings.push(wrong("nodes", says));
@@ -62,7 +62,7 @@ async fn nodes(client: &Client) -> Result<Vec<Finding>, db::QueryError> {
     Ok(findings)
 }
 
-/// How full the notification queue is, and which connection keeps it from shrinking.
+/// Checks how full the notification queue is, and names the connection that probably keeps it from shrinking.
 pub(super) async fn queue(config: &Config, client: &Client) -> Result<Finding, db::QueryError> {
     let usage: f64 = ask(client, "select pg_notification_queue_usage()").await?.try_get(0)?;
     let says = format!("{:.0} % of the notification queue are in use", usage * 100.0);
@@ -70,34 +70,34 @@ pub(super) async fn queue(config: &Config, client: &Client) -> Result<Finding, d
         return Ok(well("queue", says));
     }
     let end = match disturbance::oldest_transaction(client).await? {
-        Some(oldest) => format!("the oldest is {oldest}: end it with pg_terminate_backend"),
-        None => "this role sees none: grant it pg_read_all_stats".to_owned(),
+        Some(oldest) => format!("the oldest transaction is {oldest}: end it with pg_terminate_backend"),
+        None => "this role may not see the transaction: grant it pg_read_all_stats".to_owned(),
     };
     Ok(wrong(
         "queue",
         format!(
-            "{says}: a session that listens is in an old transaction, and does not read; {end}. Above {:.0} % orders do not notify, and \
-             once it is full, everybody else's NOTIFY is refused",
+            "{says}: a backend that listens is in an old transaction, and does not read; {end}. Above {:.0} % orders do not notify, and \
+             when it is full, Postgres refuses every other NOTIFY",
             config.database.notify_queue_limit * 100.0
         ),
     ))
 }
 
-/// Whether another client holds the locks of the nodes.
+/// Checks that no other program holds the locks of the nodes or of migrations.
 pub(super) async fn locks(client: &Client) -> Result<Finding, db::QueryError> {
     let holders = disturbance::holders(client).await?;
-    let mut told: Vec<String> = holders
+    let mut problems: Vec<String> = holders
         .iter()
         .map(|holder| {
             let disturbance::Holder { pid, who, effect } = holder;
-            format!("pid {pid} ({who}) holds one: {effect}; select pg_terminate_backend({pid})")
+            format!("pid {pid} ({who}) holds a lock of the nodes: {effect}; select pg_terminate_backend({pid})")
         })
         .collect();
     if let Some(holder) = migrate::holder(client).await?.filter(|holder| !holder.is_migration) {
-        told.push(holder.says);
+        problems.push(holder.says);
     }
-    Ok(match told.as_slice() {
-        [] => well("locks", "nobody else holds the nodes' locks"),
-        told => wrong("locks", told.join("; ")),
+    Ok(match problems.as_slice() {
+        [] => well("locks", "no other client holds a lock of the nodes"),
+        problems => wrong("locks", problems.join("; ")),
     })
 }

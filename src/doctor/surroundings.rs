@@ -1,5 +1,5 @@
-//! Checks of what Vestnik runs beside: settings that a role or a database has, the clocks, prepared transactions, and
-//! what would bring the data back.
+//! Checks of Vestnik's surroundings: settings of the role and database, clocks, prepared transactions, backups, and
+//! nodes that have stopped.
 
 use std::time::Duration;
 
@@ -7,9 +7,10 @@ use super::{Finding, ask, notable, well, wrong};
 use crate::infra::config::{Config, Notify};
 use crate::infra::db::{self, Client};
 
-/// Difference of two clocks above which times that people read are misleading, seconds. NTP keeps it far below.
+/// Doctor reports a clock that differs from Postgres' clock by more than this, in seconds. Times that people read would
+/// mislead; NTP keeps the difference far below.
 const CLOCK_OFF_S: f64 = 2.0;
-/// Settings of a role or a database that end statements or transactions.
+/// Settings that end statements or transactions, and that an operator may have set for the role or database.
 const TIMEOUTS: [&str; 5] = [
     "statement_timeout",
     "lock_timeout",
@@ -18,9 +19,10 @@ const TIMEOUTS: [&str; 5] = [
     "transaction_timeout",
 ];
 
-/// Settings of this role and database that refuse writes, or end statements.
+/// Reports settings of this role and database that prevent writes or end statements.
 pub(super) async fn settings(client: &Client) -> Result<Vec<Finding>, db::QueryError> {
-    // The value before our own connection replaced it, and the statement that takes it back.
+    // Selects the value that was in force before Vestnik replaced it for its connection, and the statement that removes
+    // the setting.
     const SETTINGS: &str = "select s.name, s.reset_val || coalesce(s.unit, ''), coalesce( \
            (select case when d.setrole = 0 then format('alter database %I reset %s', current_database(), s.name) \
                         when d.setdatabase = 0 then format('alter role %I reset %s', session_user, s.name) \
@@ -41,14 +43,14 @@ pub(super) async fn settings(client: &Client) -> Result<Vec<Finding>, db::QueryE
             "default_transaction_read_only" => wrong(
                 "settings",
                 format!(
-                    "{name} is on: applications that say nothing else cannot write, so no order comes; some providers set it when the \
+                    "{name} is on: applications that do not override it cannot write, so no order arrives; some providers set it when the \
                      disk is full: free the disk, then {reset}"
                 ),
             ),
             _ => notable(
                 "settings",
                 format!(
-                    "{name} is {value} for this role: the nodes set their own, but statements by hand are ended by it: {reset}"
+                    "{name} is {value} for this role: nodes override it, but it ends statements that a person runs: {reset}"
                 ),
             ),
         });
@@ -62,7 +64,7 @@ pub(super) async fn settings(client: &Client) -> Result<Vec<Finding>, db::QueryE
     Ok(findings)
 }
 
-/// Whether this machine's clock, and each node's, agrees with that of Postgres.
+/// Compares the clocks of this machine and of each node with the clock of Postgres.
 pub(super) async fn clocks(client: &Client, is_migrated: bool) -> Result<Vec<Finding>, db::QueryError> {
     const NODES: &str = "select id, clock_ahead_s from vestnik.vst_node where abs(clock_ahead_s) > $1 order by id";
     let began = std::time::SystemTime::now();
@@ -80,7 +82,10 @@ pub(super) async fn clocks(client: &Client, is_migrated: bool) -> Result<Vec<Fin
         }
     }
     if findings.is_empty() {
-        findings.push(well("clocks", "this machine's, the nodes' and that of Postgres agree"));
+        findings.push(well(
+            "clocks",
+            "the clocks of this machine, of the nodes and of Postgres agree",
+        ));
     }
     Ok(findings)
 }
@@ -91,14 +96,15 @@ fn off(whose: &str, ahead_s: f64) -> Option<Finding> {
         wrong(
             "clocks",
             format!(
-                "{whose} is {:.0} s {way} that of Postgres: times and vestnik_commit_to_socket_seconds mislead; run an NTP client on both",
+                "{whose} is {:.0} s {way} that of Postgres: times and vestnik_event_delivery_seconds are wrong; run an NTP client on both",
                 ahead_s.abs()
             ),
         )
     })
 }
 
-/// Whether a transaction that writes an order could be prepared for a two-phase commit.
+/// Reports if the server allows prepared transactions (two-phase commit), which cannot be used after a NOTIFY. `None`:
+/// nothing to report.
 pub(super) async fn prepared(config: &Config, client: &Client) -> Result<Option<Finding>, db::QueryError> {
     const MOST: &str = "select current_setting('max_prepared_transactions')::int";
     let most: i32 = ask(client, MOST).await?.try_get(0)?;
@@ -111,14 +117,14 @@ pub(super) async fn prepared(config: &Config, client: &Client) -> Result<Option<
     }))
 }
 
-/// What is known of copies of the data, and how long the journal goes back.
+/// Reports how the server's data is backed up, and for how long the journal keeps events.
 pub(super) async fn backups(config: &Config, client: &Client) -> Result<Finding, db::QueryError> {
     const COPIES: &str = "select current_setting('archive_mode') <> 'off', \
          coalesce(last_failed_time > coalesce(last_archived_time, '-infinity'), false), \
          (select count(*) from pg_stat_replication) from pg_stat_archiver";
     let days = config.journal.retention.as_secs() / (24 * 60 * 60);
     let kept = format!(
-        "the journal keeps {days} days (journal.retention_days): a backup that is older has none of the events that are kept now"
+        "the journal keeps {days} days (journal.retention_days): restoring an older backup loses all events of the journal"
     );
     let row = ask(client, COPIES).await?;
     let (archives, fails, standbys): (bool, bool, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
@@ -131,20 +137,20 @@ pub(super) async fn backups(config: &Config, client: &Client) -> Result<Finding,
         (false, _, 1..) => notable(
             "backup",
             format!(
-                "{standbys} replicate this server, and no WAL is archived: a DELETE by mistake is replicated, too; {kept}"
+                "{standbys} standbys replicate this server, but no WAL is archived, and a DELETE by mistake is replicated, too; {kept}"
             ),
         ),
         (false, ..) => notable(
             "backup",
             format!(
-                "Postgres archives no WAL and has no standby: what was written since your last dump is lost with this disk; set \
+                "Postgres archives no WAL and has no standby: if this disk fails, all data since your last dump is lost; set \
                  archive_mode, or dump more often; {kept}"
             ),
         ),
     })
 }
 
-/// Nodes that have not said for too long that they are there.
+/// Reports nodes that have not renewed their entry in the table of nodes in time.
 pub(super) async fn silent_nodes(client: &Client) -> Result<Vec<Finding>, db::QueryError> {
     const SILENT: &str = "select id, extract(epoch from clock_timestamp() - until)::float8 from vestnik.vst_node \
          where until < clock_timestamp() order by id";

@@ -1,13 +1,14 @@
-//! Positions in the journal, and the opaque string that a client keeps of one.
+//! Positions in the journal, and cursors. A position tells which transactions a reader has read. A cursor is a position
+//! as an opaque string, which a client keeps.
 //!
-//! An event takes its id before its transaction commits, so "ids above N" skips events. A position records instead
-//! which *transactions* a reader has read: all up to the newest one, except those that were still running. Every event
-//! outside the position is new, however long its transaction stayed open.
+//! An event gets its id before its transaction commits, so a reader that asks for "ids above N" skips events. A
+//! position records *transactions* instead: all up to the newest one read, except those that were still running. An
+//! event outside the position is new, even if its transaction stayed open for long.
 //!
 //! A Postgres snapshot would nearly suffice, but not after a crash. A snapshot also covers transactions that left
-//! nothing on disk (rolled back, not flushed), and Postgres reuses their ids after an immediate restart. A reader would
-//! then skip an order under a reused id. So a position ends at the newest transaction of which a reader has read an
-//! *event*: that event is on disk, and Postgres never reuses an id up to it.
+//! nothing on disk (rolled back, or not flushed). Postgres reuses the ids of such transactions after an immediate
+//! restart, and a reader would skip an order under a reused id. So a position ends at the newest transaction of which a
+//! reader has read an *event*. That event is on disk, and Postgres never reuses an id up to it.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -15,23 +16,23 @@ use sha2::{Digest as _, Sha256};
 
 use crate::domain::event::{EventId, Xid};
 
-/// Maximum length of a cursor, in characters. Each running transaction takes two or three of them.
+/// The maximum length of a cursor, characters. Each transaction that was still running takes two or three characters.
 pub const MAX_CURSOR_CHARS: usize = 8 * 1024;
 const VERSION: u8 = 1;
 const AT: u8 = 0;
 const WITHIN: u8 = 1;
 
-/// The result of `pg_current_snapshot()`: which transactions had ended, and which were running.
+/// A snapshot as `pg_current_snapshot()` returns it: which transactions had ended, and which were running.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
-    /// The lowest transaction id that was not yet assigned.
+    /// The lowest transaction id that was not assigned yet.
     pub xmax: Xid,
     /// The transactions below `xmax` that were running.
     pub running: Vec<Xid>,
 }
 
 impl Snapshot {
-    /// Every transaction before this one had ended.
+    /// The oldest transaction that had not ended. Every transaction before it had ended.
     pub fn oldest(&self) -> Xid {
         self.running.iter().copied().min().unwrap_or(self.xmax).min(self.xmax)
     }
@@ -45,7 +46,8 @@ pub struct Position {
 }
 
 impl Position {
-    /// The position of a reader that has read all events in `snapshot`, the newest from transaction `newest`.
+    /// The position of a reader that has read all events visible in `snapshot`. `newest` is the transaction of the
+    /// newest of these events.
     pub fn after(snapshot: &Snapshot, newest: Xid) -> Self {
         let end = Xid((newest.0 + 1).min(snapshot.xmax.0));
         let mut missing: Vec<Xid> = snapshot.running.iter().copied().filter(|xid| *xid < end).collect();
@@ -53,7 +55,7 @@ impl Position {
         Self { end, missing }
     }
 
-    /// The position before the first event.
+    /// The position of a reader that has read nothing.
     pub fn beginning() -> Self {
         Self {
             end: Xid(0),
@@ -61,27 +63,28 @@ impl Position {
         }
     }
 
-    /// Whether the position covers the events of this transaction.
+    /// Whether the reader has read the events of this transaction.
     pub fn covers(&self, xid: Xid) -> bool {
         xid < self.end && self.missing.binary_search(&xid).is_err()
     }
 
-    /// The first transaction after the position: it and all later ones are new.
+    /// The first transaction after the position. Its events and those of all later transactions are new.
     pub fn end(&self) -> Xid {
         self.end
     }
 
-    /// The transactions before `end` that were running. Their events are new when they commit.
+    /// The transactions before `end` that were still running. Their events become new when they commit.
     pub fn missing(&self) -> &[Xid] {
         &self.missing
     }
 
-    /// The newest transaction that the position covers or could cover.
+    /// The last transaction before `end`. The position covers no later one.
     pub fn newest(&self) -> Xid {
         Xid(self.end.0.saturating_sub(1))
     }
 
-    /// Whether this position covers everything that the other one covers.
+    /// Whether this position covers each transaction that the other position covers. It may be false without need if
+    /// the other position ends later.
     pub fn covers_all_of(&self, other: &Self) -> bool {
         let below = |xid: &&Xid| **xid < other.end;
         other.end <= self.end
@@ -92,7 +95,8 @@ impl Position {
                 .all(|xid| other.missing.binary_search(xid).is_ok())
     }
 
-    /// The same position without these transactions, as if they were still running: their events are new again.
+    /// A copy of the position that does not cover these transactions, as if they were still running. Their events are
+    /// new again.
     pub fn without(&self, xids: impl IntoIterator<Item = Xid>) -> Self {
         let mut missing = self.missing.clone();
         missing.extend(xids.into_iter().filter(|xid| *xid < self.end));
@@ -101,7 +105,7 @@ impl Position {
         Self { end: self.end, missing }
     }
 
-    /// The intersection: covers what both positions cover.
+    /// The intersection of two positions: it covers the transactions that both cover.
     pub fn common(&self, other: &Self) -> Self {
         let end = self.end.min(other.end);
         let both = self.missing.iter().chain(&other.missing);
@@ -111,19 +115,20 @@ impl Position {
         Self { end, missing }
     }
 
-    /// Whether the position covers all transactions up to this one.
+    /// Whether the position covers this transaction and all before it.
     pub fn covers_through(&self, xid: Xid) -> bool {
         xid < self.end && self.missing.first().is_none_or(|first| *first > xid)
     }
 }
 
-/// The epoch in which transaction ids are comparable: cluster, line of history and database. Each start of Postgres
-/// begins a new line.
+/// The epoch of a database: transaction ids can be compared only within one epoch. It is a hash of the cluster, its
+/// line of history and the database. Each start of Postgres begins a new line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Epoch(u64);
 
 impl Epoch {
-    /// Builds the epoch from what Postgres reports.
+    /// Builds the epoch from the values that Postgres reports: the cluster's system identifier, the line of history,
+    /// and the OID of the database.
     pub fn new(system_identifier: i64, line: &str, database_oid: u32) -> Self {
         let digest = Sha256::digest(format!("{system_identifier}/{line}/{database_oid}"));
         let mut bytes = [0; 8];
@@ -132,38 +137,38 @@ impl Epoch {
     }
 }
 
-/// The token that a client sends back to resume where it stopped.
+/// A cursor: the client sends it back to resume where it stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cursor {
-    /// The client has everything that the position covers.
+    /// The client has received each event that the position covers.
     At(Position),
-    /// In the middle of a long response: the client has everything that `before` covers, and the events that `seen`
-    /// covers up to `through`. A client that reconnects during a long replay resumes there.
+    /// The client stopped in the middle of a long response. It has received each event that `before` covers. Of the
+    /// events that only `seen` covers, it has received those with an id up to `through`.
     Within {
         /// The position at the start of the response.
         before: Position,
-        /// The position that the response reads up to.
+        /// The position at the end of the response, if the client had received all of it.
         seen: Position,
-        /// The last event that was sent.
+        /// The id of the last event of the response that was sent.
         through: EventId,
     },
 }
 
-/// Why the server rejects a cursor.
+/// The reason why the server rejects a cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unusable {
     /// The text is not a cursor.
     Unreadable,
-    /// The cursor belongs to another database, or to this one before a restore or failover.
+    /// The cursor belongs to another database, or to this database before a restore or a failover.
     Epoch,
     /// The cursor covers transactions that do not exist yet.
     Future,
-    /// Events after the cursor have been trimmed.
+    /// Events after the cursor have been trimmed, so a replay would have a gap.
     Retention,
 }
 
 impl Unusable {
-    /// The reason as the wire names it.
+    /// The name of the reason in the protocol.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Unreadable => "unreadable",
@@ -175,7 +180,7 @@ impl Unusable {
 }
 
 impl Cursor {
-    /// Encodes the cursor as an opaque string.
+    /// Encodes the cursor as the opaque string that a client keeps.
     pub fn encode(&self, epoch: Epoch) -> String {
         let mut bytes = Vec::with_capacity(32);
         bytes.push(VERSION);
@@ -195,7 +200,7 @@ impl Cursor {
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    /// Decodes a string that [`Cursor::encode`] wrote in the same epoch.
+    /// Decodes a string that [`Cursor::encode`] wrote in the same epoch. An error says why the cursor is rejected.
     pub fn decode(text: &str, epoch: Epoch) -> Result<Self, Unusable> {
         if text.len() > MAX_CURSOR_CHARS {
             return Err(Unusable::Unreadable);
@@ -205,7 +210,7 @@ impl Cursor {
         if head[0] != VERSION {
             return Err(Unusable::Unreadable);
         }
-        // Parse the rest first: a damaged cursor is unreadable, not foreign.
+        // Parse the position before the epoch is checked, so that a damaged cursor is called unreadable.
         let mut rest = rest;
         let cursor = take_cursor(&mut rest)
             .filter(|_| rest.is_empty())
@@ -216,14 +221,14 @@ impl Cursor {
         Ok(cursor)
     }
 
-    /// The position that the cursor covers in any case.
+    /// The position of which the client has received every event.
     pub fn base(&self) -> &Position {
         match self {
             Self::At(position) | Self::Within { before: position, .. } => position,
         }
     }
 
-    /// The first transaction that the cursor does not cover in any case.
+    /// The first transaction of which the client cannot have received an event.
     pub fn end(&self) -> Xid {
         match self {
             Self::At(position) => position.end,
@@ -232,16 +237,16 @@ impl Cursor {
     }
 }
 
-/// The rest of a replay after a cursor: which events are missing, in which order, and the cursor after each of them.
-/// The events that the cursor's own response had seen and not sent come first, then newer events; both are sorted by
-/// id. A change of an order commits after the change before it, so the events of one order keep their sequence.
+/// The rest of a replay after a cursor: it tells which events the client still misses, in which order, and the cursor
+/// after each event. First come the events that the interrupted response still owed, then newer events; both are sorted
+/// by id. A change of an order commits after the change before it, so the events of one order keep their sequence.
 #[derive(Debug, Clone)]
 pub struct Onward {
-    /// Every event that this position covers has been sent.
+    /// The client has received each event that this position covers.
     pub before: Position,
-    /// The position that the cursor's own response read up to.
+    /// The position at the end of the interrupted response. Without an interruption, the same as `before`.
     pub middle: Position,
-    /// The last event of that response that was sent.
+    /// The id of the last event that the interrupted response sent.
     pub through: EventId,
 }
 
@@ -263,17 +268,18 @@ impl From<Cursor> for Onward {
 }
 
 impl Onward {
-    /// Whether this event has not been sent.
+    /// Whether the client still misses the event `id` of transaction `xid`.
     pub fn owes(&self, xid: Xid, id: EventId) -> bool {
         !(self.before.covers(xid) || self.middle.covers(xid) && id <= self.through)
     }
 
-    /// The sort key.
+    /// The sort key of an event in the replay.
     pub fn order(&self, xid: Xid, id: EventId) -> (bool, EventId) {
         (!self.middle.covers(xid), id)
     }
 
-    /// The cursor after this event and all before it, in a response that saw `seen`.
+    /// The cursor of a client that has received this event and all before it in the replay. `seen` is the position that
+    /// the replay reads up to.
     pub fn behind(&self, xid: Xid, id: EventId, seen: &Position) -> Cursor {
         let (before, seen) = if self.middle.covers(xid) {
             (&self.before, &self.middle)
@@ -296,7 +302,8 @@ fn put(bytes: &mut Vec<u8>, mut number: u64) {
     bytes.push(number as u8);
 }
 
-/// Writes the end, the number of missing transactions, and the distance from each to the next: small numbers.
+/// Writes the end, the number of missing transactions, and the distance from each to the next. Distances are small
+/// numbers, which take few bytes.
 fn put_position(bytes: &mut Vec<u8>, position: &Position) {
     put(bytes, position.end.0);
     put(bytes, position.missing.len() as u64);
@@ -325,10 +332,10 @@ fn take(bytes: &mut &[u8]) -> Option<u64> {
 }
 
 fn take_position(bytes: &mut &[u8]) -> Option<Position> {
-    // Postgres compares transaction ids as unsigned, but this program binds them as bigint.
+    // Refuse an id above `i64::MAX`: Postgres has unsigned transaction ids, but this program passes them as bigint.
     let end = take(bytes).filter(|end| i64::try_from(*end).is_ok())?;
     let count = take(bytes)?;
-    // Each takes at least one byte.
+    // Each missing transaction takes at least one byte.
     if count > bytes.len() as u64 {
         return None;
     }
@@ -378,7 +385,7 @@ mod tests {
         let after = Position::after(&snapshot, Xid(105));
         assert_eq!(after, position(106, &[101]));
         assert!(after.covers(Xid(105)) && after.covers(Xid(100)));
-        // Running, or finished without an event: after a crash the number may be given out again.
+        // Transactions that run, or ended without an event: after a crash, Postgres may assign their ids again.
         assert!(!after.covers(Xid(101)) && !after.covers(Xid(107)) && !after.covers(Xid(108)));
     }
 
@@ -391,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_of_another_epoch_is_told_from_a_damaged_one() {
+    fn a_cursor_of_another_epoch_is_distinguished_from_a_damaged_one() {
         let (here, there) = (Epoch::new(1, "00000001", 5), Epoch::new(1, "00000002", 5));
         let text = Cursor::At(position(900, &[700, 800])).encode(here);
         assert_eq!(Cursor::decode(&text, there), Err(Unusable::Epoch));
@@ -432,7 +439,8 @@ mod tests {
             let other = position(other_end, &below(other_end, other));
             let covered = |position: &Position| (0..40).map(Xid).filter(|xid| position.covers(*xid)).collect::<Vec<_>>();
             let all = covered(&other).iter().all(|xid| one.covers(*xid));
-            // It may say no where only numbers that the other one has left out make the difference.
+            // `covers_all_of` may be false although `one` covers all: if `other` ends later, but covers nothing after
+            // the end of `one`.
             prop_assert!(!one.covers_all_of(&other) || all);
             prop_assert!(other.end > one.end || one.covers_all_of(&other) == all);
             let both: Vec<Xid> = covered(&one).into_iter().filter(|xid| other.covers(*xid)).collect();

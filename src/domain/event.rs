@@ -1,4 +1,5 @@
-//! Events: the rows of the journal as the engine reads them, and the events for partners that are made of these rows.
+//! Events: the journal rows as the engine reads them, and the events for partners (the people of a store) that are
+//! translated from these rows.
 
 use std::fmt;
 use std::fmt::Write as _;
@@ -10,19 +11,32 @@ use super::Subject;
 use super::status::Status;
 use super::wire_time::WireTime;
 
-/// The id of a store. Always text, whatever type the key has in the shop's tables.
+/// Prefix of the stores of canaries. It is not `vst_`, with which tokens begin.
+const CANARY_PREFIX: &str = "vestnik-canary-";
+
+/// The id of a store. It is text, even if the shop's tables use numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StoreId(Arc<str>);
 
 impl StoreId {
-    /// From the text of a key.
+    /// Creates the id from its text.
     pub fn new(text: &str) -> Self {
         Self(text.into())
     }
 
-    /// The text of the key.
+    /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The store of a node's canary: of each database that the node serves.
+    pub fn of_canary(node: &str) -> Self {
+        Self(format!("{CANARY_PREFIX}{node}").into())
+    }
+
+    /// Whether it is the store of a canary, which no client may open.
+    pub fn is_canary(&self) -> bool {
+        self.0.starts_with(CANARY_PREFIX)
     }
 }
 
@@ -32,7 +46,7 @@ impl fmt::Display for StoreId {
     }
 }
 
-/// The id of an event. Later changes of one order have greater ids; between orders the id implies no sequence.
+/// The id of an event. Later changes of one order have greater ids. Between orders, the id tells no sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventId(pub i64);
 
@@ -42,32 +56,38 @@ impl fmt::Display for EventId {
     }
 }
 
-/// A transaction id of the database, 64 bits: it never wraps.
+/// A 64-bit transaction id of Postgres. It never wraps around.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Xid(pub u64);
 
-/// The id of a source: `vst_source.id`.
+/// The id of a source, which is an attached table of a shop: `vst_source.id`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SourceId(pub i32);
 
-/// Identifies an order or booking across sources: several sources may have the same key.
+impl SourceId {
+    /// The source of the canaries, `vestnik.vst_canary`. The ids of shops' sources begin at 1.
+    pub const CANARY: Self = Self(0);
+}
+
+/// Identifies an order or booking within the database. A key alone is not enough, because several sources may have the
+/// same key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SubjectId {
-    /// The source that has the row.
+    /// The source that has the row of the order or booking.
     pub source: SourceId,
-    /// The row's key, as text.
+    /// The key of the row in the shop's table, as text.
     pub key: Arc<str>,
 }
 
 impl fmt::Display for SubjectId {
-    /// The form in the engine's tables: `1 c0ffee`.
+    /// Writes the source's id and the key, such as `1 c0ffee`, as the engine's tables have it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.source.0, self.key)
     }
 }
 
 impl SubjectId {
-    /// Parses what `Display` has written.
+    /// Parses the text that `Display` writes. `None`: another form.
     pub fn from_text(text: &str) -> Option<Self> {
         let (source, key) = text.split_once(' ')?;
         Some(Self {
@@ -77,16 +97,16 @@ impl SubjectId {
     }
 }
 
-/// The kind of write.
+/// How the shop's row was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Write {
-    /// Inserted, or moved here from another store.
+    /// The row was inserted, or moved here from another store.
     Insert,
-    /// Changed.
+    /// The row was changed.
     Update,
-    /// Deleted, or moved to another store.
+    /// The row was deleted, or moved to another store.
     Delete,
-    /// The table was emptied.
+    /// The whole table was emptied.
     Truncate,
 }
 
@@ -94,7 +114,7 @@ impl Write {
     /// All kinds, each at the index of its number.
     pub const ALL: [Self; 4] = [Self::Insert, Self::Update, Self::Delete, Self::Truncate];
 
-    /// The name in the journal.
+    /// The name of the kind in the journal.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Insert => "insert",
@@ -110,57 +130,58 @@ impl Write {
     }
 }
 
-/// A row of the journal.
+/// A row of the journal: a shop's write, or an event of the engine itself.
 #[derive(Debug, Clone)]
 pub struct JournalEvent {
-    /// Its id.
+    /// The id of the event.
     pub id: EventId,
     /// The transaction that wrote the row.
     pub xid: Xid,
-    /// The store; `None`: the shop's row had none, and nobody receives the event.
+    /// The store that the row belongs to. `None`: the shop's row named no store, so nobody receives the event.
     pub store: Option<StoreId>,
     /// When the row was written, by the database's clock.
     pub at: OffsetDateTime,
-    /// The content.
+    /// The content of the row.
     pub body: Body,
 }
 
 /// The content of a journal row.
 #[derive(Debug, Clone)]
 pub enum Body {
-    /// A shop's write to a source.
+    /// A shop's write to a row of a source.
     Write(RowWrite),
-    /// An event of the engine: its type, and the payload as JSON text.
+    /// An event of the engine itself: its type, and its payload as JSON text.
     Engine(EventType, String),
 }
 
-/// A write of a shop's row, as the trigger recorded it.
+/// A shop's write to a row, as the trigger recorded it.
 #[derive(Debug, Clone)]
 pub struct RowWrite {
-    /// The source.
+    /// The source whose table was written.
     pub source: SourceId,
-    /// The row's key; `None`: the value is null, or the column no longer exists.
+    /// The key of the row. `None`: the key is null, or its column does not exist any more.
     pub key: Option<Arc<str>>,
     /// The kind of write.
     pub write: Write,
-    /// The recorded columns, a JSON object; for a delete, the values before it.
+    /// The recorded columns after the write, a JSON object. For a delete, the columns before it.
     pub data: String,
-    /// The columns before an update; `None` for other writes.
+    /// The recorded columns before an update, a JSON object. `None`: another kind of write.
     pub old: Option<String>,
-    /// Who pressed a button to make the write, and the promise: `{"by","minutes","reason"}`; `None`: no button.
+    /// Facts about the person whose button made the write: `{"by","minutes","reason"}`. `minutes` is the promised time.
+    /// `None`: no button made the write.
     pub answer: Option<String>,
 }
 
 /// The type of an event for partners.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EventType {
-    /// An order became visible: it waits for an answer, or is already in preparation.
+    /// An order became visible. It waits for an answer, or is in preparation already.
     NewOrder,
     /// The status of an order changed.
     OrderStatusChanged,
     /// An order was cancelled.
     OrderCancelled,
-    /// A field that a kitchen sees changed, but not the status.
+    /// A field of an order that a kitchen sees changed, but not the status.
     OrderChanged,
     /// An order was deleted, hidden, or moved to another store.
     OrderRemoved,
@@ -170,7 +191,7 @@ pub enum EventType {
     BookingStatusChanged,
     /// A booking was cancelled.
     BookingCancelled,
-    /// A field that people see of a booking changed, but not the status.
+    /// A field of a booking that people see changed, but not the status.
     BookingChanged,
     /// A booking was deleted, hidden, or moved to another store.
     BookingRemoved,
@@ -182,7 +203,7 @@ pub enum EventType {
     StorePaused,
     /// The store accepts orders again.
     StoreResumed,
-    /// The store is out of an item, or the time for which it is out of it changed.
+    /// The store is out of an item, or the end of that state changed.
     ItemOutOfStock,
     /// The store has an item again.
     ItemInStock,
@@ -209,7 +230,7 @@ impl EventType {
         Self::ItemInStock,
     ];
 
-    /// The name on the wire.
+    /// The name of the type in the protocol.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NewOrder => "new_order",
@@ -237,50 +258,52 @@ impl EventType {
     }
 }
 
-/// An event as a partner receives it. It summarizes the journal rows that one transaction wrote about one order.
+/// An event as the people of a store receive it. It summarizes the journal rows that one transaction wrote about one
+/// order.
 #[derive(Debug, Clone)]
 pub struct PartnerEvent {
     /// The id of the last of these rows.
     pub id: EventId,
-    /// The transaction of these rows.
+    /// The transaction that wrote these rows.
     pub xid: Xid,
-    /// The store that receives it.
+    /// The store whose people receive the event.
     pub store: StoreId,
     /// When the last row was written, by the database's clock.
     pub at: OffsetDateTime,
-    /// The type.
+    /// The type of the event.
     pub kind: EventType,
-    /// The order or booking after the event; `None`: the event concerns neither.
+    /// The order or booking after the event. `None`: the event is about neither.
     pub subject: Option<Arc<Subject>>,
-    /// The previous status; `None`: people did not see one.
+    /// The status before the event. `None`: the order or booking was new or not visible.
     pub previous: Option<Status>,
-    /// The fields that changed, by their names on the wire.
+    /// The names of the changed fields in the protocol. Empty unless the event is a change of fields.
     pub changed: Vec<&'static str>,
-    /// The order or booking before a change of fields; `None` for other events.
+    /// The order or booking before a change of fields. `None`: another type of event.
     pub before: Option<Arc<Subject>>,
     /// The payload as JSON text.
     pub data: String,
 }
 
-/// Whether an event is sent live, or as a replay to a client that reconnects.
+/// Whether an event is sent live, or as a replay to a client that missed it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Delivery {
-    /// Sent as it happens.
+    /// The event is sent as it happens.
     Live,
-    /// Read from the journal; marked `"replayed":true`.
+    /// The event is read from the journal for a client that missed it. Its JSON has `"replayed":true`.
     Replayed,
 }
 
-/// Approximate memory of an event without its payload and its store id, bytes.
+/// The approximate memory of an event without its payload and its store id, bytes.
 const EVENT_OVERHEAD_BYTES: usize = 200;
 
 impl JournalEvent {
-    /// Approximate memory of the event, bytes.
+    /// The approximate memory of the event, bytes.
     pub fn weight(&self) -> usize {
         EVENT_OVERHEAD_BYTES + self.payload_bytes()
     }
 
-    /// Whether this row and the next one belong to one transaction and one order: they become one event.
+    /// Whether this row and the next one are about the same order in the same transaction. Such rows become one event
+    /// for partners.
     pub fn belongs_with(&self, next: &Self) -> bool {
         match (&self.body, &next.body) {
             (Body::Write(one), Body::Write(other)) => {
@@ -292,7 +315,12 @@ impl JournalEvent {
         }
     }
 
-    /// Size of the content, bytes.
+    /// Whether a canary wrote the row: it is in no figure, and proves no history.
+    pub fn is_canary(&self) -> bool {
+        self.store.as_ref().is_some_and(StoreId::is_canary)
+    }
+
+    /// The size of the event's content, bytes.
     pub fn payload_bytes(&self) -> usize {
         match &self.body {
             Body::Write(write) => write.data.len() + write.old.as_ref().map_or(0, String::len),
@@ -302,13 +330,13 @@ impl JournalEvent {
 }
 
 impl PartnerEvent {
-    /// Whether the event concerns an order or booking that still needed work.
+    /// Whether the event is about an order or booking that needed work, before the event or after it.
     pub fn concerns_open(&self) -> bool {
         let is = self.subject.as_ref().and_then(|subject| subject.visible_status());
         is.or(self.previous).is_some_and(Status::is_open) || self.previous.is_some_and(Status::is_open)
     }
 
-    /// The JSON that a partner receives:
+    /// The JSON text of the event for a client:
     /// `{"type":..,"id":"91","cursor":..,"store_id":"7","at":"2026-11-23T20:00:00.123Z","data":{..}}`.
     pub fn to_wire(&self, cursor: &str, delivery: Delivery) -> String {
         self.wire(Some(cursor), delivery)

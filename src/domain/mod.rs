@@ -1,4 +1,5 @@
-//! Types that all modules share, without input or output: events, cursors, and the canonical order and booking.
+//! Types that all modules share, without I/O: events, positions and cursors, the canonical order and booking, statuses
+//! and money.
 
 pub mod cursor;
 pub mod event;

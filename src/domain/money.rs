@@ -1,40 +1,40 @@
-//! Amounts of money: minor units and a currency, exact, without floating point.
+//! Amounts of money: exact whole numbers of minor units (kopecks, cents), with a currency. No floating point.
 
 use std::fmt;
 
 use iso_currency::Currency as Iso;
 
-/// Digits after the decimal point where ISO 4217 does not know the currency.
+/// The digits after the decimal point of a currency that ISO 4217 does not know.
 const USUAL_DIGITS: u8 = 2;
-/// Maximum number of digits of an amount. A longer number is not an amount of money.
+/// The maximum number of digits of an amount. A longer number is no amount of money.
 const MAX_DIGITS: usize = 18;
 
-/// A currency: three capital letters.
+/// A currency, by its three capital letters such as `RUB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Currency([u8; 3]);
 
 impl Currency {
-    /// Roubles: the default currency of a store.
+    /// Roubles, the default currency of a store.
     pub const DEFAULT: Self = Self(*b"RUB");
 
-    /// Parses three letters, of either case; `None` for anything else.
+    /// Parses three letters in upper or lower case. `None`: another text.
     pub fn from_code(code: &str) -> Option<Self> {
         let letters: [u8; 3] = code.trim().to_ascii_uppercase().into_bytes().try_into().ok()?;
         letters.iter().all(u8::is_ascii_uppercase).then_some(Self(letters))
     }
 
-    /// Its three letters.
+    /// The three letters of the currency.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or("XXX")
     }
 
-    /// Digits after the decimal point: 2 for RUB, 0 for JPY, 3 for KWD.
+    /// The number of digits after the decimal point: 2 for RUB, 0 for JPY, 3 for KWD.
     pub fn digits(self) -> u8 {
         let iso = Iso::from_code(self.as_str()).and_then(Iso::exponent);
         iso.and_then(|digits| u8::try_from(digits).ok()).unwrap_or(USUAL_DIGITS)
     }
 
-    /// The currency sign, or the letters if it has no sign.
+    /// The currency sign, such as `₽`. A currency without a sign has its letters instead.
     pub fn sign(self) -> String {
         Iso::from_code(self.as_str()).map_or_else(|| self.as_str().to_owned(), |iso| iso.symbol().to_string())
     }
@@ -46,17 +46,17 @@ impl fmt::Display for Currency {
     }
 }
 
-/// The unit of a shop's amounts.
+/// The unit in which a shop writes amounts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Unit {
-    /// Minor units (kopecks, cents): 1250 is 12.50.
+    /// Minor units (kopecks, cents): `1250` means 12.50.
     Minor,
-    /// Major units (roubles, dollars): 12.50.
+    /// Major units (roubles, dollars): `12.50` means 12.50.
     Major,
 }
 
 /// Parses an amount as a shop may write it: `1250`, `12.50`, `12,50`, `1 234,50`, `$1,234.50`, `1.234,50 €`, `-5`.
-/// Returns minor units, rounded to the currency's last digit; `None` if the text is not an amount.
+/// Returns minor units, rounded to the currency's last digit. `None`: the text is no amount.
 pub fn minor_units(text: &str, unit: Unit, currency: Currency) -> Option<i64> {
     let number = Decimal::read(text)?;
     let shift = match unit {
@@ -66,7 +66,7 @@ pub fn minor_units(text: &str, unit: Unit, currency: Currency) -> Option<i64> {
     number.scaled(shift)
 }
 
-/// A decimal number: `digits` without leading zeros, and how many of them follow the decimal point.
+/// A decimal number, digit by digit. `behind` is the number of digits after the decimal point; negative: zeros follow.
 struct Decimal {
     is_negative: bool,
     digits: Vec<u8>,
@@ -75,7 +75,7 @@ struct Decimal {
 
 impl Decimal {
     fn read(text: &str) -> Option<Self> {
-        // A currency sign, currency letters or blanks may surround the number.
+        // A currency sign, the letters of a currency, or spaces may surround the number.
         let is_part = |c: char| c.is_ascii_digit() || matches!(c, '.' | ',' | '-' | '+' | '\u{2212}');
         let begin = text.find(is_part)?;
         let end = text.rfind(|c: char| c.is_ascii_digit())? + 1;
@@ -92,7 +92,7 @@ impl Decimal {
                 number.strip_prefix('+').unwrap_or(number),
             ),
         };
-        // A currency sign may follow the minus: -$5.
+        // A currency sign may follow the minus, as in `-$5`.
         let number = number.trim_start_matches(|c: char| !c.is_ascii_digit() && c != '.' && c != ',');
         let (mantissa, exponent) = match number.split_once(['e', 'E']) {
             Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
@@ -119,7 +119,7 @@ impl Decimal {
         })
     }
 
-    /// Multiplies by ten to the power of `shift`, rounds half away from zero; `None` on overflow.
+    /// Multiplies by ten to the power of `shift`, and rounds to a whole number, half away from zero. `None`: too large.
     fn scaled(&self, shift: i32) -> Option<i64> {
         let drop = self.behind.checked_sub(shift)?;
         let significant = self.digits.iter().skip_while(|digit| **digit == 0).count();
@@ -150,14 +150,15 @@ impl Decimal {
     }
 }
 
-/// The position of the decimal point of a number.
+/// The place of the decimal point in a number.
 enum Point {
     Nowhere,
     At(usize),
 }
 
 impl Point {
-    /// The last `.` or `,`, unless it separates thousands; `None` if the separators contradict each other.
+    /// Finds the decimal point: the last `.` or `,`, unless it separates thousands. `None`: the separators contradict
+    /// each other.
     fn find(mantissa: &str) -> Option<Self> {
         let Some(place) = mantissa.rfind(['.', ',']) else {
             return Some(Self::Nowhere);
@@ -170,10 +171,11 @@ impl Point {
             .count();
         let behind = mantissa.len() - place - 1;
         match (same, others) {
-            // 1,234,567: more than one separator of a kind separates thousands.
+            // In `1,234,567`, several separators of one kind separate thousands.
             (2.., 0) if behind == 3 => Some(Self::Nowhere),
             (2.., _) => None,
-            // A single comma before three digits separates thousands. A single point never does in a database.
+            // A single comma before three digits separates thousands. A single point does not: databases write it
+            // before decimals.
             (1, 0) if separator == b',' && behind == 3 => Some(Self::Nowhere),
             _ => Some(Self::At(place)),
         }

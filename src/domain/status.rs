@@ -1,13 +1,13 @@
-//! The statuses of orders and bookings, and the allowed steps between them.
+//! The statuses of orders and bookings, and the steps that are allowed between them.
 
 use serde::Serialize;
 
-/// The kind of a source's rows.
+/// The kind of the rows in a source: orders or bookings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SubjectKind {
-    /// Orders.
+    /// The rows are orders.
     Order,
-    /// Bookings.
+    /// The rows are bookings.
     Booking,
 }
 
@@ -15,7 +15,7 @@ impl SubjectKind {
     /// Both kinds.
     pub const ALL: [Self; 2] = [Self::Order, Self::Booking];
 
-    /// The name in the database, in mappings and in commands.
+    /// The name of the kind in the database, in mappings and in commands.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Order => "order",
@@ -29,23 +29,23 @@ impl SubjectKind {
     }
 }
 
-/// A canonical status. Each shop has its own words for the statuses; a mapping translates them.
+/// The status of an order or booking, the same for all shops. A mapping translates each shop's own words into it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// New: nobody has answered.
+    /// The order is new, and nobody has answered it.
     Pending,
-    /// Accepted.
+    /// The store accepted the order and prepares it. For a booking: the store confirmed it.
     Preparing,
-    /// Ready to be handed over.
+    /// The order is ready to be handed over.
     Ready,
-    /// On its way; deliveries only.
+    /// The order is on its way to the customer. Only deliveries have this status.
     Delivering,
-    /// Completed.
+    /// The order was handed over to the customer, or the booking has taken place.
     Completed,
-    /// Rejected by the store.
+    /// The store rejected the order or booking.
     Rejected,
-    /// Cancelled by the customer.
+    /// The customer cancelled the order or booking.
     Cancelled,
 }
 
@@ -61,7 +61,7 @@ impl Status {
         Self::Cancelled,
     ];
 
-    /// The name on the wire and in mappings.
+    /// The name of the status in the protocol and in mappings.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -79,13 +79,14 @@ impl Status {
         Self::ALL.into_iter().find(|status| status.as_str() == name)
     }
 
-    /// Whether the order still needs work.
+    /// Whether an order or booking with this status still needs work.
     pub fn is_open(self) -> bool {
         matches!(self, Self::Pending | Self::Preparing | Self::Ready | Self::Delivering)
     }
 
-    /// The steps that a person may take in a shop that has words for some statuses only. A step without a word is
-    /// skipped. A rejection is written as a cancellation if the shop has no word for it.
+    /// The statuses that a person may choose next, the usual one first, if the shop has words only for the statuses in
+    /// `words`. A status without a word is skipped for the one after it. Rejected stays possible if the shop has a word
+    /// for cancelled.
     pub fn next_of(self, kind: SubjectKind, delivered: bool, words: StatusSet) -> Vec<Self> {
         let mut next = Vec::new();
         for step in self.next(kind, delivered) {
@@ -98,7 +99,7 @@ impl Status {
         next
     }
 
-    /// The steps that a person may take, the usual one first. `delivered`: the order is a delivery.
+    /// The statuses that a person may choose next, the usual one first. `delivered`: the order is a delivery.
     pub fn next(self, kind: SubjectKind, delivered: bool) -> &'static [Self] {
         match (self, kind) {
             (Self::Pending, _) => &[Self::Preparing, Self::Rejected],
@@ -110,7 +111,7 @@ impl Status {
         }
     }
 
-    /// Whether a person may undo the step from `previous`, to correct a mistake. Nobody may undo a customer's
+    /// Whether a person may set this status back to `previous`, to correct a mistake. Nobody may undo a customer's
     /// cancellation.
     pub fn can_return_to(self, previous: Self, kind: SubjectKind, words: StatusSet) -> bool {
         [false, true]
@@ -119,7 +120,7 @@ impl Status {
     }
 }
 
-/// The set of statuses that a shop has words for.
+/// The set of statuses for which a shop has words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StatusSet(u8);
 
@@ -132,7 +133,7 @@ impl StatusSet {
         self.0 & (1 << status as u8) != 0
     }
 
-    /// Whether an order can reach this status.
+    /// Whether a person can give an order this status: the shop has a word for it, or rejected is written as cancelled.
     fn can_become(self, status: Status) -> bool {
         self.contains(status) || status == Status::Rejected && self.contains(Status::Cancelled)
     }

@@ -16,12 +16,12 @@ pub enum StoreSet {
 }
 
 impl StoreSet {
-    /// Whether the set has this store.
+    /// Whether the set has this store. No set of several stores has the canary's.
     pub fn has(&self, store: &StoreId) -> bool {
         match self {
             Self::One(one) => one == store,
-            Self::These(stores) => stores.contains(store),
-            Self::AllBut(stores) => !stores.contains(store),
+            Self::These(stores) => stores.contains(store) && !store.is_canary(),
+            Self::AllBut(stores) => !stores.contains(store) && !store.is_canary(),
         }
     }
 }

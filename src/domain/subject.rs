@@ -1,5 +1,5 @@
-//! The canonical order and booking. Every shop's row is translated into one, and people see nothing else: on the wire,
-//! in a list, in the panel, in a chat or in a webhook.
+//! The canonical order and booking. The row of each shop is translated into this form. People see nothing else: in the
+//! protocol, in a list, in the panel, in a chat or in a webhook.
 
 use std::sync::Arc;
 
@@ -11,28 +11,30 @@ use super::money::Currency;
 use super::status::{Status, StatusSet, SubjectKind};
 use super::wire_time::WireTime;
 
-/// An order or a booking as it stands.
+/// An order or booking in its current state, the same form for all shops. `None` in a field means that the value is not
+/// known, unless the field says otherwise.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Subject {
-    /// Order or booking.
+    /// Whether the subject is an order or a booking.
     pub kind: SubjectKind,
-    /// The source and the row's key.
+    /// The source's id, and the key of the shop's row.
     pub id: SubjectId,
-    /// The name of the source.
+    /// The name of the source, which is the shop's attached table.
     pub source: Arc<str>,
-    /// The number that people call out; the key if the shop has no number.
+    /// The number by which people call the order. If the shop has no number, the key.
     pub number: String,
-    /// Whether people see it.
+    /// Whether people see the order or booking.
     pub visibility: Visibility,
-    /// The statuses that the shop has words for.
+    /// The statuses for which the shop has words.
     pub words: StatusSet,
-    /// The status. `pending` if the shop's word is not mapped: a false alarm is better than a missed order.
+    /// The status. `pending` if the mapping does not know the shop's word, because a false alarm is better than a
+    /// missed order.
     pub status: Status,
-    /// The shop's own word if no mapping knows it.
+    /// The shop's own word for the status, if the mapping does not know it. `None`: the mapping knows it.
     pub status_word: Option<String>,
-    /// Why it was rejected or cancelled.
+    /// The reason for a rejection or cancellation.
     pub reason: Option<String>,
-    /// Delivery, pickup or dine-in.
+    /// How the order reaches the customer: delivery, pickup or dine-in.
     pub order_type: Option<OrderType>,
     /// The customer's name.
     pub customer_name: Option<String>,
@@ -40,56 +42,56 @@ pub struct Subject {
     pub phone: Option<String>,
     /// The delivery address.
     pub address: Option<String>,
-    /// The customer's notes, such as allergies.
+    /// The customer's comment, such as allergies.
     pub comment: Option<String>,
-    /// Number of people.
+    /// The number of people: for an order, how many eat; for a booking, the guests.
     pub persons: Option<Quantity>,
-    /// Payment method and state.
+    /// The method of payment, and whether the order is paid.
     pub payment: Payment,
-    /// The total, minor units.
+    /// The total in minor units of the currency.
     pub total: Option<i64>,
     /// The currency of all amounts.
     pub currency: Currency,
     /// The ordered items.
     pub items: Items,
-    /// The requested or promised time; for a booking, when the guests arrive.
+    /// When the order is wanted or promised. For a booking, when the guests arrive.
     pub due_at: Option<OffsetDateTime>,
-    /// Promised preparation time, minutes.
+    /// The preparation time that the store promised, minutes.
     pub promised_minutes: Option<i32>,
-    /// When the customer ordered.
+    /// When the customer made the order or booking.
     pub created_at: Option<OffsetDateTime>,
-    /// Extra fields that the shop wants to show, in the mapping's order.
+    /// Extra fields that the mapping shows to people, in the mapping's order.
     pub extra: Vec<Extra>,
-    /// Fields that could not be read, with their raw values.
+    /// Fields of the shop's row that could not be read, with their raw values.
     pub unreadable: Vec<Unreadable>,
 }
 
-/// Whether people see an order.
+/// Whether people see an order or booking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Visibility {
-    /// Visible.
+    /// People see the order or booking.
     Visible,
-    /// A cart, or an order that waits for its payment.
+    /// People do not see the order yet: it is a cart, or waits for its payment.
     Hidden,
-    /// Soft-deleted.
+    /// The shop marked the order as deleted, and keeps its row.
     Deleted,
 }
 
 /// How an order reaches its customer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OrderType {
-    /// Delivered to the customer.
+    /// The order is delivered to the customer.
     Delivery,
-    /// Picked up by the customer.
+    /// The customer picks the order up.
     Pickup,
-    /// Eaten in the store.
+    /// The customer eats in the store.
     DineIn,
-    /// The shop's own word.
+    /// Another type, in the shop's own word.
     Other(String),
 }
 
 impl OrderType {
-    /// The name on the wire, or the shop's own word.
+    /// The name of the type in the protocol, or the shop's own word.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Delivery => "delivery",
@@ -103,11 +105,12 @@ impl OrderType {
 /// How an order is paid.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Payment {
-    /// The shop's word: `cash`, `card`.
+    /// The shop's word for the method, such as `cash` or `card`. `None`: not known.
     pub method: Option<String>,
-    /// Whether it is already paid; `None`: unknown.
+    /// Whether the order is paid already. `None`: not known.
     pub is_paid: Option<bool>,
-    /// The banknote that the customer pays with, minor units.
+    /// The amount that the customer pays with in cash, so that the courier brings change: minor units. `None`: not
+    /// known.
     pub change_from: Option<i64>,
 }
 
@@ -120,50 +123,52 @@ pub enum Quantity {
     Words(String),
 }
 
-/// The ordered items.
+/// The items of an order.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Items {
-    /// The items, in the shop's order.
+    /// The listed items, in the shop's order.
     pub list: Vec<Item>,
-    /// How many further items are not listed.
+    /// The number of further items that are not listed.
     pub omitted: usize,
 }
 
-/// A dish of an order.
+/// One item of an order, such as a dish.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Item {
-    /// Its name.
+    /// The name of the item.
     pub name: String,
-    /// Its quantity.
+    /// The quantity of the item.
     pub quantity: Quantity,
-    /// The price of one, minor units.
+    /// The price of a single piece, minor units. `None`: not known.
     pub price: Option<i64>,
-    /// The options that the customer chose.
+    /// The options that the customer chose, such as toppings.
     pub options: Vec<String>,
-    /// The customer's notes.
+    /// The customer's note on this item. `None`: no note.
     pub note: Option<String>,
+    /// The part of the menu, or the station of the kitchen, that it belongs to.
+    pub category: Option<String>,
 }
 
-/// An extra field of this shop.
+/// An extra field that only this shop has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Extra {
-    /// Its label.
+    /// The label that people see.
     pub label: String,
-    /// Its value.
+    /// The value, as text for people.
     pub value: String,
 }
 
-/// A field that could not be read.
+/// A field of the shop's row that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unreadable {
-    /// The name of the field on the wire.
+    /// The name of the field in the protocol.
     pub field: &'static str,
-    /// The raw value, as far as a person can read it.
+    /// The shop's raw value, as readable text.
     pub text: String,
 }
 
 impl Subject {
-    /// A subject with nothing but its source and key.
+    /// Creates an order or booking of which only the source and the key are known.
     pub fn empty(kind: SubjectKind, id: SubjectId, source: Arc<str>, currency: Currency) -> Self {
         Self {
             kind,
@@ -193,7 +198,7 @@ impl Subject {
         }
     }
 
-    /// The status if the order is visible, else `None`.
+    /// The status of a visible order or booking. `None`: people do not see it.
     pub fn visible_status(&self) -> Option<Status> {
         (self.visibility == Visibility::Visible).then_some(self.status)
     }
@@ -203,7 +208,7 @@ impl Subject {
         self.order_type == Some(OrderType::Delivery)
     }
 
-    /// The steps that a person may take, the usual one first.
+    /// The statuses that a person may choose next, the usual one first.
     pub fn next(&self) -> Vec<Status> {
         match self.visibility {
             Visibility::Visible => self.status.next_of(self.kind, self.is_delivered(), self.words),
@@ -216,7 +221,7 @@ impl Subject {
         self.id.source
     }
 
-    /// The fields that differ from another state of the subject, by their names on the wire; without the status.
+    /// The names in the protocol of the fields that differ from the state `before`. The status is not compared.
     pub fn changed_fields(&self, before: &Self) -> Vec<&'static str> {
         let (due_at, persons) = (name_of_due_at(self.kind), name_of_persons(self.kind));
         let fields = [
@@ -253,7 +258,8 @@ impl Subject {
         changed
     }
 
-    /// The JSON members of an event's `data` and of a list's row. Unknown values are left out.
+    /// The order or booking as a JSON object, for an event's `data` and for a row of a list. Unknown values are left
+    /// out.
     pub fn to_json(&self) -> Map<String, Value> {
         let mut json = self.head();
         let mut put = |name: &str, value: Option<Value>| {
@@ -301,7 +307,7 @@ impl Subject {
         json
     }
 
-    /// The members that every event about the subject has: its identity and its status.
+    /// The members that each event about the order or booking has: its identity and its status.
     pub fn head(&self) -> Map<String, Value> {
         let mut json = Map::new();
         json.insert(name_of_key(self.kind).to_owned(), self.id.key.as_ref().into());
@@ -319,7 +325,7 @@ impl Subject {
     }
 }
 
-/// The name of the key on the wire.
+/// The name of the key in the protocol.
 pub fn name_of_key(kind: SubjectKind) -> &'static str {
     match kind {
         SubjectKind::Order => "order_id",
@@ -327,7 +333,7 @@ pub fn name_of_key(kind: SubjectKind) -> &'static str {
     }
 }
 
-/// The name of `due_at` on the wire.
+/// The name of `due_at` in the protocol.
 pub fn name_of_due_at(kind: SubjectKind) -> &'static str {
     match kind {
         SubjectKind::Order => "due_at",
@@ -335,7 +341,7 @@ pub fn name_of_due_at(kind: SubjectKind) -> &'static str {
     }
 }
 
-/// The name of `persons` on the wire.
+/// The name of `persons` in the protocol.
 pub fn name_of_persons(kind: SubjectKind) -> &'static str {
     match kind {
         SubjectKind::Order => "persons",
@@ -360,12 +366,12 @@ impl Payment {
 }
 
 impl Quantity {
-    /// A quantity of one: the default.
+    /// A quantity of one, the default.
     pub const ONE: Self = Self::Number(1.0);
 
-    /// A number without `.0`, or words.
+    /// The quantity as JSON: a number without `.0`, or the shop's words.
     pub fn to_json(&self) -> Value {
-        /// Whole numbers up to here are exact.
+        /// Up to this number, an `f64` is exact for whole numbers.
         const EXACT: f64 = 9_007_199_254_740_992.0;
         match self {
             Self::Number(number) if number.fract() == 0.0 && number.abs() <= EXACT => Value::from(*number as i64),
@@ -388,6 +394,9 @@ impl Item {
         }
         if let Some(note) = &self.note {
             json.insert("note".into(), note.as_str().into());
+        }
+        if let Some(category) = &self.category {
+            json.insert("category".into(), category.as_str().into());
         }
         Value::Object(json)
     }
@@ -431,6 +440,7 @@ mod tests {
             price: Some(25_000),
             options: vec!["сыр".into()],
             note: Some("острая".into()),
+            category: Some("Печь".into()),
         });
         order.items.omitted = 3;
         order.extra.push(Extra {
@@ -448,7 +458,7 @@ mod tests {
             json["payment"],
             json!({"method": "cash", "paid": false, "change_from": 200_000})
         );
-        let item = json!({"name": "Пицца", "quantity": 2, "price": 25_000, "options": ["сыр"], "note": "острая"});
+        let item = json!({"name": "Пицца", "quantity": 2, "price": 25_000, "options": ["сыр"], "note": "острая", "category": "Печь"});
         assert_eq!(json["items"], json!([item]));
         assert_eq!(json["items_omitted"], 3);
         assert_eq!(json["extra"], json!([{"label": "Стол", "value": "5"}]));

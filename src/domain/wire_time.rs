@@ -1,10 +1,10 @@
-//! Times as the wire has them: `2026-11-23T20:00:00.123Z`.
+//! Formats times as the protocol writes them: `2026-11-23T20:00:00.123Z`.
 
 use std::fmt;
 
 use time::OffsetDateTime;
 
-/// Writes a time as the wire has it: UTC, with milliseconds.
+/// A time that is displayed as in the protocol: UTC, with milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WireTime(pub OffsetDateTime);
 
@@ -31,7 +31,7 @@ impl serde::Serialize for WireTime {
     }
 }
 
-/// SQL that writes the time of `expression`, a `timestamptz`, in the same form.
+/// SQL that formats a time as the protocol writes it. `expression` is SQL of the type `timestamptz`.
 pub fn wire_time_sql(expression: &str) -> String {
     format!(r#"to_char(({expression})::timestamptz at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')"#)
 }

@@ -1,4 +1,4 @@
-//! The account that runs the private Postgres. Postgres refuses to run as root, so root starts it as another account,
+//! The account that runs the private Postgres. Postgres refuses to run as root. So root starts it as another account,
 //! in a directory that this account can reach.
 
 use std::fs;
@@ -11,20 +11,20 @@ use tokio::process::Command;
 
 use super::{Error, set_mode};
 
-/// Where the data goes if the wanted directory is reachable by root only.
+/// The parent of the data directory, if only root can reach the wanted directory.
 const REACHABLE: &str = "/var/lib";
 
-/// An account of this machine.
+/// An account of this machine, which runs the private Postgres.
 #[derive(Debug, Clone, Copy)]
 pub struct Account {
     uid: u32,
     gid: u32,
-    /// Whether it differs from our own account.
+    /// Whether the account differs from the account of this process.
     lowered: bool,
 }
 
 impl Account {
-    /// Our own account, or, as root, `postgres` or `nobody`.
+    /// The account of this process or, if it is root, the account `postgres` or `nobody`.
     pub fn to_run_postgres() -> Result<Self, Error> {
         if !geteuid().is_root() {
             let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
@@ -41,7 +41,8 @@ impl Account {
             .ok_or(Error::NoAccount)
     }
 
-    /// `postgres:x:112:120:PostgreSQL administrator,,,:/var/lib/postgresql:/bin/bash`
+    /// Finds an account in the text of `/etc/passwd`, whose lines look like `postgres:x:112:120:PostgreSQL
+    /// administrator,,,:/var/lib/postgresql:/bin/bash`.
     fn named(accounts: &str, name: &str) -> Option<Self> {
         let fields = accounts.lines().map(|line| line.split(':').collect::<Vec<_>>());
         let fields = fields.into_iter().find(|fields| fields.first() == Some(&name))?;
@@ -53,8 +54,8 @@ impl Account {
         })
     }
 
-    /// Makes the account the owner of the directory, and returns its real path. If the account cannot reach it (root's
-    /// home is closed), the data goes elsewhere, and the wanted path becomes a link to it.
+    /// Makes the account the owner of the wanted directory, and returns the directory's real path. If the account
+    /// cannot reach it, as in root's home, the data goes elsewhere. Then the wanted path becomes a link to it.
     pub fn prepare(&self, wanted: &Path) -> Result<PathBuf, Error> {
         let problem = |error| Error::File(wanted.to_owned(), error);
         if !wanted.exists() {
@@ -69,7 +70,7 @@ impl Account {
             } else {
                 let elsewhere = Path::new(REACHABLE).join(format!("vestnik-data-{}", print_of(&parent.join(wanted))));
                 fs::create_dir_all(&elsewhere).map_err(|error| Error::File(elsewhere.clone(), error))?;
-                // A dangling link: its data was removed.
+                // The wanted path may be a link whose target was removed.
                 let _ = fs::remove_file(wanted);
                 symlink(&elsewhere, wanted).map_err(problem)?;
                 tracing::info!(
@@ -83,7 +84,7 @@ impl Account {
         Ok(root)
     }
 
-    /// Creates a directory that only this account can enter.
+    /// Creates a directory that only this account can enter, unless it exists.
     pub fn make_directory(&self, path: &Path) -> Result<(), Error> {
         let problem = |error| Error::File(path.to_owned(), error);
         fs::create_dir_all(path).map_err(problem)?;
@@ -114,7 +115,7 @@ impl Account {
         metadata.mode() & bit != 0
     }
 
-    /// Runs the command as this account, in a directory that the account can enter.
+    /// Makes the command run as this account, in a directory that the account can enter.
     pub fn lower(&self, command: &mut Command) {
         command.current_dir("/");
         if self.lowered {
@@ -123,9 +124,10 @@ impl Account {
     }
 }
 
-/// The directory for a socket whose path would be too long.
+/// A directory with a short path for the socket, because the operating system limits the length of a socket's path.
+/// `root` is the data directory.
 pub fn short_directory(root: &Path) -> PathBuf {
-    // As root not in /tmp, where another user could have placed a link.
+    // For root it is not in /tmp, where another user could have placed a link.
     let parent = if geteuid().is_root() { "/var/run" } else { "/tmp" };
     PathBuf::from(format!("{parent}/vestnik-{}", print_of(root)))
 }

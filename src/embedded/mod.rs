@@ -1,5 +1,5 @@
-//! A private Postgres in a directory, used if no database is configured. It is started with the program, or reused if
-//! it still runs, and stopped with the program. Only its owner and root can reach it: it listens on a socket in a
+//! A private Postgres in a directory, for a `vestnik serve` without a configured database. It starts and stops with the
+//! program; a server that still runs is reused. Only its owner and root can reach it: it listens on a socket in a
 //! directory of mode 0700.
 
 mod account;
@@ -22,22 +22,23 @@ use crate::infra::db;
 use account::Account;
 use binaries::Binaries;
 
-/// The name of the database.
+/// The name of the database in the private Postgres.
 const DATABASE: &str = "vestnik";
-/// Its owner.
+/// The Postgres role that owns the database.
 const OWNER: &str = "postgres";
-/// Maximum start time: Postgres may have to recover from a crash.
+/// Maximum time for the server to start. It may have to recover from a crash.
 const START_DEADLINE: Duration = Duration::from_secs(60);
-/// Maximum time of an orderly stop; then Postgres is told to drop all connections.
+/// Maximum time for each signal to stop the server. The first asks for an orderly stop, the second for an immediate
+/// one.
 const STOP_DEADLINE: Duration = Duration::from_secs(20);
-/// Poll interval while it starts or stops.
+/// Interval at which the server's state is checked while it starts or stops.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
-/// Poll interval while it runs.
+/// Interval at which the server's state is checked while it runs.
 const SUPERVISE_INTERVAL: Duration = Duration::from_millis(200);
-/// Maximum length of a socket directory's path, bytes: the operating system limits the path, and the file name takes
-/// 14.
+/// Maximum length of the socket directory's path, in bytes. The operating system limits the whole path, and the file
+/// name takes 14 bytes.
 const MAX_SOCKET_DIRECTORY_BYTES: usize = 107 - 14;
-/// The line of `postmaster.pid` that contains its state.
+/// The number of the line in `postmaster.pid` that tells the server's state.
 const STATE_LINE: usize = 7;
 
 /// Why the private Postgres could not be used.
@@ -49,25 +50,25 @@ pub enum Error {
          postgresql`), or set DATABASE_URL to the database that you have"
     )]
     NoPostgres(String),
-    /// The data needs a version that is not installed.
+    /// The data needs a major version of Postgres that this machine does not have.
     #[error(
         "the data was made by Postgres {0}, which was not found here: install that version, or move the directory away"
     )]
     OtherVersion(u32),
-    /// Another process uses the data.
+    /// Another process uses the data directory.
     #[error("another vestnik runs on {}: stop it, or set embedded.directory to another place", .0.display())]
     InUse(PathBuf),
-    /// A program of Postgres failed.
+    /// A program of Postgres, such as initdb, failed.
     #[error("{program} failed; {} says why: {said}", .log.display())]
     Program {
-        /// The program.
+        /// The name of the program.
         program: &'static str,
-        /// The path of its log.
+        /// The path of the program's log.
         log: PathBuf,
-        /// The last lines of its log.
+        /// The last lines of the program's log.
         said: String,
     },
-    /// It did not respond in time.
+    /// The server was not ready within `START_DEADLINE`. The path is that of its log.
     #[error("the private Postgres did not start within {} s; see {}", START_DEADLINE.as_secs(), .0.display())]
     TooSlow(PathBuf),
     /// A file could not be read or written.
@@ -76,27 +77,27 @@ pub enum Error {
     /// This machine has neither the account `postgres` nor `nobody`.
     #[error("Postgres does not run as root, and this machine has no account `postgres` or `nobody` to run it as")]
     NoAccount,
-    /// The started server rejected our connection.
+    /// The server started, but rejected Vestnik's connection.
     #[error(transparent)]
     Db(#[from] db::Error),
-    /// The started server rejected a statement.
+    /// The server started, but rejected a statement.
     #[error("{}", db::reason(.0))]
     Postgres(#[from] tokio_postgres::Error),
 }
 
-/// A running private Postgres.
+/// A running private Postgres. [`Embedded::stop`] stops it.
 pub struct Embedded {
     place: Place,
     account: Account,
     binaries: Binaries,
     process: Pid,
-    /// The process; `None`: it was already running.
+    /// The server as a child process; `None`: it was running already.
     child: Option<Child>,
-    /// A lock that is held while the program uses the data.
+    /// The file lock that keeps other processes away from the data. It is held as long as this value exists.
     _lock: File,
 }
 
-/// The paths of its files.
+/// The paths of the private Postgres: its directory and the parts in it.
 #[derive(Debug, Clone)]
 struct Place {
     root: PathBuf,
@@ -106,7 +107,8 @@ struct Place {
 }
 
 impl Place {
-    /// The paths below the real directory: Postgres runs elsewhere, so a relative path would be wrong.
+    /// The paths below `root`, the real path of the directory. Postgres runs in another directory, so a relative path
+    /// would be wrong.
     fn of(root: PathBuf) -> Self {
         let inside = root.join("socket");
         let fits = inside.as_os_str().len() <= MAX_SOCKET_DIRECTORY_BYTES;
@@ -118,7 +120,8 @@ impl Place {
         }
     }
 
-    /// The state and process id in `postmaster.pid`.
+    /// The server's process id, and whether it is ready, from `postmaster.pid`. `None`: the file is missing or
+    /// incomplete.
     fn postmaster(&self) -> Option<(Pid, bool)> {
         let text = fs::read_to_string(self.data.join("postmaster.pid")).ok()?;
         let mut lines = text.lines();
@@ -138,7 +141,7 @@ impl Place {
     }
 }
 
-/// The address of the private Postgres that a running program uses in this directory, if there is one.
+/// The URL of the private Postgres in this directory, if a `vestnik serve` runs it now.
 pub fn running(directory: &Path) -> Option<SecretString> {
     let place = Place::of(fs::canonicalize(directory).ok()?);
     let (process, ready) = place.postmaster()?;
@@ -146,7 +149,7 @@ pub fn running(directory: &Path) -> Option<SecretString> {
 }
 
 impl Embedded {
-    /// Starts it, or takes over a running one; creates the data if there is none.
+    /// Starts the private Postgres, or takes over a server that still runs. Creates the data if there is none.
     pub async fn start(directory: &Path) -> Result<Self, Error> {
         let account = Account::to_run_postgres()?;
         let root = account.prepare(directory)?;
@@ -179,24 +182,24 @@ impl Embedded {
         Ok(embedded)
     }
 
-    /// Its address.
+    /// The URL of the private Postgres.
     pub fn url(&self) -> SecretString {
         self.place.url(DATABASE)
     }
 
-    /// The major version of its Postgres.
+    /// The major version of the private Postgres.
     pub fn major(&self) -> u32 {
         self.binaries.major
     }
 
-    /// The psql command line up to `-c`. `None` if psql is not installed.
+    /// The psql command line for the private Postgres, to which options can be added. `None`: psql is not installed.
     pub fn psql(&self) -> Option<String> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let program = if std::env::split_paths(&path).any(|directory| directory.join("psql").is_file()) {
             "psql".to_owned()
         } else {
-            let beside = self.binaries.directory.join("psql");
-            beside.is_file().then(|| quoted(&beside.display().to_string()))?
+            let psql = self.binaries.directory.join("psql");
+            psql.is_file().then(|| quoted(&psql.display().to_string()))?
         };
         let socket = quoted(&self.place.socket.display().to_string());
         Some(format!("{program} -h {socket} -U {OWNER} {DATABASE}"))
@@ -227,7 +230,7 @@ impl Embedded {
         Ok(())
     }
 
-    /// Restarts it whenever it ends. Never returns.
+    /// Restarts the server whenever it ends. Never returns.
     pub async fn supervise(&mut self) {
         let mut backoff = Backoff::new();
         loop {
@@ -252,19 +255,20 @@ impl Embedded {
         self.until_ready().await
     }
 
-    /// Stops it: first orderly, then immediately.
+    /// Stops the server: first in an orderly way and, if that takes too long, at once.
     pub async fn stop(mut self) {
         if !self.signal(Signal::INT).await && !self.signal(Signal::QUIT).await {
             tracing::warn!("the private Postgres did not stop; the next start takes it over");
         }
     }
 
-    /// Stops it without a checkpoint, as after a power failure: the next start recovers from the write-ahead log.
+    /// Stops the server without a checkpoint, as a power failure would. The next start recovers from the write-ahead
+    /// log.
     pub async fn stop_at_once(mut self) {
         self.signal(Signal::QUIT).await;
     }
 
-    /// Sends a signal. Returns whether Postgres ended in time.
+    /// Sends a signal to the server. Returns whether the server ended within `STOP_DEADLINE`.
     async fn signal(&mut self, signal: Signal) -> bool {
         let _ = kill_process(self.process, signal);
         let deadline = Instant::now() + STOP_DEADLINE;
@@ -285,7 +289,7 @@ impl Embedded {
     }
 }
 
-/// Takes the lock that allows one program at a time.
+/// Takes the file lock that allows one process at a time to use the data.
 fn lock(place: &Place) -> Result<File, Error> {
     let path = place.root.join("lock");
     let file = File::create(&path).map_err(|error| Error::File(path, error))?;
@@ -299,7 +303,7 @@ async fn answers(place: &Place) -> bool {
     db::connect_as(&place.url("postgres"), "start").await.is_ok()
 }
 
-/// Runs initdb in a temporary directory, which is renamed when it is complete.
+/// Creates the data with initdb, in a temporary directory that is renamed at the end.
 async fn make_data(place: &Place, binaries: &Binaries, account: &Account) -> Result<(), Error> {
     let unfinished = place.root.join("data.unfinished");
     if unfinished.exists() {
@@ -333,7 +337,8 @@ fn spawn(place: &Place, binaries: &Binaries, account: &Account) -> Result<Child,
     command.arg("-D").arg(&place.data).arg("-k").arg(&place.socket);
     command.args(["-c", "listen_addresses=", "-c", "unix_socket_permissions=0700"]);
     account.lower(&mut command);
-    // A process group of its own: Ctrl-C goes to us, and we stop Postgres when nothing needs it any more.
+    // The server gets its own process group. Ctrl-C then reaches only Vestnik, which stops Postgres when nothing needs
+    // it any more.
     command.process_group(0);
     command
         .stdin(Stdio::null())
@@ -343,13 +348,13 @@ fn spawn(place: &Place, binaries: &Binaries, account: &Account) -> Result<Child,
         .map_err(|error| Error::File(binaries.directory.join("postgres"), error))
 }
 
-/// `None`: it has already ended.
+/// The server's process id; `None`: the server has ended already.
 fn process_of(child: &Child) -> Option<Pid> {
     Pid::from_raw(child.id()?.cast_signed())
 }
 
 fn died(place: &Place) -> Error {
-    /// Maximum number of shown log lines.
+    /// Maximum number of log lines that the error shows.
     const SHOWN_LINES: usize = 3;
     let text = fs::read_to_string(&place.log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
@@ -365,7 +370,7 @@ fn set_mode(path: &Path, mode: u32) -> Result<(), Error> {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(|error| Error::File(path.to_owned(), error))
 }
 
-/// Quotes a text for a shell.
+/// Quotes a text for a shell, if it needs quotes.
 fn quoted(text: &str) -> String {
     let plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "/._-+:".contains(c));
     if plain {

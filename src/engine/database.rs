@@ -1,5 +1,5 @@
-//! The parts of one served database: feed and listener, router, durable sends, and maintenance of its tables. A node
-//! serves one or several databases, which are independent.
+//! Starts the parts that serve one database: feed and listener, router, durable sends, and maintenance. A node serves
+//! one or several databases, which are independent.
 
 use std::sync::Arc;
 
@@ -7,15 +7,17 @@ use tokio::sync::{Notify as WakeReason, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::canary::CanaryTask;
 use super::notify_guard::NotifyGuard;
 use super::{Error, maintenance};
 use crate::delivery::shared_bot::Heartbeat;
 use crate::delivery::{cleanup, worker::Worker};
+use crate::domain::event::StoreId;
 use crate::fanout::router::Router;
 use crate::fanout::session::Hub;
 use crate::feed::listener::{self, Hearing, ListenerSignals};
 use crate::feed::{Feed, FeedHealth};
-use crate::http::{self, DatabaseContext};
+use crate::http::{self, Canary, CanaryReport, DatabaseContext, Loopback};
 use crate::infra::config::{Config, Notify};
 use crate::infra::db::{self, Turns, WAITING_PRESSES};
 use crate::receipts::writer;
@@ -25,24 +27,27 @@ use crate::sources::registry::Registry;
 use crate::sources::status_change::ShopApi;
 use crate::store::presence::Presence;
 use crate::telegram::{self, Bot};
-use crate::token::{Issuer, Tokens, Usage};
+use crate::token::{Issuer, Token, Tokens, Usage};
 
-/// Parts that all databases of a node share.
+/// The parts of a node that all its databases share.
 pub(super) struct Node {
-    /// Whether the node shuts down.
+    /// Whether the node is shutting down.
     pub drained: watch::Receiver<bool>,
-    /// Tracks the tasks of sessions.
+    /// Tracks the tasks of sessions and other client connections.
     pub connections: TaskTracker,
-    /// Tracks all other tasks.
+    /// Tracks the background tasks: all tasks that serve no client connection.
     pub background: TaskTracker,
-    /// Stops the background tasks.
+    /// Cancelled when background tasks must stop.
     pub stop: CancellationToken,
-    /// The issuer of trusted JWTs; `None`: JWTs are not accepted.
+    /// How the node reaches its own listener.
+    pub loopback: Loopback,
+    /// The trusted issuer of JWTs; `None`: no JWT is accepted.
     pub issuer: Option<Arc<Issuer>>,
 }
 
 impl Node {
-    /// Starts every part of a database. `number`: its index among several, `name`: its name.
+    /// Starts every part that serves a database. `number` is its index among several databases; `name` is its name in
+    /// the settings, if it has one.
     pub fn serve(&self, config: &Config, number: usize, name: Option<String>) -> Result<Arc<DatabaseContext>, Error> {
         let url = config.database.url.clone().ok_or(db::Error::Missing)?;
         let listen_url = config.database.listen_url.clone().unwrap_or_else(|| url.clone());
@@ -65,7 +70,15 @@ impl Node {
             Arc::clone(&usage),
             self.issuer.clone(),
         );
-        let tokens = Arc::new(tokens);
+        let canary = config.ops.canary_interval.map(|interval| {
+            let store = StoreId::of_canary(&format!("{:016x}", fastrand::u64(..)));
+            Token::generate().map(|token| (interval, store, token))
+        });
+        let canary = canary.transpose()?;
+        let tokens = Arc::new(match &canary {
+            Some((_, store, token)) => tokens.with_canary(token, store),
+            None => tokens,
+        });
         let (presence, news) = (Arc::new(Presence::default()), Arc::new(WakeReason::new()));
         let (sources, lookup) = (Arc::new(Registry::default()), Arc::new(Lookup::new(pool.clone())));
         let shop_api = Arc::new(ShopApi::new(config.webhook, &config.answers)?);
@@ -176,7 +189,9 @@ impl Node {
             sources,
             lookup,
         });
-        Ok(Arc::new(DatabaseContext {
+        let first = canary.as_ref().map_or(Canary::Off, |_| Canary::Waiting);
+        let (canary_now, canary_seen) = watch::channel(first);
+        let database = Arc::new(DatabaseContext {
             number,
             name,
             hub,
@@ -184,11 +199,27 @@ impl Node {
             hearing: listening,
             draining: self.drained.clone(),
             sessions: self.connections.clone(),
+            canary: CanaryReport {
+                store: canary.as_ref().map(|(_, store, _)| store.clone()),
+                now: canary_seen,
+            },
             bot: match config.telegram {
                 Some(_) => http::Bot::On,
                 None => http::Bot::Off,
             },
             step_back: config.answers.step_back,
-        }))
+        });
+        if let Some((interval, store, token)) = canary {
+            let canary = CanaryTask {
+                database: Arc::clone(&database),
+                loopback: self.loopback.clone(),
+                store,
+                token,
+                interval,
+                now: canary_now,
+            };
+            background.spawn(canary.run(self.stop.clone()));
+        }
+        Ok(database)
     }
 }

@@ -1,4 +1,5 @@
-//! Background work of a database: closing sessions of revoked tokens, trimming old events, sampling gauges.
+//! Background work of a database: closes sessions of revoked tokens, trims old events, ends pauses, runs the
+//! reconciler, and samples metrics.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,31 +22,31 @@ use crate::sources::reconciler::{MissedRows, Reconciler};
 use crate::store::{pause, stock};
 use crate::token::{self, Holder, Opens, Standing, Tokens, Withdrawn};
 
-/// Between two checks for revoked tokens, in case a notification is lost.
+/// Interval of the checks for revoked tokens. They find a revocation whose notification was lost.
 const TOKEN_CHECK_INTERVAL: Duration = Duration::from_secs(30);
-/// The same while no notification arrives, or after a failed check.
+/// Interval of the checks for revoked tokens while no notification arrives, or after a failed check.
 const TOKEN_POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// Two look-ups of the same token may differ by this much in its expiry: each takes a while.
+/// Two look-ups of the same token may find expiry times that differ by this much, because each look-up takes a while.
 const END_TOLERANCE: Duration = Duration::from_secs(6);
-/// Between two rounds of trimming.
+/// Time between two rounds of trimming old events.
 const TRIM_INTERVAL: Duration = Duration::from_secs(60);
-/// How long one batch may take: over a half-open connection it would never end.
+/// Time limit of trimming one batch. Over a half-open connection it would never end.
 const TRIM_DEADLINE: Duration = Duration::from_secs(60);
-/// Between two batches, so that trimming never fills the disk's queue.
+/// Pause between two batches of a round, so that trimming does not occupy the disk.
 const TRIM_PAUSE: Duration = Duration::from_millis(100);
-/// Between two samples of the gauges.
+/// Time between two samples of the gauges.
 const GAUGE_INTERVAL: Duration = Duration::from_secs(15);
 
-/// Between two checks for pauses, and items of stop lists, whose time is over.
+/// Interval at which pauses, and items of stop lists, are ended when their time is over.
 const PAUSE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Between two checks of the time of the last read.
+/// Time between two checks of how long ago the journal was read.
 const STALE_CHECK_INTERVAL: Duration = Duration::from_millis(250);
-/// After this long without a read, the sessions are better served by another node.
+/// If the journal was not read for this long, the node closes all sessions: another node serves them better.
 const CLOSE_AFTER: Duration = Duration::from_secs(10);
 
-/// Tells the sessions when the node cannot read the journal, and closes them after `CLOSE_AFTER`: a client must not
-/// mistake silence for a quiet store.
+/// Tells the sessions if the node cannot read the journal, and closes them after `CLOSE_AFTER`. Otherwise a client
+/// would mistake the silence for a quiet store.
 pub(super) async fn watch_health(health: Arc<FeedHealth>, router: Arc<Router>, stop: CancellationToken) {
     let mut ticks = interval(STALE_CHECK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -65,8 +66,8 @@ pub(super) async fn watch_health(health: Arc<FeedHealth>, router: Arc<Router>, s
     }
 }
 
-/// Closes the sessions of revoked and expired tokens: on notification, and at intervals in case the notification was
-/// lost.
+/// Closes the sessions of tokens that are revoked, changed or expired. It checks after a notification, and at intervals
+/// in case the notification was lost.
 pub(super) async fn invalidate_tokens(
     pool: Pool,
     router: Arc<Router>,
@@ -100,7 +101,7 @@ pub(super) async fn invalidate_tokens(
                 why_invalidated(standings.get(&holder.token), selection, holder)
             }),
             Err(error) => {
-                // The notification does not come again.
+                // The notification does not arrive again, so the check is repeated soon.
                 must_retry = true;
                 tracing::warn!(%error, "could not check the tokens of live sessions");
             }
@@ -129,7 +130,7 @@ fn why_invalidated(standing: Option<&Standing>, selection: &Selection, holder: H
         .or_else(|| standing.opens.as_ref().and_then(narrowed))
 }
 
-/// Whether two expiry times are the same, as found by look-ups at different times.
+/// Whether two expiry times of a token are the same. Look-ups at different times find slightly different ones.
 fn is_same_expiry(one: Option<Instant>, other: Option<Instant>) -> bool {
     match (one, other) {
         (Some(one), Some(other)) => one.max(other) - one.min(other) < END_TOLERANCE,
@@ -138,7 +139,7 @@ fn is_same_expiry(one: Option<Instant>, other: Option<Instant>) -> bool {
     }
 }
 
-/// Removes events older than the retention.
+/// Trims events that are older than the retention, until the node stops.
 pub(super) async fn trim(pool: Pool, retention: Duration, stop: CancellationToken) {
     let mut pause = TRIM_INTERVAL;
     loop {
@@ -160,7 +161,7 @@ pub(super) async fn trim(pool: Pool, retention: Duration, stop: CancellationToke
     }
 }
 
-/// Ends the pauses of stores, and puts items of stop lists back, when their time is over.
+/// Ends pauses of stores, and puts items of stop lists back on sale, when their time is over.
 pub(super) async fn end_pauses(pool: Pool, stop: CancellationToken) {
     let mut ticks = interval(PAUSE_CHECK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -189,7 +190,8 @@ fn report_missed(database: Option<&str>, missed: &MissedRows) {
     }
 }
 
-/// Logs rows that were written past the triggers: no session received them.
+/// Runs the reconciler at intervals. Logs the rows that were written past the triggers, so that no session received
+/// them.
 pub(super) async fn reconcile(pool: Pool, database: Option<String>, pause: Duration, stop: CancellationToken) {
     let mut reconciler = Reconciler::default();
     let mut ticks = interval(pause);
@@ -277,10 +279,13 @@ pub(super) async fn sample_gauges(
             })
             .sum();
         ::metrics::gauge!("vestnik_sources_unhealthy").set(unhealthy as f64);
+        let failed = databases.iter().filter(|database| database.canary.has_failed()).count();
+        ::metrics::gauge!("vestnik_canaries_failed").set(failed as f64);
     }
 }
 
-/// Logs each problem of a source once: a shop may alter its own tables at any time.
+/// Logs each new problem of a source once: a shop may alter its tables at any time. `known` keeps the problems that are
+/// logged already.
 async fn report_sources(database: &DatabaseContext, known: &mut Vec<(String, String)>) {
     match db::with_timeout(async { source_health::check(&*database.hub.pool.get().await?).await }).await {
         Ok(sources) => {

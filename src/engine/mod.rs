@@ -1,5 +1,6 @@
-//! Composition root: starts and stops every part of a node, for `vestnik serve`, the tests and the benches.
+//! Starts and stops every part of a node, for `vestnik serve`, the tests and the benches.
 
+mod canary;
 mod database;
 mod maintenance;
 mod notify_guard;
@@ -20,46 +21,50 @@ use crate::infra::config::Config;
 use crate::infra::db;
 use crate::infra::metrics;
 use crate::telegram;
-use crate::token::Issuer;
+use crate::token::{self, Issuer};
 use database::Node;
 
-/// How long connections may take to close at a shutdown: then they are cut.
+/// How long connections may take to close when the node stops. Then they are cut.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(15);
-/// How much longer background work may take.
+/// How much longer background work may take when the node stops.
 const BACKGROUND_GRACE: Duration = Duration::from_secs(3);
-/// Between two checks whether the feed has started.
+/// Interval at which the start checks whether each feed has read its journal.
 const FRESH_LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Open files of the program itself: streams, timers and listening sockets.
+/// Number of open files that a node needs for itself: standard streams, timers and listening sockets.
 const OWN_FILES: usize = 16;
-/// Connections to a database outside its pool: two of the feed, the listener, and the self-test.
+/// Number of connections to a database outside its main pool, such as those of the feed, the listener and the
+/// self-test.
 const DATABASE_FILES: usize = 6;
-/// Connections that are reserved for operators.
+/// Number of connections that are reserved for operators.
 const OPS_FILES: usize = 8;
-/// Connections to Telegram, and to webhooks.
+/// Number of connections to Telegram and to webhooks.
 const BOT_FILES: usize = 8;
 
-/// Why the engine does not start.
+/// Why the engine could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The address of the database is wrong.
+    /// A database's URL is missing or invalid, or a pool could not be created.
     #[error(transparent)]
     Db(#[from] db::Error),
-    /// A socket cannot be opened.
+    /// An HTTP server could not be started, for example because its port is in use.
     #[error(transparent)]
     Http(#[from] http::Error),
-    /// The settings of the bot are wrong.
+    /// The settings of the Telegram bot are invalid.
     #[error(transparent)]
     Telegram(#[from] telegram::Unreachable),
-    /// The client of the shops' APIs cannot be made.
-    #[error("the shops' APIs cannot be asked from here: {0}")]
+    /// The HTTP client for shops' own APIs could not be created.
+    #[error("the HTTP client for the shops' APIs cannot be built: {0}")]
     ShopApi(#[from] reqwest::Error),
-    /// The bound address is unknown.
+    /// The canary's token cannot be made.
+    #[error(transparent)]
+    Token(#[from] token::Error),
+    /// The operating system does not tell the address that the server listens on.
     #[error("cannot read the bound address: {0}")]
     Address(#[source] std::io::Error),
 }
 
-/// A running engine.
+/// All running parts of a node.
 pub struct Engine {
     address: SocketAddr,
     ops_address: Option<SocketAddr>,
@@ -71,7 +76,8 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Binds, and starts every part. The databases need not be available yet: each part retries, and logs it.
+    /// Opens the sockets, and starts every part of the node. The databases need not be available yet: each part
+    /// retries, and logs its failures.
     pub async fn start(config: &Config) -> Result<Self, Error> {
         metrics::install();
         let server = Server::bind(&config.http, config.tls.as_ref(), reserved_files(config))?;
@@ -87,6 +93,7 @@ impl Engine {
             connections: TaskTracker::new(),
             background: TaskTracker::new(),
             stop,
+            loopback: server.loopback(&config.http.hosts).map_err(Error::Address)?,
             issuer: config.jwt.as_ref().map(|jwt| Arc::new(Issuer::new(jwt))),
         };
         if let Some(issuer) = &node.issuer {
@@ -115,7 +122,7 @@ impl Engine {
             server.proxies(),
         ));
         if let Some(ops) = ops {
-            // It serves the state of the node until the end of the shutdown.
+            // The operators' server reports the state of the node until the end of the shutdown.
             let routes = http::routes(Arc::clone(&all), &OPS_ROUTES);
             node.background
                 .spawn(ops.run(routes, node.background.clone(), node.stop.clone()));
@@ -142,22 +149,22 @@ impl Engine {
         })
     }
 
-    /// The address for clients.
+    /// The address of the HTTP server for clients.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The address for operators, if there is one.
+    /// The address of the HTTP server for operators; `None`: it is off.
     pub fn ops_address(&self) -> Option<SocketAddr> {
         self.ops_address
     }
 
-    /// Reloads the certificate. Open sessions are not affected.
+    /// Reloads the TLS certificate. Open sessions keep their connections.
     pub fn read_again(&self) {
         self.read_again.notify_one();
     }
 
-    /// Events that an idle feed found without a notification. Any number above 0 is a defect.
+    /// Number of events that an idle feed found without a notification. Any number above 0 indicates a defect.
     pub fn missed_notifications(&self) -> u64 {
         self.databases
             .iter()
@@ -165,7 +172,7 @@ impl Engine {
             .sum()
     }
 
-    /// Resolves when every feed has read its journal.
+    /// Waits until each feed has read its journal.
     pub async fn until_fresh(&self) {
         let mut looks = interval(FRESH_LOOK_INTERVAL);
         while !self.databases.iter().all(|database| database.pulse.is_fresh()) {
@@ -173,7 +180,8 @@ impl Engine {
         }
     }
 
-    /// Closes every client with 1012, and ends within `DRAIN_DEADLINE`.
+    /// Stops the node. It closes each client's session with the code 1012, which asks the client to reconnect, and cuts
+    /// connections after `DRAIN_DEADLINE`.
     pub async fn shut_down(self) {
         self.draining.send_replace(true);
         self.stop_accepting.cancel();
@@ -194,7 +202,7 @@ impl Engine {
         }
         stop.cancel();
         background.close();
-        // Background work stops on cancellation; the grace time is for that alone.
+        // Background work stops as soon as it is cancelled. The grace time is only for that.
         if timeout_at(deadline + BACKGROUND_GRACE, background.wait())
             .await
             .is_err()
@@ -204,7 +212,7 @@ impl Engine {
     }
 }
 
-/// Files that the program needs besides client sockets: without them it could not reconnect to Postgres.
+/// Number of files that a node needs besides its clients' sockets. Without them it could not reconnect to Postgres.
 fn reserved_files(config: &Config) -> u64 {
     let of_databases = config.shards().iter().fold(0, |files, (config, _)| {
         let bot = if config.telegram.is_some() { BOT_FILES } else { 0 };

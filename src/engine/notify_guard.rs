@@ -1,5 +1,6 @@
-//! Protects the shop and the nodes from disturbed notifications. While the queue fills up, writers do not notify;
-//! while a foreign session holds a lock, nodes poll. docs/notify-suppression.md says why no event is lost.
+//! Protects the shop and the nodes if other programs disturb notifications. While Postgres' notification queue fills
+//! up, writers do not notify; while another program holds a lock, nodes poll. docs/notify-suppression.md says why no
+//! event is lost.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,31 +15,33 @@ use crate::feed::suppression_locks::disturbance::{self, Holder, QueueCheck};
 use crate::feed::suppression_locks::{LockWait, SuppressorSession};
 use crate::infra::db::{Pool, QueryError};
 
-/// Between two checks. At the highest rate of Postgres, the queue reaches 30 % in some 8 s.
+/// Time between two checks. At the highest rate of Postgres, the queue reaches 30 % in some 8 s.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// The holders of the locks are looked up in one of so many checks, if no writer is denied the lock.
+/// The holders of the locks are looked up once in this many checks, as long as no writer is denied the lock.
 const HOLDERS_CHECK_EVERY: u64 = 10;
-/// Waits of 100 ms for the idle lock, in which the nodes may release it. After them the guard takes the writer lock
-/// alone: an idle node finds that lock denied at its next check, and polls.
+/// Number of waits for the idle lock, 100 ms each, in which nodes release it. If all fail, the guard takes the writer
+/// lock alone. An idle node finds that lock denied at its next check, and polls.
 const IDLE_LOCK_WAITS: u32 = 10;
-/// Waits of 100 ms for writers that have notified, before the next check. No other writer notifies meanwhile.
+/// Number of waits for the writer lock, 100 ms each, before the next check. Each waits for writers that have notified;
+/// no other writer notifies meanwhile.
 const WRITER_LOCK_WAITS: u32 = 50;
-/// Writers notify again below this share of the limit, so that the state does not change each second.
+/// Writers notify again when the queue is below this share of the limit, so that the state does not change every
+/// second.
 const CALM_SHARE: f64 = 0.5;
 
-/// The guard of one database.
+/// The guard of one database against disturbed notifications.
 pub(super) struct NotifyGuard {
     pub pool: Pool,
-    /// Address for sessions with locks: past any pooler.
+    /// Postgres' direct address for sessions with locks: no pooler may be on the way.
     pub url: SecretString,
     pub signals: Arc<ListenerSignals>,
-    /// Share of the queue above which writers do not notify, 0 to 1.
+    /// Used share of Postgres' notification queue above which writers must not notify, 0 to 1.
     pub limit: f64,
-    /// Name of the database among several.
+    /// The name of the database for log lines; `None`: the node serves a single database.
     pub database: Option<String>,
 }
 
-/// The locks that keep writers from notifying.
+/// The session that holds the locks which keep writers from notifying.
 struct Suppression {
     session: SuppressorSession,
     has_idle_lock: bool,
@@ -46,7 +49,7 @@ struct Suppression {
 }
 
 impl NotifyGuard {
-    /// Checks until the shutdown.
+    /// Checks once a second until the node stops.
     pub async fn run(self, stop: CancellationToken) {
         let mut ticks = interval(CHECK_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -61,7 +64,7 @@ impl NotifyGuard {
                 }
             };
             if check.is_refused {
-                // An idle node would wait for notifications that do not come.
+                // An idle node would wait for notifications that do not arrive, so this node polls.
                 self.signals.release_request.notify_one();
             }
             if check.is_refused || count % HOLDERS_CHECK_EVERY == 0 || !known.is_empty() {
@@ -89,7 +92,7 @@ impl NotifyGuard {
         }
     }
 
-    /// Whether writers must not notify. Logs each change.
+    /// Whether the queue is so full that writers must not notify. Logs each change.
     async fn is_queue_filling(&self, QueueCheck { queue_usage, .. }: QueueCheck, was_filling: bool) -> bool {
         let limit = self.limit * if was_filling { CALM_SHARE } else { 1.0 };
         let is_filling = queue_usage > limit;
@@ -126,7 +129,7 @@ impl NotifyGuard {
         disturbance::oldest_transaction(&*self.pool.get().await?).await
     }
 
-    /// Acquires both locks like a node that suppresses NOTIFY under load, or goes on waiting for them.
+    /// Takes both locks, as a node does that suppresses NOTIFY under load, or continues to wait for them.
     async fn suppress(&self, suppression: &mut Option<Suppression>) -> Result<(), QueryError> {
         let held = match suppression.take().filter(|held| !held.session.is_lost()) {
             Some(held) => held,
@@ -141,7 +144,7 @@ impl NotifyGuard {
             if held.has_idle_lock || held.has_writer_lock {
                 break;
             }
-            // Sent locally, not as a notification: NOTIFY may fail by now. Every node checks the queue itself.
+            // The request stays within this node, because NOTIFY may fail by now. Every node checks the queue itself.
             self.signals.release_request.notify_one();
             held.has_idle_lock = held.session.wait_for_idle_lock().await? == LockWait::Held;
         }
@@ -154,7 +157,7 @@ impl NotifyGuard {
         Ok(())
     }
 
-    /// Logs each foreign holder of a lock once.
+    /// Logs each program that holds one of the locks, once. `known` keeps the holders that are logged already.
     async fn report_holders(&self, known: &mut Vec<Holder>) {
         let holders = async { disturbance::holders(&*self.pool.get().await?).await };
         let holders = match holders.await {

@@ -1,4 +1,4 @@
-//! Warms up before the first panel is admitted: after a restart all panels reconnect at once.
+//! Warms up a node before the first panel is admitted, because all panels reconnect at once after a restart.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -18,16 +18,16 @@ use crate::infra::db::Pool;
 use crate::journal::{self, Start};
 use crate::token;
 
-/// How long the first panels wait for the warm-up at most. It takes a tenth of that on an idle machine.
+/// Maximum time that the first panels wait for the warm-up. On an idle machine the warm-up takes a tenth of it.
 const FIRST_PANELS_WAIT: Duration = Duration::from_secs(1);
-/// How long the warm-up runs at most, also after the first panels were admitted: Postgres may be unavailable.
+/// Maximum time of the warm-up, which may continue after the first panels are admitted. Postgres may be unavailable.
 const WARM_DEADLINE: Duration = Duration::from_secs(10);
-/// Connections of a pool that are opened at most.
+/// Maximum number of a pool's connections that the warm-up opens.
 const WARM_CONNECTIONS: usize = 16;
 
-/// Opens the connections of the pools, plans the queries of panels on each, and reads the recent events into the
-/// cache. Without it, these steps would delay live orders for the first 50 ms (`cargo bench --bench replay`). Returns
-/// when the warm-up is complete, or after `FIRST_PANELS_WAIT`; then it goes on in the background.
+/// Opens the connections of the pools, prepares the panels' queries on each, and reads recent events into the cache.
+/// Without the warm-up, these steps would delay live orders for the first 50 ms (`cargo bench --bench replay`). Returns
+/// when the warm-up is complete, or after `FIRST_PANELS_WAIT`. Then it continues in the background.
 pub(super) async fn warm(database: Arc<DatabaseContext>, background: &TaskTracker, stop: CancellationToken) {
     let warmed = background.spawn(async move {
         let warmed = timeout(WARM_DEADLINE, open_and_read(&database));
@@ -57,7 +57,7 @@ async fn open_and_read(database: &DatabaseContext) {
     database.hub.remember_past().await;
 }
 
-/// Runs `query` once for each connection at the same time, so that each runs on a different one.
+/// Runs `query` once for each connection, all at the same time, so that each run uses a different connection.
 async fn on_each_connection<T, E: Display, F: Future<Output = Result<T, E>>>(pool: &Pool, query: impl Fn() -> F) {
     let connections = pool.max_size().min(WARM_CONNECTIONS);
     for result in join_all((0..connections).map(|_| query())).await {

@@ -1,4 +1,5 @@
-//! Chunks of large transactions. Each is published when the queues of its sessions have room.
+//! Receives the chunks of large transactions. A chunk may be published when the queues of its stores' sessions have
+//! room.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -10,26 +11,27 @@ use crate::domain::event::{JournalEvent, StoreId};
 use crate::fanout::router::Router;
 use crate::journal::{self, ConnectError};
 
-/// How long a chunk waits for a slow session at most. Then the router closes that session as lagged, and it
+/// Maximum time that a chunk waits for a slow session. Then the router closes that session as lagged, and the client
 /// reconnects with its cursor.
 const MAX_WAIT_FOR_ROOM: Duration = Duration::from_millis(50);
-/// Between two checks for room.
+/// Time between two checks whether the queues have room.
 const ROOM_CHECK_INTERVAL: Duration = Duration::from_millis(2);
 
-/// Publishes chunks between the reads.
+/// Holds back each chunk until it may be published.
 pub struct ChunkPublisher {
     chunks: journal::LargeTransactionStream,
-    /// The next chunk, its stores, and the time when it arrived.
+    /// The next chunk, its stores, and the time when it arrived; `None`: it has not arrived yet.
     next: Option<(Vec<JournalEvent>, HashSet<StoreId>, Instant)>,
 }
 
 impl ChunkPublisher {
-    /// A publisher of these chunks.
+    /// Takes the chunks from this stream.
     pub fn new(chunks: journal::LargeTransactionStream) -> Self {
         Self { chunks, next: None }
     }
 
-    /// The next chunk, once it may be published; `None` after the last one. Dropping the future loses no event.
+    /// Waits for the next chunk until it may be published; `None`: the stream has ended. Dropping the future loses no
+    /// event.
     pub async fn next(&mut self, router: &Router) -> Result<Option<Vec<JournalEvent>>, ConnectError> {
         if self.next.is_none() {
             let Some(events) = self.chunks.next().await.transpose()? else {

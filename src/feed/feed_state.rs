@@ -1,26 +1,27 @@
-//! State of the feed. It outlives a connection, so that no event in progress is lost.
+//! The state of the feed. It outlives a connection, so that no event in progress is lost.
 
 use super::large_transactions::{LargeTransactions, TooMany};
 use crate::domain::cursor::{Cursor, Epoch, Position};
 use crate::domain::event::Xid;
 use crate::journal::{Outline, Size, Witness};
 
-/// State of the feed.
+/// The state of the feed: what it has read and published.
 pub struct FeedState {
-    /// The epoch of the database.
+    /// The epoch of the database. A restore or failover begins a new one.
     pub epoch: Epoch,
-    /// What has been read. All of it is published, except large transactions.
+    /// The position of the reads. All events that it covers are published, except those of large transactions.
     pub read: Position,
-    /// Large transactions that are published in chunks between the reads.
+    /// Large transactions that are being published in chunks between the reads; `None`: there are none.
     pub large_transactions: Option<LargeTransactions>,
-    /// What has been published.
+    /// The cursor for all published events.
     pub reached: Cursor,
-    /// The newest event that was read, or one before it: proof of the history that the position belongs to.
+    /// The newest event that was read, or an earlier one. After a reconnect it proves that the journal still has the
+    /// same history.
     pub seen: Option<Witness>,
 }
 
 impl FeedState {
-    /// A feed that has published everything up to `read`.
+    /// The state of a feed that has published all events up to the position `read`.
     pub fn new(epoch: Epoch, read: Position, seen: Option<Witness>) -> Self {
         Self {
             epoch,
@@ -31,8 +32,8 @@ impl FeedState {
         }
     }
 
-    /// Separates the large transactions, if there are any, so that the rest can be read: the position covers them
-    /// from here on.
+    /// Takes the large transactions of a long read aside, so that its other events can be read. From here on, the
+    /// position covers the large ones. `TooMany`: none of them is large, or they are too many.
     pub fn separate_large(&mut self, outline: Outline) -> Result<(), TooMany> {
         let of = |size: Size| {
             let of_size = outline.transactions.iter().filter(move |(_, its)| *its == size);
@@ -52,8 +53,8 @@ impl FeedState {
         Ok(())
     }
 
-    /// Whether new events must wait for the large transactions. Otherwise their stream is given up, and all their
-    /// events are new.
+    /// Whether new events must wait for the stream of large transactions. If the stream has not begun, it is given up,
+    /// and its events count as unread.
     pub fn must_wait(&mut self) -> bool {
         let Some(large_transactions) = &mut self.large_transactions else {
             return false;
@@ -66,7 +67,8 @@ impl FeedState {
         false
     }
 
-    /// The stream has ended: held transactions are new. Returns whether any chunk was published.
+    /// Ends the stream of large transactions, so that the held transactions are read next. Returns whether any chunk
+    /// was published.
     pub fn finish_large(&mut self) -> bool {
         if let Some(large_transactions) = self.large_transactions.take() {
             self.read = large_transactions.position_after_stream(&self.read);
@@ -78,7 +80,7 @@ impl FeedState {
         was_within
     }
 
-    /// Marks everything as published that was read, except large transactions. Returns the cursor before.
+    /// Marks as published all that was read, except the rest of large transactions. Returns the previous cursor.
     pub fn advance(&mut self) -> Cursor {
         let reached = match &self.large_transactions {
             None => Cursor::At(self.read.clone()),

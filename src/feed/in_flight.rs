@@ -1,5 +1,5 @@
-//! Estimates how many transactions are in flight. By Little's law the number is the sum of their durations, over the
-//! time in which they arrived. It fits any disk, where a fixed rate of orders would fit one.
+//! Estimates how many transactions are in flight. By Little's law the number is the sum of their durations, divided by
+//! the time in which they arrived. Unlike a fixed rate of orders, this number fits any disk.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -9,47 +9,49 @@ use tokio::time::Instant;
 
 use crate::domain::event::{JournalEvent, Xid};
 
-/// Window of the count. An older transaction counts for one window: alone it is no load.
+/// Length of the window in which transactions are counted. A longer transaction counts for one window only: alone it is
+/// no load.
 pub const WINDOW: Duration = Duration::from_millis(50);
-/// Above this many in flight, transactions that notify wait for one another. At 2,000 orders/s, 1.2 are in flight
-/// with NOTIFY and 0.7 without: p99 is 4 ms with NOTIFY, and 2.2 ms without, for less CPU.
+/// Load above which NOTIFY is suppressed, in transactions in flight: they would wait for one another. At 2,000
+/// orders/s, 1.2 are in flight with NOTIFY and 0.7 without. p99 is 4 ms with NOTIFY, and 2.2 ms without, for less CPU.
 const BUSY_ABOVE: f64 = 1.0;
-/// Windows in a row above that number, so that one burst is not a load.
+/// Number of successive windows above `BUSY_ABOVE` that count as load. A single burst does not.
 const BUSY_WINDOWS: usize = 3;
-/// Pause before a read for each transaction in flight, which is the work of the machine for one. A read of many
-/// events leaves the machine to the writers. 16 writers keep 63 % of their rate without triggers with reads 3 ms
-/// apart, and 57 % with 1 ms. With few in flight a pause only delays events.
+/// Pause before a read, for each transaction in flight: about the work of the machine for one. Rare reads of many
+/// events leave the machine to the writers. 16 writers keep 63 % of their rate without triggers if reads are 3 ms
+/// apart, and 57 % at 1 ms. With few in flight, a pause would only delay events.
 const PAUSE_FOR_EACH: Duration = Duration::from_micros(150);
-/// Below this many in flight, writers may notify again. It is half of `BUSY_ABOVE`, because transactions without
-/// NOTIFY are shorter: a load above 1 counts for about 0.6 then.
+/// Load below which writers may notify again, in transactions in flight. It is half of `BUSY_ABOVE`, because
+/// transactions without NOTIFY are shorter: a load of 1 becomes about 0.6.
 const CALM_BELOW: f64 = 0.5;
-/// Windows of that average, one second: suppression alone makes transactions shorter, so that the load falls.
+/// Number of windows whose average is compared with `CALM_BELOW`: one second. Suppression itself makes transactions
+/// shorter, so a short fall is not enough.
 const CALM_WINDOWS: usize = 20;
 
-/// The load in the last windows.
+/// Whether the load of the last windows justifies NOTIFY suppression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Suppression pays. The pause before the next read.
+    /// The load is high, so suppression pays. The value is the pause before the next read.
     Busy(Duration),
-    /// Neither.
+    /// The load is neither high nor low: the node keeps its state.
     Between,
-    /// Suppression does not pay.
+    /// The load is low, so suppression does not pay.
     Calm,
 }
 
-/// Estimates the number of transactions in flight.
+/// Estimates the number of transactions in flight from the events that the feed reads.
 #[derive(Debug)]
 pub struct InFlightEstimator {
     began: Instant,
     total_duration: Duration,
-    /// Number in flight in each of the last windows, newest first.
+    /// Number of transactions in flight in each of the last windows, newest first.
     counts: VecDeque<f64>,
-    /// The clock of the database at the last read.
+    /// The time of the last read, by the clock of the database.
     clock: Option<OffsetDateTime>,
 }
 
 impl InFlightEstimator {
-    /// Without transactions.
+    /// An estimator that has counted no transaction yet.
     pub fn new(now: Instant) -> Self {
         Self {
             began: now,
@@ -59,18 +61,19 @@ impl InFlightEstimator {
         }
     }
 
-    /// Records a read. The age of each event is measured by the clock of the database. `waited`: this node suppresses
-    /// NOTIFY, so that events wait for a read.
+    /// Counts the transactions of a read. Ages are measured by `clock`, the database's time at the read. `waited`: this
+    /// node suppresses NOTIFY, so events wait for the next read.
     pub fn record_read(&mut self, events: &[JournalEvent], clock: OffsetDateTime, waited: bool, now: Instant) {
         let before = self.clock.replace(clock).filter(|_| waited);
         let mut last: Option<Xid> = None;
-        // In reverse: the last event of a transaction is the nearest to its end.
+        // In reverse order, the first event seen of a transaction is its last one, which is nearest to its end.
         for event in events
             .iter()
             .rev()
             .filter(|event| last.replace(event.xid) != Some(event.xid))
         {
-            // The transaction ended some time after the last read: half of that time is waiting for this read.
+            // The transaction ended some time after the last read. On average, half of the time since then is only the
+            // wait for this read.
             let waiting = before.map_or(time::Duration::ZERO, |before| (clock - before.max(event.at)) / 2);
             let duration = (clock - event.at - waiting).try_into().unwrap_or(Duration::ZERO);
             self.total_duration += duration.min(WINDOW);
@@ -87,7 +90,7 @@ impl InFlightEstimator {
         (self.began, self.total_duration) = (now, Duration::ZERO);
     }
 
-    /// The load as of the last window.
+    /// The verdict after the last full window.
     pub fn verdict(&self) -> Verdict {
         let windows = self.counts.len();
         if windows >= BUSY_WINDOWS && self.counts.iter().take(BUSY_WINDOWS).all(|count| *count > BUSY_ABOVE) {
@@ -117,8 +120,8 @@ mod tests {
         }
     }
 
-    /// An estimator after `windows` windows, each with `transactions` transactions of `events` events, which took
-    /// `age`.
+    /// Builds an estimator after `windows` windows. In each, `transactions` transactions of `events` events ended, each
+    /// after the time `age`.
     fn after(windows: u32, transactions: u64, events: u64, age: Duration) -> (InFlightEstimator, Instant) {
         let mut now = Instant::now();
         let mut load = InFlightEstimator::new(now);
@@ -139,7 +142,7 @@ mod tests {
         assert_eq!(load.verdict(), Verdict::Busy(16 * PAUSE_FOR_EACH));
         let (load, _) = after(2, 150, 1, ms);
         assert_eq!(load.verdict(), Verdict::Between);
-        // 2,000 a second that take half a millisecond each: one in flight.
+        // 2,000 transactions a second, which take half a millisecond each: one in flight.
         let (load, _) = after(3, 100, 1, ms / 2);
         assert_eq!(load.verdict(), Verdict::Between);
     }
@@ -157,7 +160,8 @@ mod tests {
         now += WINDOW;
         load.record_read(&[], CLOCK, false, now);
         assert_eq!(load.verdict(), Verdict::Calm);
-        // A disk that stops for a moment: thirty wait in one window, and the load is not calm for the next second.
+        // A disk stops for a moment: thirty transactions wait in one window, and the load is not low for the next
+        // second.
         let stuck: Vec<JournalEvent> = (0..30).map(|xid| event(xid, WINDOW)).collect();
         now += WINDOW;
         load.record_read(&stuck, CLOCK, false, now);
@@ -173,7 +177,8 @@ mod tests {
 
     #[test]
     fn half_of_the_time_between_two_reads_does_not_count() {
-        // Each takes 0.35 ms, 2,000 a second: 0.7 in flight. With reads 0.5 ms apart, each seems to take 0.54 ms.
+        // 2,000 transactions a second take 0.35 ms each: 0.7 in flight. With reads 0.5 ms apart, each seems to take
+        // 0.54 ms.
         let gap = Duration::from_micros(500);
         let mut now = Instant::now();
         let (mut polled, mut notified) = (InFlightEstimator::new(now), InFlightEstimator::new(now));

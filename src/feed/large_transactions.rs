@@ -1,54 +1,56 @@
-//! Bookkeeping of large transactions, without a database. Their events are published in chunks, between the reads of
-//! all other events, so that unrelated stores do not wait.
+//! Decides which transactions wait for large transactions; it uses no database. Large transactions' events are
+//! published in chunks between the reads of all other events, so that unrelated stores do not wait.
 //!
-//! The events in progress are *streamed*, together, by id. A later transaction that touches a store of theirs may
-//! change their rows: it is *held*, and read again after the stream. The same holds for a transaction that touches a
-//! store of a held one, and for a further large transaction. A transaction that was read together with a large one,
-//! and touches its stores, is streamed with it. Within one answer the order of ids is right.
+//! The transactions in progress are *streamed* together, in the order of event ids. A later transaction that touches
+//! one of their stores may change their rows, so it is *held* until the stream ends, and then read again. A transaction
+//! that touches a store of a held transaction is held as well, and so is a further large transaction. A small
+//! transaction of the same read as the large ones, with a store in common, is streamed with them. Within one read, the
+//! order of ids is right.
 //!
-//! For every cursor, streamed and held transactions still run.
+//! Cursors treat streamed and held transactions as still running.
 
 use std::collections::{BTreeSet, HashSet};
 
 use crate::domain::cursor::{Cursor, Position};
 use crate::domain::event::{EventId, JournalEvent, StoreId, Xid};
 
-/// Most transactions that are streamed or held. A cursor names each of them, in two or three characters.
+/// Maximum number of transactions that are streamed or held. A cursor names each of them in two or three characters.
 pub const MAX_TRANSACTIONS: usize = 256;
-/// Most stores of the small ones among them.
+/// Maximum number of stores that small streamed or held transactions touch.
 pub const MAX_STORES: usize = 4096;
 
-/// Progress of the stream.
+/// The progress of the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// Its transactions are still being collected: nothing of it has been published.
+    /// Transactions are still added to the stream. None of its events has been published.
     Collecting,
-    /// Its events are being published.
+    /// The stream's events are being published. Further related transactions are held.
     Streaming,
-    /// The same, and no more can be held: the feed reads nothing else until the stream ends.
+    /// The stream's events are being published, and no further transaction can be held. The feed reads nothing else
+    /// until the stream ends.
     Full,
 }
 
-/// Too many transactions would be held, or too many new ones are not large.
+/// Too many transactions or stores would have to be streamed or held, or no transaction of a long read is large.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooMany;
 
-/// The streamed and the held transactions.
+/// The transactions that are streamed, and those that are held until the stream ends.
 #[derive(Debug)]
 pub struct LargeTransactions {
     stage: Stage,
     streamed: BTreeSet<Xid>,
     held: BTreeSet<Xid>,
-    /// The large ones of both. Their stores are looked up in the journal.
+    /// The large transactions among the streamed and held ones. The journal tells which stores they touch.
     large: Vec<Xid>,
-    /// The stores that the small ones of both touch.
+    /// The stores that the small transactions among the streamed and held ones touch.
     stores: HashSet<StoreId>,
-    /// The last published event of the stream; `None`: no event yet.
+    /// The last published event of the stream; `None`: nothing of the stream is published yet.
     through: Option<EventId>,
 }
 
 impl LargeTransactions {
-    /// Without transactions.
+    /// A stream without transactions, which are then added.
     pub fn new() -> Self {
         Self {
             stage: Stage::Collecting,
@@ -60,7 +62,7 @@ impl LargeTransactions {
         }
     }
 
-    /// Adds further large transactions.
+    /// Adds large transactions: to the stream before its first event is published, later to the held ones.
     pub fn add_large(&mut self, xids: &[Xid]) -> Result<(), TooMany> {
         self.check_capacity(xids.len(), 0)?;
         self.large.extend(xids);
@@ -68,8 +70,8 @@ impl LargeTransactions {
         Ok(())
     }
 
-    /// The large transactions, and the stores of these events that are not known to be theirs: the journal must say
-    /// which of them are.
+    /// The question for the journal: the large transactions, and the stores of these events that small transactions do
+    /// not touch already. The journal tells which of the stores the large transactions touch.
     pub fn stores_to_look_up<'a>(&self, events: &'a [JournalEvent]) -> (&[Xid], Vec<&'a str>) {
         let stores = events.iter().filter_map(|event| event.store.as_ref());
         let unknown: HashSet<&str> = stores
@@ -79,8 +81,8 @@ impl LargeTransactions {
         (&self.large, unknown.into_iter().collect())
     }
 
-    /// Removes the events from a read that must not be published yet, and returns the rest. `touched`: the stores
-    /// among them that the large transactions touch.
+    /// Removes from a read the events of transactions that are now streamed or held, and returns the rest. `touched`:
+    /// the read's stores that large transactions touch.
     pub fn remove_related(
         &mut self,
         events: Vec<JournalEvent>,
@@ -96,7 +98,8 @@ impl LargeTransactions {
         Ok(events.into_iter().filter(|event| !xids.contains(&event.xid)).collect())
     }
 
-    /// The transactions of these events that touch a touched store, or a store of another such transaction.
+    /// Finds the transactions to stream or hold: those that touch a store of the streamed and held ones, or of each
+    /// other. Returns also their stores.
     fn related(&self, events: &[JournalEvent], touched: &HashSet<StoreId>) -> (HashSet<Xid>, HashSet<StoreId>) {
         let mut xids = HashSet::new();
         let mut stores = HashSet::new();
@@ -129,7 +132,8 @@ impl LargeTransactions {
         }
     }
 
-    /// Marks the stream as full: no more can be held. `false`: the stream has not begun, and must be given up.
+    /// Stops holding further transactions: all other reads wait. `false`: the stream has not begun, so the caller must
+    /// give it up.
     pub fn mark_full(&mut self) -> bool {
         if self.stage == Stage::Collecting {
             return false;
@@ -138,23 +142,24 @@ impl LargeTransactions {
         true
     }
 
-    /// Whether all other reads wait for the stream.
+    /// Whether all other reads wait for the stream to end.
     pub fn is_full(&self) -> bool {
         self.stage == Stage::Full
     }
 
-    /// The transactions to stream, and the event after which the stream goes on.
+    /// The transactions to stream, and the last published event of the stream, after which it continues.
     pub fn to_stream(&self) -> (Vec<Xid>, EventId) {
         let through = self.through.unwrap_or(EventId(i64::MIN));
         (self.streamed.iter().copied().collect(), through)
     }
 
-    /// Records that a chunk up to this event is being published.
+    /// Records that all events of the stream up to this event are being published.
     pub fn advance_to(&mut self, event: EventId) {
         self.through = Some(event);
     }
 
-    /// The published events, as a cursor. `read`: the position of the reads, with streamed and held transactions.
+    /// The cursor for the published events. `read` is the position of the reads, and covers streamed and held
+    /// transactions.
     pub fn cursor(&self, read: &Position) -> Cursor {
         let (seen, before) = (self.position_after_stream(read), self.position_before_stream(read));
         match self.through {
@@ -163,12 +168,12 @@ impl LargeTransactions {
         }
     }
 
-    /// The position after the whole stream: held transactions are new then.
+    /// The position after the whole stream. It does not cover held transactions, which are then read again.
     pub fn position_after_stream(&self, read: &Position) -> Position {
         read.without(self.held.iter().copied())
     }
 
-    /// The position without any event of the stream.
+    /// The position before the stream. It covers neither streamed nor held transactions.
     pub fn position_before_stream(&self, read: &Position) -> Position {
         self.position_after_stream(read).without(self.streamed.iter().copied())
     }
@@ -203,7 +208,7 @@ mod tests {
         stores.iter().map(|store| StoreId::new(store)).collect()
     }
 
-    /// Transaction 10 is large, of store 1; 11 of the same store was read with it.
+    /// Transaction 10 is large, and touches store 1. Transaction 11 touches the same store, and was in the same read.
     fn streaming() -> LargeTransactions {
         let mut large_transactions = LargeTransactions::new();
         large_transactions.add_large(&[Xid(10)]).unwrap();
@@ -232,7 +237,7 @@ mod tests {
     #[test]
     fn a_transaction_that_shares_a_store_with_a_held_one_is_held() {
         let mut large_transactions = streaming();
-        // 13 joins stores 1 and 2; 14, before it in this read, joins 2 and 3; 15 is of another store.
+        // Transaction 13 touches stores 1 and 2; 14, before it in this read, touches 2 and 3; 15 touches another store.
         let later = vec![
             event(3, 14, "2"),
             event(4, 14, "3"),
@@ -244,7 +249,7 @@ mod tests {
             ids(large_transactions.remove_related(later, &touched(&["1"])).unwrap()),
             [7]
         );
-        // Store 3 is known already, and still held.
+        // Store 3 is known already, so its transaction is held without a look-up.
         let next = vec![event(8, 16, "3"), event(9, 17, "4")];
         assert_eq!(large_transactions.stores_to_look_up(&next), (&[Xid(10)][..], vec!["4"]));
         assert_eq!(

@@ -1,8 +1,9 @@
-//! LISTEN on a separate connection: a notification wakes the feed, which reads the journal.
+//! Listens for notifications of Postgres on a separate connection. Each notification wakes the feed, which then reads
+//! the journal.
 //!
-//! Postgres delivers a notification at most once and any role may forge one, so its content is not trusted. A
-//! half-open connection is silent, so the listener probes it. A transaction pooler swallows LISTEN, so each
-//! connection first proves by a notification to itself that it works. Without LISTEN the feed polls.
+//! Postgres delivers a notification at most once, and any role may forge one, so the listener does not trust its
+//! content. A half-open connection is silent, so the listener probes it regularly. A transaction pooler swallows
+//! LISTEN, so each new connection first tests itself with a notification. Without LISTEN the feed polls.
 
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex};
@@ -20,32 +21,32 @@ use crate::feed::suppression_locks::{ListenSession, NodeName, PeerMessage};
 use crate::infra::backoff::Backoff;
 use crate::infra::db;
 
-/// The channel that the triggers notify.
+/// The NOTIFY channel of the triggers and of the nodes' messages to each other.
 pub const CHANNEL: &str = "vestnik";
-/// The channel for tokens that may have been revoked.
+/// The NOTIFY channel that reports changes of tokens, such as a revocation.
 pub const TOKEN_CHANNEL: &str = "vestnik_token";
-/// Between two probes of the LISTEN connection.
+/// Time between two probes of the LISTEN connection.
 const PROBE_INTERVAL: Duration = Duration::from_secs(2);
-/// How long a probe may take before the connection counts as dead.
+/// A connection whose probe takes longer than this counts as lost.
 const PROBE_DEADLINE: Duration = Duration::from_secs(3);
-/// How long the notification of the self-test may take.
+/// How long the notification of the self-test may take to arrive.
 const SELF_TEST_DEADLINE: Duration = Duration::from_secs(2);
-/// Between two attempts behind a pooler that swallows LISTEN: it is seldom removed.
+/// Time between two attempts to listen where a pooler swallows LISTEN. A pooler is seldom removed, so the time is long.
 const SWALLOWED_RETRY: Duration = Duration::from_secs(60);
 
-/// The signals of received notifications. Notifications coalesce: many before one read cause one read.
+/// The listener's signals to other tasks. Several notifications before a task reacts count as one signal.
 pub struct ListenerSignals {
-    /// There may be events.
+    /// The journal may have new events.
     pub journal: Notify,
-    /// A token may have been revoked.
+    /// A token may have been revoked, so sessions must check their tokens.
     pub tokens: Notify,
-    /// Another node wants to suppress NOTIFY.
+    /// Another node wants to suppress NOTIFY, and asks this node to release the idle lock.
     pub release_request: Notify,
-    /// Another node polls because this node suppresses NOTIFY.
+    /// Another node polls, because NOTIFY is suppressed.
     pub polling_peer: Notify,
-    /// The session that listens; `None` while there is none.
+    /// The session that listens; `None`: no session listens now.
     pub session: watch::Sender<Option<Arc<ListenSession>>>,
-    /// Name of this node in messages to other nodes.
+    /// The name of this node in its messages to other nodes.
     pub node: NodeName,
     self_test: Mutex<Option<String>>,
     self_test_received: Notify,
@@ -89,57 +90,58 @@ impl ListenerSignals {
     }
 }
 
-/// Whether notifications reach us.
+/// Whether notifications of Postgres reach this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hearing {
-    /// They do: proven when the connection was made, probed since.
+    /// Notifications arrive. A self-test has proved it, and probes check the connection since.
     Listening,
-    /// There is no connection now, or not yet.
+    /// The LISTEN connection is not open, or not tested yet.
     Disconnected,
-    /// A transaction pooler between this node and Postgres swallows them.
+    /// Notifications do not arrive, because a transaction pooler swallows them or the triggers do not notify.
     Swallowed,
-    /// They are switched off.
+    /// Notifications are switched off in the settings.
     Off,
 }
 
-/// Why listening ended.
+/// Why listening for notifications ended, or did not begin.
 #[derive(Debug, thiserror::Error)]
 pub enum Lost {
-    /// No connection.
+    /// The LISTEN connection could not be opened.
     #[error(transparent)]
     Connect(#[from] db::Error),
-    /// An error of Postgres, or of the connection.
+    /// Postgres or the connection reported an error.
     #[error("{}", db::reason(.0))]
     Postgres(#[from] tokio_postgres::Error),
-    /// The connection ended without an error.
+    /// Postgres ended the connection without an error.
     #[error("the connection ended")]
     Ended,
-    /// A probe got no answer: the connection may be half open.
+    /// A probe got no response in time, so the connection may be half open.
     #[error("no answer to a probe within {} s", PROBE_DEADLINE.as_secs())]
     Silent,
-    /// LISTEN is no longer in force.
+    /// The connection no longer listens on both NOTIFY channels.
     #[error("LISTEN is no longer in force on this connection")]
     Unlisted,
-    /// It is unknown which locks the session holds; its end releases them.
+    /// It is unknown which locks the session holds. The session must end, because its end releases them.
     #[error("a lock of the listening session could not be acquired or released")]
     LocksUnknown,
-    /// `vestnik migrate` has run with another `database.notify_lock_key`.
+    /// `vestnik migrate` has run with another value of `database.notify_lock_key`.
     #[error("database.notify_lock_key has changed in the database")]
     OtherLocks,
-    /// The schema is older than NOTIFY suppression.
+    /// The database's schema is older than NOTIFY suppression.
     #[error("the triggers are older than NOTIFY suppression: run `vestnik migrate`")]
     NotMigrated,
-    /// Switched off by the setting.
+    /// The triggers do not notify, because the setting `database.notify` was off at the last migration.
     #[error("the triggers do not notify: database.notify was \"off\" when `vestnik migrate` ran last")]
     Off,
-    /// The effect of a transaction pooler.
+    /// The notification of the self-test did not arrive: probably a transaction pooler swallowed it.
     #[error(
         "our own notification did not come back: a transaction pooler? Set database.listen_url to a direct address"
     )]
     Swallowed,
 }
 
-/// Listens until the shutdown, and reconnects.
+/// Listens until the shutdown, and reconnects after each failure. `hearing` tells other tasks whether notifications
+/// arrive.
 pub async fn run(
     listen_url: SecretString,
     notify_url: SecretString,
@@ -179,12 +181,13 @@ pub async fn run(
     }
 }
 
-/// Tests whether notifications arrive.
+/// Tests once whether notifications reach this machine, for `vestnik doctor`. Returns after a successful self-test, or
+/// the reason of the failure.
 pub async fn prove(listen_url: &SecretString, notify_url: &SecretString) -> Result<(), Lost> {
     let signals = ListenerSignals::default();
     let (hearing, mut state) = watch::channel(Hearing::Disconnected);
     let mut backoff = Backoff::new();
-    // The result says everything; only a node that listens is worth a log line.
+    // The caller reports the result, so the log lines of a listening node are suppressed here.
     let listening = listen(listen_url, notify_url, &signals, &hearing, &mut backoff);
     tokio::select! {
         lost = listening.with_subscriber(NoSubscriber::new()) => lost.map(|never| match never {}),
@@ -192,7 +195,7 @@ pub async fn prove(listen_url: &SecretString, notify_url: &SecretString) -> Resu
     }
 }
 
-/// Listens until the connection fails.
+/// Connects, tests and listens until the connection fails. Returns why it failed.
 async fn listen(
     listen_url: &SecretString,
     notify_url: &SecretString,
@@ -214,7 +217,7 @@ async fn listen(
         }
     };
     let listening = async {
-        // Behind a transaction pooler LISTEN would stay on a session that another client uses.
+        // Behind a transaction pooler, LISTEN would stay on a backend that serves another client.
         db::needs_session(&client, listen_url).await?;
         let listen = format!("listen {CHANNEL}; listen {TOKEN_CHANNEL}");
         timeout(PROBE_DEADLINE, async {
@@ -232,7 +235,7 @@ async fn listen(
         signals.session.send_replace(Some(Arc::clone(&session)));
         hearing.send_replace(Hearing::Listening);
         tracing::info!("listening");
-        // LISTEN first, then read: commits before LISTEN notified nobody.
+        // The feed reads once after LISTEN, because commits before LISTEN sent no notification to this node.
         signals.journal.notify_one();
         signals.tokens.notify_one();
         loop {
@@ -251,7 +254,8 @@ async fn listen(
     }
 }
 
-/// Notifies from another connection and waits for the notification: on the same connection, a pooler would pass it.
+/// Tests whether a notification arrives. Another connection sends it, because a pooler would return a notification that
+/// the listening connection itself sends.
 async fn self_test(notify_url: &SecretString, signals: &ListenerSignals) -> Result<(), Lost> {
     let test = format!(r#"{{"test":"{:016x}"}}"#, fastrand::u64(..));
     *signals
@@ -271,7 +275,7 @@ async fn self_test(notify_url: &SecretString, signals: &ListenerSignals) -> Resu
         .map_err(|_| Lost::Swallowed)
 }
 
-/// The lock key that the triggers use, if they notify at all.
+/// The first half of the lock keys that the triggers use. Fails if the triggers do not notify.
 async fn notify_lock_key(client: &Client) -> Result<i32, Lost> {
     let is_migrated = "select to_regprocedure('vestnik.vst_notify_lock_key()') is not null";
     if !client.query_one(is_migrated, &[]).await?.try_get::<_, bool>(0)? {

@@ -1,6 +1,7 @@
-//! Reads the journal on every wake, and publishes one ordered stream of events. One task, one source.
+//! Reads the journal whenever it is woken, and publishes one ordered stream of events. One task does this for each
+//! database.
 //!
-//! Wakes during one read coalesce into the next read, so reads form batches under load. The position outlives a
+//! Wakes during a read cause a single further read, so reads form batches under load. The position outlives a
 //! connection, so commits during an outage are read after it. `wakeup` decides when to read: on notification, or by
 //! polling where NOTIFY would cost the shop more. `large_transactions` publishes the events of large transactions in
 //! chunks between the reads.
@@ -43,16 +44,16 @@ use feed_state::FeedState;
 use large_transactions::TooMany;
 use wakeup::{WakeReason, WakeupDriver};
 
-/// A last read older than this is stale: [`FeedHealth::is_fresh`].
+/// The feed counts as stale if its last read is older than this: [`FeedHealth::is_fresh`].
 const FRESH_FOR: Duration = Duration::from_secs(5);
 
-/// When the feed last read the journal, and whether notifications were missed.
+/// When the feed last read the journal, and how many notifications it missed.
 #[derive(Debug)]
 pub struct FeedHealth {
     began: Instant,
-    /// Milliseconds from `began`; 0: never.
+    /// Time of the last read, in milliseconds after `began`; 0: the journal was never read.
     last_read: AtomicU64,
-    /// Events that were found without a notification.
+    /// Number of events that an idle feed found without a notification.
     missed_notifications: AtomicU64,
 }
 
@@ -67,7 +68,7 @@ impl Default for FeedHealth {
 }
 
 impl FeedHealth {
-    /// Records a read. Returns whether the feed was stale before.
+    /// Records a read of the journal. Returns whether the feed was stale before the read.
     fn record_read(&self) -> bool {
         let was_stale = !self.is_fresh();
         let now = self.began.elapsed().as_millis() as u64;
@@ -80,47 +81,47 @@ impl FeedHealth {
         metrics::counter!("vestnik_missed_notification_events_total").increment(events);
     }
 
-    /// Events that an idle feed found without a notification. Any number above 0 is a defect.
+    /// Number of events that an idle feed found without a notification. Any number above 0 indicates a defect.
     pub fn missed_notifications(&self) -> u64 {
         self.missed_notifications.load(Ordering::Relaxed)
     }
 
-    /// Whether the journal was read within the last seconds.
+    /// Whether the journal was read within the last five seconds.
     pub fn is_fresh(&self) -> bool {
         self.age().is_some_and(|age| age < FRESH_FOR)
     }
 
-    /// Time since the last read of the journal; `None`: no read yet.
+    /// Time since the last read of the journal; `None`: the journal was not read yet.
     pub fn age(&self) -> Option<Duration> {
         let last = self.last_read.load(Ordering::Relaxed);
         (last != 0).then(|| self.began.elapsed().saturating_sub(Duration::from_millis(last)))
     }
 }
 
-/// Reads the journal and publishes its events.
+/// The feed of one database: reads the journal and publishes its events.
 pub struct Feed {
-    /// The database of the journal.
+    /// The connection settings of the journal's database.
     pub database: Database,
-    /// Signals of the listener.
+    /// The listener's signals, which wake the feed.
     pub signals: Arc<ListenerSignals>,
-    /// Whether notifications arrive.
+    /// Whether notifications of Postgres reach this node.
     pub hearing: watch::Receiver<Hearing>,
-    /// Address for LISTEN: the same database, past any pooler.
+    /// Postgres' direct address for LISTEN and session locks: no pooler may be on the way.
     pub listen_url: SecretString,
-    /// Receives the events.
+    /// The router, which hands the events to sessions.
     pub router: Arc<Router>,
-    /// When the feed last read.
+    /// Records when the feed last read the journal.
     pub health: Arc<FeedHealth>,
-    /// Notified after a read with events: the durable sends are planned then.
+    /// The feed notifies it after each read that found events. The planning of deliveries waits for it.
     pub new_events: Arc<Notify>,
-    /// The sources, which say what the rows mean.
+    /// The sources, whose mappings tell what the columns of the shop's rows mean.
     pub sources: Arc<Registry>,
-    /// Looks up values that the rows do not contain.
+    /// Looks up values of an order that are not in its own row, such as items.
     pub lookup: Arc<Lookup>,
 }
 
 impl Feed {
-    /// Reads until the shutdown, and reconnects.
+    /// Reads and publishes until the shutdown. Reconnects after each failure, and keeps its position.
     pub async fn run(self, shutdown: CancellationToken) {
         let mut state = None;
         let mut wakeup = WakeupDriver::new(
@@ -151,7 +152,7 @@ impl Feed {
         }
     }
 
-    /// Connects, and reads on every wake until the connection fails.
+    /// Connects to the journal, and reads on every wake until the connection fails.
     async fn connect_and_read(
         &self,
         state: &mut Option<FeedState>,
@@ -159,7 +160,8 @@ impl Feed {
         backoff: &mut Backoff,
     ) -> Result<std::convert::Infallible, journal::ConnectError> {
         let mut reader = Reader::connect(&self.database).await?;
-        // Before the first session is admitted: events of the meantime need a translation, too.
+        // The sources are loaded before the first session is admitted, because its first events need a translation,
+        // too.
         if self.sources.current().version == 0 {
             self.reload_sources(&reader).await?;
         }
@@ -178,7 +180,8 @@ impl Feed {
         backoff.reset();
         let mut publisher = None;
         let mut wake = WakeReason::Notified;
-        // Found by the fallback poll, without a notification since: it may still arrive.
+        // Events of the last fallback poll. Their notification may still arrive; if the next wake is a fallback poll as
+        // well, they count as missed.
         let mut missed_notifications = 0;
         loop {
             let events = self.read(&reader, state, wakeup).await?;
@@ -196,8 +199,8 @@ impl Feed {
         }
     }
 
-    /// Waits until it is time to read. Meanwhile it publishes chunks of large transactions, at most one before each
-    /// read, so that other writers wait for no more than one chunk.
+    /// Waits until the next read is due. Meanwhile it publishes chunks of large transactions. It publishes at most one
+    /// chunk before each read, so that other events wait for one chunk only.
     async fn wait(
         &self,
         state: &mut FeedState,
@@ -238,8 +241,8 @@ impl Feed {
         }
     }
 
-    /// Sets the first position in this epoch. Cursors of an earlier epoch are void: the router closes those sessions,
-    /// and their clients reconnect and reload their lists.
+    /// Sets the first position in a new epoch of the database. Cursors of an earlier epoch are void. The router closes
+    /// their sessions; the clients reconnect and reload their lists.
     async fn start_epoch<'a>(
         &self,
         state: &'a mut Option<FeedState>,
@@ -253,7 +256,7 @@ impl Feed {
         Ok(state.insert(FeedState::new(epoch, read, seen)))
     }
 
-    /// Publishes new events, and advances the position. Returns the number of events.
+    /// Reads and publishes the new events, and advances the position. Returns the number of published events.
     async fn read(
         &self,
         reader: &Reader,
@@ -296,7 +299,8 @@ impl Feed {
         }
     }
 
-    /// Removes the events that must wait for a large transaction.
+    /// Removes the events that must wait for a large transaction, and returns the others. `TooMany`: too many
+    /// transactions would wait.
     async fn remove_related(
         &self,
         reader: &Reader,
@@ -311,7 +315,8 @@ impl Feed {
         Ok(large_transactions.remove_related(events, &touched))
     }
 
-    /// Reads too many new events of small transactions. They wait while large transactions are being published.
+    /// Handles a read that found too many events of small transactions. They wait if large transactions are being
+    /// published; otherwise they are published as a backlog.
     async fn read_many(&self, reader: &Reader, state: &mut FeedState) -> Result<u64, journal::Error> {
         if state.must_wait() {
             return Ok(0);
@@ -319,10 +324,10 @@ impl Feed {
         self.read_backlog(reader, state).await
     }
 
-    /// Publishes a long backlog as it is streamed. After a failure it starts again at the same position: some events
-    /// come twice, with the same id, and none is lost.
+    /// Streams a long backlog from the journal and publishes it in chunks. After a failure it starts again at the same
+    /// position. Then some events arrive twice, with the same id, and no event is lost.
     async fn read_backlog(&self, reader: &Reader, state: &mut FeedState) -> Result<u64, journal::Error> {
-        // The connection is busy during the stream: changes of the sources are seen by the next read.
+        // The stream occupies the connection, so later changes of the sources take effect at the next read.
         self.reload_sources(reader).await?;
         let mut backlog = reader.backlog(&state.read).await?;
         let mut total = 0;
@@ -348,7 +353,7 @@ impl Feed {
         Ok(total)
     }
 
-    /// Publishes a chunk of the large transactions.
+    /// Publishes one chunk of the large transactions' events.
     async fn publish_chunk(&self, state: &mut FeedState, events: &[JournalEvent]) {
         if let (Some(large_transactions), Some(last)) = (&mut state.large_transactions, events.last()) {
             large_transactions.advance_to(last.id);
@@ -357,7 +362,7 @@ impl Feed {
         }
     }
 
-    /// Finishes the large transactions after their last chunk.
+    /// Ends the stream of large transactions after its last chunk. Then cursors cover these transactions.
     fn finish_large(&self, state: &mut FeedState) {
         if state.finish_large() {
             self.router.reach(state.epoch, &state.read);
@@ -370,7 +375,7 @@ impl Feed {
             .await;
     }
 
-    /// Looks up missing values for the stores that have a session here, and publishes the events.
+    /// Looks up missing values for the stores that have a session on this node, and publishes the events to the router.
     async fn translate_and_publish(&self, epoch: Epoch, events: &[JournalEvent], before: &Cursor, after: &Cursor) {
         count(events);
         let all: Vec<&JournalEvent> = events.iter().collect();
@@ -401,7 +406,7 @@ impl Feed {
         }
     }
 
-    /// Loads the sources that are in force. Returns the earlier ones.
+    /// Loads the current sources from the database. Returns the sources that were in force before.
     async fn reload_sources(&self, reader: &Reader) -> Result<Arc<Sources>, journal::Error> {
         let reloaded = tokio::time::timeout(journal::READ_DEADLINE, self.sources.reload(reader.client())).await;
         reloaded
@@ -409,7 +414,8 @@ impl Feed {
             .map_err(journal::Error::Sources)
     }
 
-    /// Reloads the sources after a change of version. Lists of the earlier version are out of date then.
+    /// Reloads the sources if their version has changed. Then the affected stores' sessions are notified to reload
+    /// their lists.
     async fn refresh_sources(&self, reader: &Reader, version: i64) -> Result<(), journal::Error> {
         if self.sources.current().version != version {
             let before = self.reload_sources(reader).await?;
@@ -434,7 +440,7 @@ fn is_truncate(event: &JournalEvent) -> bool {
 }
 
 fn count(events: &[JournalEvent]) {
-    for event in events {
+    for event in events.iter().filter(|event| !event.is_canary()) {
         HOT.journal_events[crate::infra::metrics::journal_type(event)].increment(1);
         if event.store.is_none() && !is_truncate(event) {
             metrics::counter!("vestnik_events_without_store_total").increment(1);

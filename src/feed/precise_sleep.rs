@@ -1,17 +1,18 @@
-//! Sleeps for less than a tick of tokio's timer.
+//! Sleeps that are shorter than a tick of tokio's timer.
 
 use std::io;
 use std::time::Duration;
 
-/// tokio's timers tick in whole milliseconds, and a sleep takes one tick more than requested.
+/// Pauses from this length on use tokio's timer. It ticks in whole milliseconds, and a sleep takes one tick more than
+/// requested.
 const TICK: Duration = Duration::from_millis(2);
 
-/// A timer for one sleep at a time.
+/// A timer for short and long sleeps, one sleep at a time.
 #[derive(Debug)]
 pub struct PreciseSleep(io::Result<timer::Timer>);
 
 impl PreciseSleep {
-    /// Needs a tokio runtime.
+    /// Creates the timer. It must be called within a tokio runtime.
     pub fn new() -> Self {
         Self(timer::Timer::new())
     }
@@ -26,13 +27,14 @@ impl PreciseSleep {
         {
             return;
         }
-        // A sleeping thread wakes within 0.1 ms. The error is impossible: the closure cannot fail.
+        // Without the kernel's timer a thread sleeps, which wakes within 0.1 ms. The error is ignored, because the
+        // closure cannot fail.
         let _ = tokio::task::spawn_blocking(move || std::thread::sleep(pause)).await;
     }
 }
 
-/// A timer of the kernel, polled like a socket. A sleeping thread must be woken, and must wake this one. At 2,000
-/// orders/s that was 6.2 context switches an order instead of 3.5, and 6 % of the delivery time.
+/// A timer of the Linux kernel, polled like a socket. A sleeping thread would have to be woken, and to wake this one.
+/// At 2,000 orders/s, threads took 6.2 context switches an order instead of 3.5, and 6 % of the delivery time.
 #[cfg(target_os = "linux")]
 mod timer {
     use std::io;
@@ -57,11 +59,11 @@ mod timer {
             AsyncFd::new(timerfd_create(TimerfdClockId::Monotonic, flags)?).map(Self)
         }
 
-        /// Waits for this pause of less than a second. An earlier pause is discarded.
+        /// Waits for a pause of less than a second. A pause that is still set is discarded.
         pub async fn wait(&mut self, pause: Duration) -> io::Result<()> {
             let once = Itimerspec {
                 it_interval: Timespec { tv_sec: 0, tv_nsec: 0 },
-                // 0 would disarm the timer.
+                // The value 0 would disarm the timer.
                 it_value: Timespec {
                     tv_sec: 0,
                     tv_nsec: pause.subsec_nanos().max(1).into(),
@@ -71,7 +73,7 @@ mod timer {
             loop {
                 let mut ready = self.0.readable().await?;
                 let expired = ready.try_io(|timer| Ok(rustix::io::read(timer, &mut [0; 8])?));
-                // Otherwise it expired for an earlier pause that was dropped.
+                // Without a value to read, the timer had expired for an earlier pause that was dropped.
                 if let Ok(expired) = expired {
                     return expired.map(drop);
                 }
@@ -118,7 +120,7 @@ mod tests {
         let mut sleep = PreciseSleep::new();
         for pause in [0, 1, 300, 1_900, 2_100].map(Duration::from_micros) {
             is_whole(&mut sleep, pause).await;
-            // The timer expires, and no task waits.
+            // The timer expires while no task waits for it.
             let left = sleep.sleep(Duration::from_micros(100)).now_or_never();
             assert_eq!(left, None, "the sleep must not be over");
             std::thread::sleep(Duration::from_micros(300));

@@ -1,6 +1,5 @@
-//! Runs the [`WakeupState`]s of three nodes against simulated locks, transactions and notifications of Postgres, in
-//! random order, with sessions that break between any two steps. Invariant: once no writer is left, an idle node that
-//! has taken its messages has read every event.
+//! Runs the [`WakeupState`]s of three nodes against simulated locks, transactions and notifications, in random order,
+//! while sessions break. Invariant: when no writer runs, an idle node without pending messages has read all events.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -15,14 +14,14 @@ const NODES: usize = 3;
 const STEPS: usize = 400;
 const SEEDS: u64 = 1500;
 
-/// The transaction id that a node waits for before it goes idle.
+/// Up to which transaction id a node drains before it goes idle. Only `OwnXid` is right; the others must be caught.
 #[derive(Clone, Copy, PartialEq)]
 enum WaitFor {
-    /// As [`crate::feed::suppression_locks::ListenSession::try_acquire_idle_lock`] does.
+    /// An id that the node allocates for itself, after it holds the idle lock.
     OwnXid,
-    /// One after the last transaction that has ended: the `xmax` of a snapshot.
+    /// The id after the last transaction that has ended: the `xmax` of a snapshot.
     Xmax,
-    /// None: the node is idle as soon as it holds the idle lock.
+    /// No id: the node goes idle as soon as it holds the idle lock.
     Nothing,
 }
 
@@ -37,7 +36,7 @@ struct Suppressor {
     writer_lock: bool,
     waits_idle_lock: bool,
     waits_writer_lock: bool,
-    /// The session has ended; Postgres releases its locks one by one.
+    /// The session has ended. Postgres releases its locks one by one.
     ended: bool,
 }
 
@@ -67,7 +66,7 @@ struct World {
     wait_for: WaitFor,
     now: Instant,
     nodes: Vec<Node>,
-    /// Suppressor sessions that their nodes have dropped.
+    /// Suppressor sessions that their nodes have dropped, and whose locks Postgres has not all released.
     orphans: Vec<Suppressor>,
     running: Vec<Writer>,
     committed: BTreeSet<u64>,
@@ -110,8 +109,8 @@ impl World {
     fn begin_writer(&mut self) {
         let xid = self.next_xid;
         self.next_xid += 1;
-        // A writer writes its event first, then requests the writer lock: denied while a session holds it, or waits
-        // for it.
+        // A writer writes its event first, and then requests the writer lock. The request is denied while a session
+        // holds the lock, or waits for it.
         let notifies = !self
             .suppressors()
             .any(|suppressor| suppressor.writer_lock || suppressor.waits_writer_lock);
@@ -173,7 +172,7 @@ impl World {
         }
     }
 
-    /// Completes the lock operation of a node, or lets it wait.
+    /// Completes the node's lock operation, or lets it wait for the lock.
     fn complete(&mut self, at: usize) {
         let Some(action) = self.nodes[at].lock_operation else {
             return;
@@ -276,7 +275,7 @@ impl World {
         }
     }
 
-    /// A session ends: its locks are released, and the node notices at once or later.
+    /// Breaks the node's LISTEN session: its lock and its pending messages are lost.
     fn break_listen_session(&mut self, at: usize) {
         let node = &mut self.nodes[at];
         (node.listens, node.holds_idle_lock) = (false, false);
@@ -311,7 +310,7 @@ impl World {
             if self.random.bool() {
                 self.nodes[at].lock_operation = None;
                 self.apply(at, Input::SuppressorLost);
-                // A node that no longer needs the session drops it, too.
+                // A node that no longer uses the session drops it, too.
                 self.execute(at, Action::DropSuppressor);
             }
         }
@@ -341,8 +340,8 @@ impl World {
         }
     }
 
-    /// No writer begins any more, and the nodes take all messages, one writer after another.
-    fn settle(&mut self) -> Result<(), String> {
+    /// Ends all writers one by one. The nodes handle all messages, and the invariant is checked each time.
+    fn quiesce(&mut self) -> Result<(), String> {
         loop {
             for at in 0..NODES {
                 while !self.nodes[at].inbox.is_empty() {
@@ -372,7 +371,7 @@ fn simulate(wait_for: WaitFor) -> Result<[usize; 2], String> {
             seen[1] += usize::from(world.nodes.iter().any(|node| node.state.is_suppressing()));
             if step % 40 == 39 {
                 world
-                    .settle()
+                    .quiesce()
                     .map_err(|error| format!("seed {seed}, step {step}: {error}"))?;
             }
         }

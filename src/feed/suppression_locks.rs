@@ -1,8 +1,8 @@
 //! The two advisory locks of NOTIFY suppression, and the messages between nodes about them. `feed/wakeup_state.rs`
 //! decides, this module executes. docs/notify-suppression.md has the protocol, and the reasons why it loses no event.
 //!
-//! A writer requests the writer lock, shared, before it notifies. A node holds the idle lock, shared, while it is
-//! idle. A node that holds both locks exclusively suppresses NOTIFY.
+//! A writer requests the writer lock, shared, before it notifies. A node holds the idle lock, shared, while it is idle.
+//! A node that holds both locks exclusively suppresses NOTIFY.
 
 pub mod disturbance;
 
@@ -17,24 +17,25 @@ use tokio_postgres::error::SqlState;
 use crate::domain::event::Xid;
 use crate::infra::db;
 
-/// Limit of one wait for a lock. A session that is dropped during a wait goes on waiting in Postgres, and blocks
-/// other requests meanwhile.
+/// Time limit of one wait for a lock. If the session is dropped during a wait, Postgres continues the wait for this
+/// long, and blocks other requests.
 const LOCK_WAIT_LIMIT: Duration = Duration::from_millis(100);
-/// The locks of a node that vanished with its machine or network must be released: keepalives end its session after
-/// about 8 s. No timeout of the database may end a session that only waits.
+/// Settings of the sessions that hold locks. If a node's machine or network fails, keepalives end the session after
+/// about 8 s, which releases its locks. No time-out of the database may end a session that only waits.
 const SESSION: &str = "set tcp_keepalives_idle = 5; set tcp_keepalives_interval = 1; set tcp_keepalives_count = 3; \
      set idle_session_timeout = 0; set statement_timeout = 0; set default_transaction_isolation = 'read committed'";
 
 const RELEASE_IDLE_LOCK: &str = "select pg_advisory_unlock_shared($1, 2)";
 
-/// A message between nodes, on the channel of the triggers. No node trusts it: a forged message only causes reads.
+/// A message between nodes, on the NOTIFY channel of the triggers. Nodes do not trust it: a forged message only causes
+/// reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PeerMessage {
-    /// A node is about to suppress NOTIFY: release the idle lock, and poll.
+    /// The sender is about to suppress NOTIFY. The receiver releases the idle lock, and polls.
     ReleaseRequest,
-    /// The suppressing node has read events.
+    /// The sender suppresses NOTIFY and has read events, so the receiver reads, too.
     EventsRead,
-    /// The sender polls because another node suppresses NOTIFY.
+    /// The sender polls, because another node suppresses NOTIFY.
     PollingPeer,
 }
 
@@ -47,12 +48,12 @@ impl PeerMessage {
         }
     }
 
-    /// The payload of this message from `node`.
+    /// The NOTIFY payload of this message, sent by `node`.
     pub fn payload(self, node: NodeName) -> String {
         format!(r#"{{"{}":"{node}"}}"#, self.name())
     }
 
-    /// The message and its sender; `None` for any other notification.
+    /// Parses a NOTIFY payload into the message and its sender; `None`: it is no message between nodes.
     pub fn parse(payload: &str) -> Option<(Self, NodeName)> {
         let (name, node) = payload
             .strip_prefix(r#"{""#)?
@@ -65,12 +66,12 @@ impl PeerMessage {
     }
 }
 
-/// By this name a node recognizes its own messages.
+/// The random name of a node, by which the node recognizes its own messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NodeName(u64);
 
 impl NodeName {
-    /// A new name.
+    /// Creates a random name.
     pub fn random() -> Self {
         Self(fastrand::u64(..))
     }
@@ -82,7 +83,8 @@ impl fmt::Display for NodeName {
     }
 }
 
-/// The session that listens. Its end releases its locks and ends its notifications.
+/// The session that listens for notifications, and holds the idle lock. When it ends, Postgres releases its locks and
+/// sends it no more notifications.
 pub struct ListenSession {
     client: Client,
     channel: &'static str,
@@ -93,19 +95,21 @@ pub struct ListenSession {
 /// The result of a request for the idle lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IdleLock {
-    /// The session holds the idle lock, shared. Every writer that was denied the writer lock before has a transaction
-    /// id below this one.
+    /// The session holds the idle lock, shared. Each writer that was denied the writer lock before has a transaction id
+    /// below this one.
     Shared(Xid),
-    /// Another node suppresses NOTIFY, or is about to.
+    /// The lock was not granted: another node suppresses NOTIFY, or is about to.
     Refused,
 }
 
-/// It is unknown which locks the LISTEN session holds: the session ends, and the listener opens a new one.
+/// A lock operation failed, so it is unknown which locks the LISTEN session holds. The session must end, and the
+/// listener opens a new one.
 #[derive(Debug)]
 pub struct Broken;
 
 impl ListenSession {
-    /// For a session that listens on `channel` already. `key` is the key that the triggers use.
+    /// Wraps a session that listens on `channel` already. `key` is the first half of the lock keys that the triggers
+    /// use.
     pub fn new(client: Client, channel: &'static str, key: i32) -> Self {
         Self {
             client,
@@ -115,25 +119,24 @@ impl ListenSession {
         }
     }
 
-    /// The connection.
+    /// The connection of the session.
     pub fn client(&self) -> &Client {
         &self.client
     }
 
-    /// The first half of the keys of both locks.
+    /// The first half of the keys of the idle lock and the writer lock.
     pub fn key(&self) -> i32 {
         self.key
     }
 
-    /// Bounds how long the locks of the session outlive its node.
+    /// Sets keepalives and time-outs, which limit how long the session's locks outlive the node.
     pub async fn prepare(client: &Client) -> Result<(), tokio_postgres::Error> {
         client.batch_execute(SESSION).await
     }
 
-    /// Requests the idle lock, shared, without waiting. Postgres releases the locks of an ended session one by one,
-    /// in no certain order. The idle lock may be free while the writer lock is still held, so the method tests the
-    /// writer lock, too. It allocates a transaction id last: the `xmax` of a snapshot would miss transactions that
-    /// have begun since the last one ended.
+    /// Requests the idle lock, shared, without waiting. The writer lock is tested, too: Postgres releases an ended
+    /// session's locks one by one, so it may still be held. Then a transaction id is allocated. The `xmax` of a
+    /// snapshot would not do, because it misses transactions that began after the last one ended.
     pub async fn try_acquire_idle_lock(&self) -> Result<IdleLock, Broken> {
         self.request_idle_lock().await.map_err(|error| self.mark_broken(&error))
     }
@@ -152,13 +155,13 @@ impl ListenSession {
         Ok(IdleLock::Shared(Xid(xid.unsigned_abs())))
     }
 
-    /// Releases the idle lock.
+    /// Releases the shared idle lock.
     pub async fn release_idle_lock(&self) -> Result<(), Broken> {
         let released = self.query_flag(RELEASE_IDLE_LOCK).await;
         released.map(drop).map_err(|error| self.mark_broken(&error))
     }
 
-    /// Sends a message to all nodes.
+    /// Sends a message to all nodes. A failure is only logged.
     pub async fn send(&self, message: PeerMessage, node: NodeName) {
         let payload = message.payload(node);
         let sent = self
@@ -182,7 +185,7 @@ impl ListenSession {
         Broken
     }
 
-    /// Resolves when the session must end.
+    /// Waits until a lock operation has failed, after which the session must end.
     pub async fn until_broken(&self) {
         self.broken.notified().await;
     }
@@ -192,23 +195,25 @@ impl ListenSession {
     }
 }
 
-/// The session that suppresses NOTIFY. Dropping it releases both locks.
+/// The session that suppresses NOTIFY: it holds both locks exclusively, or waits for them. Dropping it releases the
+/// locks.
 pub struct SuppressorSession {
     client: Client,
     key: i32,
 }
 
-/// The result of one bounded wait for a lock.
+/// The result of a wait for a lock, which is limited to `LOCK_WAIT_LIMIT`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LockWait {
-    /// The session holds the lock.
+    /// The session now holds the lock.
     Held,
-    /// Another session still holds the lock.
+    /// Another session held the lock during the whole wait.
     TimedOut,
 }
 
 impl SuppressorSession {
-    /// Opens a separate session, because lock requests of this session wait.
+    /// Opens a session of its own: its lock requests wait, and must not delay other statements. `key` is the first half
+    /// of the lock keys.
     pub async fn connect(url: &SecretString, key: i32) -> Result<Self, db::QueryError> {
         let client = db::connect_session(url, "suppressor").await?;
         db::with_timeout(async {
@@ -221,7 +226,7 @@ impl SuppressorSession {
         Ok(Self { client, key })
     }
 
-    /// Opens such a session with the key that the triggers use.
+    /// Opens a session as [`Self::connect`] does, with the lock keys that the triggers use.
     pub async fn connect_with_trigger_key(url: &SecretString) -> Result<Self, db::QueryError> {
         const KEY: &str = "select vestnik.vst_notify_lock_key()";
         let mut session = Self::connect(url, 0).await?;
@@ -231,18 +236,18 @@ impl SuppressorSession {
         Ok(session)
     }
 
-    /// Waits for the idle lock, exclusively, up to `LOCK_WAIT_LIMIT`: until no node is idle.
+    /// Waits for the exclusive idle lock: until no node is idle, but at most for `LOCK_WAIT_LIMIT`.
     pub async fn wait_for_idle_lock(&self) -> Result<LockWait, db::QueryError> {
         self.wait("select pg_advisory_lock($1, 2)").await
     }
 
-    /// Waits for the writer lock, exclusively, up to `LOCK_WAIT_LIMIT`: until every transaction that has notified has
-    /// ended. No writer notifies from the start of the wait.
+    /// Waits for the exclusive writer lock: until every transaction that has notified has ended, but at most for
+    /// `LOCK_WAIT_LIMIT`. From the start of the wait on, no writer notifies.
     pub async fn wait_for_writer_lock(&self) -> Result<LockWait, db::QueryError> {
         self.wait("select pg_advisory_lock($1, 1)").await
     }
 
-    /// Whether the session has ended, which released its locks.
+    /// Whether the session has ended, so that Postgres has released its locks.
     pub fn is_lost(&self) -> bool {
         self.client.is_closed()
     }

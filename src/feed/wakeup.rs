@@ -1,5 +1,5 @@
-//! Waits between two reads, and executes the actions of [`WakeupState`] meanwhile. Lock requests run on other
-//! sessions than the reads, so that no wait for a lock delays a read.
+//! Waits between two reads of the feed, and meanwhile executes the actions of [`WakeupState`]. Lock requests run on
+//! other sessions than the reads, so that no wait for a lock delays a read.
 
 use std::collections::VecDeque;
 use std::future::pending;
@@ -20,29 +20,29 @@ use crate::domain::event::JournalEvent;
 use crate::feed::listener::{Hearing, ListenerSignals};
 use crate::feed::suppression_locks::{Broken, IdleLock, ListenSession, PeerMessage, SuppressorSession};
 
-/// Why the feed reads.
+/// Why the feed reads the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WakeReason {
-    /// A notification, or a new connection.
+    /// A notification arrived, or the state of the LISTEN connection changed.
     Notified,
-    /// An idle node reads at intervals without a notification. Events that it finds were not notified.
+    /// The fallback interval of an idle node has passed. Events that the read finds had no notification.
     FallbackPoll,
-    /// The node polls.
+    /// The node polls, and its pause has passed.
     Poll,
 }
 
-/// The result of a lock operation, and the suppressor session if it is new.
+/// The result of a lock operation, with the suppressor session if the operation opened it.
 type LockResult = (Input, Option<Arc<SuppressorSession>>);
 type Pending<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
 
-/// The part of a node in NOTIFY suppression.
+/// Drives a node's part in NOTIFY suppression: when the feed reads, and which locks the node holds.
 pub struct WakeupDriver {
     signals: Arc<ListenerSignals>,
     hearing: watch::Receiver<Hearing>,
     listen_sessions: watch::Receiver<Option<Arc<ListenSession>>>,
-    /// Address of the suppressor session: past any pooler.
+    /// Postgres' direct address for the suppressor session: no pooler may be on the way.
     url: SecretString,
-    /// Pause between two reads of an idle node without a notification.
+    /// Interval at which an idle node reads without a notification.
     safety: Duration,
     state: WakeupState,
     in_flight: InFlightEstimator,
@@ -50,13 +50,13 @@ pub struct WakeupDriver {
     suppressor: Option<Arc<SuppressorSession>>,
     lock_operation: Pending<LockResult>,
     sending: Pending<()>,
-    /// At most one of each kind.
+    /// Messages that are to be sent to other nodes, at most one of each kind.
     outgoing: VecDeque<PeerMessage>,
     sleep: PreciseSleep,
 }
 
 impl WakeupDriver {
-    /// A driver of a node that does not listen yet.
+    /// The driver of a node that does not listen yet.
     pub fn new(
         signals: Arc<ListenerSignals>,
         hearing: watch::Receiver<Hearing>,
@@ -81,7 +81,8 @@ impl WakeupDriver {
         }
     }
 
-    /// Records a read. `snapshot`: its snapshot and time, if it had one.
+    /// Records a read of the journal. `snapshot` is the read's snapshot with the database's time; `None`: the read
+    /// found too many events.
     pub fn record_read(&mut self, snapshot: Option<(&Snapshot, OffsetDateTime)>, events: &[JournalEvent]) {
         let now = Instant::now();
         if let Some((_, clock)) = snapshot {
@@ -96,12 +97,13 @@ impl WakeupDriver {
         self.apply(input);
     }
 
-    /// The journal cannot be read: writers must notify the other nodes.
+    /// Reports that the journal cannot be read. The node stops suppressing NOTIFY, so that writers notify the other
+    /// nodes.
     pub fn journal_lost(&mut self) {
         self.apply(Input::SuppressorLost);
     }
 
-    /// Waits until it is time to read.
+    /// Waits until the feed must read again, and returns why.
     pub async fn wait(&mut self) -> WakeReason {
         let begin = Instant::now();
         loop {
@@ -123,7 +125,7 @@ impl WakeupDriver {
                     self.suppressor = suppressor.or(self.suppressor.take());
                     self.apply(input);
                     if matches!(input, Input::IdleLockRequested(IdleLock::Shared(_))) {
-                        // The first read in `Draining`: mostly the last, too.
+                        // This read is the first in the state `Draining`, and mostly the only one.
                         return WakeReason::Poll;
                     }
                 }
@@ -142,7 +144,7 @@ impl WakeupDriver {
         }
     }
 
-    /// Checks the sessions that hold its locks.
+    /// Reports to the state machine if the LISTEN session was replaced, or the suppressor session has ended.
     fn refresh_sessions(&mut self) {
         let listen_session = self.listen_sessions.borrow_and_update().clone();
         let same = match (&self.listen_session, &listen_session) {
@@ -151,7 +153,7 @@ impl WakeupDriver {
             _ => false,
         };
         if !same {
-            // Operations on the old session have no effect any more.
+            // Operations on the old session are dropped: they have no effect any more.
             self.lock_operation = None;
             self.sending = None;
             self.outgoing.clear();
@@ -184,7 +186,8 @@ impl WakeupDriver {
         }
     }
 
-    /// A broken LISTEN session gives no result: `refresh_sessions` notices its end.
+    /// Executes an action. An operation on a broken LISTEN session never ends; `refresh_sessions` notices the end of
+    /// the session.
     fn execute(&mut self, action: Action) {
         match action {
             Action::RequestIdleLock => self.on_listen_session(|session| {
@@ -230,7 +233,7 @@ impl WakeupDriver {
         &mut self,
         action: impl FnOnce(Arc<ListenSession>) -> Pin<Box<dyn Future<Output = LockResult> + Send>>,
     ) {
-        // Without a LISTEN session the state is `NotListening`, and requests no lock.
+        // Without a LISTEN session the state machine is in the state `NotListening`, and requests no lock.
         self.lock_operation = self.listen_session.clone().map(action);
     }
 
@@ -271,7 +274,7 @@ fn lock_wait_ended(wait: Result<crate::feed::suppression_locks::LockWait, crate:
     }
 }
 
-/// Resolves with the result of the operation; never without an operation.
+/// Waits for the pending operation, and returns its result. Without an operation it waits forever.
 async fn completed<T>(lock_operation: &mut Pending<T>) -> T {
     match lock_operation {
         Some(lock_operation) => lock_operation.await,
@@ -281,7 +284,7 @@ async fn completed<T>(lock_operation: &mut Pending<T>) -> T {
 
 async fn sleep_until(sleep: &mut PreciseSleep, begin: Instant, pause: Option<Duration>) {
     match pause {
-        // Let other tasks run.
+        // The feed reads again at once, but lets other tasks run first.
         None => tokio::task::yield_now().await,
         Some(pause) => sleep.sleep(pause.saturating_sub(begin.elapsed())).await,
     }

@@ -1,6 +1,6 @@
-//! When a node reads, when it is idle, and when it suppresses NOTIFY: the protocol of docs/notify-suppression.md as a
-//! state machine without a database. The caller reports what happened, and executes the returned actions. At most one
-//! lock operation is in progress.
+//! The state machine of NOTIFY suppression: when a node polls, when it is idle, and when it suppresses NOTIFY.
+//! docs/notify-suppression.md describes the protocol. This file uses no database: the caller reports inputs, and
+//! executes the returned actions. At most one lock operation is in progress.
 
 use std::time::Duration;
 
@@ -10,131 +10,139 @@ use super::in_flight::Verdict;
 use crate::domain::event::Xid;
 use crate::feed::suppression_locks::{IdleLock, LockWait, PeerMessage};
 
-/// A polling node reads at least this often.
+/// Longest pause between two reads of a polling node.
 pub const POLLING_PAUSE: Duration = Duration::from_millis(50);
-/// Pause of a suppressing node after a read without events. It is half of the time that an order takes: the timer and
-/// the read double it.
+/// Shortest pause after a read without events, while the node polls or suppresses. It is half of the time that one
+/// order takes, because the timer and the read double it.
 pub const SUPPRESSING_PAUSE: Duration = Duration::from_micros(250);
-/// Longest such pause. After a long time without events, the transactions in progress are long, and few.
+/// Longest pause of a suppressing node after a read without events. After a long time without events, the open
+/// transactions are few and long, so more frequent reads would find nothing.
 const MAX_SUPPRESSING_PAUSE: Duration = Duration::from_millis(2);
-/// Under load the estimator sets the pause between two reads; this is the longest.
+/// Longest pause of a suppressing node under load. Below this limit the estimator of the load sets the pause.
 const MAX_BUSY_PAUSE: Duration = Duration::from_millis(5);
-/// Poll often at first and back off: writers that were denied the lock commit soon. The pause is the polling time
-/// divided by this number.
+/// The pause of a polling node is its polling time, divided by this number. A suppressing node divides the time since
+/// the last event instead. Reads are frequent at first, because writers that were denied the lock commit soon.
 const PAUSE_DIVISOR: u32 = 4;
-/// Waits for the idle lock in a row, before the node stops trying for `SUPPRESS_RETRY`: some session does not release
-/// the lock.
+/// Waits for the idle lock, one after another, before the node gives up for `SUPPRESS_RETRY`. By then some session does
+/// not release the lock.
 const MAX_IDLE_LOCK_WAITS: u32 = 10;
-/// Pause before the next attempt to suppress NOTIFY.
+/// Pause before the next attempt to suppress NOTIFY, after an attempt failed.
 const SUPPRESS_RETRY: Duration = Duration::from_secs(5);
-/// Between two `PollingPeer` messages.
+/// Shortest time between two `PollingPeer` messages of a node.
 const POLLING_PEER_INTERVAL: Duration = Duration::from_secs(1);
 /// After a `PollingPeer` message, the suppressing node sends `EventsRead` for each read during this time.
 const PEER_TIMEOUT: Duration = Duration::from_secs(3);
-/// The same before the first `PollingPeer` message. By then every peer has answered that was asked to release the
-/// idle lock, or that requests it meanwhile. A message for each read costs a tenth of the orders, so a single node
-/// should not send it for long.
+/// When suppression begins, the node sends `EventsRead` for each read during this time, even without a `PollingPeer`
+/// message. By then every peer has answered `PollingPeer`. The time is short, because a message for each read reduces
+/// the throughput of orders by a tenth.
 const PEER_ANSWER_TIMEOUT: Duration = Duration::from_millis(250);
-/// Otherwise the suppressing node sends `EventsRead` this often, in case a `PollingPeer` message was lost.
+/// Without known peers, the suppressing node sends `EventsRead` at most this often. The message helps if a
+/// `PollingPeer` message was lost.
 const EVENTS_READ_INTERVAL: Duration = POLLING_PAUSE;
 
-/// State of a node.
+/// The state of a node in the protocol of NOTIFY suppression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// No notification reaches the node.
+    /// No notification reaches the node, so it polls.
     NotListening,
-    /// The node polls.
+    /// The node polls and holds no lock. Notifications may wake it, too.
     Polling,
-    /// The node polls, and has requested the idle lock. `release_requested`: another node asked for its release
-    /// meanwhile.
+    /// The node polls, and has requested the idle lock. `release_requested`: another node has asked for the lock's
+    /// release meanwhile.
     RequestingIdle { release_requested: bool },
-    /// The node holds the idle lock, and polls until every transaction before `own_xid` has ended.
+    /// The node holds the idle lock, and polls until every transaction with a lower id than `own_xid` has ended.
     Draining { own_xid: Xid },
-    /// The node holds the idle lock, and reads on notification.
+    /// The node holds the idle lock, and reads only when it is notified, or at long intervals as a fallback.
     Idle,
-    /// The node polls, and releases the idle lock: for another node, or in order to suppress NOTIFY.
+    /// The node polls, and releases the idle lock. `to_suppress`: it does so to suppress NOTIFY itself; otherwise
+    /// another node asked for it.
     ReleasingIdle { to_suppress: bool },
-    /// The node polls, and waits until no node is idle.
+    /// The node polls, and waits for the idle lock exclusively: until no other node is idle. `attempt` counts the
+    /// bounded waits.
     WaitingForIdlePeers { attempt: u32 },
-    /// The node holds the idle lock exclusively, and waits until every transaction that has notified has ended. No
-    /// writer notifies from here on.
+    /// The node holds the idle lock exclusively, and waits for the writer lock, until every transaction that notifies
+    /// has ended. From now on, no further writer notifies.
     WaitingForWriters,
-    /// The node holds both locks exclusively.
+    /// The node holds both locks exclusively. No writer notifies.
     Suppressing,
 }
 
-/// What happened.
+/// An event that the caller reports to the state machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Input {
-    /// Notifications reach this node, over a session that holds no lock yet.
+    /// LISTEN works on a new session, which holds no lock yet.
     Listening,
-    /// Notifications do not reach this node.
+    /// LISTEN does not work: no notification reaches this node.
     NotListening,
     /// The result of [`Action::RequestIdleLock`].
     IdleLockRequested(IdleLock),
-    /// [`Action::ReleaseIdleLock`] is complete.
+    /// [`Action::ReleaseIdleLock`] has been executed.
     IdleLockReleased,
     /// The result of [`Action::WaitForIdleLock`] or [`Action::WaitForWriterLock`].
     LockWaitEnded(LockWait),
-    /// The suppressor session could not be opened, or ended; or the journal cannot be read.
+    /// The suppressor session could not be opened, or has ended, or the journal cannot be read. The node must not
+    /// suppress NOTIFY.
     SuppressorLost,
-    /// A message of another node.
+    /// A message of another node arrived.
     Received(PeerMessage),
-    /// A read that began after all inputs before it. Every transaction before `oldest` had ended.
+    /// A read of the journal, which began after all earlier inputs.
     Read {
-        /// From the snapshot of the read; `None` if it had none.
+        /// From the snapshot of the read: every transaction with a lower id had ended. `None`: the read had no
+        /// snapshot.
         oldest: Option<Xid>,
-        /// Number of events of the read.
+        /// Number of events that the read found.
         events: usize,
-        /// The load after the read.
+        /// The load on the database after the read.
         verdict: Verdict,
     },
 }
 
-/// What the caller must do.
+/// A step that the caller must execute for the state machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// Request the idle lock, shared, on the LISTEN session.
+    /// Request the idle lock, shared, on the LISTEN session. The caller reports the result as
+    /// [`Input::IdleLockRequested`].
     RequestIdleLock,
-    /// Release the idle lock.
+    /// Release the idle lock on the LISTEN session. The caller reports [`Input::IdleLockReleased`].
     ReleaseIdleLock,
-    /// Wait for the idle lock, exclusively, on the suppressor session.
+    /// Wait for the idle lock, exclusively, on the suppressor session. The caller reports [`Input::LockWaitEnded`].
     WaitForIdleLock,
-    /// Wait for the writer lock, exclusively, on the same session.
+    /// Wait for the writer lock, exclusively, on the suppressor session. The caller reports [`Input::LockWaitEnded`].
     WaitForWriterLock,
-    /// End the suppressor session.
+    /// End the suppressor session, which releases its locks.
     DropSuppressor,
-    /// Send a message to the other nodes.
+    /// Send a message to the other nodes, with NOTIFY.
     Send(PeerMessage),
 }
 
-/// The state machine.
+/// The part of one node in NOTIFY suppression, as a state machine.
 #[derive(Debug)]
 pub struct WakeupState {
     state: State,
-    /// Start of the polling time.
+    /// When the node began to poll. The pauses between its reads grow from this time on.
     since: Instant,
-    /// Earliest time of the next request for the idle lock.
+    /// The node requests the idle lock at this time at the earliest.
     request_idle_at: Instant,
-    /// Earliest time of the next suppression.
+    /// The node tries to suppress NOTIFY at this time at the earliest.
     suppress_at: Instant,
-    /// Earliest time of the next `PollingPeer` message.
+    /// The node sends a `PollingPeer` message at this time at the earliest.
     polling_peer_at: Instant,
-    /// Until then the node sends `EventsRead` for each read.
+    /// Until this time other nodes may poll, so the node sends `EventsRead` for each read.
     peers_until: Instant,
-    /// Earliest time of the next `EventsRead` message without known peers.
+    /// Without known peers, the node sends `EventsRead` at this time at the earliest.
     events_read_at: Instant,
-    /// The node has suppressed NOTIFY, and a writer that was denied the lock may still be in progress.
+    /// The node has suppressed NOTIFY, and a writer that was denied the lock may still be running. So the node still
+    /// tells the other nodes about events.
     must_notify_peers: bool,
     verdict: Verdict,
     /// Whether the last read found events.
     found_events: bool,
-    /// Time of the last read that found events.
+    /// When a read found events last.
     found_events_at: Instant,
 }
 
 impl WakeupState {
-    /// A node that does not listen yet.
+    /// The state of a node that has just started, and does not listen yet.
     pub fn new(now: Instant) -> Self {
         Self {
             state: State::NotListening,
@@ -151,7 +159,7 @@ impl WakeupState {
         }
     }
 
-    /// Whether the node reads only on notification.
+    /// Whether the node reads only when it is notified, or at long intervals as a fallback.
     pub fn is_idle(&self) -> bool {
         self.state == State::Idle
     }
@@ -161,7 +169,8 @@ impl WakeupState {
         matches!(self.state, State::WaitingForWriters | State::Suppressing)
     }
 
-    /// Pause until the next read without a notification; `None`: no pause. `safety`: the pause of an idle node.
+    /// Pause until the next read if no notification arrives; `None`: read at once. `safety` is the pause of an idle
+    /// node.
     pub fn pause(&self, safety: Duration, now: Instant) -> Option<Duration> {
         match (self.state, self.verdict) {
             (State::Idle, _) => Some(safety),
@@ -183,7 +192,7 @@ impl WakeupState {
         ((now - self.found_events_at) / PAUSE_DIVISOR).clamp(SUPPRESSING_PAUSE, MAX_SUPPRESSING_PAUSE)
     }
 
-    /// The action that is due by time alone.
+    /// The action that is due because of the time, without an input. `None`: none is due.
     pub fn due_action(&mut self, now: Instant) -> Option<Action> {
         if self.state != State::Polling || now < self.request_idle_at {
             return None;
@@ -194,7 +203,7 @@ impl WakeupState {
         Some(Action::RequestIdleLock)
     }
 
-    /// The actions that an input requires.
+    /// Applies an input. Returns the actions that the caller must execute, in order.
     pub fn apply(&mut self, input: Input, now: Instant) -> Vec<Action> {
         match input {
             Input::Listening => self.start_polling(now),
@@ -222,7 +231,7 @@ impl WakeupState {
         }
     }
 
-    /// Back to polling, without locks.
+    /// Returns to the state `Polling`, and gives up the locks of a suppressor session.
     fn start_polling(&mut self, now: Instant) -> Vec<Action> {
         let has_suppressor = matches!(
             self.state,
@@ -261,7 +270,8 @@ impl WakeupState {
     }
 
     fn announce_polling(&mut self, now: Instant) -> Vec<Action> {
-        // Its own suppressor session may have denied the lock: Postgres releases it a moment later.
+        // The node's own suppressor session may have denied the lock, because Postgres releases the session's locks a
+        // moment later.
         if self.must_notify_peers || now < self.polling_peer_at {
             return Vec::new();
         }
@@ -277,7 +287,7 @@ impl WakeupState {
             }
             State::ReleasingIdle { to_suppress: false } => {
                 self.state = State::Polling;
-                // The other node may not wait for the lock yet.
+                // The other node may not wait for the lock yet, so this node does not request it at once.
                 self.request_idle_at = now + POLLING_PAUSE;
                 self.announce_polling(now)
             }
@@ -287,13 +297,13 @@ impl WakeupState {
 
     fn lock_wait_ended(&mut self, wait: LockWait, now: Instant) -> Vec<Action> {
         match (self.state, wait) {
-            // The load ended during the wait.
+            // The load ended during the wait, so suppression is not needed any more.
             (State::WaitingForIdlePeers { .. } | State::WaitingForWriters, _) if self.verdict == Verdict::Calm => {
                 self.start_polling(now)
             }
             (State::WaitingForIdlePeers { .. }, LockWait::Held) => {
                 self.state = State::WaitingForWriters;
-                // It is unknown whether other nodes poll.
+                // Nothing is known yet about other nodes that poll.
                 self.peers_until = self.peers_until.max(now + PEER_ANSWER_TIMEOUT);
                 vec![Action::WaitForWriterLock]
             }
@@ -314,7 +324,7 @@ impl WakeupState {
                 self.state = State::Suppressing;
                 Vec::new()
             }
-            // A long transaction holds the writer lock. No other writer notifies, so there is no hurry.
+            // A long transaction holds the writer lock. No other writer notifies, so the node simply waits again.
             (State::WaitingForWriters, LockWait::TimedOut) => vec![Action::WaitForWriterLock],
             _ => Vec::new(),
         }
@@ -322,7 +332,7 @@ impl WakeupState {
 
     fn received(&mut self, message: PeerMessage, now: Instant) -> Vec<Action> {
         if message == PeerMessage::ReleaseRequest && !self.is_suppressing() {
-            // The other node sends `EventsRead` from here on, and must know its peers.
+            // From now on the other node sends `EventsRead`, for which it must know that this node polls.
             self.must_notify_peers = false;
             self.polling_peer_at = now;
         }
@@ -338,7 +348,7 @@ impl WakeupState {
                 self.since = now;
                 vec![Action::ReleaseIdleLock]
             }
-            // Another node was first: it acquires the lock, and there is no deadlock.
+            // The other node was first. This node leaves the lock to it, so that they do not block each other.
             (PeerMessage::ReleaseRequest, State::ReleasingIdle { to_suppress: true }) => {
                 self.state = State::ReleasingIdle { to_suppress: false };
                 Vec::new()
@@ -400,7 +410,7 @@ mod tests {
         )
     }
 
-    /// Idle since `now`.
+    /// A node that is idle at `now`.
     fn idle_node(now: Instant) -> WakeupState {
         let mut node = WakeupState::new(now);
         assert_eq!(
@@ -422,7 +432,7 @@ mod tests {
         node
     }
 
-    /// Suppressing since `now`.
+    /// A node that suppresses NOTIFY at `now`.
     fn suppressing_node(now: Instant) -> WakeupState {
         let mut node = idle_node(now);
         assert_eq!(read(&mut node, 9, BUSY, now), [Action::ReleaseIdleLock]);

@@ -1,7 +1,7 @@
-//! Authorizes requests: checks the token, the store and the page's origin. A token comes only in a header, because
-//! intermediaries log URLs.
+//! Authorizes requests: checks the token, the store and the origin of the web page. A token is accepted only in a
+//! header, because proxies and servers log URLs.
 //!
-//! No request reads store data or waits for a turn before its token is verified.
+//! No request reads a store's data, or waits for a turn, before its token is verified.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -20,28 +20,29 @@ use super::response::PROTOCOL;
 use super::{DatabaseContext, Databases};
 use crate::domain::event::StoreId;
 use crate::infra::telemetry::LogLimit;
-use crate::token::{Found, Grant, Looked, Presented, Refused, Scope, Token};
+use crate::token::{Found, Grant, Looked, Presented, Refused, Scope, Token, TokenId};
 
-/// Prefix of a token in a subprotocol: browsers can set no header on a WebSocket.
+/// The prefix of a token in a WebSocket subprotocol. Browsers cannot set a header on a WebSocket, so panels send the
+/// token this way.
 const BEARER_PROTOCOL: &str = "bearer.";
-/// Limit of a store id, bytes.
+/// Maximum length of a store id, in bytes.
 const MAX_STORE_BYTES: usize = 200;
 
-/// An authorized request to a store.
+/// An authorized request to a store, with what its token allows.
 pub struct Access {
     /// The database that has the store.
     pub site: Arc<DatabaseContext>,
-    /// The store.
+    /// The id of the store.
     pub store: StoreId,
-    /// What the token allows.
+    /// The stores and the scope that the token opens.
     pub grant: Arc<Grant>,
     presented: Presented,
     generation: u64,
 }
 
 impl Access {
-    /// Checks the token again if tokens have changed since the first check. For work that takes place some time after
-    /// it.
+    /// Checks the token again if tokens have changed since the first check. Call it before work that begins some time
+    /// after the first check.
     pub async fn confirm(&self) -> Result<(), ApiError> {
         if self.site.hub.tokens.generation() == self.generation {
             return Ok(());
@@ -51,17 +52,17 @@ impl Access {
     }
 }
 
-/// The headers in which a token is accepted.
+/// The headers in which a route accepts a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
-    /// Only in the `Authorization` header. No other site's page can make a browser send it, so requests cannot be
-    /// forged across sites.
+    /// Only in the header `Authorization`. Another site's page cannot make a browser send this header, so that site
+    /// cannot forge requests.
     Header,
-    /// In `Authorization`, or in a subprotocol of a WebSocket handshake.
+    /// In the header `Authorization`, or in a subprotocol of a WebSocket handshake.
     HeaderOrSubprotocol,
 }
 
-/// Checks that the request's token opens the store with at least this scope.
+/// Checks that the request's token opens the store with at least this scope. The error is the response for the client.
 pub async fn authorize(
     sites: &Databases,
     call: &ApiRequest,
@@ -73,13 +74,13 @@ pub async fn authorize(
     let store = store(&call.store)?;
     let presented = parse(given, client)?;
     let refused = |why: &'static str| refused(given, why, client);
-    // Checked before any look-up of the store.
+    // With several databases, the token is checked before the store is looked up.
     let is_counted = sites.are_several() && identify(sites, &presented, &store, refused).await?;
     let site = sites.of(&store).await?;
     let looked = look_up(&site, &presented).await?;
     let generation = looked.generation;
     let grant = match looked.found {
-        // The token is unknown in the store's database, so it opens only stores of another database.
+        // The store's database does not know the token, but another database does: it opens other stores only.
         Found::Unknown if sites.are_several() => return Err(ApiError::OtherStore),
         found => {
             if let Some(why) = found.why_not() {
@@ -89,13 +90,14 @@ pub async fn authorize(
         }
     };
     call.connection.place.authenticate().map_err(|full| {
-        full.tell();
+        full.log();
         ApiError::TooManyConnections
     })?;
     if !is_counted {
         sites.limits.count_token(site.number, grant.id)?;
     }
-    if !grant.opens(store.as_str()) {
+    // A token for every store does not open a canary's.
+    if !grant.opens(store.as_str()) || store.is_canary() != (grant.id == TokenId::CANARY) {
         return Err(ApiError::OtherStore);
     }
     if grant.scope < scope {
@@ -139,9 +141,9 @@ pub async fn look_up(site: &DatabaseContext, presented: &Presented) -> Result<Lo
     site.hub.tokens.look_up(presented).await.map_err(ApiError::database)
 }
 
-/// Whether the token opens the store in any of several databases. If none confirms it and one does not respond, that
-/// one may have the token. A JWT is verified without a database. Returns whether the request has been counted for its
-/// token.
+/// Checks, where a node serves several databases, that the token opens the store in one of them. If no database
+/// confirms it and one does not respond, the result is unknown. A JWT is verified without a database. Returns whether
+/// the request was counted against the token's rate limit.
 async fn identify(
     sites: &Databases,
     presented: &Presented,
@@ -223,7 +225,7 @@ pub fn refused(given: Option<&str>, why: &'static str, client: IpAddr) {
     }
 }
 
-/// Decodes the store id of a path.
+/// Decodes the store id in a request's path.
 pub fn store(text: &str) -> Result<StoreId, ApiError> {
     let store = percent_decode_str(text).decode_utf8().map_err(|_| ApiError::BadStore)?;
     checked_store(&store)
@@ -237,7 +239,7 @@ pub fn checked_store(store: &str) -> Result<StoreId, ApiError> {
     Ok(StoreId::new(store))
 }
 
-/// Whether the URL holds a token: in a parameter with such a name, or recognised by its form.
+/// Whether the URL holds a token: in a parameter with a name such as `token`, or as a text with the form of a token.
 fn holds_token(call: &ApiRequest) -> bool {
     let parts = [&call.store, &call.id].map(|part| percent_decode_str(part).decode_utf8_lossy());
     parts.iter().any(|part| Presented::begins(part)) || query_holds_token(&call.query)
@@ -250,7 +252,7 @@ fn query_holds_token(query: &Query) -> bool {
         .any(|(key, value)| named(&key.to_ascii_lowercase()) || Presented::begins(key) || Presented::begins(value))
 }
 
-/// The token of the `Authorization` header.
+/// The token in the header `Authorization`; `None`: the header is missing, or has another scheme than `Bearer`.
 fn authorization(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
@@ -260,7 +262,7 @@ fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     tokens(headers, header::SEC_WEBSOCKET_PROTOCOL)
 }
 
-/// The comma-separated values of a header.
+/// The values of a header whose values are separated by commas.
 fn tokens(headers: &HeaderMap, name: header::HeaderName) -> impl Iterator<Item = &str> {
     let values = headers
         .get_all(name)
@@ -269,7 +271,7 @@ fn tokens(headers: &HeaderMap, name: header::HeaderName) -> impl Iterator<Item =
     values.flat_map(|value| value.split(',')).map(str::trim)
 }
 
-/// Whether the client offers the program's subprotocol. Only then may the response name it.
+/// Whether the client offers the subprotocol of Vestnik. The response may confirm the subprotocol only then.
 pub fn offers_our_protocol(headers: &HeaderMap) -> bool {
     protocols(headers).any(|protocol| protocol == PROTOCOL)
 }

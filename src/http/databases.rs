@@ -1,4 +1,4 @@
-//! Finds the database of a store, where the node serves several.
+//! Finds the database that has a store, where a node serves several databases.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -16,10 +16,10 @@ use crate::infra::config;
 use crate::store;
 use crate::token::Stores;
 
-/// Limit of stores whose database is cached. At the limit, the cache is cleared.
+/// Maximum number of stores whose database is remembered. Beyond it, all are forgotten and looked up again.
 const MOST_FOUND: usize = 100_000;
 
-/// The databases of a node.
+/// The databases that a node serves, with the rules and limits of requests.
 pub struct Databases {
     sites: Vec<(Arc<DatabaseContext>, Option<BTreeSet<String>>)>,
     found: RwLock<HashMap<StoreId, usize>>,
@@ -30,7 +30,8 @@ pub struct Databases {
 }
 
 impl Databases {
-    /// Each database with its stores from the settings. `None`: the database is asked.
+    /// `sites` has each database with the ids of its stores in the settings. `None`: the database itself tells which
+    /// stores it has.
     pub fn new(
         sites: Vec<(Arc<DatabaseContext>, Option<BTreeSet<String>>)>,
         http: &config::Http,
@@ -50,12 +51,12 @@ impl Databases {
         self.sites.len() > 1
     }
 
-    /// All databases.
+    /// All databases of the node.
     pub(super) fn all(&self) -> impl Iterator<Item = &Arc<DatabaseContext>> {
         self.sites.iter().map(|(site, _)| site)
     }
 
-    /// A database for requests that belong to no store.
+    /// The first database, for requests that belong to no store.
     pub(super) fn any(&self) -> &Arc<DatabaseContext> {
         &self.sites[0].0
     }
@@ -83,6 +84,10 @@ impl Databases {
         if let [(site, _)] = self.sites.as_slice() {
             return Ok(Arc::clone(site));
         }
+        if store.is_canary() {
+            let site = self.all().find(|site| site.canary.store.as_ref() == Some(store));
+            return site.map(Arc::clone).ok_or(ApiError::UnknownStore);
+        }
         let said = |stores: &Option<BTreeSet<String>>| stores.as_ref().is_some_and(|all| all.contains(store.as_str()));
         if let Some((site, _)) = self.sites.iter().find(|(_, stores)| said(stores)) {
             return Ok(Arc::clone(site));
@@ -100,16 +105,16 @@ impl Databases {
         Ok(Arc::clone(&self.sites[index].0))
     }
 
-    /// Asks every database that may have the store.
+    /// Asks each database without stores in the settings whether it has the store. Returns the index of the database.
     async fn ask(&self, store: &StoreId) -> Result<usize, ApiError> {
         let open: Vec<usize> = (0..self.sites.len())
             .filter(|index| self.sites[*index].1.is_none())
             .collect();
-        let asked = open
+        let queries = open
             .iter()
             .map(|index| store::is_known(&self.sites[*index].0.hub.token_pool, store));
         let (mut having, mut silent) = (Vec::new(), None);
-        for (index, answer) in open.iter().zip(join_all(asked).await) {
+        for (index, answer) in open.iter().zip(join_all(queries).await) {
             match answer {
                 Ok(true) => having.push(*index),
                 Ok(false) => {}
@@ -125,7 +130,8 @@ impl Databases {
                 found.insert(store.clone(), *index);
                 Ok(*index)
             }
-            // A database that does not respond may have the store too. The database that confirmed it is used.
+            // A database that does not respond may have the store, too. The one that has confirmed it is used, but not
+            // remembered.
             ([index], Some(_)) => Ok(*index),
             ([], None) => Err(ApiError::UnknownStore),
             ([], Some(error)) => Err(ApiError::database(error)),

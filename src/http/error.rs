@@ -1,5 +1,5 @@
-//! The errors of requests. An error is always `{"error":{"code":..,"message":..}}`, says what to do, and shows nothing
-//! internal.
+//! The errors that clients of the HTTP interface get. An error is always `{"error":{"code":..,"message":..}}`. It says
+//! what to do, and shows nothing internal.
 
 use std::time::Duration;
 
@@ -14,87 +14,88 @@ use crate::infra::db::Busy;
 use crate::infra::telemetry::LogLimit;
 use crate::token::Scope;
 
-/// `Retry-After`, seconds: while the node or its database is not ready, or while the session limit is reached.
+/// The header `Retry-After`, in seconds, while the node or its database is not ready. `SESSIONS_RETRY_S` is for a
+/// session limit that is reached.
 const NOT_READY_RETRY_S: u64 = 5;
 const SESSIONS_RETRY_S: u64 = 15;
 
-/// Why a request is refused.
+/// Why a request is refused or has failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ApiError {
-    /// The URL holds a token, which every log would keep.
+    /// The URL holds a token. Logs keep URLs, so the token must be sent in a header.
     TokenInUrl,
-    /// The request has no token, or an unknown one.
+    /// The request has no token, or the token is unknown.
     Unauthorized,
-    /// The token has expired or was revoked.
+    /// The token has expired or was revoked. The value is the code of the error.
     NoLonger(&'static str),
-    /// The token opens other stores only.
+    /// The token does not open this store.
     OtherStore,
-    /// The token opens the store, but its scope is too low. Carries the scope that is needed.
+    /// The token opens the store, but its scope is too low. The value is the scope that the route needs.
     OtherScope(Scope),
-    /// The page's origin is not allowed.
+    /// The origin of the web page that sends the request is not allowed.
     ForeignOrigin,
-    /// The store id is malformed.
+    /// The store id in the path is malformed.
     BadStore,
-    /// None of several databases has the store.
+    /// The node serves several databases, and none of them has the store.
     UnknownStore,
-    /// `limit` is not a number from 1 to this value.
+    /// The parameter `limit` is not a number from 1 to this value.
     BadLimit(usize),
-    /// A WebSocket route got a request without an upgrade.
+    /// The route opens WebSockets, and the request asks for no upgrade.
     NotAnUpgrade,
-    /// The upgrade is not a WebSocket version 13 handshake with a key.
+    /// The request is no WebSocket handshake of version 13 with a valid key.
     BadUpgrade,
-    /// The cursor is unusable. Carries the reason and a new cursor.
+    /// The client's cursor is unusable. The values are the reason, and a new cursor with which the client continues.
     Resync(Unusable, String),
-    /// The store, or its token, has reached the session limit.
+    /// The store, or the token in this store, has its maximum number of sessions.
     TooManySessions,
-    /// The store has too many requests in progress.
+    /// The store has too many running and waiting requests to the database.
     TooMuchAtOnce,
-    /// The rate limit of the token or, without a token, of the address is reached. Carries the time until the next
-    /// request.
+    /// The rate limit of the token is reached or, without a valid token, that of the address. The value is the time
+    /// until the next request is allowed.
     TooManyRequests(Duration),
-    /// The node has reached its connection limit.
+    /// The node has its maximum number of connections.
     TooManyConnections,
-    /// The `Host` header names a host that is not allowed.
+    /// The header `Host` names a host that is not allowed.
     OtherHost,
-    /// No route has this path.
+    /// There is no route with this path.
     NotFound,
     /// The route does not have this method. Carries the methods that it has, as `Allow` lists them.
     OtherMethod(String),
     /// The body did not arrive in time.
     TooSlow,
-    /// The body is larger than this limit, bytes.
+    /// The body is larger than this number of bytes.
     BodyTooLarge(usize),
-    /// The body is invalid. Carries the expected form.
+    /// The body is not valid. The value is the expected JSON shape, for the client.
     BadBody(&'static str),
-    /// A query parameter is invalid. Carries its name and the expected form.
+    /// A query parameter is not valid. The values are the parameter's name and the expected form, for the client.
     BadParameter(&'static str, &'static str),
-    /// The status is unknown, or cannot be requested.
+    /// The status in the request is unknown, or cannot be requested.
     BadStatus,
     /// The store has no such order or booking.
     UnknownOrder,
     /// The store has no such event.
     UnknownEvent,
-    /// Another person changed the order first, or no transition leads to the status.
+    /// The order's status has changed meanwhile, or the order cannot move to the requested status.
     StatusConflict {
-        /// The current status.
+        /// The current status of the order.
         status: &'static str,
-        /// Who set this status by a button. `None`: nobody did.
+        /// The name of the person who set the current status with a button. `None`: it was set without a button.
         by: Option<String>,
     },
-    /// The shop's table refused the change.
+    /// The shop's own rules, in its database or its API, refused the status change.
     StatusRefused {
-        /// The shop's message for people. `None`: it gave none.
+        /// The message of the shop for people; `None`: the shop gave none.
         message: Option<String>,
     },
-    /// The engine's role lacks a privilege. The log names it.
+    /// The operator must act: Vestnik's database role lacks a privilege, or the shop's API a setting. The log names it.
     StatusNotPossible,
-    /// The shop's API did not reply in time, or failed.
+    /// The shop's own API failed, or did not respond in time.
     ShopUnavailable,
-    /// The mapping has no value for this status.
+    /// The shop's mapping has no word for this status.
     StatusUnknownToShop(&'static str),
-    /// Several sources have an order with this key. Carries the sources.
+    /// Several sources have an order with this key. The value lists the sources, of which the client must choose one.
     AmbiguousOrder(Vec<String>),
-    /// The database is not available, or the node is starting or shutting down.
+    /// The database is not available, or the node is starting or shutting down. The client should retry.
     NotReady,
 }
 
@@ -108,7 +109,7 @@ impl From<Busy> for ApiError {
 }
 
 impl ApiError {
-    /// Logs an internal error and shows the client none of it.
+    /// Turns an internal error into `NotReady`. The error is logged, and the client sees nothing of it.
     pub fn database(error: impl std::fmt::Display) -> Self {
         static LIMIT: LogLimit = LogLimit::new();
         if let Some(unlogged) = LIMIT.allows() {
@@ -117,7 +118,7 @@ impl ApiError {
         Self::NotReady
     }
 
-    /// Whether the request has shown no valid token.
+    /// Whether the error means that the request has shown no valid token.
     pub fn is_of_guest(&self) -> bool {
         matches!(
             self,
@@ -261,7 +262,7 @@ impl ApiError {
         }
     }
 
-    /// The HTTP response of the error.
+    /// The HTTP response for the client, with the headers that belong to the error.
     pub fn into_response(self) -> Response {
         let mut error = json!({"code": self.code(), "message": self.message()});
         if let Self::Resync(reason, fresh) = &self {
@@ -311,7 +312,7 @@ impl ApiError {
                     .headers_mut()
                     .insert(header::UPGRADE, HeaderValue::from_static("websocket"));
             }
-            // By RFC 6455, a client learns here which version it may try.
+            // As RFC 6455 requires, this header tells the client which version the server accepts.
             Self::BadUpgrade => {
                 response
                     .headers_mut()

@@ -1,4 +1,4 @@
-//! The events of a store: the history, which a panel without a socket polls, and acknowledgements.
+//! Routes for a store's events: the history, which a panel without a stream polls, and acknowledgements.
 
 use serde_json::json;
 use time::OffsetDateTime;
@@ -18,19 +18,19 @@ use crate::receipts::acknowledgement::{self, Acknowledged};
 use crate::receipts::writer::{Channel, Receipt, ReceiptKind};
 use crate::token::Scope;
 
-/// Default and limit of events on one page of the history.
+/// Maximum and default number of events on one page of the history.
 const HISTORY_LIMIT: usize = 500;
 const HISTORY_DEFAULT: usize = 100;
-/// Name of an HTTP client that acknowledges without a panel name.
+/// The name that receipts give to an HTTP client without a panel name.
 const NAMELESS: &str = "http";
 
-/// A page of the history. If the client gives a panel name, its events count as sent to that panel.
+/// Returns a page of a store's history. If the client gives a panel name, its events count as sent to that panel.
 pub async fn history(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let Access { site, store, grant, .. } = &access;
     let limit = call.query.limit(HISTORY_DEFAULT, HISTORY_LIMIT)?;
     let panel = call.query.panel()?;
     let (events, response) = read(site, store, call.query.get("after"), limit).await?;
-    // A client with the scope `read` is no panel, so it gets no receipts.
+    // A client with the scope `read` is no panel, so nothing counts as sent to it.
     if let Some(panel) = panel.filter(|_| grant.scope >= Scope::Panel) {
         events.iter().for_each(|event| prove(&access, panel, *event));
     }
@@ -38,7 +38,7 @@ pub async fn history(access: Access, call: ApiRequest) -> Result<Response, ApiEr
 }
 
 fn prove(access: &Access, panel: &str, event: EventId) {
-    access.site.hub.recorder.say(Receipt {
+    access.site.hub.recorder.record(Receipt {
         store: access.store.clone(),
         event,
         channel: Channel::Polling,
@@ -134,7 +134,7 @@ pub async fn acknowledge(access: Access, call: ApiRequest) -> Result<Response, A
     }
 }
 
-/// Whether a person has seen an event. A ringing panel asks this, so that all panels become silent after one
+/// Returns whether a person has seen an event. A ringing panel asks this, so that all panels become silent after one
 /// acknowledgement.
 pub async fn acknowledgement(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let Access { site, store, .. } = &access;

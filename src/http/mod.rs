@@ -1,6 +1,8 @@
-//! The HTTP interface. This file has the route table; `auth` authorizes requests, and `server` has the sockets.
+//! The HTTP interface. This file has the list of routes, and finds the handler of a request. `auth` authorizes
+//! requests; `server` has the sockets.
 
 mod auth;
+mod canary;
 mod databases;
 mod error;
 mod events;
@@ -20,8 +22,9 @@ mod stock;
 mod store;
 mod stores;
 
+pub use canary::{Canary, CanaryFailure, CanaryReport};
 pub use databases::Databases;
-pub use server::{Certificate, ConnectionLimits, Error, Proxies, Server, watch_certificate};
+pub use server::{Certificate, ConnectionLimits, Error, Loopback, Proxies, Server, Unreached, watch_certificate};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,46 +53,48 @@ const API: &str = "/api/partner/";
 
 /// The state of one database that the routes need.
 pub struct DatabaseContext {
-    /// Index of the database in the settings.
+    /// The index of the database in the settings.
     pub number: usize,
-    /// Name of the database. `None`: the node serves only one.
+    /// The name of the database in the settings; `None`: the node serves a single database.
     pub name: Option<String>,
-    /// The state that sessions share.
+    /// The state that sessions and requests share.
     pub hub: Arc<Hub>,
-    /// When the feed last read the journal.
+    /// Records when the feed last read the journal.
     pub pulse: Arc<FeedHealth>,
-    /// Whether the feed's listener receives notifications.
+    /// Whether notifications of Postgres reach the node.
     pub hearing: watch::Receiver<Hearing>,
     /// Whether the node is shutting down.
     pub draining: watch::Receiver<bool>,
-    /// Runs the sessions.
+    /// Tracks the tasks of sessions, so that a shutdown can wait for them.
     pub sessions: TaskTracker,
-    /// Whether a bot is configured.
+    /// The node's self-test of this database.
+    pub canary: CanaryReport,
+    /// Whether a Telegram bot is configured.
     pub bot: Bot,
-    /// How long after a status change a person may undo it.
+    /// How long after a status change a person may undo it. 0: never.
     pub step_back: Duration,
 }
 
 /// Whether a Telegram bot is configured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bot {
-    /// A bot is configured.
+    /// A Telegram bot is configured.
     On,
-    /// No bot is configured.
+    /// No Telegram bot is configured.
     Off,
 }
 
-/// A method and path, and their handler.
+/// A route: its method and path, and the handler of its requests.
 pub struct Route {
-    /// GET, POST, PUT or DELETE. A GET route also serves HEAD.
+    /// GET, POST, PUT or DELETE. A GET route also handles HEAD.
     pub method: Method,
-    /// `{store}` and `{id}` match one part of the path, `{file}` matches the rest.
+    /// The path. `{store}` and `{id}` match one part of a request's path; `{file}` matches the rest of it.
     pub path: &'static str,
     answer: Handler,
 }
 
 impl Route {
-    /// The scope that a token needs. `None`: the route needs no token.
+    /// The scope that a token needs for this route. `None`: the route needs no token.
     pub fn scope(&self) -> Option<Scope> {
         match self.answer {
             Handler::Store(scope, ..) | Handler::Token(scope, ..) => Some(scope),
@@ -98,19 +103,20 @@ impl Route {
     }
 }
 
-/// The future that a handler returns.
+/// The future of a handler, which gives the response or an error for the client.
 type Answered = BoxFuture<'static, Result<Response, ApiError>>;
 
-/// The handler of a route, and the access that it needs.
+/// The handler of a route, with the access that a request needs.
 #[derive(Clone, Copy)]
 enum Handler {
-    /// A store's route. The token must open the store with at least this scope, and stand in this place.
+    /// A route of a store. The token must open the store with at least this scope, and must be sent in one of the
+    /// headers that `Place` allows.
     Store(Scope, auth::Place, fn(Access, ApiRequest) -> Answered),
     /// A route of all stores that the token opens, in the databases where it has at least this scope.
     Token(Scope, auth::Place, fn(TokenAccess, ApiRequest) -> Answered),
     /// A node's route, without a token.
     Node(fn(Arc<Databases>, ApiRequest) -> Answered),
-    /// A health route: exempt from rate limits and host checks, because it is cheap and load balancers depend on it.
+    /// A health check. Rate limits and host rules do not apply, because it is cheap, and load balancers depend on it.
     Health(fn(Arc<Databases>, ApiRequest) -> Answered),
 }
 
@@ -158,27 +164,28 @@ pub static ROUTES: [Route; 28] = [
     route!(Panel POST "/api/partner/stores/{store}/orders/{id}/status" orders::change_order),
     route!(Read GET "/api/partner/stores/{store}/bookings" orders::list_bookings),
     route!(Panel POST "/api/partner/stores/{store}/bookings/{id}/status" orders::change_booking),
-    route!(Panel POST "/api/partner/stores/{store}/receipts" receipts::say),
+    route!(Panel POST "/api/partner/stores/{store}/receipts" receipts::record),
     route!(Manager GET "/api/partner/stores/{store}/receipts" receipts::events),
     route!(Manager GET "/api/partner/stores/{store}/summary" receipts::summary),
     route!(Health GET "/healthz" operator::healthz),
 ];
 
-/// The routes of the operators' listener.
+/// The routes of the server for operators.
 pub static OPS_ROUTES: [Route; 3] = [
     route!(Health GET "/healthz" operator::healthz),
     route!(Health GET "/readyz" operator::readyz),
     route!(Health GET "/metrics" operator::metrics),
 ];
 
-/// The variable parts of a path.
+/// The variable parts of a request's path.
 #[derive(Default)]
 struct Parts<'a> {
     store: &'a str,
     id: &'a str,
 }
 
-/// Matches a path against a template. A trailing slash is ignored.
+/// Matches a request's path against a route's path. A slash at the end is ignored. Returns the variable parts; `None`:
+/// no match.
 fn fits<'a>(template: &str, path: &'a str) -> Option<Parts<'a>> {
     let mut parts = Parts::default();
     let mut rest = path.strip_prefix('/')?;
@@ -200,7 +207,7 @@ fn fits<'a>(template: &str, path: &'a str) -> Option<Parts<'a>> {
     rest.is_empty().then_some(parts)
 }
 
-/// Builds the warp filter for these routes.
+/// Builds the warp filter that handles all requests to these routes.
 pub fn routes(
     sites: Arc<Databases>,
     routes: &'static [Route],
@@ -298,7 +305,7 @@ async fn handle(
     Err(refused)
 }
 
-/// Finds the handler of a request and the variable parts of its path.
+/// Finds the handler of a request, and the variable parts of its path.
 fn find<'a>(routes: &[Route], method: &Method, path: &'a str) -> Result<(Handler, Parts<'a>), ApiError> {
     let method = if method == Method::HEAD { &Method::GET } else { method };
     let mut others = Vec::new();

@@ -107,7 +107,7 @@ pub async fn authorize(
         }));
     };
     call.connection.place.authenticate().map_err(|full| {
-        full.tell();
+        full.log();
         ApiError::TooManyConnections
     })?;
     sites.limits.count_token(first.site.number, first.grant.id)?;

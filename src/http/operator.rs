@@ -1,4 +1,4 @@
-//! Routes for operators: health, readiness and metrics.
+//! Routes for operators and load balancers: health, readiness and metrics.
 
 use std::sync::Arc;
 
@@ -12,13 +12,13 @@ use super::{DatabaseContext, Databases, response};
 use crate::feed::listener::Hearing;
 use crate::infra::metrics as figures;
 
-/// Succeeds while the process lives.
+/// Succeeds as long as the process can respond.
 pub async fn healthz(_: Arc<Databases>, _: ApiRequest) -> Result<Response, ApiError> {
     Ok(response::text("ok\n"))
 }
 
-/// Whether this node should get clients. With several databases, one that is ready is enough: stores of the others
-/// would be no better off on another node.
+/// Returns whether load balancers should send clients to this node. If one of several databases is ready, the node is
+/// ready. The stores of the other databases would be no better off on another node.
 pub async fn readyz(sites: Arc<Databases>, _: ApiRequest) -> Result<Response, ApiError> {
     let state = |site: &DatabaseContext| match (site.pulse.is_fresh(), *site.hearing.borrow()) {
         (false, _) => "away",
@@ -29,11 +29,17 @@ pub async fn readyz(sites: Arc<Databases>, _: ApiRequest) -> Result<Response, Ap
         .all()
         .filter_map(|site| Some((site.name.clone()?, json!(state(site)))));
     let databases: serde_json::Map<_, _> = named.collect();
-    let ready = !*sites.any().draining.borrow() && sites.all().any(|site| site.pulse.is_fresh());
+    let is_well = |site: &DatabaseContext| site.pulse.is_fresh() && !site.canary.has_failed();
+    let ready = !*sites.any().draining.borrow() && sites.all().any(|site| is_well(site));
     let mut feeds = sites.all().map(|site| state(site));
     let feed = feeds.find(|state| *state != "away").unwrap_or("away");
+    let mut canaries: Vec<&str> = sites.all().map(|site| site.canary.state().as_str()).collect();
     let mut body = json!({"ready": ready, "feed": feed});
-    if !databases.is_empty() {
+    if databases.is_empty() {
+        body["canary"] = canaries.remove(0).into();
+    } else {
+        let of_each = databases.keys().cloned().zip(canaries.into_iter().map(Into::into));
+        body["canaries"] = of_each.collect::<serde_json::Map<_, _>>().into();
         body["databases"] = databases.into();
     }
     let status = if ready {
@@ -44,7 +50,7 @@ pub async fn readyz(sites: Arc<Databases>, _: ApiRequest) -> Result<Response, Ap
     Ok(response::json(status, &body))
 }
 
-/// The metrics, for Prometheus.
+/// Returns the metrics in Prometheus' text format.
 pub async fn metrics(_: Arc<Databases>, _: ApiRequest) -> Result<Response, ApiError> {
     Ok(response::text(figures::render()))
 }

@@ -1,4 +1,4 @@
-//! The lists of a store's orders and bookings, and their status changes.
+//! Routes for a store's orders and bookings: lists, and status changes.
 
 use serde::Deserialize;
 use serde_json::json;
@@ -14,23 +14,23 @@ use crate::sources::list::{self, ListQuery, ListResult, StatusFilter};
 use crate::sources::status_change::{self, AnswerChannel, CurrentStatus, StatusChange, StatusChangeOutcome};
 use crate::token::Grant;
 
-/// Default number of rows on a page.
+/// Number of rows in a list, if the client gives no limit.
 const LIST_DEFAULT: usize = 100;
-/// Limit of a status change's body, bytes.
+/// Maximum size of the body of a status change, in bytes.
 pub(super) const MAX_CHANGE_BYTES: usize = 4 * 1024;
-/// Limit of a reason, characters.
+/// Maximum length of a reason, in characters.
 const MAX_REASON_CHARACTERS: usize = 500;
-/// Limit of the name of the person who makes the change, characters.
+/// Maximum length of the name of the person who makes a change, in characters.
 pub(super) const MAX_BY_CHARACTERS: usize = 60;
-/// Allowed preparation times, minutes.
+/// The preparation times that a person may promise, in minutes.
 const MINUTES: std::ops::RangeInclusive<i32> = 1..=600;
 
-/// Lists orders.
+/// Lists the orders of a store.
 pub async fn list_orders(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     list_of(&access, &call, SubjectKind::Order).await
 }
 
-/// Lists bookings.
+/// Lists the bookings of a store.
 pub async fn list_bookings(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     list_of(&access, &call, SubjectKind::Booking).await
 }
@@ -63,7 +63,7 @@ async fn list_of(access: &Access, call: &ApiRequest, kind: SubjectKind) -> Resul
     Ok(response::json(StatusCode::OK, &body))
 }
 
-/// Parses `active`, `all`, or status names separated by commas.
+/// Parses the statuses of a list: `active`, `all`, or status names separated by commas. Without a text, it is `active`.
 fn statuses(asked: Option<&str>, kind: SubjectKind) -> Result<StatusFilter, ApiError> {
     match asked {
         None | Some("active") => Ok(StatusFilter::active(kind)),
@@ -85,7 +85,7 @@ pub async fn change_booking(access: Access, call: ApiRequest) -> Result<Response
     change(access, call, SubjectKind::Booking).await
 }
 
-/// The body of a status change.
+/// The JSON body of a status change.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ChangeStatusRequest {
@@ -162,13 +162,13 @@ fn check(wish: &ChangeStatusRequest) -> Result<(), ApiError> {
     }
 }
 
-/// Whether the text is allowed as a reason.
+/// Whether a text may be the reason of a change: not too long, and without control characters.
 pub(super) fn is_reason(reason: &str) -> bool {
     let is_text = |letter: char| !letter.is_control() || matches!(letter, '\n' | '\r' | '\t');
     reason.chars().count() <= MAX_REASON_CHARACTERS && reason.chars().all(is_text)
 }
 
-/// The name that other people see for a token's holder.
+/// The name of a token's holder that other people see, if the request gives none.
 pub(super) fn name(grant: &Grant) -> String {
     match &grant.label {
         Some(label) => label.chars().take(MAX_BY_CHARACTERS).collect(),

@@ -1,5 +1,5 @@
-//! The panel's own files, built by `build.rs` and embedded in the program. They hold no store's data, so they need no
-//! token.
+//! Serves the files of the panel's web page. `build.rs` builds them, and the program embeds them. They contain no
+//! store's data, so they need no token.
 
 use std::sync::Arc;
 
@@ -17,40 +17,42 @@ use super::request::ApiRequest;
 #[folder = "$OUT_DIR/panel/"]
 struct Files;
 
-/// The encodings of stored texts, the smallest first: the name in HTTP, and the file suffix.
+/// The compressed forms of a text file, smallest first. Each has its name in HTTP and its file suffix.
 const CODINGS: [(&str, &str); 2] = [("br", ".br"), ("gzip", ".gz")];
 
-/// Allows only this origin's own files, and no inline script. `connect-src` is added for each request.
+/// The content security policy. It allows files of this origin, images as `data:` and `blob:`, sounds as `blob:`, and
+/// no inline script. The hosts of `connect-src` are added for each request.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; \
      manifest-src 'self'; worker-src 'self'; media-src 'self' blob:; font-src 'self'; base-uri 'none'; form-action 'none'; \
      frame-ancestors 'none'; connect-src ";
 
-/// Suffixes of files that a browser may open as a page or run as a worker.
+/// Suffixes of files that a browser may open as a page or run as a worker. Only they get the security headers.
 const RULED: [&str; 4] = [".html", ".svg", "sw.js", ".webmanifest"];
 
-/// Isolates the page from pages that opened it and pages that it opens.
+/// Separates the page from pages that have opened it, and from pages that it opens.
 const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
 const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-policy");
-/// A panel plays sounds, keeps the screen on and uses the full screen. It needs no other device feature.
+/// The device features that the page may not use. A panel plays sounds, keeps the screen on, fills the
+/// screen, and prints over USB or a serial port; it needs no other feature.
 const PERMISSIONS: &str = "accelerometer=(), browsing-topics=(), camera=(), display-capture=(), geolocation=(), gyroscope=(), hid=(), \
-     magnetometer=(), microphone=(), midi=(), payment=(), publickey-credentials-get=(), serial=(), usb=(), xr-spatial-tracking=()";
+     magnetometer=(), microphone=(), midi=(), payment=(), publickey-credentials-get=(), serial=(self), usb=(self), xr-spatial-tracking=()";
 
-/// The panel's page.
+/// Serves the panel's page.
 pub async fn page(_: Arc<Databases>, call: ApiRequest) -> Result<Response, ApiError> {
     file("index.html", &call.headers)
 }
 
-/// The service worker. It may serve only paths below its own.
+/// Serves the service worker. Its path is at the top, because a service worker controls only paths below its own.
 pub async fn worker(_: Arc<Databases>, call: ApiRequest) -> Result<Response, ApiError> {
     file("sw.js", &call.headers)
 }
 
-/// The web app manifest.
+/// Serves the web app manifest.
 pub async fn manifest(_: Arc<Databases>, call: ApiRequest) -> Result<Response, ApiError> {
     file("manifest.webmanifest", &call.headers)
 }
 
-/// Any other file of the panel.
+/// Serves any other file of the panel.
 pub async fn any(_: Arc<Databases>, call: ApiRequest) -> Result<Response, ApiError> {
     match percent_decode_str(&call.id).decode_utf8() {
         Ok(name) => file(&name, &call.headers),
@@ -58,7 +60,7 @@ pub async fn any(_: Arc<Databases>, call: ApiRequest) -> Result<Response, ApiErr
     }
 }
 
-fn file(name: &str, asked: &HeaderMap) -> Result<Response, ApiError> {
+fn file(name: &str, headers: &HeaderMap) -> Result<Response, ApiError> {
     if CODINGS.iter().any(|(_, end)| name.ends_with(end)) {
         return Err(ApiError::NotFound);
     }
@@ -67,11 +69,11 @@ fn file(name: &str, asked: &HeaderMap) -> Result<Response, ApiError> {
     let is_text = Files::get(&format!("{name}.gz")).is_some();
     let coded = CODINGS
         .iter()
-        .filter(|(coding, _)| takes(asked, coding))
+        .filter(|(coding, _)| takes(headers, coding))
         .find_map(|(coding, end)| Some((*coding, Files::get(&format!("{name}{end}"))?)));
     let (coding, file) = coded.map_or((None, plain), |(coding, file)| (Some(coding), file));
     let tag = tag(&file);
-    let known = asked.get_all(header::IF_NONE_MATCH).iter();
+    let known = headers.get_all(header::IF_NONE_MATCH).iter();
     let is_known = known
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
@@ -93,13 +95,13 @@ fn file(name: &str, asked: &HeaderMap) -> Result<Response, ApiError> {
         set(&mut response, header::VARY, "accept-encoding");
     }
     set(&mut response, header::ETAG, &tag);
-    // Revalidated on each load and sent again only after a change, so that a panel is never older than its server.
+    // The browser asks at each load whether the file has changed, so that a panel is never older than its server.
     set(&mut response, header::CACHE_CONTROL, "no-cache");
     set(&mut response, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
     set(&mut response, header::REFERRER_POLICY, "no-referrer");
-    // Other files do not need these headers, and a first load has ten files.
+    // Other files do not need these headers. They are left out, because a first load has ten files.
     if RULED.iter().any(|end| name.ends_with(end)) {
-        set(&mut response, header::CONTENT_SECURITY_POLICY, &policy(asked));
+        set(&mut response, header::CONTENT_SECURITY_POLICY, &policy(headers));
         set(&mut response, OPENER_POLICY, "same-origin");
         set(&mut response, PERMISSIONS_POLICY, PERMISSIONS);
     }
@@ -112,9 +114,9 @@ fn set(response: &mut Response, name: HeaderName, value: &str) {
     }
 }
 
-/// Whether the client accepts this encoding of the body.
-fn takes(asked: &HeaderMap, coding: &str) -> bool {
-    let accepted = asked
+/// Whether the client accepts a body in this encoding.
+fn takes(headers: &HeaderMap, coding: &str) -> bool {
+    let accepted = headers
         .get_all(header::ACCEPT_ENCODING)
         .iter()
         .filter_map(|value| value.to_str().ok());
@@ -141,20 +143,20 @@ fn with_charset(mime: &str) -> String {
     }
 }
 
-/// The content security policy. Older browsers do not apply 'self' to WebSockets, so the policy names the host. The
-/// client chooses the `Host` header, so only a well-formed host is repeated.
-fn policy(asked: &HeaderMap) -> String {
-    let host = asked.get(header::HOST).and_then(|host| host.to_str().ok());
+/// The content security policy for a page. It names the host, because older browsers do not apply 'self' to WebSockets.
+/// The client chooses the header `Host`, so only a well-formed host is repeated.
+fn policy(headers: &HeaderMap) -> String {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     match host.filter(|host| is_host(host)) {
         Some(host) => format!("{POLICY}'self' ws://{host} wss://{host}"),
         None => format!("{POLICY}'self'"),
     }
 }
 
-/// Whether this is a name or address with an optional port, in characters that have no meaning in a policy.
+/// Whether the text is a host name or address, with or without a port, and has no character with a meaning in a policy.
 fn is_host(host: &str) -> bool {
     let (name, port) = match host.rsplit_once(':') {
-        // The colons of an IPv6 address are within brackets.
+        // The colons of an IPv6 address are inside its brackets.
         Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
         _ => (host, None),
     };

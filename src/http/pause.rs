@@ -1,4 +1,5 @@
-//! Routes for the pause of a store: show, begin and end.
+//! Routes for the pause of a store: for a while, the store takes no new orders. Vestnik itself refuses no order; the
+//! shop's own application must look at the pause.
 
 use serde::Deserialize;
 use serde_json::json;
@@ -13,7 +14,7 @@ use super::response;
 use crate::store::pause::{self, Pause};
 use crate::store::until::Until;
 
-/// The body that begins a pause.
+/// The JSON body that begins a pause.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PauseRequest {
@@ -26,13 +27,13 @@ struct PauseRequest {
 const WANTED: &str = "{\"minutes\":30}, or {\"until\":\"tomorrow\"}, or {\"until\":\"2026-11-24T19:00:00Z\"}: later than now, and within a week; and if you \
      like \"by\" (up to 60 characters) and \"reason\" (up to 500 characters)";
 
-/// Shows the pause of a store.
+/// Returns the pause of a store.
 pub async fn show(access: Access, _: ApiRequest) -> Result<Response, ApiError> {
     let pause = pause::current(&access.site.hub.pool, &access.store).await;
     Ok(answer_of(pause.map_err(ApiError::database)?.as_ref()))
 }
 
-/// Pauses the store, or changes the end of its pause.
+/// Pauses a store, or changes the end of its pause. Returns the pause.
 pub async fn begin(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let wanted: PauseRequest = call.body.json(MAX_CHANGE_BYTES, WANTED).await?;
     let until = Until::parse(wanted.minutes, wanted.until.as_deref()).ok_or(ApiError::BadBody(WANTED))?;
@@ -48,7 +49,7 @@ pub async fn begin(access: Access, call: ApiRequest) -> Result<Response, ApiErro
     }
 }
 
-/// Ends the pause. Succeeds also if the store was not paused.
+/// Ends the pause of a store. It also succeeds if the store is not paused.
 pub async fn end(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let by = call.query.panel()?.map_or_else(|| name(&access.grant), str::to_owned);
     let ended = pause::end(&access.site.hub.pool, &access.store, &by).await;

@@ -1,4 +1,4 @@
-//! Routes for receipts: a polling panel sends them, and a manager reads what became of each event.
+//! Routes for receipts. Panels without a WebSocket send them, and a manager reads how each event reached people.
 
 use serde::Deserialize;
 use serde_json::json;
@@ -15,17 +15,17 @@ use crate::receipts::query::{self, ReceiptQuery};
 use crate::receipts::summary::{BUCKETS_S, Summary, summary as count};
 use crate::receipts::writer::{Channel, Receipt, ReceiptKind};
 
-/// Default and limit of events on one page.
+/// Maximum and default number of events on one page.
 const EVENTS_LIMIT: usize = 500;
 const EVENTS_DEFAULT: usize = 200;
-/// The longest span of a summary.
+/// The longest time span of a summary.
 const SUMMARY_SPAN: Duration = Duration::days(31);
-/// Limit of receipts in one request.
+/// Maximum number of receipts in one request.
 const MAX_SAID: usize = 500;
-/// Limit of a receipts body, bytes.
+/// Maximum size of a body with receipts, in bytes.
 const MAX_SAID_BYTES: usize = 32 * 1024;
 
-/// The body of a receipts request.
+/// The JSON body with the receipts of a panel.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Said {
@@ -41,12 +41,12 @@ struct Said {
 const SAID: &str = "{\"panel\":\"a name of 1 to 64 characters\",\"channel\":\"polling\" or \"sse\"}, \
      and \"rendered\" and \"sounded\" (lists of event ids, 500 in all), \"rings\" (true or false)";
 
-/// Receipts of a panel without a socket: rendered events, sounded events, and whether the panel can ring. The panel
-/// polls, or has a stream of Server-Sent Events on this node that was opened with its name and token.
-pub async fn say(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
+/// Records the receipts of a panel without a WebSocket: rendered events, sounded events, and whether the panel can
+/// ring. The panel polls, or has a stream of Server-Sent Events on this node, opened with the same name and token.
+pub async fn record(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let Access { site, store, grant, .. } = &access;
     let said: Said = call.body.json(MAX_SAID_BYTES, SAID).await?;
-    // A panel with a socket sends its receipts over that socket. Over HTTP, nothing would prove that the socket existed.
+    // A panel with a WebSocket sends its receipts over the socket. A request could not prove that the socket exists.
     let channel = [Channel::Polling, Channel::Sse];
     let channel = channel.into_iter().find(|channel| channel.as_str() == said.channel);
     let mut channel = channel.ok_or(ApiError::BadBody(SAID))?;
@@ -67,7 +67,7 @@ pub async fn say(access: Access, call: ApiRequest) -> Result<Response, ApiError>
     }
     let at = OffsetDateTime::now_utc();
     for (event, what) in words {
-        site.hub.recorder.say(Receipt {
+        site.hub.recorder.record(Receipt {
             store: store.clone(),
             event,
             channel,
@@ -80,7 +80,7 @@ pub async fn say(access: Access, call: ApiRequest) -> Result<Response, ApiError>
     Ok(response::done())
 }
 
-/// A page of events with their receipts.
+/// Returns a page of a store's events, with the receipts of each.
 pub async fn events(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let before = call.query.get("before").map(str::parse).transpose();
     let wanted = ReceiptQuery {
@@ -106,7 +106,8 @@ pub async fn events(access: Access, call: ApiRequest) -> Result<Response, ApiErr
     Ok(response::json(StatusCode::OK, &body))
 }
 
-/// The figures of a time span.
+/// Returns the figures of a time span: how many orders reached people, and how fast people acknowledged and prepared
+/// them.
 pub async fn summary(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     const SPAN: &str = "a time like 2026-11-24T19:00:00Z: give from and to, 31 days apart at most";
     let from = call.query.moment("from")?.ok_or(ApiError::BadParameter("from", SPAN))?;

@@ -1,4 +1,4 @@
-//! A parsed request, and the bounded reading of its body.
+//! A parsed request, and the reading of its body with limits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,19 +18,19 @@ use super::error::ApiError;
 use super::server::Connection;
 use crate::domain::event::EventId;
 
-/// How long a client may take to send a body.
+/// Maximum time for a client to send the whole body.
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
-/// Limit of an order's key, bytes: as many as the trigger records (`triggers/values.sql`).
+/// Maximum length of an order's key, in bytes. The trigger records keys of up to this length (`triggers/values.sql`).
 const MAX_KEY_BYTES: usize = 1000;
-/// Limit of a panel's name, characters.
+/// Maximum length of a panel's name, in characters.
 pub const MAX_PANEL_CHARACTERS: usize = 64;
 
-/// The query parameters of a URL.
+/// The query parameters of a request, decoded.
 #[derive(Debug, Default)]
 pub struct Query(Vec<(String, String)>);
 
 impl Query {
-    /// Parses the text after the question mark.
+    /// Parses the part of a URL after the question mark.
     pub fn parse(raw: &str) -> Self {
         let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
         let pairs = raw.split('&').filter(|pair| !pair.is_empty());
@@ -42,17 +42,17 @@ impl Query {
         )
     }
 
-    /// All parameters.
+    /// The names and values of all parameters.
     pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
-    /// The first parameter of this name.
+    /// The value of the first parameter with this name; `None`: the parameter is missing.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.pairs().find(|(key, _)| *key == name).map(|(_, value)| value)
     }
 
-    /// `limit`: a whole number from 1 to `most`.
+    /// The parameter `limit`, a whole number from 1 to `most`. If it is missing, returns `otherwise`.
     pub fn limit(&self, otherwise: usize, most: usize) -> Result<usize, ApiError> {
         let Some(text) = self.get("limit") else {
             return Ok(otherwise);
@@ -63,11 +63,11 @@ impl Query {
             .ok_or(ApiError::BadLimit(most))
     }
 
-    /// An ISO 8601 time. `None`: the parameter is missing.
+    /// A parameter with a time in ISO 8601, such as `2026-11-24T19:00:00Z`. `None`: the parameter is missing.
     pub fn moment(&self, name: &'static str) -> Result<Option<OffsetDateTime>, ApiError> {
         let Some(text) = self.get(name) else { return Ok(None) };
         let moment = OffsetDateTime::parse(text, &Rfc3339).ok();
-        // A range that Postgres can store.
+        // Postgres can store a time of these years.
         let moment = moment.filter(|moment| (1970..=9999).contains(&moment.year()));
         match moment {
             Some(moment) => Ok(Some(moment)),
@@ -75,7 +75,7 @@ impl Query {
         }
     }
 
-    /// The panel name that the client gave. `None`: none.
+    /// The parameter `panel`, which is the panel's name. `None`: the parameter is missing.
     pub fn panel(&self) -> Result<Option<&str>, ApiError> {
         match self.get("panel") {
             Some(name) if is_name(name, MAX_PANEL_CHARACTERS) => Ok(Some(name)),
@@ -84,7 +84,7 @@ impl Query {
         }
     }
 
-    /// A text that Postgres can store. `None`: the parameter is missing.
+    /// A parameter with a text that Postgres can store. `None`: the parameter is missing.
     pub fn text(&self, name: &'static str) -> Result<Option<&str>, ApiError> {
         match self.get(name) {
             Some(text) if text.is_empty() || text.len() > MAX_KEY_BYTES || text.contains('\0') => {
@@ -95,7 +95,8 @@ impl Query {
     }
 }
 
-/// Whether a panel or person may have this name. Other people see the name, so it must not imitate something else.
+/// Whether a panel or a person may have this name. Other people see the name, so it must not hide or reorder text
+/// around it.
 pub fn is_name(name: &str, max_characters: usize) -> bool {
     let turns_text_around = |letter| matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     !name.trim().is_empty()
@@ -105,49 +106,51 @@ pub fn is_name(name: &str, max_characters: usize) -> bool {
             .any(|letter| letter.is_control() || turns_text_around(letter))
 }
 
-/// A request.
+/// A request to a route, after its head was parsed.
 pub struct ApiRequest {
-    /// The store id of the path, percent-encoded.
+    /// The store id in the path, still percent-encoded. Empty: the route belongs to no store.
     pub store: String,
-    /// The other variable part of the path, percent-encoded: an order, an event or a file.
+    /// The other variable part of the path, still percent-encoded: an order's key, an event's id, or a file's name.
     pub id: String,
-    /// The request headers.
+    /// The headers of the request.
     pub headers: HeaderMap,
-    /// The query parameters.
+    /// The query parameters of the URL.
     pub query: Query,
-    /// The unread body.
+    /// The body, which is not read yet.
     pub body: Body,
-    /// The pending WebSocket upgrade. `None`: the client asked for none.
+    /// The pending upgrade to a WebSocket. `None`: the client asks for no upgrade.
     pub upgrade: Option<OnUpgrade>,
-    /// The connection of the request.
+    /// The connection on which the request arrived.
     pub connection: Arc<Connection>,
 }
 
 impl ApiRequest {
-    /// The key of the order or booking in the path.
+    /// Decodes the key of the order or booking in the path.
     pub fn key(&self) -> Result<String, ApiError> {
         let key = percent_decode_str(&self.id).decode_utf8().ok();
         let key = key.filter(|key| key.len() <= MAX_KEY_BYTES && !key.contains('\0'));
         key.map(Into::into).ok_or(ApiError::UnknownOrder)
     }
 
-    /// The id of the event in the path.
+    /// Parses the id of the event in the path.
     pub fn event(&self) -> Result<EventId, ApiError> {
         self.id.parse().map(EventId).map_err(|_| ApiError::UnknownEvent)
     }
 }
 
-/// An unread body. The lock is never taken: it makes a request `Sync`, because the stream alone is not.
+/// A body that is not read yet. The lock is never contended: it only makes the request `Sync`, because the stream is
+/// not.
 pub struct Body(std::sync::Mutex<BoxStream<'static, Result<Bytes, warp::Error>>>);
 
 impl Body {
-    /// Wraps the body stream of warp.
+    /// Wraps a body stream of warp.
     pub fn new(parts: impl Stream<Item = Result<impl bytes::Buf, warp::Error>> + Send + 'static) -> Self {
         let parts = parts.map_ok(|mut part| part.copy_to_bytes(part.remaining()));
         Self(std::sync::Mutex::new(parts.boxed()))
     }
 
-    /// Reads the body as JSON, at most `most` bytes. `expected` describes the form in the error.
+    /// Reads the body as JSON, with at most `most` bytes. `expected` names the expected JSON shape; the client reads it
+    /// in the error `bad_body`.
     pub async fn json<T: DeserializeOwned>(self, most: usize, expected: &'static str) -> Result<T, ApiError> {
         let mut parts = self.0.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         let read = async {

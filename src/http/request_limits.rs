@@ -1,5 +1,5 @@
-//! Rate limits of requests. Requests with a valid token are counted by token, so other clients of the same address
-//! cannot exhaust their limit. Requests without one are counted by address.
+//! Rate limits of requests. A request with a valid token counts for the token, so other clients of the same address
+//! cannot use up its limit. A request without a valid token counts for the client's address.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -10,23 +10,25 @@ use crate::infra::config;
 use crate::infra::rate_limiter::{Rate, RateLimiters};
 use crate::token::TokenId;
 
-/// Burst, in seconds of the rate: a page and its files, or all panels of a large kitchen.
+/// How many seconds of the sustained rate may come at once. It fits a page with its files, or all panels of a large
+/// kitchen.
 const BURST_S: u32 = 20;
-/// Limit of addresses, and of tokens, whose rate is tracked.
+/// Maximum number of addresses, and of tokens, whose requests are counted.
 const MAX_KEYS: usize = 20_000;
-/// Delay of a request that is refused for its address. It limits a flood to one request a second for each connection.
+/// Delay of the response to a request that its address's limit refuses. It slows a flood to one request a second for
+/// each connection.
 const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
 
-/// The rate limiters of a node.
+/// The rate limits of a node's requests.
 #[derive(Debug)]
 pub struct RequestLimits {
     by_address: RateLimiters<Network>,
-    /// By database number and token.
+    /// The limits of tokens. The key is the index of the database, and the token's id.
     by_token: RateLimiters<(usize, TokenId)>,
 }
 
 impl RequestLimits {
-    /// Limits from the settings.
+    /// Takes the limits from the settings.
     pub fn new(http: &config::Http) -> Self {
         let rate = |per_second: u32| Rate::per_second(per_second, per_second.saturating_mul(BURST_S));
         Self {
@@ -35,7 +37,8 @@ impl RequestLimits {
         }
     }
 
-    /// Counts a request without a valid token from this address. A refusal is delayed by `REFUSAL_PAUSE`.
+    /// Counts a request without a valid token for its client's address. `Err`: the limit is reached; it is returned
+    /// after `REFUSAL_PAUSE`.
     pub async fn count_guest(&self, client: IpAddr) -> Result<(), ApiError> {
         let Err(wait) = self.by_address.take(Network::of(client), Instant::now()) else {
             return Ok(());
@@ -45,7 +48,7 @@ impl RequestLimits {
         Err(ApiError::TooManyRequests(wait))
     }
 
-    /// Counts a request with this token.
+    /// Counts a request for its token. `Err`: the token's limit is reached.
     pub fn count_token(&self, database: usize, token: TokenId) -> Result<(), ApiError> {
         self.by_token.take((database, token), Instant::now()).map_err(|wait| {
             metrics::counter!("vestnik_requests_refused_total", "limit" => "token").increment(1);

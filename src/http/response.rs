@@ -1,4 +1,4 @@
-//! The forms of successful responses. Errors are in `error`.
+//! Builds successful responses. `error` builds the others.
 
 use bytes::Bytes;
 use futures::stream::poll_fn;
@@ -9,10 +9,10 @@ use warp::http::header::{self, HeaderValue};
 use warp::http::{Response as HttpResponse, StatusCode};
 use warp::reply::Response;
 
-/// The WebSocket subprotocol of this program.
+/// The WebSocket subprotocol of Vestnik.
 pub const PROTOCOL: &str = "vestnik.v1";
 
-/// A plain text response.
+/// A response with plain text.
 pub fn text(text: impl Into<String>) -> Response {
     let mut response = Response::new(text.into().into());
     let kind = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -20,31 +20,31 @@ pub fn text(text: impl Into<String>) -> Response {
     response
 }
 
-/// A JSON response.
+/// A response with a JSON body.
 pub fn json(status: StatusCode, value: &Value) -> Response {
     json_text(status, value.to_string())
 }
 
-/// A JSON response from encoded text.
+/// A response whose body is already encoded as JSON.
 pub fn json_text(status: StatusCode, text: String) -> Response {
     let mut response = Response::new(text.into());
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    // Events are customers' data, so no cache may store them.
+    // The body may contain customers' data, so no cache may store it.
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 
-/// A successful response without content.
+/// A successful response without a body.
 pub fn done() -> Response {
     let mut response = Response::new("".into());
     *response.status_mut() = StatusCode::NO_CONTENT;
     response
 }
 
-/// A stream of Server-Sent Events.
+/// A response with Server-Sent Events. Its body grows as `body` receives them, and ends with it.
 pub fn event_stream(mut body: mpsc::Receiver<Bytes>) -> Response {
     let buffers = poll_fn(move |context| {
         body.poll_recv(context)
@@ -54,12 +54,13 @@ pub fn event_stream(mut body: mpsc::Receiver<Bytes>) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    // Without this header, nginx buffers the stream.
+    // Without this header the proxy nginx would hold back events.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     response
 }
 
-/// The response that upgrades a connection to a WebSocket. `ours`: confirm the subprotocol.
+/// The response that upgrades a connection to a WebSocket. `accept` is the value of `Sec-WebSocket-Accept`. `ours`: the
+/// response confirms Vestnik's subprotocol.
 pub fn switching_protocols(accept: &str, ours: bool) -> Response {
     let mut response = HttpResponse::new("".into());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;

@@ -1,4 +1,4 @@
-//! Rules for every request: allowed origins and allowed hosts.
+//! Rules that hold for every request: which hosts it may name, and which web pages may send it.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use warp::reply::Response;
 use super::server::Proxies;
 use crate::infra::config;
 
-/// For a year after a visit, a browser connects only with TLS.
+/// The header value that makes a browser use only TLS for a year after each visit.
 const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
 /// Headers that a page of another origin may read.
@@ -26,7 +26,7 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// Rules from the settings. `is_secure`: the listener uses TLS.
+    /// Takes the rules from the settings. `is_secure`: the server uses TLS.
     pub fn new(http: &config::Http, is_secure: bool, proxies: Arc<Proxies>) -> Self {
         Self {
             allowed_origins: http.allowed_origins.clone(),
@@ -36,19 +36,20 @@ impl Rules {
         }
     }
 
-    /// The client's address, behind trusted proxies.
+    /// The address of the request's client, which may be behind trusted proxies.
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         self.proxies.client(peer, headers)
     }
 
-    /// Whether the `Host` header is allowed. A foreign page can point its own name at this node, and then its origin
-    /// equals that host.
+    /// Whether the header `Host` names an allowed host. The rule stops a foreign page that points its own host name at
+    /// this node: its origin would equal that host.
     pub fn allow_host(&self, headers: &HeaderMap) -> bool {
         let host = host(headers).map(str::to_ascii_lowercase);
         self.hosts.is_empty() || host.is_some_and(|host| self.hosts.contains(&host))
     }
 
-    /// Whether the request's origin is this host or an allowed origin. Requests without an origin pass.
+    /// Whether the web page that sends the request has this host's origin, or an allowed origin. A request without an
+    /// origin passes, because no web page sends it.
     pub fn allow_origin(&self, headers: &HeaderMap) -> bool {
         let Some(origin) = headers.get(header::ORIGIN) else {
             return true;
@@ -99,7 +100,7 @@ mod tests {
         Rules::new(&http, is_secure, Arc::default())
     }
 
-    fn asked(host: &'static str, origin: Option<&'static str>) -> HeaderMap {
+    fn headers(host: &'static str, origin: Option<&'static str>) -> HeaderMap {
         let mut headers = HeaderMap::new();
         headers.insert(header::HOST, HeaderValue::from_static(host));
         headers.extend(origin.map(|origin| (header::ORIGIN, HeaderValue::from_static(origin))));
@@ -109,11 +110,11 @@ mod tests {
     #[test]
     fn a_page_is_ours_by_its_host_and_with_tls_by_its_scheme() {
         let plain = rules(&[], false);
-        assert!(plain.allow_origin(&asked("orders.example", None)));
-        assert!(plain.allow_origin(&asked("orders.example", Some("http://orders.example"))));
+        assert!(plain.allow_origin(&headers("orders.example", None)));
+        assert!(plain.allow_origin(&headers("orders.example", Some("http://orders.example"))));
         // A proxy in front of the node may terminate TLS.
-        assert!(plain.allow_origin(&asked("orders.example", Some("https://orders.example"))));
-        assert!(plain.allow_origin(&asked("orders.example", Some("https://panel.example"))));
+        assert!(plain.allow_origin(&headers("orders.example", Some("https://orders.example"))));
+        assert!(plain.allow_origin(&headers("orders.example", Some("https://panel.example"))));
         for foreign in [
             "https://evil.example",
             "null",
@@ -122,21 +123,21 @@ mod tests {
             "orders.example",
         ] {
             assert!(
-                !plain.allow_origin(&asked("orders.example", Some(foreign))),
+                !plain.allow_origin(&headers("orders.example", Some(foreign))),
                 "{foreign}"
             );
         }
         let secure = rules(&[], true);
-        assert!(secure.allow_origin(&asked("orders.example", Some("https://orders.example"))));
-        assert!(!secure.allow_origin(&asked("orders.example", Some("http://orders.example"))));
+        assert!(secure.allow_origin(&headers("orders.example", Some("https://orders.example"))));
+        assert!(!secure.allow_origin(&headers("orders.example", Some("http://orders.example"))));
     }
 
     #[test]
     fn a_name_that_is_not_ours_is_refused_where_ours_are_listed() {
-        assert!(rules(&[], false).allow_host(&asked("anything.example", None)));
+        assert!(rules(&[], false).allow_host(&headers("anything.example", None)));
         let listed = rules(&["orders.example:8000"], false);
-        assert!(listed.allow_host(&asked("Orders.Example:8000", None)));
-        assert!(!listed.allow_host(&asked("rebound.example:8000", None)));
+        assert!(listed.allow_host(&headers("Orders.Example:8000", None)));
+        assert!(!listed.allow_host(&headers("rebound.example:8000", None)));
         assert!(!listed.allow_host(&HeaderMap::new()));
     }
 }

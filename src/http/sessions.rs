@@ -1,4 +1,4 @@
-//! Routes that open a session, and the check whether one would be refused.
+//! Routes that open a session, and a route that tells whether a session would be refused.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::fanout::session::{Close, Session, sse, ws};
 use crate::infra::telemetry::LogLimit;
 use crate::token::{Scope, TokenId};
 
-/// A session over a WebSocket.
+/// Opens a session over a WebSocket.
 pub async fn web_socket(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let accept = auth::websocket_accept(&call.headers)?;
     let session = open(&access).await;
@@ -32,7 +32,8 @@ pub fn upgrade(
 ) -> Result<Response, ApiError> {
     let session = match session {
         Ok(session) => Ok(session),
-        // Browsers do not show why a handshake failed, but they show a close code.
+        // Browsers do not show a page why a handshake failed, but they show the close code. So this error is sent after
+        // the handshake.
         Err(ApiError::TooManySessions) => Err(Close::TooManySessions),
         Err(problem) => return Err(problem),
     };
@@ -47,11 +48,11 @@ pub fn upgrade(
     Ok(response::switching_protocols(accept, ours))
 }
 
-/// A session over Server-Sent Events. If the client gives a panel name, events count as sent to that panel.
+/// Opens a session over Server-Sent Events. If the client gives a panel name, events count as sent to that panel.
 pub async fn server_sent_events(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let panel = call.query.panel()?;
     let mut session = open(&access).await?;
-    // A client with the scope `read` is no panel, so it gets no receipts.
+    // A client with the scope `read` is no panel, so nothing counts as sent to it.
     if let Some(panel) = panel.filter(|_| access.grant.scope >= Scope::Panel) {
         session.name_panel(access.grant.id, panel);
     }
@@ -65,7 +66,7 @@ pub async fn server_sent_events(access: Access, call: ApiRequest) -> Result<Resp
     Ok(response::event_stream(body))
 }
 
-/// Opens a session after admission, because after a restart all clients reconnect at once.
+/// Opens a session after admission, which limits the rate: after a restart all clients reconnect at once.
 async fn open(access: &Access) -> Result<Box<Session>, ApiError> {
     let Access { site, store, grant, .. } = access;
     let admitted = site.hub.router.admission().admit().await;
@@ -74,7 +75,7 @@ async fn open(access: &Access) -> Result<Box<Session>, ApiError> {
         Refused::TooMany => too_many(Some(store), grant.id),
         Refused::NotReady | Refused::Draining => ApiError::NotReady,
     })?;
-    // From now on a revocation finds this session. This check finds an earlier one.
+    // From here on, a revocation of the token finds this session. This check finds an earlier revocation.
     access.confirm().await?;
     Ok(session)
 }

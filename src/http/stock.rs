@@ -1,4 +1,4 @@
-//! Routes for the stop list of a store: show, put an item on it, take an item off it.
+//! Routes for the stop list of a store, which names the items that are out of stock.
 
 use serde::Deserialize;
 use serde_json::json;
@@ -13,7 +13,7 @@ use super::response;
 use crate::store::stock::{self, MAX_ITEM_CHARACTERS, OutOfStock, Outcome};
 use crate::store::until::Until;
 
-/// The body that puts an item on the list.
+/// The JSON body that puts an item on the stop list.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct StopRequest {
@@ -27,12 +27,12 @@ const WANTED: &str = "{\"item\":\"Margherita\"} (up to 200 characters), until so
      \"until\":\"2026-11-24T19:00:00Z\", later than now and within a week; and if you like \"by\" (up to 60 characters)";
 const FULL: &str = "an item less: the stop list of a store holds 500 items; put some back first";
 
-/// Shows the stop list of a store.
+/// Returns the stop list of a store.
 pub async fn show(access: Access, _: ApiRequest) -> Result<Response, ApiError> {
     answer(&access).await
 }
 
-/// Puts an item on the list, or changes its end.
+/// Puts an item on the stop list, or changes when it is put back on sale. Returns the list.
 pub async fn stop(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let wanted: StopRequest = call.body.json(MAX_CHANGE_BYTES, WANTED).await?;
     let is_open = wanted.minutes.is_none() && wanted.until.is_none();
@@ -51,7 +51,7 @@ pub async fn stop(access: Access, call: ApiRequest) -> Result<Response, ApiError
     }
 }
 
-/// Takes an item off the list. Succeeds also if it was not there.
+/// Takes an item off the stop list. It also succeeds if the item is not on the list. Returns the list.
 pub async fn put_back(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let by = call.query.panel()?.map_or_else(|| name(&access.grant), str::to_owned);
     let item = call.query.get("item").map(str::trim);

@@ -1,4 +1,4 @@
-//! The data of a store for its panels.
+//! The route for the data of a store that its panels show.
 
 use serde_json::json;
 use warp::http::StatusCode;
@@ -10,7 +10,7 @@ use super::request::ApiRequest;
 use super::{Bot, response};
 use crate::store::card;
 
-/// The store's name, currency, time zone, pause and disabled chats.
+/// Returns the store's name, currency, time zone, pause, and the chats that take no messages any more.
 pub async fn show(access: Access, _: ApiRequest) -> Result<Response, ApiError> {
     let (_turn, pool) = access.site.hub.reads.turn(access.store.as_str()).await?;
     let card = card::read(pool, &access.store).await;

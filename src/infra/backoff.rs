@@ -1,4 +1,4 @@
-//! Exponential backoff: each pause is twice as long as the one before, up to a bound. Jitter keeps many nodes that lost
+//! Exponential backoff: each pause is twice as long as the one before, up to a maximum. Jitter keeps nodes that lost
 //! the same database from reconnecting at the same moment.
 
 use std::time::Duration;
@@ -6,14 +6,14 @@ use std::time::Duration;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// The pauses between attempts.
+/// The pauses between the attempts of a retry loop.
 #[derive(Debug)]
 pub struct Backoff {
     pause: Duration,
 }
 
 impl Backoff {
-    /// The shortest pause.
+    /// Starts with the shortest pause.
     #[expect(
         clippy::new_without_default,
         reason = "a backoff is made where its loop begins, never by default"
@@ -22,14 +22,14 @@ impl Backoff {
         Self { pause: FIRST_PAUSE }
     }
 
-    /// Between half of the current pause and all of it; then doubles the pause.
+    /// The next pause: a random time between half of the current pause and all of it. Then the pause doubles.
     pub fn next_pause(&mut self) -> Duration {
         let jittered = self.pause.mul_f64(0.5 + fastrand::f64() / 2.0);
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         jittered
     }
 
-    /// Resets to the shortest pause after a success.
+    /// Returns to the shortest pause. Call it after a successful attempt.
     pub fn reset(&mut self) {
         self.pause = FIRST_PAUSE;
     }

@@ -1,4 +1,4 @@
-//! All metrics of `/metrics`, by name, in one place. No store, order or customer is ever a label.
+//! All metrics of `/metrics`, by name, in one place. No label contains a store, an order or a customer.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,40 +9,40 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use crate::domain::event::{Body, EventType, JournalEvent, Write};
 
-/// Upper bounds of the buckets of the latency histogram, seconds.
+/// Upper bounds of the latency histogram's buckets, in seconds.
 const LATENCY_BUCKETS: [f64; 15] = [
     0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 ];
 
-/// Upper bounds of the buckets for acknowledgements by people, seconds.
+/// Upper bounds of the buckets for the time until a person acknowledges an order, in seconds.
 const ACKNOWLEDGEMENT_BUCKETS: [f64; 12] = [
     1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0,
 ];
 
 static HANDLE: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
 
-/// Handles of the metrics that change for each event and session, looked up once.
+/// Handles of the metrics that change with each event or session. They are looked up once, because a look-up is slow.
 pub struct Hot {
-    /// Reads of the journal.
+    /// Reads of the journal by the feed.
     pub reads: Counter,
-    /// Rows read from the journal, at the index of [`journal_type`].
+    /// Rows read from the journal, by row type. [`journal_type`] gives the index.
     pub journal_events: [Counter; Write::ALL.len() + 1],
-    /// Events published to stores that have a session here, by the number of their type.
+    /// Events published to stores that have a session on this node. The index is the number of the event's type.
     pub events: [Counter; EventType::ALL.len()],
-    /// From the trigger to the flushed socket, for the oldest event of each flush.
+    /// Seconds from the trigger to the flushed socket. Each flush records its oldest event.
     pub latency: Latency,
     /// Live events sent to sessions.
     pub live: Counter,
-    /// Events sent as a replay to reconnected sessions.
+    /// Events replayed to reconnected sessions.
     pub replayed: Counter,
-    /// Events fetched over HTTP.
+    /// Events fetched over HTTP by polling clients.
     pub polled: Counter,
 }
 
-/// Types of journal rows: the writes of a shop, and the events of the engine.
+/// Names of journal row types, for a label: the four kinds of writes to a shop's table, and events that Vestnik writes.
 const JOURNAL_TYPES: [&str; Write::ALL.len() + 1] = ["insert", "update", "delete", "truncate", "engine"];
 
-/// The index of a row's type in `JOURNAL_TYPES`.
+/// The index of a journal event's type in `JOURNAL_TYPES`.
 pub fn journal_type(event: &JournalEvent) -> usize {
     match &event.body {
         Body::Write(write) => write.write as usize,
@@ -50,7 +50,7 @@ pub fn journal_type(event: &JournalEvent) -> usize {
     }
 }
 
-/// The handles. Valid only after [`install`].
+/// The handles of frequent metrics. Use them only after [`install`]: earlier handles would record nothing.
 pub static HOT: LazyLock<Hot> = LazyLock::new(|| Hot {
     reads: counter!("vestnik_journal_reads_total"),
     journal_events: JOURNAL_TYPES.map(|kind| counter!("vestnik_journal_events_total", "type" => kind)),
@@ -61,24 +61,25 @@ pub static HOT: LazyLock<Hot> = LazyLock::new(|| Hot {
     polled: counter!("vestnik_deliveries_total", "mode" => "polling"),
 });
 
-/// A latency histogram with fixed buckets. The histogram of the recorder keeps every sample until a scrape or an
-/// upkeep. With 16 bytes for each flush of each session, a busy store needs a hundred megabytes in some seconds.
+/// A latency histogram with fixed buckets. The recorder's own histogram keeps every sample until a scrape or an upkeep.
+/// Each flush of each session would cost it 16 bytes: in a busy store, a hundred megabytes within seconds.
 #[derive(Debug, Default)]
 pub struct Latency {
-    /// Samples within each bound and above the bound before; the last counts those above all bounds.
+    /// Each element counts the samples above the bound before it and up to its own bound. The last element counts those
+    /// above all bounds.
     counts: [AtomicU64; LATENCY_BUCKETS.len() + 1],
     sum_us: AtomicU64,
 }
 
 impl Latency {
-    /// Records a sample.
+    /// Records one latency, in seconds.
     pub fn record(&self, seconds: f64) {
         let bucket = LATENCY_BUCKETS.partition_point(|bound| *bound < seconds);
         self.counts[bucket].fetch_add(1, Ordering::Relaxed);
         self.sum_us.fetch_add((seconds * 1e6) as u64, Ordering::Relaxed);
     }
 
-    /// Renders the histogram in Prometheus' text format.
+    /// Renders the histogram in Prometheus' text format, under this name and with this help text.
     fn render(&self, name: &str, help: &str) -> String {
         let mut text = format!("# HELP {name} {help}\n# TYPE {name} histogram\n");
         let mut count = 0;
@@ -94,7 +95,7 @@ impl Latency {
     }
 }
 
-/// Installs the recorder, once for the process; later calls change nothing.
+/// Installs the metrics recorder, once for the process. Later calls change nothing.
 pub fn install() {
     HANDLE.get_or_init(|| {
         let acknowledge = Matcher::Full("vestnik_order_acknowledgement_seconds".into());
@@ -107,7 +108,7 @@ pub fn install() {
     });
 }
 
-/// Renders all metrics in Prometheus' text format.
+/// Renders all metrics in Prometheus' text format. Empty if the recorder could not be installed.
 pub fn render() -> String {
     let Some(handle) = HANDLE.get().and_then(Option::as_ref) else {
         return String::new();
@@ -119,7 +120,7 @@ pub fn render() -> String {
     handle.render() + &latency
 }
 
-/// Folds the samples of the histograms. Without regular calls memory grows if nobody scrapes.
+/// Compacts the samples of the recorder's histograms. Without regular calls, memory grows while no scrape happens.
 pub fn upkeep() {
     if let Some(handle) = HANDLE.get().and_then(Option::as_ref) {
         handle.run_upkeep();
@@ -134,6 +135,14 @@ fn describe() {
     describe_counter!(
         "vestnik_events_total",
         "Events published to stores that have a session on this node, by type"
+    );
+    describe_gauge!(
+        "vestnik_canaries_failed",
+        "Databases of this node whose newest canary did not come back"
+    );
+    describe_counter!(
+        "vestnik_canary_failures_total",
+        "Rounds of the canary that failed, by where"
     );
     describe_counter!(
         "vestnik_source_lookup_failures_total",
@@ -221,7 +230,7 @@ fn describe() {
     describe_limits();
 }
 
-/// Metrics of connections and limits.
+/// Describes the metrics of connections and limits.
 fn describe_limits() {
     describe_gauge!("vestnik_connections", "Open connections of clients");
     describe_gauge!(
@@ -255,7 +264,7 @@ fn describe_limits() {
     );
 }
 
-/// Metrics of receipts, Telegram and escalation.
+/// Describes the metrics of receipts, Telegram and escalation.
 fn describe_receipts() {
     describe_counter!(
         "vestnik_orders_first_seen_total",
@@ -278,7 +287,7 @@ fn describe_receipts() {
         "Age of the oldest delivery that is not complete"
     );
     describe_counter!(
-        "vestnik_telegram_settled_total",
+        "vestnik_telegram_deliveries_completed_total",
         "Deliveries completed by this node, by state: sent, dead"
     );
     describe_counter!(

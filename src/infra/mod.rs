@@ -1,4 +1,5 @@
-//! The base layer: settings, connections to Postgres, metrics and logs. It does not depend on events.
+//! The base layer: settings, connections to Postgres, metrics and logs. It knows nothing of orders, stores or the
+//! journal.
 
 pub mod backoff;
 pub mod config;

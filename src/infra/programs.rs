@@ -1,11 +1,12 @@
-//! Finds the programs of Postgres on this machine (initdb, postgres, pg_dump), wherever a distribution installs them.
+//! Finds Postgres' programs on this machine, such as initdb and pg_dump, wherever a distribution installs them.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use tokio::process::Command;
 
-/// Where distributions install Postgres: a directory, and the path below each of its entries.
+/// Where distributions install Postgres. Each pair is a directory, and the path of the programs below each of its
+/// entries.
 const DISTRIBUTIONS: [(&str, &str); 5] = [
     ("/usr/lib/postgresql", "bin"),
     ("/usr", "bin"),
@@ -14,7 +15,7 @@ const DISTRIBUTIONS: [(&str, &str); 5] = [
     ("/Applications/Postgres.app/Contents/Versions", "bin"),
 ];
 
-/// The directories, from `PATH` and of the distributions, that contain all of these programs.
+/// The directories that contain all of these programs. Searches `PATH` first, then the places of distributions.
 pub fn directories_with(programs: &[&str]) -> Vec<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut directories: Vec<PathBuf> = std::env::split_paths(&path).collect();
@@ -26,7 +27,8 @@ pub fn directories_with(programs: &[&str]) -> Vec<PathBuf> {
     directories
 }
 
-/// The major version in a program's output: `pg_dump (PostgreSQL) 15.14 (Debian 15.14-0)`.
+/// The major version that a program of Postgres prints: 15 for `pg_dump (PostgreSQL) 15.14 (Debian 15.14-0)`. `None`:
+/// it prints no version.
 pub async fn major_of(program: &Path) -> Option<u32> {
     let output = Command::new(program)
         .arg("--version")

@@ -1,13 +1,15 @@
-//! Rate limits: a sustained rate, and a burst after a quiet time.
+//! Rate limits of actions, such as requests. Each limit has a sustained rate, and a burst that is allowed after a quiet
+//! time.
 //!
-//! The state is a single time at which the bucket is full again (GCRA), so a limiter for each key is cheap.
+//! The whole state of a limiter is one moment: when its full burst is available again (GCRA). So a limiter for each key
+//! is cheap.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// One event in each `interval`, and `burst` at once.
+/// A rate limit: one action in each `interval`, and up to `burst` actions at once after a quiet time.
 #[derive(Debug, Clone, Copy)]
 pub struct Rate {
     interval: Duration,
@@ -15,7 +17,7 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// Events a second. `per_second` and `burst` are at least 1.
+    /// A limit in actions a second. `per_second` and `burst` must be at least 1.
     pub const fn per_second(per_second: u32, burst: u32) -> Self {
         Self {
             interval: Duration::from_nanos(1_000_000_000 / per_second as u64),
@@ -23,7 +25,7 @@ impl Rate {
         }
     }
 
-    /// For work that takes one core this long: the rate grows with the number of cores.
+    /// A limit for actions that each take `time` on one core. The rate grows with the number of the machine's cores.
     pub fn of_core_time(time: Duration, burst: u32) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
         Self {
@@ -32,7 +34,8 @@ impl Rate {
         }
     }
 
-    /// Takes one event if the limit allows it; `next` is the whole state.
+    /// Counts an action if the limit allows it at `now`, and returns whether it does. `next` is the limiter's state:
+    /// when the full burst is available again.
     pub fn allows(&self, next: &mut Instant, now: Instant) -> bool {
         self.reserve(next, now, Duration::ZERO).is_ok()
     }
@@ -51,7 +54,7 @@ impl Rate {
     }
 }
 
-/// A limiter for one thing.
+/// A rate limiter with its state.
 #[derive(Debug)]
 pub struct RateLimiter {
     rate: Rate,
@@ -59,7 +62,7 @@ pub struct RateLimiter {
 }
 
 impl RateLimiter {
-    /// A limiter without past events.
+    /// A limiter that has not counted any action yet.
     pub fn new(rate: Rate) -> Self {
         Self {
             rate,
@@ -67,23 +70,24 @@ impl RateLimiter {
         }
     }
 
-    /// Whether an event would have to wait now.
+    /// Whether an action at `now` would have to wait.
     pub fn is_behind(&self, now: Instant) -> bool {
         !self.rate.wait(self.next, now).is_zero()
     }
 
-    /// Takes one event, and returns how long to wait for it. `Err`: the wait would exceed `most`, so nothing was taken.
+    /// Counts an action, and returns how long the caller must wait before it. `Err`: the wait would exceed `most`, so
+    /// the action was not counted.
     pub fn reserve(&mut self, now: Instant, most: Duration) -> Result<Duration, Duration> {
         self.rate.reserve(&mut self.next, now, most)
     }
 
-    /// Takes one event if the limit allows it now.
+    /// Counts an action if the limit allows it at `now`; returns whether it does.
     pub fn allows(&mut self, now: Instant) -> bool {
         self.reserve(now, Duration::ZERO).is_ok()
     }
 }
 
-/// A limiter for each key.
+/// A separate rate limiter for each key, such as each client address.
 #[derive(Debug)]
 pub struct RateLimiters<K> {
     rate: Rate,
@@ -92,8 +96,8 @@ pub struct RateLimiters<K> {
 }
 
 impl<K: Eq + Hash> RateLimiters<K> {
-    /// Keeps at most a fixed number of keys. Beyond it, keys with a full bucket are evicted; if there are none, all
-    /// keys are: new keys are never rejected.
+    /// Keeps the state of at most `max_keys` keys. To make room, it drops the keys whose full burst is available. If no
+    /// key can be dropped so, it drops all keys: a new key is never rejected.
     pub fn new(rate: Rate, max_keys: usize) -> Self {
         Self {
             rate,
@@ -102,7 +106,8 @@ impl<K: Eq + Hash> RateLimiters<K> {
         }
     }
 
-    /// Takes one event of this key. `Err`: how long until the next one is allowed.
+    /// Counts an action of this key. `Err`: the limit is reached, and the action was not counted. The value is the time
+    /// until this key's next action is allowed.
     pub fn take(&self, key: K, now: Instant) -> Result<(), Duration> {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         if next.len() >= self.max_keys && !next.contains_key(&key) {
@@ -138,7 +143,7 @@ mod tests {
         assert_eq!(waits[burst as usize], interval);
         assert_eq!(waits[999], interval * (1000 - burst));
         assert!(limiter.is_behind(now));
-        // When they are through, as many may go at once again.
+        // Once the waiting actions have passed, the full burst is available again.
         let later = now + Duration::from_secs(2);
         assert!(!limiter.is_behind(later));
         assert_eq!(limiter.reserve(later, MOST), Ok(Duration::ZERO));
@@ -157,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn each_key_has_a_rate_of_its_own_and_is_told_how_long_to_wait() {
+    fn each_key_has_a_rate_of_its_own_and_learns_how_long_to_wait() {
         let now = Instant::now();
         let limiters = RateLimiters::new(Rate::per_second(10, 5), 100);
         for _ in 0..5 {

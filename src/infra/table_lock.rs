@@ -1,4 +1,5 @@
-//! Short waits for locks on the shop's tables: a statement that waits for such a lock blocks every writer behind it.
+//! Takes locks on the shop's tables in short attempts. A statement that waits for such a lock blocks every writer that
+//! comes after it.
 
 use std::time::Duration;
 
@@ -6,30 +7,30 @@ use tokio::time::{Instant, sleep};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
-/// Lock time-out of a statement, milliseconds. Every writer behind it waits, too.
+/// Maximum wait for a lock in one attempt, in milliseconds. Writers that come after the attempt wait as long.
 const LOCK_MS: u32 = 100;
-/// Pause between two attempts, so that writers can proceed.
+/// Pause between two attempts, in which waiting writers proceed.
 const PAUSE: Duration = Duration::from_millis(400);
-/// Maximum total time of the attempts.
+/// Maximum total time of all attempts.
 const WAIT: Duration = Duration::from_secs(10 * 60);
-/// Interval between two messages about a wait.
+/// Interval between two progress lines while a lock is not free.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
-/// Lock time-out, between two attempts, in a lock mode that blocks no writers, milliseconds. Postgres cancels
-/// autovacuum for a waiter only after `deadlock_timeout`, 1 s, so an attempt of 100 ms alone would never make
-/// autovacuum yield.
+/// Maximum wait for a lock in a mode that blocks no writers, in milliseconds; it is taken between two attempts.
+/// Postgres stops autovacuum for a waiter only after `deadlock_timeout`, by default one second. So attempts of
+/// [`LOCK_MS`] alone would never make autovacuum yield.
 const HARMLESS_LOCK_MS: u32 = 3000;
 
-/// Receives a line for each completed step and each wait.
+/// Receives progress lines for the person who runs the command: one for each completed step and each wait.
 pub type Progress<'a> = &'a mut (dyn FnMut(&str) + Send);
 
-/// An error that may be a lock time-out.
+/// The error of an attempt, which may contain an error of Postgres such as a lock time-out.
 pub trait LockError: From<tokio_postgres::Error> {
-    /// The error of Postgres, if it is one.
+    /// The error of Postgres. `None`: the attempt failed for another reason.
     fn postgres(&self) -> Option<&tokio_postgres::Error>;
 }
 
-/// Retries `attempt` while it fails because one of `tables` is locked, and reports the holder of the lock. Messages of
-/// an attempt are passed on only if it succeeds.
+/// Retries `attempt` while it fails because one of `tables` is locked, and reports which processes hold the lock. The
+/// progress lines of an attempt are shown only if it does not fail on a lock.
 pub async fn with_lock_retries<T, E: LockError>(
     client: &mut Client,
     tables: &[String],
@@ -65,7 +66,7 @@ pub async fn with_lock_retries<T, E: LockError>(
     }
 }
 
-/// Sets the lock time-out of the following statements, milliseconds; 0: none.
+/// Sets the maximum lock wait of the connection's next statements, in milliseconds; 0: no limit.
 async fn set_timeout(client: &Client, milliseconds: u32) -> Result<(), tokio_postgres::Error> {
     client
         .batch_execute(&format!("set lock_timeout = {milliseconds}"))
@@ -87,7 +88,7 @@ async fn existing(client: &Client, tables: &[String]) -> Result<Vec<String>, tok
         .collect()
 }
 
-/// Waits for each table in a lock mode for which autovacuum yields, and which blocks no writers.
+/// Locks each table briefly, in a mode that blocks no writers, so that a running autovacuum yields.
 async fn yield_autovacuum(client: &mut Client, tables: &[String]) -> Result<(), tokio_postgres::Error> {
     for table in tables {
         let transaction = client.transaction().await?;
@@ -95,7 +96,7 @@ async fn yield_autovacuum(client: &mut Client, tables: &[String]) -> Result<(), 
             format!("set local lock_timeout = {HARMLESS_LOCK_MS}; lock table {table} in share update exclusive mode");
         match transaction.batch_execute(&sql).await {
             Ok(()) => {}
-            // The next attempt will meet another holder's lock; or we may not lock the table in this mode.
+            // Another process holds the lock, or this role may not take it: the next attempt reports the problem.
             Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {}
             Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {}
             Err(error) => return Err(error),
@@ -105,8 +106,8 @@ async fn yield_autovacuum(client: &mut Client, tables: &[String]) -> Result<(), 
     Ok(())
 }
 
-/// Lists the holders of locks on the tables or their partitions, for a person. The text of queries is left out, because
-/// it may hold customers' data.
+/// Describes the processes that hold locks on the tables or their partitions, for a person. The text of queries is left
+/// out, because it may hold customers' data.
 pub async fn holders(client: &Client, tables: &[String]) -> Result<String, tokio_postgres::Error> {
     const HOLDERS: &str = "select distinct l.pid, coalesce(nullif(a.application_name, ''), a.usename, '?'), a.state, \
              coalesce(extract(epoch from clock_timestamp() - a.xact_start), 0)::float8 \

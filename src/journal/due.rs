@@ -1,5 +1,5 @@
-//! Reads for the planning of durable sends: events after its cursor, of configured stores, in batches. It also
-//! appends events of the engine itself.
+//! Reads for the planning of deliveries: the events after its cursor, of stores that have settings, in batches. This
+//! file also appends the events that Vestnik itself writes.
 
 use super::page::usable_for_planning;
 use super::sql_types::{SqlXid, xids};
@@ -8,36 +8,38 @@ use crate::domain::cursor::{Cursor, Position};
 use crate::domain::event::{EventId, EventType, JournalEvent, StoreId};
 use crate::infra::db::{GenericClient, Pool, QueryError, Transaction};
 
-/// An event for which a message may have to be sent.
+/// A journal event for which a message may have to be sent.
 #[derive(Debug)]
 pub struct Due {
-    /// The row of the journal.
+    /// The event, from the journal.
     pub event: JournalEvent,
-    /// Age of the event, seconds.
+    /// Age of the journal event at the read, in seconds.
     pub age_s: f64,
 }
 
-/// A batch of due events.
+/// A batch of events for which messages may have to be sent.
 #[derive(Debug)]
 pub struct DueBatch {
-    /// In the order of sending.
+    /// The events, in the order in which their messages are sent.
     pub events: Vec<Due>,
-    /// A cursor that covers the batch.
+    /// The cursor that covers the batch.
     pub cursor: String,
-    /// Whether there may be more events.
+    /// Whether the journal may have more events after the batch.
     pub more: bool,
-    /// Whether the given cursor is so old that the new one should be saved, even after an empty batch.
+    /// Whether the given cursor is so old that the new one should be saved even if the batch is empty.
     pub fell_behind: bool,
 }
 
-/// Distance of ids below an event within which its sibling rows are searched: rows that form one event with it.
+/// How far below an event's id its sibling rows are searched. Siblings are writes of the same transaction to the same
+/// order, which form one event.
 const SIBLING_IDS: i64 = 100;
-/// Transactions that a saved cursor may lie behind: each read scans them again.
+/// Number of transactions after which an old cursor should be saved again. Each read scans the transactions after the
+/// cursor.
 const BEHIND_TRANSACTIONS: u64 = 256;
 
-/// Reads at most `limit` events after `cursor`. An invalid cursor, or one of another epoch, starts at the beginning:
-/// planned events are not planned again. Commits between the two statements wait for the next read. The cursor would
-/// not cover them, and a chat that was off then would receive an old event again.
+/// Reads at most `limit` events after `cursor`. An invalid cursor, or one of another epoch, starts at the beginning: a
+/// planned event is not planned again. Events that commit between the two statements wait for the next read. The cursor
+/// would not cover them, so a chat that was off would later get an old event.
 pub async fn read_due(client: &Transaction<'_>, cursor: &str, limit: usize) -> Result<DueBatch, Error> {
     let due = format!(
         "select {EVENT_COLUMNS}, extract(epoch from clock_timestamp() - at)::float8 from ( \
@@ -98,7 +100,7 @@ pub async fn read_due(client: &Transaction<'_>, cursor: &str, limit: usize) -> R
     })
 }
 
-/// Appends an event of the engine itself, and notifies.
+/// Appends an event of Vestnik itself to the journal, and notifies the nodes. Returns the event's id.
 pub async fn append(
     transaction: &Transaction<'_>,
     store: &StoreId,

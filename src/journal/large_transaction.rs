@@ -1,4 +1,4 @@
-//! Streams the events of large transactions over a separate connection, while the reads of the feed go on.
+//! Streams the events of large transactions over a separate connection, while the feed continues to read other events.
 
 use futures::TryStreamExt as _;
 use futures::stream::{BoxStream, StreamExt as _, once, try_unfold};
@@ -14,7 +14,7 @@ use crate::domain::event::{EventId, JournalEvent, Xid};
 use crate::infra::config::Database;
 use crate::infra::db;
 
-/// Chunks of events, by id. Dropping a wait for the next chunk loses no event.
+/// A stream of chunks of events, sorted by id. Dropping a wait for the next chunk loses no event.
 pub type LargeTransactionStream = BoxStream<'static, Result<Vec<JournalEvent>, ConnectError>>;
 
 struct OpenStream {
@@ -22,7 +22,8 @@ struct OpenStream {
     _client: db::Client,
 }
 
-/// All events of these transactions after `through`, in chunks of bounded size. The first poll connects.
+/// Streams all events of the transactions `of` after the event `through`, in chunks of limited size. It connects at the
+/// first poll.
 pub fn stream_large_transactions(
     database: &Database,
     epoch: Epoch,

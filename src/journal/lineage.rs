@@ -1,7 +1,8 @@
-//! Which line of history a position belongs to. Postgres does not say that a snapshot of its data directory was put
-//! back: the cluster and the timeline are the same, and transaction ids come again. So each start of Postgres begins a
-//! new line, and the line of before is closed at the newest event that the start found. A cursor of a closed line is
-//! valid if it covers nothing later. A reader also compares the newest event that it has seen with the journal.
+//! Lines of history, which detect that a database was put back to an earlier state. Postgres itself does not tell this:
+//! after a copied-back data directory, cluster and timeline are the same, and transaction ids are used again. So each
+//! start of Postgres begins a new line, and closes the one before at the newest event that it finds. A cursor of a
+//! closed line is valid if it covers nothing later. A feed also checks that the newest event that it has seen is still
+//! in the journal.
 
 use time::OffsetDateTime;
 use tokio_postgres::Row;
@@ -12,21 +13,23 @@ use crate::domain::cursor::{Cursor, Epoch, Position, Unusable};
 use crate::domain::event::{EventId, JournalEvent, Xid};
 use crate::infra::db::{self, Client, GenericClient};
 
-/// Ids that a new line leaves free after the newest one that it knows: a line that was lost may have used them.
+/// Number of event ids that a new line of history skips after the newest one it knows. A lost line may have used them.
 const FREE_IDS: i64 = 1_000_000;
-/// Ids that it leaves free for each second since the newest event: no journal takes more events a second.
+/// Number of event ids that a new line of history skips for each second since the newest event. No journal gets more
+/// events a second.
 const FREE_IDS_A_SECOND: i64 = 10_000;
-/// Seconds of which that is assumed at most: ten years.
+/// Maximum number of seconds for which ids are skipped: ten years.
 const LOST_SECONDS: i64 = 315_360_000;
 
-/// The columns that make an [`Epoch`]; for a select list.
+/// The columns of an [`Epoch`], for a select list.
 pub(super) const EPOCH_COLUMNS: &str = "(select system_identifier from pg_control_system()) as system_identifier, \
      (select line::text from vestnik.vst_lineage where through is null) as line, \
      (select oid from pg_database where datname = current_database()) as database_oid";
-/// The line in force; null if Postgres has been restarted since it began.
+/// SQL for the line in force. It is null if Postgres has been restarted since that line began.
 pub(super) const LINE_HERE: &str = "(select line::text from vestnik.vst_lineage where through is null \
      and started_at = pg_postmaster_start_time())";
-/// All lines, each with the newest transaction that a valid cursor of it covers; null: any.
+/// Selects all lines of history, each with the newest transaction that a valid cursor of the line may cover; null: any
+/// transaction.
 const LINES: &str = "select (select system_identifier from pg_control_system()) as system_identifier, line::text as line, \
      (select oid from pg_database where datname = current_database()) as database_oid, \
      case when through is not null then through when started_at <> pg_postmaster_start_time() then \
@@ -42,17 +45,17 @@ pub(super) fn epoch(row: &Row) -> Result<Epoch, tokio_postgres::Error> {
     ))
 }
 
-/// The epoch of this connection's transaction ids.
+/// The epoch of the database that this connection reads.
 pub async fn read_epoch(client: &Client) -> Result<Epoch, Error> {
     Ok(read(client).await?.epoch)
 }
 
-/// The line in force.
+/// The line of history that is in force.
 #[derive(Debug)]
 pub(super) struct Line {
-    /// A UUID.
+    /// The name of the line of history, a UUID.
     pub name: String,
-    /// The epoch of its cursors.
+    /// The epoch of the cursors of this line of history.
     pub epoch: Epoch,
 }
 
@@ -64,7 +67,7 @@ async fn read(client: &impl GenericClient) -> Result<Line, Error> {
     })
 }
 
-/// The newest event that a reader has seen.
+/// The newest event that a feed has seen. It proves that the database still has the history that the feed has read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Witness {
     id: EventId,
@@ -73,9 +76,11 @@ pub struct Witness {
 }
 
 impl Witness {
-    /// The event of the newest transaction among these and the one before.
+    /// The event of the newest transaction among `before` and `events`, without the rows of canaries, which are removed
+    /// soon. `None`: there is none.
     pub fn newest_of(before: Option<Self>, events: &[JournalEvent]) -> Option<Self> {
-        let newest = events.iter().max_by_key(|event| event.xid).map(|event| Self {
+        let lasting = events.iter().filter(|event| !event.is_canary());
+        let newest = lasting.max_by_key(|event| event.xid).map(|event| Self {
             id: event.id,
             xid: event.xid,
             at: event.at,
@@ -84,9 +89,10 @@ impl Witness {
     }
 }
 
-/// The newest event of the journal.
+/// Reads the newest event of the journal that is not a canary's; `None`: there is none.
 pub(super) async fn newest(client: &Client) -> Result<Option<Witness>, Error> {
-    const NEWEST: &str = "select id, xid, at from vestnik.vst_event order by xid desc limit 1";
+    const NEWEST: &str =
+        "select id, xid, at from vestnik.vst_event where source is distinct from 0 order by xid desc limit 1";
     let Some(row) = client.query_opt(NEWEST, &[]).await? else {
         return Ok(None);
     };
@@ -97,7 +103,7 @@ pub(super) async fn newest(client: &Client) -> Result<Option<Witness>, Error> {
     }))
 }
 
-/// The line in force. After a start of Postgres a new one begins; the first node that connects sees to it.
+/// Returns the line of history in force. After a start of Postgres, the first node that connects begins a new line.
 pub(super) async fn begin(client: &mut Client) -> Result<Line, Error> {
     let is_here = format!("select {LINE_HERE} is not null");
     if !client.query_one(&is_here, &[]).await?.try_get::<_, bool>(0)? {
@@ -106,12 +112,12 @@ pub(super) async fn begin(client: &mut Client) -> Result<Line, Error> {
     read(client).await
 }
 
-/// What becomes of cursors of earlier lines.
+/// Whether the cursors of earlier lines of history stay valid when a new line begins.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Past {
-    /// They are valid, up to the newest event of before this start of Postgres.
+    /// A cursor stays valid if it covers nothing later than the newest event before this start of Postgres.
     Valid,
-    /// None is valid.
+    /// No earlier cursor is valid.
     Void,
 }
 
@@ -131,7 +137,7 @@ async fn begin_line(client: &mut Client, past: Past) -> Result<(), Error> {
     );
     let transaction = client.transaction().await?;
     db::limit_idle_in_transaction(&transaction).await?;
-    // Another node may have begun it meanwhile.
+    // Another node may have begun the new line meanwhile.
     let Some(in_force) = transaction.query_opt(LOCK, &[]).await? else {
         return Ok(());
     };
@@ -158,7 +164,7 @@ async fn begin_line(client: &mut Client, past: Past) -> Result<(), Error> {
     Ok(())
 }
 
-/// The lines, each with the newest transaction that is valid; `None`: any.
+/// Reads all lines of history, each with the newest transaction that a valid cursor may cover; `None`: any transaction.
 async fn lines(client: &impl GenericClient) -> Result<Vec<(Epoch, Option<Xid>)>, Error> {
     let rows = client.query(LINES, &[]).await?;
     let line = |row: &Row| {
@@ -170,7 +176,8 @@ async fn lines(client: &impl GenericClient) -> Result<Vec<(Epoch, Option<Xid>)>,
     rows.iter().map(line).collect()
 }
 
-/// Decodes a cursor of the line in force, or of an earlier one that it is valid in.
+/// Decodes a client's cursor, of the line in force or of an earlier line in which it is valid. Otherwise returns the
+/// reason.
 pub(super) async fn decode(
     client: &impl GenericClient,
     text: &str,
@@ -189,7 +196,8 @@ pub(super) async fn decode(
     Ok(Err(Unusable::Epoch))
 }
 
-/// Whether what a reader has read is part of this history.
+/// Whether the database still has the history that a feed has read. If the event `seen` has disappeared, begins a new
+/// line in which no earlier cursor is valid.
 pub(super) async fn continues(
     client: &mut Client,
     line: &mut Line,

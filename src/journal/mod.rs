@@ -1,6 +1,8 @@
-//! All SQL on `vestnik.vst_event`: reads of the feed (`reader`, `transaction_sizes`, `large_transaction`), reads of
-//! reconnecting clients (`page`), reads of the durable sends (`due`), and trimming (`retention`).
+//! All SQL on the journal `vestnik.vst_event`: reads of the feed (`reader`, `transaction_sizes`, `large_transaction`),
+//! of clients (`page`), and for deliveries (`due`). `lineage` detects a restored database, `retention` trims old
+//! events.
 
+pub mod canary;
 mod due;
 mod large_transaction;
 mod lineage;
@@ -28,40 +30,45 @@ use sql_types::{JsonText, SqlXid};
 /// Why the journal could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// An error of Postgres, or of the connection.
+    /// Postgres or the connection reported an error.
     #[error("the journal cannot be read: {}", crate::infra::db::reason(.0))]
     Postgres(#[from] tokio_postgres::Error),
     /// The pool had no free connection, or could not open one.
     #[error("no connection for reading the journal: {0}")]
     Pool(#[from] db::PoolError),
-    /// Postgres did not answer in time.
+    /// Postgres did not respond in time.
     #[error("Postgres did not answer a read of the journal in time")]
     TimedOut,
-    /// The answer did not begin with its snapshot.
+    /// The result did not begin with the row of the snapshot.
     #[error("the answer of the journal has no snapshot")]
     NoSnapshot,
-    /// The sources, which say what the rows mean, could not be read.
+    /// The sources, whose mappings tell what the rows mean, could not be read.
     #[error("the sources cannot be read: {0}")]
     Sources(#[source] crate::infra::db::QueryError),
-    /// The tables are missing, or older than the program.
+    /// The tables are missing, or older than this version of Vestnik.
     #[error("this database has no journal: run `vestnik migrate` first")]
     NotMigrated,
-    /// The transaction ids of the journal belong to another cluster.
+    /// Nothing can be written here.
+    #[error("this Postgres is a standby: give the address of the primary")]
+    Standby,
+    /// The journal was restored into another cluster, whose transaction ids differ.
     #[error("this database was restored from another cluster: run `vestnik migrate` first")]
     Restored,
-    /// Postgres was restarted, or its history was put back, behind a connection that went on.
+    /// Postgres was restarted, or its data was put back to an earlier state, while the connection seemed to continue.
     #[error("Postgres was restarted or restored: the feed checks its position again")]
     NewLine,
-    /// A second connection reached another database than the first, or another epoch of it.
+    /// A second connection reached another database than the feed's connection, or another epoch of it.
     #[error("a second connection reached another database than the feed reads")]
     Elsewhere,
 }
 
-/// The columns of an event, in the order of [`event`]. Texts are readable in any encoding of the database.
+/// The columns of a journal event, in the order that [`event`] expects. `vst_readable` makes texts readable in any
+/// encoding of the database.
 const EVENT_COLUMNS: &str = "id, xid, source, vestnik.vst_readable(store_id) as store_id, vestnik.vst_readable(key) as key, type, at, \
      vestnik.vst_readable(data) as data, vestnik.vst_readable(old) as old, vestnik.vst_readable(answer) as answer";
 
-/// Reads an event from the columns that begin at `first`; `None` for an unknown type.
+/// Parses a journal event from a row, whose event columns begin at index `first`. `None`: the type of the event is
+/// unknown.
 fn event(row: &Row, first: usize) -> Result<Option<JournalEvent>, tokio_postgres::Error> {
     let kind: &str = row.try_get(first + 5)?;
     let data = row.try_get::<_, JsonText>(first + 7)?.0;

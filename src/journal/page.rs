@@ -1,5 +1,6 @@
-//! Reads the events of a store, or of several, that the cursor of a client does not cover, a page at a time. A slow client holds no
-//! connection, and no more memory than a page. The replay of a session and the history over HTTP read the same pages.
+//! Reads the events of a store, or of several, that a client's cursor does not cover, one page at a time. Between two
+//! pages a slow client holds no connection, and no more memory than a page. The replay of a session and the history over
+//! HTTP read the same pages.
 
 use std::collections::HashSet;
 
@@ -16,55 +17,56 @@ use crate::domain::event::{EventId, JournalEvent, StoreId, Xid};
 use crate::domain::store_set::StoreSet;
 use crate::infra::db::{self, Pool};
 
-/// Bytes of payload after which a page ends, whatever its limit.
+/// Bytes of events' payload after which a page ends, even if its limit of events is not reached.
 pub const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
-/// Rows that a page may have beyond its limit, so that it does not end between rows of one event.
+/// Maximum number of rows that a page may have beyond its limit, so that it does not end between rows of one event.
 const TOGETHER_ROWS: usize = 50;
-/// Most events of one read of the past.
+/// Maximum number of rows that [`read_past`] reads.
 const PAST_EVENTS: usize = 50_000;
-/// Rows of one fetch of that read.
+/// Number of rows that [`read_past`] fetches at once.
 const PAST_FETCH_ROWS: i32 = 500;
 
 /// Where a page begins.
 pub enum Start<'a> {
-    /// After the events that this cursor covers.
+    /// The page begins after the events that this cursor, as the client sent it, covers.
     After(&'a str),
-    /// So that it ends with the newest event.
+    /// The page begins so that it ends with the store's newest event.
     Newest,
 }
 
-/// An event, and the cursor that covers it and all events before it.
+/// A journal event, with the cursor that covers it and all events before it.
 pub struct PageEvent {
-    /// The event.
+    /// The journal event.
     pub event: JournalEvent,
-    /// For a client that stops after this event.
+    /// The cursor for a client that stops reading after this event.
     pub cursor: String,
 }
 
-/// The result of a read.
+/// The result of reading a page.
 pub enum Page {
-    /// Events, oldest change first.
+    /// Events in the order in which a client must receive them.
     Events {
-        /// At most as many as requested.
+        /// The events of the page, at most as many as requested, or a few more to complete an event.
         events: Vec<PageEvent>,
-        /// Covers all events of the page.
+        /// The cursor that covers all events of the page.
         cursor: String,
-        /// The position after all events of the store; `None`: more pages follow.
+        /// The position after the store's last event; `None`: more pages follow.
         position: Option<Position>,
     },
-    /// The cursor is not usable: the client must load its lists again, and continue from `fresh`.
+    /// The cursor is not usable. The client must reload its lists, and continue with the cursor `fresh`.
     Resync {
         /// Why the cursor is not usable.
         reason: Unusable,
-        /// A cursor that covers all events until now.
+        /// A new cursor that covers all events until now.
         fresh: String,
-        /// The same as a position.
+        /// The position of the cursor `fresh`.
         position: Position,
     },
 }
 
-/// What every page reads first: the snapshot, the newest and the trimmed transaction, and the epoch.
+/// The state of the journal that each page reads first: the snapshot, the newest and the newest trimmed transaction,
+/// and the epoch.
 pub(super) struct Head {
     pub(super) snapshot: Snapshot,
     pub(super) newest: Xid,
@@ -99,7 +101,8 @@ async fn read(pool: &Pool, stores: &StoreSet, start: Start<'_>, limit: usize) ->
     Ok(page)
 }
 
-/// The cursor that covers exactly the snapshot of this transaction: for a list that is read in it.
+/// The cursor that covers exactly the snapshot of this transaction. A list that is read in the transaction is returned
+/// with it.
 pub async fn cursor_here(client: &db::Transaction<'_>) -> Result<String, Error> {
     let head = read_head(client).await?;
     Ok(Cursor::At(Position::after(&head.snapshot, head.newest)).encode(head.epoch))
@@ -122,7 +125,8 @@ async fn read_head(client: &db::Transaction<'_>) -> Result<Head, Error> {
     })
 }
 
-/// The cursor, if every event that it does not cover is still kept.
+/// Decodes a client's cursor, if the journal still has every event that the cursor does not cover; otherwise returns
+/// the reason.
 async fn usable(client: &db::Transaction<'_>, text: &str, head: &Head) -> Result<Result<Cursor, Unusable>, Error> {
     let cursor = match lineage::decode(client, text, head.epoch).await? {
         Ok(cursor) => cursor,
@@ -137,29 +141,29 @@ async fn usable(client: &db::Transaction<'_>, text: &str, head: &Head) -> Result
     Ok(Ok(cursor))
 }
 
-/// The head, and the cursor of the planning. An unusable cursor starts at the beginning: planning sends nothing
-/// twice.
+/// The state of the journal, and the cursor up to which deliveries are planned. An unusable cursor starts at the
+/// beginning: no delivery is planned twice.
 pub(super) async fn usable_for_planning(client: &db::Transaction<'_>, text: &str) -> Result<(Head, Cursor), Error> {
     let head = read_head(client).await?;
     let cursor = match lineage::decode(client, text, head.epoch).await? {
-        // Trimmed events were too old to be sent.
+        // Trimmed events may be missing: they would be too old to be sent.
         Ok(cursor) if cursor.end() <= head.snapshot.xmax => cursor,
         _ => Cursor::At(Position::beginning()),
     };
     Ok((head, cursor))
 }
 
-/// The newest events of all stores, up to a number of bytes, by id.
+/// The newest events of all stores, up to a number of bytes. They fill the event cache when a node starts.
 pub struct Past {
-    /// The epoch of the transaction ids.
+    /// The epoch of the database to which the transaction ids belong.
     pub epoch: Epoch,
-    /// `events` has every event until the read that this position does not cover.
+    /// `events` has all events that this position does not cover, up to the time of the read.
     pub base: Position,
-    /// By id.
+    /// The events, sorted by id.
     pub events: Vec<JournalEvent>,
 }
 
-/// Reads the past, newest transactions first.
+/// Reads the newest events of all stores, until their size reaches `bytes`.
 pub async fn read_past(pool: &Pool, bytes: usize) -> Result<Past, Error> {
     timeout(READ_DEADLINE, past(pool, bytes))
         .await
@@ -174,7 +178,7 @@ async fn past(pool: &Pool, max_bytes: usize) -> Result<Past, Error> {
     let limit = PAST_EVENTS as i64 + 1;
     let portal = transaction.portal(&sql, &[&SqlXid(head.trimmed), &limit]).await?;
     let (mut events, mut bytes, mut taken, mut cut) = (Vec::new(), 0, 0, head.trimmed);
-    // Fetched in parts: rows that do not fit are not sent.
+    // The rows are fetched in parts, so that Postgres does not send rows beyond the limit.
     'all: loop {
         let rows = transaction.fetch(&portal, PAST_FETCH_ROWS).await?;
         if rows.is_empty() {
@@ -183,7 +187,7 @@ async fn past(pool: &Pool, max_bytes: usize) -> Result<Past, Error> {
         for row in &rows {
             let xid = row.try_get::<_, SqlXid>(1)?.0;
             if bytes > max_bytes || taken == PAST_EVENTS {
-                // The transaction may have been read in part.
+                // Only a part of this transaction may have been read, so all its events are left out.
                 cut = xid;
                 break 'all;
             }
@@ -196,7 +200,7 @@ async fn past(pool: &Pool, max_bytes: usize) -> Result<Past, Error> {
     }
     events.retain(|event| event.xid > cut);
     events.sort_unstable_by_key(|event| event.id);
-    // A running transaction may still commit events with lower ids: they arrive when it commits.
+    // A running transaction may still commit events with lower ids. They arrive when it commits.
     let base = Position::after(&head.snapshot, cut);
     Ok(Past {
         epoch: head.epoch,
@@ -205,7 +209,7 @@ async fn past(pool: &Pool, max_bytes: usize) -> Result<Past, Error> {
     })
 }
 
-/// The events of these keys among the newest `scanned` of a store, by id.
+/// Reads the store's newest `scanned` rows, and returns those of the given order keys, sorted by id.
 pub async fn newest_of(
     client: &crate::infra::db::Transaction<'_>,
     store: &StoreId,
@@ -225,7 +229,7 @@ pub async fn newest_of(
     Ok(events)
 }
 
-/// The events that match a condition, in the order of the condition.
+/// Reads the events that match an SQL condition. `condition` is the text after `where`, and may end with an order.
 pub async fn read_where(
     client: &impl crate::infra::db::GenericClient,
     condition: &str,
@@ -270,7 +274,7 @@ async fn newest(
     let rows = client.query(&statement, &[&*parameter, &(limit as i64)]).await?;
     let mut events = Vec::with_capacity(rows.len());
     for row in &rows {
-        // All of these events lie before the cursor: a client cannot continue from the middle.
+        // All events carry the page's cursor: a client cannot continue from the middle of the newest events.
         events.extend(event(row, 0)?.map(|event| PageEvent {
             event,
             cursor: cursor.clone(),
@@ -283,7 +287,7 @@ async fn newest(
     })
 }
 
-/// The events after the cursor, in the order of [`Onward`].
+/// Reads the events after the cursor, in the order that [`Onward`] defines.
 async fn after(
     client: &db::Transaction<'_>,
     stores: &StoreSet,
@@ -325,7 +329,7 @@ async fn after(
     let mut taken = 0;
     while let Some(row) = rows.try_next().await? {
         let event = event(&row, 0)?;
-        // A page does not end between rows of one event, but its length is bounded.
+        // A page does not end between rows of one event, but the number of further rows is limited.
         let belongs = |last: &PageEvent| event.as_ref().is_some_and(|event| last.event.belongs_with(event));
         let together = taken < limit + TOGETHER_ROWS && events.last().is_some_and(belongs);
         if (taken >= limit || bytes > PAGE_BYTES) && !together {
@@ -353,7 +357,7 @@ async fn after(
         }),
         None => {
             let cursor = Cursor::At(seen.clone()).encode(head.epoch);
-            // This is the last page, so its last event may carry the final cursor.
+            // No page follows, so the last event carries the cursor of the whole page.
             if let Some(last) = events.last_mut() {
                 last.cursor.clone_from(&cursor);
             }

@@ -1,6 +1,6 @@
-//! Reads of the feed: every event that a position does not cover. The snapshot of the statement is the next position.
-//! Two index look-ups on `xid` suffice, however long a transaction has been open. The read locks no writer, waits for
-//! none, skips no event and repeats none.
+//! Reads for the feed all events that its position does not cover. The snapshot of the statement gives the next
+//! position. Two index look-ups on `xid` suffice, however long a transaction has been open. The read takes no lock that
+//! writers wait for, skips no event and repeats none.
 
 use std::time::Duration;
 
@@ -18,21 +18,21 @@ use crate::domain::event::{JournalEvent, Xid};
 use crate::infra::config::Database;
 use crate::infra::db::{self, Client, Rows, Statement};
 
-/// Most events of one answer; a longer backlog is streamed, sorted by Postgres.
+/// Maximum number of events in one read. A longer backlog is streamed, sorted by Postgres.
 pub const NEWS_EVENTS: usize = 1024;
-/// Events of one chunk of a streamed backlog.
+/// Number of events in one chunk of a streamed backlog.
 pub const CHUNK_EVENTS: usize = 256;
-/// Bytes of payload in one chunk of a streamed backlog.
+/// Bytes of payload in one chunk of a streamed backlog, after which the chunk ends.
 pub const CHUNK_BYTES: usize = 4 * 1024 * 1024;
-/// How long Postgres may take for the next part of an answer.
+/// Maximum time for Postgres to send the next part of a result.
 pub const READ_DEADLINE: Duration = Duration::from_secs(10);
 
-/// How long Postgres may sort a backlog before it sends the first row: half a million events take 0.6 s. Keepalives
-/// notice a dead connection sooner.
+/// Maximum time for Postgres to sort a backlog before it sends the first row. Half a million events take 0.6 s.
+/// Keepalives detect a dead connection sooner.
 pub const SORT_DEADLINE: Duration = Duration::from_secs(15 * 60);
 
-/// The plan is fixed to index look-ups. Without statistics, or with an old position, the planner would scan the whole
-/// journal; and planning costs as much as reading.
+/// Settings that make Postgres use index look-ups. Without statistics, or with an old position, the planner would scan
+/// the whole journal. A fixed plan also saves the planning, which costs as much as the read.
 pub(super) const SESSION: [(&str, &str); 4] = [
     ("plan_cache_mode", "force_generic_plan"),
     ("enable_seqscan", "off"),
@@ -40,7 +40,7 @@ pub(super) const SESSION: [(&str, &str); 4] = [
     ("jit", "off"),
 ];
 
-/// The transactions that a position does not cover, and which of them are large. The first row is the snapshot.
+/// Lists the transactions that a position does not cover, and whether each is large. The first row has the snapshot.
 const OUTLINE: &str = "with recursive later (xid) as ( \
          (select xid from vestnik.vst_event where xid >= $1 order by xid limit 1) \
          union all \
@@ -55,11 +55,12 @@ const OUTLINE: &str = "with recursive later (xid) as ( \
      union all \
      select null, xid, coalesce((select true from vestnik.vst_event e where e.xid = found.xid offset $4 limit 1), false) from found";
 
-/// The stores among `$1` that the transactions `$2` wrote to. A sub-select, because the planner might turn `exists` into a join that reads a whole transaction.
+/// Selects the stores among `$1` for which one of the transactions `$2` wrote an event. It uses a sub-select, because
+/// the planner might turn `exists` into a join that reads a whole transaction.
 const TOUCHED: &str = "select store from unnest($1::text[]) asked (store) \
      where (select true from vestnik.vst_event e where e.store_id = asked.store and e.xid = any ($2) limit 1)";
 
-/// The connection of the feed to the journal.
+/// The feed's connection to the journal.
 pub struct Reader {
     client: Client,
     news: Statement,
@@ -69,27 +70,28 @@ pub struct Reader {
     line: Line,
 }
 
-/// The result of a read.
+/// The result of a read of the feed.
 pub enum News {
-    /// All new events.
+    /// The read found all new events.
     Read {
-        /// The snapshot of the read.
+        /// The snapshot of the read, which gives the next position.
         snapshot: Snapshot,
-        /// Time of the read, by the clock of the database.
+        /// The time of the read, by the database's clock.
         clock: OffsetDateTime,
-        /// The version of the sources that was in force.
+        /// The version of the sources that was in force at the read.
         sources: i64,
-        /// By id.
+        /// The new events, sorted by id.
         events: Vec<JournalEvent>,
-        /// The newest transaction with an event in the read.
+        /// The newest transaction with an event in the read; `None`: the read has no event.
         newest: Option<Xid>,
     },
-    /// Too many events for one answer: see [`Reader::outline`], or stream them with [`Reader::backlog`].
+    /// There are too many new events for one read. [`Reader::outline`] lists their transactions, and
+    /// [`Reader::backlog`] streams them.
     TooMuch,
 }
 
 impl Reader {
-    /// Connects, and prepares the statements.
+    /// Connects to the database, and prepares the statements.
     pub async fn connect(database: &Database) -> Result<Self, ConnectError> {
         let url = database.url.as_ref().ok_or(db::Error::Missing)?;
         let client = db::connect_as(url, "feed").await?;
@@ -101,11 +103,18 @@ impl Reader {
 
     async fn prepare(mut client: Client) -> Result<Self, Error> {
         client.set(&SESSION).await?;
+        if client
+            .query_one("select pg_is_in_recovery()", &[])
+            .await?
+            .try_get::<_, bool>(0)?
+        {
+            return Err(Error::Standby);
+        }
         let is_migrated = "select to_regclass('vestnik.vst_retention') is not null and to_regclass('vestnik.vst_lineage') is not null";
         if !client.query_one(is_migrated, &[]).await?.try_get::<_, bool>(0)? {
             return Err(Error::NotMigrated);
         }
-        // Transaction ids of another cluster mean nothing here: some would be new at every read.
+        // Transaction ids of another cluster mean nothing here: some would look new at every read.
         let is_same_cluster =
             "select exists (select from vestnik.vst_cluster join pg_control_system() using (system_identifier))";
         if !client.query_one(is_same_cluster, &[]).await?.try_get::<_, bool>(0)? {
@@ -113,8 +122,8 @@ impl Reader {
         }
         let line = lineage::begin(&mut client).await?;
         let (columns, line_here) = (EVENT_COLUMNS, lineage::LINE_HERE);
-        // The first row is the snapshot, with the time, the version of the sources in place of an id, and the line in
-        // place of a store.
+        // The first row has the snapshot and the time. In place of an event's id it has the version of the sources, in
+        // place of a store the line of history.
         let select = format!(
             "select pg_current_snapshot() as snapshot, (select version from vestnik.vst_source_version) as id, \
                     (select xid from vestnik.vst_event where $3 order by xid desc limit 1) as xid, null::int as source, \
@@ -143,20 +152,20 @@ impl Reader {
         self.line.epoch
     }
 
-    /// Whether the history of the database goes on from what a reader has read. If the newest event that it saw is not
-    /// the same any more, a new line begins: no cursor of before is valid.
+    /// Whether the database still has the history that the feed has read up to `read`. If its newest event `seen` has
+    /// disappeared, a new line of history begins, and no earlier cursor is valid.
     pub async fn continues(&mut self, epoch: Epoch, read: &Position, seen: Option<&Witness>) -> Result<bool, Error> {
         let continues = lineage::continues(&mut self.client, &mut self.line, epoch, read, seen);
         timeout(READ_DEADLINE, continues).await.map_err(|_| Error::TimedOut)?
     }
 
-    /// The newest event now.
+    /// Reads the newest event of the journal; `None`: the journal is empty.
     pub async fn witness(&self) -> Result<Option<Witness>, Error> {
         let newest = lineage::newest(&self.client);
         timeout(READ_DEADLINE, newest).await.map_err(|_| Error::TimedOut)?
     }
 
-    /// The first row of a read has the line in force.
+    /// Fails if the line of history has changed since this reader connected. `first` is the first row of a read.
     fn check_line(&self, first: &Row) -> Result<(), Error> {
         match first.try_get::<_, Option<&str>>(4)? == Some(self.line.name.as_str()) {
             true => Ok(()),
@@ -164,14 +173,14 @@ impl Reader {
         }
     }
 
-    /// The connection, for whoever must see what the reads see.
+    /// The connection of the reads, for statements that must see the same data.
     pub fn client(&self) -> &Client {
         &self.client
     }
 
-    /// The position of a new feed: after all events until now.
+    /// The position of a new feed, which covers all events until now.
     pub async fn now(&self) -> Result<Position, Error> {
-        // Trimmed transactions count as read: a cursor that does not cover them would be refused.
+        // Trimmed transactions count as read, because a cursor that does not cover them is refused.
         const NOW: &str = "select pg_current_snapshot(), greatest( \
                 (select xid from vestnik.vst_event order by xid desc limit 1), (select trimmed_through from vestnik.vst_retention), '0'::xid8)";
         let row = timeout(READ_DEADLINE, self.client.query_one(NOW, &[]))
@@ -181,7 +190,7 @@ impl Reader {
         Ok(Position::after(&row.try_get(0)?, newest.0))
     }
 
-    /// All events that `position` does not cover, unless there are too many.
+    /// Reads all events that `position` does not cover, unless there are too many.
     pub async fn news(&self, position: &Position) -> Result<News, Error> {
         let limit = NEWS_EVENTS as i64 + 2;
         let (end, missing) = (SqlXid(position.end()), xids(position.missing()));
@@ -204,7 +213,7 @@ impl Reader {
                 }
             }
         }
-        // Sorting a few events is cheaper here than in Postgres.
+        // Sorting so few events here is cheaper than in Postgres.
         events.sort_unstable_by_key(|event| event.id);
         Ok(News::Read {
             snapshot: snapshot.ok_or(Error::NoSnapshot)?,
@@ -224,7 +233,7 @@ impl Reader {
         Ok(rows.map_err(|_| Error::TimedOut)??)
     }
 
-    /// All events that `position` does not cover, by id, in chunks of bounded size.
+    /// Streams all events that `position` does not cover, sorted by id, in chunks of limited size.
     pub async fn backlog(&self, position: &Position) -> Result<Backlog, Error> {
         let (end, missing) = (SqlXid(position.end()), xids(position.missing()));
         let parameters: [&(dyn ToSql + Sync); 3] = [&end, &missing, &true];
@@ -243,29 +252,30 @@ impl Reader {
     }
 }
 
-/// Why the connection of the feed could not be opened.
+/// Why the feed could not connect to the journal.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The connection failed.
+    /// The connection could not be opened.
     #[error(transparent)]
     Db(#[from] db::Error),
-    /// The connection is open, but the journal cannot be read over it.
+    /// The connection was opened, but the journal cannot be read over it.
     #[error(transparent)]
     Journal(#[from] Error),
 }
 
-/// A long answer that is being streamed. Postgres waits for the reader.
+/// A long backlog that is being streamed. Postgres sends rows only as fast as they are read.
 pub struct Backlog {
-    /// The position after the whole backlog.
+    /// The position after the last event of the backlog.
     pub seen: Position,
-    /// The events.
+    /// The stream of the backlog's events.
     pub chunks: Chunks,
 }
 
-/// Events of a stream. Each row starts with a column for a snapshot.
+/// Divides a stream of rows into chunks of events. Each row begins with the column of a snapshot, which events leave
+/// null.
 pub struct Chunks {
     rows: Rows,
-    /// The first event of the next chunk.
+    /// The first event of the next chunk, if it was already read.
     next: Option<JournalEvent>,
 }
 
@@ -274,7 +284,8 @@ impl Chunks {
         Self { rows, next: None }
     }
 
-    /// The next events, by id; empty after the last one. A chunk does not end between rows of one event.
+    /// Reads the next chunk of events, sorted by id; it is empty at the end. A chunk does not end between rows of one
+    /// event.
     pub async fn next(&mut self) -> Result<Vec<JournalEvent>, Error> {
         let mut events: Vec<JournalEvent> = Vec::with_capacity(CHUNK_EVENTS);
         events.extend(self.next.take());

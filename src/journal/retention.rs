@@ -1,28 +1,28 @@
-//! Removes old events in small batches, outside the hot path, and records how far it got. A cursor that does not
-//! cover the removed events gets `resync_required`, never silence.
+//! Trims old events in small batches, so that no other work waits long, and records the newest trimmed transaction. A
+//! client whose cursor does not cover the trimmed events gets `resync_required`.
 
 use std::time::Duration;
 
 use super::Error;
 use crate::infra::db::{self, Pool};
 
-/// Events removed in one transaction.
+/// Maximum number of events that one transaction removes.
 pub const TRIM_BATCH: i64 = 1000;
 
-/// The result of one batch.
+/// The result of trimming one batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trimmed {
-    /// A full batch: there may be more.
+    /// A full batch of this many events was removed; more events may be old enough.
     Batch(u64),
-    /// Less than a batch: no other event is old enough.
+    /// This many events were removed, less than a batch: no other event is old enough.
     Done(u64),
-    /// Another node trims now.
+    /// Nothing was removed, because another node is trimming.
     Elsewhere,
 }
 
-/// Removes one batch of events older than `retention`.
+/// Removes one batch of the oldest events, if they are older than `retention`.
 pub async fn trim_batch(pool: &Pool, retention: Duration) -> Result<Trimmed, Error> {
-    // By id, from the oldest, so that the scan ends after a batch even if no event is old enough.
+    // The scan goes by id from the oldest event, so that it ends after a batch even if no event is old enough.
     const TRIM: &str = "with old as (select id, xid from (select id, xid, at from vestnik.vst_event order by id limit $2) e \
                where at < now() - make_interval(secs => $1)), \
              gone as (delete from vestnik.vst_event where id in (select id from old) returning xid), \

@@ -1,4 +1,5 @@
-//! The types of the journal in the binary format of Postgres: `xid8`, `pg_snapshot`, and jsonb as plain text.
+//! Conversions between the journal's Postgres types and Rust types, in Postgres' binary format: `xid8`, `pg_snapshot`,
+//! and jsonb as text.
 
 use std::error::Error;
 
@@ -10,7 +11,7 @@ use crate::domain::event::Xid;
 
 type BoxError = Box<dyn Error + Sync + Send>;
 
-/// An `xid8`.
+/// A transaction id, in SQL an `xid8`.
 #[derive(Debug, Clone, Copy)]
 pub struct SqlXid(pub Xid);
 
@@ -37,13 +38,13 @@ impl ToSql for SqlXid {
     to_sql_checked!();
 }
 
-/// An array of `xid8`, for a parameter.
+/// Converts transaction ids to a parameter of the type `xid8[]`.
 pub fn xids(xids: &[Xid]) -> Vec<SqlXid> {
     xids.iter().copied().map(SqlXid).collect()
 }
 
 impl<'a> FromSql<'a> for Snapshot {
-    /// A count, then `xmin`, `xmax`, and the running transactions.
+    /// Parses a `pg_snapshot`: a count, then `xmin`, `xmax`, and the running transactions.
     fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, BoxError> {
         let numbers = raw.get(4..).ok_or("a pg_snapshot is 20 bytes at least")?;
         let (numbers, rest) = numbers.as_chunks::<8>();
@@ -62,14 +63,14 @@ impl<'a> FromSql<'a> for Snapshot {
     }
 }
 
-/// The text of a jsonb, not parsed: clients receive it unchanged.
+/// The text of a json or jsonb value. It is not parsed, because clients receive it unchanged.
 #[derive(Debug)]
 pub struct JsonText(pub String);
 
 impl<'a> FromSql<'a> for JsonText {
     fn from_sql(ty: &Type, raw: &'a [u8]) -> Result<Self, BoxError> {
         let text = match (ty, raw) {
-            // jsonb has a version byte before its text.
+            // A binary jsonb begins with a version byte, which text follows.
             (&Type::JSONB, [1, text @ ..]) => text,
             (&Type::JSONB, _) => return Err("a jsonb of an unknown version".into()),
             _ => raw,

@@ -1,6 +1,6 @@
-//! The new transactions, without their events, and which of them are large. The cost is bounded like a read, because
-//! other events wait for it: the query visits the index once for each transaction. Then it tests whether a
-//! transaction has `LARGE_EVENTS` events, and never counts them.
+//! Lists new transactions without their events, and finds the large ones. Other events wait for this query, so its cost
+//! is limited. It visits the index once for each transaction, and tests whether the transaction has more than
+//! `LARGE_EVENTS` events, but does not count them.
 
 use std::collections::HashSet;
 
@@ -10,31 +10,32 @@ use super::sql_types::{SqlXid, xids};
 use crate::domain::cursor::{Position, Snapshot};
 use crate::domain::event::{StoreId, Xid};
 
-/// A transaction with more events than this is large. The number is half of a read, so that two small ones fit.
+/// A transaction with more events than this is large. The number is half of a read, so that two small transactions fit
+/// into one.
 pub const LARGE_EVENTS: i64 = 512;
-/// Most transactions of an outline.
+/// Maximum number of transactions that an outline lists.
 pub const OUTLINE_TRANSACTIONS: usize = 1024;
 
-/// Whether a transaction has more than `LARGE_EVENTS` events.
+/// Whether a transaction is large: has more than `LARGE_EVENTS` events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Size {
-    /// It has not.
+    /// The transaction has at most `LARGE_EVENTS` events.
     Small,
-    /// It has.
+    /// The transaction has more than `LARGE_EVENTS` events.
     Large,
 }
 
-/// The new transactions.
+/// The new transactions of the journal, without their events.
 #[derive(Debug)]
 pub struct Outline {
-    /// The snapshot of the query.
+    /// The snapshot that the query saw.
     pub snapshot: Snapshot,
-    /// The transactions that the position does not cover.
+    /// The transactions that the position does not cover, each with its size.
     pub transactions: Vec<(Xid, Size)>,
 }
 
 impl Reader {
-    /// The transactions that `position` does not cover, unless there are too many.
+    /// Lists the transactions that `position` does not cover. `None`: there are too many.
     pub async fn outline(&self, position: &Position) -> Result<Option<Outline>, Error> {
         let (end, missing) = (SqlXid(position.end()), xids(position.missing()));
         let limit = OUTLINE_TRANSACTIONS as i64 + 1;
@@ -59,7 +60,7 @@ impl Reader {
         }))
     }
 
-    /// The stores among these for which one of the transactions has written an event.
+    /// The stores among `stores` for which one of the transactions `by` has written an event.
     pub async fn touched(&self, stores: &[&str], by: &[Xid]) -> Result<HashSet<StoreId>, Error> {
         if stores.is_empty() || by.is_empty() {
             return Ok(HashSet::new());

@@ -1,5 +1,6 @@
-//! The backup before V23: a dump of the two tables by pg_dump, or their ids and statuses if no suitable pg_dump exists.
-//! Its rows are counted in the file and in the snapshot that the backup was made from.
+//! Writes the backup before V23, the migration that unifies statuses. pg_dump dumps the two tables; without a suitable
+//! pg_dump, their ids and statuses are copied. The rows in the file are counted, and compared with the snapshot that
+//! was backed up.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -14,13 +15,13 @@ use tokio::process::Command;
 use tokio_postgres::{Client, IsolationLevel, Transaction};
 
 use super::v23_names::TABLES;
-use super::{Error, Say};
+use super::{Error, Progress};
 use crate::infra::config::Config;
 use crate::infra::db;
 use crate::infra::programs;
 
-/// Writes the backup, or fails before anything else is changed.
-pub async fn write(client: &mut Client, config: &Config, say: Say<'_>) -> Result<PathBuf, Error> {
+/// Writes the backup, and returns its path. It fails before anything else is changed.
+pub async fn write(client: &mut Client, config: &Config, say: Progress<'_>) -> Result<PathBuf, Error> {
     let stamp = format_description!("[year][month][day]T[hour][minute][second]_[subsecond digits:3]Z");
     let stamp = OffsetDateTime::now_utc().format(stamp).unwrap_or_default();
     let path = config
@@ -40,13 +41,13 @@ pub async fn write(client: &mut Client, config: &Config, say: Say<'_>) -> Result
     };
     match written {
         Ok(rows) => say(&format!("wrote {} with {rows} rows", path.display())),
-        // An incomplete backup is worse than none.
+        // An incomplete backup is worse than none, because a person might trust it.
         Err(_) => drop(fs::remove_file(&path)),
     }
     written.map(|_| path)
 }
 
-/// Why the file is missing or incomplete.
+/// Why the backup could not be written.
 enum Failure {
     Postgres(tokio_postgres::Error),
     Reason(String),
@@ -58,8 +59,8 @@ impl From<tokio_postgres::Error> for Failure {
     }
 }
 
-/// Writes the tables from one snapshot, and returns the number of their rows.
-async fn fill(client: &mut Client, config: &Config, file: &File, say: Say<'_>) -> Result<u64, Failure> {
+/// Writes the tables, as one snapshot shows them, and returns the number of their rows.
+async fn fill(client: &mut Client, config: &Config, file: &File, say: Progress<'_>) -> Result<u64, Failure> {
     let transaction = client
         .build_transaction()
         .isolation_level(IsolationLevel::RepeatableRead)
@@ -88,7 +89,7 @@ async fn fill(client: &mut Client, config: &Config, file: &File, say: Say<'_>) -
     Ok(rows)
 }
 
-/// Whether the file is on disk and holds this number of rows.
+/// Checks that the file is on disk, and holds this number of rows.
 fn check(path: &Path, file: &File, rows: u64) -> Result<(), String> {
     file.sync_all().map_err(|error| error.to_string())?;
     match copied_rows(path).map_err(|error| error.to_string())? {
@@ -97,7 +98,7 @@ fn check(path: &Path, file: &File, rows: u64) -> Result<(), String> {
     }
 }
 
-/// Finds a pg_dump of the server's version or a newer one.
+/// Finds a pg_dump of the server's version or a newer one; `None`: this machine has none.
 async fn pg_dump(major: u32) -> Option<PathBuf> {
     for directory in programs::directories_with(&["pg_dump"]) {
         let program = directory.join("pg_dump");
@@ -111,14 +112,14 @@ async fn pg_dump(major: u32) -> Option<PathBuf> {
     None
 }
 
-/// Dumps the snapshot of the transaction. The address goes through the environment, because every user can read a
-/// command line.
+/// Runs pg_dump on the snapshot of the transaction. The database's address goes through the environment, because every
+/// user can see a command line.
 async fn dump(program: &Path, transaction: &Transaction<'_>, config: &Config, file: &File) -> Result<(), Failure> {
     let snapshot = transaction.query_one("select pg_export_snapshot()", &[]).await?;
     let snapshot: &str = snapshot.try_get(0)?;
     let mut command = Command::new(program);
     command.arg(format!("--snapshot={snapshot}"));
-    // pg_dump does not include partitions when only their parent is named.
+    // pg_dump leaves out the partitions of a table if only their parent is named.
     const FAMILY: &str = "with recursive family (relid) as ( \
              select to_regclass(name)::oid from unnest($1::text[]) name \
              union select i.inhrelid from pg_inherits i join family on family.relid = i.inhparent) \
@@ -142,12 +143,12 @@ async fn dump(program: &Path, transaction: &Transaction<'_>, config: &Config, fi
     Err(reason(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
 }
 
-/// Passes the address to a program.
+/// Passes the database's address to a program, through its environment.
 fn address(command: &mut Command, config: &Config) -> Result<(), String> {
     let url = config.database.listen_url.as_ref().or(config.database.url.as_ref());
     let url = url.ok_or("no database is given")?;
     let address = db::parse(url, "backup").map_err(|error| error.to_string())?;
-    // The variables already contain every setting of a service.
+    // The variables contain the settings of a service already.
     command.env_remove("PGSERVICE").envs(address.variables());
     Ok(())
 }
@@ -184,7 +185,7 @@ begin;";
     writeln!(file, "commit;").map_err(io)
 }
 
-/// The rows between `copy ... from stdin;` and `\.`.
+/// Counts the rows in a dump: the lines between `copy ... from stdin;` and `\.`.
 fn copied_rows(path: &Path) -> std::io::Result<u64> {
     let (mut rows, mut inside) = (0, false);
     for line in BufReader::new(File::open(path)?).split(b'\n') {

@@ -1,25 +1,25 @@
-//! Allows one migration at a time, and keeps waits for the tables' own locks short.
+//! The lock that allows one migration at a time, and short waits for the locks of tables.
 
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 use tokio_postgres::Client;
 
-use super::{Error, Say};
+use super::{Error, Progress};
 use crate::infra::db::GenericClient;
 use crate::infra::table_lock::{LockError, with_lock_retries};
 
-/// The advisory lock that one migration at a time holds: "vest", "migr".
+/// The key of the advisory lock that a running migration holds. Its bytes spell "vest" and "migr".
 const LOCK: i64 = 0x7665_7374_6d69_6772;
 /// The application name of a migration's connection.
 const APPLICATION: &str = "vestnik migrate";
-/// How long to wait for another migration.
+/// How long a migration waits for another one to end.
 const LOCK_WAIT: Duration = Duration::from_secs(30 * 60);
-/// Poll interval. A statement that waited inside Postgres would hold a snapshot, and the other migration's
-/// `create index concurrently` would in turn wait for this snapshot.
+/// Interval between two attempts to take the lock. A statement that waited inside Postgres would hold a snapshot. The
+/// other migration's `create index concurrently` would wait for this snapshot, so both would wait forever.
 const LOCK_LOOK_INTERVAL: Duration = Duration::from_millis(100);
-/// Waits until no other migration runs.
-pub async fn acquire(client: &Client, say: Say<'_>) -> Result<(), Error> {
+/// Takes the lock of migrations. Waits while another migration runs, and says so.
+pub async fn acquire(client: &Client, say: Progress<'_>) -> Result<(), Error> {
     let deadline = Instant::now() + LOCK_WAIT;
     let mut known = None;
     loop {
@@ -45,16 +45,16 @@ pub async fn acquire(client: &Client, say: Say<'_>) -> Result<(), Error> {
     }
 }
 
-/// The holder of the migration lock.
+/// The holder of the migrations' lock.
 pub struct Holder {
     pid: i32,
-    /// Whether its application name is a migration's.
+    /// Whether the holder is a migration, by its application name.
     pub is_migration: bool,
-    /// Its description and the remedy.
+    /// A description of the holder for a person, with the remedy if it is no migration.
     pub says: String,
 }
 
-/// Finds the holder; `None`: nobody holds the lock.
+/// Finds the holder of the migrations' lock; `None`: the lock is free.
 pub async fn holder(client: &impl GenericClient) -> Result<Option<Holder>, tokio_postgres::Error> {
     const HOLDER: &str = "select l.pid, coalesce(a.application_name, ''), coalesce(a.usename, '') \
          from pg_locks l left join pg_stat_activity a using (pid) \
@@ -79,7 +79,7 @@ pub async fn holder(client: &impl GenericClient) -> Result<Option<Holder>, tokio
     }))
 }
 
-/// Releases the lock. The lock ends with the connection in any case, so an error has no effect.
+/// Releases the lock of migrations. An error is ignored, because the lock ends with the connection in any case.
 pub async fn release(client: &Client) {
     let _ = client.execute("select pg_advisory_unlock($1)", &[&LOCK]).await;
 }
@@ -96,17 +96,17 @@ impl LockError for Error {
     }
 }
 
-/// Retries `attempt` while it fails because a table that a migration may wait for is locked.
-pub async fn patiently<T>(
+/// Retries `attempt` while it fails because a table is locked. See [`with_lock_retries`].
+pub async fn with_retries<T>(
     client: &mut Client,
-    say: Say<'_>,
-    attempt: impl AsyncFnMut(&mut Client, Say<'_>) -> Result<T, Error>,
+    say: Progress<'_>,
+    attempt: impl AsyncFnMut(&mut Client, Progress<'_>) -> Result<T, Error>,
 ) -> Result<T, Error> {
     let tables = tables(client).await?;
     with_lock_retries(client, &tables, say, attempt).await
 }
 
-/// The journal, the reference shop's tables, and the attached tables.
+/// The tables whose locks a migration may wait for: the journal, the reference shop's tables, and the attached tables.
 async fn tables(client: &Client) -> Result<Vec<String>, Error> {
     let sources = "select to_regclass('vestnik.vst_source') is not null";
     let mut names = vec!["vestnik.vst_event".to_owned()];

@@ -1,11 +1,12 @@
-//! Migrates a database to this program's version, under a lock: the engine's tables, the reference shop's tables, then
-//! the triggers and functions. These are code, and are applied again when their text has changed.
+//! Migrates a database to the schema of this version of Vestnik, under a lock. It applies migrations to Vestnik's own
+//! tables and to the reference shop's tables. Then it installs triggers and functions, which are code: they are applied
+//! again whenever their text changes.
 
 mod backup;
-mod code;
 mod lock;
 mod reference_shop;
 mod refusals;
+mod triggers;
 mod undo;
 mod v23;
 mod v23_names;
@@ -17,7 +18,7 @@ use tokio_postgres::Client;
 
 use crate::infra::config::{Config, ShopSchema};
 use crate::infra::db;
-use crate::sources::attach;
+use crate::sources::{attach, canary};
 
 pub use lock::holder;
 pub use undo::undo_v23;
@@ -29,7 +30,7 @@ mod shop {
     refinery::embed_migrations!("sql/shop");
 }
 
-/// Migrations that are applied in order, and recorded in a table of their own.
+/// A series of migrations that are applied in order, and recorded in a table of its own.
 struct Set {
     name: &'static str,
     runner: fn() -> Runner,
@@ -44,95 +45,97 @@ const SHOP: Set = Set {
     runner: shop::migrations::runner,
 };
 
-pub use crate::infra::table_lock::Progress as Say;
+pub use crate::infra::table_lock::Progress;
 
 /// Why a database was not migrated.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The connection failed.
+    /// The connection to the database failed.
     #[error(transparent)]
     Db(#[from] db::Error),
     /// Postgres reported an error, or the connection failed.
     ///
-    /// This message contains the error's full text. As a source it would be printed again, with the customer's row.
+    /// The message contains the full text of the error. As a `source` the error would be printed a second time, with
+    /// the customer's row.
     #[error("{}", db::reason(.0))]
     Postgres(tokio_postgres::Error),
-    /// A migration failed.
+    /// A migration failed, or its record in the database could not be read.
     #[error("{set} migrations: {}", history_problem(.problem))]
     History {
-        /// The set of migrations.
+        /// The name of the series of migrations.
         set: &'static str,
-        /// Refinery's error.
+        /// The error of the library refinery.
         problem: refinery::Error,
     },
-    /// A migration's file has changed since it was applied.
+    /// The file of a migration has changed since the migration was applied.
     #[error("{set} migrations: {migration} was changed after it had been applied: put its file back as it was")]
     Changed {
-        /// The set of migrations.
+        /// The name of the series of migrations.
         set: &'static str,
-        /// Its version and name.
+        /// The migration's version and name.
         migration: String,
     },
-    /// The database has a migration that this program does not know.
+    /// The database has a migration that this version of Vestnik does not know.
     #[error(
         "{set} migrations: the database has {migration}, which this program does not know: it is newer; run a newer \
          vestnik"
     )]
     Newer {
-        /// The set of migrations.
+        /// The name of the series of migrations.
         set: &'static str,
-        /// Its version and name.
+        /// The migration's version and name.
         migration: String,
     },
-    /// Another migration did not end in time.
+    /// The lock of migrations was not free in time: another migration runs, or another program holds the lock.
     #[error("the lock of migrations was held for {minutes} minutes: {holder}")]
     Locked {
-        /// How long this one waited.
+        /// How long this migration waited, in minutes.
         minutes: u64,
-        /// The holder of the lock.
+        /// A description of the lock's holder.
         holder: String,
     },
-    /// Some rows have a status that V23 cannot translate.
+    /// Some rows have a status that V23 cannot translate. V23 is the migration that unifies statuses. Each line names a
+    /// table and a status.
     #[error("V23 unifies the statuses, and does not know what to make of these; correct them first (nothing was changed):\n{}",
         .0.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n"))]
     UnknownStatuses(Vec<String>),
-    /// Rules of the shop's tables would reject V23.
+    /// Rules of the shop's tables would make the migration V23 fail. Each line names a rule, and how to correct it.
     #[error("V23 unifies the statuses, and would be refused; mend this first (nothing was changed):\n{}",
         .0.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n"))]
     Refused(Vec<String>),
-    /// The column's type cannot hold the names of the statuses.
+    /// The type of the column `status` cannot hold the status words of the migration V23.
     #[error(
         "{table}.status is of type {found}, and V23 unifies statuses that are text: keep your own statuses with \
          shop.schema = \"own\""
     )]
     NotText {
-        /// The table.
+        /// The name of the table.
         table: &'static str,
-        /// Its column's type.
+        /// The type of the column `status`.
         found: String,
     },
-    /// The backup failed, so the migration was not started.
+    /// The backup before the migration V23 failed, so nothing was changed.
     #[error("no backup, so nothing was changed: {}: {reason}", .path.display())]
     Backup {
-        /// The file.
+        /// The path of the backup file.
         path: PathBuf,
-        /// The cause.
+        /// The cause of the failure.
         reason: String,
     },
-    /// A table cannot be attached.
+    /// A table could not be attached.
     #[error(transparent)]
     Attach(#[from] attach::Error),
-    /// A table has the name of a reference shop table, but other columns.
+    /// A table has the name of a table of the reference shop, but lacks its columns.
     #[error(
         "{table} is not as the reference shop's: {problem}\nFor tables of your own: shop.schema = \"own\", then `vestnik attach --table {table}`"
     )]
     Reference {
-        /// Its name.
+        /// The name of the table.
         table: &'static str,
-        /// The differences.
+        /// The differences from the reference shop's table.
         problem: attach::Error,
     },
-    /// There is nothing to undo.
+    /// The migration V23 is not applied, so it cannot be undone.
     #[error("V23 is not applied in this database: there is nothing to undo")]
     NotApplied,
 }
@@ -154,17 +157,17 @@ fn history_problem(error: &refinery::Error) -> String {
     }
 }
 
-/// The result of a migration.
+/// Whether a migration changed the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// Something was applied.
+    /// At least one part of the schema was applied.
     Migrated,
-    /// The database was already up to date.
+    /// The database was already up to date, and nothing was changed.
     Unchanged,
 }
 
-/// Migrates the configured database.
-pub async fn run(config: &Config, say: Say<'_>) -> Result<Outcome, Error> {
+/// Migrates the configured database. `say` receives a progress line for each step.
+pub async fn run(config: &Config, say: Progress<'_>) -> Result<Outcome, Error> {
     let mut client = connect(config).await?;
     lock::acquire(&client, say).await?;
     let outcome = apply(&mut client, config, say).await;
@@ -172,8 +175,8 @@ pub async fn run(config: &Config, say: Say<'_>) -> Result<Outcome, Error> {
     outcome
 }
 
-/// Reports what [`run`] would do, and changes nothing.
-pub async fn dry_run(config: &Config, say: Say<'_>) -> Result<(), Error> {
+/// Reports through `say` the changes that [`run`] would make, and makes none.
+pub async fn dry_run(config: &Config, say: Progress<'_>) -> Result<(), Error> {
     let client = connect(config).await?;
     client.batch_execute("set default_transaction_read_only = on").await?;
     for set in sets(config) {
@@ -186,9 +189,9 @@ pub async fn dry_run(config: &Config, say: Say<'_>) -> Result<(), Error> {
     }
     if config.shop.schema == ShopSchema::Reference && !applied(&client, &SHOP).await?.contains(&v23::VERSION) {
         v23::check(&client).await?;
-        v23::tell(&client, say).await?;
+        v23::describe_pending(&client, say).await?;
     }
-    code::tell(&client, say).await
+    triggers::describe_pending(&client, say).await
 }
 
 fn sets(config: &Config) -> &'static [&'static Set] {
@@ -198,9 +201,8 @@ fn sets(config: &Config) -> &'static [&'static Set] {
     }
 }
 
-/// Connects directly, not through a pooler, because the lock belongs to a connection. The time-outs of a role or
-/// database are for its application, and are disabled: a backup holds a transaction open, and building an index takes
-/// long.
+/// Opens a direct connection, because the lock belongs to a connection, and a pooler could switch it. Time-outs of the
+/// role or database are disabled: a backup holds a transaction open, and building an index takes long.
 async fn connect(config: &Config) -> Result<Client, Error> {
     let url = config.database.listen_url.as_ref().or(config.database.url.as_ref());
     let client = db::connect_session(url.ok_or(db::Error::Missing)?, "migrate").await?;
@@ -214,9 +216,9 @@ async fn connect(config: &Config) -> Result<Client, Error> {
     Ok(client)
 }
 
-async fn apply(client: &mut Client, config: &Config, say: Say<'_>) -> Result<Outcome, Error> {
+async fn apply(client: &mut Client, config: &Config, say: Progress<'_>) -> Result<Outcome, Error> {
     let reference = config.shop.schema == ShopSchema::Reference;
-    // All checks that may fail come first.
+    // All checks that can fail come before the first change.
     for set in sets(config) {
         applied(client, set).await?;
     }
@@ -225,20 +227,24 @@ async fn apply(client: &mut Client, config: &Config, say: Say<'_>) -> Result<Out
         v23::check(client).await?;
     }
     client.batch_execute("create schema if not exists vestnik").await?;
-    // The transaction of each order locks the journal: wait for this lock in short attempts, as for the tables' locks.
-    let mut changed = history_patiently(client, &ENGINE, say).await?;
+    // The transaction of each order locks the journal. So changes of the journal also take its lock in short attempts.
+    let mut changed = history_with_retries(client, &ENGINE, say).await?;
     changed |= adopt_cluster(client, say).await?;
-    changed |= lock::patiently(client, say, async |client: &mut Client, say: Say<'_>| {
-        code::apply(client, &config.database, say).await
+    changed |= lock::with_retries(client, say, async |client: &mut Client, say: Progress<'_>| {
+        triggers::apply(client, &config.database, say).await
     })
     .await?;
+    if canary::install(client).await? {
+        say("attached the table of the canary");
+        changed = true;
+    }
     if before_v23 {
         changed |= history(client, &SHOP, Target::Version(v23::VERSION - 1), say).await?;
         v23::prepare(client, config, say).await?;
     }
     if reference {
-        // Rewritten statuses need no events: old and new words mean the same to the mappings.
-        changed |= history_patiently(client, &SHOP, say).await?;
+        // Translated statuses need no events: to the mappings, old and new words mean the same.
+        changed |= history_with_retries(client, &SHOP, say).await?;
         changed |= v23::validate(client, say).await?;
     }
     if reference {
@@ -252,15 +258,16 @@ async fn apply(client: &mut Client, config: &Config, say: Say<'_>) -> Result<Out
     Ok(if changed { Outcome::Migrated } else { Outcome::Unchanged })
 }
 
-/// Applies all migrations of a set; waits for the tables that writers use in short attempts.
-async fn history_patiently(client: &mut Client, set: &Set, say: Say<'_>) -> Result<bool, Error> {
-    lock::patiently(client, say, async |client: &mut Client, say: Say<'_>| {
+/// Applies all migrations of a series. Takes locks on tables that writers use in short attempts. Returns whether
+/// anything was applied.
+async fn history_with_retries(client: &mut Client, set: &Set, say: Progress<'_>) -> Result<bool, Error> {
+    lock::with_retries(client, say, async |client: &mut Client, say: Progress<'_>| {
         history(client, set, Target::Latest, say).await
     })
     .await
 }
 
-async fn history(client: &mut Client, set: &Set, target: Target, say: Say<'_>) -> Result<bool, Error> {
+async fn history(client: &mut Client, set: &Set, target: Target, say: Progress<'_>) -> Result<bool, Error> {
     let runner = (set.runner)().set_target(target);
     let mut runner = runner.set_abort_divergent(true).set_abort_missing(true);
     runner.set_migration_table_name(set.table());
@@ -280,7 +287,8 @@ impl Set {
     }
 }
 
-/// The versions of a set that the database has; fails if this program lacks one of them or has a different text.
+/// The versions of a series that the database has. Fails if this version of Vestnik lacks one of them, or has another
+/// text for it.
 async fn applied(client: &Client, set: &Set) -> Result<Vec<SchemaVersion>, Error> {
     let there = client
         .query_one("select to_regclass($1) is not null", &[&set.table()])
@@ -312,8 +320,9 @@ async fn applied(client: &Client, set: &Set) -> Result<Vec<SchemaVersion>, Error
     Ok(versions)
 }
 
-/// A journal that was restored into another cluster has transaction ids of the old one: all its events count as past.
-async fn adopt_cluster(client: &Client, say: Say<'_>) -> Result<bool, Error> {
+/// Adopts a journal that was restored into another cluster. Its transaction ids are the old cluster's, so all its
+/// events become part of the past. Returns whether it did so.
+async fn adopt_cluster(client: &Client, say: Progress<'_>) -> Result<bool, Error> {
     const ADOPT: &str = "with adopted as ( \
              update vestnik.vst_cluster set system_identifier = now.system_identifier \
              from pg_control_system() now where vst_cluster.system_identifier <> now.system_identifier returning 1), \

@@ -1,9 +1,9 @@
-//! Attaches the reference shop's tables with the mappings of `sql/shop/*.toml`.
+//! Attaches the reference shop's tables `orders` and `bookings`, with the mappings of `sql/shop/*.toml`.
 
 use tokio_postgres::Client;
 use toml::{Table as Toml, Value};
 
-use super::{Error, Say};
+use super::{Error, Progress};
 use crate::sources::attach::{self, Attached, Options};
 use crate::sources::catalog::{self, Table};
 
@@ -12,29 +12,28 @@ const TABLES: [(&str, &str); 2] = [
     ("public.bookings", include_str!("../../sql/shop/bookings.toml")),
 ];
 
-/// The words that answers write.
+/// The status words that Vestnik writes into the reference shop's tables when a person answers an order or booking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Words {
-    /// `new` and `confirmed`.
+    /// The words before the migration V23: `new` and `confirmed`.
     BeforeV23,
-    /// `pending` and `preparing`.
+    /// The words since the migration V23: `pending` and `preparing`.
     SinceV23,
 }
 
-/// Attaches both tables. A table that is attached with the shop's own mapping keeps it. Returns whether anything
-/// changed.
-pub async fn attach(client: &mut Client, say: Say<'_>) -> Result<bool, Error> {
+/// Attaches both tables. A table that has the shop's own mapping keeps that mapping. Returns whether anything changed.
+pub async fn attach(client: &mut Client, say: Progress<'_>) -> Result<bool, Error> {
     attach_as(client, Words::SinceV23, say).await
 }
 
-/// Attaches both tables with answers in these words.
-pub async fn attach_as(client: &mut Client, words: Words, say: Say<'_>) -> Result<bool, Error> {
+/// Attaches both tables, so that answers write these status words. Returns whether anything changed.
+pub async fn attach_as(client: &mut Client, words: Words, say: Progress<'_>) -> Result<bool, Error> {
     const KNOWN: &str = "select mapping from vestnik.vst_source where table_name = $1 and detached_at is null";
     let mut changed = false;
     for (name, reference) in TABLES {
         let table = match Table::find(client, name).await {
             Ok(table) => table,
-            // Undoing V23 does not require attached tables.
+            // An undo of V23 also works if a table is missing.
             Err(catalog::Error::NoTable(_)) if words == Words::BeforeV23 => continue,
             Err(error) => return Err(attach::Error::from(error).into()),
         };
@@ -72,7 +71,7 @@ pub async fn attach_as(client: &mut Client, words: Words, say: Say<'_>) -> Resul
     Ok(changed)
 }
 
-/// Whether a mapping equals another one without some of its columns.
+/// Whether `mapping` has no setting that differs from `whole`. It may lack some of them.
 fn is_part_of(mapping: &str, whole: &str) -> bool {
     fn all_in(part: &Toml, whole: &Toml) -> bool {
         part.iter().all(|(key, value)| match (value, whole.get(key)) {
@@ -86,7 +85,7 @@ fn is_part_of(mapping: &str, whole: &str) -> bool {
     }
 }
 
-/// Puts the word that answers write first.
+/// Reorders the mapping's lists of statuses: answers write the first word of a list.
 fn in_words(mapping: &str, words: Words) -> String {
     match words {
         Words::SinceV23 => mapping.to_owned(),
@@ -96,8 +95,8 @@ fn in_words(mapping: &str, words: Words) -> String {
     }
 }
 
-/// The mapping without columns that the table lacks: the reference shop's tables predate it, in many forms. Key, store
-/// and status are required.
+/// Removes from a mapping the columns that the table lacks: older forms of the reference shop's tables exist. The
+/// columns for key, store and status are required.
 fn without_missing(mapping: &str, table: &Table) -> String {
     let Ok(mut toml) = mapping.parse::<Toml>() else {
         return mapping.to_owned();

@@ -1,6 +1,7 @@
-//! Finds everything that would make V23 fail, before anything is written: rules of the shop's tables, missing columns,
-//! and taken names, each with the statement that corrects it. The checks only read, with one exception. If the shop has
-//! triggers of its own, whose effects cannot be read, one row of each old status is rewritten and rolled back.
+//! Finds everything that would make V23, the migration that unifies statuses, fail: rules of the shop's tables, missing
+//! columns and taken names. Each finding has the statement that corrects it. The checks only read, with one exception.
+//! If the shop has its own triggers, whose effects cannot be read, one row of each old status is rewritten and rolled
+//! back.
 
 use tokio_postgres::{Client, Row};
 
@@ -8,12 +9,12 @@ use super::Error;
 use super::v23_names::{self, CONSTRAINTS, RENAMED, TABLES};
 use crate::infra::db;
 
-/// Columns that an attached table must have.
+/// Columns that a table must have to be attached.
 const NEEDED: [&str; 3] = ["id", "store_id", "status"];
-/// Lock time-out of the trial rewrite, milliseconds.
+/// Maximum wait for a lock in the trial rewrite, in milliseconds.
 const LOCK_MS: u32 = 500;
 
-/// All findings, one line each; empty: V23 can run.
+/// Finds everything that would make the migration V23 fail, one line each. Empty: V23 can run.
 pub async fn find(client: &Client) -> Result<Vec<String>, Error> {
     let (mut refusals, mut complete) = (Vec::new(), Vec::new());
     for table in TABLES {
@@ -64,7 +65,7 @@ async fn missing(client: &Client, table: &str) -> Result<Vec<String>, Error> {
     rows.iter().map(line).collect()
 }
 
-/// Names of ours that the shop uses for other objects.
+/// Finds names that the migration V23 needs for constraints and indexes, and that the shop uses for other objects.
 async fn taken(client: &Client, table: &str) -> Result<Vec<String>, Error> {
     const CONSTRAINT: &str =
         "select exists (select from pg_constraint where conrelid = to_regclass($1) and conname = $2)";
@@ -110,7 +111,7 @@ async fn taken(client: &Client, table: &str) -> Result<Vec<String>, Error> {
     Ok(lines)
 }
 
-/// The table's rows as V23 would leave them, and a row of each new word for rules that read only the status.
+/// SQL for the table's rows as the migration V23 would leave them. Only rows with an old status are included.
 fn rewritten(table: &str) -> String {
     let whens: Vec<String> = RENAMED
         .iter()
@@ -125,7 +126,7 @@ fn rewritten(table: &str) -> String {
     )
 }
 
-/// Rows with the new words and nothing else.
+/// SQL for rows that have a new status, and null in all other columns. They test rules that read only the status.
 fn words(table: &str) -> String {
     let news: Vec<String> = RENAMED.iter().map(|(_, new)| format!("('{new}')")).collect();
     format!(
@@ -134,7 +135,7 @@ fn words(table: &str) -> String {
     )
 }
 
-/// CHECKs that reject the new words.
+/// Finds CHECK constraints that reject the new statuses.
 async fn checks(client: &Client, table: &str) -> Result<Vec<String>, Error> {
     const CHECKS: &str = "select quote_ident(c.conname), pg_get_expr(c.conbin, c.conrelid), cardinality(c.conkey) = 1 from pg_constraint c \
          join pg_attribute a on a.attrelid = c.conrelid and a.attname = 'status' and a.attnum = any (c.conkey) \
@@ -160,7 +161,7 @@ async fn checks(client: &Client, table: &str) -> Result<Vec<String>, Error> {
     Ok(lines)
 }
 
-/// Foreign keys from the status to a table that lacks the new words.
+/// Finds foreign keys from the status to a table that lacks the new statuses.
 async fn references(client: &Client, table: &str) -> Result<Vec<String>, Error> {
     const KEYS: &str = "select quote_ident(c.conname), c.confrelid::regclass::text, \
              (select string_agg(format('k.%I::text = r.%I::text', f.attname, a.attname), ' and ' order by i) \
@@ -197,7 +198,7 @@ async fn references(client: &Client, table: &str) -> Result<Vec<String>, Error> 
     Ok(lines)
 }
 
-/// Foreign keys from other tables to the status.
+/// Finds foreign keys of other tables to the status, which would prevent its change.
 async fn referenced(client: &Client, table: &str) -> Result<Vec<String>, Error> {
     const KEYS: &str = "select c.conrelid::regclass::text, quote_ident(c.conname) from pg_constraint c \
          join pg_attribute s on s.attrelid = c.confrelid and s.attname = 'status' and s.attnum = any (c.confkey) \
@@ -212,9 +213,10 @@ async fn referenced(client: &Client, table: &str) -> Result<Vec<String>, Error> 
     rows.iter().map(line).collect()
 }
 
-/// Triggers of the shop that reject or undo the change. The check rewrites one row of each old status.
+/// Finds triggers of the shop that reject or undo the change of a status. It tries the change on one row of each old
+/// status.
 async fn triggers(client: &Client, table: &str) -> Result<Vec<String>, Error> {
-    // Bit 4 is UPDATE.
+    // Bit 4 of `tgtype` marks a trigger for UPDATE.
     const TRIGGERS: &str = "select coalesce(string_agg(distinct quote_ident(tgname), ', '), '') from pg_trigger \
          where tgrelid in (select to_regclass($1) union select relid from pg_partition_tree(to_regclass($1))) and not tgisinternal \
            and tgenabled in ('O', 'A') and tgtype & 16 <> 0 and tgname not like 'vestnik\\_%'";
@@ -244,7 +246,7 @@ async fn triggers(client: &Client, table: &str) -> Result<Vec<String>, Error> {
     Ok(lines)
 }
 
-/// Whether a row with this status can be rewritten. The rewrite is rolled back.
+/// Whether a row can change from the status `old` to `new`. The change is rolled back.
 async fn attempt(client: &Client, part: &str, old: &str, new: &str) -> Result<bool, tokio_postgres::Error> {
     let attempted = async {
         client
@@ -258,8 +260,8 @@ async fn attempt(client: &Client, part: &str, old: &str, new: &str) -> Result<bo
         client.batch_execute("set constraints all immediate").await?;
         Ok(match row {
             Some(row) => row.try_get::<_, Option<&str>>(0)? == Some(new),
-            // No row has this status. Or a trigger suppressed the update, which has the same effect as keeping the old
-            // value.
+            // Either no row has this status, or a trigger suppressed the update. The second has the same effect as
+            // keeping the old status.
             None => {
                 let sql = format!("select not exists (select from {part} where status = '{old}')");
                 client.query_one(&sql, &[]).await?.try_get(0)?

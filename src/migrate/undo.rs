@@ -1,6 +1,6 @@
-//! `vestnik migrate --undo v23`: restores the old statuses.
+//! `vestnik migrate --undo v23`: restores the statuses of before V23, the migration that unifies statuses.
 //!
-//! Rows that had one of the new names before V23 and still have it keep it. Every other row is translated back:
+//! Rows that had one of the new statuses before V23 and still have it keep it. Every other row is translated back:
 //! `pending` becomes `new`, `preparing` becomes `confirmed`. An unchanged row gets back exactly its old status. A row
 //! that was written since gets the status that the old application would have written.
 
@@ -9,11 +9,11 @@ use tokio_postgres::{Client, Transaction};
 use super::reference_shop::{self, Words};
 use super::v23::{self, Rewrite};
 use super::v23_names::{self, CONSTRAINTS, TABLES};
-use super::{Error, SHOP, Say, applied, code, connect, lock};
+use super::{Error, Progress, SHOP, applied, connect, lock, triggers};
 use crate::infra::config::Config;
 
-/// Restores the statuses from before V23. It can be interrupted and started again.
-pub async fn undo_v23(config: &Config, say: Say<'_>) -> Result<(), Error> {
+/// Restores the statuses from before the migration V23. An interrupted undo can be started again.
+pub async fn undo_v23(config: &Config, say: Progress<'_>) -> Result<(), Error> {
     let mut client = connect(config).await?;
     lock::acquire(&client, say).await?;
     let undone = undo(&mut client, config, say).await;
@@ -21,14 +21,14 @@ pub async fn undo_v23(config: &Config, say: Say<'_>) -> Result<(), Error> {
     undone
 }
 
-async fn undo(client: &mut Client, config: &Config, say: Say<'_>) -> Result<(), Error> {
+async fn undo(client: &mut Client, config: &Config, say: Progress<'_>) -> Result<(), Error> {
     // The saved state also exists after an interrupted migration or undo.
     let kept = "select to_regclass('vestnik.vst_before_v23') is not null";
     let kept: bool = client.query_one(kept, &[]).await?.try_get(0)?;
     if !kept && !applied(client, &SHOP).await?.contains(&v23::VERSION) {
         return Err(Error::NotApplied);
     }
-    lock::patiently(client, say, async |client: &mut Client, _: Say<'_>| {
+    lock::with_retries(client, say, async |client: &mut Client, _: Progress<'_>| {
         accept_old_statuses(client).await
     })
     .await?;
@@ -38,21 +38,22 @@ async fn undo(client: &mut Client, config: &Config, say: Say<'_>) -> Result<(), 
                 set: "case status when 'pending' then 'new' else 'confirmed' end",
                 which: which(table),
             };
-            // The second pass covers rows that were locked during the first.
+            // The second pass changes rows that were locked during the first.
             let rewritten = v23::rewrite(client, &part, rewrite).await? + v23::rewrite(client, &part, rewrite).await?;
             say(&format!("{part}: put the old status of {rewritten} rows back"));
         }
     }
-    let finished = lock::patiently(client, say, async |client: &mut Client, _: Say<'_>| {
+    let finished = lock::with_retries(client, say, async |client: &mut Client, _: Progress<'_>| {
         finish(client).await
     })
     .await?;
     if finished > 0 {
         say(&format!("put the old status of {finished} more rows back"));
     }
-    // From here on answers write the old words. An interrupted migration may not have installed the code.
-    lock::patiently(client, say, async |client: &mut Client, say: Say<'_>| {
-        code::apply(client, &config.database, say).await
+    // From here on answers write the old statuses. An interrupted migration may not have installed the functions for
+    // this.
+    lock::with_retries(client, say, async |client: &mut Client, say: Progress<'_>| {
+        triggers::apply(client, &config.database, say).await
     })
     .await?;
     reference_shop::attach_as(client, Words::BeforeV23, say).await?;
@@ -60,7 +61,7 @@ async fn undo(client: &mut Client, config: &Config, say: Say<'_>) -> Result<(), 
     Ok(())
 }
 
-/// The rows that had another name before V23, or did not exist.
+/// An SQL condition for the rows that had another status before the migration V23, or did not exist.
 fn which(table: &str) -> &'static str {
     match table {
         "public.orders" => {
@@ -74,10 +75,11 @@ fn which(table: &str) -> &'static str {
     }
 }
 
-/// Removes V23, except its rows. From here on the database counts as older than V23, so `vestnik migrate` applies V23
-/// again even after an interrupted undo. The saved state, even without rows, marks this.
+/// Removes V23's constraints, defaults and record, but leaves its statuses. From here on the database counts as older
+/// than V23, so `vestnik migrate` applies it again even after an interrupted undo. The table of the saved state marks
+/// this, even if it is empty.
 async fn accept_old_statuses(client: &mut Client) -> Result<(), Error> {
-    // An interrupted V23 has added no constraint: a constraint with this name is the shop's.
+    // An interrupted V23 has added no constraint, so a constraint with this name is the shop's own.
     let was_applied = applied(client, &SHOP).await?.contains(&v23::VERSION);
     let transaction = client.transaction().await?;
     for (table, constraint) in CONSTRAINTS.iter().filter(|_| was_applied) {
@@ -104,7 +106,8 @@ async fn accept_old_statuses(client: &mut Client) -> Result<(), Error> {
     Ok(transaction.commit().await?)
 }
 
-/// The saved default from before V23: an expression, or none.
+/// The default status that the migration V23 saved. The outer `None`: it was `new`, which is not saved. The inner
+/// `None`: there was no default.
 async fn old_default(transaction: &Transaction<'_>, table: &str) -> Result<Option<Option<String>>, Error> {
     let kept = "select to_regclass('vestnik.vst_before_v23_default') is not null";
     if !transaction.query_one(kept, &[]).await?.try_get::<_, bool>(0)? {
@@ -115,7 +118,7 @@ async fn old_default(transaction: &Transaction<'_>, table: &str) -> Result<Optio
     Ok(row.map(|row| row.try_get(0)).transpose()?)
 }
 
-/// Translates the rows that the batches skipped, and finishes. Returns the number of rows.
+/// Translates the rows that the batches skipped, and drops the saved state. Returns the number of these rows.
 async fn finish(client: &mut Client) -> Result<u64, Error> {
     let transaction = client.transaction().await?;
     let mut rewritten = 0;

@@ -1,24 +1,26 @@
-//! Makes V23 safe on tables with rows. It checks first, writes a backup, and rewrites rows in small transactions that
-//! do not notify. The migration itself then has little to do while it locks the tables.
+//! Makes V23, the migration that unifies statuses, safe on tables with rows. It checks first, writes a backup, and
+//! rewrites rows in small transactions that do not notify. The migration itself then has little to do while it locks
+//! the tables.
 
 use refinery::SchemaVersion;
 use tokio_postgres::Client;
 
 use super::v23_names::{CONSTRAINTS, RENAMED, TABLES, index_name, parts};
-use super::{Error, Say, backup, lock, refusals};
+use super::{Error, Progress, backup, lock, refusals};
 use crate::infra::config::Config;
 
-/// Its version.
+/// The version number of the migration V23 in the reference shop's migrations.
 pub const VERSION: SchemaVersion = 23;
 const KNOWN: [&str; 6] = ["pending", "preparing", "ready", "completed", "rejected", "cancelled"];
-/// Table blocks that one transaction rewrites: some thousand rows, some milliseconds.
+/// Number of table blocks that one transaction rewrites: some thousand rows, in some milliseconds.
 pub const BATCH_BLOCKS: i64 = 64;
-/// Maximum number of rows written meanwhile that one transaction rewrites.
+/// Maximum number of rows for one transaction, when it rewrites rows that were written meanwhile.
 const LATE_ROWS: u64 = 1000;
-/// How long `create index concurrently` may wait for old transactions to end.
+/// How long `create index concurrently` may wait for older transactions to end.
 const INDEX_LOCK_TIMEOUT: &str = "10min";
 
-/// Fails with a list if a row's status is unknown, or if a table would reject the new statuses. Changes nothing.
+/// Fails with a list if the migration V23 does not know a row's status, or if a table would reject the new statuses.
+/// Changes nothing.
 pub async fn check(client: &Client) -> Result<(), Error> {
     let mut unknown = Vec::new();
     for table in TABLES {
@@ -32,7 +34,7 @@ pub async fn check(client: &Client) -> Result<(), Error> {
             "public.orders" if column_type(client, table, "order_type").await?.is_some() => {
                 "order_type is not distinct from 'delivery'"
             }
-            // Without a column for the order type, any order may be a delivery.
+            // Without a column for the order type, every order may be a delivery.
             "public.orders" => "true",
             _ => "false",
         };
@@ -62,8 +64,8 @@ pub async fn check(client: &Client) -> Result<(), Error> {
     }
 }
 
-/// Reports how many rows would change.
-pub async fn tell(client: &Client, say: Say<'_>) -> Result<(), Error> {
+/// Reports through `say` how many rows of each status the migration V23 would change.
+pub async fn describe_pending(client: &Client, say: Progress<'_>) -> Result<(), Error> {
     for table in TABLES {
         if column_type(client, table, "status").await?.is_none() {
             continue;
@@ -77,8 +79,9 @@ pub async fn tell(client: &Client, say: Say<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Backs up, saves the old state, and rewrites all rows except those that are written meanwhile.
-pub async fn prepare(client: &mut Client, config: &Config, say: Say<'_>) -> Result<(), Error> {
+/// Prepares the migration V23: writes the backup, saves the old state, and rewrites all rows. Rows that are written
+/// later are left to the migration.
+pub async fn prepare(client: &mut Client, config: &Config, say: Progress<'_>) -> Result<(), Error> {
     keep_defaults(client).await?;
     let rows = "select exists (select from public.orders) or exists (select from public.bookings)";
     if !client.query_one(rows, &[]).await?.try_get::<_, bool>(0)? {
@@ -93,8 +96,8 @@ pub async fn prepare(client: &mut Client, config: &Config, say: Say<'_>) -> Resu
             say(&format!("{part}: unified the status of {rewritten} rows"));
         }
         index(client, table, &parts, say).await?;
-        // Otherwise the planner assumes that half of the rows are still new, and the migration scans the whole table
-        // while it holds the lock.
+        // Without fresh statistics, the planner assumes that half of the rows have the old status. Then the migration
+        // would scan the whole table while it holds the lock.
         client.batch_execute(&format!("analyze {table} (status)")).await?;
         for part in &parts {
             rewrite_late_rows(client, part).await?;
@@ -108,20 +111,21 @@ const REWRITE: Rewrite = Rewrite {
     which: "status in ('new', 'confirmed')",
 };
 
-/// A change of many rows' statuses.
+/// A change of the status of many rows.
 #[derive(Clone, Copy)]
 pub struct Rewrite {
-    /// SQL of the new status.
+    /// An SQL expression for a row's new status.
     pub set: &'static str,
-    /// SQL condition of the rows to change. Changed rows must no longer match it.
+    /// An SQL condition for the rows to change. A changed row must not match it any more.
     pub which: &'static str,
 }
 
-/// Saves which rows already have the new names: all other rows can be translated back.
+/// Saves which rows have one of the new statuses before the migration V23. All other rows can be translated back by an
+/// undo.
 async fn keep_state(client: &mut Client) -> Result<(), Error> {
     let transaction = client.transaction().await?;
     let there = "select to_regclass('vestnik.vst_before_v23') is not null";
-    // An interrupted migration has already saved the state, and some rows are already rewritten.
+    // An interrupted migration has saved the state already, and some rows are rewritten since.
     if !transaction.query_one(there, &[]).await?.try_get::<_, bool>(0)? {
         transaction
             .batch_execute(
@@ -131,7 +135,7 @@ async fn keep_state(client: &mut Client) -> Result<(), Error> {
                      vestnik migrate --undo v23'",
             )
             .await?;
-        // The shop's id may not be unique: in a partitioned table it may repeat, and without a key be null.
+        // The shop's id may repeat in a partitioned table, and may be null without a key.
         for table in TABLES {
             let sql = format!(
                 "insert into vestnik.vst_before_v23 select $1, id::text, status::text from {table} \
@@ -143,7 +147,8 @@ async fn keep_state(client: &mut Client) -> Result<(), Error> {
     Ok(transaction.commit().await?)
 }
 
-/// Saves the defaults that differ from the reference shop's `new`: an expression, or null if there is none.
+/// Saves each table's default status, if it is not the reference shop's `new`. The saved value is an SQL expression;
+/// null: there is no default.
 async fn keep_defaults(client: &mut Client) -> Result<(), Error> {
     const KEEP: &str = "create table vestnik.vst_before_v23_default as \
              select table_name, pg_get_expr(d.adbin, d.adrelid) as expression \
@@ -161,8 +166,8 @@ async fn keep_defaults(client: &mut Client) -> Result<(), Error> {
     Ok(transaction.commit().await?)
 }
 
-/// Rewrites in small transactions, in the order of the table's blocks. Skips rows that are locked, so that no batch
-/// waits while it holds locks. Returns the number of rows.
+/// Rewrites rows in small transactions, in the order of the table's blocks. It skips locked rows, so that no
+/// transaction waits while it holds locks. Returns the number of changed rows.
 pub async fn rewrite(client: &mut Client, table: &str, rewrite: Rewrite) -> Result<u64, Error> {
     let blocks = format!("select pg_relation_size('{table}') / current_setting('block_size')::bigint");
     let blocks: i64 = client.query_one(&blocks, &[]).await?.try_get(0)?;
@@ -182,7 +187,7 @@ pub async fn rewrite(client: &mut Client, table: &str, rewrite: Rewrite) -> Resu
     Ok(rewritten)
 }
 
-/// Rewrites the rows that were written while the index was built; uses the index.
+/// Rewrites the rows that were written while the index was built, and finds them through the index.
 async fn rewrite_late_rows(client: &mut Client, table: &str) -> Result<(), Error> {
     let Rewrite { set, which } = REWRITE;
     let sql = format!(
@@ -199,9 +204,9 @@ async fn rewrite_late_rows(client: &mut Client, table: &str) -> Result<(), Error
     }
 }
 
-/// Builds the index while writers continue; the migration then finds it. A partitioned index cannot be built
-/// concurrently, but the indexes of the partitions can, and the migration attaches them.
-async fn index(client: &Client, table: &str, parts: &[String], say: Say<'_>) -> Result<(), Error> {
+/// Builds the index of the status while writers continue; the migration then finds it. A partitioned table's index
+/// cannot be built so, but its partitions' indexes can, and the migration attaches them.
+async fn index(client: &Client, table: &str, parts: &[String], say: Progress<'_>) -> Result<(), Error> {
     const UNFINISHED: &str =
         "select exists (select from pg_index where indexrelid = to_regclass($1) and not indisvalid)";
     let columns = match column_type(client, table, "created_at").await? {
@@ -231,8 +236,9 @@ async fn index(client: &Client, table: &str, parts: &[String], say: Say<'_>) -> 
     Ok(())
 }
 
-/// Validates the constraints for the old rows while writers continue.
-pub async fn validate(client: &mut Client, say: Say<'_>) -> Result<bool, Error> {
+/// Validates the constraints of the migration V23 for existing rows while writers continue. Returns whether any
+/// constraint was validated.
+pub async fn validate(client: &mut Client, say: Progress<'_>) -> Result<bool, Error> {
     const UNPROVEN: &str = "select exists (select from pg_constraint \
          where conrelid = to_regclass($1) and conname = $2 and not convalidated)";
     let mut changed = false;
@@ -241,7 +247,7 @@ pub async fn validate(client: &mut Client, say: Say<'_>) -> Result<bool, Error> 
             continue;
         }
         let sql = format!("alter table {table} validate constraint {constraint}");
-        lock::patiently(client, say, async |client: &mut Client, _: Say<'_>| {
+        lock::with_retries(client, say, async |client: &mut Client, _: Progress<'_>| {
             Ok(client.batch_execute(&sql).await?)
         })
         .await?;
@@ -251,7 +257,7 @@ pub async fn validate(client: &mut Client, say: Say<'_>) -> Result<bool, Error> 
     Ok(changed)
 }
 
-/// The type of a column; `None`: the table or column does not exist.
+/// The type of a column; `None`: the table or the column does not exist.
 async fn column_type(client: &Client, table: &str, column: &str) -> Result<Option<String>, Error> {
     const COLUMN: &str = "select format_type(atttypid, null) from pg_attribute \
          where attrelid = to_regclass($1) and attname = $2 and not attisdropped";

@@ -1,21 +1,22 @@
-//! What V23 rewrites: tables, statuses, constraints and indexes.
+//! The names that V23, the migration that unifies statuses, works on: tables, statuses, constraints and indexes.
 
 use tokio_postgres::Client;
 
 use super::Error;
 
-/// The tables that V23 rewrites.
+/// The tables whose statuses the migration V23 rewrites.
 pub const TABLES: [&str; 2] = ["public.orders", "public.bookings"];
-/// Each old status with its new one.
+/// Each old status, with the new status that replaces it.
 pub const RENAMED: [(&str, &str); 2] = [("new", "pending"), ("confirmed", "preparing")];
-/// The constraints that V23 adds. Each is validated afterwards, while writers continue.
+/// The constraints that the migration V23 adds, each with its table. They are validated afterwards, while writers
+/// continue.
 pub const CONSTRAINTS: [(&str, &str); 3] = [
     ("public.orders", "orders_status_known"),
     ("public.orders", "orders_delivering_is_delivery"),
     ("public.bookings", "bookings_status_known"),
 ];
 
-/// The table itself, or its partitions.
+/// The quoted names of a table's leaf partitions, or of the table itself if it is not partitioned.
 pub async fn parts(client: &Client, table: &str) -> Result<Vec<String>, Error> {
     const PARTS: &str = "select format('%I.%I', n.nspname, c.relname) \
          from (select to_regclass($1) as relid where (select relkind from pg_class where oid = to_regclass($1)) = 'r' \
@@ -26,7 +27,8 @@ pub async fn parts(client: &Client, table: &str) -> Result<Vec<String>, Error> {
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
-/// The quoted schema and name of a table's index. `create index` always uses the schema of the table.
+/// The quoted schema and name of the index that the migration V23 builds on a table or partition. The schema is the
+/// table's.
 pub async fn index_name(client: &Client, part: &str) -> Result<(String, String), Error> {
     const NAME: &str = "select quote_ident(n.nspname), quote_ident(left('idx_' || c.relname, 48) || '_status_created') \
          from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = to_regclass($1)";

@@ -1,4 +1,4 @@
-//! Saves who acknowledged an event, and when.
+//! Saves acknowledgements: a person has seen an event, at a panel or another client.
 
 use crate::infra::db::Pool;
 
@@ -9,29 +9,30 @@ use crate::receipts::writer::Channel;
 use crate::sources::Sources;
 use crate::token::TokenId;
 
-/// The outcome of saving an acknowledgement.
+/// The outcome of an acknowledgement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Acknowledged {
-    /// The acknowledgement is saved, now or earlier.
+    /// The acknowledgement is saved. It may have been saved before.
     Stored,
     /// The store has no such event.
     UnknownEvent,
 }
 
-/// Who acknowledges.
+/// The person and the client that acknowledge an event.
 #[derive(Debug, Clone, Copy)]
 pub struct By<'a> {
-    /// The token of the session or request.
+    /// The id of the token of the session or request.
     pub token: TokenId,
-    /// The token's label. Other people see this name. `None`: the token has no label.
+    /// The label of the token, which other people see as the person's name. `None`: the token has no label.
     pub label: Option<&'a str>,
     /// The name of the session or panel.
     pub session: &'a str,
-    /// The channel of the acknowledgement.
+    /// The channel that carried the acknowledgement.
     pub channel: Channel,
 }
 
-/// Saves that a person has seen the event. The first acknowledgement counts.
+/// Saves that a person has seen the event, as an acknowledgement and as a receipt. The first acknowledgement with a
+/// token counts.
 pub async fn store(
     pool: &Pool,
     sources: &Sources,
@@ -67,7 +68,8 @@ pub async fn store(
             ],
         )
         .await?;
-    // A quick acknowledgement may be saved before the receipt that the event was sent.
+    // A quick acknowledgement may be saved before the receipt that the event was sent. Then it counts as the first
+    // receipt.
     let (first_word, first_seen): (Option<f64>, bool) = (row.try_get(1)?, row.try_get(2)?);
     if first_word.is_some() || first_seen {
         let is_new = !first_seen::new_orders(&*client, sources, &[event]).await?.is_empty();
@@ -85,7 +87,7 @@ pub async fn store(
     })
 }
 
-/// Whether a person has seen the event. `None`: the store has no such event.
+/// Whether any person has acknowledged the event. `None`: the store has no such event.
 pub async fn is_seen(pool: &Pool, store: &StoreId, event: EventId) -> Result<Option<bool>, QueryError> {
     const SEEN: &str = "select exists (select from vestnik.vst_acknowledgement a where a.event_id = e.id) \
          from vestnik.vst_event e where e.id = $1 and e.store_id = $2";

@@ -1,4 +1,4 @@
-//! The report of what became of a store's events. It answers: "Why did nobody see order 123?"
+//! The audit: a report of what became of a store's events. It answers the question "Why did nobody see order 123?"
 
 use std::time::Duration;
 
@@ -13,31 +13,31 @@ use crate::infra::db::QueryError;
 use crate::journal;
 use crate::sources::{registry, zone};
 
-/// Events of one page.
+/// The most journal rows of one page.
 pub const PAGE_EVENTS: i64 = 500;
 
-/// A time as people write it: `19:00` (today, store clock), `2026-11-24 19:00` (store clock), or with its own offset,
-/// `2026-11-24T19:00:00Z`.
+/// A time as people write it: `19:00` (today, by the store's clock), `2026-11-24 19:00` (by the store's clock), or
+/// `2026-11-24T19:00:00Z` (with an offset).
 #[derive(Debug, Clone)]
 pub struct Moment(pub String);
 
-/// The selected events.
+/// The selection of events for the report.
 #[derive(Debug)]
 pub struct Span<'a> {
-    /// The store. `None`: every store.
+    /// The store of the events. `None`: all stores.
     pub store: Option<&'a StoreId>,
-    /// Start, inclusive. `None`: from the first event of the journal.
+    /// The start of the time span, inclusive. `None`: the first event of the journal.
     pub from: Option<&'a Moment>,
-    /// End, exclusive. `None`: to the last event of the journal.
+    /// The end of the time span, exclusive. `None`: the last event of the journal.
     pub to: Option<&'a Moment>,
-    /// The key or number of one order or booking. `None`: all.
+    /// The key or the number of one order or booking. `None`: all orders and bookings.
     pub subject: Option<&'a str>,
 }
 
-/// Why the report failed.
+/// The reason why the report failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A time cannot be read.
+    /// A time of the span has an unknown form.
     #[error("a time looks like 19:00, 2026-11-24 19:00 or 2026-11-24T19:00:00Z")]
     Moment,
     /// The database failed.
@@ -45,35 +45,35 @@ pub enum Error {
     Failed(#[from] QueryError),
 }
 
-/// Tolerance, seconds: ids rise with the event times, except when a clock was set.
+/// The tolerance of a search by time, seconds. Ids rise with the times of events, except after somebody set the clock.
 const DISORDER_S: f64 = 600.0;
 
-/// The span as Postgres understood it.
+/// The time span, as Postgres has parsed it.
 pub(super) struct Times {
     pub zone: String,
     pub from: Option<OffsetDateTime>,
     pub to: Option<OffsetDateTime>,
 }
 
-/// A page of events.
+/// A page of the report.
 #[derive(Debug)]
 pub struct AuditPage {
-    /// By id: `{"id","type","at","subject","ways":[..],"chats":[..],"escalation":{..}}`. Times are by the store's
-    /// clock.
+    /// The events, ordered by id, each a JSON object:
+    /// `{"id","type","at","subject","channels":[..],"chats":[..],"escalation":{..}}`. Times are by the store's clock.
     pub events: Vec<Value>,
-    /// The id after which the next page begins. `None`: this was the last page.
+    /// The id after which the next page begins. `None`: the journal has no more rows.
     pub next: Option<i64>,
 }
 
-/// The events of at most [`PAGE_EVENTS`] rows of the journal after `after`.
+/// Reads one page of the report: the events of at most [`PAGE_EVENTS`] journal rows with an id greater than `after`.
 pub async fn page(client: &Client, span: &Span<'_>, after: i64) -> Result<AuditPage, Error> {
     // The key is a column. The number is only text within the row and may match part of another text; `is_meant` checks
     // it.
-    const SPAN: &str = "($1::text is null or store_id = $1) and ($2::timestamptz is null or at >= $2) \
+    const SPAN: &str = "source is distinct from 0 and ($1::text is null or store_id = $1) and ($2::timestamptz is null or at >= $2) \
          and ($3::timestamptz is null or at < $3) and id > $4 and id <= $5 \
          and ($7::text is null or key = $7 or strpos(data::text, $7) > 0) order by id limit $6";
     let times = times(client, span).await?;
-    // No index covers event times, so that writing an order costs no more. Ids rise with time, so the ids are searched.
+    // Search by id: no index covers the times of events, so that writing an order costs no more. Ids rise with time.
     let disorder = Duration::from_secs_f64(DISORDER_S);
     let first = match times.from {
         Some(from) => first_since(client, from - disorder).await?,
@@ -103,29 +103,29 @@ pub async fn page(client: &Client, span: &Span<'_>, after: i64) -> Result<AuditP
         let local = zone::local(at, &times.zone);
         local.map_or_else(String::new, |local| local.strftime("%Y-%m-%d %H:%M:%S%.3f").to_string())
     };
-    let told = described(client, &sources, &rows, &clock).await?;
+    let described = described(client, &sources, &rows, &clock).await?;
     Ok(AuditPage {
         next: rows.last().map(|row| row.id.0),
-        events: told
+        events: described
             .into_iter()
-            .map(|(_, told)| Value::Object(told))
-            .filter(|told| is_meant(told, span.subject))
+            .map(|(_, described)| Value::Object(described))
+            .filter(|described| is_meant(described, span.subject))
             .collect(),
     })
 }
 
-/// The text as JSON encodes it, without the quotes.
+/// The text as JSON encodes it, without the quotes around it.
 fn as_written(text: &str) -> String {
     let quoted = Value::from(text).to_string();
     quoted[1..quoted.len() - 1].to_owned()
 }
 
-fn is_meant(told: &Value, subject: Option<&str>) -> bool {
-    subject.is_none_or(|subject| told["subject"] == subject || told["number"] == subject)
+fn is_meant(described: &Value, subject: Option<&str>) -> bool {
+    subject.is_none_or(|subject| described["subject"] == subject || described["number"] == subject)
 }
 
-/// Resolves the times of the span. A span of two clock times whose end is before its start crosses midnight, and began
-/// yesterday.
+/// Parses the times of the span, by the store's clock. If both are clock times and the end is not after the start, the
+/// span began yesterday.
 pub(super) async fn times(client: &Client, span: &Span<'_>) -> Result<Times, Error> {
     const CLOCK: &str = "'^\\s*\\d{1,2}:\\d\\d(:\\d\\d)?\\s*$'";
     const MOMENT: &str = "case when $N ~ {clock} then ((now() at time zone zone)::date + $N::time) at time zone zone \
@@ -149,13 +149,13 @@ pub(super) async fn times(client: &Client, span: &Span<'_>) -> Result<Times, Err
     let read = |error: tokio_postgres::Error| Error::Failed(error.into());
     Ok(Times {
         zone: row.try_get(0).map_err(read)?,
-        // Fails for times such as "infinity".
+        // This fails for times such as "infinity".
         from: row.try_get(1).map_err(|_| Error::Moment)?,
         to: row.try_get(2).map_err(|_| Error::Moment)?,
     })
 }
 
-/// The id of the first event since `at`, or of the newest event.
+/// Finds the id of the first event at or after `at`, by a binary search. If there is none, the id of the newest event.
 async fn first_since(client: &Client, at: OffsetDateTime) -> Result<i64, QueryError> {
     const BOUNDS: &str = "select coalesce(min(id), 0), coalesce(max(id), 0) from vestnik.vst_event";
     const PROBE: &str = "select at < $2 from vestnik.vst_event where id >= $1 order by id limit 1";

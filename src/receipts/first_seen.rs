@@ -1,5 +1,5 @@
-//! Counts the channel on which each new order was first seen. Only the translation tells which events made an order
-//! new.
+//! Counts the channels on which new orders were first seen. Only the translation tells which events announced a new
+//! order.
 
 use crate::infra::db::GenericClient;
 
@@ -9,7 +9,7 @@ use crate::journal;
 use crate::sources::Sources;
 use crate::sources::changes::Lookups;
 
-/// Counts the events that made an order new, each by the channel on which it was first seen.
+/// Counts the new orders among these events, in a metric, by the channel on which each event was first seen.
 pub async fn count(
     client: &impl GenericClient,
     sources: &Sources,
@@ -23,7 +23,7 @@ pub async fn count(
     Ok(())
 }
 
-/// The events that made an order new.
+/// Selects the events that announced a new order.
 pub async fn new_orders(
     client: &impl GenericClient,
     sources: &Sources,

@@ -1,5 +1,4 @@
-//! What became of events: the channels that carried them, the chats that got them, and how long they waited for an
-//! answer.
+//! Reads what became of events: the channels that carried them, the chats that got them, and their escalations.
 
 use std::collections::HashMap;
 
@@ -16,36 +15,37 @@ use crate::journal;
 use crate::sources::Sources;
 use crate::sources::changes::Lookups;
 
-/// Limit of journal pages read for one page of events. In a shop that journals carts, most rows translate to no event.
+/// The most journal pages that are read for one page of events. In a shop that journals carts, most journal rows
+/// translate to no event.
 const JOURNAL_PAGES: usize = 20;
 
-/// The selected events.
+/// The selection of events for one page.
 #[derive(Debug)]
 pub struct ReceiptQuery<'a> {
-    /// The store.
+    /// The store of the events.
     pub store: &'a StoreId,
-    /// Start, inclusive. `None`: from the first event.
+    /// The start of the time span, inclusive. `None`: from the first event.
     pub from: Option<OffsetDateTime>,
-    /// End, exclusive. `None`: to the newest event.
+    /// The end of the time span, exclusive. `None`: to the newest event.
     pub to: Option<OffsetDateTime>,
-    /// The key of one order or booking. `None`: all.
+    /// The key of one order or booking. `None`: all orders and bookings.
     pub key: Option<&'a str>,
-    /// Only events before this one; the start of the next page. `None`: the first page.
+    /// The page has only events before this event. `None`: the first page.
     pub before: Option<EventId>,
-    /// Most events of the page.
+    /// The number of events at which the page ends.
     pub limit: usize,
 }
 
-/// A page of events with their receipts.
+/// A page of events with their receipts, the newest event first.
 #[derive(Debug)]
 pub struct ReceiptPage {
-    /// The newest event first, each a JSON object.
+    /// The events with their receipts, each a JSON object.
     pub events: Vec<Value>,
-    /// The `before` of the next page. `None`: this was the last page.
+    /// The `before` of the query for the next page. `None`: this is the last page.
     pub next_before: Option<EventId>,
 }
 
-/// Reads one page.
+/// Reads one page of a store's events with their receipts.
 pub async fn events(pool: &Pool, sources: &Sources, query: &ReceiptQuery<'_>) -> Result<ReceiptPage, QueryError> {
     db::with_timeout(async {
         let mut client = pool.get().await?;
@@ -73,7 +73,7 @@ pub async fn events(pool: &Pool, sources: &Sources, query: &ReceiptQuery<'_>) ->
     .await
 }
 
-/// The newest rows before an event, in the order of their ids.
+/// Reads the newest journal rows before an event, in the order of their ids.
 async fn newest(
     client: &impl GenericClient,
     query: &ReceiptQuery<'_>,
@@ -99,14 +99,15 @@ async fn newest(
         (&before, Type::INT8),
         (&limit, Type::INT8),
     ];
-    // The order follows the index of the store, so that the planner uses this index.
+    // Order by the columns of the store's index, so that Postgres uses this index.
     let condition = format!("{} order by xid desc, id desc limit $6", wheres.join(" and "));
     let mut rows = journal::read_where(client, &condition, &parameters).await?;
     rows.reverse();
     Ok(rows)
 }
 
-/// Translates the rows and adds the receipts of each event. `clock` formats times.
+/// Translates journal rows to events. Describes each event as JSON, with its receipts, its deliveries to chats, and its
+/// escalation. `clock` formats times.
 pub async fn described(
     client: &impl GenericClient,
     sources: &Sources,
@@ -184,7 +185,7 @@ async fn chats(
     ids: &[i64],
     clock: &(dyn Fn(OffsetDateTime) -> String + Sync),
 ) -> Result<ByEvent<Vec<Value>>, tokio_postgres::Error> {
-    const CHATS: &str = "select d.event_id, coalesce(c.title, c.telegram_id::text), d.state, d.attempts, d.reason, d.settled_at \
+    const CHATS: &str = "select d.event_id, coalesce(c.title, c.telegram_id::text), d.state, d.attempts, d.reason, d.completed_at \
          from vestnik.vst_delivery d join vestnik.vst_chat c on c.id = d.chat_id where d.event_id = any ($1) order by d.id";
     let mut chats: ByEvent<Vec<Value>> = HashMap::new();
     for row in client.query(CHATS, &[&ids]).await? {
@@ -195,7 +196,7 @@ async fn chats(
         put(&mut chat, "reason", row.try_get::<_, Option<String>>(4)?);
         put(
             &mut chat,
-            "settled",
+            "completed",
             row.try_get::<_, Option<OffsetDateTime>>(5)?.map(clock),
         );
         chats.entry(row.try_get(0)?).or_default().push(Value::Object(chat));

@@ -1,5 +1,5 @@
-//! The figures of a store's orders in a span of time: the channel on which each was first seen, and the time until an
-//! answer.
+//! Computes the figures of a store's new orders in a span of time. They tell on which channel orders were first seen,
+//! and how long they waited for an answer.
 
 use crate::infra::db::GenericClient;
 use crate::infra::db::Pool;
@@ -14,45 +14,46 @@ use crate::sources::changes::Lookups;
 use crate::sources::sql::{self, literal};
 use crate::sources::{Source, Sources};
 
-/// Upper bounds of the summary's buckets, seconds. One more bucket counts longer times.
+/// The upper bounds of the buckets in `Summary::buckets`, seconds. One more bucket counts longer times.
 pub const BUCKETS_S: [i32; 7] = [5, 15, 30, 60, 120, 300, 600];
 
-/// The figures of a span of time.
+/// The figures of a store's new orders in a span of time.
 #[derive(Debug, Default, PartialEq)]
 pub struct Summary {
-    /// New orders.
+    /// The number of new orders.
     pub orders: i64,
-    /// Orders by the channel on which they were first seen. Orders that nobody has seen are not counted.
+    /// The number of orders by the channel on which they were first seen. Orders that no channel has carried are not
+    /// counted.
     pub first_seen: Vec<(String, i64)>,
-    /// Orders by the time until a person acknowledged or answered them. Each order is in one bucket of [`BUCKETS_S`],
-    /// and longer times are in the last one.
+    /// The number of orders by the time until a person acknowledged or answered them. Each order is in one bucket of
+    /// [`BUCKETS_S`]; longer times are in the last one.
     pub buckets: [i64; BUCKETS_S.len() + 1],
-    /// Median time until an answer, seconds. `None`: no order was answered.
+    /// The median time until a person acknowledged or answered an order, seconds. `None`: no order was answered.
     pub p50: Option<f64>,
-    /// 90th percentile of the time until an answer, seconds. `None`: no order was answered.
+    /// The 90th percentile of the same time, seconds. `None`: no order was answered.
     pub p90: Option<f64>,
-    /// Orders that nobody answered in time.
+    /// The number of orders whose escalation has taken a step, because nobody answered in time.
     pub escalated: i64,
-    /// Preparation times of orders that were accepted and made ready by buttons.
+    /// The preparation times of orders that people accepted and made ready by buttons.
     pub prepared: Prepared,
 }
 
-/// Time from acceptance until an order was ready, handed over or completed.
+/// The figures of the preparation time: from the acceptance of an order until it was ready, handed over or completed.
 #[derive(Debug, Default, PartialEq)]
 pub struct Prepared {
-    /// Number of orders.
+    /// The number of orders with a known preparation time.
     pub orders: i64,
-    /// Median, seconds. `None`: there are no orders.
+    /// The median preparation time, seconds. `None`: there are no such orders.
     pub p50: Option<f64>,
-    /// 90th percentile, seconds. `None`: there are no orders.
+    /// The 90th percentile of the preparation time, seconds. `None`: there are no such orders.
     pub p90: Option<f64>,
-    /// Orders with a promised time.
+    /// The number of these orders with a promised time.
     pub promised: i64,
-    /// Orders that were ready later than the last promised time.
+    /// The number of these orders that were ready later than last promised.
     pub late: i64,
 }
 
-/// Computes the figures of a store's new orders.
+/// Computes the figures of a store's orders that became new from `from` (inclusive) to `to` (exclusive).
 pub async fn summary(
     pool: &Pool,
     sources: &Sources,
@@ -60,7 +61,7 @@ pub async fn summary(
     from: OffsetDateTime,
     to: OffsetDateTime,
 ) -> Result<Summary, QueryError> {
-    // A delivery to the store's webhook reaches no person.
+    // Ignore the webhook as a channel: it reaches no person.
     const COUNT: &str = "with orders as materialized (select id, at, source, key from vestnik.vst_event where id = any ($1)), \
          seen as (select (select r.channel from vestnik.vst_receipt r where r.event_id = o.id and r.channel <> 'webhook' \
                  and least(r.sent_at, r.rendered_at, r.sounded_at) is not null \
@@ -90,7 +91,7 @@ pub async fn summary(
              (select percentile_cont(0.5) within group (order by seconds) from prepared), \
              (select percentile_cont(0.9) within group (order by seconds) from prepared), \
              (select count(late) from prepared), (select count(*) from prepared where late)";
-    // A bucket includes its upper bound; `width_bucket` of Postgres excludes it.
+    // A bucket includes its upper bound, but `width_bucket` of Postgres excludes it.
     let bounds: Vec<f64> = BUCKETS_S.iter().map(|bound| f64::from(*bound).next_up()).collect();
     let last = BUCKETS_S.len() as i32;
     let row = db::with_timeout::<_, QueryError>(async {
@@ -132,7 +133,7 @@ pub async fn summary(
     })
 }
 
-/// The events that made orders new within a span.
+/// The ids of the events that announced new orders within a span of time.
 async fn new_orders(
     client: &impl GenericClient,
     sources: &Sources,
@@ -165,8 +166,9 @@ async fn new_orders(
         .collect())
 }
 
-/// SQL condition for updates that may have made an order new. The old status value is hidden or means another status,
-/// and the new value does not. The values are compared as JSON, because a part of them may be no text.
+/// An SQL condition for updates that may have made an order new. The old value of the status column is hidden or means
+/// another status than pending, and the new value does not. Both are compared as JSON text, because a part of the
+/// column may be no text.
 fn may_be_new_sql(source: &Source) -> String {
     let words = &source.mapping.status;
     let other = Status::ALL.into_iter().filter(|status| *status != Status::Pending);

@@ -1,4 +1,4 @@
-//! What the holder of a token did: changes of status, and acknowledgements. Names are as the holder claimed them.
+//! Reads what the holder of a token did: status changes and acknowledgements. Names are as the holder claimed them.
 
 use futures::StreamExt as _;
 use serde::Serialize;
@@ -8,31 +8,32 @@ use super::audit::{Error, Span, times};
 use crate::infra::db::{Client, QueryError};
 use crate::token::TokenId;
 
-/// One act of a token's holder.
+/// One act of a token's holder: a status change or an acknowledgement.
 #[derive(Debug, Serialize)]
 pub struct Act {
-    /// The time, by the clock of the span's store; without a store, in UTC.
+    /// The time, by the clock of the store in the span. Without a store, in UTC.
     pub at: String,
-    /// `status`, or `acknowledged`.
+    /// The kind of act: `status` for a status change, or `acknowledged`.
     pub what: String,
-    /// The store of the order.
+    /// The id of the order's store.
     pub store: String,
-    /// The source of the order.
+    /// The name of the order's source. `None`: the event has none, or the source was removed.
     pub source: Option<String>,
-    /// The order's key. `None`: the event has none.
+    /// The key of the order in its source. `None`: the event has none.
     pub key: Option<String>,
-    /// For a change of status: the earlier one.
+    /// The status before a status change. `None`: an acknowledgement.
     pub previous: Option<String>,
-    /// For a change of status: the new one.
+    /// The status after a status change. `None`: an acknowledgement.
     pub status: Option<String>,
-    /// For an acknowledgement: the event.
+    /// The id of the acknowledged event. `None`: a status change.
     pub event: Option<String>,
-    /// The name that the holder claimed.
+    /// The person's name, as the holder claimed it. `None`: not known.
     pub by: Option<String>,
 }
 
-/// Passes each act of the token in the span to `tell`, by time. An order's name in the span is not looked at.
-pub async fn acts(client: &Client, token: TokenId, span: &Span<'_>, mut tell: impl FnMut(Act)) -> Result<(), Error> {
+/// Reads the acts of a token's holder in the span, ordered by time, and passes each to `pass`. The span's `subject` is
+/// ignored.
+pub async fn acts(client: &Client, token: TokenId, span: &Span<'_>, mut pass: impl FnMut(Act)) -> Result<(), Error> {
     const ACTS: &str = "select to_char(at at time zone $5, 'YYYY-MM-DD HH24:MI:SS'), what, store_id, o.name, key, previous, status, \
              event::text, by_whom from ( \
              select at, 'status' as what, store_id, source, key, previous, status, null::bigint as event, by_whom \
@@ -52,7 +53,7 @@ pub async fn acts(client: &Client, token: TokenId, span: &Span<'_>, mut tell: im
     let mut rows = rows.map_err(QueryError::from)?;
     while let Some(row) = rows.next().await {
         let row = row.map_err(QueryError::from)?;
-        tell(act(&row).map_err(QueryError::from)?);
+        pass(act(&row).map_err(QueryError::from)?);
     }
     Ok(())
 }

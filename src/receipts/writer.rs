@@ -1,5 +1,5 @@
-//! Receipts: who was reached by an event, on which channel, and when. Sessions record them as they happen. The writer
-//! saves them in batches in the background, so that no event waits for its receipt.
+//! Saves receipts: which recipient an event reached, on which channel, and when. Sessions queue receipts as they
+//! happen. The writer saves them in batches in the background, so that no event waits for its receipt.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,25 +15,25 @@ use crate::receipts::first_seen;
 use crate::sources::registry::Registry;
 use crate::token::TokenId;
 
-/// Limit of queued receipts. Further ones are counted and dropped. This does not affect the events.
-const QUEUE_WORDS: usize = 20_000;
-/// Receipts saved by one statement.
-const BATCH_WORDS: usize = 1000;
+/// The most queued receipts. Further ones are counted and dropped. Events are not affected.
+const QUEUE_RECEIPTS: usize = 20_000;
+/// The most receipts that one statement saves.
+const BATCH_RECEIPTS: usize = 1000;
 /// How long the first receipt of a batch waits for others.
 const GATHER: Duration = Duration::from_millis(200);
-/// Attempts to save a batch.
+/// The attempts to save a batch.
 const ATTEMPTS: u32 = 5;
-/// Time between two attempts.
+/// The time between two attempts.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// The channel that carried an event.
+/// The channel that carried an event to a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Channel {
-    /// A panel's socket.
+    /// A WebSocket.
     WebSocket,
-    /// Server-Sent Events.
+    /// Server-Sent Events (SSE).
     Sse,
-    /// Fetched over HTTP.
+    /// The client fetched the event by an HTTP request.
     Polling,
 }
 
@@ -48,58 +48,58 @@ impl Channel {
     }
 }
 
-/// The kind of a receipt.
+/// The fact that a receipt proves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReceiptKind {
-    /// The event was flushed to the recipient.
+    /// The event was written to the recipient's connection.
     Sent,
-    /// The event is on the screen.
+    /// The panel showed the event on its screen.
     Rendered,
-    /// The panel played the sound.
+    /// The panel played the sound for the event.
     Sounded,
 }
 
-/// A receipt to save.
+/// A receipt that is to be saved.
 #[derive(Debug)]
 pub struct Receipt {
     /// The store of the event. A receipt for another store's event is ignored.
     pub store: StoreId,
-    /// The event.
+    /// The id of the event.
     pub event: EventId,
     /// The channel that carried the event.
     pub channel: Channel,
-    /// The recipient: a session's name, or the name that a panel gave itself.
+    /// The name of the recipient: of a session, or the name that a panel gave itself.
     pub recipient: String,
-    /// The token of the session or request that sent the receipt.
+    /// The id of the token of the session or request that sent the receipt.
     pub token: TokenId,
-    /// The kind of the receipt.
+    /// The fact that the receipt proves.
     pub what: ReceiptKind,
-    /// When it happened.
+    /// When the event was sent, shown or sounded.
     pub at: OffsetDateTime,
 }
 
-/// Queues receipts from any task, and never waits.
+/// Queues receipts for the writer. Any task may use it, and never waits.
 #[derive(Debug, Clone)]
 pub struct Recorder {
-    words: mpsc::Sender<Receipt>,
+    receipts: mpsc::Sender<Receipt>,
 }
 
-/// Saves the queued receipts.
+/// Saves the queued receipts in Postgres.
 #[derive(Debug)]
 pub struct ReceiptWriter {
-    words: mpsc::Receiver<Receipt>,
+    receipts: mpsc::Receiver<Receipt>,
 }
 
-/// A recorder, and the writer that saves its receipts.
+/// Creates a recorder, and the writer that saves its receipts.
 pub fn recorder() -> (Recorder, ReceiptWriter) {
-    let (sender, receiver) = mpsc::channel(QUEUE_WORDS);
-    (Recorder { words: sender }, ReceiptWriter { words: receiver })
+    let (sender, receiver) = mpsc::channel(QUEUE_RECEIPTS);
+    (Recorder { receipts: sender }, ReceiptWriter { receipts: receiver })
 }
 
 impl Recorder {
     /// Queues a receipt, or drops it if the queue is full.
-    pub fn say(&self, word: Receipt) {
-        if self.words.try_send(word).is_err() {
+    pub fn record(&self, receipt: Receipt) {
+        if self.receipts.try_send(receipt).is_err() {
             metrics::counter!("vestnik_receipts_dropped_total").increment(1);
         }
     }
@@ -108,27 +108,27 @@ impl Recorder {
 impl ReceiptWriter {
     /// Saves receipts until the shutdown, and then the rest of the queue.
     pub async fn run(mut self, pool: Pool, sources: Arc<Registry>, stop: CancellationToken) {
-        let mut batch = Vec::with_capacity(BATCH_WORDS);
+        let mut batch = Vec::with_capacity(BATCH_RECEIPTS);
         loop {
             tokio::select! {
-                taken = self.words.recv_many(&mut batch, BATCH_WORDS) => if taken == 0 { return },
+                taken = self.receipts.recv_many(&mut batch, BATCH_RECEIPTS) => if taken == 0 { return },
                 () = stop.cancelled() => {
-                    while self.words.try_recv().map(|word| batch.push(word)).is_ok() {}
-                    for part in batch.chunks(BATCH_WORDS) {
-                        keep(&pool, &sources, part).await;
+                    while self.receipts.try_recv().map(|receipt| batch.push(receipt)).is_ok() {}
+                    for part in batch.chunks(BATCH_RECEIPTS) {
+                        save(&pool, &sources, part).await;
                     }
                     return;
                 }
             }
             let until = Instant::now() + GATHER;
-            while batch.len() < BATCH_WORDS {
-                match timeout_at(until, self.words.recv()).await {
-                    Ok(Some(word)) => batch.push(word),
+            while batch.len() < BATCH_RECEIPTS {
+                match timeout_at(until, self.receipts.recv()).await {
+                    Ok(Some(receipt)) => batch.push(receipt),
                     Ok(None) | Err(_) => break,
                 }
             }
             for attempt in 1..=ATTEMPTS {
-                if keep(&pool, &sources, &batch).await {
+                if save(&pool, &sources, &batch).await {
                     break;
                 }
                 if attempt == ATTEMPTS || stop.is_cancelled() {
@@ -142,20 +142,21 @@ impl ReceiptWriter {
     }
 }
 
-/// Returns whether the batch was saved.
-async fn keep(pool: &Pool, sources: &Registry, words: &[Receipt]) -> bool {
-    match store(pool, sources, words).await {
+/// Tries to save a batch. Returns whether it was saved.
+async fn save(pool: &Pool, sources: &Registry, receipts: &[Receipt]) -> bool {
+    match store(pool, sources, receipts).await {
         Ok(()) => true,
         Err(error) => {
-            tracing::warn!(%error, words = words.len(), "the proof of some alerts was not stored");
+            tracing::warn!(%error, receipts = receipts.len(), "receipts could not be saved");
             false
         }
     }
 }
 
 /// Saves a batch, and counts the channels on which new orders were first seen.
-async fn store(pool: &Pool, sources: &Registry, words: &[Receipt]) -> Result<(), QueryError> {
-    // The first receipt of a kind counts. A receipt is ignored if its event was trimmed or is another store's.
+async fn store(pool: &Pool, sources: &Registry, receipts: &[Receipt]) -> Result<(), QueryError> {
+    // Keep the earliest time of each kind of receipt. Ignore a receipt whose event was trimmed, or belongs to another
+    // store.
     const STORE: &str = "with said as ( \
              select e.id as event_id, w.channel, w.recipient, w.token_id, min(w.at) filter (where w.what = 0) as sent, \
                     min(w.at) filter (where w.what = 1) as rendered, min(w.at) filter (where w.what = 2) as sounded \
@@ -175,13 +176,13 @@ async fn store(pool: &Pool, sources: &Registry, words: &[Receipt]) -> Result<(),
         ReceiptKind::Rendered => 1,
         ReceiptKind::Sounded => 2,
     };
-    let ids: Vec<i64> = words.iter().map(|word| word.event.0).collect();
-    let stores: Vec<&str> = words.iter().map(|word| word.store.as_str()).collect();
-    let channels: Vec<&str> = words.iter().map(|word| word.channel.as_str()).collect();
-    let recipients: Vec<&str> = words.iter().map(|word| word.recipient.as_str()).collect();
-    let whats: Vec<i32> = words.iter().map(what).collect();
-    let times: Vec<OffsetDateTime> = words.iter().map(|word| word.at).collect();
-    let tokens: Vec<i64> = words.iter().map(|word| word.token.0).collect();
+    let ids: Vec<i64> = receipts.iter().map(|word| word.event.0).collect();
+    let stores: Vec<&str> = receipts.iter().map(|word| word.store.as_str()).collect();
+    let channels: Vec<&str> = receipts.iter().map(|word| word.channel.as_str()).collect();
+    let recipients: Vec<&str> = receipts.iter().map(|word| word.recipient.as_str()).collect();
+    let whats: Vec<i32> = receipts.iter().map(what).collect();
+    let times: Vec<OffsetDateTime> = receipts.iter().map(|word| word.at).collect();
+    let tokens: Vec<i64> = receipts.iter().map(|word| word.token.0).collect();
     db::with_timeout(async {
         let client = pool.get().await?;
         let statement = client.prepare_cached(STORE).await?;
@@ -199,7 +200,8 @@ async fn store(pool: &Pool, sources: &Registry, words: &[Receipt]) -> Result<(),
     .await
 }
 
-/// A person answered for an event by a button in a Telegram chat; `chat` is the chat's number. The first answer counts.
+/// Saves a receipt: a person acknowledged the event by a button in a Telegram chat. `chat` is the chat's id at
+/// Telegram, `by` the person's name. The first answer counts.
 pub async fn answered(pool: &Pool, event: i64, chat: i64, by: &str) -> Result<(), QueryError> {
     const ANSWERED: &str = "insert into vestnik.vst_receipt as r (event_id, channel, recipient, acknowledged_at, acknowledged_by) \
          select id, 'telegram', $2, clock_timestamp(), $3 from vestnik.vst_event where id = $1 \

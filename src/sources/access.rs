@@ -1,21 +1,21 @@
-//! Checks a role's rights on a source's tables: missing grants, and row level security policies that hide rows. The
-//! role that serves needs these rights, not the role that attached the table.
+//! Checks the rights of our role on a source's tables: missing grants, and row level security that hides rows. The role
+//! that serves needs these rights, not the role that attached the table.
 
 use crate::infra::db::GenericClient;
 
 use super::catalog::{self, Table};
 use super::mapping::{ItemsRef, Mapping};
 
-/// Missing rights and warnings.
+/// The result of checking a role's rights on the tables of a source.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Access {
-    /// One line for each missing right, with the statement that grants it.
+    /// The missing rights, one line each, with the statement that grants the right.
     pub missing: Vec<String>,
-    /// Warnings about policies that may hide rows.
+    /// Warnings about row level security policies that may hide rows, one line each.
     pub notes: Vec<String>,
 }
 
-/// Finds the rights that the role of this client lacks to list and answer the orders of a source.
+/// Finds the rights that the client's role needs to list and to answer the orders of a source, and does not have.
 pub async fn check(client: &impl GenericClient, table: &Table, mapping: &Mapping) -> Result<Access, catalog::Error> {
     let mut access = Access::default();
     let read = mapping.recorded_columns();
@@ -29,7 +29,7 @@ pub async fn check(client: &impl GenericClient, table: &Table, mapping: &Mapping
     if let Some(items) = &mapping.items
         && let ItemsRef::Table { table: name, order_key } = &items.from
     {
-        // A missing table or column is reported elsewhere.
+        // A missing table is reported by the validation and by the source's health.
         let Ok(found) = Table::find(client, name).await else {
             return Ok(access);
         };
@@ -48,7 +48,7 @@ impl Access {
     }
 }
 
-/// The columns that an answer writes.
+/// The columns of the shop's table that an answer writes.
 fn written(mapping: &Mapping) -> Vec<&str> {
     let answer = &mapping.answer;
     let optional = [&answer.updated_at, &answer.accepted_at, &answer.reason, &answer.minutes];
@@ -96,7 +96,7 @@ async fn execute(client: &impl GenericClient, function: &str, access: &mut Acces
          from (select to_regprocedure($1 || '(text, text, text, integer, text)') as it) f where f.it is not null";
     let found = match client.query_opt(FUNCTION, &[&function]).await {
         Ok(found) => found,
-        // The text is not the name of a function, or the role may not use its schema.
+        // The text names no function, or the role may not use the function's schema.
         Err(error) if error.as_db_error().is_some() => None,
         Err(error) => return Err(error.into()),
     };
@@ -111,7 +111,8 @@ async fn execute(client: &impl GenericClient, function: &str, access: &mut Acces
     Ok(())
 }
 
-/// Row level security may hide the shop's orders from a role without an error.
+/// Checks whether row level security lets the client's role read and update the table's rows. Otherwise it hides orders
+/// without an error.
 pub async fn row_security(
     client: &impl GenericClient,
     table: &Table,

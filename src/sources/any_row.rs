@@ -1,17 +1,17 @@
-//! Property tests: the translation accepts any row as an order. The tests generate rows that a trigger could record,
-//! with the mapping's column names. `PROPTEST_CASES=1000000 cargo test --release any_row` runs them for longer.
+//! Property tests: any recorded row translates into an order. The tests generate rows that a trigger could record, with
+//! the mapping's column names. `PROPTEST_CASES=1000000 cargo test --release any_row` runs more cases.
 
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::Beside;
+use super::Context;
 use super::changes::Found;
 use super::fixtures::source;
 use crate::domain::money::Currency;
 
-/// A mapping with every kind of field, each in its own form.
+/// A mapping that uses every kind of field, each with different options.
 const MAPPING: &str = r#"
     table = "public.orders"
     kind = "order"
@@ -51,8 +51,8 @@ const COLUMNS: [&str; 21] = [
     "id", "store_id", "short_no", "status", "name", "contact", "address", "comment", "persons", "paid", "method",
     "change", "minutes", "mode", "total", "currency", "due", "created", "deleted", "items", "table_no",
 ];
-/// Names with a meaning inside a value.
-const NAMES: [&str; 18] = [
+/// Keys for the JSON objects that the tests generate. The translation knows most of them, such as `price`.
+const NAMES: [&str; 19] = [
     "name",
     "title",
     "product",
@@ -63,6 +63,7 @@ const NAMES: [&str; 18] = [
     "options",
     "modifiers",
     "note",
+    "category",
     "phone",
     "street",
     "city",
@@ -97,7 +98,7 @@ const LITERALS: [&str; 22] = [
     "\"[{\\\"name\\\":\\\"Tea\\\"}]\"",
 ];
 
-/// JSON values that Postgres can store.
+/// Generates JSON values that Postgres can store, nested up to five levels.
 fn value() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
         3 => select(&LITERALS[..]).prop_map(str::to_owned),
@@ -109,7 +110,7 @@ fn value() -> impl Strategy<Value = String> {
         prop_oneof![
             vec(inner.clone(), 0..6).prop_map(|values| format!("[{}]", values.join(","))),
             vec((select(&NAMES[..]), inner.clone()), 0..6).prop_map(|members| object(&members)),
-            // As text that holds JSON.
+            // A string that contains another JSON text, because some applications encode JSON twice.
             inner.prop_map(|text| serde_json::Value::from(text).to_string()),
         ]
     })
@@ -145,17 +146,17 @@ fn has_nul(value: &serde_json::Value) -> bool {
 proptest! {
     #[test]
     fn any_row_is_an_order_that_can_be_sent(row in prop_oneof![9 => row(), 1 => any::<String>()], found in option::of(value())) {
-        let beside = Beside {
+        let context = Context {
             currency: Currency::DEFAULT,
             lookup: found.as_deref().map_or(Found::Nothing, Found::Found),
         };
-        let order = source(MAPPING, &[("total", "numeric"), ("due", "timestamp without time zone")]).translate("1", &row, beside);
+        let order = source(MAPPING, &[("total", "numeric"), ("due", "timestamp without time zone")]).translate("1", &row, context);
         let sent = serde_json::to_string(&order.to_json()).unwrap();
         let read: serde_json::Value = serde_json::from_str(&sent).unwrap();
         prop_assert_eq!(&read["order_id"], "1");
         prop_assert!(!has_nul(&read), "many a reader of JSON refuses it: {}", sent);
-        // The same row gives the same order: no change is reported.
-        let again = source(MAPPING, &[("total", "numeric"), ("due", "timestamp without time zone")]).translate("1", &row, beside);
+        // Two translations of one row are equal, so clients learn of no change.
+        let again = source(MAPPING, &[("total", "numeric"), ("due", "timestamp without time zone")]).translate("1", &row, context);
         prop_assert!(order.changed_fields(&again).is_empty());
     }
 }

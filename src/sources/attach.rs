@@ -1,5 +1,5 @@
-//! Attaches and detaches sources: the trigger function, the triggers, and the row of `vst_source`. No step waits for a
-//! lock longer than `table_lock` allows. A source that is already attached in the same way takes no lock.
+//! Attaches and detaches sources: the trigger function, the triggers, and the row of `vst_source`. No step waits longer
+//! for a lock than `infra/table_lock.rs` allows. Attaching a source again without a change takes no lock on its table.
 
 mod detach;
 
@@ -20,27 +20,29 @@ use crate::domain::event::SourceId;
 use crate::infra::table_lock::{Progress, with_lock_retries};
 pub use detach::{Kept, detach, detach_sql, find};
 
-/// The result of attaching a table.
+/// The outcome of attaching a table, with the source's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Attached {
-    /// The table was attached: its rows are events from now on, under this source name.
+    /// The table was not a source before. From now on its rows become events.
     New(String),
-    /// The table was attached in another way, and is updated.
+    /// The table was a source with another mapping or function, or was detached. The source is updated.
     Changed(String),
-    /// The table was already attached in the same way.
+    /// The table was a source already, with the same mapping, function and triggers.
     Unchanged(String),
 }
 
-/// Options for attaching.
+/// Options for attaching a table.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
-    /// Attach a table of another owner, whose functions then run with our rights.
+    /// Attach the table even if another role owns it. Functions behind its column types can then run with the rights of
+    /// the role that attaches.
     pub trust_owner: bool,
-    /// The source whose table was renamed to this one; without it, a table with a new name becomes a new source.
+    /// The source whose table now has another name. `None`: a table with an unknown name becomes a new source.
     pub renamed: Option<SourceId>,
 }
 
-/// Attaches the table of a mapping, or changes how it is attached. Passes on warnings for the table's owner.
+/// Attaches the table of a mapping, or updates the source that the table already is. Passes warnings for the table's
+/// owner to `progress`, one line each.
 pub async fn attach(
     client: &mut Client,
     mapping_toml: &str,
@@ -67,7 +69,7 @@ pub async fn attach(
     .await
 }
 
-/// Finds the errors in a mapping; for a derived mapping also returns what it needs.
+/// Validates a mapping against its table. For a derived mapping, also returns what its installation needs.
 async fn check(
     client: &mut Client,
     table: &Table,
@@ -82,7 +84,7 @@ async fn check(
     Ok((std::mem::take(&mut checked.findings), Some(checked)))
 }
 
-/// Attaches a mapping that has passed validation.
+/// Attaches a mapping that was validated before. Retries while the table is locked.
 async fn put(
     client: &mut Client,
     table: &Table,
@@ -128,11 +130,11 @@ async fn put(
     Ok(attached)
 }
 
-/// One attempt to attach, in a transaction with a short lock time-out.
+/// One attempt to attach a table, in one transaction with a short lock time-out.
 struct Attempt<'a> {
     table: &'a Table,
     mapping: &'a Mapping,
-    /// Present for a derived source.
+    /// What the installation of a derived source needs; `None`: the source is not derived.
     checked: Option<&'a derived::Checked>,
     mapping_toml: &'a str,
     options: Options,
@@ -184,8 +186,8 @@ impl Attempt<'_> {
         };
         let lacked = Lacked {
             columns: now.iter().filter(is_new).map(|column| column.name.clone()).collect(),
-            // Nobody should have been notified of rows from the time when the table was detached.
-            rows: !was_detached && (installed.triggers || self.is_told_otherwise(row.try_get(2)?)),
+            // Rows from the time when the table was detached make no events, so they are not repaired.
+            rows: !was_detached && (installed.triggers || self.reads_other_columns(row.try_get(2)?)),
         };
         if is_same && !installed.any() {
             return Ok((id, Attached::Unchanged(name), lacked));
@@ -201,7 +203,7 @@ impl Attempt<'_> {
         &self,
         transaction: &mut Transaction<'_>,
         id: SourceId,
-        is_told_otherwise: bool,
+        reads_other_columns: bool,
         progress: Progress<'_>,
     ) -> Result<Installed, Error> {
         match (&self.mapping.derived, self.checked) {
@@ -212,7 +214,7 @@ impl Attempt<'_> {
                     derived,
                     checked,
                     self.recorder,
-                    is_told_otherwise,
+                    reads_other_columns,
                     progress,
                 )
                 .await
@@ -225,13 +227,14 @@ impl Attempt<'_> {
         }
     }
 
-    /// Whether the previous mapping reads the key or the store from another column.
-    fn is_told_otherwise(&self, before: &str) -> bool {
+    /// Whether the mapping `before`, as TOML, reads the key or the store's id from other columns than this mapping.
+    fn reads_other_columns(&self, before: &str) -> bool {
         Mapping::from_toml(before)
             .is_ok_and(|before| before.key != self.mapping.key || before.store != self.mapping.store)
     }
 
-    /// The name of the source: from its mapping, else its table's name, with the schema unless it is `public`.
+    /// The name for the source: from its mapping, otherwise its table's name, with the schema unless it is `public`. It
+    /// is an error if another source has this name.
     async fn free_name(&self, transaction: &Transaction<'_>, id: Option<SourceId>) -> Result<String, Error> {
         const TAKEN: &str = "select exists (select from vestnik.vst_source where name = $1 and id is distinct from $2 and detached_at is null)";
         let name = match &self.mapping.name {
@@ -247,7 +250,7 @@ impl Attempt<'_> {
     }
 }
 
-/// The recorded columns, with their types in the table.
+/// The columns that the trigger records, with their present types in the table. A missing column has an empty type.
 fn recorded(table: &Table, mapping: &Mapping) -> Vec<RecordedColumn> {
     let recorded = mapping.recorded_columns().into_iter().map(|name| RecordedColumn {
         name: name.to_owned(),
@@ -258,8 +261,8 @@ fn recorded(table: &Table, mapping: &Mapping) -> Vec<RecordedColumn> {
     recorded.collect()
 }
 
-/// Attaches each source again whose function or columns differ from this program's version. Returns how many. A table
-/// that cannot be attached keeps its triggers, and is reported.
+/// Attaches each source again whose function or columns differ from this program's version. Returns the number of
+/// changed sources. A source that cannot be attached again keeps its triggers, and `progress` gets a line about it.
 pub async fn reattach_all(client: &mut Client, progress: Progress<'_>) -> Result<u64, Error> {
     let rows = client
         .query(
@@ -284,7 +287,8 @@ pub async fn reattach_all(client: &mut Client, progress: Progress<'_>) -> Result
     Ok(changed)
 }
 
-/// Missing columns are recorded as null: the source is unhealthy, but its triggers stay in force.
+/// Attaches one source again, without validation unless it is derived. A missing column is recorded as null. So the
+/// source is unhealthy, but its triggers stay in force.
 async fn reattach(
     client: &mut Client,
     mapping_toml: &str,
@@ -299,15 +303,20 @@ async fn reattach(
     put(client, &table, &mapping, None, mapping_toml, options, progress).await
 }
 
-/// The SQL that [`attach`] would run, for a person to read; the source gets the next free id.
+/// The SQL that [`attach`] would run, for a person to read. For a table that was never attached it assumes the next
+/// free id.
 pub async fn attach_sql(client: &mut Client, mapping: &Mapping) -> Result<String, Error> {
     const NEXT: &str = "select coalesce((select id from vestnik.vst_source where table_name = $1 order by detached_at desc nulls first limit 1), \
          (select coalesce(max(id), 0) + 1 from vestnik.vst_source))";
     let table = Table::find(client, &mapping.table).await?;
+    let (Findings { problems, .. }, checked) = check(client, &table, mapping).await?;
+    if !problems.is_empty() {
+        let table = table.quoted;
+        return Err(Error::Unfit { table, problems });
+    }
     let id = SourceId(client.query_one(NEXT, &[&table.quoted]).await?.try_get(0)?);
-    if let Some(derived) = &mapping.derived {
-        let (_, checked) = check(client, &table, mapping).await?;
-        return Ok(checked.map_or_else(String::new, |checked| derived::install_sql(id, derived, &checked)));
+    if let (Some(derived), Some(checked)) = (&mapping.derived, &checked) {
+        return Ok(derived::install_sql(id, derived, checked));
     }
     Ok(format!(
         "{}\n{}",
@@ -316,7 +325,7 @@ pub async fn attach_sql(client: &mut Client, mapping: &Mapping) -> Result<String
     ))
 }
 
-/// A source for this mapping that is not attached yet, for previews.
+/// A source for a mapping that is not attached yet, so that commands can preview its orders.
 pub fn unattached(table: &Table, mapping: &Mapping) -> Source {
     Source {
         id: SourceId(0),

@@ -1,4 +1,4 @@
-//! Why a table was not attached or detached.
+//! The errors of attaching and detaching a table.
 
 use super::catalog;
 use super::mapping::MappingError;
@@ -14,32 +14,32 @@ pub enum Error {
     /// The mapping does not fit its table.
     #[error("the mapping does not fit {table}:\n{}", .problems.join("\n"))]
     Unfit {
-        /// As SQL writes it.
+        /// The table with its schema, quoted and with its schema, as in `public."order"`.
         table: String,
-        /// One line for each error.
+        /// The errors of the mapping, one line each.
         problems: Vec<String>,
     },
-    /// The table has another owner, whose functions would run with our rights.
+    /// Another role owns the table, and functions of that role could run with our rights.
     #[error(
         "{table} belongs to role {owner}, whose types could run functions of their own with your rights: attach it as {owner}, as a role \
          that may create the role vestnik_recorder, or with --trust-owner"
     )]
     ForeignOwner {
-        /// As SQL writes it.
+        /// The table with its schema, quoted and with its schema, as in `public."order"`.
         table: String,
-        /// Its owner.
+        /// The role that owns the table.
         owner: String,
     },
-    /// No source has this name.
+    /// No source, and no table of a source, has this name.
     #[error("no source is called {0}, and none is of this table: `vestnik source list` lists them")]
     Unknown(String),
-    /// Another table already has a source with this name.
+    /// Another source already has this name.
     #[error("a source is called {0} already: give this one another `name` in its mapping")]
     NameTaken(String),
-    /// The database has none of the engine's tables.
+    /// The database lacks the engine's tables, because `vestnik migrate` has not run.
     #[error("this database is not prepared: run `vestnik migrate` first")]
     NotMigrated,
-    /// The table cannot be a source, or could not be read.
+    /// The table cannot be a source, or the catalog could not be read.
     #[error(transparent)]
     Catalog(#[from] catalog::Error),
     /// Postgres reported an error, or the connection failed.

@@ -1,97 +1,97 @@
-//! Reads from the Postgres catalog what is known about a shop's table. Mappings are checked against and proposed from
-//! them.
+//! Reads the description of a shop's table from the Postgres catalog. Mappings are validated against it, and proposed
+//! from it.
 
 use tokio_postgres::error::SqlState;
 
 use super::sql;
 use crate::infra::db::{GenericClient, QueryError};
 
-/// A shop's table.
+/// A shop's table, as the Postgres catalog describes it.
 #[derive(Debug, Clone)]
 pub struct Table {
-    /// Its OID.
+    /// The table's OID.
     pub oid: u32,
-    /// With its schema, as SQL writes it.
+    /// The table's name with its schema, quoted for SQL.
     pub quoted: String,
-    /// Its schema, unquoted.
+    /// The schema's name, unquoted.
     pub schema: String,
-    /// Its name, unquoted.
+    /// The table's name, unquoted.
     pub name: String,
-    /// How it stores its rows.
+    /// Whether the table is partitioned.
     pub shape: Shape,
-    /// Its columns in order.
+    /// The columns, in the order of the table.
     pub columns: Vec<TableColumn>,
-    /// Tables that inherit from it, with their schemas, as SQL writes them; empty for a partitioned table.
+    /// The tables that inherit from this table, with their schemas, quoted for SQL. Empty for a partitioned table.
     pub children: Vec<String>,
-    /// The role that owns it.
+    /// The role that owns the table.
     pub owner: String,
-    /// Whether we have the owner's rights in any case.
+    /// Whether the client's role is the owner, or has all rights of the owner.
     pub is_ours: bool,
 }
 
-/// How a table stores its rows.
+/// Whether a table is partitioned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
-    /// An ordinary table.
+    /// The table is an ordinary table.
     Plain,
-    /// A partitioned table.
+    /// The table is partitioned.
     Partitioned,
 }
 
-/// A column of a table.
+/// A column of a shop's table.
 #[derive(Debug, Clone)]
 pub struct TableColumn {
-    /// Its name, unquoted.
+    /// The column's name, unquoted.
     pub name: String,
-    /// Its type with its precision, as SQL writes it: `numeric(10,2)`.
+    /// The column's type in SQL, with its precision: `numeric(10,2)`.
     pub kind: String,
-    /// The base type of a domain; else the same type.
+    /// The type in SQL below a domain, with its precision. It equals `kind` if the type is not a domain.
     pub base: String,
-    /// Whether the type is built in, or an enum, a domain or an array of built-in types.
+    /// Whether the type belongs to Postgres, or is an enum; also a domain or an array of such a type.
     pub is_builtin: bool,
-    /// Whether a value may be long.
+    /// Whether a value of the type can be long, such as a text.
     pub is_long: bool,
-    /// The labels of an enum; empty for another type.
+    /// The labels of an enum type, in order. Empty for any other type.
     pub labels: Vec<String>,
-    /// Whether the column is nullable.
+    /// Whether the column may hold null.
     pub is_nullable: bool,
-    /// Its default, as SQL writes it; `None` unless [`Table::with_defaults`] has read it.
+    /// The column's default as an SQL expression. `None`: it has none, or [`Table::with_defaults`] has not read it.
     pub default: Option<String>,
 }
 
-/// Why a table cannot be a source.
+/// Why a relation cannot be a source.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoTable {
     /// No table has this name.
     #[error("there is no table {name}{hint}")]
     Missing {
-        /// The name as it was given.
+        /// The name that was asked for.
         name: String,
-        /// A similar name; `None`: there is none.
+        /// Advice for the end of the error message, such as a similar name.
         hint: String,
     },
     /// The relation is not a table.
     #[error("{name} is {what}, not a table: attach the table that the application writes to")]
     Other {
-        /// As SQL writes it.
+        /// The relation's name, quoted for SQL.
         name: String,
-        /// The kind of relation, such as `a view`.
+        /// The kind of the relation, such as `a view`.
         what: &'static str,
     },
-    /// The table is a partition or a child of another one.
+    /// The table is a partition of another table.
     #[error("{name} is a partition of {root}: attach {root}")]
     Partition {
-        /// As SQL writes it.
+        /// The partition's name, quoted for SQL.
         name: String,
-        /// Its root, as SQL writes it.
+        /// The name of the partitioned table, quoted and with its schema, as in `public."order"`.
         root: String,
     },
 }
 
-/// Why a table could not be read.
+/// Why the description of a table could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The table cannot be a source.
+    /// The relation cannot be a source.
     #[error(transparent)]
     NoTable(#[from] NoTable),
     /// Postgres reported an error, or the connection failed.
@@ -106,14 +106,15 @@ impl From<tokio_postgres::Error> for Error {
 }
 
 impl Table {
-    /// SQL for these columns of the row `t` as one JSON object; a column that the table lacks is null.
+    /// SQL for the columns with these names as one JSON object; the row has the alias `t`. A column that the table
+    /// lacks is null.
     pub fn columns_json<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> String {
         let typed = |name| (name, self.column(name).map(|column| column.base.as_str()));
         sql::columns_json("t", names.into_iter().map(typed))
     }
 
-    /// Adds the defaults of the columns. Postgres locks a table to print a default expression, so callers that must not
-    /// wait for a lock do not use this.
+    /// Returns the table with the defaults of its columns.
+    /// Postgres locks the table to print a default. Callers that must not wait for a lock do not use this function.
     pub async fn with_defaults(&self, client: &impl GenericClient) -> Result<Self, Error> {
         const DEFAULTS: &str = "select a.attname::text, pg_get_expr(d.adbin, d.adrelid) from pg_attrdef d \
              join pg_attribute a on a.attrelid = d.adrelid and a.attnum = d.adnum where d.adrelid = $1";
@@ -128,19 +129,19 @@ impl Table {
         Ok(table)
     }
 
-    /// The column with this name.
+    /// The column with this name; `None`: the table has none.
     pub fn column(&self, name: &str) -> Option<&TableColumn> {
         self.columns.iter().find(|column| column.name == name)
     }
 
-    /// Finds a table by its name as SQL writes it; without a schema, in `public` first.
+    /// Reads the description of a table. `name` is the name in SQL; without a schema, `public` is searched first.
     pub async fn find(client: &impl GenericClient, name: &str) -> Result<Self, Error> {
         const COLUMNS: &str = "select c.oid, format('%I.%I', n.nspname, c.relname), n.nspname::text, c.relname::text, c.relkind::text, \
                  pg_get_userbyid(c.relowner)::text, pg_has_role(c.relowner, 'usage'), \
                  case when c.relispartition then pg_partition_root(c.oid)::regclass::text end \
              from pg_class c join pg_namespace n on n.oid = c.relnamespace where ";
         const BY_NAME: &str = "c.oid = case when strpos($1, '.') = 0 then coalesce(to_regclass('public.' || $1), to_regclass($1)) else to_regclass($1) end";
-        // Postgres does not resolve the name if the role may not use the schema.
+        // The role may not use the schema, so Postgres refuses to look up the name.
         const BY_SPELLING: &str = "format('%I.%I', n.nspname, c.relname) = $1";
         let found = match client.query_opt(&format!("{COLUMNS}{BY_NAME}"), &[&name]).await {
             Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
@@ -149,7 +150,7 @@ impl Table {
             found => found,
         };
         let row = match found {
-            // An invalid name cannot be the name of a table.
+            // Postgres rejects the text as a name, so no table can have it.
             Err(error)
                 if error
                     .code()
@@ -195,8 +196,7 @@ impl Table {
     }
 }
 
-/// Suggests a table for an unknown name: the same name in another case, which SQL requires in quotes, or in another
-/// schema.
+/// Advice for an unknown table name: tables with the same name in another case or another schema.
 async fn similar(client: &impl GenericClient, name: &str) -> Result<String, tokio_postgres::Error> {
     const SIMILAR: &str = "select format('%I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace \
          where c.relkind in ('r', 'p') and n.nspname not in ('pg_catalog', 'information_schema', 'vestnik') \
@@ -214,7 +214,7 @@ async fn similar(client: &impl GenericClient, name: &str) -> Result<String, toki
 }
 
 async fn columns(client: &impl GenericClient, table: u32) -> Result<Vec<TableColumn>, tokio_postgres::Error> {
-    // An array counts as its element type, a domain as its base type.
+    // A domain counts as its base type. For the labels, an array counts as its element type.
     const COLUMNS: &str = "with recursive below (attnum, type, depth) as ( \
              select attnum, atttypid, 0 from pg_attribute where attrelid = $1 and attnum > 0 and not attisdropped \
              union all \

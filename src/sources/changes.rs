@@ -1,5 +1,5 @@
-//! Translates journal rows into events for partners: the writes of one transaction to one order become at most one
-//! event.
+//! Translates journal rows into the events that clients receive. All writes of one transaction to one order become at
+//! most one event.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -8,14 +8,14 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::overwritten_answer::OverwrittenAnswer;
-use super::{Beside, Source, Sources};
+use super::{Context, Source, Sources};
 use crate::domain::Subject;
 use crate::domain::event::{
     Body, EventId, EventType, JournalEvent, PartnerEvent, RowWrite, SourceId, StoreId, SubjectId, Write, Xid,
 };
 use crate::domain::status::{Status, SubjectKind};
 
-/// Results of look-ups in other tables, a JSON object for each order.
+/// The results of look-ups for the orders of one read. A look-up reads from other tables the data that a row lacks.
 #[derive(Debug, Default)]
 pub struct Lookups {
     found: HashMap<SubjectId, String>,
@@ -23,19 +23,19 @@ pub struct Lookups {
     overwritten: HashMap<EventId, OverwrittenAnswer>,
 }
 
-/// The result of a look-up for an order.
+/// The result of a look-up for one order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Found<'a> {
-    /// The result, a JSON object.
+    /// The looked-up data, a JSON object.
     Found(&'a str),
-    /// The look-up found nothing, or was not needed.
+    /// The look-up found nothing, or the order needed no look-up.
     Nothing,
-    /// The look-up failed.
+    /// The look-up failed. The event marks the items as unreadable.
     Failed,
 }
 
 impl Lookups {
-    /// Adds the results for orders of a source, by their keys.
+    /// Adds the looked-up JSON objects of a source's orders, by order key.
     pub fn extend(&mut self, source: SourceId, found: HashMap<String, String>) {
         let found = found.into_iter().map(|(key, found)| {
             let key = key.into();
@@ -44,17 +44,18 @@ impl Lookups {
         self.found.extend(found);
     }
 
-    /// Marks the look-ups of this source as failed.
+    /// Marks the look-ups of this source as failed, so that its orders show missing data as unreadable.
     pub fn fail(&mut self, source: SourceId) {
         self.failed.insert(source);
     }
 
-    /// Adds answers that were overwritten, by the last row of the write.
+    /// Sets the answers that the shop's application overwrote, by the journal id of the last row of the overwriting
+    /// write.
     pub fn set_overwritten(&mut self, overwritten: HashMap<EventId, OverwrittenAnswer>) {
         self.overwritten = overwritten;
     }
 
-    /// The result for an order.
+    /// The look-up's result for this order.
     pub fn get(&self, subject: &SubjectId) -> Found<'_> {
         match self.found.get(subject) {
             Some(found) => Found::Found(found),
@@ -64,24 +65,24 @@ impl Lookups {
     }
 }
 
-/// All writes of one transaction to one order of a store.
+/// All writes of one transaction to one order of a store, as one change.
 #[derive(Debug)]
 pub(super) struct Change<'a> {
-    /// The id of the last row.
+    /// The last of the journal rows that make up the change.
     pub last: &'a JournalEvent,
-    /// The source of the row.
+    /// The source whose table was written.
     pub source: SourceId,
-    /// The row's key.
+    /// The row's key; `None`: the row has no readable key.
     pub key: Option<&'a Arc<str>>,
-    /// The columns before the writes; `None`: the row did not exist.
+    /// The row's columns before the writes, a JSON object; `None`: the row did not exist.
     pub before: Option<&'a str>,
-    /// The columns after the writes; `None`: the row no longer exists.
+    /// The row's columns after the writes, a JSON object; `None`: the row no longer exists.
     pub after: Option<&'a str>,
-    /// Who pressed a button to make the writes; `None`: nobody.
+    /// The answer of the person who changed the order with a button, as JSON text; `None`: nobody used a button.
     pub answer: Option<&'a str>,
 }
 
-/// The promise of a person who changed an order with a button.
+/// The answer of a person who changed an order with a button, as saved in the journal.
 #[derive(Debug, Default, Deserialize)]
 struct Answer {
     by: Option<String>,
@@ -90,7 +91,7 @@ struct Answer {
 }
 
 impl Sources {
-    /// The events that partners receive for these rows, in the order of the rows.
+    /// Translates journal rows into the events that clients receive, in the order of the rows.
     pub fn partner_events(&self, events: &[&JournalEvent], lookups: &Lookups) -> Vec<PartnerEvent> {
         pieces(events)
             .into_iter()
@@ -98,7 +99,7 @@ impl Sources {
             .collect()
     }
 
-    /// The event for one group of rows; `None`: partners receive nothing.
+    /// The event for one group of journal rows; `None`: clients receive nothing.
     fn partner_event(&self, piece: &Piece<'_>, lookups: &Lookups) -> Option<PartnerEvent> {
         let event = piece.last();
         let store = event.store.clone()?;
@@ -137,7 +138,7 @@ impl Sources {
         Some(told)
     }
 
-    /// The orders in these rows that need a look-up, by source.
+    /// The keys of the orders that need a look-up, by source.
     pub fn to_look_up(&self, events: &[&JournalEvent]) -> HashMap<SourceId, Vec<Arc<str>>> {
         let mut wanted: HashMap<SourceId, Vec<Arc<str>>> = HashMap::new();
         for event in events {
@@ -158,7 +159,7 @@ impl Sources {
     }
 
     fn meaning(&self, source: &Source, store: &StoreId, change: &Change<'_>, lookups: &Lookups) -> Option<Meaning> {
-        // An order is shown even if its key column no longer exists. Nobody can answer the order, but nobody misses it.
+        // A row without a readable key is still shown, so that no order is missed, but nobody can answer it.
         let key: Arc<str> = change
             .key
             .cloned()
@@ -167,11 +168,11 @@ impl Sources {
             source: source.id,
             key: Arc::clone(&key),
         };
-        let beside = Beside {
+        let context = Context {
             currency: self.currency_of(store),
             lookup: lookups.get(&subject),
         };
-        let translate = |data: &str| source.translate(&key, data, beside);
+        let translate = |data: &str| source.translate(&key, data, context);
         let (before, after) = (change.before.map(translate), change.after.map(translate));
         let answer = change
             .answer
@@ -180,18 +181,18 @@ impl Sources {
     }
 }
 
-/// The type of a change, and its details.
+/// The event that a change makes, and its details for clients.
 struct Meaning {
     kind: EventType,
     subject: Subject,
     previous: Option<Status>,
     changed: Vec<&'static str>,
-    /// Set for a change of fields.
+    /// The order before the change; `None` unless only fields changed.
     before: Option<Subject>,
     data: Map<String, Value>,
 }
 
-/// Compares two states of an order.
+/// The event that follows from the order before and after a change; `None`: clients receive nothing.
 fn meaning(before: Option<Subject>, after: Option<Subject>, answer: Answer) -> Option<Meaning> {
     let visible = |subject: &Option<Subject>| subject.as_ref().and_then(Subject::visible_status);
     let (was, is) = (visible(&before), visible(&after));
@@ -202,14 +203,14 @@ fn meaning(before: Option<Subject>, after: Option<Subject>, answer: Answer) -> O
     after.promised_minutes = after.promised_minutes.or(answer.minutes);
     after.reason = after.reason.or(answer.reason);
     let Some((previous, before)) = was.zip(before) else {
-        // Importing finished orders alerts nobody.
+        // An import of finished orders raises no alarm.
         return status.is_open().then(|| new(after, None));
     };
     if status == Status::Pending && matches!(previous, Status::Cancelled | Status::Rejected) {
         return Some(new(after, Some(previous)));
     }
     let mut changed = after.changed_fields(&before);
-    // A new promise counts even if the shop has no column for it, or the minutes are the same as before.
+    // A new promise counts as a change even if its minutes are the same, or the shop has no column for them.
     if status == previous && answer.minutes.is_some() && !changed.contains(&"promised_minutes") {
         changed.push("promised_minutes");
     }
@@ -219,7 +220,7 @@ fn meaning(before: Option<Subject>, after: Option<Subject>, answer: Answer) -> O
     }
     let kind = match status {
         _ if status == previous => of_kind(after.kind, EventType::OrderChanged, EventType::BookingChanged),
-        // The store itself cancelled with a button: nobody needs an alarm to stop the work.
+        // If the store itself cancelled the order with a button, the kitchen needs no alarm to stop its work.
         Status::Cancelled if answer.by.is_none() => {
             of_kind(after.kind, EventType::OrderCancelled, EventType::BookingCancelled)
         }
@@ -236,7 +237,7 @@ fn meaning(before: Option<Subject>, after: Option<Subject>, answer: Answer) -> O
         if !whole {
             let all = after.to_json();
             data.extend(all.into_iter().filter(|(name, _)| changed.contains(&name.as_str())));
-            // The answer makes the promise, even if the shop has no column for it.
+            // The promise is part of the answer, even if the shop has no column for it.
             data.extend(
                 after
                     .promised_minutes
@@ -279,7 +280,7 @@ fn new(subject: Subject, previous: Option<Status>) -> Meaning {
         let key: Value = subject.id.key.as_ref().into();
         data.insert("order_ids".into(), Value::Array(vec![key]));
     }
-    // The order was finished, and is active again.
+    // The order was rejected or cancelled before, and is pending again.
     if let Some(previous) = previous {
         data.insert("previous_status".into(), previous.as_str().into());
     }
@@ -300,17 +301,17 @@ fn of_kind(kind: SubjectKind, order: EventType, booking: EventType) -> EventType
     }
 }
 
-/// The rows that become at most one event.
+/// Journal rows that together become at most one event for clients.
 #[derive(Debug)]
 pub(super) enum Piece<'a> {
     /// The writes of one transaction to one order.
     Change(Change<'a>),
-    /// An event of the engine.
+    /// A journal row that the engine itself wrote, with its event type and its JSON data.
     Engine(&'a JournalEvent, EventType, &'a str),
 }
 
 impl<'a> Piece<'a> {
-    /// The last row of the group.
+    /// The last journal row of the group.
     pub fn last(&self) -> &'a JournalEvent {
         match self {
             Self::Change(change) => change.last,
@@ -319,7 +320,7 @@ impl<'a> Piece<'a> {
     }
 }
 
-/// Groups the rows that belong together. Each group takes the position of its last row.
+/// Groups the journal rows that belong to one event. Each group takes the place of its last row in the list.
 pub(super) fn pieces<'a>(events: &[&'a JournalEvent]) -> Vec<Piece<'a>> {
     let mut pieces: Vec<(usize, Piece<'a>)> = Vec::with_capacity(events.len());
     let mut groups: HashMap<GroupKey<'a>, Group<'a>> = HashMap::new();
@@ -327,7 +328,7 @@ pub(super) fn pieces<'a>(events: &[&'a JournalEvent]) -> Vec<Piece<'a>> {
         match &event.body {
             Body::Engine(kind, data) => pieces.push((place, Piece::Engine(event, *kind, data))),
             Body::Write(write) if write.write == Write::Truncate => {}
-            // Nearly every transaction writes one order, once.
+            // The usual case is a transaction that writes one order once, so it needs no group.
             Body::Write(write) if events.len() == 1 || write.key.is_none() => {
                 pieces.push((place, Piece::Change(change(&[(event, write)]))));
             }
@@ -347,7 +348,7 @@ pub(super) fn pieces<'a>(events: &[&'a JournalEvent]) -> Vec<Piece<'a>> {
     pieces.into_iter().map(|(_, piece)| piece).collect()
 }
 
-/// The position of the last row of a group, and all its rows.
+/// The index of a group's last row in the list, and all rows of the group.
 type Group<'a> = (usize, Vec<(&'a JournalEvent, &'a RowWrite)>);
 type GroupKey<'a> = (Xid, SourceId, Option<&'a StoreId>, Option<&'a Arc<str>>);
 
@@ -355,8 +356,9 @@ fn group_key<'a>(event: &'a JournalEvent, write: &'a RowWrite) -> GroupKey<'a> {
     (event.xid, write.source, event.store.as_ref(), write.key.as_ref())
 }
 
-/// The first and the last state of several writes. If a trigger of the shop changes the row again, it fires inside our
-/// trigger, and its write is recorded first. So the states are chained by value, not by id.
+/// Merges several writes of one order into its first and last state. A trigger of the shop may change the row inside
+/// our trigger, and that nested write is recorded first. So ids do not give the order of the states; equal values link
+/// them.
 fn change<'a>(writes: &[(&'a JournalEvent, &'a RowWrite)]) -> Change<'a> {
     let states = |write: &'a RowWrite| match write.write {
         Write::Insert | Write::Truncate => (None, Some(write.data.as_str())),
@@ -419,7 +421,7 @@ mod tests {
         json!({"id": 5, "store_id": 7, "status": status, "total": 1200})
     }
 
-    /// The events of these rows, with their payloads.
+    /// The type and the JSON data of each event that these journal rows make.
     fn told(rows: &[JournalEvent]) -> Vec<(EventType, Value)> {
         let rows: Vec<&JournalEvent> = rows.iter().collect();
         let events = sources().partner_events(&rows, &Lookups::default());
@@ -542,7 +544,7 @@ mod tests {
         let insert = row(1, 1, Write::Insert, None, status("cart"));
         let pay = row(2, 1, Write::Update, Some(status("cart")), status("pending"));
         assert_eq!(kinds(&[insert, pay]), [EventType::NewOrder]);
-        // A trigger within ours: its write has the smaller number.
+        // A trigger of the shop writes inside our trigger, so the nested write has the smaller id.
         let nested = row(1, 1, Write::Update, Some(status("pending")), status("preparing"));
         let outer = row(2, 1, Write::Insert, None, status("pending"));
         let told = told(&[nested, outer]);

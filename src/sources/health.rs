@@ -1,5 +1,5 @@
-//! Checks whether the sources are still as they were attached: the problems of each, and their remedies. `vestnik
-//! serve` checks, logs and counts them; `vestnik doctor` and `vestnik source list` print them.
+//! Checks whether each source still works as it was attached, and names the remedy for each problem. `vestnik serve`
+//! logs and counts the problems; `vestnik doctor` and `vestnik source list` print them.
 
 use crate::infra::db::GenericClient;
 
@@ -15,27 +15,29 @@ use super::trigger::{body_of, function_name, function_sql};
 use crate::domain::status::SubjectKind;
 use crate::infra::db::QueryError;
 
-/// Number of newest journal rows that are searched for unmapped words.
+/// Number of newest journal rows in which unmapped status words are searched.
 const NEWEST_EVENTS: i64 = 500;
-/// Maximum number of unmapped words that are named.
+/// Maximum number of unmapped status words that a line names.
 const NAMED_WORDS: usize = 10;
 
-/// The health of a source.
+/// The health of one source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
-    /// Its name.
+    /// The source's name.
     pub name: String,
-    /// Its table, as SQL writes it.
+    /// The source's table, quoted and with its schema, as in `public."order"`.
     pub table: String,
-    /// Orders or bookings; `None`: unknown.
+    /// Whether the source has orders or bookings; `None`: its mapping could not be read.
     pub kind: Option<SubjectKind>,
-    /// One line for each problem, with its remedy; empty: healthy.
+    /// The problems of the source, one line each, with the remedy. Empty: the source is healthy.
     pub troubles: Vec<String>,
-    /// Warnings for the owner that do not make the source unhealthy.
+    /// Warnings for the source's owner, one line each. They do not make the source unhealthy.
     pub notes: Vec<String>,
+    /// Whether answers go to the shop's API as signed requests.
+    pub calls_shop_api: bool,
 }
 
-/// Checks all sources.
+/// Checks the health of every attached source.
 pub async fn check(client: &impl GenericClient) -> Result<Vec<Health>, QueryError> {
     const SOURCES: &str = "select id, name, table_name, mapping, columns::text, owner_trusted from vestnik.vst_source \
              where detached_at is null order by name";
@@ -52,13 +54,14 @@ pub async fn check(client: &impl GenericClient) -> Result<Vec<Health>, QueryErro
         let columns: Vec<RecordedColumn> = serde_json::from_str(row.try_get(4)?).unwrap_or_default();
         let (name, table) = (kept.name.clone(), kept.table.clone());
         all.push(match check_one(client, kept, &columns, &newest).await {
-            // A problem with one source does not hide the problems of the others.
+            // An error in the check of one source becomes its problem, and does not hide the problems of the others.
             Err(QueryError::Postgres(error)) if error.as_db_error().is_some() => Health {
                 name,
                 table,
                 kind: None,
                 troubles: vec![format!("it cannot be looked at: {}", crate::infra::db::reason(&error))],
                 notes: Vec::new(),
+                calls_shop_api: false,
             },
             looked => looked?,
         });
@@ -66,19 +69,19 @@ pub async fn check(client: &impl GenericClient) -> Result<Vec<Health>, QueryErro
     Ok(all)
 }
 
-/// The latest state of an order in the journal.
+/// The latest state of one order in the journal.
 struct Newest {
     source: i32,
-    /// The recorded columns.
+    /// The recorded columns, a JSON object.
     data: String,
 }
 
-/// The existing orders of the newest journal rows, each in its latest state. A word that was corrected is no longer a
-/// problem.
+/// The latest state of each order in the newest journal rows, without deleted orders. A word that the shop has
+/// corrected since is no problem.
 async fn newest(client: &impl GenericClient) -> Result<Vec<Newest>, tokio_postgres::Error> {
     const NEWEST: &str = "select source, data from ( \
              select distinct on (source, coalesce(key, 'id ' || id)) source, type, vestnik.vst_readable(data)::text as data from ( \
-                 select source, key, id, type, data from vestnik.vst_event where type in ('insert', 'update', 'delete') \
+                 select source, key, id, type, data from vestnik.vst_event where type in ('insert', 'update', 'delete') and source <> 0 \
                  order by id desc limit $1) recent \
              order by source, coalesce(key, 'id ' || id), id desc) latest where type <> 'delete'";
     let rows = client.query(NEWEST, &[&NEWEST_EVENTS]).await?;
@@ -94,7 +97,7 @@ async fn newest(client: &impl GenericClient) -> Result<Vec<Newest>, tokio_postgr
 fn failed(error: catalog::Error) -> QueryError {
     match error {
         catalog::Error::Failed(error) => error,
-        // The source existed a moment ago.
+        // The table existed a moment ago, so another process has dropped it.
         catalog::Error::NoTable(_) => QueryError::Inconsistent("a table went while it was looked at"),
     }
 }
@@ -111,6 +114,7 @@ async fn check_one(
         kind: None,
         troubles: Vec::new(),
         notes: Vec::new(),
+        calls_shop_api: false,
     };
     let mapping = match Mapping::from_toml(&kept.mapping_toml) {
         Ok(mapping) => mapping,
@@ -123,6 +127,7 @@ async fn check_one(
         }
     };
     health.kind = Some(mapping.kind);
+    health.calls_shop_api = mapping.answer.url.is_some();
     let table = match Table::find(client, &kept.table).await {
         Ok(table) => table,
         Err(catalog::Error::NoTable(_)) => {
@@ -135,10 +140,11 @@ async fn check_one(
     if let Some(derived) = &mapping.derived {
         let troubles = super::derived::troubles(client, kept.id, &kept.name, &kept.table, derived).await?;
         health.troubles.extend(troubles);
+        words(&mapping, &kept, newest, &mut health);
         return Ok(health);
     }
     if !has_right_triggers(client, &function_name(kept.id), &table).await? {
-        let trouble = "its triggers are gone or switched off, and nobody is told of its rows: run `vestnik migrate`";
+        let trouble = "its triggers are gone or switched off, so its rows make no events: run `vestnik migrate`";
         health.troubles.push(trouble.to_owned());
     }
     for column in columns {
@@ -155,7 +161,10 @@ async fn check_one(
         }
     }
     answer_columns(&table, &mapping, &kept, &mut health);
-    words(&table, &mapping, &kept, newest, &mut health);
+    // The missing status column is reported above.
+    if table.column(&mapping.status.column.name).is_some() {
+        words(&mapping, &kept, newest, &mut health);
+    }
     rights(client, &kept, &table, &mapping, &mut health).await?;
     let access = access::check(client, &table, &mapping).await.map_err(failed)?;
     health.troubles.extend(access.missing);
@@ -163,7 +172,7 @@ async fn check_one(
     Ok(health)
 }
 
-/// Finds missing columns that an answer should write: otherwise the answer omits them without notice.
+/// Reports columns that an answer should write and the table lacks. Answers leave such columns out without an error.
 fn answer_columns(table: &Table, mapping: &Mapping, kept: &Kept, health: &mut Health) {
     let (answer, recorded) = (&mapping.answer, mapping.recorded_columns());
     let written = [&answer.updated_at, &answer.accepted_at, &answer.reason, &answer.minutes]
@@ -177,17 +186,13 @@ fn answer_columns(table: &Table, mapping: &Mapping, kept: &Kept, health: &mut He
     }
 }
 
-/// Unmapped status words in the newest events.
-fn words(table: &Table, mapping: &Mapping, kept: &Kept, newest: &[Newest], health: &mut Health) {
+/// Reports the status words of the newest journal rows that the mapping does not contain.
+fn words(mapping: &Mapping, kept: &Kept, newest: &[Newest], health: &mut Health) {
     let column = &mapping.status.column;
-    // A missing column is reported separately.
-    if table.column(&column.name).is_none() {
-        return;
-    }
     let path: Vec<String> = std::iter::once(&column.name).chain(&column.path).cloned().collect();
     let mut unknown = Vec::new();
     for Newest { data, .. } in newest.iter().filter(|row| row.source == kept.id.0) {
-        // A row that could not be recorded has no status to check.
+        // A row whose status could not be recorded has no word to check.
         if at_path(data, &path[..1]).is_none() {
             continue;
         }
@@ -204,14 +209,14 @@ fn words(table: &Table, mapping: &Mapping, kept: &Kept, newest: &[Newest], healt
     if !unknown.is_empty() {
         health.troubles.push(format!(
             "{} has the status {}, which means nothing in its mapping, so such orders ring: `vestnik source edit {}`",
-            table.quoted,
+            kept.table,
             unknown.join(", "),
             kept.name
         ));
     }
 }
 
-/// Checks whose rights the trigger function has, and whether it is this program's version.
+/// Reports a trigger function that is missing, has another version, or runs with the rights of the wrong role.
 async fn rights(
     client: &impl GenericClient,
     kept: &Kept,

@@ -12,25 +12,25 @@ use super::trigger::{body_of, function_name, function_sql, trigger_names, trigge
 use crate::domain::event::SourceId;
 use crate::infra::table_lock::Progress;
 
-/// What had to be installed.
+/// Which parts of a source were missing or outdated, and are installed now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Installed {
-    /// The function.
+    /// The trigger function was installed.
     pub function: bool,
-    /// The triggers: the table lacked some or all of them.
+    /// The triggers were installed, because the table lacked some or all of them.
     pub triggers: bool,
-    /// Triggers of another table were removed.
+    /// Triggers were removed from another table that called the same function.
     pub moved: bool,
 }
 
 impl Installed {
-    /// Whether anything was installed.
+    /// Whether any part was installed.
     pub fn any(self) -> bool {
         self.function || self.triggers || self.moved
     }
 }
 
-/// Installs the function and the triggers unless they are already in force.
+/// Installs the function and the triggers of a source where they are missing or outdated.
 pub(super) async fn install(
     transaction: &Transaction<'_>,
     id: SourceId,
@@ -67,7 +67,7 @@ pub(super) async fn install(
 }
 
 /// Whether the function has this body and, if the recorder role exists, the recorder's rights.
-async fn has_function(
+pub(super) async fn has_function(
     client: &impl GenericClient,
     function: &str,
     body: &str,
@@ -81,7 +81,7 @@ async fn has_function(
     Ok(owned && row.try_get::<_, &str>(0)? == body)
 }
 
-/// Whether all triggers exist, call the function, and fire for an application's writes.
+/// Whether the table has all triggers of the source, and each calls the function and fires for an application's writes.
 pub(super) async fn has_right_triggers(
     client: &impl GenericClient,
     function: &str,
@@ -98,7 +98,7 @@ pub(super) async fn has_right_triggers(
     Ok(count as usize == tables.len() * names.len())
 }
 
-/// Other tables whose triggers call the function, such as the table that had the source's name before.
+/// The other tables whose triggers call the function. An example is the table that had this table's name before.
 async fn triggers_elsewhere(client: &impl GenericClient, function: &str, table: &Table) -> Result<Vec<String>, Error> {
     const ELSEWHERE: &str = "select distinct format('%I.%I', n.nspname, c.relname) from pg_trigger g \
          join pg_class c on c.oid = g.tgrelid join pg_namespace n on n.oid = c.relnamespace \
@@ -108,13 +108,13 @@ async fn triggers_elsewhere(client: &impl GenericClient, function: &str, table: 
     Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
 }
 
-/// The SQL that removes all triggers from a table.
+/// SQL that removes all triggers of a source from a table.
 pub(super) fn drop_triggers_sql(table: &str) -> String {
     let drop = |name: &&str| format!("drop trigger if exists {name} on {table};\n");
     trigger_names().iter().map(drop).collect()
 }
 
-/// The tables whose triggers call a function.
+/// The tables whose triggers call the function.
 pub(super) async fn carriers(client: &impl GenericClient, function: &str) -> Result<Vec<String>, Error> {
     const CARRIERS: &str = "select distinct format('%I.%I', n.nspname, c.relname) from pg_trigger g \
          join pg_class c on c.oid = g.tgrelid join pg_namespace n on n.oid = c.relnamespace \

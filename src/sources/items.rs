@@ -1,34 +1,34 @@
-//! Parses ordered items from the shapes that shops store: objects in an array or by number, text that holds JSON, names
-//! one level down, options and notes under their usual names.
+//! Parses the items of an order from the JSON that shops store: arrays, objects with numbered members, JSON encoded as
+//! text. Names, options and notes are found under their usual member names.
 
 mod names;
 
 use std::borrow::Cow;
 
-use names::{CHOICES, GROUPS, META, NAMES, NOTES, OPTIONS, PRICES, QUANTITIES, TECHNICAL};
+use names::{CATEGORIES, CHOICES, GROUPS, META, NAMES, NOTES, OPTIONS, PRICES, QUANTITIES, TECHNICAL};
 
 use super::json::{Json, at_path, member};
 use super::mapping::{self, Column};
 use crate::domain::money::{Currency, Unit, minor_units};
 use crate::domain::subject::{Item, Items, Quantity};
 
-/// Maximum number of listed items of an order.
+/// Maximum number of items that an order lists; the rest is only counted.
 pub const LISTED_ITEMS: usize = 500;
-/// Maximum number of options of an item.
+/// Maximum number of options that an item lists.
 const ITEM_OPTIONS: usize = 50;
-/// Maximum length of a name or note, in characters.
+/// Maximum length of a name, option or note, in characters.
 const TEXT_CHARACTERS: usize = 1000;
-/// Maximum depth of nested objects that are searched for a name.
+/// Maximum depth of nested JSON in which a name is searched.
 const LEVELS: usize = 3;
-/// Maximum depth of nested options: a list of groups, each with a list of choices.
+/// Maximum depth of nested JSON in which options are searched, such as groups that contain lists of choices.
 const OPTION_LEVELS: usize = 6;
 
-/// Parses the JSON `raw` by the mapping, and by usual names for the keys that the mapping leaves out.
+/// Parses the items in the JSON text `raw`. Where `mapped` names no member, usual member names apply, such as `title`.
 pub fn read(raw: &str, mapped: &mapping::Items, unit: Option<Unit>, currency: Currency) -> Items {
     each(raw, |text| item(text, mapped, unit, currency))
 }
 
-/// Parses items whose members have canonical names: the result of a look-up in another table.
+/// Parses items whose JSON members have the names of our own format. Look-ups in other tables return such items.
 pub fn read_canonical(raw: &str, unit: Option<Unit>, currency: Currency) -> Items {
     let column = |name: &str| Some(Column::whole(name));
     let mapped = mapping::Items {
@@ -39,11 +39,12 @@ pub fn read_canonical(raw: &str, unit: Option<Unit>, currency: Currency) -> Item
         unit: None,
         note: column("note"),
         options: column("options"),
+        category: column("category"),
     };
     each(raw, |text| item(text, &mapped, unit, currency))
 }
 
-/// A number of something, or the shop's own words for it.
+/// Parses a quantity: a number, or the text itself, such as `200 g`.
 pub fn quantity(text: &str) -> Quantity {
     let number = text.trim().replace(',', ".").parse::<f64>();
     match number {
@@ -57,7 +58,7 @@ fn each(raw: &str, item: impl Fn(&str) -> Option<Item>) -> Items {
     let elements: Vec<Cow<'_, str>> = match Json::read_encoded_twice(raw, &mut held) {
         Json::Array(elements) => elements.into_iter().map(Cow::Borrowed).collect(),
         Json::Object(members) => elements_of(&members),
-        // A list of texts is one line for each text.
+        // A text with several lines is a list of item names.
         Json::Text(text) => text
             .lines()
             .map(|line| Cow::Owned(serde_json::Value::from(line).to_string()))
@@ -75,7 +76,7 @@ fn each(raw: &str, item: impl Fn(&str) -> Option<Item>) -> Items {
     items
 }
 
-/// The items of an object: a list inside it, a single item, or one item for each member.
+/// The items inside a JSON object. The object holds a list of items, is itself an item, or has a member for each item.
 fn elements_of<'a>(members: &[(String, &'a str)]) -> Vec<Cow<'a, str>> {
     for name in ["items", "lines", "products", "positions", "cart", "dishes"] {
         if let Some(list) = member(members, name)
@@ -92,9 +93,9 @@ fn elements_of<'a>(members: &[(String, &'a str)]) -> Vec<Cow<'a, str>> {
         return vec![Cow::Owned(format!("{{{}}}", whole.join(",")))];
     }
     let named = |(name, value): &(String, &'a str)| match Json::read(value) {
-        // {"Soup": 2}
+        // The member's name is the item's name, and its value the quantity: {"Soup": 2}.
         Json::Number(number) => Cow::Owned(serde_json::json!({"name": name, "quantity": number}).to_string()),
-        // {"Soup": {"quantity": 2}}: the member's key is the item's name.
+        // The member's name is the item's name: {"Soup": {"quantity": 2}}.
         Json::Object(inner)
             if NAMES.iter().all(|known| member(&inner, known).is_none()) && name.parse::<u64>().is_err() =>
         {
@@ -110,7 +111,7 @@ fn elements_of<'a>(members: &[(String, &'a str)]) -> Vec<Cow<'a, str>> {
     members.iter().map(named).collect()
 }
 
-/// The value under the mapped name, or under one of the usual names.
+/// Reads the member that the mapping names, or else the first readable member with a usual name.
 fn find<T>(
     members: &[(String, &str)],
     mapped: &Option<Column>,
@@ -123,7 +124,7 @@ fn find<T>(
     }
 }
 
-/// A name under a key that resembles a usual one: `name_ru`, `dishTitle`.
+/// The item's name from a member whose own name contains `name` or `title`: `name_ru`, `dishTitle`.
 fn named_alike(members: &[(String, &str)]) -> Option<String> {
     let is_alike = |name: &str| {
         ["name", "title", "назван"]
@@ -174,9 +175,13 @@ fn item(text: &str, mapped: &mapping::Items, unit: Option<Unit>, currency: Curre
             .filter_map(|name| name_within(member(&members, name)?, LEVELS))
             .collect(),
     };
+    let category = match &mapped.category {
+        Some(_) => find(&members, &mapped.category, &[], first_name),
+        None => category_of(&members, LEVELS),
+    };
     if mapped.name.is_none() && name.is_some() {
         notes.extend(meta(&members));
-        notes.extend(unknown(&members));
+        notes.extend(unknown(&members, mapped));
     }
     let name = name.unwrap_or_else(|| shortened(&said_of(&members)));
     Some(Item {
@@ -185,7 +190,30 @@ fn item(text: &str, mapped: &mapping::Items, unit: Option<Unit>, currency: Curre
         price,
         options: options.into_iter().take(ITEM_OPTIONS).collect(),
         note: (!notes.is_empty()).then(|| notes.join("; ")),
+        category,
     })
+}
+
+/// The category under a usual name, beside the item's name or in the product that the item refers to.
+fn category_of(members: &[(String, &str)], levels: usize) -> Option<String> {
+    let own = CATEGORIES.iter().filter_map(|name| member(members, name));
+    own.filter_map(first_name).next().or_else(|| {
+        let products = NAMES.iter().filter_map(|name| member(members, name));
+        let within = |product| match Json::read(product) {
+            Json::Object(members) if levels > 0 => category_of(&members, levels - 1),
+            _ => None,
+        };
+        products.filter_map(within).next()
+    })
+}
+
+/// The name of a value; of a list, that of its first element.
+fn first_name(raw: &str) -> Option<String> {
+    let mut held = String::new();
+    match Json::read_encoded_twice(raw, &mut held) {
+        Json::Array(elements) => elements.iter().find_map(|element| name_within(element, LEVELS)),
+        _ => name_within(raw, LEVELS),
+    }
 }
 
 fn plain_item(name: String, quantity: Option<Quantity>) -> Item {
@@ -195,10 +223,12 @@ fn plain_item(name: String, quantity: Option<Quantity>) -> Item {
         price: None,
         options: Vec::new(),
         note: None,
+        category: None,
     }
 }
 
-/// A price, or the amount within `{"amount": 5, "currency": "EUR"}`. Without a unit, a fraction means major units.
+/// The price of an item in minor units; `None`: the value is no price.
+/// The value is a plain amount, or an object such as `{"amount": 5, "currency": "EUR"}`.
 fn price(raw: &str, unit: Option<Unit>, currency: Currency) -> Option<i64> {
     let text = match Json::read(raw) {
         Json::Object(members) => ["amount", "value", "price"]
@@ -209,7 +239,7 @@ fn price(raw: &str, unit: Option<Unit>, currency: Currency) -> Option<i64> {
     minor_units(&text, unit.unwrap_or_else(|| unit_of_text(&text)), currency)
 }
 
-/// The unit of a number without a stated unit: a fraction means major units, a whole number minor ones.
+/// The unit of an amount, from its form alone: a fraction means major units, a whole number means minor units.
 pub fn unit_of_text(text: &str) -> Unit {
     match text.contains(['.', ',']) {
         true => Unit::Major,
@@ -217,7 +247,8 @@ pub fn unit_of_text(text: &str) -> Unit {
     }
 }
 
-/// The text of a value, or the name inside an object: `{"ru": "Борщ"}`, `{"product": {"name": "Soup"}}`.
+/// A text for people from a JSON value: a plain value, or the name inside an object. Examples: `{"ru": "Борщ"}`,
+/// `{"product": {"name": "Soup"}}`. `levels` limits the depth.
 fn name_within(raw: &str, levels: usize) -> Option<String> {
     let mut held = String::new();
     match Json::read_encoded_twice(raw, &mut held) {
@@ -246,7 +277,8 @@ fn name_within(raw: &str, levels: usize) -> Option<String> {
     }
 }
 
-/// The options of an item: texts, objects with a name, groups of these, `{"size": "L"}`.
+/// The options of an item as texts for people, from a list of texts or objects, groups of options, or members such as
+/// `{"size": "L"}`.
 fn options_of(raw: &str, levels: usize) -> Vec<String> {
     let mut held = String::new();
     match Json::read_encoded_twice(raw, &mut held) {
@@ -295,7 +327,8 @@ fn options_of(raw: &str, levels: usize) -> Vec<String> {
     }
 }
 
-/// `"meta_data": [{"key": "Note", "value": "NO NUTS"}]`, as in WooCommerce.
+/// Notes from lists of keys and values, as WooCommerce writes them:
+/// `"meta_data": [{"key": "Note", "value": "NO NUTS"}]`.
 fn meta(members: &[(String, &str)]) -> Vec<String> {
     let lists = META.iter().filter_map(|name| member(members, name));
     let mut notes = Vec::new();
@@ -308,7 +341,7 @@ fn meta(members: &[(String, &str)]) -> Vec<String> {
                 continue;
             };
             let text = |names: [&str; 2]| names.iter().find_map(|name| name_within(member(&entry, name)?, LEVELS));
-            // Keys that begin with an underscore are internal to the software.
+            // A key that begins with an underscore is internal to the shop's software.
             if let (Some(key), Some(value)) = (text(["display_key", "key"]), text(["display_value", "value"]))
                 && !key.starts_with('_')
             {
@@ -319,15 +352,20 @@ fn meta(members: &[(String, &str)]) -> Vec<String> {
     notes
 }
 
-/// The values under unknown names, mainly texts: they are shown so that nothing is lost. Numbers are prices and ids.
-fn unknown(members: &[(String, &str)]) -> Vec<String> {
+/// Notes from members with unknown names, so that no wish of a customer is lost. Plain numbers are left out: they are
+/// prices or ids.
+fn unknown(members: &[(String, &str)], mapped: &mapping::Items) -> Vec<String> {
     let is_known = |name: &str| {
+        if mapped.named_columns().any(|(_, column)| column.name == name) {
+            return true;
+        }
         let known = NAMES
             .iter()
             .chain(&QUANTITIES)
             .chain(&PRICES)
             .chain(&OPTIONS)
             .chain(&NOTES)
+            .chain(&CATEGORIES)
             .chain(&TECHNICAL)
             .chain(&META);
         let is_technical = name.ends_with("_id") || name.ends_with("Id") || name.starts_with('_');
@@ -348,7 +386,7 @@ fn unknown(members: &[(String, &str)]) -> Vec<String> {
     told.take(ITEM_OPTIONS).collect()
 }
 
-/// All readable values of an item without a name, except those that are shown separately.
+/// A name for an item without a name: all its plain values, except quantity and price, which panels show separately.
 fn said_of(members: &[(String, &str)]) -> String {
     let is_shown = |name: &str| QUANTITIES.contains(&name) || PRICES.contains(&name);
     let rest = members.iter().filter(|(name, _)| !is_shown(name));
@@ -378,6 +416,7 @@ mod tests {
             unit: None,
             note: None,
             options: None,
+            category: None,
         }
     }
 
@@ -385,7 +424,7 @@ mod tests {
         read(raw, &usual(), None, Currency::DEFAULT).list
     }
 
-    /// `2 Soup (options) [note]` of each.
+    /// Each item as the text `2 Soup (options) [note]`.
     fn told(raw: &str) -> Vec<String> {
         let one = |item: Item| {
             let quantity = match &item.quantity {
@@ -471,6 +510,36 @@ mod tests {
     }
 
     #[test]
+    fn the_category_of_an_item_is_read_under_its_usual_names() {
+        for (raw, expected) in [
+            (r#"[{"name":"Soup","category":"Hot"}]"#, Some("Hot")),
+            (
+                r#"[{"name":"Soup","category":{"id":7,"name":"Hot"},"station":" Grill "}]"#,
+                Some("Grill"),
+            ),
+            (
+                r#"[{"name":"Soup","categories":[{"id":7,"name":"Hot"},{"id":8,"name":"New"}]}]"#,
+                Some("Hot"),
+            ),
+            (r#"[{"name":"Борщ","цех":"Горячий"}]"#, Some("Горячий")),
+            (r#"[{"name":"Борщ","категория":"Супы"}]"#, Some("Супы")),
+            (r#"[{"название":"Борщ","section":"Супы"}]"#, Some("Супы")),
+            (
+                r#"[{"product":{"name":"Pizza","category":{"name":"Oven"}},"quantity":2}]"#,
+                Some("Oven"),
+            ),
+            (r#"[{"name":"Tea","station":2}]"#, Some("2")),
+            (r#"[{"name":"Tea","category":"","section":null}]"#, None),
+            (r#"[{"name":"Tea","category_id":7,"categoryId":7}]"#, None),
+            (r#"["Tea"]"#, None),
+        ] {
+            let item = items(raw).remove(0);
+            assert_eq!(item.category.as_deref(), expected, "{raw}");
+            assert_eq!(item.note, None, "a category is no note: {raw}");
+        }
+    }
+
+    #[test]
     fn prices_are_exact_and_of_the_unit_that_is_said() {
         let price = |raw: &str, unit| read(raw, &usual(), unit, Currency::DEFAULT).list[0].price;
         assert_eq!(price(r#"[{"name":"a","price":25000}]"#, None), Some(25_000));
@@ -495,16 +564,18 @@ mod tests {
             name: column("p", &["n"]),
             quantity: column("q", &[]),
             note: column("w", &[]),
+            category: column("p", &["kitchen"]),
             ..usual()
         };
         let items = read(
-            r#"[{"p":{"n":"Soup"},"q":3,"w":"hot","name":"wrong"}]"#,
+            r#"[{"p":{"n":"Soup","kitchen":"Hot"},"q":3,"w":"hot","name":"wrong","category":"wrong"}]"#,
             &mapped,
             None,
             Currency::DEFAULT,
         );
         let expected = Item {
             note: Some("hot".into()),
+            category: Some("Hot".into()),
             ..plain_item("Soup".into(), Some(Quantity::Number(3.0)))
         };
         assert_eq!(items.list, [expected]);

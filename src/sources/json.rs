@@ -1,5 +1,5 @@
-//! Reads any JSON that Postgres can hold, one level at a time: numbers too large for any machine type, invalid escapes,
-//! and values nested to any depth. Nothing in this file fails, and nothing recurses.
+//! Parses any JSON that Postgres can hold, one level at a time. It handles numbers too large for any type, invalid
+//! escapes, and any depth of nesting. No function in this file fails or recurses.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,25 +7,26 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// One level of a JSON text.
+/// The top level of a JSON text. Values inside an array or object stay unparsed text.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Json<'a> {
     /// `null`, or invalid JSON.
     Null,
     /// `true` or `false`.
     Bool(bool),
-    /// The number as text, for it may have more digits than any type.
+    /// The number's text. No number type can hold all digits that Postgres allows.
     Number(&'a str),
-    /// The text. U+FFFD replaces invalid characters and NUL, because many JSON readers, including Postgres, reject NUL.
+    /// The string, with U+FFFD for each invalid character and each NUL. Many JSON parsers, and Postgres too, reject
+    /// NUL.
     Text(String),
-    /// The JSON texts of its elements.
+    /// The elements, each as JSON text.
     Array(Vec<&'a str>),
-    /// Its members in order, each with the JSON text of its value. A name may occur twice.
+    /// The members in order, each with its name and its value as JSON text. A name may occur twice.
     Object(Vec<(String, &'a str)>),
 }
 
 impl<'a> Json<'a> {
-    /// Parses one level.
+    /// Parses the top level of a JSON text. Invalid JSON gives [`Json::Null`].
     pub fn read(text: &'a str) -> Self {
         let text = text.trim();
         match text.as_bytes().first() {
@@ -45,7 +46,8 @@ impl<'a> Json<'a> {
         }
     }
 
-    /// Parses one level. A text that holds an object or an array is parsed as such, because some writers encode twice.
+    /// Parses the top level of a JSON text. A string that contains an object or array is parsed again, because some
+    /// applications encode JSON twice. `held` then holds the inner text.
     pub fn read_encoded_twice(text: &'a str, held: &'a mut String) -> Self {
         match Self::read(text) {
             Self::Text(inner) if inner.trim_start().starts_with(['{', '[']) => {
@@ -59,7 +61,7 @@ impl<'a> Json<'a> {
         }
     }
 
-    /// The readable form of a plain value; `None` for null, the empty text, and structures.
+    /// The text of a string, number or boolean; `None` for null, an empty string, an array or an object.
     pub fn plain(&self) -> Option<Cow<'_, str>> {
         match self {
             Self::Bool(true) => Some("true".into()),
@@ -71,7 +73,7 @@ impl<'a> Json<'a> {
     }
 }
 
-/// The member of an object with this name; the last of several, as in Postgres.
+/// The JSON text of the member with this name. If a name occurs twice, the last one counts, as in Postgres.
 pub fn member<'a>(members: &[(String, &'a str)], name: &str) -> Option<&'a str> {
     members
         .iter()
@@ -80,7 +82,7 @@ pub fn member<'a>(members: &[(String, &'a str)], name: &str) -> Option<&'a str> 
         .map(|(_, value)| *value)
 }
 
-/// The value at the end of a path of names; `None` if it is null or missing.
+/// The JSON text at the end of a path of member names. `None`: a member is missing, or a value on the way is no object.
 pub fn at_path<'a>(text: &'a str, path: &[String]) -> Option<Cow<'a, str>> {
     let mut here = Cow::Borrowed(text);
     for name in path {
@@ -133,7 +135,8 @@ impl<'a> Visitor<'a> for Elements {
     }
 }
 
-/// Parses a string as bytes, in which serde_json keeps a lone surrogate, and converts it to text.
+/// Parses a JSON string as bytes, because serde_json accepts an invalid escape such as a lone surrogate only there.
+/// Converts the bytes to text.
 struct Lossy;
 
 impl<'a> DeserializeSeed<'a> for Lossy {

@@ -1,5 +1,6 @@
-//! Looks up what a row does not contain: items in a separate table, and the mapping's own query. A look-up runs after
-//! the commit, in one statement for all orders of a read, so the order of an application's writes does not matter.
+//! Looks up data that a row does not contain: items in a separate table, and the mapping's own `[details]` query.
+//! A look-up runs after the shop's transaction has committed. So it does not matter whether an application writes the
+//! order or its items first. One statement serves all orders of a source in one read of the journal.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,19 +20,19 @@ use super::{Source, Sources};
 use crate::domain::event::{EventId, JournalEvent, SourceId};
 use crate::infra::db::{self, QueryError};
 
-/// Time limit for the look-ups of a source: other stores' orders wait meanwhile.
+/// Time limit for the look-ups of one source. The orders of other stores wait meanwhile.
 const DEADLINE: Duration = Duration::from_millis(500);
-/// Pause after a failed look-up. Meanwhile the source's orders are sent without it.
+/// Pause of a source's look-ups after a failure. Until then its orders are sent without the looked-up data.
 const RECOVERY_PAUSE: Duration = Duration::from_secs(10);
 
-/// Runs the look-ups, and remembers which sources are paused after a failure.
+/// Runs the look-ups of a database, and pauses the look-ups of a source after a failure.
 pub struct Lookup {
     pool: Pool,
     broken: Mutex<HashMap<SourceId, Instant>>,
 }
 
 impl Lookup {
-    /// Uses the connections of this pool.
+    /// Creates the look-ups on connections of this pool.
     pub fn new(pool: Pool) -> Self {
         Self {
             pool,
@@ -39,15 +40,16 @@ impl Lookup {
         }
     }
 
-    /// Looks up the data that partners need in addition to these rows. Never fails: a failed look-up is marked, and its
-    /// orders are sent without the data.
+    /// Looks up the data that clients need besides these journal rows. It never fails: orders of a failed look-up are
+    /// marked, and are sent without the data.
     pub async fn for_events(&self, sources: &Sources, events: &[&JournalEvent]) -> Lookups {
         let mut lookups = self.for_keys(sources, sources.to_look_up(events)).await;
         lookups.set_overwritten(self.overwritten(sources, events).await);
         lookups
     }
 
-    /// The answers that these rows overwrote. Never fails: without Postgres the events are sent without them.
+    /// The answers that these journal rows overwrote, by the id of the overwriting row. It never fails: if Postgres
+    /// does not reply, the result is empty.
     pub async fn overwritten(
         &self,
         sources: &Sources,
@@ -70,7 +72,7 @@ impl Lookup {
         }
     }
 
-    /// Looks up orders by their keys.
+    /// Looks up the orders with these keys. It never fails: the orders of a failed look-up are marked.
     pub async fn for_keys(&self, sources: &Sources, wanted: HashMap<SourceId, Vec<Arc<str>>>) -> Lookups {
         let mut lookups = Lookups::default();
         for (id, keys) in wanted {
@@ -88,7 +90,7 @@ impl Lookup {
                     self.set_broken(id, Some(Instant::now()));
                     lookups.fail(id);
                     metrics::counter!("vestnik_source_lookup_failures_total").increment(1);
-                    tracing::error!(source = &*source.name, %error, "items or details could not be looked up: orders are told without them");
+                    tracing::error!(source = &*source.name, %error, "items or details could not be looked up: orders are sent without them");
                 }
             }
         }
@@ -127,7 +129,7 @@ impl Lookup {
     }
 }
 
-/// The result for each key, a JSON object.
+/// Looks up the orders of a source by their keys. Returns a JSON object for each key with a result.
 pub async fn look_up(
     transaction: &impl GenericClient,
     source: &Source,
@@ -159,7 +161,8 @@ pub async fn look_up(
     Ok(found)
 }
 
-/// SQL for the items of the orders in `$1`, with canonical names, in the order of their primary key.
+/// SQL for the items of the orders whose keys are the array `$1`, with our own names for the columns. Items are sorted
+/// by the primary key of their table.
 async fn items_sql(
     transaction: &impl GenericClient,
     items: &Items,
@@ -175,7 +178,7 @@ async fn items_sql(
         .await?;
     let (kind, primary): (String, Vec<String>) = match row {
         Some(row) => (row.try_get(0)?, row.try_get(1)?),
-        // Postgres names what is missing.
+        // The statement then fails, and the error of Postgres names the missing table or column.
         None => ("text".to_owned(), Vec::new()),
     };
     let named = items
@@ -199,7 +202,7 @@ async fn items_sql(
     ))
 }
 
-/// SQL for a column of an items table, or for the value at its path.
+/// An SQL expression for a column of an items table, or for the value at its path.
 fn expression(column: &Column) -> String {
     let name = ident(&column.name);
     if column.path.is_empty() {

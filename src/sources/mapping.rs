@@ -1,4 +1,4 @@
-//! A mapping: the meaning of a source's columns. People write it as TOML; docs/sources.md explains each key.
+//! A mapping says what the columns of a source mean. People write it as TOML; docs/sources.md explains each key.
 
 mod answer;
 pub mod derived;
@@ -13,156 +13,159 @@ use crate::domain::status::{Status, StatusSet, SubjectKind};
 pub use answer::Answer;
 use derived::Derived;
 
-/// A column of the recorded row, and a path into its JSON value: `contact.phone`.
+/// A reference to a value of a row: a column, or a value inside a JSON column, such as `contact.phone`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Column {
-    /// The column's name in the database.
+    /// The column's name in the database, unquoted.
     pub name: String,
-    /// The names that lead to the value; empty: the column itself.
+    /// The names of the JSON members that lead from the column to the value. Empty: the whole column is the value.
     pub path: Vec<String>,
 }
 
-/// Where the store's id comes from.
+/// The store's id of a row: the value of a column, or one constant for all rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreRef {
-    /// From this column.
+    /// The column with this name holds the store's id.
     Column(String),
-    /// A constant: the application belongs to one shop.
+    /// All rows belong to the store with this id, because the application serves one shop.
     Constant(String),
 }
 
-/// The meaning of the shop's status words. An answer writes the first word of a status.
+/// The meaning of the words in the shop's status column. An answer writes the first word of its status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatusWords {
-    /// The column with the word.
+    /// The column that holds the status word.
     pub column: Column,
-    /// The words of each status.
+    /// The shop's words for each status that has any.
     pub words: Vec<(Status, Vec<String>)>,
-    /// The words of hidden orders: carts and unpaid orders.
+    /// The words of hidden orders, such as carts and unpaid orders. Panels do not show them.
     pub hidden: Vec<String>,
 }
 
-/// An amount of money.
+/// A column that holds an amount of money.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MoneyColumn {
-    /// The column with the amount.
+    /// The column that holds the amount.
     pub column: Column,
-    /// The unit; `None`: derived from the column's type.
+    /// Whether the column counts major or minor units; `None`: the column's type decides.
     pub unit: Option<Unit>,
 }
 
-/// The currency of a source's amounts.
+/// The currency of a source's amounts: that of the store, a constant, or the value of a column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CurrencyRef {
-    /// The currency of the store.
+    /// The currency of the order's store.
     Store,
-    /// A constant.
+    /// All orders have this currency.
     Constant(Currency),
-    /// From this column.
+    /// The column that holds the currency's code, such as `EUR`.
     Column(Column),
 }
 
-/// A point in time.
+/// A column that holds a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TimeColumn {
-    /// The column with the time.
+    /// The column that holds the time.
     pub column: Column,
-    /// The IANA zone of timestamps without a zone.
+    /// The IANA name of the zone for times in the column that name no zone.
     pub zone: String,
 }
 
-/// How an order reaches its customer.
+/// A column that says whether an order is for delivery, pickup or dine-in, and the meaning of its words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TypeWords {
-    /// The column with the word.
+    /// The column that holds the word.
     pub column: Column,
-    /// Words for delivery.
+    /// The shop's words for delivery.
     pub delivery: Vec<String>,
-    /// Words for pickup.
+    /// The shop's words for pickup.
     pub pickup: Vec<String>,
-    /// Words for dine-in.
+    /// The shop's words for eating in the store.
     pub dine_in: Vec<String>,
 }
 
-/// Whether an order is paid.
+/// A column that says whether an order is paid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PaidWords {
-    /// The column: a boolean, a time, or a word.
+    /// The column: a boolean, the time of the payment, or a word.
     pub column: Column,
-    /// The words that mean paid; empty: true, or anything but null, 0 and false.
+    /// The words that mean paid. Empty: a word for yes, a number other than 0, or a time means paid.
     pub words: Vec<String>,
 }
 
-/// The fields of an order or booking.
+/// The columns of each field of an order or booking. `None` or empty: the shop's table has no such column.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fields {
-    /// The customer's name; the values of several columns are joined.
+    /// The columns of the customer's name. A space joins their values.
     pub customer_name: Vec<Column>,
-    /// The customer's telephone number.
+    /// The columns of the customer's telephone numbers.
     pub phone: Vec<Column>,
-    /// The delivery address.
+    /// The columns of the parts of the delivery address.
     pub address: Vec<Column>,
-    /// The customer's notes.
+    /// The columns of the customer's notes to the order.
     pub comment: Vec<Column>,
-    /// Number of people.
+    /// The column of the number of people: eaters of an order, or guests of a booking.
     pub persons: Option<Column>,
-    /// The payment method: `cash`.
+    /// The column of the payment method in the shop's word, such as `cash`.
     pub payment_method: Option<Column>,
-    /// Whether it is paid.
+    /// The column that says whether the order is paid, and its words.
     pub paid: Option<PaidWords>,
-    /// The banknote that the customer pays with.
+    /// The column of the amount of cash that the customer pays with, so that the courier brings change.
     pub change_from: Option<MoneyColumn>,
-    /// Delivery, pickup or dine-in.
+    /// The column that says whether the order is for delivery, pickup or dine-in, and its words.
     pub order_type: Option<TypeWords>,
-    /// The total.
+    /// The column of the order's total.
     pub total: Option<MoneyColumn>,
-    /// The requested or promised time; for a booking, when the guests arrive.
+    /// The column of the time that the customer requested or the store promised. For a booking, it is the guests'
+    /// arrival.
     pub due_at: Option<TimeColumn>,
-    /// When the customer ordered.
+    /// The column of the time when the customer placed the order.
     pub created_at: Option<TimeColumn>,
-    /// The soft-delete marker: any value but null means deleted.
+    /// The column that marks a deleted row. Null, an empty text, 0 and a word for no mean that the row is not deleted.
     pub deleted_at: Option<Column>,
-    /// Why it was rejected or cancelled.
+    /// The column of the reason for a rejection or cancellation.
     pub reason: Option<Column>,
-    /// The promised preparation time, minutes.
+    /// The column of the promised preparation time, in minutes.
     pub minutes: Option<Column>,
 }
 
-/// Where the items of an order are.
+/// The place where the shop stores the items of an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ItemsRef {
-    /// In a JSON column of the row.
+    /// A JSON column of the order's row.
     Column(Column),
-    /// In a separate table.
+    /// A separate table with one row for each item.
     Table {
-        /// The table with its schema, as SQL writes it.
+        /// The items table with its schema, quoted and with its schema, as in `public."order"`.
         table: String,
-        /// The column with the order's key.
+        /// The column of the items table that holds the order's key.
         order_key: String,
     },
 }
 
-/// The items of an order.
+/// The mapping of an order's items: where they are stored, and what their columns or JSON members mean.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Items {
-    /// Where the items are.
+    /// The place where the shop stores the items.
     pub from: ItemsRef,
-    /// The name of a dish; `None`: any member with a usual name.
+    /// The name of the dish; `None`: the first member with a usual name, such as `title`.
     pub name: Option<Column>,
-    /// The quantity; `None`: any member with a usual name.
+    /// The quantity; `None`: the first member with a usual name, such as `qty`.
     pub quantity: Option<Column>,
-    /// The price of one; `None`: any member with a usual name.
+    /// The price of a single piece; `None`: the first member with a usual name, such as `price`.
     pub price: Option<Column>,
-    /// The unit of prices; `None`: as for the total, or derived from the price column's type.
+    /// The unit of prices; `None`: the unit of the total. Without a total, the form of each price decides.
     pub unit: Option<Unit>,
-    /// The customer's notes.
+    /// The customer's note about the item, such as an allergy; `None`: all members with usual names.
     pub note: Option<Column>,
-    /// The chosen options.
+    /// The options that the customer chose; `None`: all members with usual names, such as `modifiers`.
     pub options: Option<Column>,
+    /// The station of the kitchen, or the part of the menu.
+    pub category: Option<Column>,
 }
 
 impl Items {
-    /// The columns that the mapping names, by their TOML keys.
+    /// The columns that the mapping names, each with its key in the TOML table `[items]`.
     pub fn named_columns(&self) -> impl Iterator<Item = (&'static str, &Column)> {
         let columns = [
             ("name", &self.name),
@@ -170,6 +173,7 @@ impl Items {
             ("price", &self.price),
             ("note", &self.note),
             ("options", &self.options),
+            ("category", &self.category),
         ];
         columns
             .into_iter()
@@ -177,54 +181,57 @@ impl Items {
     }
 }
 
-/// The meaning of a source's columns.
+/// A parsed mapping: it says what the columns of one table mean.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mapping {
-    /// The table with its schema, as SQL writes it.
+    /// The shop's table with its schema, quoted and with its schema, as in `public."order"`.
     pub table: String,
-    /// Orders or bookings.
+    /// Whether the rows are orders or bookings.
     pub kind: SubjectKind,
-    /// The source's name; `None`: the table's name.
+    /// The source's name; `None`: the table's name, with its schema unless that is `public`.
     pub name: Option<String>,
-    /// The column of the row's key, unique within the table.
+    /// The column that identifies a row; its values are unique within the table.
     pub key: String,
-    /// Where the store's id comes from.
+    /// The store's id of a row: the value of a column, or a constant.
     pub store: StoreRef,
-    /// The number that people call out; `None`: the key.
+    /// The column of the order number that people call out; `None`: the key is the number.
     pub number: Option<Column>,
-    /// The meaning of its status words.
+    /// The status column and the meaning of its words.
     pub status: StatusWords,
-    /// The columns of all other fields.
+    /// The columns of all other fields of an order.
     pub fields: Fields,
-    /// The currency of its amounts.
+    /// The currency of all amounts: that of the store, a constant, or the value of a column.
     pub currency: CurrencyRef,
-    /// The ordered items.
+    /// The mapping of the items; `None`: the orders have no items.
     pub items: Option<Items>,
-    /// Extra fields to show, by their labels.
+    /// The columns of extra fields that panels show, each with its label.
     pub extra: Vec<(String, Column)>,
-    /// The columns that an answer writes.
+    /// How a person's answer reaches the shop: the columns, the function or the API.
     pub answer: Answer,
-    /// A query for data that a row does not contain: `$1` is an array of keys as text; it returns `key` and fields.
+    /// The mapping's own query for data that a row lacks. `$1` is an array of keys as text. Each result row has the
+    /// column `key` and columns named like fields.
     pub details: Option<String>,
-    /// The SQL part; `None`: every value is a row's column. With it, the other keys refer to the engine's own table.
+    /// The SQL part of a derived mapping; `None`: every value is a column of the shop's row.
+    /// The projector evaluates the SQL and keeps the orders in the engine's own table. The other keys describe that
+    /// table.
     pub derived: Option<Box<Derived>>,
 }
 
-/// All errors in a mapping.
+/// All errors of a mapping, reported together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .problems.join("\n"))]
 pub struct MappingError {
-    /// One line each, with the TOML key.
+    /// The errors, one line each, with the TOML key.
     pub problems: Vec<String>,
 }
 
 impl Mapping {
-    /// Parses TOML.
+    /// Parses a mapping from TOML. The error lists all problems of the text.
     pub fn from_toml(text: &str) -> Result<Self, MappingError> {
         read::mapping(text)
     }
 
-    /// The columns that the trigger records, each once, the key first.
+    /// The names of the columns that the trigger records, each once, the key first.
     pub fn recorded_columns(&self) -> Vec<&str> {
         let mut seen = BTreeSet::new();
         let mut columns: Vec<&str> = vec![&self.key];
@@ -237,7 +244,7 @@ impl Mapping {
         columns
     }
 
-    /// Every reference to a column of the row, except key and store.
+    /// All columns of the row that the mapping refers to, except the columns of the key and of the store's id.
     pub fn columns(&self) -> impl Iterator<Item = &Column> {
         let Fields {
             customer_name,
@@ -282,7 +289,7 @@ impl Mapping {
             .chain(self.extra.iter().map(|(_, column)| column))
     }
 
-    /// The statuses that a person can set. A function of the shop's accepts every status, and so does its API.
+    /// The statuses that a person can set. If the shop's function or API makes the change, these are all statuses.
     pub fn reachable(&self) -> StatusSet {
         match self.answer.has_own_words() {
             true => StatusSet::ALL,
@@ -290,7 +297,7 @@ impl Mapping {
         }
     }
 
-    /// Whether data of an order must be read from another table after the commit.
+    /// Whether an order needs a look-up: data from an items table or from the `[details]` query, read after the commit.
     pub fn needs_lookup(&self) -> bool {
         self.details.is_some()
             || matches!(
@@ -304,13 +311,14 @@ impl Mapping {
 }
 
 impl StatusWords {
-    /// The meaning of a word: a status, or hidden; `None` for an unmapped word.
+    /// The meaning of a status word: a status, or hidden; `None`: the mapping does not contain the word.
     pub fn meaning(&self, word: &str) -> Option<Meaning> {
         let has = |words: &[String]| words.iter().any(|known| known == word);
         if has(&self.hidden) {
             return Some(Meaning::Hidden);
         }
-        // A word with two meanings gets the more urgent one.
+        // A word can stand for both rejected and cancelled. Cancelled wins, because a kitchen must stop its work at
+        // once.
         if has(self.words_of(Status::Cancelled)) {
             return Some(Meaning::Status(Status::Cancelled));
         }
@@ -318,7 +326,7 @@ impl StatusWords {
         of_status.map(|(status, _)| Meaning::Status(*status))
     }
 
-    /// The word that an answer writes; `None`: the shop has no word for this status.
+    /// The word that an answer writes for this status; `None`: the shop has no word for it.
     pub fn word_of(&self, status: Status) -> Option<&str> {
         let own = self.words_of(status);
         let words = match status {
@@ -328,7 +336,8 @@ impl StatusWords {
         words.first().map(String::as_str)
     }
 
-    /// The status that results from a person's answer: most shops have one word for both rejected and cancelled.
+    /// The status that an order has after an answer sets `status`. If a shop has one word for rejected and cancelled, a
+    /// rejected order becomes cancelled.
     pub fn becomes(&self, status: Status) -> Status {
         match self.word_of(status).and_then(|word| self.meaning(word)) {
             Some(Meaning::Status(becomes)) => becomes,
@@ -336,7 +345,7 @@ impl StatusWords {
         }
     }
 
-    /// The statuses that have words.
+    /// The statuses that have at least one word.
     pub fn statuses(&self) -> StatusSet {
         self.words
             .iter()
@@ -345,30 +354,30 @@ impl StatusWords {
             .collect()
     }
 
-    /// All words for a status.
+    /// All words of this status; empty if the shop has none.
     pub fn words_of(&self, status: Status) -> &[String] {
         let of_status = self.words.iter().find(|(known, _)| *known == status);
         of_status.map_or(&[], |(_, words)| words)
     }
 
-    /// All mapped words.
+    /// All mapped words, with the words of hidden orders.
     pub fn all(&self) -> impl Iterator<Item = &str> {
         let of_statuses = self.words.iter().flat_map(|(_, words)| words);
         of_statuses.chain(&self.hidden).map(String::as_str)
     }
 }
 
-/// The meaning of a shop's word.
+/// The meaning of a shop's status word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Meaning {
-    /// A status.
+    /// The order has this status.
     Status(Status),
-    /// The order is hidden.
+    /// The order is hidden from people, such as a cart.
     Hidden,
 }
 
 impl Column {
-    /// A reference to a whole column.
+    /// A reference to the whole column with this name.
     pub fn whole(name: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -388,7 +397,7 @@ impl fmt::Display for Column {
 mod tests {
     use super::*;
 
-    /// A mapping that has nearly every key.
+    /// A mapping that uses nearly every key.
     const WHOLE: &str = r#"
         table = 'public."Order"'
         kind = "order"

@@ -5,6 +5,7 @@ mod access;
 mod any_row;
 pub mod attach;
 mod attach_error;
+pub mod canary;
 pub mod catalog;
 pub mod changes;
 pub mod derived;
@@ -41,58 +42,63 @@ use crate::domain::event::{SourceId, StoreId};
 use crate::domain::money::{Currency, Unit};
 use crate::domain::status::Status;
 use mapping::{Column, Items, ItemsRef, Mapping, MoneyColumn};
-pub use translate::Beside;
+pub use translate::Context;
 
-/// An attached table with its mapping.
+/// A source: an attached table of a shop, with its mapping.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Source {
-    /// Its id.
+    /// The source's id in the database.
     pub id: SourceId,
-    /// Its name on the wire and in commands.
+    /// The source's name, on the wire and in commands.
     pub name: Arc<str>,
-    /// Its table with the schema, as SQL writes it.
+    /// The table with its schema, quoted for SQL. A derived source has the engine's own table here.
     pub table: String,
-    /// The meaning of its columns.
+    /// The meaning of the table's columns.
     pub mapping: Mapping,
-    /// The recorded columns, as they were when the table was attached.
+    /// The columns that the trigger records, with their types at the time of attaching. A derived source lists the
+    /// values of its SQL expressions here.
     pub columns: Vec<RecordedColumn>,
 }
 
-/// A column that the trigger records.
+/// A column of a shop's table that the trigger records in the journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordedColumn {
-    /// Its name.
+    /// The column's name, unquoted.
     pub name: String,
-    /// Its type as SQL writes it, with its precision: `numeric(10,2)`.
+    /// The column's type in SQL, with its precision: `numeric(10,2)`.
     #[serde(rename = "type")]
     pub kind: String,
 }
 
 impl Source {
-    /// Translates a recorded row into an order or booking: `data` are its columns, a JSON object.
-    pub fn translate(&self, key: &str, data: &str, beside: Beside<'_>) -> Subject {
-        translate::translate(self, key, data, beside)
+    /// Translates a row of the journal into an order or booking. `key` is the row's key, `data` its columns as a JSON
+    /// object.
+    pub fn translate(&self, key: &str, data: &str, context: Context<'_>) -> Subject {
+        translate::translate(self, key, data, context)
     }
 
-    /// The status that people see in a recorded row; `None`: they do not see the order, or its word is not mapped.
+    /// The canonical status of a row of the journal; `data` is a JSON object. `None`: the order is hidden or deleted,
+    /// or the mapping has no meaning for its status word.
     pub fn status_of(&self, data: &str) -> Option<Status> {
         translate::status_of(self, data)
     }
 
-    /// The type of a whole column, as it was when the table was attached.
+    /// The type of a column at the time of attaching; `None`: the column is unknown, or the mapping refers to a value
+    /// inside it.
     fn type_of(&self, column: &Column) -> Option<&str> {
         let recorded = self.columns.iter().find(|recorded| recorded.name == column.name)?;
         column.path.is_empty().then_some(recorded.kind.as_str())
     }
 
-    /// The unit of an amount: from the mapping; otherwise a column with a scale holds major units.
+    /// The unit of an amount: the mapping's unit. Without it, the column's type decides.
     fn unit_of(&self, money: &MoneyColumn) -> Unit {
         money
             .unit
             .unwrap_or_else(|| usual_unit(self.type_of(&money.column).unwrap_or_default()))
     }
 
-    /// The unit of item prices; `None`: each price shows its unit by its fraction.
+    /// The unit of item prices: the mapping's unit for items, otherwise the unit of the total. `None`: the mapping has
+    /// neither, and each price is read by its form (`items::unit_of_text`).
     fn unit_of_items(&self) -> Option<Unit> {
         let of_total = || self.mapping.fields.total.as_ref().map(|total| self.unit_of(total));
         self.mapping
@@ -102,7 +108,8 @@ impl Source {
             .or_else(of_total)
     }
 
-    /// The unit of a total from the mapping's own query.
+    /// The unit of a total that the mapping's `[details]` query returned. Without a unit in the mapping, `text`, the
+    /// amount, decides by its form.
     fn unit_of_details(&self, text: &str) -> Unit {
         let mapped = self.mapping.fields.total.as_ref().and_then(|total| total.unit);
         mapped.unwrap_or_else(|| items::unit_of_text(text))
@@ -119,8 +126,8 @@ impl Source {
     }
 }
 
-/// The default unit of a number of this type: a type with a fraction holds major units, a whole number minor
-/// units.
+/// The unit of amounts in a column of the SQL type `kind`, if the mapping names no unit. A whole number counts minor
+/// units, such as cents; a number with a fraction counts major units.
 pub fn usual_unit(kind: &str) -> Unit {
     let scale_zero = kind.starts_with("numeric(") && (kind.ends_with(",0)") || !kind.contains(','));
     match kind {
@@ -130,26 +137,27 @@ pub fn usual_unit(kind: &str) -> Unit {
     }
 }
 
-/// All sources of a database, with the settings of its stores, in one version.
+/// All sources of a database and the currencies of its stores, as loaded at one version.
 #[derive(Debug, Default)]
 pub struct Sources {
-    /// Number of changes of sources and store settings; 0: nothing has been loaded yet.
+    /// The version in the database: it rises with each change of a source or of a store's settings. 0: nothing is
+    /// loaded yet.
     pub version: i64,
     by_id: HashMap<SourceId, Arc<Source>>,
     currencies: HashMap<StoreId, Currency>,
 }
 
-/// What must be translated again after a change.
+/// The stores whose rows must be translated again after a change of sources or store settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Changes {
-    /// The rows of all stores: a source was changed.
+    /// All stores, because a source changed.
     All,
-    /// The rows of these stores: their settings were changed.
+    /// These stores, because their currency changed.
     Stores(Vec<StoreId>),
 }
 
 impl Sources {
-    /// Builds the sources from the rows of the database.
+    /// Combines the sources and the currency of each store, all read from the database at this version.
     pub fn new(version: i64, sources: Vec<Source>, currencies: HashMap<StoreId, Currency>) -> Self {
         let by_id = sources
             .into_iter()
@@ -162,24 +170,25 @@ impl Sources {
         }
     }
 
-    /// The source with this id.
+    /// The source with this id; `None`: no attached source has it.
     pub fn get(&self, id: SourceId) -> Option<&Arc<Source>> {
-        self.by_id.get(&id)
+        let canary = || (id == SourceId::CANARY).then(|| &*canary::SOURCE);
+        self.by_id.get(&id).or_else(canary)
     }
 
-    /// The source with this name.
+    /// The source with this name; `None`: no attached source has it.
     pub fn by_name(&self, name: &str) -> Option<&Arc<Source>> {
         self.by_id.values().find(|source| source.name.as_ref() == name)
     }
 
-    /// All sources, by name.
+    /// All sources, sorted by name.
     pub fn all(&self) -> Vec<&Arc<Source>> {
         let mut all: Vec<&Arc<Source>> = self.by_id.values().collect();
         all.sort_by(|one, other| one.name.cmp(&other.name));
         all
     }
 
-    /// What must be translated again after a change from the other version.
+    /// The stores whose rows must be translated again, because these sources differ from the earlier sources `before`.
     pub fn changes_since(&self, before: &Self) -> Changes {
         if self.by_id != before.by_id {
             return Changes::All;
@@ -191,12 +200,12 @@ impl Sources {
         Changes::Stores(changed.cloned().collect())
     }
 
-    /// The currency of each store that is set up.
+    /// The currency of each store that has a row in `vst_store`.
     pub fn currencies(&self) -> &HashMap<StoreId, Currency> {
         &self.currencies
     }
 
-    /// The currency of a store.
+    /// The currency of a store; the default currency if the store has no row in `vst_store`.
     pub fn currency_of(&self, store: &StoreId) -> Currency {
         self.currencies.get(store).copied().unwrap_or(Currency::DEFAULT)
     }
@@ -208,7 +217,7 @@ pub mod fixtures {
 
     use super::*;
 
-    /// A source with this mapping. All columns have the given types, or `text`.
+    /// A source with this mapping. `types` gives the types of columns by name; every other column is `text`.
     pub fn source(mapping: &str, types: &[(&str, &str)]) -> Source {
         let mapping = Mapping::from_toml(mapping).unwrap();
         let kind = |name: &str| {

@@ -1,5 +1,5 @@
-//! Answers that the shop's application has overwritten: it had loaded a row before a person answered, and saved the whole
-//! row afterwards, with the old status.
+//! Finds answers that the shop's application overwrote. The application loaded a row, a person answered, and the
+//! application then saved the whole row with the old status.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,10 +14,15 @@ use crate::domain::event::{Body, EventId, JournalEvent, SourceId, StoreId, Write
 use crate::domain::status::Status;
 use crate::infra::db::GenericClient;
 
-/// A write that takes an order back to a status from which a person could have brought it here.
+/// How long after an answer a step back counts as an old row that was saved over it, minutes. An application loads a
+/// row and saves it within one request or one open form; a later step back is its own decision.
+const STALE_ROW_MINUTES: i32 = 15;
+
+/// A write that takes an order from the status `from` back to the earlier status `to`, as if a person's step had not
+/// happened.
 #[derive(Debug, Clone)]
 pub struct StepBack {
-    /// The last row of the write.
+    /// The journal id of the write's last row.
     pub event: EventId,
     source: SourceId,
     store: StoreId,
@@ -28,12 +33,12 @@ pub struct StepBack {
 }
 
 impl StepBack {
-    /// The step of this write; `None`: it is no step back.
+    /// The step back that a write makes, from its row before and after; `None`: the write is not a step back.
     pub(super) fn of(source: &Source, last: &JournalEvent, key: &Arc<str>, before: &str, after: &str) -> Option<Self> {
         let [from, to] = [before, after].map(|data| source.status_of(data));
         let (from, to) = (from?, to?);
         let may_return = |now: Status| now.can_return_to(to, source.mapping.kind, source.mapping.reachable());
-        // A shop may have one word for rejected and cancelled.
+        // In a shop with one word for both, a rejected order shows as cancelled.
         let is_back = may_return(from) || from == Status::Cancelled && may_return(Status::Rejected);
         is_back.then(|| {
             Some(Self {
@@ -50,9 +55,10 @@ impl StepBack {
 }
 
 impl Sources {
-    /// The writes that may have overwritten a person's answer: steps back that no button made.
+    /// The updates among these journal rows that took an order back to an earlier status without a button. Each may
+    /// have overwritten a person's answer.
     pub fn steps_back(&self, events: &[&JournalEvent]) -> Vec<StepBack> {
-        // Nearly all rows are new orders.
+        // Only updates can be steps back, and most reads contain only inserts.
         let may_be = |event: &&JournalEvent| matches!(&event.body, Body::Write(write) if write.write == Write::Update);
         if !events.iter().any(may_be) {
             return Vec::new();
@@ -72,7 +78,8 @@ impl Sources {
     }
 }
 
-/// Finds which of these steps undo the newest answer to their order.
+/// Finds the steps that undo the newest answer to their order. Returns the answers by the journal id of the overwriting
+/// write.
 pub async fn find(
     client: &impl GenericClient,
     steps: &[StepBack],
@@ -80,7 +87,8 @@ pub async fn find(
     const NEWEST: &str = "select c.place, a.previous, a.status, vestnik.vst_readable(a.by_whom) \
          from unnest($1::int[], $2::text[], $3::text[], $4::timestamptz[]) with ordinality c (source, store, key, at, place) \
          cross join lateral (select * from vestnik.vst_status_change a where a.source = c.source and a.key = c.key \
-             and a.store_id = c.store and a.at <= c.at order by a.id desc limit 1) a";
+             and a.store_id = c.store and a.at <= c.at order by a.id desc limit 1) a \
+         where a.at > c.at - make_interval(mins => $5)";
     let mut found = HashMap::new();
     if steps.is_empty() {
         return Ok(found);
@@ -97,6 +105,7 @@ pub async fn find(
                 (&stores, Type::TEXT_ARRAY),
                 (&keys, Type::TEXT_ARRAY),
                 (&times, Type::TIMESTAMPTZ_ARRAY),
+                (&STALE_ROW_MINUTES, Type::INT4),
             ],
         )
         .await?;
@@ -119,7 +128,7 @@ pub async fn find(
     Ok(found)
 }
 
-/// Reports an overwritten answer to the operator.
+/// Reports an overwritten answer to the operator, in a metric and in the log.
 pub fn report(sources: &Sources, answer: &OverwrittenAnswer) {
     metrics::counter!("vestnik_answers_overwritten_total").increment(1);
     let source = sources.get(answer.source).map(|source| source.name.to_string());

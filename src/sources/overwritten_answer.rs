@@ -1,4 +1,4 @@
-//! An answer of a person that the shop's application has written an old status over.
+//! A person's answer that the shop's application overwrote with an old status.
 
 use std::sync::Arc;
 
@@ -7,21 +7,21 @@ use serde_json::{Value, json};
 use crate::domain::event::SourceId;
 use crate::domain::status::Status;
 
-/// The answer that was overwritten.
+/// A person's answer to an order that the shop's application overwrote with an old status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OverwrittenAnswer {
-    /// The source of its order.
+    /// The source of the order.
     pub source: SourceId,
-    /// The key of its order.
+    /// The key of the order.
     pub key: Arc<str>,
-    /// The status that the person had set.
+    /// The status that the person set.
     pub status: Status,
-    /// The person.
+    /// The name of the person who answered.
     pub by: String,
 }
 
 impl OverwrittenAnswer {
-    /// As the wire has it.
+    /// The answer as clients receive it in an event, without the order's key.
     pub fn to_json(&self) -> Value {
         json!({"status": self.status.as_str(), "by": self.by})
     }

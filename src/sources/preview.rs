@@ -1,4 +1,5 @@
-//! Shows an order as a partner would see it, as text lines: `attach` and `source check` show a table's newest rows.
+//! Shows the newest rows of a table as orders, in lines of text. `vestnik attach` and `vestnik source check` print
+//! them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,23 +11,23 @@ use super::changes::Found;
 use super::lookup::look_up;
 use super::mapping::StoreRef;
 use super::sql::{ident, literal};
-use super::{Beside, Source};
+use super::{Context, Source};
 use crate::domain::Subject;
 use crate::domain::event::StoreId;
 use crate::domain::money::Currency;
 use crate::domain::subject::{Quantity, Visibility};
 use crate::domain::wire_time::WireTime;
 
-/// A row of a table, as a partner of its store would see it.
+/// An order as a client of its store would receive it.
 #[derive(Debug)]
 pub struct Preview {
-    /// The store; `None`: the row names no store, so nobody would receive it.
+    /// The id of the order's store; `None`: the row names no store, so no client would receive the order.
     pub store: Option<StoreId>,
-    /// The order or booking.
+    /// The translated order or booking.
     pub subject: Subject,
 }
 
-/// The newest rows of a table, as partners would see them.
+/// The newest rows of a table, translated. `rows` is their maximum number.
 pub async fn newest(
     client: &mut Client,
     source: &Source,
@@ -84,14 +85,14 @@ pub async fn newest(
             .unwrap_or(Currency::DEFAULT);
         let lookup = lookups.get(&key).map_or(Found::Nothing, |found| Found::Found(found));
         Preview {
-            subject: source.translate(&key, &data, Beside { currency, lookup }),
+            subject: source.translate(&key, &data, Context { currency, lookup }),
             store,
         }
     };
     Ok(found.into_iter().map(preview).collect())
 }
 
-/// Formats the order as lines for a person.
+/// Formats a preview as lines for a person.
 pub fn lines(preview: &Preview) -> Vec<String> {
     let it = &preview.subject;
     let status = match (&it.status_word, it.visibility) {
@@ -100,7 +101,10 @@ pub fn lines(preview: &Preview) -> Vec<String> {
         (None, Visibility::Hidden) => "hidden: nobody sees it".to_owned(),
         (None, Visibility::Deleted) => "deleted: nobody sees it".to_owned(),
     };
-    let store = preview.store.as_ref().map_or("NONE: nobody is told", StoreId::as_str);
+    let store = preview
+        .store
+        .as_ref()
+        .map_or("NONE: nobody receives it", StoreId::as_str);
     let money = |minor: i64| {
         let (digits, sign) = (usize::from(it.currency.digits()), if minor < 0 { "-" } else { "" });
         let text = format!("{:0>width$}", minor.unsigned_abs(), width = digits + 1);
@@ -151,11 +155,15 @@ pub fn lines(preview: &Preview) -> Vec<String> {
             format!(" + {}", item.options.join(", "))
         };
         let note = item.note.as_ref().map_or_else(String::new, |note| format!(" ({note})"));
+        let category = item
+            .category
+            .as_ref()
+            .map_or_else(String::new, |category| format!(" [{category}]"));
         let price = item
             .price
             .map_or_else(String::new, |price| format!(", {} each", money(price)));
         lines.push(format!(
-            "  - {} x {}{options}{note}{price}",
+            "  - {} x {}{options}{note}{category}{price}",
             quantity(&item.quantity),
             item.name
         ));

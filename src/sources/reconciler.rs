@@ -1,6 +1,7 @@
-//! Compares the sources' tables with the journal. A row without an event was written without the triggers (they were
-//! disabled, `session_replication_role` was `replica`, a subscription applied the row), and nobody was notified of it.
-//! The orders of a derived source are projected then, and notify late.
+//! Compares the sources' tables with the journal, and reports rows without an event.
+//! Such a row was written without the triggers, so nobody was notified of it. For example, the triggers were disabled,
+//! `session_replication_role` was `replica`, or a subscription applied the row. For a derived source the reconciler
+//! queues such rows, so that they become events late.
 
 use std::collections::HashMap;
 
@@ -9,68 +10,69 @@ use super::mapping::Mapping;
 use crate::domain::event::SourceId;
 use crate::infra::db::{self, Pool, Transaction};
 
-/// Maximum number of rows of a table that are compared at once, the newest: writes without triggers rarely concern one
+/// Maximum number of rows of a table in one comparison, the newest. Writes without triggers rarely concern only one
 /// row.
 const ROWS: i64 = 1000;
 
-/// Lock time-out for a table, milliseconds. After it the other tables are compared.
+/// Maximum wait for the lock on a shop's table, milliseconds. The other tables are compared in any case.
 const LOCK_MS: u32 = 500;
 
-/// Rows of a source that were written without the triggers since the last comparison.
+/// Rows of one source that were written without the triggers since the last comparison.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MissedRows {
-    /// Its table, as SQL writes it.
+    /// The source's table, quoted and with its schema, as in `public."order"`.
     pub table: String,
-    /// The number of rows; at most as many as are compared.
+    /// The number of rows without an event, among the newest rows that are compared.
     pub rows: i64,
-    /// The key of the newest row.
+    /// The key of the newest row without an event.
     pub newest: i64,
-    /// Whether the source is derived: the projector tells the orders now. Others can only be reported.
+    /// Whether the source is derived. Then its rows become events now; rows of other sources are only reported.
     pub told_late: bool,
 }
 
-/// The progress of the comparisons. Only tables with an indexed numeric key are compared: in other tables new rows
-/// cannot be found.
+/// The comparison of tables with the journal, and how far it has got in each table. Only tables whose key is a number
+/// with an index can be compared: elsewhere new rows cannot be found.
 #[derive(Debug, Default)]
 pub struct Reconciler {
     tables: HashMap<String, Mark>,
-    /// Tables that could not be read in the last comparison.
+    /// The tables that could not be read in the last comparison. They were reported.
     unread: Vec<String>,
 }
 
-/// The end of the last comparison of a table.
+/// The end of a table at its last comparison.
 #[derive(Debug)]
 struct Mark {
     through: i64,
-    /// Every later write has this transaction id or a higher one: text of an xid8.
+    /// The oldest transaction id that could still write at the last comparison, as text of an `xid8`. Every later event
+    /// has this id or a higher one.
     xmin: String,
 }
 
-/// A source whose rows can be compared.
+/// A source whose table can be compared with the journal.
 struct Comparable {
     id: SourceId,
     table: String,
-    /// As SQL writes it.
+    /// The key column, quoted for SQL.
     key: String,
     is_derived: bool,
 }
 
-/// The result of a comparison.
+/// The result of comparing one table.
 struct Compared {
     mark: Mark,
     missed: Option<MissedRows>,
-    /// Keys that the projector must look at.
+    /// The keys of orders of a derived source that the projector has missed.
     to_project: Vec<String>,
 }
 
 impl Reconciler {
-    /// Compares the rows that are new since the last comparison. The first call only records where each table ends,
-    /// because older rows may predate the triggers. A table that cannot be read is skipped and reported once; its new
-    /// rows are compared when it can be read again.
+    /// Compares the rows that are new since the last call. The first call only records where each table ends, because
+    /// older rows may be older than the triggers.
+    /// A table that cannot be read is skipped and logged once. Its new rows are compared when it can be read again.
     pub async fn look(&mut self, pool: &Pool) -> Result<Vec<MissedRows>, db::QueryError> {
         db::with_timeout(async {
             let mut client = pool.get().await?;
-            // A row and its event share a transaction, so one snapshot contains both.
+            // A row and its event belong to one transaction, so one snapshot contains both or neither.
             let mut transaction = db::snapshot(&mut client).await?;
             db::read_by_index(&transaction).await?;
             transaction
@@ -115,8 +117,9 @@ impl Reconciler {
     }
 }
 
-/// The sources whose keys are numeric and indexed. `to_regclass` fails if the role may not use a schema, and no source
-/// would be compared. So such sources are left out: their health reports the missing right.
+/// The sources whose key is a number with an index.
+/// Tables in a schema that our role may not use are left out, because `to_regclass` would fail for them and end the
+/// comparison. The health of such a source reports the missing right.
 async fn comparable(transaction: &Transaction<'_>) -> Result<Vec<Comparable>, tokio_postgres::Error> {
     const SOURCES: &str = "select s.id, s.table_name, s.mapping, t.oid from vestnik.vst_source s \
          join pg_namespace ns on has_schema_privilege(ns.oid, 'usage') \
@@ -129,7 +132,7 @@ async fn comparable(transaction: &Transaction<'_>) -> Result<Vec<Comparable>, to
                          and m.amname = 'btree')";
     let mut comparable = Vec::new();
     for row in transaction.query(SOURCES, &[]).await? {
-        // A mapping that cannot be read is reported by the source's health.
+        // The health of the source reports a mapping that cannot be parsed.
         let Ok(mapping) = Mapping::from_toml(row.try_get(2)?) else {
             continue;
         };
@@ -179,7 +182,7 @@ async fn compare(
     })
 }
 
-/// The keys of the newest rows behind the mark.
+/// The keys of the rows that are new since the last comparison, the newest first.
 async fn written_since(
     transaction: &Transaction<'_>,
     source: &Comparable,
@@ -206,7 +209,8 @@ async fn end(transaction: &Transaction<'_>, source: &Comparable) -> Result<Mark,
     })
 }
 
-/// Ignores the store: a row may have moved to another store.
+/// Counts the new rows that have no event. The event may be of any store, because the row may have moved to another
+/// store since.
 async fn missed_since(
     transaction: &Transaction<'_>,
     source: &Comparable,

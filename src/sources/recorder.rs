@@ -1,26 +1,26 @@
-//! The role of the trigger functions: it may insert into the journal, and nothing else. The owner of an attached table
-//! chooses its column types and the functions behind their casts; with this role's rights those functions can do
-//! nothing else.
+//! The role that owns the trigger functions. It can only insert into the journal and into the projector's queue.
+//! The owner of an attached table chooses the column types, and with them functions that a trigger runs. With this
+//! role's rights such functions can do no harm.
 
 use tokio_postgres::Client;
 
 use crate::infra::db::GenericClient;
 
-/// The role's name, one for all databases of a cluster; its rights are granted in each database.
+/// The name of the role. All databases of a Postgres cluster share the role; each database grants it rights.
 pub const ROLE: &str = "vestnik_recorder";
 
-/// Whose rights the trigger functions run with.
+/// The role with whose rights the trigger functions run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Recorder {
-    /// The recorder role's.
+    /// The recorder role owns the functions.
     Role,
-    /// Those of the role that attaches: it can neither create nor use the recorder role.
+    /// The role that attaches the table owns the functions, because it can neither create nor use the recorder role.
     Attacher,
 }
 
-/// Creates the role if it is missing and we may, and grants its rights in this database.
+/// Creates the recorder role if it is missing and this client may, and grants the role its rights in this database.
 pub async fn prepare(client: &Client) -> Result<Recorder, tokio_postgres::Error> {
-    // Two databases may be prepared at the same moment.
+    // Another process may create the role at the same moment, for another database.
     const MAKE: &str = "do $$ begin \
              if to_regrole('vestnik_recorder') is null then create role vestnik_recorder nologin; end if; \
          exception when duplicate_object or unique_violation or insufficient_privilege then null; end $$";
@@ -41,9 +41,9 @@ pub async fn prepare(client: &Client) -> Result<Recorder, tokio_postgres::Error>
     Ok(Recorder::Attacher)
 }
 
-/// Whether the role exists and we may make it the owner of functions.
+/// Whether the recorder role exists and this client's role can make it the owner of functions.
 pub async fn usable(client: &impl GenericClient) -> Result<Recorder, tokio_postgres::Error> {
-    // Since Postgres 16, the creator of a role is a member that may grant it, but may not act as it.
+    // Since Postgres 16, the creator of a role may grant the role, but cannot act as it without a grant.
     const USABLE: &str = "select coalesce((select pg_has_role(oid, case when current_setting('server_version_num')::int >= 160000 \
              then 'set' else 'member' end) from pg_roles where rolname = 'vestnik_recorder'), false)";
     Ok(match client.query_one(USABLE, &[]).await?.try_get(0)? {
@@ -52,7 +52,8 @@ pub async fn usable(client: &impl GenericClient) -> Result<Recorder, tokio_postg
     })
 }
 
-/// Makes the role the owner of a function. A new owner needs the right to create in the schema at that moment.
+/// Makes the recorder role the owner of a function. Postgres requires that a new owner may create objects in the
+/// schema, so the role gets this right for a moment.
 pub async fn own(client: &impl GenericClient, function: &str) -> Result<(), tokio_postgres::Error> {
     let own = format!(
         "grant create on schema vestnik to {ROLE}; alter function {function}() owner to {ROLE}; \

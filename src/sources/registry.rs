@@ -1,5 +1,5 @@
-//! The sources of a database as this node knows them. Each read of the journal returns the version in force, so an
-//! event is never translated with a mapping that has been replaced.
+//! The sources of a database, as this node has loaded them. Each read of the journal also returns the version of the
+//! sources, so that no event is translated with an outdated mapping.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -13,20 +13,20 @@ use crate::domain::event::{SourceId, StoreId};
 use crate::domain::money::Currency;
 use crate::infra::db::{self, QueryError};
 
-/// The sources that are in force.
+/// The sources of a database that this node has loaded last.
 #[derive(Debug, Default)]
 pub struct Registry {
     current: RwLock<Arc<Sources>>,
 }
 
 impl Registry {
-    /// The sources as this node knows them.
+    /// The sources that this node has loaded last.
     pub fn current(&self) -> Arc<Sources> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The sources in force in the database of this client. For work that is done once, and that an outdated mapping
-    /// must not do.
+    /// The sources in force in the database, loaded again if they have changed. For work that runs once, and must not
+    /// run with an outdated mapping.
     pub async fn in_force(&self, client: &impl GenericClient) -> Result<Arc<Sources>, QueryError> {
         let current = self.current();
         if version(client).await? == current.version {
@@ -36,7 +36,7 @@ impl Registry {
         Ok(self.current())
     }
 
-    /// The sources as this node knows them, or from the database if none were loaded yet.
+    /// The sources that this node has loaded last. If there are none yet, they are loaded from the database.
     pub async fn loaded(&self, pool: &Pool) -> Result<Arc<Sources>, QueryError> {
         if self.current().version == 0 {
             db::with_timeout(async { self.reload(&*pool.get().await?).await.map(drop) }).await?;
@@ -44,7 +44,7 @@ impl Registry {
         Ok(self.current())
     }
 
-    /// Reads the sources again. Returns the previous ones.
+    /// Loads the sources from the database. Returns the sources that were loaded before.
     pub async fn reload(&self, client: &impl GenericClient) -> Result<Arc<Sources>, QueryError> {
         let sources = Arc::new(load(client).await?);
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
@@ -52,12 +52,13 @@ impl Registry {
     }
 }
 
-/// Reads the sources of a database.
+/// Loads the sources of a database, and the currencies of its stores.
 pub async fn load(client: &impl GenericClient) -> Result<Sources, QueryError> {
     const SOURCES: &str =
         "select id, name, table_name, mapping, columns::text from vestnik.vst_source where detached_at is null";
     const CURRENCIES: &str = "select id, currency from vestnik.vst_store";
-    // Read the version first: a later change raises the version, so the sources are read again.
+    // The version is read first. If the sources change in between, the version in the database is higher, and they are
+    // loaded again.
     let version = version(client).await?;
     let mut sources = Vec::new();
     for row in client.query(SOURCES, &[]).await? {
@@ -71,7 +72,7 @@ pub async fn load(client: &impl GenericClient) -> Result<Sources, QueryError> {
         };
         let id = SourceId(row.try_get(0)?);
         let columns: Vec<RecordedColumn> = serde_json::from_str(row.try_get(4)?).unwrap_or_default();
-        // Lists and answers of a derived source use the engine's own table.
+        // Lists and answers of a derived source use the engine's own table instead of the shop's.
         let (table, mapping) = match mapping.derived {
             Some(_) => (derived::projection(id), derived::with_units(mapping, &columns)),
             None => (row.try_get(2)?, mapping),
@@ -100,11 +101,12 @@ async fn version(client: &impl GenericClient) -> Result<i64, tokio_postgres::Err
         .try_get(0)
 }
 
-/// Notifies every node that sources or store settings have changed; call it in the transaction that changes them.
+/// Raises the version of the sources, and wakes every node so that it loads them again. The caller runs this in the
+/// transaction that changes sources or store settings.
 pub async fn bump_version(client: &impl GenericClient) -> Result<(), tokio_postgres::Error> {
     const BUMP: &str = "update vestnik.vst_source_version set version = version + 1";
     client.execute(BUMP, &[]).await?;
-    // A node that waits for a notification reads, and finds the new version.
+    // An idle node wakes, reads the journal, and finds the new version.
     client.execute("select pg_notify('vestnik', '')", &[]).await?;
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! Repairs after a source is attached again: its earlier events, and rows that were written meanwhile.
+//! Repairs the journal after a source was attached again: adds missing columns to earlier events, and records rows
+//! without an event.
 
 use tokio_postgres::Client;
 
@@ -8,22 +9,23 @@ use super::mapping::{Mapping, StoreRef};
 use super::sql::{ident, literal};
 use crate::domain::event::SourceId;
 
-/// Maximum number of newest events of a source that receive missing columns.
+/// Maximum number of a source's newest events that receive missing columns.
 const FILLED_EVENTS: i64 = 100_000;
-/// Maximum number of rows without an event that are recorded, the newest: more rows than this are an import.
+/// Maximum number of rows without an event that are recorded, the newest. More such rows are an import.
 const RECORDED_ROWS: i64 = 10_000;
 
-/// What a source lacked until it was attached again.
+/// What was missing in the events of a source before it was attached again.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Lacked {
-    /// Columns that were not recorded before.
+    /// The columns that the trigger did not record before.
     pub columns: Vec<String>,
-    /// Whether some rows may lack an event: the table had no triggers, or key or store could not be recorded.
+    /// Whether rows may lack an event: the table had no triggers, or the mapping now reads the key or store elsewhere.
     pub rows: bool,
 }
 
-/// Adds the missing columns to the newest events, with the rows' present values, and records the rows without an event.
-/// Runs after the attachment, because writers wait for the attachment.
+/// Adds the missing columns to the newest events, with the present values of the rows, and records the rows without an
+/// event. Returns lines for a person.
+/// It runs after the source was attached, because the shop's writers wait while a source is attached.
 pub(super) async fn repair(
     client: &mut Client,
     id: SourceId,
@@ -44,13 +46,14 @@ pub(super) async fn repair(
     if lacked.rows {
         let rows = record_missed(client, id, table, mapping).await?;
         if rows > 0 {
-            done.push(format!("{rows} rows of which nobody was told are events now"));
+            done.push(format!("recorded {rows} rows that had no event"));
         }
     }
     Ok(done)
 }
 
-/// The new values come first: of two members with one name the last one counts, so recorded values stay.
+/// Adds the values of missing columns to the newest events. The new values stand first in the JSON object: of two
+/// members with one name the last counts, so recorded values stay in force.
 async fn fill(
     client: &Client,
     id: SourceId,
@@ -75,8 +78,9 @@ async fn fill(
     Ok(client.execute(&sql, &[&id.0, &FILLED_EVENTS]).await?)
 }
 
-/// A table that replaced another one may hold copies of its rows, so their transaction ids mean nothing. If the mapping
-/// has the order's creation time, rows newer than the source count; otherwise rows of newer transactions.
+/// Records the rows that have no event and are newer than the source's attachment. Returns their number.
+/// The creation time decides, if the mapping has one. Otherwise the transaction id decides. It is less reliable: copied
+/// rows have new transaction ids.
 async fn record_missed(client: &mut Client, id: SourceId, table: &Table, mapping: &Mapping) -> Result<u64, Error> {
     let created = mapping
         .fields
@@ -113,7 +117,7 @@ async fn record_missed(client: &mut Client, id: SourceId, table: &Table, mapping
         bare = ident(&mapping.key),
     );
     let transaction = client.transaction().await?;
-    // Two commands that attach the same source record a row once.
+    // The lock makes two concurrent commands record each row only once.
     transaction
         .execute("select from vestnik.vst_source where id = $1 for update", &[&id.0])
         .await?;

@@ -1,11 +1,11 @@
-//! Formats names, texts and column values as SQL.
+//! Formats names, texts and values of columns as SQL.
 
-/// Quotes an identifier.
+/// A name as a quoted SQL identifier.
 pub fn ident(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// Quotes a text; valid for any `standard_conforming_strings`.
+/// A text as an SQL literal that is valid for any setting of `standard_conforming_strings`.
 pub fn literal(text: &str) -> String {
     let quoted = text.replace('\'', "''");
     match quoted.contains('\\') {
@@ -14,13 +14,13 @@ pub fn literal(text: &str) -> String {
     }
 }
 
-/// A path of names into JSON, as an SQL array of texts.
+/// The names of a path into JSON, as an SQL array of texts.
 pub fn path_array<'a>(names: impl IntoIterator<Item = &'a String>) -> String {
     let names: Vec<String> = names.into_iter().map(|name| literal(name)).collect();
     format!("array[{}]", names.join(", "))
 }
 
-/// A value of the row `t` as text: the whole column, or the value at a path in its JSON.
+/// An SQL expression on table alias `t`: a column as text, or the value at a path in its JSON as text.
 pub fn value_text(column: &str, path: &[String]) -> String {
     let name = ident(column);
     match path.is_empty() {
@@ -29,9 +29,10 @@ pub fn value_text(column: &str, path: &[String]) -> String {
     }
 }
 
-/// The columns of the row `place` as one JSON object. Each column has a name and a type; a missing column has no type,
-/// and is null. A value that is too long is omitted and named. An unreadable value affects only itself
-/// (`triggers/values.sql`).
+/// An SQL expression: the columns of the row with the alias `place` as one JSON object. Each column has a name and a
+/// type; a missing column has no type, and is null.
+/// Values that are too long are left out, and named in the member `vst_omitted`. If the row cannot be converted, the
+/// object has only the member `vst_unreadable` (`triggers/values.sql`).
 pub fn columns_json<'a>(place: &str, columns: impl IntoIterator<Item = (&'a str, Option<&'a str>)>) -> String {
     format!(
         "vestnik.vst_bounded((select vst_part from (select {}) vst_part))",
@@ -39,7 +40,7 @@ pub fn columns_json<'a>(place: &str, columns: impl IntoIterator<Item = (&'a str,
     )
 }
 
-/// The same columns as a select list, each value that is far too long replaced by a mark.
+/// A select list of the same columns. A value that is far too long is replaced by a mark.
 pub(super) fn short_columns<'a>(place: &str, columns: impl IntoIterator<Item = (&'a str, Option<&'a str>)>) -> String {
     let columns: Vec<String> = columns
         .into_iter()
@@ -63,8 +64,8 @@ fn is_long(kind: &str) -> bool {
     ["json", "jsonb", "bytea", "xml"].contains(&kind) || kind.ends_with("[]")
 }
 
-/// Extracts the function of a template, and replaces `{quote}` with a dollar quote that the function does not contain.
-/// The text before the function is documentation.
+/// Extracts the function from a template in `triggers/`, without the comment before it. Replaces `{quote}` with a
+/// dollar quote that the function does not contain.
 pub(super) fn quoted(mut template: String) -> String {
     let begin = template.find("create or replace").unwrap_or_default();
     let sql = template.split_off(begin);

@@ -1,5 +1,7 @@
-//! Translates a recorded row into the canonical order or booking. Total: any JSON gives a result, and the result marks
+//! Translates a row of the journal into the canonical order or booking. Any JSON gives a result, and the result lists
 //! the fields that could not be read.
+
+mod details;
 
 use std::borrow::Cow;
 
@@ -16,40 +18,43 @@ use crate::domain::money::{Currency, Unit, minor_units};
 use crate::domain::status::Status;
 use crate::domain::subject::{Extra, OrderType, Quantity, Unreadable, Visibility, name_of_due_at, name_of_persons};
 
-/// Maximum length of the shown text of an unreadable value, in characters.
+/// Maximum length of an unreadable value as people see it, in characters.
 const UNREADABLE_CHARACTERS: usize = 200;
-/// Shown for a value that was too large to be recorded.
+/// The text that people see for a value that was too large to record.
 const TOO_LARGE: &str = "…";
-/// Shown when another table could not be read.
+/// The text that people see for items that a failed look-up could not read.
 const NOT_LOOKED_UP: &str = "?";
-/// Maximum number of values of an object or array that are joined to one text.
+/// Maximum number of values of a JSON object or array that are joined to one text.
 const JOINED_VALUES: usize = 20;
 
-/// What is known about an order besides its recorded row.
+/// Data that the translation of a row needs besides the row.
 #[derive(Debug, Clone, Copy)]
-pub struct Beside<'a> {
-    /// The currency of the store.
+pub struct Context<'a> {
+    /// The currency of the order's store, used if the mapping names no currency.
     pub currency: Currency,
-    /// The results of look-ups in other tables, a JSON object: `items`, and fields by their names.
+    /// The result of the look-up in other tables, a JSON object with `items` and fields by their names.
     pub lookup: Found<'a>,
 }
 
-/// Translates the columns `data`, a JSON object, of the row `key`.
-pub fn translate(source: &Source, key: &str, data: &str, beside: Beside<'_>) -> Subject {
+/// Translates one row into an order. `key` is the row's key, `data` its recorded columns as a JSON object.
+pub fn translate(source: &Source, key: &str, data: &str, context: Context<'_>) -> Subject {
     let id = SubjectId {
         source: source.id,
         key: key.into(),
     };
     let row = Row::read(data);
-    let looked_up = match beside.lookup {
+    let looked_up = match context.lookup {
         Found::Found(found) => Row::read(found),
         Found::Nothing | Found::Failed => Row::read("{}"),
     };
     let mapping = &source.mapping;
-    let currency = currency(&mapping.currency, &row).unwrap_or(beside.currency);
+    let (currency, unknown_currency) = match currency(&mapping.currency, &row) {
+        Ok(currency) => (currency.unwrap_or(context.currency), None),
+        Err(code) => (context.currency, Some(code)),
+    };
     let mut subject = Subject::empty(mapping.kind, id, source.name.clone(), currency);
     let mut unreadable = row.problems(source);
-    if beside.lookup == Found::Failed && mapping.needs_lookup() {
+    if context.lookup == Found::Failed && mapping.needs_lookup() {
         not_read::<()>("items", NOT_LOOKED_UP, &mut unreadable);
     }
     if let Some(number) = mapping.number.as_ref().and_then(|column| row.text(column)) {
@@ -62,6 +67,11 @@ pub fn translate(source: &Source, key: &str, data: &str, beside: Beside<'_>) -> 
     subject.payment.is_paid = fields.paid.as_ref().and_then(|words| paid(words, source, &row));
     let mut money = |column: &Option<MoneyColumn>, field| {
         let column = column.as_ref()?;
+        // An amount in the wrong currency is worse than none.
+        if let Some(code) = &unknown_currency {
+            let text = row.text(&column.column)?;
+            return not_read(field, &format!("{text} {code}"), &mut unreadable);
+        }
         amount(
             &row,
             &column.column,
@@ -85,11 +95,14 @@ pub fn translate(source: &Source, key: &str, data: &str, beside: Beside<'_>) -> 
         let unit = source.unit_of_items();
         subject.items = match &items.from {
             ItemsRef::Column(column) => items::read(&row.raw(column).unwrap_or_default(), items, unit, currency),
-            // The query has already given the columns their canonical names.
+            // The look-up query has renamed the columns to the names of our own format.
             ItemsRef::Table { .. } => {
                 items::read_canonical(looked_up.member("items").unwrap_or_default(), unit, currency)
             }
         };
+    }
+    if unknown_currency.is_some() {
+        subject.items.list.iter_mut().for_each(|item| item.price = None);
     }
     for (label, column) in &mapping.extra {
         if let Some(value) = row.text(column) {
@@ -97,12 +110,12 @@ pub fn translate(source: &Source, key: &str, data: &str, beside: Beside<'_>) -> 
             subject.extra.push(Extra { label, value });
         }
     }
-    details(&mut subject, source, &looked_up, &mut unreadable);
+    details::add(&mut subject, source, &looked_up, &mut unreadable);
     subject.unreadable = unreadable;
     subject
 }
 
-/// The status that people see in the columns `data`; `None`: they do not see the order, or its word is not mapped.
+/// The canonical status of the row `data`, a JSON object; `None`: hidden, deleted, or its word is not mapped.
 pub fn status_of(source: &Source, data: &str) -> Option<Status> {
     let row = Row::read(data);
     let word = row.text(&source.mapping.status.column)?;
@@ -118,7 +131,7 @@ fn is_deleted(source: &Source, row: &Row<'_>) -> bool {
     text.is_some_and(|text| !says_no(&text))
 }
 
-/// A recorded row, whose columns are parsed on demand.
+/// A recorded row. `None`: its data is not a JSON object.
 struct Row<'a> {
     columns: Option<Vec<(String, &'a str)>>,
 }
@@ -135,13 +148,13 @@ impl<'a> Row<'a> {
         member(self.columns.as_ref()?, name)
     }
 
-    /// The JSON text at a column's path.
+    /// The JSON text of the value; `None`: the row lacks it.
     fn raw(&self, column: &Column) -> Option<Cow<'a, str>> {
         let whole = self.member(&column.name)?;
         at_path(whole, &column.path)
     }
 
-    /// The readable form of the value.
+    /// The value as text for people; `None`: it is null, empty, or missing.
     fn text(&self, column: &Column) -> Option<String> {
         let raw = self.raw(column)?;
         let mut held = String::new();
@@ -152,7 +165,7 @@ impl<'a> Row<'a> {
         self.text(column).map(|text| items::quantity(&text))
     }
 
-    /// The columns that were not recorded, by the fields that they hold.
+    /// The fields of the order that the trigger could not record, because the row was unreadable or a value too large.
     fn problems(&self, source: &Source) -> Vec<Unreadable> {
         let whole = |text: &str| {
             vec![Unreadable {
@@ -184,7 +197,7 @@ impl<'a> Row<'a> {
     }
 }
 
-/// The fields of each column, by their names on the wire.
+/// Each mapped field by its name on the wire, with its column.
 fn fields_of(source: &Source) -> Vec<(&'static str, &Column)> {
     let mapping = &source.mapping;
     let fields = &mapping.fields;
@@ -227,7 +240,7 @@ fn fields_of(source: &Source) -> Vec<(&'static str, &Column)> {
     all
 }
 
-/// The readable form of a value: a plain value, or the plain values inside an object or array, joined.
+/// A JSON value as text for people. The plain values of an object or array are joined.
 fn readable(value: &Json<'_>) -> Option<String> {
     let join = |values: &mut dyn Iterator<Item = &str>| {
         let texts: Vec<String> = values
@@ -243,15 +256,20 @@ fn readable(value: &Json<'_>) -> Option<String> {
     }
 }
 
-fn currency(currency: &CurrencyRef, row: &Row<'_>) -> Option<Currency> {
+/// The currency that the mapping names for this row; `None`: the currency of the store. The error is a text that is no
+/// code of a currency.
+fn currency(currency: &CurrencyRef, row: &Row<'_>) -> Result<Option<Currency>, String> {
     match currency {
-        CurrencyRef::Store => None,
-        CurrencyRef::Constant(currency) => Some(*currency),
-        CurrencyRef::Column(column) => Currency::from_code(&row.text(column)?),
+        CurrencyRef::Store => Ok(None),
+        CurrencyRef::Constant(currency) => Ok(Some(*currency)),
+        CurrencyRef::Column(column) => match row.text(column) {
+            None => Ok(None),
+            Some(code) => Currency::from_code(&code).map(Some).ok_or(code),
+        },
     }
 }
 
-/// An unmapped word counts as `pending`: the order is shown with the shop's own word, and panels ring.
+/// Sets status and visibility. An unmapped word counts as `pending`: panels show the shop's own word and ring.
 fn status(subject: &mut Subject, source: &Source, row: &Row<'_>) {
     subject.words = source.mapping.reachable();
     let word = row.text(&source.mapping.status.column);
@@ -308,7 +326,7 @@ fn paid(words: &PaidWords, source: &Source, row: &Row<'_>) -> Option<bool> {
     match row.text(&words.column) {
         Some(word) if words.words.is_empty() => yes_or_no(&word),
         Some(word) => Some(words.words.contains(&word)),
-        // A missing payment time means unpaid; a missing word means unknown.
+        // If the column is the time of the payment, null means unpaid. For a word, null means unknown.
         None if source
             .type_of(&words.column)
             .is_some_and(|kind| kind.starts_with("timestamp")) =>
@@ -347,74 +365,23 @@ fn not_read<T>(field: &'static str, text: &str, unreadable: &mut Vec<Unreadable>
     None
 }
 
-/// The result of the mapping's own query: a field by its canonical name, all others as extra fields.
-fn details(subject: &mut Subject, source: &Source, looked_up: &Row<'_>, unreadable: &mut Vec<Unreadable>) {
-    if source.mapping.details.is_none() {
-        return;
-    }
-    let zone = source
-        .mapping
-        .fields
-        .due_at
-        .as_ref()
-        .map_or("UTC", |due| due.zone.as_str());
-    for (name, raw) in looked_up.columns.iter().flatten() {
-        let mut held = String::new();
-        let value = Json::read_encoded_twice(raw, &mut held);
-        if name == "items" {
-            if !source.has_items_table() && value != Json::Null {
-                subject.items = items::read_canonical(raw, source.unit_of_items(), subject.currency);
-            }
-            continue;
-        }
-        let Some(text) = readable(&value) else { continue };
-        match name.as_str() {
-            "key" => {}
-            "number" => subject.number = text,
-            "customer_name" => subject.customer_name = Some(text),
-            "phone" => subject.phone = Some(text),
-            "address" => subject.address = Some(text),
-            "comment" => subject.comment = Some(text),
-            "reason" => subject.reason = Some(text),
-            "payment_method" => subject.payment.method = Some(text),
-            "paid" => subject.payment.is_paid = yes_or_no(&text),
-            "order_type" => subject.order_type = Some(canonical_order_type(text)),
-            "persons" | "guests" => subject.persons = Some(items::quantity(&text)),
-            "minutes" => subject.promised_minutes = text.parse().ok(),
-            "total" => {
-                let unit = source.unit_of_details(&text);
-                subject.total =
-                    minor_units(&text, unit, subject.currency).or_else(|| not_read("total", &text, unreadable));
-            }
-            "due_at" | "starts_at" => {
-                let field = name_of_due_at(subject.kind);
-                subject.due_at = zone::moment(&text, zone).or_else(|| not_read(field, &text, unreadable));
-            }
-            _ => subject.extra.push(Extra {
-                label: name.clone(),
-                value: text,
-            }),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::sources::fixtures::source;
 
-    /// A shop that keeps nothing but a status in its table.
+    /// A mapping of a shop whose table has nothing but a status.
     const BARE: &str = "table = 'public.orders'\nkind = 'order'\nkey = 'id'\nstore = 'store_id'\n[status]\ncolumn = 'status'\npending = ['new']\n";
     const DETAILS: &str = "[details]\nquery = 'select 1 as key'\n";
 
-    /// The order of this row, with what was looked up.
+    /// Translates `row` with the mapping `more`; `found` is the result of the look-up.
     fn order(more: &str, types: &[(&str, &str)], row: serde_json::Value, found: Option<serde_json::Value>) -> Subject {
         let found = found.map(|found| found.to_string());
-        let beside = Beside {
+        let context = Context {
             currency: Currency::DEFAULT,
             lookup: found.as_deref().map_or(Found::Nothing, Found::Found),
         };
-        source(&format!("{BARE}{more}"), types).translate("1", &row.to_string(), beside)
+        source(&format!("{BARE}{more}"), types).translate("1", &row.to_string(), context)
     }
 
     #[test]
@@ -472,6 +439,31 @@ mod tests {
             Some(12)
         );
         assert_eq!(price("", &[], 12.into()), Some(12), "nobody says it");
+    }
+
+    #[test]
+    fn an_amount_in_a_currency_that_nobody_knows_is_marked_and_not_shown_in_another() {
+        let more =
+            "[fields]\ncurrency = 'money'\ntotal = { column = 'total', unit = 'major' }\n[items]\ncolumn = 'items'\n";
+        let toml = format!("{BARE}{more}");
+        let read = |code: &str| {
+            let row = serde_json::json!({"money": code, "total": "7.00", "items": [{"name": "Soup", "price": 700}]});
+            let context = Context {
+                currency: Currency::DEFAULT,
+                lookup: Found::Nothing,
+            };
+            source(&toml, &[]).translate("1", &row.to_string(), context)
+        };
+        let known = read("eur");
+        assert_eq!((known.total, known.currency.as_str()), (Some(700), "EUR"));
+        let unknown = read("kroner");
+        assert_eq!((unknown.total, unknown.items.list[0].price), (None, None));
+        let marks: Vec<_> = unknown
+            .unreadable
+            .iter()
+            .map(|mark| (mark.field, mark.text.as_str()))
+            .collect();
+        assert_eq!(marks, [("total", "7.00 kroner")]);
     }
 
     #[test]

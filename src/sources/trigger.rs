@@ -1,4 +1,5 @@
-//! The trigger function of a source, and its triggers: the template `triggers/record.sql`, filled in for one table.
+//! The SQL of a source's trigger function and triggers. `triggers/record.sql` is the template; this file fills it in
+//! for one table.
 
 use super::catalog::{Shape, Table, TableColumn};
 use super::mapping::{Mapping, StoreRef};
@@ -6,9 +7,9 @@ use super::sql::{ident, literal, quoted, short_columns};
 use crate::domain::event::SourceId;
 
 const TEMPLATE: &str = include_str!("../../triggers/record.sql");
-/// Stored size of a row's long columns, bytes, up to which the row is recorded without further checks.
+/// Maximum size of a row's long columns, in bytes as stored, for which the trigger does not check each value.
 const SMALL_ROW_BYTES: u32 = 65_536;
-/// The operations that fire, and the name of each trigger.
+/// Each kind of write with the name of its trigger.
 const TRIGGERS: [(&str, &str); 3] = [
     ("insert", "vestnik_record_insert"),
     ("update", "vestnik_record_update"),
@@ -25,17 +26,17 @@ pub fn trigger_names() -> Vec<&'static str> {
         .collect()
 }
 
-/// The name of a source's function. It contains the source's id, so two functions never share a name.
+/// The name of a source's trigger function. It contains the source's id, so it is unique.
 pub fn function_name(source: SourceId) -> String {
     format!("vestnik.vst_record_{}", source.0)
 }
 
-/// The SQL of the source's function. Missing columns are recorded as null.
+/// The SQL that creates a source's trigger function. The function records a missing column as null.
 pub fn function_sql(source: SourceId, table: &Table, mapping: &Mapping) -> String {
     let columns = mapping.recorded_columns();
     let idents: Vec<String> = columns.iter().map(|name| ident(name)).collect();
-    // A row trigger's plan names the table by OID, so that Postgres plans again when the table is altered. A transition
-    // table has the same effect without this.
+    // This condition names the table by its OID, so Postgres plans the statement again when the table is altered. A
+    // statement with a transition table needs no such condition.
     let is_fresh = format!(
         "(tg_relid operator(pg_catalog.=) '{}'::pg_catalog.regclass) is not null",
         table.oid
@@ -50,7 +51,7 @@ pub fn function_sql(source: SourceId, table: &Table, mapping: &Mapping) -> Strin
         .map(|name| format!("null::pg_catalog.text as {name}"))
         .collect();
     let row = Expressions::new(table, mapping, &columns);
-    // The large form is a table expression of its own, not a sub-select in the select list: an order would pay 2 us for that.
+    // The values of a large row are computed in a lateral join, and not in the select list, because that is faster.
     let recorded = |rows: &str, name: &str| {
         let (nulls, columns, large) = (nulls.join(", "), idents.join(", "), row.large(name));
         format!(
@@ -80,7 +81,8 @@ pub fn function_sql(source: SourceId, table: &Table, mapping: &Mapping) -> Strin
     quoted(sql)
 }
 
-/// The body between the quotes, as `pg_proc` stores it. It identifies the version of the function that is in force.
+/// The body of a function in its SQL, as `pg_proc.prosrc` stores it. It shows which version of the function the
+/// database has.
 pub fn body_of(function_sql: &str) -> &str {
     let quote = function_sql
         .find("$vst")
@@ -90,7 +92,7 @@ pub fn body_of(function_sql: &str) -> &str {
     function_sql.split(quote).nth(1).unwrap_or(function_sql)
 }
 
-/// The SQL that creates the missing triggers on the table and on the tables that inherit from it.
+/// The SQL that creates or replaces all triggers of a source, on its table and on the tables that inherit from it.
 pub fn triggers_sql(source: SourceId, table: &Table) -> String {
     let function = function_name(source);
     let mut sql = String::new();
@@ -100,7 +102,7 @@ pub fn triggers_sql(source: SourceId, table: &Table) -> String {
             let (rows, each) = match (table.shape, write) {
                 (Shape::Plain, "insert") => ("referencing new table as new_rows ", "statement"),
                 (Shape::Plain, "delete") => ("referencing old table as old_rows ", "statement"),
-                // An update without a change to recorded columns costs a third of what transition tables would cost.
+                // A row trigger makes an update that changes no recorded column cheaper than transition tables would.
                 _ => ("", "row"),
             };
             sql.push_str(&format!(
@@ -114,7 +116,7 @@ pub fn triggers_sql(source: SourceId, table: &Table) -> String {
     sql
 }
 
-/// SQL for a row's values, in the form of the journal.
+/// Builds SQL expressions for the values that the trigger records. `place` is always the alias of the row.
 struct Expressions<'a> {
     key: &'a str,
     store: &'a StoreRef,
@@ -130,7 +132,7 @@ impl<'a> Expressions<'a> {
         }
     }
 
-    /// The columns of key and store.
+    /// The columns that identify an order: its key, and its store's id unless that is constant.
     fn identity(&self) -> Vec<&'a str> {
         let store = match self.store {
             StoreRef::Column(name) => Some(name.as_str()),
@@ -161,7 +163,8 @@ impl<'a> Expressions<'a> {
         }
     }
 
-    /// The recorded columns as JSON. A small row is written directly; a row with a type that is not built in never is.
+    /// An expression for the recorded columns as JSON. A small row is converted directly. A large row, and every row
+    /// with a type that is not built in, passes through `vst_bounded`.
     fn data(&self, place: &str) -> String {
         let sizes: Vec<String> = self
             .long()
@@ -179,12 +182,14 @@ impl<'a> Expressions<'a> {
         }
     }
 
-    /// The form of a large row, as one more table expression; empty if every row is small.
+    /// A lateral join with the columns of a large row, shortened where a value is too long. Empty if every row is
+    /// small.
     fn large(&self, place: &str) -> String {
         if !self.has_foreign() && self.long().next().is_none() {
             return String::new();
         }
-        // Types that are not built in are converted where errors are caught. A missing column is still in the row.
+        // A type that is not built in is converted inside `vst_bounded`, which catches errors. A missing column stays
+        // in the row, as null.
         let kind = |column: &Option<&'a TableColumn>| {
             column
                 .filter(|column| column.is_builtin)
@@ -194,7 +199,7 @@ impl<'a> Expressions<'a> {
         format!(", lateral (select {}) {place}_large", short_columns(place, columns))
     }
 
-    /// Columns whose values may be long.
+    /// The names of the columns whose values may be long.
     fn long(&self) -> impl Iterator<Item = &'a str> {
         let is_long = |column: &TableColumn| column.is_builtin && column.is_long;
         let long = self
@@ -204,7 +209,7 @@ impl<'a> Expressions<'a> {
         long.map(|(name, _)| *name)
     }
 
-    /// Whether a column has a type that is not built in.
+    /// Whether any column has a type that is not built in.
     fn has_foreign(&self) -> bool {
         self.columns
             .iter()
@@ -212,8 +217,8 @@ impl<'a> Expressions<'a> {
     }
 }
 
-/// A value as text. A type that is not built in is converted by its output function, never by a cast: its owner may
-/// have defined the cast.
+/// An expression for a column's value as text; `place` is the row's alias. A type that is not built in is converted by
+/// its output function, because its owner may have defined a cast that runs code.
 pub fn text_of(place: &str, name: &str, column: Option<&TableColumn>) -> String {
     let value = format!("{place}.{}", ident(name));
     match column {
@@ -224,7 +229,7 @@ pub fn text_of(place: &str, name: &str, column: Option<&TableColumn>) -> String 
     }
 }
 
-/// Whether two rows are identical in these columns, byte by byte.
+/// A condition: the rows with the aliases `one` and `other` have the same bytes in these columns.
 pub fn same(columns: &[&str], one: &str, other: &str) -> String {
     let row = |place: &str| {
         let columns: Vec<String> = columns.iter().map(|name| format!("{place}.{}", ident(name))).collect();

@@ -1,4 +1,4 @@
-//! Validates a mapping against its table: missing columns, impossible settings, and warnings for the owner.
+//! Validates a mapping against its table: missing columns, impossible settings, and warnings for the table's owner.
 
 use tokio_postgres::Client;
 
@@ -10,19 +10,20 @@ use super::mapping::{Column, ItemsRef, Mapping, StoreRef};
 use super::sql::ident;
 use crate::domain::status::Status;
 
-/// Maximum number of columns that an error about a missing column suggests.
+/// Maximum number of columns that an error about a missing column lists.
 const NAMED_COLUMNS: usize = 60;
 
-/// The result of the validation.
+/// The result of validating a mapping.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Findings {
-    /// Errors that prevent attaching: one line each, with the mapping's key.
+    /// Errors that prevent attaching, one line each, with the mapping's key.
     pub problems: Vec<String>,
-    /// Warnings.
+    /// Warnings for the table's owner, one line each. The table can be attached all the same.
     pub warnings: Vec<String>,
 }
 
-/// Validates a mapping against its table.
+/// Validates a mapping against its table and the tables that it names, and checks row level security for this client's
+/// role.
 pub async fn validate(client: &Client, table: &Table, mapping: &Mapping) -> Result<Findings, catalog::Error> {
     let mut findings = Findings::default();
     columns(table, mapping, &mut findings);
@@ -93,7 +94,7 @@ fn columns(table: &Table, mapping: &Mapping, findings: &mut Findings) {
     }
 }
 
-/// A path is possible only in JSON, or in text that may hold JSON.
+/// Reports a path into a column that cannot hold JSON.
 fn path(table: &Table, column: &Column, findings: &mut Findings) {
     let Some(found) = table.column(&column.name) else {
         return;
@@ -108,14 +109,14 @@ fn path(table: &Table, column: &Column, findings: &mut Findings) {
     }
 }
 
-/// The key must be unique: a button finds its order by the key.
+/// Reports a key column that is not unique. An answer finds its order by the key, so two rows must not share it.
 pub(super) async fn key(
     client: &impl GenericClient,
     table: &Table,
     key: &str,
     findings: &mut Findings,
 ) -> Result<(), catalog::Error> {
-    // A unique index of a partitioned table must contain the partition keys of every level.
+    // A unique index of a partitioned table must contain the partition keys of every level, so they do not count here.
     const UNIQUE: &str = "with k as (select attnum from pg_attribute where attrelid = $1 and attname = $2), \
          p as (select coalesce((select array_agg(a.attnum) from pg_partition_tree($1::oid) t join pg_partitioned_table l on l.partrelid = t.relid \
              cross join unnest(l.partattrs::int2[]) n join pg_attribute b on b.attrelid = l.partrelid and b.attnum = n \
@@ -153,7 +154,7 @@ pub(super) async fn key(
     Ok(())
 }
 
-/// Finds words that the column's type can never hold, and labels without a meaning.
+/// Reports words that the column's enum type lacks, enum labels without a meaning, and statuses without a word.
 fn status_words(table: &Table, mapping: &Mapping, findings: &mut Findings) {
     let words = &mapping.status;
     let column = table.column(&words.column.name);
@@ -196,7 +197,7 @@ fn status_words(table: &Table, mapping: &Mapping, findings: &mut Findings) {
     }
 }
 
-/// A payment word alone does not say whether the order is paid.
+/// Warns if a payment column holds words and the mapping does not say which of them mean paid.
 fn paid_words(table: &Table, mapping: &Mapping, findings: &mut Findings) {
     let Some(paid) = mapping.fields.paid.as_ref().filter(|paid| paid.words.is_empty()) else {
         return;

@@ -1,8 +1,8 @@
-//! Parses the shops' words for yes and no.
+//! Parses the words for yes and no that shops store.
 
 use super::zone;
 
-/// Words for no, in lower case. Lists use the same words to find soft-deleted rows.
+/// Words for no, in lower case. Lists use the same words to find rows that are not deleted.
 pub const NO: [&str; 5] = ["false", "f", "no", "n", "off"];
 const YES: [&str; 5] = ["true", "t", "yes", "y", "on"];
 
@@ -14,7 +14,8 @@ pub fn says_no(text: &str) -> bool {
     text.is_empty() || is_zero || NO.contains(&text.as_str())
 }
 
-/// Parses a text as yes or no. A timestamp means yes, since that time. `None`: neither.
+/// Whether a text means yes: a word for yes, a number other than 0, or a time, such as that of the payment. `None`: the
+/// text means neither yes nor no.
 pub fn yes_or_no(text: &str) -> Option<bool> {
     if says_no(text) {
         return Some(false);

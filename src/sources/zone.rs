@@ -1,19 +1,19 @@
-//! Parses the times that shops write, and IANA zone names.
+//! Parses the times and the IANA zone names that shops write.
 
 use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::{self, TimeZone};
 use time::OffsetDateTime;
 
-/// A number above this counts milliseconds since 1970; below, seconds.
+/// A number from this value on counts milliseconds since 1970; a smaller number counts seconds.
 const FIRST_MILLISECONDS: f64 = 1e11;
 
-/// Whether a name is in the time zone database.
+/// Whether the name is an IANA zone name that a mapping may use.
 pub fn is_known(name: &str) -> bool {
-    // An abbreviation such as EST is in the database for compatibility only, and ignores summer time.
+    // An abbreviation such as EST is also in the database, but it ignores summer time.
     name == "UTC" || name.contains('/') && tz::db().get(name).is_ok()
 }
 
-/// The known name that is most similar.
+/// The most similar IANA zone name, as a suggestion; `None`: no name is similar enough.
 pub fn nearest(name: &str) -> Option<&'static str> {
     static NAMES: std::sync::LazyLock<Vec<String>> =
         std::sync::LazyLock::new(|| tz::db().available().map(|name| name.as_str().to_owned()).collect());
@@ -26,12 +26,13 @@ pub fn nearest(name: &str) -> Option<&'static str> {
         strsim::damerau_levenshtein(&wanted, &known).min(strsim::damerau_levenshtein(of_wanted, &city))
     };
     let near = names.map(|known| (likeness(&known), known)).min()?;
-    // A short name is similar to many others.
+    // A short text resembles too many names.
     (near.0 <= 3.min(name.len() / 3)).then_some(near.1)
 }
 
-/// Parses a time: RFC 3339, the Postgres form of a `timestamp`, `date` or `timestamptz`, or seconds or milliseconds
-/// since 1970. `zone` applies to a time without a zone. `None` if the text is not a time.
+/// Parses a time; `None`: the text is not a time. `zone` applies to a time without a zone.
+/// Accepted are RFC 3339, the Postgres forms of `timestamp`, `date` and `timestamptz`, and seconds or milliseconds
+/// since 1970.
 pub fn moment(text: &str, zone: &str) -> Option<OffsetDateTime> {
     let text = text.trim();
     if let Ok(number) = text.parse::<f64>() {
@@ -68,7 +69,7 @@ fn time_zone(name: &str) -> TimeZone {
     tz::db().get(name).unwrap_or(TimeZone::UTC)
 }
 
-/// A time by the clock of a zone.
+/// The date and time that a clock in the zone shows; `None`: the time is out of range.
 pub fn local(at: OffsetDateTime, zone: &str) -> Option<DateTime> {
     let timestamp = jiff::Timestamp::from_nanosecond(at.unix_timestamp_nanos()).ok()?;
     Some(timestamp.to_zoned_datetime(time_zone(zone)).datetime())

@@ -1,16 +1,16 @@
-//! Who attends to the orders of a store, and when orders are escalated.
+//! Two settings of a store: who attends to its orders, and when unanswered orders are escalated.
 
-/// Who must be reachable while a store is open. If nobody is, an alarm is sent.
+/// Who must be reachable while a store is open. If nobody is reachable, the store's chats get an alarm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AttendedBy {
-    /// A panel that can ring.
+    /// A panel that can ring must be open.
     Panel,
-    /// The chats that receive each order.
+    /// The chats that get the store's orders are enough.
     Chats,
 }
 
 impl AttendedBy {
-    /// The name in the database and in commands.
+    /// The name of the value in the database and in commands.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Panel => "panel",
@@ -18,7 +18,7 @@ impl AttendedBy {
         }
     }
 
-    /// The value with this name. `None`: there is none.
+    /// The value with this name. `None`: no value has this name.
     pub fn from_name(name: &str) -> Option<Self> {
         [Self::Panel, Self::Chats].into_iter().find(|it| it.as_str() == name)
     }
@@ -27,15 +27,15 @@ impl AttendedBy {
 /// When unanswered orders of a store are escalated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Escalates {
-    /// While the store is open. Orders that arrive while it is closed are escalated from its opening on. A store
-    /// without hours is always open.
+    /// Orders are escalated while the store is open. An order that arrives while the store is closed is escalated from
+    /// the opening on. A store without hours is always open.
     Open,
-    /// At any time.
+    /// Orders are escalated at any time.
     Always,
 }
 
 impl Escalates {
-    /// The name in the database and in commands.
+    /// The name of the value in the database and in commands.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Open => "open",
@@ -43,7 +43,7 @@ impl Escalates {
         }
     }
 
-    /// The value with this name. `None`: there is none.
+    /// The value with this name. `None`: no value has this name.
     pub fn from_name(name: &str) -> Option<Self> {
         [Self::Open, Self::Always].into_iter().find(|it| it.as_str() == name)
     }

@@ -1,40 +1,40 @@
-//! What a panel has to know of its store.
+//! The card of a store: the data about the store that a panel shows.
 
 use super::pause::{self, Pause};
 use crate::domain::event::StoreId;
 use crate::infra::db::{self, Pool, QueryError};
 
-/// The data of a store that a panel shows. Defaults apply to a store without settings.
+/// The data about a store that a panel shows. A store without settings has the defaults.
 #[derive(Debug)]
 pub struct Card {
-    /// The store's display name.
+    /// The store's display name. `None`: the store has none.
     pub name: Option<String>,
-    /// Currency: three letters of ISO 4217.
+    /// The currency of the store's amounts: three letters of ISO 4217.
     pub currency: String,
-    /// IANA time zone name.
+    /// The IANA name of the store's time zone.
     pub time_zone: String,
-    /// How long an order may wait for an answer, seconds.
+    /// The time to answer an order before each escalation step, seconds.
     pub answer_seconds: i32,
-    /// Whether the bot is stopped because Telegram refuses its token.
+    /// Whether the Telegram bot is stopped, because Telegram refuses its token.
     pub bot_stopped: bool,
-    /// The store's chats that take no messages, for now or for ever.
+    /// The store's chats that take no messages now, or not any more.
     pub chats_disabled: Vec<DisabledChat>,
-    /// The store's pause. `None`: it takes orders.
+    /// The store's pause. `None`: the store takes orders.
     pub pause: Option<Pause>,
 }
 
-/// A chat that takes no messages.
+/// A chat of the store that takes no messages.
 #[derive(Debug)]
 pub struct DisabledChat {
-    /// The chat's title, or its Telegram number.
+    /// The chat's title, or its id at Telegram if it has no title.
     pub chat: String,
-    /// Why the chat takes no messages.
+    /// The reason why the chat takes no messages. `None`: not known.
     pub reason: Option<String>,
 }
 
-/// Reads the card of a store.
+/// Reads the data about a store that a panel shows.
 pub async fn read(pool: &Pool, store: &StoreId) -> Result<Card, QueryError> {
-    // Same defaults as the table's columns.
+    // Use the same defaults as the columns of the table.
     const CARD: &str = "select s.name, coalesce(s.currency, 'RUB'), coalesce(s.time_zone, 'Europe/Moscow'), \
          coalesce(s.answer_seconds, 60), b.stopped_at is not null \
          from vestnik.vst_bot b left join vestnik.vst_store s on s.id = $1";

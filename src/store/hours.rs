@@ -1,9 +1,9 @@
-//! Parses opening hours as people write them: `mon-fri=9:00-18:00`, `sun-thu 12-2`, `daily=0:00-24:00`,
+//! Parses rules for opening hours as people write them: `mon-fri=9:00-18:00`, `sun-thu 12-2`, `daily=0:00-24:00`,
 //! `sat,sun=closed`, `2026-12-31=10:00-16:00`, `12-25=closed`.
 
 use time::{Date, Duration, Month, Time};
 
-/// One rule.
+/// A rule for opening hours: days, and the hours on them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
     /// The days of the rule.
@@ -12,40 +12,40 @@ pub struct Rule {
     pub open: Open,
 }
 
-/// The days of a rule.
+/// The days that a rule is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Days {
-    /// Each week on these days, 1: Monday.
+    /// These days of each week; 1 is Monday.
     Week(Vec<i16>),
-    /// Only on these dates.
+    /// These dates only.
     Dates(Vec<Date>),
-    /// Each year on this day. The year of the date has no meaning.
+    /// This day of each year. The year of the date has no meaning.
     Yearly(Date),
-    /// No day: the store has no hours.
+    /// The rule `none`: it deletes all opening hours of the store.
     Never,
 }
 
-/// The hours of a day.
+/// The hours on the days of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Open {
-    /// Open within these spans. Empty: closed all day.
+    /// The store is open within these spans. Empty: it is closed all day.
     Spans(Vec<Span>),
-    /// The hours of the weekday: removes an exception.
+    /// The usual hours of the weekday apply: the rule removes an exception for a date.
     AsUsual,
 }
 
 /// A span of opening hours, by the store's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
-    /// Opening time.
+    /// The opening time.
     pub opens: Time,
-    /// Closing time. At or before `opens`: on the next day.
+    /// The closing time. If it is not after `opens`, the store closes on the next day.
     pub closes: Time,
 }
 
-/// The longest span of dates of one rule, days.
+/// The longest span of dates in one rule, days.
 const LONGEST_SPAN_DAYS: i64 = 366;
-/// The beginnings of the weekdays' names in English and in Russian.
+/// The short names of the weekdays in English and in Russian, from Monday on.
 const WEEK: [[&str; 2]; 7] = [
     ["mo", "пн"],
     ["tu", "вт"],
@@ -65,7 +65,7 @@ const FULL: [&str; 7] = [
     "sunday",
 ];
 
-/// Parses a rule. `Err`: a text that shows how a rule looks.
+/// Parses one rule. `Err`: a text that shows how a rule is written.
 pub fn rule(text: &str) -> Result<Rule, String> {
     const LOOKS: &str = "hours look like mon-fri=10:00-22:00, sun-thu=12:00-02:00, daily=0:00-24:00, sat,sun=closed, \
          2026-12-31=10:00-16:00 or 12-25=closed";
@@ -85,13 +85,13 @@ fn read(text: &str) -> Option<Rule> {
         Some((days, open)) => (days.trim(), open.trim()),
         None => match text.split_once(char::is_whitespace) {
             Some((days, open)) => (days, open.trim()),
-            // A span without days applies to every day.
+            // A span without days applies to each day.
             None => ("daily", text),
         },
     };
     let (days, open) = (days_of(days)?, open_of(open)?);
     let is_of_week = matches!(days, Days::Week(_));
-    // `AsUsual` makes no sense for a week, which has no other hours to fall back to.
+    // Refuse `AsUsual` for weekdays, because they have no other hours to return to.
     (open != Open::AsUsual || !is_of_week).then_some(Rule { days, open })
 }
 
@@ -119,7 +119,7 @@ fn days_of(text: &str) -> Option<Days> {
     Some(Days::Week(week))
 }
 
-/// `2026-12-31`, `31.12.2026`.
+/// Parses a date such as `2026-12-31` or `31.12.2026`.
 fn date(text: &str) -> Option<Date> {
     let (year, month, day) = match text.trim().split(['-', '.']).collect::<Vec<_>>()[..] {
         [year, month, day] if year.len() == 4 => (year, month, day),
@@ -129,7 +129,8 @@ fn date(text: &str) -> Option<Date> {
     calendar(year.parse().ok()?, month, day)
 }
 
-/// `12-25`, `25.12`. The date's year is a leap year, so that every day exists.
+/// Parses a day of each year, such as `12-25` or `25.12`. The year of the result is a leap year, so that each day
+/// exists.
 fn yearly(text: &str) -> Option<Date> {
     let (month, day) = match text.split_once('-') {
         Some((month, day)) => (month, day),
@@ -152,12 +153,12 @@ fn week_days(text: &str) -> Option<Vec<i16>> {
     }
     let (from, to) = text.split_once(['-', '–']).unwrap_or((text, text));
     let (from, to) = (week_day(from.trim())?, week_day(to.trim())?);
-    // `sun-thu` continues past the end of the week.
+    // A range such as `sun-thu` continues past the end of the week.
     let days = (to - from).rem_euclid(7);
     Some((0..=days).map(|day| (from + day - 1).rem_euclid(7) + 1).collect())
 }
 
-/// `mon`, `Mo`, `monday`, `пн`.
+/// Parses a weekday such as `mon`, `mo`, `monday` or `пн`. Monday is 1.
 fn week_day(text: &str) -> Option<i16> {
     let is_it = |(short, full): &(&[&str; 2], &&str)| {
         short[1] == text
@@ -178,14 +179,14 @@ fn open_of(text: &str) -> Option<Open> {
     spans.map(Open::Spans)
 }
 
-/// `9:00-18:00`, `9-18`, `22:00–02:00`.
+/// Parses a span of hours such as `9:00-18:00`, `9-18` or `22:00–02:00`. `None`: another form.
 pub fn span(text: &str) -> Option<Span> {
     let (opens, closes) = text.split_once(['-', '–'])?;
     let (opens, closes) = (clock(opens.trim())?, clock(closes.trim())?);
     Some(Span { opens, closes })
 }
 
-/// `9:00`, `09.30`, `9`, and `24:00`, which is the start of the next day.
+/// Parses a time such as `9:00`, `09.30` or `9`. `24:00` is the start of the next day, so it becomes midnight.
 fn clock(text: &str) -> Option<Time> {
     let (hour, minute) = text.split_once([':', '.']).unwrap_or((text, "0"));
     let is_number = |text: &str| !text.is_empty() && text.len() <= 2 && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -257,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn what_are_no_hours_is_refused_and_told_how_they_look() {
+    fn invalid_hours_are_refused_and_the_error_shows_the_format() {
         for wrong in [
             "",
             "always",

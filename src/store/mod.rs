@@ -1,5 +1,5 @@
-//! The data of a store beside its orders: the settings in `vestnik.vst_store`, its hours, its pause, its stop list, and
-//! the presence of its panels.
+//! The data of a store besides its orders: its settings in `vestnik.vst_store`, its opening hours, and its pause. Also
+//! its stop list (items that it is out of), and the presence of its panels. A store is a shop or a kitchen.
 
 mod attendance;
 pub mod card;
@@ -20,99 +20,100 @@ use crate::infra::db::{self, Client, Pool, QueryError, Transaction};
 use crate::sources::registry::bump_version;
 use hours::{Days, Open, Rule};
 
-/// Settings to change. `None` keeps the current value.
+/// Settings of a store that are to be changed. `None` in a field keeps the current value.
 #[derive(Debug, Default)]
 pub struct Settings {
     /// The store's display name.
     pub name: Option<String>,
-    /// Currency: three letters of ISO 4217.
+    /// The currency of the store's amounts: three letters of ISO 4217.
     pub currency: Option<String>,
-    /// IANA time zone name: `Europe/Moscow`.
+    /// The IANA name of the store's time zone, such as `Europe/Moscow`.
     pub time_zone: Option<String>,
-    /// How long an order may wait for an answer at each escalation step, seconds.
+    /// The time to answer an order before each escalation step, seconds.
     pub answer_seconds: Option<i32>,
-    /// Who must be reachable while the store is open.
+    /// Who must be reachable while the store is open: a panel, or the chats.
     pub attended_by: Option<AttendedBy>,
-    /// When unanswered orders are escalated.
+    /// When unanswered orders are escalated: while the store is open, or always.
     pub escalates: Option<Escalates>,
-    /// Opening hours. Weekly rules replace all weekly rules. Rules for dates replace the rules for the same dates.
+    /// Rules for the opening hours. If there are rules for weekdays, they replace all such rules. A rule for a date
+    /// replaces the rule for the same date.
     pub hours: Vec<Rule>,
-    /// The address of the last escalation step, and the secret that signs requests to it.
+    /// The webhook that is called at the last escalation step.
     pub webhook: Option<Webhook>,
 }
 
-/// One span of one weekday.
+/// One span of opening hours on one weekday.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Opening {
-    /// Day of the week, 1: Monday.
+    /// The day of the week; 1 is Monday.
     pub weekday: i16,
-    /// Opening time, by the store's clock.
+    /// The opening time, by the store's clock.
     pub opens: Time,
-    /// Closing time. At or before `opens`: on the next day.
+    /// The closing time. If it is not after `opens`, the store closes on the next day.
     pub closes: Time,
 }
 
-/// An exception for one day.
+/// An exception from the weekly opening hours, for one day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Holiday {
-    /// The day. If `yearly`, its year is 2000.
+    /// The day. If `yearly`, its year is 2000 and has no meaning.
     pub day: Date,
-    /// Whether the exception holds each year.
+    /// Whether the exception holds on this day of each year.
     pub yearly: bool,
-    /// The hours on this day. `None`: closed.
+    /// The hours on this day. `None`: the store is closed.
     pub open: Option<hours::Span>,
 }
 
-/// The webhook of the last escalation step.
+/// The webhook that is called at the last escalation step, as a setting.
 #[derive(Debug)]
 pub enum Webhook {
-    /// No webhook.
+    /// The store has no webhook.
     None,
-    /// Post to this address.
+    /// The webhook is called at this URL.
     To {
-        /// An https address, or http where the settings allow it.
+        /// The URL: https, or http where the settings of vestnik allow it.
         url: String,
-        /// The signing secret. `None`: keep the current one.
+        /// The secret that signs the requests. `None` keeps the current one.
         secret: Option<String>,
     },
 }
 
-/// The settings of a store.
+/// The settings of a store, as they are saved.
 #[derive(Debug)]
 pub struct Store {
-    /// The store's id, as text.
+    /// The store's id.
     pub id: String,
-    /// The store's display name.
+    /// The store's display name. `None`: the store has none.
     pub name: Option<String>,
-    /// Currency: three letters of ISO 4217.
+    /// The currency of the store's amounts: three letters of ISO 4217.
     pub currency: String,
-    /// IANA time zone name.
+    /// The IANA name of the store's time zone.
     pub time_zone: String,
-    /// How long an order may wait for an answer at each escalation step, seconds.
+    /// The time to answer an order before each escalation step, seconds.
     pub answer_seconds: i32,
-    /// The webhook of the last escalation step. `None`: none.
+    /// The URL of the webhook that is called at the last escalation step. `None`: no webhook.
     pub webhook_url: Option<String>,
-    /// Opening hours, by weekday.
+    /// The weekly opening hours, ordered by weekday.
     pub hours: Vec<Opening>,
-    /// Exceptions for single days.
+    /// The exceptions from the weekly hours, for single days.
     pub holidays: Vec<Holiday>,
 }
 
-/// Why the settings are refused.
+/// The reason why settings were not saved.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A setting is invalid.
+    /// A setting is invalid. The text says what is valid.
     #[error("{0}")]
     Setting(&'static str),
-    /// The time zone name is unknown.
+    /// The name of the time zone is unknown.
     #[error("{given:?} is no time zone's name: {}", match .meant {
         Some(meant) => format!("write {meant}"),
         None => "they look like Europe/Moscow".to_owned(),
     })]
     Zone {
-        /// The given name.
+        /// The name that was given.
         given: String,
-        /// The name that was probably meant. `None`: no name is close.
+        /// The name that was probably meant. `None`: no known name is similar.
         meant: Option<String>,
     },
     /// The database failed.
@@ -140,7 +141,7 @@ impl From<tokio_postgres::Error> for Error {
     }
 }
 
-/// Saves the given settings, and creates the store's row if needed. Saves all or nothing.
+/// Saves these settings of a store, all or none. A store without a row in `vestnik.vst_store` gets one.
 pub async fn set(client: &mut Client, store: &StoreId, settings: &Settings) -> Result<(), Error> {
     const SET: &str = "insert into vestnik.vst_store as s (id, name, currency, time_zone, answer_seconds) \
          values ($1, $2, coalesce($3, 'RUB'), coalesce($4, 'Europe/Moscow'), coalesce($5, 60)) \
@@ -177,7 +178,7 @@ pub async fn set(client: &mut Client, store: &StoreId, settings: &Settings) -> R
             Webhook::None => (None, None),
             Webhook::To { url, secret } => (Some(url), secret.as_ref()),
         };
-        // A new secret replaces every older one.
+        // A new secret replaces the current secret and the one before it.
         let set = "update vestnik.vst_store set webhook_url = $2, \
                  webhook_secret = case when $2::text is not null then coalesce($3, webhook_secret) end, \
                  webhook_secret_old = case when $2::text is not null and $3::text is null then webhook_secret_old end \
@@ -185,13 +186,14 @@ pub async fn set(client: &mut Client, store: &StoreId, settings: &Settings) -> R
         transaction.execute(set, &[&store.as_str(), &url, &secret]).await?;
     }
     set_hours(&transaction, store, &settings.hours).await?;
-    // Nodes cache the stores' currencies.
+    // Tell the nodes, because they cache the stores' currencies.
     bump_version(&transaction).await?;
     transaction.commit().await?;
     Ok(())
 }
 
-/// Applies the rules in order: a later rule of a day adds to an earlier one, or closes the day.
+/// Saves rules for the opening hours, in their order. A later rule for a weekday adds hours to an earlier one, or
+/// closes the day.
 async fn set_hours(transaction: &Transaction<'_>, store: &StoreId, rules: &[Rule]) -> Result<(), Error> {
     const OPEN: &str =
         "insert into vestnik.vst_opening_hours (store_id, weekday, opens, closes) values ($1, $2, $3, $4)";
@@ -261,7 +263,7 @@ async fn set_holiday(
     Ok(())
 }
 
-/// The stores that have settings, by id.
+/// Reads the settings of all stores that have settings, ordered by id.
 pub async fn list(client: &Client) -> Result<Vec<Store>, QueryError> {
     const LIST: &str =
         "select id, name, currency, time_zone, answer_seconds, webhook_url from vestnik.vst_store order by id";
@@ -310,10 +312,11 @@ pub async fn list(client: &Client) -> Result<Vec<Store>, QueryError> {
     Ok(stores)
 }
 
-/// The stores of this database, from events, settings and tokens. At most `most`, by name.
+/// Reads the ids of the stores in this database: those with recent events, settings, or tokens that are not revoked. At
+/// most `most`, shorter ids first.
 pub async fn known(client: &Client, most: i64) -> Result<Vec<String>, QueryError> {
     const KNOWN: &str = "select id from ( \
-             select store_id as id from (select distinct store_id from vestnik.vst_event where id > (select coalesce(max(id), 0) - 10000 from vestnik.vst_event)) e \
+             select store_id as id from (select distinct store_id from vestnik.vst_event where id > (select coalesce(max(id), 0) - 10000 from vestnik.vst_event) and source is distinct from 0) e \
              union select id from vestnik.vst_store union select unnest(stores) from vestnik.vst_token where revoked_at is null) known \
          where id is not null order by length(id), id limit $1";
     let rows = client.query(KNOWN, &[&most]).await?;
@@ -324,12 +327,12 @@ const KNOWN: &str = "select exists (select from vestnik.vst_event where store_id
      or exists (select from vestnik.vst_store where id = $1) \
      or exists (select from vestnik.vst_token where $1 = any (stores) and revoked_at is null)";
 
-/// The same as [`is_known`], over a given connection.
+/// Does the same as [`is_known`], over the caller's connection.
 pub async fn is_known_to(client: &Client, store: &StoreId) -> Result<bool, QueryError> {
     Ok(client.query_one(KNOWN, &[&store.as_str()]).await?.try_get(0)?)
 }
 
-/// Whether this database has the store: its events, its settings, or a token that names it.
+/// Whether this database has the store: it has events, settings, or a token that names it and is not revoked.
 pub async fn is_known(pool: &Pool, store: &StoreId) -> Result<bool, QueryError> {
     db::with_timeout(async {
         let client = pool.get().await?;

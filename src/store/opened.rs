@@ -71,7 +71,8 @@ pub async fn known_after(
         let has_more = stores.len() > limit;
         stores.truncate(limit);
         let next = stores.last().filter(|_| has_more).map(|last| last.id.clone());
-        stores.retain(|store| !but.contains(&StoreId::new(&store.id)));
+        let is_here = |id: &StoreId| !but.contains(id) && !id.is_canary();
+        stores.retain(|store| is_here(&StoreId::new(&store.id)));
         Ok((stores, next))
     })
     .await

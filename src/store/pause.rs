@@ -1,5 +1,5 @@
-//! A pause: for a while, a store takes no new orders. The engine refuses no order. The shop's own order intake reads
-//! `vestnik.vst_paused_now`, or receives the events `store_paused` and `store_resumed`.
+//! The pause of a store: for a while, the store takes no new orders. vestnik itself refuses no order. The shop's own
+//! order intake reads the view `vestnik.vst_paused_now`, or receives the events `store_paused` and `store_resumed`.
 
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -11,7 +11,7 @@ use crate::domain::wire_time::WireTime;
 use crate::infra::db::{self, Pool, QueryError};
 use crate::journal;
 
-/// Ends the pauses whose time is over.
+/// SQL that deletes the pauses whose time is over, at most `$1` of them.
 const DUE: &str = "delete from vestnik.vst_pause where store_id in (select store_id from vestnik.vst_pause \
          where until <= clock_timestamp() order by until limit $1 for update skip locked) returning store_id";
 
@@ -22,14 +22,14 @@ pub struct Pause {
     pub since: OffsetDateTime,
     /// When the pause ends by itself.
     pub until: OffsetDateTime,
-    /// Who began the pause. `None`: unknown.
+    /// The name of the person who began the pause. `None`: not known.
     pub by: Option<String>,
-    /// The reason that this person gave. `None`: none.
+    /// The reason that this person gave. `None`: no reason.
     pub reason: Option<String>,
 }
 
 impl Pause {
-    /// The wire form: `since`, `until`, and `by` and `reason` where they are known.
+    /// The pause as JSON in the protocol: `since`, `until`, and, if known, `by` and `reason`.
     pub fn to_json(&self) -> Value {
         let mut json = json!({"since": WireTime(self.since), "until": WireTime(self.until)});
         for (name, text) in [("by", &self.by), ("reason", &self.reason)] {
@@ -50,7 +50,7 @@ impl Pause {
     }
 }
 
-/// The current pause of a store. `None`: it takes orders.
+/// Reads the current pause of a store. `None`: the store takes orders.
 pub async fn current(pool: &Pool, store: &StoreId) -> Result<Option<Pause>, QueryError> {
     const CURRENT: &str = "select since, until, paused_by, reason from vestnik.vst_paused_now where store_id = $1";
     db::with_timeout(async {
@@ -62,7 +62,8 @@ pub async fn current(pool: &Pool, store: &StoreId) -> Result<Option<Pause>, Quer
     .await
 }
 
-/// Pauses a store, or changes the end of its pause. `None`: the end is past, or further away than [`super::until::LONGEST`].
+/// Pauses a store, or changes the end of its pause. Appends the event for the panels. `None`: the end is past, or
+/// further away than [`super::until::LONGEST`].
 pub async fn begin(
     pool: &Pool,
     store: &StoreId,
@@ -93,7 +94,7 @@ pub async fn begin(
     .await
 }
 
-/// Ends the pause of a store. Returns whether there was one.
+/// Ends the pause of a store, and appends the event for the panels. Returns whether the store was paused.
 pub async fn end(pool: &Pool, store: &StoreId, by: &str) -> Result<bool, QueryError> {
     const END: &str = "delete from vestnik.vst_pause where store_id = $1";
     db::with_timeout(async {
@@ -111,7 +112,7 @@ pub async fn end(pool: &Pool, store: &StoreId, by: &str) -> Result<bool, QueryEr
     .await
 }
 
-/// Ends the pauses whose time is over. Returns their number.
+/// Ends the pauses whose time is over, a limited number at a time. Returns their number.
 pub async fn end_due(pool: &Pool) -> Result<u64, QueryError> {
     until::end_due(pool, DUE, EventType::StoreResumed, |_| Ok(json!({}))).await
 }

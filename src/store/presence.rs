@@ -1,5 +1,6 @@
-//! Which stores have a panel that can ring: an open page with its sound on. Each node knows its own panels and reports
-//! them to the others through Postgres. The panels of a node without a recent heartbeat are ignored.
+//! Presence: which stores have a panel that can ring, that is, an open page with its sound on. Each node knows its own
+//! panels, and reports them to the other nodes through Postgres. The panels of a node without a recent heartbeat do not
+//! count.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,31 +14,31 @@ use crate::domain::event::StoreId;
 use crate::infra::db::{self, Pool, QueryError};
 use crate::token::TokenId;
 
-/// Time between two heartbeats of a node.
+/// The time between two heartbeats of a node.
 const HEARTBEAT: Duration = Duration::from_secs(5);
-/// A node without a heartbeat for this time is gone, seconds.
+/// The time without a heartbeat after which a node is gone, seconds.
 const NODE_LIFE_S: f64 = 15.0;
 
-/// How long a panel without a socket counts as present after its last report.
+/// How long a polling panel (a panel without a live session) counts as present after its last report.
 pub const POLLING_LIFE: Duration = Duration::from_secs(90);
-/// Limit of panels without a socket for one store. More would change nothing.
+/// The most polling panels of one store that are kept. More would change nothing.
 const POLLING_PER_STORE: usize = 64;
 
-/// Panels without a socket, by token and name, and when the presence of each ends. A token cannot report another
-/// token's panel.
+/// The polling panels of one store, and when the presence of each ends. The key is the token and the panel's name, so a
+/// token cannot report another token's panel.
 type Polling = HashMap<(TokenId, String), Instant>;
 
-/// The stores with a panel on this node that can ring.
+/// The stores that have a panel on this node that can ring.
 #[derive(Debug, Default)]
 pub struct Presence {
-    /// The number of panels with a socket that can ring, by store.
+    /// The number of panels with a live session that can ring, by store.
     panels: Mutex<HashMap<StoreId, usize>>,
-    /// Panels without a socket, by store.
+    /// The polling panels that can ring, by store.
     polling: Mutex<HashMap<StoreId, Polling>>,
     changed: Notify,
 }
 
-/// A panel that can ring. Its presence ends when this value is dropped.
+/// The presence of one panel that can ring. It ends when this value is dropped.
 #[derive(Debug)]
 pub struct Present {
     presence: Arc<Presence>,
@@ -49,7 +50,7 @@ impl Presence {
         self.panels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records that a panel of this store can ring from now on.
+    /// Records that a panel of this store can ring, until the returned value is dropped.
     pub fn enter(self: &Arc<Self>, store: &StoreId) -> Present {
         let mut panels = self.panels();
         let count = panels.entry(store.clone()).or_default();
@@ -67,7 +68,8 @@ impl Presence {
         self.polling.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records that a polling panel of this store can ring, for [`POLLING_LIFE`], or that it cannot.
+    /// Records whether a polling panel of this store can ring. If it can (`rings`), the record holds for
+    /// [`POLLING_LIFE`].
     pub fn poll(&self, store: &StoreId, token: TokenId, panel: &str, rings: bool) {
         self.poll_at(store, token, panel, rings, Instant::now());
     }
@@ -105,28 +107,28 @@ impl Presence {
         stores.map(|store| store.as_str().to_owned()).collect()
     }
 
-    /// Reports to the other nodes until the shutdown, and then removes this node.
+    /// Reports this node's stores to the other nodes until the shutdown. Then removes this node from Postgres.
     pub async fn run(self: Arc<Self>, pool: Pool, stop: CancellationToken) {
         let node = format!("{:016x}", fastrand::u64(..));
-        let mut told: Option<HashSet<String>> = None;
+        let mut reported: Option<HashSet<String>> = None;
         loop {
             let stores = self.stores();
-            match tell(&pool, &node, told.as_ref(), &stores).await {
-                Ok(()) => told = Some(stores),
+            match report(&pool, &node, reported.as_ref(), &stores).await {
+                Ok(()) => reported = Some(stores),
                 Err(error) => {
-                    // The stored part of the report is unknown, so the next report is complete.
-                    told = None;
-                    tracing::warn!(%error, "the other nodes could not be told which panels can ring");
+                    // It is not known whether the report was saved, so make the next report complete.
+                    reported = None;
+                    tracing::warn!(%error, "could not save which stores have a panel that can ring");
                 }
             }
             tokio::select! {
                 () = tokio::time::sleep(HEARTBEAT) => {}
-                () = self.changed.notified(), if told.is_some() => {}
+                () = self.changed.notified(), if reported.is_some() => {}
                 () = stop.cancelled() => break,
             }
         }
         if let Err(error) = leave(&pool, &node).await {
-            tracing::debug!(%error, "the other nodes could not be told that this one is gone");
+            tracing::debug!(%error, "could not remove the presence of this node");
         }
     }
 }
@@ -144,12 +146,12 @@ impl Drop for Present {
     }
 }
 
-/// Saves the node's heartbeat and the changes since the report `told`. Reports everything if `told` is `None`, or if
-/// the other nodes have removed this node meanwhile.
-async fn tell(
+/// Saves this node's heartbeat, and `stores` if they differ from the last report `reported`. Saves `stores` in any case
+/// if `reported` is `None`, or if the other nodes have removed this node meanwhile.
+async fn report(
     pool: &Pool,
     node: &str,
-    told: Option<&HashSet<String>>,
+    reported: Option<&HashSet<String>>,
     stores: &HashSet<String>,
 ) -> Result<(), QueryError> {
     const UP: &str = "insert into vestnik.vst_node (id, until, clock_ahead_s) \
@@ -167,7 +169,7 @@ async fn tell(
             .query_one(&statement, &[&node, &NODE_LIFE_S, &OffsetDateTime::now_utc()])
             .await?
             .try_get(0)?;
-        if new || told != Some(stores) {
+        if new || reported != Some(stores) {
             let stores: Vec<&String> = stores.iter().collect();
             transaction.execute(GONE, &[&node, &stores]).await?;
             transaction.execute(CAME, &[&node, &stores]).await?;

@@ -1,5 +1,5 @@
-//! The stop list of a store: items that it is out of. The engine refuses no order. The shop's own order intake reads
-//! `vestnik.vst_out_of_stock_now`, or receives the events `item_out_of_stock` and `item_in_stock`.
+//! The stop list of a store: the items that it is out of. vestnik itself refuses no order. The shop's own order intake
+//! reads the view `vestnik.vst_out_of_stock_now`, or receives the events `item_out_of_stock` and `item_in_stock`.
 
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -11,41 +11,41 @@ use crate::domain::wire_time::WireTime;
 use crate::infra::db::{self, Pool, QueryError};
 use crate::journal;
 
-/// The longest name of an item, characters.
+/// The longest name of an item on a stop list, characters.
 pub const MAX_ITEM_CHARACTERS: usize = 200;
-/// Items on the stop list of one store.
+/// The most items on the stop list of one store.
 pub const MAX_ITEMS: i64 = 500;
-/// Takes the items whose time is over off the list.
+/// SQL that deletes the items whose time on the stop list is over, at most `$1` of them.
 const DUE: &str = "delete from vestnik.vst_out_of_stock where (store_id, item) in \
          (select store_id, item from vestnik.vst_out_of_stock where until <= clock_timestamp() \
           order by until limit $1 for update skip locked) returning store_id, item";
 
-/// An item that a store is out of.
+/// An item on a store's stop list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutOfStock {
-    /// The item's name, as orders and people write it.
+    /// The name of the item, as orders and people write it.
     pub item: String,
-    /// When it was put on the list.
+    /// When the item was put on the list.
     pub since: OffsetDateTime,
-    /// When it leaves the list by itself. `None`: when somebody says so.
+    /// When the item leaves the list by itself. `None`: it stays until somebody takes it off.
     pub until: Option<OffsetDateTime>,
-    /// Who put it on the list. `None`: unknown.
+    /// The name of the person who put the item on the list. `None`: not known.
     pub by: Option<String>,
 }
 
-/// What became of a request to put an item on the list.
+/// The outcome of a request to put an item on the stop list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// The item is on the list.
+    /// The item is on the list now.
     Listed,
-    /// The end is past, or further away than [`until::LONGEST`].
+    /// The requested end is past, or further away than [`until::LONGEST`].
     NoSuchTime,
-    /// The list has [`MAX_ITEMS`] items.
+    /// The list has [`MAX_ITEMS`] items already.
     Full,
 }
 
 impl OutOfStock {
-    /// The wire form: `item`, `since`, and `until` and `by` where they are known.
+    /// The item as JSON in the protocol: `item`, `since`, and, if known, `until` and `by`.
     pub fn to_json(&self) -> Value {
         let mut json = json!({"item": self.item, "since": WireTime(self.since)});
         if let Some(until) = self.until {
@@ -67,7 +67,7 @@ impl OutOfStock {
     }
 }
 
-/// The items that a store is out of now, by name.
+/// Reads the items that a store is out of now, ordered by name.
 pub async fn list(pool: &Pool, store: &StoreId) -> Result<Vec<OutOfStock>, QueryError> {
     const LIST: &str =
         "select item, since, until, stopped_by from vestnik.vst_out_of_stock_now where store_id = $1 order by item";
@@ -80,7 +80,8 @@ pub async fn list(pool: &Pool, store: &StoreId) -> Result<Vec<OutOfStock>, Query
     .await
 }
 
-/// Puts an item on the list, or changes its end. `until` `None`: until somebody takes it off.
+/// Puts an item on the store's stop list, or changes its end. Appends the event for the panels. `until: None`: the item
+/// stays until somebody takes it off. `by` is that person's name.
 pub async fn stop(
     pool: &Pool,
     store: &StoreId,
@@ -116,7 +117,8 @@ pub async fn stop(
     .await
 }
 
-/// Takes an item off the list. Returns whether it was there.
+/// Takes an item off the store's stop list, and appends the event for the panels. Returns whether the item was on the
+/// list.
 pub async fn put_back(pool: &Pool, store: &StoreId, item: &str, by: &str) -> Result<bool, QueryError> {
     const PUT_BACK: &str = "delete from vestnik.vst_out_of_stock where store_id = $1 and item = $2";
     db::with_timeout(async {
@@ -134,7 +136,7 @@ pub async fn put_back(pool: &Pool, store: &StoreId, item: &str, by: &str) -> Res
     .await
 }
 
-/// Takes the items whose time is over off the list. Returns their number.
+/// Takes the items whose time is over off the stop lists, a limited number at a time. Returns their number.
 pub async fn end_due(pool: &Pool) -> Result<u64, QueryError> {
     fn data(row: &Row) -> Result<Value, tokio_postgres::Error> {
         Ok(json!({"item": row.try_get::<_, String>(1)?}))

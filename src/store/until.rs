@@ -1,4 +1,4 @@
-//! When something of a store ends by itself: a pause, or the time for which an item is out of stock.
+//! The end of a state that ends by itself: a store's pause, or an item's time on the stop list.
 
 use std::time::Duration;
 
@@ -10,26 +10,26 @@ use crate::domain::event::{EventType, StoreId};
 use crate::infra::db::{self, Pool, QueryError, Transaction};
 use crate::journal;
 
-/// The furthest end.
+/// The longest time until the end.
 pub const LONGEST: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-/// The hour at which a day begins, by the store's clock. The hours after midnight belong to the day before.
+/// The hour at which a store's day begins, by the store's clock. The hours after midnight belong to the day before.
 pub const DAY_BEGINS_HOUR: i32 = 5;
-/// Rows ended in one transaction.
+/// The most pauses or items that one transaction ends.
 const BATCH: i64 = 100;
 
-/// When it ends.
+/// The requested end of a pause, or of an item's time on the stop list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Until {
-    /// After this time.
+    /// The state ends after this time from now.
     After(Duration),
-    /// At the beginning of the store's next day.
+    /// The state ends when the store's next day begins.
     Tomorrow,
-    /// At this time.
+    /// The state ends at this moment.
     At(OffsetDateTime),
 }
 
-/// SQL for the moment at which the store's day began, by the clock of the zone; `hours`: the parameter that is
-/// [`DAY_BEGINS_HOUR`]. `days` later another day begins.
+/// SQL for the moment when the store's current day began, or the day `days` later. `zone` is SQL for the name of the
+/// time zone. `hours` is SQL for [`DAY_BEGINS_HOUR`].
 pub fn day_sql(zone: &str, hours: &str, days: u8) -> String {
     format!(
         "(date_trunc('day', clock_timestamp() at time zone {zone} - make_interval(hours => {hours})) \
@@ -38,13 +38,13 @@ pub fn day_sql(zone: &str, hours: &str, days: u8) -> String {
 }
 
 impl Until {
-    /// After this time; `None`: it is no time, or longer than [`LONGEST`].
+    /// Creates an end after this time. `None`: the time is zero, or longer than [`LONGEST`].
     pub fn after(time: Duration) -> Option<Self> {
         (!time.is_zero() && time <= LONGEST).then_some(Self::After(time))
     }
 
-    /// After so many minutes, or as `until` says: `tomorrow`, or a time of RFC 3339. `None`: neither or both are given,
-    /// or one is invalid.
+    /// Parses the end in a request: `minutes` from now, or `until`, which is `tomorrow` or a time of RFC 3339. `None`:
+    /// neither or both are given, or one is invalid.
     pub fn parse(minutes: Option<u32>, until: Option<&str>) -> Option<Self> {
         match (minutes, until) {
             (Some(minutes), None) => Self::after(Duration::from_secs(u64::from(minutes) * 60)),
@@ -54,7 +54,8 @@ impl Until {
         }
     }
 
-    /// The end as a time, from `now()` of the transaction on. `None`: it is past, or further away than [`LONGEST`].
+    /// Computes the moment of the end, counted from the start of the transaction. `None`: the end is past, or further
+    /// away than [`LONGEST`].
     pub(super) async fn resolve(
         self,
         transaction: &Transaction<'_>,
@@ -82,8 +83,9 @@ impl Until {
     }
 }
 
-/// Ends what is due, and appends an event for each. `due` deletes at most `$1` rows, and returns the store's id first;
-/// `data` makes the event's data of a row. Returns their number.
+/// Ends pauses or items whose time is over, and appends an event of type `kind` for each. `due` is SQL that deletes at
+/// most `$1` rows, and returns the store's id in the first column. `data` makes the event's data from a deleted row.
+/// Returns the number of rows.
 pub(super) async fn end_due(
     pool: &Pool,
     due: &str,

@@ -1,13 +1,13 @@
-//! Checks time zone names. Postgres accepts texts that people mean otherwise: `UTC+3` is three hours west of Greenwich.
-//! So only IANA names are accepted, and the error suggests the name that was probably meant.
+//! Checks the names of time zones. Only IANA names are accepted. Postgres also accepts texts with another meaning than
+//! people expect: `UTC+3` is three hours west of Greenwich. The error suggests the name that was probably meant.
 
 use crate::infra::db::Client;
 
 use super::Error;
 
-/// Excludes names of the system's directory that are not IANA names.
+/// An SQL condition: the name is no technical name from the system's time zone directory.
 const NO_NAMES: &str = "name !~ '^(posix|right)/' and name not in ('localtime', 'posixrules', 'Factory')";
-/// Preferred names among zones with the same offset.
+/// The names that are suggested first among zones with the same offset.
 const KNOWN: [&str; 16] = [
     "Europe/London",
     "Europe/Berlin",
@@ -26,18 +26,18 @@ const KNOWN: [&str; 16] = [
     "America/Los_Angeles",
     "America/Sao_Paulo",
 ];
-/// Limit of edits between a given name and a suggested one.
+/// The most typing errors (inserted, deleted or changed characters) between a given name and a suggested one.
 const TYPOS: usize = 3;
 
-/// A zone as Postgres knows it.
+/// A time zone, as Postgres knows it.
 struct Zone {
     name: String,
     abbreviation: String,
-    /// Current offset east of Greenwich, seconds.
+    /// The current offset east of Greenwich, seconds.
     offset_s: i32,
 }
 
-/// Refuses a text that is no zone name.
+/// Returns an error if the text is no IANA name of a time zone.
 pub(super) async fn check(client: &Client, text: &str) -> Result<(), Error> {
     let sql =
         format!("select name, abbrev, extract(epoch from utc_offset)::int from pg_timezone_names where {NO_NAMES}");
@@ -58,7 +58,7 @@ pub(super) async fn check(client: &Client, text: &str) -> Result<(), Error> {
     })
 }
 
-/// The name that was probably meant. `None`: no name is close.
+/// Finds the time zone that was probably meant. `None`: no name is similar.
 fn meant(text: &str, zones: &[Zone]) -> Option<String> {
     let plain = |text: &str| text.trim().to_lowercase().replace([' ', '-'], "_");
     let wanted = plain(text);
@@ -82,14 +82,15 @@ fn meant(text: &str, zones: &[Zone]) -> Option<String> {
         })
 }
 
-/// A preferred name, or else the shortest one.
+/// Chooses among zones: a preferred name, otherwise the shortest name.
 fn best<'a>(zones: impl Iterator<Item = &'a Zone>) -> Option<String> {
     let place = |name: &str| KNOWN.iter().position(|known| *known == name).unwrap_or(KNOWN.len());
     let best = zones.min_by_key(|zone| (place(&zone.name), !zone.name.contains('/'), zone.name.len()));
     best.map(|zone| zone.name.clone())
 }
 
-/// `UTC+3`, `GMT-05:30`, `+03`, `3`: the offset that people mean, in seconds east of Greenwich.
+/// Parses an offset such as `UTC+3`, `GMT-05:30`, `+03` or `3`, as people mean it. Returns seconds east of Greenwich.
+/// `None`: another form.
 fn offset_s(text: &str) -> Option<i32> {
     let text = text.trim().to_uppercase();
     let rest = text.trim_start_matches("UTC").trim_start_matches("GMT").trim();

@@ -1,6 +1,6 @@
-//! One request to the Bot API, and its response over HTTP. Requests use the crate's types. Responses are parsed here:
-//! the meaning of an error is in its code and description. The crate drops the code, and does not know many
-//! descriptions.
+//! Sends one request to the Bot API over HTTP, and reads its response. Requests use teloxide's types. Responses are
+//! parsed here, because an error's meaning is in its code and description. teloxide drops the code, and does not know
+//! many descriptions.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::refusal::{Meaning, Refusal, Request};
 use crate::infra::config::Telegram;
 
-/// Why Telegram cannot be used. Reasons contain no address, because the address contains the token.
+/// The reason why Telegram cannot be used. The texts contain no URL, because the URL contains the token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unreachable {
     /// The setting `telegram.api_url` is invalid.
@@ -27,7 +27,7 @@ pub enum Unreachable {
     /// Telegram refused the token.
     #[error("Telegram does not know this token: check telegram.token, or ask @BotFather for a new one")]
     Token,
-    /// Telegram did not respond, or refused the request; the reason.
+    /// Telegram did not respond, or refused the request for another reason than the token. The field is the reason.
     #[error("Telegram cannot be reached: {0}")]
     Other(String),
 }
@@ -41,27 +41,27 @@ impl From<Problem> for Unreachable {
     }
 }
 
-/// The deadline of a connection attempt.
+/// The deadline for opening a connection to Telegram.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
-/// The largest response, bytes. The Bot API ends its own updates at 4 MiB.
+/// The largest response, bytes. The Bot API limits its own responses to updates to 4 MiB.
 const ANSWER_BYTES: usize = 16 * 1024 * 1024;
 
-/// The Bot API, for one bot.
+/// The HTTP client of the Bot API, for one bot.
 #[derive(Clone)]
 pub(super) struct Api {
     http: reqwest::Client,
-    /// The base URL without the token, which is part of the path.
+    /// The URL of the Bot API without the token. A request adds the token to the path.
     base: Url,
     token: SecretString,
 }
 
-/// Why a request failed.
+/// The reason why a request to the Bot API failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Problem {
     /// The Bot API refused the request.
     Refused(Refusal),
-    /// The Bot API did not respond: no connection, no response in time, a page of some proxy, or a failure of
-    /// Telegram's own. The reason contains no address, because the address contains the token.
+    /// The Bot API did not respond: no connection, no response in time, a page of some proxy, or a 5xx of Telegram. The
+    /// field is the reason, without the URL, because the URL contains the token.
     NoAnswer(String),
 }
 
@@ -82,7 +82,7 @@ struct Parameters {
 }
 
 impl Api {
-    /// Builds the HTTP client; opens no connection. Fails if the settings are invalid.
+    /// Builds the HTTP client, and opens no connection. Fails if the settings are invalid.
     pub fn new(settings: &Telegram) -> Result<Self, Unreachable> {
         let base: Url = settings.api_url.parse().map_err(|_| Unreachable::Address)?;
         let mut http = reqwest::Client::builder()
@@ -98,12 +98,11 @@ impl Api {
         Ok(Self { http, base, token })
     }
 
-    /// The bot's token.
     pub fn token(&self) -> &SecretString {
         &self.token
     }
 
-    /// Sends a request, and returns the JSON of its result.
+    /// Sends a request. Returns the JSON of the field `result` in the response.
     pub async fn call<P>(&self, payload: &P, deadline: Duration) -> Result<Box<RawValue>, Problem>
     where
         P: Payload + Serialize + Sync,
@@ -143,7 +142,7 @@ impl Api {
         read(status, &answer)
     }
 
-    /// The URL of a method. The crate's name `SendMessage` is `sendMessage` at Telegram.
+    /// The URL of a method of the Bot API. teloxide's name `SendMessage` is `sendMessage` there.
     fn url(&self, method: &str) -> Result<Url, Problem> {
         let mut url = self.base.clone();
         let (first, rest) = method.split_at(1);
@@ -180,7 +179,7 @@ fn read(status: u16, answer: &[u8]) -> Result<Box<RawValue>, Problem> {
     }))
 }
 
-/// The cause of an error, without the address.
+/// The cause of an HTTP error in words, without the URL.
 fn reason(error: &reqwest::Error) -> String {
     if error.is_connect() {
         "no connection".into()
@@ -192,7 +191,7 @@ fn reason(error: &reqwest::Error) -> String {
 }
 
 impl Problem {
-    /// The reason in one line, for a log.
+    /// The reason in one line, for the log.
     pub fn reason(&self) -> &str {
         match self {
             Self::Refused(refusal) => &refusal.description,
@@ -202,7 +201,7 @@ impl Problem {
 }
 
 impl Problem {
-    /// Whether Telegram refused the token itself.
+    /// Whether Telegram refused the bot's token.
     pub fn is_token(&self) -> bool {
         let is_token = |refusal: &Refusal| refusal.meaning(Request::Message) == Meaning::UnknownToken;
         matches!(self, Self::Refused(refusal) if is_token(refusal))

@@ -1,4 +1,4 @@
-//! The bot of a node: what all handlers of its updates need.
+//! The bot of a node: the state that all handlers of updates share.
 
 use std::sync::{Arc, OnceLock};
 
@@ -12,26 +12,26 @@ use crate::sources::status_change::ShopApi;
 
 /// The bot of this node. `update_poller` runs it.
 pub struct Bot {
-    /// The pool for all queries of the bot.
+    /// The connection pool for all queries of the bot.
     pub pool: Pool,
-    /// The bot at Telegram.
+    /// The client of the Bot API.
     pub client: Client,
-    /// Translates the rows of the journal.
+    /// The attached sources with their mappings. They translate rows of the journal.
     pub sources: Arc<Registry>,
-    /// The node's name in `vestnik.vst_bot_node`.
+    /// The id of this node's row in `vestnik.vst_bot_node`.
     pub node: String,
-    /// Wakes the worker: there is something to send.
+    /// Signals the delivery worker that something was enqueued.
     pub planned: Arc<Notify>,
-    /// Asks the shops' own APIs to change a status.
+    /// The client of the shops' own APIs, for shops that change a status by request.
     pub shop_api: Arc<ShopApi>,
-    /// Answers presses of buttons.
+    /// Sends answers to presses of buttons.
     pub(super) answers: PressAnswers,
-    /// The bot's name, as soon as Telegram has reported it.
+    /// The bot's name at Telegram, without the `@`. Unset until Telegram has reported it.
     pub(super) name: OnceLock<String>,
 }
 
 impl Bot {
-    /// Starts nothing yet.
+    /// Creates the bot. It does nothing before `run`.
     pub fn new(
         pool: Pool,
         client: Client,
@@ -52,7 +52,7 @@ impl Bot {
         }
     }
 
-    /// The bot's name at Telegram, if known. In a group, a command may name another bot.
+    /// The bot's name at Telegram, without the `@`. `None`: not known yet. A command in a group may name another bot.
     pub(super) fn name(&self) -> Option<&str> {
         self.name.get().map(String::as_str)
     }

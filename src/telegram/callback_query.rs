@@ -1,5 +1,5 @@
-//! A person pressed a button: the order changes only in Postgres. The event of that change then reaches every panel,
-//! and the message of the button.
+//! Handles presses of buttons. A press changes the order only in Postgres. The event of that change then reaches every
+//! panel, and the message with the button.
 
 use std::time::Duration;
 
@@ -24,10 +24,10 @@ use crate::text::value::inline;
 
 /// The longest answer to a press that Telegram shows, characters.
 const ANSWER_CHARACTERS: usize = 200;
-/// The longest reason that a person may write, characters.
+/// The longest reason for a rejection, characters. A longer reason is cut.
 const REASON_CHARACTERS: usize = 300;
 
-/// The data of a button.
+/// The action that a button asks for, parsed from the data of the button.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Press<'a> {
     Become(Status, Option<i32>),
@@ -37,7 +37,8 @@ enum Press<'a> {
     Back,
 }
 
-/// Parses the data of a button: `s:91:preparing`, `s:91:preparing:30`, `r:91`, `x:91:2`, `b:91`, `o:91`.
+/// Parses the data of a button, such as `s:91:preparing`, `s:91:preparing:30`, `r:91`, `x:91:2`, `b:91` or `o:91`.
+/// Returns the id of the event that the message shows, and the action. `None`: another form.
 fn read(data: &str) -> Option<(i64, Press<'_>)> {
     let mut parts = data.splitn(3, ':');
     let (what, event, rest) = (parts.next()?, parts.next()?.parse().ok()?, parts.next());
@@ -61,7 +62,7 @@ fn read(data: &str) -> Option<(i64, Press<'_>)> {
     Some((event, press))
 }
 
-/// Executes a press, and answers it with the outcome.
+/// Executes the action of a pressed button, and answers the press with the outcome.
 pub async fn press(bot: &Bot, query: &CallbackQuery) -> Result<(), QueryError> {
     let pool = &bot.pool;
     let sources = &*bot.sources.loaded(pool).await?;
@@ -113,14 +114,15 @@ pub async fn press(bot: &Bot, query: &CallbackQuery) -> Result<(), QueryError> {
     Ok(())
 }
 
-/// Answers a press that failed.
+/// Answers a press whose action failed.
 pub fn failed(bot: &Bot, query: &CallbackQuery) {
     let words = catalog::of(catalog::known(query.from.language_code.as_deref()));
     bot.answers
         .give(query.id.clone(), words.get("pressed.failed").to_owned());
 }
 
-/// Answers a press during an outage of Postgres: the change follows when Postgres is back.
+/// Answers a press during an outage of Postgres: the change follows when Postgres is back. `update` is the JSON of the
+/// update; other updates than presses are ignored.
 pub fn later(bot: &Bot, update: &str) {
     #[derive(serde::Deserialize)]
     struct Update {
@@ -133,7 +135,8 @@ pub fn later(bot: &Bot, update: &str) {
     }
 }
 
-/// Shows the reasons for a rejection, if the order may still be rejected. Returns the answer.
+/// Replaces the message's buttons with the reasons for a rejection, if the order may still be rejected. Returns the
+/// answer to the press.
 async fn ask_why(
     bot: &Bot,
     sources: &Sources,
@@ -153,10 +156,10 @@ async fn ask_why(
         return Ok(words.get("pressed.why").to_owned());
     }
     let outcome = StatusChangeOutcome::NotAllowed(standing);
-    Ok(told(words, pressed.kind, &outcome, Status::Rejected))
+    Ok(outcome_text(words, pressed.kind, &outcome, Status::Rejected))
 }
 
-/// The statuses that a person may set now.
+/// The statuses to which a person may change the order or booking now.
 fn next(sources: &Sources, pressed: &Pressed, standing: &status_change::CurrentStatus) -> Vec<Status> {
     let words = sources
         .by_name(&standing.source)
@@ -180,7 +183,8 @@ async fn current(
     .await
 }
 
-/// Rejects an order with the reason in a reply, if the bot asked for one. Returns the answer; `None`: it did not ask.
+/// Rejects an order, if the bot asked in `message` for the reason. `reason` is a person's reply to that message.
+/// Returns the answer; `None`: the bot did not ask, and the reply is an ordinary text.
 pub async fn reason(
     bot: &Bot,
     chat: i64,
@@ -201,7 +205,7 @@ pub async fn reason(
         .map(Some)
 }
 
-/// A requested change of an order.
+/// A status change that a person requests by a button or a reply.
 struct Wish<'a> {
     to: Status,
     minutes: Option<i32>,
@@ -218,7 +222,7 @@ impl<'a> Wish<'a> {
     }
 }
 
-/// Changes the order. Returns the answer.
+/// Changes the status of the order or booking. Returns the answer to the press.
 async fn change(
     bot: &Bot,
     sources: &Sources,
@@ -246,7 +250,7 @@ async fn change(
     if let StatusChangeOutcome::Done { .. } = &changed {
         writer::answered(&bot.pool, pressed.event, chat, &by).await?;
     }
-    Ok(told(
+    Ok(outcome_text(
         catalog::of_store(&pressed.language, pressed.store.as_str()),
         pressed.kind,
         &changed,
@@ -254,8 +258,8 @@ async fn change(
     ))
 }
 
-/// The outcome of a change, as text for people.
-fn told(words: &Catalog, kind: SubjectKind, outcome: &StatusChangeOutcome, to: Status) -> String {
+/// The outcome of a status change, as text for people.
+fn outcome_text(words: &Catalog, kind: SubjectKind, outcome: &StatusChangeOutcome, to: Status) -> String {
     let (text, current) = match outcome {
         StatusChangeOutcome::Done { .. } => ("pressed.done", None),
         StatusChangeOutcome::Already(current) if current.by.is_none() => ("pressed.already", Some(current)),
@@ -287,7 +291,7 @@ fn told(words: &Catalog, kind: SubjectKind, outcome: &StatusChangeOutcome, to: S
     plain(words.get(text), &[("status", status), ("by", by)], ANSWER_CHARACTERS)
 }
 
-/// Enqueues new buttons for the message. The queue keeps Telegram's limits, and retries.
+/// Enqueues new buttons for the message of the pressed button. The queue keeps Telegram's rate limits, and retries.
 async fn show(bot: &Bot, query: &CallbackQuery, rows: &[Vec<Button>]) -> Result<(), QueryError> {
     let Some(place) = &query.message else { return Ok(()) };
     let rows = serde_json::json!(rows);

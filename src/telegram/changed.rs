@@ -1,9 +1,10 @@
-//! The differences of a change: the old and the new value of each field, and only those items that differ.
+//! Writes what a change of an order or booking changed: the old and the new value of each field. Of the items, only
+//! those that differ are listed.
 
 use std::collections::HashMap;
 
 use super::message::{field_name, payment};
-use crate::delivery::event_view::Told;
+use crate::delivery::event_view::EventView;
 use crate::delivery::next_message::Style;
 use crate::domain::Subject;
 use crate::domain::subject::{Item, OrderType, Quantity};
@@ -11,13 +12,13 @@ use crate::text::catalog::Catalog;
 use crate::text::html::Html;
 use crate::text::value::{amount, inline, moment, said_of};
 
-/// The most removed and added items that are listed.
+/// The most removed and added items that are listed. A last line counts the others.
 const ITEMS: usize = 20;
-/// The longest value, characters.
+/// The longest value of a field in the message, characters. A longer value is cut.
 const VALUE_CHARACTERS: usize = 200;
 
-/// Writes the differences, if the event is a change with its previous state.
-pub(super) fn changed(html: &mut Html, words: &Catalog, style: &Style, latest: &Told) {
+/// Writes the changed fields, if the event is a change of fields and its previous state is known.
+pub(super) fn changed(html: &mut Html, words: &Catalog, style: &Style, latest: &EventView) {
     let Some(before) = latest.before.as_deref().filter(|_| !latest.changed.is_empty()) else {
         return;
     };
@@ -47,7 +48,7 @@ fn is_unreadable(it: &Subject, field: &str) -> bool {
     it.unreadable.iter().any(|unreadable| unreadable.field == field)
 }
 
-/// The value of a field, as text for people; empty if it is not known.
+/// The value of a field, as text for people. Empty: the field has no value.
 fn value(words: &Catalog, style: &Style, it: &Subject, field: &str) -> String {
     if let Some(unreadable) = it.unreadable.iter().find(|unreadable| unreadable.field == field) {
         return short(&inline(&unreadable.text));
@@ -90,7 +91,7 @@ fn short(text: &str) -> String {
     }
 }
 
-/// The removed items, and the added ones.
+/// Writes the items that were removed, and then the items that were added.
 fn items(html: &mut Html, words: &Catalog, before: &Subject, after: &Subject) {
     let mut surplus: HashMap<String, i64> = HashMap::new();
     for (subject, by) in [(after, 1), (before, -1)] {
@@ -113,22 +114,22 @@ fn items(html: &mut Html, words: &Catalog, before: &Subject, after: &Subject) {
     for (name, item) in lines.iter().take(ITEMS) {
         html.line(words.get(name), &[("item", &short(item))]);
     }
-    // Count the lines beyond the limit, and changed items that the events themselves omitted.
+    // Count the lines beyond the limit, and the difference of the items that the events themselves omitted.
     let more = lines.len().saturating_sub(ITEMS) + before.items.omitted.abs_diff(after.items.omitted);
     if more > 0 {
         html.line(words.get("message.changed_more"), &[("count", &more.to_string())]);
     }
 }
 
-/// An item in one line: `2 × Pizza (jalapeño; no onions)`.
+/// An item as one line, such as `2 × Pizza (jalapeño; no onions)`.
 fn said(item: &Item) -> String {
     let mut text = match item.quantity == Quantity::ONE {
         true => inline(&item.name),
         false => format!("{} × {}", said_of(&item.quantity), inline(&item.name)),
     };
-    let beside: Vec<String> = item.options.iter().chain(&item.note).map(|text| inline(text)).collect();
-    if !beside.is_empty() {
-        text = format!("{text} ({})", beside.join("; "));
+    let details: Vec<String> = item.options.iter().chain(&item.note).map(|text| inline(text)).collect();
+    if !details.is_empty() {
+        text = format!("{text} ({})", details.join("; "));
     }
     text
 }

@@ -1,4 +1,5 @@
-//! What a chat is called, which links and texts belong to it, and until when its stores are paused.
+//! Facts about the chat of a message: its name, its topic, its links to stores, its language, and the pauses of its
+//! stores.
 
 use teloxide::types::{Chat, Message};
 
@@ -7,17 +8,18 @@ use crate::text::catalog::{self, Catalog};
 use crate::text::html::filled;
 use crate::text::value::moment;
 
-/// The longest name of a person, characters.
+/// The longest name of a person that is saved, characters. A longer name is cut.
 pub(super) const NAME_CHARACTERS: usize = 60;
 
-/// The forum topic of a message; `None`: no topic.
+/// The id of the forum topic in which a message was written. `None`: no topic.
 pub(super) fn topic(message: &Message) -> Option<i32> {
     let topic = message.thread_id.map(|topic| topic.0.0);
     // Outside of forums, a thread is only a chain of replies.
     topic.filter(|_| message.is_topic_message)
 }
 
-/// The texts for a chat: those of its first store, or without one, of the language of the person's app.
+/// The catalog of texts for a chat: that of its first store. A chat without a store uses the language of the person's
+/// app.
 pub(super) fn words_of(links: &[Link], language_code: Option<&str>) -> &'static Catalog {
     match links.first() {
         Some(link) => catalog::of_store(&link.language, &link.store),
@@ -25,13 +27,14 @@ pub(super) fn words_of(links: &[Link], language_code: Option<&str>) -> &'static 
     }
 }
 
-/// The links that a message in this topic concerns: those of the topic, or if it has none, those of the chat.
+/// The links to stores that a message in this topic is about: those of the topic. If the topic has none, all links of
+/// the chat.
 pub(super) fn of_topic(links: &[Link], topic: Option<i32>) -> Vec<Link> {
     let here: Vec<Link> = links.iter().filter(|link| link.topic == topic).cloned().collect();
     if here.is_empty() { links.to_vec() } else { here }
 }
 
-/// The title of a group, or the name of a person.
+/// The title of a group, or the name of the person in a private chat. `None`: neither is known.
 pub(super) fn name(chat: &Chat) -> Option<String> {
     let person = [chat.first_name(), chat.last_name()];
     let person: Vec<&str> = person.into_iter().flatten().collect();
@@ -42,7 +45,7 @@ pub(super) fn name(chat: &Chat) -> Option<String> {
         .or_else(|| chat.username().map(|name| format!("@{name}")))
 }
 
-/// When a paused store takes orders again; `None`: it is not paused.
+/// A line that says until when a store is paused. `None`: the store is not paused.
 pub(super) fn standing(words: &Catalog, link: &Link) -> Option<String> {
     let time = moment(link.paused_until?, &link.time_zone, words);
     let store = link.store_name.as_deref().unwrap_or(&link.store);

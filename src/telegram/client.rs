@@ -1,4 +1,4 @@
-//! The bot at Telegram: its name, its menu, and whether it can be reached.
+//! The client of the Bot API for one bot. It knows whether this node reaches Telegram.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,14 +14,14 @@ use super::line::Line;
 use crate::infra::config::Telegram;
 use crate::text::catalog;
 
-/// The commands in the order of the help and the menu.
+/// The bot's commands, in the order of `/help` and of the menu.
 pub(super) const COMMANDS: [&str; 11] = [
     "orders", "today", "pause", "link", "status", "mode", "mute", "unmute", "quiet", "unlink", "help",
 ];
-/// The deadline of requests other than messages.
+/// The deadline of requests that are neither messages nor polls.
 pub(super) const ASK_DEADLINE: Duration = Duration::from_secs(10);
 
-/// The Bot API for one bot. Clones share the state of the connection.
+/// The client of the Bot API for one bot. Clones share what is known about the connection.
 #[derive(Clone)]
 pub struct Client {
     pub(super) api: Api,
@@ -29,7 +29,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client for these settings; opens no connection. Fails if the settings are invalid.
+    /// Creates a client for these settings, and opens no connection. Fails if the settings are invalid.
     pub fn new(settings: &Telegram) -> Result<Self, Unreachable> {
         Ok(Self {
             api: Api::new(settings)?,
@@ -37,7 +37,8 @@ impl Client {
         })
     }
 
-    /// Sends a request, and returns the JSON of its result. Any response shows that Telegram is reached.
+    /// Sends a request. Returns the JSON of the field `result` in the response. Any response, even a refusal, ends an
+    /// outage.
     pub(super) async fn call<P>(&self, payload: &P, deadline: Duration) -> Result<Box<RawValue>, Problem>
     where
         P: Payload + Serialize + Sync,
@@ -49,7 +50,7 @@ impl Client {
         answer
     }
 
-    /// The bot's name at Telegram, without the `@`. A response proves the token.
+    /// Asks Telegram for the bot's name, without the `@`. A response proves that the token is valid.
     pub async fn name(&self) -> Result<String, Unreachable> {
         #[derive(Deserialize)]
         struct Me {
@@ -61,7 +62,7 @@ impl Client {
         Ok(me.username)
     }
 
-    /// Sets the commands in the bot's menu, in each language.
+    /// Sets the bot's menu of commands, in each language of the catalogs.
     pub async fn set_menu(&self) -> Result<(), Unreachable> {
         for language in [None].into_iter().chain(catalog::languages().map(Some)) {
             let words = catalog::of(language.unwrap_or(catalog::DEFAULT));
@@ -73,7 +74,8 @@ impl Client {
         Ok(())
     }
 
-    /// The webhook address that another program has set, which stops all polling. Empty: none.
+    /// Asks Telegram for the URL of a webhook that is set for this bot. A webhook makes all polls fail. Empty: no
+    /// webhook.
     pub async fn webhook(&self) -> Result<String, Unreachable> {
         #[derive(Deserialize)]
         struct Info {

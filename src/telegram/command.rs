@@ -1,5 +1,5 @@
-//! Messages that people write to the bot: they link their chat, ask for its links, and change them. Any other text gets
-//! an answer too.
+//! Executes the commands that people write to the bot, such as `/link` and `/mute`. A command links a chat to a store,
+//! shows the chat's links, or changes them. In a private chat, any other text gets an answer too.
 
 use std::time::Duration;
 
@@ -19,19 +19,20 @@ use crate::store::hours::{self, Span};
 use crate::text::catalog::{self, Catalog};
 use crate::text::html::filled;
 
-/// The longest time without sound that a chat may ask for.
+/// The longest time without sound that `/mute` accepts.
 const LONGEST_MUTE: Duration = Duration::from_secs(24 * 60 * 60);
-/// The most stores in a status: more than a chat has, and few enough for one message.
+/// The most stores in the answer to `/status`. A chat rarely has more, and these fit into one message.
 const STATUS_STORES: usize = 20;
 
-/// Executes what a message asks the bot for.
+/// Executes the commands in messages to the bot.
 pub(super) struct Commands<'a> {
     pub bot: &'a Bot,
 }
 
 impl Commands<'_> {
-    /// Executes the command of a message. Answers are enqueued, so that they keep Telegram's limits.
-    pub async fn obey(&self, message: &Message) -> Result<(), QueryError> {
+    /// Executes the command in a message, and enqueues the answer. The queue keeps the answer within Telegram's rate
+    /// limits.
+    pub async fn handle(&self, message: &Message) -> Result<(), QueryError> {
         let Some(said) = said(message, self.bot.name()) else {
             return Ok(());
         };
@@ -56,19 +57,20 @@ impl Commands<'_> {
             Said::Other if links.is_empty() => words.get("command.not_linked").to_owned(),
             Said::Other => help(words),
         };
-        self.say(message, &answer, None).await
+        self.reply(message, &answer, None).await
     }
 
-    /// Answers with the chat's open orders, each with a button that sends its message again.
+    /// Answers `/orders` with the open orders of the chat's stores. Each order has a button that sends its message
+    /// again.
     async fn orders(&self, message: &Message, links: &[Link], words: &Catalog) -> Result<(), QueryError> {
         let stores: Vec<String> = links.iter().map(|link| link.store.clone()).collect();
         let open = reopen::open(&self.bot.pool, &self.bot.sources, message.chat.id.0, &stores).await?;
         let (text, buttons) = digest::list(words, &open);
-        self.say(message, &text, Some(&serde_json::json!(buttons))).await
+        self.reply(message, &text, Some(&serde_json::json!(buttons))).await
     }
 
-    /// Enqueues an answer to the chat and topic of a message, with rows of buttons below it.
-    pub async fn say(
+    /// Enqueues an answer to the chat and topic of a message. `buttons` holds the rows of buttons below the answer.
+    pub async fn reply(
         &self,
         message: &Message,
         answer: &str,
@@ -151,7 +153,8 @@ impl Commands<'_> {
         })
     }
 
-    /// The bot was added to a group: explains how to link the chat, unless it is linked.
+    /// Greets a group to which the bot was added: enqueues a text that explains how to link the chat. A chat that is
+    /// linked already gets no greeting.
     pub async fn greet(&self, chat: &Chat, language: Option<&str>) -> Result<(), QueryError> {
         if chat.is_private() || chat.is_channel() || !chat_links::links(&self.bot.pool, chat.id.0).await?.is_empty() {
             return Ok(());
@@ -170,13 +173,14 @@ impl Commands<'_> {
         Ok(())
     }
 
-    /// Whether the author may change the chat's links. In a private chat, anybody may; in a group, only administrators;
-    /// in a channel, only administrators can write. `None`: Telegram does not say.
+    /// Whether the author of this message may change the chat's links. In a private chat everybody may; in a group,
+    /// only an administrator. In a channel, only administrators can write. `None`: Telegram gave no answer about the
+    /// author.
     async fn may(&self, message: &Message) -> Option<bool> {
         if message.chat.is_private() || message.chat.is_channel() {
             return Some(true);
         }
-        // A hidden administrator writes as the group itself.
+        // An anonymous administrator writes as the group itself.
         if message
             .sender_chat
             .as_ref()
@@ -196,23 +200,25 @@ impl Commands<'_> {
                 member.map(|member| ["creator", "administrator"].contains(&member.status.as_str()))
             }
             Err(problem) => {
-                tracing::warn!(reason = problem.reason(), "who is an administrator could not be asked");
+                tracing::warn!(
+                    reason = problem.reason(),
+                    "the administrators of a chat could not be read"
+                );
                 None
             }
         }
     }
 }
 
-/// A text for the bot.
+/// A parsed text for the bot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Said<'a> {
-    /// A command, and its argument.
+    /// A command, and the text behind it.
     Command(Command, &'a str),
-    /// Any other text.
+    /// A text without a known command.
     Other,
 }
 
-/// The commands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Command {
     Link,
@@ -228,17 +234,18 @@ enum Command {
     Help,
 }
 
-/// What a message asks the bot for; `None`: it is not for the bot. In a private chat every text is for the bot.
-/// Elsewhere only commands are, unless they name another bot.
+/// Reads the command in a message. `None`: the message is not for the bot. In a private chat, every text is for the
+/// bot. Elsewhere, only a command is, unless it names another bot.
 fn said<'a>(message: &'a Message, our_name: Option<&str>) -> Option<Said<'a>> {
-    // Service messages, such as a new title, are no texts of people.
+    // Skip service messages, such as a new title of the group: no person wrote them.
     if !matches!(message.kind, MessageKind::Common(_)) {
         return None;
     }
     read(message.text().unwrap_or_default(), our_name, message.chat.is_private())
 }
 
-/// Parses `/link@our_bot CODE`, a bare code, or another text.
+/// Parses a text such as `/link@our_bot CODE`. In a private chat, a bare code counts as `/link`. `None`: the text is
+/// not for the bot.
 fn read<'a>(text: &'a str, our_name: Option<&str>, is_private: bool) -> Option<Said<'a>> {
     let other = is_private.then_some(Said::Other);
     let (first, argument) = text.trim().split_once(char::is_whitespace).unwrap_or((text.trim(), ""));
@@ -275,7 +282,8 @@ fn read<'a>(text: &'a str, our_name: Option<&str>, is_private: bool) -> Option<S
     Some(Said::Command(command, argument))
 }
 
-/// The change that a command asks for; `None`: the argument is invalid, and the usage is the answer.
+/// The change of a chat's links that a command asks for. `None`: the argument is invalid, and the caller answers with
+/// the command's usage.
 fn change_of(command: Command, argument: &str) -> Option<Change> {
     let is_off = ["off", "0", "none", "нет"].contains(&argument.to_lowercase().as_str());
     match command {
@@ -291,7 +299,7 @@ fn change_of(command: Command, argument: &str) -> Option<Change> {
     }
 }
 
-/// Parses a duration such as `30m` or `2h`; at most a day.
+/// Parses a duration such as `30m` or `2h`. `None`: another form, zero, or more than `LONGEST_MUTE`.
 fn minutes(text: &str) -> Option<Duration> {
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let unit = match unit {
@@ -316,7 +324,7 @@ fn with_hours(text: &str, span: Span) -> String {
     filled(text, &[("from", &clock(span.opens)), ("to", &clock(span.closes))])
 }
 
-/// The help: what the bot is for, and its commands as in the menu.
+/// The answer to `/help`: a description of the bot, and a line for each command of its menu.
 fn help(words: &Catalog) -> String {
     let commands = COMMANDS.map(|name| {
         let text = words.get("command.help_line");

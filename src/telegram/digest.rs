@@ -1,10 +1,10 @@
-//! Many orders and bookings in one message.
+//! Writes one message about many orders and bookings: a digest, or the answers to `/orders` and `/today`.
 
 use std::collections::BTreeMap;
 
 use super::message::{Message, status_name};
 use super::note;
-use crate::delivery::event_view::{Item as Delivered, Told};
+use crate::delivery::event_view::{EventView, Item as Delivered};
 use crate::delivery::next_message::{Button, Style};
 use crate::domain::Subject;
 use crate::domain::event::{EventType, PartnerEvent};
@@ -13,14 +13,14 @@ use crate::text::catalog::{self, Catalog};
 use crate::text::html::{Html, MESSAGE_UNITS};
 use crate::text::value::{amount, inline, moment};
 
-/// The most buttons of one message. Telegram allows a hundred.
+/// The most buttons of one message. Telegram allows 100.
 const BUTTONS: usize = 96;
-/// The buttons of one row.
+/// The most buttons in one row.
 const BUTTONS_OF_A_ROW: usize = 4;
 /// The longest order number on a button, characters.
 const NUMBER_CHARACTERS: usize = 20;
 
-/// The first deliveries that fit into one digest, at least one, sorted by the time of their events.
+/// Returns the first deliveries that fit into one digest, but at least one. They are sorted by event, oldest first.
 pub fn that_fit(style: &Style, mut items: Vec<Delivered>) -> Vec<Delivered> {
     let words = catalog::of_store(&style.language, &style.store);
     let mut html = Html::new(MESSAGE_UNITS);
@@ -35,7 +35,8 @@ pub fn that_fit(style: &Style, mut items: Vec<Delivered>) -> Vec<Delivered> {
     items
 }
 
-/// Writes a digest. Each order that waits for an answer has a button that sends its own message.
+/// Writes a digest: one message with a line for each event. Each order that waits for an answer has a button, which
+/// sends the order's own message. `was_away` selects the title: the chat or the engine was away.
 pub(super) fn digest(style: &Style, items: &[Delivered], was_away: bool) -> Message {
     let words = catalog::of_store(&style.language, &style.store);
     let mut html = Html::new(MESSAGE_UNITS);
@@ -49,7 +50,7 @@ pub(super) fn digest(style: &Style, items: &[Delivered], was_away: bool) -> Mess
     }
 }
 
-/// The first lines of a digest.
+/// Writes the first lines of a digest: its title with the number of events, and the store's name.
 fn head(html: &mut Html, words: &Catalog, style: &Style, count: usize, was_away: bool) {
     let title = if was_away {
         "digest.title_away"
@@ -62,8 +63,8 @@ fn head(html: &mut Html, words: &Catalog, style: &Style, count: usize, was_away:
     }
 }
 
-/// The line of an event.
-fn line(html: &mut Html, words: &Catalog, style: &Style, event: &Told) {
+/// Writes the line of one event.
+fn line(html: &mut Html, words: &Catalog, style: &Style, event: &EventView) {
     let it = &event.subject;
     let status = it
         .status_word
@@ -85,7 +86,7 @@ fn line(html: &mut Html, words: &Catalog, style: &Style, event: &Told) {
     html.line(words.get(&name), &values);
 }
 
-/// The list of a chat's open orders, with buttons that send their messages.
+/// The answer to `/orders`: a line for each open order, and buttons that send the orders' messages.
 pub(super) fn list(words: &Catalog, open: &[Delivered]) -> (String, Vec<Vec<Button>>) {
     let mut html = Html::new(MESSAGE_UNITS);
     if open.is_empty() {
@@ -110,19 +111,20 @@ pub(super) fn list(words: &Catalog, open: &[Delivered]) -> (String, Vec<Vec<Butt
     (html.finish(), buttons)
 }
 
-/// A button for each order or booking whose last event here waits for an answer. A press sends `o:EVENT`.
-pub(super) fn open_buttons<'a>(words: &Catalog, events: impl Iterator<Item = &'a Told>) -> Vec<Vec<Button>> {
+/// A button for each order or booking whose newest event in `events` waits for an answer. A press sends `o:EVENT`, and
+/// then the bot sends the order's own message.
+pub(super) fn open_buttons<'a>(words: &Catalog, events: impl Iterator<Item = &'a EventView>) -> Vec<Vec<Button>> {
     let mut last = BTreeMap::new();
     for event in events {
         last.insert(event.subject.id.clone(), event);
     }
-    let mut waiting: Vec<&Told> = last.into_values().collect();
+    let mut waiting: Vec<&EventView> = last.into_values().collect();
     waiting.retain(|event| event.subject.visible_status() == Some(Status::Pending));
     waiting.sort_unstable_by_key(|event| event.id);
     buttons(words, waiting)
 }
 
-/// `open_buttons` for events without a delivery.
+/// Like `open_buttons`, but for the newest event of each order in a store's day. These events have no delivery.
 pub(super) fn waiting_buttons<'a>(words: &Catalog, last: impl Iterator<Item = &'a PartnerEvent>) -> Vec<Vec<Button>> {
     let waiting = last.filter_map(|event| {
         let subject = event.subject.as_deref()?;
@@ -131,7 +133,7 @@ pub(super) fn waiting_buttons<'a>(words: &Catalog, last: impl Iterator<Item = &'
     rows(words, waiting)
 }
 
-fn buttons(words: &Catalog, events: Vec<&Told>) -> Vec<Vec<Button>> {
+fn buttons(words: &Catalog, events: Vec<&EventView>) -> Vec<Vec<Button>> {
     rows(words, events.into_iter().map(|event| (event.id, &*event.subject)))
 }
 
@@ -149,7 +151,7 @@ fn rows<'a>(words: &Catalog, events: impl Iterator<Item = (i64, &'a Subject)>) -
 mod tests {
     use std::time::Duration;
 
-    use super::super::render::tests::{style, told};
+    use super::super::render::tests::{style, view};
     use super::*;
     use serde_json::json;
 
@@ -157,9 +159,9 @@ mod tests {
     fn a_digest_takes_as_many_events_as_it_has_room_for_and_shows_each_of_them() {
         let event = |id: i64| Delivered {
             id,
-            event: Told {
+            event: EventView {
                 id,
-                ..told(
+                ..view(
                     EventType::NewOrder,
                     &json!({"id": format!("{id:040}"), "status": "pending", "total": 100}),
                 )
@@ -175,7 +177,7 @@ mod tests {
         assert!(!text.contains('…'));
         let huge = Delivered {
             id: 1,
-            event: told(
+            event: view(
                 EventType::NewOrder,
                 &json!({"id": "x".repeat(5000), "status": "pending"}),
             ),
@@ -186,9 +188,9 @@ mod tests {
 
     #[test]
     fn what_waits_for_an_answer_can_be_opened_and_nothing_else() {
-        let of = |id: i64, key: &str, status: &str| Told {
+        let of = |id: i64, key: &str, status: &str| EventView {
             id,
-            ..told(EventType::NewOrder, &json!({"id": key, "status": status}))
+            ..view(EventType::NewOrder, &json!({"id": key, "status": status}))
         };
         let events = [
             of(1, "a", "pending"),

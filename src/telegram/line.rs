@@ -1,6 +1,6 @@
-//! Whether this node reaches Telegram. A failure of the network, or of Telegram itself, belongs to no single chat.
-//! After a request without a response, a probe follows. While probes fail too, this node sends nothing. Any response,
-//! to a probe, a poll or another request, ends the outage for all chats at once.
+//! The state of this node's connection to Telegram. A failure of the network, or of Telegram itself, is no failure of a
+//! single chat. After a request without a response, a probe follows. While probes fail too, this node sends nothing.
+//! Any response, to a probe, a poll or another request, ends the outage for all chats at once.
 
 use std::time::Instant;
 
@@ -8,12 +8,12 @@ use tokio::sync::{Mutex, watch};
 
 use crate::delivery::channel::Outage;
 
-/// The state of this node's connection to Telegram.
+/// Whether this node reaches Telegram now, and when Telegram responded last.
 pub(super) struct Line {
     pub(super) outage: watch::Sender<Option<Outage>>,
-    /// When the newest response arrived; `None`: none has.
+    /// When the newest response arrived. `None`: none has arrived yet.
     answered_at: watch::Sender<Option<Instant>>,
-    /// Held during a check: failures at the same moment have one cause, and need one check.
+    /// Held during a probe after a failure: failures at the same moment have one cause, and need one probe.
     pub(super) checking: Mutex<()>,
 }
 
@@ -26,7 +26,7 @@ impl Line {
         }
     }
 
-    /// Records a response of Telegram, whatever it says.
+    /// Records that Telegram responded, even with a refusal. This ends an outage.
     pub fn answered(&self) {
         self.answered_at.send_replace(Some(Instant::now()));
         self.outage.send_if_modified(|outage| outage.take().is_some());

@@ -1,6 +1,6 @@
-//! A message, and what several kinds of messages have in common: titles, names of fields and statuses, buttons.
+//! The parts that several kinds of messages share: titles, names of fields and statuses, and buttons.
 
-use crate::delivery::event_view::Told;
+use crate::delivery::event_view::EventView;
 use crate::delivery::next_message::Button;
 use crate::domain::Subject as Canonical;
 use crate::domain::event::EventType;
@@ -8,19 +8,19 @@ use crate::domain::status::{Status, SubjectKind};
 use crate::text::catalog::Catalog;
 use crate::text::value::{amount, inline};
 
-/// The times that a person may promise when accepting, minutes.
+/// The times until an order is ready that a person may promise when accepting it, minutes.
 const MINUTES: [u16; 4] = [15, 30, 45, 60];
 
-/// A message, ready to be sent.
+/// A message to a chat, ready to be sent.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Message {
-    /// The text, as HTML.
+    /// The text, as HTML of the Bot API.
     pub text: String,
-    /// Rows of buttons.
+    /// The rows of buttons below the text.
     pub buttons: Vec<Vec<Button>>,
 }
 
-/// A message without buttons.
+/// Creates a message without buttons.
 pub(super) fn only(text: String) -> Message {
     Message {
         text,
@@ -28,10 +28,10 @@ pub(super) fn only(text: String) -> Message {
     }
 }
 
-/// The catalog key of the title for this status.
-pub(super) fn title(told: &Told) -> String {
-    let kind = told.subject.kind.as_str();
-    match (told.kind, told.subject.visible_status()) {
+/// The catalog key of the title that tells the current status of the order or booking.
+pub(super) fn title(view: &EventView) -> String {
+    let kind = view.subject.kind.as_str();
+    match (view.kind, view.subject.visible_status()) {
         (EventType::OrderRemoved | EventType::BookingRemoved, _) | (_, None) => format!("title.{kind}_removed"),
         (_, Some(status)) => format!("title.{kind}_{}", status.as_str()),
     }
@@ -41,7 +41,7 @@ pub(super) fn field_name<'a>(words: &'a Catalog, field: &'a str) -> &'a str {
     words.find(&format!("field.{field}")).unwrap_or(field)
 }
 
-/// The payment in a few words; `None`: nothing is known.
+/// How the order is paid, in a few words: method, paid or not, and change. `None`: nothing about the payment is known.
 pub(super) fn payment(it: &Canonical, words: &Catalog) -> Option<String> {
     let payment = &it.payment;
     let method = payment.method.as_deref().map(|method| {
@@ -61,7 +61,7 @@ pub(super) fn payment(it: &Canonical, words: &Catalog) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join(", "))
 }
 
-/// The name of a status. A status that is unknown here keeps the shop's name.
+/// The name of a status, for people. A status that vestnik does not know keeps the shop's name.
 pub fn status_name<'a>(words: &'a Catalog, kind: SubjectKind, status: &'a str) -> &'a str {
     if Status::from_name(status).is_none() {
         return status;
@@ -73,8 +73,9 @@ pub fn status_name<'a>(words: &'a Catalog, kind: SubjectKind, status: &'a str) -
     words.find(&name).unwrap_or(status)
 }
 
-/// The buttons for the statuses that may follow. A press sends `s:EVENT:STATUS`, with the promised minutes after it, or
-/// `r:EVENT` to choose the reason of a rejection.
+/// The buttons below an order or booking, one for each status that may follow. A press sends `s:EVENT:STATUS`, or
+/// `s:EVENT:STATUS:MINUTES` with the promised minutes. The button for a rejection sends `r:EVENT`, and then the bot
+/// asks for the reason.
 pub fn answers(words: &Catalog, kind: SubjectKind, event: i64, next: &[Status]) -> Vec<Vec<Button>> {
     let button = |to: &Status| {
         let label = match (to, kind) {
@@ -102,7 +103,8 @@ pub fn answers(words: &Catalog, kind: SubjectKind, event: i64, next: &[Status]) 
     [row, minutes].into_iter().filter(|row| !row.is_empty()).collect()
 }
 
-/// The buttons with the reasons for a rejection. A press sends `x:EVENT:NUMBER`, or `b:EVENT` to go back.
+/// The buttons with the reasons for a rejection. A press sends `x:EVENT:NUMBER` with the reason's number in the
+/// catalog. The last button sends `b:EVENT` and goes back.
 pub fn reasons(words: &Catalog, event: i64) -> Vec<Vec<Button>> {
     let mut rows: Vec<Vec<Button>> = words
         .keys("reject_reason")

@@ -1,7 +1,7 @@
-//! Telegram: the only module that knows teloxide. `api` is one request and its response, `refusal` classifies errors,
-//! `line` and `probe` know whether Telegram is reached. `sender` sends a claim: `render` writes it, with `changed`,
-//! `digest`, `note` and `message`. `update_poller` polls for the `bot`; `updates` handles texts (`command`, `pause`,
-//! `today`) and buttons (`callback_query`).
+//! Telegram: the only module that uses teloxide. `api` sends one request and reads its response; `refusal` classifies
+//! errors. `line` and `probe` know whether this node reaches Telegram. `sender` sends the message of a claim. `render`
+//! writes that message, with `changed`, `digest`, `note` and `message`. `update_poller` polls for the `bot`. `updates`
+//! handles texts (`command`, `pause`, `today`) and presses of buttons (`callback_query`).
 
 mod api;
 mod bot;

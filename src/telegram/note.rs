@@ -1,20 +1,21 @@
-//! Messages next to an order's own: the order was cancelled, or nobody answers. Also the reason why an order comes to a
-//! chat that does not get every order.
+//! Writes notes: short messages that repeat an urgent fact about an order, next to the order's own message. For
+//! example: the order was cancelled, or nobody answers it. Also writes the first line of an escalated order, which says
+//! why the order comes to this chat.
 
 use std::time::Duration;
 
 use super::message::{self, Message};
-use crate::delivery::event_view::{Item, Told};
+use crate::delivery::event_view::{EventView, Item};
 use crate::delivery::next_message::Escalated;
 use crate::delivery::next_message::{Note, Noted};
 use crate::text::catalog::{self, Catalog};
 use crate::text::html::{Html, MESSAGE_UNITS, plain};
 use crate::text::value::{inline, moment};
 
-/// The longest value in a line, characters.
+/// The longest part of a line that is filled in, such as the titles of chats, characters. A longer part is cut.
 const LINE_CHARACTERS: usize = 200;
 
-/// Writes a note.
+/// Writes a note about one order, or one message for several notes of a kind.
 pub(super) fn render(noted: &Noted) -> Message {
     let words = catalog::of_store(&noted.style.language, &noted.style.store);
     let mut html = Html::new(MESSAGE_UNITS);
@@ -33,7 +34,7 @@ fn one(html: &mut Html, words: &Catalog, noted: &Noted, item: &Item) {
     let subject = &item.event.subject;
     let number = inline(&subject.number);
     match note {
-        // Repeat the title of the order's message, which may be far above.
+        // Repeat the title of the order's message, because that message may be far above.
         Note::Cancelled | Note::Shown => html.line(words.get(&message::title(&item.event)), &[("number", &number)]),
         Note::Unanswered => unanswered(html, words, &item.event, item.age),
         Note::Late => {
@@ -60,31 +61,31 @@ fn several(html: &mut Html, words: &Catalog, note: Note, items: &[Item]) {
     }
 }
 
-fn unanswered(html: &mut Html, words: &Catalog, told: &Told, waited: Duration) {
-    let name = format!("note.{}_unanswered", told.subject.kind.as_str());
-    let values = [("number", inline(&told.subject.number)), ("time", time(words, waited))];
+fn unanswered(html: &mut Html, words: &Catalog, view: &EventView, waited: Duration) {
+    let name = format!("note.{}_unanswered", view.subject.kind.as_str());
+    let values = [("number", inline(&view.subject.number)), ("time", time(words, waited))];
     html.line(
         words.get(&name),
         &values.each_ref().map(|(name, value)| (*name, value.as_str())),
     );
 }
 
-/// The first line of an order that an escalation step brought to this chat: the reason.
-pub(super) fn escalated(html: &mut Html, words: &Catalog, told: &Told, escalated: &Escalated) {
-    unanswered(html, words, told, escalated.waited);
+/// Writes why an escalation step brought the order to this chat: how long the order waits, and who has it already.
+pub(super) fn escalated(html: &mut Html, words: &Catalog, view: &EventView, escalated: &Escalated) {
+    unanswered(html, words, view, escalated.waited);
     let panel = escalated.panel.then(|| words.get("note.panel").to_owned());
     let chats = escalated
         .chats
         .iter()
         .map(|chat| plain(words.get("note.chat"), &[("chat", &inline(chat))], LINE_CHARACTERS));
-    let told: Vec<String> = panel.into_iter().chain(chats).collect();
-    match told.is_empty() {
+    let informed: Vec<String> = panel.into_iter().chain(chats).collect();
+    match informed.is_empty() {
         true => html.line(words.get("note.told_nobody"), &[]),
-        false => html.line(words.get("note.told"), &[("who", &told.join(", "))]),
+        false => html.line(words.get("note.told"), &[("who", &informed.join(", "))]),
     }
 }
 
-/// A duration in words: `3 min`.
+/// A duration in words, such as `3 min`.
 pub(super) fn time(words: &Catalog, time: Duration) -> String {
     let minutes = time.as_secs() / 60;
     let (hours, rest) = (minutes / 60, minutes % 60);

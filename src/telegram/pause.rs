@@ -1,5 +1,5 @@
-//! `/pause`: the store takes no new orders for a while. Anybody who may answer orders in a chat may pause, because a
-//! rush leaves no time to ask.
+//! Executes `/pause`: the stores of a chat take no new orders for a while. Everybody who may answer orders in a chat
+//! may pause, because in a rush nobody has time to ask for permission.
 
 use std::time::Duration;
 
@@ -17,19 +17,20 @@ use crate::store::until::Until;
 use crate::text::catalog::Catalog;
 use crate::text::value::inline;
 
-/// The offered pauses, minutes.
+/// The lengths of a pause that the buttons offer, minutes.
 const MINUTES: [u64; 3] = [15, 30, 60];
-/// The prefix of the data of buttons about a pause.
+/// The prefix of the data of each button about a pause.
 const PRESS: &str = "z:";
 
-/// A requested pause.
+/// A request to pause the stores of a chat, or to end their pause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wish {
     Pause(Until),
     Resume,
 }
 
-/// Parses `30`, `30m`, `2h`, `tomorrow` or `off`, as people write them.
+/// Parses the argument of `/pause`, or the data of a button: `30` (minutes), `30m`, `2h`, `tomorrow` or `off`. Russian
+/// words are known, too. `None`: another text.
 fn read(text: &str) -> Option<Wish> {
     let text = text.trim().to_lowercase();
     match text.as_str() {
@@ -48,8 +49,8 @@ fn read(text: &str) -> Option<Wish> {
 }
 
 impl Commands<'_> {
-    /// Pauses or resumes the stores, or asks for how long. All chats of a store get a message about it, and so does
-    /// this one.
+    /// Executes `/pause` for the stores of these links. Without a valid argument, the answer offers buttons with
+    /// lengths. Every chat of a paused store gets a message about the pause, and so does this chat.
     pub async fn pause(
         &self,
         message: &Message,
@@ -62,13 +63,13 @@ impl Commands<'_> {
         match read(argument) {
             Some(wish) => match carry_out(self.bot, links, wish, &by).await? {
                 true => Ok(()),
-                false => self.say(message, words.get("pause.not_paused"), None).await,
+                false => self.reply(message, words.get("pause.not_paused"), None).await,
             },
             None => {
                 let standing = links.iter().filter_map(|link| chat::standing(words, link));
                 let lines: Vec<String> = standing.chain([words.get("pause.ask").to_owned()]).collect();
                 let buttons = serde_json::json!(buttons(words));
-                self.say(message, &lines.join("\n"), Some(&buttons)).await
+                self.reply(message, &lines.join("\n"), Some(&buttons)).await
             }
         }
     }
@@ -87,7 +88,8 @@ fn buttons(words: &Catalog) -> Vec<Vec<Button>> {
     ]
 }
 
-/// Executes a press about a pause. Returns the answer; `None`: the press is about something else.
+/// Executes a press of a button about a pause. Returns the answer to the press. `None`: the button is not about a
+/// pause.
 pub(super) async fn press(bot: &Bot, query: &CallbackQuery) -> Result<Option<String>, QueryError> {
     let wish = query.data.as_deref().and_then(|data| read(data.strip_prefix(PRESS)?));
     let (Some(wish), Some(place)) = (wish, &query.message) else {
@@ -111,7 +113,7 @@ pub(super) async fn press(bot: &Bot, query: &CallbackQuery) -> Result<Option<Str
     Ok(Some(words.get(text).to_owned()))
 }
 
-/// Pauses or resumes the stores of these links. Returns whether anything changed.
+/// Pauses or resumes the stores of these links. Returns whether the state of any store changed.
 async fn carry_out(bot: &Bot, links: &[Link], wish: Wish, by: &str) -> Result<bool, QueryError> {
     let by: String = inline(by).chars().take(chat::NAME_CHARACTERS).collect();
     let mut is_any = false;

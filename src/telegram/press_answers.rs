@@ -1,4 +1,4 @@
-//! Answers presses of buttons, within Telegram's limits.
+//! Answers presses of buttons, within Telegram's rate limits. Telegram shows an answer as a short pop-up.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,12 +9,12 @@ use teloxide::types::CallbackQueryId;
 use super::client::{ASK_DEADLINE, Client};
 use crate::infra::rate_limiter::{Rate, RateLimiter};
 
-/// The rate limit of this node's answers to presses, separate from the budget of messages.
+/// The rate limit of this node's answers to presses. It is separate from the limit for messages.
 const ANSWERS: Rate = Rate::per_second(25, 25);
-/// The longest wait of an answer: later, Telegram does not show it any more.
+/// The longest wait of an answer for the rate limit. Telegram does not show a later answer any more.
 const ANSWER_WAIT: Duration = Duration::from_secs(15);
 
-/// Answers presses in tasks of their own, so that no press waits for Telegram's response to another.
+/// Sends each answer in a task of its own, so that no press waits for Telegram's response to another.
 pub(super) struct PressAnswers {
     client: Client,
     limiter: Mutex<RateLimiter>,
@@ -26,7 +26,7 @@ impl PressAnswers {
         Self { client, limiter }
     }
 
-    /// Answers a press with the outcome. Telegram refuses answers to old presses, which is no harm.
+    /// Answers a press with this text. Telegram refuses answers to old presses, which does no harm.
     pub fn give(&self, press: CallbackQueryId, text: String) {
         let wait = {
             let mut limiter = self.limiter.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! Finds out whether Telegram is reached, and probes while it is not.
+//! Finds out whether this node reaches Telegram. During an outage, probes Telegram until it responds.
 
 use std::time::{Duration, Instant};
 
@@ -9,17 +9,17 @@ use tokio_util::sync::CancellationToken;
 use super::client::Client;
 use crate::delivery::channel::ChatChannel as _;
 
-/// The deadline of the probe after a failure. The lease of a send is running meanwhile.
+/// The deadline of the probe after a failed request. It is short, because the lease of the failed send runs on.
 const CHECK_DEADLINE: Duration = Duration::from_secs(1);
 /// The time between the starts of two probes during an outage.
 const PROBE_INTERVAL: Duration = Duration::from_millis(500);
-/// The deadline of a probe during an outage: on a slow connection, responses are late.
+/// The deadline of a probe during an outage. It is long, because responses are late on a slow connection.
 const PROBE_DEADLINE: Duration = Duration::from_secs(5);
 
 impl Client {
-    /// Waits while Telegram is not reached.
+    /// Waits until this node reaches Telegram.
     pub(super) async fn until_reached(&self) {
-        // The sender lives as long as `self`.
+        // The channel cannot close here, because `self` keeps its sender.
         let _ = self.outage().wait_for(Option::is_none).await;
     }
 
@@ -30,7 +30,8 @@ impl Client {
         let _ = outage.wait_for(Option::is_none).await;
     }
 
-    /// Whether Telegram is reached, so that only one request failed. Call it right after a failure.
+    /// Whether this node reaches Telegram, after a request got no response. `true`: only that request failed. `false`:
+    /// an outage began. Call it right after the failure.
     pub(super) async fn is_reached(&self) -> bool {
         let failed_at = Instant::now();
         let _one = self.line.checking.lock().await;
@@ -68,8 +69,9 @@ impl Client {
         }
     }
 
-    /// Starts one probe after another, and waits for all of them at once. When a connection drops packets, a probe that
-    /// starts after the outage gets the first response. The deadline of a probe bounds the number of probes under way.
+    /// Probes until any response ends the outage. The probes overlap: a new one starts each `PROBE_INTERVAL`. When a
+    /// connection drops packets, a probe that starts after the outage gets the first response. The deadline of a probe
+    /// limits how many are under way.
     async fn probe_until_answered(&self) {
         let mut probes = JoinSet::new();
         let mut ticks = tokio::time::interval(PROBE_INTERVAL);

@@ -1,61 +1,62 @@
-//! Classifies refusals of the Bot API. Telegram marks their kinds by a code and a description; an unknown description
-//! is classified by its code.
+//! Classifies the errors with which the Bot API refuses a request. The code and the description of an error tell its
+//! meaning. An unknown description is classified by the code alone.
 
 use std::time::Duration;
 
-/// The pause after a 429 that names none.
+/// The pause after a 429 that names no pause.
 const UNNAMED_PAUSE: Duration = Duration::from_secs(30);
 
-/// A refusal by the Bot API.
+/// An error response of the Bot API to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Refusal {
     /// The HTTP status: 400 to 499.
     pub code: u16,
     /// Telegram's text, such as `Bad Request: chat not found`.
     pub description: String,
-    /// Only with a 429: the pause that Telegram asks for, seconds.
+    /// The pause that Telegram asks for with a 429, seconds. `None`: it asks for none.
     pub retry_after_s: Option<u64>,
-    /// The new id of a group that became a supergroup.
+    /// The new chat id of a group that became a supergroup. `None`: another refusal.
     pub migrated_to: Option<i64>,
 }
 
-/// The kind of a request.
+/// The kind of the refused request. Some descriptions have another meaning for an edit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Request {
-    /// A new message.
+    /// The request sends a new message.
     Message,
-    /// An edit of a sent message.
+    /// The request edits a sent message.
     Edit,
 }
 
-/// The meaning of a refusal.
+/// The meaning of a refusal for the bot. It decides about the next attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Meaning {
-    /// Telegram does not accept the token.
+    /// Telegram does not know the bot's token.
     UnknownToken,
-    /// Another program polls, or a webhook is set.
+    /// Another program polls with the same token, or a webhook is set.
     Conflict,
-    /// No further request before this much time.
+    /// Telegram takes no further request before this time has passed.
     TooMany(Duration),
-    /// The group has this new id.
+    /// The group became a supergroup, and has this new chat id.
     Migrated(i64),
-    /// The chat takes no messages of this bot any more.
+    /// The chat does not take messages of this bot any more: the chat is deleted, or the bot was blocked or removed.
     ChatGone,
-    /// The bot may not write to the chat now.
+    /// The bot has no right to write to the chat now.
     NoRights,
-    /// The topic is closed.
+    /// The topic of the forum is closed.
     TopicClosed,
-    /// The topic was deleted.
+    /// The topic of the forum was deleted.
     TopicGone,
-    /// The message already has this content.
+    /// The edit changes nothing: the message already has this content.
     NotModified,
-    /// The message cannot be edited: it is gone, too old, or not the bot's.
+    /// The message cannot be edited: it was deleted, is too old, or is not the bot's.
     EditRefused,
-    /// Telegram refuses this message; others may succeed.
+    /// Telegram refuses this message. Other messages to the same chat may succeed.
     MessageRefused,
 }
 
-/// The text after this phrase quotes the message, and may contain anything.
+/// Telegram's phrase for a syntax error in a message. The rest of the description quotes the message, so it may contain
+/// any phrase of the lists below.
 const NOT_PARSED: &str = "can't parse";
 const NOT_MODIFIED: [&str; 2] = ["message is not modified", "message_not_modified"];
 const NOT_EDITABLE: [&str; 8] = [
@@ -107,7 +108,7 @@ const RIGHTS: [&str; 8] = [
 ];
 
 impl Refusal {
-    /// The meaning of this refusal for a request of this kind.
+    /// The meaning of this refusal, if it answers a request of this kind.
     pub fn meaning(&self, request: Request) -> Meaning {
         if let Some(chat) = self.migrated_to {
             return Meaning::Migrated(chat);
@@ -116,7 +117,7 @@ impl Refusal {
         let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
         match self.code {
             401 | 421 => Meaning::UnknownToken,
-            // With another word after it, the method is missing on an old server.
+            // If more words follow, the server is too old to know the method.
             404 if text == "not found" => Meaning::UnknownToken,
             409 => Meaning::Conflict,
             420 | 429 => Meaning::TooMany(self.pause(&text)),
@@ -133,7 +134,7 @@ impl Refusal {
         }
     }
 
-    /// The pause of a 429: from its parameters, or else the last number in its text.
+    /// The pause that a 429 asks for: from its parameters, otherwise the last number in its text.
     fn pause(&self, text: &str) -> Duration {
         let last = text
             .rsplit(|character: char| !character.is_ascii_digit())
@@ -172,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_told_from_a_method_that_a_server_does_not_have() {
+    fn a_refused_token_is_distinguished_from_a_missing_method() {
         let of = |code, description| refusal(code, description).meaning(Request::Message);
         assert_eq!(of(401, "Unauthorized"), Meaning::UnknownToken);
         assert_eq!(of(401, "Unauthorized: invalid token specified"), Meaning::UnknownToken);

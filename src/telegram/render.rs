@@ -1,11 +1,11 @@
-//! Writes the message of a claim's work: its text, and the buttons below it. Pure. An order's own message is here;
-//! `digest` and `note` write the others.
+//! Writes the message that a claim sends: its text, and the buttons below it. Does no I/O. The message of an order or
+//! booking is here; `digest` and `note` write other kinds.
 
 use super::changed::changed;
 use super::digest::digest;
 use super::message::{Message, answers, field_name, only, payment, status_name, title};
 use super::note;
-use crate::delivery::event_view::Told;
+use crate::delivery::event_view::EventView;
 use crate::delivery::next_message::{Alarm, Escalated, Style, Work};
 use crate::domain::Subject as Canonical;
 use crate::domain::status::Status;
@@ -14,11 +14,11 @@ use crate::text::catalog::{self, Catalog};
 use crate::text::html::{Html, MESSAGE_UNITS, filled};
 use crate::text::value::{amount, in_url, inline, moment, said_of};
 
-/// The most items of an order in a message; the panel has all of them.
+/// The most items of an order in a message. The panel shows all items.
 const ITEMS: usize = 100;
-/// The room for the line that counts the missing items, UTF-16 units.
+/// The room that is kept for the line with the number of omitted items, UTF-16 units.
 const OMITTED_UNITS: usize = 120;
-/// Writes the message of a claim's work.
+/// Writes the message that a claim sends.
 pub fn render(work: &Work) -> Message {
     match work {
         Work::Subject(it) => subject(&it.style, &it.base, &it.latest, it.by.as_deref(), it.escalated.as_ref()),
@@ -38,8 +38,15 @@ pub fn render(work: &Work) -> Message {
     }
 }
 
-/// Important facts come first and items last, so that a cut removes items.
-fn subject(style: &Style, base: &Told, latest: &Told, by: Option<&str>, escalated: Option<&Escalated>) -> Message {
+/// Writes the message of an order or booking. Important facts come first and items last, because a message that is too
+/// long loses its end.
+fn subject(
+    style: &Style,
+    base: &EventView,
+    latest: &EventView,
+    by: Option<&str>,
+    escalated: Option<&Escalated>,
+) -> Message {
     let words = catalog::of_store(&style.language, &style.store);
     let it = &latest.subject;
     let mut html = Html::new(MESSAGE_UNITS);
@@ -86,7 +93,7 @@ fn subject(style: &Style, base: &Told, latest: &Told, by: Option<&str>, escalate
     }
 }
 
-/// All facts of an order or booking except its number, status and items.
+/// Writes all facts of an order or booking except its number, status and items.
 fn facts(html: &mut Html, words: &Catalog, style: &Style, it: &Canonical) {
     let mut line = |name: &str, values: &[(&str, &str)]| html.line(words.get(name), values);
     if let Some(comment) = &it.comment {
@@ -148,7 +155,7 @@ fn facts(html: &mut Html, words: &Catalog, style: &Style, it: &Canonical) {
     }
 }
 
-/// The items of an order. After a cut, the last line counts the missing ones.
+/// Writes the items of an order that fit into the message. If some do not fit, the last line counts them.
 fn items(html: &mut Html, words: &Catalog, it: &Canonical) {
     let all = it.items.list.len() + it.items.omitted;
     let mut shown = 0;
@@ -158,7 +165,7 @@ fn items(html: &mut Html, words: &Catalog, it: &Canonical) {
             .iter()
             .map(|(template, values)| units_of(template, values) + 1)
             .sum();
-        // Leave room for the line that counts the missing items.
+        // Leave room for the line that counts the omitted items.
         if html.left() < units + OMITTED_UNITS {
             break;
         }
@@ -176,7 +183,7 @@ fn items(html: &mut Html, words: &Catalog, it: &Canonical) {
     }
 }
 
-/// The lines of an item: templates with their values.
+/// The lines of one item: the template of each line, with the names and values to fill in.
 type Lines<'a> = Vec<(&'a str, Vec<(&'static str, String)>)>;
 
 fn item_lines<'a>(words: &'a Catalog, item: &Item) -> Lines<'a> {
@@ -198,7 +205,7 @@ fn item_lines<'a>(words: &'a Catalog, item: &Item) -> Lines<'a> {
     lines
 }
 
-/// The most UTF-16 units that a line may take.
+/// An upper bound of the length of a line, UTF-16 units.
 fn units_of(template: &str, values: &[(&'static str, String)]) -> usize {
     let values: usize = values.iter().map(|(_, value)| value.encode_utf16().count()).sum();
     template.encode_utf16().count() + values
@@ -224,7 +231,7 @@ pub(super) mod tests {
 
     use crate::domain::event::EventType;
     use crate::domain::money::Currency;
-    use crate::sources::Beside;
+    use crate::sources::Context;
     use crate::sources::changes::Found;
     use crate::sources::fixtures::{REFERENCE, source};
     use proptest::prelude::*;
@@ -240,18 +247,18 @@ pub(super) mod tests {
         }
     }
 
-    /// An order of the reference shop, told now.
-    pub(in crate::telegram) fn told(kind: EventType, data: &Value) -> Told {
+    /// A new event about an order of the reference shop, as messages need it.
+    pub(in crate::telegram) fn view(kind: EventType, data: &Value) -> EventView {
         let source = source(REFERENCE, &[]);
-        let beside = Beside {
+        let context = Context {
             currency: Currency::DEFAULT,
             lookup: Found::Nothing,
         };
         let key = data["id"].as_str().unwrap_or("123");
-        Told {
+        EventView {
             id: 91,
             kind,
-            subject: Arc::new(source.translate(key, &data.to_string(), beside)),
+            subject: Arc::new(source.translate(key, &data.to_string(), context)),
             previous: None,
             changed: Vec::new(),
             before: None,
@@ -267,15 +274,15 @@ pub(super) mod tests {
     }
 
     fn text(language: &str, kind: EventType, data: &Value) -> String {
-        let told = told(kind, data);
-        subject(&style(language), &told, &told, None, None).text
+        let view = view(kind, data);
+        subject(&style(language), &view, &view, None, None).text
     }
 
     #[test]
     fn a_new_order_says_all_that_a_kitchen_needs() {
-        let told = told(EventType::NewOrder, &order("pending"));
-        let message = subject(&style("ru"), &told, &told, None, None);
-        let time = moment(told.at, &style("ru").time_zone, catalog::of("ru"));
+        let view = view(EventType::NewOrder, &order("pending"));
+        let message = subject(&style("ru"), &view, &view, None, None);
+        let time = moment(view.at, &style("ru").time_zone, catalog::of("ru"));
         let expected = format!(
             "🔔 <b>Новый заказ №123</b>\n🏪 Пекарня &lt;у дома&gt;\n🛵 Доставка\n👤 Иван\n📞 +7 900 123-45-67\n\
              💰 <b>12\u{a0}500,00\u{a0}₽</b>\n🕒 Получено: {time}\n• 2 × Пицца &amp; сыр\n   + халапеньо\n   ✎ <b>без лука</b>\n• вода"
@@ -300,7 +307,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_could_not_be_read_is_told_as_the_shop_wrote_it() {
+    fn an_unreadable_value_is_shown_as_the_shop_wrote_it() {
         let mut data = order("on_hold");
         data["total"] = json!("по счёту");
         let text = text("ru", EventType::NewOrder, &data);
@@ -318,9 +325,9 @@ pub(super) mod tests {
 
     #[test]
     fn an_address_leads_to_a_map_and_its_text_to_nothing_else() {
-        let mut told = told(EventType::NewOrder, &order("pending"));
-        Arc::get_mut(&mut told.subject).unwrap().address = Some("ул. Мира, 5 \"А\" <b>".into());
-        let text = subject(&style("en"), &told, &told, None, None).text;
+        let mut view = view(EventType::NewOrder, &order("pending"));
+        Arc::get_mut(&mut view.subject).unwrap().address = Some("ул. Мира, 5 \"А\" <b>".into());
+        let text = subject(&style("en"), &view, &view, None, None).text;
         let link = "📍 <a href=\"https://www.google.com/maps/search/?api=1&query=%D1%83%D0%BB.%20%D0%9C%D0%B8%D1%80%D0%B0%2C%205%20%22%D0%90%22%20%3Cb%3E\">\
             ул. Мира, 5 \"А\" &lt;b&gt;</a>";
         assert!(text.contains(link), "{text}");
@@ -329,14 +336,14 @@ pub(super) mod tests {
     #[test]
     fn a_change_of_status_says_who_made_it_and_offers_the_next_one() {
         let (base, ready) = (
-            told(EventType::NewOrder, &order("pending")),
-            told(EventType::OrderStatusChanged, &order("ready")),
+            view(EventType::NewOrder, &order("pending")),
+            view(EventType::OrderStatusChanged, &order("ready")),
         );
         let message = subject(&style("en"), &base, &ready, Some("Anna"), None);
         assert!(message.text.contains(", Anna)"), "{}", message.text);
         assert!(message.text.contains("💰 <b>₽12,500.00</b>"), "{}", message.text);
         assert_eq!(message.buttons[0][0].1, "s:91:delivering");
-        let over = told(EventType::OrderCancelled, &order("cancelled"));
+        let over = view(EventType::OrderCancelled, &order("cancelled"));
         assert!(subject(&style("ru"), &base, &over, None, None).buttons.is_empty());
     }
 
@@ -361,8 +368,8 @@ pub(super) mod tests {
             key in any::<String>(), name in any::<String>(), items in proptest::collection::vec(any::<String>(), 0..80),
         ) {
             let data = json!({"id": key, "status": "pending", "customer_name": name, "items": items});
-            let told = told(EventType::NewOrder, &data);
-            let message = subject(&style("ru"), &told, &told, None, None);
+            let view = view(EventType::NewOrder, &data);
+            let message = subject(&style("ru"), &view, &view, None, None);
             let tags = ["<b>", "</b>", "<i>", "</i>"];
             let seen = tags.iter().fold(message.text, |text, tag| text.replace(tag, ""));
             let unescaped = seen.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&");

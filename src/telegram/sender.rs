@@ -1,4 +1,4 @@
-//! Sends a claim's work once, and returns the outcome.
+//! Sends the message of a claim once, and returns the outcome.
 
 use std::pin::pin;
 use std::task::Poll;
@@ -30,7 +30,7 @@ use crate::delivery::event_view::Item;
 use crate::delivery::next_message::{Button, Style, Work};
 use crate::text::html;
 
-/// Added to the pause that Telegram asks for.
+/// The time that is added to the pause that Telegram asks for.
 const AFTER_RETRY_AFTER: Duration = Duration::from_millis(500);
 
 impl Channel for Client {
@@ -60,8 +60,8 @@ impl ChatChannel for Client {
     }
 }
 
-/// Sends a claim's work. Starts nothing when the claim's lease might end during the send, and uses no socket after its
-/// deadline.
+/// Sends the message of a claim. Sends nothing if the claim's lease might end during the send. Writes nothing to the
+/// connection after the deadline.
 async fn send(client: &Client, claim: &Claim, deadline: Duration) -> Outcome {
     let message = as_allowed(render(&claim.work), claim.refusals);
     let began = Instant::now();
@@ -83,7 +83,7 @@ async fn send(client: &Client, claim: &Claim, deadline: Duration) -> Outcome {
         Ok(answer) if request == Request::Message => Outcome::Sent(number(&answer)),
         Ok(_) => Outcome::Sent(None),
         Err(Problem::Refused(refusal)) => outcome_of(&refusal, request),
-        // If another request gets a response, only this one failed.
+        // If a probe gets a response, only this one request failed.
         Err(Problem::NoAnswer(reason)) => match client.is_reached().await {
             true => Outcome::Failed(reason),
             false => Outcome::NotReached(reason),
@@ -91,7 +91,7 @@ async fn send(client: &Client, claim: &Claim, deadline: Duration) -> Outcome {
     }
 }
 
-/// The message to edit; `None`: a new message.
+/// The id of the sent message that this claim edits. `None`: the claim sends a new message.
 fn target(claim: &Claim) -> Option<MessageId> {
     match &claim.work {
         Work::Subject(it) => it.message.map(MessageId),
@@ -100,7 +100,7 @@ fn target(claim: &Claim) -> Option<MessageId> {
     }
 }
 
-/// The message that a new message replies to.
+/// The id of the message that a new message replies to. `None`: it replies to no message.
 fn reply_to(claim: &Claim) -> Option<MessageId> {
     match &claim.work {
         Work::Note(noted) => noted.reply_to.map(MessageId),
@@ -108,14 +108,15 @@ fn reply_to(claim: &Claim) -> Option<MessageId> {
     }
 }
 
-/// Text and buttons of a request.
+/// The text and the buttons of one request to Telegram.
 struct Content {
     text: String,
     parse_mode: Option<ParseMode>,
     keyboard: InlineKeyboardMarkup,
 }
 
-/// After a refusal by Telegram, the message goes without markup; after two, also without buttons.
+/// Reduces a message that Telegram has refused. After one refusal it goes without markup; after two, also without
+/// buttons.
 fn as_allowed(message: Message, refusals: u32) -> Content {
     let keyboard = match refusals {
         0 | 1 => keyboard(&message.buttons),
@@ -136,7 +137,7 @@ async fn new(client: &Client, claim: &Claim, content: Content, deadline: Duratio
     let mut request = SendMessage::new(ChatId(claim.telegram_id), content.text)
         .link_preview_options(no_preview())
         .disable_notification(claim.work.is_silent());
-    // If the order's message was deleted, the note is sent without a reply.
+    // If the order's message was deleted, Telegram sends the note without a reply.
     request.reply_parameters = reply_to(claim).map(|there| ReplyParameters::new(there).allow_sending_without_reply());
     request.parse_mode = content.parse_mode;
     request.message_thread_id = claim.topic.map(|topic| ThreadId(MessageId(topic)));
@@ -180,7 +181,7 @@ fn keyboard(rows: &[Vec<Button>]) -> InlineKeyboardMarkup {
     InlineKeyboardMarkup::new(rows.iter().map(|row| row.iter().map(button).collect::<Vec<_>>()))
 }
 
-/// The id of a sent message.
+/// The message's id in Telegram's response. `None`: the response has no id.
 fn number(message: &RawValue) -> Option<i32> {
     #[derive(Deserialize)]
     struct Sent {
@@ -190,7 +191,7 @@ fn number(message: &RawValue) -> Option<i32> {
     sent.map(|sent| sent.message_id)
 }
 
-/// The outcome of a send that was refused.
+/// The outcome of a send that Telegram refused.
 fn outcome_of(refusal: &Refusal, request: Request) -> Outcome {
     let reason = refusal.description.clone();
     match refusal.meaning(request) {
@@ -217,8 +218,9 @@ fn outcome_of(refusal: &Refusal, request: Request) -> Outcome {
     }
 }
 
-/// Runs a future until a moment, and never polls it afterwards. A timer alone is not enough: after a long stop of the
-/// process, the socket may be ready too, and would be written to first.
+/// Runs a future until a moment, and never polls it afterwards. Returns `None` if the moment comes first. A timer alone
+/// is not enough: after a long stop of the process, the socket may be ready too. Then the future would write to it
+/// before the timer fires.
 async fn until<F: Future>(moment: Instant, future: F) -> Option<F::Output> {
     let (mut future, mut timer) = (pin!(future), pin!(sleep_until(moment)));
     std::future::poll_fn(move |context| {

@@ -1,4 +1,4 @@
-//! `/today`: the figures and orders of the day for each store of a chat.
+//! Answers `/today` with the counts, totals and orders of the day, for each store of a chat.
 
 use std::time::Duration;
 
@@ -18,27 +18,28 @@ use crate::text::catalog::{self, Catalog};
 use crate::text::html::{Html, MESSAGE_UNITS};
 use crate::text::value::{amount, day, inline, moment};
 
-/// The room for the line that counts the missing orders, UTF-16 units.
+/// The room that is kept for the line with the number of omitted orders, UTF-16 units.
 const MORE_UNITS: usize = 60;
-/// The most stores in an answer, one message each.
+/// The most stores in an answer. Each store has a message of its own.
 const STORES: usize = 5;
 
 impl Commands<'_> {
-    /// Answers with one message per store.
+    /// Answers `/today` with one message for each store of the chat.
     pub async fn today(&self, message: &Message, links: &[Link]) -> Result<(), QueryError> {
         for link in links.iter().take(STORES) {
             let words = catalog::of_store(&link.language, &link.store);
             if let Some(today) = today(&self.bot.pool, &self.bot.sources, &link.store).await? {
-                let (text, buttons) = tell(words, &today);
-                self.say(message, &text, Some(&serde_json::json!(buttons))).await?;
+                let (text, buttons) = render(words, &today);
+                self.reply(message, &text, Some(&serde_json::json!(buttons))).await?;
             }
         }
         Ok(())
     }
 }
 
-/// The figures, and the newest orders that fit, with a button for each order that waits for an answer.
-fn tell(words: &Catalog, today: &Today) -> (String, Vec<Vec<Button>>) {
+/// The message about one store's day: its figures, and the newest orders that fit. Each order that waits for an answer
+/// has a button that sends the order's own message.
+fn render(words: &Catalog, today: &Today) -> (String, Vec<Vec<Button>>) {
     let mut html = Html::new(MESSAGE_UNITS);
     let date = |at| zone::local(at, &today.time_zone).map(|local| local.date());
     let (began, now) = (date(today.began), date(OffsetDateTime::now_utc()));
@@ -112,12 +113,13 @@ fn figures(html: &mut Html, words: &Catalog, today: &Today) {
     }
 }
 
-/// The current status; `None`: the order was removed.
+/// The current status of the order or booking. `None`: it was removed, or its mapping hides it.
 fn stands(newcomer: &Newcomer) -> Option<Status> {
     newcomer.last.subject.as_ref()?.visible_status()
 }
 
-/// The total of the orders, without cancelled and rejected ones; `None`: no total is known.
+/// The sum of the orders' totals as text, without cancelled, rejected and removed orders. `None`: no order has a known
+/// total, or the sum is too large.
 fn sum(words: &Catalog, orders: &[&Newcomer]) -> Option<String> {
     let counts = |newcomer: &&&Newcomer| {
         stands(newcomer).is_some_and(|status| !matches!(status, Status::Rejected | Status::Cancelled))

@@ -1,5 +1,6 @@
-//! Polls Telegram for texts and presses: one long poll for all nodes. An update is saved before Telegram may drop it,
-//! and deleted after it was handled. So an update may repeat, but none is lost.
+//! Polls Telegram for updates: texts that people write, and buttons that they press. One node polls for all nodes of a
+//! database. An update is saved before Telegram may drop it, and deleted after a node handled it. So an update may
+//! repeat, but none is lost.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -25,50 +26,52 @@ use crate::delivery::shared_bot::{self, Lease, Update};
 use crate::infra::backoff::Backoff;
 use crate::infra::db::QueryError;
 
-/// How long Telegram keeps a poll open without updates, seconds.
+/// How long Telegram keeps a poll open while there are no updates, seconds.
 const POLL_S: u32 = 10;
-/// The deadline of a poll; after it, the connection is half open.
+/// The deadline of a poll. When it passes, the connection counts as broken.
 const POLL_DEADLINE: Duration = Duration::from_secs(15);
-/// The time between two checks whether another node still polls.
+/// The time between two attempts to take over the poll while another node polls.
 const ELSEWHERE_PAUSE: Duration = Duration::from_secs(1);
-/// The pause after a first 409: an abandoned poll of this bot may still have been open. The pause after a further one:
-/// another program polls with the same token.
+/// The pause after a first 409 (conflict): an earlier poll of this bot, which this node gave up, may still have been
+/// open.
 const FIRST_CONFLICT_PAUSE: Duration = Duration::from_millis(500);
+/// The pause after a further 409 in a row: another program polls with the same token.
 const CONFLICT_PAUSE: Duration = Duration::from_secs(5);
 /// The time between two log messages about a conflict.
 const CONFLICT_SILENCE: Duration = Duration::from_secs(10 * 60);
-/// The time between two checks whether Telegram accepts a stopped bot's token again.
+/// The time between two checks whether Telegram accepts the token of a stopped bot again.
 const STOPPED_PAUSE: Duration = Duration::from_secs(60);
-/// The time between two checks whether there is room for more updates.
+/// The time between two checks whether this node has room for more updates.
 const FULL_PAUSE: Duration = Duration::from_millis(100);
-/// The most updates of one poll, and the most updates of a previous node that are handled at once.
+/// The most updates that one poll returns.
 const BATCH_UPDATES: u8 = 100;
+/// The most saved updates that this node reads at once after it took over the poll from a previous node.
 const BATCH_LEFT_OVER: i64 = 1000;
-/// The longest pause that Telegram may ask for; it is cut to this.
+/// The longest pause between two polls that Telegram may ask for. A longer pause is cut to this.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// How long presses are answered without Postgres: no other node can have taken the lease yet.
+/// How long this node still answers presses of buttons after it lost Postgres. Later, another node may hold the lease.
 const ALONE_FOR: Duration = Duration::from_secs(5 * 60);
-/// The time between two polls without Postgres, and how long Telegram keeps each of them open.
+/// The time between two polls while Postgres is not reached, and how long Telegram keeps each of these polls open.
 const AWAY_PAUSE: Duration = Duration::from_secs(1);
 /// How long a shutdown waits for updates that are being handled.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
 
-/// The result of a poll.
+/// The outcome of one poll by this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Polled {
     /// The poll succeeded, with or without updates.
     Ours,
-    /// Too many updates wait in this node.
+    /// This node did not poll: too many updates wait in it.
     Full,
-    /// Another node polls.
+    /// This node did not poll: another node holds the lease.
     Elsewhere,
-    /// Another program polls with the same token.
+    /// Telegram answered 409: another program polls with the same token, or a webhook is set.
     Conflict,
-    /// Telegram refused the token.
+    /// This node did not poll, or polled in vain: Telegram refuses the token.
     Stopped,
 }
 
-/// Why a poll failed.
+/// The reason why a poll failed.
 #[derive(Debug, thiserror::Error)]
 enum PollError {
     #[error(transparent)]
@@ -79,27 +82,27 @@ enum PollError {
     Throttled(Duration),
 }
 
-/// The updates of a response, or the result of a poll without any.
-enum Asked {
+/// The response to a poll: its updates, or the outcome without updates.
+enum PollOutcome {
     Updates(Vec<Update>),
     Nothing(Polled),
 }
 
-/// The poller's state between two polls.
+/// The state that the poller keeps from one poll to the next.
 #[derive(Default)]
 struct Memory {
     last: Option<Polled>,
-    conflict_told: Option<Instant>,
-    /// The next update, and when this node last knew that it has the lease.
+    conflict_logged_at: Option<Instant>,
+    /// The id of the next update, and when this node last knew that it holds the lease. `None`: it never held it.
     ours: Option<(i64, Instant)>,
-    /// Whether a previous node may have left updates that were not handled.
+    /// Whether a previous node may have left saved updates that were not handled.
     is_left_over: bool,
-    /// Presses that were answered with the news that Postgres is not reached.
-    told: HashSet<i64>,
+    /// The ids of updates whose press this node answered with the news that Postgres is not reached.
+    answered: HashSet<i64>,
 }
 
 impl Bot {
-    /// Polls until the shutdown, and retries after errors. Starts after the node's first heartbeat.
+    /// Polls until the shutdown, and retries after errors. Waits for the node's first heartbeat before the first poll.
     pub async fn run(self, mut beating: watch::Receiver<bool>, stop: CancellationToken) {
         let bot = Arc::new(self);
         let updates = Updates::new(Arc::clone(&bot));
@@ -118,17 +121,17 @@ impl Bot {
                 Ok(polled) => {
                     backoff.reset();
                     let pause = memory.pause(polled);
-                    memory.tell(polled);
+                    memory.log(polled);
                     pause
                 }
                 Err(error) => {
                     let pause = match &error {
                         PollError::Throttled(pause) => *pause,
-                        // A short pause, because presses during the outage need an answer.
+                        // Keep the pause short, because presses during an outage of Postgres need an answer.
                         PollError::Failed(_) => backoff.next_pause().min(AWAY_PAUSE),
                         PollError::Telegram(_) => backoff.next_pause(),
                     };
-                    tracing::warn!(%error, retry_ms = pause.as_millis() as u64, "the bot hears nothing for now");
+                    tracing::warn!(%error, retry_ms = pause.as_millis() as u64, "a poll of Telegram failed");
                     pause
                 }
             };
@@ -145,7 +148,8 @@ impl Bot {
         }
     }
 
-    /// Waits for the pause, and for the end of an outage: polling resumes as soon as Telegram is reached.
+    /// Waits for the pause, and then for the end of an outage of Telegram. So polling resumes as soon as this node
+    /// reaches Telegram.
     async fn rest(&self, pause: Duration) {
         if !pause.is_zero() {
             tokio::time::sleep(pause).await;
@@ -153,14 +157,15 @@ impl Bot {
         self.client.until_reached().await;
     }
 
-    /// Asks Telegram for the bot's name. A new token, or one that is accepted again, starts a stopped bot.
+    /// Proves the token: asks Telegram for the bot's name. If Telegram answers, a stopped bot starts again. If Telegram
+    /// refuses the token, the bot stops.
     async fn prove_token(&self) -> Result<(), QueryError> {
         match self.client.name().await {
             Ok(name) => {
                 shared_bot::start_bot(&self.pool, self.client.token().expose_secret()).await?;
                 let _ = self.name.set(name);
                 let client = self.client.clone();
-                // Polling need not wait for the menu.
+                // Set the menu in a task, because polling need not wait for it.
                 tokio::spawn(async move {
                     if let Err(error) = client.set_menu().await {
                         tracing::debug!(%error, "the bot's menu was not set");
@@ -192,7 +197,7 @@ impl Bot {
                 next_update,
                 is_new: true,
             }) => {
-                updates.deal_with(shared_bot::left_over(&self.pool, BATCH_LEFT_OVER).await?);
+                memory.is_left_over = true;
                 // The first poll returns at once, to show that Telegram responds.
                 (next_update, 0)
             }
@@ -200,21 +205,21 @@ impl Bot {
             Ok(Lease::Elsewhere) => return Ok(Polled::Elsewhere),
             Ok(Lease::Stopped) => return Ok(Polled::Stopped),
             Err(error) => {
-                self.tell_that_postgres_is_away(memory).await;
+                self.answer_that_postgres_is_away(memory).await;
                 return Err(error.into());
             }
         };
         if memory.is_left_over {
             let left = shared_bot::left_over(&self.pool, BATCH_LEFT_OVER).await?;
             memory.is_left_over = left.len() as i64 == BATCH_LEFT_OVER;
-            updates.deal_with(left);
+            updates.handle_all(left);
         }
         memory.ours = Some((next_update, Instant::now()));
-        memory.told.clear();
-        let came = match self.ask(next_update, seconds).await? {
-            Asked::Updates(came) => came,
-            // After a long interruption, another node of this bot may poll.
-            Asked::Nothing(Polled::Conflict) => match shared_bot::lease(&self.pool, &self.node).await? {
+        memory.answered.clear();
+        let came = match self.request(next_update, seconds).await? {
+            PollOutcome::Updates(came) => came,
+            // After a long interruption of this node, another node of the same bot may poll.
+            PollOutcome::Nothing(Polled::Conflict) => match shared_bot::lease(&self.pool, &self.node).await? {
                 Lease::Elsewhere => return Ok(Polled::Elsewhere),
                 _ => {
                     metrics::counter!("vestnik_telegram_conflicts_total").increment(1);
@@ -222,24 +227,24 @@ impl Bot {
                     return Ok(Polled::Conflict);
                 }
             },
-            Asked::Nothing(polled) => return Ok(polled),
+            PollOutcome::Nothing(polled) => return Ok(polled),
         };
         let next_update = came.iter().map(|update| update.id + 1).max().unwrap_or(next_update);
-        let taken = match shared_bot::take(&self.pool, &self.node, next_update, &came).await {
+        let taken = match shared_bot::save_updates(&self.pool, &self.node, next_update, &came).await {
             Ok(taken) => taken,
             Err(error) => {
-                self.tell_presses(&came, memory);
+                self.answer_presses(&came, memory);
                 return Err(error.into());
             }
         };
         if !taken {
             return Ok(Polled::Elsewhere);
         }
-        updates.deal_with(came);
+        updates.handle_all(came);
         Ok(Polled::Ours)
     }
 
-    async fn ask(&self, next_update: i64, seconds: u32) -> Result<Asked, PollError> {
+    async fn request(&self, next_update: i64, seconds: u32) -> Result<PollOutcome, PollError> {
         let request = GetUpdates::new()
             .offset(i32::try_from(next_update).unwrap_or(0))
             .timeout(seconds)
@@ -252,17 +257,17 @@ impl Bot {
             ]);
         let answer = tokio::select! {
             answer = self.client.call(&request, POLL_DEADLINE) => answer,
-            // An open poll from before an outage gets no response.
-            () = self.client.reached_again() => return Ok(Asked::Nothing(Polled::Ours)),
+            // A poll that was open before an outage of Telegram gets no response.
+            () = self.client.reached_again() => return Ok(PollOutcome::Nothing(Polled::Ours)),
         };
         match answer {
-            Ok(updates) => read(&updates).map(Asked::Updates),
+            Ok(updates) => read(&updates).map(PollOutcome::Updates),
             Err(problem) if problem.is_token() => {
                 self.stop("Telegram does not know the bot's token").await?;
-                Ok(Asked::Nothing(Polled::Stopped))
+                Ok(PollOutcome::Nothing(Polled::Stopped))
             }
             Err(Problem::Refused(refusal)) => match refusal.meaning(Request::Message) {
-                Meaning::Conflict => Ok(Asked::Nothing(Polled::Conflict)),
+                Meaning::Conflict => Ok(PollOutcome::Nothing(Polled::Conflict)),
                 Meaning::TooMany(pause) => Err(PollError::Throttled(pause.min(LONGEST_WAIT))),
                 _ => Err(PollError::Telegram(refusal.description)),
             },
@@ -273,28 +278,28 @@ impl Bot {
         }
     }
 
-    /// Answers presses while Postgres is not reached, as long as Telegram shows an answer. Telegram keeps the presses,
-    /// and the bot handles them when Postgres is back.
-    async fn tell_that_postgres_is_away(&self, memory: &mut Memory) {
+    /// Answers presses of buttons while Postgres is not reached, because Telegram shows only answers that come within
+    /// seconds. Telegram keeps the updates, and the bot handles them when Postgres is back.
+    async fn answer_that_postgres_is_away(&self, memory: &mut Memory) {
         let Some((next_update, _)) = memory.ours.filter(|(_, known)| known.elapsed() < ALONE_FOR) else {
             return;
         };
-        if let Ok(Asked::Updates(came)) = self.ask(next_update, AWAY_PAUSE.as_secs() as u32).await {
-            self.tell_presses(&came, memory);
+        if let Ok(PollOutcome::Updates(came)) = self.request(next_update, AWAY_PAUSE.as_secs() as u32).await {
+            self.answer_presses(&came, memory);
         }
     }
 
-    fn tell_presses(&self, came: &[Update], memory: &mut Memory) {
+    fn answer_presses(&self, came: &[Update], memory: &mut Memory) {
         for update in came {
-            if memory.told.insert(update.id) {
+            if memory.answered.insert(update.id) {
                 callback_query::later(self, &update.body);
             }
         }
     }
 }
 
-/// Reads the updates of a response; only the id of each is parsed here. An update without an id is skipped, so that it
-/// does not block later ones.
+/// Reads the updates in a poll's response. Only the id of each update is parsed here. An update without an id is
+/// skipped, so that it does not block later updates.
 fn read(updates: &RawValue) -> Result<Vec<Update>, PollError> {
     #[derive(Deserialize)]
     struct Numbered {
@@ -313,7 +318,7 @@ fn read(updates: &RawValue) -> Result<Vec<Update>, PollError> {
         })
     };
     let read: Vec<Update> = updates.iter().filter_map(read).collect();
-    // Without any id the poll's position cannot advance, so wait as after other errors.
+    // Without any id, the poll's position cannot advance. Wait as after other errors.
     if read.is_empty() && !updates.is_empty() {
         return Err(PollError::Telegram("updates without numbers".into()));
     }
@@ -321,7 +326,7 @@ fn read(updates: &RawValue) -> Result<Vec<Update>, PollError> {
 }
 
 impl Memory {
-    /// The pause before the next poll.
+    /// The pause after a poll with this outcome.
     fn pause(&self, polled: Polled) -> Duration {
         match polled {
             Polled::Ours => Duration::ZERO,
@@ -333,31 +338,34 @@ impl Memory {
         }
     }
 
-    /// Logs a changed result. Two programs that compete for the poll are logged once in a while, not each time.
-    fn tell(&mut self, polled: Polled) {
+    /// Logs an outcome that differs from the previous one. A conflict is logged at most once per `CONFLICT_SILENCE`.
+    fn log(&mut self, polled: Polled) {
         if polled == Polled::Conflict {
-            if self.conflict_told.is_none_or(|told| told.elapsed() > CONFLICT_SILENCE) {
-                tell(polled);
-                self.conflict_told = Some(Instant::now());
+            if self
+                .conflict_logged_at
+                .is_none_or(|logged_at| logged_at.elapsed() > CONFLICT_SILENCE)
+            {
+                log(polled);
+                self.conflict_logged_at = Some(Instant::now());
             }
         } else if self.last != Some(polled) && !(polled == Polled::Ours && self.last == Some(Polled::Conflict)) {
-            tell(polled);
+            log(polled);
         }
         self.last = Some(polled);
     }
 }
 
-fn tell(polled: Polled) {
+fn log(polled: Polled) {
     match polled {
-        Polled::Ours => tracing::info!("this node hears the bot for all"),
-        Polled::Full => tracing::warn!("people write and press faster than it can be dealt with"),
-        Polled::Elsewhere => tracing::info!("another node hears the bot"),
+        Polled::Ours => tracing::info!("this node polls Telegram for all nodes"),
+        Polled::Full => tracing::warn!("updates arrive faster than they can be handled"),
+        Polled::Elsewhere => tracing::info!("another node polls Telegram"),
         Polled::Conflict => tracing::warn!(
-            "409 from Telegram: another program polls with this bot's token, or a webhook is set for it, and takes what \
-             people press; end that, or give each its own bot"
+            "409 from Telegram: another program polls with this bot's token, or a webhook is set for it, and receives the \
+             button presses; stop it, or give each program its own bot"
         ),
         Polled::Stopped => {
-            tracing::error!("the bot is stopped, for Telegram does not know its token: check telegram.token");
+            tracing::error!("the bot is stopped because Telegram does not know its token: check telegram.token");
         }
     }
 }

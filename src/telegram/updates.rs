@@ -1,5 +1,5 @@
-//! Handles texts and presses: one after the other within a chat, and chats in parallel. So nobody waits for another
-//! shop's row, or for Telegram's response to somebody else.
+//! Handles the updates of Telegram: the updates of one chat one after another, and several chats in parallel. So no
+//! chat waits for a locked row of another shop, or for Telegram's response to another chat.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,12 +18,12 @@ use crate::infra::db::QueryError;
 
 /// The attempts to handle an update. An update that always fails must not block those after it.
 const ATTEMPTS: u32 = 3;
-/// Chats whose updates are handled at once; each takes a connection of the pool from time to time.
+/// The most chats whose updates are handled at the same time. Each of them sometimes takes a connection of the pool.
 const CHATS_AT_ONCE: usize = 16;
-/// The most updates that wait in this node; above it, polling pauses.
+/// The most updates that wait in this node. At this number, polling pauses.
 const MOST_WAITING: usize = 1000;
 
-/// The waiting updates by chat. A chat has an entry while a task handles its updates.
+/// The updates that wait, by the chat's id at Telegram. A chat has an entry while a task handles its updates.
 #[derive(Default)]
 struct Waiting {
     chats: HashMap<i64, VecDeque<shared_bot::Update>>,
@@ -31,7 +31,7 @@ struct Waiting {
     ids: HashSet<i64>,
 }
 
-/// Handles updates.
+/// The queue of updates of this node, and the tasks that handle them.
 #[derive(Clone)]
 pub(super) struct Updates {
     bot: Arc<Bot>,
@@ -54,13 +54,13 @@ impl Updates {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether the limit of waiting updates is reached.
+    /// Whether `MOST_WAITING` updates wait in this node.
     pub fn is_full(&self) -> bool {
         self.waiting().ids.len() >= MOST_WAITING
     }
 
-    /// Handles saved updates, and deletes them.
-    pub fn deal_with(&self, updates: Vec<shared_bot::Update>) {
+    /// Starts to handle updates that are saved in Postgres. Each update is deleted there after it was handled.
+    pub fn handle_all(&self, updates: Vec<shared_bot::Update>) {
         for update in updates {
             let chat = chat_of(&update.body);
             let mut waiting = self.waiting();
@@ -76,14 +76,14 @@ impl Updates {
         }
     }
 
-    /// Waits for updates that are being handled. Waiting ones are left to the next node.
+    /// Waits for updates that are being handled. Updates that still wait are left to the next node.
     pub async fn stop(&self) {
         self.waiting().chats.values_mut().for_each(VecDeque::clear);
         self.tasks.close();
         self.tasks.wait().await;
     }
 
-    /// Handles all waiting updates of a chat.
+    /// Handles the waiting updates of a chat, until none is left.
     async fn chat(self, chat: i64) {
         loop {
             let next = {
@@ -102,13 +102,13 @@ impl Updates {
         }
     }
 
-    /// Handles an update, or gives it up. If the update cannot be deleted afterwards, it is handled again later: every
-    /// update may repeat.
+    /// Handles an update, or gives it up after `ATTEMPTS`. If the update cannot be deleted afterwards, it is handled
+    /// again later: each update may repeat.
     async fn update(&self, stored: &shared_bot::Update) {
-        // Telegram adds new kinds of updates every few months; the crate may not know one.
+        // Ignore an update that the crate cannot parse: Telegram adds new kinds of updates every few months.
         let update: Option<Update> = serde_json::from_str(&stored.body).ok();
         if let Some(update) = &update {
-            self.with_patience(update).await;
+            self.with_retries(update).await;
         }
         let mut backoff = Backoff::new();
         for _ in 0..ATTEMPTS {
@@ -122,18 +122,18 @@ impl Updates {
         }
     }
 
-    async fn with_patience(&self, update: &Update) {
+    async fn with_retries(&self, update: &Update) {
         let mut backoff = Backoff::new();
         let mut tries = 0;
         loop {
-            let Err(error) = self.hear(update).await else { return };
+            let Err(error) = self.handle(update).await else { return };
             tries += 1;
             if error.is_transient() && tries < ATTEMPTS {
                 tokio::time::sleep(backoff.next_pause()).await;
                 continue;
             }
             metrics::counter!("vestnik_telegram_updates_given_up_total").increment(1);
-            tracing::error!(%error, update = update.id.0, tries, "what somebody wrote or pressed was given up");
+            tracing::error!(%error, update = update.id.0, tries, "an update was given up after its retries");
             if let UpdateKind::CallbackQuery(query) = &update.kind {
                 callback_query::failed(&self.bot, query);
             }
@@ -141,7 +141,7 @@ impl Updates {
         }
     }
 
-    async fn hear(&self, update: &Update) -> Result<(), QueryError> {
+    async fn handle(&self, update: &Update) -> Result<(), QueryError> {
         let bot = &*self.bot;
         match &update.kind {
             UpdateKind::Message(message) | UpdateKind::ChannelPost(message) => self.message(message).await,
@@ -160,19 +160,19 @@ impl Updates {
         if let Some(from) = message.migrate_from_chat_id() {
             migrate::migrated(&bot.pool, from.0, chat).await?;
         }
-        // A chat that writes has not blocked the bot, and the message about a reopened topic comes here too.
-        self.heard_from(chat).await?;
+        // A chat that writes has not blocked the bot. The message about a reopened topic comes here too.
+        self.enable_chat(chat).await?;
         let reason = message.text().filter(|text| !text.starts_with('/'));
         if let (Some(there), Some(from), Some(reason)) = (message.reply_to_message(), &message.from, reason)
             && let Some(said) = callback_query::reason(bot, chat, there.id.0, from, reason).await?
         {
-            return Commands { bot }.say(message, &said, None).await;
+            return Commands { bot }.reply(message, &said, None).await;
         }
-        Commands { bot }.obey(message).await
+        Commands { bot }.handle(message).await
     }
 
-    async fn heard_from(&self, chat: i64) -> Result<(), QueryError> {
-        if chat_state::hear(&self.bot.pool, &self.bot.sources, chat)
+    async fn enable_chat(&self, chat: i64) -> Result<(), QueryError> {
+        if chat_state::enable(&self.bot.pool, &self.bot.sources, chat)
             .await?
             .is_any()
         {
@@ -181,12 +181,13 @@ impl Updates {
         Ok(())
     }
 
-    /// The bot was removed, blocked or added again, or its rights changed.
+    /// Handles a change of the bot's membership in a chat: the bot was added, removed or blocked, or its rights
+    /// changed.
     async fn membership(&self, change: &ChatMemberUpdated) -> Result<(), QueryError> {
         const OUT: &str = "the bot was blocked, or removed from the chat";
         let chat = change.chat.id.0;
         if change.new_chat_member.kind.is_present() {
-            self.heard_from(chat).await?;
+            self.enable_chat(chat).await?;
             if !change.old_chat_member.kind.is_present() {
                 let bot = &*self.bot;
                 let language = change.from.language_code.as_deref();
@@ -201,7 +202,7 @@ impl Updates {
     }
 }
 
-/// The chat of an update; 0: the update has no chat.
+/// The id of the chat in an update. 0: the update has no chat.
 fn chat_of(body: &str) -> i64 {
     #[derive(serde::Deserialize)]
     struct Chat {

@@ -1,4 +1,5 @@
-//! The texts of `messages/`, one file per language. They are HTML with placeholders; inserted values are escaped.
+//! The catalogs of texts for people: the files in `messages/`, one for each language. Texts are HTML with placeholders;
+//! inserted values are escaped.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,10 +25,10 @@ static LANGUAGES: LazyLock<BTreeMap<String, Catalog>> = LazyLock::new(|| {
     Files::iter().filter_map(read).collect()
 });
 
-/// The operator's own texts, by language, and by store where they are for one store.
+/// The operator's own texts, by language, and by store if they are for a single store.
 static OWN: OnceLock<BTreeMap<(String, Option<String>), Catalog>> = OnceLock::new();
 
-/// Why the operator's own texts were refused.
+/// The reason why the operator's own texts were refused.
 #[derive(Debug, thiserror::Error)]
 pub enum OwnTextsError {
     /// A file or directory could not be read.
@@ -35,7 +36,7 @@ pub enum OwnTextsError {
     Unreadable {
         /// The file or directory.
         path: PathBuf,
-        /// The cause.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// A file has invalid content.
@@ -43,31 +44,32 @@ pub enum OwnTextsError {
     Wrong {
         /// The file.
         path: PathBuf,
-        /// What is invalid, and how to correct it.
+        /// The invalid part, and how to correct it.
         problem: String,
     },
 }
 
-/// The texts of one language, by `section.key`.
+/// The texts of one language. The name of a text is `section.key`.
 #[derive(Debug, Default, Clone)]
 pub struct Catalog {
     texts: BTreeMap<String, String>,
 }
 
-/// The codes of all languages.
+/// The codes of all languages that have texts.
 pub fn languages() -> impl Iterator<Item = &'static str> {
     LANGUAGES.keys().map(String::as_str)
 }
 
-/// The supported language for the language code of a person's app, such as `en-GB`.
-pub fn known(asked: Option<&str>) -> &'static str {
-    let found = asked.and_then(|asked| languages().find(|known| asked.starts_with(known)));
+/// The language that fits the language code of a person's app, such as `en-GB`. Without a fitting language, the
+/// default.
+pub fn known(wanted: Option<&str>) -> &'static str {
+    let found = wanted.and_then(|wanted| languages().find(|known| wanted.starts_with(known)));
     found.unwrap_or(DEFAULT)
 }
 
 /// Reads the operator's own texts. Call it once, before any text is used. `DIRECTORY/en.toml` is for all stores,
-/// `DIRECTORY/STORE/en.toml` for one. A file has only the keys that differ, and only placeholders of the original
-/// texts.
+/// `DIRECTORY/STORE/en.toml` for one store. A file has only the texts that differ. Each may use only placeholders of
+/// the original text.
 pub fn load_own(directory: &Path) -> Result<(), OwnTextsError> {
     let mut own = BTreeMap::new();
     let mut stores = Vec::new();
@@ -148,7 +150,7 @@ fn read_own(
     Ok(())
 }
 
-/// The placeholders of a text, sorted.
+/// The names of the placeholders in a text, sorted.
 fn places(text: &str) -> Vec<&str> {
     let mut places: Vec<&str> = text
         .split('{')
@@ -159,7 +161,7 @@ fn places(text: &str) -> Vec<&str> {
     places
 }
 
-/// The texts of a language for a store.
+/// The texts of a language for one store: the operator's own texts for this store, otherwise those for all stores.
 pub fn of_store(language: &str, store: &str) -> &'static Catalog {
     let own = OWN
         .get()
@@ -167,7 +169,7 @@ pub fn of_store(language: &str, store: &str) -> &'static Catalog {
     own.unwrap_or_else(|| of(language))
 }
 
-/// The texts of a language; of the default language if there is no such language.
+/// The texts of a language for all stores. A language without texts gets those of the default language.
 pub fn of(language: &str) -> &'static Catalog {
     static NONE: Catalog = Catalog { texts: BTreeMap::new() };
     if let Some(own) = OWN.get().and_then(|own| own.get(&(language.to_owned(), None))) {
@@ -192,17 +194,17 @@ impl Catalog {
         Self { texts }
     }
 
-    /// A text; the key itself if the text is missing, so that people notice the gap.
+    /// The text with this name. If it is missing, the name itself, so that people notice the gap.
     pub fn get<'a>(&'a self, key: &'a str) -> &'a str {
         self.texts.get(key).map_or(key, String::as_str)
     }
 
-    /// A text; `None`: there is none.
+    /// The text with this name. `None`: it is missing.
     pub fn find(&self, key: &str) -> Option<&str> {
         self.texts.get(key).map(String::as_str)
     }
 
-    /// The keys of a section, sorted.
+    /// The keys of the texts in a section, sorted.
     pub fn keys(&self, section: &str) -> impl Iterator<Item = &str> {
         let prefix = format!("{section}.");
         self.texts.keys().filter_map(move |key| key.strip_prefix(&prefix))

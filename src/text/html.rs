@@ -1,16 +1,17 @@
-//! Text in Telegram's small HTML, within its limits. A limit counts the visible text in UTF-16 units, without markup,
-//! and so does this module. Longer text is cut between two characters, and every open tag is closed.
+//! Builds text in the small HTML that Telegram knows, within Telegram's limits. A limit counts the visible text in
+//! UTF-16 units, without markup, and so does this module. Longer text is cut between two characters, and each open tag
+//! is closed.
 
-/// The most visible text of a message, UTF-16 units.
+/// The longest visible text of a message, UTF-16 units.
 pub const MESSAGE_UNITS: usize = 4096;
-/// The escapes of the characters that HTML reserves.
+/// The HTML entities of the characters that HTML reserves.
 const ENTITIES: [(&str, &str); 3] = [("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&")];
-/// The longest tag, bytes.
+/// The longest text between `<` and `>` that counts as a tag, bytes.
 const LONGEST_TAG: usize = 2000;
-/// The sign at a cut.
+/// The sign at the end of a text that was cut.
 const CUT: &str = "…";
 
-/// Builds a message.
+/// The HTML of a message while it is built.
 #[derive(Debug)]
 pub struct Html {
     text: String,
@@ -20,18 +21,18 @@ pub struct Html {
 }
 
 impl Html {
-    /// An empty message with room for `units` UTF-16 units.
+    /// Creates an empty message with room for `units` UTF-16 units.
     pub fn new(units: usize) -> Self {
         Self {
             text: String::new(),
             open: Vec::new(),
-            // Reserve room for the sign of a cut.
+            // Keep room for the sign of a cut.
             left: units.saturating_sub(1),
             full: false,
         }
     }
 
-    /// Appends a template with its values. The template's markup stays; the values are escaped.
+    /// Appends a line: a template with its values. The template's markup stays; the values are escaped.
     pub fn line(&mut self, template: &str, values: &[(&str, &str)]) {
         if !self.text.is_empty() {
             self.push("\n");
@@ -76,7 +77,7 @@ impl Html {
                 }
             }
             None => {
-                // The value in a link's URL is percent-encoded already.
+                // A value in the URL of a link is percent-encoded by the caller.
                 let inner = values.iter().fold(inner.to_owned(), |tag, (name, value)| {
                     tag.replace(&format!("{{{name}}}"), &value.replace(['"', '<', '>'], " "))
                 });
@@ -86,7 +87,7 @@ impl Html {
         }
     }
 
-    /// Appends text, as far as it fits.
+    /// Appends plain text, escaped, as far as it fits.
     pub fn push(&mut self, text: &str) {
         for character in text.chars() {
             if self.full {
@@ -112,12 +113,12 @@ impl Html {
         if self.full { 0 } else { self.left }
     }
 
-    /// Whether something was cut.
+    /// Whether the message was cut, because it was too long.
     pub fn is_full(&self) -> bool {
         self.full
     }
 
-    /// The text, with every tag closed.
+    /// Returns the HTML, with each tag closed.
     pub fn finish(mut self) -> String {
         while let Some(name) = self.open.pop() {
             self.text.push_str(&format!("</{name}>"));
@@ -126,7 +127,7 @@ impl Html {
     }
 }
 
-/// Our own HTML as plain text, within the limit of a message. Unknown markup stays as it is.
+/// Converts HTML that this module built to plain text, within the limit of a message. Unknown markup stays as it is.
 pub fn shown(html: &str) -> String {
     let mut text = String::new();
     let mut rest = html;
@@ -152,7 +153,7 @@ pub fn shown(html: &str) -> String {
     cut(text, MESSAGE_UNITS)
 }
 
-/// The text, cut to at most this many UTF-16 units.
+/// Cuts a text to at most this many UTF-16 units.
 fn cut(text: String, units: usize) -> String {
     if text.encode_utf16().count() <= units {
         return text;
@@ -166,7 +167,7 @@ fn cut(text: String, units: usize) -> String {
     text.chars().take_while(fits).chain(CUT.chars()).collect()
 }
 
-/// Whether Telegram knows every tag, and every tag is closed in the right order.
+/// Whether Telegram knows each tag in the text, and the tags are closed in the right order.
 pub fn is_well_formed(html: &str) -> bool {
     const TAGS: [&str; 8] = ["b", "i", "u", "s", "code", "pre", "a", "blockquote"];
     let mut open = Vec::new();
@@ -187,14 +188,15 @@ pub fn is_well_formed(html: &str) -> bool {
     open.is_empty()
 }
 
-/// A template with its values, as HTML.
+/// Fills a template with its values. The result is HTML, at most as long as a message.
 pub fn filled(template: &str, values: &[(&str, &str)]) -> String {
     let mut html = Html::new(MESSAGE_UNITS);
     html.fill(template, values);
     html.finish()
 }
 
-/// A template with its values as plain text, cut to `characters`, for fields where Telegram allows no markup.
+/// Fills a template with its values as plain text, for fields where Telegram allows no markup. The result is cut to
+/// `characters`.
 pub fn plain(template: &str, values: &[(&str, &str)], characters: usize) -> String {
     let filled = values.iter().fold(template.to_owned(), |text, (name, value)| {
         text.replace(&format!("{{{name}}}"), value)
@@ -221,7 +223,7 @@ mod tests {
         assert_eq!(super::shown("a <"), "a <");
     }
 
-    /// What Telegram would show of it, or why it would refuse it.
+    /// The text that Telegram would show, or the reason why Telegram would refuse it.
     fn shown(html: &str) -> Result<String, String> {
         let (mut text, mut open, mut rest) = (String::new(), Vec::new(), html);
         while let Some(character) = rest.chars().next() {

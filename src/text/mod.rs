@@ -1,5 +1,5 @@
-//! What messages to people are made of: `catalog` has the words of each language, `html` builds text with markup of a
-//! bounded length, `value` writes times, amounts and customers' words.
+//! Builds the texts of messages to people. `catalog` has the texts of each language, `html` builds a message of limited
+//! length with markup, `value` formats times, amounts and customers' texts.
 
 pub mod catalog;
 pub mod html;

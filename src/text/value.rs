@@ -1,4 +1,4 @@
-//! Single values as text for people: a time, an amount, a customer's own words.
+//! Formats single values for people: a time, an amount, a customer's text.
 
 use jiff::civil::Date;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -9,14 +9,15 @@ use crate::domain::money::Currency;
 use crate::domain::subject::Quantity;
 use crate::sources::zone;
 
-/// The characters that a URL's query needs percent-encoded.
+/// The characters that must be percent-encoded in the query of a URL.
 const IN_URL: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'_');
-/// The longest part of an address in a map link, characters: Telegram accepts no longer link.
+/// The longest part of an address in the link to a map, characters. Telegram accepts no longer link.
 const MAP_CHARACTERS: usize = 120;
-/// Hours after which a day is shown with its year: about ten months.
+/// The distance from today, in hours, above which a day is shown with its year: about ten months.
 const FAR_HOURS: i64 = 300 * 24;
 
-/// A time by the clock of a time zone: `19:03`, with the day if it is not today: `Tuesday, November 24, 19:03`.
+/// A time by the clock of a time zone, such as `19:03`. A time on another day has its date: `Tuesday, November 24,
+/// 19:03`. Empty: the time zone is unknown.
 pub fn moment(at: OffsetDateTime, time_zone: &str, words: &Catalog) -> String {
     let (Some(local), Some(today)) = (
         zone::local(at, time_zone),
@@ -35,7 +36,7 @@ pub fn moment(at: OffsetDateTime, time_zone: &str, words: &Catalog) -> String {
         .replace("{time}", &time)
 }
 
-/// A day in words: `Tuesday, November 24`; with the year, if the year is not obvious.
+/// A day in words, such as `Tuesday, November 24`. A day far from today has its year.
 pub fn day(date: Date, today: Date, words: &Catalog) -> String {
     let nth = |names: &str, number: i8| {
         let name = words.get(names).split(' ').nth(usize::from(number.unsigned_abs()));
@@ -57,9 +58,9 @@ pub fn day(date: Date, today: Date, words: &Catalog) -> String {
         .replace("{year}", &date.year().to_string())
 }
 
-/// A customer's text in one line. It cannot imitate a line of the message, or change the text direction of one.
+/// A customer's text as one line. The text cannot imitate a line of the message, or turn the direction of a line.
 pub fn inline(text: &str) -> String {
-    // A character that ends an isolate would end the message's own isolate.
+    // Remove Unicode isolates: a character that ends an isolate would end the one that is added below.
     let text: String = text.chars().filter(|c| !matches!(c, '\u{2066}'..='\u{2069}')).collect();
     let words = text.split(|c: char| c.is_whitespace() || c.is_control());
     let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
@@ -70,20 +71,21 @@ pub fn inline(text: &str) -> String {
     }
 }
 
-/// Right-to-left letters such as Hebrew and Arabic, and marks that change the text direction.
+/// Whether a character may turn the text direction: a right-to-left letter such as Hebrew or Arabic, or a direction
+/// mark.
 fn turns(c: char) -> bool {
     matches!(c, '\u{590}'..='\u{8ff}' | '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{fb1d}'..='\u{fdff}'
         | '\u{fe70}'..='\u{fefc}' | '\u{10800}'..='\u{10fff}' | '\u{1e800}'..='\u{1efff}')
 }
 
-/// An address, encoded for the query of a map's URL.
+/// An address, shortened and percent-encoded for the query of a map's URL.
 pub fn in_url(address: &str) -> String {
     let words: Vec<&str> = address.split_whitespace().collect();
     let short: String = words.join(" ").chars().take(MAP_CHARACTERS).collect();
     utf8_percent_encode(&short, IN_URL).to_string()
 }
 
-/// A quantity, as the shop wrote it.
+/// A quantity as text, as the shop wrote it.
 pub fn said_of(quantity: &Quantity) -> String {
     match quantity.to_json() {
         serde_json::Value::String(words) => inline(&words),
@@ -91,7 +93,7 @@ pub fn said_of(quantity: &Quantity) -> String {
     }
 }
 
-/// An amount in minor units as people of the language write it: `500,00 ₽`, with non-breaking spaces.
+/// Formats an amount of minor units as people of the language write it, such as `500,00 ₽`. The spaces do not break.
 pub fn amount(minor: i64, currency: Currency, words: &Catalog) -> String {
     let (digits, sign) = (usize::from(currency.digits()), currency.sign());
     let text = format!("{:0>width$}", minor.unsigned_abs(), width = digits + 1);
@@ -126,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_day_is_told_in_words_with_its_weekday_and_far_away_with_its_year() {
+    fn a_day_is_written_with_its_weekday_and_a_distant_one_with_its_year() {
         let today = jiff::civil::date(2026, 11, 28);
         for (date, ru, en) in [
             (

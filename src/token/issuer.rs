@@ -1,5 +1,5 @@
-//! The issuer of JWTs and its public keys (a JWK set). The keys are read from a file or a URL and cached. They are read
-//! again at intervals, and when a JWT names an unknown key.
+//! The trusted issuer of JWTs, and its public keys (a JWK set). The keys are read from a file or a URL, and cached.
+//! They are read again at intervals, and when a JWT names an unknown key.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -17,23 +17,23 @@ use super::jwt::{Claims, Jwt, Parts, Refused};
 use crate::infra::config::{self, JwtAlgorithm as Algorithm};
 use crate::infra::telemetry::LogLimit;
 
-/// Time between two reads of a file.
+/// The time between two reads of a file.
 const FILE_INTERVAL: Duration = Duration::from_secs(5);
-/// Time between two requests to a URL.
+/// The time between two requests to a URL.
 const URL_INTERVAL: Duration = Duration::from_secs(10 * 60);
-/// Time until the next request after a failure, or after a JWT named an unknown key. Invented key names cause no more
-/// requests than this.
+/// The time until the next request after a failed one, or after a JWT named an unknown key. So JWTs with invented key
+/// names cause no more requests.
 const RETRY_INTERVAL: Duration = Duration::from_secs(30);
-/// How long cached keys are used while they cannot be read. The issuer may have withdrawn them meanwhile.
+/// How long cached keys are used while they cannot be read again. The issuer may have withdrawn them meanwhile.
 const MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
-/// Time limit of a request to the URL.
+/// The deadline of a request to the URL.
 const FETCH_DEADLINE: Duration = Duration::from_secs(5);
-/// Limit of a JWK set, bytes.
+/// The largest JWK set, bytes.
 const MAX_SET_BYTES: usize = 256 * 1024;
-/// Limit of keys kept of a set.
+/// The most keys of a JWK set that are kept.
 const MAX_KEYS: usize = 64;
 
-/// Why the keys cannot be read.
+/// The reason why the keys cannot be read.
 #[derive(Debug, thiserror::Error)]
 enum Unreadable {
     #[error("{0}")]
@@ -48,7 +48,7 @@ enum Unreadable {
     NoKey,
 }
 
-/// One public key. Only its type determines the algorithm.
+/// A public key of the issuer. The type of the key alone determines the algorithm.
 #[derive(Debug)]
 struct Key {
     id: Option<String>,
@@ -84,7 +84,7 @@ impl Key {
     }
 }
 
-/// A key in a JWK set. A secret key (`oct`) has none of these members, and is ignored.
+/// A key in a JWK set, as JSON. A secret key (`oct`) has none of the public members, and is ignored.
 #[derive(Debug, Deserialize)]
 struct Jwk {
     kty: String,
@@ -119,14 +119,14 @@ impl Jwk {
     }
 }
 
-/// The usable keys of a JWK set.
+/// Parses a JWK set. Returns its keys for the allowed algorithms; an error if it has none.
 fn keys(set: &[u8], algorithms: &[Algorithm]) -> Result<Vec<Key>, Unreadable> {
     #[derive(Deserialize)]
     struct Set {
         keys: Vec<serde_json::Value>,
     }
     let set: Set = serde_json::from_slice(set)?;
-    // An unreadable key is ignored, and the other keys are used.
+    // Ignore an unreadable key, and use the others.
     let read = |key| serde_json::from_value::<Jwk>(key).ok()?.key();
     let usable = |key: &Key| algorithms.contains(&key.algorithm());
     let keys: Vec<Key> = set
@@ -142,7 +142,7 @@ fn keys(set: &[u8], algorithms: &[Algorithm]) -> Result<Vec<Key>, Unreadable> {
     }
 }
 
-/// The cached keys.
+/// The cached keys of the issuer.
 #[derive(Debug, Default)]
 struct Known {
     keys: Arc<Vec<Key>>,
@@ -151,18 +151,18 @@ struct Known {
     is_stale: bool,
 }
 
-/// The trusted issuer.
+/// The trusted issuer of JWTs.
 #[derive(Debug)]
 pub struct Issuer {
     settings: config::Jwt,
     known: RwLock<Known>,
-    /// The time of the last attempt. Locked during an attempt.
+    /// The time of the last attempt to read the keys. Locked during an attempt.
     tried_at: Mutex<Option<Instant>>,
     http: reqwest::Client,
 }
 
 impl Issuer {
-    /// An issuer from the settings.
+    /// Creates the issuer from the settings. Reads no keys yet.
     pub fn new(settings: &config::Jwt) -> Self {
         let http = reqwest::Client::builder()
             .timeout(FETCH_DEADLINE)
@@ -193,8 +193,8 @@ impl Issuer {
         }
     }
 
-    /// Verifies the signature, issuer and audience of a JWT, and returns its claims. Postgres' clock checks its time
-    /// later.
+    /// Verifies the signature, issuer and audience of a JWT. Returns its claims. The caller checks its validity in time
+    /// by Postgres' clock.
     pub(super) async fn verify(&self, jwt: &Jwt) -> Result<Claims, Refused> {
         let parts = jwt.parts()?;
         let algorithm = Algorithm::from_name(&parts.header.algorithm).ok_or(Refused::Algorithm)?;
@@ -204,11 +204,11 @@ impl Issuer {
         let name = parts.header.key.as_deref();
         let mut verified = verify(&self.keys()?, algorithm, name, &parts);
         if verified == Err(Refused::UnknownKey) && self.read(RETRY_INTERVAL).await {
-            // The issuer may have created the key a moment ago.
+            // Try again with the keys that were just read: the issuer may have created the key a moment ago.
             verified = verify(&self.keys()?, algorithm, name, &parts);
         }
         if verified == Err(Refused::UnknownKey) && self.is_stale() {
-            // The key may be new, but the keys could not be read.
+            // The JWT may be signed by a new key, but the keys could not be read.
             return Err(Refused::NoKeys);
         }
         verified?;
@@ -228,7 +228,8 @@ impl Issuer {
         }
     }
 
-    /// Reads the keys, unless an attempt was made within `not_within`. Returns whether the keys are new.
+    /// Reads the keys, unless the last attempt was less than `not_within` ago. Returns whether the keys were read since
+    /// the call.
     async fn read(&self, not_within: Duration) -> bool {
         let asked_at = Instant::now();
         let mut tried_at = self.tried_at.lock().await;
@@ -275,7 +276,7 @@ impl Issuer {
                 }
             }
             config::JwtKeys::Url(url) => {
-                // The URL may hold a secret.
+                // Remove the URL from the error, because it may contain a secret.
                 let failed = |error: reqwest::Error| Unreadable::Fetch(error.without_url().to_string());
                 let answer = self.http.get(url.clone()).send().await.map_err(failed)?;
                 let mut answer = answer.error_for_status().map_err(failed)?;
@@ -292,7 +293,8 @@ impl Issuer {
     }
 }
 
-/// Verifies the signature. A JWT that names no key must match the only key of its algorithm.
+/// Verifies the signature of a JWT with one of these keys. A JWT that names no key must match the only key of its
+/// algorithm.
 fn verify(keys: &[Key], algorithm: Algorithm, name: Option<&str>, parts: &Parts<'_>) -> Result<(), Refused> {
     let mut fitting = keys
         .iter()

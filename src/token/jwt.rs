@@ -1,8 +1,8 @@
-//! Reads JWTs that the platform's own issuer signs. Their claims count only after the signature is verified.
+//! Parses JWTs that the platform's own issuer has signed. Their claims count only after the signature was verified.
 //!
-//! Nothing in a JWT chooses how it is verified. Its algorithm must be one of the settings, and belong to its key's
-//! type. So `none` opens nothing, and neither does a public key used as a secret. A header that carries a key, or an
-//! address of one, is refused.
+//! A JWT does not choose how it is verified. Its algorithm must be allowed by the settings, and must belong to the type
+//! of its key. So the algorithm `none` opens nothing, and a public key cannot serve as a secret. A header that carries
+//! a key, or the address of a key, is refused.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -12,24 +12,24 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Hash, Scope, Stores};
 
-/// Limit of a JWT, bytes. It must fit into a request head.
+/// The longest JWT, bytes. It must fit into the head of a request.
 pub const MAX_JWT_BYTES: usize = 8 * 1024;
-/// Beginning of every JWT: `{"` in base64.
+/// The beginning of each JWT: `{"` in base64.
 const BEGINNING: &str = "eyJ";
-/// Limit of a subject that other people see, characters.
+/// The longest subject of a JWT, characters. Other people see it as a name.
 const MAX_SUBJECT_CHARACTERS: usize = 100;
 
-/// A JWT in its compact form. It is secret, has no `Debug`, and is never shown.
+/// A JWT in its compact form. It is secret: it has no `Debug`, and is never shown.
 #[derive(Clone)]
 pub struct Jwt(String);
 
 impl Jwt {
-    /// Parses a JWT: three parts separated by dots.
+    /// Parses a JWT: three parts, separated by dots. `None`: another form.
     pub fn parse(text: &str) -> Option<Self> {
         Self::looks_like(text).then(|| Self(text.to_owned()))
     }
 
-    /// Whether a text may be a JWT.
+    /// Whether a text has the form of a JWT.
     pub fn looks_like(text: &str) -> bool {
         let is_part = |part: &str| {
             let mut letters = part.bytes();
@@ -41,12 +41,12 @@ impl Jwt {
             && text.split('.').all(is_part)
     }
 
-    /// The key of its cached look-up.
+    /// The key of this JWT in the cache of lookups.
     pub(super) fn hash(&self) -> Hash {
         Sha256::digest(&self.0).into()
     }
 
-    /// Decodes the parts. The signature is not verified yet.
+    /// Decodes the parts of the JWT. The signature is not verified yet.
     pub(super) fn parts(&self) -> Result<Parts<'_>, Refused> {
         let (signed, signature) = self.0.rsplit_once('.').ok_or(Refused::Malformed)?;
         let (header, claims) = signed.split_once('.').ok_or(Refused::Malformed)?;
@@ -68,35 +68,36 @@ impl Jwt {
     }
 }
 
-/// Why a JWT is not accepted.
+/// The reason why a JWT is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refused {
-    /// No issuer is configured.
+    /// No issuer of JWTs is configured.
     NoIssuer,
     /// The JWT cannot be decoded, or lacks a claim.
     Malformed,
-    /// The header carries a key, or a type or extension that is not supported.
+    /// The header carries a key or the address of one. Or it names a type or an extension that vestnik does not
+    /// support.
     Header,
-    /// The algorithm is not allowed by the settings.
+    /// The settings do not allow the algorithm.
     Algorithm,
-    /// The issuer has no such key.
+    /// The issuer has no key with the name in the JWT, or several keys match.
     UnknownKey,
-    /// The issuer's keys are not available.
+    /// The keys of the issuer could not be read.
     NoKeys,
     /// The signature does not match the key that the JWT names.
     Signature,
-    /// The JWT has another issuer.
+    /// The claims name another issuer.
     Issuer,
-    /// The JWT has another audience.
+    /// The claims name another audience.
     Audience,
-    /// The JWT has no known scope.
+    /// The claims name no scope that vestnik knows.
     Scope,
     /// The JWT is not valid yet.
     NotYet,
 }
 
 impl Refused {
-    /// The metric label and the log field.
+    /// The name of the reason, for metrics and logs.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NoIssuer => "no_issuer",
@@ -114,16 +115,16 @@ impl Refused {
     }
 }
 
-/// The decoded parts of a JWT, not verified yet.
+/// The decoded parts of a JWT. The signature is not verified yet.
 pub(super) struct Parts<'a> {
     pub header: Header,
     pub claims: Vec<u8>,
-    /// The signed text.
+    /// The signed text: header and claims, encoded.
     pub signed: &'a str,
     pub signature: Vec<u8>,
 }
 
-/// The header of a JWT. A duplicate member makes it unreadable.
+/// The header of a JWT. A duplicate member makes the JWT unreadable.
 #[derive(Debug, Deserialize)]
 pub(super) struct Header {
     #[serde(rename = "alg")]
@@ -148,7 +149,7 @@ impl Header {
     }
 }
 
-/// The claims of a JWT, as encoded.
+/// The claims of a JWT, as the JSON has them.
 #[derive(Debug, Deserialize)]
 struct Raw {
     iss: String,
@@ -162,20 +163,21 @@ struct Raw {
     scope: String,
 }
 
-/// The checked claims of a JWT for this program. Its time is checked later, by Postgres' clock.
+/// The claims of a JWT whose signature, issuer and audience are correct. Postgres' clock decides later whether the JWT
+/// is valid now.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Claims {
     pub issuer: String,
     pub subject: String,
     pub stores: Stores,
     pub scope: Scope,
-    /// Seconds since 1970 (Unix time).
+    /// When the JWT begins to be valid, seconds since 1970. `expires` is its end, in the same unit.
     pub not_before: f64,
     pub expires: f64,
 }
 
 impl Claims {
-    /// Parses and checks the claims. The signature must be verified before.
+    /// Parses the claims, and checks their issuer, audience and scope. Verify the signature before.
     pub fn read(claims: &[u8], issuer: &str, audience: &str) -> Result<Self, Refused> {
         let raw: Raw = serde_json::from_slice(claims).map_err(|_| Refused::Malformed)?;
         if raw.iss != issuer {
@@ -184,7 +186,7 @@ impl Claims {
         if !raw.aud.iter().any(|named| named == audience) {
             return Err(Refused::Audience);
         }
-        // An OAuth issuer writes several scopes, separated by spaces.
+        // An OAuth issuer writes several scopes in one text, separated by spaces. The highest counts.
         let scope = raw.scope.split(' ').filter_map(Scope::from_name).max();
         let subject = raw.sub.unwrap_or_default();
         Ok(Self {
@@ -204,13 +206,13 @@ impl Claims {
         })
     }
 
-    /// The hash that identifies the holder, whatever JWT it presents.
+    /// The hash that identifies the holder: its issuer and subject. It is the same for each JWT of the holder.
     pub fn holder(&self) -> Hash {
         Sha256::digest(format!("jwt\0{}\0{}", self.issuer, self.subject)).into()
     }
 }
 
-/// One text or number, or a list of them. A number is an id that the issuer has not quoted.
+/// Parses one value, or a list of values, as texts. A number is an id that the issuer did not quote.
 fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]

@@ -1,5 +1,5 @@
-//! Tokens. Each opens the streams of one store, of several, or of all. A token is 256 random bits and is shown once.
-//! The database keeps only its SHA-256, so a reader of the table can open nothing.
+//! Tokens, by which clients prove that they may use a store. A token opens one store, several, or all. A token has 256
+//! random bits, and is shown once. The database keeps only its SHA-256, so a reader of the table cannot use any token.
 
 mod issuer;
 mod jwt;
@@ -23,36 +23,36 @@ use sha2::{Digest as _, Sha256};
 
 use crate::infra::db;
 
-/// Prefix of every token, so that a leaked one is recognised.
+/// The prefix of each token, by which people and scanners recognize a leaked one.
 const PREFIX: &str = "vst_";
 const SECRET_BYTES: usize = 32;
-/// Characters of the secret, in base64.
+/// The length of the secret in base64, characters.
 const SECRET_CHARS: usize = 43;
-/// Characters of the secret that may appear in a log.
+/// The number of characters of the secret that may appear in a log.
 const SHOWN_CHARS: usize = 6;
 
-/// Why a token operation failed.
+/// The reason why tokens could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Postgres reports an error, or the connection is lost.
+    /// Postgres reported an error, or the connection was lost.
     #[error("tokens cannot be read or written: {}", db::reason(.0))]
     Postgres(#[from] tokio_postgres::Error),
     /// No connection was free, and none could be opened.
     #[error("no connection for tokens: {0}")]
     Pool(#[from] db::PoolError),
-    /// Postgres does not respond.
+    /// Postgres did not respond in time.
     #[error("tokens cannot be read: {0}")]
     Unanswered(#[from] db::Unanswered),
-    /// The statement that looked up several tokens failed.
+    /// The statement failed that looked up several tokens at once. The lookups share this error.
     #[error("{0}")]
     Shared(Arc<Error>),
-    /// The queue of look-ups is full.
+    /// The queue of lookups is full.
     #[error("too many tokens wait to be looked up")]
     Busy,
-    /// The public keys of the JWT issuer are not available.
+    /// The public keys of the issuer of JWTs are not available.
     #[error("the keys of the issuer of JWTs (jwt.keys) could not be read")]
     NoKeys,
-    /// The operating system provides no random numbers.
+    /// The operating system gave no random bytes.
     #[error("the operating system gives no random numbers: {0}")]
     Random(getrandom::Error),
 }
@@ -60,7 +60,7 @@ pub enum Error {
 /// The SHA-256 of a token, as the database keeps it.
 type Hash = [u8; 32];
 
-/// The secret token itself. It has no `Debug` and is shown only where it was made.
+/// A token in clear text, which is secret. It has no `Debug`, and is shown only when it is created.
 #[derive(Clone)]
 pub struct Token(String);
 
@@ -72,7 +72,7 @@ impl Token {
         Ok(Self(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(secret))))
     }
 
-    /// Parses a token. `None`: the text does not have its form.
+    /// Parses a token. `None`: the text does not have the form of a token.
     pub fn parse(text: &str) -> Option<Self> {
         let secret = text
             .strip_prefix(PREFIX)
@@ -86,7 +86,8 @@ impl Token {
             .is_some_and(|start| Self::parse(start).is_some())
     }
 
-    /// The first characters of a presented token. They identify its row, and are too few to use it.
+    /// The first characters of a token's secret, for a log. They identify the token, and are too few to use it. Empty:
+    /// the text is no token.
     pub fn beginning(text: &str) -> &str {
         let secret = text.strip_prefix(PREFIX).unwrap_or_default();
         let shown = secret.get(..SHOWN_CHARS.min(secret.len())).unwrap_or_default();
@@ -99,7 +100,7 @@ impl Token {
         }
     }
 
-    /// The secret text, to be shown once or sent in a header.
+    /// The token in clear text, to be shown once or sent in a header.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -112,9 +113,9 @@ impl Token {
 /// The credential that a client presents.
 #[derive(Clone)]
 pub enum Presented {
-    /// A token of this program.
+    /// A token that vestnik created.
     Token(Token),
-    /// A JWT.
+    /// A JWT of the configured issuer.
     Jwt(Jwt),
 }
 
@@ -138,9 +139,14 @@ impl Presented {
     }
 }
 
-/// The id of a token. It is not secret.
+/// The id of a token's row. It is not secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TokenId(pub i64);
+
+impl TokenId {
+    /// The token of a node's canary. The ids of the table begin at 1.
+    pub const CANARY: Self = Self(0);
+}
 
 impl fmt::Display for TokenId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -148,7 +154,7 @@ impl fmt::Display for TokenId {
     }
 }
 
-/// The stores that a token opens.
+/// The stores that a token opens for its holder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stores {
     /// Every store.
@@ -167,16 +173,16 @@ impl Stores {
     }
 }
 
-/// What the holder of a token may do. Each scope includes the scopes before it.
+/// The permissions of a token's holder. Each scope includes the scopes before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
-    /// Read events and lists: a display.
+    /// The holder may read events and lists: a display.
     Read,
-    /// Also change orders and send receipts: a panel.
+    /// The holder may also change orders and send receipts: a panel.
     Panel,
-    /// Also read receipts and figures.
+    /// The holder may also read receipts and figures.
     Manager,
-    /// Also operate the program.
+    /// The holder may also operate vestnik.
     Operator,
 }
 
@@ -194,40 +200,40 @@ impl Scope {
         }
     }
 
-    /// The scope with this name. `None`: there is none.
+    /// The scope with this name. `None`: no scope has this name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|scope| scope.as_str() == name)
     }
 }
 
-/// What a valid token allows.
+/// The rights of a valid token.
 #[derive(Debug, Clone)]
 pub struct Grant {
     /// The token's id.
     pub id: TokenId,
-    /// The label that the token got when it was made. `None`: none.
+    /// The label that the token got when it was created. `None`: no label.
     pub label: Option<Arc<str>>,
     /// The stores that the token opens.
     pub stores: Stores,
-    /// What the holder may do in these stores.
+    /// The permissions of the holder in these stores.
     pub scope: Scope,
-    /// When the token expires. Computed from Postgres' clock. `None`: never.
+    /// When the token expires, computed from Postgres' clock. `None`: never.
     pub ends: Option<Instant>,
 }
 
-/// The holder of a session, as the router knows it.
+/// The holder of a session's token, as the router knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Holder {
-    /// The token of the session.
+    /// The id of the session's token.
     pub token: TokenId,
-    /// What the holder may do.
+    /// The permissions of the holder.
     pub scope: Scope,
     /// When the token expires. `None`: never.
     pub ends: Option<Instant>,
 }
 
 impl Grant {
-    /// The holder of this grant.
+    /// The holder of the token with these rights.
     pub fn holder(&self) -> Holder {
         Holder {
             token: self.id,
@@ -242,7 +248,7 @@ impl Grant {
     }
 }
 
-/// The result of a look-up.
+/// The result when a token or JWT is looked up.
 #[derive(Debug, Clone)]
 pub enum Found {
     /// The token is valid.
@@ -253,12 +259,12 @@ pub enum Found {
     Expired,
     /// The token was revoked.
     Revoked,
-    /// The JWT is not accepted.
+    /// The JWT is not accepted. The field is the reason.
     Refused(Refused),
 }
 
 impl Found {
-    /// Why the token opens nothing, as a metric label. `None`: it is valid.
+    /// The reason why the token opens nothing, as the label of a metric. `None`: the token is valid.
     pub fn why_not(&self) -> Option<&'static str> {
         match self {
             Self::Valid(_) => None,
@@ -270,14 +276,14 @@ impl Found {
     }
 }
 
-/// Why a session's token is no longer valid for the session.
+/// The reason why a session's token is no longer valid for the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Withdrawn {
-    /// The token was revoked, its row is gone, or it opens other stores now.
+    /// The token was revoked, its row is deleted, or it does not open the session's store any more.
     Revoked,
     /// The token has expired.
     Expired,
-    /// The scope or the expiry of the token has changed. It still opens the store.
+    /// The scope or the expiry of the token has changed. The token still opens the store.
     Changed,
 }
 

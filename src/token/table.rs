@@ -1,4 +1,4 @@
-//! The table of tokens: look up, create, list, revoke and rotate.
+//! The SQL on the table of tokens: look up, create, list, revoke and rotate tokens.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,33 +12,33 @@ use super::jwt::Claims;
 use super::{Error, Found, Grant, Hash, Scope, Stores, Token, TokenId, Withdrawn};
 use crate::infra::db;
 
-/// SQL: time until a token expires by Postgres' clock, seconds. Null: it has no end.
+/// SQL for the time until a token expires by Postgres' clock, seconds. Null: the token does not expire.
 const LEFT: &str = "case when isfinite(expires_at) then extract(epoch from expires_at - clock_timestamp())::float8 \
      when expires_at < clock_timestamp() then 0 end";
 
-/// How far an issuer's clock may be ahead of Postgres' clock, seconds.
+/// How far the issuer's clock may be ahead of Postgres' clock, seconds.
 const EARLY_S: f64 = 10.0;
 
-/// A row found for a hash.
+/// A token's row that was found by its hash.
 pub(super) struct Row {
     hash: Hash,
     pub found: Found,
 }
 
 impl Row {
-    /// Compares in constant time. The index compares hashes in the ordinary way, which tells an attacker nothing about
-    /// the token.
+    /// Whether the row has this hash. Compares in constant time. The index of Postgres compares in the ordinary way,
+    /// which tells an attacker nothing about the token.
     pub fn is_of(&self, hash: &Hash) -> bool {
         self.hash.ct_eq(hash).into()
     }
 }
 
-/// Prepares the look-up statement on a new connection.
+/// Prepares the statement of lookups on a new connection.
 pub async fn prepare(pool: &Pool) -> Result<(), Error> {
     find(pool, &[]).await.map(drop)
 }
 
-/// The rows of these hashes.
+/// Reads the rows of the tokens with these hashes.
 pub(super) async fn find(pool: &Pool, hashes: &[&[u8]]) -> Result<Vec<Row>, Error> {
     let find = format!(
         "select id, hash, label, stores, {LEFT}, revoked_at is not null, scope from vestnik.vst_token \
@@ -71,7 +71,8 @@ pub(super) async fn find(pool: &Pool, hashes: &[&[u8]]) -> Result<Vec<Row>, Erro
     rows.await?.iter().map(read).collect()
 }
 
-/// The end of the time left, counted from the start of the query: rather early than late.
+/// The moment when a token expires, counted from the start of the query: rather too early than too late. `None`: the
+/// token does not expire.
 fn end(asked_at: Instant, left_s: Option<f64>) -> Option<Instant> {
     asked_at.checked_add(Duration::try_from_secs_f64(left_s?).ok()?)
 }
@@ -80,14 +81,15 @@ fn stores(stores: Option<Vec<String>>) -> Stores {
     stores.map_or(Stores::All, Stores::These)
 }
 
-/// Parses a scope. A constraint of the table allows only known names; an unknown name would get the lowest scope.
+/// Parses a scope. The table allows only known names; an unknown name would get the lowest scope.
 fn scope(name: &str) -> Scope {
     Scope::from_name(name).unwrap_or(Scope::Read)
 }
 
-/// The holder of a JWT. It has a row in the table, so that it can be revoked and receipts can name it.
+/// The holder of a JWT, from the table of tokens. A holder has a row, so that it can be revoked and receipts can name
+/// it.
 pub(super) struct Holder {
-    /// `None`: the JWT has expired, and its holder was never seen before.
+    /// The id of the holder's row. `None`: the JWT is not valid now, and its holder was never seen before.
     pub id: Option<TokenId>,
     pub is_revoked: bool,
     /// Whether the JWT is not valid yet, by Postgres' clock.
@@ -96,7 +98,7 @@ pub(super) struct Holder {
     pub ends: Option<Instant>,
 }
 
-/// Finds or creates the row of the holder. Postgres' clock decides whether the JWT is valid now.
+/// Finds or creates the row for the holder of a JWT. Postgres' clock decides whether the JWT is valid now.
 pub(super) async fn holder(pool: &Pool, claims: &Claims) -> Result<Holder, Error> {
     const HOLDER: &str = "with clock as (select extract(epoch from clock_timestamp())::float8 as now), \
          there as (select id, revoked_at is not null as is_revoked from vestnik.vst_token where hash = $1), \
@@ -119,7 +121,8 @@ pub(super) async fn holder(pool: &Pool, claims: &Claims) -> Result<Holder, Error
             &EARLY_S,
         ];
         let row = client.query_one(&statement, &parameters).await?;
-        // A concurrent request has created the row, and this statement did not see it yet. The second try does.
+        // Without an id, a concurrent request may have created the row, and this statement did not see it yet. The
+        // second attempt sees it.
         match row.try_get::<_, Option<i64>>(0)? {
             Some(_) => Ok(row),
             None => Ok(client.query_one(&statement, &parameters).await?),
@@ -138,24 +141,24 @@ pub(super) async fn holder(pool: &Pool, claims: &Claims) -> Result<Holder, Error
 /// The current state of a session's token.
 #[derive(Debug)]
 pub struct Standing {
-    /// Why the token opens nothing. `None`: it is valid.
+    /// The reason why the token opens nothing. `None`: the token is valid.
     pub withdrawn: Option<Withdrawn>,
-    /// What the token opens. `None`: the holder's JWT defines that.
+    /// The rights of the token. `None`: a JWT's holder, whose rights are in each JWT.
     pub opens: Option<Opens>,
 }
 
-/// What a token of this program opens.
+/// The rights of a token that vestnik created.
 #[derive(Debug)]
 pub struct Opens {
-    /// The stores.
+    /// The stores that the token opens.
     pub stores: Stores,
-    /// What the holder may do in these stores.
+    /// The permissions of the holder in these stores.
     pub scope: Scope,
     /// When the token expires. `None`: never.
     pub ends: Option<Instant>,
 }
 
-/// The current state of these tokens. A deleted token is missing from the result.
+/// Reads the current state of these tokens. A deleted token is missing from the result.
 pub async fn standings(pool: &Pool, tokens: &[TokenId]) -> Result<HashMap<TokenId, Standing>, Error> {
     let standings = format!(
         "select id, revoked_at is not null, issuer is null, stores, scope, {LEFT} from vestnik.vst_token where id = any ($1)"
@@ -194,18 +197,18 @@ fn withdrawn(is_revoked: bool, is_expired: bool) -> Option<Withdrawn> {
 /// The settings of a new token.
 #[derive(Debug, Clone)]
 pub struct New<'a> {
-    /// The stores that it opens.
+    /// The stores that the new token opens.
     pub stores: &'a Stores,
-    /// What the holder may do in these stores.
+    /// The permissions of the holder in these stores.
     pub scope: Scope,
-    /// The label. `None`: none.
+    /// The label of the token. `None`: no label.
     pub label: Option<&'a str>,
-    /// How long the token is valid. `None`: until it is revoked.
+    /// How long the token is valid. `None`: until somebody revokes it.
     pub expires_in: Option<Duration>,
 }
 
 impl<'a> New<'a> {
-    /// A panel token without a label, valid until it is revoked.
+    /// The settings of a token for a panel: without a label, valid until somebody revokes it.
     pub fn of(stores: &'a Stores) -> Self {
         Self {
             stores,
@@ -216,7 +219,7 @@ impl<'a> New<'a> {
     }
 }
 
-/// Creates a token and saves its hash.
+/// Creates a token, and saves its hash. Returns the token in clear text.
 pub async fn create(client: &Client, new: &New<'_>) -> Result<Token, Error> {
     const CREATE: &str = "insert into vestnik.vst_token (hash, stores, scope, label, expires_at) \
          values ($1, $2, $3, $4, now() + make_interval(secs => $5))";
@@ -232,7 +235,7 @@ pub async fn create(client: &Client, new: &New<'_>) -> Result<Token, Error> {
     Ok(token)
 }
 
-/// Whether a token is valid, and remains valid for at least `left`.
+/// Whether a token is valid, and will not expire within `left`.
 pub async fn lives(client: &Client, token: &Token, left: Duration) -> Result<bool, Error> {
     const LIVES: &str = "select exists (select from vestnik.vst_token where hash = $1 and issuer is null and revoked_at is null \
          and coalesce(expires_at > now() + make_interval(secs => $2), true))";
@@ -242,8 +245,8 @@ pub async fn lives(client: &Client, token: &Token, left: Duration) -> Result<boo
     Ok(row.try_get(0)?)
 }
 
-/// Creates a successor that opens the same stores. The old token expires after `old_lives`, or earlier if it would
-/// have. `None`: the old token does not exist or is not valid.
+/// Creates a successor of a token, with the same stores, scope, label and lifetime. The old token expires after
+/// `old_lives`, or at its own end if that is earlier. `None`: the old token does not exist, or is not valid.
 pub async fn rotate(client: &mut Client, id: TokenId, old_lives: Duration) -> Result<Option<Token>, Error> {
     const FOLLOW: &str = "insert into vestnik.vst_token (hash, stores, scope, label, expires_at) \
          select $2, stores, scope, label, now() + (expires_at - created_at) from vestnik.vst_token \
@@ -260,32 +263,32 @@ pub async fn rotate(client: &mut Client, id: TokenId, old_lives: Duration) -> Re
     Ok(Some(token))
 }
 
-/// A token in a list, without its secret.
+/// A token or a JWT's holder in the list of tokens, without the secret.
 #[derive(Debug)]
 pub struct Listed {
-    /// The token's id.
+    /// The id of the token's row.
     pub id: TokenId,
-    /// The label. For the holder of a JWT, the JWT's subject.
+    /// The label of the token. For the holder of a JWT, its subject.
     pub label: Option<String>,
-    /// The issuer of the holder's JWTs. `None`: a token of this program.
+    /// The issuer of the holder's JWTs. `None`: a token that vestnik created.
     pub issuer: Option<String>,
-    /// The stores that it opens.
+    /// The stores that the token opens. Without meaning for the holder of a JWT.
     pub stores: Stores,
-    /// What the holder may do in these stores.
+    /// The permissions of the holder in these stores. Without meaning for the holder of a JWT.
     pub scope: Scope,
-    /// The day on which it was made.
+    /// The day on which the row was created, such as `2026-11-24`.
     pub created: String,
-    /// The day on which it expires. `None`: it has no end.
+    /// The day on which the token expires. `None`: never.
     pub expires: Option<String>,
-    /// The time of the last use, to the minute. `None`: never used.
+    /// The time of the last use in UTC, to the minute. `None`: never used.
     pub used: Option<String>,
-    /// Its current sessions on all nodes.
+    /// The number of the token's current sessions on all nodes.
     pub sessions: i64,
-    /// Why it opens nothing. `None`: it is valid.
+    /// The reason why the token opens nothing. `None`: the token is valid.
     pub withdrawn: Option<Withdrawn>,
 }
 
-/// All tokens, the oldest first.
+/// Reads all tokens and holders of JWTs, the oldest first.
 pub async fn list(client: &Client) -> Result<Vec<Listed>, Error> {
     const LIST: &str = "select t.id, label, issuer, stores, scope, to_char(created_at, 'YYYY-MM-DD'), \
              to_char(expires_at, 'YYYY-MM-DD'), to_char(used_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI'), \
@@ -310,7 +313,7 @@ pub async fn list(client: &Client) -> Result<Vec<Listed>, Error> {
     rows.iter().map(read).collect()
 }
 
-/// Selects the tokens to revoke.
+/// The selection of the tokens to revoke.
 #[derive(Debug, Clone)]
 pub enum Which {
     /// The token with this id.
@@ -319,8 +322,8 @@ pub enum Which {
     Label(String),
 }
 
-/// Revokes tokens. A trigger notifies every node, and the nodes close the sessions. Returns the number of tokens that
-/// were valid.
+/// Revokes tokens. A trigger notifies all nodes, and the nodes close the tokens' sessions. Returns the number of tokens
+/// that were not revoked before.
 pub async fn revoke(client: &impl GenericClient, which: &Which) -> Result<u64, Error> {
     const REVOKE: &str =
         "update vestnik.vst_token set revoked_at = now() where (id = $1 or label = $2) and revoked_at is null";

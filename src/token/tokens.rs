@@ -1,4 +1,4 @@
-//! Looks tokens up for the requests of a node. One statement looks up many tokens, and results are cached for seconds.
+//! Looks up tokens for the requests to a node. One statement looks up many tokens, and results are cached for seconds.
 //! So a flood of invented tokens costs Postgres few statements, and a panel that reconnects often costs none.
 
 use std::collections::HashMap;
@@ -13,33 +13,34 @@ use tokio_util::sync::CancellationToken;
 
 use super::jwt::Claims;
 use super::table::{find, holder};
-use super::{Error, Found, Grant, Hash, Issuer, Jwt, Presented, Refused, Stores, Usage};
+use super::{Error, Found, Grant, Hash, Issuer, Jwt, Presented, Refused, Scope, Stores, Token, TokenId, Usage};
+use crate::domain::event::StoreId;
 
-/// Lifetime of a cached result while the node receives NOTIFY for token changes.
+/// The lifetime of a cached result while a NOTIFY tells this node when tokens change.
 const KEPT: Duration = Duration::from_secs(5);
-/// Lifetime of a cached result while it does not.
+/// The lifetime of a cached result while no such NOTIFY reaches this node.
 const KEPT_UNNOTIFIED: Duration = Duration::from_secs(1);
-/// Limit of cached valid tokens.
+/// The most valid tokens in the cache.
 const MAX_VALID: usize = 50_000;
-/// Limit of cached other tokens. A device with an old token presents it again and again.
+/// The most other tokens in the cache. They are cached, because a device with an old token presents it again and again.
 const MAX_REFUSED: usize = 10_000;
-/// Limit of queued look-ups. A further one fails, and its client comes back.
+/// The most queued lookups. A further one fails, and its client tries again later.
 const QUEUE_LOOK_UPS: usize = 8192;
-/// Limit of look-ups in one statement.
+/// The most lookups in one statement.
 const BATCH_LOOK_UPS: usize = 256;
-/// Limit of concurrent statements.
+/// The most statements that run at the same time.
 const BATCHES_AT_ONCE: usize = 2;
 
-/// A result, and the generation of the tokens in which it was found.
+/// The result of a lookup, and the generation of the cache in which it was found.
 #[derive(Debug, Clone)]
 pub struct Looked {
-    /// The result of the look-up.
+    /// The rights of the token, or why it has none.
     pub found: Found,
-    /// The result is still valid while [`Tokens::generation`] returns this number.
+    /// The generation of the cache. The result is valid while [`Tokens::generation`] returns this number.
     pub generation: u64,
 }
 
-/// The token look-ups of one database.
+/// The lookups of tokens in one database, with their cache.
 pub struct Tokens {
     questions: mpsc::Sender<Question>,
     cache: Mutex<Cache>,
@@ -47,9 +48,11 @@ pub struct Tokens {
     usage: Arc<Usage>,
     issuer: Option<Arc<Issuer>>,
     pool: Pool,
+    /// The token of this node's canary, which no table has.
+    canary: Option<(Hash, Found)>,
 }
 
-/// Runs the queued look-ups in Postgres.
+/// Runs the queued lookups in Postgres.
 pub struct LookUps {
     questions: mpsc::Receiver<Question>,
     pool: Pool,
@@ -68,8 +71,8 @@ struct Cache {
 }
 
 impl Tokens {
-    /// Look-ups of one database. `is_notified`: whether a NOTIFY for changed tokens would reach [`Tokens::forget`].
-    /// `issuer`: the trusted issuer of JWTs; `None`: JWTs are refused.
+    /// Creates the lookups of one database, and the task that runs them. `is_notified` returns whether a NOTIFY about
+    /// changed tokens would reach [`Tokens::forget`]. `issuer` is the trusted issuer of JWTs; `None` refuses all JWTs.
     pub fn new(
         pool: Pool,
         is_notified: impl Fn() -> bool + Send + Sync + 'static,
@@ -88,21 +91,41 @@ impl Tokens {
             usage,
             issuer,
             pool,
+            canary: None,
         };
         (tokens, look_ups)
+    }
+
+    /// Also knows the token of this node's canary, which opens its store on this node alone.
+    pub fn with_canary(self, token: &Token, store: &StoreId) -> Self {
+        let grant = Grant {
+            id: TokenId::CANARY,
+            label: None,
+            stores: Stores::These(vec![store.as_str().to_owned()]),
+            scope: Scope::Read,
+            ends: None,
+        };
+        Self {
+            canary: Some((token.hash(), Found::Valid(Arc::new(grant)))),
+            ..self
+        }
     }
 
     fn cache(&self) -> MutexGuard<'_, Cache> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a token or JWT opens, from the cache or from Postgres.
+    /// Looks up the rights of a token or JWT, in the cache or in Postgres. Records the use of a valid token.
     pub async fn look_up(&self, presented: &Presented) -> Result<Looked, Error> {
         let hash = presented.hash();
         let (kept, generation) = {
             let cache = self.cache();
             (cache.get(&hash, Instant::now()), cache.generation)
         };
+        if let Some((_, found)) = self.canary.as_ref().filter(|(canary, _)| *canary == hash) {
+            let found = found.clone();
+            return Ok(Looked { found, generation });
+        }
         let found = match (kept, presented) {
             (Some(found), _) => found,
             (None, Presented::Token(_)) => {
@@ -113,7 +136,7 @@ impl Tokens {
             (None, Presented::Jwt(jwt)) => {
                 let found = match self.verify(jwt).await {
                     Ok(claims) => self.found_of(&claims).await?,
-                    // The JWT may be valid, so the refusal is not cached.
+                    // Do not cache this refusal, because the JWT may be valid.
                     Err(Refused::NoKeys) => return Err(Error::NoKeys),
                     Err(why) => Found::Refused(why),
                 };
@@ -127,7 +150,7 @@ impl Tokens {
         Ok(Looked { found, generation })
     }
 
-    /// The stores that a JWT opens, if it is valid except for its time. Needs no database.
+    /// Verifies a JWT without the database, except whether it is valid now. Returns the stores that it opens.
     pub async fn prove(&self, jwt: &Jwt) -> Result<Stores, Refused> {
         Ok(self.verify(jwt).await?.stores)
     }
@@ -168,7 +191,7 @@ impl Tokens {
         answered.await.map_err(|_| Error::Busy)?.map_err(Error::Shared)
     }
 
-    /// Caches a result, unless tokens have changed during the look-up.
+    /// Caches a result, unless tokens have changed since the lookup began.
     fn keep(&self, hash: Hash, found: &Found, generation: u64) {
         let kept = if (self.is_notified)() { KEPT } else { KEPT_UNNOTIFIED };
         let now = Instant::now();
@@ -197,7 +220,7 @@ impl Tokens {
         cache.generation += 1;
     }
 
-    /// The generation of the tokens. It changes whenever the cache is cleared.
+    /// The generation of the cache. The number changes whenever the cache is cleared.
     pub fn generation(&self) -> u64 {
         self.cache().generation
     }
@@ -218,7 +241,7 @@ impl Cache {
 }
 
 impl LookUps {
-    /// Runs look-ups until the shutdown.
+    /// Runs the queued lookups until the shutdown.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut asking = FuturesUnordered::new();
         let mut batch = Vec::with_capacity(BATCH_LOOK_UPS);
@@ -244,7 +267,7 @@ async fn ask(pool: Pool, questions: Vec<Question>) {
             for question in questions {
                 let found = rows.iter().find(|row| row.is_of(&question.hash));
                 let found = found.map_or(Found::Unknown, |row| row.found.clone());
-                // The caller may have stopped waiting.
+                // The caller may not wait any more.
                 let _ = question.answer.send(Ok(found));
             }
         }

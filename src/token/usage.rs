@@ -1,4 +1,5 @@
-//! Records the use of tokens for `vestnik token list`: the last use of each, and its number of sessions on this node.
+//! Reports the use of tokens for `vestnik token list`: when each token was last used, and how many sessions it has on
+//! this node.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,23 +11,23 @@ use tokio_util::sync::CancellationToken;
 use super::{Error, TokenId};
 use crate::infra::db;
 
-/// Time between two reports.
+/// The time between two reports to Postgres.
 const TELL_INTERVAL: Duration = Duration::from_secs(5);
-/// A node without a report for this time is gone, seconds.
+/// The time without a report after which a node is gone, seconds.
 const NODE_LIFE_S: f64 = 30.0;
-/// A node reports at least this often, even without a change.
+/// The longest time between two reports, even without a change.
 const RENEWAL: Duration = Duration::from_secs(10);
-/// Precision of the saved last use, seconds.
+/// The precision of the saved time of the last use, seconds.
 const PRECISION_S: f64 = 60.0;
 
-/// The tokens used since the last report.
+/// The tokens that were used since the last report.
 #[derive(Debug, Default)]
 pub struct Usage {
     used: Mutex<HashSet<TokenId>>,
 }
 
 impl Usage {
-    /// Records the use of a token.
+    /// Records that a token was used now.
     pub fn note(&self, token: TokenId) {
         self.used().insert(token);
     }
@@ -35,8 +36,8 @@ impl Usage {
         self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reports to Postgres until the shutdown, and then removes this node. `sessions`: the number of sessions of each
-    /// token on this node.
+    /// Reports to Postgres until the shutdown, and then removes this node there. `sessions` returns the number of
+    /// sessions of each token on this node.
     pub async fn run(
         self: Arc<Self>,
         pool: Pool,
@@ -44,7 +45,7 @@ impl Usage {
         stop: CancellationToken,
     ) {
         let node = format!("{:016x}", fastrand::u64(..));
-        let (mut told, mut told_at) = (BTreeMap::new(), None::<Instant>);
+        let (mut reported, mut reported_at) = (BTreeMap::new(), None::<Instant>);
         loop {
             tokio::select! {
                 () = tokio::time::sleep(TELL_INTERVAL) => {}
@@ -53,14 +54,14 @@ impl Usage {
             let now = sessions();
             let mut used = std::mem::take(&mut *self.used());
             used.extend(now.keys());
-            let is_due = told_at.is_none_or(|told_at| told_at.elapsed() >= RENEWAL) || now != told;
+            let is_due = reported_at.is_none_or(|reported_at| reported_at.elapsed() >= RENEWAL) || now != reported;
             if !is_due && used.is_empty() {
                 continue;
             }
-            match tell(&pool, &node, &now, &used).await {
-                Ok(()) => (told, told_at) = (now, Some(Instant::now())),
+            match report(&pool, &node, &now, &used).await {
+                Ok(()) => (reported, reported_at) = (now, Some(Instant::now())),
                 Err(error) => {
-                    told_at = None;
+                    reported_at = None;
                     self.used().extend(used);
                     tracing::debug!(%error, "the use of tokens was not kept");
                 }
@@ -72,7 +73,7 @@ impl Usage {
     }
 }
 
-async fn tell(
+async fn report(
     pool: &Pool,
     node: &str,
     sessions: &BTreeMap<TokenId, usize>,

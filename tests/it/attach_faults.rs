@@ -32,8 +32,8 @@ async fn shop(sql: &str) -> (Database, Client) {
     (database, client)
 }
 
-/// The same database as another role, which may log in and has what else is said. A role is the whole cluster's, so its name is
-/// the database's own.
+/// The same database as another role, which may log in and has what else is said. A role is the whole cluster's, so its
+/// name is the database's own.
 async fn role(database: &Database, name: &str, options: &str) -> (String, Database) {
     let (cluster, own) = database.url().rsplit_once('/').unwrap();
     let role = format!("{name}_{own}");
@@ -182,7 +182,7 @@ async fn the_shops_function_answers_where_the_mapping_has_no_word() {
 }
 
 #[tokio::test]
-async fn words_that_a_table_can_have_and_no_row_has_yet_are_asked_for() {
+async fn attach_asks_for_words_that_no_row_has_yet() {
     let (_database, client) = shop(
         "create table tickets (id int primary key, store_id int, status varchar(20)); \
          insert into tickets values (1, 7, 'new'), (2, 7, 'delivered')",
@@ -543,7 +543,7 @@ async fn columns_whose_names_say_their_unit_or_zone_are_proposed() {
     let (_database, client) = shop(
         "create table tickets (id int primary key, store_id int, status text not null default 'pending', total_price_cents int, \
              date_created timestamp, date_created_gmt timestamp default now(), date_updated_gmt timestamp); \
-         create table ticket_lines (id int primary key, ticket_id int references tickets, title text, quantity int, unit_price_cents int)",
+         create table ticket_lines (id int primary key, ticket_id int references tickets, title text, quantity int, unit_price_cents int, цех text)",
     )
     .await;
     client.batch_execute("set timezone = 'Asia/Tokyo'").await.unwrap();
@@ -554,6 +554,7 @@ async fn columns_whose_names_say_their_unit_or_zone_are_proposed() {
         "created_at = \"date_created_gmt\"",
         "updated_at = \"date_updated_gmt\"",
         "price = { column = \"unit_price_cents\", unit = \"minor\" }",
+        "category = \"цех\"",
     ] {
         assert!(toml.lines().any(|written| written == line), "{line} in {toml}");
     }

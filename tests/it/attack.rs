@@ -1,5 +1,5 @@
-//! Clients that mean no good, all at once: sessions that are there get their orders, and a new panel gets in. `scripts/attack`
-//! measures it.
+//! Clients that mean no good, all at once: sessions that are there get their orders, and a new panel gets in.
+//! `scripts/attack` measures it.
 
 use tokio::time::timeout;
 use vestnik::token::Stores;

@@ -20,7 +20,7 @@ async fn count(database: &Database, sql: &str) -> i64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_tells_what_is_carried_and_leaves_the_database_as_it_was() {
+async fn it_reports_the_throughput_and_restores_the_database() {
     let database = Database::fresh().await;
     let client = database.client().await;
     client
@@ -80,7 +80,7 @@ async fn a_schema_of_its_name_that_is_somebodys_is_left_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_was_never_migrated_is_told_so_and_left_alone() {
+async fn of_a_database_that_was_never_migrated_the_error_says_so_and_nothing_is_changed() {
     let database = Database::empty().await;
     let (done, _, complaints) = bench(&database);
     assert!(!done);

@@ -67,7 +67,8 @@ impl Reading {
                     Ok(message) => {
                         let is_event = message.get("data").is_some();
                         to.lock().unwrap().push(message);
-                        // Its answer to a ping stands behind thousands of events: on a busy machine for several heartbeats.
+                        // Its answer to a ping stands behind thousands of events: on a busy machine for several
+                        // heartbeats.
                         if is_event && counted.fetch_add(1, Ordering::Relaxed) % SIGN_OF_LIFE_EVENTS == 0 {
                             let _ = panel.socket.send(Message::Ping(Bytes::new())).await;
                         }

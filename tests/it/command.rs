@@ -124,7 +124,7 @@ async fn a_token_is_made_listed_and_revoked() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_asked_for_says_what_can_and_exits_with_2() {
+async fn an_invalid_argument_is_explained_and_exits_with_2() {
     let database = Database::fresh().await;
     for (wrong, hint) in [
         (

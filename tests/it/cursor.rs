@@ -195,7 +195,7 @@ async fn a_heartbeat_covers_nothing_that_a_full_queue_left_out() {
 }
 
 #[tokio::test]
-async fn a_session_that_is_stale_hears_nothing_until_the_journal_is_read_again() {
+async fn a_stale_session_gets_nothing_until_the_journal_is_read_again() {
     let router = Arc::new(Router::new(QUEUE_BYTES, 10, 10));
     router.reach(epoch("00000001"), &position(10));
     let mut pings = 0;

@@ -34,7 +34,8 @@ impl Files {
         ));
     }
 
-    /// A certificate `{name}.crt` that `authority` has signed. With alternative names it is of version 3, else of version 1.
+    /// A certificate `{name}.crt` that `authority` has signed. With alternative names it is of version 3, else of
+    /// version 1.
     fn signed(&self, name: &str, common: &str, authority: &str, alternatives: Option<&str>) {
         self.openssl(&format!(
             "req -new -nodes -newkey rsa:2048 -keyout {name}.key -out {name}.csr -subj /CN={common}"

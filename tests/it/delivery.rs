@@ -5,7 +5,7 @@ use std::time::Duration;
 use vestnik::delivery::channel::ChatChannel;
 use vestnik::delivery::channel::Outcome;
 use vestnik::delivery::choice::DigestRule;
-use vestnik::delivery::complete::{self, Settled};
+use vestnik::delivery::complete::{self, Completion};
 use vestnik::delivery::enqueue::{self, Planned};
 use vestnik::delivery::queue::{self, Claimed, Rules};
 use vestnik::journal;
@@ -98,8 +98,8 @@ async fn any_text_of_a_customer_arrives_as_it_is() {
     assert_eq!(message.buttons[0].len(), 2, "it can be answered though it is cut");
 }
 
-/// The clock of the budget is Telegram's own and real: 20 digests in the first half minute, and the rest a minute behind
-/// the first of them. It takes about 70 s.
+/// The clock of the budget is Telegram's own and real: 20 digests in the first half minute, and the rest a minute
+/// behind the first of them. It takes about 70 s.
 #[tokio::test(flavor = "multi_thread")]
 async fn three_thousand_events_for_one_group_come_as_digests_within_the_limits_the_urgent_first() {
     const ORDERS: usize = 2_900;
@@ -373,8 +373,10 @@ async fn a_settlement_that_comes_late_frees_nobody_elses_slot() {
     let taken = "update vestnik.vst_bot_slot set free_at = clock_timestamp() + interval '1 hour' where slot = $1";
     client.execute(taken, &[&claim.slot]).await.unwrap();
     assert_eq!(
-        complete::settle(&pool, &claim, &Outcome::Sent(Some(1))).await.unwrap(),
-        Settled::Kept(Default::default())
+        complete::complete(&pool, &claim, &Outcome::Sent(Some(1)))
+            .await
+            .unwrap(),
+        Completion::Saved(Default::default())
     );
     let held = "select free_at > clock_timestamp() + interval '50 minutes' from vestnik.vst_bot_slot where slot = $1";
     assert!(client.query_one(held, &[&claim.slot]).await.unwrap().get::<_, bool>(0));
@@ -387,7 +389,9 @@ async fn a_settlement_that_comes_late_frees_nobody_elses_slot() {
     let Claimed::Work(claim) = queue::claim(&pool, &sources, &rules(TOKEN)).await.unwrap() else {
         panic!("nothing claimed")
     };
-    complete::settle(&pool, &claim, &Outcome::Sent(Some(2))).await.unwrap();
+    complete::complete(&pool, &claim, &Outcome::Sent(Some(2)))
+        .await
+        .unwrap();
     let soon = "select free_at < clock_timestamp() + interval '1.1 s' from vestnik.vst_bot_slot where slot = $1";
     assert!(client.query_one(soon, &[&claim.slot]).await.unwrap().get::<_, bool>(0));
 }
@@ -421,7 +425,8 @@ async fn an_event_that_commits_while_others_are_planned_is_planned_once() {
     assert_eq!(planning.await.unwrap(), [0, 1]);
 }
 
-/// As many changes as there may be, and as old as they may be: what stands in the chat says where its order stands, in the end.
+/// As many changes as there may be, and as old as they may be: what stands in the chat says where its order stands, in
+/// the end.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_message_that_is_there_is_edited_behind_a_standstill_and_keeps_no_old_buttons() {
     const ORDERS: usize = 5;

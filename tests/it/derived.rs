@@ -1,6 +1,7 @@
-//! Derived sources: systems that people run, by the mappings that come with the program. `tests/shops/derived/NAME/life.sql`
-//! has a system's tables and what its application writes; `truth.sql` says in plain SQL what a panel must show. After each
-//! transaction the lists are what the truth says, and the events are what has changed in it.
+//! Derived sources: systems that people run, by the mappings that come with the program.
+//! `tests/shops/derived/NAME/life.sql` has a system's tables and what its application writes; `truth.sql` says in plain
+//! SQL what a panel must show. After each transaction the lists are what the truth says, and the events are what has
+//! changed in it.
 
 pub mod answers;
 mod attaching;

@@ -47,9 +47,9 @@ async fn of_a_database_that_is_well_each_line_says_so() {
         "queue",
         "transactions",
     ] {
-        assert!(line(&said, subject).starts_with("well "), "{said}");
+        assert!(line(&said, subject).starts_with("ok "), "{said}");
     }
-    assert!(line(&said, "durability").starts_with("WRONG  durability"), "{said}");
+    assert!(line(&said, "durability").starts_with("FAIL  durability"), "{said}");
     assert!(line(&said, "durability").contains("fsync, full_page_writes"), "{said}");
     assert!(said.ends_with("vestnik: one thing is wrong\n"), "{said}");
     assert!(!said.contains("listening"), "its own proof is no news: {said}");
@@ -82,7 +82,7 @@ async fn each_thing_that_is_wrong_is_named_with_what_to_do() {
         ("nodes", "start `vestnik serve`"),
     ] {
         let line = line(&said, subject);
-        assert!(line.starts_with("WRONG") && line.contains(says), "{said}");
+        assert!(line.starts_with("FAIL") && line.contains(says), "{said}");
     }
     assert!(said.contains(&format!("select pg_terminate_backend({pid})")), "{said}");
     assert!(
@@ -97,7 +97,7 @@ async fn each_thing_that_is_wrong_is_named_with_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_database_that_was_never_migrated_is_told_to_be() {
+async fn of_a_database_that_was_never_migrated_doctor_says_to_migrate_it() {
     let database = Database::empty().await;
     let (said, code) = doctor(&database, &[]).await;
     assert!(line(&said, "schema").contains("run `vestnik migrate`"), "{said}");
@@ -109,7 +109,7 @@ async fn a_database_that_was_never_migrated_is_told_to_be() {
 }
 
 #[tokio::test]
-async fn a_database_without_attached_tables_is_told_how() {
+async fn of_a_database_without_attached_tables_doctor_says_how_to_attach_one() {
     let database = Database::fresh().await;
     let mut client = database.session().await;
     for table in ["public.orders", "public.bookings"] {
@@ -119,14 +119,14 @@ async fn a_database_without_attached_tables_is_told_how() {
     }
     let (said, _) = doctor(&database, &["--set", "shop.schema=own"]).await;
     assert!(line(&said, "sources").contains("vestnik attach"), "{said}");
-    assert!(line(&said, "schema").starts_with("well "), "{said}");
+    assert!(line(&said, "schema").starts_with("ok "), "{said}");
 }
 
 #[tokio::test]
 async fn where_notifications_are_switched_off_no_node_is_missed_for_not_listening() {
     let database = Database::fresh().await;
     let (said, _) = doctor(&database, &["--set", "database.notify=off"]).await;
-    assert!(line(&said, "notifications").starts_with("well "), "{said}");
+    assert!(line(&said, "notifications").starts_with("ok "), "{said}");
     assert!(!said.contains("start `vestnik serve`"), "{said}");
 }
 
@@ -150,7 +150,7 @@ async fn the_bot_is_looked_at_from_its_token_to_its_chats() {
     let (telegram, database) = Telegram::with_chat(11).await;
     let said = doctor_of_bot(&database, &telegram).await;
     assert!(
-        line(&said, "bot").starts_with("well ") && line(&said, "bot").contains("@vestnik_test_bot"),
+        line(&said, "bot").starts_with("ok ") && line(&said, "bot").contains("@vestnik_test_bot"),
         "{said}"
     );
     assert!(line(&said, "poll").contains("start `vestnik serve`"), "{said}");
@@ -163,7 +163,7 @@ async fn the_bot_is_looked_at_from_its_token_to_its_chats() {
         .until("select polled_at is not null from vestnik.vst_bot")
         .await;
     let said = doctor_of_bot(&app.database, &telegram).await;
-    assert!(line(&said, "poll").starts_with("well "), "{said}");
+    assert!(line(&said, "poll").starts_with("ok "), "{said}");
 
     telegram.set_webhook("https://elsewhere.example/hook");
     app.write(
@@ -174,7 +174,7 @@ async fn the_bot_is_looked_at_from_its_token_to_its_chats() {
     assert!(line(&said, "bot").contains("deleteWebhook"), "{said}");
     assert!(line(&said, "poll").contains("(409)"), "{said}");
     assert!(
-        line(&said, "chat").contains("“Anna” of store 7 takes no orders now (Bad Request: TOPIC_CLOSED)"),
+        line(&said, "chat").contains("“Anna” of store 7 is blocked (Bad Request: TOPIC_CLOSED)"),
         "{said}"
     );
     app.write(
@@ -213,7 +213,7 @@ async fn settings_that_refuse_writes_or_end_statements_are_named_with_the_statem
     let as_role = Database::at(database.url().replace("postgres@", &format!("{role}@")).into());
     let (said, code) = doctor(&as_role, &["--old", "1h"]).await;
     for expected in [
-        "default_transaction_read_only is on: applications that say nothing else cannot write, so no order comes"
+        "default_transaction_read_only is on: applications that do not override it cannot write, so no order arrives"
             .to_owned(),
         format!("alter database {name} reset default_transaction_read_only"),
         "statement_timeout is 50ms for this role".to_owned(),
@@ -224,12 +224,12 @@ async fn settings_that_refuse_writes_or_end_statements_are_named_with_the_statem
     ] {
         assert!(said.contains(&expected), "{expected}: {said}");
     }
-    assert!(line(&said, "settings").starts_with("WRONG  settings"), "{said}");
+    assert!(line(&said, "settings").starts_with("FAIL  settings"), "{said}");
     assert_eq!(code, Some(1));
     let reset = "alter database {name} reset default_transaction_read_only".replace("{name}", name);
     client.batch_execute(&reset).await.unwrap();
     let (said, _) = doctor(&database, &["--old", "1h"]).await;
-    assert!(line(&said, "settings").starts_with("well "), "{said}");
+    assert!(line(&said, "settings").starts_with("ok "), "{said}");
 }
 
 #[tokio::test]
@@ -278,7 +278,7 @@ async fn what_would_bring_the_data_back_is_said_with_how_long_the_journal_is_kep
     client.batch_execute("select pg_switch_wal()").await.unwrap();
     database.until("select failed_count > 0 from pg_stat_archiver").await;
     let (said, _) = doctor(&database, &["--old", "1h"]).await;
-    assert!(line(&said, "backup").starts_with("WRONG  backup"), "{said}");
+    assert!(line(&said, "backup").starts_with("FAIL  backup"), "{said}");
     assert!(line(&said, "backup").contains("archive_command"), "{said}");
 }
 

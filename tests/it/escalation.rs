@@ -1,4 +1,4 @@
-//! An order that nobody answers for climbs, step by step, until somebody does.
+//! The escalation of an unanswered order, step by step, until somebody answers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,7 @@ const ANYWHERE: vestnik::infra::config::Webhook = vestnik::infra::config::Webhoo
 const PANEL: &str = "insert into vestnik.vst_node values ('here', now() + interval '1 h'); \
     insert into vestnik.vst_presence values ('here', '7')";
 
-/// The parts of the engine that climb, without the engine: a test is the clock.
+/// The parts of the engine that escalate, without the engine: the test advances the time.
 struct Shop {
     database: Database,
     client: Client,
@@ -73,7 +73,7 @@ impl Shop {
             .await;
     }
 
-    async fn climb(&self) -> u64 {
+    async fn advance(&self) -> u64 {
         self.hurry().await;
         escalation::advance(&self.pool, &self.sources).await.unwrap()
     }
@@ -103,7 +103,7 @@ async fn until_step(client: &Client, step: i16) {
 const HURRY: &str = "update vestnik.vst_escalation set due_at = now() - interval '1 s' where ended_at is null";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_unanswered_order_climbs_to_the_panels_then_the_chats_then_the_webhook() {
+async fn an_unanswered_order_is_escalated_to_the_panels_then_the_chats_then_the_webhook() {
     let telegram = Telegram::start().await;
     let mut hook = Hook::start(&[]).await;
     let app = App::start_with(|config| {
@@ -183,7 +183,7 @@ async fn an_unanswered_order_climbs_to_the_panels_then_the_chats_then_the_webhoo
 }
 
 #[tokio::test]
-async fn an_answer_of_any_kind_ends_the_ladder() {
+async fn an_answer_of_any_kind_ends_the_escalation() {
     for answer in [
         "update orders set status = 'preparing'",
         "update orders set status = 'rejected'",
@@ -194,16 +194,16 @@ async fn an_answer_of_any_kind_ends_the_ladder() {
             shop.run("insert into orders (store_id) values (7)").await;
             shop.plan().await;
             for _ in 0..climbed_before {
-                assert_eq!(shop.climb().await, 1);
+                assert_eq!(shop.advance().await, 1);
             }
             shop.run(answer).await;
-            assert_eq!(shop.climb().await, 0, "{answer}");
+            assert_eq!(shop.advance().await, 0, "{answer}");
             assert_eq!(
                 shop.steps().await,
                 [(climbed_before, Some("answered".into()))],
                 "{answer}"
             );
-            assert_eq!(shop.climb().await, 0, "it is over");
+            assert_eq!(shop.advance().await, 0, "it is over");
             assert_eq!(shop.count(UNANSWERED).await, i64::from(climbed_before), "{answer}");
         }
     }
@@ -265,7 +265,7 @@ async fn opening_an_order_ends_no_escalation_and_answering_does() {
 }
 
 #[tokio::test]
-async fn only_what_somebody_must_answer_for_climbs() {
+async fn only_events_that_need_an_answer_begin_an_escalation() {
     let shop = Shop::with_store().await;
     shop.run("insert into orders (store_id) values (8)").await;
     shop.plan().await;
@@ -277,24 +277,24 @@ async fn only_what_somebody_must_answer_for_climbs() {
     shop.run("insert into orders (store_id, status) values (7, 'preparing'), (7, 'completed'), (7, 'pending')")
         .await;
     shop.plan().await;
-    assert_eq!(shop.climb().await, 1, "who is served at the counter waits for nobody");
+    assert_eq!(shop.advance().await, 1, "who is served at the counter waits for nobody");
     let subject = "vestnik.vst_event where type = 'order_unanswered' and data ->> 'order_id' = '4'";
     assert_eq!(shop.count(subject).await, 1);
 }
 
 #[tokio::test]
-async fn a_ladder_of_a_store_that_is_no_longer_set_up_ends() {
+async fn an_escalation_of_a_store_without_settings_ends() {
     let shop = Shop::with_store().await;
     shop.run("insert into orders (store_id) values (7)").await;
     shop.plan().await;
     shop.run("delete from vestnik.vst_store").await;
-    assert_eq!(shop.climb().await, 0);
+    assert_eq!(shop.advance().await, 0);
     assert_eq!(shop.steps().await, [(0, Some("exhausted".into()))]);
     assert_eq!(shop.count(UNANSWERED).await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_nodes_make_one_alarm_and_many_ladders_wait_for_no_second_look() {
+async fn two_nodes_raise_one_alarm_and_many_due_escalations_advance_without_a_pause() {
     let shop = Shop::with_store().await;
     let other = db::pool(&shop.database.config().database).unwrap();
     let sources = Arc::clone(&shop.sources);
@@ -321,7 +321,7 @@ async fn two_nodes_make_one_alarm_and_many_ladders_wait_for_no_second_look() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_ladder_goes_on_where_it_was_after_a_restart() {
+async fn an_escalation_continues_at_its_step_after_a_restart() {
     let telegram = Telegram::start().await;
     let app = App::start_with(|config| config.telegram = Some(telegram.settings())).await;
     let client = app.database.client().await;
@@ -363,10 +363,10 @@ async fn what_no_panel_could_ring_goes_to_the_fallback_chat_at_once() {
     assert_eq!(shop.count(&format!("{PLANNED} where e.key = '2'")).await, 1);
     // And is not told again by its escalation: without a panel, order 1 goes to the chat at once, which is about to
     // have order 2 anyway.
-    assert_eq!(shop.climb().await, 2);
+    assert_eq!(shop.advance().await, 2);
     assert_eq!(shop.count(PLANNED).await, 2);
     assert_eq!(shop.steps().await, [(2, None), (1, None)]);
-    assert_eq!(shop.climb().await, 0, "nobody is left");
+    assert_eq!(shop.advance().await, 0, "nobody is left");
     assert_eq!(
         shop.steps().await,
         [(2, Some("exhausted".into())), (1, Some("exhausted".into()))]
@@ -384,7 +384,7 @@ async fn at_the_webhook(hook: &Hook, orders: usize) -> Shop {
     .await;
     shop.plan().await;
     assert_eq!(
-        shop.climb().await,
+        shop.advance().await,
         orders as u64,
         "no panel and no chat: the steps to them are passed over"
     );
@@ -466,7 +466,7 @@ async fn one_stores_webhook_holds_up_no_other_and_an_answered_order_is_not_poste
 }
 
 #[tokio::test]
-async fn an_order_that_is_accepted_by_an_older_transaction_climbs_no_further() {
+async fn an_order_that_an_older_transaction_accepts_is_not_escalated_further() {
     let shop = Shop::with_store().await;
     // Its number is lower than that of the order which it will change.
     let older = shop.database.client().await;
@@ -480,7 +480,7 @@ async fn an_order_that_is_accepted_by_an_older_transaction_climbs_no_further() {
         .await
         .unwrap();
     shop.plan().await;
-    assert_eq!(shop.climb().await, 0);
+    assert_eq!(shop.advance().await, 0);
     assert_eq!(shop.steps().await, [(0, Some("answered".to_owned()))]);
 }
 
@@ -581,7 +581,7 @@ async fn a_cancellation_sounds_as_a_reply_to_its_order_in_a_muted_chat_too() {
 
 #[tokio::test]
 async fn a_closed_store_is_woken_by_nobody_until_it_opens_unless_it_wants_to_be() {
-    for (escalates, climbs) in [("open", 0), ("always", 1)] {
+    for (escalates, steps) in [("open", 0), ("always", 1)] {
         let shop = Shop::with_store().await;
         // Open only in a span that is not now.
         shop.run(&format!(
@@ -595,16 +595,16 @@ async fn a_closed_store_is_woken_by_nobody_until_it_opens_unless_it_wants_to_be(
         .await;
         shop.run("insert into orders (store_id) values (7)").await;
         shop.plan().await;
-        assert_eq!(shop.climb().await, climbs, "{escalates}");
-        if climbs == 0 {
+        assert_eq!(shop.advance().await, steps, "{escalates}");
+        if steps == 0 {
             assert_eq!(shop.steps().await, [(0, None)], "it waits");
             shop.run("delete from vestnik.vst_opening_hours").await;
             assert_eq!(
-                shop.climb().await,
+                shop.advance().await,
                 0,
                 "it has opened: somebody has the usual time to answer"
             );
-            assert_eq!(shop.climb().await, 1);
+            assert_eq!(shop.advance().await, 1);
         }
     }
 }
@@ -634,7 +634,8 @@ async fn later(database: &Database) {
     database.attach(LATER).await;
 }
 
-/// An order for later has an hour before it is wanted; who wants it sooner, or says no time, waits for an answer at once.
+/// An order for later has an hour before it is wanted; who wants it sooner, or says no time, waits for an answer at
+/// once.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_escalation_of_an_order_for_later_begins_an_hour_before_it_is_wanted() {
     let (telegram, database) = Telegram::with_chat(11).await;
@@ -702,14 +703,14 @@ async fn an_order_for_later_of_a_shop_that_is_closed_now_begins_when_it_is_due_a
         "then it is looked whether the shop is open"
     );
     // Due, and the shop is still closed: nobody is woken.
-    assert_eq!(shop.climb().await, 0);
+    assert_eq!(shop.advance().await, 0);
     assert_eq!(shop.steps().await, [(0, None)]);
-    // It opens: somebody has the usual time, and then it climbs.
+    // It opens: somebody has the usual time, and then the escalation begins.
     shop.run("update vestnik.vst_opening_hours set opens = '00:00', closes = '24:00'; \
         insert into vestnik.vst_opening_hours (store_id, weekday, opens, closes) select '7', d, '00:00', '24:00' from generate_series(1, 7) d on conflict do nothing")
         .await;
-    assert_eq!(shop.climb().await, 0);
-    assert_eq!(shop.climb().await, 1);
+    assert_eq!(shop.advance().await, 0);
+    assert_eq!(shop.advance().await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -788,5 +789,5 @@ async fn an_order_that_came_before_closing_is_escalated_to_its_end() {
              (at + interval '2 h')::time, (at + interval '3 h')::time from (select now() at time zone 'UTC' as at) now",
     )
     .await;
-    assert_eq!(shop.climb().await, 1);
+    assert_eq!(shop.advance().await, 1);
 }

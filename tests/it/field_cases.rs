@@ -20,7 +20,7 @@
 //! | P31 mixed case | `a_name_in_mixed_case_is_found_and_quoted` |
 //! | P35 a number that people can say | shops prisma, rails, supabase, cyrillic |
 //! | P38 a step back | shops plain, laravel, django |
-//! | P46 large rows, escapes | `nothing_is_too_large_or_too_strange_to_be_written_and_told` |
+//! | P46 large rows, escapes | `nothing_is_too_large_or_too_strange_to_be_written_and_sent` |
 //! | P49 an enum is exchanged | `an_enum_that_is_exchanged_costs_nothing` |
 //! | P51 partitions | shop partitioned |
 //! | keys of every type | `a_key_of_any_type_can_be_answered` |
@@ -127,7 +127,7 @@ async fn press(app: &App, store: &str, key: &str, wish: Value) -> (u16, Value) {
 // P01
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_swapped_table_takes_every_write_and_is_told_of_once_it_is_attached_again() {
+async fn a_swapped_table_takes_every_write_and_its_rows_make_events_once_it_is_attached_again() {
     for mend in [
         &["attach", "--table", "public.orders", "--kind", "order"][..],
         &["migrate"],
@@ -395,7 +395,7 @@ async fn a_name_in_mixed_case_is_found_and_quoted() {
 // P46
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_too_large_or_too_strange_to_be_written_and_told() {
+async fn nothing_is_too_large_or_too_strange_to_be_written_and_sent() {
     let table = STANDARD
         .replace("items jsonb", "items json")
         .replace("total int", "total double precision");

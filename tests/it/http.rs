@@ -88,7 +88,7 @@ async fn a_browser_sends_its_token_as_a_subprotocol_from_an_allowed_page() {
 }
 
 #[tokio::test]
-async fn what_is_no_handshake_is_told_what_is_wrong() {
+async fn an_invalid_handshake_gets_the_reason() {
     let app = App::start().await;
     let bearer = format!("Authorization: Bearer {}", app.token);
     let plain = format!("GET /api/partner/ws/partner/7 HTTP/1.1\r\nHost: x\r\n{bearer}\r\nConnection: close\r\n\r\n");

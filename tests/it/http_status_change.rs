@@ -22,7 +22,7 @@ fn refused(answer: &Answer) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn an_order_that_is_late_is_promised_anew_and_all_are_told() {
+async fn an_order_that_is_late_gets_a_new_promise_and_all_are_notified() {
     let app = with_order().await;
     app.post(ORDER, &json!({"status": "preparing", "minutes": 20})).await;
     let mut panel = app.panel("7", None).await.live().await;
@@ -290,7 +290,7 @@ async fn a_body_that_is_none_changes_nothing() {
 }
 
 #[tokio::test]
-async fn what_the_shops_own_table_refuses_is_told_apart() {
+async fn a_refusal_of_the_shops_own_table_has_an_error_of_its_own() {
     let app = with_order().await;
     app.write("alter table orders add constraint short_reason check (length(reason) < 10)")
         .await;

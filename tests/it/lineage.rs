@@ -94,7 +94,7 @@ async fn a_restart_that_loses_nothing_keeps_every_cursor_and_every_session() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sessions_of_a_node_that_goes_on_begin_anew_when_a_snapshot_is_put_back() {
+async fn sessions_of_a_running_node_start_over_when_a_snapshot_is_put_back() {
     let mut server = Server::start(&[]);
     let app = App::start_on(Database::on(&server).await, |_| ()).await;
     let mut panel = app.panel("7", None).await.live().await;

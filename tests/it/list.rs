@@ -229,6 +229,48 @@ async fn a_shops_own_tables_are_read_by_their_own_names_and_types() {
     assert_eq!((unknown.status, unknown.code().as_str()), (404, "unknown_order"));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_category_of_an_item_is_in_events_and_lists_from_json_and_from_a_second_table() {
+    const HALL: &str = "table = 'public.hall'\nkind = 'order'\nkey = 'id'\nstore = 'store_id'\n[status]\ncolumn = 'status'\npending = ['new']\n\
+        [items]\ntable = 'public.hall_lines'\norder_key = 'hall_id'\nname = 'title'\ncategory = 'kitchen.name'\n";
+    const BAR: &str = "table = 'public.bar'\nkind = 'order'\nkey = 'id'\nstore = 'store_id'\n[status]\ncolumn = 'status'\npending = ['new']\n\
+        [items]\ncolumn = 'lines'\ncategory = 'made.at'\n";
+    let app = App::start().await;
+    app.write(
+        "create table hall (id int primary key, store_id int, status text default 'new'); \
+         create table hall_lines (id int primary key, hall_id int references hall, title text, kitchen jsonb); create index on hall_lines (hall_id); \
+         create table bar (id int primary key, store_id int, status text default 'new', lines jsonb)",
+    )
+    .await;
+    for mapping in [HALL, BAR] {
+        app.database.attach(mapping).await;
+    }
+    let mut panel = app.panel("7", None).await.live().await;
+    app.write(
+        "begin; insert into hall (id, store_id) values (1, 7); \
+         insert into hall_lines values (1, 1, 'Борщ', '{\"name\": \"Горячий\"}'), (2, 1, 'Чай', null); commit",
+    )
+    .await;
+    app.write("insert into bar (id, store_id, lines) values (2, 7, '[{\"name\": \"Кофе\", \"made\": {\"at\": \"Бар\"}, \"category\": \"Напитки\"}]')")
+        .await;
+    let (hall, bar) = (
+        json!([{"name": "Борщ", "quantity": 1, "category": "Горячий"}, {"name": "Чай", "quantity": 1}]),
+        json!([{"name": "Кофе", "quantity": 1, "category": "Бар"}]),
+    );
+    for items in [&hall, &bar] {
+        let event = panel.event().await;
+        assert_eq!(&event["data"]["items"], items);
+    }
+    let list = app.get_json("/api/partner/stores/7/orders").await;
+    let listed: Vec<_> = list["orders"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|order| &order["items"])
+        .collect();
+    assert!(listed.contains(&&hall) && listed.contains(&&bar), "{list:#}");
+}
+
 #[tokio::test]
 async fn the_longest_key_that_is_recorded_can_be_answered() {
     let app = App::start().await;

@@ -186,7 +186,7 @@ async fn a_node_that_falls_silent_within_a_transaction_holds_up_no_other() {
     for words in [
         "update vestnik.vst_delivery_cursor",
         "set state = 'sending', attempts",
-        "settled_at = case",
+        "completed_at = case",
     ] {
         let (telegram, database) = Telegram::with_chat(CHAT).await;
         let client = database.client().await;
@@ -317,14 +317,18 @@ async fn no_log_line_shows_a_token_or_a_customer() {
     telegram.shut_out(TOKEN);
     client.execute(insert, &[&CUSTOMER]).await.unwrap();
     node.until_said("the bot is stopped").await;
-    for words in ["refuses a message for good", "429 from Telegram", "was not sent yet"] {
+    for words in [
+        "refuses a message, also as plain text",
+        "429 from Telegram",
+        "was not sent yet",
+    ] {
         node.until_said(words).await;
     }
     // Dropped here, which reads all of it.
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_figures_tell_how_the_sends_stand() {
+async fn the_metrics_show_the_state_of_the_sends() {
     let (telegram, database) = Telegram::with_chat(CHAT).await;
     telegram.add_private(702, "Boris");
     telegram.link(&database, "7", 702, "mirror").await;
@@ -343,7 +347,7 @@ async fn the_figures_tell_how_the_sends_stand() {
     for (name, least) in [
         ("vestnik_telegram_deliveries{state=\"retrying\"}", 1.0),
         ("vestnik_telegram_oldest_delivery_age_seconds", 0.001),
-        ("vestnik_telegram_settled_total{state=\"sent\"}", 1.0),
+        ("vestnik_telegram_deliveries_completed_total{state=\"sent\"}", 1.0),
         ("vestnik_telegram_sends_total{outcome=\"sent\"}", 1.0),
         ("vestnik_telegram_sends_total{outcome=\"throttled\"}", 1.0),
         ("vestnik_orders_first_seen_total{channel=\"telegram\"}", 1.0),
@@ -385,7 +389,7 @@ async fn the_figures_tell_how_the_sends_stand() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_is_asked_to_end_ends_its_sends_first() {
+async fn a_node_that_shuts_down_completes_its_sends_first() {
     let (telegram, database) = Telegram::with_chat(CHAT).await;
     let client = database.client().await;
     let mut node = Node::serving(&database, &telegram.url(), &[]).await;

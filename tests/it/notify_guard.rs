@@ -1,4 +1,5 @@
-//! What anybody with the right to connect can do to notifications: the shop goes on writing, and the nodes go on reading.
+//! What anybody with the right to connect can do to notifications: the shop goes on writing, and the nodes go on
+//! reading.
 
 use std::time::Duration;
 
@@ -61,7 +62,7 @@ async fn a_queue_that_fills_up_is_fed_by_no_order_and_no_order_is_late() {
         .await;
     let (said, _) = doctor(&app.database, &["--set", "database.notify_queue_percent=1"]).await;
     let queue = line(&said, "queue");
-    assert!(queue.starts_with("WRONG"), "{said}");
+    assert!(queue.starts_with("FAIL"), "{said}");
     assert!(queue.contains(&format!("pid {} ", pid(&reader).await)), "{said}");
     reader.batch_execute("commit; unlisten *").await.unwrap();
     until_notifies(&shop, true).await;
@@ -83,7 +84,7 @@ async fn hold_and_write(app: &App, stranger: Client, lock: i32) {
         .await;
     let (said, _) = doctor(&app.database, &[]).await;
     let locks = line(&said, "locks");
-    assert!(locks.starts_with("WRONG"), "{said}");
+    assert!(locks.starts_with("FAIL"), "{said}");
     let end = format!("select pg_terminate_backend({})", pid(&stranger).await);
     assert!(locks.contains(&end), "{said}");
     drop(stranger);

@@ -1,6 +1,6 @@
-//! The bell protocol: when the bell is muted, when it rings again, and what breaks on the way. docs/notify-suppression.md says why
-//! nothing is lost; here it is tried. No feed of these tests ever reads because time has passed while it slept: what
-//! nobody rings for would be lost, and the oracle would say so.
+//! NOTIFY suppression: when it begins, when it ends, and failures in between. docs/notify-suppression.md says why no
+//! event is lost. No idle feed of these tests has a fallback poll: an event without a notification would be lost, and
+//! the oracle would report it.
 
 use std::future::poll_fn;
 use std::time::Duration;
@@ -27,7 +27,8 @@ const LOADERS: usize = 12;
 /// A store that no panel watches.
 const LOAD: &str = "insert into orders (store_id) values (99)";
 
-/// Who holds the advisory locks of NOTIFY suppression: the writer lock has 1 and the idle lock has 2 as the second half of its key.
+/// Who holds the advisory locks of NOTIFY suppression: the writer lock has 1 and the idle lock has 2 as the second half
+/// of its key.
 const HOLDERS: &str = "select count(*) from pg_locks l join pg_stat_activity a using (pid) \
      where l.locktype = 'advisory' and l.classid = vestnik.vst_notify_lock_key()::oid and l.objsubid = 2 \
        and l.database = (select oid from pg_database where datname = current_database()) \
@@ -41,25 +42,25 @@ async fn holders(client: &Client, lock: u32, mode: &str, granted: bool, who: &st
     row.get(0)
 }
 
-/// Waits until so many nodes hold R, shared.
-async fn until_asleep(client: &Client, nodes: i64) {
+/// Waits until this number of nodes holds the idle lock.
+async fn until_idle(client: &Client, nodes: i64) {
     timeout(PATIENCE, async {
         while holders(client, 2, "ShareLock", true, "vestnik listener").await != nodes {}
     })
     .await
-    .expect("the nodes sleep");
+    .expect("the nodes are idle");
 }
 
-/// Waits until one node holds K, exclusively.
-async fn until_muted(client: &Client) {
+/// Waits until one node holds the writer lock, exclusively.
+async fn until_suppressed(client: &Client) {
     timeout(PATIENCE, async {
         while holders(client, 1, "ExclusiveLock", true, "vestnik suppressor").await != 1 {}
     })
     .await
-    .expect("the bell is muted");
+    .expect("a node suppresses NOTIFY");
 }
 
-async fn sleepless_app() -> App {
+async fn app_without_fallback_poll() -> App {
     App::start_with(|config| config.database.safety_read = NEVER).await
 }
 
@@ -102,22 +103,22 @@ impl Load {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_bell_is_muted_under_load_and_rings_again_after_it() {
-    let app = sleepless_app().await;
+async fn notify_is_suppressed_under_load_and_sent_again_after_it() {
+    let app = app_without_fallback_poll().await;
     let client = app.database.client().await;
     let load = Load::prepare(&app.database).await;
     let mut panel = app.panel("7", None).await.live().await;
     for _ in 0..2 {
-        until_asleep(&client, 1).await;
+        until_idle(&client, 1).await;
         load.begin();
-        until_muted(&client).await;
+        until_suppressed(&client).await;
         for _ in 0..20 {
             app.write("insert into orders (store_id) values (7)").await;
             panel.event().await;
         }
         load.end();
     }
-    until_asleep(&client, 1).await;
+    until_idle(&client, 1).await;
     app.write("insert into orders (store_id) values (7)").await;
     panel.event().await;
     load.stop().await;
@@ -157,7 +158,7 @@ async fn sessions_are_killed_between_any_two_steps_and_nothing_is_lost() {
     let load = Load::prepare(&database).await;
     let seed = seed();
     let mut random = fastrand::Rng::with_seed(seed);
-    let mut muted = 0;
+    let mut suppressing = 0;
     for round in 0..4 {
         let trial = Trial::begin(database.url(), &addresses, &token, seed.wrapping_add(round)).await;
         for _ in 0..12 {
@@ -169,13 +170,16 @@ async fn sessions_are_killed_between_any_two_steps_and_nothing_is_lost() {
                 _ => load.end(),
             }
             trial.commits(random.usize(..40)).await;
-            muted += holders(&client, 1, "ExclusiveLock", true, "vestnik suppressor").await;
+            suppressing += holders(&client, 1, "ExclusiveLock", true, "vestnik suppressor").await;
         }
         load.end();
         trial.judge(Repeats::Never).await;
-        until_asleep(&client, NODES as i64).await;
+        until_idle(&client, NODES as i64).await;
     }
-    assert!(muted > 0, "the bell was never seen muted: this test shows little");
+    assert!(
+        suppressing > 0,
+        "no node was seen suppressing NOTIFY: this test shows little"
+    );
     load.stop().await;
     for engine in engines {
         assert_eq!(engine.missed_notifications(), 0);
@@ -184,7 +188,7 @@ async fn sessions_are_killed_between_any_two_steps_and_nothing_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_node_that_mutes_goes_and_another_one_takes_its_place() {
+async fn the_suppressing_node_ends_and_another_one_takes_its_place() {
     let database = Database::fresh().await;
     let (client, token) = (
         database.client().await,
@@ -192,25 +196,25 @@ async fn the_node_that_mutes_goes_and_another_one_takes_its_place() {
     );
     let mut engines = nodes(&database).await;
     let load = Load::prepare(&database).await;
-    until_asleep(&client, NODES as i64).await;
+    until_idle(&client, NODES as i64).await;
     load.begin();
-    until_muted(&client).await;
+    until_suppressed(&client).await;
     let last = engines.pop().unwrap();
     let trial = Trial::begin(database.url(), &[last.address()], &token, seed()).await;
     for engine in engines {
         trial.commits(40).await;
         engine.shut_down().await;
-        until_muted(&client).await;
+        until_suppressed(&client).await;
     }
     load.end();
     trial.judge(Repeats::Never).await;
-    until_asleep(&client, 1).await;
+    until_idle(&client, 1).await;
     load.stop().await;
     assert_eq!(last.missed_notifications(), 0);
 }
 
-/// Takes both locks as a node does that mutes, until they are given back.
-async fn mute(client: &Client) {
+/// Takes both locks, as a suppressing node does, until `release`.
+async fn suppress(client: &Client) {
     timeout(PATIENCE, async {
         loop {
             let release_request = r#"select pg_notify('vestnik', '{"release_request":"1"}')"#;
@@ -224,14 +228,14 @@ async fn mute(client: &Client) {
         }
     })
     .await
-    .expect("the nodes let go");
+    .expect("the nodes release the idle lock");
     client
         .batch_execute("select pg_advisory_lock(vestnik.vst_notify_lock_key(), 1)")
         .await
         .unwrap();
 }
 
-async fn unmute(client: &Client) {
+async fn release(client: &Client) {
     client
         .batch_execute("select pg_advisory_unlock(vestnik.vst_notify_lock_key(), 1), pg_advisory_unlock(vestnik.vst_notify_lock_key(), 2)")
         .await
@@ -255,25 +259,25 @@ async fn until_read(client: &Client) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_writer_that_was_refused_before_the_node_slept_is_read() {
-    let app = sleepless_app().await;
-    let (client, muter, writer) = (
+async fn a_writer_that_was_denied_the_lock_before_the_node_went_idle_is_read() {
+    let app = app_without_fallback_poll().await;
+    let (client, suppressor, writer) = (
         app.database.client().await,
         app.database.client().await,
         app.database.client().await,
     );
     let mut panel = app.panel("7", None).await.live().await;
     for _ in 0..5 {
-        until_asleep(&client, 1).await;
-        mute(&muter).await;
+        until_idle(&client, 1).await;
+        suppress(&suppressor).await;
         // The newest transaction of all, and refused: no snapshot's xmax would be above it.
         writer
             .batch_execute("begin; insert into orders (store_id) values (7)")
             .await
             .unwrap();
-        unmute(&muter).await;
-        until_asleep(&client, 1).await;
-        // Not really asleep yet. Whoever took it for over sleeps from here on.
+        release(&suppressor).await;
+        until_idle(&client, 1).await;
+        // The node holds the idle lock, and must still drain. A node that skips the drain is idle from here on.
         until_read(&client).await;
         writer.batch_execute("commit").await.unwrap();
         panel.event().await;
@@ -282,12 +286,12 @@ async fn a_writer_that_was_refused_before_the_node_slept_is_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_writer_that_stays_open_delays_muting_and_nothing_else() {
-    let app = sleepless_app().await;
+async fn an_open_transaction_delays_suppression_and_nothing_else() {
+    let app = app_without_fallback_poll().await;
     let (client, writer) = (app.database.client().await, app.database.client().await);
     let load = Load::prepare(&app.database).await;
     let mut panel = app.panel("7", None).await.live().await;
-    until_asleep(&client, 1).await;
+    until_idle(&client, 1).await;
     writer
         .batch_execute("begin; insert into orders (store_id) values (7)")
         .await
@@ -308,40 +312,40 @@ async fn a_writer_that_stays_open_delays_muting_and_nothing_else() {
     );
     writer.batch_execute("commit").await.unwrap();
     assert_eq!(panel.event().await["id"], "1");
-    until_muted(&client).await;
+    until_suppressed(&client).await;
     load.stop().await;
-    until_asleep(&client, 1).await;
+    until_idle(&client, 1).await;
     assert_eq!(app.engine.missed_notifications(), 0);
 }
 
-/// A connection that listens, and the payloads that it hears until `"end"`.
-async fn hear(database: &Database) -> (tokio_postgres::Client, JoinHandle<Vec<String>>) {
+/// A connection that listens, and the payloads that it receives until `"end"`.
+async fn listen(database: &Database) -> (tokio_postgres::Client, JoinHandle<Vec<String>>) {
     let url = SecretString::from(database.url().to_owned());
-    let (client, mut connection) = vestnik::infra::db::connect_raw(&url, "ear").await.unwrap();
-    let hearing = tokio::spawn(async move {
-        let mut heard = Vec::new();
+    let (client, mut connection) = vestnik::infra::db::connect_raw(&url, "test listener").await.unwrap();
+    let receiving = tokio::spawn(async move {
+        let mut payloads = Vec::new();
         while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
             if let AsyncMessage::Notification(notification) = message {
                 if notification.payload() == "end" {
                     break;
                 }
-                heard.push(notification.payload().to_owned());
+                payloads.push(notification.payload().to_owned());
             }
         }
-        heard
+        payloads
     });
     client.batch_execute("listen vestnik").await.unwrap();
-    (client, hearing)
+    (client, receiving)
 }
 
 #[tokio::test]
-async fn a_writer_that_is_refused_the_lock_does_not_ring() {
+async fn a_writer_that_is_denied_the_lock_does_not_notify() {
     let database = Database::fresh().await;
-    let (ear, heard) = hear(&database).await;
-    let (muter, writer) = (database.client().await, database.client().await);
+    let (listener, payloads) = listen(&database).await;
+    let (suppressor, writer) = (database.client().await, database.client().await);
     let insert = "insert into orders (store_id) values (7)";
     writer.batch_execute(insert).await.unwrap();
-    mute(&muter).await;
+    suppress(&suppressor).await;
     writer.batch_execute(insert).await.unwrap();
     writer
         .batch_execute(&format!(
@@ -349,7 +353,7 @@ async fn a_writer_that_is_refused_the_lock_does_not_ring() {
         ))
         .await
         .unwrap();
-    unmute(&muter).await;
+    release(&suppressor).await;
     // What is taken back with a savepoint is asked for anew, and held once.
     writer
         .batch_execute(&format!("begin; savepoint a; {insert}; rollback to a"))
@@ -360,17 +364,17 @@ async fn a_writer_that_is_refused_the_lock_does_not_ring() {
     writer.batch_execute(&format!("{insert}; {insert}")).await.unwrap();
     assert_eq!(writer.query_one(held, &[]).await.unwrap().get::<_, i64>(0), 1);
     writer.batch_execute("commit; notify vestnik, 'end'").await.unwrap();
-    let heard = timeout(PATIENCE, heard).await.expect("the end").unwrap();
-    drop(ear);
-    let rings = heard.iter().filter(|payload| payload.is_empty());
-    assert_eq!(rings.count(), 2, "{heard:?}");
+    let payloads = timeout(PATIENCE, payloads).await.expect("the end").unwrap();
+    drop(listener);
+    let notifications = payloads.iter().filter(|payload| payload.is_empty());
+    assert_eq!(notifications.count(), 2, "{payloads:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_locks_have_the_key_of_the_settings_when_it_is_migrated() {
-    let app = sleepless_app().await;
+    let app = app_without_fallback_poll().await;
     let client = app.database.client().await;
-    until_asleep(&client, 1).await;
+    until_idle(&client, 1).await;
     let mut config = app.database.config();
     config.database.notify_lock_key = 77;
     vestnik::migrate::run(&config, &mut |_| ()).await.unwrap();
@@ -381,14 +385,14 @@ async fn the_locks_have_the_key_of_the_settings_when_it_is_migrated() {
         .get(0);
     assert_eq!(key, 77);
     // The running node notices.
-    until_asleep(&client, 1).await;
+    until_idle(&client, 1).await;
     let mut panel = app.panel("7", None).await.live().await;
     app.write("insert into orders (store_id) values (7)").await;
     panel.event().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_the_triggers_do_not_ring_it_notices_and_polls() {
+async fn a_node_detects_that_the_triggers_do_not_notify_and_polls() {
     let database = Database::empty().await;
     let mut config = database.config();
     config.database.notify = vestnik::infra::config::Notify::Off;

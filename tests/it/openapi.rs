@@ -350,7 +350,7 @@ async fn fill(app: &App) {
          insert into vestnik.vst_store (id, name) values ('7', 'Кафе'); \
          insert into vestnik.vst_chat (telegram_id, title, disabled_at, disabled_why) values (-5, 'Кухня', now(), 'blocked'), (-6, null, now(), null); \
          insert into vestnik.vst_chat_link (chat_id, store_id, mode, language, linked_by) select id, '7', 'mirror', 'ru', 1 from vestnik.vst_chat; \
-         insert into vestnik.vst_delivery (chat_id, store_id, event_id, urgent, state, attempts, settled_at, reason) \
+         insert into vestnik.vst_delivery (chat_id, store_id, event_id, urgent, state, attempts, completed_at, reason) \
              values (1, '7', 1, true, 'dead', 2, now(), 'blocked'), (2, '7', 1, true, 'pending', 0, null, null); \
          insert into vestnik.vst_escalation (event_id, store_id, subject, step, due_at, ended_at, outcome) values (1, '7', 'order 1', 2, now(), now(), 'answered') \
              on conflict (event_id) do update set step = 2, ended_at = now(), outcome = 'answered'; \

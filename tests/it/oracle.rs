@@ -1,8 +1,8 @@
 //! What all fault tests are judged by. Writers write orders with savepoints, rollbacks and transactions held open, and
 //! keep a book of what was acknowledged; panels receive, coming back with their cursors; then: every acknowledged
-//! commit was delivered, once for each order in it, nothing of a rolled-back one was, the events of a row came in order, each beginning with the
-//! status that the one before it ended with, no store got another's, and an event came twice only where a fault allows
-//! it, with the same id.
+//! commit was delivered, once for each order in it, nothing of a rolled-back one was, the events of a row came in
+//! order, each beginning with the status that the one before it ended with, no store got another's, and an event came
+//! twice only where a fault allows it, with the same id.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -52,7 +52,8 @@ struct Book {
     never: HashSet<String>,
     /// Tag to store: not the last change of its order in its transaction, or none in the end.
     passing: HashMap<String, i64>,
-    /// Whether more was written at once than the feed reads at once: then it may see the parts of a transaction one by one.
+    /// Whether more was written at once than the feed reads at once: then it may see the parts of a transaction one by
+    /// one.
     has_large: bool,
     /// Inserted as they ended: history, of which nobody is told.
     silent: HashSet<String>,

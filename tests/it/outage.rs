@@ -1,5 +1,5 @@
-//! What fails delays only what it concerns: an outage of Telegram is the bot's and ends for all at once; an edit, a press, a
-//! 429 or an unreadable order delays no new order.
+//! What fails delays only what it concerns: an outage of Telegram is the bot's and ends for all at once; an edit, a
+//! press, a 429 or an unreadable order delays no new order.
 
 use std::sync::Arc;
 
@@ -297,11 +297,11 @@ async fn who_writes_from_a_blocked_chat_or_gives_the_bot_its_rights_ends_the_pau
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_presses_while_postgres_is_away_is_told_so_and_it_is_done_when_it_is_back() {
+async fn a_press_during_an_outage_of_postgres_is_answered_and_executed_after_it() {
     let (telegram, database) = Telegram::with_chat(CHAT).await;
     let (proxy, url) = Proxy::before(&database).await;
     let node = Node::start(&url, &telegram.url(), &[]);
-    node.until_said("this node hears the bot for all").await;
+    node.until_said("this node polls Telegram for all nodes").await;
     let client = database.client().await;
     client
         .batch_execute("insert into orders (store_id) values (7)")
@@ -329,7 +329,7 @@ async fn what_a_killed_node_was_sending_does_not_wait_for_its_lease() {
     let client = database.client().await;
     let long = [("TELEGRAM_LEASE_SECONDS", "600")];
     let mut node = Node::start(database.url(), &telegram.url(), &long);
-    node.until_said("this node hears the bot for all").await;
+    node.until_said("this node polls Telegram for all nodes").await;
     let pid: Pid = node.pid();
     let kill = move || {
         let _ = kill_process(pid, Signal::KILL);
@@ -350,7 +350,7 @@ async fn what_a_killed_node_was_sending_does_not_wait_for_its_lease() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_order_that_cannot_be_read_stands_before_no_other_and_is_told_as_far_as_it_can() {
+async fn an_order_that_cannot_be_read_blocks_no_other_and_is_sent_as_far_as_it_can_be_read() {
     let (telegram, database) = two_chats().await;
     let app = start(&telegram, database).await;
     for items in [

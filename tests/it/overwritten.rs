@@ -88,6 +88,21 @@ async fn a_step_back_that_a_person_makes_and_a_step_that_nobody_answered_are_not
 }
 
 #[tokio::test]
+async fn an_order_that_the_shop_opens_again_long_after_the_answer_is_its_own_decision() {
+    let (app, mut panel) = accepted().await;
+    answer(&app, "rejected").await;
+    panel.event().await;
+    app.write("update vestnik.vst_status_change set at = at - interval '16 minutes'")
+        .await;
+    app.write("update orders set status = 'pending' where id = 1").await;
+    let event = panel.event().await;
+    assert_eq!(
+        (&event["data"]["status"], &event["data"]["overwritten_answer"]),
+        (&json!("pending"), &Value::Null)
+    );
+}
+
+#[tokio::test]
 async fn an_answer_to_a_derived_source_that_is_saved_over_is_said() {
     let mut shop = Shop::open("pretix", "read committed").await;
     shop.live(TICKET).await;

@@ -28,7 +28,7 @@ pub fn moment(value: &Value) -> OffsetDateTime {
 }
 
 #[tokio::test]
-async fn a_pause_is_told_to_every_panel_and_to_whatever_takes_the_orders() {
+async fn every_panel_and_the_shops_application_learn_of_a_pause() {
     let app = App::start().await;
     let mut panel = app.panel("7", None).await.live().await;
     assert_eq!(

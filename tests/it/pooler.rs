@@ -53,7 +53,8 @@ async fn pooled(listen: bool) -> (Pooler, String, App) {
     (pooler, url, app)
 }
 
-/// An order comes, is listed, answered and acknowledged; a panel comes back with its cursor; a large transaction passes.
+/// An order comes, is listed, answered and acknowledged; a panel comes back with its cursor; a large transaction
+/// passes.
 async fn works(app: &App) {
     let mut panel = app.panel("7", None).await.live().await;
     app.write(ORDER).await;

@@ -113,7 +113,7 @@ async fn buttons_of_a_table_that_somebody_holds_leave_connections_for_everything
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_client_that_went_had_asked_for_ends_in_postgres() {
+async fn a_statement_whose_client_has_gone_ends_in_postgres() {
     let app = App::start().await;
     let held = hold(&app.database, READ_BY_SUMMARY).await;
     let begun = Instant::now();

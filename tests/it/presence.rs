@@ -109,7 +109,7 @@ async fn a_node_that_dies_is_believed_no_more() {
 }
 
 #[tokio::test]
-async fn a_node_that_was_given_up_tells_all_of_it_again() {
+async fn a_node_that_was_removed_reports_all_its_panels_again() {
     let database = Database::fresh().await;
     let (client, pool) = store(&database).await;
     let (presence, stop) = (Arc::new(Presence::default()), CancellationToken::new());
@@ -168,7 +168,7 @@ async fn hours_go_on_after_midnight_and_closing_ends_an_alarm() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_muted_panel_counts_as_absent_and_the_chats_are_told() {
+async fn a_muted_panel_counts_as_absent_and_the_chats_are_notified() {
     let telegram = Telegram::start().await;
     let app = App::start_with(|config| config.telegram = Some(telegram.settings())).await;
     let client = app.database.client().await;

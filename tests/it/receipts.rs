@@ -236,16 +236,16 @@ async fn the_first_word_of_a_kind_counts_and_another_stores_event_is_not_believe
         at: now + time::Duration::seconds(seconds),
     };
     for channel in [Channel::WebSocket, Channel::Sse, Channel::Polling] {
-        recorder.say(word(1, channel, "a", ReceiptKind::Sent, 5));
-        recorder.say(word(1, channel, "a", ReceiptKind::Sent, 3));
-        recorder.say(word(1, channel, "a", ReceiptKind::Sounded, 9));
-        recorder.say(word(2, channel, "a", ReceiptKind::Sent, 1));
-        recorder.say(word(999, channel, "a", ReceiptKind::Sent, 1));
+        recorder.record(word(1, channel, "a", ReceiptKind::Sent, 5));
+        recorder.record(word(1, channel, "a", ReceiptKind::Sent, 3));
+        recorder.record(word(1, channel, "a", ReceiptKind::Sounded, 9));
+        recorder.record(word(2, channel, "a", ReceiptKind::Sent, 1));
+        recorder.record(word(999, channel, "a", ReceiptKind::Sent, 1));
     }
     database.until("select count(*) = 3 from vestnik.vst_receipt").await;
-    recorder.say(word(1, Channel::Sse, "a", ReceiptKind::Sounded, 20));
-    recorder.say(word(1, Channel::Sse, "a", ReceiptKind::Rendered, 7));
-    recorder.say(word(1, Channel::Sse, "b", ReceiptKind::Sent, 8));
+    recorder.record(word(1, Channel::Sse, "a", ReceiptKind::Sounded, 20));
+    recorder.record(word(1, Channel::Sse, "a", ReceiptKind::Rendered, 7));
+    recorder.record(word(1, Channel::Sse, "b", ReceiptKind::Sent, 8));
     // What was said before the shutdown is stored at it.
     stop.cancel();
     keeping.await.unwrap();

@@ -206,7 +206,7 @@ async fn what_became_of_events_is_found_by_order_and_time() {
         "update vestnik.vst_event set at = '2026-11-23 20:00+00'::timestamptz + id * interval '1 minute'; \
          insert into vestnik.vst_store (id) values ('7'); \
          insert into vestnik.vst_chat (telegram_id, title) values (-5, 'Кухня'); \
-         insert into vestnik.vst_delivery (chat_id, store_id, event_id, urgent, state, attempts, settled_at) values (1, '7', 1, true, 'sent', 2, '2026-11-23 20:02+00'); \
+         insert into vestnik.vst_delivery (chat_id, store_id, event_id, urgent, state, attempts, completed_at) values (1, '7', 1, true, 'sent', 2, '2026-11-23 20:02+00'); \
          insert into vestnik.vst_escalation (event_id, store_id, subject, step, due_at, ended_at, outcome) \
              values (1, '7', 'order 1', 2, now(), '2026-11-23 20:09:00.5+00', 'answered')",
     )
@@ -237,7 +237,7 @@ async fn what_became_of_events_is_found_by_order_and_time() {
     );
     assert_eq!(
         first["chats"],
-        json!([{"chat": "Кухня", "state": "sent", "attempts": 2, "settled": "2026-11-23T20:02:00.000Z"}])
+        json!([{"chat": "Кухня", "state": "sent", "attempts": 2, "completed": "2026-11-23T20:02:00.000Z"}])
     );
     assert_eq!(
         first["escalation"],

@@ -63,7 +63,7 @@ fn order(number: &str) -> String {
 }
 
 #[tokio::test]
-async fn rows_of_a_derived_source_that_were_written_past_the_triggers_are_found_once_and_told() {
+async fn rows_of_a_derived_source_that_were_written_past_the_triggers_are_found_and_published_once() {
     let cart = |number: &str| {
         format!(
             "insert into spree_orders (number, state, status, currency, store_id, total, created_at, updated_at) \

@@ -90,7 +90,7 @@ async fn order_in_each(app: &App, stores: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_chat_that_is_gone_is_told_to_the_panels_and_to_the_stores_other_chats_at_once() {
+async fn the_panels_and_the_stores_other_chats_are_notified_at_once_of_a_chat_that_is_gone() {
     let (telegram, database) = stores(&GONE).await;
     let app = start(&telegram, database).await;
     let client = app.database.client().await;
@@ -126,7 +126,7 @@ async fn a_chat_that_is_gone_is_told_to_the_panels_and_to_the_stores_other_chats
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn missing_rights_and_a_closed_topic_are_told_at_once_and_what_waits_comes_when_they_are_over() {
+async fn missing_rights_and_a_closed_topic_are_reported_at_once_and_waiting_messages_come_when_they_are_over() {
     let refusals: Vec<(u16, &str)> = NO_RIGHTS.iter().chain(&TOPIC).copied().collect();
     let (telegram, database) = stores(&refusals).await;
     let app = start(&telegram, database).await;

@@ -244,7 +244,7 @@ async fn a_crowd_that_comes_back_at_once_gets_all_that_it_missed_and_then_what_h
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_connections_are_open_though_nobody_asked_yet() {
+async fn the_connections_are_open_before_the_first_request() {
     const CONNECTIONS: usize = 5;
     let app = App::start_with(|config| config.database.pool_size = CONNECTIONS).await;
     let open = format!(

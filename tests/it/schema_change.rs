@@ -1,5 +1,5 @@
-//! A shop alters its tables without a thought of us: its orders are taken, told, and somebody hears what to do about it.
-//! What each event says then stands in `tests/sql/an_altered_table_makes_no_write_fail.sql`.
+//! A shop alters its tables without a thought of us: its orders are taken, told, and somebody hears what to do about
+//! it. What each event says then stands in `tests/sql/an_altered_table_makes_no_write_fail.sql`.
 
 use vestnik::migrate;
 use vestnik::sources::attach;

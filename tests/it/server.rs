@@ -39,7 +39,7 @@ async fn rest(socket: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
 }
 
 /// A certificate of its own, and who signed it.
-fn certificate(directory: &std::path::Path) -> (Tls, CertificateDer<'static>) {
+pub fn certificate(directory: &std::path::Path) -> (Tls, CertificateDer<'static>) {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
     let tls = Tls {
         certificate: directory.join("c.pem"),
@@ -204,7 +204,7 @@ async fn silent_connections_make_room_for_new_ones_and_sessions_never_do() {
 }
 
 #[tokio::test]
-async fn where_there_is_no_place_a_client_is_told_to_come_back() {
+async fn without_a_free_place_a_client_is_asked_to_come_back() {
     let app = App::start_with(|config| config.http.max_connections = 2).await;
     let mut first = app.panel("7", None).await.live().await;
     let second = app.panel("7", None).await.live().await;
@@ -212,7 +212,8 @@ async fn where_there_is_no_place_a_client_is_told_to_come_back() {
     assert_eq!((refused.status, refused.header("retry-after")), (503, Some("5")));
     assert_eq!(refused.code(), "too_many_connections");
     assert!(app.try_panel("7", None, &app.token).await.is_err());
-    // What asks whether this node lives still gets its answer, however many say nothing, and operators have an address of their own.
+    // What asks whether this node lives still gets its answer, however many say nothing, and operators have an address
+    // of their own.
     let mut silent = Vec::new();
     for _ in 0..50 {
         silent.push(connect(&app).await);
@@ -259,7 +260,7 @@ async fn an_address_that_tries_tokens_is_slowed_down_and_a_good_token_passes_all
 }
 
 #[tokio::test]
-async fn clients_of_a_trusted_proxy_are_told_apart_and_nobody_else_can_say_who_it_is() {
+async fn clients_of_a_trusted_proxy_are_distinguished_and_nobody_else_can_forge_an_address() {
     let trusting = App::start_with(|config| {
         config.http.requests_per_address = 1;
         config.http.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
@@ -388,7 +389,7 @@ async fn a_proxy_says_by_the_proxy_protocol_whom_it_speaks_for() {
 }
 
 #[tokio::test]
-async fn a_token_that_asks_too_often_is_told_to_come_back_and_no_other_is() {
+async fn a_token_with_too_many_requests_gets_429_and_no_other_token_does() {
     let app = App::start_with(|config| config.http.requests_per_token = 1).await;
     let other = app.database.token(Stores::All).await;
     let asked = join_all((0..40).map(|_| with_token(&app, &app.token, &[]))).await;

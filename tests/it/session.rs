@@ -285,7 +285,7 @@ async fn no_token_takes_the_last_place_of_a_store() {
 }
 
 #[tokio::test]
-async fn a_session_is_pinged_and_told_the_newest_cursor() {
+async fn a_session_is_pinged_and_gets_the_newest_cursor() {
     let app = App::start_with(|config| config.session.ping_interval = Duration::from_millis(50)).await;
     let mut panel = app.panel("7", None).await.live().await;
     app.write("insert into orders (store_id) values (8)").await;
@@ -450,7 +450,7 @@ async fn a_store_has_as_many_sessions_as_it_may() {
 }
 
 #[tokio::test]
-async fn a_shutdown_tells_every_client_to_come_back() {
+async fn a_shutdown_asks_every_client_to_reconnect() {
     let app = App::start().await;
     let mut panel = app.panel("7", None).await.live().await;
     let ((), said) = tokio::join!(app.engine.shut_down(), panel.message());
@@ -532,7 +532,7 @@ async fn a_message_in_pieces_with_a_ping_between_them_is_understood_while_events
 }
 
 #[tokio::test]
-async fn who_speaks_before_the_handshake_is_answered_is_heard() {
+async fn messages_before_the_answer_to_the_handshake_are_read() {
     let app = App::start().await;
     // A masked ping message, right behind the handshake, and then a goodbye.
     let mut bytes = format!(

@@ -200,17 +200,17 @@ async fn a_command_says_which_of_several_databases_it_is_for() {
     };
     let (code, said, _) = run(&["migrate"]);
     assert_eq!(
-        (code, said.matches("the database is ready\n").count()),
+        (code, said.matches("the database is up to date\n").count()),
         (Some(0), 2),
         "{said}"
     );
     let (code, _, said) = run(&["token", "list"]);
     assert_eq!(code, Some(2));
-    assert!(said.contains("say which with --database: one, two"), "{said}");
+    assert!(said.contains("choose one with --database: one, two"), "{said}");
     let (code, _, said) = run(&["token", "list", "--database", "three"]);
     assert_eq!(code, Some(2));
     assert!(
-        said.contains("no database is called three; there are: one, two"),
+        said.contains("there is no database three; choose one of: one, two"),
         "{said}"
     );
     assert_eq!(

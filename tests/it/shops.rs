@@ -1,14 +1,16 @@
 //! Shops of every kind, as their tools make them: `tests/shops/NAME/`.
 //!
-//! - `schema.sql`: the tables, with what is in them before Vestnik comes. Lines `-- attach: TABLE` name what is attached.
+//! - `schema.sql`: the tables, with what is in them before Vestnik comes. Lines `-- attach: TABLE` name what is
+//! attached.
 //! - `attach.txt`: what `vestnik attach --table TABLE` says of each, with its exit code.
-//! - `mapping.toml` (`mapping.2.toml`): what it proposes. Where it asks, the proposal with its questions is in `proposal.toml`,
-//!   and `mapping.toml` is a person's answer.
-//! - `steps.sql`: what the application writes, a transaction for each `-- step: TITLE`; `-- press: STORE orders/KEY JSON` is a
-//!   partner's button.
+//! - `mapping.toml` (`mapping.2.toml`): what it proposes. Where it asks, the proposal with its questions is in
+//! `proposal.toml`,   and `mapping.toml` is a person's answer.
+//! - `steps.sql`: what the application writes, a transaction for each `-- step: TITLE`; `-- press: STORE orders/KEY
+//! JSON` is a   partner's button.
 //! - `events.txt`: what partners receive after each, by HTTP.
 //!
-//! After each step the stores' lists must say what their events have said. VESTNIK_TEST_BLESS=1 writes anew what is expected.
+//! After each step the stores' lists must say what their events have said. VESTNIK_TEST_BLESS=1 writes anew what is
+//! expected.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,7 +26,8 @@ use crate::support::db::Database;
 
 /// A moment that is this near to now is now.
 const NOW_SECONDS: i64 = 600;
-/// Members that a list says beside what events say, and the reverse. A promise is the answer's, where the row has no place for it.
+/// Members that a list says beside what events say, and the reverse. A promise is the answer's, where the row has no
+/// place for it.
 const ONE_SIDED: [&str; 12] = [
     "id",
     "event_id",
@@ -41,7 +44,7 @@ const ONE_SIDED: [&str; 12] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_shop_is_understood_and_told_as_it_is_written_down() {
+async fn every_shop_is_translated_as_its_files_say() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/shops");
     let only = std::env::var("VESTNIK_TEST_SHOP").ok();
     let mut wrong = Vec::new();
@@ -383,7 +386,8 @@ impl Store {
     }
 }
 
-/// The text with its moments as `(now)`, or as hours from now: a moment by the clock of the machine is another one each time.
+/// The text with its moments as `(now)`, or as hours from now: a moment by the clock of the machine is another one each
+/// time.
 fn with_times(text: &str) -> String {
     let mut told = String::new();
     let mut rest = text;

@@ -202,7 +202,7 @@ async fn every_change_is_allowed_or_refused_by_where_the_order_stands() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_several_at_once_exactly_one_is_first_and_the_others_are_told_who() {
+async fn of_several_at_once_exactly_one_is_first_and_the_others_learn_who() {
     let (shop, store) = (Shop::fresh().await, StoreId::new("7"));
     let (client, watcher) = (shop.database.client().await, shop.database.client().await);
     for (round, to) in ["preparing", "rejected"].into_iter().cycle().take(6).enumerate() {
@@ -525,7 +525,7 @@ async fn a_key_that_cannot_be_one_and_another_stores_order_are_unknown() {
 }
 
 #[tokio::test]
-async fn what_the_shops_own_table_refuses_is_told_apart_and_changes_nothing() {
+async fn a_refusal_of_the_shops_own_table_has_an_error_of_its_own_and_changes_nothing() {
     let (shop, store) = (Shop::fresh().await, StoreId::new("7"));
     shop.run(
         "alter table orders add constraint kitchen_is_slow check (status <> 'ready'); \

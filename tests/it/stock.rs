@@ -19,7 +19,7 @@ fn names(list: &Value) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn an_item_that_is_out_of_stock_is_told_to_every_panel_and_to_whatever_takes_the_orders() {
+async fn every_panel_and_the_shops_application_learn_of_an_item_that_is_out_of_stock() {
     let app = App::start().await;
     let mut panel = app.panel("7", None).await.live().await;
     let mut other = app.panel("8", None).await.live().await;

@@ -118,7 +118,7 @@ async fn who_attends_a_store_is_said_and_nobody_else() {
 }
 
 #[tokio::test]
-async fn a_clock_has_an_iana_name_and_what_is_meant_is_told() {
+async fn a_time_zone_has_an_iana_name_and_the_error_suggests_the_right_one() {
     let database = Database::fresh().await;
     for (zone, meant) in [
         ("UTC+3", "write Europe/Moscow"),

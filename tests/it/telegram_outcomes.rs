@@ -97,7 +97,7 @@ async fn a_long_retry_after_for_one_chat_is_obeyed_and_delays_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_chat_that_takes_nothing_any_more_is_disabled_at_once_and_the_panels_are_told() {
+async fn a_chat_that_accepts_no_messages_is_disabled_at_once_and_the_panels_are_notified() {
     for gone in [true, false] {
         let (telegram, database) = Telegram::with_chat(CHAT).await;
         if gone {
@@ -346,7 +346,7 @@ async fn a_refusal_for_good_holds_up_nothing_behind_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_that_somebody_deleted_is_replaced_by_one_that_tells_the_same_order() {
+async fn a_deleted_message_is_replaced_by_a_new_one_about_the_same_order() {
     let (telegram, database) = Telegram::with_chat(CHAT).await;
     let app = start(&telegram, database).await;
     app.write("insert into orders (store_id, total) values (7, 12345)")

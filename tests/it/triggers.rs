@@ -1,5 +1,6 @@
 //! What the triggers do: `tests/sql/<behaviour>.sql`, one behaviour a case, run by psql in a database of its own, with
-//! `$VESTNIK` for the program and mappings in `$CASES`. The output, and the events that it leaves, stand in `<behaviour>.out`; VESTNIK_TEST_BLESS=1 writes it anew.
+//! `$VESTNIK` for the program and mappings in `$CASES`. The output, and the events that it leaves, stand in
+//! `<behaviour>.out`; VESTNIK_TEST_BLESS=1 writes it anew.
 
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -17,8 +17,8 @@ use crate::support::hook::{Answer, Hook, Post};
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const OTHER: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 
-/// As a receiver does it, with a library of the standard's: the key is base64 behind the prefix, any signature of the list
-/// may be good, and the time is near.
+/// As a receiver does it, with a library of the standard's: the key is base64 behind the prefix, any signature of the
+/// list may be good, and the time is near.
 pub fn is_signed(post: &Post, secret: &str) -> bool {
     let key = match secret.strip_prefix("whsec_") {
         Some(key) => STANDARD.decode(key).unwrap(),

@@ -1,23 +1,24 @@
-//! The test environment of the bench: its own schema, three tables, and a token. All of it is removed afterwards.
+//! The test environment of the bench: its own schema, three tables, and a token. The bench removes all of it at the
+//! end.
 
+use crate::infra::config::Config;
+use crate::infra::db;
+use crate::sources::attach::{self, Options};
+use crate::token::{self, New, Scope, Stores};
 use anyhow::bail;
 use secrecy::SecretString;
 use tokio::time::Instant;
 use tokio_postgres::Client;
-use vestnik::infra::config::Config;
-use vestnik::infra::db;
-use vestnik::sources::attach::{self, Options};
-use vestnik::token::{self, New, Scope, Stores};
 
-/// The stores of the orders, with ids that no real store has.
+/// Number of the bench's stores. Their ids are ones that no real store has.
 pub const STORES: usize = 16;
-/// Number of commits whose median is the commit latency of the disk.
+/// Number of single commits that are timed. Their median is reported as the commit latency of the disk.
 const PROBES: usize = 50;
-/// Marks the schema as the bench's, so that no other schema is dropped.
+/// The comment that marks the schema as the bench's, so that the bench never drops another schema.
 const MARK: &str = "made by vestnik bench, and dropped by it";
 const TOKEN_LIFE: std::time::Duration = std::time::Duration::from_secs(3600);
 
-/// The mapping of the watched table.
+/// The mapping of the table that Vestnik watches.
 const MAPPING: &str = r#"
 table = "vestnik_bench.watched"
 kind = "order"
@@ -34,19 +35,19 @@ total = { column = "total", unit = "minor" }
 column = "items"
 "#;
 
-/// The same table, watched in three ways.
+/// The three tables of the bench. Their columns are the same, their triggers differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Table {
-    /// Without a trigger.
+    /// The table without a trigger.
     Bare,
-    /// With a trigger that notifies with the order as payload.
+    /// The table whose trigger sends each order as a NOTIFY.
     Notifying,
-    /// With Vestnik's triggers.
+    /// The table with Vestnik's triggers.
     Watched,
 }
 
 impl Table {
-    /// The table name with its schema.
+    /// The table's name with its schema.
     pub fn name(self) -> &'static str {
         match self {
             Self::Bare => "vestnik_bench.bare",
@@ -56,12 +57,12 @@ impl Table {
     }
 }
 
-/// The created environment.
+/// The test environment, while it exists in the database.
 pub struct Ground {
     client: Client,
-    /// The address for writers.
+    /// The database's URL, for the connections that write.
     pub url: SecretString,
-    /// The token for the bench's stores.
+    /// The token that opens the bench's stores.
     pub token: String,
 }
 
@@ -71,7 +72,7 @@ pub fn stores() -> Vec<String> {
 }
 
 impl Ground {
-    /// Creates the environment; first removes what an earlier run has left.
+    /// Creates the environment. First removes an environment that an interrupted run has left.
     pub async fn make(config: &Config) -> anyhow::Result<Self> {
         const TABLES: &str = "create schema vestnik_bench; \
              create table vestnik_bench.bare (id bigint generated always as identity primary key, store_id text not null, \
@@ -108,14 +109,14 @@ impl Ground {
         Ok(Self { client, url, token })
     }
 
-    /// Empties the tables, so that each run starts in the same state.
+    /// Empties the tables and deletes their events, so that each measurement starts in the same state.
     pub async fn empty(&self) -> anyhow::Result<()> {
         let empty = "truncate vestnik_bench.bare, vestnik_bench.notifying, vestnik_bench.watched";
         self.client.batch_execute(empty).await?;
         forget(&self.client).await
     }
 
-    /// A line about the database and its disk.
+    /// Describes the database's settings and the disk's commit latency in one line, for the report.
     pub async fn describe(&self) -> anyhow::Result<String> {
         const SETTINGS: &str = "select current_setting('server_version'), current_setting('fsync'), \
              current_setting('synchronous_commit'), current_setting('commit_delay')";
@@ -139,13 +140,13 @@ impl Ground {
         ))
     }
 
-    /// Removes the environment.
+    /// Removes the environment from the database.
     pub async fn clear(mut self) -> anyhow::Result<()> {
         clear(&mut self.client).await
     }
 }
 
-/// Whether an earlier run has left its schema. A schema of this name without the mark is an error.
+/// Whether an interrupted run has left the bench's schema. A schema of this name without the bench's mark is an error.
 async fn is_there(client: &Client) -> anyhow::Result<bool> {
     const THERE: &str = "select obj_description(oid, 'pg_namespace') from pg_namespace where nspname = 'vestnik_bench'";
     match client.query_opt(THERE, &[]).await? {
@@ -159,7 +160,7 @@ async fn clear(client: &mut Client) -> anyhow::Result<()> {
     let attached = "select from vestnik.vst_source where table_name = $1 and detached_at is null";
     let source = "delete from vestnik.vst_source where table_name = $1";
     let table = Table::Watched.name();
-    // If the database was never migrated, only the schema exists.
+    // A database that was never migrated has no table of sources: then only the schema is dropped.
     match client.query_opt(attached, &[&table]).await {
         Ok(Some(_)) => {
             forget(client).await?;
@@ -180,7 +181,7 @@ async fn clear(client: &mut Client) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Deletes the events of the bench by their source, because the event of an emptied table has no store.
+/// Deletes the bench's events. It finds them by their source, because the event of a truncated table has no store.
 async fn forget(client: &Client) -> anyhow::Result<()> {
     const EVENTS: &str =
         "delete from vestnik.vst_event e using vestnik.vst_source s where s.table_name = $1 and e.source = s.id";

@@ -1,9 +1,10 @@
-//! Writers that write as applications do, and panels that receive events.
+//! The load of the bench: connections that write orders as applications do, and panels that receive the events.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::infra::db;
 use anyhow::Context as _;
 use futures::StreamExt as _;
 use tokio::task::JoinHandle;
@@ -11,19 +12,18 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
-use vestnik::infra::db;
 
 use super::WARM_UP;
 use super::ground::{Ground, Table, stores};
 
-/// Maximum delivery time after the last order; orders that arrive later count as lost.
+/// How long after the last write the bench waits for deliveries. An order that arrives later counts as lost.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Poll interval while waiting for the last orders.
+/// Interval at which the bench checks whether all orders have arrived.
 const LOOK: Duration = Duration::from_millis(1);
 
-/// One WebSocket for each store.
+/// The panels of the bench: one WebSocket connection for each store.
 pub struct Panels {
-    /// The numbers of received orders, with their arrival times.
+    /// The numbers of the received orders, each with its arrival time.
     heard: Arc<Mutex<Vec<(u64, Instant)>>>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -35,7 +35,7 @@ impl Drop for Panels {
 }
 
 impl Panels {
-    /// Opens the connections.
+    /// Opens a connection for each store to the server at `address`.
     pub async fn open(address: SocketAddr, token: &str) -> anyhow::Result<Self> {
         let heard = Arc::new(Mutex::new(Vec::new()));
         let mut tasks = Vec::new();
@@ -69,37 +69,37 @@ impl Panels {
     }
 }
 
-/// The bench's number of an order, which is stored in the customer's name.
+/// Finds an order's number in its event. The bench writes the number as the customer's name.
 fn number(text: &str) -> Option<u64> {
     let (_, rest) = text.split_once(r#""customer_name":"#)?;
     let rest = rest.trim_start().strip_prefix('"')?;
     rest.split('"').next()?.parse().ok()
 }
 
-/// One measurement.
+/// One measurement: which table is written to, and how.
 pub struct Turn {
-    /// The table to write to.
+    /// The table that the orders are written to.
     pub table: Table,
-    /// Number of writer connections.
+    /// Number of connections that write at the same time.
     pub writers: usize,
-    /// Orders a second of all writers; `None`: as many as possible.
+    /// Orders a second of all writers together; `None`: each writer writes as fast as it can.
     pub rate: Option<u32>,
-    /// Duration after the warm-up.
+    /// How long the measurement takes after the warm-up.
     pub length: Duration,
 }
 
-/// The result of a measurement.
+/// The result of one measurement.
 pub struct Found {
-    /// Orders a second, up to the delivery of the last one if the table is watched.
+    /// Written orders a second. For the watched table, the time includes the delivery of the last order.
     pub rate: f64,
-    /// Orders that were committed and never delivered.
+    /// Number of orders that were committed, but not delivered in time.
     pub lost: usize,
-    /// Latencies from the INSERT to the WebSocket, milliseconds.
+    /// The time of each order from the start of its INSERT to the panel, in milliseconds.
     ways: Vec<f64>,
 }
 
 impl Found {
-    /// The latency quantile for this share of the orders.
+    /// The latency in milliseconds that this share of the orders (0 to 1) does not exceed. NaN: no order arrived.
     pub fn quantile(&mut self, share: f64) -> f64 {
         self.ways.sort_by(f64::total_cmp);
         let index = ((self.ways.len() as f64 - 1.0) * share).round() as usize;
@@ -108,7 +108,7 @@ impl Found {
 }
 
 impl Turn {
-    /// Runs the measurement.
+    /// Runs the measurement. It writes after a warm-up, and waits for the deliveries.
     pub async fn run(&self, ground: &Ground, panels: &Panels) -> anyhow::Result<Found> {
         ground.empty().await?;
         panels.take();
@@ -152,14 +152,15 @@ impl Turn {
         })
     }
 
-    /// Interval between two orders of one writer.
+    /// Interval between two orders of one writer. Zero: the rate is not limited.
     fn pause(&self) -> Duration {
         let each = |rate: u32| Duration::from_secs_f64(self.writers as f64 / f64::from(rate));
         self.rate.map(each).unwrap_or_default()
     }
 }
 
-/// Writes until the deadline; returns the number of each order with its time.
+/// Writes orders on one connection until the time `until`. Returns each order's number, and the time just before its
+/// INSERT.
 async fn write(
     client: db::Client,
     table: Table,
@@ -188,7 +189,7 @@ async fn write(
     Ok(written)
 }
 
-/// Waits for all orders; returns how many did not arrive.
+/// Waits until the panels have received all orders. Returns how many did not arrive in time.
 async fn until_delivered(panels: &Panels, orders: usize) -> usize {
     let deadline = Instant::now() + PATIENCE;
     while panels.count() < orders && Instant::now() < deadline {

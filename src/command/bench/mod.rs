@@ -1,33 +1,33 @@
-//! `vestnik bench` measures the throughput and latency of this machine and database. The same run measures a baseline:
-//! the same writers without a trigger, and with a NOTIFY in each order.
+//! `vestnik bench`: measures the throughput and latency of this machine and database. For comparison, the same writers
+//! write without a trigger, and with a NOTIFY for each order.
 
 mod ground;
 mod load;
 
 use std::time::Duration;
 
+use crate::engine::Engine;
+use crate::infra::config::Config;
 use anyhow::Context as _;
-use vestnik::engine::Engine;
-use vestnik::infra::config::Config;
 
 use super::duration;
 use ground::{Ground, Table};
 use load::{Panels, Turn};
 
-/// Concurrent writers in the two rounds.
+/// Numbers of concurrent writers whose throughput is measured.
 const WRITERS: [usize; 2] = [16, 64];
-/// Orders a second while latency is measured.
+/// Orders a second at which the latency is measured.
 const RATES: [u32; 3] = [50, 500, 2000];
-/// Warm-up time: afterwards NOTIFY is suppressed, and all connections are open.
+/// Time before each measurement. After it, writers no longer notify, and all connections are open.
 const WARM_UP: Duration = Duration::from_secs(1);
-/// Maximum duration of one run; there are nine runs.
+/// Maximum duration of one measurement. The bench makes nine of them.
 const LONGEST_TURN: Duration = Duration::from_secs(60);
-/// How long the engine may take to read up to the end of the journal.
+/// How long the engine may take at the start to read up to the end of the journal.
 const BEGIN_DEADLINE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// How long each of nine turns takes, such as 3s
+    /// Duration of each of the nine runs, such as 3s
     #[arg(long = "for", value_name = "TIME", default_value = "3s", value_parser = length)]
     length: Duration,
 }
@@ -39,7 +39,7 @@ fn length(text: &str) -> Result<Duration, String> {
     })
 }
 
-/// Measures, prints, and restores the database, even after an interruption.
+/// Measures, prints the results, and removes the bench's tables and events, also after Ctrl-C.
 pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
     let ground = Ground::make(config).await?;
     let measured = tokio::select! {
@@ -69,7 +69,7 @@ async fn measure(config: &Config, ground: &Ground, length: Duration) -> anyhow::
     Ok(())
 }
 
-/// Orders a second, and the share of the baseline that each way keeps.
+/// Measures and prints the orders a second of each table, and their share of the table without a trigger.
 async fn throughput(ground: &Ground, panels: &Panels, length: Duration) -> anyhow::Result<()> {
     let mut rows = [const { Vec::new() }; 3];
     let mut lost = Vec::new();
@@ -102,7 +102,7 @@ async fn throughput(ground: &Ground, panels: &Panels, length: Duration) -> anyho
     Ok(())
 }
 
-/// Latency from the INSERT to the WebSocket.
+/// Measures and prints the time from the INSERT to the panel's WebSocket, at several rates.
 async fn latency(ground: &Ground, panels: &Panels, length: Duration) -> anyhow::Result<()> {
     super::say!("from INSERT to the socket, ms{:>18}{:>12}{:>12}", "p50", "p99", "lost");
     for rate in RATES {

@@ -1,4 +1,5 @@
-//! Codes that link a chat to a store. A code works once, and the database stores only its SHA-256.
+//! Creates the codes by which a person links a chat to a store. A code works once. The database stores only its
+//! SHA-256.
 
 use std::time::Duration;
 
@@ -10,12 +11,12 @@ use crate::infra::db::{Client, QueryError};
 
 /// How long a code is valid.
 pub const CODE_LIFE: Duration = Duration::from_secs(15 * 60);
-/// The 32 characters of a code; none of them look alike.
+/// The 32 characters that a code may contain. No two of them look alike.
 const ALPHABET: &[u8; 32] = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
-/// 12 characters of 5 bits: 60 bits.
+/// The length of a code, characters. Each has 5 bits, so a code has 60 bits.
 const CODE_CHARS: usize = 12;
 
-/// A code that links one chat, once.
+/// A code that links one chat to a store, once.
 pub struct Code(String);
 
 impl Code {
@@ -30,13 +31,13 @@ impl Code {
         ))
     }
 
-    /// The text of the code, to be shown once.
+    /// The code as text, to be shown to the operator once.
     pub fn reveal(&self) -> &str {
         &self.0
     }
 }
 
-/// Whether a text has the form of a code.
+/// Whether a text has the form of a code: its length and its characters.
 pub fn looks_like_code(text: &str) -> bool {
     let is_of_it = |byte: u8| ALPHABET.contains(&byte.to_ascii_uppercase());
     text.len() == CODE_CHARS && text.bytes().all(is_of_it)
@@ -46,7 +47,7 @@ pub(super) fn hash(code: &str) -> [u8; 32] {
     Sha256::digest(code.trim().to_ascii_uppercase()).into()
 }
 
-/// Why a code could not be created.
+/// The reason why a code could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum CodeError {
     /// The database failed.
@@ -57,7 +58,8 @@ pub enum CodeError {
     Random(getrandom::Error),
 }
 
-/// Creates a code for a store. A store that is not set up yet is set up too.
+/// Creates a code that links a chat to this store, with this mode and language. A store that is not set up yet is set
+/// up, too.
 pub async fn create_code(client: &mut Client, store: &StoreId, mode: Mode, language: &str) -> Result<Code, CodeError> {
     let code = Code::generate().map_err(CodeError::Random)?;
     let stored = async {

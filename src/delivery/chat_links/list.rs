@@ -1,37 +1,37 @@
-//! The linked chats for an operator: the state of each, and a test message.
+//! Lists the linked chats for an operator, and sends a test message to one of them.
 
 use crate::infra::db::Client;
 
 use crate::infra::db::QueryError;
 
-/// A linked chat in a list. Ages are in seconds.
+/// A chat's link to a store, in the operator's list. Ages are in seconds.
 #[derive(Debug)]
 pub struct Listed {
-    /// The store.
+    /// The store's id.
     pub store: String,
-    /// What the chat is for.
+    /// The name of the link's mode: which of the store's orders the chat gets.
     pub mode: String,
-    /// The code of the chat's language.
+    /// The language of the store's messages in this chat, such as `ru`.
     pub language: String,
     /// The chat's id at Telegram.
     pub telegram_id: i64,
-    /// The chat's title; `None`: not known.
+    /// The chat's title at Telegram. `None`: not known.
     pub title: Option<String>,
-    /// The topic of a forum; `None`: no topic.
+    /// The id of the forum topic that messages go to. `None`: no topic.
     pub topic: Option<i32>,
-    /// Why and since when the chat takes no messages any more; `None`: it takes them.
+    /// The reason why the chat takes no messages any more, and the age of that state. `None`: the chat takes messages.
     pub disabled: Option<(String, f64)>,
-    /// Why and since when the bot may not write to the chat; `None`: it may.
+    /// The reason why the bot may not write to the chat now, and the age of that state. `None`: the bot may write.
     pub blocked: Option<(String, f64)>,
-    /// Number of open deliveries.
+    /// The number of deliveries that the chat still waits for.
     pub open: i64,
-    /// Age of the oldest open delivery; 0: none is open.
+    /// The age of the oldest of these deliveries. 0: the chat waits for none.
     pub open_s: f64,
-    /// The newest error and its age; `None`: no error.
+    /// The newest error of a send to the chat, and its age. `None`: no error.
     pub error: Option<(String, f64)>,
 }
 
-/// Every link, ordered by store.
+/// Reads every link between a chat and a store, ordered by the store's id.
 pub async fn list(client: &Client) -> Result<Vec<Listed>, QueryError> {
     const LIST: &str = "select l.store_id, l.mode, l.language, c.telegram_id, c.title, l.thread_id, \
              c.disabled_why, extract(epoch from clock_timestamp() - c.disabled_at)::float8, \
@@ -65,8 +65,8 @@ pub async fn list(client: &Client) -> Result<Vec<Listed>, QueryError> {
     rows.iter().map(read).collect()
 }
 
-/// Enqueues a test message for a store's chat, on the path of its orders. Returns the delivery; `None`: the chat is not
-/// linked, or is disabled.
+/// Enqueues a test message for a store's linked chat. It takes the same path as the store's orders. `chat` is the
+/// chat's id at Telegram. Returns the id of the delivery. `None`: the chat is not linked to the store, or is disabled.
 pub async fn test(client: &Client, store: &str, chat: i64, html: &str) -> Result<Option<i64>, QueryError> {
     const TEST: &str = "with link as (select l.chat_id, l.thread_id from vestnik.vst_chat_link l join vestnik.vst_chat c on c.id = l.chat_id \
              where l.store_id = $1 and c.telegram_id = $2 and c.disabled_at is null), \
@@ -76,16 +76,16 @@ pub async fn test(client: &Client, store: &str, chat: i64, html: &str) -> Result
     Ok(row.map(|row| row.try_get(0)).transpose()?)
 }
 
-/// The outcome of a test message.
+/// The state of a test message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tried {
-    /// The message was sent.
+    /// The test message was sent.
     Sent,
-    /// The message was not sent yet, failed, or was given up; with the reason where one is known.
+    /// The test message was not sent yet, or was given up. The field is the reason, if one is known.
     Not(Option<String>),
 }
 
-/// Reads the outcome of a test message.
+/// Reads the state of a test message by its delivery.
 pub async fn tried(client: &Client, delivery: i64) -> Result<Tried, QueryError> {
     let row = client
         .query_opt(
@@ -100,10 +100,10 @@ pub async fn tried(client: &Client, delivery: i64) -> Result<Tried, QueryError> 
     })
 }
 
-/// Gives up a test message that nobody waits for any more.
+/// Gives up the delivery of a test message that the operator does not wait for any more.
 pub async fn give_up(client: &Client, delivery: i64) -> Result<(), QueryError> {
     const GIVE_UP: &str = "update vestnik.vst_delivery set state = 'dead', reason = 'nobody waits for it any more', \
-             settled_at = clock_timestamp() where id = $1 and state in ('pending', 'retrying')";
+             completed_at = clock_timestamp() where id = $1 and state in ('pending', 'retrying')";
     client.execute(GIVE_UP, &[&delivery]).await?;
     Ok(())
 }

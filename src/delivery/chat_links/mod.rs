@@ -1,4 +1,5 @@
-//! The links between Telegram chats and stores, and the codes that create them.
+//! The links between Telegram chats and stores, and the codes that create a link. A chat with a link gets the store's
+//! messages.
 
 mod code;
 mod list;
@@ -18,26 +19,27 @@ use crate::store::hours::Span;
 pub use code::{CODE_LIFE, Code, CodeError, create_code, looks_like_code};
 pub use list::{Listed, Tried, give_up, list, test, tried};
 
-/// Codes that a chat may try per minute.
+/// The most codes that a chat may try per minute.
 const TRIES_A_MINUTE: i64 = 5;
-/// Answers to commands that a chat gets per minute: half of Telegram's limit for a group.
+/// The most answers to commands that a chat gets per minute: half of Telegram's limit for a group.
 const ANSWERS_A_MINUTE: i64 = 10;
 
-/// SQL: whether the chat of link `l` wants no sound now. `s` is the link's store.
+/// An SQL condition: the chat of the link with table alias `l` is muted now, or has quiet hours now. `s` is the alias
+/// of the link's store.
 pub(crate) const IS_SILENT: &str = "(l.muted_until > clock_timestamp() or case \
      when l.quiet_from < l.quiet_to then (clock_timestamp() at time zone s.time_zone)::time >= l.quiet_from \
          and (clock_timestamp() at time zone s.time_zone)::time < l.quiet_to \
      else (clock_timestamp() at time zone s.time_zone)::time >= l.quiet_from \
          or (clock_timestamp() at time zone s.time_zone)::time < l.quiet_to end)";
 
-/// What a chat is for.
+/// The purpose of a linked chat: it decides which of the store's orders the chat gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Every event, as it happens.
+    /// The chat gets every event of every order, as it happens.
     Mirror,
-    /// Orders that no panel could ring for, and orders that nobody answered.
+    /// The chat gets orders for which no panel could ring, and orders that nobody has answered.
     Fallback,
-    /// Orders that nobody answered for still longer.
+    /// The chat gets only orders that nobody has answered, one escalation step after the fallback chats.
     Manager,
 }
 
@@ -45,7 +47,7 @@ impl Mode {
     /// All modes.
     pub const ALL: [Self; 3] = [Self::Mirror, Self::Fallback, Self::Manager];
 
-    /// The mode's name in the database and in commands.
+    /// The mode's name in the database and in the command `/mode`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Mirror => "mirror",
@@ -54,60 +56,61 @@ impl Mode {
         }
     }
 
-    /// The mode with this name; `None`: no mode has it.
+    /// The mode with this name. `None`: no mode has this name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|mode| mode.as_str() == name)
     }
 }
 
-/// The outcome of trying a code.
+/// The outcome when a chat tries a code.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Linked {
     /// The chat is linked to the store now.
     Done(Link),
-    /// The code does not exist, or is not valid any more.
+    /// The code does not exist, was used already, or has expired.
     Unknown,
-    /// The chat has tried too many codes.
+    /// The chat has tried too many codes in the last minute.
     TooMany,
 }
 
 /// A chat's link to a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
-    /// The store.
+    /// The store's id.
     pub store: String,
-    /// The store's display name; `None`: it has none.
+    /// The store's display name. `None`: the store has none.
     pub store_name: Option<String>,
-    /// What the chat is for.
+    /// Which of the store's orders the chat gets.
     pub mode: Mode,
-    /// The code of the chat's language: `ru`.
+    /// The language of the store's messages in this chat, such as `ru`.
     pub language: String,
-    /// Minutes until the chat makes sounds again; 0: it makes them now.
+    /// Minutes until messages in the chat make a sound again. 0: they make a sound now.
     pub muted_minutes: i32,
-    /// The hours without sound each day, by the store's clock; `None`: no such hours.
+    /// The quiet hours of each day, by the store's clock, in which messages make no sound. `None`: no quiet hours.
     pub quiet: Option<Span>,
-    /// The topic that messages go to; `None`: the chat, or its general topic.
+    /// The id of the forum topic that messages go to. `None`: the chat itself, or its general topic.
     pub topic: Option<i32>,
     /// The IANA name of the store's time zone.
     pub time_zone: String,
-    /// When the store takes new orders again; `None`: it takes them now.
+    /// When the store's pause ends, so that it takes new orders again. `None`: the store is not paused.
     pub paused_until: Option<OffsetDateTime>,
 }
 
-/// The sender of a code, and the chat it was sent in.
+/// The chat that tries a code, and the person who sent the code.
 #[derive(Debug, Clone, Copy)]
 pub struct Applicant<'a> {
     /// The chat's id at Telegram.
     pub chat: i64,
-    /// The chat's title; `None`: it has none.
+    /// The chat's title at Telegram. `None`: the chat has none.
     pub title: Option<&'a str>,
-    /// The topic in which the code was sent; `None`: no topic.
+    /// The id of the forum topic in which the code was sent. `None`: no topic.
     pub topic: Option<i32>,
     /// The person's id at Telegram.
     pub person: i64,
 }
 
-/// Links a chat by a code.
+/// Links a chat to the store of a code, if the code is valid. A code that was used is void. An existing link to that
+/// store is replaced.
 pub async fn link(pool: &Pool, applicant: Applicant<'_>, code: &str) -> Result<Linked, QueryError> {
     const TRY: &str = "insert into vestnik.vst_chat as c (telegram_id, title, tries) values ($1, $2, array[clock_timestamp()]) \
          on conflict (telegram_id) do update set title = coalesce($2, c.title), \
@@ -159,7 +162,7 @@ pub async fn link(pool: &Pool, applicant: Applicant<'_>, code: &str) -> Result<L
     .await
 }
 
-/// The links of a chat.
+/// Reads the links of a chat to stores, ordered by the store's id. `chat` is the chat's id at Telegram.
 pub async fn links(pool: &Pool, chat: i64) -> Result<Vec<Link>, QueryError> {
     db::with_timeout(async { links_of(&*pool.get().await?, chat).await }).await
 }
@@ -190,18 +193,18 @@ async fn links_of(client: &db::Client, chat: i64) -> Result<Vec<Link>, QueryErro
     rows.iter().map(read).collect()
 }
 
-/// A change of links.
+/// A setting of a chat's links that a command changes.
 #[derive(Debug, Clone, Copy)]
 pub enum Change {
-    /// What the chat is for.
+    /// Which orders of the stores the chat gets.
     Mode(Mode),
-    /// No sound for this long from now on; zero: sound again.
+    /// Messages make no sound for this long from now on. Zero: they make a sound again.
     Mute(Duration),
-    /// No sound within these hours of each day, by the store's clock; `None`: sound at all hours.
+    /// The quiet hours of each day, by the store's clock. `None`: no quiet hours.
     Quiet(Option<Span>),
 }
 
-/// Changes a chat's links to the named stores.
+/// Changes a setting of the chat's links to these stores. `chat` is the chat's id at Telegram.
 pub async fn change(pool: &Pool, chat: i64, stores: &[String], change: Change) -> Result<(), QueryError> {
     const LINKS: &str =
         "where chat_id = (select id from vestnik.vst_chat where telegram_id = $1) and store_id = any ($2)";
@@ -229,27 +232,28 @@ pub async fn change(pool: &Pool, chat: i64, stores: &[String], change: Change) -
     .await
 }
 
-/// Removes a chat's links to the named stores. Deliveries that wait for the chat are not sent.
+/// Removes the chat's links to these stores. Deliveries of these stores that wait for the chat are given up.
 pub async fn unlink(pool: &Pool, chat: i64, stores: &[String]) -> Result<(), QueryError> {
     db::with_timeout(async { end(&*pool.get().await?, chat, Some(stores)).await.map(drop) }).await
 }
 
-/// `unlink` on the caller's connection. `stores: None` removes all links. Returns the number of removed links.
+/// Does the same as `unlink`, on the caller's connection. `stores: None` removes all links of the chat. Returns the
+/// number of removed links.
 pub async fn end(client: &Client, chat: i64, stores: Option<&[String]>) -> Result<u64, QueryError> {
     const UNLINK: &str = "with ended as (delete from vestnik.vst_chat_link \
              where chat_id = (select id from vestnik.vst_chat where telegram_id = $1) and ($2::text[] is null or store_id = any ($2)) \
              returning chat_id, store_id), \
-         dead as (update vestnik.vst_delivery d set state = 'dead', reason = 'unlinked', settled_at = clock_timestamp() from ended \
+         dead as (update vestnik.vst_delivery d set state = 'dead', reason = 'unlinked', completed_at = clock_timestamp() from ended \
              where d.chat_id = ended.chat_id and d.store_id = ended.store_id and d.state in ('pending', 'retrying')) \
          select count(*) from ended";
     let row = client.query_one(UNLINK, &[&chat, &stores]).await?;
     Ok(row.try_get::<_, i64>(0)?.unsigned_abs())
 }
 
-/// Enqueues new buttons for a sent message. They replace buttons that are still queued for it.
+/// Enqueues new buttons for a sent message of a chat. Buttons that are still queued for the same message are given up.
 pub async fn show(pool: &Pool, chat: i64, message: i32, rows: &serde_json::Value) -> Result<(), QueryError> {
     const SHOW: &str = "with chat as (update vestnik.vst_chat set waiting = true where telegram_id = $1 returning id), \
-         over as (update vestnik.vst_delivery set state = 'dead', reason = 'other buttons came behind', settled_at = clock_timestamp() \
+         over as (update vestnik.vst_delivery set state = 'dead', reason = 'other buttons came behind', completed_at = clock_timestamp() \
              where chat_id in (select id from chat) and message_id = $2 and keyboard is not null and state in ('pending', 'retrying')) \
          insert into vestnik.vst_delivery (chat_id, message_id, keyboard, urgent) select id, $2, $3, true from chat";
     db::with_timeout(async {
@@ -261,19 +265,20 @@ pub async fn show(pool: &Pool, chat: i64, message: i32, rows: &serde_json::Value
     .await
 }
 
-/// The chat and topic that an answer goes to.
+/// The chat and the topic that an answer goes to.
 #[derive(Debug, Clone, Copy)]
 pub struct Place<'a> {
     /// The chat's id at Telegram.
     pub chat: i64,
-    /// The chat's title; `None`: it has none.
+    /// The chat's title at Telegram. `None`: the chat has none.
     pub title: Option<&'a str>,
-    /// The topic; `None`: no topic.
+    /// The id of the forum topic. `None`: no topic.
     pub topic: Option<i32>,
 }
 
-/// Enqueues an answer to a person's message, with rows of buttons below it. The queue keeps answers within Telegram's
-/// limits. A chat gets at most `ANSWERS_A_MINUTE`: the bot's budget is for orders.
+/// Enqueues an answer to a person's message: `html`, with rows of `buttons` below it. The queue keeps the answer within
+/// Telegram's rate limits. An answer beyond `ANSWERS_A_MINUTE` for a chat is dropped, because orders need the bot's
+/// budget.
 pub async fn answer(
     pool: &Pool,
     place: Place<'_>,
@@ -302,26 +307,27 @@ pub async fn answer(
     .await
 }
 
-/// The order or booking of a pressed button, if the chat belongs to its store.
+/// The order or booking that a pressed button is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pressed {
-    /// The event that the message shows.
+    /// The id of the journal event that the message shows.
     pub event: i64,
-    /// The store.
+    /// The id of the order's or booking's store.
     pub store: StoreId,
-    /// Order or booking.
+    /// Whether the subject is an order or a booking.
     pub kind: SubjectKind,
     /// The name of the order's or booking's source.
     pub source: String,
     /// The key of the order or booking in its source.
     pub key: String,
-    /// Source and key in one text, as the engine's tables store them.
+    /// The source's id and the key in one text, such as `1 123`, as the engine's tables store them.
     pub subject: String,
-    /// The code of the chat's language.
+    /// The language of the store's messages in this chat, such as `ru`.
     pub language: String,
 }
 
-/// Finds the order or booking by the event that the message shows.
+/// Finds the order or booking of a pressed button, by the event that the message shows. `None`: the event is unknown,
+/// or the chat has no link to the event's store.
 pub async fn pressed(pool: &Pool, chat: i64, event: i64) -> Result<Option<Pressed>, QueryError> {
     const PRESSED: &str = "select e.store_id, o.kind, o.name, e.key, o.id || ' ' || e.key, l.language \
          from vestnik.vst_event e join vestnik.vst_source o on o.id = e.source \
@@ -346,8 +352,8 @@ pub async fn pressed(pool: &Pool, chat: i64, event: i64) -> Result<Option<Presse
     .await
 }
 
-/// Records that the bot asked below this message for the reason of a rejection. A reply within ten minutes is the
-/// reason.
+/// Records that the bot asked for the reason of a rejection, by the buttons of this message. A reply to the message
+/// within ten minutes is the reason.
 pub async fn ask_why(pool: &Pool, chat: i64, message: i32) -> Result<(), QueryError> {
     const ASK: &str = "update vestnik.vst_message set asked_at = clock_timestamp() \
          where chat_id = (select id from vestnik.vst_chat where telegram_id = $1) and message_id = $2";
@@ -358,7 +364,8 @@ pub async fn ask_why(pool: &Pool, chat: i64, message: i32) -> Result<(), QueryEr
     .await
 }
 
-/// The event whose rejection a reply to this message explains; `None`: the bot did not ask. The record works once.
+/// Takes the record that the bot asked for a reason with this message. Returns the event whose order is to be rejected.
+/// `None`: the bot did not ask in the last ten minutes, or a reply came already.
 pub async fn asked_why(pool: &Pool, chat: i64, message: i32) -> Result<Option<i64>, QueryError> {
     const ASKED: &str = "update vestnik.vst_message set asked_at = null \
          where chat_id = (select id from vestnik.vst_chat where telegram_id = $1) and message_id = $2 \

@@ -1,6 +1,6 @@
-//! Admission limits how fast reconnecting clients are let in, so that connected clients keep a low latency. It also
-//! limits the concurrent replay reads of the journal. During a mass reconnect, replays are served from the event cache
-//! first.
+//! Admission: limits how fast reconnecting clients are let in, so that connected clients keep a low latency. It also
+//! limits how many replays read the journal at the same time. During a mass reconnect, replays are first served from
+//! the event cache.
 
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
@@ -10,28 +10,28 @@ use tokio::time::timeout;
 
 use crate::infra::rate_limiter::{Rate, RateLimiter};
 
-/// Replays that read the journal at once. The pool has more connections, for tokens and acknowledgements.
+/// Maximum number of replays that read the journal at the same time. The pool has more connections, for other work.
 pub const REPLAY_READS: usize = 4;
-/// How long a session waits for admission, and a replay for a read permit.
+/// Maximum time that a session waits for admission, or that a replay waits to read the journal.
 const TURN_DEADLINE: Duration = Duration::from_secs(30);
-/// Burst: sessions admitted at once. With a burst of 32, live orders waited for the first of them.
+/// Number of sessions that are admitted at once after a quiet time. With 32, live orders waited for the first of them.
 const AT_ONCE: u32 = 8;
-/// CPU time of one core for each further session. A handshake, a token look-up and a replay of 100 events take 0.3 ms
-/// here and 0.1 ms in Postgres. A replay that reads the journal takes 0.5 ms and 0.7 ms. Connected clients get the
-/// rest. With 2500 of them, and 5,000 replays that read the journal, the hundredth live order took half as long again
+/// Time of one core that is reserved for each further session. A handshake, a token look-up and a replay of 100 events
+/// take 0.3 ms here and 0.1 ms in Postgres. A replay that reads the journal takes 0.5 ms and 0.7 ms. The rest serves
+/// connected clients. With 2,500 of them and 5,000 such replays, the hundredth live order took half as long again
 /// (`cargo bench --bench replay`). So 5,000 clients are back within 8 s.
 const TIME_OF_A_CORE: Duration = Duration::from_micros(3200);
 
-/// The wait for admission would be too long.
+/// The session would wait too long for admission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooMany;
 
-/// The queue in front of the journal.
+/// Decides when a reconnecting session may start, and how many replays read the journal.
 #[derive(Debug)]
 pub struct Admission {
     door: std::sync::Mutex<RateLimiter>,
     reads: Semaphore,
-    /// Held while one session reads the past events into the cache.
+    /// Held by the session that reads past events into the event cache.
     past: Mutex<()>,
 }
 
@@ -50,7 +50,7 @@ impl Admission {
         self.door.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until the session is admitted.
+    /// Waits until the session is admitted. `Err`: the wait would be too long, so the client should come back later.
     pub async fn admit(&self) -> Result<(), TooMany> {
         let reserved = self.door().reserve(Instant::now(), TURN_DEADLINE);
         let wait = reserved.map_err(|_| TooMany)?;
@@ -60,7 +60,7 @@ impl Admission {
         Ok(())
     }
 
-    /// A read permit, if no other replay reads and no session waits for admission.
+    /// A permit to read the journal at once. `None`: another replay reads it, or a session waits for admission.
     pub fn alone(&self) -> Option<SemaphorePermit<'_>> {
         if self.reads.available_permits() < REPLAY_READS || self.door().is_behind(Instant::now()) {
             return None;
@@ -68,12 +68,13 @@ impl Admission {
         self.reads.try_acquire().ok()
     }
 
-    /// Waits for a read permit. `None`: none was free before the deadline.
+    /// Waits for a permit to read the journal. `None`: none was free in time.
     pub async fn turn(&self) -> Option<SemaphorePermit<'_>> {
         timeout(TURN_DEADLINE, self.reads.acquire()).await.ok()?.ok()
     }
 
-    /// A guard for the first caller. Other callers wait until the first one has finished, and get `None`.
+    /// Returns a guard to the first caller, which then reads past events into the cache. Other callers wait until it
+    /// has finished, and get `None`.
     pub async fn first_for_the_past(&self) -> Option<MutexGuard<'_, ()>> {
         match self.past.try_lock() {
             Ok(first) => Some(first),

@@ -11,27 +11,27 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::domain::event::{Delivery, EventId, EventType, PartnerEvent, StoreId, Xid};
 
-/// Frame head: a final text frame.
+/// The first byte of a frame that holds a whole text message.
 const FINAL_TEXT: u8 = 0x81;
 
 /// An event as it goes to several sessions, serialised once.
 #[derive(Debug)]
 pub struct Published {
-    /// The event's id.
+    /// The id of the event.
     pub id: EventId,
     /// The event's store.
     pub store: StoreId,
     /// The transaction of the event. Live events that the replay covered are left out by this id.
     pub xid: Xid,
-    /// The event's type.
+    /// The type of the event.
     pub kind: EventType,
-    /// When the trigger ran, by Postgres' clock.
+    /// When the trigger recorded the event, by Postgres' clock.
     pub at: OffsetDateTime,
-    /// The encoded cursor after this event.
+    /// The cursor that the event carries, encoded.
     pub cursor: Arc<str>,
-    /// The event's JSON, shared by reference count.
+    /// The event as JSON text, shared with the batch's frames.
     pub text: Utf8Bytes,
-    /// Offset at which the event's frame ends in the frames of the batch.
+    /// The offset in the batch's frames at which the event's frame ends.
     end: usize,
 }
 
@@ -45,10 +45,10 @@ struct Shared {
     frames: Bytes,
 }
 
-/// Consecutive events of a batch.
+/// Successive events of a batch that are written together.
 #[derive(Debug)]
 pub struct Part<'a> {
-    /// The events.
+    /// The events of the part.
     pub events: &'a [Published],
     /// The WebSocket frames of these events.
     pub frames: Bytes,
@@ -75,7 +75,7 @@ impl Batch {
             kind: event.kind,
             at: event.at,
             cursor: Arc::clone(cursor),
-            // The text was a `String` before, so it is valid UTF-8.
+            // The text was a `String` before, so it is valid UTF-8 and the default is never used.
             text: Utf8Bytes::try_from(frames.slice(end - length..end)).unwrap_or_default(),
             end,
         };
@@ -83,13 +83,13 @@ impl Batch {
         Self(Arc::new(Shared { events, frames }))
     }
 
-    /// Size of the batch on the wire, in bytes.
+    /// The size of the batch on the wire, in bytes.
     pub fn bytes(&self) -> usize {
         self.0.frames.len()
     }
 
-    /// Splits the batch into parts. A part ends as soon as it reaches `bytes`, so that a slow client gets a deadline
-    /// for each part.
+    /// Splits the batch into parts. A part ends when it has at least `bytes` bytes, so that a slow client gets a
+    /// deadline for each part.
     pub fn parts(&self, bytes: usize) -> impl Iterator<Item = Part<'_>> {
         let mut begin = (0, 0);
         std::iter::from_fn(move || {
@@ -118,7 +118,7 @@ impl Deref for Batch {
     }
 }
 
-/// Appends a text message as one unmasked frame, as a server sends it.
+/// Appends a text message as one frame without a mask, as servers send it.
 pub fn put_text_frame(out: &mut Vec<u8>, text: &str) {
     out.push(FINAL_TEXT);
     match text.len() {
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn the_frames_of_a_batch_are_what_a_client_of_any_library_reads_as_its_events() {
-        // Lengths around each change of the frame head's form; short texts are separate.
+        // The lengths are around each change in the form of a frame's head. Other tests have short texts.
         let events = events(&[0, 1, 32_600, 32_700, 32_767, 40_000]);
         let batch = Batch::new(&events, &"before".into(), &"after".into());
         let mut client = WebSocket::from_raw_socket(std::io::Cursor::new(batch.0.frames.to_vec()), Role::Client, None);

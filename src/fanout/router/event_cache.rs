@@ -1,15 +1,15 @@
 //! The recently published events, in memory. During a mass reconnect, replays are served from this cache and not from
 //! Postgres.
 //!
-//! The invariant: **every published event that is not behind `base` is in the cache.** So the cache serves a client's
-//! cursor exactly when all of `base` is behind the cursor. An event that the client misses is then in the cache, or is
-//! not published yet and comes live.
+//! The invariant: **every published event that the position `base` does not cover is in the cache.** So the cache
+//! serves a client's cursor exactly when the cursor covers all of `base`. An event that the client misses is then in
+//! the cache, or is not published yet and comes live.
 //!
-//! `base` moves forward to the end of the oldest read when that read is evicted. `base` moves back once, when the past
-//! is read from the journal ([`EventCache::remember`]). The cache serves only a cursor that is behind the published
-//! position. A cursor that covers more came from a node that is ahead, so the journal serves it.
+//! When the oldest read is evicted, `base` moves forward to the end of that read. When past events are read from the
+//! journal, `base` moves back, once ([`EventCache::remember`]). The cache serves only a cursor that the published
+//! position covers. A cursor that covers more came from another node, so the journal serves it.
 //!
-//! An open transaction delays nothing: it is neither behind `base` nor behind the cursor.
+//! An open transaction delays nothing: neither `base` nor the cursor covers it.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -17,21 +17,21 @@ use std::sync::Arc;
 use crate::domain::cursor::{Cursor, Epoch, Onward, Position};
 use crate::domain::event::{JournalEvent, StoreId};
 
-/// Limit of the cached events, bytes.
+/// Maximum total size of the cached events, in bytes.
 pub const RECENT_BYTES: usize = 32 * 1024 * 1024;
 
-/// The capacity of a store's list is at most this multiple of its length.
+/// A store's list gives memory back when its capacity exceeds its length by more than this factor.
 const ROOM_MOST: usize = 8;
 
-/// The recently published events.
+/// The recently published events of all stores, in memory.
 #[derive(Debug)]
 pub struct EventCache {
     most_bytes: usize,
-    /// `None`: no position yet, or one read was larger than the limit.
+    /// The cached events. `None`: no position is known yet, or a read was larger than the cache.
     known: Option<Known>,
-    /// The parts received so far of a streamed read.
+    /// The events of a read that is published in chunks, until it is complete. `None`: no such read is in progress.
     streamed: Option<Streamed>,
-    /// Whether the past has been read from the journal, or there is none to read.
+    /// Whether past events have been added from the journal.
     warm: bool,
 }
 
@@ -56,21 +56,21 @@ struct Read {
     events: Vec<Arc<JournalEvent>>,
 }
 
-/// A replay from memory.
+/// A replay from memory: the events that a client missed.
 #[derive(Debug)]
 pub struct CachedReplay {
-    /// In the order of sending.
+    /// The events, in the order of sending.
     pub events: Vec<Arc<JournalEvent>>,
-    /// The position of the client after these events.
+    /// The position that the client has reached after these events.
     pub seen: Position,
-    /// The database epoch of the events.
+    /// The epoch of the database, for the encoding of cursors.
     pub epoch: Epoch,
-    /// Gives the client's cursor after each event.
+    /// Computes the client's cursor after each event.
     pub onward: Onward,
 }
 
 impl EventCache {
-    /// An empty cache without a position.
+    /// An empty cache that knows no position yet.
     pub fn new(most_bytes: usize) -> Self {
         Self {
             most_bytes,
@@ -80,7 +80,7 @@ impl EventCache {
         }
     }
 
-    /// Sets the position without new events, or at the end of a streamed read.
+    /// Sets the position that the feed has reached without new events, or at the end of a read in chunks.
     pub fn reach(&mut self, position: &Position) {
         match (self.streamed.take(), self.known.take()) {
             (Some(streamed), Some(known)) => {
@@ -91,7 +91,7 @@ impl EventCache {
         }
     }
 
-    /// Starts again at a position: every event that the position does not cover is still to come.
+    /// Empties the cache and begins at a position. All events that the position does not cover are published later.
     fn begin(&mut self, position: &Position) {
         self.streamed = None;
         self.known = Some(Known {
@@ -103,12 +103,13 @@ impl EventCache {
         });
     }
 
-    /// Adds published events: all events that are new behind `before`, or a part of them.
+    /// Adds published events. `before` and `after` are the feed's cursors before and after them; within a read in
+    /// chunks, `after` is in the middle of the read.
     pub fn keep(&mut self, events: &[JournalEvent], before: &Cursor, after: &Cursor) {
         let of_stores = events.iter().filter(|event| event.store.is_some());
         let events: Vec<Arc<JournalEvent>> = of_stores.map(|event| Arc::new(event.clone())).collect();
         if let Cursor::At(before) = before {
-            // A streamed read that broke off starts again.
+            // A read in chunks that broke off starts again.
             self.streamed = None;
             if self.known.as_ref().is_none_or(|known| known.reached != *before) {
                 self.begin(before);
@@ -128,7 +129,7 @@ impl EventCache {
         streamed.bytes += events.iter().map(|event| event.weight()).sum::<usize>();
         streamed.events.extend(events);
         if streamed.bytes > self.most_bytes {
-            // The cache starts again at the end of this read. Until then the journal serves replays.
+            // The read is too large. The cache starts again at its end; until then the journal serves replays.
             self.known = None;
             *streamed = Streamed::default();
         }
@@ -148,7 +149,7 @@ impl EventCache {
         }
         known.reached = after.clone();
         if let Some(last) = known.reads.back_mut().filter(|_| events.is_empty()) {
-            // The read was empty, so the read before it ends here.
+            // The read was empty, so the read before it now ends here.
             last.after = after.clone();
         } else {
             known.reads.push_back(Read {
@@ -159,7 +160,7 @@ impl EventCache {
         while known.bytes > self.most_bytes && known.drop_oldest() {}
     }
 
-    /// The position at which the past would join, if the past has not been read.
+    /// The position before which past events can be added. `None`: they were added, or the cache knows no position.
     pub fn wants_past(&self) -> Option<Position> {
         self.known
             .as_ref()
@@ -167,9 +168,10 @@ impl EventCache {
             .map(|known| known.base.clone())
     }
 
-    /// Puts the past before the known events. `events`, by id, are all past events that are not behind `past`. The past
-    /// was read after the cache began at `base`, so it has seen everything behind `base`. An event that is not behind
-    /// `base` is already cached, and may not have been published yet.
+    /// Adds past events, read from the journal, before the cached ones. `base` is the result of
+    /// [`EventCache::wants_past`]. `events`, by id, are all events that `past` does not cover. The past was read after
+    /// the cache began at `base`, so it has all events that `base` covers. An event that `base` does not cover is
+    /// skipped: it is cached, or not published yet.
     pub fn remember(&mut self, base: &Position, past: &Position, events: Vec<JournalEvent>) {
         let Some(known) = self.known.as_mut().filter(|known| known.base == *base) else {
             return;
@@ -193,12 +195,13 @@ impl EventCache {
             after: base.clone(),
             events,
         });
-        // Transactions that ran at `base` and have ended since are behind the past, but not behind `base`.
+        // Transactions that ran at `base` and have ended since are covered by `past`, but not by `base`.
         known.base = base.common(past);
         while known.bytes > self.most_bytes && known.drop_oldest() {}
     }
 
-    /// The events of the store that the cursor does not cover, if the cache holds all of them.
+    /// The replay for a store's client: all events that the cursor does not cover. `None`: the cache does not have all
+    /// of them.
     pub fn recall(&self, store: &StoreId, epoch: Epoch, cursor: &str) -> Option<CachedReplay> {
         let known = self.known.as_ref().filter(|_| self.streamed.is_none())?;
         let onward = Onward::from(Cursor::decode(cursor, epoch).ok()?);
@@ -224,12 +227,12 @@ impl EventCache {
 }
 
 impl Known {
-    /// Returns whether there was a read to evict.
+    /// Evicts the oldest read. `false`: there was none.
     fn drop_oldest(&mut self) -> bool {
         let Some(oldest) = self.reads.pop_front() else {
             return false;
         };
-        // Each store's events stand in the order of the reads, so these events are the first of their store.
+        // Each store's list has the order of the reads, so these events are the first of their lists.
         for event in oldest.events {
             self.bytes -= event.weight();
             if let Some(store) = &event.store
@@ -239,7 +242,7 @@ impl Known {
                 if events.is_empty() {
                     self.by_store.remove(store);
                 } else if events.len() < events.capacity() / ROOM_MOST {
-                    // Give back the memory of the store's busiest hour.
+                    // The list was long in the store's busiest hour, so its memory is given back.
                     events.shrink_to(events.len() * 2);
                 }
             }
@@ -257,7 +260,7 @@ mod tests {
     use proptest::prelude::*;
     use time::OffsetDateTime;
 
-    /// A small model of a database: overlapping transactions, the committed ones, and a feed that reads them.
+    /// A small model of a database: overlapping and committed transactions, and a feed that reads them.
     struct World {
         epoch: Epoch,
         next_xid: u64,
@@ -266,9 +269,9 @@ mod tests {
         committed: Vec<JournalEvent>,
         position: Position,
         recent: EventCache,
-        /// Cursors that clients could hold.
+        /// The cursors that clients could have.
         given: Vec<String>,
-        /// The past, read and not yet joined.
+        /// Past events that were read, and not yet added to the cache.
         past: Option<(Position, Position, Vec<JournalEvent>)>,
     }
 
@@ -298,7 +301,7 @@ mod tests {
                 given: Vec::new(),
                 past: None,
             };
-            // Before the node starts, some transactions have committed and one is still open.
+            // Before the node starts, some transactions have committed, and one is still open.
             for (store, ends) in [(0, true), (1, true), (0, false)] {
                 world.step(&Step::Begin);
                 let transaction = world.running.len() - 1;
@@ -420,7 +423,8 @@ mod tests {
             }
         }
 
-        /// Checks that every cursor is recalled exactly, or not at all. Returns the number of recalled cursors.
+        /// Checks that the cache serves each cursor exactly, or not at all. Returns the number of cursors that it
+        /// serves.
         fn check(&self) -> usize {
             let mut served = 0;
             for cursor in &self.given {
@@ -481,7 +485,7 @@ mod tests {
             let earlier = world.given.len();
             for step in steps.iter().filter(|step| !matches!(step, Step::ReadPast { .. })) {
                 world.step(step);
-                // Cursors from before the start are recalled too, unless a transaction of that time has ended unseen.
+                // Cursors from before the start are served too, unless a transaction of that time has ended unseen.
                 prop_assert!(world.check() >= 2 * (world.given.len() - earlier));
             }
         }
@@ -539,7 +543,7 @@ mod tests {
         }
         world.step(&Step::ReadStreamed);
         assert_eq!(world.check(), 0);
-        // After the end of this read the cache is complete again.
+        // The large read has ended, so the cache is complete again.
         world.step(&Step::Read);
         world.step(&Step::Begin);
         assert_eq!(world.check(), 2);

@@ -11,10 +11,12 @@ impl Router {
         self.sessions_by_token().into_keys().collect()
     }
 
-    /// The number of sessions of each token on this node.
+    /// The number of sessions of each token on this node, without the canary's.
     pub fn sessions_by_token(&self) -> BTreeMap<TokenId, usize> {
         let mut sessions = BTreeMap::new();
-        for subscriber in self.lock().all() {
+        let inner = self.lock();
+        let partners = inner.stores.iter().filter(|(store, _)| !store.is_canary());
+        for subscriber in partners.flat_map(|(_, subscribers)| subscribers).chain(&inner.many) {
             *sessions.entry(subscriber.holder.token).or_default() += 1;
         }
         sessions

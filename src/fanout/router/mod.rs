@@ -34,15 +34,15 @@ use crate::infra::metrics::HOT;
 use crate::journal::Past;
 use crate::token::{Holder, Withdrawn};
 
-/// Reconnect time planned for each session after a restart.
+/// Time to reconnect that is planned for each session after a restart.
 const RECONNECT_PACE: Duration = Duration::from_millis(1);
-/// Upper limit of the reconnect jitter, for any number of sessions.
+/// Maximum time over which sessions spread their reconnects.
 const MAX_RECONNECT_JITTER: Duration = Duration::from_secs(5);
 
 /// Why the router ends a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// The session's queue was full.
+    /// The session's queue was full, because the client read too slowly.
     Lagged,
     /// The node is shutting down, or the database has a new epoch.
     Draining,
@@ -53,11 +53,11 @@ pub enum End {
 /// Why a subscription is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refused {
-    /// The feed has no position yet.
+    /// The feed has no position yet, or cannot read the journal now.
     NotReady,
     /// The node is shutting down.
     Draining,
-    /// The store, or its token, has reached the session limit.
+    /// The store, or the token in this store, has its maximum number of sessions.
     TooMany,
 }
 
@@ -80,12 +80,12 @@ struct Inner {
     next_number: u64,
     sessions: usize,
     draining: bool,
-    /// Whether the last read of the journal is too old.
+    /// Whether the last read of the journal is too long ago.
     stale: bool,
 }
 
 impl Inner {
-    /// Groups the events by store, for stores that have a session on this node.
+    /// Groups the events by store. Leaves out stores without a session on this node.
     fn by_store<'a>(&self, events: &'a [JournalEvent]) -> Vec<(&'a StoreId, Vec<&'a JournalEvent>)> {
         let mut by_store: Vec<(&StoreId, Vec<&JournalEvent>)> = Vec::new();
         let mut places: HashMap<&StoreId, usize> = HashMap::new();
@@ -115,7 +115,7 @@ impl Inner {
     }
 }
 
-/// The sessions of this node, by store.
+/// Hands each event to the sessions of its store on this node.
 pub struct Router {
     inner: Mutex<Inner>,
     admission: Admission,
@@ -126,7 +126,7 @@ pub struct Router {
 }
 
 impl Router {
-    /// Sets the limits: bytes of a session's queue, sessions of a store, sessions of a token in one store.
+    /// Sets three limits: bytes in a session's queue, sessions of a store, and a store's sessions with the same token.
     pub fn new(queue_bytes: usize, max_per_store: usize, max_per_token: usize) -> Self {
         Self {
             inner: Mutex::new(Inner {
@@ -159,8 +159,7 @@ impl Router {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // A panic under the lock costs at most one session its last batch, and the session's cursor does not cover that
-        // batch.
+        // A panic under the lock costs at most one session its last batch, which the session's cursor does not cover.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -210,7 +209,7 @@ impl Router {
         })
     }
 
-    /// The events of stores that have a session on this node.
+    /// Filters the events of stores that have a session on this node.
     pub fn watched<'a>(&self, events: &'a [JournalEvent]) -> Vec<&'a JournalEvent> {
         let inner = self.lock();
         let is_watched = |event: &&JournalEvent| event.store.as_ref().is_some_and(|store| inner.is_watched(store));
@@ -221,8 +220,8 @@ impl Router {
     /// it. Only the last event of each session carries `after`, because only then has the session been sent the whole
     /// read.
     ///
-    /// Returns [`Newcomer`] and publishes nothing if a session came for a store that was not looked up. Then translate
-    /// again.
+    /// Returns [`Newcomer`], and publishes nothing, if a new session's store is not in the translation. The caller then
+    /// translates again.
     pub fn publish(
         &self,
         epoch: Epoch,
@@ -246,7 +245,9 @@ impl Router {
                 let mut events = translation.sources.partner_events(&events, translation.lookups);
                 for event in &mut events {
                     event.shorten(self.max_event_bytes);
-                    HOT.events[event.kind as usize].increment(1);
+                    if !store.is_canary() {
+                        HOT.events[event.kind as usize].increment(1);
+                    }
                 }
                 if !events.is_empty() && inner.stores.contains_key(store) {
                     self.hand_over(&mut inner, store, &Batch::new(&events, &before, &after));
@@ -261,8 +262,8 @@ impl Router {
         Ok(())
     }
 
-    /// Tells the sessions of these stores that their lists are out of date. `None`: every store. Causes: a changed
-    /// mapping, or a source that was emptied.
+    /// Tells the sessions of these stores that their lists are out of date, as after a changed mapping or an emptied
+    /// source. `None`: the sessions of all stores.
     pub fn resync(&self, stores: Option<&[StoreId]>) {
         let inner = self.lock();
         let Some((_, cursor)) = &inner.reached else { return };
@@ -295,17 +296,16 @@ impl Router {
         }
     }
 
-    /// Whether the sessions of these stores have taken most of their queues. A publisher of many events can wait for
-    /// this, so that the sessions do not end as lagged.
+    /// Whether the queues of these stores' sessions are at most half full. A publisher of many events can wait for
+    /// this, so that the router does not close the sessions as lagged.
     pub fn has_room<'a>(&self, stores: impl IntoIterator<Item = &'a StoreId>) -> bool {
         let inner = self.lock();
         let mut subscribers = stores.into_iter().flat_map(|store| inner.of_store(store));
         subscribers.all(|subscriber| subscriber.link.bytes() <= self.queue_bytes / 2)
     }
 
-    /// Sets the feed's position at its start, before any read. If the epoch is new, every session is ended in the same
-    /// moment. No session may get a cursor of the new epoch: only a cursor of the old epoch tells a client that its
-    /// lists are stale.
+    /// Sets the feed's position when it starts. A new epoch ends every session in the same moment, before any session
+    /// gets a cursor of that epoch. Only a cursor of the old epoch tells a client that its lists are out of date.
     pub fn reach(&self, epoch: Epoch, position: &Position) {
         let mut inner = self.lock();
         if inner.reached.as_ref().is_some_and(|(before, _)| *before != epoch) {
@@ -316,7 +316,7 @@ impl Router {
         inner.reached = Some((epoch, Cursor::At(position.clone()).encode(epoch).into()));
     }
 
-    /// Goes on in a new epoch: cursors of the one before are valid in it, up to the published one. No session ends.
+    /// Continues in a new epoch in which earlier cursors, up to `published`, stay valid. No session ends.
     pub fn follow(&self, epoch: Epoch, published: &Cursor) {
         let mut inner = self.lock();
         if inner.reached.is_some() {
@@ -324,24 +324,24 @@ impl Router {
         }
     }
 
-    /// Admission of reconnecting clients.
+    /// The admission, which limits the rate of reconnecting clients.
     pub fn admission(&self) -> &Admission {
         &self.admission
     }
 
-    /// The events that the cursor does not cover, if the cache holds all of them.
+    /// The replay for a client from memory; `None`: the cache does not have all missed events.
     pub fn recall(&self, store: &StoreId, cursor: &str) -> Option<CachedReplay> {
         let inner = self.lock();
         let (epoch, _) = inner.reached.as_ref()?;
         inner.recent.recall(store, *epoch, cursor)
     }
 
-    /// The position at which the past would join the cache, if it has not been read yet.
+    /// The position before which past events can be added to the cache; `None`: they were added.
     pub fn wants_past(&self) -> Option<Position> {
         self.lock().recent.wants_past()
     }
 
-    /// Adds the past to the cache. It was read after [`Router::wants_past`] returned `base`.
+    /// Adds past events to the cache, read after [`Router::wants_past`] returned `base`.
     pub fn remember(&self, base: &Position, past: Past) {
         let mut inner = self.lock();
         if inner.reached.as_ref().is_some_and(|(here, _)| *here == past.epoch) {
@@ -349,19 +349,19 @@ impl Router {
         }
     }
 
-    /// The time over which this node's sessions should spread their reconnects after a shutdown.
+    /// The time over which this node's clients should spread their reconnects after a shutdown.
     pub fn reconnect_jitter(&self) -> Duration {
         let sessions = u32::try_from(self.lock().sessions).unwrap_or(u32::MAX);
         RECONNECT_PACE.saturating_mul(sessions).min(MAX_RECONNECT_JITTER)
     }
 
-    /// The published cursor. `None`: no position yet.
+    /// The cursor up to which events are published. `None`: no position yet.
     pub fn cursor(&self) -> Option<Arc<str>> {
         self.lock().reached.as_ref().map(|(_, cursor)| Arc::clone(cursor))
     }
 
-    /// Sets whether the last read of the journal is too old. Every session is told, and no session starts while it is
-    /// set.
+    /// Sets whether the last read of the journal is too long ago. Every session is notified. While it is set, no
+    /// session starts.
     pub fn set_stale(&self, stale: bool) {
         let mut inner = self.lock();
         if std::mem::replace(&mut inner.stale, stale) == stale {
@@ -373,7 +373,7 @@ impl Router {
         }
     }
 
-    /// Ends every session. Each client reconnects with its cursor, to this node or to another one.
+    /// Ends every session. Each client reconnects with its cursor, to this node or another one.
     pub fn let_all_go(&self) {
         self.lock().release_all();
     }

@@ -45,6 +45,11 @@ impl ManyStores {
 }
 
 impl Selection {
+    /// Whether the session is the canary's.
+    pub fn is_canary(&self) -> bool {
+        matches!(self, Self::Store(store) if store.is_canary())
+    }
+
     /// Whether a token that opens these stores opens the selection.
     pub fn is_opened_by(&self, opened: &Stores) -> bool {
         match self {

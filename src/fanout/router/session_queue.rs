@@ -1,4 +1,4 @@
-//! The queue that the router and one session share. A channel would cost an idle session a kilobyte.
+//! The queue between the router and one session. A channel would cost each idle session a kilobyte more.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,29 +8,29 @@ use futures::task::AtomicWaker;
 
 use super::{Batch, End};
 
-/// Limit of queued items, whatever their size.
+/// Maximum number of queued items, whatever their size.
 const QUEUE_BATCHES: usize = 256;
-/// Capacity that an idle session keeps, in batches.
+/// Number of items for which an idle session keeps memory.
 const IDLE_QUEUE_BATCHES: usize = 4;
 
-/// One item of the queue.
+/// One item of a session's queue.
 #[derive(Debug, Clone)]
 pub enum Queued {
-    /// A batch of events.
+    /// A batch of events for the client.
     Batch(Batch),
-    /// The session's lists are out of date and must be loaded again. Carries the cursor of the events already sent.
+    /// The client must reload its lists. The value is a cursor that covers all events queued before.
     Resync(Arc<str>),
-    /// The last read of the journal is too old.
+    /// The node cannot read the journal at present: its last read is too long ago.
     Stale,
-    /// The journal is read again. Carries the cursor of the events already sent.
+    /// The node reads the journal again. The value is a cursor that covers all events queued before.
     Fresh(Arc<str>),
 }
 
-/// The queue of one session. Only one task waits on it.
+/// The queue of one session. Only one task waits for its items.
 #[derive(Debug, Default)]
 pub struct SessionQueue {
     queue: Mutex<Queue>,
-    /// Wakes the waiting task when an item arrives or the session ends.
+    /// Wakes the waiting task when an item is queued, or the session is ended.
     waker: AtomicWaker,
 }
 
@@ -46,10 +46,11 @@ impl SessionQueue {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues a batch, or ends the session if the queue is full. Returns whether the batch was queued.
+    /// Queues a batch of this size in bytes. If the queue is full, ends the session as lagged. Returns whether the
+    /// batch was queued.
     pub fn try_push(&self, batch: &Batch, bytes: usize, most_bytes: usize) -> bool {
         let mut queue = self.queue();
-        // A batch larger than the limit still passes an empty queue, or it would never be sent.
+        // A batch larger than the limit is accepted if the queue is empty: it could not be sent otherwise.
         let fits = queue.bytes == 0 || queue.bytes + bytes <= most_bytes && queue.batches.len() < QUEUE_BATCHES;
         if fits {
             queue.batches.push_back(Queued::Batch(batch.clone()));
@@ -62,20 +63,21 @@ impl SessionQueue {
         fits
     }
 
-    /// Tells the session that its lists are out of date.
+    /// Tells the session that the client must reload its lists.
     pub fn resync(&self, cursor: &Arc<str>) {
         self.queue().batches.push_back(Queued::Resync(Arc::clone(cursor)));
         self.waker.wake();
     }
 
-    /// `None`: the last read of the journal is too old. `Some`: the journal is read again.
+    /// Tells the session that the node cannot read the journal (`None`), or reads it again (`Some`, with the published
+    /// cursor).
     pub fn say_stale(&self, fresh: Option<&Arc<str>>) {
         let said = fresh.map_or(Queued::Stale, |cursor| Queued::Fresh(Arc::clone(cursor)));
         self.queue().batches.push_back(said);
         self.waker.wake();
     }
 
-    /// The next item. `Err`: the session has ended, even if items are still queued.
+    /// Takes the next item. `Err`: the session was ended, even if items are still queued.
     pub fn take(&self) -> Result<Option<Queued>, End> {
         let mut queue = self.queue();
         match queue.end {
@@ -84,34 +86,34 @@ impl SessionQueue {
         }
     }
 
-    /// The next item, even after the session has ended.
+    /// Takes the next item, even if the session was ended.
     pub fn take_rest(&self) -> Option<Queued> {
         self.queue().pop()
     }
 
-    /// Ends the session. The first reason counts.
+    /// Ends the session with this reason, unless it was ended already.
     pub fn end(&self, end: End) {
         self.queue().end.get_or_insert(end);
         self.waker.wake();
     }
 
-    /// Why the session ended. `None`: it has not.
+    /// Why the session was ended; `None`: it was not.
     pub fn ended(&self) -> Option<End> {
         self.queue().end
     }
 
-    /// Queued bytes.
+    /// The number of bytes in the queued batches.
     pub fn bytes(&self) -> usize {
         self.queue().bytes
     }
 
-    /// Waits until `look` returns a value. `look` runs again after every change.
+    /// Waits until `look` returns a value. `look` is called again after every change of the queue.
     pub fn poll<T>(&self, context: &mut Context<'_>, look: impl Fn(&Self) -> Option<T>) -> Poll<T> {
         if let Some(found) = look(self) {
             return Poll::Ready(found);
         }
         self.waker.register(context.waker());
-        // A change before the waker was registered woke no task.
+        // A change before the waker was registered has woken no task, so `look` is called again.
         look(self).map_or(Poll::Pending, Poll::Ready)
     }
 }
@@ -123,7 +125,7 @@ impl Queue {
             self.bytes -= batch.bytes();
         }
         if self.batches.is_empty() {
-            // An idle session gives back the memory of its busy moments.
+            // An idle session gives back the memory that its longest queue took.
             self.batches.shrink_to(IDLE_QUEUE_BATCHES);
         }
         Some(queued)

@@ -1,4 +1,4 @@
-//! The session's side of its queue.
+//! The subscription of a session: how the session reads the queue that the router fills.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -7,30 +7,30 @@ use super::session_queue::SessionQueue;
 use super::{End, Queued, Refused, Router, Selection, held_by};
 use crate::token::Holder;
 
-/// The session's side of its queue. Dropping it ends the subscription.
+/// The subscription of a session to a store's events. Dropping it ends the subscription.
 pub struct Subscription {
     pub(super) router: Arc<Router>,
     pub(super) selection: Selection,
     pub(super) number: u64,
     pub(super) link: Arc<SessionQueue>,
-    /// The cursor at the start of the subscription. The events after it follow.
+    /// The cursor at which the subscription began. The subscription receives all events after it.
     pub cursor: Arc<str>,
 }
 
 impl Subscription {
-    /// The next item. `Err`: the router has ended the session. Items still queued are not sent, and the client
-    /// reconnects with the cursor of the sent events.
+    /// Waits for the next item of the queue. `Err`: the router has ended the session. Items that are still queued are
+    /// not sent, and the client reconnects with the cursor of the sent events.
     pub async fn next(&mut self) -> Result<Queued, End> {
         poll_fn(|context| self.link.poll(context, |link| link.take().transpose())).await
     }
 
-    /// The next item, if one is queued.
+    /// The next item of the queue; `None`: the queue is empty.
     pub fn try_next(&mut self) -> Option<Queued> {
         self.link.take_rest()
     }
 
-    /// The cursor that covers every item queued now. `Err`: the router has ended the session. The router ends a session
-    /// before it publishes a cursor over an omitted batch, so read this cursor before the queue.
+    /// The cursor that covers all items that are queued now. `Err`: the router has ended the session. Take this cursor
+    /// before the items: the router ends a session before it publishes a cursor over a batch that the session lacks.
     pub fn reached(&self) -> Result<Arc<str>, End> {
         let reached = self.router.cursor().unwrap_or_else(|| Arc::clone(&self.cursor));
         match self.link.ended() {
@@ -57,7 +57,7 @@ impl Subscription {
         Ok(())
     }
 
-    /// Resolves when the router ends the session.
+    /// Waits until the router ends the session. Returns the reason.
     pub async fn let_go(&self) -> End {
         poll_fn(|context| self.link.poll(context, SessionQueue::ended)).await
     }

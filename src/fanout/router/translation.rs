@@ -1,4 +1,4 @@
-//! The router's input for the translation of journal rows.
+//! The data with which the router translates journal rows to the events that clients receive.
 
 use std::collections::HashSet;
 
@@ -6,23 +6,23 @@ use crate::domain::event::StoreId;
 use crate::sources::Sources;
 use crate::sources::changes::Lookups;
 
-/// How the rows of a read become partner events.
+/// The data that the translation of a read's rows needs.
 pub struct Translation<'a> {
-    /// The mappings of the sources.
+    /// The sources with their mappings.
     pub sources: &'a Sources,
-    /// The rows looked up in other tables.
+    /// Values that were looked up in other tables.
     pub lookups: &'a Lookups,
-    /// The stores whose orders were looked up. `None`: no source needs a look-up.
+    /// The stores for which values were looked up. `None`: no source needs a look-up.
     pub looked_up: Option<HashSet<StoreId>>,
 }
 
 impl Translation<'_> {
-    /// Whether this store's orders were looked up, or need no look-up.
+    /// Whether this store's rows can be translated: its values were looked up, or need no look-up.
     pub(super) fn covers(&self, store: &StoreId) -> bool {
         self.looked_up.as_ref().is_none_or(|stores| stores.contains(store))
     }
 }
 
-/// A session came for a store whose orders were not looked up.
+/// The values of a store with a new session were not looked up, so nothing was published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Newcomer;

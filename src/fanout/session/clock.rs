@@ -1,25 +1,25 @@
-//! The timer of a session: heartbeats, the warning before the token expires, and the expiry.
+//! The timer of a session: heartbeats, the warning before its token expires, and the expiry.
 
 use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// How long before the token expires the client is warned.
+/// The client is warned this long before its token expires.
 const WARNING: Duration = Duration::from_secs(60);
 
-/// What is due now.
+/// The work that is due in a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Due {
-    /// A ping and the newest cursor.
+    /// The session must send a ping and the newest cursor.
     Heartbeat,
-    /// The token expires after this time.
+    /// The session must warn the client that its token expires after this time.
     Warning(Duration),
-    /// The token has expired.
+    /// The session must end, because its token has expired.
     End,
 }
 
-/// One timer for all due times, so that an idle session stays small.
+/// The timer of a session. It uses one sleep for all due times, so that an idle session stays small.
 pub struct Clock {
     sleep: Pin<Box<Sleep>>,
     interval: Duration,
@@ -29,7 +29,8 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// Starts the timer now.
+    /// Starts the timer. `interval` is the time between heartbeats; `token_ends` is when the token expires, or `None`:
+    /// never.
     pub fn new(interval: Duration, token_ends: Option<std::time::Instant>) -> Self {
         let heartbeat = Instant::now() + interval;
         let mut clock = Self {
@@ -43,14 +44,14 @@ impl Clock {
         clock
     }
 
-    /// Sets when the token expires. `None`: never.
+    /// Sets when the token expires; `None`: never.
     pub fn set_end(&mut self, token_ends: Option<std::time::Instant>) {
         self.end = token_ends.map(Instant::from_std);
         let now = Instant::now();
         self.warning = self.end.map(|end| end.checked_sub(WARNING).unwrap_or(now).max(now));
     }
 
-    /// Waits for the next due time. Cancel safe.
+    /// Waits for the next due work. Cancel safe.
     pub async fn next(&mut self) -> Due {
         let times = [Some(self.heartbeat), self.warning, self.end];
         let next = times.into_iter().flatten().min().unwrap_or(self.heartbeat);

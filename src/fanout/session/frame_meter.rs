@@ -1,4 +1,4 @@
-//! Counts every frame that a client sends. Pings, pongs and empty continuations cost as much as messages, and
+//! Counts every frame that a client sends. Pings, pongs and empty continuations cost as much as messages, but
 //! tungstenite handles them without reporting them.
 
 use std::io::{self, IoSlice};
@@ -11,12 +11,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::socket::Socket;
 use crate::infra::rate_limiter::Rate;
 
-/// Frames of one client. A person's acknowledgements pass, a flood does not.
+/// The frames that one client may send: enough for a person's acknowledgements, too few for a flood.
 const FRAMES: Rate = Rate::per_second(50, 500);
-/// Largest frame head: two bytes, a length of eight, a mask of four.
+/// Length of the longest frame head: two bytes, eight of the length, four of the mask.
 const MAX_HEAD_BYTES: usize = 14;
 
-/// A socket that fails with [`io::ErrorKind::QuotaExceeded`] once its client has sent too many frames.
+/// A socket that counts its client's frames. It fails with [`io::ErrorKind::QuotaExceeded`] once the client has sent
+/// too many.
 pub struct Metered {
     socket: Socket,
     frames: Frames,
@@ -25,7 +26,7 @@ pub struct Metered {
 }
 
 impl Metered {
-    /// `early`: bytes that were read from the socket before.
+    /// Wraps a socket. `early` are bytes that were already read from it.
     pub fn new(socket: Socket, early: &[u8]) -> Self {
         let mut metered = Self {
             socket,
@@ -43,7 +44,7 @@ impl Metered {
         self.is_over |= !(0..frames).all(|_| FRAMES.allows(&mut self.next, now));
     }
 
-    /// The socket without the count, to discard input after the session has ended.
+    /// The socket without the count, to discard the client's data after the session has ended.
     pub fn unmetered(&mut self) -> &mut Socket {
         &mut self.socket
     }
@@ -93,18 +94,18 @@ impl AsyncWrite for Metered {
     }
 }
 
-/// The parser's position in the stream of frames.
+/// Finds frames in the client's bytes, and keeps its place between two reads.
 #[derive(Debug, Default)]
 struct Frames {
     head: [u8; MAX_HEAD_BYTES],
-    /// Bytes of the head received so far.
+    /// Bytes of the current frame's head that were received so far.
     come: usize,
-    /// Bytes of the payload still to come.
+    /// Bytes of the current frame's payload that are still to come.
     payload: u64,
 }
 
 impl Frames {
-    /// The number of heads that end in these bytes.
+    /// Counts the frame heads that end in these bytes.
     fn ended_by(&mut self, mut bytes: &[u8]) -> usize {
         let mut frames = 0;
         while let Some((first, rest)) = bytes.split_first() {
@@ -125,7 +126,7 @@ impl Frames {
         frames
     }
 
-    /// Length of the payload. `None`: the head is not complete.
+    /// The length of the current frame's payload; `None`: the head is not complete.
     fn payload_of_head(&self) -> Option<u64> {
         if self.come < 2 {
             return None;

@@ -1,4 +1,4 @@
-//! The state that all sessions of a node share.
+//! The state that all sessions of a database on this node share.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,32 +13,32 @@ use crate::sources::status_change::ShopApi;
 use crate::store::presence::Presence;
 use crate::token::Tokens;
 
-/// The state that all sessions of a node share.
+/// The state that all sessions of a database on this node share, and that HTTP requests use, too.
 pub struct Hub {
-    /// Routes events to sessions.
+    /// Hands events to sessions.
     pub router: Arc<Router>,
-    /// Connections for replays and status changes.
+    /// The pool for replays and status changes.
     pub pool: Pool,
-    /// Connections for tokens and acknowledgements.
+    /// The pool for token checks and acknowledgements.
     pub token_pool: Pool,
-    /// Connections for lists, history and summaries.
+    /// The pool for lists, history and summaries, with the limits of each store.
     pub reads: Reads,
-    /// Limits each store's concurrent status changes.
+    /// Limits how many status changes of each store run at the same time.
     pub changes: Turns,
-    /// Asks the shops' own APIs to change a status.
+    /// The client of the shops' own APIs, which change a status on request.
     pub shop_api: Arc<ShopApi>,
-    /// Looks tokens up.
+    /// Looks up tokens and JWTs, and caches the results.
     pub tokens: Arc<Tokens>,
-    /// Time between two pings.
+    /// The time between two pings of a session.
     pub ping_interval: Duration,
-    /// Which stores have a panel on this node that can ring.
+    /// Knows which stores have a panel on this node that can ring.
     pub presence: Arc<Presence>,
-    /// The streams that panels have open on this node.
+    /// The streams of Server-Sent Events that panels have open on this node.
     pub panel_streams: Arc<PanelStreams>,
-    /// Records receipts.
+    /// Records receipts: how an event reached a panel or a person.
     pub recorder: Recorder,
-    /// The mappings that translate journal rows.
+    /// The sources with their mappings, which translate journal rows.
     pub sources: Arc<Registry>,
-    /// Reads values that a journal row lacks.
+    /// Looks up values of an order that its journal row lacks.
     pub lookup: Arc<Lookup>,
 }

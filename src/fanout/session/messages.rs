@@ -1,4 +1,4 @@
-//! The protocol's messages beside the events, and the close codes.
+//! The messages of the protocol, except the events, and the close codes.
 
 use std::time::Duration;
 
@@ -11,7 +11,8 @@ use crate::domain::event::EventId;
 use crate::fanout::router::Selection;
 use crate::token::Scope;
 
-/// Why a session ends, as the client is told. Below 4500: reconnect with the cursor. From 4500 on: do not reconnect.
+/// Why a session ends; the client gets the code. With a code below 4500, the client reconnects with its cursor. From
+/// 4500 on, it does not reconnect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Close {
     /// The client closed the connection.
@@ -22,26 +23,27 @@ pub enum Close {
     Binary,
     /// The client sent text that is not UTF-8.
     NotUtf8,
-    /// The client sent a message over 4 KiB.
+    /// The client sent a message of more than 4 KiB.
     TooBig,
-    /// The node is shutting down, or the database has a new epoch.
+    /// The client must reconnect, because the node is shutting down, the database has a new epoch, or the replay
+    /// failed.
     Draining,
-    /// The token has expired.
+    /// The session's token has expired.
     TokenExpired,
-    /// The client is too slow: its queue was full, it did not read, or it answered no pings.
+    /// The client is too slow: its queue was full, it did not read, or it did not respond to pings.
     Lagged,
-    /// The client sent too many messages or other frames.
+    /// The client sent more messages or other frames than the rate limit allows.
     TooManyMessages,
-    /// The token was revoked.
+    /// The session's token was revoked.
     TokenRevoked,
-    /// The store, or its token, has reached the session limit.
+    /// The store, or the token in this store, has its maximum number of sessions.
     TooManySessions,
-    /// The socket is gone, so no close frame can be sent.
+    /// The connection has ended, so no close frame can be sent.
     Gone,
 }
 
 impl Close {
-    /// The close code.
+    /// The code of the WebSocket close frame.
     pub fn code(self) -> u16 {
         match self {
             Self::Normal => 1000,
@@ -59,7 +61,7 @@ impl Close {
         }
     }
 
-    /// The close reason.
+    /// The reason in the close frame, for people.
     pub fn reason(self) -> &'static str {
         match self {
             Self::Normal => "goodbye",
@@ -82,57 +84,58 @@ impl Close {
 #[derive(Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum FromClient {
-    /// A person has seen this event.
+    /// A person has seen this event, and acknowledges it.
     Ack {
-        /// The event's id, a string as in the event.
+        /// The id of the event, as a string.
         id: String,
         /// The event's store. A stream of several stores needs it.
         store_id: Option<String>,
     },
-    /// Asks for a pong.
+    /// The client asks for a pong message.
     Ping,
-    /// The client is a page that a person looks at.
+    /// The client is a panel: a page that a person looks at.
     Panel {
-        /// Whether its sound is on.
+        /// Whether the panel's sound is on, so that it can ring.
         rings: bool,
     },
-    /// The event is on the screen.
+    /// The panel shows the event on its screen.
     Rendered {
-        /// The event's id.
+        /// The id of the event, as a string.
         id: String,
         /// The event's store. A stream of several stores needs it.
         store_id: Option<String>,
     },
-    /// The panel played the sound for the event.
+    /// The panel has played its sound for the event.
     Sounded {
-        /// The event's id.
+        /// The id of the event, as a string.
         id: String,
         /// The event's store. A stream of several stores needs it.
         store_id: Option<String>,
     },
-    /// Replaces the session's token.
+    /// The client replaces the session's token by a new one.
     Token {
         /// The new token.
         token: SecretString,
     },
 }
 
-/// An error in a client's message, as the protocol names it.
+/// An error in a client's message. The server answers with its code and text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mistake {
-    /// The message is not part of the protocol.
+    /// The message does not follow the protocol.
     BadMessage,
     /// The message does not name the event's store, and the stream is of several stores.
     NoStore,
     /// The store has no such event.
     UnknownEvent,
-    /// The database is not available: send the acknowledgement again.
+    /// The database is not available. The client should send the acknowledgement again.
     AckNotStored,
-    /// The token's scope does not allow the message. Carries the scope that does.
+    /// The scope of the token does not allow the message. The value is the scope that does.
     OtherScope(Scope),
-    /// The new token does not open this store, or opens nothing.
+    /// The new token is not valid, or does not open this store.
     TokenRefused,
-    /// The database is not available, or the new token has reached its session limit: send the token again.
+    /// The database is not available, or the new token has its maximum number of sessions. The client should send the
+    /// token again.
     TokenNotTaken,
 }
 
@@ -179,24 +182,24 @@ pub fn connected(
     message.to_string().into()
 }
 
-/// The replay is over.
+/// The message that ends the replay: later events are live.
 pub fn live(cursor: &str) -> Utf8Bytes {
     format!(r#"{{"type":"live","cursor":"{cursor}"}}"#).into()
 }
 
-/// The client has received every event up to this cursor.
+/// The message that the client has received every event up to this cursor.
 pub fn heartbeat(cursor: &str) -> Utf8Bytes {
     format!(r#"{{"type":"heartbeat","cursor":"{cursor}"}}"#).into()
 }
 
-/// This node cannot read the journal, so it may not know the newest events.
+/// The message that this node cannot read the journal, so that newer events may exist.
 pub const STALE: &str = r#"{"type":"stale"}"#;
 
-/// Reason for a resync in a running stream: a changed mapping of the shop's tables, or a source that was emptied.
+/// The reason of a resync while the session is live: a changed mapping, or an emptied source.
 pub const SOURCES_CHANGED: &str = "sources_changed";
 
-/// The client must load its lists again: the cursor is unusable, or the lists are out of date. `reason`: a reason of
-/// [`Unusable`], or [`SOURCES_CHANGED`].
+/// The message that the client must reload its lists: its cursor is unusable, or the lists are out of date. `reason` is
+/// a reason of [`Unusable`], or [`SOURCES_CHANGED`].
 ///
 /// [`Unusable`]: crate::domain::cursor::Unusable
 pub fn resync_required(reason: &str, cursor: &str) -> Utf8Bytes {
@@ -213,7 +216,7 @@ pub fn pong() -> Utf8Bytes {
     Utf8Bytes::from_static(r#"{"type":"pong"}"#)
 }
 
-/// The response to a client's mistake. `about`: the event that the message named, if any.
+/// The response to a client's mistake. `about` is the event that the client's message named, if any.
 pub fn error(mistake: Mistake, about: Option<EventId>) -> Utf8Bytes {
     let mut message = json!({"type": "error", "code": mistake.as_str(), "message": mistake.message()});
     if let Some(id) = about {
@@ -225,12 +228,13 @@ pub fn error(mistake: Mistake, about: Option<EventId>) -> Utf8Bytes {
     message.to_string().into()
 }
 
-/// The token expires after `left`. Without a new token the session ends then.
+/// The message that the token expires after the time `left`. Without a new token, the session then ends.
 pub fn token_expires(left: Duration) -> Utf8Bytes {
     format!(r#"{{"type":"token_expires","expires_in":{}}}"#, left.as_secs()).into()
 }
 
-/// The session continues with the new token. `left`: time until it expires; `None`: it has no end.
+/// The message that the session uses the new token from now on. `left` is the time until it expires; `None`: it never
+/// expires.
 pub fn token_accepted(left: Option<Duration>) -> Utf8Bytes {
     let mut message = json!({"type": "token_accepted"});
     if let Some(left) = left {

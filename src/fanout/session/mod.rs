@@ -1,11 +1,11 @@
-//! One live client: first the missed events, then live ones. `ws` and `sse` are the transports.
+//! One live client. It first gets the events that it missed, and then live ones. `ws` and `sse` are the transports.
 //!
-//! A session subscribes first and reads second. It leaves out live events that the read covered, so there is no gap and
-//! no repeat between the replay and the live events.
+//! A session subscribes first, and reads the missed events second. It leaves out live events that the read covered, so
+//! there is no gap and no repeat between the replay and the live events.
 
+mod client_message;
 mod clock;
 mod frame_meter;
-mod heard;
 mod hub;
 mod messages;
 mod panel;
@@ -36,28 +36,29 @@ use crate::infra::metrics::HOT;
 use crate::receipts::writer::{Channel, Receipt, ReceiptKind};
 use crate::token::{Grant, TokenId, Withdrawn};
 
-/// Bytes written before a flush. Limits the client's buffer, however long the queue is.
+/// Bytes after which written data is flushed. It limits the buffer of a client, however long its queue is.
 const FLUSH_BYTES: usize = 256 * 1024;
-/// How long a client may take to read the flushed data.
+/// Maximum time for a client to read the flushed data.
 const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 
-/// One live client.
+/// One live client, from its subscription to its end.
 pub struct Session {
     hub: Arc<Hub>,
     selection: Selection,
     grant: Arc<Grant>,
     name: String,
     subscription: Subscription,
-    /// The position that the replay covered. Live events behind it were sent already.
+    /// The position that the replay covered. Live events that it covers were sent already.
     replayed: Option<Position>,
-    /// What the client has said of itself. Receipts are recorded only for panels.
+    /// Whether the client is a panel, by its own messages. Receipts are recorded only for panels.
     panel: Panel,
-    /// Whether the client was told that this node does not read the journal. No heartbeat is sent meanwhile.
+    /// Whether the client knows that this node cannot read the journal. Meanwhile it gets no heartbeat.
     is_stale: bool,
 }
 
 impl Session {
-    /// The client is a panel of this name, over a stream on which it can send nothing: events count as sent to it.
+    /// Makes the client a panel with this name. Its stream carries no messages to the server, so events count as sent
+    /// to the panel.
     pub fn name_panel(&mut self, token: TokenId, name: &str) {
         let Selection::Store(store) = &self.selection else {
             return;
@@ -94,12 +95,13 @@ impl Session {
         })
     }
 
-    /// Serves the client until the session ends. `after`: the cursor of an earlier session. Also sends the client the
-    /// reason for the end.
+    /// Serves the client until the session ends, then tells it the reason. `after` is the cursor of an earlier session.
     pub async fn run(mut self: Box<Self>, after: Option<String>, transport: &mut impl Transport) -> Close {
         let Err(why) = self.serve(after, transport).await;
         transport.close(why).await;
-        metrics::counter!("vestnik_sessions_closed_total", "code" => why.code().to_string()).increment(1);
+        if !self.selection.is_canary() {
+            metrics::counter!("vestnik_sessions_closed_total", "code" => why.code().to_string()).increment(1);
+        }
         tracing::debug!(session = self.name, selection = ?self.selection, code = why.code(), "session ended");
         why
     }
@@ -120,7 +122,7 @@ impl Session {
         );
         self.put(Outgoing::Message(connected), transport).await?;
         if let Some(after) = after {
-            // Boxed for the same reason as in `live`.
+            // Boxed for the reason that `live` gives.
             cursor = Box::pin(self.replay(after, transport)).await?;
         }
         self.put(
@@ -133,7 +135,7 @@ impl Session {
     }
 
     async fn live<T: Transport>(&mut self, transport: &mut T) -> Result<std::convert::Infallible, Close> {
-        // Rare work is boxed, so that idle sessions do not carry the size of its futures.
+        // The futures of rare work are boxed, so that an idle session does not reserve memory for them.
         let mut clock = Clock::new(self.hub.ping_interval, self.grant.ends);
         let mut silent_intervals = 0;
         loop {
@@ -144,7 +146,7 @@ impl Session {
                 incoming = transport.receive() => {
                     silent_intervals = 0;
                     let before = Arc::clone(&self.grant);
-                    Box::pin(self.hear(incoming, transport)).await?;
+                    Box::pin(self.receive(incoming, transport)).await?;
                     if !Arc::ptr_eq(&before, &self.grant) {
                         clock.set_end(self.grant.ends);
                     }
@@ -155,7 +157,7 @@ impl Session {
                         self.put(Outgoing::Message(messages::token_expires(left)), transport).await?;
                         self.flush(transport).await?;
                     }
-                    // No ping is sent while the journal is stale, so a silent client is not counted.
+                    // While the journal cannot be read, no ping is sent, so a silent client is not counted.
                     Due::Heartbeat if self.is_stale => silent_intervals = 0,
                     Due::Heartbeat => {
                         if T::ANSWERS_PINGS && silent_intervals == 2 {
@@ -169,7 +171,7 @@ impl Session {
         }
     }
 
-    /// Checked before every part, so that nothing is sent after the token has expired.
+    /// Ends the session if its token has expired. It is called before each part, so that nothing is sent afterwards.
     fn check_token(&self) -> Result<(), Close> {
         match self.grant.ends {
             Some(ends) if ends <= std::time::Instant::now() => Err(Close::TokenExpired),
@@ -177,8 +179,8 @@ impl Session {
         }
     }
 
-    /// Sends a batch and the batches queued behind it, gathered into one write. A long batch is sent in parts, each
-    /// with its own deadline.
+    /// Sends a batch, and the batches that are queued after it, in one write. A long batch is sent in parts, each with
+    /// its own deadline.
     async fn send<T: Transport>(&mut self, queued: Queued, transport: &mut T) -> Result<(), Close> {
         let mut sent = Vec::new();
         let mut oldest: Option<OffsetDateTime> = None;
@@ -188,7 +190,7 @@ impl Session {
             let batch = match queued {
                 Queued::Batch(batch) => batch,
                 Queued::Resync(cursor) => {
-                    // Boxed for the same reason as in `live`.
+                    // Boxed for the reason that `live` gives.
                     Box::pin(self.send_resync(cursor, transport)).await?;
                     next = self.subscription.try_next();
                     continue;
@@ -225,12 +227,14 @@ impl Session {
         self.flush(transport).await?;
         sent.into_iter()
             .for_each(|(store, id)| self.prove(store, id, T::CHANNEL, ReceiptKind::Sent));
-        HOT.latency
-            .record((OffsetDateTime::now_utc() - oldest).as_seconds_f64().max(0.0));
+        if !self.selection.is_canary() {
+            HOT.latency
+                .record((OffsetDateTime::now_utc() - oldest).as_seconds_f64().max(0.0));
+        }
         Ok(())
     }
 
-    /// Tells the client to load its lists again.
+    /// Tells the client to reload its lists, because the sources have changed.
     async fn send_resync(&mut self, cursor: Arc<str>, transport: &mut impl Transport) -> Result<(), Close> {
         let message = messages::resync_required(messages::SOURCES_CHANGED, &cursor);
         self.send_now(Outgoing::WithCursor(cursor, message), transport).await
@@ -241,7 +245,7 @@ impl Session {
         self.flush(transport).await
     }
 
-    /// Gathers some events, without those that the replay has sent.
+    /// Writes some events of a batch, without those that the replay has already sent.
     async fn put_part<T: Transport>(
         &mut self,
         part: Part<'_>,
@@ -253,7 +257,9 @@ impl Session {
         let is_new = |event: &&Published| !replayed.is_some_and(|seen| seen.covers(event.xid));
         let new = || part.events.iter().filter(is_new);
         let count = new().count();
-        HOT.live.increment(count as u64);
+        if !self.selection.is_canary() {
+            HOT.live.increment(count as u64);
+        }
         *oldest = oldest.or_else(|| new().next().map(|event| event.at));
         if !matches!(self.panel, Panel::Unknown) {
             sent.extend(new().map(|event| (event.store.clone(), event.id)));
@@ -276,7 +282,7 @@ impl Session {
         self.written(transport.flush()).await
     }
 
-    /// Waits until the client has read the data. Ends at the deadline, or when the router ends the session.
+    /// Waits until the client has taken the data. Fails at the deadline, or when the router ends the session.
     async fn written(&self, write: impl Future<Output = Result<(), Close>>) -> Result<(), Close> {
         tokio::select! {
             biased;
@@ -285,8 +291,8 @@ impl Session {
         }
     }
 
-    /// Sends a ping and the newest cursor. A cursor may be sent only after every event that it covers. So read the
-    /// cursor, send the whole queue, and then send the cursor.
+    /// Sends a ping, and the newest cursor. A cursor may be sent only after all events that it covers. So the session
+    /// takes the cursor, sends the whole queue, and then sends the cursor.
     async fn beat(&mut self, transport: &mut impl Transport) -> Result<(), Close> {
         self.put(Outgoing::Ping, transport).await?;
         let cursor = self.subscription.reached().map_err(close_for)?;
@@ -302,7 +308,7 @@ impl Session {
     }
 
     fn prove(&self, store: StoreId, event: EventId, channel: Channel, what: ReceiptKind) {
-        self.hub.recorder.say(Receipt {
+        self.hub.recorder.record(Receipt {
             store,
             event,
             channel,
@@ -317,7 +323,7 @@ impl Session {
 fn close_for(end: End) -> Close {
     match end {
         End::Lagged => Close::Lagged,
-        // A change of scope or expiry needs a new session.
+        // A changed scope or expiry needs a new session.
         End::Draining | End::Withdrawn(Withdrawn::Changed) => Close::Draining,
         End::Withdrawn(Withdrawn::Expired) => Close::TokenExpired,
         End::Withdrawn(Withdrawn::Revoked) => Close::TokenRevoked,

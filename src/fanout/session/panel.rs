@@ -1,5 +1,5 @@
-//! What a client says of itself, and the streams of Server-Sent Events that panels have open on this node. A panel sends
-//! its receipts next to such a stream, so the node checks whether the stream exists.
+//! Whether a client is a panel, and which streams of Server-Sent Events panels have open on this node. A panel sends
+//! its receipts by separate requests next to such a stream, so the node checks that the stream exists.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,33 +8,33 @@ use crate::domain::event::StoreId;
 use crate::store::presence::Present;
 use crate::token::TokenId;
 
-/// What a client has said of itself.
+/// Whether the client is a panel, by its own messages, and whether it can ring.
 pub(super) enum Panel {
-    /// The client has not said that it is a panel.
+    /// The client has not said that it is a panel, so no receipts are recorded for it.
     Unknown,
-    /// A panel with its sound off.
+    /// The client is a panel whose sound is off.
     Silent,
-    /// A panel that sends its receipts next to this stream.
+    /// The client is a panel on Server-Sent Events. It sends its receipts by separate requests.
     Stream(#[expect(dead_code, reason = "the stream is closed when it is dropped")] PanelStream),
-    /// A panel with its sound on.
+    /// The client is a panel whose sound is on, so it can ring.
     Rings(#[expect(dead_code, reason = "its presence ends when it is dropped")] Present),
 }
 
-/// A panel: its store, its token, and the name that it gave.
+/// Identifies a panel: its store, its token, and the name that it chose.
 type PanelId = (StoreId, TokenId, String);
 
-/// The open streams. As many as there are sessions.
+/// The number of open streams for each panel. They are limited, as sessions are.
 #[derive(Default)]
 pub struct PanelStreams(Mutex<HashMap<PanelId, usize>>);
 
-/// An open stream; dropped with its session.
+/// An open stream of a panel. It is dropped with its session.
 pub struct PanelStream {
     streams: Arc<PanelStreams>,
     panel: PanelId,
 }
 
 impl PanelStreams {
-    /// Counts a stream until the result is dropped.
+    /// Counts a stream of this panel, until the result is dropped.
     pub fn open(self: &Arc<Self>, store: &StoreId, token: TokenId, panel: &str) -> PanelStream {
         let panel = (store.clone(), token, panel.to_owned());
         *self.streams().entry(panel.clone()).or_default() += 1;
@@ -44,7 +44,7 @@ impl PanelStreams {
         }
     }
 
-    /// Whether this panel has a stream on this node.
+    /// Whether this panel has a stream of Server-Sent Events on this node.
     pub fn is_open(&self, store: &StoreId, token: TokenId, panel: &str) -> bool {
         self.streams().contains_key(&(store.clone(), token, panel.to_owned()))
     }

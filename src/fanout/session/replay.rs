@@ -1,6 +1,6 @@
-//! Replays the events that a client missed, a page of the journal at a time, while a read permit is free. During a mass
-//! reconnect, sessions are served from the event cache. The first of them completes the cache from the journal, once
-//! for all.
+//! Replays the events that a client missed. A single client reads them from the journal, one page at a time. During a
+//! mass reconnect, sessions are served from the event cache. The first session then fills the cache with past events,
+//! once for all.
 
 use std::sync::Arc;
 
@@ -13,16 +13,16 @@ use crate::infra::db::QueryError;
 use crate::infra::metrics::HOT;
 use crate::journal::{self, Page, Start};
 
-/// Events of one page of a replay.
+/// Maximum number of events in one page of a replay.
 const REPLAY_PAGE_EVENTS: usize = 200;
 /// The same of several stores. Each page reads all of the journal after its cursor, so there are fewer pages.
 const REPLAY_PAGE_OF_MANY_EVENTS: usize = 2000;
 
-/// The next part of a replay.
+/// The next part of a replay: a page, or all of it.
 enum Next {
-    /// A page of the journal.
+    /// A page that was read from the journal.
     Page(Page),
-    /// The whole replay, from the event cache.
+    /// The whole replay, served from the event cache.
     CachedReplay(CachedReplay),
 }
 
@@ -42,8 +42,8 @@ impl Hub {
         Ok(sources.partner_events(rows, &lookups))
     }
 
-    /// Reads the past events into the cache, unless they are there. Concurrent callers wait for the first one and share
-    /// its result.
+    /// Fills the event cache with past events from the journal, unless it has them. Concurrent callers wait for the
+    /// first one, and use its result.
     pub async fn remember_past(&self) {
         if let Some(wanted) = self.router.wants_past()
             && let Some(_first) = self.router.admission().first_for_the_past().await
@@ -57,13 +57,13 @@ impl Hub {
 }
 
 impl Session {
-    /// Sends the events that the cursor does not cover. Returns the cursor at which the session goes live.
+    /// Sends the events that the cursor `after` does not cover. Returns the cursor from which the session is live.
     pub(super) async fn replay(&mut self, after: String, transport: &mut impl Transport) -> Result<Arc<str>, Close> {
         let mut after = after;
         loop {
             self.check_token()?;
             match self.next_page(&after).await? {
-                Next::CachedReplay(recalled) => return self.tell(recalled, transport).await,
+                Next::CachedReplay(recalled) => return self.send_cached(recalled, transport).await,
                 Next::Page(Page::Resync {
                     reason,
                     fresh,
@@ -90,7 +90,7 @@ impl Session {
                     let told_nothing = told.is_empty();
                     let mut cursors = events.iter();
                     for event in told {
-                        // The events stand in the same order as their rows.
+                        // The events have the order of their rows. Several rows may have become one event.
                         let Some(row) = cursors.find(|row| row.event.id == event.id) else {
                             continue;
                         };
@@ -120,7 +120,7 @@ impl Session {
         if let Some(_turn) = admission.alone() {
             return Ok(Next::Page(self.read(after).await?));
         }
-        // A session that the router ends while it waits is told at once.
+        // A session that the router ends during the wait stops at once.
         let waited = async {
             match self.recall(after).await {
                 Some(recalled) => Err(recalled),
@@ -162,7 +162,7 @@ impl Session {
         Close::Draining
     }
 
-    /// The missed events from the cache, if the cache holds all of them.
+    /// The whole replay from the event cache; `None`: the cache does not have all missed events.
     async fn recall(&self, after: &str) -> Option<CachedReplay> {
         // The cache has its events by store. Streams of several stores are few.
         let Selection::Store(store) = &self.selection else {
@@ -176,7 +176,7 @@ impl Session {
         router.recall(store, after)
     }
 
-    async fn tell(&mut self, recalled: CachedReplay, transport: &mut impl Transport) -> Result<Arc<str>, Close> {
+    async fn send_cached(&mut self, recalled: CachedReplay, transport: &mut impl Transport) -> Result<Arc<str>, Close> {
         let CachedReplay {
             events,
             seen,
@@ -185,11 +185,11 @@ impl Session {
         } = recalled;
         let covered: Arc<str> = Cursor::At(seen.clone()).encode(epoch).into();
         let rows: Vec<&JournalEvent> = events.iter().map(AsRef::as_ref).collect();
-        let told = self.translate(&rows).await?;
-        HOT.replayed.increment(told.len() as u64);
-        let last = told.len().saturating_sub(1);
-        for (index, event) in told.iter().enumerate() {
-            // No event follows the last one, so the last one carries the cursor of the whole replay.
+        let events = self.translate(&rows).await?;
+        HOT.replayed.increment(events.len() as u64);
+        let last = events.len().saturating_sub(1);
+        for (index, event) in events.iter().enumerate() {
+            // The last event carries the cursor of the whole replay, because no event follows it.
             let cursor: Arc<str> = match index == last {
                 true => Arc::clone(&covered),
                 false => onward.behind(event.xid, event.id, &seen).encode(epoch).into(),

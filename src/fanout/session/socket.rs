@@ -1,5 +1,5 @@
-//! The byte stream below a session: plain, or TLS. One type serves both, so that the upgrade returns this socket and
-//! not a boxed reader and writer. Frames are then written in one system call.
+//! The byte stream below a session, with or without TLS. One type serves both, so that the upgrade returns this socket
+//! instead of a boxed reader and writer. Frames can then be written in one system call.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -11,21 +11,21 @@ use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 use tokio_rustls::server::TlsStream;
 
-/// How long a client may take no byte of the data written to it.
+/// A connection fails if the peer takes no byte of the written data for this long.
 const WRITE_PROGRESS_DEADLINE: Duration = Duration::from_secs(10);
 
-/// An accepted socket.
+/// The socket of an accepted connection.
 pub enum Socket {
-    /// Without TLS.
+    /// A connection without TLS.
     Plain(Tcp),
-    /// With TLS. Boxed, because it is large and this type is moved often.
+    /// A connection with TLS. Boxed, because it is large and this type is moved often.
     Secure(Box<TlsStream<Tcp>>),
 }
 
-/// A TCP connection that fails when its peer takes no written byte for `WRITE_PROGRESS_DEADLINE`.
+/// A TCP connection that fails if the peer takes no written byte for `WRITE_PROGRESS_DEADLINE`.
 pub struct Tcp {
     stream: TcpStream,
-    /// Runs while a write is blocked. `None` in an idle session.
+    /// The timer of a write that makes no progress. `None`: no write waits.
     stalled: Option<Pin<Box<Sleep>>>,
 }
 

@@ -1,5 +1,5 @@
-//! A session over Server-Sent Events, for clients that cannot have a WebSocket. `id:` is the cursor, so a browser sends
-//! it as `Last-Event-ID` when it reconnects. Acknowledgements need a WebSocket or HTTP.
+//! A session over Server-Sent Events, for clients that cannot open a WebSocket. The field `id:` is the cursor, which a
+//! browser sends as `Last-Event-ID` when it reconnects. Such a client sends its acknowledgements over HTTP.
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -7,16 +7,16 @@ use tokio::sync::mpsc;
 use super::{Close, Incoming, Outgoing, Session, Transport};
 use crate::receipts::writer::Channel;
 
-/// Buffers queued between the session and the socket.
+/// Maximum number of buffers that wait between the session and the socket.
 const QUEUE_BUFFERS: usize = 2;
 
-/// The sending end of a response body.
+/// The sending end of a response body with Server-Sent Events.
 pub struct Sse {
     buffer: Vec<u8>,
     body: mpsc::Sender<Bytes>,
 }
 
-/// Both ends: the transport, and the receiver that becomes the response body.
+/// Creates the transport, and the receiver from which the response body is made.
 pub fn channel() -> (Sse, mpsc::Receiver<Bytes>) {
     let (body, receiver) = mpsc::channel(QUEUE_BUFFERS);
     (
@@ -28,7 +28,7 @@ pub fn channel() -> (Sse, mpsc::Receiver<Bytes>) {
     )
 }
 
-/// Serves the session over Server-Sent Events.
+/// Serves a session over Server-Sent Events until it ends. `after` is the cursor of an earlier session.
 pub async fn serve(mut transport: Sse, session: Box<Session>, after: Option<String>) {
     session.run(after, &mut transport).await;
 }
@@ -38,7 +38,7 @@ impl Transport for Sse {
     const CHANNEL: Channel = Channel::Sse;
 
     async fn feed(&mut self, message: Outgoing) -> Result<(), Close> {
-        // A message is one line of JSON, so it needs one `data:`.
+        // A message is one line of JSON, so one `data:` line is enough.
         match message {
             Outgoing::WithCursor(cursor, text) => {
                 self.buffer.extend_from_slice(b"id: ");
@@ -46,7 +46,7 @@ impl Transport for Sse {
                 self.put_data(&text);
             }
             Outgoing::Message(text) => self.put_data(&text),
-            // No ping: the heartbeat that follows each ping is enough.
+            // Server-Sent Events have no ping. The heartbeat that follows each ping is enough.
             Outgoing::Ping => {}
         }
         Ok(())
@@ -74,7 +74,7 @@ impl Transport for Sse {
             why.reason()
         );
         self.put_data(&text);
-        // A client that does not read sees only the end of the stream.
+        // If the client does not read, it sees only the end of the stream.
         let _ = self.body.try_send(std::mem::take(&mut self.buffer).into());
     }
 }

@@ -1,4 +1,4 @@
-//! What a session needs from its transport.
+//! The interface between a session and its transport: WebSocket or Server-Sent Events.
 
 use std::sync::Arc;
 
@@ -8,43 +8,43 @@ use super::Close;
 use crate::fanout::router::Part;
 use crate::receipts::writer::Channel;
 
-/// A message to the client.
+/// A message from the session to its client.
 pub enum Outgoing {
-    /// An event, or a message that carries a cursor.
+    /// An event or another message, with the cursor that it carries.
     WithCursor(Arc<str>, Utf8Bytes),
-    /// Another message.
+    /// A message without a cursor.
     Message(Utf8Bytes),
-    /// A ping of the transport itself, if it has pings.
+    /// A ping of the transport, if it has pings.
     Ping,
 }
 
-/// Input from the client.
+/// The input that a session receives from its client.
 pub enum Incoming {
-    /// A text message.
+    /// The client sent a text message.
     Text(Utf8Bytes),
-    /// The answer to a ping, or any other sign of life.
+    /// The client answered a ping, or showed in another way that it is connected.
     Alive,
-    /// The connection has ended.
+    /// The connection has ended, for this reason.
     Closed(Close),
 }
 
-/// The transport of one session.
+/// The transport of one session to its client.
 pub trait Transport: Send {
-    /// Whether a client that answers no ping counts as gone.
+    /// Whether clients of this transport answer pings, so that a silent client counts as gone.
     const ANSWERS_PINGS: bool;
-    /// The channel of the receipts for events sent over this transport.
+    /// The channel that receipts name for events over this transport.
     const CHANNEL: Channel;
 
-    /// Adds a message to the buffer.
+    /// Adds a message to the buffer. A full buffer may be written.
     fn feed(&mut self, message: Outgoing) -> impl Future<Output = Result<(), Close>> + Send;
-    /// Writes the buffer to the client.
+    /// Writes the buffered messages to the client.
     fn flush(&mut self) -> impl Future<Output = Result<(), Close>> + Send;
-    /// Waits for input. Cancel safe.
+    /// Waits for the client's next input. Cancel safe.
     fn receive(&mut self) -> impl Future<Output = Incoming> + Send;
     /// Tells the client why the session ends, if the client still reads.
     fn close(&mut self, why: Close) -> impl Future<Output = ()> + Send;
 
-    /// Adds shared events of a batch to the buffer. A transport that can does so without a copy.
+    /// Adds events of a batch, whose encoded text is shared with other sessions. Some transports do it without a copy.
     fn feed_part(&mut self, part: Part<'_>) -> impl Future<Output = Result<(), Close>> + Send {
         async move {
             for event in part.events {

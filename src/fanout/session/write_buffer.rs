@@ -1,5 +1,5 @@
-//! Frames waiting to be written to one socket. Frames of a batch are shared with the store's other sessions. The
-//! client's own frames are gathered into one buffer. Both are written together, without another copy.
+//! The frames that wait to be written to one socket. Frames of a batch are shared with the store's other sessions;
+//! other messages of the client are gathered in its own buffer. Both are written together, without another copy.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -11,51 +11,51 @@ use tokio::io::AsyncWrite;
 
 use crate::fanout::router::put_text_frame;
 
-/// An empty ping, in one frame without a mask.
+/// The bytes of an empty ping, in one frame without a mask.
 const PING: [u8; 2] = [0x89, 0];
-/// Buffers that one system call takes.
+/// Maximum number of buffers that one system call writes.
 const PIECES_AT_ONCE: usize = 32;
-/// Capacity that an idle session keeps, in shared buffers.
+/// Number of shared buffers for which an idle session keeps memory.
 const IDLE_PIECES: usize = 4;
 
-/// The data waiting to be written.
+/// The frames that wait to be written to one socket.
 #[derive(Debug, Default)]
 pub struct WriteBuffer {
     pieces: VecDeque<Bytes>,
-    /// The client's own frames, written after the shared ones.
+    /// Frames that only this client gets. They are written after the frames in `pieces`.
     own: Vec<u8>,
     bytes: usize,
-    /// Whether a frame is partly written. Its rest must come first.
+    /// Whether a frame is partly written. The rest of it must be written next.
     midway: bool,
 }
 
 impl WriteBuffer {
-    /// Appends a message.
+    /// Appends a text message, as one frame.
     pub fn put_text(&mut self, text: &str) {
         let before = self.own.len();
         put_text_frame(&mut self.own, text);
         self.bytes += self.own.len() - before;
     }
 
-    /// Appends a ping.
+    /// Appends a ping frame.
     pub fn put_ping(&mut self) {
         self.own.extend_from_slice(&PING);
         self.bytes += PING.len();
     }
 
-    /// Appends whole frames that are shared with other sessions.
+    /// Appends whole frames, which are shared with other sessions.
     pub fn put_frames(&mut self, frames: Bytes) {
         self.seal();
         self.bytes += frames.len();
         self.pieces.push_back(frames);
     }
 
-    /// Bytes waiting to be written.
+    /// The number of bytes that wait to be written.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Whether a frame is partly written to the socket.
+    /// Whether a frame is partly written, so that no other frame may begin.
     pub fn is_midway(&self) -> bool {
         self.midway
     }
@@ -66,7 +66,7 @@ impl WriteBuffer {
         }
     }
 
-    /// Writes everything. Cancel safe: it keeps the bytes that are not yet written.
+    /// Writes all frames. Cancel safe: bytes that are not written yet stay in the buffer.
     pub fn poll_write(
         &mut self,
         socket: &mut (impl AsyncWrite + Unpin),
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// A socket that takes a given number of bytes at a time, and now and then none.
+    /// A socket that takes a given number of bytes at a time, and sometimes none.
     struct Narrow {
         takes: VecDeque<usize>,
         taken: Vec<u8>,

@@ -1,10 +1,10 @@
-//! A session over a WebSocket. This file makes the upgrade, because a session of `warp::ws()` keeps a read buffer of
-//! 128 KiB. A panel sends little, so half a KiB is enough.
+//! A session over a WebSocket. This file makes the upgrade itself, because `warp::ws()` keeps a read buffer of 128 KiB
+//! for each session. A panel sends little, so half a KiB is enough.
 //!
-//! tungstenite reads the client's frames and answers its pings and closes. Outgoing frames bypass it and go straight to
-//! the socket, because the frames of a batch are encoded once for all sessions of the store. tungstenite and the
-//! session never write into each other's frames. tungstenite's answers are flushed before an outgoing frame begins. The
-//! session does not poll tungstenite while an outgoing frame is partly written.
+//! tungstenite reads the client's frames, and answers its pings and close frames. Outgoing frames do not pass through
+//! tungstenite, because a batch's frames are encoded once for all sessions of the store. The two writers never
+//! interrupt each other's frames. tungstenite's answers are flushed before an outgoing frame begins, and tungstenite is
+//! not polled while an outgoing frame is partly written.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -28,31 +28,32 @@ use super::{Close, Incoming, Outgoing, Session, Transport};
 use crate::fanout::router::Part;
 use crate::receipts::writer::Channel;
 
-/// Limit of one message from a client, bytes.
+/// Maximum size of a client's message, in bytes.
 const MAX_MESSAGE_BYTES: usize = 4 * 1024;
-/// Read buffer of an idle session, bytes. A longer message gets its own buffer.
+/// Size of an idle session's read buffer, in bytes. A longer message gets its own buffer.
 const READ_BUFFER_BYTES: usize = 512;
-/// Bytes gathered before a write. A flush writes any number of bytes.
+/// Bytes of outgoing messages that are gathered before they are written.
 const WRITE_BUFFER_BYTES: usize = 64 * 1024;
-/// Limit of tungstenite's own write buffer, bytes. It holds only pongs and the close frame, so reaching the limit is a
-/// defect.
+/// Maximum size of tungstenite's own write buffer, in bytes. It holds only pongs and the close frame, so a full buffer
+/// is a defect.
 const MAX_CONTROL_BYTES: usize = 16 * 1024;
-/// Bytes discarded from a client that has sent too much, so that the client reads the close reason.
+/// Maximum bytes that are read and discarded after a client has sent too much, so that the client reads the close
+/// reason.
 const MAX_READ_OFF_BYTES: usize = 256 * 1024;
-/// How long the upgrade may take after the response.
+/// Maximum time of the upgrade after its response was sent.
 const UPGRADE_DEADLINE: Duration = Duration::from_secs(10);
-/// How long a client may take to read the close reason and to answer it.
+/// Maximum time for a client to read the close reason, and to answer it.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 
-/// A WebSocket.
+/// A WebSocket connection to a client.
 pub struct Ws {
     stream: WebSocketStream<Metered>,
     write_buffer: WriteBuffer,
 }
 
-/// Waits for the upgrade and serves the session, or tells the client why it has no session.
+/// Waits for the upgrade, and serves the session. Without a session, tells the client the reason.
 pub async fn serve(upgrade: OnUpgrade, session: Result<Box<Session>, Close>, after: Option<String>) {
-    // Boxed, as every future that ends before the session is idle.
+    // Boxed, because this future ends before the session is idle, and should not occupy memory after that.
     let Some(mut transport) = Box::pin(upgraded(upgrade)).await else {
         return;
     };
@@ -74,7 +75,7 @@ async fn upgraded(upgrade: OnUpgrade) -> Option<Ws> {
             return None;
         }
     };
-    // The server wraps each socket in exactly this type. Any other type is a defect.
+    // The server wraps each socket in exactly this type, so another type is a defect.
     let Ok(parts) = upgraded.downcast::<TokioIo<Socket>>() else {
         tracing::error!("an upgraded connection is not one of our sockets");
         return None;
@@ -85,7 +86,7 @@ async fn upgraded(upgrade: OnUpgrade) -> Option<Ws> {
         .max_write_buffer_size(MAX_CONTROL_BYTES)
         .max_message_size(Some(MAX_MESSAGE_BYTES))
         .max_frame_size(Some(MAX_MESSAGE_BYTES));
-    // Bytes that the client sent after its handshake without waiting for the response.
+    // Bytes that the client sent right after its handshake, without waiting for the response.
     let early = parts.read_buf.to_vec();
     let socket = Metered::new(parts.io.into_inner(), &early);
     let stream = WebSocketStream::from_partially_read(socket, early, Role::Server, Some(config)).await;
@@ -98,7 +99,7 @@ async fn upgraded(upgrade: OnUpgrade) -> Option<Ws> {
 impl Ws {
     fn poll_write_out(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Close>> {
         if !self.write_buffer.is_midway() {
-            // A pong of tungstenite may be queued there.
+            // A pong of tungstenite may be queued, and must be written before the next frame.
             ready!(Pin::new(&mut self.stream).poll_flush(context)).map_err(|error| close_for(&error))?;
         }
         let socket = self.stream.get_mut();
@@ -112,7 +113,7 @@ impl Ws {
 }
 
 impl Ws {
-    /// Discards input until the client goes or the limit is reached.
+    /// Reads and discards the client's data, until the client closes or the limit is reached.
     async fn read_off(&mut self) {
         let socket = self.stream.get_mut().unmetered();
         let (mut read, mut nothing) = (0, [0; READ_BUFFER_BYTES]);
@@ -168,13 +169,14 @@ impl Transport for Ws {
             reason: why.reason().into(),
         };
         let goodbye = async {
-            // Complete a partly written frame first, or the close frame would become its payload.
+            // A partly written frame is completed first. Otherwise the close frame would become part of its payload.
             if self.flush().await.is_err() {
                 return;
             }
-            // An error means that the client is gone or closed first. The session ends in both cases.
+            // An error means that the connection has ended, or that the client closed first. In both cases the session
+            // is over.
             let _ = self.stream.close(Some(frame)).await;
-            // Reading on lets the client receive the frame before the socket closes.
+            // Reading on lets the client receive the close frame before the socket closes.
             match why {
                 Close::TooManyMessages => self.read_off().await,
                 _ => while let Some(Ok(_)) = self.stream.next().await {},

@@ -1,20 +1,21 @@
-//! Disturbances of NOTIFY suppression by other sessions: a full notification queue, and foreign locks. Both need only
-//! the right to connect.
+//! Detects disturbances of NOTIFY suppression by other sessions: a full notification queue, and locks that other
+//! programs hold. Any role that may connect can cause them.
 
 use tokio_postgres::Row;
 
 use crate::infra::db::{self, GenericClient, Pool, QueryError};
 
-/// The result of one check; every node checks once a second.
+/// The result of one check. Each node checks once a second.
 #[derive(Debug, Clone, Copy)]
 pub struct QueueCheck {
-    /// Share of the notification queue in use, 0 to 1. The cluster has one queue, and a full queue makes COMMIT fail.
+    /// Used share of Postgres' notification queue, 0 to 1. All databases of the server share the queue, and a full
+    /// queue makes COMMIT fail.
     pub queue_usage: f64,
-    /// Whether a writer would be denied the writer lock now. Then no node may be idle.
+    /// Whether a writer would be denied the writer lock now. If so, no node may be idle.
     pub is_refused: bool,
 }
 
-/// Checks once. It requests the writer lock as a writer does, and releases it at once.
+/// Checks the queue and the writer lock. It requests the lock as a writer does, and releases it at once.
 pub async fn check_queue(pool: &Pool) -> Result<QueueCheck, QueryError> {
     const CHECK: &str = "select pg_notification_queue_usage(), \
          not pg_try_advisory_xact_lock_shared(vestnik.vst_notify_lock_key(), 1)";
@@ -28,19 +29,20 @@ pub async fn check_queue(pool: &Pool) -> Result<QueueCheck, QueryError> {
     .await
 }
 
-/// A foreign backend that holds one of the two locks.
+/// A backend that does not belong to a node, and holds one of the two locks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
-    /// Process id of the backend.
+    /// The process id of the backend.
     pub pid: i32,
-    /// Application name and role. Neither is data of a customer.
+    /// The backend's application name and role, for the log. Neither is a customer's data.
     pub who: String,
-    /// The consequence, for the log.
+    /// The consequence of the held lock for nodes and writers, for the log.
     pub effect: &'static str,
 }
 
-/// The foreign holders of both locks. A node's session has a known application name and a role that may read the
-/// journal: any client can choose a name.
+/// Lists the backends that hold one of the two locks and belong to no node. A backend belongs to a node if it has a
+/// node's application name, and its role may read the journal. The name alone proves nothing, because any client can
+/// choose it.
 pub async fn holders(client: &impl GenericClient) -> Result<Vec<Holder>, QueryError> {
     const HOLDERS: &str = "select l.pid, format('%s, role %s', coalesce(nullif(a.application_name, ''), 'unnamed'), a.usename), \
            l.objid = 1, l.mode = 'ExclusiveLock' \
@@ -68,8 +70,9 @@ pub async fn holders(client: &impl GenericClient) -> Result<Vec<Holder>, QueryEr
     rows.iter().map(holder).collect()
 }
 
-/// The backend with the oldest transaction of the cluster: a listening session in an open transaction keeps the queue
-/// from being emptied. Postgres does not show which sessions listen. `None`: this role sees no transaction.
+/// Describes the backend with the oldest transaction of the server. A listening session in an open transaction keeps
+/// the queue from being emptied, and Postgres does not show which sessions listen. `None`: this role sees no
+/// transaction.
 pub async fn oldest_transaction(client: &impl GenericClient) -> Result<Option<String>, QueryError> {
     const OLDEST: &str = "select format('pid %s (%s, role %s, database %s), in a transaction for %s s', pid, \
            coalesce(nullif(application_name, ''), 'unnamed'), usename, datname, extract(epoch from clock_timestamp() - xact_start)::bigint) \

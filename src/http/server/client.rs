@@ -1,4 +1,4 @@
-//! The client of a connection: the socket's peer, or the client that a trusted proxy names.
+//! Finds the client of a connection: the peer of the socket, or the client that a trusted proxy names.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -6,41 +6,41 @@ use ipnet::IpNet;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use warp::http::HeaderMap;
 
-/// Bytes of a PROXY version 2 header before its addresses.
+/// Number of bytes of a PROXY version 2 header before its addresses.
 const PROXY_HEAD_BYTES: usize = 16;
-/// Limit of the bytes after the header: addresses, and additions of the proxy.
+/// Maximum number of bytes after the head of a PROXY header: addresses, and additions of the proxy.
 const MAX_PROXY_BYTES: usize = 4096;
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
-/// The trusted proxies.
+/// The proxies whose forwarded client addresses are trusted.
 #[derive(Debug, Clone, Default)]
 pub struct Proxies {
-    /// Addresses of the trusted proxies.
+    /// The addresses and networks of the trusted proxies.
     pub trusted: Vec<IpNet>,
-    /// Whether their connections begin with a PROXY version 2 header.
+    /// Whether each connection of a trusted proxy begins with a PROXY header of version 2.
     pub send_header: bool,
 }
 
-/// A connection of a trusted proxy has no valid PROXY header.
+/// Why the PROXY header of a trusted proxy's connection could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum NoHeader {
-    /// The socket failed.
+    /// The socket failed, or ended before the header was complete.
     #[error("the PROXY header cannot be read: {0}")]
     Socket(#[from] std::io::Error),
-    /// The connection begins with other bytes.
+    /// The connection does not begin with a PROXY header of version 2.
     #[error("no PROXY header of version 2 (http.proxy_protocol is on)")]
     Unreadable,
 }
 
 impl Proxies {
-    /// Whether the address is a trusted proxy.
+    /// Whether the address belongs to a trusted proxy.
     pub fn trust(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.trusted.iter().any(|network| network.contains(&address))
     }
 
-    /// The client of a request. Each proxy appends the address of its own client on the right. So the first address
-    /// from the right that is no trusted proxy is the client. Anyone can forge the addresses left of it.
+    /// The address of a request's client. Each proxy appends the address of its own client to `X-Forwarded-For`. So the
+    /// client is the last address that is no trusted proxy. Anyone can forge the addresses before it.
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut client = peer;
         let values = headers.get_all(FORWARDED_FOR).into_iter().rev();
@@ -55,7 +55,7 @@ impl Proxies {
     }
 }
 
-/// Parses an address with an optional port.
+/// Parses an address, with or without a port.
 fn address(text: &str) -> Option<IpAddr> {
     let text = text.trim();
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
@@ -63,7 +63,8 @@ fn address(text: &str) -> Option<IpAddr> {
     bare.unwrap_or(text).parse().ok().or_else(with_port)
 }
 
-/// Reads the PROXY header at the start of the connection. `None`: the connection is the proxy's own.
+/// Reads the PROXY header at the start of a connection. Returns the client's address. `None`: the proxy connects for
+/// itself, for example for a health check.
 pub async fn read_proxy_header(socket: &mut (impl AsyncRead + Unpin)) -> Result<Option<IpAddr>, NoHeader> {
     let mut header = vec![0; PROXY_HEAD_BYTES];
     socket.read_exact(&mut header).await?;
@@ -139,7 +140,7 @@ mod tests {
         let source = read_proxy_header(&mut stream).await.unwrap();
         assert_eq!(source.unwrap().to_string(), "198.51.100.7");
         assert_eq!(stream, b"GET /");
-        // A health check by the proxy itself.
+        // The proxy connects for itself, for a health check.
         let local = header(0x20, 0x00, &[]);
         assert_eq!(read_proxy_header(&mut local.as_slice()).await.unwrap(), None);
         let wrong = [

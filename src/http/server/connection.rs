@@ -1,4 +1,4 @@
-//! One connection, from its first byte on. Each phase has a deadline, and only HTTP/1.1 is served.
+//! Serves one connection from its first byte on. Each phase has a deadline, and only HTTP/1.1 is accepted.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -21,29 +21,29 @@ use super::connection_limits::Closing;
 use super::{Network, Place, Proxies};
 use crate::fanout::session::socket::{Socket, Tcp};
 
-/// How long a client may take from the first packet to a complete request head, including TLS and a PROXY header. The
-/// same limit holds for each later head.
+/// Maximum time from a connection's first packet to its first complete request head, including TLS and a PROXY header.
+/// Each later request head has the same limit.
 pub const HEAD_DEADLINE: Duration = Duration::from_secs(10);
-/// Limit of a request head, bytes.
+/// Maximum size of a request head, in bytes.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
-/// How long a refused client may take to read the error.
+/// Maximum time for a refused client to read the error.
 const REFUSAL_DEADLINE: Duration = Duration::from_secs(1);
-/// Limit of bytes that a refused client may send meanwhile.
+/// Maximum number of bytes that a refused client may send meanwhile.
 const MAX_REFUSED_BYTES: usize = 64 * 1024;
 
-/// The error of a connection that never reaches a route.
+/// The error of a connection from which no request reaches a route.
 #[derive(Debug, Clone, Copy)]
 pub enum Refusal {
     /// The client speaks HTTP/2.
     OtherProtocol,
     /// The client did not send a complete request head in time.
     TooSlow,
-    /// Its network has too many connections without a token.
+    /// The client's network has too many connections without a valid token.
     TooManyFromNetwork,
 }
 
 impl Refusal {
-    /// The whole response, in the form of every other error.
+    /// The whole HTTP response as text. Its body has the form of all other errors.
     fn response(self) -> String {
         let (status, retry_after_s, code, message) = match self {
             Self::OtherProtocol => (
@@ -75,18 +75,18 @@ impl Refusal {
     }
 }
 
-/// The connection's data that each of its requests carries.
+/// The data of a connection that each of its requests carries.
 #[derive(Debug)]
 pub struct Connection {
-    /// The connection's place, which an upgraded session keeps.
+    /// The place of the connection among all connections. A session that began as a request keeps it.
     pub place: Arc<Place>,
-    /// The peer's address, or the client that the PROXY header names.
+    /// The address of the peer, or of the client that a trusted proxy's PROXY header names.
     pub peer: IpAddr,
-    /// Whether the connection has made a request.
+    /// Whether the connection has sent a request.
     has_asked: AtomicBool,
 }
 
-/// The settings that serve connections, and the signal that ends them.
+/// The parts that serving a connection needs, and the signal that ends it.
 #[derive(Clone)]
 pub struct Serving<F> {
     pub routes: F,
@@ -104,7 +104,7 @@ where
         + 'static,
     F::Future: Send,
 {
-    /// Serves a connection to its end. An upgraded connection continues in its session.
+    /// Serves a connection until it ends. After an upgrade, the connection belongs to its session.
     pub async fn serve(self, mut socket: TcpStream, peer: IpAddr, place: Arc<Place>) {
         let deadline = Instant::now() + HEAD_DEADLINE;
         let opened = async {
@@ -142,7 +142,7 @@ where
             .await;
     }
 
-    /// Serves requests in order: the next request is read after the last one has been answered.
+    /// Serves the requests of a connection, one after another, until it ends or must end.
     async fn speak(&self, socket: Socket, connection: &Arc<Connection>, head_deadline: Duration) {
         let service = TowerToHyperService::new(WithConnection {
             routes: warp::service(self.routes.clone()),
@@ -157,7 +157,7 @@ where
         let refusal = tokio::select! {
             ended = &mut speaking => refusal_after(ended),
             closing = connection.place.closed() => {
-                (closing == Closing::Told).then_some(Refusal::TooManyFromNetwork)
+                (closing == Closing::WithReason).then_some(Refusal::TooManyFromNetwork)
             }
             () = self.stop.cancelled() => {
                 std::pin::Pin::new(&mut speaking).graceful_shutdown();
@@ -165,7 +165,7 @@ where
             }
         };
         let Some(refusal) = refusal else { return };
-        // After a partial response, no error can be added.
+        // A request may be answered in part, so no error can be sent any more.
         if connection.has_asked.load(Ordering::Relaxed) {
             return;
         }
@@ -175,7 +175,7 @@ where
     }
 }
 
-/// The error to send after a connection failed. `None`: none.
+/// The error to send after a connection has failed; `None`: no error is sent.
 fn refusal_after(ended: hyper::Result<()>) -> Option<Refusal> {
     match ended {
         Ok(()) => None,
@@ -191,7 +191,7 @@ fn refusal_after(ended: hyper::Result<()>) -> Option<Refusal> {
     }
 }
 
-/// The plain socket, or the socket within TLS. `None`: the TLS handshake failed.
+/// The socket with TLS, if a certificate is configured; otherwise the plain socket. `None`: the TLS handshake failed.
 async fn secured(socket: TcpStream, tls: Option<&TlsAcceptor>) -> Option<Socket> {
     let socket = Tcp::from(socket);
     let Some(tls) = tls else {
@@ -206,9 +206,10 @@ async fn secured(socket: TcpStream, tls: Option<&TlsAcceptor>) -> Option<Socket>
     }
 }
 
-/// Sends the error. The socket closes after the client has read it, because an earlier close could discard the error.
+/// Sends the error, and closes the connection after the client has read it. An earlier close could discard the error on
+/// its way.
 async fn refuse(mut socket: Socket, refusal: Refusal) {
-    let told = async {
+    let sending = async {
         socket.write_all(refusal.response().as_bytes()).await?;
         socket.shutdown().await?;
         let (mut sent, mut nothing) = (0, [0; 1024]);
@@ -220,14 +221,14 @@ async fn refuse(mut socket: Socket, refusal: Refusal) {
         }
         Ok::<_, std::io::Error>(())
     };
-    let _ = timeout(REFUSAL_DEADLINE, told).await;
+    let _ = timeout(REFUSAL_DEADLINE, sending).await;
 }
 
 fn timed_out(waited_for: &'static str) {
     metrics::counter!("vestnik_connections_timed_out_total", "waited_for" => waited_for).increment(1);
 }
 
-/// Adds the connection to each of its requests.
+/// Attaches the connection to each of its requests.
 #[derive(Clone)]
 struct WithConnection<S> {
     routes: S,

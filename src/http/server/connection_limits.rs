@@ -1,8 +1,8 @@
-//! Limits the open connections. A guest is a connection that has shown no valid token. Guests have a share of the
-//! places. When the share is full, the oldest guest of the network with the most guests is closed. So a silent
-//! connection cannot keep a place, and a new connection always has time to show its token. A connection with a valid
-//! token is never closed for another one. If such connections fill all places, a few more guests are admitted: health
-//! checks, and clients that must be told to come back.
+//! Limits the open connections. A guest is a connection that has shown no valid token; guests have a share of all
+//! places. If the share is full, a new guest replaces the oldest guest of the network with the most guests. So a silent
+//! connection cannot keep a place, and a new connection has time to show its token. A connection with a valid token is
+//! never closed for another one. If such connections fill all places, a few more guests are admitted: health checks,
+//! and clients that must get a request to come back.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -12,30 +12,31 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::Notify;
 
-/// Limit of connections that are being closed for others. Beyond it a new connection is refused.
+/// Maximum number of connections that are being closed to make room. Beyond it, a new connection is refused.
 const MAX_CLOSING: usize = 1024;
-/// Limit of closing connections that are still told why, which takes time.
+/// Maximum number of closing connections that still get the reason, which takes time.
 const MAX_TOLD: usize = 128;
-/// Guests admitted beyond all places. Fewer if the system has few files.
+/// Number of guests that are admitted when other connections fill all places. It is lower if the system has few files.
 const EXTRA_GUESTS: usize = 16;
 
-/// The limits.
+/// The maximum numbers of open connections.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// All connections.
+    /// Maximum number of all connections.
     pub max: usize,
-    /// Connections without a valid token.
+    /// Maximum number of guests: connections without a valid token.
     pub max_guests: usize,
-    /// Connections without a valid token from one network.
+    /// Maximum number of guests from one network.
     pub max_guests_of_network: usize,
 }
 
-/// The origin network of a connection: an IPv4 address, or the 64 bits of IPv6 that one customer has.
+/// The network from which a connection comes: an IPv4 address, or the first 64 bits of an IPv6 address, which one
+/// customer of a provider has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Network(IpAddr);
 
 impl Network {
-    /// The network of an address.
+    /// The network to which an address belongs.
     pub fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(address) => Self(address.into()),
@@ -44,28 +45,28 @@ impl Network {
     }
 }
 
-/// The kind of a connection's peer.
+/// Whether a connection comes from a client or from a trusted proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// A client.
+    /// The peer is a client, or an unknown proxy.
     Client,
-    /// A trusted proxy. It serves many clients, so they are not counted as one network.
+    /// The peer is a trusted proxy. It connects for many clients, so its guests are not limited as one network's.
     Proxy,
 }
 
-/// The limit that closed or refused a connection.
+/// The limit for which a connection was closed to make room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bound {
-    /// All connections.
+    /// The limit of all connections.
     All,
-    /// All guests.
+    /// The limit of all guests.
     Guests,
-    /// The guests of one network.
+    /// The limit of guests from one network.
     Network,
 }
 
 impl Bound {
-    /// The label's value in the metrics.
+    /// The value of the metric's label `limit`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::All => "all",
@@ -75,11 +76,11 @@ impl Bound {
     }
 }
 
-/// No place is free.
+/// No place is free for a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full;
 
-/// The connections of one listener.
+/// Counts and limits the connections of one listening socket.
 #[derive(Debug)]
 pub struct ConnectionLimits {
     limits: Limits,
@@ -92,38 +93,39 @@ struct Inner {
     guests: usize,
     closing: usize,
     next_number: u64,
-    /// Each guest's network, by the guest's number.
+    /// The network of each guest, by the guest's number.
     guest_networks: HashMap<u64, Network>,
-    /// Each network's guests, by number and so by age.
+    /// The guests of each network, by number. A lower number means an older guest.
     networks: HashMap<Network, BTreeMap<u64, Weak<Place>>>,
-    /// Each network by its count of guests and its oldest guest. The last entry is the first to lose a guest.
+    /// All networks with guests, ordered by the number of guests and the age of the oldest. The last network is the
+    /// next to lose a guest.
     crowded: BTreeSet<(usize, Reverse<u64>, Network)>,
 }
 
-/// A place of a connection. Dropping it frees the place.
+/// The place of one open connection. Dropping it frees the place.
 #[derive(Debug)]
 pub struct Place {
     limits: Arc<ConnectionLimits>,
     number: u64,
-    /// The limit of places when this connection was admitted.
+    /// The limit of all connections at the time when this connection was admitted.
     max: usize,
     is_guest: AtomicBool,
     closed: AtomicBool,
-    is_told: AtomicBool,
+    has_reason: AtomicBool,
     close: Notify,
 }
 
-/// How a connection is closed for another one.
+/// How a guest's connection is closed to make room for another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Closing {
-    /// The client is told why.
-    Told,
-    /// At once: too many connections are closing.
+    /// The client gets the reason first.
+    WithReason,
+    /// The connection is closed at once, because too many connections are closing already.
     AtOnce,
 }
 
 impl ConnectionLimits {
-    /// Sets the limits.
+    /// Starts without connections, with these limits.
     pub fn new(limits: Limits) -> Arc<Self> {
         Arc::new(Self {
             limits,
@@ -135,8 +137,8 @@ impl ConnectionLimits {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Admits a connection from this network. `files`: connections for which the system has files. Also returns the
-    /// limit for which another connection was closed.
+    /// Admits a new connection as a guest. `files` is the number of connections for which the system has files. Returns
+    /// its place, and the limit for which another guest was closed; `None`: none was closed.
     pub fn admit(
         self: &Arc<Self>,
         network: Network,
@@ -148,7 +150,7 @@ impl ConnectionLimits {
         let mut inner = self.inner();
         let mut closed = None;
         let closing = match inner.open < max && inner.closing < MAX_TOLD {
-            true => Closing::Told,
+            true => Closing::WithReason,
             false => Closing::AtOnce,
         };
         if origin == Origin::Client && inner.guests_of(network) >= self.limits.max_guests_of_network {
@@ -176,19 +178,19 @@ impl ConnectionLimits {
             is_guest: AtomicBool::new(true),
             max,
             closed: AtomicBool::new(false),
-            is_told: AtomicBool::new(false),
+            has_reason: AtomicBool::new(false),
             close: Notify::new(),
         });
         inner.add_guest(network, number, &place);
         Ok((place, closed))
     }
 
-    /// Closes a guest because the system has no further socket. Returns whether there was one.
+    /// Closes a guest, because the system has no further file. Returns whether there was a guest.
     pub fn close_a_guest(&self) -> bool {
         self.inner().close_a_guest(Closing::AtOnce)
     }
 
-    /// The number of open connections, and of guests among them.
+    /// The number of open connections, and the number of guests among them.
     pub fn count(&self) -> (usize, usize) {
         let inner = self.inner();
         (inner.open, inner.guests)
@@ -200,7 +202,7 @@ impl Inner {
         self.networks.get(&network).map_or(0, BTreeMap::len)
     }
 
-    /// Changes the guests of a network, and updates the rank of the network.
+    /// Changes a network's guests with `change`, and updates the network's place in `crowded`.
     fn change(&mut self, network: Network, change: impl FnOnce(&mut BTreeMap<u64, Weak<Place>>)) {
         let guests = self.networks.entry(network).or_default();
         let rank = |guests: &BTreeMap<u64, _>| {
@@ -250,7 +252,9 @@ impl Inner {
         self.guest_networks.remove(&number);
         if let Some(place) = place.upgrade() {
             place.is_guest.store(false, Ordering::Relaxed);
-            place.is_told.store(closing == Closing::Told, Ordering::Relaxed);
+            place
+                .has_reason
+                .store(closing == Closing::WithReason, Ordering::Relaxed);
             place.closed.store(true, Ordering::Relaxed);
             place.close.notify_one();
             self.closing += 1;
@@ -260,8 +264,8 @@ impl Inner {
 }
 
 impl Place {
-    /// Records that the connection has shown a valid token. `Err`: such connections fill all places, and this one stays
-    /// a guest.
+    /// Records that the connection has shown a valid token, and is no guest any more. `Err`: connections with tokens
+    /// fill all places, so it stays a guest.
     pub fn authenticate(&self) -> Result<(), Full> {
         let may_go = self.is_guest.load(Ordering::Relaxed) || self.closed.load(Ordering::Relaxed);
         if !may_go {
@@ -274,13 +278,13 @@ impl Place {
         if self.is_guest.swap(false, Ordering::Relaxed) {
             inner.remove_guest(self.number);
         } else if self.closed.swap(false, Ordering::Relaxed) {
-            // The connection was marked for closing and is still open.
+            // The connection was chosen to be closed, but is still open: it stays.
             inner.closing -= 1;
         }
         Ok(())
     }
 
-    /// Records the client network that a proxy named for this guest.
+    /// Moves this guest to the network of its real client, which a proxy has named.
     pub fn is_of(self: &Arc<Self>, network: Network) {
         let mut inner = self.limits.inner();
         if !self.is_guest.load(Ordering::Relaxed) {
@@ -293,13 +297,13 @@ impl Place {
         inner.add_guest(network, self.number, self);
     }
 
-    /// Resolves when the connection must close to make room for another one.
+    /// Waits until the connection must close to make room. Returns how it is closed.
     pub async fn closed(&self) -> Closing {
         loop {
             self.close.notified().await;
             if self.closed.load(Ordering::Relaxed) {
-                return match self.is_told.load(Ordering::Relaxed) {
-                    true => Closing::Told,
+                return match self.has_reason.load(Ordering::Relaxed) {
+                    true => Closing::WithReason,
                     false => Closing::AtOnce,
                 };
             }
@@ -352,13 +356,13 @@ mod tests {
         assert_eq!(newcomer.1, Some(Bound::Guests));
         assert!(closed(&crowd[0].0) && crowd[1..].iter().all(|(place, _)| !closed(place)));
         assert!(!closed(&quiet.0));
-        // A further guest of the crowded network replaces one of the same network.
+        // Another guest of the crowded network replaces the oldest guest of the same network.
         admit(2);
         assert!(closed(&crowd[1].0) && !closed(&quiet.0) && !closed(&newcomer.0));
     }
 
     #[test]
-    fn those_that_have_shown_a_token_are_never_closed_and_guests_beyond_all_places_are_told_so() {
+    fn connections_with_a_token_are_never_closed_and_guests_beyond_all_places_get_an_error() {
         let limits = limits(3, 100, 100);
         let known: Vec<_> = (0..3)
             .map(|_| {

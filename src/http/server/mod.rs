@@ -1,9 +1,10 @@
-//! The listening sockets. This module accepts connections, not warp. warp has no TLS and no time-out for a request
-//! head, and does not close upgraded sockets at shutdown.
+//! The listening sockets. This module accepts the connections, and hands their requests to warp. warp itself has no
+//! TLS, no time-out for a request head, and no end of upgraded sockets at shutdown.
 
 mod client;
 mod connection;
 mod connection_limits;
+mod loopback;
 mod tls;
 
 use std::net::SocketAddr;
@@ -22,77 +23,80 @@ pub use client::Proxies;
 pub use connection::Connection;
 use connection::Serving;
 pub use connection_limits::{ConnectionLimits, Full, Limits, Network, Origin, Place};
+pub use loopback::{Loopback, Unreached};
 pub use tls::Certificate;
 
 use crate::infra::config;
 use crate::infra::rate_limiter::{Rate, RateLimiter};
 use crate::infra::telemetry::LogLimit;
 
-/// Delay before the next accept when the system has no further socket.
+/// Pause before the next accept, after the system had no file for a further socket.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Burst of accepted connections.
+/// Number of connections that are accepted at once after a quiet time.
 const AT_ONCE: u32 = 16;
-/// CPU time of one core for each further connection. Otherwise thousands of simultaneous connections, as after a
-/// restart, would be accepted and read before the next live order. So they wait in the kernel: 5,000 on 2 cores wait
-/// 1.25 s, and `/healthz` among them no longer. Twice the time gave live orders no further benefit
-/// (`cargo bench --bench replay`).
+/// Time of one core that is reserved for each further connection. Otherwise thousands of connections after a restart
+/// would be accepted and read before the next live order. Instead they wait in the kernel: 5,000 on 2 cores wait 1.25
+/// s, and `/healthz` among them no longer. Twice the time did not help live orders further (`cargo bench --bench
+/// replay`).
 const TIME_OF_A_CORE: Duration = Duration::from_micros(500);
 
-/// Limit of connections that wait to be accepted. A client that finds no room tries again after a second. Linux allows
-/// at most 4,096 unless configured otherwise.
+/// Maximum number of connections that wait in the kernel to be accepted. A client that finds no room tries again after
+/// a second. Linux allows at most 4,096 unless it is configured otherwise.
 const BACKLOG: u32 = 8192;
 
-/// Kernel receive buffer of a connection, bytes: more than any request has. Without a limit the kernel keeps megabytes
-/// for each connection.
+/// Size of the kernel's receive buffer of a connection, in bytes. It exceeds any request. Without a limit, the kernel
+/// keeps megabytes for each connection.
 const RECEIVE_BUFFER_BYTES: u32 = 64 * 1024;
 
-/// TCP keepalive of a silent connection: time until the first probe, time between probes, and number of probes.
+/// TCP keepalive of a silent connection: the time until the first probe, the time between probes, and the number of
+/// probes.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_RETRIES: u32 = 3;
-/// How long sent data may stay unacknowledged by the peer's machine.
+/// A connection ends if the peer's machine does not confirm sent data for this long.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Why a server cannot start.
+/// Why a server could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The address is in use, or does not belong to this machine.
+    /// The server cannot listen on the address: it is in use, or does not belong to this machine.
     #[error("cannot listen on {address}: {reason}; set {setting} to a free address")]
     Bind {
-        /// The setting that names the address.
+        /// The name of the setting that has the address.
         setting: &'static str,
-        /// The address.
+        /// The address and port.
         address: SocketAddr,
-        /// The system's error.
+        /// The error of the operating system.
         #[source]
         reason: std::io::Error,
     },
-    /// The certificate or key cannot be read.
+    /// The certificate or the private key cannot be read.
     #[error("tls.{setting} {path}: {reason}")]
     Tls {
-        /// The setting that failed.
+        /// The key in the section `tls`: `certificate` or `key`.
         setting: &'static str,
-        /// The certificate or key file.
+        /// The path of the certificate or key file.
         path: String,
-        /// What is wrong with the file.
+        /// The cause, for the operator.
         reason: String,
     },
 }
 
-/// A bound socket, with TLS where a certificate is configured.
+/// A listening socket, with TLS if a certificate is configured.
 pub struct Server {
     listener: TcpListener,
     certificate: Option<Arc<Certificate>>,
     tls: Option<TlsAcceptor>,
     limits: Arc<ConnectionLimits>,
     proxies: Arc<Proxies>,
-    /// Files reserved for the rest of the program.
+    /// Number of files that the rest of the program needs.
     reserved_files: u64,
 }
 
 impl Server {
-    /// Binds the panels' listener. `reserved_files`: files that the rest of the program needs.
+    /// Opens the listening socket for panels and other clients. `reserved_files` is the number of files that the rest
+    /// of the program needs.
     pub fn bind(http: &config::Http, tls: Option<&config::Tls>, reserved_files: u64) -> Result<Self, Error> {
         let certificate = tls.map(Certificate::load).transpose()?;
         let tls = certificate.as_ref().map(Certificate::acceptor).transpose()?;
@@ -113,7 +117,7 @@ impl Server {
         })
     }
 
-    /// Binds the operators' listener.
+    /// Opens the listening socket for operators, without TLS.
     pub fn bind_ops(listen_on: SocketAddr) -> Result<Self, Error> {
         const MAX: usize = config::OPS_CONNECTIONS;
         Ok(Self {
@@ -130,27 +134,35 @@ impl Server {
         })
     }
 
-    /// The bound address. Its port is the real one, also if the setting is 0.
+    /// The address that the server listens on. If the setting has port 0, this address has the port that the system
+    /// chose.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// The listener's connection limits.
+    /// The limits and counts of the server's connections.
     pub fn limits(&self) -> Arc<ConnectionLimits> {
         Arc::clone(&self.limits)
     }
 
-    /// The trusted proxies.
+    /// The proxies whose forwarded client addresses are trusted.
     pub fn proxies(&self) -> Arc<Proxies> {
         Arc::clone(&self.proxies)
     }
 
-    /// The certificate. `None`: the listener has no TLS.
+    /// How the node itself reaches the listener. `hosts`: the names that requests may have.
+    pub fn loopback(&self, hosts: &[String]) -> std::io::Result<Loopback> {
+        let address = self.address()?;
+        Ok(Loopback::new(address, hosts, self.certificate(), &self.proxies))
+    }
+
+    /// The TLS certificate; `None`: the server has no TLS.
     pub fn certificate(&self) -> Option<Arc<Certificate>> {
         self.certificate.clone()
     }
 
-    /// Accepts connections until `stop`, and then lets running requests end. Connections run as tasks of `connections`.
+    /// Accepts connections until `stop` is cancelled, and then lets running requests end. Each connection is a task
+    /// that `connections` tracks.
     pub async fn run<F>(self, routes: F, connections: TaskTracker, stop: CancellationToken)
     where
         F: warp::Filter<Extract = (warp::reply::Response,), Error = std::convert::Infallible>
@@ -180,7 +192,7 @@ impl Server {
                 }
             };
             tune(&socket);
-            // In a burst, connections are accepted one at a time, after the work that is already queued.
+            // In a burst, connections are accepted one at a time, after other work that is already waiting.
             match limiter.reserve(Instant::now(), Duration::MAX) {
                 Ok(wait) if !wait.is_zero() => tokio::time::sleep(wait).await,
                 _ => tokio::task::yield_now().await,
@@ -202,12 +214,12 @@ impl Server {
                     }
                     connections.spawn(serving.clone().serve(socket, peer, place));
                 }
-                Err(full) => full.tell(),
+                Err(full) => full.log(),
             }
         }
     }
 
-    /// The number of connections for which the system has files.
+    /// The number of client connections for which the system has files.
     fn files_for_clients(&self) -> usize {
         match getrlimit(Resource::Nofile).current {
             Some(files) => usize::try_from(files.saturating_sub(self.reserved_files).max(1)).unwrap_or(usize::MAX),
@@ -215,7 +227,7 @@ impl Server {
         }
     }
 
-    /// Handles a failed accept: the system has no file left, or the connection is already gone.
+    /// Handles a failed accept: the system has no file left, or the connection has ended already.
     async fn no_socket(&self, error: &std::io::Error) {
         static LIMIT: LogLimit = LogLimit::new();
         metrics::counter!("vestnik_connections_refused_total", "why" => "system").increment(1);
@@ -228,8 +240,8 @@ impl Server {
 }
 
 impl Full {
-    /// Counts and logs that a client was refused.
-    pub fn tell(self) {
+    /// Counts and logs that a connection was refused because all places are taken.
+    pub fn log(self) {
         static LIMIT: LogLimit = LogLimit::new();
         metrics::counter!("vestnik_connections_refused_total", "why" => "full").increment(1);
         if let Some(unlogged) = LIMIT.allows() {
@@ -248,7 +260,7 @@ fn listen(setting: &'static str, address: SocketAddr) -> Result<TcpListener, Err
             SocketAddr::V6(_) => TcpSocket::new_v6(),
         }?;
         socket.set_reuseaddr(true)?;
-        // Accepted sockets inherit this size.
+        // Accepted sockets inherit the size of the buffer.
         socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
         socket.bind(address)?;
         socket.listen(BACKLOG)
@@ -260,10 +272,10 @@ fn listen(setting: &'static str, address: SocketAddr) -> Result<TcpListener, Err
     })
 }
 
-/// Sets the options that detect a peer that vanished, whatever the connection waits for.
+/// Sets the TCP options that detect a vanished peer, even if the connection is silent.
 fn tune(socket: &TcpStream) {
     let tuned = || {
-        // An order is one small frame. It must not wait for more data to fill the packet.
+        // An order is one small frame, which must not wait until a packet is full.
         sockopt::set_tcp_nodelay(socket, true)?;
         sockopt::set_socket_keepalive(socket, true)?;
         sockopt::set_tcp_keepidle(socket, KEEPALIVE_IDLE)?;
@@ -273,19 +285,19 @@ fn tune(socket: &TcpStream) {
         sockopt::set_tcp_user_timeout(socket, TCP_USER_TIMEOUT.as_millis() as u32)?;
         rustix::io::Result::Ok(())
     };
-    // If the socket is already gone, the next read fails as well.
+    // If the connection has ended already, the next read fails as well.
     if let Err(error) = tuned() {
         tracing::debug!(%error, "a socket could not be set up");
     }
 }
 
-/// Reloads the certificate when its files change, or when `asked`.
-pub async fn watch_certificate(certificate: Option<Arc<Certificate>>, asked: Arc<Notify>, stop: CancellationToken) {
+/// Reloads the TLS certificate when its files change, and on each notification of `asked`, until `stop` is cancelled.
+pub async fn watch_certificate(certificate: Option<Arc<Certificate>>, reload: Arc<Notify>, stop: CancellationToken) {
     match certificate {
-        Some(certificate) => certificate.watch(asked, stop).await,
+        Some(certificate) => certificate.watch(reload, stop).await,
         None => loop {
             tokio::select! {
-                () = asked.notified() => tracing::info!("nothing is read again: there is no certificate"),
+                () = reload.notified() => tracing::info!("nothing is read again: there is no certificate"),
                 () = stop.cancelled() => return,
             }
         },

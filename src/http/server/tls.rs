@@ -1,5 +1,5 @@
-//! The TLS certificate, read at the start, when its files change, and on request. Open connections keep the certificate
-//! with which they began.
+//! The TLS certificate of the server. It is read at the start, when its files change, and on request. Open connections
+//! keep the certificate with which they began.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
@@ -19,10 +19,10 @@ use tokio_util::sync::CancellationToken;
 use super::Error;
 use crate::infra::config;
 
-/// Time between two checks of the files.
+/// Time between two checks whether the files have changed.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The certificate of a listener.
+/// The TLS certificate and private key that new connections use.
 #[derive(Debug)]
 pub struct Certificate {
     files: config::Tls,
@@ -38,7 +38,7 @@ impl ResolvesServerCert for Certificate {
 }
 
 impl Certificate {
-    /// Reads the certificate and its key.
+    /// Reads the certificate and its private key from their files.
     pub fn load(files: &config::Tls) -> Result<Arc<Self>, Error> {
         let provider = Arc::new(ring::default_provider());
         let current = RwLock::new(Arc::new(read(files, &provider)?));
@@ -49,7 +49,18 @@ impl Certificate {
         }))
     }
 
-    /// A TLS acceptor with the current certificate.
+    /// The cryptography that it is used with.
+    pub(super) fn provider(&self) -> &Arc<CryptoProvider> {
+        &self.provider
+    }
+
+    /// Whether the listener shows this certificate now.
+    pub(super) fn is(&self, shown: &CertificateDer<'_>) -> bool {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        current.cert.first().is_some_and(|own| own.as_ref() == shown.as_ref())
+    }
+
+    /// Creates a TLS acceptor that always uses the current certificate.
     pub fn acceptor(self: &Arc<Self>) -> Result<TlsAcceptor, Error> {
         let builder = rustls::ServerConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_safe_default_protocol_versions()
@@ -60,17 +71,18 @@ impl Certificate {
         Ok(TlsAcceptor::from(Arc::new(config)))
     }
 
-    /// Reloads the certificate when the files change, and when `asked`, until `stop`.
-    pub async fn watch(self: Arc<Self>, asked: Arc<Notify>, stop: CancellationToken) {
+    /// Reloads the certificate when its files change, and on each notification of `asked`, until `stop` is cancelled. A
+    /// certificate that cannot be used is logged, and the old one stays.
+    pub async fn watch(self: Arc<Self>, reload: Arc<Notify>, stop: CancellationToken) {
         let mut seen = self.stamps();
         loop {
-            let asked = tokio::select! {
+            let is_forced = tokio::select! {
                 () = tokio::time::sleep(LOOK_INTERVAL) => false,
-                () = asked.notified() => true,
+                () = reload.notified() => true,
                 () = stop.cancelled() => return,
             };
             let now = self.stamps();
-            if now == seen && !asked {
+            if now == seen && !is_forced {
                 continue;
             }
             seen = now;
@@ -79,13 +91,13 @@ impl Certificate {
                     *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(read);
                     tracing::info!(certificate = %self.files.certificate.display(), "the certificate was read again");
                 }
-                // The file may be half written. Then it changes again, and is read again.
+                // The file may be incomplete. When it is complete it has changed again, and is read again.
                 Err(error) => tracing::error!(%error, "the new certificate cannot be used; the old one stays"),
             }
         }
     }
 
-    /// Values that change when a file changes or is replaced.
+    /// Values that differ after a file has changed or was replaced: time, size and inode.
     fn stamps(&self) -> [Option<(SystemTime, u64, u64)>; 2] {
         let stamp = |metadata: Metadata| Some((metadata.modified().ok()?, metadata.len(), metadata.ino()));
         [&self.files.certificate, &self.files.key].map(|file| std::fs::metadata(file).ok().and_then(stamp))

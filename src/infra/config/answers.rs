@@ -1,4 +1,4 @@
-//! The settings of people's answers.
+//! The settings of the answers that people give to orders and bookings.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::load::Reading;
 use crate::infra::standard_webhook::signature;
 
 impl Reading {
-    /// Reads the section.
+    /// Reads the section `answers`.
     pub(super) fn answers(&mut self) -> Answers {
         let is_good = |text: &str| text.split_whitespace().all(signature::is_good);
         let allowed =

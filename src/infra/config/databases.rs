@@ -1,4 +1,4 @@
-//! The setting `databases`: several databases, each with its stores.
+//! Reads the setting `databases`: several databases for one node, each with its stores.
 
 use std::collections::BTreeSet;
 
@@ -10,14 +10,15 @@ use super::{Database, Shard, Telegram};
 use crate::infra::config::telegram::is_bot_token;
 use crate::infra::db::{Address, Surroundings};
 
-/// Maximum number of databases of one node: each one needs a feed and a pool.
+/// Maximum number of databases of one node. Each database needs a feed and pools of connections.
 const MOST: usize = 64;
 const ALLOWED: &str = "databases like { name = \"spb\", url = \"postgres://…\", stores = [\"7\"], listen_url = \"…\", telegram_token = \"…\" }, \
      each with a name and a url of its own, and a store in one of them only";
 
 impl Reading {
-    /// The databases to serve. All settings of `[database]` and `[telegram]` except the addresses apply to each of
-    /// them.
+    /// Reads the databases to serve. Each has its own name, addresses, stores and bot token; all other settings of
+    /// `[database]` and `[telegram]` apply to all of them. Invalid entries are reported and left out. Empty: the
+    /// setting is not used.
     pub(super) fn shards(&mut self, database: &Database, telegram: &Telegram) -> Vec<Shard> {
         let Some((value, place)) = self.values.get("databases").cloned() else {
             return Vec::new();
@@ -33,14 +34,14 @@ impl Reading {
         for entry in &entries {
             match read(entry, database, telegram, &self.surroundings) {
                 Some(shard) => shards.push(shard),
-                // The value may hold a password, so it is not shown.
+                // The entry may hold a password, so its text is not shown.
                 None => self.complain("databases", None, &place, ALLOWED),
             }
         }
         if shards.len() == entries.len() && (shards.len() > MOST || !are_apart(&shards)) {
             self.complain("databases", None, &place, ALLOWED);
         }
-        let beside = [
+        let exclusive = [
             (
                 "database.url",
                 database.url.is_some(),
@@ -52,7 +53,7 @@ impl Reading {
                 "leave it empty: with several databases each has a bot of its own, `telegram_token` in `databases`",
             ),
         ];
-        for (name, is_given, allowed) in beside {
+        for (name, is_given, allowed) in exclusive {
             let place = self.values.get(name).map(|(_, place)| place.clone());
             if let Some(place) = place.filter(|_| is_given) {
                 self.complain(name, None, &place, allowed);
@@ -62,7 +63,7 @@ impl Reading {
     }
 }
 
-/// A list in the file, or the same list as text in a variable.
+/// Parses the list of databases: an array in the settings file, or the same array as text in an environment variable.
 fn entries(value: &Value) -> Option<Vec<Table>> {
     let parsed = match value {
         Value::String(text) => format!("it = {text}").parse::<Table>().ok()?.remove("it")?,
@@ -117,7 +118,7 @@ fn read(entry: &Table, database: &Database, telegram: &Telegram, surroundings: &
     })
 }
 
-/// Checks that no two databases share a name, an address, a bot or a store.
+/// Whether no two databases share a name, an address, a bot or a store.
 fn are_apart(shards: &[Shard]) -> bool {
     fn differ<T: Ord>(all: impl Iterator<Item = T>) -> bool {
         let mut seen = BTreeSet::new();

@@ -1,4 +1,4 @@
-//! The settings of the HTTP servers: which clients may connect, and how many.
+//! The settings of the HTTP servers and sessions: which clients may connect, and how many.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -62,6 +62,10 @@ impl Reading {
         let allowed = "an address and a port, such as 127.0.0.1:8001, or \"off\"";
         Ops {
             listen: self.get("ops.listen", allowed, listen).flatten(),
+            canary_interval: match self.number("ops.canary_interval_seconds", 0..=3600) {
+                0 => None,
+                seconds => Some(std::time::Duration::from_secs(seconds)),
+            },
         }
     }
 
@@ -79,7 +83,7 @@ impl Reading {
         }
     }
 
-    /// A list in a file, or a comma-separated text in a variable.
+    /// Parses a list: an array in the settings file, or a comma-separated text in an environment variable.
     pub(super) fn list<T>(&mut self, name: &str, allowed: &str, read: impl Fn(&str) -> Option<T>) -> Vec<T> {
         let of = |value: &Value| match value {
             Value::Array(items) => items
@@ -114,7 +118,7 @@ impl Reading {
     }
 }
 
-/// Maximum sessions of a store for one of its tokens: half, or all of them if the store may have fewer than four.
+/// The default of `max_per_token`: half of `max_per_store`, or all of it if it is less than four.
 fn share_of_token(max_per_store: usize) -> usize {
     match max_per_store {
         few @ 0..4 => few,
@@ -132,7 +136,7 @@ fn is_origin(text: &str) -> bool {
     })
 }
 
-/// Parses the form of a Host header.
+/// Whether a text has the form of a Host header: a host, with or without a port.
 fn is_host(text: &str) -> bool {
     !text.is_empty() && !text.contains(['/', '@', ' ', '*'])
 }

@@ -1,32 +1,32 @@
-//! The settings of JWTs that the platform's own issuer signs.
+//! The settings of JWTs, which an issuer of the shop's platform signs, and which Vestnik accepts like its own tokens.
 
 use std::path::PathBuf;
 
 use super::load::Reading;
 
-/// The trusted issuer.
+/// The trusted issuer of JWTs, and the JWTs that are accepted from it.
 #[derive(Debug, Clone)]
 pub struct Jwt {
-    /// The claim `iss`.
+    /// The claim `iss` that a JWT must have.
     pub issuer: String,
-    /// The claim `aud`.
+    /// The claim `aud` that a JWT must have: the issuer's name for Vestnik.
     pub audience: String,
-    /// The source of its public keys.
+    /// The source of the issuer's public keys.
     pub keys: JwtKeys,
-    /// The accepted signature algorithms.
+    /// The signature algorithms that are accepted.
     pub algorithms: Vec<JwtAlgorithm>,
 }
 
-/// The source of a JWK set.
+/// The source of the issuer's public keys, which form a JWK set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JwtKeys {
-    /// The path of the file that holds it.
+    /// The path of a file that holds the JWK set.
     File(PathBuf),
-    /// The URL from which it is fetched.
+    /// The URL from which the JWK set is fetched.
     Url(String),
 }
 
-/// A signature algorithm.
+/// A signature algorithm of JWTs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JwtAlgorithm {
     /// EdDSA, with Ed25519 keys only.
@@ -38,10 +38,10 @@ pub enum JwtAlgorithm {
 }
 
 impl JwtAlgorithm {
-    /// All known algorithms.
+    /// All supported algorithms.
     pub const ALL: [Self; 3] = [Self::EdDsa, Self::Es256, Self::Rs256];
 
-    /// The name in a JWT header.
+    /// The algorithm's name in a JWT's header.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::EdDsa => "EdDSA",
@@ -50,14 +50,14 @@ impl JwtAlgorithm {
         }
     }
 
-    /// The algorithm with this name; `None` for an unknown name.
+    /// The algorithm with this name in a JWT's header; `None`: the algorithm is not supported.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|algorithm| algorithm.as_str() == name)
     }
 }
 
 impl Reading {
-    /// `None`: no issuer is configured.
+    /// Reads the section `jwt`. `None`: no issuer is configured, so no JWT is accepted.
     pub(super) fn jwt(&mut self) -> Option<Jwt> {
         let (issuer, audience, keys) = (
             self.text("jwt.issuer"),
@@ -108,7 +108,7 @@ impl Reading {
     }
 }
 
-/// Whether an address is plain http to this machine.
+/// Whether a URL is plain http to this machine, where the keys cannot be changed on their way.
 fn is_of_this_machine(url: &str) -> bool {
     let host = url
         .strip_prefix("http://")
@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_this_machine_is_asked_without_tls() {
+    fn only_this_machine_is_called_without_tls() {
         for url in [
             "http://127.0.0.1:8080/keys",
             "http://localhost/keys",

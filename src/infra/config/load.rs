@@ -1,5 +1,5 @@
-//! Reads the settings from all their sources and reports all invalid settings together. A person who sees one error at
-//! a time has to start the program many times.
+//! Reads the settings from all their sources. Reports all invalid settings together, so that a person corrects them in
+//! one pass.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,27 +14,28 @@ use super::{Config, Database, Embedded, Journal, Log, LogFormat, Notify, Shop, S
 use crate::infra::db::{Address, Surroundings, Unreadable};
 
 const DEFAULTS: &str = include_str!("../../../vestnik.default.toml");
-/// The settings file that is read by default, if it exists.
+/// The settings file that is read if the command line names none and this file exists.
 const USUAL_FILE: &str = "vestnik.toml";
-/// Environment variables with a short name.
+/// Environment variables with a short name, each with the setting that it gives.
 const SHORT_NAMES: [(&str, &str); 2] = [("VESTNIK_LISTEN", "http.listen"), ("DATABASE_URL", "database.url")];
-/// A URL without any parts.
+/// The connection string if only environment variables select the Postgres.
 const EVERYTHING_FROM_THE_ENVIRONMENT: &str = "postgresql://";
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Where settings are read from, in addition to the defaults. Later ones win.
+/// The places from which settings are read, in addition to the defaults. The command line overrides the environment;
+/// the environment overrides the file.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
-    /// The file; `None`: no file is read.
+    /// The path of the settings file. `None`: no file is read.
     pub file: Option<PathBuf>,
-    /// Environment variables; unknown ones are ignored.
+    /// Names and values of environment variables. A variable that is no setting is ignored.
     pub environment: Vec<(String, String)>,
-    /// Names and values from the command line.
+    /// Names (`section.key`) and values of settings from the command line.
     pub flags: Vec<(String, String)>,
 }
 
 impl Sources {
-    /// The sources of this process: `--config FILE`, else `./vestnik.toml` if it exists.
+    /// The sources of this process. The file is `file` (`--config FILE`), else `./vestnik.toml` if it exists.
     pub fn of_process(file: Option<PathBuf>, flags: Vec<(String, String)>) -> Self {
         let usual = || Some(PathBuf::from(USUAL_FILE)).filter(|usual| usual.exists());
         Self {
@@ -47,16 +48,16 @@ impl Sources {
     }
 }
 
-/// One invalid setting.
+/// One invalid setting, with the text that explains it to the person who corrects it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// Its name, `section.key`.
+    /// The setting's name, `section.key`.
     pub name: String,
-    /// The given value; `None`: it may be secret, or is missing.
+    /// The given value. `None`: the value is missing, or is not shown because it may be secret.
     pub value: Option<String>,
-    /// Where the value was read.
+    /// The source of the value: a file, an environment variable or the command line.
     pub place: String,
-    /// The allowed values.
+    /// The allowed values, or the cause of the error, for the person who corrects the setting.
     pub allowed: String,
 }
 
@@ -70,13 +71,13 @@ impl fmt::Display for Problem {
     }
 }
 
-/// All invalid settings.
+/// All invalid settings that [`load`] has found.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{} cannot be used:\n{}", if .0.len() == 1 { "a setting" } else { "some settings" },
     .0.iter().map(|problem| format!("  {problem}")).collect::<Vec<_>>().join("\n"))]
 pub struct Problems(pub Vec<Problem>);
 
-/// Reads and checks the settings.
+/// Reads the settings from these sources and checks them. An error lists all invalid settings.
 pub fn load(sources: &Sources) -> Result<Config, Problems> {
     let mut reading = Reading {
         surroundings: Surroundings::new(sources.environment.iter().cloned()),
@@ -115,7 +116,7 @@ pub fn load(sources: &Sources) -> Result<Config, Problems> {
     }
 }
 
-/// Whether a layer may define settings, or only change them.
+/// Whether a source of settings may define settings, or only change those that are already defined.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Known {
     Begins,
@@ -124,10 +125,10 @@ enum Known {
 
 #[derive(Default)]
 pub(super) struct Reading {
-    /// By `section.key`: the value, and where it was read.
+    /// Each setting's value and the source of the value, by `section.key`.
     pub(super) values: BTreeMap<String, (Value, String)>,
     problems: Vec<Problem>,
-    /// What libpq reads in addition to a Postgres URL.
+    /// The environment and the files that libpq reads in addition to a Postgres URL.
     pub(super) surroundings: Surroundings,
 }
 
@@ -166,7 +167,7 @@ impl Reading {
         self.values.insert(name.to_owned(), (value, place.to_owned()));
     }
 
-    /// The setting for a variable `VESTNIK_SECTION_KEY`.
+    /// The setting that the environment variable `VESTNIK_SECTION_KEY` gives. `None`: there is no such setting.
     fn name_of(&self, variable: &str) -> Option<String> {
         let wanted = variable.strip_prefix("VESTNIK_")?;
         let named = |name: &&String| name.replace('.', "_").eq_ignore_ascii_case(wanted);
@@ -191,14 +192,14 @@ impl Reading {
         });
     }
 
-    /// Reports the setting that is invalid in combination with others.
+    /// Reports a setting whose value contradicts another setting. `allowed` says which value would be valid.
     pub(super) fn complain_of(&mut self, name: &str, allowed: &str) {
         if let Some((value, place)) = self.values.get(name).cloned() {
             self.complain(name, Some(&value), &place, allowed);
         }
     }
 
-    /// Parses the value with `read`; on failure reports the allowed values.
+    /// Parses the setting's value with `read`. If `read` returns `None`, reports the setting with the text `allowed`.
     pub(super) fn get<T>(&mut self, name: &str, allowed: &str, read: impl FnOnce(&Value) -> Option<T>) -> Option<T> {
         let (value, place) = self.values.get(name).cloned()?;
         let read = read(&value);
@@ -249,7 +250,8 @@ impl Reading {
         self.get(name, &allowed, read).unwrap_or(words[0].1)
     }
 
-    /// Parses a Postgres URL. It may hold a password, so the value is never shown.
+    /// Parses a Postgres URL. An invalid URL is reported without its text, because it may hold a password. `None`: no
+    /// URL is set.
     fn database_url(&mut self, name: &str) -> Option<SecretString> {
         let (value, place) = self.values.get(name).cloned()?;
         let url = value.as_str().unwrap_or_default();
@@ -264,7 +266,7 @@ impl Reading {
         Some(url)
     }
 
-    /// An empty URL: everything comes from the environment, as for psql without an argument.
+    /// Returns an empty connection string: all its parts come from the environment, as for psql without arguments.
     fn database_of_the_environment(&mut self) -> Option<SecretString> {
         let url = SecretString::from(EVERYTHING_FROM_THE_ENVIRONMENT);
         if let Err(Unreadable(why)) = Address::read(&url, &self.surroundings) {
@@ -444,7 +446,7 @@ mod tests {
         for (name, value) in [("PGHOST", "db.example"), ("PGDATABASE", "shop"), ("PGPORT", "5433")] {
             assert!(load(&variable(name, value)).unwrap().database.url.is_some(), "{name}");
         }
-        // These are there for any database.
+        // PGUSER alone does not select a Postgres, because it may be set for any database.
         assert!(load(&variable("PGUSER", "me")).unwrap().database.url.is_none());
         let mut given = variable("PGHOST", "db.example");
         given.flags = vec![("database.url".into(), "postgres://else.example/shop".into())];

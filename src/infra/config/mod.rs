@@ -1,4 +1,5 @@
-//! The settings: `vestnik.default.toml`, then a file, then the environment, then flags. `load` reads and checks them.
+//! Vestnik's settings. Each source overrides the one before: `vestnik.default.toml`, a file, the environment, flags.
+//! `load` reads and checks the settings.
 
 mod answers;
 mod databases;
@@ -18,75 +19,77 @@ use std::time::Duration;
 use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretString};
 
-/// All settings, checked.
+/// All settings of a node, checked.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The HTTP server.
+    /// The HTTP server for panels and other clients.
     pub http: Http,
-    /// The second HTTP server, for operators.
+    /// The HTTP server for operators: health, readiness and metrics.
     pub ops: Ops,
-    /// The TLS certificate; `None` serves plain http and ws.
+    /// The TLS certificate of the HTTP server; `None`: the server speaks plain http and ws.
     pub tls: Option<Tls>,
-    /// The issuer of JWTs that open stores, in addition to our own tokens; `None`: no issuer.
+    /// The trusted issuer of JWTs, which open stores like Vestnik's own tokens; `None`: no JWT is accepted.
     pub jwt: Option<Jwt>,
-    /// The database, if one is served.
+    /// The database, if a single one is served. Its bot is in `telegram`.
     pub database: Database,
-    /// The databases, if several are served.
+    /// The databases, if several are served; otherwise empty.
     pub databases: Vec<Shard>,
-    /// The private Postgres, for when no database is configured.
+    /// The private Postgres, which Vestnik starts if no database is configured.
     pub embedded: Embedded,
-    /// The shop's tables.
+    /// How the shop's tables are managed.
     pub shop: Shop,
-    /// The journal.
+    /// How long events are kept, and how often the reconciler runs.
     pub journal: Journal,
-    /// The live clients.
+    /// The limits of live clients.
     pub session: Session,
-    /// People's answers.
+    /// The rules for people's answers to orders and bookings.
     pub answers: Answers,
-    /// The durable sends; `None`: no bot and no escalation.
+    /// The Telegram bot and the durable sends; `None`: there is no bot and no escalation.
     pub telegram: Option<Telegram>,
-    /// Webhooks.
+    /// The addresses that webhooks may have.
     pub webhook: Webhook,
-    /// The log.
+    /// What is logged, and in which format.
     pub log: Log,
 }
 
-/// The HTTP server.
+/// The HTTP server for panels and other clients.
 #[derive(Debug, Clone)]
 pub struct Http {
-    /// The address that panels connect to.
+    /// The address and port of the server.
     pub listen: SocketAddr,
-    /// Origins of web pages that may connect, in addition to the server's own.
+    /// Origins of web pages that may connect, in addition to the server's own origin.
     pub allowed_origins: Vec<String>,
-    /// Hosts that requests may name; empty: any host.
+    /// The hosts that requests may name; a request for another host is refused. Empty: any host.
     pub hosts: Vec<String>,
     /// Maximum number of open connections.
     pub max_connections: usize,
     /// Maximum number of open connections without a valid token.
     pub max_unauthenticated: usize,
-    /// Maximum number of open connections without a valid token from one address.
+    /// Maximum number of open connections without a valid token from one client address.
     pub max_unauthenticated_per_address: usize,
-    /// Requests a second without a valid token from one address.
+    /// Maximum requests a second without a valid token from one client address.
     pub requests_per_address: u32,
-    /// Requests a second with one token.
+    /// Maximum requests a second with one token.
     pub requests_per_token: u32,
     /// Proxies whose forwarded client addresses are trusted.
     pub trusted_proxies: Vec<IpNet>,
-    /// Whether each connection of these proxies begins with a PROXY header of version 2.
+    /// Whether each connection from a trusted proxy begins with a PROXY header of version 2.
     pub proxy_protocol: bool,
 }
 
-/// Maximum number of open connections of the operators' server.
+/// Maximum number of open connections of the HTTP server for operators.
 pub const OPS_CONNECTIONS: usize = 64;
 
 /// The HTTP server for operators: `/healthz`, `/readyz`, `/metrics`.
 #[derive(Debug, Clone)]
 pub struct Ops {
-    /// Its address; `None`: no such server.
+    /// The address and port of the server; `None`: there is no such server.
     pub listen: Option<SocketAddr>,
+    /// Interval of the canary, the node's self-test; `None`: it is off.
+    pub canary_interval: Option<Duration>,
 }
 
-/// The files of the certificate.
+/// The certificate of the HTTP server.
 #[derive(Debug, Clone)]
 pub struct Tls {
     /// PEM file with the certificate chain.
@@ -95,135 +98,141 @@ pub struct Tls {
     pub key: PathBuf,
 }
 
-/// The database that is served.
+/// The connection to a served database.
 #[derive(Debug, Clone)]
 pub struct Database {
-    /// Its URL, which may hold a password; `None`: the private Postgres.
+    /// The database's URL, which may hold a password; `None`: the private Postgres is served.
     pub url: Option<SecretString>,
-    /// A direct address for LISTEN if `url` is a transaction pooler; `None`: `url` serves for both.
+    /// Postgres' direct address for LISTEN and migrations, where `url` is a transaction pooler; `None`: `url` serves
+    /// for both.
     pub listen_url: Option<SecretString>,
-    /// Whether the triggers notify.
+    /// Whether the feed learns of events by LISTEN or by polling.
     pub notify: Notify,
-    /// The first half of the keys of the two advisory locks of NOTIFY suppression. The triggers use the value of the
-    /// last migration.
+    /// The first half of the keys of NOTIFY suppression's two advisory locks. The triggers use the value that the last
+    /// migration wrote.
     pub notify_lock_key: i32,
-    /// Share of the Postgres notification queue in use above which orders do not notify, 0 to 1.
+    /// Used share of Postgres' notification queue above which writers do not notify, 0 to 1.
     pub notify_queue_limit: f64,
-    /// Interval after which an idle feed reads without a notification. It should find nothing.
+    /// Interval at which an idle feed reads the journal without a notification. Events found this way indicate a missed
+    /// notification.
     pub safety_read: Duration,
-    /// Connections for replays, status changes, and background work.
+    /// Size of the pool for replays, status changes and background work.
     pub pool_size: usize,
-    /// Connections for tokens and acknowledgements only.
+    /// Size of the pool for tokens and acknowledgements only.
     pub token_pool_size: usize,
-    /// Connections for lists, history and statistics.
+    /// Size of the pool for lists, history and statistics.
     pub read_pool_size: usize,
-    /// Whether `serve` migrates before it starts.
+    /// Whether `vestnik serve` runs the migrations before it starts.
     pub migrate_on_start: bool,
 }
 
-/// One of several databases.
+/// A served database, where one node serves several of them.
 #[derive(Debug, Clone)]
 pub struct Shard {
-    /// Its name in the settings.
+    /// The database's name in the setting `databases`.
     pub name: String,
-    /// Its settings.
+    /// The connection to the database.
     pub database: Database,
-    /// The stores in this database; `None`: the database is queried.
+    /// The ids of the stores in this database; `None`: the database's own tables tell which stores it has.
     pub stores: Option<BTreeSet<String>>,
-    /// Its bot.
+    /// The bot of the database's stores; `None`: they have no bot and no escalation.
     pub telegram: Option<Telegram>,
 }
 
-/// How the feed learns of new events.
+/// How the feed learns of new journal events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Notify {
-    /// By LISTEN.
+    /// Postgres notifies the feed: LISTEN and NOTIFY.
     On,
-    /// By reading the journal at short intervals.
+    /// The feed polls the journal at short intervals.
     Off,
 }
 
-/// The private Postgres.
+/// The private Postgres, which Vestnik starts itself.
 #[derive(Debug, Clone)]
 pub struct Embedded {
-    /// The directory of its data.
+    /// The directory of its data files.
     pub directory: PathBuf,
 }
 
-/// The shop's tables.
+/// How the shop's tables are managed.
 #[derive(Debug, Clone)]
 pub struct Shop {
-    /// Who manages them.
+    /// Whether Vestnik or the shop manages the tables.
     pub schema: ShopSchema,
-    /// The directory for the backup before V23.
+    /// The directory for the backup that `vestnik migrate` writes before migration V23.
     pub backup_directory: PathBuf,
 }
 
-/// Who manages the shop's tables.
+/// Whether Vestnik or the shop manages the shop's tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ShopSchema {
-    /// Vestnik makes and migrates `orders` and `bookings`.
+    /// Vestnik creates and migrates the tables `orders` and `bookings`.
     Reference,
-    /// The shop manages its own tables; Vestnik does not migrate them.
+    /// The shop manages its own tables; Vestnik attaches to them and does not migrate them.
     Own,
 }
 
-/// The journal.
+/// How long events are kept, and how often the reconciler runs.
 #[derive(Debug, Clone)]
 pub struct Journal {
-    /// Retention of events.
+    /// How long events are kept for replay and history.
     pub retention: Duration,
-    /// Interval of the reconciler; `None`: the reconciler is off.
+    /// Interval of the reconciler's runs; `None`: the reconciler is off.
     pub reconcile_interval: Option<Duration>,
 }
 
-/// The live clients.
+/// The limits of sessions, which are live clients.
 #[derive(Debug, Clone)]
 pub struct Session {
-    /// Interval of pings and heartbeat messages.
+    /// Interval between two pings, each with a heartbeat message.
     pub ping_interval: Duration,
-    /// Maximum bytes of queued events for one session.
+    /// Maximum bytes of events that wait for one session. A session that exceeds them is closed.
     pub queue_bytes: usize,
     /// Maximum bytes of an event's payload. A larger event goes out without its large parts.
     pub max_event_bytes: usize,
     /// Maximum sessions of one store on this node.
     pub max_per_store: usize,
-    /// Maximum sessions of one store with one token on this node. It is lower, so that one token cannot use all
-    /// sessions of a store.
+    /// Maximum sessions of one store with one token on this node. It is usually lower than `max_per_store`, so that one
+    /// token cannot use all sessions of a store.
     pub max_per_token: usize,
 }
 
-/// People's answers.
+/// The rules for people's answers to orders and bookings. An answer is a status change, such as "accepted".
 #[derive(Debug, Clone)]
 pub struct Answers {
-    /// How long after a status change a person may undo it.
+    /// How long after a status change a person may undo it. 0: never.
     pub step_back: Duration,
-    /// Sign what is posted to the shops' own APIs; empty: nothing is posted.
+    /// The secrets that sign people's answers when they are posted to shops' own APIs; two while the secret is
+    /// replaced. Empty: no answer is posted.
     pub secrets: Vec<SecretString>,
 }
 
-/// The durable sends.
+/// The Telegram bot, and the durable sends to chats.
 #[derive(Debug, Clone)]
 pub struct Telegram {
-    /// The bot's token.
+    /// The bot's token from @BotFather; empty: there is no bot.
     pub token: SecretString,
-    /// The base URL of the Bot API.
+    /// The base URL of Telegram's Bot API.
     pub api_url: String,
-    /// The proxy for the Bot API: http, https, socks5 or socks5h; `None`: from the environment. It may hold a password.
+    /// The proxy to the Bot API: http, https, socks5 or socks5h. It may hold a password. `None`: the environment's
+    /// proxy.
     pub proxy: Option<SecretString>,
-    /// The directory of the operator's own message texts.
+    /// The directory of the operator's own message texts; `None`: only the built-in texts are used.
     pub texts: Option<PathBuf>,
-    /// An event older than this when its delivery is planned goes into a digest.
+    /// An event older than this, when its delivery is planned, gets no message of its own. A digest, one message for
+    /// many events, lists it.
     pub stale: Duration,
-    /// Maximum queued messages for one chat; beyond it the chat receives digests.
+    /// Maximum messages that wait for one chat. If more wait, the chat receives a digest: one message for many events.
     pub digest_threshold: usize,
-    /// Deadline for Telegram's response to a message.
+    /// Maximum time for Telegram to respond to a request.
     pub deadline: Duration,
-    /// Duration of the lease of a delivery. Longer than the deadline.
+    /// How long the node that claimed a delivery may take to send it; then another node may send it. Longer than
+    /// `deadline`.
     pub lease: Duration,
 }
 
-/// Webhooks.
+/// The addresses that webhooks may have.
 #[derive(Debug, Clone, Copy)]
 pub struct Webhook {
     /// Whether webhooks may use plain http and private network addresses.
@@ -231,32 +240,33 @@ pub struct Webhook {
 }
 
 impl Telegram {
-    /// Whether a bot is configured.
+    /// Whether a bot is configured: it has a token.
     pub fn is_on(&self) -> bool {
         !self.token.expose_secret().is_empty()
     }
 }
 
-/// The log.
+/// What is logged, and in which format.
 #[derive(Debug, Clone)]
 pub struct Log {
-    /// A tracing filter.
+    /// The filter of log lines, in the syntax of `tracing`, such as `info,vestnik::feed=debug`.
     pub filter: String,
-    /// The format of a line.
+    /// The format of each log line.
     pub format: LogFormat,
 }
 
-/// The format of a log line.
+/// The format of each log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// Readable text, for people.
     Text,
-    /// For machines.
+    /// A JSON object, for machines.
     Json,
 }
 
 impl Config {
-    /// The settings of each served database, and its index.
+    /// The settings for each served database. The second value is the database's own entry; `None`: it is the only
+    /// database.
     pub fn shards(&self) -> Vec<(Self, Option<Shard>)> {
         if self.databases.is_empty() {
             return vec![(self.clone(), None)];
@@ -275,7 +285,7 @@ impl Config {
 }
 
 impl Default for Config {
-    /// The values of `vestnik.default.toml`.
+    /// The settings of `vestnik.default.toml`, without any file or environment.
     fn default() -> Self {
         load(&Sources::default()).expect("vestnik.default.toml holds good settings: a test reads it")
     }

@@ -1,4 +1,4 @@
-//! The settings of the durable sends.
+//! The settings of the Telegram bot and the durable sends.
 
 use std::time::Duration;
 
@@ -8,11 +8,12 @@ use toml::Value;
 use super::Telegram;
 use super::load::Reading;
 
-/// Minimum time between a message's deadline and the end of its lease, seconds. The node records the result in it.
+/// Minimum time from the deadline of a send to the end of its lease, in seconds. In this time the node records the
+/// result.
 const LEASE_MARGIN_S: u64 = 1;
 
 impl Reading {
-    /// Reads the section. The token decides whether there is a bot; all other settings are checked in any case.
+    /// Reads the section `telegram`. Without a token there is no bot, but the other settings are still checked.
     pub(super) fn telegram(&mut self) -> Telegram {
         let api_url = |value: &Value| {
             let url = value.as_str()?;
@@ -41,7 +42,8 @@ impl Reading {
         telegram
     }
 
-    /// A proxy address. It may hold a password, so the value is never shown. Empty: none.
+    /// Parses a proxy's address. An invalid address is reported without its text, because it may hold a password.
+    /// `None`: none is set.
     fn proxy(&mut self, name: &str) -> Option<SecretString> {
         const KINDS: [&str; 4] = ["http://", "https://", "socks5://", "socks5h://"];
         let is_good = |text: &str| KINDS.iter().any(|kind| text.starts_with(kind)) && reqwest::Proxy::all(text).is_ok();
@@ -50,7 +52,7 @@ impl Reading {
         (!proxy.is_empty()).then(|| SecretString::from(proxy))
     }
 
-    /// A secret text that is never shown. Empty: none.
+    /// Reads a secret. An invalid secret is reported without its text. Empty: none is set.
     pub(super) fn secret(&mut self, name: &str, is_good: impl Fn(&str) -> bool, allowed: &str) -> String {
         let Some((value, place)) = self.values.get(name).cloned() else {
             return String::new();
@@ -65,7 +67,7 @@ impl Reading {
     }
 }
 
-/// The form of a bot token: a number, a colon, and a secret: `123456:ABC-DEF1234ghIkl`.
+/// Whether a text has the form of a bot token: a number, a colon and a secret, as in `123456:ABC-DEF1234ghIkl`.
 pub(super) fn is_bot_token(text: &str) -> bool {
     text.split_once(':').is_some_and(|(number, secret)| {
         !number.is_empty()

@@ -1,4 +1,4 @@
-//! Parses a connection string, in either form that libpq accepts, and fills in the missing parts.
+//! Parses a connection string in either form that libpq accepts, and adds the parameters that it lacks.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +11,7 @@ use super::libpq::Surroundings;
 use super::parameters::{Parameters, Unreadable};
 use super::tls::Tls;
 
-/// Parameters that tokio-postgres handles. All others are handled here, rejected, or ignored with a message.
+/// Parameters that are passed to tokio-postgres. The others are handled here, rejected, or ignored with a log message.
 const TAKEN: [&str; 17] = [
     "user",
     "password",
@@ -31,8 +31,8 @@ const TAKEN: [&str; 17] = [
     "channel_binding",
     "load_balance_hosts",
 ];
-/// Parameters that must not be ignored, because the connection would be less safe than requested, with their harmless
-/// values.
+/// Parameters that are rejected, because without them the connection would be less safe than requested. Each has a list
+/// of harmless values, which are accepted.
 const NOT_TO_IGNORE: [(&str, &[&str]); 5] = [
     ("requirepeer", &[]),
     ("require_auth", &[]),
@@ -40,7 +40,7 @@ const NOT_TO_IGNORE: [(&str, &[&str]); 5] = [
     ("sslcrldir", &[]),
     ("sslpassword", &[]),
 ];
-/// Parameters of libpq without a meaning here.
+/// Parameters of libpq that have no effect in Vestnik and are ignored without a message.
 const WITHOUT_MEANING: [&str; 6] = [
     "fallback_application_name",
     "client_encoding",
@@ -50,14 +50,14 @@ const WITHOUT_MEANING: [&str; 6] = [
     "gssdelegation",
 ];
 
-/// The address of a Postgres, and how to connect to it.
+/// The address of a Postgres server, and how to connect to it.
 #[derive(Clone)]
 pub struct Address {
-    /// The configuration for tokio-postgres. Its `sslmode` is not used: `tls` decides what is tried.
+    /// The configuration for tokio-postgres. Its `ssl_mode` is overwritten for each attempt that `tls` lists.
     pub config: tokio_postgres::Config,
-    /// Whether and how the connection is encrypted, and what is verified.
+    /// How the connection is encrypted, and how the server is verified.
     pub tls: Tls,
-    /// Names of parameters without a meaning here, such as Prisma's.
+    /// Names of ignored parameters that the operator should learn of, such as Prisma's `schema`.
     pub ignored: Vec<String>,
 }
 
@@ -70,7 +70,7 @@ impl fmt::Debug for Address {
 }
 
 impl Address {
-    /// Parses a connection string; for an empty one everything comes from the environment.
+    /// Parses a connection string. For an empty string, all parameters come from the environment.
     pub fn read(text: &SecretString, surroundings: &Surroundings) -> Result<Self, Unreadable> {
         let mut parameters = Parameters::read(text.expose_secret())?;
         surroundings.fill(&mut parameters)?;
@@ -104,7 +104,8 @@ impl Address {
         })
     }
 
-    /// The environment variables that connect a Postgres program to the same address; PGSERVICE must not be set.
+    /// The environment variables that connect another Postgres program, such as pg_dump, to this address. PGSERVICE
+    /// must not be set beside them.
     pub fn variables(&self) -> Vec<(&'static str, String)> {
         let text = |text: Option<&str>| text.map(str::to_owned);
         let host = self.config.get_hosts().first().map(|host| match host {

@@ -1,7 +1,9 @@
-//! A connection for statements, with the same interface for Postgres itself and for a pooler.
+//! A connection for statements, with the same interface for a direct connection to Postgres and for one through a
+//! pooler.
 //!
-//! A direct connection prepares each statement once, and keeps our settings. Behind a pooler nothing is prepared, and
-//! no setting outlives a transaction: a single statement gets its own transaction, sent together with it.
+//! A direct connection prepares each statement once, and keeps Vestnik's settings. Behind a pooler nothing is prepared,
+//! and no setting outlives a transaction. There, a single statement gets its own transaction, sent together with the
+//! statement.
 
 use std::sync::Arc;
 
@@ -19,8 +21,8 @@ use super::statement::{Parameters, Spoken, Sql, Statement, typed};
 
 type Result<T> = std::result::Result<T, tokio_postgres::Error>;
 
-/// Our settings, which replace those that a role, database or server has for its applications. Each of our waits has
-/// its own time limit.
+/// Settings of every connection. They replace the defaults that an operator has given to the role, database or server.
+/// Vestnik sets its own time limit for each wait.
 const SETTINGS: [(&str, &str); 8] = [
     ("statement_timeout", "0"),
     ("lock_timeout", "0"),
@@ -31,21 +33,22 @@ const SETTINGS: [(&str, &str); 8] = [
     ("default_transaction_read_only", "off"),
     ("default_transaction_deferrable", "off"),
 ];
-/// Start of a transaction behind a pooler. `idle_session_timeout` is the pooler's own concern.
+/// Begins a transaction behind a pooler. `idle_session_timeout` is not set there: the pooler manages its idle
+/// connections.
 const BEGIN: &str = "begin isolation level read committed read write";
 const SETTINGS_BEHIND_A_POOLER: &str = "set local statement_timeout = 0; set local lock_timeout = 0; \
      set local idle_in_transaction_session_timeout = 0";
-/// Whether the connection is direct.
+/// Whether the connection is direct, or goes through a pooler.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Way {
     Direct,
-    /// Through a pooler, with the statements that start each transaction.
+    /// `begin` holds the statements that start each transaction, joined by semicolons.
     Pooled {
         begin: String,
     },
 }
 
-/// One connection.
+/// One connection to Postgres, direct or through a pooler.
 pub struct Client {
     inner: ClientWrapper,
     way: Way,
@@ -54,8 +57,8 @@ pub struct Client {
 }
 
 impl Drop for Client {
-    /// A pooler drops the pending cancellation of a client that disconnects. So a connection with an abandoned
-    /// statement stays open until the statement has ended.
+    /// A pooler drops a pending cancellation when the client disconnects. So a connection with an abandoned statement
+    /// stays open until the statement has ended, or the cancellation's time limit.
     fn drop(&mut self) {
         match self.canceller.is_abandoned() {
             true => flight::linger(self.driver.abort_handle()),
@@ -64,11 +67,11 @@ impl Drop for Client {
     }
 }
 
-/// The statements of a connection or a transaction, with the names of tokio-postgres. Each future is boxed; otherwise a
-/// caller that awaits many of them would reserve memory for the largest.
+/// The methods that execute statements, for a connection and for a transaction. They have the names of tokio-postgres.
+/// Each future is boxed: otherwise a caller that awaits many of them would reserve memory for the largest.
 macro_rules! statements {
     () => {
-        /// Prepares a statement, once for the connection.
+        /// Prepares a statement once for the connection. Behind a pooler it returns the text unprepared.
         pub async fn prepare_cached(&self, sql: &str) -> Result<Statement> {
             match self.is_pooled() {
                 true => Ok(Statement::Text(sql.to_owned())),
@@ -78,7 +81,7 @@ macro_rules! statements {
             }
         }
 
-        /// All rows of the result, in order.
+        /// Executes a statement and returns all rows of its result, in order.
         pub async fn query(&self, sql: &(impl Sql + ?Sized), parameters: &Parameters<'_>) -> Result<Vec<Row>> {
             match sql.spoken() {
                 Spoken::Text(text) if self.is_pooled() => self.query_typed(text, &typed(parameters)).await,
@@ -90,7 +93,7 @@ macro_rules! statements {
             }
         }
 
-        /// The only row of the result; another number of rows is an error.
+        /// Executes a statement and returns its only row. Another number of rows is an error.
         pub async fn query_one(&self, sql: &(impl Sql + ?Sized), parameters: &Parameters<'_>) -> Result<Row> {
             match sql.spoken() {
                 Spoken::Text(text) if self.is_pooled() => self.query_typed_one(text, &typed(parameters)).await,
@@ -105,7 +108,7 @@ macro_rules! statements {
             }
         }
 
-        /// The row, or `None`; several rows are an error.
+        /// Executes a statement and returns its row, or `None` if the result is empty. Several rows are an error.
         pub async fn query_opt(&self, sql: &(impl Sql + ?Sized), parameters: &Parameters<'_>) -> Result<Option<Row>> {
             match sql.spoken() {
                 Spoken::Text(text) if self.is_pooled() => self.query_typed_opt(text, &typed(parameters)).await,
@@ -120,7 +123,7 @@ macro_rules! statements {
             }
         }
 
-        /// Executes a statement; returns the number of affected rows.
+        /// Executes a statement and returns the number of affected rows.
         pub async fn execute(&self, sql: &(impl Sql + ?Sized), parameters: &Parameters<'_>) -> Result<u64> {
             match sql.spoken() {
                 Spoken::Text(text) if self.is_pooled() => {
@@ -138,7 +141,7 @@ macro_rules! statements {
             }
         }
 
-        /// The rows as a stream.
+        /// Executes a statement and returns its rows as a stream.
         pub async fn query_raw(&self, sql: &(impl Sql + ?Sized), parameters: &Parameters<'_>) -> Result<Rows> {
             let values = || parameters.iter().copied();
             let rows = match sql.spoken() {
@@ -155,19 +158,19 @@ macro_rules! statements {
             Ok(Rows::new(rows, Arc::clone(&self.canceller)))
         }
 
-        /// All rows of a statement that is not prepared.
+        /// Executes a statement without preparing it, and returns all rows.
         pub async fn query_typed(&self, sql: &str, parameters: &[(&(dyn ToSql + Sync), Type)]) -> Result<Vec<Row>> {
             self.alone(Box::pin(self.inner.query_typed(sql, parameters)))
                 .await
         }
 
-        /// The only row of a statement that is not prepared.
+        /// Executes a statement without preparing it, and returns its only row. Another number of rows is an error.
         pub async fn query_typed_one(&self, sql: &str, parameters: &[(&(dyn ToSql + Sync), Type)]) -> Result<Row> {
             self.alone(Box::pin(self.inner.query_typed_one(sql, parameters)))
                 .await
         }
 
-        /// The row of a statement that is not prepared, or `None`.
+        /// Executes a statement without preparing it, and returns its row, or `None`. Several rows are an error.
         pub async fn query_typed_opt(
             &self,
             sql: &str,
@@ -177,7 +180,7 @@ macro_rules! statements {
                 .await
         }
 
-        /// The rows of a statement that is not prepared, as a stream.
+        /// Executes a statement without preparing it, and returns its rows as a stream.
         pub async fn query_typed_raw(&self, sql: &str, parameters: &[(&(dyn ToSql + Sync), Type)]) -> Result<Rows> {
             let parameters = parameters.iter().map(|(value, kind)| (*value, kind.clone()));
             let rows = self
@@ -186,12 +189,12 @@ macro_rules! statements {
             Ok(Rows::new(rows, Arc::clone(&self.canceller)))
         }
 
-        /// Executes statements without parameters.
+        /// Executes SQL statements without parameters, separated by semicolons.
         pub async fn batch_execute(&self, sql: &str) -> Result<()> {
             self.under_way(Box::pin(self.inner.batch_execute(sql))).await
         }
 
-        /// Waits for a statement; cancels it in Postgres if the future is dropped.
+        /// Waits for a statement. If the future is dropped, cancels the statement in Postgres.
         async fn under_way<T>(&self, statement: impl Future<Output = T>) -> T {
             under_way(&self.canceller, statement).await
         }
@@ -199,23 +202,25 @@ macro_rules! statements {
 }
 
 impl Client {
-    /// Wraps a new connection, which a task drives. Detects a pooler, and applies the settings that are possible.
+    /// Wraps a new connection that the task `driver` drives. Detects a pooler, and applies the settings that last
+    /// there.
     pub(super) async fn greet(
         client: tokio_postgres::Client,
         driver: JoinHandle<()>,
         connector: MakeRustlsConnect,
     ) -> Result<Self> {
         let cancel = client.cancel_token();
-        let told = pooler::told_process(&client).await.unwrap_or_default();
-        // The driver is a separate task, because it would otherwise end with this future: see `drop`.
+        let announced = pooler::announced_process(&client).await.unwrap_or_default();
+        // The driver is a separate task, because [`Client`] must be able to keep it running after this value is
+        // dropped.
         let inner = ClientWrapper::new(client, tokio::spawn(std::future::ready(())));
-        // A setting that this server version does not know is skipped.
+        // The query skips settings that this server version does not know.
         let settings = SETTINGS
             .map(|(name, value)| format!("('{name}', '{value}')"))
             .join(", ");
         let set = format!(
             "select set_config(name, value, false) from (values {settings}) s (name, value) \
-             where pg_backend_pid() = {told} and current_setting(name, true) is not null"
+             where pg_backend_pid() = {announced} and current_setting(name, true) is not null"
         );
         let answer = inner.simple_query(&set).await?;
         let is_set = answer
@@ -241,7 +246,8 @@ impl Client {
         self.way != Way::Direct
     }
 
-    /// Adds settings for all later statements of this connection.
+    /// Applies more settings to all later statements of this connection. Each setting is a name and a value in SQL
+    /// syntax.
     pub async fn set(&mut self, settings: &[(&str, &str)]) -> Result<()> {
         let each = |word: &str| {
             let all = settings.iter().map(|(name, value)| format!("{word} {name} = {value}"));
@@ -258,17 +264,17 @@ impl Client {
 
     statements!();
 
-    /// Whether the connection has ended, or its last statement was abandoned.
+    /// Whether the connection must not be used again: it has ended, or a statement on it was abandoned.
     pub fn is_closed(&self) -> bool {
         self.inner.is_closed() || self.canceller.is_abandoned()
     }
 
-    /// The connection of tokio-postgres, for operations that are not statements.
+    /// The underlying connection of tokio-postgres, for operations that [`Client`] does not offer.
     pub fn raw(&self) -> &tokio_postgres::Client {
         &self.inner
     }
 
-    /// Begins a transaction that may write.
+    /// Begins a transaction that may write, at the isolation level `read committed`.
     pub async fn transaction(&mut self) -> Result<Transaction<'_>> {
         self.begin(IsolationLevel::ReadCommitted, false).await
     }
@@ -294,15 +300,14 @@ impl Client {
         })
     }
 
-    /// Behind a pooler: a transaction around one statement. All messages are sent before the first response is awaited,
-    /// so the transaction ends even if the caller stops waiting.
+    /// Executes one statement; behind a pooler, in its own transaction. There all messages are sent before the first
+    /// response is awaited, so the transaction ends even if the caller stops waiting.
     async fn alone<T>(&self, statement: impl Future<Output = Result<T>>) -> Result<T> {
         let Way::Pooled { begin } = &self.way else {
             return self.under_way(statement).await;
         };
         let ended = async {
-            // The message is sent at the first poll. Its response comes after all rows, which the caller may not have
-            // read yet.
+            // One poll sends the message. Its response follows all rows, which the caller may not have read yet.
             self.inner.batch_execute("commit").now_or_never()
         };
         let all = Box::pin(join3(self.inner.batch_execute(begin), statement, ended));
@@ -313,7 +318,7 @@ impl Client {
     }
 }
 
-/// A transaction of a [`Client`].
+/// A transaction on a [`Client`]. Dropping it without a commit undoes its changes.
 pub struct Transaction<'a> {
     inner: deadpool_postgres::Transaction<'a>,
     is_pooled: bool,
@@ -323,7 +328,7 @@ pub struct Transaction<'a> {
 impl Transaction<'_> {
     statements!();
 
-    /// Begins a savepoint: a part that can fail without the whole transaction.
+    /// Begins a savepoint: its statements can fail and be undone without ending the whole transaction.
     pub async fn savepoint(&mut self) -> Result<Transaction<'_>> {
         Ok(Transaction {
             inner: self.inner.transaction().await?,
@@ -332,23 +337,24 @@ impl Transaction<'_> {
         })
     }
 
-    /// Opens a portal, whose rows are fetched in portions. Drop the portal before the transaction ends.
+    /// Opens a portal, from which the rows of a statement are fetched in portions. Drop the portal before the
+    /// transaction ends.
     pub async fn portal(&self, sql: &str, parameters: &Parameters<'_>) -> Result<Portal> {
         let statement = self.under_way(Box::pin(self.inner.prepare(sql))).await?;
         self.under_way(Box::pin(self.inner.bind(&statement, parameters))).await
     }
 
-    /// The next rows of a portal.
+    /// Fetches the next rows of a portal, at most `rows` of them. An empty result is the end.
     pub async fn fetch(&self, portal: &Portal, rows: i32) -> Result<Vec<Row>> {
         self.under_way(Box::pin(self.inner.query_portal(portal, rows))).await
     }
 
-    /// Commits.
+    /// Commits the transaction.
     pub async fn commit(self) -> Result<()> {
         self.inner.commit().await
     }
 
-    /// Rolls back.
+    /// Undoes the transaction's changes and ends it.
     pub async fn rollback(self) -> Result<()> {
         self.inner.rollback().await
     }

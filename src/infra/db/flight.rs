@@ -1,5 +1,5 @@
-//! A running statement. If its caller stops waiting, it is cancelled in Postgres, so that it does not use resources in
-//! vain. Its connection is not lent again, because the cancellation may arrive late.
+//! Cancels a statement in Postgres if its caller stops waiting, so that it does not use resources in vain. Its
+//! connection is not lent again, because the cancellation may arrive late and hit the next statement.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,17 +14,17 @@ use tokio::time::{sleep, timeout};
 use tokio_postgres::{CancelToken, Row, RowStream};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-/// Time limit of a cancellation. Without a cancellation the statement ends by itself, or with its connection.
+/// Time limit of a cancellation. A statement that could not be cancelled ends by itself, or with its connection.
 const CANCEL_DEADLINE: Duration = Duration::from_secs(5);
-/// Delay before a cancellation is sent again. A pooler drops a cancellation whose sender disconnects before it is
-/// passed on, and tokio-postgres disconnects at once. A cancellation without a running statement has no effect.
+/// Delays after which a cancellation is sent again to a pooler. A pooler drops a cancellation whose sender disconnects
+/// too early, and tokio-postgres disconnects at once. A cancellation without a running statement has no effect.
 const AGAIN_TO_A_POOLER: [Duration; 3] = [
     Duration::from_millis(100),
     Duration::from_millis(500),
     Duration::from_secs(2),
 ];
 
-/// Cancels the running statement of a connection.
+/// Cancels the running statement of one connection.
 pub struct Canceller {
     token: CancelToken,
     connector: MakeRustlsConnect,
@@ -33,7 +33,8 @@ pub struct Canceller {
 }
 
 impl Canceller {
-    /// The canceller of this connection.
+    /// The canceller of the connection that `token` belongs to. Through a pooler it sends each cancellation several
+    /// times.
     pub fn new(token: CancelToken, connector: MakeRustlsConnect, is_pooled: bool) -> Self {
         Self {
             token,
@@ -43,7 +44,7 @@ impl Canceller {
         }
     }
 
-    /// Whether a statement was abandoned.
+    /// Whether the caller of a statement on this connection stopped waiting for it.
     pub fn is_abandoned(&self) -> bool {
         self.abandoned.load(Ordering::Relaxed)
     }
@@ -70,7 +71,7 @@ impl Canceller {
     }
 }
 
-/// Waits for a statement; cancels it if the future is dropped.
+/// Waits for a statement. If this future is dropped, cancels the statement in Postgres.
 pub async fn under_way<T>(canceller: &Arc<Canceller>, statement: impl Future<Output = T>) -> T {
     let flight = Flight(Some(canceller));
     let answer = statement.await;
@@ -78,7 +79,8 @@ pub async fn under_way<T>(canceller: &Arc<Canceller>, statement: impl Future<Out
     answer
 }
 
-/// Closes the connection of an abandoned statement if the cancellation has not ended the statement.
+/// Closes the connection of an abandoned statement after the time limit of the cancellation, unless the connection ends
+/// earlier.
 pub fn linger(connection: AbortHandle) {
     match Handle::try_current() {
         Ok(runtime) => drop(runtime.spawn(async move {
@@ -105,14 +107,14 @@ impl Drop for Flight<'_> {
     }
 }
 
-/// The rows of a statement as a stream.
+/// The rows of a statement as a stream. Dropping the stream before its end cancels the statement.
 pub struct Rows {
     rows: Pin<Box<RowStream>>,
     under_way: Option<Arc<Canceller>>,
 }
 
 impl Rows {
-    /// The rows of a statement of this connection.
+    /// Wraps the rows of a statement. `canceller` belongs to the statement's connection.
     pub fn new(rows: RowStream, canceller: Arc<Canceller>) -> Self {
         Self {
             rows: Box::pin(rows),
@@ -120,7 +122,7 @@ impl Rows {
         }
     }
 
-    /// Discards the remaining rows.
+    /// Stops reading without cancelling the statement.
     pub fn leave(mut self) {
         self.under_way = None;
     }
@@ -129,7 +131,7 @@ impl Rows {
 impl Stream for Rows {
     type Item = Result<Row, tokio_postgres::Error>;
 
-    /// After its end the stream stays ended; the stream of tokio-postgres would report a closed connection.
+    /// After its end this stream returns `None` again. The stream of tokio-postgres would report a closed connection.
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if self.under_way.is_none() {
             return Poll::Ready(None);

@@ -1,5 +1,5 @@
-//! The common interface of connections and transactions: ours, and those of tokio-postgres for uses that need one
-//! backend.
+//! The common interface of connections and transactions. Both our own types and those of tokio-postgres implement it;
+//! code that needs one Postgres backend uses the latter.
 
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
@@ -9,54 +9,54 @@ use super::statement::{Parameters, Spoken, Sql, Statement};
 
 type Result<T> = std::result::Result<T, tokio_postgres::Error>;
 
-/// A connection or a transaction.
+/// A connection or a transaction that can execute statements.
 pub trait GenericClient: Sync {
-    /// Prepares a statement; our own connections prepare it once.
+    /// Prepares a statement. Our own direct connections prepare each text only once.
     fn prepare_cached(&self, sql: &str) -> impl Future<Output = Result<Statement>> + Send;
 
-    /// All rows of the result, in order.
+    /// Executes a statement and returns all rows of its result, in order.
     fn query(
         &self,
         sql: &(impl Sql + ?Sized),
         parameters: &Parameters<'_>,
     ) -> impl Future<Output = Result<Vec<Row>>> + Send;
 
-    /// The only row of the result; another number of rows is an error.
+    /// Executes a statement and returns its only row. Another number of rows is an error.
     fn query_one(
         &self,
         sql: &(impl Sql + ?Sized),
         parameters: &Parameters<'_>,
     ) -> impl Future<Output = Result<Row>> + Send;
 
-    /// The row, or `None`; several rows are an error.
+    /// Executes a statement and returns its row, or `None` if the result is empty. Several rows are an error.
     fn query_opt(
         &self,
         sql: &(impl Sql + ?Sized),
         parameters: &Parameters<'_>,
     ) -> impl Future<Output = Result<Option<Row>>> + Send;
 
-    /// Executes a statement; returns the number of affected rows.
+    /// Executes a statement and returns the number of affected rows.
     fn execute(
         &self,
         sql: &(impl Sql + ?Sized),
         parameters: &Parameters<'_>,
     ) -> impl Future<Output = Result<u64>> + Send;
 
-    /// All rows of a statement that is not prepared.
+    /// Executes a statement without preparing it, and returns all rows.
     fn query_typed(
         &self,
         sql: &str,
         parameters: &[(&(dyn ToSql + Sync), Type)],
     ) -> impl Future<Output = Result<Vec<Row>>> + Send;
 
-    /// The row of a statement that is not prepared, or `None`.
+    /// Executes a statement without preparing it, and returns its row, or `None`. Several rows are an error.
     fn query_typed_opt(
         &self,
         sql: &str,
         parameters: &[(&(dyn ToSql + Sync), Type)],
     ) -> impl Future<Output = Result<Option<Row>>> + Send;
 
-    /// Executes statements without parameters.
+    /// Executes SQL statements without parameters, separated by semicolons.
     fn batch_execute(&self, sql: &str) -> impl Future<Output = Result<()>> + Send;
 }
 

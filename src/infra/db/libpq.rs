@@ -1,5 +1,5 @@
-//! Settings that libpq reads in addition to the connection string: the environment, the service file and the password
-//! file.
+//! Reads the connection settings that libpq finds outside the connection string. They come from the environment, the
+//! service file and the password file.
 
 use std::collections::HashMap;
 use std::fs;
@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use super::parameters::{Parameters, Unreadable};
 
-/// Environment variables with their parameters. Application name and time-out are missing, because we set our own.
+/// Environment variables of libpq, each with its connection parameter. PGAPPNAME and PGCONNECT_TIMEOUT are left out,
+/// because Vestnik sets its own values.
 const VARIABLES: [(&str, &str); 24] = [
     ("PGHOST", "host"),
     ("PGHOSTADDR", "hostaddr"),
@@ -37,21 +38,21 @@ const VARIABLES: [(&str, &str); 24] = [
 ];
 /// The variables that select a Postgres: if one is set, no private Postgres is started.
 const NAMES_A_POSTGRES: [&str; 5] = ["PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGSERVICE"];
-/// The machine's service file.
+/// The directories in which the machine's service file `pg_service.conf` is looked for, in this order.
 const SYSTEM_DIRECTORIES: [&str; 2] = ["/etc/postgresql-common", "/etc"];
-/// Socket directories of a local Postgres: Debian's, and the default of Postgres itself.
+/// Directories where a local Postgres has its socket: Debian's, and the default of Postgres itself.
 const SOCKET_DIRECTORIES: [&str; 2] = ["/var/run/postgresql", "/tmp"];
-/// The user's files, relative to the home directory.
+/// The directory of the user's certificate files, below the home directory.
 const USER_DIRECTORY: &str = ".postgresql";
 
-/// The places that libpq reads.
+/// The environment of a process, through which libpq also finds the service file and the password file.
 #[derive(Debug, Clone, Default)]
 pub struct Surroundings {
     variables: HashMap<String, String>,
 }
 
 impl Surroundings {
-    /// Uses these environment variables.
+    /// Uses the given names and values of environment variables.
     pub fn new(variables: impl IntoIterator<Item = (String, String)>) -> Self {
         // Many tools set an empty variable to mean "none".
         let variables = variables.into_iter().filter(|(_, value)| !value.is_empty());
@@ -68,13 +69,13 @@ impl Surroundings {
         Self::new(std::env::vars_os().filter_map(text))
     }
 
-    /// Whether the environment selects a Postgres.
+    /// Whether the environment selects a Postgres. If it does, no private Postgres is started.
     pub fn name_a_postgres(&self) -> bool {
         NAMES_A_POSTGRES.iter().any(|name| self.variables.contains_key(*name))
     }
 
-    /// Fills in what the connection string leaves out: first from the service that it or the environment names, then
-    /// from the environment, then from the password file.
+    /// Adds the parameters that the connection string lacks. The service has precedence over the environment, and the
+    /// environment over the password file. The connection string or PGSERVICE names the service.
     pub fn fill(&self, parameters: &mut Parameters) -> Result<(), Unreadable> {
         let names_a_host = parameters.contains("host") || parameters.contains("hostaddr");
         let service = parameters.take("service").or_else(|| self.variable("PGSERVICE"));
@@ -110,7 +111,7 @@ impl Surroundings {
         Ok(())
     }
 
-    /// A file in the user's own directory for Postgres, if it exists.
+    /// The path of a file in the user's directory `.postgresql`; `None`: the file does not exist.
     pub fn user_file(&self, name: &str) -> Option<PathBuf> {
         let path = self.home()?.join(USER_DIRECTORY).join(name);
         path.exists().then_some(path)
@@ -124,7 +125,7 @@ impl Surroundings {
         self.variables.get(name).cloned()
     }
 
-    /// The settings of a service: from the user's service file, else the machine's.
+    /// The parameters of a service. The user's service file is read first, then the machine's.
     fn service(&self, name: &str) -> Result<Vec<(String, String)>, Unreadable> {
         let own = self.variable("PGSERVICEFILE").map(PathBuf::from);
         let own = own.or_else(|| Some(self.home()?.join(".pg_service.conf")));
@@ -152,7 +153,7 @@ fn socket_directory() -> String {
     there.unwrap_or(&SOCKET_DIRECTORIES[0]).to_string()
 }
 
-/// The settings of a section of a service file.
+/// The parameters in the section `[name]` of a service file; `None`: there is no such section.
 fn section(text: &str, name: &str) -> Option<Vec<(String, String)>> {
     let lines = text.lines().map(str::trim);
     let mut lines =
@@ -169,7 +170,8 @@ fn section(text: &str, name: &str) -> Option<Vec<(String, String)>> {
     )
 }
 
-/// The password for this address in a password file. A file that others may read is ignored, as in libpq.
+/// Looks up the password for the parameters' address in a password file. As in libpq, a file that others may read is
+/// ignored.
 fn password(file: &Path, parameters: &Parameters, user: &str) -> Option<String> {
     let mode = fs::metadata(file).ok()?.permissions().mode();
     if mode & 0o077 != 0 {
@@ -177,25 +179,25 @@ fn password(file: &Path, parameters: &Parameters, user: &str) -> Option<String> 
         return None;
     }
     let host = parameters.get("host")?.split(',').next()?;
-    // A password file uses localhost for the default socket.
+    // In a password file, `localhost` also stands for the default socket directory.
     let host = match SOCKET_DIRECTORIES.contains(&host) {
         true => "localhost",
         false => host,
     };
     let port = parameters.get("port").and_then(|port| port.split(',').next());
     let database = parameters.get("dbname").unwrap_or(user);
-    let asked = [
+    let wanted = [
         host,
         port.filter(|port| !port.is_empty()).unwrap_or("5432"),
         database,
         user,
     ];
     let text = fs::read_to_string(file).ok()?;
-    text.lines().find_map(|line| password_in(line, asked))
+    text.lines().find_map(|line| password_in(line, wanted))
 }
 
-/// The password of a line `host:port:database:user:password`, if the line matches this address.
-fn password_in(line: &str, asked: [&str; 4]) -> Option<String> {
+/// The password of a line `host:port:database:user:password`. `None`: the line is for another address than `asked`.
+fn password_in(line: &str, wanted: [&str; 4]) -> Option<String> {
     if line.starts_with('#') {
         return None;
     }
@@ -203,16 +205,16 @@ fn password_in(line: &str, asked: [&str; 4]) -> Option<String> {
     let mut letters = line.chars();
     while let Some(letter) = letters.next() {
         match letter {
-            ':' if fields.len() <= asked.len() => fields.push(String::new()),
+            ':' if fields.len() <= wanted.len() => fields.push(String::new()),
             '\\' => fields.last_mut()?.extend(letters.next()),
             letter => fields.last_mut()?.push(letter),
         }
     }
-    let password = fields.pop().filter(|_| fields.len() == asked.len())?;
+    let password = fields.pop().filter(|_| fields.len() == wanted.len())?;
     let fits = fields
         .iter()
-        .zip(asked)
-        .all(|(field, asked)| field == "*" || field == asked);
+        .zip(wanted)
+        .all(|(field, wanted)| field == "*" || field == wanted);
     fits.then_some(password)
 }
 
@@ -222,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_line_of_the_password_file_is_read_with_its_stars_and_backslashes() {
-        let asked = ["db.example", "5432", "shop", "me"];
+        let wanted = ["db.example", "5432", "shop", "me"];
         for (line, password) in [
             ("db.example:5432:shop:me:secret", Some("secret")),
             ("*:*:*:me:a\\:b\\\\c:d", Some("a:b\\c:d")),
@@ -231,7 +233,7 @@ mod tests {
             ("db.example:5432:shop:me", None),
             ("", None),
         ] {
-            assert_eq!(password_in(line, asked).as_deref(), password, "{line}");
+            assert_eq!(password_in(line, wanted).as_deref(), password, "{line}");
         }
     }
 

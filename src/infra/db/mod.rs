@@ -1,7 +1,7 @@
-//! Connections to Postgres, single ones and pools, with the same settings everywhere.
+//! Connections to Postgres, single ones and pools, all with the same settings.
 //!
-//! A half-open connection gives no error, so each connection has TCP keepalives and a `tcp_user_timeout`. The defaults
-//! of the operating system would report it only after two hours.
+//! A half-open connection gives no error, so each connection has TCP keepalives and a `tcp_user_timeout`. With the
+//! defaults of the operating system, a half-open connection would stay unnoticed for two hours.
 
 mod address;
 mod client;
@@ -39,37 +39,37 @@ use crate::infra::config;
 
 /// Time limit of one attempt to connect.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time limit of a short statement: [`with_timeout`].
+/// Time limit of a short statement. [`with_timeout`] enforces it.
 pub const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
-/// Statement time-out of a list, a page of the history, or statistics; Postgres itself enforces it.
+/// Time limit of each statement of a list, a page of history or statistics. Postgres itself enforces it.
 const READ_SETTINGS: [(&str, &str); 1] = [("statement_timeout", "'5s'")];
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_RETRIES: u32 = 3;
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Why a connection failed.
+/// Why a connection to Postgres could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The URL is missing.
+    /// No database URL is configured.
     #[error("no database is given: set DATABASE_URL, or start `vestnik` here, which has one of its own")]
     Missing,
-    /// The URL is invalid. The error does not show it, because it may hold a password.
+    /// The database URL is invalid. The error does not show the URL, because it may hold a password.
     #[error("DATABASE_URL cannot be read ({0}): it looks like postgres://user:password@host:5432/name")]
     Url(#[from] Unreadable),
-    /// Postgres refused the connection, or is not reachable.
+    /// Postgres refused the connection, or could not be reached.
     #[error("cannot connect to Postgres: {}", refusal(.0))]
     Connect(tokio_postgres::Error),
-    /// The attempt took too long.
+    /// The connection was not open within [`CONNECT_TIMEOUT`].
     #[error("cannot connect to Postgres: no answer within {} s", CONNECT_TIMEOUT.as_secs())]
     TimedOut,
-    /// The pool could not be created.
+    /// The connection pool could not be created.
     #[error("cannot make the connection pool: {0}")]
     Pool(#[from] deadpool::managed::BuildError),
-    /// The certificates could not be used.
+    /// The TLS certificates or keys could not be used.
     #[error("cannot prepare TLS for Postgres: {0}")]
     Tls(#[from] tls::Error),
-    /// The task needs a backend of its own, and a pooler does not provide one.
+    /// The task needs its own Postgres backend. A transaction pooler shares backends between clients.
     #[error(
         "a transaction pooler stands before Postgres, and gives no session of its own: set database.listen_url to \
          Postgres' direct address"
@@ -77,7 +77,7 @@ pub enum Error {
     Pooled,
 }
 
-/// The error of Postgres or the operating system, in one line.
+/// The text of an error from Postgres or the operating system, in one line, with Postgres' hint.
 pub fn reason(error: &tokio_postgres::Error) -> String {
     use std::error::Error as _;
     match (error.as_db_error(), error.source()) {
@@ -90,7 +90,7 @@ pub fn reason(error: &tokio_postgres::Error) -> String {
     }
 }
 
-/// Why a connection was refused, with the remedy if we know it.
+/// The text of a connection error for the operator, with advice where the cause is a known TLS problem.
 fn refusal(error: &tokio_postgres::Error) -> String {
     let advice = match tls::problem(error) {
         Some(tls::Problem::Untrusted) => {
@@ -105,7 +105,8 @@ fn refusal(error: &tokio_postgres::Error) -> String {
     format!("{}{advice}", reason(error))
 }
 
-/// The address with our settings: keepalives, time-outs, an application name for `pg_stat_activity`.
+/// Parses a Postgres URL and adds Vestnik's settings: keepalives, time-outs, and an application name for
+/// `pg_stat_activity`. `role` says in that name which part of the node connects.
 pub fn parse(url: &SecretString, role: &str) -> Result<Address, Error> {
     let mut address = Address::read(url, &Surroundings::of_process())?;
     address
@@ -122,7 +123,8 @@ pub fn parse(url: &SecretString, role: &str) -> Result<Address, Error> {
     Ok(address)
 }
 
-/// Logs once how an address is reached, and which parameters of its URL are ignored.
+/// Logs how the connection to Postgres is secured, and which parameters of its URL are ignored. A node calls it once
+/// for each database; `database` is the database's name, if it has one.
 pub fn introduce(url: &SecretString, database: Option<&str>) -> Result<(), Error> {
     let address = parse(url, "introduction")?;
     warn_of_ignored(&address);
@@ -137,10 +139,10 @@ fn warn_of_ignored(address: &Address) {
     }
 }
 
-/// A connection whose messages the caller polls: LISTEN needs this.
+/// The driver of a connection. The caller polls it and receives the server's messages: LISTEN needs this.
 pub type RawConnection = Connection<Socket, <MakeRustlsConnect as tokio_postgres::tls::MakeTlsConnect<Socket>>::Stream>;
 
-/// A connection and its driver, which is not running yet.
+/// Opens a connection. Returns the client and the driver; the caller must poll the driver.
 pub async fn connect_raw(url: &SecretString, role: &str) -> Result<(tokio_postgres::Client, RawConnection), Error> {
     let address = parse(url, role)?;
     let connector = address.tls.connector()?;
@@ -157,7 +159,8 @@ async fn connect_with(
     }
 }
 
-/// Tries the methods that `sslmode` allows. If both fail, the server's own error is preferred to that of the handshake.
+/// Makes the attempts that `sslmode` allows. If all fail, an error that Postgres itself sent is preferred to one of the
+/// handshake.
 async fn reach(
     mut address: Address,
     connector: &MakeRustlsConnect,
@@ -176,7 +179,7 @@ async fn reach(
     Err(refused.map_or(Error::TimedOut, Error::Connect))
 }
 
-/// Drives a connection until its client is dropped.
+/// Spawns a task that drives a connection until its client is dropped.
 fn drive(connection: RawConnection) -> tokio::task::JoinHandle<()> {
     tokio::spawn(async move {
         if let Err(error) = connection.await {
@@ -185,7 +188,7 @@ fn drive(connection: RawConnection) -> tokio::task::JoinHandle<()> {
     })
 }
 
-/// Opens a connection; its driver runs until the client is dropped.
+/// Opens a connection. A background task drives it until the client is dropped.
 pub async fn connect_as(url: &SecretString, role: &str) -> Result<Client, Error> {
     let address = parse(url, role)?;
     let connector = address.tls.connector()?;
@@ -197,7 +200,7 @@ pub async fn connect_as(url: &SecretString, role: &str) -> Result<Client, Error>
     }
 }
 
-/// Opens a connection with a backend of its own: for locks, and for settings that last.
+/// Opens a connection with its own Postgres backend, for session locks and session settings. Fails behind a pooler.
 pub async fn connect_session(url: &SecretString, role: &str) -> Result<tokio_postgres::Client, Error> {
     let (client, connection) = connect_raw(url, role).await?;
     drive(connection);
@@ -205,11 +208,11 @@ pub async fn connect_session(url: &SecretString, role: &str) -> Result<tokio_pos
     Ok(client)
 }
 
-/// Rejects a connection whose backend serves other clients between two transactions.
+/// Fails with [`Error::Pooled`] if a pooler lends the connection's backend to other clients between transactions.
 pub async fn needs_session(client: &tokio_postgres::Client, url: &SecretString) -> Result<(), Error> {
     let look = async {
-        let told = pooler::told_process(client).await.ok();
-        if told.is_some() && told == pooler::process(client).await? {
+        let announced = pooler::announced_process(client).await.ok();
+        if announced.is_some() && announced == pooler::process(client).await? {
             return Ok(());
         }
         let another = || {
@@ -232,14 +235,15 @@ pub async fn needs_session(client: &tokio_postgres::Client, url: &SecretString) 
     }
 }
 
-/// Opens a connection to the configured database, for a command.
+/// Opens a connection to the configured database, for a subcommand.
 pub async fn connect(database: &config::Database) -> Result<Client, Error> {
     let url = database.url.as_ref().ok_or(Error::Missing)?;
     warn_of_ignored(&parse(url, "command")?);
     connect_as(url, "command").await
 }
 
-/// Opens a connection with a backend of its own, for a command that changes the shop's tables.
+/// Opens a connection with its own Postgres backend, for a subcommand that changes the shop's tables. It prefers
+/// `listen_url`, the direct address of Postgres.
 pub async fn connect_directly(database: &config::Database, role: &str) -> Result<tokio_postgres::Client, Error> {
     let url = database.listen_url.as_ref().or(database.url.as_ref());
     let url = url.ok_or(Error::Missing)?;
@@ -247,33 +251,42 @@ pub async fn connect_directly(database: &config::Database, role: &str) -> Result
     connect_session(url, role).await
 }
 
-/// Postgres did not respond to a short statement in time.
+/// Postgres did not respond to a short statement within [`ANSWER_DEADLINE`].
 #[derive(Debug, thiserror::Error)]
 #[error("Postgres did not answer within {} s", ANSWER_DEADLINE.as_secs())]
 pub struct Unanswered;
 
-/// Why a short statement of the engine failed.
+/// Why a short statement of Vestnik failed.
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
-    /// A separate connection could not be opened.
+    /// A connection outside the pools could not be opened.
     #[error(transparent)]
     Connect(#[from] Error),
-    /// No connection was free, or could be opened.
+    /// The pool had no free connection, and could not open one.
     #[error("no connection to Postgres: {0}")]
     Pool(#[from] PoolError),
     /// Postgres reported an error, or the connection failed.
     #[error("{}", reason(.0))]
     Postgres(#[from] tokio_postgres::Error),
-    /// Postgres did not respond in time.
+    /// Postgres did not respond within [`ANSWER_DEADLINE`].
     #[error(transparent)]
     Unanswered(#[from] Unanswered),
-    /// The engine's own tables hold invalid data: somebody else has written into them.
+    /// Vestnik's own tables hold contradictory data: another program has changed them.
     #[error("the engine's tables do not agree: {0}")]
     Inconsistent(&'static str),
 }
 
 impl QueryError {
-    /// Whether a retry may succeed: Postgres was unreachable, overloaded or stopping. Every other error would repeat.
+    /// The error code of Postgres, five characters; `None`: the error is not its own.
+    pub fn sqlstate(&self) -> Option<&str> {
+        match self {
+            Self::Postgres(error) => error.code().map(tokio_postgres::error::SqlState::code),
+            _ => None,
+        }
+    }
+
+    /// Whether a retry may succeed: Postgres was unreachable, overloaded or stopping. Any other error would occur
+    /// again.
     pub fn is_transient(&self) -> bool {
         const PASSING: [&str; 6] = ["08", "40", "53", "57", "58", "25"];
         match self {
@@ -286,7 +299,7 @@ impl QueryError {
     }
 }
 
-/// Waits for a short statement at most [`ANSWER_DEADLINE`]: over a half-open connection a response never comes.
+/// Runs a short statement, and fails after [`ANSWER_DEADLINE`]: over a half-open connection a response never arrives.
 pub async fn with_timeout<T, E: From<Unanswered>>(statement: impl Future<Output = Result<T, E>>) -> Result<T, E> {
     match timeout(ANSWER_DEADLINE, statement).await {
         Ok(answer) => answer,
@@ -294,19 +307,20 @@ pub async fn with_timeout<T, E: From<Unanswered>>(statement: impl Future<Output 
     }
 }
 
-/// The pool for replays, status changes, and background work.
+/// Creates the pool for replays, status changes and background work.
 pub fn pool(database: &config::Database) -> Result<Pool, Error> {
     let url = database.url.clone().ok_or(Error::Missing)?;
     Pool::new(url, "pool", database.pool_size, &[])
 }
 
-/// The pool for tokens and acknowledgements only, which are all short.
+/// Creates the pool for token checks and acknowledgements only. Their statements are short, so they never wait for long
+/// ones.
 pub fn token_pool(database: &config::Database) -> Result<Pool, Error> {
     let url = database.url.clone().ok_or(Error::Missing)?;
     Pool::new(url, "tokens", database.token_pool_size, &[])
 }
 
-/// The pool for lists, history and statistics.
+/// Creates the pool for lists, history and statistics, with a limit for each store.
 pub fn reads(database: &config::Database) -> Result<Reads, Error> {
     let url = database.url.clone().ok_or(Error::Missing)?;
     Ok(Reads::new(Pool::new(
@@ -317,44 +331,44 @@ pub fn reads(database: &config::Database) -> Result<Reads, Error> {
     )?))
 }
 
-/// Begins a read-only transaction with one snapshot, so that the results of several statements are consistent.
+/// Begins a read-only transaction in which all statements see the same snapshot of the data.
 pub async fn snapshot(client: &mut Client) -> Result<Transaction<'_>, tokio_postgres::Error> {
     client.snapshot().await
 }
 
-/// Ends the transaction, and with it its locks, if this process is silent for this long. A stopped or disconnected
-/// process would otherwise block a chat, or all planning, for the other nodes.
+/// Lets Postgres end the transaction, and release its locks, after five seconds without a statement. A stopped or
+/// disconnected node would otherwise block a chat, or all planning, for the other nodes.
 pub async fn limit_idle_in_transaction(transaction: &Transaction<'_>) -> Result<(), tokio_postgres::Error> {
     transaction
         .batch_execute("set local idle_in_transaction_session_timeout = '5s'")
         .await
 }
 
-/// Whether this transaction may do a task of one node at a time. It locks the task's row until it ends, and never
-/// waits.
+/// Whether this transaction may do a task that only one node at a time does. The transaction locks the task's row until
+/// it ends. `false`: another node has the lock; the call does not wait for it.
 pub async fn take_turn(transaction: &Transaction<'_>, task: &str) -> Result<bool, tokio_postgres::Error> {
     const TURN: &str = "select from vestnik.vst_turn where task = $1 for update skip locked";
     Ok(transaction.query_opt(TURN, &[&task]).await?.is_some())
 }
 
-/// Disables sequential scans and JIT for the rest of a transaction. For statements that find a few rows of the journal,
-/// when Postgres cannot know that the rows are few.
+/// Disables sequential scans and JIT for the rest of a transaction. It serves statements that find a few rows of the
+/// journal, when Postgres cannot know that the rows are few.
 pub async fn read_by_index(transaction: &Transaction<'_>) -> Result<(), tokio_postgres::Error> {
     transaction
         .batch_execute("set local enable_seqscan = off; set local jit = off")
         .await
 }
 
-/// The state of Postgres itself, for metrics.
+/// Measurements of the Postgres server, for metrics.
 #[derive(Debug, Clone, Copy)]
 pub struct ServerStats {
-    /// Share of the notification queue in use, 0 to 1. A listener that never reads fills the queue.
+    /// Used share of Postgres' notification queue, 0 to 1. A listener that never reads lets the queue fill up.
     pub notification_queue_usage: f64,
-    /// Age of the oldest running transaction, seconds.
+    /// Age of the oldest running transaction, in seconds.
     pub oldest_transaction_seconds: f64,
 }
 
-/// Reads the state.
+/// Measures the Postgres server, for metrics.
 pub async fn vitals(pool: &Pool) -> Result<ServerStats, QueryError> {
     const VITALS: &str = "select pg_notification_queue_usage(), \
          coalesce((select extract(epoch from max(clock_timestamp() - xact_start)) from pg_stat_activity), 0)::float8";

@@ -1,4 +1,4 @@
-//! The parameters of a connection string, in either form that libpq accepts.
+//! Parses the parameters of a connection string, in either form that libpq accepts.
 
 use std::collections::BTreeMap;
 
@@ -15,16 +15,16 @@ impl Unreadable {
     }
 }
 
-/// Parameter names and values.
+/// The parameters of a connection, by libpq's names.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Parameters(pub(super) BTreeMap<String, String>);
 
 impl Parameters {
-    /// Parses a URL, or `name=value` pairs.
+    /// Parses a connection string: a URL, or `name=value` pairs.
     pub fn read(text: &str) -> Result<Self, Unreadable> {
         match text.split_once("://") {
             Some((scheme, rest)) => {
-                // Python's tools name a driver: postgresql+asyncpg.
+                // Python's tools add the name of a driver to the scheme: postgresql+asyncpg.
                 let scheme = scheme.split_once('+').map_or(scheme, |(scheme, _)| scheme);
                 if !matches!(scheme, "postgres" | "postgresql") {
                     return Err(Unreadable::new("it does not begin with postgres:// or postgresql://"));
@@ -35,7 +35,7 @@ impl Parameters {
         }
     }
 
-    /// `[user[:password]@][host[:port],...][/dbname][?name=value&...]`
+    /// Parses the part of a URL behind `://`: `[user[:password]@][host[:port],...][/dbname][?name=value&...]`.
     fn of_url(text: &str) -> Result<Self, Unreadable> {
         let mut parameters = Self::default();
         let (text, query) = text.split_once('?').unwrap_or((text, ""));
@@ -58,7 +58,7 @@ impl Parameters {
                 .split_once('=')
                 .ok_or_else(|| Unreadable::new("behind the ? it has a parameter without a value"))?;
             match (decoded(name)?.as_str(), decoded(value)?) {
-                // Same as libpq, for JDBC.
+                // As in libpq, JDBC's parameter ssl=true means sslmode=require.
                 ("ssl", value) if value == "true" => parameters.put("sslmode", "require".into()),
                 (name, value) => parameters.put(name, value),
             }
@@ -66,7 +66,7 @@ impl Parameters {
         Ok(parameters)
     }
 
-    /// `name=value name='value with spaces'`
+    /// Parses pairs: `name=value name='value with spaces'`.
     fn of_pairs(text: &str) -> Result<Self, Unreadable> {
         let mut parameters = Self::default();
         let mut rest = text.trim_start();
@@ -82,14 +82,14 @@ impl Parameters {
         Ok(parameters)
     }
 
-    /// An empty value counts as missing.
+    /// Sets a parameter. An empty value counts as missing, and changes nothing.
     pub fn put(&mut self, name: &str, value: String) {
         if !value.is_empty() {
             self.0.insert(name.to_owned(), value);
         }
     }
 
-    /// Sets a value if there is none.
+    /// Sets a parameter that has no value yet.
     pub fn or_insert(&mut self, name: &str, value: &str) {
         self.0.entry(name.to_owned()).or_insert_with(|| value.to_owned());
     }
@@ -99,18 +99,19 @@ impl Parameters {
         self.0.contains_key(name)
     }
 
-    /// The value of a parameter.
+    /// The value of a parameter; `None`: it is missing.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
 
-    /// Removes and returns a value.
+    /// Removes a parameter and returns its value.
     pub fn take(&mut self, name: &str) -> Option<String> {
         self.0.remove(name)
     }
 }
 
-/// The hosts and ports of `host[:port],...`. A host may be an IPv6 address in brackets.
+/// Splits `host[:port],...` into the hosts and the ports, each joined by commas. A host may be an IPv6 address in
+/// brackets.
 fn hosts_and_ports(text: &str) -> Result<(String, String), Unreadable> {
     let (mut names, mut ports) = (Vec::new(), Vec::new());
     for host in text.split(',') {
@@ -143,7 +144,7 @@ fn decoded(text: &str) -> Result<String, Unreadable> {
         .into_owned())
 }
 
-/// Splits off the first value of a text.
+/// Splits the first value of a `name=value` text, quoted or not, from the rest of the text.
 fn value(text: &str) -> Result<(String, &str), Unreadable> {
     let quoted = text.strip_prefix('\'');
     let mut value = String::new();

@@ -1,4 +1,4 @@
-//! A pool of connections.
+//! A pool of connections to Postgres.
 
 use std::time::Duration;
 
@@ -9,22 +9,23 @@ use tokio::time::timeout;
 
 use super::{CONNECT_TIMEOUT, Client, Error, connect_as};
 
-/// Maximum wait of a request for a free connection.
+/// Maximum time that a caller waits for a free connection.
 pub const POOL_WAIT: Duration = Duration::from_secs(5);
-/// Time limit of the probe before a connection is used again.
+/// Time limit of the probe that tests an idle connection before it is lent again.
 const POOL_PROBE_DEADLINE: Duration = Duration::from_secs(1);
-/// How long a used connection counts as alive without a probe. When thousands of panels reconnect, each connection is
-/// used every 25 ms. Much shorter than the response deadline, so a silent connection is probed before its next use.
+/// A connection is lent again without a probe if its last use was this recent. When thousands of panels reconnect, each
+/// connection is used every 25 ms. The time is much shorter than the limit of a statement, so a silent connection is
+/// soon probed.
 const TRUSTED_FOR: Duration = Duration::from_millis(100);
 
-/// Several connections, each lent to one caller at a time.
+/// A pool of connections to Postgres. Each connection is lent to one caller at a time.
 #[derive(Clone)]
 pub struct Pool(managed::Pool<Connector>);
 
-/// A connection that returns to its pool when it is dropped.
+/// A lent connection. It returns to its pool when it is dropped.
 pub type Lent = managed::Object<Connector>;
 
-/// Why no connection could be lent.
+/// Why the pool could not lend a connection.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", pool_reason(.0))]
 pub struct PoolError(#[from] managed::PoolError<Error>);
@@ -41,7 +42,7 @@ fn pool_reason(error: &managed::PoolError<Error>) -> String {
     }
 }
 
-/// Opens the connections of a pool, and checks whether they are alive.
+/// Opens the pool's connections, and tests whether an idle connection still works.
 pub struct Connector {
     url: SecretString,
     role: &'static str,
@@ -60,8 +61,8 @@ impl Manager for Connector {
         Ok(client)
     }
 
-    /// Probes a connection with one empty statement unless it was just used. A half-open connection looks like any
-    /// other, and would otherwise be lent again and again.
+    /// Probes a connection with an empty statement, unless it was used just now. A half-open connection looks like any
+    /// other, and would be lent again and again without a probe.
     async fn recycle(&self, client: &mut Client, metrics: &Metrics) -> RecycleResult<Error> {
         if client.is_closed() {
             return Err(RecycleError::message("it is closed"));
@@ -79,7 +80,8 @@ impl Manager for Connector {
 }
 
 impl Pool {
-    /// Creates a pool with this maximum size and the application name `role`. It opens no connection yet.
+    /// Creates a pool of at most `connections` connections. `role` names the pool in `pg_stat_activity`. No connection
+    /// is opened yet.
     pub(super) fn new(
         url: SecretString,
         role: &'static str,
@@ -95,12 +97,12 @@ impl Pool {
         Ok(Self(pool))
     }
 
-    /// Lends a connection, or opens one.
+    /// Lends a free connection. If none is free, opens one, or waits until one is returned.
     pub async fn get(&self) -> Result<Lent, PoolError> {
         Ok(self.0.get().await?)
     }
 
-    /// The maximum number of connections.
+    /// The maximum number of connections in the pool.
     pub fn max_size(&self) -> usize {
         self.0.status().max_size
     }

@@ -1,8 +1,9 @@
-//! Detects a pooler between us and Postgres.
+//! Detects a pooler between Vestnik and Postgres.
 //!
-//! A pooler in transaction mode uses another backend for each transaction. Prepared statements, settings and LISTEN on
-//! one backend are lost to us, and stay for other clients. So we detect it before we use any of these. Postgres tells a
-//! new client its own process id, for cancellation; a pooler tells an id of its own instead.
+//! A pooler in transaction mode lends another backend for each transaction. Prepared statements, settings and LISTEN
+//! would be lost to Vestnik, and would stay on the backend for other clients. So the pooler is detected before any of
+//! them is used. Postgres tells a new client the backend's process id, for cancellation. A pooler tells an id that it
+//! made up.
 
 use std::io;
 use std::pin::Pin;
@@ -15,16 +16,17 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::Error;
 
-/// Number of checks whether two connections share a backend, before each counts as having its own.
+/// How often a connection is compared with another one. If no comparison shows a shared backend, it has its own.
 const LOOKS: usize = 3;
-/// The last part of a cancellation request: process id and secret.
+/// Bytes of the last part of a cancellation request: a process id and a secret, four bytes each.
 const CANCEL_TAIL: usize = 8;
 const CANCEL_BYTES: usize = 16;
 
-/// The process id from the start of the connection.
-pub async fn told_process(client: &Client) -> io::Result<i32> {
+/// The backend's process id that the server told the client when the connection began. It is read from a cancellation
+/// request that is never sent.
+pub async fn announced_process(client: &Client) -> io::Result<i32> {
     let (mut ours, theirs) = tokio::io::duplex(64);
-    // The server's reply to a request for TLS.
+    // The server's "yes" to a request for TLS.
     ours.write_all(b"S").await?;
     let token = client.cancel_token();
     let request = token.cancel_query_raw(PlainStream(theirs), Untouched);
@@ -44,12 +46,13 @@ pub async fn told_process(client: &Client) -> io::Result<i32> {
     }
 }
 
-/// The process id of the present backend.
+/// The process id of the backend that executes this connection's statements now. `None`: the server gave no number.
 pub async fn process(client: &Client) -> Result<Option<i32>, Error> {
     number(client, "select pg_backend_pid()").await
 }
 
-/// Whether a connection behind a pooler has a backend of its own. `other` opens another connection to the same address.
+/// Whether a connection through a pooler keeps its backend between transactions. `other` opens another connection to
+/// the same address.
 pub async fn is_kept(
     client: &Client,
     other: impl Fn() -> BoxFuture<'static, Result<Client, Error>>,
@@ -58,7 +61,8 @@ pub async fn is_kept(
     let mut others = Vec::new();
     for _ in 0..LOOKS {
         let other = other().await?;
-        // Held for a transaction, so that the first connection cannot get the same backend.
+        // The other connection holds its backend in a transaction, so that the pooler cannot lend that backend to the
+        // first connection.
         let theirs = number(&other, "begin; select pg_backend_pid()").await?;
         others.push(other);
         if theirs == kept || process(client).await? != kept {
@@ -77,7 +81,7 @@ async fn number(client: &Client, sql: &str) -> Result<Option<i32>, Error> {
     Ok(messages.iter().find_map(number))
 }
 
-/// A stream that passes TLS messages on unencrypted.
+/// A TLS connector that leaves the stream unencrypted.
 struct Untouched;
 
 impl TlsConnect<PlainStream> for Untouched {
@@ -90,7 +94,7 @@ impl TlsConnect<PlainStream> for Untouched {
     }
 }
 
-/// An in-memory stream.
+/// An in-memory stream in place of a network connection, for reading a cancellation request.
 struct PlainStream(DuplexStream);
 
 impl TlsStream for PlainStream {

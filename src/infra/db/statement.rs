@@ -1,11 +1,11 @@
-//! A statement: text, or prepared; and the types of its parameters if it is not prepared.
+//! A statement as text or prepared, and the types of the parameters of a statement that is not prepared.
 
 use tokio_postgres::types::{ToSql, Type};
 
-/// Parameters of a statement.
+/// The parameters of a statement, in the order of `$1`, `$2` and so on.
 pub type Parameters<'a> = [&'a (dyn ToSql + Sync)];
 
-/// The types that parameters are sent as: each Rust type that we send matches exactly one.
+/// The Postgres types in which parameters are sent. Each Rust type that Vestnik sends matches exactly one of them.
 const SENT_AS: [Type; 24] = [
     Type::BOOL,
     Type::INT2,
@@ -33,18 +33,18 @@ const SENT_AS: [Type; 24] = [
     Type::XID8_ARRAY,
 ];
 
-/// A statement: its text, or a prepared one.
+/// A value that can be executed as a statement: SQL text, or a prepared statement.
 pub trait Sql: Sync {
-    /// The two forms.
+    /// The statement in the form in which it is sent to Postgres.
     fn spoken(&self) -> Spoken<'_>;
 }
 
-/// The two forms in which SQL reaches the database.
+/// The two forms in which a statement is sent to Postgres.
 #[derive(Clone, Copy)]
 pub enum Spoken<'a> {
-    /// Its text.
+    /// The SQL text.
     Text(&'a str),
-    /// Prepared in Postgres.
+    /// A statement that Postgres has prepared.
     Prepared(&'a tokio_postgres::Statement),
 }
 
@@ -60,12 +60,12 @@ impl Sql for String {
     }
 }
 
-/// A statement that is executed repeatedly.
+/// A statement that is executed repeatedly. [`Client::prepare_cached`](super::Client::prepare_cached) returns it.
 #[derive(Debug, Clone)]
 pub enum Statement {
-    /// Behind a pooler: the text.
+    /// The SQL text: a pooler cannot keep a prepared statement.
     Text(String),
-    /// Direct: prepared.
+    /// The prepared statement of a direct connection.
     Prepared(tokio_postgres::Statement),
 }
 
@@ -78,7 +78,7 @@ impl Sql for Statement {
     }
 }
 
-/// Parameters with their types.
+/// Each parameter with the Postgres type in which it is sent.
 pub fn typed<'a>(parameters: &Parameters<'a>) -> Vec<(&'a (dyn ToSql + Sync), Type)> {
     let mut scratch = bytes::BytesMut::new();
     let mut sent_as = |value: &(dyn ToSql + Sync)| {

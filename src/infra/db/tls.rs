@@ -1,4 +1,5 @@
-//! Whether a connection is encrypted and which servers it trusts, with the parameters of libpq and the same meanings.
+//! Whether a connection to Postgres is encrypted and which servers it trusts. The parameters have libpq's names and
+//! meanings.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -15,20 +16,20 @@ use super::libpq::Surroundings;
 use super::parameters::{Parameters, Unreadable};
 use super::verifier::{Check, Trust, Verifier};
 
-/// `sslmode`.
+/// The values of libpq's parameter `sslmode`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SslMode {
-    /// Never encrypted.
+    /// The connection is never encrypted.
     Disable,
-    /// Encrypted only if the server refuses an unencrypted connection.
+    /// An unencrypted connection is tried first, then an encrypted one.
     Allow,
-    /// Encrypted if the server supports it.
+    /// The connection is encrypted if the server supports it.
     Prefer,
-    /// Encrypted. Verified like `VerifyCa` if a root certificate is given.
+    /// Encrypted. The certificate is verified as by `VerifyCa` if a file of root certificates exists.
     Require,
-    /// Encrypted; a given root must have signed the server's certificate.
+    /// Encrypted. A trusted root must have signed the server's certificate.
     VerifyCa,
-    /// Like `VerifyCa`, and the certificate must name the host.
+    /// Like `VerifyCa`, and the certificate must also name the host.
     VerifyFull,
 }
 
@@ -37,34 +38,34 @@ const MODES: [(&str, SslMode); 7] = [
     ("allow", SslMode::Allow),
     ("prefer", SslMode::Prefer),
     ("require", SslMode::Require),
-    // Node's name for it.
+    // The name that Node's Postgres driver gives to `require`.
     ("no-verify", SslMode::Require),
     ("verify-ca", SslMode::VerifyCa),
     ("verify-full", SslMode::VerifyFull),
 ];
 
-/// `sslrootcert`.
+/// The value of libpq's parameter `sslrootcert`: the trusted root certificates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Roots {
-    /// The roots that the operating system trusts.
+    /// The root certificates that the operating system trusts.
     System,
-    /// The roots in a PEM file.
+    /// The root certificates in a PEM file.
     File(PathBuf),
 }
 
-/// The methods to try, in order.
+/// One way to open a connection. [`Tls::attempts`] lists the ways to try, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Attempt {
-    /// Plain text.
+    /// Without encryption.
     Plain,
-    /// TLS if the server supports it, else plain text over the same connection.
+    /// With TLS if the server supports it, else without encryption over the same connection.
     Preferred,
-    /// TLS.
+    /// With TLS only.
     Required,
 }
 
 impl Attempt {
-    /// The mode for tokio-postgres.
+    /// The mode in which tokio-postgres makes this attempt.
     pub fn negotiated(self) -> Negotiated {
         match self {
             Self::Plain => Negotiated::Disable,
@@ -74,26 +75,26 @@ impl Attempt {
     }
 }
 
-/// Why TLS cannot be prepared.
+/// Why the TLS settings of a connection cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file of certificates or keys cannot be used.
     #[error("{what} {}: {problem}", .path.display())]
     File {
-        /// The parameter that names it.
+        /// The connection parameter that names the file.
         what: &'static str,
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// The cause, with the remedy.
+        /// The cause, and how to correct it.
         problem: String,
     },
-    /// The operating system has no trusted roots.
+    /// The operating system has no trusted root certificates.
     #[error(
         "sslrootcert=system: the operating system has no trusted certificates; install ca-certificates, or give \
          the server's CA as a file with sslrootcert"
     )]
     NoSystemRoots,
-    /// An error of rustls.
+    /// rustls rejects the settings.
     #[error(transparent)]
     Rustls(#[from] rustls::Error),
     /// A list of revoked certificates is invalid, or no root is usable.
@@ -101,17 +102,17 @@ pub enum Error {
     Verifier(#[from] rustls::client::VerifierBuilderError),
 }
 
-/// The encryption of a connection.
+/// How a connection to Postgres is encrypted, and how the server is verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tls {
     mode: SslMode,
     roots: Option<Roots>,
     revoked: Option<PathBuf>,
-    /// Certificate and key of the client.
+    /// Files of the client's certificate and private key. `None`: the client has no certificate.
     identity: Option<(PathBuf, PathBuf)>,
     versions: &'static [&'static SupportedProtocolVersion],
     sni: bool,
-    /// The encryption of a local socket: always none.
+    /// Whether the address is a local socket: such a connection is never encrypted.
     over_a_socket: bool,
 }
 
@@ -157,12 +158,12 @@ impl Tls {
         })
     }
 
-    /// Whether the address is a local socket.
+    /// Records that the address is a local socket, where no encryption is needed.
     pub(super) fn not_over_a_socket(&mut self) {
         self.over_a_socket = true;
     }
 
-    /// The methods to try, in order.
+    /// The ways to open a connection, in the order in which they are tried.
     pub fn attempts(&self) -> &'static [Attempt] {
         match self.mode {
             _ if self.over_a_socket => &[Attempt::Plain],
@@ -173,23 +174,23 @@ impl Tls {
         }
     }
 
-    /// What to verify of the server's certificate.
+    /// How the server's certificate is verified.
     fn check(&self) -> Check {
         match (self.mode, &self.roots) {
             (SslMode::VerifyFull, _) => Check::ChainAndName,
             (SslMode::VerifyCa, _) => Check::Chain,
-            // Same as libpq: a given root means that it is to be verified.
+            // As in libpq: with a file of root certificates, `require` verifies the certificate.
             (SslMode::Require, Some(Roots::File(path))) if path.exists() => Check::Chain,
             _ => Check::Nothing,
         }
     }
 
-    /// Whether somebody on the network could read the traffic, or impersonate the server.
+    /// Whether an attacker on the network could read the traffic, or impersonate the server.
     pub fn is_open(&self) -> bool {
         !self.over_a_socket && self.check() != Check::ChainAndName
     }
 
-    /// Reads the files, which may have been renewed, and builds the connector.
+    /// Builds the TLS connector. Reads the certificate files again each time, because they may have been renewed.
     pub fn connector(&self) -> Result<MakeRustlsConnect, Error> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let trust = match self.check() {
@@ -209,7 +210,7 @@ impl Tls {
                     path: key.clone(),
                     problem: format!("{error}; it has to be a private key in PEM, without a passphrase"),
                 })?;
-                // The match of certificate and key is not checked here: rustls cannot parse a certificate of version 1.
+                // The match of certificate and key is not checked here: rustls cannot parse a version 1 certificate.
                 let key = provider.key_provider.load_private_key(key)?;
                 let identity = SingleCertAndKey::from(CertifiedKey::new(chain, key));
                 builder.with_client_cert_resolver(Arc::new(identity))
@@ -217,7 +218,7 @@ impl Tls {
             None => builder.with_no_client_auth(),
         };
         config.enable_sni = self.sni;
-        // Required for sslnegotiation=direct; otherwise without effect.
+        // `sslnegotiation=direct` needs this protocol name. It has no effect otherwise.
         config.alpn_protocols = vec![b"postgresql".to_vec()];
         Ok(MakeRustlsConnect::new(config))
     }
@@ -244,7 +245,7 @@ impl Tls {
         })
     }
 
-    /// The environment variables with the same settings for a Postgres program.
+    /// The environment variables that give another Postgres program, such as pg_dump, the same TLS settings.
     pub(super) fn variables(&self) -> Vec<(&'static str, String)> {
         let word = MODES
             .iter()
@@ -272,7 +273,7 @@ impl Tls {
     }
 }
 
-/// Describes the security of the connection, with the remedy if it is weak.
+/// Tells the operator how secure the connection is, and how to secure a weak one.
 impl fmt::Display for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verify = "sslmode=verify-full with sslrootcert=FILE or system verifies it";
@@ -295,7 +296,8 @@ impl fmt::Display for Tls {
     }
 }
 
-/// Parses `sslmode`. The default is stricter with the system's roots, because they sign for any server.
+/// Parses `sslmode`. With the system's roots the default is `verify-full`, because those authorities sign for any
+/// server.
 fn mode(given: Option<&str>, roots: Option<&Roots>) -> Result<SslMode, Unreadable> {
     let system = roots == Some(&Roots::System);
     let Some(given) = given else {
@@ -348,7 +350,7 @@ fn certificates(what: &'static str, path: &PathBuf) -> Result<Vec<CertificateDer
     }
 }
 
-/// The TLS cause of a failed connection.
+/// The TLS reason why a connection failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Problem {
     /// No trusted root has signed the certificate.
@@ -359,7 +361,7 @@ pub(super) enum Problem {
     NoTls,
 }
 
-/// Finds the TLS cause in the error of a connection.
+/// Finds the TLS reason in the error of a failed connection. `None`: the error has another reason.
 pub(super) fn problem(error: &tokio_postgres::Error) -> Option<Problem> {
     use std::error::Error as _;
 

@@ -1,4 +1,4 @@
-//! Limits the concurrent database requests of each store: a store with many requests waits for its own requests only.
+//! Limits the concurrent database requests of each store. A store with many requests waits only for its own requests.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,37 +9,39 @@ use tokio::time::timeout;
 
 use super::Pool;
 
-/// Maximum concurrent requests of one store.
+/// Maximum requests of one store that run at the same time.
 const AT_ONCE: usize = 2;
-/// Maximum waiting reads of one store.
+/// Maximum reads of one store that wait for a turn.
 const WAITING: usize = 8;
-/// Maximum waiting answers of one store: several people may press at once, and each learns who was first.
+/// Maximum status changes of one store that wait for a turn. Several people may answer an order at once, and each
+/// learns who was first.
 pub const WAITING_PRESSES: usize = 32;
-/// Maximum wait.
+/// Maximum time that a request waits for a turn.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Why a request was rejected.
+/// Why a request got no turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Busy {
-    /// The store has too many requests.
+    /// The store itself has too many running and waiting requests.
     #[error("this store asks for too much at once")]
     Store,
-    /// All stores together have too many requests.
+    /// All stores of the database together have too many running requests.
     #[error("as many requests run as may, for {} s already", PATIENCE.as_secs())]
     Database,
 }
 
-/// The turns of all stores.
+/// The turns of a database: permissions to run one request each. A request needs a turn of its store, and one of all
+/// stores.
 #[derive(Debug)]
 pub struct Turns {
     stores: Mutex<HashMap<Box<str>, Line>>,
-    /// The limit for all stores together.
+    /// The turns of all stores together.
     all: Arc<Semaphore>,
-    /// Maximum waiting requests of one store.
+    /// Maximum requests of one store that wait for a turn.
     waiting: usize,
 }
 
-/// The running and waiting requests of one store.
+/// The running and waiting requests of one store. `standing` is the number of both.
 #[derive(Debug)]
 struct Line {
     turns: Arc<Semaphore>,
@@ -47,7 +49,8 @@ struct Line {
 }
 
 impl Turns {
-    /// Sets the limit of concurrent requests for all stores together, and the limit of waiting requests for one store.
+    /// `in_all` is the maximum of running requests of all stores; `waiting` is the maximum of waiting requests of one
+    /// store.
     pub fn new(in_all: usize, waiting: usize) -> Self {
         Self {
             stores: Mutex::default(),
@@ -56,7 +59,8 @@ impl Turns {
         }
     }
 
-    /// Waits for a turn of this store.
+    /// Waits for a turn of the store with this id. An error means that no turn was free within three seconds, or that
+    /// too many requests wait.
     pub async fn take(&self, store: &str) -> Result<Turn<'_>, Busy> {
         let (turns, standing) = self.stand(store)?;
         let begin = tokio::time::Instant::now();
@@ -91,7 +95,7 @@ impl Turns {
     }
 }
 
-/// A registered request of a store, running or waiting.
+/// Counts a request of a store, running or waiting, until it is dropped.
 struct Standing<'a> {
     turns: &'a Turns,
     store: Box<str>,
@@ -109,21 +113,21 @@ impl Drop for Standing<'_> {
     }
 }
 
-/// A turn; dropping it ends the turn.
+/// The permission to run one request of a store. Dropping it ends the turn.
 pub struct Turn<'a> {
     _permits: (OwnedSemaphorePermit, OwnedSemaphorePermit),
     _standing: Standing<'a>,
 }
 
-/// Lists, history and statistics may take long, so they have separate connections. Tokens and acknowledgements never
-/// wait for them.
+/// The connections for lists, history and statistics, with the turns of each store. These statements may take long.
+/// Tokens and acknowledgements use other connections, so they never wait for them.
 pub struct Reads {
     pool: Pool,
     turns: Turns,
 }
 
 impl Reads {
-    /// Uses these connections.
+    /// Shares the connections of this pool between the stores.
     pub fn new(pool: Pool) -> Self {
         Self {
             turns: Turns::new(pool.max_size(), WAITING),
@@ -131,7 +135,7 @@ impl Reads {
         }
     }
 
-    /// Waits for a turn of this store to read.
+    /// Waits for a read turn of the store with this id. Returns the turn and the pool to read from.
     pub async fn turn(&self, store: &str) -> Result<(Turn<'_>, &Pool), Busy> {
         Ok((self.turns.take(store).await?, &self.pool))
     }

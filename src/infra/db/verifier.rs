@@ -1,6 +1,6 @@
-//! Verifies the certificate of a Postgres server. webpki verifies chains. It rejects some certificates that libpq
-//! accepts, such as those made as in PostgreSQL's documentation: version 1, without a subject alternative name, or
-//! self-signed. For such a certificate, this file checks that it is a given root, or is signed by one.
+//! Verifies the certificate of a Postgres server. webpki verifies certificate chains, but rejects some certificates
+//! that libpq accepts. Examples are version 1, no subject alternative name, and self-signed, as in PostgreSQL's
+//! documentation. For such a certificate, this file checks that it is a given root, or that a given root has signed it.
 
 use std::sync::Arc;
 
@@ -19,29 +19,29 @@ use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, SubjectAltName};
 use x509_cert::spki::AlgorithmIdentifierOwned;
 
-/// What is verified.
+/// How much of a server's certificate is verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Check {
-    /// Nothing: any server is accepted.
+    /// Nothing: the client accepts any server.
     Nothing,
-    /// A trusted root has signed the certificate.
+    /// A trusted root has signed the certificate. The host name is not compared.
     Chain,
-    /// A trusted root has signed the certificate, and it names the host.
+    /// A trusted root has signed the certificate, and the certificate names the host.
     ChainAndName,
 }
 
-/// The trusted roots, and what is verified.
+/// The trusted root certificates, and how much of a server's certificate is verified.
 #[derive(Debug)]
 pub struct Trust {
     check: Check,
     roots: Vec<CertificateDer<'static>>,
-    /// Whether lists of revoked certificates were given; only webpki checks them.
+    /// Whether lists of revoked certificates are given. Only webpki checks these lists.
     may_be_revoked: bool,
     webpki: Option<Arc<WebPkiServerVerifier>>,
 }
 
 impl Trust {
-    /// Accepts any server.
+    /// Trusts any server without verification.
     pub fn none() -> Self {
         Self {
             check: Check::Nothing,
@@ -51,7 +51,7 @@ impl Trust {
         }
     }
 
-    /// Accepts servers whose certificates these roots have signed.
+    /// Trusts servers whose certificates these roots have signed, except the certificates in the lists `revoked`.
     pub fn new(
         check: Check,
         roots: Vec<CertificateDer<'static>>,
@@ -61,7 +61,7 @@ impl Trust {
         store.add_parsable_certificates(roots.iter().cloned());
         let may_be_revoked = !revoked.is_empty();
         let webpki = match store.is_empty() {
-            // Perhaps a version 1 certificate.
+            // webpki parses none of the roots: they may be version 1 certificates.
             true => None,
             false => {
                 let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -78,7 +78,7 @@ impl Trust {
     }
 }
 
-/// Verifies the certificate of a server.
+/// Verifies the certificate of a server during the TLS handshake, for rustls.
 #[derive(Debug)]
 pub struct Verifier {
     trust: Trust,
@@ -86,7 +86,7 @@ pub struct Verifier {
 }
 
 impl Verifier {
-    /// With the signature algorithms of this provider.
+    /// A verifier that accepts the signature algorithms of this provider.
     pub fn new(trust: Trust, provider: &CryptoProvider) -> Self {
         Self {
             trust,
@@ -94,7 +94,7 @@ impl Verifier {
         }
     }
 
-    /// Verifies a chain with webpki. The name is checked after everything else.
+    /// Verifies a certificate chain with webpki. It accepts a wrong host name: the caller checks the name afterwards.
     fn chain(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -112,7 +112,7 @@ impl Verifier {
         }
     }
 
-    /// Verifies a certificate that webpki rejects: a given root, or a certificate signed by one.
+    /// Verifies a certificate that webpki rejects. It must be a given root, or a given root must have signed it.
     fn directly(&self, end_entity: &CertificateDer<'_>, now: UnixTime) -> Result<(), CertificateError> {
         let (der, leaf) = (end_entity, parse(end_entity)?);
         is_in_time(&leaf, now)?;
@@ -135,10 +135,10 @@ impl Verifier {
         Err(CertificateError::UnknownIssuer)
     }
 
-    /// Whether this authority has signed this certificate.
+    /// Checks that the certificate `root` has signed the certificate `leaf`, and may sign certificates.
     fn signed(&self, leaf: &Certificate, root: &Certificate, now: UnixTime) -> Result<(), CertificateError> {
         is_in_time(root, now)?;
-        // A version 1 certificate has no field for the right to sign.
+        // A version 1 certificate has no field for the right to sign, so it is accepted without one.
         let constraints = root
             .tbs_certificate
             .get::<BasicConstraints>()
@@ -146,7 +146,7 @@ impl Verifier {
         if root.tbs_certificate.extensions.is_some() && !constraints.is_some_and(|(_, constraints)| constraints.ca) {
             return Err(CertificateError::UnknownIssuer);
         }
-        let told = leaf
+        let announced = leaf
             .tbs_certificate
             .to_der()
             .map_err(|_| CertificateError::BadEncoding)?;
@@ -158,13 +158,13 @@ impl Verifier {
                 && fits(&algorithm.signature_alg_id(), &leaf.signature_algorithm)
         });
         let bits = key.subject_public_key.as_bytes().ok_or(CertificateError::BadEncoding)?;
-        match algorithms.any(|algorithm| algorithm.verify_signature(bits, &told, signature).is_ok()) {
+        match algorithms.any(|algorithm| algorithm.verify_signature(bits, &announced, signature).is_ok()) {
             true => Ok(()),
             false => Err(CertificateError::BadSignature),
         }
     }
 
-    /// Verifies a handshake signature by a certificate that webpki cannot parse.
+    /// Verifies a handshake signature with the key of a certificate that webpki cannot parse.
     fn handshake(
         &self,
         message: &[u8],
@@ -238,7 +238,7 @@ impl ServerCertVerifier for Verifier {
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         verify_tls13_signature(message, cert, dss, &self.algorithms).or_else(|error| match dss.scheme {
-            // Not allowed in TLS 1.3.
+            // TLS 1.3 allows neither SHA-1 nor PKCS#1 signatures.
             SignatureScheme::RSA_PKCS1_SHA1 | SignatureScheme::ECDSA_SHA1_Legacy => Err(error),
             SignatureScheme::RSA_PKCS1_SHA256
             | SignatureScheme::RSA_PKCS1_SHA384
@@ -256,7 +256,7 @@ fn parse(der: &CertificateDer<'_>) -> Result<Certificate, CertificateError> {
     Certificate::from_der(der).map_err(|_| CertificateError::BadEncoding)
 }
 
-/// The identifier of an algorithm without its outer sequence, as rustls writes it.
+/// The DER of an algorithm identifier without the outer sequence: the form in which rustls stores it.
 fn contents(algorithm: &AlgorithmIdentifierOwned) -> Option<Vec<u8>> {
     let mut contents = algorithm.oid.to_der().ok()?;
     if let Some(parameters) = &algorithm.parameters {
@@ -276,8 +276,8 @@ fn is_in_time(certificate: &Certificate, now: UnixTime) -> Result<(), Certificat
     }
 }
 
-/// Checks the host name against the subject alternative names; if there are none, against the common name, as libpq
-/// does.
+/// Checks that a certificate names the host. If the certificate has no subject alternative names, its common name
+/// counts, as in libpq.
 fn is_made_out_to(certificate: &CertificateDer<'_>, name: &ServerName<'_>) -> Result<(), Error> {
     let by_alternative = ParsedCertificate::try_from(certificate).and_then(|parsed| verify_server_name(&parsed, name));
     let Err(error) = by_alternative else { return Ok(()) };
@@ -314,7 +314,7 @@ fn common_name(certificate: &Certificate) -> Option<String> {
     text.ok()
 }
 
-/// Whether a name, whose first label may be a wildcard, matches this host.
+/// Whether a certificate's name matches the host. The name's first label may be a wildcard, such as `*.example.com`.
 fn fits(name: &str, host: &str) -> bool {
     match (name.strip_prefix("*."), host.split_once('.')) {
         (Some(domain), Some((_, rest))) => domain.contains('.') && domain.eq_ignore_ascii_case(rest),

@@ -1,29 +1,31 @@
-//! The addresses that a webhook may have. Vestnik calls them, so they must not lead into Vestnik's own network. An
-//! address needs https, no user and password, and a public host, unless `webhook.allow_private` is set.
+//! The addresses that a webhook may have. Vestnik calls these addresses, so they must not lead into Vestnik's own
+//! network. An address needs https and a public host, unless `webhook.allow_private` is set. It never holds a user or
+//! password.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-/// Why an address is refused.
+/// Why a webhook's address is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// The text is no URL.
+    /// The text is no http or https URL.
     #[error("a webhook's address looks like https://example.com/hook")]
     NoUrl,
-    /// The scheme is plain http: others could read the request.
+    /// The scheme is plain http: others could read the request on its way.
     #[error("a webhook's address begins with https:// (plain http needs webhook.allow_private)")]
     NotHttps,
-    /// The address contains a user or password: addresses are shown in lists and logs.
+    /// The address contains a user or password. Addresses are shown in lists and logs, so they must hold no secret.
     #[error("a webhook's address holds no user and password: the signature says who posts")]
     Credentials,
-    /// The address is private.
+    /// The host is in a private network, or on this machine.
     #[error("a webhook's address is a public one (a private one needs webhook.allow_private)")]
     Private,
 }
 
-/// Checks the text of an address. The addresses behind a host name are checked when the webhook is called.
+/// Checks a webhook's address and returns it parsed. If the host is a name, its network addresses are checked later,
+/// when the webhook is called.
 pub fn check(text: &str, allow_private: bool) -> Result<Url, Refused> {
     let url: Url = text.parse().map_err(|_| Refused::NoUrl)?;
     if !matches!(url.scheme(), "http" | "https") || text.contains(char::is_whitespace) {
@@ -48,7 +50,7 @@ pub fn check(text: &str, allow_private: bool) -> Result<Url, Refused> {
     }
 }
 
-/// Whether an address is public.
+/// Whether a network address is public: it leads into no private network.
 pub fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
@@ -56,7 +58,7 @@ pub fn is_public(address: IpAddr) -> bool {
     }
 }
 
-/// The ranges of IANA's registry of special addresses.
+/// Whether an IPv4 address is in none of the ranges of IANA's registry of special addresses.
 fn is_public_v4(address: Ipv4Addr) -> bool {
     let [a, b, c, _] = address.octets();
     let is_special = a == 0
@@ -68,7 +70,7 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
         || (a, b, c) == (192, 0, 0)
         || (a, b, c) == (192, 88, 99)
         || a == 198 && (18..20).contains(&b)
-        // Multicast, reserved, broadcast.
+        // Ranges for multicast, reserved addresses and broadcast.
         || a >= 224;
     !is_special
 }
@@ -77,20 +79,20 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     let parts = address.segments();
     let v4 = |high: u16, low: u16| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
     match parts {
-        // An IPv6 address that contains an IPv4 address (mapped, translated, 6to4) is as public as that one.
+        // An IPv6 address that contains an IPv4 address (mapped, translated, 6to4) is as public as the IPv4 address.
         [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => is_public_v4(v4(high, low)),
         [0x2002, high, low, ..] => is_public_v4(v4(high, low)),
-        // Documentation, benchmarks, Teredo, and other reserved ranges.
+        // Ranges for documentation, benchmarks, Teredo, and other reserved uses.
         [0x2001, 0..=0x1ff, ..] | [0x2001, 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => false,
         // Public addresses are in 2000::/3.
         [first, ..] => (0x2000..0x4000).contains(&first),
     }
 }
 
-/// Resolves host names, and drops the addresses that are not public.
+/// Resolves host names for the HTTP client, and leaves out the network addresses that are not public.
 pub(super) struct PublicOnly;
 
-/// The error for a name with private addresses only.
+/// The error for a host name that resolves to private addresses only.
 #[derive(Debug, thiserror::Error)]
 #[error("its name leads to a private address, which needs webhook.allow_private")]
 struct LeadsInside;

@@ -1,5 +1,5 @@
-//! A POST that the receiver can check, by Standard Webhooks: it is signed, and its id is the same in every attempt.
-//! `address` checks which addresses may be called, `signature` signs.
+//! Sends a POST that its receiver can verify, as Standard Webhooks defines it. The request is signed, and its id is the
+//! same in every attempt. `address` checks the addresses, `signature` signs.
 
 pub mod address;
 pub mod signature;
@@ -9,32 +9,32 @@ use std::time::Duration;
 
 use crate::infra::config::Webhook;
 
-/// The request of a post.
+/// One POST to a webhook.
 pub struct Letter {
-    /// The message's id, the same in every attempt.
+    /// The message's id, the same in every attempt: the receiver recognizes a repetition by it.
     pub id: String,
-    /// The time by the database's clock, seconds since 1970.
+    /// The time of the attempt by the database's clock, in seconds since 1970.
     pub time: i64,
-    /// The receiver's address.
+    /// The address that the request is sent to.
     pub url: String,
-    /// The secrets; two during a change.
+    /// The secrets that sign the request; two while the receiver replaces its secret.
     pub secrets: Vec<String>,
-    /// JSON.
+    /// The body, as JSON text.
     pub body: String,
 }
 
-/// Why there was no response.
+/// Why a POST got no response.
 #[derive(Debug, thiserror::Error)]
 pub enum PostError {
-    /// The address may not be called.
+    /// The address is one that a webhook may not have.
     #[error(transparent)]
     Address(#[from] address::Refused),
-    /// The request failed; the reason, without the address.
+    /// The request failed. The text gives the cause without the address, which may contain a secret.
     #[error("{0}")]
     Failed(String),
 }
 
-/// The HTTP client; it calls only addresses that are allowed.
+/// The HTTP client of webhooks. It calls only addresses that `address` allows.
 #[derive(Clone)]
 pub struct Poster {
     http: reqwest::Client,
@@ -42,9 +42,10 @@ pub struct Poster {
 }
 
 impl Poster {
-    /// Creates the client. It follows no redirect: the new address would not have been checked.
+    /// Creates the client. It follows no redirect, because the new address would not be checked.
     pub fn new(settings: Webhook) -> Result<Self, reqwest::Error> {
-        // Ignore the proxies of the environment: they would resolve names, and could reach private addresses.
+        // The proxies of the environment are ignored: they would resolve names themselves, and could reach private
+        // addresses.
         let http = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none());
@@ -58,7 +59,7 @@ impl Poster {
         })
     }
 
-    /// Sends the request. The whole response, with its body, must arrive before the deadline.
+    /// Sends the POST. The whole response, with its body, must arrive within `deadline`.
     pub async fn post(&self, letter: &Letter, deadline: Duration) -> Result<reqwest::Response, PostError> {
         let url = address::check(&letter.url, self.allow_private)?;
         let secrets: Vec<&str> = letter.secrets.iter().map(String::as_str).collect();
@@ -74,12 +75,12 @@ impl Poster {
                 signature::header(&secrets, &letter.id, letter.time, &letter.body),
             )
             .body(letter.body.clone());
-        // The address may contain a secret of the store.
+        // The error is shown without the address, which may contain a secret of the store.
         request.send().await.map_err(|error| PostError::Failed(reason(error)))
     }
 }
 
-/// The error and its causes, without the address.
+/// The text of an error and of its causes, without the address.
 fn reason(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut reason = error.to_string();

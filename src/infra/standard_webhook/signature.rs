@@ -1,25 +1,25 @@
-//! Signs a post by Standard Webhooks (standardwebhooks.com), over its id, time and body. Each secret gives one
-//! signature; one valid signature is enough for the receiver.
+//! Signs a POST as Standard Webhooks (standardwebhooks.com) defines it, over its id, time and body. Each secret gives
+//! one signature; the receiver accepts the POST if one signature is valid.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 
-/// The prefix of a secret whose key follows in base64.
+/// The prefix of a secret whose key is written in base64.
 const PREFIX: &str = "whsec_";
-/// Bytes of a generated key.
+/// The length of a generated key, in bytes.
 const NEW_KEY_BYTES: usize = 32;
-/// The shortest secret that a person may choose, characters.
+/// The minimum length of a secret that a person chooses, in bytes. For a base64 key, it counts the decoded bytes.
 const SHORTEST: usize = 16;
 
-/// The key of a secret. A secret without the prefix is used as bytes.
+/// The signing key of a secret: the decoded base64 behind the prefix, else the bytes of the secret itself.
 fn key(secret: &str) -> Vec<u8> {
     let decoded = secret.strip_prefix(PREFIX).and_then(|key| STANDARD.decode(key).ok());
     decoded.unwrap_or_else(|| secret.as_bytes().to_vec())
 }
 
-/// Whether a secret is valid: 16 characters or more, and base64 after the prefix.
+/// Whether a secret is long enough, and holds valid base64 if it has the prefix.
 pub fn is_good(secret: &str) -> bool {
     match secret.strip_prefix(PREFIX) {
         Some(key) => STANDARD.decode(key).is_ok_and(|key| key.len() >= SHORTEST),
@@ -27,14 +27,14 @@ pub fn is_good(secret: &str) -> bool {
     }
 }
 
-/// Generates a secret. Fails if the operating system gives no random bytes.
+/// Generates a secret with a random key. Fails if the operating system gives no random bytes.
 pub fn generate() -> Result<String, getrandom::Error> {
     let mut key = [0_u8; NEW_KEY_BYTES];
     getrandom::fill(&mut key)?;
     Ok(format!("{PREFIX}{}", STANDARD.encode(key)))
 }
 
-/// The header `webhook-signature`: one signature for each secret. `time` is in seconds since 1970.
+/// The value of the header `webhook-signature`: one signature for each secret. `time` is in seconds since 1970.
 pub fn header(secrets: &[&str], id: &str, time: i64, body: &str) -> String {
     let sign = |secret: &&str| {
         // HMAC accepts a key of any length.
@@ -51,7 +51,7 @@ mod tests {
 
     #[test]
     fn a_signature_is_the_one_of_the_standards_own_example() {
-        // From the documentation of Standard Webhooks.
+        // The example in the documentation of Standard Webhooks.
         let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
         let (id, time, body) = ("msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, r#"{"test": 2432232314}"#);
         let expected = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=";

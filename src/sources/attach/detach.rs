@@ -1,4 +1,4 @@
-//! Finds a source in the database, and removes its triggers.
+//! Finds a source in the database, and detaches it.
 
 use tokio_postgres::Client;
 
@@ -11,22 +11,22 @@ use crate::sources::install::{carriers, drop_triggers_sql};
 use crate::sources::registry::bump_version;
 use crate::sources::trigger::function_name;
 
-/// A source as the database has it.
+/// A source as its row of `vst_source` describes it.
 #[derive(Debug)]
 pub struct Kept {
-    /// Its id.
+    /// The source's id.
     pub id: SourceId,
-    /// Its name.
+    /// The source's name.
     pub name: String,
-    /// Its table, as SQL writes it.
+    /// The source's table with its schema, quoted and with its schema, as in `public."order"`.
     pub table: String,
-    /// Its mapping as TOML.
+    /// The source's mapping as TOML.
     pub mapping_toml: String,
-    /// Whether the table's owner is trusted.
+    /// Whether the source was attached although another role owns its table (`--trust-owner`).
     pub owner_trusted: bool,
 }
 
-/// Finds a source by its name, or by its table's name.
+/// Finds an attached source by its name or by the name of its table. It is an error if there is none.
 pub async fn find(client: &impl GenericClient, name: &str) -> Result<Kept, Error> {
     const FIND: &str = "select id, name, table_name, mapping, owner_trusted from vestnik.vst_source \
              where detached_at is null and (name = $1 or table_name in ($1, 'public.' || $1) \
@@ -34,7 +34,7 @@ pub async fn find(client: &impl GenericClient, name: &str) -> Result<Kept, Error
     const BY_NAME: &str = "select id, name, table_name, mapping, owner_trusted from vestnik.vst_source \
              where detached_at is null and (name = $1 or table_name in ($1, 'public.' || $1)) order by name = $1 desc limit 1";
     let row = match client.query_opt(FIND, &[&name]).await {
-        // A text that is not a table name may still be the name of a source.
+        // A text that is no valid table name may still be the name of a source.
         Err(error)
             if error
                 .code()
@@ -54,8 +54,9 @@ pub async fn find(client: &impl GenericClient, name: &str) -> Result<Kept, Error
     })
 }
 
-/// Removes the triggers, even if the table was renamed: its rows are no longer events, and nobody reads the old ones.
-/// Recorded events and answers stay until the table is attached again.
+/// Removes the triggers and the function of a source, even if its table was renamed.
+/// Later writes make no events, and clients do not receive the earlier events either. The earlier events stay in the
+/// journal, for the case that the table is attached again.
 pub async fn detach(client: &mut Client, name: &str, progress: Progress<'_>) -> Result<Kept, Error> {
     let kept = find(client, name).await?;
     let function = function_name(kept.id);
@@ -89,7 +90,7 @@ pub async fn detach(client: &mut Client, name: &str, progress: Progress<'_>) -> 
     Ok(kept)
 }
 
-/// The SQL that [`detach`] would run.
+/// The SQL that [`detach`] would run, for a person to read.
 pub async fn detach_sql(client: &Client, name: &str) -> Result<String, Error> {
     let kept = find(client, name).await?;
     let function = function_name(kept.id);

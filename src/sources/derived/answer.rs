@@ -1,19 +1,27 @@
-//! A person's answer to an order of a derived source. Either the mapping's own statements save it, or the engine keeps
-//! it and shows it instead of the shop's status until the shop's status changes.
+//! Saves a person's answer to an order of a derived source. Either the SQL statements of the mapping save it in the
+//! shop's tables, or the engine keeps it. A kept answer is shown instead of the shop's status until the shop's status
+//! changes.
 
-use crate::infra::db::Transaction;
+use crate::infra::db::{GenericClient, Transaction, reason};
 use tokio_postgres::types::{ToSql, Type};
 
 use super::super::Source;
+use super::super::sql::literal;
 use super::super::status_change::request::StatusChange;
 use super::Derived;
-use super::project::{Known, Telling, derive, tell};
+use super::project::{Known, Publish, derive, publish_changes};
 
-/// The parameters of a statement: the key, the status, the reason, the minutes, and who answers.
+/// The types of the parameters of an answer's statement: the key, the status, the reason, the minutes, and the name of
+/// the person who answers.
 pub(super) const PARAMETERS: [Type; 5] = [Type::TEXT, Type::TEXT, Type::TEXT, Type::INT4, Type::TEXT];
 
-/// Saves the answer if the order still has the status `from`. Returns whether it did: it fails if the first statement
-/// changes no row.
+/// SQL that lets names without a schema mean the schema of the shop's table, the parameter `$1`, first. It holds until
+/// the transaction ends. The role's own search path follows, because triggers of the shop may need it.
+pub(super) const NAMES: &str = "select set_config('search_path', quote_ident(n.nspname) || ', ' || current_setting('search_path'), true) \
+     from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = to_regclass($1)";
+
+/// Saves the answer if the order still shows the status `from`. Returns false if it does not, or if the first statement
+/// of the mapping changes no row.
 pub(in crate::sources) async fn answer(
     transaction: &Transaction<'_>,
     source: &Source,
@@ -27,7 +35,13 @@ pub(in crate::sources) async fn answer(
         return Ok(false);
     }
     let (reason, by) = storable(transaction, change).await?;
-    let statements = derived.answers.iter().find(|(status, _)| *status == change.to);
+    // Below an answer that the engine keeps, the shop's tables may say this already: then the kept answer only ends.
+    let is_said = known.shop_status(change.key, change.store.as_str()) == Some(change.to.as_str());
+    let of_status = derived.answers.iter().find(|(status, _)| *status == change.to);
+    let statements = of_status.filter(|_| !is_said);
+    if statements.is_some() {
+        transaction.query(NAMES, &[&source.table]).await?;
+    }
     for (place, sql) in statements.iter().flat_map(|(_, statements)| statements).enumerate() {
         let parameters: [(&(dyn ToSql + Sync), Type); 5] = [
             (&change.key, Type::TEXT),
@@ -38,23 +52,54 @@ pub(in crate::sources) async fn answer(
         ];
         let changed = transaction.query_typed(&with_rows(sql), &parameters).await?;
         if place == 0 && changed.is_empty() {
+            // The shop may have changed the order a moment ago, and the projector has not published it yet. The caller
+            // finds the order's new status in the engine's own table.
+            let projected = derive(transaction, source, derived, &keys).await?;
+            publish_changes(transaction, source, derived, known, projected, Publish::Usual).await?;
             return Ok(false);
         }
     }
-    let said = derive(transaction, source, derived, &keys).await?;
-    tell(
+    let projected = derive(transaction, source, derived, &keys).await?;
+    publish_changes(
         transaction,
         source,
         derived,
         known,
-        said,
-        Telling::Answer(change.store.as_str(), change.to),
+        projected,
+        Publish::Answer(change.store.as_str(), change.to),
     )
     .await?;
     Ok(true)
 }
 
-/// The reason and the person, without what the database's encoding cannot hold.
+/// The statements of answers that Postgres cannot parse any more, for example because a column has another name. One
+/// line each.
+pub(super) async fn broken(
+    client: &impl GenericClient,
+    table: &str,
+    derived: &Derived,
+) -> Result<Vec<String>, tokio_postgres::Error> {
+    let names = NAMES.replace("$1", &literal(table));
+    let mut broken = Vec::new();
+    for (status, statements) in &derived.answers {
+        for sql in statements {
+            let sql = sql.trim().trim_end_matches(';');
+            // One simple query is one transaction: nothing stays behind on a pooler's session.
+            let probe =
+                format!("{names}; prepare vst_probe (text, text, text, int, text) as {sql}\n; deallocate vst_probe");
+            match client.batch_execute(&probe).await {
+                Ok(()) => {}
+                Err(error) if error.as_db_error().is_some() => {
+                    broken.push(format!("answer.{}: {}", status.as_str(), reason(&error)));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(broken)
+}
+
+/// The reason and the person's name, without the characters that the database's encoding cannot hold.
 async fn storable(
     transaction: &Transaction<'_>,
     change: &StatusChange<'_>,
@@ -66,8 +111,10 @@ async fn storable(
     Ok((row.try_get(0)?, row.try_get(1)?))
 }
 
-/// Publishes an answer that the shop's own API took: what the shop made of it, or the answer itself until the shop's
-/// status changes. Publishes nothing if the order no longer has the status `from`: the projector was first.
+/// Publishes an answer that the shop's own API accepted. The order shows the status that the shop has set, or the
+/// answer itself until the shop's status changes.
+/// Nothing happens if the order no longer shows the status `from`: the projector has already published the shop's
+/// change.
 pub(in crate::sources) async fn taken(
     transaction: &Transaction<'_>,
     source: &Source,
@@ -80,13 +127,13 @@ pub(in crate::sources) async fn taken(
     if known.status(change.key, change.store.as_str()) != Some(from) {
         return Ok(());
     }
-    let said = derive(transaction, source, derived, &keys).await?;
-    let telling = Telling::Taken(change.store.as_str(), change.to);
-    tell(transaction, source, derived, known, said, telling).await?;
+    let projected = derive(transaction, source, derived, &keys).await?;
+    let publish = Publish::Taken(change.store.as_str(), change.to);
+    publish_changes(transaction, source, derived, known, projected, publish).await?;
     Ok(())
 }
 
-/// Rewrites a statement so that it returns the rows that it changed.
+/// Adds `returning` to a statement that writes, so that its result has a row for each changed row.
 fn with_rows(sql: &str) -> String {
     let sql = sql.trim().trim_end_matches(';');
     let words = sql.to_ascii_lowercase();

@@ -1,5 +1,5 @@
-//! One batch of a source's changes: deleted from the queue, projected and published in one transaction. After a failure
-//! in the middle the batch runs again, and nothing is published twice.
+//! Processes one batch of a derived source's changes. One transaction takes the changes from the queue `vst_change`,
+//! computes their orders, and publishes them. If it fails, the batch runs again, and no change is published twice.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,50 +8,51 @@ use crate::infra::db::Transaction;
 
 use super::super::Source;
 use super::super::sql::ident;
-use super::project::{Known, Telling, derive, derive_parts, tell};
+use super::project::{Known, Publish, derive, derive_parts, publish_changes};
 use super::{Derived, function, projection};
 use crate::infra::db::{self, QueryError};
 
-/// Maximum number of changes in a batch.
+/// Maximum number of changes in one batch.
 pub(super) const BATCH_CHANGES: i64 = 200;
-/// Maximum number of orders that are projected when a table is attached, the newest.
+/// Maximum number of existing orders, the newest, that are computed when a table is attached.
 const KNOWN_ORDERS: i64 = 20_000;
-/// Maximum number of these orders in one step.
+/// Maximum number of existing orders that are computed in one statement.
 const KNOWN_CHUNK: usize = 500;
-/// Time limit of the expressions for a batch, milliseconds.
+/// Time limit for computing the orders of a batch, milliseconds.
 const DERIVE_MS: u32 = 2000;
-/// Time limit of the expressions for one order after those of its batch have failed, milliseconds.
+/// Time limit for computing one order, after an expression has failed for its batch, milliseconds.
 const DERIVE_ONE_MS: u32 = 300;
-/// Lock time-out, milliseconds: orders of other sources wait meanwhile.
+/// Maximum wait for a lock, milliseconds. The orders of other sources wait meanwhile.
 const LOCK_MS: u32 = 1000;
-/// Pause before an order that could not be read is tried again.
+/// Pause before an order that could not be read is computed again.
 const RETRY_PAUSE: Duration = Duration::from_secs(10);
 
-/// How far the changes of a source have been processed.
+/// How far the queue of a source's changes has been processed, by the ids of the queue's rows.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Mark {
-    /// No new change can appear up to this number. Later reads start behind it, so they do not scan dead rows that an
-    /// old snapshot keeps.
+    /// No unprocessed change has this id or a smaller one. The next batch begins after it, and so skips dead rows that
+    /// an old snapshot keeps.
     through: i64,
-    /// The next value of it, valid when no transaction below this id runs.
+    /// The next value of `through`, and a transaction id. The value is valid when all transactions below that id have
+    /// ended.
     next: Option<(i64, u64)>,
 }
 
 impl Mark {
-    /// The number after which the next batch begins.
+    /// The id of a change after which the next batch begins.
     pub fn through(self) -> i64 {
         self.through
     }
 
-    /// Records a batch: `newest` is its last change, and its snapshot ends at `xmax`.
+    /// Records a batch. `newest` is the id of its last change; `xmin` and `xmax` are the bounds of its snapshot.
     fn pass(&mut self, newest: Option<i64>, (xmin, xmax): (u64, u64)) {
         if let Some((through, end)) = self.next
             && xmin >= end
         {
             (self.through, self.next) = (self.through.max(through), None);
         }
-        // A change gets its number shortly before its transaction gets an id, so the next read covers the changes of
-        // the last two batches again.
+        // A change gets its id shortly before its transaction gets a transaction id. So a later transaction may hold a
+        // slightly smaller change id, and the next value stays two batches behind.
         if let (None, Some(newest)) = (self.next, newest) {
             self.next = Some((newest - 2 * BATCH_CHANGES, xmax));
         }
@@ -61,28 +62,28 @@ impl Mark {
 /// The result of a batch.
 #[derive(Debug, Default)]
 pub(super) struct Done {
-    /// Number of changes and expired waits that were processed.
+    /// Number of processed changes and of orders whose wait has ended.
     pub taken: usize,
-    /// Number of events that were appended.
+    /// Number of events that were appended to the journal.
     pub events: u64,
-    /// The errors of Postgres for expressions that fail.
+    /// The error of Postgres, if an expression of the mapping failed.
     pub failure: Option<String>,
 }
 
-/// The content of a batch.
+/// The content of a batch, as taken from the queue.
 #[derive(Debug, Default)]
 struct Taken {
     keys: BTreeSet<String>,
-    /// Orders whose wait for items has ended.
+    /// The keys of the orders whose wait for items has ended.
     due: BTreeSet<String>,
-    /// Values in watched tables that lead to keys, by the index of the table.
+    /// Written values in watched tables, each with the number of its table, from 1. The orders' keys follow from them.
     leads: Vec<(usize, String)>,
     is_truncated: bool,
     is_watched_truncated: bool,
     all_rows: bool,
 }
 
-/// Processes the next changes of a source. The caller commits the transaction.
+/// Processes the next changes of a source in the caller's transaction.
 pub(super) async fn batch(
     transaction: &mut Transaction<'_>,
     source: &Source,
@@ -112,8 +113,8 @@ pub(super) async fn batch(
     }
     let keys: Vec<String> = taken.keys.difference(&taken.due).cloned().collect();
     let due: Vec<String> = taken.due.into_iter().collect();
-    project(transaction, source, derived, &keys, Telling::Usual, &mut done).await?;
-    project(transaction, source, derived, &due, Telling::Now, &mut done).await?;
+    project(transaction, source, derived, &keys, Publish::Usual, &mut done).await?;
+    project(transaction, source, derived, &due, Publish::Now, &mut done).await?;
     Ok(done)
 }
 
@@ -157,7 +158,7 @@ async fn take(transaction: &Transaction<'_>, source: &Source, mark: &mut Mark) -
     Ok((taken, count))
 }
 
-/// Finds the keys for the values of watched tables.
+/// Finds the keys of the orders that the written rows of watched tables concern, and adds them to the batch.
 async fn lead(
     transaction: &mut Transaction<'_>,
     source: &Source,
@@ -202,13 +203,13 @@ async fn lead(
     Ok(())
 }
 
-/// Projects orders; one by one if the expressions fail.
+/// Computes and publishes orders. If an expression fails, each order is computed alone.
 async fn project(
     transaction: &mut Transaction<'_>,
     source: &Source,
     derived: &Derived,
     keys: &[String],
-    telling: Telling<'_>,
+    publish: Publish<'_>,
     done: &mut Done,
 ) -> Result<(), QueryError> {
     if keys.is_empty() {
@@ -217,8 +218,8 @@ async fn project(
     let savepoint = transaction.savepoint().await?;
     let known = Known::lock(&savepoint, source, keys).await?;
     match derive(&savepoint, source, derived, keys).await {
-        Ok(said) => {
-            done.events += tell(&savepoint, source, derived, known, said, telling).await?;
+        Ok(projected) => {
+            done.events += publish_changes(&savepoint, source, derived, known, projected, publish).await?;
             savepoint.commit().await?;
             return Ok(());
         }
@@ -232,7 +233,7 @@ async fn project(
         .batch_execute(&format!("set local statement_timeout = {DERIVE_ONE_MS}"))
         .await?;
     for key in keys {
-        project_one(transaction, source, derived, key, telling, done).await?;
+        project_one(transaction, source, derived, key, publish, done).await?;
     }
     transaction
         .batch_execute(&format!("set local statement_timeout = {DERIVE_MS}"))
@@ -240,13 +241,14 @@ async fn project(
     Ok(())
 }
 
-/// Projects one order, value by value if that fails. An order that cannot be read at all is tried again later.
+/// Computes and publishes one order; if an expression fails, each value is computed alone. An order without a readable
+/// store is tried again later.
 async fn project_one(
     transaction: &mut Transaction<'_>,
     source: &Source,
     derived: &Derived,
     key: &str,
-    telling: Telling<'_>,
+    publish: Publish<'_>,
     done: &mut Done,
 ) -> Result<(), QueryError> {
     const AGAIN: &str = "insert into vestnik.vst_wait (source, key, until) \
@@ -255,8 +257,8 @@ async fn project_one(
     let savepoint = transaction.savepoint().await?;
     let known = Known::lock(&savepoint, source, &keys).await?;
     match derive(&savepoint, source, derived, &keys).await {
-        Ok(said) => {
-            done.events += tell(&savepoint, source, derived, known, said, telling).await?;
+        Ok(projected) => {
+            done.events += publish_changes(&savepoint, source, derived, known, projected, publish).await?;
             return Ok(savepoint.commit().await?);
         }
         Err(error) if is_of_mapping(&error) => savepoint.rollback().await?,
@@ -264,8 +266,12 @@ async fn project_one(
     }
     let mut savepoint = transaction.savepoint().await?;
     let known = Known::lock(&savepoint, source, &keys).await?;
-    match derive_parts(&mut savepoint, source, derived, key).await? {
-        Some(said) => done.events += tell(&savepoint, source, derived, known, said, telling).await?,
+    let parts = derive_parts(&mut savepoint, source, derived, key).await?;
+    done.failure = parts.failures.into_iter().next().or_else(|| done.failure.take());
+    match parts.projected {
+        Some(projected) => {
+            done.events += publish_changes(&savepoint, source, derived, known, projected, publish).await?
+        }
         None => drop(
             savepoint
                 .execute(AGAIN, &[&source.id.0, &key, &RETRY_PAUSE.as_secs_f64()])
@@ -275,7 +281,7 @@ async fn project_one(
     Ok(savepoint.commit().await?)
 }
 
-/// Whether the expressions caused the error, and not a busy, locked or stopping Postgres.
+/// Whether the mapping's expressions caused the error. Otherwise Postgres was busy, locked, or stopping.
 fn is_of_mapping(error: &tokio_postgres::Error) -> bool {
     const PASSING: [&str; 5] = ["40", "53", "55", "57P", "58"];
     error
@@ -283,8 +289,8 @@ fn is_of_mapping(error: &tokio_postgres::Error) -> bool {
         .is_some_and(|code| !PASSING.iter().any(|class| code.code().starts_with(class)))
 }
 
-/// All orders from before the source was attached or its mapping changed. Orders that were written since have a change
-/// of their own, which is published.
+/// Computes the orders that existed before the source was attached or its mapping changed, without events. An order
+/// that was written since has a change of its own in the queue, and that change is published.
 async fn all_rows(
     transaction: &mut Transaction<'_>,
     source: &Source,
@@ -307,13 +313,13 @@ async fn all_rows(
         keys.extend(row.try_get::<_, Option<String>>(0)?);
     }
     for chunk in keys.chunks(KNOWN_CHUNK) {
-        project(transaction, source, derived, chunk, Telling::Nobody, done).await?;
+        project(transaction, source, derived, chunk, Publish::Nobody, done).await?;
     }
     let limit = format!("set local statement_timeout = {DERIVE_MS}");
     Ok(transaction.batch_execute(&limit).await?)
 }
 
-/// Visible orders that are not finished.
+/// The keys of the orders that are not over.
 async fn open_keys(transaction: &Transaction<'_>, source: &Source) -> Result<Vec<String>, QueryError> {
     let sql = format!(
         "select distinct key from {} where status not in ('completed', 'rejected', 'cancelled')",
@@ -323,7 +329,7 @@ async fn open_keys(transaction: &Transaction<'_>, source: &Source) -> Result<Vec
     Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
 }
 
-/// The shop's table was emptied: panels load their lists again.
+/// Publishes that the shop's table was emptied, so that panels load their lists again.
 async fn truncate(transaction: &Transaction<'_>, source: &Source) -> Result<(), QueryError> {
     const TRUNCATED: &str = "insert into vestnik.vst_event (source, type, data) values ($1, 'truncate', '{}')";
     transaction

@@ -1,5 +1,5 @@
-//! Validates a derived mapping against its tables. Postgres itself parses the expressions as a temporary view. The view
-//! shows their types, and every table and column that they read.
+//! Validates a derived mapping against its tables. Postgres parses the expressions as a temporary view, which shows
+//! their types and the tables and columns that they read.
 
 use std::collections::BTreeMap;
 
@@ -13,27 +13,40 @@ use super::watch::Watched;
 use super::{Derived, ITEM_COLUMNS, RecordedColumn, function};
 use crate::infra::db;
 
-/// What a valid mapping needs to be attached.
+/// The beginning of a problem of the joins.
+const FROM: &str = "derived.from:";
+/// The beginnings of the types that say whether an order is paid: yes or no, a number, or the time of the payment.
+const PAID_TYPES: [&str; 7] = [
+    "boolean",
+    "smallint",
+    "integer",
+    "bigint",
+    "numeric",
+    "timestamp",
+    "date",
+];
+
+/// The result of validating a derived mapping: the findings, and what its installation needs.
 #[derive(Debug)]
 pub struct Checked {
-    /// Errors and warnings.
+    /// The errors and warnings about the mapping.
     pub findings: Findings,
-    /// The types of its expressions, by name.
+    /// The type of each expression, by its name.
     pub columns: Vec<RecordedColumn>,
-    /// The tables that carry its triggers, its own table first.
+    /// The tables that get triggers for the source; the shop's table of orders comes first.
     pub(super) watched: Vec<Watched>,
-    /// Every table that its expressions read, as SQL writes it.
+    /// Every table that the expressions read, quoted and with its schema, as in `public."order"`.
     pub(super) reads: Vec<String>,
 }
 
 impl Checked {
-    /// The names of the tables that carry its triggers, as SQL writes them.
+    /// The names of the tables that get triggers, quoted and with their schemas.
     pub fn watched_tables(&self) -> impl Iterator<Item = String> {
         self.watched.iter().flat_map(Watched::tables).cloned()
     }
 }
 
-/// Validates a mapping against the table of its rows. All its changes to the database are rolled back.
+/// Validates a derived mapping; `table` is the shop's table of orders. All changes to the database are rolled back.
 pub async fn check(
     transaction: &mut Transaction<'_>,
     table: &Table,
@@ -51,6 +64,10 @@ pub async fn check(
     let mut reads = BTreeMap::new();
     if findings.problems.is_empty() {
         values(transaction, table, derived, &mut columns, &mut reads, &mut findings).await?;
+        paid(&columns, &mut findings);
+    }
+    // An error of the joins would be every expression's.
+    if !findings.problems.iter().any(|problem| problem.starts_with(FROM)) {
         items(transaction, table, derived, &mut columns, &mut reads, &mut findings).await?;
     }
     let watched = watched(transaction, table, derived, &reads, &mut findings).await?;
@@ -63,7 +80,7 @@ pub async fn check(
         .collect();
     if !unseen.is_empty() {
         findings.warnings.push(format!(
-            "a write to {} alone tells nobody: where an order follows from it, name it in [[derived.watch]]",
+            "a write to {} alone makes no event: if an order follows from that table, name it in [[derived.watch]]",
             unseen.join(", ")
         ));
     }
@@ -83,10 +100,11 @@ pub async fn check(
     })
 }
 
-/// The tables that a view reads, with their columns.
+/// The tables that a view reads, each with the columns that it reads.
 type Reads = BTreeMap<String, Vec<String>>;
 
-/// Creates a view of these columns; returns their types and what the view reads.
+/// Creates a temporary view from `select`. Returns the types of its columns, and the tables and columns that it reads.
+/// The inner error is that of Postgres for an invalid `select`.
 async fn look(
     transaction: &mut Transaction<'_>,
     table: &Table,
@@ -135,11 +153,7 @@ async fn values(
     findings: &mut Findings,
 ) -> Result<(), catalog::Error> {
     let from = super::from_clause(&table.quoted, derived);
-    let named = [
-        ("store".to_owned(), derived.store.clone()),
-        ("status".to_owned(), derived.status.clone()),
-    ];
-    let mut all: Vec<(String, String)> = named.into_iter().chain(function::values(derived)).collect();
+    let mut all = function::all_values(derived);
     all.retain(|(name, _)| name != "items");
     let select = |values: &[(String, String)]| {
         let values: Vec<String> = values
@@ -157,10 +171,10 @@ async fn values(
             columns.extend(found.into_iter().filter(|column| column.name != "vst_key"));
             merge(reads, read);
         }
-        // Postgres does not say which expression is wrong.
+        // The error does not say which expression is wrong, so each is tried alone.
         Err(whole) => {
             if let Err(error) = look(transaction, table, &format!("select 1 as one from {from}")).await? {
-                findings.problems.push(format!("derived.from: {}", db::reason(&error)));
+                findings.problems.push(format!("{FROM} {}", db::reason(&error)));
                 return Ok(());
             }
             let before = findings.problems.len();
@@ -173,7 +187,7 @@ async fn values(
                     let name = label.map_or_else(|| value.0.clone(), |(label, _)| format!("extra.{label}"));
                     findings
                         .problems
-                        .push(format!("derived.{name}: {}", db::reason(&error)));
+                        .push(format!("derived.{name}: {}", without_wrapper(&db::reason(&error))));
                 }
             }
             if findings.problems.len() == before {
@@ -182,6 +196,27 @@ async fn values(
         }
     }
     Ok(())
+}
+
+/// Corrects an error of syntax that names the word behind the expression, which is ours.
+fn without_wrapper(reason: &str) -> String {
+    reason.replace(
+        "syntax error at or near \"as\"",
+        "syntax error at its end: a parenthesis, a quote or an END is missing or too many",
+    )
+}
+
+/// Reports a `paid` that is a word: its meaning is unknown.
+fn paid(columns: &[RecordedColumn], findings: &mut Findings) {
+    let Some(column) = columns.iter().find(|column| column.name == "paid") else {
+        return;
+    };
+    if !PAID_TYPES.iter().any(|kind| column.kind.starts_with(kind)) {
+        findings.problems.push(format!(
+            "derived.paid: is of type {}, and must be true or false, such as `p.state = 'captured'`",
+            column.kind
+        ));
+    }
 }
 
 async fn items(
@@ -231,7 +266,8 @@ fn merge(reads: &mut Reads, more: Reads) {
     }
 }
 
-/// The tables that carry triggers, with the relevant columns: the table of the rows, and the watched tables.
+/// The tables that get triggers, each with the columns that the mapping reads: the shop's table of orders, and the
+/// watched tables.
 async fn watched(
     transaction: &Transaction<'_>,
     table: &Table,
@@ -248,7 +284,8 @@ async fn watched(
     }];
     for (at, watch) in derived.watch.iter().enumerate() {
         let number = at + 1;
-        // A name without a schema refers to the table's own schema.
+        let place = place(&watch.table);
+        // A name without a schema means the schema of the table of orders.
         let name = match watch.table.contains('.') {
             true => watch.table.clone(),
             false => format!("{}.{}", ident(&table.schema), watch.table),
@@ -256,15 +293,19 @@ async fn watched(
         let found = match Table::find(transaction, &name).await {
             Ok(found) => found,
             Err(catalog::Error::NoTable(no)) => {
-                findings.problems.push(format!("derived.watch[{at}].table: {no}"));
+                findings.problems.push(format!("{place}: {no}"));
                 continue;
             }
             Err(error) => return Err(error),
         };
         if found.column(&watch.column).is_none() {
-            findings.problems.push(format!(
-                "derived.watch[{at}].column: {} has no column {}",
-                found.quoted, watch.column
+            findings
+                .problems
+                .push(format!("{place}: {} has no column {}", found.quoted, watch.column));
+        }
+        if watch.keys.is_none() && watch.column == "id" && found.oid != table.oid {
+            findings.warnings.push(format!(
+                "{place}: without `keys`, its column id must hold the order's key itself; otherwise a query in `keys` finds the keys"
             ));
         }
         watched.push(Watched {
@@ -277,7 +318,12 @@ async fn watched(
     Ok(watched)
 }
 
-/// Checks that Postgres can parse the key queries of watched tables and the statements of answers.
+/// The place of a watched table in the mapping, for an error.
+fn place(table: &str) -> String {
+    format!("derived.watch of {table}")
+}
+
+/// Reports each key query of a watched table, and each statement of an answer, that Postgres cannot parse.
 async fn statements(
     transaction: &mut Transaction<'_>,
     table: &Table,
@@ -285,13 +331,9 @@ async fn statements(
     findings: &mut Findings,
 ) -> Result<(), catalog::Error> {
     let mut all: Vec<(String, &str, &[Type])> = Vec::new();
-    for (at, watch) in derived.watch.iter().enumerate() {
-        all.extend(
-            watch
-                .keys
-                .as_deref()
-                .map(|sql| (format!("derived.watch[{at}].keys"), sql, &[Type::TEXT_ARRAY][..])),
-        );
+    for watch in &derived.watch {
+        let keys = watch.keys.as_deref();
+        all.extend(keys.map(|sql| (format!("{}: keys", place(&watch.table)), sql, &[Type::TEXT_ARRAY][..])));
     }
     for (status, statements) in &derived.answers {
         all.extend(statements.iter().map(|sql| {
@@ -304,11 +346,22 @@ async fn statements(
     }
     for (name, sql, types) in all {
         let savepoint = transaction.transaction().await?;
-        savepoint
-            .batch_execute(&format!("set local search_path = {}", ident(&table.schema)))
-            .await?;
-        if let Err(error) = savepoint.prepare_typed(sql, types).await {
-            findings.problems.push(format!("{name}: {}", db::reason(&error)));
+        // Queries for keys run in the source's function, and statements of answers with the role's own search path
+        // behind.
+        if types.len() == 1 {
+            let path = format!("set local search_path = {}, pg_temp", ident(&table.schema));
+            savepoint.batch_execute(&path).await?;
+        } else {
+            savepoint.query(super::answer::NAMES, &[&table.quoted]).await?;
+        }
+        match savepoint.prepare_typed(sql, types).await {
+            Err(error) => findings.problems.push(format!("{name}: {}", db::reason(&error))),
+            Ok(statement) if statement.params().len() > types.len() => findings.problems.push(format!(
+                "{name}: has the parameter ${}, and gets {}",
+                statement.params().len(),
+                if types.len() == 1 { "only $1" } else { "$1 to $5" }
+            )),
+            Ok(_) => {}
         }
         savepoint.rollback().await?;
     }

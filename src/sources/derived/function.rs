@@ -1,12 +1,13 @@
-//! The function that computes the rows of a derived source: the mapping's expressions as one query by keys. Its owner
-//! is a role that may only read the tables of the expressions.
+//! The SQL function that computes the orders of a derived source: the mapping's expressions as one query for given
+//! keys. The function belongs to a role that may only read the tables of the expressions.
 
 use super::super::catalog::Table;
 use super::super::sql::{ident, literal, quoted};
 use super::{Derived, extra_name, from_clause, key_text};
 use crate::domain::event::SourceId;
 
-/// Suffix of a value's name: evaluate the value without the mapping's joins, in case one of their tables is missing.
+/// Suffix of a value's name in `vst_field`. The function then computes the value without the mapping's joins, in case a
+/// joined table is missing.
 pub(super) const BARE: &str = "!";
 
 /// The name of a source's function.
@@ -14,12 +15,12 @@ pub(super) fn name(source: SourceId) -> String {
     format!("vestnik.vst_derive_{}", source.0)
 }
 
-/// Its name with its parameter types.
+/// The name of a source's function, with the types of its parameters.
 pub(super) fn signature(source: SourceId) -> String {
     format!("{}(text[], text)", name(source))
 }
 
-/// Every value with its expression, except store and status: the fields, the items, and the extra fields.
+/// The name and the SQL of every value except store and status: the fields, the items, and the extra fields.
 pub(super) fn values(derived: &Derived) -> Vec<(String, String)> {
     let fields = derived
         .fields
@@ -40,8 +41,26 @@ pub(super) fn values(derived: &Derived) -> Vec<(String, String)> {
     fields.chain(items).chain(extra).collect()
 }
 
-/// A query whose rows are text arrays: key, store, status, and the values as a JSON object. The texts are readable in any
-/// encoding of the database.
+/// The name and the SQL of every value: the store, the status, and the others.
+pub(super) fn all_values(derived: &Derived) -> Vec<(String, String)> {
+    let named = [
+        ("store".to_owned(), derived.store.clone()),
+        ("status".to_owned(), derived.status.clone()),
+    ];
+    named.into_iter().chain(values(derived)).collect()
+}
+
+/// The line that reports that the expression of a value fails for an order.
+pub(super) fn failure(derived: &Derived, name: &str, key: &str, reason: &str) -> String {
+    let label = name
+        .strip_prefix("extra_")
+        .and_then(|number| derived.extra.get(number.parse::<usize>().ok()?));
+    let name = label.map_or_else(|| name.to_owned(), |(label, _)| format!("extra.{label}"));
+    format!("derived.{name}: {reason}, for the order with key {key}")
+}
+
+/// SQL for the rows `o` that satisfy `condition`. Each result is a text array: key, store, status, and all values as a
+/// JSON object. Text is readable in any encoding of the database.
 pub(super) fn select(table: &str, derived: &Derived, condition: &str) -> String {
     let values = values(derived)
         .into_iter()
@@ -56,18 +75,14 @@ pub(super) fn select(table: &str, derived: &Derived, condition: &str) -> String 
     )
 }
 
-/// The SQL of the function. `vst_field` is null for the whole row. If the whole row cannot be read, it is the name of
-/// one value: then an expression that fails affects no other value.
+/// The SQL that creates the source's function. Its parameter `vst_field` is null for whole orders, or the name of one
+/// value. So an order can be computed value by value, and an expression that fails affects no other value.
 pub(super) fn sql(source: SourceId, table: &Table, derived: &Derived) -> String {
     let kind = table.column(&derived.key).map_or("text", |column| column.base.as_str());
     let condition = format!("o.{} = any (vst_keys::{kind}[])", ident(&derived.key));
     let whole = select(&table.quoted, derived, &condition);
     let mut branches = String::new();
-    let named = [
-        ("store".to_owned(), derived.store.clone()),
-        ("status".to_owned(), derived.status.clone()),
-    ];
-    for (value, sql) in named.into_iter().chain(values(derived)) {
+    for (value, sql) in all_values(derived) {
         for (suffix, from) in [
             ("", from_clause(&table.quoted, derived)),
             (BARE, format!("{} o", table.quoted)),
@@ -103,7 +118,8 @@ fn readable_key(derived: &Derived) -> String {
     format!("vestnik.vst_readable({})", key_text(derived))
 }
 
-/// The name of the function that maps values of a watched table to keys.
+/// The value of the parameter `vst_field` that selects the key query of a watched table. `number` counts the watched
+/// tables from 1.
 pub(super) fn watch_name(number: usize) -> String {
     format!("watch {number}")
 }

@@ -1,5 +1,5 @@
-//! Installs what a derived source needs in the database: its function, its table, and the triggers of all watched
-//! tables.
+//! Installs the parts of a derived source in the database: its function, the engine's own table, and the triggers of
+//! all watched tables.
 
 use tokio_postgres::{GenericClient, Transaction};
 
@@ -12,15 +12,15 @@ use super::{Derived, function, projection, reader};
 use crate::domain::event::SourceId;
 use crate::infra::table_lock::Progress;
 
-/// Installs all of it where it is missing. If anything is new, the existing orders are projected, and nobody is
-/// notified of them.
+/// Installs the parts of a derived source that are missing or outdated. If any is, or if the mapping changed
+/// (`reads_other_columns`), all existing orders are computed again, without events.
 pub(in crate::sources) async fn install(
     transaction: &mut Transaction<'_>,
     source: SourceId,
     derived: &Derived,
     checked: &Checked,
     recorder: Recorder,
-    is_told_otherwise: bool,
+    reads_other_columns: bool,
     progress: Progress<'_>,
 ) -> Result<Installed, Error> {
     const ALL_ROWS: &str = "insert into vestnik.vst_change (source, watch) values ($1, -1)";
@@ -60,13 +60,13 @@ pub(in crate::sources) async fn install(
     if done.any() {
         transaction.batch_execute(&grant_sql(source)).await?;
     }
-    if done.any() || is_told_otherwise {
+    if done.any() || reads_other_columns {
         transaction.execute(ALL_ROWS, &[&source.0]).await?;
     }
     Ok(done)
 }
 
-/// The engine's own table of the source: the last published result for each order.
+/// SQL for the engine's own table of the source. It holds the last published result for each order of each store.
 fn table_sql(source: SourceId) -> String {
     let table = projection(source);
     format!(
@@ -86,7 +86,7 @@ fn table_sql(source: SourceId) -> String {
     )
 }
 
-/// Roles with rights on the journal receive the same rights on the new objects.
+/// SQL that gives every role with rights on the journal the rights on this source's table and function.
 fn grant_sql(source: SourceId) -> String {
     format!(
         "do $$ declare it record; begin \
@@ -112,7 +112,7 @@ async fn has_function(
     row.map_or(Ok(false), |row| row.try_get(0))
 }
 
-/// Removes the triggers of tables that are no longer watched.
+/// Removes the triggers of this source from tables that are no longer watched.
 async fn drop_strange(
     transaction: &Transaction<'_>,
     source: SourceId,
@@ -145,7 +145,8 @@ async fn drop_strange(
     Ok(())
 }
 
-/// The SQL that removes all of it, except the triggers and the function of the source's own table.
+/// SQL that removes the parts of a derived source, except the triggers and the trigger function of the shop's table of
+/// orders.
 pub(in crate::sources) async fn drop_sql(
     client: &impl GenericClient,
     source: SourceId,
@@ -172,7 +173,7 @@ pub(in crate::sources) async fn drop_sql(
     Ok(sql)
 }
 
-/// The SQL that installs it, for a person to read.
+/// SQL that installs all parts of a derived source, for a person to read.
 pub(in crate::sources) fn install_sql(source: SourceId, derived: &Derived, checked: &Checked) -> String {
     let mut sql = String::new();
     for watched in &checked.watched {

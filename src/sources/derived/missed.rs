@@ -1,15 +1,16 @@
-//! Finds rows that the projector should have seen and has not: they were written without the triggers, or an unwatched
-//! table made them visible.
+//! Finds orders of a derived source that the projector has missed. Their rows were written without the triggers, or
+//! became visible through a table that is not watched.
 
 use crate::infra::db::{GenericClient, Transaction};
 
 use super::{HIDDEN, function, projection};
 use crate::domain::event::SourceId;
 
-/// Time limit of the expressions for the rows, milliseconds.
+/// Time limit for computing the orders, milliseconds.
 const DERIVE_MS: u32 = 2000;
 
-/// Those of the keys whose orders people should see, and of which the projector knows nothing.
+/// Those of the written keys whose orders people should see, but which the projector has not published and will not
+/// publish by itself.
 pub(in crate::sources) async fn not_projected(
     transaction: &Transaction<'_>,
     source: SourceId,
@@ -19,8 +20,8 @@ pub(in crate::sources) async fn not_projected(
         "select k.key from unnest($1::text[]) k (key) where not exists (select from {} p where p.key = k.key)",
         projection(source)
     );
-    // Hidden orders have no row there. One that is queued, or waits for its items, is on its way. After an attach or a
-    // change of the mapping, all rows are.
+    // A hidden order has no row in the engine's own table. An order in the queue, or with a wait for items, will be
+    // published soon. So will all orders after the source was attached or its mapping changed (`watch = -1`).
     const ON_THE_WAY: &str = "select key from vestnik.vst_change where source = $1 and watch = 0 and key = any ($2) \
          union select key from vestnik.vst_wait where source = $1 and key = any ($2) \
          union all select k from unnest($2::text[]) k where exists (select from vestnik.vst_change where source = $1 and watch = -1)";
@@ -51,7 +52,7 @@ pub(in crate::sources) async fn not_projected(
     Ok(visible)
 }
 
-/// Queues orders for the projector.
+/// Puts orders into the projector's queue.
 pub(in crate::sources) async fn project_again(
     client: &impl GenericClient,
     source: SourceId,

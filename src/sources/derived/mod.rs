@@ -1,6 +1,7 @@
-//! Derived sources: their orders follow from SQL expressions over several tables. A projector runs the expressions for
-//! the written keys, saves the results in a table of the engine's own, and appends the changes to the journal. From
-//! there an order takes the same path as all others: lists read the engine's table as they read a shop's.
+//! Derived sources: SQL expressions over several tables of the shop define their orders.
+//! The projector, a background task, computes the orders whose rows were written. It saves the results in a table of
+//! the engine's own, and appends the changes to the journal. From there on an order is treated like any other. Lists
+//! read the engine's own table instead of the shop's.
 
 mod answer;
 mod batch;
@@ -28,19 +29,19 @@ pub(super) use answer::{answer, taken};
 pub use check::{Checked, check};
 pub(super) use install::{drop_sql, install, install_sql};
 pub(super) use missed::{not_projected, project_again};
-pub use preview::newest;
+pub use preview::{Newest, newest};
 pub(super) use state::troubles;
 
-/// The columns that an items query may return.
-pub(super) const ITEM_COLUMNS: [&str; 5] = ["name", "quantity", "price", "options", "note"];
+/// The columns that the mapping's query for items may return.
+pub(super) const ITEM_COLUMNS: [&str; 6] = ["name", "quantity", "price", "options", "note", "category"];
 
-/// The engine's own table of a source, as SQL writes it.
+/// The name of the engine's own table of a derived source, quoted and with its schema, as in `public."order"`.
 pub fn projection(source: SourceId) -> String {
     format!("vestnik.vst_projection_{}", source.0)
 }
 
-/// The mapping as it is in force: where it names no unit, the types decide what amounts count. `columns` are the types
-/// of the expressions, by name.
+/// Completes a derived mapping: where it names no unit of amounts, the types of the expressions decide. `columns` are
+/// these types, by the expressions' names.
 pub fn with_units(mut mapping: Mapping, columns: &[RecordedColumn]) -> Mapping {
     let unit = |name: &str| {
         columns
@@ -62,12 +63,12 @@ pub fn with_units(mut mapping: Mapping, columns: &[RecordedColumn]) -> Mapping {
     mapping
 }
 
-/// The shop's table with the mapping's joins.
+/// The FROM clause of the expressions: the shop's table with the alias `o`, and the mapping's joins.
 fn from_clause(table: &str, derived: &Derived) -> String {
     format!("{table} o\n{}", derived.from)
 }
 
-/// The key of the row `o` as text.
+/// An SQL expression: the key of the row `o` as text.
 fn key_text(derived: &Derived) -> String {
     format!("(o.{})::pg_catalog.text", ident(&derived.key))
 }

@@ -1,4 +1,4 @@
-//! Built-in mappings for known systems: `presets/NAME.toml`.
+//! Built-in derived mappings for known systems, from `presets/NAME.toml`.
 
 use tokio_postgres::Client;
 
@@ -6,7 +6,7 @@ use super::super::catalog::{self, Table};
 use super::super::mapping::Mapping;
 use super::check;
 
-/// Each mapping by its name.
+/// The built-in mappings as TOML, by name.
 const PRESETS: [(&str, &str); 8] = [
     ("coopcycle", include_str!("../../../presets/coopcycle.toml")),
     ("evershop", include_str!("../../../presets/evershop.toml")),
@@ -18,17 +18,18 @@ const PRESETS: [(&str, &str); 8] = [
     ("vendure", include_str!("../../../presets/vendure.toml")),
 ];
 
-/// The names of all presets.
+/// The names of all built-in mappings.
 pub fn names() -> [&'static str; PRESETS.len()] {
     PRESETS.map(|(name, _)| name)
 }
 
-/// The mapping with this name, as TOML.
+/// The built-in mapping with this name, as TOML; `None`: there is none.
 pub fn mapping(name: &str) -> Option<&'static str> {
     PRESETS.iter().find(|(known, _)| *known == name).map(|(_, toml)| *toml)
 }
 
-/// The preset whose table names and columns match a table and all tables that the preset reads.
+/// The name of the built-in mapping that is made for a table, and that validation accepts for it. `None`: no built-in
+/// mapping fits.
 pub async fn recognise(client: &mut Client, table: &Table) -> Result<Option<&'static str>, catalog::Error> {
     for (name, toml) in PRESETS {
         let Ok(mapping) = Mapping::from_toml(toml) else {

@@ -1,9 +1,9 @@
-//! Projects orders: evaluates the mapping's expressions, compares the results with the last published ones, and appends
-//! the changes to the journal.
+//! Computes the orders of a derived source with the mapping's expressions. Compares them with the last published
+//! results, and appends the changes to the journal.
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::infra::db::Transaction;
+use crate::infra::db::{self, Transaction};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -16,36 +16,37 @@ use crate::domain::status::Status;
 /// Shown for a value whose expression fails.
 const UNREADABLE: &str = "?";
 
-/// Who is notified of changes.
+/// Which changes of a computed order become events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Telling<'a> {
-    /// Everybody; but an order without items waits for them.
+pub(super) enum Publish<'a> {
+    /// Every change becomes an event. A new pending order without items waits for its items first.
     Usual,
-    /// Everybody, with or without items: the wait has ended.
+    /// Every change becomes an event, also for an order without items, because its wait has ended.
     Now,
-    /// Nobody: the orders existed before the source was attached.
+    /// No change becomes an event, because the orders existed before the source was attached.
     Nobody,
-    /// Everybody, about an answer that a person of this store gave. If the shop's status differs, the answer is shown
-    /// instead.
+    /// A person of the store with this id gave an answer with this status. The order shows the answer, even if the
+    /// shop's status differs.
     Answer(&'a str, Status),
-    /// The same, about an answer that the shop's own API took. If the shop's status has moved on, that one is shown.
+    /// The shop's own API accepted an answer with this status, for the store with this id. The order shows the answer,
+    /// unless the shop's status has changed meanwhile.
     Taken(&'a str, Status),
 }
 
-/// An order of one store, as the expressions define it now.
+/// An order of one store, as the mapping's expressions define it now.
 #[derive(Debug)]
-pub(super) struct Said {
+pub(super) struct Projected {
     pub key: String,
     pub store: String,
     pub status: String,
-    /// The values, a JSON object.
+    /// All values, a JSON object.
     pub data: String,
-    /// Whether it has at least one item.
+    /// Whether the order has at least one item.
     pub has_items: bool,
     pub created_at: Option<OffsetDateTime>,
 }
 
-impl Said {
+impl Projected {
     fn new(key: String, store: Option<String>, status: Option<String>, data: String, derived: &Derived) -> Self {
         let values: Value = serde_json::from_str(&data).unwrap_or_default();
         let created_at = values["created_at"]
@@ -62,7 +63,8 @@ impl Said {
     }
 }
 
-/// The last published result for an order of one store.
+/// The last published result for an order of one store. `answered_over` is the shop's status that an answer hides;
+/// `None`: the shop's own status is shown.
 #[derive(Debug)]
 struct Before {
     status: String,
@@ -72,48 +74,68 @@ struct Before {
     created_at: OffsetDateTime,
 }
 
-/// Evaluates the expressions for these orders. Several rows for one key and store count once.
+/// Computes the orders with these keys. An order of several stores gives a result for each store.
 pub(super) async fn derive(
     transaction: &Transaction<'_>,
     source: &Source,
     derived: &Derived,
     keys: &[String],
-) -> Result<Vec<Said>, tokio_postgres::Error> {
+) -> Result<Vec<Projected>, tokio_postgres::Error> {
     let sql = format!("select {}($1::text[], null)", function::name(source.id));
     let statement = transaction.prepare_cached(&sql).await?;
     let rows = transaction.query(&statement, &[&keys]).await?;
-    let mut said = Vec::with_capacity(rows.len());
+    let mut orders = Vec::with_capacity(rows.len());
     for row in &rows {
         let mut row: Vec<Option<String>> = row.try_get(0)?;
         let mut take = |at: usize| row.get_mut(at).and_then(Option::take);
         let (Some(key), store, status, Some(data)) = (take(0), take(1), take(2), take(3)) else {
             continue;
         };
-        said.push(Said::new(key, store, status, data, derived));
+        orders.push(Projected::new(key, store, status, data, derived));
     }
-    Ok(said)
+    Ok(orders)
 }
 
-/// Evaluates one order value by value: an expression that fails affects no other value. `None`: no value can be read.
+/// An order that was computed value by value.
+#[derive(Debug, Default)]
+pub(super) struct Parts {
+    /// The order, once for each of its stores; `None`: the store cannot be read.
+    pub projected: Option<Vec<Projected>>,
+    /// One line for each expression that failed.
+    pub failures: Vec<String>,
+}
+
+/// Computes one order value by value, so that an expression that fails affects no other value.
 pub(super) async fn derive_parts(
     transaction: &mut Transaction<'_>,
     source: &Source,
     derived: &Derived,
     key: &str,
-) -> Result<Option<Vec<Said>>, tokio_postgres::Error> {
-    let Some(stores) = part(transaction, source, key, "store").await? else {
-        return Ok(None);
+) -> Result<Parts, tokio_postgres::Error> {
+    let mut failures = Vec::new();
+    let mut read = HashMap::new();
+    for (name, _) in function::all_values(derived) {
+        match part(transaction, source, key, &name).await? {
+            Part::Read(rows) => drop(read.insert(name, rows)),
+            Part::Failed(reason) => failures.push(function::failure(derived, &name, key, &reason)),
+        }
+    }
+    let Some(stores) = read.remove("store") else {
+        return Ok(Parts {
+            projected: None,
+            failures,
+        });
     };
+    let status = read.remove("status");
     let mut data = serde_json::Map::new();
     for (name, _) in function::values(derived) {
-        let value = match part(transaction, source, key, &name).await? {
+        let value = match read.remove(&name) {
             Some(rows) => rows.into_iter().next().unwrap_or_default(),
             None if name == "items" => json!([{"name": UNREADABLE}]),
             None => UNREADABLE.into(),
         };
         data.insert(name, value);
     }
-    let status = part(transaction, source, key, "status").await?;
     let text = |value: &Value| match value {
         Value::String(text) => Some(text.clone()),
         Value::Null => None,
@@ -125,20 +147,30 @@ pub(super) async fn derive_parts(
         None => Some(UNREADABLE.to_owned()),
     };
     let data = Value::Object(data).to_string();
-    let said = stores
+    let orders = stores
         .iter()
-        .map(|store| Said::new(key.to_owned(), text(store), status.clone(), data.clone(), derived));
-    Ok(Some(said.collect()))
+        .map(|store| Projected::new(key.to_owned(), text(store), status.clone(), data.clone(), derived));
+    let projected = Some(orders.collect());
+    Ok(Parts { projected, failures })
 }
 
-/// One value of an order, for each of its rows; without the mapping's joins if they fail. `None`: it cannot be read.
+/// One value of an order.
+enum Part {
+    /// The value for each row that the joins give.
+    Read(Vec<Value>),
+    /// The reason why it cannot be computed.
+    Failed(String),
+}
+
+/// Computes one value of an order. If that fails, it is computed without the joins.
 async fn part(
     transaction: &mut Transaction<'_>,
     source: &Source,
     key: &str,
     name: &str,
-) -> Result<Option<Vec<Value>>, tokio_postgres::Error> {
+) -> Result<Part, tokio_postgres::Error> {
     let sql = format!("select {}(array[$1], $2)", function::name(source.id));
+    let mut reason = None;
     for suffix in ["", function::BARE] {
         let savepoint = transaction.savepoint().await?;
         let field = format!("{name}{suffix}");
@@ -152,23 +184,27 @@ async fn part(
                     let mut object: Value = serde_json::from_str(&object).unwrap_or_default();
                     values.push(object[name].take());
                 }
-                return Ok(Some(values));
+                return Ok(Part::Read(values));
             }
-            Err(error) if error.as_db_error().is_some() => savepoint.rollback().await?,
+            Err(error) if error.as_db_error().is_some() => {
+                savepoint.rollback().await?;
+                reason.get_or_insert(db::reason(&error));
+            }
             Err(error) => return Err(error),
         }
     }
-    Ok(None)
+    Ok(Part::Failed(reason.unwrap_or_default()))
 }
 
-/// Locks the last published results before the expressions are evaluated. So no result that is older than an answer is
-/// published after the answer.
+/// The last published results of some orders, locked until the transaction ends.
+/// They are locked before the orders are computed. So a result that is older than an answer is never published after
+/// the answer.
 pub(super) struct Known {
     before: HashMap<(String, String), Before>,
 }
 
 impl Known {
-    /// Reads and locks the result.
+    /// Reads and locks the last published results for these keys.
     pub async fn lock(
         transaction: &Transaction<'_>,
         source: &Source,
@@ -194,7 +230,14 @@ impl Known {
         Ok(Self { before })
     }
 
-    /// The visible state of an order of a store.
+    /// The status that the shop's own tables give an order of a store; an answer that the engine keeps may hide it.
+    pub fn shop_status(&self, key: &str, store: &str) -> Option<&str> {
+        self.before
+            .get(&(key.to_owned(), store.to_owned()))
+            .map(|before| before.shop_status.as_str())
+    }
+
+    /// The status that an order of a store shows; `None`: the order is not published, for example because it is hidden.
     pub fn status(&self, key: &str, store: &str) -> Option<&str> {
         self.before
             .get(&(key.to_owned(), store.to_owned()))
@@ -202,35 +245,36 @@ impl Known {
     }
 }
 
-/// Publishes the changes of these orders. Returns the number of events.
-pub(super) async fn tell(
+/// Publishes the differences between the last published results `known` and the computed orders `said`. Returns the
+/// number of events.
+pub(super) async fn publish_changes(
     transaction: &Transaction<'_>,
     source: &Source,
     derived: &Derived,
     mut known: Known,
-    said: Vec<Said>,
-    telling: Telling<'_>,
+    projected: Vec<Projected>,
+    publish: Publish<'_>,
 ) -> Result<u64, tokio_postgres::Error> {
     let mut writes = Writes::default();
-    let mut now: BTreeMap<(String, String), Said> = BTreeMap::new();
-    for said in said {
-        now.entry((said.key.clone(), said.store.clone())).or_insert(said);
+    let mut now: BTreeMap<(String, String), Projected> = BTreeMap::new();
+    for order in projected {
+        now.entry((order.key.clone(), order.store.clone())).or_insert(order);
     }
-    for ((key, store), said) in now {
+    for ((key, store), order) in now {
         let before = known.before.remove(&(key.clone(), store.clone()));
-        if said.status == HIDDEN {
-            // Hidden orders are not kept. For people, an order that becomes hidden is removed.
+        if order.status == HIDDEN {
+            // Hidden orders are not published. For clients, an order that becomes hidden is removed.
             if let Some(before) = before {
                 known.before.insert((key, store), before);
             }
             continue;
         }
-        let waits = telling == Telling::Usual && before.is_none() && derived.items.is_some() && !said.has_items;
-        if waits && said.status == Status::Pending.as_str() && !derived.wait_for_items.is_zero() {
+        let waits = publish == Publish::Usual && before.is_none() && derived.items.is_some() && !order.has_items;
+        if waits && order.status == Status::Pending.as_str() && !derived.wait_for_items.is_zero() {
             writes.waiting.push(key);
             continue;
         }
-        one(&mut writes, said, before, telling);
+        compare(&mut writes, order, before, publish);
     }
     for ((key, store), before) in known.before {
         let data = row_json(&key, &store, &before.status, before.created_at, &before.data);
@@ -243,67 +287,67 @@ pub(super) async fn tell(
         });
         writes.gone.push((key, store));
     }
-    if telling == Telling::Nobody {
+    if publish == Publish::Nobody {
         writes.events.clear();
     }
     put(transaction, source, derived, &writes).await?;
     Ok(writes.events.len() as u64)
 }
 
-/// Compares an order with its last published result.
-fn one(writes: &mut Writes, said: Said, before: Option<Before>, telling: Telling<'_>) {
+/// Compares a computed order with its last published result, and adds the difference to `writes`.
+fn compare(writes: &mut Writes, order: Projected, before: Option<Before>, publish: Publish<'_>) {
     let kept = before
         .as_ref()
-        .filter(|before| before.answered_over.as_ref() == Some(&said.status))
+        .filter(|before| before.answered_over.as_ref() == Some(&order.status))
         .map(|before| before.status.clone());
-    let stays = before.as_ref().is_some_and(|before| before.shop_status == said.status);
-    let shown = match telling {
-        Telling::Answer(store, to) if store == said.store => to.as_str().to_owned(),
-        Telling::Taken(store, to) if store == said.store && stays => to.as_str().to_owned(),
-        _ => kept.unwrap_or_else(|| said.status.clone()),
+    let stays = before.as_ref().is_some_and(|before| before.shop_status == order.status);
+    let shown = match publish {
+        Publish::Answer(store, to) if store == order.store => to.as_str().to_owned(),
+        Publish::Taken(store, to) if store == order.store && stays => to.as_str().to_owned(),
+        _ => kept.unwrap_or_else(|| order.status.clone()),
     };
-    let answered_over = (shown != said.status).then(|| said.status.clone());
-    let created_at = said
+    let answered_over = (shown != order.status).then(|| order.status.clone());
+    let created_at = order
         .created_at
         .or_else(|| before.as_ref().map(|before| before.created_at));
-    // The table keeps microseconds, and the next event compares with it.
+    // Postgres keeps microseconds, and the next comparison reads this value from the table.
     let created_at = created_at
         .unwrap_or_else(OffsetDateTime::now_utc)
         .truncate_to_microsecond();
     let is_same = before.as_ref().is_some_and(|before| {
         (&before.status, &before.shop_status, &before.answered_over, &before.data)
-            == (&shown, &said.status, &answered_over, &said.data)
+            == (&shown, &order.status, &answered_over, &order.data)
     });
     if is_same {
         return;
     }
     let is_seen = before
         .as_ref()
-        .is_none_or(|before| (&before.status, &before.data) != (&shown, &said.data));
+        .is_none_or(|before| (&before.status, &before.data) != (&shown, &order.data));
     if is_seen {
-        let row = |status: &str, created_at, data: &str| row_json(&said.key, &said.store, status, created_at, data);
+        let row = |status: &str, created_at, data: &str| row_json(&order.key, &order.store, status, created_at, data);
         writes.events.push(Event {
             kind: if before.is_some() { "update" } else { "insert" },
-            data: row(&shown, created_at, &said.data),
+            data: row(&shown, created_at, &order.data),
             old: before
                 .as_ref()
                 .map(|before| row(&before.status, before.created_at, &before.data)),
-            key: said.key.clone(),
-            store: said.store.clone(),
+            key: order.key.clone(),
+            store: order.store.clone(),
         });
     }
     writes.rows.push(Row {
-        key: said.key,
-        store: said.store,
+        key: order.key,
+        store: order.store,
         status: shown,
         created_at,
-        data: said.data,
-        shop_status: said.status,
+        data: order.data,
+        shop_status: order.status,
         answered_over,
     });
 }
 
-/// A row of the engine's own table as JSON, as lists read it.
+/// A row of the engine's own table as a JSON object, in the form in which lists and the journal have it.
 pub(super) fn row_json(key: &str, store: &str, status: &str, created_at: OffsetDateTime, data: &str) -> String {
     let created_at = created_at.format(&Rfc3339).unwrap_or_default();
     let text = |text: &str| Value::from(text).to_string();

@@ -1,5 +1,6 @@
-//! The projector of a database: one task, on the node that holds its lease. It polls, so that an application's writes
-//! need not notify it. Without derived sources it runs no queries for changes.
+//! The projector computes the orders of a database's derived sources. It is one task, on the node that holds its lease.
+//! It polls the queue of changes, so that the shop's writes need not notify it. Without derived sources it runs no
+//! queries.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,34 +22,34 @@ use crate::infra::db::{self, QueryError};
 const LEASE: Duration = Duration::from_secs(3);
 /// Interval at which the holder renews the lease.
 const RENEWAL: Duration = Duration::from_secs(1);
-/// Interval at which other nodes check whether the lease is free.
+/// Interval at which the other nodes try to take the lease.
 const STANDBY_PAUSE: Duration = Duration::from_millis(500);
-/// Poll interval for changes.
+/// Interval at which the holder polls for changes.
 const POLL_PAUSE: Duration = Duration::from_millis(20);
-/// Poll interval for a while after some changes.
+/// Interval at which the holder polls after it has found changes.
 const BUSY_PAUSE: Duration = Duration::from_millis(5);
-/// Length of that while.
+/// Time after the last change for which the holder polls at the short interval.
 const BUSY_FOR: Duration = Duration::from_secs(1);
-/// Interval at which a database without derived sources is checked for one.
+/// Interval at which a node checks whether its database has a derived source by now.
 const IDLE_PAUSE: Duration = Duration::from_millis(250);
-/// Pause of a source after its batch failed; the other sources continue.
+/// Pause of a source after its batch failed. The other sources continue.
 const REST: Duration = Duration::from_secs(1);
-/// Time limit of a batch: over a half-open connection it would never end.
+/// Time limit of a batch. Without it, a batch on a half-open connection would never end.
 const BATCH_DEADLINE: Duration = Duration::from_secs(120);
 
-/// Projects the derived sources of a database.
+/// The projector of one database.
 pub struct Projector {
     pool: Pool,
     sources: Arc<Registry>,
-    /// The id of this node until it stops.
+    /// The name under which this start of this node takes the lease.
     holder: String,
     marks: HashMap<SourceId, Mark>,
     failures: HashMap<SourceId, Option<String>>,
-    /// Sources whose batch failed, and the end of their pause.
+    /// Sources whose batch failed, each with the end of its pause.
     resting: HashMap<SourceId, Instant>,
 }
 
-/// Whether this node holds the lease.
+/// Whether this node or another node holds the lease of the projector.
 enum Lease {
     Held,
     Elsewhere,
@@ -63,7 +64,7 @@ impl Projector {
         Self {
             pool,
             sources,
-            // Unique for each start on each machine.
+            // No other start on any machine has the same name.
             holder: format!("{since}-{}-{started}", std::process::id()),
             marks: HashMap::new(),
             failures: HashMap::new(),
@@ -71,7 +72,7 @@ impl Projector {
         }
     }
 
-    /// Projects until shutdown.
+    /// Computes orders until `stop` is cancelled, then releases the lease.
     pub async fn run(mut self, stop: CancellationToken) {
         let ended = stop.clone();
         tokio::select! {
@@ -113,7 +114,7 @@ impl Projector {
                     if taken > 0 {
                         busy_until = Instant::now() + BUSY_FOR;
                     }
-                    // A full batch leaves a backlog.
+                    // A full batch means that more changes are waiting.
                     if taken >= BATCH_CHANGES.unsigned_abs() as usize {
                         continue;
                     }
@@ -153,7 +154,7 @@ impl Projector {
         Ok(if renewed == 1 { Lease::Held } else { Lease::Elsewhere })
     }
 
-    /// Releases the lease so that another node can take it at once.
+    /// Releases the lease, so that another node can take it at once.
     async fn give_up(&self) {
         const GIVE_UP: &str = "update vestnik.vst_projector set holder = null, until = '-infinity' where holder = $1";
         let given = db::with_timeout(async {
@@ -165,8 +166,8 @@ impl Projector {
         }
     }
 
-    /// Runs one batch of each source that has changes. Returns the number of changes. A failure of one source does not
-    /// affect the others.
+    /// Runs one batch of each source that has changes. Returns the number of processed changes. A failure of one source
+    /// does not affect the others.
     async fn round(&mut self, derived: &[Arc<Source>]) -> Result<usize, QueryError> {
         let with_changes = db::with_timeout(self.with_changes(derived)).await?;
         let now = Instant::now();
@@ -207,7 +208,8 @@ impl Projector {
             .collect::<Result<_, _>>()?)
     }
 
-    /// Runs a batch while this node holds the lease. Another node can take the lease only after this transaction ends.
+    /// Runs a batch of one source if this node still holds the lease. The row of the lease is locked, so no other node
+    /// can take it before the transaction ends.
     async fn batch(&mut self, id: SourceId) -> Result<usize, QueryError> {
         const FENCE: &str = "select from vestnik.vst_projector where holder = $1 for update";
         let mut client = self.pool.get().await?;
@@ -217,7 +219,7 @@ impl Projector {
             return Ok(0);
         }
         db::limit_idle_in_transaction(&transaction).await?;
-        // Use the mapping in force, whichever version this node has loaded.
+        // The mapping in force applies, even if this node has loaded an older one.
         let sources = self.sources.in_force(&transaction).await?;
         let Some((source, derived)) = sources
             .get(id)
@@ -242,7 +244,7 @@ impl Projector {
     }
 }
 
-/// Records the problem of a source, for its health report.
+/// Saves the error of a source's expressions, which its health report shows. `None`: they work again.
 async fn remember(
     transaction: &crate::infra::db::Transaction<'_>,
     source: SourceId,

@@ -1,4 +1,5 @@
-//! The role that a derived source's expressions run as: it may read the tables of the expressions, and nothing else.
+//! The role with whose rights the expressions of derived sources run. It may read the tables of the expressions, and
+//! nothing else.
 
 use tokio_postgres::Transaction;
 
@@ -7,11 +8,11 @@ use super::super::sql::ident;
 use super::function;
 use crate::domain::event::SourceId;
 
-/// The role's name, one for all databases of a cluster; its rights are granted in each database.
+/// The name of the role. All databases of a Postgres cluster share the role; each database grants it rights.
 pub(super) const ROLE: &str = "vestnik_reader";
 
-/// Creates the role if it is missing and we may, and lets it read these tables. Returns whether the role may be used;
-/// otherwise expressions run with the rights of the role that attaches.
+/// Creates the role if it is missing and this client may, and lets the role read the tables `reads`. Returns false if
+/// the role cannot be used. Then the expressions run with the rights of the role that attaches.
 pub(super) async fn prepare(
     transaction: &mut Transaction<'_>,
     reads: &[String],
@@ -33,7 +34,7 @@ pub(super) async fn prepare(
 }
 
 async fn grant(savepoint: &Transaction<'_>, reads: &[String]) -> Result<(), tokio_postgres::Error> {
-    // Two databases may be prepared at the same moment.
+    // Another process may create the role at the same moment, for another database.
     const MAKE: &str = "do $$ begin \
              if to_regrole('vestnik_reader') is null then \
                  begin create role vestnik_reader nologin; exception when duplicate_object or unique_violation then null; end; \
@@ -43,7 +44,7 @@ async fn grant(savepoint: &Transaction<'_>, reads: &[String]) -> Result<(), toki
     const SCHEMAS: &str = "select distinct format('%I', n.nspname) from unnest($1::text[]) t(name) \
          join pg_class c on c.oid = to_regclass(t.name) join pg_namespace n on n.oid = c.relnamespace";
     savepoint.batch_execute(MAKE).await?;
-    // The expressions' texts pass through a function there.
+    // The results of the expressions pass through `vst_readable`, which is in this schema.
     savepoint
         .batch_execute(&format!("grant usage on schema vestnik to {ROLE}"))
         .await?;
@@ -61,7 +62,8 @@ async fn grant(savepoint: &Transaction<'_>, reads: &[String]) -> Result<(), toki
     Ok(())
 }
 
-/// Makes the role the owner of a source's function. A new owner needs the right to create in the schema at that moment.
+/// Makes the role the owner of a source's function. Postgres requires that a new owner may create objects in the
+/// schema, so the role gets this right for a moment.
 pub(super) async fn own(transaction: &Transaction<'_>, source: SourceId) -> Result<(), tokio_postgres::Error> {
     let own = format!(
         "grant usage, create on schema vestnik to {ROLE}; alter function {} owner to {ROLE}; revoke create on schema vestnik from {ROLE}",
@@ -70,7 +72,8 @@ pub(super) async fn own(transaction: &Transaction<'_>, source: SourceId) -> Resu
     transaction.batch_execute(&own).await
 }
 
-/// Switches to the role's rights until the transaction ends; from then on the transaction may not write.
+/// Switches the transaction to the role's rights and to reading only, until it ends. Names without a schema then mean
+/// the schema of `table`.
 pub(super) async fn become_it(transaction: &Transaction<'_>, table: &Table) -> Result<(), tokio_postgres::Error> {
     let sql = format!(
         "set local search_path = {}, pg_temp; set local role {ROLE}; set local transaction_read_only = on",

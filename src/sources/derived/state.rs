@@ -1,11 +1,11 @@
-//! The current problems of a derived source.
+//! Finds the present problems of a derived source, for its health report.
 
 use crate::infra::db::GenericClient;
 
 use super::{Derived, function, projection};
 use crate::domain::event::SourceId;
 
-/// One line for each problem, with its remedy.
+/// The present problems of a derived source, one line each, with the remedy.
 pub(in crate::sources) async fn troubles(
     client: &impl GenericClient,
     source: SourceId,
@@ -21,6 +21,11 @@ pub(in crate::sources) async fn troubles(
         let message: &str = row.try_get(0)?;
         troubles.push(format!(
             "its expressions fail, and orders are shown as far as they can be read: {message}: `vestnik source edit {name}`"
+        ));
+    }
+    for answer in super::answer::broken(client, table, derived).await? {
+        troubles.push(format!(
+            "an answer cannot be saved: {answer}: `vestnik source edit {name}`"
         ));
     }
     let is_there: bool = client
@@ -41,7 +46,7 @@ pub(in crate::sources) async fn troubles(
                 .and_then(|at| derived.watch.get(at))
                 .map_or(table, |watch| watch.table.as_str());
             troubles.push(format!(
-                "the triggers of {of} are gone, and nobody is told of its rows: run `vestnik migrate`"
+                "the triggers of {of} are gone, so its rows make no events: run `vestnik migrate`"
             ));
         }
     }

@@ -1,5 +1,5 @@
-//! Deletes what the projector said of orders that are over, after the journal's retention. Should the shop write such an
-//! order again, it is projected again, and an order that is over notifies nobody.
+//! Deletes the projector's results for orders that are over, after the journal's retention. If the shop writes such an
+//! order again, the projector computes it again. An order that is over makes no event.
 
 use std::time::Duration;
 
@@ -7,14 +7,15 @@ use super::projection;
 use crate::domain::event::SourceId;
 use crate::infra::db::{self, Pool, QueryError};
 
-/// Maximum number of orders of a source in one batch.
+/// Maximum number of orders of one source that are deleted at once.
 pub const BATCH_ORDERS: i64 = 1000;
-/// Orders that are over for the shop, too. Where only a person's answer ended an order, the shop's next write of it would
-/// ring again without that answer.
+/// An SQL condition: the order is over, and for the shop, too. If only an answer has ended an order, the answer must be
+/// kept. Without it, the shop's next write would make the order ring again.
 pub(super) const CLOSED: &str =
     "status in ('completed', 'rejected', 'cancelled') and shop_status in ('completed', 'rejected', 'cancelled')";
 
-/// Deletes one batch of each derived source. Returns the number of orders. Several nodes may do it at once.
+/// Deletes one batch of old results of each derived source. Returns the number of deleted orders. Several nodes may run
+/// it at once.
 pub async fn trim(pool: &Pool, retention: Duration) -> Result<u64, QueryError> {
     const DERIVED: &str = "select s.id from vestnik.vst_source s join pg_class c on c.relname = 'vst_projection_' || s.id \
              and c.relnamespace = 'vestnik'::regnamespace where s.detached_at is null";

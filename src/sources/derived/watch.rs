@@ -1,5 +1,5 @@
-//! The triggers of a derived source: `triggers/watch.sql`, filled in for the table of its rows and for each watched
-//! table.
+//! The SQL of the triggers of a derived source. `triggers/watch.sql` is the template; this file fills it in for the
+//! shop's table of orders and for each watched table.
 
 use tokio_postgres::Transaction;
 
@@ -14,21 +14,22 @@ use crate::domain::event::SourceId;
 const TEMPLATE: &str = include_str!("../../../triggers/watch.sql");
 const WRITES: [&str; 4] = ["insert", "update", "delete", "truncate"];
 
-/// A table that carries triggers for a source.
+/// A table that has triggers for a derived source.
 #[derive(Debug, Clone)]
 pub(super) struct Watched {
-    /// 0: the table of its rows; else its index among the watched tables, from 1.
+    /// The table's number: 0 for the shop's table of orders; the watched tables count from 1.
     pub number: usize,
-    /// The table.
+    /// The table, as the Postgres catalog describes it.
     pub table: Table,
-    /// The column that leads to the key.
+    /// The column from which the order's key follows.
     pub column: String,
-    /// The columns that the mapping reads.
+    /// The columns that the mapping reads. An update of other columns is no change.
     pub read: Vec<String>,
 }
 
 impl Watched {
-    /// The name of its function. The function of a source's own table has the usual name.
+    /// The name of the table's trigger function. The shop's table of orders uses the name that a source's function
+    /// always has.
     pub fn function(&self, source: SourceId) -> String {
         match self.number {
             0 => function_name(source),
@@ -43,14 +44,14 @@ impl Watched {
         }
     }
 
-    /// The SQL of its function.
+    /// The SQL that creates the table's trigger function.
     pub fn function_sql(&self, source: SourceId) -> String {
         let is_partitioned = self.table.shape == Shape::Partitioned;
         let (old_rows, new_rows) = match is_partitioned {
             true => ("(select old.*) old_row", "(select new.*) new_row"),
             false => ("old_rows", "new_rows"),
         };
-        // The plan names the table by OID, so that Postgres plans again when the table is altered.
+        // This condition names the table by its OID, so Postgres plans the statement again when the table is altered.
         let replan = format!(
             "(tg_relid operator(pg_catalog.=) '{}'::pg_catalog.regclass) is not null",
             self.table.oid
@@ -92,7 +93,7 @@ impl Watched {
         quoted(sql)
     }
 
-    /// The SQL of its triggers.
+    /// The SQL that creates or replaces the triggers of the table, and of the tables that inherit from it.
     pub fn triggers_sql(&self, source: SourceId) -> String {
         let function = self.function(source);
         let mut sql = String::new();
@@ -114,14 +115,14 @@ impl Watched {
         sql
     }
 
-    /// The table, and the tables that inherit from it.
+    /// The names of the table and of the tables that inherit from it, quoted for SQL.
     pub fn tables(&self) -> Vec<&String> {
         std::iter::once(&self.table.quoted)
             .chain(&self.table.children)
             .collect()
     }
 
-    /// Installs the function and the triggers where they are missing.
+    /// Installs the trigger function and the triggers where they are missing or outdated.
     pub async fn put(
         &self,
         transaction: &Transaction<'_>,
@@ -157,7 +158,7 @@ impl Watched {
         Ok(done)
     }
 
-    /// Whether all its triggers exist, call its function, and fire for an application's writes.
+    /// Whether the table has all its triggers, and each calls the function and fires for an application's writes.
     pub async fn has_triggers(
         &self,
         client: &impl tokio_postgres::GenericClient,

@@ -1,4 +1,5 @@
-//! Saves the changes of orders: the engine's own table of a source, the events, and the orders that wait for items.
+//! Saves computed orders of a derived source: in the engine's own table, as events in the journal, and as waits for
+//! items.
 
 use crate::infra::db::Transaction;
 use time::OffsetDateTime;
@@ -6,7 +7,8 @@ use time::OffsetDateTime;
 use super::super::Source;
 use super::{Derived, projection};
 
-/// The rows to write.
+/// The changes that one comparison has found: rows to save, orders that are gone, events, and orders that wait for
+/// items.
 #[derive(Debug, Default)]
 pub(super) struct Writes {
     pub rows: Vec<Row>,
@@ -15,7 +17,7 @@ pub(super) struct Writes {
     pub waiting: Vec<String>,
 }
 
-/// A row of the engine's own table.
+/// A row of the engine's own table: the last published result for an order of one store.
 #[derive(Debug)]
 pub(super) struct Row {
     pub key: String,
@@ -36,7 +38,7 @@ pub(super) struct Event {
     pub old: Option<String>,
 }
 
-/// Writes the engine's own table, the events, and the waiting orders.
+/// Saves the changes in the engine's own table, the journal, and the table of waits.
 pub(super) async fn put(
     transaction: &Transaction<'_>,
     source: &Source,
@@ -100,8 +102,9 @@ pub(super) async fn put(
 }
 
 async fn events(transaction: &Transaction<'_>, source: &Source, events: &[Event]) -> Result<(), tokio_postgres::Error> {
-    // A transaction that is denied NOTIFY must have written first, so the sub-select comes first. The projector may publish
-    // what the shop's API has made of an answer before the API has replied.
+    // `vst_notify` runs after this statement: a transaction must write an event before it asks whether it must notify.
+    // The projector may see the change of the shop's API before the API has replied. The event then takes the answer
+    // from the running request.
     const APPEND: &str = "insert into vestnik.vst_event (source, store_id, key, type, data, old, answer) \
          select $1, vestnik.vst_store_id(nullif(store_id, '')), key, type, data::json, old::json, \
              case when $7 then (select r.answer from vestnik.vst_answer_request r where r.source = $1 and r.key = e.key \

@@ -1,4 +1,4 @@
-//! Usual names of the members of an item.
+//! Names that JSON members of an item usually have in shops' data.
 
 pub(super) const NAMES: [&str; 14] = [
     "name",
@@ -55,7 +55,7 @@ pub(super) const OPTIONS: [&str; 15] = [
     "опции",
     "добавки",
 ];
-/// Names of a group of options and of its list of choices, in addition to the names above.
+/// Names that a group of options, and the list of choices in it, have in addition to the names above.
 pub(super) const GROUPS: [&str; 5] = ["group", "group_name", "groupName", "category", "section"];
 pub(super) const CHOICES: [&str; 4] = ["items", "values", "selected", "modifierOptions"];
 pub(super) const NOTES: [&str; 13] = [
@@ -73,9 +73,32 @@ pub(super) const NOTES: [&str; 13] = [
     "комментарий",
     "примечание",
 ];
-/// Members that are lists of names and values.
+/// Members with the station that prepares an item, or the part of the menu that it belongs to. The kitchen's own words
+/// come first.
+pub(super) const CATEGORIES: [&str; 19] = [
+    "station",
+    "station_name",
+    "stationName",
+    "kitchen_station",
+    "kitchenStation",
+    "цех",
+    "category",
+    "category_name",
+    "categoryName",
+    "menu_category",
+    "menuCategory",
+    "categories",
+    "section",
+    "menu_section",
+    "menuSection",
+    "department",
+    "категория",
+    "раздел",
+    "отдел",
+];
+/// Members that contain lists of keys and values, which become notes.
 pub(super) const META: [&str; 3] = ["meta_data", "meta", "custom_fields"];
-/// Members that no person needs to read.
+/// Technical members, which people do not need to see.
 pub(super) const TECHNICAL: [&str; 20] = [
     "id",
     "uuid",

@@ -1,4 +1,4 @@
-//! The contents of a list's rows: the orders, the events that announced them, and who answered them.
+//! The JSON objects of a list: each order with the event that announced it, and the person who answered it last.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,12 +13,12 @@ use crate::infra::db::Transaction;
 use crate::journal;
 use crate::sources::changes::{Found, Lookups};
 use crate::sources::lookup::look_up;
-use crate::sources::{Beside, Sources};
+use crate::sources::{Context, Sources};
 
-/// Number of newest events of a store that are searched for the events of its open orders.
+/// Number of a store's newest journal events that are searched for the events that announced the listed orders.
 const SCANNED_EVENTS: i64 = 5000;
 
-/// Data about the rows: the orders, their events, and who answered them last.
+/// The JSON object of each row: the order, the event that announced it, and the person who answered it last.
 pub(super) async fn entries(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -51,7 +51,7 @@ pub(super) async fn entries(
             key: row.key.as_str().into(),
         };
         let lookup: Found<'_> = lookups.get(&id);
-        let mut subject = row.source.translate(&row.key, &row.data, Beside { currency, lookup });
+        let mut subject = row.source.translate(&row.key, &row.data, Context { currency, lookup });
         let answer = answers.get(&id);
         subject.promised_minutes = subject
             .promised_minutes
@@ -68,7 +68,8 @@ pub(super) async fn entries(
     Ok(rows.iter().map(one).collect())
 }
 
-/// The events that announced the open orders among these, and whether somebody has acknowledged them.
+/// The event that announced each of these orders, and whether a person has acknowledged it. An order is missing if its
+/// event is not among the newest [`SCANNED_EVENTS`] of the store.
 async fn new_events(
     transaction: &Transaction<'_>,
     sources: &Sources,
@@ -95,7 +96,7 @@ async fn new_events(
     Ok(new)
 }
 
-/// Who last changed each order with a button.
+/// The last change with a button of each order, as JSON: the person, the time, the status, the promised minutes.
 async fn answers(
     transaction: &Transaction<'_>,
     rows: &[Row<'_>],

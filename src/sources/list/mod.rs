@@ -1,5 +1,5 @@
-//! The lists that a panel shows: a store's orders or bookings in their present state, with the cursor of the snapshot
-//! that they were read in. A stream that is opened with this cursor continues exactly where the list ends.
+//! Reads the lists that a panel shows: a store's orders or bookings in their present state. The page carries the cursor
+//! of the snapshot that it was read in. A stream that is opened with this cursor continues exactly where the list ends.
 
 mod entry;
 mod table;
@@ -20,15 +20,15 @@ pub use table::StatusFilter;
 pub(super) use table::TypedColumn;
 use table::{Anchor, SourceTable};
 
-/// Maximum number of rows of one page.
+/// Maximum number of rows in one page.
 pub const MAX_ROWS: usize = 500;
-/// Size of the rows, bytes, after which a page ends, whatever its limit.
+/// A page ends early when the rows of one table exceed this size, bytes.
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
-/// Lock time-out for a table, milliseconds.
+/// Maximum wait for the lock on a shop's table, milliseconds.
 const LOCK_MS: u32 = 500;
 
 impl StatusFilter {
-    /// Orders that still need work.
+    /// The statuses of orders that still need work. Bookings are never delivered.
     pub fn active(kind: SubjectKind) -> Self {
         let open = Status::ALL.into_iter().filter(|status| status.is_open());
         Self::These(
@@ -38,48 +38,48 @@ impl StatusFilter {
     }
 }
 
-/// A request for a page.
+/// A request for one page of a store's orders or bookings.
 #[derive(Debug)]
 pub struct ListQuery<'a> {
-    /// The store.
+    /// The id of the store.
     pub store: &'a StoreId,
-    /// Orders or bookings.
+    /// Whether to list orders or bookings.
     pub kind: SubjectKind,
-    /// Which orders or bookings.
+    /// The statuses to list.
     pub statuses: StatusFilter,
-    /// Only rows of this source; `None`: of all sources.
+    /// The name of the only source to list; `None`: all sources.
     pub source: Option<&'a str>,
-    /// Only rows after the row with this key: the next page. `None`: the first page.
+    /// The key of the last row of the page before; this page begins after it. `None`: the first page.
     pub before: Option<&'a str>,
-    /// The source of that row, because several sources may have the key. `None`: any source.
+    /// The source of the row with the key `before`, because several sources may use the same key. `None`: any source.
     pub before_source: Option<&'a str>,
-    /// Maximum number of rows.
+    /// Maximum number of rows in the page.
     pub limit: usize,
 }
 
-/// A page of a list.
+/// One page of a list.
 #[derive(Debug)]
 pub struct ListPage {
-    /// The rows, newest first, each a JSON object.
+    /// The orders or bookings as JSON objects, newest first.
     pub rows: Vec<Map<String, Value>>,
-    /// The cursor: it covers what the list shows.
+    /// The cursor of the snapshot that the page was read in. It covers every event that the page shows.
     pub cursor: String,
-    /// Whether more rows follow the last one.
+    /// Whether more rows follow the last row of this page.
     pub more: bool,
-    /// Sources that could not be read now: their orders are missing.
+    /// The names of the sources that could not be read now. Their orders are missing in the page.
     pub unavailable: Vec<String>,
 }
 
-/// The result of a read.
+/// The result of reading a page.
 #[derive(Debug)]
 pub enum ListResult {
-    /// A page.
+    /// The page.
     Page(ListPage),
-    /// The store has no row with the key that the page should follow.
+    /// The store has no row with the key `before`, so the place of the page is unknown.
     UnknownBefore,
 }
 
-/// Why a list could not be read.
+/// Why a page could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Postgres reported an error, or the connection failed.
@@ -105,7 +105,7 @@ impl From<crate::infra::db::PoolError> for Error {
     }
 }
 
-/// A row with its sort key in the list.
+/// A row of a shop's table. `at` is the creation time, by which the list is sorted.
 struct Row<'a> {
     source: &'a Source,
     key: String,
@@ -113,14 +113,14 @@ struct Row<'a> {
     data: String,
 }
 
-/// The rows of one table for the page.
+/// The rows that one table contributes to the page.
 struct Part<'a> {
     rows: Vec<Row<'a>>,
-    /// Whether the table has more rows than these.
+    /// Whether the table has more rows after these.
     more: bool,
 }
 
-/// Reads a page.
+/// Reads one page of a list. All tables are read in one snapshot.
 pub async fn list(pool: &Pool, sources: &Sources, query: &ListQuery<'_>) -> Result<ListResult, Error> {
     db::with_timeout(read(pool, sources, query)).await
 }
@@ -128,7 +128,7 @@ pub async fn list(pool: &Pool, sources: &Sources, query: &ListQuery<'_>) -> Resu
 async fn read(pool: &Pool, sources: &Sources, query: &ListQuery<'_>) -> Result<ListResult, Error> {
     let mut client = pool.get().await?;
     let mut transaction = db::snapshot(&mut client).await?;
-    // For a page, compiling the plan takes longer than running it. The wait for a locked table is short.
+    // JIT compilation would take longer than the query for one page. A locked table is waited for only briefly.
     let limits = format!("set local jit = off; set local lock_timeout = {LOCK_MS}");
     transaction.batch_execute(&limits).await?;
     let cursor = journal::cursor_here(&transaction).await?;
@@ -148,8 +148,8 @@ async fn read(pool: &Pool, sources: &Sources, query: &ListQuery<'_>) -> Result<L
     }
     let mut anchored = None;
     let mut parts = Vec::with_capacity(tables.len());
-    // The anchor's sort key determines where the other tables begin, so it is read first. Each read has a savepoint: an
-    // error in one table does not affect the orders of the others.
+    // The row `before` determines where every table begins, so it is read first. Each read has a savepoint: an error in
+    // one table does not affect the orders of the others.
     if let Some(before) = query.before {
         for (place, table) in tables.iter().enumerate() {
             let savepoint = transaction.savepoint().await?;
@@ -182,7 +182,8 @@ async fn read(pool: &Pool, sources: &Sources, query: &ListQuery<'_>) -> Result<L
     }))
 }
 
-/// Ends the read of one source's table. Its error concerns only the table's owner, and is recorded.
+/// Commits the savepoint of one source's read. On an error of Postgres it rolls back, logs the error, adds the source
+/// to `unavailable`, and returns `None`.
 async fn end<T>(
     savepoint: Transaction<'_>,
     looked: Result<T, tokio_postgres::Error>,
@@ -208,7 +209,7 @@ async fn end<T>(
     }
 }
 
-/// The sort key of the row with this key.
+/// The place in the list of the row with the key `before`; `None`: this table does not have the row.
 async fn anchor(
     transaction: &Transaction<'_>,
     table: &SourceTable<'_>,
@@ -233,7 +234,7 @@ async fn anchor(
     }))
 }
 
-/// Reads the rows of one table.
+/// Reads the rows of one table that may belong to the page.
 async fn part<'a>(
     transaction: &Transaction<'_>,
     table: &SourceTable<'a>,
@@ -268,7 +269,7 @@ async fn part<'a>(
         anchor.and_then(|anchor| anchor.at),
         anchor.map(|anchor| anchor.key.as_str()),
     );
-    // Not prepared: each statement has its own best plan, and there would be too many of them.
+    // The statements are not prepared, because there are too many variants, and each needs its own plan.
     let parameters: [(&(dyn ToSql + Sync), Type); 6] = [
         (&store, Type::TEXT),
         (&limit, Type::INT8),
@@ -297,8 +298,10 @@ async fn part<'a>(
     Ok(part)
 }
 
-/// Merges the rows of several tables, newest first, rows without a time before them. If the rows of a table were cut
-/// short, the merge stops after its last row, because more of its rows may come before the next ones.
+/// Merges the rows of several tables, newest first, and rows without a creation time before all others. Returns whether
+/// more rows follow.
+/// If a table has more rows than were read, the merge stops after its last row that was read. The table's next rows may
+/// come before the next rows of other tables.
 fn merged<'a>(parts: Vec<Part<'a>>, limit: usize) -> (Vec<Row<'a>>, bool) {
     let mut more = false;
     let mut rows = Vec::new();
@@ -309,7 +312,7 @@ fn merged<'a>(parts: Vec<Part<'a>>, limit: usize) -> (Vec<Row<'a>>, bool) {
         let part = part.rows.into_iter().enumerate();
         rows.extend(part.map(|(number, row)| (row, cut && number == last)));
     }
-    // A stable sort: rows of one table keep their order.
+    // The sort is stable, so rows of one table keep their order.
     rows.sort_by(|(one, _), (other, _)| match (one.at, other.at) {
         (Some(one), Some(other)) => other.cmp(&one),
         (one, other) => one.is_some().cmp(&other.is_some()),
@@ -357,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_told_from_behind_a_part_that_was_cut_short() {
+    fn nothing_is_listed_after_a_part_that_was_cut_short() {
         let source = source(REFERENCE, &[]);
         let (rows, more) = merged(vec![part(&source, &[9, 8], true), part(&source, &[7, 6], false)], 10);
         assert_eq!((keys(&rows).as_str(), more), ("9 8", true));

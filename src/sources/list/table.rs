@@ -1,4 +1,5 @@
-//! A source's table as lists read it: by its own columns, and with an index if a suitable one exists.
+//! The SQL with which a list reads a source's table: by the table's own columns, and with a suitable index if there is
+//! one.
 
 use crate::infra::db::Transaction;
 use time::OffsetDateTime;
@@ -10,24 +11,25 @@ use crate::sources::mapping::{Column, StoreRef};
 use crate::sources::sql::{columns_json, ident, literal, value_text};
 use crate::sources::yes_no::NO;
 
-/// A column of the table, and its type.
+/// A column of a shop's table with its type.
 #[derive(Debug, Clone)]
 pub struct TypedColumn {
-    /// The quoted name, as SQL writes it.
+    /// The column's name, quoted for SQL.
     name: String,
-    /// The type without its precision: `bigint`.
+    /// The column's type in SQL without its precision, such as `bigint`.
     kind: String,
 }
 
 impl TypedColumn {
-    /// A column of this name and type; the precision is removed.
+    /// A column with this name, unquoted, and this type in SQL without its precision.
     pub fn new(name: &str, kind: String) -> Self {
         let name = ident(name);
         Self { name, kind }
     }
 
-    /// Whether a value of the column can have this text. A number or uuid is compared in its own type so that its index
-    /// is usable; so only the text that Postgres itself would write matches.
+    /// Whether the column can hold a value with this text.
+    /// Numbers and uuids are compared in their own type, so that an index is usable. So only the exact text that
+    /// Postgres writes for the value counts.
     pub fn can_hold(&self, text: &str) -> bool {
         match self.kind.as_str() {
             "smallint" => text.parse().is_ok_and(|number: i16| number.to_string() == text),
@@ -38,7 +40,7 @@ impl TypedColumn {
         }
     }
 
-    /// SQL that compares the column of `row` with a text parameter.
+    /// An SQL condition: the column of the table alias `row` equals the text parameter `parameter`.
     pub fn is(&self, row: &str, parameter: &str) -> String {
         match self.kind.as_str() {
             "smallint" | "integer" | "bigint" | "uuid" => {
@@ -57,55 +59,55 @@ fn is_uuid(text: &str) -> bool {
         })
 }
 
-/// Where the row's store comes from.
+/// The store's id of a row: the value of a column, or one constant for all rows.
 #[derive(Debug, Clone)]
 enum Store {
     Column(TypedColumn),
     Constant(String),
 }
 
-/// A source's table.
+/// A source's table with its present columns, as a list reads it.
 #[derive(Debug)]
 pub struct SourceTable<'a> {
-    /// The meaning of its columns.
+    /// The source with its mapping.
     pub source: &'a Source,
-    /// The row's key.
+    /// The column of the row's key.
     pub key: TypedColumn,
     store: Store,
-    /// The status as text.
+    /// An SQL expression on table alias `t`: the status word as text.
     status: String,
-    /// The status column in its own type, if an index begins with it and continues with the creation time; else `None`.
+    /// The status column, quoted for SQL; `None` unless an index starts with this column and the creation time.
     indexed_status: Option<String>,
-    /// The creation time of a row, if the table has a sortable column for it.
+    /// The column of the creation time; `None`: the table has no sortable column for it.
     created: Option<TypedColumn>,
-    /// SQL that is true for rows that are not soft-deleted.
+    /// An SQL condition on table alias `t`: the row is not soft-deleted. `None`: the mapping has no such column.
     alive: Option<String>,
-    /// The recorded columns; missing ones are null.
+    /// An SQL expression on table alias `t`: the recorded columns as a JSON object. A missing column is null.
     recorded: String,
 }
 
-/// The row that a page follows.
+/// The row after which a page begins: the last row of the page before.
 #[derive(Debug)]
 pub struct Anchor {
-    /// The index of its table among the tables.
+    /// The index of the row's table in the list of tables.
     pub place: usize,
-    /// Its creation time; `None`: the table has none.
+    /// The row's creation time; `None`: the table has no column for it, or it is null.
     pub at: Option<OffsetDateTime>,
-    /// Its key.
+    /// The row's key.
     pub key: String,
 }
 
 /// The statuses to list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StatusFilter {
-    /// Every visible status.
+    /// Every status; hidden and deleted orders are not listed.
     Any,
-    /// Only these.
+    /// Only these statuses.
     These(Vec<Status>),
 }
 
 impl<'a> SourceTable<'a> {
-    /// Reads the table's present columns; `None`: a column that every read needs no longer exists.
+    /// Reads which columns the table has now. `None`: the table lacks a column that every list needs.
     pub async fn look(
         transaction: &Transaction<'_>,
         source: &'a Source,
@@ -171,7 +173,7 @@ impl<'a> SourceTable<'a> {
         })
     }
 
-    /// Whether the table can hold rows of this store.
+    /// Whether the table can hold rows of the store with this id.
     pub fn can_have(&self, store: &str) -> bool {
         match &self.store {
             Store::Column(column) => column.can_hold(store),
@@ -179,7 +181,7 @@ impl<'a> SourceTable<'a> {
         }
     }
 
-    /// SQL that is true for rows of the store in a parameter.
+    /// An SQL condition on table alias `t`: the row belongs to the store whose id is the query parameter `parameter`.
     pub fn is_of_store(&self, parameter: &str) -> String {
         match &self.store {
             Store::Column(column) => column.is("t", parameter),
@@ -187,7 +189,7 @@ impl<'a> SourceTable<'a> {
         }
     }
 
-    /// SQL for the creation time of row `$2`.
+    /// SQL for the creation time of one row. `$1` is the store's id, `$2` the row's key.
     pub fn anchor_sql(&self) -> String {
         let at = match &self.created {
             Some(created) => format!("t.{}::timestamptz", created.name),
@@ -197,16 +199,16 @@ impl<'a> SourceTable<'a> {
         format!("select {at} from {} t where {store} and {key}", self.source.table)
     }
 
-    /// SQL for a page: the creation time of each row, its key, and its recorded columns.
+    /// SQL for one page: the creation time of each row, its key, and its recorded columns as JSON.
     ///
-    /// `$1`: the store, `$2`: maximum number of rows, `$3`: words of the wanted statuses, `$4` and `$5`: creation time
-    /// and key of the anchor, `$6`: every mapped word.
+    /// Parameters: `$1` the store's id, `$2` the maximum number of rows, `$3` the words of the wanted statuses. `$4`
+    /// and `$5` the creation time and key of the anchor, `$6` every mapped word.
     pub fn list_sql(&self, place: usize, anchor: Option<&Anchor>, filter: &StatusFilter) -> String {
         let (at, order) = match &self.created {
             Some(_) => ("page.at::timestamptz", "page.at desc, page.id desc"),
             None => ("page.at", "page.id desc"),
         };
-        // The inner query selects only row locations, so only the rows of the page are converted to JSON.
+        // The inner query finds only the locations of the rows, so only the rows of this page are converted to JSON.
         format!(
             "with recursive {pick} \
              select {at}, vestnik.vst_readable(t.{key}::text), \
@@ -219,7 +221,7 @@ impl<'a> SourceTable<'a> {
         )
     }
 
-    /// SQL for the locations of a page's rows, in order; same parameters as `page`.
+    /// SQL for the locations of a page's rows, sorted. It has the parameters of `list_sql`.
     fn pick(&self, place: usize, anchor: Option<&Anchor>, filter: &StatusFilter) -> String {
         let (at, order) = match &self.created {
             Some(created) => (format!("t.{}", created.name), format!("t.{} desc, ", created.name)),
@@ -237,14 +239,14 @@ impl<'a> SourceTable<'a> {
                 wheres = wheres.join(" and "),
             )
         };
-        // A shop has few statuses and many rows. If an index orders the rows of each status, the query reads the newest
-        // of each status and merges them. Otherwise Postgres chooses another index.
+        // A shop has few statuses and many rows. If an index sorts the rows of each status by time, the query reads the
+        // newest rows of each status and merges them. Otherwise Postgres chooses another index.
         match &self.indexed_status {
             Some(status) => {
                 let least = |also: &str| {
                     format!("select t.{status} as status from {table} t {also}order by t.{status} limit 1")
                 };
-                // A row with a null status matches no comparison in the index.
+                // A null status equals no value, so the loop over the statuses does not find its rows.
                 let nulls = match wants_unmapped(filter) {
                     true => format!("union all ({})", rows(format!("t.{status} is null"))),
                     false => String::new(),
@@ -263,8 +265,8 @@ impl<'a> SourceTable<'a> {
         }
     }
 
-    /// SQL for the rows after the anchor: newest first, rows without a time before them, and rows with equal times
-    /// table by table.
+    /// An SQL condition on table alias `t`: the row comes after the anchor in the list. The list is sorted newest
+    /// first; rows without a creation time come before all others; equal times are sorted by table.
     fn behind(&self, place: usize, anchor: &Anchor) -> String {
         let key = format!("t.{} < $5::text::{}", self.key.name, self.key.kind);
         let same = place == anchor.place;
@@ -291,7 +293,7 @@ impl<'a> SourceTable<'a> {
     }
 }
 
-/// Whether unmapped words are wanted: they count as `pending`.
+/// Whether the list contains orders with unmapped words. Such orders count as `pending`.
 fn wants_unmapped(filter: &StatusFilter) -> bool {
     match filter {
         StatusFilter::Any => true,
@@ -299,7 +301,8 @@ fn wants_unmapped(filter: &StatusFilter) -> bool {
     }
 }
 
-/// SQL that is true for a wanted status. `$3`: words of the wanted statuses, `$6`: every mapped word.
+/// An SQL condition: the expression `status` is a wanted status. `$3` are the words of the wanted statuses, `$6` all
+/// mapped words.
 fn is_wanted(status: &str, filter: &StatusFilter) -> String {
     match wants_unmapped(filter) {
         true => format!("({status} = any ($3) or {status} is null or {status} <> all ($6))"),
@@ -307,7 +310,7 @@ fn is_wanted(status: &str, filter: &StatusFilter) -> String {
     }
 }
 
-/// SQL that is true for a row that is not soft-deleted, as in the translation: null, or a word for no.
+/// An SQL condition: the row is not soft-deleted. As in the translation, null, 0 and a word for no mean not deleted.
 fn is_alive(column: &Column, typed: &TypedColumn) -> String {
     let name = format!("t.{}", typed.name);
     let text = match (typed.kind.as_str(), column.path.is_empty()) {

@@ -1,36 +1,37 @@
-//! How an answer reaches the shop.
+//! How a person's answer to an order reaches the shop.
 
 use super::Mapping;
 use crate::domain::status::Status;
 
-/// The columns that a person's answer writes in addition to the status.
+/// How a person's answer is written, besides the status word: more columns of the order's row, or a function or API of
+/// the shop.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Answer {
-    /// Receives the time of each answer.
+    /// The column that receives the time of each answer.
     pub updated_at: Option<String>,
-    /// Receives the time of the acceptance.
+    /// The column that receives the time when an order is accepted.
     pub accepted_at: Option<String>,
-    /// Receives the reason for a rejection.
+    /// The column that receives the reason that the person gave, such as for a rejection.
     pub reason: Option<String>,
-    /// Receives the promised minutes.
+    /// The column that receives the promised preparation time, in minutes.
     pub minutes: Option<String>,
-    /// The shop's own function, called instead of an UPDATE: (key, status, reason, minutes, by).
+    /// The shop's function that Vestnik calls instead of an UPDATE. Its parameters: key, status, reason, minutes, by.
     pub function: Option<String>,
-    /// The address of the shop's own API, which is asked instead: it changes the order itself.
+    /// The address of the shop's API. Vestnik posts the answer there and writes nothing; the shop changes the order.
     pub url: Option<String>,
-    /// The IANA zone of timestamps without a zone.
+    /// The IANA name of the zone for times written to columns without a zone.
     pub zone: String,
 }
 
 impl Answer {
-    /// Whether the shop itself makes the change: then a status needs no word in the mapping.
+    /// Whether a function or API of the shop makes the change. Then a status needs no word in the mapping.
     pub fn has_own_words(&self) -> bool {
         self.function.is_some() || self.url.is_some()
     }
 }
 
 impl Mapping {
-    /// The address that is asked for an answer of this status; `None`: Vestnik writes the answer itself.
+    /// The address of the shop's API for an answer that sets the status `to`. `None`: Vestnik writes the answer itself.
     pub fn answer_url(&self, to: Status) -> Option<&str> {
         let derived = self.derived.as_ref();
         let has_statements = derived.is_some_and(|derived| derived.answers.iter().any(|(status, _)| *status == to));

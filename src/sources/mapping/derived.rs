@@ -1,4 +1,5 @@
-//! The SQL part of a mapping, and the ordinary mapping of the engine's own table that it leads to.
+//! The SQL part of a derived mapping. The projector writes its results to the engine's own table, which has an ordinary
+//! mapping.
 
 use std::time::Duration;
 
@@ -9,10 +10,11 @@ use super::{
 use crate::domain::money::Unit;
 use crate::domain::status::{Status, SubjectKind};
 
-/// The word for hidden orders.
+/// The value of the expression `status` for hidden orders.
 pub(in crate::sources) const HIDDEN: &str = "hidden";
 
-/// The values that an expression may define, except `store`, `status` and the items.
+/// The fields that a derived mapping may define by an expression, besides `store`, `status`, `items` and the extra
+/// fields.
 pub(in crate::sources) const FIELDS: [&str; 16] = [
     "number",
     "customer_name",
@@ -31,48 +33,58 @@ pub(in crate::sources) const FIELDS: [&str; 16] = [
     "reason",
     "minutes",
 ];
-/// The SQL part of a mapping.
+/// The SQL part of a derived mapping. Its expressions refer to a row of the shop's table by the alias `o`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Derived {
     /// The column of the row's key in the shop's table.
     pub key: String,
-    /// Joins to the row, whose alias is `o`; may be empty.
+    /// SQL with joins to the row `o`; may be empty.
     pub from: String,
-    /// The store's id; several rows for a key mean an order of several stores.
+    /// An expression for the store's id. If the joins give several rows for a key, the order belongs to several stores.
     pub store: String,
-    /// One of the canonical statuses, or `hidden`.
+    /// An expression for the canonical status or `hidden`. Any other result is shown as it is and counts as `pending`.
     pub status: String,
-    /// The expression of each defined value, by its name in `FIELDS`.
+    /// The expression of each defined field, by its name in `FIELDS`.
     pub fields: Vec<(&'static str, String)>,
-    /// Extra fields to show, by their labels.
+    /// The expression of each extra field, by its label.
     pub extra: Vec<(String, String)>,
-    /// A query for the items of a row: `name`, `quantity`, `price`, `options`, `note`.
+    /// A query for the items of a row, with the columns `name`, `quantity`, `price`, `options` and `note`.
     pub items: Option<String>,
-    /// The unit of amounts; `None`: derived from their types.
+    /// The unit of all amounts; `None`: the type of each expression decides.
     pub unit: Option<Unit>,
-    /// The IANA zone of timestamps without a zone.
+    /// The IANA name of the zone for times without a zone.
     pub zone: String,
-    /// How long the projector waits for the items of an order, because applications write items after the order.
+    /// Maximum wait for the items of a new order, because many applications write items after the order.
     pub wait_for_items: Duration,
-    /// Other tables whose rows affect an order.
+    /// Other tables whose rows affect an order. Their triggers tell the projector which orders to compute again.
     pub watch: Vec<Watch>,
-    /// The statements that an answer runs, by status. For any other status the engine keeps the answer.
+    /// The SQL statements that an answer runs, by its status. For any other status the engine keeps the answer itself.
     pub answers: Vec<(Status, Vec<String>)>,
 }
 
-/// A table whose rows affect an order.
+/// A table, other than the shop's table of orders, whose rows affect an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Watch {
-    /// The table, as SQL writes it.
+    /// The table, quoted and with its schema, as in `public."order"`.
     pub table: String,
-    /// The column that leads to the order's key.
+    /// The column from which the order's key follows.
     pub column: String,
-    /// A query from a text array `$1` of the column's values to order keys; `None`: the column is the key itself.
+    /// A query for the keys of the orders that belong to values of the column. `$1` is a text array of the values.
+    /// `None`: the column holds the key.
     pub keys: Option<String>,
 }
 
 impl Derived {
-    /// The meaning of the columns of the engine's own table, as an ordinary mapping.
+    /// Whether a person may take an answer back: from the status `from` to the status `to` before it. An answer that
+    /// statements have written into the shop's tables is taken back by statements for `to` only; the engine cannot undo
+    /// it.
+    pub fn can_take_back(&self, from: Status, to: Status) -> bool {
+        let has_statements = |status: Status| self.answers.iter().any(|(known, _)| *known == status);
+        has_statements(to) || !has_statements(from)
+    }
+
+    /// The mapping of the engine's own table, in which the projector keeps the orders of this source. `table` is the
+    /// shop's table, and `url` the address of the shop's API.
     pub fn mapping(self, table: String, kind: SubjectKind, name: Option<String>, url: Option<String>) -> Mapping {
         let has = |field: &str| self.fields.iter().any(|(known, _)| *known == field);
         let column = |field: &str| has(field).then(|| value(field));
@@ -126,6 +138,7 @@ impl Derived {
             unit: self.unit,
             note: item("note"),
             options: item("options"),
+            category: item("category"),
         });
         let extra = (0..self.extra.len()).map(|number| (self.extra[number].0.clone(), value(&extra_name(number))));
         Mapping {
@@ -155,7 +168,7 @@ impl Derived {
     }
 }
 
-/// The path of a value in the engine's own table.
+/// The reference to a value in the column `data` of the engine's own table.
 fn value(name: &str) -> Column {
     Column {
         name: "data".into(),
@@ -163,7 +176,7 @@ fn value(name: &str) -> Column {
     }
 }
 
-/// The name of the value of an extra field, by its index.
+/// The name under which the column `data` holds the extra field with this index.
 pub(in crate::sources) fn extra_name(number: usize) -> String {
     format!("extra_{number}")
 }

@@ -12,10 +12,10 @@ use super::{
 use crate::domain::money::Currency;
 use crate::domain::status::{Status, SubjectKind};
 
-/// The default zone of timestamps without a zone: the zone that frameworks write.
+/// The zone of times without a zone, if the mapping names none. Most frameworks write UTC.
 const USUAL_ZONE: &str = "UTC";
 
-/// Parses a mapping.
+/// Parses a mapping. The error lists all problems.
 pub fn mapping(text: &str) -> Result<Mapping, MappingError> {
     let table: Table = text.parse().map_err(|error: toml::de::Error| MappingError {
         problems: vec![error.to_string().trim().replace('\n', " ")],
@@ -59,7 +59,7 @@ fn whole(top: &mut Section<'_>) -> Option<Mapping> {
             ..Answer::default()
         },
     };
-    // The columns that an answer writes are also read as fields of the order.
+    // The columns that an answer writes are also read, as fields of the order.
     fields.reason = fields.reason.or_else(|| answer.reason.as_deref().map(Column::whole));
     fields.minutes = fields.minutes.or_else(|| answer.minutes.as_deref().map(Column::whole));
     let details = top.below("details").and_then(|mut section| {
@@ -107,7 +107,7 @@ fn store(top: &mut Section<'_>) -> Option<StoreRef> {
 
 fn status(top: &mut Section<'_>) -> Option<StatusWords> {
     if !top.table.contains_key("status") {
-        top.asked.push("status");
+        top.known_keys.push("status");
         top.problem(
             "status",
             "is missing: the column of the status, and what its words mean",
@@ -134,7 +134,7 @@ fn status(top: &mut Section<'_>) -> Option<StatusWords> {
     column.map(|column| StatusWords { column, words, hidden })
 }
 
-/// Checks that each word has one meaning. Only rejected and cancelled may share words.
+/// Reports each word that already has another meaning (`seen`). Only rejected and cancelled may share words.
 fn twice(section: &mut Section<'_>, key: &'static str, words: &[String], seen: &mut Vec<(String, &str)>) {
     for word in words {
         let may = |other: &str| (other, key) == (Status::Rejected.as_str(), Status::Cancelled.as_str());
@@ -256,6 +256,7 @@ fn items(mut section: Section<'_>) -> Option<Items> {
         price: price.map(|price| price.column),
         note: section.column("note"),
         options: section.column("options"),
+        category: section.column("category"),
     };
     section.finish();
     Some(items)
@@ -281,7 +282,7 @@ fn answer(mut section: Section<'_>, usual_zone: &str) -> Answer {
     {
         section.problem(
             "url",
-            format!("stands beside `{other}`: where the shop's API is asked, nothing is written"),
+            format!("excludes `{other}`: where the shop's API gets the request, Vestnik writes nothing"),
         );
     }
     let answer = Answer {

@@ -1,5 +1,5 @@
-//! Reads a table of a mapping's file key by key. It collects errors, and reports keys that no reader has taken as
-//! unknown.
+//! Reads one table of a mapping's TOML key by key. It collects all errors, and reports each key that no reader has
+//! taken as unknown.
 
 use toml::{Table, Value};
 
@@ -8,15 +8,15 @@ use crate::domain::money::Unit;
 use crate::infra::standard_webhook::address;
 use crate::sources::zone;
 
-/// Maximum number of differing letters for a suggested key.
+/// Maximum number of different letters between an unknown key and the key that the error suggests.
 const NEAR_EDITS: usize = 2;
 
-/// A table of the file. Each key is taken once; the remaining keys are unknown.
+/// A table of a mapping's TOML. Each key is taken once; keys that remain are unknown.
 pub(super) struct Section<'p> {
-    /// The path, such as `fields.total`; empty: the top level.
+    /// The path of the table, such as `fields.total`. Empty: the top level.
     pub(super) path: String,
     pub(super) table: Table,
-    pub(super) asked: Vec<&'static str>,
+    pub(super) known_keys: Vec<&'static str>,
     pub(super) problems: &'p mut Vec<String>,
 }
 
@@ -25,7 +25,7 @@ impl<'p> Section<'p> {
         Self {
             path: String::new(),
             table,
-            asked: Vec::new(),
+            known_keys: Vec::new(),
             problems,
         }
     }
@@ -43,21 +43,21 @@ impl<'p> Section<'p> {
     }
 
     pub(super) fn take(&mut self, key: &'static str) -> Option<Value> {
-        self.asked.push(key);
+        self.known_keys.push(key);
         self.table.remove(key)
     }
 
-    /// A table below this one; empty if it is missing.
+    /// Takes the table under this key; `None`: it is missing, or the value is not a table.
     pub(super) fn below(&mut self, key: &'static str) -> Option<Section<'_>> {
         match self.take(key)? {
             Value::Table(table) => Some(Section {
                 path: self.place(key),
                 table,
-                asked: Vec::new(),
+                known_keys: Vec::new(),
                 problems: self.problems,
             }),
             _ => {
-                self.problem(key, "is a table");
+                self.problem(key, "must be a table");
                 None
             }
         }
@@ -68,16 +68,16 @@ impl<'p> Section<'p> {
         match value {
             Value::String(text) if !text.trim().is_empty() => Some(text),
             _ => {
-                self.problem(key, "is a text that is not empty");
+                self.problem(key, "must be a text that is not empty");
                 None
             }
         }
     }
 
-    /// A web address.
+    /// Takes a web address that Vestnik can call.
     pub(super) fn address(&mut self, key: &'static str) -> Option<String> {
         let text = self.text(key)?;
-        // Whether a private address is allowed is a setting, which `source check` and each request regard.
+        // A setting decides whether private addresses are allowed. `source check` and each request apply it.
         match address::check(&text, true) {
             Ok(_) => Some(text),
             Err(refused) => {
@@ -89,14 +89,14 @@ impl<'p> Section<'p> {
 
     pub(super) fn required(&mut self, key: &'static str, what: &str) -> Option<String> {
         if !self.table.contains_key(key) {
-            self.asked.push(key);
+            self.known_keys.push(key);
             self.problem(key, format!("is missing: {what}"));
             return None;
         }
         self.text(key)
     }
 
-    /// A column with an optional path into it.
+    /// Takes a reference to a column, such as `contact.phone`.
     pub(super) fn column(&mut self, key: &'static str) -> Option<Column> {
         let text = self.text(key)?;
         self.parsed(key, &text)
@@ -113,7 +113,7 @@ impl<'p> Section<'p> {
         column
     }
 
-    /// One column, or several columns whose values are joined.
+    /// Takes one reference to a column, or a list of references whose values are joined.
     pub(super) fn columns(&mut self, key: &'static str) -> Vec<Column> {
         match self.take(key) {
             None => Vec::new(),
@@ -124,19 +124,19 @@ impl<'p> Section<'p> {
                 match texts {
                     Some(texts) => texts.iter().filter_map(|text| self.parsed(key, text)).collect(),
                     None => {
-                        self.problem(key, "is a column, or a list of columns");
+                        self.problem(key, "must be a column, or a list of columns");
                         Vec::new()
                     }
                 }
             }
             Some(_) => {
-                self.problem(key, "is a column, or a list of columns");
+                self.problem(key, "must be a column, or a list of columns");
                 Vec::new()
             }
         }
     }
 
-    /// The shop's words, as text: `["PENDING"]`, `[0, 1]`, `[true]`.
+    /// Takes a list of the shop's words, or one word: `["PENDING"]`, `[0, 1]`, `true`.
     pub(super) fn words(&mut self, key: &'static str) -> Vec<String> {
         let words = match self.take(key) {
             None => return Vec::new(),
@@ -156,7 +156,7 @@ impl<'p> Section<'p> {
         words.unwrap_or_default()
     }
 
-    /// A key that holds a column, or a table with `column` and more keys.
+    /// Takes a reference to a column, or a table with the key `column` and more keys. Returns a table in both cases.
     pub(super) fn column_or_table(&mut self, key: &'static str) -> Option<Section<'_>> {
         if let Some(Value::String(_)) = self.table.get(key) {
             let mut table = Table::new();
@@ -164,7 +164,7 @@ impl<'p> Section<'p> {
             return Some(Section {
                 path: self.place(key),
                 table,
-                asked: Vec::new(),
+                known_keys: Vec::new(),
                 problems: self.problems,
             });
         }
@@ -196,7 +196,7 @@ impl<'p> Section<'p> {
         name
     }
 
-    /// Reports every key that was not taken as unknown.
+    /// Reports every key that no reader has taken as unknown.
     pub(super) fn finish(self) {
         let section = match self.path.as_str() {
             "" => "a mapping".to_owned(),
@@ -205,7 +205,7 @@ impl<'p> Section<'p> {
         for key in self.table.keys() {
             let place = self.place(key);
             let near = self
-                .asked
+                .known_keys
                 .iter()
                 .find(|known| strsim::damerau_levenshtein(known, key) <= NEAR_EDITS);
             let hint = near.map_or_else(String::new, |near| format!(": did you mean `{near}`?"));
@@ -214,7 +214,7 @@ impl<'p> Section<'p> {
     }
 }
 
-/// Parses `contact.phone`, `"a.b".c`.
+/// Parses a reference to a column, such as `contact.phone` or `"a.b".c`; `None`: the text is no reference.
 pub(super) fn column(text: &str) -> Option<Column> {
     let mut names = Vec::new();
     let mut rest = text.trim();

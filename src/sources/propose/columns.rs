@@ -1,9 +1,9 @@
-//! The columns of a table, which a proposal uses one by one, and the possible meanings of a column.
+//! The columns of a table that a proposal still has to assign to fields, and checks of a column's type.
 
 use super::synonyms::{self, underscored};
 use crate::sources::catalog::{Table, TableColumn};
 
-/// The columns of a table, each used once.
+/// The columns of a table. Each column becomes at most one field.
 pub(super) struct Columns<'a> {
     all: Vec<(&'a TableColumn, String, bool)>,
 }
@@ -17,8 +17,9 @@ impl<'a> Columns<'a> {
         Self { all: all.collect() }
     }
 
-    /// The best unused column with one of these names that passes the check. A timestamp with a zone comes before one
-    /// without, which may duplicate it. A name that contains its unit comes last.
+    /// Takes the first unused column whose name is in `names` and whose type passes `may`. Earlier names are preferred.
+    /// A name that also ends in `_utc` or `_gmt` comes before the plain name: the plain column may be a copy in local
+    /// time. A name that ends in a unit, such as `_cents`, comes last.
     pub(super) fn take(&mut self, names: &[&str], may: impl Fn(&TableColumn) -> bool) -> Option<&'a TableColumn> {
         let suffixes = synonyms::ZONES.iter().chain(&[""]).chain(synonyms::MINOR_UNITS);
         let named = names
@@ -37,7 +38,7 @@ impl<'a> Columns<'a> {
         None
     }
 
-    /// All unused columns with one of these names.
+    /// Takes all unused columns whose names are in `names` and whose types pass `may`.
     pub(super) fn all(&mut self, names: &[&str], may: impl Fn(&TableColumn) -> bool) -> Vec<&'a TableColumn> {
         let mut found = Vec::new();
         while let Some(column) = self.take(names, &may) {
@@ -46,7 +47,7 @@ impl<'a> Columns<'a> {
         found
     }
 
-    /// The column with exactly this name.
+    /// Marks the column with exactly this name as used.
     pub(super) fn use_named(&mut self, name: &str) {
         self.all
             .iter_mut()
@@ -88,12 +89,12 @@ pub(super) fn is_time(column: &TableColumn) -> bool {
     column.base.starts_with("timestamp")
 }
 
-/// Whether the column is a time, or a number that may count from 1970.
+/// Whether the column is a timestamp, or a number that may count seconds since 1970.
 pub(super) fn is_moment(column: &TableColumn) -> bool {
     is_time(column) || matches!(column.base.as_str(), "bigint" | "double precision")
 }
 
-/// Whether the column is JSON or text, or an array of either.
+/// Whether the column may hold a list of items: JSON, text, or an array of JSON.
 pub(super) fn may_list(column: &TableColumn) -> bool {
     let element = column.base.trim_end_matches("[]");
     matches!(element, "json" | "jsonb") || is_text(column)

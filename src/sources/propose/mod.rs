@@ -1,8 +1,8 @@
-//! Proposes a mapping for a table, with the shop's own words, and asks a person about everything uncertain.
+//! Proposes a mapping for a table, with the shop's own words. It asks a person about every uncertain meaning.
 
 mod columns;
 mod statuses;
-// Word lists, with as many words in a line as fit.
+// These word lists have as many words in a line as fit.
 #[rustfmt::skip]
 mod synonyms;
 mod toml_text;
@@ -16,16 +16,16 @@ use columns::{Columns, any, is_json, is_moment, is_number, is_plain, is_text, is
 use synonyms::underscored;
 use words::Words;
 
-/// A proposed mapping, which may contain questions.
+/// A proposed mapping for a table. It may contain questions for a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proposal {
-    /// The mapping as TOML, with each question as a comment above its line.
+    /// The mapping as TOML. Each question is a comment above the line that it concerns.
     pub toml: String,
-    /// The questions, one line each; empty: the mapping is ready to attach.
+    /// The questions, one line each. Empty: the mapping is ready to attach.
     pub questions: Vec<String>,
 }
 
-/// The proposed columns, field by field.
+/// The columns that the proposal has chosen so far, field by field.
 #[derive(Debug, Default)]
 struct Draft {
     table: String,
@@ -35,20 +35,20 @@ struct Draft {
     number: Option<String>,
     status: Option<(String, Words)>,
     order_type: Option<(String, TypeWords)>,
-    /// Fields with a single column, by their keys.
+    /// The keys of `[fields]`, each with its columns.
     fields: Vec<(&'static str, Vec<String>)>,
-    /// The total with its unit.
+    /// The column of the total, with its unit.
     total: Option<(String, &'static str)>,
     currency: Option<String>,
-    /// Times, each with its zone unless the zone is UTC.
+    /// The keys of times, each with its column and its zone; `None`: UTC.
     times: Vec<(&'static str, String, Option<String>)>,
     items: Option<Items>,
     extra: Vec<(String, String)>,
-    /// The keys of `[answer]`.
+    /// The keys of `[answer]`, each with its column.
     answer: Vec<(&'static str, String)>,
-    /// The columns without a proposed meaning.
+    /// The columns for which no meaning was found.
     left: Vec<String>,
-    /// The questions, each with the key of its line.
+    /// The questions, each with the key of the line above which it stands.
     questions: Vec<(&'static str, String)>,
 }
 
@@ -65,14 +65,14 @@ enum Items {
     Table {
         table: String,
         order_key: String,
-        /// The keys of [items], each with its column.
+        /// The keys of `[items]`, each with its column.
         columns: Vec<(&'static str, String)>,
-        /// The unit of the price.
+        /// The unit of the column `price`.
         unit: Option<&'static str>,
     },
 }
 
-/// Proposes a mapping for a table. `kind`: as a person has specified it.
+/// Proposes a mapping for a table. `kind` is set if a person has said whether its rows are orders or bookings.
 pub async fn propose(
     client: &impl GenericClient,
     table: &Table,
@@ -95,7 +95,7 @@ pub async fn propose(
     money(client, table, &mut columns, &mut draft).await?;
     times(client, &mut columns, kind, &mut draft).await?;
     items(client, table, &mut columns, &mut draft).await?;
-    // The requested time as a text: `18:00-19:00`.
+    // The requested time may be a text, such as `18:00-19:00`. It is shown as an extra field.
     let in_words = columns.all(synonyms::DUE, |column| {
         is_text(column) || column.base.starts_with("time ")
     });
@@ -118,7 +118,7 @@ impl Draft {
     }
 }
 
-/// A readable label: `table_no` becomes `Table no`.
+/// A label for people from a column's name: `table_no` becomes `Table no`.
 fn label(name: &str) -> String {
     let words = synonyms::spaced(name);
     let mut letters = words.chars();
@@ -133,8 +133,8 @@ async fn identity(
     columns: &mut Columns<'_>,
     draft: &mut Draft,
 ) -> Result<(), catalog::Error> {
-    // The primary key, or the first unique index of one column that is never null. For a partitioned table the
-    // partition columns are ignored.
+    // Finds the primary key, or the first unique index of one column that is never null. Partition columns do not
+    // count.
     const KEYS: &str = "with p as (select coalesce((select array_agg(a.attnum) from pg_partition_tree($1::oid) t join pg_partitioned_table l on l.partrelid = t.relid \
              cross join unnest(l.partattrs::int2[]) n join pg_attribute b on b.attrelid = l.partrelid and b.attnum = n \
              join pg_attribute a on a.attrelid = $1 and a.attname = b.attname), '{}') as attrs) \
@@ -244,7 +244,7 @@ async fn money(
     Ok(())
 }
 
-/// The unit of a number. The name decides; otherwise a type with a fraction means major units, a whole number minor.
+/// The unit of amounts in this column, as a mapping writes it. The column's name decides, otherwise its type.
 fn unit_of(column: &TableColumn) -> &'static str {
     let name = underscored(&column.name);
     let says_minor = synonyms::MINOR_UNITS
@@ -256,7 +256,7 @@ fn unit_of(column: &TableColumn) -> &'static str {
     }
 }
 
-/// Whether a column without a scale has values, and the newest of them have no fraction.
+/// Whether the column has values, and no value among a sample of rows has a fraction.
 async fn whole_numbers_only(client: &impl GenericClient, table: &Table, column: &str) -> Result<bool, catalog::Error> {
     let name = ident(column);
     let sql = format!(
@@ -342,7 +342,7 @@ async fn items(
             with_items.push((found, column));
         }
     }
-    // A table of items has a quantity; a table of addresses or shipments has none.
+    // An items table has a quantity; a table of addresses or shipments does not.
     with_items
         .sort_by_key(|(found, _)| usize::from(Columns::new(found).take(synonyms::QUANTITIES, is_number).is_none()));
     let Some((found, order_key)) = with_items.first() else {
@@ -366,12 +366,12 @@ async fn items(
     let quantity = theirs.take(synonyms::QUANTITIES, is_number);
     let price = theirs.take(synonyms::PRICES, price);
     let note = theirs.take(synonyms::ITEM_NOTES, is_text);
-    let options = theirs.take(synonyms::ITEM_OPTIONS, text);
     for (key, column) in [
         ("name", named),
         ("quantity", quantity),
         ("note", note),
-        ("options", options),
+        ("options", theirs.take(synonyms::ITEM_OPTIONS, text)),
+        ("category", theirs.take(synonyms::ITEM_CATEGORIES, text)),
     ] {
         mapped.extend(column.map(|column| (key, column.name.clone())));
     }
@@ -385,7 +385,7 @@ async fn items(
     Ok(())
 }
 
-/// Tables with a single-column foreign key to this table, and that column.
+/// The tables with a foreign key of one column to this table, each with that column.
 async fn referencing(
     client: &impl GenericClient,
     table: &Table,

@@ -1,4 +1,5 @@
-//! Finds the meaning of a status column's words: its labels, its checks, and the words in use.
+//! Proposes the meaning of the words in a status column. The words come from its enum labels, its CHECK constraints,
+//! and its rows.
 
 use crate::infra::db::GenericClient;
 
@@ -9,13 +10,14 @@ use crate::domain::status::{Status, SubjectKind};
 use crate::sources::catalog::{self, Table, TableColumn};
 use crate::sources::sql::ident;
 
-/// Number of rows that are searched for words in use.
+/// Maximum number of rows in which words are searched.
 const SAMPLED_ROWS: i64 = 200_000;
-/// Maximum number of words in a status column: a column with more words is not a status.
+/// Maximum number of words that are read from one column.
 const MAX_WORDS: usize = 60;
 
 impl Words {
-    /// Puts the word that an answer writes first: the column default, the word for accepted, the word for cancelled.
+    /// Sorts the words of each status so that the word for an answer to write comes first. For `pending` it is the
+    /// column's default. For `preparing` and `cancelled` it is a word that plainly means accepted or cancelled.
     fn put_likeliest_first(&mut self, column: &TableColumn) {
         let default = default_word(column);
         for (status, words) in &mut self.known {
@@ -28,7 +30,7 @@ impl Words {
     }
 }
 
-/// Finds the columns for the status and the order type.
+/// Finds the columns of the status and of the order type, and the meaning of their words.
 pub async fn find(
     client: &impl GenericClient,
     table: &Table,
@@ -92,7 +94,7 @@ fn ask(words: &Words, is_closed: bool, column: &TableColumn, draft: &mut Draft) 
         };
         draft.ask("status", format!("what does {word} mean? {rows} rows have it{begins}"));
     }
-    // A column that lists its words allows no others. A free text column may get words that no row has yet.
+    // A column that lists its words allows no others. A free text column may get words later that no row has yet.
     let answers = [Status::Preparing, Status::Ready, Status::Delivering, Status::Completed];
     let can_accept = if is_closed {
         answers.into_iter().any(has)
@@ -119,7 +121,7 @@ fn ask(words: &Words, is_closed: bool, column: &TableColumn, draft: &mut Draft) 
     }
 }
 
-/// The usual meaning of each word.
+/// Sorts the words by their usual meaning.
 fn meanings(found: Vec<(String, i64)>, kind: SubjectKind, column: &TableColumn) -> Words {
     let mut words = Words {
         is_bare: matches!(column.base.as_str(), "smallint" | "integer" | "bigint" | "boolean"),
@@ -146,7 +148,7 @@ fn meanings(found: Vec<(String, i64)>, kind: SubjectKind, column: &TableColumn) 
             .into_iter()
             .for_each(|word| put(&mut words.known, Status::Pending, word));
     }
-    // If no other word means completed, the word for picked up does.
+    // If no other word means completed, the word "picked up" does.
     let has_completed = words.known.iter().any(|(status, _)| *status == Status::Completed);
     if !has_completed
         && let Some((_, delivering)) = words.known.iter_mut().find(|(status, _)| *status == Status::Delivering)
@@ -171,15 +173,15 @@ fn put(known: &mut Vec<(Status, Vec<String>)>, status: Status, word: String) {
     }
 }
 
-/// The words of a column.
+/// The words that a column can hold.
 struct Found {
-    /// Each word with its number of occurrences.
+    /// Each word with the number of rows that have it.
     words: Vec<(String, i64)>,
-    /// Whether the table rejects every other word.
+    /// Whether the column's type or a CHECK constraint forbids every other word.
     is_closed: bool,
 }
 
-/// The possible words of a column: its labels, the words in its checks, and the words in use.
+/// The words that a column can hold: its enum labels, the words in its CHECK constraints, and the words of its rows.
 async fn words_of(client: &impl GenericClient, table: &Table, column: &TableColumn) -> Result<Found, catalog::Error> {
     const CHECKS: &str = "select pg_get_constraintdef(c.oid) from pg_constraint c \
          join pg_attribute a on a.attrelid = c.conrelid and a.attnum = any (c.conkey) \
@@ -220,9 +222,10 @@ async fn words_of(client: &impl GenericClient, table: &Table, column: &TableColu
     Ok(Found { words, is_closed })
 }
 
-/// The texts and numbers in a CHECK: `CHECK ((status = ANY (ARRAY['new'::text, 'done'::text])))`.
+/// The words or numbers that a CHECK constraint lists, such as:
+/// `CHECK ((status = ANY (ARRAY['new'::text, 'done'::text])))`.
 fn listed_words(check: &str) -> Vec<String> {
-    // A range or a pattern does not list words.
+    // A CHECK of a range or a pattern does not list words.
     if [" ~", ">", "<", " LIKE ", "length("]
         .iter()
         .any(|part| check.contains(part))
@@ -247,7 +250,8 @@ fn listed_words(check: &str) -> Vec<String> {
     words
 }
 
-/// The word of a new row, from the default: `'pending'::text`, `0`.
+/// The word of a new row, from the column's default, such as `'pending'::text` or `0`; `None`: the default is missing
+/// or computed.
 fn default_word(column: &TableColumn) -> Option<String> {
     let default = column.default.as_deref()?;
     if let Some(rest) = default.strip_prefix('\'') {

@@ -1,12 +1,12 @@
-//! Usual names in English and Russian: column names for each field, and words for each status. Names are compared in
-//! lower case with underscores. More likely names come first.
+//! Usual names in English and Russian: column names for each field, and words for each status. All are in lower case,
+//! names with underscores. Within a list, likelier names come first.
 
 use super::words::Words;
 use crate::domain::status::{Status, SubjectKind};
 
-/// Suffixes of a time's name that state its clock.
+/// Suffixes that a column's name may have if its times are in UTC.
 pub const ZONES: &[&str] = &["_gmt", "_utc"];
-/// Suffixes of an amount's name that mean minor units.
+/// Suffixes that a column's name may have if its amounts are in minor units.
 pub const MINOR_UNITS: &[&str] = &["_cents", "_minor", "_kopecks", "_kopeks", "_cts"];
 pub const STORES: &[&str] = &[
     "store_id", "shop_id", "restaurant_id", "venue_id", "location_id", "branch_id", "outlet_id", "kitchen_id", "merchant_id", "vendor_id",
@@ -64,7 +64,7 @@ pub const STARTS: &[&str] = &[
     "starts_at", "start_at", "start_time", "start", "start_date", "booked_for", "reserved_for", "reservation_time", "booking_time", "date_time",
     "datetime", "visit_at", "scheduled_at", "scheduled_for", "начало", "время", "дата_и_время",
 ];
-/// Names for the placement come first, because a cart is created long before its order.
+/// Names for the time of the placement come first, because a cart is created long before its order.
 pub const CREATED: &[&str] = &[
     "placed_at", "order_placed_at", "date_placed", "ordered_at", "submitted_at", "created_at", "created", "created_on", "order_date", "date_order", "inserted_at", "date_created", "creation_date",
     "created_date", "createdat", "создан", "создано", "дата_создания", "дата_заказа",
@@ -74,7 +74,7 @@ pub const ITEMS: &[&str] = &[
     "items", "order_items", "line_items", "lines", "products", "positions", "dishes", "cart", "basket", "goods", "details", "состав", "позиции",
     "товары", "блюда", "корзина",
 ];
-/// Parts of the names of items tables.
+/// Parts of the names of tables that hold the items of orders.
 pub const ITEM_TABLES: &[&str] = &["item", "line", "position", "product", "dish", "detail", "позици", "товар", "блюд", "состав"];
 pub const ITEM_NAMES: &[&str] = &[
     "name", "title", "product_name", "item_name", "dish_name", "full_product_name", "product_title", "label", "description", "dish", "product",
@@ -86,6 +86,10 @@ pub const ITEM_NOTES: &[&str] = &[
     "note", "notes", "comment", "special_instructions", "special_request", "wish", "customer_note", "remark", "комментарий", "примечание", "пожелание",
 ];
 pub const ITEM_OPTIONS: &[&str] = &["options", "modifiers", "extras", "addons", "add_ons", "toppings", "variants", "опции", "добавки"];
+pub const ITEM_CATEGORIES: &[&str] = &[
+    "station", "station_name", "kitchen_station", "цех", "category", "category_name", "menu_category", "section", "menu_section", "department",
+    "категория", "раздел", "отдел",
+];
 pub const REASONS: &[&str] = &[
     "reason", "cancel_reason", "cancellation_reason", "reject_reason", "rejection_reason", "status_reason", "причина", "причина_отмены",
     "причина_отказа",
@@ -96,10 +100,10 @@ pub const MINUTES: &[&str] = &[
 ];
 pub const UPDATED: &[&str] = &["updated_at", "updated", "updated_on", "modified_at", "modified", "last_modified", "date_updated", "обновлен", "обновлено"];
 pub const ACCEPTED: &[&str] = &["accepted_at", "confirmed_at", "approved_at", "принят_в"];
-/// Other fields that are useful to a kitchen.
+/// Names of other columns that help a kitchen.
 pub const EXTRA: &[&str] = &["table_no", "table_number", "table", "table_name", "стол", "номер_стола", "courier", "courier_name", "entrance", "floor", "door_code"];
 
-/// Words for each status, in lower case; a space stands for any separator.
+/// The usual words for each status, in lower case. A space stands for any separator, such as `_`.
 const STATUS_WORDS: &[(Status, &[&str])] = &[
     (Status::Pending, &[
         "new", "pending", "placed", "created", "open", "submitted", "received", "requested", "unconfirmed", "waiting", "awaiting",
@@ -133,7 +137,7 @@ const HIDDEN_WORDS: &[&str] = &[
     "cart", "draft", "basket", "checkout", "checkout draft", "awaiting payment", "pending payment", "payment pending", "waiting payment",
     "waiting for payment", "unpaid", "incomplete", "abandoned", "address", "payment", "корзина", "черновик", "ожидает оплаты", "не оплачен",
 ];
-/// The meanings of words in WooCommerce, which differ from the usual ones.
+/// The words of WooCommerce that differ from their usual meaning; `None`: the order is hidden.
 const WOOCOMMERCE: &[(&str, Option<Status>)] = &[
     ("wc-pending", None),
     ("wc-on-hold", None),
@@ -145,16 +149,16 @@ const WOOCOMMERCE: &[(&str, Option<Status>)] = &[
     ("wc-refunded", Some(Status::Cancelled)),
 ];
 
-/// The usual meaning of a word.
+/// The usual meaning of a status word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Usual {
-    /// A status.
+    /// The order has this status.
     Status(Status),
     /// The order is hidden.
     Hidden,
 }
 
-/// The usual meaning of a word; `None`: unknown.
+/// The usual meaning of a status word; `None`: the word is unknown.
 pub fn usual_status(word: &str, kind: SubjectKind) -> Option<Usual> {
     if let Some((_, meaning)) = WOOCOMMERCE.iter().find(|(known, _)| *known == word) {
         return Some(meaning.map_or(Usual::Hidden, Usual::Status));
@@ -170,7 +174,8 @@ pub fn usual_status(word: &str, kind: SubjectKind) -> Option<Usual> {
     of_status.map(|(status, _)| Usual::Status(*status))
 }
 
-/// Whether a word means an acceptance or a cancellation, and nothing more specific.
+/// Whether a word of the status `preparing` plainly means accepted, or a word of `cancelled` plainly means cancelled.
+/// False for every other status.
 pub fn is_plainly(status: Status, word: &str) -> bool {
     let parts: &[&str] = match status {
         Status::Preparing => &["accept", "confirm", "approve", "принят", "подтвержд"],
@@ -181,8 +186,8 @@ pub fn is_plainly(status: Status, word: &str) -> bool {
     parts.iter().any(|part| word.starts_with(part))
 }
 
-/// Words that applications use in addition to our own names for the statuses.
-const BESIDE_OURS: &[(Status, &[&str])] = &[
+/// Words that applications use besides our own names for the statuses.
+const MORE_WORDS: &[(Status, &[&str])] = &[
     (Status::Pending, &["new"]),
     (Status::Preparing, &["confirmed", "accepted"]),
     (Status::Delivering, &["out_for_delivery"]),
@@ -190,10 +195,11 @@ const BESIDE_OURS: &[(Status, &[&str])] = &[
     (Status::Rejected, &["declined"]),
     (Status::Cancelled, &["canceled", "refunded"]),
 ];
-/// Words for hidden orders in such applications.
-const BESIDE_OURS_HIDDEN: &[&str] = &["cart", "draft", "awaiting_payment", "pending_payment"];
+/// Words for hidden orders in applications that use our own names for the statuses.
+const MORE_WORDS_HIDDEN: &[&str] = &["cart", "draft", "awaiting_payment", "pending_payment"];
 
-/// Adds words to a free text column whose known words match our names: its other words probably match, too.
+/// Completes the words of a free text column if all its known words are our own names. Such an application probably
+/// uses our other names, and the words in `BESIDE_OURS`, too.
 pub fn complete(words: &mut Words, kind: SubjectKind) {
     let found: Vec<&String> = words.known.iter().flat_map(|(_, words)| words).collect();
     let is_ours = |fold: fn(&str) -> String| {
@@ -206,12 +212,12 @@ pub fn complete(words: &mut Words, kind: SubjectKind) {
     let statuses = Status::ALL.into_iter().filter(|status| kind == SubjectKind::Order || *status != Status::Delivering);
     words.known = statuses
         .map(|status| {
-            let beside = BESIDE_OURS.iter().find(|(known, _)| *known == status).map_or(&[][..], |(_, words)| words);
-            let own = std::iter::once(status.as_str()).chain(beside.iter().copied());
+            let more = MORE_WORDS.iter().find(|(known, _)| *known == status).map_or(&[][..], |(_, words)| words);
+            let own = std::iter::once(status.as_str()).chain(more.iter().copied());
             (status, own.map(fold).collect())
         })
         .collect();
-    let hidden = BESIDE_OURS_HIDDEN.iter().filter(|word| kind == SubjectKind::Order || **word != "cart");
+    let hidden = MORE_WORDS_HIDDEN.iter().filter(|word| kind == SubjectKind::Order || **word != "cart");
     for word in hidden.map(|word| fold(word)) {
         if !words.hidden.contains(&word) {
             words.hidden.push(word);
@@ -219,15 +225,15 @@ pub fn complete(words: &mut Words, kind: SubjectKind) {
     }
 }
 
-/// Words for delivery.
+/// Usual words for delivery.
 pub const DELIVERY: &[&str] = &["delivery", "deliver", "courier", "shipping", "home delivery", "доставка", "курьер", "курьером"];
-/// Words for pickup.
+/// Usual words for pickup.
 pub const PICKUP: &[&str] =
     &["pickup", "pick up", "takeaway", "take away", "takeout", "take out", "collection", "collect", "to go", "самовывоз", "с собой", "навынос"];
-/// Words for dine-in.
+/// Usual words for eating in the store.
 pub const DINE_IN: &[&str] = &["dine in", "dinein", "in store", "eat in", "in house", "table", "hall", "on site", "в зале", "в ресторане", "на месте"];
 
-/// The kind of a table's rows, by the table's name.
+/// Whether a table holds orders or bookings, by its name; `None`: the name does not say.
 pub fn kind_of(table: &str) -> Option<SubjectKind> {
     let name = table.to_lowercase();
     let has = |parts: &[&str]| parts.iter().any(|part| name.contains(part));
@@ -240,12 +246,13 @@ pub fn kind_of(table: &str) -> Option<SubjectKind> {
     }
 }
 
-/// A word in lower case with single spaces between its parts: `OUT_FOR_DELIVERY`, `outForDelivery`, `out-for-delivery`.
+/// A word in lower case, with one space between its parts. `OUT_FOR_DELIVERY`, `outForDelivery` and `out-for-delivery`
+/// become equal.
 pub fn spaced(word: &str) -> String {
     underscored(word).replace('_', " ")
 }
 
-/// A name in lower case with single underscores between its parts.
+/// A name in lower case, with one underscore between its parts.
 pub fn underscored(name: &str) -> String {
     let mut parts = String::with_capacity(name.len() + 4);
     let mut previous = '_';

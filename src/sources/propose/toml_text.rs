@@ -1,13 +1,13 @@
-//! Formats a proposal as readable TOML, with each question as a comment above its line.
+//! Formats a proposal as TOML for a person, with each question as a comment above the line that it concerns.
 
 use super::{Draft, Items, Proposal, TypeWords};
 use crate::domain::status::Status;
 use crate::sources::mapping::Column;
 
-/// Maximum number of unused columns that are named.
+/// Maximum number of unused columns that the comment at the end of the TOML lists.
 const NAMED_LEFT: usize = 40;
 
-/// Formats the proposal.
+/// Formats the proposal as TOML.
 pub fn write(draft: &Draft) -> Proposal {
     let mut text = Text::new(draft);
     text.line("table", Some(quoted(&draft.table)));
@@ -71,7 +71,7 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// Writes the questions about a key above its line.
+    /// Writes the questions about a key as comments.
     fn questions(&mut self, key: &str) {
         for (_, question) in self.draft.questions.iter().filter(|(about, _)| *about == key) {
             self.text.push_str(&format!("# ? {question}\n"));
@@ -222,7 +222,7 @@ fn section(text: &mut Text<'_>, name: &str, lines: impl Iterator<Item = (String,
     }
 }
 
-/// A text as a TOML string.
+/// A text as a quoted TOML string.
 fn quoted(text: &str) -> String {
     match text.contains('"') && !text.contains('\'') {
         true => format!("'{text}'"),
@@ -230,7 +230,8 @@ fn quoted(text: &str) -> String {
     }
 }
 
-/// A column as a mapping names it; a name with a dot is quoted.
+/// A reference to a whole column, as a mapping writes it. A name with a dot is quoted twice, because a dot begins a
+/// path.
 fn reference(column: &str) -> String {
     let whole = Column::whole(column);
     match whole.name.contains(['.', '"']) {

@@ -1,16 +1,16 @@
-//! The words of a shop's statuses.
+//! The words of a status column, sorted by their proposed meaning.
 
 use crate::domain::status::Status;
 
-/// The proposed meanings of the words.
+/// The words of a status column, sorted by their proposed meaning.
 #[derive(Debug, Default, Clone)]
 pub struct Words {
-    /// The words of each status, in the order of the table's labels.
+    /// The words of each status. An answer writes the first one.
     pub known: Vec<(Status, Vec<String>)>,
-    /// The words of hidden orders.
+    /// The words of hidden orders, such as carts.
     pub hidden: Vec<String>,
-    /// Words without a known meaning, each with its number of occurrences.
+    /// The words without a known meaning, each with the number of rows that have it.
     pub unknown: Vec<(String, i64)>,
-    /// Whether the words are numbers or booleans in the table.
+    /// Whether TOML needs no quotes for the words, because the column holds numbers or booleans.
     pub is_bare: bool,
 }

@@ -1,6 +1,5 @@
-//! Changes the status of an order or booking when a person presses a button. The change goes into the shop's own table
-//! in its own words, and the person is saved. One statement checks and makes the step, so of two people only one
-//! succeeds.
+//! Changes the status of an order or booking when a person presses a button. The new status goes into the shop's own
+//! table, in the shop's own word. The UPDATE also checks the old status, so of two people only one succeeds.
 
 mod promise;
 pub(super) mod request;
@@ -26,69 +25,70 @@ pub use shop_api::ShopApi;
 use standing::{Standing, find};
 use write::{call, note, update};
 
-/// Maximum length of the shop's error message that a person sees, in characters.
+/// Maximum length of the shop's error message as a person sees it, in characters.
 const REFUSAL_CHARACTERS: usize = 200;
-/// Number of newest events of a store that are searched for the last change of an order.
+/// Number of a store's newest journal events that are searched for the last change of an order.
 const SCANNED_EVENTS: i64 = 2000;
 
-/// The result of a request.
+/// The outcome of a person's request to change a status.
 #[derive(Debug, Clone, PartialEq)]
 pub enum StatusChangeOutcome {
     /// The status was changed.
     Done {
-        /// The source of the order.
+        /// The name of the order's source.
         source: String,
-        /// The previous status.
+        /// The status of the order before the change.
         previous: Status,
     },
-    /// The order already has this status.
+    /// The order already has the requested status.
     Already(CurrentStatus),
     /// The order cannot move from its present status to the requested one.
     NotAllowed(CurrentStatus),
-    /// The shop's own table rejected the change.
+    /// The shop rejected the change: its table, its function or its API.
     Refused {
         /// The order's present state.
         current: CurrentStatus,
-        /// The shop's error message; `None`: it has no message for people.
+        /// The shop's error message for people; `None`: the shop gave no such message.
         message: Option<String>,
     },
-    /// The role of `vestnik serve` lacks a right, or the shop's API a setting. Only the operator can correct this.
+    /// Only the operator can correct this: the role of `vestnik serve` lacks a right, or the shop's API cannot be
+    /// called with the present settings.
     Denied(CurrentStatus),
-    /// The shop's API did not reply in time, or with an error of its own. Nothing is known to have changed.
+    /// The shop's API did not reply in time, or reported an error of its own. Whether the order changed is unknown.
     Unavailable(CurrentStatus),
-    /// The shop has no word for this status.
+    /// The shop has no word for the requested status.
     NoWord(CurrentStatus),
-    /// Several sources have an order with this key: the request must name one.
+    /// Several sources have an order with this key, so the request must name a source. These are the names.
     Ambiguous(Vec<String>),
     /// The store has no such order.
     Unknown,
 }
 
-/// The present state of an order.
+/// The present state of an order, as the person who answered sees it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CurrentStatus {
-    /// The source of the order.
+    /// The name of the order's source.
     pub source: String,
-    /// Its canonical status.
+    /// The order's canonical status.
     pub status: Status,
-    /// The shop's own word if no mapping knows it.
+    /// The shop's own status word if the mapping does not contain it; otherwise `None`.
     pub word: Option<String>,
-    /// Who made the last change with a button; `None`: it was made without one.
+    /// The name of the person who set the present status with a button; `None`: nobody did.
     pub by: Option<String>,
     /// Whether the order is a delivery.
     pub is_delivered: bool,
 }
 
-/// Time-outs for the shop's row: we wait for its lock, and hold it, no longer than a person waits for a button. The
-/// limit holds even if this process is stopped meanwhile.
+/// SQL that limits how long the transaction waits for the lock on the shop's row, and how long it holds that lock.
+/// Postgres enforces the limits even if this process is stopped.
 const LIMITS: &str =
     "select set_config('lock_timeout', '3s', true), set_config('idle_in_transaction_session_timeout', '5s', true)";
 
-/// What the database has said to a request.
+/// The result of a request after the first database transaction.
 enum Step {
-    /// It is decided.
+    /// The outcome is known.
     Over(StatusChangeOutcome),
-    /// The shop's API decides. The order is reserved for this request.
+    /// The request goes to the shop's API. The order is reserved for it.
     Ask(Box<Ask>),
 }
 
@@ -98,8 +98,9 @@ impl From<StatusChangeOutcome> for Step {
     }
 }
 
-/// Changes the status if the step is allowed from the present status and the shop accepts it: its table, or its API.
-/// `turn` is dropped before the API is asked: no other request to the database waits for a shop.
+/// Changes the status if the step is allowed from the present status, and the shop's table, function or API accepts it.
+/// `turn` is the request's slot in the limit of requests to the database. It is dropped before the shop's API is
+/// called, so that no other request waits for a shop.
 pub async fn change_status<T>(
     pool: &Pool,
     sources: &Sources,
@@ -137,7 +138,7 @@ async fn begin(pool: &Pool, sources: &Sources, change: &StatusChange<'_>) -> Res
             return Ok(StatusChangeOutcome::Unknown.into());
         };
         let applied = match apply(&mut transaction, sources, &standing, change).await {
-            // A constraint of the shop may be checked only at commit.
+            // Postgres may check a constraint of the shop only at commit.
             Ok(step @ (Step::Over(StatusChangeOutcome::Done { .. }) | Step::Ask(_))) => {
                 transaction.commit().await.map(|()| step).map_err(QueryError::from)
             }
@@ -150,6 +151,15 @@ async fn begin(pool: &Pool, sources: &Sources, change: &StatusChange<'_>) -> Res
         match applied {
             Err(QueryError::Postgres(error)) if is_denied(&error) => {
                 report_denied(&*client, standing.source, &error).await;
+                Ok(StatusChangeOutcome::Denied(standing.current()).into())
+            }
+            Err(QueryError::Postgres(error)) if is_broken_statement(&error) => {
+                tracing::error!(
+                    source = &*standing.source.name,
+                    status = change.to.as_str(),
+                    error = db::reason(&error),
+                    "an answer was not written: the mapping's statement or the shop's function for it fails; correct it with `vestnik source edit`"
+                );
                 Ok(StatusChangeOutcome::Denied(standing.current()).into())
             }
             Err(QueryError::Postgres(error)) if is_refusal(&error) => {
@@ -183,23 +193,30 @@ pub async fn current_status(
     .await
 }
 
-/// Whether a function of the shop raised this exception itself, with any error code.
+/// Whether a function of the shop raised this exception with RAISE. Such an exception can have any error code.
 fn is_raised(error: &tokio_postgres::Error) -> bool {
     error.as_db_error().and_then(|db| db.routine()) == Some("exec_stmt_raise")
 }
 
-/// Whether Postgres denied the engine's role: a grant or a policy is missing.
+/// Whether Postgres refused because our role lacks a grant, or because of a row level security policy.
 fn is_denied(error: &tokio_postgres::Error) -> bool {
     error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) && !is_raised(error)
 }
 
-/// Whether Postgres, or a trigger or constraint of the shop, rejected the new value of the row.
+/// Whether the statement itself is wrong: it names a column, table or function that does not exist, or a parameter too
+/// many. No later try can succeed.
+fn is_broken_statement(error: &tokio_postgres::Error) -> bool {
+    let code = error.code().map(SqlState::code);
+    !is_raised(error) && code.is_some_and(|code| code == "08P01" || code.starts_with("42"))
+}
+
+/// Whether the row's new value was rejected by Postgres, or by a trigger or constraint of the shop.
 fn is_refusal(error: &tokio_postgres::Error) -> bool {
     let code = error.code().map(SqlState::code);
     is_raised(error) || code.is_some_and(|code| ["22", "23", "P0", "44"].iter().any(|class| code.starts_with(class)))
 }
 
-/// Logs the missing grants and policies for the operator.
+/// Logs for the operator that an answer failed, with the grants and policies that our role lacks.
 async fn report_denied(client: &impl GenericClient, source: &Source, error: &tokio_postgres::Error) {
     let missing = match Table::find(client, &source.table).await {
         Ok(table) => access::check(client, &table, &source.mapping)
@@ -208,7 +225,7 @@ async fn report_denied(client: &impl GenericClient, source: &Source, error: &tok
         Err(_) => Vec::new(),
     };
     let missing = match missing.is_empty() {
-        // A trigger or function of the shop that runs with this role's rights.
+        // The right is missing inside a trigger or function of the shop, which runs with our role's rights.
         true => "the role of `vestnik serve` needs a right that is not one on the table itself".to_owned(),
         false => missing.join("; "),
     };
@@ -220,7 +237,8 @@ async fn report_denied(client: &impl GenericClient, source: &Source, error: &tok
     );
 }
 
-/// The shop's message for people: that of its own exception. Postgres's message about a constraint is for the operator.
+/// The outcome for an error of the shop's table. People see the message only if the shop wrote it in an exception of
+/// its own. A message of Postgres about a constraint is for the operator.
 fn refused(standing: &Standing<'_>, error: &tokio_postgres::Error) -> StatusChangeOutcome {
     let is_own = is_raised(error) || error.code().is_some_and(|code| code.code().starts_with("P0"));
     let message = error.as_db_error().filter(|_| is_own).map(|db| {
@@ -233,7 +251,7 @@ fn refused(standing: &Standing<'_>, error: &tokio_postgres::Error) -> StatusChan
     }
 }
 
-/// Makes the step if it is allowed.
+/// Changes the status in this transaction if the step is allowed, or reserves the order for a call to the shop's API.
 async fn apply(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -257,7 +275,7 @@ async fn apply(
     let may = expected
         && (standing.subject.next().contains(&to) || may_return(transaction, sources, standing, change).await?);
     let mapping = &standing.source.mapping;
-    // The shop itself may accept a status that has no word.
+    // A function or API of the shop may accept a status that has no word in the mapping.
     let usual = mapping.answer.has_own_words().then(|| to.as_str());
     let word = mapping.status.word_of(to).or(usual);
     let lacks_word = word.is_none() && now.next(change.kind, standing.subject.is_delivered()).contains(&to);
@@ -288,8 +306,8 @@ async fn apply(
     Ok(StatusChangeOutcome::Done { source, previous: now }.into())
 }
 
-/// Finds why no row was changed: somebody else was first, or the shop rejected the change with row level security or
-/// with a trigger that returns null.
+/// Finds out why no row was changed. Another person was first, or the shop's row level security or trigger skipped the
+/// row without an error.
 async fn nothing_changed(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -311,7 +329,7 @@ async fn nothing_changed(
     })
 }
 
-/// Whether the request undoes the last step, and that step is recent enough.
+/// Whether the request undoes the order's last step, and that step is recent enough (`change.step_back`).
 async fn may_return(
     transaction: &Transaction<'_>,
     sources: &Sources,
@@ -321,6 +339,10 @@ async fn may_return(
     let can_return = |now: Status| now.can_return_to(change.to, change.kind, standing.subject.words);
     let now = standing.subject.status;
     if now != Status::Cancelled && !can_return(now) {
+        return Ok(false);
+    }
+    let derived = standing.source.mapping.derived.as_ref();
+    if derived.is_some_and(|derived| !derived.can_take_back(now, change.to)) {
         return Ok(false);
     }
     let events = journal::newest_of(transaction, change.store, &[change.key], SCANNED_EVENTS).await?;
@@ -339,7 +361,8 @@ async fn may_return(
     let Some((previous, was_pressed, at)) = last else {
         return Ok(false);
     };
-    // The shop has one word for both statuses, and the store itself has rejected the order.
+    // In a shop with one word for both statuses, a rejected order shows as cancelled. It may return only if the store
+    // itself rejected it with a button.
     if now == Status::Cancelled && !(was_pressed && can_return(Status::Rejected)) {
         return Ok(false);
     }

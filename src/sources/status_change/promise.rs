@@ -1,4 +1,4 @@
-//! A new promise for an order that is being prepared: it will be ready in so many minutes from now.
+//! A new promise for an order in preparation: a person says again in how many minutes it will be ready.
 
 use serde_json::json;
 use tokio_postgres::types::Type;
@@ -10,7 +10,8 @@ use crate::domain::status::{Status, SubjectKind};
 use crate::infra::db::{QueryError, Transaction};
 use crate::sources::Source;
 
-/// Whether the request is a new promise and not a change of status. A second acceptance names another `from`, or none.
+/// Whether the request is a new promise and not a change of status. A second acceptance differs: its `from` is another
+/// status, or missing.
 pub fn is_promise(standing: &Standing<'_>, change: &StatusChange<'_>) -> bool {
     change.kind == SubjectKind::Order
         && change.minutes.is_some()
@@ -20,7 +21,8 @@ pub fn is_promise(standing: &Standing<'_>, change: &StatusChange<'_>) -> bool {
         && standing.subject.status_word.is_none()
 }
 
-/// Writes the promise if the shop has a column for it, or passes it to the shop's function; notifies everybody.
+/// Writes the promise into the shop's column, or passes it to the shop's function. In any case it becomes an event for
+/// clients.
 pub async fn promise(
     transaction: &Transaction<'_>,
     standing: &Standing<'_>,
@@ -29,7 +31,7 @@ pub async fn promise(
     let mapping = &standing.source.mapping;
     let word = standing.word.as_deref().unwrap_or(change.to.as_str());
     let written = match (&mapping.derived, &mapping.answer.function) {
-        // The statements of a derived source make steps; a promise is not a step.
+        // The statements of a derived source change the status, and a promise keeps it.
         (Some(_), _) => true,
         (None, Some(function)) => call(transaction, function, word, change).await?,
         (None, None) => update(transaction, standing, word, change).await?,
@@ -49,7 +51,8 @@ pub async fn promise(
     })
 }
 
-/// Appends an event with the last recorded row: the shop's row has no column for the promise, so no trigger has fired.
+/// Appends an event with the order's last recorded row and the promise. Otherwise no event would exist, because the
+/// shop's table has no column for the promise and no trigger fires.
 pub async fn append(
     transaction: &Transaction<'_>,
     source: &Source,

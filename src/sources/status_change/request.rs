@@ -1,4 +1,4 @@
-//! A requested change of status.
+//! A person's request to change the status of an order.
 
 use std::time::Duration;
 
@@ -6,12 +6,12 @@ use crate::domain::event::StoreId;
 use crate::domain::status::{Status, SubjectKind};
 use crate::token::TokenId;
 
-/// The channel of an answer.
+/// The channel through which a person answers an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AnswerChannel {
-    /// A panel's button.
+    /// A button of the panel.
     Panel,
-    /// A button below a message.
+    /// A button below a message in Telegram.
     Telegram,
 }
 
@@ -24,31 +24,31 @@ impl AnswerChannel {
     }
 }
 
-/// A requested change of status.
+/// A person's request to change the status of an order or booking.
 #[derive(Debug)]
 pub struct StatusChange<'a> {
-    /// The store of the order.
+    /// The id of the order's store.
     pub store: &'a StoreId,
-    /// Order or booking.
+    /// Whether the key is that of an order or of a booking.
     pub kind: SubjectKind,
-    /// The source; `None`: any source that has the order.
+    /// The name of the order's source; `None`: any source that has an order with this key.
     pub source: Option<&'a str>,
-    /// Its key, as text.
+    /// The order's key, as text.
     pub key: &'a str,
     /// The requested status.
     pub to: Status,
-    /// The status that the person saw; if the order has another one, somebody else was first.
+    /// The status that the person saw; `None`: any. If the order has another status, another person was first.
     pub from: Option<Status>,
-    /// The reason, saved if the table has a column for it.
+    /// The person's reason, such as for a rejection. It is saved if the shop's table has a column for it.
     pub reason: Option<&'a str>,
-    /// The promised preparation time, minutes.
+    /// The promised preparation time, in minutes.
     pub minutes: Option<i32>,
-    /// The person's name, as others see it.
+    /// The person's name, as other people see it.
     pub by: &'a str,
-    /// The token's id, for a panel.
+    /// The id of the panel's token; `None`: the answer does not come from a panel.
     pub token: Option<TokenId>,
-    /// The channel.
+    /// The channel through which the person answered.
     pub channel: AnswerChannel,
-    /// How long after a step it may be undone.
+    /// Maximum age of a step that a person may undo.
     pub step_back: Duration,
 }

@@ -1,6 +1,7 @@
-//! An answer as a signed request to the shop's own API, which changes the order itself. A person waits for the outcome,
-//! so there are few attempts. One request at a time asks for an order. A request whose outcome is unknown keeps its id,
-//! so that the shop takes a repeated press for the same one.
+//! Sends a person's answer as a signed request to the shop's own API, which changes the order itself. The person waits
+//! for the outcome, so there are few attempts. An order has at most one request at a time.
+//! If the outcome of a request is unknown, a repeated press sends the same id again. So the shop can recognise the
+//! repetition.
 
 use std::time::Duration;
 
@@ -23,60 +24,63 @@ use crate::infra::db::{self, Pool, QueryError, Transaction, Turns, WAITING_PRESS
 use crate::infra::standard_webhook::{Letter, PostError, Poster};
 use crate::sources::{Sources, derived};
 
-/// Time limit of all attempts together: less than a panel waits.
+/// Time limit of all attempts together. It is shorter than the time that a panel waits.
 const DEADLINE: Duration = Duration::from_millis(4500);
-/// Time limit of an attempt.
+/// Time limit of one attempt.
 const ATTEMPT_DEADLINE: Duration = Duration::from_secs(3);
-/// The shortest attempt that is worth beginning.
+/// An attempt with less time than this is not begun.
 const SHORTEST_ATTEMPT: Duration = Duration::from_millis(200);
-/// Maximum number of attempts.
+/// Maximum number of attempts for one answer.
 const ATTEMPTS: u32 = 3;
-/// Pause after the first attempt; it doubles.
+/// Pause before the second attempt. It doubles before each later attempt.
 const PAUSE: Duration = Duration::from_millis(200);
-/// Seconds that an order is reserved: longer than all attempts, and the records before and after them.
+/// Seconds for which an order stays reserved for a request. This exceeds the time of all attempts and of the writes
+/// around them.
 const LEASE_S: f64 = 20.0;
-/// Maximum number of requests of a node at once, over all shops.
+/// Maximum number of concurrent requests of a node to the APIs of all shops.
 const REQUESTS_AT_ONCE: usize = 64;
-/// Maximum bytes of a response that are read for the shop's message.
+/// Maximum size of a response body that is read for the shop's message, bytes.
 const MAX_REPLY_BYTES: usize = 16 * 1024;
-/// The members of a JSON response that may hold the shop's message.
+/// Members of a JSON response that may hold the shop's message for people, in this order of preference.
 const MESSAGE_MEMBERS: [&str; 4] = ["message", "detail", "error", "title"];
 
-/// The client of the shops' APIs, one for a node and a database.
+/// The client for the APIs of the shops in one served database.
 pub struct ShopApi {
     poster: Poster,
-    /// The secrets that sign; two during a change, none: nothing is asked.
+    /// The secrets that sign each request; two while the operator replaces a secret. Without a secret no request is
+    /// sent.
     secrets: Vec<SecretString>,
     turns: Turns,
 }
 
-/// A request that is to be made. Its order is reserved.
+/// A request that must be sent to the shop's API. Its order is reserved in the database.
 pub struct Ask {
-    /// The message's id, the same for each repetition of the press.
+    /// The id of the message, the same for each repetition of the same answer.
     id: String,
     url: String,
     source: SourceId,
-    /// When it was reserved, by the database's clock.
+    /// When the order was reserved: Unix seconds by the clock of Postgres.
     at: i64,
     body: String,
-    /// The status as the table had it.
+    /// The status word in the shop's table at the time of the reservation.
     from: Option<String>,
     previous: Status,
     current: CurrentStatus,
 }
 
-/// What the shop's API said.
+/// The result of a request to the shop's API.
 #[derive(Debug, PartialEq)]
 enum Reply {
     Taken,
     Refused(Option<String>),
-    /// The request was never sent; only the operator can correct this.
+    /// The request was not sent, for this reason. Only the operator can correct this.
     Unsent(String),
-    /// No reply, or an error of the API. The shop may have changed the order.
+    /// No reply, or an error of the API, for this reason. The shop may have changed the order.
     Failed(String),
 }
 
-/// Reserves the order for a request. `word` is the shop's word for the requested status; `None`: the status stays.
+/// Reserves the order for a request to the shop's API. `word` is the shop's word for the requested status; `None`: the
+/// request is a new promise, and the status stays.
 pub async fn reserve(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -106,11 +110,11 @@ pub async fn reserve(
         (&LEASE_S, Type::FLOAT8),
     ];
     let Some(row) = transaction.query_typed_opt(RESERVE, &parameters).await? else {
-        // Another person's answer is under way.
+        // A request for another answer to this order is running.
         return Ok(StatusChangeOutcome::NotAllowed(standing.current()).into());
     };
     let (id, at): (String, i64) = (row.try_get(0)?, row.try_get(1)?);
-    // Another answer may have been given between the look at the order and its reservation.
+    // Another answer may have arrived after this order was read and before it was reserved.
     let now = find(
         transaction,
         sources,
@@ -143,7 +147,7 @@ pub async fn reserve(
 }
 
 impl ShopApi {
-    /// Creates the client.
+    /// Creates the client from the settings for outgoing requests and for answers.
     pub fn new(webhook: Webhook, answers: &Answers) -> Result<Self, reqwest::Error> {
         Ok(Self {
             poster: Poster::new(webhook)?,
@@ -152,7 +156,7 @@ impl ShopApi {
         })
     }
 
-    /// Asks the shop, and records what it said.
+    /// Calls the shop's API, then records the answer and ends the reservation.
     pub(super) async fn answer(
         &self,
         pool: &Pool,
@@ -188,7 +192,7 @@ impl ShopApi {
         })
     }
 
-    /// Posts until the shop has replied, or the time is over.
+    /// Posts the request until the shop has replied, the attempts are used up, or [`DEADLINE`] has passed.
     async fn ask(&self, store: &str, ask: &Ask) -> Reply {
         if self.secrets.is_empty() {
             return Reply::Unsent("answers.secret is not set: it signs the request".to_owned());
@@ -231,18 +235,18 @@ impl ShopApi {
     }
 }
 
-/// The meaning of a response.
+/// Classifies a response of the shop's API by its status code.
 async fn reply(response: reqwest::Response) -> Reply {
     match response.status().as_u16() {
         200..300 => Reply::Taken,
-        // Too late, too early, too many: another attempt may succeed.
+        // Request timeout, too early, too many requests: a later attempt may succeed.
         status @ (408 | 425 | 429) => Reply::Failed(format!("it replied {status}")),
         400..500 => Reply::Refused(message(&text(response).await)),
         status => Reply::Failed(format!("it replied {status}")),
     }
 }
 
-/// The beginning of a response's body.
+/// The first [`MAX_REPLY_BYTES`] of the response's body, as text.
 async fn text(mut response: reqwest::Response) -> String {
     let mut bytes = Vec::new();
     while let Ok(Some(chunk)) = response.chunk().await {
@@ -255,7 +259,8 @@ async fn text(mut response: reqwest::Response) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// The shop's message for people: a member of a JSON body, or a plain text. `None`: it has none, or it is a page.
+/// The shop's message for people: a member of a JSON body, or a plain text. `None`: the body has no message, or is
+/// HTML.
 fn message(body: &str) -> Option<String> {
     let found = match serde_json::from_str::<Value>(body) {
         Ok(Value::String(text)) => text,
@@ -288,7 +293,7 @@ fn report(ask: &Ask, reply: &Reply) {
             tracing::error!(
                 source,
                 reason,
-                "the shop's API cannot be asked: no answer to its orders succeeds"
+                "no request can be sent to the shop's API: no answer to its orders succeeds"
             );
             "unsent"
         }
@@ -297,7 +302,7 @@ fn report(ask: &Ask, reply: &Reply) {
                 source,
                 id = ask.id,
                 reason,
-                "the shop's API took no answer: the person was told, and the order still waits"
+                "the shop's API did not accept an answer: the person got an error, and the order still waits"
             );
             "failed"
         }
@@ -305,7 +310,7 @@ fn report(ask: &Ask, reply: &Reply) {
     metrics::counter!("vestnik_shop_api_answers_total", "outcome" => outcome).increment(1);
 }
 
-/// Saves the person, and publishes the answer where the shop's own write does not.
+/// Saves which person answered, and publishes the answer if the shop's own write has not made an event of it.
 async fn publish(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -315,7 +320,7 @@ async fn publish(
     let source = Some(ask.current.source.as_str());
     let found = find(transaction, sources, change.store, change.kind, source, change.key).await?;
     let Some(standing) = found.into_iter().find(|standing| standing.source.id == ask.source) else {
-        // The shop has removed the order, or moved it.
+        // The shop has deleted the order, or moved it to another store.
         return Ok(());
     };
     if let Some(derived) = &standing.source.mapping.derived {
@@ -329,7 +334,8 @@ async fn publish(
     Ok(())
 }
 
-/// Ends the reservation. If the outcome is unknown, the id is kept for a repetition.
+/// Ends the reservation. If the outcome is unknown, the row stays with its id, so that a repeated press uses the same
+/// id.
 async fn release(
     transaction: &Transaction<'_>,
     change: &StatusChange<'_>,

@@ -1,4 +1,4 @@
-//! Reads the present state of an order from the shop's table, for an answer.
+//! Reads the present state of an order from the shop's table before an answer changes it.
 
 use crate::infra::db::Transaction;
 use tokio_postgres::types::{ToSql, Type};
@@ -12,20 +12,20 @@ use crate::sources::changes::Found;
 use crate::sources::list::TypedColumn;
 use crate::sources::mapping::StoreRef;
 use crate::sources::sql::{columns_json, ident, literal, value_text};
-use crate::sources::{Beside, Source, Sources};
+use crate::sources::{Context, Source, Sources};
 
-/// A row of the table with its state.
+/// An order's row in the shop's table, and the state that follows from it.
 pub struct Standing<'a> {
     pub source: &'a Source,
     pub table: AnswerTable,
     pub subject: Subject,
-    /// The status as stored in the table.
+    /// The status word in the shop's table; `None`: null.
     pub word: Option<String>,
     pub by: Option<String>,
 }
 
 impl Standing<'_> {
-    /// The state as a person sees it.
+    /// The state as the person who answers sees it.
     pub fn current(&self) -> CurrentStatus {
         CurrentStatus {
             source: self.source.name.to_string(),
@@ -37,25 +37,25 @@ impl Standing<'_> {
     }
 }
 
-/// The table's columns that an answer needs.
+/// The columns of the shop's table, with the types that an answer's SQL needs.
 pub struct AnswerTable {
-    /// The row's key.
+    /// The column of the row's key.
     pub key: TypedColumn,
     columns: Vec<AnswerColumn>,
 }
 
-/// A column that an answer may write.
+/// A column of the shop's table.
 pub struct AnswerColumn {
     name: String,
-    /// The type with its precision.
+    /// The column's type in SQL, with its precision.
     pub kind: String,
-    /// Whether the type is a text type.
+    /// Whether Postgres counts the column's type as a string type.
     is_text: bool,
 }
 
 impl AnswerColumn {
-    /// SQL that converts a text to the column's type. Postgres silently shortens a text that is cast to `varchar(5)`,
-    /// but refuses to assign one that is too long.
+    /// SQL that converts `text`, a text expression, to the column's type. A string column gets no cast: a cast to
+    /// `varchar(5)` cuts a long text silently, but an assignment refuses it.
     pub fn of_text(&self, text: &str) -> String {
         match self.is_text {
             true => text.to_owned(),
@@ -65,14 +65,14 @@ impl AnswerColumn {
 }
 
 impl AnswerTable {
-    /// Finds a column; `None`: it no longer exists.
+    /// The column with this name; `None`: the table has none any more.
     pub fn column(&self, name: &str) -> Option<&AnswerColumn> {
         self.columns.iter().find(|column| column.name == name)
     }
 }
 
-/// The rows with this key and store in all sources. A source that cannot be read counts as having none: the error is
-/// recorded, and the other sources are still read.
+/// Finds the order with this key and store in each source of this kind. A source whose table cannot be read is logged
+/// and skipped. It is an error only if no other source has the order.
 pub async fn find<'a>(
     transaction: &mut Transaction<'_>,
     sources: &'a Sources,
@@ -89,11 +89,11 @@ pub async fn find<'a>(
     let mut unreadable = None;
     for source in meant {
         let savepoint = transaction.savepoint().await?;
-        let beside = Beside {
+        let context = Context {
             currency: sources.currency_of(store),
             lookup: Found::Nothing,
         };
-        match find_in(&savepoint, source, store, key, beside).await {
+        match find_in(&savepoint, source, store, key, context).await {
             Ok(standing) => {
                 savepoint.commit().await?;
                 found.extend(standing);
@@ -121,7 +121,7 @@ async fn find_in<'a>(
     source: &'a Source,
     store: &StoreId,
     key: &str,
-    beside: Beside<'_>,
+    context: Context<'_>,
 ) -> Result<Option<Standing<'a>>, tokio_postgres::Error> {
     let Some(table) = answer_table(transaction, source).await? else {
         return Ok(None);
@@ -155,7 +155,7 @@ async fn find_in<'a>(
     let Some(row) = transaction.query_typed_opt(&sql, &parameters).await? else {
         return Ok(None);
     };
-    let subject = source.translate(key, row.try_get(0)?, beside);
+    let subject = source.translate(key, row.try_get(0)?, context);
     let by: Option<String> = row.try_get(1)?;
     let answered: Option<&str> = row.try_get(2)?;
     Ok(Some(Standing {
@@ -190,7 +190,7 @@ async fn answer_table(
     Ok(key.map(|key| AnswerTable { key, columns }))
 }
 
-/// SQL that is true for rows of the store in a parameter.
+/// An SQL condition on table alias `t`: the row belongs to the store whose id is the query parameter `parameter`.
 pub fn store_is(source: &Source, parameter: &str) -> String {
     match &source.mapping.store {
         StoreRef::Column(name) => format!("t.{}::text = {parameter}", ident(name)),

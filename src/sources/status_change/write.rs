@@ -1,4 +1,4 @@
-//! Writes an answer into the shop's table, and the person who gave it into the journal.
+//! Writes an answer into the shop's table, and the name of the person who answered into the engine's tables.
 
 use crate::infra::db::Transaction;
 use serde_json::json;
@@ -10,7 +10,7 @@ use crate::domain::status::Status;
 use crate::sources::Source;
 use crate::sources::sql::{ident, literal, path_array, value_text};
 
-/// Writes the shop's word if the status is unchanged. Returns whether a row was changed.
+/// Writes the shop's word for the new status if the row still has the old status. Returns whether a row was changed.
 pub async fn update(
     transaction: &Transaction<'_>,
     standing: &Standing<'_>,
@@ -31,7 +31,8 @@ pub async fn update(
     Ok(row.is_some())
 }
 
-/// The UPDATE. Every parameter must be used, even without a column for it, so that Postgres knows its type.
+/// The UPDATE of the shop's row. It uses every parameter, even without a column for it, because Postgres must infer
+/// each type.
 fn update_sql(standing: &Standing<'_>, to: Status) -> String {
     let mapping = &standing.source.mapping;
     let (answer, table) = (&mapping.answer, &standing.table);
@@ -50,7 +51,7 @@ fn update_sql(standing: &Standing<'_>, to: Status) -> String {
     };
     let written_now = |_: &str, column: &AnswerColumn| format!("{}::{}", now(&column.kind), column.kind);
     put(&answer.updated_at, &written_now);
-    // A new promise is not an acceptance.
+    // A new promise for an order in preparation does not count as an acceptance.
     if to == Status::Preparing && standing.subject.status != Status::Preparing {
         put(&answer.accepted_at, &written_now);
     }
@@ -90,7 +91,8 @@ fn update_sql(standing: &Standing<'_>, to: Status) -> String {
     )
 }
 
-/// Calls the shop's own function instead. It rejects by an exception, or by false.
+/// Calls the shop's own function instead of an UPDATE. Returns false if the function returned false. An exception of
+/// the function is an error.
 pub async fn call(
     transaction: &Transaction<'_>,
     function: &str,
@@ -112,12 +114,13 @@ pub async fn call(
     row.map_or(Ok(false), |row| row.try_get(0))
 }
 
-/// What an event says of the answer that made it.
+/// The answer as a JSON object for the journal: the person, the promised minutes and the reason.
 pub fn answer_json(change: &StatusChange<'_>) -> String {
     json!({"by": change.by, "minutes": change.minutes, "reason": change.reason}).to_string()
 }
 
-/// Saves the person, for people who press later, and in the events of this change. Returns the number of events.
+/// Saves which person made the change: in the history of changes, and in the journal events of this transaction.
+/// Returns the number of these events.
 pub async fn note(
     transaction: &Transaction<'_>,
     source: &Source,

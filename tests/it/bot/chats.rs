@@ -437,7 +437,7 @@ async fn a_test_says_when_nobody_sends_it_and_a_store_that_nobody_knows_is_warne
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_stores_without_a_name_in_one_chat_are_told_apart() {
+async fn two_stores_without_a_name_in_one_chat_are_distinguished() {
     let telegram = people().await;
     let app = start(&telegram).await;
     telegram.link(&app.database, "7", ANNA, "mirror").await;

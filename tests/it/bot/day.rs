@@ -10,7 +10,7 @@ fn told<'a>(words: &'a str, chat: i64) -> impl Fn(&Call) -> bool + 'a {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pause_is_begun_by_a_button_and_all_chats_and_panels_hear_of_it() {
+async fn a_pause_is_begun_by_a_button_and_all_chats_and_panels_are_notified() {
     let telegram = people().await;
     let app = start(&telegram).await;
     for (chat, mode) in [(KITCHEN, "mirror"), (BORIS, "manager")] {
@@ -112,7 +112,7 @@ async fn a_pause_is_written_as_people_write_it_and_only_where_a_store_is_linked(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pause_that_is_over_is_told_to_the_chats() {
+async fn the_chats_are_notified_of_the_end_of_a_pause() {
     let telegram = people().await;
     let app = start(&telegram).await;
     telegram.link(&app.database, "7", ANNA, "mirror").await;

@@ -390,7 +390,7 @@ async fn who_asks_without_end_is_not_answered_without_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_chat_that_throws_the_bot_out_is_disabled_which_all_are_told_and_hears_what_it_missed_when_it_is_back() {
+async fn a_chat_that_removes_the_bot_is_disabled_all_are_notified_and_it_gets_its_missed_orders_when_it_is_back() {
     let telegram = people().await;
     let app = start(&telegram).await;
     telegram.link(&app.database, "7", KITCHEN, "mirror").await;
@@ -428,7 +428,7 @@ async fn a_chat_that_throws_the_bot_out_is_disabled_which_all_are_told_and_hears
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_blocked_the_bot_and_writes_again_hears_what_was_given_up_and_what_came_since() {
+async fn a_person_who_unblocks_the_bot_gets_the_missed_orders() {
     let telegram = people().await;
     let app = start(&telegram).await;
     telegram.link(&app.database, "7", ANNA, "mirror").await;

@@ -125,7 +125,7 @@ async fn what_is_open_is_listed_and_a_button_leads_to_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_order_is_accepted_in_so_many_minutes_and_told_with_a_sound_when_it_is_late() {
+async fn an_order_is_accepted_in_so_many_minutes_and_a_late_one_gets_a_note_with_a_sound() {
     let telegram = people().await;
     let app = start(&telegram).await;
     let client = app.database.client().await;

@@ -5,7 +5,7 @@ use super::{ANNA, BORIS, command, people, text};
 use crate::support::db::Database;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_operators_texts_are_told_to_the_store_that_has_them_and_a_wrong_one_is_refused_at_start() {
+async fn an_operators_texts_are_sent_to_the_store_that_has_them_and_an_invalid_one_is_refused_at_start() {
     let (telegram, database) = (people().await, Database::fresh().await);
     telegram.link(&database, "7", ANNA, "mirror").await;
     telegram.link(&database, "8", BORIS, "mirror").await;

@@ -102,7 +102,7 @@ async fn one_node_polls_for_all_and_another_takes_over_when_it_dies() {
     let telegram = people().await;
     let database = Database::fresh().await;
     let server = Server::start(command(&database, &telegram, &["serve"]));
-    server.until_log("this node hears the bot for all").await;
+    server.until_log("this node polls Telegram for all nodes").await;
     let app = App::start_on(database, |config| config.telegram = Some(telegram.settings())).await;
     let poller = value(&app.database, "select poller from vestnik.vst_bot").await;
     for _ in 0..3 {
@@ -110,21 +110,21 @@ async fn one_node_polls_for_all_and_another_takes_over_when_it_dies() {
     }
     assert_eq!(value(&app.database, "select poller from vestnik.vst_bot").await, poller);
     until_dealt_with(&app.database, 3).await;
-    // What it has sent and not settled would hold the chat for the lease of a send, and come twice.
-    let settled = "select count(*) filter (where settled_at is not null) = 3 from vestnik.vst_delivery";
-    app.database.until(settled).await;
+    // What it has sent and not completed would hold the chat for the lease of a send, and come twice.
+    let completed = "select count(*) filter (where completed_at is not null) = 3 from vestnik.vst_delivery";
+    app.database.until(completed).await;
     drop(server);
     telegram.write(ANNA, ANNA, "/help");
     telegram.until_messages(ANNA, 4).await;
     assert_ne!(value(&app.database, "select poller from vestnik.vst_bot").await, poller);
     // One that is shut down lets go at once.
     let server = Server::start(command(&app.database, &telegram, &["serve"]));
-    server.until_log("another node hears the bot").await;
+    server.until_log("another node polls Telegram").await;
     let database = app.database;
     app.engine.shut_down().await;
     telegram.write(ANNA, ANNA, "/help");
     telegram.until_messages(ANNA, 5).await;
-    server.until_log("this node hears the bot for all").await;
+    server.until_log("this node polls Telegram for all nodes").await;
     until_dealt_with(&database, 5).await;
     assert_eq!(telegram.messages(ANNA).len(), 5, "each was answered once");
     assert!(
@@ -200,7 +200,7 @@ async fn node_up(database: &Database, node: &str) -> vestnik::infra::db::Client 
 }
 
 #[tokio::test]
-async fn only_who_holds_the_lease_moves_the_poll_on_and_another_bot_begins_anew() {
+async fn only_the_holder_of_the_lease_advances_the_poll_and_another_bot_starts_its_own() {
     let database = Database::fresh().await;
     let pool = db::pool(&database.config().database).unwrap();
     let ours = |next_update, is_new| Lease::Ours { next_update, is_new };
@@ -213,11 +213,11 @@ async fn only_who_holds_the_lease_moves_the_poll_on_and_another_bot_begins_anew(
         body: format!(r#"{{"update_id":{id}}}"#),
     };
     assert!(
-        shared_bot::take(&pool, "a", 900, &[update(898), update(899)])
+        shared_bot::save_updates(&pool, "a", 900, &[update(898), update(899)])
             .await
             .unwrap()
     );
-    assert!(!shared_bot::take(&pool, "b", 950, &[update(940)]).await.unwrap());
+    assert!(!shared_bot::save_updates(&pool, "b", 950, &[update(940)]).await.unwrap());
     let left: Vec<i64> = shared_bot::left_over(&pool, 10)
         .await
         .unwrap()
@@ -227,7 +227,7 @@ async fn only_who_holds_the_lease_moves_the_poll_on_and_another_bot_begins_anew(
     assert_eq!(left, [898, 899], "what another node would have taken is not there");
     shared_bot::dealt_with(&pool, 898).await.unwrap();
     // After a quiet week Telegram numbers anew, and lower.
-    assert!(shared_bot::take(&pool, "a", 40, &[]).await.unwrap());
+    assert!(shared_bot::save_updates(&pool, "a", 40, &[]).await.unwrap());
     shared_bot::start_bot(&pool, "100:another-secret").await.unwrap();
     assert_eq!(shared_bot::lease(&pool, "a").await.unwrap(), ours(40, false));
     shared_bot::release(&pool, "b").await.unwrap();
@@ -283,7 +283,7 @@ async fn after_a_kill_the_same_node_or_another_takes_presses_at_once_and_what_wa
     let database = Database::fresh().await;
     telegram.link(&database, "7", ANNA, "mirror").await;
     let mut server = Node::start(database.url(), &telegram.url(), &[]);
-    server.until_said("this node hears the bot for all").await;
+    server.until_said("this node polls Telegram for all nodes").await;
     let client = database.client().await;
     client
         .batch_execute("insert into orders (store_id) values (7)")
@@ -313,7 +313,7 @@ async fn after_a_kill_the_same_node_or_another_takes_presses_at_once_and_what_wa
     assert_eq!(press(&telegram, ANNA, ANNA, message, "s:1:ready").await, "Done: ready");
     // Nothing of it waits for a clock: another node is there, and the first one is killed.
     let other = Node::start(database.url(), &telegram.url(), &[]);
-    other.until_said("another node hears the bot").await;
+    other.until_said("another node polls Telegram").await;
     again.kill();
     assert_eq!(
         press(&telegram, ANNA, ANNA, message, "s:1:completed").await,

@@ -16,7 +16,7 @@ async fn statuses(panel: &mut Panel, count: usize) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_press_changes_the_order_on_every_panel_and_a_second_one_is_told_by_whom() {
+async fn a_press_changes_the_order_on_every_panel_and_a_second_one_learns_who_was_first() {
     let telegram = people().await;
     let app = start(&telegram).await;
     for chat in [ANNA, KITCHEN] {
@@ -81,7 +81,7 @@ async fn a_press_changes_the_order_on_every_panel_and_a_second_one_is_told_by_wh
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rejection_has_a_reason_that_the_panels_are_told() {
+async fn a_rejection_has_a_reason_that_the_panels_show() {
     let telegram = people().await;
     let app = start(&telegram).await;
     telegram.link(&app.database, "7", ANNA, "mirror").await;

@@ -35,7 +35,7 @@ async fn orders_and_commands_go_through_a_proxy_of_either_kind() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_real_address_is_asked_for_by_connect_and_a_proxy_that_is_none_is_refused_without_its_password() {
+async fn the_proxy_gets_a_connect_for_the_real_address_and_an_invalid_proxy_is_refused_without_its_password() {
     let telegram = people().await;
     let database = Database::fresh().await;
     let proxy = Forward::start(Kind::Http, "127.0.0.1:1".parse().unwrap()).await;

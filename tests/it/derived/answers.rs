@@ -3,6 +3,8 @@
 use serde_json::{Value, json};
 
 use super::shop::{Shop, mapping};
+use crate::support::app::App;
+use crate::support::db::Database;
 
 pub const ORDER: &str = "begin; \
     insert into spree_orders (number, state, status, currency, store_id, completed_at, payment_state, shipment_state, total, created_at, updated_at) \
@@ -178,4 +180,126 @@ async fn a_statement_that_changes_no_row_is_a_failed_answer() {
     let refused = shop.app.post(STATUS, &json!({"status": "preparing"})).await;
     assert_eq!((refused.status, refused.code()), (422, "status_refused".into()));
     assert_eq!(shown(&shop).await["status"], "pending");
+}
+
+/// The mapping of pretix with another section `[answer]`.
+fn answering(statements: &str) -> String {
+    let mapping = mapping("pretix");
+    let before = mapping.split("[answer]").next().unwrap();
+    format!("{before}\n[answer]\n{statements}\n")
+}
+
+#[tokio::test]
+async fn an_answer_that_statements_wrote_is_taken_back_by_statements_only() {
+    let mut shop = Shop::open("pretix", "read committed").await;
+    shop.live(TICKET).await;
+    let press = async |shop: &Shop, status: &str| shop.app.post(STATUS, &json!({"status": status})).await;
+    assert_eq!(press(&shop, "preparing").await.status, 200);
+    let back = press(&shop, "pending").await;
+    assert_eq!((back.status, back.code()), (422, "status_not_possible".into()));
+    assert_eq!(shown(&shop).await["status"], "preparing", "the order is in no trap");
+    assert_eq!(press(&shop, "ready").await.status, 200);
+    assert_eq!(
+        press(&shop, "preparing").await.status,
+        200,
+        "the engine kept `ready` itself"
+    );
+
+    let statements = "preparing = \"update pretixbase_order set require_approval = false where id::text = $1 and require_approval\"\n\
+        pending = \"update pretixbase_order set require_approval = true where id::text = $1 and not require_approval\"";
+    shop.app.database.attach(&answering(statements)).await;
+    shop.settle().await;
+    assert_eq!(press(&shop, "pending").await.status, 200);
+    assert_eq!(press(&shop, "preparing").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_statement_that_postgres_cannot_run_any_more_is_the_operators_and_is_reported() {
+    let mut shop = Shop::open("pretix", "read committed").await;
+    shop.live(TICKET).await;
+    shop.write("alter table pretixbase_order rename column require_approval to needs_approval")
+        .await;
+    let answer = shop.app.post(STATUS, &json!({"status": "preparing"})).await;
+    assert_eq!((answer.status, answer.code()), (422, "status_not_possible".into()));
+    let sources = vestnik::sources::health::check(&shop.writer).await.unwrap();
+    let troubles = sources.into_iter().flat_map(|source| source.troubles);
+    let of_answer: Vec<String> = troubles.filter(|line| line.contains("answer.preparing")).collect();
+    assert!(
+        of_answer.len() == 1 && of_answer[0].contains("require_approval"),
+        "{of_answer:?}"
+    );
+}
+
+#[tokio::test]
+async fn who_answers_while_the_shop_cancels_learns_that_the_shop_was_first() {
+    let mut shop = Shop::open("pretix", "read committed").await;
+    shop.live(TICKET).await;
+    // The projector is held back, so that it cannot publish the cancellation before the answer.
+    let mut other = shop.app.database.client().await;
+    let cancelling = other.transaction().await.unwrap();
+    cancelling
+        .batch_execute("update pretixbase_order set status = 'c', require_approval = false")
+        .await
+        .unwrap();
+    let app = &shop.app;
+    let answer = async {
+        app.post(STATUS, &json!({"status": "preparing", "from": "pending"}))
+            .await
+    };
+    let cancel = async {
+        app.database
+            .until("select exists (select from pg_stat_activity where wait_event_type = 'Lock' and query like '%require_approval%')")
+            .await;
+        cancelling.commit().await.unwrap();
+    };
+    let (answer, ()) = tokio::join!(answer, cancel);
+    assert_eq!(
+        (answer.status, answer.code()),
+        (409, "status_conflict".into()),
+        "{answer:?}"
+    );
+    assert_eq!(shop.event("1").await["type"], "order_cancelled");
+}
+
+#[tokio::test]
+async fn names_in_a_statement_mean_the_schema_of_the_shops_table() {
+    let database = Database::fresh().await;
+    let writer = database.client().await;
+    let shop = "create schema till; create table till.ticket (id int primary key, store int, state text, total numeric(8, 2)); \
+        create table till.log (ticket text, what text); insert into till.ticket values (1, 1, 'new', 5)";
+    writer.batch_execute(shop).await.unwrap();
+    let mapping = "table = 'till.ticket'\nkind = 'order'\nkey = 'id'\n[derived]\nstore = 'o.store'\n\
+        status = \"case o.state when 'new' then 'pending' when 'ok' then 'preparing' else 'cancelled' end\"\n\
+        [answer]\npreparing = [\"update ticket set state = 'ok' where id::text = $1 and state = 'new'\", \
+        \"insert into log values ($1, $2)\"]\n";
+    database.attach(mapping).await;
+    let app = App::start_on(database, |_| ()).await;
+    app.database
+        .until("select not exists (select from vestnik.vst_change)")
+        .await;
+    let answer = app
+        .post("/api/partner/stores/1/orders/1/status", &json!({"status": "preparing"}))
+        .await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    app.database
+        .until("select exists (select from till.log where what = 'preparing')")
+        .await;
+}
+
+#[tokio::test]
+async fn a_status_that_is_none_of_ours_makes_a_derived_source_unhealthy() {
+    let mut shop = Shop::open("vendure", "read committed").await;
+    let words =
+        "update \"order\" set state = 'Awaiting courier', active = false, \"orderPlacedAt\" = now() where id = 1";
+    for part in shop.life() {
+        shop.write(&part).await;
+    }
+    shop.write(words).await;
+    shop.settle().await;
+    let sources = vestnik::sources::health::check(&shop.writer).await.unwrap();
+    let troubles: Vec<String> = sources.into_iter().flat_map(|source| source.troubles).collect();
+    assert!(
+        troubles.iter().any(|line| line.contains("`Awaiting courier`")),
+        "{troubles:?}"
+    );
 }

@@ -20,7 +20,7 @@ async fn spree() -> Database {
 }
 
 #[tokio::test]
-async fn orders_that_were_there_are_listed_and_nobody_is_told_of_them() {
+async fn orders_that_existed_before_are_listed_and_notify_nobody() {
     let database = spree().await;
     let writer = database.client().await;
     writer.batch_execute(ORDER).await.unwrap();
@@ -79,7 +79,7 @@ async fn every_expression_that_postgres_cannot_read_is_named() {
     for expected in [
         "derived.total: column o.totl does not exist",
         "derived.phone: syntax error",
-        "derived.watch[0].column: public.spree_line_items has no column order",
+        "derived.watch of spree_line_items: public.spree_line_items has no column order",
     ] {
         assert!(
             problems.iter().any(|problem| problem.starts_with(expected)),
@@ -153,7 +153,7 @@ async fn a_preset_is_attached_by_its_name_and_shows_what_a_partner_would_see() {
         "{attached}"
     );
     assert!(run(&["source", "check", "spree"]).contains("total        19.00 USD"));
-    assert!(run(&["source", "list"]).contains("well   spree"));
+    assert!(run(&["source", "list"]).contains("ok     spree"));
 }
 
 #[tokio::test]
@@ -210,4 +210,89 @@ async fn a_preset_that_meets_another_version_says_what_is_missing() {
         said.contains("derived.status: column o.shipment_state does not exist"),
         "{said}"
     );
+}
+
+/// Runs the program on this database; returns its exit code and what it said.
+async fn vestnik(database: &Database, arguments: &[&str]) -> (Option<i32>, String) {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vestnik"));
+    command
+        .args(arguments)
+        .env("DATABASE_URL", database.url())
+        .env("VESTNIK_SHOP_SCHEMA", "own")
+        .current_dir(directory.path());
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap())
+        .await
+        .unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(said).unwrap())
+}
+
+/// Checks a mapping with `source check`, and tries to attach it in a dry run; both say the same.
+async fn refused(database: &Database, toml: &str, says: &[&str]) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), toml).unwrap();
+    let path = file.path().to_str().unwrap();
+    for arguments in [
+        &["source", "check", path][..],
+        &["attach", "--dry-run", "--map", path][..],
+    ] {
+        let (code, said) = vestnik(database, arguments).await;
+        assert_eq!(code, Some(2), "{arguments:?}: {said}");
+        for words in says {
+            assert!(said.contains(words), "{arguments:?}: {words} is not in {said}");
+        }
+        assert!(!said.contains("has no rows yet"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn what_fails_for_the_newest_rows_is_named_with_the_orders_key() {
+    let database = spree().await;
+    database.client().await.batch_execute(ORDER).await.unwrap();
+    let with =
+        |field: &str| mapping("spree").replace("number = \"o.number\"", &format!("number = \"o.number\"\n{field}"));
+    let fails = with("persons = \"(1 / (o.id - o.id))::text\"");
+    refused(
+        &database,
+        &fails,
+        &["derived.persons: division by zero", "for the order with key 1"],
+    )
+    .await;
+    let unclosed = with("persons = \"coalesce(1\"");
+    refused(&database, &unclosed, &["derived.persons: syntax error at its end"]).await;
+    let word = mapping("spree").replace("paid = \"o.payment_state = 'paid'\"", "paid = \"o.payment_state\"");
+    refused(&database, &word, &["derived.paid: is of type character varying"]).await;
+    let joins = "left join spree_addresses a on a.id = o.ship_address_id";
+    let several = mapping("spree").replace(joins, &format!("{joins} cross join generate_series(1, 2) twice(n)"));
+    let several = several.replace("number = \"o.number\"", "number = \"o.number || twice.n\"");
+    refused(
+        &database,
+        &several,
+        &["gives several rows for the order with key 1 in store 1"],
+    )
+    .await;
+    let direct = format!("number = \"number\"\n{}", mapping("spree"));
+    refused(&database, &direct, &["number: is not for a mapping with [derived]"]).await;
+    let answers = format!(
+        "{}\n[answer]\npreparing = \"update spree_orders set state = $6\"\n",
+        mapping("spree")
+    );
+    refused(
+        &database,
+        &answers,
+        &["answer.preparing: has the parameter $6, and gets $1 to $5"],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_dry_run_with_questions_prints_the_proposal_and_writes_no_file() {
+    let database = Database::fresh().await;
+    let table = "create table meals (id int primary key, place int, stage text); insert into meals values (1, 7, 'zz')";
+    database.client().await.batch_execute(table).await.unwrap();
+    let (code, said) = vestnik(&database, &["attach", "--dry-run", "--table", "meals"]).await;
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("table = ") && said.contains("# ? "), "{said}");
+    assert!(!said.contains("Answer it in meals"), "{said}");
 }

@@ -9,6 +9,7 @@ use vestnik::sources::health;
 use super::shop::{Shop, mapping, parts};
 use crate::support::app::App;
 use crate::support::breakable::Breakable;
+use crate::support::db::Database;
 use crate::support::node::Node;
 use crate::support::telegram::Telegram;
 
@@ -105,7 +106,7 @@ async fn an_order_that_cannot_be_read_costs_no_other_order() {
 }
 
 #[tokio::test]
-async fn an_order_is_told_with_the_items_that_come_after_it() {
+async fn an_order_is_sent_with_the_items_that_are_written_after_it() {
     let mut shop = Shop::open("spree", "read committed").await;
     let patient = mapping("spree").replace("wait_for_items_ms = 100", "wait_for_items_ms = 60000");
     shop.app.database.attach(&patient).await;
@@ -201,7 +202,7 @@ async fn orders_that_are_over_are_trimmed_in_batches() {
 }
 
 #[tokio::test]
-async fn nodes_that_are_killed_while_they_project_lose_nothing_and_tell_nothing_twice() {
+async fn nodes_that_are_killed_while_they_project_lose_nothing_and_publish_nothing_twice() {
     let (telegram, database) = Telegram::with_chat(701).await;
     let writer = database.client().await;
     writer.batch_execute(&parts("spree").0).await.unwrap();
@@ -239,7 +240,64 @@ async fn nodes_that_are_killed_while_they_project_lose_nothing_and_tell_nothing_
 }
 
 #[tokio::test]
-async fn a_postgres_that_restarts_while_orders_are_projected_loses_nothing_and_tells_nothing_twice() {
+async fn after_an_hour_without_a_node_each_order_is_told_once_as_it_is_by_then() {
+    let database = Database::fresh().await;
+    let writer = database.client().await;
+    writer.batch_execute(&parts("spree").0).await.unwrap();
+    database.attach(&mapping("spree")).await;
+    for number in 1..=20 {
+        writer.batch_execute(&order(number)).await.unwrap();
+    }
+    let meanwhile = "update spree_orders set state = 'canceled', status = 'canceled' where number = 'R5'; \
+         delete from spree_line_items where order_id = (select id from spree_orders where number = 'R6'); \
+         delete from spree_orders where number = 'R6'; \
+         update spree_orders set total = 20.00 where number = 'R7'; \
+         update vestnik.vst_change set at = at - interval '1 hour'";
+    writer.batch_execute(meanwhile).await.unwrap();
+    let app = App::start_on(database, |_| ()).await;
+    app.database
+        .until("select not exists (select from vestnik.vst_change) and not exists (select from vestnik.vst_wait)")
+        .await;
+    let open = app.get_json("/api/partner/stores/1/orders").await;
+    let numbers: Vec<String> = (1..=20)
+        .filter(|number| ![5, 6].contains(number))
+        .map(|number| format!("R{number}"))
+        .collect();
+    let mut listed: Vec<&str> = open["orders"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|order| order["number"].as_str().unwrap())
+        .collect();
+    listed.sort_by_key(|number| number[1..].parse::<u32>().unwrap());
+    assert_eq!(listed, numbers);
+    // Nobody is alarmed by the cancelled one, and nobody hears of the removed one.
+    let history = app.get_json("/api/partner/stores/1/events?limit=100").await;
+    let mut told: Vec<(&str, &str, i64)> = history["events"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|event| {
+            let data = &event["data"];
+            let number = data["number"].as_str().unwrap();
+            (
+                event["type"].as_str().unwrap(),
+                number,
+                data["total"].as_i64().unwrap_or_default(),
+            )
+        })
+        .filter(|(_, number, _)| *number != "R5")
+        .collect();
+    told.sort_by_key(|(_, number, _)| number[1..].parse::<u32>().unwrap());
+    let wanted: Vec<(&str, &str, i64)> = numbers
+        .iter()
+        .map(|number| ("new_order", number.as_str(), if number == "R7" { 2000 } else { 1900 }))
+        .collect();
+    assert_eq!(told, wanted, "{history}");
+}
+
+#[tokio::test]
+async fn a_restart_of_postgres_while_orders_are_projected_loses_nothing_and_publishes_nothing_twice() {
     let (mut postgres, database) = Breakable::start().await;
     database.client().await.batch_execute(&parts("spree").0).await.unwrap();
     database.attach(&mapping("spree")).await;

@@ -1,5 +1,5 @@
-//! For any sequence of writes, the events of a derived source, one after the other, give what the mapping says at the end:
-//! nothing is lost, nothing comes twice, and an order's events are in order.
+//! For any sequence of writes, the events of a derived source, one after the other, give what the mapping says at the
+//! end: nothing is lost, nothing comes twice, and an order's events are in order.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -8,6 +8,7 @@ use vestnik::infra::config::Config;
 
 use super::answers::{ORDER, STATUS, TICKET, shown};
 use super::shop::{Shop, mapping};
+use crate::doctor::{doctor, line};
 use crate::support::app::App;
 use crate::support::db::Database;
 use crate::support::hook::{Answer, Hook};
@@ -44,7 +45,7 @@ async fn press(shop: &Shop) -> crate::support::http::Answer {
 }
 
 #[tokio::test]
-async fn the_shops_api_is_asked_signed_and_its_yes_is_the_answer() {
+async fn the_shops_api_gets_a_signed_request_and_its_acceptance_is_the_answer() {
     let (mut shop, mut hook) = spree(&[]).await;
     let answer = press(&shop).await;
     assert_eq!(
@@ -137,7 +138,7 @@ async fn a_refusal_of_the_shops_api_reaches_the_person_in_its_own_words() {
 }
 
 #[tokio::test]
-async fn a_shop_that_is_down_is_asked_again_and_then_the_person_is_told() {
+async fn a_request_to_a_shop_that_is_down_is_repeated_and_then_the_person_gets_an_error() {
     let down = [Answer::Status(503), Answer::Status(429), Answer::Status(500)];
     let (mut shop, hook) = spree(&down).await;
     let failed = press(&shop).await;
@@ -201,6 +202,21 @@ async fn nothing_is_posted_without_a_secret_or_to_a_private_address() {
 }
 
 #[tokio::test]
+async fn doctor_says_that_the_secret_is_missing_that_signs_the_requests() {
+    let hook = Hook::start(&[]).await;
+    let shop = Shop::open_as("spree", "read committed", &asking("spree", &hook.url()), beside).await;
+    let (said, _) = doctor(&shop.app.database, &[]).await;
+    let about = line(&said, "answers");
+    assert!(about.starts_with("WRONG"), "{said}");
+    assert!(
+        about.contains("of spree:") && about.contains("set answers.secret"),
+        "{said}"
+    );
+    let (said, _) = doctor(&shop.app.database, &["--set", &format!("answers.secret={SECRET}")]).await;
+    assert!(!said.contains(" answers "), "{said}");
+}
+
+#[tokio::test]
 async fn the_shops_api_answers_for_the_orders_of_one_table_too() {
     let database = Database::fresh().await;
     let write = "update orders set status = 'preparing' where id = 1";
@@ -233,7 +249,7 @@ async fn the_shops_api_answers_for_the_orders_of_one_table_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn source_check_says_where_the_shops_api_cannot_be_asked() {
+async fn source_check_reports_settings_that_keep_the_shops_api_from_being_called() {
     let database = Database::fresh().await;
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("orders.toml");

@@ -115,7 +115,7 @@ async fn it_says_who_holds_the_tables_and_goes_on_when_they_let_go() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_builds_the_index_beside_an_open_transaction_and_unifies_its_rows_too() {
+async fn it_builds_the_index_during_an_open_transaction_and_unifies_its_rows_too() {
     let (database, _backups, config) = old_shop().await;
     let mut shop = database.client().await;
     let open = shop.transaction().await.unwrap();

@@ -176,7 +176,7 @@ async fn a_status_of_neither_list_stops_it_before_anything_is_changed() {
 }
 
 #[tokio::test]
-async fn a_dry_run_tells_and_changes_nothing() {
+async fn a_dry_run_reports_and_changes_nothing() {
     let (database, _backups, _) = old_shop().await;
     let client = database.client().await;
     let before = statuses(&client).await;

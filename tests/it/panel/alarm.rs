@@ -6,7 +6,8 @@ use crate::panel::ORDER;
 use crate::panel::browser::Browser;
 use crate::support::app::App;
 
-/// The smallest screens that kitchens have: a cheap tablet, a phone on its side, an old phone, and a tablet at 200 % zoom.
+/// The smallest screens that kitchens have: a cheap tablet, a phone on its side, an old phone, and a tablet at 200 %
+/// zoom.
 const SMALL: [(u32, u32); 4] = [(1024, 600), (844, 390), (320, 568), (640, 400)];
 
 impl Browser {
@@ -76,6 +77,9 @@ async fn a_whole_card_stays_in_sight_on_the_smallest_screens_while_several_ring(
         assert!(browser.height_of("#alarm").await <= 44.0, "{width}x{height}");
         // The form to reject can be reached to its end.
         browser.press("[data-column=pending] .card .no").await;
+        browser
+            .until("document.querySelector('#order .no-full')?.checkVisibility()")
+            .await;
         browser
             .js("document.querySelector('#order .no-full').scrollIntoView({ block: 'nearest' })")
             .await;

@@ -63,7 +63,7 @@ async fn the_example_shows_orders_on_a_site_of_its_own_and_accepts_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_module_alone_resumes_and_tells_each_event_once() {
+async fn a_module_alone_resumes_and_passes_each_event_once() {
     let (app, browser) = (App::start().await, Browser::start().await);
     // Any page of the server's origin will do.
     browser
@@ -100,7 +100,7 @@ async fn a_module_alone_resumes_and_tells_each_event_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_module_forgets_what_it_told_when_the_history_of_the_database_does_not_go_on() {
+async fn a_module_forgets_passed_events_when_the_history_of_the_database_does_not_go_on() {
     let (app, browser) = (App::start().await, Browser::start().await);
     let healthz = format!("http://{}/healthz", app.engine.address());
     browser.page.goto(&healthz).await.unwrap();

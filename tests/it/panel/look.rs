@@ -12,10 +12,10 @@ const AXE: &str = include_str!("axe.min.js");
 /// Shop life: orders in every column, and bookings.
 const EVENING: &str = "insert into vestnik.vst_store (id, name, currency, time_zone) values ('7', 'Пиццерия «Вестник»', 'RUB', 'Europe/Moscow'); \
     insert into orders (store_id, customer_name, customer_phone, total, order_type, items) values \
-    (7, 'Мария', '+7 900 123-45-67', 176000, 'pickup', '[{\"name\": \"Пицца Маргарита\", \"quantity\": 2, \"price\": 54000}, {\"name\": \"Борщ\", \"comment\": \"без сметаны\", \"price\": 32000}, {\"name\": \"Чай\", \"quantity\": 3, \"price\": 12000}]'), \
+    (7, 'Мария', '+7 900 123-45-67', 176000, 'pickup', '[{\"name\": \"Пицца Маргарита\", \"quantity\": 2, \"price\": 54000}, {\"name\": \"Борщ\", \"category\": \"Горячий\", \"comment\": \"без сметаны\", \"price\": 32000}, {\"name\": \"Чай\", \"quantity\": 3, \"price\": 12000}]'), \
     (7, 'Пётр', '+7 900 765-43-21', 86000, 'delivery', '[{\"name\": \"Пицца Четыре сыра\", \"price\": 54000}, {\"name\": \"Борщ\", \"price\": 32000}]'), \
-    (7, 'Ольга', '+7 900 111-22-33', 39000, 'delivery', '[{\"name\": \"Салат Цезарь\", \"price\": 39000}]'), \
-    (7, 'Тимур', null, 54000, 'pickup', '[{\"name\": \"Пицца Маргарита\", \"price\": 54000}]'), \
+    (7, 'Ольга', '+7 900 111-22-33', 39000, 'delivery', '[{\"name\": \"Салат Цезарь\", \"category\": \"Холодный\", \"price\": 39000}]'), \
+    (7, 'Тимур', null, 54000, 'pickup', '[{\"name\": \"Борщ\", \"category\": \"Горячий\", \"price\": 32000}, {\"name\": \"Холодец\", \"category\": \"Холодный\", \"price\": 22000}]'), \
     (7, 'Анна', '+7 900 444-55-66', 28000, 'pickup', '[{\"name\": \"Сырники\", \"price\": 28000}]'); \
     insert into bookings (store_id, customer_name, guests, starts_at) values (7, 'Дарья', 5, now() + interval '5 hours'), (7, 'Олег', 2, now() + interval '2 hours'); \
     update orders set status = 'preparing' where id <= 4; update orders set status = 'ready' where id in (2, 3); update orders set status = 'delivering' where id = 3; \
@@ -106,6 +106,16 @@ async fn every_view_holds_wcag_aa_and_asks_nobody_else_for_anything() {
         .await;
     browser.picture("17-proof").await;
     browser.press("[data-view-of=settings]").await;
+    browser
+        .js("const printer = document.getElementById('set-printer'); printer.value = 'serial'; printer.dispatchEvent(new Event('change'))")
+        .await;
+    browser
+        .until("document.getElementById('set-baud').checkVisibility()")
+        .await;
+    browser.press("#try-printer").await;
+    browser
+        .until("document.getElementById('print-result').innerText.includes('не подключён')")
+        .await;
     browser.expect_accessible("settings").await;
     browser.picture("18-settings").await;
     // The questions that the page asks.
@@ -120,6 +130,34 @@ async fn every_view_holds_wcag_aa_and_asks_nobody_else_for_anything() {
     browser.until("document.getElementById('ask').open").await;
     browser.expect_accessible("pause").await;
     browser.press("#ask .card-actions .quiet").await;
+    browser.press("#stock-open").await;
+    browser
+        .until("document.querySelector('#stock-dishes button') !== null")
+        .await;
+    browser.press("#stock-dishes button").await;
+    browser.until("document.querySelector('.stopped') !== null").await;
+    browser.expect_accessible("stop list").await;
+    browser.press("#stock .stock-close").await;
+    browser.press("#stations-open").await;
+    browser.press("[data-station='Горячий']").await;
+    browser
+        .until("document.querySelector('[data-station=Горячий][aria-pressed=true]') !== null")
+        .await;
+    browser.expect_accessible("stations").await;
+    browser.press("#ask .yes").await;
+    browser.press("[data-key='orders/orders/4'] .card-open").await;
+    browser
+        .until("document.getElementById('order').open && document.querySelector('#order .line-other') !== null")
+        .await;
+    browser.expect_accessible("an order of several stations").await;
+    browser.press("#order .order-close").await;
+    browser.expect_accessible("the board of a station").await;
+    browser.size(SIZES[0].1, SIZES[0].2).await;
+    browser.press("#tools-open").await;
+    browser
+        .until("document.getElementById('tools').checkVisibility()")
+        .await;
+    browser.expect_accessible("the tools of a phone").await;
     browser.press("#find-open").await;
     browser
         .js("const field = document.getElementById('find-words'); field.value = '1'; field.dispatchEvent(new Event('input'))")

@@ -236,6 +236,32 @@ async fn an_order_that_the_shop_changes_is_marked_until_somebody_has_looked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_old_row_that_the_shop_saves_over_an_answer_rings_again_and_is_said_to_who_answered() {
+    let app = App::start().await;
+    let browser = Browser::start().await;
+    browser.start_shift(&app.panel_link()).await;
+    app.write("insert into orders (id, store_id, customer_name) values (12, 7, 'Анна')")
+        .await;
+    browser.press("[data-key='orders/orders/12'] .yes").await;
+    browser
+        .until("document.querySelector('[data-column=preparing] .card') && vestnik.ringer.ringing.size === 0")
+        .await;
+    app.write("update orders set status = 'pending', customer_name = 'Анна П.' where id = 12")
+        .await;
+    browser
+        .until_text(".toast-problem", "Касса отменила «готовится»: Заказ №12")
+        .await;
+    browser.until_text(".toast-problem", "Ответьте ещё раз").await;
+    browser.until("vestnik.ringer.ringing.size === 1").await;
+    browser.picture("24-overwritten").await;
+    browser.press("[data-key='orders/orders/12'] .yes").await;
+    browser
+        .until("document.querySelector('[data-column=preparing] .card') && vestnik.ringer.ringing.size === 0")
+        .await;
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_order_that_is_deleted_stops_the_kitchen_that_is_at_it_and_is_quiet_where_nobody_was() {
     let (app, browser) = (App::start().await, Browser::start().await);
     browser.start_shift(&app.panel_link()).await;

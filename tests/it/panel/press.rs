@@ -1,4 +1,5 @@
-//! Pressing: nothing changes under a finger, what was pressed by mistake is taken back, and what failed is said and tried again.
+//! Pressing: nothing changes under a finger, what was pressed by mistake is taken back, and what failed is said and
+//! tried again.
 
 use serde_json::json;
 
@@ -134,6 +135,7 @@ async fn an_open_order_that_changes_stays_where_it_was_read() {
     app.write("insert into orders (store_id, items) select 7, jsonb_agg(jsonb_build_object('name', 'Блюдо ' || i)) from generate_series(1, 60) i")
         .await;
     browser.press("[data-key='orders/orders/1'] .card-open").await;
+    browser.until("document.getElementById('order').open").await;
     browser.js("document.querySelector('#order .order-body').scrollTop = 500; document.querySelector('#order .order-print').focus()").await;
     app.write("update orders set status = 'preparing'").await;
     browser
@@ -313,7 +315,7 @@ async fn what_was_pressed_while_the_line_was_out_outlives_a_reload() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_order_that_takes_longer_is_promised_anew_on_all_panels() {
+async fn an_order_that_takes_longer_gets_a_new_promise_on_all_panels() {
     let app = App::start().await;
     let [kitchen, counter] = Browser::start_some().await;
     for browser in [&kitchen, &counter] {

@@ -192,7 +192,7 @@ async fn a_server_that_restarts_loses_no_order_and_rings_none_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hidden_tab_rings_and_tells_for_a_minute() {
+async fn a_hidden_tab_rings_and_shows_a_notification_for_a_minute() {
     let app = App::start().await;
     let browser = Browser::start().await;
     let origin = format!("http://{}", app.engine.address());

@@ -1,4 +1,5 @@
-//! The shift: its end asks, a tablet that restarts goes on by itself, and a key that no longer opens leads to another one.
+//! The shift: its end asks, a tablet that restarts goes on by itself, and a key that no longer opens leads to another
+//! one.
 
 use serde_json::json;
 use vestnik::token::{self, Which};

@@ -66,3 +66,40 @@ async fn a_dish_is_stopped_by_a_tap_on_one_panel_counted_on_all_and_put_back_on_
     kitchen.close().await;
     counter.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_stop_list_and_the_pause_are_at_hand_on_a_phone_while_an_order_rings() {
+    let (app, browser) = (App::start().await, Browser::start().await);
+    browser.start_shift(&app.panel_link()).await;
+    app.write(ORDER).await;
+    browser.until_in("pending", 1).await;
+    for width in [320, 390] {
+        browser.size(width, 640).await;
+        browser
+            .until("document.querySelector('.alarm-orders')?.checkVisibility()")
+            .await;
+        for (tool, dialog) in [("#stock-open", "stock"), ("#pause-open", "ask")] {
+            let closed = format!(
+                "!document.getElementById('tools').hasAttribute('data-open') && !document.querySelector('{tool}').checkVisibility()"
+            );
+            browser.until(&closed).await;
+            browser.press("#tools-open").await;
+            browser
+                .until(&format!("document.querySelector('{tool}').checkVisibility()"))
+                .await;
+            let picture = browser.page.screenshot().await.unwrap();
+            std::fs::write(format!("target/panel/52-tools-{width}.png"), picture).unwrap();
+            let inside = "return [...document.querySelectorAll('#tools button')].filter((tool) => tool.checkVisibility()).every((tool) => { const { left, right } = tool.getBoundingClientRect(); return left >= 0 && right <= innerWidth; })";
+            assert_eq!(browser.js(inside).await, true, "{width}");
+            browser.press(tool).await;
+            browser
+                .until(&format!("document.getElementById('{dialog}').open"))
+                .await;
+            browser.press(&format!("#{dialog} .card-actions .quiet")).await;
+            browser
+                .until(&format!("!document.getElementById('{dialog}').open"))
+                .await;
+        }
+    }
+    browser.close().await;
+}

@@ -151,11 +151,24 @@ async fn a_ticket_is_printed_on_arrival_where_that_was_chosen() {
         .await;
     browser.start_shift(&app.panel_link()).await;
     app.write(ORDER).await;
+    // A window of the browser would silence the ring: until it is known that there is none, the ticket waits.
+    browser.until_heard().await;
+    assert_eq!(browser.js("return printed.length").await, 0);
+    browser.press("[data-key='orders/orders/1'] .yes").await;
     let ticket = browser.until("printed.length === 1 && printed[0]").await;
     let ticket = ticket.as_str().unwrap();
     for word in ["Заказ №1", "Доставка", "Иван", "2 × Пицца Маргарита", "500"] {
         assert!(ticket.contains(word), "{word}: {ticket}");
     }
+    app.write(ORDER).await;
+    browser.until("printed.length === 2").await;
+    assert_eq!(
+        browser.js("return vestnik.ringer.ringing.size").await,
+        1,
+        "there is none: it prints while it rings"
+    );
+    browser.press("[data-key='orders/orders/2'] .yes").await;
+    browser.until_in("preparing", 2).await;
     // On paper there is the ticket, and nothing else, as wide as the roll.
     browser
         .cdp("Emulation.setEmulatedMedia", json!({"media": "print"}))
@@ -320,7 +333,7 @@ async fn an_order_that_nobody_answers_rings_harder_until_it_is_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_link_to_another_store_begins_anew() {
+async fn a_link_to_another_store_begins_a_new_shift() {
     let (app, browser) = (App::start().await, Browser::start().await);
     browser.start_shift(&app.panel_link()).await;
     app.write(ORDER).await;

@@ -214,7 +214,7 @@ impl App {
 }
 
 /// Sends these bytes to a server, and what comes until the socket closes.
-async fn exchange(server: SocketAddr, request: &[u8]) -> Vec<u8> {
+pub async fn exchange(server: SocketAddr, request: &[u8]) -> Vec<u8> {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let mut socket = TcpStream::connect(server).await.unwrap();
     socket.write_all(request).await.unwrap();

@@ -1,5 +1,5 @@
-//! Clients that mean no good, or are broken: what each of them does to a server, until it is dropped. Whoever is cut off
-//! comes again.
+//! Clients that mean no good, or are broken: what each of them does to a server, until it is dropped. Whoever is cut
+//! off comes again.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

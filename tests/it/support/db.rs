@@ -52,7 +52,8 @@ impl Database {
         until(&self.client().await, sql).await;
     }
 
-    /// Whether this machine's pg_dump reads the server: one that is newer is refused, and the test that needs it says so.
+    /// Whether this machine's pg_dump reads the server: one that is newer is refused, and the test that needs it says
+    /// so.
     pub async fn can_be_dumped(&self) -> bool {
         let client = self.client().await;
         let server: String = client.query_one("show server_version", &[]).await.unwrap().get(0);
@@ -169,6 +170,8 @@ impl Database {
             },
             ops: vestnik::infra::config::Ops {
                 listen: Some(([127, 0, 0, 1], 0).into()),
+                // Tests count the rows of the journal.
+                canary_interval: None,
             },
             ..default
         }

@@ -1,5 +1,5 @@
-//! A proxy on the way to Telegram, of HTTP or SOCKS5, which asks for a password. Every name leads to the Bot API of the test, so
-//! what comes there under a name that does not exist has come through here.
+//! A proxy on the way to Telegram, of HTTP or SOCKS5, which asks for a password. Every name leads to the Bot API of the
+//! test, so what comes there under a name that does not exist has come through here.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};

@@ -19,7 +19,8 @@ use super::telegram::{SECRET, TOKEN};
 
 /// The name of every customer in tests that run nodes: no log line may hold it.
 pub const CUSTOMER: &str = "Кузьма Скороходов";
-/// What no log line may hold: of the bot's token, of partners' tokens, of customers, and of people who write to the bot.
+/// What no log line may hold: of the bot's token, of partners' tokens, of customers, and of people who write to the
+/// bot.
 const NEVER_LOGGED: [&str; 5] = [SECRET, "vst_", "Кузьма", "Скороходов", "Person1"];
 
 /// A running `vestnik serve`. Its log is read to the end, whatever becomes of it, and may show no secret.
@@ -38,6 +39,8 @@ impl Node {
             .env("DATABASE_URL", database_url)
             .env("VESTNIK_LISTEN", "127.0.0.1:0")
             .env("VESTNIK_OPS_LISTEN", "127.0.0.1:0")
+            // Tests count the rows of the journal.
+            .env("VESTNIK_OPS_CANARY_INTERVAL_SECONDS", "0")
             .env("VESTNIK_TELEGRAM_TOKEN", TOKEN)
             .env("VESTNIK_TELEGRAM_API_URL", api_url)
             .env("VESTNIK_LOG_FILTER", "info,vestnik=trace")

@@ -1,4 +1,5 @@
-//! A proxy, between the engine and Postgres or a client, that can fall silent without closing, as a cable does that is pulled.
+//! A proxy, between the engine and Postgres or a client, that can fall silent without closing, as a cable does that is
+//! pulled.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,6 +1,6 @@
-//! A Bot API of our own, over real HTTP on loopback, that keeps Telegram's rules by itself: what it is sent must be good
-//! HTML within the limits, and may not come more often than Telegram allows. A test whose engine breaks a limit fails,
-//! at the latest when this is dropped.
+//! A Bot API of our own, over real HTTP on loopback, that keeps Telegram's rules by itself: what it is sent must be
+//! good HTML within the limits, and may not come more often than Telegram allows. A test whose engine breaks a limit
+//! fails, at the latest when this is dropped.
 
 mod budgets;
 mod entities;

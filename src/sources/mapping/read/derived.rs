@@ -1,4 +1,4 @@
-//! Parses the SQL part of a mapping: `[derived]`, and the statements of its `[answer]`.
+//! Parses a derived mapping: the section `[derived]`, and the SQL statements in `[answer]`.
 
 use std::time::Duration;
 
@@ -9,18 +9,41 @@ use crate::domain::status::Status;
 use crate::sources::mapping::Mapping;
 use crate::sources::mapping::derived::{Derived, FIELDS, Watch};
 
-/// Default wait for the items of an order, milliseconds.
+/// Default for the maximum wait for the items of an order, milliseconds.
 const WAIT_FOR_ITEMS_MS: i64 = 3000;
-/// Maximum wait that a mapping may set.
+/// The longest wait for items that a mapping may set, milliseconds.
 const MAX_WAIT_FOR_ITEMS_MS: i64 = 60_000;
 
-/// Parses a mapping that has a section `[derived]`.
+/// Keys of a mapping without `[derived]` that are expressions in `[derived]`.
+const DIRECT_KEYS: [&str; 4] = ["store", "number", "status", "currency"];
+/// Sections of a mapping without `[derived]`.
+const DIRECT_SECTIONS: [&str; 4] = ["fields", "items", "details", "extra"];
+/// Keys of `[answer]` that are not for a mapping with `[derived]`.
+const DIRECT_ANSWERS: [&str; 6] = ["updated_at", "accepted_at", "reason", "minutes", "function", "zone"];
+
+/// Parses a mapping that has a section `[derived]`. `None`: a required key is missing, and the problem is recorded.
 pub(super) fn whole(top: &mut Section<'_>) -> Option<Mapping> {
     let table = top.required("table", "the table with its schema, such as 'public.orders'");
     let kind = kind(top);
     let name = top.text("name");
     let key = top.required("key", "the column of the row's key");
     let (answers, url) = answers(top);
+    for key in DIRECT_KEYS {
+        if top.take(key).is_some() {
+            top.problem(
+                key,
+                format!("is not for a mapping with [derived]: write `{key}` there, as an SQL expression"),
+            );
+        }
+    }
+    for key in DIRECT_SECTIONS {
+        if top.take(key).is_some() {
+            top.problem(
+                key,
+                "is not for a mapping with [derived]: write its values there, as SQL expressions",
+            );
+        }
+    }
     let mut section = top.below("derived")?;
     let from = section.text("from").unwrap_or_default();
     let zone = section.zone(USUAL_ZONE);
@@ -63,7 +86,7 @@ fn wait(section: &mut Section<'_>) -> Duration {
         Some(_) => {
             section.problem(
                 "wait_for_items_ms",
-                format!("is a number of milliseconds up to {MAX_WAIT_FOR_ITEMS_MS}"),
+                format!("must be a number of milliseconds up to {MAX_WAIT_FOR_ITEMS_MS}"),
             );
             WAIT_FOR_ITEMS_MS
         }
@@ -71,13 +94,13 @@ fn wait(section: &mut Section<'_>) -> Duration {
     Duration::from_millis(milliseconds.unsigned_abs())
 }
 
-/// Labels with their expressions.
+/// Takes the extra fields: each label with its expression.
 fn extra(section: &mut Section<'_>) -> Vec<(String, String)> {
     let table = match section.take("extra") {
         None => return Vec::new(),
         Some(Value::Table(table)) => table,
         Some(_) => {
-            section.problem("extra", "is a table of labels, each with an expression");
+            section.problem("extra", "must be a table of labels, each with an expression");
             return Vec::new();
         }
     };
@@ -85,7 +108,7 @@ fn extra(section: &mut Section<'_>) -> Vec<(String, String)> {
     for (label, sql) in table {
         match sql {
             Value::String(sql) if !sql.trim().is_empty() => extra.push((label, sql)),
-            _ => section.problem("extra", format!("`{label}` is an expression in quotes")),
+            _ => section.problem("extra", format!("`{label}` must be an expression in quotes")),
         }
     }
     extra
@@ -96,20 +119,20 @@ fn watch(section: &mut Section<'_>) -> Vec<Watch> {
         None => return Vec::new(),
         Some(Value::Array(tables)) => tables,
         Some(_) => {
-            section.problem("watch", "is a list: [[derived.watch]]");
+            section.problem("watch", "must be a list: [[derived.watch]]");
             return Vec::new();
         }
     };
     let mut watched = Vec::new();
     for (number, value) in tables.into_iter().enumerate() {
         let Value::Table(table) = value else {
-            section.problem("watch", "is a list of tables: [[derived.watch]]");
+            section.problem("watch", "must be a list of tables: [[derived.watch]]");
             continue;
         };
         let mut one = Section {
-            path: format!("{}[{number}]", section.place("watch")),
+            path: format!("{}[{}]", section.place("watch"), number + 1),
             table,
-            asked: Vec::new(),
+            known_keys: Vec::new(),
             problems: section.problems,
         };
         let table = one.required("table", "a table whose rows concern an order");
@@ -123,12 +146,20 @@ fn watch(section: &mut Section<'_>) -> Vec<Watch> {
     watched
 }
 
-/// What `[answer]` says: the statements of each status, one or a list, and the address of the shop's API.
+/// Takes the section `[answer]`: the SQL statements of each status, and the address of the shop's API.
 fn answers(top: &mut Section<'_>) -> (Vec<(Status, Vec<String>)>, Option<String>) {
     let Some(mut section) = top.below("answer") else {
         return (Vec::new(), None);
     };
     let url = section.address("url");
+    for key in DIRECT_ANSWERS {
+        if section.take(key).is_some() {
+            section.problem(
+                key,
+                "is not for a mapping with [derived]: write an SQL statement for each status, such as preparing = \"update ...\"",
+            );
+        }
+    }
     let mut answers = Vec::new();
     for status in Status::ALL {
         let statements = match section.take(status.as_str()) {
@@ -141,7 +172,7 @@ fn answers(top: &mut Section<'_>) -> (Vec<(Status, Vec<String>)>, Option<String>
             Some(statements) if statements.iter().all(|one| !one.trim().is_empty()) && !statements.is_empty() => {
                 answers.push((status, statements));
             }
-            _ => section.problem(status.as_str(), "is a statement, or a list of statements"),
+            _ => section.problem(status.as_str(), "must be a statement, or a list of statements"),
         }
     }
     section.finish();

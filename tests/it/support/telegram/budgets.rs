@@ -1,9 +1,10 @@
 //! What Telegram allows a bot: 30 messages a second in all, one a second to a chat, 20 a minute to a group.
 //!
-//! Counted over windows that slide, in the order in which the requests were read, whoever sent them and whatever they were
-//! answered. A message is one that is sent or edited, be it the buttons alone; answers to presses and questions are
-//! none. **There is no tolerance**, and none is needed: the engine counts from the *end* of a send, which is after the
-//! moment that is counted here, and waits longer than the window; so a slow machine only makes the distances greater.
+//! Counted over windows that slide, in the order in which the requests were read, whoever sent them and whatever they
+//! were answered. A message is one that is sent or edited, be it the buttons alone; answers to presses and questions
+//! are none. **There is no tolerance**, and none is needed: the engine counts from the *end* of a send, which is after
+//! the moment that is counted here, and waits longer than the window; so a slow machine only makes the distances
+//! greater.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};

@@ -1,7 +1,7 @@
 //! Telegram's rules for `parse_mode=HTML`: what is a tag, what is an entity, and how long a text is.
 //!
-//! As its own parser has them: unknown tags, tags that are not closed or closed in another order are refused; an `&` that
-//! begins no entity, and a bare `>`, are text.
+//! As its own parser has them: unknown tags, tags that are not closed or closed in another order are refused; an `&`
+//! that begins no entity, and a bare `>`, are text.
 
 /// UTF-16 units of a message, after its entities.
 const MESSAGE_UNITS: usize = 4096;

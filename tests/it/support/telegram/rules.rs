@@ -134,7 +134,7 @@ impl State {
                 Answer::error_with(*status, text, parameters.clone())
             }
             Some(fault) if fault.taken() == Taken::No => Answer::error(500, "never taken"),
-            _ => self.obey(token, &mut call),
+            _ => self.execute(token, &mut call),
         };
         let (reply, said) = match fault {
             Some(Fault::Hang(_)) => (Reply::Silence, "silence".into()),
@@ -216,7 +216,7 @@ impl State {
         Some(fault)
     }
 
-    fn obey(&mut self, token: &str, call: &mut Call) -> Answer {
+    fn execute(&mut self, token: &str, call: &mut Call) -> Answer {
         let (method, body) = (&*call.method.clone(), &call.body.clone());
         if !self.tokens.contains(token) {
             return Answer::error(401, "Unauthorized");

@@ -1,13 +1,13 @@
-//! `triggers/*.sql` are code: a file is applied when its text differs from the version that the database has recorded.
-//! The trigger functions of the sources are separate: `sources::trigger`.
+//! Installs the functions of `triggers/*.sql`. A file is applied if its text differs from the version that the database
+//! has recorded. `sources::trigger` installs the trigger functions of the sources.
 
 use sha2::{Digest as _, Sha256};
 use tokio_postgres::{Client, Transaction};
 
-use super::{Error, Say};
+use super::{Error, Progress};
 use crate::infra::config::{Database, Notify};
 
-/// The files, in the order of their dependencies.
+/// The files with their texts; a later file uses functions of an earlier one.
 const FILES: [(&str, &str); 2] = [
     ("triggers/notify.sql", include_str!("../../triggers/notify.sql")),
     ("triggers/values.sql", include_str!("../../triggers/values.sql")),
@@ -15,8 +15,8 @@ const FILES: [(&str, &str); 2] = [
 
 const IN_FORCE: &str = "select from vestnik.vst_code where file = $1 and fingerprint = $2";
 
-/// Applies the changed files in one transaction.
-pub async fn apply(client: &mut Client, database: &Database, say: Say<'_>) -> Result<bool, Error> {
+/// Applies the changed files and settings in one transaction. Returns whether anything changed.
+pub async fn apply(client: &mut Client, database: &Database, say: Progress<'_>) -> Result<bool, Error> {
     let transaction = client.transaction().await?;
     let mut changed = false;
     for (file, text) in FILES {
@@ -41,8 +41,9 @@ pub async fn apply(client: &mut Client, database: &Database, say: Say<'_>) -> Re
     Ok(changed)
 }
 
-/// Writes the notification settings into functions, so that the triggers read them at no cost.
-async fn set_notify(transaction: &Transaction<'_>, database: &Database, say: Say<'_>) -> Result<bool, Error> {
+/// Writes the NOTIFY settings into functions, so that the triggers read them at no cost. Returns whether a setting
+/// changed.
+async fn set_notify(transaction: &Transaction<'_>, database: &Database, say: Progress<'_>) -> Result<bool, Error> {
     let now = transaction
         .query_one(
             "select vestnik.vst_notify_enabled(), vestnik.vst_notify_lock_key()",
@@ -78,8 +79,8 @@ async fn set_notify(transaction: &Transaction<'_>, database: &Database, say: Say
     Ok(rings != notify || notify_lock_key != database.notify_lock_key)
 }
 
-/// Lists what [`apply`] would apply.
-pub async fn tell(client: &Client, say: Say<'_>) -> Result<(), Error> {
+/// Reports through `say` the files that [`apply`] would apply.
+pub async fn describe_pending(client: &Client, say: Progress<'_>) -> Result<(), Error> {
     let there = "select to_regclass('vestnik.vst_code') is not null";
     let there: bool = client.query_one(there, &[]).await?.try_get(0)?;
     for (file, text) in FILES {

@@ -18,7 +18,7 @@ use crate::token::Scope;
 const ACK_DEADLINE: Duration = Duration::from_secs(2);
 
 impl Session {
-    pub(super) async fn hear<T: Transport>(&mut self, incoming: Incoming, transport: &mut T) -> Result<(), Close> {
+    pub(super) async fn receive<T: Transport>(&mut self, incoming: Incoming, transport: &mut T) -> Result<(), Close> {
         let text = match incoming {
             Incoming::Alive => return Ok(()),
             Incoming::Closed(why) => return Err(why),

@@ -1,0 +1,74 @@
+/** The settings of printing, as a person sees them. @module printsettings */
+
+import { at, h } from "./dom.js";
+import { now } from "./facts.js";
+import { say } from "./i18n.js";
+import { choosePrinter, PrinterError, wires } from "./printer.js";
+import { printTicket } from "./printing.js";
+import { change, settings } from "./settings.js";
+
+const WHEN = ["", "arrival", "accept"];
+/** Millimetres. */
+const PAPER = [80, 58];
+const COPIES = [1, 2, 3, 4];
+const BAUDS = [9_600, 19_200, 38_400, 115_200];
+
+export function setUpPrinting() {
+  at("set-print").addEventListener("change", (event) => change({ autoPrint: event.target.value, printSince: now() }));
+  at("set-paper").addEventListener("change", (event) => change({ paper: Number(event.target.value) }));
+  at("set-copies").addEventListener("change", (event) => change({ copies: Number(event.target.value) }));
+  at("set-baud").addEventListener("change", (event) => change({ baud: Number(event.target.value) }));
+  at("set-printer").addEventListener("change", (event) => {
+    change({ printer: event.target.value, printerName: "" });
+    showPrinting();
+  });
+  at("choose-printer").addEventListener("click", choose);
+  at("try-printer").addEventListener("click", tryOut);
+}
+
+/** Fills in what is set. */
+export function showPrinting() {
+  const named = (name) => say(`print.printer.${name || "browser"}`);
+  const minor = (values, word) => values.map((value) => [String(value), word(value)]);
+  options("set-print", WHEN.map((when) => [when, say(`print.${when || "never"}`)]), settings.autoPrint);
+  options("set-printer", ["", ...new Set([...wires(), settings.printer])].filter((name, number) => name || !number).map((name) => [name, named(name)]), settings.printer);
+  options("set-paper", minor(PAPER, (n) => say("set.millimetres", { n })), String(settings.paper));
+  options("set-copies", minor(COPIES, String), String(settings.copies));
+  options("set-baud", minor(BAUDS, String), String(settings.baud));
+  at("baud-field").hidden = settings.printer !== "serial";
+  at("choose-printer").hidden = !settings.printer;
+  const hint = settings.printer && settings.printerName ? "print.hint.named" : `print.hint.${settings.printer || "browser"}`;
+  at("print-hint").textContent = say(hint, { name: settings.printerName });
+}
+
+async function choose() {
+  try {
+    const name = await choosePrinter(settings.printer);
+    if (name === null) return;
+    change({ printerName: name });
+    showPrinting();
+    tell("");
+  } catch {
+    tell(say("print.why.failed"));
+  }
+}
+
+/** A ticket that shows how wide the paper is, and that all letters come out. */
+async function tryOut() {
+  const sample = { key: "", kind: "orders", id: "0", number: "0", source: "", status: "pending", next: [], since: now(), comment: say("print.sample"), items: [{ name: say("print.sampleDish"), quantity: 2 }] };
+  tell(say("print.waits"));
+  try {
+    await printTicket(sample, false, 1);
+    tell(say("print.tried"));
+  } catch (error) {
+    tell(`${say("print.notPrinted")} ${say(`print.why.${error instanceof PrinterError ? error.code : "failed"}`)}`);
+  }
+}
+
+/** @param {string} words */
+const tell = (words) => (at("print-result").textContent = words);
+
+/** @param {string} id @param {string[][]} choices @param {string} chosen */
+export function options(id, choices, chosen) {
+  at(id).replaceChildren(...choices.map(([value, text]) => h("option", { value, text, selected: value === chosen })));
+}

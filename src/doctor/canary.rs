@@ -1,0 +1,24 @@
+//! Checks what the self-tests of the nodes say.
+
+use super::{Finding, well, wrong};
+use crate::http::CanaryFailure;
+use crate::infra::db::{self, Client};
+
+/// Whether the newest synthetic order of each node came back.
+pub(super) async fn examine(client: &Client) -> Result<Finding, db::QueryError> {
+    const NODES: &str = "select store, coalesce(outcome, 'waiting') from vestnik.vst_canary where until > clock_timestamp() order by store";
+    let rows = db::with_timeout(async { Ok::<_, db::QueryError>(client.query(NODES, &[]).await?) }).await?;
+    let mut failed = Vec::new();
+    for row in &rows {
+        let (store, outcome): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
+        let failure = CanaryFailure::ALL
+            .into_iter()
+            .find(|failure| failure.as_str() == outcome);
+        failed.extend(failure.map(|failure| format!("{store}: {failure}")));
+    }
+    Ok(match (rows.len(), failed.as_slice()) {
+        (0, _) => well("canary", "no node has sent one lately"),
+        (nodes, []) => well("canary", format!("it comes back at {nodes} nodes")),
+        (_, failed) => wrong("canary", failed.join("; ")),
+    })
+}

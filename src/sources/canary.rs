@@ -1,0 +1,84 @@
+//! The source of the canaries: the engine's own table with the trigger of a shop's table, so that a node's self-test
+//! goes the way that an order goes. It is no row of `vst_source`, and so in no list of sources.
+
+use std::sync::{Arc, LazyLock};
+
+use super::attach_error::Error;
+use super::catalog::Table;
+use super::install::has_function;
+use super::mapping::Mapping;
+use super::recorder::{self, Recorder};
+use super::trigger::{body_of, function_name, function_sql};
+use super::{RecordedColumn, Source};
+use crate::domain::event::SourceId;
+
+const TABLE: &str = "vestnik.vst_canary";
+const MAPPING: &str = r#"
+    table = "vestnik.vst_canary"
+    kind = "order"
+    key = "round"
+    store = "store"
+    [status]
+    column = "status"
+    pending = ["pending"]
+"#;
+/// Only inserts fire: what the node writes of the outcome, and its removal of old rows, is no event.
+const TRIGGER: &str = "create or replace trigger vestnik_record_insert after insert on vestnik.vst_canary \
+     referencing new table as new_rows for each statement execute function";
+const HAS_TRIGGER: &str = "select exists (select from pg_trigger where tgrelid = to_regclass($1) \
+     and tgname = 'vestnik_record_insert' and tgenabled in ('O', 'A') and tgfoid = to_regprocedure($2 || '()'))";
+
+/// The source, as each node knows it.
+pub static SOURCE: LazyLock<Arc<Source>> = LazyLock::new(|| {
+    let mapping = mapping().expect("the mapping of the canaries is good: a test reads it");
+    let column = |name: &str| RecordedColumn {
+        name: name.to_owned(),
+        kind: "text".to_owned(),
+    };
+    Arc::new(Source {
+        id: SourceId::CANARY,
+        name: "vst_canary".into(),
+        table: TABLE.to_owned(),
+        columns: mapping.recorded_columns().into_iter().map(column).collect(),
+        mapping,
+    })
+});
+
+fn mapping() -> Result<Mapping, Error> {
+    Ok(Mapping::from_toml(MAPPING)?)
+}
+
+/// Installs the trigger unless it is in force. Returns whether it was installed.
+pub async fn install(client: &mut tokio_postgres::Client) -> Result<bool, Error> {
+    let recorder = recorder::prepare(client).await?;
+    let table = Table::find(client, TABLE).await?;
+    let (sql, function) = (
+        function_sql(SourceId::CANARY, &table, &mapping()?),
+        function_name(SourceId::CANARY),
+    );
+    let has_trigger: bool = client.query_one(HAS_TRIGGER, &[&TABLE, &function]).await?.try_get(0)?;
+    if has_trigger && has_function(client, &function, body_of(&sql), recorder).await? {
+        return Ok(false);
+    }
+    let transaction = client.transaction().await?;
+    transaction
+        .batch_execute(&format!(
+            "{sql}; revoke all on function {function}() from public; {TRIGGER} {function}()"
+        ))
+        .await?;
+    if recorder == Recorder::Role {
+        recorder::own(&transaction, &function).await?;
+    }
+    transaction.commit().await?;
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mapping_of_the_canaries_is_good() {
+        assert_eq!(SOURCE.mapping.recorded_columns(), ["round", "store", "status"]);
+    }
+}

@@ -1,0 +1,60 @@
+//! Adds the result of the mapping's `[details]` query to an order.
+
+use super::Row;
+use crate::domain::Subject;
+use crate::domain::money::minor_units;
+use crate::domain::subject::{Extra, Unreadable, name_of_due_at};
+use crate::sources::json::Json;
+use crate::sources::yes_no::yes_or_no;
+use crate::sources::{Source, items, zone};
+
+/// Adds the result of the mapping's `[details]` query: fields by their canonical names, and the rest as extra fields.
+pub(super) fn add(subject: &mut Subject, source: &Source, looked_up: &Row<'_>, unreadable: &mut Vec<Unreadable>) {
+    if source.mapping.details.is_none() {
+        return;
+    }
+    let zone = source
+        .mapping
+        .fields
+        .due_at
+        .as_ref()
+        .map_or("UTC", |due| due.zone.as_str());
+    for (name, raw) in looked_up.columns.iter().flatten() {
+        let mut held = String::new();
+        let value = Json::read_encoded_twice(raw, &mut held);
+        if name == "items" {
+            if !source.has_items_table() && value != Json::Null {
+                subject.items = items::read_canonical(raw, source.unit_of_items(), subject.currency);
+            }
+            continue;
+        }
+        let Some(text) = super::readable(&value) else { continue };
+        match name.as_str() {
+            "key" => {}
+            "number" => subject.number = text,
+            "customer_name" => subject.customer_name = Some(text),
+            "phone" => subject.phone = Some(text),
+            "address" => subject.address = Some(text),
+            "comment" => subject.comment = Some(text),
+            "reason" => subject.reason = Some(text),
+            "payment_method" => subject.payment.method = Some(text),
+            "paid" => subject.payment.is_paid = yes_or_no(&text),
+            "order_type" => subject.order_type = Some(super::canonical_order_type(text)),
+            "persons" | "guests" => subject.persons = Some(items::quantity(&text)),
+            "minutes" => subject.promised_minutes = text.parse().ok(),
+            "total" => {
+                let unit = source.unit_of_details(&text);
+                subject.total =
+                    minor_units(&text, unit, subject.currency).or_else(|| super::not_read("total", &text, unreadable));
+            }
+            "due_at" | "starts_at" => {
+                let field = name_of_due_at(subject.kind);
+                subject.due_at = zone::moment(&text, zone).or_else(|| super::not_read(field, &text, unreadable));
+            }
+            _ => subject.extra.push(Extra {
+                label: name.clone(),
+                value: text,
+            }),
+        }
+    }
+}
