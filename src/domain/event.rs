@@ -339,13 +339,24 @@ impl PartnerEvent {
     /// The JSON text of the event for a client:
     /// `{"type":..,"id":"91","cursor":..,"store_id":"7","at":"2026-11-23T20:00:00.123Z","data":{..}}`.
     pub fn to_wire(&self, cursor: &str, delivery: Delivery) -> String {
-        let mut text = String::with_capacity(self.data.len() + cursor.len() + 160);
+        self.wire(Some(cursor), delivery)
+    }
+
+    /// The same without a cursor, for a client that asks for this event.
+    pub fn to_wire_alone(&self) -> String {
+        self.wire(None, Delivery::Live)
+    }
+
+    fn wire(&self, cursor: Option<&str>, delivery: Delivery) -> String {
+        let mut text = String::with_capacity(self.data.len() + cursor.map_or(0, str::len) + 160);
         // Writing to a String cannot fail.
+        let _ = write!(text, r#"{{"type":"{}","id":"{}","#, self.kind.as_str(), self.id);
+        if let Some(cursor) = cursor {
+            let _ = write!(text, r#""cursor":"{cursor}","#);
+        }
         let _ = write!(
             text,
-            r#"{{"type":"{}","id":"{}","cursor":"{cursor}","store_id":{},"at":"{}","#,
-            self.kind.as_str(),
-            self.id,
+            r#""store_id":{},"at":"{}","#,
             serde_json::Value::from(self.store.as_str()),
             WireTime(self.at),
         );

@@ -4,7 +4,9 @@
 pub mod cursor;
 pub mod event;
 pub mod money;
+pub mod shortened;
 pub mod status;
+pub mod store_set;
 pub mod subject;
 pub mod wire_time;
 

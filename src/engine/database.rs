@@ -56,11 +56,8 @@ impl Node {
         let (pool, token_pool) = (db::pool(&config.database)?, db::token_pool(&config.database)?);
         let bot = config.telegram.as_ref().map(telegram::Client::new).transpose()?;
         let session = &config.session;
-        let router = Arc::new(Router::new(
-            session.queue_bytes,
-            session.max_per_store,
-            session.max_per_token,
-        ));
+        let router = Router::new(session.queue_bytes, session.max_per_store, session.max_per_token);
+        let router = Arc::new(router.with_max_event_bytes(session.max_event_bytes));
         let (signals, health) = (Arc::new(ListenerSignals::default()), Arc::new(FeedHealth::default()));
         let (hearing, listening) = watch::channel(Hearing::Disconnected);
         let (recorder, receipt_writer) = writer::recorder();

@@ -4,12 +4,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::future::select_all;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::event::StoreId;
-use crate::fanout::router::Router;
+use crate::fanout::router::{Router, Selection};
 use crate::feed::FeedHealth;
 use crate::feed::listener::{Hearing, ListenerSignals};
 use crate::http::{ConnectionLimits, DatabaseContext};
@@ -95,11 +95,10 @@ pub(super) async fn invalidate_tokens(
             continue;
         }
         match token::standings(&pool, &live).await {
-            Ok(standings) => router.withdraw(|store, holder| {
-                // A token of a session that connected after the list was made is left out: it was checked when it
-                // connected.
+            Ok(standings) => router.withdraw(|selection, holder| {
+                // The token of a session that connected meanwhile was looked up meanwhile.
                 live.binary_search(&holder.token).ok()?;
-                why_invalidated(standings.get(&holder.token), store, holder)
+                why_invalidated(standings.get(&holder.token), selection, holder)
             }),
             Err(error) => {
                 // The notification does not arrive again, so the check is repeated soon.
@@ -110,15 +109,18 @@ pub(super) async fn invalidate_tokens(
     }
 }
 
-/// The reason why a token no longer grants the session's access; `None`: it still does. `standing` is the token's
-/// present state; `None`: the token does not exist.
-fn why_invalidated(standing: Option<&Standing>, store: &StoreId, holder: Holder) -> Option<Withdrawn> {
+/// Why a token no longer grants the session's access; `None`: it still does.
+fn why_invalidated(standing: Option<&Standing>, selection: &Selection, holder: Holder) -> Option<Withdrawn> {
     let Some(standing) = standing else {
         return Some(Withdrawn::Revoked);
     };
     let narrowed = |opens: &Opens| {
-        if !opens.stores.have(store.as_str()) {
-            return Some(Withdrawn::Revoked);
+        if !selection.is_opened_by(&opens.stores) {
+            // A stream of all stores of the token goes on with those that the token opens now.
+            return Some(match selection {
+                Selection::Many(many) if many.granted.is_some() => Withdrawn::Changed,
+                _ => Withdrawn::Revoked,
+            });
         }
         let is_same = opens.scope == holder.scope && is_same_expiry(opens.ends, holder.ends);
         (!is_same).then_some(Withdrawn::Changed)
@@ -214,7 +216,25 @@ pub(super) async fn reconcile(pool: Pool, database: Option<String>, pause: Durat
     }
 }
 
-/// Samples the gauges of all databases. Counts are added up; for shares and ages, the worst database counts.
+/// Sets the gauge `vestnik_listening` whenever a listener connects or loses its connection.
+pub(super) async fn report_listening(databases: Vec<Arc<DatabaseContext>>, stop: CancellationToken) {
+    let mut hearings: Vec<_> = databases.iter().map(|database| database.hearing.clone()).collect();
+    loop {
+        let mut are_listening = true;
+        for hearing in &mut hearings {
+            are_listening &= *hearing.borrow_and_update() == Hearing::Listening;
+        }
+        ::metrics::gauge!("vestnik_listening").set(f64::from(u8::from(are_listening)));
+        let changes = hearings.iter_mut().map(|hearing| Box::pin(hearing.changed()));
+        tokio::select! {
+            // A listener that has ended changes nothing any more.
+            (changed, ..) = select_all(changes) => if changed.is_err() { return },
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// Samples the gauges of all databases: counts are summed, dangers take the worst value.
 pub(super) async fn sample_gauges(
     databases: Vec<Arc<DatabaseContext>>,
     limits: Arc<ConnectionLimits>,
@@ -237,10 +257,6 @@ pub(super) async fn sample_gauges(
         let deepest_bytes = depths.iter().map(|(_, bytes)| *bytes).max().unwrap_or(0);
         ::metrics::gauge!("vestnik_sessions").set(sessions as f64);
         ::metrics::gauge!("vestnik_session_queue_max_bytes").set(deepest_bytes as f64);
-        let listening = databases
-            .iter()
-            .all(|database| *database.hearing.borrow() == Hearing::Listening);
-        ::metrics::gauge!("vestnik_listening").set(f64::from(u8::from(listening)));
         let (mut queue_usage, mut oldest_s) = (0.0_f64, 0.0_f64);
         for (database, troubles) in databases.iter().zip(&mut troubles) {
             report_sources(database, troubles).await;

@@ -106,6 +106,8 @@ impl Engine {
             placed.push((Arc::clone(&database), stores));
             databases.push(database);
         }
+        node.background
+            .spawn(maintenance::report_listening(databases.clone(), node.stop.clone()));
         node.background.spawn(maintenance::sample_gauges(
             databases.clone(),
             server.limits(),

@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::FRESH_LOOK_INTERVAL;
 use crate::domain::event::StoreId;
+use crate::domain::store_set::StoreSet;
 use crate::fanout::session::Hub;
 use crate::http::DatabaseContext;
 use crate::infra::db::Pool;
@@ -44,7 +45,7 @@ async fn open_and_read(database: &DatabaseContext) {
         router,
         ..
     } = &*database.hub;
-    let no_store = StoreId::new("");
+    let no_store = StoreSet::One(StoreId::new(""));
     on_each_connection(token_pool, || token::prepare(token_pool)).await;
     let cursor = loop {
         match router.cursor() {

@@ -70,23 +70,9 @@ pub async fn authorize(
     place: Place,
     client: IpAddr,
 ) -> Result<Access, ApiError> {
-    if holds_token(call) {
-        return Err(ApiError::TokenInUrl);
-    }
-    if !sites.rules.allow_origin(&call.headers) {
-        return Err(ApiError::ForeignOrigin);
-    }
+    let given = offered(sites, call, place)?;
     let store = store(&call.store)?;
-    let given = match place {
-        Place::HeaderOrSubprotocol if !call.headers.contains_key(header::AUTHORIZATION) => {
-            protocols(&call.headers).find_map(|protocol| protocol.strip_prefix(BEARER_PROTOCOL))
-        }
-        _ => authorization(&call.headers),
-    };
-    let Some(presented) = given.and_then(Presented::parse) else {
-        refused(given, if given.is_some() { "malformed" } else { "missing" }, client);
-        return Err(ApiError::Unauthorized);
-    };
+    let presented = parse(given, client)?;
     let refused = |why: &'static str| refused(given, why, client);
     // With several databases, the token is checked before the store is looked up.
     let is_counted = sites.are_several() && identify(sites, &presented, &store, refused).await?;
@@ -126,7 +112,32 @@ pub async fn authorize(
     })
 }
 
-async fn look_up(site: &DatabaseContext, presented: &Presented) -> Result<Looked, ApiError> {
+/// Checks what the request is refused for whatever its token is. Returns the text of its token.
+pub fn offered<'a>(sites: &Databases, call: &'a ApiRequest, place: Place) -> Result<Option<&'a str>, ApiError> {
+    if holds_token(call) {
+        return Err(ApiError::TokenInUrl);
+    }
+    if !sites.rules.allow_origin(&call.headers) {
+        return Err(ApiError::ForeignOrigin);
+    }
+    Ok(match place {
+        Place::HeaderOrSubprotocol if !call.headers.contains_key(header::AUTHORIZATION) => {
+            protocols(&call.headers).find_map(|protocol| protocol.strip_prefix(BEARER_PROTOCOL))
+        }
+        _ => authorization(&call.headers),
+    })
+}
+
+/// Parses the text of a token.
+pub fn parse(given: Option<&str>, client: IpAddr) -> Result<Presented, ApiError> {
+    given.and_then(Presented::parse).ok_or_else(|| {
+        refused(given, if given.is_some() { "malformed" } else { "missing" }, client);
+        ApiError::Unauthorized
+    })
+}
+
+/// Looks the token up in a database.
+pub async fn look_up(site: &DatabaseContext, presented: &Presented) -> Result<Looked, ApiError> {
     site.hub.tokens.look_up(presented).await.map_err(ApiError::database)
 }
 
@@ -183,7 +194,8 @@ async fn identify(
     })
 }
 
-fn judge_alone(found: Found) -> Result<Arc<Grant>, ApiError> {
+/// What a token allows, or why it opens nothing.
+pub fn judge_alone(found: Found) -> Result<Arc<Grant>, ApiError> {
     match found {
         Found::Valid(grant) => Ok(grant),
         Found::Unknown | Found::Refused(_) => Err(ApiError::Unauthorized),
@@ -200,9 +212,8 @@ fn judge(found: Found, store: &StoreId) -> Result<Arc<Grant>, ApiError> {
     }
 }
 
-/// Counts and logs a missing or invalid token. It may be a guess, or a device with an old token. `why` is the value of
-/// the metric's label.
-fn refused(given: Option<&str>, why: &'static str, client: IpAddr) {
+/// Counts and logs a missing or invalid token: a guess, or a device with an old token.
+pub fn refused(given: Option<&str>, why: &'static str, client: IpAddr) {
     static LIMIT: LogLimit = LogLimit::new();
     metrics::counter!("vestnik_tokens_refused_total", "why" => why).increment(1);
     if why == "missing" {
@@ -217,10 +228,15 @@ fn refused(given: Option<&str>, why: &'static str, client: IpAddr) {
 /// Decodes the store id in a request's path.
 pub fn store(text: &str) -> Result<StoreId, ApiError> {
     let store = percent_decode_str(text).decode_utf8().map_err(|_| ApiError::BadStore)?;
+    checked_store(&store)
+}
+
+/// A store id, if its length allows it.
+pub fn checked_store(store: &str) -> Result<StoreId, ApiError> {
     if store.is_empty() || store.len() > MAX_STORE_BYTES || store.contains('\0') {
         return Err(ApiError::BadStore);
     }
-    Ok(StoreId::new(&store))
+    Ok(StoreId::new(store))
 }
 
 /// Whether the URL holds a token: in a parameter with a name such as `token`, or as a text with the form of a token.
@@ -260,10 +276,15 @@ pub fn offers_our_protocol(headers: &HeaderMap) -> bool {
     protocols(headers).any(|protocol| protocol == PROTOCOL)
 }
 
-/// Checks a WebSocket handshake. Returns the value of the response's header `Sec-WebSocket-Accept`.
-pub fn websocket_accept(headers: &HeaderMap) -> Result<String, ApiError> {
+/// Whether the client asks for a WebSocket.
+pub fn asks_for_websocket(headers: &HeaderMap) -> bool {
     let says = |name, word: &str| tokens(headers, name).any(|token| token.eq_ignore_ascii_case(word));
-    if !says(header::UPGRADE, "websocket") || !says(header::CONNECTION, "upgrade") {
+    says(header::UPGRADE, "websocket") && says(header::CONNECTION, "upgrade")
+}
+
+/// Checks the handshake. Returns the `Sec-WebSocket-Accept` value of the response.
+pub fn websocket_accept(headers: &HeaderMap) -> Result<String, ApiError> {
+    if !asks_for_websocket(headers) {
         return Err(ApiError::NotAnUpgrade);
     }
     let version = headers

@@ -1,6 +1,6 @@
 //! Finds the database that has a store, where a node serves several databases.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use futures::future::join_all;
@@ -11,8 +11,10 @@ use super::request_limits::RequestLimits;
 use super::rules::Rules;
 use super::server::Proxies;
 use crate::domain::event::StoreId;
+use crate::domain::store_set::StoreSet;
 use crate::infra::config;
 use crate::store;
+use crate::token::Stores;
 
 /// Maximum number of stores whose database is remembered. Beyond it, all are forgotten and looked up again.
 const MOST_FOUND: usize = 100_000;
@@ -59,7 +61,25 @@ impl Databases {
         &self.sites[0].0
     }
 
-    /// The database of a store. If the settings do not name the store, the databases are asked.
+    /// Those of the stores that a token opens in this database, which the settings do not name at another database.
+    pub(super) fn stores_of(&self, site: &DatabaseContext, opened: &Stores) -> StoreSet {
+        let ids = |names: &BTreeSet<String>| names.iter().map(|name| StoreId::new(name)).collect();
+        let own = self.sites.get(site.number).and_then(|(_, stores)| stores.as_ref());
+        let others = || self.sites.iter().filter_map(|(_, stores)| stores.as_ref()).flatten();
+        let others = || others().map(|name| StoreId::new(name)).collect::<HashSet<_>>();
+        match (opened, own) {
+            (Stores::All, Some(own)) => StoreSet::These(ids(own)),
+            (Stores::All, None) => StoreSet::AllBut(others()),
+            (Stores::These(stores), own) => {
+                let elsewhere = if own.is_some() { HashSet::new() } else { others() };
+                let is_here = |store: &&String| own.is_none_or(|own| own.contains(*store));
+                let here = stores.iter().filter(is_here).map(|store| StoreId::new(store));
+                StoreSet::These(here.filter(|store| !elsewhere.contains(store)).collect())
+            }
+        }
+    }
+
+    /// The database of a store: the one that the settings name, else the one that knows the store.
     pub(super) async fn of(&self, store: &StoreId) -> Result<Arc<DatabaseContext>, ApiError> {
         if let [(site, _)] = self.sites.as_slice() {
             return Ok(Arc::clone(site));

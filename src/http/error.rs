@@ -59,9 +59,9 @@ pub enum ApiError {
     OtherHost,
     /// There is no route with this path.
     NotFound,
-    /// The path has routes, but none with this method.
-    OtherMethod,
-    /// The body of the request did not arrive in time.
+    /// The route does not have this method. Carries the methods that it has, as `Allow` lists them.
+    OtherMethod(String),
+    /// The body did not arrive in time.
     TooSlow,
     /// The body is larger than this number of bytes.
     BodyTooLarge(usize),
@@ -131,7 +131,7 @@ impl ApiError {
             Self::TokenInUrl | Self::BadStore | Self::BadLimit(_) | Self::BadUpgrade => StatusCode::BAD_REQUEST,
             Self::BadBody(_) | Self::BadParameter(..) | Self::BadStatus => StatusCode::BAD_REQUEST,
             Self::NotFound | Self::UnknownStore | Self::UnknownOrder | Self::UnknownEvent => StatusCode::NOT_FOUND,
-            Self::OtherMethod => StatusCode::METHOD_NOT_ALLOWED,
+            Self::OtherMethod(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::StatusConflict { .. } | Self::AmbiguousOrder(_) => StatusCode::CONFLICT,
@@ -171,7 +171,7 @@ impl ApiError {
             Self::TooManyConnections => "too_many_connections",
             Self::OtherHost => "unknown_host",
             Self::NotFound => "not_found",
-            Self::OtherMethod => "method_not_allowed",
+            Self::OtherMethod(_) => "method_not_allowed",
             Self::TooSlow => "too_slow",
             Self::BodyTooLarge(_) => "body_too_large",
             Self::BadBody(_) => "bad_body",
@@ -227,7 +227,7 @@ impl ApiError {
             }
             Self::OtherHost => "this is not a name of this server: http.hosts lists them".into(),
             Self::NotFound => "there is nothing here".into(),
-            Self::OtherMethod => "this address answers other methods".into(),
+            Self::OtherMethod(methods) => format!("this address answers {methods}"),
             Self::TooSlow => "the body did not come within 10 s".into(),
             Self::BodyTooLarge(most) => format!("the body is {most} bytes at most"),
             Self::BadBody(expected) => format!("the body is JSON: {expected}"),
@@ -301,6 +301,11 @@ impl ApiError {
                 response
                     .headers_mut()
                     .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            Self::OtherMethod(methods) => {
+                if let Ok(methods) = HeaderValue::from_str(&methods) {
+                    response.headers_mut().insert(header::ALLOW, methods);
+                }
             }
             Self::NotAnUpgrade => {
                 response

@@ -10,6 +10,7 @@ use super::error::ApiError;
 use super::request::ApiRequest;
 use super::{DatabaseContext, response};
 use crate::domain::event::{Delivery, EventId, JournalEvent, StoreId};
+use crate::domain::store_set::StoreSet;
 use crate::infra::db;
 use crate::infra::metrics::HOT;
 use crate::journal::{self, Page, Start};
@@ -56,7 +57,7 @@ async fn read(
 ) -> Result<(Vec<EventId>, Response), ApiError> {
     let start = after.map_or(Start::Newest, Start::After);
     let (_turn, pool) = site.hub.reads.turn(store.as_str()).await?;
-    let page = journal::read_page(pool, store, start, limit)
+    let page = journal::read_page(pool, &StoreSet::One(store.clone()), start, limit)
         .await
         .map_err(ApiError::database)?;
     match page {
@@ -90,7 +91,22 @@ async fn read(
     }
 }
 
-/// Records that a person has seen an event: acknowledges it.
+/// One event with all its parts. A stream leaves out the large parts of a large event.
+pub async fn whole(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
+    let Access { site, store, .. } = &access;
+    let id = call.event()?;
+    let (_turn, pool) = site.hub.reads.turn(store.as_str()).await?;
+    let rows = db::with_timeout(journal::read_event(pool, store, id));
+    let rows = rows.await.map_err(ApiError::database)?;
+    let rows: Vec<&JournalEvent> = rows.iter().collect();
+    let told = site.hub.translate_whole(&rows).await.map_err(ApiError::database)?;
+    match told.iter().find(|event| event.id == id) {
+        Some(event) => Ok(response::json_text(StatusCode::OK, event.to_wire_alone())),
+        None => Err(ApiError::UnknownEvent),
+    }
+}
+
+/// Acknowledges an event.
 pub async fn acknowledge(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let Access { site, store, grant, .. } = &access;
     let by = acknowledgement::By {

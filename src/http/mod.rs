@@ -6,6 +6,7 @@ mod canary;
 mod databases;
 mod error;
 mod events;
+mod opened;
 mod operator;
 mod orders;
 mod panel;
@@ -19,6 +20,7 @@ mod server;
 mod sessions;
 mod stock;
 mod store;
+mod stores;
 
 pub use canary::{Canary, CanaryFailure, CanaryReport};
 pub use databases::Databases;
@@ -42,10 +44,14 @@ use crate::feed::listener::Hearing;
 use crate::token::Scope;
 use auth::Access;
 use error::ApiError;
+use opened::TokenAccess;
 use request::{ApiRequest, Body, Query};
 use server::Connection;
 
-/// The parts of one served database that the routes use.
+/// The beginning of the paths that pages of other origins may use.
+const API: &str = "/api/partner/";
+
+/// The state of one database that the routes need.
 pub struct DatabaseContext {
     /// The index of the database in the settings.
     pub number: usize,
@@ -91,7 +97,7 @@ impl Route {
     /// The scope that a token needs for this route. `None`: the route needs no token.
     pub fn scope(&self) -> Option<Scope> {
         match self.answer {
-            Handler::Store(scope, ..) => Some(scope),
+            Handler::Store(scope, ..) | Handler::Token(scope, ..) => Some(scope),
             Handler::Node(_) | Handler::Health(_) => None,
         }
     }
@@ -106,7 +112,9 @@ enum Handler {
     /// A route of a store. The token must open the store with at least this scope, and must be sent in one of the
     /// headers that `Place` allows.
     Store(Scope, auth::Place, fn(Access, ApiRequest) -> Answered),
-    /// A route without a token, which belongs to no store.
+    /// A route of all stores that the token opens, in the databases where it has at least this scope.
+    Token(Scope, auth::Place, fn(TokenAccess, ApiRequest) -> Answered),
+    /// A node's route, without a token.
     Node(fn(Arc<Databases>, ApiRequest) -> Answered),
     /// A health check. Rate limits and host rules do not apply, because it is cheap, and load balancers depend on it.
     Health(fn(Arc<Databases>, ApiRequest) -> Answered),
@@ -116,6 +124,8 @@ macro_rules! route {
     (Socket $method:ident $path:literal $handler:path) => {
         route!(Store[Scope::Read, auth::Place::HeaderOrSubprotocol] $method $path $handler)
     };
+    (ReadAll $($route:tt)+) => { route!(Token[Scope::Read, auth::Place::Header] $($route)+) };
+    (StreamAll $($route:tt)+) => { route!(Token[Scope::Read, auth::Place::HeaderOrSubprotocol] $($route)+) };
     (Read $($route:tt)+) => { route!(Store[Scope::Read, auth::Place::Header] $($route)+) };
     (Panel $($route:tt)+) => { route!(Store[Scope::Panel, auth::Place::Header] $($route)+) };
     (Manager $($route:tt)+) => { route!(Store[Scope::Manager, auth::Place::Header] $($route)+) };
@@ -128,8 +138,8 @@ macro_rules! route {
     };
 }
 
-/// The routes of the server for panels and other clients.
-pub static ROUTES: [Route; 25] = [
+/// The routes of the panels' listener.
+pub static ROUTES: [Route; 28] = [
     route!(Node GET "/" panel::page),
     route!(Node GET "/panel/{file}" panel::any),
     route!(Node GET "/sw.js" panel::worker),
@@ -137,6 +147,8 @@ pub static ROUTES: [Route; 25] = [
     route!(Socket GET "/api/partner/ws/partner/{store}" sessions::web_socket),
     route!(Read GET "/api/partner/sse/{store}" sessions::server_sent_events),
     route!(Read GET "/api/partner/session/{store}" sessions::check),
+    route!(ReadAll GET "/api/partner/stores" stores::list),
+    route!(StreamAll GET "/api/partner/stream" stores::stream),
     route!(Read GET "/api/partner/stores/{store}/store" store::show),
     route!(Read GET "/api/partner/stores/{store}/pause" pause::show),
     route!(Panel PUT "/api/partner/stores/{store}/pause" pause::begin),
@@ -145,6 +157,7 @@ pub static ROUTES: [Route; 25] = [
     route!(Panel PUT "/api/partner/stores/{store}/stop-list" stock::stop),
     route!(Panel DELETE "/api/partner/stores/{store}/stop-list" stock::put_back),
     route!(Read GET "/api/partner/stores/{store}/events" events::history),
+    route!(Read GET "/api/partner/stores/{store}/events/{id}" events::whole),
     route!(Panel POST "/api/partner/stores/{store}/events/{id}/ack" events::acknowledge),
     route!(Read GET "/api/partner/stores/{store}/events/{id}/ack" events::acknowledgement),
     route!(Read GET "/api/partner/stores/{store}/orders" orders::list_orders),
@@ -241,8 +254,11 @@ async fn answer(
 ) -> Response {
     let headers = call.headers.clone();
     let answered = handle(Arc::clone(&sites), routes, &method, path.as_str(), call).await;
+    // A page of an origin that is refused gets past the preflight, so that it can read why its request is refused.
+    let is_preflight = method == Method::OPTIONS && path.as_str().starts_with(API);
+    let any_origin = is_preflight || matches!(answered, Err(ApiError::ForeignOrigin));
     let mut response = answered.unwrap_or_else(ApiError::into_response);
-    sites.rules.add_headers(&mut response, &headers);
+    sites.rules.add_headers(&mut response, &headers, any_origin);
     response
 }
 
@@ -268,11 +284,18 @@ async fn handle(
             Err(problem) if problem.is_of_guest() => problem,
             Err(problem) => return Err(problem),
         },
+        Ok(Handler::Token(scope, place, answer)) => {
+            match opened::authorize(&sites, &call, scope, place, client).await {
+                Ok(access) => return answer(access, call).await,
+                Err(problem) if problem.is_of_guest() => problem,
+                Err(problem) => return Err(problem),
+            }
+        }
         Ok(Handler::Node(answer)) => {
             sites.limits.count_guest(client).await?;
             return answer(sites, call).await;
         }
-        Err(_) if method == Method::OPTIONS && path.starts_with("/api/partner/") => {
+        Err(_) if method == Method::OPTIONS && path.starts_with(API) => {
             sites.limits.count_guest(client).await?;
             return Ok(response::done());
         }
@@ -285,15 +308,26 @@ async fn handle(
 /// Finds the handler of a request, and the variable parts of its path.
 fn find<'a>(routes: &[Route], method: &Method, path: &'a str) -> Result<(Handler, Parts<'a>), ApiError> {
     let method = if method == Method::HEAD { &Method::GET } else { method };
-    let mut problem = ApiError::NotFound;
+    let mut others = Vec::new();
     for route in routes {
         match fits(route.path, path) {
             Some(parts) if route.method == *method => return Ok((route.answer, parts)),
-            Some(_) => problem = ApiError::OtherMethod,
+            Some(_) => others.push(&route.method),
             None => {}
         }
     }
-    Err(problem)
+    Err(match others.is_empty() {
+        true => ApiError::NotFound,
+        false => ApiError::OtherMethod(allowed(&others, path)),
+    })
+}
+
+/// The methods of a path, as `Allow` lists them.
+fn allowed(methods: &[&Method], path: &str) -> String {
+    let mut names: Vec<&str> = methods.iter().map(|method| method.as_str()).collect();
+    names.extend(names.contains(&"GET").then_some("HEAD"));
+    names.extend(path.starts_with(API).then_some("OPTIONS"));
+    names.join(", ")
 }
 
 #[cfg(test)]

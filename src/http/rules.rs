@@ -12,6 +12,11 @@ use crate::infra::config;
 /// The header value that makes a browser use only TLS for a year after each visit.
 const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
+/// Headers that a page of another origin may read.
+const EXPOSED: HeaderValue = HeaderValue::from_static("retry-after, allow, www-authenticate");
+/// How long a browser may keep the answer to a preflight, seconds. Browsers keep it for two hours at most.
+const PREFLIGHT_MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
+
 /// The host and origin rules of a node.
 pub struct Rules {
     allowed_origins: Vec<String>,
@@ -57,12 +62,13 @@ impl Rules {
         own || self.allowed_origins.iter().any(|allowed| allowed == origin)
     }
 
-    /// Adds the headers that let a page of an allowed origin read the response. With TLS, adds HSTS as well.
-    pub fn add_headers(&self, response: &mut Response, headers: &HeaderMap) {
+    /// Lets a page of an allowed origin read the response, or a page of any origin, and sets HSTS.
+    pub fn add_headers(&self, response: &mut Response, asked: &HeaderMap, any_origin: bool) {
         if self.is_secure {
             response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, HSTS);
         }
-        let Some(origin) = headers.get(header::ORIGIN).filter(|_| self.allow_origin(headers)) else {
+        let is_allowed = any_origin || self.allow_origin(asked);
+        let Some(origin) = asked.get(header::ORIGIN).filter(|_| is_allowed) else {
             return;
         };
         let headers = response.headers_mut();
@@ -74,6 +80,8 @@ impl Rules {
         );
         let allowed = HeaderValue::from_static("authorization, content-type, last-event-id");
         headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed);
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+        headers.insert(header::ACCESS_CONTROL_MAX_AGE, PREFLIGHT_MAX_AGE);
     }
 }
 

@@ -9,33 +9,43 @@ use warp::reply::Response;
 use super::auth::{self, Access};
 use super::error::ApiError;
 use super::request::ApiRequest;
-use super::response;
+use super::{DatabaseContext, response};
+use crate::domain::event::StoreId;
 use crate::fanout::router::Refused;
 use crate::fanout::session::{Close, Session, sse, ws};
 use crate::infra::telemetry::LogLimit;
-use crate::token::Scope;
+use crate::token::{Scope, TokenId};
 
 /// Opens a session over a WebSocket.
 pub async fn web_socket(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let accept = auth::websocket_accept(&call.headers)?;
-    let upgrade = call.upgrade.clone().ok_or(ApiError::NotAnUpgrade)?;
-    let session = match open(&access).await {
+    let session = open(&access).await;
+    upgrade(&access.site, call, &accept, session)
+}
+
+/// Upgrades the connection, and serves the session over it.
+pub fn upgrade(
+    site: &DatabaseContext,
+    call: ApiRequest,
+    accept: &str,
+    session: Result<Box<Session>, ApiError>,
+) -> Result<Response, ApiError> {
+    let session = match session {
         Ok(session) => Ok(session),
         // Browsers do not show a page why a handshake failed, but they show the close code. So this error is sent after
         // the handshake.
         Err(ApiError::TooManySessions) => Err(Close::TooManySessions),
         Err(problem) => return Err(problem),
     };
-    let after = call.query.get("after").map(str::to_owned);
+    let after = last_cursor(&call, false);
+    let ours = auth::offers_our_protocol(&call.headers);
+    let upgrade = call.upgrade.ok_or(ApiError::NotAnUpgrade)?;
     let place = Arc::clone(&call.connection.place);
-    access.site.sessions.spawn(async move {
+    site.sessions.spawn(async move {
         ws::serve(upgrade, session, after).await;
         drop(place);
     });
-    Ok(response::switching_protocols(
-        &accept,
-        auth::offers_our_protocol(&call.headers),
-    ))
+    Ok(response::switching_protocols(accept, ours))
 }
 
 /// Opens a session over Server-Sent Events. If the client gives a panel name, events count as sent to that panel.
@@ -46,8 +56,7 @@ pub async fn server_sent_events(access: Access, call: ApiRequest) -> Result<Resp
     if let Some(panel) = panel.filter(|_| access.grant.scope >= Scope::Panel) {
         session.name_panel(access.grant.id, panel);
     }
-    let last = call.headers.get("last-event-id").and_then(|value| value.to_str().ok());
-    let after = last.or(call.query.get("after")).map(str::to_owned);
+    let after = last_cursor(&call, true);
     let (transport, body) = sse::channel();
     let place = Arc::clone(&call.connection.place);
     access.site.sessions.spawn(async move {
@@ -63,7 +72,7 @@ async fn open(access: &Access) -> Result<Box<Session>, ApiError> {
     let admitted = site.hub.router.admission().admit().await;
     admitted.map_err(|_| ApiError::NotReady)?;
     let session = Session::open(&site.hub, store.clone(), Arc::clone(grant)).map_err(|refused| match refused {
-        Refused::TooMany => too_many(access),
+        Refused::TooMany => too_many(Some(store), grant.id),
         Refused::NotReady | Refused::Draining => ApiError::NotReady,
     })?;
     // From here on, a revocation of the token finds this session. This check finds an earlier revocation.
@@ -71,17 +80,25 @@ async fn open(access: &Access) -> Result<Box<Session>, ApiError> {
     Ok(session)
 }
 
-fn too_many(access: &Access) -> ApiError {
+/// Counts and logs that a session is one too many. `store`: `None` for a stream of several stores.
+pub fn too_many(store: Option<&StoreId>, token: TokenId) -> ApiError {
     static LIMIT: LogLimit = LogLimit::new();
     metrics::counter!("vestnik_requests_refused_total", "limit" => "sessions").increment(1);
     if let Some(unlogged) = LIMIT.allows() {
-        tracing::warn!(store = %access.store, token = %access.grant.id, unlogged,
-            "a store, or a token of it, has as many sessions as it may (session.max_per_store, session.max_per_token)");
+        tracing::warn!(store = store.map(tracing::field::display), %token, unlogged,
+            "there are as many sessions as may be (session.max_per_store, session.max_per_token)");
     }
     ApiError::TooManySessions
 }
 
-/// Tells the client whether a session would be refused now, and why. Browsers do not show this when a handshake fails.
+/// The cursor with which a session goes on. Over Server-Sent Events, `Last-Event-ID` is stronger than `after`.
+pub fn last_cursor(call: &ApiRequest, is_sse: bool) -> Option<String> {
+    let last = call.headers.get("last-event-id").filter(|_| is_sse);
+    let last = last.and_then(|value| value.to_str().ok());
+    last.or(call.query.get("after")).map(str::to_owned)
+}
+
+/// Whether a session would be refused, and why. Browsers do not show this at the handshake.
 pub async fn check(access: Access, _: ApiRequest) -> Result<Response, ApiError> {
     let Access { site, store, grant, .. } = &access;
     if site.hub.router.cursor().is_none() || *site.draining.borrow() {

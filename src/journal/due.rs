@@ -6,7 +6,7 @@ use super::sql_types::{SqlXid, xids};
 use super::{EVENT_COLUMNS, Error, event};
 use crate::domain::cursor::{Cursor, Position};
 use crate::domain::event::{EventId, EventType, JournalEvent, StoreId};
-use crate::infra::db::{GenericClient, Transaction};
+use crate::infra::db::{GenericClient, Pool, QueryError, Transaction};
 
 /// A journal event for which a message may have to be sent.
 #[derive(Debug)]
@@ -115,8 +115,15 @@ pub async fn append(
     Ok(EventId(row.try_get(0)?))
 }
 
-/// Reads these events with their sibling rows, sorted by id. Siblings are writes of the same transaction to the same
-/// order, which form one event.
+/// The rows of an event of this store, by id. Empty: the store has no such event.
+pub async fn read_event(pool: &Pool, store: &StoreId, id: EventId) -> Result<Vec<JournalEvent>, QueryError> {
+    let client = pool.get().await?;
+    let mut rows = read_with_siblings(&*client, &[id]).await?;
+    rows.retain(|row| row.store.as_ref() == Some(store));
+    Ok(rows)
+}
+
+/// These events, and their sibling rows, by id: the writes of one transaction to one order form one event.
 pub async fn read_with_siblings(
     client: &impl GenericClient,
     ids: &[EventId],

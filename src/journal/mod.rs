@@ -12,7 +12,7 @@ mod retention;
 mod sql_types;
 mod transaction_sizes;
 
-pub use due::{Due, DueBatch, append, read_due, read_with_siblings};
+pub use due::{Due, DueBatch, append, read_due, read_event, read_with_siblings};
 pub use large_transaction::{LargeTransactionStream, stream_large_transactions};
 pub use lineage::Witness;
 pub use page::{Page, PageEvent, Past, Start, cursor_here, newest_of, read_page, read_past, read_where};

@@ -1,9 +1,12 @@
-//! Reads the events of a store that a client's cursor does not cover, one page at a time. Between two pages a slow
-//! client holds no connection, and no more memory than a page. The replay of a session and the history over HTTP read
-//! the same pages.
+//! Reads the events of a store, or of several, that a client's cursor does not cover, one page at a time. Between two
+//! pages a slow client holds no connection, and no more memory than a page. The replay of a session and the history over
+//! HTTP read the same pages.
+
+use std::collections::HashSet;
 
 use futures::TryStreamExt as _;
 use tokio::time::timeout;
+use tokio_postgres::types::ToSql;
 
 use super::lineage::{self, Decoded, EPOCH_COLUMNS, epoch};
 use super::reader::READ_DEADLINE;
@@ -11,6 +14,7 @@ use super::sql_types::{SqlXid, xids};
 use super::{EVENT_COLUMNS, Error, event};
 use crate::domain::cursor::{Cursor, Epoch, Onward, Position, Snapshot, Unusable};
 use crate::domain::event::{EventId, JournalEvent, StoreId, Xid};
+use crate::domain::store_set::StoreSet;
 use crate::infra::db::{self, Pool};
 
 /// Bytes of events' payload after which a page ends, even if its limit of events is not reached.
@@ -70,22 +74,22 @@ pub(super) struct Head {
     pub(super) epoch: Epoch,
 }
 
-/// Reads a page of a store's events, about `limit` of them.
-pub async fn read_page(pool: &Pool, store: &StoreId, start: Start<'_>, limit: usize) -> Result<Page, Error> {
-    timeout(READ_DEADLINE, read(pool, store, start, limit))
+/// Reads at most `limit` events of these stores.
+pub async fn read_page(pool: &Pool, stores: &StoreSet, start: Start<'_>, limit: usize) -> Result<Page, Error> {
+    timeout(READ_DEADLINE, read(pool, stores, start, limit))
         .await
         .map_err(|_| Error::TimedOut)?
 }
 
-async fn read(pool: &Pool, store: &StoreId, start: Start<'_>, limit: usize) -> Result<Page, Error> {
+async fn read(pool: &Pool, stores: &StoreSet, start: Start<'_>, limit: usize) -> Result<Page, Error> {
     let mut client = pool.get().await?;
     let transaction = db::snapshot(&mut client).await?;
     let head = read_head(&transaction).await?;
     let seen = Position::after(&head.snapshot, head.newest);
     let page = match start {
-        Start::Newest => newest(&transaction, store, limit, &head, &seen).await?,
+        Start::Newest => newest(&transaction, stores, limit, &head, &seen).await?,
         Start::After(text) => match usable(&transaction, text, &head).await? {
-            Decoded::Usable(cursor) => after(&transaction, store, cursor, limit, &head, seen).await?,
+            Decoded::Usable(cursor) => after(&transaction, stores, cursor, limit, &head, seen).await?,
             Decoded::Unusable(reason) => Page::Resync {
                 reason,
                 fresh: Cursor::At(seen.clone()).encode(head.epoch),
@@ -225,7 +229,7 @@ pub async fn newest_of(
 pub async fn read_where(
     client: &impl crate::infra::db::GenericClient,
     condition: &str,
-    parameters: &[(&(dyn tokio_postgres::types::ToSql + Sync), tokio_postgres::types::Type)],
+    parameters: &[(&(dyn ToSql + Sync), tokio_postgres::types::Type)],
 ) -> Result<Vec<JournalEvent>, tokio_postgres::Error> {
     let sql = format!("select {EVENT_COLUMNS} from vestnik.vst_event where {condition}");
     let rows = client.query_typed(&sql, parameters).await?;
@@ -236,20 +240,34 @@ pub async fn read_where(
     Ok(events)
 }
 
+/// The condition that selects the rows of these stores, and its parameter `$1`.
+fn rows_of(stores: &StoreSet) -> (&'static str, Box<dyn ToSql + Send + Sync>) {
+    let texts = |stores: &HashSet<StoreId>| -> Vec<String> {
+        let texts = stores.iter().map(|store| store.as_str().to_owned());
+        texts.collect()
+    };
+    match stores {
+        StoreSet::One(store) => ("store_id = $1", Box::new(store.as_str().to_owned())),
+        StoreSet::These(stores) => ("store_id = any ($1)", Box::new(texts(stores))),
+        StoreSet::AllBut(stores) => ("store_id is not null and store_id <> all ($1)", Box::new(texts(stores))),
+    }
+}
+
 async fn newest(
     client: &db::Transaction<'_>,
-    store: &StoreId,
+    stores: &StoreSet,
     limit: usize,
     head: &Head,
     seen: &Position,
 ) -> Result<Page, Error> {
+    let (condition, parameter) = rows_of(stores);
     let sql = format!(
-        "select * from (select {EVENT_COLUMNS} from vestnik.vst_event where store_id = $1 order by xid desc, id desc limit $2) e \
+        "select * from (select {EVENT_COLUMNS} from vestnik.vst_event where {condition} order by xid desc, id desc limit $2) e \
          order by id"
     );
     let statement = client.prepare_cached(&sql).await?;
     let cursor = Cursor::At(seen.clone()).encode(head.epoch);
-    let rows = client.query(&statement, &[&store.as_str(), &(limit as i64)]).await?;
+    let rows = client.query(&statement, &[&*parameter, &(limit as i64)]).await?;
     let mut events = Vec::with_capacity(rows.len());
     for row in &rows {
         // All events carry the page's cursor: a client cannot continue from the middle of the newest events.
@@ -268,7 +286,7 @@ async fn newest(
 /// Reads the events after the cursor, in the order that [`Onward`] defines.
 async fn after(
     client: &db::Transaction<'_>,
-    store: &StoreId,
+    stores: &StoreSet,
     cursor: Cursor,
     limit: usize,
     head: &Head,
@@ -280,17 +298,18 @@ async fn after(
         middle,
         through,
     } = &onward;
+    let (condition, parameter) = rows_of(stores);
     let sql = format!(
         "select {EVENT_COLUMNS} from ( \
-           select * from vestnik.vst_event where store_id = $1 and xid >= $2 \
+           select * from vestnik.vst_event where {condition} and xid >= $2 \
            union all \
-           select * from vestnik.vst_event where store_id = $1 and xid = any ($3)) e \
+           select * from vestnik.vst_event where {condition} and xid = any ($3)) e \
          where not (xid < $4 and xid <> all ($5) and id <= $6) \
          order by not (xid < $4 and xid <> all ($5)), id limit $7"
     );
     let statement = client.prepare_cached(&sql).await?;
-    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 7] = [
-        &store.as_str(),
+    let parameters: [&(dyn ToSql + Sync); 7] = [
+        &*parameter,
         &SqlXid(before.end()),
         &xids(before.missing()),
         &SqlXid(middle.end()),

@@ -4,6 +4,7 @@
 mod attendance;
 pub mod card;
 pub mod hours;
+pub mod opened;
 pub mod pause;
 pub mod presence;
 pub mod secret;

@@ -1,14 +1,12 @@
 //! What is answered over HTTP: who may, the history, Server-Sent Events, TLS, and how the program is.
 
 use serde_json::json;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Error;
 use vestnik::infra::config::Tls;
 use vestnik::token::Stores;
 
-use crate::support::app::{App, PATIENCE};
+use crate::support::app::App;
+use crate::support::sse::Sse;
 
 type Headers<'a> = &'a [(&'static str, &'a str)];
 
@@ -194,7 +192,7 @@ async fn a_history_that_cannot_be_read_says_why() {
 #[tokio::test]
 async fn server_sent_events_are_the_same_stream() {
     let app = App::start().await;
-    let mut stream = Sse::open(&app, None).await;
+    let mut stream = Sse::open(&app, "/api/partner/sse/7", None).await;
     let connected = stream.message().await;
     assert_eq!(connected.1["type"], "connected");
     assert_eq!(stream.message().await.1["type"], "live");
@@ -207,69 +205,11 @@ async fn server_sent_events_are_the_same_stream() {
     );
     assert_eq!(stream.message().await.1["id"], "3");
 
-    let mut back = Sse::open(&app, first.as_deref()).await;
+    let mut back = Sse::open(&app, "/api/partner/sse/7", first.as_deref()).await;
     back.message().await;
     let (_, event) = back.message().await;
     assert_eq!((&event["id"], &event["replayed"]), (&json!("3"), &json!(true)));
     assert_eq!(back.message().await.1["type"], "live");
-}
-
-/// A client of Server-Sent Events.
-struct Sse {
-    socket: TcpStream,
-    text: String,
-}
-
-impl Sse {
-    async fn open(app: &App, last: Option<&str>) -> Self {
-        let mut socket = TcpStream::connect(app.engine.address()).await.unwrap();
-        let last = last
-            .map(|last| format!("Last-Event-ID: {last}\r\n"))
-            .unwrap_or_default();
-        let request = format!(
-            "GET /api/partner/sse/7 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n{last}\r\n",
-            app.token
-        );
-        socket.write_all(request.as_bytes()).await.unwrap();
-        let mut sse = Self {
-            socket,
-            text: String::new(),
-        };
-        let head = sse.until("\r\n\r\n").await;
-        assert!(
-            head.starts_with("HTTP/1.1 200") && head.contains("text/event-stream"),
-            "{head}"
-        );
-        sse
-    }
-
-    async fn until(&mut self, end: &str) -> String {
-        loop {
-            if let Some(at) = self.text.find(end) {
-                let rest = self.text.split_off(at + end.len());
-                return std::mem::replace(&mut self.text, rest);
-            }
-            let mut buffer = [0; 4096];
-            let read = timeout(PATIENCE, self.socket.read(&mut buffer))
-                .await
-                .expect("in time")
-                .unwrap();
-            assert!(read > 0, "the stream ended");
-            self.text.push_str(std::str::from_utf8(&buffer[..read]).unwrap());
-        }
-    }
-
-    /// The id and the data of the next message.
-    async fn message(&mut self) -> (Option<String>, serde_json::Value) {
-        let message = self.until("\n\n").await;
-        let line = |name: &str| {
-            message
-                .lines()
-                .find_map(|line| line.strip_prefix(name))
-                .map(str::to_owned)
-        };
-        (line("id: "), serde_json::from_str(&line("data: ").unwrap()).unwrap())
-    }
 }
 
 #[tokio::test]
@@ -308,4 +248,61 @@ async fn the_program_says_how_it_is() {
         assert!(metrics.contains(name), "{name} in\n{metrics}");
     }
     assert!(!metrics.contains("Иван"));
+}
+
+#[tokio::test]
+async fn a_page_of_another_origin_reads_its_errors_and_is_told_why_it_is_refused() {
+    let app = App::start_with(|config| config.http.allowed_origins = vec!["capacitor://localhost".into()]).await;
+    let bearer = format!("Bearer {}", app.token);
+    let session = "/api/partner/session/7";
+    for origin in ["capacitor://localhost", "https://evil.example"] {
+        let preflight = [("Origin", origin), ("Access-Control-Request-Method", "GET")];
+        let answer = app.call("OPTIONS", session, &preflight, None).await;
+        assert_eq!(answer.status, 204);
+        assert_eq!(answer.header("access-control-allow-origin"), Some(origin));
+        assert_eq!(answer.header("access-control-max-age"), Some("7200"));
+    }
+    for (path, authorization, status) in [
+        (session, bearer.as_str(), 200),
+        (session, "Bearer x", 401),
+        ("/api/partner/stores/7/events?limit=0", &bearer, 400),
+        ("/api/partner/nothing", &bearer, 404),
+        ("/api/partner/stores/7/events/1/ack/", &bearer, 404),
+    ] {
+        let headers = [("Origin", "capacitor://localhost"), ("Authorization", authorization)];
+        let answer = app.call("GET", path, &headers, None).await;
+        assert_eq!(answer.status, status, "{path}");
+        let allowed = answer.header("access-control-allow-origin");
+        assert_eq!(allowed, Some("capacitor://localhost"), "{path}");
+        let exposed = answer.header("access-control-expose-headers").unwrap();
+        assert!(exposed.contains("retry-after"), "{path}: {exposed}");
+    }
+    // Its page reads that it is refused, and nothing else.
+    let foreign = [("Origin", "https://evil.example"), ("Authorization", bearer.as_str())];
+    let refused = app.call("GET", session, &foreign, None).await;
+    assert_eq!((refused.status, refused.code().as_str()), (403, "forbidden_origin"));
+    let allowed = refused.header("access-control-allow-origin");
+    assert_eq!(allowed, Some("https://evil.example"));
+    let page = app.call("GET", "/", &foreign, None).await;
+    assert_eq!(page.header("access-control-allow-origin"), None);
+}
+
+#[tokio::test]
+async fn a_method_that_an_address_does_not_have_is_answered_with_those_that_it_has() {
+    let app = App::start().await;
+    let bearer = format!("Bearer {}", app.token);
+    for (method, path, allowed) in [
+        ("POST", "/healthz", "GET, HEAD"),
+        ("DELETE", "/api/partner/stores/7/events", "GET, HEAD, OPTIONS"),
+        (
+            "PATCH",
+            "/api/partner/stores/7/pause",
+            "GET, PUT, DELETE, HEAD, OPTIONS",
+        ),
+        ("GET", "/api/partner/stores/7/orders/1/status", "POST, OPTIONS"),
+    ] {
+        let answer = app.call(method, path, &[("Authorization", &bearer)], None).await;
+        assert_eq!((answer.status, answer.header("allow")), (405, Some(allowed)), "{path}");
+        assert_eq!(answer.code(), "method_not_allowed");
+    }
 }

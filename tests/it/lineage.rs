@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use vestnik::domain::cursor::{Cursor, Unusable};
+use vestnik::domain::store_set::StoreSet;
 use vestnik::infra::db;
 use vestnik::journal::{self, Page, Reader, Start, Witness};
 
@@ -20,7 +21,7 @@ async fn write(database: &Database, times: usize) {
 /// What a client is told that comes back with this cursor, and the ids behind it.
 async fn told(database: &Database, cursor: &str) -> Result<Vec<i64>, Unusable> {
     let pool = db::pool(&database.config().database).unwrap();
-    let store = vestnik::domain::event::StoreId::new("7");
+    let store = StoreSet::One(vestnik::domain::event::StoreId::new("7"));
     match journal::read_page(&pool, &store, Start::After(cursor), 500)
         .await
         .unwrap()

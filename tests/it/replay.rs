@@ -6,6 +6,7 @@ use fastrand::Rng;
 use futures::future::join_all;
 use vestnik::domain::cursor::{Cursor, Position};
 use vestnik::domain::event::StoreId;
+use vestnik::domain::store_set::StoreSet;
 use vestnik::fanout::router::{Router, Translation};
 use vestnik::infra::db::{self, Client};
 use vestnik::journal::{self, News, Page, Reader, Start};
@@ -114,7 +115,7 @@ impl Trial {
     async fn journal(&self, store: &StoreId, after: &str) -> Vec<(i64, String)> {
         let (mut after, mut events) = (after.to_owned(), Vec::new());
         loop {
-            let page = journal::read_page(&self.pool, store, Start::After(&after), 5)
+            let page = journal::read_page(&self.pool, &StoreSet::One(store.clone()), Start::After(&after), 5)
                 .await
                 .unwrap();
             let Page::Events {

@@ -1,7 +1,7 @@
-//! The part of a read that all sessions of a store share. Each event's JSON is encoded once, and the WebSocket frames
-//! follow each other in one buffer. A server's frames carry no mask, so the same bytes go to every socket, and no
-//! session copies them.
+//! The part of a read that several sessions share: each event's JSON, encoded once, and the WebSocket frames
+//! back to back. A server's frames carry no mask, so the same bytes go to every socket. A session copies nothing.
 
+use std::borrow::Borrow;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -9,17 +9,19 @@ use bytes::Bytes;
 use time::OffsetDateTime;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use crate::domain::event::{Delivery, EventId, EventType, PartnerEvent, Xid};
+use crate::domain::event::{Delivery, EventId, EventType, PartnerEvent, StoreId, Xid};
 
 /// The first byte of a frame that holds a whole text message.
 const FINAL_TEXT: u8 = 0x81;
 
-/// An event as all sessions of its store send it, encoded once.
+/// An event as it goes to several sessions, serialised once.
 #[derive(Debug)]
 pub struct Published {
     /// The id of the event.
     pub id: EventId,
-    /// The transaction of the event. By it, a session leaves out live events that its replay covered.
+    /// The event's store.
+    pub store: StoreId,
+    /// The transaction of the event. Live events that the replay covered are left out by this id.
     pub xid: Xid,
     /// The type of the event.
     pub kind: EventType,
@@ -33,7 +35,7 @@ pub struct Published {
     end: usize,
 }
 
-/// The events of one read for one store, in order. Clones share the data.
+/// Events of one read, in order: of one store, or of several.
 #[derive(Debug, Clone)]
 pub struct Batch(Arc<Shared>);
 
@@ -53,12 +55,13 @@ pub struct Part<'a> {
 }
 
 impl Batch {
-    /// Encodes the events. All events carry the cursor `before`, except the last one, which carries `after`.
-    pub(super) fn new(events: &[PartnerEvent], before: &Arc<str>, after: &Arc<str>) -> Self {
+    /// Serialises the events. Each event carries the cursor `before`, and the last event carries `after`.
+    pub(super) fn new(events: &[impl Borrow<PartnerEvent>], before: &Arc<str>, after: &Arc<str>) -> Self {
         let last = events.len().saturating_sub(1);
-        let mut frames = Vec::with_capacity(events.iter().map(|event| event.data.len() + 320).sum());
+        let events = events.iter().map(Borrow::borrow);
+        let mut frames = Vec::with_capacity(events.clone().map(|event| event.data.len() + 320).sum());
         let mut placed = Vec::with_capacity(events.len());
-        for (index, event) in events.iter().enumerate() {
+        for (index, event) in events.enumerate() {
             let cursor = if index == last { after } else { before };
             let text = event.to_wire(cursor, Delivery::Live);
             put_text_frame(&mut frames, &text);
@@ -67,6 +70,7 @@ impl Batch {
         let frames = Bytes::from(frames);
         let publish = |(event, cursor, length, end): (&PartnerEvent, &Arc<str>, usize, usize)| Published {
             id: event.id,
+            store: event.store.clone(),
             xid: event.xid,
             kind: event.kind,
             at: event.at,

@@ -7,11 +7,13 @@
 mod admission;
 mod batch;
 mod event_cache;
+mod holders;
+mod selection;
 mod session_queue;
 mod subscription;
 mod translation;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +21,8 @@ use admission::Admission;
 pub use batch::{Batch, Part, Published, put_text_frame};
 use event_cache::EventCache;
 pub use event_cache::{CachedReplay, RECENT_BYTES};
+use holders::held_by;
+pub use selection::{ManyStores, Selection};
 pub use session_queue::Queued;
 use session_queue::SessionQueue;
 pub use subscription::Subscription;
@@ -28,7 +32,7 @@ use crate::domain::cursor::{Cursor, Epoch, Position};
 use crate::domain::event::{JournalEvent, StoreId};
 use crate::infra::metrics::HOT;
 use crate::journal::Past;
-use crate::token::{Holder, TokenId, Withdrawn};
+use crate::token::{Holder, Withdrawn};
 
 /// Time to reconnect that is planned for each session after a restart.
 const RECONNECT_PACE: Duration = Duration::from_millis(1);
@@ -61,11 +65,16 @@ struct Subscriber {
     number: u64,
     holder: Holder,
     link: Arc<SessionQueue>,
+    /// The selection of a session of several stores. `None`: the session is of one store.
+    many: Option<Arc<ManyStores>>,
 }
 
 struct Inner {
+    /// The sessions of one store, by store.
     stores: HashMap<StoreId, Vec<Subscriber>>,
-    /// The epoch and the cursor up to which events are published. `None`: no position yet.
+    /// The sessions of several stores.
+    many: Vec<Subscriber>,
+    /// The published epoch and cursor. `None`: no position yet.
     reached: Option<(Epoch, Arc<str>)>,
     recent: EventCache,
     next_number: u64,
@@ -85,7 +94,7 @@ impl Inner {
             match by_store.last_mut() {
                 // Consecutive events usually belong to one store, so no look-up is needed.
                 Some((last, events)) if *last == store => events.push(event),
-                _ if !self.stores.contains_key(store) => {}
+                _ if !self.is_watched(store) => {}
                 _ => {
                     let place = *places.entry(store).or_insert(by_store.len());
                     match by_store.get_mut(place) {
@@ -99,9 +108,9 @@ impl Inner {
     }
 
     fn release_all(&mut self) {
-        for subscriber in std::mem::take(&mut self.stores).into_values().flatten() {
-            subscriber.link.end(End::Draining);
-        }
+        self.all().for_each(|subscriber| subscriber.link.end(End::Draining));
+        self.stores.clear();
+        self.many.clear();
         self.sessions = 0;
     }
 }
@@ -111,6 +120,7 @@ pub struct Router {
     inner: Mutex<Inner>,
     admission: Admission,
     queue_bytes: usize,
+    max_event_bytes: usize,
     max_per_store: usize,
     max_per_token: usize,
 }
@@ -121,6 +131,7 @@ impl Router {
         Self {
             inner: Mutex::new(Inner {
                 stores: HashMap::new(),
+                many: Vec::new(),
                 reached: None,
                 recent: EventCache::new(RECENT_BYTES),
                 next_number: 0,
@@ -130,9 +141,21 @@ impl Router {
             }),
             admission: Admission::default(),
             queue_bytes,
+            max_event_bytes: usize::MAX,
             max_per_store,
             max_per_token,
         }
+    }
+
+    /// The same with a limit of an event's payload, in bytes. A larger event is shortened.
+    pub fn with_max_event_bytes(mut self, max_event_bytes: usize) -> Self {
+        self.max_event_bytes = max_event_bytes;
+        self
+    }
+
+    /// Limit of an event's payload, bytes.
+    pub fn max_event_bytes(&self) -> usize {
+        self.max_event_bytes
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -140,8 +163,12 @@ impl Router {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Subscribes a session to a store. The subscription receives every event after its cursor.
+    /// Starts a subscription to a store. It receives every event after its cursor.
     pub fn subscribe(self: &Arc<Self>, store: &StoreId, holder: Holder) -> Result<Subscription, Refused> {
+        self.begin(Selection::Store(store.clone()), holder)
+    }
+
+    fn begin(self: &Arc<Self>, selection: Selection, holder: Holder) -> Result<Subscription, Refused> {
         let mut inner = self.lock();
         if inner.draining {
             return Err(Refused::Draining);
@@ -155,7 +182,10 @@ impl Router {
             .map(|(_, cursor)| Arc::clone(cursor))
             .ok_or(Refused::NotReady)?;
         let number = inner.next_number;
-        let subscribers = inner.stores.entry(store.clone()).or_default();
+        let (subscribers, many) = match &selection {
+            Selection::Store(store) => (inner.stores.entry(store.clone()).or_default(), None),
+            Selection::Many(many) => (&mut inner.many, Some(Arc::clone(many))),
+        };
         let of_token = held_by(subscribers, holder.token);
         if subscribers.len() >= self.max_per_store || of_token >= self.max_per_token {
             return Err(Refused::TooMany);
@@ -165,13 +195,14 @@ impl Router {
             number,
             holder,
             link: Arc::clone(&link),
+            many,
         });
         inner.next_number += 1;
         inner.sessions += 1;
         drop(inner);
         Ok(Subscription {
             router: Arc::clone(self),
-            store: store.clone(),
+            selection,
             number,
             link,
             cursor,
@@ -181,17 +212,13 @@ impl Router {
     /// Filters the events of stores that have a session on this node.
     pub fn watched<'a>(&self, events: &'a [JournalEvent]) -> Vec<&'a JournalEvent> {
         let inner = self.lock();
-        let is_watched = |event: &&JournalEvent| {
-            event
-                .store
-                .as_ref()
-                .is_some_and(|store| inner.stores.contains_key(store))
-        };
+        let is_watched = |event: &&JournalEvent| event.store.as_ref().is_some_and(|store| inner.is_watched(store));
         events.iter().filter(is_watched).collect()
     }
 
-    /// Publishes a read of the feed, or a chunk of it. `before` is the cursor before it, `after` the cursor after it.
-    /// Only the last event of each store carries `after`, because only then has the session received the whole read.
+    /// Publishes one read, or one chunk of it. `before` is the cursor before the read, and `after` is the cursor after
+    /// it. Only the last event of each session carries `after`, because only then has the session been sent the whole
+    /// read.
     ///
     /// Returns [`Newcomer`], and publishes nothing, if a new session's store is not in the translation. The caller then
     /// translates again.
@@ -213,14 +240,23 @@ impl Router {
         inner.recent.keep(events, before, after_cursor);
         if !by_store.is_empty() {
             let before: Arc<str> = before.encode(epoch).into();
+            let mut of_many = Vec::new();
             for (store, events) in by_store {
-                let events = translation.sources.partner_events(&events, translation.lookups);
-                let counted = events.iter().filter(|_| !store.is_canary());
-                counted.for_each(|event| HOT.events[event.kind as usize].increment(1));
-                if !events.is_empty() {
+                let mut events = translation.sources.partner_events(&events, translation.lookups);
+                for event in &mut events {
+                    event.shorten(self.max_event_bytes);
+                    if !store.is_canary() {
+                        HOT.events[event.kind as usize].increment(1);
+                    }
+                }
+                if !events.is_empty() && inner.stores.contains_key(store) {
                     self.hand_over(&mut inner, store, &Batch::new(&events, &before, &after));
                 }
+                if !inner.many.is_empty() {
+                    of_many.extend(events);
+                }
             }
+            self.hand_over_to_many(&mut inner, of_many, &before, &after);
         }
         inner.reached = Some((epoch, after));
         Ok(())
@@ -231,28 +267,29 @@ impl Router {
     pub fn resync(&self, stores: Option<&[StoreId]>) {
         let inner = self.lock();
         let Some((_, cursor)) = &inner.reached else { return };
-        let concerned = inner
-            .stores
-            .iter()
-            .filter(|(store, _)| stores.is_none_or(|stores| stores.contains(store)));
-        concerned
-            .flat_map(|(_, subscribers)| subscribers)
-            .for_each(|subscriber| subscriber.link.resync(cursor));
+        match stores {
+            None => inner.all().for_each(|subscriber| subscriber.link.resync(cursor)),
+            Some(stores) => inner
+                .all_of(stores)
+                .for_each(|subscriber| subscriber.link.resync(cursor)),
+        }
+    }
+
+    /// Queues the batch, or ends the session. Returns whether the session goes on.
+    fn push(&self, subscriber: &Subscriber, batch: &Batch) -> bool {
+        let kept = subscriber.link.try_push(batch, batch.bytes(), self.queue_bytes);
+        if !kept {
+            metrics::counter!("vestnik_sessions_lagged_total").increment(1);
+        }
+        kept
     }
 
     fn hand_over(&self, inner: &mut Inner, store: &StoreId, batch: &Batch) {
         let Some(subscribers) = inner.stores.get_mut(store) else {
             return;
         };
-        let bytes = batch.bytes();
         let before = subscribers.len();
-        subscribers.retain(|subscriber| {
-            let kept = subscriber.link.try_push(batch, bytes, self.queue_bytes);
-            if !kept {
-                metrics::counter!("vestnik_sessions_lagged_total").increment(1);
-            }
-            kept
-        });
+        subscribers.retain(|subscriber| self.push(subscriber, batch));
         inner.sessions -= before - subscribers.len();
         if subscribers.is_empty() {
             inner.stores.remove(store);
@@ -263,7 +300,7 @@ impl Router {
     /// this, so that the router does not close the sessions as lagged.
     pub fn has_room<'a>(&self, stores: impl IntoIterator<Item = &'a StoreId>) -> bool {
         let inner = self.lock();
-        let mut subscribers = stores.into_iter().filter_map(|store| inner.stores.get(store)).flatten();
+        let mut subscribers = stores.into_iter().flat_map(|store| inner.of_store(store));
         subscribers.all(|subscriber| subscriber.link.bytes() <= self.queue_bytes / 2)
     }
 
@@ -336,7 +373,7 @@ impl Router {
             return;
         }
         let fresh = inner.reached.as_ref().map(|(_, cursor)| cursor).filter(|_| !stale);
-        for subscriber in inner.stores.values().flatten() {
+        for subscriber in inner.all() {
             subscriber.link.say_stale(fresh);
         }
     }
@@ -353,44 +390,10 @@ impl Router {
         inner.release_all();
     }
 
-    /// The distinct tokens of this node's sessions.
-    pub fn tokens(&self) -> Vec<TokenId> {
-        self.sessions_by_token().into_keys().collect()
-    }
-
-    /// The number of sessions of each token on this node, without the canary's.
-    pub fn sessions_by_token(&self) -> BTreeMap<TokenId, usize> {
-        let mut sessions = BTreeMap::new();
-        for subscriber in self.lock().stores.values().flatten() {
-            *sessions.entry(subscriber.holder.token).or_default() += 1;
-        }
-        sessions.remove(&TokenId::CANARY);
-        sessions
-    }
-
-    /// Ends the sessions for which `why` returns a reason: their token no longer opens the store.
-    pub fn withdraw(&self, why: impl Fn(&StoreId, Holder) -> Option<Withdrawn>) {
-        for (store, subscribers) in &self.lock().stores {
-            for subscriber in subscribers {
-                if let Some(why) = why(store, subscriber.holder) {
-                    // The session removes itself when it drops its subscription.
-                    subscriber.link.end(End::Withdrawn(why));
-                }
-            }
-        }
-    }
-
-    /// The number of sessions on this node, and the bytes in the fullest queue.
+    /// The number of sessions, and the bytes in the fullest queue.
     pub fn depth(&self) -> (usize, usize) {
         let inner = self.lock();
-        let subscribers = inner.stores.values().flatten();
-        let deepest = subscribers.map(|subscriber| subscriber.link.bytes()).max();
+        let deepest = inner.all().map(|subscriber| subscriber.link.bytes()).max();
         (inner.sessions, deepest.unwrap_or(0))
     }
-}
-
-/// The number of these sessions that use the token.
-fn held_by(subscribers: &[Subscriber], token: TokenId) -> usize {
-    let of_token = subscribers.iter().filter(|subscriber| subscriber.holder.token == token);
-    of_token.count()
 }

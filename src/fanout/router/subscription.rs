@@ -4,14 +4,13 @@ use std::future::poll_fn;
 use std::sync::Arc;
 
 use super::session_queue::SessionQueue;
-use super::{End, Queued, Refused, Router, held_by};
-use crate::domain::event::StoreId;
+use super::{End, Queued, Refused, Router, Selection, held_by};
 use crate::token::Holder;
 
 /// The subscription of a session to a store's events. Dropping it ends the subscription.
 pub struct Subscription {
     pub(super) router: Arc<Router>,
-    pub(super) store: StoreId,
+    pub(super) selection: Selection,
     pub(super) number: u64,
     pub(super) link: Arc<SessionQueue>,
     /// The cursor at which the subscription began. The subscription receives all events after it.
@@ -40,11 +39,10 @@ impl Subscription {
         }
     }
 
-    /// Changes the token that the session uses. Refused if the new token has its maximum number of sessions in this
-    /// store.
+    /// Moves the session to another token. Refused if that token has reached its session limit.
     pub fn hold(&self, holder: Holder) -> Result<(), Refused> {
         let mut inner = self.router.lock();
-        let Some(subscribers) = inner.stores.get_mut(&self.store) else {
+        let Some(subscribers) = inner.beside(&self.selection) else {
             return Err(Refused::Draining);
         };
         let has_more = held_by(subscribers, holder.token) >= self.router.max_per_token;
@@ -68,14 +66,14 @@ impl Subscription {
 impl Drop for Subscription {
     fn drop(&mut self) {
         let mut inner = self.router.lock();
-        let Some(subscribers) = inner.stores.get_mut(&self.store) else {
+        let Some(subscribers) = inner.beside(&self.selection) else {
             return;
         };
         let before = subscribers.len();
         subscribers.retain(|subscriber| subscriber.number != self.number);
         let gone = before - subscribers.len();
-        if subscribers.is_empty() {
-            inner.stores.remove(&self.store);
+        if let (true, Selection::Store(store)) = (subscribers.is_empty(), &self.selection) {
+            inner.stores.remove(store);
         }
         inner.sessions -= gone;
     }

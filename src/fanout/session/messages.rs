@@ -8,6 +8,7 @@ use serde_json::json;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::domain::event::EventId;
+use crate::fanout::router::Selection;
 use crate::token::Scope;
 
 /// Why a session ends; the client gets the code. With a code below 4500, the client reconnects with its cursor. From
@@ -87,6 +88,8 @@ pub enum FromClient {
     Ack {
         /// The id of the event, as a string.
         id: String,
+        /// The event's store. A stream of several stores needs it.
+        store_id: Option<String>,
     },
     /// The client asks for a pong message.
     Ping,
@@ -99,11 +102,15 @@ pub enum FromClient {
     Rendered {
         /// The id of the event, as a string.
         id: String,
+        /// The event's store. A stream of several stores needs it.
+        store_id: Option<String>,
     },
     /// The panel has played its sound for the event.
     Sounded {
         /// The id of the event, as a string.
         id: String,
+        /// The event's store. A stream of several stores needs it.
+        store_id: Option<String>,
     },
     /// The client replaces the session's token by a new one.
     Token {
@@ -117,6 +124,8 @@ pub enum FromClient {
 pub enum Mistake {
     /// The message does not follow the protocol.
     BadMessage,
+    /// The message does not name the event's store, and the stream is of several stores.
+    NoStore,
     /// The store has no such event.
     UnknownEvent,
     /// The database is not available. The client should send the acknowledgement again.
@@ -133,7 +142,7 @@ pub enum Mistake {
 impl Mistake {
     fn as_str(self) -> &'static str {
         match self {
-            Self::BadMessage => "bad_message",
+            Self::BadMessage | Self::NoStore => "bad_message",
             Self::UnknownEvent => "unknown_event",
             Self::AckNotStored => "ack_not_stored",
             Self::OtherScope(_) => "forbidden_scope",
@@ -147,6 +156,7 @@ impl Mistake {
             Self::BadMessage => {
                 r#"say {"type":"ack","id":"91"}, {"type":"rendered","id":"91"}, {"type":"sounded","id":"91"}, {"type":"panel","rings":true}, {"type":"token","token":"vst_…"} or {"type":"ping"}"#
             }
+            Self::NoStore => "this stream is of several stores: say the event's store_id, too",
             Self::UnknownEvent => "this store has no such event",
             Self::AckNotStored => "the acknowledgement could not be stored: say it again",
             Self::OtherScope(_) => "your token's scope does not allow this",
@@ -156,11 +166,19 @@ impl Mistake {
     }
 }
 
-/// The first message of a session. `jitter_ms`: after a disconnect, the client waits for a random part of this time
-/// before it reconnects.
-pub fn connected(store: &str, session: &str, cursor: &str, ping_interval_s: u64, jitter_ms: u64) -> Utf8Bytes {
-    let message = json!({"type": "connected", "store_id": store, "session": session, "cursor": cursor,
+/// The first message. `jitter_ms`: after a disconnect, the client reconnects within a random part of this time.
+pub fn connected(
+    selection: &Selection,
+    session: &str,
+    cursor: &str,
+    ping_interval_s: u64,
+    jitter_ms: u64,
+) -> Utf8Bytes {
+    let mut message = json!({"type": "connected", "session": session, "cursor": cursor,
         "ping_interval": ping_interval_s, "reconnect_jitter_ms": jitter_ms});
+    if let Selection::Store(store) = selection {
+        message["store_id"] = json!(store.as_str());
+    }
     message.to_string().into()
 }
 
@@ -188,7 +206,12 @@ pub fn resync_required(reason: &str, cursor: &str) -> Utf8Bytes {
     format!(r#"{{"type":"resync_required","reason":"{reason}","cursor":"{cursor}"}}"#).into()
 }
 
-/// The response to the client's ping message.
+/// The acknowledgement of this event is saved.
+pub fn acknowledged(id: EventId) -> Utf8Bytes {
+    format!(r#"{{"type":"acknowledged","id":"{id}"}}"#).into()
+}
+
+/// The response to a ping message.
 pub fn pong() -> Utf8Bytes {
     Utf8Bytes::from_static(r#"{"type":"pong"}"#)
 }
@@ -227,7 +250,9 @@ mod tests {
     #[test]
     fn a_client_says_what_the_protocol_knows_and_nothing_else() {
         let said = |text| serde_json::from_str::<FromClient>(text).ok();
-        assert!(matches!(said(r#"{"type":"ack","id":"91"}"#), Some(FromClient::Ack { id }) if id == "91"));
+        assert!(
+            matches!(said(r#"{"type":"ack","id":"91"}"#), Some(FromClient::Ack { id, store_id: None }) if id == "91")
+        );
         assert!(matches!(said(r#"{"type":"ping"}"#), Some(FromClient::Ping)));
         assert!(matches!(
             said(r#"{"type":"panel","rings":true}"#),

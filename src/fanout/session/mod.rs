@@ -3,6 +3,7 @@
 //! A session subscribes first, and reads the missed events second. It leaves out live events that the read covered, so
 //! there is no gap and no repeat between the replay and the live events.
 
+mod client_message;
 mod clock;
 mod frame_meter;
 mod hub;
@@ -19,37 +20,31 @@ pub mod ws;
 use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::ExposeSecret as _;
 use time::OffsetDateTime;
 use tokio::time::timeout;
-use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use clock::{Clock, Due};
 pub use hub::Hub;
 pub use messages::Close;
-use messages::{FromClient, Mistake};
 use panel::Panel;
 pub use transport::{Incoming, Outgoing, Transport};
 
 use crate::domain::cursor::Position;
 use crate::domain::event::{EventId, StoreId};
-use crate::fanout::router::{End, Part, Published, Queued, Refused, Subscription};
+use crate::fanout::router::{End, ManyStores, Part, Published, Queued, Refused, Selection, Subscription};
 use crate::infra::metrics::HOT;
-use crate::receipts::acknowledgement::{self, Acknowledged};
 use crate::receipts::writer::{Channel, Receipt, ReceiptKind};
-use crate::token::{Grant, Scope, TokenId, Withdrawn};
+use crate::token::{Grant, TokenId, Withdrawn};
 
 /// Bytes after which written data is flushed. It limits the buffer of a client, however long its queue is.
 const FLUSH_BYTES: usize = 256 * 1024;
 /// Maximum time for a client to read the flushed data.
 const WRITE_DEADLINE: Duration = Duration::from_secs(10);
-/// Maximum time for saving an acknowledgement. The session waits meanwhile.
-const ACK_DEADLINE: Duration = Duration::from_secs(2);
 
 /// One live client, from its subscription to its end.
 pub struct Session {
     hub: Arc<Hub>,
-    store: StoreId,
+    selection: Selection,
     grant: Arc<Grant>,
     name: String,
     subscription: Subscription,
@@ -65,35 +60,49 @@ impl Session {
     /// Makes the client a panel with this name. Its stream carries no messages to the server, so events count as sent
     /// to the panel.
     pub fn name_panel(&mut self, token: TokenId, name: &str) {
+        let Selection::Store(store) = &self.selection else {
+            return;
+        };
         name.clone_into(&mut self.name);
-        self.panel = Panel::Stream(self.hub.panel_streams.open(&self.store, token, name));
+        self.panel = Panel::Stream(self.hub.panel_streams.open(store, token, name));
     }
 
-    /// Subscribes to a store. The session receives every event after its subscription's cursor.
+    /// Subscribes to a store. The session receives every event after the subscription's cursor.
     pub fn open(hub: &Arc<Hub>, store: StoreId, grant: Arc<Grant>) -> Result<Box<Self>, Refused> {
         let subscription = hub.router.subscribe(&store, grant.holder())?;
+        Ok(Self::of(hub, Selection::Store(store), grant, subscription))
+    }
+
+    /// Subscribes to several stores.
+    pub fn open_many(hub: &Arc<Hub>, many: ManyStores, grant: Arc<Grant>) -> Result<Box<Self>, Refused> {
+        let many = Arc::new(many);
+        let subscription = hub.router.subscribe_many(&many, grant.holder())?;
+        Ok(Self::of(hub, Selection::Many(many), grant, subscription))
+    }
+
+    fn of(hub: &Arc<Hub>, selection: Selection, grant: Arc<Grant>, subscription: Subscription) -> Box<Self> {
         let name = format!("{:016x}", fastrand::u64(..));
-        // The session is boxed. Moving it into a future would reserve room for it twice.
-        Ok(Box::new(Self {
+        // Boxed: moving a future into another one would reserve room for the session in both.
+        Box::new(Self {
             hub: Arc::clone(hub),
-            store,
+            selection,
             grant,
             name,
             subscription,
             replayed: None,
             panel: Panel::Unknown,
             is_stale: false,
-        }))
+        })
     }
 
     /// Serves the client until the session ends, then tells it the reason. `after` is the cursor of an earlier session.
     pub async fn run(mut self: Box<Self>, after: Option<String>, transport: &mut impl Transport) -> Close {
         let Err(why) = self.serve(after, transport).await;
         transport.close(why).await;
-        if !self.store.is_canary() {
+        if !self.selection.is_canary() {
             metrics::counter!("vestnik_sessions_closed_total", "code" => why.code().to_string()).increment(1);
         }
-        tracing::debug!(session = self.name, store = %self.store, code = why.code(), "session ended");
+        tracing::debug!(session = self.name, selection = ?self.selection, code = why.code(), "session ended");
         why
     }
 
@@ -105,7 +114,7 @@ impl Session {
         let mut cursor = Arc::clone(&self.subscription.cursor);
         let interval_s = self.hub.ping_interval.as_secs();
         let connected = messages::connected(
-            self.store.as_str(),
+            &self.selection,
             &self.name,
             after.as_deref().unwrap_or(&cursor),
             interval_s,
@@ -217,8 +226,8 @@ impl Session {
         let Some(oldest) = oldest else { return Ok(()) };
         self.flush(transport).await?;
         sent.into_iter()
-            .for_each(|id| self.prove(id, T::CHANNEL, ReceiptKind::Sent));
-        if !self.store.is_canary() {
+            .for_each(|(store, id)| self.prove(store, id, T::CHANNEL, ReceiptKind::Sent));
+        if !self.selection.is_canary() {
             HOT.latency
                 .record((OffsetDateTime::now_utc() - oldest).as_seconds_f64().max(0.0));
         }
@@ -241,19 +250,19 @@ impl Session {
         &mut self,
         part: Part<'_>,
         oldest: &mut Option<OffsetDateTime>,
-        sent: &mut Vec<EventId>,
+        sent: &mut Vec<(StoreId, EventId)>,
         transport: &mut T,
     ) -> Result<(), Close> {
         let replayed = self.replayed.as_ref();
         let is_new = |event: &&Published| !replayed.is_some_and(|seen| seen.covers(event.xid));
         let new = || part.events.iter().filter(is_new);
         let count = new().count();
-        if !self.store.is_canary() {
+        if !self.selection.is_canary() {
             HOT.live.increment(count as u64);
         }
         *oldest = oldest.or_else(|| new().next().map(|event| event.at));
         if !matches!(self.panel, Panel::Unknown) {
-            sent.extend(new().map(|event| event.id));
+            sent.extend(new().map(|event| (event.store.clone(), event.id)));
         }
         if count == part.events.len() {
             return transport.feed_part(part).await;
@@ -298,55 +307,9 @@ impl Session {
         self.flush(transport).await
     }
 
-    async fn receive<T: Transport>(&mut self, incoming: Incoming, transport: &mut T) -> Result<(), Close> {
-        let text = match incoming {
-            Incoming::Alive => return Ok(()),
-            Incoming::Closed(why) => return Err(why),
-            Incoming::Text(text) => text,
-        };
-        let answer = match serde_json::from_str(&text) {
-            Ok(FromClient::Ping) => Some(messages::pong()),
-            Ok(FromClient::Token { token }) => Some(self.renew(token.expose_secret()).await?),
-            Ok(_) if self.grant.scope < Scope::Panel => Some(messages::error(Mistake::OtherScope(Scope::Panel), None)),
-            Ok(FromClient::Ack { id }) => match id.parse() {
-                Ok(id) => self
-                    .acknowledge(EventId(id), T::CHANNEL)
-                    .await
-                    .map(|mistake| messages::error(mistake, Some(EventId(id)))),
-                Err(_) => Some(messages::error(Mistake::BadMessage, None)),
-            },
-            Ok(FromClient::Panel { rings }) => {
-                self.panel = match rings {
-                    true => Panel::Rings(self.hub.presence.enter(&self.store)),
-                    false => Panel::Silent,
-                };
-                None
-            }
-            Ok(FromClient::Rendered { id }) => self.record_receipt(&id, T::CHANNEL, ReceiptKind::Rendered),
-            Ok(FromClient::Sounded { id }) => self.record_receipt(&id, T::CHANNEL, ReceiptKind::Sounded),
-            Err(_) => Some(messages::error(Mistake::BadMessage, None)),
-        };
-        if let Some(answer) = answer {
-            self.put(Outgoing::Message(answer), transport).await?;
-            self.flush(transport).await?;
-        }
-        Ok(())
-    }
-
-    /// Records the panel's receipt for an event. Returns an error message for the client if the id is invalid.
-    fn record_receipt(&self, id: &str, channel: Channel, what: ReceiptKind) -> Option<Utf8Bytes> {
-        match id.parse() {
-            Ok(id) => {
-                self.prove(EventId(id), channel, what);
-                None
-            }
-            Err(_) => Some(messages::error(Mistake::BadMessage, None)),
-        }
-    }
-
-    fn prove(&self, event: EventId, channel: Channel, what: ReceiptKind) {
+    fn prove(&self, store: StoreId, event: EventId, channel: Channel, what: ReceiptKind) {
         self.hub.recorder.record(Receipt {
-            store: self.store.clone(),
+            store,
             event,
             channel,
             recipient: self.name.clone(),
@@ -354,32 +317,6 @@ impl Session {
             what,
             at: OffsetDateTime::now_utc(),
         });
-    }
-
-    async fn acknowledge(&self, id: EventId, channel: Channel) -> Option<Mistake> {
-        let by = acknowledgement::By {
-            token: self.grant.id,
-            label: self.grant.label.as_deref(),
-            session: &self.name,
-            channel,
-        };
-        let sources = self.hub.sources.current();
-        let stored = Box::pin(acknowledgement::store(
-            &self.hub.token_pool,
-            &sources,
-            &self.store,
-            id,
-            by,
-        ));
-        match timeout(ACK_DEADLINE, stored).await {
-            Ok(Ok(Acknowledged::Stored)) => None,
-            Ok(Ok(Acknowledged::UnknownEvent)) => Some(Mistake::UnknownEvent),
-            Ok(Err(error)) => {
-                tracing::warn!(%error, session = self.name, "an acknowledgement was not stored");
-                Some(Mistake::AckNotStored)
-            }
-            Err(_) => Some(Mistake::AckNotStored),
-        }
     }
 }
 

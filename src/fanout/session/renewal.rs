@@ -23,7 +23,7 @@ impl Session {
             return Ok(messages::error(Mistake::TokenNotTaken, None));
         };
         let grant = match (looked.found.why_not(), looked.found) {
-            (None, Found::Valid(grant)) if grant.opens(self.store.as_str()) => grant,
+            (None, Found::Valid(grant)) if self.selection.is_opened_by(&grant.stores) => grant,
             (why, _) => return Ok(self.refuse(why.unwrap_or("other_store"), begins)),
         };
         match self.subscription.hold(grant.holder()) {

@@ -7,13 +7,16 @@ use std::sync::Arc;
 use super::{Close, Hub, Outgoing, Session, Transport, close_for, messages};
 use crate::domain::cursor::Cursor;
 use crate::domain::event::{Delivery, JournalEvent, PartnerEvent};
-use crate::fanout::router::{CachedReplay, RECENT_BYTES};
+use crate::domain::store_set::StoreSet;
+use crate::fanout::router::{CachedReplay, RECENT_BYTES, Selection};
 use crate::infra::db::QueryError;
 use crate::infra::metrics::HOT;
 use crate::journal::{self, Page, Start};
 
 /// Maximum number of events in one page of a replay.
 const REPLAY_PAGE_EVENTS: usize = 200;
+/// The same of several stores. Each page reads all of the journal after its cursor, so there are fewer pages.
+const REPLAY_PAGE_OF_MANY_EVENTS: usize = 2000;
 
 /// The next part of a replay: a page, or all of it.
 enum Next {
@@ -24,8 +27,16 @@ enum Next {
 }
 
 impl Hub {
-    /// Translates journal rows to the events that clients receive, in the same order.
+    /// Translates rows to partner events, in the same order. Large events are shortened.
     pub async fn translate(&self, rows: &[&JournalEvent]) -> Result<Vec<PartnerEvent>, QueryError> {
+        let mut events = self.translate_whole(rows).await?;
+        let max_bytes = self.router.max_event_bytes();
+        events.iter_mut().for_each(|event| event.shorten(max_bytes));
+        Ok(events)
+    }
+
+    /// The same without a limit of an event's size.
+    pub async fn translate_whole(&self, rows: &[&JournalEvent]) -> Result<Vec<PartnerEvent>, QueryError> {
         let sources = self.sources.loaded(&self.pool).await?;
         let lookups = self.lookup.for_events(&sources, rows).await;
         Ok(sources.partner_events(rows, &lookups))
@@ -71,10 +82,14 @@ impl Session {
                     position,
                 }) => {
                     let rows: Vec<&JournalEvent> = events.iter().map(|row| &row.event).collect();
-                    let published = self.translate(&rows).await?;
-                    HOT.replayed.increment(published.len() as u64);
+                    let mut told = self.translate(&rows).await?;
+                    if let Selection::Many(many) = &self.selection {
+                        told.retain(|event| many.takes(&event.store, event.kind));
+                    }
+                    HOT.replayed.increment(told.len() as u64);
+                    let told_nothing = told.is_empty();
                     let mut cursors = events.iter();
-                    for event in published {
+                    for event in told {
                         // The events have the order of their rows. Several rows may have become one event.
                         let Some(row) = cursors.find(|row| row.event.id == event.id) else {
                             continue;
@@ -87,6 +102,12 @@ impl Session {
                     if let Some(position) = position {
                         self.replayed = Some(position);
                         return Ok(cursor.into());
+                    }
+                    if told_nothing {
+                        // The client goes on here, though nothing of this page was for it.
+                        let cursor: Arc<str> = cursor.as_str().into();
+                        let message = messages::heartbeat(&cursor);
+                        self.send_now(Outgoing::WithCursor(cursor, message), transport).await?;
                     }
                     after = cursor;
                 }
@@ -124,7 +145,11 @@ impl Session {
     }
 
     async fn read(&self, after: &str) -> Result<Page, Close> {
-        let page = journal::read_page(&self.hub.pool, &self.store, Start::After(after), REPLAY_PAGE_EVENTS).await;
+        let (stores, events) = match &self.selection {
+            Selection::Store(store) => (&StoreSet::One(store.clone()), REPLAY_PAGE_EVENTS),
+            Selection::Many(many) => (&many.stores, REPLAY_PAGE_OF_MANY_EVENTS),
+        };
+        let page = journal::read_page(&self.hub.pool, stores, Start::After(after), events).await;
         page.map_err(|error| self.give_up(&error))
     }
 
@@ -139,12 +164,16 @@ impl Session {
 
     /// The whole replay from the event cache; `None`: the cache does not have all missed events.
     async fn recall(&self, after: &str) -> Option<CachedReplay> {
+        // The cache has its events by store. Streams of several stores are few.
+        let Selection::Store(store) = &self.selection else {
+            return None;
+        };
         let router = &self.hub.router;
-        if let Some(recalled) = router.recall(&self.store, after) {
+        if let Some(recalled) = router.recall(store, after) {
             return Some(recalled);
         }
         self.hub.remember_past().await;
-        router.recall(&self.store, after)
+        router.recall(store, after)
     }
 
     async fn send_cached(&mut self, recalled: CachedReplay, transport: &mut impl Transport) -> Result<Arc<str>, Close> {

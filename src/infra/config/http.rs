@@ -23,7 +23,8 @@ impl Reading {
                 .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0))),
             allowed_origins: self.list(
                 "http.allowed_origins",
-                "origins such as \"https://panel.example\", without a path",
+                "origins such as \"https://panel.example\" or \"tauri://localhost\", without a path; list each one: with a wildcard, a page \
+                 that somebody else may put there could act with a partner's token",
                 |text| is_origin(text).then(|| text.to_owned()),
             ),
             hosts: self.list(
@@ -72,6 +73,7 @@ impl Reading {
         let max_per_store = self.number("session.max_per_store", 1..=1_000_000) as usize;
         Session {
             ping_interval: std::time::Duration::from_secs(self.number("session.ping_interval_seconds", 1..=300)),
+            max_event_bytes: self.number("session.max_event_kib", 2..=1024 * 1024) as usize * 1024,
             queue_bytes: self.number("session.send_queue_kib", 16..=1024 * 1024) as usize * 1024,
             max_per_store,
             max_per_token: match self.number("session.max_per_token", 0..=1_000_000) as usize {
@@ -124,10 +126,14 @@ fn share_of_token(max_per_store: usize) -> usize {
     }
 }
 
-/// Whether a text has the form of a browser's Origin header: `scheme://host[:port]`.
+/// Schemes of origins: of pages of the web, and of applications that are made of pages.
+const ORIGIN_SCHEMES: [&str; 5] = ["http", "https", "tauri", "capacitor", "ionic"];
+
+/// Parses `scheme://host[:port]`, the form of a browser's Origin header.
 fn is_origin(text: &str) -> bool {
-    text.split_once("://")
-        .is_some_and(|(scheme, host)| matches!(scheme, "http" | "https") && !host.is_empty() && !host.contains('/'))
+    text.split_once("://").is_some_and(|(scheme, host)| {
+        ORIGIN_SCHEMES.contains(&scheme) && !host.is_empty() && !host.contains(['/', '*'])
+    })
 }
 
 /// Whether a text has the form of a Host header: a host, with or without a port.

@@ -383,6 +383,25 @@ mod tests {
     }
 
     #[test]
+    fn an_origin_is_of_the_web_or_of_an_application_and_a_wildcard_is_refused_with_its_reason() {
+        for good in [
+            "https://panel.example",
+            "http://tauri.localhost",
+            "tauri://localhost",
+            "capacitor://localhost",
+        ] {
+            let config = load(&flags(&[("http.allowed_origins", good)])).unwrap();
+            assert_eq!(config.http.allowed_origins, [good]);
+        }
+        for wrong in ["*", "https://*", "https://*.example", "file://", "null"] {
+            let problems = load(&flags(&[("http.allowed_origins", wrong)]))
+                .unwrap_err()
+                .to_string();
+            assert!(problems.contains("wildcard"), "{wrong}: {problems}");
+        }
+    }
+
+    #[test]
     fn everything_that_is_wrong_is_said_at_once() {
         let sources = flags(&[
             ("http.listen", "nonsense"),

@@ -189,6 +189,8 @@ pub struct Session {
     pub ping_interval: Duration,
     /// Maximum bytes of events that wait for one session. A session that exceeds them is closed.
     pub queue_bytes: usize,
+    /// Maximum bytes of an event's payload. A larger event goes out without its large parts.
+    pub max_event_bytes: usize,
     /// Maximum sessions of one store on this node.
     pub max_per_store: usize,
     /// Maximum sessions of one store with one token on this node. It is usually lower than `max_per_store`, so that one

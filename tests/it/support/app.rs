@@ -230,15 +230,39 @@ pub async fn exchange(server: SocketAddr, request: &[u8]) -> Vec<u8> {
 pub type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 impl App {
-    /// A socket with these headers, or why there is none.
+    /// A socket of a store with these headers, or why there is none.
     pub async fn raw_panel(&self, store: &str, headers: &[(&'static str, &str)]) -> Result<Socket, Error> {
+        self.raw_socket(&format!("/api/partner/ws/partner/{store}"), headers)
+            .await
+    }
+
+    /// A stream of several stores, after its `connected`; or why there is none. `query` is the rest of its address.
+    pub async fn stream(&self, query: &str, token: &str) -> Result<Panel, Error> {
+        let bearer = format!("Bearer {token}");
+        let path = format!("/api/partner/stream{query}");
+        let socket = self.raw_socket(&path, &[("authorization", &bearer)]).await?;
+        let mut panel = Panel {
+            socket,
+            cursor: String::new(),
+            before_live: Vec::new(),
+        };
+        let connected = panel.message().await.map_err(|_| Error::ConnectionClosed)?;
+        assert_eq!(
+            (&connected["type"], connected.get("store_id")),
+            (&json!("connected"), None)
+        );
+        Ok(panel)
+    }
+
+    /// A socket at an address with these headers, or why there is none.
+    async fn raw_socket(&self, path: &str, headers: &[(&'static str, &str)]) -> Result<Socket, Error> {
         let (scheme, host) = if self.trusted.is_some() {
             ("wss", "localhost")
         } else {
             ("ws", "127.0.0.1")
         };
         let port = self.engine.address().port();
-        let mut request = format!("{scheme}://{host}:{port}/api/partner/ws/partner/{store}").into_client_request()?;
+        let mut request = format!("{scheme}://{host}:{port}{path}").into_client_request()?;
         for (name, value) in headers {
             request.headers_mut().insert(*name, value.parse().unwrap());
         }

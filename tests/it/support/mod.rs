@@ -11,6 +11,7 @@ pub mod issuer;
 pub mod node;
 pub mod pooler;
 pub mod proxy;
+pub mod sse;
 pub mod telegram;
 
 use std::time::Duration;

@@ -1,0 +1,50 @@
+//! The tokens of the sessions: which there are, and which sessions end with them.
+
+use std::collections::BTreeMap;
+
+use super::{End, Router, Selection, Subscriber};
+use crate::token::{Holder, TokenId, Withdrawn};
+
+impl Router {
+    /// The distinct tokens of this node's sessions.
+    pub fn tokens(&self) -> Vec<TokenId> {
+        self.sessions_by_token().into_keys().collect()
+    }
+
+    /// The number of sessions of each token on this node, without the canary's.
+    pub fn sessions_by_token(&self) -> BTreeMap<TokenId, usize> {
+        let mut sessions = BTreeMap::new();
+        let inner = self.lock();
+        let partners = inner.stores.iter().filter(|(store, _)| !store.is_canary());
+        for subscriber in partners.flat_map(|(_, subscribers)| subscribers).chain(&inner.many) {
+            *sessions.entry(subscriber.holder.token).or_default() += 1;
+        }
+        sessions
+    }
+
+    /// Ends the sessions for which `why` gives a reason.
+    pub fn withdraw(&self, why: impl Fn(&Selection, Holder) -> Option<Withdrawn>) {
+        let inner = self.lock();
+        // The session leaves the list when it drops its subscription.
+        let end = |selection: &Selection, subscriber: &Subscriber| {
+            if let Some(why) = why(selection, subscriber.holder) {
+                subscriber.link.end(End::Withdrawn(why));
+            }
+        };
+        for (store, subscribers) in &inner.stores {
+            let selection = Selection::Store(store.clone());
+            subscribers.iter().for_each(|subscriber| end(&selection, subscriber));
+        }
+        for subscriber in &inner.many {
+            if let Some(many) = &subscriber.many {
+                end(&Selection::Many(many.clone()), subscriber);
+            }
+        }
+    }
+}
+
+/// The number of these sessions that the token has.
+pub(super) fn held_by(subscribers: &[Subscriber], token: TokenId) -> usize {
+    let of_token = subscribers.iter().filter(|subscriber| subscriber.holder.token == token);
+    of_token.count()
+}

@@ -1,0 +1,138 @@
+//! What a session is subscribed to: one store, or several stores with one queue and one cursor.
+
+use std::sync::Arc;
+
+use super::{Batch, Inner, Refused, Router, Subscriber, Subscription};
+use crate::domain::event::{EventType, PartnerEvent, StoreId};
+use crate::domain::store_set::StoreSet;
+use crate::token::{Holder, Stores};
+
+/// The events that a session receives.
+#[derive(Debug, Clone)]
+pub enum Selection {
+    /// All events of one store.
+    Store(StoreId),
+    /// Events of several stores.
+    Many(Arc<ManyStores>),
+}
+
+/// A selection of several stores of one database.
+#[derive(Debug)]
+pub struct ManyStores {
+    /// The stores.
+    pub stores: StoreSet,
+    /// The types of events. `None`: all.
+    pub types: Option<Vec<EventType>>,
+    /// The stores that the token opened when the client asked for all of them. `None`: the client listed the stores.
+    pub granted: Option<Stores>,
+}
+
+impl ManyStores {
+    /// Whether the session receives events of this store and type.
+    pub fn takes(&self, store: &StoreId, kind: EventType) -> bool {
+        self.types.as_ref().is_none_or(|types| types.contains(&kind)) && self.stores.has(store)
+    }
+
+    /// Whether a token that opens these stores opens the selection.
+    pub fn is_opened_by(&self, opened: &Stores) -> bool {
+        match (&self.granted, &self.stores) {
+            (Some(granted), _) => granted == opened,
+            (None, StoreSet::One(store)) => opened.have(store.as_str()),
+            (None, StoreSet::These(stores)) => stores.iter().all(|store| opened.have(store.as_str())),
+            (None, StoreSet::AllBut(_)) => *opened == Stores::All,
+        }
+    }
+}
+
+impl Selection {
+    /// Whether the session is the canary's.
+    pub fn is_canary(&self) -> bool {
+        matches!(self, Self::Store(store) if store.is_canary())
+    }
+
+    /// Whether a token that opens these stores opens the selection.
+    pub fn is_opened_by(&self, opened: &Stores) -> bool {
+        match self {
+            Self::Store(store) => opened.have(store.as_str()),
+            Self::Many(many) => many.is_opened_by(opened),
+        }
+    }
+}
+
+impl Inner {
+    /// The subscribers with the same selection, or of any selection of several stores.
+    pub(super) fn beside(&mut self, selection: &Selection) -> Option<&mut Vec<Subscriber>> {
+        match selection {
+            Selection::Store(store) => self.stores.get_mut(store),
+            Selection::Many(_) => Some(&mut self.many),
+        }
+    }
+
+    /// All subscribers.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Subscriber> {
+        self.stores.values().flatten().chain(&self.many)
+    }
+
+    /// The subscribers that receive events of this store.
+    pub(super) fn of_store<'a>(&'a self, store: &'a StoreId) -> impl Iterator<Item = &'a Subscriber> {
+        let many = self.many.iter().filter(|subscriber| subscriber.has(store));
+        self.stores.get(store).into_iter().flatten().chain(many)
+    }
+
+    /// The subscribers that receive events of one of these stores, each once.
+    pub(super) fn all_of<'a>(&'a self, stores: &'a [StoreId]) -> impl Iterator<Item = &'a Subscriber> {
+        let of_one = stores.iter().filter_map(|store| self.stores.get(store)).flatten();
+        let many = self.many.iter();
+        of_one.chain(many.filter(|subscriber| stores.iter().any(|store| subscriber.has(store))))
+    }
+
+    /// Whether a session on this node receives events of this store.
+    pub(super) fn is_watched(&self, store: &StoreId) -> bool {
+        self.stores.contains_key(store) || self.many.iter().any(|subscriber| subscriber.has(store))
+    }
+}
+
+impl Subscriber {
+    /// Whether the selection of several stores has this store.
+    fn has(&self, store: &StoreId) -> bool {
+        self.many.as_ref().is_some_and(|many| many.stores.has(store))
+    }
+}
+
+impl Router {
+    /// Starts a subscription to several stores. They are counted together, as sessions of one store are.
+    pub fn subscribe_many(self: &Arc<Self>, many: &Arc<ManyStores>, holder: Holder) -> Result<Subscription, Refused> {
+        self.begin(Selection::Many(Arc::clone(many)), holder)
+    }
+
+    /// Hands the events of a read to the sessions of several stores. The cursor `after` covers the events of all
+    /// stores, so only the last event that a session receives may carry it.
+    pub(super) fn hand_over_to_many(
+        &self,
+        inner: &mut Inner,
+        mut events: Vec<PartnerEvent>,
+        before: &Arc<str>,
+        after: &Arc<str>,
+    ) {
+        events.sort_by_key(|event| event.id);
+        let mut whole = None;
+        let many = inner.many.len();
+        inner.many.retain(|subscriber| {
+            let takes = |event: &&PartnerEvent| {
+                let many = subscriber.many.as_ref();
+                many.is_some_and(|many| many.takes(&event.store, event.kind))
+            };
+            let taken: Vec<&PartnerEvent> = events.iter().filter(takes).collect();
+            if taken.is_empty() {
+                return true;
+            }
+            // Sessions that receive everything share one batch.
+            let batch = match taken.len() == events.len() {
+                true => whole.get_or_insert_with(|| Batch::new(&taken, before, after)).clone(),
+                false => Batch::new(&taken, before, after),
+            };
+            self.push(subscriber, &batch)
+        });
+        inner.sessions -= many - inner.many.len();
+    }
+}

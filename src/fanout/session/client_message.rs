@@ -1,0 +1,111 @@
+//! The messages of a client, and their responses.
+
+use std::time::Duration;
+
+use secrecy::ExposeSecret as _;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+use super::messages::{self, FromClient, Mistake};
+use super::{Close, Incoming, Outgoing, Panel, Session, Transport};
+use crate::domain::event::{EventId, StoreId};
+use crate::fanout::router::Selection;
+use crate::receipts::acknowledgement::{self, Acknowledged};
+use crate::receipts::writer::{Channel, ReceiptKind};
+use crate::token::Scope;
+
+/// How long storing an acknowledgement may take. The session waits meanwhile.
+const ACK_DEADLINE: Duration = Duration::from_secs(2);
+
+impl Session {
+    pub(super) async fn receive<T: Transport>(&mut self, incoming: Incoming, transport: &mut T) -> Result<(), Close> {
+        let text = match incoming {
+            Incoming::Alive => return Ok(()),
+            Incoming::Closed(why) => return Err(why),
+            Incoming::Text(text) => text,
+        };
+        let answer = match serde_json::from_str(&text) {
+            Ok(FromClient::Ping) => Some(messages::pong()),
+            Ok(FromClient::Token { token }) => Some(self.renew(token.expose_secret()).await?),
+            Ok(_) if self.grant.scope < Scope::Panel => Some(messages::error(Mistake::OtherScope(Scope::Panel), None)),
+            Ok(FromClient::Ack { id, store_id }) => Some(self.acknowledge(&id, store_id, T::CHANNEL).await),
+            Ok(FromClient::Panel { rings }) => {
+                self.panel = match (&self.selection, rings) {
+                    (Selection::Store(store), true) => Panel::Rings(self.hub.presence.enter(store)),
+                    // Nobody stands in the kitchens of several stores, so such a session attends none of them.
+                    _ => Panel::Silent,
+                };
+                None
+            }
+            Ok(FromClient::Rendered { id, store_id }) => {
+                self.record_receipt(&id, store_id, T::CHANNEL, ReceiptKind::Rendered)
+            }
+            Ok(FromClient::Sounded { id, store_id }) => {
+                self.record_receipt(&id, store_id, T::CHANNEL, ReceiptKind::Sounded)
+            }
+            Err(_) => Some(messages::error(Mistake::BadMessage, None)),
+        };
+        if let Some(answer) = answer {
+            self.put(Outgoing::Message(answer), transport).await?;
+            self.flush(transport).await?;
+        }
+        Ok(())
+    }
+
+    /// Records the client's receipt for an event, or returns the error message for the client.
+    fn record_receipt(
+        &self,
+        id: &str,
+        store: Option<String>,
+        channel: Channel,
+        what: ReceiptKind,
+    ) -> Option<Utf8Bytes> {
+        match self.event(id, store) {
+            Ok((store, id)) => {
+                self.prove(store, id, channel, what);
+                None
+            }
+            Err(error) => Some(error),
+        }
+    }
+
+    /// The event that a message names, and its store: a session of several stores has to be told the store, too. Or the
+    /// error message for the client.
+    fn event(&self, id: &str, named: Option<String>) -> Result<(StoreId, EventId), Utf8Bytes> {
+        let id = id.parse().map(EventId);
+        let id = id.map_err(|_| messages::error(Mistake::BadMessage, None))?;
+        let store = match (&self.selection, named.as_deref().map(StoreId::new)) {
+            (Selection::Store(own), None) => own.clone(),
+            (Selection::Store(own), Some(named)) if *own == named => named,
+            (Selection::Many(many), Some(named)) if many.stores.has(&named) => named,
+            (Selection::Many(_), None) => return Err(messages::error(Mistake::NoStore, Some(id))),
+            (_, Some(_)) => return Err(messages::error(Mistake::UnknownEvent, Some(id))),
+        };
+        Ok((store, id))
+    }
+
+    /// Saves an acknowledgement. Returns the message for the client.
+    async fn acknowledge(&self, id: &str, store: Option<String>, channel: Channel) -> Utf8Bytes {
+        let (store, id) = match self.event(id, store) {
+            Ok(event) => event,
+            Err(error) => return error,
+        };
+        let by = acknowledgement::By {
+            token: self.grant.id,
+            label: self.grant.label.as_deref(),
+            session: &self.name,
+            channel,
+        };
+        let sources = self.hub.sources.current();
+        let stored = Box::pin(acknowledgement::store(&self.hub.token_pool, &sources, &store, id, by));
+        match timeout(ACK_DEADLINE, stored).await {
+            Ok(Ok(Acknowledged::Stored)) => messages::acknowledged(id),
+            Ok(Ok(Acknowledged::UnknownEvent)) => messages::error(Mistake::UnknownEvent, Some(id)),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, session = self.name, "an acknowledgement was not stored");
+                messages::error(Mistake::AckNotStored, Some(id))
+            }
+            Err(_) => messages::error(Mistake::AckNotStored, Some(id)),
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Authorizes requests that name no store: what a token opens, in one database or in several.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use futures::future::join_all;
+
+use super::auth::{self, Place};
+use super::error::ApiError;
+use super::request::ApiRequest;
+use super::{DatabaseContext, Databases};
+use crate::token::{Found, Grant, Presented, Refused, Scope};
+
+/// An authorized request that names no store.
+pub struct TokenAccess {
+    /// The databases of the node.
+    pub sites: Arc<Databases>,
+    /// The databases in which the token is valid, in the order of the settings. At least one.
+    pub opened: Vec<Opened>,
+    /// The names of the databases that could not be asked.
+    pub unavailable: Vec<String>,
+    presented: Presented,
+}
+
+/// A database in which a token is valid.
+#[derive(Clone)]
+pub struct Opened {
+    /// The database.
+    pub site: Arc<DatabaseContext>,
+    /// What the token allows there.
+    pub grant: Arc<Grant>,
+    generation: u64,
+}
+
+impl TokenAccess {
+    /// Whether the token is one of several databases: a JWT of the platform's issuer.
+    pub fn is_of_all(&self) -> bool {
+        matches!(self.presented, Presented::Jwt(_)) && self.sites.are_several()
+    }
+
+    /// Checks the token again if tokens have changed since the first check. A token that opens other stores now is to
+    /// be looked up again by the client.
+    pub async fn confirm(&self, opened: &Opened) -> Result<(), ApiError> {
+        if opened.site.hub.tokens.generation() == opened.generation {
+            return Ok(());
+        }
+        let looked = auth::look_up(&opened.site, &self.presented).await?;
+        let grant = auth::judge_alone(looked.found)?;
+        match grant.stores == opened.grant.stores && grant.scope == opened.grant.scope {
+            true => Ok(()),
+            false => Err(ApiError::NotReady),
+        }
+    }
+}
+
+/// Checks that the request's token is valid with at least this scope.
+pub async fn authorize(
+    sites: &Arc<Databases>,
+    call: &ApiRequest,
+    scope: Scope,
+    place: Place,
+    client: IpAddr,
+) -> Result<TokenAccess, ApiError> {
+    let given = auth::offered(sites, call, place)?;
+    let presented = auth::parse(given, client)?;
+    let refused = |why: &'static str| auth::refused(given, why, client);
+    if let (Presented::Jwt(jwt), true) = (&presented, sites.are_several()) {
+        // No database is asked for a JWT that is not valid.
+        match sites.any().hub.tokens.prove(jwt).await {
+            Ok(_) => {}
+            Err(Refused::NoKeys) => return Err(ApiError::NotReady),
+            Err(why) => {
+                refused(why.as_str());
+                return Err(ApiError::Unauthorized);
+            }
+        }
+    }
+    let presented_there = &presented;
+    let looking = sites
+        .all()
+        .map(|site| async move { (site, auth::look_up(site, presented_there).await) });
+    let (mut opened, mut unavailable, mut problem) = (Vec::new(), Vec::new(), None);
+    for (site, looked) in join_all(looking).await {
+        match looked {
+            Ok(looked) => match looked.found {
+                Found::Valid(grant) => opened.push(Opened {
+                    site: Arc::clone(site),
+                    grant,
+                    generation: looked.generation,
+                }),
+                Found::Unknown => {}
+                found => {
+                    found.why_not().map(refused);
+                    problem = auth::judge_alone(found).err();
+                }
+            },
+            Err(error) => {
+                unavailable.extend(site.name.clone());
+                problem = problem.or(Some(error));
+            }
+        }
+    }
+    let Some(first) = opened.first() else {
+        return Err(problem.unwrap_or_else(|| {
+            refused("unknown");
+            ApiError::Unauthorized
+        }));
+    };
+    call.connection.place.authenticate().map_err(|full| {
+        full.log();
+        ApiError::TooManyConnections
+    })?;
+    sites.limits.count_token(first.site.number, first.grant.id)?;
+    opened.retain(|opened| opened.grant.scope >= scope);
+    if opened.is_empty() {
+        return Err(ApiError::OtherScope(scope));
+    }
+    Ok(TokenAccess {
+        sites: Arc::clone(sites),
+        opened,
+        unavailable,
+        presented,
+    })
+}

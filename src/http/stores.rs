@@ -1,0 +1,289 @@
+//! The stores that a token opens, and one stream for several of them.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
+use warp::http::StatusCode;
+use warp::reply::Response;
+
+use super::auth;
+use super::error::ApiError;
+use super::opened::{Opened, TokenAccess};
+use super::request::ApiRequest;
+use super::response;
+use super::sessions;
+use crate::domain::event::{EventType, StoreId};
+use crate::domain::store_set::StoreSet;
+use crate::fanout::router::{ManyStores, Refused};
+use crate::fanout::session::{Session, sse};
+use crate::infra::db::QueryError;
+use crate::store::opened::{self, OpenedStore};
+
+/// Default and limit of stores on one page.
+const PAGE_DEFAULT: usize = 100;
+const PAGE_LIMIT: usize = 500;
+/// Limit of the stores that a stream lists. A head of a request has room for some thousand short ids.
+const MAX_LISTED: usize = 5000;
+
+const A_DATABASE: &str =
+    "the name of a database that your token opens, as GET /api/partner/stores gives it; a stream is of one database";
+const ONE_DATABASE: &str = "ids of stores of one database, with commas between them, or *";
+const TYPES: &str = "types of events, with commas between them, such as new_order,order_cancelled";
+
+/// Where a page of the list begins: behind this store of this database.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Start {
+    database: usize,
+    store: String,
+}
+
+impl Start {
+    fn to_text(&self) -> String {
+        URL_SAFE_NO_PAD.encode(format!("{}/{}", self.database, self.store))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let text = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
+        let (database, store) = text.split_once('/').filter(|(_, store)| !store.contains('\0'))?;
+        Some(Self {
+            database: database.parse().ok()?,
+            store: store.to_owned(),
+        })
+    }
+}
+
+/// Lists the stores that the token opens.
+pub async fn list(access: TokenAccess, call: ApiRequest) -> Result<Response, ApiError> {
+    let limit = call.query.limit(PAGE_DEFAULT, PAGE_LIMIT)?;
+    let mut from = match call.query.get("after") {
+        None => Start::default(),
+        Some(text) => Start::parse(text).ok_or(ApiError::BadParameter("after", "the next_after of a page"))?,
+    };
+    let (mut rows, mut next) = (Vec::new(), None);
+    let mut unavailable = access.unavailable.clone();
+    for opened in &access.opened {
+        let number = opened.site.number;
+        if number < from.database {
+            continue;
+        }
+        if number > from.database {
+            from = Start {
+                database: number,
+                store: String::new(),
+            };
+        }
+        let left = limit - rows.len();
+        if left == 0 {
+            next = Some(from);
+            break;
+        }
+        match page(&access, opened, &from.store, left).await {
+            Ok((stores, more)) => {
+                rows.extend(stores.into_iter().map(|store| row(opened, store)));
+                if let Some(store) = more {
+                    next = Some(Start {
+                        database: number,
+                        store,
+                    });
+                    break;
+                }
+            }
+            Err(error) => match &opened.site.name {
+                Some(name) => unavailable.push(name.clone()),
+                None => return Err(error),
+            },
+        }
+    }
+    let mut body = json!({"stores": rows, "more": next.is_some()});
+    if let Some(next) = next {
+        body["next_after"] = json!(next.to_text());
+    }
+    if !unavailable.is_empty() {
+        body["unavailable"] = json!(unavailable);
+    }
+    Ok(response::json(StatusCode::OK, &body))
+}
+
+/// At most `limit` stores of one database, and the id with which to go on.
+async fn page(
+    access: &TokenAccess,
+    opened: &Opened,
+    after: &str,
+    limit: usize,
+) -> Result<(Vec<OpenedStore>, Option<String>), ApiError> {
+    let Opened { site, grant, .. } = opened;
+    let (_turn, pool) = site.hub.reads.turn(&format!("token {}", grant.id)).await?;
+    let listed = match access.sites.stores_of(site, &grant.stores) {
+        StoreSet::AllBut(others) => {
+            return opened::known_after(pool, after, limit, &others).await.map_err(failed);
+        }
+        StoreSet::One(store) => HashSet::from([store]),
+        StoreSet::These(stores) => stores,
+    };
+    let mut listed: Vec<StoreId> = listed.into_iter().filter(|store| store.as_str() > after).collect();
+    listed.sort_unstable();
+    let (mut here, mut next) = (Vec::new(), None);
+    for store in listed {
+        if access.is_of_all() {
+            match access.sites.of(&store).await {
+                Ok(of) if of.number == site.number => {}
+                Ok(_) | Err(ApiError::UnknownStore) => continue,
+                Err(error) => return Err(error),
+            }
+        }
+        if here.len() == limit {
+            next = here.last().cloned();
+            break;
+        }
+        here.push(store.as_str().to_owned());
+    }
+    let stores = opened::of(pool, &here).await.map_err(failed)?;
+    Ok((stores, next))
+}
+
+fn failed(error: QueryError) -> ApiError {
+    ApiError::database(error)
+}
+
+fn row(opened: &Opened, store: OpenedStore) -> Value {
+    let mut row = json!({"id": store.id, "scope": opened.grant.scope.as_str()});
+    let members = [
+        ("name", store.name.map(Value::from)),
+        ("database", opened.site.name.clone().map(Value::from)),
+        ("open", store.is_open.map(Value::from)),
+        ("pause", store.pause.map(|pause| pause.to_json())),
+    ];
+    for (name, value) in members {
+        if let Some(value) = value {
+            row[name] = value;
+        }
+    }
+    row
+}
+
+/// One stream for several stores: a WebSocket where the client asks for an upgrade, else Server-Sent Events.
+pub async fn stream(access: TokenAccess, call: ApiRequest) -> Result<Response, ApiError> {
+    if auth::asks_for_websocket(&call.headers) {
+        return web_socket(access, call).await;
+    }
+    let (opened, selection) = select(&access, &call).await?;
+    let session = open(&access, &opened, selection).await?;
+    let after = sessions::last_cursor(&call, true);
+    let (transport, body) = sse::channel();
+    let place = Arc::clone(&call.connection.place);
+    opened.site.sessions.spawn(async move {
+        sse::serve(transport, session, after).await;
+        drop(place);
+    });
+    Ok(response::event_stream(body))
+}
+
+async fn web_socket(access: TokenAccess, call: ApiRequest) -> Result<Response, ApiError> {
+    let accept = auth::websocket_accept(&call.headers)?;
+    let (opened, selection) = select(&access, &call).await?;
+    let session = open(&access, &opened, selection).await;
+    sessions::upgrade(&opened.site, call, &accept, session)
+}
+
+async fn open(access: &TokenAccess, opened: &Opened, selection: ManyStores) -> Result<Box<Session>, ApiError> {
+    let Opened { site, grant, .. } = opened;
+    let admitted = site.hub.router.admission().admit().await;
+    admitted.map_err(|_| ApiError::NotReady)?;
+    let session = Session::open_many(&site.hub, selection, Arc::clone(grant)).map_err(|refused| match refused {
+        Refused::TooMany => sessions::too_many(None, grant.id),
+        Refused::NotReady | Refused::Draining => ApiError::NotReady,
+    })?;
+    // From now on a revocation finds this session. This check finds an earlier one.
+    access.confirm(opened).await?;
+    Ok(session)
+}
+
+/// The database of the stream, and its stores and types of events.
+async fn select(access: &TokenAccess, call: &ApiRequest) -> Result<(Opened, ManyStores), ApiError> {
+    let types = match call.query.get("types") {
+        None => None,
+        Some(names) => {
+            let types: Option<Vec<EventType>> = names.split(',').map(EventType::from_name).collect();
+            Some(types.ok_or(ApiError::BadParameter("types", TYPES))?)
+        }
+    };
+    let listed = listed(call)?;
+    let opened = match (call.query.get("database"), &listed) {
+        (Some(name), _) => {
+            let named = |opened: &&Opened| opened.site.name.as_deref() == Some(name);
+            let found = access.opened.iter().find(named);
+            found.ok_or(ApiError::BadParameter("database", A_DATABASE))?
+        }
+        (None, Some(stores)) if access.opened.len() > 1 => database_of(access, stores).await?,
+        (None, _) => match access.opened.as_slice() {
+            [opened] => opened,
+            _ => return Err(ApiError::BadParameter("database", A_DATABASE)),
+        },
+    };
+    let of_site = access.sites.stores_of(&opened.site, &opened.grant.stores);
+    let selection = match listed {
+        None => ManyStores {
+            stores: of_site,
+            types,
+            granted: Some(opened.grant.stores.clone()),
+        },
+        Some(stores) => {
+            if !stores.iter().all(|store| of_site.has(store)) {
+                return Err(ApiError::OtherStore);
+            }
+            ManyStores {
+                stores: StoreSet::These(stores),
+                types,
+                granted: None,
+            }
+        }
+    };
+    Ok((opened.clone(), selection))
+}
+
+/// The database that has all of these stores.
+async fn database_of<'a>(access: &'a TokenAccess, stores: &HashSet<StoreId>) -> Result<&'a Opened, ApiError> {
+    let mut of = None;
+    for store in stores {
+        let number = access.sites.of(store).await?.number;
+        if *of.get_or_insert(number) != number {
+            return Err(ApiError::BadParameter("stores", ONE_DATABASE));
+        }
+    }
+    let found = access.opened.iter().find(|opened| Some(opened.site.number) == of);
+    found.ok_or(ApiError::OtherStore)
+}
+
+/// The stores that the request lists. `None`: all that the token opens.
+fn listed(call: &ApiRequest) -> Result<Option<HashSet<StoreId>>, ApiError> {
+    let Some(text) = call.query.get("stores").filter(|text| *text != "*") else {
+        return Ok(None);
+    };
+    let stores: HashSet<StoreId> = text.split(',').map(auth::checked_store).collect::<Result<_, _>>()?;
+    match stores.len() <= MAX_LISTED {
+        true => Ok(Some(stores)),
+        false => Err(ApiError::BadParameter("stores", "5000 ids of stores at most, or *")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_goes_on_behind_any_store_of_any_database() {
+        for (database, store) in [(0, "7"), (3, "a/b"), (1, ""), (2, "кафе")] {
+            let from = Start {
+                database,
+                store: store.into(),
+            };
+            assert_eq!(Start::parse(&from.to_text()), Some(from));
+        }
+        for wrong in ["", "7", "!", "eA", "LzcA"] {
+            assert_eq!(Start::parse(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! The stores that a token opens, a page at a time.
+
+use std::collections::HashSet;
+
+use super::pause::Pause;
+use crate::domain::event::StoreId;
+use crate::infra::db::{self, Pool, QueryError};
+
+/// The columns of a store `k.id`, in the order of [`read`].
+const COLUMNS: &str = "k.id, s.name, \
+     case when exists (select from vestnik.vst_opening_hours h where h.store_id = k.id) \
+         then exists (select from vestnik.vst_open_now o where o.store_id = k.id) end, \
+     p.since, p.until, p.paused_by, p.reason";
+/// What is known of a store beside its id.
+const BESIDE: &str =
+    "left join vestnik.vst_store s on s.id = k.id left join vestnik.vst_paused_now p on p.store_id = k.id";
+
+/// A store that a token opens.
+#[derive(Debug)]
+pub struct OpenedStore {
+    /// The store's id.
+    pub id: String,
+    /// The display name. `None`: it has none.
+    pub name: Option<String>,
+    /// Whether the store is open by its hours. `None`: its hours are not known.
+    pub is_open: Option<bool>,
+    /// The store's pause. `None`: it takes orders.
+    pub pause: Option<Pause>,
+}
+
+/// Reads what is known of these stores, in the same order.
+pub async fn of(pool: &Pool, stores: &[String]) -> Result<Vec<OpenedStore>, QueryError> {
+    let sql =
+        format!("select {COLUMNS} from unnest($1::text[]) with ordinality k (id, place) {BESIDE} order by k.place");
+    db::with_timeout(async {
+        let client = pool.get().await?;
+        let statement = client.prepare_cached(&sql).await?;
+        let rows = client.query(&statement, &[&stores]).await?;
+        Ok(rows.iter().map(read).collect::<Result<_, _>>()?)
+    })
+    .await
+}
+
+/// Reads at most `limit` stores that the database knows: by an event, by settings, or by a token that names them. The
+/// first ones after `after`, by id. Returns also the id with which to go on; `None`: there are no more.
+pub async fn known_after(
+    pool: &Pool,
+    after: &str,
+    limit: usize,
+    but: &HashSet<StoreId>,
+) -> Result<(Vec<OpenedStore>, Option<String>), QueryError> {
+    // The index of the journal is read once for each store, and no further than the page.
+    let sql = format!(
+        "with recursive of_events (id) as ( \
+             (select store_id from vestnik.vst_event where store_id > $1 order by store_id limit 1) \
+             union all \
+             select (select e.store_id from vestnik.vst_event e where e.store_id > o.id order by e.store_id limit 1) \
+             from of_events o where o.id is not null), \
+         k (id) as ( \
+             (select id from of_events where id is not null limit $2) \
+             union (select id from vestnik.vst_store where id > $1 order by id limit $2) \
+             union (select named from vestnik.vst_token, unnest(stores) named where revoked_at is null and named > $1)) \
+         select {COLUMNS} from k {BESIDE} order by k.id limit $2"
+    );
+    let asked = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
+    db::with_timeout(async {
+        let client = pool.get().await?;
+        let statement = client.prepare_cached(&sql).await?;
+        let rows = client.query(&statement, &[&after, &asked]).await?;
+        let mut stores: Vec<OpenedStore> = rows.iter().map(read).collect::<Result<_, _>>()?;
+        let has_more = stores.len() > limit;
+        stores.truncate(limit);
+        let next = stores.last().filter(|_| has_more).map(|last| last.id.clone());
+        let is_here = |id: &StoreId| !but.contains(id) && !id.is_canary();
+        stores.retain(|store| is_here(&StoreId::new(&store.id)));
+        Ok((stores, next))
+    })
+    .await
+}
+
+fn read(row: &tokio_postgres::Row) -> Result<OpenedStore, tokio_postgres::Error> {
+    let (since, until) = (row.try_get(3)?, row.try_get::<_, Option<_>>(4)?);
+    let pause = match (since, until) {
+        (Some(since), Some(until)) => Some(Pause {
+            since,
+            until,
+            by: row.try_get(5)?,
+            reason: row.try_get(6)?,
+        }),
+        _ => None,
+    };
+    Ok(OpenedStore {
+        id: row.try_get(0)?,
+        name: row.try_get(1)?,
+        is_open: row.try_get(2)?,
+        pause,
+    })
+}
