@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::domain::cursor::{Cursor, Epoch, Position};
 use crate::domain::event::{Body, JournalEvent, RowWrite, Write};
-use crate::fanout::router::{Newcomer, Router, Translation};
+use crate::fanout::router::{NotLookedUp, Router, Translation};
 use crate::feed::listener::{Hearing, ListenerSignals};
 use crate::infra::backoff::Backoff;
 use crate::infra::config::Database;
@@ -397,7 +397,7 @@ impl Feed {
                 looked_up: needs_lookup.then(|| watched.iter().filter_map(|event| event.store.clone()).collect()),
             };
             let published = self.router.publish(epoch, events, before, after, &translation);
-            if published != Err(Newcomer) {
+            if published != Err(NotLookedUp) {
                 break;
             }
         }

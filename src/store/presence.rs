@@ -28,17 +28,17 @@ const POLLING_PER_STORE: usize = 64;
 /// token cannot report another token's panel.
 type Polling = HashMap<(TokenId, String), Instant>;
 
-/// The stores that have a panel on this node that can ring.
+/// The stores that have a panel on this node that can play the sound of a new order.
 #[derive(Debug, Default)]
 pub struct Presence {
-    /// The number of panels with a live session that can ring, by store.
+    /// The number of panels that can play the sound and have a live session, by store.
     panels: Mutex<HashMap<StoreId, usize>>,
-    /// The polling panels that can ring, by store.
+    /// The panels that can play the sound and poll, by store.
     polling: Mutex<HashMap<StoreId, Polling>>,
     changed: Notify,
 }
 
-/// The presence of one panel that can ring. It ends when this value is dropped.
+/// The presence of one panel that can play the sound of a new order. The presence ends when this value is dropped.
 #[derive(Debug)]
 pub struct Present {
     presence: Arc<Presence>,

@@ -26,7 +26,7 @@ pub use selection::{ManyStores, Selection};
 pub use session_queue::Queued;
 use session_queue::SessionQueue;
 pub use subscription::Subscription;
-pub use translation::{Newcomer, Translation};
+pub use translation::{NotLookedUp, Translation};
 
 use crate::domain::cursor::{Cursor, Epoch, Position};
 use crate::domain::event::{JournalEvent, StoreId};
@@ -220,7 +220,7 @@ impl Router {
     /// it. Only the last event of each session carries `after`, because only then has the session been sent the whole
     /// read.
     ///
-    /// Returns [`Newcomer`], and publishes nothing, if a new session's store is not in the translation. The caller then
+    /// Returns [`NotLookedUp`], and publishes nothing, if a new session's store is not in the translation. The caller then
     /// translates again.
     pub fn publish(
         &self,
@@ -229,13 +229,13 @@ impl Router {
         before: &Cursor,
         after: &Cursor,
         translation: &Translation<'_>,
-    ) -> Result<(), Newcomer> {
+    ) -> Result<(), NotLookedUp> {
         let after_cursor = after;
         let after: Arc<str> = after.encode(epoch).into();
         let mut inner = self.lock();
         let by_store = inner.by_store(events);
         if by_store.iter().any(|(store, _)| !translation.covers(store)) {
-            return Err(Newcomer);
+            return Err(NotLookedUp);
         }
         inner.recent.keep(events, before, after_cursor);
         if !by_store.is_empty() {

@@ -23,6 +23,7 @@ impl Translation<'_> {
     }
 }
 
-/// The values of a store with a new session were not looked up, so nothing was published.
+/// A store got its first session after the second tables were queried for the other stores of a batch. The items of its
+/// orders are missing, so the router published nothing of the batch, and the feed must try again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Newcomer;
+pub struct NotLookedUp;
