@@ -8,6 +8,7 @@
 import { at, button, h, icon } from "./dom.js";
 import { numberOf, signedNumber, typeOf } from "./facts.js";
 import { knownOfScreen } from "./device.js";
+import { oncePerFrame } from "./frame.js";
 import { dayAndTime, say, startOfDay, time } from "./i18n.js";
 import { isReached, live } from "./live.js";
 import { unanswered } from "./orders.js";
@@ -37,21 +38,21 @@ export function setUpAlarm(given) {
 }
 
 /** Shows what waits. It is small while all of it is before a person's eyes. */
-export function showAlarm() {
-  const rows = [stoppedRow(), waitingRow("orders"), waitingRow("bookings")].filter(Boolean);
+export const showAlarm = oncePerFrame(() => {
+  const [orders, bookings] = [unanswered("orders"), unanswered("bookings")];
+  const rows = [stoppedRow(), waitingRow("orders", orders), waitingRow("bookings", bookings)].filter(Boolean);
   const shows = document.documentElement.lang + rows.map((row) => row.dataset.shows).join("|");
   if (shows === shown) return;
   shown = shows;
   at("alarm").replaceChildren(...rows);
   document.dispatchEvent(new Event("vestnik:alarm"));
-  const loudest = takenBack.size ? "cancelled" : unanswered("orders").length ? "order" : unanswered("bookings").length ? "booking" : "";
+  const loudest = takenBack.size ? "cancelled" : orders.length ? "order" : bookings.length ? "booking" : "";
   // Set again, even to the same, it would have the style of every card looked at anew.
   if (document.body.dataset.alarm !== loudest) document.body.dataset.alarm = loudest;
-}
+});
 
-/** @param {import("./orders.js").Kind} kind */
-function waitingRow(kind) {
-  const waits = unanswered(kind);
+/** @param {import("./orders.js").Kind} kind @param {Item[]} waits */
+function waitingRow(kind, waits) {
   if (!waits.length) return null;
   const hidden = waits.filter((item) => !page.isInSight(item.key));
   const isSeen = page.showsNew("orders") || page.showsNew("bookings");
@@ -104,19 +105,20 @@ export function countOne() {
 }
 
 /** The clock, the day's count, and whether all is well. */
-export function showCalm() {
+export const showCalm = oncePerFrame(() => {
   const checks = { sound: Boolean(live.ringer?.sounds), line: isReached(), screen: knownOfScreen() === "granted" };
-  const marks = Object.entries(checks).map(([name, isWell]) =>
-    h("span", { class: "check", data: { well: String(isWell) } }, icon(isWell ? "check" : "cross"), h("span", { text: say(`calm.${name}`) })),
-  );
-  const count = today === null ? null : h("span", { class: "calm-count", text: today ? say("calm.today", { n: today }) : say("calm.none") });
-  const made = [h("time", { class: "calm-clock", text: time(new Date()) }), ...(count ? [count] : []), h("span", { class: "checks" }, ...marks)];
-  const words = made.map((part) => part.textContent).join() + Object.values(checks).join();
-  at("calm").hidden = document.getElementById(`board-${document.body.dataset.view}`)?.dataset.total === "0";
+  const clock = time(new Date());
+  const counted = today === null ? "" : today ? say("calm.today", { n: today }) : say("calm.none");
+  const isEmpty = document.getElementById(`board-${document.body.dataset.view}`)?.dataset.empty === "true";
+  if (at("calm").hidden !== isEmpty) at("calm").hidden = isEmpty;
+  const shows = [clock, counted, ...Object.entries(checks).map(([name, isWell]) => `${say(`calm.${name}`)} ${isWell}`)].join();
   // In the strip, and large where there is nothing else to see.
-  for (const place of [at("calm"), ...document.querySelectorAll(".board-calm")]) {
-    if (place.dataset.shows === words) continue;
-    place.dataset.shows = words;
-    place.replaceChildren(...made.map((part) => part.cloneNode(true)));
+  for (const place of [at("calm"), ...document.getElementsByClassName("board-calm")]) {
+    if (place.dataset.shows === shows) continue;
+    place.dataset.shows = shows;
+    const marks = Object.entries(checks).map(([name, isWell]) =>
+      h("span", { class: "check", data: { well: String(isWell) } }, icon(isWell ? "check" : "cross"), h("span", { text: say(`calm.${name}`) })),
+    );
+    place.replaceChildren(h("time", { class: "calm-clock", text: clock }), ...(counted ? [h("span", { class: "calm-count", text: counted })] : []), h("span", { class: "checks" }, ...marks));
   }
-}
+});

@@ -307,7 +307,6 @@ function take(event) {
   if (!items.has(item.key)) forgetMinutes(item.key);
   if (previous?.status !== item.status) dropToast(item.key);
   update(item.key, isOurs);
-  showAlarm();
   if (isUnknown) live.connection?.reload("unknown_order");
   return became;
 }

@@ -4,16 +4,29 @@ import { say } from "./i18n.js";
 import { at } from "./dom.js";
 
 const SIZE = 64;
-let shown = -1;
+/** It is drawn no more often than this. */
+const DRAW_MS = 300;
+/** More than so many are not told apart. */
+const MOST = 100;
+let wanted = { count: 0, live: false };
+let shown = "";
+let timer = 0;
 
 /** @param {number} orders @param {number} bookings that wait @param {boolean} live whether the page is told of new ones */
 export function showBadge(orders, bookings, live) {
   const count = orders + bookings;
   const words = orders ? say("title.orders", { n: orders }) : bookings ? say("title.bookings", { n: bookings }) : say("title.calm");
-  document.title = (count ? `(${count}) ` : live ? "" : "⚠ ") + words;
-  const drawn = live ? count : count + 10_000;
-  if (drawn === shown) return;
-  shown = drawn;
+  const title = (count ? `(${count}) ` : live ? "" : "⚠ ") + words;
+  if (document.title !== title) document.title = title;
+  wanted = { count: Math.min(count, MOST), live };
+  timer ||= setTimeout(drawWanted, DRAW_MS);
+}
+
+function drawWanted() {
+  timer = 0;
+  const { count, live } = wanted;
+  if (shown === `${count} ${live}`) return;
+  shown = `${count} ${live}`;
   at("favicon").href = draw(count, live);
   if (count) navigator.setAppBadge?.(count).catch(() => {});
   else navigator.clearAppBadge?.().catch(() => {});
@@ -30,10 +43,10 @@ function draw(count, live) {
   pen.fill();
   pen.fillStyle = pen.strokeStyle = "#fff";
   if (count) {
-    pen.font = `bold ${count > 99 ? 30 : 44}px sans-serif`;
+    pen.font = `bold ${count >= MOST ? 30 : 44}px sans-serif`;
     pen.textAlign = "center";
     pen.textBaseline = "middle";
-    pen.fillText(count > 99 ? "99+" : String(count), SIZE / 2, SIZE / 2 + 3);
+    pen.fillText(count >= MOST ? "99+" : String(count), SIZE / 2, SIZE / 2 + 3);
   } else {
     pen.translate(8, 8);
     pen.scale(2, 2);

@@ -43,6 +43,9 @@ function order(a, b) {
 /** Where it stands: its status, or `later`. @param {Item} item */
 const placeOf = (item) => (isLater(item) ? "later" : item.status);
 
+/** Set again, even to the same, it would have the style of every card looked at anew. @param {HTMLElement} part @param {string} name @param {string} value */
+const mark = (part, name, value) => part.dataset[name] !== value && (part.dataset[name] = value);
+
 export class Board {
   /** @type {Map<string, HTMLElement>} */
   #cards = new Map();
@@ -50,6 +53,10 @@ export class Board {
   #places = new Map();
   /** Keys of the cards that a person can see. @type {Set<string>} */
   inSight = new Set();
+  /** Those that may not stand where they belong now. @type {Set<string>} */
+  #changing = new Set();
+  /** Cards that are seen leaving. @type {Set<HTMLElement>} */
+  #leaving = new Set();
   #eye = new IntersectionObserver((seen) => this.#look(seen));
   #root;
   #kind;
@@ -81,6 +88,7 @@ export class Board {
     this.inSight.clear();
     this.#cards.clear();
     this.#places.clear();
+    this.#leaving.clear();
     for (const { name, statuses } of COLUMNS[this.#kind]) {
       const words = say(`column.${this.#kind}.${name}`);
       const counts = [h("span", { class: "count-of" }), h("span", { class: "count-of" })];
@@ -97,7 +105,7 @@ export class Board {
     }
     this.#root.replaceChildren(tabs, columns, h("div", { class: "board-calm" }));
     this.show(shown);
-    this.#count();
+    this.#setCounts();
   }
 
   /** Shows a column where there is room for one only. @param {string} name */
@@ -113,50 +121,52 @@ export class Board {
     return column.checkVisibility();
   }
 
-  /** What became of one of them. @param {string} key @param {boolean} isOurs whether somebody pressed it here */
-  update(key, isOurs) {
+  /**
+   * What became of some of them. All of it is one movement: where each card stands is asked once before, and once after.
+   * @param {[string, boolean][]} changes the key, and whether somebody pressed it here
+   */
+  update(changes) {
+    this.#changing = new Set(changes.map(([key]) => key));
+    moving(this.#seen(), () => {
+      changes.forEach(([key, isOurs]) => this.#change(key, isOurs));
+      this.#setCounts();
+    });
+  }
+
+  /** @param {string} key @param {boolean} isOurs */
+  #change(key, isOurs) {
+    this.#changing.delete(key);
     const item = items.get(key);
     const old = this.#cards.get(key);
     const place = item?.kind === this.#kind && isShown(item) ? this.#places.get(placeOf(item)) : undefined;
     const stays = place && old?.parentElement === place.list && old.nextElementSibling === this.#follower(place.list, item, old);
     const hadFocus = old?.contains(document.activeElement);
-    if (stays) this.#replace(old, item, isOurs);
-    else this.#move(old, place, item, isOurs);
+    if (stays) {
+      this.#eye.unobserve(old);
+      old.replaceWith(this.#make(item, isOurs));
+    } else {
+      if (old) this.#leave(old, isOurs || Boolean(place && old.parentElement === place.list));
+      if (place) place.list.insertBefore(this.#make(item, isOurs), this.#follower(place.list, item));
+    }
     if (hadFocus && place) this.#cards.get(key).querySelector(".card-open")?.focus({ preventScroll: true });
-    this.#count();
-  }
-
-  /** It changed where it stands. */
-  #replace(old, item, isOurs) {
-    this.#eye.unobserve(old);
-    const made = this.#make(item);
-    moving(this.#seenBehind(old), () => old.replaceWith(made));
-    if (!isOurs) still(made);
-  }
-
-  /** It goes, comes, or stands elsewhere now. */
-  #move(old, place, item, isOurs) {
-    if (old) this.#leave(old, isOurs || Boolean(place && old.parentElement === place.list));
-    if (!place) return;
-    const made = this.#make(item);
-    const follower = this.#follower(place.list, item);
-    moving(follower ? this.#seenBehind(follower.previousElementSibling, place.list) : [], () => place.list.insertBefore(made, follower));
-    if (!isOurs) still(made);
   }
 
   /** What somebody else took away is seen leaving, where it stood; what was pressed here goes at once. */
   #leave(old, atOnce) {
     this.#eye.unobserve(old);
     this.#cards.delete(old.dataset.key);
-    this.inSight.delete(old.dataset.key);
-    const gone = () => moving(this.#seenBehind(old), () => old.remove());
-    if (atOnce || !old.checkVisibility()) return gone();
+    const wasSeen = this.inSight.delete(old.dataset.key);
+    if (atOnce || !wasSeen || document.hidden) return old.remove();
     old.inert = true;
     old.dataset.leaving = "";
     delete old.dataset.key;
+    this.#leaving.add(old);
     setTimeout(() => {
-      gone();
-      this.#count();
+      this.#leaving.delete(old);
+      moving(this.#seen(), () => {
+        old.remove();
+        this.#setCounts();
+      });
     }, LEAVING_MS);
   }
 
@@ -170,54 +180,45 @@ export class Board {
     made.querySelector(".card-open").focus({ preventScroll: true });
   }
 
-  #make(item) {
+  #make(item, isOurs = true) {
     const made = card(item, this.#open);
+    if (!isOurs) still(made);
     this.#cards.set(item.key, made);
     this.#eye.observe(made);
     return made;
   }
 
-  /** The card before which it belongs. Most often it is the last, so the look begins at the end. */
+  /** The card before which it belongs: the first that comes after it, among those that stand where they belong. */
   #follower(list, item, itself = null) {
-    let follower = null;
-    for (let card = list.lastElementChild; card; card = card.previousElementSibling) {
-      const other = items.get(card.dataset.key);
-      if (card === itself || !other) continue;
-      if (order(other, item) <= 0) break;
-      follower = card;
+    const others = [...list.children].filter((card) => card !== itself && items.has(card.dataset.key) && !this.#changing.has(card.dataset.key));
+    let [low, high] = [0, others.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (order(items.get(others[middle].dataset.key), item) <= 0) low = middle + 1;
+      else high = middle;
     }
-    return follower;
+    return others[low] ?? null;
   }
 
-  /** The cards in sight that stand behind one, or all of a list. @param {Element|null} card @param {Element} [list] */
-  #seenBehind(card, list = card.parentElement) {
-    const seen = [];
-    for (let next = card ? card.nextElementSibling : list.firstElementChild; next; next = next.nextElementSibling) {
-      if (this.inSight.has(next.dataset.key)) seen.push(next);
-    }
-    return seen;
+  /** The cards in sight. */
+  #seen() {
+    return [...this.inSight].map((key) => this.#cards.get(key)).filter(Boolean);
   }
 
-  /** How many there are; a column without cards takes little room, and the others move for it. */
-  #count() {
-    const places = [...new Set(this.#places.values())];
-    const folds = places.some(({ list, column }) => column.dataset.empty !== String(list.children.length === 0));
-    const seen = folds ? [...this.inSight].map((key) => this.#cards.get(key)).filter(Boolean) : [];
-    moving(seen, () => this.#setCounts());
-  }
-
+  /** How many there are; a column without cards takes little room. */
   #setCounts() {
     let total = 0;
     for (const { list, counts, empty, column } of new Set(this.#places.values())) {
-      const count = list.querySelectorAll(":scope > [data-key]").length;
-      counts.forEach((place) => (place.textContent = String(count)));
-      empty.hidden = list.children.length > 0;
-      column.dataset.count = String(count);
-      column.dataset.empty = String(list.children.length === 0);
-      total += list.children.length;
-      this.#root.querySelector(`[data-tab="${column.dataset.column}"]`).dataset.count = String(count);
+      const there = list.childElementCount;
+      const count = there - [...this.#leaving].filter((card) => card.parentElement === list).length;
+      counts.forEach((place) => place.textContent !== String(count) && (place.textContent = String(count)));
+      if (empty.hidden !== there > 0) empty.hidden = there > 0;
+      const tab = this.#root.querySelector(`[data-tab="${column.dataset.column}"]`);
+      for (const part of [column, tab]) mark(part, "none", String(count === 0));
+      mark(column, "empty", String(there === 0));
+      total += there;
     }
-    this.#root.dataset.total = String(total);
+    mark(this.#root, "empty", String(total === 0));
     const shown = this.#root.dataset.shown;
     if (shown === "later" && this.#places.get(shown)?.list.children.length === 0) this.show("pending");
   }
@@ -240,7 +241,7 @@ export class Board {
     for (const made of this.#places.get("later")?.list.querySelectorAll("[data-key]") ?? []) {
       const { key } = made.dataset;
       if (isLater(items.get(key))) continue;
-      this.update(key, false);
+      this.update([[key, false]]);
       document.dispatchEvent(new CustomEvent("vestnik:cook", { detail: key }));
     }
   }

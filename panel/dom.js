@@ -12,11 +12,7 @@ const ICONS = {
   cross: "M6 6l12 12M18 6L6 18",
   printer: "M7 8V3h10v5M7 17H4V9h16v8h-3M7 14h10v7H7z",
   clock: "M12 3a9 9 0 1 0 .1 0M12 7v5l3.5 2",
-  list: "M8 6h12M8 12h12M8 18h12M4 6h.01M4 12h.01M4 18h.01",
-  book: "M5 4h14v16H5zM5 9h14M9 2v4M15 2v4",
-  chart: "M4 20h16M7 16v-5M12 16V6M17 16v-8",
   hat: "M7 14.5a4 4 0 1 1 .5-7.9 5 5 0 0 1 9 0A4 4 0 1 1 17 14.5V20H7zM7 17h10",
-  gear: "M12 8.5a3.5 3.5 0 1 0 .1 0M12 2v3M12 19v3M2 12h3M19 12h3M5 5l2 2M17 17l2 2M19 5l-2 2M7 17l-2 2",
   mute: "M4 9v6h4l5 4V5L8 9zM17 9l5 6M22 9l-5 6",
   sound: "M4 9v6h4l5 4V5L8 9zM17 8a6 6 0 0 1 0 8M19.5 5a10 10 0 0 1 0 14",
   screen: "M4 5h16v11H4zM9 20h6M12 16v4",
@@ -31,7 +27,6 @@ const ICONS = {
   pin: "M12 21s7-6.5 7-12a7 7 0 0 0-14 0c0 5.5 7 12 7 12zM12 11.5a2.5 2.5 0 1 0-.1 0",
   speech: "M4 5h16v11h-9l-5 4v-4H4z",
   tag: "M4 4h8l9 9-8 8-9-9zM8 8h.01",
-  search: "M10.5 4a6.5 6.5 0 1 0 .1 0M15.5 15.5L21 21",
   leave: "M14 4h5v16h-5M4 12h10M10 8l4 4-4 4",
 };
 

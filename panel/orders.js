@@ -77,11 +77,8 @@ export const find = (key) => items.get(key) ?? closed.get(key);
 /** @param {Item} item */
 export const isOpen = (item) => OPEN.includes(item.status);
 
-/** Made once: it compares some hundred times as fast as `localeCompare` with options. */
-const byNumber = new Intl.Collator(undefined, { numeric: true });
-
-/** The older first. @param {Item} a @param {Item} b */
-export const byAge = (a, b) => a.since - b.since || byNumber.compare(a.key, b.key);
+/** The older first; of one transaction, the lower number. @param {Item} a @param {Item} b */
+export const byAge = (a, b) => a.since - b.since || a.key.length - b.key.length || (a.key < b.key ? -1 : 1);
 
 /** What waits for an answer of this screen, the oldest first. @param {Kind} [kind] */
 export const unanswered = (kind) => [...items.values()].filter((item) => item.status === "pending" && (!kind || item.kind === kind) && isOwn(item)).sort(byAge);

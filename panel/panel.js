@@ -11,11 +11,11 @@
 import { countToday, setUpAlarm, showAlarm, showCalm } from "./alarm.js";
 import { alerted, alertWhatWaits, alertWhatWasTakenBack, handleEvent, noticed, proveRung, setUpAlerts, showChatDisabled, tellWaiting } from "./alerts.js";
 import { countAllDay, setUpAllDay, showAllDay } from "./allday.js";
-import { ask } from "./ask.js";
 import { showBadge } from "./badge.js";
 import { Board } from "./board.js";
 import { keepAwake, keepShell } from "./device.js";
 import { at, button } from "./dom.js";
+import { oncePerFrame } from "./frame.js";
 import { holdBack, leavePage, setUpGuard } from "./guard.js";
 import { loadLanguage, say, setZone } from "./i18n.js";
 import { keepBoard, keptBoard } from "./keep.js";
@@ -91,6 +91,9 @@ async function start() {
   if (!linked && kept && isStarted(kept)) begin(kept);
   else showShift(linked ?? kept);
 }
+
+/** @param {{title: string, words: string, yes: string, no: string}} question */
+const ask = (question) => import("./ask.js").then(({ ask }) => ask(question));
 
 /** A link that was opened in a page that has a store already: it takes no shift over unasked. @param {import("./settings.js").Key} key */
 async function reopen(key) {
@@ -194,15 +197,35 @@ function onState(state) {
   showCalm();
 }
 
-/** One of them has changed. @param {string} key @param {boolean} isOurs */
+/** What has changed and is not drawn yet, with whether all of it was pressed here. @type {Map<string, boolean>} */
+const changed = new Map();
+
+/** One of them has changed: what changes between two frames is drawn in one. @param {string} key @param {boolean} isOurs */
 function update(key, isOurs) {
-  redrawOne(key, isOurs);
-  showCount();
+  changed.set(key, isOurs && changed.get(key) !== false);
+  drawChanged();
 }
+
+const drawChanged = oncePerFrame(() => {
+  const drawn = [...changed];
+  changed.clear();
+  for (const [kind, board] of Object.entries(boards)) {
+    const own = drawn.filter(([key]) => kindOf(key) === kind);
+    if (own.length) board.update(own);
+  }
+  drawn.forEach(([key, isOurs]) => refresh(key, isOurs));
+  showAlarm();
+  showCount();
+});
 
 /** @param {string} key @param {boolean} isOurs whether somebody pressed it here */
 function redrawOne(key, isOurs) {
-  boards[kindOf(key)].update(key, isOurs);
+  boards[kindOf(key)].update([[key, isOurs]]);
+  refresh(key, isOurs);
+}
+
+/** @param {string} key @param {boolean} isOurs */
+function refresh(key, isOurs) {
   if (at("order").open) import("./order.js").then(({ refreshOrder }) => refreshOrder(key, isOurs));
 }
 
@@ -229,10 +252,11 @@ function showCount() {
   live.connection?.watchClosely(items.size > 0);
   if (live.connection && live.keptAt === null) keepBoard(store);
   showCalm();
-  showBadge(unanswered("orders").length, unanswered("bookings").length, !live.connection || isReached());
-  for (const kind of /** @type {const} */ (["orders", "bookings"])) {
-    const count = unanswered(kind).length;
-    at(`badge-${kind}`).textContent = count ? String(count) : "";
+  const counts = { orders: unanswered("orders").length, bookings: unanswered("bookings").length };
+  showBadge(counts.orders, counts.bookings, !live.connection || isReached());
+  for (const [kind, count] of Object.entries(counts)) {
+    const text = count ? String(count) : "";
+    if (at(`badge-${kind}`).textContent !== text) at(`badge-${kind}`).textContent = text;
   }
 }
 

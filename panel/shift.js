@@ -1,6 +1,5 @@
 /** The start of a shift: what opens the store, and one press that unlocks sound, notifications and the screen. @module shift */
 
-import { ask } from "./ask.js";
 import { askForNotifications, keepAwake, letSleep } from "./device.js";
 import { at, button, h, icon } from "./dom.js";
 import { leavePage } from "./guard.js";
@@ -161,6 +160,9 @@ export function showGrant(name, answer) {
   row.dataset.answer = answer;
   row.replaceChildren(icon({ granted: "check", open: "clock" }[answer] ?? "cross"), h("span", {}, h("b", { text: say(`grant.${name}.name`) }), h("small", { text: say(`grant.${name}.${answer}`) })));
 }
+
+/** @param {{title: string, words: string, yes: string, no: string}} question */
+const ask = (question) => import("./ask.js").then(({ ask }) => ask(question));
 
 /** The end of the shift: this page rings no more. A remembered key stays, so that the next one begins with one press. */
 export async function endShift() {

@@ -13,7 +13,7 @@ let hasStations = false;
 /** Shows it, where there is something to be said. */
 export function showStationBar() {
   hasStations ||= isOfStations() || [...items.values()].some((item) => item.items?.some(({ category }) => category));
-  at("stations-open").hidden = !hasStations;
+  if (at("stations-open").hidden === hasStations) at("stations-open").hidden = !hasStations;
   const others = isOfStations() ? [...items.values()].filter((item) => !isOwn(item)).length : 0;
   const shows = isOfStations() ? [document.documentElement.lang, settings.stations, others, isLookingAtAll()].join() : "";
   if (shows === shown) return;

@@ -9,6 +9,9 @@
 const STILL_MS = 700;
 /** How long a thing moves. */
 const MOVE_MS = 180;
+/** Where things moved so short a time ago, many do: what moves then stands at once where it belongs. */
+const RUSH_MS = 400;
+let movedAt = -Infinity;
 
 document.addEventListener("click", stopWhileStill, { capture: true });
 
@@ -37,12 +40,14 @@ const isCalm = matchMedia("(prefers-reduced-motion: reduce)");
 export function moving(things, change) {
   const before = things.map((thing) => thing.getBoundingClientRect());
   change();
+  const isRush = performance.now() - movedAt < RUSH_MS;
   things.forEach((thing, number) => {
     if (!thing.isConnected) return;
     const after = thing.getBoundingClientRect();
     const [x, y] = [before[number].left - after.left, before[number].top - after.top];
     if (Math.abs(x) < 1 && Math.abs(y) < 1) return;
     still(thing);
-    if (!isCalm.matches && before[number].height) thing.animate([{ transform: `translate(${x}px, ${y}px)` }, { transform: "none" }], { duration: MOVE_MS, easing: "ease-out" });
+    movedAt = performance.now();
+    if (!isCalm.matches && !isRush && before[number].height) thing.animate([{ transform: `translate(${x}px, ${y}px)` }, { transform: "none" }], { duration: MOVE_MS, easing: "ease-out" });
   });
 }

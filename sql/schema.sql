@@ -478,7 +478,8 @@ CREATE TABLE vestnik.vst_delivery (
     step smallint,
     CONSTRAINT vst_delivery_check CHECK ((num_nonnulls(event_id, alarm_id, words, keyboard, note) = 1)),
     CONSTRAINT vst_delivery_check1 CHECK (((note IS NULL) = (about_id IS NULL))),
-    CONSTRAINT vst_delivery_check2 CHECK (((keyboard IS NULL) = (message_id IS NULL))),
+    CONSTRAINT vst_delivery_check2 CHECK (((keyboard IS NULL) OR (message_id IS NOT NULL))),
+    CONSTRAINT vst_delivery_check3 CHECK (((message_id IS NULL) OR (keyboard IS NOT NULL) OR (words IS NOT NULL))),
     CONSTRAINT vst_delivery_note_check CHECK ((note = ANY (ARRAY['cancelled'::text, 'unanswered'::text, 'late'::text, 'shown'::text]))),
     CONSTRAINT vst_delivery_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'sending'::text, 'retrying'::text, 'sent'::text, 'dead'::text])))
 );

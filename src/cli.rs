@@ -60,6 +60,8 @@ enum Command {
     Webhook(command::webhook::Args),
     /// Report what became of a store's events: who received each, when, over which channel
     Audit(command::audit::Args),
+    /// Erase the data of a customer from everything that Vestnik keeps
+    Erase(command::erase::Args),
     /// Measure the throughput and latency of this machine and database for a minute, in a temporary schema
     Bench(command::bench::Args),
     /// Check the database, its triggers and notifications, and print the remedy for each problem
@@ -175,6 +177,7 @@ async fn on_each(command: Command, configs: &[Config]) -> anyhow::Result<()> {
         Command::Telegram(args) => command::telegram::run(config, args).await,
         Command::Webhook(args) => command::webhook::run(config, args).await,
         Command::Audit(args) => command::audit::run(config, args).await,
+        Command::Erase(args) => command::erase::run(config, args).await,
         Command::Source(args) => command::source::run(config, args).await,
         Command::Bench(args) => command::bench::run(config, args).await,
         Command::Doctor(args) => command::doctor::run(config, &args).await,

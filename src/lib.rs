@@ -21,6 +21,7 @@ pub mod cli;
 mod command;
 pub mod doctor;
 pub mod engine;
+pub mod erasure;
 
 // The base of all other modules.
 pub mod domain;

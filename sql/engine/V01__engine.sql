@@ -482,13 +482,14 @@ create table vestnik.vst_delivery (
     buttons      jsonb,                             -- of a reply
     alone        boolean     not null default false,-- a person requested it: sent as a message of its own, not in a digest
     keyboard     jsonb,                             -- new buttons for an existing message
-    message_id   int,                               -- that message
+    message_id   int,                               -- that message, or the one that the words replace
     note         text        check (note in ('cancelled', 'unanswered', 'late', 'shown')),   -- an additional message about the order
     about_id     bigint      references vestnik.vst_event (id) on delete cascade,   -- the event of that message
     step         smallint,                          -- the escalation step that enqueued it
     check (num_nonnulls(event_id, alarm_id, words, keyboard, note) = 1),
     check ((note is null) = (about_id is null)),
-    check ((keyboard is null) = (message_id is null))
+    check (keyboard is null or message_id is not null),
+    check (message_id is null or keyboard is not null or words is not null)
 );
 create index vst_delivery_keyboard on vestnik.vst_delivery (chat_id, message_id) where keyboard is not null;
 create unique index vst_delivery_note on vestnik.vst_delivery (about_id, chat_id, note);

@@ -14,6 +14,7 @@ pub mod audit;
 pub mod bench;
 pub mod doctor;
 mod duration;
+pub mod erase;
 pub mod healthcheck;
 pub mod migrate;
 pub mod serve;

@@ -243,14 +243,19 @@ async fn test(config: &Config, store: &str, chat: Option<i64>) -> anyhow::Result
     }
     let began = Instant::now();
     for (chat, delivery) in &tests {
-        let said = match (delivery, &chat.disabled) {
+        let arrival = match (delivery, &chat.disabled) {
             (Some(delivery), _) => arrival(&client, *delivery, began).await?,
-            (None, Some((why, _))) => Err(format!("disabled: {why}")),
-            (None, None) => Err("it was unlinked meanwhile".to_owned()),
+            (None, Some((why, _))) => Arrival::Failed(format!("disabled: {why}")),
+            (None, None) => Arrival::Failed("it was unlinked meanwhile".to_owned()),
         };
-        failed += usize::from(said.is_err());
         let title = chat.title.as_deref().unwrap_or("-");
-        let said = said.unwrap_or_else(|why| format!("NOT sent: {why}"));
+        let said = match arrival {
+            Arrival::Sent(said) => said,
+            Arrival::Failed(why) => {
+                failed += 1;
+                format!("NOT sent: {why}")
+            }
+        };
         super::say!("chat {:<16} {title:<24} {said}", chat.telegram_id);
     }
     match failed {
@@ -259,19 +264,28 @@ async fn test(config: &Config, store: &str, chat: Option<i64>) -> anyhow::Result
     }
 }
 
-/// Waits until a test message is sent. Returns a text for the person: when it was sent, or why it was not.
-async fn arrival(
-    client: &crate::infra::db::Client,
-    delivery: i64,
-    began: Instant,
-) -> anyhow::Result<Result<String, String>> {
+/// What became of a test message, as a text for the person.
+enum Arrival {
+    /// How soon it was sent.
+    Sent(String),
+    /// Why it was not sent.
+    Failed(String),
+}
+
+/// Waits until a test message is sent, at most [`TEST_DEADLINE`].
+async fn arrival(client: &crate::infra::db::Client, delivery: i64, began: Instant) -> anyhow::Result<Arrival> {
     loop {
         let is_late = began.elapsed() > TEST_DEADLINE;
         match chat_links::tried(client, delivery).await? {
-            Tried::Sent => return Ok(Ok(format!("sent within {:.1} s", began.elapsed().as_secs_f64()))),
+            Tried::Sent => {
+                return Ok(Arrival::Sent(format!(
+                    "sent within {:.1} s",
+                    began.elapsed().as_secs_f64()
+                )));
+            }
             Tried::Not(Some(why)) => {
                 chat_links::give_up(client, delivery).await?;
-                return Ok(Err(why));
+                return Ok(Arrival::Failed(why));
             }
             Tried::Not(None) if is_late => {
                 chat_links::give_up(client, delivery).await?;
@@ -286,7 +300,7 @@ async fn arrival(
                         TEST_DEADLINE.as_secs()
                     )
                 };
-                return Ok(Err(why.unwrap_or_else(no_node)));
+                return Ok(Arrival::Failed(why.unwrap_or_else(no_node)));
             }
             Tried::Not(None) => tokio::time::sleep(TEST_LOOK).await,
         }

@@ -48,6 +48,7 @@ pub(super) async fn next_work(
                     .map_err(|_| QueryError::Inconsistent("buttons that are none"))?
                     .unwrap_or_default(),
                 sounds: first.urgent,
+                message: first.message,
                 item: first.id,
             }));
         }

@@ -51,11 +51,11 @@ impl Lane {
     pub(super) fn has(self) -> &'static str {
         match self {
             Self::Messages => {
-                "d.keyboard is null and (d.event_id is null or not exists (select from vestnik.vst_message m \
+                "d.message_id is null and (d.event_id is null or not exists (select from vestnik.vst_message m \
                      where m.chat_id = d.chat_id and m.store_id = d.store_id and m.subject = d.subject and m.message_id <> 0))"
             }
             Self::Edits => {
-                "(d.keyboard is not null or d.note is null and exists (select from vestnik.vst_message m \
+                "(d.message_id is not null or d.note is null and exists (select from vestnik.vst_message m \
                      where m.chat_id = d.chat_id and m.store_id = d.store_id and m.subject = d.subject and m.message_id <> 0))"
             }
         }

@@ -147,6 +147,8 @@ pub enum Work {
         buttons: Vec<Vec<Button>>,
         /// Whether the message makes a sound.
         sounds: bool,
+        /// The sent message that the text replaces; `None`: a new message.
+        message: Option<i32>,
         /// The id of the message's delivery.
         item: i64,
     },

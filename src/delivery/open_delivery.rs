@@ -16,6 +16,8 @@ pub(super) struct OpenDelivery {
     pub subject: Option<String>,
     pub alarm: Option<Alarm>,
     pub words: Option<String>,
+    /// The sent message that the words replace.
+    pub message: Option<i32>,
     pub buttons: Option<serde_json::Value>,
     pub urgent: bool,
     pub stale: bool,
@@ -31,7 +33,7 @@ pub(super) async fn read(
 ) -> Result<Vec<OpenDelivery>, QueryError> {
     let sql = format!(
         "select d.id, d.store_id, d.event_id, d.words, d.subject, d.stale, d.note, d.buttons, d.alone, d.urgent, \
-             case when d.alarm_id is null then null when not d.alarm_ends then 'raised' else a.cleared_by end \
+             case when d.alarm_id is null then null when not d.alarm_ends then 'raised' else a.cleared_by end, d.message_id \
          from vestnik.vst_delivery d left join vestnik.vst_alarm a on a.id = d.alarm_id \
          where d.chat_id = $1 and d.state in ('pending', 'sending', 'retrying') and d.keyboard is null and {} and {} \
          order by d.urgent desc, d.alone desc, d.id limit $2",
@@ -46,6 +48,7 @@ pub(super) async fn read(
             store: row.try_get(1)?,
             event: row.try_get(2)?,
             words: row.try_get(3)?,
+            message: row.try_get(11)?,
             subject: row.try_get(4)?,
             stale: row.try_get(5)?,
             note: row.try_get::<_, Option<&str>>(6)?.and_then(Note::from_name),

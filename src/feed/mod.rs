@@ -283,7 +283,7 @@ impl Feed {
             };
             wakeup.record_read(Some((&snapshot, clock)), &events);
             self.refresh_sources(reader, sources).await?;
-            let Ok(events) = self.remove_related(reader, state, events).await? else {
+            let Some(events) = self.remove_related(reader, state, events).await? else {
                 return self.read_many(reader, state).await;
             };
             let newest = newest.unwrap_or(state.read.newest()).max(state.read.newest());
@@ -299,20 +299,20 @@ impl Feed {
         }
     }
 
-    /// Removes the events that must wait for a large transaction, and returns the others. `TooMany`: too many
+    /// Removes the events that must wait for a large transaction, and returns the others. `None`: too many
     /// transactions would wait.
     async fn remove_related(
         &self,
         reader: &Reader,
         state: &mut FeedState,
         events: Vec<JournalEvent>,
-    ) -> Result<Result<Vec<JournalEvent>, TooMany>, journal::Error> {
+    ) -> Result<Option<Vec<JournalEvent>>, journal::Error> {
         let Some(large_transactions) = &mut state.large_transactions else {
-            return Ok(Ok(events));
+            return Ok(Some(events));
         };
         let (large, stores) = large_transactions.stores_to_look_up(&events);
         let touched = reader.touched(&stores, large).await?;
-        Ok(large_transactions.remove_related(events, &touched))
+        Ok(large_transactions.remove_related(events, &touched).ok())
     }
 
     /// Handles a read that found too many events of small transactions. They wait if large transactions are being
@@ -419,6 +419,8 @@ impl Feed {
     async fn refresh_sources(&self, reader: &Reader, version: i64) -> Result<(), journal::Error> {
         if self.sources.current().version != version {
             let before = self.reload_sources(reader).await?;
+            // The number also rises where a customer's data was erased.
+            self.router.clear_cache();
             tracing::info!(version, "the sources have changed");
             match self.sources.current().changes_since(&before) {
                 Changes::All => self.router.resync(None),

@@ -29,11 +29,13 @@ pub(super) const EPOCH_COLUMNS: &str = "(select system_identifier from pg_contro
 pub(super) const LINE_HERE: &str = "(select line::text from vestnik.vst_lineage where through is null \
      and started_at = pg_postmaster_start_time())";
 /// Selects all lines of history, each with the newest transaction that a valid cursor of the line may cover; null: any
-/// transaction.
+/// transaction. A standby runs before it is promoted, and has found what it replayed by then. After any other start
+/// nothing is replayed, and that time is null.
 const LINES: &str = "select (select system_identifier from pg_control_system()) as system_identifier, line::text as line, \
      (select oid from pg_database where datname = current_database()) as database_oid, \
      case when through is not null then through when started_at <> pg_postmaster_start_time() then \
-       greatest((select xid from vestnik.vst_event where at < pg_postmaster_start_time() order by xid desc limit 1), \
+       greatest((select xid from vestnik.vst_event \
+           where at < greatest(pg_postmaster_start_time(), pg_last_xact_replay_timestamp()) order by xid desc limit 1), \
          (select trimmed_through from vestnik.vst_retention)) end as through \
      from vestnik.vst_lineage";
 
@@ -132,7 +134,7 @@ async fn begin_line(client: &mut Client, past: Past) -> Result<(), Error> {
     let skip_ids = format!(
         "select setval('vestnik.vst_event_id_seq', (select last_value from vestnik.vst_event_id_seq) + {FREE_IDS} \
          + {FREE_IDS_A_SECOND} * least({LOST_SECONDS}, greatest(0, extract(epoch from clock_timestamp() - coalesce( \
-           (select at from vestnik.vst_event where at < pg_postmaster_start_time() order by xid desc limit 1), \
+           (select at from vestnik.vst_event where at < greatest(pg_postmaster_start_time(), pg_last_xact_replay_timestamp()) order by xid desc limit 1), \
            clock_timestamp()))::bigint)))"
     );
     let transaction = client.transaction().await?;
@@ -176,24 +178,27 @@ async fn lines(client: &impl GenericClient) -> Result<Vec<(Epoch, Option<Xid>)>,
     rows.iter().map(line).collect()
 }
 
-/// Decodes a client's cursor, of the line in force or of an earlier line in which it is valid. Otherwise returns the
-/// reason.
-pub(super) async fn decode(
-    client: &impl GenericClient,
-    text: &str,
-    here: Epoch,
-) -> Result<Result<Cursor, Unusable>, Error> {
+/// A client's cursor that was decoded.
+pub(super) enum Decoded {
+    /// The journal can continue from it.
+    Usable(Cursor),
+    /// The reason why the journal cannot continue from it.
+    Unusable(Unusable),
+}
+
+/// Decodes a client's cursor, of the line in force or of an earlier line in which it is valid.
+pub(super) async fn decode(client: &impl GenericClient, text: &str, here: Epoch) -> Result<Decoded, Error> {
     if Cursor::decode(text, here) == Err(Unusable::Unreadable) {
-        return Ok(Err(Unusable::Unreadable));
+        return Ok(Decoded::Unusable(Unusable::Unreadable));
     }
     for (epoch, through) in lines(client).await? {
         if let Ok(cursor) = Cursor::decode(text, epoch)
             && through.is_none_or(|through| cursor.end().0 <= through.0 + 1)
         {
-            return Ok(Ok(cursor));
+            return Ok(Decoded::Usable(cursor));
         }
     }
-    Ok(Err(Unusable::Epoch))
+    Ok(Decoded::Unusable(Unusable::Epoch))
 }
 
 /// Whether the database still has the history that a feed has read. If the event `seen` has disappeared, begins a new

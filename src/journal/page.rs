@@ -8,7 +8,7 @@ use futures::TryStreamExt as _;
 use tokio::time::timeout;
 use tokio_postgres::types::ToSql;
 
-use super::lineage::{self, EPOCH_COLUMNS, epoch};
+use super::lineage::{self, Decoded, EPOCH_COLUMNS, epoch};
 use super::reader::READ_DEADLINE;
 use super::sql_types::{SqlXid, xids};
 use super::{EVENT_COLUMNS, Error, event};
@@ -89,8 +89,8 @@ async fn read(pool: &Pool, stores: &StoreSet, start: Start<'_>, limit: usize) ->
     let page = match start {
         Start::Newest => newest(&transaction, stores, limit, &head, &seen).await?,
         Start::After(text) => match usable(&transaction, text, &head).await? {
-            Ok(cursor) => after(&transaction, stores, cursor, limit, &head, seen).await?,
-            Err(reason) => Page::Resync {
+            Decoded::Usable(cursor) => after(&transaction, stores, cursor, limit, &head, seen).await?,
+            Decoded::Unusable(reason) => Page::Resync {
                 reason,
                 fresh: Cursor::At(seen.clone()).encode(head.epoch),
                 position: seen,
@@ -125,20 +125,16 @@ async fn read_head(client: &db::Transaction<'_>) -> Result<Head, Error> {
     })
 }
 
-/// Decodes a client's cursor, if the journal still has every event that the cursor does not cover; otherwise returns
-/// the reason.
-async fn usable(client: &db::Transaction<'_>, text: &str, head: &Head) -> Result<Result<Cursor, Unusable>, Error> {
-    let cursor = match lineage::decode(client, text, head.epoch).await? {
-        Ok(cursor) => cursor,
-        Err(reason) => return Ok(Err(reason)),
-    };
-    if cursor.end() > head.snapshot.xmax {
-        return Ok(Err(Unusable::Future));
-    }
-    if !cursor.base().covers_through(head.trimmed) {
-        return Ok(Err(Unusable::Retention));
-    }
-    Ok(Ok(cursor))
+/// Decodes a client's cursor. It is usable if the journal still has every event that it does not cover.
+async fn usable(client: &db::Transaction<'_>, text: &str, head: &Head) -> Result<Decoded, Error> {
+    let decoded = lineage::decode(client, text, head.epoch).await?;
+    Ok(match decoded {
+        Decoded::Usable(cursor) if cursor.end() > head.snapshot.xmax => Decoded::Unusable(Unusable::Future),
+        Decoded::Usable(cursor) if !cursor.base().covers_through(head.trimmed) => {
+            Decoded::Unusable(Unusable::Retention)
+        }
+        decoded => decoded,
+    })
 }
 
 /// The state of the journal, and the cursor up to which deliveries are planned. An unusable cursor starts at the
@@ -147,7 +143,7 @@ pub(super) async fn usable_for_planning(client: &db::Transaction<'_>, text: &str
     let head = read_head(client).await?;
     let cursor = match lineage::decode(client, text, head.epoch).await? {
         // Trimmed events may be missing: they would be too old to be sent.
-        Ok(cursor) if cursor.end() <= head.snapshot.xmax => cursor,
+        Decoded::Usable(cursor) if cursor.end() <= head.snapshot.xmax => cursor,
         _ => Cursor::At(Position::beginning()),
     };
     Ok((head, cursor))

@@ -22,6 +22,7 @@ pub mod preview;
 pub mod propose;
 pub mod reconciler;
 mod recorder;
+mod redact;
 pub mod registry;
 mod repair;
 pub mod sql;

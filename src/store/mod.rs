@@ -16,7 +16,7 @@ pub use attendance::{AttendedBy, Escalates};
 use time::{Date, Time};
 
 use crate::domain::event::StoreId;
-use crate::infra::db::{self, Client, Pool, QueryError, Transaction};
+use crate::infra::db::{self, Client, GenericClient, Pool, QueryError, Transaction};
 use crate::sources::registry::bump_version;
 use hours::{Days, Open, Rule};
 
@@ -328,7 +328,7 @@ const KNOWN: &str = "select exists (select from vestnik.vst_event where store_id
      or exists (select from vestnik.vst_token where $1 = any (stores) and revoked_at is null)";
 
 /// Does the same as [`is_known`], over the caller's connection.
-pub async fn is_known_to(client: &Client, store: &StoreId) -> Result<bool, QueryError> {
+pub async fn is_known_to(client: &impl GenericClient, store: &StoreId) -> Result<bool, QueryError> {
     Ok(client.query_one(KNOWN, &[&store.as_str()]).await?.try_get(0)?)
 }
 

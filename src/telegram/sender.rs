@@ -96,7 +96,8 @@ fn target(claim: &Claim) -> Option<MessageId> {
     match &claim.work {
         Work::Subject(it) => it.message.map(MessageId),
         Work::Keyboard { message, .. } => Some(MessageId(*message)),
-        Work::Digest { .. } | Work::Note(_) | Work::Alarm { .. } | Work::Reply { .. } => None,
+        Work::Reply { message, .. } => message.map(MessageId),
+        Work::Digest { .. } | Work::Note(_) | Work::Alarm { .. } => None,
     }
 }
 

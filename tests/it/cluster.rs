@@ -14,21 +14,21 @@ use crate::support::app::PATIENCE;
 use crate::support::db::Database;
 use crate::support::look_again;
 
-const NODES: usize = 3;
+pub const NODES: usize = 3;
 /// Nodes killed in a run.
 const KILLS: usize = 6;
 /// Commits between two kills.
 const COMMITS_BETWEEN: usize = 60;
 
 /// The example, as its script starts it; it ends with its standard input.
-struct Cluster {
+pub struct Cluster {
     script: Child,
     directory: PathBuf,
-    address: SocketAddr,
+    pub address: SocketAddr,
 }
 
 impl Cluster {
-    fn start(database: &Database) -> Self {
+    pub fn start(database: &Database) -> Self {
         let port = free_ports();
         let mut script = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/cluster/start"))
             .env("VESTNIK", env!("CARGO_BIN_EXE_vestnik"))
@@ -59,10 +59,15 @@ impl Cluster {
         std::fs::read_to_string(file).unwrap().trim().parse().unwrap()
     }
 
-    /// Kills a node, and waits until it has been started again.
-    async fn kill(&self, node: usize) {
+    /// Sends a node a signal.
+    pub fn signal(&self, node: usize, signal: Signal) {
+        kill_process(Pid::from_raw(self.pid(node)).unwrap(), signal).unwrap();
+    }
+
+    /// Ends a node by a signal, and waits until it has been started again.
+    pub async fn end(&self, node: usize, signal: Signal) {
         let pid = self.pid(node);
-        kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+        self.signal(node, signal);
         timeout(PATIENCE, async {
             while self.pid(node) == pid {
                 look_again().await;
@@ -73,7 +78,7 @@ impl Cluster {
     }
 
     /// Ends it, and every part of it.
-    fn stop(mut self) {
+    pub fn stop(mut self) {
         drop(self.script.stdin.take());
         assert!(self.script.wait().unwrap().success());
         assert!(!self.directory.exists(), "it leaves nothing behind");
@@ -101,7 +106,7 @@ async fn nodes_behind_a_balancer_are_killed_at_random_and_no_order_is_lost() {
     let trial = Trial::begin(database.url(), &[cluster.address], &token, seed).await;
     for _ in 0..KILLS {
         trial.commits(COMMITS_BETWEEN).await;
-        cluster.kill(random.usize(..NODES)).await;
+        cluster.end(random.usize(..NODES), Signal::KILL).await;
     }
     trial.commits(COMMITS_BETWEEN).await;
     trial.judge(Repeats::InFaults).await;

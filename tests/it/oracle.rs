@@ -180,8 +180,8 @@ impl Trial {
         self.breaks.send_modify(|breaks| *breaks += 1);
     }
 
-    /// Stops writing, waits until what is owed has come, and judges.
-    pub async fn judge(self, repeats: Repeats) {
+    /// Stops writing, waits until what is owed has come, and judges. What was judged, in a line.
+    pub async fn judge(self, repeats: Repeats) -> String {
         self.stop.store(true, Ordering::Relaxed);
         for writer in self.writers {
             timeout(PATIENCE * 3, writer).await.expect("a writer ends").unwrap();
@@ -238,6 +238,13 @@ impl Trial {
             "too little was written to judge: {}",
             book.acknowledged.len()
         );
+        format!(
+            "{} acknowledged changes, each delivered; {} of unknown outcome, {} rolled back; {} events received",
+            book.acknowledged.len(),
+            book.unknown.len(),
+            book.never.len(),
+            by_id.len()
+        )
     }
 }
 

@@ -103,6 +103,15 @@ impl EventCache {
         });
     }
 
+    /// Drops every event. Replays come from the journal until the cache has new ones.
+    pub fn clear(&mut self) {
+        match (&mut self.streamed, self.known.take()) {
+            (Some(streamed), _) => *streamed = Streamed::default(),
+            (None, Some(known)) => self.begin(&known.reached),
+            (None, None) => {}
+        }
+    }
+
     /// Adds published events. `before` and `after` are the feed's cursors before and after them; within a read in
     /// chunks, `after` is in the middle of the read.
     pub fn keep(&mut self, events: &[JournalEvent], before: &Cursor, after: &Cursor) {

@@ -336,6 +336,11 @@ impl Router {
         inner.recent.recall(store, *epoch, cursor)
     }
 
+    /// Drops the cached events: some may have changed in the journal.
+    pub fn clear_cache(&self) {
+        self.lock().recent.clear();
+    }
+
     /// The position before which past events can be added to the cache; `None`: they were added.
     pub fn wants_past(&self) -> Option<Position> {
         self.lock().recent.wants_past()

@@ -6,7 +6,7 @@ use tokio_postgres::types::{ToSql, Type};
 pub type Parameters<'a> = [&'a (dyn ToSql + Sync)];
 
 /// The Postgres types in which parameters are sent. Each Rust type that Vestnik sends matches exactly one of them.
-const SENT_AS: [Type; 24] = [
+const SENT_AS: [Type; 25] = [
     Type::BOOL,
     Type::INT2,
     Type::INT4,
@@ -22,6 +22,7 @@ const SENT_AS: [Type; 24] = [
     Type::XID8,
     Type::BOOL_ARRAY,
     Type::INT2_ARRAY,
+    Type::INT4_ARRAY,
     Type::INT4_ARRAY,
     Type::INT8_ARRAY,
     Type::FLOAT8_ARRAY,

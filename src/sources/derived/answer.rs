@@ -40,7 +40,7 @@ pub(in crate::sources) async fn answer(
     let of_status = derived.answers.iter().find(|(status, _)| *status == change.to);
     let statements = of_status.filter(|_| !is_said);
     if statements.is_some() {
-        transaction.query(NAMES, &[&source.table]).await?;
+        transaction.query(NAMES, &[&source.mapping.table]).await?;
     }
     for (place, sql) in statements.iter().flat_map(|(_, statements)| statements).enumerate() {
         let parameters: [(&(dyn ToSql + Sync), Type); 5] = [

@@ -103,13 +103,16 @@ pub async fn check(
 /// The tables that a view reads, each with the columns that it reads.
 type Reads = BTreeMap<String, Vec<String>>;
 
-/// Creates a temporary view from `select`. Returns the types of its columns, and the tables and columns that it reads.
-/// The inner error is that of Postgres for an invalid `select`.
-async fn look(
-    transaction: &mut Transaction<'_>,
-    table: &Table,
-    select: &str,
-) -> Result<Result<(Vec<RecordedColumn>, Reads), tokio_postgres::Error>, tokio_postgres::Error> {
+/// What a temporary view shows of a query.
+enum Look {
+    /// The types of its columns, and the tables and columns that it reads.
+    Read(Vec<RecordedColumn>, Reads),
+    /// The error of Postgres for an invalid query.
+    Invalid(tokio_postgres::Error),
+}
+
+/// Creates a temporary view from `select`, and reads what Postgres knows of it.
+async fn look(transaction: &mut Transaction<'_>, table: &Table, select: &str) -> Result<Look, tokio_postgres::Error> {
     const COLUMNS: &str = "select attname::text, format_type(atttypid, atttypmod) from pg_attribute \
          where attrelid = 'pg_temp.vst_check'::regclass and attnum > 0 order by attnum";
     const READS: &str = "select distinct format('%I.%I', n.nspname, c.relname), a.attname::text \
@@ -126,7 +129,7 @@ async fn look(
         .await
     {
         savepoint.rollback().await?;
-        return Ok(Err(error));
+        return Ok(Look::Invalid(error));
     }
     let mut columns = Vec::new();
     for row in savepoint.query(COLUMNS, &[]).await? {
@@ -141,7 +144,7 @@ async fn look(
         of_table.extend(row.try_get::<_, Option<String>>(1)?);
     }
     savepoint.rollback().await?;
-    Ok(Ok((columns, reads)))
+    Ok(Look::Read(columns, reads))
 }
 
 async fn values(
@@ -167,19 +170,19 @@ async fn values(
         )
     };
     match look(transaction, table, &select(&all)).await? {
-        Ok((found, read)) => {
+        Look::Read(found, read) => {
             columns.extend(found.into_iter().filter(|column| column.name != "vst_key"));
             merge(reads, read);
         }
         // The error does not say which expression is wrong, so each is tried alone.
-        Err(whole) => {
-            if let Err(error) = look(transaction, table, &format!("select 1 as one from {from}")).await? {
+        Look::Invalid(whole) => {
+            if let Look::Invalid(error) = look(transaction, table, &format!("select 1 as one from {from}")).await? {
                 findings.problems.push(format!("{FROM} {}", db::reason(&error)));
                 return Ok(());
             }
             let before = findings.problems.len();
             for value in &all {
-                if let Err(error) = look(transaction, table, &select(std::slice::from_ref(value))).await? {
+                if let Look::Invalid(error) = look(transaction, table, &select(std::slice::from_ref(value))).await? {
                     let label = value
                         .0
                         .strip_prefix("extra_")
@@ -234,7 +237,7 @@ async fn items(
     let from = super::from_clause(&table.quoted, derived);
     let select = format!("select vst_i.* from {from} cross join lateral (\n{query}\n) vst_i");
     match look(transaction, table, &select).await? {
-        Ok((found, read)) => {
+        Look::Read(found, read) => {
             for column in found {
                 if !ITEM_COLUMNS.contains(&column.name.as_str()) {
                     let known = ITEM_COLUMNS.join(", ");
@@ -252,7 +255,7 @@ async fn items(
             }
             merge(reads, read);
         }
-        Err(error) => findings.problems.push(format!("derived.items: {}", db::reason(&error))),
+        Look::Invalid(error) => findings.problems.push(format!("derived.items: {}", db::reason(&error))),
     }
     Ok(())
 }

@@ -196,7 +196,7 @@ async fn an_answer_that_statements_wrote_is_taken_back_by_statements_only() {
     let press = async |shop: &Shop, status: &str| shop.app.post(STATUS, &json!({"status": status})).await;
     assert_eq!(press(&shop, "preparing").await.status, 200);
     let back = press(&shop, "pending").await;
-    assert_eq!((back.status, back.code()), (422, "status_not_possible".into()));
+    assert_eq!(back.status, 409, "{back:?}");
     assert_eq!(shown(&shop).await["status"], "preparing", "the order is in no trap");
     assert_eq!(press(&shop, "ready").await.status, 200);
     assert_eq!(
@@ -288,7 +288,7 @@ async fn names_in_a_statement_mean_the_schema_of_the_shops_table() {
 
 #[tokio::test]
 async fn a_status_that_is_none_of_ours_makes_a_derived_source_unhealthy() {
-    let mut shop = Shop::open("vendure", "read committed").await;
+    let shop = Shop::open("vendure", "read committed").await;
     let words =
         "update \"order\" set state = 'Awaiting courier', active = false, \"orderPlacedAt\" = now() where id = 1";
     for part in shop.life() {

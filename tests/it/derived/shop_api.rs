@@ -207,7 +207,7 @@ async fn doctor_says_that_the_secret_is_missing_that_signs_the_requests() {
     let shop = Shop::open_as("spree", "read committed", &asking("spree", &hook.url()), beside).await;
     let (said, _) = doctor(&shop.app.database, &[]).await;
     let about = line(&said, "answers");
-    assert!(about.starts_with("WRONG"), "{said}");
+    assert!(about.starts_with("FAIL"), "{said}");
     assert!(
         about.contains("of spree:") && about.contains("set answers.secret"),
         "{said}"

@@ -271,17 +271,42 @@ impl Server {
         self.ask("put_back");
     }
 
+    /// Ends it as a crash of the program does, and starts it: it recovers from its log.
+    pub fn crash(&mut self) {
+        self.ask("crash");
+    }
+
     /// Stops it and starts it.
     pub fn restart(&mut self) {
         self.ask("restart");
     }
 
+    /// The port that its standby will have. After each promotion both have changed places.
+    pub fn spare_port(&mut self) -> String {
+        self.answer("spare")
+    }
+
+    /// Starts a streaming standby of it at the spare port. Its address.
+    pub fn standby(&mut self) -> String {
+        let port = self.answer("standby");
+        self.address.replace(self.port(), &port)
+    }
+
+    /// Ends it as a crash of its machine does, for good. Its standby takes its place, once it is promoted.
+    pub fn fail(&mut self) {
+        self.ask("fail");
+    }
+
     fn ask(&mut self, word: &str) {
+        assert_eq!(self.answer(word), word, "Postgres came back");
+    }
+
+    fn answer(&mut self, word: &str) -> String {
         use std::io::{BufRead as _, Write as _};
         writeln!(self.child.stdin.as_mut().unwrap(), "{word}").unwrap();
         let mut answer = String::new();
         self.answers.read_line(&mut answer).unwrap();
-        assert_eq!(answer.trim(), word, "Postgres came back");
+        answer.trim().to_owned()
     }
 
     /// The port that it listens on.

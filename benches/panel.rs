@@ -1,0 +1,435 @@
+//! The panel on a cheap tablet: a real Chromium whose CPU is slowed four times. How soon the first order is seen, what 500 open
+//! orders with 20 changes a second cost, what an alarm costs that nobody answers, and whether an evening's orders leave anything behind.
+//!
+//! `cargo bench --bench panel -- memory` runs one part: `first`, `changes`, `alarm` or `memory`.
+
+#[path = "../tests/it/panel/driver.rs"]
+mod driver;
+#[path = "support/engine.rs"]
+mod engine;
+#[path = "support/quantile.rs"]
+mod quantile;
+#[path = "support/shop.rs"]
+mod shop;
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use fantoccini::{Client, ClientBuilder};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::process::Child;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use driver::{PATIENCE, Raw, capabilities, start_driver};
+use quantile::quantile;
+use shop::Shop;
+
+/// How much slower a cheap tablet is.
+const SLOWER: u32 = 4;
+/// There and back, milliseconds.
+const ROUND_TRIP_MS: u32 = 60;
+/// Loads that are timed, each cold and warm.
+const LOADS: usize = 5;
+const OPEN: usize = 500;
+const CHANGES_PER_SECOND: u64 = 20;
+const CHANGING_S: u64 = 20;
+/// A changed card may take so long, and no task longer, milliseconds.
+const PAINTED_MS: f64 = 120.0;
+const TASK_MS: f64 = 100.0;
+const ALARM_S: u64 = 10;
+/// Share of the main thread that an alarm may take.
+const ALARM_SHARE: f64 = 0.05;
+/// Orders that come and go: after the first, everything that is made once has been made.
+const CYCLES: [usize; 2] = [500, 3000];
+/// Orders of one transaction.
+const AT_ONCE: usize = 20;
+
+/// A browser, and its page.
+struct Page {
+    page: Client,
+    _driver: Child,
+    _profile: TempDir,
+}
+
+#[tokio::main]
+async fn main() {
+    let wanted: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|part| !part.starts_with("--"))
+        .collect();
+    let runs = |part: &str| wanted.is_empty() || wanted.iter().any(|wanted| wanted == part);
+    println!("| what | measured | bound |\n|---|---|---|");
+    if runs("first") {
+        first().await;
+    }
+    if runs("changes") {
+        changes().await;
+    }
+    if runs("alarm") {
+        alarm().await;
+    }
+    if runs("memory") {
+        memory().await;
+    }
+}
+
+/// How soon the first order is seen, from the beginning of the load, on a device that knows its store.
+async fn first() {
+    let (running, page) = open(1).await;
+    page.until("navigator.serviceWorker.controller !== null").await;
+    page.cdp("Network.enable", json!({})).await;
+    let network = json!({"offline": false, "latency": ROUND_TRIP_MS, "downloadThroughput": -1, "uploadThroughput": -1});
+    page.cdp("Network.emulateNetworkConditions", network).await;
+    page.slow_down().await;
+    page.before_each_load(
+        // What was on the board before would be shown before anything is loaded: it is no first order.
+        "localStorage.removeItem('vestnik.board');
+         new MutationObserver((_, self) => {
+             if (!document.querySelector('#board-orders .card')) return;
+             self.disconnect();
+             requestAnimationFrame(() => setTimeout(() => { window.seenAt = performance.now(); }));
+         }).observe(document, { childList: true, subtree: true });",
+    )
+    .await;
+    for (how, is_cold) in [("nothing kept", true), ("kept by the browser", false)] {
+        let mut seen = Vec::new();
+        for _ in 0..LOADS {
+            page.cdp("Network.setCacheDisabled", json!({"cacheDisabled": is_cold}))
+                .await;
+            page.cdp("Network.setBypassServiceWorker", json!({"bypass": is_cold}))
+                .await;
+            page.page.refresh().await.expect("a load");
+            seen.push(page.until("window.seenAt").await.as_f64().expect("milliseconds"));
+        }
+        row(
+            &format!("first order seen, {ROUND_TRIP_MS} ms there and back, {SLOWER}x slower, {how}"),
+            &format!(
+                "median {:.0} ms, worst {:.0} ms",
+                quantile(&mut seen, 0.5),
+                quantile(&mut seen, 1.0)
+            ),
+            "1000 ms",
+        );
+    }
+    page.end(running).await;
+}
+
+/// What 500 open orders with 20 changes a second cost.
+async fn changes() {
+    let (running, page) = open(OPEN).await;
+    let client = connect(&running.shop).await;
+    client
+        .batch_execute("update orders set status = 'preparing' where id % 3 = 0; update orders set status = 'ready' where id % 3 = 1")
+        .await
+        .expect("written");
+    page.until("document.querySelectorAll('[data-column=ready] .card').length === 167")
+        .await;
+    page.slow_down().await;
+    page.js(
+        "window.tasks = []; performance.clearMeasures();
+         new PerformanceObserver((list) => tasks.push(...list.getEntries().map(({ duration }) => duration))).observe({ type: 'longtask' })",
+    )
+    .await;
+    let before = page.metrics().await;
+    let begin = Instant::now();
+    let made = change(&client).await;
+    page.until(&format!(
+        "performance.getEntriesByType('measure').filter(({{ name }}) => name.startsWith('vestnik:painted')).length >= {made}"
+    ))
+    .await;
+    let (after, took) = (page.metrics().await, begin.elapsed().as_secs_f64());
+    let share = |name: &str| (after[name] - before[name]) / took * 100.0;
+    let painted = page
+        .js("return performance.getEntriesByType('measure').filter(({ name }) => name.startsWith('vestnik:painted')).map(({ name, duration, startTime }) => [name.split(':')[2], duration, performance.timeOrigin + startTime + duration])")
+        .await;
+    let painted: Vec<(String, f64, f64)> = serde_json::from_value(painted).expect("measures");
+    let mut handled: Vec<f64> = painted.iter().map(|(_, duration, _)| *duration).collect();
+    let rows = client
+        .query(
+            "select id::text, extract(epoch from at)::float8 * 1000 from vestnik.vst_event",
+            &[],
+        )
+        .await
+        .expect("the journal");
+    let written: HashMap<String, f64> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    let mut whole: Vec<f64> = painted.iter().map(|(id, _, at)| at - written[id]).collect();
+    let tasks = page.js("return tasks").await;
+    let mut tasks: Vec<f64> = serde_json::from_value(tasks).expect("tasks");
+    let what = format!("{OPEN} open, {CHANGES_PER_SECOND} changes/s, {SLOWER}x slower");
+    row(
+        &format!("{what}: from the event to the painted card"),
+        &format!(
+            "p50 {:.0} ms, p95 {:.0} ms",
+            quantile(&mut handled, 0.5),
+            quantile(&mut handled, 0.95)
+        ),
+        &format!("p95 {PAINTED_MS} ms"),
+    );
+    row(
+        &format!("{what}: from the INSERT to the painted card"),
+        &format!(
+            "p50 {:.0} ms, p95 {:.0} ms",
+            quantile(&mut whole, 0.5),
+            quantile(&mut whole, 0.95)
+        ),
+        "",
+    );
+    let count = tasks.len();
+    row(
+        &format!("{what}: longest task"),
+        &format!("{:.0} ms ({count} over 50 ms)", quantile(&mut tasks, 1.0)),
+        &format!("{TASK_MS} ms"),
+    );
+    row(
+        &format!("{what}: main thread"),
+        &format!(
+            "{:.0} ms of CPU a change; {:.0} % of the time (script {:.0}, layout {:.0}, style {:.0})",
+            (after["TaskDuration"] - before["TaskDuration"]) * 1000.0 / made as f64,
+            share("TaskDuration"),
+            share("ScriptDuration"),
+            share("LayoutDuration"),
+            share("RecalcStyleDuration")
+        ),
+        "",
+    );
+    page.end(running).await;
+}
+
+/// New orders, and each further on: as many open as before. How many events that makes.
+async fn change(client: &vestnik::infra::db::Client) -> u64 {
+    let of = |rest: usize| {
+        (1..=OPEN)
+            .filter(|id| id % 3 == rest)
+            .map(|id| id as i64)
+            .collect::<VecDeque<i64>>()
+    };
+    let (mut pending, mut preparing, mut ready) = (of(2), of(0), of(1));
+    let mut tick = interval(Duration::from_millis(1000 / CHANGES_PER_SECOND));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let changes = CHANGES_PER_SECOND * CHANGING_S;
+    for number in 0..changes {
+        tick.tick().await;
+        let sql = match number % 4 {
+            0 => ORDERS.replace("{many}", "1") + " returning id",
+            1 => moved(&mut pending, &mut preparing, "preparing"),
+            2 => moved(&mut preparing, &mut ready, "ready"),
+            _ => {
+                let id = ready.pop_front().expect("one that is ready");
+                format!("update orders set status = 'completed' where id = {id} returning id")
+            }
+        };
+        let row = client.query_one(&sql, &[]).await.expect("written");
+        if number % 4 == 0 {
+            pending.push_back(row.get::<_, i64>(0));
+        }
+    }
+    changes
+}
+
+fn moved(from: &mut VecDeque<i64>, to: &mut VecDeque<i64>, status: &str) -> String {
+    let id = from.pop_front().expect("one to go on with");
+    to.push_back(id);
+    format!("update orders set status = '{status}' where id = {id} returning id")
+}
+
+/// What an alarm costs that nobody answers, with an empty board and a full one.
+async fn alarm() {
+    for open_orders in [1, OPEN] {
+        let (running, page) = open(open_orders).await;
+        if open_orders > 1 {
+            let client = connect(&running.shop).await;
+            client
+                .batch_execute("update orders set status = 'preparing' where id > 1")
+                .await
+                .expect("written");
+        }
+        page.until("vestnik.ringer.ringing.size === 1").await;
+        let before = page.metrics().await;
+        let begin = Instant::now();
+        tokio::time::sleep(Duration::from_secs(ALARM_S)).await;
+        let after = page.metrics().await;
+        let share = (after["TaskDuration"] - before["TaskDuration"]) / begin.elapsed().as_secs_f64();
+        row(
+            &format!("an alarm that nobody answers, {open_orders} open: main thread"),
+            &format!("{:.1} %", share * 100.0),
+            &format!("{} %", ALARM_SHARE * 100.0),
+        );
+        page.end(running).await;
+    }
+}
+
+/// What the orders of an evening leave behind.
+async fn memory() {
+    let (running, page) = open(0).await;
+    let client = connect(&running.shop).await;
+    let mut made = 0;
+    for until in CYCLES {
+        while made < until {
+            client
+                .batch_execute(&ORDERS.replace("{many}", &AT_ONCE.to_string()))
+                .await
+                .expect("written");
+            page.until(&format!("vestnik.items.size === {AT_ONCE}")).await;
+            for status in ["preparing", "ready", "completed"] {
+                let sql =
+                    format!("update orders set status = '{status}' where status not in ('{status}', 'completed')");
+                client.batch_execute(&sql).await.expect("written");
+            }
+            page.until("vestnik.items.size === 0").await;
+            made += AT_ONCE;
+        }
+        // What leaves is seen leaving for a moment.
+        page.until("document.querySelector('[data-leaving]') === null").await;
+        page.cdp("HeapProfiler.collectGarbage", json!({})).await;
+        let now = page.metrics().await;
+        row(
+            &format!("after {made} orders that came and went"),
+            &format!(
+                "heap {:.2} MB, {} nodes, {} listeners",
+                now["JSHeapUsedSize"] / 1e6,
+                now["Nodes"],
+                now["JSEventListeners"]
+            ),
+            "",
+        );
+    }
+    page.end(running).await;
+}
+
+const ORDERS: &str = "insert into orders (store_id, customer_name, customer_phone, total, order_type, items) \
+     select 7, 'Клиент ' || i, '+7 900 123-45-67', 100 * i, 'delivery', \
+     '[{\"name\": \"Пицца Маргарита\", \"count\": 2}, {\"name\": \"Борщ\", \"comment\": \"без сметаны\"}, {\"name\": \"Чай\", \"count\": 3}]' \
+     from generate_series(1, {many}) i";
+
+/// A panel with so many orders, in a shift that rings.
+async fn open(orders: usize) -> (Running, Page) {
+    let shop = Shop::open().await;
+    let token = engine::token(&shop).await;
+    connect(&shop)
+        .await
+        .batch_execute(&ORDERS.replace("{many}", &orders.to_string()))
+        .await
+        .expect("written");
+    let (engine, address) = engine::serve(&shop, &[]).await;
+    let (driver, port) = start_driver().await;
+    let profile = tempfile::tempdir().expect("a directory");
+    let mut wished = capabilities(&profile, &json!({}));
+    // What is logged costs time.
+    wished.remove("goog:loggingPrefs");
+    let mut builder = ClientBuilder::new(hyper_util::client::legacy::connect::HttpConnector::new());
+    builder.capabilities(wished);
+    let page = builder
+        .connect(&format!("http://127.0.0.1:{port}"))
+        .await
+        .expect("a Chromium");
+    let page = Page {
+        page,
+        _driver: driver,
+        _profile: profile,
+    };
+    // What other programs of the machine take is not the page's.
+    page.cdp("Performance.enable", json!({"timeDomain": "threadTicks"}))
+        .await;
+    let size = json!({"width": 1180, "height": 820, "deviceScaleFactor": 1, "mobile": false});
+    page.cdp("Emulation.setDeviceMetricsOverride", size).await;
+    page.page
+        .goto(&format!("http://{address}/#store=7&token={token}"))
+        .await
+        .expect("the panel");
+    page.until("document.body.dataset.view === 'shift'").await;
+    page.press("#shift-remember").await;
+    page.press("#shift-start").await;
+    page.until("document.getElementById('light').dataset.state === 'live' && vestnik.ringer.sounds")
+        .await;
+    page.until(&format!(
+        "document.querySelectorAll('#board-orders .card').length === {orders}"
+    ))
+    .await;
+    (Running { shop, _engine: engine }, page)
+}
+
+/// The program and its Postgres, which end in this order.
+struct Running {
+    _engine: shop::Ended,
+    shop: Shop,
+}
+
+async fn connect(shop: &Shop) -> vestnik::infra::db::Client {
+    vestnik::infra::db::connect_as(&shop.url, "bench")
+        .await
+        .expect("a connection")
+}
+
+impl Page {
+    async fn js(&self, script: &str) -> Value {
+        self.page
+            .execute(script, Vec::new())
+            .await
+            .unwrap_or_else(|error| panic!("{script}: {error}"))
+    }
+
+    /// Waits until an expression is true, and gives it. It is looked at seldom, for a look takes the page's time.
+    async fn until(&self, expression: &str) -> Value {
+        let begin = Instant::now();
+        let mut look = interval(Duration::from_millis(100));
+        loop {
+            look.tick().await;
+            let value = self.js(&format!("return {expression}")).await;
+            if !matches!(value, Value::Null | Value::Bool(false)) {
+                return value;
+            }
+            assert!(begin.elapsed() < PATIENCE, "it did not become so: {expression}");
+        }
+    }
+
+    async fn press(&self, selector: &str) {
+        let found = self
+            .page
+            .find(fantoccini::Locator::Css(selector))
+            .await
+            .expect("something to press");
+        found.click().await.expect("a press");
+    }
+
+    async fn cdp(&self, command: &str, parameters: Value) -> Value {
+        let body = json!({"cmd": command, "params": parameters});
+        let path = "goog/cdp/execute";
+        self.page
+            .issue_cmd(Raw { path, body })
+            .await
+            .expect("a command of the browser's own")
+    }
+
+    async fn before_each_load(&self, script: &str) {
+        self.cdp("Page.addScriptToEvaluateOnNewDocument", json!({"source": script}))
+            .await;
+    }
+
+    async fn slow_down(&self) {
+        self.cdp("Emulation.setCPUThrottlingRate", json!({"rate": SLOWER}))
+            .await;
+    }
+
+    /// What the browser counts of the page: seconds, bytes and numbers, by name.
+    async fn metrics(&self) -> HashMap<String, f64> {
+        let counted = self.cdp("Performance.getMetrics", json!({})).await;
+        let named = |metric: &Value| Some((metric["name"].as_str()?.to_owned(), metric["value"].as_f64()?));
+        counted["metrics"]
+            .as_array()
+            .expect("metrics")
+            .iter()
+            .filter_map(named)
+            .collect()
+    }
+
+    /// Ends it before its server.
+    async fn end(self, running: Running) {
+        self.page.close().await.expect("the browser ends");
+        drop(running);
+    }
+}
+
+fn row(what: &str, measured: &str, bound: &str) {
+    println!("| {what} | {measured} | {bound} |");
+}

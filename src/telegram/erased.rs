@@ -1,0 +1,22 @@
+//! What stands in place of an order's message after the data of its customer was erased.
+
+use super::message::{Message, answers, status_name};
+use crate::domain::Subject;
+use crate::text::catalog;
+use crate::text::html::filled;
+use crate::text::value::inline;
+
+/// The number and the status of an order, with the buttons of an open one. `event`: the event that the message shows.
+pub fn erased(language: &str, store: &str, subject: &Subject, event: i64) -> Message {
+    let words = catalog::of_store(language, store);
+    let status = match &subject.status_word {
+        Some(word) => inline(word),
+        None => status_name(words, subject.kind, subject.status.as_str()).to_owned(),
+    };
+    let name = format!("erased.{}", subject.kind.as_str());
+    let values = [("number", &*inline(&subject.number)), ("status", &*status)];
+    Message {
+        text: filled(words.get(&name), &values),
+        buttons: answers(words, subject.kind, event, &subject.next()),
+    }
+}

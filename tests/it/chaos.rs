@@ -1,0 +1,190 @@
+//! Three nodes behind HAProxy, writers, panels, and faults at random, one after the other, judged by the oracle. `scripts/chaos`
+//! runs it for minutes; in the suite it takes some steps.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use tokio::time::timeout;
+use vestnik::token::Stores;
+
+use crate::cluster::{Cluster, NODES};
+use crate::oracle::{Repeats, Trial, seed};
+use crate::support::app::{PATIENCE, Panel};
+use crate::support::db::{Database, Server, until};
+use crate::support::look_again;
+
+/// Faults of a run in the suite.
+const STEPS: usize = 8;
+/// Commits between two faults, and while a node is stopped.
+const COMMITS_BETWEEN: usize = 40;
+/// Orders of one large transaction.
+const LARGE: usize = 2_000;
+/// Every kind of fault.
+const FAULTS: [Fault; 10] = [
+    Fault::KillNode,
+    Fault::StopNode,
+    Fault::RollingRestart,
+    Fault::RestartPostgres,
+    Fault::CrashPostgres,
+    Fault::TerminateBackends,
+    Fault::BreakPanels,
+    Fault::LargeTransaction,
+    Fault::RevokeToken,
+    Fault::Promote,
+];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Fault {
+    /// SIGKILL of a node.
+    KillNode,
+    /// SIGSTOP of a node, and SIGCONT after some commits.
+    StopNode,
+    /// SIGTERM of each node in turn.
+    RollingRestart,
+    /// Postgres is stopped fast, and started.
+    RestartPostgres,
+    /// Postgres is stopped at once, and recovers.
+    CrashPostgres,
+    /// Every backend of the nodes is terminated.
+    TerminateBackends,
+    /// Every panel loses its socket.
+    BreakPanels,
+    /// Thousands of orders in one transaction.
+    LargeTransaction,
+    /// A token is revoked while a session of it is open.
+    RevokeToken,
+    /// A synchronous standby is made; the primary ends for good, and the standby is promoted.
+    Promote,
+}
+
+struct Chaos {
+    server: Server,
+    database: Database,
+    cluster: Cluster,
+    trial: Trial,
+    random: fastrand::Rng,
+}
+
+impl Chaos {
+    async fn strike(&mut self, fault: Fault) {
+        let node = self.random.usize(..NODES);
+        match fault {
+            Fault::KillNode => self.cluster.end(node, Signal::KILL).await,
+            Fault::StopNode => {
+                self.cluster.signal(node, Signal::STOP);
+                self.trial.commits(COMMITS_BETWEEN).await;
+                self.cluster.signal(node, Signal::CONT);
+            }
+            Fault::RollingRestart => {
+                for node in 0..NODES {
+                    self.cluster.end(node, Signal::TERM).await;
+                }
+            }
+            Fault::RestartPostgres => self.server.restart(),
+            Fault::CrashPostgres => self.server.crash(),
+            Fault::TerminateBackends => {
+                let terminate = "select pg_terminate_backend(pid) from pg_stat_activity \
+                     where application_name like 'vestnik %' and application_name <> 'vestnik shop'";
+                self.database.client().await.batch_execute(terminate).await.unwrap();
+            }
+            Fault::BreakPanels => self.trial.break_panels(),
+            Fault::LargeTransaction => self.trial.write_many(LARGE, &mut self.random).await,
+            Fault::RevokeToken => self.revoke().await,
+            Fault::Promote => self.promote().await,
+        }
+    }
+
+    /// A revoked token's session ends, and no other one begins.
+    async fn revoke(&self) {
+        let token = self.database.token(Stores::All).await;
+        let connect = || Panel::connect(self.cluster.address, "1", None, &token);
+        let opened = timeout(PATIENCE, async {
+            loop {
+                match connect().await {
+                    Ok(panel) => return panel,
+                    Err(_) => look_again().await,
+                }
+            }
+        });
+        let mut panel = opened.await.expect("a session of the new token");
+        let revoke =
+            "update vestnik.vst_token set revoked_at = now() where id = (select max(id) from vestnik.vst_token)";
+        self.database.client().await.batch_execute(revoke).await.unwrap();
+        let ended = timeout(PATIENCE, async { while panel.message().await.is_ok() {} });
+        ended.await.expect("the session of a revoked token ends");
+        let refused = timeout(PATIENCE, async {
+            while let Ok(mut panel) = connect().await {
+                // It was let in by what a node still knew, for seconds.
+                while panel.message().await.is_ok() {}
+            }
+        });
+        refused.await.expect("a revoked token opens nothing");
+    }
+
+    async fn promote(&mut self) {
+        let standby = format!("{}/postgres", self.server.standby());
+        let primary = self.database.client().await;
+        let alone = "alter system set synchronous_standby_names = '*'";
+        primary.batch_execute(alone).await.unwrap();
+        primary.batch_execute("select pg_reload_conf()").await.unwrap();
+        until(
+            &primary,
+            "select exists (select from pg_stat_replication where sync_state = 'sync')",
+        )
+        .await;
+        // A commit that is acknowledged from now on is on the standby.
+        self.trial.commits(COMMITS_BETWEEN).await;
+        let standby = Database::at(standby.into()).client().await;
+        self.server.fail();
+        standby.batch_execute("select pg_promote()").await.unwrap();
+        until(&standby, "select not pg_is_in_recovery()").await;
+    }
+}
+
+/// How long the run is to go on, where `scripts/chaos` says so.
+fn minutes() -> Option<Duration> {
+    let minutes: u64 = std::env::var("VESTNIK_CHAOS_MINUTES").ok()?.parse().unwrap();
+    Some(Duration::from_secs(60 * minutes))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_fails_at_random_no_order_is_lost_doubled_or_another_stores() {
+    let mut server = Server::start(&[]);
+    Database::on(&server).await;
+    // Whichever of both takes writes is the database.
+    let (one, other) = (server.port().to_owned(), server.spare_port());
+    let url = format!("postgres://postgres@127.0.0.1:{one},127.0.0.1:{other}/postgres?target_session_attrs=read-write");
+    let database = Database::at(url.clone().into());
+    let token = database.token(Stores::All).await;
+    let cluster = Cluster::start(&database);
+    let seed = seed();
+    let trial = Trial::begin(&url, &[cluster.address], &token, seed).await;
+    let mut chaos = Chaos {
+        server,
+        database,
+        cluster,
+        trial,
+        random: fastrand::Rng::with_seed(seed),
+    };
+    let (began, mut counts) = (Instant::now(), BTreeMap::<Fault, usize>::new());
+    let is_over = |steps: usize| match minutes() {
+        Some(minutes) => began.elapsed() >= minutes,
+        None => steps >= STEPS,
+    };
+    let mut steps = 0;
+    while !is_over(steps) {
+        let fault = FAULTS[chaos.random.usize(..FAULTS.len())];
+        eprintln!("{:>6.1} s  {fault:?}", began.elapsed().as_secs_f64());
+        chaos.strike(fault).await;
+        chaos.trial.commits(COMMITS_BETWEEN).await;
+        *counts.entry(fault).or_default() += 1;
+        steps += 1;
+    }
+    let judged = chaos.trial.judge(Repeats::InFaults).await;
+    chaos.cluster.stop();
+    eprintln!(
+        "seed {seed}, {:.0} s, {steps} faults: {counts:?}; {judged}",
+        began.elapsed().as_secs_f64()
+    );
+}
