@@ -14,11 +14,10 @@ impl Router {
     /// The number of sessions of each token on this node, without the canary's.
     pub fn sessions_by_token(&self) -> BTreeMap<TokenId, usize> {
         let mut sessions = BTreeMap::new();
-        let inner = self.lock();
-        let partners = inner.stores.iter().filter(|(store, _)| !store.is_canary());
-        for subscriber in partners.flat_map(|(_, subscribers)| subscribers).chain(&inner.many) {
+        for subscriber in self.lock().all() {
             *sessions.entry(subscriber.holder.token).or_default() += 1;
         }
+        sessions.remove(&TokenId::CANARY);
         sessions
     }
 
