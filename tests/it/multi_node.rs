@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::oracle::seed;
 use crate::support::app::PATIENCE;
 use crate::support::db::{Database, until};
+use crate::support::http::call;
 use crate::support::node::{CUSTOMER, Node};
 use crate::support::proxy::Proxy;
 use crate::support::telegram::{Call, Fault, On, Telegram, Times};
@@ -405,4 +407,26 @@ async fn a_node_that_shuts_down_completes_its_sends_first() {
         .unwrap()
         .get(0);
     assert_eq!(state, "sent");
+}
+
+/// The other gauges are sampled every 15 s.
+const BEFORE_A_SAMPLE: Duration = Duration::from_secs(8);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_gauge_of_listening_changes_with_the_listener() {
+    let database = Database::fresh().await;
+    let node = Node::serving(&database, "http://127.0.0.1:9", &[]).await;
+    let ops = node.ops_address().await;
+    let listening = async {
+        while !call(ops, "GET", "/readyz", &[], None)
+            .await
+            .text()
+            .contains("listening")
+        {}
+    };
+    tokio::time::timeout(PATIENCE, listening).await.expect("it listens");
+    let said = async { while node.metric("vestnik_listening").await != Some(1.0) {} };
+    tokio::time::timeout(BEFORE_A_SAMPLE, said)
+        .await
+        .expect("the gauge says so");
 }
