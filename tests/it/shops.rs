@@ -1,12 +1,12 @@
 //! Shops of every kind, as their tools make them: `tests/shops/NAME/`.
 //!
 //! - `schema.sql`: the tables, with what is in them before Vestnik comes. Lines `-- attach: TABLE` name what is
-//! attached.
+//!   attached.
 //! - `attach.txt`: what `vestnik attach --table TABLE` says of each, with its exit code.
 //! - `mapping.toml` (`mapping.2.toml`): what it proposes. Where it asks, the proposal with its questions is in
-//! `proposal.toml`,   and `mapping.toml` is a person's answer.
+//!   `proposal.toml`, and `mapping.toml` is a person's answer.
 //! - `steps.sql`: what the application writes, a transaction for each `-- step: TITLE`; `-- press: STORE orders/KEY
-//! JSON` is a   partner's button.
+//!   JSON` is a partner's button.
 //! - `events.txt`: what partners receive after each, by HTTP.
 //!
 //! After each step the stores' lists must say what their events have said. VESTNIK_TEST_BLESS=1 writes anew what is
