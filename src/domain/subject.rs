@@ -352,12 +352,12 @@ pub fn name_of_persons(kind: SubjectKind) -> &'static str {
 impl Payment {
     fn to_json(&self) -> Option<Value> {
         let mut json = Map::new();
-        if let Some(method) = &self.method {
-            json.insert("method".into(), method.as_str().into());
-        }
-        if let Some(paid) = self.is_paid {
-            json.insert("paid".into(), paid.into());
-        }
+        json.extend(
+            self.method
+                .as_deref()
+                .map(|method| ("method".to_owned(), method.into())),
+        );
+        json.extend(self.is_paid.map(|paid| ("paid".to_owned(), paid.into())));
         if let Some(change_from) = self.change_from {
             json.insert("change_from".into(), change_from.into());
         }

@@ -125,7 +125,7 @@ async fn where_the_canary_is_lost_the_node_is_not_ready_until_it_comes_back() {
     .await;
     let (said, code) = doctor(&app.database, &[]).await;
     assert!(
-        said.contains("WRONG  canary") && said.contains("vestnik migrate"),
+        said.contains("FAIL  canary") && said.contains("vestnik migrate"),
         "{said}"
     );
     assert_eq!(code, Some(1));
