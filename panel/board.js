@@ -213,7 +213,7 @@ export class Board {
       const count = there - [...this.#leaving].filter((card) => card.parentElement === list).length;
       counts.forEach((place) => place.textContent !== String(count) && (place.textContent = String(count)));
       if (empty.hidden !== there > 0) empty.hidden = there > 0;
-      const tab = this.#root.querySelector(`[data-tab="${column.dataset.column}"]`);
+      const tab = /** @type {HTMLElement} */ (this.#root.querySelector(`[data-tab="${column.dataset.column}"]`));
       for (const part of [column, tab]) mark(part, "none", String(count === 0));
       mark(column, "empty", String(there === 0));
       total += there;

@@ -42,8 +42,10 @@ export function showPrinting() {
 }
 
 async function choose() {
+  const { printer } = settings;
+  if (!printer) return;
   try {
-    const name = await choosePrinter(settings.printer);
+    const name = await choosePrinter(printer);
     if (name === null) return;
     change({ printerName: name });
     showPrinting();
@@ -55,6 +57,7 @@ async function choose() {
 
 /** A ticket that shows how wide the paper is, and that all letters come out. */
 async function tryOut() {
+  /** @type {import("./orders.js").Item} */
   const sample = { key: "", kind: "orders", id: "0", number: "0", source: "", status: "pending", next: [], since: now(), comment: say("print.sample"), items: [{ name: say("print.sampleDish"), quantity: 2 }] };
   tell(say("print.waits"));
   try {
