@@ -42,8 +42,10 @@ export function showPrinting() {
 }
 
 async function choose() {
+  const { printer } = settings;
+  if (!printer) return;
   try {
-    const name = await choosePrinter(/** @type {import("./printer.js").Wire} */ (settings.printer));
+    const name = await choosePrinter(printer);
     if (name === null) return;
     change({ printerName: name });
     showPrinting();

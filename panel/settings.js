@@ -22,7 +22,7 @@ const DEFAULTS = {
   printSince: 0,
   /** width of the roll, millimetres: 58 or 80 */
   paper: 80,
-  /** "" the browser's own printing, "usb" or "serial" */
+  /** @type {""|"usb"|"serial"} "": the browser's own printing */
   printer: "",
   printerName: "",
   /** of a serial printer */

@@ -278,19 +278,15 @@ impl Subject {
         put("total", self.total.map(Value::from));
         put("currency", Some(self.currency.as_str().into()));
         put("currency_digits", Some(self.currency.digits().into()));
-        put(
-            name_of_due_at(self.kind),
-            self.due_at.map(|at| WireTime(at).to_string().into()),
-        );
+        let time = |at: Option<OffsetDateTime>| at.map(|at| WireTime(at).to_string().into());
+        put(name_of_due_at(self.kind), time(self.due_at));
         put("promised_minutes", self.promised_minutes.map(Value::from));
-        put("created_at", self.created_at.map(|at| WireTime(at).to_string().into()));
+        put("created_at", time(self.created_at));
         if self.kind == SubjectKind::Order || !self.items.list.is_empty() {
             put("items", Some(self.items.list.iter().map(Item::to_json).collect()));
         }
-        put(
-            "items_omitted",
-            (self.items.omitted > 0).then(|| self.items.omitted.into()),
-        );
+        let omitted = self.items.omitted;
+        put("items_omitted", (omitted > 0).then(|| omitted.into()));
         let extra = self
             .extra
             .iter()
@@ -300,10 +296,8 @@ impl Subject {
             .unreadable
             .iter()
             .map(|it| json!({"field": it.field, "text": it.text}));
-        put(
-            "unreadable",
-            (!self.unreadable.is_empty()).then(|| unreadable.collect()),
-        );
+        let is_whole = self.unreadable.is_empty();
+        put("unreadable", (!is_whole).then(|| unreadable.collect()));
         json
     }
 
