@@ -346,15 +346,10 @@ pub fn name_of_persons(kind: SubjectKind) -> &'static str {
 impl Payment {
     fn to_json(&self) -> Option<Value> {
         let mut json = Map::new();
-        json.extend(
-            self.method
-                .as_deref()
-                .map(|method| ("method".to_owned(), method.into())),
-        );
+        let method = self.method.as_deref();
+        json.extend(method.map(|method| ("method".to_owned(), method.into())));
         json.extend(self.is_paid.map(|paid| ("paid".to_owned(), paid.into())));
-        if let Some(change_from) = self.change_from {
-            json.insert("change_from".into(), change_from.into());
-        }
+        json.extend(self.change_from.map(|from| ("change_from".to_owned(), from.into())));
         (!json.is_empty()).then_some(Value::Object(json))
     }
 }
