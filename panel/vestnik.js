@@ -668,7 +668,7 @@ export class Api {
   }
 
   /**
-   * Changes a status. 409 `status_conflict` where somebody was first, or it is no longer `from`.
+   * Changes a status. 409 `status_conflict` where somebody was first, or it is no longer `from`; `status_not_reachable` where no step leads there.
    * @param {"orders"|"bookings"} kind
    * @param {string} id
    * @param {{source: string, status: string, from?: string, reason?: string, minutes?: number, by?: string}} change

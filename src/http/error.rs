@@ -82,6 +82,8 @@ pub enum ApiError {
         /// The name of the person who set the current status with a button. `None`: it was set without a button.
         by: Option<String>,
     },
+    /// The order cannot move from its current status, the value, to the requested one.
+    StatusNotReachable(&'static str),
     /// The shop's own rules, in its database or its API, refused the status change.
     StatusRefused {
         /// The message of the shop for people; `None`: the shop gave none.
@@ -134,7 +136,7 @@ impl ApiError {
             Self::OtherMethod(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::StatusConflict { .. } | Self::AmbiguousOrder(_) => StatusCode::CONFLICT,
+            Self::StatusConflict { .. } | Self::StatusNotReachable(_) | Self::AmbiguousOrder(_) => StatusCode::CONFLICT,
             Self::StatusRefused { .. } | Self::StatusUnknownToShop(_) | Self::StatusNotPossible => {
                 StatusCode::UNPROCESSABLE_ENTITY
             }
@@ -180,6 +182,7 @@ impl ApiError {
             Self::UnknownOrder => "unknown_order",
             Self::UnknownEvent => "unknown_event",
             Self::StatusConflict { .. } => "status_conflict",
+            Self::StatusNotReachable(_) => "status_not_reachable",
             Self::StatusRefused { .. } => "status_refused",
             Self::StatusNotPossible => "status_not_possible",
             Self::StatusUnknownToShop(_) => "status_unknown_to_shop",
@@ -240,10 +243,15 @@ impl ApiError {
             Self::UnknownOrder => "this store has no such order or booking".into(),
             Self::UnknownEvent => "this store has no such event".into(),
             Self::StatusConflict { status, by: None } => {
-                format!("the order is already {status}, or cannot move from {status} to the requested status")
+                format!("somebody was first: the order is {status} now")
             }
             Self::StatusConflict { status, by: Some(by) } => {
-                format!("the order is already {status}, by {by}, or cannot move from {status} to the requested status")
+                format!("somebody was first: the order is {status} now, by {by}")
+            }
+            Self::StatusNotReachable(status) => {
+                format!(
+                    "an order that is {status} cannot move to the requested status: `next` in the list says where it can"
+                )
             }
             Self::StatusNotPossible => "not possible now: whoever runs this server must give it a right".into(),
             Self::ShopUnavailable => {
@@ -268,6 +276,9 @@ impl ApiError {
         if let Self::Resync(reason, fresh) = &self {
             error["reason"] = json!(reason.as_str());
             error["cursor"] = json!(fresh);
+        }
+        if let Self::StatusNotReachable(status) = &self {
+            error["status"] = json!(status);
         }
         if let Self::StatusConflict { status, by } = &self {
             error["status"] = json!(status);

@@ -135,7 +135,8 @@ async fn change(access: Access, call: ApiRequest, kind: SubjectKind) -> Result<R
                 json!({"id": key, "source": source, "status": becomes.as_str(), "previous_status": previous.as_str()});
             Ok(response::json(StatusCode::OK, &body))
         }
-        StatusChangeOutcome::Already(current) | StatusChangeOutcome::NotAllowed(current) => Err(conflict(current)),
+        StatusChangeOutcome::Already(current) | StatusChangeOutcome::Overtaken(current) => Err(conflict(current)),
+        StatusChangeOutcome::NotAllowed(current) => Err(ApiError::StatusNotReachable(current.status.as_str())),
         StatusChangeOutcome::Refused { message, .. } => Err(ApiError::StatusRefused { message }),
         StatusChangeOutcome::Denied(_) => Err(ApiError::StatusNotPossible),
         StatusChangeOutcome::Unavailable(_) => Err(ApiError::ShopUnavailable),

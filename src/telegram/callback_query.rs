@@ -270,6 +270,7 @@ fn outcome_text(words: &Catalog, kind: SubjectKind, outcome: &StatusChangeOutcom
             return plain(words.get("pressed.refused"), &[("message", message)], ANSWER_CHARACTERS);
         }
         StatusChangeOutcome::NotAllowed(current)
+        | StatusChangeOutcome::Overtaken(current)
         | StatusChangeOutcome::Denied(current)
         | StatusChangeOutcome::Refused { current, .. } => {
             let text = if current.by.is_none() {

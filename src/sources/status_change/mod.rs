@@ -42,6 +42,8 @@ pub enum StatusChangeOutcome {
     },
     /// The order already has the requested status.
     Already(CurrentStatus),
+    /// The order is no longer in the status that the person saw, or another answer to it is under way.
+    Overtaken(CurrentStatus),
     /// The order cannot move from its present status to the requested one.
     NotAllowed(CurrentStatus),
     /// The shop rejected the change: its table, its function or its API.
@@ -283,8 +285,10 @@ async fn apply(
         let current = standing.current();
         return Ok(if lacks_word {
             StatusChangeOutcome::NoWord(current).into()
-        } else {
+        } else if expected {
             StatusChangeOutcome::NotAllowed(current).into()
+        } else {
+            StatusChangeOutcome::Overtaken(current).into()
         });
     };
     if let Some(url) = mapping.answer_url(to) {
@@ -325,7 +329,7 @@ async fn nothing_changed(
             message: None,
         },
         Some(now) if now.subject.status == change.to => StatusChangeOutcome::Already(now.current()),
-        Some(now) => StatusChangeOutcome::NotAllowed(now.current()),
+        Some(now) => StatusChangeOutcome::Overtaken(now.current()),
     })
 }
 

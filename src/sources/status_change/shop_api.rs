@@ -111,7 +111,7 @@ pub async fn reserve(
     ];
     let Some(row) = transaction.query_typed_opt(RESERVE, &parameters).await? else {
         // A request for another answer to this order is running.
-        return Ok(StatusChangeOutcome::NotAllowed(standing.current()).into());
+        return Ok(StatusChangeOutcome::Overtaken(standing.current()).into());
     };
     let (id, at): (String, i64) = (row.try_get(0)?, row.try_get(1)?);
     // Another answer may have arrived after this order was read and before it was reserved.
