@@ -175,10 +175,6 @@ fn item(text: &str, mapped: &mapping::Items, unit: Option<Unit>, currency: Curre
             .filter_map(|name| name_within(member(&members, name)?, LEVELS))
             .collect(),
     };
-    let category = match &mapped.category {
-        Some(_) => find(&members, &mapped.category, &[], first_name),
-        None => category_of(&members, LEVELS),
-    };
     if mapped.name.is_none() && name.is_some() {
         notes.extend(meta(&members));
         notes.extend(unknown(&members, mapped));
@@ -190,20 +186,19 @@ fn item(text: &str, mapped: &mapping::Items, unit: Option<Unit>, currency: Curre
         price,
         options: options.into_iter().take(ITEM_OPTIONS).collect(),
         note: (!notes.is_empty()).then(|| notes.join("; ")),
-        category,
+        category: category_of(&members, &mapped.category, LEVELS),
     })
 }
 
-/// The category under a usual name, beside the item's name or in the product that the item refers to.
-fn category_of(members: &[(String, &str)], levels: usize) -> Option<String> {
-    let own = CATEGORIES.iter().filter_map(|name| member(members, name));
-    own.filter_map(first_name).next().or_else(|| {
+/// The category, beside the item's name or in the product that the item refers to.
+fn category_of(members: &[(String, &str)], mapped: &Option<Column>, levels: usize) -> Option<String> {
+    find(members, mapped, &CATEGORIES, first_name).or_else(|| {
         let products = NAMES.iter().filter_map(|name| member(members, name));
         let within = |product| match Json::read(product) {
-            Json::Object(members) if levels > 0 => category_of(&members, levels - 1),
+            Json::Object(members) if levels > 0 => category_of(&members, mapped, levels - 1),
             _ => None,
         };
-        products.filter_map(within).next()
+        products.filter(|_| mapped.is_none()).filter_map(within).next()
     })
 }
 
