@@ -88,12 +88,12 @@ async fn main() {
     let vestnik = Panels::open(address, &token, STORES, true).await;
     let floor = Panels::open(floor, &token, STORES, true).await;
     println!(
-        "orders/s, median of {ROUNDS} | LISTEN bridge p50    p99 |   vestnik p50    p99 |  ratio p50   p99 | muted"
+        "orders/s, median of {ROUNDS} | LISTEN bridge p50    p99 |   vestnik p50    p99 |  ratio p50   p99 | suppressed"
     );
     for load in LOADS {
         let (rate, _, bursts) = load;
         let mut quantiles = [const { Vec::new() }; 4];
-        let before = mutings(address).await;
+        let before = suppressions(address).await;
         for round in 0..ROUNDS {
             let (mut bridged, mut ours) = ((0.0, 0.0), (0.0, 0.0));
             for floor_s_turn in [round % 2 == 0, round % 2 == 1] {
@@ -118,7 +118,7 @@ async fn main() {
             format!("{rate}{bursts}"),
             ours_50 / floor_50,
             ours_99 / floor_99,
-            mutings(address).await - before,
+            suppressions(address).await - before,
         );
     }
 }
@@ -138,8 +138,8 @@ async fn attach_derived(shop: &Shop) -> &'static str {
     "derived_orders"
 }
 
-/// How often the program has muted the bell.
-async fn mutings(address: SocketAddr) -> f64 {
+/// How often the program has suppressed the bell.
+async fn suppressions(address: SocketAddr) -> f64 {
     engine::figure(address, "vestnik_notify_suppressions_total")
         .await
         .unwrap_or(0.0)

@@ -7,18 +7,18 @@
 mod engine;
 #[path = "support/quantile.rs"]
 mod quantile;
-#[path = "support/regular.rs"]
-mod regular;
 #[path = "support/shop.rs"]
 mod shop;
+#[path = "support/spec_client.rs"]
+mod spec_client;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use engine::{serve, start_at, token};
 use quantile::quantile;
-use regular::{Change, Panel};
 use shop::{Ended, Shop};
+use spec_client::{Change, Panel};
 
 /// That a node no longer listens is what is asked for here, and no news.
 const QUIETLY: [&str; 2] = ["--set", "log.filter=error"];

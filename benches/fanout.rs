@@ -4,8 +4,8 @@
 
 #[path = "support/child.rs"]
 mod child;
-#[path = "support/crowd.rs"]
-mod crowd;
+#[path = "support/counting_clients.rs"]
+mod counting_clients;
 #[path = "support/engine.rs"]
 mod engine;
 #[path = "support/limits.rs"]
@@ -32,7 +32,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use child::{Child, commands, cpu_seconds};
-use crowd::Count;
+use counting_clients::Count;
 use engine::{serve, token};
 use limits::allow_many_sockets;
 use quantile::quantile;
@@ -81,7 +81,7 @@ async fn main() {
     let (engine, address) = serve(&shop, &["--set", "session.ping_interval_seconds=300"]).await;
     let token = token(&shop).await;
     let writers = writers(&shop).await;
-    let mut bare = crowd::start(&[BARE]);
+    let mut bare = counting_clients::start(&[BARE]);
     let bare_address: SocketAddr = bare.line().parse().expect("its address");
     println!(
         "sessions  orders |  bare broadcast: deliveries/s  CPU s/M |  vestnik, written     deliveries/s  CPU s/M |  ratio   CPU"
@@ -172,7 +172,7 @@ async fn write(writers: &Writers, written: Written, orders: usize) {
 }
 
 fn start_crowd(address: SocketAddr, token: &str, sessions: usize) -> Child {
-    let mut clients = crowd::start(&[CROWD, &address.to_string(), token, &sessions.to_string()]);
+    let mut clients = counting_clients::start(&[CROWD, &address.to_string(), token, &sessions.to_string()]);
     assert_eq!(clients.line(), "ready");
     clients
 }
@@ -186,7 +186,7 @@ async fn crowd(arguments: &[String]) {
     let (live, events) = (Arc::new(Count::default()), Arc::new(Count::default()));
     let all_live = live.expect(sessions);
     for _ in 0..sessions {
-        let socket = crowd::open(address, 7, token, "").await.expect("a socket");
+        let socket = counting_clients::open(address, 7, token, "").await.expect("a socket");
         let (live, events) = (Arc::clone(&live), Arc::clone(&events));
         tokio::spawn(async move {
             let each = |kind| match kind {
@@ -194,7 +194,7 @@ async fn crowd(arguments: &[String]) {
                 Kind::Live => live.add(),
                 Kind::Ping | Kind::Goodbye | Kind::Other => {}
             };
-            crowd::listen(&socket, each).await;
+            counting_clients::listen(&socket, each).await;
             panic!("a session ended");
         });
     }

@@ -12,6 +12,8 @@ mod limits;
 mod memory;
 #[path = "support/quantile.rs"]
 mod quantile;
+#[path = "support/reconnecting_client.rs"]
+mod reconnecting_client;
 #[path = "support/scan.rs"]
 mod scan;
 #[path = "support/secure.rs"]
@@ -20,8 +22,6 @@ mod secure;
 mod shop;
 #[path = "support/upgrade.rs"]
 mod upgrade;
-#[path = "support/visitor.rs"]
-mod visitor;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -36,10 +36,10 @@ use vestnik::token::{self, New, Stores, Which};
 use limits::allow_many_sockets;
 use memory::{private_kb, resident_kb};
 use quantile::quantile;
+use reconnecting_client::{Manner, Tally, Visitor};
 use secure::Way;
 use shop::{Ended, Shop};
 use upgrade::upgrade;
-use visitor::{Manner, Tally, Visitor};
 
 const PLAIN_SESSIONS: usize = 8000;
 const SECURE_SESSIONS: usize = 2000;
@@ -73,7 +73,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How long what a rush took is kept for the next one.
 const RUSH_FORGOTTEN: Duration = Duration::from_secs(12);
 /// How long the one does not read that is let go for it: a client has 10 s.
-const DEAF_FOR: Duration = Duration::from_secs(15);
+const UNREADING_FOR: Duration = Duration::from_secs(15);
 /// Between the end of a round and the look at the memory.
 const SETTLE: Duration = Duration::from_millis(300);
 /// What the second half of the rounds may take more than the first, of its memory.
@@ -103,7 +103,7 @@ struct Day {
     tally: Arc<Tally>,
     slow: Arc<Tally>,
     guests: Arc<Tally>,
-    deaf: Mutex<Vec<JoinHandle<()>>>,
+    unreading: Mutex<Vec<JoinHandle<()>>>,
 }
 
 #[tokio::main]
@@ -135,8 +135,8 @@ async fn main() {
         );
         memory.push(now);
     }
-    let deaf = std::mem::take(&mut *day.deaf.lock().expect("no panic"));
-    for one in deaf {
+    let unreading = std::mem::take(&mut *day.unreading.lock().expect("no panic"));
+    for one in unreading {
         one.await.expect("one that does not read is let go");
     }
     report(&memory[WARM_UP..]);
@@ -164,7 +164,7 @@ impl Day {
             tally: Arc::default(),
             slow: Arc::default(),
             guests: Arc::default(),
-            deaf: Mutex::default(),
+            unreading: Mutex::default(),
         }
     }
 
@@ -205,8 +205,8 @@ impl Day {
         let guest = |number: usize| Visitor::guest(node(number), number, guest_token.reveal(), &self.guests);
         let guests: Vec<Visitor> = (0..GUESTS).map(guest).collect();
         until("the guests are live", || live(&self.guests) == GUESTS as u64).await;
-        let deaf = tokio::spawn(was_let_go(self.deaf().await));
-        self.deaf.lock().expect("no panic").push(deaf);
+        let unreading = tokio::spawn(was_let_go(self.unreading().await));
+        self.unreading.lock().expect("no panic").push(unreading);
         let writers = (0..WRITERS).map(|writer| self.write(writer));
         tokio::join!(
             futures::future::join_all(writers),
@@ -239,7 +239,7 @@ impl Day {
     }
 
     /// A client that asks for everything, and reads nothing.
-    async fn deaf(&self) -> TcpStream {
+    async fn unreading(&self) -> TcpStream {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_recv_buffer_size(4096).expect("a small buffer");
         let mut socket = socket.connect(self.nodes[0].way.address).await.expect("a connection");
@@ -336,10 +336,10 @@ async fn stir(visitors: &[Visitor]) {
 }
 
 /// Does not read for so long that it must have been let go: then there is an end of what it was written.
-async fn was_let_go(mut deaf: TcpStream) {
-    tokio::time::sleep(DEAF_FOR).await;
+async fn was_let_go(mut unreading: TcpStream) {
+    tokio::time::sleep(UNREADING_FOR).await;
     let mut buffer = vec![0; 256 * 1024];
-    let ends = async { while matches!(deaf.read(&mut buffer).await, Ok(1..)) {} };
+    let ends = async { while matches!(unreading.read(&mut buffer).await, Ok(1..)) {} };
     let ended = tokio::time::timeout(PATIENCE, ends).await;
     assert!(ended.is_ok(), "one that does not read is let go");
 }

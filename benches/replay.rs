@@ -7,8 +7,8 @@
 
 #[path = "support/child.rs"]
 mod child;
-#[path = "support/crowd.rs"]
-mod crowd;
+#[path = "support/counting_clients.rs"]
+mod counting_clients;
 #[path = "support/engine.rs"]
 mod engine;
 #[path = "support/limits.rs"]
@@ -36,7 +36,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use child::{commands, cpu_seconds};
-use crowd::Count;
+use counting_clients::Count;
 use engine::{serve, token};
 use limits::allow_many_sockets;
 use quantile::quantile;
@@ -161,7 +161,7 @@ async fn run(shop: &Shop, token: &str, cursor: &str, stores: usize, spread: Dura
         "the live load lasts as long"
     );
     let floor = if spread.is_zero() {
-        let mut server = crowd::start(&[BARE]);
+        let mut server = counting_clients::start(&[BARE]);
         let address = server.line();
         let (latencies, bare) =
             beside_live(shop, &heard, [&address, token, NOTHING], stores, spread, |_| [0.0; 3]).await;
@@ -203,7 +203,7 @@ async fn beside_live(
 ) -> (Vec<(Instant, f64)>, Admission) {
     let [address, token, cursor] = to;
     let (stores, spread) = (stores.to_string(), spread.as_millis().to_string());
-    let mut herd = crowd::start(&[HERD, address, token, cursor, &stores, &spread]);
+    let mut herd = counting_clients::start(&[HERD, address, token, cursor, &stores, &spread]);
     let rush = tokio::task::spawn_blocking(move || {
         std::thread::sleep(CALM);
         let id = herd.process.id();
@@ -371,14 +371,14 @@ async fn herd(arguments: &[String]) {
         tokio::spawn(async move {
             tokio::time::sleep(Duration::from_millis(fastrand::u64(0..=spread_ms))).await;
             loop {
-                if let Ok(socket) = crowd::open(address, 1 + panel % stores, &token, &after).await {
+                if let Ok(socket) = counting_clients::open(address, 1 + panel % stores, &token, &after).await {
                     connected.add();
                     let each = |kind| match kind {
                         Kind::Event => drop(events.fetch_add(1, Ordering::Relaxed)),
                         Kind::Live => live.add(),
                         Kind::Ping | Kind::Goodbye | Kind::Other => {}
                     };
-                    crowd::listen(&socket, each).await;
+                    counting_clients::listen(&socket, each).await;
                 }
                 again.fetch_add(1, Ordering::Relaxed);
                 tokio::time::sleep(Duration::from_millis(fastrand::u64(0..500))).await;

@@ -27,7 +27,7 @@ const ROUNDS: usize = 3;
 const WRITERS: [usize; 2] = [16, 64];
 const STORES: i64 = 16;
 const TURN: Duration = Duration::from_secs(4);
-/// Before the time counts: for the bell to be muted.
+/// Before the time counts: for NOTIFY to be suppressed.
 const WARM_UP: Duration = Duration::from_secs(1);
 const SLOW_DISK: &str = "alter system set commit_delay = 1000; alter system set commit_siblings = 0";
 /// A table whose trigger does one insert of what an event says, into a journal that is read in order only.

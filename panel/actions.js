@@ -1,4 +1,4 @@
-/** What a person presses: it changes Postgres, and the page changes when the event comes back. @module work */
+/** What a person presses: it changes Postgres, and the page changes when the event comes back. @module actions */
 
 import { dueAt, now, numberOf } from "./facts.js";
 import { knows, t } from "./i18n.js";

@@ -2,7 +2,7 @@
  * The strip above the board: what waits for an answer, and what was taken back. While nothing does, it shows that all is
  * well: the clock, the day's count, and sound, line and screen. It has its place always, so that nothing moves when it speaks.
  *
- * @module alarm
+ * @module alarmbar
  */
 
 import { byId, button, h, icon } from "./dom.js";

@@ -1,4 +1,4 @@
-/** The connection of this page, and the honest light that shows how it stands. @module live */
+/** The connection of this page, and the honest light that shows how it stands. @module connection */
 
 import { byId, button, h, icon } from "./dom.js";
 import { knows, t, time } from "./i18n.js";

@@ -1,4 +1,4 @@
-/** What the page asks of the tablet: to stay awake, to show notifications, to shake. @module device */
+/** What the page asks of the tablet: to stay awake, to show notifications, to vibrate. @module device */
 
 import { t } from "./i18n.js";
 

@@ -1,4 +1,4 @@
-/** What a manager asks for: by which channel orders came first, and how soon somebody answered. @module figures */
+/** What a manager asks for: by which channel orders came first, and how soon somebody answered. @module stats */
 
 import { byId, h } from "./dom.js";
 import { t } from "./i18n.js";

@@ -869,7 +869,7 @@ class ReceiptReporter {
 
   /** The server could not keep an acknowledgement: it is said again. @param {{code: string, id?: string}} error */
   refused(error) {
-    if (error.code !== "ack_not_stored" || !error.id) return;
+    if (error.code !== "ack_not_saved" || !error.id) return;
     this.#waiting.push({ type: "ack", id: error.id });
     this.#later(WORD_RETRY_MS);
   }

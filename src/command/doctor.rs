@@ -22,15 +22,15 @@ pub async fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
     let width = width.unwrap_or_default();
     for finding in &findings {
         let mark = match finding.verdict {
-            Verdict::Well => "ok  ",
-            Verdict::Notable => "note",
-            Verdict::Wrong => "FAIL",
+            Verdict::Ok => "ok  ",
+            Verdict::Note => "note",
+            Verdict::Fail => "FAIL",
         };
         super::say!("{mark}  {:width$}  {}", finding.subject, finding.says);
     }
     match findings
         .iter()
-        .filter(|finding| finding.verdict == Verdict::Wrong)
+        .filter(|finding| finding.verdict == Verdict::Fail)
         .count()
     {
         0 => Ok(()),

@@ -38,7 +38,7 @@ pub struct Args {
     #[arg(long, default_value_t = 2.0, value_parser = rate)]
     rate: f64,
     /// How long to write, such as 60s or 5m [default: until it is stopped]
-    #[arg(long = "for", value_name = "TIME", value_parser = duration::parse)]
+    #[arg(long = "duration", value_name = "TIME", value_parser = duration::parse)]
     length: Option<Duration>,
 }
 

@@ -234,7 +234,7 @@ async fn test(config: &Config, store: &str, chat: Option<i64>) -> anyhow::Result
         .filter(|it| it.store == store && chat.is_none_or(|chat| chat == it.telegram_id));
     let (mut tests, mut failed) = (Vec::new(), 0);
     for chat in chats {
-        let text = html::filled(catalog::of(&chat.language).get("command.test"), &[("store", store)]);
+        let text = html::render_template(catalog::of(&chat.language).get("command.test"), &[("store", store)]);
         let delivery = chat_links::test(&client, store, chat.telegram_id, &text).await?;
         tests.push((chat, delivery));
     }

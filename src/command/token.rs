@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::infra::config::Config;
 use crate::infra::db;
-use crate::token::{self, Listed, New, Scope, Stores, TokenId, Which, Withdrawn};
+use crate::token::{self, Listed, New, Scope, Stores, TokenId, TokenInvalidated, Which};
 use anyhow::Context as _;
 use clap::builder::PossibleValuesParser;
 
@@ -154,7 +154,7 @@ fn print(token: &Listed) {
         None => token.scope.as_str(),
     };
     let state = match (token.withdrawn, &token.expires) {
-        (Some(Withdrawn::Expired), _) => "expired".to_owned(),
+        (Some(TokenInvalidated::Expired), _) => "expired".to_owned(),
         (Some(_), _) => "revoked".to_owned(),
         (None, Some(day)) => format!("valid until {day}"),
         (None, None) => "valid".to_owned(),

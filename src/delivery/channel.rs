@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::event_view::Item;
 use super::lane::{ChatId, Lane};
-use super::next_message::{Style, Work};
+use super::next_message::{ChatFormat, Work};
 
 /// A channel: a service through which messages reach people, such as Telegram or the webhook of a store.
 pub trait Channel: Clone + Send + Sync + 'static {
@@ -35,7 +35,7 @@ pub trait ChatChannel: Channel<Message = Claim, Outcome = Outcome> {
 
     /// Returns the deliveries whose events fit into one digest, but at least one. They are sorted by event, oldest
     /// first.
-    fn that_fit(style: &Style, items: Vec<Item>) -> Vec<Item>;
+    fn that_fit(style: &ChatFormat, items: Vec<Item>) -> Vec<Item>;
 }
 
 /// A claim: this node may send one message to this chat, or edit one message in it.

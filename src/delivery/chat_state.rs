@@ -15,7 +15,7 @@ use crate::sources::Sources;
 use crate::sources::changes::Lookups;
 use crate::sources::registry::Registry;
 use crate::text::catalog;
-use crate::text::html::filled;
+use crate::text::html::render_template;
 
 /// Seconds between two attempts to send to a blocked chat: in the first minute, in the first hour, and after that.
 const BLOCKED_PAUSES_S: [f64; 3] = [5.0, 15.0, 60.0];
@@ -166,7 +166,7 @@ async fn enqueue_news(
             News::Blocked => "chat.blocked",
             News::Back => "chat.back",
         };
-        let text = filled(words.get(text), &[("store", store), ("chat", name)]);
+        let text = render_template(words.get(text), &[("store", store), ("chat", name)]);
         let topic: Option<i32> = row.try_get(5)?;
         transaction.execute(PLAN, &[&other, &text, &topic]).await?;
         chats.0.push(other);

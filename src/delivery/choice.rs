@@ -8,7 +8,7 @@ use crate::infra::db::Transaction;
 use super::enqueue;
 use super::event_view::{Item, items_of, views_of};
 use super::lane::{ChatId, Lane};
-use super::next_message::{Escalated, Style, Subject, Work};
+use super::next_message::{ChatFormat, Escalated, Subject, Work};
 use super::note;
 use super::open_delivery::{self, OpenDelivery};
 use crate::delivery::chat_links;
@@ -24,7 +24,7 @@ pub struct DigestRule {
     /// The number of open deliveries above which a chat gets digests.
     pub threshold: usize,
     /// Returns the deliveries that fit into one digest: `ChatChannel::that_fit`.
-    pub that_fit: fn(&Style, Vec<Item>) -> Vec<Item>,
+    pub that_fit: fn(&ChatFormat, Vec<Item>) -> Vec<Item>,
 }
 
 /// Chooses the next message for a chat in this lane. `None`: the chat has nothing to send in this lane now.
@@ -61,7 +61,7 @@ pub(super) async fn next_work(
             Some(work) => return Ok(Some(work)),
             // Nothing to send: the source was removed, its mapping hides the order now, or the order was answered
             // meanwhile.
-            None => bury_one(transaction, first.id).await?,
+            None => dead_letter_one(transaction, first.id).await?,
         }
     }
 }
@@ -76,7 +76,7 @@ async fn dead_letter(transaction: &Transaction<'_>, chat: ChatId, store: &str) -
 }
 
 /// Gives up a delivery that no message can show any more, so that it does not block later deliveries.
-async fn bury_one(transaction: &Transaction<'_>, delivery: i64) -> Result<(), QueryError> {
+async fn dead_letter_one(transaction: &Transaction<'_>, delivery: i64) -> Result<(), QueryError> {
     const DEAD_LETTER: &str = "update vestnik.vst_delivery set state = 'dead', reason = 'it means nothing any more', completed_at = clock_timestamp() \
          where id = $1 and state in ('pending', 'sending', 'retrying')";
     transaction.execute(DEAD_LETTER, &[&delivery]).await?;
@@ -89,7 +89,7 @@ async fn choose(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
     chat: ChatId,
-    style: Style,
+    style: ChatFormat,
     open: &[OpenDelivery],
     rule: Option<DigestRule>,
 ) -> Result<Option<Work>, QueryError> {
@@ -143,7 +143,7 @@ async fn choose(
 async fn digest(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
-    style: Style,
+    style: ChatFormat,
     rule: DigestRule,
     chosen: &[&OpenDelivery],
     open: &[OpenDelivery],
@@ -180,7 +180,7 @@ async fn subject_work(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
     chat: ChatId,
-    style: Style,
+    style: ChatFormat,
     wanted: Wanted,
     notes: &[&OpenDelivery],
 ) -> Result<Option<Work>, QueryError> {
@@ -283,7 +283,7 @@ async fn escalated(
     }))
 }
 
-async fn style(transaction: &Transaction<'_>, chat: ChatId, store: &str) -> Result<Option<Style>, QueryError> {
+async fn style(transaction: &Transaction<'_>, chat: ChatId, store: &str) -> Result<Option<ChatFormat>, QueryError> {
     // An unnamed store is named by its id in a chat with several stores. Otherwise the messages of two unnamed stores
     // would look the same.
     let sql = format!(
@@ -296,7 +296,7 @@ async fn style(transaction: &Transaction<'_>, chat: ChatId, store: &str) -> Resu
     let Some(row) = transaction.query_opt(&statement, &[&chat.0, &store]).await? else {
         return Ok(None);
     };
-    Ok(Some(Style {
+    Ok(Some(ChatFormat {
         store: store.to_owned(),
         store_name: row.try_get(0)?,
         time_zone: row.try_get(1)?,

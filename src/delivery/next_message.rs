@@ -11,7 +11,7 @@ pub type Button = (String, String);
 
 /// The language, the time zone and the sound of a store's messages in one chat.
 #[derive(Debug, Clone)]
-pub struct Style {
+pub struct ChatFormat {
     /// The store's id.
     pub store: String,
     /// The store's name in the message. `None`: the message names no store.
@@ -28,7 +28,7 @@ pub struct Style {
 #[derive(Debug)]
 pub struct Subject {
     /// The language, the time zone and the sound of the message.
-    pub style: Style,
+    pub style: ChatFormat,
     /// The order or booking as text: the source's id and the key, such as `1 123`.
     pub subject: String,
     /// The event that the message belongs to: that of the sent message, otherwise the oldest event that the message
@@ -101,7 +101,7 @@ impl Note {
 #[derive(Debug)]
 pub struct Noted {
     /// The message's language, time zone and sound.
-    pub style: Style,
+    pub style: ChatFormat,
     /// The kind of the note.
     pub note: Note,
     /// The deliveries of the notes, with the events that the notes are about.
@@ -118,7 +118,7 @@ pub enum Work {
     /// A digest: many orders and bookings in one message.
     Digest {
         /// The digest's language, time zone and sound.
-        style: Style,
+        style: ChatFormat,
         /// The deliveries with their events, oldest first.
         items: Vec<Item>,
         /// The deliveries of notes about these orders, which the digest completes too.
@@ -133,7 +133,7 @@ pub enum Work {
     /// An alarm that no panel of the store can ring, or the news that the alarm is over.
     Alarm {
         /// The alarm's language, time zone and sound.
-        style: Style,
+        style: ChatFormat,
         /// Whether the alarm begins, or why it is over.
         alarm: Alarm,
         /// The id of the alarm's delivery.
@@ -188,7 +188,7 @@ impl Work {
     }
 
     /// The store's language, time zone and sound. `None`: the message belongs to no store.
-    pub fn style(&self) -> Option<&Style> {
+    pub fn style(&self) -> Option<&ChatFormat> {
         match self {
             Self::Subject(subject) => Some(&subject.style),
             Self::Digest { style, .. } | Self::Alarm { style, .. } => Some(style),

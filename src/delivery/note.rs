@@ -6,7 +6,7 @@ use crate::infra::db::Transaction;
 
 use super::event_view::items_of;
 use super::lane::ChatId;
-use super::next_message::{Note, Noted, Style, Work};
+use super::next_message::{ChatFormat, Note, Noted, Work};
 use super::open_delivery::OpenDelivery;
 use crate::infra::db::QueryError;
 use crate::sources::Sources;
@@ -25,7 +25,7 @@ pub(super) async fn work(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
     chat: ChatId,
-    style: Style,
+    style: ChatFormat,
     note: Note,
     open: &[OpenDelivery],
 ) -> Result<Option<Work>, QueryError> {
@@ -39,7 +39,7 @@ pub(super) async fn work(
         |of: &&OpenDelivery| of.note == Some(note) && of.store.as_ref() == Some(&style.store) && !is_told(of);
     let like_it: Vec<&OpenDelivery> = open.iter().filter(is_like_it).collect();
     let ids: Vec<i64> = like_it.iter().map(|open| open.id).collect();
-    let over = settle_answered(transaction, note, &ids).await?;
+    let over = complete_answered(transaction, note, &ids).await?;
     let mut valid: Vec<&OpenDelivery> = like_it.into_iter().filter(|open| !over.contains(&open.id)).collect();
     if valid.len() <= ONE_BY_ONE {
         valid.truncate(1);
@@ -69,7 +69,7 @@ pub(super) async fn work(
 
 /// Gives up reminders about orders that were answered meanwhile. Returns the ids of their deliveries. Other kinds of
 /// notes stay.
-async fn settle_answered(
+async fn complete_answered(
     transaction: &Transaction<'_>,
     note: Note,
     deliveries: &[i64],

@@ -12,7 +12,7 @@ use crate::domain::event::{Body, EventType};
 use crate::infra::db::Transaction;
 use crate::journal::Due;
 use crate::text::catalog;
-use crate::text::html::filled;
+use crate::text::html::render_template;
 use crate::text::value::{inline, moment};
 
 /// Enqueues a message for each chat of a store that was paused or resumed by one of these events. If a store has
@@ -88,7 +88,7 @@ fn notice(notice: &Notice<'_>, is_paused: bool, data: &str) -> String {
         } else {
             "pause.resumed_by"
         };
-        return filled(words.get(name), &values);
+        return render_template(words.get(name), &values);
     }
     let until = data
         .until
@@ -96,12 +96,15 @@ fn notice(notice: &Notice<'_>, is_paused: bool, data: &str) -> String {
     let time = until
         .map(|until| moment(until, notice.time_zone, words))
         .unwrap_or_default();
-    let mut lines = vec![filled(
+    let mut lines = vec![render_template(
         words.get("pause.paused"),
         &[values[0], values[1], ("time", &time)],
     )];
     if let Some(reason) = data.reason {
-        lines.push(filled(words.get("pause.reason"), &[("reason", &inline(&reason))]));
+        lines.push(render_template(
+            words.get("pause.reason"),
+            &[("reason", &inline(&reason))],
+        ));
     }
     lines.join("\n")
 }

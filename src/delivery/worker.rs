@@ -33,7 +33,7 @@ const IDLE: Duration = Duration::from_secs(1);
 const PLAN_SPACING: Duration = Duration::from_millis(50);
 /// The attempts to save the outcome of a send. After the last attempt, the lease ends by itself, and the message may be
 /// sent twice.
-const SETTLE_ATTEMPTS: u32 = 5;
+const COMPLETE_ATTEMPTS: u32 = 5;
 /// The number of failed sends in a row, to any chats, from which a failure counts as a failure of all chats. The next
 /// success then ends the pauses of all chats.
 const FAILURES_OF_ALL: u32 = 3;
@@ -183,7 +183,7 @@ impl<C: ChatChannel> Worker<C> {
 
     async fn complete(&self, claim: &Claim, outcome: &Outcome) {
         let mut backoff = Backoff::new();
-        for _ in 0..SETTLE_ATTEMPTS {
+        for _ in 0..COMPLETE_ATTEMPTS {
             match complete::complete(&self.pool, claim, outcome).await {
                 Ok(Completion::Saved(chats)) => {
                     if chats.is_any() {

@@ -3,7 +3,7 @@
 
 use crate::infra::db::Client;
 
-use super::{Finding, well, wrong};
+use super::{Finding, fail, ok};
 use crate::delivery::chat_links::{self, Listed};
 use crate::delivery::shared_bot::{self, State};
 use crate::infra::config::Telegram;
@@ -34,14 +34,14 @@ async fn let_in(settings: &Telegram, state: &State) -> Finding {
         Ok::<_, telegram::Unreachable>((client.name().await?, client.webhook().await?))
     };
     match responses.await {
-        Err(error) => wrong("bot", error.to_string()),
-        Ok((_, webhook)) if !webhook.is_empty() => wrong("bot", WEBHOOK),
+        Err(error) => fail("bot", error.to_string()),
+        Ok((_, webhook)) if !webhook.is_empty() => fail("bot", WEBHOOK),
         Ok((name, _)) => match &state.stopped {
-            Some(why) => wrong(
+            Some(why) => fail(
                 "bot",
                 format!("stopped ({why}), but Telegram accepts the token of @{name} now: restart the nodes"),
             ),
-            None => well("bot", format!("Telegram accepts the token of @{name}")),
+            None => ok("bot", format!("Telegram accepts the token of @{name}")),
         },
     }
 }
@@ -50,11 +50,11 @@ fn poll_of(state: &State) -> Finding {
     let conflict = state.conflict_s.is_some_and(|since_s| since_s < CONFLICT_IS_NEWS_S);
     let is_answered = state.polled_s.is_some_and(|since_s| since_s < POLL_IS_OLD_S);
     match &state.poller {
-        _ if conflict => wrong(
+        _ if conflict => fail(
             "poll",
             "another program polls with this token (409), and receives the button presses: stop it, or create another bot for it",
         ),
-        None => wrong(
+        None => fail(
             "poll",
             "no node polls, so button presses have no effect: start `vestnik serve`",
         ),
@@ -62,9 +62,9 @@ fn poll_of(state: &State) -> Finding {
             let says = format!(
                 "node {node} gets no response from Telegram: its log has the error; is a proxy needed (telegram.proxy)?"
             );
-            wrong("poll", says)
+            fail("poll", says)
         }
-        Some(node) => well("poll", format!("node {node} receives messages and button presses")),
+        Some(node) => ok("poll", format!("node {node} receives messages and button presses")),
     }
 }
 
@@ -78,26 +78,26 @@ fn chats_of(chats: &[Listed]) -> Vec<Finding> {
                 "{of} is disabled ({why}): add the bot again, or `vestnik telegram unlink --chat {}`",
                 chat.telegram_id
             );
-            findings.push(wrong("chat", says));
+            findings.push(fail("chat", says));
         } else if let Some((why, _)) = &chat.blocked {
             let says = format!("{of} is blocked ({why}): allow the bot to write there, or open the topic");
-            findings.push(wrong("chat", says));
+            findings.push(fail("chat", says));
         } else if chat.open_s > WAITS_TOO_LONG_S {
             let says = format!(
                 "{of} has {} waiting messages, the oldest for {:.0} s: `vestnik telegram status`",
                 chat.open, chat.open_s
             );
-            findings.push(wrong("chat", says));
+            findings.push(fail("chat", says));
         }
     }
     if findings.is_empty() {
         findings.push(match chats.len() {
-            0 => wrong(
+            0 => fail(
                 "chats",
                 "no chat is linked, so the bot sends no orders: `vestnik telegram link --store ID`",
             ),
-            1 => well("chats", "the linked chat takes messages"),
-            many => well("chats", format!("the {many} linked chats take messages")),
+            1 => ok("chats", "the linked chat takes messages"),
+            many => ok("chats", format!("the {many} linked chats take messages")),
         });
     }
     findings

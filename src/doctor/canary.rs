@@ -1,6 +1,6 @@
 //! Checks what the self-tests of the nodes say.
 
-use super::{Finding, well, wrong};
+use super::{Finding, fail, ok};
 use crate::http::CanaryFailure;
 use crate::infra::db::{self, Client};
 
@@ -17,8 +17,8 @@ pub(super) async fn examine(client: &Client) -> Result<Finding, db::QueryError> 
         failed.extend(failure.map(|failure| format!("{store}: {failure}")));
     }
     Ok(match (rows.len(), failed.as_slice()) {
-        (0, _) => well("canary", "no node has sent one lately"),
-        (nodes, []) => well("canary", format!("it comes back at {nodes} nodes")),
-        (_, failed) => wrong("canary", failed.join("; ")),
+        (0, _) => ok("canary", "no node has sent one lately"),
+        (nodes, []) => ok("canary", format!("it comes back at {nodes} nodes")),
+        (_, failed) => fail("canary", failed.join("; ")),
     })
 }

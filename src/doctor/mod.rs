@@ -29,11 +29,11 @@ const CONNECTION_USAGE: f64 = 0.9;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// The checked part is in order.
-    Well,
+    Ok,
     /// Nothing is wrong now, but the operator should know the finding.
-    Notable,
+    Note,
     /// The operator must act; the finding says how.
-    Wrong,
+    Fail,
 }
 
 /// The result of one check, for the operator.
@@ -47,24 +47,24 @@ pub struct Finding {
     pub says: String,
 }
 
-fn well(subject: &str, says: impl Into<String>) -> Finding {
+fn ok(subject: &str, says: impl Into<String>) -> Finding {
     Finding {
-        verdict: Verdict::Well,
+        verdict: Verdict::Ok,
         subject: subject.into(),
         says: says.into(),
     }
 }
 
-fn notable(subject: &str, says: impl Into<String>) -> Finding {
+fn note(subject: &str, says: impl Into<String>) -> Finding {
     Finding {
-        verdict: Verdict::Notable,
+        verdict: Verdict::Note,
         ..well(subject, says)
     }
 }
 
-fn wrong(subject: &str, says: impl Into<String>) -> Finding {
+fn fail(subject: &str, says: impl Into<String>) -> Finding {
     Finding {
-        verdict: Verdict::Wrong,
+        verdict: Verdict::Fail,
         ..well(subject, says)
     }
 }
@@ -79,7 +79,7 @@ pub async fn examine(config: &Config, old: Duration) -> Result<Vec<Finding>, db:
     findings.push(surroundings::backups(config, &client).await?);
     findings.push(connection(url, &client).await?);
     let schema = schema(config, &client).await?;
-    let is_migrated = schema.verdict == Verdict::Well;
+    let is_migrated = schema.verdict == Verdict::Ok;
     findings.push(schema);
     if is_migrated {
         findings.extend(tables(config, &client).await?);
@@ -115,22 +115,22 @@ async fn server(client: &Client) -> Result<Vec<Finding>, db::QueryError> {
     let row = ask(client, SERVER).await?;
     let (version, major): (&str, i32) = (row.try_get(0)?, row.try_get(1)?);
     let server = if major < OLDEST_POSTGRES {
-        wrong(
+        fail(
             "server",
             format!("PostgreSQL {version}: {OLDEST_POSTGRES} or newer is needed"),
         )
     } else if row.try_get(2)? {
-        wrong(
+        fail(
             "server",
             format!("PostgreSQL {version}, a standby: give the address of the primary"),
         )
     } else {
-        well("server", format!("PostgreSQL {version}"))
+        ok("server", format!("PostgreSQL {version}"))
     };
     let off: Vec<&str> = row.try_get(3)?;
     let durability = match off.as_slice() {
-        [] => well("durability", "what is committed is on the disk"),
-        off => wrong(
+        [] => ok("durability", "what is committed is on the disk"),
+        off => fail(
             "durability",
             format!(
                 "off: {}; a crash may take back orders that were delivered: turn it on",
@@ -141,11 +141,11 @@ async fn server(client: &Client) -> Result<Vec<Finding>, db::QueryError> {
     let (used, most): (f64, f64) = (row.try_get(4)?, row.try_get(5)?);
     let connections = format!("{used} of {most} are in use");
     let connections = match used / most > CONNECTION_USAGE {
-        true => wrong(
+        true => fail(
             "connections",
             format!("{connections}: raise max_connections, or let applications pool theirs"),
         ),
-        false => well("connections", connections),
+        false => ok("connections", connections),
     };
     Ok(vec![server, durability, connections])
 }
@@ -166,15 +166,15 @@ async fn connection(url: &SecretString, client: &Client) -> Result<Finding, db::
         says = format!("{says}; ignored of the URL: {}", address.ignored.join(", "));
     }
     Ok(match address.tls.is_open() || !address.ignored.is_empty() {
-        true => notable("connection", says),
-        false => well("connection", says),
+        true => note("connection", says),
+        false => ok("connection", says),
     })
 }
 
 async fn schema(config: &Config, client: &Client) -> Result<Finding, db::QueryError> {
     let there = ask(client, "select to_regclass('vestnik.vst_source') is not null").await?;
     if !there.try_get::<_, bool>(0)? {
-        return Ok(wrong(
+        return Ok(fail(
             "schema",
             "there is none of ours in this database: run `vestnik migrate`",
         ));
@@ -182,9 +182,9 @@ async fn schema(config: &Config, client: &Client) -> Result<Finding, db::QueryEr
     let mut would = Vec::new();
     Ok(
         match migrate::dry_run(config, &mut |line| would.push(line.to_owned())).await {
-            Err(error) => wrong("schema", error.to_string().replace('\n', " ")),
-            Ok(()) if would.is_empty() => well("schema", "nothing to migrate"),
-            Ok(()) => wrong("schema", format!("`vestnik migrate` {}", would.join(", "))),
+            Err(error) => fail("schema", error.to_string().replace('\n', " ")),
+            Ok(()) if would.is_empty() => ok("schema", "nothing to migrate"),
+            Ok(()) => fail("schema", format!("`vestnik migrate` {}", would.join(", "))),
         },
     )
 }
@@ -193,7 +193,7 @@ async fn tables(config: &Config, client: &Client) -> Result<Vec<Finding>, db::Qu
     let sources = db::with_timeout(health::check(client)).await?;
     if sources.is_empty() {
         let none = "no table is attached, so there are no events: run `vestnik attach --table public.orders`";
-        return Ok(vec![wrong("sources", none)]);
+        return Ok(vec![fail("sources", none)]);
     }
     let mut findings: Vec<Finding> = sources.iter().flat_map(source).collect();
     let unsigned: Vec<&str> = sources
@@ -203,7 +203,7 @@ async fn tables(config: &Config, client: &Client) -> Result<Vec<Finding>, db::Qu
         .collect();
     if !unsigned.is_empty() {
         let says = "answers go to the shop's API, and no request is sent unsigned: set answers.secret on every node, and give it to the API";
-        findings.push(wrong("answers", format!("of {}: {says}", unsigned.join(", "))));
+        findings.push(fail("answers", format!("of {}: {says}", unsigned.join(", "))));
     }
     Ok(findings)
 }
@@ -212,16 +212,16 @@ fn source(health: &Health) -> Vec<Finding> {
     let mut findings: Vec<Finding> = health
         .troubles
         .iter()
-        .map(|trouble| wrong(&health.table, trouble))
+        .map(|trouble| fail(&health.table, trouble))
         .collect();
     if findings.is_empty() {
         let kind = health.kind.map_or("row", SubjectKind::as_str);
-        findings.push(well(
+        findings.push(ok(
             &health.table,
             format!("each {kind} is an event of source {}", health.name),
         ));
     }
-    findings.extend(health.notes.iter().map(|note| well(&health.table, note)));
+    findings.extend(health.notes.iter().map(|note| ok(&health.table, note)));
     findings
 }
 
@@ -249,20 +249,20 @@ async fn transactions(client: &Client, old: Duration) -> Result<Vec<Finding>, db
     for row in &transactions {
         let (who, age_s, end): (&str, f64, &str) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
         let says = format!("{who}, is {age_s:.0} s old, and vacuum waits for it: {end}");
-        findings.push(wrong("transactions", says));
+        findings.push(fail("transactions", says));
     }
     for row in &slots {
         let slot: &str = row.try_get(0)?;
         let says = format!(
             "the replication slot {slot} has nobody who reads it, and vacuum waits for it: pg_drop_replication_slot"
         );
-        findings.push(wrong("transactions", says));
+        findings.push(fail("transactions", says));
     }
     if findings.is_empty() {
         let age = old.as_secs();
         findings.push(match ask(client, SEES_ALL).await?.try_get(0)? {
-            true => well("transactions", format!("none is older than {age} s")),
-            false => well(
+            true => ok("transactions", format!("none is older than {age} s")),
+            false => ok(
                 "transactions",
                 format!("none of this role's is older than {age} s; to see others', grant it pg_read_all_stats"),
             ),

@@ -3,7 +3,7 @@
 
 use secrecy::SecretString;
 
-use super::{Finding, ask, well, wrong};
+use super::{Finding, ask, fail, ok};
 use crate::feed::listener;
 use crate::feed::suppression_locks::disturbance;
 use crate::infra::config::{Config, Notify};
@@ -24,14 +24,14 @@ pub(super) async fn examine(
 ) -> Result<Vec<Finding>, db::QueryError> {
     if config.database.notify == Notify::Off {
         let off = "switched off (database.notify): nodes read every 50 ms";
-        return Ok(vec![well("notifications", off)]);
+        return Ok(vec![ok("notifications", off)]);
     }
     // Nodes are looked up first. A node is known by its LISTEN connection, and the test opens such a connection, too.
     let mut findings = nodes(client).await?;
     findings.push(
         match listener::prove(config.database.listen_url.as_ref().unwrap_or(url), url).await {
-            Ok(()) => well("notifications", "a test notification arrived"),
-            Err(lost) => wrong("notifications", lost.to_string()),
+            Ok(()) => ok("notifications", "a test notification arrived"),
+            Err(lost) => fail("notifications", lost.to_string()),
         },
     );
     Ok(findings)
@@ -45,9 +45,9 @@ async fn nodes(client: &Client) -> Result<Vec<Finding>, db::QueryError> {
            and (application_name = 'vestnik listener' or query like '%pg_listening_channels()%') order by pid";
     let rows = db::with_timeout(async { Ok::<_, db::QueryError>(client.query(NODES, &[]).await?) }).await?;
     let mut findings = vec![match rows.len() {
-        0 => wrong("nodes", "no node listens to this database: start `vestnik serve`"),
-        1 => well("nodes", "one node listens"),
-        many => well("nodes", format!("{many} nodes listen")),
+        0 => fail("nodes", "no node listens to this database: start `vestnik serve`"),
+        1 => ok("nodes", "one node listens"),
+        many => ok("nodes", format!("{many} nodes listen")),
     }];
     for row in &rows {
         let (pid, silent_s): (i32, f64) = (row.try_get(0)?, row.try_get(1)?);
@@ -56,7 +56,7 @@ async fn nodes(client: &Client) -> Result<Vec<Finding>, db::QueryError> {
                 "the node behind pid {pid} has sent no query for {silent_s:.0} s instead of 2 s: its process is stopped, or its \
                  machine is gone; start it again, its panels move to another node"
             );
-            findings.push(wrong("nodes", says));
+            findings.push(fail("nodes", says));
         }
     }
     Ok(findings)
@@ -67,13 +67,13 @@ pub(super) async fn queue(config: &Config, client: &Client) -> Result<Finding, d
     let usage: f64 = ask(client, "select pg_notification_queue_usage()").await?.try_get(0)?;
     let says = format!("{:.0} % of the notification queue are in use", usage * 100.0);
     if usage <= QUEUE_USAGE.min(config.database.notify_queue_limit) {
-        return Ok(well("queue", says));
+        return Ok(ok("queue", says));
     }
     let end = match disturbance::oldest_transaction(client).await? {
         Some(oldest) => format!("the oldest transaction is {oldest}: end it with pg_terminate_backend"),
         None => "this role may not see the transaction: grant it pg_read_all_stats".to_owned(),
     };
-    Ok(wrong(
+    Ok(fail(
         "queue",
         format!(
             "{says}: a backend that listens is in an old transaction, and does not read; {end}. Above {:.0} % orders do not notify, and \
@@ -97,7 +97,7 @@ pub(super) async fn locks(client: &Client) -> Result<Finding, db::QueryError> {
         problems.push(holder.says);
     }
     Ok(match problems.as_slice() {
-        [] => well("locks", "no other client holds a lock of the nodes"),
-        problems => wrong("locks", problems.join("; ")),
+        [] => ok("locks", "no other client holds a lock of the nodes"),
+        problems => fail("locks", problems.join("; ")),
     })
 }

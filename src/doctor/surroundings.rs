@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Finding, ask, notable, well, wrong};
+use super::{Finding, ask, fail, note, ok};
 use crate::infra::config::{Config, Notify};
 use crate::infra::db::{self, Client};
 
@@ -40,14 +40,14 @@ pub(super) async fn settings(client: &Client) -> Result<Vec<Finding>, db::QueryE
     for row in &rows.await? {
         let (name, value, reset): (&str, &str, &str) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
         findings.push(match name {
-            "default_transaction_read_only" => wrong(
+            "default_transaction_read_only" => fail(
                 "settings",
                 format!(
                     "{name} is on: applications that do not override it cannot write, so no order arrives; some providers set it when the \
                      disk is full: free the disk, then {reset}"
                 ),
             ),
-            _ => notable(
+            _ => note(
                 "settings",
                 format!(
                     "{name} is {value} for this role: nodes override it, but it ends statements that a person runs: {reset}"
@@ -56,7 +56,7 @@ pub(super) async fn settings(client: &Client) -> Result<Vec<Finding>, db::QueryE
         });
     }
     if findings.is_empty() {
-        findings.push(well(
+        findings.push(ok(
             "settings",
             "no setting of the role or the database refuses writes or ends statements",
         ));
@@ -82,7 +82,7 @@ pub(super) async fn clocks(client: &Client, is_migrated: bool) -> Result<Vec<Fin
         }
     }
     if findings.is_empty() {
-        findings.push(well(
+        findings.push(ok(
             "clocks",
             "the clocks of this machine, of the nodes and of Postgres agree",
         ));
@@ -93,7 +93,7 @@ pub(super) async fn clocks(client: &Client, is_migrated: bool) -> Result<Vec<Fin
 fn off(whose: &str, ahead_s: f64) -> Option<Finding> {
     let way = if ahead_s > 0.0 { "ahead of" } else { "behind" };
     (ahead_s.abs() > CLOCK_OFF_S).then(|| {
-        wrong(
+        fail(
             "clocks",
             format!(
                 "{whose} is {:.0} s {way} that of Postgres: times and vestnik_event_delivery_seconds are wrong; run an NTP client on both",
@@ -109,7 +109,7 @@ pub(super) async fn prepared(config: &Config, client: &Client) -> Result<Option<
     const MOST: &str = "select current_setting('max_prepared_transactions')::int";
     let most: i32 = ask(client, MOST).await?.try_get(0)?;
     Ok((most > 0 && config.database.notify != Notify::Off).then(|| {
-        notable(
+        note(
             "two-phase",
             "max_prepared_transactions is above 0, and PREPARE TRANSACTION is refused after a NOTIFY: if an application prepares \
              transactions that write orders, set database.notify = \"off\"",
@@ -129,18 +129,18 @@ pub(super) async fn backups(config: &Config, client: &Client) -> Result<Finding,
     let row = ask(client, COPIES).await?;
     let (archives, fails, standbys): (bool, bool, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
     Ok(match (archives, fails, standbys) {
-        (true, true, _) => wrong(
+        (true, true, _) => fail(
             "backup",
             format!("the newest WAL could not be archived: see archive_command in the server's log; {kept}"),
         ),
-        (true, false, _) => well("backup", format!("Postgres archives its WAL; {kept}")),
-        (false, _, 1..) => notable(
+        (true, false, _) => ok("backup", format!("Postgres archives its WAL; {kept}")),
+        (false, _, 1..) => note(
             "backup",
             format!(
                 "{standbys} standbys replicate this server, but no WAL is archived, and a DELETE by mistake is replicated, too; {kept}"
             ),
         ),
-        (false, ..) => notable(
+        (false, ..) => note(
             "backup",
             format!(
                 "Postgres archives no WAL and has no standby: if this disk fails, all data since your last dump is lost; set \
@@ -157,7 +157,7 @@ pub(super) async fn silent_nodes(client: &Client) -> Result<Vec<Finding>, db::Qu
     let rows = db::with_timeout(async { Ok::<_, db::QueryError>(client.query(SILENT, &[]).await?) }).await?;
     let silent = |row: &tokio_postgres::Row| {
         let (node, overdue_s): (&str, f64) = (row.try_get(0)?, row.try_get(1)?);
-        Ok(wrong(
+        Ok(fail(
             "nodes",
             format!(
                 "node {node} is overdue for {overdue_s:.0} s: its process is stopped or was killed, or it cannot write to this \

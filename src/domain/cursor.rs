@@ -241,7 +241,7 @@ impl Cursor {
 /// after each event. First come the events that the interrupted response still owed, then newer events; both are sorted
 /// by id. A change of an order commits after the change before it, so the events of one order keep their sequence.
 #[derive(Debug, Clone)]
-pub struct Onward {
+pub struct ReplayPlan {
     /// The client has received each event that this position covers.
     pub before: Position,
     /// The position at the end of the interrupted response. Without an interruption, the same as `before`.
@@ -250,7 +250,7 @@ pub struct Onward {
     pub through: EventId,
 }
 
-impl From<Cursor> for Onward {
+impl From<Cursor> for ReplayPlan {
     fn from(cursor: Cursor) -> Self {
         match cursor {
             Cursor::At(position) => Self {
@@ -267,7 +267,7 @@ impl From<Cursor> for Onward {
     }
 }
 
-impl Onward {
+impl ReplayPlan {
     /// Whether the client still misses the event `id` of transaction `xid`.
     pub fn owes(&self, xid: Xid, id: EventId) -> bool {
         !(self.before.covers(xid) || self.middle.covers(xid) && id <= self.through)

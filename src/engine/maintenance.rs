@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::fanout::router::{Router, Selection};
 use crate::feed::FeedHealth;
-use crate::feed::listener::{Hearing, ListenerSignals};
+use crate::feed::listener::{ListenState, ListenerSignals};
 use crate::http::{ConnectionLimits, DatabaseContext};
 use crate::infra::db;
 use crate::infra::db::Pool;
@@ -20,7 +20,7 @@ use crate::journal::{self, Trimmed};
 use crate::sources::health::{self as source_health, Health};
 use crate::sources::reconciler::{MissedRows, Reconciler};
 use crate::store::{pause, stock};
-use crate::token::{self, Holder, Opens, Standing, Tokens, Withdrawn};
+use crate::token::{self, Holder, Opens, Standing, TokenInvalidated, Tokens};
 
 /// Interval of the checks for revoked tokens. They find a revocation whose notification was lost.
 const TOKEN_CHECK_INTERVAL: Duration = Duration::from_secs(30);
@@ -73,12 +73,12 @@ pub(super) async fn invalidate_tokens(
     router: Arc<Router>,
     tokens: Arc<Tokens>,
     signals: Arc<ListenerSignals>,
-    hearing: watch::Receiver<Hearing>,
+    listen_state: watch::Receiver<ListenState>,
     stop: CancellationToken,
 ) {
     let mut must_retry = false;
     loop {
-        let listening = *hearing.borrow() == Hearing::Listening;
+        let listening = *listen_state.borrow() == ListenState::Listening;
         let pause = if listening && !must_retry {
             TOKEN_CHECK_INTERVAL
         } else {
@@ -95,7 +95,7 @@ pub(super) async fn invalidate_tokens(
             continue;
         }
         match token::standings(&pool, &live).await {
-            Ok(standings) => router.withdraw(|selection, holder| {
+            Ok(standings) => router.close_sessions_of(|selection, holder| {
                 // The token of a session that connected meanwhile was looked up meanwhile.
                 live.binary_search(&holder.token).ok()?;
                 why_invalidated(standings.get(&holder.token), selection, holder)
@@ -110,20 +110,20 @@ pub(super) async fn invalidate_tokens(
 }
 
 /// Why a token no longer grants the session's access; `None`: it still does.
-fn why_invalidated(standing: Option<&Standing>, selection: &Selection, holder: Holder) -> Option<Withdrawn> {
+fn why_invalidated(standing: Option<&Standing>, selection: &Selection, holder: Holder) -> Option<TokenInvalidated> {
     let Some(standing) = standing else {
-        return Some(Withdrawn::Revoked);
+        return Some(TokenInvalidated::Revoked);
     };
     let narrowed = |opens: &Opens| {
         if !selection.is_opened_by(&opens.stores) {
             // A stream of all stores of the token goes on with those that the token opens now.
             return Some(match selection {
-                Selection::Many(many) if many.granted.is_some() => Withdrawn::Changed,
-                _ => Withdrawn::Revoked,
+                Selection::Many(many) if many.granted.is_some() => TokenInvalidated::Changed,
+                _ => TokenInvalidated::Revoked,
             });
         }
         let is_same = opens.scope == holder.scope && is_same_expiry(opens.ends, holder.ends);
-        (!is_same).then_some(Withdrawn::Changed)
+        (!is_same).then_some(TokenInvalidated::Changed)
     };
     standing
         .withdrawn
@@ -218,14 +218,14 @@ pub(super) async fn reconcile(pool: Pool, database: Option<String>, pause: Durat
 
 /// Sets the gauge `vestnik_listening` whenever a listener connects or loses its connection.
 pub(super) async fn report_listening(databases: Vec<Arc<DatabaseContext>>, stop: CancellationToken) {
-    let mut hearings: Vec<_> = databases.iter().map(|database| database.hearing.clone()).collect();
+    let mut hearings: Vec<_> = databases.iter().map(|database| database.listen_state.clone()).collect();
     loop {
         let mut are_listening = true;
-        for hearing in &mut hearings {
-            are_listening &= *hearing.borrow_and_update() == Hearing::Listening;
+        for listen_state in &mut hearings {
+            are_listening &= *listen_state.borrow_and_update() == ListenState::Listening;
         }
         ::metrics::gauge!("vestnik_listening").set(f64::from(u8::from(are_listening)));
-        let changes = hearings.iter_mut().map(|hearing| Box::pin(hearing.changed()));
+        let changes = hearings.iter_mut().map(|listen_state| Box::pin(listen_state.changed()));
         tokio::select! {
             // A listener that has ended changes nothing any more.
             (changed, ..) = select_all(changes) => if changed.is_err() { return },
@@ -260,10 +260,10 @@ pub(super) async fn sample_gauges(
         let (mut queue_usage, mut oldest_s) = (0.0_f64, 0.0_f64);
         for (database, troubles) in databases.iter().zip(&mut troubles) {
             report_sources(database, troubles).await;
-            match db::vitals(&database.hub.pool).await {
-                Ok(vitals) => {
-                    queue_usage = queue_usage.max(vitals.notification_queue_usage);
-                    oldest_s = oldest_s.max(vitals.oldest_transaction_seconds);
+            match db::server_stats(&database.hub.pool).await {
+                Ok(server_stats) => {
+                    queue_usage = queue_usage.max(server_stats.notification_queue_usage);
+                    oldest_s = oldest_s.max(server_stats.oldest_transaction_seconds);
                 }
                 Err(error) => tracing::debug!(%error, "could not read the statistics of Postgres"),
             }

@@ -168,14 +168,14 @@ impl Engine {
     pub fn missed_notifications(&self) -> u64 {
         self.databases
             .iter()
-            .map(|database| database.pulse.missed_notifications())
+            .map(|database| database.feed_health.missed_notifications())
             .sum()
     }
 
     /// Waits until each feed has read its journal.
     pub async fn until_fresh(&self) {
         let mut looks = interval(FRESH_LOOK_INTERVAL);
-        while !self.databases.iter().all(|database| database.pulse.is_fresh()) {
+        while !self.databases.iter().all(|database| database.feed_health.is_fresh()) {
             looks.tick().await;
         }
     }

@@ -54,7 +54,7 @@ async fn open_and_read(database: &DatabaseContext) {
         }
     };
     on_each_connection(pool, || journal::read_page(pool, &no_store, Start::After(&cursor), 1)).await;
-    database.hub.remember_past().await;
+    database.hub.load_history().await;
 }
 
 /// Runs `query` once for each connection, all at the same time, so that each run uses a different connection.

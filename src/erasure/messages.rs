@@ -52,7 +52,7 @@ pub(super) async fn blank_replies(transaction: &Transaction<'_>, found: &Found) 
         .words
         .iter()
         .filter(|word| !word.trim().is_empty())
-        .map(|word| html::filled("{word}", &[("word", &inline(word))]))
+        .map(|word| html::render_template("{word}", &[("word", &inline(word))]))
         .collect();
     let text = catalog::of("en").get("erased.reply");
     Ok(transaction.execute(BLANK, &[&words, &text]).await?)

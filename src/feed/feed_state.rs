@@ -3,7 +3,7 @@
 use super::large_transactions::{LargeTransactions, TooMany};
 use crate::domain::cursor::{Cursor, Epoch, Position};
 use crate::domain::event::Xid;
-use crate::journal::{Outline, Size, Witness};
+use crate::journal::{Size, TransactionSizes, Witness};
 
 /// The state of the feed: what it has read and published.
 pub struct FeedState {
@@ -34,9 +34,9 @@ impl FeedState {
 
     /// Takes the large transactions of a long read aside, so that its other events can be read. From here on, the
     /// position covers the large ones. `TooMany`: none of them is large, or they are too many.
-    pub fn separate_large(&mut self, outline: Outline) -> Result<(), TooMany> {
+    pub fn separate_large(&mut self, sizes: TransactionSizes) -> Result<(), TooMany> {
         let of = |size: Size| {
-            let of_size = outline.transactions.iter().filter(move |(_, its)| *its == size);
+            let of_size = sizes.transactions.iter().filter(move |(_, its)| *its == size);
             of_size.map(|(xid, _)| *xid).collect::<Vec<Xid>>()
         };
         let (large, small) = (of(Size::Large), of(Size::Small));
@@ -47,9 +47,9 @@ impl FeedState {
         let added = large_transactions.add_large(&large);
         self.large_transactions = Some(large_transactions);
         added?;
-        let xids = outline.transactions.iter().map(|(xid, _)| *xid);
+        let xids = sizes.transactions.iter().map(|(xid, _)| *xid);
         let newest = xids.fold(self.read.newest(), Xid::max);
-        self.read = Position::after(&outline.snapshot, newest).without(small);
+        self.read = Position::after(&sizes.snapshot, newest).without(small);
         Ok(())
     }
 

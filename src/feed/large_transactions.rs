@@ -182,7 +182,7 @@ impl LargeTransactions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::cursor::{Onward, Snapshot};
+    use crate::domain::cursor::{ReplayPlan, Snapshot};
     use crate::domain::event::{Body, EventType};
 
     fn event(id: i64, xid: u64, store: &str) -> JournalEvent {
@@ -285,9 +285,9 @@ mod tests {
         assert_eq!(position.missing(), [Xid(10), Xid(11), Xid(13)]);
         assert_eq!(position, large_transactions.position_before_stream(&read(14)));
         large_transactions.advance_to(EventId(30));
-        let onward = Onward::from(large_transactions.cursor(&read(14)));
-        assert!(!onward.owes(Xid(10), EventId(30)) && onward.owes(Xid(10), EventId(31)));
-        assert!(!onward.owes(Xid(12), EventId(2)) && onward.owes(Xid(13), EventId(50)));
+        let replay_plan = ReplayPlan::from(large_transactions.cursor(&read(14)));
+        assert!(!replay_plan.owes(Xid(10), EventId(30)) && replay_plan.owes(Xid(10), EventId(31)));
+        assert!(!replay_plan.owes(Xid(12), EventId(2)) && replay_plan.owes(Xid(13), EventId(50)));
         assert_eq!(large_transactions.to_stream().1, EventId(30));
     }
 

@@ -92,7 +92,7 @@ impl ListenerSignals {
 
 /// Whether notifications of Postgres reach this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hearing {
+pub enum ListenState {
     /// Notifications arrive. A self-test has proved it, and probes check the connection since.
     Listening,
     /// The LISTEN connection is not open, or not tested yet.
@@ -140,28 +140,28 @@ pub enum Lost {
     Swallowed,
 }
 
-/// Listens until the shutdown, and reconnects after each failure. `hearing` tells other tasks whether notifications
+/// Listens until the shutdown, and reconnects after each failure. `listen_state` tells other tasks whether notifications
 /// arrive.
 pub async fn run(
     listen_url: SecretString,
     notify_url: SecretString,
     signals: &ListenerSignals,
-    hearing: watch::Sender<Hearing>,
+    listen_state: watch::Sender<ListenState>,
     shutdown: CancellationToken,
 ) {
     let mut backoff = Backoff::new();
     loop {
         let lost = tokio::select! {
-            lost = listen(&listen_url, &notify_url, signals, &hearing, &mut backoff) => lost,
+            lost = listen(&listen_url, &notify_url, signals, &listen_state, &mut backoff) => lost,
             () = shutdown.cancelled() => return,
         };
         let Err(lost) = lost;
         signals.session.send_replace(None);
         let swallowed = matches!(lost, Lost::Swallowed | Lost::Off | Lost::Connect(db::Error::Pooled));
-        hearing.send_replace(if swallowed {
-            Hearing::Swallowed
+        listen_state.send_replace(if swallowed {
+            ListenState::Swallowed
         } else {
-            Hearing::Disconnected
+            ListenState::Disconnected
         });
         let pause = if swallowed {
             SWALLOWED_RETRY
@@ -185,13 +185,13 @@ pub async fn run(
 /// the reason of the failure.
 pub async fn prove(listen_url: &SecretString, notify_url: &SecretString) -> Result<(), Lost> {
     let signals = ListenerSignals::default();
-    let (hearing, mut state) = watch::channel(Hearing::Disconnected);
+    let (listen_state, mut state) = watch::channel(ListenState::Disconnected);
     let mut backoff = Backoff::new();
     // The caller reports the result, so the log lines of a listening node are suppressed here.
-    let listening = listen(listen_url, notify_url, &signals, &hearing, &mut backoff);
+    let listening = listen(listen_url, notify_url, &signals, &listen_state, &mut backoff);
     tokio::select! {
         lost = listening.with_subscriber(NoSubscriber::new()) => lost.map(|never| match never {}),
-        _ = state.wait_for(|hearing| *hearing == Hearing::Listening) => Ok(()),
+        _ = state.wait_for(|listen_state| *listen_state == ListenState::Listening) => Ok(()),
     }
 }
 
@@ -200,7 +200,7 @@ async fn listen(
     listen_url: &SecretString,
     notify_url: &SecretString,
     signals: &ListenerSignals,
-    hearing: &watch::Sender<Hearing>,
+    listen_state: &watch::Sender<ListenState>,
     backoff: &mut Backoff,
 ) -> Result<std::convert::Infallible, Lost> {
     let (client, mut connection) = db::connect_raw(listen_url, "listener").await?;
@@ -233,7 +233,7 @@ async fn listen(
         let session = Arc::new(ListenSession::new(client, CHANNEL, key));
         backoff.reset();
         signals.session.send_replace(Some(Arc::clone(&session)));
-        hearing.send_replace(Hearing::Listening);
+        listen_state.send_replace(ListenState::Listening);
         tracing::info!("listening");
         // The feed reads once after LISTEN, because commits before LISTEN sent no notification to this node.
         signals.journal.notify_one();

@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use crate::domain::cursor::{Cursor, Epoch, Position};
 use crate::domain::event::{Body, JournalEvent, RowWrite, Write};
 use crate::fanout::router::{NotLookedUp, Router, Translation};
-use crate::feed::listener::{Hearing, ListenerSignals};
+use crate::feed::listener::{ListenState, ListenerSignals};
 use crate::infra::backoff::Backoff;
 use crate::infra::config::Database;
 use crate::infra::metrics::HOT;
@@ -105,7 +105,7 @@ pub struct Feed {
     /// The listener's signals, which wake the feed.
     pub signals: Arc<ListenerSignals>,
     /// Whether notifications of Postgres reach this node.
-    pub hearing: watch::Receiver<Hearing>,
+    pub listen_state: watch::Receiver<ListenState>,
     /// Postgres' direct address for LISTEN and session locks: no pooler may be on the way.
     pub listen_url: SecretString,
     /// The router, which hands the events to sessions.
@@ -126,9 +126,9 @@ impl Feed {
         let mut state = None;
         let mut wakeup = WakeupDriver::new(
             Arc::clone(&self.signals),
-            self.hearing.clone(),
+            self.listen_state.clone(),
             self.listen_url.clone(),
-            self.database.safety_read,
+            self.database.fallback_poll_interval,
         );
         let mut backoff = Backoff::new();
         loop {
@@ -275,8 +275,8 @@ impl Feed {
             } = read
             else {
                 wakeup.record_read(None, &[]);
-                let outline = reader.outline(&state.read).await?;
-                match outline.map_or(Err(TooMany), |outline| state.separate_large(outline)) {
+                let sizes = reader.transaction_sizes(&state.read).await?;
+                match sizes.map_or(Err(TooMany), |sizes| state.separate_large(sizes)) {
                     Ok(()) => continue,
                     Err(TooMany) => return self.read_many(reader, state).await,
                 }

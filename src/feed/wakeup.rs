@@ -17,7 +17,7 @@ use super::precise_sleep::PreciseSleep;
 use super::wakeup_state::{Action, Input, WakeupState};
 use crate::domain::cursor::Snapshot;
 use crate::domain::event::JournalEvent;
-use crate::feed::listener::{Hearing, ListenerSignals};
+use crate::feed::listener::{ListenState, ListenerSignals};
 use crate::feed::suppression_locks::{Broken, IdleLock, ListenSession, PeerMessage, SuppressorSession};
 
 /// Why the feed reads the journal.
@@ -38,7 +38,7 @@ type Pending<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
 /// Drives a node's part in NOTIFY suppression: when the feed reads, and which locks the node holds.
 pub struct WakeupDriver {
     signals: Arc<ListenerSignals>,
-    hearing: watch::Receiver<Hearing>,
+    listen_state: watch::Receiver<ListenState>,
     listen_sessions: watch::Receiver<Option<Arc<ListenSession>>>,
     /// Postgres' direct address for the suppressor session: no pooler may be on the way.
     url: SecretString,
@@ -59,7 +59,7 @@ impl WakeupDriver {
     /// The driver of a node that does not listen yet.
     pub fn new(
         signals: Arc<ListenerSignals>,
-        hearing: watch::Receiver<Hearing>,
+        listen_state: watch::Receiver<ListenState>,
         url: SecretString,
         safety: Duration,
     ) -> Self {
@@ -67,7 +67,7 @@ impl WakeupDriver {
         Self {
             listen_sessions: signals.session.subscribe(),
             signals,
-            hearing,
+            listen_state,
             url,
             safety,
             state: WakeupState::new(now),
@@ -135,7 +135,7 @@ impl WakeupDriver {
                 }
                 () = self.signals.polling_peer.notified() => self.apply(Input::Received(PeerMessage::PollingPeer)),
                 () = self.signals.journal.notified() => return WakeReason::Notified,
-                Ok(()) = self.hearing.changed() => {
+                Ok(()) = self.listen_state.changed() => {
                     self.refresh_sessions();
                     return WakeReason::Notified;
                 }

@@ -40,7 +40,7 @@ use warp::{Filter, Rejection};
 
 use crate::fanout::session::Hub;
 use crate::feed::FeedHealth;
-use crate::feed::listener::Hearing;
+use crate::feed::listener::ListenState;
 use crate::token::Scope;
 use auth::Access;
 use error::ApiError;
@@ -60,9 +60,9 @@ pub struct DatabaseContext {
     /// The state that sessions and requests share.
     pub hub: Arc<Hub>,
     /// Records when the feed last read the journal.
-    pub pulse: Arc<FeedHealth>,
+    pub feed_health: Arc<FeedHealth>,
     /// Whether notifications of Postgres reach the node.
-    pub hearing: watch::Receiver<Hearing>,
+    pub listen_state: watch::Receiver<ListenState>,
     /// Whether the node is shutting down.
     pub draining: watch::Receiver<bool>,
     /// Tracks the tasks of sessions, so that a shutdown can wait for them.

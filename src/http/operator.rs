@@ -9,7 +9,7 @@ use warp::reply::Response;
 use super::error::ApiError;
 use super::request::ApiRequest;
 use super::{DatabaseContext, Databases, response};
-use crate::feed::listener::Hearing;
+use crate::feed::listener::ListenState;
 use crate::infra::metrics as figures;
 
 /// Succeeds as long as the process can respond.
@@ -20,16 +20,16 @@ pub async fn healthz(_: Arc<Databases>, _: ApiRequest) -> Result<Response, ApiEr
 /// Returns whether load balancers should send clients to this node. If one of several databases is ready, the node is
 /// ready. The stores of the other databases would be no better off on another node.
 pub async fn readyz(sites: Arc<Databases>, _: ApiRequest) -> Result<Response, ApiError> {
-    let state = |site: &DatabaseContext| match (site.pulse.is_fresh(), *site.hearing.borrow()) {
+    let state = |site: &DatabaseContext| match (site.feed_health.is_fresh(), *site.listen_state.borrow()) {
         (false, _) => "away",
-        (true, Hearing::Listening) => "listening",
+        (true, ListenState::Listening) => "listening",
         (true, _) => "polling",
     };
     let named = sites
         .all()
         .filter_map(|site| Some((site.name.clone()?, json!(state(site)))));
     let databases: serde_json::Map<_, _> = named.collect();
-    let is_well = |site: &DatabaseContext| site.pulse.is_fresh() && !site.canary.has_failed();
+    let is_well = |site: &DatabaseContext| site.feed_health.is_fresh() && !site.canary.has_failed();
     let ready = !*sites.any().draining.borrow() && sites.all().any(|site| is_well(site));
     let mut feeds = sites.all().map(|site| state(site));
     let feed = feeds.find(|state| *state != "away").unwrap_or("away");

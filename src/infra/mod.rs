@@ -5,7 +5,7 @@ pub mod backoff;
 pub mod config;
 pub mod db;
 pub mod metrics;
-pub mod programs;
+pub mod postgres_binaries;
 pub mod rate_limiter;
 pub mod standard_webhook;
 pub mod table_lock;

@@ -18,7 +18,7 @@ pub use lineage::Witness;
 pub use page::{Page, PageEvent, Past, Start, cursor_here, newest_of, read_page, read_past, read_where};
 pub use reader::{Backlog, ConnectError, News, READ_DEADLINE, Reader};
 pub use retention::{Trimmed, trim_batch};
-pub use transaction_sizes::{Outline, Size};
+pub use transaction_sizes::{Size, TransactionSizes};
 
 use tokio_postgres::Row;
 

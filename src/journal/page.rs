@@ -12,7 +12,7 @@ use super::lineage::{self, Decoded, EPOCH_COLUMNS, epoch};
 use super::reader::READ_DEADLINE;
 use super::sql_types::{SqlXid, xids};
 use super::{EVENT_COLUMNS, Error, event};
-use crate::domain::cursor::{Cursor, Epoch, Onward, Position, Snapshot, Unusable};
+use crate::domain::cursor::{Cursor, Epoch, Position, ReplayPlan, Snapshot, Unusable};
 use crate::domain::event::{EventId, JournalEvent, StoreId, Xid};
 use crate::domain::store_set::StoreSet;
 use crate::infra::db::{self, Pool};
@@ -283,7 +283,7 @@ async fn newest(
     })
 }
 
-/// Reads the events after the cursor, in the order that [`Onward`] defines.
+/// Reads the events after the cursor, in the order that [`ReplayPlan`] defines.
 async fn after(
     client: &db::Transaction<'_>,
     stores: &StoreSet,
@@ -292,12 +292,12 @@ async fn after(
     head: &Head,
     seen: Position,
 ) -> Result<Page, Error> {
-    let onward = Onward::from(cursor);
-    let Onward {
+    let replay_plan = ReplayPlan::from(cursor);
+    let ReplayPlan {
         before,
         middle,
         through,
-    } = &onward;
+    } = &replay_plan;
     let (condition, parameter) = rows_of(stores);
     let sql = format!(
         "select {EVENT_COLUMNS} from ( \
@@ -334,7 +334,7 @@ async fn after(
         }
         taken += 1;
         let (id, xid) = (EventId(row.try_get(0)?), row.try_get::<_, SqlXid>(1)?.0);
-        let cursor = onward.behind(xid, id, &seen).encode(head.epoch);
+        let cursor = replay_plan.behind(xid, id, &seen).encode(head.epoch);
         if let Some(event) = event {
             bytes += event.payload_bytes();
             events.push(PageEvent {

@@ -65,7 +65,7 @@ pub struct Reader {
     client: Client,
     news: Statement,
     backlog: Statement,
-    pub(super) outline: Statement,
+    pub(super) sizes: Statement,
     pub(super) touched: Statement,
     line: Line,
 }
@@ -85,7 +85,7 @@ pub enum News {
         /// The newest transaction with an event in the read; `None`: the read has no event.
         newest: Option<Xid>,
     },
-    /// There are too many new events for one read. [`Reader::outline`] lists their transactions, and
+    /// There are too many new events for one read. [`Reader::sizes`] lists their transactions, and
     /// [`Reader::backlog`] streams them.
     TooMuch,
 }
@@ -135,13 +135,13 @@ impl Reader {
         let news = client.prepare_cached(&format!("{select} limit $4")).await?;
         let backlog = format!("select * from ({select}) e order by snapshot is null, id");
         let backlog = client.prepare_cached(&backlog).await?;
-        let outline = client.prepare_cached(OUTLINE).await?;
+        let sizes = client.prepare_cached(OUTLINE).await?;
         let touched = client.prepare_cached(TOUCHED).await?;
         Ok(Self {
             client,
             news,
             backlog,
-            outline,
+            sizes,
             touched,
             line,
         })

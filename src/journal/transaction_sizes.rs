@@ -13,7 +13,7 @@ use crate::domain::event::{StoreId, Xid};
 /// A transaction with more events than this is large. The number is half of a read, so that two small transactions fit
 /// into one.
 pub const LARGE_EVENTS: i64 = 512;
-/// Maximum number of transactions that an outline lists.
+/// Maximum number of transactions that an sizes lists.
 pub const OUTLINE_TRANSACTIONS: usize = 1024;
 
 /// Whether a transaction is large: has more than `LARGE_EVENTS` events.
@@ -27,7 +27,7 @@ pub enum Size {
 
 /// The new transactions of the journal, without their events.
 #[derive(Debug)]
-pub struct Outline {
+pub struct TransactionSizes {
     /// The snapshot that the query saw.
     pub snapshot: Snapshot,
     /// The transactions that the position does not cover, each with its size.
@@ -36,11 +36,11 @@ pub struct Outline {
 
 impl Reader {
     /// Lists the transactions that `position` does not cover. `None`: there are too many.
-    pub async fn outline(&self, position: &Position) -> Result<Option<Outline>, Error> {
+    pub async fn transaction_sizes(&self, position: &Position) -> Result<Option<TransactionSizes>, Error> {
         let (end, missing) = (SqlXid(position.end()), xids(position.missing()));
         let limit = OUTLINE_TRANSACTIONS as i64 + 1;
         let rows = self
-            .query(&self.outline, &[&end, &missing, &limit, &LARGE_EVENTS])
+            .query(&self.sizes, &[&end, &missing, &limit, &LARGE_EVENTS])
             .await?;
         if rows.len() > OUTLINE_TRANSACTIONS + 1 {
             return Ok(None);
@@ -54,7 +54,7 @@ impl Reader {
                 Some(xid) => transactions.push((xid.0, Size::Small)),
             }
         }
-        Ok(Some(Outline {
+        Ok(Some(TransactionSizes {
             snapshot: snapshot.ok_or(Error::NoSnapshot)?,
             transactions,
         }))

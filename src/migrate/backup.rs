@@ -18,7 +18,7 @@ use super::v23_names::TABLES;
 use super::{Error, Progress};
 use crate::infra::config::Config;
 use crate::infra::db;
-use crate::infra::programs;
+use crate::infra::postgres_binaries;
 
 /// Writes the backup, and returns its path. It fails before anything else is changed.
 pub async fn write(client: &mut Client, config: &Config, say: Progress<'_>) -> Result<PathBuf, Error> {
@@ -100,9 +100,9 @@ fn check(path: &Path, file: &File, rows: u64) -> Result<(), String> {
 
 /// Finds a pg_dump of the server's version or a newer one; `None`: this machine has none.
 async fn pg_dump(major: u32) -> Option<PathBuf> {
-    for directory in programs::directories_with(&["pg_dump"]) {
+    for directory in postgres_binaries::directories_with(&["pg_dump"]) {
         let program = directory.join("pg_dump");
-        if programs::major_of(&program)
+        if postgres_binaries::major_of(&program)
             .await
             .is_some_and(|version| version >= major)
         {

@@ -50,9 +50,9 @@ async fn set_notify(transaction: &Transaction<'_>, database: &Database, say: Pro
             &[],
         )
         .await?;
-    let (rings, notify_lock_key): (bool, i32) = (now.try_get(0)?, now.try_get(1)?);
+    let (notify_enabled, notify_lock_key): (bool, i32) = (now.try_get(0)?, now.try_get(1)?);
     let notify = database.notify == Notify::On;
-    if rings != notify {
+    if notify_enabled != notify {
         let body = format!(
             "create or replace function vestnik.vst_notify_enabled() returns boolean language sql immutable parallel safe \
              as 'select {notify}'"
@@ -76,7 +76,7 @@ async fn set_notify(transaction: &Transaction<'_>, database: &Database, say: Pro
             database.notify_lock_key
         ));
     }
-    Ok(rings != notify || notify_lock_key != database.notify_lock_key)
+    Ok(notify_enabled != notify || notify_lock_key != database.notify_lock_key)
 }
 
 /// Reports through `say` the files that [`apply`] would apply.

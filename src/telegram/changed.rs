@@ -18,7 +18,7 @@ const ITEMS: usize = 20;
 const VALUE_CHARACTERS: usize = 200;
 
 /// Writes the changed fields, if the event is a change of fields and its previous state is known.
-pub(super) fn changed(html: &mut Html, words: &Catalog, style: &Style, latest: &EventView) {
+pub(super) fn changed(html: &mut Html, words: &Catalog, style: &ChatFormat, latest: &EventView) {
     let Some(before) = latest.before.as_deref().filter(|_| !latest.changed.is_empty()) else {
         return;
     };
@@ -49,7 +49,7 @@ fn is_unreadable(it: &Subject, field: &str) -> bool {
 }
 
 /// The value of a field, as text for people. Empty: the field has no value.
-fn value(words: &Catalog, style: &Style, it: &Subject, field: &str) -> String {
+fn value(words: &Catalog, style: &ChatFormat, it: &Subject, field: &str) -> String {
     if let Some(unreadable) = it.unreadable.iter().find(|unreadable| unreadable.field == field) {
         return short(&inline(&unreadable.text));
     }

@@ -5,7 +5,7 @@ use teloxide::types::{Chat, Message};
 
 use crate::delivery::chat_links::Link;
 use crate::text::catalog::{self, Catalog};
-use crate::text::html::filled;
+use crate::text::html::render_template;
 use crate::text::value::moment;
 
 /// The longest name of a person that is saved, characters. A longer name is cut.
@@ -49,7 +49,7 @@ pub(super) fn name(chat: &Chat) -> Option<String> {
 pub(super) fn standing(words: &Catalog, link: &Link) -> Option<String> {
     let time = moment(link.paused_until?, &link.time_zone, words);
     let store = link.store_name.as_deref().unwrap_or(&link.store);
-    Some(filled(
+    Some(render_template(
         words.get("pause.standing"),
         &[("store", store), ("time", &time)],
     ))

@@ -17,7 +17,7 @@ use crate::delivery::reopen;
 use crate::infra::db::QueryError;
 use crate::store::hours::{self, Span};
 use crate::text::catalog::{self, Catalog};
-use crate::text::html::filled;
+use crate::text::html::render_template;
 
 /// The longest time without sound that `/mute` accepts.
 const LONGEST_MUTE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -111,7 +111,7 @@ impl Commands<'_> {
             return Ok(match command {
                 Command::Mode => {
                     let names = Mode::ALL.map(|mode| (mode.as_str(), mode_name(words, mode)));
-                    filled(words.get("command.mode_help"), &names)
+                    render_template(words.get("command.mode_help"), &names)
                 }
                 Command::Quiet => words.get("command.quiet_help").to_owned(),
                 _ => words.get("command.mute_help").to_owned(),
@@ -119,11 +119,11 @@ impl Commands<'_> {
         };
         chat_links::change(pool, chat, &stores, change).await?;
         Ok(match change {
-            Change::Mode(mode) => filled(words.get("command.mode_set"), &[("mode", mode_name(words, mode))]),
+            Change::Mode(mode) => render_template(words.get("command.mode_set"), &[("mode", mode_name(words, mode))]),
             Change::Mute(Duration::ZERO) => words.get("command.unmuted").to_owned(),
             Change::Mute(time) => {
                 let minutes = (time.as_secs() / 60).to_string();
-                filled(words.get("command.muted"), &[("minutes", &minutes)])
+                render_template(words.get("command.muted"), &[("minutes", &minutes)])
             }
             Change::Quiet(None) => words.get("command.quiet_off").to_owned(),
             Change::Quiet(Some(span)) => with_hours(words.get("command.quiet_set"), span),
@@ -146,7 +146,7 @@ impl Commands<'_> {
                 let words = catalog::of_store(&link.language, &link.store);
                 let store = link.store_name.as_deref().unwrap_or(&link.store);
                 let mode = mode_name(words, link.mode);
-                filled(words.get("command.linked"), &[("store", store), ("mode", mode)])
+                render_template(words.get("command.linked"), &[("store", store), ("mode", mode)])
             }
             Linked::Unknown => words.get("command.unknown_code").to_owned(),
             Linked::TooMany => words.get("command.too_many").to_owned(),
@@ -167,7 +167,7 @@ impl Commands<'_> {
             title: title.as_deref(),
             topic: None,
         };
-        let text = filled(words.get("command.greeting"), &[("bot", bot)]);
+        let text = render_template(words.get("command.greeting"), &[("bot", bot)]);
         chat_links::answer(&self.bot.pool, place, &text, None).await?;
         self.bot.planned.notify_one();
         Ok(())
@@ -321,14 +321,14 @@ fn mode_name(words: &Catalog, mode: Mode) -> &str {
 
 fn with_hours(text: &str, span: Span) -> String {
     let clock = |time: time::Time| format!("{:02}:{:02}", time.hour(), time.minute());
-    filled(text, &[("from", &clock(span.opens)), ("to", &clock(span.closes))])
+    render_template(text, &[("from", &clock(span.opens)), ("to", &clock(span.closes))])
 }
 
 /// The answer to `/help`: a description of the bot, and a line for each command of its menu.
 fn help(words: &Catalog) -> String {
     let commands = COMMANDS.map(|name| {
         let text = words.get("command.help_line");
-        filled(text, &[("command", name), ("what", words.get(&format!("menu.{name}")))])
+        render_template(text, &[("command", name), ("what", words.get(&format!("menu.{name}")))])
     });
     format!("{}\n{}", words.get("command.help"), commands.join("\n"))
 }
@@ -337,10 +337,16 @@ fn status(words: &Catalog, links: &[Link]) -> String {
     let line = |link: &Link| {
         let store = link.store_name.as_deref().unwrap_or(&link.store);
         let mode = mode_name(words, link.mode);
-        let mut lines = vec![filled(words.get("command.status"), &[("store", store), ("mode", mode)])];
+        let mut lines = vec![render_template(
+            words.get("command.status"),
+            &[("store", store), ("mode", mode)],
+        )];
         if link.muted_minutes > 0 {
             let minutes = link.muted_minutes.to_string();
-            lines.push(filled(words.get("command.status_muted"), &[("minutes", &minutes)]));
+            lines.push(render_template(
+                words.get("command.status_muted"),
+                &[("minutes", &minutes)],
+            ));
         }
         lines.extend(standing(words, link));
         lines.extend(

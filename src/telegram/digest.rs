@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::message::{Message, status_name};
 use super::note;
 use crate::delivery::event_view::{EventView, Item as Delivered};
-use crate::delivery::next_message::{Button, Style};
+use crate::delivery::next_message::{Button, ChatFormat};
 use crate::domain::Subject;
 use crate::domain::event::{EventType, PartnerEvent};
 use crate::domain::status::Status;
@@ -21,7 +21,7 @@ const BUTTONS_OF_A_ROW: usize = 4;
 const NUMBER_CHARACTERS: usize = 20;
 
 /// Returns the first deliveries that fit into one digest, but at least one. They are sorted by event, oldest first.
-pub fn that_fit(style: &Style, mut items: Vec<Delivered>) -> Vec<Delivered> {
+pub fn that_fit(style: &ChatFormat, mut items: Vec<Delivered>) -> Vec<Delivered> {
     let words = catalog::of_store(&style.language, &style.store);
     let mut html = Html::new(MESSAGE_UNITS);
     head(&mut html, words, style, items.len(), true);
@@ -37,7 +37,7 @@ pub fn that_fit(style: &Style, mut items: Vec<Delivered>) -> Vec<Delivered> {
 
 /// Writes a digest: one message with a line for each event. Each order that waits for an answer has a button, which
 /// sends the order's own message. `was_away` selects the title: the chat or the engine was away.
-pub(super) fn digest(style: &Style, items: &[Delivered], was_away: bool) -> Message {
+pub(super) fn digest(style: &ChatFormat, items: &[Delivered], was_away: bool) -> Message {
     let words = catalog::of_store(&style.language, &style.store);
     let mut html = Html::new(MESSAGE_UNITS);
     head(&mut html, words, style, items.len(), was_away);
@@ -51,7 +51,7 @@ pub(super) fn digest(style: &Style, items: &[Delivered], was_away: bool) -> Mess
 }
 
 /// Writes the first lines of a digest: its title with the number of events, and the store's name.
-fn head(html: &mut Html, words: &Catalog, style: &Style, count: usize, was_away: bool) {
+fn head(html: &mut Html, words: &Catalog, style: &ChatFormat, count: usize, was_away: bool) {
     let title = if was_away {
         "digest.title_away"
     } else {
@@ -64,7 +64,7 @@ fn head(html: &mut Html, words: &Catalog, style: &Style, count: usize, was_away:
 }
 
 /// Writes the line of one event.
-fn line(html: &mut Html, words: &Catalog, style: &Style, event: &EventView) {
+fn line(html: &mut Html, words: &Catalog, style: &ChatFormat, event: &EventView) {
     let it = &event.subject;
     let status = it
         .status_word

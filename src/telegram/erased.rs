@@ -3,7 +3,7 @@
 use super::message::{Message, answers, status_name};
 use crate::domain::Subject;
 use crate::text::catalog;
-use crate::text::html::filled;
+use crate::text::html::render_template;
 use crate::text::value::inline;
 
 /// The number and the status of an order, with the buttons of an open one. `event`: the event that the message shows.
@@ -16,7 +16,7 @@ pub fn erased(language: &str, store: &str, subject: &Subject, event: i64) -> Mes
     let name = format!("erased.{}", subject.kind.as_str());
     let values = [("number", &*inline(&subject.number)), ("status", &*status)];
     Message {
-        text: filled(words.get(&name), &values),
+        text: render_template(words.get(&name), &values),
         buttons: answers(words, subject.kind, event, &subject.next()),
     }
 }

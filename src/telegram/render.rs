@@ -6,12 +6,12 @@ use super::digest::digest;
 use super::message::{Message, answers, field_name, only, payment, status_name, title};
 use super::note;
 use crate::delivery::event_view::EventView;
-use crate::delivery::next_message::{Alarm, Escalated, Style, Work};
+use crate::delivery::next_message::{Alarm, ChatFormat, Escalated, Work};
 use crate::domain::Subject as Canonical;
 use crate::domain::status::Status;
 use crate::domain::subject::{Item, OrderType, Quantity, name_of_due_at, name_of_persons};
 use crate::text::catalog::{self, Catalog};
-use crate::text::html::{Html, MESSAGE_UNITS, filled};
+use crate::text::html::{Html, MESSAGE_UNITS, render_template};
 use crate::text::value::{amount, in_url, inline, moment, said_of};
 
 /// The most items of an order in a message. The panel shows all items.
@@ -41,7 +41,7 @@ pub fn render(work: &Work) -> Message {
 /// Writes the message of an order or booking. Important facts come first and items last, because a message that is too
 /// long loses its end.
 fn subject(
-    style: &Style,
+    style: &ChatFormat,
     base: &EventView,
     latest: &EventView,
     by: Option<&str>,
@@ -94,7 +94,7 @@ fn subject(
 }
 
 /// Writes all facts of an order or booking except its number, status and items.
-fn facts(html: &mut Html, words: &Catalog, style: &Style, it: &Canonical) {
+fn facts(html: &mut Html, words: &Catalog, style: &ChatFormat, it: &Canonical) {
     let mut line = |name: &str, values: &[(&str, &str)]| html.line(words.get(name), values);
     if let Some(comment) = &it.comment {
         line("message.comment", &[("comment", &inline(comment))]);
@@ -211,7 +211,7 @@ fn units_of(template: &str, values: &[(&'static str, String)]) -> usize {
     template.encode_utf16().count() + values
 }
 
-fn alarm_text(style: &Style, alarm: Alarm) -> String {
+fn alarm_text(style: &ChatFormat, alarm: Alarm) -> String {
     let words = catalog::of_store(&style.language, &style.store);
     let name = match alarm {
         Alarm::Raised => "alarm.raised",
@@ -219,7 +219,7 @@ fn alarm_text(style: &Style, alarm: Alarm) -> String {
         Alarm::ClearedByClosing => "alarm.cleared_closing",
     };
     let store = style.store_name.as_deref().unwrap_or(&style.store);
-    filled(words.get(name), &[("store", store)])
+    render_template(words.get(name), &[("store", store)])
 }
 
 #[cfg(test)]
@@ -237,8 +237,8 @@ pub(super) mod tests {
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
-    pub(in crate::telegram) fn style(language: &str) -> Style {
-        Style {
+    pub(in crate::telegram) fn style(language: &str) -> ChatFormat {
+        ChatFormat {
             store: "7".into(),
             store_name: Some("Пекарня <у дома>".into()),
             time_zone: "Europe/Moscow".into(),

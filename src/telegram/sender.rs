@@ -27,7 +27,7 @@ use super::refusal::{Meaning, Refusal, Request};
 use super::render::render;
 use crate::delivery::channel::{Block, Channel, ChatChannel, Claim, Outage, Outcome};
 use crate::delivery::event_view::Item;
-use crate::delivery::next_message::{Button, Style, Work};
+use crate::delivery::next_message::{Button, ChatFormat, Work};
 use crate::text::html;
 
 /// The time that is added to the pause that Telegram asks for.
@@ -55,7 +55,7 @@ impl ChatChannel for Client {
         self.probe_during_outages(stop).await;
     }
 
-    fn that_fit(style: &Style, items: Vec<Item>) -> Vec<Item> {
+    fn that_fit(style: &ChatFormat, items: Vec<Item>) -> Vec<Item> {
         digest::that_fit(style, items)
     }
 }

@@ -189,7 +189,7 @@ pub fn is_well_formed(html: &str) -> bool {
 }
 
 /// Fills a template with its values. The result is HTML, at most as long as a message.
-pub fn filled(template: &str, values: &[(&str, &str)]) -> String {
+pub fn render_template(template: &str, values: &[(&str, &str)]) -> String {
     let mut html = Html::new(MESSAGE_UNITS);
     html.fill(template, values);
     html.finish()

@@ -278,7 +278,7 @@ impl Found {
 
 /// The reason why a session's token is no longer valid for the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Withdrawn {
+pub enum TokenInvalidated {
     /// The token was revoked, its row is deleted, or it does not open the session's store any more.
     Revoked,
     /// The token has expired.

@@ -9,7 +9,7 @@ use subtle::ConstantTimeEq as _;
 use tokio_postgres::types::ToSql;
 
 use super::jwt::Claims;
-use super::{Error, Found, Grant, Hash, Scope, Stores, Token, TokenId, Withdrawn};
+use super::{Error, Found, Grant, Hash, Scope, Stores, Token, TokenId, TokenInvalidated};
 use crate::infra::db;
 
 /// SQL for the time until a token expires by Postgres' clock, seconds. Null: the token does not expire.
@@ -142,7 +142,7 @@ pub(super) async fn holder(pool: &Pool, claims: &Claims) -> Result<Holder, Error
 #[derive(Debug)]
 pub struct Standing {
     /// The reason why the token opens nothing. `None`: the token is valid.
-    pub withdrawn: Option<Withdrawn>,
+    pub withdrawn: Option<TokenInvalidated>,
     /// The rights of the token. `None`: a JWT's holder, whose rights are in each JWT.
     pub opens: Option<Opens>,
 }
@@ -186,10 +186,10 @@ pub async fn standings(pool: &Pool, tokens: &[TokenId]) -> Result<HashMap<TokenI
     rows.await?.iter().map(read).collect()
 }
 
-fn withdrawn(is_revoked: bool, is_expired: bool) -> Option<Withdrawn> {
+fn withdrawn(is_revoked: bool, is_expired: bool) -> Option<TokenInvalidated> {
     match (is_revoked, is_expired) {
-        (true, _) => Some(Withdrawn::Revoked),
-        (false, true) => Some(Withdrawn::Expired),
+        (true, _) => Some(TokenInvalidated::Revoked),
+        (false, true) => Some(TokenInvalidated::Expired),
         (false, false) => None,
     }
 }
@@ -285,7 +285,7 @@ pub struct Listed {
     /// The number of the token's current sessions on all nodes.
     pub sessions: i64,
     /// The reason why the token opens nothing. `None`: the token is valid.
-    pub withdrawn: Option<Withdrawn>,
+    pub withdrawn: Option<TokenInvalidated>,
 }
 
 /// Reads all tokens and holders of JWTs, the oldest first.

@@ -6,7 +6,7 @@ use crate::support::db::Database;
 
 fn bench(database: &Database) -> (bool, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_vestnik"))
-        .args(["bench", "--for", "1s"])
+        .args(["bench", "--duration", "1s"])
         .env("DATABASE_URL", database.url())
         .current_dir(std::env::temp_dir())
         .output()

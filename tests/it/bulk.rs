@@ -32,7 +32,7 @@ const SIGN_OF_LIFE_EVENTS: usize = 200;
 const ROOM: usize = 512 * 1024 * 1024;
 
 async fn app() -> App {
-    App::start_with(|config| config.session.queue_bytes = ROOM).await
+    App::start_with(|config| config.session.send_queue_bytes = ROOM).await
 }
 
 fn insert(store: &str, orders: usize) -> String {
@@ -251,7 +251,7 @@ async fn what_changes_a_row_of_a_large_transaction_comes_after_it_and_so_does_wh
 async fn a_cursor_from_the_middle_of_a_large_transaction_goes_on_exactly_there() {
     const ORDERS: usize = 20_000;
     let app = App::start_with(|config| {
-        config.session.queue_bytes = ROOM;
+        config.session.send_queue_bytes = ROOM;
         config.session.ping_interval = HEARTBEAT;
     })
     .await;
@@ -336,7 +336,7 @@ async fn a_panel_that_comes_back_while_a_large_transaction_is_on_its_way_misses_
 async fn a_panel_that_reads_is_not_let_go_for_a_large_transaction_beyond_its_queue() {
     const ORDERS: usize = 20_000;
     // About 6 MB of them, and the socket takes a part.
-    let app = App::start_with(|config| config.session.queue_bytes = 512 * 1024).await;
+    let app = App::start_with(|config| config.session.send_queue_bytes = 512 * 1024).await;
     let panel = Reading::of(app.panel(BULK, None).await.live().await);
     app.write(&insert(BULK, ORDERS)).await;
     panel.until(ORDERS).await;

@@ -186,8 +186,8 @@ async fn after_an_hour_of_absence_the_old_is_one_digest_and_the_fresh_come_one_b
         );
     }
     assert!(came[1].text.contains("New order #41") && came[2].text.contains("New order #42"));
-    let climbing = "select count(*) = 2 from vestnik.vst_escalation";
-    until(&app.database.client().await, climbing).await;
+    let advancing = "select count(*) = 2 from vestnik.vst_escalation";
+    until(&app.database.client().await, advancing).await;
     assert_eq!(telegram.messages(CHAT).len(), 3);
 }
 

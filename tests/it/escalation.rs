@@ -189,22 +189,22 @@ async fn an_answer_of_any_kind_ends_the_escalation() {
         "update orders set status = 'rejected'",
         "update orders set status = 'cancelled'",
     ] {
-        for climbed_before in [0, 1] {
+        for advanced_before in [0, 1] {
             let shop = Shop::with_store().await;
             shop.run("insert into orders (store_id) values (7)").await;
             shop.plan().await;
-            for _ in 0..climbed_before {
+            for _ in 0..advanced_before {
                 assert_eq!(shop.advance().await, 1);
             }
             shop.run(answer).await;
             assert_eq!(shop.advance().await, 0, "{answer}");
             assert_eq!(
                 shop.steps().await,
-                [(climbed_before, Some("answered".into()))],
+                [(advanced_before, Some("answered".into()))],
                 "{answer}"
             );
             assert_eq!(shop.advance().await, 0, "it is over");
-            assert_eq!(shop.count(UNANSWERED).await, i64::from(climbed_before), "{answer}");
+            assert_eq!(shop.count(UNANSWERED).await, i64::from(advanced_before), "{answer}");
         }
     }
 }
@@ -308,8 +308,8 @@ async fn two_nodes_raise_one_alarm_and_many_due_escalations_advance_without_a_pa
         escalation::advance(&other, &sources)
     );
     // What one node looked at, the other passed over.
-    let climbed = here.unwrap() + there.unwrap() + escalation::advance(&shop.pool, &sources).await.unwrap();
-    assert_eq!(climbed, 200);
+    let advanced = here.unwrap() + there.unwrap() + escalation::advance(&shop.pool, &sources).await.unwrap();
+    assert_eq!(advanced, 200);
     assert_eq!(shop.count(UNANSWERED).await, 200);
     let orders = "(select distinct data ->> 'order_id' from vestnik.vst_event where type = 'order_unanswered') o";
     assert_eq!(shop.count(orders).await, 200, "each once");
@@ -373,7 +373,7 @@ async fn what_no_panel_could_ring_goes_to_the_fallback_chat_at_once() {
     );
 }
 
-/// A store with a webhook, and orders that have climbed to it.
+/// A store with a webhook, and orders that have advanced to it.
 async fn at_the_webhook(hook: &Hook, orders: usize) -> Shop {
     let shop = Shop::bare().await;
     let set = "insert into vestnik.vst_store (id, webhook_url, webhook_secret) values ('7', $1, $2)";

@@ -99,7 +99,7 @@ async fn the_feeds_backend_is_terminated_again_and_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_feed_that_breaks_within_a_long_read_begins_it_again() {
-    let app = App::start_with(|config| config.session.queue_bytes = 256 * 1024 * 1024).await;
+    let app = App::start_with(|config| config.session.send_queue_bytes = 256 * 1024 * 1024).await;
     let client = app.database.client().await;
     let mut panel = app.panel("7", None).await.live().await;
     const ORDERS: usize = 20_000;
@@ -121,7 +121,7 @@ async fn a_feed_that_breaks_within_a_long_read_begins_it_again() {
 async fn panels_go_and_come_back_with_their_cursors() {
     // With heartbeats all the while, whose cursors they come back with, too.
     let app = App::start_with(|config| {
-        config.session.queue_bytes = 16 * 1024;
+        config.session.send_queue_bytes = 16 * 1024;
         config.session.ping_interval = HEARTBEAT;
     })
     .await;

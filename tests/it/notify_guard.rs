@@ -42,7 +42,7 @@ async fn a_queue_that_fills_up_is_fed_by_no_order_and_no_order_is_late() {
     let server = Server::start(&[]);
     let database = Database::on(&server).await;
     let app = App::start_on(database, |config| {
-        config.database.safety_read = NEVER;
+        config.database.fallback_poll_interval = NEVER;
         config.database.notify_queue_limit = 0.01;
     })
     .await;
@@ -95,7 +95,7 @@ async fn hold_and_write(app: &App, stranger: Client, lock: i32) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn while_somebody_else_keeps_orders_from_notifying_each_comes_all_the_same_and_he_is_named() {
-    let app = App::start_with(|config| config.database.safety_read = NEVER).await;
+    let app = App::start_with(|config| config.database.fallback_poll_interval = NEVER).await;
     app.database.until(ASLEEP).await;
     hold_and_write(&app, app.database.client().await, 1).await;
     app.engine.shut_down().await;
@@ -110,7 +110,7 @@ async fn while_somebody_else_keeps_nodes_from_waiting_for_notifications_each_ord
         .batch_execute("select pg_advisory_lock(vestnik.vst_notify_lock_key(), 2)")
         .await
         .unwrap();
-    let app = App::start_on(database, |config| config.database.safety_read = NEVER).await;
+    let app = App::start_on(database, |config| config.database.fallback_poll_interval = NEVER).await;
     app.until_listening().await;
     hold_and_write(&app, stranger, 2).await;
     app.engine.shut_down().await;

@@ -61,7 +61,7 @@ async fn until_suppressed(client: &Client) {
 }
 
 async fn app_without_fallback_poll() -> App {
-    App::start_with(|config| config.database.safety_read = NEVER).await
+    App::start_with(|config| config.database.fallback_poll_interval = NEVER).await
 }
 
 /// Many writers, in bursts.
@@ -131,7 +131,7 @@ async fn nodes(database: &Database) -> Vec<Engine> {
     for _ in 0..NODES {
         let mut config: Config = database.config();
         config.http.listen = ([127, 0, 0, 1], 0).into();
-        config.database.safety_read = NEVER;
+        config.database.fallback_poll_interval = NEVER;
         let engine = Engine::start(&config).await.unwrap();
         timeout(PATIENCE, engine.until_fresh()).await.expect("a node starts");
         engines.push(engine);
@@ -397,7 +397,7 @@ async fn a_node_detects_that_the_triggers_do_not_notify_and_polls() {
     let mut config = database.config();
     config.database.notify = vestnik::infra::config::Notify::Off;
     vestnik::migrate::run(&config, &mut |_| ()).await.unwrap();
-    let app = App::start_on(database, |config| config.database.safety_read = NEVER).await;
+    let app = App::start_on(database, |config| config.database.fallback_poll_interval = NEVER).await;
     let trial = Trial::begin(app.database.url(), &[app.engine.address()], &app.token, seed()).await;
     trial.commits(100).await;
     assert!(app.get_ops("/readyz").await.1.contains("polling"));

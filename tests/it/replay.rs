@@ -154,7 +154,7 @@ impl Trial {
                 // A cursor from the midst of a replay is one as well, and is told the rest.
                 let within = recalled.events.first().filter(|_| ids.len() > 1);
                 if let Some(first) = within {
-                    let behind = recalled.onward.behind(first.xid, first.id, &recalled.seen);
+                    let behind = recalled.replay_plan.behind(first.xid, first.id, &recalled.seen);
                     let rest = self
                         .router
                         .recall(&store, &behind.encode(recalled.epoch))

@@ -90,7 +90,7 @@ async fn every_cursor_on_the_way_goes_on_exactly_there() {
 
 #[tokio::test]
 async fn a_long_read_is_streamed_in_order_and_every_cursor_of_it_goes_on() {
-    let app = App::start_with(|config| config.session.queue_bytes = 64 * 1024 * 1024).await;
+    let app = App::start_with(|config| config.session.send_queue_bytes = 64 * 1024 * 1024).await;
     let mut panel = app.panel("7", None).await.live().await;
     // More than one answer of the journal holds, in one transaction, beside another store's.
     const ORDERS: usize = 5000;
@@ -329,7 +329,7 @@ async fn who_answers_no_ping_is_let_go() {
 
 #[tokio::test]
 async fn a_subscriber_that_stops_reading_is_lagged_and_gets_all_with_its_cursor() {
-    let app = App::start_with(|config| config.session.queue_bytes = 64 * 1024).await;
+    let app = App::start_with(|config| config.session.send_queue_bytes = 64 * 1024).await;
     let mut panel = app.panel("7", None).await.live().await;
     let cursor = panel.cursor.clone();
     let mut other = app.panel("7", None).await.live().await;

@@ -28,7 +28,7 @@ const BEGIN_DEADLINE: Duration = Duration::from_secs(10);
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Duration of each of the nine runs, such as 3s
-    #[arg(long = "for", value_name = "TIME", default_value = "3s", value_parser = length)]
+    #[arg(long = "duration", value_name = "TIME", default_value = "3s", value_parser = length)]
     length: Duration,
 }
 

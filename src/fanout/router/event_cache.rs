@@ -14,11 +14,11 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use crate::domain::cursor::{Cursor, Epoch, Onward, Position};
+use crate::domain::cursor::{Cursor, Epoch, Position, ReplayPlan};
 use crate::domain::event::{JournalEvent, StoreId};
 
 /// Maximum total size of the cached events, in bytes.
-pub const RECENT_BYTES: usize = 32 * 1024 * 1024;
+pub const CACHE_BYTES: usize = 32 * 1024 * 1024;
 
 /// A store's list gives memory back when its capacity exceeds its length by more than this factor.
 const ROOM_MOST: usize = 8;
@@ -66,7 +66,7 @@ pub struct CachedReplay {
     /// The epoch of the database, for the encoding of cursors.
     pub epoch: Epoch,
     /// Computes the client's cursor after each event.
-    pub onward: Onward,
+    pub replay_plan: ReplayPlan,
 }
 
 impl EventCache {
@@ -81,7 +81,7 @@ impl EventCache {
     }
 
     /// Sets the position that the feed has reached without new events, or at the end of a read in chunks.
-    pub fn reach(&mut self, position: &Position) {
+    pub fn set_position(&mut self, position: &Position) {
         match (self.streamed.take(), self.known.take()) {
             (Some(streamed), Some(known)) => {
                 self.known = Some(known);
@@ -114,7 +114,7 @@ impl EventCache {
 
     /// Adds published events. `before` and `after` are the feed's cursors before and after them; within a read in
     /// chunks, `after` is in the middle of the read.
-    pub fn keep(&mut self, events: &[JournalEvent], before: &Cursor, after: &Cursor) {
+    pub fn append(&mut self, events: &[JournalEvent], before: &Cursor, after: &Cursor) {
         let of_stores = events.iter().filter(|event| event.store.is_some());
         let events: Vec<Arc<JournalEvent>> = of_stores.map(|event| Arc::new(event.clone())).collect();
         if let Cursor::At(before) = before {
@@ -170,7 +170,7 @@ impl EventCache {
     }
 
     /// The position before which past events can be added. `None`: they were added, or the cache knows no position.
-    pub fn wants_past(&self) -> Option<Position> {
+    pub fn wants_history(&self) -> Option<Position> {
         self.known
             .as_ref()
             .filter(|_| !self.warm)
@@ -178,10 +178,10 @@ impl EventCache {
     }
 
     /// Adds past events, read from the journal, before the cached ones. `base` is the result of
-    /// [`EventCache::wants_past`]. `events`, by id, are all events that `past` does not cover. The past was read after
+    /// [`EventCache::wants_history`]. `events`, by id, are all events that `past` does not cover. The past was read after
     /// the cache began at `base`, so it has all events that `base` covers. An event that `base` does not cover is
     /// skipped: it is cached, or not published yet.
-    pub fn remember(&mut self, base: &Position, past: &Position, events: Vec<JournalEvent>) {
+    pub fn prepend_history(&mut self, base: &Position, past: &Position, events: Vec<JournalEvent>) {
         let Some(known) = self.known.as_mut().filter(|known| known.base == *base) else {
             return;
         };
@@ -211,26 +211,26 @@ impl EventCache {
 
     /// The replay for a store's client: all events that the cursor does not cover. `None`: the cache does not have all
     /// of them.
-    pub fn recall(&self, store: &StoreId, epoch: Epoch, cursor: &str) -> Option<CachedReplay> {
+    pub fn replay_from(&self, store: &StoreId, epoch: Epoch, cursor: &str) -> Option<CachedReplay> {
         let known = self.known.as_ref().filter(|_| self.streamed.is_none())?;
-        let onward = Onward::from(Cursor::decode(cursor, epoch).ok()?);
-        let exact = onward.before.covers_all_of(&known.base)
-            && onward.middle.covers_all_of(&onward.before)
-            && known.reached.covers_all_of(&onward.middle);
+        let replay_plan = ReplayPlan::from(Cursor::decode(cursor, epoch).ok()?);
+        let exact = replay_plan.before.covers_all_of(&known.base)
+            && replay_plan.middle.covers_all_of(&replay_plan.before)
+            && known.reached.covers_all_of(&replay_plan.middle);
         if !exact {
             return None;
         }
         let of_store = known.by_store.get(store).into_iter().flatten();
         let mut events: Vec<Arc<JournalEvent>> = of_store
-            .filter(|event| onward.owes(event.xid, event.id))
+            .filter(|event| replay_plan.owes(event.xid, event.id))
             .cloned()
             .collect();
-        events.sort_by_key(|event| onward.order(event.xid, event.id));
+        events.sort_by_key(|event| replay_plan.order(event.xid, event.id));
         Some(CachedReplay {
             events,
             seen: known.reached.clone(),
             epoch,
-            onward,
+            replay_plan,
         })
     }
 }
@@ -323,7 +323,7 @@ mod tests {
                 }
             }
             world.position = world.snapshot_position();
-            world.recent.reach(&world.position);
+            world.recent.set_position(&world.position);
             world
         }
 
@@ -389,7 +389,7 @@ mod tests {
                     let (before, events) = (Cursor::At(self.position.clone()), self.news());
                     self.position = self.snapshot_position();
                     let after = Cursor::At(self.position.clone());
-                    self.recent.keep(&events, &before, &after);
+                    self.recent.append(&events, &before, &after);
                     self.give(&after);
                 }
                 Step::ReadStreamed => {
@@ -401,19 +401,19 @@ mod tests {
                             seen: seen.clone(),
                             through: chunk.last().unwrap().id,
                         };
-                        self.recent.keep(chunk, &reached, &through);
+                        self.recent.append(chunk, &reached, &through);
                         self.give(&through);
-                        let asked = self.recent.recall(&StoreId::new("7"), self.epoch, &self.given[0]);
+                        let asked = self.recent.replay_from(&StoreId::new("7"), self.epoch, &self.given[0]);
                         assert!(asked.is_none(), "in the midst of a read nobody is served");
                         reached = through;
                     }
                     if !events.is_empty() {
-                        self.recent.reach(&seen);
+                        self.recent.set_position(&seen);
                         self.position = seen;
                     }
                 }
                 Step::ReadPast { cut } => {
-                    if let Some(wanted) = self.recent.wants_past() {
+                    if let Some(wanted) = self.recent.wants_history() {
                         let mut xids: Vec<Xid> = self.committed.iter().map(|event| event.xid).collect();
                         xids.sort();
                         let cut = xids.get(cut % (xids.len() + 1)).map_or(Xid(0), |xid| Xid(xid.0 - 1));
@@ -426,7 +426,7 @@ mod tests {
                 }
                 Step::JoinPast => {
                     if let Some((wanted, base, events)) = self.past.take() {
-                        self.recent.remember(&wanted, &base, events);
+                        self.recent.prepend_history(&wanted, &base, events);
                     }
                 }
             }
@@ -437,20 +437,20 @@ mod tests {
         fn check(&self) -> usize {
             let mut served = 0;
             for cursor in &self.given {
-                let onward = Onward::from(Cursor::decode(cursor, self.epoch).unwrap());
+                let replay_plan = ReplayPlan::from(Cursor::decode(cursor, self.epoch).unwrap());
                 for store in STORES.map(StoreId::new) {
-                    let Some(recalled) = self.recent.recall(&store, self.epoch, cursor) else {
+                    let Some(cached) = self.recent.replay_from(&store, self.epoch, cursor) else {
                         continue;
                     };
                     served += 1;
-                    assert_eq!(recalled.seen, self.position);
+                    assert_eq!(cached.seen, self.position);
                     let owed = |e: &&JournalEvent| {
-                        e.store.as_ref() == Some(&store) && self.position.covers(e.xid) && onward.owes(e.xid, e.id)
+                        e.store.as_ref() == Some(&store) && self.position.covers(e.xid) && replay_plan.owes(e.xid, e.id)
                     };
                     let mut expected: Vec<&JournalEvent> = self.committed.iter().filter(owed).collect();
-                    expected.sort_by_key(|event| onward.order(event.xid, event.id));
+                    expected.sort_by_key(|event| replay_plan.order(event.xid, event.id));
                     let expected: Vec<EventId> = expected.into_iter().map(|event| event.id).collect();
-                    let ids: Vec<EventId> = recalled.events.iter().map(|event| event.id).collect();
+                    let ids: Vec<EventId> = cached.events.iter().map(|event| event.id).collect();
                     assert_eq!(ids, expected, "{cursor}");
                 }
             }
@@ -512,7 +512,7 @@ mod tests {
                 Position::after(&snapshot, Xid(9 + number))
             })
             .collect();
-        recent.reach(&positions[0]);
+        recent.set_position(&positions[0]);
         let read = |recent: &mut EventCache, number: usize, stores: &[(&str, usize)]| {
             let event = |store: &str| JournalEvent {
                 id: EventId(1),
@@ -525,7 +525,7 @@ mod tests {
                 .iter()
                 .flat_map(|(store, count)| (0..*count).map(|_| event(store)));
             let (before, after) = (positions[number - 1].clone(), positions[number].clone());
-            recent.keep(&events.collect::<Vec<_>>(), &Cursor::At(before), &Cursor::At(after));
+            recent.append(&events.collect::<Vec<_>>(), &Cursor::At(before), &Cursor::At(after));
         };
         read(&mut recent, 1, &[("7", 900)]);
         read(&mut recent, 2, &[("8", 900), ("7", 10)]);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{End, Router, Selection, Subscriber};
-use crate::token::{Holder, TokenId, Withdrawn};
+use crate::token::{Holder, TokenId, TokenInvalidated};
 
 impl Router {
     /// The distinct tokens of this node's sessions.
@@ -22,12 +22,12 @@ impl Router {
     }
 
     /// Ends the sessions for which `why` gives a reason.
-    pub fn withdraw(&self, why: impl Fn(&Selection, Holder) -> Option<Withdrawn>) {
+    pub fn close_sessions_of(&self, why: impl Fn(&Selection, Holder) -> Option<TokenInvalidated>) {
         let inner = self.lock();
         // The session leaves the list when it drops its subscription.
         let end = |selection: &Selection, subscriber: &Subscriber| {
             if let Some(why) = why(selection, subscriber.holder) {
-                subscriber.link.end(End::Withdrawn(why));
+                subscriber.link.end(End::TokenInvalidated(why));
             }
         };
         for (store, subscribers) in &inner.stores {

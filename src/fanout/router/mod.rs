@@ -20,7 +20,7 @@ use std::time::Duration;
 use admission::Admission;
 pub use batch::{Batch, Part, Published, put_text_frame};
 use event_cache::EventCache;
-pub use event_cache::{CachedReplay, RECENT_BYTES};
+pub use event_cache::{CACHE_BYTES, CachedReplay};
 use holders::held_by;
 pub use selection::{ManyStores, Selection};
 pub use session_queue::Queued;
@@ -32,7 +32,7 @@ use crate::domain::cursor::{Cursor, Epoch, Position};
 use crate::domain::event::{JournalEvent, StoreId};
 use crate::infra::metrics::HOT;
 use crate::journal::Past;
-use crate::token::{Holder, Withdrawn};
+use crate::token::{Holder, TokenInvalidated};
 
 /// Time to reconnect that is planned for each session after a restart.
 const RECONNECT_PACE: Duration = Duration::from_millis(1);
@@ -47,7 +47,7 @@ pub enum End {
     /// The node is shutting down, or the database has a new epoch.
     Draining,
     /// The session's token is no longer valid.
-    Withdrawn(Withdrawn),
+    TokenInvalidated(TokenInvalidated),
 }
 
 /// Why a subscription is refused.
@@ -119,7 +119,7 @@ impl Inner {
 pub struct Router {
     inner: Mutex<Inner>,
     admission: Admission,
-    queue_bytes: usize,
+    send_queue_bytes: usize,
     max_event_bytes: usize,
     max_per_store: usize,
     max_per_token: usize,
@@ -127,20 +127,20 @@ pub struct Router {
 
 impl Router {
     /// Sets three limits: bytes in a session's queue, sessions of a store, and a store's sessions with the same token.
-    pub fn new(queue_bytes: usize, max_per_store: usize, max_per_token: usize) -> Self {
+    pub fn new(send_queue_bytes: usize, max_per_store: usize, max_per_token: usize) -> Self {
         Self {
             inner: Mutex::new(Inner {
                 stores: HashMap::new(),
                 many: Vec::new(),
                 reached: None,
-                recent: EventCache::new(RECENT_BYTES),
+                recent: EventCache::new(CACHE_BYTES),
                 next_number: 0,
                 sessions: 0,
                 draining: false,
                 stale: false,
             }),
             admission: Admission::default(),
-            queue_bytes,
+            send_queue_bytes,
             max_event_bytes: usize::MAX,
             max_per_store,
             max_per_token,
@@ -237,7 +237,7 @@ impl Router {
         if by_store.iter().any(|(store, _)| !translation.covers(store)) {
             return Err(NotLookedUp);
         }
-        inner.recent.keep(events, before, after_cursor);
+        inner.recent.append(events, before, after_cursor);
         if !by_store.is_empty() {
             let before: Arc<str> = before.encode(epoch).into();
             let mut of_many = Vec::new();
@@ -277,7 +277,7 @@ impl Router {
 
     /// Queues the batch, or ends the session. Returns whether the session goes on.
     fn push(&self, subscriber: &Subscriber, batch: &Batch) -> bool {
-        let kept = subscriber.link.try_push(batch, batch.bytes(), self.queue_bytes);
+        let kept = subscriber.link.try_push(batch, batch.bytes(), self.send_queue_bytes);
         if !kept {
             metrics::counter!("vestnik_sessions_lagged_total").increment(1);
         }
@@ -301,7 +301,7 @@ impl Router {
     pub fn has_room<'a>(&self, stores: impl IntoIterator<Item = &'a StoreId>) -> bool {
         let inner = self.lock();
         let mut subscribers = stores.into_iter().flat_map(|store| inner.of_store(store));
-        subscribers.all(|subscriber| subscriber.link.bytes() <= self.queue_bytes / 2)
+        subscribers.all(|subscriber| subscriber.link.bytes() <= self.send_queue_bytes / 2)
     }
 
     /// Sets the feed's position when it starts. A new epoch ends every session in the same moment, before any session
@@ -310,9 +310,9 @@ impl Router {
         let mut inner = self.lock();
         if inner.reached.as_ref().is_some_and(|(before, _)| *before != epoch) {
             inner.release_all();
-            inner.recent = EventCache::new(RECENT_BYTES);
+            inner.recent = EventCache::new(CACHE_BYTES);
         }
-        inner.recent.reach(position);
+        inner.recent.set_position(position);
         inner.reached = Some((epoch, Cursor::At(position.clone()).encode(epoch).into()));
     }
 
@@ -330,10 +330,10 @@ impl Router {
     }
 
     /// The replay for a client from memory; `None`: the cache does not have all missed events.
-    pub fn recall(&self, store: &StoreId, cursor: &str) -> Option<CachedReplay> {
+    pub fn replay_from(&self, store: &StoreId, cursor: &str) -> Option<CachedReplay> {
         let inner = self.lock();
         let (epoch, _) = inner.reached.as_ref()?;
-        inner.recent.recall(store, *epoch, cursor)
+        inner.recent.replay_from(store, *epoch, cursor)
     }
 
     /// Drops the cached events: some may have changed in the journal.
@@ -342,15 +342,15 @@ impl Router {
     }
 
     /// The position before which past events can be added to the cache; `None`: they were added.
-    pub fn wants_past(&self) -> Option<Position> {
-        self.lock().recent.wants_past()
+    pub fn wants_history(&self) -> Option<Position> {
+        self.lock().recent.wants_history()
     }
 
-    /// Adds past events to the cache, read after [`Router::wants_past`] returned `base`.
-    pub fn remember(&self, base: &Position, past: Past) {
+    /// Adds past events to the cache, read after [`Router::wants_history`] returned `base`.
+    pub fn prepend_history(&self, base: &Position, past: Past) {
         let mut inner = self.lock();
         if inner.reached.as_ref().is_some_and(|(here, _)| *here == past.epoch) {
-            inner.recent.remember(base, &past.base, past.events);
+            inner.recent.prepend_history(base, &past.base, past.events);
         }
     }
 

@@ -103,9 +103,9 @@ impl Session {
             Ok(Ok(Acknowledged::UnknownEvent)) => messages::error(Mistake::UnknownEvent, Some(id)),
             Ok(Err(error)) => {
                 tracing::warn!(%error, session = self.name, "an acknowledgement was not stored");
-                messages::error(Mistake::AckNotStored, Some(id))
+                messages::error(Mistake::AckNotSaved, Some(id))
             }
-            Err(_) => messages::error(Mistake::AckNotStored, Some(id)),
+            Err(_) => messages::error(Mistake::AckNotSaved, Some(id)),
         }
     }
 }

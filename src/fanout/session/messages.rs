@@ -129,7 +129,7 @@ pub enum Mistake {
     /// The store has no such event.
     UnknownEvent,
     /// The database is not available. The client should send the acknowledgement again.
-    AckNotStored,
+    AckNotSaved,
     /// The scope of the token does not allow the message. The value is the scope that does.
     OtherScope(Scope),
     /// The new token is not valid, or does not open this store.
@@ -144,7 +144,7 @@ impl Mistake {
         match self {
             Self::BadMessage | Self::NoStore => "bad_message",
             Self::UnknownEvent => "unknown_event",
-            Self::AckNotStored => "ack_not_stored",
+            Self::AckNotSaved => "ack_not_saved",
             Self::OtherScope(_) => "forbidden_scope",
             Self::TokenRefused => "token_refused",
             Self::TokenNotTaken => "token_not_taken",
@@ -158,7 +158,7 @@ impl Mistake {
             }
             Self::NoStore => "this stream is of several stores: say the event's store_id, too",
             Self::UnknownEvent => "this store has no such event",
-            Self::AckNotStored => "the acknowledgement could not be stored: say it again",
+            Self::AckNotSaved => "the acknowledgement could not be stored: say it again",
             Self::OtherScope(_) => "your token's scope does not allow this",
             Self::TokenRefused => "this token does not open this store: the session goes on with the one that it has",
             Self::TokenNotTaken => "the token could not be taken: say it again",

@@ -34,7 +34,7 @@ use crate::domain::event::{EventId, StoreId};
 use crate::fanout::router::{End, ManyStores, Part, Published, Queued, Refused, Selection, Subscription};
 use crate::infra::metrics::HOT;
 use crate::receipts::writer::{Channel, Receipt, ReceiptKind};
-use crate::token::{Grant, TokenId, Withdrawn};
+use crate::token::{Grant, TokenId, TokenInvalidated};
 
 /// Bytes after which written data is flushed. It limits the buffer of a client, however long its queue is.
 const FLUSH_BYTES: usize = 256 * 1024;
@@ -324,8 +324,8 @@ fn close_for(end: End) -> Close {
     match end {
         End::Lagged => Close::Lagged,
         // A changed scope or expiry needs a new session.
-        End::Draining | End::Withdrawn(Withdrawn::Changed) => Close::Draining,
-        End::Withdrawn(Withdrawn::Expired) => Close::TokenExpired,
-        End::Withdrawn(Withdrawn::Revoked) => Close::TokenRevoked,
+        End::Draining | End::TokenInvalidated(TokenInvalidated::Changed) => Close::Draining,
+        End::TokenInvalidated(TokenInvalidated::Expired) => Close::TokenExpired,
+        End::TokenInvalidated(TokenInvalidated::Revoked) => Close::TokenRevoked,
     }
 }

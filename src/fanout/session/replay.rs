@@ -8,7 +8,7 @@ use super::{Close, Hub, Outgoing, Session, Transport, close_for, messages};
 use crate::domain::cursor::Cursor;
 use crate::domain::event::{Delivery, JournalEvent, PartnerEvent};
 use crate::domain::store_set::StoreSet;
-use crate::fanout::router::{CachedReplay, RECENT_BYTES, Selection};
+use crate::fanout::router::{CACHE_BYTES, CachedReplay, Selection};
 use crate::infra::db::QueryError;
 use crate::infra::metrics::HOT;
 use crate::journal::{self, Page, Start};
@@ -44,12 +44,12 @@ impl Hub {
 
     /// Fills the event cache with past events from the journal, unless it has them. Concurrent callers wait for the
     /// first one, and use its result.
-    pub async fn remember_past(&self) {
-        if let Some(wanted) = self.router.wants_past()
+    pub async fn load_history(&self) {
+        if let Some(wanted) = self.router.wants_history()
             && let Some(_first) = self.router.admission().first_for_the_past().await
         {
-            match journal::read_past(&self.pool, RECENT_BYTES / 2).await {
-                Ok(past) => self.router.remember(&wanted, past),
+            match journal::read_past(&self.pool, CACHE_BYTES / 2).await {
+                Ok(past) => self.router.prepend_history(&wanted, past),
                 Err(error) => tracing::warn!(%error, "the recent events could not be read"),
             }
         }
@@ -63,7 +63,7 @@ impl Session {
         loop {
             self.check_token()?;
             match self.next_page(&after).await? {
-                Next::CachedReplay(recalled) => return self.send_cached(recalled, transport).await,
+                Next::CachedReplay(cached) => return self.send_cached(cached, transport).await,
                 Next::Page(Page::Resync {
                     reason,
                     fresh,
@@ -122,8 +122,8 @@ impl Session {
         }
         // A session that the router ends during the wait stops at once.
         let waited = async {
-            match self.recall(after).await {
-                Some(recalled) => Err(recalled),
+            match self.replay_from(after).await {
+                Some(cached) => Err(cached),
                 None => Ok(admission.turn().await),
             }
         };
@@ -132,7 +132,7 @@ impl Session {
             end = self.subscription.let_go() => return Err(close_for(end)),
         };
         match turn {
-            Err(recalled) => Ok(Next::CachedReplay(recalled)),
+            Err(cached) => Ok(Next::CachedReplay(cached)),
             Ok(Some(_turn)) => Ok(Next::Page(self.read(after).await?)),
             Ok(None) => {
                 tracing::warn!(
@@ -163,26 +163,26 @@ impl Session {
     }
 
     /// The whole replay from the event cache; `None`: the cache does not have all missed events.
-    async fn recall(&self, after: &str) -> Option<CachedReplay> {
+    async fn replay_from(&self, after: &str) -> Option<CachedReplay> {
         // The cache has its events by store. Streams of several stores are few.
         let Selection::Store(store) = &self.selection else {
             return None;
         };
         let router = &self.hub.router;
-        if let Some(recalled) = router.recall(store, after) {
-            return Some(recalled);
+        if let Some(cached) = router.replay_from(store, after) {
+            return Some(cached);
         }
-        self.hub.remember_past().await;
-        router.recall(store, after)
+        self.hub.load_history().await;
+        router.replay_from(store, after)
     }
 
-    async fn send_cached(&mut self, recalled: CachedReplay, transport: &mut impl Transport) -> Result<Arc<str>, Close> {
+    async fn send_cached(&mut self, cached: CachedReplay, transport: &mut impl Transport) -> Result<Arc<str>, Close> {
         let CachedReplay {
             events,
             seen,
             epoch,
-            onward,
-        } = recalled;
+            replay_plan,
+        } = cached;
         let covered: Arc<str> = Cursor::At(seen.clone()).encode(epoch).into();
         let rows: Vec<&JournalEvent> = events.iter().map(AsRef::as_ref).collect();
         let events = self.translate(&rows).await?;
@@ -192,7 +192,7 @@ impl Session {
             // The last event carries the cursor of the whole replay, because no event follows it.
             let cursor: Arc<str> = match index == last {
                 true => Arc::clone(&covered),
-                false => onward.behind(event.xid, event.id, &seen).encode(epoch).into(),
+                false => replay_plan.behind(event.xid, event.id, &seen).encode(epoch).into(),
             };
             let text = event.to_wire(&cursor, Delivery::Replayed);
             self.put(Outgoing::WithCursor(cursor, text.into()), transport).await?;

@@ -74,7 +74,7 @@ impl Reading {
         Session {
             ping_interval: std::time::Duration::from_secs(self.number("session.ping_interval_seconds", 1..=300)),
             max_event_bytes: self.number("session.max_event_kib", 2..=1024 * 1024) as usize * 1024,
-            queue_bytes: self.number("session.send_queue_kib", 16..=1024 * 1024) as usize * 1024,
+            send_queue_bytes: self.number("session.send_queue_kib", 16..=1024 * 1024) as usize * 1024,
             max_per_store,
             max_per_token: match self.number("session.max_per_token", 0..=1_000_000) as usize {
                 0 => share_of_token(max_per_store),

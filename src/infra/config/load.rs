@@ -282,7 +282,9 @@ impl Reading {
             notify: self.one_of("database.notify", [("on", Notify::On), ("off", Notify::Off)]),
             notify_lock_key: self.number("database.notify_lock_key", 1..=i32::MAX.into()) as i32,
             notify_queue_limit: self.number("database.notify_queue_percent", 1..=90) as f64 / 100.0,
-            safety_read: Duration::from_millis(self.number("database.fallback_poll_interval_ms", 50..=3_600_000)),
+            fallback_poll_interval: Duration::from_millis(
+                self.number("database.fallback_poll_interval_ms", 50..=3_600_000),
+            ),
             pool_size: self.number("database.pool_size", 2..=1000) as usize,
             token_pool_size: self.number("database.token_pool_size", 1..=1000) as usize,
             read_pool_size: self.number("database.read_pool_size", 1..=1000) as usize,

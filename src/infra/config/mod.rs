@@ -115,7 +115,7 @@ pub struct Database {
     pub notify_queue_limit: f64,
     /// Interval at which an idle feed reads the journal without a notification. Events found this way indicate a missed
     /// notification.
-    pub safety_read: Duration,
+    pub fallback_poll_interval: Duration,
     /// Size of the pool for replays, status changes and background work.
     pub pool_size: usize,
     /// Size of the pool for tokens and acknowledgements only.
@@ -188,7 +188,7 @@ pub struct Session {
     /// Interval between two pings, each with a heartbeat message.
     pub ping_interval: Duration,
     /// Maximum bytes of events that wait for one session. A session that exceeds them is closed.
-    pub queue_bytes: usize,
+    pub send_queue_bytes: usize,
     /// Maximum bytes of an event's payload. A larger event goes out without its large parts.
     pub max_event_bytes: usize,
     /// Maximum sessions of one store on this node.

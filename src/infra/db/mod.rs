@@ -369,11 +369,11 @@ pub struct ServerStats {
 }
 
 /// Measures the Postgres server, for metrics.
-pub async fn vitals(pool: &Pool) -> Result<ServerStats, QueryError> {
-    const VITALS: &str = "select pg_notification_queue_usage(), \
+pub async fn server_stats(pool: &Pool) -> Result<ServerStats, QueryError> {
+    const SERVER_STATS: &str = "select pg_notification_queue_usage(), \
          coalesce((select extract(epoch from max(clock_timestamp() - xact_start)) from pg_stat_activity), 0)::float8";
     with_timeout(async {
-        let row = pool.get().await?.query_one(VITALS, &[]).await?;
+        let row = pool.get().await?.query_one(SERVER_STATS, &[]).await?;
         Ok(ServerStats {
             notification_queue_usage: row.try_get(0)?,
             oldest_transaction_seconds: row.try_get(1)?,

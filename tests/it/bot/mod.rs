@@ -1,13 +1,13 @@
 //! What people write to the bot and press, against a Bot API that keeps Telegram's rules.
 
+mod callback_query;
 mod chats;
 mod day;
 mod orders;
 mod own_texts;
 mod pictures;
-mod poll;
-mod press;
 mod proxy;
+mod update_poller;
 
 use std::process::{Command, Output};
 

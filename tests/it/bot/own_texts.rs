@@ -1,6 +1,6 @@
 //! An operator's own wording, for all stores and for one.
 
-use super::poll::Server;
+use super::update_poller::Server;
 use super::{ANNA, BORIS, command, people, text};
 use crate::support::db::Database;
 

@@ -1,5 +1,6 @@
 //! The panel in a real Chromium, and in a WebKit, with the real engine and a real Postgres behind it.
 
+mod actions;
 mod alarm;
 mod bookings;
 mod browser;
@@ -23,7 +24,6 @@ mod stations;
 mod stock;
 mod webkit;
 mod weight;
-mod work;
 
 use serde_json::Value;
 
