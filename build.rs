@@ -213,7 +213,7 @@ fn order<'a>(modules: &'a BTreeMap<String, Module>, file: &'a str, done: &mut Ve
     done.push(file);
 }
 
-/// A text without indentation, empty lines, and comments that begin a line.
+/// A text without indentation, empty lines, comments that begin a line, and types within a line.
 fn stripped(text: &str) -> String {
     let mut stripped = String::with_capacity(text.len());
     let mut in_comment = false;
@@ -236,10 +236,22 @@ fn stripped(text: &str) -> String {
             line.matches('`').count() % 2 == 0,
             "a template ends on the line where it begins: {line}"
         );
-        stripped.push_str(line);
+        stripped.push_str(&without_types(line));
         stripped.push('\n');
     }
     stripped
+}
+
+/// A line without the types that its JSDoc states for an expression.
+fn without_types(line: &str) -> String {
+    let mut line = line.to_owned();
+    while let Some(start) = line.find("/** @type") {
+        let Some(length) = line[start..].find("*/") else { break };
+        let end = start + length + 2;
+        let spaces = line[end..].len() - line[end..].trim_start().len();
+        line.replace_range(start..end + spaces, "");
+    }
+    line
 }
 
 /// Fills in the worker's list of cached files, and a version that changes with any served file.

@@ -58,14 +58,14 @@ fn ok(subject: &str, says: impl Into<String>) -> Finding {
 fn note(subject: &str, says: impl Into<String>) -> Finding {
     Finding {
         verdict: Verdict::Note,
-        ..well(subject, says)
+        ..ok(subject, says)
     }
 }
 
 fn fail(subject: &str, says: impl Into<String>) -> Finding {
     Finding {
         verdict: Verdict::Fail,
-        ..well(subject, says)
+        ..ok(subject, says)
     }
 }
 

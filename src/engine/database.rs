@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -79,7 +79,7 @@ impl Node {
             Some((_, store, token)) => tokens.with_canary(token, store),
             None => tokens,
         });
-        let (presence, news) = (Arc::new(Presence::default()), Arc::new(Notify::new()));
+        let (presence, news) = (Arc::new(Presence::default()), Arc::new(tokio::sync::Notify::new()));
         let (sources, lookup) = (Arc::new(Registry::default()), Arc::new(Lookup::new(pool.clone())));
         let shop_api = Arc::new(ShopApi::new(config.webhook, &config.answers)?);
         let background = &self.background;
@@ -92,7 +92,7 @@ impl Node {
         background.spawn(usage.run(pool.clone(), move || by_token.sessions_by_token(), self.stop.clone()));
         background.spawn(Arc::clone(&presence).run(pool.clone(), self.stop.clone()));
         if let (Some(client), Some(settings)) = (bot, config.telegram.clone()) {
-            let (pool, news, planned) = (pool.clone(), Arc::clone(&news), Arc::new(Notify::new()));
+            let (pool, news, planned) = (pool.clone(), Arc::clone(&news), Arc::new(tokio::sync::Notify::new()));
             let node = format!("{:016x}", fastrand::u64(..));
             let heartbeat = Heartbeat::new(node.clone(), listen_url.clone());
             let bot = Bot::new(

@@ -27,7 +27,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
      frame-ancestors 'none'; connect-src ";
 
 /// Suffixes of files that a browser may open as a page or run as a worker. Only they get the security headers.
-const RULED: [&str; 4] = [".html", ".svg", "sw.js", ".webmanifest"];
+const RULED: [&str; 3] = [".html", ".svg", "sw.js"];
 
 /// Separates the page from pages that have opened it, and from pages that it opens.
 const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");

@@ -72,8 +72,8 @@ async fn fill(
         columns = table.columns_json(columns.iter().map(String::as_str)),
         table = table.quoted,
         key = ident(&mapping.key),
-        data = render_template("e.data"),
-        old = render_template("e.old"),
+        data = filled("e.data"),
+        old = filled("e.old"),
     );
     Ok(client.execute(&sql, &[&id.0, &FILLED_EVENTS]).await?)
 }

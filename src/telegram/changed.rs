@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use super::message::{field_name, payment};
 use crate::delivery::event_view::EventView;
-use crate::delivery::next_message::Style;
+use crate::delivery::next_message::ChatFormat;
 use crate::domain::Subject;
 use crate::domain::subject::{Item, OrderType, Quantity};
 use crate::text::catalog::Catalog;

@@ -144,7 +144,7 @@ impl Trial {
         while let Some(cursor) = cursors.pop() {
             for store in STORES.map(StoreId::new) {
                 let from_journal = self.journal(&store, &cursor).await;
-                let Some(recalled) = self.router.recall(&store, &cursor) else {
+                let Some(recalled) = self.router.replay_from(&store, &cursor) else {
                     continue;
                 };
                 recalled_ones += 1;
@@ -157,7 +157,7 @@ impl Trial {
                     let behind = recalled.replay_plan.behind(first.xid, first.id, &recalled.seen);
                     let rest = self
                         .router
-                        .recall(&store, &behind.encode(recalled.epoch))
+                        .replay_from(&store, &behind.encode(recalled.epoch))
                         .expect("as recent");
                     let rest: Vec<i64> = rest.events.iter().map(|event| event.id.0).collect();
                     assert_eq!(rest, expected[1..]);
@@ -179,7 +179,7 @@ async fn what_memory_recalls_is_what_the_journal_reads() {
         trial.compare(0).await;
     }
     // The past is read, and more happens before it is joined.
-    let wanted = trial.router.wants_past().expect("it was not read yet");
+    let wanted = trial.router.wants_history().expect("it was not read yet");
     for _ in 0..5 {
         trial.write().await;
     }
@@ -187,8 +187,8 @@ async fn what_memory_recalls_is_what_the_journal_reads() {
     for _ in 0..5 {
         trial.write().await;
     }
-    trial.router.remember(&wanted, past);
-    assert_eq!(trial.router.wants_past(), None);
+    trial.router.prepend_history(&wanted, past);
+    assert_eq!(trial.router.wants_history(), None);
     for _ in 0..12 {
         for _ in 0..trial.random.usize(1..8) {
             trial.write().await;

@@ -57,6 +57,8 @@ async fn measure(config: &Config, ground: &Ground, length: Duration) -> anyhow::
     let mut own = config.clone();
     own.http.listen = ([127, 0, 0, 1], 0).into();
     (own.tls, own.telegram) = (None, None);
+    // Nothing of the bench stays in the journal.
+    own.ops.canary_interval = None;
     let engine = Engine::start(&own).await?;
     tokio::time::timeout(BEGIN_DEADLINE, engine.until_fresh())
         .await

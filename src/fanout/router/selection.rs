@@ -1,5 +1,6 @@
 //! What a session is subscribed to: one store, or several stores with one queue and one cursor.
 
+use std::fmt;
 use std::sync::Arc;
 
 use super::{Batch, Inner, Refused, Router, Subscriber, Subscription};
@@ -40,6 +41,16 @@ impl ManyStores {
             (None, StoreSet::One(store)) => opened.have(store.as_str()),
             (None, StoreSet::These(stores)) => stores.iter().all(|store| opened.have(store.as_str())),
             (None, StoreSet::AllBut(_)) => *opened == Stores::All,
+        }
+    }
+}
+
+/// As the log says it: the store's id, or `several`.
+impl fmt::Display for Selection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Store(store) => f.write_str(store.as_str()),
+            Self::Many(_) => f.write_str("several"),
         }
     }
 }

@@ -57,9 +57,9 @@ impl AsyncRead for Metered {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if !self.is_over {
-            let before = buffer.render_template().len();
+            let before = buffer.filled().len();
             ready!(Pin::new(&mut self.socket).poll_read(context, buffer))?;
-            self.count(&buffer.render_template()[before..]);
+            self.count(&buffer.filled()[before..]);
         }
         Poll::Ready(match self.is_over {
             true => Err(io::ErrorKind::QuotaExceeded.into()),

@@ -102,7 +102,7 @@ impl Session {
         if !self.selection.is_canary() {
             metrics::counter!("vestnik_sessions_closed_total", "code" => why.code().to_string()).increment(1);
         }
-        tracing::debug!(session = self.name, selection = ?self.selection, code = why.code(), "session ended");
+        tracing::debug!(session = self.name, store = %self.selection, code = why.code(), "session ended");
         why
     }
 

@@ -159,6 +159,7 @@ async fn every_view_holds_wcag_aa_and_asks_nobody_else_for_anything() {
         .await;
     browser.expect_accessible("the tools of a phone").await;
     browser.press("#find-open").await;
+    browser.until("document.getElementById('find').open").await;
     browser
         .js("const field = document.getElementById('find-words'); field.value = '1'; field.dispatchEvent(new Event('input'))")
         .await;

@@ -63,7 +63,7 @@ impl App {
 }
 
 impl Browser {
-    async fn until_text(&self, selector: &str, words: &str) {
+    pub async fn until_text(&self, selector: &str, words: &str) {
         self.until(&format!(
             "document.querySelector({selector:?})?.innerText.includes({words:?})"
         ))

@@ -37,8 +37,7 @@ async fn a_press_is_taken_back_within_six_seconds_and_a_step_later_in_the_order_
     let gone = browser.until("window.gone").await.as_f64().unwrap();
     assert!((3000.0..=8000.0).contains(&gone), "{gone} ms");
     browser.press("[data-key='orders/orders/1'] .card-open").await;
-    let step = browser.text("#order .step-back").await;
-    assert_eq!(step, "Вернуть: новый");
+    browser.until_text("#order .step-back", "Вернуть: новый").await;
     browser.press("#order .step-back").await;
     browser.until_in("pending", 1).await;
     browser.close().await;

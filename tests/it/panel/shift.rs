@@ -41,11 +41,8 @@ async fn the_end_of_a_shift_asks_warns_and_keeps_a_remembered_key() {
     browser.until_in("pending", 1).await;
     browser.press("[data-view-of=settings]").await;
     browser.press("#end-shift").await;
-    let asked = browser.text("#ask").await;
-    assert!(
-        asked.contains("Закончить смену?") && asked.contains("Открыто: 1 заказ."),
-        "{asked}"
-    );
+    browser.until_text("#ask", "Закончить смену?").await;
+    browser.until_text("#ask", "Открыто: 1 заказ.").await;
     browser.picture("30-end").await;
     browser.press("#ask .quiet").await;
     browser.until("!document.getElementById('ask').open").await;
