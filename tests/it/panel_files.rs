@@ -17,8 +17,10 @@ async fn the_page_needs_no_token_and_says_what_it_may_do() {
     ] {
         let page = app.call("GET", path, &[("Host", "orders.example:8443")], None).await;
         assert_eq!((page.status, page.header("content-type")), (200, Some(kind)), "{path}");
+        // A manifest is neither a page nor a script.
         let policy = format!("{POLICY}'self' ws://orders.example:8443 wss://orders.example:8443");
-        assert_eq!(page.header("content-security-policy"), Some(policy.as_str()), "{path}");
+        let policy = (path != "/manifest.webmanifest").then_some(policy.as_str());
+        assert_eq!(page.header("content-security-policy"), policy, "{path}");
         assert_eq!(page.header("x-content-type-options"), Some("nosniff"));
         assert_eq!(page.header("referrer-policy"), Some("no-referrer"));
         assert_eq!(page.header("cache-control"), Some("no-cache"));
