@@ -85,7 +85,7 @@ pub enum News {
         /// The newest transaction with an event in the read; `None`: the read has no event.
         newest: Option<Xid>,
     },
-    /// There are too many new events for one read. [`Reader::sizes`] lists their transactions, and
+    /// There are too many new events for one read. `Reader::transaction_sizes` lists their transactions, and
     /// [`Reader::backlog`] streams them.
     TooMuch,
 }

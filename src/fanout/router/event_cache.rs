@@ -6,7 +6,7 @@
 //! the cache, or is not published yet and comes live.
 //!
 //! When the oldest read is evicted, `base` moves forward to the end of that read. When past events are read from the
-//! journal, `base` moves back, once ([`EventCache::remember`]). The cache serves only a cursor that the published
+//! journal, `base` moves back, once ([`EventCache::prepend_history`]). The cache serves only a cursor that the published
 //! position covers. A cursor that covers more came from another node, so the journal serves it.
 //!
 //! An open transaction delays nothing: neither `base` nor the cursor covers it.

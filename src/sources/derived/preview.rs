@@ -33,7 +33,7 @@ pub struct Newest {
 }
 
 /// Computes the newest orders of a derived mapping; `rows` is the maximum number of rows. `None`: the mapping has
-/// errors, which [`check`] reports. All changes to the database are rolled back.
+/// errors, which [`check()`] reports. All changes to the database are rolled back.
 pub async fn newest(
     client: &mut Client,
     table: &Table,
