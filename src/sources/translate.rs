@@ -443,8 +443,7 @@ mod tests {
 
     #[test]
     fn an_amount_in_a_currency_that_nobody_knows_is_marked_and_not_shown_in_another() {
-        let more =
-            "[fields]\ncurrency = 'money'\ntotal = { column = 'total', unit = 'major' }\n[items]\ncolumn = 'items'\n";
+        let more = "[fields]\ntotal = { column = 'total', unit = 'major', currency_column = 'money' }\n[items]\ncolumn = 'items'\n";
         let toml = format!("{BARE}{more}");
         let read = |code: &str| {
             let row = serde_json::json!({"money": code, "total": "7.00", "items": [{"name": "Soup", "price": 700}]});
