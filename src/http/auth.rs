@@ -20,7 +20,7 @@ use super::response::PROTOCOL;
 use super::{DatabaseContext, Databases};
 use crate::domain::event::StoreId;
 use crate::infra::telemetry::LogLimit;
-use crate::token::{Found, Grant, Looked, Presented, Refused, Scope, Token, TokenId};
+use crate::token::{Found, Grant, Jwt, Looked, Presented, Refused, Scope, Stores, Token, TokenId};
 
 /// The prefix of a token in a WebSocket subprotocol. Browsers cannot set a header on a WebSocket, so panels send the
 /// token this way.
@@ -89,10 +89,7 @@ pub async fn authorize(
             judge_alone(found)?
         }
     };
-    call.connection.place.authenticate().map_err(|full| {
-        full.log();
-        ApiError::TooManyConnections
-    })?;
+    authenticate(call)?;
     if !is_counted {
         sites.limits.count_token(site.number, grant.id)?;
     }
@@ -151,14 +148,10 @@ async fn identify(
     refused: impl Fn(&'static str),
 ) -> Result<bool, ApiError> {
     if let Presented::Jwt(jwt) = presented {
-        return match sites.any().hub.tokens.prove(jwt).await {
-            Ok(stores) if stores.have(store.as_str()) => Ok(false),
-            Ok(_) => Err(ApiError::OtherStore),
-            Err(Refused::NoKeys) => Err(ApiError::NotReady),
-            Err(why) => {
-                refused(why.as_str());
-                Err(ApiError::Unauthorized)
-            }
+        let opened = verify(sites, jwt, refused).await?;
+        return match opened.have(store.as_str()) {
+            true => Ok(false),
+            false => Err(ApiError::OtherStore),
         };
     }
     let looking = sites
@@ -191,6 +184,25 @@ async fn identify(
             refused("unknown");
             ApiError::Unauthorized
         }
+    })
+}
+
+/// Verifies a JWT without a database. Returns the stores that it opens.
+pub async fn verify(sites: &Databases, jwt: &Jwt, refused: impl Fn(&'static str)) -> Result<Stores, ApiError> {
+    sites.any().hub.tokens.prove(jwt).await.map_err(|why| match why {
+        Refused::NoKeys => ApiError::NotReady,
+        why => {
+            refused(why.as_str());
+            ApiError::Unauthorized
+        }
+    })
+}
+
+/// Gives the request's connection a place among those of authenticated clients.
+pub fn authenticate(call: &ApiRequest) -> Result<(), ApiError> {
+    call.connection.place.authenticate().map_err(|full| {
+        full.log();
+        ApiError::TooManyConnections
     })
 }
 

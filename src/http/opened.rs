@@ -9,7 +9,7 @@ use super::auth::{self, Place};
 use super::error::ApiError;
 use super::request::ApiRequest;
 use super::{DatabaseContext, Databases};
-use crate::token::{Found, Grant, Presented, Refused, Scope};
+use crate::token::{Found, Grant, Presented, Scope};
 
 /// An authorized request that names no store.
 pub struct TokenAccess {
@@ -17,7 +17,7 @@ pub struct TokenAccess {
     pub sites: Arc<Databases>,
     /// The databases in which the token is valid, in the order of the settings. At least one.
     pub opened: Vec<Opened>,
-    /// The names of the databases that could not be asked.
+    /// The names of the databases that did not respond.
     pub unavailable: Vec<String>,
     presented: Presented,
 }
@@ -65,15 +65,8 @@ pub async fn authorize(
     let presented = auth::parse(given, client)?;
     let refused = |why: &'static str| auth::refused(given, why, client);
     if let (Presented::Jwt(jwt), true) = (&presented, sites.are_several()) {
-        // No database is asked for a JWT that is not valid.
-        match sites.any().hub.tokens.prove(jwt).await {
-            Ok(_) => {}
-            Err(Refused::NoKeys) => return Err(ApiError::NotReady),
-            Err(why) => {
-                refused(why.as_str());
-                return Err(ApiError::Unauthorized);
-            }
-        }
+        // An invalid JWT costs no query in any database.
+        auth::verify(sites, jwt, refused).await?;
     }
     let presented_there = &presented;
     let looking = sites
@@ -106,10 +99,7 @@ pub async fn authorize(
             ApiError::Unauthorized
         }));
     };
-    call.connection.place.authenticate().map_err(|full| {
-        full.log();
-        ApiError::TooManyConnections
-    })?;
+    auth::authenticate(call)?;
     sites.limits.count_token(first.site.number, first.grant.id)?;
     opened.retain(|opened| opened.grant.scope >= scope);
     if opened.is_empty() {

@@ -56,32 +56,47 @@ pub async fn server_sent_events(access: Access, call: ApiRequest) -> Result<Resp
     if let Some(panel) = panel.filter(|_| access.grant.scope >= Scope::Panel) {
         session.name_panel(access.grant.id, panel);
     }
-    let after = last_cursor(&call, true);
+    Ok(event_stream(&access.site, &call, session))
+}
+
+/// Serves the session over Server-Sent Events.
+pub fn event_stream(site: &DatabaseContext, call: &ApiRequest, session: Box<Session>) -> Response {
+    let after = last_cursor(call, true);
     let (transport, body) = sse::channel();
     let place = Arc::clone(&call.connection.place);
-    access.site.sessions.spawn(async move {
+    site.sessions.spawn(async move {
         sse::serve(transport, session, after).await;
         drop(place);
     });
-    Ok(response::event_stream(body))
+    response::event_stream(body)
 }
 
-/// Opens a session after admission, which limits the rate: after a restart all clients reconnect at once.
 async fn open(access: &Access) -> Result<Box<Session>, ApiError> {
     let Access { site, store, grant, .. } = access;
-    let admitted = site.hub.router.admission().admit().await;
-    admitted.map_err(|_| ApiError::NotReady)?;
-    let session = Session::open(&site.hub, store.clone(), Arc::clone(grant)).map_err(|refused| match refused {
-        Refused::TooMany => too_many(Some(store), grant.id),
-        Refused::NotReady | Refused::Draining => ApiError::NotReady,
-    })?;
+    admit(site).await?;
+    let session = Session::open(&site.hub, store.clone(), Arc::clone(grant));
+    let session = session.map_err(|why| refused(why, Some(store), grant.id))?;
     // From here on, a revocation of the token finds this session. This check finds an earlier revocation.
     access.confirm().await?;
     Ok(session)
 }
 
-/// Counts and logs that a session is one too many. `store`: `None` for a stream of several stores.
-pub fn too_many(store: Option<&StoreId>, token: TokenId) -> ApiError {
+/// Waits for admission, which limits the rate of new sessions: after a restart all clients reconnect at once.
+pub async fn admit(site: &DatabaseContext) -> Result<(), ApiError> {
+    let admitted = site.hub.router.admission().admit().await;
+    admitted.map_err(|_| ApiError::NotReady)
+}
+
+/// The response for a session that the router refused. `store`: `None` for a stream of several stores.
+pub fn refused(why: Refused, store: Option<&StoreId>, token: TokenId) -> ApiError {
+    match why {
+        Refused::TooMany => too_many(store, token),
+        Refused::NotReady | Refused::Draining => ApiError::NotReady,
+    }
+}
+
+/// Counts and logs that a session is one too many.
+fn too_many(store: Option<&StoreId>, token: TokenId) -> ApiError {
     static LIMIT: LogLimit = LogLimit::new();
     metrics::counter!("vestnik_requests_refused_total", "limit" => "sessions").increment(1);
     if let Some(unlogged) = LIMIT.allows() {

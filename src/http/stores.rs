@@ -17,9 +17,8 @@ use super::response;
 use super::sessions;
 use crate::domain::event::{EventType, StoreId};
 use crate::domain::store_set::StoreSet;
-use crate::fanout::router::{ManyStores, Refused};
-use crate::fanout::session::{Session, sse};
-use crate::infra::db::QueryError;
+use crate::fanout::router::ManyStores;
+use crate::fanout::session::Session;
 use crate::store::opened::{self, OpenedStore};
 
 /// Default and limit of stores on one page.
@@ -118,7 +117,9 @@ async fn page(
     let (_turn, pool) = site.hub.reads.turn(&format!("token {}", grant.id)).await?;
     let listed = match access.sites.stores_of(site, &grant.stores) {
         StoreSet::AllBut(others) => {
-            return opened::known_after(pool, after, limit, &others).await.map_err(failed);
+            return opened::known_after(pool, after, limit, &others)
+                .await
+                .map_err(ApiError::database);
         }
         StoreSet::One(store) => HashSet::from([store]),
         StoreSet::These(stores) => stores,
@@ -140,12 +141,8 @@ async fn page(
         }
         here.push(store.as_str().to_owned());
     }
-    let stores = opened::of(pool, &here).await.map_err(failed)?;
+    let stores = opened::of(pool, &here).await.map_err(ApiError::database)?;
     Ok((stores, next))
-}
-
-fn failed(error: QueryError) -> ApiError {
-    ApiError::database(error)
 }
 
 fn row(opened: &Opened, store: OpenedStore) -> Value {
@@ -171,14 +168,7 @@ pub async fn stream(access: TokenAccess, call: ApiRequest) -> Result<Response, A
     }
     let (opened, selection) = select(&access, &call).await?;
     let session = open(&access, &opened, selection).await?;
-    let after = sessions::last_cursor(&call, true);
-    let (transport, body) = sse::channel();
-    let place = Arc::clone(&call.connection.place);
-    opened.site.sessions.spawn(async move {
-        sse::serve(transport, session, after).await;
-        drop(place);
-    });
-    Ok(response::event_stream(body))
+    Ok(sessions::event_stream(&opened.site, &call, session))
 }
 
 async fn web_socket(access: TokenAccess, call: ApiRequest) -> Result<Response, ApiError> {
@@ -190,12 +180,9 @@ async fn web_socket(access: TokenAccess, call: ApiRequest) -> Result<Response, A
 
 async fn open(access: &TokenAccess, opened: &Opened, selection: ManyStores) -> Result<Box<Session>, ApiError> {
     let Opened { site, grant, .. } = opened;
-    let admitted = site.hub.router.admission().admit().await;
-    admitted.map_err(|_| ApiError::NotReady)?;
-    let session = Session::open_many(&site.hub, selection, Arc::clone(grant)).map_err(|refused| match refused {
-        Refused::TooMany => sessions::too_many(None, grant.id),
-        Refused::NotReady | Refused::Draining => ApiError::NotReady,
-    })?;
+    sessions::admit(site).await?;
+    let session = Session::open_many(&site.hub, selection, Arc::clone(grant));
+    let session = session.map_err(|why| sessions::refused(why, None, grant.id))?;
     // From now on a revocation finds this session. This check finds an earlier one.
     access.confirm(opened).await?;
     Ok(session)

@@ -23,20 +23,10 @@ impl Router {
 
     /// Ends the sessions for which `why` gives a reason.
     pub fn close_sessions_of(&self, why: impl Fn(&Selection, Holder) -> Option<TokenInvalidated>) {
-        let inner = self.lock();
-        // The session leaves the list when it drops its subscription.
-        let end = |selection: &Selection, subscriber: &Subscriber| {
-            if let Some(why) = why(selection, subscriber.holder) {
+        for subscriber in self.lock().all() {
+            if let Some(why) = why(&subscriber.selection, subscriber.holder) {
+                // The session leaves the list when it drops its subscription.
                 subscriber.link.end(End::TokenInvalidated(why));
-            }
-        };
-        for (store, subscribers) in &inner.stores {
-            let selection = Selection::Store(store.clone());
-            subscribers.iter().for_each(|subscriber| end(&selection, subscriber));
-        }
-        for subscriber in &inner.many {
-            if let Some(many) = &subscriber.many {
-                end(&Selection::Many(many.clone()), subscriber);
             }
         }
     }

@@ -65,8 +65,7 @@ struct Subscriber {
     number: u64,
     holder: Holder,
     link: Arc<SessionQueue>,
-    /// The selection of a session of several stores. `None`: the session is of one store.
-    many: Option<Arc<ManyStores>>,
+    selection: Selection,
 }
 
 struct Inner {
@@ -182,9 +181,9 @@ impl Router {
             .map(|(_, cursor)| Arc::clone(cursor))
             .ok_or(Refused::NotReady)?;
         let number = inner.next_number;
-        let (subscribers, many) = match &selection {
-            Selection::Store(store) => (inner.stores.entry(store.clone()).or_default(), None),
-            Selection::Many(many) => (&mut inner.many, Some(Arc::clone(many))),
+        let subscribers = match &selection {
+            Selection::Store(store) => inner.stores.entry(store.clone()).or_default(),
+            Selection::Many(_) => &mut inner.many,
         };
         let of_token = held_by(subscribers, holder.token);
         if subscribers.len() >= self.max_per_store || of_token >= self.max_per_token {
@@ -195,7 +194,7 @@ impl Router {
             number,
             holder,
             link: Arc::clone(&link),
-            many,
+            selection: selection.clone(),
         });
         inner.next_number += 1;
         inner.sessions += 1;
@@ -243,11 +242,11 @@ impl Router {
             let mut of_many = Vec::new();
             for (store, events) in by_store {
                 let mut events = translation.sources.partner_events(&events, translation.lookups);
-                for event in &mut events {
-                    event.shorten(self.max_event_bytes);
-                    if !store.is_canary() {
-                        HOT.events[event.kind as usize].increment(1);
-                    }
+                events.iter_mut().for_each(|event| event.shorten(self.max_event_bytes));
+                if !store.is_canary() {
+                    events
+                        .iter()
+                        .for_each(|event| HOT.events[event.kind as usize].increment(1));
                 }
                 if !events.is_empty() && inner.stores.contains_key(store) {
                     self.hand_over(&mut inner, store, &Batch::new(&events, &before, &after));

@@ -61,6 +61,22 @@ impl Selection {
         matches!(self, Self::Store(store) if store.is_canary())
     }
 
+    /// Whether the session receives events of this store.
+    fn has(&self, store: &StoreId) -> bool {
+        match self {
+            Self::Store(own) => own == store,
+            Self::Many(many) => many.stores.has(store),
+        }
+    }
+
+    /// Whether the session receives events of this store and type.
+    fn takes(&self, store: &StoreId, kind: EventType) -> bool {
+        match self {
+            Self::Store(own) => own == store,
+            Self::Many(many) => many.takes(store, kind),
+        }
+    }
+
     /// Whether a token that opens these stores opens the selection.
     pub fn is_opened_by(&self, opened: &Stores) -> bool {
         match self {
@@ -71,8 +87,8 @@ impl Selection {
 }
 
 impl Inner {
-    /// The subscribers with the same selection, or of any selection of several stores.
-    pub(super) fn beside(&mut self, selection: &Selection) -> Option<&mut Vec<Subscriber>> {
+    /// The subscribers that are counted together with this selection's: those of its store, or those of several stores.
+    pub(super) fn group(&mut self, selection: &Selection) -> Option<&mut Vec<Subscriber>> {
         match selection {
             Selection::Store(store) => self.stores.get_mut(store),
             Selection::Many(_) => Some(&mut self.many),
@@ -86,7 +102,7 @@ impl Inner {
 
     /// The subscribers that receive events of this store.
     pub(super) fn of_store<'a>(&'a self, store: &'a StoreId) -> impl Iterator<Item = &'a Subscriber> {
-        let many = self.many.iter().filter(|subscriber| subscriber.has(store));
+        let many = self.many.iter().filter(|subscriber| subscriber.selection.has(store));
         self.stores.get(store).into_iter().flatten().chain(many)
     }
 
@@ -94,19 +110,12 @@ impl Inner {
     pub(super) fn all_of<'a>(&'a self, stores: &'a [StoreId]) -> impl Iterator<Item = &'a Subscriber> {
         let of_one = stores.iter().filter_map(|store| self.stores.get(store)).flatten();
         let many = self.many.iter();
-        of_one.chain(many.filter(|subscriber| stores.iter().any(|store| subscriber.has(store))))
+        of_one.chain(many.filter(|subscriber| stores.iter().any(|store| subscriber.selection.has(store))))
     }
 
     /// Whether a session on this node receives events of this store.
     pub(super) fn is_watched(&self, store: &StoreId) -> bool {
-        self.stores.contains_key(store) || self.many.iter().any(|subscriber| subscriber.has(store))
-    }
-}
-
-impl Subscriber {
-    /// Whether the selection of several stores has this store.
-    fn has(&self, store: &StoreId) -> bool {
-        self.many.as_ref().is_some_and(|many| many.stores.has(store))
+        self.stores.contains_key(store) || self.many.iter().any(|subscriber| subscriber.selection.has(store))
     }
 }
 
@@ -129,10 +138,7 @@ impl Router {
         let mut whole = None;
         let many = inner.many.len();
         inner.many.retain(|subscriber| {
-            let takes = |event: &&PartnerEvent| {
-                let many = subscriber.many.as_ref();
-                many.is_some_and(|many| many.takes(&event.store, event.kind))
-            };
+            let takes = |event: &&PartnerEvent| subscriber.selection.takes(&event.store, event.kind);
             let taken: Vec<&PartnerEvent> = events.iter().filter(takes).collect();
             if taken.is_empty() {
                 return true;

@@ -42,7 +42,7 @@ impl Subscription {
     /// Moves the session to another token. Refused if that token has reached its session limit.
     pub fn hold(&self, holder: Holder) -> Result<(), Refused> {
         let mut inner = self.router.lock();
-        let Some(subscribers) = inner.beside(&self.selection) else {
+        let Some(subscribers) = inner.group(&self.selection) else {
             return Err(Refused::Draining);
         };
         let has_more = held_by(subscribers, holder.token) >= self.router.max_per_token;
@@ -66,7 +66,7 @@ impl Subscription {
 impl Drop for Subscription {
     fn drop(&mut self) {
         let mut inner = self.router.lock();
-        let Some(subscribers) = inner.beside(&self.selection) else {
+        let Some(subscribers) = inner.group(&self.selection) else {
             return;
         };
         let before = subscribers.len();
