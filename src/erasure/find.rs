@@ -90,13 +90,12 @@ pub(super) async fn find(transaction: &Transaction<'_>, sources: &Sources, whom:
         Whom::Order { store, order } => {
             super::known(transaction, store).await?;
             // The number is only text within the row here; the translation tells whether it is one.
-            let quoted = serde_json::Value::from(order.as_str()).to_string();
-            let written = &quoted[1..quoted.len() - 1];
+            let recorded = journal::as_recorded(order);
             let condition = "store_id = $1 and (key = $2 or strpos(data::text, $3) > 0)";
             let parameters: [(&(dyn ToSql + Sync), Type); 3] = [
                 (&store.as_str(), Type::TEXT),
                 (&order, Type::TEXT),
-                (&written, Type::TEXT),
+                (&recorded, Type::TEXT),
             ];
             let is_meant =
                 |key: &str, states: &[Subject]| key == order || states.iter().any(|subject| subject.number == *order);
@@ -177,12 +176,12 @@ async fn rows(transaction: &Transaction<'_>, sources: &Sources, found: &mut Foun
     let events = journal::read_where(transaction, condition, &parameters).await?;
     for event in &events {
         let Body::Write(write) = &event.body else { continue };
-        for state in states(sources, event, write) {
+        let states = states(sources, event, write);
+        for state in &states {
             let texts = [&state.customer_name, &state.phone, &state.address];
             found.words.extend(texts.into_iter().flatten().cloned());
         }
-        let now = states(sources, event, write).into_iter().next();
-        if let (Some(store), Some(subject)) = (&event.store, now) {
+        if let (Some(store), Some(subject)) = (&event.store, states.into_iter().next()) {
             found
                 .newest
                 .retain(|(of, known, _)| (of, &known.id) != (store, &subject.id));

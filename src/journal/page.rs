@@ -225,6 +225,13 @@ pub async fn newest_of(
     Ok(events)
 }
 
+/// A text in the form in which recorded rows contain it: encoded as JSON, without the quotes around it. A condition finds it with
+/// `strpos(data::text, ...)`.
+pub fn as_recorded(text: &str) -> String {
+    let quoted = serde_json::Value::from(text).to_string();
+    quoted[1..quoted.len() - 1].to_owned()
+}
+
 /// Reads the events that match an SQL condition. `condition` is the text after `where`, and may end with an order.
 pub async fn read_where(
     client: &impl crate::infra::db::GenericClient,

@@ -85,7 +85,7 @@ pub async fn page(client: &Client, span: &Span<'_>, after: i64) -> Result<AuditP
     };
     let after = after.max(first - 1);
     let store = span.store.map(StoreId::as_str);
-    let written = span.subject.map(as_written);
+    let written = span.subject.map(journal::as_recorded);
     let parameters: [(&(dyn ToSql + Sync), Type); 7] = [
         (&store, Type::TEXT),
         (&times.from, Type::TIMESTAMPTZ),
@@ -112,12 +112,6 @@ pub async fn page(client: &Client, span: &Span<'_>, after: i64) -> Result<AuditP
             .filter(|described| is_meant(described, span.subject))
             .collect(),
     })
-}
-
-/// The text as JSON encodes it, without the quotes around it.
-fn as_written(text: &str) -> String {
-    let quoted = Value::from(text).to_string();
-    quoted[1..quoted.len() - 1].to_owned()
 }
 
 fn is_meant(described: &Value, subject: Option<&str>) -> bool {

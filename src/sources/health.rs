@@ -37,6 +37,20 @@ pub struct Health {
     pub calls_shop_api: bool,
 }
 
+impl Health {
+    /// The health of a source before anything of it is checked.
+    fn unknown(name: String, table: String) -> Self {
+        Self {
+            name,
+            table,
+            kind: None,
+            troubles: Vec::new(),
+            notes: Vec::new(),
+            calls_shop_api: false,
+        }
+    }
+}
+
 /// Checks the health of every attached source.
 pub async fn check(client: &impl GenericClient) -> Result<Vec<Health>, QueryError> {
     const SOURCES: &str = "select id, name, table_name, mapping, columns::text, owner_trusted from vestnik.vst_source \
@@ -55,14 +69,13 @@ pub async fn check(client: &impl GenericClient) -> Result<Vec<Health>, QueryErro
         let (name, table) = (kept.name.clone(), kept.table.clone());
         all.push(match check_one(client, kept, &columns, &newest).await {
             // An error in the check of one source becomes its problem, and does not hide the problems of the others.
-            Err(QueryError::Postgres(error)) if error.as_db_error().is_some() => Health {
-                name,
-                table,
-                kind: None,
-                troubles: vec![format!("it cannot be looked at: {}", crate::infra::db::reason(&error))],
-                notes: Vec::new(),
-                calls_shop_api: false,
-            },
+            Err(QueryError::Postgres(error)) if error.as_db_error().is_some() => {
+                let reason = crate::infra::db::reason(&error);
+                Health {
+                    troubles: vec![format!("it cannot be looked at: {reason}")],
+                    ..Health::unknown(name, table)
+                }
+            }
             looked => looked?,
         });
     }
@@ -108,14 +121,7 @@ async fn check_one(
     columns: &[RecordedColumn],
     newest: &[Newest],
 ) -> Result<Health, QueryError> {
-    let mut health = Health {
-        name: kept.name.clone(),
-        table: kept.table.clone(),
-        kind: None,
-        troubles: Vec::new(),
-        notes: Vec::new(),
-        calls_shop_api: false,
-    };
+    let mut health = Health::unknown(kept.name.clone(), kept.table.clone());
     let mapping = match Mapping::from_toml(&kept.mapping_toml) {
         Ok(mapping) => mapping,
         Err(problems) => {

@@ -11,8 +11,10 @@ const COLUMNS: &str = "k.id, s.name, \
      case when exists (select from vestnik.vst_opening_hours h where h.store_id = k.id) \
          then exists (select from vestnik.vst_open_now o where o.store_id = k.id) end, \
      p.since, p.until, p.paused_by, p.reason";
-/// What is known of a store beside its id.
-const BESIDE: &str =
+/// The place of the first column of the store's pause.
+const FIRST_OF_PAUSE: usize = 3;
+/// The joins of these columns to `k`.
+const JOINS: &str =
     "left join vestnik.vst_store s on s.id = k.id left join vestnik.vst_paused_now p on p.store_id = k.id";
 
 /// A store that a token opens.
@@ -31,7 +33,7 @@ pub struct OpenedStore {
 /// Reads what is known of these stores, in the same order.
 pub async fn of(pool: &Pool, stores: &[String]) -> Result<Vec<OpenedStore>, QueryError> {
     let sql =
-        format!("select {COLUMNS} from unnest($1::text[]) with ordinality k (id, place) {BESIDE} order by k.place");
+        format!("select {COLUMNS} from unnest($1::text[]) with ordinality k (id, place) {JOINS} order by k.place");
     db::with_timeout(async {
         let client = pool.get().await?;
         let statement = client.prepare_cached(&sql).await?;
@@ -60,13 +62,13 @@ pub async fn known_after(
              (select id from of_events where id is not null limit $2) \
              union (select id from vestnik.vst_store where id > $1 order by id limit $2) \
              union (select named from vestnik.vst_token, unnest(stores) named where revoked_at is null and named > $1)) \
-         select {COLUMNS} from k {BESIDE} order by k.id limit $2"
+         select {COLUMNS} from k {JOINS} order by k.id limit $2"
     );
-    let asked = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
+    let one_more = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
     db::with_timeout(async {
         let client = pool.get().await?;
         let statement = client.prepare_cached(&sql).await?;
-        let rows = client.query(&statement, &[&after, &asked]).await?;
+        let rows = client.query(&statement, &[&after, &one_more]).await?;
         let mut stores: Vec<OpenedStore> = rows.iter().map(read).collect::<Result<_, _>>()?;
         let has_more = stores.len() > limit;
         stores.truncate(limit);
@@ -79,16 +81,8 @@ pub async fn known_after(
 }
 
 fn read(row: &tokio_postgres::Row) -> Result<OpenedStore, tokio_postgres::Error> {
-    let (since, until) = (row.try_get(3)?, row.try_get::<_, Option<_>>(4)?);
-    let pause = match (since, until) {
-        (Some(since), Some(until)) => Some(Pause {
-            since,
-            until,
-            by: row.try_get(5)?,
-            reason: row.try_get(6)?,
-        }),
-        _ => None,
-    };
+    let until: Option<time::OffsetDateTime> = row.try_get(FIRST_OF_PAUSE + 1)?;
+    let pause = until.map(|_| Pause::read_at(row, FIRST_OF_PAUSE)).transpose()?;
     Ok(OpenedStore {
         id: row.try_get(0)?,
         name: row.try_get(1)?,

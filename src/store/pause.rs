@@ -41,11 +41,16 @@ impl Pause {
     }
 
     fn read(row: &Row) -> Result<Self, tokio_postgres::Error> {
+        Self::read_at(row, 0)
+    }
+
+    /// Reads the four columns of a pause, of which the first has this place in the row.
+    pub(super) fn read_at(row: &Row, first: usize) -> Result<Self, tokio_postgres::Error> {
         Ok(Self {
-            since: row.try_get(0)?,
-            until: row.try_get(1)?,
-            by: row.try_get(2)?,
-            reason: row.try_get(3)?,
+            since: row.try_get(first)?,
+            until: row.try_get(first + 1)?,
+            by: row.try_get(first + 2)?,
+            reason: row.try_get(first + 3)?,
         })
     }
 }

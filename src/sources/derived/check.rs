@@ -122,8 +122,7 @@ async fn look(transaction: &mut Transaction<'_>, table: &Table, select: &str) ->
          left join pg_attribute a on a.attrelid = c.oid and a.attnum = d.refobjsubid and d.refobjsubid > 0 \
          where r.ev_class = 'pg_temp.vst_check'::regclass and c.relkind in ('r', 'p', 'v', 'm', 'f')";
     let savepoint = transaction.transaction().await?;
-    let path = format!("set local search_path = {}, pg_temp", ident(&table.schema));
-    savepoint.batch_execute(&path).await?;
+    savepoint.batch_execute(&function_path(table)).await?;
     if let Err(error) = savepoint
         .batch_execute(&format!("create temporary view vst_check as {select}"))
         .await
@@ -183,14 +182,8 @@ async fn values(
             let before = findings.problems.len();
             for value in &all {
                 if let Look::Invalid(error) = look(transaction, table, &select(std::slice::from_ref(value))).await? {
-                    let label = value
-                        .0
-                        .strip_prefix("extra_")
-                        .and_then(|number| derived.extra.get(number.parse::<usize>().ok()?));
-                    let name = label.map_or_else(|| value.0.clone(), |(label, _)| format!("extra.{label}"));
-                    findings
-                        .problems
-                        .push(format!("derived.{name}: {}", without_wrapper(&db::reason(&error))));
+                    let (name, reason) = (function::place(derived, &value.0), db::reason(&error));
+                    findings.problems.push(format!("{name}: {}", without_wrapper(&reason)));
                 }
             }
             if findings.problems.len() == before {
@@ -333,10 +326,13 @@ async fn statements(
     derived: &Derived,
     findings: &mut Findings,
 ) -> Result<(), catalog::Error> {
-    let mut all: Vec<(String, &str, &[Type])> = Vec::new();
+    let mut all: Vec<(String, &str, &[Type], SearchPath)> = Vec::new();
     for watch in &derived.watch {
         let keys = watch.keys.as_deref();
-        all.extend(keys.map(|sql| (format!("{}: keys", place(&watch.table)), sql, &[Type::TEXT_ARRAY][..])));
+        all.extend(keys.map(|sql| {
+            let name = format!("{}: keys", place(&watch.table));
+            (name, sql, &[Type::TEXT_ARRAY][..], SearchPath::Function)
+        }));
     }
     for (status, statements) in &derived.answers {
         all.extend(statements.iter().map(|sql| {
@@ -344,31 +340,52 @@ async fn statements(
                 format!("answer.{}", status.as_str()),
                 sql.as_str(),
                 &super::answer::PARAMETERS[..],
+                SearchPath::Answer,
             )
         }));
     }
-    for (name, sql, types) in all {
+    for (name, sql, types, path) in all {
         let savepoint = transaction.transaction().await?;
-        // Queries for keys run in the source's function, and statements of answers with the role's own search path
-        // behind.
-        if types.len() == 1 {
-            let path = format!("set local search_path = {}, pg_temp", ident(&table.schema));
-            savepoint.batch_execute(&path).await?;
-        } else {
-            savepoint.query(super::answer::NAMES, &[&table.quoted]).await?;
+        match path {
+            SearchPath::Function => savepoint.batch_execute(&function_path(table)).await?,
+            SearchPath::Answer => drop(savepoint.query(super::answer::NAMES, &[&table.quoted]).await?),
         }
         match savepoint.prepare_typed(sql, types).await {
             Err(error) => findings.problems.push(format!("{name}: {}", db::reason(&error))),
             Ok(statement) if statement.params().len() > types.len() => findings.problems.push(format!(
                 "{name}: has the parameter ${}, and gets {}",
                 statement.params().len(),
-                if types.len() == 1 { "only $1" } else { "$1 to $5" }
+                path.parameters()
             )),
             Ok(_) => {}
         }
         savepoint.rollback().await?;
     }
     Ok(())
+}
+
+/// Where a statement's names without a schema are looked for.
+#[derive(Clone, Copy)]
+enum SearchPath {
+    /// As in the source's function, which runs the queries for keys.
+    Function,
+    /// As in an answer, which has the role's own search path behind the table's schema.
+    Answer,
+}
+
+impl SearchPath {
+    /// The parameters that such a statement gets, as an error says it.
+    fn parameters(self) -> &'static str {
+        match self {
+            Self::Function => "only $1",
+            Self::Answer => "$1 to $5",
+        }
+    }
+}
+
+/// SQL that sets the search path of the source's function until the transaction ends.
+fn function_path(table: &Table) -> String {
+    format!("set local search_path = {}, pg_temp", ident(&table.schema))
 }
 
 async fn has_row_security(transaction: &Transaction<'_>, table: &str) -> Result<bool, tokio_postgres::Error> {

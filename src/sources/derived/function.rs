@@ -50,13 +50,20 @@ pub(super) fn all_values(derived: &Derived) -> Vec<(String, String)> {
     named.into_iter().chain(values(derived)).collect()
 }
 
-/// The line that reports that the expression of a value fails for an order.
-pub(super) fn failure(derived: &Derived, name: &str, key: &str, reason: &str) -> String {
+/// The place of a value's expression in the mapping, such as `derived.total` or `derived.extra.Table`.
+pub(super) fn place(derived: &Derived, name: &str) -> String {
     let label = name
         .strip_prefix("extra_")
         .and_then(|number| derived.extra.get(number.parse::<usize>().ok()?));
-    let name = label.map_or_else(|| name.to_owned(), |(label, _)| format!("extra.{label}"));
-    format!("derived.{name}: {reason}, for the order with key {key}")
+    match label {
+        Some((label, _)) => format!("derived.extra.{label}"),
+        None => format!("derived.{name}"),
+    }
+}
+
+/// The line that reports that the expression of a value fails for an order.
+pub(super) fn failure(derived: &Derived, name: &str, key: &str, reason: &str) -> String {
+    format!("{}: {reason}, for the order with key {key}", place(derived, name))
 }
 
 /// SQL for the rows `o` that satisfy `condition`. Each result is a text array: key, store, status, and all values as a

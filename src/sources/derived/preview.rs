@@ -118,7 +118,7 @@ pub async fn newest(
 }
 
 /// The problem of joins that give several different rows for an order of one store: nobody knows which one counts.
-pub(super) fn several_rows(key: &str, store: Option<&str>) -> String {
+fn several_rows(key: &str, store: Option<&str>) -> String {
     format!(
         "derived.from: gives several rows for the order with key {key} in store {}, and only one counts: let each join find one row",
         store.unwrap_or("NONE")

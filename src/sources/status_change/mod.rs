@@ -53,8 +53,8 @@ pub enum StatusChangeOutcome {
         /// The shop's error message for people; `None`: the shop gave no such message.
         message: Option<String>,
     },
-    /// Only the operator can correct this: the role of `vestnik serve` lacks a right, or the shop's API cannot be
-    /// called with the present settings.
+    /// Only the operator can correct this: the role of `vestnik serve` lacks a right, the mapping's statement for the
+    /// answer is wrong, or the shop's API cannot be called with the present settings.
     Denied(CurrentStatus),
     /// The shop's API did not reply in time, or reported an error of its own. Whether the order changed is unknown.
     Unavailable(CurrentStatus),
