@@ -43,7 +43,7 @@ function order(a, b) {
 /** Where it stands: its status, or `later`. @param {Item} item */
 const placeOf = (item) => (isLater(item) ? "later" : item.status);
 
-/** Set again, even to the same, it would have the style of every card looked at anew. @param {HTMLElement} part @param {string} name @param {string} value */
+/** Set again, even to the same, it would have the style of every card computed again. @param {HTMLElement} part @param {string} name @param {string} value */
 const mark = (part, name, value) => part.dataset[name] !== value && (part.dataset[name] = value);
 
 export class Board {

@@ -20,6 +20,9 @@ export class PrinterError extends Error {
   }
 }
 
+/** The word below `print.why` for whatever went wrong. @param {unknown} error */
+export const codeOf = (error) => (error instanceof PrinterError ? error.code : "failed");
+
 /** The wires that this browser has. @returns {Wire[]} */
 export const wires = () => /** @type {Wire[]} */ (["usb", "serial"]).filter((wire) => wire in navigator);
 

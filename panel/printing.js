@@ -6,7 +6,7 @@ import { t } from "./i18n.js";
 import { live, notice, clearNotice } from "./connection.js";
 import { failedPrints, print, printOf, setPrint } from "./prints.js";
 import { DOTS, escpos } from "./escpos.js";
-import { PrinterError, send } from "./printer.js";
+import { codeOf, send } from "./printer.js";
 import { raster } from "./raster.js";
 import { change, settings } from "./settings.js";
 import { printByBrowser, ticketOf } from "./ticket.js";
@@ -59,7 +59,7 @@ async function printOne({ item, isUnasked }) {
     setPrint(item.key, "printed");
   } catch (error) {
     console.warn(error);
-    setPrint(item.key, "failed", error instanceof PrinterError ? error.code : "failed");
+    setPrint(item.key, "failed", codeOf(error));
   }
 }
 

@@ -3,7 +3,7 @@
 import { byId, h } from "./dom.js";
 import { now } from "./facts.js";
 import { t } from "./i18n.js";
-import { choosePrinter, PrinterError, wires } from "./printer.js";
+import { choosePrinter, codeOf, wires } from "./printer.js";
 import { printTicket } from "./printing.js";
 import { change, settings } from "./settings.js";
 
@@ -63,7 +63,7 @@ async function tryOut() {
     await printTicket(sample, false, 1);
     tell(t("print.tried"));
   } catch (error) {
-    tell(`${t("print.notPrinted")} ${t(`print.why.${error instanceof PrinterError ? error.code : "failed"}`)}`);
+    tell(`${t("print.notPrinted")} ${t(`print.why.${codeOf(error)}`)}`);
   }
 }
 

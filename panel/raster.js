@@ -51,13 +51,16 @@ export async function raster(blocks, width) {
 /** How high it is, and its lines. @param {OffscreenCanvasRenderingContext2D} canvas @param {Block} block @param {number} width */
 function place(canvas, block, width) {
   if (block.style === "rule") return { block, lines: [], height: RULE.height };
-  const { px, indent = 0, isBoxed, isInverse } = STYLES[block.style];
+  const { px, indent = 0 } = STYLES[block.style];
   canvas.font = fontOf(block.style);
-  const edge = isBoxed || isInverse ? BOX.edge + BOX.inside : 0;
+  const edge = edgeOf(block.style);
   const text = block.label ? `${block.label}: ${block.text}` : block.text;
   const lines = text.split("\n").flatMap((line) => wrapped(canvas, line, width - indent - 2 * edge));
   return { block, lines, height: Math.ceil(lines.length * px * LINE_HEIGHT) + 2 * edge + GAP };
 }
+
+/** What stands around the text on each side. @param {string} style */
+const edgeOf = (style) => (STYLES[style].isBoxed || STYLES[style].isInverse ? BOX.edge + BOX.inside : 0);
 
 /** @param {string} style */
 const fontOf = (style) => `${STYLES[style].weight ?? 500} ${STYLES[style].px}px ${FAMILY}`;
@@ -95,7 +98,7 @@ function draw(canvas, { block, lines, height, top }, width) {
     return canvas.stroke();
   }
   const { px, indent = 0, align, isBoxed, isInverse } = STYLES[block.style];
-  const edge = isBoxed || isInverse ? BOX.edge + BOX.inside : 0;
+  const edge = edgeOf(block.style);
   if (isInverse) canvas.fillRect(0, top, width, height - GAP);
   if (isBoxed) {
     canvas.setLineDash([]);
