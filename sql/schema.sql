@@ -787,6 +787,7 @@ CREATE TABLE vestnik.vst_unattended (
 CREATE TABLE vestnik.vst_wait (
     source integer NOT NULL,
     key text NOT NULL,
+    since timestamp with time zone NOT NULL,
     until timestamp with time zone NOT NULL
 );
 CREATE TABLE vestnik.vst_webhook (

@@ -64,6 +64,7 @@ create table vestnik.vst_change (
 create table vestnik.vst_wait (
     source int         not null references vestnik.vst_source (id) on delete cascade,
     key    text        not null,
+    since  timestamptz not null,   -- when the order was written
     until  timestamptz not null,
     primary key (source, key)
 );

@@ -16,13 +16,16 @@ use crate::domain::status::Status;
 /// Shown for a value whose expression fails.
 const UNREADABLE: &str = "?";
 
-/// Which changes of a computed order become events.
+/// When each order was first written, by its key.
+pub(super) type WrittenAt = BTreeMap<String, OffsetDateTime>;
+
+/// Which changes of a computed order become events, and at what time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Publish<'a> {
     /// Every change becomes an event. A new pending order without items waits for its items first.
-    Usual,
+    Usual(&'a WrittenAt),
     /// Every change becomes an event, also for an order without items, because its wait has ended.
-    Now,
+    Now(&'a WrittenAt),
     /// No change becomes an event, because the orders existed before the source was attached.
     Nobody,
     /// A person of the store with this id gave an answer with this status. The order shows the answer, even if the
@@ -31,6 +34,16 @@ pub(super) enum Publish<'a> {
     /// The shop's own API accepted an answer with this status, for the store with this id. The order shows the answer,
     /// unless the shop's status has changed meanwhile.
     Taken(&'a str, Status),
+}
+
+impl Publish<'_> {
+    /// When the order with this key was written. `None`: now.
+    pub fn at(self, key: &str) -> Option<OffsetDateTime> {
+        match self {
+            Self::Usual(at) | Self::Now(at) => at.get(key).copied(),
+            Self::Nobody | Self::Answer(..) | Self::Taken(..) => None,
+        }
+    }
 }
 
 /// An order of one store, as the mapping's expressions define it now.
@@ -269,9 +282,10 @@ pub(super) async fn publish_changes(
             }
             continue;
         }
-        let waits = publish == Publish::Usual && before.is_none() && derived.items.is_some() && !order.has_items;
+        let waits =
+            matches!(publish, Publish::Usual(_)) && before.is_none() && derived.items.is_some() && !order.has_items;
         if waits && order.status == Status::Pending.as_str() && !derived.wait_for_items.is_zero() {
-            writes.waiting.push(key);
+            writes.waiting.push((publish.at(&key), key));
             continue;
         }
         compare(&mut writes, order, before, publish);
@@ -279,6 +293,7 @@ pub(super) async fn publish_changes(
     for ((key, store), before) in known.before {
         let data = row_json(&key, &store, &before.status, before.created_at, &before.data);
         writes.events.push(Event {
+            at: publish.at(&key),
             key: key.clone(),
             store: store.clone(),
             kind: "delete",
@@ -327,6 +342,7 @@ fn compare(writes: &mut Writes, order: Projected, before: Option<Before>, publis
     if is_seen {
         let row = |status: &str, created_at, data: &str| row_json(&order.key, &order.store, status, created_at, data);
         writes.events.push(Event {
+            at: publish.at(&order.key),
             kind: if before.is_some() { "update" } else { "insert" },
             data: row(&shown, created_at, &order.data),
             old: before
