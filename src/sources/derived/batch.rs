@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 
 use super::super::Source;
 use super::super::sql::ident;
-use super::project::{Known, Publish, WrittenAt, derive, derive_parts, publish_changes};
+use super::project::{Known, Publish, WrittenAt, derive, derive_parts, first_with_several_rows, publish_changes};
 use super::{Derived, function, projection};
 use crate::infra::db::{self, QueryError};
 
@@ -250,6 +250,7 @@ async fn project(
     let known = Known::lock(&savepoint, source, keys).await?;
     match derive(&savepoint, source, derived, keys).await {
         Ok(projected) => {
+            done.failure = first_with_several_rows(&projected).or_else(|| done.failure.take());
             done.events += publish_changes(&savepoint, source, derived, known, projected, publish).await?;
             savepoint.commit().await?;
             return Ok(());
@@ -289,6 +290,7 @@ async fn project_one(
     let known = Known::lock(&savepoint, source, &keys).await?;
     match derive(&savepoint, source, derived, &keys).await {
         Ok(projected) => {
+            done.failure = first_with_several_rows(&projected).or_else(|| done.failure.take());
             done.events += publish_changes(&savepoint, source, derived, known, projected, publish).await?;
             return Ok(savepoint.commit().await?);
         }

@@ -76,6 +76,23 @@ impl Projected {
     }
 }
 
+/// The problem of joins that give several different rows for an order of one store: nobody knows which one counts.
+pub(super) fn several_rows(key: &str, store: &str) -> String {
+    format!(
+        "derived.from: gives several rows for the order with key {key} in store {store}, and only one counts: let each join find one row"
+    )
+}
+
+/// The problem of the first order for which joins give several different rows. `None`: there is no such order.
+pub(super) fn first_with_several_rows(projected: &[Projected]) -> Option<String> {
+    let mut seen = HashMap::new();
+    projected.iter().find_map(|order| {
+        let values = (&order.status, &order.data);
+        let first = *seen.entry((&order.key, &order.store)).or_insert(values);
+        (first != values).then(|| several_rows(&order.key, &order.store))
+    })
+}
+
 /// The last published result for an order of one store. `answered_over` is the shop's status that an answer hides;
 /// `None`: the shop's own status is shown.
 #[derive(Debug)]

@@ -64,6 +64,27 @@ async fn an_expression_that_fails_costs_no_other_value_and_is_reported() {
 }
 
 #[tokio::test]
+async fn a_join_that_gives_several_rows_for_an_order_is_reported_and_the_order_is_told_once() {
+    let mut shop = Shop::open("spree", "read committed").await;
+    let joined = mapping("spree").replace(
+        "from = \"left join",
+        "from = \"cross join (values ('a'), ('b')) twice (word) left join",
+    );
+    let joined = joined.replace("comment = \"o.special_instructions\"", "comment = \"twice.word\"");
+    shop.app.database.attach(&joined).await;
+    shop.write(&order(1)).await;
+    assert_eq!(shop.event("1").await["type"], "new_order");
+    let troubles = troubles(&shop).await;
+    assert!(
+        troubles
+            .iter()
+            .any(|line| line.contains("gives several rows for the order with key 1 in store 1")),
+        "{troubles:?}"
+    );
+    assert_eq!(shop.list("1").await.len(), 1);
+}
+
+#[tokio::test]
 async fn a_watched_table_that_is_altered_or_dropped_makes_no_write_fail() {
     let mut shop = Shop::open("spree", "read committed").await;
     shop.write("alter table spree_line_items rename column order_id to the_order_id")
