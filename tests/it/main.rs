@@ -22,6 +22,7 @@ mod erasure;
 mod escalation;
 mod faults;
 mod field_cases;
+mod fuzz;
 mod http;
 mod http_status_change;
 mod jwt;

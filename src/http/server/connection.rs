@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use warp::http::Request;
+use warp::http::{Request, Uri};
 
 use super::client::read_proxy_header;
 use super::connection_limits::Closing;
@@ -250,6 +250,10 @@ where
     fn call(&mut self, mut request: Request<B>) -> S::Future {
         self.connection.has_asked.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(Arc::clone(&self.connection));
+        // `CONNECT host:port` has no path, and warp's path filter panics without one.
+        if request.uri().path_and_query().is_none() {
+            *request.uri_mut() = Uri::from_static("/");
+        }
         self.routes.call(request)
     }
 }
