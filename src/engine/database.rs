@@ -30,7 +30,7 @@ use crate::telegram::{self, Bot};
 use crate::token::{Issuer, Token, Tokens, Usage};
 
 /// The parts of a node that all its databases share.
-pub(super) struct Node {
+pub(super) struct SharedParts {
     /// Whether the node is shutting down.
     pub drained: watch::Receiver<bool>,
     /// Tracks the tasks of sessions and other client connections.
@@ -45,7 +45,7 @@ pub(super) struct Node {
     pub issuer: Option<Arc<Issuer>>,
 }
 
-impl Node {
+impl SharedParts {
     /// Starts every part that serves a database. `number` is its index among several databases; `name` is its name in
     /// the settings, if it has one.
     pub fn serve(&self, config: &Config, number: usize, name: Option<String>) -> Result<Arc<DatabaseContext>, Error> {

@@ -209,11 +209,11 @@ fn fits<'a>(template: &str, path: &'a str) -> Option<Parts<'a>> {
 
 /// Builds the warp filter that handles all requests to these routes.
 pub fn routes(
-    sites: Arc<Databases>,
+    databases: Arc<Databases>,
     routes: &'static [Route],
 ) -> impl Filter<Extract = (Response,), Error = std::convert::Infallible> + Clone + Send + Sync + 'static {
     warp::any()
-        .map(move || (Arc::clone(&sites), routes))
+        .map(move || (Arc::clone(&databases), routes))
         .untuple_one()
         .and(warp::method())
         .and(warp::path::full())
@@ -246,62 +246,64 @@ fn call() -> impl Filter<Extract = (ApiRequest,), Error = Rejection> + Clone {
 }
 
 async fn answer(
-    sites: Arc<Databases>,
+    databases: Arc<Databases>,
     routes: &'static [Route],
     method: Method,
     path: FullPath,
     call: ApiRequest,
 ) -> Response {
     let headers = call.headers.clone();
-    let answered = handle(Arc::clone(&sites), routes, &method, path.as_str(), call).await;
+    let answered = handle(Arc::clone(&databases), routes, &method, path.as_str(), call).await;
     // A page of an origin that is refused gets past the preflight, so that it can read why its request is refused.
     let is_preflight = method == Method::OPTIONS && path.as_str().starts_with(API);
     let any_origin = is_preflight || matches!(answered, Err(ApiError::ForeignOrigin));
     let mut response = answered.unwrap_or_else(ApiError::into_response);
-    sites.rules.add_headers(&mut response, &headers, any_origin);
+    databases.rules.add_headers(&mut response, &headers, any_origin);
     response
 }
 
 async fn handle(
-    sites: Arc<Databases>,
+    databases: Arc<Databases>,
     routes: &[Route],
     method: &Method,
     path: &str,
     mut call: ApiRequest,
 ) -> Result<Response, ApiError> {
-    let client = sites.rules.client(call.connection.peer, &call.headers);
+    let client = databases.rules.client(call.connection.peer, &call.headers);
     let found = find(routes, method, path).map(|(handler, parts)| {
         parts.store.clone_into(&mut call.store);
         parts.id.clone_into(&mut call.id);
         handler
     });
-    let is_allowed = sites.rules.allow_host(&call.headers);
+    let is_allowed = databases.rules.allow_host(&call.headers);
     let refused = match found {
-        Ok(Handler::Health(answer)) => return answer(sites, call).await,
+        Ok(Handler::Health(answer)) => return answer(databases, call).await,
         _ if !is_allowed => ApiError::OtherHost,
-        Ok(Handler::Store(scope, place, answer)) => match auth::authorize(&sites, &call, scope, place, client).await {
-            Ok(access) => return answer(access, call).await,
-            Err(problem) if problem.is_of_guest() => problem,
-            Err(problem) => return Err(problem),
-        },
+        Ok(Handler::Store(scope, place, answer)) => {
+            match auth::authorize(&databases, &call, scope, place, client).await {
+                Ok(access) => return answer(access, call).await,
+                Err(problem) if problem.is_of_guest() => problem,
+                Err(problem) => return Err(problem),
+            }
+        }
         Ok(Handler::Token(scope, place, answer)) => {
-            match opened::authorize(&sites, &call, scope, place, client).await {
+            match opened::authorize(&databases, &call, scope, place, client).await {
                 Ok(access) => return answer(access, call).await,
                 Err(problem) if problem.is_of_guest() => problem,
                 Err(problem) => return Err(problem),
             }
         }
         Ok(Handler::Node(answer)) => {
-            sites.limits.count_guest(client).await?;
-            return answer(sites, call).await;
+            databases.limits.count_guest(client).await?;
+            return answer(databases, call).await;
         }
         Err(_) if method == Method::OPTIONS && path.starts_with(API) => {
-            sites.limits.count_guest(client).await?;
+            databases.limits.count_guest(client).await?;
             return Ok(response::done());
         }
         Err(problem) => problem,
     };
-    sites.limits.count_guest(client).await?;
+    databases.limits.count_guest(client).await?;
     Err(refused)
 }
 

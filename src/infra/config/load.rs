@@ -300,7 +300,7 @@ impl Reading {
                 .map(|_| text.to_owned())
         };
         let (mut database, telegram) = (self.database(), self.telegram());
-        let databases = self.shards(&database, &telegram);
+        let databases = self.read_databases(&database, &telegram);
         if databases.is_empty() && database.url.is_none() && self.surroundings.name_a_postgres() {
             database.url = self.database_of_the_environment();
         }
