@@ -286,15 +286,15 @@ async fn has_panel(transaction: &Transaction<'_>, escalation: &OpenEscalation) -
 /// Enqueues a reminder for each chat that already has the order. Returns whether any chat has the order, or is about to
 /// get it.
 async fn remind(transaction: &Transaction<'_>, escalation: &OpenEscalation) -> Result<bool, QueryError> {
-    const REMIND: &str = "with planned as ( \
+    const REMIND: &str = "with enqueued as ( \
              insert into vestnik.vst_delivery (chat_id, store_id, about_id, note, subject, urgent) \
              select d.chat_id, d.store_id, $1, 'unanswered', d.subject, true \
              from vestnik.vst_delivery d join vestnik.vst_chat_link l on l.chat_id = d.chat_id and l.store_id = d.store_id \
              join vestnik.vst_chat c on c.id = d.chat_id \
              where d.event_id = $1 and d.state = 'sent' and l.blocked_at is null and c.disabled_at is null \
              on conflict (about_id, chat_id, note) do nothing returning chat_id), \
-         woken as (update vestnik.vst_chat set waiting = true where id in (select chat_id from planned)) \
-         select exists (select from planned) or exists (select from vestnik.vst_delivery d \
+         woken as (update vestnik.vst_chat set waiting = true where id in (select chat_id from enqueued)) \
+         select exists (select from enqueued) or exists (select from vestnik.vst_delivery d \
              where d.event_id = $1 and d.state in ('pending', 'sending', 'retrying'))";
     Ok(transaction.query_one(REMIND, &[&escalation.event]).await?.try_get(0)?)
 }
@@ -306,13 +306,13 @@ async fn enqueue(
     escalation: &OpenEscalation,
     step: EscalationStep,
 ) -> Result<bool, QueryError> {
-    const ENQUEUE: &str = "with planned as ( \
+    const ENQUEUE: &str = "with enqueued as ( \
              insert into vestnik.vst_delivery (chat_id, store_id, event_id, subject, urgent, step) \
              select l.chat_id, l.store_id, $1, $3, true, $5 from vestnik.vst_chat_link l join vestnik.vst_chat c on c.id = l.chat_id \
              where l.store_id = $2 and l.mode = $4 and l.blocked_at is null and c.disabled_at is null \
              on conflict (event_id, chat_id) do nothing returning chat_id), \
-         woken as (update vestnik.vst_chat set waiting = true where id in (select chat_id from planned)) \
-         select count(*) from planned";
+         woken as (update vestnik.vst_chat set waiting = true where id in (select chat_id from enqueued)) \
+         select count(*) from enqueued";
     let row = transaction
         .query_one(
             ENQUEUE,

@@ -92,7 +92,7 @@ impl SharedParts {
         background.spawn(usage.run(pool.clone(), move || by_token.sessions_by_token(), self.stop.clone()));
         background.spawn(Arc::clone(&presence).run(pool.clone(), self.stop.clone()));
         if let (Some(client), Some(settings)) = (bot, config.telegram.clone()) {
-            let (pool, news, planned) = (pool.clone(), Arc::clone(&news), Arc::new(tokio::sync::Notify::new()));
+            let (pool, news, enqueued) = (pool.clone(), Arc::clone(&news), Arc::new(tokio::sync::Notify::new()));
             let node = format!("{:016x}", fastrand::u64(..));
             let heartbeat = Heartbeat::new(node.clone(), listen_url.clone());
             let bot = Bot::new(
@@ -100,7 +100,7 @@ impl SharedParts {
                 client.clone(),
                 Arc::clone(&sources),
                 node.clone(),
-                Arc::clone(&planned),
+                Arc::clone(&enqueued),
                 Arc::clone(&shop_api),
             );
             background.spawn(bot.run(heartbeat.beating(), self.stop.clone()));
@@ -112,7 +112,7 @@ impl SharedParts {
                 webhook: config.webhook,
                 node,
                 news,
-                planned,
+                enqueued,
                 database: name.clone(),
                 sources: Arc::clone(&sources),
             };

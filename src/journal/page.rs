@@ -137,8 +137,8 @@ async fn usable(client: &db::Transaction<'_>, text: &str, head: &Head) -> Result
     })
 }
 
-/// The state of the journal, and the cursor up to which deliveries are planned. An unusable cursor starts at the
-/// beginning: no delivery is planned twice.
+/// The state of the journal, and the cursor up to which deliveries are enqueued. An unusable cursor starts at the
+/// beginning: no delivery is enqueued twice.
 pub(super) async fn usable_for_planning(client: &db::Transaction<'_>, text: &str) -> Result<(Head, Cursor), Error> {
     let head = read_head(client).await?;
     let cursor = match lineage::decode(client, text, head.epoch).await? {

@@ -106,7 +106,7 @@ pub async fn press(bot: &Bot, query: &CallbackQuery) -> Result<(), QueryError> {
         }
         Press::Open => {
             reopen::bring(pool, chat.0, &pressed).await?;
-            bot.planned.notify_one();
+            bot.enqueued.notify_one();
             words.get("pressed.open").to_owned()
         }
     };
@@ -297,7 +297,7 @@ async fn show(bot: &Bot, query: &CallbackQuery, rows: &[Vec<Button>]) -> Result<
     let Some(place) = &query.message else { return Ok(()) };
     let rows = serde_json::json!(rows);
     chat_links::show(&bot.pool, place.chat().id.0, place.id().0, &rows).await?;
-    bot.planned.notify_one();
+    bot.enqueued.notify_one();
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use teloxide::types::{CallbackQuery, MaybeInaccessibleMessage, Message};
 use super::bot::Bot;
 use super::chat;
 use super::command::Commands;
-use crate::delivery::chat_links::{self, Link};
+use crate::delivery::chat_links::{self, ChatLink};
 use crate::delivery::next_message::Button;
 use crate::domain::event::StoreId;
 use crate::infra::db::QueryError;
@@ -55,7 +55,7 @@ impl Commands<'_> {
         &self,
         message: &Message,
         argument: &str,
-        links: &[Link],
+        links: &[ChatLink],
         words: &Catalog,
     ) -> Result<(), QueryError> {
         let by = message.from.as_ref().map(|from| from.full_name());
@@ -114,7 +114,7 @@ pub(super) async fn press(bot: &Bot, query: &CallbackQuery) -> Result<Option<Str
 }
 
 /// Pauses or resumes the stores of these links. Returns whether the state of any store changed.
-async fn carry_out(bot: &Bot, links: &[Link], wish: Wish, by: &str) -> Result<bool, QueryError> {
+async fn carry_out(bot: &Bot, links: &[ChatLink], wish: Wish, by: &str) -> Result<bool, QueryError> {
     let by: String = inline(by).chars().take(chat::NAME_CHARACTERS).collect();
     let mut is_any = false;
     for link in links {

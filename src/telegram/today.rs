@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use super::command::Commands;
 use super::message::status_name;
 use super::{digest, note};
-use crate::delivery::chat_links::Link;
+use crate::delivery::chat_links::ChatLink;
 use crate::delivery::next_message::Button;
 use crate::delivery::today::{Newcomer, Today, today};
 use crate::domain::status::{Status, SubjectKind};
@@ -25,7 +25,7 @@ const STORES: usize = 5;
 
 impl Commands<'_> {
     /// Answers `/today` with one message for each store of the chat.
-    pub async fn today(&self, message: &Message, links: &[Link]) -> Result<(), QueryError> {
+    pub async fn today(&self, message: &Message, links: &[ChatLink]) -> Result<(), QueryError> {
         for link in links.iter().take(STORES) {
             let words = catalog::of_store(&link.language, &link.store);
             if let Some(today) = today(&self.bot.pool, &self.bot.sources, &link.store).await? {

@@ -240,7 +240,7 @@ async fn a_token_that_is_not_let_in_stops_the_bot_which_is_an_alarm_and_a_good_o
     .await;
     let tries = telegram.calls().iter().filter(|call| call.is_message_to(CHAT)).count();
     assert!(tries <= 1, "{tries} tries");
-    // What comes meanwhile is planned, and waits.
+    // What comes meanwhile is enqueued, and waits.
     client.execute(insert, &[&CUSTOMER]).await.unwrap();
     until(&client, "select count(*) = 2 from vestnik.vst_delivery").await;
     node.kill();

@@ -303,7 +303,7 @@ async fn every_promised_answer_is_given_and_is_what_its_schema_says() {
             api_url: "http://127.0.0.1:9".into(),
             proxy: None,
             texts: None,
-            stale: PATIENCE,
+            digest_after: PATIENCE,
             digest_threshold: 10,
             deadline: std::time::Duration::from_secs(1),
             lease: std::time::Duration::from_secs(5),

@@ -124,7 +124,7 @@ pub fn far_telegram() -> vestnik::infra::config::Telegram {
         api_url: "http://127.0.0.1:9".into(),
         proxy: None,
         texts: None,
-        stale: PATIENCE,
+        digest_after: PATIENCE,
         digest_threshold: 10,
         deadline: std::time::Duration::from_secs(1),
         lease: std::time::Duration::from_secs(5),

@@ -220,9 +220,9 @@ pub struct Telegram {
     pub proxy: Option<SecretString>,
     /// The directory of the operator's own message texts; `None`: only the built-in texts are used.
     pub texts: Option<PathBuf>,
-    /// An event older than this, when its delivery is planned, gets no message of its own. A digest, one message for
+    /// An event older than this, when its delivery is enqueued, gets no message of its own. A digest, one message for
     /// many events, lists it.
-    pub stale: Duration,
+    pub digest_after: Duration,
     /// Maximum messages that wait for one chat. If more wait, the chat receives a digest: one message for many events.
     pub digest_threshold: usize,
     /// Maximum time for Telegram to respond to a request.

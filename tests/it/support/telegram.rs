@@ -237,7 +237,7 @@ impl Telegram {
             api_url: self.url(),
             proxy: None,
             texts: None,
-            stale: Duration::from_secs(30 * 60),
+            digest_after: Duration::from_secs(30 * 60),
             digest_threshold: 30,
             deadline: Duration::from_secs(10),
             lease: Duration::from_secs(30),
