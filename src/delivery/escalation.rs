@@ -173,15 +173,15 @@ async fn over(
     let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&events, Type::INT8_ARRAY), (&keys, Type::TEXT_ARRAY)];
     let rows = journal::read_where(transaction, SINCE, &parameters).await?;
     let rows: Vec<_> = rows.iter().collect();
-    let mut stands: HashMap<(StoreId, String), Option<Status>> = HashMap::new();
+    let mut statuses: HashMap<(StoreId, String), Option<Status>> = HashMap::new();
     for event in sources.partner_events(&rows, &Lookups::default()) {
         let Some(subject) = &event.subject else { continue };
         let is = subject
             .visible_status()
             .filter(|_| !matches!(event.kind, EventType::OrderRemoved | EventType::BookingRemoved));
-        stands.insert((event.store, subject.id.to_string()), is);
+        statuses.insert((event.store, subject.id.to_string()), is);
     }
-    let outcome = |(escalation, ..): &(OpenEscalation, bool, bool)| match stands
+    let outcome = |(escalation, ..): &(OpenEscalation, bool, bool)| match statuses
         .get(&(StoreId::new(&escalation.store), escalation.subject.clone()))
     {
         None | Some(Some(Status::Pending)) => None,

@@ -85,9 +85,9 @@ pub async fn press(bot: &Bot, query: &CallbackQuery) -> Result<(), QueryError> {
     let text = match press {
         Press::AskWhy => ask_why(bot, sources, query, &pressed, words, event).await?,
         Press::Back => {
-            let standing = current(pool, sources, &pressed).await?;
-            let next = standing.as_ref().map_or_else(Vec::new, |standing| {
-                message::answers(words, pressed.kind, event, &next(sources, &pressed, standing))
+            let current = current(pool, sources, &pressed).await?;
+            let next = current.as_ref().map_or_else(Vec::new, |current| {
+                message::answers(words, pressed.kind, event, &next(sources, &pressed, current))
             });
             show(bot, query, &next).await?;
             String::new()
@@ -145,26 +145,26 @@ async fn ask_why(
     words: &Catalog,
     event: i64,
 ) -> Result<String, QueryError> {
-    let Some(standing) = current(&bot.pool, sources, pressed).await? else {
+    let Some(current) = current(&bot.pool, sources, pressed).await? else {
         return Ok(words.get("pressed.unknown").to_owned());
     };
-    if next(sources, pressed, &standing).contains(&Status::Rejected) {
+    if next(sources, pressed, &current).contains(&Status::Rejected) {
         show(bot, query, &message::reasons(words, event)).await?;
         if let Some(place) = &query.message {
             chat_links::ask_why(&bot.pool, place.chat().id.0, place.id().0).await?;
         }
         return Ok(words.get("pressed.why").to_owned());
     }
-    let outcome = StatusChangeOutcome::NotAllowed(standing);
+    let outcome = StatusChangeOutcome::NotAllowed(current);
     Ok(outcome_text(words, pressed.kind, &outcome, Status::Rejected))
 }
 
 /// The statuses to which a person may change the order or booking now.
-fn next(sources: &Sources, pressed: &Pressed, standing: &status_change::CurrentStatus) -> Vec<Status> {
+fn next(sources: &Sources, pressed: &Pressed, current: &status_change::CurrentStatus) -> Vec<Status> {
     let words = sources
-        .by_name(&standing.source)
+        .by_name(&current.source)
         .map_or(StatusSet::ALL, |source| source.mapping.reachable());
-    standing.status.next_of(pressed.kind, standing.is_delivered, words)
+    current.status.next_of(pressed.kind, current.is_delivered, words)
 }
 
 async fn current(

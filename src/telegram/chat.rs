@@ -46,11 +46,11 @@ pub(super) fn name(chat: &Chat) -> Option<String> {
 }
 
 /// A line that says until when a store is paused. `None`: the store is not paused.
-pub(super) fn standing(words: &Catalog, link: &ChatLink) -> Option<String> {
+pub(super) fn pause_of(words: &Catalog, link: &ChatLink) -> Option<String> {
     let time = moment(link.paused_until?, &link.time_zone, words);
     let store = link.store_name.as_deref().unwrap_or(&link.store);
     Some(render_template(
-        words.get("pause.standing"),
+        words.get("pause.current"),
         &[("store", store), ("time", &time)],
     ))
 }

@@ -8,7 +8,7 @@ use teloxide::payloads::GetChatMember;
 use teloxide::types::{Chat, Message, MessageKind};
 
 use super::bot::Bot;
-use super::chat::{name, of_topic, standing, topic, words_of};
+use super::chat::{name, of_topic, pause_of, topic, words_of};
 use super::client::ASK_DEADLINE;
 use super::client::COMMANDS;
 use super::digest;
@@ -348,7 +348,7 @@ fn status(words: &Catalog, links: &[ChatLink]) -> String {
                 &[("minutes", &minutes)],
             ));
         }
-        lines.extend(standing(words, link));
+        lines.extend(pause_of(words, link));
         lines.extend(
             link.quiet
                 .map(|span| with_hours(words.get("command.status_quiet"), span)),

@@ -66,8 +66,8 @@ impl Commands<'_> {
                 false => self.reply(message, words.get("pause.not_paused"), None).await,
             },
             None => {
-                let standing = links.iter().filter_map(|link| chat::standing(words, link));
-                let lines: Vec<String> = standing.chain([words.get("pause.ask").to_owned()]).collect();
+                let pauses = links.iter().filter_map(|link| chat::pause_of(words, link));
+                let lines: Vec<String> = pauses.chain([words.get("pause.ask").to_owned()]).collect();
                 let buttons = serde_json::json!(buttons(words));
                 self.reply(message, &lines.join("\n"), Some(&buttons)).await
             }

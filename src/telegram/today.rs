@@ -92,7 +92,10 @@ fn figures(html: &mut Html, words: &Catalog, today: &Today) {
             .map(|status| (Some(*status), status_name(words, kind, status.as_str()).to_owned()))
             .chain([(None, String::new())])
             .filter_map(|(status, name)| {
-                let count = of_kind.iter().filter(|newcomer| stands(newcomer) == status).count();
+                let count = of_kind
+                    .iter()
+                    .filter(|newcomer| current_status(newcomer) == status)
+                    .count();
                 let count = (count > 0).then(|| count.to_string())?;
                 Some(match status {
                     Some(_) => words
@@ -114,7 +117,7 @@ fn figures(html: &mut Html, words: &Catalog, today: &Today) {
 }
 
 /// The current status of the order or booking. `None`: it was removed, or its mapping hides it.
-fn stands(newcomer: &Newcomer) -> Option<Status> {
+fn current_status(newcomer: &Newcomer) -> Option<Status> {
     newcomer.last.subject.as_ref()?.visible_status()
 }
 
@@ -122,7 +125,7 @@ fn stands(newcomer: &Newcomer) -> Option<Status> {
 /// total, or the sum is too large.
 fn sum(words: &Catalog, orders: &[&Newcomer]) -> Option<String> {
     let counts = |newcomer: &&&Newcomer| {
-        stands(newcomer).is_some_and(|status| !matches!(status, Status::Rejected | Status::Cancelled))
+        current_status(newcomer).is_some_and(|status| !matches!(status, Status::Rejected | Status::Cancelled))
     };
     let totals: Vec<(i64, _)> = orders
         .iter()
@@ -141,7 +144,7 @@ fn sum(words: &Catalog, orders: &[&Newcomer]) -> Option<String> {
 
 fn line(html: &mut Html, words: &Catalog, today: &Today, newcomer: &Newcomer) {
     let Some(it) = &newcomer.last.subject else { return };
-    let status = match (&it.status_word, stands(newcomer)) {
+    let status = match (&it.status_word, current_status(newcomer)) {
         (_, None) => words.get("today.gone").to_owned(),
         (Some(word), _) => inline(word),
         (None, Some(status)) => status_name(words, it.kind, status.as_str()).to_owned(),

@@ -213,7 +213,7 @@ impl Tokens {
     }
 
     /// Clears the cache, because tokens have changed.
-    pub fn forget(&self) {
+    pub fn clear_cache(&self) {
         let mut cache = self.cache();
         cache.valid.clear();
         cache.refused.clear();

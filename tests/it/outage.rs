@@ -216,8 +216,8 @@ async fn the_reasons_come_though_their_edit_was_throttled_and_later_buttons_take
             calls.iter().filter(|call| swapped(call)).count() == 2
         })
         .await;
-    let (_, standing) = telegram.messages(CHAT).pop().unwrap();
-    assert_eq!(standing.buttons[0][0].1, "s:1:preparing");
+    let (_, message) = telegram.messages(CHAT).pop().unwrap();
+    assert_eq!(message.buttons[0][0].1, "s:1:preparing");
     app.engine.shut_down().await;
 }
 

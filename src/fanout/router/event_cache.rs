@@ -205,7 +205,7 @@ impl EventCache {
             events,
         });
         // Transactions that ran at `base` and have ended since are covered by `past`, but not by `base`.
-        known.base = base.common(past);
+        known.base = base.intersection(past);
         while known.bytes > self.most_bytes && known.drop_oldest() {}
     }
 
@@ -222,7 +222,7 @@ impl EventCache {
         }
         let of_store = known.by_store.get(store).into_iter().flatten();
         let mut events: Vec<Arc<JournalEvent>> = of_store
-            .filter(|event| replay_plan.owes(event.xid, event.id))
+            .filter(|event| replay_plan.is_due(event.xid, event.id))
             .cloned()
             .collect();
         events.sort_by_key(|event| replay_plan.order(event.xid, event.id));
@@ -291,8 +291,8 @@ mod tests {
         End { transaction: usize, commit: bool },
         Read,
         ReadStreamed,
-        ReadPast { cut: usize },
-        JoinPast,
+        ReadHistory { cut: usize },
+        PrependHistory,
     }
 
     const STORES: [&str; 2] = ["7", "8"];
@@ -412,7 +412,7 @@ mod tests {
                         self.position = seen;
                     }
                 }
-                Step::ReadPast { cut } => {
+                Step::ReadHistory { cut } => {
                     if let Some(wanted) = self.recent.wants_history() {
                         let mut xids: Vec<Xid> = self.committed.iter().map(|event| event.xid).collect();
                         xids.sort();
@@ -424,7 +424,7 @@ mod tests {
                         self.past = Some((wanted, base, events));
                     }
                 }
-                Step::JoinPast => {
+                Step::PrependHistory => {
                     if let Some((wanted, base, events)) = self.past.take() {
                         self.recent.prepend_history(&wanted, &base, events);
                     }
@@ -445,7 +445,9 @@ mod tests {
                     served += 1;
                     assert_eq!(cached.seen, self.position);
                     let owed = |e: &&JournalEvent| {
-                        e.store.as_ref() == Some(&store) && self.position.covers(e.xid) && replay_plan.owes(e.xid, e.id)
+                        e.store.as_ref() == Some(&store)
+                            && self.position.covers(e.xid)
+                            && replay_plan.is_due(e.xid, e.id)
                     };
                     let mut expected: Vec<&JournalEvent> = self.committed.iter().filter(owed).collect();
                     expected.sort_by_key(|event| replay_plan.order(event.xid, event.id));
@@ -466,8 +468,8 @@ mod tests {
                 .prop_map(|(transaction, commit)| Step::End { transaction, commit }),
             3 => Just(Step::Read),
             1 => Just(Step::ReadStreamed),
-            1 => (0_usize..8).prop_map(|cut| Step::ReadPast { cut }),
-            1 => Just(Step::JoinPast),
+            1 => (0_usize..8).prop_map(|cut| Step::ReadHistory { cut }),
+            1 => Just(Step::PrependHistory),
         ]
     }
 
@@ -489,10 +491,10 @@ mod tests {
             steps in proptest::collection::vec(step(), 0..60),
         ) {
             let mut world = World::new(usize::MAX);
-            world.step(&Step::ReadPast { cut: 0 });
-            world.step(&Step::JoinPast);
+            world.step(&Step::ReadHistory { cut: 0 });
+            world.step(&Step::PrependHistory);
             let earlier = world.given.len();
-            for step in steps.iter().filter(|step| !matches!(step, Step::ReadPast { .. })) {
+            for step in steps.iter().filter(|step| !matches!(step, Step::ReadHistory { .. })) {
                 world.step(step);
                 // Cursors from before the start are served too, unless a transaction of that time has ended unseen.
                 prop_assert!(world.check() >= 2 * (world.given.len() - earlier));
