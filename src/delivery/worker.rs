@@ -164,7 +164,7 @@ impl<C: ChatChannel> Worker<C> {
         log(&claim, &outcome);
         if let Outcome::Stopped(why) = &outcome {
             let stopped = shared_bot::stop_bot(&self.pool, self.client.token().expose_secret(), why).await;
-            stopped.unwrap_or_else(|error| tracing::warn!(%error, "that the bot stopped was not stored"));
+            stopped.unwrap_or_else(|error| tracing::warn!(%error, "could not save that the bot is stopped"));
         }
         self.complete(&claim, &outcome).await;
         match outcome {
@@ -224,7 +224,7 @@ impl<C: ChatChannel> Worker<C> {
             if lost != now {
                 let reason = now.as_ref().map(|now| now.reason.as_str());
                 if let Err(error) = shared_bot::note(&self.pool, reason).await {
-                    tracing::debug!(%error, "how the line is was not stored");
+                    tracing::debug!(%error, "could not save the state of the connection to Telegram");
                 }
             }
             lost = now;

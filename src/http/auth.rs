@@ -54,7 +54,7 @@ impl Access {
 
 /// The headers in which a route accepts a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum TokenLocation {
     /// Only in the header `Authorization`. Another site's page cannot make a browser send this header, so that site
     /// cannot forge requests.
     Header,
@@ -67,10 +67,10 @@ pub async fn authorize(
     databases: &Databases,
     call: &ApiRequest,
     scope: Scope,
-    place: Place,
+    location: TokenLocation,
     client: IpAddr,
 ) -> Result<Access, ApiError> {
-    let given = offered(databases, call, place)?;
+    let given = offered(databases, call, location)?;
     let store = store(&call.store)?;
     let presented = parse(given, client)?;
     let refused = |why: &'static str| refused(given, why, client);
@@ -110,15 +110,19 @@ pub async fn authorize(
 }
 
 /// Checks what the request is refused for whatever its token is. Returns the text of its token.
-pub fn offered<'a>(databases: &Databases, call: &'a ApiRequest, place: Place) -> Result<Option<&'a str>, ApiError> {
+pub fn offered<'a>(
+    databases: &Databases,
+    call: &'a ApiRequest,
+    location: TokenLocation,
+) -> Result<Option<&'a str>, ApiError> {
     if holds_token(call) {
         return Err(ApiError::TokenInUrl);
     }
     if !databases.rules.allow_origin(&call.headers) {
         return Err(ApiError::ForeignOrigin);
     }
-    Ok(match place {
-        Place::HeaderOrSubprotocol if !call.headers.contains_key(header::AUTHORIZATION) => {
+    Ok(match location {
+        TokenLocation::HeaderOrSubprotocol if !call.headers.contains_key(header::AUTHORIZATION) => {
             protocols(&call.headers).find_map(|protocol| protocol.strip_prefix(BEARER_PROTOCOL))
         }
         _ => authorization(&call.headers),
@@ -189,7 +193,7 @@ async fn identify(
 
 /// Verifies a JWT without a database. Returns the stores that it opens.
 pub async fn verify(databases: &Databases, jwt: &Jwt, refused: impl Fn(&'static str)) -> Result<Stores, ApiError> {
-    databases.any().hub.tokens.prove(jwt).await.map_err(|why| match why {
+    databases.any().hub.tokens.verify(jwt).await.map_err(|why| match why {
         Refused::NoKeys => ApiError::NotReady,
         why => {
             refused(why.as_str());
@@ -200,7 +204,7 @@ pub async fn verify(databases: &Databases, jwt: &Jwt, refused: impl Fn(&'static 
 
 /// Gives the request's connection a place among those of authenticated clients.
 pub fn authenticate(call: &ApiRequest) -> Result<(), ApiError> {
-    call.connection.place.authenticate().map_err(|full| {
+    call.connection.slot.authenticate().map_err(|full| {
         full.log();
         ApiError::TooManyConnections
     })

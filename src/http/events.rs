@@ -34,12 +34,12 @@ pub async fn history(access: Access, call: ApiRequest) -> Result<Response, ApiEr
     let (events, response) = read(database, store, call.query.get("after"), limit).await?;
     // A client with the scope `read` is no panel, so nothing counts as sent to it.
     if let Some(panel) = panel.filter(|_| grant.scope >= Scope::Panel) {
-        events.iter().for_each(|event| prove(&access, panel, *event));
+        events.iter().for_each(|event| record_sent(&access, panel, *event));
     }
     Ok(response)
 }
 
-fn prove(access: &Access, panel: &str, event: EventId) {
+fn record_sent(access: &Access, panel: &str, event: EventId) {
     access.database.hub.recorder.record(Receipt {
         store: access.store.clone(),
         event,
@@ -125,15 +125,15 @@ pub async fn acknowledge(access: Access, call: ApiRequest) -> Result<Response, A
         .loaded(&database.hub.pool)
         .await
         .map_err(ApiError::database)?;
-    let stored = db::with_timeout(acknowledgement::store(
+    let saved = db::with_timeout(acknowledgement::save(
         &database.hub.token_pool,
         &sources,
         store,
         call.event()?,
         by,
     ));
-    match stored.await.map_err(ApiError::database)? {
-        Acknowledged::Stored => Ok(response::done()),
+    match saved.await.map_err(ApiError::database)? {
+        Acknowledged::Saved => Ok(response::done()),
         Acknowledged::UnknownEvent => Err(ApiError::UnknownEvent),
     }
 }

@@ -110,10 +110,10 @@ type Answered = BoxFuture<'static, Result<Response, ApiError>>;
 #[derive(Clone, Copy)]
 enum Handler {
     /// A route of a store. The token must open the store with at least this scope, and must be sent in one of the
-    /// headers that `Place` allows.
-    Store(Scope, auth::Place, fn(Access, ApiRequest) -> Answered),
+    /// headers that `TokenLocation` allows.
+    Store(Scope, auth::TokenLocation, fn(Access, ApiRequest) -> Answered),
     /// A route of all stores that the token opens, in the databases where it has at least this scope.
-    Token(Scope, auth::Place, fn(TokenAccess, ApiRequest) -> Answered),
+    Token(Scope, auth::TokenLocation, fn(TokenAccess, ApiRequest) -> Answered),
     /// A node's route, without a token.
     Node(fn(Arc<Databases>, ApiRequest) -> Answered),
     /// A health check. Rate limits and host rules do not apply, because it is cheap, and load balancers depend on it.
@@ -122,18 +122,18 @@ enum Handler {
 
 macro_rules! route {
     (Socket $method:ident $path:literal $handler:path) => {
-        route!(Store[Scope::Read, auth::Place::HeaderOrSubprotocol] $method $path $handler)
+        route!(Store[Scope::Read, auth::TokenLocation::HeaderOrSubprotocol] $method $path $handler)
     };
-    (ReadAll $($route:tt)+) => { route!(Token[Scope::Read, auth::Place::Header] $($route)+) };
-    (StreamAll $($route:tt)+) => { route!(Token[Scope::Read, auth::Place::HeaderOrSubprotocol] $($route)+) };
-    (Read $($route:tt)+) => { route!(Store[Scope::Read, auth::Place::Header] $($route)+) };
-    (Panel $($route:tt)+) => { route!(Store[Scope::Panel, auth::Place::Header] $($route)+) };
-    (Manager $($route:tt)+) => { route!(Store[Scope::Manager, auth::Place::Header] $($route)+) };
-    ($who:ident $([$scope:path, $place:path])? $method:ident $path:literal $handler:path) => {
+    (ReadAll $($route:tt)+) => { route!(Token[Scope::Read, auth::TokenLocation::Header] $($route)+) };
+    (StreamAll $($route:tt)+) => { route!(Token[Scope::Read, auth::TokenLocation::HeaderOrSubprotocol] $($route)+) };
+    (Read $($route:tt)+) => { route!(Store[Scope::Read, auth::TokenLocation::Header] $($route)+) };
+    (Panel $($route:tt)+) => { route!(Store[Scope::Panel, auth::TokenLocation::Header] $($route)+) };
+    (Manager $($route:tt)+) => { route!(Store[Scope::Manager, auth::TokenLocation::Header] $($route)+) };
+    ($who:ident $([$scope:path, $location:path])? $method:ident $path:literal $handler:path) => {
         Route {
             method: Method::$method,
             path: $path,
-            answer: Handler::$who($($scope, $place,)? |of, call| Box::pin($handler(of, call))),
+            answer: Handler::$who($($scope, $location,)? |of, call| Box::pin($handler(of, call))),
         }
     };
 }
@@ -279,15 +279,15 @@ async fn handle(
     let refused = match found {
         Ok(Handler::Health(answer)) => return answer(databases, call).await,
         _ if !is_allowed => ApiError::OtherHost,
-        Ok(Handler::Store(scope, place, answer)) => {
-            match auth::authorize(&databases, &call, scope, place, client).await {
+        Ok(Handler::Store(scope, location, answer)) => {
+            match auth::authorize(&databases, &call, scope, location, client).await {
                 Ok(access) => return answer(access, call).await,
                 Err(problem) if problem.is_of_guest() => problem,
                 Err(problem) => return Err(problem),
             }
         }
-        Ok(Handler::Token(scope, place, answer)) => {
-            match opened::authorize(&databases, &call, scope, place, client).await {
+        Ok(Handler::Token(scope, location, answer)) => {
+            match opened::authorize(&databases, &call, scope, location, client).await {
                 Ok(access) => return answer(access, call).await,
                 Err(problem) if problem.is_of_guest() => problem,
                 Err(problem) => return Err(problem),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 
-use super::auth::{self, Place};
+use super::auth::{self, TokenLocation};
 use super::error::ApiError;
 use super::request::ApiRequest;
 use super::{DatabaseContext, Databases};
@@ -58,10 +58,10 @@ pub async fn authorize(
     databases: &Arc<Databases>,
     call: &ApiRequest,
     scope: Scope,
-    place: Place,
+    location: TokenLocation,
     client: IpAddr,
 ) -> Result<TokenAccess, ApiError> {
-    let given = auth::offered(databases, call, place)?;
+    let given = auth::offered(databases, call, location)?;
     let presented = auth::parse(given, client)?;
     let refused = |why: &'static str| auth::refused(given, why, client);
     if let (Presented::Jwt(jwt), true) = (&presented, databases.are_several()) {

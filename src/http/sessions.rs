@@ -40,10 +40,10 @@ pub fn upgrade(
     let after = last_cursor(&call, false);
     let ours = auth::offers_our_protocol(&call.headers);
     let upgrade = call.upgrade.ok_or(ApiError::NotAnUpgrade)?;
-    let place = Arc::clone(&call.connection.place);
+    let slot = Arc::clone(&call.connection.slot);
     database.sessions.spawn(async move {
         ws::serve(upgrade, session, after).await;
-        drop(place);
+        drop(slot);
     });
     Ok(response::switching_protocols(accept, ours))
 }
@@ -63,10 +63,10 @@ pub async fn server_sent_events(access: Access, call: ApiRequest) -> Result<Resp
 pub fn event_stream(database: &DatabaseContext, call: &ApiRequest, session: Box<Session>) -> Response {
     let after = last_cursor(call, true);
     let (transport, body) = sse::channel();
-    let place = Arc::clone(&call.connection.place);
+    let slot = Arc::clone(&call.connection.slot);
     database.sessions.spawn(async move {
         sse::serve(transport, session, after).await;
-        drop(place);
+        drop(slot);
     });
     response::event_stream(body)
 }

@@ -93,16 +93,24 @@ pub async fn press(bot: &Bot, query: &CallbackQuery) -> Result<(), QueryError> {
             String::new()
         }
         Press::Become(to, minutes) => {
-            let wish = Wish {
+            let request = StatusRequest {
                 to,
                 minutes,
                 reason: None,
             };
-            change(bot, sources, &query.from, chat.0, &pressed, &wish).await?
+            change(bot, sources, &query.from, chat.0, &pressed, &request).await?
         }
         Press::Reject(number) => {
             let reason = words.find(&format!("reject_reason.{number}"));
-            change(bot, sources, &query.from, chat.0, &pressed, &Wish::reject(reason)).await?
+            change(
+                bot,
+                sources,
+                &query.from,
+                chat.0,
+                &pressed,
+                &StatusRequest::reject(reason),
+            )
+            .await?
         }
         Press::Open => {
             reopen::bring(pool, chat.0, &pressed).await?;
@@ -200,19 +208,26 @@ pub async fn reason(
     };
     let sources = &*bot.sources.loaded(&bot.pool).await?;
     let reason: String = inline(reason).chars().take(REASON_CHARACTERS).collect();
-    change(bot, sources, from, chat, &pressed, &Wish::reject(Some(&reason)))
-        .await
-        .map(Some)
+    change(
+        bot,
+        sources,
+        from,
+        chat,
+        &pressed,
+        &StatusRequest::reject(Some(&reason)),
+    )
+    .await
+    .map(Some)
 }
 
 /// A status change that a person requests by a button or a reply.
-struct Wish<'a> {
+struct StatusRequest<'a> {
     to: Status,
     minutes: Option<i32>,
     reason: Option<&'a str>,
 }
 
-impl<'a> Wish<'a> {
+impl<'a> StatusRequest<'a> {
     fn reject(reason: Option<&'a str>) -> Self {
         Self {
             to: Status::Rejected,
@@ -229,7 +244,7 @@ async fn change(
     from: &User,
     chat: i64,
     pressed: &Pressed,
-    wish: &Wish<'_>,
+    request: &StatusRequest<'_>,
 ) -> Result<String, QueryError> {
     let by: String = from.full_name().chars().take(NAME_CHARACTERS).collect();
     let wanted = StatusChange {
@@ -237,10 +252,10 @@ async fn change(
         kind: pressed.kind,
         source: Some(&pressed.source),
         key: &pressed.key,
-        to: wish.to,
+        to: request.to,
         from: None,
-        reason: wish.reason,
-        minutes: wish.minutes,
+        reason: request.reason,
+        minutes: request.minutes,
         by: &by,
         token: None,
         channel: AnswerChannel::Telegram,
@@ -254,7 +269,7 @@ async fn change(
         catalog::of_store(&pressed.language, pressed.store.as_str()),
         pressed.kind,
         &changed,
-        wish.to,
+        request.to,
     ))
 }
 

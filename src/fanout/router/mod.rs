@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use admission::Admission;
-pub use batch::{Batch, Part, Published, put_text_frame};
+pub use batch::{Batch, BatchPart, Published, put_text_frame};
 use event_cache::EventCache;
 pub use event_cache::{CACHE_BYTES, CachedReplay};
 use holders::held_by;
