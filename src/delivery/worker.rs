@@ -305,7 +305,7 @@ fn count(claim: &Claim, outcome: &Outcome) {
         Outcome::Gone(_) => "chat_gone",
         Outcome::Blocked { .. } => "blocked",
         Outcome::Migrated(_) => "migrated",
-        Outcome::Refused(_) if is_last(claim) => "set_aside",
+        Outcome::Refused(_) if is_last(claim) => "dead_lettered",
         Outcome::Refused(_) => "refused",
         Outcome::Stopped(_) => "stopped",
         Outcome::Failed(_) => "failed",

@@ -292,7 +292,7 @@ fn describe_receipts() {
     );
     describe_counter!(
         "vestnik_telegram_sends_total",
-        "Messages and edits, by outcome; throttled is a 429, set_aside is refused for good"
+        "Messages and edits, by outcome; throttled is a 429, dead_lettered is refused for good"
     );
     describe_gauge!(
         "vestnik_telegram_reached",

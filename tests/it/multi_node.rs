@@ -276,7 +276,7 @@ async fn no_log_line_shows_a_token_or_a_customer() {
         Fault::bad_gateway(),
     ];
     let insert = "insert into orders (store_id, customer_name, items) values (7, $1, jsonb_build_array($1::text))";
-    // A message is refused three times before it is set aside.
+    // A message is refused three times before it is dead-lettered.
     let mut broken = 0;
     for (fault, times) in faults.into_iter().zip([3, 1, 1, 1, 1, 1]) {
         telegram.fault(On::Chat(CHAT), fault, Times::Some(times));

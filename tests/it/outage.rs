@@ -402,8 +402,8 @@ async fn an_event_that_means_nothing_stands_before_no_other() {
     telegram
         .until_call("the next one", |call| is_order(call, CHAT, 2))
         .await;
-    let aside =
+    let is_dead =
         "select state = 'dead' and reason = 'it means nothing any more' from vestnik.vst_delivery where event_id = 1";
-    until(&client, aside).await;
+    until(&client, is_dead).await;
     app.engine.shut_down().await;
 }

@@ -84,7 +84,7 @@ impl Trial {
         client.batch_execute(&sql).await.unwrap();
     }
 
-    /// What the feed does when it is rung.
+    /// What the feed does when it is notified.
     async fn read(&mut self) {
         let News::Read {
             snapshot,
