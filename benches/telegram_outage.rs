@@ -22,7 +22,7 @@ use vestnik::infra::db::Client;
 const CHAT: i64 = 11;
 /// Moves what was planned, told and tried into the past, as if an hour had gone by.
 const AN_HOUR_LATER: &str = "update vestnik.vst_event set at = at - interval '1 hour'; \
-     update vestnik.vst_delivery set planned_at = planned_at - interval '1 hour', \
+     update vestnik.vst_delivery set waits_since = waits_since - interval '1 hour', \
          due_at = case when isfinite(due_at) then due_at - interval '1 hour' else due_at end; \
      update vestnik.vst_chat set next_at = next_at - interval '1 hour', edit_next_at = edit_next_at - interval '1 hour'; \
      update vestnik.vst_bot set polled_at = polled_at - interval '1 hour', error_at = error_at - interval '1 hour'; \

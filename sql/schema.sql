@@ -461,7 +461,7 @@ CREATE TABLE vestnik.vst_delivery (
     stale boolean DEFAULT false NOT NULL,
     state text DEFAULT 'pending'::text NOT NULL,
     reason text,
-    planned_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    waits_since timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
     attempts integer DEFAULT 0 NOT NULL,
     fence bigint,
     completed_at timestamp with time zone,
@@ -787,6 +787,7 @@ CREATE TABLE vestnik.vst_unattended (
 CREATE TABLE vestnik.vst_wait (
     source integer NOT NULL,
     key text NOT NULL,
+    since timestamp with time zone NOT NULL,
     until timestamp with time zone NOT NULL
 );
 CREATE TABLE vestnik.vst_webhook (
@@ -909,7 +910,7 @@ CREATE INDEX vst_delivery_keyboard ON vestnik.vst_delivery USING btree (chat_id,
 CREATE UNIQUE INDEX vst_delivery_note ON vestnik.vst_delivery USING btree (about_id, chat_id, note);
 CREATE INDEX vst_delivery_open ON vestnik.vst_delivery USING btree (chat_id, urgent DESC, id) WHERE (state = ANY (ARRAY['pending'::text, 'sending'::text, 'retrying'::text]));
 CREATE INDEX vst_delivery_subject ON vestnik.vst_delivery USING btree (chat_id, subject) WHERE (state = ANY (ARRAY['pending'::text, 'sending'::text, 'retrying'::text]));
-CREATE INDEX vst_delivery_words ON vestnik.vst_delivery USING btree (planned_at) WHERE (words IS NOT NULL);
+CREATE INDEX vst_delivery_words ON vestnik.vst_delivery USING btree (waits_since) WHERE (words IS NOT NULL);
 CREATE INDEX vst_escalation_due ON vestnik.vst_escalation USING btree (due_at) WHERE (ended_at IS NULL);
 CREATE INDEX vst_escalation_subject ON vestnik.vst_escalation USING btree (subject);
 CREATE INDEX vst_event_store_xid ON vestnik.vst_event USING btree (store_id, xid);

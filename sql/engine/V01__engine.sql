@@ -64,6 +64,7 @@ create table vestnik.vst_change (
 create table vestnik.vst_wait (
     source int         not null references vestnik.vst_source (id) on delete cascade,
     key    text        not null,
+    since  timestamptz not null,   -- when the order was written
     until  timestamptz not null,
     primary key (source, key)
 );
@@ -471,7 +472,7 @@ create table vestnik.vst_delivery (
     stale        boolean     not null default false,-- was old already when it was enqueued: sent in a digest
     state        text        not null default 'pending' check (state in ('pending', 'sending', 'retrying', 'sent', 'dead')),
     reason       text,                              -- of the retry, or of the dead letter
-    planned_at   timestamptz not null default clock_timestamp(),
+    waits_since  timestamptz not null default clock_timestamp(),   -- the event's own time, or that of the request
     attempts     int         not null default 0,
     fence        bigint,                            -- the chat's, at its claim
     completed_at timestamptz,
@@ -499,7 +500,7 @@ create index vst_delivery_open on vestnik.vst_delivery (chat_id, urgent desc, id
 create index vst_delivery_subject on vestnik.vst_delivery (chat_id, subject) where state in ('pending', 'sending', 'retrying');
 -- Indexes for the clean-up: without them, each trimmed event costs a read of the whole table.
 create index vst_delivery_chat on vestnik.vst_delivery (chat_id);
-create index vst_delivery_words on vestnik.vst_delivery (planned_at) where words is not null;
+create index vst_delivery_words on vestnik.vst_delivery (waits_since) where words is not null;
 
 -- The message of an order in a chat: a change of its status edits it.
 create table vestnik.vst_message (

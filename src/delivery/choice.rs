@@ -1,5 +1,5 @@
-//! Chooses the next message for a chat: urgent deliveries first, then the oldest. One message covers all open events of
-//! an order. A chat that is behind gets a digest: one message that lists many events.
+//! Chooses the next message for a chat: urgent deliveries first, of these the fresh ones, then the oldest. One message
+//! covers all open events of an order. A chat that is behind gets a digest: one message that lists many events.
 
 use std::time::Duration;
 

@@ -43,8 +43,8 @@ pub async fn delete_old(pool: &Pool, retention: Duration) -> Result<u64, QueryEr
     const ALARMS: &str = "delete from vestnik.vst_alarm where id in (select id from ( \
              select id, cleared_at from vestnik.vst_alarm order by id limit $2) a where cleared_at < now() - make_interval(secs => $1))";
     const WORDS: &str = "delete from vestnik.vst_delivery where id in (select id from vestnik.vst_delivery \
-             where words is not null and planned_at < now() - make_interval(secs => $1) and state in ('sent', 'dead') \
-             order by planned_at limit $2)";
+             where words is not null and waits_since < now() - make_interval(secs => $1) and state in ('sent', 'dead') \
+             order by waits_since limit $2)";
     const CODES: &str = "delete from vestnik.vst_link_code where hash in (select hash from vestnik.vst_link_code \
              where expires_at < now() - make_interval(secs => $1) limit $2)";
     const REQUESTS: &str = "delete from vestnik.vst_answer_request r using (select source, key, store_id from vestnik.vst_answer_request \

@@ -173,8 +173,8 @@ async fn insert(
                  d(id, subject, urgent, stale, known, noted) \
              join vestnik.vst_event e on e.id = d.id), \
          enqueued as ( \
-             insert into vestnik.vst_delivery (chat_id, store_id, event_id, subject, urgent, stale) \
-             select l.chat_id, d.store_id, d.id, d.subject, d.urgent, d.stale \
+             insert into vestnik.vst_delivery (chat_id, store_id, event_id, subject, urgent, stale, waits_since) \
+             select l.chat_id, d.store_id, d.id, d.subject, d.urgent, d.stale, d.at \
              from due d join vestnik.vst_chat_link l on l.store_id = d.store_id and l.linked_at <= d.at \
              join vestnik.vst_chat c on c.id = l.chat_id and c.disabled_at is null \
              where not d.known and (l.mode = 'mirror' or l.mode = 'fallback' and d.unattended) \
@@ -183,8 +183,8 @@ async fn insert(
                            and o.state in ('pending', 'sending', 'retrying')) \
              order by d.id on conflict (event_id, chat_id) do nothing returning chat_id, store_id, event_id, subject), \
          noted as ( \
-             insert into vestnik.vst_delivery (chat_id, store_id, about_id, note, subject, urgent) \
-             select p.chat_id, p.store_id, p.event_id, 'cancelled', p.subject, true from enqueued p join due d on d.id = p.event_id \
+             insert into vestnik.vst_delivery (chat_id, store_id, about_id, note, subject, urgent, waits_since) \
+             select p.chat_id, p.store_id, p.event_id, 'cancelled', p.subject, true, d.at from enqueued p join due d on d.id = p.event_id \
              where d.noted order by p.event_id on conflict (about_id, chat_id, note) do nothing) \
          update vestnik.vst_chat set waiting = true where id in (select chat_id from enqueued)";
     let ids: Vec<i64> = due.iter().map(|due| due.event.id.0).collect();

@@ -62,8 +62,8 @@ impl EventView {
     }
 }
 
-/// Reads these deliveries with their events, or with the events that their notes are about. Urgent deliveries come
-/// first, then the oldest. A delivery whose event cannot be translated is left out.
+/// Reads these deliveries with their events, or with the events that their notes are about. They keep the order of
+/// `deliveries`. A delivery whose event cannot be translated is left out.
 pub(super) async fn items_of(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -71,7 +71,7 @@ pub(super) async fn items_of(
 ) -> Result<Vec<Item>, QueryError> {
     const EVENTS: &str = "select d.id, e.id, extract(epoch from clock_timestamp() - e.at)::float8 \
          from vestnik.vst_delivery d join vestnik.vst_event e on e.id = coalesce(d.event_id, d.about_id) \
-         where d.id = any ($1) order by d.urgent desc, d.id";
+         where d.id = any ($1) order by array_position($1, d.id)";
     let statement = transaction.prepare_cached(EVENTS).await?;
     let mut events: Vec<(i64, i64, f64)> = Vec::with_capacity(deliveries.len());
     for row in transaction.query(&statement, &[&deliveries]).await? {

@@ -34,7 +34,7 @@ async fn publish(pool: &Pool, labels: &[Label]) -> Result<(), QueryError> {
     // Count open deliveries only: they have an index. Completed deliveries have a counter instead.
     const OPEN: &str = "select count(*) filter (where state = 'pending'), count(*) filter (where state = 'sending'), \
              count(*) filter (where state = 'retrying'), \
-             coalesce(extract(epoch from clock_timestamp() - min(planned_at)), 0)::float8, \
+             coalesce(extract(epoch from clock_timestamp() - min(waits_since)), 0)::float8, \
              (select count(*) from vestnik.vst_bot where stopped_at is not null), \
              (select count(*) from vestnik.vst_chat where disabled_at is not null), \
              (select count(*) from vestnik.vst_chat_link where blocked_at is not null), \

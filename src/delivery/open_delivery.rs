@@ -6,6 +6,9 @@ use crate::infra::db::{QueryError, Transaction};
 
 /// The most open deliveries of a chat that are read to choose its next message.
 const LOOK_AHEAD: i64 = 200;
+/// Seconds for which a new event or a cancellation is fresh. After an outage, fresh deliveries are sent before those
+/// that waited through the outage. In a rush, older deliveries do not starve: the digest takes all of them.
+const FRESH_S: f64 = 3.0;
 
 /// One open delivery of a chat.
 pub(super) struct OpenDelivery {
@@ -25,7 +28,8 @@ pub(super) struct OpenDelivery {
     pub alone: bool,
 }
 
-/// Reads the open deliveries of the chat in this lane that may be sent now: urgent ones first, then the oldest.
+/// Reads the open deliveries of the chat in this lane that may be sent now: urgent ones first, of these the fresh ones,
+/// then the oldest.
 pub(super) async fn read(
     transaction: &Transaction<'_>,
     chat: ChatId,
@@ -36,13 +40,14 @@ pub(super) async fn read(
              case when d.alarm_id is null then null when not d.alarm_ends then 'raised' else a.cleared_by end, d.message_id \
          from vestnik.vst_delivery d left join vestnik.vst_alarm a on a.id = d.alarm_id \
          where d.chat_id = $1 and d.state in ('pending', 'sending', 'retrying') and d.keyboard is null and {} and {} \
-         order by d.urgent desc, d.alone desc, d.id limit $2",
+         order by d.urgent desc, d.alone desc, ((d.event_id is not null or d.note = 'cancelled') \
+             and d.waits_since > clock_timestamp() - make_interval(secs => $3)) desc, d.id limit $2",
         lane.has(),
         lane::is_due()
     );
     let statement = transaction.prepare_cached(&sql).await?;
     let mut open = Vec::new();
-    for row in transaction.query(&statement, &[&chat.0, &LOOK_AHEAD]).await? {
+    for row in transaction.query(&statement, &[&chat.0, &LOOK_AHEAD, &FRESH_S]).await? {
         open.push(OpenDelivery {
             id: row.try_get(0)?,
             store: row.try_get(1)?,

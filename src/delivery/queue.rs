@@ -193,7 +193,7 @@ async fn next(
 async fn keyboard(transaction: &Transaction<'_>, chat: ChatId) -> Result<Option<Work>, QueryError> {
     const OVER: &str = "update vestnik.vst_delivery set state = 'dead', reason = 'too late for who pressed', completed_at = clock_timestamp() \
          where chat_id = $1 and keyboard is not null and state in ('pending', 'sending', 'retrying') \
-           and planned_at < clock_timestamp() - interval '1 minute'";
+           and waits_since < clock_timestamp() - interval '1 minute'";
     const NEXT: &str = "select id, message_id, keyboard from vestnik.vst_delivery where chat_id = $1 and keyboard is not null \
          and state in ('pending', 'sending', 'retrying') and due_at <= clock_timestamp() order by id limit 1";
     let statement = transaction.prepare_cached(NEXT).await?;

@@ -47,10 +47,10 @@ pub async fn bring(pool: &Pool, chat: i64, pressed: &Pressed) -> Result<(), Quer
 /// Reads the open orders and bookings of these stores that the chat already got. The longest waiting comes first; each
 /// is in its current state.
 pub async fn open(pool: &Pool, sources: &Registry, chat: i64, stores: &[String]) -> Result<Vec<Item>, QueryError> {
-    const SENT: &str = "select max(d.id), min(d.event_id), (extract(epoch from clock_timestamp() - min(d.planned_at)))::float8 \
+    const SENT: &str = "select max(d.id), min(d.event_id), (extract(epoch from clock_timestamp() - min(d.waits_since)))::float8 \
          from vestnik.vst_delivery d join vestnik.vst_chat c on c.id = d.chat_id \
          where c.telegram_id = $1 and d.event_id is not null and d.store_id = any ($2) \
-           and d.planned_at > clock_timestamp() - make_interval(hours => $3) \
+           and d.waits_since > clock_timestamp() - make_interval(hours => $3) \
          group by d.store_id, d.subject order by 2 desc limit $4";
     db::with_timeout(async {
         let mut client = pool.get().await?;

@@ -31,7 +31,7 @@ async fn what_is_over_is_forgotten_after_its_time_and_the_rest_is_kept() {
                (1, now() - interval '2 day', false), (2, now() - interval '2 day', true), (3, now(), false), \
                (4, now() - interval '2 day', false), (5, now() - interval '2 day', false); \
              insert into vestnik.vst_chat_link (chat_id, store_id, mode, language, linked_by) values (4, '7', 'mirror', 'en', 1); \
-             insert into vestnik.vst_delivery (chat_id, words, urgent, state, planned_at) values \
+             insert into vestnik.vst_delivery (chat_id, words, urgent, state, waits_since) values \
                (4, 'old', true, 'sent', now() - interval '2 day'), (4, 'open', true, 'retrying', now() - interval '2 day'), \
                (4, 'new', true, 'sent', now()), (5, 'yesterday', true, 'dead', now() - interval '2 day')",
         )

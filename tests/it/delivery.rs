@@ -161,7 +161,7 @@ async fn three_thousand_events_for_one_group_come_as_digests_within_the_limits_t
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_an_hour_of_absence_the_old_is_one_digest_and_the_fresh_come_one_by_one() {
+async fn after_an_hour_of_absence_the_fresh_come_one_by_one_before_one_digest_of_the_old() {
     let (telegram, database) = Telegram::with_chat(CHAT).await;
     let client = database.client().await;
     client
@@ -175,17 +175,17 @@ async fn after_an_hour_of_absence_the_old_is_one_digest_and_the_fresh_come_one_b
     let app = start(&telegram, database).await;
     let came = telegram.until_messages(CHAT, 3).await;
     assert!(
-        came[0].text.contains("40 events") && came[0].buttons.iter().flatten().count() == 40,
+        came[2].text.contains("40 events") && came[2].buttons.iter().flatten().count() == 40,
         "{}",
-        came[0].text
+        came[2].text
     );
     for number in 1..=40 {
         assert!(
-            came[0].text.lines().any(|line| line.ends_with(&format!("#{number}"))),
+            came[2].text.lines().any(|line| line.ends_with(&format!("#{number}"))),
             "{number}"
         );
     }
-    assert!(came[1].text.contains("New order #41") && came[2].text.contains("New order #42"));
+    assert!(came[0].text.contains("New order #41") && came[1].text.contains("New order #42"));
     let advancing = "select count(*) = 2 from vestnik.vst_escalation";
     until(&app.database.client().await, advancing).await;
     assert_eq!(telegram.messages(CHAT).len(), 3);

@@ -15,6 +15,9 @@ use crate::telegram_outcomes::start;
 const CHAT: i64 = 911;
 const OTHER: i64 = 912;
 const GROUP: i64 = -91;
+/// The newest order stays fresh, however slow the machine is.
+const STAYS_FRESH: &str = "update vestnik.vst_delivery set waits_since = waits_since + interval '1 minute' \
+     where event_id = (select max(event_id) from vestnik.vst_delivery)";
 
 /// Store 7 has a chat, store 8 another one.
 async fn two_chats() -> (Telegram, Database) {
@@ -88,6 +91,75 @@ async fn after_an_outage_that_refuses_nothing_is_waited_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn after_an_outage_that_is_silent_nothing_is_waited_out() {
     nothing_is_waited_out_after(Fault::Hang(Taken::No)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_behind_an_outage_goes_out_before_the_orders_and_reminders_that_waited_through_it() {
+    const WAITING: u32 = 8;
+    let (telegram, database) = Telegram::with_chat(CHAT).await;
+    let app = start(&telegram, database).await;
+    let client = app.database.client().await;
+    app.write("insert into orders (store_id) select 7 from generate_series(1, 3)")
+        .await;
+    until(
+        &client,
+        "select count(*) = 3 from vestnik.vst_delivery where state = 'sent'",
+    )
+    .await;
+    telegram.fault(On::Everything, Fault::bad_gateway(), Times::Always);
+    app.write(&format!(
+        "insert into orders (store_id) select 7 from generate_series(1, {WAITING})"
+    ))
+    .await;
+    app.until_metric("vestnik_telegram_reached", |reached| reached == 0.0)
+        .await;
+    let enqueued = |count| format!("select count(*) = {count} from vestnik.vst_delivery");
+    until(&client, &enqueued(3 + WAITING)).await;
+    // An hour passes, and the orders of before are not answered.
+    app.write(
+        "update vestnik.vst_event set at = at - interval '1 hour'; \
+         update vestnik.vst_delivery set waits_since = waits_since - interval '1 hour'; \
+         update vestnik.vst_escalation set due_at = due_at - interval '1 hour'",
+    )
+    .await;
+    until(
+        &client,
+        "select count(*) = 3 from vestnik.vst_delivery where note = 'unanswered'",
+    )
+    .await;
+    let before = telegram.calls().len();
+    let new = 3 + WAITING + 1;
+    app.write("insert into orders (store_id) values (7)").await;
+    until(&client, &enqueued(3 + WAITING + 3 + 1)).await;
+    app.write(STAYS_FRESH).await;
+    telegram.heal();
+    let is_told = |call: &Call| call.is_new_to(CHAT) && call.said == "ok";
+    telegram
+        .until_call("the new order", |call| is_order(call, CHAT, new))
+        .await;
+    let first = telegram.calls().into_iter().skip(before).find(is_told).unwrap();
+    assert!(first.text.contains(&format!("New order #{new}")), "{}", first.text);
+    app.engine.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_behind_a_long_outage_is_in_the_first_digest() {
+    let (telegram, database) = Telegram::with_chat(CHAT).await;
+    let app = start(&telegram, database).await;
+    let client = app.database.client().await;
+    telegram.fault(On::Everything, Fault::bad_gateway(), Times::Always);
+    app.write("insert into orders (store_id) select 7 from generate_series(1, 300)")
+        .await;
+    until(&client, "select count(*) = 300 from vestnik.vst_delivery").await;
+    app.write("update vestnik.vst_delivery set waits_since = waits_since - interval '1 hour'")
+        .await;
+    app.write("insert into orders (store_id) values (7)").await;
+    until(&client, "select count(*) = 301 from vestnik.vst_delivery").await;
+    app.write(STAYS_FRESH).await;
+    telegram.heal();
+    let first = telegram.until_messages(CHAT, 1).await.remove(0);
+    assert!(first.text.contains("#301"), "{}", first.text);
+    app.engine.shut_down().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

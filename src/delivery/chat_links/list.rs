@@ -38,7 +38,7 @@ pub async fn list(client: &Client) -> Result<Vec<Listed>, QueryError> {
              l.blocked_why, extract(epoch from clock_timestamp() - l.blocked_at)::float8, \
              o.count, coalesce(o.age_s, 0)::float8, c.error, extract(epoch from clock_timestamp() - c.error_at)::float8 \
          from vestnik.vst_chat_link l join vestnik.vst_chat c on c.id = l.chat_id cross join lateral ( \
-             select count(*), extract(epoch from clock_timestamp() - min(d.planned_at)) as age_s from vestnik.vst_delivery d \
+             select count(*), extract(epoch from clock_timestamp() - min(d.waits_since)) as age_s from vestnik.vst_delivery d \
              where d.chat_id = c.id and d.state in ('pending', 'sending', 'retrying') \
                and coalesce(d.store_id, l.store_id) = l.store_id) o \
          order by l.store_id, l.linked_at";

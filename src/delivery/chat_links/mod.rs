@@ -290,7 +290,7 @@ pub async fn answer(
              on conflict (telegram_id) do update set title = coalesce($2, c.title), waiting = true returning id) \
          insert into vestnik.vst_delivery (chat_id, words, thread_id, buttons, urgent) select id, $3, $5, $6, true from chat \
          where (select count(*) from vestnik.vst_delivery d where d.words is not null \
-             and d.planned_at > clock_timestamp() - interval '1 minute' and d.chat_id = chat.id) < $4";
+             and d.waits_since > clock_timestamp() - interval '1 minute' and d.chat_id = chat.id) < $4";
     db::with_timeout(async {
         let client = pool.get().await?;
         let parameters: [&(dyn ToSql + Sync); 6] = [

@@ -9,7 +9,7 @@ use super::super::Source;
 use super::super::sql::literal;
 use super::super::status_change::request::StatusChange;
 use super::Derived;
-use super::project::{Publish, PublishedResults, derive, publish_changes};
+use super::project::{Publish, PublishedResults, WrittenAt, derive, publish_changes};
 
 /// The types of the parameters of an answer's statement: the key, the status, the reason, the minutes, and the name of
 /// the person who answers.
@@ -55,7 +55,15 @@ pub(in crate::sources) async fn answer(
             // The shop may have changed the order a moment ago, and the projector has not published it yet. The caller
             // finds the order's new status in the engine's own table.
             let projected = derive(transaction, source, derived, &keys).await?;
-            publish_changes(transaction, source, derived, published, projected, Publish::Usual).await?;
+            publish_changes(
+                transaction,
+                source,
+                derived,
+                published,
+                projected,
+                Publish::Usual(&WrittenAt::new()),
+            )
+            .await?;
             return Ok(false);
         }
     }

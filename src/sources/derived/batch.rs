@@ -5,10 +5,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::infra::db::Transaction;
+use time::OffsetDateTime;
 
 use super::super::Source;
 use super::super::sql::ident;
-use super::project::{Publish, PublishedResults, derive, derive_parts, publish_changes};
+use super::project::{
+    Publish, PublishedResults, WrittenAt, derive, derive_parts, first_with_several_rows, publish_changes,
+};
 use super::{Derived, function, projection};
 use crate::infra::db::{self, QueryError};
 
@@ -73,14 +76,33 @@ pub(super) struct Done {
 /// The content of a batch, as taken from the queue.
 #[derive(Debug, Default)]
 struct Taken {
-    keys: BTreeSet<String>,
+    /// When each order of the batch was first written, by its key. An order whose wait has ended has the time of the
+    /// write that began the wait.
+    orders: WrittenAt,
     /// The keys of the orders whose wait for items has ended.
     due: BTreeSet<String>,
-    /// Written values in watched tables, each with the number of its table, from 1. The orders' keys follow from them.
-    leads: Vec<(usize, String)>,
+    /// Written values in watched tables. The orders' keys follow from them.
+    leads: Vec<Lead>,
     is_truncated: bool,
     is_watched_truncated: bool,
     all_rows: bool,
+}
+
+impl Taken {
+    /// Adds an order that was written at this time.
+    fn add(&mut self, key: String, at: OffsetDateTime) {
+        let first = self.orders.entry(key).or_insert(at);
+        *first = at.min(*first);
+    }
+}
+
+/// A written value in a watched table.
+#[derive(Debug)]
+struct Lead {
+    /// The number of the table, from 1.
+    watch: usize,
+    value: String,
+    at: OffsetDateTime,
 }
 
 /// Processes the next changes of a source in the caller's transaction.
@@ -105,16 +127,21 @@ pub(super) async fn batch(
         truncate(transaction, source).await?;
     }
     if taken.all_rows {
-        all_rows(transaction, source, derived, &taken.keys, &mut done).await?;
+        all_rows(transaction, source, derived, &taken.orders, &mut done).await?;
     }
     lead(transaction, source, &mut taken, &mut done).await?;
     if taken.is_watched_truncated {
-        taken.keys.extend(open_keys(transaction, source).await?);
+        let now = OffsetDateTime::now_utc();
+        for key in open_keys(transaction, source).await? {
+            taken.add(key, now);
+        }
     }
-    let keys: Vec<String> = taken.keys.difference(&taken.due).cloned().collect();
-    let due: Vec<String> = taken.due.into_iter().collect();
-    project(transaction, source, derived, &keys, Publish::Usual, &mut done).await?;
-    project(transaction, source, derived, &due, Publish::Now, &mut done).await?;
+    let usual = |key: &&String| !taken.due.contains(*key);
+    let keys: Vec<String> = taken.orders.keys().filter(usual).cloned().collect();
+    let due: Vec<String> = taken.due.iter().cloned().collect();
+    let (usual, now) = (Publish::Usual(&taken.orders), Publish::Now(&taken.orders));
+    project(transaction, source, derived, &keys, usual, &mut done).await?;
+    project(transaction, source, derived, &due, now, &mut done).await?;
     Ok(done)
 }
 
@@ -125,9 +152,10 @@ async fn take(
 ) -> Result<(Taken, usize), QueryError> {
     const CHANGES: &str = "delete from vestnik.vst_change where source = $1 and id = any (array( \
              select id from vestnik.vst_change where source = $1 and id > $2 order by id limit $3)) \
-         returning id, watch, vestnik.vst_readable(key)";
+         returning id, watch, vestnik.vst_readable(key), at";
     const DUE: &str = "delete from vestnik.vst_wait where source = $1 and key = any (array( \
-             select key from vestnik.vst_wait where source = $1 and until <= clock_timestamp() order by until limit $2)) returning vestnik.vst_readable(key)";
+             select key from vestnik.vst_wait where source = $1 and until <= clock_timestamp() order by until limit $2)) \
+         returning vestnik.vst_readable(key), since";
     const SNAPSHOT: &str = "select pg_snapshot_xmin(s)::text, pg_snapshot_xmax(s)::text from pg_current_snapshot() s";
     let snapshot = transaction.query_one(SNAPSHOT, &[]).await?;
     let number = |at: usize| -> Result<u64, QueryError> {
@@ -149,14 +177,20 @@ async fn take(
             (-1, _) => taken.all_rows = true,
             (0, None) => taken.is_truncated = true,
             (_, None) => taken.is_watched_truncated = true,
-            (0, Some(key)) => drop(taken.keys.insert(key)),
-            (number, Some(key)) => taken.leads.push((usize::from(number.unsigned_abs()), key)),
+            (0, Some(key)) => taken.add(key, row.try_get(3)?),
+            (number, Some(value)) => taken.leads.push(Lead {
+                watch: usize::from(number.unsigned_abs()),
+                value,
+                at: row.try_get(3)?,
+            }),
         }
     }
     progress.pass(newest, bounds);
     let statement = transaction.prepare_cached(DUE).await?;
     for row in transaction.query(&statement, &[&source.id.0, &BATCH_CHANGES]).await? {
-        taken.due.insert(row.try_get(0)?);
+        let key: String = row.try_get(0)?;
+        taken.add(key.clone(), row.try_get(1)?);
+        taken.due.insert(key);
     }
     let count = rows.len() + taken.due.len();
     Ok((taken, count))
@@ -173,28 +207,27 @@ async fn lead(
         return Ok(());
     };
     for (at, watch) in derived.watch.iter().enumerate() {
-        let values: Vec<String> = taken
-            .leads
-            .iter()
-            .filter(|(number, _)| *number == at + 1)
-            .map(|(_, value)| value.clone())
-            .collect();
-        if values.is_empty() {
+        let leads: Vec<Lead> = taken.leads.extract_if(.., |lead| lead.watch == at + 1).collect();
+        let Some(first_at) = leads.iter().map(|lead| lead.at).min() else {
             continue;
-        }
+        };
         if watch.keys.is_none() {
-            taken.keys.extend(values);
+            for lead in leads {
+                taken.add(lead.value, lead.at);
+            }
             continue;
         }
+        let values: Vec<String> = leads.into_iter().map(|lead| lead.value).collect();
         let sql = format!("select {}($1::text[], $2)", function::name(source.id));
         let savepoint = transaction.savepoint().await?;
         match savepoint.query(&sql, &[&values, &function::watch_name(at + 1)]).await {
             Ok(rows) => {
                 savepoint.commit().await?;
                 for row in &rows {
-                    taken
-                        .keys
-                        .extend(row.try_get::<_, Vec<Option<String>>>(0)?.into_iter().next().flatten());
+                    let key = row.try_get::<_, Vec<Option<String>>>(0)?.into_iter().next().flatten();
+                    if let Some(key) = key {
+                        taken.add(key, first_at);
+                    }
                 }
             }
             Err(error) if is_of_mapping(&error) => {
@@ -223,6 +256,7 @@ async fn project(
     let published = PublishedResults::lock(&savepoint, source, keys).await?;
     match derive(&savepoint, source, derived, keys).await {
         Ok(projected) => {
+            done.failure = first_with_several_rows(&projected).or_else(|| done.failure.take());
             done.events += publish_changes(&savepoint, source, derived, published, projected, publish).await?;
             savepoint.commit().await?;
             return Ok(());
@@ -255,13 +289,14 @@ async fn project_one(
     publish: Publish<'_>,
     done: &mut Done,
 ) -> Result<(), QueryError> {
-    const AGAIN: &str = "insert into vestnik.vst_wait (source, key, until) \
-         values ($1, $2, clock_timestamp() + $3::float8 * interval '1 second') on conflict do nothing";
+    const AGAIN: &str = "insert into vestnik.vst_wait (source, key, since, until) \
+         values ($1, $2, coalesce($4, clock_timestamp()), clock_timestamp() + $3::float8 * interval '1 second') on conflict do nothing";
     let keys = [key.to_owned()];
     let savepoint = transaction.savepoint().await?;
     let published = PublishedResults::lock(&savepoint, source, &keys).await?;
     match derive(&savepoint, source, derived, &keys).await {
         Ok(projected) => {
+            done.failure = first_with_several_rows(&projected).or_else(|| done.failure.take());
             done.events += publish_changes(&savepoint, source, derived, published, projected, publish).await?;
             return Ok(savepoint.commit().await?);
         }
@@ -278,7 +313,10 @@ async fn project_one(
         }
         None => drop(
             savepoint
-                .execute(AGAIN, &[&source.id.0, &key, &RETRY_PAUSE.as_secs_f64()])
+                .execute(
+                    AGAIN,
+                    &[&source.id.0, &key, &RETRY_PAUSE.as_secs_f64(), &publish.at(key)],
+                )
                 .await?,
         ),
     }
@@ -299,12 +337,12 @@ async fn all_rows(
     transaction: &mut Transaction<'_>,
     source: &Source,
     derived: &Derived,
-    taken: &BTreeSet<String>,
+    taken: &WrittenAt,
     done: &mut Done,
 ) -> Result<(), QueryError> {
     let column = ident(&derived.key);
     let table = &source.mapping.table;
-    let taken: Vec<&String> = taken.iter().collect();
+    let taken: Vec<&String> = taken.keys().collect();
     let sql = format!(
         "select vestnik.vst_readable(o.{column}::text) from {table} o where not exists \
              (select from vestnik.vst_change c where c.source = $1 and c.watch = 0 and c.key = o.{column}::text) \

@@ -12,7 +12,7 @@ use super::super::mapping::Mapping;
 use super::super::preview::Preview;
 use super::super::sql::ident;
 use super::super::{Context, RecordedColumn, Source, zone};
-use super::project::row_json;
+use super::project::{row_json, several_rows};
 use super::{Derived, check, from_clause, function, key_text, reader, with_units};
 use crate::domain::Subject;
 use crate::domain::event::{SourceId, StoreId};
@@ -102,7 +102,7 @@ pub async fn newest(
             if first != values {
                 newest
                     .problems
-                    .push(several_rows(&key, store.as_ref().map(StoreId::as_str)));
+                    .push(several_rows(&key, store.as_ref().map_or("NONE", StoreId::as_str)));
             }
             continue;
         }
@@ -115,14 +115,6 @@ pub async fn newest(
         newest.orders.push(Preview { store, subject });
     }
     Ok(Some(newest))
-}
-
-/// The problem of joins that give several different rows for an order of one store: nobody knows which one counts.
-fn several_rows(key: &str, store: Option<&str>) -> String {
-    format!(
-        "derived.from: gives several rows for the order with key {key} in store {}, and only one counts: let each join find one row",
-        store.unwrap_or("NONE")
-    )
 }
 
 fn subject(

@@ -16,13 +16,16 @@ use crate::domain::status::Status;
 /// Shown for a value whose expression fails.
 const UNREADABLE: &str = "?";
 
-/// Which changes of a computed order become events.
+/// When each order was first written, by its key.
+pub(super) type WrittenAt = BTreeMap<String, OffsetDateTime>;
+
+/// Which changes of a computed order become events, and at what time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Publish<'a> {
     /// Every change becomes an event. A new pending order without items waits for its items first.
-    Usual,
+    Usual(&'a WrittenAt),
     /// Every change becomes an event, also for an order without items, because its wait has ended.
-    Now,
+    Now(&'a WrittenAt),
     /// No change becomes an event, because the orders existed before the source was attached.
     Nobody,
     /// A person of the store with this id gave an answer with this status. The order shows the answer, even if the
@@ -31,6 +34,16 @@ pub(super) enum Publish<'a> {
     /// The shop's own API accepted an answer with this status, for the store with this id. The order shows the answer,
     /// unless the shop's status has changed meanwhile.
     Taken(&'a str, Status),
+}
+
+impl Publish<'_> {
+    /// When the order with this key was written. `None`: now.
+    pub fn at(self, key: &str) -> Option<OffsetDateTime> {
+        match self {
+            Self::Usual(at) | Self::Now(at) => at.get(key).copied(),
+            Self::Nobody | Self::Answer(..) | Self::Taken(..) => None,
+        }
+    }
 }
 
 /// An order of one store, as the mapping's expressions define it now.
@@ -61,6 +74,23 @@ impl Projected {
             data,
         }
     }
+}
+
+/// The problem of joins that give several different rows for an order of one store: nobody knows which one counts.
+pub(super) fn several_rows(key: &str, store: &str) -> String {
+    format!(
+        "derived.from: gives several rows for the order with key {key} in store {store}, and only one counts: let each join find one row"
+    )
+}
+
+/// The problem of the first order for which joins give several different rows. `None`: there is no such order.
+pub(super) fn first_with_several_rows(projected: &[Projected]) -> Option<String> {
+    let mut seen = HashMap::new();
+    projected.iter().find_map(|order| {
+        let values = (&order.status, &order.data);
+        let first = *seen.entry((&order.key, &order.store)).or_insert(values);
+        (first != values).then(|| several_rows(&order.key, &order.store))
+    })
 }
 
 /// The last published result for an order of one store. `answered_over` is the shop's status that an answer hides;
@@ -269,9 +299,10 @@ pub(super) async fn publish_changes(
             }
             continue;
         }
-        let waits = publish == Publish::Usual && before.is_none() && derived.items.is_some() && !order.has_items;
+        let waits =
+            matches!(publish, Publish::Usual(_)) && before.is_none() && derived.items.is_some() && !order.has_items;
         if waits && order.status == Status::Pending.as_str() && !derived.wait_for_items.is_zero() {
-            writes.waiting.push(key);
+            writes.waiting.push((publish.at(&key), key));
             continue;
         }
         compare(&mut writes, order, before, publish);
@@ -279,6 +310,7 @@ pub(super) async fn publish_changes(
     for ((key, store), before) in published.before {
         let data = row_json(&key, &store, &before.status, before.created_at, &before.data);
         writes.events.push(Event {
+            at: publish.at(&key),
             key: key.clone(),
             store: store.clone(),
             kind: "delete",
@@ -327,6 +359,7 @@ fn compare(writes: &mut Writes, order: Projected, before: Option<Before>, publis
     if is_seen {
         let row = |status: &str, created_at, data: &str| row_json(&order.key, &order.store, status, created_at, data);
         writes.events.push(Event {
+            at: publish.at(&order.key),
             kind: if before.is_some() { "update" } else { "insert" },
             data: row(&shown, created_at, &order.data),
             old: before

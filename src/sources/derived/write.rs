@@ -14,7 +14,8 @@ pub(super) struct Writes {
     pub rows: Vec<Row>,
     pub gone: Vec<(String, String)>,
     pub events: Vec<Event>,
-    pub waiting: Vec<String>,
+    /// The keys of these orders, and when each was written; `None`: now.
+    pub waiting: Vec<(Option<OffsetDateTime>, String)>,
 }
 
 /// A row of the engine's own table: the last published result for an order of one store.
@@ -31,6 +32,8 @@ pub(super) struct Row {
 
 #[derive(Debug)]
 pub(super) struct Event {
+    /// When the order was written. `None`: now.
+    pub at: Option<OffsetDateTime>,
     pub key: String,
     pub store: String,
     pub kind: &'static str,
@@ -74,11 +77,6 @@ pub(super) async fn put(
                 ],
             )
             .await?;
-        const TOLD: &str = "delete from vestnik.vst_wait where source = $1 and key = any ($2)";
-        let statement = transaction.prepare_cached(TOLD).await?;
-        transaction
-            .execute(&statement, &[&source.id.0, &column(|row| &row.key)])
-            .await?;
     }
     if !writes.gone.is_empty() {
         let (keys, stores): (Vec<&str>, Vec<&str>) = writes
@@ -91,25 +89,35 @@ pub(super) async fn put(
         transaction.execute(&sql, &[&keys, &stores]).await?;
     }
     if !writes.waiting.is_empty() {
-        const WAIT: &str = "insert into vestnik.vst_wait (source, key, until) \
-             select $1, key, clock_timestamp() + $3::float8 * interval '1 second' from unnest($2::text[]) key on conflict do nothing";
+        const WAIT: &str = "insert into vestnik.vst_wait (source, key, since, until) \
+             select $1, key, coalesce(at, clock_timestamp()), clock_timestamp() + $3::float8 * interval '1 second' \
+             from unnest($2::text[], $4::timestamptz[]) w (key, at) on conflict do nothing";
         let seconds = derived.wait_for_items.as_secs_f64();
+        let (since, keys): (Vec<_>, Vec<&str>) = writes.waiting.iter().map(|(at, key)| (*at, key.as_str())).unzip();
         transaction
-            .execute(WAIT, &[&source.id.0, &writes.waiting, &seconds])
+            .execute(WAIT, &[&source.id.0, &keys, &seconds, &since])
             .await?;
     }
-    events(transaction, source, &writes.events).await
+    events(transaction, source, &writes.events).await?;
+    if !writes.rows.is_empty() {
+        const TOLD: &str = "delete from vestnik.vst_wait where source = $1 and key = any ($2)";
+        let keys: Vec<&str> = writes.rows.iter().map(|row| row.key.as_str()).collect();
+        let statement = transaction.prepare_cached(TOLD).await?;
+        transaction.execute(&statement, &[&source.id.0, &keys]).await?;
+    }
+    Ok(())
 }
 
 async fn events(transaction: &Transaction<'_>, source: &Source, events: &[Event]) -> Result<(), tokio_postgres::Error> {
     // `vst_notify` runs after this statement: a transaction must write an event before it asks whether it must notify.
     // The projector may see the change of the shop's API before the API has replied. The event then takes the answer
-    // from the running request.
-    const APPEND: &str = "insert into vestnik.vst_event (source, store_id, key, type, data, old, answer) \
-         select $1, vestnik.vst_store_id(nullif(store_id, '')), key, type, data::json, old::json, \
+    // from the running request. The event of an order that waited has the time of the write that began the wait.
+    const APPEND: &str = "insert into vestnik.vst_event (at, source, store_id, key, type, data, old, answer) \
+         select least(coalesce(at, clock_timestamp()), (select w.since from vestnik.vst_wait w where w.source = $1 and w.key = e.key)), $1, vestnik.vst_store_id(nullif(store_id, '')), key, type, data::json, old::json, \
              case when $7 then (select r.answer from vestnik.vst_answer_request r where r.source = $1 and r.key = e.key \
                  and r.store_id = e.store_id and r.until > clock_timestamp() and r.status = e.data::json ->> 'status') end \
-         from unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[]) with ordinality e (store_id, key, type, data, old, place) \
+         from unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $8::timestamptz[]) \
+             with ordinality e (store_id, key, type, data, old, at, place) \
          order by place";
     if events.is_empty() {
         return Ok(());
@@ -117,7 +125,8 @@ async fn events(transaction: &Transaction<'_>, source: &Source, events: &[Event]
     let column = |of: fn(&Event) -> &str| events.iter().map(of).collect::<Vec<&str>>();
     let old: Vec<Option<&str>> = events.iter().map(|event| event.old.as_deref()).collect();
     let statement = transaction.prepare_cached(APPEND).await?;
-    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 7] = [
+    let at: Vec<Option<OffsetDateTime>> = events.iter().map(|event| event.at).collect();
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 8] = [
         &source.id.0,
         &column(|event| &event.store),
         &column(|event| &event.key),
@@ -125,6 +134,7 @@ async fn events(transaction: &Transaction<'_>, source: &Source, events: &[Event]
         &column(|event| &event.data),
         &old,
         &source.mapping.answer.url.is_some(),
+        &at,
     ];
     transaction.execute(&statement, &parameters).await?;
     transaction.execute("select vestnik.vst_notify()", &[]).await?;

@@ -64,6 +64,27 @@ async fn an_expression_that_fails_costs_no_other_value_and_is_reported() {
 }
 
 #[tokio::test]
+async fn a_join_that_gives_several_rows_for_an_order_is_reported_and_the_order_is_told_once() {
+    let mut shop = Shop::open("spree", "read committed").await;
+    let joined = mapping("spree").replace(
+        "from = \"left join",
+        "from = \"cross join (values ('a'), ('b')) twice (word) left join",
+    );
+    let joined = joined.replace("comment = \"o.special_instructions\"", "comment = \"twice.word\"");
+    shop.app.database.attach(&joined).await;
+    shop.write(&order(1)).await;
+    assert_eq!(shop.event("1").await["type"], "new_order");
+    let troubles = troubles(&shop).await;
+    assert!(
+        troubles
+            .iter()
+            .any(|line| line.contains("gives several rows for the order with key 1 in store 1")),
+        "{troubles:?}"
+    );
+    assert_eq!(shop.list("1").await.len(), 1);
+}
+
+#[tokio::test]
 async fn a_watched_table_that_is_altered_or_dropped_makes_no_write_fail() {
     let mut shop = Shop::open("spree", "read committed").await;
     shop.write("alter table spree_line_items rename column order_id to the_order_id")
@@ -120,6 +141,12 @@ async fn an_order_is_sent_with_the_items_that_are_written_after_it() {
         .until("select exists (select from vestnik.vst_wait) and not exists (select from vestnik.vst_change)")
         .await;
     assert_eq!(shop.list("1").await.len(), 0);
+    let client = shop.app.database.client().await;
+    let since: time::OffsetDateTime = client
+        .query_one("select since from vestnik.vst_wait", &[])
+        .await
+        .unwrap()
+        .get(0);
     shop.write("insert into spree_line_items (variant_id, order_id, quantity, price, currency, created_at, updated_at) values (1, 1, 2, 9.50, 'USD', now(), now())")
         .await;
     let event = shop.event("1").await;
@@ -127,6 +154,10 @@ async fn an_order_is_sent_with_the_items_that_are_written_after_it() {
         (&event["type"], &event["data"]["items"][0]["quantity"]),
         (&json!("new_order"), &json!(2))
     );
+    // The event has the time at which the shop wrote the order.
+    let newest = "select at from vestnik.vst_event order by id desc limit 1";
+    let at: time::OffsetDateTime = client.query_one(newest, &[]).await.unwrap().get(0);
+    assert_eq!(at, since);
     shop.settle().await;
 }
 
@@ -294,6 +325,9 @@ async fn after_an_hour_without_a_node_each_order_is_told_once_as_it_is_by_then()
         .map(|number| ("new_order", number.as_str(), if number == "R7" { 2000 } else { 1900 }))
         .collect();
     assert_eq!(told, wanted, "{history}");
+    let times = "select bool_and(at < now() - interval '59 minutes') from vestnik.vst_event where type = 'insert' and source <> 0";
+    let are_the_shops: bool = app.database.client().await.query_one(times, &[]).await.unwrap().get(0);
+    assert!(are_the_shops, "the events have the times of the shop's writes");
 }
 
 #[tokio::test]
