@@ -72,7 +72,7 @@ struct Cache {
 
 impl Tokens {
     /// Creates the lookups of one database, and the task that runs them. `is_notified` returns whether a NOTIFY about
-    /// changed tokens would reach [`Tokens::forget`]. `issuer` is the trusted issuer of JWTs; `None` refuses all JWTs.
+    /// changed tokens would reach [`Tokens::clear_cache`]. `issuer` is the trusted issuer of JWTs; `None` refuses all JWTs.
     pub fn new(
         pool: Pool,
         is_notified: impl Fn() -> bool + Send + Sync + 'static,
