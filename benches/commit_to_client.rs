@@ -138,7 +138,7 @@ async fn attach_derived(shop: &Shop) -> &'static str {
     "derived_orders"
 }
 
-/// How often the program has suppressed the bell.
+/// How often the program has begun to suppress NOTIFY.
 async fn suppressions(address: SocketAddr) -> f64 {
     engine::figure(address, "vestnik_notify_suppressions_total")
         .await

@@ -75,7 +75,7 @@ const PROTOCOL = "vestnik.v1";
 const FIRST_RECONNECT_MS = 500;
 const RECONNECT_MS = 5_000;
 const CONNECT_DEADLINE_MS = 10_000;
-/** How long an answer to "are you there?" may take after the page was asleep. */
+/** How long an answer to "are you there?" may take after the browser suspended the page. */
 const PROBE_DEADLINE_MS = 4_000;
 /** Idle connections that a browser keeps to one server. Where the network fell silent they are dead, and each would cost the
  * next request its deadline; so they are used up when the network is back. */

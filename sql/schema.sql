@@ -898,7 +898,7 @@ ALTER TABLE ONLY vestnik.vst_webhook
     ADD CONSTRAINT vst_webhook_pkey PRIMARY KEY (event_id);
 CREATE INDEX idx_bookings_status_created ON public.bookings USING btree (status, created_at);
 CREATE INDEX idx_orders_status_created ON public.orders USING btree (status, created_at);
-CREATE UNIQUE INDEX vst_alarm_standing ON vestnik.vst_alarm USING btree (store_id) WHERE (cleared_at IS NULL);
+CREATE UNIQUE INDEX vst_alarm_open ON vestnik.vst_alarm USING btree (store_id) WHERE (cleared_at IS NULL);
 CREATE INDEX vst_canary_store ON vestnik.vst_canary USING btree (store);
 CREATE INDEX vst_chat_edits ON vestnik.vst_chat USING btree (edit_next_at) WHERE (waiting OR (edit_wakes_at IS NOT NULL));
 CREATE INDEX vst_chat_link_store ON vestnik.vst_chat_link USING btree (store_id);

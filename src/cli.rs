@@ -132,24 +132,24 @@ fn in_one_line(error: &anyhow::Error) -> String {
 /// The settings of the databases that a command runs on. It is one database; only `vestnik migrate` runs on all of
 /// them.
 fn chosen(config: &Config, name: Option<&str>, command: &Command) -> Result<Vec<Config>, String> {
-    let shards = config.shards();
-    let names: Vec<String> = shards
+    let databases = config.each_database();
+    let names: Vec<String> = databases
         .iter()
-        .filter_map(|(_, shard)| Some(shard.as_ref()?.name.clone()))
+        .filter_map(|(_, database)| Some(database.as_ref()?.name.clone()))
         .collect();
     match name {
         _ if names.is_empty() => match name {
             None => Ok(vec![with_database(config.clone())]),
             Some(_) => Err("--database needs the setting `databases`, which is empty".into()),
         },
-        None if matches!(command, Command::Migrate(_)) => Ok(shards.into_iter().map(|(config, _)| config).collect()),
+        None if matches!(command, Command::Migrate(_)) => Ok(databases.into_iter().map(|(config, _)| config).collect()),
         None => Err(format!(
             "there are several databases: choose one with --database: {}",
             names.join(", ")
         )),
-        Some(name) => match shards
+        Some(name) => match databases
             .into_iter()
-            .find(|(_, shard)| shard.as_ref().is_some_and(|it| it.name == name))
+            .find(|(_, database)| database.as_ref().is_some_and(|it| it.name == name))
         {
             Some((config, _)) => Ok(vec![config]),
             None => Err(format!(

@@ -340,7 +340,7 @@ create table vestnik.vst_alarm (
     cleared_at timestamptz,
     cleared_by text check (cleared_by in ('panel', 'closing'))
 );
-create unique index vst_alarm_standing on vestnik.vst_alarm (store_id) where cleared_at is null;
+create unique index vst_alarm_open on vestnik.vst_alarm (store_id) where cleared_at is null;
 
 -- Since when an open store has been unattended: a short absence, such as a reload of the page, is no alarm.
 create table vestnik.vst_unattended (

@@ -20,7 +20,7 @@ use super::welcome::{self, Screen};
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let mut stop = Signals::new()?;
     for texts in config
-        .shards()
+        .each_database()
         .iter()
         .filter_map(|(config, _)| config.telegram.as_ref()?.texts.clone())
         .take(1)
@@ -41,7 +41,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
 async fn serve(config: &Config, stop: &mut Signals) -> anyhow::Result<()> {
     if config.database.migrate_on_start {
-        for (config, _) in config.shards() {
+        for (config, _) in config.each_database() {
             tokio::select! {
                 migrated = migrate_when_reachable(&config) => migrated?,
                 () = stop.wait() => return Ok(()),
@@ -49,7 +49,11 @@ async fn serve(config: &Config, stop: &mut Signals) -> anyhow::Result<()> {
         }
     }
     let engine = Engine::start(config).await?;
-    if config.shards().iter().all(|(config, _)| config.telegram.is_none()) {
+    if config
+        .each_database()
+        .iter()
+        .all(|(config, _)| config.telegram.is_none())
+    {
         tracing::info!("Telegram and escalation are off: no bot token is configured (VESTNIK_TELEGRAM_TOKEN)");
     }
     let ops = engine

@@ -33,7 +33,7 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Action {
     /// Print a one-time code that links a chat to a store
-    Link(Link),
+    Link(LinkArgs),
     /// Print the state of the bot and of each linked chat, with the waiting messages
     Status,
     /// Send a test message to a store's chats, in the same way as its orders, and print whether it arrived
@@ -57,7 +57,7 @@ enum Action {
 }
 
 #[derive(Debug, clap::Args)]
-struct Link {
+struct LinkArgs {
     /// The id of the store in the shop's tables
     #[arg(long)]
     store: String,
@@ -89,7 +89,7 @@ pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
     }
 }
 
-async fn print_code(config: &Config, link: Link) -> anyhow::Result<()> {
+async fn print_code(config: &Config, link: LinkArgs) -> anyhow::Result<()> {
     const NO_BOT: &str = "there is no bot: get a token from @BotFather and set VESTNIK_TELEGRAM_TOKEN";
     let settings = config.telegram.as_ref().context(NO_BOT)?;
     // The bot is checked first, so that no code is created for a bot that does not work.

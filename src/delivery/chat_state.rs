@@ -148,7 +148,8 @@ async fn enqueue_news(
          join vestnik.vst_chat_link o on o.store_id = l.store_id and o.chat_id <> l.chat_id \
          join vestnik.vst_chat oc on oc.id = o.chat_id and oc.disabled_at is null \
          where l.chat_id = $1 and l.store_id = any ($2) order by 1, 4";
-    const PLAN: &str = "insert into vestnik.vst_delivery (chat_id, words, thread_id, urgent) values ($1, $2, $3, true)";
+    const ENQUEUE: &str =
+        "insert into vestnik.vst_delivery (chat_id, words, thread_id, urgent) values ($1, $2, $3, true)";
     let title = "select title from vestnik.vst_chat where id = $1";
     let title: Option<String> = transaction.query_one(title, &[&chat.0]).await?.try_get(0)?;
     for store in stores {
@@ -168,7 +169,7 @@ async fn enqueue_news(
         };
         let text = render_template(words.get(text), &[("store", store), ("chat", name)]);
         let topic: Option<i32> = row.try_get(5)?;
-        transaction.execute(PLAN, &[&other, &text, &topic]).await?;
+        transaction.execute(ENQUEUE, &[&other, &text, &topic]).await?;
         chats.0.push(other);
     }
     Ok(chats)
@@ -264,7 +265,7 @@ async fn missed(
          where l.chat_id = $1 and l.mode = 'mirror' and e.source is not null \
            and e.at >= greatest($2, l.linked_at, clock_timestamp() - make_interval(hours => $3)) \
          order by e.id desc limit $4) order by id";
-    const PLAN: &str = "insert into vestnik.vst_delivery (chat_id, store_id, event_id, subject, urgent, stale) \
+    const ENQUEUE: &str = "insert into vestnik.vst_delivery (chat_id, store_id, event_id, subject, urgent, stale) \
          select $1, m.store_id, m.id, m.subject, true, true from unnest($2::bigint[], $3::text[], $4::text[]) m(id, store_id, subject) \
          order by m.id on conflict (event_id, chat_id) do nothing";
     db::read_by_index(transaction).await?;
@@ -283,6 +284,8 @@ async fn missed(
     let stores: Vec<&str> = newest.iter().map(|event| event.store.as_str()).collect();
     let subject = |event: &PartnerEvent| event.subject.as_ref().map(|subject| subject.id.to_string());
     let subjects: Vec<Option<String>> = newest.iter().map(subject).collect();
-    transaction.execute(PLAN, &[&chat.0, &ids, &stores, &subjects]).await?;
+    transaction
+        .execute(ENQUEUE, &[&chat.0, &ids, &stores, &subjects])
+        .await?;
     Ok(())
 }

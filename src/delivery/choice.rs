@@ -8,7 +8,7 @@ use crate::infra::db::Transaction;
 use super::enqueue;
 use super::event_view::{Item, items_of, views_of};
 use super::lane::{ChatId, Lane};
-use super::next_message::{ChatFormat, Escalated, Subject, Work};
+use super::next_message::{ChatFormat, Escalated, OrderMessage, Work};
 use super::note;
 use super::open_delivery::{self, OpenDelivery};
 use crate::delivery::chat_links;
@@ -244,7 +244,7 @@ async fn subject_work(
     if message.is_none() {
         items.extend(notes.iter().map(|open| open.id));
     }
-    Ok(Some(Work::Subject(Box::new(Subject {
+    Ok(Some(Work::OrderMessage(Box::new(OrderMessage {
         base: base.unwrap_or_else(|| latest.clone()),
         by: by.map(|row| row.try_get(0)).transpose()?,
         sounds: is_heard && !style.muted || !is_new && note::must_be_heard(notes),

@@ -26,7 +26,7 @@ pub async fn run(pool: Pool, retention: Duration, stop: CancellationToken) {
             () = stop.cancelled() => return,
         }
         pause = INTERVAL;
-        match forget(&pool, retention).await {
+        match delete_old(&pool, retention).await {
             // The batch was full: there may be more rows.
             Ok(forgotten) if forgotten >= BATCH_ROWS.unsigned_abs() => pause = Duration::from_secs(1),
             Ok(_) => {}
@@ -36,7 +36,7 @@ pub async fn run(pool: Pool, retention: Duration, stop: CancellationToken) {
 }
 
 /// Deletes one batch of each kind of rows. Returns the number of deleted rows.
-pub async fn forget(pool: &Pool, retention: Duration) -> Result<u64, QueryError> {
+pub async fn delete_old(pool: &Pool, retention: Duration) -> Result<u64, QueryError> {
     // Select by id from the oldest, so that the scan ends after a batch even if no row is old enough.
     const ANSWERS: &str = "delete from vestnik.vst_status_change where id in (select id from ( \
              select id, at from vestnik.vst_status_change order by id limit $2) a where at < now() - make_interval(secs => $1))";

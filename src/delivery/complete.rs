@@ -168,7 +168,7 @@ async fn items(
             ],
         )
         .await?;
-    if let (Work::Subject(it), Outcome::Sent(_)) = (&claim.work, outcome)
+    if let (Work::OrderMessage(it), Outcome::Sent(_)) = (&claim.work, outcome)
         && let Some(message) = it.message
     {
         let statement = transaction.prepare_cached(OVERTAKEN).await?;
@@ -183,7 +183,7 @@ async fn save_message(transaction: &Transaction<'_>, claim: &Claim, message: Opt
     const SAVE: &str = "insert into vestnik.vst_message (chat_id, store_id, subject, event_id, message_id) \
          values ($1, $2, $3, $4, $5) on conflict (chat_id, store_id, subject) do update set \
          event_id = excluded.event_id, message_id = excluded.message_id, sent_at = excluded.sent_at";
-    if let (Work::Subject(it), Some(message)) = (&claim.work, message) {
+    if let (Work::OrderMessage(it), Some(message)) = (&claim.work, message) {
         let statement = transaction.prepare_cached(SAVE).await?;
         transaction
             .execute(
@@ -196,7 +196,7 @@ async fn save_message(transaction: &Transaction<'_>, claim: &Claim, message: Opt
 }
 
 async fn clear_message(transaction: &Transaction<'_>, claim: &Claim) -> Result<(), QueryError> {
-    if let Work::Subject(it) = &claim.work {
+    if let Work::OrderMessage(it) = &claim.work {
         let clear =
             "update vestnik.vst_message set message_id = 0 where chat_id = $1 and store_id = $2 and subject = $3";
         transaction

@@ -30,7 +30,7 @@ pub(super) fn is_transient(error: &QueryError) -> bool {
 
 /// Finds the unreadable deliveries in a chat's lane, and gives them up. If all can be read, the lane pauses. `error` is
 /// the error that choosing the message met.
-pub(super) async fn set_aside(
+pub(super) async fn dead_letter(
     client: &mut Lent,
     sources: &Sources,
     chat: ChatId,
@@ -51,7 +51,7 @@ pub(super) async fn set_aside(
             unreadable.push(delivery);
         }
     }
-    metrics::counter!("vestnik_telegram_sends_total", "outcome" => "set_aside").increment(unreadable.len() as u64);
+    metrics::counter!("vestnik_telegram_sends_total", "outcome" => "dead_lettered").increment(unreadable.len() as u64);
     if unreadable.is_empty() {
         tracing::error!(%error, chat = chat.0, pause_s = CHAT_PAUSE_S, "what waits for a chat cannot be read: the chat waits");
         return postpone(client, chat, lane).await;

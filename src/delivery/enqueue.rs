@@ -33,7 +33,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The outcome of enqueueing one batch of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Planned {
+pub enum Enqueued {
     /// The batch was full: there may be more events.
     Batch,
     /// All events of the journal are enqueued.
@@ -42,15 +42,23 @@ pub enum Planned {
     Elsewhere,
 }
 
-/// Enqueues deliveries for one batch of journal events. An event older than `stale` gets no message of its own: a
+/// Enqueues deliveries for one batch of journal events. An event older than `digest_after` gets no message of its own: a
 /// digest, one message for many events, lists it.
-pub async fn plan(pool: &Pool, sources: &Registry, stale: Duration) -> Result<Planned, journal::Error> {
-    timeout(DEADLINE, plan_batch(pool, sources, stale))
+pub async fn enqueue_batch(
+    pool: &Pool,
+    sources: &Registry,
+    digest_after: Duration,
+) -> Result<Enqueued, journal::Error> {
+    timeout(DEADLINE, try_enqueue_batch(pool, sources, digest_after))
         .await
         .map_err(|_| journal::Error::TimedOut)?
 }
 
-async fn plan_batch(pool: &Pool, sources: &Registry, stale: Duration) -> Result<Planned, journal::Error> {
+async fn try_enqueue_batch(
+    pool: &Pool,
+    sources: &Registry,
+    digest_after: Duration,
+) -> Result<Enqueued, journal::Error> {
     let mut client = pool.get().await?;
     // Lock the cursor first, so that the next snapshot contains the commit of the node that enqueued before.
     let mut transaction = client.transaction().await?;
@@ -59,14 +67,14 @@ async fn plan_batch(pool: &Pool, sources: &Registry, stale: Duration) -> Result<
         .prepare_cached("select cursor from vestnik.vst_delivery_cursor for update skip locked")
         .await?;
     let Some(row) = transaction.query_opt(&statement, &[]).await? else {
-        return Ok(Planned::Elsewhere);
+        return Ok(Enqueued::Elsewhere);
     };
     let before: String = row.try_get(0)?;
     let batch = journal::read_due(&transaction, &before, BATCH_EVENTS).await?;
     let due = due(
         &*sources.in_force(&transaction).await.map_err(journal::Error::Sources)?,
         &batch.events,
-        stale,
+        digest_after,
     );
     if !due.is_empty() && write(&mut transaction, &due).await? != Written::All {
         for one in &due {
@@ -75,13 +83,13 @@ async fn plan_batch(pool: &Pool, sources: &Registry, stale: Duration) -> Result<
                 tracing::error!(
                     event,
                     reason,
-                    "an event cannot be planned: no chat is told of it, and no escalation begins"
+                    "an event cannot be enqueued: no chat is told of it, and no escalation begins"
                 );
-                metrics::counter!("vestnik_events_not_planned_total").increment(1);
+                metrics::counter!("vestnik_events_not_enqueued_total").increment(1);
             }
         }
     }
-    pause::enqueue(&transaction, &batch.events, stale).await?;
+    pause::enqueue(&transaction, &batch.events, digest_after).await?;
     // If no event of a batch concerns a chat, do not save the cursor each time: reading the events again costs less
     // than a flush. Save it once the cursor has fallen behind.
     if !batch.events.is_empty() || batch.more || batch.fell_behind {
@@ -91,7 +99,7 @@ async fn plan_batch(pool: &Pool, sources: &Registry, stale: Duration) -> Result<
         transaction.execute(&statement, &[&batch.cursor]).await?;
     }
     transaction.commit().await?;
-    Ok(if batch.more { Planned::Batch } else { Planned::All })
+    Ok(if batch.more { Enqueued::Batch } else { Enqueued::All })
 }
 
 /// The outcome of an attempt to enqueue several events in one statement.
@@ -127,7 +135,7 @@ fn is_refused_value(error: &tokio_postgres::Error) -> bool {
 }
 
 /// Selects the events of orders and bookings among these journal rows. Module `pause` handles the engine's own events.
-fn due(sources: &Sources, rows: &[Due], stale: Duration) -> Vec<DueEvent> {
+fn due(sources: &Sources, rows: &[Due], digest_after: Duration) -> Vec<DueEvent> {
     let ages: HashMap<EventId, f64> = rows.iter().map(|due| (due.event.id, due.age_s)).collect();
     let rows: Vec<&JournalEvent> = rows.iter().map(|due| &due.event).collect();
     let events = sources.partner_events(&rows, &Lookups::default());
@@ -141,7 +149,7 @@ fn due(sources: &Sources, rows: &[Due], stale: Duration) -> Vec<DueEvent> {
         }
         Some(DueEvent {
             is_urgent: is_urgent(event.kind),
-            is_stale: ages.get(&event.id).is_some_and(|age| *age > stale.as_secs_f64()),
+            is_stale: ages.get(&event.id).is_some_and(|age| *age > digest_after.as_secs_f64()),
             is_for_those_who_know: removed || changed,
             subject,
             event,
@@ -157,14 +165,14 @@ async fn insert(
     transaction: &crate::infra::db::Transaction<'_>,
     due: &[DueEvent],
 ) -> Result<(), tokio_postgres::Error> {
-    const PLAN: &str = "with due as ( \
+    const ENQUEUE: &str = "with due as ( \
              select e.id, e.store_id, e.at, d.subject, d.urgent, d.stale, d.known, d.noted, not exists ( \
                  select from vestnik.vst_presence p join vestnik.vst_node n on n.id = p.node_id \
                  where p.store_id = e.store_id and n.until > clock_timestamp()) as unattended \
              from unnest($1::bigint[], $2::text[], $3::boolean[], $4::boolean[], $5::boolean[], $6::boolean[]) \
                  d(id, subject, urgent, stale, known, noted) \
              join vestnik.vst_event e on e.id = d.id), \
-         planned as ( \
+         enqueued as ( \
              insert into vestnik.vst_delivery (chat_id, store_id, event_id, subject, urgent, stale, waits_since) \
              select l.chat_id, d.store_id, d.id, d.subject, d.urgent, d.stale, d.at \
              from due d join vestnik.vst_chat_link l on l.store_id = d.store_id and l.linked_at <= d.at \
@@ -176,9 +184,9 @@ async fn insert(
              order by d.id on conflict (event_id, chat_id) do nothing returning chat_id, store_id, event_id, subject), \
          noted as ( \
              insert into vestnik.vst_delivery (chat_id, store_id, about_id, note, subject, urgent, waits_since) \
-             select p.chat_id, p.store_id, p.event_id, 'cancelled', p.subject, true, d.at from planned p join due d on d.id = p.event_id \
+             select p.chat_id, p.store_id, p.event_id, 'cancelled', p.subject, true, d.at from enqueued p join due d on d.id = p.event_id \
              where d.noted order by p.event_id on conflict (about_id, chat_id, note) do nothing) \
-         update vestnik.vst_chat set waiting = true where id in (select chat_id from planned)";
+         update vestnik.vst_chat set waiting = true where id in (select chat_id from enqueued)";
     let ids: Vec<i64> = due.iter().map(|due| due.event.id.0).collect();
     let subjects: Vec<&str> = due.iter().map(|due| due.subject.as_str()).collect();
     let [urgent, stale, known, noted] = [
@@ -198,7 +206,7 @@ async fn insert(
     if !ended.is_empty() {
         end(transaction, &ended).await?;
     }
-    let statement = transaction.prepare_cached(PLAN).await?;
+    let statement = transaction.prepare_cached(ENQUEUE).await?;
     transaction
         .execute(&statement, &[&ids, &subjects, &urgent, &stale, &known, &noted])
         .await?;

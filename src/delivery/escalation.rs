@@ -173,15 +173,15 @@ async fn over(
     let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&events, Type::INT8_ARRAY), (&keys, Type::TEXT_ARRAY)];
     let rows = journal::read_where(transaction, SINCE, &parameters).await?;
     let rows: Vec<_> = rows.iter().collect();
-    let mut stands: HashMap<(StoreId, String), Option<Status>> = HashMap::new();
+    let mut statuses: HashMap<(StoreId, String), Option<Status>> = HashMap::new();
     for event in sources.partner_events(&rows, &Lookups::default()) {
         let Some(subject) = &event.subject else { continue };
         let is = subject
             .visible_status()
             .filter(|_| !matches!(event.kind, EventType::OrderRemoved | EventType::BookingRemoved));
-        stands.insert((event.store, subject.id.to_string()), is);
+        statuses.insert((event.store, subject.id.to_string()), is);
     }
-    let outcome = |(escalation, ..): &(OpenEscalation, bool, bool)| match stands
+    let outcome = |(escalation, ..): &(OpenEscalation, bool, bool)| match statuses
         .get(&(StoreId::new(&escalation.store), escalation.subject.clone()))
     {
         None | Some(Some(Status::Pending)) => None,
@@ -286,15 +286,15 @@ async fn has_panel(transaction: &Transaction<'_>, escalation: &OpenEscalation) -
 /// Enqueues a reminder for each chat that already has the order. Returns whether any chat has the order, or is about to
 /// get it.
 async fn remind(transaction: &Transaction<'_>, escalation: &OpenEscalation) -> Result<bool, QueryError> {
-    const REMIND: &str = "with planned as ( \
+    const REMIND: &str = "with enqueued as ( \
              insert into vestnik.vst_delivery (chat_id, store_id, about_id, note, subject, urgent) \
              select d.chat_id, d.store_id, $1, 'unanswered', d.subject, true \
              from vestnik.vst_delivery d join vestnik.vst_chat_link l on l.chat_id = d.chat_id and l.store_id = d.store_id \
              join vestnik.vst_chat c on c.id = d.chat_id \
              where d.event_id = $1 and d.state = 'sent' and l.blocked_at is null and c.disabled_at is null \
              on conflict (about_id, chat_id, note) do nothing returning chat_id), \
-         woken as (update vestnik.vst_chat set waiting = true where id in (select chat_id from planned)) \
-         select exists (select from planned) or exists (select from vestnik.vst_delivery d \
+         woken as (update vestnik.vst_chat set waiting = true where id in (select chat_id from enqueued)) \
+         select exists (select from enqueued) or exists (select from vestnik.vst_delivery d \
              where d.event_id = $1 and d.state in ('pending', 'sending', 'retrying'))";
     Ok(transaction.query_one(REMIND, &[&escalation.event]).await?.try_get(0)?)
 }
@@ -306,13 +306,13 @@ async fn enqueue(
     escalation: &OpenEscalation,
     step: EscalationStep,
 ) -> Result<bool, QueryError> {
-    const ENQUEUE: &str = "with planned as ( \
+    const ENQUEUE: &str = "with enqueued as ( \
              insert into vestnik.vst_delivery (chat_id, store_id, event_id, subject, urgent, step) \
              select l.chat_id, l.store_id, $1, $3, true, $5 from vestnik.vst_chat_link l join vestnik.vst_chat c on c.id = l.chat_id \
              where l.store_id = $2 and l.mode = $4 and l.blocked_at is null and c.disabled_at is null \
              on conflict (event_id, chat_id) do nothing returning chat_id), \
-         woken as (update vestnik.vst_chat set waiting = true where id in (select chat_id from planned)) \
-         select count(*) from planned";
+         woken as (update vestnik.vst_chat set waiting = true where id in (select chat_id from enqueued)) \
+         select count(*) from enqueued";
     let row = transaction
         .query_one(
             ENQUEUE,

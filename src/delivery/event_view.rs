@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::infra::db::Transaction;
 use time::OffsetDateTime;
 
-use crate::domain::Subject as Canonical;
+use crate::domain::Subject;
 use crate::domain::event::{EventId, EventType, PartnerEvent};
 use crate::domain::status::Status;
 use crate::infra::db::{self, QueryError};
@@ -39,13 +39,13 @@ pub struct EventView {
     /// The type of the event.
     pub kind: EventType,
     /// The order or booking as it was after the event.
-    pub subject: Arc<Canonical>,
+    pub subject: Arc<Subject>,
     /// The status before the event. `None`: the order or booking was new or hidden.
     pub previous: Option<Status>,
     /// The names of the changed fields in the protocol. Empty unless the event is a change of fields.
     pub changed: Vec<&'static str>,
     /// The order or booking before a change of fields. `None`: another type of event.
-    pub before: Option<Arc<Canonical>>,
+    pub before: Option<Arc<Subject>>,
     /// When the event happened.
     pub at: OffsetDateTime,
 }

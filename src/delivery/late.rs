@@ -64,13 +64,13 @@ pub async fn report(pool: &Pool) -> Result<u64, QueryError> {
     const REPORT: &str = "with late as (delete from vestnik.vst_promise where (store_id, subject) in ( \
              select store_id, subject from vestnik.vst_promise where due_at <= clock_timestamp() \
              order by due_at limit $1 for update skip locked) returning store_id, subject, event_id), \
-         planned as (insert into vestnik.vst_delivery (chat_id, store_id, about_id, note, subject, urgent) \
+         enqueued as (insert into vestnik.vst_delivery (chat_id, store_id, about_id, note, subject, urgent) \
              select l.chat_id, p.store_id, p.event_id, 'late', p.subject, true \
              from late p join vestnik.vst_chat_link l on l.store_id = p.store_id and l.blocked_at is null \
              join vestnik.vst_chat c on c.id = l.chat_id and c.disabled_at is null \
              join vestnik.vst_message m on m.chat_id = l.chat_id and m.store_id = p.store_id and m.subject = p.subject \
              on conflict (about_id, chat_id, note) do nothing returning chat_id), \
-         woken as (update vestnik.vst_chat set waiting = true where id in (select chat_id from planned)) \
+         woken as (update vestnik.vst_chat set waiting = true where id in (select chat_id from enqueued)) \
          select count(*) from late";
     db::with_timeout(async {
         let client = pool.get().await?;

@@ -26,7 +26,7 @@ pub struct ChatFormat {
 
 /// The message of one order or booking in one chat.
 #[derive(Debug)]
-pub struct Subject {
+pub struct OrderMessage {
     /// The language, the time zone and the sound of the message.
     pub style: ChatFormat,
     /// The order or booking as text: the source's id and the key, such as `1 123`.
@@ -114,7 +114,7 @@ pub struct Noted {
 #[derive(Debug)]
 pub enum Work {
     /// The message of one order or booking, in its current state.
-    Subject(Box<Subject>),
+    OrderMessage(Box<OrderMessage>),
     /// A digest: many orders and bookings in one message.
     Digest {
         /// The digest's language, time zone and sound.
@@ -178,7 +178,7 @@ impl Work {
     /// The ids of the deliveries that the message completes.
     pub fn items(&self) -> Vec<i64> {
         match self {
-            Self::Subject(subject) => subject.items.clone(),
+            Self::OrderMessage(order) => order.items.clone(),
             Self::Digest { items, notes, .. } => {
                 items.iter().map(|item| item.id).chain(notes.iter().copied()).collect()
             }
@@ -190,7 +190,7 @@ impl Work {
     /// The store's language, time zone and sound. `None`: the message belongs to no store.
     pub fn style(&self) -> Option<&ChatFormat> {
         match self {
-            Self::Subject(subject) => Some(&subject.style),
+            Self::OrderMessage(order) => Some(&order.style),
             Self::Digest { style, .. } | Self::Alarm { style, .. } => Some(style),
             Self::Note(noted) => Some(&noted.style),
             Self::Reply { .. } | Self::Keyboard { .. } => None,
@@ -200,7 +200,7 @@ impl Work {
     /// Whether this message, sent as a new one, makes no sound.
     pub fn is_silent(&self) -> bool {
         match self {
-            Self::Subject(subject) => !subject.sounds,
+            Self::OrderMessage(order) => !order.sounds,
             Self::Digest { sounds, .. } => !sounds,
             Self::Note(noted) => noted.style.muted && !noted.note.is_heard_by_all(),
             Self::Alarm { style, .. } => style.muted,
@@ -212,7 +212,7 @@ impl Work {
     /// The ids of those events in the message that announce a new order.
     pub fn new_orders(&self) -> Vec<i64> {
         let views: Vec<&EventView> = match self {
-            Self::Subject(subject) => vec![&subject.base, &subject.latest],
+            Self::OrderMessage(order) => vec![&order.base, &order.latest],
             Self::Digest { items, .. } => items.iter().map(|item| &item.event).collect(),
             Self::Note(_) | Self::Alarm { .. } | Self::Reply { .. } | Self::Keyboard { .. } => Vec::new(),
         };

@@ -16,16 +16,16 @@ use crate::text::html::render_template;
 use crate::text::value::{inline, moment};
 
 /// Enqueues a message for each chat of a store that was paused or resumed by one of these events. If a store has
-/// several such events, only the newest counts. Events older than `stale` send nothing.
+/// several such events, only the newest counts. Events older than `digest_after` send nothing.
 pub(super) async fn enqueue(
     transaction: &Transaction<'_>,
     due: &[Due],
-    stale: Duration,
+    digest_after: Duration,
 ) -> Result<(), tokio_postgres::Error> {
     const CHATS: &str = "select l.chat_id, l.thread_id, l.language, coalesce(s.name, s.id), s.time_zone \
          from vestnik.vst_chat_link l join vestnik.vst_store s on s.id = l.store_id join vestnik.vst_chat c on c.id = l.chat_id \
          where l.store_id = $1 and c.disabled_at is null and l.blocked_at is null order by 1";
-    const PLAN: &str = "with planned as (insert into vestnik.vst_delivery (chat_id, words, thread_id, urgent) values ($1, $2, $3, false)) \
+    const ENQUEUE: &str = "with enqueued as (insert into vestnik.vst_delivery (chat_id, words, thread_id, urgent) values ($1, $2, $3, false)) \
          update vestnik.vst_chat set waiting = true where id = $1";
     let mut last: Vec<(&str, bool, &str)> = Vec::new();
     for Due { event, age_s } in due {
@@ -35,7 +35,7 @@ pub(super) async fn enqueue(
             continue;
         };
         last.retain(|(of, ..)| *of != store.as_str());
-        if *age_s <= stale.as_secs_f64() {
+        if *age_s <= digest_after.as_secs_f64() {
             last.push((store.as_str(), *kind == EventType::StorePaused, data));
         }
     }
@@ -51,7 +51,7 @@ pub(super) async fn enqueue(
             let text = notice(&of, is_paused, data);
             let parameters: [(&(dyn ToSql + Sync), Type); 3] =
                 [(&chat, Type::INT8), (&text, Type::TEXT), (&topic, Type::INT4)];
-            transaction.query_typed(PLAN, &parameters).await?;
+            transaction.query_typed(ENQUEUE, &parameters).await?;
         }
     }
     Ok(())

@@ -93,7 +93,7 @@ async fn claim_in(pool: &Pool, sources: &Registry, rules: &Rules, lane: Lane) ->
         Err(error) if dead_letter::is_transient(&error) => return Err(error),
         Err(error) => {
             transaction.rollback().await?;
-            dead_letter::set_aside(&mut client, &sources, chat, lane, &error).await?;
+            dead_letter::dead_letter(&mut client, &sources, chat, lane, &error).await?;
             return Ok(Some(Claimed::Empty));
         }
     };

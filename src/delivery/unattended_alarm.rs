@@ -34,12 +34,12 @@ pub async fn watch_with(pool: &Pool, grace_s: f64) -> Result<u64, QueryError> {
          cleared as (update vestnik.vst_alarm set cleared_at = clock_timestamp(), \
                cleared_by = case when store_id in (select store_id from present) then 'panel' else 'closing' end \
              where cleared_at is null and store_id not in (select store_id from vestnik.vst_unattended) returning id, store_id), \
-         planned as (insert into vestnik.vst_delivery (chat_id, store_id, alarm_id, alarm_ends, urgent) \
+         enqueued as (insert into vestnik.vst_delivery (chat_id, store_id, alarm_id, alarm_ends, urgent) \
              select l.chat_id, a.store_id, a.id, a.ends, true \
              from (select id, store_id, false from raised union all select id, store_id, true from cleared) a(id, store_id, ends) \
              join vestnik.vst_chat_link l on l.store_id = a.store_id join vestnik.vst_chat c on c.id = l.chat_id and c.disabled_at is null \
              on conflict (alarm_id, chat_id, alarm_ends) do nothing returning chat_id), \
-         woken as (update vestnik.vst_chat set waiting = true where id in (select chat_id from planned)) \
+         woken as (update vestnik.vst_chat set waiting = true where id in (select chat_id from enqueued)) \
          select (select count(*) from raised), (select count(*) from cleared)"
     );
     db::with_timeout(async {

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::channel::{ChatChannel, Claim, Outage, Outcome};
 use super::choice::DigestRule;
 use super::complete::{self, Completion, MOST_REFUSALS};
-use super::enqueue::{self, Planned};
+use super::enqueue::{self, Enqueued};
 use super::gauges::{self, database_label};
 use super::queue::{self, Claimed, Rules};
 use super::{escalation, late, unattended_alarm, webhook};
@@ -30,7 +30,7 @@ const SENDS_AT_ONCE: usize = 30;
 /// The longest wait of an idle task before it looks again, because another node may have enqueued deliveries.
 const IDLE: Duration = Duration::from_secs(1);
 /// The time between two searches for new events, so that the events of a busy journal are enqueued in batches.
-const PLAN_SPACING: Duration = Duration::from_millis(50);
+const ENQUEUE_SPACING: Duration = Duration::from_millis(50);
 /// The attempts to save the outcome of a send. After the last attempt, the lease ends by itself, and the message may be
 /// sent twice.
 const COMPLETE_ATTEMPTS: u32 = 5;
@@ -53,7 +53,7 @@ pub struct Worker<C> {
     /// Signals that the feed has read new events.
     pub news: Arc<Notify>,
     /// Signals that a delivery was enqueued.
-    pub planned: Arc<Notify>,
+    pub enqueued: Arc<Notify>,
     /// The database's name, for the labels of metrics. `None`: the node serves only one database.
     pub database: Option<String>,
     /// The attached sources with their mappings. They translate rows of the journal.
@@ -65,9 +65,9 @@ impl<C: ChatChannel> Worker<C> {
     pub async fn run(self, stop: CancellationToken) {
         let worker = Arc::new(self);
         tokio::join!(
-            worker.plan(&worker.planned, &stop),
-            Arc::clone(&worker).send(&worker.planned, &stop),
-            worker.advance(&worker.planned, &stop),
+            worker.enqueue(&worker.enqueued, &stop),
+            Arc::clone(&worker).send(&worker.enqueued, &stop),
+            worker.advance(&worker.enqueued, &stop),
             worker.client.keep_probing(&stop),
             worker.tell_of_outages(&stop),
             webhook::run(&worker.pool, &worker.webhook, &stop),
@@ -75,22 +75,22 @@ impl<C: ChatChannel> Worker<C> {
         );
     }
 
-    async fn plan(&self, planned: &Notify, stop: &CancellationToken) {
+    async fn enqueue(&self, enqueued: &Notify, stop: &CancellationToken) {
         let mut backoff = Backoff::new();
         loop {
-            let pause = match enqueue::plan(&self.pool, &self.sources, self.settings.stale).await {
-                Ok(Planned::Batch) => {
-                    planned.notify_one();
+            let pause = match enqueue::enqueue_batch(&self.pool, &self.sources, self.settings.digest_after).await {
+                Ok(Enqueued::Batch) => {
+                    enqueued.notify_one();
                     continue;
                 }
-                Ok(Planned::All | Planned::Elsewhere) => {
-                    planned.notify_one();
+                Ok(Enqueued::All | Enqueued::Elsewhere) => {
+                    enqueued.notify_one();
                     backoff.reset();
-                    PLAN_SPACING
+                    ENQUEUE_SPACING
                 }
                 Err(error) => {
                     let pause = backoff.next_pause();
-                    tracing::warn!(%error, retry_ms = pause.as_millis() as u64, "planning stopped; its position is kept");
+                    tracing::warn!(%error, retry_ms = pause.as_millis() as u64, "deliveries could not be enqueued; the cursor is kept");
                     pause
                 }
             };
@@ -106,7 +106,7 @@ impl<C: ChatChannel> Worker<C> {
         }
     }
 
-    async fn send(self: Arc<Self>, planned: &Notify, stop: &CancellationToken) {
+    async fn send(self: Arc<Self>, enqueued: &Notify, stop: &CancellationToken) {
         let rules = Rules {
             lease: self.settings.lease,
             deadline: self.settings.deadline,
@@ -149,7 +149,7 @@ impl<C: ChatChannel> Worker<C> {
             };
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
-                () = planned.notified() => {}
+                () = enqueued.notified() => {}
                 Some(_) = sends.join_next() => {}
                 () = stop.cancelled() => {}
             }
@@ -164,7 +164,7 @@ impl<C: ChatChannel> Worker<C> {
         log(&claim, &outcome);
         if let Outcome::Stopped(why) = &outcome {
             let stopped = shared_bot::stop_bot(&self.pool, self.client.token().expose_secret(), why).await;
-            stopped.unwrap_or_else(|error| tracing::warn!(%error, "that the bot stopped was not stored"));
+            stopped.unwrap_or_else(|error| tracing::warn!(%error, "could not save that the bot is stopped"));
         }
         self.complete(&claim, &outcome).await;
         match outcome {
@@ -173,7 +173,7 @@ impl<C: ChatChannel> Worker<C> {
             }
             Outcome::Sent(_) if failures.swap(0, Ordering::Relaxed) >= FAILURES_OF_ALL => {
                 match complete::hurry(&self.pool).await {
-                    Ok(()) => self.planned.notify_one(),
+                    Ok(()) => self.enqueued.notify_one(),
                     Err(error) => tracing::warn!(%error, "what failed before waits out its pauses"),
                 }
             }
@@ -187,7 +187,7 @@ impl<C: ChatChannel> Worker<C> {
             match complete::complete(&self.pool, claim, outcome).await {
                 Ok(Completion::Saved(chats)) => {
                     if chats.is_any() {
-                        self.planned.notify_one();
+                        self.enqueued.notify_one();
                     }
                     return;
                 }
@@ -224,7 +224,7 @@ impl<C: ChatChannel> Worker<C> {
             if lost != now {
                 let reason = now.as_ref().map(|now| now.reason.as_str());
                 if let Err(error) = shared_bot::note(&self.pool, reason).await {
-                    tracing::debug!(%error, "how the line is was not stored");
+                    tracing::debug!(%error, "could not save the state of the connection to Telegram");
                 }
             }
             lost = now;
@@ -235,21 +235,21 @@ impl<C: ChatChannel> Worker<C> {
         }
     }
 
-    async fn advance(&self, planned: &Notify, stop: &CancellationToken) {
+    async fn advance(&self, enqueued: &Notify, stop: &CancellationToken) {
         loop {
             match escalation::advance(&self.pool, &self.sources).await {
                 Ok(0) => {}
-                Ok(_) => planned.notify_one(),
+                Ok(_) => enqueued.notify_one(),
                 Err(error) => tracing::warn!(%error, "the escalations of unanswered orders could not be advanced"),
             }
             match late::report(&self.pool).await {
                 Ok(0) => {}
-                Ok(_) => planned.notify_one(),
+                Ok(_) => enqueued.notify_one(),
                 Err(error) => tracing::warn!(%error, "which orders are late is not known"),
             }
             match unattended_alarm::watch(&self.pool).await {
                 Ok(0) => {}
-                Ok(_) => planned.notify_one(),
+                Ok(_) => enqueued.notify_one(),
                 Err(error) => tracing::warn!(%error, "could not check which stores have a panel online"),
             }
             tokio::select! {
@@ -305,7 +305,7 @@ fn count(claim: &Claim, outcome: &Outcome) {
         Outcome::Gone(_) => "chat_gone",
         Outcome::Blocked { .. } => "blocked",
         Outcome::Migrated(_) => "migrated",
-        Outcome::Refused(_) if is_last(claim) => "set_aside",
+        Outcome::Refused(_) if is_last(claim) => "dead_lettered",
         Outcome::Refused(_) => "refused",
         Outcome::Stopped(_) => "stopped",
         Outcome::Failed(_) => "failed",

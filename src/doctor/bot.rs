@@ -20,13 +20,13 @@ const WAITS_TOO_LONG_S: f64 = 600.0;
 /// Checks the bot, its polls for updates, and its chats.
 pub(super) async fn examine(settings: &Telegram, client: &Client) -> Result<Vec<Finding>, QueryError> {
     let (state, chats) = (shared_bot::state(client).await?, chat_links::list(client).await?);
-    let mut findings = vec![let_in(settings, &state).await, poll_of(&state)];
+    let mut findings = vec![token_finding(settings, &state).await, poll_of(&state)];
     findings.extend(chats_of(&chats));
     Ok(findings)
 }
 
 /// Checks that Telegram accepts the token, and that no webhook receives the updates in place of Vestnik's polls.
-async fn let_in(settings: &Telegram, state: &State) -> Finding {
+async fn token_finding(settings: &Telegram, state: &State) -> Finding {
     const WEBHOOK: &str = "another program has set a webhook for this bot, so no node can poll: stop that program, or call \
          deleteWebhook for this token, or create another bot for Vestnik";
     let responses = async {

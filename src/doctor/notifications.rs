@@ -29,7 +29,7 @@ pub(super) async fn examine(
     // Nodes are looked up first. A node is known by its LISTEN connection, and the test opens such a connection, too.
     let mut findings = nodes(client).await?;
     findings.push(
-        match listener::prove(config.database.listen_url.as_ref().unwrap_or(url), url).await {
+        match listener::check_notifications(config.database.listen_url.as_ref().unwrap_or(url), url).await {
             Ok(()) => ok("notifications", "a test notification arrived"),
             Err(lost) => fail("notifications", lost.to_string()),
         },

@@ -106,7 +106,7 @@ impl Position {
     }
 
     /// The intersection of two positions: it covers the transactions that both cover.
-    pub fn common(&self, other: &Self) -> Self {
+    pub fn intersection(&self, other: &Self) -> Self {
         let end = self.end.min(other.end);
         let both = self.missing.iter().chain(&other.missing);
         let mut missing: Vec<Xid> = both.copied().filter(|xid| *xid < end).collect();
@@ -269,7 +269,7 @@ impl From<Cursor> for ReplayPlan {
 
 impl ReplayPlan {
     /// Whether the client still misses the event `id` of transaction `xid`.
-    pub fn owes(&self, xid: Xid, id: EventId) -> bool {
+    pub fn is_due(&self, xid: Xid, id: EventId) -> bool {
         !(self.before.covers(xid) || self.middle.covers(xid) && id <= self.through)
     }
 
@@ -280,7 +280,7 @@ impl ReplayPlan {
 
     /// The cursor of a client that has received this event and all before it in the replay. `seen` is the position that
     /// the replay reads up to.
-    pub fn behind(&self, xid: Xid, id: EventId, seen: &Position) -> Cursor {
+    pub fn cursor_after(&self, xid: Xid, id: EventId, seen: &Position) -> Cursor {
         let (before, seen) = if self.middle.covers(xid) {
             (&self.before, &self.middle)
         } else {
@@ -444,7 +444,7 @@ mod tests {
             prop_assert!(!one.covers_all_of(&other) || all);
             prop_assert!(other.end > one.end || one.covers_all_of(&other) == all);
             let both: Vec<Xid> = covered(&one).into_iter().filter(|xid| other.covers(*xid)).collect();
-            prop_assert_eq!(covered(&one.common(&other)), both);
+            prop_assert_eq!(covered(&one.intersection(&other)), both);
             let without: Vec<Xid> = covered(&one).into_iter().filter(|xid| !covered(&other).contains(xid)).collect();
             prop_assert_eq!(covered(&one.without(covered(&other))), without);
         }

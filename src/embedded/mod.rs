@@ -87,7 +87,7 @@ pub enum Error {
 
 /// A running private Postgres. [`Embedded::stop`] stops it.
 pub struct Embedded {
-    place: Place,
+    paths: Paths,
     account: Account,
     binaries: Binaries,
     process: Pid,
@@ -99,14 +99,14 @@ pub struct Embedded {
 
 /// The paths of the private Postgres: its directory and the parts in it.
 #[derive(Debug, Clone)]
-struct Place {
+struct Paths {
     root: PathBuf,
     data: PathBuf,
     socket: PathBuf,
     log: PathBuf,
 }
 
-impl Place {
+impl Paths {
     /// The paths below `root`, the real path of the directory. Postgres runs in another directory, so a relative path
     /// would be wrong.
     fn of(root: PathBuf) -> Self {
@@ -143,9 +143,9 @@ impl Place {
 
 /// The URL of the private Postgres in this directory, if a `vestnik serve` runs it now.
 pub fn running(directory: &Path) -> Option<SecretString> {
-    let place = Place::of(fs::canonicalize(directory).ok()?);
-    let (process, ready) = place.postmaster()?;
-    (ready && test_kill_process(process).is_ok()).then(|| place.url(DATABASE))
+    let paths = Paths::of(fs::canonicalize(directory).ok()?);
+    let (process, ready) = paths.postmaster()?;
+    (ready && test_kill_process(process).is_ok()).then(|| paths.url(DATABASE))
 }
 
 impl Embedded {
@@ -153,24 +153,24 @@ impl Embedded {
     pub async fn start(directory: &Path) -> Result<Self, Error> {
         let account = Account::to_run_postgres()?;
         let root = account.prepare(directory)?;
-        let place = Place::of(root);
-        let lock = lock(&place)?;
-        account.make_directory(&place.socket)?;
-        let made_by = fs::read_to_string(place.data.join("PG_VERSION")).ok();
+        let paths = Paths::of(root);
+        let lock = lock(&paths)?;
+        account.make_directory(&paths.socket)?;
+        let made_by = fs::read_to_string(paths.data.join("PG_VERSION")).ok();
         let made_by = made_by.and_then(|version| version.trim().parse().ok());
-        let binaries = Binaries::find(made_by, &place.root.join("postgres")).await?;
+        let binaries = Binaries::find(made_by, &paths.root.join("postgres")).await?;
         if made_by.is_none() {
-            make_data(&place, &binaries, &account).await?;
+            make_data(&paths, &binaries, &account).await?;
         }
-        let (process, child) = match place.postmaster() {
-            Some((process, _)) if test_kill_process(process).is_ok() && answers(&place).await => (process, None),
+        let (process, child) = match paths.postmaster() {
+            Some((process, _)) if test_kill_process(process).is_ok() && answers(&paths).await => (process, None),
             _ => {
-                let child = spawn(&place, &binaries, &account)?;
-                (process_of(&child).ok_or_else(|| died(&place))?, Some(child))
+                let child = spawn(&paths, &binaries, &account)?;
+                (process_of(&child).ok_or_else(|| died(&paths))?, Some(child))
             }
         };
         let mut embedded = Self {
-            place,
+            paths,
             account,
             binaries,
             process,
@@ -184,7 +184,7 @@ impl Embedded {
 
     /// The URL of the private Postgres.
     pub fn url(&self) -> SecretString {
-        self.place.url(DATABASE)
+        self.paths.url(DATABASE)
     }
 
     /// The major version of the private Postgres.
@@ -201,18 +201,18 @@ impl Embedded {
             let psql = self.binaries.directory.join("psql");
             psql.is_file().then(|| quoted(&psql.display().to_string()))?
         };
-        let socket = quoted(&self.place.socket.display().to_string());
+        let socket = quoted(&self.paths.socket.display().to_string());
         Some(format!("{program} -h {socket} -U {OWNER} {DATABASE}"))
     }
 
     async fn until_ready(&mut self) -> Result<(), Error> {
         let deadline = Instant::now() + START_DEADLINE;
-        while !matches!(self.place.postmaster(), Some((process, true)) if process == self.process) {
+        while !matches!(self.paths.postmaster(), Some((process, true)) if process == self.process) {
             if let Some(Ok(Some(_))) = self.child.as_mut().map(Child::try_wait) {
-                return Err(died(&self.place));
+                return Err(died(&self.paths));
             }
             if Instant::now() > deadline {
-                return Err(Error::TooSlow(self.place.log.clone()));
+                return Err(Error::TooSlow(self.paths.log.clone()));
             }
             sleep(LOOK_INTERVAL).await;
         }
@@ -220,7 +220,7 @@ impl Embedded {
     }
 
     async fn make_database(&self) -> Result<(), Error> {
-        let client = db::connect_as(&self.place.url("postgres"), "start").await?;
+        let client = db::connect_as(&self.paths.url("postgres"), "start").await?;
         let there = client
             .query_opt("select from pg_database where datname = $1", &[&DATABASE])
             .await?;
@@ -249,8 +249,8 @@ impl Embedded {
     }
 
     async fn start_again(&mut self) -> Result<(), Error> {
-        let child = spawn(&self.place, &self.binaries, &self.account)?;
-        self.process = process_of(&child).ok_or_else(|| died(&self.place))?;
+        let child = spawn(&self.paths, &self.binaries, &self.account)?;
+        self.process = process_of(&child).ok_or_else(|| died(&self.paths))?;
         self.child = Some(child);
         self.until_ready().await
     }
@@ -290,22 +290,22 @@ impl Embedded {
 }
 
 /// Takes the file lock that allows one process at a time to use the data.
-fn lock(place: &Place) -> Result<File, Error> {
-    let path = place.root.join("lock");
+fn lock(paths: &Paths) -> Result<File, Error> {
+    let path = paths.root.join("lock");
     let file = File::create(&path).map_err(|error| Error::File(path, error))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
-        Err(_) => Err(Error::InUse(place.root.clone())),
+        Err(_) => Err(Error::InUse(paths.root.clone())),
     }
 }
 
-async fn answers(place: &Place) -> bool {
-    db::connect_as(&place.url("postgres"), "start").await.is_ok()
+async fn answers(paths: &Paths) -> bool {
+    db::connect_as(&paths.url("postgres"), "start").await.is_ok()
 }
 
 /// Creates the data with initdb, in a temporary directory that is renamed at the end.
-async fn make_data(place: &Place, binaries: &Binaries, account: &Account) -> Result<(), Error> {
-    let unfinished = place.root.join("data.unfinished");
+async fn make_data(paths: &Paths, binaries: &Binaries, account: &Account) -> Result<(), Error> {
+    let unfinished = paths.root.join("data.unfinished");
     if unfinished.exists() {
         fs::remove_dir_all(&unfinished).map_err(|error| Error::File(unfinished.clone(), error))?;
     }
@@ -320,21 +320,21 @@ async fn make_data(place: &Place, binaries: &Binaries, account: &Account) -> Res
         .map_err(|error| Error::File(binaries.directory.join("initdb"), error))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        let log = place.log.clone();
+        let log = paths.log.clone();
         return Err(Error::Program {
             program: "initdb",
             log,
             said,
         });
     }
-    fs::rename(&unfinished, &place.data).map_err(|error| Error::File(place.data.clone(), error))
+    fs::rename(&unfinished, &paths.data).map_err(|error| Error::File(paths.data.clone(), error))
 }
 
-fn spawn(place: &Place, binaries: &Binaries, account: &Account) -> Result<Child, Error> {
-    let file = |error| Error::File(place.log.clone(), error);
-    let log = File::create(&place.log).map_err(file)?;
+fn spawn(paths: &Paths, binaries: &Binaries, account: &Account) -> Result<Child, Error> {
+    let file = |error| Error::File(paths.log.clone(), error);
+    let log = File::create(&paths.log).map_err(file)?;
     let mut command = Command::new(binaries.directory.join("postgres"));
-    command.arg("-D").arg(&place.data).arg("-k").arg(&place.socket);
+    command.arg("-D").arg(&paths.data).arg("-k").arg(&paths.socket);
     command.args(["-c", "listen_addresses=", "-c", "unix_socket_permissions=0700"]);
     account.lower(&mut command);
     // The server gets its own process group. Ctrl-C then reaches only Vestnik, which stops Postgres when nothing needs
@@ -353,15 +353,15 @@ fn process_of(child: &Child) -> Option<Pid> {
     Pid::from_raw(child.id()?.cast_signed())
 }
 
-fn died(place: &Place) -> Error {
+fn died(paths: &Paths) -> Error {
     /// Maximum number of log lines that the error shows.
     const SHOWN_LINES: usize = 3;
-    let text = fs::read_to_string(&place.log).unwrap_or_default();
+    let text = fs::read_to_string(&paths.log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     let said = lines[lines.len().saturating_sub(SHOWN_LINES)..].join("; ");
     Error::Program {
         program: "postgres",
-        log: place.log.clone(),
+        log: paths.log.clone(),
         said,
     }
 }
@@ -393,7 +393,7 @@ mod tests {
     #[test]
     fn a_long_path_has_its_socket_elsewhere() {
         let long = PathBuf::from(format!("/{}", "x".repeat(200)));
-        assert!(Place::of(long).socket.as_os_str().len() <= MAX_SOCKET_DIRECTORY_BYTES);
-        assert_eq!(Place::of("/srv/v".into()).socket, PathBuf::from("/srv/v/socket"));
+        assert!(Paths::of(long).socket.as_os_str().len() <= MAX_SOCKET_DIRECTORY_BYTES);
+        assert_eq!(Paths::of("/srv/v".into()).socket, PathBuf::from("/srv/v/socket"));
     }
 }

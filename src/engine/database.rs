@@ -30,7 +30,7 @@ use crate::telegram::{self, Bot};
 use crate::token::{Issuer, Token, Tokens, Usage};
 
 /// The parts of a node that all its databases share.
-pub(super) struct Node {
+pub(super) struct SharedParts {
     /// Whether the node is shutting down.
     pub drained: watch::Receiver<bool>,
     /// Tracks the tasks of sessions and other client connections.
@@ -45,7 +45,7 @@ pub(super) struct Node {
     pub issuer: Option<Arc<Issuer>>,
 }
 
-impl Node {
+impl SharedParts {
     /// Starts every part that serves a database. `number` is its index among several databases; `name` is its name in
     /// the settings, if it has one.
     pub fn serve(&self, config: &Config, number: usize, name: Option<String>) -> Result<Arc<DatabaseContext>, Error> {
@@ -92,7 +92,7 @@ impl Node {
         background.spawn(usage.run(pool.clone(), move || by_token.sessions_by_token(), self.stop.clone()));
         background.spawn(Arc::clone(&presence).run(pool.clone(), self.stop.clone()));
         if let (Some(client), Some(settings)) = (bot, config.telegram.clone()) {
-            let (pool, news, planned) = (pool.clone(), Arc::clone(&news), Arc::new(tokio::sync::Notify::new()));
+            let (pool, news, enqueued) = (pool.clone(), Arc::clone(&news), Arc::new(tokio::sync::Notify::new()));
             let node = format!("{:016x}", fastrand::u64(..));
             let heartbeat = Heartbeat::new(node.clone(), listen_url.clone());
             let bot = Bot::new(
@@ -100,7 +100,7 @@ impl Node {
                 client.clone(),
                 Arc::clone(&sources),
                 node.clone(),
-                Arc::clone(&planned),
+                Arc::clone(&enqueued),
                 Arc::clone(&shop_api),
             );
             background.spawn(bot.run(heartbeat.beating(), self.stop.clone()));
@@ -112,7 +112,7 @@ impl Node {
                 webhook: config.webhook,
                 node,
                 news,
-                planned,
+                enqueued,
                 database: name.clone(),
                 sources: Arc::clone(&sources),
             };

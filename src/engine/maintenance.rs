@@ -20,7 +20,7 @@ use crate::journal::{self, Trimmed};
 use crate::sources::health::{self as source_health, Health};
 use crate::sources::reconciler::{MissedRows, Reconciler};
 use crate::store::{pause, stock};
-use crate::token::{self, Holder, Opens, Standing, TokenInvalidated, Tokens};
+use crate::token::{self, Holder, Opens, TokenInvalidated, TokenState, Tokens};
 
 /// Interval of the checks for revoked tokens. They find a revocation whose notification was lost.
 const TOKEN_CHECK_INTERVAL: Duration = Duration::from_secs(30);
@@ -85,7 +85,7 @@ pub(super) async fn invalidate_tokens(
             TOKEN_POLL_INTERVAL
         };
         tokio::select! {
-            () = signals.tokens.notified() => tokens.forget(),
+            () = signals.tokens.notified() => tokens.clear_cache(),
             () = tokio::time::sleep(pause) => {}
             () = stop.cancelled() => return,
         }
@@ -94,11 +94,11 @@ pub(super) async fn invalidate_tokens(
         if live.is_empty() {
             continue;
         }
-        match token::standings(&pool, &live).await {
-            Ok(standings) => router.close_sessions_of(|selection, holder| {
+        match token::states(&pool, &live).await {
+            Ok(states) => router.close_sessions_of(|selection, holder| {
                 // The token of a session that connected meanwhile was looked up meanwhile.
                 live.binary_search(&holder.token).ok()?;
-                why_invalidated(standings.get(&holder.token), selection, holder)
+                why_invalidated(states.get(&holder.token), selection, holder)
             }),
             Err(error) => {
                 // The notification does not arrive again, so the check is repeated soon.
@@ -110,8 +110,8 @@ pub(super) async fn invalidate_tokens(
 }
 
 /// Why a token no longer grants the session's access; `None`: it still does.
-fn why_invalidated(standing: Option<&Standing>, selection: &Selection, holder: Holder) -> Option<TokenInvalidated> {
-    let Some(standing) = standing else {
+fn why_invalidated(state: Option<&TokenState>, selection: &Selection, holder: Holder) -> Option<TokenInvalidated> {
+    let Some(state) = state else {
         return Some(TokenInvalidated::Revoked);
     };
     let narrowed = |opens: &Opens| {
@@ -125,9 +125,7 @@ fn why_invalidated(standing: Option<&Standing>, selection: &Selection, holder: H
         let is_same = opens.scope == holder.scope && is_same_expiry(opens.ends, holder.ends);
         (!is_same).then_some(TokenInvalidated::Changed)
     };
-    standing
-        .withdrawn
-        .or_else(|| standing.opens.as_ref().and_then(narrowed))
+    state.withdrawn.or_else(|| state.opens.as_ref().and_then(narrowed))
 }
 
 /// Whether two expiry times of a token are the same. Look-ups at different times find slightly different ones.

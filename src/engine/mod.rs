@@ -22,7 +22,7 @@ use crate::infra::db;
 use crate::infra::metrics;
 use crate::telegram;
 use crate::token::{self, Issuer};
-use database::Node;
+use database::SharedParts;
 
 /// How long connections may take to close when the node stops. Then they are cut.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(15);
@@ -72,7 +72,7 @@ pub struct Engine {
     databases: Vec<Arc<DatabaseContext>>,
     draining: watch::Sender<bool>,
     stop_accepting: CancellationToken,
-    node: Node,
+    shared: SharedParts,
 }
 
 impl Engine {
@@ -88,7 +88,7 @@ impl Engine {
         let read_again = Arc::new(Notify::new());
         let (draining, drained) = watch::channel(false);
         let (stop, stop_accepting) = (CancellationToken::new(), CancellationToken::new());
-        let node = Node {
+        let shared = SharedParts {
             drained,
             connections: TaskTracker::new(),
             background: TaskTracker::new(),
@@ -96,25 +96,26 @@ impl Engine {
             loopback: server.loopback(&config.http.hosts).map_err(Error::Address)?,
             issuer: config.jwt.as_ref().map(|jwt| Arc::new(Issuer::new(jwt))),
         };
-        if let Some(issuer) = &node.issuer {
-            node.background.spawn(Arc::clone(issuer).run(node.stop.clone()));
+        if let Some(issuer) = &shared.issuer {
+            shared.background.spawn(Arc::clone(issuer).run(shared.stop.clone()));
         }
         let (mut databases, mut placed) = (Vec::new(), Vec::new());
-        for (number, (config, shard)) in config.shards().into_iter().enumerate() {
-            let (name, stores) = shard.map_or((None, None), |shard| (Some(shard.name), shard.stores));
-            let database = node.serve(&config, number, name)?;
+        for (number, (config, served)) in config.each_database().into_iter().enumerate() {
+            let (name, stores) = served.map_or((None, None), |served| (Some(served.name), served.stores));
+            let database = shared.serve(&config, number, name)?;
             placed.push((Arc::clone(&database), stores));
             databases.push(database);
         }
-        node.background
-            .spawn(maintenance::report_listening(databases.clone(), node.stop.clone()));
-        node.background.spawn(maintenance::sample_gauges(
+        shared
+            .background
+            .spawn(maintenance::report_listening(databases.clone(), shared.stop.clone()));
+        shared.background.spawn(maintenance::sample_gauges(
             databases.clone(),
             server.limits(),
-            node.stop.clone(),
+            shared.stop.clone(),
         ));
-        let certificate = watch_certificate(server.certificate(), Arc::clone(&read_again), node.stop.clone());
-        node.background.spawn(certificate);
+        let certificate = watch_certificate(server.certificate(), Arc::clone(&read_again), shared.stop.clone());
+        shared.background.spawn(certificate);
         let all = Arc::new(Databases::new(
             placed,
             &config.http,
@@ -124,12 +125,13 @@ impl Engine {
         if let Some(ops) = ops {
             // The operators' server reports the state of the node until the end of the shutdown.
             let routes = http::routes(Arc::clone(&all), &OPS_ROUTES);
-            node.background
-                .spawn(ops.run(routes, node.background.clone(), node.stop.clone()));
+            shared
+                .background
+                .spawn(ops.run(routes, shared.background.clone(), shared.stop.clone()));
         }
-        let (connections, stopped, served) = (node.connections.clone(), stop_accepting.clone(), databases.clone());
-        let (background, stop) = (node.background.clone(), node.stop.clone());
-        node.background.spawn(async move {
+        let (connections, stopped, served) = (shared.connections.clone(), stop_accepting.clone(), databases.clone());
+        let (background, stop) = (shared.background.clone(), shared.stop.clone());
+        shared.background.spawn(async move {
             join_all(
                 served
                     .into_iter()
@@ -145,7 +147,7 @@ impl Engine {
             databases,
             draining,
             stop_accepting,
-            node,
+            shared,
         })
     }
 
@@ -188,12 +190,12 @@ impl Engine {
         for database in &self.databases {
             database.hub.router.drain();
         }
-        let Node {
+        let SharedParts {
             connections,
             background,
             stop,
             ..
-        } = self.node;
+        } = self.shared;
         connections.close();
         let deadline = Instant::now() + DRAIN_DEADLINE;
         if timeout_at(deadline, connections.wait()).await.is_err() {
@@ -214,7 +216,7 @@ impl Engine {
 
 /// Number of files that a node needs besides its clients' sockets. Without them it could not reconnect to Postgres.
 fn reserved_files(config: &Config) -> u64 {
-    let of_databases = config.shards().iter().fold(0, |files, (config, _)| {
+    let of_databases = config.each_database().iter().fold(0, |files, (config, _)| {
         let bot = if config.telegram.is_some() { BOT_FILES } else { 0 };
         files + config.database.pool_size + DATABASE_FILES + bot
     });

@@ -32,7 +32,7 @@ impl FeedState {
         }
     }
 
-    /// Takes the large transactions of a long read aside, so that its other events can be read. From here on, the
+    /// Takes the large transactions out of a long read, so that its other events can be read. From here on, the
     /// position covers the large ones. `TooMany`: none of them is large, or they are too many.
     pub fn separate_large(&mut self, sizes: TransactionSizes) -> Result<(), TooMany> {
         let of = |size: Size| {

@@ -286,8 +286,8 @@ mod tests {
         assert_eq!(position, large_transactions.position_before_stream(&read(14)));
         large_transactions.advance_to(EventId(30));
         let replay_plan = ReplayPlan::from(large_transactions.cursor(&read(14)));
-        assert!(!replay_plan.owes(Xid(10), EventId(30)) && replay_plan.owes(Xid(10), EventId(31)));
-        assert!(!replay_plan.owes(Xid(12), EventId(2)) && replay_plan.owes(Xid(13), EventId(50)));
+        assert!(!replay_plan.is_due(Xid(10), EventId(30)) && replay_plan.is_due(Xid(10), EventId(31)));
+        assert!(!replay_plan.is_due(Xid(12), EventId(2)) && replay_plan.is_due(Xid(13), EventId(50)));
         assert_eq!(large_transactions.to_stream().1, EventId(30));
     }
 

@@ -183,7 +183,7 @@ pub async fn run(
 
 /// Tests once whether notifications reach this machine, for `vestnik doctor`. Returns after a successful self-test, or
 /// the reason of the failure.
-pub async fn prove(listen_url: &SecretString, notify_url: &SecretString) -> Result<(), Lost> {
+pub async fn check_notifications(listen_url: &SecretString, notify_url: &SecretString) -> Result<(), Lost> {
     let signals = ListenerSignals::default();
     let (listen_state, mut state) = watch::channel(ListenState::Disconnected);
     let mut backoff = Backoff::new();

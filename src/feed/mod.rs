@@ -112,7 +112,7 @@ pub struct Feed {
     pub router: Arc<Router>,
     /// Records when the feed last read the journal.
     pub health: Arc<FeedHealth>,
-    /// The feed notifies it after each read that found events. The planning of deliveries waits for it.
+    /// The feed notifies it after each read that found events. The task that enqueues deliveries waits for it.
     pub new_events: Arc<Notify>,
     /// The sources, whose mappings tell what the columns of the shop's rows mean.
     pub sources: Arc<Registry>,

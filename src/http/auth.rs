@@ -31,7 +31,7 @@ const MAX_STORE_BYTES: usize = 200;
 /// An authorized request to a store, with what its token allows.
 pub struct Access {
     /// The database that has the store.
-    pub site: Arc<DatabaseContext>,
+    pub database: Arc<DatabaseContext>,
     /// The id of the store.
     pub store: StoreId,
     /// The stores and the scope that the token opens.
@@ -44,17 +44,17 @@ impl Access {
     /// Checks the token again if tokens have changed since the first check. Call it before work that begins some time
     /// after the first check.
     pub async fn confirm(&self) -> Result<(), ApiError> {
-        if self.site.hub.tokens.generation() == self.generation {
+        if self.database.hub.tokens.generation() == self.generation {
             return Ok(());
         }
-        let looked = look_up(&self.site, &self.presented).await?;
+        let looked = look_up(&self.database, &self.presented).await?;
         judge(looked.found, &self.store).map(drop)
     }
 }
 
 /// The headers in which a route accepts a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum TokenLocation {
     /// Only in the header `Authorization`. Another site's page cannot make a browser send this header, so that site
     /// cannot forge requests.
     Header,
@@ -64,24 +64,24 @@ pub enum Place {
 
 /// Checks that the request's token opens the store with at least this scope. The error is the response for the client.
 pub async fn authorize(
-    sites: &Databases,
+    databases: &Databases,
     call: &ApiRequest,
     scope: Scope,
-    place: Place,
+    location: TokenLocation,
     client: IpAddr,
 ) -> Result<Access, ApiError> {
-    let given = offered(sites, call, place)?;
+    let given = offered(databases, call, location)?;
     let store = store(&call.store)?;
     let presented = parse(given, client)?;
     let refused = |why: &'static str| refused(given, why, client);
     // With several databases, the token is checked before the store is looked up.
-    let is_counted = sites.are_several() && identify(sites, &presented, &store, refused).await?;
-    let site = sites.of(&store).await?;
-    let looked = look_up(&site, &presented).await?;
+    let is_counted = databases.are_several() && identify(databases, &presented, &store, refused).await?;
+    let database = databases.of(&store).await?;
+    let looked = look_up(&database, &presented).await?;
     let generation = looked.generation;
     let grant = match looked.found {
         // The store's database does not know the token, but another database does: it opens other stores only.
-        Found::Unknown if sites.are_several() => return Err(ApiError::OtherStore),
+        Found::Unknown if databases.are_several() => return Err(ApiError::OtherStore),
         found => {
             if let Some(why) = found.why_not() {
                 refused(why);
@@ -91,7 +91,7 @@ pub async fn authorize(
     };
     authenticate(call)?;
     if !is_counted {
-        sites.limits.count_token(site.number, grant.id)?;
+        databases.limits.count_token(database.number, grant.id)?;
     }
     // A token for every store does not open a canary's.
     if !grant.opens(store.as_str()) || store.is_canary() != (grant.id == TokenId::CANARY) {
@@ -101,7 +101,7 @@ pub async fn authorize(
         return Err(ApiError::OtherScope(scope));
     }
     Ok(Access {
-        site,
+        database,
         store,
         grant,
         presented,
@@ -110,15 +110,19 @@ pub async fn authorize(
 }
 
 /// Checks what the request is refused for whatever its token is. Returns the text of its token.
-pub fn offered<'a>(sites: &Databases, call: &'a ApiRequest, place: Place) -> Result<Option<&'a str>, ApiError> {
+pub fn offered<'a>(
+    databases: &Databases,
+    call: &'a ApiRequest,
+    location: TokenLocation,
+) -> Result<Option<&'a str>, ApiError> {
     if holds_token(call) {
         return Err(ApiError::TokenInUrl);
     }
-    if !sites.rules.allow_origin(&call.headers) {
+    if !databases.rules.allow_origin(&call.headers) {
         return Err(ApiError::ForeignOrigin);
     }
-    Ok(match place {
-        Place::HeaderOrSubprotocol if !call.headers.contains_key(header::AUTHORIZATION) => {
+    Ok(match location {
+        TokenLocation::HeaderOrSubprotocol if !call.headers.contains_key(header::AUTHORIZATION) => {
             protocols(&call.headers).find_map(|protocol| protocol.strip_prefix(BEARER_PROTOCOL))
         }
         _ => authorization(&call.headers),
@@ -134,36 +138,36 @@ pub fn parse(given: Option<&str>, client: IpAddr) -> Result<Presented, ApiError>
 }
 
 /// Looks the token up in a database.
-pub async fn look_up(site: &DatabaseContext, presented: &Presented) -> Result<Looked, ApiError> {
-    site.hub.tokens.look_up(presented).await.map_err(ApiError::database)
+pub async fn look_up(database: &DatabaseContext, presented: &Presented) -> Result<Looked, ApiError> {
+    database.hub.tokens.look_up(presented).await.map_err(ApiError::database)
 }
 
 /// Checks, where a node serves several databases, that the token opens the store in one of them. If no database
 /// confirms it and one does not respond, the result is unknown. A JWT is verified without a database. Returns whether
 /// the request was counted against the token's rate limit.
 async fn identify(
-    sites: &Databases,
+    databases: &Databases,
     presented: &Presented,
     store: &StoreId,
     refused: impl Fn(&'static str),
 ) -> Result<bool, ApiError> {
     if let Presented::Jwt(jwt) = presented {
-        let opened = verify(sites, jwt, refused).await?;
+        let opened = verify(databases, jwt, refused).await?;
         return match opened.have(store.as_str()) {
             true => Ok(false),
             false => Err(ApiError::OtherStore),
         };
     }
-    let looking = sites
+    let looking = databases
         .all()
-        .map(|site| async move { (site, site.hub.tokens.look_up(presented).await) });
+        .map(|database| async move { (database, database.hub.tokens.look_up(presented).await) });
     let mut looking: FuturesUnordered<_> = looking.collect();
     let (mut failed, mut known) = (None, None);
-    while let Some((site, looked)) = looking.next().await {
+    while let Some((database, looked)) = looking.next().await {
         match looked.map(|looked| looked.found) {
             Ok(Found::Unknown) => {}
             Ok(Found::Valid(grant)) => {
-                sites.limits.count_token(site.number, grant.id)?;
+                databases.limits.count_token(database.number, grant.id)?;
                 if grant.opens(store.as_str()) {
                     return Ok(true);
                 }
@@ -188,8 +192,8 @@ async fn identify(
 }
 
 /// Verifies a JWT without a database. Returns the stores that it opens.
-pub async fn verify(sites: &Databases, jwt: &Jwt, refused: impl Fn(&'static str)) -> Result<Stores, ApiError> {
-    sites.any().hub.tokens.prove(jwt).await.map_err(|why| match why {
+pub async fn verify(databases: &Databases, jwt: &Jwt, refused: impl Fn(&'static str)) -> Result<Stores, ApiError> {
+    databases.any().hub.tokens.verify(jwt).await.map_err(|why| match why {
         Refused::NoKeys => ApiError::NotReady,
         why => {
             refused(why.as_str());
@@ -200,7 +204,7 @@ pub async fn verify(sites: &Databases, jwt: &Jwt, refused: impl Fn(&'static str)
 
 /// Gives the request's connection a place among those of authenticated clients.
 pub fn authenticate(call: &ApiRequest) -> Result<(), ApiError> {
-    call.connection.place.authenticate().map_err(|full| {
+    call.connection.slot.authenticate().map_err(|full| {
         full.log();
         ApiError::TooManyConnections
     })

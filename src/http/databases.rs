@@ -21,7 +21,7 @@ const MOST_FOUND: usize = 100_000;
 
 /// The databases that a node serves, with the rules and limits of requests.
 pub struct Databases {
-    sites: Vec<(Arc<DatabaseContext>, Option<BTreeSet<String>>)>,
+    databases: Vec<(Arc<DatabaseContext>, Option<BTreeSet<String>>)>,
     found: RwLock<HashMap<StoreId, usize>>,
     /// The host and origin rules of every request.
     pub(super) rules: Rules,
@@ -30,16 +30,16 @@ pub struct Databases {
 }
 
 impl Databases {
-    /// `sites` has each database with the ids of its stores in the settings. `None`: the database itself tells which
+    /// `databases` has each database with the ids of its stores in the settings. `None`: the database itself tells which
     /// stores it has.
     pub fn new(
-        sites: Vec<(Arc<DatabaseContext>, Option<BTreeSet<String>>)>,
+        databases: Vec<(Arc<DatabaseContext>, Option<BTreeSet<String>>)>,
         http: &config::Http,
         is_secure: bool,
         proxies: Arc<Proxies>,
     ) -> Self {
         Self {
-            sites,
+            databases,
             found: RwLock::default(),
             rules: Rules::new(http, is_secure, proxies),
             limits: RequestLimits::new(http),
@@ -48,24 +48,32 @@ impl Databases {
 
     /// Whether the node serves more than one database.
     pub(super) fn are_several(&self) -> bool {
-        self.sites.len() > 1
+        self.databases.len() > 1
     }
 
     /// All databases of the node.
     pub(super) fn all(&self) -> impl Iterator<Item = &Arc<DatabaseContext>> {
-        self.sites.iter().map(|(site, _)| site)
+        self.databases.iter().map(|(database, _)| database)
     }
 
     /// The first database, for requests that belong to no store.
     pub(super) fn any(&self) -> &Arc<DatabaseContext> {
-        &self.sites[0].0
+        &self.databases[0].0
     }
 
     /// Those of the stores that a token opens in this database, which the settings do not name at another database.
-    pub(super) fn stores_of(&self, site: &DatabaseContext, opened: &Stores) -> StoreSet {
+    pub(super) fn stores_of(&self, database: &DatabaseContext, opened: &Stores) -> StoreSet {
         let ids = |names: &BTreeSet<String>| names.iter().map(|name| StoreId::new(name)).collect();
-        let own = self.sites.get(site.number).and_then(|(_, stores)| stores.as_ref());
-        let others = || self.sites.iter().filter_map(|(_, stores)| stores.as_ref()).flatten();
+        let own = self
+            .databases
+            .get(database.number)
+            .and_then(|(_, stores)| stores.as_ref());
+        let others = || {
+            self.databases
+                .iter()
+                .filter_map(|(_, stores)| stores.as_ref())
+                .flatten()
+        };
         let others = || others().map(|name| StoreId::new(name)).collect::<HashSet<_>>();
         match (opened, own) {
             (Stores::All, Some(own)) => StoreSet::These(ids(own)),
@@ -81,16 +89,18 @@ impl Databases {
 
     /// The database of a store: the one that the settings name, else the one that knows the store.
     pub(super) async fn of(&self, store: &StoreId) -> Result<Arc<DatabaseContext>, ApiError> {
-        if let [(site, _)] = self.sites.as_slice() {
-            return Ok(Arc::clone(site));
+        if let [(database, _)] = self.databases.as_slice() {
+            return Ok(Arc::clone(database));
         }
         if store.is_canary() {
-            let site = self.all().find(|site| site.canary.store.as_ref() == Some(store));
-            return site.map(Arc::clone).ok_or(ApiError::UnknownStore);
+            let database = self
+                .all()
+                .find(|database| database.canary.store.as_ref() == Some(store));
+            return database.map(Arc::clone).ok_or(ApiError::UnknownStore);
         }
         let said = |stores: &Option<BTreeSet<String>>| stores.as_ref().is_some_and(|all| all.contains(store.as_str()));
-        if let Some((site, _)) = self.sites.iter().find(|(_, stores)| said(stores)) {
-            return Ok(Arc::clone(site));
+        if let Some((database, _)) = self.databases.iter().find(|(_, stores)| said(stores)) {
+            return Ok(Arc::clone(database));
         }
         let known = self
             .found
@@ -102,17 +112,17 @@ impl Databases {
             Some(index) => index,
             None => self.ask(store).await?,
         };
-        Ok(Arc::clone(&self.sites[index].0))
+        Ok(Arc::clone(&self.databases[index].0))
     }
 
     /// Asks each database without stores in the settings whether it has the store. Returns the index of the database.
     async fn ask(&self, store: &StoreId) -> Result<usize, ApiError> {
-        let open: Vec<usize> = (0..self.sites.len())
-            .filter(|index| self.sites[*index].1.is_none())
+        let open: Vec<usize> = (0..self.databases.len())
+            .filter(|index| self.databases[*index].1.is_none())
             .collect();
         let queries = open
             .iter()
-            .map(|index| store::is_known(&self.sites[*index].0.hub.token_pool, store));
+            .map(|index| store::is_known(&self.databases[*index].0.hub.token_pool, store));
         let (mut having, mut silent) = (Vec::new(), None);
         for (index, answer) in open.iter().zip(join_all(queries).await) {
             match answer {

@@ -26,19 +26,21 @@ const NAMELESS: &str = "http";
 
 /// Returns a page of a store's history. If the client gives a panel name, its events count as sent to that panel.
 pub async fn history(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
-    let Access { site, store, grant, .. } = &access;
+    let Access {
+        database, store, grant, ..
+    } = &access;
     let limit = call.query.limit(HISTORY_DEFAULT, HISTORY_LIMIT)?;
     let panel = call.query.panel()?;
-    let (events, response) = read(site, store, call.query.get("after"), limit).await?;
+    let (events, response) = read(database, store, call.query.get("after"), limit).await?;
     // A client with the scope `read` is no panel, so nothing counts as sent to it.
     if let Some(panel) = panel.filter(|_| grant.scope >= Scope::Panel) {
-        events.iter().for_each(|event| prove(&access, panel, *event));
+        events.iter().for_each(|event| record_sent(&access, panel, *event));
     }
     Ok(response)
 }
 
-fn prove(access: &Access, panel: &str, event: EventId) {
-    access.site.hub.recorder.record(Receipt {
+fn record_sent(access: &Access, panel: &str, event: EventId) {
+    access.database.hub.recorder.record(Receipt {
         store: access.store.clone(),
         event,
         channel: Channel::Polling,
@@ -50,13 +52,13 @@ fn prove(access: &Access, panel: &str, event: EventId) {
 }
 
 async fn read(
-    site: &DatabaseContext,
+    database: &DatabaseContext,
     store: &StoreId,
     after: Option<&str>,
     limit: usize,
 ) -> Result<(Vec<EventId>, Response), ApiError> {
     let start = after.map_or(Start::Newest, Start::After);
-    let (_turn, pool) = site.hub.reads.turn(store.as_str()).await?;
+    let (_turn, pool) = database.hub.reads.turn(store.as_str()).await?;
     let page = journal::read_page(pool, &StoreSet::One(store.clone()), start, limit)
         .await
         .map_err(ApiError::database)?;
@@ -68,7 +70,7 @@ async fn read(
             position,
         } => {
             let rows: Vec<&JournalEvent> = events.iter().map(|row| &row.event).collect();
-            let told = site.hub.translate(&rows).await.map_err(ApiError::database)?;
+            let told = database.hub.translate(&rows).await.map_err(ApiError::database)?;
             HOT.polled.increment(told.len() as u64);
             let cursor_of = |id: EventId| {
                 events
@@ -93,13 +95,13 @@ async fn read(
 
 /// One event with all its parts. A stream leaves out the large parts of a large event.
 pub async fn whole(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
-    let Access { site, store, .. } = &access;
+    let Access { database, store, .. } = &access;
     let id = call.event()?;
-    let (_turn, pool) = site.hub.reads.turn(store.as_str()).await?;
+    let (_turn, pool) = database.hub.reads.turn(store.as_str()).await?;
     let rows = db::with_timeout(journal::read_event(pool, store, id));
     let rows = rows.await.map_err(ApiError::database)?;
     let rows: Vec<&JournalEvent> = rows.iter().collect();
-    let told = site.hub.translate_whole(&rows).await.map_err(ApiError::database)?;
+    let told = database.hub.translate_whole(&rows).await.map_err(ApiError::database)?;
     match told.iter().find(|event| event.id == id) {
         Some(event) => Ok(response::json_text(StatusCode::OK, event.to_wire_alone())),
         None => Err(ApiError::UnknownEvent),
@@ -108,28 +110,30 @@ pub async fn whole(access: Access, call: ApiRequest) -> Result<Response, ApiErro
 
 /// Acknowledges an event.
 pub async fn acknowledge(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
-    let Access { site, store, grant, .. } = &access;
+    let Access {
+        database, store, grant, ..
+    } = &access;
     let by = acknowledgement::By {
         token: grant.id,
         label: grant.label.as_deref(),
         session: call.query.panel()?.unwrap_or(NAMELESS),
         channel: Channel::Polling,
     };
-    let sources = site
+    let sources = database
         .hub
         .sources
-        .loaded(&site.hub.pool)
+        .loaded(&database.hub.pool)
         .await
         .map_err(ApiError::database)?;
-    let stored = db::with_timeout(acknowledgement::store(
-        &site.hub.token_pool,
+    let saved = db::with_timeout(acknowledgement::save(
+        &database.hub.token_pool,
         &sources,
         store,
         call.event()?,
         by,
     ));
-    match stored.await.map_err(ApiError::database)? {
-        Acknowledged::Stored => Ok(response::done()),
+    match saved.await.map_err(ApiError::database)? {
+        Acknowledged::Saved => Ok(response::done()),
         Acknowledged::UnknownEvent => Err(ApiError::UnknownEvent),
     }
 }
@@ -137,8 +141,8 @@ pub async fn acknowledge(access: Access, call: ApiRequest) -> Result<Response, A
 /// Returns whether a person has seen an event. A ringing panel asks this, so that all panels become silent after one
 /// acknowledgement.
 pub async fn acknowledgement(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
-    let Access { site, store, .. } = &access;
-    let seen = db::with_timeout(acknowledgement::is_seen(&site.hub.pool, store, call.event()?));
+    let Access { database, store, .. } = &access;
+    let seen = db::with_timeout(acknowledgement::is_seen(&database.hub.pool, store, call.event()?));
     match seen.await.map_err(ApiError::database)? {
         Some(is_seen) => Ok(response::json(StatusCode::OK, &json!({"acknowledged": is_seen}))),
         None => Err(ApiError::UnknownEvent),

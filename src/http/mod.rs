@@ -110,10 +110,10 @@ type Answered = BoxFuture<'static, Result<Response, ApiError>>;
 #[derive(Clone, Copy)]
 enum Handler {
     /// A route of a store. The token must open the store with at least this scope, and must be sent in one of the
-    /// headers that `Place` allows.
-    Store(Scope, auth::Place, fn(Access, ApiRequest) -> Answered),
+    /// headers that `TokenLocation` allows.
+    Store(Scope, auth::TokenLocation, fn(Access, ApiRequest) -> Answered),
     /// A route of all stores that the token opens, in the databases where it has at least this scope.
-    Token(Scope, auth::Place, fn(TokenAccess, ApiRequest) -> Answered),
+    Token(Scope, auth::TokenLocation, fn(TokenAccess, ApiRequest) -> Answered),
     /// A node's route, without a token.
     Node(fn(Arc<Databases>, ApiRequest) -> Answered),
     /// A health check. Rate limits and host rules do not apply, because it is cheap, and load balancers depend on it.
@@ -122,18 +122,18 @@ enum Handler {
 
 macro_rules! route {
     (Socket $method:ident $path:literal $handler:path) => {
-        route!(Store[Scope::Read, auth::Place::HeaderOrSubprotocol] $method $path $handler)
+        route!(Store[Scope::Read, auth::TokenLocation::HeaderOrSubprotocol] $method $path $handler)
     };
-    (ReadAll $($route:tt)+) => { route!(Token[Scope::Read, auth::Place::Header] $($route)+) };
-    (StreamAll $($route:tt)+) => { route!(Token[Scope::Read, auth::Place::HeaderOrSubprotocol] $($route)+) };
-    (Read $($route:tt)+) => { route!(Store[Scope::Read, auth::Place::Header] $($route)+) };
-    (Panel $($route:tt)+) => { route!(Store[Scope::Panel, auth::Place::Header] $($route)+) };
-    (Manager $($route:tt)+) => { route!(Store[Scope::Manager, auth::Place::Header] $($route)+) };
-    ($who:ident $([$scope:path, $place:path])? $method:ident $path:literal $handler:path) => {
+    (ReadAll $($route:tt)+) => { route!(Token[Scope::Read, auth::TokenLocation::Header] $($route)+) };
+    (StreamAll $($route:tt)+) => { route!(Token[Scope::Read, auth::TokenLocation::HeaderOrSubprotocol] $($route)+) };
+    (Read $($route:tt)+) => { route!(Store[Scope::Read, auth::TokenLocation::Header] $($route)+) };
+    (Panel $($route:tt)+) => { route!(Store[Scope::Panel, auth::TokenLocation::Header] $($route)+) };
+    (Manager $($route:tt)+) => { route!(Store[Scope::Manager, auth::TokenLocation::Header] $($route)+) };
+    ($who:ident $([$scope:path, $location:path])? $method:ident $path:literal $handler:path) => {
         Route {
             method: Method::$method,
             path: $path,
-            answer: Handler::$who($($scope, $place,)? |of, call| Box::pin($handler(of, call))),
+            answer: Handler::$who($($scope, $location,)? |of, call| Box::pin($handler(of, call))),
         }
     };
 }
@@ -209,11 +209,11 @@ fn fits<'a>(template: &str, path: &'a str) -> Option<Parts<'a>> {
 
 /// Builds the warp filter that handles all requests to these routes.
 pub fn routes(
-    sites: Arc<Databases>,
+    databases: Arc<Databases>,
     routes: &'static [Route],
 ) -> impl Filter<Extract = (Response,), Error = std::convert::Infallible> + Clone + Send + Sync + 'static {
     warp::any()
-        .map(move || (Arc::clone(&sites), routes))
+        .map(move || (Arc::clone(&databases), routes))
         .untuple_one()
         .and(warp::method())
         .and(warp::path::full())
@@ -246,62 +246,64 @@ fn call() -> impl Filter<Extract = (ApiRequest,), Error = Rejection> + Clone {
 }
 
 async fn answer(
-    sites: Arc<Databases>,
+    databases: Arc<Databases>,
     routes: &'static [Route],
     method: Method,
     path: FullPath,
     call: ApiRequest,
 ) -> Response {
     let headers = call.headers.clone();
-    let answered = handle(Arc::clone(&sites), routes, &method, path.as_str(), call).await;
+    let answered = handle(Arc::clone(&databases), routes, &method, path.as_str(), call).await;
     // A page of an origin that is refused gets past the preflight, so that it can read why its request is refused.
     let is_preflight = method == Method::OPTIONS && path.as_str().starts_with(API);
     let any_origin = is_preflight || matches!(answered, Err(ApiError::ForeignOrigin));
     let mut response = answered.unwrap_or_else(ApiError::into_response);
-    sites.rules.add_headers(&mut response, &headers, any_origin);
+    databases.rules.add_headers(&mut response, &headers, any_origin);
     response
 }
 
 async fn handle(
-    sites: Arc<Databases>,
+    databases: Arc<Databases>,
     routes: &[Route],
     method: &Method,
     path: &str,
     mut call: ApiRequest,
 ) -> Result<Response, ApiError> {
-    let client = sites.rules.client(call.connection.peer, &call.headers);
+    let client = databases.rules.client(call.connection.peer, &call.headers);
     let found = find(routes, method, path).map(|(handler, parts)| {
         parts.store.clone_into(&mut call.store);
         parts.id.clone_into(&mut call.id);
         handler
     });
-    let is_allowed = sites.rules.allow_host(&call.headers);
+    let is_allowed = databases.rules.allow_host(&call.headers);
     let refused = match found {
-        Ok(Handler::Health(answer)) => return answer(sites, call).await,
+        Ok(Handler::Health(answer)) => return answer(databases, call).await,
         _ if !is_allowed => ApiError::OtherHost,
-        Ok(Handler::Store(scope, place, answer)) => match auth::authorize(&sites, &call, scope, place, client).await {
-            Ok(access) => return answer(access, call).await,
-            Err(problem) if problem.is_of_guest() => problem,
-            Err(problem) => return Err(problem),
-        },
-        Ok(Handler::Token(scope, place, answer)) => {
-            match opened::authorize(&sites, &call, scope, place, client).await {
+        Ok(Handler::Store(scope, location, answer)) => {
+            match auth::authorize(&databases, &call, scope, location, client).await {
+                Ok(access) => return answer(access, call).await,
+                Err(problem) if problem.is_of_guest() => problem,
+                Err(problem) => return Err(problem),
+            }
+        }
+        Ok(Handler::Token(scope, location, answer)) => {
+            match opened::authorize(&databases, &call, scope, location, client).await {
                 Ok(access) => return answer(access, call).await,
                 Err(problem) if problem.is_of_guest() => problem,
                 Err(problem) => return Err(problem),
             }
         }
         Ok(Handler::Node(answer)) => {
-            sites.limits.count_guest(client).await?;
-            return answer(sites, call).await;
+            databases.limits.count_guest(client).await?;
+            return answer(databases, call).await;
         }
         Err(_) if method == Method::OPTIONS && path.starts_with(API) => {
-            sites.limits.count_guest(client).await?;
+            databases.limits.count_guest(client).await?;
             return Ok(response::done());
         }
         Err(problem) => problem,
     };
-    sites.limits.count_guest(client).await?;
+    databases.limits.count_guest(client).await?;
     Err(refused)
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 
-use super::auth::{self, Place};
+use super::auth::{self, TokenLocation};
 use super::error::ApiError;
 use super::request::ApiRequest;
 use super::{DatabaseContext, Databases};
@@ -14,7 +14,7 @@ use crate::token::{Found, Grant, Presented, Scope};
 /// An authorized request that names no store.
 pub struct TokenAccess {
     /// The databases of the node.
-    pub sites: Arc<Databases>,
+    pub databases: Arc<Databases>,
     /// The databases in which the token is valid, in the order of the settings. At least one.
     pub opened: Vec<Opened>,
     /// The names of the databases that did not respond.
@@ -26,7 +26,7 @@ pub struct TokenAccess {
 #[derive(Clone)]
 pub struct Opened {
     /// The database.
-    pub site: Arc<DatabaseContext>,
+    pub database: Arc<DatabaseContext>,
     /// What the token allows there.
     pub grant: Arc<Grant>,
     generation: u64,
@@ -35,16 +35,16 @@ pub struct Opened {
 impl TokenAccess {
     /// Whether the token is one of several databases: a JWT of the platform's issuer.
     pub fn is_of_all(&self) -> bool {
-        matches!(self.presented, Presented::Jwt(_)) && self.sites.are_several()
+        matches!(self.presented, Presented::Jwt(_)) && self.databases.are_several()
     }
 
     /// Checks the token again if tokens have changed since the first check. A token that opens other stores now is to
     /// be looked up again by the client.
     pub async fn confirm(&self, opened: &Opened) -> Result<(), ApiError> {
-        if opened.site.hub.tokens.generation() == opened.generation {
+        if opened.database.hub.tokens.generation() == opened.generation {
             return Ok(());
         }
-        let looked = auth::look_up(&opened.site, &self.presented).await?;
+        let looked = auth::look_up(&opened.database, &self.presented).await?;
         let grant = auth::judge_alone(looked.found)?;
         match grant.stores == opened.grant.stores && grant.scope == opened.grant.scope {
             true => Ok(()),
@@ -55,29 +55,29 @@ impl TokenAccess {
 
 /// Checks that the request's token is valid with at least this scope.
 pub async fn authorize(
-    sites: &Arc<Databases>,
+    databases: &Arc<Databases>,
     call: &ApiRequest,
     scope: Scope,
-    place: Place,
+    location: TokenLocation,
     client: IpAddr,
 ) -> Result<TokenAccess, ApiError> {
-    let given = auth::offered(sites, call, place)?;
+    let given = auth::offered(databases, call, location)?;
     let presented = auth::parse(given, client)?;
     let refused = |why: &'static str| auth::refused(given, why, client);
-    if let (Presented::Jwt(jwt), true) = (&presented, sites.are_several()) {
+    if let (Presented::Jwt(jwt), true) = (&presented, databases.are_several()) {
         // An invalid JWT costs no query in any database.
-        auth::verify(sites, jwt, refused).await?;
+        auth::verify(databases, jwt, refused).await?;
     }
     let presented_there = &presented;
-    let looking = sites
+    let looking = databases
         .all()
-        .map(|site| async move { (site, auth::look_up(site, presented_there).await) });
+        .map(|database| async move { (database, auth::look_up(database, presented_there).await) });
     let (mut opened, mut unavailable, mut problem) = (Vec::new(), Vec::new(), None);
-    for (site, looked) in join_all(looking).await {
+    for (database, looked) in join_all(looking).await {
         match looked {
             Ok(looked) => match looked.found {
                 Found::Valid(grant) => opened.push(Opened {
-                    site: Arc::clone(site),
+                    database: Arc::clone(database),
                     grant,
                     generation: looked.generation,
                 }),
@@ -88,7 +88,7 @@ pub async fn authorize(
                 }
             },
             Err(error) => {
-                unavailable.extend(site.name.clone());
+                unavailable.extend(database.name.clone());
                 problem = problem.or(Some(error));
             }
         }
@@ -100,13 +100,13 @@ pub async fn authorize(
         }));
     };
     auth::authenticate(call)?;
-    sites.limits.count_token(first.site.number, first.grant.id)?;
+    databases.limits.count_token(first.database.number, first.grant.id)?;
     opened.retain(|opened| opened.grant.scope >= scope);
     if opened.is_empty() {
         return Err(ApiError::OtherScope(scope));
     }
     Ok(TokenAccess {
-        sites: Arc::clone(sites),
+        databases: Arc::clone(databases),
         opened,
         unavailable,
         presented,

@@ -19,28 +19,31 @@ pub async fn healthz(_: Arc<Databases>, _: ApiRequest) -> Result<Response, ApiEr
 
 /// Returns whether load balancers should send clients to this node. If one of several databases is ready, the node is
 /// ready. The stores of the other databases would be no better off on another node.
-pub async fn readyz(sites: Arc<Databases>, _: ApiRequest) -> Result<Response, ApiError> {
-    let state = |site: &DatabaseContext| match (site.feed_health.is_fresh(), *site.listen_state.borrow()) {
+pub async fn readyz(databases: Arc<Databases>, _: ApiRequest) -> Result<Response, ApiError> {
+    let state = |database: &DatabaseContext| match (database.feed_health.is_fresh(), *database.listen_state.borrow()) {
         (false, _) => "away",
         (true, ListenState::Listening) => "listening",
         (true, _) => "polling",
     };
-    let named = sites
+    let named = databases
         .all()
-        .filter_map(|site| Some((site.name.clone()?, json!(state(site)))));
-    let databases: serde_json::Map<_, _> = named.collect();
-    let is_well = |site: &DatabaseContext| site.feed_health.is_fresh() && !site.canary.has_failed();
-    let ready = !*sites.any().draining.borrow() && sites.all().any(|site| is_well(site));
-    let mut feeds = sites.all().map(|site| state(site));
+        .filter_map(|database| Some((database.name.clone()?, json!(state(database)))));
+    let by_name: serde_json::Map<_, _> = named.collect();
+    let is_well = |database: &DatabaseContext| database.feed_health.is_fresh() && !database.canary.has_failed();
+    let ready = !*databases.any().draining.borrow() && databases.all().any(|database| is_well(database));
+    let mut feeds = databases.all().map(|database| state(database));
     let feed = feeds.find(|state| *state != "away").unwrap_or("away");
-    let mut canaries: Vec<&str> = sites.all().map(|site| site.canary.state().as_str()).collect();
+    let mut canaries: Vec<&str> = databases
+        .all()
+        .map(|database| database.canary.state().as_str())
+        .collect();
     let mut body = json!({"ready": ready, "feed": feed});
-    if databases.is_empty() {
+    if by_name.is_empty() {
         body["canary"] = canaries.remove(0).into();
     } else {
-        let of_each = databases.keys().cloned().zip(canaries.into_iter().map(Into::into));
+        let of_each = by_name.keys().cloned().zip(canaries.into_iter().map(Into::into));
         body["canaries"] = of_each.collect::<serde_json::Map<_, _>>().into();
-        body["databases"] = databases.into();
+        body["databases"] = by_name.into();
     }
     let status = if ready {
         StatusCode::OK

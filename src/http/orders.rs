@@ -45,7 +45,7 @@ async fn list_of(access: &Access, call: &ApiRequest, kind: SubjectKind) -> Resul
         before_source: call.query.text("before_source")?,
         limit: call.query.limit(LIST_DEFAULT, list::MAX_ROWS)?,
     };
-    let hub = &access.site.hub;
+    let hub = &access.database.hub;
     let sources = hub.sources.loaded(&hub.pool).await.map_err(ApiError::database)?;
     let (_turn, pool) = hub.reads.turn(access.store.as_str()).await?;
     let page = match list::list(pool, &sources, &wanted).await.map_err(ApiError::database)? {
@@ -120,9 +120,9 @@ async fn change(access: Access, call: ApiRequest, kind: SubjectKind) -> Result<R
         by: &by,
         token: Some(access.grant.id),
         channel: AnswerChannel::Panel,
-        step_back: access.site.step_back,
+        step_back: access.database.step_back,
     };
-    let hub = &access.site.hub;
+    let hub = &access.database.hub;
     let sources = hub.sources.loaded(&hub.pool).await.map_err(ApiError::database)?;
     let turn = hub.changes.take(access.store.as_str()).await?;
     let changed = status_change::change_status(&hub.pool, &sources, &hub.shop_api, &change, turn).await;

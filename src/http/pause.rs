@@ -29,7 +29,7 @@ const WANTED: &str = "{\"minutes\":30}, or {\"until\":\"tomorrow\"}, or {\"until
 
 /// Returns the pause of a store.
 pub async fn show(access: Access, _: ApiRequest) -> Result<Response, ApiError> {
-    let pause = pause::current(&access.site.hub.pool, &access.store).await;
+    let pause = pause::current(&access.database.hub.pool, &access.store).await;
     Ok(answer_of(pause.map_err(ApiError::database)?.as_ref()))
 }
 
@@ -42,7 +42,7 @@ pub async fn begin(access: Access, call: ApiRequest) -> Result<Response, ApiErro
         return Err(ApiError::BadBody(WANTED));
     }
     let by = wanted.by.unwrap_or_else(|| name(&access.grant));
-    let pause = pause::begin(&access.site.hub.pool, &access.store, until, &by, reason).await;
+    let pause = pause::begin(&access.database.hub.pool, &access.store, until, &by, reason).await;
     match pause.map_err(ApiError::database)? {
         Some(pause) => Ok(answer_of(Some(&pause))),
         None => Err(ApiError::BadBody(WANTED)),
@@ -52,7 +52,7 @@ pub async fn begin(access: Access, call: ApiRequest) -> Result<Response, ApiErro
 /// Ends the pause of a store. It also succeeds if the store is not paused.
 pub async fn end(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let by = call.query.panel()?.map_or_else(|| name(&access.grant), str::to_owned);
-    let ended = pause::end(&access.site.hub.pool, &access.store, &by).await;
+    let ended = pause::end(&access.database.hub.pool, &access.store, &by).await;
     ended.map_err(ApiError::database)?;
     Ok(answer_of(None))
 }

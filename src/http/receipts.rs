@@ -44,7 +44,9 @@ const SAID: &str = "{\"panel\":\"a name of 1 to 64 characters\",\"channel\":\"po
 /// Records the receipts of a panel without a WebSocket: rendered events, sounded events, and whether the panel can
 /// ring. The panel polls, or has a stream of Server-Sent Events on this node, opened with the same name and token.
 pub async fn record(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
-    let Access { site, store, grant, .. } = &access;
+    let Access {
+        database, store, grant, ..
+    } = &access;
     let said: Said = call.body.json(MAX_SAID_BYTES, SAID).await?;
     // A panel with a WebSocket sends its receipts over the socket. A request could not prove that the socket exists.
     let channel = [Channel::Polling, Channel::Sse];
@@ -53,7 +55,7 @@ pub async fn record(access: Access, call: ApiRequest) -> Result<Response, ApiErr
     if !is_name(&said.panel, MAX_PANEL_CHARACTERS) || said.rendered.len() + said.sounded.len() > MAX_SAID {
         return Err(ApiError::BadBody(SAID));
     }
-    if !site.hub.panel_streams.is_open(store, grant.id, &said.panel) {
+    if !database.hub.panel_streams.is_open(store, grant.id, &said.panel) {
         channel = Channel::Polling;
     }
     let rendered = said.rendered.iter().map(|id| (id, ReceiptKind::Rendered));
@@ -63,11 +65,11 @@ pub async fn record(access: Access, call: ApiRequest) -> Result<Response, ApiErr
         .collect::<Result<_, std::num::ParseIntError>>()
         .map_err(|_| ApiError::BadBody(SAID))?;
     if let Some(rings) = said.rings {
-        site.hub.presence.poll(store, grant.id, &said.panel, rings);
+        database.hub.presence.poll(store, grant.id, &said.panel, rings);
     }
     let at = OffsetDateTime::now_utc();
     for (event, what) in words {
-        site.hub.recorder.record(Receipt {
+        database.hub.recorder.record(Receipt {
             store: store.clone(),
             event,
             channel,
@@ -93,7 +95,7 @@ pub async fn events(access: Access, call: ApiRequest) -> Result<Response, ApiErr
             .map(EventId),
         limit: call.query.limit(EVENTS_DEFAULT, EVENTS_LIMIT)?,
     };
-    let hub = &access.site.hub;
+    let hub = &access.database.hub;
     let sources = hub.sources.loaded(&hub.pool).await.map_err(ApiError::database)?;
     let (_turn, pool) = hub.reads.turn(access.store.as_str()).await?;
     let page = query::events(pool, &sources, &wanted)
@@ -115,7 +117,7 @@ pub async fn summary(access: Access, call: ApiRequest) -> Result<Response, ApiEr
     if to < from || to - from > SUMMARY_SPAN {
         return Err(ApiError::BadParameter("to", SPAN));
     }
-    let hub = &access.site.hub;
+    let hub = &access.database.hub;
     let sources = hub.sources.loaded(&hub.pool).await.map_err(ApiError::database)?;
     let (_turn, pool) = hub.reads.turn(access.store.as_str()).await?;
     let summary = count(pool, &sources, &access.store, from, to).await;

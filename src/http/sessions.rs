@@ -20,12 +20,12 @@ use crate::token::{Scope, TokenId};
 pub async fn web_socket(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let accept = auth::websocket_accept(&call.headers)?;
     let session = open(&access).await;
-    upgrade(&access.site, call, &accept, session)
+    upgrade(&access.database, call, &accept, session)
 }
 
 /// Upgrades the connection, and serves the session over it.
 pub fn upgrade(
-    site: &DatabaseContext,
+    database: &DatabaseContext,
     call: ApiRequest,
     accept: &str,
     session: Result<Box<Session>, ApiError>,
@@ -40,10 +40,10 @@ pub fn upgrade(
     let after = last_cursor(&call, false);
     let ours = auth::offers_our_protocol(&call.headers);
     let upgrade = call.upgrade.ok_or(ApiError::NotAnUpgrade)?;
-    let place = Arc::clone(&call.connection.place);
-    site.sessions.spawn(async move {
+    let slot = Arc::clone(&call.connection.slot);
+    database.sessions.spawn(async move {
         ws::serve(upgrade, session, after).await;
-        drop(place);
+        drop(slot);
     });
     Ok(response::switching_protocols(accept, ours))
 }
@@ -56,25 +56,27 @@ pub async fn server_sent_events(access: Access, call: ApiRequest) -> Result<Resp
     if let Some(panel) = panel.filter(|_| access.grant.scope >= Scope::Panel) {
         session.name_panel(access.grant.id, panel);
     }
-    Ok(event_stream(&access.site, &call, session))
+    Ok(event_stream(&access.database, &call, session))
 }
 
 /// Serves the session over Server-Sent Events.
-pub fn event_stream(site: &DatabaseContext, call: &ApiRequest, session: Box<Session>) -> Response {
+pub fn event_stream(database: &DatabaseContext, call: &ApiRequest, session: Box<Session>) -> Response {
     let after = last_cursor(call, true);
     let (transport, body) = sse::channel();
-    let place = Arc::clone(&call.connection.place);
-    site.sessions.spawn(async move {
+    let slot = Arc::clone(&call.connection.slot);
+    database.sessions.spawn(async move {
         sse::serve(transport, session, after).await;
-        drop(place);
+        drop(slot);
     });
     response::event_stream(body)
 }
 
 async fn open(access: &Access) -> Result<Box<Session>, ApiError> {
-    let Access { site, store, grant, .. } = access;
-    admit(site).await?;
-    let session = Session::open(&site.hub, store.clone(), Arc::clone(grant));
+    let Access {
+        database, store, grant, ..
+    } = access;
+    admit(database).await?;
+    let session = Session::open(&database.hub, store.clone(), Arc::clone(grant));
     let session = session.map_err(|why| refused(why, Some(store), grant.id))?;
     // From here on, a revocation of the token finds this session. This check finds an earlier revocation.
     access.confirm().await?;
@@ -82,8 +84,8 @@ async fn open(access: &Access) -> Result<Box<Session>, ApiError> {
 }
 
 /// Waits for admission, which limits the rate of new sessions: after a restart all clients reconnect at once.
-pub async fn admit(site: &DatabaseContext) -> Result<(), ApiError> {
-    let admitted = site.hub.router.admission().admit().await;
+pub async fn admit(database: &DatabaseContext) -> Result<(), ApiError> {
+    let admitted = database.hub.router.admission().admit().await;
     admitted.map_err(|_| ApiError::NotReady)
 }
 
@@ -115,8 +117,10 @@ pub fn last_cursor(call: &ApiRequest, is_sse: bool) -> Option<String> {
 
 /// Whether a session would be refused, and why. Browsers do not show this at the handshake.
 pub async fn check(access: Access, _: ApiRequest) -> Result<Response, ApiError> {
-    let Access { site, store, grant, .. } = &access;
-    if site.hub.router.cursor().is_none() || *site.draining.borrow() {
+    let Access {
+        database, store, grant, ..
+    } = &access;
+    if database.hub.router.cursor().is_none() || *database.draining.borrow() {
         return Err(ApiError::NotReady);
     }
     let body = json!({"ok": true, "store_id": store.as_str(), "scope": grant.scope.as_str()});

@@ -43,7 +43,7 @@ pub async fn stop(access: Access, call: ApiRequest) -> Result<Response, ApiError
         return Err(ApiError::BadBody(WANTED));
     }
     let by = wanted.by.unwrap_or_else(|| name(&access.grant));
-    let stopped = stock::stop(&access.site.hub.pool, &access.store, item, until, &by).await;
+    let stopped = stock::stop(&access.database.hub.pool, &access.store, item, until, &by).await;
     match stopped.map_err(ApiError::database)? {
         Outcome::Listed => answer(&access).await,
         Outcome::NoSuchTime => Err(ApiError::BadBody(WANTED)),
@@ -57,13 +57,13 @@ pub async fn put_back(access: Access, call: ApiRequest) -> Result<Response, ApiE
     let item = call.query.get("item").map(str::trim);
     let item = item.filter(|item| is_name(item, MAX_ITEM_CHARACTERS));
     let item = item.ok_or(ApiError::BadParameter("item", "a name of 1 to 200 characters"))?;
-    let put_back = stock::put_back(&access.site.hub.pool, &access.store, item, &by).await;
+    let put_back = stock::put_back(&access.database.hub.pool, &access.store, item, &by).await;
     put_back.map_err(ApiError::database)?;
     answer(&access).await
 }
 
 async fn answer(access: &Access) -> Result<Response, ApiError> {
-    let list = stock::list(&access.site.hub.pool, &access.store).await;
+    let list = stock::list(&access.database.hub.pool, &access.store).await;
     let items: Vec<_> = list
         .map_err(ApiError::database)?
         .iter()

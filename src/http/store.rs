@@ -12,10 +12,10 @@ use crate::store::card;
 
 /// Returns the store's name, currency, time zone, pause, and the chats that take no messages any more.
 pub async fn show(access: Access, _: ApiRequest) -> Result<Response, ApiError> {
-    let (_turn, pool) = access.site.hub.reads.turn(access.store.as_str()).await?;
+    let (_turn, pool) = access.database.hub.reads.turn(access.store.as_str()).await?;
     let card = card::read(pool, &access.store).await;
     let card = card.map_err(ApiError::database)?;
-    let telegram = match access.site.bot {
+    let telegram = match access.database.bot {
         Bot::Off => "off",
         Bot::On if card.bot_stopped => "stopped",
         Bot::On => "on",

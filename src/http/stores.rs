@@ -64,7 +64,7 @@ pub async fn list(access: TokenAccess, call: ApiRequest) -> Result<Response, Api
     let (mut rows, mut next) = (Vec::new(), None);
     let mut unavailable = access.unavailable.clone();
     for opened in &access.opened {
-        let number = opened.site.number;
+        let number = opened.database.number;
         if number < from.database {
             continue;
         }
@@ -90,7 +90,7 @@ pub async fn list(access: TokenAccess, call: ApiRequest) -> Result<Response, Api
                     break;
                 }
             }
-            Err(error) => match &opened.site.name {
+            Err(error) => match &opened.database.name {
                 Some(name) => unavailable.push(name.clone()),
                 None => return Err(error),
             },
@@ -113,9 +113,9 @@ async fn page(
     after: &str,
     limit: usize,
 ) -> Result<(Vec<OpenedStore>, Option<String>), ApiError> {
-    let Opened { site, grant, .. } = opened;
-    let (_turn, pool) = site.hub.reads.turn(&format!("token {}", grant.id)).await?;
-    let listed = match access.sites.stores_of(site, &grant.stores) {
+    let Opened { database, grant, .. } = opened;
+    let (_turn, pool) = database.hub.reads.turn(&format!("token {}", grant.id)).await?;
+    let listed = match access.databases.stores_of(database, &grant.stores) {
         StoreSet::AllBut(others) => {
             return opened::known_after(pool, after, limit, &others)
                 .await
@@ -129,8 +129,8 @@ async fn page(
     let (mut here, mut next) = (Vec::new(), None);
     for store in listed {
         if access.is_of_all() {
-            match access.sites.of(&store).await {
-                Ok(of) if of.number == site.number => {}
+            match access.databases.of(&store).await {
+                Ok(of) if of.number == database.number => {}
                 Ok(_) | Err(ApiError::UnknownStore) => continue,
                 Err(error) => return Err(error),
             }
@@ -149,7 +149,7 @@ fn row(opened: &Opened, store: OpenedStore) -> Value {
     let mut row = json!({"id": store.id, "scope": opened.grant.scope.as_str()});
     let members = [
         ("name", store.name.map(Value::from)),
-        ("database", opened.site.name.clone().map(Value::from)),
+        ("database", opened.database.name.clone().map(Value::from)),
         ("open", store.is_open.map(Value::from)),
         ("pause", store.pause.map(|pause| pause.to_json())),
     ];
@@ -168,20 +168,20 @@ pub async fn stream(access: TokenAccess, call: ApiRequest) -> Result<Response, A
     }
     let (opened, selection) = select(&access, &call).await?;
     let session = open(&access, &opened, selection).await?;
-    Ok(sessions::event_stream(&opened.site, &call, session))
+    Ok(sessions::event_stream(&opened.database, &call, session))
 }
 
 async fn web_socket(access: TokenAccess, call: ApiRequest) -> Result<Response, ApiError> {
     let accept = auth::websocket_accept(&call.headers)?;
     let (opened, selection) = select(&access, &call).await?;
     let session = open(&access, &opened, selection).await;
-    sessions::upgrade(&opened.site, call, &accept, session)
+    sessions::upgrade(&opened.database, call, &accept, session)
 }
 
 async fn open(access: &TokenAccess, opened: &Opened, selection: ManyStores) -> Result<Box<Session>, ApiError> {
-    let Opened { site, grant, .. } = opened;
-    sessions::admit(site).await?;
-    let session = Session::open_many(&site.hub, selection, Arc::clone(grant));
+    let Opened { database, grant, .. } = opened;
+    sessions::admit(database).await?;
+    let session = Session::open_many(&database.hub, selection, Arc::clone(grant));
     let session = session.map_err(|why| sessions::refused(why, None, grant.id))?;
     // From now on a revocation finds this session. This check finds an earlier one.
     access.confirm(opened).await?;
@@ -200,7 +200,7 @@ async fn select(access: &TokenAccess, call: &ApiRequest) -> Result<(Opened, Many
     let listed = listed(call)?;
     let opened = match (call.query.get("database"), &listed) {
         (Some(name), _) => {
-            let named = |opened: &&Opened| opened.site.name.as_deref() == Some(name);
+            let named = |opened: &&Opened| opened.database.name.as_deref() == Some(name);
             let found = access.opened.iter().find(named);
             found.ok_or(ApiError::BadParameter("database", A_DATABASE))?
         }
@@ -210,7 +210,7 @@ async fn select(access: &TokenAccess, call: &ApiRequest) -> Result<(Opened, Many
             _ => return Err(ApiError::BadParameter("database", A_DATABASE)),
         },
     };
-    let of_site = access.sites.stores_of(&opened.site, &opened.grant.stores);
+    let of_site = access.databases.stores_of(&opened.database, &opened.grant.stores);
     let selection = match listed {
         None => ManyStores {
             stores: of_site,
@@ -235,12 +235,12 @@ async fn select(access: &TokenAccess, call: &ApiRequest) -> Result<(Opened, Many
 async fn database_of<'a>(access: &'a TokenAccess, stores: &HashSet<StoreId>) -> Result<&'a Opened, ApiError> {
     let mut of = None;
     for store in stores {
-        let number = access.sites.of(store).await?.number;
+        let number = access.databases.of(store).await?.number;
         if *of.get_or_insert(number) != number {
             return Err(ApiError::BadParameter("stores", ONE_DATABASE));
         }
     }
-    let found = access.opened.iter().find(|opened| Some(opened.site.number) == of);
+    let found = access.opened.iter().find(|opened| Some(opened.database.number) == of);
     found.ok_or(ApiError::OtherStore)
 }
 

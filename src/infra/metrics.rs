@@ -292,7 +292,7 @@ fn describe_receipts() {
     );
     describe_counter!(
         "vestnik_telegram_sends_total",
-        "Messages and edits, by outcome; throttled is a 429, set_aside is refused for good"
+        "Messages and edits, by outcome; throttled is a 429, dead_lettered is refused for good"
     );
     describe_gauge!(
         "vestnik_telegram_reached",
@@ -332,7 +332,7 @@ fn describe_receipts() {
         "Orders that were not ready at the promised time"
     );
     describe_counter!(
-        "vestnik_events_not_planned_total",
+        "vestnik_events_not_enqueued_total",
         "Events of which no chat is told, because Postgres refuses what would be written for them: a defect"
     );
     describe_counter!(

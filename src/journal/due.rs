@@ -1,4 +1,4 @@
-//! Reads for the planning of deliveries: the events after its cursor, of stores that have settings, in batches. This
+//! Reads the events for which deliveries are enqueued: those after a stored cursor, of stores that have settings, in batches. This
 //! file also appends the events that Vestnik itself writes.
 
 use super::page::usable_for_planning;
@@ -38,7 +38,7 @@ const SIBLING_IDS: i64 = 100;
 const BEHIND_TRANSACTIONS: u64 = 256;
 
 /// Reads at most `limit` events after `cursor`. An invalid cursor, or one of another epoch, starts at the beginning: a
-/// planned event is not planned again. Events that commit between the two statements wait for the next read. The cursor
+/// enqueued event is not enqueued again. Events that commit between the two statements wait for the next read. The cursor
 /// would not cover them, so a chat that was off would later get an old event.
 pub async fn read_due(client: &Transaction<'_>, cursor: &str, limit: usize) -> Result<DueBatch, Error> {
     let due = format!(

@@ -109,21 +109,21 @@ pub(super) async fn newest(client: &Client) -> Result<Option<Witness>, Error> {
 pub(super) async fn begin(client: &mut Client) -> Result<Line, Error> {
     let is_here = format!("select {LINE_HERE} is not null");
     if !client.query_one(&is_here, &[]).await?.try_get::<_, bool>(0)? {
-        begin_line(client, Past::Valid).await?;
+        begin_line(client, EarlierCursors::Valid).await?;
     }
     read(client).await
 }
 
 /// Whether the cursors of earlier lines of history stay valid when a new line begins.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Past {
+enum EarlierCursors {
     /// A cursor stays valid if it covers nothing later than the newest event before this start of Postgres.
     Valid,
     /// No earlier cursor is valid.
     Void,
 }
 
-async fn begin_line(client: &mut Client, past: Past) -> Result<(), Error> {
+async fn begin_line(client: &mut Client, cursors: EarlierCursors) -> Result<(), Error> {
     const LOCK: &str =
         "select started_at = pg_postmaster_start_time() from vestnik.vst_lineage where through is null for update";
     const CLOSE: &str = "update vestnik.vst_lineage set through = lines.through from (";
@@ -143,16 +143,16 @@ async fn begin_line(client: &mut Client, past: Past) -> Result<(), Error> {
     let Some(in_force) = transaction.query_opt(LOCK, &[]).await? else {
         return Ok(());
     };
-    match past {
-        Past::Valid if in_force.try_get(0)? => return Ok(()),
-        Past::Valid => {
+    match cursors {
+        EarlierCursors::Valid if in_force.try_get(0)? => return Ok(()),
+        EarlierCursors::Valid => {
             let close = format!(
                 "{CLOSE}{LINES}) lines where lines.line = vst_lineage.line::text and vst_lineage.through is null"
             );
             transaction.execute(&close, &[]).await?;
             transaction.execute(FORGET, &[]).await?;
         }
-        Past::Void => {
+        EarlierCursors::Void => {
             transaction.execute(VOID, &[]).await?;
         }
     }
@@ -160,7 +160,7 @@ async fn begin_line(client: &mut Client, past: Past) -> Result<(), Error> {
     transaction.execute(&skip_ids, &[]).await?;
     transaction.commit().await?;
     tracing::info!(
-        void = past == Past::Void,
+        void = cursors == EarlierCursors::Void,
         "a line of history begins: Postgres was started, or its history was put back"
     );
     Ok(())
@@ -229,7 +229,7 @@ pub(super) async fn continues(
     {
         return Ok(true);
     }
-    begin_line(client, Past::Void).await?;
+    begin_line(client, EarlierCursors::Void).await?;
     *line = read(client).await?;
     Ok(false)
 }

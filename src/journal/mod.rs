@@ -15,7 +15,9 @@ mod transaction_sizes;
 pub use due::{Due, DueBatch, append, read_due, read_event, read_with_siblings};
 pub use large_transaction::{LargeTransactionStream, stream_large_transactions};
 pub use lineage::Witness;
-pub use page::{Page, PageEvent, Past, Start, as_recorded, cursor_here, newest_of, read_page, read_past, read_where};
+pub use page::{
+    History, Page, PageEvent, Start, as_recorded, cursor_here, newest_of, read_history, read_page, read_where,
+};
 pub use reader::{Backlog, ConnectError, News, READ_DEADLINE, Reader};
 pub use retention::{Trimmed, trim_batch};
 pub use transaction_sizes::{Size, TransactionSizes};

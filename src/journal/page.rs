@@ -22,10 +22,10 @@ pub const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
 /// Maximum number of rows that a page may have beyond its limit, so that it does not end between rows of one event.
 const TOGETHER_ROWS: usize = 50;
-/// Maximum number of rows that [`read_past`] reads.
-const PAST_EVENTS: usize = 50_000;
-/// Number of rows that [`read_past`] fetches at once.
-const PAST_FETCH_ROWS: i32 = 500;
+/// Maximum number of rows that [`read_history`] reads.
+const HISTORY_EVENTS: usize = 50_000;
+/// Number of rows that [`read_history`] fetches at once.
+const HISTORY_FETCH_ROWS: i32 = 500;
 
 /// Where a page begins.
 pub enum Start<'a> {
@@ -137,8 +137,8 @@ async fn usable(client: &db::Transaction<'_>, text: &str, head: &Head) -> Result
     })
 }
 
-/// The state of the journal, and the cursor up to which deliveries are planned. An unusable cursor starts at the
-/// beginning: no delivery is planned twice.
+/// The state of the journal, and the cursor up to which deliveries are enqueued. An unusable cursor starts at the
+/// beginning: no delivery is enqueued twice.
 pub(super) async fn usable_for_planning(client: &db::Transaction<'_>, text: &str) -> Result<(Head, Cursor), Error> {
     let head = read_head(client).await?;
     let cursor = match lineage::decode(client, text, head.epoch).await? {
@@ -150,7 +150,7 @@ pub(super) async fn usable_for_planning(client: &db::Transaction<'_>, text: &str
 }
 
 /// The newest events of all stores, up to a number of bytes. They fill the event cache when a node starts.
-pub struct Past {
+pub struct History {
     /// The epoch of the database to which the transaction ids belong.
     pub epoch: Epoch,
     /// `events` has all events that this position does not cover, up to the time of the read.
@@ -160,29 +160,29 @@ pub struct Past {
 }
 
 /// Reads the newest events of all stores, until their size reaches `bytes`.
-pub async fn read_past(pool: &Pool, bytes: usize) -> Result<Past, Error> {
-    timeout(READ_DEADLINE, past(pool, bytes))
+pub async fn read_history(pool: &Pool, bytes: usize) -> Result<History, Error> {
+    timeout(READ_DEADLINE, history(pool, bytes))
         .await
         .map_err(|_| Error::TimedOut)?
 }
 
-async fn past(pool: &Pool, max_bytes: usize) -> Result<Past, Error> {
+async fn history(pool: &Pool, max_bytes: usize) -> Result<History, Error> {
     let mut client = pool.get().await?;
     let transaction = db::snapshot(&mut client).await?;
     let head = read_head(&transaction).await?;
     let sql = format!("select {EVENT_COLUMNS} from vestnik.vst_event where xid > $1 order by xid desc limit $2");
-    let limit = PAST_EVENTS as i64 + 1;
+    let limit = HISTORY_EVENTS as i64 + 1;
     let portal = transaction.portal(&sql, &[&SqlXid(head.trimmed), &limit]).await?;
     let (mut events, mut bytes, mut taken, mut cut) = (Vec::new(), 0, 0, head.trimmed);
     // The rows are fetched in parts, so that Postgres does not send rows beyond the limit.
     'all: loop {
-        let rows = transaction.fetch(&portal, PAST_FETCH_ROWS).await?;
+        let rows = transaction.fetch(&portal, HISTORY_FETCH_ROWS).await?;
         if rows.is_empty() {
             break;
         }
         for row in &rows {
             let xid = row.try_get::<_, SqlXid>(1)?.0;
-            if bytes > max_bytes || taken == PAST_EVENTS {
+            if bytes > max_bytes || taken == HISTORY_EVENTS {
                 // Only a part of this transaction may have been read, so all its events are left out.
                 cut = xid;
                 break 'all;
@@ -198,7 +198,7 @@ async fn past(pool: &Pool, max_bytes: usize) -> Result<Past, Error> {
     events.sort_unstable_by_key(|event| event.id);
     // A running transaction may still commit events with lower ids. They arrive when it commits.
     let base = Position::after(&head.snapshot, cut);
-    Ok(Past {
+    Ok(History {
         epoch: head.epoch,
         base,
         events,
@@ -341,7 +341,7 @@ async fn after(
         }
         taken += 1;
         let (id, xid) = (EventId(row.try_get(0)?), row.try_get::<_, SqlXid>(1)?.0);
-        let cursor = replay_plan.behind(xid, id, &seen).encode(head.epoch);
+        let cursor = replay_plan.cursor_after(xid, id, &seen).encode(head.epoch);
         if let Some(event) = event {
             bytes += event.payload_bytes();
             events.push(PageEvent {

@@ -13,7 +13,7 @@ use crate::token::TokenId;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Acknowledged {
     /// The acknowledgement is saved. It may have been saved before.
-    Stored,
+    Saved,
     /// The store has no such event.
     UnknownEvent,
 }
@@ -33,27 +33,27 @@ pub struct By<'a> {
 
 /// Saves that a person has seen the event, as an acknowledgement and as a receipt. The first acknowledgement with a
 /// token counts.
-pub async fn store(
+pub async fn save(
     pool: &Pool,
     sources: &Sources,
     store: &StoreId,
     event: EventId,
     by: By<'_>,
 ) -> Result<Acknowledged, QueryError> {
-    const STORE: &str = "with seen as (select id, at from vestnik.vst_event where id = $1 and store_id = $2), \
-         stored as (insert into vestnik.vst_acknowledgement (event_id, token_id, session) select id, $3, $4 from seen \
+    const SAVE: &str = "with seen as (select id, at from vestnik.vst_event where id = $1 and store_id = $2), \
+         saved as (insert into vestnik.vst_acknowledgement (event_id, token_id, session) select id, $3, $4 from seen \
              on conflict do nothing returning event_id), \
-         proven as (insert into vestnik.vst_receipt as r (event_id, channel, recipient, token_id, acknowledged_at, acknowledged_by) \
+         receipt as (insert into vestnik.vst_receipt as r (event_id, channel, recipient, token_id, acknowledged_at, acknowledged_by) \
              select id, $5, $4, $3, clock_timestamp(), $6 from seen \
              on conflict (event_id, channel, recipient, token_id) do update set \
                  acknowledged_at = coalesce(r.acknowledged_at, excluded.acknowledged_at), \
                  acknowledged_by = coalesce(r.acknowledged_by, excluded.acknowledged_by)) \
          select (select count(*) from seen), (select extract(epoch from clock_timestamp() - at)::float8 \
-             from seen where exists (select from stored) \
+             from seen where exists (select from saved) \
                and not exists (select from vestnik.vst_acknowledgement where event_id = $1)), \
              exists (select from seen) and not exists (select from vestnik.vst_receipt where event_id = $1)";
     let client = pool.get().await?;
-    let statement = client.prepare_cached(STORE).await?;
+    let statement = client.prepare_cached(SAVE).await?;
     let name = by.label.map_or_else(|| format!("token {}", by.token), str::to_owned);
     let row = client
         .query_one(
@@ -83,7 +83,7 @@ pub async fn store(
     Ok(if row.try_get::<_, i64>(0)? == 0 {
         Acknowledged::UnknownEvent
     } else {
-        Acknowledged::Stored
+        Acknowledged::Saved
     })
 }
 

@@ -80,7 +80,7 @@ pub struct Receipt {
 
 /// Queues receipts for the writer. Any task may use it, and never waits.
 #[derive(Debug, Clone)]
-pub struct Recorder {
+pub struct ReceiptRecorder {
     receipts: mpsc::Sender<Receipt>,
 }
 
@@ -91,12 +91,15 @@ pub struct ReceiptWriter {
 }
 
 /// Creates a recorder, and the writer that saves its receipts.
-pub fn recorder() -> (Recorder, ReceiptWriter) {
+pub fn recorder() -> (ReceiptRecorder, ReceiptWriter) {
     let (sender, receiver) = mpsc::channel(QUEUE_RECEIPTS);
-    (Recorder { receipts: sender }, ReceiptWriter { receipts: receiver })
+    (
+        ReceiptRecorder { receipts: sender },
+        ReceiptWriter { receipts: receiver },
+    )
 }
 
-impl Recorder {
+impl ReceiptRecorder {
     /// Queues a receipt, or drops it if the queue is full.
     pub fn record(&self, receipt: Receipt) {
         if self.receipts.try_send(receipt).is_err() {
@@ -144,7 +147,7 @@ impl ReceiptWriter {
 
 /// Tries to save a batch. Returns whether it was saved.
 async fn save(pool: &Pool, sources: &Registry, receipts: &[Receipt]) -> bool {
-    match store(pool, sources, receipts).await {
+    match insert(pool, sources, receipts).await {
         Ok(()) => true,
         Err(error) => {
             tracing::warn!(%error, receipts = receipts.len(), "receipts could not be saved");
@@ -154,10 +157,10 @@ async fn save(pool: &Pool, sources: &Registry, receipts: &[Receipt]) -> bool {
 }
 
 /// Saves a batch, and counts the channels on which new orders were first seen.
-async fn store(pool: &Pool, sources: &Registry, receipts: &[Receipt]) -> Result<(), QueryError> {
+async fn insert(pool: &Pool, sources: &Registry, receipts: &[Receipt]) -> Result<(), QueryError> {
     // Keep the earliest time of each kind of receipt. Ignore a receipt whose event was trimmed, or belongs to another
     // store.
-    const STORE: &str = "with said as ( \
+    const INSERT: &str = "with said as ( \
              select e.id as event_id, w.channel, w.recipient, w.token_id, min(w.at) filter (where w.what = 0) as sent, \
                     min(w.at) filter (where w.what = 1) as rendered, min(w.at) filter (where w.what = 2) as sounded \
              from unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::int[], $6::timestamptz[], $7::bigint[]) \
@@ -185,7 +188,7 @@ async fn store(pool: &Pool, sources: &Registry, receipts: &[Receipt]) -> Result<
     let tokens: Vec<i64> = receipts.iter().map(|word| word.token.0).collect();
     db::with_timeout(async {
         let client = pool.get().await?;
-        let statement = client.prepare_cached(STORE).await?;
+        let statement = client.prepare_cached(INSERT).await?;
         let rows = client
             .query(
                 &statement,

@@ -10,7 +10,7 @@ use super::catalog::Table;
 use super::derived;
 use super::install::{Installed, install};
 use super::mapping::Mapping;
-use super::recorder::{self, Recorder};
+use super::recorder::{self, FunctionOwner};
 use super::registry::bump_version;
 use super::repair::{Lacked, repair};
 use super::trigger::{function_sql, triggers_sql};
@@ -94,8 +94,8 @@ async fn put(
     options: Options,
     progress: Progress<'_>,
 ) -> Result<Attached, Error> {
-    let recorder = recorder::prepare(client).await?;
-    if recorder == Recorder::Attacher && !table.is_ours && !options.trust_owner {
+    let owner = recorder::prepare(client).await?;
+    if owner == FunctionOwner::Attacher && !table.is_ours && !options.trust_owner {
         return Err(Error::ForeignOwner {
             table: table.quoted.clone(),
             owner: table.owner.clone(),
@@ -107,7 +107,7 @@ async fn put(
         checked,
         mapping_toml,
         options,
-        recorder,
+        owner,
     };
     let mut locked: Vec<String> = std::iter::once(&table.quoted).chain(&table.children).cloned().collect();
     locked.extend(checked.iter().flat_map(|checked| checked.watched_tables()));
@@ -138,7 +138,7 @@ struct Attempt<'a> {
     checked: Option<&'a derived::Checked>,
     mapping_toml: &'a str,
     options: Options,
-    recorder: Recorder,
+    owner: FunctionOwner,
 }
 
 impl Attempt<'_> {
@@ -213,7 +213,7 @@ impl Attempt<'_> {
                     id,
                     derived,
                     checked,
-                    self.recorder,
+                    self.owner,
                     reads_other_columns,
                     progress,
                 )
@@ -222,7 +222,7 @@ impl Attempt<'_> {
             _ => {
                 let left = derived::drop_sql(transaction, id).await?;
                 transaction.batch_execute(&left).await?;
-                install(transaction, id, self.table, self.mapping, self.recorder, progress).await
+                install(transaction, id, self.table, self.mapping, self.owner, progress).await
             }
         }
     }

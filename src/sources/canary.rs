@@ -7,7 +7,7 @@ use super::attach_error::Error;
 use super::catalog::Table;
 use super::install::has_function;
 use super::mapping::Mapping;
-use super::recorder::{self, Recorder};
+use super::recorder::{self, FunctionOwner};
 use super::trigger::{body_of, function_name, function_sql};
 use super::{RecordedColumn, Source};
 use crate::domain::event::SourceId;
@@ -50,14 +50,14 @@ fn mapping() -> Result<Mapping, Error> {
 
 /// Installs the trigger unless it is in force. Returns whether it was installed.
 pub async fn install(client: &mut tokio_postgres::Client) -> Result<bool, Error> {
-    let recorder = recorder::prepare(client).await?;
+    let owner = recorder::prepare(client).await?;
     let table = Table::find(client, TABLE).await?;
     let (sql, function) = (
         function_sql(SourceId::CANARY, &table, &mapping()?),
         function_name(SourceId::CANARY),
     );
     let has_trigger: bool = client.query_one(HAS_TRIGGER, &[&TABLE, &function]).await?.try_get(0)?;
-    if has_trigger && has_function(client, &function, body_of(&sql), recorder).await? {
+    if has_trigger && has_function(client, &function, body_of(&sql), owner).await? {
         return Ok(false);
     }
     let transaction = client.transaction().await?;
@@ -66,7 +66,7 @@ pub async fn install(client: &mut tokio_postgres::Client) -> Result<bool, Error>
             "{sql}; revoke all on function {function}() from public; {TRIGGER} {function}()"
         ))
         .await?;
-    if recorder == Recorder::Role {
+    if owner == FunctionOwner::Role {
         recorder::own(&transaction, &function).await?;
     }
     transaction.commit().await?;

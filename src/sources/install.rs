@@ -7,7 +7,7 @@ use crate::infra::db::GenericClient;
 use super::attach_error::Error;
 use super::catalog::Table;
 use super::mapping::Mapping;
-use super::recorder::{self, Recorder};
+use super::recorder::{self, FunctionOwner};
 use super::trigger::{body_of, function_name, function_sql, trigger_names, triggers_sql};
 use crate::domain::event::SourceId;
 use crate::infra::table_lock::Progress;
@@ -36,13 +36,13 @@ pub(super) async fn install(
     id: SourceId,
     table: &Table,
     mapping: &Mapping,
-    recorder: Recorder,
+    owner: FunctionOwner,
     progress: Progress<'_>,
 ) -> Result<Installed, Error> {
     let sql = function_sql(id, table, mapping);
     let function = function_name(id);
     let mut done = Installed::default();
-    if !has_function(transaction, &function, body_of(&sql), recorder).await? {
+    if !has_function(transaction, &function, body_of(&sql), owner).await? {
         transaction.batch_execute(&sql).await?;
         transaction
             .batch_execute(&format!("revoke all on function {function}() from public"))
@@ -60,7 +60,7 @@ pub(super) async fn install(
         transaction.batch_execute(&drop_triggers_sql(&strange)).await?;
         done.moved = true;
     }
-    if done.any() && recorder == Recorder::Role {
+    if done.any() && owner == FunctionOwner::Role {
         recorder::own(transaction, &function).await?;
     }
     Ok(done)
@@ -71,13 +71,13 @@ pub(super) async fn has_function(
     client: &impl GenericClient,
     function: &str,
     body: &str,
-    recorder: Recorder,
+    owner: FunctionOwner,
 ) -> Result<bool, Error> {
     const FUNCTION: &str =
         "select prosrc, pg_get_userbyid(proowner) from pg_proc where oid = to_regprocedure($1 || '()')";
     let row = client.query_opt(FUNCTION, &[&function]).await?;
     let Some(row) = row else { return Ok(false) };
-    let owned = recorder == Recorder::Attacher || row.try_get::<_, &str>(1)? == recorder::ROLE;
+    let owned = owner == FunctionOwner::Attacher || row.try_get::<_, &str>(1)? == recorder::ROLE;
     Ok(owned && row.try_get::<_, &str>(0)? == body)
 }
 

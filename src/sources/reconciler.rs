@@ -34,14 +34,14 @@ pub struct MissedRows {
 /// with an index can be compared: elsewhere new rows cannot be found.
 #[derive(Debug, Default)]
 pub struct Reconciler {
-    tables: HashMap<String, Mark>,
+    tables: HashMap<String, Checkpoint>,
     /// The tables that could not be read in the last comparison. They were reported.
     unread: Vec<String>,
 }
 
 /// The end of a table at its last comparison.
 #[derive(Debug)]
-struct Mark {
+struct Checkpoint {
     through: i64,
     /// The oldest transaction id that could still write at the last comparison, as text of an `xid8`. Every later event
     /// has this id or a higher one.
@@ -59,7 +59,7 @@ struct Comparable {
 
 /// The result of comparing one table.
 struct Compared {
-    mark: Mark,
+    checkpoint: Checkpoint,
     missed: Option<MissedRows>,
     /// The keys of orders of a derived source that the projector has missed.
     to_project: Vec<String>,
@@ -87,7 +87,7 @@ impl Reconciler {
                         savepoint.commit().await?;
                         missed.extend(compared.missed);
                         to_project.push((source.id, compared.to_project));
-                        tables.insert(source.table, compared.mark);
+                        tables.insert(source.table, compared.checkpoint);
                     }
                     Err(error) if error.as_db_error().is_some() => {
                         savepoint.rollback().await?;
@@ -98,8 +98,8 @@ impl Reconciler {
                                 "a table is not compared with the journal until it can be read"
                             );
                         }
-                        if let Some(mark) = self.tables.remove(&source.table) {
-                            tables.insert(source.table.clone(), mark);
+                        if let Some(checkpoint) = self.tables.remove(&source.table) {
+                            tables.insert(source.table.clone(), checkpoint);
                         }
                         unread.push(source.table);
                     }
@@ -154,12 +154,12 @@ async fn comparable(transaction: &Transaction<'_>) -> Result<Vec<Comparable>, to
 async fn compare(
     transaction: &Transaction<'_>,
     source: &Comparable,
-    mark: Option<&Mark>,
+    checkpoint: Option<&Checkpoint>,
 ) -> Result<Compared, tokio_postgres::Error> {
     let (mut missed, mut to_project) = (None, Vec::new());
-    match mark {
-        Some(mark) if source.is_derived => {
-            let written = written_since(transaction, source, mark).await?;
+    match checkpoint {
+        Some(checkpoint) if source.is_derived => {
+            let written = written_since(transaction, source, checkpoint).await?;
             to_project = derived::not_projected(transaction, source.id, written).await?;
             missed = to_project
                 .iter()
@@ -172,11 +172,11 @@ async fn compare(
                     told_late: true,
                 });
         }
-        Some(mark) => missed = missed_since(transaction, source, mark).await?,
+        Some(checkpoint) => missed = missed_since(transaction, source, checkpoint).await?,
         None => {}
     }
     Ok(Compared {
-        mark: end(transaction, source).await?,
+        checkpoint: end(transaction, source).await?,
         missed,
         to_project,
     })
@@ -186,24 +186,24 @@ async fn compare(
 async fn written_since(
     transaction: &Transaction<'_>,
     source: &Comparable,
-    mark: &Mark,
+    checkpoint: &Checkpoint,
 ) -> Result<Vec<String>, tokio_postgres::Error> {
     let sql = format!(
         "select t.{key}::text from {table} t where t.{key} > $1::bigint order by t.{key} desc limit $2",
         key = source.key,
         table = source.table,
     );
-    let rows = transaction.query(&sql, &[&mark.through, &ROWS]).await?;
+    let rows = transaction.query(&sql, &[&checkpoint.through, &ROWS]).await?;
     rows.iter().map(|row| row.try_get(0)).collect()
 }
 
-async fn end(transaction: &Transaction<'_>, source: &Comparable) -> Result<Mark, tokio_postgres::Error> {
+async fn end(transaction: &Transaction<'_>, source: &Comparable) -> Result<Checkpoint, tokio_postgres::Error> {
     let sql = format!(
         "select coalesce(max(t.{})::bigint, $1::bigint), pg_snapshot_xmin(pg_current_snapshot())::text from {} t",
         source.key, source.table
     );
     let row = transaction.query_one(&sql, &[&i64::MIN]).await?;
-    Ok(Mark {
+    Ok(Checkpoint {
         through: row.try_get(0)?,
         xmin: row.try_get(1)?,
     })
@@ -214,7 +214,7 @@ async fn end(transaction: &Transaction<'_>, source: &Comparable) -> Result<Mark,
 async fn missed_since(
     transaction: &Transaction<'_>,
     source: &Comparable,
-    mark: &Mark,
+    checkpoint: &Checkpoint,
 ) -> Result<Option<MissedRows>, tokio_postgres::Error> {
     let sql = format!(
         "with written as (select t.{key}::bigint as number from {table} t where t.{key} > $1::bigint order by t.{key} desc limit $3), \
@@ -225,7 +225,7 @@ async fn missed_since(
         table = source.table,
     );
     let row = transaction
-        .query_one(&sql, &[&mark.through, &mark.xmin, &ROWS, &source.id.0])
+        .query_one(&sql, &[&checkpoint.through, &checkpoint.xmin, &ROWS, &source.id.0])
         .await?;
     let (rows, newest): (i64, Option<i64>) = (row.try_get(0)?, row.try_get(1)?);
     Ok(newest.map(|newest| MissedRows {

@@ -11,7 +11,7 @@ pub const ROLE: &str = "vestnik_recorder";
 
 /// The role with whose rights the trigger functions run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Recorder {
+pub enum FunctionOwner {
     /// The recorder role owns the functions.
     Role,
     /// The role that attaches the table owns the functions, because it can neither create nor use the recorder role.
@@ -19,7 +19,7 @@ pub enum Recorder {
 }
 
 /// Creates the recorder role if it is missing and this client may, and grants the role its rights in this database.
-pub async fn prepare(client: &Client) -> Result<Recorder, tokio_postgres::Error> {
+pub async fn prepare(client: &Client) -> Result<FunctionOwner, tokio_postgres::Error> {
     // Another process may create the role at the same moment, for another database.
     const MAKE: &str = "do $$ begin \
              if to_regrole('vestnik_recorder') is null then create role vestnik_recorder nologin; end if; \
@@ -34,21 +34,21 @@ pub async fn prepare(client: &Client) -> Result<Recorder, tokio_postgres::Error>
          grant execute on all functions in schema vestnik to vestnik_recorder";
     client.batch_execute(MAKE).await?;
     client.batch_execute(JOIN).await?;
-    if usable(client).await? == Recorder::Role {
+    if usable(client).await? == FunctionOwner::Role {
         client.batch_execute(GRANT).await?;
-        return Ok(Recorder::Role);
+        return Ok(FunctionOwner::Role);
     }
-    Ok(Recorder::Attacher)
+    Ok(FunctionOwner::Attacher)
 }
 
 /// Whether the recorder role exists and this client's role can make it the owner of functions.
-pub async fn usable(client: &impl GenericClient) -> Result<Recorder, tokio_postgres::Error> {
+pub async fn usable(client: &impl GenericClient) -> Result<FunctionOwner, tokio_postgres::Error> {
     // Since Postgres 16, the creator of a role may grant the role, but cannot act as it without a grant.
     const USABLE: &str = "select coalesce((select pg_has_role(oid, case when current_setting('server_version_num')::int >= 160000 \
              then 'set' else 'member' end) from pg_roles where rolname = 'vestnik_recorder'), false)";
     Ok(match client.query_one(USABLE, &[]).await?.try_get(0)? {
-        true => Recorder::Role,
-        false => Recorder::Attacher,
+        true => FunctionOwner::Role,
+        false => FunctionOwner::Attacher,
     })
 }
 

@@ -21,7 +21,7 @@ pub struct Bot {
     /// The id of this node's row in `vestnik.vst_bot_node`.
     pub node: String,
     /// Signals the delivery worker that something was enqueued.
-    pub planned: Arc<Notify>,
+    pub enqueued: Arc<Notify>,
     /// The client of the shops' own APIs, for shops that change a status by request.
     pub shop_api: Arc<ShopApi>,
     /// Sends answers to presses of buttons.
@@ -37,7 +37,7 @@ impl Bot {
         client: Client,
         sources: Arc<Registry>,
         node: String,
-        planned: Arc<Notify>,
+        enqueued: Arc<Notify>,
         shop_api: Arc<ShopApi>,
     ) -> Self {
         Self {
@@ -46,7 +46,7 @@ impl Bot {
             client,
             sources,
             node,
-            planned,
+            enqueued,
             shop_api,
             name: OnceLock::new(),
         }

@@ -85,28 +85,36 @@ pub async fn press(bot: &Bot, query: &CallbackQuery) -> Result<(), QueryError> {
     let text = match press {
         Press::AskWhy => ask_why(bot, sources, query, &pressed, words, event).await?,
         Press::Back => {
-            let standing = current(pool, sources, &pressed).await?;
-            let next = standing.as_ref().map_or_else(Vec::new, |standing| {
-                message::answers(words, pressed.kind, event, &next(sources, &pressed, standing))
+            let current = current(pool, sources, &pressed).await?;
+            let next = current.as_ref().map_or_else(Vec::new, |current| {
+                message::answers(words, pressed.kind, event, &next(sources, &pressed, current))
             });
             show(bot, query, &next).await?;
             String::new()
         }
         Press::Become(to, minutes) => {
-            let wish = Wish {
+            let request = StatusRequest {
                 to,
                 minutes,
                 reason: None,
             };
-            change(bot, sources, &query.from, chat.0, &pressed, &wish).await?
+            change(bot, sources, &query.from, chat.0, &pressed, &request).await?
         }
         Press::Reject(number) => {
             let reason = words.find(&format!("reject_reason.{number}"));
-            change(bot, sources, &query.from, chat.0, &pressed, &Wish::reject(reason)).await?
+            change(
+                bot,
+                sources,
+                &query.from,
+                chat.0,
+                &pressed,
+                &StatusRequest::reject(reason),
+            )
+            .await?
         }
         Press::Open => {
             reopen::bring(pool, chat.0, &pressed).await?;
-            bot.planned.notify_one();
+            bot.enqueued.notify_one();
             words.get("pressed.open").to_owned()
         }
     };
@@ -145,26 +153,26 @@ async fn ask_why(
     words: &Catalog,
     event: i64,
 ) -> Result<String, QueryError> {
-    let Some(standing) = current(&bot.pool, sources, pressed).await? else {
+    let Some(current) = current(&bot.pool, sources, pressed).await? else {
         return Ok(words.get("pressed.unknown").to_owned());
     };
-    if next(sources, pressed, &standing).contains(&Status::Rejected) {
+    if next(sources, pressed, &current).contains(&Status::Rejected) {
         show(bot, query, &message::reasons(words, event)).await?;
         if let Some(place) = &query.message {
             chat_links::ask_why(&bot.pool, place.chat().id.0, place.id().0).await?;
         }
         return Ok(words.get("pressed.why").to_owned());
     }
-    let outcome = StatusChangeOutcome::NotAllowed(standing);
+    let outcome = StatusChangeOutcome::NotAllowed(current);
     Ok(outcome_text(words, pressed.kind, &outcome, Status::Rejected))
 }
 
 /// The statuses to which a person may change the order or booking now.
-fn next(sources: &Sources, pressed: &Pressed, standing: &status_change::CurrentStatus) -> Vec<Status> {
+fn next(sources: &Sources, pressed: &Pressed, current: &status_change::CurrentStatus) -> Vec<Status> {
     let words = sources
-        .by_name(&standing.source)
+        .by_name(&current.source)
         .map_or(StatusSet::ALL, |source| source.mapping.reachable());
-    standing.status.next_of(pressed.kind, standing.is_delivered, words)
+    current.status.next_of(pressed.kind, current.is_delivered, words)
 }
 
 async fn current(
@@ -200,19 +208,26 @@ pub async fn reason(
     };
     let sources = &*bot.sources.loaded(&bot.pool).await?;
     let reason: String = inline(reason).chars().take(REASON_CHARACTERS).collect();
-    change(bot, sources, from, chat, &pressed, &Wish::reject(Some(&reason)))
-        .await
-        .map(Some)
+    change(
+        bot,
+        sources,
+        from,
+        chat,
+        &pressed,
+        &StatusRequest::reject(Some(&reason)),
+    )
+    .await
+    .map(Some)
 }
 
 /// A status change that a person requests by a button or a reply.
-struct Wish<'a> {
+struct StatusRequest<'a> {
     to: Status,
     minutes: Option<i32>,
     reason: Option<&'a str>,
 }
 
-impl<'a> Wish<'a> {
+impl<'a> StatusRequest<'a> {
     fn reject(reason: Option<&'a str>) -> Self {
         Self {
             to: Status::Rejected,
@@ -229,7 +244,7 @@ async fn change(
     from: &User,
     chat: i64,
     pressed: &Pressed,
-    wish: &Wish<'_>,
+    request: &StatusRequest<'_>,
 ) -> Result<String, QueryError> {
     let by: String = from.full_name().chars().take(NAME_CHARACTERS).collect();
     let wanted = StatusChange {
@@ -237,10 +252,10 @@ async fn change(
         kind: pressed.kind,
         source: Some(&pressed.source),
         key: &pressed.key,
-        to: wish.to,
+        to: request.to,
         from: None,
-        reason: wish.reason,
-        minutes: wish.minutes,
+        reason: request.reason,
+        minutes: request.minutes,
         by: &by,
         token: None,
         channel: AnswerChannel::Telegram,
@@ -254,7 +269,7 @@ async fn change(
         catalog::of_store(&pressed.language, pressed.store.as_str()),
         pressed.kind,
         &changed,
-        wish.to,
+        request.to,
     ))
 }
 
@@ -297,7 +312,7 @@ async fn show(bot: &Bot, query: &CallbackQuery, rows: &[Vec<Button>]) -> Result<
     let Some(place) = &query.message else { return Ok(()) };
     let rows = serde_json::json!(rows);
     chat_links::show(&bot.pool, place.chat().id.0, place.id().0, &rows).await?;
-    bot.planned.notify_one();
+    bot.enqueued.notify_one();
     Ok(())
 }
 

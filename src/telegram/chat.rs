@@ -3,7 +3,7 @@
 
 use teloxide::types::{Chat, Message};
 
-use crate::delivery::chat_links::Link;
+use crate::delivery::chat_links::ChatLink;
 use crate::text::catalog::{self, Catalog};
 use crate::text::html::render_template;
 use crate::text::value::moment;
@@ -20,7 +20,7 @@ pub(super) fn topic(message: &Message) -> Option<i32> {
 
 /// The catalog of texts for a chat: that of its first store. A chat without a store uses the language of the person's
 /// app.
-pub(super) fn words_of(links: &[Link], language_code: Option<&str>) -> &'static Catalog {
+pub(super) fn words_of(links: &[ChatLink], language_code: Option<&str>) -> &'static Catalog {
     match links.first() {
         Some(link) => catalog::of_store(&link.language, &link.store),
         None => catalog::of(catalog::known(language_code)),
@@ -29,8 +29,8 @@ pub(super) fn words_of(links: &[Link], language_code: Option<&str>) -> &'static 
 
 /// The links to stores that a message in this topic is about: those of the topic. If the topic has none, all links of
 /// the chat.
-pub(super) fn of_topic(links: &[Link], topic: Option<i32>) -> Vec<Link> {
-    let here: Vec<Link> = links.iter().filter(|link| link.topic == topic).cloned().collect();
+pub(super) fn of_topic(links: &[ChatLink], topic: Option<i32>) -> Vec<ChatLink> {
+    let here: Vec<ChatLink> = links.iter().filter(|link| link.topic == topic).cloned().collect();
     if here.is_empty() { links.to_vec() } else { here }
 }
 
@@ -46,11 +46,11 @@ pub(super) fn name(chat: &Chat) -> Option<String> {
 }
 
 /// A line that says until when a store is paused. `None`: the store is not paused.
-pub(super) fn standing(words: &Catalog, link: &Link) -> Option<String> {
+pub(super) fn pause_of(words: &Catalog, link: &ChatLink) -> Option<String> {
     let time = moment(link.paused_until?, &link.time_zone, words);
     let store = link.store_name.as_deref().unwrap_or(&link.store);
     Some(render_template(
-        words.get("pause.standing"),
+        words.get("pause.current"),
         &[("store", store), ("time", &time)],
     ))
 }

@@ -8,11 +8,11 @@ use teloxide::payloads::GetChatMember;
 use teloxide::types::{Chat, Message, MessageKind};
 
 use super::bot::Bot;
-use super::chat::{name, of_topic, standing, topic, words_of};
+use super::chat::{name, of_topic, pause_of, topic, words_of};
 use super::client::ASK_DEADLINE;
 use super::client::COMMANDS;
 use super::digest;
-use crate::delivery::chat_links::{self, Applicant, Change, Link, Linked, Mode, Place};
+use crate::delivery::chat_links::{self, Applicant, Change, ChatLink, ChatTopic, Linked, Mode};
 use crate::delivery::reopen;
 use crate::infra::db::QueryError;
 use crate::store::hours::{self, Span};
@@ -62,7 +62,7 @@ impl Commands<'_> {
 
     /// Answers `/orders` with the open orders of the chat's stores. Each order has a button that sends its message
     /// again.
-    async fn orders(&self, message: &Message, links: &[Link], words: &Catalog) -> Result<(), QueryError> {
+    async fn orders(&self, message: &Message, links: &[ChatLink], words: &Catalog) -> Result<(), QueryError> {
         let stores: Vec<String> = links.iter().map(|link| link.store.clone()).collect();
         let open = reopen::open(&self.bot.pool, &self.bot.sources, message.chat.id.0, &stores).await?;
         let (text, buttons) = digest::list(words, &open);
@@ -77,13 +77,13 @@ impl Commands<'_> {
         buttons: Option<&serde_json::Value>,
     ) -> Result<(), QueryError> {
         let title = name(&message.chat);
-        let place = Place {
+        let topic = ChatTopic {
             chat: message.chat.id.0,
             title: title.as_deref(),
             topic: topic(message),
         };
-        chat_links::answer(&self.bot.pool, place, answer, buttons).await?;
-        self.bot.planned.notify_one();
+        chat_links::answer(&self.bot.pool, topic, answer, buttons).await?;
+        self.bot.enqueued.notify_one();
         Ok(())
     }
 
@@ -92,7 +92,7 @@ impl Commands<'_> {
         message: &Message,
         command: Command,
         argument: &str,
-        links: &[Link],
+        links: &[ChatLink],
         words: &Catalog,
     ) -> Result<String, QueryError> {
         if command == Command::Link {
@@ -162,14 +162,14 @@ impl Commands<'_> {
         let words = catalog::of(catalog::known(language));
         let bot = self.bot.name().unwrap_or_default();
         let title = name(chat);
-        let place = Place {
+        let topic = ChatTopic {
             chat: chat.id.0,
             title: title.as_deref(),
             topic: None,
         };
         let text = render_template(words.get("command.greeting"), &[("bot", bot)]);
-        chat_links::answer(&self.bot.pool, place, &text, None).await?;
-        self.bot.planned.notify_one();
+        chat_links::answer(&self.bot.pool, topic, &text, None).await?;
+        self.bot.enqueued.notify_one();
         Ok(())
     }
 
@@ -333,8 +333,8 @@ fn help(words: &Catalog) -> String {
     format!("{}\n{}", words.get("command.help"), commands.join("\n"))
 }
 
-fn status(words: &Catalog, links: &[Link]) -> String {
-    let line = |link: &Link| {
+fn status(words: &Catalog, links: &[ChatLink]) -> String {
+    let line = |link: &ChatLink| {
         let store = link.store_name.as_deref().unwrap_or(&link.store);
         let mode = mode_name(words, link.mode);
         let mut lines = vec![render_template(
@@ -348,7 +348,7 @@ fn status(words: &Catalog, links: &[Link]) -> String {
                 &[("minutes", &minutes)],
             ));
         }
-        lines.extend(standing(words, link));
+        lines.extend(pause_of(words, link));
         lines.extend(
             link.quiet
                 .map(|span| with_hours(words.get("command.status_quiet"), span)),

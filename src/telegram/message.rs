@@ -2,7 +2,7 @@
 
 use crate::delivery::event_view::EventView;
 use crate::delivery::next_message::Button;
-use crate::domain::Subject as Canonical;
+use crate::domain::Subject;
 use crate::domain::event::EventType;
 use crate::domain::status::{Status, SubjectKind};
 use crate::text::catalog::Catalog;
@@ -42,7 +42,7 @@ pub(super) fn field_name<'a>(words: &'a Catalog, field: &'a str) -> &'a str {
 }
 
 /// How the order is paid, in a few words: method, paid or not, and change. `None`: nothing about the payment is known.
-pub(super) fn payment(it: &Canonical, words: &Catalog) -> Option<String> {
+pub(super) fn payment(it: &Subject, words: &Catalog) -> Option<String> {
     let payment = &it.payment;
     let method = payment.method.as_deref().map(|method| {
         let known = words.find(&format!("payment.{}", method.to_lowercase()));

@@ -8,7 +8,7 @@ use teloxide::types::{CallbackQuery, MaybeInaccessibleMessage, Message};
 use super::bot::Bot;
 use super::chat;
 use super::command::Commands;
-use crate::delivery::chat_links::{self, Link};
+use crate::delivery::chat_links::{self, ChatLink};
 use crate::delivery::next_message::Button;
 use crate::domain::event::StoreId;
 use crate::infra::db::QueryError;
@@ -24,18 +24,18 @@ const PRESS: &str = "z:";
 
 /// A request to pause the stores of a chat, or to end their pause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wish {
+enum PauseRequest {
     Pause(Until),
     Resume,
 }
 
 /// Parses the argument of `/pause`, or the data of a button: `30` (minutes), `30m`, `2h`, `tomorrow` or `off`. Russian
 /// words are known, too. `None`: another text.
-fn read(text: &str) -> Option<Wish> {
+fn read(text: &str) -> Option<PauseRequest> {
     let text = text.trim().to_lowercase();
     match text.as_str() {
-        "off" | "0" | "none" | "stop" | "нет" | "выкл" => return Some(Wish::Resume),
-        "tomorrow" | "завтра" | "до завтра" => return Some(Wish::Pause(Until::Tomorrow)),
+        "off" | "0" | "none" | "stop" | "нет" | "выкл" => return Some(PauseRequest::Resume),
+        "tomorrow" | "завтра" | "до завтра" => return Some(PauseRequest::Pause(Until::Tomorrow)),
         _ => {}
     }
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
@@ -45,7 +45,7 @@ fn read(text: &str) -> Option<Wish> {
         _ => return None,
     };
     let time = Duration::from_secs(u64::from(digits.parse::<u32>().ok()?) * unit);
-    Until::after(time).map(Wish::Pause)
+    Until::after(time).map(PauseRequest::Pause)
 }
 
 impl Commands<'_> {
@@ -55,19 +55,19 @@ impl Commands<'_> {
         &self,
         message: &Message,
         argument: &str,
-        links: &[Link],
+        links: &[ChatLink],
         words: &Catalog,
     ) -> Result<(), QueryError> {
         let by = message.from.as_ref().map(|from| from.full_name());
         let by = by.or_else(|| chat::name(&message.chat)).unwrap_or_default();
         match read(argument) {
-            Some(wish) => match carry_out(self.bot, links, wish, &by).await? {
+            Some(request) => match carry_out(self.bot, links, request, &by).await? {
                 true => Ok(()),
                 false => self.reply(message, words.get("pause.not_paused"), None).await,
             },
             None => {
-                let standing = links.iter().filter_map(|link| chat::standing(words, link));
-                let lines: Vec<String> = standing.chain([words.get("pause.ask").to_owned()]).collect();
+                let pauses = links.iter().filter_map(|link| chat::pause_of(words, link));
+                let lines: Vec<String> = pauses.chain([words.get("pause.ask").to_owned()]).collect();
                 let buttons = serde_json::json!(buttons(words));
                 self.reply(message, &lines.join("\n"), Some(&buttons)).await
             }
@@ -91,8 +91,8 @@ fn buttons(words: &Catalog) -> Vec<Vec<Button>> {
 /// Executes a press of a button about a pause. Returns the answer to the press. `None`: the button is not about a
 /// pause.
 pub(super) async fn press(bot: &Bot, query: &CallbackQuery) -> Result<Option<String>, QueryError> {
-    let wish = query.data.as_deref().and_then(|data| read(data.strip_prefix(PRESS)?));
-    let (Some(wish), Some(place)) = (wish, &query.message) else {
+    let request = query.data.as_deref().and_then(|data| read(data.strip_prefix(PRESS)?));
+    let (Some(request), Some(place)) = (request, &query.message) else {
         return Ok(None);
     };
     let topic = match place {
@@ -104,24 +104,24 @@ pub(super) async fn press(bot: &Bot, query: &CallbackQuery) -> Result<Option<Str
     if links.is_empty() {
         return Ok(Some(words.get("pressed.unknown").to_owned()));
     }
-    let is_done = carry_out(bot, &links, wish, &query.from.full_name()).await?;
-    let text = match wish {
-        Wish::Pause(_) => "pause.done",
-        Wish::Resume if is_done => "pause.done_off",
-        Wish::Resume => "pause.not_paused",
+    let is_done = carry_out(bot, &links, request, &query.from.full_name()).await?;
+    let text = match request {
+        PauseRequest::Pause(_) => "pause.done",
+        PauseRequest::Resume if is_done => "pause.done_off",
+        PauseRequest::Resume => "pause.not_paused",
     };
     Ok(Some(words.get(text).to_owned()))
 }
 
 /// Pauses or resumes the stores of these links. Returns whether the state of any store changed.
-async fn carry_out(bot: &Bot, links: &[Link], wish: Wish, by: &str) -> Result<bool, QueryError> {
+async fn carry_out(bot: &Bot, links: &[ChatLink], request: PauseRequest, by: &str) -> Result<bool, QueryError> {
     let by: String = inline(by).chars().take(chat::NAME_CHARACTERS).collect();
     let mut is_any = false;
     for link in links {
         let store = StoreId::new(&link.store);
-        is_any |= match wish {
-            Wish::Pause(until) => pause::begin(&bot.pool, &store, until, &by, None).await?.is_some(),
-            Wish::Resume => pause::end(&bot.pool, &store, &by).await?,
+        is_any |= match request {
+            PauseRequest::Pause(until) => pause::begin(&bot.pool, &store, until, &by, None).await?.is_some(),
+            PauseRequest::Resume => pause::end(&bot.pool, &store, &by).await?,
         };
     }
     Ok(is_any)
@@ -133,18 +133,18 @@ mod tests {
 
     #[test]
     fn a_pause_is_read_as_people_write_it() {
-        let minutes = |minutes: u64| Some(Wish::Pause(Until::After(Duration::from_secs(minutes * 60))));
-        for (text, wish) in [
+        let minutes = |minutes: u64| Some(PauseRequest::Pause(Until::After(Duration::from_secs(minutes * 60))));
+        for (text, request) in [
             ("30", minutes(30)),
             ("30m", minutes(30)),
             ("15 мин", minutes(15)),
             ("2h", minutes(120)),
-            ("Tomorrow", Some(Wish::Pause(Until::Tomorrow))),
-            ("до завтра", Some(Wish::Pause(Until::Tomorrow))),
-            ("OFF", Some(Wish::Resume)),
-            ("0", Some(Wish::Resume)),
+            ("Tomorrow", Some(PauseRequest::Pause(Until::Tomorrow))),
+            ("до завтра", Some(PauseRequest::Pause(Until::Tomorrow))),
+            ("OFF", Some(PauseRequest::Resume)),
+            ("0", Some(PauseRequest::Resume)),
         ] {
-            assert_eq!(read(text), wish, "{text}");
+            assert_eq!(read(text), request, "{text}");
         }
         for wrong in ["", "soon", "-5", "0m", "99999999999", "30 days", "200h", "m"] {
             assert_eq!(read(wrong), None, "{wrong}");

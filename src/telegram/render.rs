@@ -7,7 +7,7 @@ use super::message::{Message, answers, field_name, only, payment, status_name, t
 use super::note;
 use crate::delivery::event_view::EventView;
 use crate::delivery::next_message::{Alarm, ChatFormat, Escalated, Work};
-use crate::domain::Subject as Canonical;
+use crate::domain::Subject;
 use crate::domain::status::Status;
 use crate::domain::subject::{Item, OrderType, Quantity, name_of_due_at, name_of_persons};
 use crate::text::catalog::{self, Catalog};
@@ -21,7 +21,7 @@ const OMITTED_UNITS: usize = 120;
 /// Writes the message that a claim sends.
 pub fn render(work: &Work) -> Message {
     match work {
-        Work::Subject(it) => subject(&it.style, &it.base, &it.latest, it.by.as_deref(), it.escalated.as_ref()),
+        Work::OrderMessage(it) => subject(&it.style, &it.base, &it.latest, it.by.as_deref(), it.escalated.as_ref()),
         Work::Digest {
             style, items, was_away, ..
         } => digest(style, items, *was_away),
@@ -94,7 +94,7 @@ fn subject(
 }
 
 /// Writes all facts of an order or booking except its number, status and items.
-fn facts(html: &mut Html, words: &Catalog, style: &ChatFormat, it: &Canonical) {
+fn facts(html: &mut Html, words: &Catalog, style: &ChatFormat, it: &Subject) {
     let mut line = |name: &str, values: &[(&str, &str)]| html.line(words.get(name), values);
     if let Some(comment) = &it.comment {
         line("message.comment", &[("comment", &inline(comment))]);
@@ -156,7 +156,7 @@ fn facts(html: &mut Html, words: &Catalog, style: &ChatFormat, it: &Canonical) {
 }
 
 /// Writes the items of an order that fit into the message. If some do not fit, the last line counts them.
-fn items(html: &mut Html, words: &Catalog, it: &Canonical) {
+fn items(html: &mut Html, words: &Catalog, it: &Subject) {
     let all = it.items.list.len() + it.items.omitted;
     let mut shown = 0;
     for item in it.items.list.iter().take(ITEMS) {

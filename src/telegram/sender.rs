@@ -94,7 +94,7 @@ async fn send(client: &Client, claim: &Claim, deadline: Duration) -> Outcome {
 /// The id of the sent message that this claim edits. `None`: the claim sends a new message.
 fn target(claim: &Claim) -> Option<MessageId> {
     match &claim.work {
-        Work::Subject(it) => it.message.map(MessageId),
+        Work::OrderMessage(it) => it.message.map(MessageId),
         Work::Keyboard { message, .. } => Some(MessageId(*message)),
         Work::Reply { message, .. } => message.map(MessageId),
         Work::Digest { .. } | Work::Note(_) | Work::Alarm { .. } => None,

@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use super::command::Commands;
 use super::message::status_name;
 use super::{digest, note};
-use crate::delivery::chat_links::Link;
+use crate::delivery::chat_links::ChatLink;
 use crate::delivery::next_message::Button;
 use crate::delivery::today::{Newcomer, Today, today};
 use crate::domain::status::{Status, SubjectKind};
@@ -25,7 +25,7 @@ const STORES: usize = 5;
 
 impl Commands<'_> {
     /// Answers `/today` with one message for each store of the chat.
-    pub async fn today(&self, message: &Message, links: &[Link]) -> Result<(), QueryError> {
+    pub async fn today(&self, message: &Message, links: &[ChatLink]) -> Result<(), QueryError> {
         for link in links.iter().take(STORES) {
             let words = catalog::of_store(&link.language, &link.store);
             if let Some(today) = today(&self.bot.pool, &self.bot.sources, &link.store).await? {
@@ -92,7 +92,10 @@ fn figures(html: &mut Html, words: &Catalog, today: &Today) {
             .map(|status| (Some(*status), status_name(words, kind, status.as_str()).to_owned()))
             .chain([(None, String::new())])
             .filter_map(|(status, name)| {
-                let count = of_kind.iter().filter(|newcomer| stands(newcomer) == status).count();
+                let count = of_kind
+                    .iter()
+                    .filter(|newcomer| current_status(newcomer) == status)
+                    .count();
                 let count = (count > 0).then(|| count.to_string())?;
                 Some(match status {
                     Some(_) => words
@@ -114,7 +117,7 @@ fn figures(html: &mut Html, words: &Catalog, today: &Today) {
 }
 
 /// The current status of the order or booking. `None`: it was removed, or its mapping hides it.
-fn stands(newcomer: &Newcomer) -> Option<Status> {
+fn current_status(newcomer: &Newcomer) -> Option<Status> {
     newcomer.last.subject.as_ref()?.visible_status()
 }
 
@@ -122,7 +125,7 @@ fn stands(newcomer: &Newcomer) -> Option<Status> {
 /// total, or the sum is too large.
 fn sum(words: &Catalog, orders: &[&Newcomer]) -> Option<String> {
     let counts = |newcomer: &&&Newcomer| {
-        stands(newcomer).is_some_and(|status| !matches!(status, Status::Rejected | Status::Cancelled))
+        current_status(newcomer).is_some_and(|status| !matches!(status, Status::Rejected | Status::Cancelled))
     };
     let totals: Vec<(i64, _)> = orders
         .iter()
@@ -141,7 +144,7 @@ fn sum(words: &Catalog, orders: &[&Newcomer]) -> Option<String> {
 
 fn line(html: &mut Html, words: &Catalog, today: &Today, newcomer: &Newcomer) {
     let Some(it) = &newcomer.last.subject else { return };
-    let status = match (&it.status_word, stands(newcomer)) {
+    let status = match (&it.status_word, current_status(newcomer)) {
         (_, None) => words.get("today.gone").to_owned(),
         (Some(word), _) => inline(word),
         (None, Some(status)) => status_name(words, it.kind, status.as_str()).to_owned(),

@@ -157,9 +157,9 @@ impl Bot {
         self.client.until_reached().await;
     }
 
-    /// Proves the token: asks Telegram for the bot's name. If Telegram answers, a stopped bot starts again. If Telegram
+    /// Checks the token: asks Telegram for the bot's name. If Telegram answers, a stopped bot starts again. If Telegram
     /// refuses the token, the bot stops.
-    async fn prove_token(&self) -> Result<(), QueryError> {
+    async fn check_token(&self) -> Result<(), QueryError> {
         match self.client.name().await {
             Ok(name) => {
                 shared_bot::start_bot(&self.pool, self.client.token().expose_secret()).await?;
@@ -175,7 +175,7 @@ impl Bot {
             }
             Err(error @ Unreachable::Token) => self.stop(&error.to_string()).await,
             Err(error) => {
-                tracing::warn!(%error, "the bot's token is not proven yet");
+                tracing::warn!(%error, "the bot's token could not be checked yet");
                 Ok(())
             }
         }
@@ -187,7 +187,7 @@ impl Bot {
 
     async fn poll(&self, memory: &mut Memory, updates: &Updates) -> Result<Polled, PollError> {
         if self.name().is_none() || memory.last == Some(Polled::Stopped) {
-            self.prove_token().await?;
+            self.check_token().await?;
         }
         if updates.is_full() {
             return Ok(Polled::Full);

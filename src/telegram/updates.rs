@@ -176,7 +176,7 @@ impl Updates {
             .await?
             .is_any()
         {
-            self.bot.planned.notify_one();
+            self.bot.enqueued.notify_one();
         }
         Ok(())
     }
@@ -196,7 +196,7 @@ impl Updates {
             return Ok(());
         }
         if chat_state::disable(&self.bot.pool, chat, OUT).await?.is_any() {
-            self.bot.planned.notify_one();
+            self.bot.enqueued.notify_one();
         }
         Ok(())
     }

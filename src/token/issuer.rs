@@ -144,7 +144,7 @@ fn keys(set: &[u8], algorithms: &[Algorithm]) -> Result<Vec<Key>, Unreadable> {
 
 /// The cached keys of the issuer.
 #[derive(Debug, Default)]
-struct Known {
+struct CachedKeys {
     keys: Arc<Vec<Key>>,
     read_at: Option<Instant>,
     /// Whether the last attempt to read the keys failed.
@@ -155,7 +155,7 @@ struct Known {
 #[derive(Debug)]
 pub struct Issuer {
     settings: config::Jwt,
-    known: RwLock<Known>,
+    cached: RwLock<CachedKeys>,
     /// The time of the last attempt to read the keys. Locked during an attempt.
     tried_at: Mutex<Option<Instant>>,
     http: reqwest::Client,
@@ -171,7 +171,7 @@ impl Issuer {
             .unwrap_or_default();
         Self {
             settings: settings.clone(),
-            known: RwLock::default(),
+            cached: RwLock::default(),
             tried_at: Mutex::default(),
             http,
         }
@@ -216,13 +216,13 @@ impl Issuer {
     }
 
     fn is_stale(&self) -> bool {
-        self.known.read().unwrap_or_else(PoisonError::into_inner).is_stale
+        self.cached.read().unwrap_or_else(PoisonError::into_inner).is_stale
     }
 
     fn keys(&self) -> Result<Arc<Vec<Key>>, Refused> {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        match known.read_at {
-            Some(read_at) if read_at.elapsed() < MAX_AGE => Ok(Arc::clone(&known.keys)),
+        let cached = self.cached.read().unwrap_or_else(PoisonError::into_inner);
+        match cached.read_at {
+            Some(read_at) if read_at.elapsed() < MAX_AGE => Ok(Arc::clone(&cached.keys)),
             // The keys are too old, or were never read.
             _ => Err(Refused::NoKeys),
         }
@@ -233,7 +233,7 @@ impl Issuer {
     async fn read(&self, not_within: Duration) -> bool {
         let asked_at = Instant::now();
         let mut tried_at = self.tried_at.lock().await;
-        let read_at = self.known.read().unwrap_or_else(PoisonError::into_inner).read_at;
+        let read_at = self.cached.read().unwrap_or_else(PoisonError::into_inner).read_at;
         if read_at.is_some_and(|read_at| read_at > asked_at) {
             // Another task has read the keys while this one waited for the lock.
             return true;
@@ -246,8 +246,8 @@ impl Issuer {
         match set.and_then(|set| keys(&set, &self.settings.algorithms)) {
             Ok(keys) => {
                 metrics::gauge!("vestnik_jwt_keys").set(keys.len() as f64);
-                let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-                *known = Known {
+                let mut cached = self.cached.write().unwrap_or_else(PoisonError::into_inner);
+                *cached = CachedKeys {
                     keys: Arc::new(keys),
                     read_at: Some(Instant::now()),
                     is_stale: false,
@@ -255,7 +255,7 @@ impl Issuer {
                 true
             }
             Err(error) => {
-                self.known.write().unwrap_or_else(PoisonError::into_inner).is_stale = true;
+                self.cached.write().unwrap_or_else(PoisonError::into_inner).is_stale = true;
                 static LIMIT: LogLimit = LogLimit::new();
                 metrics::counter!("vestnik_jwt_keys_unread_total").increment(1);
                 if let Some(unlogged) = LIMIT.allows() {

@@ -9,7 +9,7 @@ mod usage;
 
 pub use issuer::Issuer;
 pub use jwt::{Jwt, Refused};
-pub use table::{Listed, New, Opens, Standing, Which, create, list, lives, prepare, revoke, rotate, standings};
+pub use table::{Listed, New, Opens, TokenState, Which, create, list, lives, prepare, revoke, rotate, states};
 pub use tokens::{LookUps, Looked, Tokens};
 pub use usage::Usage;
 

@@ -140,7 +140,7 @@ pub(super) async fn holder(pool: &Pool, claims: &Claims) -> Result<Holder, Error
 
 /// The current state of a session's token.
 #[derive(Debug)]
-pub struct Standing {
+pub struct TokenState {
     /// The reason why the token opens nothing. `None`: the token is valid.
     pub withdrawn: Option<TokenInvalidated>,
     /// The rights of the token. `None`: a JWT's holder, whose rights are in each JWT.
@@ -159,15 +159,15 @@ pub struct Opens {
 }
 
 /// Reads the current state of these tokens. A deleted token is missing from the result.
-pub async fn standings(pool: &Pool, tokens: &[TokenId]) -> Result<HashMap<TokenId, Standing>, Error> {
-    let standings = format!(
+pub async fn states(pool: &Pool, tokens: &[TokenId]) -> Result<HashMap<TokenId, TokenState>, Error> {
+    let states = format!(
         "select id, revoked_at is not null, issuer is null, stores, scope, {LEFT} from vestnik.vst_token where id = any ($1)"
     );
     let asked_at = Instant::now();
     let ids: Vec<i64> = tokens.iter().map(|token| token.0).collect();
     let rows = db::with_timeout::<_, Error>(async {
         let client = pool.get().await?;
-        let statement = client.prepare_cached(&standings).await?;
+        let statement = client.prepare_cached(&states).await?;
         Ok(client.query(&statement, &[&ids]).await?)
     });
     let read = |row: &tokio_postgres::Row| {
@@ -181,7 +181,7 @@ pub async fn standings(pool: &Pool, tokens: &[TokenId]) -> Result<HashMap<TokenI
             false => None,
         };
         let withdrawn = withdrawn(row.try_get(1)?, left_s.is_some_and(|left_s| left_s <= 0.0));
-        Ok((TokenId(row.try_get(0)?), Standing { withdrawn, opens }))
+        Ok((TokenId(row.try_get(0)?), TokenState { withdrawn, opens }))
     };
     rows.await?.iter().map(read).collect()
 }

@@ -72,7 +72,7 @@ struct Cache {
 
 impl Tokens {
     /// Creates the lookups of one database, and the task that runs them. `is_notified` returns whether a NOTIFY about
-    /// changed tokens would reach [`Tokens::forget`]. `issuer` is the trusted issuer of JWTs; `None` refuses all JWTs.
+    /// changed tokens would reach [`Tokens::clear_cache`]. `issuer` is the trusted issuer of JWTs; `None` refuses all JWTs.
     pub fn new(
         pool: Pool,
         is_notified: impl Fn() -> bool + Send + Sync + 'static,
@@ -134,7 +134,7 @@ impl Tokens {
                 found
             }
             (None, Presented::Jwt(jwt)) => {
-                let found = match self.verify(jwt).await {
+                let found = match self.claims_of(jwt).await {
                     Ok(claims) => self.found_of(&claims).await?,
                     // Do not cache this refusal, because the JWT may be valid.
                     Err(Refused::NoKeys) => return Err(Error::NoKeys),
@@ -151,11 +151,11 @@ impl Tokens {
     }
 
     /// Verifies a JWT without the database, except whether it is valid now. Returns the stores that it opens.
-    pub async fn prove(&self, jwt: &Jwt) -> Result<Stores, Refused> {
-        Ok(self.verify(jwt).await?.stores)
+    pub async fn verify(&self, jwt: &Jwt) -> Result<Stores, Refused> {
+        Ok(self.claims_of(jwt).await?.stores)
     }
 
-    async fn verify(&self, jwt: &Jwt) -> Result<Claims, Refused> {
+    async fn claims_of(&self, jwt: &Jwt) -> Result<Claims, Refused> {
         match &self.issuer {
             Some(issuer) => issuer.verify(jwt).await,
             None => Err(Refused::NoIssuer),
@@ -213,7 +213,7 @@ impl Tokens {
     }
 
     /// Clears the cache, because tokens have changed.
-    pub fn forget(&self) {
+    pub fn clear_cache(&self) {
         let mut cache = self.cache();
         cache.valid.clear();
         cache.refused.clear();

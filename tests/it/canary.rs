@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use vestnik::infra::config::{Config, Shard, Tls};
+use vestnik::infra::config::{Config, ServedDatabase, Tls};
 use vestnik::token::Stores;
 
 use crate::doctor::doctor;
@@ -242,13 +242,13 @@ async fn the_canary_comes_back_behind_a_transaction_pooler() {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_of_several_databases_has_its_canary() {
     let (first, second) = (Database::fresh().await, Database::fresh().await);
-    let shard = |name: &str, database: &Database| Shard {
+    let served = |name: &str, database: &Database| ServedDatabase {
         name: name.into(),
         database: database.config().database,
         stores: None,
         telegram: None,
     };
-    let databases = vec![shard("one", &first), shard("two", &second)];
+    let databases = vec![served("one", &first), served("two", &second)];
     let app = App::start_on(first, |config| {
         config.databases = databases;
         every(SOON)(config);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use vestnik::delivery::cleanup::forget;
+use vestnik::delivery::cleanup::delete_old;
 use vestnik::infra::db;
 use vestnik::journal::{self, Trimmed};
 
@@ -37,8 +37,8 @@ async fn what_is_over_is_forgotten_after_its_time_and_the_rest_is_kept() {
         )
         .await
         .unwrap();
-    assert!(forget(&pool, 30 * DAY).await.unwrap() >= 6);
-    forget(&pool, 30 * DAY).await.unwrap();
+    assert!(delete_old(&pool, 30 * DAY).await.unwrap() >= 6);
+    delete_old(&pool, 30 * DAY).await.unwrap();
     for (table, column, kept) in [
         ("status_change", "key", "0,29"),
         ("alarm", "id", "2,3"),
@@ -56,7 +56,7 @@ async fn what_is_over_is_forgotten_after_its_time_and_the_rest_is_kept() {
         let there: String = client.query_one(&sql, &[]).await.unwrap().get(0);
         assert_eq!(there, kept, "{table}");
     }
-    assert_eq!(forget(&pool, 30 * DAY).await.unwrap(), 0);
+    assert_eq!(delete_old(&pool, 30 * DAY).await.unwrap(), 0);
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! What a chat is told, and in which order: planning, digests, budgets.
+//! What a chat is told, and in which order: enqueueing, digests, budgets.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use vestnik::delivery::channel::ChatChannel;
 use vestnik::delivery::channel::Outcome;
 use vestnik::delivery::choice::DigestRule;
 use vestnik::delivery::complete::{self, Completion};
-use vestnik::delivery::enqueue::{self, Planned};
+use vestnik::delivery::enqueue::{self, Enqueued};
 use vestnik::delivery::queue::{self, Claimed, Rules};
 use vestnik::journal;
 
@@ -58,7 +58,7 @@ async fn an_event_that_cannot_be_planned_stands_before_no_other() {
         .map(|(_, message)| message.text)
         .collect();
     assert!(told[0].contains("#1") && told[1].contains("#3"), "{told:?}");
-    app.until_metric("vestnik_events_not_planned_total", |count| count >= 1.0)
+    app.until_metric("vestnik_events_not_enqueued_total", |count| count >= 1.0)
         .await;
 }
 
@@ -208,7 +208,7 @@ async fn planning_again_changes_nothing() {
     let what = "select (select json_agg(d order by id) from vestnik.vst_delivery d)::text || (select json_agg(e order by event_id) from vestnik.vst_escalation e)";
     let mut before: Option<String> = None;
     for _ in 0..3 {
-        while enqueue::plan(&pool, &sources, STALE).await.unwrap() != Planned::All {}
+        while enqueue::enqueue_batch(&pool, &sources, STALE).await.unwrap() != Enqueued::All {}
         let after: String = client.query_one(what, &[]).await.unwrap().get(0);
         assert_eq!(after.matches("\"event_id\"").count(), 750 + 700);
         assert!(before.is_none_or(|before| before == after));
@@ -220,11 +220,11 @@ async fn planning_again_changes_nothing() {
             .unwrap();
     }
     let (one, other) = tokio::join!(
-        enqueue::plan(&pool, &sources, STALE),
-        enqueue::plan(&pool, &sources, STALE)
+        enqueue::enqueue_batch(&pool, &sources, STALE),
+        enqueue::enqueue_batch(&pool, &sources, STALE)
     );
     assert!(one.is_ok() && other.is_ok());
-    while enqueue::plan(&pool, &sources, STALE).await.unwrap() != Planned::All {}
+    while enqueue::enqueue_batch(&pool, &sources, STALE).await.unwrap() != Enqueued::All {}
     let after: String = client.query_one(what, &[]).await.unwrap().get(0);
     assert_eq!(before.unwrap(), after);
 }
@@ -343,7 +343,7 @@ async fn a_stopped_bot_claims_nothing_and_waits_and_a_new_token_goes_on() {
         .unwrap();
     let sources = database.sources().await;
     let pool = vestnik::infra::db::pool(&database.config().database).unwrap();
-    enqueue::plan(&pool, &sources, STALE).await.unwrap();
+    enqueue::enqueue_batch(&pool, &sources, STALE).await.unwrap();
     vestnik::delivery::shared_bot::stop_bot(&pool, TOKEN, "not let in")
         .await
         .unwrap();
@@ -365,7 +365,7 @@ async fn a_settlement_that_comes_late_frees_nobody_elses_slot() {
         .unwrap();
     let sources = database.sources().await;
     let pool = vestnik::infra::db::pool(&database.config().database).unwrap();
-    enqueue::plan(&pool, &sources, STALE).await.unwrap();
+    enqueue::enqueue_batch(&pool, &sources, STALE).await.unwrap();
     let Claimed::Work(claim) = queue::claim(&pool, &sources, &rules(TOKEN)).await.unwrap() else {
         panic!("nothing claimed")
     };
@@ -385,7 +385,7 @@ async fn a_settlement_that_comes_late_frees_nobody_elses_slot() {
         .batch_execute("insert into orders (store_id) values (7); update vestnik.vst_chat set next_at = now()")
         .await
         .unwrap();
-    enqueue::plan(&pool, &sources, STALE).await.unwrap();
+    enqueue::enqueue_batch(&pool, &sources, STALE).await.unwrap();
     let Claimed::Work(claim) = queue::claim(&pool, &sources, &rules(TOKEN)).await.unwrap() else {
         panic!("nothing claimed")
     };
@@ -409,7 +409,7 @@ async fn an_event_that_commits_while_others_are_planned_is_planned_once() {
         .await
         .unwrap();
     let pool = vestnik::infra::db::pool(&database.config().database).unwrap();
-    let planning = tokio::spawn(async move {
+    let enqueueing = tokio::spawn(async move {
         let mut client = pool.get().await.unwrap();
         let transaction = client.transaction().await.unwrap();
         let first = journal::read_due(&transaction, "", 10).await.unwrap();
@@ -422,7 +422,7 @@ async fn an_event_that_commits_while_others_are_planned_is_planned_once() {
         .await
         .unwrap();
     blocker.batch_execute("commit").await.unwrap();
-    assert_eq!(planning.await.unwrap(), [0, 1]);
+    assert_eq!(enqueueing.await.unwrap(), [0, 1]);
 }
 
 /// As many changes as there may be, and as old as they may be: what stands in the chat says where its order stands, in

@@ -52,7 +52,7 @@ async fn of_a_database_that_is_well_each_line_says_so() {
     assert!(line(&said, "durability").starts_with("FAIL  durability"), "{said}");
     assert!(line(&said, "durability").contains("fsync, full_page_writes"), "{said}");
     assert!(said.ends_with("vestnik: one thing is wrong\n"), "{said}");
-    assert!(!said.contains("listening"), "its own proof is no news: {said}");
+    assert!(!said.contains("listening"), "its own self-test is no news: {said}");
     assert_eq!(code, Some(1));
 }
 

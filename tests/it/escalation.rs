@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use vestnik::delivery::enqueue::{self, Planned};
+use vestnik::delivery::enqueue::{self, Enqueued};
 use vestnik::delivery::{escalation, webhook};
 use vestnik::engine::Engine;
 use vestnik::infra::db::Client;
@@ -59,11 +59,11 @@ impl Shop {
         self.client.batch_execute(sql).await.unwrap();
     }
 
-    async fn plan(&self) {
-        while enqueue::plan(&self.pool, &self.sources, Duration::from_secs(1800))
+    async fn enqueue(&self) {
+        while enqueue::enqueue_batch(&self.pool, &self.sources, Duration::from_secs(1800))
             .await
             .unwrap()
-            == Planned::Batch
+            == Enqueued::Batch
         {}
     }
 
@@ -192,7 +192,7 @@ async fn an_answer_of_any_kind_ends_the_escalation() {
         for advanced_before in [0, 1] {
             let shop = Shop::with_store().await;
             shop.run("insert into orders (store_id) values (7)").await;
-            shop.plan().await;
+            shop.enqueue().await;
             for _ in 0..advanced_before {
                 assert_eq!(shop.advance().await, 1);
             }
@@ -268,7 +268,7 @@ async fn opening_an_order_ends_no_escalation_and_answering_does() {
 async fn only_events_that_need_an_answer_begin_an_escalation() {
     let shop = Shop::with_store().await;
     shop.run("insert into orders (store_id) values (8)").await;
-    shop.plan().await;
+    shop.enqueue().await;
     assert_eq!(
         shop.count("vestnik.vst_escalation").await,
         0,
@@ -276,7 +276,7 @@ async fn only_events_that_need_an_answer_begin_an_escalation() {
     );
     shop.run("insert into orders (store_id, status) values (7, 'preparing'), (7, 'completed'), (7, 'pending')")
         .await;
-    shop.plan().await;
+    shop.enqueue().await;
     assert_eq!(shop.advance().await, 1, "who is served at the counter waits for nobody");
     let subject = "vestnik.vst_event where type = 'order_unanswered' and data ->> 'order_id' = '4'";
     assert_eq!(shop.count(subject).await, 1);
@@ -286,7 +286,7 @@ async fn only_events_that_need_an_answer_begin_an_escalation() {
 async fn an_escalation_of_a_store_without_settings_ends() {
     let shop = Shop::with_store().await;
     shop.run("insert into orders (store_id) values (7)").await;
-    shop.plan().await;
+    shop.enqueue().await;
     shop.run("delete from vestnik.vst_store").await;
     assert_eq!(shop.advance().await, 0);
     assert_eq!(shop.steps().await, [(0, Some("exhausted".into()))]);
@@ -300,7 +300,7 @@ async fn two_nodes_raise_one_alarm_and_many_due_escalations_advance_without_a_pa
     let sources = Arc::clone(&shop.sources);
     shop.run("insert into orders (store_id) select 7 from generate_series(1, 3000)")
         .await;
-    shop.plan().await;
+    shop.enqueue().await;
     shop.run("update orders set status = 'preparing' where id > 200").await;
     shop.hurry().await;
     let (here, there) = tokio::join!(
@@ -353,18 +353,18 @@ async fn what_no_panel_could_ring_goes_to_the_fallback_chat_at_once() {
     let telegram = Telegram::start().await;
     telegram.add_private(11, "Anna");
     telegram.link(&shop.database, "7", 11, "fallback").await;
-    const PLANNED: &str = "vestnik.vst_delivery d join vestnik.vst_event e on e.id = d.event_id";
+    const ENQUEUED: &str = "vestnik.vst_delivery d join vestnik.vst_event e on e.id = d.event_id";
     shop.run("insert into orders (store_id) values (7)").await;
-    shop.plan().await;
-    assert_eq!(shop.count(PLANNED).await, 0, "a panel rings");
+    shop.enqueue().await;
+    assert_eq!(shop.count(ENQUEUED).await, 0, "a panel rings");
     shop.run("delete from vestnik.vst_node; insert into orders (store_id) values (7)")
         .await;
-    shop.plan().await;
-    assert_eq!(shop.count(&format!("{PLANNED} where e.key = '2'")).await, 1);
+    shop.enqueue().await;
+    assert_eq!(shop.count(&format!("{ENQUEUED} where e.key = '2'")).await, 1);
     // And is not told again by its escalation: without a panel, order 1 goes to the chat at once, which is about to
     // have order 2 anyway.
     assert_eq!(shop.advance().await, 2);
-    assert_eq!(shop.count(PLANNED).await, 2);
+    assert_eq!(shop.count(ENQUEUED).await, 2);
     assert_eq!(shop.steps().await, [(2, None), (1, None)]);
     assert_eq!(shop.advance().await, 0, "nobody is left");
     assert_eq!(
@@ -382,7 +382,7 @@ async fn at_the_webhook(hook: &Hook, orders: usize) -> Shop {
         "insert into orders (store_id) select 7 from generate_series(1, {orders})"
     ))
     .await;
-    shop.plan().await;
+    shop.enqueue().await;
     assert_eq!(
         shop.advance().await,
         orders as u64,
@@ -445,9 +445,9 @@ async fn one_stores_webhook_holds_up_no_other_and_an_answered_order_is_not_poste
              where key in ('20', '21', '22')",
     )
     .await;
-    shop.plan().await;
+    shop.enqueue().await;
     shop.run("update orders set status = 'preparing' where id = 21").await;
-    shop.plan().await;
+    shop.enqueue().await;
     let stop = tokio_util::sync::CancellationToken::new();
     let (pool, stopped) = (shop.pool.clone(), stop.clone());
     let running = tokio::spawn(async move { webhook::run(&pool, &ANYWHERE, &stopped).await });
@@ -479,7 +479,7 @@ async fn an_order_that_an_older_transaction_accepts_is_not_escalated_further() {
         .batch_execute("update orders set status = 'preparing' where id = 1; commit")
         .await
         .unwrap();
-    shop.plan().await;
+    shop.enqueue().await;
     assert_eq!(shop.advance().await, 0);
     assert_eq!(shop.steps().await, [(0, Some("answered".to_owned()))]);
 }
@@ -594,7 +594,7 @@ async fn a_closed_store_is_woken_by_nobody_until_it_opens_unless_it_wants_to_be(
         )
         .await;
         shop.run("insert into orders (store_id) values (7)").await;
-        shop.plan().await;
+        shop.enqueue().await;
         assert_eq!(shop.advance().await, steps, "{escalates}");
         if steps == 0 {
             assert_eq!(shop.steps().await, [(0, None)], "it waits");
@@ -695,7 +695,7 @@ async fn an_order_for_later_of_a_shop_that_is_closed_now_begins_when_it_is_due_a
          insert into later (id, store_id, wanted_at) values (1, 7, now() + interval '150 minutes')",
     )
     .await;
-    shop.plan().await;
+    shop.enqueue().await;
     let looked_at = "vestnik.vst_escalation l join later on l.due_at = wanted_at - interval '60 minutes'";
     assert_eq!(
         shop.count(looked_at).await,
@@ -781,7 +781,7 @@ async fn an_order_that_came_before_closing_is_escalated_to_its_end() {
          insert into orders (store_id) values (7)",
     )
     .await;
-    shop.plan().await;
+    shop.enqueue().await;
     // It closes. Somebody has ordered, and waits.
     shop.run(
         "delete from vestnik.vst_opening_hours; \

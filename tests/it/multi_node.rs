@@ -240,7 +240,7 @@ async fn a_token_that_is_not_let_in_stops_the_bot_which_is_an_alarm_and_a_good_o
     .await;
     let tries = telegram.calls().iter().filter(|call| call.is_message_to(CHAT)).count();
     assert!(tries <= 1, "{tries} tries");
-    // What comes meanwhile is planned, and waits.
+    // What comes meanwhile is enqueued, and waits.
     client.execute(insert, &[&CUSTOMER]).await.unwrap();
     until(&client, "select count(*) = 2 from vestnik.vst_delivery").await;
     node.kill();
@@ -276,7 +276,7 @@ async fn no_log_line_shows_a_token_or_a_customer() {
         Fault::bad_gateway(),
     ];
     let insert = "insert into orders (store_id, customer_name, items) values (7, $1, jsonb_build_array($1::text))";
-    // A message is refused three times before it is set aside.
+    // A message is refused three times before it is dead-lettered.
     let mut broken = 0;
     for (fault, times) in faults.into_iter().zip([3, 1, 1, 1, 1, 1]) {
         telegram.fault(On::Chat(CHAT), fault, Times::Some(times));

@@ -14,8 +14,8 @@ use crate::support::db::{Database, Server};
 const NEVER: Duration = Duration::from_secs(3600);
 /// 80 MB of Postgres' 8 GB, and some more.
 const FILL: &str = "select pg_notify('whatever', lpad(n::text, 7990, 'x')) from generate_series(1, 14000) n";
-/// As a node that is alone holds it while it waits for notifications.
-const ASLEEP: &str = "select count(*) = 1 from pg_locks l join pg_stat_activity a using (pid) where l.locktype = 'advisory' \
+/// The only node is idle: it holds the idle lock, shared.
+const IDLE: &str = "select count(*) = 1 from pg_locks l join pg_stat_activity a using (pid) where l.locktype = 'advisory' \
      and l.objid = 2 and l.mode = 'ShareLock' and a.application_name = 'vestnik listener' and a.datname = current_database()";
 
 async fn pid(client: &Client) -> i32 {
@@ -88,7 +88,7 @@ async fn hold_and_write(app: &App, stranger: Client, lock: i32) {
     let end = format!("select pg_terminate_backend({})", pid(&stranger).await);
     assert!(locks.contains(&end), "{said}");
     drop(stranger);
-    app.database.until(ASLEEP).await;
+    app.database.until(IDLE).await;
     app.write("insert into orders (store_id) values (7)").await;
     timeout(PATIENCE, panel.event()).await.unwrap();
 }
@@ -96,7 +96,7 @@ async fn hold_and_write(app: &App, stranger: Client, lock: i32) {
 #[tokio::test(flavor = "multi_thread")]
 async fn while_somebody_else_keeps_orders_from_notifying_each_comes_all_the_same_and_he_is_named() {
     let app = App::start_with(|config| config.database.fallback_poll_interval = NEVER).await;
-    app.database.until(ASLEEP).await;
+    app.database.until(IDLE).await;
     hold_and_write(&app, app.database.client().await, 1).await;
     app.engine.shut_down().await;
 }

@@ -303,7 +303,7 @@ async fn every_promised_answer_is_given_and_is_what_its_schema_says() {
             api_url: "http://127.0.0.1:9".into(),
             proxy: None,
             texts: None,
-            stale: PATIENCE,
+            digest_after: PATIENCE,
             digest_threshold: 10,
             deadline: std::time::Duration::from_secs(1),
             lease: std::time::Duration::from_secs(5),
@@ -325,7 +325,7 @@ async fn every_promised_answer_is_given_and_is_what_its_schema_says() {
     changes(&mut tour).await;
     pause(&mut tour).await;
     stock(&mut tour).await;
-    proof(&mut tour).await;
+    receipts(&mut tour).await;
     too_much_at_once(&mut tour, &app).await;
     too_slow(&mut tour).await;
     let mut seen = tour.seen;
@@ -724,7 +724,7 @@ async fn stock(tour: &mut Tour<'_>) {
         .await;
 }
 
-async fn proof(tour: &mut Tour<'_>) {
+async fn receipts(tour: &mut Tour<'_>) {
     let event = "/api/partner/stores/{store}/events/{id}";
     tour.go("GET", event, "/api/partner/stores/7/events/1", 200, None).await;
     tour.go("GET", event, "/api/partner/stores/7/events/9999", 404, None)

@@ -288,8 +288,8 @@ async fn the_reasons_come_though_their_edit_was_throttled_and_later_buttons_take
             calls.iter().filter(|call| swapped(call)).count() == 2
         })
         .await;
-    let (_, standing) = telegram.messages(CHAT).pop().unwrap();
-    assert_eq!(standing.buttons[0][0].1, "s:1:preparing");
+    let (_, message) = telegram.messages(CHAT).pop().unwrap();
+    assert_eq!(message.buttons[0][0].1, "s:1:preparing");
     app.engine.shut_down().await;
 }
 
@@ -474,8 +474,8 @@ async fn an_event_that_means_nothing_stands_before_no_other() {
     telegram
         .until_call("the next one", |call| is_order(call, CHAT, 2))
         .await;
-    let aside =
+    let is_dead =
         "select state = 'dead' and reason = 'it means nothing any more' from vestnik.vst_delivery where event_id = 1";
-    until(&client, aside).await;
+    until(&client, is_dead).await;
     app.engine.shut_down().await;
 }

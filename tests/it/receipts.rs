@@ -1,4 +1,4 @@
-//! The proof of an alert, and how it is told afterwards.
+//! Receipts: how an alert reached somebody, and how it is reported afterwards.
 
 use std::process::{Command, Output};
 
@@ -222,9 +222,9 @@ async fn the_first_word_of_a_kind_counts_and_another_stores_event_is_not_believe
         .await
         .unwrap();
     let pool = db::pool(&database.config().database).unwrap();
-    let (recorder, ledger) = writer::recorder();
+    let (recorder, receipt_writer) = writer::recorder();
     let stop = CancellationToken::new();
-    let keeping = tokio::spawn(ledger.run(pool.clone(), database.sources().await, stop.clone()));
+    let keeping = tokio::spawn(receipt_writer.run(pool.clone(), database.sources().await, stop.clone()));
     let now = OffsetDateTime::now_utc();
     let word = |event: i64, channel, recipient: &str, what, seconds: i64| Receipt {
         store: StoreId::new("7"),
@@ -264,8 +264,9 @@ async fn the_first_word_of_a_kind_counts_and_another_stores_event_is_not_believe
         .iter()
         .map(|row| (row.get(0), row.get(1), read(row, 2), read(row, 3), read(row, 4)))
         .collect();
-    let row =
-        |channel: &str, who: &str, sent, rendered, rung| (channel.to_owned(), who.to_owned(), sent, rendered, rung);
+    let row = |channel: &str, who: &str, sent, rendered, sounded| {
+        (channel.to_owned(), who.to_owned(), sent, rendered, sounded)
+    };
     let expected = [
         row("polling", "a", Some(3.0), None, Some(9.0)),
         row("sse", "a", Some(3.0), Some(7.0), Some(9.0)),

@@ -1,4 +1,4 @@
-//! The proof of the alert, over HTTP: what a panel without a socket says, who has seen what, and the figures of a day.
+//! Receipts over HTTP: those of a panel without a socket, who has seen which event, and the figures of a day.
 
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -10,8 +10,8 @@ use crate::support::look_again;
 
 const STORE: &str = "/api/partner/stores/7";
 
-/// The proof of a store's events, once it is so.
-async fn proven(app: &App, query: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+/// The receipts of a store's events, once the condition holds.
+async fn until_receipts(app: &App, query: &str, is_so: impl Fn(&Value) -> bool) -> Value {
     let found = timeout(PATIENCE, async {
         loop {
             let told = app.get_json(&format!("{STORE}/receipts{query}")).await;
@@ -21,18 +21,18 @@ async fn proven(app: &App, query: &str, is_so: impl Fn(&Value) -> bool) -> Value
             look_again().await;
         }
     });
-    found.await.expect("the proof is stored")
+    found.await.expect("the receipts are saved")
 }
 
 #[tokio::test]
-async fn a_panel_that_polls_is_proven_like_one_with_a_socket() {
+async fn a_panel_that_polls_has_receipts_like_one_with_a_socket() {
     let app = App::start().await;
     app.write("insert into orders (store_id) values (7), (7)").await;
     // Who does not say which panel it is proves nothing.
     app.get_json(&format!("{STORE}/events")).await;
     let page = app.get_json(&format!("{STORE}/events?panel=kitchen&limit=1")).await;
     let id = page["events"][0]["id"].as_str().unwrap().to_owned();
-    let told = proven(&app, "", |told| told["events"][0]["channels"] != json!([])).await;
+    let told = until_receipts(&app, "", |told| told["events"][0]["channels"] != json!([])).await;
     let [shown, other] = told["events"].as_array().unwrap().as_slice() else {
         panic!("two events: {told}");
     };
@@ -49,7 +49,7 @@ async fn a_panel_that_polls_is_proven_like_one_with_a_socket() {
 
     let said = json!({"panel": "kitchen", "channel": "polling", "rendered": [id], "sounded": [id, "999999"]});
     assert_eq!(app.post(&format!("{STORE}/receipts"), &said).await.status, 204);
-    let told = proven(&app, "", |told| told["events"][0]["channels"][0]["sounded"].is_string()).await;
+    let told = until_receipts(&app, "", |told| told["events"][0]["channels"][0]["sounded"].is_string()).await;
     assert!(told["events"][0]["channels"][0]["rendered"].is_string());
     assert_eq!(
         told["events"][0]["channels"].as_array().unwrap().len(),
@@ -60,7 +60,7 @@ async fn a_panel_that_polls_is_proven_like_one_with_a_socket() {
     // Without a stream of this panel on this node, nothing proves that there was one.
     let said = json!({"panel": "bar", "channel": "sse", "rendered": [id]});
     assert_eq!(app.post(&format!("{STORE}/receipts"), &said).await.status, 204);
-    let told = proven(&app, "", |told| {
+    let told = until_receipts(&app, "", |told| {
         told["events"][0]["channels"].as_array().unwrap().len() == 2
     })
     .await;
@@ -71,7 +71,7 @@ async fn a_panel_that_polls_is_proven_like_one_with_a_socket() {
     app.write("insert into orders (store_id) values (8)").await;
     let said = json!({"panel": "kitchen", "channel": "polling", "rendered": ["3"], "sounded": ["1"]});
     assert_eq!(app.post(&format!("{STORE}/receipts"), &said).await.status, 204);
-    proven(&app, "", |told| told["events"][1]["channels"][0]["sounded"].is_string()).await;
+    until_receipts(&app, "", |told| told["events"][1]["channels"][0]["sounded"].is_string()).await;
     let client = app.database.client().await;
     let foreign = client
         .query("select from vestnik.vst_receipt where event_id = 3", &[])
@@ -124,7 +124,7 @@ pub fn far_telegram() -> vestnik::infra::config::Telegram {
         api_url: "http://127.0.0.1:9".into(),
         proxy: None,
         texts: None,
-        stale: PATIENCE,
+        digest_after: PATIENCE,
         digest_threshold: 10,
         deadline: std::time::Duration::from_secs(1),
         lease: std::time::Duration::from_secs(5),

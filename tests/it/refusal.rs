@@ -1,5 +1,5 @@
 //! What a refusal of Telegram's means, told apart by its code and in Telegram's own words, over HTTP: who is told, what
-//! waits, what is set aside, and that nothing of it stands before another order.
+//! waits, what is dead-lettered, and that nothing of it stands before another order.
 
 use serde_json::json;
 
@@ -174,7 +174,9 @@ async fn a_refused_message_comes_as_plain_text_and_one_that_is_always_refused_st
     let (telegram, database) = stores(&ONE_MESSAGE).await;
     let app = start(&telegram, database).await;
     let client = app.database.client().await;
-    let set_aside = app.metric("vestnik_telegram_sends_total{outcome=\"set_aside\"}").await;
+    let dead_lettered = app
+        .metric("vestnik_telegram_sends_total{outcome=\"dead_lettered\"}")
+        .await;
     // The first order of each store is refused, whatever is tried; the second one is not.
     telegram.heal();
     for (number, (status, text)) in (1_i64..).zip(&ONE_MESSAGE) {
@@ -216,8 +218,8 @@ async fn a_refused_message_comes_as_plain_text_and_one_that_is_always_refused_st
             "{text}: with markup, without, and without buttons"
         );
     }
-    app.until_metric("vestnik_telegram_sends_total{outcome=\"set_aside\"}", |count| {
-        count >= set_aside + stores as f64
+    app.until_metric("vestnik_telegram_sends_total{outcome=\"dead_lettered\"}", |count| {
+        count >= dead_lettered + stores as f64
     })
     .await;
     app.engine.shut_down().await;

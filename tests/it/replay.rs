@@ -84,7 +84,7 @@ impl Trial {
         client.batch_execute(&sql).await.unwrap();
     }
 
-    /// What the feed does when it is rung.
+    /// What the feed does when it is notified.
     async fn read(&mut self) {
         let News::Read {
             snapshot,
@@ -154,7 +154,7 @@ impl Trial {
                 // A cursor from the midst of a replay is one as well, and is told the rest.
                 let within = recalled.events.first().filter(|_| ids.len() > 1);
                 if let Some(first) = within {
-                    let behind = recalled.replay_plan.behind(first.xid, first.id, &recalled.seen);
+                    let behind = recalled.replay_plan.cursor_after(first.xid, first.id, &recalled.seen);
                     let rest = self
                         .router
                         .replay_from(&store, &behind.encode(recalled.epoch))
@@ -183,11 +183,11 @@ async fn what_memory_recalls_is_what_the_journal_reads() {
     for _ in 0..5 {
         trial.write().await;
     }
-    let past = journal::read_past(&trial.pool, 1 << 20).await.unwrap();
+    let history = journal::read_history(&trial.pool, 1 << 20).await.unwrap();
     for _ in 0..5 {
         trial.write().await;
     }
-    trial.router.prepend_history(&wanted, past);
+    trial.router.prepend_history(&wanted, history);
     assert_eq!(trial.router.wants_history(), None);
     for _ in 0..12 {
         for _ in 0..trial.random.usize(1..8) {
@@ -209,9 +209,9 @@ async fn a_past_that_does_not_fit_is_read_as_far_as_it_does() {
             .unwrap();
     }
     let pool = vestnik::infra::db::pool(&database.config().database).unwrap();
-    let all = journal::read_past(&pool, usize::MAX).await.unwrap();
+    let all = journal::read_history(&pool, usize::MAX).await.unwrap();
     assert_eq!(all.events.len(), 60);
-    let some = journal::read_past(&pool, 10 * all.events[0].weight()).await.unwrap();
+    let some = journal::read_history(&pool, 10 * all.events[0].weight()).await.unwrap();
     assert!((6..=15).contains(&some.events.len()), "{}", some.events.len());
     assert_eq!(some.events.len() % 3, 0, "whole transactions");
     let behind = |event: &&vestnik::domain::event::JournalEvent| !some.base.covers(event.xid);

@@ -166,16 +166,16 @@ async fn every_change_is_allowed_or_refused_by_where_the_order_stands() {
                 ..change(&store, &key, to, "Anna")
             };
             let changed = shop.change(&wanted).await;
-            let standing = CurrentStatus {
+            let current = CurrentStatus {
                 is_delivered: delivered,
                 ..current(table, from, None)
             };
             let (expected, left) = if from == to {
-                (StatusChangeOutcome::Already(standing), from)
+                (StatusChangeOutcome::Already(current), from)
             } else if is_allowed(kind, from, to, delivered) {
                 (done(table, from), to)
             } else {
-                (StatusChangeOutcome::NotAllowed(standing), from)
+                (StatusChangeOutcome::NotAllowed(current), from)
             };
             let what = format!("{table} {order_type:?} {from} -> {to}");
             assert_eq!(changed, expected, "{what}");
@@ -242,8 +242,8 @@ async fn of_several_at_once_exactly_one_is_first_and_the_others_learn_who() {
         assert!(told.iter().all(is_told), "{told:?}");
         let late = shop.change(&change(&store, &key, "ready", "Dina")).await;
         if to == "rejected" {
-            let standing = current("orders", "rejected", Some(&first[0]));
-            assert_eq!(late, StatusChangeOutcome::NotAllowed(standing));
+            let current = current("orders", "rejected", Some(&first[0]));
+            assert_eq!(late, StatusChangeOutcome::NotAllowed(current));
         }
     }
 }
@@ -345,8 +345,8 @@ async fn an_answer_is_written_in_the_shops_own_words_types_and_time_zone() {
     let row = "select eta || ' ' || extract(year from \"acceptedAt\") from \"Shop Tickets\" where eta is not null";
     assert_eq!(text(&shop.database, row).await, "40 2020");
     // The shop has no word for it.
-    let standing = StatusChangeOutcome::NoWord(current("tickets", "preparing", Some("Анна")));
-    assert_eq!(shop.change(&change(&bakery, other, "ready", "Анна")).await, standing);
+    let current = StatusChangeOutcome::NoWord(current("tickets", "preparing", Some("Анна")));
+    assert_eq!(shop.change(&change(&bakery, other, "ready", "Анна")).await, current);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use fastrand::Rng;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Error;
-use vestnik::infra::config::{Config, JwtKeys, Shard};
+use vestnik::infra::config::{Config, JwtKeys, ServedDatabase};
 use vestnik::infra::db::Client;
 use vestnik::token::{Scope, Stores};
 
@@ -475,15 +475,15 @@ async fn a_list_is_of_all_databases_and_a_stream_is_of_one() {
     let (first, second) = (Database::fresh().await, Database::fresh().await);
     let key = Key::ed25519();
     let set = KeySet::serve(&[key.public("ed")]).await;
-    let shard = |name: &str, database: &Database, stores: Option<BTreeSet<String>>| Shard {
+    let served = |name: &str, database: &Database, stores: Option<BTreeSet<String>>| ServedDatabase {
         name: name.into(),
         database: database.config().database,
         stores,
         telegram: None,
     };
     let databases = vec![
-        shard("one", &first, Some(BTreeSet::from(["1".to_owned(), "2".to_owned()]))),
-        shard("two", &second, None),
+        served("one", &first, Some(BTreeSet::from(["1".to_owned(), "2".to_owned()]))),
+        served("two", &second, None),
     ];
     let second_token = second.token(Stores::All).await;
     let keys: JwtKeys = set.url();

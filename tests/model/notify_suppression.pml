@@ -1,18 +1,20 @@
 /*
- * The bell protocol of docs/notify-suppression.md, for spin: nodes that sleep, wake and mute, writers that ask before they ring, and a
- * crash of any node's sessions between any two steps. scripts/model runs it.
+ * The protocol of NOTIFY suppression (docs/notify-suppression.md), as a model for spin. Nodes poll, go idle and suppress NOTIFY.
+ * Writers request the writer lock before they notify. The sessions of any node crash between any two steps. scripts/model runs it.
  *
- * Checked (below): `at_rest`, that no node sleeps with a committed event unread once no writer is under way and all that
- * was said has been taken; and `each_read`, that in every fair run every node reads every event. A crashed node comes back.
+ * Two claims are checked; both are at the end of this file.
+ *   at_rest               When all writers have ended, no idle node has an unread committed event. Notifications and
+ *                         messages that are still on the way do not count: the node reads after them.
+ *   each_node_reads_all   In every fair run each node reads each committed event. A crashed node starts again.
  *
- * Transactions are numbered as Postgres does it. A snapshot shows whether a number is over; its xmax is one more than the
- * newest that has ended, so a number that is running may lie above it. When a session ends its locks go one by one.
+ * Transaction ids are allocated as Postgres does it. A snapshot shows whether a transaction has ended. Its xmax is one more than
+ * the newest id that has ended, so a running transaction may have a higher id. A session that ends releases its locks one by one.
  *
- * Mutants, each of which the checker must catch:
- *   -DMUTE_WITHOUT_R        a node mutes without waiting for those that sleep
- *   -DSLEEP_WITHOUT_SWEEP   a node sleeps as soon as it holds R
- *   -DSWEEP_TO_XMAX         the sweep ends at the xmax of a snapshot, not at a number of its own
- *   -DNO_LOOK_AT_K          a node that got R does not look whether K is still held
+ * Each mutant omits one rule of the protocol, and the checker must find an error in it:
+ *   -DSUPPRESS_WITHOUT_IDLE_LOCK   a node suppresses NOTIFY and does not wait until its peers have left the state Idle
+ *   -DIDLE_WITHOUT_DRAINING        a node goes idle as soon as it holds the idle lock
+ *   -DDRAIN_TO_XMAX                draining ends at the xmax of a snapshot, not at the node's own transaction id
+ *   -DNO_WRITER_LOCK_TEST          a node that was granted the idle lock does not test whether the writer lock is held
  */
 
 #ifndef NODES
@@ -24,188 +26,190 @@
 #ifndef CRASHES
 #define CRASHES 1
 #endif
-#ifndef MUTINGS
-#define MUTINGS 2   /* decisions to mute, of all nodes together */
+#ifndef SUPPRESSIONS
+#define SUPPRESSIONS 2   /* attempts to suppress NOTIFY, of all nodes together */
 #endif
 
-#define NOBODY 255
+#define NO_NODE 255
+#define BIT(n) (1 << (n))
 
-/* The locks. A waiting one refuses others as a held one does. */
-byte r_shared;              /* bit a node */
-byte r_excl = NOBODY, r_wait = NOBODY;
-byte k_excl = NOBODY, k_wait = NOBODY;
-byte k_shared;              /* writers that hold it */
+/* The two advisory locks. A session that waits for a lock denies it to others, as a holder does. */
+byte idle_shared;           /* nodes that hold the idle lock shared: one bit a node */
+byte idle_exclusive = NO_NODE, idle_waiter = NO_NODE;
+byte writer_exclusive = NO_NODE, writer_waiter = NO_NODE;
+byte writer_shared;         /* count of the writers that hold the writer lock shared */
 
-/* Transactions: numbers 1.. in the order in which they began to write. */
+/* Transaction ids: 1, 2, ... in the order in which the transactions began to write. */
 byte next_xid = 1;
-#ifdef SWEEP_TO_XMAX
-byte newest_ended;
-#define ends(xid) running = running & ~BIT(xid); newest_ended = (xid > newest_ended -> xid : newest_ended)
+#ifdef DRAIN_TO_XMAX
+byte newest_ended_xid;
+#define end_transaction(xid) running = running & ~BIT(xid); newest_ended_xid = (xid > newest_ended_xid -> xid : newest_ended_xid)
 #else
-#define ends(xid) running = running & ~BIT(xid)
+#define end_transaction(xid) running = running & ~BIT(xid)
 #endif
-byte running;               /* bit a number */
-byte committed;             /* bit a number */
-byte read_by[NODES];        /* bit a number */
+byte running;               /* one bit a transaction */
+byte committed;             /* one bit a transaction */
+byte has_read[NODES];       /* the transactions that a node has read: one bit each */
 
-/* What has been said to a node and not been taken. Rings fold; so do drains. */
-bool rung[NODES], drained[NODES];
-bool asleep[NODES];
-byte crashes = CRASHES, mutings = MUTINGS;
+/* Notifications and release requests that a node has not handled yet. Several of a kind count as one. */
+bool notified[NODES], release_requested[NODES];
+bool is_idle[NODES];
+byte crashes = CRASHES, suppressions = SUPPRESSIONS;
 byte writers_left = WRITERS;
 
-#define BIT(n) (1 << (n))
-#define r_is_free (r_excl == NOBODY && r_wait == NOBODY)
-#define k_is_free (k_excl == NOBODY && k_wait == NOBODY)
-#define everything_read(n) ((committed & ~read_by[n]) == 0)
-#define read(n) rung[n] = false; read_by[n] = committed
+#define idle_lock_is_free (idle_exclusive == NO_NODE && idle_waiter == NO_NODE)
+#define writer_lock_is_free (writer_exclusive == NO_NODE && writer_waiter == NO_NODE)
+#define has_read_all(n) ((committed & ~has_read[n]) == 0)
+#define read_journal(n) notified[n] = false; has_read[n] = committed
 
-/* A drain is of interest to those that hold R only. */
-#define ring(i, but) rung[i] = rung[i] || but != i
-#define drain(i) drained[i] = drained[i] || (r_shared & BIT(i))
+/* notify wakes node i, unless it is the sender. Only nodes that hold the idle lock handle a release request. */
+#define notify(i, but) notified[i] = notified[i] || but != i
+#define request_release(i) release_requested[i] = release_requested[i] || (idle_shared & BIT(i))
 #if NODES == 1
-#define ring_all(but) ring(0, but)
-#define drain_all drain(0)
+#define notify_all(but) notify(0, but)
+#define request_release_of_all request_release(0)
 #elif NODES == 2
-#define ring_all(but) ring(0, but); ring(1, but)
-#define drain_all drain(0); drain(1)
+#define notify_all(but) notify(0, but); notify(1, but)
+#define request_release_of_all request_release(0); request_release(1)
 #else
-#define ring_all(but) ring(0, but); ring(1, but); ring(2, but)
-#define drain_all drain(0); drain(1); drain(2)
+#define notify_all(but) notify(0, but); notify(1, but); notify(2, but)
+#define request_release_of_all request_release(0); request_release(1); request_release(2)
 #endif
 
-/* An order: its event is written, which gives it a number; then K is asked for; then it ends. */
+/* One order. Its transaction writes the event, which allocates an id; requests the writer lock, shared; and ends. */
 proctype Writer() {
     byte xid;
-    bool rings;
+    bool notifies;
     atomic { xid = next_xid; next_xid++; running = running | BIT(xid) };
-    atomic { rings = k_is_free; k_shared = k_shared + rings };
+    atomic { notifies = writer_lock_is_free; writer_shared = writer_shared + notifies };
     atomic {
-        ends(xid);
+        end_transaction(xid);
         if
-        :: committed = committed | BIT(xid);        /* commit: visible first, then rung, then the lock goes */
-           if :: rings -> ring_all(NOBODY) :: else fi
-        :: true                                     /* rollback */
+        /* Commit: first the event is visible, then the nodes are notified, then the lock is released. */
+        :: committed = committed | BIT(xid);
+           if :: notifies -> notify_all(NO_NODE) :: else fi
+        :: true         /* rollback */
         fi;
-        k_shared = k_shared - rings;
-        xid = 0; rings = false;
+        writer_shared = writer_shared - notifies;
+        xid = 0; notifies = false;
         writers_left--
     }
 }
 
-#define CRASH :: atomic { crashes > 0 -> crashes-- }; goto gone
-/* Awake first, then it lets go. */
-#define DRAIN :: atomic { drained[n] -> drained[n] = false; asleep[n] = false; mark = 0; r_shared = r_shared & ~BIT(n) }; goto awake
+#define CRASH :: atomic { crashes > 0 -> crashes-- }; goto session_ended
+/* ReleasingIdle: the node polls first, then releases the idle lock. */
+#define RELEASE_REQUEST :: atomic { release_requested[n] -> \
+        release_requested[n] = false; is_idle[n] = false; older = 0; idle_shared = idle_shared & ~BIT(n) }; goto polling
 
-#ifdef NO_LOOK_AT_K
-#define may_share r_is_free
+#ifdef NO_WRITER_LOCK_TEST
+#define may_go_idle idle_lock_is_free
 #else
-#define may_share (r_is_free && k_is_free)
+#define may_go_idle (idle_lock_is_free && writer_lock_is_free)
 #endif
-/* Which numbers it waits for: those below one that it takes for itself. */
-#ifdef SWEEP_TO_XMAX
-#define below_the_mark (running & (BIT(newest_ended + 1) - 1))
+/* The running transactions with a lower id than the one that the node allocates for itself: a draining node waits for them. */
+#ifdef DRAIN_TO_XMAX
+#define older_transactions (running & (BIT(newest_ended_xid + 1) - 1))
 #else
-#define below_the_mark running
+#define older_transactions running
 #endif
 
 proctype Node(byte n) {
-    byte mark;
-awake:
-end_awake:
+    byte older;
+polling:
+end_polling:  /* the prefix end_ marks a state in which a process may stop */
     do
-    :: atomic { !everything_read(n) || rung[n] -> read(n) }
-    :: atomic { may_share -> r_shared = r_shared | BIT(n) }; break
+    :: atomic { !has_read_all(n) || notified[n] -> read_journal(n) }
+    :: atomic { may_go_idle -> idle_shared = idle_shared | BIT(n) }; break
     CRASH
     od;
-    mark = below_the_mark;
-end_sweeping:
+    older = older_transactions;
+end_draining:
     do
-#ifdef SLEEP_WITHOUT_SWEEP
-    :: atomic { true -> read(n); asleep[n] = true; mark = 0 }; break
+#ifdef IDLE_WITHOUT_DRAINING
+    :: atomic { true -> read_journal(n); is_idle[n] = true; older = 0 }; break
 #else
-    :: atomic { (running & mark) == 0 -> read(n); asleep[n] = true; mark = 0 }; break
+    :: atomic { (running & older) == 0 -> read_journal(n); is_idle[n] = true; older = 0 }; break
 #endif
-    :: atomic { !everything_read(n) -> read(n) }
-    DRAIN
-    :: atomic { mutings > 0 -> mutings--; mark = 0 }; goto mute
+    :: atomic { !has_read_all(n) -> read_journal(n) }
+    RELEASE_REQUEST
+    :: atomic { suppressions > 0 -> suppressions--; older = 0 }; goto waiting_for_idle_peers
     CRASH
     od;
-end_asleep:
+end_idle:
     do
-    :: atomic { rung[n] -> read(n) }
-    DRAIN
-    :: atomic { mutings > 0 -> mutings--; asleep[n] = false }; goto mute
+    :: atomic { notified[n] -> read_journal(n) }
+    RELEASE_REQUEST
+    :: atomic { suppressions > 0 -> suppressions--; is_idle[n] = false }; goto waiting_for_idle_peers
     CRASH
     od;
-mute:
+waiting_for_idle_peers:
     atomic {
-        drained[n] = false; r_shared = r_shared & ~BIT(n);
-#ifdef MUTE_WITHOUT_R
+        release_requested[n] = false; idle_shared = idle_shared & ~BIT(n);
+#ifdef SUPPRESS_WITHOUT_IDLE_LOCK
     };
 #else
         if
-        :: r_wait == NOBODY -> r_wait = n; drain_all
-        :: else -> goto awake                       /* another one was first */
+        :: idle_waiter == NO_NODE -> idle_waiter = n; request_release_of_all
+        :: else -> goto polling                       /* another node suppresses */
         fi
     };
     do
-    :: atomic { r_shared == 0 && r_excl == NOBODY -> r_wait = NOBODY; r_excl = n }; break
-    :: atomic { !everything_read(n) || rung[n] -> read(n) }
-    :: r_shared != 0 || r_excl != NOBODY -> goto gone       /* its turns are over */
+    :: atomic { idle_shared == 0 && idle_exclusive == NO_NODE -> idle_waiter = NO_NODE; idle_exclusive = n }; break
+    :: atomic { !has_read_all(n) || notified[n] -> read_journal(n) }
+    :: idle_shared != 0 || idle_exclusive != NO_NODE -> goto session_ended       /* MAX_IDLE_LOCK_WAITS is reached */
     CRASH
     od;
 #endif
-    atomic { k_is_free -> k_wait = n };
+    /* WaitingForWriters */
+    atomic { writer_lock_is_free -> writer_waiter = n };
     do
-    :: atomic { k_shared == 0 -> k_wait = NOBODY; k_excl = n }; break
-    :: atomic { !everything_read(n) || rung[n] -> read(n); ring_all(n) }
+    :: atomic { writer_shared == 0 -> writer_waiter = NO_NODE; writer_exclusive = n }; break
+    :: atomic { !has_read_all(n) || notified[n] -> read_journal(n); notify_all(n) }
     CRASH
     od;
+    /* Suppressing */
     do
-    :: atomic { !everything_read(n) || rung[n] -> read(n); ring_all(n) }      /* grew */
-    :: goto gone                                    /* calm */
+    :: atomic { !has_read_all(n) || notified[n] -> read_journal(n); notify_all(n) }      /* EventsRead */
+    :: goto session_ended                                    /* the load is low */
     CRASH
     od;
-gone:
-    /* What was said to the session is lost. Muting ends in the same way: its session is dropped. */
+session_ended:
+    /* The notifications of the ended session are lost. Suppression ends in the same way: its session is dropped. */
     atomic {
-        asleep[n] = false; rung[n] = false; drained[n] = false; mark = 0;
-        r_shared = r_shared & ~BIT(n);
-        if :: r_wait == n -> r_wait = NOBODY :: else fi;
-        if :: k_wait == n -> k_wait = NOBODY :: else fi
+        is_idle[n] = false; notified[n] = false; release_requested[n] = false; older = 0;
+        idle_shared = idle_shared & ~BIT(n);
+        if :: idle_waiter == n -> idle_waiter = NO_NODE :: else fi;
+        if :: writer_waiter == n -> writer_waiter = NO_NODE :: else fi
     };
     do
-    :: r_excl == n -> r_excl = NOBODY
-    :: k_excl == n -> k_excl = NOBODY
-    :: r_excl != n && k_excl != n -> goto awake
+    :: idle_exclusive == n -> idle_exclusive = NO_NODE
+    :: writer_exclusive == n -> writer_exclusive = NO_NODE
+    :: idle_exclusive != n && writer_exclusive != n -> goto polling
     od
 }
 
 init {
-    byte w = 0;
+    byte started = 0;
     atomic {
-        do :: w < NODES -> run Node(w); w++ :: else -> break od;
-        w = 0;
-        do :: w < WRITERS -> run Writer(); w++ :: else -> break od
+        do :: started < NODES -> run Node(started); started++ :: else -> break od;
+        started = 0;
+        do :: started < WRITERS -> run Writer(); started++ :: else -> break od
     }
 }
 
-#define owes(n) (asleep[n] && !rung[n] && !drained[n] && !everything_read(n))
-#define all_over (writers_left == 0)
+#define is_idle_with_unread(n) (is_idle[n] && !notified[n] && !release_requested[n] && !has_read_all(n))
+#define writers_have_ended (writers_left == 0)
 
 #if NODES == 1
-#define somebody_owes owes(0)
-#define all_read everything_read(0)
+#define some_node_is_idle_with_unread is_idle_with_unread(0)
+#define each_has_read_all has_read_all(0)
 #elif NODES == 2
-#define somebody_owes (owes(0) || owes(1))
-#define all_read (everything_read(0) && everything_read(1))
+#define some_node_is_idle_with_unread (is_idle_with_unread(0) || is_idle_with_unread(1))
+#define each_has_read_all (has_read_all(0) && has_read_all(1))
 #else
-#define somebody_owes (owes(0) || owes(1) || owes(2))
-#define all_read (everything_read(0) && everything_read(1) && everything_read(2))
+#define some_node_is_idle_with_unread (is_idle_with_unread(0) || is_idle_with_unread(1) || is_idle_with_unread(2))
+#define each_has_read_all (has_read_all(0) && has_read_all(1) && has_read_all(2))
 #endif
 
-/* At rest: a sleeping node that has taken everything that was said to it has read all. */
-ltl at_rest { [] !(all_over && somebody_owes) }
-/* In every fair run: everybody reads all. */
-ltl each_read { [] (all_over -> <> all_read) }
+ltl at_rest { [] !(writers_have_ended && some_node_is_idle_with_unread) }
+ltl each_node_reads_all { [] (writers_have_ended -> <> each_has_read_all) }

@@ -1,5 +1,5 @@
 -- A role that may write orders may set any setting that has no owner.
-select set_config(name, 'on', false) is not null from unnest('{vestnik.quiet, vestnik.rung, vestnik.moved, vestnik.notify, vestnik.xid}'::text[]) name;
+select set_config(name, 'on', false) is not null from unnest('{vestnik.suppress_events, vestnik.notified_xid, vestnik.moved, vestnik.notify, vestnik.xid}'::text[]) name;
 listen vestnik;
 insert into orders (id, store_id) values (1, 7);
 update orders set status = 'ready';

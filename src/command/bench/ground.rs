@@ -113,7 +113,7 @@ impl Ground {
     pub async fn empty(&self) -> anyhow::Result<()> {
         let empty = "truncate vestnik_bench.bare, vestnik_bench.notifying, vestnik_bench.watched";
         self.client.batch_execute(empty).await?;
-        forget(&self.client).await
+        delete_rows(&self.client).await
     }
 
     /// Describes the database's settings and the disk's commit latency in one line, for the report.
@@ -163,7 +163,7 @@ async fn clear(client: &mut Client) -> anyhow::Result<()> {
     // A database that was never migrated has no table of sources: then only the schema is dropped.
     match client.query_opt(attached, &[&table]).await {
         Ok(Some(_)) => {
-            forget(client).await?;
+            delete_rows(client).await?;
             attach::detach(client, table, &mut |_| ()).await.map(drop)?;
             client.execute(source, &[&table]).await?;
         }
@@ -182,7 +182,7 @@ async fn clear(client: &mut Client) -> anyhow::Result<()> {
 }
 
 /// Deletes the bench's events. It finds them by their source, because the event of a truncated table has no store.
-async fn forget(client: &Client) -> anyhow::Result<()> {
+async fn delete_rows(client: &Client) -> anyhow::Result<()> {
     const EVENTS: &str =
         "delete from vestnik.vst_event e using vestnik.vst_source s where s.table_name = $1 and e.source = s.id";
     client.execute(EVENTS, &[&Table::Watched.name()]).await?;

@@ -62,7 +62,7 @@ pub enum CodeError {
 /// up, too.
 pub async fn create_code(client: &mut Client, store: &StoreId, mode: Mode, language: &str) -> Result<Code, CodeError> {
     let code = Code::generate().map_err(CodeError::Random)?;
-    let stored = async {
+    let saved = async {
         let transaction = client.transaction().await?;
         let set_up = "insert into vestnik.vst_store (id) values ($1) on conflict do nothing";
         transaction.execute(set_up, &[&store.as_str()]).await?;
@@ -81,6 +81,6 @@ pub async fn create_code(client: &mut Client, store: &StoreId, mode: Mode, langu
             .await?;
         transaction.commit().await
     };
-    stored.await.map_err(QueryError::from)?;
+    saved.await.map_err(QueryError::from)?;
     Ok(code)
 }

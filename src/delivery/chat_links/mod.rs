@@ -66,7 +66,7 @@ impl Mode {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Linked {
     /// The chat is linked to the store now.
-    Done(Link),
+    Done(ChatLink),
     /// The code does not exist, was used already, or has expired.
     Unknown,
     /// The chat has tried too many codes in the last minute.
@@ -75,7 +75,7 @@ pub enum Linked {
 
 /// A chat's link to a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Link {
+pub struct ChatLink {
     /// The store's id.
     pub store: String,
     /// The store's display name. `None`: the store has none.
@@ -163,11 +163,11 @@ pub async fn link(pool: &Pool, applicant: Applicant<'_>, code: &str) -> Result<L
 }
 
 /// Reads the links of a chat to stores, ordered by the store's id. `chat` is the chat's id at Telegram.
-pub async fn links(pool: &Pool, chat: i64) -> Result<Vec<Link>, QueryError> {
+pub async fn links(pool: &Pool, chat: i64) -> Result<Vec<ChatLink>, QueryError> {
     db::with_timeout(async { links_of(&*pool.get().await?, chat).await }).await
 }
 
-async fn links_of(client: &db::Client, chat: i64) -> Result<Vec<Link>, QueryError> {
+async fn links_of(client: &db::Client, chat: i64) -> Result<Vec<ChatLink>, QueryError> {
     const LINKS: &str = "select l.store_id, s.name, l.mode, l.language, \
              coalesce(ceil(extract(epoch from nullif(greatest(l.muted_until, clock_timestamp()), clock_timestamp()) - clock_timestamp()) / 60), 0)::int, \
              l.quiet_from, l.quiet_to, l.thread_id, s.time_zone, p.until \
@@ -178,7 +178,7 @@ async fn links_of(client: &db::Client, chat: i64) -> Result<Vec<Link>, QueryErro
     let read = |row: &tokio_postgres::Row| {
         let mode: String = row.try_get(2)?;
         let (from, to): (Option<Time>, Option<Time>) = (row.try_get(5)?, row.try_get(6)?);
-        Ok(Link {
+        Ok(ChatLink {
             store: row.try_get(0)?,
             store_name: row.try_get(1)?,
             mode: Mode::from_name(&mode).ok_or(QueryError::Inconsistent("a link of an unknown mode"))?,
@@ -267,7 +267,7 @@ pub async fn show(pool: &Pool, chat: i64, message: i32, rows: &serde_json::Value
 
 /// The chat and the topic that an answer goes to.
 #[derive(Debug, Clone, Copy)]
-pub struct Place<'a> {
+pub struct ChatTopic<'a> {
     /// The chat's id at Telegram.
     pub chat: i64,
     /// The chat's title at Telegram. `None`: the chat has none.
@@ -281,7 +281,7 @@ pub struct Place<'a> {
 /// budget.
 pub async fn answer(
     pool: &Pool,
-    place: Place<'_>,
+    topic: ChatTopic<'_>,
     html: &str,
     buttons: Option<&serde_json::Value>,
 ) -> Result<(), QueryError> {
@@ -294,11 +294,11 @@ pub async fn answer(
     db::with_timeout(async {
         let client = pool.get().await?;
         let parameters: [&(dyn ToSql + Sync); 6] = [
-            &place.chat,
-            &place.title,
+            &topic.chat,
+            &topic.title,
             &html,
             &ANSWERS_A_MINUTE,
-            &place.topic,
+            &topic.topic,
             &buttons,
         ];
         client.execute(ANSWER, &parameters).await?;

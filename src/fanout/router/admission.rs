@@ -29,30 +29,30 @@ pub struct TooMany;
 /// Decides when a reconnecting session may start, and how many replays read the journal.
 #[derive(Debug)]
 pub struct Admission {
-    door: std::sync::Mutex<RateLimiter>,
+    limiter: std::sync::Mutex<RateLimiter>,
     reads: Semaphore,
     /// Held by the session that reads past events into the event cache.
-    past: Mutex<()>,
+    warming: Mutex<()>,
 }
 
 impl Default for Admission {
     fn default() -> Self {
         Self {
-            door: std::sync::Mutex::new(RateLimiter::new(Rate::of_core_time(TIME_OF_A_CORE, AT_ONCE))),
+            limiter: std::sync::Mutex::new(RateLimiter::new(Rate::of_core_time(TIME_OF_A_CORE, AT_ONCE))),
             reads: Semaphore::new(REPLAY_READS),
-            past: Mutex::default(),
+            warming: Mutex::default(),
         }
     }
 }
 
 impl Admission {
-    fn door(&self) -> std::sync::MutexGuard<'_, RateLimiter> {
-        self.door.lock().unwrap_or_else(PoisonError::into_inner)
+    fn limiter(&self) -> std::sync::MutexGuard<'_, RateLimiter> {
+        self.limiter.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until the session is admitted. `Err`: the wait would be too long, so the client should come back later.
     pub async fn admit(&self) -> Result<(), TooMany> {
-        let reserved = self.door().reserve(Instant::now(), TURN_DEADLINE);
+        let reserved = self.limiter().reserve(Instant::now(), TURN_DEADLINE);
         let wait = reserved.map_err(|_| TooMany)?;
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
@@ -61,25 +61,25 @@ impl Admission {
     }
 
     /// A permit to read the journal at once. `None`: another replay reads it, or a session waits for admission.
-    pub fn alone(&self) -> Option<SemaphorePermit<'_>> {
-        if self.reads.available_permits() < REPLAY_READS || self.door().is_behind(Instant::now()) {
+    pub fn try_read_uncontended(&self) -> Option<SemaphorePermit<'_>> {
+        if self.reads.available_permits() < REPLAY_READS || self.limiter().is_behind(Instant::now()) {
             return None;
         }
         self.reads.try_acquire().ok()
     }
 
     /// Waits for a permit to read the journal. `None`: none was free in time.
-    pub async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+    pub async fn acquire_read_slot(&self) -> Option<SemaphorePermit<'_>> {
         timeout(TURN_DEADLINE, self.reads.acquire()).await.ok()?.ok()
     }
 
     /// Returns a guard to the first caller, which then reads past events into the cache. Other callers wait until it
     /// has finished, and get `None`.
-    pub async fn first_for_the_past(&self) -> Option<MutexGuard<'_, ()>> {
-        match self.past.try_lock() {
+    pub async fn begin_cache_warmup(&self) -> Option<MutexGuard<'_, ()>> {
+        match self.warming.try_lock() {
             Ok(first) => Some(first),
             Err(_) => {
-                drop(self.past.lock().await);
+                drop(self.warming.lock().await);
                 None
             }
         }
@@ -93,14 +93,14 @@ mod tests {
     #[test]
     fn nobody_is_alone_while_somebody_reads_or_waits_at_the_door() {
         let admission = Admission::default();
-        let reader = admission.alone();
+        let reader = admission.try_read_uncontended();
         assert!(reader.is_some());
-        assert!(admission.alone().is_none());
+        assert!(admission.try_read_uncontended().is_none());
         drop(reader);
-        assert!(admission.alone().is_some());
+        assert!(admission.try_read_uncontended().is_some());
         for _ in 0..1000 {
-            let _ = admission.door().reserve(Instant::now(), TURN_DEADLINE);
+            let _ = admission.limiter().reserve(Instant::now(), TURN_DEADLINE);
         }
-        assert!(admission.alone().is_none());
+        assert!(admission.try_read_uncontended().is_none());
     }
 }

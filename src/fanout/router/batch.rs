@@ -47,7 +47,7 @@ struct Shared {
 
 /// Successive events of a batch that are written together.
 #[derive(Debug)]
-pub struct Part<'a> {
+pub struct BatchPart<'a> {
     /// The events of the part.
     pub events: &'a [Published],
     /// The WebSocket frames of these events.
@@ -90,7 +90,7 @@ impl Batch {
 
     /// Splits the batch into parts. A part ends when it has at least `bytes` bytes, so that a slow client gets a
     /// deadline for each part.
-    pub fn parts(&self, bytes: usize) -> impl Iterator<Item = Part<'_>> {
+    pub fn parts(&self, bytes: usize) -> impl Iterator<Item = BatchPart<'_>> {
         let mut begin = (0, 0);
         std::iter::from_fn(move || {
             let (first, from) = begin;
@@ -102,7 +102,7 @@ impl Batch {
             let events = &rest[..count];
             let to = events.last().map_or(from, |event| event.end);
             begin = (first + count, to);
-            Some(Part {
+            Some(BatchPart {
                 events,
                 frames: self.0.frames.slice(from..to),
             })
@@ -186,7 +186,7 @@ mod tests {
         let events = events(&[10, 2000, 10, 10, 10, 500, 1]);
         let batch = Batch::new(&events, &"before".into(), &"after".into());
         for bytes in [1, 400, 1000, 1_000_000] {
-            let parts: Vec<Part<'_>> = batch.parts(bytes).collect();
+            let parts: Vec<BatchPart<'_>> = batch.parts(bytes).collect();
             let ids: Vec<i64> = parts
                 .iter()
                 .flat_map(|part| part.events)

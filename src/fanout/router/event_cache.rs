@@ -28,7 +28,7 @@ const ROOM_MOST: usize = 8;
 pub struct EventCache {
     most_bytes: usize,
     /// The cached events. `None`: no position is known yet, or a read was larger than the cache.
-    known: Option<Known>,
+    cached: Option<Cached>,
     /// The events of a read that is published in chunks, until it is complete. `None`: no such read is in progress.
     streamed: Option<Streamed>,
     /// Whether past events have been added from the journal.
@@ -42,7 +42,7 @@ struct Streamed {
 }
 
 #[derive(Debug)]
-struct Known {
+struct Cached {
     base: Position,
     reached: Position,
     reads: VecDeque<Read>,
@@ -74,7 +74,7 @@ impl EventCache {
     pub fn new(most_bytes: usize) -> Self {
         Self {
             most_bytes,
-            known: None,
+            cached: None,
             streamed: None,
             warm: false,
         }
@@ -82,9 +82,9 @@ impl EventCache {
 
     /// Sets the position that the feed has reached without new events, or at the end of a read in chunks.
     pub fn set_position(&mut self, position: &Position) {
-        match (self.streamed.take(), self.known.take()) {
-            (Some(streamed), Some(known)) => {
-                self.known = Some(known);
+        match (self.streamed.take(), self.cached.take()) {
+            (Some(streamed), Some(cached)) => {
+                self.cached = Some(cached);
                 self.push(streamed.events, position);
             }
             _ => self.begin(position),
@@ -94,7 +94,7 @@ impl EventCache {
     /// Empties the cache and begins at a position. All events that the position does not cover are published later.
     fn begin(&mut self, position: &Position) {
         self.streamed = None;
-        self.known = Some(Known {
+        self.cached = Some(Cached {
             base: position.clone(),
             reached: position.clone(),
             reads: VecDeque::new(),
@@ -105,9 +105,9 @@ impl EventCache {
 
     /// Drops every event. Replays come from the journal until the cache has new ones.
     pub fn clear(&mut self) {
-        match (&mut self.streamed, self.known.take()) {
+        match (&mut self.streamed, self.cached.take()) {
             (Some(streamed), _) => *streamed = Streamed::default(),
-            (None, Some(known)) => self.begin(&known.reached),
+            (None, Some(cached)) => self.begin(&cached.reached),
             (None, None) => {}
         }
     }
@@ -120,7 +120,7 @@ impl EventCache {
         if let Cursor::At(before) = before {
             // A read in chunks that broke off starts again.
             self.streamed = None;
-            if self.known.as_ref().is_none_or(|known| known.reached != *before) {
+            if self.cached.as_ref().is_none_or(|cached| cached.reached != *before) {
                 self.begin(before);
             }
         }
@@ -132,49 +132,49 @@ impl EventCache {
 
     fn stream(&mut self, events: Vec<Arc<JournalEvent>>) {
         let streamed = self.streamed.get_or_insert_default();
-        if self.known.is_none() {
+        if self.cached.is_none() {
             return;
         }
         streamed.bytes += events.iter().map(|event| event.weight()).sum::<usize>();
         streamed.events.extend(events);
         if streamed.bytes > self.most_bytes {
             // The read is too large. The cache starts again at its end; until then the journal serves replays.
-            self.known = None;
+            self.cached = None;
             *streamed = Streamed::default();
         }
     }
 
     fn push(&mut self, events: Vec<Arc<JournalEvent>>, after: &Position) {
-        let Some(known) = &mut self.known else { return };
+        let Some(cached) = &mut self.cached else { return };
         for event in &events {
-            known.bytes += event.weight();
+            cached.bytes += event.weight();
             if let Some(store) = &event.store {
-                known
+                cached
                     .by_store
                     .entry(store.clone())
                     .or_default()
                     .push_back(Arc::clone(event));
             }
         }
-        known.reached = after.clone();
-        if let Some(last) = known.reads.back_mut().filter(|_| events.is_empty()) {
+        cached.reached = after.clone();
+        if let Some(last) = cached.reads.back_mut().filter(|_| events.is_empty()) {
             // The read was empty, so the read before it now ends here.
             last.after = after.clone();
         } else {
-            known.reads.push_back(Read {
+            cached.reads.push_back(Read {
                 after: after.clone(),
                 events,
             });
         }
-        while known.bytes > self.most_bytes && known.drop_oldest() {}
+        while cached.bytes > self.most_bytes && cached.drop_oldest() {}
     }
 
     /// The position before which past events can be added. `None`: they were added, or the cache knows no position.
     pub fn wants_history(&self) -> Option<Position> {
-        self.known
+        self.cached
             .as_ref()
             .filter(|_| !self.warm)
-            .map(|known| known.base.clone())
+            .map(|cached| cached.base.clone())
     }
 
     /// Adds past events, read from the journal, before the cached ones. `base` is the result of
@@ -182,7 +182,7 @@ impl EventCache {
     /// the cache began at `base`, so it has all events that `base` covers. An event that `base` does not cover is
     /// skipped: it is cached, or not published yet.
     pub fn prepend_history(&mut self, base: &Position, past: &Position, events: Vec<JournalEvent>) {
-        let Some(known) = self.known.as_mut().filter(|known| known.base == *base) else {
+        let Some(cached) = self.cached.as_mut().filter(|cached| cached.base == *base) else {
             return;
         };
         self.warm = true;
@@ -191,51 +191,51 @@ impl EventCache {
             .filter(|event| event.store.is_some() && base.covers(event.xid));
         let events: Vec<Arc<JournalEvent>> = events.map(Arc::new).collect();
         for event in events.iter().rev() {
-            known.bytes += event.weight();
+            cached.bytes += event.weight();
             if let Some(store) = &event.store {
-                known
+                cached
                     .by_store
                     .entry(store.clone())
                     .or_default()
                     .push_front(Arc::clone(event));
             }
         }
-        known.reads.push_front(Read {
+        cached.reads.push_front(Read {
             after: base.clone(),
             events,
         });
         // Transactions that ran at `base` and have ended since are covered by `past`, but not by `base`.
-        known.base = base.common(past);
-        while known.bytes > self.most_bytes && known.drop_oldest() {}
+        cached.base = base.intersection(past);
+        while cached.bytes > self.most_bytes && cached.drop_oldest() {}
     }
 
     /// The replay for a store's client: all events that the cursor does not cover. `None`: the cache does not have all
     /// of them.
     pub fn replay_from(&self, store: &StoreId, epoch: Epoch, cursor: &str) -> Option<CachedReplay> {
-        let known = self.known.as_ref().filter(|_| self.streamed.is_none())?;
+        let cached = self.cached.as_ref().filter(|_| self.streamed.is_none())?;
         let replay_plan = ReplayPlan::from(Cursor::decode(cursor, epoch).ok()?);
-        let exact = replay_plan.before.covers_all_of(&known.base)
+        let exact = replay_plan.before.covers_all_of(&cached.base)
             && replay_plan.middle.covers_all_of(&replay_plan.before)
-            && known.reached.covers_all_of(&replay_plan.middle);
+            && cached.reached.covers_all_of(&replay_plan.middle);
         if !exact {
             return None;
         }
-        let of_store = known.by_store.get(store).into_iter().flatten();
+        let of_store = cached.by_store.get(store).into_iter().flatten();
         let mut events: Vec<Arc<JournalEvent>> = of_store
-            .filter(|event| replay_plan.owes(event.xid, event.id))
+            .filter(|event| replay_plan.is_due(event.xid, event.id))
             .cloned()
             .collect();
         events.sort_by_key(|event| replay_plan.order(event.xid, event.id));
         Some(CachedReplay {
             events,
-            seen: known.reached.clone(),
+            seen: cached.reached.clone(),
             epoch,
             replay_plan,
         })
     }
 }
 
-impl Known {
+impl Cached {
     /// Evicts the oldest read. `false`: there was none.
     fn drop_oldest(&mut self) -> bool {
         let Some(oldest) = self.reads.pop_front() else {
@@ -291,8 +291,8 @@ mod tests {
         End { transaction: usize, commit: bool },
         Read,
         ReadStreamed,
-        ReadPast { cut: usize },
-        JoinPast,
+        ReadHistory { cut: usize },
+        PrependHistory,
     }
 
     const STORES: [&str; 2] = ["7", "8"];
@@ -412,7 +412,7 @@ mod tests {
                         self.position = seen;
                     }
                 }
-                Step::ReadPast { cut } => {
+                Step::ReadHistory { cut } => {
                     if let Some(wanted) = self.recent.wants_history() {
                         let mut xids: Vec<Xid> = self.committed.iter().map(|event| event.xid).collect();
                         xids.sort();
@@ -424,7 +424,7 @@ mod tests {
                         self.past = Some((wanted, base, events));
                     }
                 }
-                Step::JoinPast => {
+                Step::PrependHistory => {
                     if let Some((wanted, base, events)) = self.past.take() {
                         self.recent.prepend_history(&wanted, &base, events);
                     }
@@ -445,7 +445,9 @@ mod tests {
                     served += 1;
                     assert_eq!(cached.seen, self.position);
                     let owed = |e: &&JournalEvent| {
-                        e.store.as_ref() == Some(&store) && self.position.covers(e.xid) && replay_plan.owes(e.xid, e.id)
+                        e.store.as_ref() == Some(&store)
+                            && self.position.covers(e.xid)
+                            && replay_plan.is_due(e.xid, e.id)
                     };
                     let mut expected: Vec<&JournalEvent> = self.committed.iter().filter(owed).collect();
                     expected.sort_by_key(|event| replay_plan.order(event.xid, event.id));
@@ -466,8 +468,8 @@ mod tests {
                 .prop_map(|(transaction, commit)| Step::End { transaction, commit }),
             3 => Just(Step::Read),
             1 => Just(Step::ReadStreamed),
-            1 => (0_usize..8).prop_map(|cut| Step::ReadPast { cut }),
-            1 => Just(Step::JoinPast),
+            1 => (0_usize..8).prop_map(|cut| Step::ReadHistory { cut }),
+            1 => Just(Step::PrependHistory),
         ]
     }
 
@@ -481,7 +483,7 @@ mod tests {
                 world.step(step);
                 world.check();
             }
-            prop_assert!(world.recent.known.as_ref().is_none_or(|known| known.bytes <= room * 200 || known.reads.is_empty()));
+            prop_assert!(world.recent.cached.as_ref().is_none_or(|cached| cached.bytes <= room * 200 || cached.reads.is_empty()));
         }
 
         #[test]
@@ -489,10 +491,10 @@ mod tests {
             steps in proptest::collection::vec(step(), 0..60),
         ) {
             let mut world = World::new(usize::MAX);
-            world.step(&Step::ReadPast { cut: 0 });
-            world.step(&Step::JoinPast);
+            world.step(&Step::ReadHistory { cut: 0 });
+            world.step(&Step::PrependHistory);
             let earlier = world.given.len();
-            for step in steps.iter().filter(|step| !matches!(step, Step::ReadPast { .. })) {
+            for step in steps.iter().filter(|step| !matches!(step, Step::ReadHistory { .. })) {
                 world.step(step);
                 // Cursors from before the start are served too, unless a transaction of that time has ended unseen.
                 prop_assert!(world.check() >= 2 * (world.given.len() - earlier));
@@ -529,9 +531,9 @@ mod tests {
         };
         read(&mut recent, 1, &[("7", 900)]);
         read(&mut recent, 2, &[("8", 900), ("7", 10)]);
-        let known = recent.known.as_ref().unwrap();
-        assert_eq!(known.reads.len(), 1, "the first read found no room any more");
-        let of_store = &known.by_store[&StoreId::new("7")];
+        let cached = recent.cached.as_ref().unwrap();
+        assert_eq!(cached.reads.len(), 1, "the first read found no room any more");
+        let of_store = &cached.by_store[&StoreId::new("7")];
         assert_eq!(of_store.len(), 10);
         assert!(of_store.capacity() < 200, "{}", of_store.capacity());
     }

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use admission::Admission;
-pub use batch::{Batch, Part, Published, put_text_frame};
+pub use batch::{Batch, BatchPart, Published, put_text_frame};
 use event_cache::EventCache;
 pub use event_cache::{CACHE_BYTES, CachedReplay};
 use holders::held_by;
@@ -31,7 +31,7 @@ pub use translation::{NotLookedUp, Translation};
 use crate::domain::cursor::{Cursor, Epoch, Position};
 use crate::domain::event::{JournalEvent, StoreId};
 use crate::infra::metrics::HOT;
-use crate::journal::Past;
+use crate::journal::History;
 use crate::token::{Holder, TokenInvalidated};
 
 /// Time to reconnect that is planned for each session after a restart.
@@ -346,10 +346,10 @@ impl Router {
     }
 
     /// Adds past events to the cache, read after [`Router::wants_history`] returned `base`.
-    pub fn prepend_history(&self, base: &Position, past: Past) {
+    pub fn prepend_history(&self, base: &Position, history: History) {
         let mut inner = self.lock();
-        if inner.reached.as_ref().is_some_and(|(here, _)| *here == past.epoch) {
-            inner.recent.prepend_history(base, &past.base, past.events);
+        if inner.reached.as_ref().is_some_and(|(here, _)| *here == history.epoch) {
+            inner.recent.prepend_history(base, &history.base, history.events);
         }
     }
 

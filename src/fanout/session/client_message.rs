@@ -62,7 +62,7 @@ impl Session {
     ) -> Option<Utf8Bytes> {
         match self.event(id, store) {
             Ok((store, id)) => {
-                self.prove(store, id, channel, what);
+                self.record(store, id, channel, what);
                 None
             }
             Err(error) => Some(error),
@@ -97,12 +97,12 @@ impl Session {
             channel,
         };
         let sources = self.hub.sources.current();
-        let stored = Box::pin(acknowledgement::store(&self.hub.token_pool, &sources, &store, id, by));
-        match timeout(ACK_DEADLINE, stored).await {
-            Ok(Ok(Acknowledged::Stored)) => messages::acknowledged(id),
+        let saved = Box::pin(acknowledgement::save(&self.hub.token_pool, &sources, &store, id, by));
+        match timeout(ACK_DEADLINE, saved).await {
+            Ok(Ok(Acknowledged::Saved)) => messages::acknowledged(id),
             Ok(Ok(Acknowledged::UnknownEvent)) => messages::error(Mistake::UnknownEvent, Some(id)),
             Ok(Err(error)) => {
-                tracing::warn!(%error, session = self.name, "an acknowledgement was not stored");
+                tracing::warn!(%error, session = self.name, "an acknowledgement was not saved");
                 messages::error(Mistake::AckNotSaved, Some(id))
             }
             Err(_) => messages::error(Mistake::AckNotSaved, Some(id)),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::panel::PanelStreams;
 use crate::fanout::router::Router;
 use crate::infra::db::{Pool, Reads, Turns};
-use crate::receipts::writer::Recorder;
+use crate::receipts::writer::ReceiptRecorder;
 use crate::sources::lookup::Lookup;
 use crate::sources::registry::Registry;
 use crate::sources::status_change::ShopApi;
@@ -36,7 +36,7 @@ pub struct Hub {
     /// The streams of Server-Sent Events that panels have open on this node.
     pub panel_streams: Arc<PanelStreams>,
     /// Records receipts: how an event reached a panel or a person.
-    pub recorder: Recorder,
+    pub recorder: ReceiptRecorder,
     /// The sources with their mappings, which translate journal rows.
     pub sources: Arc<Registry>,
     /// Looks up values of an order that its journal row lacks.

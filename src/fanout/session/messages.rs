@@ -158,7 +158,7 @@ impl Mistake {
             }
             Self::NoStore => "this stream is of several stores: say the event's store_id, too",
             Self::UnknownEvent => "this store has no such event",
-            Self::AckNotSaved => "the acknowledgement could not be stored: say it again",
+            Self::AckNotSaved => "the acknowledgement could not be saved: send it again",
             Self::OtherScope(_) => "your token's scope does not allow this",
             Self::TokenRefused => "this token does not open this store: the session goes on with the one that it has",
             Self::TokenNotTaken => "the token could not be taken: say it again",

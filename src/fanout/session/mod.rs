@@ -31,7 +31,7 @@ pub use transport::{Incoming, Outgoing, Transport};
 
 use crate::domain::cursor::Position;
 use crate::domain::event::{EventId, StoreId};
-use crate::fanout::router::{End, ManyStores, Part, Published, Queued, Refused, Selection, Subscription};
+use crate::fanout::router::{BatchPart, End, ManyStores, Published, Queued, Refused, Selection, Subscription};
 use crate::infra::metrics::HOT;
 use crate::receipts::writer::{Channel, Receipt, ReceiptKind};
 use crate::token::{Grant, TokenId, TokenInvalidated};
@@ -226,7 +226,7 @@ impl Session {
         let Some(oldest) = oldest else { return Ok(()) };
         self.flush(transport).await?;
         sent.into_iter()
-            .for_each(|(store, id)| self.prove(store, id, T::CHANNEL, ReceiptKind::Sent));
+            .for_each(|(store, id)| self.record(store, id, T::CHANNEL, ReceiptKind::Sent));
         if !self.selection.is_canary() {
             HOT.latency
                 .record((OffsetDateTime::now_utc() - oldest).as_seconds_f64().max(0.0));
@@ -248,7 +248,7 @@ impl Session {
     /// Writes some events of a batch, without those that the replay has already sent.
     async fn put_part<T: Transport>(
         &mut self,
-        part: Part<'_>,
+        part: BatchPart<'_>,
         oldest: &mut Option<OffsetDateTime>,
         sent: &mut Vec<(StoreId, EventId)>,
         transport: &mut T,
@@ -307,7 +307,7 @@ impl Session {
         self.flush(transport).await
     }
 
-    fn prove(&self, store: StoreId, event: EventId, channel: Channel, what: ReceiptKind) {
+    fn record(&self, store: StoreId, event: EventId, channel: Channel, what: ReceiptKind) {
         self.hub.recorder.record(Receipt {
             store,
             event,

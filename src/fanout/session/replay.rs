@@ -46,10 +46,10 @@ impl Hub {
     /// first one, and use its result.
     pub async fn load_history(&self) {
         if let Some(wanted) = self.router.wants_history()
-            && let Some(_first) = self.router.admission().first_for_the_past().await
+            && let Some(_first) = self.router.admission().begin_cache_warmup().await
         {
-            match journal::read_past(&self.pool, CACHE_BYTES / 2).await {
-                Ok(past) => self.router.prepend_history(&wanted, past),
+            match journal::read_history(&self.pool, CACHE_BYTES / 2).await {
+                Ok(history) => self.router.prepend_history(&wanted, history),
                 Err(error) => tracing::warn!(%error, "the recent events could not be read"),
             }
         }
@@ -117,14 +117,14 @@ impl Session {
 
     async fn next_page(&self, after: &str) -> Result<Next, Close> {
         let admission = self.hub.router.admission();
-        if let Some(_turn) = admission.alone() {
+        if let Some(_turn) = admission.try_read_uncontended() {
             return Ok(Next::Page(self.read(after).await?));
         }
         // A session that the router ends during the wait stops at once.
         let waited = async {
             match self.replay_from(after).await {
                 Some(cached) => Err(cached),
-                None => Ok(admission.turn().await),
+                None => Ok(admission.acquire_read_slot().await),
             }
         };
         let turn = tokio::select! {
@@ -192,7 +192,10 @@ impl Session {
             // The last event carries the cursor of the whole replay, because no event follows it.
             let cursor: Arc<str> = match index == last {
                 true => Arc::clone(&covered),
-                false => replay_plan.behind(event.xid, event.id, &seen).encode(epoch).into(),
+                false => replay_plan
+                    .cursor_after(event.xid, event.id, &seen)
+                    .encode(epoch)
+                    .into(),
             };
             let text = event.to_wire(&cursor, Delivery::Replayed);
             self.put(Outgoing::WithCursor(cursor, text.into()), transport).await?;

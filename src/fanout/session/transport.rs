@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::Close;
-use crate::fanout::router::Part;
+use crate::fanout::router::BatchPart;
 use crate::receipts::writer::Channel;
 
 /// A message from the session to its client.
@@ -45,7 +45,7 @@ pub trait Transport: Send {
     fn close(&mut self, why: Close) -> impl Future<Output = ()> + Send;
 
     /// Adds events of a batch, whose encoded text is shared with other sessions. Some transports do it without a copy.
-    fn feed_part(&mut self, part: Part<'_>) -> impl Future<Output = Result<(), Close>> + Send {
+    fn feed_part(&mut self, part: BatchPart<'_>) -> impl Future<Output = Result<(), Close>> + Send {
         async move {
             for event in part.events {
                 let message = Outgoing::WithCursor(Arc::clone(&event.cursor), event.text.clone());

@@ -25,7 +25,7 @@ use super::frame_meter::Metered;
 use super::socket::Socket;
 use super::write_buffer::WriteBuffer;
 use super::{Close, Incoming, Outgoing, Session, Transport};
-use crate::fanout::router::Part;
+use crate::fanout::router::BatchPart;
 use crate::receipts::writer::Channel;
 
 /// Maximum size of a client's message, in bytes.
@@ -141,7 +141,7 @@ impl Transport for Ws {
         self.flush().await
     }
 
-    async fn feed_part(&mut self, part: Part<'_>) -> Result<(), Close> {
+    async fn feed_part(&mut self, part: BatchPart<'_>) -> Result<(), Close> {
         self.write_buffer.put_frames(part.frames);
         Ok(())
     }

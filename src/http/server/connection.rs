@@ -18,7 +18,7 @@ use warp::http::{Request, Uri};
 
 use super::client::read_proxy_header;
 use super::connection_limits::Closing;
-use super::{Network, Place, Proxies};
+use super::{ConnectionSlot, Network, Proxies};
 use crate::fanout::session::socket::{Socket, Tcp};
 
 /// Maximum time from a connection's first packet to its first complete request head, including TLS and a PROXY header.
@@ -78,8 +78,8 @@ impl Refusal {
 /// The data of a connection that each of its requests carries.
 #[derive(Debug)]
 pub struct Connection {
-    /// The place of the connection among all connections. A session that began as a request keeps it.
-    pub place: Arc<Place>,
+    /// The slot of the connection among all connections. A session that began as a request keeps it.
+    pub slot: Arc<ConnectionSlot>,
     /// The address of the peer, or of the client that a trusted proxy's PROXY header names.
     pub peer: IpAddr,
     /// Whether the connection has sent a request.
@@ -105,7 +105,7 @@ where
     F::Future: Send,
 {
     /// Serves a connection until it ends. After an upgrade, the connection belongs to its session.
-    pub async fn serve(self, mut socket: TcpStream, peer: IpAddr, place: Arc<Place>) {
+    pub async fn serve(self, mut socket: TcpStream, peer: IpAddr, slot: Arc<ConnectionSlot>) {
         let deadline = Instant::now() + HEAD_DEADLINE;
         let opened = async {
             let mut peer = peer;
@@ -113,7 +113,7 @@ where
                 match read_proxy_header(&mut socket).await {
                     Ok(source) => {
                         peer = source.unwrap_or(peer);
-                        place.is_of(Network::of(peer));
+                        slot.is_of(Network::of(peer));
                     }
                     Err(error) => {
                         tracing::warn!(%error, %peer, "a trusted proxy does not say whom it speaks for");
@@ -128,12 +128,12 @@ where
                 timed_out("handshake");
                 None
             }),
-            _ = place.closed() => None,
+            _ = slot.closed() => None,
             () = self.stop.cancelled() => None,
         };
         let Some((socket, peer)) = opened else { return };
         let connection = Arc::new(Connection {
-            place,
+            slot,
             peer,
             has_asked: AtomicBool::new(false),
         });
@@ -156,7 +156,7 @@ where
             .with_upgrades();
         let refusal = tokio::select! {
             ended = &mut speaking => refusal_after(ended),
-            closing = connection.place.closed() => {
+            closing = connection.slot.closed() => {
                 (closing == Closing::WithReason).then_some(Refusal::TooManyFromNetwork)
             }
             () = self.stop.cancelled() => {

@@ -1,7 +1,7 @@
 //! Limits the open connections. A guest is a connection that has shown no valid token; guests have a share of all
-//! places. If the share is full, a new guest replaces the oldest guest of the network with the most guests. So a silent
-//! connection cannot keep a place, and a new connection has time to show its token. A connection with a valid token is
-//! never closed for another one. If such connections fill all places, a few more guests are admitted: health checks,
+//! slots. If the share is full, a new guest replaces the oldest guest of the network with the most guests. So a silent
+//! connection cannot keep a slot, and a new connection has time to show its token. A connection with a valid token is
+//! never closed for another one. If such connections fill all slots, a few more guests are admitted: health checks,
 //! and clients that must get a request to come back.
 
 use std::cmp::Reverse;
@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 const MAX_CLOSING: usize = 1024;
 /// Maximum number of closing connections that still get the reason, which takes time.
 const MAX_TOLD: usize = 128;
-/// Number of guests that are admitted when other connections fill all places. It is lower if the system has few files.
+/// Number of guests that are admitted when other connections fill all slots. It is lower if the system has few files.
 const EXTRA_GUESTS: usize = 16;
 
 /// The maximum numbers of open connections.
@@ -76,7 +76,7 @@ impl Bound {
     }
 }
 
-/// No place is free for a connection.
+/// No slot is free for a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full;
 
@@ -96,15 +96,15 @@ struct Inner {
     /// The network of each guest, by the guest's number.
     guest_networks: HashMap<u64, Network>,
     /// The guests of each network, by number. A lower number means an older guest.
-    networks: HashMap<Network, BTreeMap<u64, Weak<Place>>>,
+    networks: HashMap<Network, BTreeMap<u64, Weak<ConnectionSlot>>>,
     /// All networks with guests, ordered by the number of guests and the age of the oldest. The last network is the
     /// next to lose a guest.
     crowded: BTreeSet<(usize, Reverse<u64>, Network)>,
 }
 
-/// The place of one open connection. Dropping it frees the place.
+/// The slot of one open connection. Dropping it frees the slot.
 #[derive(Debug)]
-pub struct Place {
+pub struct ConnectionSlot {
     limits: Arc<ConnectionLimits>,
     number: u64,
     /// The limit of all connections at the time when this connection was admitted.
@@ -138,13 +138,13 @@ impl ConnectionLimits {
     }
 
     /// Admits a new connection as a guest. `files` is the number of connections for which the system has files. Returns
-    /// its place, and the limit for which another guest was closed; `None`: none was closed.
+    /// its slot, and the limit for which another guest was closed; `None`: none was closed.
     pub fn admit(
         self: &Arc<Self>,
         network: Network,
         origin: Origin,
         files: usize,
-    ) -> Result<(Arc<Place>, Option<Bound>), Full> {
+    ) -> Result<(Arc<ConnectionSlot>, Option<Bound>), Full> {
         let beyond = EXTRA_GUESTS.min(files / 4);
         let max = self.limits.max.min(files - beyond);
         let mut inner = self.inner();
@@ -172,7 +172,7 @@ impl ConnectionLimits {
         let number = inner.next_number;
         inner.next_number += 1;
         inner.open += 1;
-        let place = Arc::new(Place {
+        let slot = Arc::new(ConnectionSlot {
             limits: Arc::clone(self),
             number,
             is_guest: AtomicBool::new(true),
@@ -181,8 +181,8 @@ impl ConnectionLimits {
             has_reason: AtomicBool::new(false),
             close: Notify::new(),
         });
-        inner.add_guest(network, number, &place);
-        Ok((place, closed))
+        inner.add_guest(network, number, &slot);
+        Ok((slot, closed))
     }
 
     /// Closes a guest, because the system has no further file. Returns whether there was a guest.
@@ -203,7 +203,7 @@ impl Inner {
     }
 
     /// Changes a network's guests with `change`, and updates the network's place in `crowded`.
-    fn change(&mut self, network: Network, change: impl FnOnce(&mut BTreeMap<u64, Weak<Place>>)) {
+    fn change(&mut self, network: Network, change: impl FnOnce(&mut BTreeMap<u64, Weak<ConnectionSlot>>)) {
         let guests = self.networks.entry(network).or_default();
         let rank = |guests: &BTreeMap<u64, _>| {
             let (oldest, _) = guests.first_key_value()?;
@@ -223,10 +223,10 @@ impl Inner {
         self.crowded.extend(after);
     }
 
-    fn add_guest(&mut self, network: Network, number: u64, place: &Arc<Place>) {
+    fn add_guest(&mut self, network: Network, number: u64, slot: &Arc<ConnectionSlot>) {
         self.guest_networks.insert(number, network);
         self.change(network, |guests| {
-            guests.insert(number, Arc::downgrade(place));
+            guests.insert(number, Arc::downgrade(slot));
         });
     }
 
@@ -248,24 +248,22 @@ impl Inner {
     fn close_oldest_of(&mut self, network: Network, closing: Closing) -> bool {
         let mut oldest = None;
         self.change(network, |guests| oldest = guests.pop_first());
-        let Some((number, place)) = oldest else { return false };
+        let Some((number, slot)) = oldest else { return false };
         self.guest_networks.remove(&number);
-        if let Some(place) = place.upgrade() {
-            place.is_guest.store(false, Ordering::Relaxed);
-            place
-                .has_reason
-                .store(closing == Closing::WithReason, Ordering::Relaxed);
-            place.closed.store(true, Ordering::Relaxed);
-            place.close.notify_one();
+        if let Some(slot) = slot.upgrade() {
+            slot.is_guest.store(false, Ordering::Relaxed);
+            slot.has_reason.store(closing == Closing::WithReason, Ordering::Relaxed);
+            slot.closed.store(true, Ordering::Relaxed);
+            slot.close.notify_one();
             self.closing += 1;
         }
         true
     }
 }
 
-impl Place {
+impl ConnectionSlot {
     /// Records that the connection has shown a valid token, and is no guest any more. `Err`: connections with tokens
-    /// fill all places, so it stays a guest.
+    /// fill all slots, so it stays a guest.
     pub fn authenticate(&self) -> Result<(), Full> {
         let may_go = self.is_guest.load(Ordering::Relaxed) || self.closed.load(Ordering::Relaxed);
         if !may_go {
@@ -311,7 +309,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         let mut inner = self.limits.inner();
         inner.open -= 1;
@@ -341,8 +339,8 @@ mod tests {
         })
     }
 
-    fn closed(place: &Place) -> bool {
-        place.closed.load(Ordering::Relaxed)
+    fn closed(slot: &ConnectionSlot) -> bool {
+        slot.closed.load(Ordering::Relaxed)
     }
 
     #[test]
@@ -354,7 +352,7 @@ mod tests {
         assert_eq!(limits.count(), (6, 6));
         let newcomer = admit(3);
         assert_eq!(newcomer.1, Some(Bound::Guests));
-        assert!(closed(&crowd[0].0) && crowd[1..].iter().all(|(place, _)| !closed(place)));
+        assert!(closed(&crowd[0].0) && crowd[1..].iter().all(|(slot, _)| !closed(slot)));
         assert!(!closed(&quiet.0));
         // Another guest of the crowded network replaces the oldest guest of the same network.
         admit(2);
@@ -362,13 +360,13 @@ mod tests {
     }
 
     #[test]
-    fn connections_with_a_token_are_never_closed_and_guests_beyond_all_places_get_an_error() {
+    fn connections_with_a_token_are_never_closed_and_guests_beyond_all_slots_get_an_error() {
         let limits = limits(3, 100, 100);
         let known: Vec<_> = (0..3)
             .map(|_| {
-                let (place, _) = limits.admit(network(1), Client, usize::MAX).unwrap();
-                place.authenticate().unwrap();
-                place
+                let (slot, _) = limits.admit(network(1), Client, usize::MAX).unwrap();
+                slot.authenticate().unwrap();
+                slot
             })
             .collect();
         assert_eq!(limits.count(), (3, 0));
@@ -379,7 +377,7 @@ mod tests {
         assert_eq!(beyond[0].0.authenticate(), Err(Full));
         let (newcomer, bound) = limits.admit(network(3), Client, usize::MAX).unwrap();
         assert_eq!(bound, Some(Bound::All));
-        assert!(closed(&beyond[0].0) && !closed(&beyond[1].0) && known.iter().all(|place| !closed(place)));
+        assert!(closed(&beyond[0].0) && !closed(&beyond[1].0) && known.iter().all(|slot| !closed(slot)));
         drop(known);
         assert_eq!(newcomer.authenticate(), Ok(()));
     }
@@ -416,13 +414,13 @@ mod tests {
     fn guests_behind_a_proxy_are_those_of_their_own_networks() {
         let limits = limits(100, 100, 2);
         let of = |last| {
-            let (place, _) = limits.admit(network(1), Client, usize::MAX).unwrap();
-            place.is_of(network(last));
-            place
+            let (slot, _) = limits.admit(network(1), Client, usize::MAX).unwrap();
+            slot.is_of(network(last));
+            slot
         };
         let crowd: Vec<_> = (0..5).map(|_| of(7)).collect();
         let quiet = of(8);
-        assert_eq!(crowd.iter().filter(|place| closed(place)).count(), 3);
+        assert_eq!(crowd.iter().filter(|slot| closed(slot)).count(), 3);
         assert!(!closed(&quiet));
         drop((crowd, quiet));
         assert_eq!(limits.count(), (0, 0));
@@ -439,16 +437,16 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_is_left_is_left_wherever_it_was_counted() {
+    fn a_slot_that_is_left_is_left_wherever_it_was_counted() {
         let limits = limits(10, 5, 2);
         let proxy = limits.admit(network(9), Proxy, usize::MAX).unwrap();
-        let places: Vec<_> = (0..20)
+        let slots: Vec<_> = (0..20)
             .filter_map(|number| limits.admit(network(number % 3), Client, usize::MAX).ok())
             .collect();
-        for (place, _) in places.iter().step_by(2) {
-            let _ = place.authenticate();
+        for (slot, _) in slots.iter().step_by(2) {
+            let _ = slot.authenticate();
         }
-        drop((places, proxy));
+        drop((slots, proxy));
         assert_eq!(limits.count(), (0, 0));
         let inner = limits.inner();
         assert!(inner.closing == 0 && inner.networks.is_empty() && inner.crowded.is_empty());
@@ -460,7 +458,7 @@ mod tests {
         let known: Vec<_> = (0..9)
             .map(|_| limits.admit(network(1), Client, 12).unwrap().0)
             .collect();
-        known.iter().for_each(|place| place.authenticate().unwrap());
+        known.iter().for_each(|slot| slot.authenticate().unwrap());
         let (guests, _) = (0..10)
             .map(|_| limits.admit(network(2), Client, 12).unwrap())
             .collect::<(Vec<_>, Vec<_>)>();

@@ -22,7 +22,7 @@ use tokio_util::task::TaskTracker;
 pub use client::Proxies;
 pub use connection::Connection;
 use connection::Serving;
-pub use connection_limits::{ConnectionLimits, Full, Limits, Network, Origin, Place};
+pub use connection_limits::{ConnectionLimits, ConnectionSlot, Full, Limits, Network, Origin};
 pub use loopback::{Loopback, Unreached};
 pub use tls::Certificate;
 
@@ -202,7 +202,7 @@ impl Server {
                 false => Origin::Client,
             };
             match self.limits.admit(Network::of(peer), origin, self.files_for_clients()) {
-                Ok((place, closed)) => {
+                Ok((slot, closed)) => {
                     if let Some(bound) = closed {
                         static LIMIT: LogLimit = LogLimit::new();
                         metrics::counter!("vestnik_connections_closed_for_others_total", "limit" => bound.as_str())
@@ -212,7 +212,7 @@ impl Server {
                                 "connections that show no token fill their share: the oldest are closed for new ones");
                         }
                     }
-                    connections.spawn(serving.clone().serve(socket, peer, place));
+                    connections.spawn(serving.clone().serve(socket, peer, slot));
                 }
                 Err(full) => full.log(),
             }
@@ -240,14 +240,14 @@ impl Server {
 }
 
 impl Full {
-    /// Counts and logs that a connection was refused because all places are taken.
+    /// Counts and logs that a connection was refused because all slots are taken.
     pub fn log(self) {
         static LIMIT: LogLimit = LogLimit::new();
         metrics::counter!("vestnik_connections_refused_total", "why" => "full").increment(1);
         if let Some(unlogged) = LIMIT.allows() {
             tracing::warn!(
                 unlogged,
-                "a client found no place: raise http.max_connections, and the limit of open files (ulimit -n)"
+                "a client found no slot: raise http.max_connections, and the limit of open files (ulimit -n)"
             );
         }
     }

@@ -6,7 +6,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use toml::{Table, Value};
 
 use super::load::Reading;
-use super::{Database, Shard, Telegram};
+use super::{Database, ServedDatabase, Telegram};
 use crate::infra::config::telegram::is_bot_token;
 use crate::infra::db::{Address, Surroundings};
 
@@ -19,7 +19,7 @@ impl Reading {
     /// Reads the databases to serve. Each has its own name, addresses, stores and bot token; all other settings of
     /// `[database]` and `[telegram]` apply to all of them. Invalid entries are reported and left out. Empty: the
     /// setting is not used.
-    pub(super) fn shards(&mut self, database: &Database, telegram: &Telegram) -> Vec<Shard> {
+    pub(super) fn read_databases(&mut self, database: &Database, telegram: &Telegram) -> Vec<ServedDatabase> {
         let Some((value, place)) = self.values.get("databases").cloned() else {
             return Vec::new();
         };
@@ -30,15 +30,15 @@ impl Reading {
         if entries.is_empty() {
             return Vec::new();
         }
-        let mut shards = Vec::new();
+        let mut databases = Vec::new();
         for entry in &entries {
             match read(entry, database, telegram, &self.surroundings) {
-                Some(shard) => shards.push(shard),
+                Some(database) => databases.push(database),
                 // The entry may hold a password, so its text is not shown.
                 None => self.complain("databases", None, &place, ALLOWED),
             }
         }
-        if shards.len() == entries.len() && (shards.len() > MOST || !are_apart(&shards)) {
+        if databases.len() == entries.len() && (databases.len() > MOST || !are_apart(&databases)) {
             self.complain("databases", None, &place, ALLOWED);
         }
         let exclusive = [
@@ -59,7 +59,7 @@ impl Reading {
                 self.complain(name, None, &place, allowed);
             }
         }
-        shards
+        databases
     }
 }
 
@@ -73,7 +73,12 @@ fn entries(value: &Value) -> Option<Vec<Table>> {
     list.iter().map(|entry| entry.as_table().cloned()).collect()
 }
 
-fn read(entry: &Table, database: &Database, telegram: &Telegram, surroundings: &Surroundings) -> Option<Shard> {
+fn read(
+    entry: &Table,
+    database: &Database,
+    telegram: &Telegram,
+    surroundings: &Surroundings,
+) -> Option<ServedDatabase> {
     let known = ["name", "url", "listen_url", "stores", "telegram_token"];
     if !entry.keys().all(|key| known.contains(&key.as_str())) {
         return None;
@@ -106,7 +111,7 @@ fn read(entry: &Table, database: &Database, telegram: &Telegram, surroundings: &
         token: SecretString::from(token),
         ..telegram.clone()
     });
-    Some(Shard {
+    Some(ServedDatabase {
         name,
         database: Database {
             url: Some(address("url")??),
@@ -119,15 +124,15 @@ fn read(entry: &Table, database: &Database, telegram: &Telegram, surroundings: &
 }
 
 /// Whether no two databases share a name, an address, a bot or a store.
-fn are_apart(shards: &[Shard]) -> bool {
+fn are_apart(databases: &[ServedDatabase]) -> bool {
     fn differ<T: Ord>(all: impl Iterator<Item = T>) -> bool {
         let mut seen = BTreeSet::new();
         all.into_iter().all(|one| seen.insert(one))
     }
-    let url = |shard: &Shard| shard.database.url.as_ref().map(|url| url.expose_secret().to_owned());
-    let bot = |shard: &Shard| shard.telegram.as_ref().map(|bot| bot.token.expose_secret().to_owned());
-    differ(shards.iter().map(|shard| &shard.name))
-        && differ(shards.iter().filter_map(url))
-        && differ(shards.iter().filter_map(bot))
-        && differ(shards.iter().filter_map(|shard| shard.stores.as_ref()).flatten())
+    let url = |served: &ServedDatabase| served.database.url.as_ref().map(|url| url.expose_secret().to_owned());
+    let bot = |served: &ServedDatabase| served.telegram.as_ref().map(|bot| bot.token.expose_secret().to_owned());
+    differ(databases.iter().map(|served| &served.name))
+        && differ(databases.iter().filter_map(url))
+        && differ(databases.iter().filter_map(bot))
+        && differ(databases.iter().filter_map(|served| served.stores.as_ref()).flatten())
 }

@@ -83,10 +83,10 @@ pub fn load(sources: &Sources) -> Result<Config, Problems> {
         surroundings: Surroundings::new(sources.environment.iter().cloned()),
         ..Reading::default()
     };
-    reading.put_text(DEFAULTS, "vestnik.default.toml", Known::Begins);
+    reading.put_text(DEFAULTS, "vestnik.default.toml", SettingNames::Define);
     if let Some(file) = &sources.file {
         match std::fs::read_to_string(file) {
-            Ok(text) => reading.put_text(&text, &file.display().to_string(), Known::Already),
+            Ok(text) => reading.put_text(&text, &file.display().to_string(), SettingNames::MustExist),
             Err(error) => reading.complain("--config", None, &file.display().to_string(), &error.to_string()),
         }
     }
@@ -118,9 +118,9 @@ pub fn load(sources: &Sources) -> Result<Config, Problems> {
 
 /// Whether a source of settings may define settings, or only change those that are already defined.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Known {
-    Begins,
-    Already,
+enum SettingNames {
+    Define,
+    MustExist,
 }
 
 #[derive(Default)]
@@ -133,7 +133,7 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    fn put_text(&mut self, text: &str, place: &str, known: Known) {
+    fn put_text(&mut self, text: &str, place: &str, names: SettingNames) {
         let table = match text.parse::<Table>() {
             Ok(table) => table,
             Err(error) => {
@@ -146,17 +146,17 @@ impl Reading {
         };
         for (section, keys) in table {
             let Value::Table(keys) = keys else {
-                self.put_known(&section, keys, place, known);
+                self.put_named(&section, keys, place, names);
                 continue;
             };
             for (key, value) in keys {
-                self.put_known(&format!("{section}.{key}"), value, place, known);
+                self.put_named(&format!("{section}.{key}"), value, place, names);
             }
         }
     }
 
-    fn put_known(&mut self, name: &str, value: Value, place: &str, known: Known) {
-        if known == Known::Already && !self.values.contains_key(name) {
+    fn put_named(&mut self, name: &str, value: Value, place: &str, names: SettingNames) {
+        if names == SettingNames::MustExist && !self.values.contains_key(name) {
             self.unknown(name, place);
         } else {
             self.put(name, value, place);
@@ -300,7 +300,7 @@ impl Reading {
                 .map(|_| text.to_owned())
         };
         let (mut database, telegram) = (self.database(), self.telegram());
-        let databases = self.shards(&database, &telegram);
+        let databases = self.read_databases(&database, &telegram);
         if databases.is_empty() && database.url.is_none() && self.surroundings.name_a_postgres() {
             database.url = self.database_of_the_environment();
         }

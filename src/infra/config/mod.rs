@@ -33,7 +33,7 @@ pub struct Config {
     /// The database, if a single one is served. Its bot is in `telegram`.
     pub database: Database,
     /// The databases, if several are served; otherwise empty.
-    pub databases: Vec<Shard>,
+    pub databases: Vec<ServedDatabase>,
     /// The private Postgres, which Vestnik starts if no database is configured.
     pub embedded: Embedded,
     /// How the shop's tables are managed.
@@ -128,7 +128,7 @@ pub struct Database {
 
 /// A served database, where one node serves several of them.
 #[derive(Debug, Clone)]
-pub struct Shard {
+pub struct ServedDatabase {
     /// The database's name in the setting `databases`.
     pub name: String,
     /// The connection to the database.
@@ -220,9 +220,9 @@ pub struct Telegram {
     pub proxy: Option<SecretString>,
     /// The directory of the operator's own message texts; `None`: only the built-in texts are used.
     pub texts: Option<PathBuf>,
-    /// An event older than this, when its delivery is planned, gets no message of its own. A digest, one message for
+    /// An event older than this, when its delivery is enqueued, gets no message of its own. A digest, one message for
     /// many events, lists it.
-    pub stale: Duration,
+    pub digest_after: Duration,
     /// Maximum messages that wait for one chat. If more wait, the chat receives a digest: one message for many events.
     pub digest_threshold: usize,
     /// Maximum time for Telegram to respond to a request.
@@ -267,19 +267,19 @@ pub enum LogFormat {
 impl Config {
     /// The settings for each served database. The second value is the database's own entry; `None`: it is the only
     /// database.
-    pub fn shards(&self) -> Vec<(Self, Option<Shard>)> {
+    pub fn each_database(&self) -> Vec<(Self, Option<ServedDatabase>)> {
         if self.databases.is_empty() {
             return vec![(self.clone(), None)];
         }
-        let of = |shard: &Shard| Self {
-            database: shard.database.clone(),
-            telegram: shard.telegram.clone(),
+        let of = |served: &ServedDatabase| Self {
+            database: served.database.clone(),
+            telegram: served.telegram.clone(),
             databases: Vec::new(),
             ..self.clone()
         };
         self.databases
             .iter()
-            .map(|shard| (of(shard), Some(shard.clone())))
+            .map(|served| (of(served), Some(served.clone())))
             .collect()
     }
 }

@@ -28,7 +28,7 @@ impl Reading {
             texts: Some(self.text("telegram.texts"))
                 .filter(|path| !path.is_empty())
                 .map(Into::into),
-            stale: Duration::from_secs(60 * self.number("telegram.digest_after_minutes", 1..=24 * 60)),
+            digest_after: Duration::from_secs(60 * self.number("telegram.digest_after_minutes", 1..=24 * 60)),
             digest_threshold: self.number("telegram.digest_threshold", 2..=1000) as usize,
             deadline: Duration::from_secs(self.number("telegram.deadline_seconds", 1..=60)),
             lease: Duration::from_secs(self.number("telegram.lease_seconds", 2..=600)),

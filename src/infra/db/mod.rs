@@ -337,7 +337,7 @@ pub async fn snapshot(client: &mut Client) -> Result<Transaction<'_>, tokio_post
 }
 
 /// Lets Postgres end the transaction, and release its locks, after five seconds without a statement. A stopped or
-/// disconnected node would otherwise block a chat, or all planning, for the other nodes.
+/// disconnected node would otherwise block a chat, or keep the other nodes from enqueueing.
 pub async fn limit_idle_in_transaction(transaction: &Transaction<'_>) -> Result<(), tokio_postgres::Error> {
     transaction
         .batch_execute("set local idle_in_transaction_session_timeout = '5s'")

@@ -34,18 +34,18 @@ pub enum Busy {
 /// stores.
 #[derive(Debug)]
 pub struct Turns {
-    stores: Mutex<HashMap<Box<str>, Line>>,
+    stores: Mutex<HashMap<Box<str>, StoreQueue>>,
     /// The turns of all stores together.
     all: Arc<Semaphore>,
     /// Maximum requests of one store that wait for a turn.
     waiting: usize,
 }
 
-/// The running and waiting requests of one store. `standing` is the number of both.
+/// The running and waiting requests of one store. `requests` is the number of both.
 #[derive(Debug)]
-struct Line {
+struct StoreQueue {
     turns: Arc<Semaphore>,
-    standing: usize,
+    requests: usize,
 }
 
 impl Turns {
@@ -62,7 +62,7 @@ impl Turns {
     /// Waits for a turn of the store with this id. An error means that no turn was free within three seconds, or that
     /// too many requests wait.
     pub async fn take(&self, store: &str) -> Result<Turn<'_>, Busy> {
-        let (turns, standing) = self.stand(store)?;
+        let (turns, count) = self.count(store)?;
         let begin = tokio::time::Instant::now();
         let Ok(Ok(of_store)) = timeout(PATIENCE, turns.acquire_owned()).await else {
             return Err(Busy::Store);
@@ -71,42 +71,42 @@ impl Turns {
         match timeout(left, Arc::clone(&self.all).acquire_owned()).await {
             Ok(Ok(of_all)) => Ok(Turn {
                 _permits: (of_store, of_all),
-                _standing: standing,
+                _count: count,
             }),
             _ => Err(Busy::Database),
         }
     }
 
-    fn stand<'a>(&'a self, store: &str) -> Result<(Arc<Semaphore>, Standing<'a>), Busy> {
+    fn count<'a>(&'a self, store: &str) -> Result<(Arc<Semaphore>, RequestCount<'a>), Busy> {
         let mut stores = self.stores.lock().unwrap_or_else(PoisonError::into_inner);
-        let line = stores.entry(store.into()).or_insert_with(|| Line {
+        let queue = stores.entry(store.into()).or_insert_with(|| StoreQueue {
             turns: Arc::new(Semaphore::new(AT_ONCE)),
-            standing: 0,
+            requests: 0,
         });
-        if line.standing == AT_ONCE + self.waiting {
+        if queue.requests == AT_ONCE + self.waiting {
             return Err(Busy::Store);
         }
-        line.standing += 1;
-        let standing = Standing {
+        queue.requests += 1;
+        let count = RequestCount {
             turns: self,
             store: store.into(),
         };
-        Ok((Arc::clone(&line.turns), standing))
+        Ok((Arc::clone(&queue.turns), count))
     }
 }
 
 /// Counts a request of a store, running or waiting, until it is dropped.
-struct Standing<'a> {
+struct RequestCount<'a> {
     turns: &'a Turns,
     store: Box<str>,
 }
 
-impl Drop for Standing<'_> {
+impl Drop for RequestCount<'_> {
     fn drop(&mut self) {
         let mut stores = self.turns.stores.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(line) = stores.get_mut(&self.store) {
-            line.standing -= 1;
-            if line.standing == 0 {
+        if let Some(queue) = stores.get_mut(&self.store) {
+            queue.requests -= 1;
+            if queue.requests == 0 {
                 stores.remove(&self.store);
             }
         }
@@ -116,7 +116,7 @@ impl Drop for Standing<'_> {
 /// The permission to run one request of a store. Dropping it ends the turn.
 pub struct Turn<'a> {
     _permits: (OwnedSemaphorePermit, OwnedSemaphorePermit),
-    _standing: Standing<'a>,
+    _count: RequestCount<'a>,
 }
 
 /// The connections for lists, history and statistics, with the turns of each store. These statements may take long.
@@ -156,7 +156,7 @@ mod tests {
         for wait in &mut waiting {
             assert!(wait.as_mut().now_or_never().is_none());
         }
-        assert_eq!(turns.take("7").await.err(), Some(Busy::Store), "the line is full");
+        assert_eq!(turns.take("7").await.err(), Some(Busy::Store), "the queue is full");
         assert!(turns.take("8").now_or_never().is_some(), "another store has its own");
         drop(first);
         let third = waiting.remove(0).now_or_never();

@@ -9,7 +9,7 @@ use super::super::Source;
 use super::super::sql::literal;
 use super::super::status_change::request::StatusChange;
 use super::Derived;
-use super::project::{Known, Publish, WrittenAt, derive, publish_changes};
+use super::project::{Publish, PublishedResults, WrittenAt, derive, publish_changes};
 
 /// The types of the parameters of an answer's statement: the key, the status, the reason, the minutes, and the name of
 /// the person who answers.
@@ -30,13 +30,13 @@ pub(in crate::sources) async fn answer(
     change: &StatusChange<'_>,
 ) -> Result<bool, tokio_postgres::Error> {
     let keys = [change.key.to_owned()];
-    let known = Known::lock(transaction, source, &keys).await?;
-    if known.status(change.key, change.store.as_str()) != Some(from) {
+    let published = PublishedResults::lock(transaction, source, &keys).await?;
+    if published.status(change.key, change.store.as_str()) != Some(from) {
         return Ok(false);
     }
     let (reason, by) = storable(transaction, change).await?;
     // Below an answer that the engine keeps, the shop's tables may say this already: then the kept answer only ends.
-    let is_said = known.shop_status(change.key, change.store.as_str()) == Some(change.to.as_str());
+    let is_said = published.shop_status(change.key, change.store.as_str()) == Some(change.to.as_str());
     let of_status = derived.answers.iter().find(|(status, _)| *status == change.to);
     let statements = of_status.filter(|_| !is_said);
     if statements.is_some() {
@@ -59,7 +59,7 @@ pub(in crate::sources) async fn answer(
                 transaction,
                 source,
                 derived,
-                known,
+                published,
                 projected,
                 Publish::Usual(&WrittenAt::new()),
             )
@@ -72,7 +72,7 @@ pub(in crate::sources) async fn answer(
         transaction,
         source,
         derived,
-        known,
+        published,
         projected,
         Publish::Answer(change.store.as_str(), change.to),
     )
@@ -131,13 +131,13 @@ pub(in crate::sources) async fn taken(
     change: &StatusChange<'_>,
 ) -> Result<(), tokio_postgres::Error> {
     let keys = [change.key.to_owned()];
-    let known = Known::lock(transaction, source, &keys).await?;
-    if known.status(change.key, change.store.as_str()) != Some(from) {
+    let published = PublishedResults::lock(transaction, source, &keys).await?;
+    if published.status(change.key, change.store.as_str()) != Some(from) {
         return Ok(());
     }
     let projected = derive(transaction, source, derived, &keys).await?;
     let publish = Publish::Taken(change.store.as_str(), change.to);
-    publish_changes(transaction, source, derived, known, projected, publish).await?;
+    publish_changes(transaction, source, derived, published, projected, publish).await?;
     Ok(())
 }
 

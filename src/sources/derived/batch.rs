@@ -9,7 +9,9 @@ use time::OffsetDateTime;
 
 use super::super::Source;
 use super::super::sql::ident;
-use super::project::{Known, Publish, WrittenAt, derive, derive_parts, first_with_several_rows, publish_changes};
+use super::project::{
+    Publish, PublishedResults, WrittenAt, derive, derive_parts, first_with_several_rows, publish_changes,
+};
 use super::{Derived, function, projection};
 use crate::infra::db::{self, QueryError};
 
@@ -30,7 +32,7 @@ const RETRY_PAUSE: Duration = Duration::from_secs(10);
 
 /// How far the queue of a source's changes has been processed, by the ids of the queue's rows.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Mark {
+pub(super) struct QueueProgress {
     /// No unprocessed change has this id or a smaller one. The next batch begins after it, and so skips dead rows that
     /// an old snapshot keeps.
     through: i64,
@@ -39,7 +41,7 @@ pub(super) struct Mark {
     next: Option<(i64, u64)>,
 }
 
-impl Mark {
+impl QueueProgress {
     /// The id of a change after which the next batch begins.
     pub fn through(self) -> i64 {
         self.through
@@ -108,12 +110,12 @@ pub(super) async fn batch(
     transaction: &mut Transaction<'_>,
     source: &Source,
     derived: &Derived,
-    mark: &mut Mark,
+    progress: &mut QueueProgress,
 ) -> Result<Done, QueryError> {
     let limits =
         format!("set local jit = off; set local lock_timeout = {LOCK_MS}; set local statement_timeout = {DERIVE_MS}");
     transaction.batch_execute(&limits).await?;
-    let (mut taken, count) = take(transaction, source, mark).await?;
+    let (mut taken, count) = take(transaction, source, progress).await?;
     let mut done = Done {
         taken: count,
         ..Done::default()
@@ -143,7 +145,11 @@ pub(super) async fn batch(
     Ok(done)
 }
 
-async fn take(transaction: &Transaction<'_>, source: &Source, mark: &mut Mark) -> Result<(Taken, usize), QueryError> {
+async fn take(
+    transaction: &Transaction<'_>,
+    source: &Source,
+    progress: &mut QueueProgress,
+) -> Result<(Taken, usize), QueryError> {
     const CHANGES: &str = "delete from vestnik.vst_change where source = $1 and id = any (array( \
              select id from vestnik.vst_change where source = $1 and id > $2 order by id limit $3)) \
          returning id, watch, vestnik.vst_readable(key), at";
@@ -160,7 +166,7 @@ async fn take(transaction: &Transaction<'_>, source: &Source, mark: &mut Mark) -
     let bounds = (number(0)?, number(1)?);
     let statement = transaction.prepare_cached(CHANGES).await?;
     let rows = transaction
-        .query(&statement, &[&source.id.0, &mark.through, &BATCH_CHANGES])
+        .query(&statement, &[&source.id.0, &progress.through, &BATCH_CHANGES])
         .await?;
     let mut taken = Taken::default();
     let mut newest = None;
@@ -179,7 +185,7 @@ async fn take(transaction: &Transaction<'_>, source: &Source, mark: &mut Mark) -
             }),
         }
     }
-    mark.pass(newest, bounds);
+    progress.pass(newest, bounds);
     let statement = transaction.prepare_cached(DUE).await?;
     for row in transaction.query(&statement, &[&source.id.0, &BATCH_CHANGES]).await? {
         let key: String = row.try_get(0)?;
@@ -247,11 +253,11 @@ async fn project(
         return Ok(());
     }
     let savepoint = transaction.savepoint().await?;
-    let known = Known::lock(&savepoint, source, keys).await?;
+    let published = PublishedResults::lock(&savepoint, source, keys).await?;
     match derive(&savepoint, source, derived, keys).await {
         Ok(projected) => {
             done.failure = first_with_several_rows(&projected).or_else(|| done.failure.take());
-            done.events += publish_changes(&savepoint, source, derived, known, projected, publish).await?;
+            done.events += publish_changes(&savepoint, source, derived, published, projected, publish).await?;
             savepoint.commit().await?;
             return Ok(());
         }
@@ -287,23 +293,23 @@ async fn project_one(
          values ($1, $2, coalesce($4, clock_timestamp()), clock_timestamp() + $3::float8 * interval '1 second') on conflict do nothing";
     let keys = [key.to_owned()];
     let savepoint = transaction.savepoint().await?;
-    let known = Known::lock(&savepoint, source, &keys).await?;
+    let published = PublishedResults::lock(&savepoint, source, &keys).await?;
     match derive(&savepoint, source, derived, &keys).await {
         Ok(projected) => {
             done.failure = first_with_several_rows(&projected).or_else(|| done.failure.take());
-            done.events += publish_changes(&savepoint, source, derived, known, projected, publish).await?;
+            done.events += publish_changes(&savepoint, source, derived, published, projected, publish).await?;
             return Ok(savepoint.commit().await?);
         }
         Err(error) if is_of_mapping(&error) => savepoint.rollback().await?,
         Err(error) => return Err(error.into()),
     }
     let mut savepoint = transaction.savepoint().await?;
-    let known = Known::lock(&savepoint, source, &keys).await?;
+    let published = PublishedResults::lock(&savepoint, source, &keys).await?;
     let parts = derive_parts(&mut savepoint, source, derived, key).await?;
     done.failure = parts.failures.into_iter().next().or_else(|| done.failure.take());
     match parts.projected {
         Some(projected) => {
-            done.events += publish_changes(&savepoint, source, derived, known, projected, publish).await?
+            done.events += publish_changes(&savepoint, source, derived, published, projected, publish).await?
         }
         None => drop(
             savepoint

@@ -5,7 +5,7 @@ use tokio_postgres::{GenericClient, Transaction};
 
 use super::super::attach_error::Error;
 use super::super::install::Installed;
-use super::super::recorder::Recorder;
+use super::super::recorder::FunctionOwner;
 use super::super::trigger::body_of;
 use super::check::Checked;
 use super::{Derived, function, projection, reader};
@@ -19,7 +19,7 @@ pub(in crate::sources) async fn install(
     source: SourceId,
     derived: &Derived,
     checked: &Checked,
-    recorder: Recorder,
+    owner: FunctionOwner,
     reads_other_columns: bool,
     progress: Progress<'_>,
 ) -> Result<Installed, Error> {
@@ -27,7 +27,7 @@ pub(in crate::sources) async fn install(
     let mut done = Installed::default();
     drop_strange(transaction, source, checked).await?;
     for watched in &checked.watched {
-        let put = watched.put(transaction, source, recorder).await?;
+        let put = watched.put(transaction, source, owner).await?;
         done.function |= put.function;
         done.triggers |= put.triggers;
     }

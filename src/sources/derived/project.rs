@@ -145,9 +145,9 @@ pub(super) async fn derive_parts(
     let mut failures = Vec::new();
     let mut read = HashMap::new();
     for (name, _) in function::all_values(derived) {
-        match part(transaction, source, key, &name).await? {
-            Part::Read(rows) => drop(read.insert(name, rows)),
-            Part::Failed(reason) => failures.push(function::failure(derived, &name, key, &reason)),
+        match field_value(transaction, source, key, &name).await? {
+            FieldValue::Read(rows) => drop(read.insert(name, rows)),
+            FieldValue::Failed(reason) => failures.push(function::failure(derived, &name, key, &reason)),
         }
     }
     let Some(stores) = read.remove("store") else {
@@ -185,7 +185,7 @@ pub(super) async fn derive_parts(
 }
 
 /// One value of an order.
-enum Part {
+enum FieldValue {
     /// The value for each row that the joins give.
     Read(Vec<Value>),
     /// The reason why it cannot be computed.
@@ -193,12 +193,12 @@ enum Part {
 }
 
 /// Computes one value of an order. If that fails, it is computed without the joins.
-async fn part(
+async fn field_value(
     transaction: &mut Transaction<'_>,
     source: &Source,
     key: &str,
     name: &str,
-) -> Result<Part, tokio_postgres::Error> {
+) -> Result<FieldValue, tokio_postgres::Error> {
     let sql = format!("select {}(array[$1], $2)", function::name(source.id));
     let mut reason = None;
     for suffix in ["", function::BARE] {
@@ -214,7 +214,7 @@ async fn part(
                     let mut object: Value = serde_json::from_str(&object).unwrap_or_default();
                     values.push(object[name].take());
                 }
-                return Ok(Part::Read(values));
+                return Ok(FieldValue::Read(values));
             }
             Err(error) if error.as_db_error().is_some() => {
                 savepoint.rollback().await?;
@@ -223,17 +223,17 @@ async fn part(
             Err(error) => return Err(error),
         }
     }
-    Ok(Part::Failed(reason.unwrap_or_default()))
+    Ok(FieldValue::Failed(reason.unwrap_or_default()))
 }
 
 /// The last published results of some orders, locked until the transaction ends.
 /// They are locked before the orders are computed. So a result that is older than an answer is never published after
 /// the answer.
-pub(super) struct Known {
+pub(super) struct PublishedResults {
     before: HashMap<(String, String), Before>,
 }
 
-impl Known {
+impl PublishedResults {
     /// Reads and locks the last published results for these keys.
     pub async fn lock(
         transaction: &Transaction<'_>,
@@ -248,14 +248,14 @@ impl Known {
         let statement = transaction.prepare_cached(&sql).await?;
         let mut before = HashMap::new();
         for row in transaction.query(&statement, &[&keys]).await? {
-            let known = Before {
+            let published = Before {
                 status: row.try_get(2)?,
                 shop_status: row.try_get(3)?,
                 answered_over: row.try_get(4)?,
                 data: row.try_get(5)?,
                 created_at: row.try_get(6)?,
             };
-            before.insert((row.try_get(0)?, row.try_get(1)?), known);
+            before.insert((row.try_get(0)?, row.try_get(1)?), published);
         }
         Ok(Self { before })
     }
@@ -275,13 +275,13 @@ impl Known {
     }
 }
 
-/// Publishes the differences between the last published results `known` and the computed orders `said`. Returns the
+/// Publishes the differences between the last published results `published` and the computed orders `said`. Returns the
 /// number of events.
 pub(super) async fn publish_changes(
     transaction: &Transaction<'_>,
     source: &Source,
     derived: &Derived,
-    mut known: Known,
+    mut published: PublishedResults,
     projected: Vec<Projected>,
     publish: Publish<'_>,
 ) -> Result<u64, tokio_postgres::Error> {
@@ -291,11 +291,11 @@ pub(super) async fn publish_changes(
         now.entry((order.key.clone(), order.store.clone())).or_insert(order);
     }
     for ((key, store), order) in now {
-        let before = known.before.remove(&(key.clone(), store.clone()));
+        let before = published.before.remove(&(key.clone(), store.clone()));
         if order.status == HIDDEN {
             // Hidden orders are not published. For clients, an order that becomes hidden is removed.
             if let Some(before) = before {
-                known.before.insert((key, store), before);
+                published.before.insert((key, store), before);
             }
             continue;
         }
@@ -307,7 +307,7 @@ pub(super) async fn publish_changes(
         }
         compare(&mut writes, order, before, publish);
     }
-    for ((key, store), before) in known.before {
+    for ((key, store), before) in published.before {
         let data = row_json(&key, &store, &before.status, before.created_at, &before.data);
         writes.events.push(Event {
             at: publish.at(&key),

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::Source;
 use super::super::registry::Registry;
-use super::batch::{BATCH_CHANGES, Done, Mark, batch};
+use super::batch::{BATCH_CHANGES, Done, QueueProgress, batch};
 use crate::domain::event::SourceId;
 use crate::infra::backoff::Backoff;
 use crate::infra::db::{self, QueryError};
@@ -43,7 +43,7 @@ pub struct Projector {
     sources: Arc<Registry>,
     /// The name under which this start of this node takes the lease.
     holder: String,
-    marks: HashMap<SourceId, Mark>,
+    progress: HashMap<SourceId, QueueProgress>,
     failures: HashMap<SourceId, Option<String>>,
     /// Sources whose batch failed, each with the end of its pause.
     resting: HashMap<SourceId, Instant>,
@@ -66,7 +66,7 @@ impl Projector {
             sources,
             // No other start on any machine has the same name.
             holder: format!("{since}-{}-{started}", std::process::id()),
-            marks: HashMap::new(),
+            progress: HashMap::new(),
             failures: HashMap::new(),
             resting: HashMap::new(),
         }
@@ -96,7 +96,7 @@ impl Projector {
                 match db::with_timeout(self.renew()).await {
                     Ok(Lease::Held) => renewed = Some(Instant::now()),
                     Ok(Lease::Elsewhere) => {
-                        (renewed, self.marks) = (None, HashMap::new());
+                        (renewed, self.progress) = (None, HashMap::new());
                         sleep(STANDBY_PAUSE).await;
                         continue;
                     }
@@ -184,7 +184,7 @@ impl Projector {
                 Ok(done) => taken += done,
                 Err(error) => {
                     tracing::warn!(source = &*source.name, %error, "orders could not be projected, and are tried again");
-                    self.marks.remove(&source.id);
+                    self.progress.remove(&source.id);
                     self.resting.insert(source.id, now + REST);
                 }
             }
@@ -197,7 +197,7 @@ impl Projector {
              where exists (select from vestnik.vst_change c where c.source = s.id and c.id > s.through) \
                 or exists (select from vestnik.vst_wait w where w.source = s.id and w.until <= clock_timestamp())";
         let ids: Vec<i32> = derived.iter().map(|source| source.id.0).collect();
-        let through = |source: &Arc<Source>| self.marks.get(&source.id).copied().unwrap_or_default().through();
+        let through = |source: &Arc<Source>| self.progress.get(&source.id).copied().unwrap_or_default().through();
         let through: Vec<i64> = derived.iter().map(through).collect();
         let client = self.pool.get().await?;
         let statement = client.prepare_cached(WITH_CHANGES).await?;
@@ -227,15 +227,15 @@ impl Projector {
         else {
             return Ok(0);
         };
-        let mut mark = self.marks.get(&id).copied().unwrap_or_default();
-        let done = batch(&mut transaction, source, derived, &mut mark).await?;
+        let mut progress = self.progress.get(&id).copied().unwrap_or_default();
+        let done = batch(&mut transaction, source, derived, &mut progress).await?;
         let failure = done.failure.clone();
         let is_news = done.taken > 0 && self.failures.get(&id) != Some(&failure);
         if is_news {
             remember(&transaction, id, failure.as_deref()).await?;
         }
         transaction.commit().await?;
-        self.marks.insert(id, mark);
+        self.progress.insert(id, progress);
         report(source, &done, is_news);
         if is_news {
             self.failures.insert(id, failure);

@@ -6,7 +6,7 @@ use tokio_postgres::Transaction;
 use super::super::attach_error::Error;
 use super::super::catalog::{Shape, Table};
 use super::super::install::Installed;
-use super::super::recorder::{self, Recorder};
+use super::super::recorder::{self, FunctionOwner};
 use super::super::sql::{ident, quoted};
 use super::super::trigger::{body_of, function_name, same, text_of};
 use crate::domain::event::SourceId;
@@ -127,7 +127,7 @@ impl Watched {
         &self,
         transaction: &Transaction<'_>,
         source: SourceId,
-        recorder: Recorder,
+        owner: FunctionOwner,
     ) -> Result<Installed, Error> {
         const FUNCTION: &str =
             "select prosrc, pg_get_userbyid(proowner) from pg_proc where oid = to_regprocedure($1 || '()')";
@@ -136,7 +136,7 @@ impl Watched {
         let there = transaction.query_opt(FUNCTION, &[&function]).await?;
         let is_in_force = match &there {
             Some(row) => {
-                let is_owned = recorder == Recorder::Attacher || row.try_get::<_, &str>(1)? == recorder::ROLE;
+                let is_owned = owner == FunctionOwner::Attacher || row.try_get::<_, &str>(1)? == recorder::ROLE;
                 is_owned && row.try_get::<_, &str>(0)? == body_of(&sql)
             }
             None => false,
@@ -152,7 +152,7 @@ impl Watched {
             transaction.batch_execute(&self.triggers_sql(source)).await?;
             done.triggers = true;
         }
-        if done.any() && recorder == Recorder::Role {
+        if done.any() && owner == FunctionOwner::Role {
             recorder::own(transaction, &function).await?;
         }
         Ok(done)

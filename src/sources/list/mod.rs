@@ -114,7 +114,7 @@ struct Row<'a> {
 }
 
 /// The rows that one table contributes to the page.
-struct Part<'a> {
+struct TableRows<'a> {
     rows: Vec<Row<'a>>,
     /// Whether the table has more rows after these.
     more: bool,
@@ -165,7 +165,7 @@ async fn read(pool: &Pool, sources: &Sources, query: &ListQuery<'_>) -> Result<L
     }
     for (place, table) in tables.iter().enumerate() {
         let savepoint = transaction.savepoint().await?;
-        let read = part(&savepoint, table, place, anchored.as_ref(), query).await;
+        let read = table_rows(&savepoint, table, place, anchored.as_ref(), query).await;
         parts.extend(end(savepoint, read, table.source, &mut unavailable).await?);
     }
     let (rows, more) = merged(parts, query.limit);
@@ -235,14 +235,14 @@ async fn anchor(
 }
 
 /// Reads the rows of one table that may belong to the page.
-async fn part<'a>(
+async fn table_rows<'a>(
     transaction: &Transaction<'_>,
     table: &SourceTable<'a>,
     place: usize,
     anchor: Option<&Anchor>,
     query: &ListQuery<'_>,
-) -> Result<Part<'a>, tokio_postgres::Error> {
-    let mut part = Part {
+) -> Result<TableRows<'a>, tokio_postgres::Error> {
+    let mut part = TableRows {
         rows: Vec::new(),
         more: false,
     };
@@ -302,7 +302,7 @@ async fn part<'a>(
 /// more rows follow.
 /// If a table has more rows than were read, the merge stops after its last row that was read. The table's next rows may
 /// come before the next rows of other tables.
-fn merged<'a>(parts: Vec<Part<'a>>, limit: usize) -> (Vec<Row<'a>>, bool) {
+fn merged<'a>(parts: Vec<TableRows<'a>>, limit: usize) -> (Vec<Row<'a>>, bool) {
     let mut more = false;
     let mut rows = Vec::new();
     for part in parts {
@@ -332,14 +332,14 @@ mod tests {
     use super::*;
     use crate::sources::fixtures::{REFERENCE, source};
 
-    fn part<'a>(source: &'a Source, seconds: &[i64], more: bool) -> Part<'a> {
+    fn table_rows<'a>(source: &'a Source, seconds: &[i64], more: bool) -> TableRows<'a> {
         let row = |second: &i64| Row {
             source,
             key: second.to_string(),
             at: Some(OffsetDateTime::from_unix_timestamp(*second).unwrap()),
             data: "{}".into(),
         };
-        Part {
+        TableRows {
             rows: seconds.iter().map(row).collect(),
             more,
         }
@@ -352,7 +352,12 @@ mod tests {
     #[test]
     fn rows_of_several_tables_are_one_list() {
         let source = source(REFERENCE, &[]);
-        let parts = || vec![part(&source, &[9, 5, 1], false), part(&source, &[7, 6], false)];
+        let parts = || {
+            vec![
+                table_rows(&source, &[9, 5, 1], false),
+                table_rows(&source, &[7, 6], false),
+            ]
+        };
         let (rows, more) = merged(parts(), 10);
         assert_eq!((keys(&rows).as_str(), more), ("9 7 6 5 1", false));
         let (rows, more) = merged(parts(), 3);
@@ -362,7 +367,10 @@ mod tests {
     #[test]
     fn nothing_is_listed_after_a_part_that_was_cut_short() {
         let source = source(REFERENCE, &[]);
-        let (rows, more) = merged(vec![part(&source, &[9, 8], true), part(&source, &[7, 6], false)], 10);
+        let (rows, more) = merged(
+            vec![table_rows(&source, &[9, 8], true), table_rows(&source, &[7, 6], false)],
+            10,
+        );
         assert_eq!((keys(&rows).as_str(), more), ("9 8", true));
     }
 }

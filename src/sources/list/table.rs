@@ -231,7 +231,7 @@ impl<'a> SourceTable<'a> {
         let rows = |also: String| {
             let mut wheres = vec![self.is_of_store("$1"), also];
             wheres.extend(self.alive.clone());
-            wheres.extend(anchor.map(|anchor| self.behind(place, anchor)));
+            wheres.extend(anchor.map(|anchor| self.rows_after(place, anchor)));
             format!(
                 "select t.ctid as place, t.tableoid as part, {at} as at, t.{key} as id from {table} t \
                  where {wheres} order by {order}t.{key} desc limit $2",
@@ -267,7 +267,7 @@ impl<'a> SourceTable<'a> {
 
     /// An SQL condition on table alias `t`: the row comes after the anchor in the list. The list is sorted newest
     /// first; rows without a creation time come before all others; equal times are sorted by table.
-    fn behind(&self, place: usize, anchor: &Anchor) -> String {
+    fn rows_after(&self, place: usize, anchor: &Anchor) -> String {
         let key = format!("t.{} < $5::text::{}", self.key.name, self.key.kind);
         let same = place == anchor.place;
         let earlier = place < anchor.place;

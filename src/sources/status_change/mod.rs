@@ -1,10 +1,10 @@
 //! Changes the status of an order or booking when a person presses a button. The new status goes into the shop's own
 //! table, in the shop's own word. The UPDATE also checks the old status, so of two people only one succeeds.
 
+mod current_order;
 mod promise;
 pub(super) mod request;
 mod shop_api;
-mod standing;
 mod write;
 
 use crate::infra::db::GenericClient;
@@ -19,10 +19,10 @@ use crate::domain::event::StoreId;
 use crate::domain::status::{Status, SubjectKind};
 use crate::infra::db::{self, Pool, QueryError, Transaction};
 use crate::journal;
+use current_order::{CurrentOrder, find};
 pub use request::{AnswerChannel, StatusChange};
 use shop_api::Ask;
 pub use shop_api::ShopApi;
-use standing::{Standing, find};
 use write::{call, note, update};
 
 /// Maximum length of the shop's error message as a person sees it, in characters.
@@ -133,13 +133,13 @@ async fn begin(pool: &Pool, sources: &Sources, change: &StatusChange<'_>) -> Res
         )
         .await?;
         if found.len() > 1 {
-            let names = found.iter().map(|standing| standing.source.name.to_string()).collect();
+            let names = found.iter().map(|current_order| current_order.source.name.to_string()).collect();
             return Ok(StatusChangeOutcome::Ambiguous(names).into());
         }
-        let Some(standing) = found.pop() else {
+        let Some(current_order) = found.pop() else {
             return Ok(StatusChangeOutcome::Unknown.into());
         };
-        let applied = match apply(&mut transaction, sources, &standing, change).await {
+        let applied = match apply(&mut transaction, sources, &current_order, change).await {
             // Postgres may check a constraint of the shop only at commit.
             Ok(step @ (Step::Over(StatusChangeOutcome::Done { .. }) | Step::Ask(_))) => {
                 transaction.commit().await.map(|()| step).map_err(QueryError::from)
@@ -152,24 +152,24 @@ async fn begin(pool: &Pool, sources: &Sources, change: &StatusChange<'_>) -> Res
         };
         match applied {
             Err(QueryError::Postgres(error)) if is_denied(&error) => {
-                report_denied(&*client, standing.source, &error).await;
-                Ok(StatusChangeOutcome::Denied(standing.current()).into())
+                report_denied(&*client, current_order.source, &error).await;
+                Ok(StatusChangeOutcome::Denied(current_order.current_status()).into())
             }
             Err(QueryError::Postgres(error)) if is_broken_statement(&error) => {
                 tracing::error!(
-                    source = &*standing.source.name,
+                    source = &*current_order.source.name,
                     status = change.to.as_str(),
                     error = db::reason(&error),
                     "an answer was not written: the mapping's statement or the shop's function for it fails; correct it with `vestnik source edit`"
                 );
-                Ok(StatusChangeOutcome::Denied(standing.current()).into())
+                Ok(StatusChangeOutcome::Denied(current_order.current_status()).into())
             }
             Err(QueryError::Postgres(error)) if is_refusal(&error) => {
                 tracing::info!(
                     error = db::reason(&error),
                     "the shop's table refused a change of status"
                 );
-                Ok(refused(&standing, &error).into())
+                Ok(refused(&current_order, &error).into())
             }
             applied => applied,
         }
@@ -190,7 +190,7 @@ pub async fn current_status(
         let mut client = pool.get().await?;
         let mut transaction = client.transaction().await?;
         let mut found = find(&mut transaction, sources, store, kind, source, key).await?;
-        Ok(found.pop().map(|standing| standing.current()))
+        Ok(found.pop().map(|current_order| current_order.current_status()))
     })
     .await
 }
@@ -241,14 +241,14 @@ async fn report_denied(client: &impl GenericClient, source: &Source, error: &tok
 
 /// The outcome for an error of the shop's table. People see the message only if the shop wrote it in an exception of
 /// its own. A message of Postgres about a constraint is for the operator.
-fn refused(standing: &Standing<'_>, error: &tokio_postgres::Error) -> StatusChangeOutcome {
+fn refused(current_order: &CurrentOrder<'_>, error: &tokio_postgres::Error) -> StatusChangeOutcome {
     let is_own = is_raised(error) || error.code().is_some_and(|code| code.code().starts_with("P0"));
     let message = error.as_db_error().filter(|_| is_own).map(|db| {
         let message = db.message().chars().filter(|c| !c.is_control());
         message.take(REFUSAL_CHARACTERS).collect()
     });
     StatusChangeOutcome::Refused {
-        current: standing.current(),
+        current: current_order.current_status(),
         message,
     }
 }
@@ -257,32 +257,36 @@ fn refused(standing: &Standing<'_>, error: &tokio_postgres::Error) -> StatusChan
 async fn apply(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
-    standing: &Standing<'_>,
+    current_order: &CurrentOrder<'_>,
     change: &StatusChange<'_>,
 ) -> Result<Step, QueryError> {
-    let (now, to) = (standing.subject.status, change.to);
-    if standing.subject.visible_status().is_none() {
+    let (now, to) = (current_order.subject.status, change.to);
+    if current_order.subject.visible_status().is_none() {
         return Ok(StatusChangeOutcome::Unknown.into());
     }
-    if promise::is_promise(standing, change) {
-        return match standing.source.mapping.answer_url(to) {
-            Some(url) => shop_api::reserve(transaction, sources, standing, url, None, change).await,
-            None => Ok(promise::promise(transaction, standing, change).await?.into()),
+    if promise::is_promise(current_order, change) {
+        return match current_order.source.mapping.answer_url(to) {
+            Some(url) => shop_api::reserve(transaction, sources, current_order, url, None, change).await,
+            None => Ok(promise::promise(transaction, current_order, change).await?.into()),
         };
     }
-    if now == to && standing.subject.status_word.is_none() {
-        return Ok(StatusChangeOutcome::Already(standing.current()).into());
+    if now == to && current_order.subject.status_word.is_none() {
+        return Ok(StatusChangeOutcome::Already(current_order.current_status()).into());
     }
     let expected = change.from.is_none_or(|from| from == now);
     let may = expected
-        && (standing.subject.next().contains(&to) || may_return(transaction, sources, standing, change).await?);
-    let mapping = &standing.source.mapping;
+        && (current_order.subject.next().contains(&to)
+            || may_return(transaction, sources, current_order, change).await?);
+    let mapping = &current_order.source.mapping;
     // A function or API of the shop may accept a status that has no word in the mapping.
     let usual = mapping.answer.has_own_words().then(|| to.as_str());
     let word = mapping.status.word_of(to).or(usual);
-    let lacks_word = word.is_none() && now.next(change.kind, standing.subject.is_delivered()).contains(&to);
+    let lacks_word = word.is_none()
+        && now
+            .next(change.kind, current_order.subject.is_delivered())
+            .contains(&to);
     let Some(word) = word.filter(|_| may) else {
-        let current = standing.current();
+        let current = current_order.current_status();
         return Ok(if lacks_word {
             StatusChangeOutcome::NoWord(current).into()
         } else if expected {
@@ -292,21 +296,23 @@ async fn apply(
         });
     };
     if let Some(url) = mapping.answer_url(to) {
-        return shop_api::reserve(transaction, sources, standing, url, Some(word), change).await;
+        return shop_api::reserve(transaction, sources, current_order, url, Some(word), change).await;
     }
     let changed = match (&mapping.derived, &mapping.answer.function) {
         (Some(derived), _) => {
-            let from = standing.word.as_deref().unwrap_or_default();
-            super::derived::answer(transaction, standing.source, derived, from, change).await?
+            let from = current_order.word.as_deref().unwrap_or_default();
+            super::derived::answer(transaction, current_order.source, derived, from, change).await?
         }
         (None, Some(function)) => call(transaction, function, word, change).await?,
-        (None, None) => update(transaction, standing, word, change).await?,
+        (None, None) => update(transaction, current_order, word, change).await?,
     };
     if !changed {
-        return Ok(nothing_changed(transaction, sources, standing, change).await?.into());
+        return Ok(nothing_changed(transaction, sources, current_order, change)
+            .await?
+            .into());
     }
-    note(transaction, standing.source, now, change).await?;
-    let source = standing.source.name.to_string();
+    note(transaction, current_order.source, now, change).await?;
+    let source = current_order.source.name.to_string();
     Ok(StatusChangeOutcome::Done { source, previous: now }.into())
 }
 
@@ -315,21 +321,21 @@ async fn apply(
 async fn nothing_changed(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
-    standing: &Standing<'_>,
+    current_order: &CurrentOrder<'_>,
     change: &StatusChange<'_>,
 ) -> Result<StatusChangeOutcome, QueryError> {
-    let source = Some(standing.source.name.as_ref());
+    let source = Some(current_order.source.name.as_ref());
     let now = find(transaction, sources, change.store, change.kind, source, change.key)
         .await?
         .pop();
     Ok(match now {
         None => StatusChangeOutcome::Unknown,
-        Some(now) if now.word == standing.word => StatusChangeOutcome::Refused {
-            current: now.current(),
+        Some(now) if now.word == current_order.word => StatusChangeOutcome::Refused {
+            current: now.current_status(),
             message: None,
         },
-        Some(now) if now.subject.status == change.to => StatusChangeOutcome::Already(now.current()),
-        Some(now) => StatusChangeOutcome::Overtaken(now.current()),
+        Some(now) if now.subject.status == change.to => StatusChangeOutcome::Already(now.current_status()),
+        Some(now) => StatusChangeOutcome::Overtaken(now.current_status()),
     })
 }
 
@@ -337,15 +343,15 @@ async fn nothing_changed(
 async fn may_return(
     transaction: &Transaction<'_>,
     sources: &Sources,
-    standing: &Standing<'_>,
+    current_order: &CurrentOrder<'_>,
     change: &StatusChange<'_>,
 ) -> Result<bool, QueryError> {
-    let can_return = |now: Status| now.can_return_to(change.to, change.kind, standing.subject.words);
-    let now = standing.subject.status;
+    let can_return = |now: Status| now.can_return_to(change.to, change.kind, current_order.subject.words);
+    let now = current_order.subject.status;
     if now != Status::Cancelled && !can_return(now) {
         return Ok(false);
     }
-    let derived = standing.source.mapping.derived.as_ref();
+    let derived = current_order.source.mapping.derived.as_ref();
     if derived.is_some_and(|derived| !derived.can_take_back(now, change.to)) {
         return Ok(false);
     }
@@ -357,7 +363,7 @@ async fn may_return(
         let is_this = event
             .subject
             .as_ref()
-            .is_some_and(|subject| subject.id == standing.subject.id);
+            .is_some_and(|subject| subject.id == current_order.subject.id);
         if let (true, Some(previous)) = (is_this, data["previous_status"].as_str()) {
             last = Some((Status::from_name(previous), data["by"].is_string(), event.at));
         }

@@ -3,7 +3,7 @@
 use serde_json::json;
 use tokio_postgres::types::Type;
 
-use super::standing::Standing;
+use super::current_order::CurrentOrder;
 use super::write::{call, note, update};
 use super::{SCANNED_EVENTS, StatusChange, StatusChangeOutcome};
 use crate::domain::status::{Status, SubjectKind};
@@ -12,41 +12,41 @@ use crate::sources::Source;
 
 /// Whether the request is a new promise and not a change of status. A second acceptance differs: its `from` is another
 /// status, or missing.
-pub fn is_promise(standing: &Standing<'_>, change: &StatusChange<'_>) -> bool {
+pub fn is_promise(current_order: &CurrentOrder<'_>, change: &StatusChange<'_>) -> bool {
     change.kind == SubjectKind::Order
         && change.minutes.is_some()
         && change.to == Status::Preparing
         && change.from == Some(Status::Preparing)
-        && standing.subject.status == Status::Preparing
-        && standing.subject.status_word.is_none()
+        && current_order.subject.status == Status::Preparing
+        && current_order.subject.status_word.is_none()
 }
 
 /// Writes the promise into the shop's column, or passes it to the shop's function. In any case it becomes an event for
 /// clients.
 pub async fn promise(
     transaction: &Transaction<'_>,
-    standing: &Standing<'_>,
+    current_order: &CurrentOrder<'_>,
     change: &StatusChange<'_>,
 ) -> Result<StatusChangeOutcome, QueryError> {
-    let mapping = &standing.source.mapping;
-    let word = standing.word.as_deref().unwrap_or(change.to.as_str());
+    let mapping = &current_order.source.mapping;
+    let word = current_order.word.as_deref().unwrap_or(change.to.as_str());
     let written = match (&mapping.derived, &mapping.answer.function) {
         // The statements of a derived source change the status, and a promise keeps it.
         (Some(_), _) => true,
         (None, Some(function)) => call(transaction, function, word, change).await?,
-        (None, None) => update(transaction, standing, word, change).await?,
+        (None, None) => update(transaction, current_order, word, change).await?,
     };
     if !written {
         return Ok(StatusChangeOutcome::Refused {
-            current: standing.current(),
+            current: current_order.current_status(),
             message: None,
         });
     }
-    if note(transaction, standing.source, Status::Preparing, change).await? == 0 {
-        append(transaction, standing.source, change).await?;
+    if note(transaction, current_order.source, Status::Preparing, change).await? == 0 {
+        append(transaction, current_order.source, change).await?;
     }
     Ok(StatusChangeOutcome::Done {
-        source: standing.source.name.to_string(),
+        source: current_order.source.name.to_string(),
         previous: Status::Preparing,
     })
 }

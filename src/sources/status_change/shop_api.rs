@@ -12,8 +12,8 @@ use time::OffsetDateTime;
 use tokio::time::{Instant, sleep};
 use tokio_postgres::types::{ToSql, Type};
 
+use super::current_order::{CurrentOrder, find};
 use super::promise;
-use super::standing::{Standing, find};
 use super::write::{answer_json, note};
 use super::{CurrentStatus, LIMITS, REFUSAL_CHARACTERS, StatusChange, StatusChangeOutcome, Step, nothing_changed};
 use crate::domain::event::SourceId;
@@ -84,7 +84,7 @@ enum Reply {
 pub async fn reserve(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
-    standing: &Standing<'_>,
+    current_order: &CurrentOrder<'_>,
     url: &str,
     word: Option<&str>,
     change: &StatusChange<'_>,
@@ -94,8 +94,8 @@ pub async fn reserve(
          on conflict (source, key, store_id) do update set id = case when r.wish = excluded.wish then r.id else excluded.id end, \
              wish = excluded.wish, status = excluded.status, answer = excluded.answer, until = excluded.until, asked_at = excluded.asked_at \
          where r.until < clock_timestamp() returning id, extract(epoch from clock_timestamp())::bigint";
-    let (source, to) = (standing.source, change.to);
-    let wish = json!([standing.word, to.as_str(), change.reason, change.minutes]).to_string();
+    let (source, to) = (current_order.source, change.to);
+    let wish = json!([current_order.word, to.as_str(), change.reason, change.minutes]).to_string();
     let wish = Sha256::digest(wish.as_bytes());
     let id = format!("ans_{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..));
     let answer = answer_json(change);
@@ -111,7 +111,7 @@ pub async fn reserve(
     ];
     let Some(row) = transaction.query_typed_opt(RESERVE, &parameters).await? else {
         // A request for another answer to this order is running.
-        return Ok(StatusChangeOutcome::Overtaken(standing.current()).into());
+        return Ok(StatusChangeOutcome::Overtaken(current_order.current_status()).into());
     };
     let (id, at): (String, i64) = (row.try_get(0)?, row.try_get(1)?);
     // Another answer may have arrived after this order was read and before it was reserved.
@@ -124,14 +124,16 @@ pub async fn reserve(
         change.key,
     )
     .await?;
-    if !now.iter().any(|now| now.word == standing.word) {
-        return Ok(nothing_changed(transaction, sources, standing, change).await?.into());
+    if !now.iter().any(|now| now.word == current_order.word) {
+        return Ok(nothing_changed(transaction, sources, current_order, change)
+            .await?
+            .into());
     }
     let noun = change.kind.as_str();
     let moment = OffsetDateTime::from_unix_timestamp(at).unwrap_or(OffsetDateTime::UNIX_EPOCH);
     let body = json!({
         "type": format!("{noun}_answered"), "source": &*source.name, "store_id": change.store.as_str(), format!("{noun}_id"): change.key,
-        "status": to.as_str(), "previous_status": standing.subject.status.as_str(), "word": word,
+        "status": to.as_str(), "previous_status": current_order.subject.status.as_str(), "word": word,
         "reason": change.reason, "minutes": change.minutes, "by": change.by, "at": WireTime(moment),
     });
     Ok(Step::Ask(Box::new(Ask {
@@ -140,9 +142,9 @@ pub async fn reserve(
         source: source.id,
         at,
         body: body.to_string(),
-        from: standing.word.clone(),
-        previous: standing.subject.status,
-        current: standing.current(),
+        from: current_order.word.clone(),
+        previous: current_order.subject.status,
+        current: current_order.current_status(),
     })))
 }
 
@@ -319,17 +321,20 @@ async fn publish(
 ) -> Result<(), QueryError> {
     let source = Some(ask.current.source.as_str());
     let found = find(transaction, sources, change.store, change.kind, source, change.key).await?;
-    let Some(standing) = found.into_iter().find(|standing| standing.source.id == ask.source) else {
+    let Some(current_order) = found
+        .into_iter()
+        .find(|current_order| current_order.source.id == ask.source)
+    else {
         // The shop has deleted the order, or moved it to another store.
         return Ok(());
     };
-    if let Some(derived) = &standing.source.mapping.derived {
+    if let Some(derived) = &current_order.source.mapping.derived {
         let from = ask.from.as_deref().unwrap_or_default();
-        derived::taken(transaction, standing.source, derived, from, change).await?;
+        derived::taken(transaction, current_order.source, derived, from, change).await?;
     }
-    let told = note(transaction, standing.source, ask.previous, change).await?;
+    let told = note(transaction, current_order.source, ask.previous, change).await?;
     if told == 0 && ask.previous == change.to {
-        promise::append(transaction, standing.source, change).await?;
+        promise::append(transaction, current_order.source, change).await?;
     }
     Ok(())
 }

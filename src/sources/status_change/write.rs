@@ -5,7 +5,7 @@ use serde_json::json;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::StatusChange;
-use super::standing::{AnswerColumn, Standing, store_is};
+use super::current_order::{AnswerColumn, CurrentOrder, store_is};
 use crate::domain::status::Status;
 use crate::sources::Source;
 use crate::sources::sql::{ident, literal, path_array, value_text};
@@ -13,17 +13,17 @@ use crate::sources::sql::{ident, literal, path_array, value_text};
 /// Writes the shop's word for the new status if the row still has the old status. Returns whether a row was changed.
 pub async fn update(
     transaction: &Transaction<'_>,
-    standing: &Standing<'_>,
+    current_order: &CurrentOrder<'_>,
     word: &str,
     change: &StatusChange<'_>,
 ) -> Result<bool, tokio_postgres::Error> {
-    let sql = update_sql(standing, change.to);
+    let sql = update_sql(current_order, change.to);
     let reason = change.reason.unwrap_or_default().as_bytes();
     let parameters: [(&(dyn ToSql + Sync), Type); 6] = [
         (&change.key, Type::TEXT),
         (&change.store.as_str(), Type::TEXT),
         (&word, Type::TEXT),
-        (&standing.word, Type::TEXT),
+        (&current_order.word, Type::TEXT),
         (&reason, Type::BYTEA),
         (&change.minutes, Type::INT4),
     ];
@@ -33,9 +33,9 @@ pub async fn update(
 
 /// The UPDATE of the shop's row. It uses every parameter, even without a column for it, because Postgres must infer
 /// each type.
-fn update_sql(standing: &Standing<'_>, to: Status) -> String {
-    let mapping = &standing.source.mapping;
-    let (answer, table) = (&mapping.answer, &standing.table);
+fn update_sql(current_order: &CurrentOrder<'_>, to: Status) -> String {
+    let mapping = &current_order.source.mapping;
+    let (answer, table) = (&mapping.answer, &current_order.table);
     let now = |kind: &str| match kind.starts_with("timestamp") && kind.contains("without") {
         true => format!("(clock_timestamp() at time zone {})", literal(&answer.zone)),
         false => "clock_timestamp()".to_owned(),
@@ -52,7 +52,7 @@ fn update_sql(standing: &Standing<'_>, to: Status) -> String {
     let written_now = |_: &str, column: &AnswerColumn| format!("{}::{}", now(&column.kind), column.kind);
     put(&answer.updated_at, &written_now);
     // A new promise for an order in preparation does not count as an acceptance.
-    if to == Status::Preparing && standing.subject.status != Status::Preparing {
+    if to == Status::Preparing && current_order.subject.status != Status::Preparing {
         put(&answer.accepted_at, &written_now);
     }
     put(&answer.reason, &|name, column| {
@@ -82,11 +82,11 @@ fn update_sql(standing: &Standing<'_>, to: Status) -> String {
     format!(
         "update {} t set {} where {} and t.{}::text = $1 and {} and {} is not distinct from $4 \
              and $5 is not distinct from $5 and $6 is not distinct from $6 returning true",
-        standing.source.table,
+        current_order.source.table,
         set.join(", "),
         table.key.is("t", "$1"),
         ident(&mapping.key),
-        store_is(standing.source, "$2"),
+        store_is(current_order.source, "$2"),
         value_text(&status.name, &status.path),
     )
 }

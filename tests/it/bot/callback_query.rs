@@ -43,13 +43,13 @@ async fn a_press_changes_the_order_on_every_panel_and_a_second_one_learns_who_wa
     }
     // The message says where it stands, and offers what comes next.
     telegram.until_messages(ANNA, 2).await;
-    let standing = telegram.messages(ANNA).pop().unwrap().1;
+    let shown = telegram.messages(ANNA).pop().unwrap().1;
     assert!(
-        standing.text.contains(&format!("Person{ANNA}")) && standing.edits == 1,
+        shown.text.contains(&format!("Person{ANNA}")) && shown.edits == 1,
         "{}",
-        standing.text
+        shown.text
     );
-    assert_eq!(standing.buttons[0][0].1, "s:1:ready");
+    assert_eq!(shown.buttons[0][0].1, "s:1:ready");
     // Asked for a reason, and back: the buttons are those of where it stands.
     assert!(
         press(&telegram, ANNA, ANNA, message, "r:1")
@@ -65,7 +65,7 @@ async fn a_press_changes_the_order_on_every_panel_and_a_second_one_learns_who_wa
             calls.iter().filter(|call| swaps(call)).count() == 2
         })
         .await;
-    assert_eq!(telegram.messages(ANNA).pop().unwrap().1.buttons, standing.buttons);
+    assert_eq!(telegram.messages(ANNA).pop().unwrap().1.buttons, shown.buttons);
 
     assert_eq!(press(&telegram, ANNA, ANNA, message, "s:1:ready").await, "Done: ready");
     let answer = press(&telegram, ANNA, ANNA, message, "r:1").await;

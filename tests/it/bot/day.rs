@@ -220,7 +220,7 @@ async fn a_change_says_what_stood_there_and_what_stands_there_now() {
     )
     .await;
     telegram.until_messages(ANNA, 2).await;
-    let (_, standing) = telegram.messages(ANNA).pop().unwrap();
+    let (_, message) = telegram.messages(ANNA).pop().unwrap();
     // Dates are in words, with the weekday.
     let in_words = |days| {
         let at = OffsetDateTime::now_utc() + Duration::days(days);
@@ -238,13 +238,13 @@ async fn a_change_says_what_stood_there_and_what_stands_there_now() {
         format!("→ {}", in_words(4)),
         format!("⏰ For {}", in_words(4)),
     ] {
-        assert!(standing.text.contains(&words), "{words}: {}", standing.text);
+        assert!(message.text.contains(&words), "{words}: {}", message.text);
     }
     assert!(
-        !standing.text.contains("− Soup") && !standing.text.contains("+ Soup"),
+        !message.text.contains("− Soup") && !message.text.contains("+ Soup"),
         "{}",
-        standing.text
+        message.text
     );
-    assert_eq!(standing.edits, 1);
+    assert_eq!(message.edits, 1);
     app.engine.shut_down().await;
 }

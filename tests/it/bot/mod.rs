@@ -323,9 +323,9 @@ async fn an_unlinked_chat_gets_no_orders_and_presses_nothing() {
         value(&app.database, "select string_agg(distinct status, ',') from orders").await,
         "pending"
     );
-    let planned = "select count(*) from vestnik.vst_delivery d join vestnik.vst_chat c on c.id = d.chat_id \
+    let enqueued = "select count(*) from vestnik.vst_delivery d join vestnik.vst_chat c on c.id = d.chat_id \
          where c.telegram_id = 11 and d.event_id is not null";
-    assert_eq!(value(&app.database, planned).await, "1", "the one before");
+    assert_eq!(value(&app.database, enqueued).await, "1", "the one before");
     app.engine.shut_down().await;
 }
 
@@ -409,8 +409,8 @@ async fn a_chat_that_removes_the_bot_is_disabled_all_are_notified_and_it_gets_it
     app.write("insert into orders (store_id) values (7), (7)").await;
     let missed = "select count(*) = 2 from vestnik.vst_escalation";
     app.database.until(missed).await;
-    let planned = "select count(*) from vestnik.vst_delivery where event_id is not null";
-    assert_eq!(value(&app.database, planned).await, "0", "none for the kitchen");
+    let enqueued = "select count(*) from vestnik.vst_delivery where event_id is not null";
+    assert_eq!(value(&app.database, enqueued).await, "0", "none for the kitchen");
     let status = text(&run(&app.database, &telegram, &["telegram", "status"]).await.stdout);
     assert!(status.contains("disabled: the bot was blocked, or removed"), "{status}");
 

@@ -1,6 +1,6 @@
 //! The migrations: an old shop becomes a new one, safely, and back.
 
-mod beside;
+mod concurrent_writers;
 mod refused;
 mod v23;
 

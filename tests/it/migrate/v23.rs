@@ -35,8 +35,8 @@ fn backup_in(directory: &Path) -> PathBuf {
 async fn partner_events(database: &Database) -> usize {
     let pool = vestnik::infra::db::pool(&database.config().database).unwrap();
     let sources = database.sources().await;
-    let past = vestnik::journal::read_past(&pool, usize::MAX).await.unwrap();
-    let rows: Vec<_> = past.events.iter().collect();
+    let history = vestnik::journal::read_history(&pool, usize::MAX).await.unwrap();
+    let rows: Vec<_> = history.events.iter().collect();
     sources.current().partner_events(&rows, &Lookups::default()).len()
 }
 

@@ -32,7 +32,7 @@ async fn a_page_that_may_not_sound_says_so_and_counts_as_absent() {
             api_url: "http://127.0.0.1:1".into(),
             proxy: None,
             texts: None,
-            stale: Duration::from_secs(1800),
+            digest_after: Duration::from_secs(1800),
             digest_threshold: 30,
             deadline: Duration::from_secs(10),
             lease: Duration::from_secs(30),

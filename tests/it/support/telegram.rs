@@ -10,7 +10,7 @@ mod updates;
 mod wire;
 
 pub use fault::{Fault, On, Taken, Times};
-pub use rules::Standing;
+pub use rules::ChatMessage;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -237,7 +237,7 @@ impl Telegram {
             api_url: self.url(),
             proxy: None,
             texts: None,
-            stale: Duration::from_secs(30 * 60),
+            digest_after: Duration::from_secs(30 * 60),
             digest_threshold: 30,
             deadline: Duration::from_secs(10),
             lease: Duration::from_secs(30),
@@ -380,7 +380,7 @@ impl Telegram {
     }
 
     /// The messages that stand in a chat, in order.
-    pub fn messages(&self, chat: i64) -> Vec<(i32, Standing)> {
+    pub fn messages(&self, chat: i64) -> Vec<(i32, ChatMessage)> {
         let state = self.shared.state();
         let there = state.messages.range((chat, 0)..=(chat, i32::MAX));
         there.map(|((_, number), message)| (*number, message.clone())).collect()

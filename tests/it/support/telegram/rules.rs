@@ -78,9 +78,9 @@ pub enum Flood {
     Everything,
 }
 
-/// A message as it stands in its chat.
+/// A message in a chat, after all edits.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Standing {
+pub struct ChatMessage {
     pub text: String,
     pub buttons: Vec<Vec<Button>>,
     pub edits: usize,
@@ -92,7 +92,7 @@ pub struct State {
     /// Tokens that are let in.
     pub tokens: HashSet<String>,
     pub chats: HashMap<i64, Chat>,
-    pub messages: BTreeMap<(i64, i32), Standing>,
+    pub messages: BTreeMap<(i64, i32), ChatMessage>,
     pub calls: Vec<Call>,
     pub violations: Vec<String>,
     pub faults: Vec<Scripted>,
@@ -301,7 +301,7 @@ impl State {
         let number = newest.map_or(1, |((_, number), _)| number + 1);
         self.messages.insert(
             (chat, number),
-            Standing {
+            ChatMessage {
                 text,
                 buttons,
                 edits: 0,
@@ -344,7 +344,7 @@ impl State {
                  the same as a current content and reply markup of the message";
             return Err(Answer::error(400, why));
         }
-        *there = Standing {
+        *there = ChatMessage {
             text,
             buttons,
             edits: there.edits + 1,

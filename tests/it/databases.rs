@@ -5,21 +5,21 @@ use std::process::Command;
 
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Error;
-use vestnik::infra::config::{self, Config, Shard, Sources};
+use vestnik::infra::config::{self, Config, ServedDatabase, Sources};
 use vestnik::token::Stores;
 
 use crate::support::app::{App, Panel};
 use crate::support::db::Database;
 
 /// An engine on two databases, a token of each.
-struct Shards {
+struct TwoDatabases {
     app: App,
     second: Database,
     second_token: String,
 }
 
-fn shard(name: &str, database: &Database, stores: Option<&[&str]>) -> Shard {
-    Shard {
+fn served(name: &str, database: &Database, stores: Option<&[&str]>) -> ServedDatabase {
+    ServedDatabase {
         name: name.into(),
         database: database.config().database,
         stores: stores.map(|stores| stores.iter().map(|store| (*store).to_owned()).collect::<BTreeSet<_>>()),
@@ -27,10 +27,10 @@ fn shard(name: &str, database: &Database, stores: Option<&[&str]>) -> Shard {
     }
 }
 
-impl Shards {
+impl TwoDatabases {
     async fn start(first_has: Option<&[&str]>, second_has: Option<&[&str]>) -> Self {
         let (first, second) = (Database::fresh().await, Database::fresh().await);
-        let databases = vec![shard("one", &first, first_has), shard("two", &second, second_has)];
+        let databases = vec![served("one", &first, first_has), served("two", &second, second_has)];
         let second_token = second.token(Stores::All).await;
         let app = App::start_on(first, |config: &mut Config| config.databases = databases).await;
         app.engine.until_fresh().await;
@@ -50,14 +50,11 @@ const ORDER: &str = "insert into orders (store_id, customer_name) values";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_is_served_from_the_database_that_the_settings_name() {
-    let shards = Shards::start(Some(&["1"]), Some(&["2"])).await;
-    let mut one = shards.panel("1", None, &shards.app.token).await;
-    let mut two = shards.panel("2", None, &shards.second_token).await;
-    shards
-        .app
-        .write(&format!("{ORDER} (1, 'first'), (2, 'elsewhere')"))
-        .await;
-    let client = shards.second.client().await;
+    let both = TwoDatabases::start(Some(&["1"]), Some(&["2"])).await;
+    let mut one = both.panel("1", None, &both.app.token).await;
+    let mut two = both.panel("2", None, &both.second_token).await;
+    both.app.write(&format!("{ORDER} (1, 'first'), (2, 'elsewhere')")).await;
+    let client = both.second.client().await;
     client
         .batch_execute(&format!("{ORDER} (1, 'elsewhere'), (2, 'second')"))
         .await
@@ -65,49 +62,49 @@ async fn a_store_is_served_from_the_database_that_the_settings_name() {
     assert_eq!(one.event().await["data"]["customer_name"], "first");
     assert_eq!(two.event().await["data"]["customer_name"], "second");
     // A token of one database is none of the other.
-    let refused = shards.app.try_panel("2", None, &shards.app.token).await;
+    let refused = both.app.try_panel("2", None, &both.app.token).await;
     assert!(matches!(refused, Err(Error::Http(answer)) if answer.status() == 403));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cursor_of_one_database_is_refused_by_the_other() {
-    let shards = Shards::start(Some(&["1"]), Some(&["2"])).await;
-    let one = shards.panel("1", None, &shards.app.token).await;
-    let two = shards.panel("2", Some(&one.cursor), &shards.second_token).await;
+    let both = TwoDatabases::start(Some(&["1"]), Some(&["2"])).await;
+    let one = both.panel("1", None, &both.app.token).await;
+    let two = both.panel("2", Some(&one.cursor), &both.second_token).await;
     assert_eq!(two.before_live[0]["type"], "resync_required");
     assert_eq!(two.before_live[0]["reason"], "epoch");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_no_setting_names_is_found_by_asking() {
-    let shards = Shards::start(None, None).await;
-    let unknown = shards.app.get("/api/partner/session/7", Some(&shards.app.token)).await;
+    let both = TwoDatabases::start(None, None).await;
+    let unknown = both.app.get("/api/partner/session/7", Some(&both.app.token)).await;
     assert_eq!(unknown.0, 404, "{}", unknown.1);
     assert!(unknown.1.contains("unknown_store"), "{}", unknown.1);
     // Its first order makes it known, and so does a token.
-    let client = shards.second.client().await;
+    let client = both.second.client().await;
     client.batch_execute(&format!("{ORDER} (7, 'known')")).await.unwrap();
-    let mut seven = shards.panel("7", None, &shards.second_token).await;
+    let mut seven = both.panel("7", None, &both.second_token).await;
     client.batch_execute(&format!("{ORDER} (7, 'second')")).await.unwrap();
     // The feed need not have read the first one before the panel was there.
     while seven.event().await["data"]["customer_name"] != "second" {}
-    let token = shards.app.database.token(Stores::These(vec!["8".into()])).await;
-    let mut eight = shards.panel("8", None, &token).await;
-    shards.app.write(&format!("{ORDER} (8, 'first')")).await;
+    let token = both.app.database.token(Stores::These(vec!["8".into()])).await;
+    let mut eight = both.panel("8", None, &token).await;
+    both.app.write(&format!("{ORDER} (8, 'first')")).await;
     assert_eq!(eight.event().await["data"]["customer_name"], "first");
     // One that both have is nobody's until the settings say whose.
-    shards.app.write(&format!("{ORDER} (9, 'twice')")).await;
+    both.app.write(&format!("{ORDER} (9, 'twice')")).await;
     client.batch_execute(&format!("{ORDER} (9, 'twice')")).await.unwrap();
-    let of_all = &shards.app.token;
-    assert_eq!(shards.app.get("/api/partner/session/9", Some(of_all)).await.0, 503);
+    let of_all = &both.app.token;
+    assert_eq!(both.app.get("/api/partner/session/9", Some(of_all)).await.0, 503);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_is_away_takes_no_other_with_it() {
     let (first, gone) = (Database::fresh().await, Database::empty().await);
-    let mut away = shard("away", &gone, Some(&["2"]));
+    let mut away = served("away", &gone, Some(&["2"]));
     away.database.url = Some("postgres://nobody@127.0.0.1:1/nowhere".to_owned().into());
-    let databases = vec![shard("here", &first, Some(&["1"])), away];
+    let databases = vec![served("here", &first, Some(&["1"])), away];
     let app = App::start_on(first, |config: &mut Config| config.databases = databases).await;
     app.until_listening().await;
     let (status, body) = app.get_ops("/readyz").await;
@@ -138,15 +135,14 @@ fn several_databases_are_read_from_text_and_what_is_wrong_is_said_without_a_pass
     let good = r#"[{ name = "a", url = "postgres://x:secret@a/x", stores = ["1"], telegram_token = "1:aaaaaaaaaaaa" },
         { name = "b", url = "postgres://x@b/x" }]"#;
     let config = read(good, &[("database.pool_size", "3")]).unwrap();
-    let shards = config.shards();
-    assert_eq!(shards.len(), 2);
+    let both = config.each_database();
+    assert_eq!(both.len(), 2);
     assert!(
-        shards
-            .iter()
+        both.iter()
             .all(|(config, _)| config.database.pool_size == 3 && config.databases.is_empty())
     );
-    assert!(shards[0].0.telegram.is_some() && shards[1].0.telegram.is_none());
-    assert_eq!(shards[1].1.as_ref().unwrap().stores, None);
+    assert!(both[0].0.telegram.is_some() && both[1].0.telegram.is_none());
+    assert_eq!(both[1].1.as_ref().unwrap().stores, None);
     for (wrong, more) in [
         (r#"[{ name = "a" }]"#, &[][..]),
         (r#"[{ url = "postgres://x@a/x" }]"#, &[]),
@@ -232,11 +228,11 @@ async fn a_command_says_which_of_several_databases_it_is_for() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_made_up_token_learns_of_no_store_whether_it_is_there() {
-    let shards = Shards::start(None, None).await;
-    let client = shards.second.client().await;
+    let both = TwoDatabases::start(None, None).await;
+    let client = both.second.client().await;
     client.batch_execute(&format!("{ORDER} (7, 'known')")).await.unwrap();
     let wrong = "vst_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
-    let app = &shards.app;
+    let app = &both.app;
     let ask = |store: &str, token| {
         let path = format!("/api/partner/session/{store}");
         async move { app.get(&path, token).await }
@@ -246,11 +242,11 @@ async fn a_made_up_token_learns_of_no_store_whether_it_is_there() {
         assert_eq!(ask("7", token).await.0, 401);
     }
     // Who holds a token for one store learns nothing of the others.
-    let narrow = shards.app.database.token(Stores::These(vec!["5".into()])).await;
+    let narrow = both.app.database.token(Stores::These(vec!["5".into()])).await;
     assert_eq!(ask("7", Some(&narrow)).await, ask("nosuch", Some(&narrow)).await);
     assert_eq!(ask("7", Some(&narrow)).await.0, 403);
     // A token for every store is told that there is none, and opens none of another database.
     assert_eq!(ask("nosuch", Some(&app.token)).await.0, 404);
     assert_eq!(ask("7", Some(&app.token)).await.0, 403);
-    assert_eq!(ask("7", Some(&shards.second_token)).await.0, 200);
+    assert_eq!(ask("7", Some(&both.second_token)).await.0, 200);
 }

@@ -1,4 +1,4 @@
-//! Migrations beside a shop that goes on writing.
+//! Migrations while a shop writes.
 
 use tokio::sync::mpsc;
 use vestnik::infra::config::Config;

@@ -15,7 +15,7 @@ use crate::sources::sql::{columns_json, ident, literal, value_text};
 use crate::sources::{Context, Source, Sources};
 
 /// An order's row in the shop's table, and the state that follows from it.
-pub struct Standing<'a> {
+pub struct CurrentOrder<'a> {
     pub source: &'a Source,
     pub table: AnswerTable,
     pub subject: Subject,
@@ -24,9 +24,9 @@ pub struct Standing<'a> {
     pub by: Option<String>,
 }
 
-impl Standing<'_> {
+impl CurrentOrder<'_> {
     /// The state as the person who answers sees it.
-    pub fn current(&self) -> CurrentStatus {
+    pub fn current_status(&self) -> CurrentStatus {
         CurrentStatus {
             source: self.source.name.to_string(),
             status: self.subject.status,
@@ -80,7 +80,7 @@ pub async fn find<'a>(
     kind: SubjectKind,
     source: Option<&str>,
     key: &str,
-) -> Result<Vec<Standing<'a>>, QueryError> {
+) -> Result<Vec<CurrentOrder<'a>>, QueryError> {
     let mut found = Vec::new();
     let meant = sources
         .all()
@@ -94,9 +94,9 @@ pub async fn find<'a>(
             lookup: Found::Nothing,
         };
         match find_in(&savepoint, source, store, key, context).await {
-            Ok(standing) => {
+            Ok(current_order) => {
                 savepoint.commit().await?;
-                found.extend(standing);
+                found.extend(current_order);
             }
             Err(error) if error.as_db_error().is_some() => {
                 savepoint.rollback().await?;
@@ -122,7 +122,7 @@ async fn find_in<'a>(
     store: &StoreId,
     key: &str,
     context: Context<'_>,
-) -> Result<Option<Standing<'a>>, tokio_postgres::Error> {
+) -> Result<Option<CurrentOrder<'a>>, tokio_postgres::Error> {
     let Some(table) = answer_table(transaction, source).await? else {
         return Ok(None);
     };
@@ -158,7 +158,7 @@ async fn find_in<'a>(
     let subject = source.translate(key, row.try_get(0)?, context);
     let by: Option<String> = row.try_get(1)?;
     let answered: Option<&str> = row.try_get(2)?;
-    Ok(Some(Standing {
+    Ok(Some(CurrentOrder {
         source,
         table,
         word: row.try_get(3)?,
