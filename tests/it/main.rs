@@ -24,6 +24,7 @@ mod faults;
 mod field_cases;
 mod http;
 mod http_status_change;
+mod idempotency;
 mod jwt;
 mod lineage;
 mod list;
