@@ -1,5 +1,5 @@
 //! Deletes old rows that stay when their event is trimmed. These are status changes, past alarms, answers to commands,
-//! link codes, and requests to shops' APIs of unknown outcome. Also chats that were never linked, and closed orders of
+//! link codes, requests to shops' APIs of unknown outcome, and requests with a key. Also chats that were never linked, and closed orders of
 //! derived sources. Works in small batches, away from the event path. Several nodes may do it at the same time.
 
 use std::time::Duration;
@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::infra::db::{self, Pool, QueryError};
 use crate::sources::derived::trim;
+use crate::token::idempotency::KEPT;
 
 /// The time between two rounds.
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -55,6 +56,9 @@ pub async fn delete_old(pool: &Pool, retention: Duration) -> Result<u64, QueryEr
              where c.first_seen_at < now() - make_interval(secs => $1) and not c.waiting and c.leased_until = '-infinity' \
                and not exists (select from vestnik.vst_chat_link l where l.chat_id = c.id) \
                and not exists (select from vestnik.vst_delivery d where d.chat_id = c.id) limit $2 for update skip locked)";
+    const REPEATABLE: &str = "delete from vestnik.vst_idempotent_request where id in (select id from ( \
+             select id, asked_at from vestnik.vst_idempotent_request order by asked_at limit $2) a \
+             where asked_at < now() - make_interval(secs => $1))";
     let long = retention.as_secs_f64();
     let short = long.min(SHORT.as_secs_f64());
     let mut forgotten = 0;
@@ -65,6 +69,7 @@ pub async fn delete_old(pool: &Pool, retention: Duration) -> Result<u64, QueryEr
         (CODES, short),
         (REQUESTS, short),
         (STRANGERS, short),
+        (REPEATABLE, KEPT.as_secs_f64()),
     ] {
         let gone = db::with_timeout(async {
             let client = pool.get().await?;

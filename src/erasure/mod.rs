@@ -78,6 +78,7 @@ pub async fn erase(client: &mut Client, whom: &Whom, is_dry: bool) -> Result<Rep
     (report.sending, report.dead) = messages::under_way(&transaction, &found).await?;
     report.events = journal(&transaction, &sources, &found.events).await?;
     report.answers = answers(&transaction, &found).await?;
+    repeatable_refusals(&transaction, whom).await?;
     report.projections = projections(&transaction, &sources, &found).await?;
     if is_dry {
         transaction.rollback().await?;
@@ -121,6 +122,18 @@ async fn answers(transaction: &Transaction<'_>, found: &Found) -> Result<u64, to
          where (source, key) in (select * from unnest($1::int[], $2::text[]))";
     let (sources, keys) = found.subjects();
     transaction.execute(REDACT, &[&sources, &keys]).await
+}
+
+/// Deletes the kept answers that have a message of the shop, which may name the customer. A repetition of such a
+/// request is executed again: a refused one has changed nothing.
+async fn repeatable_refusals(transaction: &Transaction<'_>, whom: &Whom) -> Result<(), tokio_postgres::Error> {
+    const DELETE: &str = "delete from vestnik.vst_idempotent_request \
+         where strpos(body, '\"shop_message\"') > 0 and ($1::text is null or store_id = $1)";
+    let store = match whom {
+        Whom::Order { store, .. } => Some(store.as_str()),
+        Whom::Phone { store, .. } => store.as_ref().map(StoreId::as_str),
+    };
+    transaction.execute(DELETE, &[&store]).await.map(drop)
 }
 
 async fn projections(

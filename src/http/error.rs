@@ -18,6 +18,8 @@ use crate::token::Scope;
 /// session limit that is reached.
 const NOT_READY_RETRY_S: u64 = 5;
 const SESSIONS_RETRY_S: u64 = 15;
+/// The same while a request with the key is under way.
+const KEY_RETRY_S: u64 = 1;
 
 /// Why a request is refused or has failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,6 +99,10 @@ pub enum ApiError {
     StatusUnknownToShop(&'static str),
     /// Several sources have an order with this key. The value lists the sources, of which the client must choose one.
     AmbiguousOrder(Vec<String>),
+    /// The request with this `Idempotency-Key` is under way.
+    KeyUnderWay,
+    /// The `Idempotency-Key` belongs to another request.
+    KeyOfOtherRequest,
     /// The database is not available, or the node is starting or shutting down. The client should retry.
     NotReady,
 }
@@ -137,6 +143,8 @@ impl ApiError {
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::StatusConflict { .. } | Self::StatusNotReachable(_) | Self::AmbiguousOrder(_) => StatusCode::CONFLICT,
+            Self::KeyUnderWay => StatusCode::CONFLICT,
+            Self::KeyOfOtherRequest => StatusCode::UNPROCESSABLE_ENTITY,
             Self::StatusRefused { .. } | Self::StatusUnknownToShop(_) | Self::StatusNotPossible => {
                 StatusCode::UNPROCESSABLE_ENTITY
             }
@@ -188,6 +196,8 @@ impl ApiError {
             Self::StatusUnknownToShop(_) => "status_unknown_to_shop",
             Self::ShopUnavailable => "shop_unavailable",
             Self::AmbiguousOrder(_) => "ambiguous_order",
+            Self::KeyUnderWay => "idempotency_key_in_use",
+            Self::KeyOfOtherRequest => "idempotency_key_reused",
             Self::NotReady => "not_ready",
         }
     }
@@ -266,6 +276,12 @@ impl ApiError {
                     sources.join(", ")
                 )
             }
+            Self::KeyUnderWay => {
+                "the request with this Idempotency-Key is under way: send the same again in a few seconds".into()
+            }
+            Self::KeyOfOtherRequest => {
+                "this Idempotency-Key belongs to another request: a new request has a new key".into()
+            }
             Self::NotReady => "not ready: come back in a few seconds".into(),
         }
     }
@@ -299,6 +315,7 @@ impl ApiError {
         let retry_after_s = match &self {
             Self::NotReady | Self::TooMuchAtOnce | Self::TooManyConnections => Some(NOT_READY_RETRY_S),
             Self::TooManySessions => Some(SESSIONS_RETRY_S),
+            Self::KeyUnderWay => Some(KEY_RETRY_S),
             Self::TooManyRequests(wait) => Some(wait.as_secs() + 1),
             _ => None,
         };

@@ -6,6 +6,7 @@ mod canary;
 mod databases;
 mod error;
 mod events;
+mod idempotency;
 mod opened;
 mod operator;
 mod orders;
@@ -240,6 +241,7 @@ fn call() -> impl Filter<Extract = (ApiRequest,), Error = Rejection> + Clone {
                     body,
                     upgrade,
                     connection,
+                    request: None,
                 }
             },
         )
@@ -281,7 +283,7 @@ async fn handle(
         _ if !is_allowed => ApiError::OtherHost,
         Ok(Handler::Store(scope, location, answer)) => {
             match auth::authorize(&databases, &call, scope, location, client).await {
-                Ok(access) => return answer(access, call).await,
+                Ok(access) => return idempotency::answer(access, call, method, path, answer).await,
                 Err(problem) if problem.is_of_guest() => problem,
                 Err(problem) => return Err(problem),
             }

@@ -119,6 +119,7 @@ async fn change(access: Access, call: ApiRequest, kind: SubjectKind) -> Result<R
         minutes: wish.minutes,
         by: &by,
         token: Some(access.grant.id),
+        request: call.request,
         channel: AnswerChannel::Panel,
         step_back: access.database.step_back,
     };

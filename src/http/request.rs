@@ -17,6 +17,7 @@ use warp::http::HeaderMap;
 use super::error::ApiError;
 use super::server::Connection;
 use crate::domain::event::EventId;
+use crate::token::idempotency::RequestId;
 
 /// Maximum time for a client to send the whole body.
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
@@ -122,6 +123,8 @@ pub struct ApiRequest {
     pub upgrade: Option<OnUpgrade>,
     /// The connection on which the request arrived.
     pub connection: Arc<Connection>,
+    /// The id of a request that its client may repeat. `None`: the request has no key.
+    pub request: Option<RequestId>,
 }
 
 impl ApiRequest {
@@ -149,9 +152,20 @@ impl Body {
         Self(std::sync::Mutex::new(parts.boxed()))
     }
 
+    /// A body that was read before.
+    pub fn of(whole: Bytes) -> Self {
+        Self(std::sync::Mutex::new(futures::stream::iter([Ok(whole)]).boxed()))
+    }
+
     /// Reads the body as JSON, with at most `most` bytes. `expected` names the expected JSON shape; the client reads it
     /// in the error `bad_body`.
     pub async fn json<T: DeserializeOwned>(self, most: usize, expected: &'static str) -> Result<T, ApiError> {
+        let whole = self.whole(most, expected).await?;
+        serde_json::from_slice(&whole).map_err(|_| ApiError::BadBody(expected))
+    }
+
+    /// Reads the body, with at most `most` bytes. `expected` is what the client reads if the body does not arrive.
+    pub async fn whole(self, most: usize, expected: &'static str) -> Result<Bytes, ApiError> {
         let mut parts = self.0.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         let read = async {
             let mut whole = BytesMut::new();
@@ -161,9 +175,8 @@ impl Body {
                 }
                 whole.extend_from_slice(&part);
             }
-            Ok(whole)
+            Ok(whole.freeze())
         };
-        let whole = timeout(BODY_DEADLINE, read).await.unwrap_or(Err(ApiError::TooSlow))?;
-        serde_json::from_slice(&whole).map_err(|_| ApiError::BadBody(expected))
+        timeout(BODY_DEADLINE, read).await.unwrap_or(Err(ApiError::TooSlow))
     }
 }

@@ -13,7 +13,7 @@ use crate::infra::config;
 const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
 /// Headers that a page of another origin may read.
-const EXPOSED: HeaderValue = HeaderValue::from_static("retry-after, allow, www-authenticate");
+const EXPOSED: HeaderValue = HeaderValue::from_static("retry-after, allow, www-authenticate, idempotent-replayed");
 /// How long a browser may keep the answer to a preflight, seconds. Browsers keep it for two hours at most.
 const PREFLIGHT_MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
 
@@ -78,7 +78,7 @@ impl Rules {
             header::ACCESS_CONTROL_ALLOW_METHODS,
             HeaderValue::from_static("GET, POST, PUT, DELETE"),
         );
-        let allowed = HeaderValue::from_static("authorization, content-type, last-event-id");
+        let allowed = HeaderValue::from_static("authorization, content-type, idempotency-key, last-event-id");
         headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed);
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
         headers.insert(header::ACCESS_CONTROL_MAX_AGE, PREFLIGHT_MAX_AGE);

@@ -248,6 +248,7 @@ async fn change(
 ) -> Result<String, QueryError> {
     let by: String = from.full_name().chars().take(NAME_CHARACTERS).collect();
     let wanted = StatusChange {
+        request: None,
         store: &pressed.store,
         kind: pressed.kind,
         source: Some(&pressed.source),

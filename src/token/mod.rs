@@ -1,6 +1,7 @@
 //! Tokens, by which clients prove that they may use a store. A token opens one store, several, or all. A token has 256
 //! random bits, and is shown once. The database keeps only its SHA-256, so a reader of the table cannot use any token.
 
+pub mod idempotency;
 mod issuer;
 mod jwt;
 mod table;

@@ -76,6 +76,7 @@ async fn answer(database: &Database, key: &str, to: Status) -> Result<StatusChan
     let sources = database.sources().await.current();
     let store = StoreId::new("7");
     let change = StatusChange {
+        request: None,
         store: &store,
         kind: SubjectKind::Order,
         source: None,

@@ -26,6 +26,7 @@ mod field_cases;
 mod fuzz;
 mod http;
 mod http_status_change;
+mod idempotency;
 mod jwt;
 mod lineage;
 mod list;

@@ -322,10 +322,10 @@ async fn every_promised_answer_is_given_and_is_what_its_schema_says() {
     closed_doors(&mut tour, &app).await;
     streams(&mut tour, &app).await;
     lists(&mut tour).await;
-    changes(&mut tour).await;
+    changes(&mut tour, &app).await;
     pause(&mut tour).await;
     stock(&mut tour).await;
-    receipts(&mut tour).await;
+    receipts(&mut tour, &app).await;
     too_much_at_once(&mut tour, &app).await;
     too_slow(&mut tour).await;
     let mut seen = tour.seen;
@@ -658,7 +658,7 @@ async fn lists(tour: &mut Tour<'_>) {
     assert_eq!(card, expected);
 }
 
-async fn changes(tour: &mut Tour<'_>) {
+async fn changes(tour: &mut Tour<'_>, app: &App) {
     for noun in ["orders", "bookings"] {
         let template = format!("/api/partner/stores/{{store}}/{noun}/{{id}}/status");
         let path = |id: &str| format!("/api/partner/stores/7/{noun}/{id}/status");
@@ -671,6 +671,14 @@ async fn changes(tour: &mut Tour<'_>) {
         let refused = json!({"status": "rejected", "reason": "cilantro"});
         tour.go("POST", &template, &path("2"), 422, Some(refused)).await;
         tour.go("POST", &template, &path("99"), 404, Some(accept)).await;
+        with_a_key(
+            tour,
+            app,
+            &template,
+            &path("3"),
+            [json!({"status": "preparing"}), json!({"status": "ready"})],
+        )
+        .await;
         tour.go("POST", &template, &path("1"), 400, Some(json!({"status": "eaten"})))
             .await;
         tour.go("POST", &template, &path("1"), 400, Some(json!({}))).await;
@@ -685,6 +693,21 @@ async fn changes(tour: &mut Tour<'_>) {
         let rows = list[noun].as_array().unwrap();
         assert!(rows.iter().any(|row| row["answer"]["minutes"] == 20), "{list}");
     }
+}
+
+/// A key that belongs to another request, and one whose request is under way.
+async fn with_a_key(tour: &mut Tour<'_>, app: &App, template: &str, path: &str, bodies: [Value; 2]) {
+    let bearer = tour.bearer.clone();
+    let [first, other] = bodies;
+    let headers = [("Authorization", bearer.as_str()), ("Idempotency-Key", template)];
+    let answer = call(tour.server, "POST", path, &headers, Some(&first.to_string())).await;
+    assert!(answer.status < 300, "{}", answer.text());
+    let reused = tour.go_with("POST", template, path, 422, &headers, Some(other)).await;
+    assert_eq!(reused.code(), "idempotency_key_reused");
+    app.write("update vestnik.vst_idempotent_request set status = null, body = null")
+        .await;
+    let in_use = tour.go_with("POST", template, path, 409, &headers, Some(first)).await;
+    assert_eq!(in_use.code(), "idempotency_key_in_use");
 }
 
 async fn pause(tour: &mut Tour<'_>) {
@@ -724,7 +747,7 @@ async fn stock(tour: &mut Tour<'_>) {
         .await;
 }
 
-async fn receipts(tour: &mut Tour<'_>) {
+async fn receipts(tour: &mut Tour<'_>, app: &App) {
     let event = "/api/partner/stores/{store}/events/{id}";
     tour.go("GET", event, "/api/partner/stores/7/events/1", 200, None).await;
     tour.go("GET", event, "/api/partner/stores/7/events/9999", 404, None)
@@ -747,9 +770,14 @@ async fn receipts(tour: &mut Tour<'_>) {
     tour.go("POST", ack, "/api/partner/stores/7/events/1/ack?panel=", 400, None)
         .await;
 
+    let bodies = [json!({}), json!({"other": true})];
+    with_a_key(tour, app, ack, "/api/partner/stores/7/events/1/ack", bodies).await;
+
     let (receipts, path) = ("/api/partner/stores/{store}/receipts", "/api/partner/stores/7/receipts");
     let said = json!({"panel": "kitchen", "channel": "polling", "rendered": ["2"], "sounded": ["2"], "rings": true});
-    tour.go("POST", receipts, path, 204, Some(said)).await;
+    tour.go("POST", receipts, path, 204, Some(said.clone())).await;
+    let other = json!({"panel": "counter", "channel": "polling"});
+    with_a_key(tour, app, receipts, path, [said, other]).await;
     tour.go("POST", receipts, path, 400, Some(json!({"panel": "kitchen"})))
         .await;
     tour.go("POST", receipts, path, 413, Some(json!({"panel": "x".repeat(40_000)})))

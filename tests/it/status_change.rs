@@ -77,6 +77,7 @@ fn shop_api() -> ShopApi {
 
 fn change<'a>(store: &'a StoreId, key: &'a str, to: &str, by: &'a str) -> StatusChange<'a> {
     StatusChange {
+        request: None,
         store,
         kind: SubjectKind::Order,
         source: None,

@@ -23,7 +23,7 @@ use current_order::{CurrentOrder, find};
 pub use request::{AnswerChannel, StatusChange};
 use shop_api::Ask;
 pub use shop_api::ShopApi;
-use write::{call, note, update};
+use write::{call, earlier, note, update};
 
 /// Maximum length of the shop's error message as a person sees it, in characters.
 const REFUSAL_CHARACTERS: usize = 200;
@@ -123,6 +123,9 @@ async fn begin(pool: &Pool, sources: &Sources, change: &StatusChange<'_>) -> Res
         let mut client = pool.get().await?;
         let mut transaction = client.transaction().await?;
         transaction.execute(LIMITS, &[]).await?;
+        if let Some(outcome) = earlier(&transaction, change).await? {
+            return Ok(outcome.into());
+        }
         let mut found = find(
             &mut transaction,
             sources,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::domain::event::StoreId;
 use crate::domain::status::{Status, SubjectKind};
 use crate::token::TokenId;
+use crate::token::idempotency::RequestId;
 
 /// The channel through which a person answers an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +48,8 @@ pub struct StatusChange<'a> {
     pub by: &'a str,
     /// The id of the panel's token; `None`: the answer does not come from a panel.
     pub token: Option<TokenId>,
+    /// The id of the request, which its client may repeat; `None`: the request has no key.
+    pub request: Option<RequestId>,
     /// The channel through which the person answered.
     pub channel: AnswerChannel,
     /// Maximum age of a step that a person may undo.

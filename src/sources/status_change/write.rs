@@ -4,8 +4,8 @@ use crate::infra::db::Transaction;
 use serde_json::json;
 use tokio_postgres::types::{ToSql, Type};
 
-use super::StatusChange;
 use super::current_order::{AnswerColumn, CurrentOrder, store_is};
+use super::{StatusChange, StatusChangeOutcome};
 use crate::domain::status::Status;
 use crate::sources::Source;
 use crate::sources::sql::{ident, literal, path_array, value_text};
@@ -127,14 +127,15 @@ pub async fn note(
     previous: Status,
     change: &StatusChange<'_>,
 ) -> Result<u64, tokio_postgres::Error> {
-    const NOTE: &str = "insert into vestnik.vst_status_change (source, key, store_id, previous, status, channel, by_whom, minutes, token_id) \
-         values ($1, $2, $3, $4, $5, $6, vestnik.vst_storable($7), $8, $9)";
+    const NOTE: &str = "insert into vestnik.vst_status_change (source, key, store_id, previous, status, channel, by_whom, minutes, token_id, request_id) \
+         values ($1, $2, $3, $4, $5, $6, vestnik.vst_storable($7), $8, $9, $10)";
     const ANNOTATE: &str = "update vestnik.vst_event set answer = vestnik.vst_storable($4)::json \
          where xid = pg_current_xact_id() and source = $1 and key = $2 and store_id = $3 and type in ('insert', 'update') returning id";
     let becomes = source.mapping.status.becomes(change.to);
     let (source, store, by) = (source.id.0, change.store.as_str(), change.by.as_bytes());
     let token = change.token.map(|token| token.0);
-    let noted: [(&(dyn ToSql + Sync), Type); 9] = [
+    let request = change.request.map(|request| request.0);
+    let noted: [(&(dyn ToSql + Sync), Type); 10] = [
         (&source, Type::INT4),
         (&change.key, Type::TEXT),
         (&store, Type::TEXT),
@@ -144,6 +145,7 @@ pub async fn note(
         (&by, Type::BYTEA),
         (&change.minutes, Type::INT4),
         (&token, Type::INT8),
+        (&request, Type::INT8),
     ];
     transaction.query_typed(NOTE, &noted).await?;
     let answer = answer_json(change);
@@ -155,4 +157,21 @@ pub async fn note(
     ];
     let told = transaction.query_typed(ANNOTATE, &annotated).await?;
     Ok(told.len() as u64)
+}
+
+/// The outcome of an earlier execution of the same request, whose answer was not saved. `None`: it changed nothing.
+pub async fn earlier(
+    transaction: &Transaction<'_>,
+    change: &StatusChange<'_>,
+) -> Result<Option<StatusChangeOutcome>, tokio_postgres::Error> {
+    const EARLIER: &str = "select o.name, c.previous from vestnik.vst_status_change c join vestnik.vst_source o on o.id = c.source \
+         where c.request_id = $1";
+    let Some(request) = change.request else { return Ok(None) };
+    let row = transaction
+        .query_typed_opt(EARLIER, &[(&request.0, Type::INT8)])
+        .await?;
+    let Some(row) = row else { return Ok(None) };
+    let previous = Status::from_name(row.try_get(1)?);
+    let source = row.try_get(0)?;
+    Ok(previous.map(|previous| StatusChangeOutcome::Done { source, previous }))
 }

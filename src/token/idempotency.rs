@@ -1,0 +1,133 @@
+//! Requests that the holder of a token may repeat: the header `Idempotency-Key` names a request, and a repetition with
+//! the same key gets the first answer again. The answers are kept in Postgres, so all nodes give the same one.
+
+use std::time::Duration;
+
+use tokio_postgres::types::ToSql;
+
+use super::TokenId;
+use crate::domain::event::StoreId;
+use crate::infra::db::{self, Pool, QueryError};
+
+/// How long an answer is kept. Later, a request with the same key is a new request.
+pub const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long a node holds a request under way. Later, the node has ended, and a repetition is executed.
+const LEASE: Duration = Duration::from_secs(60);
+
+/// The id of a request with a key. An execution of the request after the first one has the same id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestId(pub i64);
+
+/// The key of a request: each token has keys of its own in each store.
+#[derive(Debug, Clone)]
+pub struct IdempotencyKey {
+    /// The token of the request.
+    pub token: TokenId,
+    /// The store of the request.
+    pub store: StoreId,
+    /// The key in the header, without quotes.
+    pub key: String,
+}
+
+/// A request that this node executes.
+#[derive(Debug, Clone, Copy)]
+pub struct Execution {
+    /// The id of the request.
+    pub id: RequestId,
+    /// The number of the execution. Only the newest one may save its outcome.
+    fence: i32,
+}
+
+/// The state of a request's key.
+#[derive(Debug)]
+pub enum Claimed {
+    /// The key is new, or its request has no answer. The request must be executed.
+    Execute(Execution),
+    /// The request was answered: the HTTP status, and the body.
+    Answered(u16, String),
+    /// The key belongs to another request.
+    OtherRequest,
+    /// The request is under way, here or on another node.
+    UnderWay,
+}
+
+/// The outcome of an execution.
+#[derive(Debug)]
+pub enum Executed {
+    /// The answer is final: the HTTP status, and the body.
+    Answered(u16, String),
+    /// The node or the shop failed. A repetition is executed again, with the same id.
+    Failed,
+    /// The request was refused before anything was done. The key may be used anew.
+    NotBegun,
+}
+
+/// Claims a key for a request. `fingerprint`: the SHA-256 of the request.
+pub async fn claim(pool: &Pool, key: &IdempotencyKey, fingerprint: &[u8]) -> Result<Claimed, QueryError> {
+    const CLAIM: &str = "insert into vestnik.vst_idempotent_request as r (token_id, store_id, key, fingerprint, until) \
+         values ($1, $2, $3, $4, clock_timestamp() + make_interval(secs => $5)) \
+         on conflict (token_id, store_id, key) do update set \
+             id = case when r.asked_at < clock_timestamp() - make_interval(secs => $6) then excluded.id else r.id end, \
+             asked_at = case when r.asked_at < clock_timestamp() - make_interval(secs => $6) then excluded.asked_at else r.asked_at end, \
+             fingerprint = excluded.fingerprint, until = excluded.until, fence = r.fence + 1, status = null, body = null \
+         where r.asked_at < clock_timestamp() - make_interval(secs => $6) \
+            or r.status is null and r.until < clock_timestamp() and r.fingerprint = excluded.fingerprint \
+         returning id, fence";
+    const FOUND: &str = "select fingerprint = $4, status, body from vestnik.vst_idempotent_request \
+         where token_id = $1 and store_id = $2 and key = $3";
+    let (store, lease_s, kept_s) = (key.store.as_str(), LEASE.as_secs_f64(), KEPT.as_secs_f64());
+    let parameters: [&(dyn ToSql + Sync); 6] = [&key.token.0, &store, &key.key, &fingerprint, &lease_s, &kept_s];
+    db::with_timeout(async {
+        let client = pool.get().await?;
+        let statement = client.prepare_cached(CLAIM).await?;
+        if let Some(row) = client.query_opt(&statement, &parameters).await? {
+            let id = RequestId(row.try_get(0)?);
+            return Ok(Claimed::Execute(Execution {
+                id,
+                fence: row.try_get(1)?,
+            }));
+        }
+        let statement = client.prepare_cached(FOUND).await?;
+        // The row may have been deleted meanwhile: then the next repetition is executed.
+        let Some(row) = client.query_opt(&statement, &parameters[..4]).await? else {
+            return Ok(Claimed::UnderWay);
+        };
+        Ok(match (row.try_get(0)?, row.try_get::<_, Option<i32>>(1)?) {
+            (false, _) => Claimed::OtherRequest,
+            (true, None) => Claimed::UnderWay,
+            (true, Some(status)) => Claimed::Answered(u16::try_from(status).unwrap_or_default(), row.try_get(2)?),
+        })
+    })
+    .await
+}
+
+/// Saves the outcome of an execution.
+pub async fn complete(pool: &Pool, execution: Execution, outcome: &Executed) -> Result<(), QueryError> {
+    const ANSWERED: &str =
+        "update vestnik.vst_idempotent_request set status = $3, body = $4 where id = $1 and fence = $2";
+    const FAILED: &str = "update vestnik.vst_idempotent_request set until = '-infinity' where id = $1 and fence = $2";
+    const NOT_BEGUN: &str = "delete from vestnik.vst_idempotent_request where id = $1 and fence = $2";
+    let Execution { id, fence } = execution;
+    db::with_timeout(async {
+        let client = pool.get().await?;
+        match outcome {
+            Executed::Answered(status, body) => {
+                let statement = client.prepare_cached(ANSWERED).await?;
+                client
+                    .execute(&statement, &[&id.0, &fence, &i32::from(*status), body])
+                    .await?;
+            }
+            Executed::Failed | Executed::NotBegun => {
+                let sql = if matches!(outcome, Executed::Failed) {
+                    FAILED
+                } else {
+                    NOT_BEGUN
+                };
+                let statement = client.prepare_cached(sql).await?;
+                client.execute(&statement, &[&id.0, &fence]).await?;
+            }
+        }
+        Ok(())
+    })
+    .await
+}
