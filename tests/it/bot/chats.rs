@@ -97,6 +97,8 @@ async fn a_group_that_says_that_it_moved_is_followed_whichever_message_comes() {
         (false, true, false),
         (true, true, false),
         (true, true, true),
+        (true, false, true),
+        (false, true, true),
     ] {
         let telegram = people().await;
         let app = start(&telegram).await;
