@@ -159,7 +159,7 @@ fn due(sources: &Sources, rows: &[Due], digest_after: Duration) -> Vec<DueEvent>
 }
 
 /// Begins escalations for events that need an answer, and ends escalations that need none any more. Enqueues deliveries
-/// for mirror chats, and for fallback chats of stores where no panel could ring. A chat that has the order's message
+/// for mirror chats, and for fallback chats of open stores where no panel could ring. A chat that has the order's message
 /// gets its changes, and a note with a sound for a cancellation.
 async fn insert(
     transaction: &crate::infra::db::Transaction<'_>,
@@ -168,7 +168,10 @@ async fn insert(
     const ENQUEUE: &str = "with due as ( \
              select e.id, e.store_id, e.at, d.subject, d.urgent, d.stale, d.known, d.noted, not exists ( \
                  select from vestnik.vst_presence p join vestnik.vst_node n on n.id = p.node_id \
-                 where p.store_id = e.store_id and n.until > clock_timestamp()) as unattended \
+                 where p.store_id = e.store_id and n.until > clock_timestamp()) \
+               and not exists (select from vestnik.vst_store s where s.id = e.store_id and s.escalates = 'open' \
+                 and exists (select from vestnik.vst_opening_hours o where o.store_id = s.id) \
+                 and not exists (select from vestnik.vst_open_now n where n.store_id = s.id)) as unattended \
              from unnest($1::bigint[], $2::text[], $3::boolean[], $4::boolean[], $5::boolean[], $6::boolean[]) \
                  d(id, subject, urgent, stale, known, noted) \
              join vestnik.vst_event e on e.id = d.id), \

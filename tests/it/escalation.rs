@@ -373,6 +373,28 @@ async fn what_no_panel_could_ring_goes_to_the_fallback_chat_at_once() {
     );
 }
 
+#[tokio::test]
+async fn a_fallback_chat_of_a_closed_store_is_not_woken() {
+    let shop = Shop::with_store().await;
+    let telegram = Telegram::start().await;
+    telegram.add_private(11, "Anna");
+    telegram.link(&shop.database, "7", 11, "fallback").await;
+    // No panel can ring, and the store is open only in a span that is not now.
+    shop.run(
+        "delete from vestnik.vst_node; update vestnik.vst_store set time_zone = 'UTC'; \
+         insert into vestnik.vst_opening_hours (store_id, weekday, opens, closes) select '7', extract(isodow from at), \
+             (at + interval '2 h')::time, (at + interval '3 h')::time from (select now() at time zone 'UTC' as at) now; \
+         insert into orders (store_id) values (7)",
+    )
+    .await;
+    shop.enqueue().await;
+    assert_eq!(shop.count("vestnik.vst_delivery").await, 0);
+    shop.run("delete from vestnik.vst_opening_hours; insert into orders (store_id) values (7)")
+        .await;
+    shop.enqueue().await;
+    assert_eq!(shop.count("vestnik.vst_delivery").await, 1, "the store is open");
+}
+
 /// A store with a webhook, and orders that have advanced to it.
 async fn at_the_webhook(hook: &Hook, orders: usize) -> Shop {
     let shop = Shop::bare().await;
