@@ -1,15 +1,16 @@
 //! Handles a chat that takes no messages, now or for good, and a chat that takes messages again. The store's panels and
 //! other chats are notified. A chat that takes messages again gets what it missed.
 
-use crate::infra::db::{Client, Pool, Transaction};
+use std::collections::{BTreeMap, HashSet};
+
 use time::OffsetDateTime;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::channel::Block;
-use super::enqueue;
 use super::lane::ChatId;
 use crate::domain::event::{EventType, PartnerEvent, StoreId};
-use crate::infra::db::{self, QueryError};
+use crate::domain::status::Status;
+use crate::infra::db::{self, Client, Pool, QueryError, Transaction};
 use crate::journal;
 use crate::sources::Sources;
 use crate::sources::changes::Lookups;
@@ -253,8 +254,9 @@ async fn back(transaction: &Transaction<'_>, sources: &Sources, chat: ChatId) ->
     Ok(chats)
 }
 
-/// Enqueues the orders and bookings that came after `since`, for stores that the chat mirrors. Other links get
-/// escalations only.
+/// Enqueues the newest event after `since` of each order and booking, for stores that the chat mirrors. Other links get
+/// escalations only. An order without a message in the chat is left out if it is closed by now, also where its delivery
+/// was given up with the chat.
 async fn missed(
     transaction: &Transaction<'_>,
     sources: &Sources,
@@ -265,9 +267,6 @@ async fn missed(
          where l.chat_id = $1 and l.mode = 'mirror' and e.source is not null \
            and e.at >= greatest($2, l.linked_at, clock_timestamp() - make_interval(hours => $3)) \
          order by e.id desc limit $4) order by id";
-    const ENQUEUE: &str = "insert into vestnik.vst_delivery (chat_id, store_id, event_id, subject, urgent, stale) \
-         select $1, m.store_id, m.id, m.subject, true, true from unnest($2::bigint[], $3::text[], $4::text[]) m(id, store_id, subject) \
-         order by m.id on conflict (event_id, chat_id) do nothing";
     db::read_by_index(transaction).await?;
     let parameters: [(&(dyn ToSql + Sync), Type); 4] = [
         (&chat.0, Type::INT8),
@@ -277,13 +276,49 @@ async fn missed(
     ];
     let rows = journal::read_where(transaction, SINCE, &parameters).await?;
     let rows: Vec<_> = rows.iter().collect();
-    let mut missed = sources.partner_events(&rows, &Lookups::default());
-    missed.retain(|event| enqueue::is_new(event.kind));
-    let newest = missed.split_off(missed.len().saturating_sub(MISSED));
-    let ids: Vec<i64> = newest.iter().map(|event| event.id.0).collect();
-    let stores: Vec<&str> = newest.iter().map(|event| event.store.as_str()).collect();
-    let subject = |event: &PartnerEvent| event.subject.as_ref().map(|subject| subject.id.to_string());
-    let subjects: Vec<Option<String>> = newest.iter().map(subject).collect();
+    let mut missed: BTreeMap<(StoreId, String), PartnerEvent> = BTreeMap::new();
+    for event in sources.partner_events(&rows, &Lookups::default()) {
+        if let Some(subject) = event.subject.as_ref().map(|subject| subject.id.to_string()) {
+            missed.insert((event.store.clone(), subject), event);
+        }
+    }
+    let mut newest: Vec<((StoreId, String), PartnerEvent)> = missed.into_iter().collect();
+    newest.sort_unstable_by_key(|(_, event)| event.id);
+    let newest = newest.split_off(newest.len().saturating_sub(MISSED));
+    tell_newest(transaction, chat, &newest).await
+}
+
+/// Enqueues these events, each the newest of its order or booking, in the place of the older deliveries that wait.
+async fn tell_newest(
+    transaction: &Transaction<'_>,
+    chat: ChatId,
+    newest: &[((StoreId, String), PartnerEvent)],
+) -> Result<(), QueryError> {
+    const ENQUEUE: &str = "insert into vestnik.vst_delivery (chat_id, store_id, event_id, subject, urgent, stale) \
+         select $1, m.store_id, m.id, m.subject, true, true from unnest($2::bigint[], $3::text[], $4::text[]) m(id, store_id, subject) \
+         order by m.id on conflict (event_id, chat_id) do nothing";
+    const OLDER: &str = "update vestnik.vst_delivery d set state = 'dead', reason = 'the order has changed since', completed_at = clock_timestamp() \
+         from unnest($2::bigint[], $3::text[], $4::text[]) m(id, store_id, subject) \
+         where d.chat_id = $1 and d.store_id = m.store_id and d.subject = m.subject and d.event_id < m.id and d.state = 'pending' and d.stale";
+    const HAS_MESSAGE: &str =
+        "select subject from vestnik.vst_message where chat_id = $1 and subject = any ($2) and message_id <> 0";
+    let ids: Vec<i64> = newest.iter().map(|(_, event)| event.id.0).collect();
+    let stores: Vec<&str> = newest.iter().map(|((store, _), _)| store.as_str()).collect();
+    let subjects: Vec<&str> = newest.iter().map(|((_, subject), _)| subject.as_str()).collect();
+    transaction.execute(OLDER, &[&chat.0, &ids, &stores, &subjects]).await?;
+    let rows = transaction.query(HAS_MESSAGE, &[&chat.0, &subjects]).await?;
+    let with_message: HashSet<&str> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    let is_open = |event: &PartnerEvent| {
+        let status = event.subject.as_ref().and_then(|subject| subject.visible_status());
+        status.is_some_and(Status::is_open)
+    };
+    let told: Vec<_> = newest
+        .iter()
+        .filter(|((_, subject), event)| is_open(event) || with_message.contains(subject.as_str()))
+        .collect();
+    let ids: Vec<i64> = told.iter().map(|(_, event)| event.id.0).collect();
+    let stores: Vec<&str> = told.iter().map(|((store, _), _)| store.as_str()).collect();
+    let subjects: Vec<&str> = told.iter().map(|((_, subject), _)| subject.as_str()).collect();
     transaction
         .execute(ENQUEUE, &[&chat.0, &ids, &stores, &subjects])
         .await?;

@@ -185,7 +185,9 @@ async fn insert(
          noted as ( \
              insert into vestnik.vst_delivery (chat_id, store_id, about_id, note, subject, urgent, waits_since) \
              select p.chat_id, p.store_id, p.event_id, 'cancelled', p.subject, true, d.at from enqueued p join due d on d.id = p.event_id \
-             where d.noted order by p.event_id on conflict (about_id, chat_id, note) do nothing) \
+             where d.noted and (not d.stale or exists (select from vestnik.vst_message m \
+                 where m.chat_id = p.chat_id and m.store_id = p.store_id and m.subject = p.subject and m.message_id <> 0)) \
+             order by p.event_id on conflict (about_id, chat_id, note) do nothing) \
          update vestnik.vst_chat set waiting = true where id in (select chat_id from enqueued)";
     let ids: Vec<i64> = due.iter().map(|due| due.event.id.0).collect();
     let subjects: Vec<&str> = due.iter().map(|due| due.subject.as_str()).collect();
@@ -193,7 +195,7 @@ async fn insert(
         |due: &DueEvent| due.is_urgent,
         |due: &DueEvent| due.is_stale,
         |due: &DueEvent| due.is_for_those_who_know,
-        |due: &DueEvent| is_over(due.event.kind) && !due.is_stale,
+        |due: &DueEvent| is_over(due.event.kind),
     ]
     .map(|is: fn(&DueEvent) -> bool| due.iter().map(is).collect::<Vec<bool>>());
     // Lock escalations before chats, as escalation steps do, to avoid a deadlock. An event ends only escalations that

@@ -295,7 +295,9 @@ async fn remind(transaction: &Transaction<'_>, escalation: &OpenEscalation) -> R
              on conflict (about_id, chat_id, note) do nothing returning chat_id), \
          woken as (update vestnik.vst_chat set waiting = true where id in (select chat_id from enqueued)) \
          select exists (select from enqueued) or exists (select from vestnik.vst_delivery d \
-             where d.event_id = $1 and d.state in ('pending', 'sending', 'retrying'))";
+             join vestnik.vst_chat_link l on l.chat_id = d.chat_id and l.store_id = d.store_id \
+             join vestnik.vst_chat c on c.id = d.chat_id \
+             where d.event_id = $1 and d.state in ('pending', 'sending', 'retrying') and l.blocked_at is null and c.disabled_at is null)";
     Ok(transaction.query_one(REMIND, &[&escalation.event]).await?.try_get(0)?)
 }
 

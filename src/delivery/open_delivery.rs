@@ -8,7 +8,7 @@ use crate::infra::db::{QueryError, Transaction};
 const LOOK_AHEAD: i64 = 200;
 /// Seconds for which a new event or a cancellation is fresh. After an outage, fresh deliveries are sent before those
 /// that waited through the outage. In a rush, older deliveries do not starve: the digest takes all of them.
-const FRESH_S: f64 = 3.0;
+const FRESH_S: f64 = 10.0;
 
 /// One open delivery of a chat.
 pub(super) struct OpenDelivery {

@@ -18,6 +18,7 @@ pub(super) async fn examine(client: &Client) -> Result<Finding, db::QueryError> 
     }
     Ok(match (rows.len(), failed.as_slice()) {
         (0, _) => ok("canary", "no node has sent one lately"),
+        (1, []) => ok("canary", "it comes back at the one node".to_owned()),
         (nodes, []) => ok("canary", format!("it comes back at {nodes} nodes")),
         (_, failed) => fail("canary", failed.join("; ")),
     })

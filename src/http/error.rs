@@ -263,7 +263,7 @@ impl ApiError {
                     "an order that is {status} cannot move to the requested status: `next` in the list says where it can"
                 )
             }
-            Self::StatusNotPossible => "not possible now: whoever runs this server must give it a right".into(),
+            Self::StatusNotPossible => "not possible now: the operator of this server must correct its rights or its mapping; the log names what".into(),
             Self::ShopUnavailable => {
                 "the shop's system did not reply in time: nothing was changed here, try again".into()
             }

@@ -71,7 +71,7 @@ pub async fn page(client: &Client, span: &Span<'_>, after: i64) -> Result<AuditP
     // it.
     const SPAN: &str = "source is distinct from 0 and ($1::text is null or store_id = $1) and ($2::timestamptz is null or at >= $2) \
          and ($3::timestamptz is null or at < $3) and id > $4 and id <= $5 \
-         and ($7::text is null or key = $7 or strpos(data::text, $7) > 0) order by id limit $6";
+         and ($7::text is null or key = $7 or strpos(data::text, $8) > 0) order by id limit $6";
     let times = times(client, span).await?;
     // Search by id: no index covers the times of events, so that writing an order costs no more. Ids rise with time.
     let disorder = Duration::from_secs_f64(DISORDER_S);
@@ -86,13 +86,14 @@ pub async fn page(client: &Client, span: &Span<'_>, after: i64) -> Result<AuditP
     let after = after.max(first - 1);
     let store = span.store.map(StoreId::as_str);
     let written = span.subject.map(journal::as_recorded);
-    let parameters: [(&(dyn ToSql + Sync), Type); 7] = [
+    let parameters: [(&(dyn ToSql + Sync), Type); 8] = [
         (&store, Type::TEXT),
         (&times.from, Type::TIMESTAMPTZ),
         (&times.to, Type::TIMESTAMPTZ),
         (&after, Type::INT8),
         (&last, Type::INT8),
         (&PAGE_EVENTS, Type::INT8),
+        (&span.subject, Type::TEXT),
         (&written, Type::TEXT),
     ];
     let rows = journal::read_where(client, SPAN, &parameters)

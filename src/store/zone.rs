@@ -5,8 +5,9 @@ use crate::infra::db::Client;
 
 use super::Error;
 
-/// An SQL condition: the name is no technical name from the system's time zone directory.
-const NO_NAMES: &str = "name !~ '^(posix|right)/' and name not in ('localtime', 'posixrules', 'Factory')";
+/// An SQL condition: the name is that of a region, or UTC. Abbreviations such as `EST` ignore summer time, `Etc/GMT+3`
+/// is three hours west of Greenwich, and `posix/` and `right/` are directories of the system.
+const IS_REGION: &str = "(name = 'UTC' or name ~ '/') and name !~ '^(posix|right)/' and name !~ '^Etc/GMT'";
 /// The names that are suggested first among zones with the same offset.
 const KNOWN: [&str; 16] = [
     "Europe/London",
@@ -40,7 +41,7 @@ struct Zone {
 /// Returns an error if the text is no IANA name of a time zone.
 pub(super) async fn check(client: &Client, text: &str) -> Result<(), Error> {
     let sql =
-        format!("select name, abbrev, extract(epoch from utc_offset)::int from pg_timezone_names where {NO_NAMES}");
+        format!("select name, abbrev, extract(epoch from utc_offset)::int from pg_timezone_names where {IS_REGION}");
     let mut zones = Vec::new();
     for row in client.query(&sql, &[]).await? {
         zones.push(Zone {
@@ -93,7 +94,11 @@ fn best<'a>(zones: impl Iterator<Item = &'a Zone>) -> Option<String> {
 /// `None`: another form.
 fn offset_s(text: &str) -> Option<i32> {
     let text = text.trim().to_uppercase();
-    let rest = text.trim_start_matches("UTC").trim_start_matches("GMT").trim();
+    let rest = text
+        .trim_start_matches("ETC/")
+        .trim_start_matches("UTC")
+        .trim_start_matches("GMT")
+        .trim();
     let (sign, digits) = match rest.strip_prefix('-') {
         Some(digits) => (-1, digits),
         None => (1, rest.strip_prefix('+').unwrap_or(rest)),

@@ -154,14 +154,15 @@ impl Updates {
     async fn message(&self, message: &Message) -> Result<(), QueryError> {
         let bot = &*self.bot;
         let chat = message.chat.id.0;
-        if let Some(to) = message.migrate_to_chat_id() {
+        let to = message.migrate_to_chat_id();
+        if let Some(to) = to {
             migrate::migrated(&bot.pool, chat, to.0).await?;
         }
         if let Some(from) = message.migrate_from_chat_id() {
             migrate::migrated(&bot.pool, from.0, chat).await?;
         }
         // A chat that writes has not blocked the bot. The message about a reopened topic comes here too.
-        self.enable_chat(chat).await?;
+        self.enable_chat(to.map_or(chat, |to| to.0)).await?;
         let reason = message.text().filter(|text| !text.starts_with('/'));
         if let (Some(there), Some(from), Some(reason)) = (message.reply_to_message(), &message.from, reason)
             && let Some(said) = callback_query::reason(bot, chat, there.id.0, from, reason).await?

@@ -540,6 +540,16 @@ async fn an_audit_finds_an_order_by_what_people_call_it() {
 }
 
 #[tokio::test]
+async fn an_audit_finds_an_order_whose_key_has_quotes() {
+    let (database, client) = shop("create table tickets (id text primary key, store_id int, status text)").await;
+    database.attach(TICKETS).await;
+    let write = r#"insert into tickets values ('the "first" \ one', 7, 'new')"#;
+    client.batch_execute(write).await.unwrap();
+    let output = vestnik(&database, &["audit", "--order", r#"the "first" \ one"#], &[]);
+    assert_eq!(said(&output).matches("new_order").count(), 1, "{}", said(&output));
+}
+
+#[tokio::test]
 async fn columns_whose_names_say_their_unit_or_zone_are_proposed() {
     let (_database, client) = shop(
         "create table tickets (id int primary key, store_id int, status text not null default 'pending', total_price_cents int, \

@@ -105,7 +105,7 @@ async fn a_canary_comes_back_and_only_the_operator_learns_of_it() {
     let said = String::from_utf8(audit.stdout).unwrap();
     assert!(!said.contains(&store) && !said.contains("new_order"), "{said}");
     let (said, _) = doctor(&database, &[]).await;
-    assert!(said.contains("it comes back at 1 node"), "{said}");
+    assert!(said.contains("it comes back at the one node"), "{said}");
     node.signal(rustix::process::Signal::TERM);
     assert!(node.ended().await.success());
     let (said, _) = doctor(&database, &[]).await;

@@ -579,6 +579,36 @@ async fn a_cancellation_sounds_as_a_reply_to_its_order_in_a_muted_chat_too() {
     app.engine.shut_down().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancellation_of_a_standstill_sounds_where_the_order_was_told() {
+    let telegram = Telegram::start().await;
+    let app = App::start_with(|config| config.telegram = Some(telegram.settings())).await;
+    telegram.add_private(11, "Anna");
+    telegram.link(&app.database, "7", 11, "mirror").await;
+    app.write("insert into orders (store_id) values (7)").await;
+    let told = telegram.until_messages(11, 1).await;
+    let client = app.database.client().await;
+    until(&client, "select bool_and(state = 'sent') from vestnik.vst_delivery").await;
+    let mut config = app.database.config();
+    config.http.listen = ([127, 0, 0, 1], 0).into();
+    config.telegram = Some(telegram.settings());
+    app.engine.shut_down().await;
+    for sql in [
+        "update orders set status = 'cancelled'",
+        "update vestnik.vst_event set at = at - interval '1 hour'",
+    ] {
+        client.batch_execute(sql).await.unwrap();
+    }
+    let engine = vestnik::engine::Engine::start(&config).await.unwrap();
+    let note = telegram
+        .until_call("a note", |call| {
+            call.is_new_to(11) && call.text.contains("Order #1 cancelled")
+        })
+        .await;
+    assert_eq!((note.reply_to, note.silent), (told[0].message, false));
+    engine.shut_down().await;
+}
+
 #[tokio::test]
 async fn a_closed_store_is_woken_by_nobody_until_it_opens_unless_it_wants_to_be() {
     for (escalates, steps) in [("open", 0), ("always", 1)] {

@@ -76,7 +76,7 @@ pub(super) struct Done {
 /// The content of a batch, as taken from the queue.
 #[derive(Debug, Default)]
 struct Taken {
-    /// When each order of the batch was first written, by its key. An order whose wait has ended has the time of the
+    /// When each order of the batch was last written, by its key. An order whose wait has ended has the time of the
     /// write that began the wait.
     orders: WrittenAt,
     /// The keys of the orders whose wait for items has ended.
@@ -91,8 +91,8 @@ struct Taken {
 impl Taken {
     /// Adds an order that was written at this time.
     fn add(&mut self, key: String, at: OffsetDateTime) {
-        let first = self.orders.entry(key).or_insert(at);
-        *first = at.min(*first);
+        let newest = self.orders.entry(key).or_insert(at);
+        *newest = at.max(*newest);
     }
 }
 
@@ -208,7 +208,7 @@ async fn lead(
     };
     for (at, watch) in derived.watch.iter().enumerate() {
         let leads: Vec<Lead> = taken.leads.extract_if(.., |lead| lead.watch == at + 1).collect();
-        let Some(first_at) = leads.iter().map(|lead| lead.at).min() else {
+        let Some(newest) = leads.iter().map(|lead| lead.at).max() else {
             continue;
         };
         if watch.keys.is_none() {
@@ -226,7 +226,7 @@ async fn lead(
                 for row in &rows {
                     let key = row.try_get::<_, Vec<Option<String>>>(0)?.into_iter().next().flatten();
                     if let Some(key) = key {
-                        taken.add(key, first_at);
+                        taken.add(key, newest);
                     }
                 }
             }

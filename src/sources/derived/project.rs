@@ -16,7 +16,7 @@ use crate::domain::status::Status;
 /// Shown for a value whose expression fails.
 const UNREADABLE: &str = "?";
 
-/// When each order was first written, by its key.
+/// When each order was last written, by its key.
 pub(super) type WrittenAt = BTreeMap<String, OffsetDateTime>;
 
 /// Which changes of a computed order become events, and at what time.

@@ -437,19 +437,23 @@ async fn a_person_who_unblocks_the_bot_gets_the_missed_orders() {
     app.database
         .until("select count(*) = 1 from vestnik.vst_chat where disabled_at is not null")
         .await;
-    app.write("insert into orders (store_id) values (7); update orders set status = 'preparing' where id = 1")
-        .await;
+    for sql in [
+        "insert into orders (store_id) values (7), (7), (7)",
+        "update orders set status = 'preparing' where id = 1",
+        "update orders set status = 'cancelled' where id = 3",
+    ] {
+        app.write(sql).await;
+    }
     app.database
-        .until("select count(*) = 2 from vestnik.vst_escalation")
+        .until("select count(*) = 4 and count(ended_at) = 2 from vestnik.vst_escalation")
         .await;
     telegram.take_back(ANNA);
     telegram.write(ANNA, ANNA, "hello, is anybody there?");
-    let digest = |call: &Call| call.is_new_to(ANNA) && call.text.contains("new order #1") && call.said == "ok";
-    let told = telegram.until_call("what was missed", digest).await;
-    assert!(
-        told.text.contains("new order #2") && told.text.contains("2 events"),
-        "{}",
-        told.text
-    );
+    let digest = |call: &Call| call.is_new_to(ANNA) && call.text.contains("new order #2") && call.said == "ok";
+    let told = telegram.until_call("what was missed", digest).await.text;
+    assert!(told.contains("new order #4") && told.contains("3 events"), "{told}");
+    // Each order is listed as it is now, and those that are closed are not.
+    assert!(told.contains("order #1") && !told.contains("new order #1"), "{told}");
+    assert!(!told.contains("#3"), "{told}");
     app.engine.shut_down().await;
 }
