@@ -7,7 +7,7 @@ use warp::reply::Response;
 
 use super::auth::Access;
 use super::error::ApiError;
-use super::request::{ApiRequest, is_name};
+use super::request::{ApiRequest, is_name, whole_number};
 use super::response;
 use crate::domain::status::{Status, SubjectKind};
 use crate::sources::list::{self, ListQuery, ListResult, StatusFilter};
@@ -92,6 +92,7 @@ struct ChangeStatusRequest {
     status: String,
     from: Option<String>,
     reason: Option<String>,
+    #[serde(default, deserialize_with = "whole_number")]
     minutes: Option<i32>,
     by: Option<String>,
     source: Option<String>,

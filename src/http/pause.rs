@@ -9,7 +9,7 @@ use warp::reply::Response;
 use super::auth::Access;
 use super::error::ApiError;
 use super::orders::{MAX_BY_CHARACTERS, MAX_CHANGE_BYTES, is_reason, name};
-use super::request::{ApiRequest, is_name};
+use super::request::{ApiRequest, is_name, whole_number};
 use super::response;
 use crate::store::pause::{self, Pause};
 use crate::store::until::Until;
@@ -18,6 +18,7 @@ use crate::store::until::Until;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PauseRequest {
+    #[serde(default, deserialize_with = "whole_number")]
     minutes: Option<u32>,
     until: Option<String>,
     by: Option<String>,

@@ -8,7 +8,8 @@ use futures::stream::BoxStream;
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use hyper::upgrade::OnUpgrade;
 use percent_encoding::percent_decode_str;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize as _, Deserializer};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::time::timeout;
@@ -31,9 +32,12 @@ pub const MAX_PANEL_CHARACTERS: usize = 64;
 pub struct Query(Vec<(String, String)>);
 
 impl Query {
-    /// Parses the part of a URL after the question mark.
+    /// Parses the part of a URL after the question mark. `+` is a space, as forms and most HTTP clients encode it.
     pub fn parse(raw: &str) -> Self {
-        let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+        let decode = |text: &str| {
+            let spaced = text.replace('+', " ");
+            percent_decode_str(&spaced).decode_utf8_lossy().into_owned()
+        };
         let pairs = raw.split('&').filter(|pair| !pair.is_empty());
         Self(
             pairs
@@ -64,10 +68,11 @@ impl Query {
             .ok_or(ApiError::BadLimit(most))
     }
 
-    /// A parameter with a time in ISO 8601, such as `2026-11-24T19:00:00Z`. `None`: the parameter is missing.
+    /// A parameter with a time in ISO 8601, such as `2026-11-24T19:00:00Z`. `None`: the parameter is missing. The `+` of
+    /// an offset may stand as it is: no time has a space.
     pub fn moment(&self, name: &'static str) -> Result<Option<OffsetDateTime>, ApiError> {
         let Some(text) = self.get(name) else { return Ok(None) };
-        let moment = OffsetDateTime::parse(text, &Rfc3339).ok();
+        let moment = OffsetDateTime::parse(&text.replace(' ', "+"), &Rfc3339).ok();
         // Postgres can store a time of these years.
         let moment = moment.filter(|moment| (1970..=9999).contains(&moment.year()));
         match moment {
@@ -105,6 +110,18 @@ pub fn is_name(name: &str, max_characters: usize) -> bool {
         && !name
             .chars()
             .any(|letter| letter.is_control() || turns_text_around(letter))
+}
+
+/// Reads a whole number of a body, also where a client writes it with a decimal point: `30.0` is an integer of JSON
+/// Schema.
+pub fn whole_number<'de, D: Deserializer<'de>, N: TryFrom<i64>>(value: D) -> Result<Option<N>, D::Error> {
+    let Some(number) = Option::<serde_json::Number>::deserialize(value)? else {
+        return Ok(None);
+    };
+    let fraction = || number.as_f64().filter(|number| number.fract() == 0.0);
+    let whole = number.as_i64().or_else(|| fraction().map(|number| number as i64));
+    let whole = whole.and_then(|whole| N::try_from(whole).ok());
+    whole.map(Some).ok_or_else(|| D::Error::custom("not a whole number"))
 }
 
 /// A request to a route, after its head was parsed.

@@ -8,7 +8,7 @@ use warp::reply::Response;
 use super::auth::Access;
 use super::error::ApiError;
 use super::orders::{MAX_BY_CHARACTERS, MAX_CHANGE_BYTES, name};
-use super::request::{ApiRequest, is_name};
+use super::request::{ApiRequest, is_name, whole_number};
 use super::response;
 use crate::store::stock::{self, MAX_ITEM_CHARACTERS, OutOfStock, Outcome};
 use crate::store::until::Until;
@@ -18,6 +18,7 @@ use crate::store::until::Until;
 #[serde(deny_unknown_fields)]
 struct StopRequest {
     item: String,
+    #[serde(default, deserialize_with = "whole_number")]
     minutes: Option<u32>,
     until: Option<String>,
     by: Option<String>,

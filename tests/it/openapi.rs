@@ -111,10 +111,13 @@ impl Document {
     }
 }
 
-/// What is not said may not come: so that what comes is said.
+/// What is not said may not come, neither a member nor a value of an open list: so that what comes is said.
 fn close(schema: &mut Value) {
     match schema {
         Value::Object(members) => {
+            if let Some(values) = members.get("x-extensible-enum").cloned() {
+                members.insert("enum".into(), values);
+            }
             if members.get("properties").is_some_and(Value::is_object) {
                 members.entry("additionalProperties").or_insert(json!(false));
             }

@@ -108,6 +108,33 @@ async fn an_item_whose_time_is_over_is_back_and_that_is_said_once_with_two_nodes
 }
 
 #[tokio::test]
+async fn a_space_may_be_a_plus_and_a_whole_number_may_have_a_point_as_clients_write_them() {
+    let app = App::start().await;
+    let item = "Quattro Formaggi + Bacon";
+    let body = json!({"item": item, "minutes": 30.0});
+    let stopped = ask(&app, "PUT", PATH, &app.token, Some(body)).await;
+    assert_eq!(names(&stopped.json()), [item], "{}", stopped.text());
+    let half = json!({"item": item, "minutes": 30.5});
+    assert_eq!(ask(&app, "PUT", PATH, &app.token, Some(half)).await.status, 400);
+    let back = format!("{PATH}?panel=The+kitchen&item=Quattro+Formaggi+%2B+Bacon");
+    let list = ask(&app, "DELETE", &back, &app.token, None).await;
+    assert_eq!(list.json(), json!({"items": []}));
+    // A time's offset, as it stands, and encoded.
+    for offset in ["+03:00", "%2B03:00"] {
+        let span = format!("from=2026-01-01T00:00:00{offset}&to=2026-01-02T00:00:00{offset}");
+        let summary = ask(
+            &app,
+            "GET",
+            &format!("/api/partner/stores/7/summary?{span}"),
+            &app.database.token_of(Stores::All, Scope::Manager).await,
+            None,
+        )
+        .await;
+        assert_eq!(summary.status, 200, "{}", summary.text());
+    }
+}
+
+#[tokio::test]
 async fn a_stop_wants_a_name_an_end_within_a_week_and_a_token_of_a_panel() {
     let app = App::start().await;
     for wrong in [
