@@ -11,7 +11,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 
 use super::due_event::DueEvent;
-use super::{late, pause};
+use super::{closed, late, pause};
 use crate::domain::event::{EventId, EventType, JournalEvent};
 use crate::domain::status::{Status, SubjectKind};
 use crate::infra::db;
@@ -165,13 +165,12 @@ async fn insert(
     transaction: &crate::infra::db::Transaction<'_>,
     due: &[DueEvent],
 ) -> Result<(), tokio_postgres::Error> {
-    const ENQUEUE: &str = "with due as ( \
+    let enqueue = format!(
+        "with due as ( \
              select e.id, e.store_id, e.at, d.subject, d.urgent, d.stale, d.known, d.noted, not exists ( \
                  select from vestnik.vst_presence p join vestnik.vst_node n on n.id = p.node_id \
                  where p.store_id = e.store_id and n.until > clock_timestamp()) \
-               and not exists (select from vestnik.vst_store s where s.id = e.store_id and s.escalates = 'open' \
-                 and exists (select from vestnik.vst_opening_hours o where o.store_id = s.id) \
-                 and not exists (select from vestnik.vst_open_now n where n.store_id = s.id)) as unattended \
+               and not {} as unattended \
              from unnest($1::bigint[], $2::text[], $3::boolean[], $4::boolean[], $5::boolean[], $6::boolean[]) \
                  d(id, subject, urgent, stale, known, noted) \
              join vestnik.vst_event e on e.id = d.id), \
@@ -191,7 +190,9 @@ async fn insert(
              where d.noted and (not d.stale or exists (select from vestnik.vst_message m \
                  where m.chat_id = p.chat_id and m.store_id = p.store_id and m.subject = p.subject and m.message_id <> 0)) \
              order by p.event_id on conflict (about_id, chat_id, note) do nothing) \
-         update vestnik.vst_chat set waiting = true where id in (select chat_id from enqueued)";
+         update vestnik.vst_chat set waiting = true where id in (select chat_id from enqueued)",
+        closed::is_closed("e.store_id")
+    );
     let ids: Vec<i64> = due.iter().map(|due| due.event.id.0).collect();
     let subjects: Vec<&str> = due.iter().map(|due| due.subject.as_str()).collect();
     let [urgent, stale, known, noted] = [
@@ -211,7 +212,7 @@ async fn insert(
     if !ended.is_empty() {
         end(transaction, &ended).await?;
     }
-    let statement = transaction.prepare_cached(ENQUEUE).await?;
+    let statement = transaction.prepare_cached(&enqueue).await?;
     transaction
         .execute(&statement, &[&ids, &subjects, &urgent, &stale, &known, &noted])
         .await?;

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use crate::infra::db::{Pool, Transaction};
 use tokio_postgres::types::{ToSql, Type};
 
+use super::closed;
 use crate::domain::event::{EventType, StoreId, SubjectId};
 use crate::domain::status::{Status, SubjectKind};
 use crate::infra::db::{self, QueryError};
@@ -79,19 +80,20 @@ pub async fn advance(pool: &Pool, sources: &Registry) -> Result<u64, QueryError>
 
 /// Handles one batch of due escalations. Returns how many were due, and how many of them took a step.
 async fn advance_batch(pool: &Pool, sources: &Registry) -> Result<(usize, u64), QueryError> {
-    const DUE: &str = "select l.event_id, l.store_id, l.subject, l.step, s.answer_seconds, \
+    let sql = format!(
+        "select l.event_id, l.store_id, l.subject, l.step, s.answer_seconds, \
              extract(epoch from clock_timestamp() - e.at)::float8, \
-             l.is_held, l.is_held and s.escalates = 'open' \
-                 and exists (select from vestnik.vst_opening_hours o where o.store_id = l.store_id) \
-                 and not exists (select from vestnik.vst_open_now n where n.store_id = l.store_id) \
+             l.is_held, l.is_held and {} \
          from vestnik.vst_escalation l join vestnik.vst_event e on e.id = l.event_id \
          left join vestnik.vst_store s on s.id = l.store_id \
-         where l.ended_at is null and l.due_at <= clock_timestamp() order by l.due_at limit $1 for update of l skip locked";
+         where l.ended_at is null and l.due_at <= clock_timestamp() order by l.due_at limit $1 for update of l skip locked",
+        closed::is_closed("l.store_id")
+    );
     let mut client = pool.get().await?;
     let transaction = client.transaction().await?;
     db::limit_idle_in_transaction(&transaction).await?;
     db::read_by_index(&transaction).await?;
-    let statement = transaction.prepare_cached(DUE).await?;
+    let statement = transaction.prepare_cached(&sql).await?;
     let rows = transaction.query(&statement, &[&BATCH]).await?;
     let mut due = Vec::with_capacity(rows.len());
     for row in &rows {

@@ -13,6 +13,7 @@ pub mod chat_links;
 pub mod chat_state;
 pub mod choice;
 pub mod cleanup;
+mod closed;
 pub mod complete;
 mod dead_letter;
 mod due_event;

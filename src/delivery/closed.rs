@@ -1,0 +1,11 @@
+//! Whether a store is closed by its opening hours, so that nobody is woken for its orders.
+
+/// An SQL condition: the store is closed now, and wants nobody to be woken then. A store without opening hours is never
+/// closed. `store` is an SQL expression for the store's id.
+pub(super) fn is_closed(store: &str) -> String {
+    format!(
+        "exists (select from vestnik.vst_store s where s.id = {store} and s.escalates = 'open' \
+             and exists (select from vestnik.vst_opening_hours o where o.store_id = s.id) \
+             and not exists (select from vestnik.vst_open_now n where n.store_id = s.id))"
+    )
+}
