@@ -1,7 +1,7 @@
 //! Handles a chat that takes no messages, now or for good, and a chat that takes messages again. The store's panels and
 //! other chats are notified. A chat that takes messages again gets what it missed.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use time::OffsetDateTime;
 use tokio_postgres::types::{ToSql, Type};
@@ -294,33 +294,26 @@ async fn tell_newest(
     chat: ChatId,
     newest: &[((StoreId, String), PartnerEvent)],
 ) -> Result<(), QueryError> {
-    const ENQUEUE: &str = "insert into vestnik.vst_delivery (chat_id, store_id, event_id, subject, urgent, stale) \
-         select $1, m.store_id, m.id, m.subject, true, true from unnest($2::bigint[], $3::text[], $4::text[]) m(id, store_id, subject) \
-         order by m.id on conflict (event_id, chat_id) do nothing";
     const OLDER: &str = "update vestnik.vst_delivery d set state = 'dead', reason = 'the order has changed since', completed_at = clock_timestamp() \
          from unnest($2::bigint[], $3::text[], $4::text[]) m(id, store_id, subject) \
          where d.chat_id = $1 and d.store_id = m.store_id and d.subject = m.subject and d.event_id < m.id and d.state = 'pending' and d.stale";
-    const HAS_MESSAGE: &str =
-        "select subject from vestnik.vst_message where chat_id = $1 and subject = any ($2) and message_id <> 0";
-    let ids: Vec<i64> = newest.iter().map(|(_, event)| event.id.0).collect();
-    let stores: Vec<&str> = newest.iter().map(|((store, _), _)| store.as_str()).collect();
-    let subjects: Vec<&str> = newest.iter().map(|((_, subject), _)| subject.as_str()).collect();
-    transaction.execute(OLDER, &[&chat.0, &ids, &stores, &subjects]).await?;
-    let rows = transaction.query(HAS_MESSAGE, &[&chat.0, &subjects]).await?;
-    let with_message: HashSet<&str> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    const ENQUEUE: &str = "insert into vestnik.vst_delivery (chat_id, store_id, event_id, subject, urgent, stale) \
+         select $1, m.store_id, m.id, m.subject, true, true \
+         from unnest($2::bigint[], $3::text[], $4::text[], $5::boolean[]) m(id, store_id, subject, is_open) \
+         where m.is_open or exists (select from vestnik.vst_message s \
+             where s.chat_id = $1 and s.store_id = m.store_id and s.subject = m.subject and s.message_id <> 0) \
+         order by m.id on conflict (event_id, chat_id) do nothing";
     let is_open = |event: &PartnerEvent| {
         let status = event.subject.as_ref().and_then(|subject| subject.visible_status());
         status.is_some_and(Status::is_open)
     };
-    let told: Vec<_> = newest
-        .iter()
-        .filter(|((_, subject), event)| is_open(event) || with_message.contains(subject.as_str()))
-        .collect();
-    let ids: Vec<i64> = told.iter().map(|(_, event)| event.id.0).collect();
-    let stores: Vec<&str> = told.iter().map(|((store, _), _)| store.as_str()).collect();
-    let subjects: Vec<&str> = told.iter().map(|((_, subject), _)| subject.as_str()).collect();
+    let ids: Vec<i64> = newest.iter().map(|(_, event)| event.id.0).collect();
+    let stores: Vec<&str> = newest.iter().map(|((store, _), _)| store.as_str()).collect();
+    let subjects: Vec<&str> = newest.iter().map(|((_, subject), _)| subject.as_str()).collect();
+    let open: Vec<bool> = newest.iter().map(|(_, event)| is_open(event)).collect();
+    transaction.execute(OLDER, &[&chat.0, &ids, &stores, &subjects]).await?;
     transaction
-        .execute(ENQUEUE, &[&chat.0, &ids, &stores, &subjects])
+        .execute(ENQUEUE, &[&chat.0, &ids, &stores, &subjects, &open])
         .await?;
     Ok(())
 }
