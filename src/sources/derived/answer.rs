@@ -54,29 +54,14 @@ pub(in crate::sources) async fn answer(
         if place == 0 && changed.is_empty() {
             // The shop may have changed the order a moment ago, and the projector has not published it yet. The caller
             // finds the order's new status in the engine's own table.
-            let projected = derive(transaction, source, derived, &keys).await?;
-            publish_changes(
-                transaction,
-                source,
-                derived,
-                published,
-                projected,
-                Publish::Usual(&WrittenAt::new()),
-            )
-            .await?;
+            let now = WrittenAt::new();
+            let publish = Publish::Usual(&now);
+            derive_and_publish(transaction, source, derived, published, &keys, publish).await?;
             return Ok(false);
         }
     }
-    let projected = derive(transaction, source, derived, &keys).await?;
-    publish_changes(
-        transaction,
-        source,
-        derived,
-        published,
-        projected,
-        Publish::Answer(change.store.as_str(), change.to),
-    )
-    .await?;
+    let publish = Publish::Answer(change.store.as_str(), change.to);
+    derive_and_publish(transaction, source, derived, published, &keys, publish).await?;
     Ok(true)
 }
 
@@ -135,8 +120,21 @@ pub(in crate::sources) async fn taken(
     if published.status(change.key, change.store.as_str()) != Some(from) {
         return Ok(());
     }
-    let projected = derive(transaction, source, derived, &keys).await?;
     let publish = Publish::Taken(change.store.as_str(), change.to);
+    derive_and_publish(transaction, source, derived, published, &keys, publish).await?;
+    Ok(())
+}
+
+/// Computes the orders with these keys, and publishes what differs from the last published results.
+async fn derive_and_publish(
+    transaction: &Transaction<'_>,
+    source: &Source,
+    derived: &Derived,
+    published: PublishedResults,
+    keys: &[String],
+    publish: Publish<'_>,
+) -> Result<(), tokio_postgres::Error> {
+    let projected = derive(transaction, source, derived, keys).await?;
     publish_changes(transaction, source, derived, published, projected, publish).await?;
     Ok(())
 }
