@@ -58,7 +58,7 @@ pub enum Executed {
     Answered(u16, String),
     /// The node or the shop failed. A repetition is executed again, with the same id.
     Failed,
-    /// The request was refused before anything was done. The key may be used anew.
+    /// The request was refused before anything was done. The key may be used for another request.
     NotBegun,
 }
 
@@ -108,25 +108,21 @@ pub async fn complete(pool: &Pool, execution: Execution, outcome: &Executed) -> 
     const FAILED: &str = "update vestnik.vst_idempotent_request set until = '-infinity' where id = $1 and fence = $2";
     const NOT_BEGUN: &str = "delete from vestnik.vst_idempotent_request where id = $1 and fence = $2";
     let Execution { id, fence } = execution;
+    let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&id.0, &fence];
+    let code: i32;
+    let sql = match outcome {
+        Executed::Answered(status, body) => {
+            code = i32::from(*status);
+            parameters.extend([&code as &(dyn ToSql + Sync), body]);
+            ANSWERED
+        }
+        Executed::Failed => FAILED,
+        Executed::NotBegun => NOT_BEGUN,
+    };
     db::with_timeout(async {
         let client = pool.get().await?;
-        match outcome {
-            Executed::Answered(status, body) => {
-                let statement = client.prepare_cached(ANSWERED).await?;
-                client
-                    .execute(&statement, &[&id.0, &fence, &i32::from(*status), body])
-                    .await?;
-            }
-            Executed::Failed | Executed::NotBegun => {
-                let sql = if matches!(outcome, Executed::Failed) {
-                    FAILED
-                } else {
-                    NOT_BEGUN
-                };
-                let statement = client.prepare_cached(sql).await?;
-                client.execute(&statement, &[&id.0, &fence]).await?;
-            }
-        }
+        let statement = client.prepare_cached(sql).await?;
+        client.execute(&statement, &parameters).await?;
         Ok(())
     })
     .await

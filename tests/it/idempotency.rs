@@ -1,6 +1,8 @@
 //! A POST with an `Idempotency-Key` is executed once, however often it is sent and whatever ends in between.
 
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use vestnik::infra::db::Client;
 use vestnik::token::Stores;
 
 use crate::support::app::App;
@@ -120,9 +122,8 @@ async fn a_key_of_another_request_is_refused_and_each_token_and_store_has_its_ow
     assert_eq!(refused(&answer), (409, "status_conflict".into()));
 }
 
-#[tokio::test]
-async fn a_repetition_is_told_to_wait_while_the_first_request_is_under_way() {
-    let app = with_order().await;
+/// A session that holds the shop's table locked, and the connection of a first answer that waits behind the lock.
+async fn first_behind_a_lock(app: &App) -> (Client, TcpStream) {
     let held = app.database.client().await;
     held.batch_execute("begin; lock table orders in access exclusive mode")
         .await
@@ -130,6 +131,13 @@ async fn a_repetition_is_told_to_wait_while_the_first_request_is_under_way() {
     let bearer = format!("Bearer {}", app.token);
     let (server, body) = (app.engine.address(), accept().to_string());
     let first = begin(server, "POST", STATUS, &headers(&bearer, "k1"), Some(&body)).await;
+    (held, first)
+}
+
+#[tokio::test]
+async fn a_repetition_is_told_to_wait_while_the_first_request_is_under_way() {
+    let app = with_order().await;
+    let (held, first) = first_behind_a_lock(&app).await;
     app.database
         .until("select exists (select from vestnik.vst_idempotent_request where status is null)")
         .await;
@@ -148,13 +156,7 @@ async fn a_repetition_is_told_to_wait_while_the_first_request_is_under_way() {
 #[tokio::test]
 async fn a_client_that_is_gone_before_the_answer_gets_it_with_its_repetition() {
     let app = with_order().await;
-    let held = app.database.client().await;
-    held.batch_execute("begin; lock table orders in access exclusive mode")
-        .await
-        .unwrap();
-    let bearer = format!("Bearer {}", app.token);
-    let (server, body) = (app.engine.address(), accept().to_string());
-    let gone = begin(server, "POST", STATUS, &headers(&bearer, "k1"), Some(&body)).await;
+    let (held, gone) = first_behind_a_lock(&app).await;
     app.database
         .until("select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock')")
         .await;
