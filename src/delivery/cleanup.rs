@@ -1,6 +1,7 @@
 //! Deletes old rows that stay when their event is trimmed. These are status changes, past alarms, answers to commands,
-//! link codes, requests to shops' APIs of unknown outcome, and requests with a key. Also chats that were never linked, and closed orders of
-//! derived sources. Works in small batches, away from the event path. Several nodes may do it at the same time.
+//! link codes, requests to shops' APIs of unknown outcome, and requests with a key. Also chats that were never linked,
+//! and closed orders of derived sources. Works in small batches, away from the event path. Several nodes may do it at
+//! the same time.
 
 use std::time::Duration;
 

@@ -7,7 +7,8 @@ use crate::infra::db::{QueryError, Transaction};
 /// The most open deliveries of a chat that are read to choose its next message.
 const LOOK_AHEAD: i64 = 200;
 /// Seconds for which a new event or a cancellation is fresh. After an outage, fresh deliveries are sent before those
-/// that waited through the outage. In a rush, older deliveries do not starve: the digest takes all of them.
+/// that waited through the outage. Where many orders come at once, a digest takes the
+/// older ones, too, so that they do not wait for ever.
 const FRESH_S: f64 = 10.0;
 
 /// One open delivery of a chat.

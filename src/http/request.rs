@@ -112,8 +112,8 @@ pub fn is_name(name: &str, max_characters: usize) -> bool {
             .any(|letter| letter.is_control() || turns_text_around(letter))
 }
 
-/// Reads a whole number of a body, also where a client writes it with a decimal point: `30.0` is an integer of JSON
-/// Schema.
+/// Reads a whole number of a body, also where a client writes it with a decimal point. In JSON Schema, `30.0` is an
+/// integer.
 pub fn whole_number<'de, D: Deserializer<'de>, N: TryFrom<i64>>(value: D) -> Result<Option<N>, D::Error> {
     let Some(number) = Option::<serde_json::Number>::deserialize(value)? else {
         return Ok(None);
