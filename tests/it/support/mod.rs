@@ -3,6 +3,7 @@
 pub mod app;
 pub mod attackers;
 pub mod breakable;
+pub mod corpus;
 pub mod db;
 pub mod forward;
 pub mod hook;
