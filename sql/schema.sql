@@ -459,6 +459,7 @@ CREATE TABLE vestnik.vst_delivery (
     subject text,
     urgent boolean NOT NULL,
     stale boolean DEFAULT false NOT NULL,
+    missed boolean DEFAULT false NOT NULL,
     state text DEFAULT 'pending'::text NOT NULL,
     reason text,
     waits_since timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
@@ -697,7 +698,9 @@ CREATE TABLE vestnik.vst_promise (
     store_id text NOT NULL,
     subject text NOT NULL,
     event_id bigint NOT NULL,
-    due_at timestamp with time zone NOT NULL
+    due_at timestamp with time zone NOT NULL,
+    minutes integer,
+    is_told boolean DEFAULT false NOT NULL
 );
 CREATE TABLE vestnik.vst_receipt (
     event_id bigint NOT NULL,
@@ -930,12 +933,11 @@ CREATE INDEX vst_chat_edits ON vestnik.vst_chat USING btree (edit_next_at) WHERE
 CREATE INDEX vst_chat_link_store ON vestnik.vst_chat_link USING btree (store_id);
 CREATE INDEX vst_chat_messages ON vestnik.vst_chat USING btree (next_at) WHERE (waiting OR (wakes_at IS NOT NULL));
 CREATE UNIQUE INDEX vst_delivery_alarm ON vestnik.vst_delivery USING btree (alarm_id, chat_id, alarm_ends);
-CREATE INDEX vst_delivery_chat ON vestnik.vst_delivery USING btree (chat_id);
 CREATE UNIQUE INDEX vst_delivery_event ON vestnik.vst_delivery USING btree (event_id, chat_id);
 CREATE INDEX vst_delivery_keyboard ON vestnik.vst_delivery USING btree (chat_id, message_id) WHERE (keyboard IS NOT NULL);
 CREATE UNIQUE INDEX vst_delivery_note ON vestnik.vst_delivery USING btree (about_id, chat_id, note);
 CREATE INDEX vst_delivery_open ON vestnik.vst_delivery USING btree (chat_id, urgent DESC, id) WHERE (state = ANY (ARRAY['pending'::text, 'sending'::text, 'retrying'::text]));
-CREATE INDEX vst_delivery_subject ON vestnik.vst_delivery USING btree (chat_id, subject) WHERE (state = ANY (ARRAY['pending'::text, 'sending'::text, 'retrying'::text]));
+CREATE INDEX vst_delivery_subject ON vestnik.vst_delivery USING btree (chat_id, subject);
 CREATE INDEX vst_delivery_words ON vestnik.vst_delivery USING btree (waits_since) WHERE (words IS NOT NULL);
 CREATE INDEX vst_escalation_due ON vestnik.vst_escalation USING btree (due_at) WHERE (ended_at IS NULL);
 CREATE INDEX vst_escalation_subject ON vestnik.vst_escalation USING btree (subject);
@@ -948,7 +950,7 @@ CREATE INDEX vst_message_event ON vestnik.vst_message USING btree (event_id);
 CREATE INDEX vst_out_of_stock_until ON vestnik.vst_out_of_stock USING btree (until);
 CREATE INDEX vst_pause_until ON vestnik.vst_pause USING btree (until);
 CREATE INDEX vst_presence_store ON vestnik.vst_presence USING btree (store_id);
-CREATE INDEX vst_promise_due ON vestnik.vst_promise USING btree (due_at);
+CREATE INDEX vst_promise_due ON vestnik.vst_promise USING btree (due_at) WHERE (NOT is_told);
 CREATE INDEX vst_promise_event ON vestnik.vst_promise USING btree (event_id);
 CREATE UNIQUE INDEX vst_source_name ON vestnik.vst_source USING btree (name) WHERE (detached_at IS NULL);
 CREATE UNIQUE INDEX vst_source_table ON vestnik.vst_source USING btree (table_name) WHERE (detached_at IS NULL);

@@ -490,6 +490,7 @@ create table vestnik.vst_delivery (
     subject      text,                              -- the order of its message: the source's number and the key, `1 123`
     urgent       boolean     not null,              -- sent before deliveries that are not urgent
     stale        boolean     not null default false,-- was old already when it was enqueued: sent in a digest
+    missed       boolean     not null default false,-- the chat took no messages when the event happened
     state        text        not null default 'pending' check (state in ('pending', 'sending', 'retrying', 'sent', 'dead')),
     reason       text,                              -- of the retry, or of the dead letter
     waits_since  timestamptz not null default clock_timestamp(),   -- the event's own time, or that of the request
@@ -517,9 +518,8 @@ create unique index vst_delivery_note on vestnik.vst_delivery (about_id, chat_id
 create unique index vst_delivery_event on vestnik.vst_delivery (event_id, chat_id);
 create unique index vst_delivery_alarm on vestnik.vst_delivery (alarm_id, chat_id, alarm_ends);
 create index vst_delivery_open on vestnik.vst_delivery (chat_id, urgent desc, id) where state in ('pending', 'sending', 'retrying');
-create index vst_delivery_subject on vestnik.vst_delivery (chat_id, subject) where state in ('pending', 'sending', 'retrying');
+create index vst_delivery_subject on vestnik.vst_delivery (chat_id, subject);
 -- Indexes for the clean-up: without them, each trimmed event costs a read of the whole table.
-create index vst_delivery_chat on vestnik.vst_delivery (chat_id);
 create index vst_delivery_words on vestnik.vst_delivery (waits_since) where words is not null;
 
 -- The message of an order in a chat: a change of its status edits it.
@@ -555,9 +555,11 @@ create table vestnik.vst_promise (
     subject  text        not null,
     event_id bigint      not null references vestnik.vst_event (id) on delete cascade,
     due_at   timestamptz not null,
+    minutes  integer,                              -- that were promised; null: the time is the customer's wish
+    is_told  boolean     not null default false,   -- the chats were told that the order is late
     primary key (store_id, subject)
 );
-create index vst_promise_due on vestnik.vst_promise (due_at);
+create index vst_promise_due on vestnik.vst_promise (due_at) where not is_told;
 create index vst_promise_event on vestnik.vst_promise (event_id);
 
 -- Signed requests to a store's webhook; retried for a day.

@@ -65,8 +65,10 @@ impl Commands<'_> {
     async fn orders(&self, message: &Message, links: &[ChatLink], words: &Catalog) -> Result<(), QueryError> {
         let stores: Vec<String> = links.iter().map(|link| link.store.clone()).collect();
         let open = reopen::open(&self.bot.pool, &self.bot.sources, message.chat.id.0, &stores).await?;
-        let (text, buttons) = digest::list(words, &open);
-        self.reply(message, &text, Some(&serde_json::json!(buttons))).await
+        for (text, buttons) in digest::list(words, &open) {
+            self.reply(message, &text, Some(&serde_json::json!(buttons))).await?;
+        }
+        Ok(())
     }
 
     /// Enqueues an answer to the chat and topic of a message. `buttons` holds the rows of buttons below the answer.
