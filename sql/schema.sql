@@ -438,6 +438,77 @@ CREATE TABLE vestnik.vst_chat_link (
     CONSTRAINT vst_chat_link_check CHECK (((quiet_from IS NULL) = (quiet_to IS NULL))),
     CONSTRAINT vst_chat_link_mode_check CHECK ((mode = ANY (ARRAY['mirror'::text, 'fallback'::text, 'manager'::text])))
 );
+CREATE TABLE vestnik.vst_holiday (
+    store_id text NOT NULL,
+    day date NOT NULL,
+    yearly boolean DEFAULT false NOT NULL,
+    opens time without time zone,
+    closes time without time zone,
+    CONSTRAINT vst_holiday_check CHECK (((opens IS NULL) = (closes IS NULL)))
+);
+CREATE TABLE vestnik.vst_opening_hours (
+    store_id text NOT NULL,
+    weekday smallint NOT NULL,
+    opens time without time zone NOT NULL,
+    closes time without time zone NOT NULL,
+    CONSTRAINT vst_opening_hours_weekday_check CHECK (((weekday >= 1) AND (weekday <= 7)))
+);
+CREATE TABLE vestnik.vst_store (
+    id text NOT NULL,
+    name text,
+    currency text DEFAULT 'RUB'::text NOT NULL,
+    time_zone text DEFAULT 'Europe/Moscow'::text NOT NULL,
+    answer_seconds integer DEFAULT 60 NOT NULL,
+    webhook_url text,
+    webhook_secret text,
+    webhook_secret_old text,
+    attended_by text DEFAULT 'panel'::text NOT NULL,
+    escalates text DEFAULT 'open'::text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT vst_store_answer_seconds_check CHECK (((answer_seconds >= 5) AND (answer_seconds <= 86400))),
+    CONSTRAINT vst_store_attended_by_check CHECK ((attended_by = ANY (ARRAY['panel'::text, 'chats'::text]))),
+    CONSTRAINT vst_store_check CHECK (((webhook_url IS NULL) = (webhook_secret IS NULL))),
+    CONSTRAINT vst_store_currency_check CHECK ((currency ~ '^[A-Z]{3}$'::text)),
+    CONSTRAINT vst_store_escalates_check CHECK ((escalates = ANY (ARRAY['open'::text, 'always'::text]))),
+    CONSTRAINT vst_store_id_check CHECK (((octet_length(id) >= 1) AND (octet_length(id) <= 200))),
+    CONSTRAINT vst_store_time_zone_check CHECK ((timezone(time_zone, '2000-01-01 00:00:00'::timestamp without time zone) IS NOT NULL)),
+    CONSTRAINT vst_store_webhook_secret_check CHECK ((octet_length(webhook_secret) >= 16)),
+    CONSTRAINT vst_store_webhook_secret_old_check CHECK ((octet_length(webhook_secret_old) >= 16)),
+    CONSTRAINT vst_store_webhook_url_check CHECK ((webhook_url ~ '^https?://'::text))
+);
+CREATE VIEW vestnik.vst_open_now AS
+ SELECT s.id AS store_id
+   FROM (vestnik.vst_store s
+     CROSS JOIN LATERAL ( SELECT (clock_timestamp() AT TIME ZONE s.time_zone) AS at) now)
+  WHERE (EXISTS ( SELECT
+           FROM (( VALUES ((now.at)::date,true), (((now.at)::date - 1),false)) d(day, is_today)
+             CROSS JOIN LATERAL ( SELECT h.opens,
+                    h.closes
+                   FROM vestnik.vst_holiday h
+                  WHERE ((h.store_id = s.id) AND (((h.day = d.day) AND (NOT h.yearly)) OR (h.yearly AND (to_char((h.day)::timestamp with time zone, 'MMDD'::text) = to_char((d.day)::timestamp with time zone, 'MMDD'::text)))))
+                UNION ALL
+                 SELECT o.opens,
+                    o.closes
+                   FROM vestnik.vst_opening_hours o
+                  WHERE ((o.store_id = s.id) AND ((o.weekday)::numeric = EXTRACT(isodow FROM d.day)) AND (NOT (EXISTS ( SELECT
+                           FROM vestnik.vst_holiday h
+                          WHERE ((h.store_id = s.id) AND (((h.day = d.day) AND (NOT h.yearly)) OR (h.yearly AND (to_char((h.day)::timestamp with time zone, 'MMDD'::text) = to_char((d.day)::timestamp with time zone, 'MMDD'::text)))))))))) span)
+          WHERE
+                CASE
+                    WHEN d.is_today THEN (((now.at)::time without time zone >= span.opens) AND (((now.at)::time without time zone < span.closes) OR (span.closes <= span.opens)))
+                    ELSE ((span.closes <= span.opens) AND ((now.at)::time without time zone < span.closes))
+                END));
+CREATE VIEW vestnik.vst_closed_now AS
+ SELECT s.id AS store_id
+   FROM (vestnik.vst_store s
+     CROSS JOIN LATERAL ( SELECT ((clock_timestamp() AT TIME ZONE s.time_zone))::date AS day) today)
+  WHERE (((EXISTS ( SELECT
+           FROM vestnik.vst_opening_hours o
+          WHERE (o.store_id = s.id))) OR (EXISTS ( SELECT
+           FROM vestnik.vst_holiday h
+          WHERE ((h.store_id = s.id) AND (((h.day = today.day) AND (NOT h.yearly)) OR (h.yearly AND (to_char((h.day)::timestamp with time zone, 'MMDD'::text) = to_char((today.day)::timestamp with time zone, 'MMDD'::text)))))))) AND (NOT (EXISTS ( SELECT
+           FROM vestnik.vst_open_now n
+          WHERE (n.store_id = s.id)))));
 CREATE TABLE vestnik.vst_cluster (
     sole boolean DEFAULT true NOT NULL,
     system_identifier bigint NOT NULL,
@@ -534,14 +605,6 @@ ALTER TABLE vestnik.vst_event ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     NO MAXVALUE
     CACHE 1
 );
-CREATE TABLE vestnik.vst_holiday (
-    store_id text NOT NULL,
-    day date NOT NULL,
-    yearly boolean DEFAULT false NOT NULL,
-    opens time without time zone,
-    closes time without time zone,
-    CONSTRAINT vst_holiday_check CHECK (((opens IS NULL) = (closes IS NULL)))
-);
 CREATE TABLE vestnik.vst_idempotent_request (
     id bigint NOT NULL,
     token_id bigint NOT NULL,
@@ -594,58 +657,6 @@ CREATE TABLE vestnik.vst_node (
     until timestamp with time zone NOT NULL,
     clock_ahead_s double precision DEFAULT 0 NOT NULL
 );
-CREATE TABLE vestnik.vst_opening_hours (
-    store_id text NOT NULL,
-    weekday smallint NOT NULL,
-    opens time without time zone NOT NULL,
-    closes time without time zone NOT NULL,
-    CONSTRAINT vst_opening_hours_weekday_check CHECK (((weekday >= 1) AND (weekday <= 7)))
-);
-CREATE TABLE vestnik.vst_store (
-    id text NOT NULL,
-    name text,
-    currency text DEFAULT 'RUB'::text NOT NULL,
-    time_zone text DEFAULT 'Europe/Moscow'::text NOT NULL,
-    answer_seconds integer DEFAULT 60 NOT NULL,
-    webhook_url text,
-    webhook_secret text,
-    webhook_secret_old text,
-    attended_by text DEFAULT 'panel'::text NOT NULL,
-    escalates text DEFAULT 'open'::text NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT vst_store_answer_seconds_check CHECK (((answer_seconds >= 5) AND (answer_seconds <= 86400))),
-    CONSTRAINT vst_store_attended_by_check CHECK ((attended_by = ANY (ARRAY['panel'::text, 'chats'::text]))),
-    CONSTRAINT vst_store_check CHECK (((webhook_url IS NULL) = (webhook_secret IS NULL))),
-    CONSTRAINT vst_store_currency_check CHECK ((currency ~ '^[A-Z]{3}$'::text)),
-    CONSTRAINT vst_store_escalates_check CHECK ((escalates = ANY (ARRAY['open'::text, 'always'::text]))),
-    CONSTRAINT vst_store_id_check CHECK (((octet_length(id) >= 1) AND (octet_length(id) <= 200))),
-    CONSTRAINT vst_store_time_zone_check CHECK ((timezone(time_zone, '2000-01-01 00:00:00'::timestamp without time zone) IS NOT NULL)),
-    CONSTRAINT vst_store_webhook_secret_check CHECK ((octet_length(webhook_secret) >= 16)),
-    CONSTRAINT vst_store_webhook_secret_old_check CHECK ((octet_length(webhook_secret_old) >= 16)),
-    CONSTRAINT vst_store_webhook_url_check CHECK ((webhook_url ~ '^https?://'::text))
-);
-CREATE VIEW vestnik.vst_open_now AS
- SELECT s.id AS store_id
-   FROM (vestnik.vst_store s
-     CROSS JOIN LATERAL ( SELECT (clock_timestamp() AT TIME ZONE s.time_zone) AS at) now)
-  WHERE (EXISTS ( SELECT
-           FROM (( VALUES ((now.at)::date,true), (((now.at)::date - 1),false)) d(day, is_today)
-             CROSS JOIN LATERAL ( SELECT h.opens,
-                    h.closes
-                   FROM vestnik.vst_holiday h
-                  WHERE ((h.store_id = s.id) AND (((h.day = d.day) AND (NOT h.yearly)) OR (h.yearly AND (to_char((h.day)::timestamp with time zone, 'MMDD'::text) = to_char((d.day)::timestamp with time zone, 'MMDD'::text)))))
-                UNION ALL
-                 SELECT o.opens,
-                    o.closes
-                   FROM vestnik.vst_opening_hours o
-                  WHERE ((o.store_id = s.id) AND ((o.weekday)::numeric = EXTRACT(isodow FROM d.day)) AND (NOT (EXISTS ( SELECT
-                           FROM vestnik.vst_holiday h
-                          WHERE ((h.store_id = s.id) AND (((h.day = d.day) AND (NOT h.yearly)) OR (h.yearly AND (to_char((h.day)::timestamp with time zone, 'MMDD'::text) = to_char((d.day)::timestamp with time zone, 'MMDD'::text)))))))))) span)
-          WHERE
-                CASE
-                    WHEN d.is_today THEN (((now.at)::time without time zone >= span.opens) AND (((now.at)::time without time zone < span.closes) OR (span.closes <= span.opens)))
-                    ELSE ((span.closes <= span.opens) AND ((now.at)::time without time zone < span.closes))
-                END));
 CREATE TABLE vestnik.vst_out_of_stock (
     store_id text NOT NULL,
     item text NOT NULL,

@@ -304,6 +304,14 @@ create view vestnik.vst_open_now as
         where case when d.is_today then now.at::time >= span.opens and (now.at::time < span.closes or span.closes <= span.opens)
                    else span.closes <= span.opens and now.at::time < span.closes end);
 
+-- The stores that are closed now by their hours. A store without hours of the week is closed on its holidays only.
+create view vestnik.vst_closed_now as
+    select s.id as store_id from vestnik.vst_store s cross join lateral (select (clock_timestamp() at time zone s.time_zone)::date as day) today
+    where (exists (select from vestnik.vst_opening_hours o where o.store_id = s.id)
+            or exists (select from vestnik.vst_holiday h where h.store_id = s.id
+                and (h.day = today.day and not h.yearly or h.yearly and to_char(h.day, 'MMDD') = to_char(today.day, 'MMDD'))))
+        and not exists (select from vestnik.vst_open_now n where n.store_id = s.id);
+
 -- Pauses: the store takes no new orders for a while. The engine refuses no order: the shop's application reads
 -- `vst_paused_now`. A row exists from the event `store_paused` to the event `store_resumed`.
 create table vestnik.vst_pause (

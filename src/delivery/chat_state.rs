@@ -230,7 +230,11 @@ pub async fn enable(pool: &Pool, sources: &Registry, chat: i64) -> Result<ChatsT
 
 /// Enables a disabled chat again. Deliveries that were given up with the chat are enqueued again as stale, and so are
 /// orders and bookings since then. A digest lists them.
-async fn back(transaction: &Transaction<'_>, sources: &Sources, chat: ChatId) -> Result<ChatsToWake, QueryError> {
+pub(super) async fn back(
+    transaction: &Transaction<'_>,
+    sources: &Sources,
+    chat: ChatId,
+) -> Result<ChatsToWake, QueryError> {
     const BACK: &str = "with before as (select disabled_at, disabled_why from vestnik.vst_chat where id = $1 for no key update) \
          update vestnik.vst_chat c set disabled_at = null, disabled_why = null, failures = 0 from before \
          where c.id = $1 and c.disabled_at is not null returning before.disabled_at, before.disabled_why";

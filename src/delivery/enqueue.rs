@@ -237,9 +237,10 @@ async fn begin(
                  + case when h.is_held then interval '0' else make_interval(secs => s.answer_seconds) end, h.is_held \
          from unnest($1::bigint[], $2::text[], $3::boolean[], $4::timestamptz[]) d(id, subject, stale, wanted_at) \
          join vestnik.vst_event e on e.id = d.id join vestnik.vst_store s on s.id = e.store_id \
-         cross join lateral (select s.escalates = 'open' and exists (select from vestnik.vst_opening_hours o where o.store_id = s.id) \
-                 and (coalesce(d.wanted_at > clock_timestamp() + make_interval(mins => $6), false) \
-                     or not exists (select from vestnik.vst_open_now n where n.store_id = s.id)) as is_held) h \
+         cross join lateral (select s.escalates = 'open' \
+                 and (d.wanted_at > clock_timestamp() + make_interval(mins => $6) \
+                         and exists (select from vestnik.vst_opening_hours o where o.store_id = s.id) \
+                     or exists (select from vestnik.vst_closed_now n where n.store_id = s.id)) is true as is_held) h \
          where e.at >= s.created_at and e.at > clock_timestamp() - make_interval(hours => $5) \
          on conflict (event_id) do nothing";
     let ids: Vec<i64> = begun.iter().map(|due| due.event.id.0).collect();

@@ -439,7 +439,7 @@ pub(super) mod tests {
         it.extra = (0..50)
             .map(|number| Extra {
                 label: format!("Поле {number}"),
-                value: "длинное ".repeat(10).into(),
+                value: "длинное ".repeat(10),
             })
             .collect();
         let text = subject(&told("ru", &view, &view, None)).text;
