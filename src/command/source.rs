@@ -151,10 +151,9 @@ async fn put(config: &Config, client: &mut Client, kept: &Kept, toml: &str) -> a
         );
         return Err(Usage(says).into());
     }
-    let newest = show_newest(client, &table, &mapping, 1).await?;
-    if !newest.problems.is_empty() {
-        return Err(unfit(&table, newest.problems));
-    }
+    show_newest(client, &table, &mapping, 1)
+        .await?
+        .unless_all_fail(&table)?;
     let options = Options {
         trust_owner: kept.owner_trusted,
         renamed: is_renamed.then_some(kept.id),

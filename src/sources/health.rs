@@ -82,6 +82,11 @@ pub async fn check(client: &impl GenericClient) -> Result<Vec<Health>, QueryErro
     Ok(all)
 }
 
+/// The trouble without the numbers behind it, which change while the trouble stays the same.
+pub fn without_counts(trouble: &str) -> &str {
+    trouble.split(super::derived::COUNTED).next().unwrap_or(trouble)
+}
+
 /// The latest state of one order in the journal.
 struct Newest {
     source: i32,

@@ -6,6 +6,8 @@
 mod answer;
 mod batch;
 mod check;
+mod compute;
+mod failure;
 mod function;
 mod install;
 mod missed;
@@ -27,6 +29,7 @@ use crate::domain::event::SourceId;
 
 pub(super) use answer::{answer, taken};
 pub use check::{Checked, check};
+pub(super) use failure::COUNTED;
 pub(super) use install::{drop_sql, install, install_sql};
 pub(super) use missed::{not_projected, project_again};
 pub use preview::{Newest, newest};

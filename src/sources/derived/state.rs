@@ -2,7 +2,7 @@
 
 use crate::infra::db::GenericClient;
 
-use super::{Derived, function, projection};
+use super::{Derived, failure, function, projection};
 use crate::domain::event::SourceId;
 
 /// The present problems of a derived source, one line each, with the remedy.
@@ -13,16 +13,9 @@ pub(in crate::sources) async fn troubles(
     table: &str,
     derived: &Derived,
 ) -> Result<Vec<String>, tokio_postgres::Error> {
-    const FAILURE: &str = "select message from vestnik.vst_projection_failure where source = $1";
     const THERE: &str = "select to_regprocedure($1) is not null and to_regclass($2) is not null";
     const CARRIED: &str = "select exists (select from pg_trigger g where g.tgfoid = to_regprocedure($1 || '()') and g.tgenabled in ('O', 'A'))";
-    let mut troubles = Vec::new();
-    if let Some(row) = client.query_opt(FAILURE, &[&source.0]).await? {
-        let message: &str = row.try_get(0)?;
-        troubles.push(format!(
-            "its expressions fail, and orders are shown as far as they can be read: {message}: `vestnik source edit {name}`"
-        ));
-    }
+    let mut troubles = failure::lines(client, source, name).await?;
     for answer in super::answer::broken(client, table, derived).await? {
         troubles.push(format!(
             "an answer cannot be saved: {answer}: `vestnik source edit {name}`"
