@@ -12,6 +12,7 @@ use crate::sources::attach::{self, Attached, Options};
 use crate::sources::catalog::{self, Table};
 use crate::sources::derived::{self, preset};
 use crate::sources::mapping::Mapping;
+use crate::sources::newest_rows::{self, Advice};
 use crate::sources::preview::{self, Preview};
 use crate::sources::propose::{Proposal, propose};
 use anyhow::{Context as _, bail};
@@ -81,6 +82,7 @@ pub async fn attach(config: &Config, args: AttachArgs) -> anyhow::Result<()> {
                     if !proposal.questions.is_empty() {
                         return Err(ask(&table, &proposal, args.dry_run)?);
                     }
+                    proposal.guesses.iter().for_each(|guess| super::say!("{guess}"));
                     proposal.toml
                 }
             }
@@ -206,6 +208,8 @@ pub struct Newest {
     pub problems: Vec<String>,
     /// Whether there are rows, and each of them fails.
     pub all_fail: bool,
+    /// One line for each status word that is probably misspelt.
+    pub misspelt: Vec<String>,
 }
 
 impl Newest {
@@ -217,6 +221,9 @@ impl Newest {
         }
         for problem in &self.problems {
             super::say!("warning: {problem}: such a value is shown as ?");
+        }
+        for misspelt in &self.misspelt {
+            super::say!("warning: {misspelt}");
         }
         Ok(self)
     }
@@ -258,6 +265,7 @@ pub async fn show_newest(
         }
         Err(error) => bail!(error),
     };
+    let Advice { warnings, misspelt } = newest_rows::advice(table, mapping, &orders);
     let is_seen = |row: &Preview| row.subject.visibility == Visibility::Visible;
     orders.sort_by_key(|row| !is_seen(row));
     orders.truncate(most);
@@ -270,7 +278,11 @@ pub async fn show_newest(
             .flat_map(preview::lines)
             .for_each(|line| super::say!("  {line}"));
     }
+    for warning in warnings {
+        super::say!("warning: {warning}");
+    }
     Ok(Newest {
+        misspelt,
         has_no_store: orders.iter().any(|row| row.store.is_none() && is_seen(row)),
         problems,
         all_fail,

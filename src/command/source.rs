@@ -99,6 +99,7 @@ async fn check(config: &Config, client: &mut Client, what: &str) -> anyhow::Resu
     findings.warnings.iter().for_each(|warning| super::say!("{warning}"));
     let newest = show_newest(client, &table, &mapping, SHOWN_ROWS).await?;
     findings.problems.extend(newest.problems);
+    findings.problems.extend(newest.misspelt);
     if !findings.problems.is_empty() {
         return Err(unfit(&table, findings.problems));
     }

@@ -66,8 +66,8 @@ pub(in crate::sources) async fn answer(
     Ok(true)
 }
 
-/// The statements of answers that Postgres cannot parse any more, for example because a column has another name. One
-/// line each.
+/// The statements of answers that Postgres cannot run any more, for example because a column has another name, or a
+/// right is missing. One line each.
 pub(super) async fn broken(
     client: &impl GenericClient,
     table: &str,
@@ -78,9 +78,14 @@ pub(super) async fn broken(
     for (status, statements) in &derived.answers {
         for sql in statements {
             let sql = sql.trim().trim_end_matches(';');
-            // One simple query is one transaction: nothing stays behind on a pooler's session.
-            let probe =
-                format!("{names}; prepare vst_probe (text, text, text, int, text) as {sql}\n; deallocate vst_probe");
+            // EXPLAIN checks the rights, too, and changes nothing. Nothing stays behind on a pooler's session.
+            let explain = literal(&format!("explain {sql}"));
+            let probe = format!(
+                "{names}; do {block}",
+                block = literal(&format!(
+                    "begin execute {explain} using null::text, null::text, null::text, null::int, null::text; end"
+                ))
+            );
             match client.batch_execute(&probe).await {
                 Ok(()) => {}
                 Err(error) if error.as_db_error().is_some() => {

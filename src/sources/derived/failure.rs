@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::{Derived, function};
+use super::{Derived, function, rights};
 use crate::domain::event::SourceId;
 use crate::infra::db::{self, GenericClient, Transaction};
 
@@ -165,11 +165,12 @@ pub(super) async fn retry(
 pub(in crate::sources) const COUNTED: &str = "; now for ";
 
 /// The lines of a health report about the failures of a source: how many orders they concern, and the most frequent
-/// distinct ones.
+/// distinct ones. `name` is the source's name, `schema` that of its table.
 pub(super) async fn lines(
     client: &impl GenericClient,
     source: SourceId,
     name: &str,
+    schema: &str,
 ) -> Result<Vec<String>, tokio_postgres::Error> {
     const ORDERS: &str = "select count(distinct key) filter (where key <> '' and not is_unseen), \
              count(distinct key) filter (where is_unseen), count(*) \
@@ -178,6 +179,7 @@ pub(super) async fn lines(
              (array_agg(vestnik.vst_readable(key) order by at desc, length(key) desc, key desc))[1], count(*) over () \
          from vestnik.vst_projection_failure where source = $1 group by place, reason \
          order by count(*) desc, place, reason limit $2";
+    const READER: &str = "select quote_ident(pg_get_userbyid(proowner)) from pg_proc where oid = to_regprocedure($1)";
     let row = client.query_one(ORDERS, &[&source.0]).await?;
     let (shown, unseen, all): (i64, i64, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
     if all == 0 {
@@ -206,11 +208,15 @@ pub(super) async fn lines(
         "its expressions fail, correct them with `vestnik source edit {name}`{COUNTED}{}",
         of.join(", and ")
     )];
+    let reader = client.query_opt(READER, &[&function::signature(source)]).await?;
+    let reader: String = reader.map_or(Ok(String::new()), |row| row.try_get(0))?;
     let rows = client.query(DISTINCT, &[&source.0, &NAMED_FAILURES]).await?;
     let mut more = 0;
     for row in &rows {
         let (place, reason, count): (&str, &str, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
         let (newest, distinct): (&str, i64) = (row.try_get(3)?, row.try_get(4)?);
+        let grant = rights::grant_of(client, reason, &reader, schema).await?;
+        let reason = grant.map_or_else(|| reason.to_owned(), |grant| format!("{reason}: {grant}"));
         more = distinct - i64::try_from(rows.len()).unwrap_or(NAMED_FAILURES);
         lines.push(match count {
             0 => format!("{place}: {reason}"),

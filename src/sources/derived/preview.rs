@@ -11,10 +11,11 @@ use super::super::changes::Found;
 use super::super::mapping::Mapping;
 use super::super::preview::Preview;
 use super::super::sql::ident;
+use super::super::translate::named_currency;
 use super::super::{Context, RecordedColumn, Source, zone};
 use super::failure::Failure;
 use super::project::row_json;
-use super::{Derived, check, from_clause, function, key_text, reader, with_units};
+use super::{Derived, check, from_clause, function, key_text, reader, rights, with_units};
 use crate::domain::Subject;
 use crate::domain::event::{SourceId, StoreId};
 use crate::domain::money::Currency;
@@ -65,7 +66,7 @@ pub async fn newest(
         Keys::Found(keys) => keys,
         Keys::Failed(problem) => {
             return Ok(Some(Newest {
-                problems: vec![problem],
+                problems: with_grants(&transaction, vec![problem], &table.schema).await?,
                 all_fail: true,
                 ..Newest::default()
             }));
@@ -103,19 +104,40 @@ pub async fn newest(
             }
             let known = store.as_ref().and_then(|store| currencies.get(store));
             let currency = known.copied().unwrap_or(Currency::DEFAULT);
-            let subject = subject(&source, derived, key, row.status.as_deref(), &row.data, currency);
             let preview = Preview {
                 store: store.clone(),
-                subject,
+                subject: subject(&source, derived, key, row.status.as_deref(), &row.data, currency),
+                currency: named_currency(&source, &format!("{{\"data\":{}}}", row.data)),
+                store_has_currency: known.is_some(),
             };
             newest.orders.push(preview);
             seen.insert(store, row);
         }
     }
-    transaction.rollback().await?;
     newest.all_fail = !keys.is_empty() && failures.keys.len() == keys.len();
-    newest.problems = failures.lines();
+    newest.problems = with_grants(&transaction, failures.lines(), &table.schema).await?;
+    transaction.rollback().await?;
     Ok(Some(newest))
+}
+
+/// Adds to each problem of a missing right the statement that grants it to the role that reads the expressions.
+async fn with_grants(
+    transaction: &Transaction<'_>,
+    problems: Vec<String>,
+    schema: &str,
+) -> Result<Vec<String>, tokio_postgres::Error> {
+    let role: String = transaction
+        .query_one("select quote_ident(current_user)", &[])
+        .await?
+        .try_get(0)?;
+    let mut with_grants = Vec::with_capacity(problems.len());
+    for problem in problems {
+        with_grants.push(match rights::grant_of(transaction, &problem, &role, schema).await? {
+            Some(grant) => format!("{problem}: {grant}"),
+            None => problem,
+        });
+    }
+    Ok(with_grants)
 }
 
 /// The failures of the previewed rows.

@@ -179,6 +179,9 @@ async fn a_statement_that_changes_no_row_is_a_failed_answer() {
     shop.live(TICKET).await;
     let refused = shop.app.post(STATUS, &json!({"status": "preparing"})).await;
     assert_eq!((refused.status, refused.code()), (422, "status_refused".into()));
+    let why = "the shop refuses this change: no row of its table changed";
+    let said = refused.json();
+    assert!(said["error"]["message"].as_str().unwrap().starts_with(why), "{said}");
     assert_eq!(shown(&shop).await["status"], "pending");
 }
 

@@ -14,7 +14,7 @@ use crate::support::node::Node;
 use crate::support::telegram::Telegram;
 
 /// An order of Spree with an item, in one transaction.
-fn order(number: usize) -> String {
+pub fn order(number: usize) -> String {
     format!(
         "begin; with made as (insert into spree_orders (number, state, status, currency, store_id, completed_at, payment_state, shipment_state, total, created_at, updated_at) \
              values ('R{number}', 'complete', 'placed', 'USD', 1, now(), 'paid', 'ready', 19.00, now(), now()) returning id) \
@@ -67,6 +67,49 @@ async fn an_expression_that_fails_costs_no_other_value_and_is_reported() {
     );
     shop.write(RETRY_NOW).await;
     assert_eq!(shop.event("1").await["type"], "order_changed");
+    assert_eq!(troubles(&shop).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn changes_that_the_shop_makes_while_a_column_has_another_name_are_not_lost() {
+    let mut shop = Shop::open("spree", "read committed").await;
+    shop.write(&order(1)).await;
+    shop.event("1").await;
+    shop.write("alter table spree_orders rename column shipment_state to shipping")
+        .await;
+    shop.write("update spree_orders set shipping = 'shipped'").await;
+    let event = shop.event("1").await;
+    assert_eq!(
+        (&event["data"]["status"], &event["data"]["status_word"]),
+        (&json!("pending"), &json!("?"))
+    );
+    assert_eq!(shop.list("1").await[0]["status_word"], "?");
+    shop.write("alter table spree_orders rename column shipping to shipment_state")
+        .await;
+    shop.write(RETRY_NOW).await;
+    assert_eq!(shop.event("1").await["data"]["status"], "completed");
+    shop.settle().await;
+    assert_eq!(troubles(&shop).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_open_order_without_a_store_is_reported_until_it_has_one() {
+    let mut shop = Shop::open("spree", "read committed").await;
+    for number in 1..=2 {
+        shop.write(&order(number).replace("'USD', 1, now()", "'USD', null, now()"))
+            .await;
+    }
+    shop.settle().await;
+    let lines = troubles(&shop).await;
+    assert!(
+        lines.len() == 1
+            && lines[0].starts_with("open orders have no store, so nobody sees them")
+            && lines[0].ends_with("; now for 2 orders, the newest with key 2"),
+        "{lines:?}"
+    );
+    shop.write("update spree_orders set store_id = 1").await;
+    assert_eq!(shop.event("1").await["type"], "new_order");
+    shop.settle().await;
     assert_eq!(troubles(&shop).await, Vec::<String>::new());
 }
 
