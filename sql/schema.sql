@@ -696,8 +696,12 @@ CREATE TABLE vestnik.vst_presence (
 );
 CREATE TABLE vestnik.vst_projection_failure (
     source integer NOT NULL,
-    message text NOT NULL,
-    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+    key text NOT NULL,
+    place text NOT NULL,
+    reason text NOT NULL,
+    is_unseen boolean NOT NULL,
+    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    tried_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
 );
 CREATE TABLE vestnik.vst_projector (
     sole boolean DEFAULT true NOT NULL,
@@ -903,7 +907,7 @@ ALTER TABLE ONLY vestnik.vst_pause
 ALTER TABLE ONLY vestnik.vst_presence
     ADD CONSTRAINT vst_presence_pkey PRIMARY KEY (node_id, store_id);
 ALTER TABLE ONLY vestnik.vst_projection_failure
-    ADD CONSTRAINT vst_projection_failure_pkey PRIMARY KEY (source);
+    ADD CONSTRAINT vst_projection_failure_pkey PRIMARY KEY (source, key, place);
 ALTER TABLE ONLY vestnik.vst_projector
     ADD CONSTRAINT vst_projector_pkey PRIMARY KEY (sole);
 ALTER TABLE ONLY vestnik.vst_promise
@@ -961,6 +965,7 @@ CREATE INDEX vst_message_event ON vestnik.vst_message USING btree (event_id);
 CREATE INDEX vst_out_of_stock_until ON vestnik.vst_out_of_stock USING btree (until);
 CREATE INDEX vst_pause_until ON vestnik.vst_pause USING btree (until);
 CREATE INDEX vst_presence_store ON vestnik.vst_presence USING btree (store_id);
+CREATE INDEX vst_projection_failure_tried ON vestnik.vst_projection_failure USING btree (source, tried_at);
 CREATE INDEX vst_promise_due ON vestnik.vst_promise USING btree (due_at) WHERE (NOT is_told);
 CREATE INDEX vst_promise_event ON vestnik.vst_promise USING btree (event_id);
 CREATE UNIQUE INDEX vst_source_name ON vestnik.vst_source USING btree (name) WHERE (detached_at IS NULL);

@@ -77,12 +77,18 @@ create table vestnik.vst_projector (
 );
 insert into vestnik.vst_projector default values;
 
--- Derived sources whose expressions fail now, with the error.
+-- Orders of derived sources with an expression that fails now. A row stays until the value can be read again.
 create table vestnik.vst_projection_failure (
-    source  int         not null primary key references vestnik.vst_source (id) on delete cascade,
-    message text        not null,
-    at      timestamptz not null default clock_timestamp()
+    source    int         not null references vestnik.vst_source (id) on delete cascade,
+    key       text        not null,   -- of the order; empty: a watched table's query for keys fails
+    place     text        not null,   -- of the expression in the mapping
+    reason    text        not null,   -- the error of Postgres
+    is_unseen boolean     not null,   -- the order has no store, so nobody sees it
+    at        timestamptz not null default clock_timestamp(),
+    tried_at  timestamptz not null default clock_timestamp(),
+    primary key (source, key, place)
 );
+create index vst_projection_failure_tried on vestnik.vst_projection_failure (source, tried_at);
 
 -- Synthetic orders of the nodes' self-test: each node inserts one at intervals, and waits for it at a session of its own.
 -- The table has the trigger of a source, number 0. A row stays until the node's next one.
