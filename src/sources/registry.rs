@@ -32,8 +32,10 @@ impl Registry {
         if version(client).await? == current.version {
             return Ok(current);
         }
-        self.reload(client).await?;
-        Ok(self.current())
+        // Return what was loaded here: another task may put an older load in its place meanwhile.
+        let sources = Arc::new(load(client).await?);
+        self.replace(Arc::clone(&sources));
+        Ok(sources)
     }
 
     /// The sources that this node has loaded last. If there are none yet, they are loaded from the database.
@@ -46,9 +48,12 @@ impl Registry {
 
     /// Loads the sources from the database. Returns the sources that were loaded before.
     pub async fn reload(&self, client: &impl GenericClient) -> Result<Arc<Sources>, QueryError> {
-        let sources = Arc::new(load(client).await?);
+        Ok(self.replace(Arc::new(load(client).await?)))
+    }
+
+    fn replace(&self, sources: Arc<Sources>) -> Arc<Sources> {
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        Ok(std::mem::replace(&mut *current, sources))
+        std::mem::replace(&mut *current, sources)
     }
 }
 
