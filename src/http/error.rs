@@ -71,6 +71,8 @@ pub enum ApiError {
     BadBody(&'static str),
     /// A query parameter is not valid. The values are the parameter's name and the expected form, for the client.
     BadParameter(&'static str, &'static str),
+    /// The route has no query parameter of this name. The value is the list of those that it has.
+    UnknownParameter(&'static [&'static str]),
     /// The status in the request is unknown, or cannot be requested.
     BadStatus,
     /// The store has no such order or booking.
@@ -140,6 +142,7 @@ impl ApiError {
         match self {
             Self::TokenInUrl | Self::BadStore | Self::BadLimit(_) | Self::BadUpgrade => StatusCode::BAD_REQUEST,
             Self::BadBody(_) | Self::BadParameter(..) | Self::BadStatus => StatusCode::BAD_REQUEST,
+            Self::UnknownParameter(_) => StatusCode::BAD_REQUEST,
             Self::NotFound | Self::UnknownStore | Self::UnknownOrder | Self::UnknownEvent => StatusCode::NOT_FOUND,
             Self::OtherMethod(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
@@ -188,6 +191,7 @@ impl ApiError {
             Self::BodyTooLarge(_) => "body_too_large",
             Self::BadBody(_) => "bad_body",
             Self::BadParameter(..) => "bad_parameter",
+            Self::UnknownParameter(_) => "unknown_parameter",
             Self::BadStatus => "bad_status",
             Self::UnknownOrder => "unknown_order",
             Self::UnknownEvent => "unknown_event",
@@ -247,6 +251,10 @@ impl ApiError {
             Self::BodyTooLarge(most) => format!("the body is {most} bytes at most"),
             Self::BadBody(expected) => format!("the body is JSON: {expected}"),
             Self::BadParameter(name, expected) => format!("{name} is {expected}"),
+            Self::UnknownParameter([]) => "this address takes no query parameters".into(),
+            Self::UnknownParameter(known) => {
+                format!("this address takes the query parameters {}, and no others", known.join(", "))
+            }
             Self::BadStatus => {
                 "status is one of pending, preparing, ready, delivering, completed, rejected, cancelled; \
                                 for lists also several of them with commas, active or all"

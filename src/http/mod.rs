@@ -91,6 +91,8 @@ pub struct Route {
     pub method: Method,
     /// The path. `{store}` and `{id}` match one part of a request's path; `{file}` matches the rest of it.
     pub path: &'static str,
+    /// The names of the query parameters. A route of the interface refuses others: a misspelt one would be ignored.
+    pub parameters: &'static [&'static str],
     answer: Handler,
 }
 
@@ -122,18 +124,17 @@ enum Handler {
 }
 
 macro_rules! route {
-    (Socket $method:ident $path:literal $handler:path) => {
-        route!(Store[Scope::Read, auth::TokenLocation::HeaderOrSubprotocol] $method $path $handler)
-    };
+    (Socket $($route:tt)+) => { route!(Store[Scope::Read, auth::TokenLocation::HeaderOrSubprotocol] $($route)+) };
     (ReadAll $($route:tt)+) => { route!(Token[Scope::Read, auth::TokenLocation::Header] $($route)+) };
     (StreamAll $($route:tt)+) => { route!(Token[Scope::Read, auth::TokenLocation::HeaderOrSubprotocol] $($route)+) };
     (Read $($route:tt)+) => { route!(Store[Scope::Read, auth::TokenLocation::Header] $($route)+) };
     (Panel $($route:tt)+) => { route!(Store[Scope::Panel, auth::TokenLocation::Header] $($route)+) };
     (Manager $($route:tt)+) => { route!(Store[Scope::Manager, auth::TokenLocation::Header] $($route)+) };
-    ($who:ident $([$scope:path, $location:path])? $method:ident $path:literal $handler:path) => {
+    ($who:ident $([$scope:path, $location:path])? $method:ident $path:literal $handler:path $([$($parameter:literal),+])?) => {
         Route {
             method: Method::$method,
             path: $path,
+            parameters: &[$($($parameter),+)?],
             answer: Handler::$who($($scope, $location,)? |of, call| Box::pin($handler(of, call))),
         }
     };
@@ -145,29 +146,29 @@ pub static ROUTES: [Route; 28] = [
     route!(Node GET "/panel/{file}" panel::any),
     route!(Node GET "/sw.js" panel::worker),
     route!(Node GET "/manifest.webmanifest" panel::manifest),
-    route!(Socket GET "/api/partner/ws/partner/{store}" sessions::web_socket),
-    route!(Read GET "/api/partner/sse/{store}" sessions::server_sent_events),
+    route!(Socket GET "/api/partner/ws/partner/{store}" sessions::web_socket ["after"]),
+    route!(Read GET "/api/partner/sse/{store}" sessions::server_sent_events ["after", "panel"]),
     route!(Read GET "/api/partner/session/{store}" sessions::check),
-    route!(ReadAll GET "/api/partner/stores" stores::list),
-    route!(StreamAll GET "/api/partner/stream" stores::stream),
+    route!(ReadAll GET "/api/partner/stores" stores::list ["after", "limit"]),
+    route!(StreamAll GET "/api/partner/stream" stores::stream ["stores", "types", "database", "after"]),
     route!(Read GET "/api/partner/stores/{store}/store" store::show),
     route!(Read GET "/api/partner/stores/{store}/pause" pause::show),
     route!(Panel PUT "/api/partner/stores/{store}/pause" pause::begin),
-    route!(Panel DELETE "/api/partner/stores/{store}/pause" pause::end),
+    route!(Panel DELETE "/api/partner/stores/{store}/pause" pause::end ["panel"]),
     route!(Read GET "/api/partner/stores/{store}/stop-list" stock::show),
     route!(Panel PUT "/api/partner/stores/{store}/stop-list" stock::stop),
-    route!(Panel DELETE "/api/partner/stores/{store}/stop-list" stock::put_back),
-    route!(Read GET "/api/partner/stores/{store}/events" events::history),
+    route!(Panel DELETE "/api/partner/stores/{store}/stop-list" stock::put_back ["item", "panel"]),
+    route!(Read GET "/api/partner/stores/{store}/events" events::history ["after", "limit", "panel"]),
     route!(Read GET "/api/partner/stores/{store}/events/{id}" events::whole),
-    route!(Panel POST "/api/partner/stores/{store}/events/{id}/ack" events::acknowledge),
+    route!(Panel POST "/api/partner/stores/{store}/events/{id}/ack" events::acknowledge ["panel"]),
     route!(Read GET "/api/partner/stores/{store}/events/{id}/ack" events::acknowledgement),
-    route!(Read GET "/api/partner/stores/{store}/orders" orders::list_orders),
+    route!(Read GET "/api/partner/stores/{store}/orders" orders::list_orders ["status", "source", "limit", "before", "before_source"]),
     route!(Panel POST "/api/partner/stores/{store}/orders/{id}/status" orders::change_order),
-    route!(Read GET "/api/partner/stores/{store}/bookings" orders::list_bookings),
+    route!(Read GET "/api/partner/stores/{store}/bookings" orders::list_bookings ["status", "source", "limit", "before", "before_source"]),
     route!(Panel POST "/api/partner/stores/{store}/bookings/{id}/status" orders::change_booking),
     route!(Panel POST "/api/partner/stores/{store}/receipts" receipts::record),
-    route!(Manager GET "/api/partner/stores/{store}/receipts" receipts::events),
-    route!(Manager GET "/api/partner/stores/{store}/summary" receipts::summary),
+    route!(Manager GET "/api/partner/stores/{store}/receipts" receipts::events ["from", "to", "order", "before", "limit"]),
+    route!(Manager GET "/api/partner/stores/{store}/summary" receipts::summary ["from", "to"]),
     route!(Health GET "/healthz" operator::healthz),
 ];
 
@@ -266,36 +267,38 @@ async fn answer(
 
 async fn handle(
     databases: Arc<Databases>,
-    routes: &[Route],
+    routes: &'static [Route],
     method: &Method,
     path: &str,
     mut call: ApiRequest,
 ) -> Result<Response, ApiError> {
     let client = databases.rules.client(call.connection.peer, &call.headers);
-    let found = find(routes, method, path).map(|(handler, parts)| {
+    let found = find(routes, method, path).map(|(route, parts)| {
         parts.store.clone_into(&mut call.store);
         parts.id.clone_into(&mut call.id);
-        handler
+        (route.answer, route.parameters)
     });
     let is_allowed = databases.rules.allow_host(&call.headers);
     let refused = match found {
-        Ok(Handler::Health(answer)) => return answer(databases, call).await,
+        Ok((Handler::Health(answer), _)) => return answer(databases, call).await,
         _ if !is_allowed => ApiError::OtherHost,
-        Ok(Handler::Store(scope, location, answer)) => {
+        Ok((Handler::Store(scope, location, answer), parameters)) => {
             match auth::authorize(&databases, &call, scope, location, client).await {
+                Ok(_) if !call.query.has_only(parameters) => return Err(ApiError::UnknownParameter(parameters)),
                 Ok(access) => return idempotency::answer(access, call, method, path, answer).await,
                 Err(problem) if problem.is_of_guest() => problem,
                 Err(problem) => return Err(problem),
             }
         }
-        Ok(Handler::Token(scope, location, answer)) => {
+        Ok((Handler::Token(scope, location, answer), parameters)) => {
             match opened::authorize(&databases, &call, scope, location, client).await {
+                Ok(_) if !call.query.has_only(parameters) => return Err(ApiError::UnknownParameter(parameters)),
                 Ok(access) => return answer(access, call).await,
                 Err(problem) if problem.is_of_guest() => problem,
                 Err(problem) => return Err(problem),
             }
         }
-        Ok(Handler::Node(answer)) => {
+        Ok((Handler::Node(answer), _)) => {
             databases.limits.count_guest(client).await?;
             return answer(databases, call).await;
         }
@@ -309,13 +312,13 @@ async fn handle(
     Err(refused)
 }
 
-/// Finds the handler of a request, and the variable parts of its path.
-fn find<'a>(routes: &[Route], method: &Method, path: &'a str) -> Result<(Handler, Parts<'a>), ApiError> {
+/// Finds the route of a request, and the variable parts of its path.
+fn find<'a>(routes: &'static [Route], method: &Method, path: &'a str) -> Result<(&'static Route, Parts<'a>), ApiError> {
     let method = if method == Method::HEAD { &Method::GET } else { method };
     let mut others = Vec::new();
     for route in routes {
         match fits(route.path, path) {
-            Some(parts) if route.method == *method => return Ok((route.answer, parts)),
+            Some(parts) if route.method == *method => return Ok((route, parts)),
             Some(_) => others.push(&route.method),
             None => {}
         }

@@ -52,6 +52,11 @@ impl Query {
         self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
+    /// Whether each parameter has one of these names.
+    pub fn has_only(&self, names: &[&str]) -> bool {
+        self.pairs().all(|(key, _)| names.contains(&key))
+    }
+
     /// The value of the first parameter with this name; `None`: the parameter is missing.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.pairs().find(|(key, _)| *key == name).map(|(_, value)| value)

@@ -232,6 +232,37 @@ async fn every_route_is_in_the_document_and_nothing_else_is() {
 }
 
 #[tokio::test]
+async fn the_document_names_the_query_parameters_of_each_route_and_others_are_refused() {
+    let document = Document::read();
+    let app = App::start_with(|config| config.http.requests_per_token = 10_000).await;
+    for route in &vestnik::http::ROUTES {
+        let item = &document.0["paths"][route.path];
+        let operation = &item[route.method.as_str().to_lowercase()];
+        let parameters = [&item["parameters"], &operation["parameters"]];
+        let parameters = parameters.iter().filter_map(|list| list.as_array()).flatten();
+        let named: BTreeSet<&str> = parameters
+            .map(|parameter| document.resolved(parameter))
+            .filter(|parameter| parameter["in"] == "query")
+            .map(|parameter| parameter["name"].as_str().unwrap())
+            .collect();
+        assert_eq!(named, route.parameters.iter().copied().collect(), "{}", route.path);
+    }
+    let address = app.engine.address();
+    for (method, template, path, body) in guarded() {
+        let path = format!("{path}{}limitt=5", if path.contains('?') { "&" } else { "?" });
+        let bearer = format!("Bearer {}", app.token);
+        let headers = with(&[("Authorization", bearer.as_str())], template);
+        let body = body.map(|body| body.to_string());
+        let answer = call(address, method, &path, &headers, body.as_deref()).await;
+        assert_eq!(
+            (answer.status, answer.code().as_str()),
+            (400, "unknown_parameter"),
+            "{path}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn the_document_says_which_scope_each_route_takes() {
     let document = Document::read();
     for route in vestnik::http::ROUTES.iter().chain(&vestnik::http::OPS_ROUTES) {
