@@ -16,6 +16,7 @@ use crate::sources::newest_rows::{self, Advice};
 use crate::sources::preview::{self, Preview};
 use crate::sources::propose::{Proposal, propose};
 use anyhow::{Context as _, bail};
+use tokio_postgres::error::SqlState;
 
 use super::Usage;
 
@@ -113,7 +114,11 @@ pub async fn attach(config: &Config, args: AttachArgs) -> anyhow::Result<()> {
         renamed: None,
     };
     let attached = attach::attach(&mut client, &mapping_toml, options, &mut |line| super::say!("{line}")).await;
-    match attached.map_err(wrong_mapping)? {
+    let attached = match attached {
+        Ok(attached) => attached,
+        Err(error) => return Err(not_attached(&client, error).await),
+    };
+    match attached {
         Attached::New(name) => {
             super::say!(
                 "attached {} as source {name}: its rows emit events from now on",
@@ -145,6 +150,35 @@ pub fn wrong_mapping(error: attach::Error) -> anyhow::Error {
         | attach::Error::Unknown(_) => Usage(error.to_string()).into(),
         other => other.into(),
     }
+}
+
+/// The error of attaching a table. Where a right is missing, it says which, and for whom.
+pub async fn not_attached(client: &tokio_postgres::Client, error: attach::Error) -> anyhow::Error {
+    let attach::Error::Postgres(denied) = &error else {
+        return wrong_mapping(error);
+    };
+    if denied.code() != Some(&SqlState::INSUFFICIENT_PRIVILEGE) {
+        return wrong_mapping(error);
+    }
+    let role = client.query_one("select quote_ident(current_user)", &[]).await;
+    let role: String = role
+        .and_then(|row| row.try_get(0))
+        .unwrap_or_else(|_| "this role".to_owned());
+    let message = denied.as_db_error().map(|db| db.message()).unwrap_or_default();
+    let name = message.rsplit(' ').next().unwrap_or_default();
+    let remedy = match message.split(" for ").nth(1).and_then(|of| of.split(' ').next()) {
+        Some("schema") if name == "vestnik" => format!("grant usage, create on schema vestnik to {role}"),
+        Some("schema") => format!("grant usage on schema {name} to {role}"),
+        Some("table") if name.starts_with("vst_") => {
+            format!("grant select, insert, update, delete on all tables in schema vestnik to {role}")
+        }
+        Some("table" | "view") => format!("grant select, trigger on {name} to {role}"),
+        Some("function") => format!("grant execute on function {name} to {role}"),
+        _ => format!(
+            "run the command as the role that attached the source or owns {name}, or: grant THAT_ROLE to {role}"
+        ),
+    };
+    Usage(format!("{error}, as role {role}: {remedy}")).into()
 }
 
 /// The error for a mapping whose expressions fail for the newest rows.

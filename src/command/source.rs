@@ -14,7 +14,7 @@ use anyhow::Context as _;
 use tokio_postgres::Client;
 
 use super::Usage;
-use super::attach::{check_answer_url, refusal, show_newest, unfit, wrong_mapping};
+use super::attach::{check_answer_url, not_attached, refusal, show_newest, unfit, wrong_mapping};
 
 /// Number of the table's newest rows that `vestnik source check` prints.
 const SHOWN_ROWS: usize = 5;
@@ -160,7 +160,11 @@ async fn put(config: &Config, client: &mut Client, kept: &Kept, toml: &str) -> a
         renamed: is_renamed.then_some(kept.id),
     };
     let attached = attach::attach(client, toml, options, &mut |line| super::say!("{line}")).await;
-    Ok(match attached.map_err(wrong_mapping)? {
+    let attached = match attached {
+        Ok(attached) => attached,
+        Err(error) => return Err(not_attached(client, error).await),
+    };
+    Ok(match attached {
         Attached::Unchanged(name) => format!("source {name} had this mapping already"),
         Attached::New(name) | Attached::Changed(name) => format!("source {name} is changed, on every node"),
     })

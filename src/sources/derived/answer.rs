@@ -2,7 +2,7 @@
 //! shop's tables, or the engine keeps it. A kept answer is shown instead of the shop's status until the shop's status
 //! changes.
 
-use crate::infra::db::{GenericClient, Transaction, reason};
+use crate::infra::db::{GenericClient, Transaction};
 use tokio_postgres::types::{ToSql, Type};
 
 use super::super::Source;
@@ -10,7 +10,7 @@ use super::super::sql::literal;
 use super::super::status_change::request::StatusChange;
 use super::compute::{DERIVE_MS, compute};
 use super::project::{Publish, PublishedResults, WrittenAt, publish_changes};
-use super::{Derived, failure};
+use super::{Derived, failure, remedy};
 
 /// The types of the parameters of an answer's statement: the key, the status, the reason, the minutes, and the name of
 /// the person who answers.
@@ -89,7 +89,7 @@ pub(super) async fn broken(
             match client.batch_execute(&probe).await {
                 Ok(()) => {}
                 Err(error) if error.as_db_error().is_some() => {
-                    broken.push(format!("answer.{}: {}", status.as_str(), reason(&error)));
+                    broken.push(format!("answer.{}: {}", status.as_str(), remedy::reason(&error, sql)));
                 }
                 Err(error) => return Err(error),
             }

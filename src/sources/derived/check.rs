@@ -10,7 +10,7 @@ use super::super::catalog::{self, Table};
 use super::super::sql::ident;
 use super::super::validate::{self, Findings};
 use super::watch::Watched;
-use super::{Derived, ITEM_COLUMNS, RecordedColumn, function, rights};
+use super::{Derived, ITEM_COLUMNS, RecordedColumn, function, remedy, rights};
 use crate::infra::db;
 
 /// The beginning of a problem of the joins.
@@ -173,13 +173,15 @@ async fn values(
         // The error does not say which expression is wrong, so each is tried alone.
         Look::Invalid(whole) => {
             if let Look::Invalid(error) = look(transaction, table, &format!("select 1 as one from {from}")).await? {
-                findings.problems.push(format!("{FROM} {}", db::reason(&error)));
+                findings
+                    .problems
+                    .push(format!("{FROM} {}", remedy::reason(&error, &derived.from)));
                 return Ok(());
             }
             let before = findings.problems.len();
             for value in &all {
                 if let Look::Invalid(error) = look(transaction, table, &select(std::slice::from_ref(value))).await? {
-                    let (name, reason) = (function::place(derived, &value.0), db::reason(&error));
+                    let (name, reason) = (function::place(derived, &value.0), remedy::reason(&error, &value.1));
                     findings.problems.push(format!("{name}: {}", without_wrapper(&reason)));
                 }
             }
@@ -245,7 +247,9 @@ async fn items(
             }
             merge(reads, read);
         }
-        Look::Invalid(error) => findings.problems.push(format!("derived.items: {}", db::reason(&error))),
+        Look::Invalid(error) => findings
+            .problems
+            .push(format!("derived.items: {}", remedy::reason(&error, query))),
     }
     Ok(())
 }
@@ -348,7 +352,9 @@ async fn statements(
             SearchPath::Answer => drop(savepoint.query(super::answer::NAMES, &[&table.quoted]).await?),
         }
         match savepoint.prepare_typed(sql, types).await {
-            Err(error) => findings.problems.push(format!("{name}: {}", db::reason(&error))),
+            Err(error) => findings
+                .problems
+                .push(format!("{name}: {}", remedy::reason(&error, sql))),
             Ok(statement) if statement.params().len() > types.len() => findings.problems.push(format!(
                 "{name}: has the parameter ${}, and gets {}",
                 statement.params().len(),

@@ -16,6 +16,7 @@ mod preview;
 mod project;
 pub mod projector;
 mod reader;
+mod remedy;
 mod rights;
 mod state;
 pub mod trim;

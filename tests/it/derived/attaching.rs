@@ -429,6 +429,54 @@ async fn a_weak_guess_of_a_proposal_is_asked_or_marked() {
 }
 
 #[tokio::test]
+async fn a_usual_mistake_in_a_mapping_is_told_with_what_to_write() {
+    let database = spree().await;
+    let joined = "from = \"join spree_addresses b on b.id = o.bill_address_id left join";
+    let wrong = mapping("spree")
+        .replace("currency = \"o.currency\"", "currency = \"EUR\"")
+        .replace("from = \"left join", joined)
+        .replace(
+            "created_at = \"coalesce(o.completed_at, o.created_at)\"",
+            "created_at = \"created_at\"",
+        );
+    let wrong = format!("{wrong}\n[answer]\npreparing = \"update spree_orders set state = 'x' where id = $1\"\n");
+    refused(
+        &database,
+        &wrong,
+        &[
+            "derived.currency: column \"eur\" does not exist (42703): a text stands in quotes, `'EUR'`",
+            "derived.created_at: column reference \"created_at\" is ambiguous (42702): write `o.created_at`",
+            "the parameters are texts: write `$1::bigint`",
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_right_that_attach_or_edit_lacks_is_named_with_its_grant() {
+    let database = spree().await;
+    database.client().await.batch_execute(ORDER).await.unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), mapping("spree")).unwrap();
+    let path = file.path().to_str().unwrap().to_owned();
+    let role = format!("vestnik_test_attaches_{}", std::process::id());
+    let url = crate::field_cases::engine_role(&database, &role, "grant select, trigger on spree_orders to ROLE").await;
+    let served = Database::at(url.into());
+    let attach = async || vestnik(&served, &["attach", "--trust-owner", "--map", &path]).await;
+    let (code, said) = attach().await;
+    let grant = format!(
+        "permission denied for table spree_addresses (42501): grant select on public.spree_addresses to {role}"
+    );
+    assert!(code == Some(2) && said.contains(&grant), "{said}");
+    let client = database.client().await;
+    let grants = format!("grant select on all tables in schema public to {role}");
+    client.batch_execute(&grants).await.unwrap();
+    let (code, said) = attach().await;
+    let trigger = format!("as role {role}: grant select, trigger on spree_line_items to {role}");
+    assert!(code == Some(2) && said.contains(&trigger), "{said}");
+}
+
+#[tokio::test]
 async fn a_dry_run_with_questions_prints_the_proposal_and_writes_no_file() {
     let database = Database::fresh().await;
     let table = "create table meals (id int primary key, place int, stage text); insert into meals values (1, 7, 'zz')";

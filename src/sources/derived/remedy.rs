@@ -1,0 +1,126 @@
+//! Adds to an error of Postgres about a mapping's SQL what to write instead.
+
+use tokio_postgres::error::SqlState;
+
+use crate::infra::db;
+
+/// The error of Postgres about this SQL, with what to write instead where the cause is a usual one.
+pub(super) fn reason(error: &tokio_postgres::Error, sql: &str) -> String {
+    let reason = db::reason(error);
+    let (Some(code), Some(db)) = (error.code(), error.as_db_error()) else {
+        return reason;
+    };
+    match remedy(code, db.message(), sql) {
+        Some(remedy) => format!("{reason}: {remedy}"),
+        None => reason,
+    }
+}
+
+fn remedy(code: &SqlState, message: &str, sql: &str) -> Option<String> {
+    match *code {
+        SqlState::UNDEFINED_COLUMN => {
+            let name = message.strip_prefix("column ")?.strip_suffix(" does not exist")?;
+            let bare = name.trim_matches('"');
+            let (alias, column) = bare.rsplit_once('.').unwrap_or(("", bare));
+            let written = as_written(sql, column)?;
+            match (alias, written != column) {
+                ("", true) if written.chars().any(char::is_lowercase) => Some(format!(
+                    "a column in mixed case is quoted, `o.\"{written}\"`, and a text stands in quotes, `'{written}'`"
+                )),
+                ("", _) => Some(format!(
+                    "a text stands in quotes, `'{written}'`, and a column of the row is `o.{column}`"
+                )),
+                (alias, true) => Some(format!("a name in mixed case is quoted: `{alias}.\"{written}\"`")),
+                (_, false) => None,
+            }
+        }
+        SqlState::UNDEFINED_TABLE => {
+            let name = message.strip_prefix("relation \"")?.strip_suffix("\" does not exist")?;
+            let written = as_written(sql, name)?;
+            (written != name).then(|| format!("a name in mixed case is quoted: `\"{written}\"`"))
+        }
+        SqlState::AMBIGUOUS_COLUMN => {
+            let name = message
+                .strip_prefix("column reference \"")?
+                .strip_suffix("\" is ambiguous")?;
+            Some(format!(
+                "write `o.{name}` for the column of the row, or the alias of the joined table"
+            ))
+        }
+        SqlState::UNDEFINED_FUNCTION => {
+            let types = message.strip_prefix("operator does not exist: ")?;
+            let mut words = types.split(' ');
+            let (one, other) = (words.next()?, words.next_back()?);
+            let number = if one == "text" { other } else { one };
+            let has_parameter = sql.contains('$') && (one == "text" || other == "text");
+            Some(match has_parameter {
+                true => format!("the parameters are texts: write `$1::{}`", short(number)),
+                false => format!(
+                    "the two sides have different types: write `::{}` behind one of them",
+                    short(number)
+                ),
+            })
+        }
+        _ => None,
+    }
+}
+
+/// The usual short name of a type.
+fn short(kind: &str) -> &str {
+    match kind {
+        "integer" => "int",
+        kind => kind,
+    }
+}
+
+/// The first unquoted word of the SQL that Postgres reads as `name`, in the SQL's own spelling.
+fn as_written<'a>(sql: &'a str, name: &str) -> Option<&'a str> {
+    let is_letter = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
+    let outside = sql.split('\'').step_by(2).flat_map(|part| part.split('"').step_by(2));
+    let mut words = outside.flat_map(|part| part.split(move |c| !is_letter(c)));
+    words.find(|word| word.to_lowercase() == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_usual_mistake_is_told_with_what_to_write() {
+        let told = |code: SqlState, message: &str, sql: &str| remedy(&code, message, sql).unwrap_or_default();
+        let column = |message: &str, sql: &str| told(SqlState::UNDEFINED_COLUMN, message, sql);
+        assert_eq!(
+            column("column \"eur\" does not exist", "EUR"),
+            "a text stands in quotes, `'EUR'`, and a column of the row is `o.eur`"
+        );
+        assert_eq!(
+            column("column o.orderstatusid does not exist", "o.OrderStatusId = 10"),
+            "a name in mixed case is quoted: `o.\"OrderStatusId\"`"
+        );
+        assert_eq!(column("column o.phone does not exist", "o.phone"), "");
+        assert_eq!(
+            told(
+                SqlState::UNDEFINED_TABLE,
+                "relation \"booking\" does not exist",
+                "update Booking set status = 'booking'"
+            ),
+            "a name in mixed case is quoted: `\"Booking\"`"
+        );
+        assert_eq!(
+            told(
+                SqlState::AMBIGUOUS_COLUMN,
+                "column reference \"company_id\" is ambiguous",
+                "company_id"
+            ),
+            "write `o.company_id` for the column of the row, or the alias of the joined table"
+        );
+        assert_eq!(
+            told(
+                SqlState::UNDEFINED_FUNCTION,
+                "operator does not exist: integer = text",
+                "update t set a = 1 where id = $1"
+            ),
+            "the parameters are texts: write `$1::int`"
+        );
+    }
+}
