@@ -438,6 +438,77 @@ CREATE TABLE vestnik.vst_chat_link (
     CONSTRAINT vst_chat_link_check CHECK (((quiet_from IS NULL) = (quiet_to IS NULL))),
     CONSTRAINT vst_chat_link_mode_check CHECK ((mode = ANY (ARRAY['mirror'::text, 'fallback'::text, 'manager'::text])))
 );
+CREATE TABLE vestnik.vst_holiday (
+    store_id text NOT NULL,
+    day date NOT NULL,
+    yearly boolean DEFAULT false NOT NULL,
+    opens time without time zone,
+    closes time without time zone,
+    CONSTRAINT vst_holiday_check CHECK (((opens IS NULL) = (closes IS NULL)))
+);
+CREATE TABLE vestnik.vst_opening_hours (
+    store_id text NOT NULL,
+    weekday smallint NOT NULL,
+    opens time without time zone NOT NULL,
+    closes time without time zone NOT NULL,
+    CONSTRAINT vst_opening_hours_weekday_check CHECK (((weekday >= 1) AND (weekday <= 7)))
+);
+CREATE TABLE vestnik.vst_store (
+    id text NOT NULL,
+    name text,
+    currency text DEFAULT 'RUB'::text NOT NULL,
+    time_zone text DEFAULT 'Europe/Moscow'::text NOT NULL,
+    answer_seconds integer DEFAULT 60 NOT NULL,
+    webhook_url text,
+    webhook_secret text,
+    webhook_secret_old text,
+    attended_by text DEFAULT 'panel'::text NOT NULL,
+    escalates text DEFAULT 'open'::text NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT vst_store_answer_seconds_check CHECK (((answer_seconds >= 5) AND (answer_seconds <= 86400))),
+    CONSTRAINT vst_store_attended_by_check CHECK ((attended_by = ANY (ARRAY['panel'::text, 'chats'::text]))),
+    CONSTRAINT vst_store_check CHECK (((webhook_url IS NULL) = (webhook_secret IS NULL))),
+    CONSTRAINT vst_store_currency_check CHECK ((currency ~ '^[A-Z]{3}$'::text)),
+    CONSTRAINT vst_store_escalates_check CHECK ((escalates = ANY (ARRAY['open'::text, 'always'::text]))),
+    CONSTRAINT vst_store_id_check CHECK (((octet_length(id) >= 1) AND (octet_length(id) <= 200))),
+    CONSTRAINT vst_store_time_zone_check CHECK ((timezone(time_zone, '2000-01-01 00:00:00'::timestamp without time zone) IS NOT NULL)),
+    CONSTRAINT vst_store_webhook_secret_check CHECK ((octet_length(webhook_secret) >= 16)),
+    CONSTRAINT vst_store_webhook_secret_old_check CHECK ((octet_length(webhook_secret_old) >= 16)),
+    CONSTRAINT vst_store_webhook_url_check CHECK ((webhook_url ~ '^https?://'::text))
+);
+CREATE VIEW vestnik.vst_open_now AS
+ SELECT s.id AS store_id
+   FROM (vestnik.vst_store s
+     CROSS JOIN LATERAL ( SELECT (clock_timestamp() AT TIME ZONE s.time_zone) AS at) now)
+  WHERE (EXISTS ( SELECT
+           FROM (( VALUES ((now.at)::date,true), (((now.at)::date - 1),false)) d(day, is_today)
+             CROSS JOIN LATERAL ( SELECT h.opens,
+                    h.closes
+                   FROM vestnik.vst_holiday h
+                  WHERE ((h.store_id = s.id) AND (((h.day = d.day) AND (NOT h.yearly)) OR (h.yearly AND (to_char((h.day)::timestamp with time zone, 'MMDD'::text) = to_char((d.day)::timestamp with time zone, 'MMDD'::text)))))
+                UNION ALL
+                 SELECT o.opens,
+                    o.closes
+                   FROM vestnik.vst_opening_hours o
+                  WHERE ((o.store_id = s.id) AND ((o.weekday)::numeric = EXTRACT(isodow FROM d.day)) AND (NOT (EXISTS ( SELECT
+                           FROM vestnik.vst_holiday h
+                          WHERE ((h.store_id = s.id) AND (((h.day = d.day) AND (NOT h.yearly)) OR (h.yearly AND (to_char((h.day)::timestamp with time zone, 'MMDD'::text) = to_char((d.day)::timestamp with time zone, 'MMDD'::text)))))))))) span)
+          WHERE
+                CASE
+                    WHEN d.is_today THEN (((now.at)::time without time zone >= span.opens) AND (((now.at)::time without time zone < span.closes) OR (span.closes <= span.opens)))
+                    ELSE ((span.closes <= span.opens) AND ((now.at)::time without time zone < span.closes))
+                END));
+CREATE VIEW vestnik.vst_closed_now AS
+ SELECT s.id AS store_id
+   FROM (vestnik.vst_store s
+     CROSS JOIN LATERAL ( SELECT ((clock_timestamp() AT TIME ZONE s.time_zone))::date AS day) today)
+  WHERE (((EXISTS ( SELECT
+           FROM vestnik.vst_opening_hours o
+          WHERE (o.store_id = s.id))) OR (EXISTS ( SELECT
+           FROM vestnik.vst_holiday h
+          WHERE ((h.store_id = s.id) AND (((h.day = today.day) AND (NOT h.yearly)) OR (h.yearly AND (to_char((h.day)::timestamp with time zone, 'MMDD'::text) = to_char((today.day)::timestamp with time zone, 'MMDD'::text)))))))) AND (NOT (EXISTS ( SELECT
+           FROM vestnik.vst_open_now n
+          WHERE (n.store_id = s.id)))));
 CREATE TABLE vestnik.vst_cluster (
     sole boolean DEFAULT true NOT NULL,
     system_identifier bigint NOT NULL,
@@ -459,6 +530,7 @@ CREATE TABLE vestnik.vst_delivery (
     subject text,
     urgent boolean NOT NULL,
     stale boolean DEFAULT false NOT NULL,
+    missed boolean DEFAULT false NOT NULL,
     state text DEFAULT 'pending'::text NOT NULL,
     reason text,
     waits_since timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
@@ -533,14 +605,6 @@ ALTER TABLE vestnik.vst_event ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     NO MAXVALUE
     CACHE 1
 );
-CREATE TABLE vestnik.vst_holiday (
-    store_id text NOT NULL,
-    day date NOT NULL,
-    yearly boolean DEFAULT false NOT NULL,
-    opens time without time zone,
-    closes time without time zone,
-    CONSTRAINT vst_holiday_check CHECK (((opens IS NULL) = (closes IS NULL)))
-);
 CREATE TABLE vestnik.vst_idempotent_request (
     id bigint NOT NULL,
     token_id bigint NOT NULL,
@@ -593,58 +657,6 @@ CREATE TABLE vestnik.vst_node (
     until timestamp with time zone NOT NULL,
     clock_ahead_s double precision DEFAULT 0 NOT NULL
 );
-CREATE TABLE vestnik.vst_opening_hours (
-    store_id text NOT NULL,
-    weekday smallint NOT NULL,
-    opens time without time zone NOT NULL,
-    closes time without time zone NOT NULL,
-    CONSTRAINT vst_opening_hours_weekday_check CHECK (((weekday >= 1) AND (weekday <= 7)))
-);
-CREATE TABLE vestnik.vst_store (
-    id text NOT NULL,
-    name text,
-    currency text DEFAULT 'RUB'::text NOT NULL,
-    time_zone text DEFAULT 'Europe/Moscow'::text NOT NULL,
-    answer_seconds integer DEFAULT 60 NOT NULL,
-    webhook_url text,
-    webhook_secret text,
-    webhook_secret_old text,
-    attended_by text DEFAULT 'panel'::text NOT NULL,
-    escalates text DEFAULT 'open'::text NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    CONSTRAINT vst_store_answer_seconds_check CHECK (((answer_seconds >= 5) AND (answer_seconds <= 86400))),
-    CONSTRAINT vst_store_attended_by_check CHECK ((attended_by = ANY (ARRAY['panel'::text, 'chats'::text]))),
-    CONSTRAINT vst_store_check CHECK (((webhook_url IS NULL) = (webhook_secret IS NULL))),
-    CONSTRAINT vst_store_currency_check CHECK ((currency ~ '^[A-Z]{3}$'::text)),
-    CONSTRAINT vst_store_escalates_check CHECK ((escalates = ANY (ARRAY['open'::text, 'always'::text]))),
-    CONSTRAINT vst_store_id_check CHECK (((octet_length(id) >= 1) AND (octet_length(id) <= 200))),
-    CONSTRAINT vst_store_time_zone_check CHECK ((timezone(time_zone, '2000-01-01 00:00:00'::timestamp without time zone) IS NOT NULL)),
-    CONSTRAINT vst_store_webhook_secret_check CHECK ((octet_length(webhook_secret) >= 16)),
-    CONSTRAINT vst_store_webhook_secret_old_check CHECK ((octet_length(webhook_secret_old) >= 16)),
-    CONSTRAINT vst_store_webhook_url_check CHECK ((webhook_url ~ '^https?://'::text))
-);
-CREATE VIEW vestnik.vst_open_now AS
- SELECT s.id AS store_id
-   FROM (vestnik.vst_store s
-     CROSS JOIN LATERAL ( SELECT (clock_timestamp() AT TIME ZONE s.time_zone) AS at) now)
-  WHERE (EXISTS ( SELECT
-           FROM (( VALUES ((now.at)::date,true), (((now.at)::date - 1),false)) d(day, is_today)
-             CROSS JOIN LATERAL ( SELECT h.opens,
-                    h.closes
-                   FROM vestnik.vst_holiday h
-                  WHERE ((h.store_id = s.id) AND (((h.day = d.day) AND (NOT h.yearly)) OR (h.yearly AND (to_char((h.day)::timestamp with time zone, 'MMDD'::text) = to_char((d.day)::timestamp with time zone, 'MMDD'::text)))))
-                UNION ALL
-                 SELECT o.opens,
-                    o.closes
-                   FROM vestnik.vst_opening_hours o
-                  WHERE ((o.store_id = s.id) AND ((o.weekday)::numeric = EXTRACT(isodow FROM d.day)) AND (NOT (EXISTS ( SELECT
-                           FROM vestnik.vst_holiday h
-                          WHERE ((h.store_id = s.id) AND (((h.day = d.day) AND (NOT h.yearly)) OR (h.yearly AND (to_char((h.day)::timestamp with time zone, 'MMDD'::text) = to_char((d.day)::timestamp with time zone, 'MMDD'::text)))))))))) span)
-          WHERE
-                CASE
-                    WHEN d.is_today THEN (((now.at)::time without time zone >= span.opens) AND (((now.at)::time without time zone < span.closes) OR (span.closes <= span.opens)))
-                    ELSE ((span.closes <= span.opens) AND ((now.at)::time without time zone < span.closes))
-                END));
 CREATE TABLE vestnik.vst_out_of_stock (
     store_id text NOT NULL,
     item text NOT NULL,
@@ -684,8 +696,12 @@ CREATE TABLE vestnik.vst_presence (
 );
 CREATE TABLE vestnik.vst_projection_failure (
     source integer NOT NULL,
-    message text NOT NULL,
-    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
+    key text NOT NULL,
+    place text NOT NULL,
+    reason text NOT NULL,
+    is_unseen boolean NOT NULL,
+    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    tried_at timestamp with time zone DEFAULT clock_timestamp() NOT NULL
 );
 CREATE TABLE vestnik.vst_projector (
     sole boolean DEFAULT true NOT NULL,
@@ -697,7 +713,9 @@ CREATE TABLE vestnik.vst_promise (
     store_id text NOT NULL,
     subject text NOT NULL,
     event_id bigint NOT NULL,
-    due_at timestamp with time zone NOT NULL
+    due_at timestamp with time zone NOT NULL,
+    minutes integer,
+    is_told boolean DEFAULT false NOT NULL
 );
 CREATE TABLE vestnik.vst_receipt (
     event_id bigint NOT NULL,
@@ -889,7 +907,7 @@ ALTER TABLE ONLY vestnik.vst_pause
 ALTER TABLE ONLY vestnik.vst_presence
     ADD CONSTRAINT vst_presence_pkey PRIMARY KEY (node_id, store_id);
 ALTER TABLE ONLY vestnik.vst_projection_failure
-    ADD CONSTRAINT vst_projection_failure_pkey PRIMARY KEY (source);
+    ADD CONSTRAINT vst_projection_failure_pkey PRIMARY KEY (source, key, place);
 ALTER TABLE ONLY vestnik.vst_projector
     ADD CONSTRAINT vst_projector_pkey PRIMARY KEY (sole);
 ALTER TABLE ONLY vestnik.vst_promise
@@ -930,12 +948,11 @@ CREATE INDEX vst_chat_edits ON vestnik.vst_chat USING btree (edit_next_at) WHERE
 CREATE INDEX vst_chat_link_store ON vestnik.vst_chat_link USING btree (store_id);
 CREATE INDEX vst_chat_messages ON vestnik.vst_chat USING btree (next_at) WHERE (waiting OR (wakes_at IS NOT NULL));
 CREATE UNIQUE INDEX vst_delivery_alarm ON vestnik.vst_delivery USING btree (alarm_id, chat_id, alarm_ends);
-CREATE INDEX vst_delivery_chat ON vestnik.vst_delivery USING btree (chat_id);
 CREATE UNIQUE INDEX vst_delivery_event ON vestnik.vst_delivery USING btree (event_id, chat_id);
 CREATE INDEX vst_delivery_keyboard ON vestnik.vst_delivery USING btree (chat_id, message_id) WHERE (keyboard IS NOT NULL);
 CREATE UNIQUE INDEX vst_delivery_note ON vestnik.vst_delivery USING btree (about_id, chat_id, note);
 CREATE INDEX vst_delivery_open ON vestnik.vst_delivery USING btree (chat_id, urgent DESC, id) WHERE (state = ANY (ARRAY['pending'::text, 'sending'::text, 'retrying'::text]));
-CREATE INDEX vst_delivery_subject ON vestnik.vst_delivery USING btree (chat_id, subject) WHERE (state = ANY (ARRAY['pending'::text, 'sending'::text, 'retrying'::text]));
+CREATE INDEX vst_delivery_subject ON vestnik.vst_delivery USING btree (chat_id, subject);
 CREATE INDEX vst_delivery_words ON vestnik.vst_delivery USING btree (waits_since) WHERE (words IS NOT NULL);
 CREATE INDEX vst_escalation_due ON vestnik.vst_escalation USING btree (due_at) WHERE (ended_at IS NULL);
 CREATE INDEX vst_escalation_subject ON vestnik.vst_escalation USING btree (subject);
@@ -948,7 +965,8 @@ CREATE INDEX vst_message_event ON vestnik.vst_message USING btree (event_id);
 CREATE INDEX vst_out_of_stock_until ON vestnik.vst_out_of_stock USING btree (until);
 CREATE INDEX vst_pause_until ON vestnik.vst_pause USING btree (until);
 CREATE INDEX vst_presence_store ON vestnik.vst_presence USING btree (store_id);
-CREATE INDEX vst_promise_due ON vestnik.vst_promise USING btree (due_at);
+CREATE INDEX vst_projection_failure_tried ON vestnik.vst_projection_failure USING btree (source, tried_at);
+CREATE INDEX vst_promise_due ON vestnik.vst_promise USING btree (due_at) WHERE (NOT is_told);
 CREATE INDEX vst_promise_event ON vestnik.vst_promise USING btree (event_id);
 CREATE UNIQUE INDEX vst_source_name ON vestnik.vst_source USING btree (name) WHERE (detached_at IS NULL);
 CREATE UNIQUE INDEX vst_source_table ON vestnik.vst_source USING btree (table_name) WHERE (detached_at IS NULL);

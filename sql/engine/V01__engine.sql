@@ -77,12 +77,18 @@ create table vestnik.vst_projector (
 );
 insert into vestnik.vst_projector default values;
 
--- Derived sources whose expressions fail now, with the error.
+-- Orders of derived sources with an expression that fails now. A row stays until the value can be read again.
 create table vestnik.vst_projection_failure (
-    source  int         not null primary key references vestnik.vst_source (id) on delete cascade,
-    message text        not null,
-    at      timestamptz not null default clock_timestamp()
+    source    int         not null references vestnik.vst_source (id) on delete cascade,
+    key       text        not null,   -- of the order; empty: a watched table's query for keys fails
+    place     text        not null,   -- of the expression in the mapping
+    reason    text        not null,   -- the error of Postgres
+    is_unseen boolean     not null,   -- the order has no store, so nobody sees it
+    at        timestamptz not null default clock_timestamp(),
+    tried_at  timestamptz not null default clock_timestamp(),
+    primary key (source, key, place)
 );
+create index vst_projection_failure_tried on vestnik.vst_projection_failure (source, tried_at);
 
 -- Synthetic orders of the nodes' self-test: each node inserts one at intervals, and waits for it at a session of its own.
 -- The table has the trigger of a source, number 0. A row stays until the node's next one.
@@ -304,6 +310,14 @@ create view vestnik.vst_open_now as
         where case when d.is_today then now.at::time >= span.opens and (now.at::time < span.closes or span.closes <= span.opens)
                    else span.closes <= span.opens and now.at::time < span.closes end);
 
+-- The stores that are closed now by their hours. A store without hours of the week is closed on its holidays only.
+create view vestnik.vst_closed_now as
+    select s.id as store_id from vestnik.vst_store s cross join lateral (select (clock_timestamp() at time zone s.time_zone)::date as day) today
+    where (exists (select from vestnik.vst_opening_hours o where o.store_id = s.id)
+            or exists (select from vestnik.vst_holiday h where h.store_id = s.id
+                and (h.day = today.day and not h.yearly or h.yearly and to_char(h.day, 'MMDD') = to_char(today.day, 'MMDD'))))
+        and not exists (select from vestnik.vst_open_now n where n.store_id = s.id);
+
 -- Pauses: the store takes no new orders for a while. The engine refuses no order: the shop's application reads
 -- `vst_paused_now`. A row exists from the event `store_paused` to the event `store_resumed`.
 create table vestnik.vst_pause (
@@ -490,6 +504,7 @@ create table vestnik.vst_delivery (
     subject      text,                              -- the order of its message: the source's number and the key, `1 123`
     urgent       boolean     not null,              -- sent before deliveries that are not urgent
     stale        boolean     not null default false,-- was old already when it was enqueued: sent in a digest
+    missed       boolean     not null default false,-- the chat took no messages when the event happened
     state        text        not null default 'pending' check (state in ('pending', 'sending', 'retrying', 'sent', 'dead')),
     reason       text,                              -- of the retry, or of the dead letter
     waits_since  timestamptz not null default clock_timestamp(),   -- the event's own time, or that of the request
@@ -517,9 +532,8 @@ create unique index vst_delivery_note on vestnik.vst_delivery (about_id, chat_id
 create unique index vst_delivery_event on vestnik.vst_delivery (event_id, chat_id);
 create unique index vst_delivery_alarm on vestnik.vst_delivery (alarm_id, chat_id, alarm_ends);
 create index vst_delivery_open on vestnik.vst_delivery (chat_id, urgent desc, id) where state in ('pending', 'sending', 'retrying');
-create index vst_delivery_subject on vestnik.vst_delivery (chat_id, subject) where state in ('pending', 'sending', 'retrying');
+create index vst_delivery_subject on vestnik.vst_delivery (chat_id, subject);
 -- Indexes for the clean-up: without them, each trimmed event costs a read of the whole table.
-create index vst_delivery_chat on vestnik.vst_delivery (chat_id);
 create index vst_delivery_words on vestnik.vst_delivery (waits_since) where words is not null;
 
 -- The message of an order in a chat: a change of its status edits it.
@@ -555,9 +569,11 @@ create table vestnik.vst_promise (
     subject  text        not null,
     event_id bigint      not null references vestnik.vst_event (id) on delete cascade,
     due_at   timestamptz not null,
+    minutes  integer,                              -- that were promised; null: the time is the customer's wish
+    is_told  boolean     not null default false,   -- the chats were told that the order is late
     primary key (store_id, subject)
 );
-create index vst_promise_due on vestnik.vst_promise (due_at);
+create index vst_promise_due on vestnik.vst_promise (due_at) where not is_told;
 create index vst_promise_event on vestnik.vst_promise (event_id);
 
 -- Signed requests to a store's webhook; retried for a day.

@@ -12,6 +12,7 @@ use crate::sources::attach::{self, Attached, Options};
 use crate::sources::catalog::{self, Table};
 use crate::sources::derived::{self, preset};
 use crate::sources::mapping::Mapping;
+use crate::sources::newest_rows::{self, Advice};
 use crate::sources::preview::{self, Preview};
 use crate::sources::propose::{Proposal, propose};
 use anyhow::{Context as _, bail};
@@ -81,6 +82,7 @@ pub async fn attach(config: &Config, args: AttachArgs) -> anyhow::Result<()> {
                     if !proposal.questions.is_empty() {
                         return Err(ask(&table, &proposal, args.dry_run)?);
                     }
+                    proposal.guesses.iter().for_each(|guess| super::say!("{guess}"));
                     proposal.toml
                 }
             }
@@ -90,9 +92,7 @@ pub async fn attach(config: &Config, args: AttachArgs) -> anyhow::Result<()> {
     check_answer_url(config, &mapping).map_err(Usage)?;
     let table = Table::find(&client, &mapping.table).await.map_err(refusal)?;
     let newest = show_newest(&mut client, &table, &mapping, 1).await?;
-    if !newest.problems.is_empty() {
-        return Err(unfit(&table, newest.problems));
-    }
+    let newest = newest.unless_all_fail(&table)?;
     if args.dry_run {
         let sql = attach::attach_sql(&mut client, &mapping).await.map_err(wrong_mapping)?;
         super::say!("{mapping_toml}\n{sql}");
@@ -206,6 +206,27 @@ pub struct Newest {
     pub has_no_store: bool,
     /// One line for each expression that fails for one of the rows.
     pub problems: Vec<String>,
+    /// Whether there are rows, and each of them fails.
+    pub all_fail: bool,
+    /// One line for each status word that is probably misspelt.
+    pub misspelt: Vec<String>,
+}
+
+impl Newest {
+    /// Prints the failing expressions as warnings; a mapping that fails for every row is refused. A mapping that is
+    /// better than the one in force must not be kept out by one bad row.
+    pub fn unless_all_fail(self, table: &Table) -> anyhow::Result<Self> {
+        if self.all_fail {
+            return Err(unfit(table, self.problems));
+        }
+        for problem in &self.problems {
+            super::say!("warning: {problem}: such a value is shown as ?");
+        }
+        for misspelt in &self.misspelt {
+            super::say!("warning: {misspelt}");
+        }
+        Ok(self)
+    }
 }
 
 /// Prints at most `most` of the table's newest rows as a partner, the reader of the event stream, would see them. Rows
@@ -226,12 +247,16 @@ pub async fn show_newest(
             rows.map(|orders| {
                 Some(derived::Newest {
                     orders,
-                    problems: Vec::new(),
+                    ..derived::Newest::default()
                 })
             })
         }
     };
-    let derived::Newest { mut orders, problems } = match found {
+    let derived::Newest {
+        mut orders,
+        problems,
+        all_fail,
+    } = match found {
         Ok(Some(found)) => found,
         // An error in the mapping is reported later, when the table is attached.
         Ok(None) => return Ok(Newest::default()),
@@ -240,6 +265,7 @@ pub async fn show_newest(
         }
         Err(error) => bail!(error),
     };
+    let Advice { warnings, misspelt } = newest_rows::advice(table, mapping, &orders);
     let is_seen = |row: &Preview| row.subject.visibility == Visibility::Visible;
     orders.sort_by_key(|row| !is_seen(row));
     orders.truncate(most);
@@ -252,9 +278,14 @@ pub async fn show_newest(
             .flat_map(preview::lines)
             .for_each(|line| super::say!("  {line}"));
     }
+    for warning in warnings {
+        super::say!("warning: {warning}");
+    }
     Ok(Newest {
+        misspelt,
         has_no_store: orders.iter().any(|row| row.store.is_none() && is_seen(row)),
         problems,
+        all_fail,
     })
 }
 

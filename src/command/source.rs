@@ -99,6 +99,7 @@ async fn check(config: &Config, client: &mut Client, what: &str) -> anyhow::Resu
     findings.warnings.iter().for_each(|warning| super::say!("{warning}"));
     let newest = show_newest(client, &table, &mapping, SHOWN_ROWS).await?;
     findings.problems.extend(newest.problems);
+    findings.problems.extend(newest.misspelt);
     if !findings.problems.is_empty() {
         return Err(unfit(&table, findings.problems));
     }
@@ -151,10 +152,9 @@ async fn put(config: &Config, client: &mut Client, kept: &Kept, toml: &str) -> a
         );
         return Err(Usage(says).into());
     }
-    let newest = show_newest(client, &table, &mapping, 1).await?;
-    if !newest.problems.is_empty() {
-        return Err(unfit(&table, newest.problems));
-    }
+    show_newest(client, &table, &mapping, 1)
+        .await?
+        .unless_all_fail(&table)?;
     let options = Options {
         trust_owner: kept.owner_trusted,
         renamed: is_renamed.then_some(kept.id),

@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::channel::Block;
+use super::escalation::{self, MISSED_HOURS};
 use super::lane::ChatId;
 use crate::domain::event::{EventType, PartnerEvent, StoreId};
 use crate::domain::status::Status;
@@ -20,8 +21,6 @@ use crate::text::html::render_template;
 
 /// Seconds between two attempts to send to a blocked chat: in the first minute, in the first hour, and after that.
 const BLOCKED_PAUSES_S: [f64; 3] = [5.0, 15.0, 60.0];
-/// A chat that takes messages again gets orders that it missed, up to this age, hours.
-const MISSED_HOURS: i32 = 24;
 /// The most missed orders and bookings that a chat gets. The newest are sent.
 const MISSED: usize = 200;
 /// The most journal rows that are searched for missed orders. The newest are searched.
@@ -231,11 +230,15 @@ pub async fn enable(pool: &Pool, sources: &Registry, chat: i64) -> Result<ChatsT
 
 /// Enables a disabled chat again. Deliveries that were given up with the chat are enqueued again as stale, and so are
 /// orders and bookings since then. A digest lists them.
-async fn back(transaction: &Transaction<'_>, sources: &Sources, chat: ChatId) -> Result<ChatsToWake, QueryError> {
+pub(super) async fn back(
+    transaction: &Transaction<'_>,
+    sources: &Sources,
+    chat: ChatId,
+) -> Result<ChatsToWake, QueryError> {
     const BACK: &str = "with before as (select disabled_at, disabled_why from vestnik.vst_chat where id = $1 for no key update) \
          update vestnik.vst_chat c set disabled_at = null, disabled_why = null, failures = 0 from before \
          where c.id = $1 and c.disabled_at is not null returning before.disabled_at, before.disabled_why";
-    const GIVEN_UP: &str = "update vestnik.vst_delivery set state = 'pending', reason = null, completed_at = null, stale = true, \
+    const GIVEN_UP: &str = "update vestnik.vst_delivery set state = 'pending', reason = null, completed_at = null, stale = true, missed = true, \
              due_at = '-infinity', failures = 0, refusals = 0 \
          where chat_id = $1 and state = 'dead' and event_id is not null and completed_at >= $2::timestamptz - interval '1 minute' and reason = $3 \
            and store_id in (select store_id from vestnik.vst_chat_link where chat_id = $1)";
@@ -249,6 +252,7 @@ async fn back(transaction: &Transaction<'_>, sources: &Sources, chat: ChatId) ->
     let stores = "select store_id from vestnik.vst_chat_link where chat_id = $1 order by 1";
     let rows = transaction.query(stores, &[&chat.0]).await?;
     let stores: Vec<String> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    escalation::catch_up(transaction, chat, &stores).await?;
     let mut chats = enqueue_news(transaction, chat, &stores, News::Back, None).await?;
     chats.0.push(chat.0);
     Ok(chats)
@@ -297,8 +301,8 @@ async fn tell_newest(
     const OLDER: &str = "update vestnik.vst_delivery d set state = 'dead', reason = 'the order has changed since', completed_at = clock_timestamp() \
          from unnest($2::bigint[], $3::text[], $4::text[]) m(id, store_id, subject) \
          where d.chat_id = $1 and d.store_id = m.store_id and d.subject = m.subject and d.event_id < m.id and d.state = 'pending' and d.stale";
-    const ENQUEUE: &str = "insert into vestnik.vst_delivery (chat_id, store_id, event_id, subject, urgent, stale) \
-         select $1, m.store_id, m.id, m.subject, true, true \
+    const ENQUEUE: &str = "insert into vestnik.vst_delivery (chat_id, store_id, event_id, subject, urgent, stale, missed) \
+         select $1, m.store_id, m.id, m.subject, true, true, true \
          from unnest($2::bigint[], $3::text[], $4::text[], $5::boolean[]) m(id, store_id, subject, is_open) \
          where m.is_open or exists (select from vestnik.vst_message s \
              where s.chat_id = $1 and s.store_id = m.store_id and s.subject = m.subject and s.message_id <> 0) \

@@ -6,12 +6,13 @@ use std::time::Duration;
 use crate::infra::db::Transaction;
 
 use super::enqueue;
-use super::event_view::{Item, items_of, views_of};
+use super::event_view::{self, EventView, Item, items_of, views_of};
 use super::lane::{ChatId, Lane};
-use super::next_message::{ChatFormat, Escalated, OrderMessage, Work};
+use super::next_message::{ChatFormat, DigestReason, Escalated, OrderMessage, Work};
 use super::note;
 use super::open_delivery::{self, OpenDelivery};
 use crate::delivery::chat_links;
+use crate::domain::event::SubjectId;
 use crate::infra::db::QueryError;
 use crate::sources::Sources;
 
@@ -160,8 +161,13 @@ async fn digest(
         |note: &&OpenDelivery| note.note.is_some() && fitting.iter().any(|open| open.subject == note.subject);
     let notes: Vec<&OpenDelivery> = open.iter().filter(is_of_them).collect();
     let is_urgent = items.iter().any(|item| enqueue::is_urgent(item.event.kind));
+    let reason = match fitting.iter().all(|open| open.stale) {
+        true if fitting.iter().any(|open| open.missed) => DigestReason::ChatWasAway,
+        true => DigestReason::EngineWasAway,
+        false => DigestReason::ManyAtOnce,
+    };
     Ok(Some(Work::Digest {
-        was_away: fitting.iter().all(|open| open.stale),
+        reason,
         sounds: note::must_be_heard(&notes) || is_urgent && !style.muted,
         notes: notes.iter().map(|open| open.id).collect(),
         items,
@@ -186,25 +192,22 @@ async fn subject_work(
 ) -> Result<Option<Work>, QueryError> {
     const MESSAGE: &str =
         "select message_id, event_id from vestnik.vst_message where chat_id = $1 and store_id = $2 and subject = $3";
+    const PROMISED_AT: &str =
+        "select due_at from vestnik.vst_promise where store_id = $1 and subject = $2 and minutes is not null";
     const BY: &str = "select by_whom from vestnik.vst_status_change where source = $1 and key = $2 and status = $3 order by id desc limit 1";
-    const ALL: &str = "select id from vestnik.vst_delivery \
-         where chat_id = $1 and store_id = $2 and subject = $3 and event_id is not null";
     let Wanted {
         subject,
         mut items,
         alone,
     } = wanted;
-    // A person asked for this order: its message shows the current state, even if a digest has shown a later event.
-    let all: Vec<i64> = if alone {
-        let rows = transaction.query(ALL, &[&chat.0, &style.store, &subject]).await?;
-        rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?
-    } else {
-        items.clone()
-    };
-    let events = items_of(transaction, sources, &all).await?;
-    if events.is_empty() {
+    let events = items_of(transaction, sources, &items).await?;
+    let Some(first) = events
+        .iter()
+        .min_by_key(|item| item.event.id)
+        .map(|item| item.event.clone())
+    else {
         return Ok(None);
-    }
+    };
     let statement = transaction.prepare_cached(MESSAGE).await?;
     let message = transaction
         .query_opt(&statement, &[&chat.0, &style.store, &subject])
@@ -217,25 +220,25 @@ async fn subject_work(
         ),
         None => (None, None),
     };
-    let by_id = |events: &[Item]| {
-        events
-            .iter()
-            .max_by_key(|item| item.event.id)
-            .map(|item| item.event.clone())
+    let mut latest = match alone {
+        // A person asked for this order. A later event may have been in a digest, or may be owed to no chat.
+        true => current(transaction, sources, &style.store, &subject).await?,
+        false => None,
     };
-    let latest = by_id(&events).ok_or(QueryError::Inconsistent("a delivery has no event"))?;
+    let latest = latest
+        .take()
+        .unwrap_or_else(|| newest(&events, &first, base_event.is_some()));
     let base = match base_event {
         Some(id) => views_of(transaction, sources, &[id]).await?.remove(&id),
-        None => events
-            .iter()
-            .min_by_key(|item| item.event.id)
-            .map(|item| item.event.clone()),
+        None => Some(first),
     };
     let statement = transaction.prepare_cached(BY).await?;
     let (about, status) = (&latest.subject.id, latest.subject.status.as_str());
     let by = transaction
         .query_opt(&statement, &[&about.source.0, &&*about.key, &status])
         .await?;
+    let statement = transaction.prepare_cached(PROMISED_AT).await?;
+    let promised_at = transaction.query_opt(&statement, &[&style.store, &subject]).await?;
     let escalated = escalated(transaction, chat, &items).await?;
     // A change without a message to edit is sent as a new message, which needs no sound.
     let is_new = events.iter().any(|item| enqueue::is_new(item.event.kind));
@@ -247,6 +250,7 @@ async fn subject_work(
     Ok(Some(Work::OrderMessage(Box::new(OrderMessage {
         base: base.unwrap_or_else(|| latest.clone()),
         by: by.map(|row| row.try_get(0)).transpose()?,
+        promised_at: promised_at.map(|row| row.try_get(0)).transpose()?,
         sounds: is_heard && !style.muted || !is_new && note::must_be_heard(notes),
         escalated,
         style,
@@ -255,6 +259,46 @@ async fn subject_work(
         message,
         items,
     }))))
+}
+
+/// The newest event of an order or booking, which has its current state. `None`: the event is not among the newest of
+/// the store.
+async fn current(
+    transaction: &mut Transaction<'_>,
+    sources: &Sources,
+    store: &str,
+    subject: &str,
+) -> Result<Option<EventView>, QueryError> {
+    let Some(subject) = SubjectId::from_text(subject) else {
+        return Ok(None);
+    };
+    let newest = event_view::newest_of(transaction, sources, store, std::slice::from_ref(&subject)).await?;
+    let Some((event, _)) = newest.get(&subject) else {
+        return Ok(None);
+    };
+    Ok(views_of(transaction, sources, &[*event]).await?.remove(event))
+}
+
+/// The newest of these events, of which `first` is the oldest. If the chat was told the order before, and one message
+/// shows several changes, the event has the changed fields of them all.
+fn newest(events: &[Item], first: &EventView, is_told: bool) -> EventView {
+    let mut in_order: Vec<&EventView> = events.iter().map(|item| &item.event).collect();
+    in_order.sort_unstable_by_key(|event| event.id);
+    let newest = in_order.last().map_or_else(|| first.clone(), |event| (*event).clone());
+    let Some(before) = in_order.iter().find_map(|event| event.before.clone()) else {
+        return newest;
+    };
+    if !is_told || in_order.len() == 1 {
+        return newest;
+    }
+    let mut changed = newest.subject.changed_fields(&before);
+    // A new status has its own line, and the promised time is part of it.
+    changed.retain(|field| *field != "promised_minutes" || newest.before.is_some());
+    EventView {
+        before: Some(before),
+        changed,
+        ..newest
+    }
 }
 
 /// The facts about the escalation step that brought the order to this chat: how long the order waits, and who has it

@@ -5,7 +5,6 @@
 pub(super) fn is_closed(store: &str) -> String {
     format!(
         "exists (select from vestnik.vst_store s where s.id = {store} and s.escalates = 'open' \
-             and exists (select from vestnik.vst_opening_hours o where o.store_id = s.id) \
-             and not exists (select from vestnik.vst_open_now n where n.store_id = s.id))"
+             and exists (select from vestnik.vst_closed_now n where n.store_id = s.id))"
     )
 }

@@ -160,7 +160,8 @@ fn due(sources: &Sources, rows: &[Due], digest_after: Duration) -> Vec<DueEvent>
 
 /// Begins escalations for events that need an answer, and ends escalations that need none any more. Enqueues deliveries
 /// for mirror chats, and for fallback chats of open stores where no panel could ring. A chat that has the order's message
-/// gets its changes, and a note with a sound for a cancellation.
+/// gets its changes, and a note with a sound for a cancellation. An urgent event is tried at once in a blocked chat: the
+/// bot's rights may be back.
 async fn insert(
     transaction: &crate::infra::db::Transaction<'_>,
     due: &[DueEvent],
@@ -182,14 +183,18 @@ async fn insert(
              where not d.known and (l.mode = 'mirror' or l.mode = 'fallback' and d.unattended) \
                 or exists (select from vestnik.vst_message m where m.chat_id = l.chat_id and m.store_id = d.store_id and m.subject = d.subject) \
                 or exists (select from vestnik.vst_delivery o where o.chat_id = l.chat_id and o.subject = d.subject \
-                           and o.state in ('pending', 'sending', 'retrying')) \
+                           and (o.state in ('pending', 'sending', 'retrying') or d.noted and o.event_id is not null and o.state = 'sent')) \
              order by d.id on conflict (event_id, chat_id) do nothing returning chat_id, store_id, event_id, subject), \
          noted as ( \
              insert into vestnik.vst_delivery (chat_id, store_id, about_id, note, subject, urgent, waits_since) \
              select p.chat_id, p.store_id, p.event_id, 'cancelled', p.subject, true, d.at from enqueued p join due d on d.id = p.event_id \
              where d.noted and (not d.stale or exists (select from vestnik.vst_message m \
                  where m.chat_id = p.chat_id and m.store_id = p.store_id and m.subject = p.subject and m.message_id <> 0)) \
-             order by p.event_id on conflict (about_id, chat_id, note) do nothing) \
+             order by p.event_id on conflict (about_id, chat_id, note) do nothing), \
+         tried as ( \
+             update vestnik.vst_chat_link l set blocked_until = '-infinity' \
+             from enqueued p join due d on d.id = p.event_id and d.urgent \
+             where l.chat_id = p.chat_id and l.store_id = p.store_id and l.blocked_at is not null) \
          update vestnik.vst_chat set waiting = true where id in (select chat_id from enqueued)",
         closed::is_closed("e.store_id")
     );
@@ -232,9 +237,10 @@ async fn begin(
                  + case when h.is_held then interval '0' else make_interval(secs => s.answer_seconds) end, h.is_held \
          from unnest($1::bigint[], $2::text[], $3::boolean[], $4::timestamptz[]) d(id, subject, stale, wanted_at) \
          join vestnik.vst_event e on e.id = d.id join vestnik.vst_store s on s.id = e.store_id \
-         cross join lateral (select s.escalates = 'open' and exists (select from vestnik.vst_opening_hours o where o.store_id = s.id) \
-                 and (coalesce(d.wanted_at > clock_timestamp() + make_interval(mins => $6), false) \
-                     or not exists (select from vestnik.vst_open_now n where n.store_id = s.id)) as is_held) h \
+         cross join lateral (select s.escalates = 'open' \
+                 and (d.wanted_at > clock_timestamp() + make_interval(mins => $6) \
+                         and exists (select from vestnik.vst_opening_hours o where o.store_id = s.id) \
+                     or exists (select from vestnik.vst_closed_now n where n.store_id = s.id)) is true as is_held) h \
          where e.at >= s.created_at and e.at > clock_timestamp() - make_interval(hours => $5) \
          on conflict (event_id) do nothing";
     let ids: Vec<i64> = begun.iter().map(|due| due.event.id.0).collect();

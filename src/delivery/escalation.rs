@@ -8,6 +8,7 @@ use crate::infra::db::{Pool, Transaction};
 use tokio_postgres::types::{ToSql, Type};
 
 use super::closed;
+use super::lane::ChatId;
 use crate::domain::event::{EventType, StoreId, SubjectId};
 use crate::domain::status::{Status, SubjectKind};
 use crate::infra::db::{self, QueryError};
@@ -18,6 +19,8 @@ use crate::sources::registry::Registry;
 
 /// The most due escalations that one transaction handles.
 const BATCH: i64 = 200;
+/// A chat that takes messages again gets unanswered orders up to this age, hours.
+pub(super) const MISSED_HOURS: i32 = 24;
 /// Seconds between two checks whether a closed store has opened.
 const CLOSED_LOOK_S: f64 = 15.0;
 /// The most batches in a row. After them, the worker does its other periodic tasks.
@@ -234,6 +237,27 @@ async fn step(
     Ok(false)
 }
 
+/// Enqueues the unanswered orders of these stores that escalations did not bring to this chat, because it was disabled.
+pub(super) async fn catch_up(transaction: &Transaction<'_>, chat: ChatId, stores: &[String]) -> Result<(), QueryError> {
+    const CATCH_UP: &str = "insert into vestnik.vst_delivery (chat_id, store_id, event_id, subject, urgent, step) \
+         select l.chat_id, l.store_id, x.event_id, x.subject, true, m.step \
+         from vestnik.vst_chat_link l join (values ('fallback', $3::smallint), ('manager', $4)) m(mode, step) on m.mode = l.mode \
+         join vestnik.vst_escalation x on x.store_id = l.store_id \
+           and (x.ended_at is null and x.step >= m.step or x.outcome = 'exhausted') \
+         join vestnik.vst_event e on e.id = x.event_id and e.at >= clock_timestamp() - make_interval(hours => $5) \
+         where l.chat_id = $1 and l.store_id = any ($2) order by x.event_id limit $6 on conflict (event_id, chat_id) do nothing";
+    let parameters: [&(dyn ToSql + Sync); 6] = [
+        &chat.0,
+        &stores,
+        &(EscalationStep::Fallback as i16),
+        &(EscalationStep::Manager as i16),
+        &MISSED_HOURS,
+        &BATCH,
+    ];
+    transaction.execute(CATCH_UP, &parameters).await?;
+    Ok(())
+}
+
 /// Takes one step. Returns whether the step reaches anybody.
 async fn take(
     transaction: &Transaction<'_>,
@@ -303,8 +327,8 @@ async fn remind(transaction: &Transaction<'_>, escalation: &OpenEscalation) -> R
     Ok(transaction.query_one(REMIND, &[&escalation.event]).await?.try_get(0)?)
 }
 
-/// Enqueues the order for each chat with the mode of this step. A chat that already has the order gets nothing. Returns
-/// whether anything was enqueued.
+/// Enqueues the order for each chat with the mode of this step. A chat that already has the order gets nothing. A
+/// blocked chat gets the order when it takes messages again. Returns whether a chat gets the order now.
 async fn enqueue(
     transaction: &Transaction<'_>,
     escalation: &OpenEscalation,
@@ -313,10 +337,10 @@ async fn enqueue(
     const ENQUEUE: &str = "with enqueued as ( \
              insert into vestnik.vst_delivery (chat_id, store_id, event_id, subject, urgent, step) \
              select l.chat_id, l.store_id, $1, $3, true, $5 from vestnik.vst_chat_link l join vestnik.vst_chat c on c.id = l.chat_id \
-             where l.store_id = $2 and l.mode = $4 and l.blocked_at is null and c.disabled_at is null \
+             where l.store_id = $2 and l.mode = $4 and c.disabled_at is null \
              on conflict (event_id, chat_id) do nothing returning chat_id), \
          woken as (update vestnik.vst_chat set waiting = true where id in (select chat_id from enqueued)) \
-         select count(*) from enqueued";
+         select count(*) from enqueued e join vestnik.vst_chat_link l on l.chat_id = e.chat_id and l.store_id = $2 and l.blocked_at is null";
     let row = transaction
         .query_one(
             ENQUEUE,

@@ -9,7 +9,7 @@ use crate::infra::db::Transaction;
 use time::OffsetDateTime;
 
 use crate::domain::Subject;
-use crate::domain::event::{EventId, EventType, PartnerEvent};
+use crate::domain::event::{EventId, EventType, PartnerEvent, StoreId, SubjectId};
 use crate::domain::status::Status;
 use crate::infra::db::{self, QueryError};
 use crate::journal;
@@ -17,6 +17,8 @@ use crate::sources::Sources;
 use crate::sources::changes::Lookups;
 use crate::sources::lookup::look_up;
 
+/// The newest journal rows of a store that are searched for the current state of its orders.
+const SEARCHED_ROWS: i64 = 20_000;
 /// SQL that limits the look-up of an order's items in another table of the shop.
 const LOOKUP_LIMITS: &str = "set local lock_timeout = '500ms'; set local statement_timeout = '500ms'";
 
@@ -87,6 +89,29 @@ pub(super) async fn items_of(
         })
     };
     Ok(events.into_iter().filter_map(item).collect())
+}
+
+/// Finds the newest event of each of these orders and bookings of a store, which has the current state. It may have no
+/// delivery to the chat. Returns the event's id and the visible status. An order without a newer event than the
+/// `SEARCHED_ROWS` newest rows is left out.
+pub(super) async fn newest_of(
+    transaction: &Transaction<'_>,
+    sources: &Sources,
+    store: &str,
+    subjects: &[SubjectId],
+) -> Result<HashMap<SubjectId, (i64, Option<Status>)>, QueryError> {
+    let keys: Vec<&str> = subjects.iter().map(|subject| &*subject.key).collect();
+    db::read_by_index(transaction).await?;
+    let rows = journal::newest_of(transaction, &StoreId::new(store), &keys, SEARCHED_ROWS).await?;
+    let rows: Vec<&_> = rows.iter().collect();
+    let mut newest = HashMap::new();
+    for event in sources.partner_events(&rows, &Lookups::default()) {
+        if let Some(subject) = &event.subject {
+            newest.insert(subject.id.clone(), (event.id.0, subject.visible_status()));
+        }
+    }
+    newest.retain(|subject, _| subjects.contains(subject));
+    Ok(newest)
 }
 
 /// Tries to read one delivery with its event. An error means that the delivery cannot be read.

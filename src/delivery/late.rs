@@ -13,13 +13,18 @@ const BATCH: i64 = 200;
 /// Saves when the orders of these events are promised to be ready. Deletes the promises of orders that are not in
 /// preparation any more.
 pub(super) async fn promise(transaction: &Transaction<'_>, due: &[DueEvent]) -> Result<(), tokio_postgres::Error> {
-    const KEEP: &str = "insert into vestnik.vst_promise as p (store_id, subject, event_id, due_at) \
-         select distinct on (e.store_id, d.subject) e.store_id, d.subject, e.id, coalesce(e.at + make_interval(mins => d.minutes), d.wanted_at) \
+    // A change of the order without a promise leaves the promise as it is. The customer's wish counts only where
+    // nobody has promised anything.
+    const KEEP: &str = "insert into vestnik.vst_promise as p (store_id, subject, event_id, due_at, minutes) \
+         select distinct on (e.store_id, d.subject) e.store_id, d.subject, e.id, \
+             coalesce(e.at + make_interval(mins => d.minutes), d.wanted_at), d.minutes \
          from unnest($1::bigint[], $2::text[], $3::int[], $4::timestamptz[]) d(id, subject, minutes, wanted_at) \
          join vestnik.vst_event e on e.id = d.id join vestnik.vst_store s on s.id = e.store_id \
          where coalesce(e.at + make_interval(mins => d.minutes), d.wanted_at) > clock_timestamp() \
          order by e.store_id, d.subject, e.id desc \
-         on conflict (store_id, subject) do update set event_id = excluded.event_id, due_at = excluded.due_at";
+         on conflict (store_id, subject) do update set event_id = excluded.event_id, due_at = excluded.due_at, \
+             minutes = excluded.minutes, is_told = false \
+         where excluded.minutes is not null or p.minutes is null and excluded.due_at <> p.due_at";
     const FORGET: &str = "delete from vestnik.vst_promise where (store_id, subject) in ( \
          select e.store_id, d.subject from unnest($1::bigint[], $2::text[]) d(id, subject) join vestnik.vst_event e on e.id = d.id)";
     let (mut kept, mut over) = (Vec::new(), Vec::new());
@@ -49,7 +54,10 @@ pub(super) async fn promise(transaction: &Transaction<'_>, due: &[DueEvent]) -> 
     if !kept.is_empty() {
         let events: Vec<i64> = kept.iter().map(|(due, _)| ids(&due.event.id)).collect();
         let subjects: Vec<&str> = kept.iter().map(|(due, _)| due.subject.as_str()).collect();
-        let minutes: Vec<Option<i32>> = kept.iter().map(|(_, order)| order.promised_minutes).collect();
+        let minutes: Vec<Option<i32>> = kept
+            .iter()
+            .map(|(due, order)| order.promised_minutes.filter(|_| promises(due)))
+            .collect();
         let wanted_at: Vec<_> = kept.iter().map(|(_, order)| order.due_at).collect();
         let statement = transaction.prepare_cached(KEEP).await?;
         transaction
@@ -59,16 +67,22 @@ pub(super) async fn promise(transaction: &Transaction<'_>, due: &[DueEvent]) -> 
     Ok(())
 }
 
+/// Whether the event promises a time. Other changes of the order may only repeat the minutes of an earlier promise.
+fn promises(due: &DueEvent) -> bool {
+    due.event.previous != Some(Status::Preparing) || due.event.changed.contains(&"promised_minutes")
+}
+
 /// Enqueues a note for each chat with an order that is late now. Returns the number of late orders.
 pub async fn report(pool: &Pool) -> Result<u64, QueryError> {
-    const REPORT: &str = "with late as (delete from vestnik.vst_promise where (store_id, subject) in ( \
-             select store_id, subject from vestnik.vst_promise where due_at <= clock_timestamp() \
+    const REPORT: &str = "with late as (update vestnik.vst_promise set is_told = true where (store_id, subject) in ( \
+             select store_id, subject from vestnik.vst_promise where due_at <= clock_timestamp() and not is_told \
              order by due_at limit $1 for update skip locked) returning store_id, subject, event_id), \
          enqueued as (insert into vestnik.vst_delivery (chat_id, store_id, about_id, note, subject, urgent) \
              select l.chat_id, p.store_id, p.event_id, 'late', p.subject, true \
              from late p join vestnik.vst_chat_link l on l.store_id = p.store_id and l.blocked_at is null \
              join vestnik.vst_chat c on c.id = l.chat_id and c.disabled_at is null \
-             join vestnik.vst_message m on m.chat_id = l.chat_id and m.store_id = p.store_id and m.subject = p.subject \
+             where exists (select from vestnik.vst_delivery d where d.chat_id = l.chat_id and d.store_id = p.store_id \
+                 and d.subject = p.subject and d.event_id is not null and d.state = 'sent') \
              on conflict (about_id, chat_id, note) do nothing returning chat_id), \
          woken as (update vestnik.vst_chat set waiting = true where id in (select chat_id from enqueued)) \
          select count(*) from late";

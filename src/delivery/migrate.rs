@@ -2,11 +2,14 @@
 
 use crate::infra::db::{Pool, Transaction};
 
+use super::chat_state;
 use super::lane::ChatId;
 use crate::infra::db::{self, QueryError};
+use crate::sources::registry::Registry;
 
-/// Handles the service message by which a group reports its new chat id. Returns whether the old id was known.
-pub async fn migrated(pool: &Pool, from: i64, to: i64) -> Result<bool, QueryError> {
+/// Handles the service message by which a group reports its new chat id. A chat that was disabled under the old id is
+/// enabled, and gets what it missed. Returns whether the old id was known.
+pub async fn migrated(pool: &Pool, sources: &Registry, from: i64, to: i64) -> Result<bool, QueryError> {
     const CHAT: &str = "select id from vestnik.vst_chat where telegram_id = $1 for no key update";
     db::with_timeout(async {
         let mut client = pool.get().await?;
@@ -15,8 +18,12 @@ pub async fn migrated(pool: &Pool, from: i64, to: i64) -> Result<bool, QueryErro
         let Some(row) = transaction.query_opt(CHAT, &[&from]).await? else {
             return Ok(false);
         };
-        migrate(&transaction, ChatId(row.try_get(0)?), to).await?;
+        let chat = ChatId(row.try_get(0)?);
+        let sources = sources.in_force(&transaction).await?;
+        let chats = chat_state::back(&transaction, &sources, chat).await?;
+        migrate(&transaction, chat, to).await?;
         transaction.commit().await?;
+        chats.wake(&client).await?;
         Ok(true)
     })
     .await
@@ -42,7 +49,8 @@ pub(super) async fn migrate(transaction: &Transaction<'_>, chat: ChatId, telegra
              and (o.event_id = d.event_id or o.about_id = d.about_id and o.note = d.note or o.alarm_id = d.alarm_id and o.alarm_ends = d.alarm_ends))",
         "update vestnik.vst_delivery set state = 'dead', reason = 'its chat ' || $2::bigint || ' has it, too', \
            completed_at = clock_timestamp() where chat_id = $1 and state in ('pending', 'sending', 'retrying')",
-        "update vestnik.vst_chat set waiting = true where id = $2 and $1::bigint is not null",
+        "update vestnik.vst_chat set waiting = true, disabled_at = null, disabled_why = null \
+           where id = $2 and $1::bigint is not null",
         "delete from vestnik.vst_chat_link where chat_id = $1 and $2::bigint is not null",
     ] {
         transaction.execute(sql, &[&chat.0, &other]).await?;

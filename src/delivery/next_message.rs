@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use time::OffsetDateTime;
+
 use super::event_view::{EventView, Item};
 use crate::domain::event::EventType;
 
@@ -38,6 +40,8 @@ pub struct OrderMessage {
     pub latest: EventView,
     /// The name of the person who set the current status. `None`: nobody set it through vestnik.
     pub by: Option<String>,
+    /// When the order was promised to be ready. `None`: nobody has promised a time, or the order is not in preparation.
+    pub promised_at: Option<OffsetDateTime>,
     /// The id of the sent message to edit. `None`: a new message.
     pub message: Option<i32>,
     /// The facts about the escalation step that brought the order to this chat. `None`: no step did.
@@ -123,8 +127,8 @@ pub enum Work {
         items: Vec<Item>,
         /// The deliveries of notes about these orders, which the digest completes too.
         notes: Vec<i64>,
-        /// Whether the chat or the engine was away. `false`: more events came at once than a chat may get one by one.
-        was_away: bool,
+        /// Why the events come in one message.
+        reason: DigestReason,
         /// Whether the digest makes a sound.
         sounds: bool,
     },
@@ -161,6 +165,17 @@ pub enum Work {
         /// The id of the delivery of the buttons.
         item: i64,
     },
+}
+
+/// The reason why many events come in one message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DigestReason {
+    /// The chat took no messages when the events happened.
+    ChatWasAway,
+    /// Vestnik did not run when the events happened.
+    EngineWasAway,
+    /// More events came at once than a chat may get one by one.
+    ManyAtOnce,
 }
 
 /// The state of an alarm, which selects its text.

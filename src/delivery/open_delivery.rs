@@ -25,6 +25,8 @@ pub(super) struct OpenDelivery {
     pub buttons: Option<serde_json::Value>,
     pub urgent: bool,
     pub stale: bool,
+    /// Whether the chat took no messages when the event happened.
+    pub missed: bool,
     /// Whether a person asked for this order: then it gets a message of its own, and is in no digest.
     pub alone: bool,
 }
@@ -37,7 +39,7 @@ pub(super) async fn read(
     lane: Lane,
 ) -> Result<Vec<OpenDelivery>, QueryError> {
     let sql = format!(
-        "select d.id, d.store_id, d.event_id, d.words, d.subject, d.stale, d.note, d.buttons, d.alone, d.urgent, \
+        "select d.id, d.store_id, d.event_id, d.words, d.subject, d.stale, d.note, d.buttons, d.alone, d.urgent, d.missed, \
              case when d.alarm_id is null then null when not d.alarm_ends then 'raised' else a.cleared_by end, d.message_id \
          from vestnik.vst_delivery d left join vestnik.vst_alarm a on a.id = d.alarm_id \
          where d.chat_id = $1 and d.state in ('pending', 'sending', 'retrying') and d.keyboard is null and {} and {} \
@@ -54,14 +56,15 @@ pub(super) async fn read(
             store: row.try_get(1)?,
             event: row.try_get(2)?,
             words: row.try_get(3)?,
-            message: row.try_get(11)?,
+            message: row.try_get(12)?,
             subject: row.try_get(4)?,
             stale: row.try_get(5)?,
             note: row.try_get::<_, Option<&str>>(6)?.and_then(Note::from_name),
             buttons: row.try_get(7)?,
             alone: row.try_get(8)?,
             urgent: row.try_get(9)?,
-            alarm: match row.try_get(10)? {
+            missed: row.try_get(10)?,
+            alarm: match row.try_get(11)? {
                 None => None,
                 Some("raised") => Some(Alarm::Raised),
                 Some("closing") => Some(Alarm::ClearedByClosing),

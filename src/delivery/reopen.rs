@@ -1,21 +1,32 @@
 //! Sends orders again that a person asks for: a single order of a digest or far above in the chat, or all open orders.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use crate::infra::db::Pool;
 
-use super::event_view::{Item, items_of};
+use super::event_view::{self, Item, views_of};
 use crate::delivery::chat_links::Pressed;
+use crate::domain::event::SubjectId;
 use crate::domain::status::Status;
 use crate::infra::db::{self, QueryError};
 use crate::sources::registry::Registry;
 
 /// The most orders of a chat that are searched for open ones. The newest are searched.
-const LOOKED_AT: i64 = 300;
+const LOOKED_AT: i64 = 5000;
 /// How far back the search for open orders goes, hours.
 const HOURS: i32 = 48;
-/// The most orders in the list of open orders.
-const LISTED: usize = 60;
+/// The most orders in the list of open orders: those that wait longest.
+const LISTED: usize = 300;
+
+/// The open orders and bookings of a chat.
+#[derive(Debug)]
+pub struct OpenOrders {
+    /// The orders and bookings, each in its current state. The longest waiting comes first. At most 300.
+    pub listed: Vec<Item>,
+    /// The number of open orders and bookings beyond those.
+    pub more: usize,
+}
 
 /// Enqueues an order or booking again for a chat. If the chat has its message, a note replies to that message.
 /// Otherwise the order gets a message of its own. `chat` is the chat's id at Telegram.
@@ -44,33 +55,45 @@ pub async fn bring(pool: &Pool, chat: i64, pressed: &Pressed) -> Result<(), Quer
     .await
 }
 
-/// Reads the open orders and bookings of these stores that the chat already got. The longest waiting comes first; each
-/// is in its current state.
-pub async fn open(pool: &Pool, sources: &Registry, chat: i64, stores: &[String]) -> Result<Vec<Item>, QueryError> {
-    const SENT: &str = "select max(d.id), min(d.event_id), (extract(epoch from clock_timestamp() - min(d.waits_since)))::float8 \
+/// Reads the open orders and bookings of these stores that the chat already got.
+pub async fn open(pool: &Pool, sources: &Registry, chat: i64, stores: &[String]) -> Result<OpenOrders, QueryError> {
+    const TOLD: &str = "select d.store_id, d.subject, (extract(epoch from clock_timestamp() - min(d.waits_since)))::float8, max(d.id) \
          from vestnik.vst_delivery d join vestnik.vst_chat c on c.id = d.chat_id \
          where c.telegram_id = $1 and d.event_id is not null and d.store_id = any ($2) \
            and d.waits_since > clock_timestamp() - make_interval(hours => $3) \
-         group by d.store_id, d.subject order by 2 desc limit $4";
+         group by d.store_id, d.subject order by 4 desc limit $4";
     db::with_timeout(async {
         let mut client = pool.get().await?;
         let mut transaction = client.transaction().await?;
-        let rows = transaction.query(SENT, &[&chat, &stores, &HOURS, &LOOKED_AT]).await?;
-        let mut first: HashMap<i64, f64> = HashMap::new();
+        let rows = transaction.query(TOLD, &[&chat, &stores, &HOURS, &LOOKED_AT]).await?;
+        let mut told: HashMap<String, HashMap<SubjectId, f64>> = HashMap::new();
         for row in &rows {
-            first.insert(row.try_get(0)?, row.try_get(2)?);
+            if let Some(subject) = SubjectId::from_text(row.try_get(1)?) {
+                told.entry(row.try_get(0)?)
+                    .or_default()
+                    .insert(subject, row.try_get(2)?);
+            }
         }
-        let ids: Vec<i64> = first.keys().copied().collect();
         let sources = sources.in_force(&transaction).await?;
-        let mut items = items_of(&mut transaction, &sources, &ids).await?;
-        items.retain(|item| item.event.subject.visible_status().is_some_and(Status::is_open));
-        for item in &mut items {
-            let age_s = first.get(&item.id).copied().unwrap_or_default();
-            item.age = std::time::Duration::try_from_secs_f64(age_s).unwrap_or_default();
+        let mut open: Vec<(f64, i64)> = Vec::new();
+        for (store, ages) in &told {
+            let subjects: Vec<SubjectId> = ages.keys().cloned().collect();
+            let newest = event_view::newest_of(&transaction, &sources, store, &subjects).await?;
+            let is_open = |status: Option<Status>| status.is_some_and(Status::is_open);
+            let mut newest: Vec<_> = newest.into_iter().filter(|(_, (_, status))| is_open(*status)).collect();
+            open.extend(newest.drain(..).map(|(subject, (event, _))| (ages[&subject], event)));
         }
-        items.sort_by_key(|one| std::cmp::Reverse(one.age));
-        items.truncate(LISTED);
-        Ok(items)
+        open.sort_unstable_by(|one, other| other.0.total_cmp(&one.0));
+        let more = open.len().saturating_sub(LISTED);
+        open.truncate(LISTED);
+        let ids: Vec<i64> = open.iter().map(|(_, event)| *event).collect();
+        let mut views = views_of(&mut transaction, &sources, &ids).await?;
+        let item = |(age_s, id)| {
+            let age = Duration::try_from_secs_f64(age_s).unwrap_or_default();
+            views.remove(&id).map(|event| Item { id, event, age })
+        };
+        let listed = open.into_iter().filter_map(item).collect();
+        Ok(OpenOrders { listed, more })
     })
     .await
 }

@@ -23,7 +23,9 @@ use super::{escalation, late, unattended_alarm, webhook};
 use crate::delivery::shared_bot;
 use crate::infra::backoff::Backoff;
 use crate::infra::config::{Telegram, Webhook};
+use crate::infra::db::{self, QueryError};
 use crate::sources::registry::Registry;
+use crate::text::catalog;
 
 /// The most sends that this node has under way at the same time.
 const SENDS_AT_ONCE: usize = 30;
@@ -64,6 +66,7 @@ impl<C: ChatChannel> Worker<C> {
     /// Runs all tasks until the shutdown. Sends that are under way are finished first.
     pub async fn run(self, stop: CancellationToken) {
         let worker = Arc::new(self);
+        worker.warn_of_unused_texts().await;
         tokio::join!(
             worker.enqueue(&worker.enqueued, &stop),
             Arc::clone(&worker).send(&worker.enqueued, &stop),
@@ -73,6 +76,30 @@ impl<C: ChatChannel> Worker<C> {
             webhook::run(&worker.pool, &worker.webhook, &stop),
             gauges::run(&worker.pool, worker.database.as_deref(), &stop),
         );
+    }
+
+    /// Warns of the operator's own texts for stores that are not set up.
+    async fn warn_of_unused_texts(&self) {
+        const UNKNOWN: &str = "select unnest($1::text[]) except select id from vestnik.vst_store order by 1";
+        let stores = catalog::stores_with_own_texts();
+        if stores.is_empty() {
+            return;
+        }
+        let unknown = db::with_timeout(async {
+            let rows = self.pool.get().await?.query(UNKNOWN, &[&stores]).await?;
+            Ok::<Vec<String>, QueryError>(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+        });
+        match unknown.await {
+            Ok(unknown) => {
+                for store in unknown {
+                    tracing::warn!(
+                        store,
+                        "the texts in this store's directory are not used: no such store is set up"
+                    );
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the stores of the own texts were not looked up"),
+        }
     }
 
     async fn enqueue(&self, enqueued: &Notify, stop: &CancellationToken) {

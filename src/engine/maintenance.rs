@@ -288,7 +288,14 @@ async fn report_sources(database: &DatabaseContext, known: &mut Vec<(String, Str
     match db::with_timeout(async { source_health::check(&*database.hub.pool.get().await?).await }).await {
         Ok(sources) => {
             let troubles: Vec<(String, String)> = sources.into_iter().flat_map(troubles).collect();
-            for (source, trouble) in troubles.iter().filter(|trouble| !known.contains(trouble)) {
+            let is_known = |(source, trouble): &(String, String)| {
+                let problem = source_health::without_counts(trouble);
+                let known = known.iter().filter(|(known, _)| known == source);
+                known
+                    .map(|(_, trouble)| source_health::without_counts(trouble))
+                    .any(|known| known == problem)
+            };
+            for (source, trouble) in troubles.iter().filter(|trouble| !is_known(trouble)) {
                 tracing::error!(database = database.name, source, "{trouble}");
             }
             *known = troubles;

@@ -141,11 +141,14 @@ async fn projections(
     sources: &Sources,
     found: &Found,
 ) -> Result<u64, tokio_postgres::Error> {
+    const FAILURES: &str = "delete from vestnik.vst_projection_failure where source = $1 and key = $2";
     let mut rows = 0;
     for subject in &found.subjects {
         let Some(source) = sources.get(subject.source).filter(|it| it.mapping.derived.is_some()) else {
             continue;
         };
+        // An order that fails is computed again at intervals, and would bring the customer back.
+        transaction.execute(FAILURES, &[&source.id.0, &&*subject.key]).await?;
         let table = derived::projection(source.id);
         let select = format!("select store_id, vestnik.vst_readable(data)::text from {table} where key = $1");
         let update =

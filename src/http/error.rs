@@ -90,6 +90,8 @@ pub enum ApiError {
     StatusRefused {
         /// The message of the shop for people; `None`: the shop gave none.
         message: Option<String>,
+        /// The kind of the rule of the shop's database; `None`: unknown.
+        rule: Option<&'static str>,
     },
     /// The operator must act: Vestnik's database role lacks a privilege, or the shop's API a setting. The log names it.
     StatusNotPossible,
@@ -267,8 +269,10 @@ impl ApiError {
             Self::ShopUnavailable => {
                 "the shop's system did not reply in time: nothing was changed here, try again".into()
             }
-            Self::StatusRefused { message: None } => "the shop refuses this change".into(),
-            Self::StatusRefused { message: Some(message) } => format!("the shop refuses this change: {message}"),
+            Self::StatusRefused { message, rule } => match message.as_deref().or(*rule) {
+                Some(reason) => format!("the shop refuses this change: {reason}"),
+                None => "the shop refuses this change".into(),
+            },
             Self::StatusUnknownToShop(status) => format!("the shop has no word for {status}: its mapping names none"),
             Self::AmbiguousOrder(sources) => {
                 format!(
@@ -305,7 +309,10 @@ impl ApiError {
         if let Self::OtherScope(needed) = &self {
             error["scope"] = json!(needed.as_str());
         }
-        if let Self::StatusRefused { message: Some(message) } = &self {
+        if let Self::StatusRefused {
+            message: Some(message), ..
+        } = &self
+        {
             error["shop_message"] = json!(message);
         }
         if let Self::AmbiguousOrder(sources) = &self {

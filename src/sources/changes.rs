@@ -214,8 +214,10 @@ fn meaning(before: Option<Subject>, after: Option<Subject>, answer: Answer) -> O
     if status == previous && answer.minutes.is_some() && !changed.contains(&"promised_minutes") {
         changed.push("promised_minutes");
     }
-    let words_differ = after.status_word != before.status_word;
-    if status == previous && changed.is_empty() && !words_differ {
+    if status == previous && after.status_word != before.status_word {
+        changed.push("status_word");
+    }
+    if status == previous && changed.is_empty() {
         return None;
     }
     let kind = match status {

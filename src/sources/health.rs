@@ -7,6 +7,7 @@ use super::RecordedColumn;
 use super::access;
 use super::attach::Kept;
 use super::catalog::{self, Table};
+use super::derived::State;
 use super::install::has_right_triggers;
 use super::json::{Json, at_path};
 use super::mapping::Mapping;
@@ -82,6 +83,11 @@ pub async fn check(client: &impl GenericClient) -> Result<Vec<Health>, QueryErro
     Ok(all)
 }
 
+/// The trouble without the numbers behind it, which change while the trouble stays the same.
+pub fn without_counts(trouble: &str) -> &str {
+    trouble.split(super::derived::COUNTED).next().unwrap_or(trouble)
+}
+
 /// The latest state of one order in the journal.
 struct Newest {
     source: i32,
@@ -144,8 +150,9 @@ async fn check_one(
         Err(catalog::Error::Failed(error)) => return Err(error),
     };
     if let Some(derived) = &mapping.derived {
-        let troubles = super::derived::troubles(client, kept.id, &kept.name, &kept.table, derived).await?;
+        let State { troubles, notes } = super::derived::examine(client, kept.id, &kept.name, &table, derived).await?;
         health.troubles.extend(troubles);
+        health.notes.extend(notes);
         words(&mapping, &kept, newest, &mut health);
         return Ok(health);
     }
@@ -167,6 +174,7 @@ async fn check_one(
         }
     }
     answer_columns(&table, &mapping, &kept, &mut health);
+    labels(&table, &mapping, &kept, &mut health);
     // The missing status column is reported above.
     if table.column(&mapping.status.column.name).is_some() {
         words(&mapping, &kept, newest, &mut health);
@@ -192,6 +200,26 @@ fn answer_columns(table: &Table, mapping: &Mapping, kept: &Kept, health: &mut He
     }
 }
 
+/// Reports the mapping's status words that are no labels of the column's enum: an answer with such a word fails.
+fn labels(table: &Table, mapping: &Mapping, kept: &Kept, health: &mut Health) {
+    let column = table.column(&mapping.status.column.name);
+    let Some(labels) = column.map(|column| &column.labels).filter(|labels| !labels.is_empty()) else {
+        return;
+    };
+    let missing = |word: &&String| !labels.contains(word);
+    // An answer writes the first word of a status.
+    let written = mapping.status.words.iter().filter_map(|(_, words)| words.first());
+    let gone: Vec<String> = written.filter(missing).map(|word| format!("`{word}`")).collect();
+    if !gone.is_empty() {
+        health.troubles.push(format!(
+            "{} has no label {}, so an answer with it fails: `vestnik source edit {}`",
+            mapping.status.column.name,
+            gone.join(", "),
+            kept.name
+        ));
+    }
+}
+
 /// Reports the status words of the newest journal rows that the mapping does not contain.
 fn words(mapping: &Mapping, kept: &Kept, newest: &[Newest], health: &mut Health) {
     let column = &mapping.status.column;
@@ -202,10 +230,13 @@ fn words(mapping: &Mapping, kept: &Kept, newest: &[Newest], health: &mut Health)
         if at_path(data, &path[..1]).is_none() {
             continue;
         }
-        let word = at_path(data, &path).and_then(|value| Some(Json::read(&value).plain()?.into_owned()));
+        let value = at_path(data, &path);
+        let value = value.as_deref().map(Json::read);
+        let word = value.as_ref().and_then(|value| Some(value.plain()?.into_owned()));
         let told = match word {
             Some(word) if mapping.status.meaning(&word).is_some() => continue,
             Some(word) => format!("`{word}`"),
+            None if matches!(value, Some(Json::Text(_))) => "'', an empty text".to_owned(),
             None => "NULL".to_owned(),
         };
         if !unknown.contains(&told) && unknown.len() < NAMED_WORDS {

@@ -2,6 +2,7 @@
 //! text. Names, options and notes are found under their usual member names.
 
 mod names;
+pub mod serialized;
 
 use std::borrow::Cow;
 

@@ -16,6 +16,7 @@ pub mod json;
 pub mod list;
 pub mod lookup;
 pub mod mapping;
+pub mod newest_rows;
 pub mod overwritten;
 pub mod overwritten_answer;
 pub mod preview;

@@ -11,6 +11,7 @@ use super::changes::Found;
 use super::lookup::look_up;
 use super::mapping::StoreRef;
 use super::sql::{ident, literal};
+use super::translate::{NamedCurrency, named_currency};
 use super::{Context, Source};
 use crate::domain::Subject;
 use crate::domain::event::StoreId;
@@ -25,6 +26,10 @@ pub struct Preview {
     pub store: Option<StoreId>,
     /// The translated order or booking.
     pub subject: Subject,
+    /// Whether the mapping names the currency of the row's amounts.
+    pub currency: NamedCurrency,
+    /// Whether a currency is set for the order's store.
+    pub store_has_currency: bool,
 }
 
 /// The newest rows of a table, translated. `rows` is their maximum number.
@@ -78,14 +83,13 @@ pub async fn newest(
     let lookups = look_up(&transaction, source, &keys).await?;
     transaction.commit().await?;
     let preview = |(store, key, data): (Option<StoreId>, String, String)| {
-        let currency = store
-            .as_ref()
-            .and_then(|store| currencies.get(store))
-            .copied()
-            .unwrap_or(Currency::DEFAULT);
+        let known = store.as_ref().and_then(|store| currencies.get(store));
+        let currency = known.copied().unwrap_or(Currency::DEFAULT);
         let lookup = lookups.get(&key).map_or(Found::Nothing, |found| Found::Found(found));
         Preview {
             subject: source.translate(&key, &data, Context { currency, lookup }),
+            currency: named_currency(source, &data),
+            store_has_currency: known.is_some(),
             store,
         }
     };

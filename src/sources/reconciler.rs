@@ -81,8 +81,8 @@ impl Reconciler {
             let (mut tables, mut missed, mut unread) = (HashMap::new(), Vec::new(), Vec::new());
             let mut to_project = Vec::new();
             for source in comparable(&transaction).await? {
-                let savepoint = transaction.savepoint().await?;
-                match compare(&savepoint, &source, self.tables.get(&source.table)).await {
+                let mut savepoint = transaction.savepoint().await?;
+                match compare(&mut savepoint, &source, self.tables.get(&source.table)).await {
                     Ok(compared) => {
                         savepoint.commit().await?;
                         missed.extend(compared.missed);
@@ -152,7 +152,7 @@ async fn comparable(transaction: &Transaction<'_>) -> Result<Vec<Comparable>, to
 }
 
 async fn compare(
-    transaction: &Transaction<'_>,
+    transaction: &mut Transaction<'_>,
     source: &Comparable,
     checkpoint: Option<&Checkpoint>,
 ) -> Result<Compared, tokio_postgres::Error> {

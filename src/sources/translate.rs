@@ -27,6 +27,9 @@ const NOT_LOOKED_UP: &str = "?";
 /// Maximum number of values of a JSON object or array that are joined to one text.
 const JOINED_VALUES: usize = 20;
 
+/// Shown as the shop's status word for a status that is an empty text.
+pub(super) const EMPTY_WORD: &str = "''";
+
 /// Data that the translation of a row needs besides the row.
 #[derive(Debug, Clone, Copy)]
 pub struct Context<'a> {
@@ -94,7 +97,13 @@ pub fn translate(source: &Source, key: &str, data: &str, context: Context<'_>) -
     if let Some(items) = &mapping.items {
         let unit = source.unit_of_items();
         subject.items = match &items.from {
-            ItemsRef::Column(column) => items::read(&row.raw(column).unwrap_or_default(), items, unit, currency),
+            ItemsRef::Column(column) => {
+                let raw = row.raw(column).unwrap_or_default();
+                match items::serialized::serialized(&raw) {
+                    Some(text) => not_read("items", &text, &mut unreadable).unwrap_or_default(),
+                    None => items::read(&raw, items, unit, currency),
+                }
+            }
             // The look-up query has renamed the columns to the names of our own format.
             ItemsRef::Table { .. } => {
                 items::read_canonical(looked_up.member("items").unwrap_or_default(), unit, currency)
@@ -256,6 +265,26 @@ fn readable(value: &Json<'_>) -> Option<String> {
     }
 }
 
+/// Whether a mapping names the currency of a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NamedCurrency {
+    /// It names a code of three letters.
+    Named,
+    /// It names none, or the row's value is null.
+    Missing,
+    /// The row's value, which is no code.
+    Unknown(String),
+}
+
+/// Whether the mapping of `source` names the currency of the row `data`, a JSON object.
+pub fn named_currency(source: &Source, data: &str) -> NamedCurrency {
+    match currency(&source.mapping.currency, &Row::read(data)) {
+        Ok(Some(_)) => NamedCurrency::Named,
+        Ok(None) => NamedCurrency::Missing,
+        Err(code) => NamedCurrency::Unknown(code),
+    }
+}
+
 /// The currency that the mapping names for this row; `None`: the currency of the store. The error is a text that is no
 /// code of a currency.
 fn currency(currency: &CurrencyRef, row: &Row<'_>) -> Result<Option<Currency>, String> {
@@ -278,7 +307,11 @@ fn status(subject: &mut Subject, source: &Source, row: &Row<'_>) {
         Some(Meaning::Hidden) => subject.visibility = Visibility::Hidden,
         None => {
             subject.status = Status::Pending;
-            subject.status_word = Some(word.unwrap_or_else(|| "null".to_owned()));
+            let unsaid = || match row.raw(&source.mapping.status.column) {
+                Some(raw) if matches!(Json::read(&raw), Json::Text(_)) => EMPTY_WORD,
+                _ => "null",
+            };
+            subject.status_word = Some(word.unwrap_or_else(|| unsaid().to_owned()));
         }
     }
     if is_deleted(source, row) {
@@ -439,6 +472,34 @@ mod tests {
             Some(12)
         );
         assert_eq!(price("", &[], 12.into()), Some(12), "nobody says it");
+    }
+
+    #[test]
+    fn an_empty_status_and_a_missing_one_are_told_apart() {
+        let word = |status: serde_json::Value| order("", &[], serde_json::json!({"status": status}), None).status_word;
+        assert_eq!(word(serde_json::json!("")).as_deref(), Some("''"));
+        assert_eq!(word(serde_json::json!("  ")).as_deref(), Some("''"));
+        assert_eq!(word(serde_json::json!(null)).as_deref(), Some("null"));
+    }
+
+    #[test]
+    fn items_in_a_form_that_nobody_can_read_are_marked_and_are_no_dish() {
+        let php = "a:1:{i:0;a:1:{s:4:\"name\";s:5:\"Pizza\";}}";
+        for items in [
+            php,
+            "[{\"name\": \"Pizza\"}, {\"na",
+            "<items><item>Pizza</item></items>",
+        ] {
+            let told = order(
+                "[items]\ncolumn = 'items'\n",
+                &[],
+                serde_json::json!({"status": "new", "items": items}),
+                None,
+            );
+            assert!(told.items.list.is_empty(), "{items}");
+            assert_eq!(told.unreadable[0].field, "items");
+            assert!(items.starts_with(&told.unreadable[0].text), "{items}");
+        }
     }
 
     #[test]

@@ -73,7 +73,8 @@ pub fn rule(text: &str) -> Result<Rule, String> {
 }
 
 fn read(text: &str) -> Option<Rule> {
-    match text.to_lowercase().as_str() {
+    let text = text.to_lowercase().replace(['–', '—', '−'], "-");
+    match text.as_str() {
         "none" => {
             let (days, open) = (Days::Never, Open::Spans(Vec::new()));
             return Some(Rule { days, open });
@@ -81,15 +82,20 @@ fn read(text: &str) -> Option<Rule> {
         "24/7" => return read("daily=0:00-24:00"),
         _ => {}
     }
-    let (days, open) = match text.split_once('=') {
-        Some((days, open)) => (days.trim(), open.trim()),
-        None => match text.split_once(char::is_whitespace) {
-            Some((days, open)) => (days, open.trim()),
-            // A span without days applies to each day.
-            None => ("daily", text),
-        },
+    let both = |days: &str, open: &str| {
+        let days = days.trim().trim_end_matches(':');
+        days_of(days.trim_end()).zip(open_of(open.trim()))
     };
-    let (days, open) = (days_of(days)?, open_of(open)?);
+    let (days, open) = match text.split_once('=') {
+        Some((days, open)) => both(days, open)?,
+        // Without a sign between them, the days end at the first blank behind which only hours are left. Hours without
+        // days apply to each day.
+        None => {
+            let blanks = text.match_indices(char::is_whitespace);
+            let mut ends = blanks.map(|(at, _)| text.split_at(at));
+            both("daily", &text).or_else(|| ends.find_map(|(days, open)| both(days, open)))?
+        }
+    };
     let is_of_week = matches!(days, Days::Week(_));
     // Refuse `AsUsual` for weekdays, because they have no other hours to return to.
     (open != Open::AsUsual || !is_of_week).then_some(Rule { days, open })
@@ -151,7 +157,7 @@ fn week_days(text: &str) -> Option<Vec<i16>> {
         "weekend" | "weekends" | "выходные" => return Some(vec![6, 7]),
         _ => {}
     }
-    let (from, to) = text.split_once(['-', '–']).unwrap_or((text, text));
+    let (from, to) = text.split_once('-').unwrap_or((text, text));
     let (from, to) = (week_day(from.trim())?, week_day(to.trim())?);
     // A range such as `sun-thu` continues past the end of the week.
     let days = (to - from).rem_euclid(7);
@@ -179,15 +185,29 @@ fn open_of(text: &str) -> Option<Open> {
     spans.map(Open::Spans)
 }
 
-/// Parses a span of hours such as `9:00-18:00`, `9-18` or `22:00–02:00`. `None`: another form.
+/// Parses a span of hours such as `9:00-18:00`, `9-18`, `22:00–02:00`, `10am-10pm` or `с 10 до 22`. `None`: another form.
 pub fn span(text: &str) -> Option<Span> {
-    let (opens, closes) = text.split_once(['-', '–'])?;
+    let text = text.to_lowercase().replace(['–', '—', '−'], "-");
+    let (opens, closes) = match text.strip_prefix("с ").or_else(|| text.strip_prefix("from ")) {
+        Some(span) => span.split_once(" до ").or_else(|| span.split_once(" to "))?,
+        None => text.split_once('-')?,
+    };
     let (opens, closes) = (clock(opens.trim())?, clock(closes.trim())?);
     Some(Span { opens, closes })
 }
 
-/// Parses a time such as `9:00`, `09.30` or `9`. `24:00` is the start of the next day, so it becomes midnight.
+/// Parses a time such as `9:00`, `09.30`, `9` or `9:30 pm`. `24:00` is the start of the next day, so it becomes
+/// midnight.
 fn clock(text: &str) -> Option<Time> {
+    let halves = [("am", 0), ("pm", 12)];
+    if let Some((time, hours)) = halves
+        .iter()
+        .find_map(|(half, hours)| Some((text.strip_suffix(half)?, *hours)))
+    {
+        let time = clock(time.trim_end())?;
+        let hour = Some(time.hour()).filter(|hour| (1..=12).contains(hour))? % 12;
+        return time.replace_hour(hour + hours).ok();
+    }
     let (hour, minute) = text.split_once([':', '.']).unwrap_or((text, "0"));
     let is_number = |text: &str| !text.is_empty() && text.len() <= 2 && text.bytes().all(|byte| byte.is_ascii_digit());
     if !is_number(hour) || !is_number(minute) || text.contains([':', '.']) && minute.len() != 2 {
@@ -230,6 +250,14 @@ mod tests {
             ("пн-чт=9:00-18:00", vec![1, 2, 3, 4]),
             ("daily=9:00-18:00", vec![1, 2, 3, 4, 5, 6, 7]),
             ("9:00-18:00", vec![1, 2, 3, 4, 5, 6, 7]),
+            ("9:00 - 18:00", vec![1, 2, 3, 4, 5, 6, 7]),
+            ("9am - 6pm", vec![1, 2, 3, 4, 5, 6, 7]),
+            ("every day 9-18", vec![1, 2, 3, 4, 5, 6, 7]),
+            ("sat, sun 9-18", vec![6, 7]),
+            ("mon - fri 9-18", vec![1, 2, 3, 4, 5]),
+            ("mon-fri: 9:00 am—6:00 pm", vec![1, 2, 3, 4, 5]),
+            ("Пн - Пт с 9 до 18", vec![1, 2, 3, 4, 5]),
+            ("ежедневно 9—18", vec![1, 2, 3, 4, 5, 6, 7]),
         ] {
             assert_eq!(week(text), (days, nine_to_six.clone()), "{text}");
         }
@@ -239,6 +267,9 @@ mod tests {
         let twice = [(time!(10:00), time!(14:00)), (time!(17:00), time!(22:30))];
         assert_eq!(week("fri=10:00-14:00,17:00-22:30").1, twice);
         assert_eq!(week("mon=closed"), (vec![1], vec![]));
+        assert_eq!(week("sat, sun closed"), (vec![6, 7], vec![]));
+        assert_eq!(week("fri 10-14, 17-22:30").1, twice);
+        assert_eq!(week("12pm-12am").1, [(time!(12:00), time!(0:00))]);
     }
 
     #[test]

@@ -8,8 +8,8 @@ use crate::infra::db::{self, Pool, QueryError};
 
 /// The columns of a store `k.id`, in the order of [`read`].
 const COLUMNS: &str = "k.id, s.name, \
-     case when exists (select from vestnik.vst_opening_hours h where h.store_id = k.id) \
-         then exists (select from vestnik.vst_open_now o where o.store_id = k.id) end, \
+     case when exists (select from vestnik.vst_closed_now c where c.store_id = k.id) then false \
+         when exists (select from vestnik.vst_opening_hours h where h.store_id = k.id) then true end, \
      p.since, p.until, p.paused_by, p.reason";
 /// The place of the first column of the store's pause.
 const FIRST_OF_PAUSE: usize = 3;

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::infra::db::Pool;
-use teloxide::types::{CallbackQuery, User};
+use teloxide::types::CallbackQuery;
 
 use super::bot::Bot;
 use super::chat::NAME_CHARACTERS;
@@ -98,14 +98,14 @@ pub async fn press(bot: &Bot, query: &CallbackQuery) -> Result<(), QueryError> {
                 minutes,
                 reason: None,
             };
-            change(bot, sources, &query.from, chat.0, &pressed, &request).await?
+            change(bot, sources, &query.from.full_name(), chat.0, &pressed, &request).await?
         }
         Press::Reject(number) => {
             let reason = words.find(&format!("reject_reason.{number}"));
             change(
                 bot,
                 sources,
-                &query.from,
+                &query.from.full_name(),
                 chat.0,
                 &pressed,
                 &StatusRequest::reject(reason),
@@ -193,13 +193,7 @@ async fn current(
 
 /// Rejects an order, if the bot asked in `message` for the reason. `reason` is a person's reply to that message.
 /// Returns the answer; `None`: the bot did not ask, and the reply is an ordinary text.
-pub async fn reason(
-    bot: &Bot,
-    chat: i64,
-    message: i32,
-    from: &User,
-    reason: &str,
-) -> Result<Option<String>, QueryError> {
+pub async fn reason(bot: &Bot, chat: i64, message: i32, by: &str, reason: &str) -> Result<Option<String>, QueryError> {
     let Some(event) = chat_links::asked_why(&bot.pool, chat, message).await? else {
         return Ok(None);
     };
@@ -208,16 +202,9 @@ pub async fn reason(
     };
     let sources = &*bot.sources.loaded(&bot.pool).await?;
     let reason: String = inline(reason).chars().take(REASON_CHARACTERS).collect();
-    change(
-        bot,
-        sources,
-        from,
-        chat,
-        &pressed,
-        &StatusRequest::reject(Some(&reason)),
-    )
-    .await
-    .map(Some)
+    change(bot, sources, by, chat, &pressed, &StatusRequest::reject(Some(&reason)))
+        .await
+        .map(Some)
 }
 
 /// A status change that a person requests by a button or a reply.
@@ -241,12 +228,12 @@ impl<'a> StatusRequest<'a> {
 async fn change(
     bot: &Bot,
     sources: &Sources,
-    from: &User,
+    by: &str,
     chat: i64,
     pressed: &Pressed,
     request: &StatusRequest<'_>,
 ) -> Result<String, QueryError> {
-    let by: String = from.full_name().chars().take(NAME_CHARACTERS).collect();
+    let by: String = by.chars().take(NAME_CHARACTERS).collect();
     let wanted = StatusChange {
         request: None,
         store: &pressed.store,

@@ -45,6 +45,13 @@ pub(super) fn name(chat: &Chat) -> Option<String> {
         .or_else(|| chat.username().map(|name| format!("@{name}")))
 }
 
+/// The name of the person who wrote a message. A post in a channel has the author's signature, or the channel's title.
+pub(super) fn author(message: &Message) -> String {
+    let person = message.from.as_ref().map(|from| from.full_name());
+    let signature = message.author_signature().map(str::to_owned);
+    person.or(signature).or_else(|| name(&message.chat)).unwrap_or_default()
+}
+
 /// A line that says until when a store is paused. `None`: the store is not paused.
 pub(super) fn pause_of(words: &Catalog, link: &ChatLink) -> Option<String> {
     let time = moment(link.paused_until?, &link.time_zone, words);

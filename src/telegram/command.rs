@@ -12,6 +12,7 @@ use super::chat::{name, of_topic, pause_of, topic, words_of};
 use super::client::ASK_DEADLINE;
 use super::client::COMMANDS;
 use super::digest;
+use super::duration::duration;
 use crate::delivery::chat_links::{self, Applicant, Change, ChatLink, ChatTopic, Linked, Mode};
 use crate::delivery::reopen;
 use crate::infra::db::QueryError;
@@ -46,9 +47,10 @@ impl Commands<'_> {
             Said::Command(Command::Status, _) => status(words, &links),
             Said::Command(Command::Orders, _) if !links.is_empty() => return self.orders(message, &links, words).await,
             Said::Command(Command::Today, _) if !links.is_empty() => return self.today(message, &links).await,
-            Said::Command(Command::Pause, argument) if !links.is_empty() => {
+            Said::Command(Command::Pause, argument) if links.iter().any(|link| link.topic == topic(message)) => {
                 return self.pause(message, argument, &links, words).await;
             }
+            Said::Command(Command::Pause, _) if !links.is_empty() => words.get("command.not_linked_here").to_owned(),
             Said::Command(command, argument) => match self.may(message).await {
                 Some(true) => self.change(message, command, argument, &links, words).await?,
                 Some(false) => words.get("command.admins_only").to_owned(),
@@ -65,8 +67,10 @@ impl Commands<'_> {
     async fn orders(&self, message: &Message, links: &[ChatLink], words: &Catalog) -> Result<(), QueryError> {
         let stores: Vec<String> = links.iter().map(|link| link.store.clone()).collect();
         let open = reopen::open(&self.bot.pool, &self.bot.sources, message.chat.id.0, &stores).await?;
-        let (text, buttons) = digest::list(words, &open);
-        self.reply(message, &text, Some(&serde_json::json!(buttons))).await
+        for (text, buttons) in digest::list(words, &open) {
+            self.reply(message, &text, Some(&serde_json::json!(buttons))).await?;
+        }
+        Ok(())
     }
 
     /// Enqueues an answer to the chat and topic of a message. `buttons` holds the rows of buttons below the answer.
@@ -100,6 +104,11 @@ impl Commands<'_> {
         }
         if links.is_empty() {
             return Ok(words.get("command.not_linked").to_owned());
+        }
+        // What changes a link is said in the topic of the link: elsewhere it would change the links of all topics.
+        let links: Vec<&ChatLink> = links.iter().filter(|link| link.topic == topic(message)).collect();
+        if links.is_empty() {
+            return Ok(words.get("command.not_linked_here").to_owned());
         }
         let (pool, chat) = (&self.bot.pool, message.chat.id.0);
         let stores: Vec<String> = links.iter().map(|link| link.store.clone()).collect();
@@ -289,7 +298,9 @@ fn change_of(command: Command, argument: &str) -> Option<Change> {
     match command {
         Command::Mode => Mode::from_name(argument).map(Change::Mode),
         Command::Mute if is_off => Some(Change::Mute(Duration::ZERO)),
-        Command::Mute => minutes(argument).map(Change::Mute),
+        Command::Mute => duration(argument)
+            .filter(|time| *time <= LONGEST_MUTE)
+            .map(Change::Mute),
         Command::Unmute => Some(Change::Mute(Duration::ZERO)),
         Command::Quiet if is_off => Some(Change::Quiet(None)),
         Command::Quiet => hours::span(argument)
@@ -297,18 +308,6 @@ fn change_of(command: Command, argument: &str) -> Option<Change> {
             .map(|span| Change::Quiet(Some(span))),
         _ => None,
     }
-}
-
-/// Parses a duration such as `30m` or `2h`. `None`: another form, zero, or more than `LONGEST_MUTE`.
-fn minutes(text: &str) -> Option<Duration> {
-    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let unit = match unit {
-        "m" => 60,
-        "h" => 60 * 60,
-        _ => return None,
-    };
-    let time = Duration::from_secs(number.parse::<u32>().ok()?.checked_mul(unit)?.into());
-    (!time.is_zero() && time <= LONGEST_MUTE).then_some(time)
 }
 
 fn mode_name(words: &Catalog, mode: Mode) -> &str {
@@ -395,11 +394,10 @@ mod tests {
 
     #[test]
     fn a_chat_is_muted_for_a_day_at_most() {
-        assert_eq!(minutes("30m"), Some(Duration::from_secs(1800)));
-        assert_eq!(minutes("24h"), Some(LONGEST_MUTE));
-        for wrong in ["", "m", "0m", "25h", "-1h", "30", "30s", "99999999999h", "5µ"] {
-            assert_eq!(minutes(wrong), None, "{wrong}");
-        }
+        let mute = |time| change_of(Command::Mute, time);
+        assert!(matches!(mute("30"), Some(Change::Mute(time)) if time == Duration::from_secs(1800)));
+        assert!(matches!(mute("24h"), Some(Change::Mute(LONGEST_MUTE))));
+        assert!(mute("25h").is_none() && mute("").is_none());
     }
 
     #[test]

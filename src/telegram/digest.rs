@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use super::message::{Message, status_name};
 use super::note;
 use crate::delivery::event_view::{EventView, Item as Delivered};
-use crate::delivery::next_message::{Button, ChatFormat};
+use crate::delivery::next_message::{Button, ChatFormat, DigestReason};
+use crate::delivery::reopen::OpenOrders;
 use crate::domain::Subject;
 use crate::domain::event::{EventType, PartnerEvent};
 use crate::domain::status::Status;
@@ -17,6 +18,8 @@ use crate::text::value::{amount, inline, moment};
 const BUTTONS: usize = 96;
 /// The most buttons in one row.
 const BUTTONS_OF_A_ROW: usize = 4;
+/// The most open orders in one message of the answer to `/orders`: their lines fit, and their buttons.
+const LISTED_TOGETHER: usize = 40;
 /// The longest order number on a button, characters.
 const NUMBER_CHARACTERS: usize = 20;
 
@@ -24,7 +27,8 @@ const NUMBER_CHARACTERS: usize = 20;
 pub fn that_fit(style: &ChatFormat, mut items: Vec<Delivered>) -> Vec<Delivered> {
     let words = catalog::of_store(&style.language, &style.store);
     let mut html = Html::new(MESSAGE_UNITS);
-    head(&mut html, words, style, items.len(), true);
+    head(&mut html, words, style, items.len(), DigestReason::ChatWasAway);
+    html.line(words.get("digest.others"), &[]);
     let lines = items.iter().take_while(|item| {
         line(&mut html, words, style, &item.event);
         !html.is_full()
@@ -36,26 +40,30 @@ pub fn that_fit(style: &ChatFormat, mut items: Vec<Delivered>) -> Vec<Delivered>
 }
 
 /// Writes a digest: one message with a line for each event. Each order that waits for an answer has a button, which
-/// sends the order's own message. `was_away` selects the title: the chat or the engine was away.
-pub(super) fn digest(style: &ChatFormat, items: &[Delivered], was_away: bool) -> Message {
+/// sends the order's own message. The reason selects the title.
+pub(super) fn digest(style: &ChatFormat, items: &[Delivered], reason: DigestReason) -> Message {
     let words = catalog::of_store(&style.language, &style.store);
     let mut html = Html::new(MESSAGE_UNITS);
-    head(&mut html, words, style, items.len(), was_away);
+    head(&mut html, words, style, items.len(), reason);
+    let waiting = waiting(items.iter().map(|item| &item.event));
+    if waiting.len() > BUTTONS {
+        html.line(words.get("digest.others"), &[]);
+    }
     for Delivered { event, .. } in items {
         line(&mut html, words, style, event);
     }
     Message {
         text: html.finish(),
-        buttons: open_buttons(words, items.iter().map(|item| &item.event)),
+        buttons: buttons(words, waiting),
     }
 }
 
 /// Writes the first lines of a digest: its title with the number of events, and the store's name.
-fn head(html: &mut Html, words: &Catalog, style: &ChatFormat, count: usize, was_away: bool) {
-    let title = if was_away {
-        "digest.title_away"
-    } else {
-        "digest.title_rush"
+fn head(html: &mut Html, words: &Catalog, style: &ChatFormat, count: usize, reason: DigestReason) {
+    let title = match reason {
+        DigestReason::ChatWasAway => "digest.title_away",
+        DigestReason::EngineWasAway => "digest.title_late",
+        DigestReason::ManyAtOnce => "digest.title_many",
     };
     html.line(words.get(title), &[("count", &count.to_string())]);
     if let Some(store) = &style.store_name {
@@ -86,15 +94,33 @@ fn line(html: &mut Html, words: &Catalog, style: &ChatFormat, event: &EventView)
     html.line(words.get(&name), &values);
 }
 
-/// The answer to `/orders`: a line for each open order, and buttons that send the orders' messages.
-pub(super) fn list(words: &Catalog, open: &[Delivered]) -> (String, Vec<Vec<Button>>) {
-    let mut html = Html::new(MESSAGE_UNITS);
-    if open.is_empty() {
-        html.line(words.get("orders.none"), &[]);
-        return (html.finish(), Vec::new());
+/// The answer to `/orders`, as one or more messages. Each has a line for each of its open orders, and buttons that send
+/// the orders' messages.
+pub(super) fn list(words: &Catalog, open: &OpenOrders) -> Vec<(String, Vec<Vec<Button>>)> {
+    if open.listed.is_empty() {
+        return vec![(words.get("orders.none").to_owned(), Vec::new())];
     }
-    html.line(words.get("orders.title"), &[("count", &open.len().to_string())]);
-    for Delivered { event, age, .. } in open {
+    let count = (open.listed.len() + open.more).to_string();
+    let pages = open.listed.chunks(LISTED_TOGETHER);
+    let last = pages.len() - 1;
+    let page = |(number, orders): (usize, &[Delivered])| {
+        let mut html = Html::new(MESSAGE_UNITS);
+        match number {
+            0 => html.line(words.get("orders.title"), &[("count", &count)]),
+            _ => html.line(words.get("orders.title_more"), &[]),
+        }
+        open_lines(&mut html, words, orders);
+        if number == last && open.more > 0 {
+            html.line(words.get("orders.more"), &[("count", &open.more.to_string())]);
+        }
+        let buttons = buttons(words, orders.iter().map(|item| &item.event).collect());
+        (html.finish(), buttons)
+    };
+    pages.enumerate().map(page).collect()
+}
+
+fn open_lines(html: &mut Html, words: &Catalog, orders: &[Delivered]) {
+    for Delivered { event, age, .. } in orders {
         let it = &event.subject;
         let status = it
             .status_word
@@ -107,13 +133,10 @@ pub(super) fn list(words: &Catalog, open: &[Delivered]) -> (String, Vec<Vec<Butt
             &[("number", number.as_str()), ("status", &status), ("time", &time)],
         );
     }
-    let buttons = buttons(words, open.iter().map(|item| &item.event).collect());
-    (html.finish(), buttons)
 }
 
-/// A button for each order or booking whose newest event in `events` waits for an answer. A press sends `o:EVENT`, and
-/// then the bot sends the order's own message.
-pub(super) fn open_buttons<'a>(words: &Catalog, events: impl Iterator<Item = &'a EventView>) -> Vec<Vec<Button>> {
+/// The newest of these events of each order or booking that waits for an answer.
+fn waiting<'a>(events: impl Iterator<Item = &'a EventView>) -> Vec<&'a EventView> {
     let mut last = BTreeMap::new();
     for event in events {
         last.insert(event.subject.id.clone(), event);
@@ -121,18 +144,26 @@ pub(super) fn open_buttons<'a>(words: &Catalog, events: impl Iterator<Item = &'a
     let mut waiting: Vec<&EventView> = last.into_values().collect();
     waiting.retain(|event| event.subject.visible_status() == Some(Status::Pending));
     waiting.sort_unstable_by_key(|event| event.id);
-    buttons(words, waiting)
+    waiting
 }
 
-/// Like `open_buttons`, but for the newest event of each order in a store's day. These events have no delivery.
-pub(super) fn waiting_buttons<'a>(words: &Catalog, last: impl Iterator<Item = &'a PartnerEvent>) -> Vec<Vec<Button>> {
+/// A button for each order of a store's day that waits for an answer. `last` are the orders' newest events. Returns also
+/// whether each of these orders has a button.
+pub(super) fn waiting_buttons<'a>(
+    words: &Catalog,
+    last: impl Iterator<Item = &'a PartnerEvent>,
+) -> (Vec<Vec<Button>>, bool) {
     let waiting = last.filter_map(|event| {
         let subject = event.subject.as_deref()?;
         (subject.visible_status() == Some(Status::Pending)).then_some((event.id.0, subject))
     });
-    rows(words, waiting)
+    let waiting: Vec<(i64, &Subject)> = waiting.collect();
+    let are_all = waiting.len() <= BUTTONS;
+    (rows(words, waiting.into_iter()), are_all)
 }
 
+/// A button for each of these events, as far as one message may have buttons. A press sends `o:EVENT`, and then the bot
+/// sends the order's own message.
 fn buttons(words: &Catalog, events: Vec<&EventView>) -> Vec<Vec<Button>> {
     rows(words, events.into_iter().map(|event| (event.id, &*event.subject)))
 }
@@ -169,7 +200,7 @@ mod tests {
             age: Duration::ZERO,
         };
         let fitting = that_fit(&style("en"), (0..200).map(event).collect());
-        let text = digest(&style("en"), &fitting, true).text;
+        let text = digest(&style("en"), &fitting, DigestReason::ChatWasAway).text;
         assert!((40..100).contains(&fitting.len()), "{}", fitting.len());
         for item in &fitting {
             assert!(text.contains(&format!("{:040}", item.id)), "{}", item.id);
@@ -198,7 +229,7 @@ mod tests {
             of(3, "b", "preparing"),
             of(4, "c", "pending"),
         ];
-        let buttons = open_buttons(catalog::of("en"), events.iter());
+        let buttons = buttons(catalog::of("en"), waiting(events.iter()));
         let presses: Vec<&str> = buttons.iter().flatten().map(|(_, press)| press.as_str()).collect();
         assert_eq!(presses, ["o:1", "o:4"]);
     }

@@ -1,7 +1,7 @@
 //! Telegram: the only module that uses teloxide. `api` sends one request and reads its response; `refusal` classifies
 //! errors. `line` and `probe` know whether this node reaches Telegram. `sender` sends the message of a claim. `render`
 //! writes that message, with `changed`, `digest`, `note` and `message`. `update_poller` polls for the `bot`. `updates`
-//! handles texts (`command`, `pause`, `today`) and presses of buttons (`callback_query`).
+//! handles texts (`command`, `pause` and `today`, with `duration`) and presses of buttons (`callback_query`).
 
 mod api;
 mod bot;
@@ -11,6 +11,7 @@ mod chat;
 mod client;
 mod command;
 mod digest;
+mod duration;
 mod erased;
 mod line;
 mod message;

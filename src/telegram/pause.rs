@@ -1,13 +1,12 @@
 //! Executes `/pause`: the stores of a chat take no new orders for a while. Everybody who may answer orders in a chat
 //! may pause, because in a rush nobody has time to ask for permission.
 
-use std::time::Duration;
-
 use teloxide::types::{CallbackQuery, MaybeInaccessibleMessage, Message};
 
 use super::bot::Bot;
 use super::chat;
 use super::command::Commands;
+use super::duration::duration;
 use crate::delivery::chat_links::{self, ChatLink};
 use crate::delivery::next_message::Button;
 use crate::domain::event::StoreId;
@@ -38,14 +37,7 @@ fn read(text: &str) -> Option<PauseRequest> {
         "tomorrow" | "завтра" | "до завтра" => return Some(PauseRequest::Pause(Until::Tomorrow)),
         _ => {}
     }
-    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-    let unit = match text[digits.len()..].trim() {
-        "" | "m" | "min" | "м" | "мин" => 60,
-        "h" | "ч" | "час" => 60 * 60,
-        _ => return None,
-    };
-    let time = Duration::from_secs(u64::from(digits.parse::<u32>().ok()?) * unit);
-    Until::after(time).map(PauseRequest::Pause)
+    Until::after(duration(&text)?).map(PauseRequest::Pause)
 }
 
 impl Commands<'_> {
@@ -58,8 +50,7 @@ impl Commands<'_> {
         links: &[ChatLink],
         words: &Catalog,
     ) -> Result<(), QueryError> {
-        let by = message.from.as_ref().map(|from| from.full_name());
-        let by = by.or_else(|| chat::name(&message.chat)).unwrap_or_default();
+        let by = chat::author(message);
         match read(argument) {
             Some(request) => match carry_out(self.bot, links, request, &by).await? {
                 true => Ok(()),
@@ -129,6 +120,8 @@ async fn carry_out(bot: &Bot, links: &[ChatLink], request: PauseRequest, by: &st
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

@@ -5,26 +5,32 @@ use super::changed::changed;
 use super::digest::digest;
 use super::message::{Message, answers, field_name, only, payment, status_name, title};
 use super::note;
-use crate::delivery::event_view::EventView;
-use crate::delivery::next_message::{Alarm, ChatFormat, Escalated, Work};
+use crate::delivery::next_message::{Alarm, ChatFormat, OrderMessage, Work};
 use crate::domain::Subject;
 use crate::domain::status::Status;
 use crate::domain::subject::{Item, OrderType, Quantity, name_of_due_at, name_of_persons};
 use crate::text::catalog::{self, Catalog};
 use crate::text::html::{Html, MESSAGE_UNITS, render_template};
 use crate::text::value::{amount, in_url, inline, moment, said_of};
+use time::OffsetDateTime;
 
 /// The most items of an order in a message. The panel shows all items.
 const ITEMS: usize = 100;
 /// The room that is kept for the line with the number of omitted items, UTF-16 units.
 const OMITTED_UNITS: usize = 120;
+/// The longest fact of an order, such as a comment or an address, characters. A longer fact is cut: the phone and the
+/// items behind it must fit.
+const FACT_CHARACTERS: usize = 600;
+/// The room that extra fields leave for the items, UTF-16 units.
+const ITEMS_UNITS: usize = 1200;
+
 /// Writes the message that a claim sends.
 pub fn render(work: &Work) -> Message {
     match work {
-        Work::OrderMessage(it) => subject(&it.style, &it.base, &it.latest, it.by.as_deref(), it.escalated.as_ref()),
+        Work::OrderMessage(it) => subject(it),
         Work::Digest {
-            style, items, was_away, ..
-        } => digest(style, items, *was_away),
+            style, items, reason, ..
+        } => digest(style, items, *reason),
         Work::Note(noted) => note::render(noted),
         Work::Alarm { style, alarm, .. } => only(alarm_text(style, *alarm)),
         Work::Reply { text, buttons, .. } => Message {
@@ -40,17 +46,18 @@ pub fn render(work: &Work) -> Message {
 
 /// Writes the message of an order or booking. Important facts come first and items last, because a message that is too
 /// long loses its end.
-fn subject(
-    style: &ChatFormat,
-    base: &EventView,
-    latest: &EventView,
-    by: Option<&str>,
-    escalated: Option<&Escalated>,
-) -> Message {
+fn subject(message: &OrderMessage) -> Message {
+    let OrderMessage {
+        style, base, latest, ..
+    } = message;
     let words = catalog::of_store(&style.language, &style.store);
     let it = &latest.subject;
     let mut html = Html::new(MESSAGE_UNITS);
-    if let Some(escalated) = escalated.filter(|_| it.visible_status() == Some(Status::Pending)) {
+    if let Some(escalated) = message
+        .escalated
+        .as_ref()
+        .filter(|_| it.visible_status() == Some(Status::Pending))
+    {
         note::escalated(&mut html, words, base, escalated);
     }
     let mut line = |name: &str, values: &[(&str, &str)]| html.line(words.get(name), values);
@@ -69,7 +76,7 @@ fn subject(
     } else if it.status != Status::Pending {
         let name = status_name(words, it.kind, it.status.as_str());
         let time = moment(latest.at, &style.time_zone, words);
-        match by {
+        match &message.by {
             Some(by) => line(
                 "message.status_by",
                 &[("status", name), ("time", &time), ("by", &inline(by))],
@@ -78,10 +85,11 @@ fn subject(
         }
     }
     if let Some(reason) = &it.reason {
-        line("message.reason", &[("reason", &inline(reason))]);
+        line("message.reason", &[("reason", &fact(words, reason))]);
     }
     changed(&mut html, words, style, latest);
-    facts(&mut html, words, style, it);
+    facts(&mut html, words, style, it, message.promised_at);
+    extra(&mut html, words, it);
     html.line(
         words.get("message.at"),
         &[("time", &moment(base.at, &style.time_zone, words))],
@@ -93,14 +101,14 @@ fn subject(
     }
 }
 
-/// Writes all facts of an order or booking except its number, status and items.
-fn facts(html: &mut Html, words: &Catalog, style: &ChatFormat, it: &Subject) {
+/// Writes the facts of an order or booking that have a line of their own, except its number, status and items.
+fn facts(html: &mut Html, words: &Catalog, style: &ChatFormat, it: &Subject, promised_at: Option<OffsetDateTime>) {
     let mut line = |name: &str, values: &[(&str, &str)]| html.line(words.get(name), values);
     if let Some(comment) = &it.comment {
-        line("message.comment", &[("comment", &inline(comment))]);
+        line("message.comment", &[("comment", &fact(words, comment))]);
     }
     match &it.order_type {
-        Some(OrderType::Other(word)) => line("message.type_other", &[("type", &inline(word))]),
+        Some(OrderType::Other(word)) => line("message.type_other", &[("type", &fact(words, word))]),
         Some(known) => line(&format!("message.type_{}", known.as_str()), &[]),
         None => {}
     }
@@ -108,21 +116,26 @@ fn facts(html: &mut Html, words: &Catalog, style: &ChatFormat, it: &Subject) {
         let name = format!("message.{}", name_of_due_at(it.kind));
         line(&name, &[("time", &moment(at, &style.time_zone, words))]);
     }
-    if let Some(minutes) = it.promised_minutes {
-        line("message.promised", &[("minutes", &minutes.to_string())]);
+    match (promised_at, it.promised_minutes) {
+        (Some(at), _) => line("message.promised_at", &[("time", &moment(at, &style.time_zone, words))]),
+        (None, Some(minutes)) => line("message.promised", &[("minutes", &minutes.to_string())]),
+        (None, None) => {}
     }
     for (name, place, text) in [
         ("message.customer", "name", &it.customer_name),
         ("message.phone", "phone", &it.phone),
     ] {
         if let Some(text) = text {
-            line(name, &[(place, &inline(text))]);
+            line(name, &[(place, &fact(words, text))]);
         }
     }
     if let Some(address) = &it.address {
         line(
             "message.address",
-            &[("address", &inline(address)), ("map", &in_url(address))],
+            &[
+                ("address", &fact(words, address)),
+                ("map", &in_url(first_characters(address))),
+            ],
         );
     }
     if let Some(persons) = &it.persons {
@@ -140,18 +153,55 @@ fn facts(html: &mut Html, words: &Catalog, style: &ChatFormat, it: &Subject) {
         (None, Some(payment)) => line("message.payment", &[("payment", &payment)]),
         (None, None) => {}
     }
-    for extra in &it.extra {
-        line(
-            "message.extra",
-            &[("label", &inline(&extra.label)), ("value", &inline(&extra.value))],
+}
+
+/// Writes the values that could not be read, and then the extra fields, as far as they leave room for the items. A last
+/// line counts the others.
+fn extra(html: &mut Html, words: &Catalog, it: &Subject) {
+    let unreadable = it.unreadable.iter().map(|unreadable| {
+        let field = field_name(words, unreadable.field).to_owned();
+        let values = [("field", field), ("text", fact(words, &unreadable.text))];
+        ("message.unreadable", values)
+    });
+    let extra = it.extra.iter().map(|extra| {
+        let values = [
+            ("label", fact(words, &extra.label)),
+            ("value", fact(words, &extra.value)),
+        ];
+        ("message.extra", values)
+    });
+    let mut left = unreadable.len() + extra.len();
+    for (name, values) in unreadable.chain(extra) {
+        if html.left() < units_of(words.get(name), &values) + ITEMS_UNITS {
+            html.line(words.get("message.facts_omitted"), &[("count", &left.to_string())]);
+            return;
+        }
+        html.line(
+            words.get(name),
+            &values.each_ref().map(|(name, value)| (*name, value.as_str())),
         );
+        left -= 1;
     }
-    for unreadable in &it.unreadable {
-        let field = field_name(words, unreadable.field);
-        line(
-            "message.unreadable",
-            &[("field", field), ("text", &inline(&unreadable.text))],
-        );
+}
+
+/// A fact in one line. If it is too long, it ends with the number of the omitted characters.
+fn fact(words: &Catalog, text: &str) -> String {
+    let text = inline(text);
+    let more = text.chars().count().saturating_sub(FACT_CHARACTERS);
+    if more == 0 {
+        return text;
+    }
+    words
+        .get("message.cut")
+        .replace("{count}", &more.to_string())
+        .replace("{text}", first_characters(&text))
+}
+
+/// The characters of a text that a fact has room for.
+fn first_characters(text: &str) -> &str {
+    match text.char_indices().nth(FACT_CHARACTERS) {
+        Some((end, _)) => &text[..end],
+        None => text,
     }
 }
 
@@ -229,13 +279,31 @@ pub(super) mod tests {
     use super::*;
     use time::OffsetDateTime;
 
+    use crate::delivery::event_view::EventView;
     use crate::domain::event::EventType;
     use crate::domain::money::Currency;
+    use crate::domain::subject::Extra;
     use crate::sources::Context;
     use crate::sources::changes::Found;
     use crate::sources::fixtures::{REFERENCE, source};
     use proptest::prelude::*;
     use serde_json::{Value, json};
+
+    /// The message of an order in a chat with this language.
+    fn told(language: &str, base: &EventView, latest: &EventView, by: Option<&str>) -> OrderMessage {
+        OrderMessage {
+            style: style(language),
+            subject: latest.subject.id.to_string(),
+            base: base.clone(),
+            latest: latest.clone(),
+            by: by.map(str::to_owned),
+            promised_at: None,
+            message: None,
+            escalated: None,
+            sounds: true,
+            items: Vec::new(),
+        }
+    }
 
     pub(in crate::telegram) fn style(language: &str) -> ChatFormat {
         ChatFormat {
@@ -275,13 +343,13 @@ pub(super) mod tests {
 
     fn text(language: &str, kind: EventType, data: &Value) -> String {
         let view = view(kind, data);
-        subject(&style(language), &view, &view, None, None).text
+        subject(&told(language, &view, &view, None)).text
     }
 
     #[test]
     fn a_new_order_says_all_that_a_kitchen_needs() {
         let view = view(EventType::NewOrder, &order("pending"));
-        let message = subject(&style("ru"), &view, &view, None, None);
+        let message = subject(&told("ru", &view, &view, None));
         let time = moment(view.at, &style("ru").time_zone, catalog::of("ru"));
         let expected = format!(
             "🔔 <b>Новый заказ №123</b>\n🏪 Пекарня &lt;у дома&gt;\n🛵 Доставка\n👤 Иван\n📞 +7 900 123-45-67\n\
@@ -327,7 +395,7 @@ pub(super) mod tests {
     fn an_address_leads_to_a_map_and_its_text_to_nothing_else() {
         let mut view = view(EventType::NewOrder, &order("pending"));
         Arc::get_mut(&mut view.subject).unwrap().address = Some("ул. Мира, 5 \"А\" <b>".into());
-        let text = subject(&style("en"), &view, &view, None, None).text;
+        let text = subject(&told("en", &view, &view, None)).text;
         let link = "📍 <a href=\"https://www.google.com/maps/search/?api=1&query=%D1%83%D0%BB.%20%D0%9C%D0%B8%D1%80%D0%B0%2C%205%20%22%D0%90%22%20%3Cb%3E\">\
             ул. Мира, 5 \"А\" &lt;b&gt;</a>";
         assert!(text.contains(link), "{text}");
@@ -339,12 +407,12 @@ pub(super) mod tests {
             view(EventType::NewOrder, &order("pending")),
             view(EventType::OrderStatusChanged, &order("ready")),
         );
-        let message = subject(&style("en"), &base, &ready, Some("Anna"), None);
+        let message = subject(&told("en", &base, &ready, Some("Anna")));
         assert!(message.text.contains(", Anna)"), "{}", message.text);
         assert!(message.text.contains("💰 <b>₽12,500.00</b>"), "{}", message.text);
         assert_eq!(message.buttons[0][0].1, "s:91:delivering");
         let over = view(EventType::OrderCancelled, &order("cancelled"));
-        assert!(subject(&style("ru"), &base, &over, None, None).buttons.is_empty());
+        assert!(subject(&told("ru", &base, &over, None)).buttons.is_empty());
     }
 
     #[test]
@@ -362,6 +430,44 @@ pub(super) mod tests {
         );
     }
 
+    #[test]
+    fn a_long_comment_leaves_the_phone_and_the_items_their_room() {
+        let mut view = view(EventType::NewOrder, &order("pending"));
+        let it = Arc::get_mut(&mut view.subject).unwrap();
+        it.comment = Some("без лука ".repeat(500));
+        it.address = Some("подъезд 3, ".repeat(500));
+        it.extra = (0..50)
+            .map(|number| Extra {
+                label: format!("Поле {number}"),
+                value: "длинное ".repeat(10),
+            })
+            .collect();
+        let text = subject(&told("ru", &view, &view, None)).text;
+        let cut = format!("… (ещё {} знаков - в панели)</b>", 500 * 9 - 1 - FACT_CHARACTERS);
+        assert!(text.contains(&cut), "{text}");
+        assert!(
+            text.contains("📞 +7 900 123-45-67") && text.ends_with("• вода"),
+            "{text}"
+        );
+        let shown = text.matches("Поле ").count();
+        assert!(
+            text.contains(&format!("… и ещё полей: {}. Все - в панели", 50 - shown)),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_promise_has_its_time() {
+        let ready = view(EventType::OrderStatusChanged, &order("preparing"));
+        let at = OffsetDateTime::now_utc();
+        let message = OrderMessage {
+            promised_at: Some(at),
+            ..told("en", &ready, &ready, None)
+        };
+        let expected = format!("⏱ Promised for {}", moment(at, "Europe/Moscow", catalog::of("en")));
+        assert!(subject(&message).text.contains(&expected));
+    }
+
     proptest! {
         #[test]
         fn no_order_makes_a_message_too_long_or_a_button_too_big(
@@ -369,7 +475,7 @@ pub(super) mod tests {
         ) {
             let data = json!({"id": key, "status": "pending", "customer_name": name, "items": items});
             let view = view(EventType::NewOrder, &data);
-            let message = subject(&style("ru"), &view, &view, None, None);
+            let message = subject(&told("ru", &view, &view, None));
             let tags = ["<b>", "</b>", "<i>", "</i>"];
             let seen = tags.iter().fold(message.text, |text, tag| text.replace(tag, ""));
             let unescaped = seen.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&");

@@ -58,7 +58,7 @@ fn render(words: &Catalog, today: &Today) -> (String, Vec<Vec<Button>>) {
     }
     for (shown, newcomer) in today.newcomers.iter().rev().enumerate() {
         let before = html.left();
-        if before < MORE_UNITS + 2 * MORE_UNITS {
+        if before < 4 * MORE_UNITS {
             let count = (today.newcomers.len() - shown).to_string();
             html.line(words.get("today.more"), &[("count", &count)]);
             break;
@@ -66,7 +66,11 @@ fn render(words: &Catalog, today: &Today) -> (String, Vec<Vec<Button>>) {
         line(&mut html, words, today, newcomer);
     }
     let waiting = today.newcomers.iter().map(|newcomer| &newcomer.last);
-    (html.finish(), digest::waiting_buttons(words, waiting))
+    let (buttons, are_all) = digest::waiting_buttons(words, waiting);
+    if !are_all {
+        html.line(words.get("today.waiting"), &[]);
+    }
+    (html.finish(), buttons)
 }
 
 fn figures(html: &mut Html, words: &Catalog, today: &Today) {

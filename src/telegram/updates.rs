@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use super::bot::Bot;
 use super::callback_query;
+use super::chat::author;
 use super::command::Commands;
 use crate::delivery::shared_bot;
 use crate::delivery::{chat_state, migrate};
@@ -156,16 +157,16 @@ impl Updates {
         let chat = message.chat.id.0;
         let to = message.migrate_to_chat_id();
         if let Some(to) = to {
-            migrate::migrated(&bot.pool, chat, to.0).await?;
+            migrate::migrated(&bot.pool, &bot.sources, chat, to.0).await?;
         }
         if let Some(from) = message.migrate_from_chat_id() {
-            migrate::migrated(&bot.pool, from.0, chat).await?;
+            migrate::migrated(&bot.pool, &bot.sources, from.0, chat).await?;
         }
         // A chat that writes has not blocked the bot. The message about a reopened topic comes here too.
         self.enable_chat(to.map_or(chat, |to| to.0)).await?;
         let reason = message.text().filter(|text| !text.starts_with('/'));
-        if let (Some(there), Some(from), Some(reason)) = (message.reply_to_message(), &message.from, reason)
-            && let Some(said) = callback_query::reason(bot, chat, there.id.0, from, reason).await?
+        if let (Some(there), Some(reason)) = (message.reply_to_message(), reason)
+            && let Some(said) = callback_query::reason(bot, chat, there.id.0, &author(message), reason).await?
         {
             return Commands { bot }.reply(message, &said, None).await;
         }

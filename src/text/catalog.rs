@@ -126,6 +126,11 @@ fn read_own(
         source,
     })?;
     let table: Table = text.parse().map_err(|error| wrong(format!("{error}")))?;
+    if let Some(name) = not_a_text(&table) {
+        return Err(wrong(format!(
+            "{name}: a text is written in quotes, in a section such as [title]"
+        )));
+    }
     let theirs = Catalog::new(&table);
     for (key, text) in &theirs.texts {
         let Some(ours) = ours.find(key) else {
@@ -138,6 +143,16 @@ fn read_own(
                 places(ours).join(", ")
             )));
         }
+        if text.trim().is_empty() {
+            return Err(wrong(format!(
+                "{key} is empty: delete the line, and the original text is used"
+            )));
+        }
+        if text.matches('{').count() != text.matches('}').count() {
+            return Err(wrong(format!(
+                "{key}: a brace is not closed; a place is written as {{number}}"
+            )));
+        }
         if !super::html::is_well_formed(text) {
             return Err(wrong(format!("{key}: a tag is not closed, or not one of Telegram's")));
         }
@@ -148,6 +163,26 @@ fn read_own(
     words.texts.extend(theirs.texts);
     own.insert((language, store.map(str::to_owned)), words);
     Ok(())
+}
+
+/// The name of the first value that is not a text in a section.
+fn not_a_text(table: &Table) -> Option<String> {
+    table.iter().find_map(|(section, keys)| match keys {
+        Value::Table(keys) => {
+            let (key, _) = keys.iter().find(|(_, value)| !value.is_str())?;
+            Some(format!("{section}.{key}"))
+        }
+        _ => Some(section.clone()),
+    })
+}
+
+/// The stores for which the operator has own texts, sorted.
+pub fn stores_with_own_texts() -> Vec<&'static str> {
+    let own = OWN.get().into_iter().flat_map(BTreeMap::keys);
+    let mut stores: Vec<&str> = own.filter_map(|(_, store)| store.as_deref()).collect();
+    stores.sort_unstable();
+    stores.dedup();
+    stores
 }
 
 /// The names of the placeholders in a text, sorted.
@@ -254,6 +289,23 @@ mod tests {
             ),
             ("[title]\norder_pending = \"<b>\"", "a tag is not closed"),
             ("[title", "TOML"),
+            (
+                "[title]\norder_pending = 5",
+                "title.order_pending: a text is written in quotes",
+            ),
+            (
+                "[title]\norder_pending = [\"x\"]",
+                "title.order_pending: a text is written in quotes",
+            ),
+            (
+                "order_pending = \"x\"",
+                "order_pending: a text is written in quotes, in a section",
+            ),
+            (
+                "[title]\norder_pending = \"#{number\"",
+                "title.order_pending: a brace is not closed",
+            ),
+            ("[title]\norder_pending = \" \"", "title.order_pending is empty"),
         ] {
             let error = read(wrong).unwrap_err().to_string();
             assert!(error.contains(problem), "{wrong}: {error}");

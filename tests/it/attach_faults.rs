@@ -558,7 +558,7 @@ async fn columns_whose_names_say_their_unit_or_zone_are_proposed() {
     )
     .await;
     client.batch_execute("set timezone = 'Asia/Tokyo'").await.unwrap();
-    let Proposal { toml, questions } = proposal(&client, "tickets").await;
+    let Proposal { toml, questions, .. } = proposal(&client, "tickets").await;
     assert_eq!(questions, [""; 0], "{toml}");
     for line in [
         "total = { column = \"total_price_cents\", unit = \"minor\" }",

@@ -8,6 +8,7 @@ mod attaching;
 mod elsewhere;
 mod faults;
 mod random;
+mod rights;
 pub mod shop;
 mod shop_api;
 mod truth;

@@ -15,7 +15,7 @@ use crate::support::app::App;
 use crate::support::db::{Database, until};
 use crate::support::hook::{Answer, Hook};
 use crate::support::http::call;
-use crate::support::telegram::Telegram;
+use crate::support::telegram::{Call, Telegram};
 use crate::webhook::is_signed;
 
 const SECRET: &str = "sixteen characters";
@@ -789,7 +789,7 @@ async fn what_came_during_a_standstill_is_escalated_and_what_was_answered_in_it_
         .unwrap();
     let app = App::start_on(database, |config| config.telegram = Some(telegram.settings())).await;
     let digest = telegram.until_messages(11, 1).await.remove(0);
-    assert!(digest.text.contains("While you were away"), "{}", digest.text);
+    assert!(digest.text.contains("Late news"), "{}", digest.text);
     until(&client, "select count(*) >= 2 from vestnik.vst_escalation").await;
     let waits = "select bool_and(due_at > clock_timestamp() + interval '30 s') from vestnik.vst_escalation where ended_at is null";
     assert!(
@@ -842,4 +842,61 @@ async fn an_order_that_came_before_closing_is_escalated_to_its_end() {
     )
     .await;
     assert_eq!(shop.advance().await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chat_that_an_escalation_could_not_reach_gets_the_order_when_it_is_back() {
+    const KITCHEN: i64 = -11;
+    const BORIS: i64 = 12;
+    let telegram = Telegram::start().await;
+    let app = App::start_with(|config| config.telegram = Some(telegram.settings())).await;
+    let client = app.database.client().await;
+    telegram.add_group(KITCHEN, "Kitchen", &[BORIS]);
+    telegram.add_private(BORIS, "Boris");
+    telegram.link(&app.database, "7", KITCHEN, "fallback").await;
+    telegram.link(&app.database, "7", BORIS, "manager").await;
+    // The kitchen's chat is blocked, and the manager has blocked the bot.
+    app.write(
+        "update vestnik.vst_chat_link set blocked_at = now(), blocked_until = 'infinity' where mode = 'fallback'; \
+         insert into vestnik.vst_node values ('elsewhere', now() + interval '1 h'); \
+         insert into vestnik.vst_presence values ('elsewhere', '7')",
+    )
+    .await;
+    telegram.let_write(KITCHEN, false);
+    telegram.change_membership(BORIS, BORIS, "kicked");
+    until(
+        &client,
+        "select count(*) = 1 from vestnik.vst_chat where disabled_at is not null",
+    )
+    .await;
+    let exhausted_before = app.metric("vestnik_escalations_exhausted_total").await;
+    app.write("insert into orders (store_id) values (7), (7)").await;
+    until(&client, "select count(*) = 2 from vestnik.vst_escalation").await;
+    app.write("update orders set status = 'preparing' where id = 2").await;
+    until(
+        &client,
+        "select count(*) = 1 from vestnik.vst_escalation where outcome = 'answered'",
+    )
+    .await;
+    let over = "select count(*) = 1 from vestnik.vst_escalation where outcome = 'exhausted'";
+    for step in [
+        "select step = 1 from vestnik.vst_escalation where outcome is null",
+        over,
+    ] {
+        client.batch_execute(HURRY).await.unwrap();
+        until(&client, step).await;
+    }
+    assert!(app.metric("vestnik_escalations_exhausted_total").await > exhausted_before);
+    telegram.let_write(KITCHEN, true);
+    for chat in [BORIS, KITCHEN] {
+        telegram.change_membership(chat, BORIS, "member");
+        let order = |call: &Call| {
+            let is_order = call.text.contains("New order #1") && call.text.contains("has waited");
+            call.is_new_to(chat) && call.said == "ok" && is_order
+        };
+        telegram.until_call("the order", order).await;
+    }
+    let answered = |call: &Call| call.text.contains("New order #2");
+    assert!(!telegram.calls().iter().any(answered), "somebody answered it");
+    app.engine.shut_down().await;
 }

@@ -504,12 +504,45 @@ async fn an_enum_that_is_exchanged_costs_nothing() {
     let (status, body) = press(&app, "7", "3", json!({"status": "preparing"})).await;
     assert_eq!(
         (status, &body["error"]["code"]),
-        (422, &json!("status_refused")),
+        (422, &json!("status_not_possible")),
         "a word that the table does not take any more: {body}"
     );
 }
 
 // Keys of every type
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_label_with_another_name_and_a_check_are_told_apart_and_said() {
+    let (database, client) = shop(
+        "create type stage as enum ('pending', 'accepted', 'completed', 'cancelled'); \
+         create table orders (id bigserial primary key, store_id int not null, status stage not null default 'pending', \
+             check (id <> 2 or status <> 'accepted')); insert into orders (store_id) values (7), (7)",
+        "public.orders",
+    )
+    .await;
+    let app = start(database).await;
+    let (status, body) = press(&app, "7", "2", json!({"status": "preparing"})).await;
+    assert_eq!(
+        (status, &body["error"]["code"], &body["error"]["message"]),
+        (
+            422,
+            &json!("status_refused"),
+            &json!("the shop refuses this change: a check of its table forbids the new values")
+        )
+    );
+    run(&client, &["alter type stage rename value 'accepted' to 'taken'"]).await;
+    let (status, body) = press(&app, "7", "1", json!({"status": "preparing"})).await;
+    assert_eq!(
+        (status, &body["error"]["code"]),
+        (422, &json!("status_not_possible")),
+        "{body}"
+    );
+    let sources = vestnik::sources::health::check(&app.database.client().await)
+        .await
+        .unwrap();
+    let says = "status has no label `accepted`, so an answer with it fails: `vestnik source edit orders`";
+    assert!(sources[0].troubles.iter().any(|line| line == says), "{sources:?}");
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_of_any_type_can_be_answered() {

@@ -368,6 +368,28 @@ async fn who_writes_from_a_blocked_chat_or_gives_the_bot_its_rights_ends_the_pau
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_new_order_tries_a_blocked_chat_at_once() {
+    let (telegram, database) = (Telegram::start().await, Database::fresh().await);
+    telegram.add_group(GROUP, "Kitchen", &[CHAT]);
+    telegram.link(&database, "7", GROUP, "mirror").await;
+    let app = start(&telegram, database).await;
+    let client = app.database.client().await;
+    telegram.let_write(GROUP, false);
+    app.write("insert into orders (store_id) values (7)").await;
+    until(&client, "select blocked_at is not null from vestnik.vst_chat_link").await;
+    app.write("update vestnik.vst_chat_link set blocked_until = now() + interval '1 hour'")
+        .await;
+    telegram.let_write(GROUP, true);
+    app.write("insert into orders (store_id) values (7)").await;
+    for number in [1, 2] {
+        telegram
+            .until_call("the order", |call| is_order(call, GROUP, number))
+            .await;
+    }
+    app.engine.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_press_during_an_outage_of_postgres_is_answered_and_executed_after_it() {
     let (telegram, database) = Telegram::with_chat(CHAT).await;
     let (proxy, url) = Proxy::before(&database).await;

@@ -391,6 +391,7 @@ async fn an_answer_may_be_a_function_of_the_shops() {
     let expected = StatusChangeOutcome::Refused {
         current: current("orders", "pending", None),
         message: Some("Кухня закрыта до утра".into()),
+        rule: None,
     };
     assert_eq!(shop.change(&refused).await, expected);
     // The promise is in the event.
@@ -537,10 +538,15 @@ async fn a_refusal_of_the_shops_own_table_has_an_error_of_its_own_and_changes_no
          insert into orders (id, store_id, status) values (1, 7, 'preparing')",
     )
     .await;
-    for (to, message) in [("ready", None), ("rejected", Some("Сегодня не получится"))] {
+    let check = "a check of its table forbids the new values";
+    for (to, message, rule) in [
+        ("ready", None, Some(check)),
+        ("rejected", Some("Сегодня не получится"), None),
+    ] {
         let expected = StatusChangeOutcome::Refused {
             current: current("orders", "preparing", None),
             message: message.map(str::to_owned),
+            rule,
         };
         assert_eq!(shop.change(&change(&store, "1", to, "Anna")).await, expected, "{to}");
     }

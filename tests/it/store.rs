@@ -41,6 +41,39 @@ async fn is_open(client: &Client, at: &str) -> bool {
 }
 
 #[tokio::test]
+async fn a_store_that_has_holidays_only_is_closed_on_them_alone() {
+    let database = Database::fresh().await;
+    let client = database.client().await;
+    let closed = "select exists (select from vestnik.vst_closed_now), exists (select from vestnik.vst_open_now)";
+    let state = async || {
+        let row = client.query_one(closed, &[]).await.unwrap();
+        (row.get::<_, bool>(0), row.get::<_, bool>(1))
+    };
+    assert!(set(&database, &["--time-zone", "UTC"]).status.success());
+    let day = "select to_char(now() at time zone 'UTC' + interval '1 day', 'YYYY-MM-DD'), to_char(now() at time zone 'UTC', 'MM-DD')";
+    let row = client.query_one(day, &[]).await.unwrap();
+    let (tomorrow, today): (String, String) = (row.get(0), row.get(1));
+    assert!(
+        set(&database, &["--hours", &format!("{tomorrow}=closed")])
+            .status
+            .success()
+    );
+    assert_eq!(state().await, (false, false), "its hours are not known");
+    assert!(
+        set(&database, &["--hours", &format!("{today}=closed")])
+            .status
+            .success()
+    );
+    assert_eq!(state().await, (true, false));
+    assert!(
+        set(&database, &["--hours", &format!("{today}=0:00-24:00")])
+            .status
+            .success()
+    );
+    assert_eq!(state().await, (false, true));
+}
+
+#[tokio::test]
 async fn hours_are_set_as_people_write_them_and_holidays_differ() {
     let database = Database::fresh().await;
     let client = database.client().await;

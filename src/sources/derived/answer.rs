@@ -8,8 +8,9 @@ use tokio_postgres::types::{ToSql, Type};
 use super::super::Source;
 use super::super::sql::literal;
 use super::super::status_change::request::StatusChange;
-use super::Derived;
-use super::project::{Publish, PublishedResults, WrittenAt, derive, publish_changes};
+use super::compute::{DERIVE_MS, compute};
+use super::project::{Publish, PublishedResults, WrittenAt, publish_changes};
+use super::{Derived, failure};
 
 /// The types of the parameters of an answer's statement: the key, the status, the reason, the minutes, and the name of
 /// the person who answers.
@@ -23,7 +24,7 @@ pub(super) const NAMES: &str = "select set_config('search_path', quote_ident(n.n
 /// Saves the answer if the order still shows the status `from`. Returns false if it does not, or if the first statement
 /// of the mapping changes no row.
 pub(in crate::sources) async fn answer(
-    transaction: &Transaction<'_>,
+    transaction: &mut Transaction<'_>,
     source: &Source,
     derived: &Derived,
     from: &str,
@@ -56,17 +57,17 @@ pub(in crate::sources) async fn answer(
             // finds the order's new status in the engine's own table.
             let now = WrittenAt::new();
             let publish = Publish::Usual(&now);
-            derive_and_publish(transaction, source, derived, published, &keys, publish).await?;
+            compute_and_publish(transaction, source, derived, published, &keys, publish).await?;
             return Ok(false);
         }
     }
     let publish = Publish::Answer(change.store.as_str(), change.to);
-    derive_and_publish(transaction, source, derived, published, &keys, publish).await?;
+    compute_and_publish(transaction, source, derived, published, &keys, publish).await?;
     Ok(true)
 }
 
-/// The statements of answers that Postgres cannot parse any more, for example because a column has another name. One
-/// line each.
+/// The statements of answers that Postgres cannot run any more, for example because a column has another name, or a
+/// right is missing. One line each.
 pub(super) async fn broken(
     client: &impl GenericClient,
     table: &str,
@@ -77,9 +78,14 @@ pub(super) async fn broken(
     for (status, statements) in &derived.answers {
         for sql in statements {
             let sql = sql.trim().trim_end_matches(';');
-            // One simple query is one transaction: nothing stays behind on a pooler's session.
-            let probe =
-                format!("{names}; prepare vst_probe (text, text, text, int, text) as {sql}\n; deallocate vst_probe");
+            // EXPLAIN checks the rights, too, and changes nothing. Nothing stays behind on a pooler's session.
+            let explain = literal(&format!("explain {sql}"));
+            let probe = format!(
+                "{names}; do {block}",
+                block = literal(&format!(
+                    "begin execute {explain} using null::text, null::text, null::text, null::int, null::text; end"
+                ))
+            );
             match client.batch_execute(&probe).await {
                 Ok(()) => {}
                 Err(error) if error.as_db_error().is_some() => {
@@ -109,7 +115,7 @@ async fn storable(
 /// Nothing happens if the order no longer shows the status `from`: the projector has already published the shop's
 /// change.
 pub(in crate::sources) async fn taken(
-    transaction: &Transaction<'_>,
+    transaction: &mut Transaction<'_>,
     source: &Source,
     derived: &Derived,
     from: &str,
@@ -121,21 +127,26 @@ pub(in crate::sources) async fn taken(
         return Ok(());
     }
     let publish = Publish::Taken(change.store.as_str(), change.to);
-    derive_and_publish(transaction, source, derived, published, &keys, publish).await?;
+    compute_and_publish(transaction, source, derived, published, &keys, publish).await?;
     Ok(())
 }
 
-/// Computes the orders with these keys, and publishes what differs from the last published results.
-async fn derive_and_publish(
-    transaction: &Transaction<'_>,
+/// Computes the orders with these keys as far as they can be read, and publishes what differs from the last published
+/// results.
+async fn compute_and_publish(
+    transaction: &mut Transaction<'_>,
     source: &Source,
     derived: &Derived,
     published: PublishedResults,
     keys: &[String],
     publish: Publish<'_>,
 ) -> Result<(), tokio_postgres::Error> {
-    let projected = derive(transaction, source, derived, keys).await?;
-    publish_changes(transaction, source, derived, published, projected, publish).await?;
+    let limit = format!("set local statement_timeout = {DERIVE_MS}");
+    transaction.batch_execute(&limit).await?;
+    let computed = compute(transaction, source, derived, keys, &published).await?;
+    let (failures, without_store) = (&computed.failures, &computed.without_store);
+    failure::save(transaction, source.id, keys, failures, without_store).await?;
+    publish_changes(transaction, source, derived, published, computed.orders, publish).await?;
     Ok(())
 }
 

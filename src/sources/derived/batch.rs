@@ -9,11 +9,11 @@ use time::OffsetDateTime;
 
 use super::super::Source;
 use super::super::sql::ident;
-use super::project::{
-    Publish, PublishedResults, WrittenAt, derive, derive_parts, first_with_several_rows, publish_changes,
-};
+use super::compute::{Computed, DERIVE_MS, compute, is_of_mapping};
+use super::failure::{self, Failure};
+use super::project::{Publish, PublishedResults, WrittenAt, publish_changes};
 use super::{Derived, function, projection};
-use crate::infra::db::{self, QueryError};
+use crate::infra::db::QueryError;
 
 /// Maximum number of changes in one batch.
 pub(super) const BATCH_CHANGES: i64 = 200;
@@ -21,10 +21,6 @@ pub(super) const BATCH_CHANGES: i64 = 200;
 const KNOWN_ORDERS: i64 = 20_000;
 /// Maximum number of existing orders that are computed in one statement.
 const KNOWN_CHUNK: usize = 500;
-/// Time limit for computing the orders of a batch, milliseconds.
-const DERIVE_MS: u32 = 2000;
-/// Time limit for computing one order, after an expression has failed for its batch, milliseconds.
-const DERIVE_ONE_MS: u32 = 300;
 /// Maximum wait for a lock, milliseconds. The orders of other sources wait meanwhile.
 const LOCK_MS: u32 = 1000;
 /// Pause before an order that could not be read is computed again.
@@ -69,8 +65,10 @@ pub(super) struct Done {
     pub taken: usize,
     /// Number of events that were appended to the journal.
     pub events: u64,
-    /// The error of Postgres, if an expression of the mapping failed.
-    pub failure: Option<String>,
+    /// The expressions of the mapping that failed, each with its order.
+    pub failures: Vec<Failure>,
+    /// Number of values that can be read again.
+    pub readable_again: usize,
 }
 
 /// The content of a batch, as taken from the queue.
@@ -83,6 +81,8 @@ struct Taken {
     due: BTreeSet<String>,
     /// Written values in watched tables. The orders' keys follow from them.
     leads: Vec<Lead>,
+    /// The watched tables whose query for keys failed before, and is tried again: their places in the mapping.
+    retried_watches: Vec<String>,
     is_truncated: bool,
     is_watched_truncated: bool,
     all_rows: bool,
@@ -105,17 +105,18 @@ struct Lead {
     at: OffsetDateTime,
 }
 
-/// Processes the next changes of a source in the caller's transaction.
+/// Processes the next changes of a source in the caller's transaction, and at most `retries` orders that failed before.
 pub(super) async fn batch(
     transaction: &mut Transaction<'_>,
     source: &Source,
     derived: &Derived,
     progress: &mut QueueProgress,
+    retries: i64,
 ) -> Result<Done, QueryError> {
     let limits =
         format!("set local jit = off; set local lock_timeout = {LOCK_MS}; set local statement_timeout = {DERIVE_MS}");
     transaction.batch_execute(&limits).await?;
-    let (mut taken, count) = take(transaction, source, progress).await?;
+    let (mut taken, count) = take(transaction, source, progress, retries).await?;
     let mut done = Done {
         taken: count,
         ..Done::default()
@@ -149,6 +150,7 @@ async fn take(
     transaction: &Transaction<'_>,
     source: &Source,
     progress: &mut QueueProgress,
+    retries: i64,
 ) -> Result<(Taken, usize), QueryError> {
     const CHANGES: &str = "delete from vestnik.vst_change where source = $1 and id = any (array( \
              select id from vestnik.vst_change where source = $1 and id > $2 order by id limit $3)) \
@@ -192,7 +194,14 @@ async fn take(
         taken.add(key.clone(), row.try_get(1)?);
         taken.due.insert(key);
     }
-    let count = rows.len() + taken.due.len();
+    let mut count = rows.len() + taken.due.len();
+    if retries > 0 {
+        let retried = failure::retry(transaction, source.id, retries).await?;
+        count += retried.keys.len() + retried.watches.len();
+        let now = OffsetDateTime::now_utc();
+        retried.keys.into_iter().for_each(|key| taken.add(key, now));
+        taken.retried_watches = retried.watches;
+    }
     Ok((taken, count))
 }
 
@@ -208,7 +217,9 @@ async fn lead(
     };
     for (at, watch) in derived.watch.iter().enumerate() {
         let leads: Vec<Lead> = taken.leads.extract_if(.., |lead| lead.watch == at + 1).collect();
-        let Some(newest) = leads.iter().map(|lead| lead.at).max() else {
+        let is_retried = taken.retried_watches.contains(&failure::place_of_watch(&watch.table));
+        let now = is_retried.then(OffsetDateTime::now_utc);
+        let Some(newest) = leads.iter().map(|lead| lead.at).max().or(now) else {
             continue;
         };
         if watch.keys.is_none() {
@@ -229,10 +240,19 @@ async fn lead(
                         taken.add(key, newest);
                     }
                 }
+                if failure::end_of_watch(transaction, source.id, &watch.table).await? {
+                    // Which orders the table's writes concerned while the query failed is unknown.
+                    done.readable_again += 1;
+                    for key in open_keys(transaction, source).await? {
+                        taken.add(key, newest);
+                    }
+                }
             }
             Err(error) if is_of_mapping(&error) => {
                 savepoint.rollback().await?;
-                done.failure = Some(db::reason(&error));
+                let failed = Failure::of_watch(&watch.table, &error);
+                failure::save(transaction, source.id, &[], std::slice::from_ref(&failed), &[]).await?;
+                done.failures.push(failed);
             }
             Err(error) => return Err(error.into()),
         }
@@ -240,7 +260,7 @@ async fn lead(
     Ok(())
 }
 
-/// Computes and publishes orders. If an expression fails, each order is computed alone.
+/// Computes and publishes orders as far as they can be read. An order that nobody can be told of is tried again later.
 async fn project(
     transaction: &mut Transaction<'_>,
     source: &Source,
@@ -249,86 +269,29 @@ async fn project(
     publish: Publish<'_>,
     done: &mut Done,
 ) -> Result<(), QueryError> {
+    const AGAIN: &str = "insert into vestnik.vst_wait (source, key, since, until) \
+         select $1, key, coalesce(at, clock_timestamp()), clock_timestamp() + $3::float8 * interval '1 second' \
+         from unnest($2::text[], $4::timestamptz[]) w (key, at) on conflict do nothing";
     if keys.is_empty() {
         return Ok(());
     }
-    let savepoint = transaction.savepoint().await?;
-    let published = PublishedResults::lock(&savepoint, source, keys).await?;
-    match derive(&savepoint, source, derived, keys).await {
-        Ok(projected) => {
-            done.failure = first_with_several_rows(&projected).or_else(|| done.failure.take());
-            done.events += publish_changes(&savepoint, source, derived, published, projected, publish).await?;
-            savepoint.commit().await?;
-            return Ok(());
-        }
-        Err(error) if is_of_mapping(&error) => {
-            savepoint.rollback().await?;
-            done.failure = Some(db::reason(&error));
-        }
-        Err(error) => return Err(error.into()),
+    let published = PublishedResults::lock(transaction, source, keys).await?;
+    let Computed {
+        orders,
+        without_store,
+        failures,
+    } = compute(transaction, source, derived, keys, &published).await?;
+    if !without_store.is_empty() {
+        let written: Vec<_> = without_store.iter().map(|key| publish.at(key)).collect();
+        let pause = RETRY_PAUSE.as_secs_f64();
+        transaction
+            .execute(AGAIN, &[&source.id.0, &without_store, &pause, &written])
+            .await?;
     }
-    transaction
-        .batch_execute(&format!("set local statement_timeout = {DERIVE_ONE_MS}"))
-        .await?;
-    for key in keys {
-        project_one(transaction, source, derived, key, publish, done).await?;
-    }
-    transaction
-        .batch_execute(&format!("set local statement_timeout = {DERIVE_MS}"))
-        .await?;
+    done.readable_again += failure::save(transaction, source.id, keys, &failures, &without_store).await?;
+    done.failures.extend(failures);
+    done.events += publish_changes(transaction, source, derived, published, orders, publish).await?;
     Ok(())
-}
-
-/// Computes and publishes one order; if an expression fails, each value is computed alone. An order without a readable
-/// store is tried again later.
-async fn project_one(
-    transaction: &mut Transaction<'_>,
-    source: &Source,
-    derived: &Derived,
-    key: &str,
-    publish: Publish<'_>,
-    done: &mut Done,
-) -> Result<(), QueryError> {
-    const AGAIN: &str = "insert into vestnik.vst_wait (source, key, since, until) \
-         values ($1, $2, coalesce($4, clock_timestamp()), clock_timestamp() + $3::float8 * interval '1 second') on conflict do nothing";
-    let keys = [key.to_owned()];
-    let savepoint = transaction.savepoint().await?;
-    let published = PublishedResults::lock(&savepoint, source, &keys).await?;
-    match derive(&savepoint, source, derived, &keys).await {
-        Ok(projected) => {
-            done.failure = first_with_several_rows(&projected).or_else(|| done.failure.take());
-            done.events += publish_changes(&savepoint, source, derived, published, projected, publish).await?;
-            return Ok(savepoint.commit().await?);
-        }
-        Err(error) if is_of_mapping(&error) => savepoint.rollback().await?,
-        Err(error) => return Err(error.into()),
-    }
-    let mut savepoint = transaction.savepoint().await?;
-    let published = PublishedResults::lock(&savepoint, source, &keys).await?;
-    let parts = derive_parts(&mut savepoint, source, derived, key).await?;
-    done.failure = parts.failures.into_iter().next().or_else(|| done.failure.take());
-    match parts.projected {
-        Some(projected) => {
-            done.events += publish_changes(&savepoint, source, derived, published, projected, publish).await?
-        }
-        None => drop(
-            savepoint
-                .execute(
-                    AGAIN,
-                    &[&source.id.0, &key, &RETRY_PAUSE.as_secs_f64(), &publish.at(key)],
-                )
-                .await?,
-        ),
-    }
-    Ok(savepoint.commit().await?)
-}
-
-/// Whether the mapping's expressions caused the error. Otherwise Postgres was busy, locked, or stopping.
-fn is_of_mapping(error: &tokio_postgres::Error) -> bool {
-    const PASSING: [&str; 5] = ["40", "53", "55", "57P", "58"];
-    error
-        .code()
-        .is_some_and(|code| !PASSING.iter().any(|class| code.code().starts_with(class)))
 }
 
 /// Computes the orders that existed before the source was attached or its mapping changed, without events. An order

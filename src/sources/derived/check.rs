@@ -10,7 +10,7 @@ use super::super::catalog::{self, Table};
 use super::super::sql::ident;
 use super::super::validate::{self, Findings};
 use super::watch::Watched;
-use super::{Derived, ITEM_COLUMNS, RecordedColumn, function};
+use super::{Derived, ITEM_COLUMNS, RecordedColumn, function, rights};
 use crate::infra::db;
 
 /// The beginning of a problem of the joins.
@@ -84,14 +84,11 @@ pub async fn check(
             unseen.join(", ")
         ));
     }
-    for name in reads.keys() {
-        if has_row_security(transaction, name).await? {
-            findings.warnings.push(format!(
-                "row level security is on for {name}: a policy must let role {} read every row, or its orders are not seen",
-                super::reader::ROLE
-            ));
-        }
-    }
+    findings
+        .warnings
+        .extend(rights::of_expressions(transaction, reads.keys()).await?);
+    let access = rights::of_answers(transaction, table, derived).await?;
+    findings.warnings.extend(access.missing.into_iter().chain(access.notes));
     Ok(Checked {
         findings,
         columns,
@@ -386,10 +383,4 @@ impl SearchPath {
 /// SQL that sets the search path of the source's function until the transaction ends.
 fn function_path(table: &Table) -> String {
     format!("set local search_path = {}, pg_temp", ident(&table.schema))
-}
-
-async fn has_row_security(transaction: &Transaction<'_>, table: &str) -> Result<bool, tokio_postgres::Error> {
-    const ROW_SECURITY: &str =
-        "select coalesce((select relrowsecurity from pg_class where oid = to_regclass($1)), false)";
-    transaction.query_one(ROW_SECURITY, &[&table]).await?.try_get(0)
 }

@@ -6,8 +6,11 @@ use super::super::sql::{ident, literal, quoted};
 use super::{Derived, extra_name, from_clause, key_text};
 use crate::domain::event::SourceId;
 
-/// Suffix of a value's name in `vst_field`. The function then computes the value without the mapping's joins, in case a
-/// joined table is missing.
+/// Suffix of a value's name in `vst_field`. The function then computes the value without the order's store, in case the
+/// expression of the store fails.
+pub(super) const WITHOUT_STORE: &str = "?";
+/// Suffix of a value's name in `vst_field`. The function then computes the value without the store and without the
+/// mapping's joins, in case a joined table is missing.
 pub(super) const BARE: &str = "!";
 
 /// The name of a source's function.
@@ -61,11 +64,6 @@ pub(super) fn place(derived: &Derived, name: &str) -> String {
     }
 }
 
-/// The line that reports that the expression of a value fails for an order.
-pub(super) fn failure(derived: &Derived, name: &str, key: &str, reason: &str) -> String {
-    format!("{}: {reason}, for the order with key {key}", place(derived, name))
-}
-
 /// SQL for the rows `o` that satisfy `condition`. Each result is a text array: key, store, status, and all values as a
 /// JSON object. Text is readable in any encoding of the database.
 pub(super) fn select(table: &str, derived: &Derived, condition: &str) -> String {
@@ -85,17 +83,20 @@ pub(super) fn select(table: &str, derived: &Derived, condition: &str) -> String 
 /// The SQL that creates the source's function. Its parameter `vst_field` is null for whole orders, or the name of one
 /// value. So an order can be computed value by value, and an expression that fails affects no other value.
 pub(super) fn sql(source: SourceId, table: &Table, derived: &Derived) -> String {
-    let kind = table.column(&derived.key).map_or("text", |column| column.base.as_str());
-    let condition = format!("o.{} = any (vst_keys::{kind}[])", ident(&derived.key));
+    let condition = has_key(table, derived, "vst_keys");
     let whole = select(&table.quoted, derived, &condition);
     let mut branches = String::new();
+    let joined = from_clause(&table.quoted, derived);
+    let store = format!("vestnik.vst_readable(({}\n)::pg_catalog.text)", derived.store);
     for (value, sql) in all_values(derived) {
-        for (suffix, from) in [
-            ("", from_clause(&table.quoted, derived)),
-            (BARE, format!("{} o", table.quoted)),
+        let without = if value == "store" { &store } else { "null" };
+        for (suffix, store, from) in [
+            ("", store.as_str(), &joined),
+            (WITHOUT_STORE, without, &joined),
+            (BARE, without, &format!("{} o", table.quoted)),
         ] {
             branches.push_str(&format!(
-                "    elsif vst_field = {field} then\n        return query select array[{key}, null, null, vestnik.vst_readable(pg_catalog.json_build_object({name}, ({sql}\n))::pg_catalog.text)]\n        from {from}\n        where {condition};\n",
+                "    elsif vst_field = {field} then\n        return query select array[{key}, {store}, null, vestnik.vst_readable(pg_catalog.json_build_object({name}, ({sql}\n))::pg_catalog.text)]\n        from {from}\n        where {condition};\n",
                 field = literal(&format!("{value}{suffix}")),
                 key = readable_key(derived),
                 name = literal(&value),
@@ -119,6 +120,12 @@ pub(super) fn sql(source: SourceId, table: &Table, derived: &Derived) -> String 
         name = name(source),
         schema = ident(&table.schema),
     ))
+}
+
+/// An SQL condition: the key of the row `o` is one of `keys`, an expression for a text array. An index can serve it.
+pub(super) fn has_key(table: &Table, derived: &Derived, keys: &str) -> String {
+    let kind = table.column(&derived.key).map_or("text", |column| column.base.as_str());
+    format!("o.{} = any ({keys}::{kind}[])", ident(&derived.key))
 }
 
 fn readable_key(derived: &Derived) -> String {

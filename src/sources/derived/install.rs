@@ -24,6 +24,7 @@ pub(in crate::sources) async fn install(
     progress: Progress<'_>,
 ) -> Result<Installed, Error> {
     const ALL_ROWS: &str = "insert into vestnik.vst_change (source, watch) values ($1, -1)";
+    const WATCHES: &str = "delete from vestnik.vst_projection_failure where source = $1 and key = ''";
     let mut done = Installed::default();
     drop_strange(transaction, source, checked).await?;
     for watched in &checked.watched {
@@ -62,6 +63,7 @@ pub(in crate::sources) async fn install(
     }
     if done.any() || reads_other_columns {
         transaction.execute(ALL_ROWS, &[&source.0]).await?;
+        transaction.execute(WATCHES, &[&source.0]).await?;
     }
     Ok(done)
 }
@@ -165,7 +167,7 @@ pub(in crate::sources) async fn drop_sql(
         .try_get(0)?;
     if is_derived {
         sql.push_str(&format!(
-            "drop table {};\ndelete from vestnik.vst_change where source = {number};\ndelete from vestnik.vst_wait where source = {number};\n",
+            "drop table {};\ndelete from vestnik.vst_change where source = {number};\ndelete from vestnik.vst_wait where source = {number};\ndelete from vestnik.vst_projection_failure where source = {number};\n",
             projection(source),
             number = source.0
         ));

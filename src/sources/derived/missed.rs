@@ -3,6 +3,7 @@
 
 use crate::infra::db::{GenericClient, Transaction};
 
+use super::compute::is_of_mapping;
 use super::{HIDDEN, function, projection};
 use crate::domain::event::SourceId;
 
@@ -12,7 +13,7 @@ const DERIVE_MS: u32 = 2000;
 /// Those of the written keys whose orders people should see, but which the projector has not published and will not
 /// publish by itself.
 pub(in crate::sources) async fn not_projected(
-    transaction: &Transaction<'_>,
+    transaction: &mut Transaction<'_>,
     source: SourceId,
     written: Vec<String>,
 ) -> Result<Vec<String>, tokio_postgres::Error> {
@@ -38,18 +39,57 @@ pub(in crate::sources) async fn not_projected(
     }
     let limit = format!("set local jit = off; set local statement_timeout = {DERIVE_MS}");
     transaction.batch_execute(&limit).await?;
-    let sql = format!("select {}($1::text[], null)", function::name(source));
+    if let Statuses::Read(visible) = visible(transaction, source, &keys).await? {
+        return Ok(visible);
+    }
+    // An order whose status cannot be read rings.
+    let mut all = Vec::new();
+    for key in keys {
+        match visible(transaction, source, std::slice::from_ref(&key)).await? {
+            Statuses::Read(visible) => all.extend(visible),
+            Statuses::Failed => all.push(key),
+        }
+    }
+    Ok(all)
+}
+
+/// The result of reading the statuses of orders.
+enum Statuses {
+    /// The keys of the orders that are not hidden.
+    Read(Vec<String>),
+    /// The expression fails for one of the orders.
+    Failed,
+}
+
+async fn visible(
+    transaction: &mut Transaction<'_>,
+    source: SourceId,
+    keys: &[String],
+) -> Result<Statuses, tokio_postgres::Error> {
+    let sql = format!("select {}($1::text[], $2)", function::name(source));
+    let savepoint = transaction.savepoint().await?;
+    let field = format!("status{}", function::WITHOUT_STORE);
+    let rows = match savepoint.query(&sql, &[&keys, &field]).await {
+        Ok(rows) => rows,
+        Err(error) if is_of_mapping(&error) => {
+            savepoint.rollback().await?;
+            return Ok(Statuses::Failed);
+        }
+        Err(error) => return Err(error),
+    };
+    savepoint.commit().await?;
+    let hidden = serde_json::json!({ "status": HIDDEN });
     let mut visible = Vec::new();
-    for row in transaction.query(&sql, &[&keys]).await? {
+    for row in &rows {
         let row: Vec<Option<String>> = row.try_get(0)?;
-        if let [Some(key), _, status, _] = &row[..]
-            && status.as_deref() != Some(HIDDEN)
+        if let [Some(key), _, _, Some(status)] = &row[..]
+            && serde_json::from_str::<serde_json::Value>(status).ok().as_ref() != Some(&hidden)
             && !visible.contains(key)
         {
             visible.push(key.clone());
         }
     }
-    Ok(visible)
+    Ok(Statuses::Read(visible))
 }
 
 /// Puts orders into the projector's queue.

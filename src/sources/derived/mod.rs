@@ -6,6 +6,8 @@
 mod answer;
 mod batch;
 mod check;
+mod compute;
+mod failure;
 mod function;
 mod install;
 mod missed;
@@ -14,6 +16,7 @@ mod preview;
 mod project;
 pub mod projector;
 mod reader;
+mod rights;
 mod state;
 pub mod trim;
 mod watch;
@@ -27,10 +30,11 @@ use crate::domain::event::SourceId;
 
 pub(super) use answer::{answer, taken};
 pub use check::{Checked, check};
+pub(super) use failure::COUNTED;
 pub(super) use install::{drop_sql, install, install_sql};
 pub(super) use missed::{not_projected, project_again};
 pub use preview::{Newest, newest};
-pub(super) use state::troubles;
+pub(super) use state::{State, examine};
 
 /// The columns that the mapping's query for items may return.
 pub(super) const ITEM_COLUMNS: [&str; 6] = ["name", "quantity", "price", "options", "note", "category"];

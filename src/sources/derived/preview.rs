@@ -1,7 +1,7 @@
 //! Shows the newest orders that a derived mapping gives, before its table is attached. The expressions run with the
 //! rights that they will have afterwards.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use time::OffsetDateTime;
 use tokio_postgres::{Client, Transaction};
@@ -11,9 +11,11 @@ use super::super::changes::Found;
 use super::super::mapping::Mapping;
 use super::super::preview::Preview;
 use super::super::sql::ident;
+use super::super::translate::named_currency;
 use super::super::{Context, RecordedColumn, Source, zone};
-use super::project::{row_json, several_rows};
-use super::{Derived, check, from_clause, function, key_text, reader, with_units};
+use super::failure::Failure;
+use super::project::row_json;
+use super::{Derived, check, from_clause, function, key_text, reader, rights, with_units};
 use crate::domain::Subject;
 use crate::domain::event::{SourceId, StoreId};
 use crate::domain::money::Currency;
@@ -25,11 +27,13 @@ const STATEMENT_MS: u32 = 5000;
 /// The newest orders that a derived mapping gives.
 #[derive(Debug, Default)]
 pub struct Newest {
-    /// The orders, the newest first.
+    /// The orders that can be read whole, the newest first.
     pub orders: Vec<Preview>,
     /// One line for each expression that fails for one of the rows, and for joins that give several rows for an order
     /// of one store.
     pub problems: Vec<String>,
+    /// Whether there are rows, and each of them fails.
+    pub all_fail: bool,
 }
 
 /// Computes the newest orders of a derived mapping; `rows` is the maximum number of rows. `None`: the mapping has
@@ -58,63 +62,202 @@ pub async fn newest(
     transaction
         .batch_execute(&format!("set local statement_timeout = {STATEMENT_MS}"))
         .await?;
-    let column = ident(&derived.key);
-    let condition = format!(
-        "o.{column} = any (array(select newest.{column} from {} newest order by newest.{column} desc limit {rows}))",
-        table.quoted
-    );
-    let whole = function::select(
-        &table.quoted,
-        derived,
-        &format!("{condition}\norder by o.{column} desc"),
+    let keys = match newest_keys(&mut transaction, table, derived, rows).await? {
+        Keys::Found(keys) => keys,
+        Keys::Failed(problem) => {
+            return Ok(Some(Newest {
+                problems: with_grants(&transaction, vec![problem], &table.schema).await?,
+                all_fail: true,
+                ..Newest::default()
+            }));
+        }
+    };
+    let mut newest = Newest::default();
+    let mut failures = Failures::default();
+    let together = whole(&mut transaction, table, derived, &keys).await?;
+    for key in &keys {
+        let one = std::slice::from_ref(key);
+        let rows = match &together {
+            Whole::Rows(rows) => rows.iter().filter(|row| row.key == *key).cloned().collect(),
+            Whole::Failed(_) => match whole(&mut transaction, table, derived, one).await? {
+                Whole::Rows(rows) => rows,
+                Whole::Failed(error) => {
+                    let named = value_failures(&mut transaction, table, derived, key).await?;
+                    match named.is_empty() {
+                        true => failures.add(vec![("derived".to_owned(), db::reason(&error))], key),
+                        false => failures.add(named, key),
+                    }
+                    continue;
+                }
+            },
+        };
+        let mut seen: HashMap<Option<StoreId>, Row> = HashMap::new();
+        for row in rows {
+            let store = row.store.as_ref().filter(|store| !store.is_empty());
+            let store = store.map(|store| StoreId::new(store));
+            if let Some(first) = seen.get(&store) {
+                if *first != row {
+                    let Failure { place, reason, .. } = Failure::several_rows(key);
+                    failures.add(vec![(place, reason)], key);
+                }
+                continue;
+            }
+            let known = store.as_ref().and_then(|store| currencies.get(store));
+            let currency = known.copied().unwrap_or(Currency::DEFAULT);
+            let preview = Preview {
+                store: store.clone(),
+                subject: subject(&source, derived, key, row.status.as_deref(), &row.data, currency),
+                currency: named_currency(&source, &format!("{{\"data\":{}}}", row.data)),
+                store_has_currency: known.is_some(),
+            };
+            newest.orders.push(preview);
+            seen.insert(store, row);
+        }
+    }
+    newest.all_fail = !keys.is_empty() && failures.keys.len() == keys.len();
+    newest.problems = with_grants(&transaction, failures.lines(), &table.schema).await?;
+    transaction.rollback().await?;
+    Ok(Some(newest))
+}
+
+/// Adds to each problem of a missing right the statement that grants it to the role that reads the expressions.
+async fn with_grants(
+    transaction: &Transaction<'_>,
+    problems: Vec<String>,
+    schema: &str,
+) -> Result<Vec<String>, tokio_postgres::Error> {
+    let role: String = transaction
+        .query_one("select quote_ident(current_user)", &[])
+        .await?
+        .try_get(0)?;
+    let mut with_grants = Vec::with_capacity(problems.len());
+    for problem in problems {
+        with_grants.push(match rights::grant_of(transaction, &problem, &role, schema).await? {
+            Some(grant) => format!("{problem}: {grant}"),
+            None => problem,
+        });
+    }
+    Ok(with_grants)
+}
+
+/// The failures of the previewed rows.
+#[derive(Default)]
+struct Failures<'a> {
+    /// The place of each failing expression and the reason, with the number of orders and the newest order's key.
+    distinct: Vec<(String, String, usize, &'a str)>,
+    /// The keys of the orders that fail.
+    keys: HashSet<&'a str>,
+}
+
+impl<'a> Failures<'a> {
+    fn add(&mut self, failures: Vec<(String, String)>, key: &'a str) {
+        self.keys.insert(key);
+        for (place, reason) in failures {
+            let known = self
+                .distinct
+                .iter_mut()
+                .find(|known| (&known.0, &known.1) == (&place, &reason));
+            match known {
+                Some(known) => known.2 += 1,
+                None => self.distinct.push((place, reason, 1, key)),
+            }
+        }
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let line = |(place, reason, count, newest): &(String, String, usize, &str)| match count {
+            1 => format!("{place}: {reason}, for the order with key {newest}"),
+            _ => format!(
+                "{place}: {reason}, for {count} of the newest orders, the newest is the order with key {newest}"
+            ),
+        };
+        self.distinct.iter().map(line).collect()
+    }
+}
+
+/// The keys of the newest rows.
+enum Keys {
+    /// The newest first.
+    Found(Vec<String>),
+    /// The joins fail: a line that says why.
+    Failed(String),
+}
+
+async fn newest_keys(
+    transaction: &mut Transaction<'_>,
+    table: &Table,
+    derived: &Derived,
+    rows: i64,
+) -> Result<Keys, tokio_postgres::Error> {
+    let (column, from) = (ident(&derived.key), from_clause(&table.quoted, derived));
+    // A join that is no left join leaves out rows.
+    let sql = format!(
+        "select {key} from {from} where o.{column} = any (array( \
+             select newest.{column} from {table} newest order by newest.{column} desc limit {rows})) \
+         group by o.{column} order by o.{column} desc",
+        key = key_text(derived),
+        table = table.quoted,
     );
     let savepoint = transaction.transaction().await?;
-    let found = match savepoint.query(&whole, &[]).await {
+    match savepoint.query(&sql, &[]).await {
+        Ok(found) => {
+            let keys = found.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+            savepoint.rollback().await?;
+            Ok(Keys::Found(keys))
+        }
+        Err(error) if error.as_db_error().is_some() => {
+            savepoint.rollback().await?;
+            Ok(Keys::Failed(format!("derived.from: {}", db::reason(&error))))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// A row that the mapping's query gives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Row {
+    key: String,
+    store: Option<String>,
+    status: Option<String>,
+    data: String,
+}
+
+/// The result of computing whole orders.
+enum Whole {
+    Rows(Vec<Row>),
+    Failed(tokio_postgres::Error),
+}
+
+async fn whole(
+    transaction: &mut Transaction<'_>,
+    table: &Table,
+    derived: &Derived,
+    keys: &[String],
+) -> Result<Whole, tokio_postgres::Error> {
+    let sql = function::select(&table.quoted, derived, &function::has_key(table, derived, "$1::text[]"));
+    let savepoint = transaction.transaction().await?;
+    let found = match savepoint.query(&sql, &[&keys]).await {
         Ok(found) => found,
         Err(error) if error.as_db_error().is_some() => {
             savepoint.rollback().await?;
-            let problems = failures(&mut transaction, table, derived, &condition).await?;
-            let problems = match problems.is_empty() {
-                true => vec![format!("derived: {}", db::reason(&error))],
-                false => problems,
-            };
-            return Ok(Some(Newest {
-                orders: Vec::new(),
-                problems,
-            }));
+            return Ok(Whole::Failed(error));
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(error),
     };
     savepoint.rollback().await?;
-    transaction.rollback().await?;
-    let mut newest = Newest::default();
-    let mut seen = HashMap::new();
+    let mut rows = Vec::with_capacity(found.len());
     for row in &found {
         let row: Vec<Option<String>> = row.try_get(0)?;
-        let [Some(key), store, status, Some(data)] = <[Option<String>; 4]>::try_from(row).unwrap_or_default() else {
-            continue;
-        };
-        let store = store
-            .filter(|store| !store.is_empty())
-            .map(|store| StoreId::new(&store));
-        let values = (status.clone(), data.clone());
-        if let Some(first) = seen.insert((key.clone(), store.clone()), values.clone()) {
-            if first != values {
-                newest
-                    .problems
-                    .push(several_rows(&key, store.as_ref().map_or("NONE", StoreId::as_str)));
-            }
-            continue;
+        if let [Some(key), store, status, Some(data)] = <[Option<String>; 4]>::try_from(row).unwrap_or_default() {
+            rows.push(Row {
+                key,
+                store,
+                status,
+                data,
+            });
         }
-        let currency = store
-            .as_ref()
-            .and_then(|store| currencies.get(store))
-            .copied()
-            .unwrap_or(Currency::DEFAULT);
-        let subject = subject(&source, derived, &key, status.as_deref(), &data, currency);
-        newest.orders.push(Preview { store, subject });
     }
-    Ok(Some(newest))
+    Ok(Whole::Rows(rows))
 }
 
 fn subject(
@@ -142,44 +285,30 @@ fn subject(
     subject
 }
 
-/// Finds the expressions that fail for the rows of `condition`, and the key of the first row for which each one fails.
-async fn failures(
+/// The places of the expressions that fail for one order, each with the reason.
+async fn value_failures(
     transaction: &mut Transaction<'_>,
     table: &Table,
     derived: &Derived,
-    condition: &str,
-) -> Result<Vec<String>, tokio_postgres::Error> {
+    key: &str,
+) -> Result<Vec<(String, String)>, tokio_postgres::Error> {
     let from = from_clause(&table.quoted, derived);
-    let keys = format!("select distinct {} from {from} where {condition}", key_text(derived));
-    let savepoint = transaction.transaction().await?;
-    let keys = match savepoint.query(&keys, &[]).await {
-        Ok(keys) => keys,
-        Err(error) if error.as_db_error().is_some() => {
-            savepoint.rollback().await?;
-            return Ok(vec![format!("derived.from: {}", db::reason(&error))]);
-        }
-        Err(error) => return Err(error),
-    };
-    savepoint.rollback().await?;
-    let mut problems = Vec::new();
+    let has_key = function::has_key(table, derived, "array[$1::text]");
+    let mut failures = Vec::new();
     for (name, sql) in function::all_values(derived) {
-        let one = format!("select ({sql}\n)::text from {from} where {} = $1", key_text(derived));
-        for key in &keys {
-            let key: &str = key.try_get(0)?;
-            let savepoint = transaction.transaction().await?;
-            let failed = savepoint.query(&one, &[&key]).await;
-            savepoint.rollback().await?;
-            match failed {
-                Ok(_) => {}
-                Err(error) if error.as_db_error().is_some() => {
-                    problems.push(function::failure(derived, &name, key, &db::reason(&error)));
-                    break;
-                }
-                Err(error) => return Err(error),
+        let one = format!("select ({sql}\n)::text from {from} where {has_key}");
+        let savepoint = transaction.transaction().await?;
+        let failed = savepoint.query(&one, &[&key]).await;
+        savepoint.rollback().await?;
+        match failed {
+            Ok(_) => {}
+            Err(error) if error.as_db_error().is_some() => {
+                failures.push((function::place(derived, &name), db::reason(&error)));
             }
+            Err(error) => return Err(error),
         }
     }
-    Ok(problems)
+    Ok(failures)
 }
 
 fn unattached(table: &Table, mapping: &Mapping, columns: &[RecordedColumn]) -> Source {

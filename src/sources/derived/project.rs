@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::infra::db::{self, Transaction};
-use serde_json::{Value, json};
+use crate::infra::db::Transaction;
+use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -12,9 +12,6 @@ use super::super::{Source, zone};
 use super::write::{Event, Row, Writes, put};
 use super::{Derived, HIDDEN, function, projection};
 use crate::domain::status::Status;
-
-/// Shown for a value whose expression fails.
-const UNREADABLE: &str = "?";
 
 /// When each order was last written, by its key.
 pub(super) type WrittenAt = BTreeMap<String, OffsetDateTime>;
@@ -60,7 +57,8 @@ pub(super) struct Projected {
 }
 
 impl Projected {
-    fn new(key: String, store: Option<String>, status: Option<String>, data: String, derived: &Derived) -> Self {
+    /// An order of one store; `data` has its values as a JSON object.
+    pub fn new(key: String, store: Option<String>, status: Option<String>, data: String, derived: &Derived) -> Self {
         let values: Value = serde_json::from_str(&data).unwrap_or_default();
         let created_at = values["created_at"]
             .as_str()
@@ -74,23 +72,6 @@ impl Projected {
             data,
         }
     }
-}
-
-/// The problem of joins that give several different rows for an order of one store: nobody knows which one counts.
-pub(super) fn several_rows(key: &str, store: &str) -> String {
-    format!(
-        "derived.from: gives several rows for the order with key {key} in store {store}, and only one counts: let each join find one row"
-    )
-}
-
-/// The problem of the first order for which joins give several different rows. `None`: there is no such order.
-pub(super) fn first_with_several_rows(projected: &[Projected]) -> Option<String> {
-    let mut seen = HashMap::new();
-    projected.iter().find_map(|order| {
-        let values = (&order.status, &order.data);
-        let first = *seen.entry((&order.key, &order.store)).or_insert(values);
-        (first != values).then(|| several_rows(&order.key, &order.store))
-    })
 }
 
 /// The last published result for an order of one store. `answered_over` is the shop's status that an answer hides;
@@ -126,106 +107,6 @@ pub(super) async fn derive(
     Ok(orders)
 }
 
-/// An order that was computed value by value.
-#[derive(Debug, Default)]
-pub(super) struct Parts {
-    /// The order, once for each of its stores; `None`: the store cannot be read.
-    pub projected: Option<Vec<Projected>>,
-    /// One line for each expression that failed.
-    pub failures: Vec<String>,
-}
-
-/// Computes one order value by value, so that an expression that fails affects no other value.
-pub(super) async fn derive_parts(
-    transaction: &mut Transaction<'_>,
-    source: &Source,
-    derived: &Derived,
-    key: &str,
-) -> Result<Parts, tokio_postgres::Error> {
-    let mut failures = Vec::new();
-    let mut read = HashMap::new();
-    for (name, _) in function::all_values(derived) {
-        match field_value(transaction, source, key, &name).await? {
-            FieldValue::Read(rows) => drop(read.insert(name, rows)),
-            FieldValue::Failed(reason) => failures.push(function::failure(derived, &name, key, &reason)),
-        }
-    }
-    let Some(stores) = read.remove("store") else {
-        return Ok(Parts {
-            projected: None,
-            failures,
-        });
-    };
-    let status = read.remove("status");
-    let mut data = serde_json::Map::new();
-    for (name, _) in function::values(derived) {
-        let value = match read.remove(&name) {
-            Some(rows) => rows.into_iter().next().unwrap_or_default(),
-            None if name == "items" => json!([{"name": UNREADABLE}]),
-            None => UNREADABLE.into(),
-        };
-        data.insert(name, value);
-    }
-    let text = |value: &Value| match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Null => None,
-        other => Some(other.to_string()),
-    };
-    // An unreadable status counts as an unmapped word, so panels ring.
-    let status = match &status {
-        Some(rows) => rows.first().and_then(text),
-        None => Some(UNREADABLE.to_owned()),
-    };
-    let data = Value::Object(data).to_string();
-    let orders = stores
-        .iter()
-        .map(|store| Projected::new(key.to_owned(), text(store), status.clone(), data.clone(), derived));
-    let projected = Some(orders.collect());
-    Ok(Parts { projected, failures })
-}
-
-/// One value of an order.
-enum FieldValue {
-    /// The value for each row that the joins give.
-    Read(Vec<Value>),
-    /// The reason why it cannot be computed.
-    Failed(String),
-}
-
-/// Computes one value of an order. If that fails, it is computed without the joins.
-async fn field_value(
-    transaction: &mut Transaction<'_>,
-    source: &Source,
-    key: &str,
-    name: &str,
-) -> Result<FieldValue, tokio_postgres::Error> {
-    let sql = format!("select {}(array[$1], $2)", function::name(source.id));
-    let mut reason = None;
-    for suffix in ["", function::BARE] {
-        let savepoint = transaction.savepoint().await?;
-        let field = format!("{name}{suffix}");
-        match savepoint.query(&sql, &[&key, &field]).await {
-            Ok(rows) => {
-                savepoint.commit().await?;
-                let mut values = Vec::new();
-                for row in &rows {
-                    let row: Vec<Option<String>> = row.try_get(0)?;
-                    let object = row.into_iter().nth(3).flatten().unwrap_or_default();
-                    let mut object: Value = serde_json::from_str(&object).unwrap_or_default();
-                    values.push(object[name].take());
-                }
-                return Ok(FieldValue::Read(values));
-            }
-            Err(error) if error.as_db_error().is_some() => {
-                savepoint.rollback().await?;
-                reason.get_or_insert(db::reason(&error));
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(FieldValue::Failed(reason.unwrap_or_default()))
-}
-
 /// The last published results of some orders, locked until the transaction ends.
 /// They are locked before the orders are computed. So a result that is older than an answer is never published after
 /// the answer.
@@ -258,6 +139,12 @@ impl PublishedResults {
             before.insert((row.try_get(0)?, row.try_get(1)?), published);
         }
         Ok(Self { before })
+    }
+
+    /// The stores in which the order with this key is published.
+    pub fn stores(&self, key: &str) -> Vec<String> {
+        let of_key = self.before.keys().filter(|(known, _)| known == key);
+        of_key.map(|(_, store)| store.clone()).collect()
     }
 
     /// The status that the shop's own tables give an order of a store; an answer that the engine keeps may hide it.

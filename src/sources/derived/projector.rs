@@ -2,7 +2,7 @@
 //! It polls the queue of changes, so that the shop's writes need not notify it. Without derived sources it runs no
 //! queries.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::Source;
 use super::super::registry::Registry;
 use super::batch::{BATCH_CHANGES, Done, QueueProgress, batch};
+use super::failure::RETRY_SECONDS;
 use crate::domain::event::SourceId;
 use crate::infra::backoff::Backoff;
 use crate::infra::db::{self, QueryError};
@@ -34,6 +35,12 @@ const BUSY_FOR: Duration = Duration::from_secs(1);
 const IDLE_PAUSE: Duration = Duration::from_millis(250);
 /// Pause of a source after its batch failed. The other sources continue.
 const REST: Duration = Duration::from_secs(1);
+/// Interval at which orders with a failing expression are computed again.
+const RETRY_PAUSE: Duration = Duration::from_secs(10);
+/// Maximum number of such orders at once, while none of them can be read.
+const RETRIED_ORDERS: i64 = 20;
+/// Maximum number of distinct failures of a source that are logged before an order of it can be read again.
+const LOGGED_FAILURES: usize = 20;
 /// Time limit of a batch. Without it, a batch on a half-open connection would never end.
 const BATCH_DEADLINE: Duration = Duration::from_secs(120);
 
@@ -44,7 +51,10 @@ pub struct Projector {
     /// The name under which this start of this node takes the lease.
     holder: String,
     progress: HashMap<SourceId, QueueProgress>,
-    failures: HashMap<SourceId, Option<String>>,
+    /// The place and the reason of each failure that was logged.
+    logged: HashMap<SourceId, BTreeSet<(String, String)>>,
+    /// When failing orders are computed again, and at most how many. A source without an entry: at once.
+    retries: HashMap<SourceId, (Instant, i64)>,
     /// Sources whose batch failed, each with the end of its pause.
     resting: HashMap<SourceId, Instant>,
 }
@@ -67,7 +77,8 @@ impl Projector {
             // No other start on any machine has the same name.
             holder: format!("{since}-{}-{started}", std::process::id()),
             progress: HashMap::new(),
-            failures: HashMap::new(),
+            logged: HashMap::new(),
+            retries: HashMap::new(),
             resting: HashMap::new(),
         }
     }
@@ -193,15 +204,20 @@ impl Projector {
     }
 
     async fn with_changes(&self, derived: &[Arc<Source>]) -> Result<Vec<SourceId>, QueryError> {
-        const WITH_CHANGES: &str = "select s.id from unnest($1::int[], $2::int8[]) s (id, through) \
+        const WITH_CHANGES: &str = "select s.id from unnest($1::int[], $2::int8[], $3::bool[]) s (id, through, is_retried) \
              where exists (select from vestnik.vst_change c where c.source = s.id and c.id > s.through) \
-                or exists (select from vestnik.vst_wait w where w.source = s.id and w.until <= clock_timestamp())";
+                or exists (select from vestnik.vst_wait w where w.source = s.id and w.until <= clock_timestamp()) \
+                or s.is_retried and exists (select from vestnik.vst_projection_failure f where f.source = s.id \
+                    and f.tried_at < clock_timestamp() - $4::float8 * interval '1 second')";
         let ids: Vec<i32> = derived.iter().map(|source| source.id.0).collect();
         let through = |source: &Arc<Source>| self.progress.get(&source.id).copied().unwrap_or_default().through();
         let through: Vec<i64> = derived.iter().map(through).collect();
+        let retried: Vec<bool> = derived.iter().map(|source| self.retried(source.id) > 0).collect();
         let client = self.pool.get().await?;
         let statement = client.prepare_cached(WITH_CHANGES).await?;
-        let rows = client.query(&statement, &[&ids, &through]).await?;
+        let rows = client
+            .query(&statement, &[&ids, &through, &retried, &RETRY_SECONDS])
+            .await?;
         Ok(rows
             .iter()
             .map(|row| row.try_get(0).map(SourceId))
@@ -228,49 +244,46 @@ impl Projector {
             return Ok(0);
         };
         let mut progress = self.progress.get(&id).copied().unwrap_or_default();
-        let done = batch(&mut transaction, source, derived, &mut progress).await?;
-        let failure = done.failure.clone();
-        let is_news = done.taken > 0 && self.failures.get(&id) != Some(&failure);
-        if is_news {
-            remember(&transaction, id, failure.as_deref()).await?;
-        }
+        let retried = self.retried(id);
+        let done = batch(&mut transaction, source, derived, &mut progress, retried).await?;
         transaction.commit().await?;
         self.progress.insert(id, progress);
-        report(source, &done, is_news);
-        if is_news {
-            self.failures.insert(id, failure);
+        // Where one order can be read again, the cause has ended for others, too.
+        if done.readable_again > 0 {
+            self.retries.insert(id, (Instant::now(), BATCH_CHANGES));
+            self.logged.remove(&id);
+        } else if retried > 0 {
+            self.retries.insert(id, (Instant::now() + RETRY_PAUSE, RETRIED_ORDERS));
         }
+        report(source, &done, self.logged.entry(id).or_default());
         Ok(done.taken)
+    }
+
+    /// Maximum number of failing orders of a source that are computed again now.
+    fn retried(&self, id: SourceId) -> i64 {
+        match self.retries.get(&id) {
+            Some((at, _)) if *at > Instant::now() => 0,
+            Some((_, most)) => *most,
+            None => RETRIED_ORDERS,
+        }
     }
 }
 
-/// Saves the error of a source's expressions, which its health report shows. `None`: they work again.
-async fn remember(
-    transaction: &crate::infra::db::Transaction<'_>,
-    source: SourceId,
-    failure: Option<&str>,
-) -> Result<(), tokio_postgres::Error> {
-    const FAILED: &str = "insert into vestnik.vst_projection_failure (source, message) values ($1, $2) \
-         on conflict (source) do update set message = excluded.message, at = clock_timestamp()";
-    const WELL: &str = "delete from vestnik.vst_projection_failure where source = $1";
-    match failure {
-        Some(message) => transaction.execute(FAILED, &[&source.0, &message]).await?,
-        None => transaction.execute(WELL, &[&source.0]).await?,
-    };
-    Ok(())
-}
-
-fn report(source: &Source, done: &Done, is_news: bool) {
-    if let Some(failure) = &done.failure {
+fn report(source: &Source, done: &Done, logged: &mut BTreeSet<(String, String)>) {
+    if !done.failures.is_empty() {
         metrics::counter!("vestnik_projection_failures_total").increment(1);
-        if is_news {
-            tracing::error!(
-                source = &*source.name,
-                failure,
-                "the expressions of a derived source fail: its orders are shown as far as they can be read; mend its mapping: \
-                 `vestnik source edit`"
-            );
+    }
+    for failure in &done.failures {
+        let distinct = (failure.place.clone(), failure.reason.clone());
+        if logged.len() >= LOGGED_FAILURES || !logged.insert(distinct) {
+            continue;
         }
+        tracing::error!(
+            source = &*source.name,
+            %failure,
+            "the expressions of a derived source fail: its orders are shown as far as they can be read; mend its mapping: \
+             `vestnik source edit`"
+        );
     }
     if done.taken > 0 {
         tracing::debug!(

@@ -2,37 +2,51 @@
 
 use crate::infra::db::GenericClient;
 
-use super::{Derived, function, projection};
+use super::super::access::Access;
+use super::super::catalog::Table;
+use super::rights::{self, DENIED};
+use super::{Derived, failure, function, projection};
 use crate::domain::event::SourceId;
 
-/// The present problems of a derived source, one line each, with the remedy.
-pub(in crate::sources) async fn troubles(
+/// What a health report says of a derived source, one line each, with the remedy.
+#[derive(Debug, Default)]
+pub(in crate::sources) struct State {
+    /// The present problems.
+    pub troubles: Vec<String>,
+    /// Warnings for the source's owner.
+    pub notes: Vec<String>,
+}
+
+/// Examines a derived source; `name` is its name, and `table` the shop's table of orders.
+pub(in crate::sources) async fn examine(
     client: &impl GenericClient,
     source: SourceId,
     name: &str,
-    table: &str,
+    table: &Table,
     derived: &Derived,
-) -> Result<Vec<String>, tokio_postgres::Error> {
-    const FAILURE: &str = "select message from vestnik.vst_projection_failure where source = $1";
+) -> Result<State, tokio_postgres::Error> {
     const THERE: &str = "select to_regprocedure($1) is not null and to_regclass($2) is not null";
     const CARRIED: &str = "select exists (select from pg_trigger g where g.tgfoid = to_regprocedure($1 || '()') and g.tgenabled in ('O', 'A'))";
-    let mut troubles = Vec::new();
-    if let Some(row) = client.query_opt(FAILURE, &[&source.0]).await? {
-        let message: &str = row.try_get(0)?;
-        troubles.push(format!(
-            "its expressions fail, and orders are shown as far as they can be read: {message}: `vestnik source edit {name}`"
-        ));
-    }
+    let mut troubles = failure::lines(client, source, name, &table.schema).await?;
+    let Access { missing, notes } = rights::of_answers(client, table, derived).await?;
+    let is_denied = !missing.is_empty();
+    troubles.extend(missing);
+    let table = table.quoted.as_str();
     for answer in super::answer::broken(client, table, derived).await? {
-        troubles.push(format!(
-            "an answer cannot be saved: {answer}: `vestnik source edit {name}`"
-        ));
+        // The missing right is named above.
+        if !(is_denied && answer.contains(DENIED)) {
+            troubles.push(format!(
+                "an answer cannot be saved: {answer}: `vestnik source edit {name}`"
+            ));
+        }
     }
     let is_there: bool = client
         .query_one(THERE, &[&function::signature(source), &projection(source)])
         .await?
         .try_get(0)?;
-    if !is_there {
+    if is_there {
+        troubles.extend(without_store(client, source).await?);
+    } else {
         troubles.push("its function or its table is gone: run `vestnik migrate`".to_owned());
     }
     for number in 0..=derived.watch.len() {
@@ -50,5 +64,25 @@ pub(in crate::sources) async fn troubles(
             ));
         }
     }
-    Ok(troubles)
+    Ok(State { troubles, notes })
+}
+
+/// Reports the open orders that have no store, so that nobody sees them.
+async fn without_store(client: &impl GenericClient, source: SourceId) -> Result<Option<String>, tokio_postgres::Error> {
+    let sql = format!(
+        "select count(*), (array_agg(key order by created_at desc, told_at desc))[1] from {} \
+         where store_id = '' and status not in ('completed', 'rejected', 'cancelled')",
+        projection(source)
+    );
+    let row = client.query_one(&sql, &[]).await?;
+    let count: i64 = row.try_get(0)?;
+    Ok((count > 0).then(|| {
+        let newest: Option<&str> = row.try_get(1).unwrap_or_default();
+        let newest = newest.unwrap_or_default();
+        let orders = if count == 1 { "order" } else { "orders" };
+        format!(
+            "open orders have no store, so nobody sees them: correct `derived.store`, or give them the status hidden{}{count} {orders}, the newest with key {newest}",
+            failure::COUNTED
+        )
+    }))
 }

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use tokio_postgres::types::ToSql;
+
 use super::projection;
 use crate::domain::event::SourceId;
 use crate::infra::db::{self, Pool, QueryError};
@@ -28,14 +30,18 @@ pub async fn trim(pool: &Pool, retention: Duration) -> Result<u64, QueryError> {
     for source in sources.await? {
         let table = projection(SourceId(source));
         let sql = format!(
-            "delete from {table} where (key, store_id) in (select key, store_id from {table} \
-                 where {CLOSED} and told_at < now() - make_interval(secs => $1) order by told_at limit $2 for update skip locked)"
+            "with gone as (delete from {table} where (key, store_id) in (select key, store_id from {table} \
+                     where {CLOSED} and told_at < now() - make_interval(secs => $1) order by told_at limit $2 for update skip locked) \
+                 returning key), \
+                 failures as (delete from vestnik.vst_projection_failure where source = $3 and key in (select key from gone)) \
+             select count(*) from gone"
         );
         let gone = db::with_timeout(async {
             let client = pool.get().await?;
-            Ok::<_, QueryError>(client.execute(&sql, &[&retention.as_secs_f64(), &BATCH_ORDERS]).await?)
+            let parameters: [&(dyn ToSql + Sync); 3] = [&retention.as_secs_f64(), &BATCH_ORDERS, &source];
+            Ok::<_, QueryError>(client.query_one(&sql, &parameters).await?.try_get::<_, i64>(0)?)
         });
-        trimmed += gone.await?;
+        trimmed += gone.await?.unsigned_abs();
     }
     Ok(trimmed)
 }

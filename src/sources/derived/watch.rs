@@ -63,13 +63,17 @@ impl Watched {
         let mut columns: Vec<&str> = vec![&self.column];
         columns.extend(self.read.iter().map(String::as_str).filter(|name| *name != self.column));
         let idents: Vec<String> = columns.iter().map(|name| ident(name)).collect();
-        let nulls: Vec<String> = idents
-            .iter()
-            .map(|name| format!("null::pg_catalog.text as {name}"))
-            .collect();
-        let rows = |rows: &str| {
-            let (nulls, columns) = (nulls.join(", "), idents.join(", "));
-            format!("(select vst_row.* from (select {nulls}) vst_gone, lateral (select {columns} from {rows}) vst_row)")
+        // A missing column counts as changed by every update: what it would say now is unknown.
+        let rows = |rows: &str, missing: &str| {
+            let gone = columns
+                .iter()
+                .zip(&idents)
+                .map(|(name, ident)| match *name == self.column {
+                    true => format!("null::pg_catalog.text as {ident}"),
+                    false => format!("{missing}::pg_catalog.text as {ident}"),
+                });
+            let (gone, columns) = (gone.collect::<Vec<_>>().join(", "), idents.join(", "));
+            format!("(select vst_row.* from (select {gone}) vst_gone, lateral (select {columns} from {rows}) vst_row)")
         };
         let key = |place: &str| {
             format!(
@@ -81,8 +85,8 @@ impl Watched {
             .replace("{function}", &self.function(source))
             .replace("{source}", &source.0.to_string())
             .replace("{watch}", &self.number.to_string())
-            .replace("{old_rows}", &rows(old_rows))
-            .replace("{new_rows}", &rows(new_rows))
+            .replace("{old_rows}", &rows(old_rows, "''"))
+            .replace("{new_rows}", &rows(new_rows, "null"))
             .replace("{replan}", &replan)
             .replace("{and_replan}", &and_replan)
             .replace("{o.key}", &key("o"))

@@ -1,6 +1,7 @@
 //! Proposes a mapping for a table, with the shop's own words. It asks a person about every uncertain meaning.
 
 mod columns;
+mod money;
 mod statuses;
 // These word lists have as many words in a line as fit.
 #[rustfmt::skip]
@@ -9,11 +10,10 @@ mod toml_text;
 mod words;
 
 use super::catalog::{self, Table, TableColumn};
-use super::sql::ident;
 use crate::domain::status::SubjectKind;
 use crate::infra::db::GenericClient;
 use columns::{Columns, any, is_json, is_moment, is_number, is_plain, is_text, is_time, is_whole, may_list};
-use synonyms::underscored;
+pub(super) use synonyms::underscored;
 use words::Words;
 
 /// A proposed mapping for a table. It may contain questions for a person.
@@ -23,6 +23,8 @@ pub struct Proposal {
     pub toml: String,
     /// The questions, one line each. Empty: the mapping is ready to attach.
     pub questions: Vec<String>,
+    /// The lines of the mapping that are likely, and that a person should confirm, one line each.
+    pub guesses: Vec<String>,
 }
 
 /// The columns that the proposal has chosen so far, field by field.
@@ -50,6 +52,8 @@ struct Draft {
     left: Vec<String>,
     /// The questions, each with the key of the line above which it stands.
     questions: Vec<(&'static str, String)>,
+    /// The guesses to confirm, each with the key of its line.
+    guesses: Vec<(&'static str, String)>,
 }
 
 #[derive(Debug, Default)]
@@ -92,7 +96,7 @@ pub async fn propose(
     identity(client, table, &mut columns, &mut draft).await?;
     statuses::find(client, table, &mut columns, kind, &mut draft).await?;
     texts(&mut columns, &mut draft);
-    money(client, table, &mut columns, &mut draft).await?;
+    money::find(client, table, &mut columns, &mut draft).await?;
     times(client, &mut columns, kind, &mut draft).await?;
     items(client, table, &mut columns, &mut draft).await?;
     // The requested time may be a text, such as `18:00-19:00`. It is shown as an extra field.
@@ -109,6 +113,10 @@ pub async fn propose(
 impl Draft {
     fn ask(&mut self, key: &'static str, question: impl Into<String>) {
         self.questions.push((key, question.into()));
+    }
+
+    fn guess(&mut self, key: &'static str, guess: impl Into<String>) {
+        self.guesses.push((key, guess.into()));
     }
 
     fn put(&mut self, key: &'static str, column: Option<&TableColumn>) {
@@ -160,7 +168,31 @@ async fn identity(
         ),
     }
     match columns.take(synonyms::STORES, any) {
-        Some(store) => draft.store = Some(store.name.clone()),
+        Some(store) => {
+            draft.store = Some(store.name.clone());
+            let (name, is) = (underscored(&store.name), |list: &[&str]| {
+                list.contains(&&*underscored(&store.name))
+            });
+            if is(synonyms::DOUBTFUL_STORES) {
+                let other = if name == "location" {
+                    "a place where the customer is"
+                } else {
+                    "a customer or a supplier"
+                };
+                draft.ask(
+                    "store",
+                    format!(
+                        "is {} the store that prepares the order, or {other}? Where there is one store only: store = {{ constant = \"1\" }}",
+                        store.name
+                    ),
+                );
+            } else if is(synonyms::LIKELY_STORES) {
+                draft.guess(
+                    "store",
+                    format!("{} is the store whose people receive the order", store.name),
+                );
+            }
+        }
         None => draft.ask(
             "store",
             "which column says whose order it is? Where there is one store only: store = { constant = \"1\" }",
@@ -184,6 +216,9 @@ fn texts(columns: &mut Columns<'_>, draft: &mut Draft) {
         (one, other) => {
             let single = columns.take(synonyms::CUSTOMER_NAMES, is_text).or(one).or(other);
             draft.put("customer_name", single);
+            if single.is_some_and(|column| underscored(&column.name) == "name") {
+                plain_name(columns, draft);
+            }
         }
     }
     draft.put(
@@ -217,57 +252,22 @@ fn texts(columns: &mut Columns<'_>, draft: &mut Draft) {
     }
 }
 
-async fn money(
-    client: &impl GenericClient,
-    table: &Table,
-    columns: &mut Columns<'_>,
-    draft: &mut Draft,
-) -> Result<(), catalog::Error> {
-    let may = |column: &TableColumn| is_number(column) || is_text(column);
-    if let Some(total) = columns.take(synonyms::TOTALS, may) {
-        let unit = unit_of(total);
-        if unit == "major" && total.base == "numeric" && whole_numbers_only(client, table, &total.name).await? {
-            draft.ask(
-                "total",
-                format!(
-                    "is 1250 in {} 12.50 (unit = \"minor\") or 1250.00 (unit = \"major\")? No row has a fraction",
-                    total.name
-                ),
-            );
-        }
-        draft.total = Some((total.name.clone(), unit));
-    }
-    draft.put("change_from", columns.take(synonyms::CHANGE_FROM, is_number));
-    draft.currency = columns
-        .take(synonyms::CURRENCIES, is_plain)
-        .map(|column| column.name.clone());
-    Ok(())
-}
-
-/// The unit of amounts in this column, as a mapping writes it. The column's name decides, otherwise its type.
-fn unit_of(column: &TableColumn) -> &'static str {
-    let name = underscored(&column.name);
-    let says_minor = synonyms::MINOR_UNITS
+/// A column `name` is the customer's name in a table without customers; elsewhere it is often the order's number.
+fn plain_name(columns: &Columns<'_>, draft: &mut Draft) {
+    let rest = columns.rest();
+    let customer = rest
         .iter()
-        .any(|suffix| name.ends_with(suffix.trim_start_matches('_')));
-    match says_minor || super::usual_unit(&column.base) == crate::domain::money::Unit::Minor {
-        true => "minor",
-        false => "major",
+        .chain(&draft.store)
+        .find(|name| synonyms::CUSTOMER_KEYS.contains(&&*underscored(name)));
+    match customer {
+        Some(key) => {
+            let question = format!(
+                "is `name` the customer's name, or the order's number or title? The customer may stand behind {key}: a section [derived] follows keys (docs/derived-sources.md)"
+            );
+            draft.ask("customer_name", question);
+        }
+        None => draft.guess("customer_name", "`name` is the customer's name"),
     }
-}
-
-/// Whether the column has values, and no value among a sample of rows has a fraction.
-async fn whole_numbers_only(client: &impl GenericClient, table: &Table, column: &str) -> Result<bool, catalog::Error> {
-    let name = ident(column);
-    let sql = format!(
-        "select count(*) > 0 and bool_and({name} = trunc({name})) from (select {name} from {} where {name} is not null limit 1000) sample",
-        table.quoted
-    );
-    Ok(client
-        .query_one(&sql, &[])
-        .await?
-        .try_get::<_, Option<bool>>(0)?
-        .unwrap_or(false))
 }
 
 async fn times(
@@ -358,7 +358,7 @@ async fn items(
         draft.ask(
             "items",
             format!(
-                "{} has no name of the dish: a query under [details] can bring items with their names (docs/sources.md)",
+                "{} has no name of the dish: a query under [details] (docs/sources.md) or `items` of a section [derived] (docs/derived-sources.md) brings items with their names",
                 found.quoted
             ),
         );
@@ -380,7 +380,7 @@ async fn items(
         table: found.quoted.clone(),
         order_key: order_key.clone(),
         columns: mapped,
-        unit: price.map(unit_of),
+        unit: price.map(money::unit_of),
     });
     Ok(())
 }

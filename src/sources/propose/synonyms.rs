@@ -10,10 +10,18 @@ pub const ZONES: &[&str] = &["_gmt", "_utc"];
 pub const MINOR_UNITS: &[&str] = &["_cents", "_minor", "_kopecks", "_kopeks", "_cts"];
 pub const STORES: &[&str] = &[
     "store_id", "shop_id", "restaurant_id", "venue_id", "location_id", "branch_id", "outlet_id", "kitchen_id", "merchant_id", "vendor_id",
-    "partner_id", "seller_id", "distributor_id", "sales_channel_id", "channel_id", "cafe_id", "point_id", "site_id", "organization_id",
-    "organisation_id", "company_id", "tenant_id", "event_id", "store", "shop", "restaurant", "venue", "location", "branch", "магазин_id",
-    "ресторан_id", "заведение_id", "магазин", "ресторан", "заведение", "точка", "филиал",
+    "seller_id", "distributor_id", "sales_channel_id", "channel_id", "cafe_id", "point_id", "site_id", "organization_id",
+    "organisation_id", "company_id", "tenant_id", "event_id", "store", "shop", "restaurant", "venue", "branch", "магазин_id",
+    "ресторан_id", "заведение_id", "магазин", "ресторан", "заведение", "точка", "филиал", "partner_id", "location",
 ];
+/// Names of stores that as often mean something else.
+pub const DOUBTFUL_STORES: &[&str] = &["partner_id", "location"];
+/// Names of stores that may mean a larger unit, or a way to sell.
+pub const LIKELY_STORES: &[&str] = &[
+    "seller_id", "sales_channel_id", "channel_id", "site_id", "organization_id", "organisation_id", "company_id", "tenant_id", "event_id",
+];
+/// Names of keys that lead to a customer.
+pub const CUSTOMER_KEYS: &[&str] = &["customer_id", "partner_id", "client_id", "contact_id", "buyer_id", "guest_id", "user_id", "account_id"];
 pub const NUMBERS: &[&str] = &[
     "number", "order_number", "order_no", "short_number", "short_no", "short_id", "display_id", "display_number", "public_id", "code",
     "order_code", "reference", "booking_code", "booking_number", "ticket_number", "ticket_no", "receipt_number", "daily_number", "queue_number",
@@ -54,7 +62,7 @@ pub const TOTALS: &[&str] = &[
     "total", "total_price", "total_amount", "amount_total", "grand_total", "order_total", "total_sum", "total_cents", "total_minor", "amount", "amount_cents",
     "sum", "price", "cost", "total_cost", "итого", "сумма", "сумма_заказа", "стоимость", "всего",
 ];
-pub const CURRENCIES: &[&str] = &["currency", "currency_code", "валюта"];
+pub const CURRENCIES: &[&str] = &["currency", "currency_code", "customer_currency_code", "order_currency", "order_currency_code", "валюта"];
 pub const DUE: &[&str] = &[
     "due_at", "due_time", "deliver_at", "delivery_at", "delivery_time", "pickup_at", "pickup_time", "ready_by", "wanted_at", "scheduled_at",
     "scheduled_for", "scheduled_time", "promised_at", "promise_time", "desired_time", "requested_time", "requested_at", "expected_at", "expected_delivery_time", "expected_delivery_at",
@@ -80,7 +88,7 @@ pub const ITEM_NAMES: &[&str] = &[
     "name", "title", "product_name", "item_name", "dish_name", "full_product_name", "product_title", "label", "description", "dish", "product",
     "название", "наименование", "блюдо", "товар",
 ];
-pub const QUANTITIES: &[&str] = &["quantity", "qty", "count", "amount", "pcs", "quantity_ordered", "product_qty", "количество", "кол_во", "колво"];
+pub const QUANTITIES: &[&str] = &["quantity", "qty", "count", "amount", "pcs", "quantity_ordered", "product_qty", "product_uom_qty", "product_quantity", "item_quantity", "ordered_quantity", "units", "количество", "кол_во", "колво"];
 pub const PRICES: &[&str] = &["unit_price", "price", "price_per_unit", "item_price", "unit_cost", "price_unit", "cost", "цена", "стоимость"];
 pub const ITEM_NOTES: &[&str] = &[
     "note", "notes", "comment", "special_instructions", "special_request", "wish", "customer_note", "remark", "комментарий", "примечание", "пожелание",

@@ -1,6 +1,6 @@
 //! Formats a proposal as TOML for a person, with each question as a comment above the line that it concerns.
 
-use super::{Draft, Items, Proposal, TypeWords};
+use super::{Draft, Items, Proposal, TypeWords, underscored};
 use crate::domain::status::Status;
 use crate::sources::mapping::Column;
 
@@ -40,6 +40,10 @@ pub fn write(draft: &Draft) -> Proposal {
         let left: Vec<&str> = draft.left.iter().take(NAMED_LEFT).map(String::as_str).collect();
         text.text
             .push_str(&format!("\n# Not shown to anybody: {}\n", left.join(", ")));
+        if left.iter().any(|name| underscored(name).ends_with("_id")) {
+            text.text
+                .push_str("# A section [derived] shows what stands behind such a key: docs/derived-sources.md\n");
+        }
     }
     Proposal {
         toml: text.text,
@@ -47,6 +51,11 @@ pub fn write(draft: &Draft) -> Proposal {
             .questions
             .iter()
             .map(|(key, question)| format!("{key}: {question}"))
+            .collect(),
+        guesses: draft
+            .guesses
+            .iter()
+            .map(|(key, guess)| format!("{key}: a guess to confirm: {guess}"))
             .collect(),
     }
 }
@@ -62,7 +71,8 @@ impl<'a> Text<'a> {
             true => "# What the columns of this table mean. docs/sources.md says what each key means.\n",
             false => {
                 "# What the columns of this table mean. Answer each line with a question mark, then: vestnik attach --map THIS_FILE\n\
-                 # docs/sources.md says what each key means.\n"
+                 # docs/sources.md says what each key means. Where a value stands in another table, or follows from several\n\
+                 # columns, write a section [derived] instead: docs/derived-sources.md.\n"
             }
         };
         Self {
@@ -75,6 +85,9 @@ impl<'a> Text<'a> {
     fn questions(&mut self, key: &str) {
         for (_, question) in self.draft.questions.iter().filter(|(about, _)| *about == key) {
             self.text.push_str(&format!("# ? {question}\n"));
+        }
+        for (_, guess) in self.draft.guesses.iter().filter(|(about, _)| *about == key) {
+            self.text.push_str(&format!("# a guess to confirm: {guess}\n"));
         }
     }
 

@@ -3,12 +3,12 @@
 
 mod current_order;
 mod promise;
+mod refusal;
 pub(super) mod request;
 mod shop_api;
 mod write;
 
 use crate::infra::db::GenericClient;
-use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 use super::access;
@@ -20,6 +20,7 @@ use crate::domain::status::{Status, SubjectKind};
 use crate::infra::db::{self, Pool, QueryError, Transaction};
 use crate::journal;
 use current_order::{CurrentOrder, find};
+use refusal::{NO_ROW, is_broken_statement, is_denied, is_refusal, refused};
 pub use request::{AnswerChannel, StatusChange};
 use shop_api::Ask;
 pub use shop_api::ShopApi;
@@ -52,6 +53,8 @@ pub enum StatusChangeOutcome {
         current: CurrentStatus,
         /// The shop's error message for people; `None`: the shop gave no such message.
         message: Option<String>,
+        /// The kind of the rule of the shop's database that rejected the change; `None`: unknown.
+        rule: Option<&'static str>,
     },
     /// Only the operator can correct this: the role of `vestnik serve` lacks a right, the mapping's statement for the
     /// answer is wrong, or the shop's API cannot be called with the present settings.
@@ -198,29 +201,6 @@ pub async fn current_status(
     .await
 }
 
-/// Whether a function of the shop raised this exception with RAISE. Such an exception can have any error code.
-fn is_raised(error: &tokio_postgres::Error) -> bool {
-    error.as_db_error().and_then(|db| db.routine()) == Some("exec_stmt_raise")
-}
-
-/// Whether Postgres refused because our role lacks a grant, or because of a row level security policy.
-fn is_denied(error: &tokio_postgres::Error) -> bool {
-    error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) && !is_raised(error)
-}
-
-/// Whether the statement itself is wrong: it names a column, table or function that does not exist, or a parameter too
-/// many. No later try can succeed.
-fn is_broken_statement(error: &tokio_postgres::Error) -> bool {
-    let code = error.code().map(SqlState::code);
-    !is_raised(error) && code.is_some_and(|code| code == "08P01" || code.starts_with("42"))
-}
-
-/// Whether the row's new value was rejected by Postgres, or by a trigger or constraint of the shop.
-fn is_refusal(error: &tokio_postgres::Error) -> bool {
-    let code = error.code().map(SqlState::code);
-    is_raised(error) || code.is_some_and(|code| ["22", "23", "P0", "44"].iter().any(|class| code.starts_with(class)))
-}
-
 /// Logs for the operator that an answer failed, with the grants and policies that our role lacks.
 async fn report_denied(client: &impl GenericClient, source: &Source, error: &tokio_postgres::Error) {
     let missing = match Table::find(client, &source.table).await {
@@ -240,20 +220,6 @@ async fn report_denied(client: &impl GenericClient, source: &Source, error: &tok
         missing,
         "an answer was not written: a right is missing"
     );
-}
-
-/// The outcome for an error of the shop's table. People see the message only if the shop wrote it in an exception of
-/// its own. A message of Postgres about a constraint is for the operator.
-fn refused(current_order: &CurrentOrder<'_>, error: &tokio_postgres::Error) -> StatusChangeOutcome {
-    let is_own = is_raised(error) || error.code().is_some_and(|code| code.code().starts_with("P0"));
-    let message = error.as_db_error().filter(|_| is_own).map(|db| {
-        let message = db.message().chars().filter(|c| !c.is_control());
-        message.take(REFUSAL_CHARACTERS).collect()
-    });
-    StatusChangeOutcome::Refused {
-        current: current_order.current_status(),
-        message,
-    }
 }
 
 /// Changes the status in this transaction if the step is allowed, or reserves the order for a call to the shop's API.
@@ -336,6 +302,7 @@ async fn nothing_changed(
         Some(now) if now.word == current_order.word => StatusChangeOutcome::Refused {
             current: now.current_status(),
             message: None,
+            rule: Some(NO_ROW),
         },
         Some(now) if now.subject.status == change.to => StatusChangeOutcome::Already(now.current_status()),
         Some(now) => StatusChangeOutcome::Overtaken(now.current_status()),

@@ -40,6 +40,7 @@ pub async fn promise(
         return Ok(StatusChangeOutcome::Refused {
             current: current_order.current_status(),
             message: None,
+            rule: None,
         });
     }
     if note(transaction, current_order.source, Status::Preparing, change).await? == 0 {

@@ -188,6 +188,7 @@ impl ShopApi {
             Reply::Refused(message) => StatusChangeOutcome::Refused {
                 current: ask.current,
                 message,
+                rule: None,
             },
             Reply::Unsent(_) => StatusChangeOutcome::Denied(ask.current),
             Reply::Failed(_) => StatusChangeOutcome::Unavailable(ask.current),

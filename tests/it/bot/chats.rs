@@ -26,7 +26,7 @@ async fn answer(telegram: &Telegram, chat: i64, words: &str) -> Call {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_topic_has_its_store_and_is_answered_where_it_asks() {
     let telegram = people().await;
-    telegram.add_forum(FORUM, "Shops", &[ANNA], &[7, 8]);
+    telegram.add_forum(FORUM, "Shops", &[ANNA], &[7, 8, 9]);
     let app = start(&telegram).await;
     for (store, topic) in [("7", 7), ("8", 8)] {
         let code = code(&app.database, store, Mode::Mirror, "en").await;
@@ -47,6 +47,21 @@ async fn each_topic_has_its_store_and_is_answered_where_it_asks() {
     assert_eq!(answer(&telegram, FORUM, "No sound for 30 min").await.topic, Some(8));
     let muted = "select string_agg(store_id, ',') from vestnik.vst_chat_link where muted_until > now()";
     assert_eq!(value(&app.database, muted).await, "8");
+    for (before, command) in ["/unlink", "/mode manager", "/mute 30", "/pause 30"].iter().enumerate() {
+        telegram.write_in(FORUM, 9, ANNA, command);
+        let refused = |calls: &[Call]| {
+            let there = calls
+                .iter()
+                .filter(|call| call.is_new_to(FORUM) && call.topic == Some(9));
+            there
+                .filter(|call| call.text.contains("This topic is not linked"))
+                .count()
+        };
+        telegram.until_calls("a refusal", |calls| refused(calls) > before).await;
+    }
+    let unchanged = "select count(*) filter (where mode = 'mirror') = 2 and count(*) filter (where muted_until > now()) = 1 \
+        and not exists (select from vestnik.vst_pause) from vestnik.vst_chat_link";
+    assert_eq!(value(&app.database, unchanged).await, "true");
     telegram.write_in(FORUM, 7, ANNA, "/unlink");
     answer(&telegram, FORUM, "unlinked").await;
     assert_eq!(
@@ -151,6 +166,33 @@ async fn a_group_that_says_that_it_moved_is_followed_whichever_message_comes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_group_that_moved_to_a_number_that_was_disabled_gets_what_it_missed_there() {
+    let telegram = people().await;
+    telegram.add_group(SUPERGROUP, "Kitchen", &[ANNA]);
+    let app = start(&telegram).await;
+    telegram.link(&app.database, "7", KITCHEN, "mirror").await;
+    telegram.link(&app.database, "8", SUPERGROUP, "mirror").await;
+    telegram.change_membership(SUPERGROUP, ANNA, "kicked");
+    telegram.delete(KITCHEN);
+    app.write("insert into orders (store_id) values (7)").await;
+    app.database
+        .until("select count(disabled_at) = 2 from vestnik.vst_chat")
+        .await;
+    telegram.take_back(SUPERGROUP);
+    telegram.push(
+        json!({"message": {"message_id": 16, "date": 1_790_000_000, "migrate_to_chat_id": SUPERGROUP,
+        "chat": {"id": KITCHEN, "type": "group", "title": "Kitchen"},
+        "from": {"id": ANNA, "is_bot": false, "first_name": "Anna"}}}),
+    );
+    let missed = |call: &Call| call.is_new_to(SUPERGROUP) && call.said == "ok" && call.text.contains("order #1");
+    telegram.until_call("what it missed", missed).await;
+    app.database
+        .until("select count(disabled_at) = 0 from vestnik.vst_chat where telegram_id < -12")
+        .await;
+    app.engine.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_channel_is_linked_by_a_post_and_its_buttons_work() {
     let telegram = people().await;
     telegram.add_channel(CHANNEL, "Orders");
@@ -174,6 +216,25 @@ async fn a_channel_is_linked_by_a_post_and_its_buttons_work() {
         value(&app.database, "select title from vestnik.vst_chat").await,
         "Orders"
     );
+    // A post has no author but its signature.
+    app.write("insert into orders (store_id) values (7)").await;
+    let message = telegram
+        .until_call("the order", order(CHANNEL, 2))
+        .await
+        .message
+        .unwrap();
+    assert!(
+        press(&telegram, CHANNEL, BORIS, message, "r:3")
+            .await
+            .contains("For what reason")
+    );
+    telegram.post_reply(CHANNEL, message, "the oven is broken");
+    app.database
+        .until("select status = 'rejected' from orders where id = 2")
+        .await;
+    let answer = "select by_whom || ': ' || (select reason from orders where id = 2) from vestnik.vst_status_change \
+        order by id desc limit 1";
+    assert_eq!(value(&app.database, answer).await, "Clara: the oven is broken");
     app.engine.shut_down().await;
 }
 

@@ -3,6 +3,7 @@
 mod callback_query;
 mod chats;
 mod day;
+mod open_orders;
 mod orders;
 mod own_texts;
 mod pictures;

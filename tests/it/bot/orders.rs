@@ -142,8 +142,26 @@ async fn an_order_is_accepted_in_so_many_minutes_and_a_late_one_gets_a_note_with
     let minutes = "select string_agg(minutes::text, ',') from vestnik.vst_status_change";
     assert_eq!(value(&app.database, minutes).await, "30,30");
     telegram
-        .until_call("the promise", |call| call.is_edit() && call.text.contains("30 min"))
+        .until_call("the promise", |call| {
+            call.is_edit() && call.text.contains("Promised for")
+        })
         .await;
+    // A change of the order does not move the promise.
+    until(&client, "select count(*) = 2 from vestnik.vst_promise").await;
+    let promises = "select string_agg(due_at::text, ',' order by subject) from vestnik.vst_promise";
+    let promised = value(&app.database, promises).await;
+    app.write("update orders set customer_name = 'Somebody'").await;
+    telegram
+        .until_calls("the changes", |calls| {
+            let is_change = |call: &&Call| call.is_edit() && call.text.contains("Somebody");
+            let told = calls
+                .iter()
+                .filter(is_change)
+                .filter(|call| call.text.contains("Promised for"));
+            told.count() == 2
+        })
+        .await;
+    assert_eq!(value(&app.database, promises).await, promised);
     // One is ready in time.
     until(&client, "select count(*) = 2 from vestnik.vst_promise").await;
     app.write("update orders set status = 'ready' where id = 1").await;
@@ -160,6 +178,18 @@ async fn an_order_is_accepted_in_so_many_minutes_and_a_late_one_gets_a_note_with
     );
     assert_eq!(late.reply_to, told[1].message);
     assert!(!late.silent);
+    // It is late once, whatever changes after that.
+    app.write("update orders set customer_name = 'Nobody' where id = 2")
+        .await;
+    telegram
+        .until_call("the change", |call| call.is_edit() && call.text.contains("Nobody"))
+        .await;
+    until(
+        &client,
+        "select count(*) = 1 and bool_and(is_told) from vestnik.vst_promise",
+    )
+    .await;
+    app.write("update orders set status = 'ready' where id = 2").await;
     until(&client, "select count(*) = 0 from vestnik.vst_promise").await;
     app.engine.shut_down().await;
 }

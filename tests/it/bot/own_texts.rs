@@ -17,9 +17,12 @@ async fn an_operators_texts_are_sent_to_the_store_that_has_them_and_an_invalid_o
         "[title]\norder_pending = \"<b>Cook #{number}!</b>\"",
     )
     .unwrap();
+    std::fs::create_dir_all(texts.join("70")).unwrap();
+    std::fs::copy(texts.join("7/en.toml"), texts.join("70/en.toml")).unwrap();
     let mut serve = command(&database, &telegram, &["serve"]);
     serve.env("VESTNIK_TELEGRAM_TEXTS", &texts);
     let server = Server::start(serve);
+    server.until_log("no such store is set up").await;
     server.until_log("serving;").await;
     let client = database.client().await;
     client

@@ -179,7 +179,51 @@ async fn a_statement_that_changes_no_row_is_a_failed_answer() {
     shop.live(TICKET).await;
     let refused = shop.app.post(STATUS, &json!({"status": "preparing"})).await;
     assert_eq!((refused.status, refused.code()), (422, "status_refused".into()));
+    let why = "the shop refuses this change: no row of its table changed";
+    let said = refused.json();
+    assert!(said["error"]["message"].as_str().unwrap().starts_with(why), "{said}");
     assert_eq!(shown(&shop).await["status"], "pending");
+}
+
+#[tokio::test]
+async fn an_answer_is_saved_while_other_expressions_of_its_order_fail() {
+    let mut shop = spree().await;
+    let press = async |shop: &Shop, status: &str| shop.app.post(STATUS, &json!({"status": status})).await;
+    shop.write("alter table spree_addresses rename column phone to phone_number")
+        .await;
+    assert_eq!(press(&shop, "preparing").await.status, 200);
+    assert_eq!(shop.event("1").await["data"]["status"], "preparing");
+    let order = shown(&shop).await;
+    assert_eq!(
+        (&order["status"], &order["phone"], &order["total"]),
+        (&json!("preparing"), &json!("?"), &json!(1900)),
+        "{order}"
+    );
+    // The store cannot be read, either: the order stays in its store.
+    shop.write("alter table spree_orders rename column store_id to shop_id")
+        .await;
+    assert_eq!(press(&shop, "ready").await.status, 200);
+    assert_eq!(shop.event("1").await["data"]["status"], "ready");
+    assert_eq!(shown(&shop).await["status"], "ready");
+
+    let mut shop = Shop::open("pretix", "read committed").await;
+    shop.live(TICKET).await;
+    let statements = "update pretixbase_order set require_approval = false where id::text = $1 and require_approval";
+    let fails = answering(&format!("preparing = \"{statements}\"")).replace(
+        "[derived]\n",
+        "[derived]\npersons = \"(1 / (o.total - o.total))::text\"\n",
+    );
+    shop.app.database.attach(&fails).await;
+    shop.settle().await;
+    shop.write("alter table pretixbase_orderposition rename column attendee_name_cached to attendee")
+        .await;
+    assert_eq!(press(&shop, "preparing").await.status, 200);
+    let row = shop
+        .writer
+        .query_one("select require_approval from pretixbase_order", &[])
+        .await
+        .unwrap();
+    assert!(!row.get::<_, bool>(0), "the shop's own row has the answer");
 }
 
 /// The mapping of pretix with another section `[answer]`.

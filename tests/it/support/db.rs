@@ -6,8 +6,8 @@
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, LazyLock, mpsc};
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -21,9 +21,11 @@ use vestnik::sources::registry::Registry;
 use super::app::PATIENCE;
 use super::look_again;
 
-/// A database of one test; dropped with the cluster.
+/// A database of one test. It is dropped with this value, so that a run takes little of the disk.
 pub struct Database {
     url: String,
+    /// Its name, where it belongs to this value: a template and a database of somebody else do not.
+    owned: Option<String>,
 }
 
 /// Waits until a statement says true.
@@ -107,7 +109,7 @@ impl Database {
     pub async fn encoded(encoding: &str) -> Self {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let template = format!("template0 encoding '{encoding}' locale 'C'");
-        let database = Self::named(&format!("t{}_{number}", std::process::id()), &template).await;
+        let database = Self::owned(&format!("t{}_{number}", std::process::id()), &template).await;
         let mut config = database.config();
         config.shop.schema = ShopSchema::Own;
         vestnik::migrate::run(&config, &mut |_| ()).await.unwrap();
@@ -116,7 +118,13 @@ impl Database {
 
     async fn from_template(template: &str) -> Self {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self::named(&format!("t{}_{number}", std::process::id()), template).await
+        Self::owned(&format!("t{}_{number}", std::process::id()), template).await
+    }
+
+    async fn owned(name: &str, template: &str) -> Self {
+        let mut database = Self::named(name, template).await;
+        database.owned = Some(name.to_owned());
+        database
     }
 
     async fn named(name: &str, template: &str) -> Self {
@@ -134,6 +142,7 @@ impl Database {
             .unwrap();
         Self {
             url: format!("{cluster}/{name}"),
+            owned: None,
         }
     }
 
@@ -141,6 +150,7 @@ impl Database {
     pub async fn on(server: &Server) -> Self {
         let database = Self {
             url: format!("{}/postgres", server.address),
+            owned: None,
         };
         vestnik::migrate::run(&database.config(), &mut |_| ()).await.unwrap();
         database
@@ -151,6 +161,7 @@ impl Database {
         use secrecy::ExposeSecret as _;
         Self {
             url: url.expose_secret().to_owned(),
+            owned: None,
         }
     }
 
@@ -210,6 +221,36 @@ impl Database {
             .unwrap()
     }
 }
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        if let Some(name) = self.owned.take() {
+            // Without its thread, the database ends with the cluster.
+            let _ = DROPPED.send(name);
+        }
+    }
+}
+
+/// Drops the databases of ended tests, one after the other, while others run. Sessions of a database end with it.
+static DROPPED: LazyLock<mpsc::Sender<String>> = LazyLock::new(|| {
+    let (sender, names) = mpsc::channel::<String>();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.unwrap().block_on(async {
+            let cluster = CLUSTER.get().expect("the cluster of these databases");
+            let admin = vestnik::infra::db::connect_as(&url(cluster, "postgres"), "test")
+                .await
+                .unwrap();
+            for name in names {
+                let statement = format!("drop database if exists {name} with (force)");
+                if let Err(error) = admin.batch_execute(&statement).await {
+                    eprintln!("{name} ends with the cluster: {error}");
+                }
+            }
+        });
+    });
+    sender
+});
 
 fn url(cluster: &str, database: &str) -> SecretString {
     SecretString::from(format!("{cluster}/{database}"))

@@ -53,6 +53,20 @@ impl Telegram {
         )
     }
 
+    /// A post in a channel that replies to a message there.
+    pub fn post_reply(&self, channel: i64, message: i32, text: &str) -> i64 {
+        let (there, replied) = self.change(|state| {
+            (
+                state.chats[&channel].json(channel),
+                state.message_json(channel, message),
+            )
+        });
+        self.push(
+            json!({"channel_post": {"message_id": 900_000, "date": 1_790_000_000, "chat": there, "sender_chat": there,
+            "author_signature": "Clara", "reply_to_message": replied, "text": text}}),
+        )
+    }
+
     /// The bot is added to a chat that it was not in.
     pub fn join(&self, chat: i64, person: i64) -> i64 {
         self.become_member(chat, person, "left", "member")

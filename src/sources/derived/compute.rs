@@ -1,0 +1,240 @@
+//! Computes orders of a derived source as far as they can be read. An expression that fails costs its value only,
+//! wherever an order is read: by the projector and by an answer.
+
+use std::collections::{HashMap, HashSet};
+
+use serde_json::Value;
+
+use super::super::Source;
+use super::failure::Failure;
+use super::project::{Projected, PublishedResults, derive};
+use super::{Derived, function};
+use crate::infra::db::Transaction;
+
+/// The JSON that stands for a value whose expression fails.
+const UNREADABLE: &str = "\"?\"";
+/// The JSON that stands for items whose query fails.
+const UNREADABLE_ITEMS: &str = "[{\"name\": \"?\"}]";
+/// Time limit for computing orders together, milliseconds.
+pub(super) const DERIVE_MS: u32 = 2000;
+/// Time limit for computing one order, or one value, after an expression has failed for several, milliseconds.
+const DERIVE_ONE_MS: u32 = 300;
+
+/// Orders as far as they can be read.
+#[derive(Debug, Default)]
+pub(super) struct Computed {
+    /// The orders, each once for each of its stores.
+    pub orders: Vec<Projected>,
+    /// The keys of orders that nobody can be told of: the store cannot be read, and no store has had them before.
+    pub without_store: Vec<String>,
+    /// The expressions that failed, each with the key of its order.
+    pub failures: Vec<Failure>,
+}
+
+/// Computes the orders with these keys. If an expression fails, each order is computed alone, and each value of an order
+/// that fails again. An order whose store cannot be read stays in the stores of its last result, `published`.
+pub(super) async fn compute(
+    transaction: &mut Transaction<'_>,
+    source: &Source,
+    derived: &Derived,
+    keys: &[String],
+    published: &PublishedResults,
+) -> Result<Computed, tokio_postgres::Error> {
+    const LIMIT: &str = "select current_setting('statement_timeout')";
+    let mut computed = Computed::default();
+    if keys.is_empty() {
+        return Ok(computed);
+    }
+    if let Some(orders) = whole(transaction, source, derived, keys).await? {
+        computed.failures = of_several_rows(&orders);
+        computed.orders = orders;
+        return Ok(computed);
+    }
+    let limit: String = transaction.query_one(LIMIT, &[]).await?.try_get(0)?;
+    let shorter = format!("set local statement_timeout = {DERIVE_ONE_MS}");
+    transaction.batch_execute(&shorter).await?;
+    for key in keys {
+        if let Some(orders) = whole(transaction, source, derived, std::slice::from_ref(key)).await? {
+            computed.failures.extend(of_several_rows(&orders));
+            computed.orders.extend(orders);
+            continue;
+        }
+        let (orders, failures) = value_by_value(transaction, source, derived, key, published).await?;
+        computed.failures.extend(failures);
+        match orders {
+            Some(orders) => computed.orders.extend(orders),
+            None => computed.without_store.push(key.clone()),
+        }
+    }
+    let restored = format!("set local statement_timeout = '{limit}'");
+    transaction.batch_execute(&restored).await?;
+    Ok(computed)
+}
+
+/// Computes whole orders. `None`: an expression of the mapping failed.
+async fn whole(
+    transaction: &mut Transaction<'_>,
+    source: &Source,
+    derived: &Derived,
+    keys: &[String],
+) -> Result<Option<Vec<Projected>>, tokio_postgres::Error> {
+    let savepoint = transaction.savepoint().await?;
+    match derive(&savepoint, source, derived, keys).await {
+        Ok(orders) => {
+            savepoint.commit().await?;
+            Ok(Some(orders))
+        }
+        Err(error) if is_of_mapping(&error) => {
+            savepoint.rollback().await?;
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the mapping's expressions caused the error. Otherwise Postgres was busy, locked, or stopping.
+pub(super) fn is_of_mapping(error: &tokio_postgres::Error) -> bool {
+    const PASSING: [&str; 5] = ["40", "53", "55", "57P", "58"];
+    error
+        .code()
+        .is_some_and(|code| !PASSING.iter().any(|class| code.code().starts_with(class)))
+}
+
+/// The failures of joins that give several different rows for an order of one store: nobody knows which one counts.
+fn of_several_rows(orders: &[Projected]) -> Vec<Failure> {
+    let (mut seen, mut of_several) = (HashMap::new(), HashSet::new());
+    for order in orders {
+        let values = (&order.status, &order.data);
+        let first = *seen.entry((&order.key, &order.store)).or_insert(values);
+        if first != values {
+            of_several.insert(&order.key);
+        }
+    }
+    of_several.into_iter().map(|key| Failure::several_rows(key)).collect()
+}
+
+/// Computes one order value by value. The orders are `None` if its store cannot be read, and no store has it.
+async fn value_by_value(
+    transaction: &mut Transaction<'_>,
+    source: &Source,
+    derived: &Derived,
+    key: &str,
+    published: &PublishedResults,
+) -> Result<(Option<Vec<Projected>>, Vec<Failure>), tokio_postgres::Error> {
+    let mut failures = Vec::new();
+    let mut read = HashMap::new();
+    for (name, _) in function::all_values(derived) {
+        match value(transaction, source, key, &name).await? {
+            Read::Rows(rows) => drop(read.insert(name, rows)),
+            Read::Failed(error) => failures.push(Failure::of(derived, &name, key, &error)),
+        }
+    }
+    let stores: Vec<Option<String>> = match read.remove("store") {
+        Some(rows) => rows.into_iter().map(|row| row.store).collect(),
+        None => {
+            let known = published.stores(key);
+            if known.is_empty() {
+                return Ok((None, failures));
+            }
+            known.into_iter().map(Some).collect()
+        }
+    };
+    let orders = stores
+        .into_iter()
+        .map(|store| of_store(derived, key, store, &read))
+        .collect();
+    Ok((Some(orders), failures))
+}
+
+/// The order of one store, from values that were computed one by one. Its JSON has the form in which Postgres writes it
+/// for the whole order, so that the values that can be read are not taken for changed ones.
+fn of_store(derived: &Derived, key: &str, store: Option<String>, read: &HashMap<String, Vec<Row>>) -> Projected {
+    let of = |name: &str| {
+        let rows = read.get(name)?;
+        let own = rows.iter().find(|row| row.store == store);
+        Some(own.or_else(|| rows.first()).map_or("null", |row| &row.json))
+    };
+    let values = function::values(derived).into_iter().map(|(name, _)| {
+        let unreadable = match name == "items" {
+            true => UNREADABLE_ITEMS,
+            false => UNREADABLE,
+        };
+        format!("\"{name}\" : {}", of(&name).unwrap_or(unreadable))
+    });
+    let data = format!("{{{}}}", values.collect::<Vec<_>>().join(", "));
+    // An unreadable status counts as an unmapped word, so panels ring.
+    let status = match serde_json::from_str(of("status").unwrap_or(UNREADABLE)).unwrap_or_default() {
+        Value::String(word) => Some(word),
+        Value::Null => None,
+        other => Some(other.to_string()),
+    };
+    Projected::new(key.to_owned(), store, status, data, derived)
+}
+
+/// A value in one of the rows that the joins give for an order.
+struct Row {
+    /// The store's id of this row; `None`: null, or the value had to be computed without the store.
+    store: Option<String>,
+    json: String,
+}
+
+/// The result of computing one value.
+enum Read {
+    Rows(Vec<Row>),
+    Failed(tokio_postgres::Error),
+}
+
+/// Computes one value of an order. If that fails, it is computed without the store, then without the joins.
+async fn value(
+    transaction: &mut Transaction<'_>,
+    source: &Source,
+    key: &str,
+    name: &str,
+) -> Result<Read, tokio_postgres::Error> {
+    let with_store = one_way(transaction, source, key, name, "").await?;
+    if let Read::Rows(_) = with_store {
+        return Ok(with_store);
+    }
+    // The error may be the store's.
+    let joined = one_way(transaction, source, key, name, function::WITHOUT_STORE).await?;
+    if let Read::Rows(_) = joined {
+        return Ok(joined);
+    }
+    // Without the joins, every name of a joined table is an error. It says nothing of the cause.
+    let bare = one_way(transaction, source, key, name, function::BARE).await?;
+    Ok(if let Read::Rows(_) = bare { bare } else { joined })
+}
+
+/// Computes one value in the way that the suffix names.
+async fn one_way(
+    transaction: &mut Transaction<'_>,
+    source: &Source,
+    key: &str,
+    name: &str,
+    suffix: &str,
+) -> Result<Read, tokio_postgres::Error> {
+    let sql = format!("select {}(array[$1], $2)", function::name(source.id));
+    let field = format!("{name}{suffix}");
+    let savepoint = transaction.savepoint().await?;
+    let rows = match savepoint.query(&sql, &[&key, &field]).await {
+        Ok(rows) => rows,
+        Err(error) if is_of_mapping(&error) => {
+            savepoint.rollback().await?;
+            return Ok(Read::Failed(error));
+        }
+        Err(error) => return Err(error),
+    };
+    savepoint.commit().await?;
+    let mut read = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let mut row: Vec<Option<String>> = row.try_get(0)?;
+        let object = row.get_mut(3).and_then(Option::take).unwrap_or_default();
+        let store = row.get_mut(1).and_then(Option::take);
+        let value = object
+            .strip_prefix(&format!("{{\"{name}\" : "))
+            .and_then(|rest| rest.strip_suffix('}'));
+        let json = value.unwrap_or("null").to_owned();
+        read.push(Row { store, json });
+    }
+    Ok(Read::Rows(read))
+}

@@ -1,0 +1,244 @@
+//! The expressions of derived sources that fail, each with its order. A row stays until the order can be read whole: so
+//! the source is unhealthy as long as an order reaches nobody or is shown with an unreadable value.
+
+use std::fmt;
+
+use super::{Derived, function, rights};
+use crate::domain::event::SourceId;
+use crate::infra::db::{self, GenericClient, Transaction};
+
+/// Maximum number of distinct failures of a source that its health report names.
+const NAMED_FAILURES: i64 = 5;
+/// Time before an order with a failure is computed again, seconds.
+pub(super) const RETRY_SECONDS: f64 = 10.0;
+/// The failures' key of a watched table's query for keys: it is of no order.
+const NO_ORDER: &str = "";
+
+/// An expression of a mapping that failed for an order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Failure {
+    /// The key of the order; empty: the query for keys of a watched table failed.
+    pub key: String,
+    /// The place of the expression in the mapping, such as `derived.total`.
+    pub place: String,
+    /// The error of Postgres without the order's values.
+    pub reason: String,
+}
+
+impl Failure {
+    /// The failure of the value `name` of an order.
+    pub fn of(derived: &Derived, name: &str, key: &str, error: &tokio_postgres::Error) -> Self {
+        Self {
+            key: key.to_owned(),
+            place: function::place(derived, name),
+            reason: without_values(error),
+        }
+    }
+
+    /// The failure of joins that give several different rows for an order of one store.
+    pub fn several_rows(key: &str) -> Self {
+        Self {
+            key: key.to_owned(),
+            place: "derived.from".to_owned(),
+            reason: "gives several rows for one order of a store, and only one counts: let each join find one row"
+                .to_owned(),
+        }
+    }
+
+    /// The failure of the query for keys of a watched table.
+    pub fn of_watch(table: &str, error: &tokio_postgres::Error) -> Self {
+        Self {
+            key: NO_ORDER.to_owned(),
+            place: place_of_watch(table),
+            reason: without_values(error),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, place, reason } = self;
+        match key.as_str() {
+            NO_ORDER => write!(f, "{place}: {reason}"),
+            key => write!(f, "{place}: {reason}, for the order with key {key}"),
+        }
+    }
+}
+
+/// The place of a watched table's query for keys in the mapping.
+pub(super) fn place_of_watch(table: &str) -> String {
+    format!("derived.watch of {table}: keys")
+}
+
+/// The error without the values of the order that Postgres quotes in errors about data. The words of an enum are the
+/// mapping's.
+fn without_values(error: &tokio_postgres::Error) -> String {
+    let reason = db::reason(error);
+    let is_of_data = error.code().is_some_and(|code| code.code().starts_with("22"));
+    match is_of_data && !reason.starts_with("invalid input value for enum") {
+        true => unquoted(&reason),
+        false => reason,
+    }
+}
+
+fn unquoted(text: &str) -> String {
+    let parts = text.split('"').enumerate();
+    let parts: Vec<&str> = parts.map(|(at, part)| if at % 2 == 0 { part } else { "..." }).collect();
+    parts.join("\"")
+}
+
+/// Saves the failures of the orders with these keys, and deletes the earlier ones that have ended. `unseen` are the keys
+/// of orders that reach nobody. Returns the number of orders of which a failure has ended.
+pub(super) async fn save(
+    transaction: &Transaction<'_>,
+    source: SourceId,
+    keys: &[String],
+    failures: &[Failure],
+    unseen: &[String],
+) -> Result<usize, tokio_postgres::Error> {
+    const ENDED: &str = "delete from vestnik.vst_projection_failure f where source = $1 and key = any ($2) \
+         and not exists (select from unnest($3::text[], $4::text[]) now (key, place) where now.key = f.key and now.place = f.place) \
+         returning key";
+    const SAVE: &str = "insert into vestnik.vst_projection_failure (source, key, place, reason, is_unseen) \
+         select $1, f.key, f.place, f.reason, f.key = any ($5) \
+         from unnest($2::text[], $3::text[], $4::text[]) f (key, place, reason) order by 2, 3 \
+         on conflict (source, key, place) do update set reason = excluded.reason, is_unseen = excluded.is_unseen, \
+             tried_at = clock_timestamp()";
+    let column = |of: fn(&Failure) -> &str| failures.iter().map(of).collect::<Vec<&str>>();
+    let (failed, places) = (column(|failure| &failure.key), column(|failure| &failure.place));
+    let statement = transaction.prepare_cached(ENDED).await?;
+    let ended = transaction
+        .query(&statement, &[&source.0, &keys, &failed, &places])
+        .await?;
+    if !failures.is_empty() {
+        let reasons = column(|failure| &failure.reason);
+        transaction
+            .execute(SAVE, &[&source.0, &failed, &places, &reasons, &unseen])
+            .await?;
+    }
+    Ok(ended.len())
+}
+
+/// Deletes the failure of a watched table's query for keys, which works again. Returns whether there was one.
+pub(super) async fn end_of_watch(
+    transaction: &Transaction<'_>,
+    source: SourceId,
+    table: &str,
+) -> Result<bool, tokio_postgres::Error> {
+    const ENDED: &str = "delete from vestnik.vst_projection_failure where source = $1 and key = '' and place = $2";
+    let ended = transaction.execute(ENDED, &[&source.0, &place_of_watch(table)]).await?;
+    Ok(ended > 0)
+}
+
+/// What is tried again because it failed before.
+#[derive(Debug, Default)]
+pub(super) struct Retried {
+    /// The keys of orders.
+    pub keys: Vec<String>,
+    /// The places of watched tables' queries for keys.
+    pub watches: Vec<String>,
+}
+
+/// Chooses at most `most` failures that were not tried for [`RETRY_SECONDS`], the longest untried first.
+pub(super) async fn retry(
+    transaction: &Transaction<'_>,
+    source: SourceId,
+    most: i64,
+) -> Result<Retried, tokio_postgres::Error> {
+    const RETRY: &str = "update vestnik.vst_projection_failure f set tried_at = clock_timestamp() \
+         from (select key, place from vestnik.vst_projection_failure \
+             where source = $1 and tried_at < clock_timestamp() - $2::float8 * interval '1 second' \
+             order by tried_at limit $3 for update skip locked) old \
+         where f.source = $1 and f.key = old.key and f.place = old.place returning vestnik.vst_readable(f.key), f.place";
+    let mut retried = Retried::default();
+    for row in transaction.query(RETRY, &[&source.0, &RETRY_SECONDS, &most]).await? {
+        let (key, place): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+        match key.as_str() {
+            NO_ORDER => retried.watches.push(place),
+            _ => retried.keys.push(key),
+        }
+    }
+    Ok(retried)
+}
+
+/// What a line of a health report puts before the numbers that change while the problem stays the same.
+pub(in crate::sources) const COUNTED: &str = "; now for ";
+
+/// The lines of a health report about the failures of a source: how many orders they concern, and the most frequent
+/// distinct ones. `name` is the source's name, `schema` that of its table.
+pub(super) async fn lines(
+    client: &impl GenericClient,
+    source: SourceId,
+    name: &str,
+    schema: &str,
+) -> Result<Vec<String>, tokio_postgres::Error> {
+    const ORDERS: &str = "select count(distinct key) filter (where key <> '' and not is_unseen), \
+             count(distinct key) filter (where is_unseen), count(*) \
+         from vestnik.vst_projection_failure where source = $1";
+    const DISTINCT: &str = "select place, reason, count(*) filter (where key <> ''), \
+             (array_agg(vestnik.vst_readable(key) order by at desc, length(key) desc, key desc))[1], count(*) over () \
+         from vestnik.vst_projection_failure where source = $1 group by place, reason \
+         order by count(*) desc, place, reason limit $2";
+    const READER: &str = "select quote_ident(pg_get_userbyid(proowner)) from pg_proc where oid = to_regprocedure($1)";
+    let row = client.query_one(ORDERS, &[&source.0]).await?;
+    let (shown, unseen, all): (i64, i64, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+    if all == 0 {
+        return Ok(Vec::new());
+    }
+    let orders = |count: i64| match count {
+        1 => "1 order".to_owned(),
+        _ => format!("{count} orders"),
+    };
+    let mut of = Vec::new();
+    if unseen > 0 {
+        let whose = if unseen == 1 { "its store" } else { "their store" };
+        of.push(format!(
+            "{} that nobody sees, because {whose} cannot be read",
+            orders(unseen)
+        ));
+    }
+    if shown > 0 {
+        let verb = if shown == 1 { "is" } else { "are" };
+        of.push(format!("{} that {verb} shown as far as possible", orders(shown)));
+    }
+    if of.is_empty() {
+        of.push("a watched table".to_owned());
+    }
+    let mut lines = vec![format!(
+        "its expressions fail, correct them with `vestnik source edit {name}`{COUNTED}{}",
+        of.join(", and ")
+    )];
+    let reader = client.query_opt(READER, &[&function::signature(source)]).await?;
+    let reader: String = reader.map_or(Ok(String::new()), |row| row.try_get(0))?;
+    let rows = client.query(DISTINCT, &[&source.0, &NAMED_FAILURES]).await?;
+    let mut more = 0;
+    for row in &rows {
+        let (place, reason, count): (&str, &str, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        let (newest, distinct): (&str, i64) = (row.try_get(3)?, row.try_get(4)?);
+        let grant = rights::grant_of(client, reason, &reader, schema).await?;
+        let reason = grant.map_or_else(|| reason.to_owned(), |grant| format!("{reason}: {grant}"));
+        more = distinct - i64::try_from(rows.len()).unwrap_or(NAMED_FAILURES);
+        lines.push(match count {
+            0 => format!("{place}: {reason}"),
+            1 => format!("{place}: {reason}{COUNTED}the order with key {newest}"),
+            _ => format!("{place}: {reason}{COUNTED}{count} orders, the newest with key {newest}"),
+        });
+    }
+    if more > 0 {
+        lines.push(format!("its other expressions that fail{COUNTED}{more} more reasons"));
+    }
+    Ok(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_about_data_is_told_without_the_data() {
+        assert_eq!(
+            unquoted("invalid input syntax for type integer: \"Anna\" (22P02)"),
+            "invalid input syntax for type integer: \"...\" (22P02)"
+        );
+    }
+}

@@ -1,0 +1,290 @@
+//! Checks the rights that a derived source needs: of the roles that save answers, on the tables of the answers'
+//! statements, and of the role with whose rights the expressions run, where row level security may hide rows.
+
+use super::super::access::Access;
+use super::super::catalog::Table;
+use super::super::sql::ident;
+use super::{Derived, reader};
+use crate::infra::db::GenericClient;
+
+/// The beginning of Postgres' errors about a missing right.
+pub(super) const DENIED: &str = "permission denied for ";
+
+/// The statement that gives `role` the right whose lack is `reason`, an error of Postgres. `schema` is that of the shop's
+/// table. `None`: the error is about something else.
+pub(in crate::sources) async fn grant_of(
+    client: &impl GenericClient,
+    reason: &str,
+    role: &str,
+    schema: &str,
+) -> Result<Option<String>, tokio_postgres::Error> {
+    const TABLE: &str = "select format('%I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+         where c.relname = $1 and c.relkind in ('r', 'p', 'v', 'm', 'f') order by n.nspname <> $2 limit 1";
+    let Some((_, denied)) = reason.split_once(DENIED) else {
+        return Ok(None);
+    };
+    let denied = denied.split(" (42501)").next().unwrap_or(denied);
+    let (kind, name) = denied.rsplit_once(' ').unwrap_or(("", denied));
+    Ok(match kind {
+        "table" | "view" | "foreign table" | "materialized view" => {
+            let found = client.query_opt(TABLE, &[&name, &schema]).await?;
+            let table: Option<String> = found.map(|row| row.try_get(0)).transpose()?;
+            table.map(|table| format!("grant select on {table} to {role}"))
+        }
+        "schema" => Some(format!("grant usage on schema {} to {role}", ident(name))),
+        "function" => Some(format!("grant execute on function {} to {role}", ident(name))),
+        _ => None,
+    })
+}
+
+/// A table that a statement of an answer uses, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Use {
+    /// The table's name as the statement has it.
+    name: String,
+    command: Command,
+}
+
+/// What a statement does with a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Command {
+    Select,
+    Insert,
+    Update,
+    Delete,
+}
+
+impl Command {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Select => "select",
+            Self::Insert => "insert",
+            Self::Update => "update",
+            Self::Delete => "delete",
+        }
+    }
+
+    /// The letter of such a policy in `pg_policy`.
+    fn policy(self) -> &'static str {
+        match self {
+            Self::Select => "r",
+            Self::Insert => "a",
+            Self::Update => "w",
+            Self::Delete => "d",
+        }
+    }
+
+    /// The end of a policy that allows every row.
+    fn every_row(self) -> &'static str {
+        match self {
+            Self::Insert => "with check (true)",
+            Self::Select | Self::Update | Self::Delete => "using (true)",
+        }
+    }
+}
+
+/// Finds the rights that answers need and that this client's role, or another role that serves, does not have. Roles
+/// that serve may update the journal.
+pub(super) async fn of_answers(
+    client: &impl GenericClient,
+    table: &Table,
+    derived: &Derived,
+) -> Result<Access, tokio_postgres::Error> {
+    const RIGHTS: &str = "with named as (select coalesce(to_regclass($1), to_regclass($2)) as oid), \
+             serving as (select r.oid, r.rolname, r.rolsuper or r.rolbypassrls as sees_all from pg_roles r where r.rolname = current_user \
+                 or r.oid in (select a.grantee from pg_class e, aclexplode(e.relacl) a \
+                     where e.oid = to_regclass('vestnik.vst_event') and a.privilege_type = 'UPDATE' and a.grantee <> e.relowner)) \
+         select quote_ident(r.rolname), format('%I.%I', n.nspname, c.relname), quote_ident(n.nspname), \
+             has_schema_privilege(r.oid, n.oid, 'usage'), \
+             case $3 when 'delete' then has_table_privilege(r.oid, c.oid, $3) else has_any_column_privilege(r.oid, c.oid, $3) end, \
+             c.relrowsecurity and not r.sees_all and (c.relforcerowsecurity or not pg_has_role(r.oid, c.relowner, 'usage')), \
+             exists (select from pg_policy p where p.polrelid = c.oid and p.polcmd::text in ($4, '*') and p.polpermissive \
+                 and (p.polroles = '{0}' or exists (select from unnest(p.polroles) o where pg_has_role(r.oid, o, 'usage')))) \
+         from named join pg_class c on c.oid = named.oid and c.relkind in ('r', 'p', 'v', 'm', 'f') \
+         join pg_namespace n on n.oid = c.relnamespace cross join serving r order by r.rolname <> current_user, 1";
+    let mut access = Access::default();
+    for (status, statements) in &derived.answers {
+        let place = format!("answer.{}", status.as_str());
+        for Use { name, command } in statements.iter().flat_map(|sql| uses(sql)) {
+            let of_schema = format!("{}.{name}", ident(&table.schema));
+            let first = if name.contains('.') { &name } else { &of_schema };
+            let (verb, policy) = (command.as_str(), command.policy());
+            for row in client.query(RIGHTS, &[first, &name, &verb, &policy]).await? {
+                let (role, table, schema): (&str, &str, &str) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+                let mut missing = |line: String| {
+                    if !access.missing.contains(&line) {
+                        access.missing.push(line);
+                    }
+                };
+                if !row.try_get::<_, bool>(3)? {
+                    missing(format!(
+                        "{place}: role {role} may not use the schema of {table}, so the answer fails: grant usage on schema {schema} to {role}"
+                    ));
+                }
+                if !row.try_get::<_, bool>(4)? {
+                    missing(format!(
+                        "{place}: role {role} may not {verb} {table}, so the answer fails: grant {verb} on {table} to {role}"
+                    ));
+                }
+                match (row.try_get::<_, bool>(5)?, row.try_get::<_, bool>(6)?) {
+                    (false, _) => {}
+                    (true, false) => missing(format!(
+                        "{place}: row level security of {table} lets role {role} {verb} no row, so the answer fails: \
+                         create policy vestnik_{verb} on {table} for {verb} to {role} {}",
+                        command.every_row()
+                    )),
+                    (true, true) => {
+                        let note = format!(
+                            "{place}: row level security of {table} holds for role {role}: its policies for {verb} must let it have every order"
+                        );
+                        if !access.notes.contains(&note) {
+                            access.notes.push(note);
+                        }
+                    }
+                }
+            }
+        }
+    }
+    Ok(access)
+}
+
+/// The tables that a statement names, in the order of the text. A name that is no table is not left out.
+fn uses(sql: &str) -> Vec<Use> {
+    let words = words(sql);
+    let mut uses: Vec<Use> = Vec::new();
+    let word = |at: usize| words.get(at).map(String::as_str).unwrap_or_default();
+    for (at, keyword) in words.iter().enumerate() {
+        let name = match word(at + 1) {
+            "only" => word(at + 2),
+            name => name,
+        };
+        let is_delete = at.checked_sub(1).is_some_and(|before| word(before) == "delete");
+        let commands: &[Command] = match keyword.as_str() {
+            "update" => &[Command::Update, Command::Select],
+            "into" => &[Command::Insert],
+            "from" if is_delete => &[Command::Delete, Command::Select],
+            "from" | "join" | "using" => &[Command::Select],
+            _ => continue,
+        };
+        let is_name = name.starts_with(|c: char| c.is_alphabetic() || c == '_' || c == '"');
+        if !is_name || name.split('.').count() > 2 {
+            continue;
+        }
+        for command in commands {
+            let named = Use {
+                name: name.to_owned(),
+                command: *command,
+            };
+            if !uses.contains(&named) {
+                uses.push(named);
+            }
+        }
+    }
+    uses
+}
+
+/// The words of a statement without its texts: names as they are, with their schemas and quotes, and other words in
+/// lower case.
+fn words(sql: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut word = String::new();
+    let mut quoted = None;
+    for c in sql.chars() {
+        match quoted {
+            Some('"') => {
+                word.push(c);
+                if c == '"' {
+                    quoted = None;
+                }
+            }
+            Some(end) => {
+                if c == end {
+                    quoted = None;
+                }
+            }
+            None if c == '"' => {
+                word.push(c);
+                quoted = Some(c);
+            }
+            None if c == '\'' => quoted = Some(c),
+            None if c.is_alphanumeric() || matches!(c, '_' | '.' | '$') => word.extend(c.to_lowercase()),
+            None => {
+                if !word.is_empty() {
+                    words.push(std::mem::take(&mut word));
+                }
+                // A parenthesis stands between `from` and the name in a subquery.
+                if !c.is_whitespace() {
+                    words.push(c.to_string());
+                }
+            }
+        }
+    }
+    words.push(word);
+    words
+}
+
+/// The warnings about row level security of the tables that the expressions read: it may hide orders without an error.
+pub(super) async fn of_expressions(
+    client: &impl GenericClient,
+    reads: impl Iterator<Item = &String>,
+) -> Result<Vec<String>, tokio_postgres::Error> {
+    const READER: &str = "select case when coalesce(pg_has_role(to_regrole($1), 'member'), false) \
+                 or (select rolsuper or rolcreaterole and to_regrole($1) is null from pg_roles where rolname = current_user) \
+             then $1 else quote_ident(current_user) end";
+    const ROW_SECURITY: &str = "select c.relrowsecurity and coalesce((select not (r.rolsuper or r.rolbypassrls) \
+                 and (c.relforcerowsecurity or not pg_has_role(r.oid, c.relowner, 'usage')) from pg_roles r where r.oid = to_regrole($2)), true), \
+             exists (select from pg_policy p where p.polrelid = c.oid and p.polcmd in ('r', '*') and p.polpermissive \
+                 and (p.polroles = '{0}' or exists (select from unnest(p.polroles) o where pg_has_role(to_regrole($2), o, 'usage')))) \
+         from pg_class c where c.oid = to_regclass($1)";
+    let role: String = client.query_one(READER, &[&reader::ROLE]).await?.try_get(0)?;
+    let mut warnings = Vec::new();
+    for table in reads {
+        let Some(row) = client.query_opt(ROW_SECURITY, &[table, &role]).await? else {
+            continue;
+        };
+        match (row.try_get::<_, bool>(0)?, row.try_get::<_, bool>(1)?) {
+            (false, _) => {}
+            (true, true) => warnings.push(format!(
+                "row level security of {table} holds for role {role}, which reads the expressions: its policies for select must let it \
+                 have every row, or orders are not seen"
+            )),
+            (true, false) => warnings.push(format!(
+                "row level security lets role {role}, which reads the expressions, select no row of {table}, so its orders are not seen: \
+                 create policy vestnik_select on {table} for select to {role} using (true)"
+            )),
+        }
+    }
+    Ok(warnings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(sql: &str) -> Vec<String> {
+        let uses = uses(sql);
+        uses.iter()
+            .map(|it| format!("{} {}", it.command.as_str(), it.name))
+            .collect()
+    }
+
+    #[test]
+    fn the_tables_of_a_statement_are_found() {
+        let sql = "UPDATE only \"Booking\" b set status = 'from x' from users u join \"my\".\"Team\" t on true \
+            where b.id in (select id from (select 1) s)";
+        assert_eq!(
+            told(sql),
+            [
+                "update \"Booking\"",
+                "select \"Booking\"",
+                "select users",
+                "select \"my\".\"Team\""
+            ]
+        );
+        assert_eq!(told("insert into log (a) values ($1)"), ["insert log"]);
+        assert_eq!(
+            told("delete from only a.b using c"),
+            ["delete a.b", "select a.b", "select c"]
+        );
+    }
+}

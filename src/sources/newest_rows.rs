@@ -1,0 +1,201 @@
+//! What the newest rows of a table say against a mapping that is valid: orders that nobody sees, amounts in a currency
+//! that nobody chose, and status words that are probably misspelt.
+
+use super::catalog::Table;
+use super::mapping::{CurrencyRef, Mapping};
+use super::preview::Preview;
+use super::propose::underscored;
+use super::translate::NamedCurrency;
+use crate::domain::Subject;
+use crate::domain::money::Currency;
+use crate::domain::status::Status;
+use crate::domain::subject::Visibility;
+
+/// Maximum number of edits between a misspelt status word and the word that was meant.
+const NEAR_EDITS: usize = 2;
+/// Minimum length, in characters, of a status word for which a similar word is looked for.
+const SHORTEST_WORD: usize = 4;
+/// Maximum number of misspelt words that are named.
+const NAMED_WORDS: usize = 5;
+
+/// Warnings for the table's owner, one line each.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Advice {
+    /// Orders without a store, and amounts in a currency that nobody chose.
+    pub warnings: Vec<String>,
+    /// Status words that are probably misspelt, each with the word that was meant.
+    pub misspelt: Vec<String>,
+}
+
+/// Examines the newest orders of a mapping's table, the newest first.
+pub fn advice(table: &Table, mapping: &Mapping, orders: &[Preview]) -> Advice {
+    let visible: Vec<&Preview> = orders
+        .iter()
+        .filter(|order| order.subject.visibility == Visibility::Visible)
+        .collect();
+    let mut advice = Advice::default();
+    if let Some(derived) = &mapping.derived {
+        advice.misspelt = misspelt_in_expression(&derived.status);
+    }
+    let alone: Vec<&&Preview> = visible.iter().filter(|order| order.store.is_none()).collect();
+    if let Some(newest) = alone.first() {
+        advice.warnings.push(format!(
+            "store: {} without a store, so nobody sees {}; the newest is the order with key {}",
+            newest_orders(alone.len(), "is", "are"),
+            if alone.len() == 1 { "it" } else { "them" },
+            newest.subject.id.key
+        ));
+    }
+    currency(table, mapping, &visible, &mut advice.warnings);
+    for order in &visible {
+        let Some(word) = &order.subject.status_word else {
+            continue;
+        };
+        let Some(meant) = meant(word, &known_words(mapping)) else {
+            continue;
+        };
+        let line = format!(
+            "status: `{word}` means nothing, so such orders ring: did you mean {}? The order with key {} has it",
+            match mapping.derived {
+                Some(_) => format!("`{meant}`"),
+                None => format!("`{word}` where the mapping has `{meant}`"),
+            },
+            order.subject.id.key
+        );
+        let is_new = advice
+            .misspelt
+            .iter()
+            .all(|known| !known.contains(&format!("status: `{word}`")));
+        if is_new && advice.misspelt.len() < NAMED_WORDS {
+            advice.misspelt.push(line);
+        }
+    }
+    advice
+}
+
+fn newest_orders(count: usize, one: &str, several: &str) -> String {
+    match count {
+        1 => format!("1 of the newest orders {one}"),
+        _ => format!("{count} of the newest orders {several}"),
+    }
+}
+
+/// Warns of amounts in the default currency, or in none, although the shop has or names a currency.
+fn currency(table: &Table, mapping: &Mapping, orders: &[&Preview], warnings: &mut Vec<String>) {
+    let has_amounts = |subject: &Subject| {
+        let prices = subject.items.list.iter().any(|item| item.price.is_some());
+        subject.total.is_some() || prices
+    };
+    let by_default: Vec<&&Preview> = orders
+        .iter()
+        .filter(|order| order.currency == NamedCurrency::Missing && !order.store_has_currency)
+        .filter(|order| has_amounts(&order.subject))
+        .collect();
+    let remedy = "set the store's currency (`vestnik store set`)";
+    if let (CurrencyRef::Column(_), Some(newest)) = (&mapping.currency, by_default.first()) {
+        warnings.push(format!(
+            "currency: {} no currency, and neither has its store, so amounts are shown in {}; the newest is the order with key {}: \
+             {remedy}, or let the mapping name one where the shop has none",
+            newest_orders(by_default.len(), "has", "have"),
+            Currency::DEFAULT,
+            newest.subject.id.key
+        ));
+    }
+    if let (CurrencyRef::Store, Some(_)) = (&mapping.currency, by_default.first()) {
+        let candidate = table
+            .columns
+            .iter()
+            .find(|column| underscored(&column.name).contains("currency") && !column.base.starts_with("numeric"));
+        if let Some(column) = candidate {
+            let name = super::sql::ident(&column.name);
+            let line = match &mapping.derived {
+                Some(_) => format!("currency = 'o.{name}'"),
+                None => format!("currency_column = \"{}\" of `total`", column.name),
+            };
+            warnings.push(format!(
+                "currency: the mapping names none, and amounts are shown in {}; the table has a column {}, so write {line}, or {remedy}",
+                Currency::DEFAULT,
+                column.name
+            ));
+        }
+    }
+    let mut named: Vec<&str> = Vec::new();
+    for order in orders {
+        if let NamedCurrency::Unknown(code) = &order.currency
+            && !named.contains(&code.as_str())
+        {
+            named.push(code);
+            warnings.push(format!(
+                "currency: `{code}` of the order with key {} is no code of three letters, such as EUR: its amounts are not shown",
+                order.subject.id.key
+            ));
+        }
+    }
+}
+
+/// The status words that mean something in a mapping.
+fn known_words(mapping: &Mapping) -> Vec<&str> {
+    let words = mapping.status.words.iter().flat_map(|(_, words)| words);
+    words.chain(&mapping.status.hidden).map(String::as_str).collect()
+}
+
+/// The known word that a misspelt one was probably meant to be.
+fn meant<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+    let lower = word.to_lowercase();
+    let distance = |known: &&str| strsim::damerau_levenshtein(&known.to_lowercase(), &lower);
+    let nearest = known.iter().copied().min_by_key(|known| distance(known))?;
+    let is_near = distance(&nearest) <= NEAR_EDITS && word.chars().count() >= SHORTEST_WORD;
+    (is_near && nearest != word).then_some(nearest)
+}
+
+/// The words of a derived mapping's status expression that are probably misspelt: texts behind THEN and ELSE that are no
+/// status, and similar to one.
+fn misspelt_in_expression(expression: &str) -> Vec<String> {
+    let known: Vec<&str> = Status::ALL
+        .iter()
+        .map(|status| status.as_str())
+        .chain(["hidden"])
+        .collect();
+    let mut misspelt = Vec::new();
+    let parts: Vec<&str> = expression.split('\'').collect();
+    for (at, word) in parts.iter().enumerate().filter(|(at, _)| at % 2 == 1) {
+        let before = parts[at - 1]
+            .split_whitespace()
+            .next_back()
+            .unwrap_or_default()
+            .to_lowercase();
+        let is_result = matches!(before.as_str(), "then" | "else") || parts.len() == 3 && before.is_empty();
+        let Some(meant) = meant(word, &known).filter(|_| is_result && !known.contains(word)) else {
+            continue;
+        };
+        let line = format!("derived.status: `{word}` is no status, so such orders ring: did you mean `{meant}`?");
+        if !misspelt.contains(&line) && misspelt.len() < NAMED_WORDS {
+            misspelt.push(line);
+        }
+    }
+    misspelt
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelt_status_of_an_expression_is_found() {
+        let expression = "case when o.a = 'pendng' then 'pendng' when o.b then 'canceled' when o.c = 'complet' then 'completed' else o.state end";
+        let found = misspelt_in_expression(expression);
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(
+            found[0].contains("`pendng`") && found[0].ends_with("did you mean `pending`?"),
+            "{found:?}"
+        );
+        assert!(
+            found[1].contains("`canceled`") && found[1].ends_with("did you mean `cancelled`?"),
+            "{found:?}"
+        );
+        assert_eq!(
+            misspelt_in_expression("case when true then 'Awaiting courier' else 'hidden' end"),
+            Vec::<String>::new()
+        );
+    }
+}

@@ -1,0 +1,62 @@
+//! Finds the columns of amounts, and their units.
+
+use super::Draft;
+use super::columns::{Columns, is_number, is_plain, is_text};
+use super::synonyms::{self, underscored};
+use crate::infra::db::GenericClient;
+use crate::sources::catalog::{self, Table, TableColumn};
+use crate::sources::sql::ident;
+
+/// Finds the columns of the amounts and of their currency.
+pub(super) async fn find(
+    client: &impl GenericClient,
+    table: &Table,
+    columns: &mut Columns<'_>,
+    draft: &mut Draft,
+) -> Result<(), catalog::Error> {
+    let may = |column: &TableColumn| is_number(column) || is_text(column);
+    if let Some(total) = columns.take(synonyms::TOTALS, may) {
+        let unit = unit_of(total);
+        if unit == "major" && total.base == "numeric" && whole_numbers_only(client, table, &total.name).await? {
+            draft.ask(
+                "total",
+                format!(
+                    "is 1250 in {} 12.50 (unit = \"minor\") or 1250.00 (unit = \"major\")? No row has a fraction",
+                    total.name
+                ),
+            );
+        }
+        draft.total = Some((total.name.clone(), unit));
+    }
+    draft.put("change_from", columns.take(synonyms::CHANGE_FROM, is_number));
+    draft.currency = columns
+        .take(synonyms::CURRENCIES, is_plain)
+        .map(|column| column.name.clone());
+    Ok(())
+}
+
+/// The unit of amounts in this column, as a mapping writes it. The column's name decides, otherwise its type.
+pub(super) fn unit_of(column: &TableColumn) -> &'static str {
+    let name = underscored(&column.name);
+    let says_minor = synonyms::MINOR_UNITS
+        .iter()
+        .any(|suffix| name.ends_with(suffix.trim_start_matches('_')));
+    match says_minor || crate::sources::usual_unit(&column.base) == crate::domain::money::Unit::Minor {
+        true => "minor",
+        false => "major",
+    }
+}
+
+/// Whether the column has values, and no value among a sample of rows has a fraction.
+async fn whole_numbers_only(client: &impl GenericClient, table: &Table, column: &str) -> Result<bool, catalog::Error> {
+    let name = ident(column);
+    let sql = format!(
+        "select count(*) > 0 and bool_and({name} = trunc({name})) from (select {name} from {} where {name} is not null limit 1000) sample",
+        table.quoted
+    );
+    Ok(client
+        .query_one(&sql, &[])
+        .await?
+        .try_get::<_, Option<bool>>(0)?
+        .unwrap_or(false))
+}

@@ -1,0 +1,145 @@
+//! Orders of a digest, and many open orders at once: each can be opened and answered, as it is now.
+
+use super::{ANNA, people, press};
+use crate::support::app::App;
+use crate::support::db::until;
+use crate::support::telegram::{Call, Telegram};
+use crate::telegram_outcomes::{hold, hurry};
+
+/// A store whose chat gets a digest from the third order on.
+async fn start(telegram: &Telegram) -> App {
+    let app = App::start_with(|config| {
+        let mut settings = telegram.settings();
+        settings.digest_threshold = 2;
+        config.telegram = Some(settings);
+    })
+    .await;
+    telegram.link(&app.database, "7", ANNA, "mirror").await;
+    app
+}
+
+/// So many new orders, in digests. The last of the digests.
+async fn digests_of(app: &App, telegram: &Telegram, orders: usize) -> Call {
+    let client = app.database.client().await;
+    hold(&client).await;
+    app.write(&format!(
+        "insert into orders (store_id) select 7 from generate_series(1, {orders})"
+    ))
+    .await;
+    until(
+        &client,
+        &format!("select count(*) = {orders} from vestnik.vst_delivery"),
+    )
+    .await;
+    hurry(&client).await;
+    until(&client, "select bool_and(state = 'sent') from vestnik.vst_delivery").await;
+    let calls = telegram.calls();
+    calls.iter().rfind(|call| call.is_new_to(ANNA)).unwrap().clone()
+}
+
+fn button(call: &Call, label: &str) -> String {
+    let mut buttons = call.buttons.iter().flatten();
+    buttons.find(|(is, _)| is == label).unwrap().1.clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_of_a_digest_is_opened_as_it_is_now() {
+    let telegram = people().await;
+    let app = start(&telegram).await;
+    let client = app.database.client().await;
+    let digest = digests_of(&app, &telegram, 5).await;
+    app.write("update orders set customer_name = 'Somebody else' where id = 3")
+        .await;
+    app.write("update orders set status = 'preparing' where id = 3").await;
+    // The chat has no message of the order that could be edited; the status is told.
+    let status = |call: &Call| call.is_new_to(ANNA) && call.text.contains("Order #3 is being prepared");
+    telegram.until_call("the status", status).await;
+    app.write("update orders set customer_name = 'A third' where id = 4")
+        .await;
+    app.write("update orders set customer_phone = '+7 900 5' where id = 4")
+        .await;
+    let recorded = "select count(*) = 9 from vestnik.vst_event where source is not null";
+    until(&client, recorded).await;
+    press(&telegram, ANNA, ANNA, digest.message.unwrap(), &button(&digest, "#4")).await;
+    let opened = |call: &Call| call.is_new_to(ANNA) && call.text.contains("New order #4");
+    let opened = telegram.until_call("the order", opened).await;
+    for part in ["A third", "+7 900 5"] {
+        assert!(opened.text.contains(part), "{}", opened.text);
+    }
+    // The removal of an order that only a digest told is told, too.
+    app.write("delete from orders where id = 5").await;
+    let removed = |call: &Call| call.is_new_to(ANNA) && call.text.contains("Order #5 deleted");
+    telegram.until_call("the removal", removed).await;
+    app.engine.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_and_thirty_open_orders_are_all_listed_and_can_all_be_opened() {
+    const ORDERS: usize = 130;
+    let telegram = people().await;
+    let app = start(&telegram).await;
+    digests_of(&app, &telegram, ORDERS).await;
+    let before = telegram.calls().len();
+    telegram.write(ANNA, ANNA, "/orders");
+    let pages = |calls: &[Call]| -> Vec<Call> {
+        let pages = calls[before..]
+            .iter()
+            .filter(|call| call.is_new_to(ANNA) && call.text.contains("Open"));
+        pages.cloned().collect()
+    };
+    telegram
+        .until_calls("four pages", |calls| pages(calls).len() == 4)
+        .await;
+    let pages = pages(&telegram.calls());
+    assert!(
+        pages[0].text.starts_with(&format!("📋 Open: {ORDERS}\n• order #1 - ")),
+        "{}",
+        pages[0].text
+    );
+    let mut numbers: Vec<String> = pages
+        .iter()
+        .flat_map(|page| page.buttons.iter().flatten())
+        .map(|it| it.0.clone())
+        .collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    assert_eq!(numbers.len(), ORDERS);
+    press(
+        &telegram,
+        ANNA,
+        ANNA,
+        pages[3].message.unwrap(),
+        &button(&pages[3], "#130"),
+    )
+    .await;
+    let opened = |call: &Call| call.is_new_to(ANNA) && call.text.contains("New order #130");
+    telegram.until_call("the order", opened).await;
+    app.engine.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_edit_shows_all_changes_that_it_covers() {
+    let telegram = people().await;
+    let app = start(&telegram).await;
+    let client = app.database.client().await;
+    app.write("insert into orders (store_id, customer_name, customer_phone) values (7, 'Anna', '5')")
+        .await;
+    telegram.until_messages(ANNA, 1).await;
+    until(&client, "select bool_and(state = 'sent') from vestnik.vst_delivery").await;
+    hold(&client).await;
+    for sql in [
+        "update orders set customer_name = 'Boris'",
+        "update orders set customer_phone = '7'",
+        "update orders set customer_name = 'Clara', status = 'preparing'",
+    ] {
+        app.write(sql).await;
+    }
+    until(&client, "select count(*) = 4 from vestnik.vst_delivery").await;
+    hurry(&client).await;
+    let edit = telegram.until_call("the edit", Call::is_edit).await;
+    for part in ["name: Anna → Clara", "phone: 5 → 7"] {
+        assert!(edit.text.contains(part), "{part} in {}", edit.text);
+    }
+    assert!(!edit.text.contains("Boris"), "{}", edit.text);
+    app.engine.shut_down().await;
+}

@@ -1,0 +1,95 @@
+//! The rights that a derived source needs: named when it is attached and checked, and by its health, with the statement
+//! that grants each.
+
+use vestnik::sources::health;
+
+use crate::field_cases::engine_role;
+use crate::support::db::Database;
+
+const TABLES: &str = "create table purchase (id int primary key, shop int, state text); \
+    create table purchase_log (purchase text, what text); insert into purchase values (1, 7, 'new')";
+const MAPPING: &str = "table = 'public.purchase'\nkind = 'order'\nkey = 'id'\n[derived]\nstore = 'o.shop'\n\
+    status = \"case o.state when 'new' then 'pending' else 'preparing' end\"\n\
+    [answer]\npreparing = [\"update purchase set state = 'ok' where id = $1::int and state = 'new'\", \
+    \"insert into purchase_log values ($1, 'accepted')\"]\n";
+
+async fn troubles(url: &str) -> Vec<String> {
+    let client = Database::at(url.to_owned().into()).client().await;
+    let sources = health::check(&client).await.unwrap();
+    let purchase = sources.into_iter().find(|source| source.name == "purchase").unwrap();
+    purchase.troubles
+}
+
+#[tokio::test]
+async fn a_right_that_answers_lack_is_named_with_its_grant_when_attached_and_afterwards() {
+    let database = Database::fresh().await;
+    let client = database.client().await;
+    client.batch_execute(TABLES).await.unwrap();
+    let role = format!("vestnik_test_answers_{}", std::process::id());
+    let url = engine_role(&database, &role, "grant select on purchase to ROLE").await;
+    let missing = [
+        format!(
+            "answer.preparing: role {role} may not update public.purchase, so the answer fails: grant update on public.purchase to {role}"
+        ),
+        format!(
+            "answer.preparing: role {role} may not insert public.purchase_log, so the answer fails: grant insert on public.purchase_log to {role}"
+        ),
+    ];
+    let said = database.attach(MAPPING).await;
+    for line in &missing {
+        assert!(said.contains(line), "{line} is not in {said:#?}");
+    }
+    assert_eq!(troubles(&url).await, missing);
+
+    let grants = format!("grant update on purchase to {role}; grant insert on purchase_log to {role}");
+    client.batch_execute(&grants).await.unwrap();
+    assert_eq!(troubles(&url).await, Vec::<String>::new());
+
+    client
+        .batch_execute("alter table purchase_log enable row level security")
+        .await
+        .unwrap();
+    let policy = format!("create policy vestnik_insert on public.purchase_log for insert to {role} with check (true)");
+    let lines = troubles(&url).await;
+    assert!(lines.len() == 1 && lines[0].ends_with(&policy), "{lines:?}");
+    client.batch_execute(&policy).await.unwrap();
+    assert_eq!(troubles(&url).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn row_level_security_of_a_read_table_names_the_role_that_reads_it() {
+    let database = Database::fresh().await;
+    let client = database.client().await;
+    client.batch_execute(TABLES).await.unwrap();
+    client
+        .batch_execute("alter table purchase enable row level security")
+        .await
+        .unwrap();
+    let said = database.attach(MAPPING).await;
+    let policy = "create policy vestnik_select on public.purchase for select to vestnik_reader using (true)";
+    assert!(said.iter().any(|line| line.ends_with(policy)), "{said:#?}");
+
+    // A role that may not use `vestnik_reader` reads with its own rights.
+    let role = format!("vestnik_test_reads_{}", std::process::id());
+    let url = engine_role(&database, &role, "grant select on purchase to ROLE").await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), MAPPING).unwrap();
+    let served = Database::at(url.into());
+    let (code, said) = super::attaching::vestnik(&served, &["source", "check", file.path().to_str().unwrap()]).await;
+    assert_eq!(code, Some(0), "{said}");
+    let policy = format!("create policy vestnik_select on public.purchase for select to {role} using (true)");
+    assert!(said.contains(&policy) && !said.contains("vestnik_reader"), "{said}");
+}
+
+#[tokio::test]
+async fn a_right_that_the_expressions_lose_is_named_with_its_grant() {
+    let mut shop = super::shop::Shop::open("spree", "read committed").await;
+    shop.write("revoke select on spree_products from vestnik_reader").await;
+    shop.write(&super::faults::order(1)).await;
+    assert_eq!(shop.event("1").await["data"]["items"][0]["name"], "?");
+    let sources = health::check(&shop.writer).await.unwrap();
+    let lines: Vec<String> = sources.into_iter().flat_map(|source| source.troubles).collect();
+    let grant =
+        "permission denied for table spree_products (42501): grant select on public.spree_products to vestnik_reader";
+    assert!(lines.iter().any(|line| line.contains(grant)), "{lines:#?}");
+}
