@@ -123,7 +123,7 @@ async fn changes() {
         .batch_execute("update orders set status = 'preparing' where id % 3 = 0; update orders set status = 'ready' where id % 3 = 1")
         .await
         .expect("written");
-    page.until("document.querySelectorAll('[data-column=ready] .card').length === 167")
+    page.until("document.querySelector('[data-column=ready] h2 .count-of').textContent === '167'")
         .await;
     page.slow_down().await;
     page.js(
@@ -343,7 +343,7 @@ async fn open(orders: usize) -> (Running, Page) {
     page.until("document.getElementById('light').dataset.state === 'live' && vestnik.ringer.sounds")
         .await;
     page.until(&format!(
-        "document.querySelectorAll('#board-orders .card').length === {orders}"
+        "[...document.querySelectorAll('#board-orders h2 .count-of')].reduce((sum, count) => sum + Number(count.textContent), 0) === {orders}"
     ))
     .await;
     (Running { shop, _engine: engine }, page)

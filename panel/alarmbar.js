@@ -41,17 +41,19 @@ export function setUpAlarm(given) {
 export const showAlarm = oncePerFrame(() => {
   const [orders, bookings] = [unanswered("orders"), unanswered("bookings")];
   const rows = [stoppedRow(), waitingRow("orders", orders), waitingRow("bookings", bookings)].filter(Boolean);
-  const shows = document.documentElement.lang + rows.map((row) => row.dataset.shows).join("|");
+  const shows = document.documentElement.lang + rows.map((row) => row.shows).join("|");
   if (shows === shown) return;
   shown = shows;
-  byId("alarm").replaceChildren(...rows);
+  byId("alarm").replaceChildren(...rows.map(({ make }) => make()));
   document.dispatchEvent(new Event("vestnik:alarm"));
   const loudest = takenBack.size ? "cancelled" : orders.length ? "order" : bookings.length ? "booking" : "";
   // Set again, even to the same, it would have the style of every card looked at anew.
   if (document.body.dataset.alarm !== loudest) document.body.dataset.alarm = loudest;
 });
 
-/** @param {import("./orders.js").Kind} kind @param {Item[]} waits */
+/** What a row shows, and what makes it. @typedef {{shows: string, make: () => HTMLElement}} Row */
+
+/** @param {import("./orders.js").Kind} kind @param {Item[]} waits @returns {Row|null} */
 function waitingRow(kind, waits) {
   if (!waits.length) return null;
   const hidden = waits.filter((item) => !page.isInSight(item.key));
@@ -60,13 +62,15 @@ function waitingRow(kind, waits) {
   const numbers = named.slice(0, NAMED).map(signedNumber).join(", ") + (named.length > NAMED ? " …" : "");
   const about = kind === "orders" ? typeOf(waits[0]) : waits[0].starts_at && dayAndTime(waits[0].starts_at);
   const detail = waits.length === 1 ? [numbers, about].filter(Boolean).join(" · ") : numbers;
-  const words = h("p", {}, h("strong", { text: t(`alarm.${kind}`, { n: waits.length }) }), h("span", { text: detail }));
-  const show = hidden.length > 0 && button("", null, t("alarm.show"), () => page.reveal(hidden[0].key));
-  const shows = [kind, isSeen, hidden.length, waits.length, detail].join();
-  return h("div", { class: `alarm-row alarm-${kind}`, data: { shows, size: isSeen ? "small" : "large" } }, icon(kind === "orders" ? "bell" : "table"), words, show || null);
+  const make = () => {
+    const words = h("p", {}, h("strong", { text: t(`alarm.${kind}`, { n: waits.length }) }), h("span", { text: detail }));
+    const show = hidden.length > 0 && button("", null, t("alarm.show"), () => page.reveal(hidden[0].key));
+    return h("div", { class: `alarm-row alarm-${kind}`, data: { size: isSeen ? "small" : "large" } }, icon(kind === "orders" ? "bell" : "table"), words, show || null);
+  };
+  return { shows: [kind, isSeen, hidden[0]?.key, waits.length, detail].join(), make };
 }
 
-/** All of them in one. */
+/** All of them in one. @returns {Row|null} */
 function stoppedRow() {
   const gone = [...takenBack.values()];
   if (!gone.length) return null;
@@ -75,9 +79,10 @@ function stoppedRow() {
   const title = gone.length === 1 ? t(`alarm.${one}`, { number: numberOf(item) }) : t("alarm.several", { numbers: gone.map((each) => signedNumber(each.item)).join(", ") });
   const isCooked = gone.some((each) => each.item.kind === "orders");
   const detail = [t(isCooked ? "alarm.stop" : "alarm.free"), gone.length === 1 && item.reason].filter(Boolean).join(" · ");
-  const words = h("p", {}, h("strong", { text: title }), h("span", { text: detail }));
   const keys = gone.map((each) => each.item.key);
-  return h("div", { class: "alarm-row alarm-cancelled", data: { shows: title + detail } }, icon("stop"), words, button("", "check", t("alarm.noticed"), () => page.noticed(keys)));
+  const words = () => h("p", {}, h("strong", { text: title }), h("span", { text: detail }));
+  const make = () => h("div", { class: "alarm-row alarm-cancelled" }, icon("stop"), words(), button("", "check", t("alarm.noticed"), () => page.noticed(keys)));
+  return { shows: title + detail, make };
 }
 
 /** Counts the day's orders: asked for once, and then counted as they come. */
@@ -113,8 +118,9 @@ export const showCalm = oncePerFrame(() => {
   if (byId("calm").hidden !== isEmpty) byId("calm").hidden = isEmpty;
   const shows = [clock, counted, ...Object.entries(checks).map(([name, isWell]) => `${t(`calm.${name}`)} ${isWell}`)].join();
   // In the strip, and large where there is nothing else to see.
-  for (const place of [byId("calm"), ...document.getElementsByClassName("board-calm")]) {
-    if (place.dataset.shows === shows) continue;
+  for (const name of ["calm", "calm-orders", "calm-bookings"]) {
+    const place = document.getElementById(name);
+    if (!place || place.dataset.shows === shows) continue;
     place.dataset.shows = shows;
     const marks = Object.entries(checks).map(([name, isWell]) =>
       h("span", { class: "check", data: { well: String(isWell) } }, icon(isWell ? "check" : "cross"), h("span", { text: t(`calm.${name}`) })),

@@ -13,7 +13,7 @@ import { changedOf, now, numberOf, personsOf, shortNumber, spokenOf, totalOf, ty
 import { dayAndTime, t } from "./i18n.js";
 import { live, notice } from "./connection.js";
 import { forgetMinutes } from "./minutes.js";
-import { apply, fromList, items, keepClosed, subject, unanswered } from "./orders.js";
+import { apply, items, subject, unanswered } from "./orders.js";
 import { setPause } from "./pause.js";
 import { printIfDue } from "./prints.js";
 import { proveRendered } from "./rendered.js";
@@ -24,8 +24,6 @@ import { pressed } from "./actions.js";
 
 /** What is replayed is told when the replay is over, or after this. */
 const REPLAY_PATIENCE_MS = 2_000;
-/** The newest closed ones that are looked through where the events themselves are gone. */
-const CLOSED = 500;
 /** How often it is looked whether somebody has waited too long. */
 const LATE_LOOK_MS = 2_000;
 /** How often it is asked whether somebody has noticed a cancellation on another panel. */
@@ -163,7 +161,7 @@ export function handleTakenBack(event) {
 }
 
 /** @param {Item} item @param {string} was its status before @param {boolean} isRemoved @param {string} [event] where it is known */
-function alertTakenBack(item, was, isRemoved, event) {
+export function alertTakenBack(item, was, isRemoved, event) {
   const title = t(`alarm.${isRemoved ? "removed" : "cancelled"}.${item.kind}`, { number: numberOf(item) });
   announce(`${title}. ${item.reason ?? ""}`);
   // What nobody has begun, nobody must stop.
@@ -194,27 +192,6 @@ export function handleChanged(event) {
     live.ringer.ring(`changed/${item.key}`, "changed");
     vibrate([200]);
   });
-}
-
-/**
- * After the lists were loaded anew, without the events between: what the kitchen was at may have been taken back.
- * @param {Item[]} gone what was open before, and is no longer
- */
-export async function alertMissedCancellations(gone) {
-  for (const kind of /** @type {const} */ (["orders", "bookings"])) {
-    const mine = gone.filter((item) => item.kind === kind && isOwn(item));
-    if (!mine.length) continue;
-    const list = await live.connection?.api.list(kind, { status: "completed,rejected,cancelled", limit: CLOSED }).catch(() => null);
-    if (!list) continue;
-    const over = new Map(list[kind].map((row) => fromList(kind, row)).map((item) => [item.key, item]));
-    for (const item of mine) {
-      const now = over.get(item.key);
-      if (now) keepClosed(now);
-      if (now?.status === "cancelled") alertTakenBack(now, item.status, false);
-      // Neither open nor over; where the list goes on, it may be over long since.
-      else if (!now && !list.more && !items.has(item.key)) alertTakenBack(item, item.status, true);
-    }
-  }
 }
 
 /** The shop's application saved an old row over a person's answer: who answered must know that it counts no more. @param {VestnikEvent} event */

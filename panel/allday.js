@@ -4,7 +4,7 @@ import { byId, h } from "./dom.js";
 import { t } from "./i18n.js";
 import { isLater } from "./minutes.js";
 import { items } from "./orders.js";
-import { change, settings } from "./settings.js";
+import { settings } from "./settings.js";
 import { isLookingAtAll, isOwnLine } from "./stations.js";
 import { isTickable, isTicked, lineIds } from "./ticks.js";
 
@@ -15,13 +15,6 @@ const MOST = 40;
 
 let timer = 0;
 let shown = "";
-
-export function setUpAllDay() {
-  byId("all-day-open").addEventListener("click", () => {
-    change({ allDay: !settings.allDay });
-    showAllDay();
-  });
-}
 
 /** Counts again, soon. */
 export function countAllDay() {

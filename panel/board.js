@@ -1,11 +1,12 @@
 /** The board: what is open, in columns by status; one column at a time where there is no room. @module board */
 
 import { age, card } from "./card.js";
+import { Column, mark } from "./column.js";
 import { h } from "./dom.js";
-import { dueAt } from "./facts.js";
+import { oncePerFrame } from "./frame.js";
 import { t } from "./i18n.js";
 import { isLater } from "./minutes.js";
-import { byAge, items } from "./orders.js";
+import { items } from "./orders.js";
 import { isShown } from "./stations.js";
 import { moving, still } from "./still.js";
 import { pressed } from "./actions.js";
@@ -15,10 +16,9 @@ const CLOCK_MS = 1_000;
 /** A card that somebody else took away is seen for so long. */
 const LEAVING_MS = 700;
 
-/** @typedef {{name: string, statuses: string[]}} Column */
 /** @typedef {import("./orders.js").Item} Item */
 
-/** @type {Record<import("./orders.js").Kind, Column[]>} */
+/** @type {Record<import("./orders.js").Kind, {name: string, statuses: string[]}[]>} */
 const COLUMNS = {
   orders: [
     { name: "pending", statuses: ["pending"] },
@@ -33,30 +33,34 @@ const COLUMNS = {
   ],
 };
 
-/** New ones by age, the others by when they are due. @param {Item} a @param {Item} b */
-function order(a, b) {
-  if (a.status === "pending" && a.kind === "orders") return byAge(a, b);
-  const [one, other] = [dueAt(a) ?? a.since, dueAt(b) ?? b.since];
-  return one - other || byAge(a, b);
-}
-
 /** Where it stands: its status, or `later`. @param {Item} item */
 const placeOf = (item) => (isLater(item) ? "later" : item.status);
 
-/** Set again, even to the same, it would have the style of every card computed again. @param {HTMLElement} part @param {string} name @param {string} value */
-const mark = (part, name, value) => part.dataset[name] !== value && (part.dataset[name] = value);
+/** The first of these that is not seen leaving. @param {Element|null} card @returns {HTMLElement|null} */
+function staying(card) {
+  while (card && /** @type {HTMLElement} */ (card).dataset.leaving !== undefined) card = card.nextElementSibling;
+  return /** @type {HTMLElement|null} */ (card);
+}
+
+/** Whether there is room for all columns (panel.css). */
+const hasRoom = matchMedia("(min-width: 900px)");
 
 export class Board {
   /** @type {Map<string, HTMLElement>} */
   #cards = new Map();
-  /** @type {Map<string, {list: HTMLElement, counts: HTMLElement[], empty: HTMLElement, column: HTMLElement}>} by status */
+  /** @type {Column[]} */
+  #columns = [];
+  /** @type {Map<string, Column>} by status */
   #places = new Map();
   /** Keys of the cards that a person can see. @type {Set<string>} */
   inSight = new Set();
-  /** Those that may not stand where they belong now. @type {Set<string>} */
-  #changing = new Set();
   /** Cards that are seen leaving. @type {Set<HTMLElement>} */
   #leaving = new Set();
+  /** Those that have been seen leaving for long enough. @type {Set<HTMLElement>} */
+  #left = new Set();
+  /** What stands behind a change. @type {Set<Element>} */
+  #behind = new Set();
+  #removeLeft = oncePerFrame(() => this.#left.size && this.update([]));
   #eye = new IntersectionObserver((seen) => this.#look(seen));
   #root;
   #kind;
@@ -85,25 +89,18 @@ export class Board {
     const tabs = h("div", { class: "tabs", role: "group", "aria-label": t("board.columns") });
     const columns = h("div", { class: "columns" });
     this.#eye.disconnect();
-    this.inSight.clear();
-    this.#cards.clear();
-    this.#places.clear();
-    this.#leaving.clear();
-    for (const { name, statuses } of COLUMNS[this.#kind]) {
-      const words = t(`column.${this.#kind}.${name}`);
-      const counts = [h("span", { class: "count-of" }), h("span", { class: "count-of" })];
-      tabs.append(h("button", { type: "button", class: "tab", data: { tab: name }, on: { click: () => this.show(name) } }, h("span", { text: words }), counts[0]));
-      const list = h("div", { class: "cards" });
-      const empty = h("p", { class: "empty", text: t(`empty.${this.#kind}.${name}`) });
-      // Focusable, so that a keyboard can scroll it.
-      const body = h("div", { class: "column-body", tabindex: "0", role: "region", "aria-label": words }, empty, list);
-      const column = h("section", { class: "column", data: { column: name } }, h("h2", {}, h("span", { text: words }), counts[1]), body);
-      columns.append(column);
-      statuses.forEach((status) => this.#places.set(status, { list, counts, empty, column }));
-      const all = [...items.values()].filter((item) => item.kind === this.#kind && statuses.includes(placeOf(item)) && isShown(item)).sort(order);
-      list.append(...all.map((item) => this.#make(item)));
-    }
-    this.#root.replaceChildren(tabs, columns, h("div", { class: "board-calm" }));
+    [this.inSight, this.#cards, this.#places, this.#leaving, this.#left].forEach((known) => known.clear());
+    const shownItems = [...items.values()].filter((item) => item.kind === this.#kind && isShown(item));
+    this.#columns = COLUMNS[this.#kind].map(({ name, statuses }) => {
+      const column = new Column(this.#kind, name, { show: () => this.show(name), grow: () => this.#grow(column) });
+      column.putAll(shownItems.filter((item) => statuses.includes(placeOf(item))));
+      statuses.forEach((status) => this.#places.set(status, column));
+      tabs.append(column.tab);
+      columns.append(column.element);
+      this.#fill(column);
+      return column;
+    });
+    this.#root.replaceChildren(tabs, columns, h("div", { class: "board-calm", id: `calm-${this.#kind}` }));
     this.show(shown);
     this.#setCounts();
   }
@@ -117,8 +114,7 @@ export class Board {
 
   /** Whether the column of new ones is before a person's eyes. */
   showsNew() {
-    const column = this.#places.get("pending").column;
-    return column.checkVisibility();
+    return document.body.dataset.view === this.#kind && (hasRoom.matches || this.#root.dataset.shown === "pending");
   }
 
   /**
@@ -126,56 +122,105 @@ export class Board {
    * @param {[string, boolean][]} changes the key, and whether somebody pressed it here
    */
   update(changes) {
-    this.#changing = new Set(changes.map(([key]) => key));
+    const isOurs = new Map(changes);
+    this.#behind.clear();
     moving(this.#seen(), () => {
-      changes.forEach(([key, isOurs]) => this.#change(key, isOurs));
-      this.#setCounts();
+      const focused = /** @type {HTMLElement|null} */ (document.activeElement?.closest(".card"))?.dataset.key;
+      this.#left.forEach((card) => this.#remove(card));
+      this.#left.clear();
+      // All of them first: what has changed may no longer stand in its order.
+      for (const key of isOurs.keys()) this.#columns.forEach((column) => column.take(key));
+      changes.forEach(([key, isOurs]) => this.#place(key, isOurs));
+      this.#columns.forEach((column) => this.#fill(column, isOurs));
+      if (isOurs.has(focused)) this.#cards.get(focused)?.querySelector(".card-open")?.focus({ preventScroll: true });
+      return this.#setCounts() ? this.#seen() : this.#seenBehind();
     });
   }
 
-  /** @param {string} key @param {boolean} isOurs */
-  #change(key, isOurs) {
-    this.#changing.delete(key);
+  /** Those in sight that stand behind what was changed. */
+  #seenBehind() {
+    const lists = new Set([...this.#behind].map((card) => card.parentElement).filter(Boolean));
+    return [...lists].flatMap((list) => {
+      const cards = /** @type {HTMLElement[]} */ ([...list.children]);
+      return cards.slice(cards.findIndex((card) => this.#behind.has(card))).filter((card) => this.inSight.has(card.dataset.key));
+    });
+  }
+
+  /** @param {HTMLElement} card */
+  #remove(card) {
+    const next = card.nextElementSibling;
+    if (next) this.#behind.add(next);
+    this.#behind.delete(card);
+    this.#leaving.delete(card);
+    this.#eye.unobserve(card);
+    card.remove();
+  }
+
+  /** Where it belongs now; its card is made anew. @param {string} key @param {boolean} isOurs */
+  #place(key, isOurs) {
     const item = items.get(key);
+    const column = item?.kind === this.#kind && isShown(item) ? this.#places.get(placeOf(item)) : undefined;
+    column?.put(item);
     const old = this.#cards.get(key);
-    const place = item?.kind === this.#kind && isShown(item) ? this.#places.get(placeOf(item)) : undefined;
-    const stays = place && old?.parentElement === place.list && old.nextElementSibling === this.#follower(place.list, item, old);
-    const hadFocus = old?.contains(document.activeElement);
-    if (stays) {
-      this.#eye.unobserve(old);
-      old.replaceWith(this.#make(item, isOurs));
-    } else {
-      if (old) this.#leave(old, isOurs || Boolean(place && old.parentElement === place.list));
-      if (place) place.list.insertBefore(this.#make(item, isOurs), this.#follower(place.list, item));
+    if (!old) return;
+    this.#cards.delete(key);
+    if (old.parentElement === column?.list) this.#remove(old);
+    else this.#leave(old, isOurs);
+  }
+
+  /** The cards that a column has room for, in their order. @param {Column} column @param {Map<string, boolean>} [isOurs] what has changed, and whether it was pressed here */
+  #fill(column, isOurs) {
+    let next = staying(column.list.firstElementChild);
+    for (const item of column.made()) {
+      const made = this.#cards.get(item.key) ?? this.#make(item, isOurs?.get(item.key));
+      if (made === next) {
+        next = staying(next.nextElementSibling);
+        continue;
+      }
+      if (next) this.#behind.add(next);
+      column.list.insertBefore(made, next);
     }
-    if (hadFocus && place) this.#cards.get(key).querySelector(".card-open")?.focus({ preventScroll: true });
+    // What stands behind them has no room any more.
+    while (next) {
+      const gone = next;
+      next = staying(gone.nextElementSibling);
+      this.#cards.delete(gone.dataset.key);
+      this.inSight.delete(gone.dataset.key);
+      this.#eye.unobserve(gone);
+      gone.remove();
+    }
+  }
+
+  /** More of its cards. @param {Column} column */
+  #grow(column) {
+    this.#fill(column);
+    this.#setCounts();
   }
 
   /** What somebody else took away is seen leaving, where it stood; what was pressed here goes at once. */
   #leave(old, atOnce) {
-    this.#eye.unobserve(old);
-    this.#cards.delete(old.dataset.key);
     const wasSeen = this.inSight.delete(old.dataset.key);
-    if (atOnce || !wasSeen || document.hidden) return old.remove();
+    if (atOnce || !wasSeen || document.hidden) return this.#remove(old);
+    this.#eye.unobserve(old);
     old.inert = true;
     old.dataset.leaving = "";
     delete old.dataset.key;
     this.#leaving.add(old);
     setTimeout(() => {
-      this.#leaving.delete(old);
-      moving(this.#seen(), () => {
-        old.remove();
-        this.#setCounts();
-      });
+      if (!this.#leaving.has(old)) return;
+      this.#left.add(old);
+      this.#removeLeft();
     }, LEAVING_MS);
   }
 
   /** Brings it before a person's eyes. @param {string} key */
   reveal(key) {
-    const item = items.get(key);
+    const column = this.#columns.find((column) => column.indexOf(key) >= 0);
+    if (!column) return;
+    this.show(column.name);
+    column.makeRoomFor(key);
+    this.#grow(column);
     const made = this.#cards.get(key);
-    if (!item || !made) return;
-    this.show(this.#places.get(placeOf(item)).column.dataset.column);
     made.scrollIntoView({ block: "center", behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth" });
     made.querySelector(".card-open").focus({ preventScroll: true });
   }
@@ -188,61 +233,44 @@ export class Board {
     return made;
   }
 
-  /** The card before which it belongs: the first that comes after it, among those that stand where they belong. */
-  #follower(list, item, itself = null) {
-    const others = [...list.children].filter((card) => card !== itself && items.has(card.dataset.key) && !this.#changing.has(card.dataset.key));
-    let [low, high] = [0, others.length];
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (order(items.get(others[middle].dataset.key), item) <= 0) low = middle + 1;
-      else high = middle;
-    }
-    return others[low] ?? null;
-  }
-
   /** The cards in sight. */
   #seen() {
     return [...this.inSight].map((key) => this.#cards.get(key)).filter(Boolean);
   }
 
-  /** How many there are; a column without cards takes little room. */
+  /** How many there are. @returns {boolean} whether a column takes another room than before */
   #setCounts() {
-    let total = 0;
-    for (const { list, counts, empty, column } of new Set(this.#places.values())) {
-      const there = list.childElementCount;
-      const count = there - [...this.#leaving].filter((card) => card.parentElement === list).length;
-      counts.forEach((place) => place.textContent !== String(count) && (place.textContent = String(count)));
-      if (empty.hidden !== there > 0) empty.hidden = there > 0;
-      const tab = /** @type {HTMLElement} */ (this.#root.querySelector(`[data-tab="${column.dataset.column}"]`));
-      for (const part of [column, tab]) mark(part, "none", String(count === 0));
-      mark(column, "empty", String(there === 0));
-      total += there;
-    }
-    mark(this.#root, "empty", String(total === 0));
+    const isOther = this.#columns.filter((column) => column.setCount()).length > 0;
+    mark(this.#root, "empty", String(this.#columns.every(({ list }) => !list.firstElementChild)));
     const shown = this.#root.dataset.shown;
-    if (shown === "later" && this.#places.get(shown)?.list.children.length === 0) this.show("pending");
+    if (shown === "later" && this.#places.get(shown)?.all.length === 0) this.show("pending");
+    return isOther;
   }
 
   /** @param {IntersectionObserverEntry[]} seen */
   #look(seen) {
+    let isOther = false;
     for (const { target, isIntersecting } of seen) {
       const key = /** @type {HTMLElement} */ (target).dataset.key;
       if (this.#cards.get(key) !== target) continue;
+      isOther ||= this.inSight.has(key) !== isIntersecting;
       if (isIntersecting) this.inSight.add(key);
       else this.inSight.delete(key);
       const item = items.get(key);
-      if (isIntersecting && item) age(/** @type {HTMLElement} */ (target), item);
+      if (!isIntersecting || !item) continue;
+      age(/** @type {HTMLElement} */ (target), item);
+      const column = this.#columns.find(({ list }) => list === target.parentElement);
+      if (column?.sees(key)) this.#grow(column);
     }
-    this.#onSight();
+    if (isOther) this.#onSight();
   }
 
   /** What was for later is due to be cooked. */
   #callLater() {
-    for (const made of this.#places.get("later")?.list.querySelectorAll("[data-key]") ?? []) {
-      const { key } = made.dataset;
-      if (isLater(items.get(key))) continue;
-      this.update([[key, false]]);
-      document.dispatchEvent(new CustomEvent("vestnik:cook", { detail: key }));
+    for (const item of [...(this.#places.get("later")?.all ?? [])]) {
+      if (isLater(item)) continue;
+      this.update([[item.key, false]]);
+      document.dispatchEvent(new CustomEvent("vestnik:cook", { detail: item.key }));
     }
   }
 

@@ -28,10 +28,12 @@ export async function loadLanguage() {
 /** The language that is spoken. */
 export const spoken = () => language;
 
-/** By whose clock the store lives. @param {string} [name] as the IANA names it */
+/** By whose clock the store lives. @param {string} [name] as the IANA names it @returns {boolean} whether times are otherwise by it */
 export function setZone(name) {
+  const before = zone ?? new Intl.DateTimeFormat().resolvedOptions().timeZone;
   zone = name;
   formats = {};
+  return zone !== before;
 }
 
 /**

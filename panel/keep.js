@@ -9,6 +9,7 @@ import { items } from "./orders.js";
 import { keptKey, read, write } from "./settings.js";
 
 const BOARD = "vestnik.board";
+/** It is saved so long after its first change at the latest. */
 const SAVE_MS = 1_000;
 /** Orders and bookings that are kept. */
 const MOST = 300;
@@ -16,27 +17,37 @@ const MOST = 300;
 const OLD_MS = 12 * 3_600_000;
 
 let timer = 0;
+/** Whose board it is. */
+let kept = "";
+
+addEventListener("pagehide", () => timer && save());
 
 /** @param {string} store */
 export function keepBoard(store) {
-  clearTimeout(timer);
-  timer = setTimeout(() => save(store), SAVE_MS);
+  kept = store;
+  // Not begun anew by the next change: in a rush it would never end.
+  timer ||= setTimeout(save, SAVE_MS);
 }
 
-/** @param {string} store */
-function save(store) {
+function save() {
+  stop();
   const place = keptKey()?.remembered ? "localStorage" : "sessionStorage";
-  write(place, BOARD, { store, at: Date.now(), items: [...items.values()].slice(0, MOST) });
+  write(place, BOARD, { store: kept, at: Date.now(), items: [...items.values()].slice(0, MOST) });
 }
 
 /** What was kept of this store. @param {string} store @returns {{at: number, items: import("./orders.js").Item[]}|null} */
 export function keptBoard(store) {
-  const kept = read("sessionStorage", BOARD) ?? read("localStorage", BOARD);
-  return kept?.store === store && Date.now() - kept.at < OLD_MS ? kept : null;
+  const board = read("sessionStorage", BOARD) ?? read("localStorage", BOARD);
+  return board?.store === store && Date.now() - board.at < OLD_MS ? board : null;
 }
 
 export function forgetBoard() {
-  clearTimeout(timer);
+  stop();
   write("sessionStorage", BOARD, null);
   write("localStorage", BOARD, null);
+}
+
+function stop() {
+  clearTimeout(timer);
+  timer = 0;
 }

@@ -99,20 +99,43 @@ export function fromList(kind, row) {
   };
 }
 
+/** The first page of the orders, asked for while the page is still being made. @type {Promise<any>|null} */
+let ahead = null;
+
+/** Asks for the orders before anything can show them. @param {import("./vestnik.js").Api} api */
+export function loadAhead(api) {
+  ahead = listOpen(api, "orders").catch(() => null);
+}
+
+/** @param {import("./vestnik.js").Api} api @param {Kind} kind @param {Item} [last] of the page before */
+const listOpen = (api, kind, last) => api.list(kind, { status: "active", limit: PAGE, before: last?.id, before_source: last?.source });
+
 /**
- * Loads what is open. The cursor is that of the first list: what happened after it may come again, which does no harm.
+ * Loads what is open. The cursor is that of the first list: what happened after it may come again, which does no harm. So the
+ * bookings are asked for after the orders: read before that cursor, they would miss what happened between.
  * @param {import("./vestnik.js").Api} api
+ * @param {(() => void)|null} onOrders called when the orders are there; null: all of it is changed at once
  * @returns {Promise<{cursor: string, unavailable: string[]}>} and the sources that could not be read
  */
-export async function load(api) {
+export async function load(api, onOrders) {
   const orders = await loadAll(api, "orders");
+  if (onOrders) {
+    replace("orders", orders);
+    onOrders();
+  }
   const bookings = await loadAll(api, "bookings");
-  const unavailable = [...orders.unavailable, ...bookings.unavailable];
-  // What cannot be read now is not over for that.
-  const kept = [...items.values()].filter((item) => unavailable.includes(item.source));
-  items.clear();
-  [...kept, ...orders.loaded, ...bookings.loaded].forEach((item) => items.set(item.key, item));
-  return { cursor: orders.cursor, unavailable };
+  if (!onOrders) replace("orders", orders);
+  replace("bookings", bookings);
+  return { cursor: orders.cursor, unavailable: [...orders.unavailable, ...bookings.unavailable] };
+}
+
+/** Puts what was loaded in the place of what was known. @param {Kind} kind @param {{loaded: Item[], unavailable: Set<string>}} list */
+function replace(kind, { loaded, unavailable }) {
+  for (const [key, item] of items) {
+    // What cannot be read now is not over for that.
+    if (item.kind === kind && !unavailable.has(item.source)) items.delete(key);
+  }
+  loaded.forEach((item) => items.set(item.key, item));
 }
 
 /** @param {import("./vestnik.js").Api} api @param {Kind} kind */
@@ -122,8 +145,9 @@ async function loadAll(api, kind) {
   const unavailable = new Set();
   let cursor = "";
   for (let page = 0; page < PAGES; page += 1) {
-    const last = loaded.at(-1);
-    const list = await api.list(kind, { status: "active", limit: PAGE, before: last?.id, before_source: last?.source });
+    const begun = kind === "orders" && page === 0 ? ahead : null;
+    ahead = null;
+    const list = (await begun) ?? (await listOpen(api, kind, loaded.at(-1)));
     cursor ||= list.cursor;
     loaded.push(...list[kind].map((row) => fromList(kind, row)));
     (list.unavailable ?? []).forEach((source) => unavailable.add(source));

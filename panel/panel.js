@@ -9,9 +9,7 @@
  */
 
 import { countToday, setUpAlarm, showAlarm, showCalm } from "./alarmbar.js";
-import { alerted, syncRinging, alertMissedCancellations, handleEvent, noticed, proveRung, setUpAlerts, showChatDisabled, flushReplayedAlerts } from "./alerts.js";
-import { countAllDay, setUpAllDay, showAllDay } from "./allday.js";
-import { showBadge } from "./badge.js";
+import { alerted, syncRinging, handleEvent, noticed, proveRung, setUpAlerts, showChatDisabled, flushReplayedAlerts } from "./alerts.js";
 import { Board } from "./board.js";
 import { keepAwake, keepShell } from "./device.js";
 import { byId, button } from "./dom.js";
@@ -20,18 +18,21 @@ import { holdBack, leavePage, setUpGuard } from "./guard.js";
 import { loadLanguage, t, setZone } from "./i18n.js";
 import { keepBoard, keptBoard } from "./keep.js";
 import { connect, isReached, live, notice, showLight, clearNotice } from "./connection.js";
-import { find, items, kindOf, load, unanswered } from "./orders.js";
+import { find, items, kindOf, load, loadAhead, unanswered } from "./orders.js";
 import { setPause, showPause } from "./pause.js";
-import { applyTheme, isStarted, keepKey, keptKey, setStarted, settings, takeKeyFromAddress } from "./settings.js";
+import { applyTheme, change, isStarted, keepKey, keptKey, setStarted, settings, takeKeyFromAddress } from "./settings.js";
 import { setUpShift, showRefused, showShift } from "./shift.js";
 import { perform, Ringer } from "./sound.js";
-import { showStationBar } from "./stationbar.js";
 import { learnStock, showStock } from "./stock.js";
 import { setUpTools } from "./tools.js";
+import { Api } from "./vestnik.js";
 import { onPressed, restorePresses, sendQueued } from "./actions.js";
 
 /** What the first orders need not wait for waits for so long. */
 const SETTLE_MS = 500;
+
+/** @type {readonly import("./orders.js").Kind[]} */
+const KINDS = ["orders", "bookings"];
 
 /** @type {Record<import("./orders.js").Kind, Board>} */
 let boards;
@@ -50,6 +51,9 @@ Object.assign(window, { vestnik: { get connection() { return live.connection; },
 start();
 
 async function start() {
+  const kept = keptKey();
+  const goesOn = !linked && kept && isStarted(kept);
+  if (goesOn) loadAhead(new Api(kept));
   await loadLanguage();
   boards = {
     orders: new Board(byId("board-orders"), "orders", openOrder, () => boards && showAlarm()),
@@ -57,8 +61,11 @@ async function start() {
   };
   document.addEventListener("vestnik:looked", ({ detail: key }) => redrawOne(key, true));
   byId("find-open").addEventListener("click", () => import("./find.js").then(({ showFind }) => showFind()));
-  setUpAllDay();
-  document.addEventListener("vestnik:tick", showAllDay);
+  byId("all-day-open").addEventListener("click", () => {
+    change({ allDay: !settings.allDay });
+    showAllDay();
+  });
+  document.addEventListener("vestnik:tick", () => settings.allDay && showAllDay());
   setUpGuard(show);
   setUpTools();
   byId("handover").addEventListener("click", () => import("./handover.js").then(({ showHandover }) => showHandover()));
@@ -66,7 +73,7 @@ async function start() {
   byId("stock-open").addEventListener("click", () => import("./stopping.js").then(({ openStock }) => openStock()));
   document.addEventListener("vestnik:tick", showStock);
   byId("stations-open").addEventListener("click", () => import("./stationing.js").then(({ askForStations }) => askForStations()));
-  document.addEventListener("vestnik:look", redraw);
+  document.addEventListener("vestnik:look", () => redraw());
   document.addEventListener("vestnik:stations", () => {
     redraw();
     syncRinging();
@@ -87,10 +94,12 @@ async function start() {
   // A finger counts as a press when it is lifted.
   for (const press of ["pointerup", "touchend", "keydown"]) addEventListener(press, unlockAgain, { capture: true });
   addEventListener("click", swallow, { capture: true });
-  const kept = keptKey();
-  if (!linked && kept && isStarted(kept)) begin(kept);
+  if (goesOn) begin(kept);
   else showShift(linked ?? kept);
 }
+
+/** What has to be cooked now, where somebody wants to see it. */
+const showAllDay = () => import("./allday.js").then((allDay) => allDay.showAllDay());
 
 /** @param {{title: string, words: string, yes: string, no: string}} question */
 const ask = (question) => import("./ask.js").then(({ ask }) => ask(question));
@@ -123,6 +132,16 @@ async function begin(key) {
   describeStore();
 }
 
+/** What stands beside the orders, once it has come. @type {{showBadge: typeof import("./badge.js").showBadge, showStationBar: () => void}|null} */
+let beside = null;
+
+async function bringBeside() {
+  if (beside) return;
+  const [{ showBadge }, { showStationBar }] = await Promise.all([import("./badge.js"), import("./stationbar.js")]);
+  beside = { showBadge, showStationBar };
+  showCount();
+}
+
 /** What the first orders need not wait for. */
 function afterFirstLoad() {
   if (!live.connection) return;
@@ -130,6 +149,7 @@ function afterFirstLoad() {
   learnScope();
   learnStock();
   keepShell();
+  bringBeside();
   // What is opened first comes without waiting, with or without a network.
   import("./order.js");
 }
@@ -153,12 +173,11 @@ async function learnScope() {
 
 async function describeStore() {
   card = await live.connection.api.store().catch(() => null);
-  if (card) {
-    setZone(card.time_zone);
-    live.answerMs = card.answer_seconds * 1000;
-    setPause(card.pause);
-  }
-  redraw();
+  showStore();
+  if (!card) return;
+  live.answerMs = card.answer_seconds * 1000;
+  setPause(card.pause);
+  if (setZone(card.time_zone)) redraw();
 }
 
 /** What is known of the store, in the language that is spoken now. */
@@ -171,15 +190,26 @@ function showStore() {
   if (card?.telegram === "stopped") notice("telegram", "warning", "phone", t("notice.telegram"), t("notice.telegramWhy"));
 }
 
+/** What was open before the lists were loaded, however often that is tried. @type {import("./orders.js").Item[]|null} */
+let before = null;
+
+/** The first ones are shown at once. */
+function showOrders() {
+  boards.orders.render();
+  showCount();
+}
+
 /** @param {string|null} why */
 async function loadLists(why) {
-  const before = [...items.values()];
-  const { cursor, unavailable } = await load(live.connection.api);
+  before ??= [...items.values()];
+  const { cursor, unavailable } = await load(live.connection.api, isSettled ? null : showOrders);
+  const gone = before.filter((item) => !items.has(item.key));
+  before = null;
   live.keptAt = null;
   delete document.body.dataset.kept;
-  redraw();
+  redraw(isSettled ? KINDS : ["bookings"]);
   syncRinging();
-  alertMissedCancellations(before.filter((item) => !items.has(item.key)));
+  if (gone.length) import("./missed.js").then(({ alertMissedCancellations }) => alertMissedCancellations(gone));
   if (unavailable.length) notice("unavailable", "problem", "stop", t("notice.unavailable"), t("notice.unavailableWhy", { sources: unavailable.join(", ") }));
   else clearNotice("unavailable");
   if (why) console.info(`the lists were loaded anew: ${why}`);
@@ -193,6 +223,7 @@ async function loadLists(why) {
 function onState(state) {
   if (state.name !== "catching_up") flushReplayedAlerts();
   if (state.name === "live" || state.name === "polling") sendQueued();
+  if (state.name === "offline" || state.name === "stopped") bringBeside();
   showCount();
   showCalm();
 }
@@ -232,9 +263,9 @@ function refresh(key, isOurs) {
 /** @param {string} key @param {string} [focus] */
 const openOrder = (key, focus) => import("./order.js").then((order) => order.openOrder(key, focus));
 
-/** Everything anew: other lists, or another language. */
-function redraw() {
-  Object.values(boards).forEach((board) => board.render());
+/** Everything anew: other lists, or another language. @param {readonly import("./orders.js").Kind[]} kinds the boards that are drawn */
+function redraw(kinds = KINDS) {
+  kinds.forEach((kind) => boards[kind].render());
   showAlarm();
   showCalm();
   showCount();
@@ -246,14 +277,14 @@ function redraw() {
 }
 
 function showCount() {
-  countAllDay();
-  showStationBar();
+  if (settings.allDay) import("./allday.js").then(({ countAllDay }) => countAllDay());
+  beside?.showStationBar();
   if (document.body.dataset.view === "bookings") import("./bookday.js").then(({ showBookingDay }) => showBookingDay());
   live.connection?.watchClosely(items.size > 0);
   if (live.connection && live.keptAt === null) keepBoard(store);
   showCalm();
   const counts = { orders: unanswered("orders").length, bookings: unanswered("bookings").length };
-  showBadge(counts.orders, counts.bookings, !live.connection || isReached());
+  beside?.showBadge(counts.orders, counts.bookings, !live.connection || isReached());
   for (const [kind, count] of Object.entries(counts)) {
     const text = count ? String(count) : "";
     if (byId(`badge-${kind}`).textContent !== text) byId(`badge-${kind}`).textContent = text;

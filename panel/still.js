@@ -35,19 +35,23 @@ const isCalm = matchMedia("(prefers-reduced-motion: reduce)");
 /**
  * Changes what stands in some places; what moves by it is seen moving, and its buttons do nothing for a moment.
  * @param {Element[]} things that may move
- * @param {() => void} change
+ * @param {() => Element[]} change gives those of them that may have moved by it. In a rush nothing is measured: a layout each time would cost more than the change
  */
 export function moving(things, change) {
-  const before = things.map((thing) => thing.getBoundingClientRect());
-  change();
   const isRush = performance.now() - movedAt < RUSH_MS;
-  things.forEach((thing, number) => {
-    if (!thing.isConnected) return;
-    const after = thing.getBoundingClientRect();
-    const [x, y] = [before[number].left - after.left, before[number].top - after.top];
-    if (Math.abs(x) < 1 && Math.abs(y) < 1) return;
+  const before = isRush ? [] : things.map((thing) => thing.getBoundingClientRect());
+  const moved = change();
+  for (const thing of moved) {
+    const was = before[things.indexOf(thing)];
+    if (!isRush) {
+      // It was not there before.
+      if (!was) continue;
+      const after = thing.getBoundingClientRect();
+      const [x, y] = [was.left - after.left, was.top - after.top];
+      if (Math.abs(x) < 1 && Math.abs(y) < 1) continue;
+      if (!isCalm.matches && was.height) thing.animate([{ transform: `translate(${x}px, ${y}px)` }, { transform: "none" }], { duration: MOVE_MS, easing: "ease-out" });
+    }
     still(thing);
     movedAt = performance.now();
-    if (!isCalm.matches && !isRush && before[number].height) thing.animate([{ transform: `translate(${x}px, ${y}px)` }, { transform: "none" }], { duration: MOVE_MS, easing: "ease-out" });
-  });
+  }
 }

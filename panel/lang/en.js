@@ -36,7 +36,7 @@ export default {
     sound: "sound", line: "connection", screen: "screen", none: "No orders yet today",
     today: { one: "{n} order today", other: "{n} orders today" },
   },
-  board: { tools: "More", columns: "Columns", strip: "What's happening" },
+  board: { tools: "More", columns: "Columns", more: "{n} more", strip: "What's happening" },
   column: {
     orders: { pending: "New", later: "Later", preparing: "Preparing", ready: "Ready", delivering: "On the way" },
     bookings: { pending: "New", preparing: "Confirmed" },

@@ -36,7 +36,7 @@ export default {
     sound: "звук", line: "связь", screen: "экран", none: "Сегодня заказов ещё не было",
     today: { one: "Сегодня {n} заказ", few: "Сегодня {n} заказа", many: "Сегодня {n} заказов", other: "Сегодня {n} заказов" },
   },
-  board: { columns: "Колонки", strip: "Что происходит", tools: "Ещё" },
+  board: { columns: "Колонки", more: "Ещё {n}", strip: "Что происходит", tools: "Ещё" },
   column: {
     orders: { pending: "Новые", later: "Позже", preparing: "Готовятся", ready: "Готовы", delivering: "В пути" },
     bookings: { pending: "Новые", preparing: "Подтверждены" },

@@ -52,6 +52,28 @@ async fn an_order_in_sight_is_said_on_its_card_and_in_one_line_that_moves_nothin
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_taken_back_has_room_for_its_words_on_every_screen_whatever_else_rings() {
+    let (app, browser) = (App::start().await, Browser::start().await);
+    browser.start_shift(&app.panel_link()).await;
+    app.write("insert into orders (store_id, status) values (7, 'preparing')")
+        .await;
+    browser.until_in("preparing", 1).await;
+    app.write("update orders set status = 'cancelled' where id = 1").await;
+    app.write(ORDER).await;
+    app.write("insert into bookings (store_id, guests) values (7, 2)").await;
+    browser
+        .until("document.querySelectorAll('.alarm-row').length === 3")
+        .await;
+    for (width, height) in [(320, 568), (700, 900), (800, 600), (844, 390), (1024, 600), (1280, 800)] {
+        browser.size(width, height).await;
+        let room = "return document.querySelector('.alarm-cancelled p').clientWidth";
+        let room = browser.js(room).await.as_u64().unwrap();
+        assert!(room >= 90, "{room} px at {width}x{height}");
+    }
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_whole_card_stays_in_sight_on_the_smallest_screens_while_several_ring() {
     let (app, browser) = (App::start().await, Browser::start().await);
     browser.start_shift(&app.panel_link()).await;

@@ -226,6 +226,33 @@ async fn the_shell_opens_without_a_server_and_shows_the_last_board_with_its_time
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_board_that_changes_all_the_time_is_kept_all_the_same() {
+    let (app, browser) = (App::start().await, Browser::start().await);
+    browser.start_shift(&app.panel_link()).await;
+    browser.until("navigator.serviceWorker.controller !== null").await;
+    // It never stands still for a second.
+    let rush = async {
+        let mut next = tokio::time::interval(Duration::from_millis(200));
+        loop {
+            next.tick().await;
+            app.write(ORDER).await;
+        }
+    };
+    tokio::select! {
+        () = rush => {}
+        _ = browser.until("(sessionStorage.getItem('vestnik.board') ?? '').includes('orders/orders/9')") => {}
+    }
+    let shown = browser.js("return vestnik.items.size").await;
+    app.engine.shut_down().await;
+    browser.page.refresh().await.unwrap();
+    browser.until_light("offline").await;
+    // What came in the second before is kept, too: the page saves it when it goes.
+    browser.until(&format!("vestnik.items.size >= {shown}")).await;
+    browser.until_in("pending", 9).await;
+    browser.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_said_over_a_line_that_had_died_is_said_again() {
     let app = App::start_with(|config| config.session.ping_interval = Duration::from_secs(1)).await;
     let proxy = Proxy::to(app.engine.address()).await;

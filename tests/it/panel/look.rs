@@ -276,8 +276,12 @@ async fn with_five_hundred_orders_open_it_scrolls_and_takes_a_new_one() {
     .await;
     browser.start_shift(&app.panel_link()).await;
     browser
-        .until("document.querySelectorAll('#board-orders .card').length === 500")
+        .until("[...document.querySelectorAll('#board-orders h2 .count-of')].map((count) => count.textContent).join() === '250,0,125,125,0'")
         .await;
+    // A card that nobody has come near costs nothing: it is not made.
+    let made = "return document.querySelectorAll('#board-orders .card').length";
+    assert_eq!(browser.js(made).await, 60);
+    assert_eq!(browser.text("[data-column=pending] .cards-more").await, "Ещё 230");
     // Twenty more, one after the other, each timed by the page itself from the message to the painted card.
     for order in 501..=520 {
         app.write(ORDER).await;
@@ -288,7 +292,9 @@ async fn with_five_hundred_orders_open_it_scrolls_and_takes_a_new_one() {
             ))
             .await;
     }
-    browser.until_in("pending", 520).await;
+    browser
+        .until("document.querySelector('[data-column=pending] .cards-more').innerText === 'Ещё 250'")
+        .await;
     let handled = measures(&browser, "handled").await;
     let painted = measures(&browser, "painted").await;
     let scroll = "const done = arguments[0]; const body = document.querySelector('[data-column=pending] .column-body');
@@ -317,7 +323,21 @@ async fn with_five_hundred_orders_open_it_scrolls_and_takes_a_new_one() {
             .await,
         "orders/orders/520"
     );
+    assert!(
+        !browser
+            .js("return document.querySelector('[data-column=pending] .cards-more').checkVisibility()")
+            .await
+            .as_bool()
+            .unwrap()
+    );
     browser.picture("20-five-hundred").await;
+    // A button makes more of them, too; a column that is drawn anew begins with the first.
+    browser.js("document.dispatchEvent(new Event('vestnik:look'))").await;
+    assert_eq!(browser.js(made).await, 60);
+    browser
+        .js("document.querySelector('[data-column=ready] .cards-more').click()")
+        .await;
+    assert_eq!(browser.js(made).await, 80);
     browser.close().await;
 }
 

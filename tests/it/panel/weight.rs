@@ -105,3 +105,26 @@ fn expect_light(seen: &Seen) {
     );
     assert!(first.len() <= REQUESTS && bytes <= BYTES, "{bytes} bytes: {first:#?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_goes_on_asks_for_its_orders_before_it_has_its_words_and_shows_them_before_the_bookings() {
+    let (app, browser) = (App::start().await, Browser::start().await);
+    app.write(ORDER).await;
+    browser.start_shift(&app.panel_link()).await;
+    browser.until_in("pending", 1).await;
+    // The board as it was would be shown before anything is loaded; bookings never come.
+    let script = "sessionStorage.removeItem('vestnik.board'); const real = fetch;
+        window.fetch = (address, ...given) => String(address).includes('/bookings?') ? new Promise(() => {}) : real(address, ...given);";
+    browser
+        .cdp(
+            "Page.addScriptToEvaluateOnNewDocument",
+            serde_json::json!({"source": script}),
+        )
+        .await;
+    browser.page.refresh().await.unwrap();
+    browser.until_in("pending", 1).await;
+    let asked = "const of = (part) => performance.getEntriesByType('resource').find(({ name }) => name.includes(part));
+        return of('/orders?').startTime < of('/lang/ru.js').responseEnd";
+    assert_eq!(browser.js(asked).await, true);
+    browser.close().await;
+}

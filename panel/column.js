@@ -1,0 +1,116 @@
+/** A column of the board: all that belongs there, in its order, and the cards of the first of it. @module column */
+
+import { h } from "./dom.js";
+import { dueAt } from "./facts.js";
+import { t } from "./i18n.js";
+import { byAge } from "./orders.js";
+
+/** Cards that are made at first, and so many more when a person comes near the last: each card costs at each change, wherever it stands. */
+const ROOM = 20;
+/** So many cards before the last of them, the next ones are made. */
+const SPARE = 8;
+
+/** @typedef {import("./orders.js").Item} Item */
+
+/** New ones by age, the others by when they are due. @param {Item} a @param {Item} b */
+function order(a, b) {
+  if (a.status === "pending" && a.kind === "orders") return byAge(a, b);
+  const [one, other] = [dueAt(a) ?? a.since, dueAt(b) ?? b.since];
+  return one - other || byAge(a, b);
+}
+
+/** Set again, even to the same, it would have the style of every card computed again. @param {HTMLElement} part @param {string} name @param {string} value */
+export const mark = (part, name, value) => part.dataset[name] !== value && (part.dataset[name] = value);
+
+/** @param {HTMLElement} part @param {string} text */
+const say = (part, text) => part.textContent !== text && (part.textContent = text);
+
+export class Column {
+  /** All that belongs here, in its order, as it was when it was put here. @type {Item[]} */
+  all = [];
+  name;
+  element;
+  tab;
+  list = h("div", { class: "cards" });
+  #counts = [h("span", { class: "count-of" }), h("span", { class: "count-of" })];
+  #empty;
+  #more;
+  #moreWords = h("span");
+  #room = ROOM;
+
+  /**
+   * @param {import("./orders.js").Kind} kind
+   * @param {string} name
+   * @param {{show: () => void, grow: () => void}} asks show: its tab was pressed; grow: there is room for more cards
+   */
+  constructor(kind, name, { show, grow }) {
+    const words = t(`column.${kind}.${name}`);
+    this.name = name;
+    this.tab = h("button", { type: "button", class: "tab", data: { tab: name }, on: { click: show } }, h("span", { text: words }), this.#counts[0]);
+    this.#empty = h("p", { class: "empty", text: t(`empty.${kind}.${name}`) });
+    this.#more = h("button", { type: "button", class: "quiet cards-more", on: { click: () => ((this.#room += ROOM), grow()) } }, this.#moreWords);
+    // Focusable, so that a keyboard can scroll it.
+    const body = h("div", { class: "column-body", tabindex: "0", role: "region", "aria-label": words }, this.#empty, this.list, this.#more);
+    this.element = h("section", { class: "column", data: { column: name } }, h("h2", {}, h("span", { text: words }), this.#counts[1]), body);
+  }
+
+  /** @param {Item[]} all that belongs here */
+  putAll(all) {
+    this.all = all.sort(order);
+  }
+
+  /** Where it belongs. @param {Item} item */
+  put(item) {
+    let [low, high] = [0, this.all.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (order(this.all[middle], item) <= 0) low = middle + 1;
+      else high = middle;
+    }
+    this.all.splice(low, 0, item);
+  }
+
+  /** @param {string} key */
+  take(key) {
+    const at = this.indexOf(key);
+    if (at >= 0) this.all.splice(at, 1);
+    if (this.all.length <= ROOM) this.#room = ROOM;
+  }
+
+  /** @param {string} key */
+  indexOf(key) {
+    return this.all.findIndex((item) => item.key === key);
+  }
+
+  /** Those whose cards are made. */
+  made() {
+    return this.all.slice(0, this.#room);
+  }
+
+  /** A person sees this card. @param {string} key @returns {boolean} whether more are to be made */
+  sees(key) {
+    if (this.all.length <= this.#room || this.indexOf(key) < this.#room - SPARE) return false;
+    this.#room += ROOM;
+    return true;
+  }
+
+  /** Its card is to be made, however far behind it stands. @param {string} key */
+  makeRoomFor(key) {
+    this.#room = Math.max(this.#room, this.indexOf(key) + 1 + SPARE);
+  }
+
+  /** How many there are; without cards it takes little room. @returns {boolean} whether it takes another room than before */
+  setCount() {
+    const { length } = this.all;
+    const hasCards = this.list.childElementCount > 0;
+    const isOther = this.#empty.hidden !== hasCards;
+    this.#counts.forEach((place) => say(place, String(length)));
+    for (const part of [this.element, this.tab]) mark(part, "none", String(length === 0));
+    if (isOther) this.#empty.hidden = hasCards;
+    mark(this.element, "empty", String(!hasCards));
+    const hidden = length - this.#room;
+    if (this.#more.hidden !== hidden <= 0) this.#more.hidden = hidden <= 0;
+    if (hidden > 0) say(this.#moreWords, t("board.more", { n: hidden }));
+    return isOther;
+  }
+}
