@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use time::OffsetDateTime;
+
 use crate::infra::db::Transaction;
 
 use super::enqueue;
@@ -190,11 +192,6 @@ async fn subject_work(
     wanted: Wanted,
     notes: &[&OpenDelivery],
 ) -> Result<Option<Work>, QueryError> {
-    const MESSAGE: &str =
-        "select message_id, event_id from vestnik.vst_message where chat_id = $1 and store_id = $2 and subject = $3";
-    const PROMISED_AT: &str =
-        "select due_at from vestnik.vst_promise where store_id = $1 and subject = $2 and minutes is not null";
-    const BY: &str = "select by_whom from vestnik.vst_status_change where source = $1 and key = $2 and status = $3 order by id desc limit 1";
     let Wanted {
         subject,
         mut items,
@@ -208,37 +205,17 @@ async fn subject_work(
     else {
         return Ok(None);
     };
-    let statement = transaction.prepare_cached(MESSAGE).await?;
-    let message = transaction
-        .query_opt(&statement, &[&chat.0, &style.store, &subject])
-        .await?;
-    let (message, base_event) = match message {
-        // The id 0 means that the message was deleted.
-        Some(row) => (
-            Some(row.try_get(0)?).filter(|id| *id != 0),
-            Some(row.try_get::<_, i64>(1)?),
-        ),
-        None => (None, None),
-    };
-    let mut latest = match alone {
+    let (message, base_event) = sent(transaction, chat, &style.store, &subject).await?;
+    let current = match alone {
         // A person asked for this order. A later event may have been in a digest, or may be owed to no chat.
         true => current(transaction, sources, &style.store, &subject).await?,
         false => None,
     };
-    let latest = latest
-        .take()
-        .unwrap_or_else(|| newest(&events, &first, base_event.is_some()));
+    let latest = current.unwrap_or_else(|| newest(&events, &first, base_event.is_some()));
     let base = match base_event {
         Some(id) => views_of(transaction, sources, &[id]).await?.remove(&id),
         None => Some(first),
     };
-    let statement = transaction.prepare_cached(BY).await?;
-    let (about, status) = (&latest.subject.id, latest.subject.status.as_str());
-    let by = transaction
-        .query_opt(&statement, &[&about.source.0, &&*about.key, &status])
-        .await?;
-    let statement = transaction.prepare_cached(PROMISED_AT).await?;
-    let promised_at = transaction.query_opt(&statement, &[&style.store, &subject]).await?;
     let escalated = escalated(transaction, chat, &items).await?;
     // A change without a message to edit is sent as a new message, which needs no sound.
     let is_new = events.iter().any(|item| enqueue::is_new(item.event.kind));
@@ -249,8 +226,8 @@ async fn subject_work(
     }
     Ok(Some(Work::OrderMessage(Box::new(OrderMessage {
         base: base.unwrap_or_else(|| latest.clone()),
-        by: by.map(|row| row.try_get(0)).transpose()?,
-        promised_at: promised_at.map(|row| row.try_get(0)).transpose()?,
+        by: answered_by(transaction, &latest).await?,
+        promised_at: promised_at(transaction, &style.store, &subject).await?,
         sounds: is_heard && !style.muted || !is_new && note::must_be_heard(notes),
         escalated,
         style,
@@ -259,6 +236,49 @@ async fn subject_work(
         message,
         items,
     }))))
+}
+
+/// The id of the message that shows an order in this chat, and the event that the message belongs to. The id is `None`
+/// if there is no message, or if it was deleted.
+async fn sent(
+    transaction: &Transaction<'_>,
+    chat: ChatId,
+    store: &str,
+    subject: &str,
+) -> Result<(Option<i32>, Option<i64>), QueryError> {
+    const MESSAGE: &str =
+        "select message_id, event_id from vestnik.vst_message where chat_id = $1 and store_id = $2 and subject = $3";
+    let statement = transaction.prepare_cached(MESSAGE).await?;
+    let Some(row) = transaction.query_opt(&statement, &[&chat.0, &store, &subject]).await? else {
+        return Ok((None, None));
+    };
+    // The id 0 means that the message was deleted.
+    let message = Some(row.try_get(0)?).filter(|id| *id != 0);
+    Ok((message, Some(row.try_get(1)?)))
+}
+
+/// The name of the person who gave the order its current status. `None`: nobody did so through Vestnik.
+async fn answered_by(transaction: &Transaction<'_>, latest: &EventView) -> Result<Option<String>, QueryError> {
+    const BY: &str = "select by_whom from vestnik.vst_status_change where source = $1 and key = $2 and status = $3 order by id desc limit 1";
+    let statement = transaction.prepare_cached(BY).await?;
+    let (about, status) = (&latest.subject.id, latest.subject.status.as_str());
+    let row = transaction
+        .query_opt(&statement, &[&about.source.0, &&*about.key, &status])
+        .await?;
+    Ok(row.map(|row| row.try_get(0)).transpose()?)
+}
+
+/// When somebody promised that the order is ready. `None`: nobody did, or the order is not in preparation.
+async fn promised_at(
+    transaction: &Transaction<'_>,
+    store: &str,
+    subject: &str,
+) -> Result<Option<OffsetDateTime>, QueryError> {
+    const PROMISED_AT: &str =
+        "select due_at from vestnik.vst_promise where store_id = $1 and subject = $2 and minutes is not null";
+    let statement = transaction.prepare_cached(PROMISED_AT).await?;
+    let row = transaction.query_opt(&statement, &[&store, &subject]).await?;
+    Ok(row.map(|row| row.try_get(0)).transpose()?)
 }
 
 /// The newest event of an order or booking, which has its current state. `None`: the event is not among the newest of
