@@ -67,15 +67,21 @@ async fn what_a_rush_took_is_given_back_though_some_of_its_panels_stay() {
     drop((first, staying));
 }
 
-/// A panel that is in.
+/// A panel that is in. Where the node is too busy, the panel comes back, as a panel does.
 async fn open(address: SocketAddr, token: &str) -> TcpStream {
-    let mut socket = TcpStream::connect(address).await.unwrap();
-    let request = upgrade::upgrade(7, token, "");
-    socket.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = [0; 512];
-    let read = socket.read(&mut answer).await.unwrap();
-    assert!(answer[..read].starts_with(b"HTTP/1.1 101"));
-    socket
+    loop {
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        let request = upgrade::upgrade(7, token, "");
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = [0; 512];
+        let read = socket.read(&mut answer).await.unwrap();
+        let answer = String::from_utf8_lossy(&answer[..read]);
+        if answer.starts_with("HTTP/1.1 101") {
+            return socket;
+        }
+        assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+        crate::support::look_again().await;
+    }
 }
 
 fn resident_kb(node: &Node) -> u64 {

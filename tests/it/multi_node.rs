@@ -160,7 +160,7 @@ async fn a_node_that_was_stopped_for_longer_than_its_lease_sends_nothing_any_mor
     let insert = "insert into orders (store_id, customer_name) values (7, $1)";
     client.execute(insert, &[&CUSTOMER]).await.unwrap();
     proxy.until_held().await;
-    stopped.signal(Signal::STOP);
+    stopped.stop().await;
     proxy.let_go();
     until(&client, "select leased_until > '-infinity' from vestnik.vst_chat").await;
     let other = Node::serving(&database, &other_door, &SHORT).await;
@@ -199,7 +199,7 @@ async fn a_node_that_falls_silent_within_a_transaction_holds_up_no_other() {
         let insert = "insert into orders (store_id, customer_name) values (7, $1)";
         client.execute(insert, &[&CUSTOMER]).await.unwrap();
         proxy.until_silenced().await;
-        silent.signal(Signal::STOP);
+        silent.stop().await;
         let other = Node::serving(&database, &telegram.door("other").await, &SHORT).await;
         until(
             &client,

@@ -157,6 +157,23 @@ impl Node {
         kill_process(self.pid(), signal).unwrap();
     }
 
+    /// Stops it, until it gets `Signal::CONT`. None of its threads runs any more when this returns.
+    pub async fn stop(&self) {
+        self.signal(Signal::STOP);
+        let threads = format!("/proc/{}/task", self.pid().as_raw_nonzero());
+        let is_stopped = |thread: std::io::Result<std::fs::DirEntry>| {
+            let stat = std::fs::read_to_string(thread.unwrap().path().join("stat")).unwrap();
+            // The state stands behind the name, which is in parentheses.
+            stat.rsplit_once(") ").unwrap().1.starts_with('T')
+        };
+        let stopped = timeout(PATIENCE, async {
+            while !std::fs::read_dir(&threads).unwrap().all(is_stopped) {
+                look_again().await;
+            }
+        });
+        stopped.await.expect("it stops");
+    }
+
     /// Ends it as a crash does, if it has not ended.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
