@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::channel::Block;
+use super::chat_links;
 use super::escalation::{self, MISSED_HOURS};
 use super::lane::ChatId;
 use crate::domain::event::{EventType, PartnerEvent, StoreId};
@@ -133,7 +134,7 @@ pub(super) async fn unblocked(
     enqueue_news(transaction, chat, &stores, News::Back, None).await
 }
 
-/// Enqueues the news about `chat` for the other chats of these stores. With a reason `why`, the stores' panels get an
+/// Enqueues the news about `chat` for the other chats of these stores. In a muted chat they make no sound. With a reason `why`, the stores' panels get an
 /// event, too.
 async fn enqueue_news(
     transaction: &Transaction<'_>,
@@ -142,14 +143,17 @@ async fn enqueue_news(
     news: News,
     why: Option<&str>,
 ) -> Result<ChatsToWake, QueryError> {
-    const OTHERS: &str = "select l.store_id, coalesce(s.name, l.store_id), coalesce(c.title, c.telegram_id::text), \
-             o.chat_id, o.language, o.thread_id \
-         from vestnik.vst_chat_link l join vestnik.vst_store s on s.id = l.store_id join vestnik.vst_chat c on c.id = l.chat_id \
-         join vestnik.vst_chat_link o on o.store_id = l.store_id and o.chat_id <> l.chat_id \
-         join vestnik.vst_chat oc on oc.id = o.chat_id and oc.disabled_at is null \
-         where l.chat_id = $1 and l.store_id = any ($2) order by 1, 4";
+    let others = format!(
+        "select g.store_id, coalesce(s.name, g.store_id), coalesce(c.title, c.telegram_id::text), \
+             l.chat_id, l.language, l.thread_id, not coalesce({}, false) \
+         from vestnik.vst_chat_link g join vestnik.vst_store s on s.id = g.store_id join vestnik.vst_chat c on c.id = g.chat_id \
+         join vestnik.vst_chat_link l on l.store_id = g.store_id and l.chat_id <> g.chat_id \
+         join vestnik.vst_chat oc on oc.id = l.chat_id and oc.disabled_at is null \
+         where g.chat_id = $1 and g.store_id = any ($2) order by 1, 4",
+        chat_links::IS_SILENT
+    );
     const ENQUEUE: &str =
-        "insert into vestnik.vst_delivery (chat_id, words, thread_id, urgent) values ($1, $2, $3, true)";
+        "insert into vestnik.vst_delivery (chat_id, words, thread_id, urgent) values ($1, $2, $3, $4)";
     let title = "select title from vestnik.vst_chat where id = $1";
     let title: Option<String> = transaction.query_one(title, &[&chat.0]).await?.try_get(0)?;
     for store in stores {
@@ -159,7 +163,7 @@ async fn enqueue_news(
         }
     }
     let mut chats = ChatsToWake::default();
-    for row in transaction.query(OTHERS, &[&chat.0, &stores]).await? {
+    for row in transaction.query(&others, &[&chat.0, &stores]).await? {
         let (store, name, other): (&str, &str, i64) = (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
         let words = catalog::of_store(row.try_get(4)?, row.try_get(0)?);
         let text = match news {
@@ -169,7 +173,8 @@ async fn enqueue_news(
         };
         let text = render_template(words.get(text), &[("store", store), ("chat", name)]);
         let topic: Option<i32> = row.try_get(5)?;
-        transaction.execute(ENQUEUE, &[&other, &text, &topic]).await?;
+        let sounds: bool = row.try_get(6)?;
+        transaction.execute(ENQUEUE, &[&other, &text, &topic, &sounds]).await?;
         chats.0.push(other);
     }
     Ok(chats)

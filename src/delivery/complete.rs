@@ -125,7 +125,9 @@ fn state_of(claim: &Claim, outcome: &Outcome) -> State {
         Outcome::Blocked { reason: why, .. } | Outcome::Stopped(why) | Outcome::NotReached(why) => {
             state("retrying", why, now)
         }
-        Outcome::MessageGone if matches!(claim.work, Work::Reply { .. }) => state("dead", "the message is gone", now),
+        Outcome::MessageGone if matches!(claim.work, Work::Reply { .. } | Work::Keyboard { .. }) => {
+            state("dead", "the message is gone", now)
+        }
         Outcome::MessageGone | Outcome::Migrated(_) | Outcome::NotBegun => state("pending", "", now),
     }
 }

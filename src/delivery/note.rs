@@ -39,7 +39,7 @@ pub(super) async fn work(
         |of: &&OpenDelivery| of.note == Some(note) && of.store.as_ref() == Some(&style.store) && !is_told(of);
     let like_it: Vec<&OpenDelivery> = open.iter().filter(is_like_it).collect();
     let ids: Vec<i64> = like_it.iter().map(|open| open.id).collect();
-    let over = complete_answered(transaction, note, &ids).await?;
+    let over = give_up(transaction, note, &ids).await?;
     let mut valid: Vec<&OpenDelivery> = like_it.into_iter().filter(|open| !over.contains(&open.id)).collect();
     if valid.len() <= ONE_BY_ONE {
         valid.truncate(1);
@@ -67,19 +67,20 @@ pub(super) async fn work(
     }))))
 }
 
-/// Gives up reminders about orders that were answered meanwhile. Returns the ids of their deliveries. Other kinds of
-/// notes stay.
-async fn complete_answered(
-    transaction: &Transaction<'_>,
-    note: Note,
-    deliveries: &[i64],
-) -> Result<Vec<i64>, QueryError> {
-    const OVER: &str = "update vestnik.vst_delivery d set state = 'dead', reason = 'answered meanwhile', completed_at = clock_timestamp() \
+/// Gives up reminders about orders that were answered meanwhile, and notes about late orders that are ready by now.
+/// Returns the ids of their deliveries. Other kinds of notes stay.
+async fn give_up(transaction: &Transaction<'_>, note: Note, deliveries: &[i64]) -> Result<Vec<i64>, QueryError> {
+    const ANSWERED: &str = "update vestnik.vst_delivery d set state = 'dead', reason = 'answered meanwhile', completed_at = clock_timestamp() \
          from vestnik.vst_escalation l where d.id = any ($1) and l.event_id = d.about_id and l.outcome in ('answered', 'removed') returning d.id";
-    if note != Note::Unanswered {
-        return Ok(Vec::new());
-    }
-    let statement = transaction.prepare_cached(OVER).await?;
+    const READY: &str = "update vestnik.vst_delivery d set state = 'dead', reason = 'ready meanwhile', completed_at = clock_timestamp() \
+         where d.id = any ($1) and not exists (select from vestnik.vst_promise p where p.store_id = d.store_id and p.subject = d.subject) \
+         returning d.id";
+    let over = match note {
+        Note::Unanswered => ANSWERED,
+        Note::Late => READY,
+        Note::Cancelled | Note::Shown => return Ok(Vec::new()),
+    };
+    let statement = transaction.prepare_cached(over).await?;
     let rows = transaction.query(&statement, &[&deliveries]).await?;
     Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
 }

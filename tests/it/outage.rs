@@ -293,6 +293,25 @@ async fn the_reasons_come_though_their_edit_was_throttled_and_later_buttons_take
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_buttons_of_a_message_that_is_gone_are_given_up() {
+    let (telegram, database) = Telegram::with_chat(CHAT).await;
+    let app = start(&telegram, database).await;
+    let client = app.database.client().await;
+    app.write("insert into orders (store_id) values (7)").await;
+    let message = telegram.until_messages(CHAT, 1).await[0].message.unwrap();
+    telegram.fault(
+        On::Edits(CHAT),
+        Fault::refused("Bad Request: message to edit not found"),
+        Times::Always,
+    );
+    telegram.push_press(CHAT, CHAT, message, "r:1");
+    let given_up = "select count(*) = 1 and bool_and(state = 'dead' and reason = 'the message is gone') \
+         from vestnik.vst_delivery where keyboard is not null";
+    until(&client, given_up).await;
+    app.engine.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nobody_waits_for_the_row_of_another_shop_or_for_telegrams_answer_to_somebody_else() {
     let (telegram, database) = two_chats().await;
     let app = start(&telegram, database).await;

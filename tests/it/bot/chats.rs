@@ -354,6 +354,28 @@ async fn sound_comes_back_by_a_word_and_goes_by_the_clock() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn news_of_another_chat_makes_no_sound_in_a_muted_one() {
+    let telegram = people().await;
+    let app = start(&telegram).await;
+    telegram.link(&app.database, "7", KITCHEN, "mirror").await;
+    for chat in [ANNA, BORIS] {
+        telegram.link(&app.database, "7", chat, "manager").await;
+    }
+    app.write(
+        "update vestnik.vst_chat_link l set muted_until = 'infinity' from vestnik.vst_chat c \
+         where c.id = l.chat_id and c.telegram_id = 11",
+    )
+    .await;
+    telegram.change_membership(KITCHEN, BORIS, "kicked");
+    for (chat, is_silent) in [(ANNA, true), (BORIS, false)] {
+        let news = telegram.until_messages(chat, 1).await.remove(0);
+        assert!(news.text.contains("no longer gets orders"), "{}", news.text);
+        assert_eq!(news.silent, is_silent, "{chat}");
+    }
+    app.engine.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_menu_has_the_commands_in_each_language() {
     let telegram = people().await;
     let app = start(&telegram).await;

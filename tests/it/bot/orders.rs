@@ -195,6 +195,33 @@ async fn an_order_is_accepted_in_so_many_minutes_and_a_late_one_gets_a_note_with
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_is_ready_before_its_note_goes_out_is_not_called_late() {
+    let telegram = people().await;
+    let app = start(&telegram).await;
+    let client = app.database.client().await;
+    telegram.link(&app.database, "7", ANNA, "mirror").await;
+    app.write("insert into orders (store_id) values (7)").await;
+    let order = telegram.until_messages(ANNA, 1).await.remove(0);
+    press(&telegram, ANNA, ANNA, order.message.unwrap(), &order.buttons[1][1].1).await;
+    until(&client, "select count(*) = 1 from vestnik.vst_promise").await;
+    hold(&client).await;
+    app.write("update vestnik.vst_promise set due_at = clock_timestamp()")
+        .await;
+    until(
+        &client,
+        "select count(*) = 1 from vestnik.vst_delivery where note = 'late'",
+    )
+    .await;
+    app.write("update orders set status = 'ready'").await;
+    until(&client, "select count(*) = 0 from vestnik.vst_promise").await;
+    hurry(&client).await;
+    let given_up =
+        "select bool_and(state = 'dead' and reason = 'ready meanwhile') from vestnik.vst_delivery where note = 'late'";
+    until(&client, given_up).await;
+    app.engine.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_reply_is_the_reason_of_a_rejection_where_one_was_asked_for_and_nothing_else() {
     let telegram = people().await;
     let app = start(&telegram).await;
