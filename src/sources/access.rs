@@ -126,17 +126,27 @@ pub async fn row_security(
     }
 }
 
+/// An SQL condition: a policy of row level security lets a role see, or write, some rows of a table. `table` and `role`
+/// are expressions for oids, `command` is one for the command's letter in `pg_policy`.
+pub(super) fn has_policy(table: &str, command: &str, role: &str) -> String {
+    format!(
+        "exists (select from pg_policy p where p.polrelid = {table} and p.polcmd::text in ({command}, '*') and p.polpermissive \
+             and (p.polroles = '{{0}}' or exists (select from unnest(p.polroles) o where pg_has_role({role}, o, 'usage'))))"
+    )
+}
+
 async fn policies(
     client: &impl GenericClient,
     table: &Table,
     commands: &[(&str, &str, &str)],
 ) -> Result<Access, catalog::Error> {
-    const POLICY: &str = "select row_security_active($1::oid), quote_ident(current_user), \
-             exists (select from pg_policy p where polrelid = $1 and polcmd::text in ($2, '*') and polpermissive \
-                 and (polroles = '{0}' or exists (select from unnest(polroles) r where pg_has_role(r, 'usage'))))";
+    let policy = format!(
+        "select row_security_active($1::oid), quote_ident(current_user), {}",
+        has_policy("$1", "$2", "(select oid from pg_roles where rolname = current_user)")
+    );
     let mut access = Access::default();
     for (code, command, what) in commands {
-        let row = client.query_one(POLICY, &[&table.oid, code]).await?;
+        let row = client.query_one(&policy, &[&table.oid, code]).await?;
         let role: &str = row.try_get(1)?;
         match (row.try_get::<_, bool>(0)?, row.try_get::<_, bool>(2)?) {
             (false, _) => {}

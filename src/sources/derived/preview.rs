@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use time::OffsetDateTime;
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Transaction};
 
 use super::super::catalog::{self, Table};
@@ -62,9 +63,10 @@ pub async fn newest(
     transaction
         .batch_execute(&format!("set local statement_timeout = {STATEMENT_MS}"))
         .await?;
-    let keys = match newest_keys(&mut transaction, table, derived, rows).await? {
-        Keys::Found(keys) => keys,
-        Keys::Failed(problem) => {
+    let keys: Vec<String> = match attempt(&mut transaction, &newest_keys(table, derived, rows), &[]).await? {
+        Attempt::Rows(found) => found.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?,
+        Attempt::Failed(error) => {
+            let problem = format!("derived.from: {}", db::reason(&error));
             return Ok(Some(Newest {
                 problems: with_grants(&transaction, vec![problem], &table.schema).await?,
                 all_fail: true,
@@ -84,8 +86,8 @@ pub async fn newest(
                 Whole::Failed(error) => {
                     let named = value_failures(&mut transaction, table, derived, key).await?;
                     match named.is_empty() {
-                        true => failures.add(vec![("derived".to_owned(), db::reason(&error))], key),
-                        false => failures.add(named, key),
+                        true => failures.add(failure(key, "derived".to_owned(), &error)),
+                        false => named.into_iter().for_each(|failure| failures.add(failure)),
                     }
                     continue;
                 }
@@ -97,8 +99,7 @@ pub async fn newest(
             let store = store.map(|store| StoreId::new(store));
             if let Some(first) = seen.get(&store) {
                 if *first != row {
-                    let Failure { place, reason, .. } = Failure::several_rows(key);
-                    failures.add(vec![(place, reason)], key);
+                    failures.add(Failure::several_rows(key));
                 }
                 continue;
             }
@@ -142,75 +143,79 @@ async fn with_grants(
 
 /// The failures of the previewed rows.
 #[derive(Default)]
-struct Failures<'a> {
-    /// The place of each failing expression and the reason, with the number of orders and the newest order's key.
-    distinct: Vec<(String, String, usize, &'a str)>,
+struct Failures {
+    /// Each distinct failure with the newest order that has it, and the number of its orders.
+    distinct: Vec<(Failure, usize)>,
     /// The keys of the orders that fail.
-    keys: HashSet<&'a str>,
+    keys: HashSet<String>,
 }
 
-impl<'a> Failures<'a> {
-    fn add(&mut self, failures: Vec<(String, String)>, key: &'a str) {
-        self.keys.insert(key);
-        for (place, reason) in failures {
-            let known = self
-                .distinct
-                .iter_mut()
-                .find(|known| (&known.0, &known.1) == (&place, &reason));
-            match known {
-                Some(known) => known.2 += 1,
-                None => self.distinct.push((place, reason, 1, key)),
-            }
+impl Failures {
+    /// Adds the failure of an order. The orders come in their order, the newest first.
+    fn add(&mut self, failure: Failure) {
+        self.keys.insert(failure.key.clone());
+        let is_like_it =
+            |known: &&mut (Failure, usize)| (&known.0.place, &known.0.reason) == (&failure.place, &failure.reason);
+        match self.distinct.iter_mut().find(is_like_it) {
+            Some((_, count)) => *count += 1,
+            None => self.distinct.push((failure, 1)),
         }
     }
 
     fn lines(&self) -> Vec<String> {
-        let line = |(place, reason, count, newest): &(String, String, usize, &str)| match count {
-            1 => format!("{place}: {reason}, for the order with key {newest}"),
+        let line = |(newest, count): &(Failure, usize)| match count {
+            1 => newest.to_string(),
             _ => format!(
-                "{place}: {reason}, for {count} of the newest orders, the newest is the order with key {newest}"
+                "{}: {}, for {count} of the newest orders, the newest is the order with key {}",
+                newest.place, newest.reason, newest.key
             ),
         };
         self.distinct.iter().map(line).collect()
     }
 }
 
-/// The keys of the newest rows.
-enum Keys {
-    /// The newest first.
-    Found(Vec<String>),
-    /// The joins fail: a line that says why.
-    Failed(String),
+/// The failure of an expression, with the values that Postgres quotes: whoever maps a table may see them.
+fn failure(key: &str, place: String, error: &tokio_postgres::Error) -> Failure {
+    Failure {
+        key: key.to_owned(),
+        place,
+        reason: db::reason(error),
+    }
 }
 
-async fn newest_keys(
+/// The result of a query whose SQL may fail.
+enum Attempt {
+    Rows(Vec<tokio_postgres::Row>),
+    Failed(tokio_postgres::Error),
+}
+
+/// Runs a query in a savepoint, which is rolled back. So an error of Postgres ends no other query.
+async fn attempt(
     transaction: &mut Transaction<'_>,
-    table: &Table,
-    derived: &Derived,
-    rows: i64,
-) -> Result<Keys, tokio_postgres::Error> {
+    sql: &str,
+    parameters: &[&(dyn ToSql + Sync)],
+) -> Result<Attempt, tokio_postgres::Error> {
+    let savepoint = transaction.transaction().await?;
+    let found = savepoint.query(sql, parameters).await;
+    savepoint.rollback().await?;
+    match found {
+        Ok(rows) => Ok(Attempt::Rows(rows)),
+        Err(error) if error.as_db_error().is_some() => Ok(Attempt::Failed(error)),
+        Err(error) => Err(error),
+    }
+}
+
+/// The query for the keys of the newest rows, the newest first.
+fn newest_keys(table: &Table, derived: &Derived, rows: i64) -> String {
     let (column, from) = (ident(&derived.key), from_clause(&table.quoted, derived));
     // A join that is no left join leaves out rows.
-    let sql = format!(
+    format!(
         "select {key} from {from} where o.{column} = any (array( \
              select newest.{column} from {table} newest order by newest.{column} desc limit {rows})) \
          group by o.{column} order by o.{column} desc",
         key = key_text(derived),
         table = table.quoted,
-    );
-    let savepoint = transaction.transaction().await?;
-    match savepoint.query(&sql, &[]).await {
-        Ok(found) => {
-            let keys = found.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
-            savepoint.rollback().await?;
-            Ok(Keys::Found(keys))
-        }
-        Err(error) if error.as_db_error().is_some() => {
-            savepoint.rollback().await?;
-            Ok(Keys::Failed(format!("derived.from: {}", db::reason(&error))))
-        }
-        Err(error) => Err(error),
-    }
+    )
 }
 
 /// A row that the mapping's query gives.
@@ -235,16 +240,10 @@ async fn whole(
     keys: &[String],
 ) -> Result<Whole, tokio_postgres::Error> {
     let sql = function::select(&table.quoted, derived, &function::has_key(table, derived, "$1::text[]"));
-    let savepoint = transaction.transaction().await?;
-    let found = match savepoint.query(&sql, &[&keys]).await {
-        Ok(found) => found,
-        Err(error) if error.as_db_error().is_some() => {
-            savepoint.rollback().await?;
-            return Ok(Whole::Failed(error));
-        }
-        Err(error) => return Err(error),
+    let found = match attempt(transaction, &sql, &[&keys]).await? {
+        Attempt::Rows(found) => found,
+        Attempt::Failed(error) => return Ok(Whole::Failed(error)),
     };
-    savepoint.rollback().await?;
     let mut rows = Vec::with_capacity(found.len());
     for row in &found {
         let row: Vec<Option<String>> = row.try_get(0)?;
@@ -285,27 +284,20 @@ fn subject(
     subject
 }
 
-/// The places of the expressions that fail for one order, each with the reason.
+/// The expressions that fail for one order.
 async fn value_failures(
     transaction: &mut Transaction<'_>,
     table: &Table,
     derived: &Derived,
     key: &str,
-) -> Result<Vec<(String, String)>, tokio_postgres::Error> {
+) -> Result<Vec<Failure>, tokio_postgres::Error> {
     let from = from_clause(&table.quoted, derived);
     let has_key = function::has_key(table, derived, "array[$1::text]");
     let mut failures = Vec::new();
     for (name, sql) in function::all_values(derived) {
         let one = format!("select ({sql}\n)::text from {from} where {has_key}");
-        let savepoint = transaction.transaction().await?;
-        let failed = savepoint.query(&one, &[&key]).await;
-        savepoint.rollback().await?;
-        match failed {
-            Ok(_) => {}
-            Err(error) if error.as_db_error().is_some() => {
-                failures.push((function::place(derived, &name), db::reason(&error)));
-            }
-            Err(error) => return Err(error),
+        if let Attempt::Failed(error) = attempt(transaction, &one, &[&key]).await? {
+            failures.push(failure(key, function::place(derived, &name), &error));
         }
     }
     Ok(failures)

@@ -1,7 +1,7 @@
 //! Checks the rights that a derived source needs: of the roles that save answers, on the tables of the answers'
 //! statements, and of the role with whose rights the expressions run, where row level security may hide rows.
 
-use super::super::access::Access;
+use super::super::access::{self, Access};
 use super::super::catalog::Table;
 use super::super::sql::ident;
 use super::{Derived, reader};
@@ -90,7 +90,8 @@ pub(super) async fn of_answers(
     table: &Table,
     derived: &Derived,
 ) -> Result<Access, tokio_postgres::Error> {
-    const RIGHTS: &str = "with named as (select coalesce(to_regclass($1), to_regclass($2)) as oid), \
+    let rights = format!(
+        "with named as (select coalesce(to_regclass($1), to_regclass($2)) as oid), \
              serving as (select r.oid, r.rolname, r.rolsuper or r.rolbypassrls as sees_all from pg_roles r where r.rolname = current_user \
                  or r.oid in (select a.grantee from pg_class e, aclexplode(e.relacl) a \
                      where e.oid = to_regclass('vestnik.vst_event') and a.privilege_type = 'UPDATE' and a.grantee <> e.relowner)) \
@@ -98,10 +99,11 @@ pub(super) async fn of_answers(
              has_schema_privilege(r.oid, n.oid, 'usage'), \
              case $3 when 'delete' then has_table_privilege(r.oid, c.oid, $3) else has_any_column_privilege(r.oid, c.oid, $3) end, \
              c.relrowsecurity and not r.sees_all and (c.relforcerowsecurity or not pg_has_role(r.oid, c.relowner, 'usage')), \
-             exists (select from pg_policy p where p.polrelid = c.oid and p.polcmd::text in ($4, '*') and p.polpermissive \
-                 and (p.polroles = '{0}' or exists (select from unnest(p.polroles) o where pg_has_role(r.oid, o, 'usage')))) \
+             {} \
          from named join pg_class c on c.oid = named.oid and c.relkind in ('r', 'p', 'v', 'm', 'f') \
-         join pg_namespace n on n.oid = c.relnamespace cross join serving r order by r.rolname <> current_user, 1";
+         join pg_namespace n on n.oid = c.relnamespace cross join serving r order by r.rolname <> current_user, 1",
+        access::has_policy("c.oid", "$4", "r.oid")
+    );
     let mut access = Access::default();
     for (status, statements) in &derived.answers {
         let place = format!("answer.{}", status.as_str());
@@ -109,7 +111,7 @@ pub(super) async fn of_answers(
             let of_schema = format!("{}.{name}", ident(&table.schema));
             let first = if name.contains('.') { &name } else { &of_schema };
             let (verb, policy) = (command.as_str(), command.policy());
-            for row in client.query(RIGHTS, &[first, &name, &verb, &policy]).await? {
+            for row in client.query(&rights, &[first, &name, &verb, &policy]).await? {
                 let (role, table, schema): (&str, &str, &str) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
                 let mut missing = |line: String| {
                     if !access.missing.contains(&line) {
@@ -231,15 +233,17 @@ pub(super) async fn of_expressions(
     const READER: &str = "select case when coalesce(pg_has_role(to_regrole($1), 'member'), false) \
                  or (select rolsuper or rolcreaterole and to_regrole($1) is null from pg_roles where rolname = current_user) \
              then $1 else quote_ident(current_user) end";
-    const ROW_SECURITY: &str = "select c.relrowsecurity and coalesce((select not (r.rolsuper or r.rolbypassrls) \
+    let row_security = format!(
+        "select c.relrowsecurity and coalesce((select not (r.rolsuper or r.rolbypassrls) \
                  and (c.relforcerowsecurity or not pg_has_role(r.oid, c.relowner, 'usage')) from pg_roles r where r.oid = to_regrole($2)), true), \
-             exists (select from pg_policy p where p.polrelid = c.oid and p.polcmd in ('r', '*') and p.polpermissive \
-                 and (p.polroles = '{0}' or exists (select from unnest(p.polroles) o where pg_has_role(to_regrole($2), o, 'usage')))) \
-         from pg_class c where c.oid = to_regclass($1)";
+             {} \
+         from pg_class c where c.oid = to_regclass($1)",
+        access::has_policy("c.oid", "'r'", "to_regrole($2)")
+    );
     let role: String = client.query_one(READER, &[&reader::ROLE]).await?.try_get(0)?;
     let mut warnings = Vec::new();
     for table in reads {
-        let Some(row) = client.query_opt(ROW_SECURITY, &[table, &role]).await? else {
+        let Some(row) = client.query_opt(&row_security, &[table, &role]).await? else {
             continue;
         };
         match (row.try_get::<_, bool>(0)?, row.try_get::<_, bool>(1)?) {
