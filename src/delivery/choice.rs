@@ -198,11 +198,9 @@ async fn subject_work(
         alone,
     } = wanted;
     let events = items_of(transaction, sources, &items).await?;
-    let Some(first) = events
-        .iter()
-        .min_by_key(|item| item.event.id)
-        .map(|item| item.event.clone())
-    else {
+    let mut events: Vec<EventView> = events.into_iter().map(|item| item.event).collect();
+    events.sort_unstable_by_key(|event| event.id);
+    let (Some(first), Some(last)) = (events.first(), events.last()) else {
         return Ok(None);
     };
     let (message, base_event) = sent(transaction, chat, &style.store, &subject).await?;
@@ -211,14 +209,14 @@ async fn subject_work(
         true => current(transaction, sources, &style.store, &subject).await?,
         false => None,
     };
-    let latest = current.unwrap_or_else(|| newest(&events, &first, base_event.is_some()));
+    let latest = current.unwrap_or_else(|| with_all_changes(last, &events, base_event.is_some()));
     let base = match base_event {
         Some(id) => views_of(transaction, sources, &[id]).await?.remove(&id),
-        None => Some(first),
+        None => Some(first.clone()),
     };
     let escalated = escalated(transaction, chat, &items).await?;
     // A change without a message to edit is sent as a new message, which needs no sound.
-    let is_new = events.iter().any(|item| enqueue::is_new(item.event.kind));
+    let is_new = events.iter().any(|event| enqueue::is_new(event.kind));
     let is_heard = is_new || escalated.is_some() || !notes.is_empty();
     // A new message covers the notes about the order. Next to an edit, the notes are replies to the order's message.
     if message.is_none() {
@@ -299,25 +297,20 @@ async fn current(
     Ok(views_of(transaction, sources, &[*event]).await?.remove(event))
 }
 
-/// The newest of these events, of which `first` is the oldest. If the chat was told the order before, and one message
-/// shows several changes, the event has the changed fields of them all.
-fn newest(events: &[Item], first: &EventView, is_told: bool) -> EventView {
-    let mut in_order: Vec<&EventView> = events.iter().map(|item| &item.event).collect();
-    in_order.sort_unstable_by_key(|event| event.id);
-    let newest = in_order.last().map_or_else(|| first.clone(), |event| (*event).clone());
-    let Some(before) = in_order.iter().find_map(|event| event.before.clone()) else {
-        return newest;
+/// The last of these events, which are sorted by id. If the chat was told the order before, and one message shows several
+/// changes, the event has the changed fields of them all.
+fn with_all_changes(last: &EventView, events: &[EventView], is_told: bool) -> EventView {
+    let before = events.iter().find_map(|event| event.before.clone());
+    let Some(before) = before.filter(|_| is_told && events.len() > 1) else {
+        return last.clone();
     };
-    if !is_told || in_order.len() == 1 {
-        return newest;
-    }
-    let mut changed = newest.subject.changed_fields(&before);
+    let mut changed = last.subject.changed_fields(&before);
     // A new status has its own line, and the promised time is part of it.
-    changed.retain(|field| *field != "promised_minutes" || newest.before.is_some());
+    changed.retain(|field| *field != "promised_minutes" || last.before.is_some());
     EventView {
         before: Some(before),
         changed,
-        ..newest
+        ..last.clone()
     }
 }
 

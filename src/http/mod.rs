@@ -284,16 +284,20 @@ async fn handle(
         _ if !is_allowed => ApiError::OtherHost,
         Ok((Handler::Store(scope, location, answer), parameters)) => {
             match auth::authorize(&databases, &call, scope, location, client).await {
-                Ok(_) if !call.query.has_only(parameters) => return Err(ApiError::UnknownParameter(parameters)),
-                Ok(access) => return idempotency::answer(access, call, method, path, answer).await,
+                Ok(access) => {
+                    call.query.allow_only(parameters)?;
+                    return idempotency::answer(access, call, method, path, answer).await;
+                }
                 Err(problem) if problem.is_of_guest() => problem,
                 Err(problem) => return Err(problem),
             }
         }
         Ok((Handler::Token(scope, location, answer), parameters)) => {
             match opened::authorize(&databases, &call, scope, location, client).await {
-                Ok(_) if !call.query.has_only(parameters) => return Err(ApiError::UnknownParameter(parameters)),
-                Ok(access) => return answer(access, call).await,
+                Ok(access) => {
+                    call.query.allow_only(parameters)?;
+                    return answer(access, call).await;
+                }
                 Err(problem) if problem.is_of_guest() => problem,
                 Err(problem) => return Err(problem),
             }

@@ -52,9 +52,12 @@ impl Query {
         self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
-    /// Whether each parameter has one of these names.
-    pub fn has_only(&self, names: &[&str]) -> bool {
-        self.pairs().all(|(key, _)| names.contains(&key))
+    /// Refuses parameters with other names than these.
+    pub fn allow_only(&self, names: &'static [&'static str]) -> Result<(), ApiError> {
+        match self.pairs().all(|(key, _)| names.contains(&key)) {
+            true => Ok(()),
+            false => Err(ApiError::UnknownParameter(names)),
+        }
     }
 
     /// The value of the first parameter with this name; `None`: the parameter is missing.

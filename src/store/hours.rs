@@ -73,7 +73,7 @@ pub fn rule(text: &str) -> Result<Rule, String> {
 }
 
 fn read(text: &str) -> Option<Rule> {
-    let text = text.to_lowercase().replace(['–', '—', '−'], "-");
+    let text = normalized(text);
     match text.as_str() {
         "none" => {
             let (days, open) = (Days::Never, Open::Spans(Vec::new()));
@@ -101,6 +101,11 @@ fn read(text: &str) -> Option<Rule> {
     (open != Open::AsUsual || !is_of_week).then_some(Rule { days, open })
 }
 
+/// The text in lower case, with one kind of dash.
+fn normalized(text: &str) -> String {
+    text.to_lowercase().replace(['–', '—', '−'], "-")
+}
+
 fn days_of(text: &str) -> Option<Days> {
     if let Some((from, to)) = text.split_once("..") {
         let (from, to) = (date(from)?, date(to)?);
@@ -118,7 +123,7 @@ fn days_of(text: &str) -> Option<Days> {
     }
     let mut week = Vec::new();
     for part in text.split(',') {
-        week.extend(week_days(&part.trim().to_lowercase())?);
+        week.extend(week_days(part.trim())?);
     }
     week.sort_unstable();
     week.dedup();
@@ -176,18 +181,21 @@ fn week_day(text: &str) -> Option<i16> {
 }
 
 fn open_of(text: &str) -> Option<Open> {
-    match text.to_lowercase().as_str() {
+    match text {
         "closed" | "off" | "закрыто" => return Some(Open::Spans(Vec::new())),
         "usual" => return Some(Open::AsUsual),
         _ => {}
     }
-    let spans: Option<Vec<Span>> = text.split(',').map(|part| span(part.trim())).collect();
+    let spans: Option<Vec<Span>> = text.split(',').map(|part| span_of(part.trim())).collect();
     spans.map(Open::Spans)
 }
 
 /// Parses a span of hours such as `9:00-18:00`, `9-18`, `22:00–02:00`, `10am-10pm` or `с 10 до 22`. `None`: another form.
 pub fn span(text: &str) -> Option<Span> {
-    let text = text.to_lowercase().replace(['–', '—', '−'], "-");
+    span_of(&normalized(text))
+}
+
+fn span_of(text: &str) -> Option<Span> {
     let (opens, closes) = match text.strip_prefix("с ").or_else(|| text.strip_prefix("from ")) {
         Some(span) => span.split_once(" до ").or_else(|| span.split_once(" to "))?,
         None => text.split_once('-')?,
