@@ -357,20 +357,27 @@ async fn nobody_waits_for_the_row_of_another_shop_or_for_telegrams_answer_to_som
     app.engine.shut_down().await;
 }
 
+/// A group in which the bot might not write when the first order came. It may by now, and Vestnik does not know.
+async fn blocked_for_an_hour() -> (Telegram, App) {
+    let (telegram, database) = (Telegram::start().await, Database::fresh().await);
+    telegram.add_group(GROUP, "Kitchen", &[CHAT]);
+    telegram.link(&database, "7", GROUP, "mirror").await;
+    let app = start(&telegram, database).await;
+    let client = app.database.client().await;
+    telegram.let_write(GROUP, false);
+    app.write("insert into orders (store_id) values (7)").await;
+    until(&client, "select blocked_at is not null from vestnik.vst_chat_link").await;
+    app.write("update vestnik.vst_chat_link set blocked_until = now() + interval '1 hour'")
+        .await;
+    telegram.let_write(GROUP, true);
+    (telegram, app)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn who_writes_from_a_blocked_chat_or_gives_the_bot_its_rights_ends_the_pause() {
     for what in ["a message", "a code", "a right"] {
-        let (telegram, database) = (Telegram::start().await, Database::fresh().await);
-        telegram.add_group(GROUP, "Kitchen", &[CHAT]);
-        telegram.link(&database, "7", GROUP, "mirror").await;
-        let app = start(&telegram, database).await;
+        let (telegram, app) = blocked_for_an_hour().await;
         let client = app.database.client().await;
-        telegram.let_write(GROUP, false);
-        app.write("insert into orders (store_id) values (7)").await;
-        until(&client, "select blocked_at is not null from vestnik.vst_chat_link").await;
-        app.write("update vestnik.vst_chat_link set blocked_until = now() + interval '1 hour'")
-            .await;
-        telegram.let_write(GROUP, true);
         let _ = match what {
             "a message" => telegram.write(GROUP, CHAT, "/status"),
             "a code" => telegram.write(GROUP, CHAT, "/link WRONGCODE"),
@@ -388,17 +395,7 @@ async fn who_writes_from_a_blocked_chat_or_gives_the_bot_its_rights_ends_the_pau
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_order_tries_a_blocked_chat_at_once() {
-    let (telegram, database) = (Telegram::start().await, Database::fresh().await);
-    telegram.add_group(GROUP, "Kitchen", &[CHAT]);
-    telegram.link(&database, "7", GROUP, "mirror").await;
-    let app = start(&telegram, database).await;
-    let client = app.database.client().await;
-    telegram.let_write(GROUP, false);
-    app.write("insert into orders (store_id) values (7)").await;
-    until(&client, "select blocked_at is not null from vestnik.vst_chat_link").await;
-    app.write("update vestnik.vst_chat_link set blocked_until = now() + interval '1 hour'")
-        .await;
-    telegram.let_write(GROUP, true);
+    let (telegram, app) = blocked_for_an_hour().await;
     app.write("insert into orders (store_id) values (7)").await;
     for number in [1, 2] {
         telegram

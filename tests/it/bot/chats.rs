@@ -105,6 +105,13 @@ async fn a_topic_that_is_opened_again_gets_its_orders_at_once() {
     app.engine.shut_down().await;
 }
 
+/// The group's last message under its old number: where it is now.
+fn moved_away() -> serde_json::Value {
+    json!({"message": {"message_id": 16, "date": 1_790_000_000, "migrate_to_chat_id": SUPERGROUP,
+        "chat": {"id": KITCHEN, "type": "group", "title": "Kitchen"},
+        "from": {"id": ANNA, "is_bot": false, "first_name": "Anna"}}})
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_group_that_says_that_it_moved_is_followed_whichever_message_comes() {
     for (says_old, says_new, deleted) in [
@@ -130,11 +137,7 @@ async fn a_group_that_says_that_it_moved_is_followed_whichever_message_comes() {
                 .await;
         }
         if says_old {
-            telegram.push(
-                json!({"message": {"message_id": 16, "date": 1_790_000_000, "migrate_to_chat_id": SUPERGROUP,
-                "chat": {"id": KITCHEN, "type": "group", "title": "Kitchen"},
-                "from": {"id": ANNA, "is_bot": false, "first_name": "Anna"}}}),
-            );
+            telegram.push(moved_away());
         }
         if says_new {
             telegram.push(json!({"message": {"message_id": 1, "date": 1_790_000_000, "migrate_from_chat_id": KITCHEN,
@@ -179,11 +182,7 @@ async fn a_group_that_moved_to_a_number_that_was_disabled_gets_what_it_missed_th
         .until("select count(disabled_at) = 2 from vestnik.vst_chat")
         .await;
     telegram.take_back(SUPERGROUP);
-    telegram.push(
-        json!({"message": {"message_id": 16, "date": 1_790_000_000, "migrate_to_chat_id": SUPERGROUP,
-        "chat": {"id": KITCHEN, "type": "group", "title": "Kitchen"},
-        "from": {"id": ANNA, "is_bot": false, "first_name": "Anna"}}}),
-    );
+    telegram.push(moved_away());
     let missed = |call: &Call| call.is_new_to(SUPERGROUP) && call.said == "ok" && call.text.contains("order #1");
     telegram.until_call("what it missed", missed).await;
     app.database

@@ -91,6 +91,12 @@ async fn press(telegram: &Telegram, chat: i64, person: i64, message: i32, data: 
     answers(&telegram.calls()).pop().unwrap()
 }
 
+/// What a press of the button with this label sends back.
+fn button(call: &Call, label: &str) -> String {
+    let mut buttons = call.buttons.iter().flatten();
+    buttons.find(|(is, _)| is == label).unwrap().1.clone()
+}
+
 async fn value(database: &Database, sql: &str) -> String {
     let sql = format!("select coalesce(({sql})::text, '')");
     database.client().await.query_one(&sql, &[]).await.unwrap().get(0)

@@ -1,6 +1,6 @@
 //! Orders of a digest, and many open orders at once: each can be opened and answered, as it is now.
 
-use super::{ANNA, people, press};
+use super::{ANNA, button, people, press};
 use crate::support::app::App;
 use crate::support::db::until;
 use crate::support::telegram::{Call, Telegram};
@@ -35,11 +35,6 @@ async fn digests_of(app: &App, telegram: &Telegram, orders: usize) -> Call {
     until(&client, "select bool_and(state = 'sent') from vestnik.vst_delivery").await;
     let calls = telegram.calls();
     calls.iter().rfind(|call| call.is_new_to(ANNA)).unwrap().clone()
-}
-
-fn button(call: &Call, label: &str) -> String {
-    let mut buttons = call.buttons.iter().flatten();
-    buttons.find(|(is, _)| is == label).unwrap().1.clone()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,6 @@
 //! What a kitchen does with many orders, with orders that take a while, and with its own words.
 
-use super::{ANNA, ask, people, press, start, value};
+use super::{ANNA, ask, button, people, press, start, value};
 use crate::support::app::App;
 use crate::support::db::until;
 use crate::support::telegram::Call;
@@ -42,14 +42,7 @@ async fn each_order_of_a_rush_can_be_opened_and_answered() {
         !labels.contains(&"#2") && labels.contains(&"#1") && labels.contains(&"#12"),
         "{labels:?}"
     );
-    let open = digest
-        .buttons
-        .iter()
-        .flatten()
-        .find(|(label, _)| label == "#5")
-        .unwrap()
-        .1
-        .clone();
+    let open = button(&digest, "#5");
     assert_eq!(
         press(&telegram, ANNA, ANNA, digest.message.unwrap(), &open).await,
         "Here it comes"
@@ -96,14 +89,7 @@ async fn what_is_open_is_listed_and_a_button_leads_to_it() {
         "{}",
         list.text
     );
-    let third = list
-        .buttons
-        .iter()
-        .flatten()
-        .find(|(label, _)| label == "#3")
-        .unwrap()
-        .1
-        .clone();
+    let third = button(&list, "#3");
     let message = new(&telegram.calls())
         .iter()
         .find(|call| call.text.contains("order #3"))

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::shop::{Shop, mapping};
+use super::shop::{ORDER_OF_TWO_STORES, Shop, mapping};
 use crate::support::app::App;
 use crate::support::db::Database;
 
@@ -109,14 +109,7 @@ async fn of_many_who_answer_at_once_one_is_first() {
 #[tokio::test]
 async fn a_store_of_several_answers_for_itself() {
     let mut shop = Shop::open("coopcycle", "read committed").await;
-    shop.write(
-        "begin; insert into sylius_order (state, number, takeaway, items_total, adjustments_total, total, created_at, updated_at) \
-             values ('new', '2', true, 2250, 0, 2250, '2026-08-21 19:10:00', '2026-08-21 19:10:00'); \
-         insert into sylius_order_item (order_id, quantity, unit_price, units_total, adjustments_total, total, is_immutable, variant_id) \
-             values (1, 1, 1800, 1800, 0, 1800, false, 1), (1, 1, 450, 450, 0, 450, false, 2); \
-         insert into sylius_order_vendor values (1, 1, 1800, 1600), (1, 2, 450, 400); commit",
-    )
-    .await;
+    shop.write(ORDER_OF_TWO_STORES).await;
     assert_eq!(shop.event("restaurant:2").await["data"]["total"], 450);
     let answer = shop
         .app

@@ -6,7 +6,7 @@ use serde_json::json;
 use vestnik::sources::derived::trim;
 use vestnik::sources::health;
 
-use super::shop::{Shop, mapping, parts};
+use super::shop::{ORDER_OF_TWO_STORES, Shop, mapping, parts};
 use crate::support::app::App;
 use crate::support::breakable::Breakable;
 use crate::support::db::Database;
@@ -261,14 +261,7 @@ async fn an_expression_that_fails_mixes_no_values_of_two_stores() {
     let mut shop = Shop::open("coopcycle", "read committed").await;
     let fails = mapping("coopcycle").replace("[derived]\n", "[derived]\npersons = \"1 / (o.id - o.id)\"\n");
     shop.app.database.attach(&fails).await;
-    shop.write(
-        "begin; insert into sylius_order (state, number, takeaway, items_total, adjustments_total, total, created_at, updated_at) \
-             values ('new', '2', true, 2250, 0, 2250, '2026-08-21 19:10:00', '2026-08-21 19:10:00'); \
-         insert into sylius_order_item (order_id, quantity, unit_price, units_total, adjustments_total, total, is_immutable, variant_id) \
-             values (1, 1, 1800, 1800, 0, 1800, false, 1), (1, 1, 450, 450, 0, 450, false, 2); \
-         insert into sylius_order_vendor values (1, 1, 1800, 1600), (1, 2, 450, 400); commit",
-    )
-    .await;
+    shop.write(ORDER_OF_TWO_STORES).await;
     assert_eq!(shop.event("restaurant:1").await["data"]["total"], 1800);
     assert_eq!(shop.event("restaurant:2").await["data"]["total"], 450);
 }

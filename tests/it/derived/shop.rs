@@ -15,6 +15,14 @@ use crate::support::db::Database;
 /// How long an order without items is waited for here, milliseconds.
 const WAIT_FOR_ITEMS_MS: u32 = 100;
 
+/// What CoopCycle's application writes for an order of two restaurants: 18.00 of the first, 4.50 of the second.
+pub const ORDER_OF_TWO_STORES: &str = "begin; \
+    insert into sylius_order (state, number, takeaway, items_total, adjustments_total, total, created_at, updated_at) \
+        values ('new', '2', true, 2250, 0, 2250, '2026-08-21 19:10:00', '2026-08-21 19:10:00'); \
+    insert into sylius_order_item (order_id, quantity, unit_price, units_total, adjustments_total, total, is_immutable, variant_id) \
+        values (1, 1, 1800, 1800, 0, 1800, false, 1), (1, 1, 450, 450, 0, 450, false, 2); \
+    insert into sylius_order_vendor values (1, 1, 1800, 1600), (1, 2, 450, 400); commit";
+
 /// A system with an engine beside it.
 pub struct Shop {
     pub system: String,
