@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::fmt::Write as _;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use time::OffsetDateTime;
@@ -53,6 +54,23 @@ pub struct EventId(pub i64);
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// The error for a text that is not the id of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("this is not the id of an event, which is a number of digits only")]
+pub struct InvalidEventId;
+
+impl FromStr for EventId {
+    type Err = InvalidEventId;
+
+    /// Parses an id as it is on the wire: digits without a sign, so that an event has one id only.
+    fn from_str(text: &str) -> Result<Self, InvalidEventId> {
+        if !text.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(InvalidEventId);
+        }
+        text.parse().map(Self).map_err(|_| InvalidEventId)
     }
 }
 
@@ -373,6 +391,14 @@ impl PartnerEvent {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_event_id_is_digits_only() {
+        assert_eq!("91".parse(), Ok(EventId(91)));
+        for text in ["", "+91", "-91", " 91", "9.1", "0x5b", "٩١", "9223372036854775808"] {
+            assert_eq!(text.parse::<EventId>(), Err(InvalidEventId), "{text}");
+        }
+    }
 
     #[test]
     fn an_event_is_the_json_that_the_protocol_promises() {

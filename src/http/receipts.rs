@@ -10,7 +10,7 @@ use super::auth::Access;
 use super::error::ApiError;
 use super::request::{ApiRequest, MAX_PANEL_CHARACTERS, is_name};
 use super::response;
-use crate::domain::event::EventId;
+use crate::domain::event::{EventId, InvalidEventId};
 use crate::receipts::query::{self, ReceiptQuery};
 use crate::receipts::summary::{BUCKETS_S, Summary, summary as count};
 use crate::receipts::writer::{Channel, Receipt, ReceiptKind};
@@ -61,8 +61,8 @@ pub async fn record(access: Access, call: ApiRequest) -> Result<Response, ApiErr
     let rendered = said.rendered.iter().map(|id| (id, ReceiptKind::Rendered));
     let words = rendered.chain(said.sounded.iter().map(|id| (id, ReceiptKind::Sounded)));
     let words: Vec<(EventId, ReceiptKind)> = words
-        .map(|(id, what)| Ok((EventId(id.parse()?), what)))
-        .collect::<Result<_, std::num::ParseIntError>>()
+        .map(|(id, what)| Ok((id.parse()?, what)))
+        .collect::<Result<_, InvalidEventId>>()
         .map_err(|_| ApiError::BadBody(SAID))?;
     if let Some(rings) = said.rings {
         database.hub.presence.poll(store, grant.id, &said.panel, rings);
@@ -90,9 +90,7 @@ pub async fn events(access: Access, call: ApiRequest) -> Result<Response, ApiErr
         from: call.query.moment("from")?,
         to: call.query.moment("to")?,
         key: call.query.text("order")?,
-        before: before
-            .map_err(|_| ApiError::BadParameter("before", "the id of an event"))?
-            .map(EventId),
+        before: before.map_err(|_| ApiError::BadParameter("before", "the id of an event"))?,
         limit: call.query.limit(EVENTS_DEFAULT, EVENTS_LIMIT)?,
     };
     let hub = &access.database.hub;

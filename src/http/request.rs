@@ -162,7 +162,7 @@ impl ApiRequest {
 
     /// Parses the id of the event in the path.
     pub fn event(&self) -> Result<EventId, ApiError> {
-        self.id.parse().map(EventId).map_err(|_| ApiError::UnknownEvent)
+        self.id.parse().map_err(|_| ApiError::UnknownEvent)
     }
 }
 

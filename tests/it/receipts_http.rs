@@ -184,7 +184,7 @@ async fn somebody_has_seen_an_event_says_so_over_http() {
         channel["acknowledged"].is_string() && channel.get("sent").is_none(),
         "{channel}"
     );
-    for id in ["2", "99", "x", "-1", "9999999999999999999999"] {
+    for id in ["2", "99", "x", "-1", "+1", "9999999999999999999999"] {
         let answer = app.post(&format!("{STORE}/events/{id}/ack"), &json!({})).await;
         assert_eq!((answer.status, answer.code().as_str()), (404, "unknown_event"), "{id}");
     }

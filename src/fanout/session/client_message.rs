@@ -72,8 +72,7 @@ impl Session {
     /// The event that a message names, and its store: a session of several stores has to be told the store, too. Or the
     /// error message for the client.
     fn event(&self, id: &str, named: Option<String>) -> Result<(StoreId, EventId), Utf8Bytes> {
-        let id = id.parse().map(EventId);
-        let id = id.map_err(|_| messages::error(Mistake::BadMessage, None))?;
+        let id = id.parse().map_err(|_| messages::error(Mistake::BadMessage, None))?;
         let store = match (&self.selection, named.as_deref().map(StoreId::new)) {
             (Selection::Store(own), None) => own.clone(),
             (Selection::Store(own), Some(named)) if *own == named => named,
