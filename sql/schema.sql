@@ -844,6 +844,43 @@ CREATE TABLE vestnik.vst_webhook (
     completed_at timestamp with time zone,
     CONSTRAINT vst_webhook_state_check CHECK ((state = ANY (ARRAY['pending'::text, 'sending'::text, 'retrying'::text, 'sent'::text, 'dead'::text])))
 );
+CREATE TABLE vestnik.vst_webhook_endpoint (
+    id bigint NOT NULL,
+    key text DEFAULT replace((gen_random_uuid())::text, '-'::text, ''::text) NOT NULL,
+    url text NOT NULL,
+    secret text NOT NULL,
+    secret_old text,
+    stores text[],
+    types text[],
+    cursor text NOT NULL,
+    resync_reason text,
+    resyncs integer DEFAULT 0 NOT NULL,
+    attempts integer DEFAULT 0 NOT NULL,
+    refusals integer DEFAULT 0 NOT NULL,
+    failing_since timestamp with time zone,
+    reason text,
+    due_at timestamp with time zone DEFAULT now() NOT NULL,
+    leased_until timestamp with time zone DEFAULT '-infinity'::timestamp with time zone NOT NULL,
+    fence bigint DEFAULT 0 NOT NULL,
+    stopped_at timestamp with time zone,
+    sent bigint DEFAULT 0 NOT NULL,
+    given_up bigint DEFAULT 0 NOT NULL,
+    sent_at timestamp with time zone,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT vst_webhook_endpoint_secret_check CHECK ((octet_length(secret) >= 16)),
+    CONSTRAINT vst_webhook_endpoint_secret_old_check CHECK ((octet_length(secret_old) >= 16)),
+    CONSTRAINT vst_webhook_endpoint_stores_check CHECK ((cardinality(stores) > 0)),
+    CONSTRAINT vst_webhook_endpoint_types_check CHECK ((cardinality(types) > 0)),
+    CONSTRAINT vst_webhook_endpoint_url_check CHECK ((url ~ '^https?://'::text))
+);
+ALTER TABLE vestnik.vst_webhook_endpoint ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME vestnik.vst_webhook_endpoint_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
 ALTER TABLE ONLY public.bookings
     ADD CONSTRAINT bookings_pkey PRIMARY KEY (id);
 ALTER TABLE ONLY public.orders
@@ -938,6 +975,8 @@ ALTER TABLE ONLY vestnik.vst_unattended
     ADD CONSTRAINT vst_unattended_pkey PRIMARY KEY (store_id);
 ALTER TABLE ONLY vestnik.vst_wait
     ADD CONSTRAINT vst_wait_pkey PRIMARY KEY (source, key);
+ALTER TABLE ONLY vestnik.vst_webhook_endpoint
+    ADD CONSTRAINT vst_webhook_endpoint_pkey PRIMARY KEY (id);
 ALTER TABLE ONLY vestnik.vst_webhook
     ADD CONSTRAINT vst_webhook_pkey PRIMARY KEY (event_id);
 CREATE INDEX idx_bookings_status_created ON public.bookings USING btree (status, created_at);

@@ -56,7 +56,7 @@ enum Command {
     Store(command::store::Args),
     /// Link Telegram chats to stores
     Telegram(command::telegram::Args),
-    /// Test a store's webhook, and rotate its secret
+    /// Post events to addresses; test webhooks, and rotate their secrets
     Webhook(command::webhook::Args),
     /// Report what became of a store's events: who received each, when, over which channel
     Audit(command::audit::Args),

@@ -589,3 +589,30 @@ create table vestnik.vst_webhook (
     completed_at timestamptz
 );
 create index vst_webhook_due on vestnik.vst_webhook (due_at) where state in ('pending', 'sending', 'retrying');
+
+-- Addresses to which events are posted as they are committed. A cursor tells which events an address has, so a waiting
+-- event is only in the journal, where it can be erased.
+create table vestnik.vst_webhook_endpoint (
+    id            bigint      not null generated always as identity primary key,
+    key           text        not null default replace(gen_random_uuid()::text, '-', ''),   -- makes a message's id unique among databases
+    url           text        not null check (url ~ '^https?://'),
+    secret        text        not null check (octet_length(secret) >= 16),   -- signs the posts, so it cannot be hashed
+    secret_old    text        check (octet_length(secret_old) >= 16),        -- signs, too, until the rotation is finished
+    stores        text[]      check (cardinality(stores) > 0),               -- null: every store
+    types         text[]      check (cardinality(types) > 0),                -- null: every type of event
+    cursor        text        not null,
+    resync_reason text,                                  -- events may be missing: the address is told so first; null: none are
+    resyncs       int         not null default 0,
+    attempts      int         not null default 0,        -- that failed in a row
+    refusals      int         not null default 0,        -- of them, those that refused the next event
+    failing_since timestamptz,
+    reason        text,                                  -- of the newest failure
+    due_at        timestamptz not null default now(),
+    leased_until  timestamptz not null default '-infinity',
+    fence         bigint      not null default 0,
+    stopped_at    timestamptz,                           -- nothing is posted until `vestnik webhook resume`
+    sent          bigint      not null default 0,
+    given_up      bigint      not null default 0,        -- events that the address refused, and that were passed over
+    sent_at       timestamptz,
+    created_at    timestamptz not null default now()
+);

@@ -17,6 +17,7 @@ mod closed;
 pub mod complete;
 mod dead_letter;
 mod due_event;
+pub mod endpoint;
 pub mod enqueue;
 pub mod escalation;
 pub mod event_view;

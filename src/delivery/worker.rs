@@ -9,7 +9,7 @@ use crate::infra::db::Pool;
 use metrics::Label;
 use secrecy::ExposeSecret as _;
 use sha2::{Digest as _, Sha256};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -53,7 +53,7 @@ pub struct Worker<C> {
     /// The id of this node's row in `vestnik.vst_bot_node`.
     pub node: String,
     /// Signals that the feed has read new events.
-    pub news: Arc<Notify>,
+    pub news: watch::Receiver<()>,
     /// Signals that a delivery was enqueued.
     pub enqueued: Arc<Notify>,
     /// The database's name, for the labels of metrics. `None`: the node serves only one database.
@@ -104,7 +104,9 @@ impl<C: ChatChannel> Worker<C> {
 
     async fn enqueue(&self, enqueued: &Notify, stop: &CancellationToken) {
         let mut backoff = Backoff::new();
+        let mut news = self.news.clone();
         loop {
+            news.borrow_and_update();
             let pause = match enqueue::enqueue_batch(&self.pool, &self.sources, self.settings.digest_after).await {
                 Ok(Enqueued::Batch) => {
                     enqueued.notify_one();
@@ -126,7 +128,7 @@ impl<C: ChatChannel> Worker<C> {
                 () = stop.cancelled() => return,
             }
             tokio::select! {
-                () = self.news.notified() => {}
+                Ok(()) = news.changed() => {}
                 () = tokio::time::sleep(IDLE) => {}
                 () = stop.cancelled() => return,
             }

@@ -5,6 +5,7 @@ mod bot;
 mod canary;
 mod notifications;
 mod surroundings;
+mod webhooks;
 
 use std::time::Duration;
 
@@ -86,6 +87,7 @@ pub async fn examine(config: &Config, old: Duration) -> Result<Vec<Finding>, db:
         findings.extend(notifications::examine(config, url, &client).await?);
         findings.extend(surroundings::silent_nodes(&client).await?);
         findings.push(canary::examine(&client).await?);
+        findings.push(webhooks::examine(&client).await?);
         if let Some(telegram) = &config.telegram {
             findings.extend(bot::examine(telegram, &client).await?);
         }

@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 use super::canary::CanaryTask;
 use super::notify_guard::NotifyGuard;
 use super::{Error, maintenance};
+use crate::delivery::endpoint::run::Endpoints;
 use crate::delivery::shared_bot::Heartbeat;
 use crate::delivery::{cleanup, worker::Worker};
 use crate::domain::event::StoreId;
@@ -79,7 +80,8 @@ impl SharedParts {
             Some((_, store, token)) => tokens.with_canary(token, store),
             None => tokens,
         });
-        let (presence, news) = (Arc::new(Presence::default()), Arc::new(tokio::sync::Notify::new()));
+        let presence = Arc::new(Presence::default());
+        let (new_events, news) = watch::channel(());
         let (sources, lookup) = (Arc::new(Registry::default()), Arc::new(Lookup::new(pool.clone())));
         let shop_api = Arc::new(ShopApi::new(config.webhook, &config.answers)?);
         let background = &self.background;
@@ -92,7 +94,7 @@ impl SharedParts {
         background.spawn(usage.run(pool.clone(), move || by_token.sessions_by_token(), self.stop.clone()));
         background.spawn(Arc::clone(&presence).run(pool.clone(), self.stop.clone()));
         if let (Some(client), Some(settings)) = (bot, config.telegram.clone()) {
-            let (pool, news, enqueued) = (pool.clone(), Arc::clone(&news), Arc::new(tokio::sync::Notify::new()));
+            let (pool, enqueued) = (pool.clone(), Arc::new(tokio::sync::Notify::new()));
             let node = format!("{:016x}", fastrand::u64(..));
             let heartbeat = Heartbeat::new(node.clone(), listen_url.clone());
             let bot = Bot::new(
@@ -111,13 +113,23 @@ impl SharedParts {
                 settings,
                 webhook: config.webhook,
                 node,
-                news,
+                news: news.clone(),
                 enqueued,
                 database: name.clone(),
                 sources: Arc::clone(&sources),
             };
             background.spawn(worker.run(self.stop.clone()));
         }
+        let endpoints = Endpoints {
+            pool: pool.clone(),
+            webhook: config.webhook,
+            max_event_bytes: session.max_event_bytes,
+            news,
+            sources: Arc::clone(&sources),
+            lookup: Arc::clone(&lookup),
+            database: name.clone(),
+        };
+        background.spawn(endpoints.run(self.stop.clone()));
         let feed = Feed {
             database: config.database.clone(),
             signals: Arc::clone(&signals),
@@ -125,7 +137,7 @@ impl SharedParts {
             listen_url: listen_url.clone(),
             router: Arc::clone(&router),
             health: Arc::clone(&health),
-            new_events: news,
+            new_events,
             sources: Arc::clone(&sources),
             lookup: Arc::clone(&lookup),
         };

@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use secrecy::SecretString;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -112,8 +112,8 @@ pub struct Feed {
     pub router: Arc<Router>,
     /// Records when the feed last read the journal.
     pub health: Arc<FeedHealth>,
-    /// The feed notifies it after each read that found events. The task that enqueues deliveries waits for it.
-    pub new_events: Arc<Notify>,
+    /// It changes after each read that found events. The tasks that enqueue deliveries and post webhooks wait for it.
+    pub new_events: watch::Sender<()>,
     /// The sources, whose mappings tell what the columns of the shop's rows mean.
     pub sources: Arc<Registry>,
     /// Looks up values of an order that are not in its own row, such as items.
@@ -294,7 +294,7 @@ impl Feed {
             state.read = next;
             state.seen = Witness::newest_of(state.seen.take(), &events);
             self.publish(state, &events).await;
-            self.new_events.notify_one();
+            self.new_events.send_replace(());
             return Ok(events.len() as u64);
         }
     }
@@ -349,7 +349,7 @@ impl Feed {
         }
         self.router.reach(state.epoch, &backlog.seen);
         *state = FeedState::new(state.epoch, backlog.seen, seen);
-        self.new_events.notify_one();
+        self.new_events.send_replace(());
         Ok(total)
     }
 
@@ -358,7 +358,7 @@ impl Feed {
         if let (Some(large_transactions), Some(last)) = (&mut state.large_transactions, events.last()) {
             large_transactions.advance_to(last.id);
             self.publish(state, events).await;
-            self.new_events.notify_one();
+            self.new_events.send_replace(());
         }
     }
 

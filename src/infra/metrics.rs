@@ -319,6 +319,19 @@ fn describe_receipts() {
         "Polls of this node that another poller or a webhook ended (409)"
     );
     describe_gauge!("vestnik_webhooks_open", "Webhook deliveries that are not complete");
+    describe_gauge!("vestnik_webhook_endpoints", "Addresses that events are posted to");
+    describe_gauge!(
+        "vestnik_webhook_endpoints_stopped",
+        "Addresses to which nothing is posted, after failures or 410"
+    );
+    describe_gauge!(
+        "vestnik_webhook_failing_seconds",
+        "The longest time for which posts to one address have failed"
+    );
+    describe_counter!(
+        "vestnik_webhook_posts_total",
+        "Posts of events, and what followed: sent, failed, refused, given_up, stopped"
+    );
     describe_counter!(
         "vestnik_delivery_leases_lost_total",
         "Sends whose lease ended before they were complete, and that start again"

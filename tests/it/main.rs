@@ -19,6 +19,7 @@ mod delivery;
 mod derived;
 mod doctor;
 mod documents;
+mod endpoint;
 mod erasure;
 mod escalation;
 mod faults;

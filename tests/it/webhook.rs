@@ -31,7 +31,7 @@ pub fn is_signed(post: &Post, secret: &str) -> bool {
     post.signature.split(' ').any(|signature| signature == expected) && (-60..60).contains(&age)
 }
 
-async fn vestnik(database: &Database, arguments: &[&str], settings: &[(&str, &str)]) -> Output {
+pub async fn vestnik(database: &Database, arguments: &[&str], settings: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vestnik"));
     command
         .args(arguments)
@@ -45,12 +45,12 @@ async fn vestnik(database: &Database, arguments: &[&str], settings: &[(&str, &st
         .unwrap()
 }
 
-fn text(bytes: &[u8]) -> String {
+pub fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
 /// Allows receivers on this machine.
-const ANYWHERE: (&str, &str) = ("VESTNIK_WEBHOOK_ALLOW_PRIVATE", "true");
+pub const ANYWHERE: (&str, &str) = ("VESTNIK_WEBHOOK_ALLOW_PRIVATE", "true");
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_test_is_posted_and_two_secrets_sign_while_they_change() {

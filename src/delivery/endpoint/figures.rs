@@ -1,0 +1,84 @@
+//! The figures of the endpoints: the metrics of a node, and what `vestnik doctor` reports.
+
+use std::time::Duration;
+
+use metrics::Label;
+use tokio_util::sync::CancellationToken;
+
+use crate::delivery::gauges::database_label;
+use crate::infra::db::{self, GenericClient, Pool, QueryError};
+
+/// The time between two readings from Postgres.
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// The state of all endpoints of a database.
+#[derive(Debug, Clone, PartialEq)]
+pub struct State {
+    /// How many endpoints there are.
+    pub endpoints: i64,
+    /// The ids of those that are stopped.
+    pub stopped: Vec<i64>,
+    /// The ids of those whose newest post failed, and that are not stopped.
+    pub failing: Vec<i64>,
+    /// The longest time for which an endpoint that is not stopped has failed, seconds.
+    pub failing_s: f64,
+    /// The events that were given up, of all endpoints.
+    pub given_up: i64,
+}
+
+/// Reads the state of all endpoints.
+pub async fn read(client: &impl GenericClient) -> Result<State, QueryError> {
+    const READ: &str = "select count(*), array_remove(array_agg(case when stopped_at is not null then id end order by id), null), \
+             array_remove(array_agg(case when stopped_at is null and failing_since is not null then id end order by id), null), \
+             coalesce(extract(epoch from clock_timestamp() - min(failing_since) filter (where stopped_at is null)), 0)::float8, \
+             coalesce(sum(given_up), 0)::bigint \
+         from vestnik.vst_webhook_endpoint";
+    let statement = client.prepare_cached(READ).await?;
+    let row = client.query_one(&statement, &[]).await?;
+    Ok(State {
+        endpoints: row.try_get(0)?,
+        stopped: row.try_get::<_, Option<_>>(1)?.unwrap_or_default(),
+        failing: row.try_get::<_, Option<_>>(2)?.unwrap_or_default(),
+        failing_s: row.try_get(3)?,
+        given_up: row.try_get(4)?,
+    })
+}
+
+/// Counts a post, or what followed from it.
+pub(super) fn count(outcome: &'static str) {
+    metrics::counter!("vestnik_webhook_posts_total", "outcome" => outcome).increment(1);
+}
+
+/// Updates the gauges.
+pub(super) struct Figures {
+    pool: Pool,
+    labels: Vec<Label>,
+}
+
+impl Figures {
+    /// `database` is the value of the gauges' label. `None`: the node serves one database.
+    pub fn new(pool: Pool, database: Option<&str>) -> Self {
+        let labels = database_label(database).collect();
+        Self { pool, labels }
+    }
+
+    /// Updates the gauges until the shutdown.
+    pub async fn run(&self, stop: &CancellationToken) {
+        loop {
+            let state = db::with_timeout(async { read(&*self.pool.get().await?).await });
+            match state.await {
+                Ok(state) => {
+                    let stopped = state.stopped.len() as f64;
+                    metrics::gauge!("vestnik_webhook_endpoints", self.labels.iter()).set(state.endpoints as f64);
+                    metrics::gauge!("vestnik_webhook_endpoints_stopped", self.labels.iter()).set(stopped);
+                    metrics::gauge!("vestnik_webhook_failing_seconds", self.labels.iter()).set(state.failing_s);
+                }
+                Err(error) => tracing::debug!(%error, "the figures of the webhooks could not be read"),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(INTERVAL) => {}
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! The lease of an endpoint: the node that has it posts, and saves what became of each post. A fence counts the leases,
+//! so a node whose lease was taken over changes nothing.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+
+use crate::delivery::retry::Pauses;
+use crate::domain::event::{EventType, PartnerEvent, StoreId};
+use crate::domain::store_set::StoreSet;
+use crate::infra::db::{self, Pool, QueryError};
+
+/// Seconds that a lease lasts: more than the deadline of a post, and than the statements around it.
+const LEASE_S: f64 = 30.0;
+/// The age at which a lease is renewed.
+pub(super) const RENEWAL: Duration = Duration::from_secs(10);
+/// The pauses between the attempts of a post.
+const PAUSES: Pauses = Pauses {
+    first: Duration::from_secs(5),
+    longest: Duration::from_secs(60 * 60),
+};
+/// The time that posts may fail, without a success between, until the endpoint is stopped, seconds. It is shorter than
+/// the retention of the journal, so that `vestnik webhook resume` loses nothing.
+const GIVE_UP_S: f64 = 3.0 * 24.0 * 60.0 * 60.0;
+/// The refusals of one event after which it is passed over. With the pauses, this takes about ten minutes.
+const MOST_REFUSALS: i32 = 8;
+
+/// The columns of [`Leased`].
+const COLUMNS: &str = "id, fence, key, url, array_remove(array[secret, secret_old], null), stores, types, cursor, \
+     resync_reason, resyncs, attempts, extract(epoch from clock_timestamp())::bigint";
+
+/// An endpoint that this node posts to.
+pub(super) struct Leased {
+    pub id: i64,
+    fence: i64,
+    pub key: String,
+    pub url: String,
+    pub secrets: Vec<String>,
+    pub stores: StoreSet,
+    types: Option<HashSet<String>>,
+    /// The cursor that covers the events that the endpoint has, and those that are not for it.
+    pub cursor: String,
+    /// The reason why events may be missing. `None`: the endpoint has all events before the cursor.
+    pub resync: Option<String>,
+    pub resyncs: i32,
+    attempts: i32,
+    /// The database's clock at the newest statement, in seconds since 1970.
+    pub time: i64,
+    /// When the lease was taken or renewed.
+    pub renewed: Instant,
+}
+
+impl Leased {
+    fn read(row: &Row) -> Result<Self, tokio_postgres::Error> {
+        let stores: Option<Vec<&str>> = row.try_get(5)?;
+        Ok(Self {
+            id: row.try_get(0)?,
+            fence: row.try_get(1)?,
+            key: row.try_get(2)?,
+            url: row.try_get(3)?,
+            secrets: row.try_get(4)?,
+            stores: stores.map_or_else(
+                || StoreSet::AllBut(HashSet::new()),
+                |stores| StoreSet::These(stores.into_iter().map(StoreId::new).collect()),
+            ),
+            types: row.try_get::<_, Option<Vec<String>>>(6)?.map(HashSet::from_iter),
+            cursor: row.try_get(7)?,
+            resync: row.try_get(8)?,
+            resyncs: row.try_get(9)?,
+            attempts: row.try_get(10)?,
+            time: row.try_get(11)?,
+            renewed: Instant::now(),
+        })
+    }
+
+    /// Whether the event is for the endpoint. The events of canaries are for none.
+    pub fn wants(&self, event: &PartnerEvent) -> bool {
+        let has = |kind: EventType| self.types.as_ref().is_none_or(|types| types.contains(kind.as_str()));
+        self.stores.has(&event.store) && has(event.kind)
+    }
+}
+
+/// Whether the node still has its lease after a statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub(super) enum Lease {
+    Held,
+    /// Another node took the lease over, or the endpoint was removed or stopped.
+    Over,
+}
+
+/// What follows from a failed post.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Consequence {
+    /// The next attempt follows after a pause, on any node.
+    Retry,
+    /// The endpoint was stopped.
+    Stopped,
+    /// The event was passed over, and the next one follows at once.
+    PassedOver,
+    /// The lease was over.
+    None,
+}
+
+/// Takes the leases of all endpoints that are due and that no node has.
+pub(super) async fn claim(pool: &Pool) -> Result<Vec<Leased>, QueryError> {
+    let sql = format!(
+        "update vestnik.vst_webhook_endpoint set fence = fence + 1, leased_until = clock_timestamp() + make_interval(secs => $1) \
+         where id in (select id from vestnik.vst_webhook_endpoint where stopped_at is null and due_at <= clock_timestamp() \
+             and leased_until <= clock_timestamp() for update skip locked) returning {COLUMNS}"
+    );
+    db::with_timeout(async {
+        let client = pool.get().await?;
+        let statement = client.prepare_cached(&sql).await?;
+        let rows = client.query(&statement, &[&LEASE_S]).await?;
+        Ok(rows.iter().map(Leased::read).collect::<Result<_, _>>()?)
+    })
+    .await
+}
+
+/// Renews the lease, saves the cursor, and reads the endpoint's settings again.
+pub(super) async fn renew(pool: &Pool, leased: &mut Leased) -> Result<Lease, QueryError> {
+    let cursor = leased.cursor.clone();
+    save(pool, leased, "cursor = $4", &[&cursor]).await
+}
+
+/// Continues at the cursor `fresh`, and saves why events may be missing before it.
+pub(super) async fn resync(pool: &Pool, leased: &mut Leased, reason: &str, fresh: &str) -> Result<Lease, QueryError> {
+    let set = "cursor = $4, resync_reason = $5, resyncs = resyncs + 1";
+    save(pool, leased, set, &[&fresh, &reason]).await
+}
+
+/// Saves that a post succeeded. `cursor` covers its event.
+pub(super) async fn sent(pool: &Pool, leased: &mut Leased, cursor: &str) -> Result<Lease, QueryError> {
+    let set = "cursor = $4, resync_reason = null, attempts = 0, refusals = 0, failing_since = null, reason = null, \
+         sent = sent + 1, sent_at = clock_timestamp()";
+    save(pool, leased, set, &[&cursor]).await
+}
+
+async fn save(
+    pool: &Pool,
+    leased: &mut Leased,
+    set: &str,
+    parameters: &[&(dyn ToSql + Sync)],
+) -> Result<Lease, QueryError> {
+    let sql = format!(
+        "update vestnik.vst_webhook_endpoint set leased_until = clock_timestamp() + make_interval(secs => $3), {set} \
+         where id = $1 and fence = $2 and stopped_at is null returning {COLUMNS}"
+    );
+    let (id, fence) = (leased.id, leased.fence);
+    let row = db::with_timeout(async {
+        let client = pool.get().await?;
+        let statement = client.prepare_cached(&sql).await?;
+        let all: Vec<&(dyn ToSql + Sync)> = [&id as &(dyn ToSql + Sync), &fence, &LEASE_S]
+            .into_iter()
+            .chain(parameters.iter().copied())
+            .collect();
+        Ok::<_, QueryError>(client.query_opt(&statement, &all).await?)
+    })
+    .await?;
+    let Some(row) = row else { return Ok(Lease::Over) };
+    *leased = Leased::read(&row).map_err(QueryError::from)?;
+    Ok(Lease::Held)
+}
+
+/// The kinds of failed posts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// The endpoint is down, or not set up right: the same event is posted again.
+    Down,
+    /// The endpoint refuses this event. After some attempts the event is passed over.
+    Refused,
+    /// The endpoint is gone for good.
+    Gone,
+}
+
+/// Saves that a post failed, and returns the lease. `cursor` covers the post's event.
+pub(super) async fn failed(
+    pool: &Pool,
+    leased: &Leased,
+    cursor: &str,
+    failure: Failure,
+    reason: &str,
+) -> Result<Consequence, QueryError> {
+    // A refusal that is one too many passes over the event. The next event begins without failures.
+    const PASSES: &str = "refusals + $3 >= $4";
+    let sql = format!(
+        "update vestnik.vst_webhook_endpoint set leased_until = '-infinity', reason = $5, \
+             cursor = case when {PASSES} then $6 else $7 end, \
+             resync_reason = case when {PASSES} then null else resync_reason end, \
+             given_up = given_up + case when {PASSES} then 1 else 0 end, \
+             refusals = case when {PASSES} then 0 else refusals + $3 end, \
+             attempts = case when {PASSES} then 0 else attempts + 1 end, \
+             failing_since = case when {PASSES} then null else coalesce(failing_since, clock_timestamp()) end, \
+             due_at = clock_timestamp() + case when {PASSES} then interval '0' else make_interval(secs => $8) end, \
+             stopped_at = case when $9 or failing_since < clock_timestamp() - make_interval(secs => $10) then clock_timestamp() end \
+         where id = $1 and fence = $2 and stopped_at is null returning stopped_at is not null, attempts = 0"
+    );
+    let failures = leased.attempts.unsigned_abs().saturating_add(1);
+    let pause = PAUSES.after(failures, fastrand::f64()).as_secs_f64();
+    let (refused, gone) = (i32::from(failure == Failure::Refused), failure == Failure::Gone);
+    db::with_timeout(async {
+        let client = pool.get().await?;
+        let statement = client.prepare_cached(&sql).await?;
+        let parameters: [&(dyn ToSql + Sync); 10] = [
+            &leased.id,
+            &leased.fence,
+            &refused,
+            &MOST_REFUSALS,
+            &reason,
+            &cursor,
+            &leased.cursor,
+            &pause,
+            &gone,
+            &GIVE_UP_S,
+        ];
+        let Some(row) = client.query_opt(&statement, &parameters).await? else {
+            return Ok(Consequence::None);
+        };
+        Ok(match (row.try_get(0)?, row.try_get(1)?) {
+            (true, _) => Consequence::Stopped,
+            (false, true) => Consequence::PassedOver,
+            (false, false) => Consequence::Retry,
+        })
+    })
+    .await
+}
+
+/// Returns the lease, so that another node can take it at once.
+pub(super) async fn release(pool: &Pool, leased: &Leased) -> Result<(), QueryError> {
+    const RELEASE: &str =
+        "update vestnik.vst_webhook_endpoint set leased_until = '-infinity', cursor = $3 where id = $1 and fence = $2";
+    db::with_timeout(async {
+        let client = pool.get().await?;
+        client
+            .execute(RELEASE, &[&leased.id, &leased.fence, &leased.cursor])
+            .await?;
+        Ok(())
+    })
+    .await
+}

@@ -1,0 +1,267 @@
+//! Posts events to the endpoints of a database. Each endpoint has a task on the node that has its lease, so an endpoint
+//! that is down delays no other one. An endpoint gets its events one after the other, in the order of the journal.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::figures::{self, Figures};
+use super::lease::{self, Consequence, Failure, Lease, Leased, RENEWAL};
+use super::post;
+use crate::domain::cursor::Unusable;
+use crate::domain::event::{JournalEvent, PartnerEvent};
+use crate::infra::backoff::Backoff;
+use crate::infra::config::Webhook;
+use crate::infra::db::{self, Pool, QueryError};
+use crate::infra::standard_webhook::{Letter, Poster};
+use crate::journal::{self, Page, PageEvent, Start};
+use crate::sources::lookup::Lookup;
+use crate::sources::registry::Registry;
+
+/// The time between two searches for endpoints that no node has, and for events without a signal of the feed.
+const IDLE: Duration = Duration::from_secs(1);
+/// The most events that are read at once.
+const PAGE_EVENTS: usize = 200;
+/// The time after which events that were read and not posted are read again, because they may have been erased.
+const PAGE_HELD: Duration = Duration::from_secs(5);
+
+/// Posts the events of one database, with what the tasks share.
+pub struct Endpoints {
+    /// The connection pool for all SQL of the tasks.
+    pub pool: Pool,
+    /// The addresses that endpoints may have.
+    pub webhook: Webhook,
+    /// The most bytes of an event's payload; a larger one goes out without its large parts.
+    pub max_event_bytes: usize,
+    /// Signals that the feed has read new events.
+    pub news: watch::Receiver<()>,
+    /// The attached sources with their mappings.
+    pub sources: Arc<Registry>,
+    /// Looks up what events show besides their rows.
+    pub lookup: Arc<Lookup>,
+    /// The database's name, for the labels of metrics. `None`: the node serves only one database.
+    pub database: Option<String>,
+}
+
+/// Why the next events of an endpoint could not be posted, or the outcome of a post was not saved.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Journal(#[from] journal::Error),
+    #[error(transparent)]
+    Query(#[from] QueryError),
+}
+
+/// What a task does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// More events may be due.
+    More,
+    /// Every event was posted.
+    Wait,
+    /// The lease is over.
+    End,
+}
+
+impl Endpoints {
+    /// Posts events until the shutdown. Posts that are under way are finished first.
+    pub async fn run(self, stop: CancellationToken) {
+        let poster = match Poster::new(self.webhook) {
+            Ok(poster) => poster,
+            Err(error) => return tracing::error!(%error, "webhooks cannot be posted from here"),
+        };
+        let figures = Figures::new(self.pool.clone(), self.database.as_deref());
+        let endpoints = Arc::new(self);
+        tokio::join!(endpoints.claim(&poster, &stop), figures.run(&stop));
+    }
+
+    async fn claim(self: &Arc<Self>, poster: &Poster, stop: &CancellationToken) {
+        let mut tasks = JoinSet::new();
+        let mut backoff = Backoff::new();
+        while !stop.is_cancelled() {
+            let pause = match lease::claim(&self.pool).await {
+                Ok(claimed) => {
+                    for leased in claimed {
+                        tasks.spawn(Arc::clone(self).serve(leased, poster.clone(), stop.clone()));
+                    }
+                    backoff.reset();
+                    IDLE
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "webhooks wait");
+                    backoff.next_pause().max(IDLE)
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = stop.cancelled() => {}
+            }
+            while tasks.try_join_next().is_some() {}
+        }
+        while tasks.join_next().await.is_some() {}
+    }
+
+    /// Posts to one endpoint until the lease is over.
+    async fn serve(self: Arc<Self>, mut leased: Leased, poster: Poster, stop: CancellationToken) {
+        let mut news = self.news.clone();
+        let mut backoff = Backoff::new();
+        while !stop.is_cancelled() {
+            news.borrow_and_update();
+            let pause = match self.advance(&mut leased, &poster, &stop).await {
+                Ok(Next::More) => continue,
+                Ok(Next::Wait) => {
+                    backoff.reset();
+                    IDLE
+                }
+                Ok(Next::End) => return,
+                Err(error) => {
+                    tracing::warn!(%error, endpoint = leased.id, "the events of a webhook wait");
+                    backoff.next_pause()
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                Ok(()) = news.changed() => {}
+                () = stop.cancelled() => {}
+            }
+        }
+        if let Err(error) = lease::release(&self.pool, &leased).await {
+            tracing::debug!(%error, endpoint = leased.id, "the lease of a webhook ends by itself");
+        }
+    }
+
+    /// Posts the next events.
+    async fn advance(&self, leased: &mut Leased, poster: &Poster, stop: &CancellationToken) -> Result<Next, Error> {
+        if leased.renewed.elapsed() > RENEWAL && lease::renew(&self.pool, leased).await? == Lease::Over {
+            return Ok(Next::End);
+        }
+        if let Some(reason) = leased.resync.clone() {
+            return self.tell_of_resync(leased, &reason, poster).await;
+        }
+        let start = Start::After(&leased.cursor);
+        let (rows, cursor, is_last) = match journal::read_page(&self.pool, &leased.stores, start, PAGE_EVENTS).await? {
+            Page::Resync { reason, fresh, .. } => return self.resync(leased, reason, &fresh).await,
+            Page::Events {
+                events,
+                cursor,
+                position,
+            } => (events, cursor, position.is_some()),
+        };
+        let events = self.wanted(leased, &rows).await?;
+        if !events.is_empty() && lease::renew(&self.pool, leased).await? == Lease::Over {
+            return Ok(Next::End);
+        }
+        let read_at = Instant::now();
+        let mut cursors = rows.iter();
+        for event in events {
+            if stop.is_cancelled() || read_at.elapsed() > PAGE_HELD {
+                return Ok(Next::More);
+            }
+            // The events have the order of their rows. Several rows may have become one event.
+            let Some(row) = cursors.find(|row| row.event.id == event.id) else {
+                continue;
+            };
+            let id = format!("evt_{}_{}", event.id, leased.key);
+            let next = self
+                .post(leased, poster, id, event.to_wire_alone(), &row.cursor)
+                .await?;
+            if next == Next::End {
+                return Ok(Next::End);
+            }
+        }
+        leased.cursor = cursor;
+        Ok(if is_last { Next::Wait } else { Next::More })
+    }
+
+    /// The events of these rows that are for the endpoint.
+    async fn wanted(&self, leased: &Leased, rows: &[PageEvent]) -> Result<Vec<PartnerEvent>, QueryError> {
+        let rows: Vec<&JournalEvent> = rows.iter().map(|row| &row.event).collect();
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let sources = db::with_timeout(async { self.sources.in_force(&*self.pool.get().await?).await }).await?;
+        let lookups = self.lookup.for_events(&sources, &rows).await;
+        let mut events = sources.partner_events(&rows, &lookups);
+        events.retain(|event| leased.wants(event));
+        events.iter_mut().for_each(|event| event.shorten(self.max_event_bytes));
+        Ok(events)
+    }
+
+    async fn resync(&self, leased: &mut Leased, reason: Unusable, fresh: &str) -> Result<Next, Error> {
+        tracing::error!(
+            endpoint = leased.id,
+            reason = reason.as_str(),
+            "a webhook may have missed events: the journal does not have them any more"
+        );
+        Ok(match lease::resync(&self.pool, leased, reason.as_str(), fresh).await? {
+            Lease::Held => Next::More,
+            Lease::Over => Next::End,
+        })
+    }
+
+    /// Tells the endpoint that events may be missing, before it gets later ones.
+    async fn tell_of_resync(&self, leased: &mut Leased, reason: &str, poster: &Poster) -> Result<Next, Error> {
+        if lease::renew(&self.pool, leased).await? == Lease::Over {
+            return Ok(Next::End);
+        }
+        let id = format!("resync_{}_{}", leased.resyncs, leased.key);
+        let body = json!({"type": "resync_required", "reason": reason}).to_string();
+        let cursor = leased.cursor.clone();
+        self.post(leased, poster, id, body, &cursor).await
+    }
+
+    /// Posts one message, and saves the outcome. `cursor` covers the message.
+    async fn post(
+        &self,
+        leased: &mut Leased,
+        poster: &Poster,
+        id: String,
+        body: String,
+        cursor: &str,
+    ) -> Result<Next, Error> {
+        let letter = Letter {
+            id,
+            time: leased.time,
+            url: leased.url.clone(),
+            secrets: leased.secrets.clone(),
+            body,
+        };
+        let (failure, reason) = match post::post(poster, &letter).await {
+            Ok(_) => {
+                figures::count("sent");
+                return Ok(match lease::sent(&self.pool, leased, cursor).await? {
+                    Lease::Held => Next::More,
+                    Lease::Over => Next::End,
+                });
+            }
+            Err(failed) => failed,
+        };
+        figures::count(match failure {
+            Failure::Refused => "refused",
+            Failure::Down | Failure::Gone => "failed",
+        });
+        let consequence = lease::failed(&self.pool, leased, cursor, failure, &reason).await?;
+        let (endpoint, message) = (leased.id, letter.id.as_str());
+        match consequence {
+            Consequence::Retry => tracing::warn!(endpoint, message, reason, "a webhook was not posted yet"),
+            Consequence::PassedOver => {
+                figures::count("given_up");
+                tracing::error!(endpoint, message, reason, "a webhook refuses an event: it is given up");
+            }
+            Consequence::Stopped => {
+                figures::count("stopped");
+                tracing::error!(
+                    endpoint,
+                    reason,
+                    "a webhook is stopped: `vestnik webhook resume` posts what waits"
+                );
+            }
+            Consequence::None => {}
+        }
+        Ok(Next::End)
+    }
+}

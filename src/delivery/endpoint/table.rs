@@ -1,0 +1,185 @@
+//! The changes that an operator makes to the endpoints: add, list, remove, resume, rotate the secret, and test.
+
+use std::str::FromStr as _;
+
+use tokio_postgres::types::ToSql;
+
+use super::post;
+use crate::domain::event::EventType;
+use crate::infra::config::Webhook;
+use crate::infra::db::{self, Client, QueryError};
+use crate::infra::standard_webhook::{Letter, Poster};
+use crate::journal;
+
+/// The most endpoints of a database. Each has a task, and up to a page of events in memory.
+pub const MOST_ENDPOINTS: i64 = 50;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The database has the most endpoints already.
+    #[error("a database has {MOST_ENDPOINTS} webhooks at most: remove one, or give one several stores")]
+    TooMany,
+    /// No endpoint has the number.
+    #[error("there is no webhook {0}: `vestnik webhook list` shows all")]
+    Unknown(i64),
+    /// The receiver did not accept the test. The field is the reason.
+    #[error("the webhook did not take it: {0}")]
+    NotTaken(String),
+    /// The database failed.
+    #[error(transparent)]
+    Failed(#[from] QueryError),
+    /// The database did not respond in time.
+    #[error(transparent)]
+    Unanswered(#[from] db::Unanswered),
+    /// The journal could not be read.
+    #[error(transparent)]
+    Journal(#[from] journal::Error),
+    /// The HTTP client could not be built.
+    #[error("webhooks cannot be posted from here: {0}")]
+    Client(#[from] reqwest::Error),
+}
+
+/// An endpoint to add.
+pub struct New<'a> {
+    /// The address.
+    pub url: &'a str,
+    /// The secret that signs the posts.
+    pub secret: &'a str,
+    /// The stores whose events are posted. `None`: every store.
+    pub stores: Option<&'a [String]>,
+    /// The types of events that are posted. `None`: every type.
+    pub types: Option<&'a [EventType]>,
+}
+
+/// An endpoint as `vestnik webhook list` shows it.
+pub struct Listed {
+    /// The number of the endpoint.
+    pub id: i64,
+    /// The address without its path, which may contain a secret.
+    pub origin: String,
+    /// The stores whose events are posted. `None`: every store.
+    pub stores: Option<Vec<String>>,
+    /// The types of events that are posted. `None`: every type.
+    pub types: Option<Vec<String>>,
+    /// How many messages were posted.
+    pub sent: i64,
+    /// How many events were given up, because the endpoint refused them.
+    pub given_up: i64,
+    /// Since when posts fail, or the endpoint is stopped, as text.
+    pub since: Option<String>,
+    /// Whether the endpoint is stopped.
+    pub is_stopped: bool,
+    /// The reason of the newest failure.
+    pub reason: Option<String>,
+}
+
+/// Adds an endpoint. It gets the events that are committed from now on. Returns its number.
+pub async fn add(client: &mut Client, new: &New<'_>) -> Result<i64, Error> {
+    const ADD: &str = "insert into vestnik.vst_webhook_endpoint (url, secret, stores, types, cursor) select $1, $2, $3, $4, $5 \
+         where (select count(*) from vestnik.vst_webhook_endpoint) < $6 returning id";
+    let types: Option<Vec<&str>> = new.types.map(|types| types.iter().map(|kind| kind.as_str()).collect());
+    db::with_timeout(async {
+        let transaction = client.transaction().await.map_err(QueryError::from)?;
+        let cursor = journal::cursor_here(&transaction).await?;
+        let parameters: [&(dyn ToSql + Sync); 6] =
+            [&new.url, &new.secret, &new.stores, &types, &cursor, &MOST_ENDPOINTS];
+        let row = transaction
+            .query_opt(ADD, &parameters)
+            .await
+            .map_err(QueryError::from)?;
+        let id = row.ok_or(Error::TooMany)?.try_get(0).map_err(QueryError::from)?;
+        transaction.commit().await.map_err(QueryError::from)?;
+        Ok(id)
+    })
+    .await
+}
+
+/// Lists all endpoints.
+pub async fn list(client: &Client) -> Result<Vec<Listed>, QueryError> {
+    const LIST: &str = "select id, url, stores, types, sent, given_up, \
+             to_char(coalesce(failing_since, stopped_at) at time zone 'UTC', 'YYYY-MM-DD HH24:MI'), stopped_at is not null, reason \
+         from vestnik.vst_webhook_endpoint order by id";
+    db::with_timeout(async {
+        let rows = client.query(LIST, &[]).await?;
+        let listed = rows.iter().map(|row| {
+            Ok(Listed {
+                id: row.try_get(0)?,
+                origin: origin(row.try_get(1)?),
+                stores: row.try_get(2)?,
+                types: row.try_get(3)?,
+                sent: row.try_get(4)?,
+                given_up: row.try_get(5)?,
+                since: row.try_get(6)?,
+                is_stopped: row.try_get(7)?,
+                reason: row.try_get(8)?,
+            })
+        });
+        Ok(listed.collect::<Result<_, tokio_postgres::Error>>()?)
+    })
+    .await
+}
+
+/// The address up to its path.
+fn origin(url: &str) -> String {
+    reqwest::Url::from_str(url).map_or_else(|_| "?".to_owned(), |url| url.origin().ascii_serialization())
+}
+
+/// Removes an endpoint. A post that is under way is finished.
+pub async fn remove(client: &Client, id: i64) -> Result<(), Error> {
+    change(client, id, "delete from vestnik.vst_webhook_endpoint where id = $1").await
+}
+
+/// Posts at once what waits, also to an endpoint that is stopped.
+pub async fn resume(client: &Client, id: i64) -> Result<(), Error> {
+    const RESUME: &str = "update vestnik.vst_webhook_endpoint set stopped_at = null, failing_since = null, attempts = 0, refusals = 0, \
+             due_at = clock_timestamp() where id = $1";
+    change(client, id, RESUME).await
+}
+
+/// Begins a rotation: sets a new signing secret. Posts are also signed with the old secret until `end_rotation`.
+pub async fn rotate(client: &Client, id: i64, secret: &str) -> Result<(), Error> {
+    const ROTATE: &str = "update vestnik.vst_webhook_endpoint set secret_old = secret, secret = $2 where id = $1";
+    let changed = db::with_timeout(async { Ok::<_, QueryError>(client.execute(ROTATE, &[&id, &secret]).await?) });
+    match changed.await? {
+        0 => Err(Error::Unknown(id)),
+        _ => Ok(()),
+    }
+}
+
+/// Ends the rotation: posts are not signed with the old secret any more.
+pub async fn end_rotation(client: &Client, id: i64) -> Result<(), Error> {
+    change(
+        client,
+        id,
+        "update vestnik.vst_webhook_endpoint set secret_old = null where id = $1",
+    )
+    .await
+}
+
+async fn change(client: &Client, id: i64, sql: &str) -> Result<(), Error> {
+    match db::with_timeout(async { Ok::<_, QueryError>(client.execute(sql, &[&id]).await?) }).await? {
+        0 => Err(Error::Unknown(id)),
+        _ => Ok(()),
+    }
+}
+
+/// Posts one message of type `test` to an endpoint. Returns the HTTP status of the response.
+pub async fn test(client: &Client, id: i64, settings: &Webhook) -> Result<u16, Error> {
+    const TEST: &str = "select url, array_remove(array[secret, secret_old], null), extract(epoch from clock_timestamp())::bigint, \
+             json_build_object('type', 'test', 'at', clock_timestamp())::text from vestnik.vst_webhook_endpoint where id = $1";
+    let row = db::with_timeout(async { Ok::<_, QueryError>(client.query_opt(TEST, &[&id]).await?) }).await?;
+    let row = row.ok_or(Error::Unknown(id))?;
+    let read = || {
+        Ok::<_, tokio_postgres::Error>(Letter {
+            id: format!("test_{:016x}", fastrand::u64(..)),
+            url: row.try_get(0)?,
+            secrets: row.try_get(1)?,
+            time: row.try_get(2)?,
+            body: row.try_get(3)?,
+        })
+    };
+    let letter = read().map_err(QueryError::from)?;
+    let posted = post::post(&Poster::new(*settings)?, &letter).await;
+    posted.map_err(|(_, reason)| Error::NotTaken(reason))
+}

@@ -1,0 +1,41 @@
+//! Checks the addresses that events are posted to.
+
+use super::{Finding, fail, note, ok};
+use crate::delivery::endpoint::figures;
+use crate::infra::db::{self, Client};
+
+/// Whether every address takes its events.
+pub(super) async fn examine(client: &Client) -> Result<Finding, db::QueryError> {
+    let state = db::with_timeout(figures::read(client)).await?;
+    let list = |ids: &[i64]| ids.iter().map(i64::to_string).collect::<Vec<_>>().join(", ");
+    Ok(if !state.stopped.is_empty() {
+        fail(
+            "webhooks",
+            format!(
+                "nothing is posted to {}: repair the receiver, then `vestnik webhook resume`; `vestnik webhook list` says why",
+                list(&state.stopped)
+            ),
+        )
+    } else if !state.failing.is_empty() {
+        fail(
+            "webhooks",
+            format!(
+                "posts to {} fail, and wait: `vestnik webhook test` says why",
+                list(&state.failing)
+            ),
+        )
+    } else if state.given_up > 0 {
+        note(
+            "webhooks",
+            format!(
+                "{} events were refused and given up: `vestnik webhook list` says by which",
+                state.given_up
+            ),
+        )
+    } else {
+        ok(
+            "webhooks",
+            format!("events are posted to {} addresses", state.endpoints),
+        )
+    })
+}
