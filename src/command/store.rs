@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::domain::event::StoreId;
+use crate::domain::money::Currency;
 use crate::infra::config::Config;
 use crate::infra::db;
 use crate::infra::standard_webhook::{address, signature};
@@ -38,8 +39,8 @@ struct Set {
     #[arg(long)]
     name: Option<String>,
     /// The currency of its amounts: three letters, such as RUB
-    #[arg(long)]
-    currency: Option<String>,
+    #[arg(long, value_parser = currency)]
+    currency: Option<Currency>,
     /// Its time zone, by the IANA name, such as Europe/Moscow
     #[arg(long, value_name = "ZONE")]
     time_zone: Option<String>,
@@ -112,7 +113,7 @@ fn settings(config: &Config, set: &Set, secret: Option<&str>) -> Result<Settings
         .map(|within| i32::try_from(within.as_secs()).unwrap_or(i32::MAX));
     Ok(Settings {
         name: set.name.clone(),
-        currency: set.currency.as_ref().map(|currency| currency.to_uppercase()),
+        currency: set.currency.map(|currency| currency.to_string()),
         time_zone: set.time_zone.clone(),
         answer_seconds: answer,
         attended_by: set.attended_by,
@@ -162,4 +163,9 @@ fn closing(time: Time) -> String {
         return "24:00".to_owned();
     }
     clock(time)
+}
+
+fn currency(text: &str) -> Result<Currency, String> {
+    let known = Currency::from_code(text).filter(|currency| currency.is_known());
+    known.ok_or_else(|| "a currency is three letters of ISO 4217, such as RUB or EUR".to_owned())
 }

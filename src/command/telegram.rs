@@ -22,7 +22,7 @@ const NAMED_STORES: i64 = 10;
 /// If Telegram has answered no poll for this long, in seconds, the status says that updates do not arrive.
 const POLL_IS_OLD_S: f64 = 60.0;
 /// The status reports another program that polls with the same token for this long after the conflict, in seconds.
-const CONFLICT_IS_NEWS_S: f64 = 600.0;
+const CONFLICT_IS_NEWS_S: f64 = 120.0;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -288,7 +288,12 @@ async fn arrival(client: &crate::infra::db::Client, delivery: i64, began: Instan
                 return Ok(Arrival::Failed(why));
             }
             Tried::Not(None) if is_late => {
+                let throttled_s = chat_links::throttled_s(client, delivery).await?;
                 chat_links::give_up(client, delivery).await?;
+                if throttled_s > 0.0 {
+                    let why = format!("Telegram asks to wait another {throttled_s:.0} s (429)");
+                    return Ok(Arrival::Failed(why));
+                }
                 let state = shared_bot::state(client).await?;
                 let why = state
                     .error

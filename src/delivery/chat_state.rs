@@ -89,7 +89,7 @@ pub(super) async fn blocked(
              where chat_id = $1 and ($2 or thread_id is not distinct from $3) for no key update) \
          update vestnik.vst_chat_link l set blocked_at = coalesce(l.blocked_at, clock_timestamp()), blocked_why = $4, \
              thread_id = case when $8 then null else l.thread_id end, \
-             blocked_until = clock_timestamp() + make_interval(secs => case \
+             blocked_until = clock_timestamp() + make_interval(secs => case when $8 and l.thread_id is not null then 0 \
                  when coalesce(l.blocked_at, clock_timestamp()) > clock_timestamp() - interval '1 minute' then $5::float8 \
                  when l.blocked_at > clock_timestamp() - interval '1 hour' then $6::float8 else $7::float8 end) \
          from before where l.chat_id = $1 and l.store_id = before.store_id \

@@ -111,8 +111,10 @@ async fn choose(
     let of_store =
         |open: &&OpenDelivery| open.event.is_some() && open.store == first.store && open.alone == first.alone;
     let chosen: Vec<&OpenDelivery> = open.iter().filter(of_store).collect();
-    // Count fresh deliveries only: stale ones go into a digest anyway, and do not put fresh ones into it.
-    let fresh = chosen.iter().filter(|open| !open.stale).count();
+    // Count fresh deliveries only: stale ones go into a digest anyway, and do not put fresh ones into it. Neither do
+    // changes put a new order into a digest.
+    let counts = |open: &&&OpenDelivery| !open.stale && open.urgent == first.urgent;
+    let fresh = chosen.iter().filter(counts).count();
     if let Some(rule) = rule.filter(|_| !first.alone) {
         let all_behind = fresh > rule.threshold;
         if first.stale || all_behind {
@@ -206,7 +208,10 @@ async fn subject_work(
     let (message, base_event) = sent(transaction, chat, &style.store, &subject).await?;
     let current = match alone {
         // A person asked for this order. A later event may have been in a digest, or may be owed to no chat.
-        true => current(transaction, sources, &style.store, &subject).await?,
+        true => match SubjectId::from_text(&subject) {
+            Some(subject) => event_view::current(transaction, sources, &style.store, &subject).await?,
+            None => None,
+        },
         false => None,
     };
     let latest = current.unwrap_or_else(|| with_all_changes(last, &events, base_event.is_some()));
@@ -277,24 +282,6 @@ async fn promised_at(
     let statement = transaction.prepare_cached(PROMISED_AT).await?;
     let row = transaction.query_opt(&statement, &[&store, &subject]).await?;
     Ok(row.map(|row| row.try_get(0)).transpose()?)
-}
-
-/// The newest event of an order or booking, which has its current state. `None`: the event is not among the newest of
-/// the store.
-async fn current(
-    transaction: &mut Transaction<'_>,
-    sources: &Sources,
-    store: &str,
-    subject: &str,
-) -> Result<Option<EventView>, QueryError> {
-    let Some(subject) = SubjectId::from_text(subject) else {
-        return Ok(None);
-    };
-    let newest = event_view::newest_of(transaction, sources, store, std::slice::from_ref(&subject)).await?;
-    let Some((event, _)) = newest.get(&subject) else {
-        return Ok(None);
-    };
-    Ok(views_of(transaction, sources, &[*event]).await?.remove(event))
 }
 
 /// The last of these events, which are sorted by id. If the chat was told the order before, and one message shows several

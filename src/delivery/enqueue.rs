@@ -141,7 +141,7 @@ fn due(sources: &Sources, rows: &[Due], digest_after: Duration) -> Vec<DueEvent>
     let events = sources.partner_events(&rows, &Lookups::default());
     let due = events.into_iter().filter_map(|event| {
         let subject = event.subject.as_ref()?.id.to_string();
-        let removed = matches!(event.kind, EventType::OrderRemoved | EventType::BookingRemoved);
+        let removed = event.kind.is_removal();
         let changed = matches!(event.kind, EventType::OrderChanged | EventType::BookingChanged);
         // The removal of an order that was closed already sends no message.
         if removed && !event.concerns_open() {
@@ -300,10 +300,7 @@ pub(super) fn is_new(kind: EventType) -> bool {
 
 /// Whether such an event tells the kitchen to stop: the order or booking was cancelled or removed.
 pub(super) fn is_over(kind: EventType) -> bool {
-    matches!(
-        kind,
-        EventType::OrderCancelled | EventType::BookingCancelled | EventType::OrderRemoved | EventType::BookingRemoved
-    )
+    kind.is_removal() || matches!(kind, EventType::OrderCancelled | EventType::BookingCancelled)
 }
 
 /// The outcome with which this event ends the order's escalation. `None`: the escalation goes on.

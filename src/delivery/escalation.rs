@@ -181,10 +181,7 @@ async fn over(
     let mut statuses: HashMap<(StoreId, String), Option<Status>> = HashMap::new();
     for event in sources.partner_events(&rows, &Lookups::default()) {
         let Some(subject) = &event.subject else { continue };
-        let is = subject
-            .visible_status()
-            .filter(|_| !matches!(event.kind, EventType::OrderRemoved | EventType::BookingRemoved));
-        statuses.insert((event.store, subject.id.to_string()), is);
+        statuses.insert((event.store, subject.id.to_string()), subject.visible_status());
     }
     let outcome = |(escalation, ..): &(OpenEscalation, bool, bool)| match statuses
         .get(&(StoreId::new(&escalation.store), escalation.subject.clone()))

@@ -114,6 +114,21 @@ pub(super) async fn newest_of(
     Ok(newest)
 }
 
+/// Reads the newest event of an order or booking, which has its current state. `None`: the event is not among the newest
+/// of the store.
+pub(super) async fn current(
+    transaction: &mut Transaction<'_>,
+    sources: &Sources,
+    store: &str,
+    subject: &SubjectId,
+) -> Result<Option<EventView>, QueryError> {
+    let newest = newest_of(transaction, sources, store, std::slice::from_ref(subject)).await?;
+    let Some((event, _)) = newest.get(subject) else {
+        return Ok(None);
+    };
+    Ok(views_of(transaction, sources, &[*event]).await?.remove(event))
+}
+
 /// Tries to read one delivery with its event. An error means that the delivery cannot be read.
 pub(super) async fn is_readable(
     transaction: &mut Transaction<'_>,

@@ -4,7 +4,7 @@
 
 use crate::infra::db::Transaction;
 
-use super::event_view::items_of;
+use super::event_view::{self, items_of};
 use super::lane::ChatId;
 use super::next_message::{ChatFormat, Note, Noted, Work};
 use super::open_delivery::OpenDelivery;
@@ -55,9 +55,16 @@ pub(super) async fn work(
         _ => None,
     };
     let ids: Vec<i64> = valid.iter().map(|open| open.id).collect();
-    let about = items_of(transaction, sources, &ids).await?;
+    let mut about = items_of(transaction, sources, &ids).await?;
     if about.is_empty() {
         return Ok(None);
+    }
+    // The order may have changed since the event whose button was pressed.
+    for item in about.iter_mut().filter(|_| note == Note::Shown) {
+        let subject = item.event.subject.id.clone();
+        if let Some(current) = event_view::current(transaction, sources, &style.store, &subject).await? {
+            item.event = current;
+        }
     }
     Ok(Some(Work::Note(Box::new(Noted {
         style,

@@ -310,7 +310,14 @@ fn log(claim: &Claim, outcome: &Outcome) {
                 "Telegram refuses a message, also as plain text: it is a dead letter; `vestnik audit` has the reason"
             );
         }
-        Outcome::Refused(_) => tracing::warn!(chat, "Telegram refuses a message: it is tried again as plain text"),
+        Outcome::Refused(_) => {
+            let deliveries = claim.work.items();
+            tracing::warn!(
+                chat,
+                ?deliveries,
+                "Telegram refuses a message: it is tried again as plain text"
+            );
+        }
         Outcome::Stopped(why) => {
             tracing::error!(
                 why,

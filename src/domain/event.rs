@@ -270,6 +270,11 @@ impl EventType {
         }
     }
 
+    /// Whether the order or booking is gone: it was deleted, hidden, or moved to another store.
+    pub fn is_removal(self) -> bool {
+        matches!(self, Self::OrderRemoved | Self::BookingRemoved)
+    }
+
     /// The type with this name; `None` for an unknown name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|known| known.as_str() == name)

@@ -23,6 +23,11 @@ impl Currency {
         letters.iter().all(u8::is_ascii_uppercase).then_some(Self(letters))
     }
 
+    /// Whether ISO 4217 has the currency.
+    pub fn is_known(self) -> bool {
+        Iso::from_code(self.as_str()).is_some()
+    }
+
     /// The three letters of the currency.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or("XXX")

@@ -14,6 +14,7 @@ use crate::domain::event::{
     Body, EventId, EventType, JournalEvent, PartnerEvent, RowWrite, SourceId, StoreId, SubjectId, Write, Xid,
 };
 use crate::domain::status::{Status, SubjectKind};
+use crate::domain::subject::Visibility;
 
 /// The results of look-ups for the orders of one read. A look-up reads from other tables the data that a row lacks.
 #[derive(Debug, Default)]
@@ -266,9 +267,13 @@ fn meaning(before: Option<Subject>, after: Option<Subject>, answer: Answer) -> O
 fn removed(previous: Status, before: Subject, after: Option<Subject>) -> Option<Meaning> {
     let mut data = before.head();
     data.insert("next".into(), Value::Array(Vec::new()));
+    let kind = of_kind(before.kind, EventType::OrderRemoved, EventType::BookingRemoved);
+    // The last row may be a visible one: that of before a deletion, or one in another store.
+    let mut subject = after.unwrap_or(before);
+    subject.visibility = Visibility::Deleted;
     Some(Meaning {
-        kind: of_kind(before.kind, EventType::OrderRemoved, EventType::BookingRemoved),
-        subject: after.unwrap_or(before),
+        kind,
+        subject,
         previous: Some(previous),
         changed: Vec::new(),
         before: None,

@@ -193,14 +193,16 @@ pub async fn set(client: &mut Client, store: &StoreId, settings: &Settings) -> R
 }
 
 /// Saves rules for the opening hours, in their order. A later rule for a weekday adds hours to an earlier one, or
-/// closes the day.
+/// closes the day. Rules that only close days change the saved week; others replace it.
 async fn set_hours(transaction: &Transaction<'_>, store: &StoreId, rules: &[Rule]) -> Result<(), Error> {
     const OPEN: &str =
         "insert into vestnik.vst_opening_hours (store_id, weekday, opens, closes) values ($1, $2, $3, $4)";
     const CLOSE: &str = "delete from vestnik.vst_opening_hours where store_id = $1 and weekday = $2";
     let store = store.as_str();
-    let is_of_week = |rule: &Rule| matches!(rule.days, Days::Week(_) | Days::Never);
-    if rules.iter().any(is_of_week) {
+    const IS_OPEN_AT_ALL: &str = "select exists (select from vestnik.vst_opening_hours where store_id = $1)";
+    let is_of_week = |rule: &Rule| matches!(rule.days, Days::Week(_));
+    let closes = |rule: &Rule| matches!(&rule.open, Open::Spans(spans) if spans.is_empty());
+    if rules.iter().any(|rule| is_of_week(rule) && !closes(rule)) {
         transaction
             .execute("delete from vestnik.vst_opening_hours where store_id = $1", &[&store])
             .await?;
@@ -233,6 +235,14 @@ async fn set_hours(transaction: &Transaction<'_>, store: &StoreId, rules: &[Rule
             }
             (Days::Yearly(day), open) => set_holiday(transaction, store, *day, true, open).await?,
         }
+    }
+    let is_open_at_all: bool = transaction.query_one(IS_OPEN_AT_ALL, &[&store]).await?.try_get(0)?;
+    if rules.iter().any(is_of_week) && !is_open_at_all {
+        // Without hours a store counts as open always.
+        return Err(Error::Setting(
+            "no hours are left, and a store without hours is always open: give the week, such as --hours daily=10:00-22:00 --hours wed=closed; \
+             close the store on dates, such as --hours 2026-12-31..2027-01-08=closed",
+        ));
     }
     Ok(())
 }

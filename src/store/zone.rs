@@ -5,9 +5,13 @@ use crate::infra::db::Client;
 
 use super::Error;
 
-/// An SQL condition: the name is that of a region, or UTC. Abbreviations such as `EST` ignore summer time, `Etc/GMT+3`
-/// is three hours west of Greenwich, and `posix/` and `right/` are directories of the system.
-const IS_REGION: &str = "(name = 'UTC' or name ~ '/') and name !~ '^(posix|right)/' and name !~ '^Etc/GMT'";
+/// An SQL condition: the name is that of a region, or UTC, or a fixed offset such as `Etc/GMT-3`. Abbreviations such as
+/// `EST` ignore summer time, and `posix/` and `right/` are directories of the system.
+const IS_REGION: &str = "(name = 'UTC' or name ~ '/') and name !~ '^(posix|right)/'";
+/// The beginning of the names of fixed offsets. They are never suggested: `Etc/GMT-3` is three hours *east* of Greenwich.
+const FIXED_OFFSET: &str = "Etc/GMT";
+/// Names of Greenwich time that ignore the summer time of London.
+const GREENWICH: [&str; 5] = ["gmt", "ut", "z", "zulu", "greenwich"];
 /// The names that are suggested first among zones with the same offset.
 const KNOWN: [&str; 16] = [
     "Europe/London",
@@ -63,8 +67,18 @@ pub(super) async fn check(client: &Client, text: &str) -> Result<(), Error> {
 fn meant(text: &str, zones: &[Zone]) -> Option<String> {
     let plain = |text: &str| text.trim().to_lowercase().replace([' ', '-'], "_");
     let wanted = plain(text);
+    if GREENWICH.contains(&wanted.as_str()) {
+        return Some("UTC".to_owned());
+    }
     let last = |zone: &&Zone| plain(zone.name.rsplit('/').next().unwrap_or_default());
-    let first = |is_it: &dyn Fn(&&Zone) -> bool| best(zones.iter().filter(is_it));
+    let first = |is_it: &dyn Fn(&&Zone) -> bool| {
+        best(
+            zones
+                .iter()
+                .filter(|zone| !zone.name.starts_with(FIXED_OFFSET))
+                .filter(is_it),
+        )
+    };
     first(&|zone| plain(&zone.name) == wanted)
         .or_else(|| first(&|zone| last(zone) == wanted))
         .or_else(|| offset_s(text).and_then(|offset_s| first(&|zone| zone.offset_s == offset_s)))
@@ -147,6 +161,7 @@ mod tests {
             ("UTC-5", "America/New_York"),
             ("UTC+5:30", "Asia/Kolkata"),
             ("utc", "UTC"),
+            ("GMT", "UTC"),
         ] {
             assert_eq!(meant(text, &zones).as_deref(), Some(expected), "{text}");
         }

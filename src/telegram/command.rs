@@ -54,7 +54,7 @@ impl Commands<'_> {
             Said::Command(command, argument) => match self.may(message).await {
                 Some(true) => self.change(message, command, argument, &links, words).await?,
                 Some(false) => words.get("command.admins_only").to_owned(),
-                None => words.get("pressed.failed").to_owned(),
+                None => words.get("command.admins_unknown").to_owned(),
             },
             Said::Other if links.is_empty() => words.get("command.not_linked").to_owned(),
             Said::Other => help(words),

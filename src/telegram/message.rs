@@ -3,7 +3,6 @@
 use crate::delivery::event_view::EventView;
 use crate::delivery::next_message::Button;
 use crate::domain::Subject;
-use crate::domain::event::EventType;
 use crate::domain::status::{Status, SubjectKind};
 use crate::text::catalog::Catalog;
 use crate::text::value::{amount, inline};
@@ -31,9 +30,9 @@ pub(super) fn only(text: String) -> Message {
 /// The catalog key of the title that tells the current status of the order or booking.
 pub(super) fn title(view: &EventView) -> String {
     let kind = view.subject.kind.as_str();
-    match (view.kind, view.subject.visible_status()) {
-        (EventType::OrderRemoved | EventType::BookingRemoved, _) | (_, None) => format!("title.{kind}_removed"),
-        (_, Some(status)) => format!("title.{kind}_{}", status.as_str()),
+    match view.subject.visible_status() {
+        None => format!("title.{kind}_removed"),
+        Some(status) => format!("title.{kind}_{}", status.as_str()),
     }
 }
 

@@ -14,8 +14,6 @@ use crate::text::html::{Html, MESSAGE_UNITS, render_template};
 use crate::text::value::{amount, in_url, inline, moment, said_of};
 use time::OffsetDateTime;
 
-/// The most items of an order in a message. The panel shows all items.
-const ITEMS: usize = 100;
 /// The room that is kept for the line with the number of omitted items, UTF-16 units.
 const OMITTED_UNITS: usize = 120;
 /// The longest fact of an order, such as a comment or an address, characters. A longer fact is cut: the phone and the
@@ -209,7 +207,7 @@ fn first_characters(text: &str) -> &str {
 fn items(html: &mut Html, words: &Catalog, it: &Subject) {
     let all = it.items.list.len() + it.items.omitted;
     let mut shown = 0;
-    for item in it.items.list.iter().take(ITEMS) {
+    for item in &it.items.list {
         let lines = item_lines(words, item);
         let units: usize = lines
             .iter()
@@ -425,7 +423,10 @@ pub(super) mod tests {
         let shown = text.matches("• ").count();
         assert!((50..100).contains(&shown), "{shown}");
         assert!(
-            text.ends_with(&format!("… и ещё позиций: {}. Весь состав - в панели</i>", 200 - shown)),
+            text.ends_with(&format!(
+                "… и ещё позиций: {}. Весь состав - в панели или в программе магазина</i>",
+                200 - shown
+            )),
             "{text}"
         );
     }
@@ -443,7 +444,10 @@ pub(super) mod tests {
             })
             .collect();
         let text = subject(&told("ru", &view, &view, None)).text;
-        let cut = format!("… (ещё {} знаков - в панели)</b>", 500 * 9 - 1 - FACT_CHARACTERS);
+        let cut = format!(
+            "… (ещё {} знаков - в панели или в программе магазина)</b>",
+            500 * 9 - 1 - FACT_CHARACTERS
+        );
         assert!(text.contains(&cut), "{text}");
         assert!(
             text.contains("📞 +7 900 123-45-67") && text.ends_with("• вода"),

@@ -156,6 +156,18 @@ fn read_own(
         if !super::html::is_well_formed(text) {
             return Err(wrong(format!("{key}: a tag is not closed, or not one of Telegram's")));
         }
+        let section = key.split('.').next().unwrap_or_default();
+        if PLAIN.contains(&section) && super::html::shown(text) != *text {
+            return Err(wrong(format!(
+                "{key} is shown without markup: write it without tags and entities"
+            )));
+        }
+        let (wanted, given) = (ours.split_whitespace().count(), text.split_whitespace().count());
+        if LISTS.contains(&key.as_str()) && given != wanted {
+            return Err(wrong(format!(
+                "{key} has {given} words and needs {wanted}, with a space between"
+            )));
+        }
     }
     let language = language.unwrap_or_default().to_owned();
     let base = own.get(&(language.clone(), None)).unwrap_or(ours);
@@ -184,6 +196,11 @@ pub fn stores_with_own_texts() -> Vec<&'static str> {
     stores.dedup();
     stores
 }
+
+/// The sections whose texts Telegram shows without markup: labels of buttons, answers to presses, the menu.
+const PLAIN: [&str; 5] = ["button", "language", "menu", "pressed", "reject_reason"];
+/// The texts that are lists of words.
+const LISTS: [&str; 2] = ["language.months", "language.weekdays"];
 
 /// The names of the placeholders in a text, sorted.
 fn places(text: &str) -> Vec<&str> {
@@ -306,6 +323,18 @@ mod tests {
                 "title.order_pending: a brace is not closed",
             ),
             ("[title]\norder_pending = \" \"", "title.order_pending is empty"),
+            (
+                "[button]\naccept = \"<b>Yes</b>\"",
+                "button.accept is shown without markup",
+            ),
+            (
+                "[pressed]\nfailed = \"no &amp; no\"",
+                "pressed.failed is shown without markup",
+            ),
+            (
+                "[language]\nmonths = \"Jan Feb\"",
+                "language.months has 2 words and needs 12",
+            ),
         ] {
             let error = read(wrong).unwrap_err().to_string();
             assert!(error.contains(problem), "{wrong}: {error}");

@@ -95,7 +95,10 @@ pub fn said_of(quantity: &Quantity) -> String {
 
 /// Formats an amount of minor units as people of the language write it, such as `500,00 ₽`. The spaces do not break.
 pub fn amount(minor: i64, currency: Currency, words: &Catalog) -> String {
-    let (digits, sign) = (usize::from(currency.digits()), currency.sign());
+    let digits = usize::from(currency.digits());
+    // A sign of right-to-left letters would turn the direction of the line.
+    let sign = Some(currency.sign()).filter(|sign| !sign.chars().any(turns));
+    let sign = sign.unwrap_or_else(|| currency.as_str().to_owned());
     let text = format!("{:0>width$}", minor.unsigned_abs(), width = digits + 1);
     let (whole, fraction) = text.split_at(text.len() - digits);
     let mut grouped = String::new();
@@ -110,7 +113,12 @@ pub fn amount(minor: i64, currency: Currency, words: &Catalog) -> String {
     }
     let minus = if minor < 0 { "-" } else { "" };
     if words.get("language.sign") == "before" {
-        format!("{minus}{sign}{grouped}")
+        let gap = if sign.ends_with(char::is_alphabetic) {
+            "\u{a0}"
+        } else {
+            ""
+        };
+        format!("{minus}{sign}{gap}{grouped}")
     } else {
         format!("{minus}{grouped}\u{a0}{sign}")
     }
@@ -158,10 +166,11 @@ mod tests {
         let (ru, of) = (catalog::of("ru"), |code| Currency::from_code(code).unwrap());
         assert_eq!(amount(5, of("RUB"), ru), "0,05\u{a0}₽");
         assert_eq!(amount(-123_456, of("JPY"), ru), "-123\u{a0}456\u{a0}¥");
-        assert_eq!(
-            amount(1_234_567, of("KWD"), catalog::of("en")).trim_start_matches(|c: char| !c.is_ascii_digit()),
-            "1,234.567"
-        );
+        let en = catalog::of("en");
+        assert_eq!(amount(1_234_567, of("KWD"), en), "KWD\u{a0}1,234.567");
+        assert_eq!(amount(1_234_567, of("KWD"), ru), "1\u{a0}234,567\u{a0}KWD");
+        assert_eq!(amount(-1250, of("USD"), en), "-$12.50");
+        assert_eq!(amount(1250, of("XQQ"), en), "XQQ\u{a0}12.50");
         assert_eq!(amount(100, of("XQQ"), ru), "1,00\u{a0}XQQ");
     }
 }

@@ -12,7 +12,7 @@ use vestnik::journal;
 
 use crate::support::app::App;
 use crate::support::db::{Database, until};
-use crate::support::telegram::{TOKEN, Telegram};
+use crate::support::telegram::{Call, TOKEN, Telegram};
 use crate::telegram_outcomes::{hold, hurry, start};
 
 /// A chat of store 7 that gets everything.
@@ -39,6 +39,41 @@ async fn an_order_is_a_message_with_buttons_and_its_status_edits_it() {
     let there = telegram.messages(CHAT);
     assert_eq!((there.len(), there[0].0, there[0].1.edits), (1, number, 1));
     assert!(there[0].1.text.contains("accepted"), "{}", there[0].1.text);
+
+    app.write("delete from orders").await;
+    let deleted = |call: &Call| call.is_edit() && call.text.contains("Order #1 deleted");
+    telegram.until_call("the deletion", deleted).await;
+    let there = telegram.messages(CHAT);
+    assert!(there[0].1.buttons.is_empty(), "{:?}", there[0].1.buttons);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_order_is_a_message_of_its_own_among_many_changes() {
+    let (telegram, database) = Telegram::with_chat(CHAT).await;
+    let settings = vestnik::infra::config::Telegram {
+        digest_threshold: 3,
+        ..telegram.settings()
+    };
+    let app = App::start_on(database, |config| config.telegram = Some(settings)).await;
+    let client = app.database.client().await;
+    hold(&client).await;
+    app.write("insert into orders (store_id) select 7 from generate_series(1, 5)")
+        .await;
+    until(&client, "select count(*) = 5 from vestnik.vst_delivery").await;
+    hurry(&client).await;
+    until(&client, "select bool_and(state = 'sent') from vestnik.vst_delivery").await;
+    hold(&client).await;
+    app.write("update orders set status = 'preparing'; insert into orders (store_id) values (7)")
+        .await;
+    until(
+        &client,
+        "select count(*) = 6 from vestnik.vst_delivery where state = 'pending'",
+    )
+    .await;
+    hurry(&client).await;
+    let came = telegram.until_messages(CHAT, 3).await;
+    assert!(came[1].text.starts_with("🔔 New order #6"), "{}", came[1].text);
+    assert!(came[2].text.contains("5 events"), "{}", came[2].text);
 }
 
 #[tokio::test(flavor = "multi_thread")]

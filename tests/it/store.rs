@@ -136,6 +136,28 @@ async fn hours_are_set_as_people_write_them_and_holidays_differ() {
     assert_eq!(list(&database).lines().count(), 1);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_day_is_closed_in_the_week_that_is_set_and_no_store_loses_its_hours_by_it() {
+    let database = Database::fresh().await;
+    let refused = |hours: &str| {
+        let done = set(&database, &["--hours", hours]);
+        assert!(!done.status.success(), "{hours}");
+        String::from_utf8_lossy(&done.stderr).into_owned()
+    };
+    assert!(refused("sat,sun=closed").contains("no hours are left"));
+    assert!(set(&database, &["--hours", "daily=9:00-23:00"]).status.success());
+    assert!(set(&database, &["--hours", "wed=closed"]).status.success());
+    let listed = list(&database);
+    assert!(
+        listed.contains("tue 09:00-23:00") && listed.contains("thu 09:00-23:00") && !listed.contains("wed"),
+        "{listed}"
+    );
+    assert!(refused("daily=closed").contains("no hours are left"));
+    assert_eq!(list(&database), listed, "a refused rule changes nothing");
+    let other = set(&database, &["--currency", "ZZZ"]);
+    assert!(String::from_utf8_lossy(&other.stderr).contains("ISO 4217"), "{other:?}");
+}
+
 #[tokio::test]
 async fn who_attends_a_store_is_said_and_nobody_else() {
     let database = Database::fresh().await;

@@ -29,6 +29,8 @@ pub struct Listed {
     pub open_s: f64,
     /// The newest error of a send to the chat, and its age. `None`: no error.
     pub error: Option<(String, f64)>,
+    /// How long the chat gets no message yet, because Telegram or a failed send asks for a pause. 0: no pause.
+    pub throttled_s: f64,
 }
 
 /// Reads every link between a chat and a store, ordered by the store's id.
@@ -36,7 +38,8 @@ pub async fn list(client: &Client) -> Result<Vec<Listed>, QueryError> {
     const LIST: &str = "select l.store_id, l.mode, l.language, c.telegram_id, c.title, l.thread_id, \
              c.disabled_why, extract(epoch from clock_timestamp() - c.disabled_at)::float8, \
              l.blocked_why, extract(epoch from clock_timestamp() - l.blocked_at)::float8, \
-             o.count, coalesce(o.age_s, 0)::float8, c.error, extract(epoch from clock_timestamp() - c.error_at)::float8 \
+             o.count, coalesce(o.age_s, 0)::float8, c.error, extract(epoch from clock_timestamp() - c.error_at)::float8, \
+             greatest(0, extract(epoch from c.next_at - clock_timestamp()))::float8 \
          from vestnik.vst_chat_link l join vestnik.vst_chat c on c.id = l.chat_id cross join lateral ( \
              select count(*), extract(epoch from clock_timestamp() - min(d.waits_since)) as age_s from vestnik.vst_delivery d \
              where d.chat_id = c.id and d.state in ('pending', 'sending', 'retrying') \
@@ -60,6 +63,7 @@ pub async fn list(client: &Client) -> Result<Vec<Listed>, QueryError> {
             open: row.try_get(10)?,
             open_s: row.try_get(11)?,
             error: since(12)?,
+            throttled_s: row.try_get(14)?,
         })
     };
     rows.iter().map(read).collect()
@@ -98,6 +102,14 @@ pub async fn tried(client: &Client, delivery: i64) -> Result<Tried, QueryError> 
         Some(row) => Tried::Not(row.try_get(1)?),
         None => Tried::Not(None),
     })
+}
+
+/// How long the chat of a delivery gets no message yet, seconds. 0: the chat has no pause.
+pub async fn throttled_s(client: &Client, delivery: i64) -> Result<f64, QueryError> {
+    const PAUSE: &str = "select greatest(0, extract(epoch from c.next_at - clock_timestamp()))::float8 \
+         from vestnik.vst_delivery d join vestnik.vst_chat c on c.id = d.chat_id where d.id = $1";
+    let row = client.query_opt(PAUSE, &[&delivery]).await?;
+    Ok(row.map(|row| row.try_get(0)).transpose()?.unwrap_or(0.0))
 }
 
 /// Gives up the delivery of a test message that the operator does not wait for any more.

@@ -61,6 +61,20 @@ async fn an_order_of_a_digest_is_opened_as_it_is_now() {
     for part in ["A third", "+7 900 5"] {
         assert!(opened.text.contains(part), "{}", opened.text);
     }
+    // It is cancelled, and then opened again by the button of the digest.
+    app.write("update orders set status = 'cancelled' where id = 4").await;
+    let is_cancelled = |call: &&Call| call.is_new_to(ANNA) && call.text.contains("Order #4 cancelled");
+    telegram
+        .until_calls("the cancellation", |calls| {
+            calls.iter().filter(is_cancelled).count() == 1
+        })
+        .await;
+    press(&telegram, ANNA, ANNA, digest.message.unwrap(), &button(&digest, "#4")).await;
+    telegram
+        .until_calls("the order as it is now", |calls| {
+            calls.iter().filter(is_cancelled).count() == 2
+        })
+        .await;
     // The removal of an order that only a digest told is told, too.
     app.write("delete from orders where id = 5").await;
     let removed = |call: &Call| call.is_new_to(ANNA) && call.text.contains("Order #5 deleted");
