@@ -354,7 +354,12 @@ async fn an_address_that_the_journal_cannot_serve_any_more_is_told_so_first() {
         (&"resync_required".into(), &"retention".into())
     );
     app.write("insert into orders (store_id) values (7)").await;
-    assert_eq!(orders(&hook.until(2).await)[1], "2");
+    // A transaction of another test may be open that is older than what was trimmed. Then it is told so again.
+    let mut posts = hook.until(2).await;
+    while posts.last().is_some_and(|post| body(post)["type"] == "resync_required") {
+        posts = hook.until(posts.len() + 1).await;
+    }
+    assert_eq!(orders(&posts).last().unwrap(), "2");
 }
 
 #[tokio::test(flavor = "multi_thread")]
