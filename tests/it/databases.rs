@@ -18,7 +18,7 @@ struct TwoDatabases {
     second_token: String,
 }
 
-fn served(name: &str, database: &Database, stores: Option<&[&str]>) -> ServedDatabase {
+pub fn served(name: &str, database: &Database, stores: Option<&[&str]>) -> ServedDatabase {
     ServedDatabase {
         name: name.into(),
         database: database.config().database,

@@ -22,8 +22,12 @@ use crate::journal::{self, Page, PageEvent, Start};
 use crate::sources::lookup::Lookup;
 use crate::sources::registry::Registry;
 
-/// The time between two searches for endpoints that no node has, and for events without a signal of the feed.
-const IDLE: Duration = Duration::from_secs(1);
+/// The time between two searches for endpoints that no node has.
+const CLAIM_INTERVAL: Duration = Duration::from_secs(1);
+/// The time between two reads of the journal, so that the events of a busy journal are read in batches.
+const SPACING: Duration = Duration::from_millis(50);
+/// The longest wait for a signal of the feed. Then the journal is read without it.
+const IDLE: Duration = RENEWAL;
 /// The most events that are read at once.
 const PAGE_EVENTS: usize = 200;
 /// The time after which events that were read and not posted are read again, because they may have been erased.
@@ -89,11 +93,11 @@ impl Endpoints {
                         tasks.spawn(Arc::clone(self).serve(leased, poster.clone(), stop.clone()));
                     }
                     backoff.reset();
-                    IDLE
+                    CLAIM_INTERVAL
                 }
                 Err(error) => {
                     tracing::warn!(%error, "webhooks wait");
-                    backoff.next_pause().max(IDLE)
+                    backoff.next_pause().max(CLAIM_INTERVAL)
                 }
             };
             tokio::select! {
@@ -115,9 +119,12 @@ impl Endpoints {
                 Ok(Next::More) => continue,
                 Ok(Next::Wait) => {
                     backoff.reset();
-                    IDLE
+                    SPACING
                 }
-                Ok(Next::End) => return,
+                Ok(Next::End) => {
+                    tracing::debug!(endpoint = leased.id, "the lease of a webhook is over");
+                    return;
+                }
                 Err(error) => {
                     tracing::warn!(%error, endpoint = leased.id, "the events of a webhook wait");
                     backoff.next_pause()
@@ -125,6 +132,10 @@ impl Endpoints {
             };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
+                () = stop.cancelled() => break,
+            }
+            tokio::select! {
+                () = tokio::time::sleep(IDLE) => {}
                 Ok(()) = news.changed() => {}
                 () = stop.cancelled() => {}
             }
@@ -136,7 +147,7 @@ impl Endpoints {
 
     /// Posts the next events.
     async fn advance(&self, leased: &mut Leased, poster: &Poster, stop: &CancellationToken) -> Result<Next, Error> {
-        if leased.renewed.elapsed() > RENEWAL && lease::renew(&self.pool, leased).await? == Lease::Over {
+        if leased.renewed.elapsed() >= RENEWAL && lease::renew(&self.pool, leased).await? == Lease::Over {
             return Ok(Next::End);
         }
         if let Some(reason) = leased.resync.clone() {
@@ -223,6 +234,10 @@ impl Endpoints {
         body: String,
         cursor: &str,
     ) -> Result<Next, Error> {
+        // A node that was stopped for long may not have its lease any more.
+        if leased.renewed.elapsed() >= RENEWAL && lease::renew(&self.pool, leased).await? == Lease::Over {
+            return Ok(Next::End);
+        }
         let letter = Letter {
             id,
             time: leased.time,
