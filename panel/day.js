@@ -22,7 +22,7 @@ export async function ordersOf({ from, to }) {
   for (let page = 0; page < PAGES; page += 1) {
     const list = await live.connection.api.list("orders", { status: "all", limit: PAGE, before: last?.id, before_source: last?.source });
     last = list.orders.at(-1);
-    orders.push(...list.orders.map((row) => fromList("orders", row)).filter(({ since }) => since >= begin && since <= end));
+    orders.push(...list.orders.map((row) => fromList(live.connection.api.of, "orders", row)).filter(({ since }) => since >= begin && since <= end));
     if (!list.more || !last || Date.parse(last.created_at) < begin) return { orders, isWhole: true };
   }
   return { orders, isWhole: false };

@@ -19,7 +19,7 @@ export async function alertMissedCancellations(gone) {
     if (!mine.length) continue;
     const list = await live.connection?.api.list(kind, { status: "completed,rejected,cancelled", limit: CLOSED }).catch(() => null);
     if (!list) continue;
-    const over = new Map(list[kind].map((row) => fromList(kind, row)).map((item) => [item.key, item]));
+    const over = new Map(list[kind].map((row) => fromList(live.connection.api.of, kind, row)).map((item) => [item.key, item]));
     for (const item of mine) {
       const now = over.get(item.key);
       if (now) keepClosed(now);

@@ -10,7 +10,8 @@ import { isOwn } from "./stations.js";
 /** @typedef {"orders"|"bookings"} Kind */
 /**
  * @typedef {object} Item an order or a booking: the members of docs/protocol.md, and what this page adds
- * @property {string} key kind, source and id: names it on this page
+ * @property {string} key kind, store, source and id: names it on this page
+ * @property {string} store
  * @property {Kind} kind
  * @property {string} id unique within its source
  * @property {string} source
@@ -65,8 +66,8 @@ export const items = new Map();
 /** @type {Map<string, Item>} what was closed lately, the oldest first */
 export const closed = new Map();
 
-/** @param {Kind} kind @param {string} source @param {string} id */
-export const keyOf = (kind, source, id) => `${kind}/${source}/${id}`;
+/** Two stores may have sources, and orders, of one name. @param {Kind} kind @param {string} store @param {string} source @param {string} id */
+export const keyOf = (kind, store, source, id) => `${kind}/${store}/${source}/${id}`;
 
 /** @param {string} key @returns {Kind} */
 export const kindOf = (key) => (key.startsWith("orders/") ? "orders" : "bookings");
@@ -83,19 +84,20 @@ export const byAge = (a, b) => a.since - b.since || a.key.length - b.key.length 
 /** What waits for an answer of this screen, the oldest first. @param {Kind} [kind] */
 export const unanswered = (kind) => [...items.values()].filter((item) => item.status === "pending" && (!kind || item.kind === kind) && isOwn(item)).sort(byAge);
 
-/** From a list. @param {Kind} kind @param {any} row @returns {Item} */
-export function fromList(kind, row) {
+/** From a list. @param {string} store @param {Kind} kind @param {any} row @returns {Item} */
+export function fromList(store, kind, row) {
   const { order_id, booking_id, event_id, answer, acknowledged, ...item } = row;
   const at = answer && Date.parse(answer.at);
   return {
     ...item,
     kind,
-    key: keyOf(kind, row.source, row.id),
+    store,
+    key: keyOf(kind, store, row.source, row.id),
     event: event_id,
     since: Date.parse(row.created_at) || Date.now(),
     ...(answer?.minutes ? { promised: at } : {}),
     ...(answer?.status === row.status ? { stands: at, by: answer.by } : {}),
-    marks: items.get(keyOf(kind, row.source, row.id))?.marks,
+    marks: items.get(keyOf(kind, store, row.source, row.id))?.marks,
   };
 }
 
@@ -149,7 +151,7 @@ async function loadAll(api, kind) {
     ahead = null;
     const list = (await begun) ?? (await listOpen(api, kind, loaded.at(-1)));
     cursor ||= list.cursor;
-    loaded.push(...list[kind].map((row) => fromList(kind, row)));
+    loaded.push(...list[kind].map((row) => fromList(api.of, kind, row)));
     (list.unavailable ?? []).forEach((source) => unavailable.add(source));
     if (!list.more) break;
   }
@@ -157,11 +159,11 @@ async function loadAll(api, kind) {
 }
 
 /** Which order or booking an event is about. @param {import("./vestnik.js").VestnikEvent} event */
-export function subject({ data }) {
+export function subject({ data, store_id: store }) {
   if (data?.source === undefined) return null;
   const kind = data.booking_id === undefined ? "orders" : "bookings";
   const id = data.booking_id ?? data.order_id;
-  return id === undefined ? null : { kind: /** @type {Kind} */ (kind), source: data.source, id, key: keyOf(kind, data.source, id) };
+  return id === undefined ? null : { kind: /** @type {Kind} */ (kind), store, source: data.source, id, key: keyOf(kind, store, data.source, id) };
 }
 
 /**

@@ -177,7 +177,7 @@ async fn the_same_id_in_two_sources_is_two_orders() {
         .await;
     browser.until_in("pending", 1).await;
     let rings = "return [...vestnik.ringer.ringing.keys()]";
-    assert_eq!(browser.js(rings).await, json!(["orders/orders/1"]));
+    assert_eq!(browser.js(rings).await, json!(["orders/7/orders/1"]));
     assert_eq!(
         app.value("select status || prep from catering").await.unwrap(),
         "preparing20"
@@ -242,7 +242,7 @@ async fn an_old_row_that_the_shop_saves_over_an_answer_rings_again_and_is_said_t
     browser.start_shift(&app.panel_link()).await;
     app.write("insert into orders (id, store_id, customer_name) values (12, 7, 'Анна')")
         .await;
-    browser.press("[data-key='orders/orders/12'] .yes").await;
+    browser.press("[data-key='orders/7/orders/12'] .yes").await;
     browser
         .until("document.querySelector('[data-column=preparing] .card') && vestnik.ringer.ringing.size === 0")
         .await;
@@ -254,7 +254,7 @@ async fn an_old_row_that_the_shop_saves_over_an_answer_rings_again_and_is_said_t
     browser.until_text(".toast-problem", "Ответьте ещё раз").await;
     browser.until("vestnik.ringer.ringing.size === 1").await;
     browser.picture("24-overwritten").await;
-    browser.press("[data-key='orders/orders/12'] .yes").await;
+    browser.press("[data-key='orders/7/orders/12'] .yes").await;
     browser
         .until("document.querySelector('[data-column=preparing] .card') && vestnik.ringer.ringing.size === 0")
         .await;
@@ -269,20 +269,20 @@ async fn an_order_that_is_deleted_stops_the_kitchen_that_is_at_it_and_is_quiet_w
     app.write(ORDER).await;
     app.write(ORDER).await;
     browser.until("vestnik.ringer.ringing.size === 3").await;
-    browser.press("[data-key='orders/orders/1'] .yes").await;
+    browser.press("[data-key='orders/7/orders/1'] .yes").await;
     browser.until_in("preparing", 1).await;
     app.write("delete from orders where id = 1").await;
     browser
         .until_text(".alarm-cancelled", "Заказ №1 удалён из системы")
         .await;
     app.write("delete from orders where id = 2").await;
-    browser.until("!vestnik.items.has('orders/orders/2')").await;
+    browser.until("!vestnik.items.has('orders/7/orders/2')").await;
     // One that has gone to another store, likewise.
     app.write("update orders set store_id = 8 where id = 3").await;
     browser.until("vestnik.items.size === 0").await;
     assert_eq!(
         browser.js("return [...vestnik.ringer.ringing.keys()]").await,
-        json!(["cancelled/orders/orders/1"])
+        json!(["cancelled/orders/7/orders/1"])
     );
     browser.press(".alarm-cancelled button").await;
     browser.until_silent().await;
@@ -295,17 +295,17 @@ async fn an_order_that_is_to_be_made_after_all_rings_again() {
     browser.start_shift(&app.panel_link()).await;
     app.write(ORDER).await;
     browser.until_in("pending", 1).await;
-    browser.press("[data-key='orders/orders/1'] .yes").await;
+    browser.press("[data-key='orders/7/orders/1'] .yes").await;
     browser.until_in("preparing", 1).await;
     app.write("update orders set status = 'cancelled' where id = 1").await;
     browser.until_text(".alarm-cancelled", "Заказ №1 отменён").await;
     app.write("update orders set status = 'pending' where id = 1").await;
     browser.until_in("pending", 1).await;
     browser
-        .until("[...vestnik.ringer.ringing.keys()].join() === 'orders/orders/1' && !document.querySelector('.alarm-cancelled')")
+        .until("[...vestnik.ringer.ringing.keys()].join() === 'orders/7/orders/1' && !document.querySelector('.alarm-cancelled')")
         .await;
     browser.until_heard().await;
-    browser.press("[data-key='orders/orders/1'] .yes").await;
+    browser.press("[data-key='orders/7/orders/1'] .yes").await;
     browser.until_in("preparing", 1).await;
     browser.until_silent().await;
     browser.close().await;
