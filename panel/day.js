@@ -2,7 +2,8 @@
 
 import { byId, button, h } from "./dom.js";
 import { now, paymentOf, typeOf } from "./facts.js";
-import { dayAndTime, money, t, seconds } from "./i18n.js";
+import { seconds } from "./calendar.js";
+import { dayAndTime, money, t } from "./i18n.js";
 import { live } from "./connection.js";
 import { fromList } from "./orders.js";
 

@@ -101,12 +101,12 @@ export function fromList(store, kind, row) {
   };
 }
 
-/** The first page of the orders, asked for while the page is still being made. @type {Promise<any>|null} */
-let ahead = null;
+/** The first page of the orders of each store, asked for while the page is still being made. @type {Map<string, Promise<any>>} */
+const ahead = new Map();
 
 /** Asks for the orders before anything can show them. @param {import("./vestnik.js").Api} api */
 export function loadAhead(api) {
-  ahead = listOpen(api, "orders").catch(() => null);
+  ahead.set(api.of, listOpen(api, "orders").catch(() => null));
 }
 
 /** @param {import("./vestnik.js").Api} api @param {Kind} kind @param {Item} [last] of the page before */
@@ -122,20 +122,20 @@ const listOpen = (api, kind, last) => api.list(kind, { status: "active", limit: 
 export async function load(api, onOrders) {
   const orders = await loadAll(api, "orders");
   if (onOrders) {
-    replace("orders", orders);
+    replace(api.of, "orders", orders);
     onOrders();
   }
   const bookings = await loadAll(api, "bookings");
-  if (!onOrders) replace("orders", orders);
-  replace("bookings", bookings);
+  if (!onOrders) replace(api.of, "orders", orders);
+  replace(api.of, "bookings", bookings);
   return { cursor: orders.cursor, unavailable: [...orders.unavailable, ...bookings.unavailable] };
 }
 
-/** Puts what was loaded in the place of what was known. @param {Kind} kind @param {{loaded: Item[], unavailable: Set<string>}} list */
-function replace(kind, { loaded, unavailable }) {
+/** Puts what was loaded in the place of what was known. @param {string} store @param {Kind} kind @param {{loaded: Item[], unavailable: Set<string>}} list */
+function replace(store, kind, { loaded, unavailable }) {
   for (const [key, item] of items) {
     // What cannot be read now is not over for that.
-    if (item.kind === kind && !unavailable.has(item.source)) items.delete(key);
+    if (item.store === store && item.kind === kind && !unavailable.has(item.source)) items.delete(key);
   }
   loaded.forEach((item) => items.set(item.key, item));
 }
@@ -147,8 +147,8 @@ async function loadAll(api, kind) {
   const unavailable = new Set();
   let cursor = "";
   for (let page = 0; page < PAGES; page += 1) {
-    const begun = kind === "orders" && page === 0 ? ahead : null;
-    ahead = null;
+    const begun = kind === "orders" && page === 0 ? ahead.get(api.of) : null;
+    ahead.delete(api.of);
     const list = (await begun) ?? (await listOpen(api, kind, loaded.at(-1)));
     cursor ||= list.cursor;
     loaded.push(...list[kind].map((row) => fromList(api.of, kind, row)));

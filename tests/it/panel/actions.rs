@@ -356,11 +356,10 @@ async fn a_link_to_another_store_begins_a_new_shift() {
     browser.press("#shift-start").await;
     browser.until_light("live").await;
     app.write("insert into orders (store_id) values (8)").await;
-    browser.until_in("pending", 2).await;
-    assert_eq!(
-        browser.js("return [...vestnik.ringer.ringing.keys()]").await,
-        json!(["orders/7/orders/2"])
-    );
+    browser.until("vestnik.items.has('orders/8/orders/2')").await;
+    browser
+        .until("[...vestnik.ringer.ringing.keys()].join() === 'orders/8/orders/2'")
+        .await;
     browser.expect_clean(&app).await;
     browser.close().await;
 }

@@ -22,6 +22,7 @@ mod scenes;
 mod shift;
 mod stations;
 mod stock;
+mod stores;
 mod webkit;
 mod weight;
 

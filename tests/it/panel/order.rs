@@ -94,7 +94,7 @@ async fn the_card_the_dialog_and_the_ticket_say_all_that_a_kitchen_and_a_courier
         .await;
     browser.start_shift(&app.panel_link()).await;
     app.write(WHOLE).await;
-    let card = "[data-key='orders/catering/c0ffee-0001']";
+    let card = "[data-key='orders/7/catering/c0ffee-0001']";
     let all = [
         "№A-17",
         "Доставка",
@@ -117,7 +117,7 @@ async fn the_card_the_dialog_and_the_ticket_say_all_that_a_kitchen_and_a_courier
     for _ in 0..2 {
         browser.until_text(card, "A-17").await;
         browser.expect_words(card, &all).await;
-        let links = "return [...document.querySelectorAll(\"[data-key='orders/catering/c0ffee-0001'] a\")].map((link) => link.getAttribute('href'))";
+        let links = "return [...document.querySelectorAll(\"[data-key='orders/7/catering/c0ffee-0001'] a\")].map((link) => link.getAttribute('href'))";
         let links: Vec<String> = serde_json::from_value(browser.js(links).await).unwrap();
         assert_eq!(links[0], "tel:+79001234567");
         assert!(links[1].ends_with("%D0%9C%D0%B8%D1%80%D0%B0%2C%205"), "{}", links[1]);
@@ -171,9 +171,9 @@ async fn the_same_id_in_two_sources_is_two_orders() {
     app.write("insert into catering (id, store_id, short_no) values ('1', 7, 'K-1')")
         .await;
     browser.until("vestnik.ringer.ringing.size === 2").await;
-    browser.press("[data-key='orders/catering/1'] .yes").await;
+    browser.press("[data-key='orders/7/catering/1'] .yes").await;
     browser
-        .until("document.querySelector('[data-column=preparing] [data-key=\"orders/catering/1\"]')")
+        .until("document.querySelector('[data-column=preparing] [data-key=\"orders/7/catering/1\"]')")
         .await;
     browser.until_in("pending", 1).await;
     let rings = "return [...vestnik.ringer.ringing.keys()]";
@@ -195,7 +195,7 @@ async fn an_order_that_the_shop_changes_is_marked_until_somebody_has_looked() {
     let browser = Browser::start().await;
     browser.start_shift(&app.panel_link()).await;
     app.write(WHOLE).await;
-    let card = "[data-key='orders/catering/c0ffee-0001']";
+    let card = "[data-key='orders/7/catering/c0ffee-0001']";
     browser.press(&format!("{card} .yes")).await;
     browser
         .until("document.querySelector('[data-column=later] .card') && vestnik.ringer.ringing.size === 0")
@@ -338,7 +338,7 @@ async fn a_closed_order_that_somebody_takes_back_is_whole_again() {
     // What the page has never seen comes back with its status only; the page asks for the rest.
     app.write("update catering set status = 'ready'").await;
     browser
-        .until_text("[data-column=ready] [data-key='orders/catering/c0ffee-0001']", "Плов")
+        .until_text("[data-column=ready] [data-key='orders/7/catering/c0ffee-0001']", "Плов")
         .await;
     browser.close().await;
 }
@@ -387,7 +387,7 @@ async fn an_order_for_later_stands_apart_and_rings_when_it_is_time_to_cook() {
     let browser = Browser::start().await;
     browser.start_shift(&app.panel_link()).await;
     app.write(WHOLE).await;
-    let card = "[data-key='orders/catering/c0ffee-0001']";
+    let card = "[data-key='orders/7/catering/c0ffee-0001']";
     browser.press(&format!("{card} .yes")).await;
     browser
         .until(&format!("document.querySelector(\"[data-column=later] {card}\")"))
