@@ -64,6 +64,11 @@ fn serve(source: &Path) -> BTreeMap<String, Vec<u8>> {
             _ if name.starts_with("lang/") => {
                 served.insert(name, stripped(&text(bytes)).into_bytes());
             }
+            "index.html" => {
+                let page = text(bytes);
+                let lines: Vec<&str> = page.lines().map(str::trim_start).collect();
+                served.insert(name, lines.join("\n").into_bytes());
+            }
             WORKER => {
                 served.insert(name, stripped(&text(bytes)).into_bytes());
             }

@@ -1,13 +1,10 @@
 /** What a person presses: it changes Postgres, and the page changes when the event comes back. @module actions */
 
-import { dueAt, now, numberOf } from "./facts.js";
-import { knows, t } from "./i18n.js";
-import { live } from "./connection.js";
+import { dueAt, now } from "./facts.js";
+import { connectionOf } from "./connection.js";
 import { find, items } from "./orders.js";
 import { isQueued, queueUp, restoreQueue, takeQueued, unqueue } from "./queue.js";
 import { settings } from "./settings.js";
-import { toast } from "./toast.js";
-import { offerUndo } from "./undo.js";
 import { ApiError } from "./vestnik.js";
 
 /** An event that has not come back by then is not waited for any longer. */
@@ -42,16 +39,16 @@ export function settle(key) {
 export async function act(item, to, more = {}) {
   const isDone = await send(item, to, more);
   // A new promise is no step that could be taken back.
-  if (isDone && item.status !== to) offerUndo(item, to, () => takeBack({ ...item, status: to }, item.status));
+  if (isDone && item.status !== to) (await import("./undo.js")).offerUndo(item, to, () => takeBack({ ...item, status: to }, item.status));
   return isDone;
 }
 
 /** It will be ready so much later than was promised; what is late already, from now on. @param {Item} item @param {number} minutes */
 export const delay = (item, minutes) => act(item, "preparing", { readyAt: Math.max(now(), dueAt(item) ?? 0) + minutes * MINUTE_MS });
 
-/** What was pressed before a reload, and has not been sent. @param {string} store */
-export function restorePresses(store) {
-  restoreQueue(store).forEach(({ item, to }) => pressed.set(item.key, to));
+/** What was pressed before a reload, and has not been sent. */
+export function restorePresses() {
+  restoreQueue().forEach(({ item, to }) => pressed.set(item.key, to));
 }
 
 /** It is not sent after all. @param {string} key */
@@ -60,13 +57,13 @@ export function cancelQueued(key) {
   settle(key);
 }
 
-/** The line is back: what was pressed meanwhile is sent, unless the order is no longer what was pressed. */
-export function sendQueued() {
-  for (const { item, to, more } of takeQueued()) {
+/** The line of a store is back: what was pressed meanwhile is sent, unless the order is no longer what was pressed. @param {string} store */
+export function sendQueued(store) {
+  for (const { item, to, more } of takeQueued(store)) {
     pressed.delete(item.key);
     const known = find(item.key);
     // What is not known here any more, the server knows; it does nothing that is overtaken.
-    if (known && known.status !== item.status) tellOvertaken(item, known.status);
+    if (known && known.status !== item.status) import("./failure.js").then(({ tellOvertaken }) => tellOvertaken(item, known.status));
     else act(items.get(item.key) ?? item, to, more);
     changed(item.key);
   }
@@ -90,26 +87,27 @@ export function stepBefore({ kind, status, previous_status: previous, order_type
 
 /** @param {Item} item @param {string} to @param {More} more */
 async function send(item, to, more) {
-  if (pressed.has(item.key) || !live.connection) return false;
+  const connection = connectionOf(item.store);
+  if (pressed.has(item.key) || !connection) return false;
   pressed.set(item.key, to);
-  if (live.connection.state.name === "offline") {
+  if (connection.state.name === "offline") {
     queueUp({ item, to, more });
     changed(item.key);
     return false;
   }
   changed(item.key);
-  if (item.event) live.connection.ack(item.event);
+  if (item.event) connection.ack(item.event);
   try {
     // A connection that is dead is found while the answer is waited for.
-    live.connection.probe();
+    connection.probe();
     await change(item, to, more);
     // Where no socket brings it, it is fetched.
-    live.connection.pollNow();
+    connection.pollNow();
     setTimeout(() => settle(item.key), PATIENCE_MS);
     return true;
   } catch (error) {
     settle(item.key);
-    tellFailure(item, to, more, error);
+    import("./failure.js").then(({ tellFailure }) => tellFailure(item, to, error, () => act(item, to, more)));
     return false;
   }
 }
@@ -121,7 +119,7 @@ async function send(item, to, more) {
 async function change(item, to, { readyAt, ...more }) {
   if (readyAt) more.minutes = Math.min(MOST_MINUTES, Math.max(1, Math.round((readyAt - now()) / MINUTE_MS)));
   const wanted = { source: item.source, status: to, from: item.status, by: settings.name || undefined, ...more };
-  const { api } = live.connection;
+  const { api } = connectionOf(item.store);
   try {
     await api.setStatus(item.kind, item.id, wanted);
   } catch (error) {
@@ -133,30 +131,3 @@ async function change(item, to, { readyAt, ...more }) {
   }
 }
 
-/** @param {Item} item @param {string} to @param {More} more @param {unknown} error */
-function tellFailure(item, to, more, error) {
-  const number = numberOf(item);
-  if (error instanceof ApiError && error.code === "status_conflict") {
-    const { status, by } = error.body.error;
-    tellOvertaken(item, status, by);
-    return live.connection.pollNow();
-  }
-  const words = item.status !== to && knows(`work.failed.${item.kind}.${to}`) ? `work.failed.${item.kind}.${to}` : "work.failed.other";
-  const again = () => act(item, to, more);
-  toast(t(words, { number }), { kind: "problem", detail: reasonOf(error), sign: "stop", about: item.key, action: [t("notice.retry"), again], stays: true });
-}
-
-/** Somebody was first; the event that says so may come later, and does not take these words away. @param {Item} item @param {string} [status] what it is; unknown: gone @param {string} [by] */
-function tellOvertaken(item, status, by = "") {
-  const number = numberOf(item);
-  const words = status === "pending" ? "work.alreadyNew" : status ? "work.already" : "work.gone";
-  toast(t(words, { number, status: status ? t(`status.${item.kind}.${status}`) : "" }), { kind: "problem", detail: by, sign: "person", about: `overtaken/${item.key}` });
-}
-
-/** Why something failed, in a person's words. @param {unknown} error */
-export function reasonOf(error) {
-  if (!(error instanceof ApiError)) return t("work.noLine");
-  const told = error.body?.error?.shop_message;
-  if (told) return t("work.shopSays", { words: told });
-  return t(knows(`work.why.${error.code}`) ? `work.why.${error.code}` : "work.why.other");
-}

@@ -9,16 +9,13 @@ import { byId, button, h, icon } from "./dom.js";
 import { numberOf, signedNumber, typeOf } from "./facts.js";
 import { knownOfScreen } from "./device.js";
 import { oncePerFrame } from "./frame.js";
-import { dayAndTime, t, startOfDay, time } from "./i18n.js";
+import { dayAndTime, t, time } from "./i18n.js";
 import { isReached, live } from "./connection.js";
 import { unanswered } from "./orders.js";
 
 /** Numbers of orders that the strip names. */
 const NAMED = 4;
 const CLOCK_MS = 5_000;
-/** The day's orders are counted on so many pages; where there are more, nothing is said of them. */
-const COUNTED_PAGES = 5;
-const COUNTED_PAGE = 200;
 
 /** @typedef {import("./orders.js").Item} Item */
 /** What nobody has noticed yet, by key. @type {Map<string, {item: Item, event?: string, isRemoved: boolean}>} */
@@ -27,8 +24,6 @@ export const takenBack = new Map();
 /** @type {{reveal: (key: string) => void, noticed: (keys: string[]) => void, isInSight: (key: string) => boolean, showsNew: (kind: import("./orders.js").Kind) => boolean}} */
 let page;
 let shown = "";
-/** Orders since midnight, as far as it is known. @type {number|null} */
-let today = null;
 
 /** @param {typeof page} given */
 export function setUpAlarm(given) {
@@ -85,27 +80,10 @@ function stoppedRow() {
   return { shows: title + detail, make };
 }
 
-/** Counts the day's orders: asked for once, and then counted as they come. */
-export async function countToday() {
-  const began = startOfDay().getTime();
-  let [count, last] = [0, /** @type {any} */ (undefined)];
-  for (let page = 0; page < COUNTED_PAGES; page += 1) {
-    const asked = { status: "all", limit: COUNTED_PAGE, before: last?.id, before_source: last?.source };
-    const list = await live.connection?.api.list("orders", asked).catch(() => null);
-    if (!list) return;
-    const ofToday = list.orders.filter(({ created_at: at }) => Date.parse(at) >= began);
-    count += ofToday.length;
-    last = list.orders.at(-1);
-    if (!list.more || ofToday.length < list.orders.length) {
-      today = count;
-      return showCalm();
-    }
-  }
-}
-
-/** One more. */
-export function countOne() {
-  if (today !== null) today += 1;
+/** One more. @param {string} store */
+export function countOne(store) {
+  const opened = live.stores.get(store);
+  if (opened && opened.today !== null) opened.today += 1;
   showCalm();
 }
 
@@ -113,6 +91,8 @@ export function countOne() {
 export const showCalm = oncePerFrame(() => {
   const checks = { sound: Boolean(live.ringer?.sounds), line: isReached(), screen: knownOfScreen() === "granted" };
   const clock = time(new Date());
+  const counts = [...live.stores.values()].map((opened) => opened.today);
+  const today = !counts.length || counts.includes(null) ? null : counts.reduce((sum, count) => sum + count, 0);
   const counted = today === null ? "" : today ? t("calm.today", { n: today }) : t("calm.none");
   const isEmpty = document.getElementById(`board-${document.body.dataset.view}`)?.dataset.empty === "true";
   if (byId("calm").hidden !== isEmpty) byId("calm").hidden = isEmpty;

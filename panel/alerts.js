@@ -9,9 +9,9 @@
 
 import { countOne, showAlarm, takenBack } from "./alarmbar.js";
 import { notify, vibrate, closeNotification } from "./device.js";
-import { changedOf, now, numberOf, personsOf, shortNumber, spokenOf, totalOf, typeOf } from "./facts.js";
+import { changedOf, idOf, now, numberOf, personsOf, spokenOf, totalOf, typeOf } from "./facts.js";
 import { dayAndTime, t } from "./i18n.js";
-import { live, notice } from "./connection.js";
+import { connectionOf, live, storeNotice } from "./connection.js";
 import { forgetMinutes } from "./minutes.js";
 import { apply, items, subject, unanswered } from "./orders.js";
 import { setPause } from "./pause.js";
@@ -40,7 +40,7 @@ let update = () => {};
 let waiting = [];
 /** What the kitchen was told of. @type {Set<string>} */
 const alertedKeys = new Set();
-/** Events that rang, by the key that rings. @type {Map<string, string>} */
+/** Events that rang, by the key that rings. @type {Map<string, {store: string, event: string}>} */
 const eventOf = new Map();
 
 /** How many alerts there were, by event: never two for one. */
@@ -90,7 +90,7 @@ export function handleEvent(event) {
 /** A new order, or one that is to be made after all. @param {VestnikEvent} event */
 export const handleNewOrderNotification = (event) =>
   handleNew(event, (item) => ({
-    title: t(event.data.previous_status ? "alert.orderAgain" : "alert.newOrder", { number: numberOf(item), id: shortNumber(item) }),
+    title: t(event.data.previous_status ? "alert.orderAgain" : "alert.newOrder", { number: numberOf(item), id: idOf(item) }),
     words: [typeOf(item), item.customer_name, totalOf(item)],
     shakes: [400, 150, 400],
   }));
@@ -98,7 +98,7 @@ export const handleNewOrderNotification = (event) =>
 /** A new booking, or one that holds again. @param {VestnikEvent} event */
 export const handleNewBookingNotification = (event) =>
   handleNew(event, (item) => ({
-    title: t(event.data.previous_status ? "alert.bookingAgain" : "alert.newBooking", { number: numberOf(item), id: shortNumber(item) }),
+    title: t(event.data.previous_status ? "alert.bookingAgain" : "alert.newBooking", { number: numberOf(item), id: idOf(item) }),
     words: [item.starts_at && dayAndTime(item.starts_at), personsOf(item), item.customer_name],
     shakes: [250],
   }));
@@ -111,7 +111,7 @@ export const handleNewBookingNotification = (event) =>
 function handleNew(event, describe) {
   const became = take(event);
   if (!became) return;
-  if (became.item.kind === "orders" && !event.data.previous_status) countOne();
+  if (became.item.kind === "orders" && !event.data.previous_status) countOne(became.item.store);
   dropTakenBack([became.item.key]);
   tell(event, () => {
     const item = items.get(became.item.key);
@@ -167,7 +167,7 @@ export function alertTakenBack(item, was, isRemoved, event) {
   // What nobody has begun, nobody must stop.
   if (was === "pending") return toast(title, { detail: item.reason, sign: "stop", about: item.key });
   takenBack.set(item.key, { item, event, isRemoved });
-  if (event) eventOf.set(`cancelled/${item.key}`, event);
+  if (event) eventOf.set(`cancelled/${item.key}`, { store: item.store, event });
   live.ringer.ring(`cancelled/${item.key}`, "cancelled");
   notify(title, item.reason ?? "", item.key);
   vibrate([900, 200, 900]);
@@ -188,7 +188,7 @@ export function handleChanged(event) {
     announce(words);
     // What rings already says enough.
     if (item.status === "pending") return;
-    eventOf.set(`changed/${item.key}`, event.id);
+    eventOf.set(`changed/${item.key}`, { store: item.store, event: event.id });
     live.ringer.ring(`changed/${item.key}`, "changed");
     vibrate([200]);
   });
@@ -199,11 +199,7 @@ function tellOverwritten(event) {
   const answer = event.data?.overwritten_answer;
   const about = answer && subject(event);
   const item = about && items.get(about.key);
-  if (!item || event.replayed || !isOwn(item)) return;
-  const status = t(`status.${item.kind}.${answer.status}`);
-  const title = t("alert.overwritten", { number: numberOf(item), status });
-  announce(title);
-  toast(title, { kind: "problem", detail: t("alert.overwrittenBy", { by: answer.by }), sign: "stop", about: `overwritten/${item.key}`, stays: true });
+  if (item && !event.replayed && isOwn(item)) import("./failure.js").then((failure) => failure.tellOverwritten(item, answer));
 }
 
 /** Nobody has answered for long: ring again, and harder. @param {VestnikEvent} event */
@@ -213,13 +209,13 @@ export function handleUnanswered(event) {
   if (item?.status !== "pending") return;
   countAlert(event);
   callEverybody(item);
-  eventOf.set(item.key, event.id);
+  eventOf.set(item.key, { store: item.store, event: event.id });
   urge(item);
 }
 
 /** The page does not wait for anybody to tell it. */
 function ringHarder() {
-  const isLate = (item) => item.kind === "orders" && item.status === "pending" && now() - item.since > live.answerMs;
+  const isLate = (item) => item.kind === "orders" && item.status === "pending" && now() - item.since > live.stores.get(item.store)?.answerMs;
   for (const item of [...items.values()].filter(isLate)) {
     if (callEverybody(item) || live.ringer.ringing.get(item.key) === "order") urge(item);
   }
@@ -231,8 +227,8 @@ function callEverybody(item) {
   alertedKeys.add(item.key);
   update(item.key, false);
   if (item.event) {
-    eventOf.set(item.key, item.event);
-    proveRendered({ id: item.event });
+    eventOf.set(item.key, { store: item.store, event: item.event });
+    proveRendered({ id: item.event, store_id: item.store });
   }
   return true;
 }
@@ -256,18 +252,18 @@ function urge(item) {
 
 /** Somebody closed the store for a while, or opened it again. @param {VestnikEvent} event */
 export function handlePause(event) {
-  setPause(event.type === "store_paused" ? event.data : null);
+  setPause(event.store_id, event.type === "store_paused" ? event.data : null);
 }
 
 /** A chat of Telegram is off. @param {VestnikEvent} event */
 export function handleChatDisabled(event) {
   const { title, chat, reason } = event.data;
-  showChatDisabled(title ?? chat, reason);
+  showChatDisabled(event.store_id, title ?? chat, reason);
 }
 
-/** @param {string} chat @param {string} [reason] */
-export function showChatDisabled(chat, reason) {
-  notice("chat", "warning", "phone", t("notice.chat", { chat: chat ?? "" }), `${t("notice.chatWhy")} ${reason ?? ""}`);
+/** @param {string} store @param {string} chat @param {string} [reason] */
+export function showChatDisabled(store, chat, reason) {
+  storeNotice(store, "chat", "warning", "phone", t("notice.chat", { chat: chat ?? "" }), `${t("notice.chatWhy")} ${reason ?? ""}`);
 }
 
 /** Takes it into what is known, and shows it. @param {VestnikEvent} event */
@@ -284,7 +280,7 @@ function take(event) {
   if (!items.has(item.key)) forgetMinutes(item.key);
   if (previous?.status !== item.status) dropToast(item.key);
   update(item.key, isOurs);
-  if (isUnknown) live.connection?.reload("unknown_order");
+  if (isUnknown) connectionOf(item.store)?.reload("unknown_order");
   return became;
 }
 
@@ -316,29 +312,32 @@ export function flushReplayedAlerts() {
 function ring(item) {
   if (!isOwn(item)) return;
   alertedKeys.add(item.key);
-  if (item.event) eventOf.set(item.key, item.event);
+  if (item.event) eventOf.set(item.key, { store: item.store, event: item.event });
   live.ringer.ring(item.key, item.kind === "orders" ? "order" : "booking");
   showAlarm();
 }
 
 /** After the lists were loaded: what waits rings, and nothing else does. */
 export function syncRinging() {
-  const keys = new Set(unanswered().map((item) => item.key));
+  // What was kept may be over since.
+  const isKnown = (item) => !live.stores.get(item.store)?.keptAt;
+  const waits = unanswered().filter(isKnown);
+  const keys = new Set(waits.map((item) => item.key));
   [...live.ringer.ringing.keys()].filter((key) => /^(orders|bookings)\//.test(key) && !keys.has(key)).forEach((key) => live.ringer.silence(key));
   items.forEach((item) => alertedKeys.add(item.key));
-  unanswered().forEach((item) => {
+  waits.forEach((item) => {
     if (!live.ringer.ringing.has(item.key)) ring(item);
-    if (item.event) proveRendered({ id: item.event });
+    if (item.event) proveRendered({ id: item.event, store_id: item.store });
   });
-  items.forEach(printIfDue);
+  [...items.values()].filter(isKnown).forEach(printIfDue);
   showAlarm();
 }
 
 /** Their sound really played. @param {string[]} keys */
 export function proveRung(keys) {
   keys.forEach((key) => {
-    const event = eventOf.get(key);
-    if (event) live.connection?.sounded(event);
+    const { store, event } = eventOf.get(key) ?? {};
+    if (event) connectionOf(store)?.sounded(event);
     // Once is enough: what rings on is not told each time.
     eventOf.delete(key);
     if (key.startsWith("changed/")) setTimeout(() => live.ringer.silence(key), ONCE_MS);
@@ -347,15 +346,14 @@ export function proveRung(keys) {
 
 /** Somebody has noticed that they were taken back. @param {string[]} keys */
 export function noticed(keys) {
-  keys.map((key) => takenBack.get(key)?.event).forEach((event) => event && live.connection?.ack(event));
+  keys.map((key) => takenBack.get(key)).forEach(({ event, item }) => event && connectionOf(item.store)?.ack(event));
   dropTakenBack(keys);
 }
 
 /** One person who has noticed it is enough: what was noticed on another panel is silent on this one. */
 async function lookWhatWasNoticed() {
-  if (!live.connection) return;
-  for (const [key, { event }] of [...takenBack]) {
-    const word = event && (await live.connection?.api.acknowledgement(event).catch(() => null));
+  for (const [key, { event, item }] of [...takenBack]) {
+    const word = event && (await connectionOf(item.store)?.api.acknowledgement(event).catch(() => null));
     if (word?.acknowledged && takenBack.get(key)?.event === event) dropTakenBack([key]);
   }
 }

@@ -2,6 +2,7 @@
 
 import { byId, h } from "./dom.js";
 import { t } from "./i18n.js";
+import { isLookedAt } from "./connection.js";
 import { isLater } from "./minutes.js";
 import { items } from "./orders.js";
 import { settings } from "./settings.js";
@@ -40,7 +41,7 @@ function count() {
   /** @type {Map<string, number>} */
   const dishes = new Map();
   for (const item of items.values()) {
-    if (!isTickable(item) || isLater(item)) continue;
+    if (!isLookedAt(item) || !isTickable(item) || isLater(item)) continue;
     const ids = lineIds(item);
     (item.items ?? []).forEach((line, number) => {
       if (isTicked(item, ids[number]) || !(isLookingAtAll() || isOwnLine(line))) return;

@@ -2,8 +2,10 @@
 
 import { byId, button, h } from "./dom.js";
 import { now, signedNumber } from "./facts.js";
-import { dayName, dayOf, hourOf, t } from "./i18n.js";
+import { dayName, hourOf } from "./calendar.js";
+import { dayOf, t } from "./i18n.js";
 import { openOrder } from "./order.js";
+import { isLookedAt } from "./connection.js";
 import { items } from "./orders.js";
 
 const DAY_MS = 86_400_000;
@@ -19,9 +21,9 @@ let shown = "";
 /** Draws it, where anything is otherwise. */
 export function showBookingDay() {
   const day = dayOf(now() + chosen * DAY_MS);
-  const bookings = [...items.values()].filter((item) => item.kind === "bookings" && item.starts_at && dayOf(Date.parse(item.starts_at)) === day);
+  const bookings = [...items.values()].filter((item) => item.kind === "bookings" && isLookedAt(item) && item.starts_at && dayOf(Date.parse(item.starts_at)) === day);
   const hours = byHour(bookings);
-  const count = (offset) => [...items.values()].filter((item) => item.kind === "bookings" && item.starts_at && dayOf(Date.parse(item.starts_at)) === dayOf(now() + offset * DAY_MS)).length;
+  const count = (offset) => [...items.values()].filter((item) => item.kind === "bookings" && isLookedAt(item) && item.starts_at && dayOf(Date.parse(item.starts_at)) === dayOf(now() + offset * DAY_MS)).length;
   const counts = DAYS.map(count);
   const shows = JSON.stringify([document.documentElement.lang, chosen, day, counts, hours.map(([hour, all]) => [hour, all.map(({ key, status, guests, number }) => [key, status, guests, number])])]);
   if (shows === shown) return;

@@ -1,9 +1,9 @@
 /** One order, or one booking, as it stands on the board. @module card */
 
 import { button, h, icon } from "./dom.js";
-import { changedOf, dueAt, mapLink, now, numberOf, paymentOf, personsOf, phoneLink, signOf, signedNumber, totalOf, typeOf, unreadableOf } from "./facts.js";
+import { changedOf, dueAt, mapLink, now, numberOf, paymentOf, personsOf, phoneLink, shortNumber, signOf, totalOf, typeOf, unreadableOf } from "./facts.js";
 import { clock, dayAndTime, t, time } from "./i18n.js";
-import { live } from "./connection.js";
+import { isSeveral, live, storeName } from "./connection.js";
 import { isLater, minutesFor, stepper } from "./minutes.js";
 import { isQueued, queuedRow } from "./queue.js";
 import { printOf } from "./prints.js";
@@ -27,12 +27,13 @@ const LATER_MS = 3 * 60 * MINUTE_MS;
  */
 export function card(item, open) {
   const title = `title-${encodeURIComponent(item.key)}`;
-  const opener = h("button", { type: "button", class: "card-open", id: title, title: item.number, on: { click: () => open(item.key) } }, h("span", { text: signedNumber(item) }));
+  const opener = h("button", { type: "button", class: "card-open", id: title, title: item.number, on: { click: () => open(item.key) } }, h("span", { text: t("order.sign", { id: shortNumber(item) }) }));
   opener.setAttribute("aria-label", [numberOf(item), typeOf(item), item.customer_name].filter(Boolean).join(", "));
   const made = h(
     "article",
     { class: "card", "aria-labelledby": title, data: { key: item.key, status: item.status, kind: item.kind } },
     h("header", { class: "card-top" }, h("h3", {}, opener), h("span", { class: "age" })),
+    isSeveral() && h("p", { class: "card-store", text: storeName(item.store) }),
     item.marks?.length && h("p", { class: "card-changed" }, icon("pen"), h("span", { text: t("order.changed", { fields: changedOf(item) }) })),
     h("p", { class: "card-type" }, icon(signOf(item)), h("span", { text: typeOf(item) }), h("b", { text: totalOf(item) })),
     item.comment && h("p", { class: "comment" }, icon("speech"), h("span", { text: item.comment })),
@@ -43,6 +44,7 @@ export function card(item, open) {
     printMark(item),
     actions(item, open),
   );
+  if (live.stores.get(item.store)?.keptAt) made.dataset.kept = "";
   age(made, item);
   return made;
 }
@@ -170,7 +172,7 @@ function acceptWord(item) {
 export function ageOf(item) {
   const waits = Math.max(0, now() - item.since);
   if (item.status === "pending") {
-    const answer = live.answerMs;
+    const answer = live.stores.get(item.store)?.answerMs;
     // Guests who come tomorrow are in no hurry today.
     const isCalm = item.kind === "bookings";
     return { words: clock(waits), tone: isCalm ? "" : waits > answer ? "late" : waits > answer / 2 ? "soon" : "" };

@@ -15,44 +15,106 @@ const ANSWER_MS = 60_000;
 const KEY_REASONS = ["token_revoked", "token_expired", "unauthorized", "forbidden_store"];
 
 /**
- * @type {{connection: import("./vestnik.js").Connection|null, ringer: import("./sound.js").Ringer|null, answerMs: number, scope: string, keptAt: number|null, storeName: string}}
- *   keptAt: the board is what it was then, and nothing newer has come, milliseconds
- *   scope: what the key allows: `read`, `panel`, `manager` or `operator`
+ * A store that this page has opened. It has a connection of its own: a stream of several stores makes a panel present in none.
+ * @typedef {object} Opened
+ * @property {string} store
+ * @property {import("./vestnik.js").Connection} connection
+ * @property {number} answerMs how long an order may wait for an answer
+ * @property {string} scope what the key allows: `read`, `panel`, `manager` or `operator`
+ * @property {number|null} keptAt the board is what it was then, and nothing newer has come, milliseconds
+ * @property {any} card what the server says of it
+ * @property {number|null} today its orders since midnight, as far as it is known
+ * @property {boolean} isSettled its first lists have come
+ * @property {import("./orders.js").Item[]|null} before what was open before the lists were loaded, however often that is tried
  */
-export const live = { connection: null, ringer: null, answerMs: ANSWER_MS, scope: "panel", keptAt: null, storeName: "" };
+
+export const live = {
+  /** By the store. @type {Map<string, Opened>} */
+  stores: new Map(),
+  /** The store that somebody looks at; "": all of them */
+  shown: "",
+  /** @type {import("./sound.js").Ringer|null} */
+  ringer: null,
+  /** The one that is looked at; of several, the first. @type {Opened|undefined} */
+  get opened() {
+    return live.stores.get(live.shown) ?? live.stores.values().next().value;
+  },
+  get connection() {
+    return live.opened?.connection ?? null;
+  },
+  get scope() {
+    return live.opened?.scope ?? "panel";
+  },
+};
+
+/** Whether this page has more than one store. */
+export const isSeveral = () => live.stores.size > 1;
+
+/** @param {string} store */
+export const connectionOf = (store) => live.stores.get(store)?.connection;
+
+/** @param {string} store */
+export const storeName = (store) => live.stores.get(store)?.card?.name || t("bar.store", { store });
+
+/** Words about one of several stores. @param {string} store @param {string} words */
+export const about = (store, words) => (isSeveral() ? `${storeName(store)}: ${words}` : words);
+
+/** Whether somebody looks at its store. @param {{store: string}} item */
+export const isLookedAt = ({ store }) => !live.shown || store === live.shown;
 
 /** Whether the key shows who was reached, and the figures. */
 export const isManager = () => live.scope === "manager" || live.scope === "operator";
 
 /**
- * Opens the stream of the store.
+ * Opens the stream of a store.
  * @param {import("./settings.js").Key} key
- * @param {{onEvent: (event: any) => void, onState: (state: any) => void, load: (why: string|null) => Promise<string>}} handlers
+ * @param {{onEvent: (event: any) => void, onState: (opened: Opened) => void, load: (opened: Opened, why: string|null) => Promise<string>}} handlers
  */
 export function connect(key, { onEvent, onState, load }) {
-  live.connection = connectWebSocket({
+  if (live.stores.has(key.store)) return;
+  /** @type {any} */
+  const opened = { store: key.store, answerMs: ANSWER_MS, scope: "panel", keptAt: null, card: null, today: null, isSettled: false, before: null };
+  live.stores.set(key.store, opened);
+  opened.connection = connectWebSocket({
     ...key,
     panel: panelName(),
     rings: live.ringer.sounds,
     pollSeconds: settings.pollSeconds,
     onEvent,
-    onState: (state) => {
+    onState: () => {
       showLight();
-      onState(state);
+      onState(opened);
     },
-    load,
+    load: (why) => load(opened, why),
   });
-  showLight();
 }
 
-/** Whether new orders reach this page, if late. */
-export const isReached = () => ["live", "catching_up", "polling"].includes(live.connection?.state.name ?? "");
+/** Closes all of them. */
+export function disconnect() {
+  live.stores.forEach(({ connection }) => connection.close());
+  live.stores.clear();
+  live.shown = "";
+  for (const shown of byId("notices").querySelectorAll(PER_STORE)) shown.remove();
+}
+
+/** Whether new orders of all its stores reach this page, if late. */
+export const isReached = () => live.stores.size > 0 && [...live.stores.values()].every(({ connection }) => ["live", "catching_up", "polling"].includes(connection.state.name));
+
+/** How a connection may stand, the worst last. */
+const STATES = ["live", "catching_up", "connecting", "loading", "polling", "offline", "stopped"];
+
+/** The store whose connection stands worst. */
+const worst = () => [...live.stores.values()].sort((one, other) => STATES.indexOf(other.connection.state.name) - STATES.indexOf(one.connection.state.name))[0];
+
+/** Notices about a store. */
+const PER_STORE = ["line", "pause", "chat", "telegram", "unavailable"].map((name) => `[data-notice^="${name}"]`).join();
 
 let graceTimer = 0;
 
 /** Shows how it stands: in the bar, and as a notice where a person has to know. */
 export function showLight() {
-  const state = live.connection?.state;
+  const shown = worst();
+  const state = shown?.connection.state;
   const light = byId("light");
   light.hidden = !state;
   if (!state) return clearTimeout(graceTimer);
@@ -62,9 +124,10 @@ export function showLight() {
   const since = time(state.since);
   const spoken = state.name === "live" && state.channel === "sse" ? "stream" : state.name;
   light.dataset.channel = state.channel ?? "";
-  byId("light-text").textContent = t(`light.${spoken}`, { since });
+  const words = t(`light.${spoken}`, { since });
+  byId("light-text").textContent = state.name === "live" ? words : about(shown.store, words);
   light.title = t(`light.${spoken}Why`, { since, n: settings.pollSeconds });
-  showNotice(state, since);
+  live.stores.forEach(showNotice);
   clearTimeout(graceTimer);
   const isOut = state.name === "offline" || state.name === "stopped";
   if (isOut && settings.offlineSound) {
@@ -75,20 +138,22 @@ export function showLight() {
   }
 }
 
-/** @param {import("./vestnik.js").State} state @param {string} since */
-function showNotice(state, since) {
+/** @param {Opened} opened */
+function showNotice({ store, connection, keptAt }) {
+  const { state } = connection;
+  const since = time(state.since);
+  const again = button("", null, t("notice.retry"), () => connection.retry());
   if (state.name === "offline") {
-    notice("line", "problem", "stop", t("notice.offline", { since }), live.keptAt ? t("notice.offlineKept", { time: time(live.keptAt) }) : t("notice.offlineWhy"), button("", null, t("notice.retry"), () => live.connection.retry()));
+    storeNotice(store, "line", "problem", "stop", t("notice.offline", { since }), keptAt ? t("notice.offlineKept", { time: time(keptAt) }) : t("notice.offlineWhy"), again);
   } else if (state.name === "polling") {
-    notice("line", "warning", "clock", t("notice.polling", { since }), t("notice.pollingWhy", { n: settings.pollSeconds }));
+    storeNotice(store, "line", "warning", "clock", t("notice.polling", { since }), t("notice.pollingWhy", { n: settings.pollSeconds }));
   } else if (state.name === "stopped") {
     const isKey = KEY_REASONS.includes(state.reason);
     const words = knows(`stopped.${state.reason}`) ? t(`stopped.${state.reason}`) : t("stopped.other", { code: state.reason });
-    const again = button("", null, t("notice.retry"), () => live.connection.retry());
     const other = button("", null, t("notice.otherKey"), () => document.dispatchEvent(new CustomEvent("vestnik:key", { detail: words })));
-    notice("line", "problem", "stop", t(isKey ? "notice.closed" : "notice.stopped"), words, isKey ? other : again);
+    storeNotice(store, "line", "problem", "stop", t(isKey ? "notice.closed" : "notice.stopped"), words, isKey ? other : again);
   } else if (state.name !== "connecting" && state.name !== "loading") {
-    clearNotice("line");
+    clearStoreNotice(store, "line");
   }
 }
 
@@ -104,7 +169,7 @@ function showNotice(state, since) {
 export function notice(name, kind, sign, title, why, ...actions) {
   const words = h("div", { class: "notice-words" }, h("strong", { text: title }), h("span", { text: why }));
   const made = h("div", { class: `notice notice-${kind}`, role: "alert", data: { notice: name } }, icon(sign), words, ...actions);
-  const old = byId("notices").querySelector(`[data-notice="${name}"]`);
+  const old = byId("notices").querySelector(`[data-notice="${CSS.escape(name)}"]`);
   // The same words are not read aloud again.
   if (old?.textContent === made.textContent) return;
   if (old) old.replaceWith(made);
@@ -112,4 +177,13 @@ export function notice(name, kind, sign, title, why, ...actions) {
 }
 
 /** @param {string} name */
-export const clearNotice = (name) => byId("notices").querySelector(`[data-notice="${name}"]`)?.remove();
+export const clearNotice = (name) => byId("notices").querySelector(`[data-notice="${CSS.escape(name)}"]`)?.remove();
+
+/** The name of a notice about one store. @param {string} store @param {string} name */
+const nameFor = (store, name) => (isSeveral() ? `${name} ${store}` : name);
+
+/** The same about one store. @param {string} store @param {[string, "problem"|"warning", any, string, string, ...(HTMLElement|null)[]]} told */
+export const storeNotice = (store, ...[name, kind, sign, title, ...more]) => notice(nameFor(store, name), kind, sign, about(store, title), ...more);
+
+/** @param {string} store @param {string} name */
+export const clearStoreNotice = (store, name) => clearNotice(nameFor(store, name));

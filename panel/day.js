@@ -2,7 +2,8 @@
 
 import { byId, button, h } from "./dom.js";
 import { now, paymentOf, typeOf } from "./facts.js";
-import { dayAndTime, money, t, seconds } from "./i18n.js";
+import { seconds } from "./calendar.js";
+import { dayAndTime, money, t } from "./i18n.js";
 import { live } from "./connection.js";
 import { fromList } from "./orders.js";
 
@@ -22,7 +23,7 @@ export async function ordersOf({ from, to }) {
   for (let page = 0; page < PAGES; page += 1) {
     const list = await live.connection.api.list("orders", { status: "all", limit: PAGE, before: last?.id, before_source: last?.source });
     last = list.orders.at(-1);
-    orders.push(...list.orders.map((row) => fromList("orders", row)).filter(({ since }) => since >= begin && since <= end));
+    orders.push(...list.orders.map((row) => fromList(live.connection.api.of, "orders", row)).filter(({ since }) => since >= begin && since <= end));
     if (!list.more || !last || Date.parse(last.created_at) < begin) return { orders, isWhole: true };
   }
   return { orders, isWhole: false };

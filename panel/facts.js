@@ -1,7 +1,7 @@
 /** What people read of an order or a booking: the same words on a card, in the dialog and on paper. @module facts */
 
-import { dayAndTime, knows, money, t, time } from "./i18n.js";
-import { live } from "./connection.js";
+import { knows, money, t } from "./i18n.js";
+import { isSeveral, live, storeName } from "./connection.js";
 
 const MINUTE_MS = 60_000;
 /** A number longer than this is a key that nobody calls out: its end is enough. */
@@ -19,11 +19,14 @@ export function shortNumber({ number }) {
   return text.length > LONG_NUMBER ? `…${text.slice(-NUMBER_END)}` : text;
 }
 
+/** With its store, where there are several. @param {Item} item */
+export const idOf = (item) => shortNumber(item) + (isSeveral() ? ` (${storeName(item.store)})` : "");
+
 /** With its sign. @param {Item} item */
-export const signedNumber = (item) => t("order.sign", { id: shortNumber(item) });
+export const signedNumber = (item) => t("order.sign", { id: idOf(item) });
 
 /** @param {Item} item */
-export const numberOf = (item) => t(item.kind === "orders" ? "order.number" : "booking.number", { id: shortNumber(item) });
+export const numberOf = (item) => t(item.kind === "orders" ? "order.number" : "booking.number", { id: idOf(item) });
 
 /** The sign of how it reaches its customer. @param {Item} item */
 export function signOf({ kind, order_type: type }) {
@@ -76,35 +79,6 @@ export const changedOf = ({ marks = [] }) => marks.map((field) => fieldName(fiel
 
 /** A field of the wire, as people call it. @param {string} field */
 export const fieldName = (field) => (knows(`field.${field}`) ? t(`field.${field}`) : field);
-
-/**
- * All that is known of it beside its number, type, comment and items.
- * @param {Item} item
- * @returns {{name: string, value: string, link?: string}[]} name: the label
- */
-export function factsOf(item) {
-  const due = dueAt(item);
-  const facts = [
-    fact("starts_at", item.kind === "bookings" && (due === null ? "" : dayAndTime(due))),
-    fact("guests", item.kind === "bookings" && personsOf(item)),
-    fact("customer_name", item.customer_name),
-    fact("phone", item.phone, item.phone && phoneLink(item.phone)),
-    fact("address", item.address, item.address && mapLink(item.address)),
-    fact("payment", paymentOf(item).join(" · ")),
-    fact("persons", item.kind === "orders" && personsOf(item)),
-    fact("due_at", item.kind === "orders" && due !== null && dayAndTime(due)),
-    fact("promised_minutes", item.promised_minutes && t("order.minutes", { n: item.promised_minutes })),
-    fact("at", dayAndTime(item.since)),
-    fact("by", item.by && (item.stands ? `${item.by}, ${time(item.stands)}` : item.by)),
-    fact("reason", item.reason),
-    fact("status_word", item.status_word),
-    ...(item.extra ?? []).map(({ label, value }) => ({ name: label, value })),
-  ];
-  return facts.filter(Boolean);
-}
-
-/** @param {string} field @param {string|false|null|undefined|0} value @param {string} [link] */
-const fact = (field, value, link) => (value ? { name: fieldName(field), value, link } : null);
 
 /** Taps to call. @param {string} phone */
 export const phoneLink = (phone) => `tel:${phone.replace(/[^\d+*#]/g, "")}`;

@@ -39,19 +39,14 @@ export function setUpGuard(show) {
     install = event;
     byId("install").hidden = false;
   });
-  byId("install").addEventListener("click", async () => {
-    await install?.prompt();
-    byId("install").hidden = true;
-  });
-  const full = byId("full-screen");
-  full.hidden = !document.fullscreenEnabled;
-  full.addEventListener("click", () => (document.fullscreenElement ? document.exitFullscreen() : document.documentElement.requestFullscreen()));
-  document.addEventListener("fullscreenchange", () => full.setAttribute("aria-pressed", String(Boolean(document.fullscreenElement))));
   for (const touch of ["pointerdown", "keydown"]) addEventListener(touch, () => (touchedAt = performance.now()), { capture: true, passive: true });
   const had = navigator.serviceWorker?.controller;
   navigator.serviceWorker?.addEventListener("controllerchange", () => (hasNewVersion = Boolean(had)));
   setInterval(loadQuietly, LOOK_MS);
 }
+
+/** Asks the browser's question. */
+export const askToInstall = () => install?.prompt();
 
 /** From here on "back" stays in the shift. */
 export function holdBack() {

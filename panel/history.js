@@ -2,14 +2,15 @@
 
 import { byId, button, h, icon } from "./dom.js";
 import { numberOf, shortNumber, totalOf } from "./facts.js";
-import { dayAndTime, exactTime, t, seconds, startOfDay } from "./i18n.js";
+import { exactTime, seconds, startOfDay } from "./calendar.js";
+import { dayAndTime, t } from "./i18n.js";
 import { isManager, live } from "./connection.js";
 import { ordersOf, showDay } from "./day.js";
 import { showFigures } from "./stats.js";
 import { fits } from "./find.js";
 import { openOrder } from "./order.js";
 import { isOpen, keepClosed } from "./orders.js";
-import { reasonOf } from "./actions.js";
+import { reasonOf } from "./failure.js";
 
 const PAGE = 100;
 /** What happens just now, by a clock that is ahead of ours, belongs to the figures. */

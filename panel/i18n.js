@@ -64,7 +64,7 @@ export function translate(root) {
 const format = (name, make) => (formats[name] ??= make());
 
 /** @param {string} name @param {Intl.DateTimeFormatOptions} options */
-function timeFormat(name, options) {
+export function timeFormat(name, options) {
   return format(name, () => {
     try {
       return new Intl.DateTimeFormat(language, { ...options, timeZone: zone });
@@ -100,9 +100,6 @@ export function money(minor, currency, digits) {
 /** Hours and minutes. @param {Date|string|number} when */
 export const time = (when) => timeFormat("time", { hour: "numeric", minute: "2-digit" }).format(new Date(when));
 
-/** With seconds. @param {Date|string|number} when */
-export const exactTime = (when) => timeFormat("exact", { hour: "numeric", minute: "2-digit", second: "2-digit" }).format(new Date(when));
-
 /** Day and time; only the time where it is today, and with the year where it is another one. @param {Date|string|number} when */
 export function dayAndTime(when) {
   const date = new Date(when);
@@ -116,23 +113,6 @@ export function dayAndTime(when) {
 /** Names the store's day of a moment: the same for two moments of one day. @param {number} when */
 export const dayOf = (when) => timeFormat("year", { day: "numeric", month: "long", year: "numeric" }).format(new Date(when));
 
-/** The hour by the store's clock, 0 to 23. @param {number} when */
-export const hourOf = (when) => Number(timeFormat("hour", { hour: "2-digit", hourCycle: "h23" }).formatToParts(new Date(when)).find(({ type }) => type === "hour")?.value);
-
-/** Today or tomorrow, with its date. @param {number} when @param {0|1} offset days from today */
-export function dayName(when, offset) {
-  const word = new Intl.RelativeTimeFormat(language, { numeric: "auto" }).format(offset, "day");
-  const date = timeFormat("day", { day: "numeric", month: "long" }).format(new Date(when));
-  return `${word[0].toUpperCase()}${word.slice(1)}, ${date}`;
-}
-
-/** When the store's day began. */
-export function startOfDay() {
-  const parts = timeFormat("parts", { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" }).formatToParts(new Date());
-  const of = (type) => Number(parts.find((part) => part.type === type)?.value ?? 0);
-  return new Date(Date.now() - ((of("hour") * 60 + of("minute")) * 60 + of("second")) * 1000);
-}
-
 /** A clock that runs: minutes and seconds, from an hour on hours and minutes. @param {number} ms */
 export function clock(ms) {
   const seconds = Math.floor(ms / 1000);
@@ -140,11 +120,4 @@ export function clock(ms) {
   if (seconds < 3600) return `${Math.floor(seconds / 60)}:${two(seconds % 60)}`;
   const hours = Math.floor(seconds / 3600);
   return hours < 24 ? t("time.hours", { n: hours, m: Math.floor(seconds / 60) % 60 }) : t("time.days", { n: Math.floor(hours / 24) });
-}
-
-/** Seconds, with as many digits as mean something. @param {number} seconds */
-export function seconds(seconds) {
-  const digits = seconds < 10 ? 1 : 0;
-  const number = new Intl.NumberFormat(language, { maximumFractionDigits: digits }).format(seconds);
-  return t("time.seconds", { n: number });
 }

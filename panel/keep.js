@@ -5,6 +5,7 @@
  * @module keep
  */
 
+import { live } from "./connection.js";
 import { items } from "./orders.js";
 import { keptKey, read, write } from "./settings.js";
 
@@ -17,14 +18,10 @@ const MOST = 300;
 const OLD_MS = 12 * 3_600_000;
 
 let timer = 0;
-/** Whose board it is. */
-let kept = "";
 
 addEventListener("pagehide", () => timer && save());
 
-/** @param {string} store */
-export function keepBoard(store) {
-  kept = store;
+export function keepBoard() {
   // Not begun anew by the next change: in a rush it would never end.
   timer ||= setTimeout(save, SAVE_MS);
 }
@@ -32,13 +29,19 @@ export function keepBoard(store) {
 function save() {
   stop();
   const place = keptKey()?.remembered ? "localStorage" : "sessionStorage";
-  write(place, BOARD, { store: kept, at: Date.now(), items: [...items.values()].slice(0, MOST) });
+  const at = Object.fromEntries([...live.stores.values()].map(({ store, keptAt }) => [store, keptAt ?? Date.now()]));
+  write(place, BOARD, { at, items: [...items.values()].slice(0, MOST) });
 }
 
-/** What was kept of this store. @param {string} store @returns {{at: number, items: import("./orders.js").Item[]}|null} */
-export function keptBoard(store) {
+/** Puts what was kept of the opened stores on the board. */
+export function restoreBoard() {
   const board = read("sessionStorage", BOARD) ?? read("localStorage", BOARD);
-  return board?.store === store && Date.now() - board.at < OLD_MS ? board : null;
+  for (const opened of live.stores.values()) {
+    const at = board?.at?.[opened.store];
+    if (!(Date.now() - at < OLD_MS)) continue;
+    opened.keptAt = at;
+    board.items.forEach((item) => item.store === opened.store && items.set(item.key, item));
+  }
 }
 
 export function forgetBoard() {

@@ -1,7 +1,7 @@
 /** Cancellations whose events are gone: the lists alone say that the kitchen must stop. @module missed */
 
 import { alertTakenBack } from "./alerts.js";
-import { live } from "./connection.js";
+import { connectionOf } from "./connection.js";
 import { fromList, items, keepClosed } from "./orders.js";
 import { isOwn } from "./stations.js";
 
@@ -11,15 +11,16 @@ const CLOSED = 500;
 
 /**
  * After the lists were loaded anew, without the events between: what the kitchen was at may have been taken back.
+ * @param {string} store
  * @param {Item[]} gone what was open before, and is no longer
  */
-export async function alertMissedCancellations(gone) {
+export async function alertMissedCancellations(store, gone) {
   for (const kind of /** @type {const} */ (["orders", "bookings"])) {
     const mine = gone.filter((item) => item.kind === kind && isOwn(item));
     if (!mine.length) continue;
-    const list = await live.connection?.api.list(kind, { status: "completed,rejected,cancelled", limit: CLOSED }).catch(() => null);
+    const list = await connectionOf(store)?.api.list(kind, { status: "completed,rejected,cancelled", limit: CLOSED }).catch(() => null);
     if (!list) continue;
-    const over = new Map(list[kind].map((row) => fromList(kind, row)).map((item) => [item.key, item]));
+    const over = new Map(list[kind].map((row) => fromList(store, kind, row)).map((item) => [item.key, item]));
     for (const item of mine) {
       const now = over.get(item.key);
       if (now) keepClosed(now);

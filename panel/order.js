@@ -2,9 +2,10 @@
 
 import { asksMinutes, lineRow, printMark, promised, wordFor, yesButton } from "./card.js";
 import { byId, button, h, icon } from "./dom.js";
-import { amount, changedOf, factsOf, numberOf, signOf, signedNumber, totalOf, typeOf, unreadableOf } from "./facts.js";
+import { factsOf } from "./allfacts.js";
+import { amount, changedOf, numberOf, signOf, signedNumber, totalOf, typeOf, unreadableOf } from "./facts.js";
 import { t } from "./i18n.js";
-import { live } from "./connection.js";
+import { connectionOf } from "./connection.js";
 import { stepper } from "./minutes.js";
 import { find, items, unanswered } from "./orders.js";
 import { print, printOf } from "./prints.js";
@@ -37,7 +38,7 @@ export function openOrder(key, focus) {
   if (!dialog.open) dialog.showModal();
   (dialog.querySelector(rejecting ? ".reason" : ".yes") ?? dialog.querySelector(".order-close")).focus();
   // A person looks at it.
-  if (item.event) live.connection?.ack(item.event);
+  if (item.event) connectionOf(item.store)?.ack(item.event);
 }
 
 /** What became of one; the dialog is changed, or closed, where it shows it. @param {string} key @param {boolean} isOurs */

@@ -10,7 +10,8 @@ import { isOwn } from "./stations.js";
 /** @typedef {"orders"|"bookings"} Kind */
 /**
  * @typedef {object} Item an order or a booking: the members of docs/protocol.md, and what this page adds
- * @property {string} key kind, source and id: names it on this page
+ * @property {string} key kind, store, source and id: names it on this page
+ * @property {string} store
  * @property {Kind} kind
  * @property {string} id unique within its source
  * @property {string} source
@@ -65,8 +66,8 @@ export const items = new Map();
 /** @type {Map<string, Item>} what was closed lately, the oldest first */
 export const closed = new Map();
 
-/** @param {Kind} kind @param {string} source @param {string} id */
-export const keyOf = (kind, source, id) => `${kind}/${source}/${id}`;
+/** Two stores may have sources, and orders, of one name. @param {Kind} kind @param {string} store @param {string} source @param {string} id */
+export const keyOf = (kind, store, source, id) => `${kind}/${store}/${source}/${id}`;
 
 /** @param {string} key @returns {Kind} */
 export const kindOf = (key) => (key.startsWith("orders/") ? "orders" : "bookings");
@@ -83,28 +84,29 @@ export const byAge = (a, b) => a.since - b.since || a.key.length - b.key.length 
 /** What waits for an answer of this screen, the oldest first. @param {Kind} [kind] */
 export const unanswered = (kind) => [...items.values()].filter((item) => item.status === "pending" && (!kind || item.kind === kind) && isOwn(item)).sort(byAge);
 
-/** From a list. @param {Kind} kind @param {any} row @returns {Item} */
-export function fromList(kind, row) {
+/** From a list. @param {string} store @param {Kind} kind @param {any} row @returns {Item} */
+export function fromList(store, kind, row) {
   const { order_id, booking_id, event_id, answer, acknowledged, ...item } = row;
   const at = answer && Date.parse(answer.at);
   return {
     ...item,
     kind,
-    key: keyOf(kind, row.source, row.id),
+    store,
+    key: keyOf(kind, store, row.source, row.id),
     event: event_id,
     since: Date.parse(row.created_at) || Date.now(),
     ...(answer?.minutes ? { promised: at } : {}),
     ...(answer?.status === row.status ? { stands: at, by: answer.by } : {}),
-    marks: items.get(keyOf(kind, row.source, row.id))?.marks,
+    marks: items.get(keyOf(kind, store, row.source, row.id))?.marks,
   };
 }
 
-/** The first page of the orders, asked for while the page is still being made. @type {Promise<any>|null} */
-let ahead = null;
+/** The first page of the orders of each store, asked for while the page is still being made. @type {Map<string, Promise<any>>} */
+const ahead = new Map();
 
 /** Asks for the orders before anything can show them. @param {import("./vestnik.js").Api} api */
 export function loadAhead(api) {
-  ahead = listOpen(api, "orders").catch(() => null);
+  ahead.set(api.of, listOpen(api, "orders").catch(() => null));
 }
 
 /** @param {import("./vestnik.js").Api} api @param {Kind} kind @param {Item} [last] of the page before */
@@ -120,20 +122,20 @@ const listOpen = (api, kind, last) => api.list(kind, { status: "active", limit: 
 export async function load(api, onOrders) {
   const orders = await loadAll(api, "orders");
   if (onOrders) {
-    replace("orders", orders);
+    replace(api.of, "orders", orders);
     onOrders();
   }
   const bookings = await loadAll(api, "bookings");
-  if (!onOrders) replace("orders", orders);
-  replace("bookings", bookings);
+  if (!onOrders) replace(api.of, "orders", orders);
+  replace(api.of, "bookings", bookings);
   return { cursor: orders.cursor, unavailable: [...orders.unavailable, ...bookings.unavailable] };
 }
 
-/** Puts what was loaded in the place of what was known. @param {Kind} kind @param {{loaded: Item[], unavailable: Set<string>}} list */
-function replace(kind, { loaded, unavailable }) {
+/** Puts what was loaded in the place of what was known. @param {string} store @param {Kind} kind @param {{loaded: Item[], unavailable: Set<string>}} list */
+function replace(store, kind, { loaded, unavailable }) {
   for (const [key, item] of items) {
     // What cannot be read now is not over for that.
-    if (item.kind === kind && !unavailable.has(item.source)) items.delete(key);
+    if (item.store === store && item.kind === kind && !unavailable.has(item.source)) items.delete(key);
   }
   loaded.forEach((item) => items.set(item.key, item));
 }
@@ -145,11 +147,11 @@ async function loadAll(api, kind) {
   const unavailable = new Set();
   let cursor = "";
   for (let page = 0; page < PAGES; page += 1) {
-    const begun = kind === "orders" && page === 0 ? ahead : null;
-    ahead = null;
+    const begun = kind === "orders" && page === 0 ? ahead.get(api.of) : null;
+    ahead.delete(api.of);
     const list = (await begun) ?? (await listOpen(api, kind, loaded.at(-1)));
     cursor ||= list.cursor;
-    loaded.push(...list[kind].map((row) => fromList(kind, row)));
+    loaded.push(...list[kind].map((row) => fromList(api.of, kind, row)));
     (list.unavailable ?? []).forEach((source) => unavailable.add(source));
     if (!list.more) break;
   }
@@ -157,11 +159,11 @@ async function loadAll(api, kind) {
 }
 
 /** Which order or booking an event is about. @param {import("./vestnik.js").VestnikEvent} event */
-export function subject({ data }) {
+export function subject({ data, store_id: store }) {
   if (data?.source === undefined) return null;
   const kind = data.booking_id === undefined ? "orders" : "bookings";
   const id = data.booking_id ?? data.order_id;
-  return id === undefined ? null : { kind: /** @type {Kind} */ (kind), source: data.source, id, key: keyOf(kind, data.source, id) };
+  return id === undefined ? null : { kind: /** @type {Kind} */ (kind), store, source: data.source, id, key: keyOf(kind, store, data.source, id) };
 }
 
 /**

@@ -1,14 +1,14 @@
 /**
  * The panel: puts the page together. One file a noun; the wire is in vestnik.js, which knows nothing of the page.
  *
- * `window.vestnik` shows the inside to who looks for a fault, or writes a test: `connection` (its state, its cursor),
+ * `window.vestnik` shows the inside to who looks for a fault, or writes a test: `connection` (its state, its cursor), `stores`,
  * `ringer` (the audio graph: everything that sounds goes through `ringer.master`), `items` (what is open), `settings` and `alerted`
  * (how many alerts there were for each event: never two).
  *
  * @module panel
  */
 
-import { countToday, setUpAlarm, showAlarm, showCalm } from "./alarmbar.js";
+import { setUpAlarm, showAlarm, showCalm } from "./alarmbar.js";
 import { alerted, syncRinging, handleEvent, noticed, proveRung, setUpAlerts, showChatDisabled, flushReplayedAlerts } from "./alerts.js";
 import { Board } from "./board.js";
 import { keepAwake, keepShell } from "./device.js";
@@ -16,11 +16,11 @@ import { byId, button } from "./dom.js";
 import { oncePerFrame } from "./frame.js";
 import { holdBack, leavePage, setUpGuard } from "./guard.js";
 import { loadLanguage, t, setZone } from "./i18n.js";
-import { keepBoard, keptBoard } from "./keep.js";
-import { connect, isReached, live, notice, showLight, clearNotice } from "./connection.js";
+import { keepBoard, restoreBoard } from "./keep.js";
+import { clearNotice, clearStoreNotice, connect, disconnect, isReached, live, notice, showLight, storeName, storeNotice } from "./connection.js";
 import { find, items, kindOf, load, loadAhead, unanswered } from "./orders.js";
 import { setPause, showPause } from "./pause.js";
-import { applyTheme, change, isStarted, keepKey, keptKey, setStarted, settings, takeKeyFromAddress } from "./settings.js";
+import { applyTheme, change, isStarted, keepKey, keptKey, keysOf, setStarted, settings, takeKeyFromAddress } from "./settings.js";
 import { setUpShift, showRefused, showShift } from "./shift.js";
 import { perform, Ringer } from "./sound.js";
 import { learnStock, showStock } from "./stock.js";
@@ -36,24 +36,20 @@ const KINDS = ["orders", "bookings"];
 
 /** @type {Record<import("./orders.js").Kind, Board>} */
 let boards;
-/** Whose orders are shown. */
-let store = "";
-/** What the server says of it. @type {any} */
-let card = null;
-/** What can wait until the first orders are there has been done. */
-let isSettled = false;
+
+/** @typedef {import("./connection.js").Opened} Opened */
 
 // Before anything else: what the address has must not stay there.
 const linked = takeKeyFromAddress();
 applyTheme();
 live.ringer = new Ringer(proveRung, showSound);
-Object.assign(window, { vestnik: { get connection() { return live.connection; }, get ringer() { return live.ringer; }, items, settings, alerted, perform } });
+Object.assign(window, { vestnik: { get connection() { return live.connection; }, get ringer() { return live.ringer; }, stores: live.stores, items, settings, alerted, perform } });
 start();
 
 async function start() {
   const kept = keptKey();
   const goesOn = !linked && kept && isStarted(kept);
-  if (goesOn) loadAhead(new Api(kept));
+  if (goesOn) keysOf(kept).forEach((key) => loadAhead(new Api(key)));
   await loadLanguage();
   boards = {
     orders: new Board(byId("board-orders"), "orders", openOrder, () => boards && showAlarm()),
@@ -68,12 +64,14 @@ async function start() {
   document.addEventListener("vestnik:tick", () => settings.allDay && showAllDay());
   setUpGuard(show);
   setUpTools();
-  byId("handover").addEventListener("click", () => import("./handover.js").then(({ showHandover }) => showHandover()));
   byId("pause-open").addEventListener("click", () => import("./pausing.js").then(({ askForPause }) => askForPause()));
   byId("stock-open").addEventListener("click", () => import("./stopping.js").then(({ openStock }) => openStock()));
   document.addEventListener("vestnik:tick", showStock);
   byId("stations-open").addEventListener("click", () => import("./stationing.js").then(({ askForStations }) => askForStations()));
-  document.addEventListener("vestnik:look", () => redraw());
+  document.addEventListener("vestnik:look", () => {
+    redraw();
+    if (document.body.dataset.view === "history") show("history");
+  });
   document.addEventListener("vestnik:stations", () => {
     redraw();
     syncRinging();
@@ -107,47 +105,48 @@ const ask = (question) => import("./ask.js").then(({ ask }) => ask(question));
 /** A link that was opened in a page that has a store already: it takes no shift over unasked. @param {import("./settings.js").Key} key */
 async function reopen(key) {
   if (!live.connection) return showShift(key);
-  const words = t("link.words", { store: key.store, n: items.size });
-  if (!(await ask({ title: t("link.title", { store: key.store }), words, yes: t("link.yes"), no: t("link.no") }))) return;
+  const words = t("link.words", { n: items.size });
+  const stores = keysOf(key).map(({ store }) => store);
+  if (!(await ask({ title: t("link.title", { store: stores.join(", "), n: stores.length }), words, yes: t("link.yes"), no: t("link.no") }))) return;
   // Anew: what is known is another store's.
-  live.connection.close();
+  disconnect();
   keepKey(key, false);
   setStarted(false);
   leavePage();
 }
 
-/** The store is open. @param {import("./settings.js").Key} key */
+/** The stores are open. @param {import("./settings.js").Key} key */
 async function begin(key) {
-  live.connection?.close();
-  isSettled = false;
-  store = key.store;
-  restorePresses(store);
+  disconnect();
+  keysOf(key).forEach((each) => connect(each, { onEvent: handleEvent, onState, load: loadLists }));
+  items.forEach((item) => live.stores.has(item.store) || items.delete(item.key));
+  showLight();
+  restorePresses();
   showKept();
   holdBack();
   show("orders");
-  connect(key, { onEvent: handleEvent, onState, load: loadLists });
   // After a reload nobody has pressed anything: some browsers give sound all the same.
   live.ringer.unlock().then(showSound);
   keepAwake().then(showCalm);
-  describeStore();
+  live.stores.forEach(describeStore);
 }
 
-/** What stands beside the orders, once it has come. @type {{showBadge: typeof import("./badge.js").showBadge, showStationBar: () => void}|null} */
+/** What stands beside the orders, once it has come. @type {{showBadge: typeof import("./badge.js").showBadge, showStationBar: () => void, showStoreBar: () => void}|null} */
 let beside = null;
 
 async function bringBeside() {
   if (beside) return;
-  const [{ showBadge }, { showStationBar }] = await Promise.all([import("./badge.js"), import("./stationbar.js")]);
-  beside = { showBadge, showStationBar };
+  const [{ showBadge }, { showStationBar }, { showStoreBar }] = await Promise.all([import("./badge.js"), import("./stationbar.js"), import("./storebar.js")]);
+  beside = { showBadge, showStationBar, showStoreBar };
   showCount();
 }
 
-/** What the first orders need not wait for. */
-function afterFirstLoad() {
-  if (!live.connection) return;
-  countToday();
-  learnScope();
-  learnStock();
+/** What the first orders need not wait for. @param {Opened} opened */
+function afterFirstLoad(opened) {
+  if (live.stores.get(opened.store) !== opened) return;
+  learnScope(opened);
+  learnStock(opened);
+  import("./today.js").then(({ countToday }) => countToday(opened));
   keepShell();
   bringBeside();
   // What is opened first comes without waiting, with or without a network.
@@ -156,42 +155,51 @@ function afterFirstLoad() {
 
 /** The board as it was, until the lists have come. */
 function showKept() {
-  const kept = keptBoard(store);
-  if (!kept || items.size) return;
-  kept.items.forEach((item) => items.set(item.key, item));
-  live.keptAt = kept.at;
-  document.body.dataset.kept = "";
-  redraw();
+  if (items.size) return;
+  restoreBoard();
+  markKept();
+  if (items.size) redraw();
 }
 
-/** What the key allows: a screen that only shows has no buttons. */
-async function learnScope() {
-  const known = await live.connection?.api.session().catch(() => null);
-  if (known?.scope) document.body.dataset.scope = live.scope = known.scope;
+/** All of the board is as it was. */
+const markKept = () => document.body.toggleAttribute("data-kept", [...live.stores.values()].every(({ keptAt }) => keptAt));
+
+/** What the key allows: a screen that only shows has no buttons. @param {Opened} opened */
+async function learnScope(opened) {
+  const known = await opened.connection.api.session().catch(() => null);
+  if (known?.scope) opened.scope = known.scope;
+  showScope();
   if (document.body.dataset.view === "history") show("history");
 }
 
-async function describeStore() {
-  card = await live.connection.api.store().catch(() => null);
+/** Of the store that is looked at; but what one key allows is not taken from the screen for another one that only reads. */
+function showScope() {
+  const isReadOnly = [...live.stores.values()].every(({ scope }) => scope === "read");
+  document.body.dataset.scope = live.scope === "read" && !isReadOnly ? "panel" : live.scope;
+}
+
+/** @param {Opened} opened */
+async function describeStore(opened) {
+  const card = await opened.connection.api.store().catch(() => null);
+  if (card) opened.card = card;
   showStore();
   if (!card) return;
-  live.answerMs = card.answer_seconds * 1000;
-  setPause(card.pause);
-  if (setZone(card.time_zone)) redraw();
+  opened.answerMs = card.answer_seconds * 1000;
+  setPause(opened.store, card.pause);
+  // One page has one clock: that of the first store.
+  const isFirst = live.stores.values().next().value === opened;
+  if ((isFirst && setZone(card.time_zone)) || live.stores.size > 1) redraw();
 }
 
 /** What is known of the store, in the language that is spoken now. */
 function showStore() {
   if (!live.connection) return;
-  const name = card?.name || t("bar.store", { store });
-  byId("store-name").textContent = name;
-  live.storeName = name;
-  for (const { chat, title, reason } of card?.chats_disabled ?? []) showChatDisabled(title ?? chat, reason);
-  if (card?.telegram === "stopped") notice("telegram", "warning", "phone", t("notice.telegram"), t("notice.telegramWhy"));
+  byId("store-name").textContent = [...live.stores.keys()].map(storeName).join(", ");
+  for (const { store, card } of live.stores.values()) {
+    for (const { chat, title, reason } of card?.chats_disabled ?? []) showChatDisabled(store, title ?? chat, reason);
+    if (card?.telegram === "stopped") storeNotice(store, "telegram", "warning", "phone", t("notice.telegram"), t("notice.telegramWhy"));
+  }
 }
-
-/** What was open before the lists were loaded, however often that is tried. @type {import("./orders.js").Item[]|null} */
-let before = null;
 
 /** The first ones are shown at once. */
 function showOrders() {
@@ -199,30 +207,32 @@ function showOrders() {
   showCount();
 }
 
-/** @param {string|null} why */
-async function loadLists(why) {
-  before ??= [...items.values()];
-  const { cursor, unavailable } = await load(live.connection.api, isSettled ? null : showOrders);
-  const gone = before.filter((item) => !items.has(item.key));
-  before = null;
-  live.keptAt = null;
-  delete document.body.dataset.kept;
-  redraw(isSettled ? KINDS : ["bookings"]);
+/** @param {Opened} opened @param {string|null} why */
+async function loadLists(opened, why) {
+  const { store, isSettled } = opened;
+  opened.before ??= [...items.values()].filter((item) => item.store === store);
+  const { cursor, unavailable } = await load(opened.connection.api, isSettled ? null : showOrders);
+  const gone = opened.before.filter((item) => !items.has(item.key));
+  opened.before = null;
+  const wasKept = opened.keptAt !== null;
+  opened.keptAt = null;
+  markKept();
+  redraw(isSettled || wasKept ? KINDS : ["bookings"]);
   syncRinging();
-  if (gone.length) import("./missed.js").then(({ alertMissedCancellations }) => alertMissedCancellations(gone));
-  if (unavailable.length) notice("unavailable", "problem", "stop", t("notice.unavailable"), t("notice.unavailableWhy", { sources: unavailable.join(", ") }));
-  else clearNotice("unavailable");
+  if (gone.length) import("./missed.js").then(({ alertMissedCancellations }) => alertMissedCancellations(store, gone));
+  if (unavailable.length) storeNotice(store, "unavailable", "problem", "stop", t("notice.unavailable"), t("notice.unavailableWhy", { sources: unavailable.join(", ") }));
+  else clearStoreNotice(store, "unavailable");
   if (why) console.info(`the lists were loaded anew: ${why}`);
-  if (!isSettled) setTimeout(afterFirstLoad, SETTLE_MS);
-  else describeStore().then(learnStock);
-  isSettled = true;
+  if (!isSettled) setTimeout(() => afterFirstLoad(opened), SETTLE_MS);
+  else describeStore(opened).then(() => learnStock(opened));
+  opened.isSettled = true;
   return cursor;
 }
 
-/** @param {import("./vestnik.js").State} state */
-function onState(state) {
-  if (state.name !== "catching_up") flushReplayedAlerts();
-  if (state.name === "live" || state.name === "polling") sendQueued();
+/** @param {Opened} opened */
+function onState({ store, connection: { state } }) {
+  if (![...live.stores.values()].some(({ connection }) => connection.state.name === "catching_up")) flushReplayedAlerts();
+  if (state.name === "live" || state.name === "polling") sendQueued(store);
   if (state.name === "offline" || state.name === "stopped") bringBeside();
   showCount();
   showCalm();
@@ -271,6 +281,7 @@ function redraw(kinds = KINDS) {
   showCount();
   showSound();
   showLight();
+  showScope();
   showStore();
   showPause();
   showRefused();
@@ -279,9 +290,10 @@ function redraw(kinds = KINDS) {
 function showCount() {
   if (settings.allDay) import("./allday.js").then(({ countAllDay }) => countAllDay());
   beside?.showStationBar();
+  beside?.showStoreBar();
   if (document.body.dataset.view === "bookings") import("./bookday.js").then(({ showBookingDay }) => showBookingDay());
-  live.connection?.watchClosely(items.size > 0);
-  if (live.connection && live.keptAt === null) keepBoard(store);
+  live.stores.forEach(({ connection }) => connection.watchClosely(items.size > 0));
+  if (live.connection) keepBoard();
   showCalm();
   const counts = { orders: unanswered("orders").length, bookings: unanswered("bookings").length };
   beside?.showBadge(counts.orders, counts.bookings, !live.connection || isReached());
@@ -310,6 +322,7 @@ async function show(view) {
   });
   showAlarm();
   showCalm();
+  beside?.showStoreBar();
   if (view === "bookings") showCount();
   fill?.();
 }
@@ -341,7 +354,7 @@ function swallow(event) {
 /** Says aloud whether it can ring: to the person, and to the server. */
 function showSound() {
   const { ringer, connection } = live;
-  connection?.setRings(ringer.sounds);
+  live.stores.forEach(({ connection }) => connection.setRings(ringer.sounds));
   showCalm();
   // Where a browser takes sound away later, a press is a press.
   if (ringer.sounds) document.body.dataset.heard = "";

@@ -3,47 +3,54 @@
 import { button } from "./dom.js";
 import { now } from "./facts.js";
 import { dayAndTime, t } from "./i18n.js";
-import { live, notice, clearNotice } from "./connection.js";
+import { clearStoreNotice, connectionOf, live, storeNotice } from "./connection.js";
 import { settings } from "./settings.js";
 import { toast } from "./toast.js";
-import { reasonOf } from "./actions.js";
 
 /** @typedef {{since: string, until: string, by?: string, reason?: string}} Pause */
 
-/** The pause that is now, if any. @type {Pause|null} */
-let pause = null;
+/** The pause that is now, by the store. @type {Map<string, Pause>} */
+const pauses = new Map();
 let timer = 0;
 
-/** What the server says of it: the store's card, an event, or an answer. @param {Pause|null|undefined} told */
-export function setPause(told) {
-  pause = told?.until ? told : null;
+/** What the server says of it: the store's card, an event, or an answer. @param {string} store @param {Pause|null|undefined} told */
+export function setPause(store, told) {
+  if (told?.until) pauses.set(store, told);
+  else pauses.delete(store);
   showPause();
 }
 
 /** Shows it, in the language that is spoken now, until its time is over. */
 export function showPause() {
   clearTimeout(timer);
-  const left = pause ? Date.parse(pause.until) - now() : 0;
-  document.body.dataset.paused = String(left > 0);
-  if (left <= 0) return clearNotice("pause");
+  const left = [...live.stores.keys()].map(showOne).filter((left) => left > 0);
+  document.body.dataset.paused = String(left.length > 0 && left.length === live.stores.size);
   // A browser counts no further than 24 days; a pause is a week at most.
-  timer = setTimeout(showPause, left);
-  const title = t("pause.now", { time: dayAndTime(pause.until) });
-  const words = [pause.by, pause.reason].filter(Boolean).join(" · ") || t("pause.nowWhy");
-  notice("pause", "warning", "pause", title, words, button("pause-end", null, t("pause.end"), end));
+  if (left.length) timer = setTimeout(showPause, Math.min(...left));
 }
 
-/** @param {{minutes?: number, until?: string}} span @returns {Promise<boolean>} whether it is paused */
-export const beginPause = (span) => change(() => live.connection.api.setPause({ ...span, by: settings.name || undefined }));
+/** @param {string} store @returns {number} how long its pause still is, milliseconds */
+function showOne(store) {
+  const pause = pauses.get(store);
+  const left = pause ? Date.parse(pause.until) - now() : 0;
+  if (left <= 0) return clearStoreNotice(store, "pause"), 0;
+  const title = t("pause.now", { time: dayAndTime(pause.until) });
+  const words = [pause.by, pause.reason].filter(Boolean).join(" · ") || t("pause.nowWhy");
+  const end = () => change(store, (api) => api.endPause(settings.name));
+  storeNotice(store, "pause", "warning", "pause", title, words, button("pause-end", null, t("pause.end"), end));
+  return left;
+}
 
-const end = () => change(() => live.connection.api.endPause(settings.name));
+/** @param {string} store @param {{minutes?: number, until?: string}} span @returns {Promise<boolean>} whether it is paused */
+export const beginPause = (store, span) => change(store, (api) => api.setPause({ ...span, by: settings.name || undefined }));
 
-/** @param {() => Promise<any>} ask */
-async function change(ask) {
+/** @param {string} store @param {(api: import("./vestnik.js").Api) => Promise<any>} ask */
+async function change(store, ask) {
   try {
-    setPause(await ask());
+    setPause(store, await ask(connectionOf(store).api));
     return true;
   } catch (error) {
+    const { reasonOf } = await import("./failure.js");
     toast(t("pause.failed"), { kind: "problem", detail: reasonOf(error), sign: "stop", about: "pause" });
     return false;
   }

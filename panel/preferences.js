@@ -2,11 +2,14 @@
 
 import { knownOfNotifications, knownOfScreen } from "./device.js";
 import { byId } from "./dom.js";
+import { askToInstall } from "./guard.js";
+import { showHandover } from "./handover.js";
 import { LANGUAGES, loadLanguage, t, spoken } from "./i18n.js";
 import { live, showLight } from "./connection.js";
 import { change, settings, USUAL_MINUTES } from "./settings.js";
 import { options, setUpPrinting, showPrinting } from "./printsettings.js";
-import { askAgain, endShift, forgetDevice, showGrant, tryOut } from "./shift.js";
+import { endShift, forgetDevice } from "./ending.js";
+import { askAgain, showGrant, tryOut } from "./shift.js";
 
 const THEMES = ["", "light", "dark"];
 const DENSITIES = ["large", "", "small"];
@@ -53,6 +56,15 @@ function setUp(redraw) {
     live.ringer.setVolume(settings.volume);
     tryOut("order");
   });
+  byId("install").addEventListener("click", async () => {
+    await askToInstall();
+    byId("install").hidden = true;
+  });
+  const full = byId("full-screen");
+  full.hidden = !document.fullscreenEnabled;
+  full.addEventListener("click", () => (document.fullscreenElement ? document.exitFullscreen() : document.documentElement.requestFullscreen()));
+  document.addEventListener("fullscreenchange", () => full.setAttribute("aria-pressed", String(Boolean(document.fullscreenElement))));
+  byId("handover").addEventListener("click", showHandover);
   byId("ask-again").addEventListener("click", askAgain);
   byId("end-shift").addEventListener("click", endShift);
   byId("forget").addEventListener("click", forgetDevice);

@@ -7,6 +7,7 @@
 
 import { button, h, icon } from "./dom.js";
 import { t } from "./i18n.js";
+import { live } from "./connection.js";
 import { keptKey, read, write } from "./settings.js";
 
 const QUEUE = "vestnik.queue";
@@ -17,15 +18,10 @@ const OLD_MS = 12 * 3_600_000;
 
 /** By the order's key: one press for each. @type {Map<string, Waiting & {at: number}>} */
 const waiting = new Map();
-/** Whose orders they are. */
-let store = "";
-
-/** What was pressed before the page was loaded anew. @param {string} opened the store @returns {Waiting[]} */
-export function restoreQueue(opened) {
-  store = opened;
+/** What was pressed in the opened stores before the page was loaded anew. @returns {Waiting[]} */
+export function restoreQueue() {
   const kept = read("sessionStorage", QUEUE) ?? read("localStorage", QUEUE);
-  if (kept?.store !== store) return [];
-  kept.presses.filter(({ at }) => Date.now() - at < OLD_MS).forEach((press) => waiting.set(press.item.key, press));
+  (kept ?? []).filter(({ at, item }) => Date.now() - at < OLD_MS && live.stores.has(item.store)).forEach((press) => waiting.set(press.item.key, press));
   return [...waiting.values()];
 }
 
@@ -44,10 +40,10 @@ export function unqueue(key) {
   save();
 }
 
-/** All of them, which wait no longer. */
-export function takeQueued() {
-  const taken = [...waiting.values()];
-  waiting.clear();
+/** Those of a store, which wait no longer. @param {string} store */
+export function takeQueued(store) {
+  const taken = [...waiting.values()].filter(({ item }) => item.store === store);
+  taken.forEach(({ item }) => waiting.delete(item.key));
   if (taken.length) save();
   return taken;
 }
@@ -59,7 +55,7 @@ export function forgetQueue() {
 }
 
 function save() {
-  const kept = waiting.size ? { store, presses: [...waiting.values()] } : null;
+  const kept = waiting.size ? [...waiting.values()] : null;
   const isRemembered = keptKey()?.remembered;
   write("sessionStorage", QUEUE, isRemembered ? null : kept);
   write("localStorage", QUEUE, isRemembered ? kept : null);

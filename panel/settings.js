@@ -87,6 +87,15 @@ export function applyTheme() {
  * @typedef {{store: string, token: string}} Key
  */
 
+/** Stores of one page: each has a connection, and the whole of it must be read at a glance. */
+export const MOST_STORES = 8;
+
+/** The stores that a key opens, `7,8`: by one token, or by one each in the same order. @param {Key} key @returns {Key[]} */
+export function keysOf({ store, token }) {
+  const [stores, tokens] = [store, token].map((list) => list.split(",").map((one) => one.trim()));
+  return stores.map((store, at) => ({ store, token: tokens[at] ?? tokens[0] })).filter(({ store }) => store);
+}
+
 /** Takes the key out of a link's fragment, and the fragment out of the address. @returns {Key|null} */
 export function takeKeyFromAddress() {
   const given = new URLSearchParams(location.hash.slice(1));

@@ -1,15 +1,10 @@
 /** The start of a shift: what opens the store, and one press that unlocks sound, notifications and the screen. @module shift */
 
-import { askForNotifications, keepAwake, letSleep } from "./device.js";
+import { askForNotifications, keepAwake } from "./device.js";
 import { byId, button, h, icon } from "./dom.js";
-import { leavePage } from "./guard.js";
 import { LANGUAGES, loadLanguage, t, spoken } from "./i18n.js";
 import { live, notice, clearNotice } from "./connection.js";
-import { forgetBoard } from "./keep.js";
-import { items } from "./orders.js";
-import { forgetPrints } from "./prints.js";
-import { forgetQueue } from "./queue.js";
-import { change, forgetKey, keepKey, keepsThings, setStarted, settings } from "./settings.js";
+import { change, keepKey, keepsThings, keysOf, MOST_STORES, setStarted, settings } from "./settings.js";
 import { Api, ApiError } from "./vestnik.js";
 
 /** @type {(key: import("./settings.js").Key) => void} */
@@ -57,7 +52,13 @@ export function showShift(key, problem = "") {
 }
 
 function showKnown() {
-  byId("shift-known").textContent = t("shift.known", { store: byId("shift-store").value });
+  byId("shift-known").textContent = wordsFor(byId("shift-store").value);
+}
+
+/** @param {string} store one, or several */
+function wordsFor(store) {
+  const stores = store.split(",");
+  return t("shift.known", { store: stores.join(", "), n: stores.length });
 }
 
 /** @param {string} problem */
@@ -113,8 +114,18 @@ export async function tryOut(kind) {
 /** Asks once more what was not granted. */
 export const askAgain = () => showAnswers(askBrowser());
 
-/** @param {import("./settings.js").Key} key */
+/** The first refusal of any of its stores. @param {import("./settings.js").Key} key @returns {Promise<string>} */
 async function refusalOf(key) {
+  const keys = keysOf(key);
+  if (keys.length === 1) return refusalOfOne(keys[0]);
+  if (keys.length > MOST_STORES) return t("shift.many", { n: MOST_STORES });
+  const refusals = await Promise.all(keys.map(refusalOfOne));
+  const at = refusals.findIndex(Boolean);
+  return at < 0 ? "" : `${t("bar.store", { store: keys[at].store })}: ${refusals[at]}`;
+}
+
+/** @param {import("./settings.js").Key} key */
+async function refusalOfOne(key) {
   try {
     await new Api(key).session();
     return "";
@@ -159,33 +170,4 @@ export function showGrant(name, answer) {
   const row = byId(`grant-${name}`);
   row.dataset.answer = answer;
   row.replaceChildren(icon({ granted: "check", open: "clock" }[answer] ?? "cross"), h("span", {}, h("b", { text: t(`grant.${name}.name`) }), h("small", { text: t(`grant.${name}.${answer}`) })));
-}
-
-/** @param {{title: string, words: string, yes: string, no: string}} question */
-const ask = (question) => import("./ask.js").then(({ ask }) => ask(question));
-
-/** The end of the shift: this page rings no more. A remembered key stays, so that the next one begins with one press. */
-export async function endShift() {
-  const count = (kind) => [...items.values()].filter((item) => item.kind === kind).length;
-  const open = ["orders", "bookings"].filter(count).map((kind) => t(`set.open.${kind}`, { n: count(kind) }));
-  const words = open.length ? t("set.endOpen", { open: open.join(", ") }) : t("set.endCalm");
-  if (await ask({ title: t("set.endAsk"), words, yes: t("set.endNow"), no: t("order.back") })) leave();
-}
-
-/** Takes the key off this device, too. */
-export async function forgetDevice() {
-  if (!(await ask({ title: t("set.forgetAsk"), words: t("set.forgetWords"), yes: t("set.forgetNow"), no: t("order.back") }))) return;
-  forgetPrints();
-  leave();
-  forgetKey();
-}
-
-function leave() {
-  live.connection?.close();
-  live.connection = null;
-  forgetBoard();
-  forgetQueue();
-  letSleep();
-  setStarted(false);
-  leavePage();
 }

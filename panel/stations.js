@@ -5,6 +5,7 @@
  * @module stations
  */
 
+import { isLookedAt } from "./connection.js";
 import { settings } from "./settings.js";
 
 /** Orders that nobody has answered in time. @type {Set<string>} */
@@ -27,8 +28,8 @@ export function isOwn(item) {
   return !item.items?.length || Boolean(item.items_omitted) || item.items.some(isOwnLine);
 }
 
-/** Whether it stands on the board. @param {Item} item */
-export const isShown = (item) => looksAtAll || isOwn(item);
+/** Whether it stands on the board: what rings does, whatever store is looked at. @param {Item} item */
+export const isShown = (item) => (looksAtAll || isOwn(item)) && (isLookedAt(item) || item.status === "pending" || Boolean(item.marks?.length));
 
 /** The dishes that a card lists, and the others. @param {Item} item */
 export function dishesOf({ items: lines = [] }) {

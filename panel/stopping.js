@@ -2,11 +2,12 @@
 
 import { byId, button, h } from "./dom.js";
 import { dayAndTime, t } from "./i18n.js";
-import { live } from "./connection.js";
+import { chooseStore } from "./choosing.js";
+import { about, connectionOf } from "./connection.js";
 import { closed, items } from "./orders.js";
 import { settings } from "./settings.js";
 import { outOfStock, setStock } from "./stock.js";
-import { reasonOf } from "./actions.js";
+import { reasonOf } from "./failure.js";
 
 /** For how long: what the server is asked for. */
 const SPANS = { tomorrow: { until: "tomorrow" }, hour: { minutes: 60 }, open: {} };
@@ -16,18 +17,23 @@ const DAYS_MS = 7 * 24 * 3_600_000;
 /** Dishes that are offered at once. */
 const MOST = 24;
 
+/** Whose list it is. */
+let store = "";
 let span = "tomorrow";
 /** Dishes of the last days, the most ordered first. @type {string[]} */
 let dishes = [];
 
 document.addEventListener("vestnik:stock", () => byId("stock").open && showStopped());
 
-export function openStock() {
+export async function openStock() {
+  const chosen = await chooseStore(t("stock.title"));
+  if (!chosen) return;
+  store = chosen;
   const dialog = byId("stock");
   const spans = Object.keys(SPANS).map((name) => button("quiet", null, t(`stock.for.${name}`), () => choose(name), { data: { stockSpan: name } }));
   const words = h("input", { id: "stock-words", type: "text", maxlength: 200, autocomplete: "off", enterkeyhint: "done", "aria-label": t("stock.like"), placeholder: t("stock.like"), on: { input: showDishes } });
   dialog.replaceChildren(
-    h("h2", { id: "stock-title", text: t("stock.title") }),
+    h("h2", { id: "stock-title", text: about(store, t("stock.title")) }),
     h("p", { text: t("stock.words") }),
     h("p", { id: "stock-problem", class: "shift-problem", role: "alert" }),
     h("div", { id: "stock-stopped" }),
@@ -56,7 +62,7 @@ function showStopped() {
     const words = [until ? t("stock.until", { time: dayAndTime(until) }) : t("stock.open"), by].filter(Boolean).join(" · ");
     return h("li", { data: { stopped: item } }, h("p", {}, h("strong", { text: item }), h("span", { text: words })), button("quiet", null, t("stock.back"), () => putBack(item)));
   };
-  const rows = outOfStock().map(row);
+  const rows = outOfStock(store).map(row);
   byId("stock-stopped").replaceChildren(rows.length ? h("ul", { class: "stopped" }, ...rows) : h("p", { class: "quiet-words", text: t("stock.none") }));
   showDishes();
 }
@@ -64,15 +70,15 @@ function showStopped() {
 /** What can be stopped by a tap: dishes of the last days that fit what is typed. */
 function showDishes() {
   const words = byId("stock-words").value.trim().toLowerCase();
-  const gone = new Set(outOfStock().map(({ item }) => item));
+  const gone = new Set(outOfStock(store).map(({ item }) => item));
   const fit = dishes.filter((dish) => !gone.has(dish) && dish.toLowerCase().includes(words)).slice(0, MOST);
   byId("stock-dishes").replaceChildren(...fit.map((dish) => h("li", {}, button("quiet", null, dish, () => stop(dish), { data: { dish } }))));
 }
 
 /** Which dishes there are: from what is known here at once, and from the orders of the last days. */
 async function learnDishes() {
-  takeDishes([...items.values(), ...closed.values()]);
-  const list = await live.connection?.api.list("orders", { status: "all", limit: ORDERS }).catch(() => null);
+  takeDishes([...items.values(), ...closed.values()].filter((item) => item.store === store));
+  const list = await connectionOf(store)?.api.list("orders", { status: "all", limit: ORDERS }).catch(() => null);
   const isLate = ({ created_at: at }) => !(Date.parse(at) < Date.now() - DAYS_MS);
   if (list) takeDishes(list.orders.filter(isLate));
 }
@@ -93,10 +99,10 @@ function addWords(event) {
 }
 
 /** @param {string} item */
-const stop = (item) => change(() => live.connection.api.stopItem({ item, ...SPANS[span], by: settings.name || undefined }));
+const stop = (item) => change(() => connectionOf(store).api.stopItem({ item, ...SPANS[span], by: settings.name || undefined }));
 
 /** @param {string} item */
-const putBack = (item) => change(() => live.connection.api.putItemBack(item, settings.name));
+const putBack = (item) => change(() => connectionOf(store).api.putItemBack(item, settings.name));
 
 /** @param {() => Promise<{items: import("./stock.js").OutOfStock[]}>} ask */
 async function change(ask) {
@@ -104,7 +110,7 @@ async function change(ask) {
     const { items: list } = await ask();
     byId("stock-words").value = "";
     byId("stock-problem").textContent = "";
-    setStock(list);
+    setStock(store, list);
   } catch (error) {
     byId("stock-problem").textContent = `${t("stock.failed")}: ${reasonOf(error)}`;
   }

@@ -1,9 +1,10 @@
 /** A ticket for the kitchen, black on white, as long as what stands on it: block by block, for the browser's printing and for a printer's dots. @module ticket */
 
 import { byId, h } from "./dom.js";
-import { amount, factsOf, now, numberOf, totalOf, typeOf, unreadableOf } from "./facts.js";
+import { factsOf } from "./allfacts.js";
+import { amount, now, numberOf, totalOf, typeOf, unreadableOf } from "./facts.js";
 import { dayAndTime, t } from "./i18n.js";
-import { live } from "./connection.js";
+import { storeName } from "./connection.js";
 import { settings } from "./settings.js";
 import { dishesOf, namesOf } from "./stations.js";
 
@@ -36,7 +37,7 @@ export function ticketOf(item, isCopy) {
   const change = item.payment?.change_from;
   return [
     ...block("copy", isCopy && t("ticket.copy")),
-    ...block("store", live.storeName),
+    ...block("store", storeName(item.store)),
     ...block("title", numberOf(item)),
     ...block("type", typeOf(item)),
     ...block("comment", item.comment),

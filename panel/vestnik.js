@@ -624,6 +624,8 @@ export class ApiError extends Error {
 
 /** The routes of one store, over HTTP. The token is sent in the Authorization header only. */
 export class Api {
+  /** The store whose routes they are. @type {string} */
+  of;
   #base;
   #store;
   #token;
@@ -633,6 +635,7 @@ export class Api {
   /** @param {{store: string, token: string, base?: string}} where */
   constructor({ store, token, base = location.origin }) {
     this.#base = base;
+    this.of = store;
     this.#store = encodeURIComponent(store);
     this.#token = token;
   }

@@ -1,5 +1,6 @@
 /** English. Another language: one more file with the same keys, and a line in i18n.js. */
 export default {
+  stores: { all: "All", label: "Stores", which: "In which store?" },
   bar: { skip: "Skip to orders", views: "Sections", store: "Store {store}" },
   title: {
     calm: "Orders",
@@ -128,7 +129,7 @@ export default {
   toast: { label: "Notifications", close: "Dismiss" },
   time: { hours: "{n} h {m} min", days: "{n} d", seconds: "{n} s", at: "by {time}" },
   ticket: { printed: "Printed: {time}", copy: "COPY" },
-  link: { title: "Open store {store}?", words: "A shift is running, with {n} open. The new link ends it on this tablet.", yes: "Open", no: "Stay" },
+  link: { title: { one: "Open store {store}?", other: "Open stores {store}?" }, words: "A shift is running, with {n} open. The new link ends it on this tablet.", yes: "Open", no: "Stay" },
   day: {
     orders: "Orders", sum: "Total", answer: "Median response", preparation: "Median preparation", late: "Late", refused: "Rejected, cancelled",
     ninety: "90% within {time}", of: "{n} of {all}", part: "Only the last {n} orders are counted: the span is too long.", csv: "Download a table (CSV)",
@@ -195,7 +196,7 @@ export default {
     screen: { name: "Screen", granted: "stays on while the page is open.", refused: "may go dark: turn off sleep in the tablet's settings.", missing: "may go dark: turn off sleep in the tablet's settings." },
   },
   shift: {
-    title: "Start your shift", known: "Store {store}", store: "Store number", token: "Key", language: "Language",
+    title: "Start your shift", known: { one: "Store {store}", other: "Stores {store}" }, many: "One page shows at most {n} stores. Open the others on another device.", store: "Store number", token: "Key", language: "Language",
     tokenHint: "It begins with vst_. Your administrator gives it to you.",
     name: "Who is on shift", nameLike: "for example, Anna", remember: "Remember on this device",
     rememberHint: "For the kitchen's tablet: after a restart the orders appear by themselves. Leave it off on a device that isn't yours, and the key is erased when you close the tab.",

@@ -16,15 +16,21 @@ async fn an_order_goes_its_way_and_only_a_delivery_is_on_its_way() {
         .await;
     for order in 1..=2 {
         browser.until_in("pending", order).await;
-        browser.press(&format!("[data-key='orders/orders/{order}'] .yes")).await;
+        browser
+            .press(&format!("[data-key='orders/7/orders/{order}'] .yes"))
+            .await;
         browser.until_in("preparing", order).await;
-        browser.press(&format!("[data-key='orders/orders/{order}'] .yes")).await;
+        browser
+            .press(&format!("[data-key='orders/7/orders/{order}'] .yes"))
+            .await;
         browser.until_in("ready", order).await;
-        browser.press(&format!("[data-key='orders/orders/{order}'] .yes")).await;
+        browser
+            .press(&format!("[data-key='orders/7/orders/{order}'] .yes"))
+            .await;
     }
     browser.until_in("delivering", 1).await;
-    browser.until("!vestnik.items.has('orders/orders/2')").await;
-    browser.press("[data-key='orders/orders/1'] .yes").await;
+    browser.until("!vestnik.items.has('orders/7/orders/2')").await;
+    browser.press("[data-key='orders/7/orders/1'] .yes").await;
     browser.until("vestnik.items.size === 0").await;
     assert_eq!(
         app.value("select string_agg(status, ' ') from orders").await.unwrap(),
@@ -72,7 +78,7 @@ async fn an_order_is_opened_and_accepted_in_so_many_minutes_with_the_keyboard_al
     // The choice was for this one: the next is promised what is usual.
     app.write(ORDER).await;
     browser
-        .until("document.querySelector('[data-key=\"orders/orders/2\"] .yes')?.innerText.includes('20 мин')")
+        .until("document.querySelector('[data-key=\"orders/7/orders/2\"] .yes')?.innerText.includes('20 мин')")
         .await;
     browser.close().await;
 }
@@ -107,12 +113,12 @@ async fn a_booking_has_its_own_sound_and_is_confirmed() {
     browser.until_heard().await;
     assert_eq!(
         browser
-            .js("return vestnik.ringer.ringing.get('bookings/bookings/1')")
+            .js("return vestnik.ringer.ringing.get('bookings/7/bookings/1')")
             .await,
         "booking"
     );
     browser.press(".alarm-bookings button").await;
-    browser.press("[data-key='bookings/bookings/1'] .yes").await;
+    browser.press("[data-key='bookings/7/bookings/1'] .yes").await;
     browser.until_silent().await;
     assert_eq!(app.value("select status from bookings").await.unwrap(), "preparing");
     browser.close().await;
@@ -123,7 +129,7 @@ async fn a_refusal_has_a_reason_that_is_stored() {
     let (app, browser) = (App::start().await, Browser::start().await);
     browser.start_shift(&app.panel_link()).await;
     app.write(ORDER).await;
-    browser.press("[data-key='orders/orders/1'] .no").await;
+    browser.press("[data-key='orders/7/orders/1'] .no").await;
     browser.press("#order .reason-own").await;
     let own = browser
         .page
@@ -154,7 +160,7 @@ async fn a_ticket_is_printed_on_arrival_where_that_was_chosen() {
     // A window of the browser would silence the ring: until it is known that there is none, the ticket waits.
     browser.until_heard().await;
     assert_eq!(browser.js("return printed.length").await, 0);
-    browser.press("[data-key='orders/orders/1'] .yes").await;
+    browser.press("[data-key='orders/7/orders/1'] .yes").await;
     let ticket = browser.until("printed.length === 1 && printed[0]").await;
     let ticket = ticket.as_str().unwrap();
     for word in ["Заказ №1", "Доставка", "Иван", "2 × Пицца Маргарита", "500"] {
@@ -167,7 +173,7 @@ async fn a_ticket_is_printed_on_arrival_where_that_was_chosen() {
         1,
         "there is none: it prints while it rings"
     );
-    browser.press("[data-key='orders/orders/2'] .yes").await;
+    browser.press("[data-key='orders/7/orders/2'] .yes").await;
     browser.until_in("preparing", 2).await;
     // On paper there is the ticket, and nothing else, as wide as the roll.
     browser
@@ -184,7 +190,7 @@ async fn a_ticket_is_printed_on_arrival_where_that_was_chosen() {
     for (paper, width) in [(80, 80.0), (58, 58.0)] {
         browser.js(&format!("vestnik.settings.paper = {paper}")).await;
         browser.js("printed.length = 0").await;
-        browser.press("[data-key='orders/orders/1'] .card-open").await;
+        browser.press("[data-key='orders/7/orders/1'] .card-open").await;
         browser.press("#order .order-print").await;
         browser.until("printed.length === 1").await;
         browser.press("#order .order-close").await;
@@ -274,7 +280,7 @@ async fn what_a_shop_writes_in_its_own_way_is_shown_as_it_wrote_it() {
     // As events, and as lists.
     for _ in 0..2 {
         browser.until_in("pending", 1).await;
-        let order = browser.text("[data-key='orders/orders/1']").await;
+        let order = browser.text("[data-key='orders/7/orders/1']").await;
         assert!(
             order.contains("по счёту")
                 && order.contains("200 г")
@@ -283,14 +289,16 @@ async fn what_a_shop_writes_in_its_own_way_is_shown_as_it_wrote_it() {
                 && !order.contains("NaN"),
             "{order}"
         );
-        browser.press("[data-key='orders/orders/1'] .card-open").await;
+        browser.press("[data-key='orders/7/orders/1'] .card-open").await;
         browser.until("document.getElementById('order').open").await;
         let opened = browser.text("#order").await;
         assert!(opened.contains("по счёту") && !opened.contains("NaN"), "{opened}");
         browser.press("#order .order-close").await;
         browser.press("[data-view-of=bookings]").await;
         browser
-            .until("document.querySelector(\"[data-key='bookings/bookings/1']\")?.innerText.includes('завтра в семь')")
+            .until(
+                "document.querySelector(\"[data-key='bookings/7/bookings/1']\")?.innerText.includes('завтра в семь')",
+            )
             .await;
         browser.reload().await;
     }
@@ -311,7 +319,7 @@ async fn an_order_that_nobody_answers_rings_harder_until_it_is_answered() {
     browser.start_shift(&app.panel_link()).await;
     app.write(ORDER).await;
     browser
-        .until("vestnik.ringer.ringing.get('orders/orders/1') === 'order'")
+        .until("vestnik.ringer.ringing.get('orders/7/orders/1') === 'order'")
         .await;
     // As the escalation says it.
     app.write(
@@ -321,13 +329,13 @@ async fn an_order_that_nobody_answers_rings_harder_until_it_is_answered() {
     )
     .await;
     browser
-        .until("vestnik.ringer.ringing.get('orders/orders/1') === 'urgent'")
+        .until("vestnik.ringer.ringing.get('orders/7/orders/1') === 'urgent'")
         .await;
     app.until_so(
         "select sounded_at is not null and rendered_at is not null from vestnik.vst_receipt where event_id = 2",
     )
     .await;
-    browser.press("[data-key='orders/orders/1'] .yes").await;
+    browser.press("[data-key='orders/7/orders/1'] .yes").await;
     browser.until_silent().await;
     browser.close().await;
 }
@@ -348,11 +356,10 @@ async fn a_link_to_another_store_begins_a_new_shift() {
     browser.press("#shift-start").await;
     browser.until_light("live").await;
     app.write("insert into orders (store_id) values (8)").await;
-    browser.until_in("pending", 2).await;
-    assert_eq!(
-        browser.js("return [...vestnik.ringer.ringing.keys()]").await,
-        json!(["orders/orders/2"])
-    );
+    browser.until("vestnik.items.has('orders/8/orders/2')").await;
+    browser
+        .until("[...vestnik.ringer.ringing.keys()].join() === 'orders/8/orders/2'")
+        .await;
     browser.expect_clean(&app).await;
     browser.close().await;
 }

@@ -46,7 +46,7 @@ async fn an_order_in_sight_is_said_on_its_card_and_in_one_line_that_moves_nothin
     assert_eq!(browser.height_of(".alarm-row").await, 64.0);
     browser.press(".alarm-orders button").await;
     browser
-        .until("document.activeElement.closest('[data-key=\"orders/orders/2\"]')")
+        .until("document.activeElement.closest('[data-key=\"orders/7/orders/2\"]')")
         .await;
     browser.close().await;
 }
@@ -167,11 +167,11 @@ async fn an_order_that_has_waited_too_long_rings_harder_though_nobody_says_so() 
         .await;
     browser.start_shift(&app.panel_link()).await;
     browser
-        .until("vestnik.ringer.ringing.get('orders/orders/1') === 'urgent'")
+        .until("vestnik.ringer.ringing.get('orders/7/orders/1') === 'urgent'")
         .await;
     assert_eq!(
         browser
-            .js("return document.querySelector('[data-key=\"orders/orders/1\"]').dataset.tone")
+            .js("return document.querySelector('[data-key=\"orders/7/orders/1\"]').dataset.tone")
             .await,
         "late"
     );
@@ -187,12 +187,12 @@ async fn a_cancellation_that_is_noticed_on_one_panel_is_silent_on_all() {
     }
     app.write(ORDER).await;
     kitchen.until_in("pending", 1).await;
-    kitchen.press("[data-key='orders/orders/1'] .yes").await;
+    kitchen.press("[data-key='orders/7/orders/1'] .yes").await;
     counter.until_in("preparing", 1).await;
     app.write("update orders set status = 'cancelled' where id = 1").await;
     for browser in [&kitchen, &counter] {
         browser
-            .until("vestnik.ringer.ringing.has('cancelled/orders/orders/1')")
+            .until("vestnik.ringer.ringing.has('cancelled/orders/7/orders/1')")
             .await;
     }
     kitchen.press(".alarm-cancelled button").await;

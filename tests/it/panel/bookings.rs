@@ -41,14 +41,14 @@ async fn guests_who_did_not_come_are_said_not_to_have_come() {
     browser.start_shift(&app.panel_link()).await;
     browser.press("[data-view-of=bookings]").await;
     browser
-        .press("[data-key='bookings/bookings/1'] [data-to=no-show]")
+        .press("[data-key='bookings/7/bookings/1'] [data-to=no-show]")
         .await;
     app.until_so("select status = 'rejected' and reason = 'Не пришли' from bookings where id = 1")
         .await;
     // Whoever is still to come cannot have stayed away.
     assert_eq!(
         browser
-            .js("return document.querySelector(\"[data-key='bookings/bookings/2'] [data-to=no-show]\") === null")
+            .js("return document.querySelector(\"[data-key='bookings/7/bookings/2'] [data-to=no-show]\") === null")
             .await,
         true
     );

@@ -188,7 +188,7 @@ async fn where_the_browser_keeps_nothing_the_shift_goes_on_until_the_page_is_clo
     assert_eq!(browser.js(forbidden).await, "SecurityError");
     app.write(ORDER).await;
     browser.until_heard().await;
-    browser.press("[data-key='orders/orders/1'] .yes").await;
+    browser.press("[data-key='orders/7/orders/1'] .yes").await;
     app.until_so("select status = 'preparing' from orders").await;
     // The key is gone with the page, and asked for.
     browser.page.refresh().await.unwrap();

@@ -17,7 +17,7 @@ async fn back_and_closing_do_not_end_a_shift() {
     // Back closes what is open, then leads to the orders, and then says how a shift ends.
     browser.press("[data-view-of=settings]").await;
     browser.press("[data-view-of=orders]").await;
-    browser.press("[data-key='orders/orders/1'] .card-open").await;
+    browser.press("[data-key='orders/7/orders/1'] .card-open").await;
     browser.until("document.getElementById('order').open").await;
     browser.page.back().await.unwrap();
     browser.until("!document.getElementById('order').open").await;

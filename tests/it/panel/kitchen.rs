@@ -21,7 +21,9 @@ async fn dishes_are_ticked_and_what_is_to_be_cooked_now_is_counted_over_all_orde
         .until("document.getElementById('all-day').innerText.includes('готовить нечего')")
         .await;
     for order in 1..=2 {
-        browser.press(&format!("[data-key='orders/orders/{order}'] .yes")).await;
+        browser
+            .press(&format!("[data-key='orders/7/orders/{order}'] .yes"))
+            .await;
         browser.until_in("preparing", order).await;
     }
     let counts =
@@ -29,13 +31,13 @@ async fn dishes_are_ticked_and_what_is_to_be_cooked_now_is_counted_over_all_orde
     browser
         .until(&format!("{counts} === '5× Маргарита,2× Чай,1× Борщ'"))
         .await;
-    browser.press("[data-key='orders/orders/2'] .tick").await;
+    browser.press("[data-key='orders/7/orders/2'] .tick").await;
     browser
         .until(&format!("{counts} === '2× Маргарита,2× Чай,1× Борщ'"))
         .await;
     browser.picture("42-all-day").await;
     // The opened order says the same, and so does the board after a reload.
-    browser.press("[data-key='orders/orders/2'] .card-open").await;
+    browser.press("[data-key='orders/7/orders/2'] .card-open").await;
     let done = "[...document.querySelectorAll('#order .tick')].map((row) => row.getAttribute('aria-pressed')).join()";
     browser.until(&format!("{done} === 'true,false'")).await;
     browser.press("#order .tick:not([aria-pressed=true])").await;
@@ -70,7 +72,7 @@ async fn the_size_of_everything_is_chosen() {
         .until("document.querySelectorAll('#set-density option').length === 3")
         .await;
     browser.press("[data-view-of=orders]").await;
-    let height = "return document.querySelector('[data-key=\"orders/orders/1\"]').offsetHeight";
+    let height = "return document.querySelector('[data-key=\"orders/7/orders/1\"]').offsetHeight";
     let usual = browser.js(height).await.as_f64().unwrap();
     for (density, compare) in [("small", f64::lt as fn(&f64, &f64) -> bool), ("large", f64::gt)] {
         browser

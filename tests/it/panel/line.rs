@@ -59,7 +59,7 @@ async fn where_a_network_lets_no_websocket_through_orders_are_streamed_and_count
     )
     .await;
     // What is pressed comes back the same way.
-    browser.press("[data-key='orders/orders/1'] .yes").await;
+    browser.press("[data-key='orders/7/orders/1'] .yes").await;
     browser.until_in("preparing", 1).await;
     browser.until_silent().await;
 
@@ -103,7 +103,7 @@ async fn where_no_socket_can_be_had_orders_come_by_polling_and_count_as_such() {
     )
     .await;
     // What is pressed comes back the same way.
-    browser.press("[data-key='orders/orders/1'] .yes").await;
+    browser.press("[data-key='orders/7/orders/1'] .yes").await;
     browser.until_in("preparing", 1).await;
     browser.until_silent().await;
 
@@ -155,7 +155,7 @@ async fn a_page_whose_cursor_is_too_old_loads_its_lists_and_rings_for_what_waits
     app.write(ORDER).await;
     app.write(ORDER).await;
     browser.until("vestnik.ringer.ringing.size === 2").await;
-    browser.press("[data-key='orders/orders/1'] .yes").await;
+    browser.press("[data-key='orders/7/orders/1'] .yes").await;
     browser.until_in("preparing", 1).await;
     proxy.cut();
     browser.until_light("offline").await;
@@ -173,7 +173,7 @@ async fn a_page_whose_cursor_is_too_old_loads_its_lists_and_rings_for_what_waits
     let rings = "return [...vestnik.ringer.ringing.keys()].filter((key) => key.startsWith('orders')).sort()";
     assert_eq!(
         browser.js(rings).await,
-        serde_json::json!(["orders/orders/2", "orders/orders/3"])
+        serde_json::json!(["orders/7/orders/2", "orders/7/orders/3"])
     );
     // The kitchen was at the first one, and the event that said so is gone: it hears of it all the same.
     browser
@@ -217,7 +217,7 @@ async fn the_shell_opens_without_a_server_and_shows_the_last_board_with_its_time
     browser.until_in("pending", 1).await;
     assert_eq!(
         browser
-            .js("return ['kept' in document.body.dataset, vestnik.ringer.ringing.has('orders/orders/1')]")
+            .js("return ['kept' in document.body.dataset, vestnik.ringer.ringing.has('orders/7/orders/1')]")
             .await,
         serde_json::json!([true, false])
     );
@@ -240,7 +240,7 @@ async fn a_board_that_changes_all_the_time_is_kept_all_the_same() {
     };
     tokio::select! {
         () = rush => {}
-        _ = browser.until("(sessionStorage.getItem('vestnik.board') ?? '').includes('orders/orders/9')") => {}
+        _ = browser.until("(sessionStorage.getItem('vestnik.board') ?? '').includes('orders/7/orders/9')") => {}
     }
     let shown = browser.js("return vestnik.items.size").await;
     app.engine.shut_down().await;

@@ -63,7 +63,7 @@ async fn every_view_holds_wcag_aa_and_asks_nobody_else_for_anything() {
     browser.expect_accessible("orders").await;
     browser.press("[data-notice=grants] button").await;
     browser.picture("12-orders").await;
-    browser.press("[data-key='orders/orders/5'] .card-open").await;
+    browser.press("[data-key='orders/7/orders/5'] .card-open").await;
     browser.until("document.getElementById('order').open").await;
     browser.expect_accessible("an order").await;
     browser.picture("13-order").await;
@@ -79,11 +79,11 @@ async fn every_view_holds_wcag_aa_and_asks_nobody_else_for_anything() {
     browser.expect_accessible("a cancellation").await;
     browser.picture("15-cancelled").await;
     browser.press(".alarm-cancelled button").await;
-    browser.press("[data-key='orders/orders/5'] .yes").await;
+    browser.press("[data-key='orders/7/orders/5'] .yes").await;
     browser.press("[data-view-of=bookings]").await;
     browser.expect_accessible("bookings").await;
     browser.picture("16-bookings").await;
-    browser.press("[data-key='bookings/bookings/1'] .yes").await;
+    browser.press("[data-key='bookings/7/bookings/1'] .yes").await;
     browser.until_silent().await;
     browser.press("[data-view-of=history]").await;
     browser
@@ -145,7 +145,7 @@ async fn every_view_holds_wcag_aa_and_asks_nobody_else_for_anything() {
         .await;
     browser.expect_accessible("stations").await;
     browser.press("#ask .yes").await;
-    browser.press("[data-key='orders/orders/4'] .card-open").await;
+    browser.press("[data-key='orders/7/orders/4'] .card-open").await;
     browser
         .until("document.getElementById('order').open && document.querySelector('#order .line-other') !== null")
         .await;
@@ -321,7 +321,7 @@ async fn with_five_hundred_orders_open_it_scrolls_and_takes_a_new_one() {
         browser
             .js("return document.querySelector('[data-column=pending] .card:last-child').dataset.key")
             .await,
-        "orders/orders/520"
+        "orders/7/orders/520"
     );
     assert!(
         !browser

@@ -22,6 +22,7 @@ mod scenes;
 mod shift;
 mod stations;
 mod stock;
+mod stores;
 mod webkit;
 mod weight;
 
@@ -121,7 +122,7 @@ impl Browser {
     /// Waits until an order's card stands in a column.
     async fn until_in(&self, column: &str, order: u64) {
         self.until(&format!(
-            "document.querySelector('#board-orders [data-column={column}] [data-key=\"orders/orders/{order}\"]') !== null"
+            "document.querySelector('#board-orders [data-column={column}] [data-key=\"orders/7/orders/{order}\"]') !== null"
         ))
         .await;
     }

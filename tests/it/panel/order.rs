@@ -94,7 +94,7 @@ async fn the_card_the_dialog_and_the_ticket_say_all_that_a_kitchen_and_a_courier
         .await;
     browser.start_shift(&app.panel_link()).await;
     app.write(WHOLE).await;
-    let card = "[data-key='orders/catering/c0ffee-0001']";
+    let card = "[data-key='orders/7/catering/c0ffee-0001']";
     let all = [
         "№A-17",
         "Доставка",
@@ -117,7 +117,7 @@ async fn the_card_the_dialog_and_the_ticket_say_all_that_a_kitchen_and_a_courier
     for _ in 0..2 {
         browser.until_text(card, "A-17").await;
         browser.expect_words(card, &all).await;
-        let links = "return [...document.querySelectorAll(\"[data-key='orders/catering/c0ffee-0001'] a\")].map((link) => link.getAttribute('href'))";
+        let links = "return [...document.querySelectorAll(\"[data-key='orders/7/catering/c0ffee-0001'] a\")].map((link) => link.getAttribute('href'))";
         let links: Vec<String> = serde_json::from_value(browser.js(links).await).unwrap();
         assert_eq!(links[0], "tel:+79001234567");
         assert!(links[1].ends_with("%D0%9C%D0%B8%D1%80%D0%B0%2C%205"), "{}", links[1]);
@@ -171,13 +171,13 @@ async fn the_same_id_in_two_sources_is_two_orders() {
     app.write("insert into catering (id, store_id, short_no) values ('1', 7, 'K-1')")
         .await;
     browser.until("vestnik.ringer.ringing.size === 2").await;
-    browser.press("[data-key='orders/catering/1'] .yes").await;
+    browser.press("[data-key='orders/7/catering/1'] .yes").await;
     browser
-        .until("document.querySelector('[data-column=preparing] [data-key=\"orders/catering/1\"]')")
+        .until("document.querySelector('[data-column=preparing] [data-key=\"orders/7/catering/1\"]')")
         .await;
     browser.until_in("pending", 1).await;
     let rings = "return [...vestnik.ringer.ringing.keys()]";
-    assert_eq!(browser.js(rings).await, json!(["orders/orders/1"]));
+    assert_eq!(browser.js(rings).await, json!(["orders/7/orders/1"]));
     assert_eq!(
         app.value("select status || prep from catering").await.unwrap(),
         "preparing20"
@@ -195,7 +195,7 @@ async fn an_order_that_the_shop_changes_is_marked_until_somebody_has_looked() {
     let browser = Browser::start().await;
     browser.start_shift(&app.panel_link()).await;
     app.write(WHOLE).await;
-    let card = "[data-key='orders/catering/c0ffee-0001']";
+    let card = "[data-key='orders/7/catering/c0ffee-0001']";
     browser.press(&format!("{card} .yes")).await;
     browser
         .until("document.querySelector('[data-column=later] .card') && vestnik.ringer.ringing.size === 0")
@@ -242,7 +242,7 @@ async fn an_old_row_that_the_shop_saves_over_an_answer_rings_again_and_is_said_t
     browser.start_shift(&app.panel_link()).await;
     app.write("insert into orders (id, store_id, customer_name) values (12, 7, 'Анна')")
         .await;
-    browser.press("[data-key='orders/orders/12'] .yes").await;
+    browser.press("[data-key='orders/7/orders/12'] .yes").await;
     browser
         .until("document.querySelector('[data-column=preparing] .card') && vestnik.ringer.ringing.size === 0")
         .await;
@@ -254,7 +254,7 @@ async fn an_old_row_that_the_shop_saves_over_an_answer_rings_again_and_is_said_t
     browser.until_text(".toast-problem", "Ответьте ещё раз").await;
     browser.until("vestnik.ringer.ringing.size === 1").await;
     browser.picture("24-overwritten").await;
-    browser.press("[data-key='orders/orders/12'] .yes").await;
+    browser.press("[data-key='orders/7/orders/12'] .yes").await;
     browser
         .until("document.querySelector('[data-column=preparing] .card') && vestnik.ringer.ringing.size === 0")
         .await;
@@ -269,20 +269,20 @@ async fn an_order_that_is_deleted_stops_the_kitchen_that_is_at_it_and_is_quiet_w
     app.write(ORDER).await;
     app.write(ORDER).await;
     browser.until("vestnik.ringer.ringing.size === 3").await;
-    browser.press("[data-key='orders/orders/1'] .yes").await;
+    browser.press("[data-key='orders/7/orders/1'] .yes").await;
     browser.until_in("preparing", 1).await;
     app.write("delete from orders where id = 1").await;
     browser
         .until_text(".alarm-cancelled", "Заказ №1 удалён из системы")
         .await;
     app.write("delete from orders where id = 2").await;
-    browser.until("!vestnik.items.has('orders/orders/2')").await;
+    browser.until("!vestnik.items.has('orders/7/orders/2')").await;
     // One that has gone to another store, likewise.
     app.write("update orders set store_id = 8 where id = 3").await;
     browser.until("vestnik.items.size === 0").await;
     assert_eq!(
         browser.js("return [...vestnik.ringer.ringing.keys()]").await,
-        json!(["cancelled/orders/orders/1"])
+        json!(["cancelled/orders/7/orders/1"])
     );
     browser.press(".alarm-cancelled button").await;
     browser.until_silent().await;
@@ -295,17 +295,17 @@ async fn an_order_that_is_to_be_made_after_all_rings_again() {
     browser.start_shift(&app.panel_link()).await;
     app.write(ORDER).await;
     browser.until_in("pending", 1).await;
-    browser.press("[data-key='orders/orders/1'] .yes").await;
+    browser.press("[data-key='orders/7/orders/1'] .yes").await;
     browser.until_in("preparing", 1).await;
     app.write("update orders set status = 'cancelled' where id = 1").await;
     browser.until_text(".alarm-cancelled", "Заказ №1 отменён").await;
     app.write("update orders set status = 'pending' where id = 1").await;
     browser.until_in("pending", 1).await;
     browser
-        .until("[...vestnik.ringer.ringing.keys()].join() === 'orders/orders/1' && !document.querySelector('.alarm-cancelled')")
+        .until("[...vestnik.ringer.ringing.keys()].join() === 'orders/7/orders/1' && !document.querySelector('.alarm-cancelled')")
         .await;
     browser.until_heard().await;
-    browser.press("[data-key='orders/orders/1'] .yes").await;
+    browser.press("[data-key='orders/7/orders/1'] .yes").await;
     browser.until_in("preparing", 1).await;
     browser.until_silent().await;
     browser.close().await;
@@ -338,7 +338,7 @@ async fn a_closed_order_that_somebody_takes_back_is_whole_again() {
     // What the page has never seen comes back with its status only; the page asks for the rest.
     app.write("update catering set status = 'ready'").await;
     browser
-        .until_text("[data-column=ready] [data-key='orders/catering/c0ffee-0001']", "Плов")
+        .until_text("[data-column=ready] [data-key='orders/7/catering/c0ffee-0001']", "Плов")
         .await;
     browser.close().await;
 }
@@ -387,7 +387,7 @@ async fn an_order_for_later_stands_apart_and_rings_when_it_is_time_to_cook() {
     let browser = Browser::start().await;
     browser.start_shift(&app.panel_link()).await;
     app.write(WHOLE).await;
-    let card = "[data-key='orders/catering/c0ffee-0001']";
+    let card = "[data-key='orders/7/catering/c0ffee-0001']";
     browser.press(&format!("{card} .yes")).await;
     browser
         .until(&format!("document.querySelector(\"[data-column=later] {card}\")"))

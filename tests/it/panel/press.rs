@@ -14,29 +14,29 @@ async fn a_press_is_taken_back_within_six_seconds_and_a_step_later_in_the_order_
     browser.start_shift(&app.panel_link()).await;
     app.write(ORDER).await;
     browser.until_in("pending", 1).await;
-    browser.press("[data-key='orders/orders/1'] .yes").await;
+    browser.press("[data-key='orders/7/orders/1'] .yes").await;
     browser.until_in("preparing", 1).await;
     undo(&browser, 1).await;
     browser.until_in("pending", 1).await;
     assert_eq!(app.value("select status from orders").await.unwrap(), "pending");
-    browser.until("vestnik.ringer.ringing.has('orders/orders/1')").await;
+    browser.until("vestnik.ringer.ringing.has('orders/7/orders/1')").await;
 
     // A refusal, too, and the customer's order rings again.
-    browser.press("[data-key='orders/orders/1'] .no").await;
+    browser.press("[data-key='orders/7/orders/1'] .no").await;
     browser.press("#order .reason").await;
     browser.until("vestnik.items.size === 0").await;
     undo(&browser, 1).await;
     browser.until_in("pending", 1).await;
-    browser.until("vestnik.ringer.ringing.has('orders/orders/1')").await;
+    browser.until("vestnik.ringer.ringing.has('orders/7/orders/1')").await;
 
-    browser.press("[data-key='orders/orders/1'] .yes").await;
+    browser.press("[data-key='orders/7/orders/1'] .yes").await;
     browser.until_in("preparing", 1).await;
     let offered = "const offered = performance.now(); window.gone = 0; new MutationObserver(() => {
         if (!document.querySelector('#undo button')) window.gone ||= performance.now() - offered; }).observe(document.getElementById('undo'), { childList: true })";
     browser.js(offered).await;
     let gone = browser.until("window.gone").await.as_f64().unwrap();
     assert!((3000.0..=8000.0).contains(&gone), "{gone} ms");
-    browser.press("[data-key='orders/orders/1'] .card-open").await;
+    browser.press("[data-key='orders/7/orders/1'] .card-open").await;
     browser.until_text("#order .step-back", "Вернуть: новый").await;
     browser.press("#order .step-back").await;
     browser.until_in("pending", 1).await;
@@ -58,7 +58,7 @@ async fn a_closed_order_is_opened_from_the_history_and_comes_back() {
         .await;
     browser.until_in("preparing", 1).await;
     for column in ["ready", "none"] {
-        browser.press("[data-key='orders/orders/1'] .yes").await;
+        browser.press("[data-key='orders/7/orders/1'] .yes").await;
         if column == "ready" {
             browser.until_in("ready", 1).await;
         }
@@ -68,7 +68,7 @@ async fn a_closed_order_is_opened_from_the_history_and_comes_back() {
     browser.press(".closed-open").await;
     browser.press("#order .step-back").await;
     browser
-        .until("vestnik.items.get('orders/orders/1')?.status === 'ready'")
+        .until("vestnik.items.get('orders/7/orders/1')?.status === 'ready'")
         .await;
     assert_eq!(app.value("select status from orders").await.unwrap(), "ready");
     browser.close().await;
@@ -81,7 +81,7 @@ async fn what_somebody_else_changed_takes_no_press_for_a_moment() {
     app.write(ORDER).await;
     app.write(ORDER).await;
     browser.until_in("pending", 2).await;
-    browser.press("[data-key='orders/orders/1'] .card-open").await;
+    browser.press("[data-key='orders/7/orders/1'] .card-open").await;
     browser.until("document.getElementById('order').open").await;
     // A finger that is on its way to "Accept" when another panel accepts: the same place says "Ready" now.
     browser
@@ -107,7 +107,7 @@ async fn what_somebody_else_changed_takes_no_press_for_a_moment() {
     // A card that leaves is seen leaving; the one that moves into its place takes no press yet.
     app.write(ORDER).await;
     browser.until_in("pending", 3).await;
-    browser.press("[data-key='orders/orders/3'] .step-more").await;
+    browser.press("[data-key='orders/7/orders/3'] .step-more").await;
     browser
         .js("window.left = 0; window.before = pressed.length;
              new MutationObserver((changes) => {
@@ -115,14 +115,14 @@ async fn what_somebody_else_changed_takes_no_press_for_a_moment() {
                  if (leaving?.inert) window.left ||= 1;
                  if (left === 1 && !leaving) {
                      window.left = 2;
-                     document.querySelector('[data-key=\"orders/orders/3\"] .yes').click();
+                     document.querySelector('[data-key=\"orders/7/orders/3\"] .yes').click();
                  }
              }).observe(document.getElementById('board-orders'), { childList: true, subtree: true, attributes: true });")
         .await;
     app.write("update orders set status = 'preparing' where id = 2").await;
     browser.until("window.left === 2").await;
     assert_eq!(browser.js("return pressed.length - before").await, 0);
-    browser.press("[data-key='orders/orders/3'] .yes").await;
+    browser.press("[data-key='orders/7/orders/3'] .yes").await;
     browser.until_in("preparing", 3).await;
     browser.close().await;
 }
@@ -133,7 +133,7 @@ async fn an_open_order_that_changes_stays_where_it_was_read() {
     browser.start_shift(&app.panel_link()).await;
     app.write("insert into orders (store_id, items) select 7, jsonb_agg(jsonb_build_object('name', 'Блюдо ' || i)) from generate_series(1, 60) i")
         .await;
-    browser.press("[data-key='orders/orders/1'] .card-open").await;
+    browser.press("[data-key='orders/7/orders/1'] .card-open").await;
     browser.until("document.getElementById('order').open").await;
     browser.js("document.querySelector('#order .order-body').scrollTop = 500; document.querySelector('#order .order-print').focus()").await;
     app.write("update orders set status = 'preparing'").await;
@@ -180,11 +180,11 @@ async fn the_board_sorts_by_when_orders_are_due_and_its_clocks_turn_amber_and_re
         "40,10,25"
     );
     // Each promise is its own.
-    let clock = |order: u32| format!("document.querySelector('[data-key=\"orders/orders/{order}\"] .age').innerText");
+    let clock = |order: u32| format!("document.querySelector('[data-key=\"orders/7/orders/{order}\"] .age').innerText");
     browser.until(&format!("/^(39:|40:00)/.test({})", clock(1))).await;
     browser.until(&format!("/^(9:|10:00)/.test({})", clock(2))).await;
     // By a server's clock that is ahead, time goes by.
-    let tone = |order: u32| format!("document.querySelector('[data-key=\"orders/orders/{order}\"]').dataset.tone");
+    let tone = |order: u32| format!("document.querySelector('[data-key=\"orders/7/orders/{order}\"]').dataset.tone");
     let ahead = |minutes: u32| {
         format!(
             "Object.defineProperty(vestnik.connection.api, 'clockAhead', {{ get: () => {minutes} * 60000, set: () => {{}}, configurable: true }})"
@@ -211,7 +211,7 @@ async fn what_failed_is_named_by_its_number_and_tried_again() {
     app.write(ORDER).await;
     browser.until_in("pending", 1).await;
     proxy.cut();
-    browser.press("[data-key='orders/orders/1'] .yes").await;
+    browser.press("[data-key='orders/7/orders/1'] .yes").await;
     browser
         .until("document.querySelector('.toast-problem')?.innerText.includes('Заказ №1 не принят') && document.querySelector('.toast-problem').innerText.includes('Нет связи')")
         .await;
@@ -227,7 +227,7 @@ async fn what_failed_is_named_by_its_number_and_tried_again() {
     app.write("create function no() returns trigger language plpgsql as $$ begin if new.status = 'ready' then raise exception 'Заказ ещё не оплачен'; end if; return new; end $$; \
          create trigger no before update on orders for each row execute function no()")
         .await;
-    browser.press("[data-key='orders/orders/1'] .yes").await;
+    browser.press("[data-key='orders/7/orders/1'] .yes").await;
     browser
         .until("document.querySelector('.toast-problem')?.innerText.includes('Касса отвечает: «Заказ ещё не оплачен»')")
         .await;
@@ -247,15 +247,17 @@ async fn what_is_pressed_while_the_line_is_out_waits_and_is_sent_when_it_is_back
     proxy.cut();
     browser.until_light("offline").await;
     for order in 1..=3 {
-        browser.press(&format!("[data-key='orders/orders/{order}'] .yes")).await;
+        browser
+            .press(&format!("[data-key='orders/7/orders/{order}'] .yes"))
+            .await;
         browser
             .until(&format!(
-                "document.querySelector('[data-key=\"orders/orders/{order}\"] .card-waits')"
+                "document.querySelector('[data-key=\"orders/7/orders/{order}\"] .card-waits')"
             ))
             .await;
     }
     browser.picture("33-queued").await;
-    browser.press("[data-key='orders/orders/3'] .card-waits button").await;
+    browser.press("[data-key='orders/7/orders/3'] .card-waits button").await;
     // Somebody else was quicker with the second.
     app.write("update orders set status = 'rejected' where id = 2").await;
     proxy.mend();
@@ -282,12 +284,14 @@ async fn what_was_pressed_while_the_line_was_out_outlives_a_reload() {
     }
     browser.until_in("pending", 2).await;
     browser
-        .until("(sessionStorage.getItem('vestnik.board') ?? '').includes('orders/orders/2')")
+        .until("(sessionStorage.getItem('vestnik.board') ?? '').includes('orders/7/orders/2')")
         .await;
     proxy.cut();
     browser.until_light("offline").await;
     for order in 1..=2 {
-        browser.press(&format!("[data-key='orders/orders/{order}'] .yes")).await;
+        browser
+            .press(&format!("[data-key='orders/7/orders/{order}'] .yes"))
+            .await;
     }
     let waits = "document.querySelectorAll('#board-orders .card-waits').length === 2";
     browser.until(waits).await;
@@ -322,14 +326,14 @@ async fn an_order_that_takes_longer_gets_a_new_promise_on_all_panels() {
     }
     app.write(ORDER).await;
     kitchen.until_in("pending", 1).await;
-    kitchen.press("[data-key='orders/orders/1'] .yes").await;
+    kitchen.press("[data-key='orders/7/orders/1'] .yes").await;
     counter.until_in("preparing", 1).await;
     // Twenty minutes were promised, and ten more are.
-    kitchen.press("[data-key='orders/orders/1'] .card-open").await;
+    kitchen.press("[data-key='orders/7/orders/1'] .card-open").await;
     kitchen.press(".delay[data-delay='10']").await;
     for browser in [&kitchen, &counter] {
         browser
-            .until("/^(29|30):/.test(document.querySelector('[data-key=\"orders/orders/1\"] .age').textContent)")
+            .until("/^(29|30):/.test(document.querySelector('[data-key=\"orders/7/orders/1\"] .age').textContent)")
             .await;
         // Nobody is told that the shop changed the order, and it does not ring.
         assert_eq!(

@@ -151,7 +151,7 @@ impl Browser {
 
     async fn until_print(&self, order: u64, state: &str) -> Value {
         self.until(&format!(
-            "document.querySelector('[data-key=\"orders/orders/{order}\"] .print-mark[data-print={state}]')?.innerText"
+            "document.querySelector('[data-key=\"orders/7/orders/{order}\"] .print-mark[data-print={state}]')?.innerText"
         ))
         .await
     }
@@ -191,7 +191,9 @@ async fn a_receipt_printer_gets_each_order_once_as_a_picture_and_a_reprint_says_
     assert!(mark.as_str().unwrap().contains("Напечатан в"), "{mark}");
     // It rings all the while.
     assert_eq!(
-        browser.js("return vestnik.ringer.ringing.has('orders/orders/1')").await,
+        browser
+            .js("return vestnik.ringer.ringing.has('orders/7/orders/1')")
+            .await,
         true
     );
     browser.until_heard().await;
@@ -211,7 +213,7 @@ async fn a_receipt_printer_gets_each_order_once_as_a_picture_and_a_reprint_says_
     browser
         .js("vestnik.settings.copies = 1; vestnik.settings.paper = 58")
         .await;
-    browser.press("[data-key='orders/orders/1'] .card-open").await;
+    browser.press("[data-key='orders/7/orders/1'] .card-open").await;
     browser
         .until("document.querySelector('#order .order-print')?.title === 'Напечатать копию'")
         .await;
@@ -262,7 +264,7 @@ async fn an_order_whose_printer_is_away_says_so_and_is_printed_when_somebody_tri
     browser.press("[data-notice=printer] button").await;
     browser
         .until(
-            "document.querySelector('[data-key=\"orders/orders/1\"] .print-mark')?.innerText.includes('не принял чек')",
+            "document.querySelector('[data-key=\"orders/7/orders/1\"] .print-mark')?.innerText.includes('не принял чек')",
         )
         .await;
     browser
@@ -331,14 +333,14 @@ async fn a_browsers_print_window_waits_for_the_ring_and_is_refused_where_it_stop
     browser.until_print(1, "waits").await;
     browser.until_heard().await;
     assert_eq!(browser.js("return prints").await, 0, "it rings");
-    browser.press("[data-key='orders/orders/1'] .yes").await;
+    browser.press("[data-key='orders/7/orders/1'] .yes").await;
     browser.until("prints === 1").await;
     browser
         .until("document.querySelector('[data-notice=autoprint]')?.innerText.includes('Автопечать выключена')")
         .await;
     assert_eq!(browser.js("return vestnik.settings.autoPrint").await, "");
     // By hand it is printed all the same.
-    browser.press("[data-key='orders/orders/1'] .card-open").await;
+    browser.press("[data-key='orders/7/orders/1'] .card-open").await;
     browser.press("#order .order-print").await;
     browser.until("prints === 2").await;
     browser.close().await;

@@ -48,7 +48,7 @@ async fn the_first_order_of_the_shift_rings_until_it_is_accepted() {
     let rounds = browser.js("return vestnik.ringer.rounds").await.as_u64().unwrap();
     browser.until(&format!("vestnik.ringer.rounds >= {}", rounds + 2)).await;
     browser.until_heard().await;
-    browser.press("[data-key='orders/orders/1'] .yes").await;
+    browser.press("[data-key='orders/7/orders/1'] .yes").await;
     browser.until_in("preparing", 1).await;
     browser.until_silent().await;
     assert_eq!(app.value("select status from orders").await.unwrap(), "preparing");
@@ -85,17 +85,19 @@ async fn ten_orders_in_a_second_ring_until_the_last_is_answered() {
     browser.picture("4-ten").await;
     for order in 1..=9 {
         // One after the other: rejecting one silences that one.
-        browser.press(&format!("[data-key='orders/orders/{order}'] .no")).await;
+        browser
+            .press(&format!("[data-key='orders/7/orders/{order}'] .no"))
+            .await;
         browser.press("#order .reason").await;
         browser
-            .until(&format!("!vestnik.items.has('orders/orders/{order}')"))
+            .until(&format!("!vestnik.items.has('orders/7/orders/{order}')"))
             .await;
         assert_eq!(browser.js("return vestnik.ringer.ringing.size").await, 10 - order);
     }
     let rounds = browser.js("return vestnik.ringer.rounds").await.as_u64().unwrap();
     browser.until(&format!("vestnik.ringer.rounds >= {}", rounds + 2)).await;
     browser.until_heard().await;
-    browser.press("[data-key='orders/orders/10'] .yes").await;
+    browser.press("[data-key='orders/7/orders/10'] .yes").await;
     browser.until_silent().await;
     assert_eq!(
         app.value("select count(*) from orders where status = 'rejected' and reason = 'Нет продуктов'")
@@ -115,7 +117,7 @@ async fn what_came_while_the_network_was_cut_is_there_and_rings_once() {
     browser.start_shift(&app.panel_link_through(proxy.address)).await;
     app.write(ORDER).await;
     browser.until_in("pending", 1).await;
-    browser.press("[data-key='orders/orders/1'] .yes").await;
+    browser.press("[data-key='orders/7/orders/1'] .yes").await;
     browser.until_in("preparing", 1).await;
     browser.until_silent().await;
 
@@ -142,7 +144,7 @@ async fn what_came_while_the_network_was_cut_is_there_and_rings_once() {
         .await;
     assert!(
         !browser
-            .js("return vestnik.items.has('orders/orders/3')")
+            .js("return vestnik.items.has('orders/7/orders/3')")
             .await
             .as_bool()
             .unwrap()
@@ -156,11 +158,11 @@ async fn what_came_while_the_network_was_cut_is_there_and_rings_once() {
     let rang = browser.js("return [...vestnik.ringer.ringing.keys()].sort()").await;
     assert_eq!(
         rang,
-        serde_json::json!(["cancelled/orders/orders/1", "orders/orders/2"])
+        serde_json::json!(["cancelled/orders/7/orders/1", "orders/7/orders/2"])
     );
     assert!(browser.alerts().await.iter().all(|count| *count == 1));
     browser.press(".alarm-cancelled button").await;
-    browser.press("[data-key='orders/orders/2'] .yes").await;
+    browser.press("[data-key='orders/7/orders/2'] .yes").await;
     browser.until_silent().await;
     browser.close().await;
 }
@@ -263,14 +265,14 @@ async fn an_order_accepted_on_one_panel_is_silent_on_the_other() {
         browser.until("vestnik.ringer.ringing.size === 2").await;
         browser.until_heard().await;
     }
-    kitchen.press("[data-key='orders/orders/1'] .yes").await;
+    kitchen.press("[data-key='orders/7/orders/1'] .yes").await;
     counter.until_in("preparing", 1).await;
     counter
-        .until("vestnik.ringer.ringing.size === 1 && vestnik.ringer.ringing.has('orders/orders/2')")
+        .until("vestnik.ringer.ringing.size === 1 && vestnik.ringer.ringing.has('orders/7/orders/2')")
         .await;
     // The other one learns the time that was promised, too.
     counter
-        .until("/^(20:00|19:\\d\\d)$/.test(document.querySelector('[data-key=\"orders/orders/1\"] .age').innerText)")
+        .until("/^(20:00|19:\\d\\d)$/.test(document.querySelector('[data-key=\"orders/7/orders/1\"] .age').innerText)")
         .await;
 
     // Both at once: one is first, and the other is told who.
@@ -282,7 +284,7 @@ async fn an_order_accepted_on_one_panel_is_silent_on_the_other() {
         .await
         .unwrap();
     for browser in [&kitchen, &counter] {
-        browser.press("[data-key='orders/orders/2'] .yes").await;
+        browser.press("[data-key='orders/7/orders/2'] .yes").await;
     }
     let waiting =
         "select count(*) = 2 from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()";

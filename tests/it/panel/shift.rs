@@ -89,12 +89,12 @@ async fn a_tablet_that_restarts_shows_its_orders_at_once_and_asks_for_the_one_ta
     assert_eq!(browser.js("return vestnik.ringer.sounds").await, false);
     browser.picture("31-one-tap").await;
     // The tap gives sound, wherever it lands, and does nothing else.
-    browser.press("[data-key='orders/orders/1'] .yes").await;
+    browser.press("[data-key='orders/7/orders/1'] .yes").await;
     browser.until("vestnik.ringer.sounds").await;
     browser.js(EAR).await;
     browser.until_heard().await;
     assert_eq!(app.value("select status from orders").await.unwrap(), "pending");
-    browser.press("[data-key='orders/orders/1'] .yes").await;
+    browser.press("[data-key='orders/7/orders/1'] .yes").await;
     browser.until_in("preparing", 1).await;
     browser.close().await;
 }
@@ -154,7 +154,7 @@ async fn a_key_that_only_looks_has_no_buttons_and_a_panels_key_no_receipts() {
         false
     );
     browser.press("[data-view-of=orders]").await;
-    browser.press("[data-key='orders/orders/1'] .yes").await;
+    browser.press("[data-key='orders/7/orders/1'] .yes").await;
     browser.until_in("preparing", 1).await;
     browser.close().await;
 }

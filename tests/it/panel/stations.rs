@@ -59,7 +59,7 @@ async fn the_screen_of_a_station_shows_rings_and_counts_for_its_own_dishes_only(
         bar.contains("Печь") && bar.contains("Ещё 1 заказ на других станциях"),
         "{bar}"
     );
-    let dishes = browser.text("[data-key='orders/orders/1'] .lines").await;
+    let dishes = browser.text("[data-key='orders/7/orders/1'] .lines").await;
     assert!(dishes.contains("Другие станции: 2× Чай"), "{dishes}");
     browser.picture("51-station").await;
 
@@ -75,7 +75,7 @@ async fn the_screen_of_a_station_shows_rings_and_counts_for_its_own_dishes_only(
     assert_eq!(app.value(told).await.unwrap(), "true");
 
     browser.press("#all-day-open").await;
-    browser.press("[data-key='orders/orders/1'] .yes").await;
+    browser.press("[data-key='orders/7/orders/1'] .yes").await;
     browser.until_in("preparing", 1).await;
     let counts =
         "[...document.querySelectorAll('#all-day li')].map((row) => row.innerText.replace(/\\s+/g, ' ')).join()";
@@ -84,7 +84,7 @@ async fn the_screen_of_a_station_shows_rings_and_counts_for_its_own_dishes_only(
     // Another station's cancellation stops nobody here.
     app.write("update orders set status = 'preparing' where id = 2").await;
     browser
-        .until("vestnik.items.get('orders/orders/2').status === 'preparing'")
+        .until("vestnik.items.get('orders/7/orders/2').status === 'preparing'")
         .await;
     app.write("update orders set status = 'cancelled' where id = 2").await;
     app.write("update orders set status = 'cancelled' where id = 1").await;
@@ -128,15 +128,15 @@ async fn an_order_that_its_station_does_not_answer_comes_to_every_screen() {
     app.write(&order(&[("Кофе", "Бар")])).await;
     browser.until_in("pending", 2).await;
     browser
-        .until("vestnik.ringer.ringing.get('orders/orders/2') === 'urgent'")
+        .until("vestnik.ringer.ringing.get('orders/7/orders/2') === 'urgent'")
         .await;
     app.until_so("select bool_and(sounded_at is not null and rendered_at is not null) from vestnik.vst_receipt r join vestnik.vst_event e on e.id = r.event_id where e.key = '2'")
         .await;
     // Once it is answered, it is its own station's again.
-    browser.press("[data-key='orders/orders/2'] .yes").await;
+    browser.press("[data-key='orders/7/orders/2'] .yes").await;
     browser
         .until(&format!(
-            "{CARDS} === '1' && !vestnik.ringer.ringing.has('orders/orders/2')"
+            "{CARDS} === '1' && !vestnik.ringer.ringing.has('orders/7/orders/2')"
         ))
         .await;
     browser.close().await;

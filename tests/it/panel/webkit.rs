@@ -68,7 +68,7 @@ async fn until_card_is_drawn(browser: &Browser) {
         look.tick().await;
         let card = browser
             .page
-            .find(Locator::Css("[data-key='orders/orders/1']"))
+            .find(Locator::Css("[data-key='orders/7/orders/1']"))
             .await
             .unwrap();
         let picture = timeout(PATIENCE, card.screenshot()).await.expect("a picture in time");
@@ -104,7 +104,7 @@ async fn an_ipad_rings_and_shows_its_orders_however_it_is_held() {
     }
 
     browser.page.set_window_size(390, 844).await.unwrap();
-    browser.press("[data-key='orders/orders/1'] .card-open").await;
+    browser.press("[data-key='orders/7/orders/1'] .card-open").await;
     browser.until("document.getElementById('order').open").await;
     let hidden =
         "const body = document.querySelector('#order .order-body'); return body.scrollHeight - body.clientHeight";

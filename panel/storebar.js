@@ -1,0 +1,45 @@
+/** The stores of this page: what waits in each, how its connection stands, and which of them is looked at. @module storebar */
+
+import { byId, button, h } from "./dom.js";
+import { t } from "./i18n.js";
+import { isSeveral, live, storeName } from "./connection.js";
+import { unanswered } from "./orders.js";
+
+const bar = h("div", { id: "store-bar", class: "store-bar", role: "group" });
+byId("main").before(bar);
+let shown = "";
+
+/** Shows them, where there are several. */
+export function showStoreBar() {
+  bar.hidden = !isSeveral();
+  if (bar.hidden) return;
+  // A history is that of one store.
+  const isOfOne = document.body.dataset.view === "history";
+  const chosen = isOfOne ? live.opened.store : live.shown;
+  const all = isOfOne ? [] : [{ store: "", name: t("stores.all"), line: "live", n: 0 }];
+  const counts = unanswered();
+  const chips = [...all, ...[...live.stores.values()].map(({ store, connection }) => ({ store, name: storeName(store), line: connection.state.name, n: counts.filter((item) => item.store === store).length }))];
+  const shows = JSON.stringify([chips, chosen]);
+  if (shows === shown) return;
+  shown = shows;
+  const focused = /** @type {HTMLElement} */ (document.activeElement)?.dataset.storeOf;
+  bar.setAttribute("aria-label", t("stores.label"));
+  bar.replaceChildren(...chips.map(chip));
+  for (const one of bar.children) {
+    if (/** @type {HTMLElement} */ (one).dataset.storeOf === chosen) one.setAttribute("aria-pressed", "true");
+    if (/** @type {HTMLElement} */ (one).dataset.storeOf === focused) /** @type {HTMLElement} */ (one).focus();
+  }
+}
+
+/** @param {{store: string, name: string, line: string, n: number}} one */
+function chip({ store, name, line, n }) {
+  const made = button("quiet", null, name, () => look(store), { data: { storeOf: store, line }, "aria-pressed": "false" });
+  if (n) made.append(h("b", { class: "badge", text: String(n) }));
+  return made;
+}
+
+/** @param {string} store "": all of them */
+function look(store) {
+  live.shown = store;
+  document.dispatchEvent(new Event("vestnik:look"));
+}
