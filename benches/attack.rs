@@ -34,11 +34,11 @@ use vestnik::token::{self, New, Stores};
 const PANELS: usize = 20;
 const ORDERS_PER_SECOND: u32 = 50;
 const NEWCOMERS_PER_SECOND: u32 = 2;
-/// How long each is looked at.
+/// How long each attack is measured.
 const SPAN: Duration = Duration::from_secs(15);
-/// How long an attack has gone on before it is looked at.
+/// How long an attack runs before the measurement begins.
 const BEGINNING: Duration = Duration::from_secs(3);
-/// A newcomer that is not live by then counts as kept out.
+/// A new panel that is not live after this time counts as kept out.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Files that are for others than the silent sockets.
 const OTHER_FILES: usize = 2000;

@@ -25,7 +25,7 @@ use shop::Shop;
 
 const BULK_ORDERS: u64 = 100_000;
 const STORES: i64 = 20;
-/// The store of the large transaction: none of the others.
+/// The store of the large transaction. No live order goes to this store.
 const BULK_STORE: i64 = 20;
 /// 200 orders a second.
 const PAUSE: Duration = Duration::from_millis(5);

@@ -55,7 +55,7 @@ const COMEBACK_PAUSE: Duration = Duration::from_millis(2);
 const RINGING: usize = 50;
 /// Sessions of the token that is revoked.
 const GUESTS: usize = 40;
-/// Lists that are fetched in a round.
+/// The number of lists that are fetched in each round.
 const FETCHES: usize = 100;
 /// The store of the client that does not read, and what comes there.
 const SLOW_STORE: usize = STORES;
@@ -74,9 +74,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const RUSH_FORGOTTEN: Duration = Duration::from_secs(12);
 /// How long the one does not read that is let go for it: a client has 10 s.
 const UNREADING_FOR: Duration = Duration::from_secs(15);
-/// Between the end of a round and the look at the memory.
+/// The wait between the end of a round and the measurement of memory.
 const SETTLE: Duration = Duration::from_millis(300);
-/// What the second half of the rounds may take more than the first, of its memory.
+/// How much more memory the second half of the rounds may use than the first, as a share of the first.
 const GROWTH: f64 = 0.03;
 
 /// A node, and the way to it.
@@ -238,7 +238,7 @@ impl Day {
         assert_eq!(self.tally.cut_off.load(Ordering::Relaxed), 0);
     }
 
-    /// A client that asks for everything, and reads nothing.
+    /// A client that subscribes to all events, but never reads from its socket.
     async fn unreading(&self) -> TcpStream {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_recv_buffer_size(4096).expect("a small buffer");
@@ -254,7 +254,7 @@ impl Day {
         let client = vestnik::infra::db::connect_as(&self.shop.url, "writer")
             .await
             .expect("a connection");
-        // Memory is asked for here, not what a disk takes.
+        // This bench measures memory, not the speed of a disk.
         let quickly = "set synchronous_commit = off";
         client.batch_execute(quickly).await.expect("a setting");
         let insert = client.prepare_cached(INSERT).await.expect("prepared");
@@ -276,7 +276,7 @@ impl Day {
         }
     }
 
-    /// Lists, each over a connection of its own.
+    /// Fetches lists, each over a connection of its own.
     async fn fetch(&self) {
         for number in 0..FETCHES {
             let way = &self.nodes[number % self.nodes.len()].way;

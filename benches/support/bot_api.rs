@@ -13,9 +13,9 @@ use tokio::sync::watch;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Line {
     Up,
-    /// Every connection is closed at once.
+    /// The server closes each connection immediately.
     Refuses,
-    /// Requests are taken, and never answered.
+    /// The server accepts requests, but never answers.
     Silent,
 }
 

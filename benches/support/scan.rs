@@ -13,11 +13,11 @@ pub enum Kind {
     Event,
     /// The replay is over.
     Live,
-    /// The transport asks whether somebody is there.
+    /// A ping.
     Ping,
-    /// The transport says that it is over.
+    /// A close frame.
     Goodbye,
-    /// Another one.
+    /// Any other message.
     Other,
 }
 
