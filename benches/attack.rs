@@ -40,7 +40,7 @@ const SPAN: Duration = Duration::from_secs(15);
 const BEGINNING: Duration = Duration::from_secs(3);
 /// A new panel that is not live after this time counts as kept out.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// Files that are for others than the silent sockets.
+/// The number of file descriptors that silent sockets must leave free.
 const OTHER_FILES: usize = 2000;
 
 type Socket = WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>;

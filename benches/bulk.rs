@@ -27,11 +27,11 @@ const BULK_ORDERS: u64 = 100_000;
 const STORES: i64 = 20;
 /// The store of the large transaction. No live order goes to this store.
 const BULK_STORE: i64 = 20;
-/// 200 orders a second.
+/// The pause between two live orders: 200 orders a second.
 const PAUSE: Duration = Duration::from_millis(5);
-/// How long the live orders go on, where no large transaction says so.
+/// How long live orders are written in the run without a large transaction.
 const CALM: Duration = Duration::from_secs(5);
-/// How long they go on behind the large one.
+/// How long live orders are written after the large transaction.
 const AFTER: Duration = Duration::from_secs(1);
 
 #[tokio::main]

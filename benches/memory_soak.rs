@@ -46,18 +46,18 @@ const SECURE_SESSIONS: usize = 2000;
 const SESSIONS: usize = PLAIN_SESSIONS + SECURE_SESSIONS;
 const STORES: usize = 500;
 const WRITERS: usize = 8;
-/// Of each store in a round: 200,000 deliveries.
+/// Orders of each store in a round. A round has 200,000 deliveries.
 const ORDERS: usize = 20;
-/// Sessions that go and come back in a round, and between two of them.
+/// The number of sessions that reconnect in a round, and the pause between two reconnects.
 const COMEBACKS: usize = 1000;
 const COMEBACK_PAUSE: Duration = Duration::from_millis(2);
-/// Every so many sessions there is a page that rings.
+/// One session of this many is a page that can ring.
 const RINGING: usize = 50;
-/// Sessions of the token that is revoked.
+/// The number of sessions that use the token which the round revokes.
 const GUESTS: usize = 40;
 /// The number of lists that are fetched in each round.
 const FETCHES: usize = 100;
-/// The store of the client that does not read, and what comes there.
+/// The store of the client that does not read, and the number and size of the orders there.
 const SLOW_STORE: usize = STORES;
 const LARGE_ORDERS: usize = 24;
 const LARGE_BYTES: usize = 128 * 1024;
@@ -72,7 +72,7 @@ const ROUNDS: usize = 30;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long what a rush took is kept for the next one.
 const RUSH_FORGOTTEN: Duration = Duration::from_secs(12);
-/// How long the one does not read that is let go for it: a client has 10 s.
+/// How long the slow client does not read. The server closes a client that has not read for 10 s.
 const UNREADING_FOR: Duration = Duration::from_secs(15);
 /// The wait between the end of a round and the measurement of memory.
 const SETTLE: Duration = Duration::from_millis(300);

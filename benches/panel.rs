@@ -25,11 +25,11 @@ use driver::{PATIENCE, Raw, capabilities, start_driver};
 use quantile::quantile;
 use shop::Shop;
 
-/// How much slower a cheap tablet is.
+/// The factor by which the bench slows the CPU, as a model of a cheap tablet.
 const SLOWER: u32 = 4;
 /// The round-trip time of the network, in milliseconds.
 const ROUND_TRIP_MS: u32 = 60;
-/// Loads that are timed, each cold and warm.
+/// The number of page loads that are timed, with a cold cache and with a warm one.
 const LOADS: usize = 5;
 const OPEN: usize = 500;
 const CHANGES_PER_SECOND: u64 = 20;

@@ -40,7 +40,7 @@ const AT_ONCE: usize = 64;
 const TURNS: usize = 4;
 /// How much more memory the last turn may use than the second, as a share of the second.
 const GROWTH: f64 = 0.03;
-/// The floor's server is this program with this argument.
+/// With this argument, this program runs as the server that is the floor.
 const BARE: &str = "--bare-server";
 
 #[tokio::main]

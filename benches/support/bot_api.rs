@@ -75,7 +75,7 @@ impl BotApi {
         self.with(|state| state.line = line);
     }
 
-    /// Somebody presses a button of the first message in this chat.
+    /// Simulates a press on a button of the first message in this chat.
     pub fn press(&self, chat: i64, data: &str) {
         self.with(|state| {
             let id = state.next_update;
