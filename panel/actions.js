@@ -153,7 +153,7 @@ function tellOvertaken(item, status, by = "") {
   toast(t(words, { number, status: status ? t(`status.${item.kind}.${status}`) : "" }), { kind: "problem", detail: by, sign: "person", about: `overtaken/${item.key}` });
 }
 
-/** Why something failed, in a person's words. @param {unknown} error */
+/** Describes an error in words for a person. @param {unknown} error */
 export function reasonOf(error) {
   if (!(error instanceof ApiError)) return t("work.noLine");
   const told = error.body?.error?.shop_message;

@@ -27,7 +27,7 @@ export function knownOfScreen() {
   return lock && !lock.released ? "granted" : "refused";
 }
 
-/** At the end of the shift. */
+/** Lets the screen turn off again at the end of the shift. */
 export function letSleep() {
   wantsLock = false;
   lock?.release();
