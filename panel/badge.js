@@ -6,7 +6,7 @@ import { byId } from "./dom.js";
 const SIZE = 64;
 /** The shortest time between two drawings of the badge. */
 const DRAW_MS = 300;
-/** The largest number that the badge shows. */
+/** From this number of waiting orders on, the badge shows "99+". */
 const MOST = 100;
 let wanted = { count: 0, live: false };
 let shown = "";

@@ -59,7 +59,7 @@ export async function notify(title, body, tag) {
   if (!document.hidden || !("Notification" in window) || Notification.permission !== "granted") return;
   const options = { body, tag, icon: "/panel/icon-192.png", badge: "/panel/icon-192.png", requireInteraction: true, lang: document.documentElement.lang };
   const worker = await navigator.serviceWorker?.getRegistration().catch(() => undefined);
-  // On Android a page cannot make one by itself.
+  // On Android only a service worker can show a notification.
   if (worker?.active) return worker.showNotification(title, options).catch(() => {});
   const shown = new Notification(title, options);
   shown.onclick = () => {

@@ -89,16 +89,16 @@ const CLOSE_SILENCE_MS = 4_500;
 const HEARTBEAT_S = 30;
 /** After this close code or a higher one, a reconnect cannot succeed. */
 const STOP_FROM = 4500;
-/** The store has as many sessions as it may: one that goes makes room, so the next try may wait, at least so long. */
+/** The close code of a store that has its maximum of sessions, and the shortest wait before the next try: another session must end first. */
 const TOO_MANY_SESSIONS = 4430;
 const FULL_RECONNECT_MS = 15_000;
-/** Handshakes in a row that fail while the server answers over HTTP: the network lets no WebSocket through. */
+/** After this many failed handshakes in a row, while the server answers over HTTP, the client assumes that the network blocks WebSockets. */
 const BLOCKED_AFTER = 2;
 /** How often the client tries a WebSocket while events are streamed over HTTP. */
 const UPGRADE_MS = 5 * 60_000;
 /** Errors that a retry cannot fix. */
 const REFUSED = [400, 401, 403, 404];
-/** Reasons of `resync_required` after which ids that were told name other events, or none. */
+/** Reasons of `resync_required` after which an old id may belong to another event, or to no event. */
 const OTHER_HISTORY = ["epoch", "future"];
 /** How many ids the client keeps to recognize an event that is sent twice. */
 const REMEMBERED_IDS = 20_000;
