@@ -1,6 +1,6 @@
-//! What clients who mean no good cost those who are there, and those who come: sessions get an event 50 times a second,
-//! and twice a second a new panel comes with a token that was never used; beside a quiet time, each attack.
-//! `scripts/attack` runs it. The attackers run on the same cores.
+//! Measures how attacks by clients slow down live sessions and new panels. Live sessions get an event 50 times a second.
+//! Twice a second a new panel connects with an unused token. The bench compares each attack with a quiet time.
+//! `scripts/attack` runs this bench. The attackers run on the same cores.
 
 #[path = "../tests/it/support/attackers.rs"]
 mod attackers;

@@ -63,7 +63,7 @@ const LARGE_ORDERS: usize = 24;
 const LARGE_BYTES: usize = 128 * 1024;
 /// Seconds between two heartbeats of a session.
 const HEARTBEAT: [&str; 2] = ["--set", "session.ping_interval_seconds=2"];
-/// What all nodes of this bench say of what is done to them.
+/// Nodes log only errors, because the bench causes many warnings on purpose.
 const QUIETLY: [&str; 2] = ["--set", "log.filter=error"];
 /// Rounds in which what is kept of late is filled, and what is made once is made.
 const WARM_UP: usize = 8;
