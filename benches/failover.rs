@@ -43,7 +43,7 @@ enum Fault {
     Engine,
 }
 
-/// The running nodes, and where each is.
+/// The running nodes, each with its address.
 type Nodes = Vec<(Ended, SocketAddr)>;
 
 /// One change that was written.

@@ -28,7 +28,7 @@ const REPLAY_PATIENCE_MS = 2_000;
 const LATE_LOOK_MS = 2_000;
 /** How often the page asks the server whether a person has noticed a cancellation on another panel. */
 const NOTICED_LOOK_MS = 2_000;
-/** What sounds once is heard for so long. */
+/** How long a sound that plays once lasts. */
 const ONCE_MS = 1_500;
 
 /** @typedef {import("./orders.js").Item} Item */
@@ -36,7 +36,7 @@ const ONCE_MS = 1_500;
 
 /** @type {(key: string, isOurs: boolean) => void} */
 let update = () => {};
-/** Alerts of what is replayed: told when it is known what has become of it. @type {(() => void)[]} */
+/** Alerts of replayed events; they run after the replay, when the final status of each order is known. @type {(() => void)[]} */
 let waiting = [];
 /** Keys of orders and bookings for which the kitchen got an alert. @type {Set<string>} */
 const alertedKeys = new Set();
@@ -127,7 +127,7 @@ function handleNew(event, describe) {
   });
 }
 
-/** Somebody moved it on, or back, here or elsewhere. @param {VestnikEvent} event */
+/** Handles a status that a person changed, on this panel or elsewhere. @param {VestnikEvent} event */
 export function handleOrderStatusChanged(event) {
   const became = take(event);
   if (!became) return;
