@@ -1,6 +1,6 @@
-//! What clients who mean no good cost those who are there, and those who come: sessions get an event 50 times a second,
-//! and twice a second a new panel comes with a token that was never used; beside a quiet time, each attack.
-//! `scripts/attack` runs it. The attackers run on the same cores.
+//! Measures how attacks by clients slow down live sessions and new panels. Live sessions get an event 50 times a second.
+//! Twice a second a new panel connects with an unused token. The bench compares each attack with a quiet time.
+//! `scripts/attack` runs this bench. The attackers run on the same cores.
 
 #[path = "../tests/it/support/attackers.rs"]
 mod attackers;
@@ -34,13 +34,13 @@ use vestnik::token::{self, New, Stores};
 const PANELS: usize = 20;
 const ORDERS_PER_SECOND: u32 = 50;
 const NEWCOMERS_PER_SECOND: u32 = 2;
-/// How long each is looked at.
+/// How long each attack is measured.
 const SPAN: Duration = Duration::from_secs(15);
-/// How long an attack has gone on before it is looked at.
+/// How long an attack runs before the measurement begins.
 const BEGINNING: Duration = Duration::from_secs(3);
-/// A newcomer that is not live by then counts as kept out.
+/// A new panel that is not live after this time counts as kept out.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// Files that are for others than the silent sockets.
+/// The number of file descriptors that silent sockets must leave free.
 const OTHER_FILES: usize = 2000;
 
 type Socket = WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>;

@@ -1,6 +1,7 @@
-//! 100,000 orders of one store in one transaction, while 200 orders a second go to 20 other stores: how long those
-//! wait, from the INSERT to the socket; the same without the large transaction; and with one into a table that no
-//! trigger watches, which is what the machine's own contention costs.
+//! Writes 100,000 orders of one store in one transaction, while 200 orders a second go to 20 other stores. The bench
+//! measures the latency of the live orders, from the INSERT to the socket. Two runs are for comparison: one without the
+//! large transaction, and one whose large transaction goes to a table without a trigger. The second shows contention of
+//! the machine alone.
 
 #[path = "support/engine.rs"]
 mod engine;
@@ -25,13 +26,13 @@ use shop::Shop;
 
 const BULK_ORDERS: u64 = 100_000;
 const STORES: i64 = 20;
-/// The store of the large transaction: none of the others.
+/// The store of the large transaction. No live order goes to this store.
 const BULK_STORE: i64 = 20;
-/// 200 orders a second.
+/// The pause between two live orders: 200 orders a second.
 const PAUSE: Duration = Duration::from_millis(5);
-/// How long the live orders go on, where no large transaction says so.
+/// How long live orders are written in the run without a large transaction.
 const CALM: Duration = Duration::from_secs(5);
-/// How long they go on behind the large one.
+/// How long live orders are written after the large transaction.
 const AFTER: Duration = Duration::from_secs(1);
 
 #[tokio::main]

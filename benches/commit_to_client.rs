@@ -138,14 +138,14 @@ async fn attach_derived(shop: &Shop) -> &'static str {
     "derived_orders"
 }
 
-/// How often the program has begun to suppress NOTIFY.
+/// The number of times that the program has begun to suppress NOTIFY.
 async fn suppressions(address: SocketAddr) -> f64 {
     engine::figure(address, "vestnik_notify_suppressions_total")
         .await
         .unwrap_or(0.0)
 }
 
-/// Writes orders at this rate; p50 and p99 of their way in milliseconds.
+/// Writes orders at this rate, and returns p50 and p99 of their latency in milliseconds.
 async fn turn(
     shop: &Shop,
     (rate, length, bursts): (u32, Duration, Bursts),

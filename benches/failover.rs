@@ -27,12 +27,12 @@ const WRITERS: u32 = 16;
 const STORES: i64 = 20;
 const PANELS_OF_A_STORE: i64 = 2;
 const RUNS: usize = 5;
-/// Load before the fault, and behind it.
+/// How long the load runs before the fault, and after it.
 const CALM: Duration = Duration::from_millis(1500);
 const AFTER: Duration = Duration::from_millis(3500);
 /// What was written so long before the fault may be on its way when it happens.
 const JUST_BEFORE: Duration = Duration::from_millis(50);
-/// How long what is owed may take to come, before it counts as lost.
+/// A change that has not arrived after this time counts as lost.
 const PATIENCE: Duration = Duration::from_secs(20);
 const STATUSES: [&str; 4] = ["pending", "preparing", "ready", "completed"];
 
@@ -43,7 +43,7 @@ enum Fault {
     Engine,
 }
 
-/// The running nodes, and where each is.
+/// The running nodes, each with its address.
 type Nodes = Vec<(Ended, SocketAddr)>;
 
 /// One change that was written.

@@ -51,12 +51,12 @@ const ORDER: &str = "insert into orders (store_id, customer_name, total, order_t
 /// As long as an event of such an order.
 const MESSAGE: &str = r#"{"type":"new_order","id":"123456","cursor":"AQsT0Xh0b2dnNgDdsC4A","store_id":"7","at":"2026-11-23T20:00:00.123Z","data":{"items": [{"name": "Пицца", "count": 2}], "total": 50000, "status": "pending", "order_id": "123456", "order_ids": ["123456"], "order_type": "delivery", "customer_name": "Иван"}}"#;
 
-/// How a burst is written.
+/// How the shop writes the orders of a burst.
 #[derive(Clone, Copy)]
 enum Written {
-    /// In one statement.
+    /// One statement writes all orders of the burst.
     AtOnce,
-    /// One by one, by 16 writers.
+    /// 16 writers write the orders one by one.
     OneByOne,
 }
 

@@ -46,24 +46,24 @@ const SECURE_SESSIONS: usize = 2000;
 const SESSIONS: usize = PLAIN_SESSIONS + SECURE_SESSIONS;
 const STORES: usize = 500;
 const WRITERS: usize = 8;
-/// Of each store in a round: 200,000 deliveries.
+/// Orders of each store in a round. A round has 200,000 deliveries.
 const ORDERS: usize = 20;
-/// Sessions that go and come back in a round, and between two of them.
+/// The number of sessions that reconnect in a round, and the pause between two reconnects.
 const COMEBACKS: usize = 1000;
 const COMEBACK_PAUSE: Duration = Duration::from_millis(2);
-/// Every so many sessions there is a page that rings.
+/// One session of this many is a page that can ring.
 const RINGING: usize = 50;
-/// Sessions of the token that is revoked.
+/// The number of sessions that use the token which the round revokes.
 const GUESTS: usize = 40;
-/// Lists that are fetched in a round.
+/// The number of lists that are fetched in each round.
 const FETCHES: usize = 100;
-/// The store of the client that does not read, and what comes there.
+/// The store of the client that does not read, and the number and size of the orders there.
 const SLOW_STORE: usize = STORES;
 const LARGE_ORDERS: usize = 24;
 const LARGE_BYTES: usize = 128 * 1024;
 /// Seconds between two heartbeats of a session.
 const HEARTBEAT: [&str; 2] = ["--set", "session.ping_interval_seconds=2"];
-/// What all nodes of this bench say of what is done to them.
+/// Nodes log only errors, because the bench causes many warnings on purpose.
 const QUIETLY: [&str; 2] = ["--set", "log.filter=error"];
 /// Rounds in which what is kept of late is filled, and what is made once is made.
 const WARM_UP: usize = 8;
@@ -72,11 +72,11 @@ const ROUNDS: usize = 30;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long what a rush took is kept for the next one.
 const RUSH_FORGOTTEN: Duration = Duration::from_secs(12);
-/// How long the one does not read that is let go for it: a client has 10 s.
+/// How long the slow client does not read. The server closes a client that has not read for 10 s.
 const UNREADING_FOR: Duration = Duration::from_secs(15);
-/// Between the end of a round and the look at the memory.
+/// The wait between the end of a round and the measurement of memory.
 const SETTLE: Duration = Duration::from_millis(300);
-/// What the second half of the rounds may take more than the first, of its memory.
+/// How much more memory the second half of the rounds may use than the first, as a share of the first.
 const GROWTH: f64 = 0.03;
 
 /// A node, and the way to it.
@@ -238,7 +238,7 @@ impl Day {
         assert_eq!(self.tally.cut_off.load(Ordering::Relaxed), 0);
     }
 
-    /// A client that asks for everything, and reads nothing.
+    /// A client that subscribes to all events, but never reads from its socket.
     async fn unreading(&self) -> TcpStream {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_recv_buffer_size(4096).expect("a small buffer");
@@ -254,7 +254,7 @@ impl Day {
         let client = vestnik::infra::db::connect_as(&self.shop.url, "writer")
             .await
             .expect("a connection");
-        // Memory is asked for here, not what a disk takes.
+        // This bench measures memory, not the speed of a disk.
         let quickly = "set synchronous_commit = off";
         client.batch_execute(quickly).await.expect("a setting");
         let insert = client.prepare_cached(INSERT).await.expect("prepared");
@@ -276,7 +276,7 @@ impl Day {
         }
     }
 
-    /// Lists, each over a connection of its own.
+    /// Fetches lists, each over a connection of its own.
     async fn fetch(&self) {
         for number in 0..FETCHES {
             let way = &self.nodes[number % self.nodes.len()].way;

@@ -25,11 +25,11 @@ use driver::{PATIENCE, Raw, capabilities, start_driver};
 use quantile::quantile;
 use shop::Shop;
 
-/// How much slower a cheap tablet is.
+/// The factor by which the bench slows the CPU, as a model of a cheap tablet.
 const SLOWER: u32 = 4;
-/// There and back, milliseconds.
+/// The round-trip time of the network, in milliseconds.
 const ROUND_TRIP_MS: u32 = 60;
-/// Loads that are timed, each cold and warm.
+/// The number of page loads that are timed, with a cold cache and with a warm one.
 const LOADS: usize = 5;
 const OPEN: usize = 500;
 const CHANGES_PER_SECOND: u64 = 20;
@@ -38,11 +38,11 @@ const CHANGING_S: u64 = 20;
 const PAINTED_MS: f64 = 120.0;
 const TASK_MS: f64 = 100.0;
 const ALARM_S: u64 = 10;
-/// Share of the main thread that an alarm may take.
+/// The largest share of the main thread's time that an alarm may use.
 const ALARM_SHARE: f64 = 0.05;
 /// Orders that come and go: after the first, everything that is made once has been made.
 const CYCLES: [usize; 2] = [500, 3000];
-/// Orders of one transaction.
+/// The number of orders in one transaction.
 const AT_ONCE: usize = 20;
 
 /// A browser, and its page.

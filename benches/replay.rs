@@ -44,7 +44,7 @@ use scan::Kind;
 use shop::Shop;
 
 const PANELS: usize = 5000;
-/// Events that each of them has missed.
+/// The number of events that each client has missed.
 const MISSED: usize = 100;
 /// Stores over which they are spread: as many panels as one store may have, and a store for each.
 const STORES: [usize; 2] = [25, 5000];
@@ -54,7 +54,7 @@ const LIVE_STORES: std::ops::Range<i64> = 1_000_000..1_000_020;
 const LIVE_RATE: u32 = 200;
 const CALM_SECONDS: u64 = 5;
 const RUSH_SECONDS: u64 = 11;
-/// Runs of which the medians are printed.
+/// The number of runs; the bench prints the medians of all runs.
 const RUNS: usize = 3;
 /// Into the live load the rush begins.
 const CALM: Duration = Duration::from_secs(1);

@@ -1,5 +1,5 @@
-//! From one read of the journal to the queues of 1,000 sessions of one store, and out of them: beside a loop that does
-//! nothing but clone a pointer into as many channels.
+//! Measures the path from one read of the journal through the queues of 1,000 sessions of one store. The floor is a loop
+//! that only clones a pointer into the same number of channels.
 
 use std::sync::Arc;
 use std::time::Instant;

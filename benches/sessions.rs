@@ -34,13 +34,13 @@ use upgrade::upgrade;
 
 const SESSIONS: usize = 10_000;
 const STORES: usize = 500;
-/// Handshakes at once.
+/// The number of handshakes that run at the same time.
 const AT_ONCE: usize = 64;
-/// Times that all of them come and go.
+/// How many times all sessions connect and disconnect.
 const TURNS: usize = 4;
-/// What the last turn may take more than the second, of its memory.
+/// How much more memory the last turn may use than the second, as a share of the second.
 const GROWTH: f64 = 0.03;
-/// The floor's server is this program with this argument.
+/// With this argument, this program runs as the server that is the floor.
 const BARE: &str = "--bare-server";
 
 #[tokio::main]

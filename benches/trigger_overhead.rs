@@ -81,7 +81,7 @@ async fn in_turns(shop: &Shop, writers: usize, most: i64, statement: impl Fn(&st
     let mut rates = SIDES.map(|_| Vec::new());
     for turn in 0..TURNS {
         for place in 0..SIDES.len() {
-            // Each side comes first as often as the others.
+            // Each side is measured first equally often, so that the order of the measurements favours no side.
             let side = (turn + place) % SIDES.len();
             rates[side].push(rate(&writers, &statement(SIDES[side].0), most).await);
         }

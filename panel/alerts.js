@@ -22,13 +22,13 @@ import { handleStock } from "./stock.js";
 import { announce, dropToast, toast } from "./toast.js";
 import { pressed } from "./actions.js";
 
-/** What is replayed is told when the replay is over, or after this. */
+/** Alerts of replayed events wait for the end of the replay, but no longer than this. */
 const REPLAY_PATIENCE_MS = 2_000;
-/** How often it is looked whether somebody has waited too long. */
+/** How often the page checks whether an order or booking has waited too long. */
 const LATE_LOOK_MS = 2_000;
-/** How often it is asked whether somebody has noticed a cancellation on another panel. */
+/** How often the page asks the server whether a person has noticed a cancellation on another panel. */
 const NOTICED_LOOK_MS = 2_000;
-/** What sounds once is heard for so long. */
+/** How long a sound that plays once lasts. */
 const ONCE_MS = 1_500;
 
 /** @typedef {import("./orders.js").Item} Item */
@@ -36,16 +36,16 @@ const ONCE_MS = 1_500;
 
 /** @type {(key: string, isOurs: boolean) => void} */
 let update = () => {};
-/** Alerts of what is replayed: told when it is known what has become of it. @type {(() => void)[]} */
+/** Alerts of replayed events; they run after the replay, when the final status of each order is known. @type {(() => void)[]} */
 let waiting = [];
-/** What the kitchen was told of. @type {Set<string>} */
+/** Keys of orders and bookings for which the kitchen got an alert. @type {Set<string>} */
 const alertedKeys = new Set();
 /** Events that rang, by the key that rings. @type {Map<string, {store: string, event: string}>} */
 const eventOf = new Map();
 
 /** How many alerts there were, by event: never two for one. */
 export const alerted = new Map();
-/** Events whose alerts stay counted. */
+/** How many events the page keeps in its count of alerts. */
 const COUNTED = 2_000;
 
 /** @param {(key: string, isOurs: boolean) => void} changed called when one of them is otherwise */
@@ -56,7 +56,7 @@ export function setUpAlerts(changed) {
   document.addEventListener("vestnik:cook", (event) => callToCook(items.get(event.detail)));
 }
 
-/** Everything that comes over the wire. @param {VestnikEvent} event */
+/** Handles each event from the server. @param {VestnikEvent} event */
 export function handleEvent(event) {
   performance.mark(`vestnik:received:${event.id}`);
   const handle = {
@@ -95,7 +95,7 @@ export const handleNewOrderNotification = (event) =>
     shakes: [400, 150, 400],
   }));
 
-/** A new booking, or one that holds again. @param {VestnikEvent} event */
+/** Handles a new booking, or a booking that is valid again. @param {VestnikEvent} event */
 export const handleNewBookingNotification = (event) =>
   handleNew(event, (item) => ({
     title: t(event.data.previous_status ? "alert.bookingAgain" : "alert.newBooking", { number: numberOf(item), id: idOf(item) }),
@@ -127,7 +127,7 @@ function handleNew(event, describe) {
   });
 }
 
-/** Somebody moved it on, or back, here or elsewhere. @param {VestnikEvent} event */
+/** Handles a status that a person changed, on this panel or elsewhere. @param {VestnikEvent} event */
 export function handleOrderStatusChanged(event) {
   const became = take(event);
   if (!became) return;
@@ -139,7 +139,7 @@ export function handleOrderStatusChanged(event) {
     printIfDue(item);
   }
   if (item.status === "pending") {
-    // A step back: somebody has to answer it again.
+    // The status went back to new, so a person has to answer again.
     tell(event, () => items.get(item.key)?.status === "pending" && ring(item));
     return;
   }
@@ -250,12 +250,12 @@ function urge(item) {
   showAlarm();
 }
 
-/** Somebody closed the store for a while, or opened it again. @param {VestnikEvent} event */
+/** Handles a store that was paused or resumed. @param {VestnikEvent} event */
 export function handlePause(event) {
   setPause(event.store_id, event.type === "store_paused" ? event.data : null);
 }
 
-/** A chat of Telegram is off. @param {VestnikEvent} event */
+/** Handles a Telegram chat that was disabled. @param {VestnikEvent} event */
 export function handleChatDisabled(event) {
   const { title, chat, reason } = event.data;
   showChatDisabled(event.store_id, title ?? chat, reason);

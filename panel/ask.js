@@ -1,4 +1,4 @@
-/** A question that a person answers before something is done that is not easily undone. @module ask */
+/** Asks a person to confirm an action that is hard to undo. @module ask */
 
 import { byId, button, h } from "./dom.js";
 

@@ -4,9 +4,9 @@ import { t } from "./i18n.js";
 import { byId } from "./dom.js";
 
 const SIZE = 64;
-/** It is drawn no more often than this. */
+/** The shortest time between two drawings of the badge. */
 const DRAW_MS = 300;
-/** More than so many are not told apart. */
+/** From this number of waiting orders on, the badge shows "99+". */
 const MOST = 100;
 let wanted = { count: 0, live: false };
 let shown = "";

@@ -27,7 +27,7 @@ export function knownOfScreen() {
   return lock && !lock.released ? "granted" : "refused";
 }
 
-/** At the end of the shift. */
+/** Lets the screen turn off again at the end of the shift. */
 export function letSleep() {
   wantsLock = false;
   lock?.release();
@@ -59,7 +59,7 @@ export async function notify(title, body, tag) {
   if (!document.hidden || !("Notification" in window) || Notification.permission !== "granted") return;
   const options = { body, tag, icon: "/panel/icon-192.png", badge: "/panel/icon-192.png", requireInteraction: true, lang: document.documentElement.lang };
   const worker = await navigator.serviceWorker?.getRegistration().catch(() => undefined);
-  // On Android a page cannot make one by itself.
+  // On Android only a service worker can show a notification.
   if (worker?.active) return worker.showNotification(title, options).catch(() => {});
   const shown = new Notification(title, options);
   shown.onclick = () => {

@@ -9,14 +9,14 @@
  *     });
  *
  * What it does for you:
- * - goes on where it was: it keeps the newest cursor and gives it back when it connects again;
- * - tells each event once: the server may send one twice, with the same id, and never zero times;
+ * - continues after the newest event: the client keeps the newest cursor and sends that cursor when it reconnects;
+ * - calls `onEvent` once for each event: the server may send an event twice with the same id, but always sends it;
  * - comes back within the time that the server asked for, then after half a second and up to 5 s, each and a random while;
  *   and at once when the browser is online or visible again;
  * - takes a socket that is silent for one and a half heartbeats (45 s) for dead, or for 10 s where `watchClosely` was asked for;
  * - streams over HTTP (Server-Sent Events) where a network lets no WebSocket through, and looks every 5 minutes whether it does now;
- * - polls every 30 s while neither can be had;
- * - stops, and says why, when coming back is no use (the token was revoked);
+ * - polls every 30 s while neither a WebSocket nor a stream can be opened;
+ * - stops with a reason when a reconnect cannot succeed, for example because the token was revoked;
  * - forgets every id that it has told when the database's history did not go on (`resync_required` with `epoch` or `future`);
  * - calls `load` before the first connection, and again when the cursor cannot be honoured (`resync_required`): load
  *   your lists there. Events that come meanwhile wait, and are told after it.
@@ -87,20 +87,20 @@ const SILENT_HEARTBEATS = 1.5;
 /** Whoever waits for orders that are open asks after so much silence: a dead connection is known within 10 s. */
 const CLOSE_SILENCE_MS = 4_500;
 const HEARTBEAT_S = 30;
-/** From this close code on, coming back is no use. */
+/** After this close code or a higher one, a reconnect cannot succeed. */
 const STOP_FROM = 4500;
-/** The store has as many sessions as it may: one that goes makes room, so the next try may wait, at least so long. */
+/** The close code of a store that has its maximum of sessions, and the shortest wait before the next try: another session must end first. */
 const TOO_MANY_SESSIONS = 4430;
 const FULL_RECONNECT_MS = 15_000;
-/** Handshakes in a row that fail while the server answers over HTTP: the network lets no WebSocket through. */
+/** After this many failed handshakes in a row, while the server answers over HTTP, the client assumes that the network blocks WebSockets. */
 const BLOCKED_AFTER = 2;
-/** Where events are streamed over HTTP, a WebSocket is tried so often. */
+/** How often the client tries a WebSocket while events are streamed over HTTP. */
 const UPGRADE_MS = 5 * 60_000;
-/** Refusals that no second try mends. */
+/** Errors that a retry cannot fix. */
 const REFUSED = [400, 401, 403, 404];
-/** Reasons of `resync_required` after which ids that were told name other events, or none. */
+/** Reasons of `resync_required` after which an old id may belong to another event, or to no event. */
 const OTHER_HISTORY = ["epoch", "future"];
-/** Ids that are remembered, so that an event is told once. */
+/** How many ids the client keeps to recognize an event that is sent twice. */
 const REMEMBERED_IDS = 20_000;
 const POLL_PAGE = 500;
 
@@ -135,7 +135,7 @@ export class Connection {
   #deadAfter = HEARTBEAT_S * SILENT_HEARTBEATS * 1000;
   #watchesClosely = false;
   #probing = false;
-  /** The last socket was lost to silence, and not closed by anybody. */
+  /** Whether the last socket was given up because the server was silent, and not because either side closed the socket. */
   #fellSilent = false;
   /** Attempts in a row that failed, or brought a socket that did not last. */
   #failures = 0;
@@ -170,17 +170,17 @@ export class Connection {
     queueMicrotask(() => this.retry());
   }
 
-  /** A person has seen this event. @param {string} id */
+  /** Records that a person has seen this event. @param {string} id */
   ack(id) {
     this.#reporter.report("ack", id, this.#told.get(id));
   }
 
-  /** It stands on the screen. @param {string} id */
+  /** Records that the screen shows this event. @param {string} id */
   rendered(id) {
     this.#reporter.report("rendered", id, this.#told.get(id));
   }
 
-  /** Its sound really played. @param {string} id */
+  /** Records that the sound of this event has played. @param {string} id */
   sounded(id) {
     this.#reporter.report("sounded", id, this.#told.get(id));
   }
@@ -214,7 +214,7 @@ export class Connection {
     else this.#open();
   }
 
-  /** Ends it. */
+  /** Closes the connection. */
   close() {
     this.#again = false;
     removeEventListener("online", this.#onWake);
@@ -233,7 +233,7 @@ export class Connection {
   async reload(why) {
     this.#held ??= [];
     clearTimeout(this.#timers.load);
-    // One after the other: of two at once the older might come last.
+    // Loads run one after the other: of two parallel loads, the older result could arrive last and win.
     if (this.#loading) return void (this.#loadAgain = true);
     this.#loading = true;
     const failure = await this.#load(why);
@@ -269,7 +269,7 @@ export class Connection {
     held.forEach((event) => this.#give(event));
   }
 
-  /** A fault in what is done with one event must not cost the next one. @param {VestnikEvent} event */
+  /** Catches an exception of `onEvent`, so that the next event is still delivered. @param {VestnikEvent} event */
   #give(event) {
     try {
       this.#options.onEvent(event);
@@ -474,7 +474,7 @@ export class Connection {
     this.#timers.reconnect = setTimeout(() => this.#open(), wait);
   }
 
-  /** Is the socket alive? */
+  /** Checks whether the socket is alive. */
   #watch() {
     if (!this.#socket || !this.#greeted) return;
     const silence = performance.now() - this.#heardAt;
@@ -650,7 +650,7 @@ export class Api {
     return this.#ask("GET", `/api/partner/session/${this.#store}`);
   }
 
-  /** Finds the dead ones among the browser's idle connections. */
+  /** Uses up the browser's idle connections, because some of them may be dead. */
   useUpConnections() {
     const ask = () => this.#ask("GET", `/api/partner/session/${this.#store}`, {}, undefined, POOL_DEADLINE_MS).catch(() => null);
     for (let n = 0; n < POOLED_CONNECTIONS; n += 1) ask();
@@ -700,7 +700,7 @@ export class Api {
     return this.#of("PUT", "pause", {}, span, CHANGE_DEADLINE_MS);
   }
 
-  /** Opens it again. @param {string} [panel] who does it */
+  /** Opens the store again. @param {string} [panel] who does it */
   endPause(panel) {
     return this.#of("DELETE", "pause", { panel }, undefined, CHANGE_DEADLINE_MS);
   }
@@ -715,7 +715,7 @@ export class Api {
     return this.#of("PUT", "stop-list", {}, stop, CHANGE_DEADLINE_MS);
   }
 
-  /** The store has it again. @param {string} item @param {string} [panel] who says so */
+  /** Puts the item back in stock. @param {string} item @param {string} [panel] who says so */
   putItemBack(item, panel) {
     return this.#of("DELETE", "stop-list", { item, panel }, undefined, CHANGE_DEADLINE_MS);
   }
@@ -825,7 +825,7 @@ class ReceiptReporter {
     this.#socket?.send(JSON.stringify({ type: "ping" }));
   }
 
-  /** The oldest ping was answered. */
+  /** Handles the answer to the oldest ping. */
   answered() {
     const arrived = this.#pings.shift() ?? 0;
     this.#unsure.splice(0, arrived);

@@ -13,9 +13,9 @@ use tokio::sync::watch;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Line {
     Up,
-    /// Every connection is closed at once.
+    /// The server closes each connection immediately.
     Refuses,
-    /// Requests are taken, and never answered.
+    /// The server accepts requests, but never answers.
     Silent,
 }
 
@@ -75,7 +75,7 @@ impl BotApi {
         self.with(|state| state.line = line);
     }
 
-    /// Somebody presses a button of the first message in this chat.
+    /// Simulates a press on a button of the first message in this chat.
     pub fn press(&self, chat: i64, data: &str) {
         self.with(|state| {
             let id = state.next_update;

@@ -20,7 +20,7 @@ use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use crate::shop::{Ended, Shop};
 
-/// The bridge is this program with this argument.
+/// With this argument, this program runs as the bridge.
 const BRIDGE: &str = "--bare-bridge";
 const URL: &str = "BRIDGE_DATABASE_URL";
 

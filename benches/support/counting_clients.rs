@@ -1,4 +1,4 @@
-//! Many clients in a process of their own, which do as little as can be: they skip through frames and count.
+//! Many clients in a separate process. To use little CPU, the clients only skip through frames and count them.
 
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};

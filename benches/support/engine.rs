@@ -1,4 +1,4 @@
-//! The program itself, in a process of its own as in production: the bench only writes and receives.
+//! Runs the program in a separate process, as in production. The bench only writes and receives.
 
 use std::net::SocketAddr;
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! What the system lets a process have.
+//! Limits that the operating system sets for a process.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 

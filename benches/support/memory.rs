@@ -1,6 +1,6 @@
 //! The memory of another process.
 
-/// What is resident, KB; `None` when it has ended.
+/// The resident memory of the process, in KB. `None`: the process has ended.
 pub fn resident_kb(process: u32) -> Option<u64> {
     kb(process, "VmRSS:")
 }

@@ -12,12 +12,12 @@ use tokio_tungstenite::connect_async;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
-/// How long after the last order one may still be on its way.
+/// How long to wait for orders that are still in transit after the last order was written.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Sockets that receive.
 pub struct Panels {
-    /// New orders that have come.
+    /// The number of new orders that have arrived.
     pub count: Arc<AtomicU64>,
     /// What came, and when, where it is kept.
     #[expect(clippy::allow_attributes, reason = "not every bench reads it")]

@@ -1,6 +1,6 @@
 //! Quantiles.
 
-/// The value below which this share of the values lies; they are sorted in place.
+/// Returns the value below which this share of the values lies. The function sorts the values in place.
 pub fn quantile(values: &mut [f64], share: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     let index = ((values.len() as f64 - 1.0) * share).round() as usize;

@@ -6,18 +6,18 @@ const HEAD_BYTES: usize = 13;
 const PING: u8 = 0x89;
 const GOODBYE: u8 = 0x88;
 
-/// What a message is.
+/// The kind of a message.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// An event.
     Event,
-    /// The replay is over.
+    /// The message that ends the replay.
     Live,
-    /// The transport asks whether somebody is there.
+    /// A ping.
     Ping,
-    /// The transport says that it is over.
+    /// A close frame.
     Goodbye,
-    /// Another one.
+    /// Any other message.
     Other,
 }
 
@@ -36,7 +36,7 @@ impl Default for Scanner {
 }
 
 impl Scanner {
-    /// Keeps so many bytes of the beginning of each message, and no fewer than it is known by.
+    /// Keeps the first `bytes` bytes of each message, and at least the `HEAD_BYTES` that identify its kind.
     pub fn keeping(bytes: usize) -> Self {
         Self {
             keep: bytes.max(HEAD_BYTES),
@@ -46,7 +46,7 @@ impl Scanner {
         }
     }
 
-    /// Each message, where it ends, with its beginning.
+    /// Calls `each` at the end of each message, with the kind of the message and its first bytes.
     pub fn scan(&mut self, mut bytes: &[u8], mut each: impl FnMut(Kind, &[u8])) {
         while !bytes.is_empty() {
             if self.left == 0 {
