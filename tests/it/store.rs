@@ -198,7 +198,13 @@ async fn a_time_zone_has_an_iana_name_and_the_error_suggests_the_right_one() {
             "{zone}: {said}"
         );
     }
-    for zone in ["Europe/Moscow", "America/Argentina/Buenos_Aires", "Etc/UTC", "Etc/GMT-3", "UTC"] {
+    for zone in [
+        "Europe/Moscow",
+        "America/Argentina/Buenos_Aires",
+        "Etc/UTC",
+        "Etc/GMT-3",
+        "UTC",
+    ] {
         assert!(set(&database, &["--time-zone", zone]).status.success(), "{zone}");
     }
 }

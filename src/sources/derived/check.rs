@@ -84,11 +84,11 @@ pub async fn check(
             unseen.join(", ")
         ));
     }
-    findings
-        .warnings
-        .extend(rights::of_expressions(transaction, reads.keys()).await?);
-    let access = rights::of_answers(transaction, table, derived).await?;
-    findings.warnings.extend(access.missing.into_iter().chain(access.notes));
+    let of_expressions = rights::of_expressions(transaction, None, reads.keys()).await?;
+    let of_serving = rights::of_serving_roles(transaction, table, derived).await?;
+    for access in [of_expressions, of_serving] {
+        findings.warnings.extend(access.missing.into_iter().chain(access.notes));
+    }
     Ok(Checked {
         findings,
         columns,

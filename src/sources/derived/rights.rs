@@ -1,10 +1,12 @@
-//! Checks the rights that a derived source needs: of the roles that save answers, on the tables of the answers'
-//! statements, and of the role with whose rights the expressions run, where row level security may hide rows.
+//! Checks the rights that a derived source needs: of the roles that serve, on the table of orders and on the tables of
+//! the answers' statements, and of the role with whose rights the expressions run, where row level security may hide
+//! rows.
 
 use super::super::access::{self, Access};
 use super::super::catalog::Table;
 use super::super::sql::ident;
-use super::{Derived, reader};
+use super::{Derived, function, reader};
+use crate::domain::event::SourceId;
 use crate::infra::db::GenericClient;
 
 /// The beginning of Postgres' errors about a missing right.
@@ -83,9 +85,43 @@ impl Command {
     }
 }
 
-/// Finds the rights that answers need and that this client's role, or another role that serves, does not have. Roles
+/// A use of a table by the roles that serve.
+struct Need {
+    /// The beginning of the report: the key of the mapping. Empty: the source itself needs it.
+    place: String,
+    /// What happens without the right.
+    consequence: &'static str,
+    /// Whether row level security can prevent the use, too.
+    is_by_row: bool,
+    uses: Use,
+}
+
+/// What the roles that serve need: the keys of the orders, and what the statements of the answers use.
+fn needs(table: &Table, derived: &Derived) -> Vec<Need> {
+    let mut needs = vec![Need {
+        place: String::new(),
+        consequence: "so no order is seen",
+        is_by_row: false,
+        uses: Use {
+            name: table.quoted.clone(),
+            command: Command::Select,
+        },
+    }];
+    for (status, statements) in &derived.answers {
+        let of_answer = |uses| Need {
+            place: format!("answer.{}: ", status.as_str()),
+            consequence: "so the answer fails",
+            is_by_row: true,
+            uses,
+        };
+        needs.extend(statements.iter().flat_map(|sql| uses(sql)).map(of_answer));
+    }
+    needs
+}
+
+/// Finds the rights that the source needs and that this client's role, or another role that serves, does not have. Roles
 /// that serve may update the journal.
-pub(super) async fn of_answers(
+pub(super) async fn of_serving_roles(
     client: &impl GenericClient,
     table: &Table,
     derived: &Derived,
@@ -105,49 +141,62 @@ pub(super) async fn of_answers(
         access::has_policy("c.oid", "$4", "r.oid")
     );
     let mut access = Access::default();
-    for (status, statements) in &derived.answers {
-        let place = format!("answer.{}", status.as_str());
-        for Use { name, command } in statements.iter().flat_map(|sql| uses(sql)) {
-            let of_schema = format!("{}.{name}", ident(&table.schema));
-            let first = if name.contains('.') { &name } else { &of_schema };
-            let (verb, policy) = (command.as_str(), command.policy());
-            for row in client.query(&rights, &[first, &name, &verb, &policy]).await? {
-                let (role, table, schema): (&str, &str, &str) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-                let mut missing = |line: String| {
-                    if !access.missing.contains(&line) {
-                        access.missing.push(line);
-                    }
-                };
-                if !row.try_get::<_, bool>(3)? {
-                    missing(format!(
-                        "{place}: role {role} may not use the schema of {table}, so the answer fails: grant usage on schema {schema} to {role}"
-                    ));
-                }
-                if !row.try_get::<_, bool>(4)? {
-                    missing(format!(
-                        "{place}: role {role} may not {verb} {table}, so the answer fails: grant {verb} on {table} to {role}"
-                    ));
-                }
-                match (row.try_get::<_, bool>(5)?, row.try_get::<_, bool>(6)?) {
-                    (false, _) => {}
-                    (true, false) => missing(format!(
-                        "{place}: row level security of {table} lets role {role} {verb} no row, so the answer fails: \
-                         create policy vestnik_{verb} on {table} for {verb} to {role} {}",
-                        command.every_row()
-                    )),
-                    (true, true) => {
-                        let note = format!(
-                            "{place}: row level security of {table} holds for role {role}: its policies for {verb} must let it have every order"
-                        );
-                        if !access.notes.contains(&note) {
-                            access.notes.push(note);
-                        }
-                    }
-                }
-            }
+    for need in needs(table, derived) {
+        let Use { name, command } = &need.uses;
+        let of_schema = format!("{}.{name}", ident(&table.schema));
+        let first = if name.contains('.') { name } else { &of_schema };
+        let (verb, policy) = (command.as_str(), command.policy());
+        for row in client.query(&rights, &[first, name, &verb, &policy]).await? {
+            of_role(&row, &need, &mut access)?;
         }
     }
     Ok(access)
+}
+
+/// Adds what a role lacks for a use. `row` has the role, the table and its schema, and which of the rights are there.
+fn of_role(row: &tokio_postgres::Row, need: &Need, access: &mut Access) -> Result<(), tokio_postgres::Error> {
+    let (role, table, schema): (&str, &str, &str) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+    let Need {
+        place,
+        consequence,
+        is_by_row,
+        uses: Use { command, .. },
+    } = need;
+    let verb = command.as_str();
+    let add = |lines: &mut Vec<String>, line: String| {
+        if !lines.contains(&line) {
+            lines.push(line);
+        }
+    };
+    if !row.try_get::<_, bool>(3)? {
+        let says = format!(
+            "{place}role {role} may not use the schema of {table}, {consequence}: grant usage on schema {schema} to {role}"
+        );
+        add(&mut access.missing, says);
+    }
+    if !row.try_get::<_, bool>(4)? {
+        let says =
+            format!("{place}role {role} may not {verb} {table}, {consequence}: grant {verb} on {table} to {role}");
+        add(&mut access.missing, says);
+    }
+    match (*is_by_row && row.try_get::<_, bool>(5)?, row.try_get::<_, bool>(6)?) {
+        (false, _) => {}
+        (true, false) => {
+            let says = format!(
+                "{place}row level security of {table} lets role {role} {verb} no row, {consequence}: \
+                 create policy vestnik_{verb} on {table} for {verb} to {role} {}",
+                command.every_row()
+            );
+            add(&mut access.missing, says);
+        }
+        (true, true) => {
+            let says = format!(
+                "{place}row level security of {table} holds for role {role}: its policies for {verb} must let it have every order"
+            );
+            add(&mut access.notes, says);
+        }
+    }
+    Ok(())
 }
 
 /// The tables that a statement names, in the order of the text. A name that is no table is not left out.
@@ -225,14 +274,21 @@ fn words(sql: &str) -> Vec<String> {
     words
 }
 
-/// The warnings about row level security of the tables that the expressions read: it may hide orders without an error.
+/// Finds row level security of the tables that the expressions read: it may hide orders without an error. `source` is the
+/// attached source; `None`: it is not attached yet.
 pub(super) async fn of_expressions(
     client: &impl GenericClient,
+    source: Option<SourceId>,
     reads: impl Iterator<Item = &String>,
-) -> Result<Vec<String>, tokio_postgres::Error> {
-    const READER: &str = "select case when coalesce(pg_has_role(to_regrole($1), 'member'), false) \
-                 or (select rolsuper or rolcreaterole and to_regrole($1) is null from pg_roles where rolname = current_user) \
-             then $1 else quote_ident(current_user) end";
+) -> Result<Access, tokio_postgres::Error> {
+    // The owner of the function reads. Before it is made: the role that `reader::prepare` will use. Until Postgres 16, a
+    // role that may create roles may also become a member of each.
+    const READER: &str = "select coalesce( \
+             (select quote_ident(r.rolname) from pg_proc p join pg_roles r on r.oid = p.proowner where p.oid = to_regprocedure($2)), \
+             case when coalesce(pg_has_role(to_regrole($1), 'member'), false) \
+                 or (select rolsuper or rolcreaterole and (to_regrole($1) is null or current_setting('server_version_num')::int < 160000) \
+                     from pg_roles where rolname = current_user) \
+             then $1 else quote_ident(current_user) end)";
     let row_security = format!(
         "select c.relrowsecurity and coalesce((select not (r.rolsuper or r.rolbypassrls) \
                  and (c.relforcerowsecurity or not pg_has_role(r.oid, c.relowner, 'usage')) from pg_roles r where r.oid = to_regrole($2)), true), \
@@ -240,25 +296,29 @@ pub(super) async fn of_expressions(
          from pg_class c where c.oid = to_regclass($1)",
         access::has_policy("c.oid", "'r'", "to_regrole($2)")
     );
-    let role: String = client.query_one(READER, &[&reader::ROLE]).await?.try_get(0)?;
-    let mut warnings = Vec::new();
+    let signature = source.map(function::signature);
+    let role: String = client
+        .query_one(READER, &[&reader::ROLE, &signature])
+        .await?
+        .try_get(0)?;
+    let mut access = Access::default();
     for table in reads {
         let Some(row) = client.query_opt(&row_security, &[table, &role]).await? else {
             continue;
         };
         match (row.try_get::<_, bool>(0)?, row.try_get::<_, bool>(1)?) {
             (false, _) => {}
-            (true, true) => warnings.push(format!(
+            (true, true) => access.notes.push(format!(
                 "row level security of {table} holds for role {role}, which reads the expressions: its policies for select must let it \
                  have every row, or orders are not seen"
             )),
-            (true, false) => warnings.push(format!(
+            (true, false) => access.missing.push(format!(
                 "row level security lets role {role}, which reads the expressions, select no row of {table}, so its orders are not seen: \
                  create policy vestnik_select on {table} for select to {role} using (true)"
             )),
         }
     }
-    Ok(warnings)
+    Ok(access)
 }
 
 #[cfg(test)]

@@ -28,7 +28,14 @@ pub(in crate::sources) async fn examine(
     const THERE: &str = "select to_regprocedure($1) is not null and to_regclass($2) is not null";
     const CARRIED: &str = "select exists (select from pg_trigger g where g.tgfoid = to_regprocedure($1 || '()') and g.tgenabled in ('O', 'A'))";
     let mut troubles = failure::lines(client, source, name, &table.schema).await?;
-    let Access { missing, notes } = rights::of_answers(client, table, derived).await?;
+    let reads: Vec<String> = std::iter::once(&table.quoted)
+        .chain(derived.watch.iter().map(|watch| &watch.table))
+        .cloned()
+        .collect();
+    let hidden = rights::of_expressions(client, Some(source), reads.iter()).await?;
+    troubles.extend(hidden.missing);
+    let Access { missing, mut notes } = rights::of_serving_roles(client, table, derived).await?;
+    notes.extend(hidden.notes);
     let is_denied = !missing.is_empty();
     troubles.extend(missing);
     let table = table.quoted.as_str();

@@ -54,6 +54,14 @@ async fn a_right_that_answers_lack_is_named_with_its_grant_when_attached_and_aft
     assert!(lines.len() == 1 && lines[0].ends_with(&policy), "{lines:?}");
     client.batch_execute(&policy).await.unwrap();
     assert_eq!(troubles(&url).await, Vec::<String>::new());
+
+    let lose = format!("revoke select, update on purchase from {role}; grant update (state) on purchase to {role}");
+    client.batch_execute(&lose).await.unwrap();
+    let lines = troubles(&url).await;
+    let grant = format!(
+        "role {role} may not select public.purchase, so no order is seen: grant select on public.purchase to {role}"
+    );
+    assert!(lines.contains(&grant), "{lines:?}");
 }
 
 #[tokio::test]
@@ -68,6 +76,12 @@ async fn row_level_security_of_a_read_table_names_the_role_that_reads_it() {
     let said = database.attach(MAPPING).await;
     let policy = "create policy vestnik_select on public.purchase for select to vestnik_reader using (true)";
     assert!(said.iter().any(|line| line.ends_with(policy)), "{said:#?}");
+    let sources = health::check(&client).await.unwrap();
+    assert!(
+        sources[0].troubles.iter().any(|line| line.ends_with(policy)),
+        "{:#?}",
+        sources[0].troubles
+    );
 
     // A role that may not use `vestnik_reader` reads with its own rights.
     let role = format!("vestnik_test_reads_{}", std::process::id());
