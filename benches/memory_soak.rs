@@ -65,12 +65,12 @@ const LARGE_BYTES: usize = 128 * 1024;
 const HEARTBEAT: [&str; 2] = ["--set", "session.ping_interval_seconds=2"];
 /// Nodes log only errors, because the bench causes many warnings on purpose.
 const QUIETLY: [&str; 2] = ["--set", "log.filter=error"];
-/// Rounds in which what is kept of late is filled, and what is made once is made.
+/// Rounds before the measurement: caches fill, and everything that is created once is created.
 const WARM_UP: usize = 8;
 const ROUNDS: usize = 30;
-/// How long what is owed may take to come.
+/// How long an expected event may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long what a rush took is kept for the next one.
+/// How long memory that a burst took is kept for the next burst.
 const RUSH_FORGOTTEN: Duration = Duration::from_secs(12);
 /// How long the slow client does not read. The server closes a client that has not read for 10 s.
 const UNREADING_FOR: Duration = Duration::from_secs(15);
@@ -335,7 +335,7 @@ async fn stir(visitors: &[Visitor]) {
     }
 }
 
-/// Does not read for so long that it must have been let go: then there is an end of what it was written.
+/// Does not read for longer than the server allows. Then the stream must end, because the server has closed it.
 async fn was_let_go(mut unreading: TcpStream) {
     tokio::time::sleep(UNREADING_FOR).await;
     let mut buffer = vec![0; 256 * 1024];

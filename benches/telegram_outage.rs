@@ -1,9 +1,9 @@
-//! How soon orders and presses go through again: behind an outage of Telegram, that refuses or that is silent; and
-//! behind a kill of the node that polls, which is started again at once, or beside which another one runs.
+//! Measures how soon orders and presses go through again after an outage of Telegram, which refuses connections or is
+//! silent. Also after SIGKILL of the polling node: the node starts again, or another node takes over.
 //!
-//! `cargo bench --bench telegram_outage -- 120 420 30`: outages of so many seconds, each in both ways. The last one is
-//! said to have lasted an hour longer: all times that stand in Postgres are moved back by one. It takes some twenty
-//! minutes.
+//! `cargo bench --bench telegram_outage -- 120 420 30` runs outages of these lengths in seconds, each of both kinds. For
+//! the last length, the bench moves all times in Postgres back by an hour, so the outage counts as an hour longer. The
+//! run takes some twenty minutes.
 
 #[path = "support/bot_api.rs"]
 mod bot_api;
@@ -20,7 +20,7 @@ use shop::{Ended, Shop};
 use vestnik::infra::db::Client;
 
 const CHAT: i64 = 11;
-/// Moves what was planned, told and tried into the past, as if an hour had gone by.
+/// Moves the times of deliveries, messages and attempts an hour into the past, as if an hour had passed.
 const AN_HOUR_LATER: &str = "update vestnik.vst_event set at = at - interval '1 hour'; \
      update vestnik.vst_delivery set waits_since = waits_since - interval '1 hour', \
          due_at = case when isfinite(due_at) then due_at - interval '1 hour' else due_at end; \
@@ -162,7 +162,7 @@ async fn kills(shop: &Shop, client: &Client, api: &BotApi, number: &mut u32) {
     sent(api, at, &words).await;
     let event = event(client).await;
     pressed(api, event).await;
-    // SIGKILL, and started again at once, as a service manager does.
+    // Kill the node with SIGKILL and start it again at once, as a service manager does.
     kill(first);
     let (again, address) = start(shop, &settings);
     let press = pressed(api, event).await;
@@ -182,7 +182,7 @@ async fn kills(shop: &Shop, client: &Client, api: &BotApi, number: &mut u32) {
     drop(other);
 }
 
-/// SIGKILL.
+/// Kills a process with SIGKILL.
 fn kill(mut node: Ended) {
     node.0.kill().expect("killed");
     node.0.wait().expect("gone");

@@ -1,7 +1,8 @@
-//! Orders a second that 16 and 64 writers sustain with every event delivered, as a share of what the same writers do
-//! where no trigger watches; beside a bridge of LISTEN and NOTIFY, and beside this engine over the least that a trigger
-//! and a journal can be: what is between that and ours is what events cost that can be found by store and by order.
-//! Turn by turn, fsync on; then with commits that take a millisecond, as on a slower disk.
+//! Measures how many orders a second 16 and 64 writers sustain while every event is delivered. The figure is a share of
+//! what the same writers reach without a trigger. Two other systems run in the same rounds: a bridge of LISTEN and
+//! NOTIFY, and this engine with the smallest possible trigger and journal. The difference to the second is the price of
+//! events that can be found by store and by order. All run in turns with fsync on, and then with commits that take a
+//! millisecond, as on a slower disk.
 
 #[path = "support/bridge.rs"]
 mod bridge;
@@ -27,10 +28,10 @@ const ROUNDS: usize = 3;
 const WRITERS: [usize; 2] = [16, 64];
 const STORES: i64 = 16;
 const TURN: Duration = Duration::from_secs(4);
-/// Before the time counts: for NOTIFY to be suppressed.
+/// The time before the measurement begins, so that NOTIFY suppression has begun.
 const WARM_UP: Duration = Duration::from_secs(1);
 const SLOW_DISK: &str = "alter system set commit_delay = 1000; alter system set commit_siblings = 0";
-/// A table whose trigger does one insert of what an event says, into a journal that is read in order only.
+/// A table whose trigger inserts one row per event, into a journal that can only be read in order.
 const LEAST: &str = "drop index vestnik.vst_event_store_xid; \
      create table least_orders (like orders including all); \
      create function vestnik.emit_least() returns trigger \
@@ -45,13 +46,13 @@ const LEAST: &str = "drop index vestnik.vst_event_store_xid; \
      create trigger least after insert on least_orders referencing new table as inserted_rows \
      for each statement execute function vestnik.emit_least()";
 
-/// A table to write to, and the sockets that hear of it.
+/// A table for the writers, and the clients that receive its events.
 struct Side<'a> {
     shop: &'a Shop,
     client: &'a Client,
     table: &'static str,
     panels: Option<Panels>,
-    /// Orders a second, and as a share of the first side's in the same round, a figure each round.
+    /// Orders a second in each round, and the share of the first side's figure in the same round.
     rates: Vec<f64>,
     shares: Vec<f64>,
     lost: u64,
@@ -122,7 +123,7 @@ impl<'a> Side<'a> {
         }
     }
 
-    /// What the rounds gave; the next ones begin anew.
+    /// Returns the figures of the rounds, and removes them.
     fn told(&mut self) -> String {
         let each: Vec<String> = self.shares.iter().map(|share| format!("{share:.0}")).collect();
         let rate = quantile(&mut self.rates, 0.5);
@@ -139,7 +140,7 @@ impl<'a> Side<'a> {
         told
     }
 
-    /// Writes for a while, and waits until all has come; orders a second.
+    /// Writes for a while, and waits until every event has arrived. Returns orders a second.
     async fn turn(&mut self, writers: usize) -> f64 {
         let empty = format!(
             "truncate orders, {}; truncate vestnik.vst_event cascade; checkpoint",
@@ -160,7 +161,7 @@ impl<'a> Side<'a> {
             let all = written[0] + written[1];
             self.lost += all - panels.until(before, all).await;
         }
-        // Orders count once they are delivered.
+        // Count an order when it is delivered.
         let rate = written[1] as f64 / begin.elapsed().as_secs_f64();
         self.rates.push(rate);
         rate
@@ -173,7 +174,7 @@ impl<'a> Side<'a> {
     }
 }
 
-/// Writes order after order until the turn is over: how many before it counted, and how many while it did.
+/// Writes orders until the turn is over. Returns how many were written before the measurement, and how many during it.
 async fn write(url: SecretString, table: &'static str, begin: Instant) -> [u64; 2] {
     let client = vestnik::infra::db::connect_as(&url, "writer")
         .await

@@ -1,6 +1,6 @@
-//! What an event costs to translate: a recorded row becomes the canonical order, and that one the JSON of the wire.
-//! Context it, as a floor, serde_json that only reads the row and writes it again. Then whole reads of the journal
-//! through the router: for a store whose panel is there, and for stores that have none, which are not translated.
+//! Measures the cost of translating an event: from the recorded row to the canonical order, and to the JSON of the wire.
+//! The floor is serde_json, which parses the row and writes it again. The bench also measures whole reads of the journal
+//! through the router: for a store with a panel, and for stores without one, whose events are not translated.
 
 use std::collections::HashMap;
 use std::hint::black_box;
@@ -22,7 +22,7 @@ const MAPPING: &str = include_str!("../tests/shops/reference/mapping.toml");
 const ROW: &str = r#"{"id":1234567,"store_id":7,"status":"pending","customer_name":"Иван Петров","customer_phone":"+79001234567","total":50000,"created_at":"2026-11-28T12:00:00.123456+03:00","items":[{"name": "Пицца", "count": 2, "price": 45000}, {"name": "Чай", "count": 1, "price": 5000}]}"#;
 const ROUNDS: usize = 9;
 const TRANSLATED: u32 = 20_000;
-/// Events of one read, each of another transaction.
+/// The number of events in one read. Each event has its own transaction.
 const EVENTS: u64 = 256;
 const READS: u64 = 60;
 
@@ -80,7 +80,7 @@ fn us_each(work: impl Fn()) -> f64 {
     begin.elapsed().as_secs_f64() * 1e6 / f64::from(TRANSLATED)
 }
 
-/// New orders of store 7, with a panel at this store.
+/// New orders of store 7, while a panel of this store is connected.
 fn us_each_routed(sources: &Sources, panel: &str) -> f64 {
     let router = Arc::new(Router::new(1024 * 1024 * 1024, 1, 1));
     let epoch = Epoch::new(1, "1", 1);

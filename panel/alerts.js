@@ -127,7 +127,7 @@ function handleNew(event, describe) {
   });
 }
 
-/** Handles a status that a person changed, on this panel or elsewhere. @param {VestnikEvent} event */
+/** Handles a change of status, by a panel or by the shop's own program. @param {VestnikEvent} event */
 export function handleOrderStatusChanged(event) {
   const became = take(event);
   if (!became) return;

@@ -1,9 +1,9 @@
-//! Another process, spoken to in lines.
+//! A child process that exchanges lines of text with the bench.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{ChildStdin, ChildStdout};
 
-/// It is killed when this is dropped.
+/// A child process. Dropping the value kills the process.
 pub struct Child {
     /// The process itself.
     pub process: std::process::Child,
@@ -12,21 +12,21 @@ pub struct Child {
 }
 
 impl Child {
-    /// With piped input and output.
+    /// Starts the process with piped standard input and output.
     pub fn new(mut process: std::process::Child) -> Self {
         let input = process.stdin.take().expect("its input");
         let output = BufReader::new(process.stdout.take().expect("its output"));
         Self { process, input, output }
     }
 
-    /// Says a line.
+    /// Writes a line to the process.
     pub fn say(&mut self, line: &str) {
         writeln!(self.input, "{line}")
             .and_then(|()| self.input.flush())
             .expect("it listens");
     }
 
-    /// Its next line.
+    /// Reads the next line of the process.
     pub fn line(&mut self) -> String {
         let mut line = String::new();
         self.output.read_line(&mut line).expect("it speaks");
@@ -42,7 +42,7 @@ impl Drop for Child {
     }
 }
 
-/// CPU seconds that a process has used, all its threads together.
+/// The CPU time that all threads of a process have used, seconds.
 pub fn cpu_seconds(process: u32) -> f64 {
     let tasks = std::fs::read_dir(format!("/proc/{process}/task")).expect("Linux");
     let on_cpu = |task: std::fs::DirEntry| {
@@ -52,7 +52,7 @@ pub fn cpu_seconds(process: u32) -> f64 {
     tasks.flatten().filter_map(on_cpu).sum::<f64>() / 1e9
 }
 
-/// Lines from our own standard input, in a process that was started so.
+/// Reads lines from the standard input of this process, when it is the child.
 pub fn commands() -> tokio::sync::mpsc::Receiver<String> {
     let (sender, receiver) = tokio::sync::mpsc::channel(1);
     std::thread::spawn(move || {

@@ -1,4 +1,4 @@
-//! Quantiles.
+//! Computes quantiles of measured values.
 
 /// Returns the value below which this share of the values lies. The function sorts the values in place.
 pub fn quantile(values: &mut [f64], share: f64) -> f64 {

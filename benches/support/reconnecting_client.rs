@@ -1,5 +1,5 @@
-//! A panel that stays, goes when it is told to, and comes back with its newest cursor. It answers pings, and counts
-//! what it hears: each event once, however often it comes.
+//! A client that reconnects with its newest cursor after each disconnection. It answers pings, and counts the events
+//! that it receives: each event once, even if the event is sent again.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,43 +14,43 @@ use crate::scan::{Kind, Scanner};
 use crate::secure::{Connection, Way};
 use crate::upgrade::upgrade;
 
-/// Bytes of a message in which its cursor stands.
+/// The first bytes of a message that are kept: they contain the cursor.
 const KEPT_BYTES: usize = 1024;
-/// Events by which one that comes again is known.
+/// The number of newest event ids that are kept to recognize a repeated event.
 const KNOWN_EVENTS: usize = 256;
-/// Before it tries again where it was not let in.
+/// The wait before the next connection after the server refused or closed one.
 const PAUSE: Duration = Duration::from_millis(100);
-/// A client's frames are masked; this key leaves them as they are.
+/// The WebSocket protocol masks a client's frames. This mask of zeros does not change the bytes.
 const PONG: [u8; 6] = [0x8a, 0x80, 0, 0, 0, 0];
 const GOODBYE: [u8; 8] = [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8];
-/// It is a page, with its sound on.
+/// The message with which a panel reports that it can ring.
 const PANEL: &[u8] = br#"{"type":"panel","rings":true}"#;
 
-/// What all of some visitors have seen.
+/// Counters that several clients share.
 #[derive(Default)]
 pub struct Tally {
-    /// Different events.
+    /// Events without repeats.
     pub heard: AtomicU64,
-    /// All that came, repeats among them.
+    /// Events with repeats.
     pub events: AtomicU64,
-    /// Times that one came in.
+    /// Connections that the server accepted.
     pub visits: AtomicU64,
-    /// How many are live now.
+    /// Clients that are live now.
     pub live: AtomicU64,
-    /// Times that one was let go, and had not wanted to.
+    /// Connections that the server closed or refused.
     pub cut_off: AtomicU64,
 }
 
-/// What it does when it is in.
+/// What a client sends after it has connected.
 #[derive(Clone, Copy)]
 pub enum Manner {
-    /// Listens.
+    /// Nothing.
     Silent,
-    /// Says that it is a page that rings: what it is sent is proven.
+    /// The message that it can ring, so the server records receipts for it.
     Rings,
 }
 
-/// A visitor, until it is dropped.
+/// A running client. Dropping the value ends the client.
 pub struct Visitor {
     leave: Arc<Notify>,
     task: JoinHandle<()>,
@@ -63,7 +63,7 @@ impl Drop for Visitor {
 }
 
 impl Visitor {
-    /// Comes, and comes back.
+    /// Starts a client that connects again after each disconnection.
     pub fn regular(way: &Arc<Way>, store: usize, token: &str, manner: Manner, tally: &Arc<Tally>) -> Self {
         let leave = Arc::new(Notify::new());
         let mut visits = Visits::new(way, store, token, manner, tally, &leave);
@@ -81,12 +81,12 @@ impl Visitor {
         Self { leave, task }
     }
 
-    /// Comes once, until it is let go.
+    /// Starts a client that connects once, and ends when the server closes the connection.
     pub fn guest(way: &Arc<Way>, store: usize, token: &str, tally: &Arc<Tally>) -> Self {
         let leave = Arc::new(Notify::new());
         let mut visits = Visits::new(way, store, token, Manner::Silent, tally, &leave);
         let task = tokio::spawn(async move {
-            // Over TLS a socket that is closed without a word is an error.
+            // Over TLS, a socket that closes without a close message gives an error.
             let gone = visits.visit().await;
             assert!(!matches!(gone, Ok(Gone::Left)), "nobody tells it to go");
             visits.tally.cut_off.fetch_add(1, Ordering::Relaxed);
@@ -94,13 +94,13 @@ impl Visitor {
         Self { leave, task }
     }
 
-    /// Tells it to go, and to come back.
+    /// Makes the client disconnect, and connect again.
     pub fn leave(&self) {
         self.leave.notify_one();
     }
 }
 
-/// How a visit ended.
+/// Who ended a connection: the client (`Left`), or the server (`LetGo`).
 enum Gone {
     Left,
     LetGo,
@@ -118,7 +118,7 @@ struct Visits {
     newest: Vec<u8>,
 }
 
-/// Counted as live while this lives.
+/// Counts a client as live until the value is dropped.
 struct Live(Arc<Tally>);
 
 impl Drop for Live {
@@ -174,7 +174,7 @@ impl Visits {
             let read = tokio::select! {
                 read = socket.read(&mut buffer) => read?,
                 () = leave.notified() => {
-                    // Some say goodbye, and some are just gone.
+                    // Half of the clients send a close frame. The others only close the socket.
                     if fastrand::bool() {
                         socket.write_all(&GOODBYE).await?;
                     }
@@ -215,7 +215,7 @@ impl Visits {
     }
 }
 
-/// Reads the answer's head; what came behind it. `None`: it was not let in.
+/// Reads the head of the response. Returns the bytes after the head. `None`: the server refused the upgrade.
 async fn upgraded(socket: &mut Box<dyn Connection>, buffer: &mut [u8]) -> std::io::Result<Option<Vec<u8>>> {
     let mut head = Vec::new();
     loop {
@@ -231,7 +231,7 @@ async fn upgraded(socket: &mut Box<dyn Connection>, buffer: &mut [u8]) -> std::i
     }
 }
 
-/// The text of a field of a message that has been read as far as there.
+/// The text of a field in the beginning of a message. `None`: the field is not in these bytes.
 fn field<'a>(begun: &'a [u8], name: &str) -> Option<&'a str> {
     let name = format!("\"{name}\":\"");
     let from = begun.windows(name.len()).position(|window| window == name.as_bytes())? + name.len();

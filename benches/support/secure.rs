@@ -1,4 +1,4 @@
-//! The program over TLS, and a client's end of either kind of connection.
+//! Starts the program with TLS, and connects clients with TLS or without.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,25 +10,25 @@ use tokio_rustls::TlsConnector;
 use crate::engine::{start, until_listening};
 use crate::shop::{Ended, Shop};
 
-/// A client's end of a connection.
+/// A client's connection, with TLS or without.
 pub trait Connection: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Connection for T {}
 
-/// Where to, and how.
+/// The address of a server, and whether a client connects with TLS.
 pub struct Way {
-    /// The server.
+    /// The server's address.
     pub address: SocketAddr,
-    /// Who trusts it; `None`: plain.
+    /// The TLS client that trusts the server's certificate. `None`: a connection without TLS.
     pub tls: Option<TlsConnector>,
 }
 
 impl Way {
-    /// Without TLS.
+    /// Creates a way to a server without TLS.
     pub fn plain(address: SocketAddr) -> Self {
         Self { address, tls: None }
     }
 
-    /// Connects.
+    /// Connects to the server.
     pub async fn connect(&self) -> std::io::Result<Box<dyn Connection>> {
         let socket = TcpStream::connect(self.address).await?;
         socket.set_nodelay(true)?;
@@ -42,7 +42,7 @@ impl Way {
     }
 }
 
-/// The program with a certificate of its own, and who trusts it.
+/// Starts the program with a new certificate. Returns also a way that trusts the certificate.
 pub async fn serve(shop: &Shop, settings: &[&str]) -> (Ended, Way) {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).expect("a certificate");
     let directory = tempfile::tempdir().expect("a directory").keep();

@@ -10,16 +10,16 @@ use vestnik::infra::config::Config;
 /// A database with the reference shop.
 pub struct Shop {
     pub url: SecretString,
-    /// Of the first database only.
+    /// The process that runs Postgres. Only the first database has it.
     _cluster: Option<Ended>,
 }
 
-/// A process that ends with the bench.
+/// A process that ends when the bench ends.
 pub struct Ended(pub Child);
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        // The cluster ends when its standard input does, and cleans up; the engine is told.
+        // The cluster ends and cleans up when its standard input closes. The engine gets a signal.
         drop(self.0.stdin.take());
         if self.0.stdout.is_none() {
             let _ = self.0.kill();
@@ -45,7 +45,7 @@ impl Shop {
         Self::migrated(url, Some(Ended(cluster))).await
     }
 
-    /// One more database of the same Postgres, which ends with the first.
+    /// Creates one more database in the same Postgres. It ends with the first one.
     #[expect(clippy::allow_attributes, reason = "not every bench needs two")]
     #[allow(dead_code)]
     pub async fn beside(&self, name: &str) -> Self {

@@ -1,5 +1,5 @@
-//! A panel that does as docs/protocol.md says: it keeps its newest cursor, comes back within a random part of the
-//! jitter that it was told, tries again after random times that double, and goes from one node to the next.
+//! A client that reconnects as docs/protocol.md requires: with its newest cursor, after a random part of the server's
+//! jitter, then after random pauses that double, and at the next node.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -13,31 +13,31 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
-/// Between the first try that fails and the second, at most.
+/// The longest pause between the first failed attempt and the second.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// Between two tries, at most.
+/// The longest pause between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// A change of an order: its number, and the status that it got.
+/// A change of an order: the order's number, and its new status.
 pub type Change = (i64, String);
 
-/// What a panel has heard.
+/// What a client has received.
 #[derive(Default)]
 pub struct Heard {
-    /// Each change, when it came first.
+    /// The moment when each change first arrived.
     pub changes: HashMap<Change, Instant>,
-    /// Changes that came before the one that they follow.
+    /// Changes that arrived before an earlier change of the same order.
     pub out_of_order: usize,
-    /// Times that it lost its socket.
+    /// How often the client lost its socket.
     pub cut_off: usize,
-    /// It has been live.
+    /// Whether the client has been live.
     pub live: bool,
     statuses: HashMap<i64, String>,
 }
 
-/// A panel, until it is dropped.
+/// A running client. Dropping the value ends the client.
 pub struct Panel {
-    /// Its store.
+    /// The client's store.
     pub store: i64,
     heard: Arc<Mutex<Heard>>,
     task: JoinHandle<()>,
@@ -66,7 +66,7 @@ struct Data {
 }
 
 impl Panel {
-    /// Opens one at the first of these nodes that lets it in.
+    /// Connects a client to the first of these nodes that accepts it.
     pub fn open(nodes: Vec<SocketAddr>, store: i64, token: &str) -> Self {
         let heard = Arc::new(Mutex::new(Heard::default()));
         let state = State {
@@ -80,7 +80,7 @@ impl Panel {
         Self { store, heard, task }
     }
 
-    /// What it has heard.
+    /// What the client has received.
     pub fn heard(&self) -> MutexGuard<'_, Heard> {
         self.heard.lock().expect("no panic")
     }
@@ -128,7 +128,7 @@ impl State {
         connect_async(request).await.ok().map(|(socket, _)| socket)
     }
 
-    /// Listens until the socket ends. Whether it was live.
+    /// Receives until the socket ends. Returns whether the client was live.
     async fn listen(&mut self, mut socket: WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>) -> bool {
         let mut live = false;
         while let Some(Ok(message)) = socket.next().await {
@@ -156,7 +156,7 @@ impl Heard {
     fn hear(&mut self, data: Data, now: Instant) {
         let order = data.order_id.parse().expect("a number");
         let change = (order, data.status.clone());
-        // What comes again has been judged.
+        // A repeated event was counted before.
         if self.changes.contains_key(&change) {
             return;
         }

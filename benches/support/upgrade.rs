@@ -1,6 +1,6 @@
-//! A client's request.
+//! The HTTP request with which a client opens a WebSocket.
 
-/// What a client says to get a stream.
+/// The text of the request for the stream of a store.
 pub fn upgrade(store: usize, token: &str, after: &str) -> String {
     format!(
         "GET /api/partner/ws/partner/{store}{after} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {token}\r\n\

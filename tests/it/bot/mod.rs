@@ -267,7 +267,11 @@ async fn in_a_group_only_an_administrator_changes_anything() {
         Fault::refused("Bad Request: no"),
         Times::Some(1),
     );
-    assert!(ask(&telegram, KITCHEN, ANNA, "/unlink").await.contains("who the administrators are"));
+    assert!(
+        ask(&telegram, KITCHEN, ANNA, "/unlink")
+            .await
+            .contains("who the administrators are")
+    );
     assert!(ask(&telegram, KITCHEN, ANNA, "/unlink").await.contains("unlinked"));
     app.engine.shut_down().await;
 }
