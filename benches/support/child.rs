@@ -12,7 +12,7 @@ pub struct Child {
 }
 
 impl Child {
-    /// Starts the process with piped standard input and output.
+    /// Wraps a process that was started with piped standard input and output.
     pub fn new(mut process: std::process::Child) -> Self {
         let input = process.stdin.take().expect("its input");
         let output = BufReader::new(process.stdout.take().expect("its output"));
