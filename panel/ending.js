@@ -1,4 +1,4 @@
-/** The end of a shift, and what a device forgets. @module ending */
+/** Ends a shift: for good, to forget the device, or to begin another shift by a link. @module ending */
 
 import { ask } from "./ask.js";
 import { disconnect } from "./connection.js";
@@ -9,7 +9,7 @@ import { forgetBoard } from "./keep.js";
 import { items } from "./orders.js";
 import { forgetPrints } from "./prints.js";
 import { forgetQueue } from "./queue.js";
-import { forgetKey, setStarted } from "./settings.js";
+import { forgetKey, keepKey, keysOf, setStarted } from "./settings.js";
 
 /** The end of the shift: this page rings no more. A remembered key stays, so that the next one begins with one press. */
 export async function endShift() {
@@ -25,6 +25,18 @@ export async function forgetDevice() {
   forgetPrints();
   leave();
   forgetKey();
+}
+
+/** A link was opened in a page that has stores already: it takes no shift over unasked. @param {import("./settings.js").Key} key */
+export async function takeOver(key) {
+  const stores = keysOf(key).map(({ store }) => store);
+  const title = t("link.title", { store: stores.join(", "), n: stores.length });
+  if (!(await ask({ title, words: t("link.words", { n: items.size }), yes: t("link.yes"), no: t("link.no") }))) return;
+  // The page loads again, because the orders that it knows are those of other stores.
+  disconnect();
+  keepKey(key, false);
+  setStarted(false);
+  leavePage();
 }
 
 function leave() {

@@ -14,13 +14,13 @@ import { Board } from "./board.js";
 import { keepAwake, keepShell } from "./device.js";
 import { byId, button } from "./dom.js";
 import { oncePerFrame } from "./frame.js";
-import { holdBack, leavePage, setUpGuard } from "./guard.js";
+import { holdBack, setUpGuard } from "./guard.js";
 import { loadLanguage, t, setZone } from "./i18n.js";
 import { keepBoard, restoreBoard } from "./keep.js";
 import { clearNotice, clearStoreNotice, connect, disconnect, isReached, live, notice, showLight, storeName, storeNotice } from "./connection.js";
 import { find, items, kindOf, load, loadAhead, unanswered } from "./orders.js";
 import { setPause, showPause } from "./pause.js";
-import { applyTheme, change, isStarted, keepKey, keptKey, keysOf, setStarted, settings, takeKeyFromAddress } from "./settings.js";
+import { applyTheme, change, isStarted, keptKey, keysOf, settings, takeKeyFromAddress } from "./settings.js";
 import { setUpShift, showRefused, showShift } from "./shift.js";
 import { perform, Ringer } from "./sound.js";
 import { learnStock, showStock } from "./stock.js";
@@ -86,7 +86,8 @@ async function start() {
   document.querySelectorAll("[data-view-of]").forEach((tab) => tab.addEventListener("click", () => show(tab.dataset.viewOf)));
   addEventListener("hashchange", () => {
     const key = takeKeyFromAddress();
-    if (key) reopen(key);
+    if (key && live.connection) import("./ending.js").then(({ takeOver }) => takeOver(key));
+    else if (key) showShift(key);
   });
   // A browser gives sound back at a press, whatever is pressed.
   // A finger counts as a press when it is lifted.
@@ -98,22 +99,6 @@ async function start() {
 
 /** What has to be cooked now, where somebody wants to see it. */
 const showAllDay = () => import("./allday.js").then((allDay) => allDay.showAllDay());
-
-/** @param {{title: string, words: string, yes: string, no: string}} question */
-const ask = (question) => import("./ask.js").then(({ ask }) => ask(question));
-
-/** A link that was opened in a page that has a store already: it takes no shift over unasked. @param {import("./settings.js").Key} key */
-async function reopen(key) {
-  if (!live.connection) return showShift(key);
-  const words = t("link.words", { n: items.size });
-  const stores = keysOf(key).map(({ store }) => store);
-  if (!(await ask({ title: t("link.title", { store: stores.join(", "), n: stores.length }), words, yes: t("link.yes"), no: t("link.no") }))) return;
-  // Anew: what is known is another store's.
-  disconnect();
-  keepKey(key, false);
-  setStarted(false);
-  leavePage();
-}
 
 /** The stores are open. @param {import("./settings.js").Key} key */
 async function begin(key) {

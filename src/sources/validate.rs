@@ -166,6 +166,13 @@ fn status_words(table: &Table, mapping: &Mapping, findings: &mut Findings) {
         findings.problems.push(format!("status.{why}"));
     }
     let has = |status: Status| !words.words_of(status).is_empty();
+    if !has(Status::Preparing) {
+        findings.warnings.push(
+            "status.preparing: no word says it: nobody can accept an order from a panel. A derived source can keep that answer \
+             itself: docs/derived-sources.md"
+                .to_owned(),
+        );
+    }
     if !has(Status::Rejected) {
         findings.warnings.push(match words.word_of(Status::Rejected) {
             Some(word) => format!("status.rejected: no word says it: whoever rejects an order writes `{word}`"),
