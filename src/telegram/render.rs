@@ -280,7 +280,7 @@ pub(super) mod tests {
     use crate::delivery::event_view::EventView;
     use crate::domain::event::EventType;
     use crate::domain::money::Currency;
-    use crate::domain::subject::Extra;
+    use crate::domain::subject::{Extra, Visibility};
     use crate::sources::Context;
     use crate::sources::changes::Found;
     use crate::sources::fixtures::{REFERENCE, source};
@@ -321,10 +321,14 @@ pub(super) mod tests {
             lookup: Found::Nothing,
         };
         let key = data["id"].as_str().unwrap_or("123");
+        let mut subject = source.translate(key, &data.to_string(), context);
+        if kind.is_removal() {
+            subject.visibility = Visibility::Deleted;
+        }
         EventView {
             id: 91,
             kind,
-            subject: Arc::new(source.translate(key, &data.to_string(), context)),
+            subject: Arc::new(subject),
             previous: None,
             changed: Vec::new(),
             before: None,
