@@ -86,7 +86,13 @@ fn expect_light(seen: &Seen) {
     let mut lines = seen.requests.iter();
     let lists = lines.position(|(line, _)| line.contains("/bookings?"));
     let lists = lists.expect("the bookings are loaded");
-    let later = lines.position(|(line, _)| line.contains("status=all") || line.contains("/session/"));
+    // The first request of what may come later: the other modules, the day's orders, or what the key allows.
+    let is_later = |line: &str| {
+        ["/later.js", "status=all", "/session/"]
+            .iter()
+            .any(|part| line.contains(part))
+    };
+    let later = lines.position(|(line, _)| is_later(line));
     let settled = lists + 1 + later.expect("the day's orders are counted");
     let bytes = seen.requests[settled].1;
     let first: Vec<_> = seen.requests[..settled]
