@@ -19,10 +19,6 @@ const TEST_DEADLINE: Duration = Duration::from_secs(20);
 const TEST_LOOK: Duration = Duration::from_millis(100);
 /// Maximum number of known stores that the warning about an unknown store lists.
 const NAMED_STORES: i64 = 10;
-/// If Telegram has answered no poll for this long, in seconds, the status says that updates do not arrive.
-const POLL_IS_OLD_S: f64 = 60.0;
-/// The status reports another program that polls with the same token for this long after the conflict, in seconds.
-const CONFLICT_IS_NEWS_S: f64 = 120.0;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -164,18 +160,17 @@ fn poll_health(state: &shared_bot::State) -> String {
         Some(node) => format!("node {node}, {polled}"),
         None => format!("by no node, {polled}: is `vestnik serve` running?"),
     };
-    let is_old = state.polled_s.is_none_or(|since_s| since_s > POLL_IS_OLD_S);
-    let health = if is_old && state.poller.is_some() {
+    let health = if !state.is_polled() && state.poller.is_some() {
         format!("{health}: it gets no response from Telegram")
     } else {
         health
     };
-    match state.conflict_s {
-        Some(since_s) if since_s < CONFLICT_IS_NEWS_S => format!(
+    match state.recent_conflict_s() {
+        Some(since_s) => format!(
             "{health}\nconflict: {} ago another program polled with this token, or a webhook is set for it (409)",
             ago(since_s)
         ),
-        _ => health,
+        None => health,
     }
 }
 
@@ -290,7 +285,7 @@ async fn arrival(client: &crate::infra::db::Client, delivery: i64, began: Instan
             Tried::Not(None) if is_late => {
                 let throttled_s = chat_links::throttled_s(client, delivery).await?;
                 chat_links::give_up(client, delivery).await?;
-                if throttled_s > 0.0 {
+                if throttled_s > chat_links::LONG_PAUSE_S {
                     let why = format!("Telegram asks to wait another {throttled_s:.0} s (429)");
                     return Ok(Arrival::Failed(why));
                 }

@@ -277,6 +277,11 @@ pub async fn note_conflict(pool: &Pool) -> Result<(), QueryError> {
     .await
 }
 
+/// If Telegram has answered no poll for this long, in seconds, updates do not arrive.
+const POLL_IS_OLD_S: f64 = 60.0;
+/// Another program that polls with the same token is reported for this long after the conflict, in seconds.
+const CONFLICT_IS_NEWS_S: f64 = 120.0;
+
 /// The state of the bot, for operators. Ages are in seconds.
 #[derive(Debug)]
 pub struct State {
@@ -292,6 +297,18 @@ pub struct State {
     pub error: Option<(String, f64)>,
     /// The number of saved updates that are not handled yet.
     pub updates: i64,
+}
+
+impl State {
+    /// Whether Telegram answered a poll lately, so that updates arrive.
+    pub fn is_polled(&self) -> bool {
+        self.polled_s.is_some_and(|since_s| since_s <= POLL_IS_OLD_S)
+    }
+
+    /// The age of a recent conflict, seconds. `None`: no other program polls with the token now.
+    pub fn recent_conflict_s(&self) -> Option<f64> {
+        self.conflict_s.filter(|since_s| *since_s < CONFLICT_IS_NEWS_S)
+    }
 }
 
 /// Reads the state of the bot from Postgres.

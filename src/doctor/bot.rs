@@ -4,18 +4,12 @@
 use crate::infra::db::Client;
 
 use super::{Finding, fail, ok};
-use crate::delivery::chat_links::{self, Listed};
+use crate::delivery::chat_links::{self, LONG_PAUSE_S, Listed};
 use crate::delivery::shared_bot::{self, State};
 use crate::infra::config::Telegram;
 use crate::infra::db::QueryError;
 use crate::telegram;
 
-/// If Telegram has answered no poll for this long, in seconds, updates do not arrive.
-const POLL_IS_OLD_S: f64 = 60.0;
-/// Another program that polls with the same token is reported for this long after the conflict, in seconds.
-const CONFLICT_IS_NEWS_S: f64 = 120.0;
-/// A chat is reported if Telegram lets it wait for longer than this, in seconds.
-const THROTTLED_TOO_LONG_S: f64 = 60.0;
 /// A chat is reported if one of its messages has waited for longer than this, in seconds.
 const WAITS_TOO_LONG_S: f64 = 600.0;
 
@@ -49,9 +43,7 @@ async fn token_finding(settings: &Telegram, state: &State) -> Finding {
 }
 
 fn poll_of(state: &State) -> Finding {
-    let conflict_s = state.conflict_s.filter(|since_s| *since_s < CONFLICT_IS_NEWS_S);
-    let is_answered = state.polled_s.is_some_and(|since_s| since_s < POLL_IS_OLD_S);
-    if let Some(since_s) = conflict_s {
+    if let Some(since_s) = state.recent_conflict_s() {
         let says = format!(
             "{since_s:.0} s ago another program polled with this token (409), and received button presses: stop it, or create another bot for it"
         );
@@ -62,7 +54,7 @@ fn poll_of(state: &State) -> Finding {
             "poll",
             "no node polls, so button presses have no effect: start `vestnik serve`",
         ),
-        Some(node) if !is_answered => {
+        Some(node) if !state.is_polled() => {
             let says = format!(
                 "node {node} gets no response from Telegram: its log has the error; is a proxy needed (telegram.proxy)?"
             );
@@ -86,7 +78,7 @@ fn chats_of(chats: &[Listed]) -> Vec<Finding> {
         } else if let Some((why, _)) = &chat.blocked {
             let says = format!("{of} is blocked ({why}): allow the bot to write there, or open the topic");
             findings.push(fail("chat", says));
-        } else if chat.throttled_s > THROTTLED_TOO_LONG_S {
+        } else if chat.throttled_s > LONG_PAUSE_S {
             let says = format!(
                 "{of} gets no message for another {:.0} s, because Telegram asks to wait (429); {} wait",
                 chat.throttled_s, chat.open

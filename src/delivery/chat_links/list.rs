@@ -4,6 +4,12 @@ use crate::infra::db::Client;
 
 use crate::infra::db::QueryError;
 
+/// A chat's pause that is longer is one that Telegram asked for (429), seconds. Vestnik's own pauses between messages are
+/// shorter, or about as long.
+pub const LONG_PAUSE_S: f64 = 60.5;
+/// SQL for the seconds until the chat with alias `c` may get its next message. 0: now.
+const PAUSE_S: &str = "greatest(0, extract(epoch from c.next_at - clock_timestamp()))::float8";
+
 /// A chat's link to a store, in the operator's list. Ages are in seconds.
 #[derive(Debug)]
 pub struct Listed {
@@ -35,17 +41,19 @@ pub struct Listed {
 
 /// Reads every link between a chat and a store, ordered by the store's id.
 pub async fn list(client: &Client) -> Result<Vec<Listed>, QueryError> {
-    const LIST: &str = "select l.store_id, l.mode, l.language, c.telegram_id, c.title, l.thread_id, \
+    let list = format!(
+        "select l.store_id, l.mode, l.language, c.telegram_id, c.title, l.thread_id, \
              c.disabled_why, extract(epoch from clock_timestamp() - c.disabled_at)::float8, \
              l.blocked_why, extract(epoch from clock_timestamp() - l.blocked_at)::float8, \
              o.count, coalesce(o.age_s, 0)::float8, c.error, extract(epoch from clock_timestamp() - c.error_at)::float8, \
-             greatest(0, extract(epoch from c.next_at - clock_timestamp()))::float8 \
+             {PAUSE_S} \
          from vestnik.vst_chat_link l join vestnik.vst_chat c on c.id = l.chat_id cross join lateral ( \
              select count(*), extract(epoch from clock_timestamp() - min(d.waits_since)) as age_s from vestnik.vst_delivery d \
              where d.chat_id = c.id and d.state in ('pending', 'sending', 'retrying') \
                and coalesce(d.store_id, l.store_id) = l.store_id) o \
-         order by l.store_id, l.linked_at";
-    let rows = client.query(LIST, &[]).await?;
+         order by l.store_id, l.linked_at"
+    );
+    let rows = client.query(&list, &[]).await?;
     let read = |row: &tokio_postgres::Row| {
         let since = |what: usize| {
             let (why, since): (Option<String>, Option<f64>) = (row.try_get(what)?, row.try_get(what + 1)?);
@@ -106,9 +114,10 @@ pub async fn tried(client: &Client, delivery: i64) -> Result<Tried, QueryError> 
 
 /// How long the chat of a delivery gets no message yet, seconds. 0: the chat has no pause.
 pub async fn throttled_s(client: &Client, delivery: i64) -> Result<f64, QueryError> {
-    const PAUSE: &str = "select greatest(0, extract(epoch from c.next_at - clock_timestamp()))::float8 \
-         from vestnik.vst_delivery d join vestnik.vst_chat c on c.id = d.chat_id where d.id = $1";
-    let row = client.query_opt(PAUSE, &[&delivery]).await?;
+    let pause = format!(
+        "select {PAUSE_S} from vestnik.vst_delivery d join vestnik.vst_chat c on c.id = d.chat_id where d.id = $1"
+    );
+    let row = client.query_opt(&pause, &[&delivery]).await?;
     Ok(row.map(|row| row.try_get(0)).transpose()?.unwrap_or(0.0))
 }
 
