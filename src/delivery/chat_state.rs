@@ -134,8 +134,8 @@ pub(super) async fn unblocked(
     enqueue_news(transaction, chat, &stores, News::Back, None).await
 }
 
-/// Enqueues the news about `chat` for the other chats of these stores. In a muted chat they make no sound. With a reason `why`, the stores' panels get an
-/// event, too.
+/// Enqueues the news about `chat` for the other chats of these stores. In a muted chat they make no sound. With a reason
+/// `why`, the stores' panels get an event, too.
 async fn enqueue_news(
     transaction: &Transaction<'_>,
     chat: ChatId,

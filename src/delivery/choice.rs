@@ -206,13 +206,11 @@ async fn subject_work(
         return Ok(None);
     };
     let (message, base_event) = sent(transaction, chat, &style.store, &subject).await?;
-    let current = match alone {
-        // A person asked for this order. A later event may have been in a digest, or may be owed to no chat.
-        true => match SubjectId::from_text(&subject) {
-            Some(subject) => event_view::current(transaction, sources, &style.store, &subject).await?,
-            None => None,
-        },
-        false => None,
+    // A person asked for this order. A later event may have been in a digest, or may be owed to no chat.
+    let asked = alone.then(|| SubjectId::from_text(&subject)).flatten();
+    let current = match asked {
+        Some(subject) => event_view::current(transaction, sources, &style.store, &subject).await?,
+        None => None,
     };
     let latest = current.unwrap_or_else(|| with_all_changes(last, &events, base_event.is_some()));
     let base = match base_event {

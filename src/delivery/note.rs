@@ -59,12 +59,11 @@ pub(super) async fn work(
     if about.is_empty() {
         return Ok(None);
     }
-    // The order may have changed since the event whose button was pressed.
-    for item in about.iter_mut().filter(|_| note == Note::Shown) {
-        let subject = item.event.subject.id.clone();
-        if let Some(current) = event_view::current(transaction, sources, &style.store, &subject).await? {
-            item.event = current;
-        }
+    // The order may have changed since the event whose button was pressed. A note about several orders names no status.
+    if let (Note::Shown, [item]) = (note, about.as_mut_slice())
+        && let Some(current) = event_view::current(transaction, sources, &style.store, &item.event.subject.id).await?
+    {
+        item.event = current;
     }
     Ok(Some(Work::Note(Box::new(Noted {
         style,

@@ -47,14 +47,20 @@ async fn an_order_is_a_message_with_buttons_and_its_status_edits_it() {
     assert!(there[0].1.buttons.is_empty(), "{:?}", there[0].1.buttons);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_new_order_is_a_message_of_its_own_among_many_changes() {
+/// A store whose chat gets a digest from the fourth waiting message on.
+async fn with_digests_of_four() -> (Telegram, App) {
     let (telegram, database) = Telegram::with_chat(CHAT).await;
     let settings = vestnik::infra::config::Telegram {
         digest_threshold: 3,
         ..telegram.settings()
     };
     let app = App::start_on(database, |config| config.telegram = Some(settings)).await;
+    (telegram, app)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_order_is_a_message_of_its_own_among_many_changes() {
+    let (telegram, app) = with_digests_of_four().await;
     let client = app.database.client().await;
     hold(&client).await;
     app.write("insert into orders (store_id) select 7 from generate_series(1, 5)")
@@ -305,12 +311,7 @@ async fn new_orders_overtake_status_news_and_keep_their_order() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chat_that_is_far_behind_gets_a_digest() {
-    let (telegram, database) = Telegram::with_chat(CHAT).await;
-    let settings = vestnik::infra::config::Telegram {
-        digest_threshold: 3,
-        ..telegram.settings()
-    };
-    let app = App::start_on(database, |config| config.telegram = Some(settings)).await;
+    let (telegram, app) = with_digests_of_four().await;
     let client = app.database.client().await;
     hold(&client).await;
     app.write("insert into orders (store_id) select 7 from generate_series(1, 4)")

@@ -174,7 +174,7 @@ impl Failures {
     }
 }
 
-/// The failure of an expression, with the values that Postgres quotes: whoever maps a table may see them.
+/// The failure of an expression, with the values that Postgres quotes. The person who maps a table may see them.
 fn failure(key: &str, place: String, error: &tokio_postgres::Error) -> Failure {
     Failure {
         key: key.to_owned(),
