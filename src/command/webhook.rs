@@ -117,7 +117,9 @@ pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
         }
         Action::Test(Which { store, .. }) => {
             let store = store.unwrap_or_default();
-            let status = webhook::test(&client, &store, &config.webhook).await?;
+            let Some(status) = webhook::test(&client, &store, &config.webhook).await? else {
+                bail!("{}", without_webhook(&store));
+            };
             super::say!("the webhook of store {store} answered {status}");
         }
         Action::Rotate {
@@ -191,12 +193,18 @@ async fn rotate_endpoint(client: &Client, id: i64, finish: bool) -> anyhow::Resu
     }
     let (new, is_made) = secret()?;
     table::rotate(client, id, &new).await?;
-    match is_made {
-        true => super::say!("webhook {id} is signed with {new}"),
-        false => super::say!("webhook {id} is signed with the new secret"),
-    }
-    super::say!("and with the one before, until `vestnik webhook rotate {id} --finish`");
+    say_both(&format!("webhook {id}"), &id.to_string(), is_made.then_some(&*new));
     Ok(())
+}
+
+/// Says that both secrets sign. `made` is the new secret, if it was created here.
+fn say_both(webhook: &str, arguments: &str, made: Option<&str>) {
+    super::say!("{webhook} is signed with {}", made.unwrap_or("the new secret"));
+    super::say!("and with the one before, until `vestnik webhook rotate {arguments} --finish`");
+}
+
+fn without_webhook(store: &str) -> String {
+    format!("store {store} has no webhook: `vestnik store set --store {store} --webhook https://...`")
 }
 
 async fn rotate(client: &Client, store: &str, finish: bool) -> anyhow::Result<()> {
@@ -209,13 +217,10 @@ async fn rotate(client: &Client, store: &str, finish: bool) -> anyhow::Result<()
     }
     let (new, is_made) = secret()?;
     if !store_secret::rotate(client, &StoreId::new(store), &new).await? {
-        bail!("store {store} has no webhook: `vestnik store set --store {store} --webhook https://...`");
+        bail!("{}", without_webhook(store));
     }
-    match is_made {
-        true => super::say!("the webhook of store {store} is signed with {new}"),
-        false => super::say!("the webhook of store {store} is signed with the new secret"),
-    }
-    super::say!("and with the one before, until `vestnik webhook rotate --store {store} --finish`");
+    let webhook = format!("the webhook of store {store}");
+    say_both(&webhook, &format!("--store {store}"), is_made.then_some(&*new));
     Ok(())
 }
 

@@ -36,4 +36,5 @@ pub mod shared_bot;
 pub mod today;
 pub mod unattended_alarm;
 pub mod webhook;
+mod webhook_test;
 pub mod worker;

@@ -10,12 +10,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::channel::Channel;
 use super::retry::Pauses;
+use super::webhook_test::{self, TestError};
 use crate::infra::config::Webhook;
 use crate::infra::db::{self, QueryError};
-use crate::infra::standard_webhook::{Letter, Poster};
+use crate::infra::standard_webhook::{DEADLINE, Letter, Poster};
 
-/// The deadline of one POST request.
-const DEADLINE: Duration = Duration::from_secs(10);
 /// Seconds that a node's lease of a post lasts: more than the deadline of the request.
 const LEASE_S: f64 = 30.0;
 /// The most posts that this node has under way, at most one for each store. So a receiver that hangs delays only its
@@ -107,46 +106,12 @@ async fn carry(pool: Pool, poster: Poster, post: Post) {
     }
 }
 
-/// The reason why the test of a store's webhook failed.
-#[derive(Debug, thiserror::Error)]
-pub enum TestError {
-    /// The store has no webhook.
-    #[error("store {0} has no webhook: `vestnik store set --store {0} --webhook https://...`")]
-    None(String),
-    /// The receiver did not accept the test. The field is the reason.
-    #[error("the webhook did not take it: {0}")]
-    NotTaken(String),
-    /// The database failed.
-    #[error(transparent)]
-    Failed(#[from] QueryError),
-    /// The HTTP client could not be built.
-    #[error("webhooks cannot be posted from here: {0}")]
-    Client(#[from] reqwest::Error),
-}
-
-/// Sends one post of type `test` to a store's webhook. Returns the HTTP status of the response.
-pub async fn test(client: &Client, store: &str, settings: &Webhook) -> Result<u16, TestError> {
+/// Posts a test message to a store's webhook. Returns the HTTP status of the response. `None`: the store has no webhook.
+pub async fn test(client: &Client, store: &str, settings: &Webhook) -> Result<Option<u16>, TestError> {
     const STORE: &str = "select webhook_url, array_remove(array[webhook_secret, webhook_secret_old], null), \
              extract(epoch from clock_timestamp())::bigint, json_build_object('type', 'test', 'store_id', id, 'at', clock_timestamp())::text \
          from vestnik.vst_store where id = $1 and webhook_url is not null";
-    let row = db::with_timeout(async { Ok::<_, QueryError>(client.query_opt(STORE, &[&store]).await?) }).await?;
-    let row = row.ok_or_else(|| TestError::None(store.to_owned()))?;
-    let read = || {
-        Ok::<_, tokio_postgres::Error>(Letter {
-            id: format!("test_{:016x}", fastrand::u64(..)),
-            url: row.try_get(0)?,
-            secrets: row.try_get(1)?,
-            time: row.try_get(2)?,
-            body: row.try_get(3)?,
-        })
-    };
-    let letter = read().map_err(QueryError::from)?;
-    let posted = Poster::new(*settings)?.post(&letter, DEADLINE).await;
-    match posted.map(|answer| answer.status().as_u16()) {
-        Ok(status @ 200..300) => Ok(status),
-        Ok(status) => Err(TestError::NotTaken(format!("it answered {status}"))),
-        Err(error) => Err(TestError::NotTaken(error.to_string())),
-    }
+    webhook_test::post(client, STORE, &store, settings).await
 }
 
 async fn claim(pool: &Pool) -> Result<Option<Post>, QueryError> {

@@ -1,12 +1,7 @@
 //! Sends one message to an endpoint, and sorts the answers.
 
-use std::time::Duration;
-
 use super::lease::Failure;
-use crate::infra::standard_webhook::{Letter, Poster};
-
-/// The deadline of one POST request.
-pub(super) const DEADLINE: Duration = Duration::from_secs(10);
+use crate::infra::standard_webhook::{DEADLINE, Letter, Poster};
 
 /// Sends the message. `Err` has the kind and the reason of the failure. The reason never quotes the answer.
 pub(super) async fn post(poster: &Poster, letter: &Letter) -> Result<u16, (Failure, String)> {

@@ -4,11 +4,10 @@ use std::str::FromStr as _;
 
 use tokio_postgres::types::ToSql;
 
-use super::post;
+use crate::delivery::webhook_test;
 use crate::domain::event::EventType;
 use crate::infra::config::Webhook;
 use crate::infra::db::{self, Client, QueryError};
-use crate::infra::standard_webhook::{Letter, Poster};
 use crate::journal;
 
 /// The most endpoints of a database. Each has a task, and up to a page of events in memory.
@@ -23,9 +22,9 @@ pub enum Error {
     /// No endpoint has the number.
     #[error("there is no webhook {0}: `vestnik webhook list` shows all")]
     Unknown(i64),
-    /// The receiver did not accept the test. The field is the reason.
-    #[error("the webhook did not take it: {0}")]
-    NotTaken(String),
+    /// The test failed.
+    #[error(transparent)]
+    Test(#[from] webhook_test::TestError),
     /// The database failed.
     #[error(transparent)]
     Failed(#[from] QueryError),
@@ -35,14 +34,11 @@ pub enum Error {
     /// The journal could not be read.
     #[error(transparent)]
     Journal(#[from] journal::Error),
-    /// The HTTP client could not be built.
-    #[error("webhooks cannot be posted from here: {0}")]
-    Client(#[from] reqwest::Error),
 }
 
 /// An endpoint to add.
 pub struct New<'a> {
-    /// The address.
+    /// The address that events are posted to.
     pub url: &'a str,
     /// The secret that signs the posts.
     pub secret: &'a str,
@@ -164,22 +160,10 @@ async fn change(client: &Client, id: i64, sql: &str) -> Result<(), Error> {
     }
 }
 
-/// Posts one message of type `test` to an endpoint. Returns the HTTP status of the response.
+/// Posts a test message to an endpoint. Returns the HTTP status of the response.
 pub async fn test(client: &Client, id: i64, settings: &Webhook) -> Result<u16, Error> {
     const TEST: &str = "select url, array_remove(array[secret, secret_old], null), extract(epoch from clock_timestamp())::bigint, \
              json_build_object('type', 'test', 'at', clock_timestamp())::text from vestnik.vst_webhook_endpoint where id = $1";
-    let row = db::with_timeout(async { Ok::<_, QueryError>(client.query_opt(TEST, &[&id]).await?) }).await?;
-    let row = row.ok_or(Error::Unknown(id))?;
-    let read = || {
-        Ok::<_, tokio_postgres::Error>(Letter {
-            id: format!("test_{:016x}", fastrand::u64(..)),
-            url: row.try_get(0)?,
-            secrets: row.try_get(1)?,
-            time: row.try_get(2)?,
-            body: row.try_get(3)?,
-        })
-    };
-    let letter = read().map_err(QueryError::from)?;
-    let posted = post::post(&Poster::new(*settings)?, &letter).await;
-    posted.map_err(|(_, reason)| Error::NotTaken(reason))
+    let status = webhook_test::post(client, TEST, &id, settings).await?;
+    status.ok_or(Error::Unknown(id))
 }

@@ -9,6 +9,9 @@ use std::time::Duration;
 
 use crate::infra::config::Webhook;
 
+/// The deadline of one POST request.
+pub const DEADLINE: Duration = Duration::from_secs(10);
+
 /// One POST to a webhook.
 pub struct Letter {
     /// The message's id, the same in every attempt: the receiver recognizes a repetition by it.
