@@ -134,8 +134,6 @@ function afterFirstLoad(opened) {
   import("./today.js").then(({ countToday }) => countToday(opened));
   keepShell();
   bringBeside();
-  // What is opened first comes without waiting, with or without a network.
-  import("./order.js");
 }
 
 /** The board as it was, until the lists have come. */
@@ -208,6 +206,8 @@ async function loadLists(opened, why) {
   if (unavailable.length) storeNotice(store, "unavailable", "problem", "stop", t("notice.unavailable"), t("notice.unavailableWhy", { sources: unavailable.join(", ") }));
   else clearStoreNotice(store, "unavailable");
   if (why) console.info(`the lists were loaded anew: ${why}`);
+  // The other modules come at once: they report a failure, also that of a network that is lost a moment later.
+  import("./order.js");
   if (!isSettled) setTimeout(() => afterFirstLoad(opened), SETTLE_MS);
   else describeStore(opened).then(() => learnStock(opened));
   opened.isSettled = true;

@@ -93,7 +93,14 @@ impl Browser {
         self.press("#shift-start").await;
         self.until_light("live").await;
         self.until("vestnik.ringer.sounds").await;
+        self.until_complete().await;
         self.js(EAR).await;
+    }
+
+    /// Waits until the modules are there that come after the first orders: a test may cut the network from here on.
+    async fn until_complete(&self) {
+        self.until("performance.getEntriesByType('resource').some(({ name, responseStatus }) => name.endsWith('/later.js') && responseStatus === 200)")
+            .await;
     }
 
     /// Reloads the page, and gives it the one tap that sound needs.
