@@ -15,7 +15,7 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{IsolationLevel, Portal, Row};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::flight::{self, Canceller, Rows, under_way};
+use super::flight::{Canceller, Rows, under_way};
 use super::pooler;
 use super::statement::{Parameters, Spoken, Sql, Statement, typed};
 
@@ -61,7 +61,7 @@ impl Drop for Client {
     /// stays open until the statement has ended, or the cancellation's time limit.
     fn drop(&mut self) {
         match self.canceller.is_abandoned() {
-            true => flight::linger(self.driver.abort_handle()),
+            true => self.canceller.linger(),
             false => self.driver.abort(),
         }
     }
@@ -232,7 +232,12 @@ impl Client {
                 begin: format!("{BEGIN}; {SETTINGS_BEHIND_A_POOLER}"),
             },
         };
-        let canceller = Arc::new(Canceller::new(cancel, connector, way != Way::Direct));
+        let canceller = Arc::new(Canceller::new(
+            cancel,
+            connector,
+            driver.abort_handle(),
+            way != Way::Direct,
+        ));
         Ok(Self {
             inner,
             way,

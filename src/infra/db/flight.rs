@@ -16,30 +16,31 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// Time limit of a cancellation. A statement that could not be cancelled ends by itself, or with its connection.
 const CANCEL_DEADLINE: Duration = Duration::from_secs(5);
-/// Delays after which a cancellation is sent again to a pooler. A pooler drops a cancellation whose sender disconnects
-/// too early, and tokio-postgres disconnects at once. A cancellation without a running statement has no effect.
-const AGAIN_TO_A_POOLER: [Duration; 3] = [
-    Duration::from_millis(100),
-    Duration::from_millis(500),
-    Duration::from_secs(2),
-];
+/// The same through a pooler. A pooler drops a cancellation whose sender disconnects too early, and tokio-postgres
+/// disconnects at once. So the cancellation is sent again until the connection has ended.
+const POOLED_CANCEL_DEADLINE: Duration = Duration::from_secs(30);
+/// The pause before a cancellation is sent to a pooler again; it doubles each time.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Cancels the running statement of one connection.
 pub struct Canceller {
     token: CancelToken,
     connector: MakeRustlsConnect,
-    again: &'static [Duration],
+    /// The task that drives the connection. It ends when the client is dropped and no statement runs any more.
+    driver: AbortHandle,
+    is_pooled: bool,
     abandoned: AtomicBool,
 }
 
 impl Canceller {
-    /// The canceller of the connection that `token` belongs to. Through a pooler it sends each cancellation several
-    /// times.
-    pub fn new(token: CancelToken, connector: MakeRustlsConnect, is_pooled: bool) -> Self {
+    /// The canceller of the connection that `token` belongs to, and that the task `driver` drives.
+    pub fn new(token: CancelToken, connector: MakeRustlsConnect, driver: AbortHandle, is_pooled: bool) -> Self {
         Self {
             token,
             connector,
-            again: if is_pooled { &AGAIN_TO_A_POOLER } else { &[] },
+            driver,
+            is_pooled,
             abandoned: AtomicBool::new(false),
         }
     }
@@ -49,25 +50,53 @@ impl Canceller {
         self.abandoned.load(Ordering::Relaxed)
     }
 
-    fn abandon(&self) {
+    fn deadline(&self) -> Duration {
+        match self.is_pooled {
+            true => POOLED_CANCEL_DEADLINE,
+            false => CANCEL_DEADLINE,
+        }
+    }
+
+    fn abandon(self: &Arc<Self>) {
         self.abandoned.store(true, Ordering::Relaxed);
         let Ok(runtime) = Handle::try_current() else {
             return;
         };
-        let (token, connector, again) = (self.token.clone(), self.connector.clone(), self.again);
-        let cancelled = async move {
-            token.cancel_query(connector.clone()).await?;
-            for pause in again {
-                sleep(*pause).await;
-                token.cancel_query(connector.clone()).await?;
-            }
-            Ok::<_, tokio_postgres::Error>(())
-        };
+        let canceller = Arc::clone(self);
         runtime.spawn(async move {
-            if let Ok(Err(error)) = timeout(CANCEL_DEADLINE, cancelled).await {
+            if let Ok(Err(error)) = timeout(canceller.deadline(), canceller.cancel()).await {
                 tracing::debug!(error = super::reason(&error), "a statement could not be cancelled");
             }
         });
+    }
+
+    /// Sends the cancellation; to a pooler, until the connection has ended.
+    async fn cancel(&self) -> Result<(), tokio_postgres::Error> {
+        let mut pause = SHORTEST_PAUSE;
+        loop {
+            self.token.cancel_query(self.connector.clone()).await?;
+            if !self.is_pooled {
+                return Ok(());
+            }
+            sleep(pause).await;
+            if self.driver.is_finished() {
+                return Ok(());
+            }
+            pause = LONGEST_PAUSE.min(pause * 2);
+        }
+    }
+
+    /// Closes the connection of an abandoned statement after the time limit of the cancellation, unless the connection
+    /// ends earlier.
+    pub fn linger(&self) {
+        let (driver, deadline) = (self.driver.clone(), self.deadline());
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn(async move {
+                sleep(deadline).await;
+                driver.abort();
+            })),
+            Err(_) => driver.abort(),
+        }
     }
 }
 
@@ -77,18 +106,6 @@ pub async fn under_way<T>(canceller: &Arc<Canceller>, statement: impl Future<Out
     let answer = statement.await;
     flight.land();
     answer
-}
-
-/// Closes the connection of an abandoned statement after the time limit of the cancellation, unless the connection ends
-/// earlier.
-pub fn linger(connection: AbortHandle) {
-    match Handle::try_current() {
-        Ok(runtime) => drop(runtime.spawn(async move {
-            sleep(CANCEL_DEADLINE).await;
-            connection.abort();
-        })),
-        Err(_) => connection.abort(),
-    }
 }
 
 struct Flight<'a>(Option<&'a Arc<Canceller>>);
