@@ -544,6 +544,7 @@ CREATE TABLE vestnik.vst_delivery (
     buttons jsonb,
     alone boolean DEFAULT false NOT NULL,
     keyboard jsonb,
+    is_list boolean DEFAULT false NOT NULL,
     message_id integer,
     note text,
     about_id bigint,
@@ -642,6 +643,14 @@ CREATE TABLE vestnik.vst_link_code (
     used_at timestamp with time zone,
     CONSTRAINT vst_link_code_hash_check CHECK ((octet_length(hash) = 32)),
     CONSTRAINT vst_link_code_mode_check CHECK ((mode = ANY (ARRAY['mirror'::text, 'fallback'::text, 'manager'::text])))
+);
+CREATE TABLE vestnik.vst_list_button (
+    chat_id bigint NOT NULL,
+    message_id integer NOT NULL,
+    event_id bigint NOT NULL,
+    store_id text NOT NULL,
+    subject text NOT NULL,
+    label text NOT NULL
 );
 CREATE TABLE vestnik.vst_message (
     chat_id bigint NOT NULL,
@@ -931,6 +940,8 @@ ALTER TABLE ONLY vestnik.vst_lineage
     ADD CONSTRAINT vst_lineage_pkey PRIMARY KEY (line);
 ALTER TABLE ONLY vestnik.vst_link_code
     ADD CONSTRAINT vst_link_code_pkey PRIMARY KEY (hash);
+ALTER TABLE ONLY vestnik.vst_list_button
+    ADD CONSTRAINT vst_list_button_pkey PRIMARY KEY (chat_id, message_id, event_id);
 ALTER TABLE ONLY vestnik.vst_message
     ADD CONSTRAINT vst_message_pkey PRIMARY KEY (chat_id, store_id, subject);
 ALTER TABLE ONLY vestnik.vst_node
@@ -1000,6 +1011,8 @@ CREATE INDEX vst_event_xid ON vestnik.vst_event USING btree (xid);
 CREATE INDEX vst_idempotent_request_asked ON vestnik.vst_idempotent_request USING btree (asked_at);
 CREATE UNIQUE INDEX vst_idempotent_request_id ON vestnik.vst_idempotent_request USING btree (id);
 CREATE UNIQUE INDEX vst_lineage_in_force ON vestnik.vst_lineage USING btree ((true)) WHERE (through IS NULL);
+CREATE INDEX vst_list_button_event ON vestnik.vst_list_button USING btree (event_id);
+CREATE INDEX vst_list_button_subject ON vestnik.vst_list_button USING btree (store_id, subject);
 CREATE INDEX vst_message_event ON vestnik.vst_message USING btree (event_id);
 CREATE INDEX vst_out_of_stock_until ON vestnik.vst_out_of_stock USING btree (until);
 CREATE INDEX vst_pause_until ON vestnik.vst_pause USING btree (until);
@@ -1047,6 +1060,10 @@ ALTER TABLE ONLY vestnik.vst_holiday
     ADD CONSTRAINT vst_holiday_store_id_fkey FOREIGN KEY (store_id) REFERENCES vestnik.vst_store(id) ON DELETE CASCADE;
 ALTER TABLE ONLY vestnik.vst_link_code
     ADD CONSTRAINT vst_link_code_store_id_fkey FOREIGN KEY (store_id) REFERENCES vestnik.vst_store(id) ON DELETE CASCADE;
+ALTER TABLE ONLY vestnik.vst_list_button
+    ADD CONSTRAINT vst_list_button_chat_id_fkey FOREIGN KEY (chat_id) REFERENCES vestnik.vst_chat(id) ON DELETE CASCADE;
+ALTER TABLE ONLY vestnik.vst_list_button
+    ADD CONSTRAINT vst_list_button_event_id_fkey FOREIGN KEY (event_id) REFERENCES vestnik.vst_event(id) ON DELETE CASCADE;
 ALTER TABLE ONLY vestnik.vst_message
     ADD CONSTRAINT vst_message_chat_id_fkey FOREIGN KEY (chat_id) REFERENCES vestnik.vst_chat(id) ON DELETE CASCADE;
 ALTER TABLE ONLY vestnik.vst_message

@@ -518,6 +518,7 @@ create table vestnik.vst_delivery (
     buttons      jsonb,                             -- of a reply
     alone        boolean     not null default false,-- a person requested it: sent as a message of its own, not in a digest
     keyboard     jsonb,                             -- new buttons for an existing message
+    is_list      boolean     not null default false,-- the message is a list of orders: its buttons are those of `vst_list_button`
     message_id   int,                               -- that message, or the one that the words replace
     note         text        check (note in ('cancelled', 'unanswered', 'late', 'shown')),   -- an additional message about the order
     about_id     bigint      references vestnik.vst_event (id) on delete cascade,   -- the event of that message
@@ -548,6 +549,20 @@ create table vestnik.vst_message (
     primary key (chat_id, store_id, subject)
 );
 create index vst_message_event on vestnik.vst_message (event_id);
+
+-- The buttons of digests and of other lists of orders. Each opens one order, and is shown while the order waits for an
+-- answer.
+create table vestnik.vst_list_button (
+    chat_id    bigint not null references vestnik.vst_chat (id) on delete cascade,
+    message_id int    not null,                     -- of the list
+    event_id   bigint not null references vestnik.vst_event (id) on delete cascade,
+    store_id   text   not null,
+    subject    text   not null,                     -- the order: the source's number and the key
+    label      text   not null,
+    primary key (chat_id, message_id, event_id)
+);
+create index vst_list_button_subject on vestnik.vst_list_button (store_id, subject);
+create index vst_list_button_event on vestnik.vst_list_button (event_id);
 
 -- The escalation of an unanswered order: its last step, and the time of the next.
 create table vestnik.vst_escalation (

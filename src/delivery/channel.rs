@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::event_view::Item;
 use super::lane::{ChatId, Lane};
-use super::next_message::{ChatFormat, Work};
+use super::next_message::{ChatFormat, OpenButton, Work};
 
 /// A channel: a service through which messages reach people, such as Telegram or the webhook of a store.
 pub trait Channel: Clone + Send + Sync + 'static {
@@ -71,11 +71,20 @@ pub struct Claim {
     pub work: Work,
 }
 
+/// A message that was sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SentMessage {
+    /// The message's id at Telegram.
+    pub id: i32,
+    /// The buttons of a list, each of which opens one order. Empty: the message is no list.
+    pub opens: Vec<OpenButton>,
+}
+
 /// The outcome of a send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// The send succeeded. The field is the id of the new message. `None`: an edit, or Telegram named no id.
-    Sent(Option<i32>),
+    /// The send succeeded. The field is the new message. `None`: an edit, or Telegram named no id.
+    Sent(Option<SentMessage>),
     /// The message to edit does not exist any more. A new message replaces it.
     MessageGone,
     /// Telegram asks for this pause before the next send in this lane of the chat.

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use crate::infra::db::{Client, Pool, Transaction};
 
-use super::channel::{Claim, Outcome};
+use super::channel::{Claim, Outcome, SentMessage};
 use super::chat_state::{self, ChatsToWake};
 use super::lane::Lane;
+use super::list_button;
 use super::migrate;
 use super::next_message::Work;
 use super::retry::Pauses;
@@ -52,7 +53,7 @@ pub async fn complete(pool: &Pool, claim: &Claim, outcome: &Outcome) -> Result<C
         items(&transaction, claim, outcome, &state).await?;
         let chats = match outcome {
             Outcome::Sent(message) => {
-                save_message(&transaction, claim, *message).await?;
+                save_message(&transaction, claim, message.as_ref()).await?;
                 record_receipts(&transaction, claim).await?;
                 match claim.was_blocked {
                     true => chat_state::unblocked(&transaction, claim.chat, claim.topic).await?,
@@ -125,7 +126,12 @@ fn state_of(claim: &Claim, outcome: &Outcome) -> State {
         Outcome::Blocked { reason: why, .. } | Outcome::Stopped(why) | Outcome::NotReached(why) => {
             state("retrying", why, now)
         }
-        Outcome::MessageGone if matches!(claim.work, Work::Reply { .. } | Work::Keyboard { .. }) => {
+        Outcome::MessageGone
+            if matches!(
+                claim.work,
+                Work::Reply { .. } | Work::ListButtons { .. } | Work::Keyboard { .. }
+            ) =>
+        {
             state("dead", "the message is gone", now)
         }
         Outcome::MessageGone | Outcome::Migrated(_) | Outcome::NotBegun => state("pending", "", now),
@@ -179,22 +185,27 @@ async fn items(
     Ok(())
 }
 
-/// Saves the id of the message that shows an order, for later edits. `message: None` (an edit) saves nothing. A new
-/// message that replaces a deleted one shows the same event.
-async fn save_message(transaction: &Transaction<'_>, claim: &Claim, message: Option<i32>) -> Result<(), QueryError> {
+/// Saves the id of the message that shows an order, and the buttons of a list, for later edits. `message: None` (an
+/// edit) saves nothing. A new message that replaces a deleted one shows the same event.
+async fn save_message(
+    transaction: &Transaction<'_>,
+    claim: &Claim,
+    message: Option<&SentMessage>,
+) -> Result<(), QueryError> {
     const SAVE: &str = "insert into vestnik.vst_message (chat_id, store_id, subject, event_id, message_id) \
          values ($1, $2, $3, $4, $5) on conflict (chat_id, store_id, subject) do update set \
          event_id = excluded.event_id, message_id = excluded.message_id, sent_at = excluded.sent_at";
-    if let (Work::OrderMessage(it), Some(message)) = (&claim.work, message) {
+    let Some(message) = message else { return Ok(()) };
+    if let Work::OrderMessage(it) = &claim.work {
         let statement = transaction.prepare_cached(SAVE).await?;
         transaction
             .execute(
                 &statement,
-                &[&claim.chat.0, &it.style.store, &it.subject, &it.base.id, &message],
+                &[&claim.chat.0, &it.style.store, &it.subject, &it.base.id, &message.id],
             )
             .await?;
     }
-    Ok(())
+    list_button::save(transaction, claim.chat, message).await
 }
 
 async fn clear_message(transaction: &Transaction<'_>, claim: &Claim) -> Result<(), QueryError> {
@@ -204,6 +215,9 @@ async fn clear_message(transaction: &Transaction<'_>, claim: &Claim) -> Result<(
         transaction
             .execute(clear, &[&claim.chat.0, &it.style.store, &it.subject])
             .await?;
+    }
+    if let Work::ListButtons { message, .. } = &claim.work {
+        list_button::forget(transaction, claim.chat, *message).await?;
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 
 use super::due_event::DueEvent;
-use super::{closed, late, pause};
+use super::{closed, late, list_button, pause};
 use crate::domain::event::{EventId, EventType, JournalEvent};
 use crate::domain::status::{Status, SubjectKind};
 use crate::infra::db;
@@ -115,11 +115,12 @@ enum Written {
 /// Enqueues all of these events, or none of them.
 async fn write(transaction: &mut db::Transaction<'_>, due: &[DueEvent]) -> Result<Written, tokio_postgres::Error> {
     let attempt = transaction.savepoint().await?;
-    let written = match insert(&attempt, due).await {
-        Ok(()) => late::promise(&attempt, due).await,
-        refused => refused,
+    let written = async {
+        insert(&attempt, due).await?;
+        list_button::enqueue(&attempt, due).await?;
+        late::promise(&attempt, due).await
     };
-    match written {
+    match written.await {
         Ok(()) => attempt.commit().await.map(|()| Written::All),
         Err(error) if is_refused_value(&error) => {
             attempt.rollback().await?;

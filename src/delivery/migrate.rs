@@ -32,8 +32,12 @@ pub async fn migrated(pool: &Pool, sources: &Registry, from: i64, to: i64) -> Re
 /// Gives a chat its new id at Telegram. If another row has that id already, open deliveries and links move to that row.
 /// Sent messages cannot be edited any more, because messages have new ids in the supergroup.
 pub(super) async fn migrate(transaction: &Transaction<'_>, chat: ChatId, telegram_id: i64) -> Result<(), QueryError> {
-    let forget = "update vestnik.vst_message set message_id = 0 where chat_id = $1";
-    transaction.execute(forget, &[&chat.0]).await?;
+    for forget in [
+        "update vestnik.vst_message set message_id = 0 where chat_id = $1",
+        "delete from vestnik.vst_list_button where chat_id = $1",
+    ] {
+        transaction.execute(forget, &[&chat.0]).await?;
+    }
     let there = "select id from vestnik.vst_chat where telegram_id = $1 and id <> $2 for no key update";
     let Some(row) = transaction.query_opt(there, &[&telegram_id, &chat.0]).await? else {
         let renumber = "update vestnik.vst_chat set telegram_id = $2, waiting = true where id = $1";

@@ -1,7 +1,7 @@
 //! Durable sends: messages that must reach a person despite failures of the engine, Telegram or the database. A
 //! delivery is a row: one message that is owed to a chat. `enqueue` turns events into deliveries. `queue` claims
 //! deliveries within Telegram's limits, in one of a chat's two `lane`s (messages and edits). `choice` picks a chat's
-//! next message, `next_message` has the kinds of messages, `worker` sends the message, `complete` saves the outcome.
+//! next message, `next_message` has the kinds of messages, `list_button` keeps the buttons of lists, `worker` sends the message, `complete` saves the outcome.
 //! `channel` is the trait that Telegram and the webhook implement. `dead_letter` gives up unreadable deliveries,
 //! `cleanup` deletes old rows, `gauges` has the metrics. `chat_state` reports a chat that takes no messages, `migrate`
 //! gives a group its new id, `shared_bot` has the lease of the bot's poll. `escalation` executes the next step while
@@ -24,6 +24,7 @@ pub mod event_view;
 mod gauges;
 pub mod lane;
 pub mod late;
+mod list_button;
 pub mod migrate;
 pub mod next_message;
 mod note;

@@ -11,6 +11,15 @@ use crate::domain::event::EventType;
 /// A button: its label, and the data that a press sends back, at most 64 bytes.
 pub type Button = (String, String);
 
+/// A button of a list of orders, which sends the message of one order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenButton {
+    /// The id of an event of the order.
+    pub event: i64,
+    /// The button's label.
+    pub label: String,
+}
+
 /// The language, the time zone and the sound of a store's messages in one chat.
 #[derive(Debug, Clone)]
 pub struct ChatFormat {
@@ -156,6 +165,15 @@ pub enum Work {
         /// The id of the message's delivery.
         item: i64,
     },
+    /// An edit: the buttons of a list of orders, for those orders that still wait for an answer.
+    ListButtons {
+        /// The id of the sent list.
+        message: i32,
+        /// The buttons that stay.
+        buttons: Vec<OpenButton>,
+        /// The id of the delivery of the edit.
+        item: i64,
+    },
     /// An edit: new buttons for a sent message.
     Keyboard {
         /// The id of the sent message.
@@ -198,7 +216,10 @@ impl Work {
                 items.iter().map(|item| item.id).chain(notes.iter().copied()).collect()
             }
             Self::Note(noted) => noted.about.iter().map(|item| item.id).collect(),
-            Self::Alarm { item, .. } | Self::Reply { item, .. } | Self::Keyboard { item, .. } => vec![*item],
+            Self::Alarm { item, .. }
+            | Self::Reply { item, .. }
+            | Self::ListButtons { item, .. }
+            | Self::Keyboard { item, .. } => vec![*item],
         }
     }
 
@@ -208,7 +229,7 @@ impl Work {
             Self::OrderMessage(order) => Some(&order.style),
             Self::Digest { style, .. } | Self::Alarm { style, .. } => Some(style),
             Self::Note(noted) => Some(&noted.style),
-            Self::Reply { .. } | Self::Keyboard { .. } => None,
+            Self::Reply { .. } | Self::ListButtons { .. } | Self::Keyboard { .. } => None,
         }
     }
 
@@ -220,7 +241,7 @@ impl Work {
             Self::Note(noted) => noted.style.muted && !noted.note.is_heard_by_all(),
             Self::Alarm { style, .. } => style.muted,
             Self::Reply { sounds, .. } => !sounds,
-            Self::Keyboard { .. } => false,
+            Self::ListButtons { .. } | Self::Keyboard { .. } => false,
         }
     }
 
@@ -229,7 +250,11 @@ impl Work {
         let views: Vec<&EventView> = match self {
             Self::OrderMessage(order) => vec![&order.base, &order.latest],
             Self::Digest { items, .. } => items.iter().map(|item| &item.event).collect(),
-            Self::Note(_) | Self::Alarm { .. } | Self::Reply { .. } | Self::Keyboard { .. } => Vec::new(),
+            Self::Note(_)
+            | Self::Alarm { .. }
+            | Self::Reply { .. }
+            | Self::ListButtons { .. }
+            | Self::Keyboard { .. } => Vec::new(),
         };
         views
             .into_iter()

@@ -13,7 +13,7 @@ use super::channel::Claim;
 use super::choice::{DigestRule, next_work};
 use super::lane::{self, ChatId, Lane};
 use super::next_message::Work;
-use super::{complete, dead_letter};
+use super::{complete, dead_letter, list_button};
 use crate::infra::db::{self, QueryError};
 use crate::sources::Sources;
 use crate::sources::registry::Registry;
@@ -185,16 +185,20 @@ async fn next(
     {
         return Ok(Some(work));
     }
-    next_work(transaction, sources, chat, lane, digest).await
+    match next_work(transaction, sources, chat, lane, digest).await? {
+        // Lists of orders are edited last: the orders' own messages are more important.
+        None if lane == Lane::Edits => list_button::next_edit(transaction, sources, chat).await,
+        work => Ok(work),
+    }
 }
 
 /// Takes the next change of buttons for a person who pressed a button and waits. Changes older than a minute are given
 /// up, because nobody waits for them.
 async fn keyboard(transaction: &Transaction<'_>, chat: ChatId) -> Result<Option<Work>, QueryError> {
     const OVER: &str = "update vestnik.vst_delivery set state = 'dead', reason = 'too late for who pressed', completed_at = clock_timestamp() \
-         where chat_id = $1 and keyboard is not null and state in ('pending', 'sending', 'retrying') \
+         where chat_id = $1 and keyboard is not null and not is_list and state in ('pending', 'sending', 'retrying') \
            and waits_since < clock_timestamp() - interval '1 minute'";
-    const NEXT: &str = "select id, message_id, keyboard from vestnik.vst_delivery where chat_id = $1 and keyboard is not null \
+    const NEXT: &str = "select id, message_id, keyboard from vestnik.vst_delivery where chat_id = $1 and keyboard is not null and not is_list \
          and state in ('pending', 'sending', 'retrying') and due_at <= clock_timestamp() order by id limit 1";
     let statement = transaction.prepare_cached(NEXT).await?;
     let Some(row) = transaction.query_opt(&statement, &[&chat.0]).await? else {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::message::{Message, status_name};
 use super::note;
 use crate::delivery::event_view::{EventView, Item as Delivered};
-use crate::delivery::next_message::{Button, ChatFormat, DigestReason};
+use crate::delivery::next_message::{Button, ChatFormat, DigestReason, OpenButton};
 use crate::delivery::reopen::OpenOrders;
 use crate::domain::Subject;
 use crate::domain::event::{EventType, PartnerEvent};
@@ -20,6 +20,8 @@ const BUTTONS: usize = 96;
 const BUTTONS_OF_A_ROW: usize = 4;
 /// The most open orders in one message of the answer to `/orders`: their lines fit, and their buttons.
 const LISTED_TOGETHER: usize = 40;
+/// What a press of a button that opens an order sends, before the id of the order's event.
+const OPEN: &str = "o:";
 /// The longest order number on a button, characters.
 const NUMBER_CHARACTERS: usize = 20;
 
@@ -172,10 +174,30 @@ fn rows<'a>(words: &Catalog, events: impl Iterator<Item = (i64, &'a Subject)>) -
     let button = |(event, subject): (i64, &Subject)| {
         let number: String = inline(&subject.number).chars().take(NUMBER_CHARACTERS).collect();
         let label = words.get("button.open").replace("{number}", &number);
-        (label, format!("o:{event}"))
+        OpenButton { event, label }
     };
-    let buttons: Vec<Button> = events.take(BUTTONS).map(button).collect();
-    buttons.chunks(BUTTONS_OF_A_ROW).map(<[Button]>::to_vec).collect()
+    let buttons: Vec<OpenButton> = events.take(BUTTONS).map(button).collect();
+    open_rows(&buttons)
+}
+
+/// The rows of buttons that open single orders.
+pub(super) fn open_rows(buttons: &[OpenButton]) -> Vec<Vec<Button>> {
+    let row = |row: &[OpenButton]| {
+        row.iter()
+            .map(|button| (button.label.clone(), format!("{OPEN}{}", button.event)))
+            .collect()
+    };
+    buttons.chunks(BUTTONS_OF_A_ROW).map(row).collect()
+}
+
+/// The buttons of a message that open single orders.
+pub(super) fn open_buttons(rows: &[Vec<Button>]) -> Vec<OpenButton> {
+    let button = |(label, press): &Button| {
+        let event = press.strip_prefix(OPEN)?.parse().ok()?;
+        let label = label.clone();
+        Some(OpenButton { event, label })
+    };
+    rows.iter().flatten().filter_map(button).collect()
 }
 
 #[cfg(test)]

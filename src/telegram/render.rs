@@ -2,7 +2,7 @@
 //! booking is here; `digest` and `note` write other kinds.
 
 use super::changed::changed;
-use super::digest::digest;
+use super::digest::{digest, open_rows};
 use super::message::{Message, answers, field_name, only, payment, status_name, title};
 use super::note;
 use crate::delivery::next_message::{Alarm, ChatFormat, OrderMessage, Work};
@@ -34,6 +34,10 @@ pub fn render(work: &Work) -> Message {
         Work::Reply { text, buttons, .. } => Message {
             text: text.clone(),
             buttons: buttons.clone(),
+        },
+        Work::ListButtons { buttons, .. } => Message {
+            text: String::new(),
+            buttons: open_rows(buttons),
         },
         Work::Keyboard { rows, .. } => Message {
             text: String::new(),

@@ -25,9 +25,9 @@ use super::digest;
 use super::message::Message;
 use super::refusal::{Meaning, Refusal, Request};
 use super::render::render;
-use crate::delivery::channel::{Block, Channel, ChatChannel, Claim, Outage, Outcome};
+use crate::delivery::channel::{Block, Channel, ChatChannel, Claim, Outage, Outcome, SentMessage};
 use crate::delivery::event_view::Item;
-use crate::delivery::next_message::{Button, ChatFormat, Work};
+use crate::delivery::next_message::{Button, ChatFormat, OpenButton, Work};
 use crate::text::html;
 
 /// The time that is added to the pause that Telegram asks for.
@@ -64,6 +64,7 @@ impl ChatChannel for Client {
 /// connection after the deadline.
 async fn send(client: &Client, claim: &Claim, deadline: Duration) -> Outcome {
     let message = as_allowed(render(&claim.work), claim.refusals);
+    let opens = message.opens.clone();
     let began = Instant::now();
     if began >= claim.send_by {
         return Outcome::NotBegun;
@@ -80,7 +81,7 @@ async fn send(client: &Client, claim: &Claim, deadline: Duration) -> Outcome {
     };
     let no_answer = || Problem::NoAnswer(format!("no answer within {} s", deadline.as_secs()));
     match answer.unwrap_or_else(|| Err(no_answer())) {
-        Ok(answer) if request == Request::Message => Outcome::Sent(number(&answer)),
+        Ok(answer) if request == Request::Message => Outcome::Sent(number(&answer).map(|id| SentMessage { id, opens })),
         Ok(_) => Outcome::Sent(None),
         Err(Problem::Refused(refusal)) => outcome_of(&refusal, request),
         // If a probe gets a response, only this one request failed.
@@ -95,7 +96,7 @@ async fn send(client: &Client, claim: &Claim, deadline: Duration) -> Outcome {
 fn target(claim: &Claim) -> Option<MessageId> {
     match &claim.work {
         Work::OrderMessage(it) => it.message.map(MessageId),
-        Work::Keyboard { message, .. } => Some(MessageId(*message)),
+        Work::ListButtons { message, .. } | Work::Keyboard { message, .. } => Some(MessageId(*message)),
         Work::Reply { message, .. } => message.map(MessageId),
         Work::Digest { .. } | Work::Note(_) | Work::Alarm { .. } => None,
     }
@@ -114,14 +115,16 @@ struct Content {
     text: String,
     parse_mode: Option<ParseMode>,
     keyboard: InlineKeyboardMarkup,
+    /// Those of the buttons that open single orders.
+    opens: Vec<OpenButton>,
 }
 
 /// Reduces a message that Telegram has refused. After one refusal it goes without markup; after two, also without
 /// buttons.
 fn as_allowed(message: Message, refusals: u32) -> Content {
-    let keyboard = match refusals {
-        0 | 1 => keyboard(&message.buttons),
-        _ => keyboard(&[]),
+    let buttons = match refusals {
+        0 | 1 => message.buttons,
+        _ => Vec::new(),
     };
     let (text, parse_mode) = match refusals {
         0 => (message.text, Some(ParseMode::Html)),
@@ -130,7 +133,8 @@ fn as_allowed(message: Message, refusals: u32) -> Content {
     Content {
         text,
         parse_mode,
-        keyboard,
+        keyboard: keyboard(&buttons),
+        opens: digest::open_buttons(&buttons),
     }
 }
 
@@ -156,7 +160,7 @@ async fn edit(
     deadline: Duration,
 ) -> Result<Box<RawValue>, Problem> {
     let chat = ChatId(claim.telegram_id);
-    if let Work::Keyboard { .. } = claim.work {
+    if let Work::ListButtons { .. } | Work::Keyboard { .. } = claim.work {
         let request = EditMessageReplyMarkup::new(chat, there).reply_markup(content.keyboard);
         return client.call(&request, deadline).await;
     }

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use vestnik::delivery::channel::ChatChannel;
-use vestnik::delivery::channel::Outcome;
+use vestnik::delivery::channel::{ChatChannel, Outcome, SentMessage};
 use vestnik::delivery::choice::DigestRule;
 use vestnik::delivery::complete::{self, Completion};
 use vestnik::delivery::enqueue::{self, Enqueued};
@@ -73,7 +72,7 @@ async fn a_new_order_is_a_message_of_its_own_among_many_changes() {
         .await;
     until(
         &client,
-        "select count(*) = 6 from vestnik.vst_delivery where state = 'pending'",
+        "select count(*) = 6 from vestnik.vst_delivery where state = 'pending' and event_id is not null",
     )
     .await;
     hurry(&client).await;
@@ -186,7 +185,8 @@ async fn three_thousand_events_for_one_group_come_as_digests_within_the_limits_t
                 >= ORDERS + CHANGES
         })
         .await;
-    let sent = "select count(*) = 3000 and bool_and(state = 'sent') from vestnik.vst_delivery";
+    let sent =
+        "select count(*) = 3000 and bool_and(state = 'sent') from vestnik.vst_delivery where event_id is not null";
     until(&client, sent).await;
     let calls: Vec<_> = telegram
         .calls()
@@ -418,9 +418,16 @@ async fn a_settlement_that_comes_late_frees_nobody_elses_slot() {
     let taken = "update vestnik.vst_bot_slot set free_at = clock_timestamp() + interval '1 hour' where slot = $1";
     client.execute(taken, &[&claim.slot]).await.unwrap();
     assert_eq!(
-        complete::complete(&pool, &claim, &Outcome::Sent(Some(1)))
-            .await
-            .unwrap(),
+        complete::complete(
+            &pool,
+            &claim,
+            &Outcome::Sent(Some(SentMessage {
+                id: 1,
+                opens: Vec::new()
+            }))
+        )
+        .await
+        .unwrap(),
         Completion::Saved(Default::default())
     );
     let held = "select free_at > clock_timestamp() + interval '50 minutes' from vestnik.vst_bot_slot where slot = $1";
@@ -434,9 +441,16 @@ async fn a_settlement_that_comes_late_frees_nobody_elses_slot() {
     let Claimed::Work(claim) = queue::claim(&pool, &sources, &rules(TOKEN)).await.unwrap() else {
         panic!("nothing claimed")
     };
-    complete::complete(&pool, &claim, &Outcome::Sent(Some(2)))
-        .await
-        .unwrap();
+    complete::complete(
+        &pool,
+        &claim,
+        &Outcome::Sent(Some(SentMessage {
+            id: 2,
+            opens: Vec::new(),
+        })),
+    )
+    .await
+    .unwrap();
     let soon = "select free_at < clock_timestamp() + interval '1.1 s' from vestnik.vst_bot_slot where slot = $1";
     assert!(client.query_one(soon, &[&claim.slot]).await.unwrap().get::<_, bool>(0));
 }

@@ -1,9 +1,11 @@
 //! Orders of a digest, and many open orders at once: each can be opened and answered, as it is now.
 
+use std::sync::{Arc, Mutex};
+
 use super::{ANNA, button, people, press};
 use crate::support::app::App;
 use crate::support::db::until;
-use crate::support::telegram::{Call, Telegram};
+use crate::support::telegram::{Call, Fault, On, Telegram, Times};
 use crate::telegram_outcomes::{hold, hurry};
 
 /// A store whose chat gets a digest from the third order on.
@@ -79,6 +81,75 @@ async fn an_order_of_a_digest_is_opened_as_it_is_now() {
     app.write("delete from orders where id = 5").await;
     let removed = |call: &Call| call.is_new_to(ANNA) && call.text.contains("Order #5 deleted");
     telegram.until_call("the removal", removed).await;
+    app.engine.shut_down().await;
+}
+
+/// The labels of a list's buttons, in their order.
+fn labels(call: &Call) -> Vec<String> {
+    call.buttons.iter().flatten().map(|(label, _)| label.clone()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_loses_the_buttons_of_orders_that_are_answered_and_gets_them_back() {
+    let telegram = people().await;
+    let app = start(&telegram).await;
+    let digest = digests_of(&app, &telegram, 4).await;
+    telegram.write(ANNA, ANNA, "/orders");
+    let is_list = |call: &Call| call.is_new_to(ANNA) && call.text.contains("Open: 4");
+    let list = telegram.until_call("the list", is_list).await;
+    let all = labels(&digest);
+    assert_eq!((all.len(), labels(&list)), (4, all.clone()));
+    // Both lists show the orders that still wait, and only those.
+    let shown = async |waiting: &[usize]| {
+        let expected: Vec<String> = waiting.iter().map(|order| all[order - 1].clone()).collect();
+        for list in [&digest, &list] {
+            let of_list = |call: &&Call| call.is_edit() && call.message == list.message;
+            telegram
+                .until_calls("the list's buttons", |calls| {
+                    calls.iter().rfind(of_list).is_some_and(|edit| labels(edit) == expected)
+                })
+                .await;
+        }
+    };
+    app.write("update orders set status = 'preparing' where id in (1, 3)")
+        .await;
+    shown(&[2, 4]).await;
+    app.write("update orders set status = 'pending' where id = 3").await;
+    shown(&[2, 3, 4]).await;
+    app.write("delete from orders where id = 4").await;
+    shown(&[2, 3]).await;
+    app.write("update orders set status = 'cancelled' where id in (2, 3)")
+        .await;
+    shown(&[]).await;
+    app.engine.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_is_answered_while_its_list_is_sent_loses_its_button() {
+    let telegram = people().await;
+    let app = start(&telegram).await;
+    let client = app.database.client().await;
+    hold(&client).await;
+    app.write("insert into orders (store_id) select 7 from generate_series(1, 4)")
+        .await;
+    until(&client, "select count(*) = 4 from vestnik.vst_delivery").await;
+    let (sent, mut is_sent) = tokio::sync::mpsc::unbounded_channel();
+    let (answer, may_answer) = std::sync::mpsc::channel();
+    let may_answer = Mutex::new(may_answer);
+    let hold_answer = move || {
+        sent.send(()).unwrap();
+        may_answer.lock().unwrap().recv().unwrap();
+    };
+    telegram.fault(On::Messages, Fault::Run(Arc::new(hold_answer)), Times::Some(1));
+    hurry(&client).await;
+    is_sent.recv().await.unwrap();
+    app.write("update orders set status = 'preparing' where id = 2").await;
+    until(&client, "select count(*) = 5 from vestnik.vst_delivery").await;
+    answer.send(()).unwrap();
+    let edit = telegram.until_call("the edit of the list", Call::is_edit).await;
+    let labels = labels(&edit);
+    assert_eq!(labels.len(), 3, "{labels:?}");
+    assert!(labels.iter().all(|label| !label.contains("#2")), "{labels:?}");
     app.engine.shut_down().await;
 }
 

@@ -320,6 +320,7 @@ impl State {
     fn edit_buttons(&mut self, body: &Value, call: &mut Call) -> Result<Value, Answer> {
         let (chat, _) = self.chat(body)?;
         let buttons = buttons(body)?;
+        call.buttons.clone_from(&buttons);
         self.edit(chat, body, call, None, buttons)
     }
 
