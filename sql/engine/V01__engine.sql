@@ -415,6 +415,7 @@ create table vestnik.vst_chat (
     edit_fence    bigint        not null default 0,
     error         text,                                      -- of the newest failed send
     error_at      timestamptz,
+    error_thread  int,                                       -- the topic that the send was for
     disabled_at   timestamptz,
     disabled_why  text,
     tries         timestamptz[] not null default '{}',       -- times of the newest attempts to use a code

@@ -36,7 +36,9 @@ pub struct Usage(pub String);
 pub fn is_usage(error: &anyhow::Error) -> bool {
     use crate::receipts::audit;
     use crate::store;
+    use crate::text::catalog::OwnTextsError;
     error.is::<Usage>()
+        || error.is::<OwnTextsError>()
         || matches!(error.downcast_ref(), Some(audit::Error::Moment))
         || matches!(
             error.downcast_ref(),

@@ -229,7 +229,8 @@ async fn test(config: &Config, store: &str, chat: Option<i64>) -> anyhow::Result
         .filter(|it| it.store == store && chat.is_none_or(|chat| chat == it.telegram_id));
     let (mut tests, mut failed) = (Vec::new(), 0);
     for chat in chats {
-        let text = html::render_template(catalog::of(&chat.language).get("command.test"), &[("store", store)]);
+        let name = chat.store_name.as_deref().unwrap_or(store);
+        let text = html::render_template(catalog::of(&chat.language).get("command.test"), &[("store", name)]);
         let delivery = chat_links::test(&client, store, chat.telegram_id, &text).await?;
         tests.push((chat, delivery));
     }

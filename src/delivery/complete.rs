@@ -332,11 +332,14 @@ async fn save_error(
     outcome: &Outcome,
     state: &State,
 ) -> Result<(), QueryError> {
-    const ERROR: &str = "update vestnik.vst_chat set error = $2, error_at = clock_timestamp() where id = $1";
+    const ERROR: &str =
+        "update vestnik.vst_chat set error = $2, error_at = clock_timestamp(), error_thread = $3 where id = $1";
     let is_the_chats = !matches!(outcome, Outcome::NotReached(_) | Outcome::Stopped(_));
     if let Some(reason) = state.reason.as_ref().filter(|_| is_the_chats) {
         let statement = transaction.prepare_cached(ERROR).await?;
-        transaction.execute(&statement, &[&claim.chat.0, reason]).await?;
+        transaction
+            .execute(&statement, &[&claim.chat.0, reason, &claim.topic])
+            .await?;
     }
     Ok(())
 }

@@ -35,7 +35,10 @@ pub(super) async fn examine(client: &Client) -> Result<Finding, db::QueryError> 
     } else {
         ok(
             "webhooks",
-            format!("events are posted to {} addresses", state.endpoints),
+            match state.endpoints {
+                1 => "events are posted to one address".to_owned(),
+                many => format!("events are posted to {many} addresses"),
+            },
         )
     })
 }

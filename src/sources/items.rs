@@ -15,6 +15,8 @@ use crate::domain::subject::{Item, Items, Quantity};
 
 /// Maximum number of items that an order lists; the rest is only counted.
 pub const LISTED_ITEMS: usize = 500;
+/// The name of an item that has none.
+const NAMELESS: &str = "?";
 /// Maximum number of options that an item lists.
 const ITEM_OPTIONS: usize = 50;
 /// Maximum length of a name, option or note, in characters.
@@ -69,12 +71,26 @@ fn each(raw: &str, item: impl Fn(&str) -> Option<Item>) -> Items {
     let mut items = Items::default();
     for element in elements {
         if items.list.len() < LISTED_ITEMS {
-            items.list.extend(item(&element));
+            items.list.extend(item(&element).and_then(named));
         } else {
             items.omitted += 1;
         }
     }
     items
+}
+
+/// The item with a name. An item that says nothing is left out; one that has only a quantity, a price, an option or a
+/// note is called `?`, so that a kitchen asks.
+fn named(item: Item) -> Option<Item> {
+    if !item.name.is_empty() {
+        return Some(item);
+    }
+    let has_quantity = item.quantity != Quantity::ONE && item.quantity != Quantity::Number(0.0);
+    let says_something = has_quantity || item.price.is_some() || !item.options.is_empty() || item.note.is_some();
+    says_something.then(|| Item {
+        name: NAMELESS.to_owned(),
+        ..item
+    })
 }
 
 /// The items inside a JSON object. The object holds a list of items, is itself an item, or has a member for each item.
@@ -269,7 +285,7 @@ fn name_within(raw: &str, levels: usize) -> Option<String> {
                 .collect();
             (!names.is_empty()).then(|| names.join(", "))
         }
-        plain => Some(shortened(&plain.plain()?)),
+        plain => Some(shortened(&plain.plain()?)).filter(|name| !name.is_empty()),
     }
 }
 
@@ -500,6 +516,24 @@ mod tests {
             ("null", vec![]),
             ("[]", vec![]),
             ("", vec![]),
+        ] {
+            assert_eq!(told(raw), expected, "{raw}");
+        }
+    }
+
+    #[test]
+    fn an_item_without_a_name_is_left_out_or_asked_about() {
+        for (raw, expected) in [
+            (
+                r#"[null, {}, "", "  ", {"name":"","quantity":0}, {"name":null}]"#,
+                vec![],
+            ),
+            (r#"[{"name":" ","title":"Soup"}]"#, vec!["1 Soup"]),
+            (
+                r#"[{"quantity":2}, {"name":"","price":500}, {"name":"","note":"no nuts"}]"#,
+                vec!["2 ?", "1 ?", "1 note: no nuts [no nuts]"],
+            ),
+            ("\"Soup\\n\\nTea\\n\"", vec!["1 Soup", "1 Tea"]),
         ] {
             assert_eq!(told(raw), expected, "{raw}");
         }

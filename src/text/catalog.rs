@@ -26,7 +26,9 @@ static LANGUAGES: LazyLock<BTreeMap<String, Catalog>> = LazyLock::new(|| {
 });
 
 /// The operator's own texts, by language, and by store if they are for a single store.
-static OWN: OnceLock<BTreeMap<(String, Option<String>), Catalog>> = OnceLock::new();
+static OWN: OnceLock<OwnTexts> = OnceLock::new();
+
+type OwnTexts = BTreeMap<(String, Option<String>), Catalog>;
 
 /// The reason why the operator's own texts were refused.
 #[derive(Debug, thiserror::Error)]
@@ -39,14 +41,9 @@ pub enum OwnTextsError {
         /// The error of the operating system.
         source: std::io::Error,
     },
-    /// A file has invalid content.
-    #[error("{}: {problem}", .path.display())]
-    Wrong {
-        /// The file.
-        path: PathBuf,
-        /// The invalid part, and how to correct it.
-        problem: String,
-    },
+    /// Files have invalid content. Each problem names the file, the invalid part, and how to correct it.
+    #[error("{}", .0.join("\n"))]
+    Invalid(Vec<String>),
 }
 
 /// The texts of one language. The name of a text is `section.key`.
@@ -71,23 +68,31 @@ pub fn known(wanted: Option<&str>) -> &'static str {
 /// `DIRECTORY/STORE/en.toml` for one store. A file has only the texts that differ. Each may use only placeholders of
 /// the original text.
 pub fn load_own(directory: &Path) -> Result<(), OwnTextsError> {
-    let mut own = BTreeMap::new();
-    let mut stores = Vec::new();
+    let own = read_all(directory)?;
+    tracing::info!(files = own.len(), "the operator's own texts are used");
+    let _is_first = OWN.set(own);
+    Ok(())
+}
+
+/// Reads the files of a directory, and those of its stores' directories. Reports all their problems together.
+fn read_all(directory: &Path) -> Result<OwnTexts, OwnTextsError> {
+    let (mut own, mut problems, mut stores) = (OwnTexts::new(), Vec::new(), Vec::new());
     for entry in entries(directory)? {
         match entry.is_dir() {
             true => stores.push(entry),
-            false => read_own(&entry, None, &mut own)?,
+            false => problems.extend(read_own(&entry, None, &mut own)?),
         }
     }
     for directory in stores {
         let store = directory.file_name().and_then(|name| name.to_str()).map(str::to_owned);
         for entry in entries(&directory)? {
-            read_own(&entry, store.as_deref(), &mut own)?;
+            problems.extend(read_own(&entry, store.as_deref(), &mut own)?);
         }
     }
-    tracing::info!(files = own.len(), "the operator's own texts are used");
-    let _is_first = OWN.set(own);
-    Ok(())
+    match problems.is_empty() {
+        true => Ok(own),
+        false => Err(OwnTextsError::Invalid(problems)),
+    }
 }
 
 fn entries(directory: &Path) -> Result<Vec<PathBuf>, OwnTextsError> {
@@ -104,88 +109,81 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>, OwnTextsError> {
     Ok(paths)
 }
 
-fn read_own(
-    path: &Path,
-    store: Option<&str>,
-    own: &mut BTreeMap<(String, Option<String>), Catalog>,
-) -> Result<(), OwnTextsError> {
-    let wrong = |problem: String| OwnTextsError::Wrong {
-        path: path.to_owned(),
-        problem,
-    };
+/// Reads one file into `own`. Returns its problems.
+fn read_own(path: &Path, store: Option<&str>, own: &mut OwnTexts) -> Result<Vec<String>, OwnTextsError> {
+    let problem = |problem: String| format!("{}: {problem}", path.display());
     let language = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".toml"));
-    let Some(ours) = language.and_then(|language| LANGUAGES.get(language)) else {
+    let Some((language, ours)) = language.and_then(|language| LANGUAGES.get_key_value(language)) else {
         let known: Vec<&str> = languages().collect();
-        return Err(wrong(format!(
+        return Ok(vec![problem(format!(
             "a file of texts is called LANGUAGE.toml, with one of {}",
             known.join(", ")
-        )));
+        ))]);
     };
     let text = std::fs::read_to_string(path).map_err(|source| OwnTextsError::Unreadable {
         path: path.to_owned(),
         source,
     })?;
-    let table: Table = text.parse().map_err(|error| wrong(format!("{error}")))?;
-    if let Some(name) = not_a_text(&table) {
-        return Err(wrong(format!(
-            "{name}: a text is written in quotes, in a section such as [title]"
-        )));
-    }
+    let table: Table = match text.parse() {
+        Ok(table) => table,
+        Err(error) => return Ok(vec![problem(error.to_string())]),
+    };
     let theirs = Catalog::new(&table);
-    for (key, text) in &theirs.texts {
-        let Some(ours) = ours.find(key) else {
-            return Err(wrong(format!("there is no text {key}")));
-        };
-        let unknown = places(text).into_iter().find(|place| !places(ours).contains(place));
-        if let Some(place) = unknown {
-            return Err(wrong(format!(
-                "{key} has no place {{{place}}}; it has {}",
-                places(ours).join(", ")
-            )));
-        }
-        if text.trim().is_empty() {
-            return Err(wrong(format!(
-                "{key} is empty: delete the line, and the original text is used"
-            )));
-        }
-        if text.matches('{').count() != text.matches('}').count() {
-            return Err(wrong(format!(
-                "{key}: a brace is not closed; a place is written as {{number}}"
-            )));
-        }
-        if !super::html::is_well_formed(text) {
-            return Err(wrong(format!("{key}: a tag is not closed, or not one of Telegram's")));
-        }
-        let section = key.split('.').next().unwrap_or_default();
-        if PLAIN.contains(&section) && super::html::shown(text) != *text {
-            return Err(wrong(format!(
-                "{key} is shown without markup: write it without tags and entities"
-            )));
-        }
-        let (wanted, given) = (ours.split_whitespace().count(), text.split_whitespace().count());
-        if LISTS.contains(&key.as_str()) && given != wanted {
-            return Err(wrong(format!(
-                "{key} has {given} words and needs {wanted}, with a space between"
-            )));
-        }
-    }
-    let language = language.unwrap_or_default().to_owned();
+    let no_texts = not_texts(&table)
+        .into_iter()
+        .map(|name| format!("{name}: a text is written in quotes, in a section such as [title]"));
+    let invalid = theirs.texts.iter().filter_map(|(key, text)| invalid(key, text, ours));
+    let problems: Vec<String> = no_texts.chain(invalid).map(problem).collect();
     let base = own.get(&(language.clone(), None)).unwrap_or(ours);
     let mut words = base.clone();
     words.texts.extend(theirs.texts);
-    own.insert((language, store.map(str::to_owned)), words);
-    Ok(())
+    own.insert((language.clone(), store.map(str::to_owned)), words);
+    Ok(problems)
 }
 
-/// The name of the first value that is not a text in a section.
-fn not_a_text(table: &Table) -> Option<String> {
-    table.iter().find_map(|(section, keys)| match keys {
+/// Why the operator's text for a key cannot be used in the place of ours. `None`: it can.
+fn invalid(key: &str, text: &str, ours: &Catalog) -> Option<String> {
+    let Some(ours) = ours.find(key) else {
+        return Some(format!("there is no text {key}"));
+    };
+    if let Some(place) = places(text).into_iter().find(|place| !places(ours).contains(place)) {
+        let known = places(ours).join(", ");
+        return Some(format!("{key} has no place {{{place}}}; it has {known}"));
+    }
+    if text.trim().is_empty() {
+        return Some(format!(
+            "{key} is empty: delete the line, and the original text is used"
+        ));
+    }
+    if text.matches('{').count() != text.matches('}').count() {
+        return Some(format!(
+            "{key}: a brace is not closed; a place is written as {{number}}"
+        ));
+    }
+    if !super::html::is_well_formed(text) {
+        return Some(format!("{key}: a tag is not closed, or not one of Telegram's"));
+    }
+    let section = key.split('.').next().unwrap_or_default();
+    if PLAIN.contains(&section) && super::html::shown(text) != *text {
+        return Some(format!(
+            "{key} is shown without markup: write it without tags and entities"
+        ));
+    }
+    let (wanted, given) = (ours.split_whitespace().count(), text.split_whitespace().count());
+    (LISTS.contains(&key) && given != wanted)
+        .then(|| format!("{key} has {given} words and needs {wanted}, with a space between"))
+}
+
+/// The names of the values that are not a text in a section.
+fn not_texts(table: &Table) -> Vec<String> {
+    let of_section = |(section, keys): (&String, &Value)| match keys {
         Value::Table(keys) => {
-            let (key, _) = keys.iter().find(|(_, value)| !value.is_str())?;
-            Some(format!("{section}.{key}"))
+            let wrong = keys.iter().filter(|(_, value)| !value.is_str());
+            wrong.map(|(key, _)| format!("{section}.{key}")).collect()
         }
-        _ => Some(section.clone()),
-    })
+        _ => vec![section.clone()],
+    };
+    table.iter().flat_map(of_section).collect()
 }
 
 /// The stores for which the operator has own texts, sorted.
@@ -285,10 +283,8 @@ mod tests {
         let directory = std::env::temp_dir().join(format!("vestnik-texts-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
         let read = |text: &str| {
-            let path = directory.join("en.toml");
-            std::fs::write(&path, text).unwrap();
-            let mut own = BTreeMap::new();
-            read_own(&path, None, &mut own).map(|()| own)
+            std::fs::write(directory.join("en.toml"), text).unwrap();
+            read_all(&directory)
         };
         let own = read("[title]\norder_pending = \"<b>#{number}!</b>\"").unwrap();
         let words = &own[&("en".to_owned(), None)];
@@ -339,6 +335,17 @@ mod tests {
             let error = read(wrong).unwrap_err().to_string();
             assert!(error.contains(problem), "{wrong}: {error}");
         }
+        std::fs::write(directory.join("ru.toml"), "[title]\norder_eaten = \"x\"").unwrap();
+        let all = read("[title]\norder_pending = \"<b>\"\norder_ready = \"\"")
+            .unwrap_err()
+            .to_string();
+        let problems = [
+            "order_pending: a tag",
+            "order_ready is empty",
+            "ru.toml: there is no text title.order_eaten",
+        ];
+        assert_eq!(all.lines().count(), 3, "{all}");
+        assert!(problems.iter().all(|problem| all.contains(problem)), "{all}");
         std::fs::remove_dir_all(directory).unwrap();
     }
 }

@@ -2,6 +2,7 @@
 //! waits, what is dead-lettered, and that nothing of it stands before another order.
 
 use serde_json::json;
+use vestnik::delivery::chat_links;
 
 use crate::support::app::App;
 use crate::support::db::{Database, until};
@@ -304,6 +305,13 @@ async fn a_topic_that_is_closed_stops_the_orders_of_no_other_topic() {
         .await;
     let came = telegram.until_messages(FORUM, 1).await;
     assert!(came[0].text.contains("#2") && came[0].topic == Some(8), "{:?}", came[0]);
+    until(&client, "select error is not null from vestnik.vst_chat").await;
+    let listed = chat_links::list(&client).await.unwrap();
+    let errors: Vec<Option<&str>> = listed
+        .iter()
+        .map(|link| link.error.as_ref().map(|(error, _)| error.as_str()))
+        .collect();
+    assert_eq!(errors, [Some("Bad Request: TOPIC_CLOSED"), None]);
     telegram.set_topic(FORUM, 7, Topic::Open);
     let came = telegram.until_messages(FORUM, 2).await;
     assert!(came[1].text.contains("#1") && came[1].topic == Some(7), "{:?}", came[1]);

@@ -15,6 +15,8 @@ const PAUSE_S: &str = "greatest(0, extract(epoch from c.next_at - clock_timestam
 pub struct Listed {
     /// The store's id.
     pub store: String,
+    /// The store's display name. `None`: the store has none.
+    pub store_name: Option<String>,
     /// The name of the link's mode: which of the store's orders the chat gets.
     pub mode: String,
     /// The language of the store's messages in this chat, such as `ru`.
@@ -45,9 +47,11 @@ pub async fn list(client: &Client) -> Result<Vec<Listed>, QueryError> {
         "select l.store_id, l.mode, l.language, c.telegram_id, c.title, l.thread_id, \
              c.disabled_why, extract(epoch from clock_timestamp() - c.disabled_at)::float8, \
              l.blocked_why, extract(epoch from clock_timestamp() - l.blocked_at)::float8, \
-             o.count, coalesce(o.age_s, 0)::float8, c.error, extract(epoch from clock_timestamp() - c.error_at)::float8, \
-             {PAUSE_S} \
-         from vestnik.vst_chat_link l join vestnik.vst_chat c on c.id = l.chat_id cross join lateral ( \
+             o.count, coalesce(o.age_s, 0)::float8, \
+             case when c.error_thread is not distinct from l.thread_id then c.error end, extract(epoch from clock_timestamp() - c.error_at)::float8, \
+             {PAUSE_S}, s.name \
+         from vestnik.vst_chat_link l join vestnik.vst_chat c on c.id = l.chat_id \
+         left join vestnik.vst_store s on s.id = l.store_id cross join lateral ( \
              select count(*), extract(epoch from clock_timestamp() - min(d.waits_since)) as age_s from vestnik.vst_delivery d \
              where d.chat_id = c.id and d.state in ('pending', 'sending', 'retrying') \
                and coalesce(d.store_id, l.store_id) = l.store_id) o \
@@ -61,6 +65,7 @@ pub async fn list(client: &Client) -> Result<Vec<Listed>, QueryError> {
         };
         Ok(Listed {
             store: row.try_get(0)?,
+            store_name: row.try_get(15)?,
             mode: row.try_get(1)?,
             language: row.try_get(2)?,
             telegram_id: row.try_get(3)?,

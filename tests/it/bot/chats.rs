@@ -435,6 +435,8 @@ async fn an_operator_tries_the_chats_sees_how_they_are_and_ends_links() {
     for chat in [ANNA, BORIS] {
         telegram.link(&app.database, "7", chat, "mirror").await;
     }
+    app.write("update vestnik.vst_store set name = 'Bakery' where id = '7'")
+        .await;
     let test = ["telegram", "test", "--store", "7"];
     let output = run(&app.database, &telegram, &test).await;
     let said = text(&output.stdout);
@@ -442,7 +444,12 @@ async fn an_operator_tries_the_chats_sees_how_they_are_and_ends_links() {
         output.status.success() && said.matches("sent within").count() == 2,
         "{said}"
     );
-    assert!(telegram.messages(ANNA)[0].1.text.contains("A test: orders of store 7"));
+    assert!(
+        telegram.messages(ANNA)[0]
+            .1
+            .text
+            .contains("A test: orders of store Bakery")
+    );
     let status = async || text(&run(&app.database, &telegram, &["telegram", "status"]).await.stdout);
     let well = status().await;
     assert!(

@@ -40,8 +40,14 @@ async fn an_operators_texts_are_sent_to_the_store_that_has_them_and_an_invalid_o
     }
     drop(server);
     std::fs::write(texts.join("en.toml"), "[button]\nacept = \"We cook it\"").unwrap();
+    std::fs::write(texts.join("7/en.toml"), "[title]\norder_pending = \"<b>\"").unwrap();
     let refused = run_with(&database, &telegram, &texts).await;
-    assert!(refused.contains("there is no text button.acept"), "{refused}");
+    for problem in [
+        "there is no text button.acept",
+        "title.order_pending: a tag is not closed",
+    ] {
+        assert!(refused.contains(problem), "{refused}");
+    }
     std::fs::remove_dir_all(&texts).unwrap();
 }
 
@@ -56,6 +62,6 @@ async fn run_with(
     let output = tokio::task::spawn_blocking(move || serve.output().unwrap())
         .await
         .unwrap();
-    assert!(!output.status.success());
+    assert_eq!(output.status.code(), Some(2));
     text(&output.stderr)
 }
