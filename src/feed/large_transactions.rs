@@ -1,20 +1,22 @@
-//! Decides which transactions wait for large transactions; it uses no database. Large transactions' events are
-//! published in chunks between the reads of all other events, so that unrelated stores do not wait.
+//! Decides which transactions wait while large transactions are published. This file uses no database. The feed
+//! publishes large transactions' events in chunks between the reads of all other events, so that unrelated stores do
+//! not wait.
 //!
-//! The transactions in progress are *streamed* together, in the order of event ids. A later transaction that touches
-//! one of their stores may change their rows, so it is *held* until the stream ends, and then read again. A transaction
-//! that touches a store of a held transaction is held as well, and so is a further large transaction. A small
-//! transaction of the same read as the large ones, with a store in common, is streamed with them. Within one read, the
-//! order of ids is right.
+//! The large transactions that are being published are *streamed* together, in the order of event ids. A later
+//! transaction that touches one of their stores may change the same rows. So it is *held*: the feed reads it again
+//! after the stream ends. A transaction that touches a store of a held transaction is held as well, and so is a further
+//! large transaction. A small transaction of the same read as the large ones, with a store in common, is streamed with
+//! them. Within one read, the order of event ids is right.
 //!
-//! Cursors treat streamed and held transactions as still running.
+//! Cursors do not cover streamed and held transactions, so a client that reconnects still receives them.
 
 use std::collections::{BTreeSet, HashSet};
 
 use crate::domain::cursor::{Cursor, Position};
 use crate::domain::event::{EventId, JournalEvent, StoreId, Xid};
 
-/// Maximum number of transactions that are streamed or held. A cursor names each of them in two or three characters.
+/// Maximum number of transactions that are streamed or held. The limit bounds the length of a cursor, which names each
+/// transaction in two or three characters.
 pub const MAX_TRANSACTIONS: usize = 256;
 /// Maximum number of stores that small streamed or held transactions touch.
 pub const MAX_STORES: usize = 4096;
@@ -41,7 +43,7 @@ pub struct LargeTransactions {
     stage: Stage,
     streamed: BTreeSet<Xid>,
     held: BTreeSet<Xid>,
-    /// The large transactions among the streamed and held ones. The journal tells which stores they touch.
+    /// The large transactions among the streamed and held ones. A query to the journal tells which stores they touch.
     large: Vec<Xid>,
     /// The stores that the small transactions among the streamed and held ones touch.
     stores: HashSet<StoreId>,
@@ -50,7 +52,7 @@ pub struct LargeTransactions {
 }
 
 impl LargeTransactions {
-    /// A stream without transactions, which are then added.
+    /// A stream without transactions. The caller then adds them.
     pub fn new() -> Self {
         Self {
             stage: Stage::Collecting,
@@ -70,8 +72,8 @@ impl LargeTransactions {
         Ok(())
     }
 
-    /// The question for the journal: the large transactions, and the stores of these events that small transactions do
-    /// not touch already. The journal tells which of the stores the large transactions touch.
+    /// The arguments of a query to the journal, which tells which stores the large transactions touch. The arguments
+    /// are the large transactions, and the stores of `events` that no streamed or held small transaction touches.
     pub fn stores_to_look_up<'a>(&self, events: &'a [JournalEvent]) -> (&[Xid], Vec<&'a str>) {
         let stores = events.iter().filter_map(|event| event.store.as_ref());
         let unknown: HashSet<&str> = stores
@@ -81,8 +83,8 @@ impl LargeTransactions {
         (&self.large, unknown.into_iter().collect())
     }
 
-    /// Removes from a read the events of transactions that are now streamed or held, and returns the rest. `touched`:
-    /// the read's stores that large transactions touch.
+    /// Removes from a read the events of transactions that must be streamed or held, and returns the other events.
+    /// `touched`: the read's stores that large transactions touch.
     pub fn remove_related(
         &mut self,
         events: Vec<JournalEvent>,
@@ -98,8 +100,8 @@ impl LargeTransactions {
         Ok(events.into_iter().filter(|event| !xids.contains(&event.xid)).collect())
     }
 
-    /// Finds the transactions to stream or hold: those that touch a store of the streamed and held ones, or of each
-    /// other. Returns also their stores.
+    /// Finds the transactions of a read that must be streamed or held, and their stores. They share a store with a
+    /// streamed or held transaction, or with another transaction that this function has found.
     fn related(&self, events: &[JournalEvent], touched: &HashSet<StoreId>) -> (HashSet<Xid>, HashSet<StoreId>) {
         let mut xids = HashSet::new();
         let mut stores = HashSet::new();
@@ -132,8 +134,8 @@ impl LargeTransactions {
         }
     }
 
-    /// Stops holding further transactions: all other reads wait. `false`: the stream has not begun, so the caller must
-    /// give it up.
+    /// Stops holding further transactions: all other reads wait until the stream ends. Returns `false` if no event of
+    /// the stream is published yet; then the caller must discard the stream.
     pub fn mark_full(&mut self) -> bool {
         if self.stage == Stage::Collecting {
             return false;
@@ -158,7 +160,7 @@ impl LargeTransactions {
         self.through = Some(event);
     }
 
-    /// The cursor for the published events. `read` is the position of the reads, and covers streamed and held
+    /// The cursor for the published events. `read` is the position of the feed's reads, and covers streamed and held
     /// transactions.
     pub fn cursor(&self, read: &Position) -> Cursor {
         let (seen, before) = (self.position_after_stream(read), self.position_before_stream(read));
@@ -208,7 +210,8 @@ mod tests {
         stores.iter().map(|store| StoreId::new(store)).collect()
     }
 
-    /// Transaction 10 is large, and touches store 1. Transaction 11 touches the same store, and was in the same read.
+    /// A stream of two transactions: 10 is large and touches store 1; 11 touches the same store, and was in the same
+    /// read.
     fn streaming() -> LargeTransactions {
         let mut large_transactions = LargeTransactions::new();
         large_transactions.add_large(&[Xid(10)]).unwrap();
@@ -249,7 +252,7 @@ mod tests {
             ids(large_transactions.remove_related(later, &touched(&["1"])).unwrap()),
             [7]
         );
-        // Store 3 is known already, so its transaction is held without a look-up.
+        // A held transaction touches store 3, so transaction 16 is held without a look-up of this store.
         let next = vec![event(8, 16, "3"), event(9, 17, "4")];
         assert_eq!(large_transactions.stores_to_look_up(&next), (&[Xid(10)][..], vec!["4"]));
         assert_eq!(
@@ -280,7 +283,7 @@ mod tests {
             .remove_related(vec![event(50, 13, "1")], &touched(&["1"]))
             .unwrap();
         let Cursor::At(position) = large_transactions.cursor(&read(14)) else {
-            panic!("nothing of it has been published")
+            panic!("no event of the stream has been published")
         };
         assert_eq!(position.missing(), [Xid(10), Xid(11), Xid(13)]);
         assert_eq!(position, large_transactions.position_before_stream(&read(14)));

@@ -42,7 +42,7 @@ pub struct ListenerSignals {
     pub tokens: Notify,
     /// Another node wants to suppress NOTIFY, and asks this node to release the idle lock.
     pub release_request: Notify,
-    /// Another node polls, because NOTIFY is suppressed.
+    /// Another node polls because NOTIFY is suppressed, and needs `EventsRead` messages.
     pub polling_peer: Notify,
     /// The session that listens; `None`: no session listens now.
     pub session: watch::Sender<Option<Arc<ListenSession>>>,
@@ -140,8 +140,8 @@ pub enum Lost {
     Swallowed,
 }
 
-/// Listens until the shutdown, and reconnects after each failure. `listen_state` tells other tasks whether notifications
-/// arrive.
+/// Listens until the shutdown, and reconnects after each failure. `listen_state` reports to other tasks whether
+/// notifications arrive.
 pub async fn run(
     listen_url: SecretString,
     notify_url: SecretString,
@@ -181,8 +181,8 @@ pub async fn run(
     }
 }
 
-/// Tests once whether notifications reach this machine, for `vestnik doctor`. Returns after a successful self-test, or
-/// the reason of the failure.
+/// Tests once whether notifications reach this machine, for `vestnik doctor`. Returns `Ok` after a successful
+/// self-test, otherwise the reason of the failure.
 pub async fn check_notifications(listen_url: &SecretString, notify_url: &SecretString) -> Result<(), Lost> {
     let signals = ListenerSignals::default();
     let (listen_state, mut state) = watch::channel(ListenState::Disconnected);
@@ -195,7 +195,8 @@ pub async fn check_notifications(listen_url: &SecretString, notify_url: &SecretS
     }
 }
 
-/// Connects, tests and listens until the connection fails. Returns why it failed.
+/// Connects, tests whether notifications arrive, and listens until the connection fails. Returns the reason of the
+/// failure.
 async fn listen(
     listen_url: &SecretString,
     notify_url: &SecretString,
@@ -217,7 +218,8 @@ async fn listen(
         }
     };
     let listening = async {
-        // Behind a transaction pooler, LISTEN would stay on a backend that serves another client.
+        // A transaction pooler assigns the backend to other clients after LISTEN, so notifications would not arrive
+        // here.
         db::needs_session(&client, listen_url).await?;
         let listen = format!("listen {CHANNEL}; listen {TOKEN_CHANNEL}");
         timeout(PROBE_DEADLINE, async {
@@ -275,7 +277,7 @@ async fn self_test(notify_url: &SecretString, signals: &ListenerSignals) -> Resu
         .map_err(|_| Lost::Swallowed)
 }
 
-/// The first half of the lock keys that the triggers use. Fails if the triggers do not notify.
+/// Reads the first of the two integers in the lock keys of the triggers. Fails if the triggers do not notify.
 async fn notify_lock_key(client: &Client) -> Result<i32, Lost> {
     let is_migrated = "select to_regprocedure('vestnik.vst_notify_lock_key()') is not null";
     if !client.query_one(is_migrated, &[]).await?.try_get::<_, bool>(0)? {
