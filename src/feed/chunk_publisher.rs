@@ -20,7 +20,7 @@ const ROOM_CHECK_INTERVAL: Duration = Duration::from_millis(2);
 /// Reads chunks from the journal, and holds back each chunk until it may be published.
 pub struct ChunkPublisher {
     chunks: journal::LargeTransactionStream,
-    /// The next chunk, its stores, and the time when it arrived; `None`: it has not arrived yet.
+    /// The next chunk, its stores, and the time when it arrived; `None`: the next chunk has not arrived yet.
     next: Option<(Vec<JournalEvent>, HashSet<StoreId>, Instant)>,
 }
 
@@ -29,8 +29,8 @@ impl ChunkPublisher {
         Self { chunks, next: None }
     }
 
-    /// Waits for the next chunk until it may be published; `None`: the stream has ended. Dropping the future loses no
-    /// event.
+    /// Waits until the next chunk has arrived and may be published. `None`: the stream has ended. Dropping the future
+    /// loses no event.
     pub async fn next(&mut self, router: &Router) -> Result<Option<Vec<JournalEvent>>, ConnectError> {
         if self.next.is_none() {
             let Some(events) = self.chunks.next().await.transpose()? else {

@@ -7,16 +7,17 @@ use crate::journal::{Size, TransactionSizes, Witness};
 
 /// The state of the feed: what it has read and published.
 pub struct FeedState {
-    /// The epoch of the database. A restore or failover begins a new one.
+    /// The epoch of the database. A restore or failover begins a new epoch.
     pub epoch: Epoch,
     /// The position of the reads. All events that it covers are published, except those of large transactions.
     pub read: Position,
-    /// Large transactions that are being published in chunks between the reads; `None`: there are none.
+    /// Large transactions that are being published in chunks between the reads; `None`: no large transaction is being
+    /// published.
     pub large_transactions: Option<LargeTransactions>,
     /// The cursor for all published events.
     pub reached: Cursor,
-    /// The newest event that was read, or an event before it. After a reconnect it proves that the journal still has
-    /// the same history.
+    /// The newest event that was read, or an event before it. After a reconnect, this event proves that the journal
+    /// still has the same history.
     pub seen: Option<Witness>,
 }
 
@@ -33,8 +34,8 @@ impl FeedState {
     }
 
     /// Separates the large transactions from a long read, so that the feed can read the other events. Then the position
-    /// `read` covers the large transactions. `TooMany`: no transaction of the read is large, or too many transactions
-    /// are.
+    /// `read` covers the large transactions. `TooMany`: no transaction of the read is large, or there are too many
+    /// large transactions.
     pub fn separate_large(&mut self, sizes: TransactionSizes) -> Result<(), TooMany> {
         let of = |size: Size| {
             let of_size = sizes.transactions.iter().filter(move |(_, its)| *its == size);
@@ -81,8 +82,8 @@ impl FeedState {
         was_within
     }
 
-    /// Advances `reached` to the events that were read. It does not cover unpublished events of large transactions.
-    /// Returns the previous cursor.
+    /// Advances the cursor `reached`, so that it covers all events that were read, except unpublished events of large
+    /// transactions. Returns the previous cursor.
     pub fn advance(&mut self) -> Cursor {
         let reached = match &self.large_transactions {
             None => Cursor::At(self.read.clone()),

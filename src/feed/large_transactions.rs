@@ -6,7 +6,7 @@
 //! transaction that touches one of their stores may change the same rows. So it is *held*: the feed reads it again
 //! after the stream ends. A transaction that touches a store of a held transaction is held as well, and so is a further
 //! large transaction. A small transaction of the same read as the large ones, with a store in common, is streamed with
-//! them. Within one read, the order of event ids is right.
+//! them. The ids of these events give their correct order, because all were found by one read.
 //!
 //! Cursors do not cover streamed and held transactions, so a client that reconnects still receives them.
 
@@ -24,9 +24,9 @@ pub const MAX_STORES: usize = 4096;
 /// The progress of the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// Transactions are still added to the stream. None of its events has been published.
+    /// Transactions are still added to the stream. No event of the stream has been published.
     Collecting,
-    /// The stream's events are being published. Further related transactions are held.
+    /// The stream's events are being published. Later transactions that touch a store of the stream are held.
     Streaming,
     /// The stream's events are being published, and no further transaction can be held. The feed reads nothing else
     /// until the stream ends.
@@ -47,7 +47,7 @@ pub struct LargeTransactions {
     large: Vec<Xid>,
     /// The stores that the small transactions among the streamed and held ones touch.
     stores: HashSet<StoreId>,
-    /// The last published event of the stream; `None`: nothing of the stream is published yet.
+    /// The last published event of the stream; `None`: no event of the stream is published yet.
     through: Option<EventId>,
 }
 
@@ -64,7 +64,8 @@ impl LargeTransactions {
         }
     }
 
-    /// Adds large transactions: to the stream before its first event is published, later to the held ones.
+    /// Adds large transactions. Before the first event of the stream is published, they join the stream. Later, they
+    /// are held until the stream ends.
     pub fn add_large(&mut self, xids: &[Xid]) -> Result<(), TooMany> {
         self.check_capacity(xids.len(), 0)?;
         self.large.extend(xids);
@@ -240,7 +241,8 @@ mod tests {
     #[test]
     fn a_transaction_that_shares_a_store_with_a_held_one_is_held() {
         let mut large_transactions = streaming();
-        // Transaction 13 touches stores 1 and 2; 14, before it in this read, touches 2 and 3; 15 touches another store.
+        // Transaction 13 touches stores 1 and 2. Transaction 14 comes earlier in this read, and touches stores 2 and 3.
+        // Transaction 15 touches store 4.
         let later = vec![
             event(3, 14, "2"),
             event(4, 14, "3"),
@@ -312,7 +314,7 @@ mod tests {
         assert_eq!(
             large_transactions.position_after_stream(&read(1000)),
             before,
-            "nothing of it is held"
+            "no transaction may be held after the error"
         );
         assert!(large_transactions.mark_full() && large_transactions.is_full());
     }

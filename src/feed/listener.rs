@@ -2,8 +2,9 @@
 //! the journal.
 //!
 //! Postgres delivers a notification at most once, and any role may forge one, so the listener does not trust its
-//! content. A half-open connection is silent, so the listener probes it regularly. A transaction pooler swallows
-//! LISTEN, so each new connection first tests itself with a notification. Without LISTEN the feed polls.
+//! content. A half-open connection is silent, so the listener probes it regularly. Behind a transaction pooler, LISTEN
+//! succeeds but notifications do not arrive, so each new connection first tests itself with a notification. If
+//! notifications do not arrive, the feed polls.
 
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex};
@@ -29,9 +30,10 @@ pub const TOKEN_CHANNEL: &str = "vestnik_token";
 const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 /// A connection whose probe takes longer than this counts as lost.
 const PROBE_DEADLINE: Duration = Duration::from_secs(3);
-/// How long the notification of the self-test may take to arrive.
+/// Maximum time for the notification of the self-test to arrive.
 const SELF_TEST_DEADLINE: Duration = Duration::from_secs(2);
-/// Time between two attempts to listen where a pooler swallows LISTEN. A pooler is seldom removed, so the time is long.
+/// Time between two attempts to listen if notifications do not arrive, for example because of a pooler. A pooler is
+/// seldom removed, so the time is long.
 const SWALLOWED_RETRY: Duration = Duration::from_secs(60);
 
 /// The listener's signals to other tasks. Several notifications before a task reacts count as one signal.
@@ -99,11 +101,11 @@ pub enum ListenState {
     Disconnected,
     /// Notifications do not arrive, because a transaction pooler swallows them or the triggers do not notify.
     Swallowed,
-    /// Notifications are switched off in the settings.
+    /// Notifications are turned off in the settings.
     Off,
 }
 
-/// Why listening for notifications ended, or did not begin.
+/// The reason why listening for notifications ended, or did not begin.
 #[derive(Debug, thiserror::Error)]
 pub enum Lost {
     /// The LISTEN connection could not be opened.

@@ -44,10 +44,10 @@ use feed_state::FeedState;
 use large_transactions::TooMany;
 use wakeup::{WakeReason, WakeupDriver};
 
-/// The feed counts as stale if its last read is older than this: [`FeedHealth::is_fresh`].
+/// The feed counts as stale if its last read is older than this time. See [`FeedHealth::is_fresh`].
 const FRESH_FOR: Duration = Duration::from_secs(5);
 
-/// When the feed last read the journal, and how many notifications it missed.
+/// The time of the feed's last read of the journal, and the number of events whose notification was missed.
 #[derive(Debug)]
 pub struct FeedHealth {
     began: Instant,
@@ -161,8 +161,8 @@ impl Feed {
         backoff: &mut Backoff,
     ) -> Result<std::convert::Infallible, journal::ConnectError> {
         let mut reader = Reader::connect(&self.database).await?;
-        // The sources are loaded before the first session is admitted, because its first events need a translation,
-        // too.
+        // The sources are loaded before the first session is admitted, because the first events of a session need a
+        // translation, too.
         if self.sources.current().version == 0 {
             self.reload_sources(&reader).await?;
         }
@@ -181,8 +181,8 @@ impl Feed {
         backoff.reset();
         let mut publisher = None;
         let mut wake = WakeReason::Notified;
-        // Number of events that the last fallback poll found. Their notification may still arrive. If the next wake is
-        // a fallback poll as well, they count as missed.
+        // Number of events that the last fallback poll found. The notifications of these events may still arrive. If
+        // the next wake is a fallback poll as well, the notifications count as missed.
         let mut missed_notifications = 0;
         loop {
             let events = self.read(&reader, state, wakeup).await?;
@@ -200,8 +200,8 @@ impl Feed {
         }
     }
 
-    /// Waits until the next read is due. Meanwhile it publishes chunks of large transactions. It publishes at most one
-    /// chunk before each read, so that other events wait for one chunk only.
+    /// Waits until the next read is due. Meanwhile publishes chunks of large transactions, at most one before each
+    /// read, so that other events wait for one chunk only.
     async fn wait(
         &self,
         state: &mut FeedState,
@@ -242,8 +242,8 @@ impl Feed {
         }
     }
 
-    /// Sets the first position in a new epoch; a restore or failover of the database begins one. Cursors of an earlier
-    /// epoch are invalid. The router closes their sessions; the clients reconnect and reload their lists.
+    /// Sets the first position in a new epoch, which a restore or failover of the database begins. Cursors of an
+    /// earlier epoch are invalid, so the router closes all sessions. Their clients reconnect and reload their lists.
     async fn start_epoch<'a>(
         &self,
         state: &'a mut Option<FeedState>,

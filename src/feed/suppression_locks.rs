@@ -30,8 +30,8 @@ const SESSION: &str = "set tcp_keepalives_idle = 5; set tcp_keepalives_interval 
 
 const RELEASE_IDLE_LOCK: &str = "select pg_advisory_unlock_shared($1, 2)";
 
-/// A message between nodes, on the NOTIFY channel of the triggers. Nodes do not trust it: a forged message only causes
-/// additional reads.
+/// A message between nodes, on the NOTIFY channel of the triggers. Nodes do not rely on messages: a forged message only
+/// causes additional reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PeerMessage {
     /// The sender is about to suppress NOTIFY. The receiver releases the idle lock, and polls.

@@ -232,7 +232,7 @@ impl WakeupState {
         }
     }
 
-    /// Returns to the state `Polling`, and gives up the locks of a suppressor session.
+    /// Returns to the state `Polling`, and ends the suppressor session, if any, which releases its locks.
     fn start_polling(&mut self, now: Instant) -> Vec<Action> {
         let has_suppressor = matches!(
             self.state,
@@ -271,8 +271,8 @@ impl WakeupState {
     }
 
     fn announce_polling(&mut self, now: Instant) -> Vec<Action> {
-        // The node's own suppressor session may have denied the lock, because Postgres releases the session's locks a
-        // moment later.
+        // After a suppression, no message is sent: the node's own suppressor session may have denied the lock, because
+        // Postgres releases that session's locks with a delay.
         if self.must_notify_peers || now < self.polling_peer_at {
             return Vec::new();
         }
@@ -299,7 +299,7 @@ impl WakeupState {
 
     fn lock_wait_ended(&mut self, wait: LockWait, now: Instant) -> Vec<Action> {
         match (self.state, wait) {
-            // The load ended during the wait, so suppression is not needed any more.
+            // The load has become low during the wait, so NOTIFY suppression is not needed any more.
             (State::WaitingForIdlePeers { .. } | State::WaitingForWriters, _) if self.verdict == Verdict::Calm => {
                 self.start_polling(now)
             }
@@ -451,7 +451,7 @@ mod tests {
         );
         assert!(
             node.is_suppressing(),
-            "a wait for the writer lock denies it to the writers"
+            "a wait for the writer lock already denies the lock to writers"
         );
         assert_eq!(node.apply(Input::LockWaitEnded(LockWait::Held), now), []);
         node

@@ -74,8 +74,8 @@ pub async fn authorize(
     let store = store(&call.store)?;
     let presented = parse(given, client)?;
     let refused = |why: &'static str| refused(given, why, client);
-    // With several databases, the token is checked before the store is looked up, so that a request without a valid
-    // token causes no search for a store.
+    // With several databases, the token is checked before the store's database is searched. So a request without a
+    // valid token causes no search.
     let is_counted = databases.are_several() && identify(databases, &presented, &store, refused).await?;
     let database = databases.of(&store).await?;
     let looked = look_up(&database, &presented).await?;

@@ -22,7 +22,7 @@ const SESSIONS_RETRY_S: u64 = 15;
 /// seconds.
 const KEY_RETRY_S: u64 = 1;
 
-/// Why a request is refused or has failed.
+/// The reason why a request is refused or has failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ApiError {
     /// The URL holds a token. Logs keep URLs, so the token must be sent in a header.
@@ -132,8 +132,8 @@ impl ApiError {
         Self::NotReady
     }
 
-    /// Whether the error means that the request has no valid token. Such a request counts against the limit of its
-    /// address.
+    /// Whether the error occurs before the token is verified, or because the token is not valid. Such a request counts
+    /// against the limit of its address.
     pub fn is_of_guest(&self) -> bool {
         matches!(
             self,

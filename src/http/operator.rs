@@ -18,7 +18,7 @@ pub async fn healthz(_: Arc<Databases>, _: ApiRequest) -> Result<Response, ApiEr
 }
 
 /// Returns whether load balancers should send clients to this node. A node with several databases is ready if one of
-/// them is ready, because another node could not serve the stores of the failed databases either.
+/// them is ready. Another node could not serve the stores of the failed databases either.
 pub async fn readyz(databases: Arc<Databases>, _: ApiRequest) -> Result<Response, ApiError> {
     let state = |database: &DatabaseContext| match (database.feed_health.is_fresh(), *database.listen_state.borrow()) {
         (false, _) => "away",

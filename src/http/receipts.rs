@@ -83,7 +83,7 @@ pub async fn record(access: Access, call: ApiRequest) -> Result<Response, ApiErr
     Ok(response::done())
 }
 
-/// Returns a page of a store's events, with the receipts of each.
+/// Returns a page of a store's events, each with its receipts.
 pub async fn events(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let before = call.query.get("before").map(str::parse).transpose();
     let wanted = ReceiptQuery {

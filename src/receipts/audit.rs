@@ -1,4 +1,4 @@
-//! The audit: a report of what became of a store's events. It answers the question "Why did nobody see order 123?"
+//! The audit: a report of what happened to a store's events. It answers the question "Why did nobody see order 123?"
 
 use std::time::Duration;
 
@@ -45,8 +45,8 @@ pub enum Error {
     Failed(#[from] QueryError),
 }
 
-/// The search by id begins and ends this much outside the time span, seconds. Ids rise with the times of events, except
-/// after somebody changed the database's clock.
+/// The tolerance of the search by ids, seconds: it begins this much before the time span, and ends this much after the
+/// span. Ids rise with the times of events, except after somebody changed the database's clock.
 const DISORDER_S: f64 = 600.0;
 
 /// The time span, as Postgres has parsed it.

@@ -1,4 +1,5 @@
-//! Reads what became of events: the channels that carried them, the chats that got them, and their escalations.
+//! Reads how events reached people: the channels that carried the events, the chats that got them, and their
+//! escalations.
 
 use std::collections::HashMap;
 

@@ -28,10 +28,11 @@ pub struct Summary {
     /// The number of orders by the time until a person acknowledged or answered them. Each order is in one bucket of
     /// [`BUCKETS_S`]; longer times are in the last bucket.
     pub buckets: [i64; BUCKETS_S.len() + 1],
-    /// The median time until a person acknowledged or answered an order, seconds. `None`: no order was answered.
+    /// The median time until a person acknowledged or answered an order, seconds. `None`: nobody acknowledged or
+    /// answered an order.
     pub p50: Option<f64>,
-    /// The 90th percentile of the time until a person acknowledged or answered an order, seconds. `None`: no order was
-    /// answered.
+    /// The 90th percentile of the time until a person acknowledged or answered an order, seconds. `None`: nobody
+    /// acknowledged or answered an order.
     pub p90: Option<f64>,
     /// The number of orders whose escalation has taken a step, because nobody answered in time.
     pub escalated: i64,

@@ -1,4 +1,4 @@
-//! Reads what the holder of a token did: status changes and acknowledgements. The names of people are those that the
+//! Reads the acts of a token's holder: status changes and acknowledgements. The names of people are those that the
 //! holder claimed.
 
 use futures::StreamExt as _;

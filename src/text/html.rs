@@ -127,7 +127,8 @@ impl Html {
     }
 }
 
-/// Converts HTML that this module built to plain text, within the limit of a message. Unknown markup stays as it is.
+/// Converts HTML that this module has built to plain text. The result is cut to the limit of a message. Unknown markup
+/// stays as it is.
 pub fn shown(html: &str) -> String {
     let mut text = String::new();
     let mut rest = html;

@@ -11,7 +11,7 @@ use crate::sources::zone;
 
 /// The characters that must be percent-encoded in the query of a URL.
 const IN_URL: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'_');
-/// Maximum length of the address in a link to a map, characters. Telegram accepts no longer link.
+/// Maximum length of the address in a link to a map, characters. Telegram refuses longer links.
 const MAP_CHARACTERS: usize = 120;
 /// The distance from today, in hours, above which a day is written with its year: about ten months.
 const FAR_HOURS: i64 = 300 * 24;

@@ -25,7 +25,7 @@ const MAX_SUBJECT_CHARACTERS: usize = 100;
 pub struct Jwt(String);
 
 impl Jwt {
-    /// Parses a JWT: three parts, separated by dots. `None`: the text has another form.
+    /// Parses a JWT: three parts, separated by dots. `None`: the text does not have the form of a JWT.
     pub fn parse(text: &str) -> Option<Self> {
         Self::looks_like(text).then(|| Self(text.to_owned()))
     }
@@ -90,7 +90,7 @@ pub enum Refused {
     Issuer,
     /// The claims name another audience.
     Audience,
-    /// The claims name no scope that vestnik knows.
+    /// The claims contain no known scope.
     Scope,
     /// The JWT is not valid yet.
     NotYet,
@@ -171,8 +171,8 @@ pub(super) struct Claims {
     pub subject: String,
     pub stores: Stores,
     pub scope: Scope,
-    /// The time at which the JWT becomes valid, seconds since 1970. `expires` is the time at which it expires, in the
-    /// same unit.
+    /// The time at which the JWT becomes valid, seconds since 1970. `expires` is the time at which the JWT expires, in
+    /// the same unit.
     pub not_before: f64,
     pub expires: f64,
 }

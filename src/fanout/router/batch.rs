@@ -1,6 +1,6 @@
 //! A batch: the events of one read that several sessions share. Each event's JSON is encoded once, and the events'
-//! WebSocket frames stand one after another in one buffer. A server's frames carry no mask, so the same bytes go to
-//! every socket, and a session copies nothing.
+//! WebSocket frames stand one after another in one buffer. WebSocket frames from a server have no mask, so the same
+//! bytes go to every socket, and a session copies nothing.
 
 use std::borrow::Borrow;
 use std::ops::Deref;
@@ -26,7 +26,7 @@ pub struct Published {
     pub xid: Xid,
     /// The type of the event.
     pub kind: EventType,
-    /// When the trigger recorded the event, by Postgres' clock.
+    /// The time at which the trigger recorded the event, by Postgres' clock.
     pub at: OffsetDateTime,
     /// The encoded cursor that the client gets with the event.
     pub cursor: Arc<str>,
@@ -89,8 +89,8 @@ impl Batch {
         self.0.frames.len()
     }
 
-    /// Splits the batch into parts. A part ends with the event that makes it at least `bytes` bytes long. A session has
-    /// a separate deadline for each part, so that a slow client can take a large batch.
+    /// Splits the batch into parts. A part ends at the first event at which its length is `bytes` bytes or more. A
+    /// session has a separate deadline for each part, so that a slow client can take a large batch.
     pub fn parts(&self, bytes: usize) -> impl Iterator<Item = BatchPart<'_>> {
         let mut begin = (0, 0);
         std::iter::from_fn(move || {

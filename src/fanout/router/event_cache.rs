@@ -1,9 +1,9 @@
 //! The recently published events, in memory. During a mass reconnect, replays are served from this cache and not from
 //! Postgres.
 //!
-//! The invariant: **every published event that the position `base` does not cover is in the cache.** So the cache
-//! serves a client's cursor only if the cursor covers all of `base`. Then each event that the client misses is in the
-//! cache, or is published later.
+//! The invariant: **every published event that `base` does not cover is in the cache.** `base` is a position. So the
+//! cache serves a client's cursor only if the cursor covers all of `base`. Then each event that the client misses is in
+//! the cache, or is published later.
 //!
 //! When the oldest read is evicted, `base` moves forward to the end of that read. When past events are read from the
 //! journal, `base` moves back, once ([`EventCache::prepend_history`]). The cache serves only a cursor that the
@@ -29,7 +29,8 @@ pub struct EventCache {
     most_bytes: usize,
     /// The cached events. `None`: no position is known yet, or the last read was larger than the cache.
     cached: Option<Cached>,
-    /// The events of a read that is published in chunks, until it is complete. `None`: no such read is in progress.
+    /// The events of a read that is published in chunks, until the read is complete. `None`: no read is being published
+    /// in chunks.
     streamed: Option<Streamed>,
     /// Whether past events have been added from the journal.
     warm: bool,
@@ -70,7 +71,7 @@ pub struct CachedReplay {
 }
 
 impl EventCache {
-    /// An empty cache that knows no position yet.
+    /// Creates an empty cache without a position.
     pub fn new(most_bytes: usize) -> Self {
         Self {
             most_bytes,
@@ -408,7 +409,7 @@ mod tests {
                         self.recent.append(chunk, &reached, &through);
                         self.give(&through);
                         let asked = self.recent.replay_from(&StoreId::new("7"), self.epoch, &self.given[0]);
-                        assert!(asked.is_none(), "the cache serves no replay while a read is published in chunks");
+                        assert!(asked.is_none(), "a read is being published in chunks");
                         reached = through;
                     }
                     if !events.is_empty() {

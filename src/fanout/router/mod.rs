@@ -40,7 +40,7 @@ const RECONNECT_PACE: Duration = Duration::from_millis(1);
 /// Maximum time over which sessions spread their reconnects.
 const MAX_RECONNECT_JITTER: Duration = Duration::from_secs(5);
 
-/// Why the router ends a session.
+/// The reason why the router ends a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
     /// The session's queue was full, because the client read too slowly.
@@ -51,7 +51,7 @@ pub enum End {
     TokenInvalidated(TokenInvalidated),
 }
 
-/// Why a subscription is refused.
+/// The reason why the router refuses a subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refused {
     /// The feed has no position yet, or cannot read the journal now.
@@ -70,9 +70,9 @@ struct Subscriber {
 }
 
 struct Inner {
-    /// The sessions of one store, by store.
+    /// The sessions of a single store each, by store.
     stores: HashMap<StoreId, Vec<Subscriber>>,
-    /// The sessions of several stores.
+    /// The sessions of several stores each.
     many: Vec<Subscriber>,
     /// The epoch, and the cursor of all published events. `None`: the feed has no position yet.
     reached: Option<(Epoch, Arc<str>)>,
@@ -351,7 +351,7 @@ impl Router {
         self.lock().recent.wants_history()
     }
 
-    /// Adds past events to the cache, read after [`Router::wants_history`] returned `base`.
+    /// Adds past events to the cache. The caller reads them after [`Router::wants_history`] has returned `base`.
     pub fn prepend_history(&self, base: &Position, history: History) {
         let mut inner = self.lock();
         if inner.reached.as_ref().is_some_and(|(here, _)| *here == history.epoch) {
@@ -388,7 +388,7 @@ impl Router {
         self.lock().release_all();
     }
 
-    /// Ends every session, as [`Router::let_all_go`] does, and accepts no new one.
+    /// Ends every session, as [`Router::let_all_go`] does, and accepts no new session.
     pub fn drain(&self) {
         let mut inner = self.lock();
         inner.draining = true;

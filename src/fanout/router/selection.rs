@@ -1,4 +1,4 @@
-//! What a session is subscribed to: one store, or several stores with one queue and one cursor.
+//! The selection of a session: one store, or several stores with one queue and one cursor.
 
 use std::fmt;
 use std::sync::Arc;

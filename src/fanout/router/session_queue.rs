@@ -11,7 +11,7 @@ use super::{Batch, End};
 
 /// Maximum number of items in the queue, whatever their size.
 const QUEUE_BATCHES: usize = 256;
-/// Number of items for which an idle session keeps memory.
+/// Number of items for which the queue of an idle session keeps memory.
 const IDLE_QUEUE_BATCHES: usize = 4;
 
 /// One item of a session's queue.
@@ -27,7 +27,7 @@ pub enum Queued {
     Fresh(Arc<str>),
 }
 
-/// The queue of one session. Only one task waits for its items.
+/// The queue of one session. Only one task may wait for its items.
 #[derive(Debug, Default)]
 pub struct SessionQueue {
     queue: Mutex<Queue>,
@@ -78,7 +78,8 @@ impl SessionQueue {
         self.waker.wake();
     }
 
-    /// Takes the next item. `Err`: the session was ended; items that are still queued are not sent.
+    /// Takes the next item. `None`: the queue is empty. `Err`: the session was ended; items that are still queued are
+    /// not sent.
     pub fn take(&self) -> Result<Option<Queued>, End> {
         let mut queue = self.queue();
         match queue.end {

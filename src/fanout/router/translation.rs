@@ -6,7 +6,7 @@ use crate::domain::event::StoreId;
 use crate::sources::Sources;
 use crate::sources::changes::Lookups;
 
-/// The data that the translation of a read's rows needs.
+/// The data for the translation of a read's rows.
 pub struct Translation<'a> {
     /// The sources with their mappings.
     pub sources: &'a Sources,

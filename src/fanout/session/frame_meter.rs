@@ -1,5 +1,5 @@
-//! Limits how many frames a client may send per second. It counts every frame itself. Pings, pongs and empty
-//! continuations cost as much as messages, but tungstenite handles these frames without reporting them.
+//! Limits how many frames a client may send per second. The frames are counted here and not from tungstenite's
+//! messages: pings, pongs and empty continuations cost as much as messages, but tungstenite does not report them.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;

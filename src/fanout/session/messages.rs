@@ -217,7 +217,8 @@ pub fn pong() -> Utf8Bytes {
     Utf8Bytes::from_static(r#"{"type":"pong"}"#)
 }
 
-/// The response to an error in a client's message. `about` is the event that the message named, if any.
+/// The response to an error in a client's message. `about` is the event that the message named. `None`: the message
+/// named no event.
 pub fn error(mistake: Mistake, about: Option<EventId>) -> Utf8Bytes {
     let mut message = json!({"type": "error", "code": mistake.as_str(), "message": mistake.message()});
     if let Some(id) = about {
@@ -235,8 +236,8 @@ pub fn token_expires(left: Duration) -> Utf8Bytes {
     format!(r#"{{"type":"token_expires","expires_in":{}}}"#, left.as_secs()).into()
 }
 
-/// Confirms that the session uses the new token from now on. `left` is the time until the new token expires; `None`: it
-/// never expires.
+/// Confirms that the session uses the new token from now on. `left` is the time until the new token expires; `None`:
+/// the new token never expires.
 pub fn token_accepted(left: Option<Duration>) -> Utf8Bytes {
     let mut message = json!({"type": "token_accepted"});
     if let Some(left) = left {

@@ -43,7 +43,7 @@ const FLUSH_BYTES: usize = 256 * 1024;
 /// Maximum time for a client to take the flushed data.
 const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 
-/// One live client, from its subscription to its end.
+/// The session of one connected client, from its subscription to its end.
 pub struct Session {
     hub: Arc<Hub>,
     selection: Selection,

@@ -8,7 +8,8 @@ use crate::domain::event::StoreId;
 use crate::store::presence::Present;
 use crate::token::TokenId;
 
-/// What a session knows from its client's messages: whether the client is a panel, and whether it can ring.
+/// The kind of a session's client, according to the client's own messages: whether it is a panel, and whether it can
+/// ring.
 pub(super) enum Panel {
     /// The client has not said that it is a panel, so no receipts are recorded for it.
     Unknown,

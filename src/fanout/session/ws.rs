@@ -1,10 +1,10 @@
 //! A session over a WebSocket. This file does the upgrade itself, because `warp::ws()` keeps a read buffer of 128 KiB
 //! for each session. A panel sends little, so a read buffer of half a KiB is enough.
 //!
-//! tungstenite reads the client's frames, and answers its pings and close frames. Outgoing frames bypass tungstenite,
-//! because a batch's frames are encoded once for all sessions of the store. Both write to the same socket, and neither
-//! may interrupt a frame of the other. So tungstenite's answers are flushed before an outgoing frame begins, and
-//! tungstenite is not polled while an outgoing frame is partly written.
+//! tungstenite reads the client's frames, and answers the client's pings and close frames. Outgoing frames bypass
+//! tungstenite, because a batch's frames are encoded once for all sessions of the store. Both write to the same socket,
+//! and neither may interrupt a frame of the other. So tungstenite's answers are flushed before an outgoing frame
+//! begins, and tungstenite is not polled while an outgoing frame is partly written.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -176,7 +176,7 @@ impl Transport for Ws {
             }
             // The result is ignored: an error means that the connection has ended, or that the client closed it first.
             let _ = self.stream.close(Some(frame)).await;
-            // Reading on lets the client receive the close frame before the socket closes.
+            // The session keeps reading, so that the client receives the close frame before the socket closes.
             match why {
                 Close::TooManyMessages => self.read_off().await,
                 _ => while let Some(Ok(_)) = self.stream.next().await {},

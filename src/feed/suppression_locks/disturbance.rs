@@ -1,5 +1,5 @@
 //! Detects disturbances of NOTIFY suppression by other sessions: a full notification queue, and locks that other
-//! programs hold. Any role that may connect can cause them.
+//! programs hold. Any role that may connect to the database can cause such disturbances.
 
 use tokio_postgres::Row;
 
@@ -15,8 +15,8 @@ pub struct QueueCheck {
     pub is_refused: bool,
 }
 
-/// Checks the notification queue and the writer lock. The check requests the lock as a writer does; the end of the
-/// statement releases it.
+/// Checks the notification queue and the writer lock. The check requests the lock as a writer does. Postgres releases
+/// the lock when the statement ends.
 pub async fn check_queue(pool: &Pool) -> Result<QueueCheck, QueryError> {
     const CHECK: &str = "select pg_notification_queue_usage(), \
          not pg_try_advisory_xact_lock_shared(vestnik.vst_notify_lock_key(), 1)";

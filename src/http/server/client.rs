@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use warp::http::HeaderMap;
 
-/// Length of the fixed part of a PROXY header of version 2, bytes. Addresses follow it.
+/// Length of the fixed part of a PROXY header of version 2, bytes. The addresses follow this part.
 const PROXY_HEAD_BYTES: usize = 16;
 /// Maximum length of a PROXY header after its fixed part, bytes: addresses, and additions of the proxy.
 const MAX_PROXY_BYTES: usize = 4096;
@@ -21,7 +21,7 @@ pub struct Proxies {
     pub send_header: bool,
 }
 
-/// Why the PROXY header of a trusted proxy's connection could not be read.
+/// The reason why the PROXY header of a trusted proxy's connection could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum NoHeader {
     /// The socket failed, or ended before the header was complete.

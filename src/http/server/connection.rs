@@ -144,7 +144,7 @@ where
             .await;
     }
 
-    /// Serves the requests of a connection, one after another, until it ends or must end.
+    /// Serves the requests of a connection, one after another, until the connection ends or must be closed.
     async fn speak(&self, socket: Socket, connection: &Arc<Connection>, head_deadline: Duration) {
         let service = TowerToHyperService::new(WithConnection {
             routes: warp::service(self.routes.clone()),

@@ -122,7 +122,7 @@ pub struct ConnectionSlot {
 pub enum Closing {
     /// The client gets the reason first.
     WithReason,
-    /// The connection is closed at once, because too many connections are closing already.
+    /// The connection is closed at once, because its slot is needed, or too many connections are being closed already.
     AtOnce,
 }
 
@@ -467,7 +467,7 @@ mod tests {
             .map(|_| limits.admit(network(2), Client, 12).unwrap())
             .collect::<(Vec<_>, Vec<_>)>();
         let open = guests.iter().filter(|guest| !closed(guest)).count();
-        assert_eq!(open, 3, "twelve connections have file descriptors, and nine have tokens");
+        assert_eq!(open, 3, "nine of twelve files are in use");
         assert_eq!(guests.last().unwrap().authenticate(), Err(Full));
     }
 }

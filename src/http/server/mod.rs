@@ -57,7 +57,7 @@ const KEEPALIVE_RETRIES: u32 = 3;
 /// A connection ends if the peer does not confirm sent data for this time.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Why a server could not start.
+/// The reason why a server could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The server cannot listen on the address: it is in use, or does not belong to this machine.

@@ -54,7 +54,7 @@ impl Certificate {
         &self.provider
     }
 
-    /// Whether new connections use this certificate now.
+    /// Whether `shown` is the certificate that new connections use now.
     pub(super) fn is(&self, shown: &CertificateDer<'_>) -> bool {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
         current.cert.first().is_some_and(|own| own.as_ref() == shown.as_ref())
