@@ -25,6 +25,7 @@ pub struct ChunkPublisher {
 }
 
 impl ChunkPublisher {
+    /// Creates a publisher for the chunks of this stream.
     pub fn new(chunks: journal::LargeTransactionStream) -> Self {
         Self { chunks, next: None }
     }

@@ -9,7 +9,8 @@ use crate::journal::{Size, TransactionSizes, Witness};
 pub struct FeedState {
     /// The epoch of the database. A restore or failover begins a new epoch.
     pub epoch: Epoch,
-    /// The position of the reads. All events that it covers are published, except those of large transactions.
+    /// The position of the reads. All events that this position covers are published, except events of large
+    /// transactions.
     pub read: Position,
     /// Large transactions that are being published in chunks between the reads; `None`: no large transaction is being
     /// published.

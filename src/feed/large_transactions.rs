@@ -3,10 +3,10 @@
 //! not wait.
 //!
 //! The large transactions that are being published are *streamed* together, in the order of event ids. A later
-//! transaction that touches one of their stores may change the same rows. So it is *held*: the feed reads it again
+//! transaction that touches a store of the stream may change the same rows. So it is *held*: the feed reads it again
 //! after the stream ends. A transaction that touches a store of a held transaction is held as well, and so is a further
-//! large transaction. A small transaction of the same read as the large ones, with a store in common, is streamed with
-//! them. The ids of these events give their correct order, because all were found by one read.
+//! large transaction. A small transaction is streamed if one read found it together with the large transactions, and it
+//! shares a store with them. The order of event ids is correct for transactions of one read.
 //!
 //! Cursors do not cover streamed and held transactions, so a client that reconnects still receives them.
 
@@ -37,15 +37,16 @@ enum Stage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooMany;
 
-/// The transactions that are streamed, and those that are held until the stream ends.
+/// The streamed transactions, and the transactions that are held until the stream ends.
 #[derive(Debug)]
 pub struct LargeTransactions {
     stage: Stage,
     streamed: BTreeSet<Xid>,
     held: BTreeSet<Xid>,
-    /// The large transactions among the streamed and held ones. A query to the journal tells which stores they touch.
+    /// The large transactions among the streamed and held transactions. A query to the journal tells which stores the
+    /// large transactions touch.
     large: Vec<Xid>,
-    /// The stores that the small transactions among the streamed and held ones touch.
+    /// The stores of all small transactions that are streamed or held.
     stores: HashSet<StoreId>,
     /// The last published event of the stream; `None`: no event of the stream is published yet.
     through: Option<EventId>,

@@ -1,9 +1,9 @@
 //! Listens for notifications of Postgres on a separate connection. Each notification wakes the feed, which then reads
 //! the journal.
 //!
-//! Postgres delivers a notification at most once, and any role may forge one, so the listener does not trust its
-//! content. A half-open connection is silent, so the listener probes it regularly. Behind a transaction pooler, LISTEN
-//! succeeds but notifications do not arrive, so each new connection first tests itself with a notification. If
+//! Postgres delivers a notification at most once, and any role may forge a notification, so the listener does not trust
+//! the content. A half-open connection is silent, so the listener probes it regularly. Behind a transaction pooler,
+//! LISTEN succeeds but notifications do not arrive, so each new connection first tests itself with a notification. If
 //! notifications do not arrive, the feed polls.
 
 use std::future::poll_fn;

@@ -1,6 +1,5 @@
-//! Tests NOTIFY suppression by random simulation. The [`WakeupState`]s of three nodes run against simulated locks,
-//! transactions and notifications, while sessions break. Invariant: an idle node that has handled all its messages has
-//! read all committed events.
+//! Simulates the [`WakeupState`]s of three nodes with random locks, transactions, notifications and broken sessions.
+//! Invariant: an idle node that has handled all its messages has read all committed events.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -15,8 +14,8 @@ const NODES: usize = 3;
 const STEPS: usize = 400;
 const SEEDS: u64 = 1500;
 
-/// The transaction id up to which a node drains before it goes idle: every older transaction must have ended. Only
-/// `OwnXid` is correct. The tests check that the simulation finds the error of the other variants.
+/// The id below which all transactions must have ended before a node goes idle. Only `OwnXid` is correct. The tests
+/// check that the simulation finds the errors of the other variants.
 #[derive(Clone, Copy, PartialEq)]
 enum WaitFor {
     /// An id that the node allocates for itself, after it holds the idle lock.
@@ -111,7 +110,7 @@ impl World {
     fn begin_writer(&mut self) {
         let xid = self.next_xid;
         self.next_xid += 1;
-        // A writer first writes its event, and then requests the writer lock. While a suppressor session holds the lock
+        // A writer requests the writer lock after it has written its event. While a suppressor session holds the lock
         // or waits for it, the request is denied, and the writer does not notify.
         let notifies = !self
             .suppressors()
@@ -312,8 +311,7 @@ impl World {
             if self.random.bool() {
                 self.nodes[at].lock_operation = None;
                 self.apply(at, Input::SuppressorLost);
-                // In a state that does not use the session, `apply` returns no `DropSuppressor`, so the session is
-                // dropped here.
+                // In a state without a use for the session, `apply` returns no `DropSuppressor`, so drop it here.
                 self.execute(at, Action::DropSuppressor);
             }
         }
@@ -343,8 +341,7 @@ impl World {
         }
     }
 
-    /// Ends all writers one by one. After each one, the nodes handle all pending messages, and the invariant of the
-    /// module is checked.
+    /// Ends all writers one by one. After each end, the nodes handle their messages, and the invariant is checked.
     fn quiesce(&mut self) -> Result<(), String> {
         loop {
             for at in 0..NODES {

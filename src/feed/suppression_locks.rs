@@ -106,7 +106,7 @@ pub enum IdleLock {
 }
 
 /// A lock operation failed, so it is unknown which locks the LISTEN session holds. The session must end, and the
-/// listener opens a new one.
+/// listener opens a new session.
 #[derive(Debug)]
 pub struct Broken;
 

@@ -205,7 +205,7 @@ pub async fn verify(databases: &Databases, jwt: &Jwt, refused: impl Fn(&'static 
     })
 }
 
-/// Counts the request's connection as one with a valid token.
+/// Counts the request's connection as a connection with a valid token.
 pub fn authenticate(call: &ApiRequest) -> Result<(), ApiError> {
     call.connection.slot.authenticate().map_err(|full| {
         full.log();
@@ -231,7 +231,8 @@ fn judge(found: Found, store: &StoreId) -> Result<Arc<Grant>, ApiError> {
     }
 }
 
-/// Counts a missing or invalid token, and logs an invalid one. The cause may be a guess, or a device with an old token.
+/// Counts a missing or invalid token, and logs an invalid token. The client may be an attacker who guesses tokens, or a
+/// device with an old token.
 pub fn refused(given: Option<&str>, why: &'static str, client: IpAddr) {
     static LIMIT: LogLimit = LogLimit::new();
     metrics::counter!("vestnik_tokens_refused_total", "why" => why).increment(1);

@@ -76,9 +76,9 @@ pub enum ApiError {
     UnknownParameter(&'static [&'static str]),
     /// The status in the request is unknown, or cannot be requested.
     BadStatus,
-    /// The store has no such order or booking.
+    /// The store has no order or booking with this key.
     UnknownOrder,
-    /// The store has no such event.
+    /// The store has no event with this id.
     UnknownEvent,
     /// The order's status has changed meanwhile, or the order cannot move to the requested status.
     StatusConflict {

@@ -20,7 +20,7 @@ pub const MAX_KEY_CHARACTERS: usize = 255;
 /// Maximum size of the body of a request with a key, in bytes. No route accepts a larger body.
 const MAX_BODY_BYTES: usize = 32 * 1024;
 const KEY: &str = "idempotency-key";
-/// The header that marks a response as the repetition of an earlier one.
+/// The header that marks a response as a repetition of an earlier response.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 const WANTED: &str = "one key of 1 to 255 visible ASCII characters, such as a UUID";
 

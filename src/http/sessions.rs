@@ -32,8 +32,8 @@ pub fn upgrade(
 ) -> Result<Response, ApiError> {
     let session = match session {
         Ok(session) => Ok(session),
-        // A browser does not tell its page why a handshake failed, but tells it the close code. So this error is sent
-        // after the handshake.
+        // A browser hides the reason of a failed handshake from its page, but shows the page the close code. So this
+        // error is sent as a close code after the handshake.
         Err(ApiError::TooManySessions) => Err(Close::TooManySessions),
         Err(problem) => return Err(problem),
     };

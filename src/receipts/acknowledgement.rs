@@ -14,7 +14,7 @@ use crate::token::TokenId;
 pub enum Acknowledged {
     /// The acknowledgement is saved. It may have been saved before.
     Saved,
-    /// The store has no such event.
+    /// The store has no event with this id.
     UnknownEvent,
 }
 
@@ -87,7 +87,7 @@ pub async fn save(
     })
 }
 
-/// Whether any person has acknowledged the event. `None`: the store has no such event.
+/// Whether any person has acknowledged the event. `None`: the store has no event with this id.
 pub async fn is_seen(pool: &Pool, store: &StoreId, event: EventId) -> Result<Option<bool>, QueryError> {
     const SEEN: &str = "select exists (select from vestnik.vst_acknowledgement a where a.event_id = e.id) \
          from vestnik.vst_event e where e.id = $1 and e.store_id = $2";

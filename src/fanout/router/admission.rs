@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use crate::infra::rate_limiter::{Rate, RateLimiter};
 
 /// Maximum number of replays that read the journal at the same time. The pool has more connections than this, because
-/// other work needs some.
+/// other work needs connections, too.
 pub const REPLAY_READS: usize = 4;
 /// Maximum time that a session waits for admission, or that a replay waits to read the journal.
 const TURN_DEADLINE: Duration = Duration::from_secs(30);
@@ -78,7 +78,7 @@ impl Admission {
     }
 
     /// Returns a guard to the first caller, which then reads past events into the cache. Other callers wait until the
-    /// first one drops the guard, and then get `None`.
+    /// first caller drops the guard, and then get `None`.
     pub async fn begin_cache_warmup(&self) -> Option<MutexGuard<'_, ()>> {
         match self.warming.try_lock() {
             Ok(first) => Some(first),

@@ -36,7 +36,7 @@ pub struct Published {
     end: usize,
 }
 
-/// Events of one read, in the order of sending. They belong to one store or to several.
+/// Events of one read, in the order of sending. The events belong to one store or to several stores.
 #[derive(Debug, Clone)]
 pub struct Batch(Arc<Shared>);
 

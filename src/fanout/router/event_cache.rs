@@ -62,7 +62,7 @@ struct Read {
 pub struct CachedReplay {
     /// The events, in the order of sending.
     pub events: Vec<Arc<JournalEvent>>,
-    /// The position that covers these events and all earlier ones.
+    /// The position that covers these events and all earlier events.
     pub seen: Position,
     /// The epoch of the database, for the encoding of cursors.
     pub epoch: Epoch,
@@ -181,10 +181,10 @@ impl EventCache {
             .map(|cached| cached.base.clone())
     }
 
-    /// Adds past events from the journal before the cached ones. `base` is the result of [`EventCache::wants_history`].
-    /// `events` are all events that the position `past` does not cover, ordered by id. The caller reads them after the
-    /// cache began at `base`, so they include all events between `past` and `base`. An event that `base` does not cover
-    /// is skipped: it is cached already, or is published later.
+    /// Adds past events from the journal before the cached events. `base` is the result of
+    /// [`EventCache::wants_history`]. `events` are all events that the position `past` does not cover, ordered by id.
+    /// The caller reads them after the cache began at `base`, so they include all events between `past` and `base`. An
+    /// event that `base` does not cover is skipped: it is cached already, or is published later.
     pub fn prepend_history(&mut self, base: &Position, past: &Position, events: Vec<JournalEvent>) {
         let Some(cached) = self.cached.as_mut().filter(|cached| cached.base == *base) else {
             return;

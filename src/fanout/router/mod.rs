@@ -1,6 +1,5 @@
-//! The router hands the events of each read to the sessions of their store. Each session has a bounded queue, and the
-//! router never waits. If a queue is full, the router closes the session as lagged. The client reconnects with its
-//! cursor, so no event is lost.
+//! The router hands the events of each read to the sessions of their store. It never waits: a session whose queue is
+//! full is closed as lagged. Its client reconnects with a cursor, so no event is lost.
 //!
 //! The router publishes a whole read, or a whole chunk of a read, under one lock, together with the cursor after it. So
 //! a new subscriber gets a cursor, and then exactly the events that this cursor does not cover.
@@ -218,12 +217,10 @@ impl Router {
         events.iter().filter(is_watched).collect()
     }
 
-    /// Publishes one read, or one chunk of a read. `before` is the cursor before the read, and `after` is the cursor
-    /// after it. Only the last event that each session gets carries `after`, because only then has the session sent the
-    /// whole read.
+    /// Publishes one read, or one chunk of a read. `before` is the cursor before the read; `after` is the cursor after
+    /// it. Only the last event of each session carries `after`: only then is the whole read sent to the session.
     ///
-    /// Returns [`NotLookedUp`], and publishes nothing, if a new session's store is not in the translation. The caller
-    /// then looks up the missing values and publishes again.
+    /// Returns [`NotLookedUp`], and publishes nothing, if the translation lacks the store of a new session.
     pub fn publish(
         &self,
         epoch: Epoch,
@@ -306,9 +303,9 @@ impl Router {
         subscribers.all(|subscriber| subscriber.link.bytes() <= self.send_queue_bytes / 2)
     }
 
-    /// Sets the feed's position: when the feed starts, and at the end of a read in chunks. In a new epoch, all sessions
-    /// end at once, before any of them gets a cursor of that epoch. A client must return with a cursor of the old
-    /// epoch, because only that cursor shows that its lists are out of date.
+    /// Sets the feed's position: when the feed starts, and after a read in chunks. In a new epoch, all sessions end
+    /// before any of them gets a new cursor. A client must return with a cursor of the old epoch, because only that
+    /// cursor shows that its lists are out of date.
     pub fn reach(&self, epoch: Epoch, position: &Position) {
         let mut inner = self.lock();
         if inner.reached.as_ref().is_some_and(|(before, _)| *before != epoch) {
@@ -345,8 +342,7 @@ impl Router {
         self.lock().recent.clear();
     }
 
-    /// The position before which past events can be added to the cache. `None`: they were added already, or the cache
-    /// has no position.
+    /// The position before which past events can be added. `None`: they were added already, or no position is known.
     pub fn wants_history(&self) -> Option<Position> {
         self.lock().recent.wants_history()
     }
@@ -370,8 +366,8 @@ impl Router {
         self.lock().reached.as_ref().map(|(_, cursor)| Arc::clone(cursor))
     }
 
-    /// Sets whether the last read of the journal is too long ago, and tells every session. While `stale` is set, no
-    /// session can start.
+    /// Sets whether the last read of the journal is too old, and tells every session. If it is too old, no session can
+    /// start.
     pub fn set_stale(&self, stale: bool) {
         let mut inner = self.lock();
         if std::mem::replace(&mut inner.stale, stale) == stale {

@@ -126,7 +126,7 @@ pub enum Mistake {
     BadMessage,
     /// The message does not name the event's store, but the stream has several stores.
     NoStore,
-    /// The store has no such event.
+    /// The store has no event with this id.
     UnknownEvent,
     /// The database is not available. The client should send the acknowledgement again.
     AckNotSaved,

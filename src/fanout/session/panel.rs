@@ -11,7 +11,7 @@ use crate::token::TokenId;
 /// The kind of a session's client, according to the client's own messages: whether it is a panel, and whether it can
 /// ring.
 pub(super) enum Panel {
-    /// The client has not said that it is a panel, so no receipts are recorded for it.
+    /// The client has sent no message that it is a panel, so no receipts are recorded for it.
     Unknown,
     /// The client is a panel whose sound is off.
     Silent,

@@ -2,9 +2,9 @@
 //! for each session. A panel sends little, so a read buffer of half a KiB is enough.
 //!
 //! tungstenite reads the client's frames, and answers the client's pings and close frames. Outgoing frames bypass
-//! tungstenite, because a batch's frames are encoded once for all sessions of the store. Both write to the same socket,
-//! and neither may interrupt a frame of the other. So tungstenite's answers are flushed before an outgoing frame
-//! begins, and tungstenite is not polled while an outgoing frame is partly written.
+//! tungstenite, because a batch's frames are encoded once for all sessions of the store. tungstenite and this file
+//! write to the same socket, and neither may interrupt a frame of the other. So tungstenite's answers are flushed
+//! before an outgoing frame begins, and tungstenite is not polled while an outgoing frame is partly written.
 
 use std::future::poll_fn;
 use std::pin::Pin;

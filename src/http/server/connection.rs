@@ -252,7 +252,7 @@ where
     fn call(&mut self, mut request: Request<B>) -> S::Future {
         self.connection.has_asked.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(Arc::clone(&self.connection));
-        // `CONNECT host:port` has no path, and warp's path filter panics without one.
+        // `CONNECT host:port` has no path, and warp's path filter panics without a path.
         if request.uri().path_and_query().is_none() {
             *request.uri_mut() = Uri::from_static("/");
         }

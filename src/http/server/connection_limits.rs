@@ -1,8 +1,8 @@
 //! Limits the number of open connections. A guest is a connection that has shown no valid token. Guests may use only a
 //! share of all slots. If the share is full, a new guest replaces the oldest guest of the network with the most guests.
 //! So a silent connection cannot keep a slot, and a new connection has time to show its token. A connection with a
-//! valid token is never closed for another one. If such connections fill all slots, a few more guests are admitted:
-//! health checks, and clients that need a request before they can reconnect.
+//! valid token is never closed for another connection. If such connections fill all slots, a few more guests are
+//! admitted: health checks, and clients that need a request before they can reconnect.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};

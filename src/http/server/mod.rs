@@ -37,8 +37,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const AT_ONCE: u32 = 16;
 /// CPU time of one core that is reserved for each further connection. Otherwise, after a restart, thousands of
 /// connections would be accepted and read before the next live order is sent. With this limit the connections wait in
-/// the kernel: with 5,000 connections on 2 cores, the last one waits 1.25 s, and `/healthz` waits no longer. Twice the
-/// time did not make live orders faster (`cargo bench --bench replay`).
+/// the kernel: with 5,000 connections on 2 cores, the last connection waits 1.25 s, and `/healthz` waits no longer.
+/// Twice the time did not make live orders faster (`cargo bench --bench replay`).
 const TIME_OF_A_CORE: Duration = Duration::from_micros(500);
 
 /// Maximum number of connections that wait in the kernel to be accepted. A client of a further connection tries again
