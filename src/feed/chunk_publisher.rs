@@ -1,5 +1,5 @@
-//! Receives the chunks of large transactions. A chunk may be published when the queues of its stores' sessions have
-//! room.
+//! Receives large transactions' events from the journal in chunks. It holds each chunk back until the queues of its
+//! stores' sessions have room.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -11,27 +11,27 @@ use crate::domain::event::{JournalEvent, StoreId};
 use crate::fanout::router::Router;
 use crate::journal::{self, ConnectError};
 
-/// Maximum time that a chunk waits for a slow session. Then the router closes that session as lagged, and the client
-/// reconnects with its cursor.
+/// Maximum time that a chunk waits for a session whose queue is full. After this time the chunk is published, and the
+/// router closes the session as lagged. Its client reconnects with its cursor.
 const MAX_WAIT_FOR_ROOM: Duration = Duration::from_millis(50);
-/// Time between two checks whether the queues have room.
+/// Time between two checks of whether the queues have room.
 const ROOM_CHECK_INTERVAL: Duration = Duration::from_millis(2);
 
-/// Holds back each chunk until it may be published.
+/// Reads chunks from the journal, and holds back each chunk until it may be published.
 pub struct ChunkPublisher {
     chunks: journal::LargeTransactionStream,
-    /// The next chunk, its stores, and the time when it arrived; `None`: it has not arrived yet.
+    /// The next chunk, its stores, and the time when it arrived; `None`: the next chunk has not arrived yet.
     next: Option<(Vec<JournalEvent>, HashSet<StoreId>, Instant)>,
 }
 
 impl ChunkPublisher {
-    /// Takes the chunks from this stream.
+    /// Creates a publisher for the chunks of this stream.
     pub fn new(chunks: journal::LargeTransactionStream) -> Self {
         Self { chunks, next: None }
     }
 
-    /// Waits for the next chunk until it may be published; `None`: the stream has ended. Dropping the future loses no
-    /// event.
+    /// Waits until the next chunk has arrived and may be published. `None`: the stream has ended. Dropping the future
+    /// loses no event.
     pub async fn next(&mut self, router: &Router) -> Result<Option<Vec<JournalEvent>>, ConnectError> {
         if self.next.is_none() {
             let Some(events) = self.chunks.next().await.transpose()? else {

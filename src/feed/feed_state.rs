@@ -1,4 +1,4 @@
-//! The state of the feed. It outlives a connection, so that no event in progress is lost.
+//! The state of the feed. It outlives a connection to the journal, so that the feed loses no event when it reconnects.
 
 use super::large_transactions::{LargeTransactions, TooMany};
 use crate::domain::cursor::{Cursor, Epoch, Position};
@@ -7,16 +7,18 @@ use crate::journal::{Size, TransactionSizes, Witness};
 
 /// The state of the feed: what it has read and published.
 pub struct FeedState {
-    /// The epoch of the database. A restore or failover begins a new one.
+    /// The epoch of the database. A restore or failover begins a new epoch.
     pub epoch: Epoch,
-    /// The position of the reads. All events that it covers are published, except those of large transactions.
+    /// The position of the reads. All events that this position covers are published, except events of large
+    /// transactions.
     pub read: Position,
-    /// Large transactions that are being published in chunks between the reads; `None`: there are none.
+    /// Large transactions that are being published in chunks between the reads; `None`: no large transaction is being
+    /// published.
     pub large_transactions: Option<LargeTransactions>,
     /// The cursor for all published events.
     pub reached: Cursor,
-    /// The newest event that was read, or an earlier one. After a reconnect it proves that the journal still has the
-    /// same history.
+    /// The newest event that was read, or an event before it. After a reconnect, this event proves that the journal
+    /// still has the same history.
     pub seen: Option<Witness>,
 }
 
@@ -32,8 +34,9 @@ impl FeedState {
         }
     }
 
-    /// Takes the large transactions out of a long read, so that its other events can be read. From here on, the
-    /// position covers the large ones. `TooMany`: none of them is large, or they are too many.
+    /// Separates the large transactions from a long read, so that the feed can read the other events. Then the position
+    /// `read` covers the large transactions. `TooMany`: no transaction of the read is large, or there are too many
+    /// large transactions.
     pub fn separate_large(&mut self, sizes: TransactionSizes) -> Result<(), TooMany> {
         let of = |size: Size| {
             let of_size = sizes.transactions.iter().filter(move |(_, its)| *its == size);
@@ -53,8 +56,8 @@ impl FeedState {
         Ok(())
     }
 
-    /// Whether new events must wait for the stream of large transactions. If the stream has not begun, it is given up,
-    /// and its events count as unread.
+    /// Whether new events must wait for the stream of large transactions. A stream that has published no event yet is
+    /// discarded, and its events become unread again.
     pub fn must_wait(&mut self) -> bool {
         let Some(large_transactions) = &mut self.large_transactions else {
             return false;
@@ -67,8 +70,8 @@ impl FeedState {
         false
     }
 
-    /// Ends the stream of large transactions, so that the held transactions are read next. Returns whether any chunk
-    /// was published.
+    /// Ends the stream of large transactions, so that the feed reads the held transactions next. Returns whether any
+    /// chunk was published.
     pub fn finish_large(&mut self) -> bool {
         if let Some(large_transactions) = self.large_transactions.take() {
             self.read = large_transactions.position_after_stream(&self.read);
@@ -80,7 +83,8 @@ impl FeedState {
         was_within
     }
 
-    /// Marks as published all that was read, except the rest of large transactions. Returns the previous cursor.
+    /// Advances the cursor `reached`, so that it covers all events that were read, except unpublished events of large
+    /// transactions. Returns the previous cursor.
     pub fn advance(&mut self) -> Cursor {
         let reached = match &self.large_transactions {
             None => Cursor::At(self.read.clone()),

@@ -1,5 +1,6 @@
-//! Estimates how many transactions are in flight. By Little's law the number is the sum of their durations, divided by
-//! the time in which they arrived. Unlike a fixed rate of orders, this number fits any disk.
+//! Estimates how many of the shop's transactions are in flight, that is, run at the same time. By Little's law the
+//! number is the sum of their durations, divided by the time in which they arrived. A limit for this number is right
+//! for fast and slow disks; a limit for orders per second is not.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -9,33 +10,34 @@ use tokio::time::Instant;
 
 use crate::domain::event::{JournalEvent, Xid};
 
-/// Length of the window in which transactions are counted. A longer transaction counts for one window only: alone it is
-/// no load.
+/// Length of the window in which transactions are counted. A longer transaction counts as one window long, because one
+/// slow transaction does not load the database.
 pub const WINDOW: Duration = Duration::from_millis(50);
-/// Load above which NOTIFY is suppressed, in transactions in flight: they would wait for one another. At 2,000
-/// orders/s, 1.2 are in flight with NOTIFY and 0.7 without. p99 is 4 ms with NOTIFY, and 2.2 ms without, for less CPU.
+/// Load above which NOTIFY is suppressed, in transactions in flight. Above this load, transactions that notify wait for
+/// one another. At 2,000 orders/s, 1.2 transactions are in flight with NOTIFY and 0.7 without. The p99 of the delivery
+/// time is 4 ms with NOTIFY. Without NOTIFY it is 2.2 ms, for less CPU.
 const BUSY_ABOVE: f64 = 1.0;
-/// Number of successive windows above `BUSY_ABOVE` that count as load. A single burst does not.
+/// Number of successive windows above `BUSY_ABOVE` that count as load. A single burst of transactions is not load.
 const BUSY_WINDOWS: usize = 3;
-/// Pause before a read, for each transaction in flight: about the work of the machine for one. Rare reads of many
-/// events leave the machine to the writers. 16 writers keep 63 % of their rate without triggers if reads are 3 ms
-/// apart, and 57 % at 1 ms. With few in flight, a pause would only delay events.
+/// Pause before a read, for each transaction in flight: about the CPU time of one transaction. Longer pauses leave more
+/// CPU to the writers. 16 writers keep 63 % of their rate without triggers if reads are 3 ms apart, and 57 % at 1 ms.
+/// With few transactions in flight, a long pause would only delay events.
 const PAUSE_FOR_EACH: Duration = Duration::from_micros(150);
 /// Load below which writers may notify again, in transactions in flight. It is half of `BUSY_ABOVE`, because
 /// transactions without NOTIFY are shorter: a load of 1 becomes about 0.6.
 const CALM_BELOW: f64 = 0.5;
 /// Number of windows whose average is compared with `CALM_BELOW`: one second. Suppression itself makes transactions
-/// shorter, so a short fall is not enough.
+/// shorter, so a load that is low for a short time is not enough.
 const CALM_WINDOWS: usize = 20;
 
 /// Whether the load of the last windows justifies NOTIFY suppression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// The load is high, so suppression pays. The value is the pause before the next read.
+    /// The load is high, so NOTIFY suppression helps. The value is the pause before the next read.
     Busy(Duration),
     /// The load is neither high nor low: the node keeps its state.
     Between,
-    /// The load is low, so suppression does not pay.
+    /// The load is low, so NOTIFY suppression does not help.
     Calm,
 }
 
@@ -51,7 +53,7 @@ pub struct InFlightEstimator {
 }
 
 impl InFlightEstimator {
-    /// An estimator that has counted no transaction yet.
+    /// Creates an estimator that has counted no transaction yet.
     pub fn new(now: Instant) -> Self {
         Self {
             began: now,
@@ -61,19 +63,20 @@ impl InFlightEstimator {
         }
     }
 
-    /// Counts the transactions of a read. Ages are measured by `clock`, the database's time at the read. `waited`: this
-    /// node suppresses NOTIFY, so events wait for the next read.
+    /// Counts the transactions of one read of the journal. The age of an event is measured against `clock`, the
+    /// database's time at the read. `waited`: this node suppresses NOTIFY, so events wait for the next read.
     pub fn record_read(&mut self, events: &[JournalEvent], clock: OffsetDateTime, waited: bool, now: Instant) {
         let before = self.clock.replace(clock).filter(|_| waited);
         let mut last: Option<Xid> = None;
-        // In reverse order, the first event seen of a transaction is its last one, which is nearest to its end.
+        // The events are visited in reverse order, so that only the last event of each transaction counts. Its time is
+        // nearest to the end of the transaction.
         for event in events
             .iter()
             .rev()
             .filter(|event| last.replace(event.xid) != Some(event.xid))
         {
-            // The transaction ended some time after the last read. On average, half of the time since then is only the
-            // wait for this read.
+            // The transaction ended some time after the last read. On average, half of the time since then is not part
+            // of the transaction: the event only waits for this read.
             let waiting = before.map_or(time::Duration::ZERO, |before| (clock - before.max(event.at)) / 2);
             let duration = (clock - event.at - waiting).try_into().unwrap_or(Duration::ZERO);
             self.total_duration += duration.min(WINDOW);
@@ -120,8 +123,8 @@ mod tests {
         }
     }
 
-    /// Builds an estimator after `windows` windows. In each, `transactions` transactions of `events` events ended, each
-    /// after the time `age`.
+    /// Builds an estimator after `windows` windows. In each window, `transactions` transactions end. Each transaction
+    /// has `events` events, and takes the time `age`.
     fn after(windows: u32, transactions: u64, events: u64, age: Duration) -> (InFlightEstimator, Instant) {
         let mut now = Instant::now();
         let mut load = InFlightEstimator::new(now);
@@ -142,7 +145,7 @@ mod tests {
         assert_eq!(load.verdict(), Verdict::Busy(16 * PAUSE_FOR_EACH));
         let (load, _) = after(2, 150, 1, ms);
         assert_eq!(load.verdict(), Verdict::Between);
-        // 2,000 transactions a second, which take half a millisecond each: one in flight.
+        // One transaction is in flight: 2,000 arrive a second, and each takes half a millisecond.
         let (load, _) = after(3, 100, 1, ms / 2);
         assert_eq!(load.verdict(), Verdict::Between);
     }
@@ -160,8 +163,8 @@ mod tests {
         now += WINDOW;
         load.record_read(&[], CLOCK, false, now);
         assert_eq!(load.verdict(), Verdict::Calm);
-        // A disk stops for a moment: thirty transactions wait in one window, and the load is not low for the next
-        // second.
+        // The disk stalls in one window: thirty transactions wait, so the average load of the following second is not
+        // low.
         let stuck: Vec<JournalEvent> = (0..30).map(|xid| event(xid, WINDOW)).collect();
         now += WINDOW;
         load.record_read(&stuck, CLOCK, false, now);
@@ -177,8 +180,8 @@ mod tests {
 
     #[test]
     fn half_of_the_time_between_two_reads_does_not_count() {
-        // 2,000 transactions a second take 0.35 ms each: 0.7 in flight. With reads 0.5 ms apart, each seems to take
-        // 0.54 ms.
+        // 0.7 transactions are in flight: 2,000 arrive a second, and each takes 0.35 ms. With reads 0.5 ms apart, each
+        // transaction seems to take 0.54 ms.
         let gap = Duration::from_micros(500);
         let mut now = Instant::now();
         let (mut polled, mut notified) = (InFlightEstimator::new(now), InFlightEstimator::new(now));

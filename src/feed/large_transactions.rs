@@ -1,20 +1,22 @@
-//! Decides which transactions wait for large transactions; it uses no database. Large transactions' events are
-//! published in chunks between the reads of all other events, so that unrelated stores do not wait.
+//! Decides which transactions wait while large transactions are published. This file uses no database. The feed
+//! publishes large transactions' events in chunks between the reads of all other events, so that unrelated stores do
+//! not wait.
 //!
-//! The transactions in progress are *streamed* together, in the order of event ids. A later transaction that touches
-//! one of their stores may change their rows, so it is *held* until the stream ends, and then read again. A transaction
-//! that touches a store of a held transaction is held as well, and so is a further large transaction. A small
-//! transaction of the same read as the large ones, with a store in common, is streamed with them. Within one read, the
-//! order of ids is right.
+//! The large transactions that are being published are *streamed* together, in the order of event ids. A later
+//! transaction that touches a store of the stream may change the same rows. So it is *held*: the feed reads it again
+//! after the stream ends. A transaction that touches a store of a held transaction is held as well, and so is a further
+//! large transaction. A small transaction is streamed if one read found it together with the large transactions, and it
+//! shares a store with them. The order of event ids is correct for transactions of one read.
 //!
-//! Cursors treat streamed and held transactions as still running.
+//! Cursors do not cover streamed and held transactions, so a client that reconnects still receives them.
 
 use std::collections::{BTreeSet, HashSet};
 
 use crate::domain::cursor::{Cursor, Position};
 use crate::domain::event::{EventId, JournalEvent, StoreId, Xid};
 
-/// Maximum number of transactions that are streamed or held. A cursor names each of them in two or three characters.
+/// Maximum number of transactions that are streamed or held. The limit bounds the length of a cursor, which names each
+/// transaction in two or three characters.
 pub const MAX_TRANSACTIONS: usize = 256;
 /// Maximum number of stores that small streamed or held transactions touch.
 pub const MAX_STORES: usize = 4096;
@@ -22,9 +24,9 @@ pub const MAX_STORES: usize = 4096;
 /// The progress of the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// Transactions are still added to the stream. None of its events has been published.
+    /// Transactions are still added to the stream. No event of the stream has been published.
     Collecting,
-    /// The stream's events are being published. Further related transactions are held.
+    /// The stream's events are being published. Later transactions that touch a store of the stream are held.
     Streaming,
     /// The stream's events are being published, and no further transaction can be held. The feed reads nothing else
     /// until the stream ends.
@@ -35,22 +37,23 @@ enum Stage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooMany;
 
-/// The transactions that are streamed, and those that are held until the stream ends.
+/// The streamed transactions, and the transactions that are held until the stream ends.
 #[derive(Debug)]
 pub struct LargeTransactions {
     stage: Stage,
     streamed: BTreeSet<Xid>,
     held: BTreeSet<Xid>,
-    /// The large transactions among the streamed and held ones. The journal tells which stores they touch.
+    /// The large transactions among the streamed and held transactions. A query to the journal tells which stores the
+    /// large transactions touch.
     large: Vec<Xid>,
-    /// The stores that the small transactions among the streamed and held ones touch.
+    /// The stores of all small transactions that are streamed or held.
     stores: HashSet<StoreId>,
-    /// The last published event of the stream; `None`: nothing of the stream is published yet.
+    /// The last published event of the stream; `None`: no event of the stream is published yet.
     through: Option<EventId>,
 }
 
 impl LargeTransactions {
-    /// A stream without transactions, which are then added.
+    /// A stream without transactions. The caller then adds them.
     pub fn new() -> Self {
         Self {
             stage: Stage::Collecting,
@@ -62,7 +65,8 @@ impl LargeTransactions {
         }
     }
 
-    /// Adds large transactions: to the stream before its first event is published, later to the held ones.
+    /// Adds large transactions. Before the first event of the stream is published, they join the stream. Later, they
+    /// are held until the stream ends.
     pub fn add_large(&mut self, xids: &[Xid]) -> Result<(), TooMany> {
         self.check_capacity(xids.len(), 0)?;
         self.large.extend(xids);
@@ -70,8 +74,8 @@ impl LargeTransactions {
         Ok(())
     }
 
-    /// The question for the journal: the large transactions, and the stores of these events that small transactions do
-    /// not touch already. The journal tells which of the stores the large transactions touch.
+    /// The arguments of a query to the journal, which tells which stores the large transactions touch. The arguments
+    /// are the large transactions, and the stores of `events` that no streamed or held small transaction touches.
     pub fn stores_to_look_up<'a>(&self, events: &'a [JournalEvent]) -> (&[Xid], Vec<&'a str>) {
         let stores = events.iter().filter_map(|event| event.store.as_ref());
         let unknown: HashSet<&str> = stores
@@ -81,8 +85,8 @@ impl LargeTransactions {
         (&self.large, unknown.into_iter().collect())
     }
 
-    /// Removes from a read the events of transactions that are now streamed or held, and returns the rest. `touched`:
-    /// the read's stores that large transactions touch.
+    /// Removes from a read the events of transactions that must be streamed or held, and returns the other events.
+    /// `touched`: the read's stores that large transactions touch.
     pub fn remove_related(
         &mut self,
         events: Vec<JournalEvent>,
@@ -98,8 +102,8 @@ impl LargeTransactions {
         Ok(events.into_iter().filter(|event| !xids.contains(&event.xid)).collect())
     }
 
-    /// Finds the transactions to stream or hold: those that touch a store of the streamed and held ones, or of each
-    /// other. Returns also their stores.
+    /// Finds the transactions of a read that must be streamed or held, and their stores. They share a store with a
+    /// streamed or held transaction, or with another transaction that this function has found.
     fn related(&self, events: &[JournalEvent], touched: &HashSet<StoreId>) -> (HashSet<Xid>, HashSet<StoreId>) {
         let mut xids = HashSet::new();
         let mut stores = HashSet::new();
@@ -132,8 +136,8 @@ impl LargeTransactions {
         }
     }
 
-    /// Stops holding further transactions: all other reads wait. `false`: the stream has not begun, so the caller must
-    /// give it up.
+    /// Stops holding further transactions: all other reads wait until the stream ends. Returns `false` if no event of
+    /// the stream is published yet; then the caller must discard the stream.
     pub fn mark_full(&mut self) -> bool {
         if self.stage == Stage::Collecting {
             return false;
@@ -158,7 +162,7 @@ impl LargeTransactions {
         self.through = Some(event);
     }
 
-    /// The cursor for the published events. `read` is the position of the reads, and covers streamed and held
+    /// The cursor for the published events. `read` is the position of the feed's reads, and covers streamed and held
     /// transactions.
     pub fn cursor(&self, read: &Position) -> Cursor {
         let (seen, before) = (self.position_after_stream(read), self.position_before_stream(read));
@@ -208,7 +212,8 @@ mod tests {
         stores.iter().map(|store| StoreId::new(store)).collect()
     }
 
-    /// Transaction 10 is large, and touches store 1. Transaction 11 touches the same store, and was in the same read.
+    /// A stream of two transactions: 10 is large and touches store 1; 11 touches the same store, and was in the same
+    /// read.
     fn streaming() -> LargeTransactions {
         let mut large_transactions = LargeTransactions::new();
         large_transactions.add_large(&[Xid(10)]).unwrap();
@@ -237,7 +242,8 @@ mod tests {
     #[test]
     fn a_transaction_that_shares_a_store_with_a_held_one_is_held() {
         let mut large_transactions = streaming();
-        // Transaction 13 touches stores 1 and 2; 14, before it in this read, touches 2 and 3; 15 touches another store.
+        // Transaction 13 touches stores 1 and 2. Transaction 14 comes earlier in this read, and touches stores 2 and 3.
+        // Transaction 15 touches store 4.
         let later = vec![
             event(3, 14, "2"),
             event(4, 14, "3"),
@@ -249,7 +255,7 @@ mod tests {
             ids(large_transactions.remove_related(later, &touched(&["1"])).unwrap()),
             [7]
         );
-        // Store 3 is known already, so its transaction is held without a look-up.
+        // A held transaction touches store 3, so transaction 16 is held without a look-up of this store.
         let next = vec![event(8, 16, "3"), event(9, 17, "4")];
         assert_eq!(large_transactions.stores_to_look_up(&next), (&[Xid(10)][..], vec!["4"]));
         assert_eq!(
@@ -280,7 +286,7 @@ mod tests {
             .remove_related(vec![event(50, 13, "1")], &touched(&["1"]))
             .unwrap();
         let Cursor::At(position) = large_transactions.cursor(&read(14)) else {
-            panic!("nothing of it has been published")
+            panic!("no event of the stream has been published")
         };
         assert_eq!(position.missing(), [Xid(10), Xid(11), Xid(13)]);
         assert_eq!(position, large_transactions.position_before_stream(&read(14)));
@@ -309,7 +315,7 @@ mod tests {
         assert_eq!(
             large_transactions.position_after_stream(&read(1000)),
             before,
-            "nothing of it is held"
+            "no transaction may be held after the error"
         );
         assert!(large_transactions.mark_full() && large_transactions.is_full());
     }

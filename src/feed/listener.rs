@@ -1,9 +1,10 @@
 //! Listens for notifications of Postgres on a separate connection. Each notification wakes the feed, which then reads
 //! the journal.
 //!
-//! Postgres delivers a notification at most once, and any role may forge one, so the listener does not trust its
-//! content. A half-open connection is silent, so the listener probes it regularly. A transaction pooler swallows
-//! LISTEN, so each new connection first tests itself with a notification. Without LISTEN the feed polls.
+//! Postgres delivers a notification at most once, and any role may forge a notification, so the listener does not trust
+//! the content. A half-open connection is silent, so the listener probes it regularly. Behind a transaction pooler,
+//! LISTEN succeeds but notifications do not arrive, so each new connection first tests itself with a notification. If
+//! notifications do not arrive, the feed polls.
 
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex};
@@ -29,9 +30,10 @@ pub const TOKEN_CHANNEL: &str = "vestnik_token";
 const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 /// A connection whose probe takes longer than this counts as lost.
 const PROBE_DEADLINE: Duration = Duration::from_secs(3);
-/// How long the notification of the self-test may take to arrive.
+/// Maximum time for the notification of the self-test to arrive.
 const SELF_TEST_DEADLINE: Duration = Duration::from_secs(2);
-/// Time between two attempts to listen where a pooler swallows LISTEN. A pooler is seldom removed, so the time is long.
+/// Time between two attempts to listen if notifications do not arrive, for example because of a pooler. A pooler is
+/// seldom removed, so the time is long.
 const SWALLOWED_RETRY: Duration = Duration::from_secs(60);
 
 /// The listener's signals to other tasks. Several notifications before a task reacts count as one signal.
@@ -42,7 +44,7 @@ pub struct ListenerSignals {
     pub tokens: Notify,
     /// Another node wants to suppress NOTIFY, and asks this node to release the idle lock.
     pub release_request: Notify,
-    /// Another node polls, because NOTIFY is suppressed.
+    /// Another node polls because NOTIFY is suppressed, and needs `EventsRead` messages.
     pub polling_peer: Notify,
     /// The session that listens; `None`: no session listens now.
     pub session: watch::Sender<Option<Arc<ListenSession>>>,
@@ -99,11 +101,11 @@ pub enum ListenState {
     Disconnected,
     /// Notifications do not arrive, because a transaction pooler swallows them or the triggers do not notify.
     Swallowed,
-    /// Notifications are switched off in the settings.
+    /// Notifications are turned off in the settings.
     Off,
 }
 
-/// Why listening for notifications ended, or did not begin.
+/// The reason why listening for notifications ended, or did not begin.
 #[derive(Debug, thiserror::Error)]
 pub enum Lost {
     /// The LISTEN connection could not be opened.
@@ -140,8 +142,8 @@ pub enum Lost {
     Swallowed,
 }
 
-/// Listens until the shutdown, and reconnects after each failure. `listen_state` tells other tasks whether notifications
-/// arrive.
+/// Listens until the shutdown, and reconnects after each failure. `listen_state` reports to other tasks whether
+/// notifications arrive.
 pub async fn run(
     listen_url: SecretString,
     notify_url: SecretString,
@@ -181,8 +183,8 @@ pub async fn run(
     }
 }
 
-/// Tests once whether notifications reach this machine, for `vestnik doctor`. Returns after a successful self-test, or
-/// the reason of the failure.
+/// Tests once whether notifications reach this machine, for `vestnik doctor`. Returns `Ok` after a successful
+/// self-test, otherwise the reason of the failure.
 pub async fn check_notifications(listen_url: &SecretString, notify_url: &SecretString) -> Result<(), Lost> {
     let signals = ListenerSignals::default();
     let (listen_state, mut state) = watch::channel(ListenState::Disconnected);
@@ -195,7 +197,8 @@ pub async fn check_notifications(listen_url: &SecretString, notify_url: &SecretS
     }
 }
 
-/// Connects, tests and listens until the connection fails. Returns why it failed.
+/// Connects, tests whether notifications arrive, and listens until the connection fails. Returns the reason of the
+/// failure.
 async fn listen(
     listen_url: &SecretString,
     notify_url: &SecretString,
@@ -217,7 +220,8 @@ async fn listen(
         }
     };
     let listening = async {
-        // Behind a transaction pooler, LISTEN would stay on a backend that serves another client.
+        // A transaction pooler assigns the backend to other clients after LISTEN, so notifications would not arrive
+        // here.
         db::needs_session(&client, listen_url).await?;
         let listen = format!("listen {CHANNEL}; listen {TOKEN_CHANNEL}");
         timeout(PROBE_DEADLINE, async {
@@ -275,7 +279,7 @@ async fn self_test(notify_url: &SecretString, signals: &ListenerSignals) -> Resu
         .map_err(|_| Lost::Swallowed)
 }
 
-/// The first half of the lock keys that the triggers use. Fails if the triggers do not notify.
+/// Reads the first of the two integers in the lock keys of the triggers. Fails if the triggers do not notify.
 async fn notify_lock_key(client: &Client) -> Result<i32, Lost> {
     let is_migrated = "select to_regprocedure('vestnik.vst_notify_lock_key()') is not null";
     if !client.query_one(is_migrated, &[]).await?.try_get::<_, bool>(0)? {

@@ -1,10 +1,10 @@
-//! Reads the journal whenever it is woken, and publishes one ordered stream of events. One task does this for each
-//! database.
+//! The feed reads the journal whenever it is woken, and publishes the events to the router in one order. Each database
+//! has one task for its feed.
 //!
-//! Wakes during a read cause a single further read, so reads form batches under load. The position outlives a
-//! connection, so commits during an outage are read after it. `wakeup` decides when to read: on notification, or by
-//! polling where NOTIFY would cost the shop more. `large_transactions` publishes the events of large transactions in
-//! chunks between the reads.
+//! All wakes during a read cause only one further read, so each read returns a batch under load. The position outlives
+//! a connection, so the feed reads commits of an outage after the outage. `wakeup` decides when to read: on
+//! notification, or by polling where NOTIFY would cost the shop more. `large_transactions` publishes the events of
+//! large transactions in chunks between the reads.
 
 mod chunk_publisher;
 mod feed_state;
@@ -44,10 +44,10 @@ use feed_state::FeedState;
 use large_transactions::TooMany;
 use wakeup::{WakeReason, WakeupDriver};
 
-/// The feed counts as stale if its last read is older than this: [`FeedHealth::is_fresh`].
+/// The feed counts as stale if its last read is older than this time. See [`FeedHealth::is_fresh`].
 const FRESH_FOR: Duration = Duration::from_secs(5);
 
-/// When the feed last read the journal, and how many notifications it missed.
+/// The time of the feed's last read of the journal, and the number of events whose notification was missed.
 #[derive(Debug)]
 pub struct FeedHealth {
     began: Instant,
@@ -81,7 +81,8 @@ impl FeedHealth {
         metrics::counter!("vestnik_missed_notification_events_total").increment(events);
     }
 
-    /// Number of events that an idle feed found without a notification. Any number above 0 indicates a defect.
+    /// Number of events that an idle feed found without a notification. Any number above 0 indicates a defect, because
+    /// notifications were lost.
     pub fn missed_notifications(&self) -> u64 {
         self.missed_notifications.load(Ordering::Relaxed)
     }
@@ -112,9 +113,9 @@ pub struct Feed {
     pub router: Arc<Router>,
     /// Records when the feed last read the journal.
     pub health: Arc<FeedHealth>,
-    /// It changes after each read that found events. The tasks that enqueue deliveries and post webhooks wait for it.
+    /// Signals each read that found events. The tasks that enqueue deliveries and post webhooks wait for it.
     pub new_events: watch::Sender<()>,
-    /// The sources, whose mappings tell what the columns of the shop's rows mean.
+    /// The attached tables of the shop. Their mappings tell what the columns of the shop's rows mean.
     pub sources: Arc<Registry>,
     /// Looks up values of an order that are not in its own row, such as items.
     pub lookup: Arc<Lookup>,
@@ -160,8 +161,8 @@ impl Feed {
         backoff: &mut Backoff,
     ) -> Result<std::convert::Infallible, journal::ConnectError> {
         let mut reader = Reader::connect(&self.database).await?;
-        // The sources are loaded before the first session is admitted, because its first events need a translation,
-        // too.
+        // The sources are loaded before the first session is admitted, because the first events of a session need a
+        // translation, too.
         if self.sources.current().version == 0 {
             self.reload_sources(&reader).await?;
         }
@@ -180,8 +181,8 @@ impl Feed {
         backoff.reset();
         let mut publisher = None;
         let mut wake = WakeReason::Notified;
-        // Events of the last fallback poll. Their notification may still arrive; if the next wake is a fallback poll as
-        // well, they count as missed.
+        // Number of events that the last fallback poll found. The notifications of these events may still arrive. If
+        // the next wake is a fallback poll as well, the notifications count as missed.
         let mut missed_notifications = 0;
         loop {
             let events = self.read(&reader, state, wakeup).await?;
@@ -199,8 +200,8 @@ impl Feed {
         }
     }
 
-    /// Waits until the next read is due. Meanwhile it publishes chunks of large transactions. It publishes at most one
-    /// chunk before each read, so that other events wait for one chunk only.
+    /// Waits until the next read is due. Meanwhile publishes chunks of large transactions, at most one before each
+    /// read, so that other events wait for one chunk only.
     async fn wait(
         &self,
         state: &mut FeedState,
@@ -241,8 +242,8 @@ impl Feed {
         }
     }
 
-    /// Sets the first position in a new epoch of the database. Cursors of an earlier epoch are void. The router closes
-    /// their sessions; the clients reconnect and reload their lists.
+    /// Sets the first position in a new epoch, which a restore or failover of the database begins. Cursors of an
+    /// earlier epoch are invalid, so the router closes all sessions. Their clients reconnect and reload their lists.
     async fn start_epoch<'a>(
         &self,
         state: &'a mut Option<FeedState>,
@@ -315,8 +316,8 @@ impl Feed {
         Ok(large_transactions.remove_related(events, &touched).ok())
     }
 
-    /// Handles a read that found too many events of small transactions. They wait if large transactions are being
-    /// published; otherwise they are published as a backlog.
+    /// Handles a read that found too many events of small transactions. The events wait if large transactions are being
+    /// published; otherwise the feed publishes them as a backlog.
     async fn read_many(&self, reader: &Reader, state: &mut FeedState) -> Result<u64, journal::Error> {
         if state.must_wait() {
             return Ok(0);
@@ -324,10 +325,11 @@ impl Feed {
         self.read_backlog(reader, state).await
     }
 
-    /// Streams a long backlog from the journal and publishes it in chunks. After a failure it starts again at the same
-    /// position. Then some events arrive twice, with the same id, and no event is lost.
+    /// Streams a long backlog from the journal and publishes it in chunks. After a failure the stream starts again at
+    /// the same position. Then sessions receive some events twice, with the same id, and no event is lost.
     async fn read_backlog(&self, reader: &Reader, state: &mut FeedState) -> Result<u64, journal::Error> {
-        // The stream occupies the connection, so later changes of the sources take effect at the next read.
+        // The sources are reloaded first, because the stream occupies the connection. Later changes of the sources take
+        // effect at the next read.
         self.reload_sources(reader).await?;
         let mut backlog = reader.backlog(&state.read).await?;
         let mut total = 0;
@@ -362,7 +364,7 @@ impl Feed {
         }
     }
 
-    /// Ends the stream of large transactions after its last chunk. Then cursors cover these transactions.
+    /// Ends the stream of large transactions after its last chunk. From now on, cursors cover these transactions.
     fn finish_large(&self, state: &mut FeedState) {
         if state.finish_large() {
             self.router.reach(state.epoch, &state.read);
@@ -375,7 +377,8 @@ impl Feed {
             .await;
     }
 
-    /// Looks up missing values for the stores that have a session on this node, and publishes the events to the router.
+    /// Looks up values that the events' rows lack, for the stores that have a session on this node, and publishes the
+    /// events to the router.
     async fn translate_and_publish(&self, epoch: Epoch, events: &[JournalEvent], before: &Cursor, after: &Cursor) {
         count(events);
         let all: Vec<&JournalEvent> = events.iter().collect();
@@ -414,12 +417,12 @@ impl Feed {
             .map_err(journal::Error::Sources)
     }
 
-    /// Reloads the sources if their version has changed. Then the affected stores' sessions are notified to reload
+    /// Reloads the sources if their version has changed. Then it tells the sessions of the affected stores to reload
     /// their lists.
     async fn refresh_sources(&self, reader: &Reader, version: i64) -> Result<(), journal::Error> {
         if self.sources.current().version != version {
             let before = self.reload_sources(reader).await?;
-            // The number also rises where a customer's data was erased.
+            // The cached events are removed, because the version also rises when a customer's data is erased.
             self.router.clear_cache();
             tracing::info!(version, "the sources have changed");
             match self.sources.current().changes_since(&before) {

@@ -1,5 +1,5 @@
-//! Runs the [`WakeupState`]s of three nodes against simulated locks, transactions and notifications, in random order,
-//! while sessions break. Invariant: when no writer runs, an idle node without pending messages has read all events.
+//! Simulates the [`WakeupState`]s of three nodes with random locks, transactions, notifications and broken sessions.
+//! Invariant: an idle node that has handled all its messages has read all committed events.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -14,7 +14,8 @@ const NODES: usize = 3;
 const STEPS: usize = 400;
 const SEEDS: u64 = 1500;
 
-/// Up to which transaction id a node drains before it goes idle. Only `OwnXid` is right; the others must be caught.
+/// The id below which all transactions must have ended before a node goes idle. Only `OwnXid` is correct. The tests
+/// check that the simulation finds the errors of the other variants.
 #[derive(Clone, Copy, PartialEq)]
 enum WaitFor {
     /// An id that the node allocates for itself, after it holds the idle lock.
@@ -36,7 +37,7 @@ struct Suppressor {
     writer_lock: bool,
     waits_idle_lock: bool,
     waits_writer_lock: bool,
-    /// The session has ended. Postgres releases its locks one by one.
+    /// Whether the session has ended. Postgres then releases the session's locks one by one.
     ended: bool,
 }
 
@@ -109,8 +110,8 @@ impl World {
     fn begin_writer(&mut self) {
         let xid = self.next_xid;
         self.next_xid += 1;
-        // A writer writes its event first, and then requests the writer lock. The request is denied while a session
-        // holds the lock, or waits for it.
+        // A writer requests the writer lock after it has written its event. While a suppressor session holds the lock
+        // or waits for it, the request is denied, and the writer does not notify.
         let notifies = !self
             .suppressors()
             .any(|suppressor| suppressor.writer_lock || suppressor.waits_writer_lock);
@@ -124,7 +125,7 @@ impl World {
         let writer = self.running.swap_remove(self.random.usize(..self.running.len()));
         self.last_ended = self.last_ended.max(writer.xid);
         if self.random.u8(..8) == 0 {
-            return; // Rolled back.
+            return; // The transaction is rolled back.
         }
         self.committed.insert(writer.xid);
         if writer.notifies {
@@ -172,7 +173,7 @@ impl World {
         }
     }
 
-    /// Completes the node's lock operation, or lets it wait for the lock.
+    /// Completes the lock operation of a node if the lock is free. Otherwise the operation waits, or times out.
     fn complete(&mut self, at: usize) {
         let Some(action) = self.nodes[at].lock_operation else {
             return;
@@ -275,7 +276,7 @@ impl World {
         }
     }
 
-    /// Breaks the node's LISTEN session: its lock and its pending messages are lost.
+    /// Ends the LISTEN session of a node. The node loses its idle lock and its pending messages.
     fn break_listen_session(&mut self, at: usize) {
         let node = &mut self.nodes[at];
         (node.listens, node.holds_idle_lock) = (false, false);
@@ -310,7 +311,7 @@ impl World {
             if self.random.bool() {
                 self.nodes[at].lock_operation = None;
                 self.apply(at, Input::SuppressorLost);
-                // A node that no longer uses the session drops it, too.
+                // In a state without a use for the session, `apply` returns no `DropSuppressor`, so drop it here.
                 self.execute(at, Action::DropSuppressor);
             }
         }
@@ -340,7 +341,7 @@ impl World {
         }
     }
 
-    /// Ends all writers one by one. The nodes handle all messages, and the invariant is checked each time.
+    /// Ends all writers one by one. After each end, the nodes handle their messages, and the invariant is checked.
     fn quiesce(&mut self) -> Result<(), String> {
         loop {
             for at in 0..NODES {

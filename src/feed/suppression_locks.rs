@@ -1,8 +1,10 @@
 //! The two advisory locks of NOTIFY suppression, and the messages between nodes about them. `feed/wakeup_state.rs`
-//! decides, this module executes. docs/notify-suppression.md has the protocol, and the reasons why it loses no event.
+//! decides when a node requests or releases a lock; this module executes the statements. docs/notify-suppression.md
+//! describes the protocol, and why no event is lost.
 //!
-//! A writer requests the writer lock, shared, before it notifies. A node holds the idle lock, shared, while it is idle.
-//! A node that holds both locks exclusively suppresses NOTIFY.
+//! A writer is a transaction that records an event. It requests the writer lock, shared, before it notifies; if the
+//! request is denied, it does not notify. A node holds the idle lock, shared, while it is idle. A node that holds both
+//! locks exclusively suppresses NOTIFY.
 
 pub mod disturbance;
 
@@ -17,18 +19,19 @@ use tokio_postgres::error::SqlState;
 use crate::domain::event::Xid;
 use crate::infra::db;
 
-/// Time limit of one wait for a lock. If the session is dropped during a wait, Postgres continues the wait for this
-/// long, and blocks other requests.
+/// Time limit of one wait for a lock. If the session is dropped during a wait, Postgres continues the wait up to this
+/// limit, and meanwhile denies other requests for the lock.
 const LOCK_WAIT_LIMIT: Duration = Duration::from_millis(100);
 /// Settings of the sessions that hold locks. If a node's machine or network fails, keepalives end the session after
-/// about 8 s, which releases its locks. No time-out of the database may end a session that only waits.
+/// about 8 s, which releases its locks. The timeouts are off, because a setting of the database must not end a session
+/// that only waits.
 const SESSION: &str = "set tcp_keepalives_idle = 5; set tcp_keepalives_interval = 1; set tcp_keepalives_count = 3; \
      set idle_session_timeout = 0; set statement_timeout = 0; set default_transaction_isolation = 'read committed'";
 
 const RELEASE_IDLE_LOCK: &str = "select pg_advisory_unlock_shared($1, 2)";
 
-/// A message between nodes, on the NOTIFY channel of the triggers. Nodes do not trust it: a forged message only causes
-/// reads.
+/// A message between nodes, on the NOTIFY channel of the triggers. Nodes do not rely on messages: a forged message only
+/// causes additional reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PeerMessage {
     /// The sender is about to suppress NOTIFY. The receiver releases the idle lock, and polls.
@@ -53,7 +56,7 @@ impl PeerMessage {
         format!(r#"{{"{}":"{node}"}}"#, self.name())
     }
 
-    /// Parses a NOTIFY payload into the message and its sender; `None`: it is no message between nodes.
+    /// Parses a NOTIFY payload into the message and its sender; `None`: the payload is not a message between nodes.
     pub fn parse(payload: &str) -> Option<(Self, NodeName)> {
         let (name, node) = payload
             .strip_prefix(r#"{""#)?
@@ -83,8 +86,8 @@ impl fmt::Display for NodeName {
     }
 }
 
-/// The session that listens for notifications, and holds the idle lock. When it ends, Postgres releases its locks and
-/// sends it no more notifications.
+/// The session that listens for notifications, and holds the idle lock. When the session ends, Postgres releases its
+/// locks, and the node receives no more notifications.
 pub struct ListenSession {
     client: Client,
     channel: &'static str,
@@ -95,21 +98,21 @@ pub struct ListenSession {
 /// The result of a request for the idle lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IdleLock {
-    /// The session holds the idle lock, shared. Each writer that was denied the writer lock before has a transaction id
-    /// below this one.
+    /// The session holds the idle lock, shared. The value is a new transaction id: each writer that was denied the
+    /// writer lock earlier has a lower id.
     Shared(Xid),
     /// The lock was not granted: another node suppresses NOTIFY, or is about to.
     Refused,
 }
 
 /// A lock operation failed, so it is unknown which locks the LISTEN session holds. The session must end, and the
-/// listener opens a new one.
+/// listener opens a new session.
 #[derive(Debug)]
 pub struct Broken;
 
 impl ListenSession {
-    /// Wraps a session that listens on `channel` already. `key` is the first half of the lock keys that the triggers
-    /// use.
+    /// Wraps a session that listens on `channel` already. `key` is the first of the two integers of a lock key; the
+    /// triggers use the same value.
     pub fn new(client: Client, channel: &'static str, key: i32) -> Self {
         Self {
             client,
@@ -124,19 +127,20 @@ impl ListenSession {
         &self.client
     }
 
-    /// The first half of the keys of the idle lock and the writer lock.
+    /// The first of the two integers in the keys of the idle lock and the writer lock.
     pub fn key(&self) -> i32 {
         self.key
     }
 
-    /// Sets keepalives and time-outs, which limit how long the session's locks outlive the node.
+    /// Sets keepalives and timeouts. They limit how long Postgres keeps the session's locks after the node has failed.
     pub async fn prepare(client: &Client) -> Result<(), tokio_postgres::Error> {
         client.batch_execute(SESSION).await
     }
 
-    /// Requests the idle lock, shared, without waiting. The writer lock is tested, too: Postgres releases an ended
-    /// session's locks one by one, so it may still be held. Then a transaction id is allocated. The `xmax` of a
-    /// snapshot would not do, because it misses transactions that began after the last one ended.
+    /// Requests the idle lock, shared, without waiting. Then it tests the writer lock: Postgres releases an ended
+    /// session's locks one by one, so the writer lock may still be held. Last, it allocates a transaction id. The
+    /// `xmax` of a snapshot is not enough: it exceeds the newest ended transaction by one, and a running transaction
+    /// may have a higher id.
     pub async fn try_acquire_idle_lock(&self) -> Result<IdleLock, Broken> {
         self.request_idle_lock().await.map_err(|error| self.mark_broken(&error))
     }
@@ -212,8 +216,8 @@ pub enum LockWait {
 }
 
 impl SuppressorSession {
-    /// Opens a session of its own: its lock requests wait, and must not delay other statements. `key` is the first half
-    /// of the lock keys.
+    /// Opens a separate session, because its lock requests wait and would delay other statements on the same session.
+    /// `key` is the first of the two integers of a lock key.
     pub async fn connect(url: &SecretString, key: i32) -> Result<Self, db::QueryError> {
         let client = db::connect_session(url, "suppressor").await?;
         db::with_timeout(async {
@@ -226,7 +230,7 @@ impl SuppressorSession {
         Ok(Self { client, key })
     }
 
-    /// Opens a session as [`Self::connect`] does, with the lock keys that the triggers use.
+    /// Opens a session like [`Self::connect`], and reads the lock key of the triggers from the database.
     pub async fn connect_with_trigger_key(url: &SecretString) -> Result<Self, db::QueryError> {
         const KEY: &str = "select vestnik.vst_notify_lock_key()";
         let mut session = Self::connect(url, 0).await?;

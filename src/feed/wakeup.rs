@@ -1,5 +1,5 @@
-//! Waits between two reads of the feed, and meanwhile executes the actions of [`WakeupState`]. Lock requests run on
-//! other sessions than the reads, so that no wait for a lock delays a read.
+//! Waits between two reads of the feed, and meanwhile executes the actions of [`WakeupState`]. Lock requests and reads
+//! use different sessions, so that no wait for a lock delays a read.
 
 use std::collections::VecDeque;
 use std::future::pending;
@@ -20,12 +20,13 @@ use crate::domain::event::JournalEvent;
 use crate::feed::listener::{ListenState, ListenerSignals};
 use crate::feed::suppression_locks::{Broken, IdleLock, ListenSession, PeerMessage, SuppressorSession};
 
-/// Why the feed reads the journal.
+/// The reason why the feed reads the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WakeReason {
     /// A notification arrived, or the state of the LISTEN connection changed.
     Notified,
-    /// The fallback interval of an idle node has passed. Events that the read finds had no notification.
+    /// The fallback interval of an idle node has passed. No notification has arrived for the events that this read
+    /// finds.
     FallbackPoll,
     /// The node polls, and its pause has passed.
     Poll,
@@ -125,7 +126,8 @@ impl WakeupDriver {
                     self.suppressor = suppressor.or(self.suppressor.take());
                     self.apply(input);
                     if matches!(input, Input::IdleLockRequested(IdleLock::Shared(_))) {
-                        // This read is the first in the state `Draining`, and mostly the only one.
+                        // The state is `Draining` now. The node becomes idle only after a read, so the feed reads at
+                        // once.
                         return WakeReason::Poll;
                     }
                 }
@@ -153,7 +155,7 @@ impl WakeupDriver {
             _ => false,
         };
         if !same {
-            // Operations on the old session are dropped: they have no effect any more.
+            // Pending operations on the old session are dropped, because that session has ended.
             self.lock_operation = None;
             self.sending = None;
             self.outgoing.clear();
@@ -274,7 +276,7 @@ fn lock_wait_ended(wait: Result<crate::feed::suppression_locks::LockWait, crate:
     }
 }
 
-/// Waits for the pending operation, and returns its result. Without an operation it waits forever.
+/// Waits for the pending operation, and returns its result. Without a pending operation the future never completes.
 async fn completed<T>(lock_operation: &mut Pending<T>) -> T {
     match lock_operation {
         Some(lock_operation) => lock_operation.await,

@@ -12,19 +12,20 @@ use crate::feed::suppression_locks::{IdleLock, LockWait, PeerMessage};
 
 /// Longest pause between two reads of a polling node.
 pub const POLLING_PAUSE: Duration = Duration::from_millis(50);
-/// Shortest pause after a read without events, while the node polls or suppresses. It is half of the time that one
-/// order takes, because the timer and the read double it.
+/// Shortest pause after a read without events, while the node polls or suppresses. It is half of the duration of an
+/// order's transaction, because the timer and the read double the time between two reads.
 pub const SUPPRESSING_PAUSE: Duration = Duration::from_micros(250);
 /// Longest pause of a suppressing node after a read without events. After a long time without events, the open
 /// transactions are few and long, so more frequent reads would find nothing.
 const MAX_SUPPRESSING_PAUSE: Duration = Duration::from_millis(2);
-/// Longest pause of a suppressing node under load. Below this limit the estimator of the load sets the pause.
+/// Longest pause of a suppressing node under load. Below this limit, the estimated load sets the pause.
 const MAX_BUSY_PAUSE: Duration = Duration::from_millis(5);
-/// The pause of a polling node is its polling time, divided by this number. A suppressing node divides the time since
-/// the last event instead. Reads are frequent at first, because writers that were denied the lock commit soon.
+/// A polling node pauses for the time since it began to poll, divided by this number. A suppressing node divides the
+/// time since the last event instead. Reads are frequent at first, because writers that were denied the lock commit
+/// soon.
 const PAUSE_DIVISOR: u32 = 4;
-/// Waits for the idle lock, one after another, before the node gives up for `SUPPRESS_RETRY`. By then some session does
-/// not release the lock.
+/// Maximum number of successive waits for the idle lock. After them, some session evidently does not release the lock,
+/// and the node tries again after `SUPPRESS_RETRY`.
 const MAX_IDLE_LOCK_WAITS: u32 = 10;
 /// Pause before the next attempt to suppress NOTIFY, after an attempt failed.
 const SUPPRESS_RETRY: Duration = Duration::from_secs(5);
@@ -33,14 +34,14 @@ const POLLING_PEER_INTERVAL: Duration = Duration::from_secs(1);
 /// After a `PollingPeer` message, the suppressing node sends `EventsRead` for each read during this time.
 const PEER_TIMEOUT: Duration = Duration::from_secs(3);
 /// When suppression begins, the node sends `EventsRead` for each read during this time, even without a `PollingPeer`
-/// message. By then every peer has answered `PollingPeer`. The time is short, because a message for each read reduces
-/// the throughput of orders by a tenth.
+/// message. Within this time every peer has sent `PollingPeer`. The time is short, because a message for each read
+/// reduces the throughput of orders by a tenth.
 const PEER_ANSWER_TIMEOUT: Duration = Duration::from_millis(250);
-/// Without known peers, the suppressing node sends `EventsRead` at most this often. The message helps if a
+/// Without known peers, the suppressing node sends `EventsRead` at most this often. The message wakes peers whose
 /// `PollingPeer` message was lost.
 const EVENTS_READ_INTERVAL: Duration = POLLING_PAUSE;
 
-/// The state of a node in the protocol of NOTIFY suppression.
+/// A state of one node in the protocol of NOTIFY suppression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// No notification reaches the node, so it polls.
@@ -54,14 +55,14 @@ enum State {
     Draining { own_xid: Xid },
     /// The node holds the idle lock, and reads only when it is notified, or at long intervals as a fallback.
     Idle,
-    /// The node polls, and releases the idle lock. `to_suppress`: it does so to suppress NOTIFY itself; otherwise
-    /// another node asked for it.
+    /// The node polls, and releases the idle lock. `to_suppress`: the node will suppress NOTIFY itself; otherwise
+    /// another node requested the release.
     ReleasingIdle { to_suppress: bool },
     /// The node polls, and waits for the idle lock exclusively: until no other node is idle. `attempt` counts the
     /// bounded waits.
     WaitingForIdlePeers { attempt: u32 },
     /// The node holds the idle lock exclusively, and waits for the writer lock, until every transaction that notifies
-    /// has ended. From now on, no further writer notifies.
+    /// has ended. From the start of this wait on, no further writer notifies.
     WaitingForWriters,
     /// The node holds both locks exclusively. No writer notifies.
     Suppressing,
@@ -80,7 +81,7 @@ pub enum Input {
     IdleLockReleased,
     /// The result of [`Action::WaitForIdleLock`] or [`Action::WaitForWriterLock`].
     LockWaitEnded(LockWait),
-    /// The suppressor session could not be opened, or has ended, or the journal cannot be read. The node must not
+    /// The suppressor session could not be opened, or has ended, or the journal cannot be read. So the node must not
     /// suppress NOTIFY.
     SuppressorLost,
     /// A message of another node arrived.
@@ -115,7 +116,7 @@ pub enum Action {
     Send(PeerMessage),
 }
 
-/// The part of one node in NOTIFY suppression, as a state machine.
+/// The state machine of one node in NOTIFY suppression.
 #[derive(Debug)]
 pub struct WakeupState {
     state: State,
@@ -132,7 +133,7 @@ pub struct WakeupState {
     /// Without known peers, the node sends `EventsRead` at this time at the earliest.
     events_read_at: Instant,
     /// The node has suppressed NOTIFY, and a writer that was denied the lock may still be running. So the node still
-    /// tells the other nodes about events.
+    /// sends `EventsRead` to the other nodes.
     must_notify_peers: bool,
     verdict: Verdict,
     /// Whether the last read found events.
@@ -169,8 +170,8 @@ impl WakeupState {
         matches!(self.state, State::WaitingForWriters | State::Suppressing)
     }
 
-    /// Pause until the next read if no notification arrives; `None`: read at once. `safety` is the pause of an idle
-    /// node.
+    /// Pause until the next read if no notification arrives; `None`: read at once. `safety` is the interval of an idle
+    /// node's fallback reads.
     pub fn pause(&self, safety: Duration, now: Instant) -> Option<Duration> {
         match (self.state, self.verdict) {
             (State::Idle, _) => Some(safety),
@@ -192,7 +193,7 @@ impl WakeupState {
         ((now - self.found_events_at) / PAUSE_DIVISOR).clamp(SUPPRESSING_PAUSE, MAX_SUPPRESSING_PAUSE)
     }
 
-    /// The action that is due because of the time, without an input. `None`: none is due.
+    /// The action that is due because time has passed, without an input. `None`: no action is due.
     pub fn due_action(&mut self, now: Instant) -> Option<Action> {
         if self.state != State::Polling || now < self.request_idle_at {
             return None;
@@ -231,7 +232,7 @@ impl WakeupState {
         }
     }
 
-    /// Returns to the state `Polling`, and gives up the locks of a suppressor session.
+    /// Returns to the state `Polling`, and ends the suppressor session, if any, which releases its locks.
     fn start_polling(&mut self, now: Instant) -> Vec<Action> {
         let has_suppressor = matches!(
             self.state,
@@ -270,8 +271,8 @@ impl WakeupState {
     }
 
     fn announce_polling(&mut self, now: Instant) -> Vec<Action> {
-        // The node's own suppressor session may have denied the lock, because Postgres releases the session's locks a
-        // moment later.
+        // After a suppression, no message is sent: the node's own suppressor session may have denied the lock, because
+        // Postgres releases that session's locks with a delay.
         if self.must_notify_peers || now < self.polling_peer_at {
             return Vec::new();
         }
@@ -287,7 +288,8 @@ impl WakeupState {
             }
             State::ReleasingIdle { to_suppress: false } => {
                 self.state = State::Polling;
-                // The other node may not wait for the lock yet, so this node does not request it at once.
+                // The other node possibly does not wait for the lock yet, so this node does not request the lock at
+                // once.
                 self.request_idle_at = now + POLLING_PAUSE;
                 self.announce_polling(now)
             }
@@ -297,13 +299,14 @@ impl WakeupState {
 
     fn lock_wait_ended(&mut self, wait: LockWait, now: Instant) -> Vec<Action> {
         match (self.state, wait) {
-            // The load ended during the wait, so suppression is not needed any more.
+            // The load has become low during the wait, so NOTIFY suppression is not needed any more.
             (State::WaitingForIdlePeers { .. } | State::WaitingForWriters, _) if self.verdict == Verdict::Calm => {
                 self.start_polling(now)
             }
             (State::WaitingForIdlePeers { .. }, LockWait::Held) => {
                 self.state = State::WaitingForWriters;
-                // Nothing is known yet about other nodes that poll.
+                // This node does not know yet whether other nodes poll, so it sends `EventsRead` for each read at
+                // first.
                 self.peers_until = self.peers_until.max(now + PEER_ANSWER_TIMEOUT);
                 vec![Action::WaitForWriterLock]
             }
@@ -332,7 +335,8 @@ impl WakeupState {
 
     fn received(&mut self, message: PeerMessage, now: Instant) -> Vec<Action> {
         if message == PeerMessage::ReleaseRequest && !self.is_suppressing() {
-            // From now on the other node sends `EventsRead`, for which it must know that this node polls.
+            // From now on the sender suppresses NOTIFY. It sends `EventsRead` only if it knows that this node polls, so
+            // `PollingPeer` is due now.
             self.must_notify_peers = false;
             self.polling_peer_at = now;
         }
@@ -348,7 +352,8 @@ impl WakeupState {
                 self.since = now;
                 vec![Action::ReleaseIdleLock]
             }
-            // The other node was first. This node leaves the lock to it, so that they do not block each other.
+            // The sender was first to release the idle lock. This node lets the sender suppress NOTIFY, so that the two
+            // nodes do not block each other.
             (PeerMessage::ReleaseRequest, State::ReleasingIdle { to_suppress: true }) => {
                 self.state = State::ReleasingIdle { to_suppress: false };
                 Vec::new()
@@ -423,7 +428,7 @@ mod tests {
         node.apply(Input::IdleLockRequested(IdleLock::Shared(Xid(9))), now);
         assert!(
             !node.is_idle(),
-            "a writer that was denied the lock before must be read first"
+            "the events of a writer that was denied the lock must be read first"
         );
         read(&mut node, 8, Verdict::Between, now);
         assert!(!node.is_idle(), "transaction 8 may have been denied the lock");
@@ -446,7 +451,7 @@ mod tests {
         );
         assert!(
             node.is_suppressing(),
-            "a wait for the writer lock denies it to the writers"
+            "a wait for the writer lock already denies the lock to writers"
         );
         assert_eq!(node.apply(Input::LockWaitEnded(LockWait::Held), now), []);
         node
@@ -507,12 +512,12 @@ mod tests {
         assert_eq!(
             node.due_action(now),
             None,
-            "the other node may not wait for the lock yet"
+            "the other node possibly does not wait for the lock yet"
         );
         assert_eq!(node.due_action(now + POLLING_PAUSE), Some(Action::RequestIdleLock));
         let denied =
             |node: &mut WakeupState| node.apply(Input::IdleLockRequested(IdleLock::Refused), now + POLLING_PAUSE);
-        assert_eq!(denied(&mut node), [], "it has sent the message already");
+        assert_eq!(denied(&mut node), [], "the node has sent `PollingPeer` already");
         node.apply(Input::Received(PeerMessage::ReleaseRequest), now + POLLING_PAUSE);
         assert_eq!(node.due_action(now + 2 * POLLING_PAUSE), Some(Action::RequestIdleLock));
         assert_eq!(

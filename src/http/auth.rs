@@ -1,7 +1,7 @@
-//! Authorizes requests: checks the token, the store and the origin of the web page. A token is accepted only in a
-//! header, because proxies and servers log URLs.
+//! Authorizes requests: checks the token, the store, and the origin of the web page that sends the request. A token is
+//! accepted only in a header, because proxies and servers log URLs.
 //!
-//! No request reads a store's data, or waits for a turn, before its token is verified.
+//! A request reads no data of a store, and waits in no queue of a store, before its token is verified.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -28,21 +28,21 @@ const BEARER_PROTOCOL: &str = "bearer.";
 /// Maximum length of a store id, in bytes.
 const MAX_STORE_BYTES: usize = 200;
 
-/// An authorized request to a store, with what its token allows.
+/// An authorized request to a store, with the rights of its token.
 pub struct Access {
     /// The database that has the store.
     pub database: Arc<DatabaseContext>,
     /// The id of the store.
     pub store: StoreId,
-    /// The stores and the scope that the token opens.
+    /// The stores that the token opens, and its scope.
     pub grant: Arc<Grant>,
     presented: Presented,
     generation: u64,
 }
 
 impl Access {
-    /// Checks the token again if tokens have changed since the first check. Call it before work that begins some time
-    /// after the first check.
+    /// Checks the token again if any token has changed since the first check. It must be called before work that begins
+    /// some time after the first check.
     pub async fn confirm(&self) -> Result<(), ApiError> {
         if self.database.hub.tokens.generation() == self.generation {
             return Ok(());
@@ -55,7 +55,7 @@ impl Access {
 /// The headers in which a route accepts a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenLocation {
-    /// Only in the header `Authorization`. Another site's page cannot make a browser send this header, so that site
+    /// Only in the header `Authorization`. A web page of another site cannot make a browser send this header, so it
     /// cannot forge requests.
     Header,
     /// In the header `Authorization`, or in a subprotocol of a WebSocket handshake.
@@ -74,13 +74,15 @@ pub async fn authorize(
     let store = store(&call.store)?;
     let presented = parse(given, client)?;
     let refused = |why: &'static str| refused(given, why, client);
-    // With several databases, the token is checked before the store is looked up.
+    // With several databases, the token is checked before the store's database is searched. So a request without a
+    // valid token causes no search.
     let is_counted = databases.are_several() && identify(databases, &presented, &store, refused).await?;
     let database = databases.of(&store).await?;
     let looked = look_up(&database, &presented).await?;
     let generation = looked.generation;
     let grant = match looked.found {
-        // The store's database does not know the token, but another database does: it opens other stores only.
+        // The store's database does not know the token, but another database does. So the token opens other stores
+        // only.
         Found::Unknown if databases.are_several() => return Err(ApiError::OtherStore),
         found => {
             if let Some(why) = found.why_not() {
@@ -93,7 +95,7 @@ pub async fn authorize(
     if !is_counted {
         databases.limits.count_token(database.number, grant.id)?;
     }
-    // A token for every store does not open a canary's.
+    // A token for all stores does not open the store of the self-test (canary).
     if !grant.opens(store.as_str()) || store.is_canary() != (grant.id == TokenId::CANARY) {
         return Err(ApiError::OtherStore);
     }
@@ -109,7 +111,8 @@ pub async fn authorize(
     })
 }
 
-/// Checks what the request is refused for whatever its token is. Returns the text of its token.
+/// Makes the checks that do not depend on the token: the URL must hold no token, and the origin must be allowed.
+/// Returns the text of the token; `None`: the request has none.
 pub fn offered<'a>(
     databases: &Databases,
     call: &'a ApiRequest,
@@ -142,9 +145,9 @@ pub async fn look_up(database: &DatabaseContext, presented: &Presented) -> Resul
     database.hub.tokens.look_up(presented).await.map_err(ApiError::database)
 }
 
-/// Checks, where a node serves several databases, that the token opens the store in one of them. If no database
-/// confirms it and one does not respond, the result is unknown. A JWT is verified without a database. Returns whether
-/// the request was counted against the token's rate limit.
+/// Checks that the token opens the store in one of several databases. If a database does not respond and no other
+/// database knows the token, the result is the error of that database. A JWT is verified without a database. Returns
+/// whether the request was counted against the token's rate limit.
 async fn identify(
     databases: &Databases,
     presented: &Presented,
@@ -202,7 +205,7 @@ pub async fn verify(databases: &Databases, jwt: &Jwt, refused: impl Fn(&'static 
     })
 }
 
-/// Gives the request's connection a place among those of authenticated clients.
+/// Counts the request's connection as a connection with a valid token.
 pub fn authenticate(call: &ApiRequest) -> Result<(), ApiError> {
     call.connection.slot.authenticate().map_err(|full| {
         full.log();
@@ -210,7 +213,7 @@ pub fn authenticate(call: &ApiRequest) -> Result<(), ApiError> {
     })
 }
 
-/// What a token allows, or why it opens nothing.
+/// Returns the rights of a valid token, or the error for the client.
 pub fn judge_alone(found: Found) -> Result<Arc<Grant>, ApiError> {
     match found {
         Found::Valid(grant) => Ok(grant),
@@ -228,7 +231,8 @@ fn judge(found: Found, store: &StoreId) -> Result<Arc<Grant>, ApiError> {
     }
 }
 
-/// Counts and logs a missing or invalid token: a guess, or a device with an old token.
+/// Counts a missing or invalid token, and logs an invalid token. The client may be an attacker who guesses tokens, or a
+/// device with an old token.
 pub fn refused(given: Option<&str>, why: &'static str, client: IpAddr) {
     static LIMIT: LogLimit = LogLimit::new();
     metrics::counter!("vestnik_tokens_refused_total", "why" => why).increment(1);
@@ -247,7 +251,7 @@ pub fn store(text: &str) -> Result<StoreId, ApiError> {
     checked_store(&store)
 }
 
-/// A store id, if its length allows it.
+/// Checks the length of a store id. A zero byte is refused, because Postgres cannot store it.
 pub fn checked_store(store: &str) -> Result<StoreId, ApiError> {
     if store.is_empty() || store.len() > MAX_STORE_BYTES || store.contains('\0') {
         return Err(ApiError::BadStore);
@@ -255,7 +259,7 @@ pub fn checked_store(store: &str) -> Result<StoreId, ApiError> {
     Ok(StoreId::new(store))
 }
 
-/// Whether the URL holds a token: in a parameter with a name such as `token`, or as a text with the form of a token.
+/// Whether the URL holds a token: in a parameter with a name such as `token`, or as text with the form of a token.
 fn holds_token(call: &ApiRequest) -> bool {
     let parts = [&call.store, &call.id].map(|part| percent_decode_str(part).decode_utf8_lossy());
     parts.iter().any(|part| Presented::begins(part)) || query_holds_token(&call.query)
@@ -268,7 +272,7 @@ fn query_holds_token(query: &Query) -> bool {
         .any(|(key, value)| named(&key.to_ascii_lowercase()) || Presented::begins(key) || Presented::begins(value))
 }
 
-/// The token in the header `Authorization`; `None`: the header is missing, or has another scheme than `Bearer`.
+/// The token in the header `Authorization`. `None`: the header is missing, or its scheme is not `Bearer`.
 fn authorization(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
@@ -278,7 +282,7 @@ fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     tokens(headers, header::SEC_WEBSOCKET_PROTOCOL)
 }
 
-/// The values of a header whose values are separated by commas.
+/// The single values of a header that contains a list separated by commas.
 fn tokens(headers: &HeaderMap, name: header::HeaderName) -> impl Iterator<Item = &str> {
     let values = headers
         .get_all(name)
@@ -287,18 +291,19 @@ fn tokens(headers: &HeaderMap, name: header::HeaderName) -> impl Iterator<Item =
     values.flat_map(|value| value.split(',')).map(str::trim)
 }
 
-/// Whether the client offers the subprotocol of Vestnik. The response may confirm the subprotocol only then.
+/// Whether the client offers the subprotocol of Vestnik. The response may confirm the subprotocol only if the client
+/// offers it.
 pub fn offers_our_protocol(headers: &HeaderMap) -> bool {
     protocols(headers).any(|protocol| protocol == PROTOCOL)
 }
 
-/// Whether the client asks for a WebSocket.
+/// Whether the request asks for an upgrade to a WebSocket.
 pub fn asks_for_websocket(headers: &HeaderMap) -> bool {
     let says = |name, word: &str| tokens(headers, name).any(|token| token.eq_ignore_ascii_case(word));
     says(header::UPGRADE, "websocket") && says(header::CONNECTION, "upgrade")
 }
 
-/// Checks the handshake. Returns the `Sec-WebSocket-Accept` value of the response.
+/// Checks the WebSocket handshake. Returns the `Sec-WebSocket-Accept` value of the response.
 pub fn websocket_accept(headers: &HeaderMap) -> Result<String, ApiError> {
     if !asks_for_websocket(headers) {
         return Err(ApiError::NotAnUpgrade);

@@ -1,45 +1,46 @@
-//! What the self-test of a node says: a synthetic order at intervals, through every part that an order passes.
+//! The result of a node's self-test, the canary. At intervals, a synthetic order passes through every part of the node
+//! that a real order passes through.
 
 use tokio::sync::watch;
 
 use crate::domain::event::StoreId;
 
-/// The state of a database's canary on this node.
+/// The state of the self-test of one database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Canary {
-    /// The settings turn it off.
+    /// The self-test is turned off in the settings.
     Off,
-    /// No round has ended yet.
+    /// No round of the self-test has ended yet.
     Waiting,
-    /// The newest order came back.
+    /// The newest synthetic order arrived at the node's own session.
     Back,
-    /// The newest order did not come back.
+    /// The newest synthetic order did not arrive. The value is the reason.
     Failed(CanaryFailure),
 }
 
-/// Where a round ended.
+/// The reason why a round of the self-test failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CanaryFailure {
-    /// No session could be opened.
+    /// The node could not open a session to itself.
     #[error("this node did not let its own client in: see the log, and `http.listen`, `tls` and `http.hosts`")]
     NoSession,
-    /// Postgres takes no writes.
+    /// Postgres accepts no writes.
     #[error(
         "Postgres takes no writes: it is a standby, or default_transaction_read_only is on; give the address of the primary"
     )]
     ReadOnly,
-    /// The table is missing.
+    /// The table of the self-test is missing.
     #[error("vestnik.vst_canary is missing: run `vestnik migrate`")]
     NotMigrated,
-    /// The role may not write to the table.
+    /// The node's database role may not write to the table of the self-test.
     #[error(
         "this role may not write to vestnik.vst_canary: grant select, insert, update and delete on all tables in schema vestnik to it"
     )]
     NoRight,
-    /// The write failed otherwise.
+    /// The synthetic order could not be written for another reason.
     #[error("the synthetic order could not be written: see the log for what Postgres says")]
     NotWritten,
-    /// The order was committed, and did not come back in time.
+    /// The synthetic order was committed, but did not arrive at the session in time.
     #[error(
         "a committed order did not reach a session of this node: a trigger is off, or the feed stands still; `vestnik doctor`, `vestnik migrate`"
     )]
@@ -47,7 +48,7 @@ pub enum CanaryFailure {
 }
 
 impl CanaryFailure {
-    /// All of them.
+    /// All reasons.
     pub const ALL: [Self; 6] = [
         Self::NoSession,
         Self::ReadOnly,
@@ -57,7 +58,7 @@ impl CanaryFailure {
         Self::Lost,
     ];
 
-    /// The word in `/readyz`, the metric and the table.
+    /// The name of the reason in `/readyz`, in the metric and in the table.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NoSession => "no_session",
@@ -71,7 +72,7 @@ impl CanaryFailure {
 }
 
 impl Canary {
-    /// The word in `/readyz` and the table.
+    /// The name of the state in `/readyz` and in the table.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Off => "off",
@@ -82,22 +83,22 @@ impl Canary {
     }
 }
 
-/// The self-test of one database, as the routes see it.
+/// The self-test of one database, for the routes.
 #[derive(Debug, Clone)]
 pub struct CanaryReport {
-    /// The store that its session opens; `None`: it is off.
+    /// The store of the self-test's session. `None`: the self-test is off.
     pub store: Option<StoreId>,
-    /// Its state.
+    /// The current state of the self-test.
     pub now: watch::Receiver<Canary>,
 }
 
 impl CanaryReport {
-    /// Its state.
+    /// The current state of the self-test.
     pub fn state(&self) -> Canary {
         *self.now.borrow()
     }
 
-    /// Whether the newest order did not come back.
+    /// Whether the newest synthetic order did not arrive.
     pub fn has_failed(&self) -> bool {
         matches!(self.state(), Canary::Failed(_))
     }

@@ -1,4 +1,4 @@
-//! Finds the database that has a store, where a node serves several databases.
+//! Finds the database that has a store, if the node serves several databases.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -16,7 +16,7 @@ use crate::infra::config;
 use crate::store;
 use crate::token::Stores;
 
-/// Maximum number of stores whose database is remembered. Beyond it, all are forgotten and looked up again.
+/// Maximum number of stores whose database is cached. At the limit, the cache is cleared.
 const MOST_FOUND: usize = 100_000;
 
 /// The databases that a node serves, with the rules and limits of requests.
@@ -30,8 +30,8 @@ pub struct Databases {
 }
 
 impl Databases {
-    /// `databases` has each database with the ids of its stores in the settings. `None`: the database itself tells which
-    /// stores it has.
+    /// Creates the list of databases. `databases` has each database with the ids of its stores from the settings.
+    /// `None`: the settings name no stores, so the database itself tells which stores it has.
     pub fn new(
         databases: Vec<(Arc<DatabaseContext>, Option<BTreeSet<String>>)>,
         http: &config::Http,
@@ -56,12 +56,12 @@ impl Databases {
         self.databases.iter().map(|(database, _)| database)
     }
 
-    /// The first database, for requests that belong to no store.
+    /// The first database, for work that is the same in all databases.
     pub(super) fn any(&self) -> &Arc<DatabaseContext> {
         &self.databases[0].0
     }
 
-    /// Those of the stores that a token opens in this database, which the settings do not name at another database.
+    /// The stores that a token opens in this database, without stores that the settings assign to another database.
     pub(super) fn stores_of(&self, database: &DatabaseContext, opened: &Stores) -> StoreSet {
         let ids = |names: &BTreeSet<String>| names.iter().map(|name| StoreId::new(name)).collect();
         let own = self
@@ -87,7 +87,8 @@ impl Databases {
         }
     }
 
-    /// The database of a store: the one that the settings name, else the one that knows the store.
+    /// The database of a store: the database to which the settings assign the store, otherwise the database that knows
+    /// the store.
     pub(super) async fn of(&self, store: &StoreId) -> Result<Arc<DatabaseContext>, ApiError> {
         if let [(database, _)] = self.databases.as_slice() {
             return Ok(Arc::clone(database));
@@ -115,7 +116,8 @@ impl Databases {
         Ok(Arc::clone(&self.databases[index].0))
     }
 
-    /// Asks each database without stores in the settings whether it has the store. Returns the index of the database.
+    /// Finds the database that knows the store, among the databases without stores in the settings. Returns the index
+    /// of the database.
     async fn ask(&self, store: &StoreId) -> Result<usize, ApiError> {
         let open: Vec<usize> = (0..self.databases.len())
             .filter(|index| self.databases[*index].1.is_none())
@@ -140,8 +142,8 @@ impl Databases {
                 found.insert(store.clone(), *index);
                 Ok(*index)
             }
-            // A database that does not respond may have the store, too. The one that has confirmed it is used, but not
-            // remembered.
+            // A database that does not respond may have the store, too. So the database that knows the store is used,
+            // but is not cached.
             ([index], Some(_)) => Ok(*index),
             ([], None) => Err(ApiError::UnknownStore),
             ([], Some(error)) => Err(ApiError::database(error)),

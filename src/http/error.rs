@@ -1,5 +1,5 @@
-//! The errors that clients of the HTTP interface get. An error is always `{"error":{"code":..,"message":..}}`. It says
-//! what to do, and shows nothing internal.
+//! The errors that clients of the HTTP interface get. An error always has the form
+//! `{"error":{"code":..,"message":..}}`. The message tells the client what to do, and contains nothing internal.
 
 use std::time::Duration;
 
@@ -14,14 +14,15 @@ use crate::infra::db::Busy;
 use crate::infra::telemetry::LogLimit;
 use crate::token::Scope;
 
-/// The header `Retry-After`, in seconds, while the node or its database is not ready. `SESSIONS_RETRY_S` is for a
-/// session limit that is reached.
+/// The value of the header `Retry-After` while the node or its database is not ready, seconds. `SESSIONS_RETRY_S` is
+/// the value after a session limit is reached.
 const NOT_READY_RETRY_S: u64 = 5;
 const SESSIONS_RETRY_S: u64 = 15;
-/// The same while a request with the key is under way.
+/// The value of the header `Retry-After` while another request with the same `Idempotency-Key` is being executed,
+/// seconds.
 const KEY_RETRY_S: u64 = 1;
 
-/// Why a request is refused or has failed.
+/// The reason why a request is refused or has failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ApiError {
     /// The URL holds a token. Logs keep URLs, so the token must be sent in a header.
@@ -42,9 +43,9 @@ pub enum ApiError {
     UnknownStore,
     /// The parameter `limit` is not a number from 1 to this value.
     BadLimit(usize),
-    /// The route opens WebSockets, and the request asks for no upgrade.
+    /// The route opens WebSockets, but the request does not ask for an upgrade.
     NotAnUpgrade,
-    /// The request is no WebSocket handshake of version 13 with a valid key.
+    /// The request is not a WebSocket handshake of version 13 with a valid key.
     BadUpgrade,
     /// The client's cursor is unusable. The values are the reason, and a new cursor with which the client continues.
     Resync(Unusable, String),
@@ -52,16 +53,16 @@ pub enum ApiError {
     TooManySessions,
     /// The store has too many running and waiting requests to the database.
     TooMuchAtOnce,
-    /// The rate limit of the token is reached or, without a valid token, that of the address. The value is the time
-    /// until the next request is allowed.
+    /// The request exceeds the rate limit of its token or, without a valid token, of its client's address. The value is
+    /// the time until the next request is allowed.
     TooManyRequests(Duration),
     /// The node has its maximum number of connections.
     TooManyConnections,
     /// The header `Host` names a host that is not allowed.
     OtherHost,
-    /// There is no route with this path.
+    /// No route has this path.
     NotFound,
-    /// The route does not have this method. Carries the methods that it has, as `Allow` lists them.
+    /// The route does not have this method. The value lists the methods that it has, in the form of the header `Allow`.
     OtherMethod(String),
     /// The body did not arrive in time.
     TooSlow,
@@ -71,39 +72,40 @@ pub enum ApiError {
     BadBody(&'static str),
     /// A query parameter is not valid. The values are the parameter's name and the expected form, for the client.
     BadParameter(&'static str, &'static str),
-    /// The route has no query parameter of this name. The value is the list of those that it has.
+    /// The route has no query parameter of this name. The value lists the parameters that the route has.
     UnknownParameter(&'static [&'static str]),
     /// The status in the request is unknown, or cannot be requested.
     BadStatus,
-    /// The store has no such order or booking.
+    /// The store has no order or booking with this key.
     UnknownOrder,
-    /// The store has no such event.
+    /// The store has no event with this id.
     UnknownEvent,
     /// The order's status has changed meanwhile, or the order cannot move to the requested status.
     StatusConflict {
         /// The current status of the order.
         status: &'static str,
-        /// The name of the person who set the current status with a button. `None`: it was set without a button.
+        /// The name of the person who set the current status with a button. `None`: nobody used a button to set it.
         by: Option<String>,
     },
-    /// The order cannot move from its current status, the value, to the requested one.
+    /// The order cannot move from its current status to the requested status. The value is the current status.
     StatusNotReachable(&'static str),
-    /// The shop's own rules, in its database or its API, refused the status change.
+    /// A rule of the shop refused the status change, in the shop's database or API.
     StatusRefused {
-        /// The message of the shop for people; `None`: the shop gave none.
+        /// The message of the shop for people; `None`: the shop sent no message.
         message: Option<String>,
-        /// The kind of the rule of the shop's database; `None`: unknown.
+        /// The kind of the rule of the shop's database; `None`: the kind is unknown.
         rule: Option<&'static str>,
     },
-    /// The operator must act: Vestnik's database role lacks a privilege, or the shop's API a setting. The log names it.
+    /// The operator must act: Vestnik's database role lacks a privilege, or the shop's API lacks a setting. The log
+    /// names the privilege or setting.
     StatusNotPossible,
     /// The shop's own API failed, or did not respond in time.
     ShopUnavailable,
     /// The shop's mapping has no word for this status.
     StatusUnknownToShop(&'static str),
-    /// Several sources have an order with this key. The value lists the sources, of which the client must choose one.
+    /// Several sources have an order with this key. The value lists the sources. The client must choose one of them.
     AmbiguousOrder(Vec<String>),
-    /// The request with this `Idempotency-Key` is under way.
+    /// Another request with this `Idempotency-Key` is being executed.
     KeyUnderWay,
     /// The `Idempotency-Key` belongs to another request.
     KeyOfOtherRequest,
@@ -121,7 +123,7 @@ impl From<Busy> for ApiError {
 }
 
 impl ApiError {
-    /// Turns an internal error into `NotReady`. The error is logged, and the client sees nothing of it.
+    /// Turns an internal error into `NotReady`. The error is logged, and the client does not see it.
     pub fn database(error: impl std::fmt::Display) -> Self {
         static LIMIT: LogLimit = LogLimit::new();
         if let Some(unlogged) = LIMIT.allows() {
@@ -130,7 +132,8 @@ impl ApiError {
         Self::NotReady
     }
 
-    /// Whether the error means that the request has shown no valid token.
+    /// Whether the error occurs before the token is verified, or because the token is not valid. Such a request counts
+    /// against the limit of its address.
     pub fn is_of_guest(&self) -> bool {
         matches!(
             self,
@@ -355,7 +358,7 @@ impl ApiError {
                     .headers_mut()
                     .insert(header::UPGRADE, HeaderValue::from_static("websocket"));
             }
-            // As RFC 6455 requires, this header tells the client which version the server accepts.
+            // RFC 6455 requires this header, which tells the client the version that the server accepts.
             Self::BadUpgrade => {
                 response
                     .headers_mut()

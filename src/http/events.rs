@@ -21,10 +21,10 @@ use crate::token::Scope;
 /// Maximum and default number of events on one page of the history.
 const HISTORY_LIMIT: usize = 500;
 const HISTORY_DEFAULT: usize = 100;
-/// The name that receipts give to an HTTP client without a panel name.
+/// The recipient in receipts of an HTTP client that gives no panel name.
 const NAMELESS: &str = "http";
 
-/// Returns a page of a store's history. If the client gives a panel name, its events count as sent to that panel.
+/// Returns a page of a store's history. If the request names a panel, the events count as sent to this panel.
 pub async fn history(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let Access {
         database, store, grant, ..
@@ -32,7 +32,7 @@ pub async fn history(access: Access, call: ApiRequest) -> Result<Response, ApiEr
     let limit = call.query.limit(HISTORY_DEFAULT, HISTORY_LIMIT)?;
     let panel = call.query.panel()?;
     let (events, response) = read(database, store, call.query.get("after"), limit).await?;
-    // A client with the scope `read` is no panel, so nothing counts as sent to it.
+    // A client with the scope `read` is not a panel, so no event counts as sent to it.
     if let Some(panel) = panel.filter(|_| grant.scope >= Scope::Panel) {
         events.iter().for_each(|event| record_sent(&access, panel, *event));
     }
@@ -93,7 +93,8 @@ async fn read(
     }
 }
 
-/// One event with all its parts. A stream leaves out the large parts of a large event.
+/// Returns one event with all its parts. A stream leaves out the large parts of a large event, so a client requests
+/// them here.
 pub async fn whole(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let Access { database, store, .. } = &access;
     let id = call.event()?;
@@ -138,8 +139,8 @@ pub async fn acknowledge(access: Access, call: ApiRequest) -> Result<Response, A
     }
 }
 
-/// Returns whether a person has seen an event. A ringing panel asks this, so that all panels become silent after one
-/// acknowledgement.
+/// Returns whether a person has acknowledged an event. A ringing panel requests this, so that all panels become silent
+/// after one acknowledgement.
 pub async fn acknowledgement(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let Access { database, store, .. } = &access;
     let seen = db::with_timeout(acknowledgement::is_seen(&database.hub.pool, store, call.event()?));

@@ -1,4 +1,5 @@
-//! The header `Idempotency-Key`: a client may repeat a POST whose answer it did not get, and the POST is executed once.
+//! Handles the header `Idempotency-Key`: a client may repeat a POST whose response it did not receive, and the POST is
+//! executed only once.
 
 use http_body_util::BodyExt as _;
 use sha2::{Digest as _, Sha256};
@@ -16,15 +17,15 @@ use crate::token::idempotency::{self, Claimed, Executed, Execution, IdempotencyK
 
 /// Maximum length of a key, in characters.
 pub const MAX_KEY_CHARACTERS: usize = 255;
-/// Maximum size of the body of a request with a key, in bytes: no route takes more.
+/// Maximum size of the body of a request with a key, in bytes. No route accepts a larger body.
 const MAX_BODY_BYTES: usize = 32 * 1024;
 const KEY: &str = "idempotency-key";
-/// The header of an answer that is given again.
+/// The header that marks a response as a repetition of an earlier response.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 const WANTED: &str = "one key of 1 to 255 visible ASCII characters, such as a UUID";
 
-/// Executes a request of a store. A POST with a key is executed once, and a repetition gets the first answer. With
-/// other methods a repetition changes nothing anyway, so their keys are ignored.
+/// Executes a request of a store. A POST with a key is executed once, and a repetition gets the first response. The key
+/// of another method is ignored, because a repetition of such a request changes nothing.
 pub async fn answer(
     access: Access,
     mut call: ApiRequest,
@@ -57,7 +58,8 @@ pub async fn answer(
     };
     call.request = Some(execution.id);
     call.body = Body::of(body);
-    // The client may disconnect before the answer. The request is executed to its end, so that a repetition gets it.
+    // The request is executed in a separate task, because the client may disconnect before the response. The task saves
+    // the response, so that a repetition gets it.
     let sessions = access.database.sessions.clone();
     let executed = sessions.spawn(async move {
         let answered = handler(access, call).await.unwrap_or_else(ApiError::into_response);
@@ -66,7 +68,7 @@ pub async fn answer(
     executed.await.map_err(ApiError::database)?
 }
 
-/// The key of the request, without the quotes that the IETF's draft has around it. `None`: the request has no key.
+/// The key of the request, without quotes. The IETF's draft encloses a key in quotes. `None`: the request has no key.
 fn key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     let wrong = ApiError::BadParameter("Idempotency-Key", WANTED);
     let mut given = headers.get_all(KEY).into_iter();
@@ -81,7 +83,7 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     is_key.then(|| Some(key.to_owned())).ok_or(wrong)
 }
 
-/// Saves the answer, and returns it.
+/// Saves the response, and returns it.
 async fn keep(pool: &Pool, execution: Execution, answered: Response) -> Result<Response, ApiError> {
     let (head, body) = answered.into_parts();
     let body = body.collect().await.map_err(ApiError::database)?.to_bytes();
@@ -99,7 +101,7 @@ async fn keep(pool: &Pool, execution: Execution, answered: Response) -> Result<R
     Ok(Response::from_parts(head, body.into()))
 }
 
-/// The first answer, given again.
+/// Builds the response to a repetition from the first response.
 fn replay(status: u16, body: String) -> Result<Response, ApiError> {
     let status = StatusCode::from_u16(status).map_err(ApiError::database)?;
     let mut answer = match body.is_empty() {

@@ -1,4 +1,4 @@
-//! The HTTP interface. This file has the list of routes, and finds the handler of a request. `auth` authorizes
+//! The HTTP interface. This file has the list of routes, and finds the handler of each request. `auth` authorizes
 //! requests; `server` has the sockets.
 
 mod auth;
@@ -49,7 +49,7 @@ use opened::TokenAccess;
 use request::{ApiRequest, Body, Query};
 use server::Connection;
 
-/// The beginning of the paths that pages of other origins may use.
+/// The beginning of the paths that web pages of other origins may use.
 const API: &str = "/api/partner/";
 
 /// The state of one database that the routes need.
@@ -72,7 +72,7 @@ pub struct DatabaseContext {
     pub canary: CanaryReport,
     /// Whether a Telegram bot is configured.
     pub bot: Bot,
-    /// How long after a status change a person may undo it. 0: never.
+    /// Time after a status change within which a person may undo the change. 0: never.
     pub step_back: Duration,
 }
 
@@ -89,9 +89,11 @@ pub enum Bot {
 pub struct Route {
     /// GET, POST, PUT or DELETE. A GET route also handles HEAD.
     pub method: Method,
-    /// The path. `{store}` and `{id}` match one part of a request's path; `{file}` matches the rest of it.
+    /// The path. `{store}` and `{id}` each match one segment of a request's path; `{file}` matches the rest of the
+    /// path.
     pub path: &'static str,
-    /// The names of the query parameters. A route of the interface refuses others: a misspelt one would be ignored.
+    /// The names of the query parameters. A route under `/api/partner/` refuses other names, because a misspelt
+    /// parameter would be ignored otherwise.
     pub parameters: &'static [&'static str],
     answer: Handler,
 }
@@ -106,20 +108,21 @@ impl Route {
     }
 }
 
-/// The future of a handler, which gives the response or an error for the client.
+/// The future of a handler. It returns the response, or an error for the client.
 type Answered = BoxFuture<'static, Result<Response, ApiError>>;
 
 /// The handler of a route, with the access that a request needs.
 #[derive(Clone, Copy)]
 enum Handler {
-    /// A route of a store. The token must open the store with at least this scope, and must be sent in one of the
-    /// headers that `TokenLocation` allows.
+    /// A route of a store. The token must open the store, and must have at least this scope. The client must send the
+    /// token in one of the headers that `TokenLocation` allows.
     Store(Scope, auth::TokenLocation, fn(Access, ApiRequest) -> Answered),
-    /// A route of all stores that the token opens, in the databases where it has at least this scope.
+    /// A route of all stores that the token opens, in the databases in which the token has at least this scope.
     Token(Scope, auth::TokenLocation, fn(TokenAccess, ApiRequest) -> Answered),
-    /// A node's route, without a token.
+    /// A route that needs no token.
     Node(fn(Arc<Databases>, ApiRequest) -> Answered),
-    /// A health check. Rate limits and host rules do not apply, because it is cheap, and load balancers depend on it.
+    /// A health check. Rate limits and host rules do not apply, because the check is cheap, and load balancers depend
+    /// on it.
     Health(fn(Arc<Databases>, ApiRequest) -> Answered),
 }
 
@@ -140,7 +143,7 @@ macro_rules! route {
     };
 }
 
-/// The routes of the panels' listener.
+/// The routes of the server for panels and other clients.
 pub static ROUTES: [Route; 28] = [
     route!(Node GET "/" panel::page),
     route!(Node GET "/panel/{file}" panel::any),
@@ -179,15 +182,15 @@ pub static OPS_ROUTES: [Route; 3] = [
     route!(Health GET "/metrics" operator::metrics),
 ];
 
-/// The variable parts of a request's path.
+/// The variable segments of a request's path.
 #[derive(Default)]
 struct Parts<'a> {
     store: &'a str,
     id: &'a str,
 }
 
-/// Matches a request's path against a route's path. A slash at the end is ignored. Returns the variable parts; `None`:
-/// no match.
+/// Matches a request's path against a route's path. A slash at the end is ignored. Returns the variable segments.
+/// `None`: the path does not match.
 fn fits<'a>(template: &str, path: &'a str) -> Option<Parts<'a>> {
     let mut parts = Parts::default();
     let mut rest = path.strip_prefix('/')?;
@@ -257,7 +260,8 @@ async fn answer(
 ) -> Response {
     let headers = call.headers.clone();
     let answered = handle(Arc::clone(&databases), routes, &method, path.as_str(), call).await;
-    // A page of an origin that is refused gets past the preflight, so that it can read why its request is refused.
+    // The browser of a page from a forbidden origin gets a permissive preflight response. Then the page can read the
+    // error of its request.
     let is_preflight = method == Method::OPTIONS && path.as_str().starts_with(API);
     let any_origin = is_preflight || matches!(answered, Err(ApiError::ForeignOrigin));
     let mut response = answered.unwrap_or_else(ApiError::into_response);
@@ -316,7 +320,7 @@ async fn handle(
     Err(refused)
 }
 
-/// Finds the route of a request, and the variable parts of its path.
+/// Finds the route of a request, and the variable segments of its path.
 fn find<'a>(routes: &'static [Route], method: &Method, path: &'a str) -> Result<(&'static Route, Parts<'a>), ApiError> {
     let method = if method == Method::HEAD { &Method::GET } else { method };
     let mut others = Vec::new();
@@ -333,7 +337,7 @@ fn find<'a>(routes: &'static [Route], method: &Method, path: &'a str) -> Result<
     })
 }
 
-/// The methods of a path, as `Allow` lists them.
+/// The methods of a path, in the form of the header `Allow`.
 fn allowed(methods: &[&Method], path: &str) -> String {
     let mut names: Vec<&str> = methods.iter().map(|method| method.as_str()).collect();
     names.extend(names.contains(&"GET").then_some("HEAD"));

@@ -1,4 +1,4 @@
-//! Authorizes requests that name no store: what a token opens, in one database or in several.
+//! Authorizes requests that name no store: finds the rights of the token in each database of the node.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::token::{Found, Grant, Presented, Scope};
 pub struct TokenAccess {
     /// The databases of the node.
     pub databases: Arc<Databases>,
-    /// The databases in which the token is valid, in the order of the settings. At least one.
+    /// The databases in which the token is valid, in the order of the settings. The list has at least one database.
     pub opened: Vec<Opened>,
     /// The names of the databases that did not respond.
     pub unavailable: Vec<String>,
@@ -27,19 +27,19 @@ pub struct TokenAccess {
 pub struct Opened {
     /// The database.
     pub database: Arc<DatabaseContext>,
-    /// What the token allows there.
+    /// The rights of the token in this database.
     pub grant: Arc<Grant>,
     generation: u64,
 }
 
 impl TokenAccess {
-    /// Whether the token is one of several databases: a JWT of the platform's issuer.
+    /// Whether the token is valid for several databases: only a JWT of the platform's issuer is.
     pub fn is_of_all(&self) -> bool {
         matches!(self.presented, Presented::Jwt(_)) && self.databases.are_several()
     }
 
-    /// Checks the token again if tokens have changed since the first check. A token that opens other stores now is to
-    /// be looked up again by the client.
+    /// Checks the token again if any token has changed since the first check. If the token now opens other stores, the
+    /// error asks the client to send the request again.
     pub async fn confirm(&self, opened: &Opened) -> Result<(), ApiError> {
         if opened.database.hub.tokens.generation() == opened.generation {
             return Ok(());
@@ -65,7 +65,7 @@ pub async fn authorize(
     let presented = auth::parse(given, client)?;
     let refused = |why: &'static str| auth::refused(given, why, client);
     if let (Presented::Jwt(jwt), true) = (&presented, databases.are_several()) {
-        // An invalid JWT costs no query in any database.
+        // The JWT is verified first, so that an invalid JWT causes no query in any database.
         auth::verify(databases, jwt, refused).await?;
     }
     let presented_there = &presented;

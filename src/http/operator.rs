@@ -17,8 +17,8 @@ pub async fn healthz(_: Arc<Databases>, _: ApiRequest) -> Result<Response, ApiEr
     Ok(response::text("ok\n"))
 }
 
-/// Returns whether load balancers should send clients to this node. If one of several databases is ready, the node is
-/// ready. The stores of the other databases would be no better off on another node.
+/// Returns whether load balancers should send clients to this node. A node with several databases is ready if one of
+/// them is ready. Another node could not serve the stores of the failed databases either.
 pub async fn readyz(databases: Arc<Databases>, _: ApiRequest) -> Result<Response, ApiError> {
     let state = |database: &DatabaseContext| match (database.feed_health.is_fresh(), *database.listen_state.borrow()) {
         (false, _) => "away",

@@ -63,7 +63,7 @@ async fn list_of(access: &Access, call: &ApiRequest, kind: SubjectKind) -> Resul
     Ok(response::json(StatusCode::OK, &body))
 }
 
-/// Parses the statuses of a list: `active`, `all`, or status names separated by commas. Without a text, it is `active`.
+/// Parses the statuses of a list: `active`, `all`, or status names separated by commas. `None` means `active`.
 fn statuses(asked: Option<&str>, kind: SubjectKind) -> Result<StatusFilter, ApiError> {
     match asked {
         None | Some("active") => Ok(StatusFilter::active(kind)),
@@ -165,13 +165,14 @@ fn check(wish: &ChangeStatusRequest) -> Result<(), ApiError> {
     }
 }
 
-/// Whether a text may be the reason of a change: not too long, and without control characters.
+/// Whether a text may be the reason of a change: it must not be too long, and must not contain control characters
+/// except line breaks and tabs.
 pub(super) fn is_reason(reason: &str) -> bool {
     let is_text = |letter: char| !letter.is_control() || matches!(letter, '\n' | '\r' | '\t');
     reason.chars().count() <= MAX_REASON_CHARACTERS && reason.chars().all(is_text)
 }
 
-/// The name of a token's holder that other people see, if the request gives none.
+/// The name that other people see for a change, if the request gives no name: the label or the id of the token.
 pub(super) fn name(grant: &Grant) -> String {
     match &grant.label {
         Some(label) => label.chars().take(MAX_BY_CHARACTERS).collect(),

@@ -17,7 +17,7 @@ use super::request::ApiRequest;
 #[folder = "$OUT_DIR/panel/"]
 struct Files;
 
-/// The compressed forms of a text file, smallest first. Each has its name in HTTP and its file suffix.
+/// The compressed forms of a text file, smallest first. Each form has its name in HTTP, and the suffix of its file.
 const CODINGS: [(&str, &str); 2] = [("br", ".br"), ("gzip", ".gz")];
 
 /// The content security policy. It allows files of this origin, images as `data:` and `blob:`, sounds as `blob:`, and
@@ -26,14 +26,14 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
      manifest-src 'self'; worker-src 'self'; media-src 'self' blob:; font-src 'self'; base-uri 'none'; form-action 'none'; \
      frame-ancestors 'none'; connect-src ";
 
-/// Suffixes of files that a browser may open as a page or run as a worker. Only they get the security headers.
+/// Suffixes of files that a browser may open as a page or run as a worker. Only these files get the security headers.
 const RULED: [&str; 3] = [".html", ".svg", "sw.js"];
 
-/// Separates the page from pages that have opened it, and from pages that it opens.
+/// The header that separates the page from pages that have opened it, and from pages that it opens.
 const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
 const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-policy");
-/// The device features that the page may not use. A panel plays sounds, keeps the screen on, fills the
-/// screen, and prints over USB or a serial port; it needs no other feature.
+/// The device features that the page may not use. A panel plays sounds, keeps the screen on, uses the full screen, and
+/// prints over USB or a serial port. It needs no other feature.
 const PERMISSIONS: &str = "accelerometer=(), browsing-topics=(), camera=(), display-capture=(), geolocation=(), gyroscope=(), hid=(), \
      magnetometer=(), microphone=(), midi=(), payment=(), publickey-credentials-get=(), serial=(self), usb=(self), xr-spatial-tracking=()";
 
@@ -42,7 +42,8 @@ pub async fn page(_: Arc<Databases>, call: ApiRequest) -> Result<Response, ApiEr
     file("index.html", &call.headers)
 }
 
-/// Serves the service worker. Its path is at the top, because a service worker controls only paths below its own.
+/// Serves the service worker. The file is at the top of all paths, because a service worker controls only paths below
+/// its own.
 pub async fn worker(_: Arc<Databases>, call: ApiRequest) -> Result<Response, ApiError> {
     file("sw.js", &call.headers)
 }
@@ -95,11 +96,11 @@ fn file(name: &str, headers: &HeaderMap) -> Result<Response, ApiError> {
         set(&mut response, header::VARY, "accept-encoding");
     }
     set(&mut response, header::ETAG, &tag);
-    // The browser asks at each load whether the file has changed, so that a panel is never older than its server.
+    // The browser checks at each load whether the file has changed, so that a panel is never older than its server.
     set(&mut response, header::CACHE_CONTROL, "no-cache");
     set(&mut response, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
     set(&mut response, header::REFERRER_POLICY, "no-referrer");
-    // Other files do not need these headers. They are left out, because a first load has ten files.
+    // Other files do not need these headers. Leaving them out saves bytes, because a first load has ten files.
     if RULED.iter().any(|end| name.ends_with(end)) {
         set(&mut response, header::CONTENT_SECURITY_POLICY, &policy(headers));
         set(&mut response, OPENER_POLICY, "same-origin");
@@ -144,7 +145,7 @@ fn with_charset(mime: &str) -> String {
 }
 
 /// The content security policy for a page. It names the host, because older browsers do not apply 'self' to WebSockets.
-/// The client chooses the header `Host`, so only a well-formed host is repeated.
+/// Only a well-formed host is inserted, because the client chooses the header `Host`.
 fn policy(headers: &HeaderMap) -> String {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     match host.filter(|host| is_host(host)) {
@@ -153,7 +154,8 @@ fn policy(headers: &HeaderMap) -> String {
     }
 }
 
-/// Whether the text is a host name or address, with or without a port, and has no character with a meaning in a policy.
+/// Whether the text is a host name or address, with or without a port. Such a text has no character with a special
+/// meaning in a policy.
 fn is_host(host: &str) -> bool {
     let (name, port) = match host.rsplit_once(':') {
         // The colons of an IPv6 address are inside its brackets.

@@ -1,5 +1,5 @@
-//! Routes for the pause of a store: for a while, the store takes no new orders. Vestnik itself refuses no order; the
-//! shop's own application must look at the pause.
+//! Routes for the pause of a store, during which the store takes no new orders. Vestnik itself refuses no order: the
+//! shop's own application must read the pause and refuse orders.
 
 use serde::Deserialize;
 use serde_json::json;
@@ -50,7 +50,7 @@ pub async fn begin(access: Access, call: ApiRequest) -> Result<Response, ApiErro
     }
 }
 
-/// Ends the pause of a store. It also succeeds if the store is not paused.
+/// Ends the pause of a store. The request also succeeds if the store is not paused.
 pub async fn end(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let by = call.query.panel()?.map_or_else(|| name(&access.grant), str::to_owned);
     let ended = pause::end(&access.database.hub.pool, &access.store, &by).await;

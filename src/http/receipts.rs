@@ -1,4 +1,4 @@
-//! Routes for receipts. Panels without a WebSocket send them, and a manager reads how each event reached people.
+//! Routes for receipts: panels without a WebSocket send receipts, and managers read how each event reached people.
 
 use serde::Deserialize;
 use serde_json::json;
@@ -42,13 +42,14 @@ const SAID: &str = "{\"panel\":\"a name of 1 to 64 characters\",\"channel\":\"po
      and \"rendered\" and \"sounded\" (lists of event ids, 500 in all), \"rings\" (true or false)";
 
 /// Records the receipts of a panel without a WebSocket: rendered events, sounded events, and whether the panel can
-/// ring. The panel polls, or has a stream of Server-Sent Events on this node, opened with the same name and token.
+/// ring. Such a panel polls, or has opened a stream of Server-Sent Events on this node with the same name and token.
 pub async fn record(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let Access {
         database, store, grant, ..
     } = &access;
     let said: Said = call.body.json(MAX_SAID_BYTES, SAID).await?;
-    // A panel with a WebSocket sends its receipts over the socket. A request could not prove that the socket exists.
+    // A panel with a WebSocket sends its receipts over the WebSocket, because a request could not prove that the
+    // WebSocket exists.
     let channel = [Channel::Polling, Channel::Sse];
     let channel = channel.into_iter().find(|channel| channel.as_str() == said.channel);
     let mut channel = channel.ok_or(ApiError::BadBody(SAID))?;
@@ -82,7 +83,7 @@ pub async fn record(access: Access, call: ApiRequest) -> Result<Response, ApiErr
     Ok(response::done())
 }
 
-/// Returns a page of a store's events, with the receipts of each.
+/// Returns a page of a store's events, each with its receipts.
 pub async fn events(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let before = call.query.get("before").map(str::parse).transpose();
     let wanted = ReceiptQuery {
@@ -106,8 +107,8 @@ pub async fn events(access: Access, call: ApiRequest) -> Result<Response, ApiErr
     Ok(response::json(StatusCode::OK, &body))
 }
 
-/// Returns the figures of a time span: how many orders reached people, and how fast people acknowledged and prepared
-/// them.
+/// Returns the figures of a time span: on which channels orders were first seen, and how fast people acknowledged and
+/// prepared them.
 pub async fn summary(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     const SPAN: &str = "a time like 2026-11-24T19:00:00Z: give from and to, 31 days apart at most";
     let from = call.query.moment("from")?.ok_or(ApiError::BadParameter("from", SPAN))?;

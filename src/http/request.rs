@@ -1,4 +1,4 @@
-//! A parsed request, and the reading of its body with limits.
+//! A parsed request. Its body is read later, within limits of time and size.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,12 +76,12 @@ impl Query {
             .ok_or(ApiError::BadLimit(most))
     }
 
-    /// A parameter with a time in ISO 8601, such as `2026-11-24T19:00:00Z`. `None`: the parameter is missing. The `+` of
-    /// an offset may stand as it is: no time has a space.
+    /// A parameter with a time in ISO 8601, such as `2026-11-24T19:00:00Z`. `None`: the parameter is missing. The `+`
+    /// of an offset may be sent unencoded: decoding turns it into a space, and this method restores it.
     pub fn moment(&self, name: &'static str) -> Result<Option<OffsetDateTime>, ApiError> {
         let Some(text) = self.get(name) else { return Ok(None) };
         let moment = OffsetDateTime::parse(&text.replace(' ', "+"), &Rfc3339).ok();
-        // Postgres can store a time of these years.
+        // Only years that Postgres can store are accepted.
         let moment = moment.filter(|moment| (1970..=9999).contains(&moment.year()));
         match moment {
             Some(moment) => Ok(Some(moment)),
@@ -98,7 +98,8 @@ impl Query {
         }
     }
 
-    /// A parameter with a text that Postgres can store. `None`: the parameter is missing.
+    /// A parameter with a text of limited length, and without zero bytes, which Postgres cannot store. `None`: the
+    /// parameter is missing.
     pub fn text(&self, name: &'static str) -> Result<Option<&str>, ApiError> {
         match self.get(name) {
             Some(text) if text.is_empty() || text.len() > MAX_KEY_BYTES || text.contains('\0') => {
@@ -109,8 +110,8 @@ impl Query {
     }
 }
 
-/// Whether a panel or a person may have this name. Other people see the name, so it must not hide or reorder text
-/// around it.
+/// Whether a panel or a person may have this name. Other people see the name, so it must not contain characters that
+/// hide or reorder the text around it.
 pub fn is_name(name: &str, max_characters: usize) -> bool {
     let turns_text_around = |letter| matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     !name.trim().is_empty()
@@ -120,7 +121,7 @@ pub fn is_name(name: &str, max_characters: usize) -> bool {
             .any(|letter| letter.is_control() || turns_text_around(letter))
 }
 
-/// Reads a whole number of a body, also where a client writes it with a decimal point. In JSON Schema, `30.0` is an
+/// Parses a whole number in a JSON body. It also accepts a number such as `30.0`, because JSON Schema regards it as an
 /// integer.
 pub fn whole_number<'de, D: Deserializer<'de>, N: TryFrom<i64>>(value: D) -> Result<Option<N>, D::Error> {
     let Some(number) = Option::<serde_json::Number>::deserialize(value)? else {
@@ -148,7 +149,7 @@ pub struct ApiRequest {
     pub upgrade: Option<OnUpgrade>,
     /// The connection on which the request arrived.
     pub connection: Arc<Connection>,
-    /// The id of a request that its client may repeat. `None`: the request has no key.
+    /// The id of a request with an `Idempotency-Key`, which its client may repeat. `None`: the request has no key.
     pub request: Option<RequestId>,
 }
 
@@ -166,8 +167,8 @@ impl ApiRequest {
     }
 }
 
-/// A body that is not read yet. The lock is never contended: it only makes the request `Sync`, because the stream is
-/// not.
+/// A body that is not read yet. The lock is never contended: a stream is not `Sync`, and the lock makes the request
+/// `Sync`.
 pub struct Body(std::sync::Mutex<BoxStream<'static, Result<Bytes, warp::Error>>>);
 
 impl Body {
@@ -177,19 +178,20 @@ impl Body {
         Self(std::sync::Mutex::new(parts.boxed()))
     }
 
-    /// A body that was read before.
+    /// Creates a body from bytes that were read already.
     pub fn of(whole: Bytes) -> Self {
         Self(std::sync::Mutex::new(futures::stream::iter([Ok(whole)]).boxed()))
     }
 
-    /// Reads the body as JSON, with at most `most` bytes. `expected` names the expected JSON shape; the client reads it
+    /// Reads the body as JSON, with at most `most` bytes. `expected` describes the expected JSON shape, for the client
     /// in the error `bad_body`.
     pub async fn json<T: DeserializeOwned>(self, most: usize, expected: &'static str) -> Result<T, ApiError> {
         let whole = self.whole(most, expected).await?;
         serde_json::from_slice(&whole).map_err(|_| ApiError::BadBody(expected))
     }
 
-    /// Reads the body, with at most `most` bytes. `expected` is what the client reads if the body does not arrive.
+    /// Reads the body, with at most `most` bytes. `expected` is the text for the error `bad_body`, if the body does not
+    /// arrive.
     pub async fn whole(self, most: usize, expected: &'static str) -> Result<Bytes, ApiError> {
         let mut parts = self.0.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         let read = async {

@@ -1,5 +1,6 @@
-//! Rate limits of requests. A request with a valid token counts for the token, so other clients of the same address
-//! cannot use up its limit. A request without a valid token counts for the client's address.
+//! Rate limits of requests. A request with a valid token counts against the limit of the token, so other clients of the
+//! same address cannot use up that limit. A request without a valid token counts against the limit of the client's
+//! address.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -10,20 +11,20 @@ use crate::infra::config;
 use crate::infra::rate_limiter::{Rate, RateLimiters};
 use crate::token::TokenId;
 
-/// How many seconds of the sustained rate may come at once. It fits a page with its files, or all panels of a large
-/// kitchen.
+/// The burst that is allowed at once, as seconds of the sustained rate. It is enough for a page with its files, or for
+/// all panels of a large kitchen.
 const BURST_S: u32 = 20;
 /// Maximum number of addresses, and of tokens, whose requests are counted.
 const MAX_KEYS: usize = 20_000;
-/// Delay of the response to a request that its address's limit refuses. It slows a flood to one request a second for
-/// each connection.
+/// Delay of the response to a request that exceeds its address's limit. A flood is then at most one request a second
+/// for each connection.
 const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
 
 /// The rate limits of a node's requests.
 #[derive(Debug)]
 pub struct RequestLimits {
     by_address: RateLimiters<Network>,
-    /// The limits of tokens. The key is the index of the database, and the token's id.
+    /// The limits of tokens. The key is the index of the database with the token's id.
     by_token: RateLimiters<(usize, TokenId)>,
 }
 
@@ -37,8 +38,8 @@ impl RequestLimits {
         }
     }
 
-    /// Counts a request without a valid token for its client's address. `Err`: the limit is reached; it is returned
-    /// after `REFUSAL_PAUSE`.
+    /// Counts a request without a valid token against the limit of its client's address. `Err`: the limit is reached.
+    /// The error is returned after `REFUSAL_PAUSE`.
     pub async fn count_guest(&self, client: IpAddr) -> Result<(), ApiError> {
         let Err(wait) = self.by_address.take(Network::of(client), Instant::now()) else {
             return Ok(());
@@ -48,7 +49,7 @@ impl RequestLimits {
         Err(ApiError::TooManyRequests(wait))
     }
 
-    /// Counts a request for its token. `Err`: the token's limit is reached.
+    /// Counts a request against the limit of its token. `Err`: the limit is reached.
     pub fn count_token(&self, database: usize, token: TokenId) -> Result<(), ApiError> {
         self.by_token.take((database, token), Instant::now()).map_err(|wait| {
             metrics::counter!("vestnik_requests_refused_total", "limit" => "token").increment(1);

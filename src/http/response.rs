@@ -1,4 +1,4 @@
-//! Builds successful responses. `error` builds the others.
+//! Builds successful responses. `error` builds the responses for errors.
 
 use bytes::Bytes;
 use futures::stream::poll_fn;
@@ -44,7 +44,8 @@ pub fn done() -> Response {
     response
 }
 
-/// A response with Server-Sent Events. Its body grows as `body` receives them, and ends with it.
+/// A response with Server-Sent Events. Each buffer from `body` is sent at once, and the response ends when the channel
+/// closes.
 pub fn event_stream(mut body: mpsc::Receiver<Bytes>) -> Response {
     let buffers = poll_fn(move |context| {
         body.poll_recv(context)
@@ -54,7 +55,7 @@ pub fn event_stream(mut body: mpsc::Receiver<Bytes>) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    // Without this header the proxy nginx would hold back events.
+    // The header stops the proxy nginx from buffering events.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     response
 }

@@ -1,4 +1,4 @@
-//! Rules that hold for every request: which hosts it may name, and which web pages may send it.
+//! Rules for every request: which hosts a request may name, and which web pages may send requests.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
 /// Headers that a page of another origin may read.
 const EXPOSED: HeaderValue = HeaderValue::from_static("retry-after, allow, www-authenticate, idempotent-replayed");
-/// How long a browser may keep the answer to a preflight, seconds. Browsers keep it for two hours at most.
+/// Time for which a browser may cache the response to a preflight, seconds. Browsers cache it for at most two hours.
 const PREFLIGHT_MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
 
 /// The host and origin rules of a node.
@@ -41,15 +41,15 @@ impl Rules {
         self.proxies.client(peer, headers)
     }
 
-    /// Whether the header `Host` names an allowed host. The rule stops a foreign page that points its own host name at
-    /// this node: its origin would equal that host.
+    /// Whether the header `Host` names an allowed host. Without this rule, a foreign page could point its own host name
+    /// at this node (DNS rebinding). The page's origin would then equal the host.
     pub fn allow_host(&self, headers: &HeaderMap) -> bool {
         let host = host(headers).map(str::to_ascii_lowercase);
         self.hosts.is_empty() || host.is_some_and(|host| self.hosts.contains(&host))
     }
 
     /// Whether the web page that sends the request has this host's origin, or an allowed origin. A request without an
-    /// origin passes, because no web page sends it.
+    /// origin is allowed, because no web page sends it.
     pub fn allow_origin(&self, headers: &HeaderMap) -> bool {
         let Some(origin) = headers.get(header::ORIGIN) else {
             return true;
@@ -62,7 +62,8 @@ impl Rules {
         own || self.allowed_origins.iter().any(|allowed| allowed == origin)
     }
 
-    /// Lets a page of an allowed origin read the response, or a page of any origin, and sets HSTS.
+    /// Adds the CORS headers, so that a page of an allowed origin can read the response, and the HSTS header.
+    /// `any_origin`: a page of any origin can read the response.
     pub fn add_headers(&self, response: &mut Response, asked: &HeaderMap, any_origin: bool) {
         if self.is_secure {
             response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, HSTS);

@@ -1,4 +1,4 @@
-//! Routes that open a session, and a route that tells whether a session would be refused.
+//! Routes that open a session, and a route that checks whether a session would be refused.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ pub async fn web_socket(access: Access, call: ApiRequest) -> Result<Response, Ap
     upgrade(&access.database, call, &accept, session)
 }
 
-/// Upgrades the connection, and serves the session over it.
+/// Upgrades the connection, and starts a task that runs the session over it.
 pub fn upgrade(
     database: &DatabaseContext,
     call: ApiRequest,
@@ -32,8 +32,8 @@ pub fn upgrade(
 ) -> Result<Response, ApiError> {
     let session = match session {
         Ok(session) => Ok(session),
-        // Browsers do not show a page why a handshake failed, but they show the close code. So this error is sent after
-        // the handshake.
+        // A browser hides the reason of a failed handshake from its page, but shows the page the close code. So this
+        // error is sent as a close code after the handshake.
         Err(ApiError::TooManySessions) => Err(Close::TooManySessions),
         Err(problem) => return Err(problem),
     };
@@ -48,18 +48,18 @@ pub fn upgrade(
     Ok(response::switching_protocols(accept, ours))
 }
 
-/// Opens a session over Server-Sent Events. If the client gives a panel name, events count as sent to that panel.
+/// Opens a session over Server-Sent Events. If the request names a panel, events count as sent to this panel.
 pub async fn server_sent_events(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let panel = call.query.panel()?;
     let mut session = open(&access).await?;
-    // A client with the scope `read` is no panel, so nothing counts as sent to it.
+    // A client with the scope `read` is not a panel, so no event counts as sent to it.
     if let Some(panel) = panel.filter(|_| access.grant.scope >= Scope::Panel) {
         session.name_panel(access.grant.id, panel);
     }
     Ok(event_stream(&access.database, &call, session))
 }
 
-/// Serves the session over Server-Sent Events.
+/// Starts a task that runs the session over Server-Sent Events. Returns the response whose body has the events.
 pub fn event_stream(database: &DatabaseContext, call: &ApiRequest, session: Box<Session>) -> Response {
     let after = last_cursor(call, true);
     let (transport, body) = sse::channel();
@@ -78,18 +78,19 @@ async fn open(access: &Access) -> Result<Box<Session>, ApiError> {
     admit(database).await?;
     let session = Session::open(&database.hub, store.clone(), Arc::clone(grant));
     let session = session.map_err(|why| refused(why, Some(store), grant.id))?;
-    // From here on, a revocation of the token finds this session. This check finds an earlier revocation.
+    // From here on, a revocation of the token ends this session. An earlier revocation is found by this check.
     access.confirm().await?;
     Ok(session)
 }
 
-/// Waits for admission, which limits the rate of new sessions: after a restart all clients reconnect at once.
+/// Waits for admission, which limits the rate of new sessions, because all clients reconnect at once after a restart.
 pub async fn admit(database: &DatabaseContext) -> Result<(), ApiError> {
     let admitted = database.hub.router.admission().admit().await;
     admitted.map_err(|_| ApiError::NotReady)
 }
 
-/// The response for a session that the router refused. `store`: `None` for a stream of several stores.
+/// The error for a session that the router refused. `store` is the session's store; `None`: the session has several
+/// stores.
 pub fn refused(why: Refused, store: Option<&StoreId>, token: TokenId) -> ApiError {
     match why {
         Refused::TooMany => too_many(store, token),
@@ -97,7 +98,7 @@ pub fn refused(why: Refused, store: Option<&StoreId>, token: TokenId) -> ApiErro
     }
 }
 
-/// Counts and logs that a session is one too many.
+/// Counts and logs that a session would exceed the maximum number of sessions.
 fn too_many(store: Option<&StoreId>, token: TokenId) -> ApiError {
     static LIMIT: LogLimit = LogLimit::new();
     metrics::counter!("vestnik_requests_refused_total", "limit" => "sessions").increment(1);
@@ -108,14 +109,16 @@ fn too_many(store: Option<&StoreId>, token: TokenId) -> ApiError {
     ApiError::TooManySessions
 }
 
-/// The cursor with which a session goes on. Over Server-Sent Events, `Last-Event-ID` is stronger than `after`.
+/// The cursor with which a session continues. Over Server-Sent Events, the header `Last-Event-ID` has priority over the
+/// parameter `after`. A browser sends the newest cursor in this header when it reconnects.
 pub fn last_cursor(call: &ApiRequest, is_sse: bool) -> Option<String> {
     let last = call.headers.get("last-event-id").filter(|_| is_sse);
     let last = last.and_then(|value| value.to_str().ok());
     last.or(call.query.get("after")).map(str::to_owned)
 }
 
-/// Whether a session would be refused, and why. Browsers do not show this at the handshake.
+/// Checks whether a session would be refused, and returns the reason. A panel needs this request, because a browser
+/// does not tell its page why a handshake failed.
 pub async fn check(access: Access, _: ApiRequest) -> Result<Response, ApiError> {
     let Access {
         database, store, grant, ..

@@ -33,7 +33,7 @@ pub async fn show(access: Access, _: ApiRequest) -> Result<Response, ApiError> {
     answer(&access).await
 }
 
-/// Puts an item on the stop list, or changes when it is put back on sale. Returns the list.
+/// Puts an item on the stop list, or changes the time at which the item is on sale again. Returns the list.
 pub async fn stop(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let wanted: StopRequest = call.body.json(MAX_CHANGE_BYTES, WANTED).await?;
     let is_open = wanted.minutes.is_none() && wanted.until.is_none();
@@ -52,7 +52,7 @@ pub async fn stop(access: Access, call: ApiRequest) -> Result<Response, ApiError
     }
 }
 
-/// Takes an item off the stop list. It also succeeds if the item is not on the list. Returns the list.
+/// Removes an item from the stop list. The request also succeeds if the item is not on the list. Returns the list.
 pub async fn put_back(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let by = call.query.panel()?.map_or_else(|| name(&access.grant), str::to_owned);
     let item = call.query.get("item").map(str::trim);

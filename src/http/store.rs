@@ -10,7 +10,7 @@ use super::request::ApiRequest;
 use super::{Bot, response};
 use crate::store::card;
 
-/// Returns the store's name, currency, time zone, pause, and the chats that take no messages any more.
+/// Returns the store's name, currency, time zone and pause, and the chats that no longer accept messages.
 pub async fn show(access: Access, _: ApiRequest) -> Result<Response, ApiError> {
     let (_turn, pool) = access.database.hub.reads.turn(access.store.as_str()).await?;
     let card = card::read(pool, &access.store).await;

@@ -1,4 +1,4 @@
-//! The stores that a token opens, and one stream for several of them.
+//! Routes for all stores that a token opens: the list of these stores, and one stream for several of them.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -21,10 +21,11 @@ use crate::fanout::router::ManyStores;
 use crate::fanout::session::Session;
 use crate::store::opened::{self, OpenedStore};
 
-/// Default and limit of stores on one page.
+/// Default and maximum number of stores on one page.
 const PAGE_DEFAULT: usize = 100;
 const PAGE_LIMIT: usize = 500;
-/// Limit of the stores that a stream lists. A head of a request has room for some thousand short ids.
+/// Maximum number of stores that the request of a stream may list. The head of a request has room for some thousand
+/// short ids.
 const MAX_LISTED: usize = 5000;
 
 const A_DATABASE: &str =
@@ -32,7 +33,7 @@ const A_DATABASE: &str =
 const ONE_DATABASE: &str = "ids of stores of one database, with commas between them, or *";
 const TYPES: &str = "types of events, with commas between them, such as new_order,order_cancelled";
 
-/// Where a page of the list begins: behind this store of this database.
+/// The position at which a page of the list begins: after this store of this database.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Start {
     database: usize,
@@ -106,7 +107,8 @@ pub async fn list(access: TokenAccess, call: ApiRequest) -> Result<Response, Api
     Ok(response::json(StatusCode::OK, &body))
 }
 
-/// At most `limit` stores of one database, and the id with which to go on.
+/// Reads at most `limit` stores of one database, with ids after `after`. Returns the stores, and the `after` of the
+/// next page; `None`: the database has no more stores.
 async fn page(
     access: &TokenAccess,
     opened: &Opened,
@@ -161,7 +163,7 @@ fn row(opened: &Opened, store: OpenedStore) -> Value {
     row
 }
 
-/// One stream for several stores: a WebSocket where the client asks for an upgrade, else Server-Sent Events.
+/// Opens one stream for several stores: a WebSocket if the client asks for an upgrade, otherwise Server-Sent Events.
 pub async fn stream(access: TokenAccess, call: ApiRequest) -> Result<Response, ApiError> {
     if auth::asks_for_websocket(&call.headers) {
         return web_socket(access, call).await;
@@ -183,12 +185,12 @@ async fn open(access: &TokenAccess, opened: &Opened, selection: ManyStores) -> R
     sessions::admit(database).await?;
     let session = Session::open_many(&database.hub, selection, Arc::clone(grant));
     let session = session.map_err(|why| sessions::refused(why, None, grant.id))?;
-    // From now on a revocation finds this session. This check finds an earlier one.
+    // From here on, a revocation of the token ends this session. An earlier revocation is found by this check.
     access.confirm(opened).await?;
     Ok(session)
 }
 
-/// The database of the stream, and its stores and types of events.
+/// Parses the database of the stream, and its stores and types of events.
 async fn select(access: &TokenAccess, call: &ApiRequest) -> Result<(Opened, ManyStores), ApiError> {
     let types = match call.query.get("types") {
         None => None,
@@ -231,7 +233,7 @@ async fn select(access: &TokenAccess, call: &ApiRequest) -> Result<(Opened, Many
     Ok((opened.clone(), selection))
 }
 
-/// The database that has all of these stores.
+/// Finds the database that has all of these stores.
 async fn database_of<'a>(access: &'a TokenAccess, stores: &HashSet<StoreId>) -> Result<&'a Opened, ApiError> {
     let mut of = None;
     for store in stores {
@@ -244,7 +246,7 @@ async fn database_of<'a>(access: &'a TokenAccess, stores: &HashSet<StoreId>) -> 
     found.ok_or(ApiError::OtherStore)
 }
 
-/// The stores that the request lists. `None`: all that the token opens.
+/// The stores that the request lists. `None`: all stores that the token opens.
 fn listed(call: &ApiRequest) -> Result<Option<HashSet<StoreId>>, ApiError> {
     let Some(text) = call.query.get("stores").filter(|text| *text != "*") else {
         return Ok(None);

@@ -14,7 +14,7 @@ use crate::token::TokenId;
 pub enum Acknowledged {
     /// The acknowledgement is saved. It may have been saved before.
     Saved,
-    /// The store has no such event.
+    /// The store has no event with this id.
     UnknownEvent,
 }
 
@@ -31,8 +31,8 @@ pub struct By<'a> {
     pub channel: Channel,
 }
 
-/// Saves that a person has seen the event, as an acknowledgement and as a receipt. The first acknowledgement with a
-/// token counts.
+/// Saves that a person has seen the event, as an acknowledgement and as a receipt. Of several acknowledgements with the
+/// same token, the first one counts.
 pub async fn save(
     pool: &Pool,
     sources: &Sources,
@@ -68,8 +68,8 @@ pub async fn save(
             ],
         )
         .await?;
-    // A quick acknowledgement may be saved before the receipt that the event was sent. Then it counts as the first
-    // receipt.
+    // A quick acknowledgement may be saved before the receipt that the event was sent. Then the acknowledgement counts
+    // as the first receipt.
     let (first_word, first_seen): (Option<f64>, bool) = (row.try_get(1)?, row.try_get(2)?);
     if first_word.is_some() || first_seen {
         let is_new = !first_seen::new_orders(&*client, sources, &[event]).await?.is_empty();
@@ -87,7 +87,7 @@ pub async fn save(
     })
 }
 
-/// Whether any person has acknowledged the event. `None`: the store has no such event.
+/// Whether any person has acknowledged the event. `None`: the store has no event with this id.
 pub async fn is_seen(pool: &Pool, store: &StoreId, event: EventId) -> Result<Option<bool>, QueryError> {
     const SEEN: &str = "select exists (select from vestnik.vst_acknowledgement a where a.event_id = e.id) \
          from vestnik.vst_event e where e.id = $1 and e.store_id = $2";

@@ -1,4 +1,4 @@
-//! The audit: a report of what became of a store's events. It answers the question "Why did nobody see order 123?"
+//! The audit: a report of what happened to a store's events. It answers the question "Why did nobody see order 123?"
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::infra::db::QueryError;
 use crate::journal;
 use crate::sources::{registry, zone};
 
-/// The most journal rows of one page.
+/// Maximum number of journal rows for one page.
 pub const PAGE_EVENTS: i64 = 500;
 
 /// A time as people write it: `19:00` (today, by the store's clock), `2026-11-24 19:00` (by the store's clock), or
@@ -45,7 +45,8 @@ pub enum Error {
     Failed(#[from] QueryError),
 }
 
-/// The tolerance of a search by time, seconds. Ids rise with the times of events, except after somebody set the clock.
+/// The tolerance of the search by ids, seconds: it begins this much before the time span, and ends this much after the
+/// span. Ids rise with the times of events, except after somebody changed the database's clock.
 const DISORDER_S: f64 = 600.0;
 
 /// The time span, as Postgres has parsed it.
@@ -67,13 +68,14 @@ pub struct AuditPage {
 
 /// Reads one page of the report: the events of at most [`PAGE_EVENTS`] journal rows with an id greater than `after`.
 pub async fn page(client: &Client, span: &Span<'_>, after: i64) -> Result<AuditPage, Error> {
-    // The key is a column. The number is only text within the row and may match part of another text; `is_meant` checks
-    // it.
+    // The key is compared with a column. The number is searched as text in the whole row, so it may match part of
+    // another value; `is_meant` removes such events.
     const SPAN: &str = "source is distinct from 0 and ($1::text is null or store_id = $1) and ($2::timestamptz is null or at >= $2) \
          and ($3::timestamptz is null or at < $3) and id > $4 and id <= $5 \
          and ($7::text is null or key = $7 or strpos(data::text, $8) > 0) order by id limit $6";
     let times = times(client, span).await?;
-    // Search by id: no index covers the times of events, so that writing an order costs no more. Ids rise with time.
+    // Limit the search by ids, because ids rise with time and no index has the times of events. Such an index would add
+    // to the cost of each order.
     let disorder = Duration::from_secs_f64(DISORDER_S);
     let first = match times.from {
         Some(from) => first_since(client, from - disorder).await?,
@@ -119,8 +121,8 @@ fn is_meant(described: &Value, subject: Option<&str>) -> bool {
     subject.is_none_or(|subject| described["subject"] == subject || described["number"] == subject)
 }
 
-/// Parses the times of the span, by the store's clock. If both are clock times and the end is not after the start, the
-/// span began yesterday.
+/// Parses the times of the span in the store's time zone. If both are clock times and the end is not after the start,
+/// the span began yesterday.
 pub(super) async fn times(client: &Client, span: &Span<'_>) -> Result<Times, Error> {
     const CLOCK: &str = "'^\\s*\\d{1,2}:\\d\\d(:\\d\\d)?\\s*$'";
     const MOMENT: &str = "case when $N ~ {clock} then ((now() at time zone zone)::date + $N::time) at time zone zone \
@@ -144,13 +146,14 @@ pub(super) async fn times(client: &Client, span: &Span<'_>) -> Result<Times, Err
     let read = |error: tokio_postgres::Error| Error::Failed(error.into());
     Ok(Times {
         zone: row.try_get(0).map_err(read)?,
-        // This fails for times such as "infinity".
+        // The conversion fails for times such as "infinity".
         from: row.try_get(1).map_err(|_| Error::Moment)?,
         to: row.try_get(2).map_err(|_| Error::Moment)?,
     })
 }
 
-/// Finds the id of the first event at or after `at`, by a binary search. If there is none, the id of the newest event.
+/// Finds the id of the first event at or after `at`, by a binary search. If no such event exists, returns the id of the
+/// newest event.
 async fn first_since(client: &Client, at: OffsetDateTime) -> Result<i64, QueryError> {
     const BOUNDS: &str = "select coalesce(min(id), 0), coalesce(max(id), 0) from vestnik.vst_event";
     const PROBE: &str = "select at < $2 from vestnik.vst_event where id >= $1 order by id limit 1";

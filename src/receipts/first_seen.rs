@@ -1,5 +1,5 @@
-//! Counts the channels on which new orders were first seen. Only the translation tells which events announced a new
-//! order.
+//! Counts new orders by the channel on which they were first seen. Only the translation of a journal row shows whether
+//! its event announced a new order.
 
 use crate::infra::db::GenericClient;
 
@@ -9,7 +9,8 @@ use crate::journal;
 use crate::sources::Sources;
 use crate::sources::changes::Lookups;
 
-/// Counts the new orders among these events, in a metric, by the channel on which each event was first seen.
+/// Counts the new orders among these events in a metric, by channel. Each event comes with the channel on which it was
+/// first seen.
 pub async fn count(
     client: &impl GenericClient,
     sources: &Sources,

@@ -1,4 +1,5 @@
-//! Reads what became of events: the channels that carried them, the chats that got them, and their escalations.
+//! Reads how events reached people: the channels that carried the events, the chats that got them, and their
+//! escalations.
 
 use std::collections::HashMap;
 
@@ -15,8 +16,8 @@ use crate::journal;
 use crate::sources::Sources;
 use crate::sources::changes::Lookups;
 
-/// The most journal pages that are read for one page of events. In a shop that journals carts, most journal rows
-/// translate to no event.
+/// Maximum number of journal pages that are read for one page of events. In a shop that journals carts, most journal
+/// rows translate to no event.
 const JOURNAL_PAGES: usize = 20;
 
 /// The selection of events for one page.
@@ -30,9 +31,10 @@ pub struct ReceiptQuery<'a> {
     pub to: Option<OffsetDateTime>,
     /// The key of one order or booking. `None`: all orders and bookings.
     pub key: Option<&'a str>,
-    /// The page has only events before this event. `None`: the first page.
+    /// The page has only events that are older than this event. `None`: the first page.
     pub before: Option<EventId>,
-    /// The number of events at which the page ends.
+    /// The number of events at which the page ends. The page may have more events, because the journal is read in pages
+    /// of this number of rows.
     pub limit: usize,
 }
 

@@ -1,5 +1,5 @@
-//! Computes the figures of a store's new orders in a span of time. They tell on which channel orders were first seen,
-//! and how long they waited for an answer.
+//! Computes the figures of a store's new orders in a span of time. The figures show on which channel orders were first
+//! seen, and how long they waited for an answer.
 
 use crate::infra::db::GenericClient;
 use crate::infra::db::Pool;
@@ -26,11 +26,13 @@ pub struct Summary {
     /// counted.
     pub first_seen: Vec<(String, i64)>,
     /// The number of orders by the time until a person acknowledged or answered them. Each order is in one bucket of
-    /// [`BUCKETS_S`]; longer times are in the last one.
+    /// [`BUCKETS_S`]; longer times are in the last bucket.
     pub buckets: [i64; BUCKETS_S.len() + 1],
-    /// The median time until a person acknowledged or answered an order, seconds. `None`: no order was answered.
+    /// The median time until a person acknowledged or answered an order, seconds. `None`: nobody acknowledged or
+    /// answered an order.
     pub p50: Option<f64>,
-    /// The 90th percentile of the same time, seconds. `None`: no order was answered.
+    /// The 90th percentile of the time until a person acknowledged or answered an order, seconds. `None`: nobody
+    /// acknowledged or answered an order.
     pub p90: Option<f64>,
     /// The number of orders whose escalation has taken a step, because nobody answered in time.
     pub escalated: i64,
@@ -43,13 +45,13 @@ pub struct Summary {
 pub struct Prepared {
     /// The number of orders with a known preparation time.
     pub orders: i64,
-    /// The median preparation time, seconds. `None`: there are no such orders.
+    /// The median preparation time, seconds. `None`: no order has a known preparation time.
     pub p50: Option<f64>,
-    /// The 90th percentile of the preparation time, seconds. `None`: there are no such orders.
+    /// The 90th percentile of the preparation time, seconds. `None`: no order has a known preparation time.
     pub p90: Option<f64>,
-    /// The number of these orders with a promised time.
+    /// The number of orders with a known preparation time for which a time was promised.
     pub promised: i64,
-    /// The number of these orders that were ready later than last promised.
+    /// The number of these orders that were ready after the time that was promised last.
     pub late: i64,
 }
 
@@ -61,7 +63,7 @@ pub async fn summary(
     from: OffsetDateTime,
     to: OffsetDateTime,
 ) -> Result<Summary, QueryError> {
-    // Ignore the webhook as a channel: it reaches no person.
+    // The statement ignores receipts of webhooks, because a webhook reaches no person.
     const COUNT: &str = "with orders as materialized (select id, at, source, key from vestnik.vst_event where id = any ($1)), \
          seen as (select (select r.channel from vestnik.vst_receipt r where r.event_id = o.id and r.channel <> 'webhook' \
                  and least(r.sent_at, r.rendered_at, r.sounded_at) is not null \
@@ -167,8 +169,8 @@ async fn new_orders(
 }
 
 /// An SQL condition for updates that may have made an order new. The old value of the status column is hidden or means
-/// another status than pending, and the new value does not. Both are compared as JSON text, because a part of the
-/// column may be no text.
+/// another status than pending. The new value is not hidden, and may mean pending. Both values are compared as JSON
+/// text, because a value within a JSON column may be no text.
 fn may_be_new_sql(source: &Source) -> String {
     let words = &source.mapping.status;
     let other = Status::ALL.into_iter().filter(|status| *status != Status::Pending);

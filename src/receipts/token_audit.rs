@@ -1,4 +1,5 @@
-//! Reads what the holder of a token did: status changes and acknowledgements. Names are as the holder claimed them.
+//! Reads the acts of a token's holder: status changes and acknowledgements. The names of people are those that the
+//! holder claimed.
 
 use futures::StreamExt as _;
 use serde::Serialize;
@@ -11,23 +12,23 @@ use crate::token::TokenId;
 /// One act of a token's holder: a status change or an acknowledgement.
 #[derive(Debug, Serialize)]
 pub struct Act {
-    /// The time, by the clock of the store in the span. Without a store, in UTC.
+    /// The time of the act, in the time zone of the span's store. If the span has no store, in UTC.
     pub at: String,
     /// The kind of act: `status` for a status change, or `acknowledged`.
     pub what: String,
     /// The id of the order's store.
     pub store: String,
-    /// The name of the order's source. `None`: the event has none, or the source was removed.
+    /// The name of the order's source. `None`: the event has no source, or the source was removed.
     pub source: Option<String>,
-    /// The key of the order in its source. `None`: the event has none.
+    /// The key of the order in its source. `None`: the event has no order.
     pub key: Option<String>,
-    /// The status before a status change. `None`: an acknowledgement.
+    /// The status before a status change. `None`: the act is an acknowledgement.
     pub previous: Option<String>,
-    /// The status after a status change. `None`: an acknowledgement.
+    /// The status after a status change. `None`: the act is an acknowledgement.
     pub status: Option<String>,
-    /// The id of the acknowledged event. `None`: a status change.
+    /// The id of the acknowledged event. `None`: the act is a status change.
     pub event: Option<String>,
-    /// The person's name, as the holder claimed it. `None`: not known.
+    /// The person's name, as the holder claimed it. `None`: the name is not known.
     pub by: Option<String>,
 }
 

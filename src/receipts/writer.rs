@@ -15,13 +15,13 @@ use crate::receipts::first_seen;
 use crate::sources::registry::Registry;
 use crate::token::TokenId;
 
-/// The most queued receipts. Further ones are counted and dropped. Events are not affected.
+/// Maximum number of queued receipts. Further receipts are dropped and counted; their events are not affected.
 const QUEUE_RECEIPTS: usize = 20_000;
-/// The most receipts that one statement saves.
+/// Maximum number of receipts that one statement saves.
 const BATCH_RECEIPTS: usize = 1000;
-/// How long the first receipt of a batch waits for others.
+/// Time for which the first receipt of a batch waits for more receipts.
 const GATHER: Duration = Duration::from_millis(200);
-/// The attempts to save a batch.
+/// Maximum number of attempts to save a batch.
 const ATTEMPTS: u32 = 5;
 /// The time between two attempts.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -68,7 +68,7 @@ pub struct Receipt {
     pub event: EventId,
     /// The channel that carried the event.
     pub channel: Channel,
-    /// The name of the recipient: of a session, or the name that a panel gave itself.
+    /// The name of the recipient: the session's name, or the name that a panel chose.
     pub recipient: String,
     /// The id of the token of the session or request that sent the receipt.
     pub token: TokenId,
@@ -78,7 +78,7 @@ pub struct Receipt {
     pub at: OffsetDateTime,
 }
 
-/// Queues receipts for the writer. Any task may use it, and never waits.
+/// Queues receipts for the writer. Any task may use it, because it never waits.
 #[derive(Debug, Clone)]
 pub struct ReceiptRecorder {
     receipts: mpsc::Sender<Receipt>,
@@ -109,7 +109,7 @@ impl ReceiptRecorder {
 }
 
 impl ReceiptWriter {
-    /// Saves receipts until the shutdown, and then the rest of the queue.
+    /// Saves receipts until the shutdown, and then saves the rest of the queue.
     pub async fn run(mut self, pool: Pool, sources: Arc<Registry>, stop: CancellationToken) {
         let mut batch = Vec::with_capacity(BATCH_RECEIPTS);
         loop {
@@ -158,8 +158,8 @@ async fn save(pool: &Pool, sources: &Registry, receipts: &[Receipt]) -> bool {
 
 /// Saves a batch, and counts the channels on which new orders were first seen.
 async fn insert(pool: &Pool, sources: &Registry, receipts: &[Receipt]) -> Result<(), QueryError> {
-    // Keep the earliest time of each kind of receipt. Ignore a receipt whose event was trimmed, or belongs to another
-    // store.
+    // The statement keeps the earliest time of each kind of receipt. It ignores a receipt whose event was trimmed from
+    // the journal, or belongs to another store.
     const INSERT: &str = "with said as ( \
              select e.id as event_id, w.channel, w.recipient, w.token_id, min(w.at) filter (where w.what = 0) as sent, \
                     min(w.at) filter (where w.what = 1) as rendered, min(w.at) filter (where w.what = 2) as sounded \
@@ -204,7 +204,7 @@ async fn insert(pool: &Pool, sources: &Registry, receipts: &[Receipt]) -> Result
 }
 
 /// Saves a receipt: a person acknowledged the event by a button in a Telegram chat. `chat` is the chat's id at
-/// Telegram, `by` the person's name. The first answer counts.
+/// Telegram, `by` the person's name. Of several answers in one chat, the first one counts.
 pub async fn answered(pool: &Pool, event: i64, chat: i64, by: &str) -> Result<(), QueryError> {
     const ANSWERED: &str = "insert into vestnik.vst_receipt as r (event_id, channel, recipient, acknowledged_at, acknowledged_by) \
          select id, 'telegram', $2, clock_timestamp(), $3 from vestnik.vst_event where id = $1 \

@@ -1,5 +1,5 @@
-//! The catalogs of texts for people: the files in `messages/`, one for each language. Texts are HTML with placeholders;
-//! inserted values are escaped.
+//! The catalogs of texts for people: one file in `messages/` for each language. A text is HTML with placeholders, and
+//! the values for the placeholders are escaped.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use toml::{Table, Value};
 #[folder = "messages/"]
 struct Files;
 
-/// The language of a chat that has chosen none.
+/// The language of a chat that has chosen no language.
 pub const DEFAULT: &str = "ru";
 
 static LANGUAGES: LazyLock<BTreeMap<String, Catalog>> = LazyLock::new(|| {
@@ -57,16 +57,15 @@ pub fn languages() -> impl Iterator<Item = &'static str> {
     LANGUAGES.keys().map(String::as_str)
 }
 
-/// The language that fits the language code of a person's app, such as `en-GB`. Without a fitting language, the
-/// default.
+/// The language for the language code of a person's app, such as `en-GB`. If no language fits, the default language.
 pub fn known(wanted: Option<&str>) -> &'static str {
     let found = wanted.and_then(|wanted| languages().find(|known| wanted.starts_with(known)));
     found.unwrap_or(DEFAULT)
 }
 
-/// Reads the operator's own texts. Call it once, before any text is used. `DIRECTORY/en.toml` is for all stores,
-/// `DIRECTORY/STORE/en.toml` for one store. A file has only the texts that differ. Each may use only placeholders of
-/// the original text.
+/// Reads the operator's own texts. It must be called once, before any text is used. The file `DIRECTORY/en.toml` is for
+/// all stores, and `DIRECTORY/STORE/en.toml` for one store. A file contains only the texts that differ from the
+/// original. A text may use only placeholders of the original text.
 pub fn load_own(directory: &Path) -> Result<(), OwnTextsError> {
     let own = read_all(directory)?;
     tracing::info!(files = own.len(), "the operator's own texts are used");
@@ -186,7 +185,7 @@ fn not_texts(table: &Table) -> Vec<String> {
     table.iter().flat_map(of_section).collect()
 }
 
-/// The stores for which the operator has own texts, sorted.
+/// The ids of the stores for which the operator has own texts, sorted.
 pub fn stores_with_own_texts() -> Vec<&'static str> {
     let own = OWN.get().into_iter().flat_map(BTreeMap::keys);
     let mut stores: Vec<&str> = own.filter_map(|(_, store)| store.as_deref()).collect();
@@ -195,9 +194,10 @@ pub fn stores_with_own_texts() -> Vec<&'static str> {
     stores
 }
 
-/// The sections whose texts Telegram shows without markup: labels of buttons, answers to presses, the menu.
+/// The sections whose texts Telegram shows without markup: labels of buttons, responses to presses of buttons, and the
+/// menu.
 const PLAIN: [&str; 5] = ["button", "language", "menu", "pressed", "reject_reason"];
-/// The texts that are lists of words.
+/// The texts that are lists of words, separated by spaces.
 const LISTS: [&str; 2] = ["language.months", "language.weekdays"];
 
 /// The names of the placeholders in a text, sorted.
@@ -211,7 +211,7 @@ fn places(text: &str) -> Vec<&str> {
     places
 }
 
-/// The texts of a language for one store: the operator's own texts for this store, otherwise those for all stores.
+/// The texts of a language for one store: the operator's own texts for this store, otherwise the texts for all stores.
 pub fn of_store(language: &str, store: &str) -> &'static Catalog {
     let own = OWN
         .get()
@@ -219,7 +219,7 @@ pub fn of_store(language: &str, store: &str) -> &'static Catalog {
     own.unwrap_or_else(|| of(language))
 }
 
-/// The texts of a language for all stores. A language without texts gets those of the default language.
+/// The texts of a language for all stores. If the language has no texts, the default language is used.
 pub fn of(language: &str) -> &'static Catalog {
     static NONE: Catalog = Catalog { texts: BTreeMap::new() };
     if let Some(own) = OWN.get().and_then(|own| own.get(&(language.to_owned(), None))) {
@@ -244,12 +244,12 @@ impl Catalog {
         Self { texts }
     }
 
-    /// The text with this name. If it is missing, the name itself, so that people notice the gap.
+    /// The text with this name. If the text is missing, returns the name, so that people notice the gap.
     pub fn get<'a>(&'a self, key: &'a str) -> &'a str {
         self.texts.get(key).map_or(key, String::as_str)
     }
 
-    /// The text with this name. `None`: it is missing.
+    /// The text with this name. `None`: the text is missing.
     pub fn find(&self, key: &str) -> Option<&str> {
         self.texts.get(key).map(String::as_str)
     }
@@ -292,7 +292,7 @@ mod tests {
         assert_eq!(
             words.get("button.accept"),
             of("en").get("button.accept"),
-            "the rest is ours"
+            "the other texts are the original ones"
         );
         for (wrong, problem) in [
             ("[title]\norder_eaten = \"x\"", "there is no text title.order_eaten"),

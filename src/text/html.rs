@@ -1,14 +1,14 @@
-//! Builds text in the small HTML that Telegram knows, within Telegram's limits. A limit counts the visible text in
-//! UTF-16 units, without markup, and so does this module. Longer text is cut between two characters, and each open tag
-//! is closed.
+//! Builds messages in the subset of HTML that Telegram supports, within Telegram's limits. A limit counts the visible
+//! text in UTF-16 units, without markup, and so does this module. A longer text is cut between two characters, and each
+//! open tag is closed.
 
-/// The longest visible text of a message, UTF-16 units.
+/// Maximum length of a message's visible text, UTF-16 units.
 pub const MESSAGE_UNITS: usize = 4096;
-/// The HTML entities of the characters that HTML reserves.
+/// The HTML entities that this module writes, with their characters.
 const ENTITIES: [(&str, &str); 3] = [("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&")];
-/// The longest text between `<` and `>` that counts as a tag, bytes.
+/// Maximum length of a text between `<` and `>` that counts as a tag, bytes.
 const LONGEST_TAG: usize = 2000;
-/// The sign at the end of a text that was cut.
+/// The character at the end of a text that was cut.
 const CUT: &str = "…";
 
 /// The HTML of a message while it is built.
@@ -26,13 +26,13 @@ impl Html {
         Self {
             text: String::new(),
             open: Vec::new(),
-            // Keep room for the sign of a cut.
+            // One unit is reserved for the character `CUT`.
             left: units.saturating_sub(1),
             full: false,
         }
     }
 
-    /// Appends a line: a template with its values. The template's markup stays; the values are escaped.
+    /// Appends a line: a template with its values. The template's markup is kept, and the values are escaped.
     pub fn line(&mut self, template: &str, values: &[(&str, &str)]) {
         if !self.text.is_empty() {
             self.push("\n");
@@ -77,7 +77,7 @@ impl Html {
                 }
             }
             None => {
-                // A value in the URL of a link is percent-encoded by the caller.
+                // In the URL of a link, the caller has percent-encoded the value.
                 let inner = values.iter().fold(inner.to_owned(), |tag, (name, value)| {
                     tag.replace(&format!("{{{name}}}"), &value.replace(['"', '<', '>'], " "))
                 });
@@ -87,7 +87,7 @@ impl Html {
         }
     }
 
-    /// Appends plain text, escaped, as far as it fits.
+    /// Escapes plain text and appends it. If the text is too long, only its beginning is appended.
     pub fn push(&mut self, text: &str) {
         for character in text.chars() {
             if self.full {
@@ -108,7 +108,7 @@ impl Html {
         }
     }
 
-    /// The room that is left, UTF-16 units.
+    /// The number of UTF-16 units that the message can still take.
     pub fn left(&self) -> usize {
         if self.full { 0 } else { self.left }
     }
@@ -127,7 +127,8 @@ impl Html {
     }
 }
 
-/// Converts HTML that this module built to plain text, within the limit of a message. Unknown markup stays as it is.
+/// Converts HTML that this module has built to plain text. The result is cut to the limit of a message. Unknown markup
+/// stays as it is.
 pub fn shown(html: &str) -> String {
     let mut text = String::new();
     let mut rest = html;
@@ -167,7 +168,7 @@ fn cut(text: String, units: usize) -> String {
     text.chars().take_while(fits).chain(CUT.chars()).collect()
 }
 
-/// Whether Telegram knows each tag in the text, and the tags are closed in the right order.
+/// Whether Telegram supports each tag in the text, and the tags are closed in the right order.
 pub fn is_well_formed(html: &str) -> bool {
     const TAGS: [&str; 8] = ["b", "i", "u", "s", "code", "pre", "a", "blockquote"];
     let mut open = Vec::new();
@@ -188,15 +189,15 @@ pub fn is_well_formed(html: &str) -> bool {
     open.is_empty()
 }
 
-/// Fills a template with its values. The result is HTML, at most as long as a message.
+/// Fills a template with its values. The result is HTML, and its visible text fits into a message.
 pub fn render_template(template: &str, values: &[(&str, &str)]) -> String {
     let mut html = Html::new(MESSAGE_UNITS);
     html.fill(template, values);
     html.finish()
 }
 
-/// Fills a template with its values as plain text, for fields where Telegram allows no markup. The result is cut to
-/// `characters`.
+/// Fills a template with its values as plain text, for fields where Telegram allows no markup. The result has at most
+/// `characters` characters.
 pub fn plain(template: &str, values: &[(&str, &str)], characters: usize) -> String {
     let filled = values.iter().fold(template.to_owned(), |text, (name, value)| {
         text.replace(&format!("{{{name}}}"), value)
@@ -223,7 +224,8 @@ mod tests {
         assert_eq!(super::shown("a <"), "a <");
     }
 
-    /// The text that Telegram would show, or the reason why Telegram would refuse it.
+    /// A simple model of Telegram: returns the text that Telegram would show, or the reason why Telegram would refuse
+    /// it.
     fn shown(html: &str) -> Result<String, String> {
         let (mut text, mut open, mut rest) = (String::new(), Vec::new(), html);
         while let Some(character) = rest.chars().next() {

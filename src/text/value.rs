@@ -11,13 +11,13 @@ use crate::sources::zone;
 
 /// The characters that must be percent-encoded in the query of a URL.
 const IN_URL: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'_');
-/// The longest part of an address in the link to a map, characters. Telegram accepts no longer link.
+/// Maximum length of the address in a link to a map, characters. Telegram refuses longer links.
 const MAP_CHARACTERS: usize = 120;
-/// The distance from today, in hours, above which a day is shown with its year: about ten months.
+/// The distance from today, in hours, above which a day is written with its year: about ten months.
 const FAR_HOURS: i64 = 300 * 24;
 
-/// A time by the clock of a time zone, such as `19:03`. A time on another day has its date: `Tuesday, November 24,
-/// 19:03`. Empty: the time zone is unknown.
+/// A time in a time zone, such as `19:03`. If the day is not today, the text includes the date: `Tuesday, November 24,
+/// 19:03`. Empty if the time zone is unknown.
 pub fn moment(at: OffsetDateTime, time_zone: &str, words: &Catalog) -> String {
     let (Some(local), Some(today)) = (
         zone::local(at, time_zone),
@@ -36,7 +36,7 @@ pub fn moment(at: OffsetDateTime, time_zone: &str, words: &Catalog) -> String {
         .replace("{time}", &time)
 }
 
-/// A day in words, such as `Tuesday, November 24`. A day far from today has its year.
+/// A day in words, such as `Tuesday, November 24`. If the day is far from today, the text includes the year.
 pub fn day(date: Date, today: Date, words: &Catalog) -> String {
     let nth = |names: &str, number: i8| {
         let name = words.get(names).split(' ').nth(usize::from(number.unsigned_abs()));
@@ -58,9 +58,10 @@ pub fn day(date: Date, today: Date, words: &Catalog) -> String {
         .replace("{year}", &date.year().to_string())
 }
 
-/// A customer's text as one line. The text cannot imitate a line of the message, or turn the direction of a line.
+/// A customer's text as one line. So the text cannot look like another line of the message, or change the text
+/// direction of the line.
 pub fn inline(text: &str) -> String {
-    // Remove Unicode isolates: a character that ends an isolate would end the one that is added below.
+    // Remove Unicode isolate marks from the text: such a mark could end the isolate that is added below.
     let text: String = text.chars().filter(|c| !matches!(c, '\u{2066}'..='\u{2069}')).collect();
     let words = text.split(|c: char| c.is_whitespace() || c.is_control());
     let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
@@ -71,21 +72,21 @@ pub fn inline(text: &str) -> String {
     }
 }
 
-/// Whether a character may turn the text direction: a right-to-left letter such as Hebrew or Arabic, or a direction
+/// Whether a character may change the text direction: a right-to-left letter such as Hebrew or Arabic, or a direction
 /// mark.
 fn turns(c: char) -> bool {
     matches!(c, '\u{590}'..='\u{8ff}' | '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{fb1d}'..='\u{fdff}'
         | '\u{fe70}'..='\u{fefc}' | '\u{10800}'..='\u{10fff}' | '\u{1e800}'..='\u{1efff}')
 }
 
-/// An address, shortened and percent-encoded for the query of a map's URL.
+/// Shortens and percent-encodes an address for the query of a map's URL.
 pub fn in_url(address: &str) -> String {
     let words: Vec<&str> = address.split_whitespace().collect();
     let short: String = words.join(" ").chars().take(MAP_CHARACTERS).collect();
     utf8_percent_encode(&short, IN_URL).to_string()
 }
 
-/// A quantity as text, as the shop wrote it.
+/// A quantity as text, in the form that the shop recorded.
 pub fn said_of(quantity: &Quantity) -> String {
     match quantity.to_json() {
         serde_json::Value::String(words) => inline(&words),
@@ -93,10 +94,12 @@ pub fn said_of(quantity: &Quantity) -> String {
     }
 }
 
-/// Formats an amount of minor units as people of the language write it, such as `500,00 ₽`. The spaces do not break.
+/// Formats an amount of minor units as people of the language write it, such as `500,00 ₽`. Its spaces are
+/// non-breaking.
 pub fn amount(minor: i64, currency: Currency, words: &Catalog) -> String {
     let digits = usize::from(currency.digits());
-    // A sign of right-to-left letters would turn the direction of the line.
+    // If the sign has right-to-left letters, it would change the text direction of the line, so the currency's code is
+    // used.
     let sign = Some(currency.sign()).filter(|sign| !sign.chars().any(turns));
     let sign = sign.unwrap_or_else(|| currency.as_str().to_owned());
     let text = format!("{:0>width$}", minor.unsigned_abs(), width = digits + 1);

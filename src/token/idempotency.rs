@@ -1,5 +1,5 @@
-//! Requests that the holder of a token may repeat: the header `Idempotency-Key` names a request, and a repetition with
-//! the same key gets the first answer again. The answers are kept in Postgres, so all nodes give the same one.
+//! Lets clients repeat a request safely. The header `Idempotency-Key` names a request, and a repetition with the same
+//! key gets the first response again. The responses are saved in Postgres, so all nodes return the same response.
 
 use std::time::Duration;
 
@@ -9,16 +9,17 @@ use super::TokenId;
 use crate::domain::event::StoreId;
 use crate::infra::db::{self, Pool, QueryError};
 
-/// How long an answer is kept. Later, a request with the same key is a new request.
+/// Time for which a response is kept. Later, a request with the same key is a new request.
 pub const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
-/// How long a node holds a request under way. Later, the node has ended, and a repetition is executed.
+/// Time for which a node may execute a request. After this time the node is considered ended, and a repetition is
+/// executed.
 const LEASE: Duration = Duration::from_secs(60);
 
-/// The id of a request with a key. An execution of the request after the first one has the same id.
+/// The id of a request with a key. If the request is executed again, the id stays the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestId(pub i64);
 
-/// The key of a request: each token has keys of its own in each store.
+/// The identity of a request. Each token has separate keys in each store.
 #[derive(Debug, Clone)]
 pub struct IdempotencyKey {
     /// The token of the request.
@@ -34,35 +35,36 @@ pub struct IdempotencyKey {
 pub struct Execution {
     /// The id of the request.
     pub id: RequestId,
-    /// The number of the execution. Only the newest one may save its outcome.
+    /// The number of the execution. Only the newest execution may save its outcome, so a slow older one cannot
+    /// overwrite it.
     fence: i32,
 }
 
-/// The state of a request's key.
+/// The result of claiming a request's key.
 #[derive(Debug)]
 pub enum Claimed {
-    /// The key is new, or its request has no answer. The request must be executed.
+    /// The key is new, or its request has no response yet. The caller must execute the request.
     Execute(Execution),
-    /// The request was answered: the HTTP status, and the body.
+    /// The request has a response. The values are the HTTP status and the body.
     Answered(u16, String),
     /// The key belongs to another request.
     OtherRequest,
-    /// The request is under way, here or on another node.
+    /// The request is being executed, on this node or another one.
     UnderWay,
 }
 
 /// The outcome of an execution.
 #[derive(Debug)]
 pub enum Executed {
-    /// The answer is final: the HTTP status, and the body.
+    /// The response is final. The values are the HTTP status and the body.
     Answered(u16, String),
-    /// The node or the shop failed. A repetition is executed again, with the same id.
+    /// The node or the shop failed. A repetition executes the request again, with the same id.
     Failed,
-    /// The request was refused before anything was done. The key may be used for another request.
+    /// The request was refused before any effect. The key may be used for another request.
     NotBegun,
 }
 
-/// Claims a key for a request. `fingerprint`: the SHA-256 of the request.
+/// Claims a key for a request. `fingerprint` is the SHA-256 of the request.
 pub async fn claim(pool: &Pool, key: &IdempotencyKey, fingerprint: &[u8]) -> Result<Claimed, QueryError> {
     const CLAIM: &str = "insert into vestnik.vst_idempotent_request as r (token_id, store_id, key, fingerprint, until) \
          values ($1, $2, $3, $4, clock_timestamp() + make_interval(secs => $5)) \
@@ -88,7 +90,7 @@ pub async fn claim(pool: &Pool, key: &IdempotencyKey, fingerprint: &[u8]) -> Res
             }));
         }
         let statement = client.prepare_cached(FOUND).await?;
-        // The row may have been deleted meanwhile: then the next repetition is executed.
+        // If the row was deleted meanwhile, the client repeats the request, and the repetition is executed.
         let Some(row) = client.query_opt(&statement, &parameters[..4]).await? else {
             return Ok(Claimed::UnderWay);
         };

@@ -1,5 +1,5 @@
-//! The trusted issuer of JWTs, and its public keys (a JWK set). The keys are read from a file or a URL, and cached.
-//! They are read again at intervals, and when a JWT names an unknown key.
+//! The trusted issuer of JWTs, and its public keys (a JWK set). The node reads the keys from a file or a URL, and
+//! caches them. It reads them again at intervals, and when a JWT names an unknown key.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -17,20 +17,21 @@ use super::jwt::{Claims, Jwt, Parts, Refused};
 use crate::infra::config::{self, JwtAlgorithm as Algorithm};
 use crate::infra::telemetry::LogLimit;
 
-/// The time between two reads of a file.
+/// The time between two reads of the file with the keys.
 const FILE_INTERVAL: Duration = Duration::from_secs(5);
-/// The time between two requests to a URL.
+/// The time between two requests for the keys to the URL.
 const URL_INTERVAL: Duration = Duration::from_secs(10 * 60);
-/// The time until the next request after a failed one, or after a JWT named an unknown key. So JWTs with invented key
-/// names cause no more requests.
+/// The shortest time between two requests after a failed request, or after a JWT that names an unknown key. So JWTs
+/// with invented key names cannot cause many requests.
 const RETRY_INTERVAL: Duration = Duration::from_secs(30);
-/// How long cached keys are used while they cannot be read again. The issuer may have withdrawn them meanwhile.
+/// The longest time for which cached keys are used while they cannot be read again. The limit exists because the issuer
+/// may have withdrawn a key meanwhile.
 const MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 /// The deadline of a request to the URL.
 const FETCH_DEADLINE: Duration = Duration::from_secs(5);
-/// The largest JWK set, bytes.
+/// Maximum size of a JWK set, bytes.
 const MAX_SET_BYTES: usize = 256 * 1024;
-/// The most keys of a JWK set that are kept.
+/// Maximum number of keys of a JWK set that are used.
 const MAX_KEYS: usize = 64;
 
 /// The reason why the keys cannot be read.
@@ -84,7 +85,7 @@ impl Key {
     }
 }
 
-/// A key in a JWK set, as JSON. A secret key (`oct`) has none of the public members, and is ignored.
+/// A key in a JWK set, as JSON. A secret key (`oct`) has none of the members of public keys, so it is ignored.
 #[derive(Debug, Deserialize)]
 struct Jwk {
     kty: String,
@@ -119,14 +120,14 @@ impl Jwk {
     }
 }
 
-/// Parses a JWK set. Returns its keys for the allowed algorithms; an error if it has none.
+/// Parses a JWK set. Returns the keys for the allowed algorithms, or an error if the set has no such key.
 fn keys(set: &[u8], algorithms: &[Algorithm]) -> Result<Vec<Key>, Unreadable> {
     #[derive(Deserialize)]
     struct Set {
         keys: Vec<serde_json::Value>,
     }
     let set: Set = serde_json::from_slice(set)?;
-    // Ignore an unreadable key, and use the others.
+    // Ignore a key that cannot be read, so that the other keys can be used.
     let read = |key| serde_json::from_value::<Jwk>(key).ok()?.key();
     let usable = |key: &Key| algorithms.contains(&key.algorithm());
     let keys: Vec<Key> = set
@@ -156,13 +157,13 @@ struct CachedKeys {
 pub struct Issuer {
     settings: config::Jwt,
     cached: RwLock<CachedKeys>,
-    /// The time of the last attempt to read the keys. Locked during an attempt.
+    /// The time of the last attempt to read the keys. The lock is held during an attempt.
     tried_at: Mutex<Option<Instant>>,
     http: reqwest::Client,
 }
 
 impl Issuer {
-    /// Creates the issuer from the settings. Reads no keys yet.
+    /// Creates the issuer from the settings, without reading its keys.
     pub fn new(settings: &config::Jwt) -> Self {
         let http = reqwest::Client::builder()
             .timeout(FETCH_DEADLINE)
@@ -193,8 +194,8 @@ impl Issuer {
         }
     }
 
-    /// Verifies the signature, issuer and audience of a JWT. Returns its claims. The caller checks its validity in time
-    /// by Postgres' clock.
+    /// Verifies the signature, issuer and audience of a JWT. Returns its claims. The caller checks by Postgres' clock
+    /// whether the JWT is valid now.
     pub(super) async fn verify(&self, jwt: &Jwt) -> Result<Claims, Refused> {
         let parts = jwt.parts()?;
         let algorithm = Algorithm::from_name(&parts.header.algorithm).ok_or(Refused::Algorithm)?;
@@ -204,7 +205,7 @@ impl Issuer {
         let name = parts.header.key.as_deref();
         let mut verified = verify(&self.keys()?, algorithm, name, &parts);
         if verified == Err(Refused::UnknownKey) && self.read(RETRY_INTERVAL).await {
-            // Try again with the keys that were just read: the issuer may have created the key a moment ago.
+            // Try again with the new keys, because the issuer may have created the key a moment ago.
             verified = verify(&self.keys()?, algorithm, name, &parts);
         }
         if verified == Err(Refused::UnknownKey) && self.is_stale() {
@@ -223,19 +224,19 @@ impl Issuer {
         let cached = self.cached.read().unwrap_or_else(PoisonError::into_inner);
         match cached.read_at {
             Some(read_at) if read_at.elapsed() < MAX_AGE => Ok(Arc::clone(&cached.keys)),
-            // The keys are too old, or were never read.
+            // The keys are older than `MAX_AGE`, or were never read.
             _ => Err(Refused::NoKeys),
         }
     }
 
-    /// Reads the keys, unless the last attempt was less than `not_within` ago. Returns whether the keys were read since
-    /// the call.
+    /// Reads the keys, unless the last attempt was less than `not_within` ago. Returns whether the keys were read after
+    /// this call began.
     async fn read(&self, not_within: Duration) -> bool {
         let asked_at = Instant::now();
         let mut tried_at = self.tried_at.lock().await;
         let read_at = self.cached.read().unwrap_or_else(PoisonError::into_inner).read_at;
         if read_at.is_some_and(|read_at| read_at > asked_at) {
-            // Another task has read the keys while this one waited for the lock.
+            // Another task has read the keys while this task waited for the lock.
             return true;
         }
         if tried_at.is_some_and(|tried_at| tried_at.elapsed() < not_within) {
@@ -293,8 +294,8 @@ impl Issuer {
     }
 }
 
-/// Verifies the signature of a JWT with one of these keys. A JWT that names no key must match the only key of its
-/// algorithm.
+/// Verifies the signature of a JWT with one of these keys. If the JWT names no key, the issuer must have only one key
+/// for the algorithm.
 fn verify(keys: &[Key], algorithm: Algorithm, name: Option<&str>, parts: &Parts<'_>) -> Result<(), Refused> {
     let mut fitting = keys
         .iter()

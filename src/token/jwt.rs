@@ -1,8 +1,9 @@
-//! Parses JWTs that the platform's own issuer has signed. Their claims count only after the signature was verified.
+//! Parses JWTs that the platform's own issuer has signed. The claims of a JWT are used only after its signature was
+//! verified.
 //!
-//! A JWT does not choose how it is verified. Its algorithm must be allowed by the settings, and must belong to the type
-//! of its key. So the algorithm `none` opens nothing, and a public key cannot serve as a secret. A header that carries
-//! a key, or the address of a key, is refused.
+//! A JWT cannot choose how it is verified. The settings must allow its algorithm, and the algorithm must belong to the
+//! type of the key. So a JWT with the algorithm `none` is refused, and a public key cannot serve as a shared secret. A
+//! JWT is also refused if its header contains a key or the address of a key.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -12,19 +13,19 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Hash, Scope, Stores};
 
-/// The longest JWT, bytes. It must fit into the head of a request.
+/// Maximum length of a JWT, bytes. A JWT must fit into the head of a request.
 pub const MAX_JWT_BYTES: usize = 8 * 1024;
 /// The beginning of each JWT: `{"` in base64.
 const BEGINNING: &str = "eyJ";
-/// The longest subject of a JWT, characters. Other people see it as a name.
+/// Maximum length of a JWT's subject, characters. Other people see the subject as a name.
 const MAX_SUBJECT_CHARACTERS: usize = 100;
 
-/// A JWT in its compact form. It is secret: it has no `Debug`, and is never shown.
+/// A JWT in its compact form. It is secret, so this type has no `Debug`, and a JWT is never shown.
 #[derive(Clone)]
 pub struct Jwt(String);
 
 impl Jwt {
-    /// Parses a JWT: three parts, separated by dots. `None`: another form.
+    /// Parses a JWT: three parts, separated by dots. `None`: the text does not have the form of a JWT.
     pub fn parse(text: &str) -> Option<Self> {
         Self::looks_like(text).then(|| Self(text.to_owned()))
     }
@@ -41,7 +42,7 @@ impl Jwt {
             && text.split('.').all(is_part)
     }
 
-    /// The key of this JWT in the cache of lookups.
+    /// The hash by which the cache of lookups finds this JWT.
     pub(super) fn hash(&self) -> Hash {
         Sha256::digest(&self.0).into()
     }
@@ -75,8 +76,7 @@ pub enum Refused {
     NoIssuer,
     /// The JWT cannot be decoded, or lacks a claim.
     Malformed,
-    /// The header carries a key or the address of one. Or it names a type or an extension that vestnik does not
-    /// support.
+    /// The header contains a key or the address of a key, or names a type or extension that vestnik does not support.
     Header,
     /// The settings do not allow the algorithm.
     Algorithm,
@@ -90,7 +90,7 @@ pub enum Refused {
     Issuer,
     /// The claims name another audience.
     Audience,
-    /// The claims name no scope that vestnik knows.
+    /// The claims contain no known scope.
     Scope,
     /// The JWT is not valid yet.
     NotYet,
@@ -119,12 +119,12 @@ impl Refused {
 pub(super) struct Parts<'a> {
     pub header: Header,
     pub claims: Vec<u8>,
-    /// The signed text: header and claims, encoded.
+    /// The text that is signed: the encoded header and claims.
     pub signed: &'a str,
     pub signature: Vec<u8>,
 }
 
-/// The header of a JWT. A duplicate member makes the JWT unreadable.
+/// The header of a JWT. A header with a duplicate member cannot be parsed, so its JWT is refused.
 #[derive(Debug, Deserialize)]
 pub(super) struct Header {
     #[serde(rename = "alg")]
@@ -149,7 +149,7 @@ impl Header {
     }
 }
 
-/// The claims of a JWT, as the JSON has them.
+/// The claims of a JWT in the form of its JSON.
 #[derive(Debug, Deserialize)]
 struct Raw {
     iss: String,
@@ -163,21 +163,22 @@ struct Raw {
     scope: String,
 }
 
-/// The claims of a JWT whose signature, issuer and audience are correct. Postgres' clock decides later whether the JWT
-/// is valid now.
+/// The claims of a JWT whose issuer and audience are correct. Postgres' clock decides later whether the JWT is valid
+/// now.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Claims {
     pub issuer: String,
     pub subject: String,
     pub stores: Stores,
     pub scope: Scope,
-    /// When the JWT begins to be valid, seconds since 1970. `expires` is its end, in the same unit.
+    /// The time at which the JWT becomes valid, seconds since 1970. `expires` is the time at which the JWT expires, in
+    /// the same unit.
     pub not_before: f64,
     pub expires: f64,
 }
 
 impl Claims {
-    /// Parses the claims, and checks their issuer, audience and scope. Verify the signature before.
+    /// Parses the claims, and checks their issuer, audience and scope. The caller must verify the signature first.
     pub fn read(claims: &[u8], issuer: &str, audience: &str) -> Result<Self, Refused> {
         let raw: Raw = serde_json::from_slice(claims).map_err(|_| Refused::Malformed)?;
         if raw.iss != issuer {
@@ -186,7 +187,7 @@ impl Claims {
         if !raw.aud.iter().any(|named| named == audience) {
             return Err(Refused::Audience);
         }
-        // An OAuth issuer writes several scopes in one text, separated by spaces. The highest counts.
+        // An OAuth issuer writes several scopes in one text, separated by spaces. The highest scope counts.
         let scope = raw.scope.split(' ').filter_map(Scope::from_name).max();
         let subject = raw.sub.unwrap_or_default();
         Ok(Self {
@@ -206,13 +207,14 @@ impl Claims {
         })
     }
 
-    /// The hash that identifies the holder: its issuer and subject. It is the same for each JWT of the holder.
+    /// The hash of issuer and subject, which identifies the holder. All JWTs of one holder have the same hash.
     pub fn holder(&self) -> Hash {
         Sha256::digest(format!("jwt\0{}\0{}", self.issuer, self.subject)).into()
     }
 }
 
-/// Parses one value, or a list of values, as texts. A number is an id that the issuer did not quote.
+/// Parses one value, or a list of values, as texts. A number is accepted, because some issuers write ids without
+/// quotes.
 fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]

@@ -1,5 +1,6 @@
-//! Tokens, by which clients prove that they may use a store. A token opens one store, several, or all. A token has 256
-//! random bits, and is shown once. The database keeps only its SHA-256, so a reader of the table cannot use any token.
+//! Tokens. A client presents a token to prove that it may use a store; a token opens one store, several stores, or all
+//! stores. A token has 256 random bits, and is shown only once. The database has only the SHA-256 of each token, so
+//! nobody who reads the table can use a token.
 
 pub mod idempotency;
 mod issuer;
@@ -24,7 +25,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::infra::db;
 
-/// The prefix of each token, by which people and scanners recognize a leaked one.
+/// The prefix of each token. People and secret scanners recognize a leaked token by it.
 const PREFIX: &str = "vst_";
 const SECRET_BYTES: usize = 32;
 /// The length of the secret in base64, characters.
@@ -44,7 +45,7 @@ pub enum Error {
     /// Postgres did not respond in time.
     #[error("tokens cannot be read: {0}")]
     Unanswered(#[from] db::Unanswered),
-    /// The statement failed that looked up several tokens at once. The lookups share this error.
+    /// The statement that looked up several tokens at once failed. All these lookups share this error.
     #[error("{0}")]
     Shared(Arc<Error>),
     /// The queue of lookups is full.
@@ -58,10 +59,10 @@ pub enum Error {
     Random(getrandom::Error),
 }
 
-/// The SHA-256 of a token, as the database keeps it.
+/// The SHA-256 of a token or JWT. The database and the cache identify a token by its hash.
 type Hash = [u8; 32];
 
-/// A token in clear text, which is secret. It has no `Debug`, and is shown only when it is created.
+/// A token in clear text. It is secret, so this type has no `Debug`. The token is shown only when it is created.
 #[derive(Clone)]
 pub struct Token(String);
 
@@ -81,14 +82,14 @@ impl Token {
         URL_SAFE_NO_PAD.decode(secret).ok().map(|_| Self(text.to_owned()))
     }
 
-    /// Whether a text begins with a token, or with something of the same form.
+    /// Whether a text begins with a token, or with text of the same form.
     pub fn begins(text: &str) -> bool {
         text.get(..PREFIX.len() + SECRET_CHARS)
             .is_some_and(|start| Self::parse(start).is_some())
     }
 
-    /// The first characters of a token's secret, for a log. They identify the token, and are too few to use it. Empty:
-    /// the text is no token.
+    /// The first characters of a token's secret, for a log. They identify the token, and are too few to use it. Empty
+    /// if the text is not a token.
     pub fn beginning(text: &str) -> &str {
         let secret = text.strip_prefix(PREFIX).unwrap_or_default();
         let shown = secret.get(..SHOWN_CHARS.min(secret.len())).unwrap_or_default();
@@ -127,7 +128,7 @@ impl Presented {
         token.or_else(|| Jwt::parse(text).map(Self::Jwt))
     }
 
-    /// Whether a text begins with a token or JWT, or with something of the same form.
+    /// Whether a text begins with a token, or has the form of a JWT.
     pub fn begins(text: &str) -> bool {
         Token::begins(text) || Jwt::looks_like(text)
     }
@@ -145,7 +146,7 @@ impl Presented {
 pub struct TokenId(pub i64);
 
 impl TokenId {
-    /// The token of a node's canary. The ids of the table begin at 1.
+    /// The id of the token for a node's self-test (canary). The ids in the table begin at 1.
     pub const CANARY: Self = Self(0);
 }
 
@@ -177,9 +178,9 @@ impl Stores {
 /// The permissions of a token's holder. Each scope includes the scopes before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
-    /// The holder may read events and lists: a display.
+    /// The holder may read events and lists, for example on a display.
     Read,
-    /// The holder may also change orders and send receipts: a panel.
+    /// The holder may also change orders and send receipts, as a panel does.
     Panel,
     /// The holder may also read receipts and figures.
     Manager,
@@ -212,24 +213,24 @@ impl Scope {
 pub struct Grant {
     /// The token's id.
     pub id: TokenId,
-    /// The label that the token got when it was created. `None`: no label.
+    /// The label of the token. `None`: the token has no label.
     pub label: Option<Arc<str>>,
     /// The stores that the token opens.
     pub stores: Stores,
     /// The permissions of the holder in these stores.
     pub scope: Scope,
-    /// When the token expires, computed from Postgres' clock. `None`: never.
+    /// The time at which the token expires, computed from Postgres' clock. `None`: the token never expires.
     pub ends: Option<Instant>,
 }
 
-/// The holder of a session's token, as the router knows it.
+/// The data of a session's token that the router needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Holder {
     /// The id of the session's token.
     pub token: TokenId,
     /// The permissions of the holder.
     pub scope: Scope,
-    /// When the token expires. `None`: never.
+    /// The time at which the token expires. `None`: the token never expires.
     pub ends: Option<Instant>,
 }
 
@@ -249,7 +250,7 @@ impl Grant {
     }
 }
 
-/// The result when a token or JWT is looked up.
+/// The result of a lookup of a token or JWT.
 #[derive(Debug, Clone)]
 pub enum Found {
     /// The token is valid.

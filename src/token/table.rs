@@ -1,4 +1,4 @@
-//! The SQL on the table of tokens: look up, create, list, revoke and rotate tokens.
+//! All SQL on the table of tokens: looks up, creates, lists, revokes and rotates tokens.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,28 +12,28 @@ use super::jwt::Claims;
 use super::{Error, Found, Grant, Hash, Scope, Stores, Token, TokenId, TokenInvalidated};
 use crate::infra::db;
 
-/// SQL for the time until a token expires by Postgres' clock, seconds. Null: the token does not expire.
+/// SQL for the time until a token expires, by Postgres' clock, in seconds. Null: the token does not expire.
 const LEFT: &str = "case when isfinite(expires_at) then extract(epoch from expires_at - clock_timestamp())::float8 \
      when expires_at < clock_timestamp() then 0 end";
 
-/// How far the issuer's clock may be ahead of Postgres' clock, seconds.
+/// Time by which the issuer's clock may be ahead of Postgres' clock, seconds.
 const EARLY_S: f64 = 10.0;
 
-/// A token's row that was found by its hash.
+/// A row of the table that was found by its hash.
 pub(super) struct Row {
     hash: Hash,
     pub found: Found,
 }
 
 impl Row {
-    /// Whether the row has this hash. Compares in constant time. The index of Postgres compares in the ordinary way,
-    /// which tells an attacker nothing about the token.
+    /// Whether the row has this hash. The comparison takes constant time. Postgres' index does not, but its timing
+    /// depends only on the hash, from which nobody can compute the token.
     pub fn is_of(&self, hash: &Hash) -> bool {
         self.hash.ct_eq(hash).into()
     }
 }
 
-/// Prepares the statement of lookups on a new connection.
+/// Prepares the statement of lookups on a connection of the pool, so that the first lookup is fast.
 pub async fn prepare(pool: &Pool) -> Result<(), Error> {
     find(pool, &[]).await.map(drop)
 }
@@ -71,8 +71,8 @@ pub(super) async fn find(pool: &Pool, hashes: &[&[u8]]) -> Result<Vec<Row>, Erro
     rows.await?.iter().map(read).collect()
 }
 
-/// The moment when a token expires, counted from the start of the query: rather too early than too late. `None`: the
-/// token does not expire.
+/// The time at which a token expires, counted from the start of the query, so that it is too early rather than too
+/// late. `None`: the token does not expire.
 fn end(asked_at: Instant, left_s: Option<f64>) -> Option<Instant> {
     asked_at.checked_add(Duration::try_from_secs_f64(left_s?).ok()?)
 }
@@ -86,15 +86,15 @@ fn scope(name: &str) -> Scope {
     Scope::from_name(name).unwrap_or(Scope::Read)
 }
 
-/// The holder of a JWT, from the table of tokens. A holder has a row, so that it can be revoked and receipts can name
-/// it.
+/// The holder of a JWT, from the table of tokens. Each holder has a row, so that the holder can be revoked and receipts
+/// can name the holder.
 pub(super) struct Holder {
-    /// The id of the holder's row. `None`: the JWT is not valid now, and its holder was never seen before.
+    /// The id of the holder's row. `None`: the JWT is not valid now, and its holder has no row yet.
     pub id: Option<TokenId>,
     pub is_revoked: bool,
     /// Whether the JWT is not valid yet, by Postgres' clock.
     pub is_early: bool,
-    /// When the JWT expires. `None`: it has expired.
+    /// The time at which the JWT expires. `None`: the JWT has expired.
     pub ends: Option<Instant>,
 }
 
@@ -121,8 +121,8 @@ pub(super) async fn holder(pool: &Pool, claims: &Claims) -> Result<Holder, Error
             &EARLY_S,
         ];
         let row = client.query_one(&statement, &parameters).await?;
-        // Without an id, a concurrent request may have created the row, and this statement did not see it yet. The
-        // second attempt sees it.
+        // If there is no id, a concurrent request may have created the row, and this statement did not see it. The
+        // second attempt sees the row.
         match row.try_get::<_, Option<i64>>(0)? {
             Some(_) => Ok(row),
             None => Ok(client.query_one(&statement, &parameters).await?),
@@ -143,7 +143,7 @@ pub(super) async fn holder(pool: &Pool, claims: &Claims) -> Result<Holder, Error
 pub struct TokenState {
     /// The reason why the token opens nothing. `None`: the token is valid.
     pub withdrawn: Option<TokenInvalidated>,
-    /// The rights of the token. `None`: a JWT's holder, whose rights are in each JWT.
+    /// The rights of the token. `None`: the row belongs to the holder of JWTs, and each JWT names its own rights.
     pub opens: Option<Opens>,
 }
 
@@ -154,7 +154,7 @@ pub struct Opens {
     pub stores: Stores,
     /// The permissions of the holder in these stores.
     pub scope: Scope,
-    /// When the token expires. `None`: never.
+    /// The time at which the token expires. `None`: the token never expires.
     pub ends: Option<Instant>,
 }
 
@@ -201,14 +201,14 @@ pub struct New<'a> {
     pub stores: &'a Stores,
     /// The permissions of the holder in these stores.
     pub scope: Scope,
-    /// The label of the token. `None`: no label.
+    /// The label of the token. `None`: the token has no label.
     pub label: Option<&'a str>,
-    /// How long the token is valid. `None`: until somebody revokes it.
+    /// The lifetime of the token. `None`: the token is valid until somebody revokes it.
     pub expires_in: Option<Duration>,
 }
 
 impl<'a> New<'a> {
-    /// The settings of a token for a panel: without a label, valid until somebody revokes it.
+    /// The settings of a token for a panel. The token has no label, and is valid until somebody revokes it.
     pub fn of(stores: &'a Stores) -> Self {
         Self {
             stores,
@@ -235,7 +235,7 @@ pub async fn create(client: &Client, new: &New<'_>) -> Result<Token, Error> {
     Ok(token)
 }
 
-/// Whether a token is valid, and will not expire within `left`.
+/// Whether a token is valid, and does not expire within the time `left`.
 pub async fn lives(client: &Client, token: &Token, left: Duration) -> Result<bool, Error> {
     const LIVES: &str = "select exists (select from vestnik.vst_token where hash = $1 and issuer is null and revoked_at is null \
          and coalesce(expires_at > now() + make_interval(secs => $2), true))";
@@ -245,8 +245,8 @@ pub async fn lives(client: &Client, token: &Token, left: Duration) -> Result<boo
     Ok(row.try_get(0)?)
 }
 
-/// Creates a successor of a token, with the same stores, scope, label and lifetime. The old token expires after
-/// `old_lives`, or at its own end if that is earlier. `None`: the old token does not exist, or is not valid.
+/// Creates a new token with the stores, scope, label and lifetime of an old token. The old token expires after
+/// `old_lives`, or at its own expiry if that is earlier. `None`: the old token does not exist, or is not valid.
 pub async fn rotate(client: &mut Client, id: TokenId, old_lives: Duration) -> Result<Option<Token>, Error> {
     const FOLLOW: &str = "insert into vestnik.vst_token (hash, stores, scope, label, expires_at) \
          select $2, stores, scope, label, now() + (expires_at - created_at) from vestnik.vst_token \
@@ -263,24 +263,24 @@ pub async fn rotate(client: &mut Client, id: TokenId, old_lives: Duration) -> Re
     Ok(Some(token))
 }
 
-/// A token or a JWT's holder in the list of tokens, without the secret.
+/// A row of the list of tokens: a token without its secret, or the holder of JWTs.
 #[derive(Debug)]
 pub struct Listed {
     /// The id of the token's row.
     pub id: TokenId,
     /// The label of the token. For the holder of a JWT, its subject.
     pub label: Option<String>,
-    /// The issuer of the holder's JWTs. `None`: a token that vestnik created.
+    /// The issuer of the holder's JWTs. `None`: the row is a token that vestnik created.
     pub issuer: Option<String>,
-    /// The stores that the token opens. Without meaning for the holder of a JWT.
+    /// The stores that the token opens. The value has no meaning for the holder of a JWT.
     pub stores: Stores,
-    /// The permissions of the holder in these stores. Without meaning for the holder of a JWT.
+    /// The permissions of the holder in these stores. The value has no meaning for the holder of a JWT.
     pub scope: Scope,
     /// The day on which the row was created, such as `2026-11-24`.
     pub created: String,
-    /// The day on which the token expires. `None`: never.
+    /// The day on which the token expires. `None`: the token never expires.
     pub expires: Option<String>,
-    /// The time of the last use in UTC, to the minute. `None`: never used.
+    /// The time of the last use in UTC, to the minute. `None`: the token was never used.
     pub used: Option<String>,
     /// The number of the token's current sessions on all nodes.
     pub sessions: i64,
@@ -322,8 +322,8 @@ pub enum Which {
     Label(String),
 }
 
-/// Revokes tokens. A trigger notifies all nodes, and the nodes close the tokens' sessions. Returns the number of tokens
-/// that were not revoked before.
+/// Revokes tokens. A trigger notifies all nodes, and each node closes the tokens' sessions. Returns the number of
+/// tokens that this call has revoked.
 pub async fn revoke(client: &impl GenericClient, which: &Which) -> Result<u64, Error> {
     const REVOKE: &str =
         "update vestnik.vst_token set revoked_at = now() where (id = $1 or label = $2) and revoked_at is null";

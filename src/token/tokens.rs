@@ -1,5 +1,5 @@
-//! Looks up tokens for the requests to a node. One statement looks up many tokens, and results are cached for seconds.
-//! So a flood of invented tokens costs Postgres few statements, and a panel that reconnects often costs none.
+//! Looks up the tokens of requests. One statement looks up many tokens, and results are cached for seconds. So a flood
+//! of invented tokens causes few statements in Postgres, and a panel that reconnects often causes none.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,25 +16,26 @@ use super::table::{find, holder};
 use super::{Error, Found, Grant, Hash, Issuer, Jwt, Presented, Refused, Scope, Stores, Token, TokenId, Usage};
 use crate::domain::event::StoreId;
 
-/// The lifetime of a cached result while a NOTIFY tells this node when tokens change.
+/// The lifetime of a cached result while this node receives a notification when tokens change.
 const KEPT: Duration = Duration::from_secs(5);
-/// The lifetime of a cached result while no such NOTIFY reaches this node.
+/// The lifetime of a cached result while this node receives no notification when tokens change.
 const KEPT_UNNOTIFIED: Duration = Duration::from_secs(1);
-/// The most valid tokens in the cache.
+/// Maximum number of valid tokens in the cache.
 const MAX_VALID: usize = 50_000;
-/// The most other tokens in the cache. They are cached, because a device with an old token presents it again and again.
+/// Maximum number of other tokens in the cache. They are cached, because a device with an old token presents it again
+/// and again.
 const MAX_REFUSED: usize = 10_000;
-/// The most queued lookups. A further one fails, and its client tries again later.
+/// Maximum number of queued lookups. A further lookup fails, and its client tries again later.
 const QUEUE_LOOK_UPS: usize = 8192;
-/// The most lookups in one statement.
+/// Maximum number of lookups in one statement.
 const BATCH_LOOK_UPS: usize = 256;
-/// The most statements that run at the same time.
+/// Maximum number of statements that run at the same time.
 const BATCHES_AT_ONCE: usize = 2;
 
 /// The result of a lookup, and the generation of the cache in which it was found.
 #[derive(Debug, Clone)]
 pub struct Looked {
-    /// The rights of the token, or why it has none.
+    /// The rights of the token, or the reason why it is not valid.
     pub found: Found,
     /// The generation of the cache. The result is valid while [`Tokens::generation`] returns this number.
     pub generation: u64,
@@ -48,7 +49,7 @@ pub struct Tokens {
     usage: Arc<Usage>,
     issuer: Option<Arc<Issuer>>,
     pool: Pool,
-    /// The token of this node's canary, which no table has.
+    /// The token of this node's self-test (canary). It is in no table.
     canary: Option<(Hash, Found)>,
 }
 
@@ -71,8 +72,9 @@ struct Cache {
 }
 
 impl Tokens {
-    /// Creates the lookups of one database, and the task that runs them. `is_notified` returns whether a NOTIFY about
-    /// changed tokens would reach [`Tokens::clear_cache`]. `issuer` is the trusted issuer of JWTs; `None` refuses all JWTs.
+    /// Creates the lookups of one database, and the task that runs them. `is_notified` returns whether a notification
+    /// about changed tokens causes a call of [`Tokens::clear_cache`]. `issuer` is the trusted issuer of JWTs; `None`
+    /// refuses all JWTs.
     pub fn new(
         pool: Pool,
         is_notified: impl Fn() -> bool + Send + Sync + 'static,
@@ -96,7 +98,7 @@ impl Tokens {
         (tokens, look_ups)
     }
 
-    /// Also knows the token of this node's canary, which opens its store on this node alone.
+    /// Adds the token of this node's self-test (canary). It opens the self-test's store, on this node only.
     pub fn with_canary(self, token: &Token, store: &StoreId) -> Self {
         let grant = Grant {
             id: TokenId::CANARY,
@@ -136,7 +138,7 @@ impl Tokens {
             (None, Presented::Jwt(jwt)) => {
                 let found = match self.claims_of(jwt).await {
                     Ok(claims) => self.found_of(&claims).await?,
-                    // Do not cache this refusal, because the JWT may be valid.
+                    // This refusal is not cached, because the JWT may be valid.
                     Err(Refused::NoKeys) => return Err(Error::NoKeys),
                     Err(why) => Found::Refused(why),
                 };
@@ -150,7 +152,8 @@ impl Tokens {
         Ok(Looked { found, generation })
     }
 
-    /// Verifies a JWT without the database, except whether it is valid now. Returns the stores that it opens.
+    /// Verifies a JWT without the database, but does not check whether the JWT is valid now. Returns the stores that it
+    /// opens.
     pub async fn verify(&self, jwt: &Jwt) -> Result<Stores, Refused> {
         Ok(self.claims_of(jwt).await?.stores)
     }
@@ -267,7 +270,7 @@ async fn ask(pool: Pool, questions: Vec<Question>) {
             for question in questions {
                 let found = rows.iter().find(|row| row.is_of(&question.hash));
                 let found = found.map_or(Found::Unknown, |row| row.found.clone());
-                // The caller may not wait any more.
+                // An error means that the caller no longer waits for the result.
                 let _ = question.answer.send(Ok(found));
             }
         }

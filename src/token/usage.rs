@@ -1,5 +1,5 @@
-//! Reports the use of tokens for `vestnik token list`: when each token was last used, and how many sessions it has on
-//! this node.
+//! Saves the use of tokens in Postgres for `vestnik token list`: the time of each token's last use, and the number of
+//! its sessions on this node.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,11 +13,11 @@ use crate::infra::db;
 
 /// The time between two reports to Postgres.
 const TELL_INTERVAL: Duration = Duration::from_secs(5);
-/// The time without a report after which a node is gone, seconds.
+/// If a node does not report for this time, its sessions are no longer counted, seconds.
 const NODE_LIFE_S: f64 = 30.0;
-/// The longest time between two reports, even without a change.
+/// Maximum time between two reports, even if nothing has changed.
 const RENEWAL: Duration = Duration::from_secs(10);
-/// The precision of the saved time of the last use, seconds.
+/// The precision of the saved time of the last use, seconds. A coarse precision saves updates.
 const PRECISION_S: f64 = 60.0;
 
 /// The tokens that were used since the last report.
@@ -36,7 +36,7 @@ impl Usage {
         self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reports to Postgres until the shutdown, and then removes this node there. `sessions` returns the number of
+    /// Reports to Postgres until the shutdown, and then deletes this node's report. `sessions` returns the number of
     /// sessions of each token on this node.
     pub async fn run(
         self: Arc<Self>,

@@ -1,6 +1,6 @@
-//! Admission: limits how fast reconnecting clients are let in, so that connected clients keep a low latency. It also
-//! limits how many replays read the journal at the same time. During a mass reconnect, replays are first served from
-//! the event cache.
+//! Admission: limits the rate at which reconnecting clients start sessions, so that events reach connected clients
+//! without delay. It also limits how many replays read the journal at the same time. During a mass reconnect, most
+//! replays are served from the event cache instead.
 
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
@@ -10,16 +10,18 @@ use tokio::time::timeout;
 
 use crate::infra::rate_limiter::{Rate, RateLimiter};
 
-/// Maximum number of replays that read the journal at the same time. The pool has more connections, for other work.
+/// Maximum number of replays that read the journal at the same time. The pool has more connections than this, because
+/// other work needs connections, too.
 pub const REPLAY_READS: usize = 4;
 /// Maximum time that a session waits for admission, or that a replay waits to read the journal.
 const TURN_DEADLINE: Duration = Duration::from_secs(30);
-/// Number of sessions that are admitted at once after a quiet time. With 32, live orders waited for the first of them.
+/// Number of sessions that are admitted at once after a quiet time. With 32, the replays of these sessions delayed live
+/// orders.
 const AT_ONCE: u32 = 8;
-/// Time of one core that is reserved for each further session. A handshake, a token look-up and a replay of 100 events
-/// take 0.3 ms here and 0.1 ms in Postgres. A replay that reads the journal takes 0.5 ms and 0.7 ms. The rest serves
-/// connected clients. With 2,500 of them and 5,000 such replays, the hundredth live order took half as long again
-/// (`cargo bench --bench replay`). So 5,000 clients are back within 8 s.
+/// CPU time of one core that is reserved for each further session. A handshake, a token look-up and a replay of 100
+/// events take 0.3 ms on the node and 0.1 ms in Postgres. If the replay reads the journal, they take 0.5 ms and 0.7 ms.
+/// The rest of the time serves connected clients. With 2,500 connected clients and 5,000 replays from the journal, the
+/// p99 of live orders rose by half (`cargo bench --bench replay`). At this rate, 5,000 clients reconnect within 8 s.
 const TIME_OF_A_CORE: Duration = Duration::from_micros(3200);
 
 /// The session would wait too long for admission.
@@ -31,7 +33,7 @@ pub struct TooMany;
 pub struct Admission {
     limiter: std::sync::Mutex<RateLimiter>,
     reads: Semaphore,
-    /// Held by the session that reads past events into the event cache.
+    /// Locked by the task that reads past events into the event cache.
     warming: Mutex<()>,
 }
 
@@ -50,7 +52,8 @@ impl Admission {
         self.limiter.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until the session is admitted. `Err`: the wait would be too long, so the client should come back later.
+    /// Waits until the session is admitted. `Err`: the wait would be longer than `TURN_DEADLINE`, so the client should
+    /// reconnect later.
     pub async fn admit(&self) -> Result<(), TooMany> {
         let reserved = self.limiter().reserve(Instant::now(), TURN_DEADLINE);
         let wait = reserved.map_err(|_| TooMany)?;
@@ -60,7 +63,8 @@ impl Admission {
         Ok(())
     }
 
-    /// A permit to read the journal at once. `None`: another replay reads it, or a session waits for admission.
+    /// A permit to read the journal, without waiting. `None`: another replay reads the journal, or a session waits for
+    /// admission.
     pub fn try_read_uncontended(&self) -> Option<SemaphorePermit<'_>> {
         if self.reads.available_permits() < REPLAY_READS || self.limiter().is_behind(Instant::now()) {
             return None;
@@ -68,13 +72,13 @@ impl Admission {
         self.reads.try_acquire().ok()
     }
 
-    /// Waits for a permit to read the journal. `None`: none was free in time.
+    /// Waits for a permit to read the journal. `None`: no permit was free within `TURN_DEADLINE`.
     pub async fn acquire_read_slot(&self) -> Option<SemaphorePermit<'_>> {
         timeout(TURN_DEADLINE, self.reads.acquire()).await.ok()?.ok()
     }
 
-    /// Returns a guard to the first caller, which then reads past events into the cache. Other callers wait until it
-    /// has finished, and get `None`.
+    /// Returns a guard to the first caller, which then reads past events into the cache. Other callers wait until the
+    /// first caller drops the guard, and then get `None`.
     pub async fn begin_cache_warmup(&self) -> Option<MutexGuard<'_, ()>> {
         match self.warming.try_lock() {
             Ok(first) => Some(first),

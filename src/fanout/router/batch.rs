@@ -1,5 +1,6 @@
-//! The part of a read that several sessions share: each event's JSON, encoded once, and the WebSocket frames
-//! back to back. A server's frames carry no mask, so the same bytes go to every socket. A session copies nothing.
+//! A batch: the events of one read that several sessions share. Each event's JSON is encoded once, and the events'
+//! WebSocket frames stand one after another in one buffer. WebSocket frames from a server have no mask, so the same
+//! bytes go to every socket, and a session copies nothing.
 
 use std::borrow::Borrow;
 use std::ops::Deref;
@@ -14,28 +15,28 @@ use crate::domain::event::{Delivery, EventId, EventType, PartnerEvent, StoreId, 
 /// The first byte of a frame that holds a whole text message.
 const FINAL_TEXT: u8 = 0x81;
 
-/// An event as it goes to several sessions, serialised once.
+/// An event of a batch, encoded once for all sessions.
 #[derive(Debug)]
 pub struct Published {
     /// The id of the event.
     pub id: EventId,
     /// The event's store.
     pub store: StoreId,
-    /// The transaction of the event. Live events that the replay covered are left out by this id.
+    /// The transaction of the event. A session skips a live event if its replay covered this transaction.
     pub xid: Xid,
     /// The type of the event.
     pub kind: EventType,
-    /// When the trigger recorded the event, by Postgres' clock.
+    /// The time at which the trigger recorded the event, by Postgres' clock.
     pub at: OffsetDateTime,
-    /// The cursor that the event carries, encoded.
+    /// The encoded cursor that the client gets with the event.
     pub cursor: Arc<str>,
-    /// The event as JSON text, shared with the batch's frames.
+    /// The event as JSON text. It shares its memory with the batch's frames.
     pub text: Utf8Bytes,
     /// The offset in the batch's frames at which the event's frame ends.
     end: usize,
 }
 
-/// Events of one read, in order: of one store, or of several.
+/// Events of one read, in the order of sending. The events belong to one store or to several stores.
 #[derive(Debug, Clone)]
 pub struct Batch(Arc<Shared>);
 
@@ -55,7 +56,7 @@ pub struct BatchPart<'a> {
 }
 
 impl Batch {
-    /// Serialises the events. Each event carries the cursor `before`, and the last event carries `after`.
+    /// Serialises the events. The last event carries the cursor `after`. Each other event carries `before`.
     pub(super) fn new(events: &[impl Borrow<PartnerEvent>], before: &Arc<str>, after: &Arc<str>) -> Self {
         let last = events.len().saturating_sub(1);
         let events = events.iter().map(Borrow::borrow);
@@ -75,7 +76,7 @@ impl Batch {
             kind: event.kind,
             at: event.at,
             cursor: Arc::clone(cursor),
-            // The text was a `String` before, so it is valid UTF-8 and the default is never used.
+            // The bytes come from a `String`, so they are valid UTF-8 and the default is never used.
             text: Utf8Bytes::try_from(frames.slice(end - length..end)).unwrap_or_default(),
             end,
         };
@@ -88,8 +89,8 @@ impl Batch {
         self.0.frames.len()
     }
 
-    /// Splits the batch into parts. A part ends when it has at least `bytes` bytes, so that a slow client gets a
-    /// deadline for each part.
+    /// Splits the batch into parts. A part ends at the first event at which its length is `bytes` bytes or more. A
+    /// session has a separate deadline for each part, so that a slow client can take a large batch.
     pub fn parts(&self, bytes: usize) -> impl Iterator<Item = BatchPart<'_>> {
         let mut begin = (0, 0);
         std::iter::from_fn(move || {
@@ -118,7 +119,7 @@ impl Deref for Batch {
     }
 }
 
-/// Appends a text message as one frame without a mask, as servers send it.
+/// Appends a text message to `out`, as one frame without a mask. Servers must send frames without a mask.
 pub fn put_text_frame(out: &mut Vec<u8>, text: &str) {
     out.push(FINAL_TEXT);
     match text.len() {
@@ -159,7 +160,8 @@ mod tests {
 
     #[test]
     fn the_frames_of_a_batch_are_what_a_client_of_any_library_reads_as_its_events() {
-        // The lengths are around each change in the form of a frame's head. Other tests have short texts.
+        // The texts' lengths are near each limit at which the encoding of a frame's length changes. The other tests use
+        // short texts.
         let events = events(&[0, 1, 32_600, 32_700, 32_767, 40_000]);
         let batch = Batch::new(&events, &"before".into(), &"after".into());
         let mut client = WebSocket::from_raw_socket(std::io::Cursor::new(batch.0.frames.to_vec()), Role::Client, None);

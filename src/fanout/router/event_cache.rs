@@ -1,15 +1,15 @@
 //! The recently published events, in memory. During a mass reconnect, replays are served from this cache and not from
 //! Postgres.
 //!
-//! The invariant: **every published event that the position `base` does not cover is in the cache.** So the cache
-//! serves a client's cursor exactly when the cursor covers all of `base`. An event that the client misses is then in
-//! the cache, or is not published yet and comes live.
+//! The invariant: **every published event that `base` does not cover is in the cache.** `base` is a position. So the
+//! cache serves a client's cursor only if the cursor covers all of `base`. Then each event that the client misses is in
+//! the cache, or is published later.
 //!
 //! When the oldest read is evicted, `base` moves forward to the end of that read. When past events are read from the
-//! journal, `base` moves back, once ([`EventCache::prepend_history`]). The cache serves only a cursor that the published
-//! position covers. A cursor that covers more came from another node, so the journal serves it.
+//! journal, `base` moves back, once ([`EventCache::prepend_history`]). The cache serves only a cursor that the
+//! published position covers. A cursor that covers more came from another node; the journal serves it.
 //!
-//! An open transaction delays nothing: neither `base` nor the cursor covers it.
+//! An open transaction does not stop the cache: neither `base` nor a client's cursor covers it.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -20,16 +20,17 @@ use crate::domain::event::{JournalEvent, StoreId};
 /// Maximum total size of the cached events, in bytes.
 pub const CACHE_BYTES: usize = 32 * 1024 * 1024;
 
-/// A store's list gives memory back when its capacity exceeds its length by more than this factor.
+/// A store's list frees memory when its capacity exceeds its length by more than this factor.
 const ROOM_MOST: usize = 8;
 
 /// The recently published events of all stores, in memory.
 #[derive(Debug)]
 pub struct EventCache {
     most_bytes: usize,
-    /// The cached events. `None`: no position is known yet, or a read was larger than the cache.
+    /// The cached events. `None`: no position is known yet, or the last read was larger than the cache.
     cached: Option<Cached>,
-    /// The events of a read that is published in chunks, until it is complete. `None`: no such read is in progress.
+    /// The events of a read that is published in chunks, until the read is complete. `None`: no read is being published
+    /// in chunks.
     streamed: Option<Streamed>,
     /// Whether past events have been added from the journal.
     warm: bool,
@@ -61,7 +62,7 @@ struct Read {
 pub struct CachedReplay {
     /// The events, in the order of sending.
     pub events: Vec<Arc<JournalEvent>>,
-    /// The position that the client has reached after these events.
+    /// The position that covers these events and all earlier events.
     pub seen: Position,
     /// The epoch of the database, for the encoding of cursors.
     pub epoch: Epoch,
@@ -70,7 +71,7 @@ pub struct CachedReplay {
 }
 
 impl EventCache {
-    /// An empty cache that knows no position yet.
+    /// Creates an empty cache without a position.
     pub fn new(most_bytes: usize) -> Self {
         Self {
             most_bytes,
@@ -80,7 +81,8 @@ impl EventCache {
         }
     }
 
-    /// Sets the position that the feed has reached without new events, or at the end of a read in chunks.
+    /// Sets the position that the feed has reached: without new events, or at the end of a read that was published in
+    /// chunks.
     pub fn set_position(&mut self, position: &Position) {
         match (self.streamed.take(), self.cached.take()) {
             (Some(streamed), Some(cached)) => {
@@ -103,7 +105,7 @@ impl EventCache {
         });
     }
 
-    /// Drops every event. Replays come from the journal until the cache has new ones.
+    /// Removes every event. The journal serves replays until the cache has new events.
     pub fn clear(&mut self) {
         match (&mut self.streamed, self.cached.take()) {
             (Some(streamed), _) => *streamed = Streamed::default(),
@@ -112,13 +114,13 @@ impl EventCache {
         }
     }
 
-    /// Adds published events. `before` and `after` are the feed's cursors before and after them; within a read in
-    /// chunks, `after` is in the middle of the read.
+    /// Adds published events. `before` and `after` are the feed's cursors before and after these events. While a read
+    /// is published in chunks, `after` is in the middle of the read.
     pub fn append(&mut self, events: &[JournalEvent], before: &Cursor, after: &Cursor) {
         let of_stores = events.iter().filter(|event| event.store.is_some());
         let events: Vec<Arc<JournalEvent>> = of_stores.map(|event| Arc::new(event.clone())).collect();
         if let Cursor::At(before) = before {
-            // A read in chunks that broke off starts again.
+            // A read in chunks failed, and the feed now publishes its events again.
             self.streamed = None;
             if self.cached.as_ref().is_none_or(|cached| cached.reached != *before) {
                 self.begin(before);
@@ -138,7 +140,8 @@ impl EventCache {
         streamed.bytes += events.iter().map(|event| event.weight()).sum::<usize>();
         streamed.events.extend(events);
         if streamed.bytes > self.most_bytes {
-            // The read is too large. The cache starts again at its end; until then the journal serves replays.
+            // The read is larger than the cache. The cache starts again at the end of the read; until then the journal
+            // serves replays.
             self.cached = None;
             *streamed = Streamed::default();
         }
@@ -158,7 +161,7 @@ impl EventCache {
         }
         cached.reached = after.clone();
         if let Some(last) = cached.reads.back_mut().filter(|_| events.is_empty()) {
-            // The read was empty, so the read before it now ends here.
+            // This read was empty, so the previous read now ends at this position.
             last.after = after.clone();
         } else {
             cached.reads.push_back(Read {
@@ -169,7 +172,8 @@ impl EventCache {
         while cached.bytes > self.most_bytes && cached.drop_oldest() {}
     }
 
-    /// The position before which past events can be added. `None`: they were added, or the cache knows no position.
+    /// The position before which past events can be added. `None`: they were added already, or the cache has no
+    /// position.
     pub fn wants_history(&self) -> Option<Position> {
         self.cached
             .as_ref()
@@ -177,10 +181,10 @@ impl EventCache {
             .map(|cached| cached.base.clone())
     }
 
-    /// Adds past events, read from the journal, before the cached ones. `base` is the result of
-    /// [`EventCache::wants_history`]. `events`, by id, are all events that `past` does not cover. The past was read after
-    /// the cache began at `base`, so it has all events that `base` covers. An event that `base` does not cover is
-    /// skipped: it is cached, or not published yet.
+    /// Adds past events from the journal before the cached events. `base` is the result of
+    /// [`EventCache::wants_history`]. `events` are all events that the position `past` does not cover, ordered by id.
+    /// The caller reads them after the cache began at `base`, so they include all events between `past` and `base`. An
+    /// event that `base` does not cover is skipped: it is cached already, or is published later.
     pub fn prepend_history(&mut self, base: &Position, past: &Position, events: Vec<JournalEvent>) {
         let Some(cached) = self.cached.as_mut().filter(|cached| cached.base == *base) else {
             return;
@@ -204,13 +208,13 @@ impl EventCache {
             after: base.clone(),
             events,
         });
-        // Transactions that ran at `base` and have ended since are covered by `past`, but not by `base`.
+        // A transaction that ran at `base` and has ended since is covered by `past`, but not by `base`.
         cached.base = base.intersection(past);
         while cached.bytes > self.most_bytes && cached.drop_oldest() {}
     }
 
-    /// The replay for a store's client: all events that the cursor does not cover. `None`: the cache does not have all
-    /// of them.
+    /// The replay for a client of the store: all events that the cursor does not cover. `None`: the cache does not have
+    /// all these events.
     pub fn replay_from(&self, store: &StoreId, epoch: Epoch, cursor: &str) -> Option<CachedReplay> {
         let cached = self.cached.as_ref().filter(|_| self.streamed.is_none())?;
         let replay_plan = ReplayPlan::from(Cursor::decode(cursor, epoch).ok()?);
@@ -236,12 +240,12 @@ impl EventCache {
 }
 
 impl Cached {
-    /// Evicts the oldest read. `false`: there was none.
+    /// Evicts the oldest read. Returns `false` if the cache has no read.
     fn drop_oldest(&mut self) -> bool {
         let Some(oldest) = self.reads.pop_front() else {
             return false;
         };
-        // Each store's list has the order of the reads, so these events are the first of their lists.
+        // Each store's list has the order of the reads, so an event of the oldest read is the first of its list.
         for event in oldest.events {
             self.bytes -= event.weight();
             if let Some(store) = &event.store
@@ -251,7 +255,7 @@ impl Cached {
                 if events.is_empty() {
                     self.by_store.remove(store);
                 } else if events.len() < events.capacity() / ROOM_MOST {
-                    // The list was long in the store's busiest hour, so its memory is given back.
+                    // The list is much shorter than in the store's busiest hour, so it frees memory.
                     events.shrink_to(events.len() * 2);
                 }
             }
@@ -269,7 +273,7 @@ mod tests {
     use proptest::prelude::*;
     use time::OffsetDateTime;
 
-    /// A small model of a database: overlapping and committed transactions, and a feed that reads them.
+    /// A model of a database with overlapping transactions, and of a feed that reads them.
     struct World {
         epoch: Epoch,
         next_xid: u64,
@@ -278,9 +282,10 @@ mod tests {
         committed: Vec<JournalEvent>,
         position: Position,
         recent: EventCache,
-        /// The cursors that clients could have.
+        /// The cursors that clients may have, encoded.
         given: Vec<String>,
-        /// Past events that were read, and not yet added to the cache.
+        /// Past events that were read from the journal, and are not in the cache yet: the result of `wants_history`,
+        /// the position of the read, and the events.
         past: Option<(Position, Position, Vec<JournalEvent>)>,
     }
 
@@ -404,7 +409,7 @@ mod tests {
                         self.recent.append(chunk, &reached, &through);
                         self.give(&through);
                         let asked = self.recent.replay_from(&StoreId::new("7"), self.epoch, &self.given[0]);
-                        assert!(asked.is_none(), "in the midst of a read nobody is served");
+                        assert!(asked.is_none(), "a read is being published in chunks");
                         reached = through;
                     }
                     if !events.is_empty() {
@@ -432,8 +437,8 @@ mod tests {
             }
         }
 
-        /// Checks that the cache serves each cursor exactly, or not at all. Returns the number of cursors that it
-        /// serves.
+        /// Checks that the cache serves each cursor with exactly the missed events, or not at all. Returns the number
+        /// of replays that it serves.
         fn check(&self) -> usize {
             let mut served = 0;
             for cursor in &self.given {
@@ -496,7 +501,8 @@ mod tests {
             let earlier = world.given.len();
             for step in steps.iter().filter(|step| !matches!(step, Step::ReadHistory { .. })) {
                 world.step(step);
-                // Cursors from before the start are served too, unless a transaction of that time has ended unseen.
+                // The cache also serves cursors from before the start, unless a transaction of that time has ended and
+                // is unread.
                 prop_assert!(world.check() >= 2 * (world.given.len() - earlier));
             }
         }
@@ -532,7 +538,7 @@ mod tests {
         read(&mut recent, 1, &[("7", 900)]);
         read(&mut recent, 2, &[("8", 900), ("7", 10)]);
         let cached = recent.cached.as_ref().unwrap();
-        assert_eq!(cached.reads.len(), 1, "the first read found no room any more");
+        assert_eq!(cached.reads.len(), 1, "the cache must evict the first read");
         let of_store = &cached.by_store[&StoreId::new("7")];
         assert_eq!(of_store.len(), 10);
         assert!(of_store.capacity() < 200, "{}", of_store.capacity());

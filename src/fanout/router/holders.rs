@@ -1,4 +1,4 @@
-//! The tokens of the sessions: which there are, and which sessions end with them.
+//! Lists the tokens of this node's sessions, and ends sessions whose token is no longer valid.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ impl Router {
         self.sessions_by_token().into_keys().collect()
     }
 
-    /// The number of sessions of each token on this node, without the canary's.
+    /// The number of sessions of each token on this node, without the sessions of the self-test (canary).
     pub fn sessions_by_token(&self) -> BTreeMap<TokenId, usize> {
         let mut sessions = BTreeMap::new();
         for subscriber in self.lock().all() {
@@ -21,18 +21,18 @@ impl Router {
         sessions
     }
 
-    /// Ends the sessions for which `why` gives a reason.
+    /// Ends the sessions for which `why` returns a reason.
     pub fn close_sessions_of(&self, why: impl Fn(&Selection, Holder) -> Option<TokenInvalidated>) {
         for subscriber in self.lock().all() {
             if let Some(why) = why(&subscriber.selection, subscriber.holder) {
-                // The session leaves the list when it drops its subscription.
+                // The subscriber is removed later, when the session drops its subscription.
                 subscriber.link.end(End::TokenInvalidated(why));
             }
         }
     }
 }
 
-/// The number of these sessions that the token has.
+/// The number of these subscribers whose session uses the token.
 pub(super) fn held_by(subscribers: &[Subscriber], token: TokenId) -> usize {
     let of_token = subscribers.iter().filter(|subscriber| subscriber.holder.token == token);
     of_token.count()

@@ -1,8 +1,8 @@
-//! Hands the events of each read to the sessions of their store. Every queue is bounded, and the router never waits: it
-//! closes a session with a full queue as lagged. The client reconnects with its cursor, so no event is lost.
+//! The router hands the events of each read to the sessions of their store. It never waits: a session whose queue is
+//! full is closed as lagged. Its client reconnects with a cursor, so no event is lost.
 //!
-//! A read, or a chunk of a streamed one, is published whole under one lock, together with the cursor after it. So a new
-//! subscriber gets a cursor and, after it, exactly the events that the cursor does not cover.
+//! The router publishes a whole read, or a whole chunk of a read, under one lock, together with the cursor after it. So
+//! a new subscriber gets a cursor, and then exactly the events that this cursor does not cover.
 
 mod admission;
 mod batch;
@@ -34,12 +34,12 @@ use crate::infra::metrics::HOT;
 use crate::journal::History;
 use crate::token::{Holder, TokenInvalidated};
 
-/// Time to reconnect that is planned for each session after a restart.
+/// Time that is planned for the reconnect of each session after a restart.
 const RECONNECT_PACE: Duration = Duration::from_millis(1);
 /// Maximum time over which sessions spread their reconnects.
 const MAX_RECONNECT_JITTER: Duration = Duration::from_secs(5);
 
-/// Why the router ends a session.
+/// The reason why the router ends a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
     /// The session's queue was full, because the client read too slowly.
@@ -50,7 +50,7 @@ pub enum End {
     TokenInvalidated(TokenInvalidated),
 }
 
-/// Why a subscription is refused.
+/// The reason why the router refuses a subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refused {
     /// The feed has no position yet, or cannot read the journal now.
@@ -69,11 +69,11 @@ struct Subscriber {
 }
 
 struct Inner {
-    /// The sessions of one store, by store.
+    /// The sessions of a single store each, by store.
     stores: HashMap<StoreId, Vec<Subscriber>>,
-    /// The sessions of several stores.
+    /// The sessions of several stores each.
     many: Vec<Subscriber>,
-    /// The published epoch and cursor. `None`: no position yet.
+    /// The epoch, and the cursor of all published events. `None`: the feed has no position yet.
     reached: Option<(Epoch, Arc<str>)>,
     recent: EventCache,
     next_number: u64,
@@ -125,7 +125,8 @@ pub struct Router {
 }
 
 impl Router {
-    /// Sets three limits: bytes in a session's queue, sessions of a store, and a store's sessions with the same token.
+    /// Creates a router with three limits: bytes in a session's queue, sessions of a store, and sessions of a store
+    /// with the same token.
     pub fn new(send_queue_bytes: usize, max_per_store: usize, max_per_token: usize) -> Self {
         Self {
             inner: Mutex::new(Inner {
@@ -146,23 +147,24 @@ impl Router {
         }
     }
 
-    /// The same with a limit of an event's payload, in bytes. A larger event is shortened.
+    /// Sets the maximum size of an event's payload, in bytes. The router shortens larger events.
     pub fn with_max_event_bytes(mut self, max_event_bytes: usize) -> Self {
         self.max_event_bytes = max_event_bytes;
         self
     }
 
-    /// Limit of an event's payload, bytes.
+    /// The maximum size of an event's payload, in bytes.
     pub fn max_event_bytes(&self) -> usize {
         self.max_event_bytes
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // A panic under the lock costs at most one session its last batch, which the session's cursor does not cover.
+        // The lock is used even after a panic. At most one session misses its last batch, and that session's cursor
+        // does not cover the batch.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts a subscription to a store. It receives every event after its cursor.
+    /// Starts a subscription to a store. The subscription receives every event that its cursor does not cover.
     pub fn subscribe(self: &Arc<Self>, store: &StoreId, holder: Holder) -> Result<Subscription, Refused> {
         self.begin(Selection::Store(store.clone()), holder)
     }
@@ -215,12 +217,10 @@ impl Router {
         events.iter().filter(is_watched).collect()
     }
 
-    /// Publishes one read, or one chunk of it. `before` is the cursor before the read, and `after` is the cursor after
-    /// it. Only the last event of each session carries `after`, because only then has the session been sent the whole
-    /// read.
+    /// Publishes one read, or one chunk of a read. `before` is the cursor before the read; `after` is the cursor after
+    /// it. Only the last event of each session carries `after`: only then is the whole read sent to the session.
     ///
-    /// Returns [`NotLookedUp`], and publishes nothing, if a new session's store is not in the translation. The caller then
-    /// translates again.
+    /// Returns [`NotLookedUp`], and publishes nothing, if the translation lacks the store of a new session.
     pub fn publish(
         &self,
         epoch: Epoch,
@@ -261,8 +261,8 @@ impl Router {
         Ok(())
     }
 
-    /// Tells the sessions of these stores that their lists are out of date, as after a changed mapping or an emptied
-    /// source. `None`: the sessions of all stores.
+    /// Tells the sessions of these stores to reload their lists, for example after a mapping was changed or a source
+    /// was emptied. `None`: the sessions of all stores.
     pub fn resync(&self, stores: Option<&[StoreId]>) {
         let inner = self.lock();
         let Some((_, cursor)) = &inner.reached else { return };
@@ -274,7 +274,7 @@ impl Router {
         }
     }
 
-    /// Queues the batch, or ends the session. Returns whether the session goes on.
+    /// Queues the batch, or ends the session if its queue is full. Returns whether the session goes on.
     fn push(&self, subscriber: &Subscriber, batch: &Batch) -> bool {
         let kept = subscriber.link.try_push(batch, batch.bytes(), self.send_queue_bytes);
         if !kept {
@@ -295,16 +295,17 @@ impl Router {
         }
     }
 
-    /// Whether the queues of these stores' sessions are at most half full. A publisher of many events can wait for
-    /// this, so that the router does not close the sessions as lagged.
+    /// Whether the queues of these stores' sessions are at most half full. A publisher of many events waits until this
+    /// is true, so that the router does not close the sessions as lagged.
     pub fn has_room<'a>(&self, stores: impl IntoIterator<Item = &'a StoreId>) -> bool {
         let inner = self.lock();
         let mut subscribers = stores.into_iter().flat_map(|store| inner.of_store(store));
         subscribers.all(|subscriber| subscriber.link.bytes() <= self.send_queue_bytes / 2)
     }
 
-    /// Sets the feed's position when it starts. A new epoch ends every session in the same moment, before any session
-    /// gets a cursor of that epoch. Only a cursor of the old epoch tells a client that its lists are out of date.
+    /// Sets the feed's position: when the feed starts, and after a read in chunks. In a new epoch, all sessions end
+    /// before any of them gets a new cursor. A client must return with a cursor of the old epoch, because only that
+    /// cursor shows that its lists are out of date.
     pub fn reach(&self, epoch: Epoch, position: &Position) {
         let mut inner = self.lock();
         if inner.reached.as_ref().is_some_and(|(before, _)| *before != epoch) {
@@ -315,7 +316,8 @@ impl Router {
         inner.reached = Some((epoch, Cursor::At(position.clone()).encode(epoch).into()));
     }
 
-    /// Continues in a new epoch in which earlier cursors, up to `published`, stay valid. No session ends.
+    /// Continues in a new epoch in which earlier cursors stay valid. `published` is the cursor of the published events.
+    /// No session ends.
     pub fn follow(&self, epoch: Epoch, published: &Cursor) {
         let mut inner = self.lock();
         if inner.reached.is_some() {
@@ -328,24 +330,24 @@ impl Router {
         &self.admission
     }
 
-    /// The replay for a client from memory; `None`: the cache does not have all missed events.
+    /// The replay for a client from the event cache. `None`: the cache does not have all missed events.
     pub fn replay_from(&self, store: &StoreId, cursor: &str) -> Option<CachedReplay> {
         let inner = self.lock();
         let (epoch, _) = inner.reached.as_ref()?;
         inner.recent.replay_from(store, *epoch, cursor)
     }
 
-    /// Drops the cached events: some may have changed in the journal.
+    /// Removes the cached events, because some of them may have changed in the journal.
     pub fn clear_cache(&self) {
         self.lock().recent.clear();
     }
 
-    /// The position before which past events can be added to the cache; `None`: they were added.
+    /// The position before which past events can be added. `None`: they were added already, or no position is known.
     pub fn wants_history(&self) -> Option<Position> {
         self.lock().recent.wants_history()
     }
 
-    /// Adds past events to the cache, read after [`Router::wants_history`] returned `base`.
+    /// Adds past events to the cache. The caller reads them after [`Router::wants_history`] has returned `base`.
     pub fn prepend_history(&self, base: &Position, history: History) {
         let mut inner = self.lock();
         if inner.reached.as_ref().is_some_and(|(here, _)| *here == history.epoch) {
@@ -359,13 +361,13 @@ impl Router {
         RECONNECT_PACE.saturating_mul(sessions).min(MAX_RECONNECT_JITTER)
     }
 
-    /// The cursor up to which events are published. `None`: no position yet.
+    /// The cursor that covers all published events. `None`: the feed has no position yet.
     pub fn cursor(&self) -> Option<Arc<str>> {
         self.lock().reached.as_ref().map(|(_, cursor)| Arc::clone(cursor))
     }
 
-    /// Sets whether the last read of the journal is too long ago. Every session is notified. While it is set, no
-    /// session starts.
+    /// Sets whether the last read of the journal is too old, and tells every session. If it is too old, no session can
+    /// start.
     pub fn set_stale(&self, stale: bool) {
         let mut inner = self.lock();
         if std::mem::replace(&mut inner.stale, stale) == stale {
@@ -382,14 +384,14 @@ impl Router {
         self.lock().release_all();
     }
 
-    /// Ends every session, as [`Router::let_all_go`] does, and accepts no new one.
+    /// Ends every session, as [`Router::let_all_go`] does, and accepts no new session.
     pub fn drain(&self) {
         let mut inner = self.lock();
         inner.draining = true;
         inner.release_all();
     }
 
-    /// The number of sessions, and the bytes in the fullest queue.
+    /// The number of sessions on this node, and the size of the fullest queue in bytes.
     pub fn depth(&self) -> (usize, usize) {
         let inner = self.lock();
         let deepest = inner.all().map(|subscriber| subscriber.link.bytes()).max();

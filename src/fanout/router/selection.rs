@@ -1,4 +1,4 @@
-//! What a session is subscribed to: one store, or several stores with one queue and one cursor.
+//! The selection of a session: one store, or several stores with one queue and one cursor.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,11 +20,11 @@ pub enum Selection {
 /// A selection of several stores of one database.
 #[derive(Debug)]
 pub struct ManyStores {
-    /// The stores.
+    /// The stores whose events the session receives.
     pub stores: StoreSet,
-    /// The types of events. `None`: all.
+    /// The types of events that the session receives. `None`: all types.
     pub types: Option<Vec<EventType>>,
-    /// The stores that the token opened when the client asked for all of them. `None`: the client listed the stores.
+    /// The stores that the token opened when the client subscribed to all stores. `None`: the client listed the stores.
     pub granted: Option<Stores>,
 }
 
@@ -45,7 +45,7 @@ impl ManyStores {
     }
 }
 
-/// As the log says it: the store's id, or `several`.
+/// The form for the log: the store's id, or `several`.
 impl fmt::Display for Selection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -56,7 +56,7 @@ impl fmt::Display for Selection {
 }
 
 impl Selection {
-    /// Whether the session is the canary's.
+    /// Whether the session belongs to the self-test (canary).
     pub fn is_canary(&self) -> bool {
         matches!(self, Self::Store(store) if store.is_canary())
     }
@@ -87,7 +87,8 @@ impl Selection {
 }
 
 impl Inner {
-    /// The subscribers that are counted together with this selection's: those of its store, or those of several stores.
+    /// The subscribers that share this selection's session limit: the sessions of its store, or all sessions of several
+    /// stores.
     pub(super) fn group(&mut self, selection: &Selection) -> Option<&mut Vec<Subscriber>> {
         match selection {
             Selection::Store(store) => self.stores.get_mut(store),
@@ -95,7 +96,6 @@ impl Inner {
         }
     }
 
-    /// All subscribers.
     pub(super) fn all(&self) -> impl Iterator<Item = &Subscriber> {
         self.stores.values().flatten().chain(&self.many)
     }
@@ -106,7 +106,7 @@ impl Inner {
         self.stores.get(store).into_iter().flatten().chain(many)
     }
 
-    /// The subscribers that receive events of one of these stores, each once.
+    /// The subscribers that receive events of at least one of these stores. Each subscriber is returned once.
     pub(super) fn all_of<'a>(&'a self, stores: &'a [StoreId]) -> impl Iterator<Item = &'a Subscriber> {
         let of_one = stores.iter().filter_map(|store| self.stores.get(store)).flatten();
         let many = self.many.iter();
@@ -120,7 +120,8 @@ impl Inner {
 }
 
 impl Router {
-    /// Starts a subscription to several stores. They are counted together, as sessions of one store are.
+    /// Starts a subscription to several stores. All such subscriptions share one session limit, as the sessions of one
+    /// store do.
     pub fn subscribe_many(self: &Arc<Self>, many: &Arc<ManyStores>, holder: Holder) -> Result<Subscription, Refused> {
         self.begin(Selection::Many(Arc::clone(many)), holder)
     }
@@ -143,7 +144,7 @@ impl Router {
             if taken.is_empty() {
                 return true;
             }
-            // Sessions that receive everything share one batch.
+            // Sessions that receive all events of the read share one batch.
             let batch = match taken.len() == events.len() {
                 true => whole.get_or_insert_with(|| Batch::new(&taken, before, after)).clone(),
                 false => Batch::new(&taken, before, after),

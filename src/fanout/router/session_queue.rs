@@ -1,4 +1,5 @@
-//! The queue between the router and one session. A channel would cost each idle session a kilobyte more.
+//! The queue between the router and one session. It is a `VecDeque` behind a lock, because a channel would cost each
+//! idle session a kilobyte more.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,9 +9,9 @@ use futures::task::AtomicWaker;
 
 use super::{Batch, End};
 
-/// Maximum number of queued items, whatever their size.
+/// Maximum number of items in the queue, whatever their size.
 const QUEUE_BATCHES: usize = 256;
-/// Number of items for which an idle session keeps memory.
+/// Number of items for which the queue of an idle session keeps memory.
 const IDLE_QUEUE_BATCHES: usize = 4;
 
 /// One item of a session's queue.
@@ -26,7 +27,7 @@ pub enum Queued {
     Fresh(Arc<str>),
 }
 
-/// The queue of one session. Only one task waits for its items.
+/// The queue of one session. Only one task may wait for its items.
 #[derive(Debug, Default)]
 pub struct SessionQueue {
     queue: Mutex<Queue>,
@@ -46,11 +47,11 @@ impl SessionQueue {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues a batch of this size in bytes. If the queue is full, ends the session as lagged. Returns whether the
-    /// batch was queued.
+    /// Queues a batch of this size in bytes. If the queue is full, ends the session as lagged. `most_bytes` is the
+    /// limit of the queue. Returns whether the batch was queued.
     pub fn try_push(&self, batch: &Batch, bytes: usize, most_bytes: usize) -> bool {
         let mut queue = self.queue();
-        // A batch larger than the limit is accepted if the queue is empty: it could not be sent otherwise.
+        // A batch larger than the limit is accepted if the queue is empty: otherwise it could never be sent.
         let fits = queue.bytes == 0 || queue.bytes + bytes <= most_bytes && queue.batches.len() < QUEUE_BATCHES;
         if fits {
             queue.batches.push_back(Queued::Batch(batch.clone()));
@@ -69,15 +70,16 @@ impl SessionQueue {
         self.waker.wake();
     }
 
-    /// Tells the session that the node cannot read the journal (`None`), or reads it again (`Some`, with the published
-    /// cursor).
+    /// Tells the session whether the node can read the journal. `None`: the node cannot read it. `Some`: the node reads
+    /// it again; the value is the published cursor.
     pub fn say_stale(&self, fresh: Option<&Arc<str>>) {
         let said = fresh.map_or(Queued::Stale, |cursor| Queued::Fresh(Arc::clone(cursor)));
         self.queue().batches.push_back(said);
         self.waker.wake();
     }
 
-    /// Takes the next item. `Err`: the session was ended, even if items are still queued.
+    /// Takes the next item. `None`: the queue is empty. `Err`: the session was ended; items that are still queued are
+    /// not sent.
     pub fn take(&self) -> Result<Option<Queued>, End> {
         let mut queue = self.queue();
         match queue.end {
@@ -97,7 +99,7 @@ impl SessionQueue {
         self.waker.wake();
     }
 
-    /// Why the session was ended; `None`: it was not.
+    /// The reason why the router ended the session. `None`: the session goes on.
     pub fn ended(&self) -> Option<End> {
         self.queue().end
     }
@@ -107,7 +109,7 @@ impl SessionQueue {
         self.queue().bytes
     }
 
-    /// Waits until `look` returns a value. `look` is called again after every change of the queue.
+    /// Polls until `look` returns a value. `look` is called again after every change of the queue.
     pub fn poll<T>(&self, context: &mut Context<'_>, look: impl Fn(&Self) -> Option<T>) -> Poll<T> {
         if let Some(found) = look(self) {
             return Poll::Ready(found);
@@ -125,7 +127,7 @@ impl Queue {
             self.bytes -= batch.bytes();
         }
         if self.batches.is_empty() {
-            // An idle session gives back the memory that its longest queue took.
+            // The queue frees the memory that it needed when it was longest, so that idle sessions stay small.
             self.batches.shrink_to(IDLE_QUEUE_BATCHES);
         }
         Some(queued)

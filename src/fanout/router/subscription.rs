@@ -7,19 +7,20 @@ use super::session_queue::SessionQueue;
 use super::{End, Queued, Refused, Router, Selection, held_by};
 use crate::token::Holder;
 
-/// The subscription of a session to a store's events. Dropping it ends the subscription.
+/// The subscription of a session to a store's events. Dropping this value ends the subscription.
 pub struct Subscription {
     pub(super) router: Arc<Router>,
     pub(super) selection: Selection,
     pub(super) number: u64,
     pub(super) link: Arc<SessionQueue>,
-    /// The cursor at which the subscription began. The subscription receives all events after it.
+    /// The cursor at which the subscription began. The subscription receives all events that this cursor does not
+    /// cover.
     pub cursor: Arc<str>,
 }
 
 impl Subscription {
-    /// Waits for the next item of the queue. `Err`: the router has ended the session. Items that are still queued are
-    /// not sent, and the client reconnects with the cursor of the sent events.
+    /// Waits for the next item of the queue. `Err`: the router has ended the session. Then items that are still queued
+    /// are not sent, and the client reconnects with the cursor of the sent events.
     pub async fn next(&mut self) -> Result<Queued, End> {
         poll_fn(|context| self.link.poll(context, |link| link.take().transpose())).await
     }
@@ -29,8 +30,9 @@ impl Subscription {
         self.link.take_rest()
     }
 
-    /// The cursor that covers all items that are queued now. `Err`: the router has ended the session. Take this cursor
-    /// before the items: the router ends a session before it publishes a cursor over a batch that the session lacks.
+    /// The cursor that covers all items that are queued now. `Err`: the router has ended the session. Call this method
+    /// before taking the items. The router ends a session before it publishes a cursor that covers a batch which the
+    /// session did not get.
     pub fn reached(&self) -> Result<Arc<str>, End> {
         let reached = self.router.cursor().unwrap_or_else(|| Arc::clone(&self.cursor));
         match self.link.ended() {
@@ -39,7 +41,8 @@ impl Subscription {
         }
     }
 
-    /// Moves the session to another token. Refused if that token has reached its session limit.
+    /// Assigns the session to another token. Fails if that token has reached its session limit, or if the router has
+    /// ended the session.
     pub fn hold(&self, holder: Holder) -> Result<(), Refused> {
         let mut inner = self.router.lock();
         let Some(subscribers) = inner.group(&self.selection) else {

@@ -6,24 +6,24 @@ use crate::domain::event::StoreId;
 use crate::sources::Sources;
 use crate::sources::changes::Lookups;
 
-/// The data that the translation of a read's rows needs.
+/// The data for the translation of a read's rows.
 pub struct Translation<'a> {
     /// The sources with their mappings.
     pub sources: &'a Sources,
-    /// Values that were looked up in other tables.
+    /// Values of the orders that were looked up in other tables of the shop, such as items.
     pub lookups: &'a Lookups,
     /// The stores for which values were looked up. `None`: no source needs a look-up.
     pub looked_up: Option<HashSet<StoreId>>,
 }
 
 impl Translation<'_> {
-    /// Whether this store's rows can be translated: its values were looked up, or need no look-up.
+    /// Whether this store's rows can be translated: its values were looked up, or no source needs a look-up.
     pub(super) fn covers(&self, store: &StoreId) -> bool {
         self.looked_up.as_ref().is_none_or(|stores| stores.contains(store))
     }
 }
 
-/// A store got its first session after the second tables were queried for the other stores of a batch. The items of its
-/// orders are missing, so the router published nothing of the batch, and the feed must try again.
+/// A store got its first session after the feed looked up the values for the other stores of a batch. The items of this
+/// store's orders are missing, so the router publishes nothing of the batch. The feed must look up and publish again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotLookedUp;

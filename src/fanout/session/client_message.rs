@@ -1,4 +1,4 @@
-//! The messages of a client, and their responses.
+//! Handles the messages of a client, and sends the responses.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::receipts::acknowledgement::{self, Acknowledged};
 use crate::receipts::writer::{Channel, ReceiptKind};
 use crate::token::Scope;
 
-/// How long storing an acknowledgement may take. The session waits meanwhile.
+/// Maximum time for saving an acknowledgement. The session sends nothing meanwhile.
 const ACK_DEADLINE: Duration = Duration::from_secs(2);
 
 impl Session {
@@ -32,7 +32,7 @@ impl Session {
             Ok(FromClient::Panel { rings }) => {
                 self.panel = match (&self.selection, rings) {
                     (Selection::Store(store), true) => Panel::Rings(self.hub.presence.enter(store)),
-                    // Nobody stands in the kitchens of several stores, so such a session attends none of them.
+                    // A session of several stores is not in one kitchen, so it counts as present in no store.
                     _ => Panel::Silent,
                 };
                 None
@@ -69,8 +69,8 @@ impl Session {
         }
     }
 
-    /// The event that a message names, and its store: a session of several stores has to be told the store, too. Or the
-    /// error message for the client.
+    /// The id and the store of the event that a message names. In a session of several stores, the message must name
+    /// the store. `Err`: the error message for the client.
     fn event(&self, id: &str, named: Option<String>) -> Result<(StoreId, EventId), Utf8Bytes> {
         let id = id.parse().map_err(|_| messages::error(Mistake::BadMessage, None))?;
         let store = match (&self.selection, named.as_deref().map(StoreId::new)) {

@@ -1,11 +1,11 @@
-//! The timer of a session: heartbeats, the warning before its token expires, and the expiry.
+//! The timer of a session: heartbeats, the warning before the token expires, and the expiry.
 
 use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// The client is warned this long before its token expires.
+/// The time between the warning of the client and the expiry of its token.
 const WARNING: Duration = Duration::from_secs(60);
 
 /// The work that is due in a session.
@@ -13,13 +13,13 @@ const WARNING: Duration = Duration::from_secs(60);
 pub enum Due {
     /// The session must send a ping and the newest cursor.
     Heartbeat,
-    /// The session must warn the client that its token expires after this time.
+    /// The session must warn the client. The value is the time until its token expires.
     Warning(Duration),
     /// The session must end, because its token has expired.
     End,
 }
 
-/// The timer of a session. It uses one sleep for all due times, so that an idle session stays small.
+/// The timer of a session. All due times share one sleep, so that an idle session stays small.
 pub struct Clock {
     sleep: Pin<Box<Sleep>>,
     interval: Duration,
@@ -29,8 +29,8 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// Starts the timer. `interval` is the time between heartbeats; `token_ends` is when the token expires, or `None`:
-    /// never.
+    /// Starts the timer. `interval` is the time between heartbeats; `token_ends` is the time at which the token
+    /// expires; `None`: the token never expires.
     pub fn new(interval: Duration, token_ends: Option<std::time::Instant>) -> Self {
         let heartbeat = Instant::now() + interval;
         let mut clock = Self {
@@ -44,14 +44,14 @@ impl Clock {
         clock
     }
 
-    /// Sets when the token expires; `None`: never.
+    /// Sets the time at which the token expires. `None`: the token never expires.
     pub fn set_end(&mut self, token_ends: Option<std::time::Instant>) {
         self.end = token_ends.map(Instant::from_std);
         let now = Instant::now();
         self.warning = self.end.map(|end| end.checked_sub(WARNING).unwrap_or(now).max(now));
     }
 
-    /// Waits for the next due work. Cancel safe.
+    /// Waits until work is due. Cancel safe: dropping the future loses no work.
     pub async fn next(&mut self) -> Due {
         let times = [Some(self.heartbeat), self.warning, self.end];
         let next = times.into_iter().flatten().min().unwrap_or(self.heartbeat);

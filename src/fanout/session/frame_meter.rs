@@ -1,5 +1,5 @@
-//! Counts every frame that a client sends. Pings, pongs and empty continuations cost as much as messages, but
-//! tungstenite handles them without reporting them.
+//! Limits how many frames a client may send per second. The frames are counted here and not from tungstenite's
+//! messages: pings, pongs and empty continuations cost as much as messages, but tungstenite does not report them.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -11,13 +11,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::socket::Socket;
 use crate::infra::rate_limiter::Rate;
 
-/// The frames that one client may send: enough for a person's acknowledgements, too few for a flood.
+/// The rate limit for frames of one client: enough for a person's acknowledgements, too few for a flood.
 const FRAMES: Rate = Rate::per_second(50, 500);
-/// Length of the longest frame head: two bytes, eight of the length, four of the mask.
+/// Length of the longest frame head: two bytes, eight bytes of payload length, four bytes of mask.
 const MAX_HEAD_BYTES: usize = 14;
 
-/// A socket that counts its client's frames. It fails with [`io::ErrorKind::QuotaExceeded`] once the client has sent
-/// too many.
+/// A socket that counts its client's frames. Reads fail with [`io::ErrorKind::QuotaExceeded`] once the client has sent
+/// too many frames.
 pub struct Metered {
     socket: Socket,
     frames: Frames,
@@ -44,7 +44,7 @@ impl Metered {
         self.is_over |= !(0..frames).all(|_| FRAMES.allows(&mut self.next, now));
     }
 
-    /// The socket without the count, to discard the client's data after the session has ended.
+    /// The socket without the limit, for reading and discarding the client's data after the session has ended.
     pub fn unmetered(&mut self) -> &mut Socket {
         &mut self.socket
     }
@@ -94,18 +94,18 @@ impl AsyncWrite for Metered {
     }
 }
 
-/// Finds frames in the client's bytes, and keeps its place between two reads.
+/// Finds frames in the client's bytes. A frame may continue in a later read.
 #[derive(Debug, Default)]
 struct Frames {
     head: [u8; MAX_HEAD_BYTES],
-    /// Bytes of the current frame's head that were received so far.
+    /// Number of bytes of the current frame's head that were received so far.
     come: usize,
-    /// Bytes of the current frame's payload that are still to come.
+    /// Number of bytes of the current frame's payload that were not received yet.
     payload: u64,
 }
 
 impl Frames {
-    /// Counts the frame heads that end in these bytes.
+    /// Counts the frame heads that these bytes complete.
     fn ended_by(&mut self, mut bytes: &[u8]) -> usize {
         let mut frames = 0;
         while let Some((first, rest)) = bytes.split_first() {

@@ -13,7 +13,7 @@ use crate::sources::status_change::ShopApi;
 use crate::store::presence::Presence;
 use crate::token::Tokens;
 
-/// The state that all sessions of a database on this node share, and that HTTP requests use, too.
+/// The state that all sessions of a database on this node share. HTTP requests use it, too.
 pub struct Hub {
     /// Hands events to sessions.
     pub router: Arc<Router>,
@@ -21,17 +21,17 @@ pub struct Hub {
     pub pool: Pool,
     /// The pool for token checks and acknowledgements.
     pub token_pool: Pool,
-    /// The pool for lists, history and summaries, with the limits of each store.
+    /// The pool for lists, history and summaries. It limits the reads of each store.
     pub reads: Reads,
     /// Limits how many status changes of each store run at the same time.
     pub changes: Turns,
-    /// The client of the shops' own APIs, which change a status on request.
+    /// The HTTP client that changes a status through the API of a shop.
     pub shop_api: Arc<ShopApi>,
     /// Looks up tokens and JWTs, and caches the results.
     pub tokens: Arc<Tokens>,
     /// The time between two pings of a session.
     pub ping_interval: Duration,
-    /// Knows which stores have a panel on this node that can ring.
+    /// Records which stores have a panel on this node that can ring.
     pub presence: Arc<Presence>,
     /// The streams of Server-Sent Events that panels have open on this node.
     pub panel_streams: Arc<PanelStreams>,

@@ -1,4 +1,4 @@
-//! The messages of the protocol, except the events, and the close codes.
+//! The messages between server and client, except events, and the close codes.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use crate::domain::event::EventId;
 use crate::fanout::router::Selection;
 use crate::token::Scope;
 
-/// Why a session ends; the client gets the code. With a code below 4500, the client reconnects with its cursor. From
-/// 4500 on, it does not reconnect.
+/// The reason why a session ends. The client gets its code: below 4500 the client reconnects with its cursor, and from
+/// 4500 on it does not reconnect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Close {
     /// The client closed the connection.
@@ -84,11 +84,11 @@ impl Close {
 #[derive(Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum FromClient {
-    /// A person has seen this event, and acknowledges it.
+    /// A person acknowledges this event.
     Ack {
         /// The id of the event, as a string.
         id: String,
-        /// The event's store. A stream of several stores needs it.
+        /// The event's store. It is required in a stream of several stores.
         store_id: Option<String>,
     },
     /// The client asks for a pong message.
@@ -102,14 +102,14 @@ pub enum FromClient {
     Rendered {
         /// The id of the event, as a string.
         id: String,
-        /// The event's store. A stream of several stores needs it.
+        /// The event's store. It is required in a stream of several stores.
         store_id: Option<String>,
     },
     /// The panel has played its sound for the event.
     Sounded {
         /// The id of the event, as a string.
         id: String,
-        /// The event's store. A stream of several stores needs it.
+        /// The event's store. It is required in a stream of several stores.
         store_id: Option<String>,
     },
     /// The client replaces the session's token by a new one.
@@ -119,18 +119,18 @@ pub enum FromClient {
     },
 }
 
-/// An error in a client's message. The server answers with its code and text.
+/// An error in a client's message. The server responds with the code and text of the error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mistake {
     /// The message does not follow the protocol.
     BadMessage,
-    /// The message does not name the event's store, and the stream is of several stores.
+    /// The message does not name the event's store, but the stream has several stores.
     NoStore,
-    /// The store has no such event.
+    /// The store has no event with this id.
     UnknownEvent,
     /// The database is not available. The client should send the acknowledgement again.
     AckNotSaved,
-    /// The scope of the token does not allow the message. The value is the scope that does.
+    /// The scope of the token does not allow the message. The value is the required scope.
     OtherScope(Scope),
     /// The new token is not valid, or does not open this store.
     TokenRefused,
@@ -166,7 +166,8 @@ impl Mistake {
     }
 }
 
-/// The first message. `jitter_ms`: after a disconnect, the client reconnects within a random part of this time.
+/// The first message of a session. `jitter_ms`: after a disconnect, the client reconnects after a random part of this
+/// time, in milliseconds.
 pub fn connected(
     selection: &Selection,
     session: &str,
@@ -182,31 +183,31 @@ pub fn connected(
     message.to_string().into()
 }
 
-/// The message that ends the replay: later events are live.
+/// The message that ends the replay: all later events are live.
 pub fn live(cursor: &str) -> Utf8Bytes {
     format!(r#"{{"type":"live","cursor":"{cursor}"}}"#).into()
 }
 
-/// The message that the client has received every event up to this cursor.
+/// A heartbeat: the client has received every event that this cursor covers.
 pub fn heartbeat(cursor: &str) -> Utf8Bytes {
     format!(r#"{{"type":"heartbeat","cursor":"{cursor}"}}"#).into()
 }
 
-/// The message that this node cannot read the journal, so that newer events may exist.
+/// Tells the client that this node cannot read the journal, so that newer events may exist.
 pub const STALE: &str = r#"{"type":"stale"}"#;
 
 /// The reason of a resync while the session is live: a changed mapping, or an emptied source.
 pub const SOURCES_CHANGED: &str = "sources_changed";
 
-/// The message that the client must reload its lists: its cursor is unusable, or the lists are out of date. `reason` is
-/// a reason of [`Unusable`], or [`SOURCES_CHANGED`].
+/// Tells the client to reload its lists, because its cursor is unusable or the lists are out of date. `reason` is a
+/// reason of [`Unusable`], or [`SOURCES_CHANGED`].
 ///
 /// [`Unusable`]: crate::domain::cursor::Unusable
 pub fn resync_required(reason: &str, cursor: &str) -> Utf8Bytes {
     format!(r#"{{"type":"resync_required","reason":"{reason}","cursor":"{cursor}"}}"#).into()
 }
 
-/// The acknowledgement of this event is saved.
+/// Confirms that the acknowledgement of this event is saved.
 pub fn acknowledged(id: EventId) -> Utf8Bytes {
     format!(r#"{{"type":"acknowledged","id":"{id}"}}"#).into()
 }
@@ -216,7 +217,8 @@ pub fn pong() -> Utf8Bytes {
     Utf8Bytes::from_static(r#"{"type":"pong"}"#)
 }
 
-/// The response to a client's mistake. `about` is the event that the client's message named, if any.
+/// The response to an error in a client's message. `about` is the event that the message named. `None`: the message
+/// named no event.
 pub fn error(mistake: Mistake, about: Option<EventId>) -> Utf8Bytes {
     let mut message = json!({"type": "error", "code": mistake.as_str(), "message": mistake.message()});
     if let Some(id) = about {
@@ -228,13 +230,14 @@ pub fn error(mistake: Mistake, about: Option<EventId>) -> Utf8Bytes {
     message.to_string().into()
 }
 
-/// The message that the token expires after the time `left`. Without a new token, the session then ends.
+/// Warns the client that its token expires after the time `left`. The session then ends, unless the client sends a new
+/// token.
 pub fn token_expires(left: Duration) -> Utf8Bytes {
     format!(r#"{{"type":"token_expires","expires_in":{}}}"#, left.as_secs()).into()
 }
 
-/// The message that the session uses the new token from now on. `left` is the time until it expires; `None`: it never
-/// expires.
+/// Confirms that the session uses the new token from now on. `left` is the time until the new token expires; `None`:
+/// the new token never expires.
 pub fn token_accepted(left: Option<Duration>) -> Utf8Bytes {
     let mut message = json!({"type": "token_accepted"});
     if let Some(left) = left {
@@ -261,7 +264,7 @@ mod tests {
         let token = said(r#"{"type":"token","token":"vst_x"}"#);
         assert!(
             token.is_some_and(|token| !format!("{token:?}").contains("vst_x")),
-            "a token is never shown"
+            "the debug output must not show the token"
         );
         for wrong in [
             r#"{"type":"ack"}"#,

@@ -1,7 +1,8 @@
-//! One live client. It first gets the events that it missed, and then live ones. `ws` and `sse` are the transports.
+//! A session: one connected client. The client first gets the events that it missed, and then live events. `ws` and
+//! `sse` are the transports.
 //!
-//! A session subscribes first, and reads the missed events second. It leaves out live events that the read covered, so
-//! there is no gap and no repeat between the replay and the live events.
+//! A session subscribes first, and then reads the missed events. It skips live events that the read covered. So no
+//! event is missing or repeated between the replay and the live events.
 
 mod client_message;
 mod clock;
@@ -36,29 +37,31 @@ use crate::infra::metrics::HOT;
 use crate::receipts::writer::{Channel, Receipt, ReceiptKind};
 use crate::token::{Grant, TokenId, TokenInvalidated};
 
-/// Bytes after which written data is flushed. It limits the buffer of a client, however long its queue is.
+/// Number of bytes after which the session flushes its writes. This limits the memory for a client, however long its
+/// queue is.
 const FLUSH_BYTES: usize = 256 * 1024;
-/// Maximum time for a client to read the flushed data.
+/// Maximum time for a client to take the flushed data.
 const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 
-/// One live client, from its subscription to its end.
+/// The session of one connected client, from its subscription to its end.
 pub struct Session {
     hub: Arc<Hub>,
     selection: Selection,
     grant: Arc<Grant>,
     name: String,
     subscription: Subscription,
-    /// The position that the replay covered. Live events that it covers were sent already.
+    /// The position after the replay. Live events that this position covers were sent in the replay.
     replayed: Option<Position>,
-    /// Whether the client is a panel, by its own messages. Receipts are recorded only for panels.
+    /// Whether the client is a panel, according to its own messages. Receipts are recorded only for panels.
     panel: Panel,
-    /// Whether the client knows that this node cannot read the journal. Meanwhile it gets no heartbeat.
+    /// Whether the client was told that this node cannot read the journal. While this is set, the client gets no
+    /// heartbeat.
     is_stale: bool,
 }
 
 impl Session {
-    /// Makes the client a panel with this name. Its stream carries no messages to the server, so events count as sent
-    /// to the panel.
+    /// Marks the client as a panel with this name. The client sends no messages over its stream, so each event that is
+    /// written counts as sent to the panel.
     pub fn name_panel(&mut self, token: TokenId, name: &str) {
         let Selection::Store(store) = &self.selection else {
             return;
@@ -67,13 +70,13 @@ impl Session {
         self.panel = Panel::Stream(self.hub.panel_streams.open(store, token, name));
     }
 
-    /// Subscribes to a store. The session receives every event after the subscription's cursor.
+    /// Subscribes to a store. The session receives every event that the subscription's cursor does not cover.
     pub fn open(hub: &Arc<Hub>, store: StoreId, grant: Arc<Grant>) -> Result<Box<Self>, Refused> {
         let subscription = hub.router.subscribe(&store, grant.holder())?;
         Ok(Self::of(hub, Selection::Store(store), grant, subscription))
     }
 
-    /// Subscribes to several stores.
+    /// Subscribes to several stores, as [`Self::open`] does to one.
     pub fn open_many(hub: &Arc<Hub>, many: ManyStores, grant: Arc<Grant>) -> Result<Box<Self>, Refused> {
         let many = Arc::new(many);
         let subscription = hub.router.subscribe_many(&many, grant.holder())?;
@@ -82,7 +85,7 @@ impl Session {
 
     fn of(hub: &Arc<Hub>, selection: Selection, grant: Arc<Grant>, subscription: Subscription) -> Box<Self> {
         let name = format!("{:016x}", fastrand::u64(..));
-        // Boxed: moving a future into another one would reserve room for the session in both.
+        // The session is boxed: otherwise each future that the session is moved into reserves memory for it.
         Box::new(Self {
             hub: Arc::clone(hub),
             selection,
@@ -95,7 +98,8 @@ impl Session {
         })
     }
 
-    /// Serves the client until the session ends, then tells it the reason. `after` is the cursor of an earlier session.
+    /// Serves the client until the session ends, and then tells the client the reason. `after` is the cursor of an
+    /// earlier session.
     pub async fn run(mut self: Box<Self>, after: Option<String>, transport: &mut impl Transport) -> Close {
         let Err(why) = self.serve(after, transport).await;
         transport.close(why).await;
@@ -122,7 +126,7 @@ impl Session {
         );
         self.put(Outgoing::Message(connected), transport).await?;
         if let Some(after) = after {
-            // Boxed for the reason that `live` gives.
+            // Boxed, so that an idle session does not reserve memory for this future.
             cursor = Box::pin(self.replay(after, transport)).await?;
         }
         self.put(
@@ -157,7 +161,7 @@ impl Session {
                         self.put(Outgoing::Message(messages::token_expires(left)), transport).await?;
                         self.flush(transport).await?;
                     }
-                    // While the journal cannot be read, no ping is sent, so a silent client is not counted.
+                    // While the node cannot read the journal, it sends no ping, so the client has nothing to answer.
                     Due::Heartbeat if self.is_stale => silent_intervals = 0,
                     Due::Heartbeat => {
                         if T::ANSWERS_PINGS && silent_intervals == 2 {
@@ -171,7 +175,8 @@ impl Session {
         }
     }
 
-    /// Ends the session if its token has expired. It is called before each part, so that nothing is sent afterwards.
+    /// Ends the session if its token has expired. The session checks this before each step, so that it sends nothing
+    /// after the expiry.
     fn check_token(&self) -> Result<(), Close> {
         match self.grant.ends {
             Some(ends) if ends <= std::time::Instant::now() => Err(Close::TokenExpired),
@@ -179,8 +184,8 @@ impl Session {
         }
     }
 
-    /// Sends a batch, and the batches that are queued after it, in one write. A long batch is sent in parts, each with
-    /// its own deadline.
+    /// Sends a queued item, and the items after it in the queue, in one write. A large batch is sent in parts, each
+    /// with a separate deadline.
     async fn send<T: Transport>(&mut self, queued: Queued, transport: &mut T) -> Result<(), Close> {
         let mut sent = Vec::new();
         let mut oldest: Option<OffsetDateTime> = None;
@@ -190,7 +195,7 @@ impl Session {
             let batch = match queued {
                 Queued::Batch(batch) => batch,
                 Queued::Resync(cursor) => {
-                    // Boxed for the reason that `live` gives.
+                    // Boxed, so that an idle session does not reserve memory for this future.
                     Box::pin(self.send_resync(cursor, transport)).await?;
                     next = self.subscription.try_next();
                     continue;
@@ -245,7 +250,7 @@ impl Session {
         self.flush(transport).await
     }
 
-    /// Writes some events of a batch, without those that the replay has already sent.
+    /// Writes a part of a batch, without the events that the replay has already sent.
     async fn put_part<T: Transport>(
         &mut self,
         part: BatchPart<'_>,
@@ -323,7 +328,7 @@ impl Session {
 fn close_for(end: End) -> Close {
     match end {
         End::Lagged => Close::Lagged,
-        // A changed scope or expiry needs a new session.
+        // The scope or expiry of the token has changed, so the client needs a new session.
         End::Draining | End::TokenInvalidated(TokenInvalidated::Changed) => Close::Draining,
         End::TokenInvalidated(TokenInvalidated::Expired) => Close::TokenExpired,
         End::TokenInvalidated(TokenInvalidated::Revoked) => Close::TokenRevoked,

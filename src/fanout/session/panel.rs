@@ -1,5 +1,5 @@
-//! Whether a client is a panel, and which streams of Server-Sent Events panels have open on this node. A panel sends
-//! its receipts by separate requests next to such a stream, so the node checks that the stream exists.
+//! Records whether a client is a panel, and which streams of Server-Sent Events panels have open on this node. A panel
+//! with such a stream sends its receipts in separate requests, so the node checks that the stream exists.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,13 +8,14 @@ use crate::domain::event::StoreId;
 use crate::store::presence::Present;
 use crate::token::TokenId;
 
-/// Whether the client is a panel, by its own messages, and whether it can ring.
+/// The kind of a session's client, according to the client's own messages: whether it is a panel, and whether it can
+/// ring.
 pub(super) enum Panel {
-    /// The client has not said that it is a panel, so no receipts are recorded for it.
+    /// The client has sent no message that it is a panel, so no receipts are recorded for it.
     Unknown,
     /// The client is a panel whose sound is off.
     Silent,
-    /// The client is a panel on Server-Sent Events. It sends its receipts by separate requests.
+    /// The client is a panel on Server-Sent Events. The panel sends its receipts in separate requests.
     Stream(#[expect(dead_code, reason = "the stream is closed when it is dropped")] PanelStream),
     /// The client is a panel whose sound is on, so it can ring.
     Rings(#[expect(dead_code, reason = "its presence ends when it is dropped")] Present),
@@ -23,18 +24,18 @@ pub(super) enum Panel {
 /// Identifies a panel: its store, its token, and the name that it chose.
 type PanelId = (StoreId, TokenId, String);
 
-/// The number of open streams for each panel. They are limited, as sessions are.
+/// The number of open streams of each panel. The limits of sessions also limit these streams.
 #[derive(Default)]
 pub struct PanelStreams(Mutex<HashMap<PanelId, usize>>);
 
-/// An open stream of a panel. It is dropped with its session.
+/// An open stream of a panel. The stream counts as open until this value is dropped with its session.
 pub struct PanelStream {
     streams: Arc<PanelStreams>,
     panel: PanelId,
 }
 
 impl PanelStreams {
-    /// Counts a stream of this panel, until the result is dropped.
+    /// Counts a stream of this panel as open until the result is dropped.
     pub fn open(self: &Arc<Self>, store: &StoreId, token: TokenId, panel: &str) -> PanelStream {
         let panel = (store.clone(), token, panel.to_owned());
         *self.streams().entry(panel.clone()).or_default() += 1;

@@ -1,4 +1,4 @@
-//! Replaces the token of a running session, so that the client need not reconnect when its old token expires.
+//! Replaces the token of a running session, so that the client does not have to reconnect when its old token expires.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,8 +12,8 @@ use crate::infra::telemetry::LogLimit;
 use crate::token::{Found, Presented, Scope, Token};
 
 impl Session {
-    /// Replaces the session's token by `token`, if it is valid for the store; otherwise keeps the old one. Returns the
-    /// message for the client. `Err`: the session must end.
+    /// Replaces the session's token by `token`, if the new token is valid and opens the session's stores. Otherwise the
+    /// session keeps its token. Returns the message for the client. `Err`: the session must end.
     pub(super) async fn renew(&mut self, token: &str) -> Result<Utf8Bytes, Close> {
         let begins = Token::beginning(token);
         let Some(presented) = Presented::parse(token) else {
@@ -31,8 +31,8 @@ impl Session {
             Err(Refused::TooMany) => return Ok(messages::error(Mistake::TokenNotTaken, None)),
             Err(Refused::NotReady | Refused::Draining) => return Err(Close::Draining),
         }
-        // From here on, a revocation of the new token finds this session. This check finds a revocation during the
-        // look-up.
+        // From here on, a revocation of the new token ends this session. A revocation during the look-up is missed, so
+        // the token is looked up again if any token has changed since.
         if self.hub.tokens.generation() != looked.generation {
             match self.hub.tokens.look_up(&presented).await.map(|looked| looked.found) {
                 Ok(Found::Valid(_)) => {}

@@ -1,6 +1,6 @@
-//! Replays the events that a client missed. A single client reads them from the journal, one page at a time. During a
-//! mass reconnect, sessions are served from the event cache. The first session then fills the cache with past events,
-//! once for all.
+//! Replays the events that a client missed. A single client's session reads them from the journal, one page at a time.
+//! During a mass reconnect, the event cache serves the sessions: the first session fills the cache with past events for
+//! all others.
 
 use std::sync::Arc;
 
@@ -15,10 +15,11 @@ use crate::journal::{self, Page, Start};
 
 /// Maximum number of events in one page of a replay.
 const REPLAY_PAGE_EVENTS: usize = 200;
-/// The same of several stores. Each page reads all of the journal after its cursor, so there are fewer pages.
+/// Maximum number of events in one page of a replay of several stores. Each such page reads the whole journal after its
+/// cursor, so larger pages mean fewer reads.
 const REPLAY_PAGE_OF_MANY_EVENTS: usize = 2000;
 
-/// The next part of a replay: a page, or all of it.
+/// The next part of a replay: one page, or the whole replay.
 enum Next {
     /// A page that was read from the journal.
     Page(Page),
@@ -27,7 +28,7 @@ enum Next {
 }
 
 impl Hub {
-    /// Translates rows to partner events, in the same order. Large events are shortened.
+    /// Translates journal rows to the events that clients receive, in the same order. Large events are shortened.
     pub async fn translate(&self, rows: &[&JournalEvent]) -> Result<Vec<PartnerEvent>, QueryError> {
         let mut events = self.translate_whole(rows).await?;
         let max_bytes = self.router.max_event_bytes();
@@ -35,15 +36,15 @@ impl Hub {
         Ok(events)
     }
 
-    /// The same without a limit of an event's size.
+    /// Translates journal rows as [`Self::translate`] does, but does not shorten large events.
     pub async fn translate_whole(&self, rows: &[&JournalEvent]) -> Result<Vec<PartnerEvent>, QueryError> {
         let sources = self.sources.loaded(&self.pool).await?;
         let lookups = self.lookup.for_events(&sources, rows).await;
         Ok(sources.partner_events(rows, &lookups))
     }
 
-    /// Fills the event cache with past events from the journal, unless it has them. Concurrent callers wait for the
-    /// first one, and use its result.
+    /// Fills the event cache with past events from the journal, unless the cache has them already. Concurrent callers
+    /// wait for the first one, and use its result.
     pub async fn load_history(&self) {
         if let Some(wanted) = self.router.wants_history()
             && let Some(_first) = self.router.admission().begin_cache_warmup().await
@@ -57,7 +58,8 @@ impl Hub {
 }
 
 impl Session {
-    /// Sends the events that the cursor `after` does not cover. Returns the cursor from which the session is live.
+    /// Sends the events that the cursor `after` does not cover. Returns the cursor after which the session sends live
+    /// events.
     pub(super) async fn replay(&mut self, after: String, transport: &mut impl Transport) -> Result<Arc<str>, Close> {
         let mut after = after;
         loop {
@@ -90,7 +92,8 @@ impl Session {
                     let told_nothing = told.is_empty();
                     let mut cursors = events.iter();
                     for event in told {
-                        // The events have the order of their rows. Several rows may have become one event.
+                        // The events have the order of their rows. Several rows may have become one event, so some rows
+                        // have no event.
                         let Some(row) = cursors.find(|row| row.event.id == event.id) else {
                             continue;
                         };
@@ -104,7 +107,8 @@ impl Session {
                         return Ok(cursor.into());
                     }
                     if told_nothing {
-                        // The client goes on here, though nothing of this page was for it.
+                        // No event of this page is for the client. The heartbeat carries the cursor, so that the client
+                        // does not read the page again.
                         let cursor: Arc<str> = cursor.as_str().into();
                         let message = messages::heartbeat(&cursor);
                         self.send_now(Outgoing::WithCursor(cursor, message), transport).await?;
@@ -120,7 +124,7 @@ impl Session {
         if let Some(_turn) = admission.try_read_uncontended() {
             return Ok(Next::Page(self.read(after).await?));
         }
-        // A session that the router ends during the wait stops at once.
+        // If the router ends the session during the wait, the replay stops at once.
         let waited = async {
             match self.replay_from(after).await {
                 Some(cached) => Err(cached),
@@ -162,9 +166,9 @@ impl Session {
         Close::Draining
     }
 
-    /// The whole replay from the event cache; `None`: the cache does not have all missed events.
+    /// The whole replay from the event cache. `None`: the cache does not have all missed events.
     async fn replay_from(&self, after: &str) -> Option<CachedReplay> {
-        // The cache has its events by store. Streams of several stores are few.
+        // The cache groups its events by store. Streams of several stores are rare, so the journal serves them.
         let Selection::Store(store) = &self.selection else {
             return None;
         };

@@ -1,5 +1,5 @@
-//! The byte stream below a session, with or without TLS. One type serves both, so that the upgrade returns this socket
-//! instead of a boxed reader and writer. Frames can then be written in one system call.
+//! The socket below a session, with or without TLS. The upgrade returns this type instead of a boxed reader and writer,
+//! so that many frames can be written in one system call.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -11,14 +11,14 @@ use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 use tokio_rustls::server::TlsStream;
 
-/// A connection fails if the peer takes no byte of the written data for this long.
+/// A connection fails if the peer takes no byte of the written data for this time.
 const WRITE_PROGRESS_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The socket of an accepted connection.
 pub enum Socket {
     /// A connection without TLS.
     Plain(Tcp),
-    /// A connection with TLS. Boxed, because it is large and this type is moved often.
+    /// A connection with TLS. The stream is boxed, because it is large and this type is moved often.
     Secure(Box<TlsStream<Tcp>>),
 }
 

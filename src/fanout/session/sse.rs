@@ -1,5 +1,6 @@
 //! A session over Server-Sent Events, for clients that cannot open a WebSocket. The field `id:` is the cursor, which a
-//! browser sends as `Last-Event-ID` when it reconnects. Such a client sends its acknowledgements over HTTP.
+//! browser sends as `Last-Event-ID` when it reconnects. A client of this transport sends its acknowledgements as HTTP
+//! requests.
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -10,13 +11,13 @@ use crate::receipts::writer::Channel;
 /// Maximum number of buffers that wait between the session and the socket.
 const QUEUE_BUFFERS: usize = 2;
 
-/// The sending end of a response body with Server-Sent Events.
+/// The transport that writes Server-Sent Events to a response body.
 pub struct Sse {
     buffer: Vec<u8>,
     body: mpsc::Sender<Bytes>,
 }
 
-/// Creates the transport, and the receiver from which the response body is made.
+/// Creates the transport, and the receiver that supplies the response body.
 pub fn channel() -> (Sse, mpsc::Receiver<Bytes>) {
     let (body, receiver) = mpsc::channel(QUEUE_BUFFERS);
     (
@@ -28,7 +29,7 @@ pub fn channel() -> (Sse, mpsc::Receiver<Bytes>) {
     )
 }
 
-/// Serves a session over Server-Sent Events until it ends. `after` is the cursor of an earlier session.
+/// Runs a session over Server-Sent Events until the session ends. `after` is the cursor of an earlier session.
 pub async fn serve(mut transport: Sse, session: Box<Session>, after: Option<String>) {
     session.run(after, &mut transport).await;
 }
@@ -74,7 +75,8 @@ impl Transport for Sse {
             why.reason()
         );
         self.put_data(&text);
-        // If the client does not read, it sees only the end of the stream.
+        // The result is ignored: if the queue is full because the client does not read, the client sees only the end of
+        // the stream.
         let _ = self.body.try_send(std::mem::take(&mut self.buffer).into());
     }
 }

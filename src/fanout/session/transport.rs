@@ -14,7 +14,7 @@ pub enum Outgoing {
     WithCursor(Arc<str>, Utf8Bytes),
     /// A message without a cursor.
     Message(Utf8Bytes),
-    /// A ping of the transport, if it has pings.
+    /// A ping of the transport. A transport without pings ignores it.
     Ping,
 }
 
@@ -30,21 +30,22 @@ pub enum Incoming {
 
 /// The transport of one session to its client.
 pub trait Transport: Send {
-    /// Whether clients of this transport answer pings, so that a silent client counts as gone.
+    /// Whether clients of this transport answer pings. If they do, the session ends when a client stays silent.
     const ANSWERS_PINGS: bool;
-    /// The channel that receipts name for events over this transport.
+    /// The channel that is recorded in receipts for events over this transport.
     const CHANNEL: Channel;
 
-    /// Adds a message to the buffer. A full buffer may be written.
+    /// Adds a message to the buffer. If the buffer is full, the transport may write it.
     fn feed(&mut self, message: Outgoing) -> impl Future<Output = Result<(), Close>> + Send;
     /// Writes the buffered messages to the client.
     fn flush(&mut self) -> impl Future<Output = Result<(), Close>> + Send;
-    /// Waits for the client's next input. Cancel safe.
+    /// Waits for the client's next input. Cancel safe: dropping the future loses no input.
     fn receive(&mut self) -> impl Future<Output = Incoming> + Send;
     /// Tells the client why the session ends, if the client still reads.
     fn close(&mut self, why: Close) -> impl Future<Output = ()> + Send;
 
-    /// Adds events of a batch, whose encoded text is shared with other sessions. Some transports do it without a copy.
+    /// Adds events of a batch, whose encoded text is shared with other sessions. A transport can override this method
+    /// to avoid a copy of the text.
     fn feed_part(&mut self, part: BatchPart<'_>) -> impl Future<Output = Result<(), Close>> + Send {
         async move {
             for event in part.events {

@@ -1,5 +1,5 @@
-//! The frames that wait to be written to one socket. Frames of a batch are shared with the store's other sessions;
-//! other messages of the client are gathered in its own buffer. Both are written together, without another copy.
+//! The frames that wait to be written to one socket. A batch's frames are shared with the store's other sessions. The
+//! client's other messages are gathered in a separate buffer. Both are written together, without another copy.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -11,7 +11,7 @@ use tokio::io::AsyncWrite;
 
 use crate::fanout::router::put_text_frame;
 
-/// The bytes of an empty ping, in one frame without a mask.
+/// An empty ping as one frame without a mask.
 const PING: [u8; 2] = [0x89, 0];
 /// Maximum number of buffers that one system call writes.
 const PIECES_AT_ONCE: usize = 32;
@@ -22,10 +22,10 @@ const IDLE_PIECES: usize = 4;
 #[derive(Debug, Default)]
 pub struct WriteBuffer {
     pieces: VecDeque<Bytes>,
-    /// Frames that only this client gets. They are written after the frames in `pieces`.
+    /// Frames of messages to this client only. They are written after the frames in `pieces`.
     own: Vec<u8>,
     bytes: usize,
-    /// Whether a frame is partly written. The rest of it must be written next.
+    /// Whether a frame is partly written. The rest of the frame must be written next.
     midway: bool,
 }
 
@@ -43,7 +43,7 @@ impl WriteBuffer {
         self.bytes += PING.len();
     }
 
-    /// Appends whole frames, which are shared with other sessions.
+    /// Appends complete frames that are shared with other sessions.
     pub fn put_frames(&mut self, frames: Bytes) {
         self.seal();
         self.bytes += frames.len();
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// A socket that takes a given number of bytes at a time, and sometimes none.
+    /// A socket that accepts a given number of bytes at each write. With 0, the write is pending.
     struct Narrow {
         takes: VecDeque<usize>,
         taken: Vec<u8>,

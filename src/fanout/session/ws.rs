@@ -1,10 +1,10 @@
-//! A session over a WebSocket. This file makes the upgrade itself, because `warp::ws()` keeps a read buffer of 128 KiB
-//! for each session. A panel sends little, so half a KiB is enough.
+//! A session over a WebSocket. This file does the upgrade itself, because `warp::ws()` keeps a read buffer of 128 KiB
+//! for each session. A panel sends little, so a read buffer of half a KiB is enough.
 //!
-//! tungstenite reads the client's frames, and answers its pings and close frames. Outgoing frames do not pass through
-//! tungstenite, because a batch's frames are encoded once for all sessions of the store. The two writers never
-//! interrupt each other's frames. tungstenite's answers are flushed before an outgoing frame begins, and tungstenite is
-//! not polled while an outgoing frame is partly written.
+//! tungstenite reads the client's frames, and answers the client's pings and close frames. Outgoing frames bypass
+//! tungstenite, because a batch's frames are encoded once for all sessions of the store. tungstenite and this file
+//! write to the same socket, and neither may interrupt a frame of the other. So tungstenite's answers are flushed
+//! before an outgoing frame begins, and tungstenite is not polled while an outgoing frame is partly written.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -30,19 +30,19 @@ use crate::receipts::writer::Channel;
 
 /// Maximum size of a client's message, in bytes.
 const MAX_MESSAGE_BYTES: usize = 4 * 1024;
-/// Size of an idle session's read buffer, in bytes. A longer message gets its own buffer.
+/// Size of an idle session's read buffer, in bytes. A longer message gets a larger buffer.
 const READ_BUFFER_BYTES: usize = 512;
-/// Bytes of outgoing messages that are gathered before they are written.
+/// Number of bytes of outgoing messages that are gathered before a write.
 const WRITE_BUFFER_BYTES: usize = 64 * 1024;
 /// Maximum size of tungstenite's own write buffer, in bytes. It holds only pongs and the close frame, so a full buffer
 /// is a defect.
 const MAX_CONTROL_BYTES: usize = 16 * 1024;
-/// Maximum bytes that are read and discarded after a client has sent too much, so that the client reads the close
-/// reason.
+/// Maximum number of bytes that are read and discarded after a client has sent too many frames. The client can then
+/// read the close reason.
 const MAX_READ_OFF_BYTES: usize = 256 * 1024;
-/// Maximum time of the upgrade after its response was sent.
+/// Maximum time of the upgrade after its HTTP response was sent.
 const UPGRADE_DEADLINE: Duration = Duration::from_secs(10);
-/// Maximum time for a client to read the close reason, and to answer it.
+/// Maximum time for a client to receive the close frame, and to answer it.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 
 /// A WebSocket connection to a client.
@@ -51,9 +51,10 @@ pub struct Ws {
     write_buffer: WriteBuffer,
 }
 
-/// Waits for the upgrade, and serves the session. Without a session, tells the client the reason.
+/// Waits for the upgrade, and runs the session. If no session could start, sends the client the reason. `after` is the
+/// cursor of an earlier session.
 pub async fn serve(upgrade: OnUpgrade, session: Result<Box<Session>, Close>, after: Option<String>) {
-    // Boxed, because this future ends before the session is idle, and should not occupy memory after that.
+    // The future is boxed, because it ends before the session becomes idle, and should occupy no memory after its end.
     let Some(mut transport) = Box::pin(upgraded(upgrade)).await else {
         return;
     };
@@ -86,7 +87,7 @@ async fn upgraded(upgrade: OnUpgrade) -> Option<Ws> {
         .max_write_buffer_size(MAX_CONTROL_BYTES)
         .max_message_size(Some(MAX_MESSAGE_BYTES))
         .max_frame_size(Some(MAX_MESSAGE_BYTES));
-    // Bytes that the client sent right after its handshake, without waiting for the response.
+    // The client may have sent these bytes right after its handshake, without waiting for the response.
     let early = parts.read_buf.to_vec();
     let socket = Metered::new(parts.io.into_inner(), &early);
     let stream = WebSocketStream::from_partially_read(socket, early, Role::Server, Some(config)).await;
@@ -169,14 +170,13 @@ impl Transport for Ws {
             reason: why.reason().into(),
         };
         let goodbye = async {
-            // A partly written frame is completed first. Otherwise the close frame would become part of its payload.
+            // A partly written frame is completed first. Otherwise its payload would include the close frame.
             if self.flush().await.is_err() {
                 return;
             }
-            // An error means that the connection has ended, or that the client closed first. In both cases the session
-            // is over.
+            // The result is ignored: an error means that the connection has ended, or that the client closed it first.
             let _ = self.stream.close(Some(frame)).await;
-            // Reading on lets the client receive the close frame before the socket closes.
+            // The session keeps reading, so that the client receives the close frame before the socket closes.
             match why {
                 Close::TooManyMessages => self.read_off().await,
                 _ => while let Some(Ok(_)) = self.stream.next().await {},

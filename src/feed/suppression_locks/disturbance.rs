@@ -1,5 +1,5 @@
 //! Detects disturbances of NOTIFY suppression by other sessions: a full notification queue, and locks that other
-//! programs hold. Any role that may connect can cause them.
+//! programs hold. Any role that may connect to the database can cause such disturbances.
 
 use tokio_postgres::Row;
 
@@ -11,11 +11,12 @@ pub struct QueueCheck {
     /// Used share of Postgres' notification queue, 0 to 1. All databases of the server share the queue, and a full
     /// queue makes COMMIT fail.
     pub queue_usage: f64,
-    /// Whether a writer would be denied the writer lock now. If so, no node may be idle.
+    /// Whether a writer would be denied the writer lock now. If so, no node may be idle, because writers do not notify.
     pub is_refused: bool,
 }
 
-/// Checks the queue and the writer lock. It requests the lock as a writer does, and releases it at once.
+/// Checks the notification queue and the writer lock. The check requests the lock as a writer does. Postgres releases
+/// the lock when the statement ends.
 pub async fn check_queue(pool: &Pool) -> Result<QueueCheck, QueryError> {
     const CHECK: &str = "select pg_notification_queue_usage(), \
          not pg_try_advisory_xact_lock_shared(vestnik.vst_notify_lock_key(), 1)";
@@ -70,9 +71,9 @@ pub async fn holders(client: &impl GenericClient) -> Result<Vec<Holder>, QueryEr
     rows.iter().map(holder).collect()
 }
 
-/// Describes the backend with the oldest transaction of the server. A listening session in an open transaction keeps
-/// the queue from being emptied, and Postgres does not show which sessions listen. `None`: this role sees no
-/// transaction.
+/// Describes the backend with the oldest transaction of the server, for the log. Such a backend may be the reason of a
+/// full notification queue: a listening session in an open transaction prevents the queue's cleanup. Postgres does not
+/// show which sessions listen. `None`: this role sees no transaction.
 pub async fn oldest_transaction(client: &impl GenericClient) -> Result<Option<String>, QueryError> {
     const OLDEST: &str = "select format('pid %s (%s, role %s, database %s), in a transaction for %s s', pid, \
            coalesce(nullif(application_name, ''), 'unnamed'), usename, datname, extract(epoch from clock_timestamp() - xact_start)::bigint) \

@@ -1,4 +1,4 @@
-//! Finds the client of a connection: the peer of the socket, or the client that a trusted proxy names.
+//! Finds the address of a connection's client: the peer of the socket, or the address that a trusted proxy names.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -6,9 +6,9 @@ use ipnet::IpNet;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use warp::http::HeaderMap;
 
-/// Number of bytes of a PROXY version 2 header before its addresses.
+/// Length of the fixed part of a PROXY header of version 2, bytes. The addresses follow this part.
 const PROXY_HEAD_BYTES: usize = 16;
-/// Maximum number of bytes after the head of a PROXY header: addresses, and additions of the proxy.
+/// Maximum length of a PROXY header after its fixed part, bytes: addresses, and additions of the proxy.
 const MAX_PROXY_BYTES: usize = 4096;
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
@@ -21,7 +21,7 @@ pub struct Proxies {
     pub send_header: bool,
 }
 
-/// Why the PROXY header of a trusted proxy's connection could not be read.
+/// The reason why the PROXY header of a trusted proxy's connection could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum NoHeader {
     /// The socket failed, or ended before the header was complete.
@@ -40,7 +40,7 @@ impl Proxies {
     }
 
     /// The address of a request's client. Each proxy appends the address of its own client to `X-Forwarded-For`. So the
-    /// client is the last address that is no trusted proxy. Anyone can forge the addresses before it.
+    /// client is the last address that does not belong to a trusted proxy. A client can forge the addresses before it.
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut client = peer;
         let values = headers.get_all(FORWARDED_FOR).into_iter().rev();
@@ -63,8 +63,8 @@ fn address(text: &str) -> Option<IpAddr> {
     bare.unwrap_or(text).parse().ok().or_else(with_port)
 }
 
-/// Reads the PROXY header at the start of a connection. Returns the client's address. `None`: the proxy connects for
-/// itself, for example for a health check.
+/// Reads the PROXY header at the start of a connection. Returns the client's address. `None`: the proxy connects on its
+/// own behalf, for example for a health check.
 pub async fn read_proxy_header(socket: &mut (impl AsyncRead + Unpin)) -> Result<Option<IpAddr>, NoHeader> {
     let mut header = vec![0; PROXY_HEAD_BYTES];
     socket.read_exact(&mut header).await?;
@@ -140,7 +140,7 @@ mod tests {
         let source = read_proxy_header(&mut stream).await.unwrap();
         assert_eq!(source.unwrap().to_string(), "198.51.100.7");
         assert_eq!(stream, b"GET /");
-        // The proxy connects for itself, for a health check.
+        // The proxy connects on its own behalf, for a health check.
         let local = header(0x20, 0x00, &[]);
         assert_eq!(read_proxy_header(&mut local.as_slice()).await.unwrap(), None);
         let wrong = [

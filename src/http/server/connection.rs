@@ -1,4 +1,4 @@
-//! Serves one connection from its first byte on. Each phase has a deadline, and only HTTP/1.1 is accepted.
+//! Serves one connection, from its first byte to its end. Each phase has a deadline, and only HTTP/1.1 is accepted.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -21,17 +21,17 @@ use super::connection_limits::Closing;
 use super::{ConnectionSlot, Network, Proxies};
 use crate::fanout::session::socket::{Socket, Tcp};
 
-/// Maximum time from a connection's first packet to its first complete request head, including TLS and a PROXY header.
-/// Each later request head has the same limit.
+/// Maximum time from the acceptance of a connection to its first complete request head, including TLS and a PROXY
+/// header. Each later request head has the same limit.
 pub const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 /// Maximum size of a request head, in bytes.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
-/// Maximum time for a refused client to read the error.
+/// Maximum time for a refused client to read the error response.
 const REFUSAL_DEADLINE: Duration = Duration::from_secs(1);
-/// Maximum number of bytes that a refused client may send meanwhile.
+/// Maximum number of bytes that are read and discarded while a refused client reads the error response.
 const MAX_REFUSED_BYTES: usize = 64 * 1024;
 
-/// The error of a connection from which no request reaches a route.
+/// The reason why a connection is refused before any of its requests reaches a route.
 #[derive(Debug, Clone, Copy)]
 pub enum Refusal {
     /// The client speaks HTTP/2.
@@ -43,7 +43,8 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// The whole HTTP response as text. Its body has the form of all other errors.
+    /// The whole HTTP response as text. Its body has the form of all other errors. The server writes it itself, because
+    /// warp has no request to respond to.
     fn response(self) -> String {
         let (status, retry_after_s, code, message) = match self {
             Self::OtherProtocol => (
@@ -78,7 +79,8 @@ impl Refusal {
 /// The data of a connection that each of its requests carries.
 #[derive(Debug)]
 pub struct Connection {
-    /// The slot of the connection among all connections. A session that began as a request keeps it.
+    /// The slot that the connection occupies among all connections. If a request becomes a session, the session keeps
+    /// the slot.
     pub slot: Arc<ConnectionSlot>,
     /// The address of the peer, or of the client that a trusted proxy's PROXY header names.
     pub peer: IpAddr,
@@ -86,7 +88,7 @@ pub struct Connection {
     has_asked: AtomicBool,
 }
 
-/// The parts that serving a connection needs, and the signal that ends it.
+/// The routes, the settings, and the stop signal that each connection needs.
 #[derive(Clone)]
 pub struct Serving<F> {
     pub routes: F,
@@ -104,7 +106,7 @@ where
         + 'static,
     F::Future: Send,
 {
-    /// Serves a connection until it ends. After an upgrade, the connection belongs to its session.
+    /// Serves a connection until it ends. After an upgrade, a session serves the connection.
     pub async fn serve(self, mut socket: TcpStream, peer: IpAddr, slot: Arc<ConnectionSlot>) {
         let deadline = Instant::now() + HEAD_DEADLINE;
         let opened = async {
@@ -142,7 +144,7 @@ where
             .await;
     }
 
-    /// Serves the requests of a connection, one after another, until it ends or must end.
+    /// Serves the requests of a connection, one after another, until the connection ends or must be closed.
     async fn speak(&self, socket: Socket, connection: &Arc<Connection>, head_deadline: Duration) {
         let service = TowerToHyperService::new(WithConnection {
             routes: warp::service(self.routes.clone()),
@@ -165,7 +167,7 @@ where
             }
         };
         let Some(refusal) = refusal else { return };
-        // A request may be answered in part, so no error can be sent any more.
+        // If the connection has sent a request, a response may be partly written, so no error can be sent.
         if connection.has_asked.load(Ordering::Relaxed) {
             return;
         }
@@ -175,7 +177,7 @@ where
     }
 }
 
-/// The error to send after a connection has failed; `None`: no error is sent.
+/// The error to send after the connection has failed. `None`: no error is sent.
 fn refusal_after(ended: hyper::Result<()>) -> Option<Refusal> {
     match ended {
         Ok(()) => None,
@@ -206,8 +208,8 @@ async fn secured(socket: TcpStream, tls: Option<&TlsAcceptor>) -> Option<Socket>
     }
 }
 
-/// Sends the error, and closes the connection after the client has read it. An earlier close could discard the error on
-/// its way.
+/// Sends the error, and closes the connection after the client has read it. If the server closed earlier, the client
+/// might not receive the error.
 async fn refuse(mut socket: Socket, refusal: Refusal) {
     let sending = async {
         socket.write_all(refusal.response().as_bytes()).await?;
@@ -250,7 +252,7 @@ where
     fn call(&mut self, mut request: Request<B>) -> S::Future {
         self.connection.has_asked.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(Arc::clone(&self.connection));
-        // `CONNECT host:port` has no path, and warp's path filter panics without one.
+        // `CONNECT host:port` has no path, and warp's path filter panics without a path.
         if request.uri().path_and_query().is_none() {
             *request.uri_mut() = Uri::from_static("/");
         }

@@ -1,8 +1,8 @@
-//! Limits the open connections. A guest is a connection that has shown no valid token; guests have a share of all
-//! slots. If the share is full, a new guest replaces the oldest guest of the network with the most guests. So a silent
-//! connection cannot keep a slot, and a new connection has time to show its token. A connection with a valid token is
-//! never closed for another one. If such connections fill all slots, a few more guests are admitted: health checks,
-//! and clients that must get a request to come back.
+//! Limits the number of open connections. A guest is a connection that has shown no valid token. Guests may use only a
+//! share of all slots. If the share is full, a new guest replaces the oldest guest of the network with the most guests.
+//! So a silent connection cannot keep a slot, and a new connection has time to show its token. A connection with a
+//! valid token is never closed for another connection. If such connections fill all slots, a few more guests are
+//! admitted: health checks, and clients that need a request before they can reconnect.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -12,11 +12,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::Notify;
 
-/// Maximum number of connections that are being closed to make room. Beyond it, a new connection is refused.
+/// Maximum number of connections that are being closed to make room. If more are being closed, a new connection is
+/// refused.
 const MAX_CLOSING: usize = 1024;
-/// Maximum number of closing connections that still get the reason, which takes time.
+/// Maximum number of connections that are being closed and still get the reason. Sending the reason takes time.
 const MAX_TOLD: usize = 128;
-/// Number of guests that are admitted when other connections fill all slots. It is lower if the system has few files.
+/// Number of guests that are admitted although other connections fill all slots. The number is lower if the system has
+/// few file descriptors.
 const EXTRA_GUESTS: usize = 16;
 
 /// The maximum numbers of open connections.
@@ -30,8 +32,8 @@ pub struct Limits {
     pub max_guests_of_network: usize,
 }
 
-/// The network from which a connection comes: an IPv4 address, or the first 64 bits of an IPv6 address, which one
-/// customer of a provider has.
+/// The network of a client: an IPv4 address, or the first 64 bits of an IPv6 address. A provider usually gives one
+/// customer all addresses with these bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Network(IpAddr);
 
@@ -50,11 +52,11 @@ impl Network {
 pub enum Origin {
     /// The peer is a client, or an unknown proxy.
     Client,
-    /// The peer is a trusted proxy. It connects for many clients, so its guests are not limited as one network's.
+    /// The peer is a trusted proxy. It connects on behalf of many clients, so the limit of one network does not apply.
     Proxy,
 }
 
-/// The limit for which a connection was closed to make room.
+/// The limit that was reached, so that a guest's connection was closed to make room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bound {
     /// The limit of all connections.
@@ -76,7 +78,7 @@ impl Bound {
     }
 }
 
-/// No slot is free for a connection.
+/// The error of a connection for which no slot is free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full;
 
@@ -97,12 +99,12 @@ struct Inner {
     guest_networks: HashMap<u64, Network>,
     /// The guests of each network, by number. A lower number means an older guest.
     networks: HashMap<Network, BTreeMap<u64, Weak<ConnectionSlot>>>,
-    /// All networks with guests, ordered by the number of guests and the age of the oldest. The last network is the
-    /// next to lose a guest.
+    /// All networks with guests, ordered by the number of guests, and then by the age of the oldest guest. The last
+    /// network loses the next guest.
     crowded: BTreeSet<(usize, Reverse<u64>, Network)>,
 }
 
-/// The slot of one open connection. Dropping it frees the slot.
+/// The slot of one open connection. Dropping this value frees the slot.
 #[derive(Debug)]
 pub struct ConnectionSlot {
     limits: Arc<ConnectionLimits>,
@@ -120,12 +122,12 @@ pub struct ConnectionSlot {
 pub enum Closing {
     /// The client gets the reason first.
     WithReason,
-    /// The connection is closed at once, because too many connections are closing already.
+    /// The connection is closed at once, because its slot is needed, or too many connections are being closed already.
     AtOnce,
 }
 
 impl ConnectionLimits {
-    /// Starts without connections, with these limits.
+    /// Creates the limits, without connections.
     pub fn new(limits: Limits) -> Arc<Self> {
         Arc::new(Self {
             limits,
@@ -137,8 +139,9 @@ impl ConnectionLimits {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Admits a new connection as a guest. `files` is the number of connections for which the system has files. Returns
-    /// its slot, and the limit for which another guest was closed; `None`: none was closed.
+    /// Admits a new connection as a guest. `files` is the number of connections for which the system has file
+    /// descriptors. Returns the connection's slot, and the limit because of which another guest is closed. `None`: no
+    /// guest is closed.
     pub fn admit(
         self: &Arc<Self>,
         network: Network,
@@ -185,7 +188,7 @@ impl ConnectionLimits {
         Ok((slot, closed))
     }
 
-    /// Closes a guest, because the system has no further file. Returns whether there was a guest.
+    /// Closes a guest, because the system has no further file descriptor. Returns whether a guest was found.
     pub fn close_a_guest(&self) -> bool {
         self.inner().close_a_guest(Closing::AtOnce)
     }
@@ -202,7 +205,7 @@ impl Inner {
         self.networks.get(&network).map_or(0, BTreeMap::len)
     }
 
-    /// Changes a network's guests with `change`, and updates the network's place in `crowded`.
+    /// Applies `change` to the guests of a network, and updates the network's rank in `crowded`.
     fn change(&mut self, network: Network, change: impl FnOnce(&mut BTreeMap<u64, Weak<ConnectionSlot>>)) {
         let guests = self.networks.entry(network).or_default();
         let rank = |guests: &BTreeMap<u64, _>| {
@@ -262,8 +265,8 @@ impl Inner {
 }
 
 impl ConnectionSlot {
-    /// Records that the connection has shown a valid token, and is no guest any more. `Err`: connections with tokens
-    /// fill all slots, so it stays a guest.
+    /// Records that the connection has shown a valid token, so that it is a guest no longer. `Err`: connections with
+    /// tokens fill all slots, so the connection stays a guest.
     pub fn authenticate(&self) -> Result<(), Full> {
         let may_go = self.is_guest.load(Ordering::Relaxed) || self.closed.load(Ordering::Relaxed);
         if !may_go {
@@ -276,13 +279,14 @@ impl ConnectionSlot {
         if self.is_guest.swap(false, Ordering::Relaxed) {
             inner.remove_guest(self.number);
         } else if self.closed.swap(false, Ordering::Relaxed) {
-            // The connection was chosen to be closed, but is still open: it stays.
+            // The connection was chosen to be closed, but is still open. It stays open, because it has a valid token
+            // now.
             inner.closing -= 1;
         }
         Ok(())
     }
 
-    /// Moves this guest to the network of its real client, which a proxy has named.
+    /// Assigns this guest to the network of its real client, which a proxy has named.
     pub fn is_of(self: &Arc<Self>, network: Network) {
         let mut inner = self.limits.inner();
         if !self.is_guest.load(Ordering::Relaxed) {
@@ -295,7 +299,7 @@ impl ConnectionSlot {
         inner.add_guest(network, self.number, self);
     }
 
-    /// Waits until the connection must close to make room. Returns how it is closed.
+    /// Waits until the connection must be closed to make room. Returns how it is closed.
     pub async fn closed(&self) -> Closing {
         loop {
             self.close.notified().await;
@@ -389,7 +393,7 @@ mod tests {
         let silent: Vec<_> = (0..6).map(|_| of_proxy()).collect();
         assert!(
             silent.iter().all(|(_, bound)| bound.is_none()),
-            "more than a network may have"
+            "the limit of one network does not apply to a proxy"
         );
         let (newcomer, bound) = of_proxy();
         assert_eq!(bound, Some(Bound::Guests));
@@ -463,7 +467,7 @@ mod tests {
             .map(|_| limits.admit(network(2), Client, 12).unwrap())
             .collect::<(Vec<_>, Vec<_>)>();
         let open = guests.iter().filter(|guest| !closed(guest)).count();
-        assert_eq!(open, 3, "of twelve files");
+        assert_eq!(open, 3, "nine of twelve files are in use");
         assert_eq!(guests.last().unwrap().authenticate(), Err(Full));
     }
 }

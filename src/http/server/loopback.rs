@@ -1,5 +1,5 @@
-//! A WebSocket of the node's own to its own listener: through the socket, the limits, TLS and the routes, as a
-//! client's.
+//! Opens a WebSocket from the node to its own listener, for the self-test. The connection passes the same socket,
+//! limits, TLS and routes as a client's connection.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -17,12 +17,12 @@ use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream, client_async
 
 use super::{Certificate, Proxies};
 
-/// A PROXY header of version 2 that names nobody: the connection is the proxy's own.
+/// A PROXY header of version 2 without a client address: the proxy connects on its own behalf.
 const PROXY_LOCAL: [u8; 16] = *b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
-/// The name in the `Host` header where the settings list none.
+/// The host name in the header `Host` if the setting `http.hosts` is empty.
 const ANY_HOST: &str = "localhost";
 
-/// How a node reaches its own listener.
+/// The address, host name and certificate with which a node connects to its own listener.
 #[derive(Debug, Clone)]
 pub struct Loopback {
     address: SocketAddr,
@@ -31,13 +31,13 @@ pub struct Loopback {
     sends_header: bool,
 }
 
-/// Why the node did not reach itself.
+/// The reason why the node could not connect to itself.
 #[derive(Debug, thiserror::Error)]
 pub enum Unreached {
-    /// The server is busy: a limit answered, as it answers any client.
+    /// The server is busy: a limit refused the connection, as it refuses clients.
     #[error("the server is busy: it answered {0}")]
     Busy(StatusCode),
-    /// The server answered otherwise.
+    /// The server responded with another error status.
     #[error("the server answered {0}")]
     Refused(StatusCode),
     /// The connection failed.
@@ -64,7 +64,7 @@ impl From<Error> for Unreached {
 }
 
 impl Loopback {
-    /// To a listener at this address. `hosts`: the names that its requests may have.
+    /// Creates the connection data for a listener at this address. `hosts`: the host names that its requests may have.
     pub(super) fn new(
         address: SocketAddr,
         hosts: &[String],
@@ -104,8 +104,8 @@ impl Loopback {
     }
 }
 
-/// Accepts the certificate that the listener shows, and no other: its name is for clients, and need not be this
-/// machine's.
+/// Creates a TLS client that accepts only the listener's own certificate. The name in the certificate is not checked,
+/// because it need not be a name of this machine.
 fn trusting(certificate: &Arc<Certificate>) -> Result<rustls::ClientConfig, Error> {
     let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(certificate.provider()))
         .with_safe_default_protocol_versions()

@@ -1,5 +1,5 @@
-//! The listening sockets. This module accepts the connections, and hands their requests to warp. warp itself has no
-//! TLS, no time-out for a request head, and no end of upgraded sockets at shutdown.
+//! The listening sockets. This module accepts connections, and passes their requests to warp. It exists because warp
+//! itself has no TLS, no timeout for a request head, and does not end upgraded sockets at shutdown.
 
 mod client;
 mod connection;
@@ -30,34 +30,34 @@ use crate::infra::config;
 use crate::infra::rate_limiter::{Rate, RateLimiter};
 use crate::infra::telemetry::LogLimit;
 
-/// Pause before the next accept, after the system had no file for a further socket.
+/// Pause before the next accept, after the system had no file descriptor for a further socket.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Number of connections that are accepted at once after a quiet time.
 const AT_ONCE: u32 = 16;
-/// Time of one core that is reserved for each further connection. Otherwise thousands of connections after a restart
-/// would be accepted and read before the next live order. Instead they wait in the kernel: 5,000 on 2 cores wait 1.25
-/// s, and `/healthz` among them no longer. Twice the time did not help live orders further (`cargo bench --bench
-/// replay`).
+/// CPU time of one core that is reserved for each further connection. Otherwise, after a restart, thousands of
+/// connections would be accepted and read before the next live order is sent. With this limit the connections wait in
+/// the kernel: with 5,000 connections on 2 cores, the last connection waits 1.25 s, and `/healthz` waits no longer.
+/// Twice the time did not make live orders faster (`cargo bench --bench replay`).
 const TIME_OF_A_CORE: Duration = Duration::from_micros(500);
 
-/// Maximum number of connections that wait in the kernel to be accepted. A client that finds no room tries again after
-/// a second. Linux allows at most 4,096 unless it is configured otherwise.
+/// Maximum number of connections that wait in the kernel to be accepted. A client of a further connection tries again
+/// after a second. Linux allows at most 4,096, unless it is configured otherwise.
 const BACKLOG: u32 = 8192;
 
-/// Size of the kernel's receive buffer of a connection, in bytes. It exceeds any request. Without a limit, the kernel
-/// keeps megabytes for each connection.
+/// Size of the kernel's receive buffer of a connection, in bytes. The buffer is larger than any request. Without this
+/// setting, the kernel may use megabytes for each connection.
 const RECEIVE_BUFFER_BYTES: u32 = 64 * 1024;
 
-/// TCP keepalive of a silent connection: the time until the first probe, the time between probes, and the number of
+/// TCP keepalive of a silent connection: the time until the first probe, the time between two probes, and the number of
 /// probes.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_RETRIES: u32 = 3;
-/// A connection ends if the peer's machine does not confirm sent data for this long.
+/// A connection ends if the peer does not confirm sent data for this time.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Why a server could not start.
+/// The reason why a server could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The server cannot listen on the address: it is in use, or does not belong to this machine.
@@ -90,13 +90,13 @@ pub struct Server {
     tls: Option<TlsAcceptor>,
     limits: Arc<ConnectionLimits>,
     proxies: Arc<Proxies>,
-    /// Number of files that the rest of the program needs.
+    /// Number of file descriptors that the rest of the program needs.
     reserved_files: u64,
 }
 
 impl Server {
-    /// Opens the listening socket for panels and other clients. `reserved_files` is the number of files that the rest
-    /// of the program needs.
+    /// Opens the listening socket for panels and other clients. `reserved_files` is the number of file descriptors that
+    /// the rest of the program needs.
     pub fn bind(http: &config::Http, tls: Option<&config::Tls>, reserved_files: u64) -> Result<Self, Error> {
         let certificate = tls.map(Certificate::load).transpose()?;
         let tls = certificate.as_ref().map(Certificate::acceptor).transpose()?;
@@ -150,7 +150,8 @@ impl Server {
         Arc::clone(&self.proxies)
     }
 
-    /// How the node itself reaches the listener. `hosts`: the names that requests may have.
+    /// The data with which the node connects to its own listener, for the self-test. `hosts`: the host names that
+    /// requests may have.
     pub fn loopback(&self, hosts: &[String]) -> std::io::Result<Loopback> {
         let address = self.address()?;
         Ok(Loopback::new(address, hosts, self.certificate(), &self.proxies))
@@ -192,7 +193,7 @@ impl Server {
                 }
             };
             tune(&socket);
-            // In a burst, connections are accepted one at a time, after other work that is already waiting.
+            // In a burst, connections are accepted one at a time, after other tasks that are already waiting.
             match limiter.reserve(Instant::now(), Duration::MAX) {
                 Ok(wait) if !wait.is_zero() => tokio::time::sleep(wait).await,
                 _ => tokio::task::yield_now().await,
@@ -219,7 +220,7 @@ impl Server {
         }
     }
 
-    /// The number of client connections for which the system has files.
+    /// The number of client connections for which the system has file descriptors.
     fn files_for_clients(&self) -> usize {
         match getrlimit(Resource::Nofile).current {
             Some(files) => usize::try_from(files.saturating_sub(self.reserved_files).max(1)).unwrap_or(usize::MAX),
@@ -227,7 +228,7 @@ impl Server {
         }
     }
 
-    /// Handles a failed accept: the system has no file left, or the connection has ended already.
+    /// Handles a failed accept: the system has no file descriptor left, or the connection has ended already.
     async fn no_socket(&self, error: &std::io::Error) {
         static LIMIT: LogLimit = LogLimit::new();
         metrics::counter!("vestnik_connections_refused_total", "why" => "system").increment(1);
@@ -240,7 +241,7 @@ impl Server {
 }
 
 impl Full {
-    /// Counts and logs that a connection was refused because all slots are taken.
+    /// Counts and logs that a connection was refused because no slot is free.
     pub fn log(self) {
         static LIMIT: LogLimit = LogLimit::new();
         metrics::counter!("vestnik_connections_refused_total", "why" => "full").increment(1);
@@ -260,7 +261,7 @@ fn listen(setting: &'static str, address: SocketAddr) -> Result<TcpListener, Err
             SocketAddr::V6(_) => TcpSocket::new_v6(),
         }?;
         socket.set_reuseaddr(true)?;
-        // Accepted sockets inherit the size of the buffer.
+        // Accepted sockets inherit the size of the receive buffer.
         socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
         socket.bind(address)?;
         socket.listen(BACKLOG)
@@ -272,10 +273,10 @@ fn listen(setting: &'static str, address: SocketAddr) -> Result<TcpListener, Err
     })
 }
 
-/// Sets the TCP options that detect a vanished peer, even if the connection is silent.
+/// Sets the TCP options that detect a peer that has disappeared, even if the connection is silent.
 fn tune(socket: &TcpStream) {
     let tuned = || {
-        // An order is one small frame, which must not wait until a packet is full.
+        // An order is one small frame, and must be sent without waiting for a full packet.
         sockopt::set_tcp_nodelay(socket, true)?;
         sockopt::set_socket_keepalive(socket, true)?;
         sockopt::set_tcp_keepidle(socket, KEEPALIVE_IDLE)?;
@@ -285,13 +286,13 @@ fn tune(socket: &TcpStream) {
         sockopt::set_tcp_user_timeout(socket, TCP_USER_TIMEOUT.as_millis() as u32)?;
         rustix::io::Result::Ok(())
     };
-    // If the connection has ended already, the next read fails as well.
+    // An error means that the connection has ended already. The next read reports it.
     if let Err(error) = tuned() {
         tracing::debug!(%error, "a socket could not be set up");
     }
 }
 
-/// Reloads the TLS certificate when its files change, and on each notification of `asked`, until `stop` is cancelled.
+/// Reloads the TLS certificate when its files change, and on each signal of `reload`, until `stop` is cancelled.
 pub async fn watch_certificate(certificate: Option<Arc<Certificate>>, reload: Arc<Notify>, stop: CancellationToken) {
     match certificate {
         Some(certificate) => certificate.watch(reload, stop).await,

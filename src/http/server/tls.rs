@@ -1,5 +1,5 @@
-//! The TLS certificate of the server. It is read at the start, when its files change, and on request. Open connections
-//! keep the certificate with which they began.
+//! The TLS certificate of the server. The node reads it at the start, when its files change, and on request. Open
+//! connections keep the certificate with which they began.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::Error;
 use crate::infra::config;
 
-/// Time between two checks whether the files have changed.
+/// Time between two checks of whether the files have changed.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The TLS certificate and private key that new connections use.
@@ -49,12 +49,12 @@ impl Certificate {
         }))
     }
 
-    /// The cryptography that it is used with.
+    /// The cryptographic library for this certificate.
     pub(super) fn provider(&self) -> &Arc<CryptoProvider> {
         &self.provider
     }
 
-    /// Whether the listener shows this certificate now.
+    /// Whether `shown` is the certificate that new connections use now.
     pub(super) fn is(&self, shown: &CertificateDer<'_>) -> bool {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
         current.cert.first().is_some_and(|own| own.as_ref() == shown.as_ref())
@@ -71,8 +71,8 @@ impl Certificate {
         Ok(TlsAcceptor::from(Arc::new(config)))
     }
 
-    /// Reloads the certificate when its files change, and on each notification of `asked`, until `stop` is cancelled. A
-    /// certificate that cannot be used is logged, and the old one stays.
+    /// Reloads the certificate when its files change, and on each signal of `reload`, until `stop` is cancelled. If the
+    /// new certificate cannot be used, the error is logged, and the old certificate stays in use.
     pub async fn watch(self: Arc<Self>, reload: Arc<Notify>, stop: CancellationToken) {
         let mut seen = self.stamps();
         loop {
@@ -91,13 +91,13 @@ impl Certificate {
                     *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(read);
                     tracing::info!(certificate = %self.files.certificate.display(), "the certificate was read again");
                 }
-                // The file may be incomplete. When it is complete it has changed again, and is read again.
+                // The file may be incomplete. Its next change causes another attempt.
                 Err(error) => tracing::error!(%error, "the new certificate cannot be used; the old one stays"),
             }
         }
     }
 
-    /// Values that differ after a file has changed or was replaced: time, size and inode.
+    /// The modification time, size and inode of both files. They differ after a file was changed or replaced.
     fn stamps(&self) -> [Option<(SystemTime, u64, u64)>; 2] {
         let stamp = |metadata: Metadata| Some((metadata.modified().ok()?, metadata.len(), metadata.ino()));
         [&self.files.certificate, &self.files.key].map(|file| std::fs::metadata(file).ok().and_then(stamp))
