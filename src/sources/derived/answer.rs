@@ -54,8 +54,8 @@ pub(in crate::sources) async fn answer(
         ];
         let changed = transaction.query_typed(&with_rows(sql), &parameters).await?;
         if place == 0 && changed.is_empty() {
-            // The shop may have changed the order just now, before the projector published the change. This publishes
-            // the change, and the caller reads the order's new status from the projection table.
+            // The shop may have changed the order just now, before the projector published the change. So the change is
+            // published here, and the caller reads the order's new status from the projection table.
             let now = WrittenAt::new();
             let publish = Publish::Usual(&now);
             compute_and_publish(transaction, source, derived, published, &keys, publish).await?;
