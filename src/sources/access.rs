@@ -15,7 +15,7 @@ pub struct Access {
     pub notes: Vec<String>,
 }
 
-/// Finds the rights that the client's role lacks to list the orders of a source and to answer them.
+/// Finds the rights that the current role lacks to list the orders of a source and to answer them.
 pub async fn check(client: &impl GenericClient, table: &Table, mapping: &Mapping) -> Result<Access, catalog::Error> {
     let mut access = Access::default();
     let read = mapping.recorded_columns();
@@ -111,7 +111,7 @@ async fn execute(client: &impl GenericClient, function: &str, access: &mut Acces
     Ok(())
 }
 
-/// Checks whether row level security lets the client's role read and update the table's rows. If not, orders are hidden
+/// Checks whether row level security lets the current role read and update the table's rows. If not, orders are hidden
 /// without an error.
 pub async fn row_security(
     client: &impl GenericClient,

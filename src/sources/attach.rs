@@ -289,8 +289,8 @@ pub async fn reattach_all(client: &mut Client, progress: Progress<'_>) -> Result
     Ok(changed)
 }
 
-/// Attaches one source again. Only a derived source is validated. For another source, a missing column is recorded as
-/// null: its health report names the column, but its triggers keep working.
+/// Attaches one source again. Only a derived source is validated. For other sources, a missing column is recorded as
+/// null: the health report names the column, and the triggers keep working.
 async fn reattach(
     client: &mut Client,
     mapping_toml: &str,

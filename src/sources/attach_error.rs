@@ -14,7 +14,7 @@ pub enum Error {
     /// The mapping does not match its table, for example because a column is missing.
     #[error("the mapping does not fit {table}:\n{}", .problems.join("\n"))]
     Unfit {
-        /// The table with its schema, quoted and with its schema, as in `public."order"`.
+        /// The name of the table, quoted and with its schema, as in `public."order"`.
         table: String,
         /// The errors of the mapping, one line each.
         problems: Vec<String>,
@@ -26,7 +26,7 @@ pub enum Error {
          that may create the role vestnik_recorder, or with --trust-owner"
     )]
     ForeignOwner {
-        /// The table with its schema, quoted and with its schema, as in `public."order"`.
+        /// The name of the table, quoted and with its schema, as in `public."order"`.
         table: String,
         /// The role that owns the table.
         owner: String,

@@ -1,4 +1,4 @@
-//! The source of canaries, the synthetic orders of a node's self-test. Its table, `vestnik.vst_canary`, belongs to
+//! The source of canaries, the synthetic orders of a node's self-test. The table `vestnik.vst_canary` belongs to
 //! Vestnik, but has the same trigger as a shop's table. So a canary takes the same path as a real order. The source has
 //! no row in `vst_source`, so no list of sources contains it.
 

@@ -25,7 +25,7 @@ pub struct Table {
     pub children: Vec<String>,
     /// The role that owns the table.
     pub owner: String,
-    /// Whether the client's role is the owner, or has all rights of the owner.
+    /// Whether the current role is the owner, or has all rights of the owner.
     pub is_ours: bool,
 }
 

@@ -32,7 +32,7 @@ pub enum Found<'a> {
     Found(&'a str),
     /// The look-up found nothing, or the order needed no look-up.
     Nothing,
-    /// The look-up failed. The event marks the items as unreadable.
+    /// The look-up failed. The order marks the items as unreadable.
     Failed,
 }
 
@@ -484,7 +484,11 @@ mod tests {
         assert_eq!(kinds(&[row(1, 1, Write::Insert, None, status("completed"))]), []);
         assert_eq!(kinds(&[row(1, 1, Write::Delete, None, status("cart"))]), []);
         assert_eq!(update("cart", "cart"), []);
-        assert_eq!(update("new", "pending"), [], "the word changes, but the status stays the same");
+        assert_eq!(
+            update("new", "pending"),
+            [],
+            "the word changes, but the status stays the same"
+        );
         assert_eq!(update("cart", "cancelled"), []);
     }
 
@@ -554,7 +558,7 @@ mod tests {
         let insert = row(1, 1, Write::Insert, None, status("cart"));
         let pay = row(2, 1, Write::Update, Some(status("cart")), status("pending"));
         assert_eq!(kinds(&[insert, pay]), [EventType::NewOrder]);
-        // A trigger of the shop updates the row during the insert. This nested write is recorded first, so it has the
+        // A trigger of the shop updates the row during the insert. The nested write is recorded first, so it has the
         // smaller id.
         let nested = row(1, 1, Write::Update, Some(status("pending")), status("preparing"));
         let outer = row(2, 1, Write::Insert, None, status("pending"));

@@ -32,7 +32,7 @@ pub struct Health {
     pub kind: Option<SubjectKind>,
     /// The problems of the source, one line each. Each line says what to do. Empty: the source is healthy.
     pub troubles: Vec<String>,
-    /// Warnings for the source's owner, one line each. They do not make the source unhealthy.
+    /// Warnings for the source's owner, one line each. A source with warnings only is healthy.
     pub notes: Vec<String>,
     /// Whether answers go to the shop's API as signed requests.
     pub calls_shop_api: bool,

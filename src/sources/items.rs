@@ -31,7 +31,7 @@ pub fn read(raw: &str, mapped: &mapping::Items, unit: Option<Unit>, currency: Cu
     each(raw, |text| item(text, mapped, unit, currency))
 }
 
-/// Parses items that a look-up returned. Their JSON members have Vestnik's own names, such as `name` and `quantity`.
+/// Parses items that a look-up returned. The JSON members have Vestnik's own names, such as `name` and `quantity`.
 pub fn read_canonical(raw: &str, unit: Option<Unit>, currency: Currency) -> Items {
     let column = |name: &str| Some(Column::whole(name));
     let mapped = mapping::Items {
@@ -249,8 +249,8 @@ pub fn unit_of_text(text: &str) -> Unit {
     }
 }
 
-/// A text for people from a JSON value: the plain value itself, or the name inside an object. Example objects: `{"ru":
-/// "Борщ"}`, `{"product": {"name": "Soup"}}`. `levels` limits the depth.
+/// A text for people from a JSON value: the plain value itself, or the name inside an object, such as
+/// `{"ru": "Борщ"}` or `{"product": {"name": "Soup"}}`. `levels` limits the depth.
 fn name_within(raw: &str, levels: usize) -> Option<String> {
     let mut held = String::new();
     match Json::read_encoded_twice(raw, &mut held) {
@@ -329,8 +329,8 @@ fn options_of(raw: &str, levels: usize) -> Vec<String> {
     }
 }
 
-/// Notes from lists of keys and values, in the form of WooCommerce: `"meta_data": [{"key": "Note", "value": "NO
-/// NUTS"}]`.
+/// Notes from lists of keys and values, in the form of WooCommerce:
+/// `"meta_data": [{"key": "Note", "value": "NO NUTS"}]`.
 fn meta(members: &[(String, &str)]) -> Vec<String> {
     let lists = META.iter().filter_map(|name| member(members, name));
     let mut notes = Vec::new();

@@ -20,7 +20,7 @@ use super::{Source, Sources};
 use crate::domain::event::{EventId, JournalEvent, SourceId};
 use crate::infra::db::{self, QueryError};
 
-/// Time limit for the look-ups of one source. It is short because the orders of other stores wait meanwhile.
+/// Time limit for the look-ups of one source. The limit is short because the orders of other stores wait meanwhile.
 const DEADLINE: Duration = Duration::from_millis(500);
 /// Pause of a source's look-ups after a failure. During the pause, the source's orders are sent without the looked-up
 /// data.

@@ -22,7 +22,7 @@ pub struct Column {
     pub path: Vec<String>,
 }
 
-/// The source of a row's store id: a column, or one constant for all rows.
+/// Where a row's store id comes from: a column, or one constant for all rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreRef {
     /// The column with this name holds the store's id.
@@ -51,7 +51,7 @@ pub struct MoneyColumn {
     pub unit: Option<Unit>,
 }
 
-/// The source of an amount's currency: the store, a constant, or a column.
+/// Where the currency of amounts comes from: the store, a constant, or a column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CurrencyRef {
     /// The currency of the order's store.
@@ -194,9 +194,9 @@ pub struct Mapping {
     pub kind: SubjectKind,
     /// The source's name. `None`: the table's name, with its schema in front unless the schema is `public`.
     pub name: Option<String>,
-    /// The column that identifies a row; its values are unique within the table.
+    /// The column that identifies a row. Its values are unique within the table.
     pub key: String,
-    /// The source of a row's store id: a column or a constant.
+    /// Where a row's store id comes from: a column or a constant.
     pub store: StoreRef,
     /// The column of the order number that people use; `None`: people use the key.
     pub number: Option<Column>,
@@ -204,7 +204,7 @@ pub struct Mapping {
     pub status: StatusWords,
     /// The columns of all other fields of an order.
     pub fields: Fields,
-    /// The source of the amounts' currency: the store, a constant, or a column.
+    /// Where the currency of all amounts comes from: the store, a constant, or a column.
     pub currency: CurrencyRef,
     /// The mapping of the items; `None`: the orders have no items.
     pub items: Option<Items>,
@@ -293,8 +293,8 @@ impl Mapping {
             .chain(self.extra.iter().map(|(_, column)| column))
     }
 
-    /// The statuses that a person can set: those with a word. If the shop's function or API makes the change, all
-    /// statuses.
+    /// The statuses that a person can set. If the shop's function or API makes the change, these are all statuses;
+    /// otherwise, the statuses with a word.
     pub fn reachable(&self) -> StatusSet {
         match self.answer.has_own_words() {
             true => StatusSet::ALL,

@@ -1,5 +1,5 @@
-//! Finds probable mistakes in a valid mapping by its newest orders: orders without a store, amounts in a currency that
-//! nobody chose, and misspelt status words. `vestnik attach` prints the warnings.
+//! Finds probable mistakes in a valid mapping by its newest orders: orders without a store, amounts without a chosen
+//! currency, and misspelt status words. `vestnik attach` prints the warnings.
 
 use super::catalog::Table;
 use super::mapping::{CurrencyRef, Mapping};
@@ -21,9 +21,9 @@ const NAMED_WORDS: usize = 5;
 /// Warnings for the table's owner, one line each.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Advice {
-    /// Orders without a store, and amounts in a currency that nobody chose.
+    /// Warnings about orders without a store, and about amounts without a chosen currency.
     pub warnings: Vec<String>,
-    /// Status words that are probably misspelt, each with the word that was meant.
+    /// Warnings about status words that are probably misspelt, each with the word that was meant.
     pub misspelt: Vec<String>,
 }
 

@@ -14,8 +14,9 @@ use crate::domain::event::{Body, EventId, JournalEvent, SourceId, StoreId, Write
 use crate::domain::status::Status;
 use crate::infra::db::GenericClient;
 
-/// Maximum time between an answer and a step back that counts as overwriting the answer, minutes. An application loads
-/// and saves a row within one request or one open form. A later step back is taken for the application's own decision.
+/// Maximum time between a person's answer and a write that overwrites it by mistake, minutes. An application loads and
+/// saves a row within one request or one open form. A later return to the old status counts as the application's own
+/// decision.
 const STALE_ROW_MINUTES: i32 = 15;
 
 /// A write that changes an order's status from `from` back to the earlier status `to`.
@@ -32,8 +33,8 @@ pub struct StepBack {
 }
 
 impl StepBack {
-    /// The step back that a write makes; `before` and `after` are the row as JSON. `None`: the write is not a step
-    /// back.
+    /// The step back that a write makes; `before` and `after` are the row as JSON. `None`: the write does not return
+    /// the order to an earlier status.
     pub(super) fn of(source: &Source, last: &JournalEvent, key: &Arc<str>, before: &str, after: &str) -> Option<Self> {
         let [from, to] = [before, after].map(|data| source.status_of(data));
         let (from, to) = (from?, to?);
@@ -78,8 +79,8 @@ impl Sources {
     }
 }
 
-/// Finds the steps back that undo the newest answer to their order. Returns the overwritten answers by the journal id
-/// of the overwriting write.
+/// Finds the writes of `steps` that undo the newest answer to their order. Returns the overwritten answers by the
+/// journal id of the write.
 pub async fn find(
     client: &impl GenericClient,
     steps: &[StepBack],

@@ -1,5 +1,5 @@
-//! Translates the newest rows of a table into orders, and formats them as lines of text. `vestnik attach` and `vestnik
-//! source check` print the lines.
+//! Translates the newest rows of a table into orders, and formats them as lines of text. The commands `vestnik attach`
+//! and `vestnik source check` print the lines.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -96,7 +96,7 @@ pub async fn newest(
     Ok(found.into_iter().map(preview).collect())
 }
 
-/// Formats a preview as lines for a person.
+/// Formats an order as lines of text for a person.
 pub fn lines(preview: &Preview) -> Vec<String> {
     let it = &preview.subject;
     let status = match (&it.status_word, it.visibility) {

@@ -69,8 +69,8 @@ struct Compared {
 
 impl Reconciler {
     /// Compares the rows that are new since the last call. The first call only records the greatest key of each table,
-    /// because existing rows may be older than the triggers. A table that cannot be read is logged once and skipped;
-    /// its new rows are compared when it can be read again.
+    /// because existing rows may be older than the triggers. A table that cannot be read is logged once and skipped.
+    /// The table's new rows are compared when it can be read again.
     pub async fn look(&mut self, pool: &Pool) -> Result<Vec<MissedRows>, db::QueryError> {
         db::with_timeout(async {
             let mut client = pool.get().await?;

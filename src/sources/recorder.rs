@@ -1,7 +1,7 @@
 //! Manages the Postgres role `vestnik_recorder`, which owns the trigger functions. The role can only insert into the
 //! journal and into the projector's queue. The owner of an attached table chooses its column types, and a trigger runs
-//! functions of these types. These functions run with the recorder role's rights, so they cannot read or change other
-//! data.
+//! functions of these types. A function of a type runs with the recorder role's rights, so it cannot read or change
+//! other data.
 
 use tokio_postgres::Client;
 
@@ -19,7 +19,7 @@ pub enum FunctionOwner {
     Attacher,
 }
 
-/// Creates the recorder role if it is missing, and grants it its rights in this database. Returns
+/// Creates the recorder role if it is missing, and grants the role its rights in this database. Returns
 /// [`FunctionOwner::Attacher`] if the current role may not do so.
 pub async fn prepare(client: &Client) -> Result<FunctionOwner, tokio_postgres::Error> {
     // Another process may create the role at the same moment, for another database.
@@ -43,7 +43,7 @@ pub async fn prepare(client: &Client) -> Result<FunctionOwner, tokio_postgres::E
     Ok(FunctionOwner::Attacher)
 }
 
-/// Whether the recorder role exists and this client's role can make it the owner of functions.
+/// Whether the recorder role exists and the current role can make it the owner of functions.
 pub async fn usable(client: &impl GenericClient) -> Result<FunctionOwner, tokio_postgres::Error> {
     // Since Postgres 16, a role that creates another role may grant it, but cannot use `set role` without a grant.
     const USABLE: &str = "select coalesce((select pg_has_role(oid, case when current_setting('server_version_num')::int >= 160000 \

@@ -25,8 +25,8 @@ impl Registry {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The current sources of the database; they are loaded again if their version has changed. For work that must not
-    /// use an outdated mapping, such as a batch of the projector.
+    /// The current sources of the database. If their version has changed, the sources are loaded again. Callers use
+    /// this for work that must not use an outdated mapping, such as a batch of the projector.
     pub async fn in_force(&self, client: &impl GenericClient) -> Result<Arc<Sources>, QueryError> {
         let current = self.current();
         if version(client).await? == current.version {

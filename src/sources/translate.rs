@@ -474,7 +474,11 @@ mod tests {
             price("[fields]\ntotal = 'total'\n", &[("total", "integer")], 12.into()),
             Some(12)
         );
-        assert_eq!(price("", &[], 12.into()), Some(12), "without a unit, a whole number counts minor units");
+        assert_eq!(
+            price("", &[], 12.into()),
+            Some(12),
+            "without a unit, a whole number counts minor units"
+        );
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub fn trigger_names() -> Vec<&'static str> {
         .collect()
 }
 
-/// The name of a source's trigger function. It contains the source's id, so it is unique.
+/// The name of a source's trigger function. The name contains the source's id, so it is unique.
 pub fn function_name(source: SourceId) -> String {
     format!("vestnik.vst_record_{}", source.0)
 }
@@ -133,7 +133,7 @@ impl<'a> Expressions<'a> {
         }
     }
 
-    /// The columns that identify an order: its key, and its store's id unless that is constant.
+    /// The columns that identify an order: the key, and the store's id unless the mapping has a constant store.
     fn identity(&self) -> Vec<&'a str> {
         let store = match self.store {
             StoreRef::Column(name) => Some(name.as_str()),
@@ -164,8 +164,8 @@ impl<'a> Expressions<'a> {
         }
     }
 
-    /// An SQL expression for the recorded columns as JSON. A small row is converted directly. A large row passes
-    /// through `vst_bounded`, which limits its size; so does a row with a column type that is not built in.
+    /// An SQL expression for the recorded columns as JSON. A small row is converted directly. A large row, or a row
+    /// with a column type that is not built in, passes through `vst_bounded`, which limits the size and catches errors.
     fn data(&self, place: &str) -> String {
         let sizes: Vec<String> = self
             .long()

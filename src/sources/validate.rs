@@ -19,12 +19,12 @@ const NAMED_COLUMNS: usize = 60;
 pub struct Findings {
     /// Errors that prevent attaching, one line each. Each line starts with the key in the mapping.
     pub problems: Vec<String>,
-    /// Warnings for the table's owner, one line each. They do not prevent attaching.
+    /// Warnings for the table's owner, one line each. A mapping with warnings can be attached.
     pub warnings: Vec<String>,
 }
 
 /// Validates a mapping against its table and against the other tables that the mapping names. Also checks row level
-/// security for this client's role.
+/// security for the current role.
 pub async fn validate(client: &Client, table: &Table, mapping: &Mapping) -> Result<Findings, catalog::Error> {
     let mut findings = Findings::default();
     columns(table, mapping, &mut findings);

@@ -22,7 +22,7 @@ pub(super) const BATCH_CHANGES: i64 = 200;
 const KNOWN_ORDERS: i64 = 20_000;
 /// Maximum number of existing orders that are computed in one statement.
 const KNOWN_CHUNK: usize = 500;
-/// Maximum wait for a lock, milliseconds. It is short because the orders of other sources wait meanwhile.
+/// Maximum wait for a lock, milliseconds. The wait is short because the orders of other sources wait meanwhile.
 const LOCK_MS: u32 = 1000;
 /// Pause before an order whose store could not be computed is computed again.
 const RETRY_PAUSE: Duration = Duration::from_secs(10);
@@ -39,7 +39,7 @@ pub(super) struct QueueProgress {
 }
 
 impl QueueProgress {
-    /// The next batch reads only changes with a greater id.
+    /// An id up to which all changes have been processed. The next batch reads only greater ids.
     pub fn through(self) -> i64 {
         self.through
     }
@@ -300,7 +300,7 @@ async fn project(
 }
 
 /// Computes the orders that existed before the source was attached or its mapping changed, and appends no events. Skips
-/// orders that were written since then: their changes are in the queue, and are published from there.
+/// orders that were written since then, because the queue contains their changes, which are published with events.
 async fn all_rows(
     transaction: &mut Transaction<'_>,
     source: &Source,
@@ -329,7 +329,7 @@ async fn all_rows(
     Ok(transaction.batch_execute(&limit).await?)
 }
 
-/// The keys of the open orders: those that are not completed, rejected or cancelled.
+/// The keys of the open orders: orders that are not completed, rejected or cancelled.
 async fn open_keys(transaction: &Transaction<'_>, source: &Source) -> Result<Vec<String>, QueryError> {
     let sql = format!(
         "select distinct key from {} where status not in ('completed', 'rejected', 'cancelled')",

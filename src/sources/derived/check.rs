@@ -15,8 +15,8 @@ use crate::infra::db;
 
 /// The start of an error text about the mapping's joins.
 const FROM: &str = "derived.from:";
-/// The SQL types that the expression `paid` may have: yes or no, a number, or the time of the payment. The check
-/// compares each with the start of the type's name.
+/// The SQL types that the mapping's expression `paid` may have: a boolean, a number, or the time of the payment. A type
+/// fits if its name starts with one of these names.
 const PAID_TYPES: [&str; 7] = [
     "boolean",
     "smallint",

@@ -17,8 +17,8 @@ const UNREADABLE: &str = "\"?\"";
 const UNREADABLE_ITEMS: &str = "[{\"name\": \"?\"}]";
 /// Time limit of a query that computes several orders, milliseconds.
 pub(super) const DERIVE_MS: u32 = 2000;
-/// Time limit of a query that computes one order or one value, milliseconds. It applies after a query for several
-/// orders has failed.
+/// Time limit of a query that computes one order or one value after a query for several orders has failed,
+/// milliseconds.
 const DERIVE_ONE_MS: u32 = 300;
 
 /// Computed orders, and the expressions that failed.
@@ -105,7 +105,7 @@ pub(super) fn is_of_mapping(error: &tokio_postgres::Error) -> bool {
 }
 
 /// Finds orders for which the mapping's joins give several different rows in one store, and returns a failure for each.
-/// It is unknown which row is right.
+/// Such an order is reported because nothing shows which row is right.
 fn of_several_rows(orders: &[Projected]) -> Vec<Failure> {
     let (mut seen, mut of_several) = (HashMap::new(), HashSet::new());
     for order in orders {

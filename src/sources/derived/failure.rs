@@ -70,8 +70,8 @@ pub(super) fn place_of_watch(table: &str) -> String {
     format!("derived.watch of {table}: keys")
 }
 
-/// The text of the error. In errors about data (class 22), quoted values are removed, because they are the customer's.
-/// An invalid enum word stays, because it comes from the mapping.
+/// The text of the error. In errors about data (class 22), quoted values are removed, because they may be a customer's
+/// data. An invalid enum word stays, because it comes from the mapping.
 fn without_values(error: &tokio_postgres::Error) -> String {
     let reason = db::reason(error);
     let is_of_data = error.code().is_some_and(|code| code.code().starts_with("22"));

@@ -1,16 +1,16 @@
 //! Generates the SQL function that computes the orders of a derived source. The function runs the mapping's expressions
-//! as one query for given keys. Its owner is a role that may only read the tables of the expressions.
+//! as one query for given keys. The function's owner is a role that may only read the tables of the expressions.
 
 use super::super::catalog::Table;
 use super::super::sql::{ident, literal, quoted};
 use super::{Derived, extra_name, from_clause, key_text};
 use crate::domain::event::SourceId;
 
-/// Suffix of a value's name in the parameter `vst_field`: the function computes the value without the order's store. It
-/// is used when the expression of the store may be the one that fails.
+/// Suffix of a value's name in the parameter `vst_field`: the function computes the value without the order's store.
+/// This way works even if the expression of the store fails.
 pub(super) const WITHOUT_STORE: &str = "?";
 /// Suffix of a value's name in the parameter `vst_field`: the function computes the value without the store and without
-/// the mapping's joins. It is used when a joined table may be missing.
+/// the mapping's joins. This way works even if a joined table is missing.
 pub(super) const BARE: &str = "!";
 
 /// The name of the SQL function that computes the orders of this source.

@@ -1,5 +1,5 @@
-//! Installs the parts of a derived source in the database: its function, its projection table, and the triggers of all
-//! watched tables.
+//! Installs the parts of a derived source in the database: the source's function, the projection table, and the
+//! triggers of all watched tables.
 
 use tokio_postgres::{GenericClient, Transaction};
 

@@ -1,5 +1,5 @@
 //! Derived sources: SQL expressions over several tables of the shop define the orders. The projector, a background
-//! task, computes the orders whose rows were written. It saves the results in the source's projection table,
+//! task, computes the orders whose rows were written. The projector saves the results in the source's projection table,
 //! `vestnik.vst_projection_N`, and appends the changes to the journal. From the journal on, these orders take the same
 //! path as the orders of other sources. Lists read the projection table instead of the shop's tables.
 
@@ -40,7 +40,7 @@ pub(super) use state::{State, examine};
 /// The names of the columns that the mapping's query `items` may return.
 pub(super) const ITEM_COLUMNS: [&str; 6] = ["name", "quantity", "price", "options", "note", "category"];
 
-/// The name of the source's projection table, with its schema. It holds the last published result of each order.
+/// The name of the source's projection table, with its schema. The table holds the last published result of each order.
 pub fn projection(source: SourceId) -> String {
     format!("vestnik.vst_projection_{}", source.0)
 }

@@ -1,4 +1,4 @@
-//! Built-in derived mappings for known systems, from `presets/NAME.toml`.
+//! Built-in derived mappings for known shop systems such as Saleor, from `presets/NAME.toml`.
 
 use tokio_postgres::Client;
 

@@ -19,17 +19,17 @@ use crate::domain::event::SourceId;
 use crate::infra::backoff::Backoff;
 use crate::infra::db::{self, QueryError};
 
-/// Duration of the lease.
+/// Time after which the projector's lease ends unless it is renewed.
 const LEASE: Duration = Duration::from_secs(3);
-/// Interval at which the holder renews the lease.
+/// Interval at which the node with the lease renews it.
 const RENEWAL: Duration = Duration::from_secs(1);
 /// Interval at which the other nodes try to take the lease.
 const STANDBY_PAUSE: Duration = Duration::from_millis(500);
-/// Interval at which the holder polls for changes.
+/// Interval at which the node with the lease polls the queue for changes.
 const POLL_PAUSE: Duration = Duration::from_millis(20);
-/// Interval at which the holder polls after it has found changes.
+/// Interval of polls during [`BUSY_FOR`] after a change was found.
 const BUSY_PAUSE: Duration = Duration::from_millis(5);
-/// Time after the last change for which the holder polls at the short interval.
+/// Time after the last change during which the node polls at the interval [`BUSY_PAUSE`].
 const BUSY_FOR: Duration = Duration::from_secs(1);
 /// Interval at which a node without derived sources checks whether one was attached.
 const IDLE_PAUSE: Duration = Duration::from_millis(250);

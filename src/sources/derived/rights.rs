@@ -91,7 +91,7 @@ struct Need {
     place: String,
     /// The part of the report that says what happens without the right.
     consequence: &'static str,
-    /// Whether row level security is checked, too.
+    /// Whether to check row level security in addition to the grant.
     is_by_row: bool,
     uses: Use,
 }

@@ -74,7 +74,7 @@ pub(in crate::sources) async fn examine(
     Ok(State { troubles, notes })
 }
 
-/// Reports open orders that have no store, because nobody sees such an order.
+/// Reports open orders that have no store, because no client sees an order without a store.
 async fn without_store(client: &impl GenericClient, source: SourceId) -> Result<Option<String>, tokio_postgres::Error> {
     let sql = format!(
         "select count(*), (array_agg(key order by created_at desc, told_at desc))[1] from {} \

@@ -1,5 +1,5 @@
-//! Generates and installs the triggers of a derived source. It fills in the template `triggers/watch.sql` for the
-//! shop's table of orders and for each watched table.
+//! Generates and installs the triggers of a derived source: fills in the template `triggers/watch.sql` for the shop's
+//! table of orders and for each watched table.
 
 use tokio_postgres::Transaction;
 
@@ -17,7 +17,7 @@ const WRITES: [&str; 4] = ["insert", "update", "delete", "truncate"];
 /// A table that has triggers for a derived source.
 #[derive(Debug, Clone)]
 pub(super) struct Watched {
-    /// The table's number: 0 for the shop's table of orders; the watched tables count from 1.
+    /// The table's number: 0 for the shop's table of orders, and 1 or more for a watched table.
     pub number: usize,
     /// The table, as the Postgres catalog describes it.
     pub table: Table,

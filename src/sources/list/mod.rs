@@ -1,5 +1,5 @@
 //! Reads the lists that a panel shows: a store's orders or bookings in their current state. Each page has the cursor of
-//! the snapshot in which it was read. A stream that is opened with this cursor sends exactly the later events.
+//! the snapshot in which the page was read. A stream that is opened with this cursor sends exactly the later events.
 
 mod entry;
 mod table;
@@ -63,7 +63,7 @@ pub struct ListQuery<'a> {
 pub struct ListPage {
     /// The orders or bookings as JSON objects, newest first.
     pub rows: Vec<Map<String, Value>>,
-    /// The cursor of the snapshot in which the page was read. It covers every event that the page shows.
+    /// The cursor of the snapshot in which the page was read. The cursor covers every event that the page shows.
     pub cursor: String,
     /// Whether more rows follow the last row of this page.
     pub more: bool,

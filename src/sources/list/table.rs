@@ -59,7 +59,7 @@ fn is_uuid(text: &str) -> bool {
         })
 }
 
-/// The source of a row's store id: a column, or one constant for all rows.
+/// Where a row's store id comes from: a column, or one constant for all rows.
 #[derive(Debug, Clone)]
 enum Store {
     Column(TypedColumn),

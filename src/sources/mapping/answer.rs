@@ -15,8 +15,8 @@ pub struct Answer {
     pub reason: Option<String>,
     /// The column that receives the promised preparation time, in minutes.
     pub minutes: Option<String>,
-    /// The SQL function of the shop that Vestnik calls instead of an UPDATE. Its parameters are key, status, reason,
-    /// minutes, by.
+    /// The SQL function of the shop that Vestnik calls instead of an UPDATE. The function's parameters are key, status,
+    /// reason, minutes, by.
     pub function: Option<String>,
     /// The address of the shop's API. Vestnik posts the answer to this address and does not write to the table; the
     /// shop changes the order.

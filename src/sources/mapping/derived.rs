@@ -59,7 +59,8 @@ pub struct Derived {
     pub zone: String,
     /// Maximum wait for the items of a new order. Many applications write the items after the order.
     pub wait_for_items: Duration,
-    /// Other tables whose rows affect an order. Their triggers tell the projector which orders to compute again.
+    /// Other tables whose rows affect an order. Triggers on these tables tell the projector which orders to compute
+    /// again.
     pub watch: Vec<Watch>,
     /// The SQL statements that an answer runs, for each status that has some. For any other status, Vestnik keeps the
     /// answer in the projection table.

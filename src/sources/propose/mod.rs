@@ -17,7 +17,7 @@ use columns::{Columns, any, is_json, is_moment, is_number, is_plain, is_text, is
 pub(super) use synonyms::underscored;
 use words::Words;
 
-/// A proposed mapping for a table. It may contain questions for a person.
+/// A proposed mapping for a table, with questions for a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proposal {
     /// The mapping as TOML. Each question is a comment above its line.

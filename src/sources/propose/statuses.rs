@@ -94,8 +94,8 @@ fn ask(words: &Words, is_closed: bool, column: &TableColumn, draft: &mut Draft) 
         };
         draft.ask("status", format!("what does {word} mean? {rows} rows have it{begins}"));
     }
-    // In a closed column, any later status is enough, because no other word can occur. A free text column may get other
-    // words later, so it needs a word for `Preparing`.
+    // If the column can hold no other words (`is_closed`), a word for any later status is enough to accept an order. A
+    // free text column needs a word for `Preparing`, which may exist although no row has it yet.
     let answers = [Status::Preparing, Status::Ready, Status::Delivering, Status::Completed];
     let can_accept = if is_closed {
         answers.into_iter().any(has)
@@ -224,8 +224,8 @@ async fn words_of(client: &impl GenericClient, table: &Table, column: &TableColu
     Ok(Found { words, is_closed })
 }
 
-/// The words or numbers that a CHECK constraint lists. Example of `check`: `CHECK ((status = ANY (ARRAY['new'::text,
-/// 'done'::text])))`.
+/// The words or numbers that a CHECK constraint lists. Example of `check`:
+/// `CHECK ((status = ANY (ARRAY['new'::text, 'done'::text])))`.
 fn listed_words(check: &str) -> Vec<String> {
     // A CHECK constraint with a range or a pattern does not list words.
     if [" ~", ">", "<", " LIKE ", "length("]

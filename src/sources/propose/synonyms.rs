@@ -146,7 +146,8 @@ const HIDDEN_WORDS: &[&str] = &[
     "cart", "draft", "basket", "checkout", "checkout draft", "awaiting payment", "pending payment", "payment pending", "waiting payment",
     "waiting for payment", "unpaid", "incomplete", "abandoned", "address", "payment", "корзина", "черновик", "ожидает оплаты", "не оплачен",
 ];
-/// Status words of WooCommerce, whose meanings differ from the usual ones. `None`: the order is hidden.
+/// The status words of WooCommerce and their meanings, which come before the usual meanings. `None`: the order is
+/// hidden.
 const WOOCOMMERCE: &[(&str, Option<Status>)] = &[
     ("wc-pending", None),
     ("wc-on-hold", None),
@@ -158,7 +159,7 @@ const WOOCOMMERCE: &[(&str, Option<Status>)] = &[
     ("wc-refunded", Some(Status::Cancelled)),
 ];
 
-/// What a status word usually means.
+/// The usual meaning of a status word in shops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Usual {
     /// The order has this status.

@@ -60,7 +60,7 @@ pub enum StatusChangeOutcome {
     /// The change failed for a reason that only the operator can correct. Either the role of `vestnik serve` lacks a
     /// right, or the mapping's SQL statement is wrong, or the settings for the shop's API are wrong.
     Denied(CurrentStatus),
-    /// The shop's API did not reply in time, or replied with a server error. It is unknown whether the order changed.
+    /// The shop's API did not reply in time, or replied with a server error. The order may have changed or not.
     Unavailable(CurrentStatus),
     /// The shop has no word for the requested status.
     NoWord(CurrentStatus),
@@ -105,7 +105,7 @@ impl From<StatusChangeOutcome> for Step {
 }
 
 /// Changes the status if the change is allowed from the current status, and the shop's table, function or API accepts
-/// it. `turn` is the permit of the limit on concurrent database requests. It is dropped before the shop's API is
+/// it. `turn` is a permit that limits concurrent database requests. The permit is dropped before the shop's API is
 /// called, so that other requests do not wait for a slow API.
 pub async fn change_status<T>(
     pool: &Pool,

@@ -10,8 +10,8 @@ use crate::domain::status::{Status, SubjectKind};
 use crate::infra::db::{QueryError, Transaction};
 use crate::sources::Source;
 
-/// Whether the request is a new promise instead of a change of status. A repeated acceptance is not a promise: its
-/// `from` is another status, or missing.
+/// Whether the request is a new promise instead of a change of status. A repeated acceptance is not a promise:
+/// `change.from` is then another status, or missing.
 pub fn is_promise(current_order: &CurrentOrder<'_>, change: &StatusChange<'_>) -> bool {
     change.kind == SubjectKind::Order
         && change.minutes.is_some()
@@ -53,8 +53,8 @@ pub async fn promise(
     })
 }
 
-/// Appends an event with the order's last recorded row and the promise. It is used if the shop's table has no column
-/// for the promise, because then no trigger records an event.
+/// Appends an event with the order's last recorded row and the promise. This function is used if the shop's table has
+/// no column for the promise, because then no trigger records an event.
 pub async fn append(
     transaction: &Transaction<'_>,
     source: &Source,

@@ -41,7 +41,7 @@ pub struct StatusChange<'a> {
     /// The status that the person saw. If the order has another status, the request fails, because another person was
     /// first. `None`: the order may have any status.
     pub from: Option<Status>,
-    /// The person's reason, for example for a rejection. It is saved if the mapping has a column for reasons.
+    /// The person's reason, for example for a rejection. The reason is saved if the mapping has a column for reasons.
     pub reason: Option<&'a str>,
     /// The promised preparation time, in minutes.
     pub minutes: Option<i32>,

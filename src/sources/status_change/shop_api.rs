@@ -24,7 +24,7 @@ use crate::infra::db::{self, Pool, QueryError, Transaction, Turns, WAITING_PRESS
 use crate::infra::standard_webhook::{Letter, PostError, Poster};
 use crate::sources::{Sources, derived};
 
-/// Time limit of all attempts together. It is shorter than the time for which a panel waits.
+/// Time limit of all attempts together. The limit is shorter than the time for which a panel waits.
 const DEADLINE: Duration = Duration::from_millis(4500);
 /// Time limit of one attempt.
 const ATTEMPT_DEADLINE: Duration = Duration::from_secs(3);
@@ -32,10 +32,10 @@ const ATTEMPT_DEADLINE: Duration = Duration::from_secs(3);
 const SHORTEST_ATTEMPT: Duration = Duration::from_millis(200);
 /// Maximum number of attempts for one answer.
 const ATTEMPTS: u32 = 3;
-/// Pause before the second attempt. It doubles before each later attempt.
+/// Pause before the second attempt. The pause doubles before each later attempt.
 const PAUSE: Duration = Duration::from_millis(200);
-/// Time for which an order stays reserved for a request, seconds. It is longer than all attempts and the database
-/// writes around them.
+/// Time for which an order stays reserved for a request, seconds. This time is longer than all attempts together with
+/// the database writes before and after.
 const LEASE_S: f64 = 20.0;
 /// Maximum number of concurrent requests of a node to the APIs of all shops.
 const REQUESTS_AT_ONCE: usize = 64;
@@ -47,8 +47,8 @@ const MESSAGE_MEMBERS: [&str; 4] = ["message", "detail", "error", "title"];
 /// The client for the APIs of the shops in one served database.
 pub struct ShopApi {
     poster: Poster,
-    /// The secrets that sign each request. There are two while the operator replaces a secret. Without a secret, no
-    /// request is sent.
+    /// The secrets that sign each request. The list has two secrets while the operator replaces a secret. Without a
+    /// secret, no request is sent.
     secrets: Vec<SecretString>,
     turns: Turns,
 }
@@ -75,8 +75,7 @@ enum Reply {
     Refused(Option<String>),
     /// The request was not sent, for this reason. Only the operator can correct the cause.
     Unsent(String),
-    /// The API did not reply, or replied with an error of its own; the text says which. The shop may have changed the
-    /// order.
+    /// The API did not reply, or replied with a server error, as the text says. The shop may have changed the order.
     Failed(String),
 }
 

@@ -31,8 +31,8 @@ pub async fn update(
     Ok(row.is_some())
 }
 
-/// The UPDATE of the shop's row. It uses every parameter, even if the mapping has no column for the value, because
-/// Postgres must infer the type of each parameter.
+/// The UPDATE of the shop's row. The statement uses every parameter, even if the mapping has no column for the value,
+/// because Postgres must infer the type of each parameter.
 fn update_sql(current_order: &CurrentOrder<'_>, to: Status) -> String {
     let mapping = &current_order.source.mapping;
     let (answer, table) = (&mapping.answer, &current_order.table);
