@@ -135,8 +135,8 @@ impl<'a> Visitor<'a> for Elements {
     }
 }
 
-/// Parses a JSON string as bytes, and converts the bytes to text. Only when parsing bytes does serde_json accept an
-/// invalid escape, such as a lone surrogate.
+/// Parses a JSON string as bytes, and converts the bytes to text. `serde_json` accepts an invalid escape, such as a lone
+/// surrogate, only when it parses bytes.
 struct Lossy;
 
 impl<'a> DeserializeSeed<'a> for Lossy {

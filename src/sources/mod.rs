@@ -88,7 +88,7 @@ impl Source {
     }
 
     /// The type of a column at the time of attaching; `None`: the column is unknown, or the mapping refers to a value
-    /// inside it.
+    /// inside the column's JSON.
     fn type_of(&self, column: &Column) -> Option<&str> {
         let recorded = self.columns.iter().find(|recorded| recorded.name == column.name)?;
         column.path.is_empty().then_some(recorded.kind.as_str())

@@ -15,7 +15,7 @@ const FILLED_EVENTS: i64 = 100_000;
 /// an import.
 const RECORDED_ROWS: i64 = 10_000;
 
-/// The data that the events of a source lacked before it was attached again.
+/// The data that a source's events lacked before the source was attached again.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Lacked {
     /// The columns that the trigger did not record before.

@@ -27,7 +27,7 @@ const LOCK_MS: u32 = 1000;
 /// Pause before an order whose store could not be computed is computed again.
 const RETRY_PAUSE: Duration = Duration::from_secs(10);
 
-/// How far the rows of one source in the queue `vst_change` have been processed, by row id.
+/// The progress of one source in the queue `vst_change`: the row ids up to which its changes have been processed.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct QueueProgress {
     /// No unprocessed change has this id or a smaller one. The next batch reads only greater ids, and so skips dead
@@ -76,8 +76,8 @@ pub(super) struct Done {
 /// The content of a batch: the changes from the queue, the ended waits, and the retried failures.
 #[derive(Debug, Default)]
 struct Taken {
-    /// When each order of the batch was last written, by the order's key. For an order whose wait for items has ended,
-    /// the time of the write that began the wait.
+    /// The time when each order of the batch was last written, by the order's key. For an order whose wait for items
+    /// has ended, the time of the write that began the wait.
     orders: WrittenAt,
     /// The keys of the orders whose wait for items has ended.
     due: BTreeSet<String>,

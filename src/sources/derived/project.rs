@@ -13,10 +13,10 @@ use super::write::{Event, Row, Writes, put};
 use super::{Derived, HIDDEN, function, projection};
 use crate::domain::status::Status;
 
-/// When each order was last written, by the order's key.
+/// The time when each order was last written, by the order's key.
 pub(super) type WrittenAt = BTreeMap<String, OffsetDateTime>;
 
-/// Which changes of a computed order become events, and at what time.
+/// Decides which changes of a computed order become events, and which time the events get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Publish<'a> {
     /// Every change becomes an event. A new pending order without items waits for its items first.
@@ -35,7 +35,7 @@ pub(super) enum Publish<'a> {
 }
 
 impl Publish<'_> {
-    /// When the order with this key was written. `None`: now.
+    /// The time when the order with this key was written. `None`: now.
     pub fn at(self, key: &str) -> Option<OffsetDateTime> {
         match self {
             Self::Usual(at) | Self::Now(at) => at.get(key).copied(),

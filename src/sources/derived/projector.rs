@@ -37,12 +37,12 @@ const IDLE_PAUSE: Duration = Duration::from_millis(250);
 const REST: Duration = Duration::from_secs(1);
 /// Interval at which the orders with a failing expression are computed again.
 const RETRY_PAUSE: Duration = Duration::from_secs(10);
-/// Maximum number of orders with a failing expression that are computed again at once. The limit is higher as soon as
-/// one of them works again.
+/// Maximum number of orders with a failing expression that are computed again at once. After one of these orders works
+/// again, the limit is [`BATCH_CHANGES`].
 const RETRIED_ORDERS: i64 = 20;
 /// Maximum number of distinct failures of a source that are logged. The count starts again when a failure ends.
 const LOGGED_FAILURES: usize = 20;
-/// Time limit of a batch. Without it, a batch on a half-open connection would never end.
+/// Time limit of a batch. Without the limit, a batch on a half-open connection would never end.
 const BATCH_DEADLINE: Duration = Duration::from_secs(120);
 
 /// The projector of one database.
@@ -54,8 +54,8 @@ pub struct Projector {
     progress: HashMap<SourceId, QueueProgress>,
     /// The place and the reason of each failure that was logged.
     logged: HashMap<SourceId, BTreeSet<(String, String)>>,
-    /// When the failing orders of a source are computed again, and the maximum number of orders. Without an entry, they
-    /// are computed at once.
+    /// The time of the next attempt to compute the failing orders of a source, and the maximum number of orders.
+    /// Without an entry, the next batch computes them.
     retries: HashMap<SourceId, (Instant, i64)>,
     /// The sources whose last batch failed, each with the end of its pause.
     resting: HashMap<SourceId, Instant>,
@@ -250,8 +250,8 @@ impl Projector {
         let done = batch(&mut transaction, source, derived, &mut progress, retried).await?;
         transaction.commit().await?;
         self.progress.insert(id, progress);
-        // If one failure has ended, its cause has probably ended for other orders, too. So many orders are tried at
-        // once.
+        // If one failure has ended, its cause has probably ended for other orders, too. So the next batch tries a
+        // larger number of orders.
         if done.readable_again > 0 {
             self.retries.insert(id, (Instant::now(), BATCH_CHANGES));
             self.logged.remove(&id);

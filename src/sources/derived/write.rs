@@ -14,7 +14,7 @@ pub(super) struct Writes {
     pub rows: Vec<Row>,
     pub gone: Vec<(String, String)>,
     pub events: Vec<Event>,
-    /// When each order was written (`None`: now), and the order's key.
+    /// The time when each order was written (`None`: now), and the order's key.
     pub waiting: Vec<(Option<OffsetDateTime>, String)>,
 }
 
@@ -32,7 +32,7 @@ pub(super) struct Row {
 
 #[derive(Debug)]
 pub(super) struct Event {
-    /// When the order was written. `None`: now.
+    /// The time when the order was written. `None`: now.
     pub at: Option<OffsetDateTime>,
     pub key: String,
     pub store: String,

@@ -47,7 +47,7 @@ impl<'p> Section<'p> {
         self.table.remove(key)
     }
 
-    /// Takes the table under this key. `None`: the key is missing, or its value is not a table, which is reported.
+    /// Reads the table under this key. `None`: the key is missing, or its value is not a table, which is reported.
     pub(super) fn below(&mut self, key: &'static str) -> Option<Section<'_>> {
         match self.take(key)? {
             Value::Table(table) => Some(Section {
@@ -74,7 +74,7 @@ impl<'p> Section<'p> {
         }
     }
 
-    /// Takes the address of the shop's API. `None`: the key is missing, or the address is invalid, which is reported.
+    /// Reads the address of the shop's API. `None`: the key is missing, or the address is invalid, which is reported.
     pub(super) fn address(&mut self, key: &'static str) -> Option<String> {
         let text = self.text(key)?;
         // Private addresses are accepted here. A setting decides whether they are allowed, and `source check` and each
@@ -97,7 +97,7 @@ impl<'p> Section<'p> {
         self.text(key)
     }
 
-    /// Takes a reference to a column, such as `contact.phone`.
+    /// Reads a reference to a column, such as `contact.phone`.
     pub(super) fn column(&mut self, key: &'static str) -> Option<Column> {
         let text = self.text(key)?;
         self.parsed(key, &text)
@@ -114,7 +114,7 @@ impl<'p> Section<'p> {
         column
     }
 
-    /// Takes one reference to a column, or a list of references. The values of several columns are joined.
+    /// Reads one reference to a column, or a list of references. The values of several columns are joined.
     pub(super) fn columns(&mut self, key: &'static str) -> Vec<Column> {
         match self.take(key) {
             None => Vec::new(),
@@ -137,7 +137,7 @@ impl<'p> Section<'p> {
         }
     }
 
-    /// Takes a list of the shop's words, or one word, such as `["PENDING"]`, `[0, 1]` or `true`.
+    /// Reads a list of the shop's words, or one word, such as `["PENDING"]`, `[0, 1]` or `true`.
     pub(super) fn words(&mut self, key: &'static str) -> Vec<String> {
         let words = match self.take(key) {
             None => return Vec::new(),
@@ -157,7 +157,7 @@ impl<'p> Section<'p> {
         words.unwrap_or_default()
     }
 
-    /// Takes a reference to a column, or a table with the key `column` and more keys. Returns a section with the key
+    /// Reads a reference to a column, or a table with the key `column` and more keys. Returns a section with the key
     /// `column` in both cases.
     pub(super) fn column_or_table(&mut self, key: &'static str) -> Option<Section<'_>> {
         if let Some(Value::String(_)) = self.table.get(key) {

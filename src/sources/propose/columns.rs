@@ -18,9 +18,10 @@ impl<'a> Columns<'a> {
         Self { all: all.collect() }
     }
 
-    /// Takes the first unused column whose name is in `names` and whose type `may` accepts. Earlier names are
-    /// preferred. For each name, a column with the suffix `_utc` or `_gmt` comes first. The column without this suffix
-    /// may be a copy in local time. A column with a unit as suffix, such as `_cents`, comes last.
+    /// Finds the first unused column whose name is in `names` and whose type `may` accepts, and marks the column as
+    /// used. Earlier names are preferred. For each name, a column with the suffix `_utc` or `_gmt` comes first. The
+    /// column without this suffix may be a copy in local time. A column with a unit as suffix, such as `_cents`, comes
+    /// last.
     pub(super) fn take(&mut self, names: &[&str], may: impl Fn(&TableColumn) -> bool) -> Option<&'a TableColumn> {
         let suffixes = synonyms::ZONES.iter().chain(&[""]).chain(synonyms::MINOR_UNITS);
         let named = names
@@ -39,7 +40,7 @@ impl<'a> Columns<'a> {
         None
     }
 
-    /// Takes all unused columns whose names are in `names` and whose types `may` accepts.
+    /// Finds all unused columns whose names are in `names` and whose types `may` accepts, and marks them as used.
     pub(super) fn all(&mut self, names: &[&str], may: impl Fn(&TableColumn) -> bool) -> Vec<&'a TableColumn> {
         let mut found = Vec::new();
         while let Some(column) = self.take(names, &may) {

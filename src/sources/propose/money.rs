@@ -35,8 +35,8 @@ pub(super) async fn find(
     Ok(())
 }
 
-/// The unit of the amounts in this column, as a word for the TOML. A suffix of the column's name decides, such as
-/// `_cents`; otherwise the column's type decides.
+/// The unit of the amounts in this column, as the TOML word `minor` or `major`. A suffix of the column's name decides,
+/// such as `_cents`; otherwise the column's type decides.
 pub(super) fn unit_of(column: &TableColumn) -> &'static str {
     let name = underscored(&column.name);
     let says_minor = synonyms::MINOR_UNITS

@@ -72,8 +72,8 @@ pub const STARTS: &[&str] = &[
     "starts_at", "start_at", "start_time", "start", "start_date", "booked_for", "reserved_for", "reservation_time", "booking_time", "date_time",
     "datetime", "visit_at", "scheduled_at", "scheduled_for", "начало", "время", "дата_и_время",
 ];
-/// Names for the time when the order was placed come first, because a row may be created as a cart long before that
-/// time.
+/// Usual names of the column with the creation time. Names for the time when the order was placed come first, because a
+/// row may be created earlier, as a cart.
 pub const CREATED: &[&str] = &[
     "placed_at", "order_placed_at", "date_placed", "ordered_at", "submitted_at", "created_at", "created", "created_on", "order_date", "date_order", "inserted_at", "date_created", "creation_date",
     "created_date", "createdat", "создан", "создано", "дата_создания", "дата_заказа",
@@ -208,8 +208,8 @@ const MORE_WORDS: &[(Status, &[&str])] = &[
 /// Words for hidden orders in applications that use Vestnik's names of the statuses.
 const MORE_WORDS_HIDDEN: &[&str] = &["cart", "draft", "awaiting_payment", "pending_payment"];
 
-/// Adds words to the words of a free text column, if all its known words are Vestnik's names of statuses. An
-/// application with these names probably uses Vestnik's other names and the words in `MORE_WORDS`, too.
+/// Adds the missing words of each status to the words of a free text column, if all its known words are Vestnik's names
+/// of statuses. An application with these names probably uses Vestnik's other names and the words in `MORE_WORDS`, too.
 pub fn complete(words: &mut Words, kind: SubjectKind) {
     let found: Vec<&String> = words.known.iter().flat_map(|(_, words)| words).collect();
     let is_ours = |fold: fn(&str) -> String| {

@@ -1,11 +1,12 @@
-//! The words of a status column, sorted by their proposed meaning.
+//! The words of a status column, sorted by their proposed meaning. `statuses.rs` collects the words, and `toml_text.rs`
+//! writes them as TOML.
 
 use crate::domain::status::Status;
 
 /// The words of a status column, sorted by their proposed meaning.
 #[derive(Debug, Default, Clone)]
 pub struct Words {
-    /// The words of each status. An answer writes the first word of a status.
+    /// The words of each status. An answer will write the first word of a status.
     pub known: Vec<(Status, Vec<String>)>,
     /// The words of hidden orders, such as carts.
     pub hidden: Vec<String>,

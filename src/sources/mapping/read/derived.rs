@@ -96,7 +96,7 @@ fn wait(section: &mut Section<'_>) -> Duration {
     Duration::from_millis(milliseconds.unsigned_abs())
 }
 
-/// Takes the extra fields: the label and the SQL expression of each.
+/// Reads the extra fields: the label and the SQL expression of each.
 fn extra(section: &mut Section<'_>) -> Vec<(String, String)> {
     let table = match section.take("extra") {
         None => return Vec::new(),
@@ -148,7 +148,7 @@ fn watch(section: &mut Section<'_>) -> Vec<Watch> {
     watched
 }
 
-/// Takes the section `[answer]`: the SQL statements of each status, and the address of the shop's API.
+/// Reads the section `[answer]`: the SQL statements of each status, and the address of the shop's API.
 fn answers(top: &mut Section<'_>) -> (Vec<(Status, Vec<String>)>, Option<String>) {
     let Some(mut section) = top.below("answer") else {
         return (Vec::new(), None);
