@@ -48,7 +48,8 @@ pub struct TableColumn {
     /// The column's type in SQL, with its precision. For a domain, this is the type on which the domain is based;
     /// otherwise it equals `kind`.
     pub base: String,
-    /// Whether the type is built into Postgres, or is an enum. A domain or an array counts like its base type.
+    /// Whether the type is built into Postgres, or is an enum. A domain counts like its base type, and an array like
+    /// its element type.
     pub is_builtin: bool,
     /// Whether a value of the type can be long, such as a text.
     pub is_long: bool,

@@ -81,7 +81,8 @@ pub(super) async fn has_function(
     Ok(owned && row.try_get::<_, &str>(0)? == body)
 }
 
-/// Whether the table has all triggers of the source. Each must call the function, and fire for an application's writes.
+/// Whether the table has all triggers of the source. Each trigger must call the function, and fire in ordinary sessions
+/// (`tgenabled` is O or A).
 pub(super) async fn has_right_triggers(
     client: &impl GenericClient,
     function: &str,

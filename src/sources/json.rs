@@ -135,8 +135,8 @@ impl<'a> Visitor<'a> for Elements {
     }
 }
 
-/// Parses a JSON string as bytes, and converts the bytes to text. `serde_json` accepts an invalid escape, such as a lone
-/// surrogate, only when it parses bytes.
+/// Parses a JSON string as bytes, and converts the bytes to text. `serde_json` accepts an invalid escape, such as a
+/// lone surrogate, only while parsing bytes.
 struct Lossy;
 
 impl<'a> DeserializeSeed<'a> for Lossy {

@@ -26,7 +26,7 @@ impl Registry {
     }
 
     /// The current sources of the database. If their version has changed, the sources are loaded again. Callers use
-    /// this for work that must not use an outdated mapping, such as a batch of the projector.
+    /// this function for work that must not use an outdated mapping, such as a batch of the projector.
     pub async fn in_force(&self, client: &impl GenericClient) -> Result<Arc<Sources>, QueryError> {
         let current = self.current();
         if version(client).await? == current.version {
@@ -108,7 +108,7 @@ async fn version(client: &impl GenericClient) -> Result<i64, tokio_postgres::Err
 }
 
 /// Raises the version of the sources, and wakes every node, so that each node loads the sources again. The caller must
-/// run this in the transaction that changes sources or store settings.
+/// call this function in the transaction that changes sources or store settings.
 pub async fn bump_version(client: &impl GenericClient) -> Result<(), tokio_postgres::Error> {
     const BUMP: &str = "update vestnik.vst_source_version set version = version + 1";
     client.execute(BUMP, &[]).await?;

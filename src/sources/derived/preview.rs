@@ -210,7 +210,8 @@ async fn attempt(
 /// SQL that selects the keys of the newest orders, the newest first; `rows` is the maximum number.
 fn newest_keys(table: &Table, derived: &Derived, rows: i64) -> String {
     let (column, from) = (ident(&derived.key), from_clause(&table.quoted, derived));
-    // An inner join of the mapping may leave out rows, so the query applies the joins.
+    // An inner join of the mapping may leave out rows. So the query applies the joins, and gives only keys of the
+    // remaining rows.
     format!(
         "select {key} from {from} where o.{column} = any (array( \
              select newest.{column} from {table} newest order by newest.{column} desc limit {rows})) \

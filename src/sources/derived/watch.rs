@@ -163,7 +163,8 @@ impl Watched {
         Ok(done)
     }
 
-    /// Whether the table has all its triggers. Each must call the right function, and fire for an application's writes.
+    /// Whether the table has all its triggers. Each trigger must call the right function, and fire in ordinary sessions
+    /// (`tgenabled` is O or A).
     pub async fn has_triggers(
         &self,
         client: &impl tokio_postgres::GenericClient,

@@ -16,8 +16,8 @@ const SAMPLED_ROWS: i64 = 200_000;
 const MAX_WORDS: usize = 60;
 
 impl Words {
-    /// Puts the word that answers should write first among the words of each status. For `pending`, it is the column's
-    /// default. For `preparing` and `cancelled`, it is a word that clearly means accepted or cancelled.
+    /// Puts the word that answers should write first among the words of each status. For `pending`, this word is the
+    /// column's default. For `preparing` and `cancelled`, this word clearly means accepted or cancelled.
     fn put_likeliest_first(&mut self, column: &TableColumn) {
         let default = default_word(column);
         for (status, words) in &mut self.known {
