@@ -1,5 +1,5 @@
-//! Checks the rights of our role on a source's tables: missing grants, and row level security that hides rows. The role
-//! that serves needs these rights, not the role that attached the table.
+//! Checks the rights of the current role on a source's tables: missing grants, and row level security that hides rows.
+//! The role of the running node needs these rights, not the role that attached the table.
 
 use crate::infra::db::GenericClient;
 
@@ -15,7 +15,7 @@ pub struct Access {
     pub notes: Vec<String>,
 }
 
-/// Finds the rights that the client's role needs to list and to answer the orders of a source, and does not have.
+/// Finds the rights that the current role lacks to list the orders of a source and to answer them.
 pub async fn check(client: &impl GenericClient, table: &Table, mapping: &Mapping) -> Result<Access, catalog::Error> {
     let mut access = Access::default();
     let read = mapping.recorded_columns();
@@ -29,7 +29,7 @@ pub async fn check(client: &impl GenericClient, table: &Table, mapping: &Mapping
     if let Some(items) = &mapping.items
         && let ItemsRef::Table { table: name, order_key } = &items.from
     {
-        // A missing table is reported by the validation and by the source's health.
+        // The validation and the health report already report a missing table.
         let Ok(found) = Table::find(client, name).await else {
             return Ok(access);
         };
@@ -48,7 +48,7 @@ impl Access {
     }
 }
 
-/// The columns of the shop's table that an answer writes.
+/// The names of the columns of the shop's table that an answer writes.
 fn written(mapping: &Mapping) -> Vec<&str> {
     let answer = &mapping.answer;
     let optional = [&answer.updated_at, &answer.accepted_at, &answer.reason, &answer.minutes];
@@ -96,7 +96,7 @@ async fn execute(client: &impl GenericClient, function: &str, access: &mut Acces
          from (select to_regprocedure($1 || '(text, text, text, integer, text)') as it) f where f.it is not null";
     let found = match client.query_opt(FUNCTION, &[&function]).await {
         Ok(found) => found,
-        // The text names no function, or the role may not use the function's schema.
+        // `function` is not a valid function name, or the role may not use the function's schema.
         Err(error) if error.as_db_error().is_some() => None,
         Err(error) => return Err(error.into()),
     };
@@ -111,7 +111,7 @@ async fn execute(client: &impl GenericClient, function: &str, access: &mut Acces
     Ok(())
 }
 
-/// Checks whether row level security lets the client's role read and update the table's rows. Otherwise it hides orders
+/// Checks whether row level security lets the current role read and update the table's rows. If not, orders are hidden
 /// without an error.
 pub async fn row_security(
     client: &impl GenericClient,
@@ -126,8 +126,8 @@ pub async fn row_security(
     }
 }
 
-/// An SQL condition: a policy of row level security lets a role see, or write, some rows of a table. `table` and `role`
-/// are expressions for oids, `command` is one for the command's letter in `pg_policy`.
+/// An SQL condition: a policy of row level security lets a role read or write some rows of a table. `table` and `role`
+/// are SQL expressions for OIDs. `command` is an SQL expression for the command's letter in `pg_policy.polcmd`.
 pub(super) fn has_policy(table: &str, command: &str, role: &str) -> String {
     format!(
         "exists (select from pg_policy p where p.polrelid = {table} and p.polcmd::text in ({command}, '*') and p.polpermissive \

@@ -1,5 +1,6 @@
-//! Property tests: any recorded row translates into an order. The tests generate rows that a trigger could record, with
-//! the mapping's column names. `PROPTEST_CASES=1000000 cargo test --release any_row` runs more cases.
+//! Property tests: every row that a trigger can record translates into an order. The tests generate rows with the
+//! column names of the mapping and with random values. `PROPTEST_CASES=1000000 cargo test --release any_row` runs more
+//! cases.
 
 use proptest::collection::vec;
 use proptest::option;
@@ -51,7 +52,8 @@ const COLUMNS: [&str; 21] = [
     "id", "store_id", "short_no", "status", "name", "contact", "address", "comment", "persons", "paid", "method",
     "change", "minutes", "mode", "total", "currency", "due", "created", "deleted", "items", "table_no",
 ];
-/// Keys for the JSON objects that the tests generate. The translation knows most of them, such as `price`.
+/// Member names for the JSON objects that the tests generate. The translation knows most of these names, such as
+/// `price`.
 const NAMES: [&str; 19] = [
     "name",
     "title",
@@ -154,8 +156,8 @@ proptest! {
         let sent = serde_json::to_string(&order.to_json()).unwrap();
         let read: serde_json::Value = serde_json::from_str(&sent).unwrap();
         prop_assert_eq!(&read["order_id"], "1");
-        prop_assert!(!has_nul(&read), "many a reader of JSON refuses it: {}", sent);
-        // Two translations of one row are equal, so clients learn of no change.
+        prop_assert!(!has_nul(&read), "many JSON parsers reject a NUL character: {}", sent);
+        // A row that did not change must not be reported as changed, so two translations of it must be equal.
         let again = source(MAPPING, &[("total", "numeric"), ("due", "timestamp without time zone")]).translate("1", &row, context);
         prop_assert!(order.changed_fields(&again).is_empty());
     }

@@ -1,5 +1,6 @@
-//! Attaches and detaches sources: the trigger function, the triggers, and the row of `vst_source`. No step waits longer
-//! for a lock than `infra/table_lock.rs` allows. Attaching a source again without a change takes no lock on its table.
+//! Attaches tables as sources: installs the trigger function and the triggers, and saves the row of `vst_source`.
+//! `detach.rs` is the reverse. No step waits longer for a lock than `infra/table_lock.rs` allows. If nothing has
+//! changed, attaching a source again takes no lock on its table.
 
 mod detach;
 
@@ -23,9 +24,9 @@ pub use detach::{Kept, detach, detach_sql, find};
 /// The outcome of attaching a table, with the source's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Attached {
-    /// The table was not a source before. From now on its rows become events.
+    /// The table was not a source before. From now on, writes to its rows become events.
     New(String),
-    /// The table was a source with another mapping or function, or was detached. The source is updated.
+    /// The table was a source with another mapping or trigger function, or was detached. The source was updated.
     Changed(String),
     /// The table was a source already, with the same mapping, function and triggers.
     Unchanged(String),
@@ -34,15 +35,15 @@ pub enum Attached {
 /// Options for attaching a table.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
-    /// Attach the table even if another role owns it. Functions behind its column types can then run with the rights of
-    /// the role that attaches.
+    /// Attach the table even if another role owns it and the recorder role cannot be used. Functions of the table's
+    /// column types can then run with the rights of the role that attaches.
     pub trust_owner: bool,
-    /// The source whose table now has another name. `None`: a table with an unknown name becomes a new source.
+    /// The source whose table was renamed. `None`: a table with an unknown name becomes a new source.
     pub renamed: Option<SourceId>,
 }
 
-/// Attaches the table of a mapping, or updates the source that the table already is. Passes warnings for the table's
-/// owner to `progress`, one line each.
+/// Attaches the table of a mapping, or updates its source if the table was attached before. Passes warnings for the
+/// table's owner to `progress`, one line each.
 pub async fn attach(
     client: &mut Client,
     mapping_toml: &str,
@@ -69,7 +70,7 @@ pub async fn attach(
     .await
 }
 
-/// Validates a mapping against its table. For a derived mapping, also returns what its installation needs.
+/// Validates a mapping against its table. For a derived mapping, also returns the data that its installation needs.
 async fn check(
     client: &mut Client,
     table: &Table,
@@ -134,7 +135,7 @@ async fn put(
 struct Attempt<'a> {
     table: &'a Table,
     mapping: &'a Mapping,
-    /// What the installation of a derived source needs; `None`: the source is not derived.
+    /// The data that the installation of a derived source needs; `None`: the source is not derived.
     checked: Option<&'a derived::Checked>,
     mapping_toml: &'a str,
     options: Options,
@@ -186,7 +187,7 @@ impl Attempt<'_> {
         };
         let lacked = Lacked {
             columns: now.iter().filter(is_new).map(|column| column.name.clone()).collect(),
-            // Rows from the time when the table was detached make no events, so they are not repaired.
+            // Rows that were written while the table was detached must not become events, so they are not repaired.
             rows: !was_detached && (installed.triggers || self.reads_other_columns(row.try_get(2)?)),
         };
         if is_same && !installed.any() {
@@ -227,14 +228,15 @@ impl Attempt<'_> {
         }
     }
 
-    /// Whether the mapping `before`, as TOML, reads the key or the store's id from other columns than this mapping.
+    /// Whether the earlier mapping `before`, as TOML, reads the key or the store's id from other columns than this
+    /// mapping.
     fn reads_other_columns(&self, before: &str) -> bool {
         Mapping::from_toml(before)
             .is_ok_and(|before| before.key != self.mapping.key || before.store != self.mapping.store)
     }
 
-    /// The name for the source: from its mapping, otherwise its table's name, with the schema unless it is `public`. It
-    /// is an error if another source has this name.
+    /// The name for the source: the mapping's `name`, otherwise the table's name. The table's name has its schema in
+    /// front, unless the schema is `public`. Fails if another attached source has this name.
     async fn free_name(&self, transaction: &Transaction<'_>, id: Option<SourceId>) -> Result<String, Error> {
         const TAKEN: &str = "select exists (select from vestnik.vst_source where name = $1 and id is distinct from $2 and detached_at is null)";
         let name = match &self.mapping.name {
@@ -250,7 +252,7 @@ impl Attempt<'_> {
     }
 }
 
-/// The columns that the trigger records, with their present types in the table. A missing column has an empty type.
+/// The columns that the trigger records, with their current types in the table. A missing column has an empty type.
 fn recorded(table: &Table, mapping: &Mapping) -> Vec<RecordedColumn> {
     let recorded = mapping.recorded_columns().into_iter().map(|name| RecordedColumn {
         name: name.to_owned(),
@@ -261,8 +263,8 @@ fn recorded(table: &Table, mapping: &Mapping) -> Vec<RecordedColumn> {
     recorded.collect()
 }
 
-/// Attaches each source again whose function or columns differ from this program's version. Returns the number of
-/// changed sources. A source that cannot be attached again keeps its triggers, and `progress` gets a line about it.
+/// Attaches all sources again, for example after an upgrade. Returns the number of sources whose function or columns
+/// changed. A source that cannot be attached again keeps its triggers, and `progress` gets a line about the error.
 pub async fn reattach_all(client: &mut Client, progress: Progress<'_>) -> Result<u64, Error> {
     let rows = client
         .query(
@@ -287,8 +289,8 @@ pub async fn reattach_all(client: &mut Client, progress: Progress<'_>) -> Result
     Ok(changed)
 }
 
-/// Attaches one source again, without validation unless it is derived. A missing column is recorded as null. So the
-/// source is unhealthy, but its triggers stay in force.
+/// Attaches one source again. Only a derived source is validated. For other sources, a missing column is recorded as
+/// null: the health report names the column, and the triggers keep working.
 async fn reattach(
     client: &mut Client,
     mapping_toml: &str,
@@ -303,8 +305,8 @@ async fn reattach(
     put(client, &table, &mapping, None, mapping_toml, options, progress).await
 }
 
-/// The SQL that [`attach`] would run, for a person to read. For a table that was never attached it assumes the next
-/// free id.
+/// The SQL that [`attach`] would run, for a person to read. If the table was never attached, the SQL assumes the next
+/// free source id.
 pub async fn attach_sql(client: &mut Client, mapping: &Mapping) -> Result<String, Error> {
     const NEXT: &str = "select coalesce((select id from vestnik.vst_source where table_name = $1 order by detached_at desc nulls first limit 1), \
          (select coalesce(max(id), 0) + 1 from vestnik.vst_source))";
@@ -325,7 +327,7 @@ pub async fn attach_sql(client: &mut Client, mapping: &Mapping) -> Result<String
     ))
 }
 
-/// A source for a mapping that is not attached yet, so that commands can preview its orders.
+/// A source for a mapping whose table is not attached yet, so that commands can preview its orders.
 pub fn unattached(table: &Table, mapping: &Mapping) -> Source {
     Source {
         id: SourceId(0),

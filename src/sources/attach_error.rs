@@ -1,4 +1,4 @@
-//! The errors of attaching and detaching a table.
+//! The error type of attaching and detaching a table.
 
 use super::catalog;
 use super::mapping::MappingError;
@@ -11,21 +11,22 @@ pub enum Error {
     /// The mapping cannot be parsed.
     #[error("the mapping cannot be used:\n{0}")]
     Mapping(#[from] MappingError),
-    /// The mapping does not fit its table.
+    /// The mapping does not match its table, for example because a column is missing.
     #[error("the mapping does not fit {table}:\n{}", .problems.join("\n"))]
     Unfit {
-        /// The table with its schema, quoted and with its schema, as in `public."order"`.
+        /// The name of the table, quoted and with its schema, as in `public."order"`.
         table: String,
         /// The errors of the mapping, one line each.
         problems: Vec<String>,
     },
-    /// Another role owns the table, and functions of that role could run with our rights.
+    /// Another role owns the table, and functions of its column types could run with the rights of the role that
+    /// attaches.
     #[error(
         "{table} belongs to role {owner}, whose types could run functions of their own with your rights: attach it as {owner}, as a role \
          that may create the role vestnik_recorder, or with --trust-owner"
     )]
     ForeignOwner {
-        /// The table with its schema, quoted and with its schema, as in `public."order"`.
+        /// The name of the table, quoted and with its schema, as in `public."order"`.
         table: String,
         /// The role that owns the table.
         owner: String,
@@ -36,7 +37,7 @@ pub enum Error {
     /// Another source already has this name.
     #[error("a source is called {0} already: give this one another `name` in its mapping")]
     NameTaken(String),
-    /// The database lacks the engine's tables, because `vestnik migrate` has not run.
+    /// The database lacks Vestnik's tables, because `vestnik migrate` has not run.
     #[error("this database is not prepared: run `vestnik migrate` first")]
     NotMigrated,
     /// The table cannot be a source, or the catalog could not be read.

@@ -1,5 +1,6 @@
-//! The source of the canaries: the engine's own table with the trigger of a shop's table, so that a node's self-test
-//! goes the way that an order goes. It is no row of `vst_source`, and so in no list of sources.
+//! The source of canaries, the synthetic orders of a node's self-test. The table `vestnik.vst_canary` belongs to
+//! Vestnik, but has the same trigger as a shop's table. So a canary takes the same path as a real order. The source has
+//! no row in `vst_source`, so no list of sources contains it.
 
 use std::sync::{Arc, LazyLock};
 
@@ -22,13 +23,14 @@ const MAPPING: &str = r#"
     column = "status"
     pending = ["pending"]
 "#;
-/// Only inserts fire: what the node writes of the outcome, and its removal of old rows, is no event.
+/// The trigger fires only for inserts. The node later updates a row with the self-test's result, and deletes old rows;
+/// neither must become an event.
 const TRIGGER: &str = "create or replace trigger vestnik_record_insert after insert on vestnik.vst_canary \
      referencing new table as new_rows for each statement execute function";
 const HAS_TRIGGER: &str = "select exists (select from pg_trigger where tgrelid = to_regclass($1) \
      and tgname = 'vestnik_record_insert' and tgenabled in ('O', 'A') and tgfoid = to_regprocedure($2 || '()'))";
 
-/// The source, as each node knows it.
+/// The source of canaries, built into the program instead of loaded from the database.
 pub static SOURCE: LazyLock<Arc<Source>> = LazyLock::new(|| {
     let mapping = mapping().expect("the mapping of the canaries is good: a test reads it");
     let column = |name: &str| RecordedColumn {
@@ -48,7 +50,8 @@ fn mapping() -> Result<Mapping, Error> {
     Ok(Mapping::from_toml(MAPPING)?)
 }
 
-/// Installs the trigger unless it is in force. Returns whether it was installed.
+/// Installs the trigger and its function on `vst_canary`, unless this version is installed already. Returns whether it
+/// installed them.
 pub async fn install(client: &mut tokio_postgres::Client) -> Result<bool, Error> {
     let owner = recorder::prepare(client).await?;
     let table = Table::find(client, TABLE).await?;

@@ -1,5 +1,5 @@
-//! Reads the description of a shop's table from the Postgres catalog. Mappings are validated against it, and proposed
-//! from it.
+//! Reads the description of a shop's table from the Postgres catalog. The description is used to validate a mapping and
+//! to propose one.
 
 use tokio_postgres::error::SqlState;
 
@@ -25,7 +25,7 @@ pub struct Table {
     pub children: Vec<String>,
     /// The role that owns the table.
     pub owner: String,
-    /// Whether the client's role is the owner, or has all rights of the owner.
+    /// Whether the current role is the owner, or has all rights of the owner.
     pub is_ours: bool,
 }
 
@@ -45,9 +45,11 @@ pub struct TableColumn {
     pub name: String,
     /// The column's type in SQL, with its precision: `numeric(10,2)`.
     pub kind: String,
-    /// The type in SQL below a domain, with its precision. It equals `kind` if the type is not a domain.
+    /// The column's type in SQL, with its precision. For a domain, this is the type on which the domain is based;
+    /// otherwise it equals `kind`.
     pub base: String,
-    /// Whether the type belongs to Postgres, or is an enum; also a domain or an array of such a type.
+    /// Whether the type is built into Postgres, or is an enum. A domain counts like its base type, and an array like
+    /// its element type.
     pub is_builtin: bool,
     /// Whether a value of the type can be long, such as a text.
     pub is_long: bool,
@@ -55,7 +57,8 @@ pub struct TableColumn {
     pub labels: Vec<String>,
     /// Whether the column may hold null.
     pub is_nullable: bool,
-    /// The column's default as an SQL expression. `None`: it has none, or [`Table::with_defaults`] has not read it.
+    /// The column's default as an SQL expression. `None`: the column has no default, or [`Table::with_defaults`] was
+    /// not called.
     pub default: Option<String>,
 }
 
@@ -65,7 +68,7 @@ pub enum NoTable {
     /// No table has this name.
     #[error("there is no table {name}{hint}")]
     Missing {
-        /// The name that was asked for.
+        /// The name that the caller gave.
         name: String,
         /// Advice for the end of the error message, such as a similar name.
         hint: String,
@@ -106,15 +109,15 @@ impl From<tokio_postgres::Error> for Error {
 }
 
 impl Table {
-    /// SQL for the columns with these names as one JSON object; the row has the alias `t`. A column that the table
-    /// lacks is null.
+    /// An SQL expression: the columns with these names as one JSON object; the row has the alias `t`. A column that the
+    /// table lacks is null.
     pub fn columns_json<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> String {
         let typed = |name| (name, self.column(name).map(|column| column.base.as_str()));
         sql::columns_json("t", names.into_iter().map(typed))
     }
 
-    /// Returns the table with the defaults of its columns.
-    /// Postgres locks the table to print a default. Callers that must not wait for a lock do not use this function.
+    /// Returns the table with the defaults of its columns. Postgres locks the table to print a default, so a caller
+    /// that must not wait for a lock must not call this function.
     pub async fn with_defaults(&self, client: &impl GenericClient) -> Result<Self, Error> {
         const DEFAULTS: &str = "select a.attname::text, pg_get_expr(d.adbin, d.adrelid) from pg_attrdef d \
              join pg_attribute a on a.attrelid = d.adrelid and a.attnum = d.adnum where d.adrelid = $1";
@@ -129,19 +132,20 @@ impl Table {
         Ok(table)
     }
 
-    /// The column with this name; `None`: the table has none.
+    /// The column with this name; `None`: the table has no such column.
     pub fn column(&self, name: &str) -> Option<&TableColumn> {
         self.columns.iter().find(|column| column.name == name)
     }
 
-    /// Reads the description of a table. `name` is the name in SQL; without a schema, `public` is searched first.
+    /// Reads the description of a table. `name` is the table's name as in SQL. If `name` has no schema, the schema
+    /// `public` is searched first.
     pub async fn find(client: &impl GenericClient, name: &str) -> Result<Self, Error> {
         const COLUMNS: &str = "select c.oid, format('%I.%I', n.nspname, c.relname), n.nspname::text, c.relname::text, c.relkind::text, \
                  pg_get_userbyid(c.relowner)::text, pg_has_role(c.relowner, 'usage'), \
                  case when c.relispartition then pg_partition_root(c.oid)::regclass::text end \
              from pg_class c join pg_namespace n on n.oid = c.relnamespace where ";
         const BY_NAME: &str = "c.oid = case when strpos($1, '.') = 0 then coalesce(to_regclass('public.' || $1), to_regclass($1)) else to_regclass($1) end";
-        // The role may not use the schema, so Postgres refuses to look up the name.
+        // If the role may not use the schema, `to_regclass` fails. Then the name is compared as text.
         const BY_SPELLING: &str = "format('%I.%I', n.nspname, c.relname) = $1";
         let found = match client.query_opt(&format!("{COLUMNS}{BY_NAME}"), &[&name]).await {
             Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
@@ -150,7 +154,7 @@ impl Table {
             found => found,
         };
         let row = match found {
-            // Postgres rejects the text as a name, so no table can have it.
+            // Postgres rejects `name` as a table name, so no table can have this name.
             Err(error)
                 if error
                     .code()
@@ -214,7 +218,7 @@ async fn similar(client: &impl GenericClient, name: &str) -> Result<String, toki
 }
 
 async fn columns(client: &impl GenericClient, table: u32) -> Result<Vec<TableColumn>, tokio_postgres::Error> {
-    // A domain counts as its base type. For the labels, an array counts as its element type.
+    // For a domain, the query reads its base type. For an array, it reads the enum labels of the element type.
     const COLUMNS: &str = "with recursive below (attnum, type, depth) as ( \
              select attnum, atttypid, 0 from pg_attribute where attrelid = $1 and attnum > 0 and not attisdropped \
              union all \
@@ -258,7 +262,7 @@ async fn children(client: &impl GenericClient, table: u32, shape: Shape) -> Resu
          select format('%I.%I', n.nspname, c.relname) from below b join pg_class c on c.oid = b.oid \
          join pg_namespace n on n.oid = c.relnamespace where c.relkind = 'r' order by 1";
     match shape {
-        // Triggers of a partitioned table also apply to its present and future partitions.
+        // Postgres applies the triggers of a partitioned table to all its partitions, so its children need none.
         Shape::Partitioned => Ok(Vec::new()),
         Shape::Plain => client
             .query(CHILDREN, &[&table])

@@ -16,7 +16,8 @@ use crate::domain::event::{
 use crate::domain::status::{Status, SubjectKind};
 use crate::domain::subject::Visibility;
 
-/// The results of look-ups for the orders of one read. A look-up reads from other tables the data that a row lacks.
+/// The results of look-ups for the orders of one read of the journal. A look-up reads data that a row lacks from other
+/// tables.
 #[derive(Debug, Default)]
 pub struct Lookups {
     found: HashMap<SubjectId, String>,
@@ -31,12 +32,12 @@ pub enum Found<'a> {
     Found(&'a str),
     /// The look-up found nothing, or the order needed no look-up.
     Nothing,
-    /// The look-up failed. The event marks the items as unreadable.
+    /// The look-up failed. The order marks the items as unreadable.
     Failed,
 }
 
 impl Lookups {
-    /// Adds the looked-up JSON objects of a source's orders, by order key.
+    /// Adds the looked-up JSON objects of a source's orders; `found` has them by the order's key.
     pub fn extend(&mut self, source: SourceId, found: HashMap<String, String>) {
         let found = found.into_iter().map(|(key, found)| {
             let key = key.into();
@@ -45,13 +46,12 @@ impl Lookups {
         self.found.extend(found);
     }
 
-    /// Marks the look-ups of this source as failed, so that its orders show missing data as unreadable.
+    /// Marks the look-ups of this source as failed, so that its orders mark the missing data as unreadable.
     pub fn fail(&mut self, source: SourceId) {
         self.failed.insert(source);
     }
 
-    /// Sets the answers that the shop's application overwrote, by the journal id of the last row of the overwriting
-    /// write.
+    /// Sets the answers that the shop's application overwrote, by the journal id of the overwriting row.
     pub fn set_overwritten(&mut self, overwritten: HashMap<EventId, OverwrittenAnswer>) {
         self.overwritten = overwritten;
     }
@@ -100,7 +100,7 @@ impl Sources {
             .collect()
     }
 
-    /// The event for one group of journal rows; `None`: clients receive nothing.
+    /// The event for one group of journal rows; `None`: clients receive no event.
     fn partner_event(&self, piece: &Piece<'_>, lookups: &Lookups) -> Option<PartnerEvent> {
         let event = piece.last();
         let store = event.store.clone()?;
@@ -182,7 +182,7 @@ impl Sources {
     }
 }
 
-/// The event that a change makes, and its details for clients.
+/// The content of the event for one change of an order.
 struct Meaning {
     kind: EventType,
     subject: Subject,
@@ -193,7 +193,7 @@ struct Meaning {
     data: Map<String, Value>,
 }
 
-/// The event that follows from the order before and after a change; `None`: clients receive nothing.
+/// Decides which event a change makes, from the order before and after the change. `None`: clients receive no event.
 fn meaning(before: Option<Subject>, after: Option<Subject>, answer: Answer) -> Option<Meaning> {
     let visible = |subject: &Option<Subject>| subject.as_ref().and_then(Subject::visible_status);
     let (was, is) = (visible(&before), visible(&after));
@@ -204,14 +204,15 @@ fn meaning(before: Option<Subject>, after: Option<Subject>, answer: Answer) -> O
     after.promised_minutes = after.promised_minutes.or(answer.minutes);
     after.reason = after.reason.or(answer.reason);
     let Some((previous, before)) = was.zip(before) else {
-        // An import of finished orders raises no alarm.
+        // A new row that is already finished makes no event, so that an import of old orders raises no alarm.
         return status.is_open().then(|| new(after, None));
     };
     if status == Status::Pending && matches!(previous, Status::Cancelled | Status::Rejected) {
         return Some(new(after, Some(previous)));
     }
     let mut changed = after.changed_fields(&before);
-    // A new promise counts as a change even if its minutes are the same, or the shop has no column for them.
+    // A new promise counts as a change even if its minutes equal the old ones, or if the shop has no column for
+    // minutes.
     if status == previous && answer.minutes.is_some() && !changed.contains(&"promised_minutes") {
         changed.push("promised_minutes");
     }
@@ -223,7 +224,8 @@ fn meaning(before: Option<Subject>, after: Option<Subject>, answer: Answer) -> O
     }
     let kind = match status {
         _ if status == previous => of_kind(after.kind, EventType::OrderChanged, EventType::BookingChanged),
-        // If the store itself cancelled the order with a button, the kitchen needs no alarm to stop its work.
+        // If a person of the store cancelled the order with a button, the store knows it and needs no cancellation
+        // alarm.
         Status::Cancelled if answer.by.is_none() => {
             of_kind(after.kind, EventType::OrderCancelled, EventType::BookingCancelled)
         }
@@ -240,7 +242,8 @@ fn meaning(before: Option<Subject>, after: Option<Subject>, answer: Answer) -> O
         if !whole {
             let all = after.to_json();
             data.extend(all.into_iter().filter(|(name, _)| changed.contains(&name.as_str())));
-            // The promise is part of the answer, even if the shop has no column for it.
+            // The promised minutes are sent even if the shop has no column for them, because they are part of the
+            // answer.
             data.extend(
                 after
                     .promised_minutes
@@ -268,7 +271,7 @@ fn removed(previous: Status, before: Subject, after: Option<Subject>) -> Option<
     let mut data = before.head();
     data.insert("next".into(), Value::Array(Vec::new()));
     let kind = of_kind(before.kind, EventType::OrderRemoved, EventType::BookingRemoved);
-    // The last row may be a visible one: that of before a deletion, or one in another store.
+    // After a deletion, `subject` is the order's last visible state, so it must be marked as deleted.
     let mut subject = after.unwrap_or(before);
     subject.visibility = Visibility::Deleted;
     Some(Meaning {
@@ -308,12 +311,12 @@ fn of_kind(kind: SubjectKind, order: EventType, booking: EventType) -> EventType
     }
 }
 
-/// Journal rows that together become at most one event for clients.
+/// A group of journal rows that together become at most one event for clients.
 #[derive(Debug)]
 pub(super) enum Piece<'a> {
     /// The writes of one transaction to one order.
     Change(Change<'a>),
-    /// A journal row that the engine itself wrote, with its event type and its JSON data.
+    /// A journal row that Vestnik itself wrote, with its event type and its JSON data.
     Engine(&'a JournalEvent, EventType, &'a str),
 }
 
@@ -327,7 +330,7 @@ impl<'a> Piece<'a> {
     }
 }
 
-/// Groups the journal rows that belong to one event. Each group takes the place of its last row in the list.
+/// Groups the journal rows that belong to one event. A group stands where its last row stands in `events`.
 pub(super) fn pieces<'a>(events: &[&'a JournalEvent]) -> Vec<Piece<'a>> {
     let mut pieces: Vec<(usize, Piece<'a>)> = Vec::with_capacity(events.len());
     let mut groups: HashMap<GroupKey<'a>, Group<'a>> = HashMap::new();
@@ -335,7 +338,7 @@ pub(super) fn pieces<'a>(events: &[&'a JournalEvent]) -> Vec<Piece<'a>> {
         match &event.body {
             Body::Engine(kind, data) => pieces.push((place, Piece::Engine(event, *kind, data))),
             Body::Write(write) if write.write == Write::Truncate => {}
-            // The usual case is a transaction that writes one order once, so it needs no group.
+            // Most reads contain a single row, which needs no group. A row without a key cannot be grouped.
             Body::Write(write) if events.len() == 1 || write.key.is_none() => {
                 pieces.push((place, Piece::Change(change(&[(event, write)]))));
             }
@@ -363,9 +366,9 @@ fn group_key<'a>(event: &'a JournalEvent, write: &'a RowWrite) -> GroupKey<'a> {
     (event.xid, write.source, event.store.as_ref(), write.key.as_ref())
 }
 
-/// Merges several writes of one order into its first and last state. A trigger of the shop may change the row inside
-/// our trigger, and that nested write is recorded first. So ids do not give the order of the states; equal values link
-/// them.
+/// Merges several writes of one order in one transaction into the states before and after them. Ids do not show the
+/// order of the writes: a trigger of the shop may change the row again, and this nested write is recorded first. So the
+/// states are linked by equal values: the first state is no write's result, and the last state is no write's start.
 fn change<'a>(writes: &[(&'a JournalEvent, &'a RowWrite)]) -> Change<'a> {
     let states = |write: &'a RowWrite| match write.write {
         Write::Insert | Write::Truncate => (None, Some(write.data.as_str())),
@@ -428,7 +431,7 @@ mod tests {
         json!({"id": 5, "store_id": 7, "status": status, "total": 1200})
     }
 
-    /// The type and the JSON data of each event that these journal rows make.
+    /// Translates journal rows, and returns the type and the JSON data of each event.
     fn told(rows: &[JournalEvent]) -> Vec<(EventType, Value)> {
         let rows: Vec<&JournalEvent> = rows.iter().collect();
         let events = sources().partner_events(&rows, &Lookups::default());
@@ -481,7 +484,11 @@ mod tests {
         assert_eq!(kinds(&[row(1, 1, Write::Insert, None, status("completed"))]), []);
         assert_eq!(kinds(&[row(1, 1, Write::Delete, None, status("cart"))]), []);
         assert_eq!(update("cart", "cart"), []);
-        assert_eq!(update("new", "pending"), [], "another word for the same status");
+        assert_eq!(
+            update("new", "pending"),
+            [],
+            "the word changes, but the status stays the same"
+        );
         assert_eq!(update("cart", "cancelled"), []);
     }
 
@@ -551,7 +558,8 @@ mod tests {
         let insert = row(1, 1, Write::Insert, None, status("cart"));
         let pay = row(2, 1, Write::Update, Some(status("cart")), status("pending"));
         assert_eq!(kinds(&[insert, pay]), [EventType::NewOrder]);
-        // A trigger of the shop writes inside our trigger, so the nested write has the smaller id.
+        // A trigger of the shop updates the row during the insert. The nested write is recorded first, so it has the
+        // smaller id.
         let nested = row(1, 1, Write::Update, Some(status("pending")), status("preparing"));
         let outer = row(2, 1, Write::Insert, None, status("pending"));
         let told = told(&[nested, outer]);

@@ -1,4 +1,4 @@
-//! Checks whether each source still works as it was attached, and names the remedy for each problem. `vestnik serve`
+//! Checks whether each source still works as it was attached, and says for each problem what to do. `vestnik serve`
 //! logs and counts the problems; `vestnik doctor` and `vestnik source list` print them.
 
 use crate::infra::db::GenericClient;
@@ -16,9 +16,9 @@ use super::trigger::{body_of, function_name, function_sql};
 use crate::domain::status::SubjectKind;
 use crate::infra::db::QueryError;
 
-/// Number of newest journal rows in which unmapped status words are searched.
+/// Number of newest journal rows that are searched for status words that no mapping contains.
 const NEWEST_EVENTS: i64 = 500;
-/// Maximum number of unmapped status words that a line names.
+/// Maximum number of unmapped status words that one line of the report names.
 const NAMED_WORDS: usize = 10;
 
 /// The health of one source.
@@ -28,18 +28,18 @@ pub struct Health {
     pub name: String,
     /// The source's table, quoted and with its schema, as in `public."order"`.
     pub table: String,
-    /// Whether the source has orders or bookings; `None`: its mapping could not be read.
+    /// Whether the source has orders or bookings; `None`: the source's mapping could not be parsed.
     pub kind: Option<SubjectKind>,
-    /// The problems of the source, one line each, with the remedy. Empty: the source is healthy.
+    /// The problems of the source, one line each. Each line says what to do. Empty: the source is healthy.
     pub troubles: Vec<String>,
-    /// Warnings for the source's owner, one line each. They do not make the source unhealthy.
+    /// Warnings for the source's owner, one line each. A source with warnings only is healthy.
     pub notes: Vec<String>,
     /// Whether answers go to the shop's API as signed requests.
     pub calls_shop_api: bool,
 }
 
 impl Health {
-    /// The health of a source before anything of it is checked.
+    /// The health of a source before its checks: no problems, and its kind unknown.
     fn unknown(name: String, table: String) -> Self {
         Self {
             name,
@@ -83,7 +83,8 @@ pub async fn check(client: &impl GenericClient) -> Result<Vec<Health>, QueryErro
     Ok(all)
 }
 
-/// The trouble without the numbers behind it, which change while the trouble stays the same.
+/// The text of a problem without the counts at its end. The counts change while the problem stays the same, so they
+/// must not be compared.
 pub fn without_counts(trouble: &str) -> &str {
     trouble.split(super::derived::COUNTED).next().unwrap_or(trouble)
 }
@@ -95,8 +96,8 @@ struct Newest {
     data: String,
 }
 
-/// The latest state of each order in the newest journal rows, without deleted orders. A word that the shop has
-/// corrected since is no problem.
+/// The latest state of each order in the newest [`NEWEST_EVENTS`] journal rows, without deleted orders. Earlier states
+/// do not count, because the shop may have corrected a wrong status word since then.
 async fn newest(client: &impl GenericClient) -> Result<Vec<Newest>, tokio_postgres::Error> {
     const NEWEST: &str = "select source, data from ( \
              select distinct on (source, coalesce(key, 'id ' || id)) source, type, vestnik.vst_readable(data)::text as data from ( \
@@ -116,7 +117,7 @@ async fn newest(client: &impl GenericClient) -> Result<Vec<Newest>, tokio_postgr
 fn failed(error: catalog::Error) -> QueryError {
     match error {
         catalog::Error::Failed(error) => error,
-        // The table existed a moment ago, so another process has dropped it.
+        // The table existed earlier in this check, so another process has dropped it since then.
         catalog::Error::NoTable(_) => QueryError::Inconsistent("a table went while it was looked at"),
     }
 }
@@ -175,7 +176,7 @@ async fn check_one(
     }
     answer_columns(&table, &mapping, &kept, &mut health);
     labels(&table, &mapping, &kept, &mut health);
-    // The missing status column is reported above.
+    // If the status column is missing, the loop above has reported it.
     if table.column(&mapping.status.column.name).is_some() {
         words(&mapping, &kept, newest, &mut health);
     }
@@ -186,7 +187,7 @@ async fn check_one(
     Ok(health)
 }
 
-/// Reports columns that an answer should write and the table lacks. Answers leave such columns out without an error.
+/// Reports columns that an answer should write but the table lacks. An answer skips such a column without an error.
 fn answer_columns(table: &Table, mapping: &Mapping, kept: &Kept, health: &mut Health) {
     let (answer, recorded) = (&mapping.answer, mapping.recorded_columns());
     let written = [&answer.updated_at, &answer.accepted_at, &answer.reason, &answer.minutes]
@@ -200,14 +201,15 @@ fn answer_columns(table: &Table, mapping: &Mapping, kept: &Kept, health: &mut He
     }
 }
 
-/// Reports the mapping's status words that are no labels of the column's enum: an answer with such a word fails.
+/// Reports status words of the mapping that are not labels of the column's enum type, because an answer with such a
+/// word fails.
 fn labels(table: &Table, mapping: &Mapping, kept: &Kept, health: &mut Health) {
     let column = table.column(&mapping.status.column.name);
     let Some(labels) = column.map(|column| &column.labels).filter(|labels| !labels.is_empty()) else {
         return;
     };
     let missing = |word: &&String| !labels.contains(word);
-    // An answer writes the first word of a status.
+    // Of the words that the mapping has for a status, an answer writes the first.
     let written = mapping.status.words.iter().filter_map(|(_, words)| words.first());
     let gone: Vec<String> = written.filter(missing).map(|word| format!("`{word}`")).collect();
     if !gone.is_empty() {
@@ -220,7 +222,7 @@ fn labels(table: &Table, mapping: &Mapping, kept: &Kept, health: &mut Health) {
     }
 }
 
-/// Reports the status words of the newest journal rows that the mapping does not contain.
+/// Reports status words in the newest journal rows that the mapping does not contain.
 fn words(mapping: &Mapping, kept: &Kept, newest: &[Newest], health: &mut Health) {
     let column = &mapping.status.column;
     let path: Vec<String> = std::iter::once(&column.name).chain(&column.path).cloned().collect();
@@ -253,7 +255,7 @@ fn words(mapping: &Mapping, kept: &Kept, newest: &[Newest], health: &mut Health)
     }
 }
 
-/// Reports a trigger function that is missing, has another version, or runs with the rights of the wrong role.
+/// Reports a trigger function that is missing, outdated, or runs with the rights of the wrong role.
 async fn rights(
     client: &impl GenericClient,
     kept: &Kept,

@@ -12,14 +12,14 @@ use super::trigger::{body_of, function_name, function_sql, trigger_names, trigge
 use crate::domain::event::SourceId;
 use crate::infra::table_lock::Progress;
 
-/// Which parts of a source were missing or outdated, and are installed now.
+/// The parts of a source that [`install`] has installed because they were missing or outdated.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Installed {
     /// The trigger function was installed.
     pub function: bool,
     /// The triggers were installed, because the table lacked some or all of them.
     pub triggers: bool,
-    /// Triggers were removed from another table that called the same function.
+    /// Triggers that called the source's function were removed from another table.
     pub moved: bool,
 }
 
@@ -66,7 +66,7 @@ pub(super) async fn install(
     Ok(done)
 }
 
-/// Whether the function has this body and, if the recorder role exists, the recorder's rights.
+/// Whether the function exists with this body and with the right owner: the recorder role, if it can be used.
 pub(super) async fn has_function(
     client: &impl GenericClient,
     function: &str,
@@ -81,7 +81,8 @@ pub(super) async fn has_function(
     Ok(owned && row.try_get::<_, &str>(0)? == body)
 }
 
-/// Whether the table has all triggers of the source, and each calls the function and fires for an application's writes.
+/// Whether the table has all triggers of the source. Each trigger must call the function, and fire in ordinary sessions
+/// (`tgenabled` is O or A).
 pub(super) async fn has_right_triggers(
     client: &impl GenericClient,
     function: &str,
@@ -98,7 +99,7 @@ pub(super) async fn has_right_triggers(
     Ok(count as usize == tables.len() * names.len())
 }
 
-/// The other tables whose triggers call the function. An example is the table that had this table's name before.
+/// The names of other tables whose triggers call the function, for example an old table that was renamed.
 async fn triggers_elsewhere(client: &impl GenericClient, function: &str, table: &Table) -> Result<Vec<String>, Error> {
     const ELSEWHERE: &str = "select distinct format('%I.%I', n.nspname, c.relname) from pg_trigger g \
          join pg_class c on c.oid = g.tgrelid join pg_namespace n on n.oid = c.relnamespace \
@@ -108,13 +109,13 @@ async fn triggers_elsewhere(client: &impl GenericClient, function: &str, table: 
     Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
 }
 
-/// SQL that removes all triggers of a source from a table.
+/// SQL that drops the triggers of a source from a table.
 pub(super) fn drop_triggers_sql(table: &str) -> String {
     let drop = |name: &&str| format!("drop trigger if exists {name} on {table};\n");
     trigger_names().iter().map(drop).collect()
 }
 
-/// The tables whose triggers call the function.
+/// The names of the tables whose triggers call the function, with their schemas, quoted for SQL.
 pub(super) async fn carriers(client: &impl GenericClient, function: &str) -> Result<Vec<String>, Error> {
     const CARRIERS: &str = "select distinct format('%I.%I', n.nspname, c.relname) from pg_trigger g \
          join pg_class c on c.oid = g.tgrelid join pg_namespace n on n.oid = c.relnamespace \

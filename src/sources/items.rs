@@ -1,5 +1,6 @@
-//! Parses the items of an order from the JSON that shops store: arrays, objects with numbered members, JSON encoded as
-//! text. Names, options and notes are found under their usual member names.
+//! Parses the items of an order from the JSON that shops store: arrays, objects with numbered members, or JSON encoded
+//! as text. If the mapping names no member, names, options and notes are found under usual member names
+//! (`items/names.rs`).
 
 mod names;
 pub mod serialized;
@@ -13,7 +14,7 @@ use super::mapping::{self, Column};
 use crate::domain::money::{Currency, Unit, minor_units};
 use crate::domain::subject::{Item, Items, Quantity};
 
-/// Maximum number of items that an order lists; the rest is only counted.
+/// Maximum number of items that an order lists; further items are only counted.
 pub const LISTED_ITEMS: usize = 500;
 /// The name of an item that has none.
 const NAMELESS: &str = "?";
@@ -26,12 +27,13 @@ const LEVELS: usize = 3;
 /// Maximum depth of nested JSON in which options are searched, such as groups that contain lists of choices.
 const OPTION_LEVELS: usize = 6;
 
-/// Parses the items in the JSON text `raw`. Where `mapped` names no member, usual member names apply, such as `title`.
+/// Parses the items in the JSON text `raw`. If `mapped` names no member for a value, usual member names apply, such as
+/// `title`.
 pub fn read(raw: &str, mapped: &mapping::Items, unit: Option<Unit>, currency: Currency) -> Items {
     each(raw, |text| item(text, mapped, unit, currency))
 }
 
-/// Parses items whose JSON members have the names of our own format. Look-ups in other tables return such items.
+/// Parses items that a look-up returned. The JSON members have Vestnik's own names, such as `name` and `quantity`.
 pub fn read_canonical(raw: &str, unit: Option<Unit>, currency: Currency) -> Items {
     let column = |name: &str| Some(Column::whole(name));
     let mapped = mapping::Items {
@@ -47,7 +49,7 @@ pub fn read_canonical(raw: &str, unit: Option<Unit>, currency: Currency) -> Item
     each(raw, |text| item(text, &mapped, unit, currency))
 }
 
-/// Parses a quantity: a number, or the text itself, such as `200 g`.
+/// Parses a quantity. A text that is not a number, such as `200 g`, stays a text.
 pub fn quantity(text: &str) -> Quantity {
     let number = text.trim().replace(',', ".").parse::<f64>();
     match number {
@@ -61,7 +63,7 @@ fn each(raw: &str, item: impl Fn(&str) -> Option<Item>) -> Items {
     let elements: Vec<Cow<'_, str>> = match Json::read_encoded_twice(raw, &mut held) {
         Json::Array(elements) => elements.into_iter().map(Cow::Borrowed).collect(),
         Json::Object(members) => elements_of(&members),
-        // A text with several lines is a list of item names.
+        // Each line of a text is the name of an item.
         Json::Text(text) => text
             .lines()
             .map(|line| Cow::Owned(serde_json::Value::from(line).to_string()))
@@ -128,7 +130,8 @@ fn elements_of<'a>(members: &[(String, &'a str)]) -> Vec<Cow<'a, str>> {
     members.iter().map(named).collect()
 }
 
-/// Reads the member that the mapping names, or else the first readable member with a usual name.
+/// Reads the member that the mapping names in `mapped`. Without `mapped`, reads the first readable member whose name is
+/// in `usual`.
 fn find<T>(
     members: &[(String, &str)],
     mapped: &Option<Column>,
@@ -141,7 +144,8 @@ fn find<T>(
     }
 }
 
-/// The item's name from a member whose own name contains `name` or `title`: `name_ru`, `dishTitle`.
+/// The item's name, from a member whose own name contains `name`, `title` or `назван`, such as `name_ru` or
+/// `dishTitle`.
 fn named_alike(members: &[(String, &str)]) -> Option<String> {
     let is_alike = |name: &str| {
         ["name", "title", "назван"]
@@ -207,7 +211,7 @@ fn item(text: &str, mapped: &mapping::Items, unit: Option<Unit>, currency: Curre
     })
 }
 
-/// The category, beside the item's name or in the product that the item refers to.
+/// The item's category, from a member of the item or of the product object inside the item. `levels` limits the depth.
 fn category_of(members: &[(String, &str)], mapped: &Option<Column>, levels: usize) -> Option<String> {
     find(members, mapped, &CATEGORIES, first_name).or_else(|| {
         let products = NAMES.iter().filter_map(|name| member(members, name));
@@ -219,7 +223,7 @@ fn category_of(members: &[(String, &str)], mapped: &Option<Column>, levels: usiz
     })
 }
 
-/// The name of a value; of a list, that of its first element.
+/// A name from a JSON value. For a list, the name of its first element that has one.
 fn first_name(raw: &str) -> Option<String> {
     let mut held = String::new();
     match Json::read_encoded_twice(raw, &mut held) {
@@ -239,8 +243,8 @@ fn plain_item(name: String, quantity: Option<Quantity>) -> Item {
     }
 }
 
-/// The price of an item in minor units; `None`: the value is no price.
-/// The value is a plain amount, or an object such as `{"amount": 5, "currency": "EUR"}`.
+/// The price of an item in minor units, such as cents; `None`: the value is not a price. `raw` is a plain amount, or an
+/// object such as `{"amount": 5, "currency": "EUR"}`.
 fn price(raw: &str, unit: Option<Unit>, currency: Currency) -> Option<i64> {
     let text = match Json::read(raw) {
         Json::Object(members) => ["amount", "value", "price"]
@@ -251,7 +255,8 @@ fn price(raw: &str, unit: Option<Unit>, currency: Currency) -> Option<i64> {
     minor_units(&text, unit.unwrap_or_else(|| unit_of_text(&text)), currency)
 }
 
-/// The unit of an amount, from its form alone: a fraction means major units, a whole number means minor units.
+/// The unit of an amount, from its form alone. A number with a fraction counts major units; a whole number counts minor
+/// units, such as cents.
 pub fn unit_of_text(text: &str) -> Unit {
     match text.contains(['.', ',']) {
         true => Unit::Major,
@@ -259,8 +264,8 @@ pub fn unit_of_text(text: &str) -> Unit {
     }
 }
 
-/// A text for people from a JSON value: a plain value, or the name inside an object. Examples: `{"ru": "Борщ"}`,
-/// `{"product": {"name": "Soup"}}`. `levels` limits the depth.
+/// A text for people from a JSON value: the plain value itself, or the name inside an object, such as
+/// `{"ru": "Борщ"}` or `{"product": {"name": "Soup"}}`. `levels` limits the depth.
 fn name_within(raw: &str, levels: usize) -> Option<String> {
     let mut held = String::new();
     match Json::read_encoded_twice(raw, &mut held) {
@@ -289,8 +294,8 @@ fn name_within(raw: &str, levels: usize) -> Option<String> {
     }
 }
 
-/// The options of an item as texts for people, from a list of texts or objects, groups of options, or members such as
-/// `{"size": "L"}`.
+/// The options of an item as texts for people. `raw` is a list of texts or objects, groups of options, or an object
+/// such as `{"size": "L"}`. `levels` limits the depth.
 fn options_of(raw: &str, levels: usize) -> Vec<String> {
     let mut held = String::new();
     match Json::read_encoded_twice(raw, &mut held) {
@@ -339,7 +344,7 @@ fn options_of(raw: &str, levels: usize) -> Vec<String> {
     }
 }
 
-/// Notes from lists of keys and values, as WooCommerce writes them:
+/// Notes from lists of keys and values, in the form of WooCommerce:
 /// `"meta_data": [{"key": "Note", "value": "NO NUTS"}]`.
 fn meta(members: &[(String, &str)]) -> Vec<String> {
     let lists = META.iter().filter_map(|name| member(members, name));
@@ -364,8 +369,8 @@ fn meta(members: &[(String, &str)]) -> Vec<String> {
     notes
 }
 
-/// Notes from members with unknown names, so that no wish of a customer is lost. Plain numbers are left out: they are
-/// prices or ids.
+/// Notes from members with unknown names, so that no wish of a customer is lost. Plain numbers are left out, because
+/// they are usually prices or ids.
 fn unknown(members: &[(String, &str)], mapped: &mapping::Items) -> Vec<String> {
     let is_known = |name: &str| {
         if mapped.named_columns().any(|(_, column)| column.name == name) {
@@ -398,7 +403,8 @@ fn unknown(members: &[(String, &str)], mapped: &mapping::Items) -> Vec<String> {
     told.take(ITEM_OPTIONS).collect()
 }
 
-/// A name for an item without a name: all its plain values, except quantity and price, which panels show separately.
+/// A substitute name for an item without a name: all its plain values, except quantity and price, which panels show
+/// separately.
 fn said_of(members: &[(String, &str)]) -> String {
     let is_shown = |name: &str| QUANTITIES.contains(&name) || PRICES.contains(&name);
     let rest = members.iter().filter(|(name, _)| !is_shown(name));
@@ -436,7 +442,7 @@ mod tests {
         read(raw, &usual(), None, Currency::DEFAULT).list
     }
 
-    /// Each item as the text `2 Soup (options) [note]`.
+    /// Formats each item as the text `2 Soup (options) [note]`.
     fn told(raw: &str) -> Vec<String> {
         let one = |item: Item| {
             let quantity = match &item.quantity {
@@ -565,7 +571,7 @@ mod tests {
         ] {
             let item = items(raw).remove(0);
             assert_eq!(item.category.as_deref(), expected, "{raw}");
-            assert_eq!(item.note, None, "a category is no note: {raw}");
+            assert_eq!(item.note, None, "the category must not become a note: {raw}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! Parses any JSON that Postgres can hold, one level at a time. It handles numbers too large for any type, invalid
+//! Parses any JSON that Postgres can store, one level at a time. The parser accepts numbers of any size, invalid
 //! escapes, and any depth of nesting. No function in this file fails or recurses.
 
 use std::borrow::Cow;
@@ -14,14 +14,14 @@ pub enum Json<'a> {
     Null,
     /// `true` or `false`.
     Bool(bool),
-    /// The number's text. No number type can hold all digits that Postgres allows.
+    /// The text of a number, because no number type can hold all digits that Postgres allows.
     Number(&'a str),
-    /// The string, with U+FFFD for each invalid character and each NUL. Many JSON parsers, and Postgres too, reject
+    /// A string, with U+FFFD in place of each invalid character and each NUL. Many JSON parsers and Postgres reject
     /// NUL.
     Text(String),
-    /// The elements, each as JSON text.
+    /// The elements of an array, each as JSON text.
     Array(Vec<&'a str>),
-    /// The members in order, each with its name and its value as JSON text. A name may occur twice.
+    /// The members of an object in order, each with its name and its value as JSON text. A name may occur twice.
     Object(Vec<(String, &'a str)>),
 }
 
@@ -47,7 +47,7 @@ impl<'a> Json<'a> {
     }
 
     /// Parses the top level of a JSON text. A string that contains an object or array is parsed again, because some
-    /// applications encode JSON twice. `held` then holds the inner text.
+    /// applications encode JSON twice. The result then borrows the inner text from `held`.
     pub fn read_encoded_twice(text: &'a str, held: &'a mut String) -> Self {
         match Self::read(text) {
             Self::Text(inner) if inner.trim_start().starts_with(['{', '[']) => {
@@ -73,7 +73,7 @@ impl<'a> Json<'a> {
     }
 }
 
-/// The JSON text of the member with this name. If a name occurs twice, the last one counts, as in Postgres.
+/// The JSON text of the member with this name. If the name occurs twice, the last member counts, as in Postgres.
 pub fn member<'a>(members: &[(String, &'a str)], name: &str) -> Option<&'a str> {
     members
         .iter()
@@ -82,7 +82,7 @@ pub fn member<'a>(members: &[(String, &'a str)], name: &str) -> Option<&'a str> 
         .map(|(_, value)| *value)
 }
 
-/// The JSON text at the end of a path of member names. `None`: a member is missing, or a value on the way is no object.
+/// The JSON text at a path of member names. `None`: a member is missing, or a value on the path is not an object.
 pub fn at_path<'a>(text: &'a str, path: &[String]) -> Option<Cow<'a, str>> {
     let mut here = Cow::Borrowed(text);
     for name in path {
@@ -135,8 +135,8 @@ impl<'a> Visitor<'a> for Elements {
     }
 }
 
-/// Parses a JSON string as bytes, because serde_json accepts an invalid escape such as a lone surrogate only there.
-/// Converts the bytes to text.
+/// Parses a JSON string as bytes, and converts the bytes to text. `serde_json` accepts an invalid escape, such as a
+/// lone surrogate, only while parsing bytes.
 struct Lossy;
 
 impl<'a> DeserializeSeed<'a> for Lossy {

@@ -1,6 +1,6 @@
-//! Looks up data that a row does not contain: items in a separate table, and the mapping's own `[details]` query.
-//! A look-up runs after the shop's transaction has committed. So it does not matter whether an application writes the
-//! order or its items first. One statement serves all orders of a source in one read of the journal.
+//! Looks up data that a row of orders does not contain: items in a separate table, and the result of the mapping's
+//! `[details]` query. A look-up runs after the shop's transaction has committed, so the application may write the order
+//! or its items first. For each read of the journal, one statement looks up all orders of a source.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,9 +20,10 @@ use super::{Source, Sources};
 use crate::domain::event::{EventId, JournalEvent, SourceId};
 use crate::infra::db::{self, QueryError};
 
-/// Time limit for the look-ups of one source. The orders of other stores wait meanwhile.
+/// Time limit for the look-ups of one source. The limit is short because the orders of other stores wait meanwhile.
 const DEADLINE: Duration = Duration::from_millis(500);
-/// Pause of a source's look-ups after a failure. Until then its orders are sent without the looked-up data.
+/// Pause of a source's look-ups after a failure. During the pause, the source's orders are sent without the looked-up
+/// data.
 const RECOVERY_PAUSE: Duration = Duration::from_secs(10);
 
 /// Runs the look-ups of a database, and pauses the look-ups of a source after a failure.
@@ -32,7 +33,7 @@ pub struct Lookup {
 }
 
 impl Lookup {
-    /// Creates the look-ups on connections of this pool.
+    /// Creates the look-ups of the database of this pool.
     pub fn new(pool: Pool) -> Self {
         Self {
             pool,
@@ -40,16 +41,16 @@ impl Lookup {
         }
     }
 
-    /// Looks up the data that clients need besides these journal rows. It never fails: orders of a failed look-up are
-    /// marked, and are sent without the data.
+    /// Looks up the data that clients need in addition to these journal rows. Never fails: if a look-up fails, its
+    /// orders are marked, and are sent without the data.
     pub async fn for_events(&self, sources: &Sources, events: &[&JournalEvent]) -> Lookups {
         let mut lookups = self.for_keys(sources, sources.to_look_up(events)).await;
         lookups.set_overwritten(self.overwritten(sources, events).await);
         lookups
     }
 
-    /// The answers that these journal rows overwrote, by the id of the overwriting row. It never fails: if Postgres
-    /// does not reply, the result is empty.
+    /// The answers that these journal rows overwrote, by the id of the overwriting row. Never fails: if Postgres does
+    /// not reply, the result is empty.
     pub async fn overwritten(
         &self,
         sources: &Sources,
@@ -72,7 +73,7 @@ impl Lookup {
         }
     }
 
-    /// Looks up the orders with these keys. It never fails: the orders of a failed look-up are marked.
+    /// Looks up the orders with these keys, by source. Never fails: if a look-up fails, its orders are marked.
     pub async fn for_keys(&self, sources: &Sources, wanted: HashMap<SourceId, Vec<Arc<str>>>) -> Lookups {
         let mut lookups = Lookups::default();
         for (id, keys) in wanted {
@@ -129,7 +130,7 @@ impl Lookup {
     }
 }
 
-/// Looks up the orders of a source by their keys. Returns a JSON object for each key with a result.
+/// Looks up the orders of a source by their keys. Returns one JSON object for each key that has a result.
 pub async fn look_up(
     transaction: &impl GenericClient,
     source: &Source,
@@ -161,8 +162,8 @@ pub async fn look_up(
     Ok(found)
 }
 
-/// SQL for the items of the orders whose keys are the array `$1`, with our own names for the columns. Items are sorted
-/// by the primary key of their table.
+/// SQL that selects the items of the orders whose keys are in the array `$1`. The columns get Vestnik's names, such as
+/// `name` and `quantity`. Items are sorted by the primary key of their table.
 async fn items_sql(
     transaction: &impl GenericClient,
     items: &Items,
@@ -178,7 +179,7 @@ async fn items_sql(
         .await?;
     let (kind, primary): (String, Vec<String>) = match row {
         Some(row) => (row.try_get(0)?, row.try_get(1)?),
-        // The statement then fails, and the error of Postgres names the missing table or column.
+        // The table or the column is missing. The returned statement then fails, and the error of Postgres names it.
         None => ("text".to_owned(), Vec::new()),
     };
     let named = items
@@ -202,7 +203,7 @@ async fn items_sql(
     ))
 }
 
-/// An SQL expression for a column of an items table, or for the value at its path.
+/// An SQL expression for a column of an items table, or for the value at the path in its JSON.
 fn expression(column: &Column) -> String {
     let name = ident(&column.name);
     if column.path.is_empty() {

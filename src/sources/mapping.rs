@@ -1,4 +1,4 @@
-//! A mapping says what the columns of a source mean. People write it as TOML; docs/sources.md explains each key.
+//! A mapping says what the columns of a source mean. People write a mapping as TOML; docs/sources.md explains each key.
 
 mod answer;
 pub mod derived;
@@ -18,11 +18,11 @@ use derived::Derived;
 pub struct Column {
     /// The column's name in the database, unquoted.
     pub name: String,
-    /// The names of the JSON members that lead from the column to the value. Empty: the whole column is the value.
+    /// The names of the JSON members on the path from the column to the value. Empty: the whole column is the value.
     pub path: Vec<String>,
 }
 
-/// The store's id of a row: the value of a column, or one constant for all rows.
+/// Where a row's store id comes from: a column, or one constant for all rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreRef {
     /// The column with this name holds the store's id.
@@ -31,12 +31,12 @@ pub enum StoreRef {
     Constant(String),
 }
 
-/// The meaning of the words in the shop's status column. An answer writes the first word of its status.
+/// The meaning of the words in the shop's status column. If a status has several words, an answer writes the first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatusWords {
     /// The column that holds the status word.
     pub column: Column,
-    /// The shop's words for each status that has any.
+    /// The shop's words for each status. A status without words may be missing.
     pub words: Vec<(Status, Vec<String>)>,
     /// The words of hidden orders, such as carts and unpaid orders. Panels do not show them.
     pub hidden: Vec<String>,
@@ -47,11 +47,11 @@ pub struct StatusWords {
 pub struct MoneyColumn {
     /// The column that holds the amount.
     pub column: Column,
-    /// Whether the column counts major or minor units; `None`: the column's type decides.
+    /// Whether the column counts major units or minor units, such as cents; `None`: the column's type decides.
     pub unit: Option<Unit>,
 }
 
-/// The currency of a source's amounts: that of the store, a constant, or the value of a column.
+/// Where the currency of amounts comes from: the store, a constant, or a column.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CurrencyRef {
     /// The currency of the order's store.
@@ -67,14 +67,14 @@ pub enum CurrencyRef {
 pub struct TimeColumn {
     /// The column that holds the time.
     pub column: Column,
-    /// The IANA name of the zone for times in the column that name no zone.
+    /// The IANA name of the zone for values of the column that have no zone.
     pub zone: String,
 }
 
-/// A column that says whether an order is for delivery, pickup or dine-in, and the meaning of its words.
+/// The column for the type of an order (delivery, pickup or dine-in), and the meaning of the column's words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TypeWords {
-    /// The column that holds the word.
+    /// The column that holds the word for the order's type.
     pub column: Column,
     /// The shop's words for delivery.
     pub delivery: Vec<String>,
@@ -89,7 +89,7 @@ pub struct TypeWords {
 pub struct PaidWords {
     /// The column: a boolean, the time of the payment, or a word.
     pub column: Column,
-    /// The words that mean paid. Empty: a word for yes, a number other than 0, or a time means paid.
+    /// The words that mean paid. If the list is empty, a word for yes, a number other than 0, or a time means paid.
     pub words: Vec<String>,
 }
 
@@ -100,7 +100,7 @@ pub struct Fields {
     pub customer_name: Vec<Column>,
     /// The columns of the customer's telephone numbers.
     pub phone: Vec<Column>,
-    /// The columns of the parts of the delivery address.
+    /// The columns of the delivery address, in order. A comma joins their values.
     pub address: Vec<Column>,
     /// The columns of the customer's notes to the order.
     pub comment: Vec<Column>,
@@ -108,16 +108,16 @@ pub struct Fields {
     pub persons: Option<Column>,
     /// The column of the payment method in the shop's word, such as `cash`.
     pub payment_method: Option<Column>,
-    /// The column that says whether the order is paid, and its words.
+    /// The column that says whether the order is paid, and the meaning of its words.
     pub paid: Option<PaidWords>,
     /// The column of the amount of cash that the customer pays with, so that the courier brings change.
     pub change_from: Option<MoneyColumn>,
-    /// The column that says whether the order is for delivery, pickup or dine-in, and its words.
+    /// The column for the type of the order (delivery, pickup or dine-in), and the meaning of its words.
     pub order_type: Option<TypeWords>,
     /// The column of the order's total.
     pub total: Option<MoneyColumn>,
-    /// The column of the time that the customer requested or the store promised. For a booking, it is the guests'
-    /// arrival.
+    /// The column of the time that the customer requested or the store promised. For a booking: the time when the
+    /// guests arrive.
     pub due_at: Option<TimeColumn>,
     /// The column of the time when the customer placed the order.
     pub created_at: Option<TimeColumn>,
@@ -136,7 +136,7 @@ pub enum ItemsRef {
     Column(Column),
     /// A separate table with one row for each item.
     Table {
-        /// The items table with its schema, quoted and with its schema, as in `public."order"`.
+        /// The name of the items table, quoted and with its schema, as in `public."order"`.
         table: String,
         /// The column of the items table that holds the order's key.
         order_key: String,
@@ -148,19 +148,23 @@ pub enum ItemsRef {
 pub struct Items {
     /// The place where the shop stores the items.
     pub from: ItemsRef,
-    /// The name of the dish; `None`: the first member with a usual name, such as `title`.
+    /// The column or member with the name of the dish. `None`: the first member with a usual name, such as `title`.
     pub name: Option<Column>,
-    /// The quantity; `None`: the first member with a usual name, such as `qty`.
+    /// The column or member with the quantity. `None`: the first member with a usual name, such as `qty`.
     pub quantity: Option<Column>,
-    /// The price of a single piece; `None`: the first member with a usual name, such as `price`.
+    /// The column or member with the price of one piece. `None`: the first member with a usual name, such as `price`.
     pub price: Option<Column>,
-    /// The unit of prices; `None`: the unit of the total. Without a total, the form of each price decides.
+    /// The unit of the prices; `None`: the unit of the total. Without a total, each price's form decides: a fraction
+    /// means major units.
     pub unit: Option<Unit>,
-    /// The customer's note about the item, such as an allergy; `None`: all members with usual names.
+    /// The column or member with the customer's note about the item, such as an allergy. `None`: all members with usual
+    /// names.
     pub note: Option<Column>,
-    /// The options that the customer chose; `None`: all members with usual names, such as `modifiers`.
+    /// The column or member with the options that the customer chose. `None`: all members with usual names, such as
+    /// `modifiers`.
     pub options: Option<Column>,
-    /// The station of the kitchen, or the part of the menu.
+    /// The column or member with the kitchen's station or the part of the menu. `None`: the first member with a usual
+    /// name.
     pub category: Option<Column>,
 }
 
@@ -181,39 +185,39 @@ impl Items {
     }
 }
 
-/// A parsed mapping: it says what the columns of one table mean.
+/// A parsed mapping: the meaning of the columns of one table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mapping {
-    /// The shop's table with its schema, quoted and with its schema, as in `public."order"`.
+    /// The name of the shop's table with its schema, as the TOML has it, such as `public."order"`.
     pub table: String,
     /// Whether the rows are orders or bookings.
     pub kind: SubjectKind,
-    /// The source's name; `None`: the table's name, with its schema unless that is `public`.
+    /// The source's name. `None`: the table's name, with its schema in front unless the schema is `public`.
     pub name: Option<String>,
-    /// The column that identifies a row; its values are unique within the table.
+    /// The column that identifies a row. Its values are unique within the table.
     pub key: String,
-    /// The store's id of a row: the value of a column, or a constant.
+    /// Where a row's store id comes from: a column or a constant.
     pub store: StoreRef,
-    /// The column of the order number that people call out; `None`: the key is the number.
+    /// The column of the order number that people use; `None`: people use the key.
     pub number: Option<Column>,
     /// The status column and the meaning of its words.
     pub status: StatusWords,
     /// The columns of all other fields of an order.
     pub fields: Fields,
-    /// The currency of all amounts: that of the store, a constant, or the value of a column.
+    /// Where the currency of all amounts comes from: the store, a constant, or a column.
     pub currency: CurrencyRef,
     /// The mapping of the items; `None`: the orders have no items.
     pub items: Option<Items>,
     /// The columns of extra fields that panels show, each with its label.
     pub extra: Vec<(String, Column)>,
-    /// How a person's answer reaches the shop: the columns, the function or the API.
+    /// How a person's answer reaches the shop: through columns of the row, a function, or the shop's API.
     pub answer: Answer,
-    /// The mapping's own query for data that a row lacks. `$1` is an array of keys as text. Each result row has the
-    /// column `key` and columns named like fields.
+    /// An SQL query of the mapping for data that the row lacks. `$1` is a text array of order keys. Each result row has
+    /// the column `key` and columns with the names of fields, such as `phone`.
     pub details: Option<String>,
-    /// The SQL part of a derived mapping; `None`: every value is a column of the shop's row.
-    /// The projector evaluates the SQL and keeps the orders in the engine's own table. The other keys describe that
-    /// table.
+    /// The SQL part of a derived mapping; `None`: every value is a column of the shop's row. The projector evaluates
+    /// the SQL and saves the orders in the projection table. The other fields, except `table`, then describe the
+    /// projection table.
     pub derived: Option<Box<Derived>>,
 }
 
@@ -221,17 +225,17 @@ pub struct Mapping {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .problems.join("\n"))]
 pub struct MappingError {
-    /// The errors, one line each, with the TOML key.
+    /// The errors, one line each. Each line starts with the TOML key.
     pub problems: Vec<String>,
 }
 
 impl Mapping {
-    /// Parses a mapping from TOML. The error lists all problems of the text.
+    /// Parses a mapping from TOML. The error lists all problems of the TOML text.
     pub fn from_toml(text: &str) -> Result<Self, MappingError> {
         read::mapping(text)
     }
 
-    /// The names of the columns that the trigger records, each once, the key first.
+    /// The names of the columns that the trigger records, each once. The key comes first.
     pub fn recorded_columns(&self) -> Vec<&str> {
         let mut seen = BTreeSet::new();
         let mut columns: Vec<&str> = vec![&self.key];
@@ -244,7 +248,7 @@ impl Mapping {
         columns
     }
 
-    /// All columns of the row that the mapping refers to, except the columns of the key and of the store's id.
+    /// All columns to which the mapping refers, except the columns of the key and of the store's id.
     pub fn columns(&self) -> impl Iterator<Item = &Column> {
         let Fields {
             customer_name,
@@ -289,7 +293,8 @@ impl Mapping {
             .chain(self.extra.iter().map(|(_, column)| column))
     }
 
-    /// The statuses that a person can set. If the shop's function or API makes the change, these are all statuses.
+    /// The statuses that a person can set. If the shop's function or API makes the change, these are all statuses;
+    /// otherwise, the statuses with a word.
     pub fn reachable(&self) -> StatusSet {
         match self.answer.has_own_words() {
             true => StatusSet::ALL,
@@ -297,7 +302,7 @@ impl Mapping {
         }
     }
 
-    /// Whether an order needs a look-up: data from an items table or from the `[details]` query, read after the commit.
+    /// Whether orders need a look-up of data outside the row: from an items table, or with the `[details]` query.
     pub fn needs_lookup(&self) -> bool {
         self.details.is_some()
             || matches!(
@@ -317,8 +322,8 @@ impl StatusWords {
         if has(&self.hidden) {
             return Some(Meaning::Hidden);
         }
-        // A word can stand for both rejected and cancelled. Cancelled wins, because a kitchen must stop its work at
-        // once.
+        // A shop may use one word for both rejected and cancelled. The word then means cancelled, because a kitchen
+        // must stop its work at once.
         if has(self.words_of(Status::Cancelled)) {
             return Some(Meaning::Status(Status::Cancelled));
         }
@@ -326,7 +331,8 @@ impl StatusWords {
         of_status.map(|(status, _)| Meaning::Status(*status))
     }
 
-    /// The word that an answer writes for this status; `None`: the shop has no word for it.
+    /// The word that an answer writes for this status. For `Rejected` without a word, it is the word for `Cancelled`.
+    /// `None`: the shop has no word.
     pub fn word_of(&self, status: Status) -> Option<&str> {
         let own = self.words_of(status);
         let words = match status {
@@ -336,8 +342,8 @@ impl StatusWords {
         words.first().map(String::as_str)
     }
 
-    /// The status that an order has after an answer sets `status`. If a shop has one word for rejected and cancelled, a
-    /// rejected order becomes cancelled.
+    /// The status of an order after an answer has written the word for `status`. If a shop has one word for rejected
+    /// and cancelled, a rejected order becomes cancelled.
     pub fn becomes(&self, status: Status) -> Status {
         match self.word_of(status).and_then(|word| self.meaning(word)) {
             Some(Meaning::Status(becomes)) => becomes,
@@ -354,13 +360,13 @@ impl StatusWords {
             .collect()
     }
 
-    /// All words of this status; empty if the shop has none.
+    /// All words of this status; empty if the shop has no word for it.
     pub fn words_of(&self, status: Status) -> &[String] {
         let of_status = self.words.iter().find(|(known, _)| *known == status);
         of_status.map_or(&[], |(_, words)| words)
     }
 
-    /// All mapped words, with the words of hidden orders.
+    /// All words of the mapping, including the words of hidden orders.
     pub fn all(&self) -> impl Iterator<Item = &str> {
         let of_statuses = self.words.iter().flat_map(|(_, words)| words);
         of_statuses.chain(&self.hidden).map(String::as_str)
@@ -372,7 +378,7 @@ impl StatusWords {
 pub enum Meaning {
     /// The order has this status.
     Status(Status),
-    /// The order is hidden from people, such as a cart.
+    /// The order is hidden from people, for example because it is a cart.
     Hidden,
 }
 
@@ -491,7 +497,7 @@ mod tests {
         assert_eq!(
             both.meaning("X"),
             Some(Meaning::Status(Status::Cancelled)),
-            "the louder one"
+            "cancelled wins over rejected"
         );
         assert_eq!(both.meaning("NO"), Some(Meaning::Status(Status::Rejected)));
         assert_eq!(

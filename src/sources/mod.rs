@@ -1,4 +1,5 @@
-//! Sources: the shop's attached tables, the meaning of their columns, and the translation of their rows.
+//! Sources: the shop's attached tables, the meaning of their columns, and the translation of their rows. This module
+//! installs the triggers that record rows in the journal, and translates recorded rows into orders for the feed.
 
 mod access;
 #[cfg(test)]
@@ -53,12 +54,13 @@ pub struct Source {
     pub id: SourceId,
     /// The source's name, on the wire and in commands.
     pub name: Arc<str>,
-    /// The table with its schema, quoted for SQL. A derived source has the engine's own table here.
+    /// The table with its schema, quoted for SQL. For a derived source, it is the projection table,
+    /// `vestnik.vst_projection_N`.
     pub table: String,
     /// The meaning of the table's columns.
     pub mapping: Mapping,
-    /// The columns that the trigger records, with their types at the time of attaching. A derived source lists the
-    /// values of its SQL expressions here.
+    /// The columns that the trigger records, with their types at the time of attaching. For a derived source: the names
+    /// and types of its SQL expressions.
     pub columns: Vec<RecordedColumn>,
 }
 
@@ -86,13 +88,13 @@ impl Source {
     }
 
     /// The type of a column at the time of attaching; `None`: the column is unknown, or the mapping refers to a value
-    /// inside it.
+    /// inside the column's JSON.
     fn type_of(&self, column: &Column) -> Option<&str> {
         let recorded = self.columns.iter().find(|recorded| recorded.name == column.name)?;
         column.path.is_empty().then_some(recorded.kind.as_str())
     }
 
-    /// The unit of an amount: the mapping's unit. Without it, the column's type decides.
+    /// The unit of an amount. If the mapping has no unit, the column's type decides.
     fn unit_of(&self, money: &MoneyColumn) -> Unit {
         money
             .unit
@@ -100,7 +102,7 @@ impl Source {
     }
 
     /// The unit of item prices: the mapping's unit for items, otherwise the unit of the total. `None`: the mapping has
-    /// neither, and each price is read by its form (`items::unit_of_text`).
+    /// neither, so the form of each price decides (`items::unit_of_text`).
     fn unit_of_items(&self) -> Option<Unit> {
         let of_total = || self.mapping.fields.total.as_ref().map(|total| self.unit_of(total));
         self.mapping
@@ -110,8 +112,8 @@ impl Source {
             .or_else(of_total)
     }
 
-    /// The unit of a total that the mapping's `[details]` query returned. Without a unit in the mapping, `text`, the
-    /// amount, decides by its form.
+    /// The unit of a total that the mapping's `[details]` query returned. If the mapping has no unit, the form of the
+    /// amount `text` decides.
     fn unit_of_details(&self, text: &str) -> Unit {
         let mapped = self.mapping.fields.total.as_ref().and_then(|total| total.unit);
         mapped.unwrap_or_else(|| items::unit_of_text(text))
@@ -128,8 +130,8 @@ impl Source {
     }
 }
 
-/// The unit of amounts in a column of the SQL type `kind`, if the mapping names no unit. A whole number counts minor
-/// units, such as cents; a number with a fraction counts major units.
+/// The unit of amounts in a column of the SQL type `kind`, if the mapping names no unit. A type of whole numbers counts
+/// minor units, such as cents; a type with fractions counts major units.
 pub fn usual_unit(kind: &str) -> Unit {
     let scale_zero = kind.starts_with("numeric(") && (kind.ends_with(",0)") || !kind.contains(','));
     match kind {
@@ -142,7 +144,7 @@ pub fn usual_unit(kind: &str) -> Unit {
 /// All sources of a database and the currencies of its stores, as loaded at one version.
 #[derive(Debug, Default)]
 pub struct Sources {
-    /// The version in the database: it rises with each change of a source or of a store's settings. 0: nothing is
+    /// The version in the database, which rises with each change of a source or of a store's settings. 0: nothing is
     /// loaded yet.
     pub version: i64,
     by_id: HashMap<SourceId, Arc<Source>>,
@@ -172,13 +174,13 @@ impl Sources {
         }
     }
 
-    /// The source with this id; `None`: no attached source has it.
+    /// The source with this id; `None`: no attached source has this id.
     pub fn get(&self, id: SourceId) -> Option<&Arc<Source>> {
         let canary = || (id == SourceId::CANARY).then(|| &*canary::SOURCE);
         self.by_id.get(&id).or_else(canary)
     }
 
-    /// The source with this name; `None`: no attached source has it.
+    /// The source with this name; `None`: no attached source has this name.
     pub fn by_name(&self, name: &str) -> Option<&Arc<Source>> {
         self.by_id.values().find(|source| source.name.as_ref() == name)
     }

@@ -1,5 +1,5 @@
-//! What the newest rows of a table say against a mapping that is valid: orders that nobody sees, amounts in a currency
-//! that nobody chose, and status words that are probably misspelt.
+//! Finds probable mistakes in a valid mapping by its newest orders: orders without a store, amounts without a chosen
+//! currency, and misspelt status words. `vestnik attach` prints the warnings.
 
 use super::catalog::Table;
 use super::mapping::{CurrencyRef, Mapping};
@@ -11,23 +11,23 @@ use crate::domain::money::Currency;
 use crate::domain::status::Status;
 use crate::domain::subject::Visibility;
 
-/// Maximum number of edits between a misspelt status word and the word that was meant.
+/// Maximum edit distance between a misspelt status word and the word that was meant.
 const NEAR_EDITS: usize = 2;
-/// Minimum length, in characters, of a status word for which a similar word is looked for.
+/// Minimum length of a status word that can be reported as misspelt, in characters.
 const SHORTEST_WORD: usize = 4;
-/// Maximum number of misspelt words that are named.
+/// Maximum number of misspelt words in the warnings.
 const NAMED_WORDS: usize = 5;
 
 /// Warnings for the table's owner, one line each.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Advice {
-    /// Orders without a store, and amounts in a currency that nobody chose.
+    /// Warnings about orders without a store, and about amounts without a chosen currency.
     pub warnings: Vec<String>,
-    /// Status words that are probably misspelt, each with the word that was meant.
+    /// Warnings about status words that are probably misspelt, each with the word that was meant.
     pub misspelt: Vec<String>,
 }
 
-/// Examines the newest orders of a mapping's table, the newest first.
+/// Finds probable mistakes in a mapping. `orders` are the newest orders of the mapping's table, the newest first.
 pub fn advice(table: &Table, mapping: &Mapping, orders: &[Preview]) -> Advice {
     let visible: Vec<&Preview> = orders
         .iter()
@@ -80,7 +80,8 @@ fn newest_orders(count: usize, one: &str, several: &str) -> String {
     }
 }
 
-/// Warns of amounts in the default currency, or in none, although the shop has or names a currency.
+/// Warns if amounts are shown in the default currency although the shop probably has another, or if a currency code is
+/// invalid.
 fn currency(table: &Table, mapping: &Mapping, orders: &[&Preview], warnings: &mut Vec<String>) {
     let has_amounts = |subject: &Subject| {
         let prices = subject.items.list.iter().any(|item| item.price.is_some());
@@ -133,13 +134,13 @@ fn currency(table: &Table, mapping: &Mapping, orders: &[&Preview], warnings: &mu
     }
 }
 
-/// The status words that mean something in a mapping.
+/// All status words of a mapping, including the words of hidden orders.
 fn known_words(mapping: &Mapping) -> Vec<&str> {
     let words = mapping.status.words.iter().flat_map(|(_, words)| words);
     words.chain(&mapping.status.hidden).map(String::as_str).collect()
 }
 
-/// The known word that a misspelt one was probably meant to be.
+/// The known word that is most similar to `word`, if `word` is probably misspelt.
 fn meant<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let lower = word.to_lowercase();
     let distance = |known: &&str| strsim::damerau_levenshtein(&known.to_lowercase(), &lower);
@@ -148,8 +149,8 @@ fn meant<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     (is_near && nearest != word).then_some(nearest)
 }
 
-/// The words of a derived mapping's status expression that are probably misspelt: texts behind THEN and ELSE that are no
-/// status, and similar to one.
+/// Warnings about probably misspelt statuses in the status expression of a derived mapping. A text after THEN or ELSE
+/// is reported if it is not a status but similar to one.
 fn misspelt_in_expression(expression: &str) -> Vec<String> {
     let known: Vec<&str> = Status::ALL
         .iter()

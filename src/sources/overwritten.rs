@@ -1,5 +1,5 @@
-//! Finds answers that the shop's application overwrote. The application loaded a row, a person answered, and the
-//! application then saved the whole row with the old status.
+//! Finds answers that the shop's application overwrote by mistake. The application loads a row, a person answers, and
+//! the application then saves the whole row with the old status.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,12 +14,12 @@ use crate::domain::event::{Body, EventId, JournalEvent, SourceId, StoreId, Write
 use crate::domain::status::Status;
 use crate::infra::db::GenericClient;
 
-/// How long after an answer a step back counts as an old row that was saved over it, minutes. An application loads a
-/// row and saves it within one request or one open form; a later step back is its own decision.
+/// Maximum time between a person's answer and a write that overwrites it by mistake, minutes. An application loads and
+/// saves a row within one request or one open form. A later return to the old status counts as the application's own
+/// decision.
 const STALE_ROW_MINUTES: i32 = 15;
 
-/// A write that takes an order from the status `from` back to the earlier status `to`, as if a person's step had not
-/// happened.
+/// A write that changes an order's status from `from` back to the earlier status `to`.
 #[derive(Debug, Clone)]
 pub struct StepBack {
     /// The journal id of the write's last row.
@@ -33,12 +33,13 @@ pub struct StepBack {
 }
 
 impl StepBack {
-    /// The step back that a write makes, from its row before and after; `None`: the write is not a step back.
+    /// The step back that a write makes; `before` and `after` are the row as JSON. `None`: the write does not return
+    /// the order to an earlier status.
     pub(super) fn of(source: &Source, last: &JournalEvent, key: &Arc<str>, before: &str, after: &str) -> Option<Self> {
         let [from, to] = [before, after].map(|data| source.status_of(data));
         let (from, to) = (from?, to?);
         let may_return = |now: Status| now.can_return_to(to, source.mapping.kind, source.mapping.reachable());
-        // In a shop with one word for both, a rejected order shows as cancelled.
+        // If the shop has the same word for rejected and cancelled, a rejected order has the status `Cancelled`.
         let is_back = may_return(from) || from == Status::Cancelled && may_return(Status::Rejected);
         is_back.then(|| {
             Some(Self {
@@ -55,10 +56,10 @@ impl StepBack {
 }
 
 impl Sources {
-    /// The updates among these journal rows that took an order back to an earlier status without a button. Each may
-    /// have overwritten a person's answer.
+    /// Finds the updates among these journal rows that changed an order back to an earlier status, and that no person
+    /// made with a button. Each may have overwritten a person's answer.
     pub fn steps_back(&self, events: &[&JournalEvent]) -> Vec<StepBack> {
-        // Only updates can be steps back, and most reads contain only inserts.
+        // Only updates can be steps back. Most reads contain only inserts, so they return here.
         let may_be = |event: &&JournalEvent| matches!(&event.body, Body::Write(write) if write.write == Write::Update);
         if !events.iter().any(may_be) {
             return Vec::new();
@@ -78,8 +79,8 @@ impl Sources {
     }
 }
 
-/// Finds the steps that undo the newest answer to their order. Returns the answers by the journal id of the overwriting
-/// write.
+/// Finds the writes of `steps` that undo the newest answer to their order. Returns the overwritten answers by the
+/// journal id of the write.
 pub async fn find(
     client: &impl GenericClient,
     steps: &[StepBack],

@@ -10,7 +10,7 @@ use crate::domain::status::Status;
 /// A person's answer to an order that the shop's application overwrote with an old status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OverwrittenAnswer {
-    /// The source of the order.
+    /// The id of the order's source, an attached table.
     pub source: SourceId,
     /// The key of the order.
     pub key: Arc<str>,

@@ -1,5 +1,5 @@
-//! Shows the newest rows of a table as orders, in lines of text. `vestnik attach` and `vestnik source check` print
-//! them.
+//! Translates the newest rows of a table into orders, and formats them as lines of text. The commands `vestnik attach`
+//! and `vestnik source check` print the lines.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,13 +26,13 @@ pub struct Preview {
     pub store: Option<StoreId>,
     /// The translated order or booking.
     pub subject: Subject,
-    /// Whether the mapping names the currency of the row's amounts.
+    /// Whether the currency of the row's amounts is known, missing, or an unknown code.
     pub currency: NamedCurrency,
     /// Whether a currency is set for the order's store.
     pub store_has_currency: bool,
 }
 
-/// The newest rows of a table, translated. `rows` is their maximum number.
+/// Translates the newest rows of a table; `rows` is the maximum number of rows.
 pub async fn newest(
     client: &mut Client,
     source: &Source,
@@ -96,7 +96,7 @@ pub async fn newest(
     Ok(found.into_iter().map(preview).collect())
 }
 
-/// Formats a preview as lines for a person.
+/// Formats an order as lines of text for a person.
 pub fn lines(preview: &Preview) -> Vec<String> {
     let it = &preview.subject;
     let status = match (&it.status_word, it.visibility) {

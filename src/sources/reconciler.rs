@@ -1,7 +1,7 @@
-//! Compares the sources' tables with the journal, and reports rows without an event.
-//! Such a row was written without the triggers, so nobody was notified of it. For example, the triggers were disabled,
-//! `session_replication_role` was `replica`, or a subscription applied the row. For a derived source the reconciler
-//! queues such rows, so that they become events late.
+//! Compares the tables of sources with the journal, and reports rows without an event. A row has no event if it was
+//! written while the triggers did not fire. For example, the triggers were disabled, `session_replication_role` was
+//! `replica`, or a logical replication subscription applied the row. The reconciler queues the missed rows of a derived
+//! source for the projector, so that they become events late.
 
 use std::collections::HashMap;
 
@@ -10,41 +10,43 @@ use super::mapping::Mapping;
 use crate::domain::event::SourceId;
 use crate::infra::db::{self, Pool, Transaction};
 
-/// Maximum number of rows of a table in one comparison, the newest. Writes without triggers rarely concern only one
-/// row.
+/// Maximum number of new rows of a table that one comparison checks; the newest rows are chosen. Writes without
+/// triggers usually concern many rows, so some of these rows are among the newest.
 const ROWS: i64 = 1000;
 
-/// Maximum wait for the lock on a shop's table, milliseconds. The other tables are compared in any case.
+/// Maximum wait for the lock on a shop's table, milliseconds. After this time, the comparison goes on with the next
+/// table.
 const LOCK_MS: u32 = 500;
 
-/// Rows of one source that were written without the triggers since the last comparison.
+/// The rows of one source that were written without an event since the last comparison.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MissedRows {
     /// The source's table, quoted and with its schema, as in `public."order"`.
     pub table: String,
-    /// The number of rows without an event, among the newest rows that are compared.
+    /// The number of rows without an event, among the compared rows.
     pub rows: i64,
     /// The key of the newest row without an event.
     pub newest: i64,
-    /// Whether the source is derived. Then its rows become events now; rows of other sources are only reported.
+    /// Whether the source is derived. The missed rows of a derived source become events now; the rows of other sources
+    /// are only reported.
     pub told_late: bool,
 }
 
-/// The comparison of tables with the journal, and how far it has got in each table. Only tables whose key is a number
-/// with an index can be compared: elsewhere new rows cannot be found.
+/// Compares tables with the journal, and keeps the last compared row of each table. Only a table with an indexed number
+/// as key can be compared, because new rows are found by their greater keys.
 #[derive(Debug, Default)]
 pub struct Reconciler {
     tables: HashMap<String, Checkpoint>,
-    /// The tables that could not be read in the last comparison. They were reported.
+    /// The tables that could not be read in the last comparison. Each was logged when it became unreadable.
     unread: Vec<String>,
 }
 
-/// The end of a table at its last comparison.
+/// The position in a table up to which its rows were compared; `through` is the greatest key.
 #[derive(Debug)]
 struct Checkpoint {
     through: i64,
-    /// The oldest transaction id that could still write at the last comparison, as text of an `xid8`. Every later event
-    /// has this id or a higher one.
+    /// The oldest transaction that was running at the last comparison, as text of an `xid8`. Every later event has this
+    /// transaction id or a higher one.
     xmin: String,
 }
 
@@ -66,9 +68,9 @@ struct Compared {
 }
 
 impl Reconciler {
-    /// Compares the rows that are new since the last call. The first call only records where each table ends, because
-    /// older rows may be older than the triggers.
-    /// A table that cannot be read is skipped and logged once. Its new rows are compared when it can be read again.
+    /// Compares the rows that are new since the last call. The first call only records the greatest key of each table,
+    /// because existing rows may be older than the triggers. A table that cannot be read is logged once and skipped.
+    /// The table's new rows are compared when it can be read again.
     pub async fn look(&mut self, pool: &Pool) -> Result<Vec<MissedRows>, db::QueryError> {
         db::with_timeout(async {
             let mut client = pool.get().await?;
@@ -117,9 +119,9 @@ impl Reconciler {
     }
 }
 
-/// The sources whose key is a number with an index.
-/// Tables in a schema that our role may not use are left out, because `to_regclass` would fail for them and end the
-/// comparison. The health of such a source reports the missing right.
+/// Finds the sources whose key is a number with an index. Leaves out tables in a schema that the current role may not
+/// use, because `to_regclass` would fail for them and end the comparison. The health report of a left-out source names
+/// the missing right.
 async fn comparable(transaction: &Transaction<'_>) -> Result<Vec<Comparable>, tokio_postgres::Error> {
     const SOURCES: &str = "select s.id, s.table_name, s.mapping, t.oid from vestnik.vst_source s \
          join pg_namespace ns on has_schema_privilege(ns.oid, 'usage') \
@@ -132,7 +134,7 @@ async fn comparable(transaction: &Transaction<'_>) -> Result<Vec<Comparable>, to
                          and m.amname = 'btree')";
     let mut comparable = Vec::new();
     for row in transaction.query(SOURCES, &[]).await? {
-        // The health of the source reports a mapping that cannot be parsed.
+        // The source's health report already names a mapping that cannot be parsed.
         let Ok(mapping) = Mapping::from_toml(row.try_get(2)?) else {
             continue;
         };
@@ -209,8 +211,8 @@ async fn end(transaction: &Transaction<'_>, source: &Comparable) -> Result<Check
     })
 }
 
-/// Counts the new rows that have no event. The event may be of any store, because the row may have moved to another
-/// store since.
+/// Counts the new rows that have no event. An event of any store counts, because the row may have moved to another
+/// store since then.
 async fn missed_since(
     transaction: &Transaction<'_>,
     source: &Comparable,

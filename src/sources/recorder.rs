@@ -1,12 +1,13 @@
-//! The role that owns the trigger functions. It can only insert into the journal and into the projector's queue.
-//! The owner of an attached table chooses the column types, and with them functions that a trigger runs. With this
-//! role's rights such functions can do no harm.
+//! Manages the Postgres role `vestnik_recorder`, which owns the trigger functions. The role can only insert into the
+//! journal and into the projector's queue. The owner of an attached table chooses its column types, and a trigger runs
+//! functions of these types. A function of a type runs with the recorder role's rights, so it cannot read or change
+//! other data.
 
 use tokio_postgres::Client;
 
 use crate::infra::db::GenericClient;
 
-/// The name of the role. All databases of a Postgres cluster share the role; each database grants it rights.
+/// The name of the recorder role. All databases of a Postgres cluster share the role; each database grants it rights.
 pub const ROLE: &str = "vestnik_recorder";
 
 /// The role with whose rights the trigger functions run.
@@ -18,7 +19,8 @@ pub enum FunctionOwner {
     Attacher,
 }
 
-/// Creates the recorder role if it is missing and this client may, and grants the role its rights in this database.
+/// Creates the recorder role if it is missing, and grants the role its rights in this database. Returns
+/// [`FunctionOwner::Attacher`] if the current role may not do so.
 pub async fn prepare(client: &Client) -> Result<FunctionOwner, tokio_postgres::Error> {
     // Another process may create the role at the same moment, for another database.
     const MAKE: &str = "do $$ begin \
@@ -41,9 +43,9 @@ pub async fn prepare(client: &Client) -> Result<FunctionOwner, tokio_postgres::E
     Ok(FunctionOwner::Attacher)
 }
 
-/// Whether the recorder role exists and this client's role can make it the owner of functions.
+/// Whether the recorder role exists and the current role can make it the owner of functions.
 pub async fn usable(client: &impl GenericClient) -> Result<FunctionOwner, tokio_postgres::Error> {
-    // Since Postgres 16, the creator of a role may grant the role, but cannot act as it without a grant.
+    // Since Postgres 16, a role that creates another role may grant it, but cannot use `set role` without a grant.
     const USABLE: &str = "select coalesce((select pg_has_role(oid, case when current_setting('server_version_num')::int >= 160000 \
              then 'set' else 'member' end) from pg_roles where rolname = 'vestnik_recorder'), false)";
     Ok(match client.query_one(USABLE, &[]).await?.try_get(0)? {
@@ -53,7 +55,7 @@ pub async fn usable(client: &impl GenericClient) -> Result<FunctionOwner, tokio_
 }
 
 /// Makes the recorder role the owner of a function. Postgres requires that a new owner may create objects in the
-/// schema, so the role gets this right for a moment.
+/// schema, so the role gets this right for the time of the change.
 pub async fn own(client: &impl GenericClient, function: &str) -> Result<(), tokio_postgres::Error> {
     let own = format!(
         "grant create on schema vestnik to {ROLE}; alter function {function}() owner to {ROLE}; \

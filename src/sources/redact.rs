@@ -1,4 +1,4 @@
-//! Removes what a row says of its customer. Only what an order is found and counted by stays.
+//! Removes the customer's data from a recorded row. Only the values that are needed to find and count the order stay.
 
 use serde_json::{Map, Value};
 
@@ -7,8 +7,9 @@ use super::json::{Json, at_path, member};
 use super::mapping::{Column, CurrencyRef, StoreRef};
 
 impl Source {
-    /// The recorded row `data` without its customer: key, store, number, status, total, type, and the times of creation
-    /// and deletion stay. Names, addresses, notes, items and extra fields go, as columns do that a table lost.
+    /// The recorded row `data` without the customer's data. The key, store, number, status, total, currency, type, and
+    /// the times of creation and deletion stay. All other values are removed, such as names, addresses, notes, items
+    /// and extra fields.
     pub fn without_customer(&self, data: &str) -> String {
         let Json::Object(members) = Json::read(data) else {
             return "{}".to_owned();
@@ -53,7 +54,7 @@ impl Source {
     }
 }
 
-/// Puts a value, or the part of it that the column's path leads to, into the row.
+/// Adds a column's value to `row`. If the column has a path, adds only the part of the value at this path.
 fn keep(row: &mut Map<String, Value>, column: &Column, value: &str) {
     let Some(part) = at_path(value, &column.path) else {
         return;

@@ -1,5 +1,5 @@
-//! The sources of a database, as this node has loaded them. Each read of the journal also returns the version of the
-//! sources, so that no event is translated with an outdated mapping.
+//! Holds the sources of a database in memory, and loads them again when their version changes. Each read of the journal
+//! also returns the current version, so that no event is translated with an outdated mapping.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -13,32 +13,33 @@ use crate::domain::event::{SourceId, StoreId};
 use crate::domain::money::Currency;
 use crate::infra::db::{self, QueryError};
 
-/// The sources of a database that this node has loaded last.
+/// The sources of one database, as this node has last loaded them.
 #[derive(Debug, Default)]
 pub struct Registry {
     current: RwLock<Arc<Sources>>,
 }
 
 impl Registry {
-    /// The sources that this node has loaded last.
+    /// The sources that this node has last loaded.
     pub fn current(&self) -> Arc<Sources> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The sources in force in the database, loaded again if they have changed. For work that runs once, and must not
-    /// run with an outdated mapping.
+    /// The current sources of the database. If their version has changed, the sources are loaded again. Callers use
+    /// this function for work that must not use an outdated mapping, such as a batch of the projector.
     pub async fn in_force(&self, client: &impl GenericClient) -> Result<Arc<Sources>, QueryError> {
         let current = self.current();
         if version(client).await? == current.version {
             return Ok(current);
         }
-        // Return what was loaded here: another task may put an older load in its place meanwhile.
+        // Return `sources` and not `current()`, because another task may have replaced them with sources that it loaded
+        // earlier.
         let sources = Arc::new(load(client).await?);
         self.replace(Arc::clone(&sources));
         Ok(sources)
     }
 
-    /// The sources that this node has loaded last. If there are none yet, they are loaded from the database.
+    /// The sources that this node has last loaded. If it has loaded none yet, loads them from the database.
     pub async fn loaded(&self, pool: &Pool) -> Result<Arc<Sources>, QueryError> {
         if self.current().version == 0 {
             db::with_timeout(async { self.reload(&*pool.get().await?).await.map(drop) }).await?;
@@ -62,8 +63,8 @@ pub async fn load(client: &impl GenericClient) -> Result<Sources, QueryError> {
     const SOURCES: &str =
         "select id, name, table_name, mapping, columns::text from vestnik.vst_source where detached_at is null";
     const CURRENCIES: &str = "select id, currency from vestnik.vst_store";
-    // The version is read first. If the sources change in between, the version in the database is higher, and they are
-    // loaded again.
+    // The version is read before the sources. If the sources change between the two reads, the version in the database
+    // is higher, so the next check loads the sources again.
     let version = version(client).await?;
     let mut sources = Vec::new();
     for row in client.query(SOURCES, &[]).await? {
@@ -77,7 +78,7 @@ pub async fn load(client: &impl GenericClient) -> Result<Sources, QueryError> {
         };
         let id = SourceId(row.try_get(0)?);
         let columns: Vec<RecordedColumn> = serde_json::from_str(row.try_get(4)?).unwrap_or_default();
-        // Lists and answers of a derived source use the engine's own table instead of the shop's.
+        // Lists and answers of a derived source use the projection table instead of the shop's table.
         let (table, mapping) = match mapping.derived {
             Some(_) => (derived::projection(id), derived::with_units(mapping, &columns)),
             None => (row.try_get(2)?, mapping),
@@ -106,12 +107,12 @@ async fn version(client: &impl GenericClient) -> Result<i64, tokio_postgres::Err
         .try_get(0)
 }
 
-/// Raises the version of the sources, and wakes every node so that it loads them again. The caller runs this in the
-/// transaction that changes sources or store settings.
+/// Raises the version of the sources, and wakes every node, so that each node loads the sources again. The caller must
+/// call this function in the transaction that changes sources or store settings.
 pub async fn bump_version(client: &impl GenericClient) -> Result<(), tokio_postgres::Error> {
     const BUMP: &str = "update vestnik.vst_source_version set version = version + 1";
     client.execute(BUMP, &[]).await?;
-    // An idle node wakes, reads the journal, and finds the new version.
+    // The notification makes an idle node read the journal, and so find the new version.
     client.execute("select pg_notify('vestnik', '')", &[]).await?;
     Ok(())
 }

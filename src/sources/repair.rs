@@ -1,5 +1,5 @@
-//! Repairs the journal after a source was attached again: adds missing columns to earlier events, and records rows
-//! without an event.
+//! Repairs the journal after a source was attached again: adds missing columns to earlier events, and appends events
+//! for rows that have none.
 
 use tokio_postgres::Client;
 
@@ -9,23 +9,25 @@ use super::mapping::{Mapping, StoreRef};
 use super::sql::{ident, literal};
 use crate::domain::event::SourceId;
 
-/// Maximum number of a source's newest events that receive missing columns.
+/// Maximum number of events of a source that get missing columns. The newest events are chosen.
 const FILLED_EVENTS: i64 = 100_000;
-/// Maximum number of rows without an event that are recorded, the newest. More such rows are an import.
+/// Maximum number of rows without an event that get one. The newest rows are chosen, because a larger number comes from
+/// an import.
 const RECORDED_ROWS: i64 = 10_000;
 
-/// What was missing in the events of a source before it was attached again.
+/// The data that a source's events lacked before the source was attached again.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Lacked {
     /// The columns that the trigger did not record before.
     pub columns: Vec<String>,
-    /// Whether rows may lack an event: the table had no triggers, or the mapping now reads the key or store elsewhere.
+    /// Whether some rows may have no event. Either the table had no triggers, or the mapping now reads the key or the
+    /// store from another column.
     pub rows: bool,
 }
 
-/// Adds the missing columns to the newest events, with the present values of the rows, and records the rows without an
-/// event. Returns lines for a person.
-/// It runs after the source was attached, because the shop's writers wait while a source is attached.
+/// Adds missing columns to the newest events, with the current values of the rows, and appends events for rows that
+/// have none. Returns lines for a person. The repair runs after the transaction that attaches the source, because that
+/// transaction makes the shop's writers wait.
 pub(super) async fn repair(
     client: &mut Client,
     id: SourceId,
@@ -52,8 +54,8 @@ pub(super) async fn repair(
     Ok(done)
 }
 
-/// Adds the values of missing columns to the newest events. The new values stand first in the JSON object: of two
-/// members with one name the last counts, so recorded values stay in force.
+/// Adds the values of missing columns to the newest events, at the start of the JSON object. If a column is in the
+/// object twice, the last value counts, so a recorded value is never replaced.
 async fn fill(
     client: &Client,
     id: SourceId,
@@ -78,9 +80,9 @@ async fn fill(
     Ok(client.execute(&sql, &[&id.0, &FILLED_EVENTS]).await?)
 }
 
-/// Records the rows that have no event and are newer than the source's attachment. Returns their number.
-/// The creation time decides, if the mapping has one. Otherwise the transaction id decides. It is less reliable: copied
-/// rows have new transaction ids.
+/// Appends an event for each row that has none and is newer than the source's attachment. Returns the number of rows.
+/// If the mapping has a creation time, this time shows whether a row is newer. Otherwise the row's transaction id shows
+/// it, which is less reliable, because copied rows have new transaction ids.
 async fn record_missed(client: &mut Client, id: SourceId, table: &Table, mapping: &Mapping) -> Result<u64, Error> {
     let created = mapping
         .fields
@@ -117,7 +119,8 @@ async fn record_missed(client: &mut Client, id: SourceId, table: &Table, mapping
         bare = ident(&mapping.key),
     );
     let transaction = client.transaction().await?;
-    // The lock makes two concurrent commands record each row only once.
+    // Two commands may repair the source at once. The lock makes the second command wait, so that it finds the events
+    // of the first.
     transaction
         .execute("select from vestnik.vst_source where id = $1 for update", &[&id.0])
         .await?;

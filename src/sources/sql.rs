@@ -1,4 +1,4 @@
-//! Formats names, texts and values of columns as SQL.
+//! Formats names, texts and column values as SQL.
 
 /// A name as a quoted SQL identifier.
 pub fn ident(name: &str) -> String {
@@ -20,7 +20,8 @@ pub fn path_array<'a>(names: impl IntoIterator<Item = &'a String>) -> String {
     format!("array[{}]", names.join(", "))
 }
 
-/// An SQL expression on table alias `t`: a column as text, or the value at a path in its JSON as text.
+/// An SQL expression for a column of the row `t` as text. If `path` is not empty, the expression gives the value at
+/// this path in the column's JSON.
 pub fn value_text(column: &str, path: &[String]) -> String {
     let name = ident(column);
     match path.is_empty() {
@@ -29,10 +30,10 @@ pub fn value_text(column: &str, path: &[String]) -> String {
     }
 }
 
-/// An SQL expression: the columns of the row with the alias `place` as one JSON object. Each column has a name and a
-/// type; a missing column has no type, and is null.
-/// Values that are too long are left out, and named in the member `vst_omitted`. If the row cannot be converted, the
-/// object has only the member `vst_unreadable` (`triggers/values.sql`).
+/// An SQL expression: the columns of the row with the alias `place` as one JSON object. `columns` has the name and the
+/// type of each column. A column without a type is missing in the table, and is null. Values that are too long are left
+/// out, and the member `vst_omitted` lists their names. If the row cannot be converted, the object has only the member
+/// `vst_unreadable` (`triggers/values.sql`).
 pub fn columns_json<'a>(place: &str, columns: impl IntoIterator<Item = (&'a str, Option<&'a str>)>) -> String {
     format!(
         "vestnik.vst_bounded((select vst_part from (select {}) vst_part))",
@@ -40,7 +41,8 @@ pub fn columns_json<'a>(place: &str, columns: impl IntoIterator<Item = (&'a str,
     )
 }
 
-/// A select list of the same columns. A value that is far too long is replaced by a mark.
+/// An SQL select list of `columns`, each with its name and type. `vst_short` replaces a value that is far too long by a
+/// mark. A column without a type is null.
 pub(super) fn short_columns<'a>(place: &str, columns: impl IntoIterator<Item = (&'a str, Option<&'a str>)>) -> String {
     let columns: Vec<String> = columns
         .into_iter()

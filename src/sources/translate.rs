@@ -1,5 +1,5 @@
-//! Translates a row of the journal into the canonical order or booking. Any JSON gives a result, and the result lists
-//! the fields that could not be read.
+//! Translates a row of the journal into the canonical order or booking. The translation never fails: it accepts any
+//! JSON, and the order lists the fields that could not be read.
 
 mod details;
 
@@ -18,28 +18,29 @@ use crate::domain::money::{Currency, Unit, minor_units};
 use crate::domain::status::Status;
 use crate::domain::subject::{Extra, OrderType, Quantity, Unreadable, Visibility, name_of_due_at, name_of_persons};
 
-/// Maximum length of an unreadable value as people see it, in characters.
+/// Maximum length of the text of an unreadable value, in characters.
 const UNREADABLE_CHARACTERS: usize = 200;
-/// The text that people see for a value that was too large to record.
+/// The text that people see in place of a value that was too large to record.
 const TOO_LARGE: &str = "…";
-/// The text that people see for items that a failed look-up could not read.
+/// The text that people see in place of items if the look-up of the items failed.
 const NOT_LOOKED_UP: &str = "?";
-/// Maximum number of values of a JSON object or array that are joined to one text.
+/// Maximum number of values of a JSON object or array that are joined into one text.
 const JOINED_VALUES: usize = 20;
 
-/// Shown as the shop's status word for a status that is an empty text.
+/// The text that people see in place of a status word that is empty.
 pub(super) const EMPTY_WORD: &str = "''";
 
-/// Data that the translation of a row needs besides the row.
+/// Data that the translation needs in addition to the row.
 #[derive(Debug, Clone, Copy)]
 pub struct Context<'a> {
     /// The currency of the order's store, used if the mapping names no currency.
     pub currency: Currency,
-    /// The result of the look-up in other tables, a JSON object with `items` and fields by their names.
+    /// The result of the look-up in other tables. If found, it is a JSON object with `items` and with fields by their
+    /// names.
     pub lookup: Found<'a>,
 }
 
-/// Translates one row into an order. `key` is the row's key, `data` its recorded columns as a JSON object.
+/// Translates one row into an order. `key` is the row's key, and `data` has its recorded columns as a JSON object.
 pub fn translate(source: &Source, key: &str, data: &str, context: Context<'_>) -> Subject {
     let id = SubjectId {
         source: source.id,
@@ -70,7 +71,7 @@ pub fn translate(source: &Source, key: &str, data: &str, context: Context<'_>) -
     subject.payment.is_paid = fields.paid.as_ref().and_then(|words| paid(words, source, &row));
     let mut money = |column: &Option<MoneyColumn>, field| {
         let column = column.as_ref()?;
-        // An amount in the wrong currency is worse than none.
+        // An amount in the wrong currency is worse than no amount, so the amount is marked as unreadable.
         if let Some(code) = &unknown_currency {
             let text = row.text(&column.column)?;
             return not_read(field, &format!("{text} {code}"), &mut unreadable);
@@ -104,7 +105,7 @@ pub fn translate(source: &Source, key: &str, data: &str, context: Context<'_>) -
                     None => items::read(&raw, items, unit, currency),
                 }
             }
-            // The look-up query has renamed the columns to the names of our own format.
+            // The look-up query has renamed the columns to Vestnik's names.
             ItemsRef::Table { .. } => {
                 items::read_canonical(looked_up.member("items").unwrap_or_default(), unit, currency)
             }
@@ -124,7 +125,8 @@ pub fn translate(source: &Source, key: &str, data: &str, context: Context<'_>) -
     subject
 }
 
-/// The canonical status of the row `data`, a JSON object; `None`: hidden, deleted, or its word is not mapped.
+/// The canonical status of the row `data`, a JSON object. `None`: the order is hidden or deleted, or the mapping does
+/// not contain its status word.
 pub fn status_of(source: &Source, data: &str) -> Option<Status> {
     let row = Row::read(data);
     let word = row.text(&source.mapping.status.column)?;
@@ -140,7 +142,7 @@ fn is_deleted(source: &Source, row: &Row<'_>) -> bool {
     text.is_some_and(|text| !says_no(&text))
 }
 
-/// A recorded row. `None`: its data is not a JSON object.
+/// The columns of a recorded row. `None`: the row's data is not a JSON object.
 struct Row<'a> {
     columns: Option<Vec<(String, &'a str)>>,
 }
@@ -157,13 +159,13 @@ impl<'a> Row<'a> {
         member(self.columns.as_ref()?, name)
     }
 
-    /// The JSON text of the value; `None`: the row lacks it.
+    /// The JSON text of a column's value; `None`: the row does not have the value.
     fn raw(&self, column: &Column) -> Option<Cow<'a, str>> {
         let whole = self.member(&column.name)?;
         at_path(whole, &column.path)
     }
 
-    /// The value as text for people; `None`: it is null, empty, or missing.
+    /// A column's value as text for people; `None`: the value is null, empty, or missing.
     fn text(&self, column: &Column) -> Option<String> {
         let raw = self.raw(column)?;
         let mut held = String::new();
@@ -174,7 +176,7 @@ impl<'a> Row<'a> {
         self.text(column).map(|text| items::quantity(&text))
     }
 
-    /// The fields of the order that the trigger could not record, because the row was unreadable or a value too large.
+    /// The fields that the trigger could not record, because the whole row was unreadable or a value was too large.
     fn problems(&self, source: &Source) -> Vec<Unreadable> {
         let whole = |text: &str| {
             vec![Unreadable {
@@ -206,7 +208,7 @@ impl<'a> Row<'a> {
     }
 }
 
-/// Each mapped field by its name on the wire, with its column.
+/// The name of each mapped field, as clients receive it, and its column.
 fn fields_of(source: &Source) -> Vec<(&'static str, &Column)> {
     let mapping = &source.mapping;
     let fields = &mapping.fields;
@@ -249,7 +251,7 @@ fn fields_of(source: &Source) -> Vec<(&'static str, &Column)> {
     all
 }
 
-/// A JSON value as text for people. The plain values of an object or array are joined.
+/// Converts a JSON value to text for people. The plain values in an object or array are joined with commas.
 fn readable(value: &Json<'_>) -> Option<String> {
     let join = |values: &mut dyn Iterator<Item = &str>| {
         let texts: Vec<String> = values
@@ -265,18 +267,18 @@ fn readable(value: &Json<'_>) -> Option<String> {
     }
 }
 
-/// Whether a mapping names the currency of a row.
+/// Whether the currency of a row is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NamedCurrency {
-    /// It names a code of three letters.
+    /// The mapping or the row names a currency.
     Named,
-    /// It names none, or the row's value is null.
+    /// The mapping names no currency, or the row's currency column is null.
     Missing,
-    /// The row's value, which is no code.
+    /// The row's currency column has this value, which is not a currency code.
     Unknown(String),
 }
 
-/// Whether the mapping of `source` names the currency of the row `data`, a JSON object.
+/// Whether the mapping of `source`, or the row `data`, a JSON object, names the currency.
 pub fn named_currency(source: &Source, data: &str) -> NamedCurrency {
     match currency(&source.mapping.currency, &Row::read(data)) {
         Ok(Some(_)) => NamedCurrency::Named,
@@ -285,8 +287,8 @@ pub fn named_currency(source: &Source, data: &str) -> NamedCurrency {
     }
 }
 
-/// The currency that the mapping names for this row; `None`: the currency of the store. The error is a text that is no
-/// code of a currency.
+/// The currency that the mapping or the row names; `None`: neither names one, so the store's currency applies. The
+/// error is the row's text, which is not a currency code.
 fn currency(currency: &CurrencyRef, row: &Row<'_>) -> Result<Option<Currency>, String> {
     match currency {
         CurrencyRef::Store => Ok(None),
@@ -298,7 +300,8 @@ fn currency(currency: &CurrencyRef, row: &Row<'_>) -> Result<Option<Currency>, S
     }
 }
 
-/// Sets status and visibility. An unmapped word counts as `pending`: panels show the shop's own word and ring.
+/// Sets the order's status and visibility. A word that the mapping does not contain counts as `pending`: panels show
+/// the shop's own word and ring.
 fn status(subject: &mut Subject, source: &Source, row: &Row<'_>) {
     subject.words = source.mapping.reachable();
     let word = row.text(&source.mapping.status.column);
@@ -359,7 +362,7 @@ fn paid(words: &PaidWords, source: &Source, row: &Row<'_>) -> Option<bool> {
     match row.text(&words.column) {
         Some(word) if words.words.is_empty() => yes_or_no(&word),
         Some(word) => Some(words.words.contains(&word)),
-        // If the column is the time of the payment, null means unpaid. For a word, null means unknown.
+        // If the column holds the time of the payment, null means unpaid. If it holds a word, null means unknown.
         None if source
             .type_of(&words.column)
             .is_some_and(|kind| kind.starts_with("timestamp")) =>
@@ -403,11 +406,11 @@ mod tests {
     use super::*;
     use crate::sources::fixtures::source;
 
-    /// A mapping of a shop whose table has nothing but a status.
+    /// A minimal mapping: key, store, and a status with one word.
     const BARE: &str = "table = 'public.orders'\nkind = 'order'\nkey = 'id'\nstore = 'store_id'\n[status]\ncolumn = 'status'\npending = ['new']\n";
     const DETAILS: &str = "[details]\nquery = 'select 1 as key'\n";
 
-    /// Translates `row` with the mapping `more`; `found` is the result of the look-up.
+    /// Translates `row` with the mapping [`BARE`] plus the TOML `more`; `found` is the result of the look-up.
     fn order(more: &str, types: &[(&str, &str)], row: serde_json::Value, found: Option<serde_json::Value>) -> Subject {
         let found = found.map(|found| found.to_string());
         let context = Context {
@@ -448,7 +451,7 @@ mod tests {
         assert_eq!(
             order.items.list.len(),
             1,
-            "a query that says nothing of them leaves the row's"
+            "if the query returns no items, the items of the row stay"
         );
     }
 
@@ -471,7 +474,11 @@ mod tests {
             price("[fields]\ntotal = 'total'\n", &[("total", "integer")], 12.into()),
             Some(12)
         );
-        assert_eq!(price("", &[], 12.into()), Some(12), "nobody says it");
+        assert_eq!(
+            price("", &[], 12.into()),
+            Some(12),
+            "without a unit, a whole number counts minor units"
+        );
     }
 
     #[test]

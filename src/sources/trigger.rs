@@ -1,5 +1,5 @@
-//! The SQL of a source's trigger function and triggers. `triggers/record.sql` is the template; this file fills it in
-//! for one table.
+//! Generates the SQL of a source's trigger function and triggers. The template of the function is
+//! `triggers/record.sql`; this file fills it in for one table. `install.rs` runs the SQL.
 
 use super::catalog::{Shape, Table, TableColumn};
 use super::mapping::{Mapping, StoreRef};
@@ -7,7 +7,8 @@ use super::sql::{ident, literal, quoted, short_columns};
 use crate::domain::event::SourceId;
 
 const TEMPLATE: &str = include_str!("../../triggers/record.sql");
-/// Maximum size of a row's long columns, in bytes as stored, for which the trigger does not check each value.
+/// Maximum size of all long values of a row together, in bytes as stored. In a smaller row, the trigger does not check
+/// the size of each value.
 const SMALL_ROW_BYTES: u32 = 65_536;
 /// Each kind of write with the name of its trigger.
 const TRIGGERS: [(&str, &str); 3] = [
@@ -26,17 +27,17 @@ pub fn trigger_names() -> Vec<&'static str> {
         .collect()
 }
 
-/// The name of a source's trigger function. It contains the source's id, so it is unique.
+/// The name of a source's trigger function. The name contains the source's id, so it is unique.
 pub fn function_name(source: SourceId) -> String {
     format!("vestnik.vst_record_{}", source.0)
 }
 
-/// The SQL that creates a source's trigger function. The function records a missing column as null.
+/// The SQL that creates a source's trigger function. If a column no longer exists, the function records it as null.
 pub fn function_sql(source: SourceId, table: &Table, mapping: &Mapping) -> String {
     let columns = mapping.recorded_columns();
     let idents: Vec<String> = columns.iter().map(|name| ident(name)).collect();
-    // This condition names the table by its OID, so Postgres plans the statement again when the table is altered. A
-    // statement with a transition table needs no such condition.
+    // This condition refers to the table by its OID, so that Postgres plans the statement again after the table is
+    // altered. A statement with a transition table does not need this condition.
     let is_fresh = format!(
         "(tg_relid operator(pg_catalog.=) '{}'::pg_catalog.regclass) is not null",
         table.oid
@@ -81,8 +82,8 @@ pub fn function_sql(source: SourceId, table: &Table, mapping: &Mapping) -> Strin
     quoted(sql)
 }
 
-/// The body of a function in its SQL, as `pg_proc.prosrc` stores it. It shows which version of the function the
-/// database has.
+/// The body of a function, taken from its SQL. The body is compared with `pg_proc.prosrc`, to find out whether the
+/// database has this version of the function.
 pub fn body_of(function_sql: &str) -> &str {
     let quote = function_sql
         .find("$vst")
@@ -102,7 +103,7 @@ pub fn triggers_sql(source: SourceId, table: &Table) -> String {
             let (rows, each) = match (table.shape, write) {
                 (Shape::Plain, "insert") => ("referencing new table as new_rows ", "statement"),
                 (Shape::Plain, "delete") => ("referencing old table as old_rows ", "statement"),
-                // A row trigger makes an update that changes no recorded column cheaper than transition tables would.
+                // For an update that changes no recorded column, a row trigger costs less than transition tables.
                 _ => ("", "row"),
             };
             sql.push_str(&format!(
@@ -116,7 +117,7 @@ pub fn triggers_sql(source: SourceId, table: &Table) -> String {
     sql
 }
 
-/// Builds SQL expressions for the values that the trigger records. `place` is always the alias of the row.
+/// Builds SQL expressions for the values that the trigger records. In each method, `place` is the alias of the row.
 struct Expressions<'a> {
     key: &'a str,
     store: &'a StoreRef,
@@ -132,7 +133,7 @@ impl<'a> Expressions<'a> {
         }
     }
 
-    /// The columns that identify an order: its key, and its store's id unless that is constant.
+    /// The columns that identify an order: the key, and the store's id unless the mapping has a constant store.
     fn identity(&self) -> Vec<&'a str> {
         let store = match self.store {
             StoreRef::Column(name) => Some(name.as_str()),
@@ -163,8 +164,8 @@ impl<'a> Expressions<'a> {
         }
     }
 
-    /// An expression for the recorded columns as JSON. A small row is converted directly. A large row, and every row
-    /// with a type that is not built in, passes through `vst_bounded`.
+    /// An SQL expression for the recorded columns as JSON. A small row is converted directly. A large row, or a row
+    /// with a column type that is not built in, passes through `vst_bounded`, which limits the size and catches errors.
     fn data(&self, place: &str) -> String {
         let sizes: Vec<String> = self
             .long()
@@ -182,14 +183,14 @@ impl<'a> Expressions<'a> {
         }
     }
 
-    /// A lateral join with the columns of a large row, shortened where a value is too long. Empty if every row is
-    /// small.
+    /// A lateral join that gives the columns of a large row, with long values shortened. Empty if no column can be long
+    /// and every type is built in.
     fn large(&self, place: &str) -> String {
         if !self.has_foreign() && self.long().next().is_none() {
             return String::new();
         }
-        // A type that is not built in is converted inside `vst_bounded`, which catches errors. A missing column stays
-        // in the row, as null.
+        // A value of a type that is not built in is converted inside `vst_bounded`, which catches errors. A missing
+        // column is null in the row.
         let kind = |column: &Option<&'a TableColumn>| {
             column
                 .filter(|column| column.is_builtin)
@@ -217,8 +218,8 @@ impl<'a> Expressions<'a> {
     }
 }
 
-/// An expression for a column's value as text; `place` is the row's alias. A type that is not built in is converted by
-/// its output function, because its owner may have defined a cast that runs code.
+/// An SQL expression for a column's value as text; `place` is the row's alias. A type that is not built in is converted
+/// by its output function, because the type's owner may have defined a cast that runs code.
 pub fn text_of(place: &str, name: &str, column: Option<&TableColumn>) -> String {
     let value = format!("{place}.{}", ident(name));
     match column {
@@ -229,7 +230,7 @@ pub fn text_of(place: &str, name: &str, column: Option<&TableColumn>) -> String 
     }
 }
 
-/// A condition: the rows with the aliases `one` and `other` have the same bytes in these columns.
+/// An SQL condition: the rows with the aliases `one` and `other` have the same bytes in these columns.
 pub fn same(columns: &[&str], one: &str, other: &str) -> String {
     let row = |place: &str| {
         let columns: Vec<String> = columns.iter().map(|name| format!("{place}.{}", ident(name))).collect();

@@ -1,4 +1,5 @@
-//! Validates a mapping against its table: missing columns, impossible settings, and warnings for the table's owner.
+//! Validates a mapping against its table: finds missing columns and impossible settings, and gives warnings for the
+//! table's owner.
 
 use tokio_postgres::Client;
 
@@ -16,14 +17,14 @@ const NAMED_COLUMNS: usize = 60;
 /// The result of validating a mapping.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Findings {
-    /// Errors that prevent attaching, one line each, with the mapping's key.
+    /// Errors that prevent attaching, one line each. Each line starts with the key in the mapping.
     pub problems: Vec<String>,
-    /// Warnings for the table's owner, one line each. The table can be attached all the same.
+    /// Warnings for the table's owner, one line each. A mapping with warnings can be attached.
     pub warnings: Vec<String>,
 }
 
-/// Validates a mapping against its table and the tables that it names, and checks row level security for this client's
-/// role.
+/// Validates a mapping against its table and against the other tables that the mapping names. Also checks row level
+/// security for the current role.
 pub async fn validate(client: &Client, table: &Table, mapping: &Mapping) -> Result<Findings, catalog::Error> {
     let mut findings = Findings::default();
     columns(table, mapping, &mut findings);
@@ -116,7 +117,8 @@ pub(super) async fn key(
     key: &str,
     findings: &mut Findings,
 ) -> Result<(), catalog::Error> {
-    // A unique index of a partitioned table must contain the partition keys of every level, so they do not count here.
+    // A unique index of a partitioned table must contain the partition keys of every level. So the query accepts an
+    // index with the key and any partition keys.
     const UNIQUE: &str = "with k as (select attnum from pg_attribute where attrelid = $1 and attname = $2), \
          p as (select coalesce((select array_agg(a.attnum) from pg_partition_tree($1::oid) t join pg_partitioned_table l on l.partrelid = t.relid \
              cross join unnest(l.partattrs::int2[]) n join pg_attribute b on b.attrelid = l.partrelid and b.attnum = n \
@@ -154,7 +156,8 @@ pub(super) async fn key(
     Ok(())
 }
 
-/// Reports words that the column's enum type lacks, enum labels without a meaning, and statuses without a word.
+/// Reports status words that the column's enum type lacks, enum labels without a meaning in the mapping, and statuses
+/// without a word.
 fn status_words(table: &Table, mapping: &Mapping, findings: &mut Findings) {
     let words = &mapping.status;
     let column = table.column(&words.column.name);
@@ -204,7 +207,7 @@ fn status_words(table: &Table, mapping: &Mapping, findings: &mut Findings) {
     }
 }
 
-/// Warns if a payment column holds words and the mapping does not say which of them mean paid.
+/// Warns if the column `paid` holds words and the mapping does not say which words mean paid.
 fn paid_words(table: &Table, mapping: &Mapping, findings: &mut Findings) {
     let Some(paid) = mapping.fields.paid.as_ref().filter(|paid| paid.words.is_empty()) else {
         return;

@@ -2,7 +2,7 @@
 
 use super::zone;
 
-/// Words for no, in lower case. Lists use the same words to find rows that are not deleted.
+/// Words for no, in lower case. `list/table.rs` uses them in SQL to find rows that are not deleted.
 pub const NO: [&str; 5] = ["false", "f", "no", "n", "off"];
 const YES: [&str; 5] = ["true", "t", "yes", "y", "on"];
 
@@ -14,8 +14,8 @@ pub fn says_no(text: &str) -> bool {
     text.is_empty() || is_zero || NO.contains(&text.as_str())
 }
 
-/// Whether a text means yes: a word for yes, a number other than 0, or a time, such as that of the payment. `None`: the
-/// text means neither yes nor no.
+/// Whether a text means yes or no. A word for yes, a number other than 0, or a time (such as the time of the payment)
+/// means yes. `None`: the text means neither.
 pub fn yes_or_no(text: &str) -> Option<bool> {
     if says_no(text) {
         return Some(false);

@@ -1,15 +1,15 @@
-//! Parses the times and the IANA zone names that shops write.
+//! Parses times in the forms that shops store, and checks IANA zone names.
 
 use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::{self, TimeZone};
 use time::OffsetDateTime;
 
-/// A number from this value on counts milliseconds since 1970; a smaller number counts seconds.
+/// The smallest number that counts milliseconds since 1970. A smaller number counts seconds.
 const FIRST_MILLISECONDS: f64 = 1e11;
 
-/// Whether the name is an IANA zone name that a mapping may use.
+/// Whether `name` is an IANA zone name that a mapping may use.
 pub fn is_known(name: &str) -> bool {
-    // An abbreviation such as EST is also in the database, but it ignores summer time.
+    // An abbreviation such as EST is also in the zone database, but it ignores summer time.
     name == "UTC" || name.contains('/') && tz::db().get(name).is_ok()
 }
 
@@ -26,13 +26,12 @@ pub fn nearest(name: &str) -> Option<&'static str> {
         strsim::damerau_levenshtein(&wanted, &known).min(strsim::damerau_levenshtein(of_wanted, &city))
     };
     let near = names.map(|known| (likeness(&known), known)).min()?;
-    // A short text resembles too many names.
+    // The limit is smaller for a short text, because a short text resembles too many names.
     (near.0 <= 3.min(name.len() / 3)).then_some(near.1)
 }
 
-/// Parses a time; `None`: the text is not a time. `zone` applies to a time without a zone.
-/// Accepted are RFC 3339, the Postgres forms of `timestamp`, `date` and `timestamptz`, and seconds or milliseconds
-/// since 1970.
+/// Parses a time; `None`: the text is not a time. If the text has no zone, `zone` applies. Accepts RFC 3339, the
+/// Postgres forms of `timestamp`, `date` and `timestamptz`, and seconds or milliseconds since 1970.
 pub fn moment(text: &str, zone: &str) -> Option<OffsetDateTime> {
     let text = text.trim();
     if let Ok(number) = text.parse::<f64>() {
@@ -69,7 +68,7 @@ fn time_zone(name: &str) -> TimeZone {
     tz::db().get(name).unwrap_or(TimeZone::UTC)
 }
 
-/// The date and time that a clock in the zone shows; `None`: the time is out of range.
+/// The local date and time in the zone; `None`: the time is out of range.
 pub fn local(at: OffsetDateTime, zone: &str) -> Option<DateTime> {
     let timestamp = jiff::Timestamp::from_nanosecond(at.unix_timestamp_nanos()).ok()?;
     Some(timestamp.to_zoned_datetime(time_zone(zone)).datetime())

@@ -11,14 +11,14 @@ use crate::sources::install::{carriers, drop_triggers_sql};
 use crate::sources::registry::bump_version;
 use crate::sources::trigger::function_name;
 
-/// A source as its row of `vst_source` describes it.
+/// An attached source, from its row of `vst_source`.
 #[derive(Debug)]
 pub struct Kept {
     /// The source's id.
     pub id: SourceId,
     /// The source's name.
     pub name: String,
-    /// The source's table with its schema, quoted and with its schema, as in `public."order"`.
+    /// The name of the source's table, quoted and with its schema, as in `public."order"`.
     pub table: String,
     /// The source's mapping as TOML.
     pub mapping_toml: String,
@@ -26,7 +26,8 @@ pub struct Kept {
     pub owner_trusted: bool,
 }
 
-/// Finds an attached source by its name or by the name of its table. It is an error if there is none.
+/// Finds an attached source by its name or by the name of its table. [`Error::Unknown`]: no attached source has this
+/// name.
 pub async fn find(client: &impl GenericClient, name: &str) -> Result<Kept, Error> {
     const FIND: &str = "select id, name, table_name, mapping, owner_trusted from vestnik.vst_source \
              where detached_at is null and (name = $1 or table_name in ($1, 'public.' || $1) \
@@ -34,7 +35,7 @@ pub async fn find(client: &impl GenericClient, name: &str) -> Result<Kept, Error
     const BY_NAME: &str = "select id, name, table_name, mapping, owner_trusted from vestnik.vst_source \
              where detached_at is null and (name = $1 or table_name in ($1, 'public.' || $1)) order by name = $1 desc limit 1";
     let row = match client.query_opt(FIND, &[&name]).await {
-        // A text that is no valid table name may still be the name of a source.
+        // Postgres rejects `name` as a table name, but it may still be the name of a source.
         Err(error)
             if error
                 .code()
@@ -54,9 +55,9 @@ pub async fn find(client: &impl GenericClient, name: &str) -> Result<Kept, Error
     })
 }
 
-/// Removes the triggers and the function of a source, even if its table was renamed.
-/// Later writes make no events, and clients do not receive the earlier events either. The earlier events stay in the
-/// journal, for the case that the table is attached again.
+/// Drops the triggers and the function of a source, even if its table was renamed. Later writes make no events, and
+/// clients no longer receive the earlier events. The earlier events stay in the journal, in case the table is attached
+/// again.
 pub async fn detach(client: &mut Client, name: &str, progress: Progress<'_>) -> Result<Kept, Error> {
     let kept = find(client, name).await?;
     let function = function_name(kept.id);

@@ -1,6 +1,6 @@
-//! Saves a person's answer to an order of a derived source. Either the SQL statements of the mapping save it in the
-//! shop's tables, or the engine keeps it. A kept answer is shown instead of the shop's status until the shop's status
-//! changes.
+//! Saves a person's answer to an order of a derived source. If the mapping has SQL statements for the answer, they
+//! write it into the shop's tables. Otherwise Vestnik keeps the answer in the source's projection table. Clients then
+//! see the kept answer instead of the shop's status, until the shop's status changes.
 
 use crate::infra::db::{GenericClient, Transaction};
 use tokio_postgres::types::{ToSql, Type};
@@ -12,17 +12,17 @@ use super::compute::{DERIVE_MS, compute};
 use super::project::{Publish, PublishedResults, WrittenAt, publish_changes};
 use super::{Derived, failure, remedy};
 
-/// The types of the parameters of an answer's statement: the key, the status, the reason, the minutes, and the name of
-/// the person who answers.
+/// The types of the parameters `$1` to `$5` of an answer's SQL statement: the order's key, the new status, the reason,
+/// the minutes, and the name of the person who answers.
 pub(super) const PARAMETERS: [Type; 5] = [Type::TEXT, Type::TEXT, Type::TEXT, Type::INT4, Type::TEXT];
 
-/// SQL that lets names without a schema mean the schema of the shop's table, the parameter `$1`, first. It holds until
-/// the transaction ends. The role's own search path follows, because triggers of the shop may need it.
+/// SQL that puts the schema of the shop's table first in `search_path`, until the transaction ends. The parameter `$1`
+/// is the table's name. The role's own search path follows the schema, because triggers of the shop may need it.
 pub(super) const NAMES: &str = "select set_config('search_path', quote_ident(n.nspname) || ', ' || current_setting('search_path'), true) \
      from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = to_regclass($1)";
 
-/// Saves the answer if the order still shows the status `from`. Returns false if it does not, or if the first statement
-/// of the mapping changes no row.
+/// Saves the answer `change` if the order's published status is still `from`. Returns false, and saves nothing, if the
+/// published status differs or if the mapping's first statement changes no row.
 pub(in crate::sources) async fn answer(
     transaction: &mut Transaction<'_>,
     source: &Source,
@@ -36,7 +36,8 @@ pub(in crate::sources) async fn answer(
         return Ok(false);
     }
     let (reason, by) = storable(transaction, change).await?;
-    // Below an answer that the engine keeps, the shop's tables may say this already: then the kept answer only ends.
+    // A kept answer may hide that the shop's tables already have the status `change.to`. Then no statement runs, and
+    // the kept answer ends.
     let is_said = published.shop_status(change.key, change.store.as_str()) == Some(change.to.as_str());
     let of_status = derived.answers.iter().find(|(status, _)| *status == change.to);
     let statements = of_status.filter(|_| !is_said);
@@ -53,8 +54,8 @@ pub(in crate::sources) async fn answer(
         ];
         let changed = transaction.query_typed(&with_rows(sql), &parameters).await?;
         if place == 0 && changed.is_empty() {
-            // The shop may have changed the order a moment ago, and the projector has not published it yet. The caller
-            // finds the order's new status in the engine's own table.
+            // The shop may have changed the order just now, before the projector published the change. So the change is
+            // published here, and the caller reads the order's new status from the projection table.
             let now = WrittenAt::new();
             let publish = Publish::Usual(&now);
             compute_and_publish(transaction, source, derived, published, &keys, publish).await?;
@@ -66,8 +67,8 @@ pub(in crate::sources) async fn answer(
     Ok(true)
 }
 
-/// The statements of answers that Postgres cannot run any more, for example because a column has another name, or a
-/// right is missing. One line each.
+/// Finds the SQL statements of answers that Postgres can no longer run, for example because a column was renamed or a
+/// right is missing. Returns one line for each such statement.
 pub(super) async fn broken(
     client: &impl GenericClient,
     table: &str,
@@ -78,7 +79,8 @@ pub(super) async fn broken(
     for (status, statements) in &derived.answers {
         for sql in statements {
             let sql = sql.trim().trim_end_matches(';');
-            // EXPLAIN checks the rights, too, and changes nothing. Nothing stays behind on a pooler's session.
+            // EXPLAIN checks the statement and the role's rights, and changes no data. A `do` block leaves no prepared
+            // statement behind, so the check also works through a connection pooler.
             let explain = literal(&format!("explain {sql}"));
             let probe = format!(
                 "{names}; do {block}",
@@ -98,7 +100,7 @@ pub(super) async fn broken(
     Ok(broken)
 }
 
-/// The reason and the person's name, without the characters that the database's encoding cannot hold.
+/// The answer's reason and the person's name, without the characters that the database's encoding cannot store.
 async fn storable(
     transaction: &Transaction<'_>,
     change: &StatusChange<'_>,
@@ -110,9 +112,9 @@ async fn storable(
     Ok((row.try_get(0)?, row.try_get(1)?))
 }
 
-/// Publishes an answer that the shop's own API accepted. The order shows the status that the shop has set, or the
-/// answer itself until the shop's status changes.
-/// Nothing happens if the order no longer shows the status `from`: the projector has already published the shop's
+/// Publishes the answer `change`, which the shop's own API has accepted. If the shop's tables have a new status, the
+/// order gets that status. Otherwise the order gets the answer's status until the shop's status changes. Does nothing
+/// if the order's published status is no longer `from`, because the projector has then already published the shop's
 /// change.
 pub(in crate::sources) async fn taken(
     transaction: &mut Transaction<'_>,
@@ -131,8 +133,8 @@ pub(in crate::sources) async fn taken(
     Ok(())
 }
 
-/// Computes the orders with these keys as far as they can be read, and publishes what differs from the last published
-/// results.
+/// Computes the orders with these keys, and publishes each difference from the last published results. An expression
+/// that fails leaves only its own value unreadable.
 async fn compute_and_publish(
     transaction: &mut Transaction<'_>,
     source: &Source,
@@ -150,7 +152,8 @@ async fn compute_and_publish(
     Ok(())
 }
 
-/// Adds `returning` to a statement that writes, so that its result has a row for each changed row.
+/// Adds `returning true` to an `insert`, `update` or `delete`, so that the statement's result has one row for each
+/// changed row.
 fn with_rows(sql: &str) -> String {
     let sql = sql.trim().trim_end_matches(';');
     let words = sql.to_ascii_lowercase();

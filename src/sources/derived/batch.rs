@@ -1,5 +1,6 @@
 //! Processes one batch of a derived source's changes. One transaction takes the changes from the queue `vst_change`,
-//! computes their orders, and publishes them. If it fails, the batch runs again, and no change is published twice.
+//! computes the changed orders, and publishes the orders' new values. If the transaction fails, the batch runs again,
+//! and no change is published twice.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -17,41 +18,42 @@ use crate::infra::db::QueryError;
 
 /// Maximum number of changes in one batch.
 pub(super) const BATCH_CHANGES: i64 = 200;
-/// Maximum number of existing orders, the newest, that are computed when a table is attached.
+/// Maximum number of existing orders that are computed when a table is attached. The newest orders are chosen.
 const KNOWN_ORDERS: i64 = 20_000;
 /// Maximum number of existing orders that are computed in one statement.
 const KNOWN_CHUNK: usize = 500;
-/// Maximum wait for a lock, milliseconds. The orders of other sources wait meanwhile.
+/// Maximum wait for a lock, milliseconds. The wait is short because the orders of other sources wait meanwhile.
 const LOCK_MS: u32 = 1000;
-/// Pause before an order that could not be read is computed again.
+/// Pause before an order whose store could not be computed is computed again.
 const RETRY_PAUSE: Duration = Duration::from_secs(10);
 
-/// How far the queue of a source's changes has been processed, by the ids of the queue's rows.
+/// The progress of one source in the queue `vst_change`: the row ids up to which its changes have been processed.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct QueueProgress {
-    /// No unprocessed change has this id or a smaller one. The next batch begins after it, and so skips dead rows that
-    /// an old snapshot keeps.
+    /// No unprocessed change has this id or a smaller one. The next batch reads only greater ids, and so skips dead
+    /// rows that vacuum cannot remove yet.
     through: i64,
-    /// The next value of `through`, and a transaction id. The value is valid when all transactions below that id have
-    /// ended.
+    /// The next value of `through`, and a transaction id. `through` takes this value when all transactions below that
+    /// id have ended.
     next: Option<(i64, u64)>,
 }
 
 impl QueueProgress {
-    /// The id of a change after which the next batch begins.
+    /// An id up to which all changes have been processed. The next batch reads only greater ids.
     pub fn through(self) -> i64 {
         self.through
     }
 
-    /// Records a batch. `newest` is the id of its last change; `xmin` and `xmax` are the bounds of its snapshot.
+    /// Records a batch. `newest` is the id of the batch's last change; `xmin` and `xmax` are the bounds of the batch's
+    /// snapshot.
     fn pass(&mut self, newest: Option<i64>, (xmin, xmax): (u64, u64)) {
         if let Some((through, end)) = self.next
             && xmin >= end
         {
             (self.through, self.next) = (self.through.max(through), None);
         }
-        // A change gets its id shortly before its transaction gets a transaction id. So a later transaction may hold a
-        // slightly smaller change id, and the next value stays two batches behind.
+        // A change gets its row id shortly before its transaction gets a transaction id. A later transaction may
+        // therefore have a change with a slightly smaller id. So the next value stays two batches behind `newest`.
         if let (None, Some(newest)) = (self.next, newest) {
             self.next = Some((newest - 2 * BATCH_CHANGES, xmax));
         }
@@ -65,23 +67,23 @@ pub(super) struct Done {
     pub taken: usize,
     /// Number of events that were appended to the journal.
     pub events: u64,
-    /// The expressions of the mapping that failed, each with its order.
+    /// The mapping's expressions that failed, each with the key of the order for which it failed.
     pub failures: Vec<Failure>,
-    /// Number of values that can be read again.
+    /// Number of earlier failures that have ended.
     pub readable_again: usize,
 }
 
-/// The content of a batch, as taken from the queue.
+/// The content of a batch: the changes from the queue, the ended waits, and the retried failures.
 #[derive(Debug, Default)]
 struct Taken {
-    /// When each order of the batch was last written, by its key. An order whose wait has ended has the time of the
-    /// write that began the wait.
+    /// The time when each order of the batch was last written, by the order's key. For an order whose wait for items
+    /// has ended, the time of the write that began the wait.
     orders: WrittenAt,
     /// The keys of the orders whose wait for items has ended.
     due: BTreeSet<String>,
-    /// Written values in watched tables. The orders' keys follow from them.
+    /// The values from written rows of watched tables, which lead to the keys of the affected orders.
     leads: Vec<Lead>,
-    /// The watched tables whose query for keys failed before, and is tried again: their places in the mapping.
+    /// The places in the mapping of watched tables whose `keys` query failed before and now runs again.
     retried_watches: Vec<String>,
     is_truncated: bool,
     is_watched_truncated: bool,
@@ -89,23 +91,24 @@ struct Taken {
 }
 
 impl Taken {
-    /// Adds an order that was written at this time.
+    /// Adds the order with this key, which was written at the time `at`.
     fn add(&mut self, key: String, at: OffsetDateTime) {
         let newest = self.orders.entry(key).or_insert(at);
         *newest = at.max(*newest);
     }
 }
 
-/// A written value in a watched table.
+/// A value of a watched table's column, from a row that was written.
 #[derive(Debug)]
 struct Lead {
-    /// The number of the table, from 1.
+    /// The number of the watched table, counted from 1.
     watch: usize,
     value: String,
     at: OffsetDateTime,
 }
 
-/// Processes the next changes of a source in the caller's transaction, and at most `retries` orders that failed before.
+/// Processes the next changes of a source in the caller's transaction. Also tries again at most `retries` expressions
+/// that failed before.
 pub(super) async fn batch(
     transaction: &mut Transaction<'_>,
     source: &Source,
@@ -205,7 +208,7 @@ async fn take(
     Ok((taken, count))
 }
 
-/// Finds the keys of the orders that the written rows of watched tables concern, and adds them to the batch.
+/// Finds the orders that depend on the written rows of watched tables, and adds the orders' keys to the batch.
 async fn lead(
     transaction: &mut Transaction<'_>,
     source: &Source,
@@ -241,7 +244,8 @@ async fn lead(
                     }
                 }
                 if failure::end_of_watch(transaction, source.id, &watch.table).await? {
-                    // Which orders the table's writes concerned while the query failed is unknown.
+                    // While the `keys` query failed, writes to this table may have changed any open order, so all are
+                    // computed.
                     done.readable_again += 1;
                     for key in open_keys(transaction, source).await? {
                         taken.add(key, newest);
@@ -260,7 +264,8 @@ async fn lead(
     Ok(())
 }
 
-/// Computes and publishes orders as far as they can be read. An order that nobody can be told of is tried again later.
+/// Computes and publishes the orders with these keys. An order whose store cannot be computed is tried again after
+/// [`RETRY_PAUSE`].
 async fn project(
     transaction: &mut Transaction<'_>,
     source: &Source,
@@ -294,8 +299,8 @@ async fn project(
     Ok(())
 }
 
-/// Computes the orders that existed before the source was attached or its mapping changed, without events. An order
-/// that was written since has a change of its own in the queue, and that change is published.
+/// Computes the orders that existed before the source was attached or its mapping changed, and appends no events. Skips
+/// orders that were written since then, because the queue contains their changes, which are published with events.
 async fn all_rows(
     transaction: &mut Transaction<'_>,
     source: &Source,
@@ -324,7 +329,7 @@ async fn all_rows(
     Ok(transaction.batch_execute(&limit).await?)
 }
 
-/// The keys of the orders that are not over.
+/// The keys of the open orders: orders that are not completed, rejected or cancelled.
 async fn open_keys(transaction: &Transaction<'_>, source: &Source) -> Result<Vec<String>, QueryError> {
     let sql = format!(
         "select distinct key from {} where status not in ('completed', 'rejected', 'cancelled')",
@@ -334,7 +339,7 @@ async fn open_keys(transaction: &Transaction<'_>, source: &Source) -> Result<Vec
     Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
 }
 
-/// Publishes that the shop's table was emptied, so that panels load their lists again.
+/// Deletes all projected orders of the source, and appends a `truncate` event, so that panels load their lists again.
 async fn truncate(transaction: &Transaction<'_>, source: &Source) -> Result<(), QueryError> {
     const TRUNCATED: &str = "insert into vestnik.vst_event (source, type, data) values ($1, 'truncate', '{}')";
     transaction

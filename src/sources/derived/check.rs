@@ -13,9 +13,10 @@ use super::watch::Watched;
 use super::{Derived, ITEM_COLUMNS, RecordedColumn, function, remedy, rights};
 use crate::infra::db;
 
-/// The beginning of a problem of the joins.
+/// The start of an error text about the mapping's joins.
 const FROM: &str = "derived.from:";
-/// The beginnings of the types that say whether an order is paid: yes or no, a number, or the time of the payment.
+/// The SQL types that the mapping's expression `paid` may have: a boolean, a number, or the time of the payment. A type
+/// fits if its name starts with one of these names.
 const PAID_TYPES: [&str; 7] = [
     "boolean",
     "smallint",
@@ -26,12 +27,12 @@ const PAID_TYPES: [&str; 7] = [
     "date",
 ];
 
-/// The result of validating a derived mapping: the findings, and what its installation needs.
+/// The result of validating a derived mapping: the findings, and the data that its installation needs.
 #[derive(Debug)]
 pub struct Checked {
     /// The errors and warnings about the mapping.
     pub findings: Findings,
-    /// The type of each expression, by its name.
+    /// The name and the SQL type of each expression.
     pub columns: Vec<RecordedColumn>,
     /// The tables that get triggers for the source; the shop's table of orders comes first.
     pub(super) watched: Vec<Watched>,
@@ -46,7 +47,8 @@ impl Checked {
     }
 }
 
-/// Validates a derived mapping; `table` is the shop's table of orders. All changes to the database are rolled back.
+/// Validates a derived mapping; `table` is the shop's table of orders. Savepoints roll back all changes to the
+/// database.
 pub async fn check(
     transaction: &mut Transaction<'_>,
     table: &Table,
@@ -66,7 +68,7 @@ pub async fn check(
         values(transaction, table, derived, &mut columns, &mut reads, &mut findings).await?;
         paid(&columns, &mut findings);
     }
-    // An error of the joins would be every expression's.
+    // If the joins are wrong, every query with them fails, so checking the items would repeat the same error.
     if !findings.problems.iter().any(|problem| problem.starts_with(FROM)) {
         items(transaction, table, derived, &mut columns, &mut reads, &mut findings).await?;
     }
@@ -97,18 +99,19 @@ pub async fn check(
     })
 }
 
-/// The tables that a view reads, each with the columns that it reads.
+/// The columns that a view reads, by the name of their table.
 type Reads = BTreeMap<String, Vec<String>>;
 
-/// What a temporary view shows of a query.
+/// The result of creating a temporary view from a query.
 enum Look {
-    /// The types of its columns, and the tables and columns that it reads.
+    /// The types of the query's columns, and the tables and columns that the query reads.
     Read(Vec<RecordedColumn>, Reads),
     /// The error of Postgres for an invalid query.
     Invalid(tokio_postgres::Error),
 }
 
-/// Creates a temporary view from `select`, and reads what Postgres knows of it.
+/// Creates a temporary view from the query `select`, reads the view's columns and dependencies from the Postgres
+/// catalog, and rolls the view back.
 async fn look(transaction: &mut Transaction<'_>, table: &Table, select: &str) -> Result<Look, tokio_postgres::Error> {
     const COLUMNS: &str = "select attname::text, format_type(atttypid, atttypmod) from pg_attribute \
          where attrelid = 'pg_temp.vst_check'::regclass and attnum > 0 order by attnum";
@@ -170,7 +173,7 @@ async fn values(
             columns.extend(found.into_iter().filter(|column| column.name != "vst_key"));
             merge(reads, read);
         }
-        // The error does not say which expression is wrong, so each is tried alone.
+        // The error does not say which expression is wrong, so each expression is tried alone.
         Look::Invalid(whole) => {
             if let Look::Invalid(error) = look(transaction, table, &format!("select 1 as one from {from}")).await? {
                 findings
@@ -193,7 +196,8 @@ async fn values(
     Ok(())
 }
 
-/// Corrects an error of syntax that names the word behind the expression, which is ours.
+/// Rewrites a syntax error at the word `as`. Vestnik adds this word after the expression, so the person who wrote the
+/// mapping does not know it.
 fn without_wrapper(reason: &str) -> String {
     reason.replace(
         "syntax error at or near \"as\"",
@@ -201,7 +205,7 @@ fn without_wrapper(reason: &str) -> String {
     )
 }
 
-/// Reports a `paid` that is a word: its meaning is unknown.
+/// Reports an expression `paid` whose type is none of [`PAID_TYPES`], for example a text, whose meaning is unknown.
 fn paid(columns: &[RecordedColumn], findings: &mut Findings) {
     let Some(column) = columns.iter().find(|column| column.name == "paid") else {
         return;
@@ -282,7 +286,7 @@ async fn watched(
     for (at, watch) in derived.watch.iter().enumerate() {
         let number = at + 1;
         let place = place(&watch.table);
-        // A name without a schema means the schema of the table of orders.
+        // A table name without a schema means a table in the schema of the shop's table of orders.
         let name = match watch.table.contains('.') {
             true => watch.table.clone(),
             false => format!("{}.{}", ident(&table.schema), watch.table),
@@ -320,7 +324,7 @@ fn place(table: &str) -> String {
     format!("derived.watch of {table}")
 }
 
-/// Reports each key query of a watched table, and each statement of an answer, that Postgres cannot parse.
+/// Reports each `keys` query of a watched table, and each SQL statement of an answer, that Postgres cannot prepare.
 async fn statements(
     transaction: &mut Transaction<'_>,
     table: &Table,
@@ -367,17 +371,17 @@ async fn statements(
     Ok(())
 }
 
-/// Where a statement's names without a schema are looked for.
+/// The search path in which Postgres finds a statement's names without a schema.
 #[derive(Clone, Copy)]
 enum SearchPath {
-    /// As in the source's function, which runs the queries for keys.
+    /// The search path of the source's function, which runs the `keys` queries.
     Function,
-    /// As in an answer, which has the role's own search path behind the table's schema.
+    /// The search path of an answer's statements: the table's schema, then the role's own search path.
     Answer,
 }
 
 impl SearchPath {
-    /// The parameters that such a statement gets, as an error says it.
+    /// The parameters that a statement with this search path gets, for an error text.
     fn parameters(self) -> &'static str {
         match self {
             Self::Function => "only $1",

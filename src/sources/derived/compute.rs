@@ -1,5 +1,5 @@
-//! Computes orders of a derived source as far as they can be read. An expression that fails costs its value only,
-//! wherever an order is read: by the projector and by an answer.
+//! Computes orders of a derived source, for the projector and for answers. If an expression of the mapping fails, only
+//! its own value is missing, and the rest of the order is computed.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,24 +15,27 @@ use crate::infra::db::Transaction;
 const UNREADABLE: &str = "\"?\"";
 /// The JSON that stands for items whose query fails.
 const UNREADABLE_ITEMS: &str = "[{\"name\": \"?\"}]";
-/// Time limit for computing orders together, milliseconds.
+/// Time limit of a query that computes several orders, milliseconds.
 pub(super) const DERIVE_MS: u32 = 2000;
-/// Time limit for computing one order, or one value, after an expression has failed for several, milliseconds.
+/// Time limit of a query that computes one order or one value after a query for several orders has failed,
+/// milliseconds.
 const DERIVE_ONE_MS: u32 = 300;
 
-/// Orders as far as they can be read.
+/// Computed orders, and the expressions that failed.
 #[derive(Debug, Default)]
 pub(super) struct Computed {
-    /// The orders, each once for each of its stores.
+    /// The orders, one entry for each store of an order.
     pub orders: Vec<Projected>,
-    /// The keys of orders that nobody can be told of: the store cannot be read, and no store has had them before.
+    /// The keys of orders that reach nobody: the expression of the store fails, and the order was published to no store
+    /// before.
     pub without_store: Vec<String>,
     /// The expressions that failed, each with the key of its order.
     pub failures: Vec<Failure>,
 }
 
-/// Computes the orders with these keys. If an expression fails, each order is computed alone, and each value of an order
-/// that fails again. An order whose store cannot be read stays in the stores of its last result, `published`.
+/// Computes the orders with these keys. If an expression fails, each order is computed alone. If one order fails again,
+/// its values are computed one by one. If the store of an order cannot be computed, the order keeps the stores of its
+/// last published result.
 pub(super) async fn compute(
     transaction: &mut Transaction<'_>,
     source: &Source,
@@ -92,7 +95,8 @@ async fn whole(
     }
 }
 
-/// Whether the mapping's expressions caused the error. Otherwise Postgres was busy, locked, or stopping.
+/// Whether the mapping's expressions caused the error. Otherwise the cause is temporary: Postgres was busy, locked, or
+/// stopping.
 pub(super) fn is_of_mapping(error: &tokio_postgres::Error) -> bool {
     const PASSING: [&str; 5] = ["40", "53", "55", "57P", "58"];
     error
@@ -100,7 +104,8 @@ pub(super) fn is_of_mapping(error: &tokio_postgres::Error) -> bool {
         .is_some_and(|code| !PASSING.iter().any(|class| code.code().starts_with(class)))
 }
 
-/// The failures of joins that give several different rows for an order of one store: nobody knows which one counts.
+/// Finds orders for which the mapping's joins give several different rows in one store, and returns a failure for each.
+/// Such an order is reported because nothing shows which row is right.
 fn of_several_rows(orders: &[Projected]) -> Vec<Failure> {
     let (mut seen, mut of_several) = (HashMap::new(), HashSet::new());
     for order in orders {
@@ -113,7 +118,8 @@ fn of_several_rows(orders: &[Projected]) -> Vec<Failure> {
     of_several.into_iter().map(|key| Failure::several_rows(key)).collect()
 }
 
-/// Computes one order value by value. The orders are `None` if its store cannot be read, and no store has it.
+/// Computes one order value by value; gives one entry for each of its stores. The entries are `None` if the store
+/// cannot be computed and the order was published to no store before.
 async fn value_by_value(
     transaction: &mut Transaction<'_>,
     source: &Source,
@@ -146,8 +152,9 @@ async fn value_by_value(
     Ok((Some(orders), failures))
 }
 
-/// The order of one store, from values that were computed one by one. Its JSON has the form in which Postgres writes it
-/// for the whole order, so that the values that can be read are not taken for changed ones.
+/// Builds the order of one store from values that were computed one by one. The JSON has the same spacing as Postgres'
+/// `json_build_object`. Otherwise the comparison with the last published result would report unchanged values as
+/// changed.
 fn of_store(derived: &Derived, key: &str, store: Option<String>, read: &HashMap<String, Vec<Row>>) -> Projected {
     let of = |name: &str| {
         let rows = read.get(name)?;
@@ -162,7 +169,7 @@ fn of_store(derived: &Derived, key: &str, store: Option<String>, read: &HashMap<
         format!("\"{name}\" : {}", of(&name).unwrap_or(unreadable))
     });
     let data = format!("{{{}}}", values.collect::<Vec<_>>().join(", "));
-    // An unreadable status counts as an unmapped word, so panels ring.
+    // An unreadable status counts as a status word that the mapping does not know, so panels ring for the order.
     let status = match serde_json::from_str(of("status").unwrap_or(UNREADABLE)).unwrap_or_default() {
         Value::String(word) => Some(word),
         Value::Null => None,
@@ -171,9 +178,9 @@ fn of_store(derived: &Derived, key: &str, store: Option<String>, read: &HashMap<
     Projected::new(key.to_owned(), store, status, data, derived)
 }
 
-/// A value in one of the rows that the joins give for an order.
+/// One value of an order, from one of the rows that the mapping's joins give.
 struct Row {
-    /// The store's id of this row; `None`: null, or the value had to be computed without the store.
+    /// The id of the row's store. `None`: the store is null, or the value was computed without the store.
     store: Option<String>,
     json: String,
 }
@@ -184,7 +191,8 @@ enum Read {
     Failed(tokio_postgres::Error),
 }
 
-/// Computes one value of an order. If that fails, it is computed without the store, then without the joins.
+/// Computes one value of an order. If the query fails, computes the value without the order's store, then without the
+/// mapping's joins.
 async fn value(
     transaction: &mut Transaction<'_>,
     source: &Source,
@@ -195,17 +203,19 @@ async fn value(
     if let Read::Rows(_) = with_store {
         return Ok(with_store);
     }
-    // The error may be the store's.
+    // The expression of the store may have failed instead of the value's expression.
     let joined = one_way(transaction, source, key, name, function::WITHOUT_STORE).await?;
     if let Read::Rows(_) = joined {
         return Ok(joined);
     }
-    // Without the joins, every name of a joined table is an error. It says nothing of the cause.
+    // Without the joins, every name of a joined table is an error, which hides the cause. So the error of the query
+    // with joins is returned.
     let bare = one_way(transaction, source, key, name, function::BARE).await?;
     Ok(if let Read::Rows(_) = bare { bare } else { joined })
 }
 
-/// Computes one value in the way that the suffix names.
+/// Computes one value of an order in the way that `suffix` selects: empty, [`function::WITHOUT_STORE`], or
+/// [`function::BARE`].
 async fn one_way(
     transaction: &mut Transaction<'_>,
     source: &Source,

@@ -1,5 +1,5 @@
-//! The expressions of derived sources that fail, each with its order. A row stays until the order can be read whole: so
-//! the source is unhealthy as long as an order reaches nobody or is shown with an unreadable value.
+//! Saves which expressions of a derived source fail for which orders, in the table `vst_projection_failure`. A row
+//! stays until the expression works for that order again. As long as a row exists, the source's health report names it.
 
 use std::fmt;
 
@@ -7,26 +7,26 @@ use super::{Derived, function, rights};
 use crate::domain::event::SourceId;
 use crate::infra::db::{self, GenericClient, Transaction};
 
-/// Maximum number of distinct failures of a source that its health report names.
+/// Maximum number of distinct failures that the health report of a source lists.
 const NAMED_FAILURES: i64 = 5;
-/// Time before an order with a failure is computed again, seconds.
+/// Minimum time between two attempts to compute an order with a failure, seconds.
 pub(super) const RETRY_SECONDS: f64 = 10.0;
-/// The failures' key of a watched table's query for keys: it is of no order.
+/// The `key` of a failure that concerns no order, because the `keys` query of a watched table failed.
 const NO_ORDER: &str = "";
 
 /// An expression of a mapping that failed for an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Failure {
-    /// The key of the order; empty: the query for keys of a watched table failed.
+    /// The key of the order. Empty: the `keys` query of a watched table failed.
     pub key: String,
     /// The place of the expression in the mapping, such as `derived.total`.
     pub place: String,
-    /// The error of Postgres without the order's values.
+    /// The error of Postgres, without values of the order.
     pub reason: String,
 }
 
 impl Failure {
-    /// The failure of the value `name` of an order.
+    /// The failure to compute the value `name` of the order `key`.
     pub fn of(derived: &Derived, name: &str, key: &str, error: &tokio_postgres::Error) -> Self {
         Self {
             key: key.to_owned(),
@@ -35,7 +35,7 @@ impl Failure {
         }
     }
 
-    /// The failure of joins that give several different rows for an order of one store.
+    /// The failure of the mapping's joins, which give several different rows for this order in one store.
     pub fn several_rows(key: &str) -> Self {
         Self {
             key: key.to_owned(),
@@ -45,7 +45,7 @@ impl Failure {
         }
     }
 
-    /// The failure of the query for keys of a watched table.
+    /// The failure of a watched table's `keys` query.
     pub fn of_watch(table: &str, error: &tokio_postgres::Error) -> Self {
         Self {
             key: NO_ORDER.to_owned(),
@@ -65,13 +65,13 @@ impl fmt::Display for Failure {
     }
 }
 
-/// The place of a watched table's query for keys in the mapping.
+/// The place of a watched table's `keys` query in the mapping, for error texts.
 pub(super) fn place_of_watch(table: &str) -> String {
     format!("derived.watch of {table}: keys")
 }
 
-/// The error without the values of the order that Postgres quotes in errors about data. The words of an enum are the
-/// mapping's.
+/// The text of the error. In errors about data (class 22), quoted values are removed, because they may be a customer's
+/// data. An invalid enum word stays, because it comes from the mapping.
 fn without_values(error: &tokio_postgres::Error) -> String {
     let reason = db::reason(error);
     let is_of_data = error.code().is_some_and(|code| code.code().starts_with("22"));
@@ -87,8 +87,8 @@ fn unquoted(text: &str) -> String {
     parts.join("\"")
 }
 
-/// Saves the failures of the orders with these keys, and deletes the earlier ones that have ended. `unseen` are the keys
-/// of orders that reach nobody. Returns the number of orders of which a failure has ended.
+/// Saves the failures of the orders with these keys, and deletes earlier failures that no longer occur. `unseen` has
+/// the keys of orders that no store can see. Returns the number of deleted failures.
 pub(super) async fn save(
     transaction: &Transaction<'_>,
     source: SourceId,
@@ -119,7 +119,8 @@ pub(super) async fn save(
     Ok(ended.len())
 }
 
-/// Deletes the failure of a watched table's query for keys, which works again. Returns whether there was one.
+/// Deletes the failure of a watched table's `keys` query, because the query works again. Returns whether a failure was
+/// saved.
 pub(super) async fn end_of_watch(
     transaction: &Transaction<'_>,
     source: SourceId,
@@ -130,16 +131,16 @@ pub(super) async fn end_of_watch(
     Ok(ended > 0)
 }
 
-/// What is tried again because it failed before.
+/// The earlier failures that the next batch tries again.
 #[derive(Debug, Default)]
 pub(super) struct Retried {
-    /// The keys of orders.
+    /// The keys of the orders to compute again.
     pub keys: Vec<String>,
-    /// The places of watched tables' queries for keys.
+    /// The places in the mapping of the `keys` queries to run again.
     pub watches: Vec<String>,
 }
 
-/// Chooses at most `most` failures that were not tried for [`RETRY_SECONDS`], the longest untried first.
+/// Chooses at most `most` failures whose last attempt is older than [`RETRY_SECONDS`], the oldest attempt first.
 pub(super) async fn retry(
     transaction: &Transaction<'_>,
     source: SourceId,
@@ -161,11 +162,12 @@ pub(super) async fn retry(
     Ok(retried)
 }
 
-/// What a line of a health report puts before the numbers that change while the problem stays the same.
+/// Separates the constant part of a line of a health report from counts and keys that change while the problem stays
+/// the same.
 pub(in crate::sources) const COUNTED: &str = "; now for ";
 
-/// The lines of a health report about the failures of a source: how many orders they concern, and the most frequent
-/// distinct ones. `name` is the source's name, `schema` that of its table.
+/// The lines of a health report about the failures of a source: the number of affected orders, then the most frequent
+/// failures. `name` is the source's name; `schema` is the schema of the shop's table.
 pub(super) async fn lines(
     client: &impl GenericClient,
     source: SourceId,

@@ -1,29 +1,29 @@
-//! The SQL function that computes the orders of a derived source: the mapping's expressions as one query for given
-//! keys. The function belongs to a role that may only read the tables of the expressions.
+//! Generates the SQL function that computes the orders of a derived source. The function runs the mapping's expressions
+//! as one query for given keys. The function's owner is a role that may only read the tables of the expressions.
 
 use super::super::catalog::Table;
 use super::super::sql::{ident, literal, quoted};
 use super::{Derived, extra_name, from_clause, key_text};
 use crate::domain::event::SourceId;
 
-/// Suffix of a value's name in `vst_field`. The function then computes the value without the order's store, in case the
-/// expression of the store fails.
+/// Suffix of a value's name in the parameter `vst_field`: the function computes the value without the order's store.
+/// This way works even if the expression of the store fails.
 pub(super) const WITHOUT_STORE: &str = "?";
-/// Suffix of a value's name in `vst_field`. The function then computes the value without the store and without the
-/// mapping's joins, in case a joined table is missing.
+/// Suffix of a value's name in the parameter `vst_field`: the function computes the value without the store and without
+/// the mapping's joins. This way works even if a joined table is missing.
 pub(super) const BARE: &str = "!";
 
-/// The name of a source's function.
+/// The name of the SQL function that computes the orders of this source.
 pub(super) fn name(source: SourceId) -> String {
     format!("vestnik.vst_derive_{}", source.0)
 }
 
-/// The name of a source's function, with the types of its parameters.
+/// The name of the source's SQL function with the types of its parameters.
 pub(super) fn signature(source: SourceId) -> String {
     format!("{}(text[], text)", name(source))
 }
 
-/// The name and the SQL of every value except store and status: the fields, the items, and the extra fields.
+/// The name and the SQL expression of every value except store and status: the fields, the items, and the extra fields.
 pub(super) fn values(derived: &Derived) -> Vec<(String, String)> {
     let fields = derived
         .fields
@@ -44,7 +44,7 @@ pub(super) fn values(derived: &Derived) -> Vec<(String, String)> {
     fields.chain(items).chain(extra).collect()
 }
 
-/// The name and the SQL of every value: the store, the status, and the others.
+/// The name and the SQL expression of every value, with store and status first.
 pub(super) fn all_values(derived: &Derived) -> Vec<(String, String)> {
     let named = [
         ("store".to_owned(), derived.store.clone()),
@@ -64,8 +64,8 @@ pub(super) fn place(derived: &Derived, name: &str) -> String {
     }
 }
 
-/// SQL for the rows `o` that satisfy `condition`. Each result is a text array: key, store, status, and all values as a
-/// JSON object. Text is readable in any encoding of the database.
+/// SQL that selects the rows `o` that satisfy `condition`. Each result is a text array: key, store, status, and all
+/// values as a JSON object. `vst_readable` makes each text readable in any encoding of the database.
 pub(super) fn select(table: &str, derived: &Derived, condition: &str) -> String {
     let values = values(derived)
         .into_iter()
@@ -80,8 +80,9 @@ pub(super) fn select(table: &str, derived: &Derived, condition: &str) -> String 
     )
 }
 
-/// The SQL that creates the source's function. Its parameter `vst_field` is null for whole orders, or the name of one
-/// value. So an order can be computed value by value, and an expression that fails affects no other value.
+/// The SQL that creates the source's function. If the parameter `vst_field` is null, the function computes whole
+/// orders; otherwise it computes the one value that `vst_field` names. So an order can be computed value by value, and
+/// an expression that fails affects no other value.
 pub(super) fn sql(source: SourceId, table: &Table, derived: &Derived) -> String {
     let condition = has_key(table, derived, "vst_keys");
     let whole = select(&table.quoted, derived, &condition);
@@ -122,7 +123,8 @@ pub(super) fn sql(source: SourceId, table: &Table, derived: &Derived) -> String 
     ))
 }
 
-/// An SQL condition: the key of the row `o` is one of `keys`, an expression for a text array. An index can serve it.
+/// An SQL condition: the key of the row `o` is one of `keys`, an SQL expression for a text array. The array is cast to
+/// the column's type, so that an index can serve the condition.
 pub(super) fn has_key(table: &Table, derived: &Derived, keys: &str) -> String {
     let kind = table.column(&derived.key).map_or("text", |column| column.base.as_str());
     format!("o.{} = any ({keys}::{kind}[])", ident(&derived.key))
@@ -132,8 +134,8 @@ fn readable_key(derived: &Derived) -> String {
     format!("vestnik.vst_readable({})", key_text(derived))
 }
 
-/// The value of the parameter `vst_field` that selects the key query of a watched table. `number` counts the watched
-/// tables from 1.
+/// The value of the function's parameter `vst_field` that runs the `keys` query of a watched table. `number` counts the
+/// watched tables from 1.
 pub(super) fn watch_name(number: usize) -> String {
     format!("watch {number}")
 }

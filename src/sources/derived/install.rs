@@ -1,5 +1,5 @@
-//! Installs the parts of a derived source in the database: its function, the engine's own table, and the triggers of
-//! all watched tables.
+//! Installs the parts of a derived source in the database: the source's function, the projection table, and the
+//! triggers of all watched tables.
 
 use tokio_postgres::{GenericClient, Transaction};
 
@@ -12,8 +12,8 @@ use super::{Derived, function, projection, reader};
 use crate::domain::event::SourceId;
 use crate::infra::table_lock::Progress;
 
-/// Installs the parts of a derived source that are missing or outdated. If any is, or if the mapping changed
-/// (`reads_other_columns`), all existing orders are computed again, without events.
+/// Installs the parts of a derived source that are missing or outdated. If a part is installed, or if the mapping
+/// changed (`reads_other_columns`), the projector computes all existing orders again, without events.
 pub(in crate::sources) async fn install(
     transaction: &mut Transaction<'_>,
     source: SourceId,
@@ -68,7 +68,8 @@ pub(in crate::sources) async fn install(
     Ok(done)
 }
 
-/// SQL for the engine's own table of the source. It holds the last published result for each order of each store.
+/// SQL that creates the source's projection table. The table has one row for each order and store: the last published
+/// result.
 fn table_sql(source: SourceId) -> String {
     let table = projection(source);
     format!(
@@ -88,7 +89,7 @@ fn table_sql(source: SourceId) -> String {
     )
 }
 
-/// SQL that gives every role with rights on the journal the rights on this source's table and function.
+/// SQL that grants rights on the source's projection table and function to every role that may update the journal.
 fn grant_sql(source: SourceId) -> String {
     format!(
         "do $$ declare it record; begin \
@@ -114,7 +115,7 @@ async fn has_function(
     row.map_or(Ok(false), |row| row.try_get(0))
 }
 
-/// Removes the triggers of this source from tables that are no longer watched.
+/// Drops the source's trigger functions and triggers on tables that the mapping no longer watches.
 async fn drop_strange(
     transaction: &Transaction<'_>,
     source: SourceId,
@@ -147,7 +148,7 @@ async fn drop_strange(
     Ok(())
 }
 
-/// SQL that removes the parts of a derived source, except the triggers and the trigger function of the shop's table of
+/// SQL that drops all parts of a derived source, except the triggers and the trigger function of the shop's table of
 /// orders.
 pub(in crate::sources) async fn drop_sql(
     client: &impl GenericClient,
@@ -175,7 +176,7 @@ pub(in crate::sources) async fn drop_sql(
     Ok(sql)
 }
 
-/// SQL that installs all parts of a derived source, for a person to read.
+/// The SQL of all parts of a derived source, for a person to read before it runs.
 pub(in crate::sources) fn install_sql(source: SourceId, derived: &Derived, checked: &Checked) -> String {
     let mut sql = String::new();
     for watched in &checked.watched {

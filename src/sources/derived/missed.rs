@@ -1,5 +1,5 @@
-//! Finds orders of a derived source that the projector has missed. Their rows were written without the triggers, or
-//! became visible through a table that is not watched.
+//! Finds orders of a derived source that the projector has missed, because no trigger fired. Either the triggers were
+//! off when the row was written, or the order became visible through a table that the mapping does not watch.
 
 use crate::infra::db::{GenericClient, Transaction};
 
@@ -7,11 +7,11 @@ use super::compute::is_of_mapping;
 use super::{HIDDEN, function, projection};
 use crate::domain::event::SourceId;
 
-/// Time limit for computing the orders, milliseconds.
+/// Time limit of the query that computes the orders' statuses, milliseconds.
 const DERIVE_MS: u32 = 2000;
 
-/// Those of the written keys whose orders people should see, but which the projector has not published and will not
-/// publish by itself.
+/// Returns the keys of `written` whose orders are missing: the order is not hidden, the projector has not published it,
+/// and it is not in the projector's queue.
 pub(in crate::sources) async fn not_projected(
     transaction: &mut Transaction<'_>,
     source: SourceId,
@@ -21,8 +21,8 @@ pub(in crate::sources) async fn not_projected(
         "select k.key from unnest($1::text[]) k (key) where not exists (select from {} p where p.key = k.key)",
         projection(source)
     );
-    // A hidden order has no row in the engine's own table. An order in the queue, or with a wait for items, will be
-    // published soon. So will all orders after the source was attached or its mapping changed (`watch = -1`).
+    // An order in the queue, or with a wait for items, will be published soon. `watch = -1` is queued when the source
+    // is attached or its mapping changes, and means that all orders will be published soon.
     const ON_THE_WAY: &str = "select key from vestnik.vst_change where source = $1 and watch = 0 and key = any ($2) \
          union select key from vestnik.vst_wait where source = $1 and key = any ($2) \
          union all select k from unnest($2::text[]) k where exists (select from vestnik.vst_change where source = $1 and watch = -1)";
@@ -37,12 +37,13 @@ pub(in crate::sources) async fn not_projected(
         let on_the_way: &str = row.try_get(0)?;
         keys.retain(|key| key != on_the_way);
     }
+    // A hidden order has no row in the projection table either, so the statuses of the remaining keys are computed.
     let limit = format!("set local jit = off; set local statement_timeout = {DERIVE_MS}");
     transaction.batch_execute(&limit).await?;
     if let Statuses::Read(visible) = visible(transaction, source, &keys).await? {
         return Ok(visible);
     }
-    // An order whose status cannot be read rings.
+    // An order whose status cannot be computed counts as visible, because panels must ring for it.
     let mut all = Vec::new();
     for key in keys {
         match visible(transaction, source, std::slice::from_ref(&key)).await? {
@@ -53,11 +54,11 @@ pub(in crate::sources) async fn not_projected(
     Ok(all)
 }
 
-/// The result of reading the statuses of orders.
+/// The result of computing the statuses of orders.
 enum Statuses {
     /// The keys of the orders that are not hidden.
     Read(Vec<String>),
-    /// The expression fails for one of the orders.
+    /// The expression of the status fails for at least one of the orders.
     Failed,
 }
 
@@ -92,7 +93,7 @@ async fn visible(
     Ok(Statuses::Read(visible))
 }
 
-/// Puts orders into the projector's queue.
+/// Puts the orders with these keys into the projector's queue, `vst_change`.
 pub(in crate::sources) async fn project_again(
     client: &impl GenericClient,
     source: SourceId,

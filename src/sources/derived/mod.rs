@@ -1,7 +1,7 @@
-//! Derived sources: SQL expressions over several tables of the shop define their orders.
-//! The projector, a background task, computes the orders whose rows were written. It saves the results in a table of
-//! the engine's own, and appends the changes to the journal. From there on an order is treated like any other. Lists
-//! read the engine's own table instead of the shop's.
+//! Derived sources: SQL expressions over several tables of the shop define the orders. The projector, a background
+//! task, computes the orders whose rows were written. The projector saves the results in the source's projection table,
+//! `vestnik.vst_projection_N`, and appends the changes to the journal. From the journal on, these orders take the same
+//! path as the orders of other sources. Lists read the projection table instead of the shop's tables.
 
 mod answer;
 mod batch;
@@ -37,16 +37,16 @@ pub(super) use missed::{not_projected, project_again};
 pub use preview::{Newest, newest};
 pub(super) use state::{State, examine};
 
-/// The columns that the mapping's query for items may return.
+/// The names of the columns that the mapping's query `items` may return.
 pub(super) const ITEM_COLUMNS: [&str; 6] = ["name", "quantity", "price", "options", "note", "category"];
 
-/// The name of the engine's own table of a derived source, quoted and with its schema, as in `public."order"`.
+/// The name of the source's projection table, with its schema. The table holds the last published result of each order.
 pub fn projection(source: SourceId) -> String {
     format!("vestnik.vst_projection_{}", source.0)
 }
 
-/// Completes a derived mapping: where it names no unit of amounts, the types of the expressions decide. `columns` are
-/// these types, by the expressions' names.
+/// Adds the missing units of amounts to a derived mapping. The SQL type of the amount's expression decides the unit.
+/// `columns` has the names and types of the expressions.
 pub fn with_units(mut mapping: Mapping, columns: &[RecordedColumn]) -> Mapping {
     let unit = |name: &str| {
         columns
@@ -73,7 +73,7 @@ fn from_clause(table: &str, derived: &Derived) -> String {
     format!("{table} o\n{}", derived.from)
 }
 
-/// An SQL expression: the key of the row `o` as text.
+/// An SQL expression for the key of the shop's row `o` as text.
 fn key_text(derived: &Derived) -> String {
     format!("(o.{})::pg_catalog.text", ident(&derived.key))
 }

@@ -1,4 +1,4 @@
-//! Built-in derived mappings for known systems, from `presets/NAME.toml`.
+//! Built-in derived mappings for known shop systems such as Saleor, from `presets/NAME.toml`.
 
 use tokio_postgres::Client;
 
@@ -23,13 +23,13 @@ pub fn names() -> [&'static str; PRESETS.len()] {
     PRESETS.map(|(name, _)| name)
 }
 
-/// The built-in mapping with this name, as TOML; `None`: there is none.
+/// The built-in mapping with this name, as TOML; `None`: no built-in mapping has this name.
 pub fn mapping(name: &str) -> Option<&'static str> {
     PRESETS.iter().find(|(known, _)| *known == name).map(|(_, toml)| *toml)
 }
 
-/// The name of the built-in mapping that is made for a table, and that validation accepts for it. `None`: no built-in
-/// mapping fits.
+/// The name of the built-in mapping for this table. The mapping must name the table, and validation must accept the
+/// mapping. `None`: no built-in mapping fits.
 pub async fn recognise(client: &mut Client, table: &Table) -> Result<Option<&'static str>, catalog::Error> {
     for (name, toml) in PRESETS {
         let Ok(mapping) = Mapping::from_toml(toml) else {

@@ -1,5 +1,5 @@
-//! Shows the newest orders that a derived mapping gives, before its table is attached. The expressions run with the
-//! rights that they will have afterwards.
+//! Computes the newest orders of a derived mapping before its table is attached, so that a person can check them. The
+//! expressions run with the rights that they will have after attaching.
 
 use std::collections::{HashMap, HashSet};
 
@@ -22,22 +22,22 @@ use crate::domain::event::{SourceId, StoreId};
 use crate::domain::money::Currency;
 use crate::infra::db;
 
-/// Time limit for computing the orders, milliseconds.
+/// Time limit of each query of the preview, milliseconds.
 const STATEMENT_MS: u32 = 5000;
 
-/// The newest orders that a derived mapping gives.
+/// The newest orders that a derived mapping gives, and the expressions that fail.
 #[derive(Debug, Default)]
 pub struct Newest {
-    /// The orders that can be read whole, the newest first.
+    /// The orders for which every expression works, the newest first.
     pub orders: Vec<Preview>,
-    /// One line for each expression that fails for one of the rows, and for joins that give several rows for an order
-    /// of one store.
+    /// One line for each distinct failure: an expression fails, or the joins give several rows for an order of one
+    /// store.
     pub problems: Vec<String>,
-    /// Whether there are rows, and each of them fails.
+    /// Whether the table has rows, and an expression fails for each of the newest rows.
     pub all_fail: bool,
 }
 
-/// Computes the newest orders of a derived mapping; `rows` is the maximum number of rows. `None`: the mapping has
+/// Computes the newest orders of a derived mapping; `rows` is the maximum number of orders. `None`: the mapping has
 /// errors, which [`check()`] reports. All changes to the database are rolled back.
 pub async fn newest(
     client: &mut Client,
@@ -121,7 +121,8 @@ pub async fn newest(
     Ok(Some(newest))
 }
 
-/// Adds to each problem of a missing right the statement that grants it to the role that reads the expressions.
+/// Adds a GRANT statement to each problem about a missing right. The current role, with whose rights the expressions
+/// run, gets the right.
 async fn with_grants(
     transaction: &Transaction<'_>,
     problems: Vec<String>,
@@ -144,14 +145,14 @@ async fn with_grants(
 /// The failures of the previewed rows.
 #[derive(Default)]
 struct Failures {
-    /// Each distinct failure with the newest order that has it, and the number of its orders.
+    /// Each distinct failure: first the failure of the newest affected order, then the number of affected orders.
     distinct: Vec<(Failure, usize)>,
-    /// The keys of the orders that fail.
+    /// The keys of the orders with at least one failure.
     keys: HashSet<String>,
 }
 
 impl Failures {
-    /// Adds the failure of an order. The orders come in their order, the newest first.
+    /// Adds the failure of an order. The caller adds the failures of newer orders first.
     fn add(&mut self, failure: Failure) {
         self.keys.insert(failure.key.clone());
         let is_like_it =
@@ -174,7 +175,8 @@ impl Failures {
     }
 }
 
-/// The failure of an expression, with the values that Postgres quotes. The person who maps a table may see them.
+/// The failure of an expression. The error keeps the values that Postgres quotes, because the person who maps a table
+/// may see the shop's data.
 fn failure(key: &str, place: String, error: &tokio_postgres::Error) -> Failure {
     Failure {
         key: key.to_owned(),
@@ -183,13 +185,13 @@ fn failure(key: &str, place: String, error: &tokio_postgres::Error) -> Failure {
     }
 }
 
-/// The result of a query whose SQL may fail.
+/// The result of a query whose SQL may be wrong: its rows, or the error of Postgres.
 enum Attempt {
     Rows(Vec<tokio_postgres::Row>),
     Failed(tokio_postgres::Error),
 }
 
-/// Runs a query in a savepoint, which is rolled back. So an error of Postgres ends no other query.
+/// Runs a query in a savepoint and rolls the savepoint back, so that an error does not abort the whole transaction.
 async fn attempt(
     transaction: &mut Transaction<'_>,
     sql: &str,
@@ -205,10 +207,11 @@ async fn attempt(
     }
 }
 
-/// The query for the keys of the newest rows, the newest first.
+/// SQL that selects the keys of the newest orders, the newest first; `rows` is the maximum number.
 fn newest_keys(table: &Table, derived: &Derived, rows: i64) -> String {
     let (column, from) = (ident(&derived.key), from_clause(&table.quoted, derived));
-    // A join that is no left join leaves out rows.
+    // An inner join of the mapping may leave out rows. So the query applies the joins, and gives only keys of the
+    // remaining rows.
     format!(
         "select {key} from {from} where o.{column} = any (array( \
              select newest.{column} from {table} newest order by newest.{column} desc limit {rows})) \
@@ -218,7 +221,7 @@ fn newest_keys(table: &Table, derived: &Derived, rows: i64) -> String {
     )
 }
 
-/// A row that the mapping's query gives.
+/// A row that the mapping's query gives: an order of one store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Row {
     key: String,
@@ -227,7 +230,7 @@ struct Row {
     data: String,
 }
 
-/// The result of computing whole orders.
+/// The result of computing whole orders: the rows, or the error of Postgres.
 enum Whole {
     Rows(Vec<Row>),
     Failed(tokio_postgres::Error),
@@ -284,7 +287,7 @@ fn subject(
     subject
 }
 
-/// The expressions that fail for one order.
+/// Runs each expression of the mapping alone for one order, and returns those that fail.
 async fn value_failures(
     transaction: &mut Transaction<'_>,
     table: &Table,

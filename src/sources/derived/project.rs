@@ -1,5 +1,5 @@
-//! Computes the orders of a derived source with the mapping's expressions. Compares them with the last published
-//! results, and appends the changes to the journal.
+//! Computes orders of a derived source with the mapping's expressions, compares them with the last published results,
+//! and appends the differences to the journal.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -13,28 +13,29 @@ use super::write::{Event, Row, Writes, put};
 use super::{Derived, HIDDEN, function, projection};
 use crate::domain::status::Status;
 
-/// When each order was last written, by its key.
+/// The time when each order was last written, by the order's key.
 pub(super) type WrittenAt = BTreeMap<String, OffsetDateTime>;
 
-/// Which changes of a computed order become events, and at what time.
+/// Decides which changes of a computed order become events, and which time the events get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Publish<'a> {
     /// Every change becomes an event. A new pending order without items waits for its items first.
     Usual(&'a WrittenAt),
-    /// Every change becomes an event, also for an order without items, because its wait has ended.
+    /// Every change becomes an event. The orders' wait for items has ended, so an order without items is published,
+    /// too.
     Now(&'a WrittenAt),
-    /// No change becomes an event, because the orders existed before the source was attached.
+    /// No change becomes an event, because the orders existed before the source was attached or its mapping changed.
     Nobody,
-    /// A person of the store with this id gave an answer with this status. The order shows the answer, even if the
-    /// shop's status differs.
+    /// A person of the store with this id answered with this status. The order gets this status, even if the shop's
+    /// tables have another status.
     Answer(&'a str, Status),
-    /// The shop's own API accepted an answer with this status, for the store with this id. The order shows the answer,
-    /// unless the shop's status has changed meanwhile.
+    /// The shop's own API accepted an answer with this status, for the store with this id. The order gets this status,
+    /// unless the status in the shop's tables has changed meanwhile.
     Taken(&'a str, Status),
 }
 
 impl Publish<'_> {
-    /// When the order with this key was written. `None`: now.
+    /// The time when the order with this key was written. `None`: now.
     pub fn at(self, key: &str) -> Option<OffsetDateTime> {
         match self {
             Self::Usual(at) | Self::Now(at) => at.get(key).copied(),
@@ -49,7 +50,7 @@ pub(super) struct Projected {
     pub key: String,
     pub store: String,
     pub status: String,
-    /// All values, a JSON object.
+    /// The values of the order, as a JSON object.
     pub data: String,
     /// Whether the order has at least one item.
     pub has_items: bool,
@@ -57,7 +58,7 @@ pub(super) struct Projected {
 }
 
 impl Projected {
-    /// An order of one store; `data` has its values as a JSON object.
+    /// Creates an order of one store; `data` has the order's values as a JSON object.
     pub fn new(key: String, store: Option<String>, status: Option<String>, data: String, derived: &Derived) -> Self {
         let values: Value = serde_json::from_str(&data).unwrap_or_default();
         let created_at = values["created_at"]
@@ -74,8 +75,8 @@ impl Projected {
     }
 }
 
-/// The last published result for an order of one store. `answered_over` is the shop's status that an answer hides;
-/// `None`: the shop's own status is shown.
+/// The last published result for an order of one store. `answered_over` is the shop's status that a kept answer hides;
+/// `None`: clients see the shop's own status.
 #[derive(Debug)]
 struct Before {
     status: String,
@@ -85,7 +86,7 @@ struct Before {
     created_at: OffsetDateTime,
 }
 
-/// Computes the orders with these keys. An order of several stores gives a result for each store.
+/// Computes the orders with these keys. An order of several stores gives one result for each store.
 pub(super) async fn derive(
     transaction: &Transaction<'_>,
     source: &Source,
@@ -107,9 +108,8 @@ pub(super) async fn derive(
     Ok(orders)
 }
 
-/// The last published results of some orders, locked until the transaction ends.
-/// They are locked before the orders are computed. So a result that is older than an answer is never published after
-/// the answer.
+/// The last published results of some orders, locked until the transaction ends. The rows are locked before the orders
+/// are computed, so that a result that is older than an answer is never published after the answer.
 pub(super) struct PublishedResults {
     before: HashMap<(String, String), Before>,
 }
@@ -147,14 +147,16 @@ impl PublishedResults {
         of_key.map(|(_, store)| store.clone()).collect()
     }
 
-    /// The status that the shop's own tables give an order of a store; an answer that the engine keeps may hide it.
+    /// The order's status in the shop's own tables, when it was last published; a kept answer may hide it. `None`: the
+    /// order is not published.
     pub fn shop_status(&self, key: &str, store: &str) -> Option<&str> {
         self.before
             .get(&(key.to_owned(), store.to_owned()))
             .map(|before| before.shop_status.as_str())
     }
 
-    /// The status that an order of a store shows; `None`: the order is not published, for example because it is hidden.
+    /// The published status of an order of a store; `None`: the order is not published, for example because it is
+    /// hidden.
     pub fn status(&self, key: &str, store: &str) -> Option<&str> {
         self.before
             .get(&(key.to_owned(), store.to_owned()))
@@ -162,8 +164,8 @@ impl PublishedResults {
     }
 }
 
-/// Publishes the differences between the last published results `published` and the computed orders `said`. Returns the
-/// number of events.
+/// Publishes the differences between the last published results, `published`, and the computed orders, `projected`.
+/// Returns the number of events.
 pub(super) async fn publish_changes(
     transaction: &Transaction<'_>,
     source: &Source,
@@ -180,7 +182,8 @@ pub(super) async fn publish_changes(
     for ((key, store), order) in now {
         let before = published.before.remove(&(key.clone(), store.clone()));
         if order.status == HIDDEN {
-            // Hidden orders are not published. For clients, an order that becomes hidden is removed.
+            // Hidden orders are not published. An order that becomes hidden goes back into `published`, so that clients
+            // receive its removal below.
             if let Some(before) = before {
                 published.before.insert((key, store), before);
             }
@@ -229,7 +232,8 @@ fn compare(writes: &mut Writes, order: Projected, before: Option<Before>, publis
     let created_at = order
         .created_at
         .or_else(|| before.as_ref().map(|before| before.created_at));
-    // Postgres keeps microseconds, and the next comparison reads this value from the table.
+    // Postgres stores microseconds. The next comparison reads this value from the table, so it must not be more
+    // precise.
     let created_at = created_at
         .unwrap_or_else(OffsetDateTime::now_utc)
         .truncate_to_microsecond();
@@ -267,7 +271,7 @@ fn compare(writes: &mut Writes, order: Projected, before: Option<Before>, publis
     });
 }
 
-/// A row of the engine's own table as a JSON object, in the form in which lists and the journal have it.
+/// A row of the projection table as a JSON object, in the form that lists and the journal use.
 pub(super) fn row_json(key: &str, store: &str, status: &str, created_at: OffsetDateTime, data: &str) -> String {
     let created_at = created_at.format(&Rfc3339).unwrap_or_default();
     let text = |text: &str| Value::from(text).to_string();

@@ -1,6 +1,6 @@
-//! The projector computes the orders of a database's derived sources. It is one task, on the node that holds its lease.
-//! It polls the queue of changes, so that the shop's writes need not notify it. Without derived sources it runs no
-//! queries.
+//! The projector computes the orders of a database's derived sources. Every node starts it, but only the node that
+//! holds the projector's lease works. The projector polls the queue of changes, so that the shop's writes need not
+//! notify it. Without derived sources it runs no queries.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -19,43 +19,45 @@ use crate::domain::event::SourceId;
 use crate::infra::backoff::Backoff;
 use crate::infra::db::{self, QueryError};
 
-/// Duration of the lease.
+/// Time after which the projector's lease ends unless it is renewed.
 const LEASE: Duration = Duration::from_secs(3);
-/// Interval at which the holder renews the lease.
+/// Interval at which the node with the lease renews it.
 const RENEWAL: Duration = Duration::from_secs(1);
 /// Interval at which the other nodes try to take the lease.
 const STANDBY_PAUSE: Duration = Duration::from_millis(500);
-/// Interval at which the holder polls for changes.
+/// Interval at which the node with the lease polls the queue for changes.
 const POLL_PAUSE: Duration = Duration::from_millis(20);
-/// Interval at which the holder polls after it has found changes.
+/// Interval of polls during [`BUSY_FOR`] after a change was found.
 const BUSY_PAUSE: Duration = Duration::from_millis(5);
-/// Time after the last change for which the holder polls at the short interval.
+/// Time after the last change during which the node polls at the interval [`BUSY_PAUSE`].
 const BUSY_FOR: Duration = Duration::from_secs(1);
-/// Interval at which a node checks whether its database has a derived source by now.
+/// Interval at which a node without derived sources checks whether one was attached.
 const IDLE_PAUSE: Duration = Duration::from_millis(250);
-/// Pause of a source after its batch failed. The other sources continue.
+/// Pause of a source after its batch failed. The batches of other sources continue.
 const REST: Duration = Duration::from_secs(1);
-/// Interval at which orders with a failing expression are computed again.
+/// Interval at which the orders with a failing expression are computed again.
 const RETRY_PAUSE: Duration = Duration::from_secs(10);
-/// Maximum number of such orders at once, while none of them can be read.
+/// Maximum number of orders with a failing expression that are computed again at once. After one of these orders works
+/// again, the limit is [`BATCH_CHANGES`].
 const RETRIED_ORDERS: i64 = 20;
-/// Maximum number of distinct failures of a source that are logged before an order of it can be read again.
+/// Maximum number of distinct failures of a source that are logged. The count starts again when a failure ends.
 const LOGGED_FAILURES: usize = 20;
-/// Time limit of a batch. Without it, a batch on a half-open connection would never end.
+/// Time limit of a batch. Without the limit, a batch on a half-open connection would never end.
 const BATCH_DEADLINE: Duration = Duration::from_secs(120);
 
 /// The projector of one database.
 pub struct Projector {
     pool: Pool,
     sources: Arc<Registry>,
-    /// The name under which this start of this node takes the lease.
+    /// The name under which this projector takes the lease; each start has another name.
     holder: String,
     progress: HashMap<SourceId, QueueProgress>,
     /// The place and the reason of each failure that was logged.
     logged: HashMap<SourceId, BTreeSet<(String, String)>>,
-    /// When failing orders are computed again, and at most how many. A source without an entry: at once.
+    /// The time of the next attempt to compute the failing orders of a source, and the maximum number of orders.
+    /// Without an entry, the next batch computes them.
     retries: HashMap<SourceId, (Instant, i64)>,
-    /// Sources whose batch failed, each with the end of its pause.
+    /// The sources whose last batch failed, each with the end of its pause.
     resting: HashMap<SourceId, Instant>,
 }
 
@@ -74,7 +76,7 @@ impl Projector {
         Self {
             pool,
             sources,
-            // No other start on any machine has the same name.
+            // The time, the process id and the count make the name unique over all machines and starts.
             holder: format!("{since}-{}-{started}", std::process::id()),
             progress: HashMap::new(),
             logged: HashMap::new(),
@@ -83,7 +85,7 @@ impl Projector {
         }
     }
 
-    /// Computes orders until `stop` is cancelled, then releases the lease.
+    /// Computes changed orders until `stop` is cancelled, then releases the lease.
     pub async fn run(mut self, stop: CancellationToken) {
         let ended = stop.clone();
         tokio::select! {
@@ -177,8 +179,8 @@ impl Projector {
         }
     }
 
-    /// Runs one batch of each source that has changes. Returns the number of processed changes. A failure of one source
-    /// does not affect the others.
+    /// Runs one batch for each source that has changes. Returns the number of processed changes. A failed batch of one
+    /// source does not stop the other sources.
     async fn round(&mut self, derived: &[Arc<Source>]) -> Result<usize, QueryError> {
         let with_changes = db::with_timeout(self.with_changes(derived)).await?;
         let now = Instant::now();
@@ -224,8 +226,8 @@ impl Projector {
             .collect::<Result<_, _>>()?)
     }
 
-    /// Runs a batch of one source if this node still holds the lease. The row of the lease is locked, so no other node
-    /// can take it before the transaction ends.
+    /// Runs a batch of one source if this node still holds the lease. The transaction locks the lease's row, so that no
+    /// other node can take the lease before the transaction ends.
     async fn batch(&mut self, id: SourceId) -> Result<usize, QueryError> {
         const FENCE: &str = "select from vestnik.vst_projector where holder = $1 for update";
         let mut client = self.pool.get().await?;
@@ -235,7 +237,7 @@ impl Projector {
             return Ok(0);
         }
         db::limit_idle_in_transaction(&transaction).await?;
-        // The mapping in force applies, even if this node has loaded an older one.
+        // The mapping is read in this transaction, because the node may have an older mapping in memory.
         let sources = self.sources.in_force(&transaction).await?;
         let Some((source, derived)) = sources
             .get(id)
@@ -248,7 +250,8 @@ impl Projector {
         let done = batch(&mut transaction, source, derived, &mut progress, retried).await?;
         transaction.commit().await?;
         self.progress.insert(id, progress);
-        // Where one order can be read again, the cause has ended for others, too.
+        // If one failure has ended, its cause has probably ended for other orders, too. So the next batch tries a
+        // larger number of orders.
         if done.readable_again > 0 {
             self.retries.insert(id, (Instant::now(), BATCH_CHANGES));
             self.logged.remove(&id);
@@ -259,7 +262,7 @@ impl Projector {
         Ok(done.taken)
     }
 
-    /// Maximum number of failing orders of a source that are computed again now.
+    /// The maximum number of failing orders of a source that the next batch computes again; 0 during the pause.
     fn retried(&self, id: SourceId) -> i64 {
         match self.retries.get(&id) {
             Some((at, _)) if *at > Instant::now() => 0,

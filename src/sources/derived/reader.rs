@@ -1,5 +1,5 @@
-//! The role with whose rights the expressions of derived sources run. It may read the tables of the expressions, and
-//! nothing else.
+//! Manages the Postgres role `vestnik_reader`, with whose rights the expressions of derived sources run. The role may
+//! only read the tables that the expressions name.
 
 use tokio_postgres::Transaction;
 
@@ -8,11 +8,11 @@ use super::super::sql::ident;
 use super::function;
 use crate::domain::event::SourceId;
 
-/// The name of the role. All databases of a Postgres cluster share the role; each database grants it rights.
+/// The name of the Postgres role. All databases of a Postgres cluster share the role; each database grants it rights.
 pub(super) const ROLE: &str = "vestnik_reader";
 
-/// Creates the role if it is missing and this client may, and lets the role read the tables `reads`. Returns false if
-/// the role cannot be used. Then the expressions run with the rights of the role that attaches.
+/// Creates the role if it is missing, and lets it read the tables `reads`. Returns false if the current role may not
+/// create the role or grant it these rights. Then the expressions run with the rights of the role that attaches.
 pub(super) async fn prepare(
     transaction: &mut Transaction<'_>,
     reads: &[String],
@@ -44,7 +44,7 @@ async fn grant(savepoint: &Transaction<'_>, reads: &[String]) -> Result<(), toki
     const SCHEMAS: &str = "select distinct format('%I', n.nspname) from unnest($1::text[]) t(name) \
          join pg_class c on c.oid = to_regclass(t.name) join pg_namespace n on n.oid = c.relnamespace";
     savepoint.batch_execute(MAKE).await?;
-    // The results of the expressions pass through `vst_readable`, which is in this schema.
+    // The source's function calls `vestnik.vst_readable`, so the role needs this schema.
     savepoint
         .batch_execute(&format!("grant usage on schema vestnik to {ROLE}"))
         .await?;
@@ -63,7 +63,7 @@ async fn grant(savepoint: &Transaction<'_>, reads: &[String]) -> Result<(), toki
 }
 
 /// Makes the role the owner of a source's function. Postgres requires that a new owner may create objects in the
-/// schema, so the role gets this right for a moment.
+/// schema, so the role gets this right for the time of the change.
 pub(super) async fn own(transaction: &Transaction<'_>, source: SourceId) -> Result<(), tokio_postgres::Error> {
     let own = format!(
         "grant usage, create on schema vestnik to {ROLE}; alter function {} owner to {ROLE}; revoke create on schema vestnik from {ROLE}",
@@ -72,8 +72,8 @@ pub(super) async fn own(transaction: &Transaction<'_>, source: SourceId) -> Resu
     transaction.batch_execute(&own).await
 }
 
-/// Switches the transaction to the role's rights and to reading only, until it ends. Names without a schema then mean
-/// the schema of `table`.
+/// Switches the transaction to the role and makes it read-only, until the transaction ends. Names without a schema then
+/// mean the schema of `table`.
 pub(super) async fn become_it(transaction: &Transaction<'_>, table: &Table) -> Result<(), tokio_postgres::Error> {
     let sql = format!(
         "set local search_path = {}, pg_temp; set local role {ROLE}; set local transaction_read_only = on",

@@ -1,10 +1,10 @@
-//! Adds to an error of Postgres about a mapping's SQL what to write instead.
+//! Explains common errors of Postgres about a mapping's SQL: the text says what to write instead.
 
 use tokio_postgres::error::SqlState;
 
 use crate::infra::db;
 
-/// The error of Postgres about this SQL, with what to write instead where the cause is a usual one.
+/// The text of Postgres' error about this SQL. For a common mistake, the text also says what to write instead.
 pub(super) fn reason(error: &tokio_postgres::Error, sql: &str) -> String {
     let reason = db::reason(error);
     let (Some(code), Some(db)) = (error.code(), error.as_db_error()) else {
@@ -65,7 +65,7 @@ fn remedy(code: &SqlState, message: &str, sql: &str) -> Option<String> {
     }
 }
 
-/// The usual short name of a type.
+/// The usual short name of an SQL type.
 fn short(kind: &str) -> &str {
     match kind {
         "integer" => "int",
@@ -73,7 +73,7 @@ fn short(kind: &str) -> &str {
     }
 }
 
-/// The first unquoted word of the SQL that Postgres reads as `name`, in the SQL's own spelling.
+/// The first unquoted word of `sql` that Postgres folds to the lower-case `name`, as it is spelled in `sql`.
 fn as_written<'a>(sql: &'a str, name: &str) -> Option<&'a str> {
     let is_letter = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
     let outside = sql.split('\'').step_by(2).flat_map(|part| part.split('"').step_by(2));

@@ -1,6 +1,6 @@
-//! Checks the rights that a derived source needs: of the roles that serve, on the table of orders and on the tables of
-//! the answers' statements, and of the role with whose rights the expressions run, where row level security may hide
-//! rows.
+//! Checks the rights that a derived source needs. The roles of running nodes need rights on the table of orders, and on
+//! the tables that the answers' statements use. For the role that runs the expressions, row level security must not
+//! hide rows.
 
 use super::super::access::{self, Access};
 use super::super::catalog::Table;
@@ -9,11 +9,11 @@ use super::{Derived, function, reader};
 use crate::domain::event::SourceId;
 use crate::infra::db::GenericClient;
 
-/// The beginning of Postgres' errors about a missing right.
+/// The start of Postgres' error text about a missing right.
 pub(super) const DENIED: &str = "permission denied for ";
 
-/// The statement that gives `role` the right whose lack is `reason`, an error of Postgres. `schema` is that of the shop's
-/// table. `None`: the error is about something else.
+/// The GRANT statement that gives `role` the right that it lacks according to `reason`, an error of Postgres. `schema`
+/// is the schema of the shop's table. `None`: the error is not about a missing right.
 pub(in crate::sources) async fn grant_of(
     client: &impl GenericClient,
     reason: &str,
@@ -39,15 +39,15 @@ pub(in crate::sources) async fn grant_of(
     })
 }
 
-/// A table that a statement of an answer uses, and how.
+/// A table that an answer's SQL statement uses, with the command that uses it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Use {
-    /// The table's name as the statement has it.
+    /// The table's name as it is written in the statement.
     name: String,
     command: Command,
 }
 
-/// What a statement does with a table.
+/// The SQL command that a statement runs on a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Command {
     Select,
@@ -66,7 +66,7 @@ impl Command {
         }
     }
 
-    /// The letter of such a policy in `pg_policy`.
+    /// The letter in `pg_policy.polcmd` of a policy for this command.
     fn policy(self) -> &'static str {
         match self {
             Self::Select => "r",
@@ -76,7 +76,7 @@ impl Command {
         }
     }
 
-    /// The end of a policy that allows every row.
+    /// The end of a `create policy` statement that allows this command on every row.
     fn every_row(self) -> &'static str {
         match self {
             Self::Insert => "with check (true)",
@@ -85,18 +85,18 @@ impl Command {
     }
 }
 
-/// A use of a table by the roles that serve.
+/// A right on a table that the roles of running nodes need.
 struct Need {
-    /// The beginning of the report: the key of the mapping. Empty: the source itself needs it.
+    /// The mapping's key that needs the right, as the start of the report. Empty: the source itself needs the right.
     place: String,
-    /// What happens without the right.
+    /// The part of the report that says what happens without the right.
     consequence: &'static str,
-    /// Whether row level security can prevent the use, too.
+    /// Whether to check row level security in addition to the grant.
     is_by_row: bool,
     uses: Use,
 }
 
-/// What the roles that serve need: the keys of the orders, and what the statements of the answers use.
+/// The rights that the roles of running nodes need: to read the table of orders, and to run the answers' statements.
 fn needs(table: &Table, derived: &Derived) -> Vec<Need> {
     let mut needs = vec![Need {
         place: String::new(),
@@ -119,8 +119,8 @@ fn needs(table: &Table, derived: &Derived) -> Vec<Need> {
     needs
 }
 
-/// Finds the rights that the source needs and that this client's role, or another role that serves, does not have. Roles
-/// that serve may update the journal.
+/// Finds the rights that the source needs and that a role does not have. Checks the current role and the roles of
+/// running nodes, which are those that may update the journal.
 pub(super) async fn of_serving_roles(
     client: &impl GenericClient,
     table: &Table,
@@ -153,7 +153,8 @@ pub(super) async fn of_serving_roles(
     Ok(access)
 }
 
-/// Adds what a role lacks for a use. `row` has the role, the table and its schema, and which of the rights are there.
+/// Adds the rights that a role lacks for `need` to `access`. `row` has the role, the table, its schema, and whether the
+/// role has each right.
 fn of_role(row: &tokio_postgres::Row, need: &Need, access: &mut Access) -> Result<(), tokio_postgres::Error> {
     let (role, table, schema): (&str, &str, &str) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
     let Need {
@@ -199,7 +200,8 @@ fn of_role(row: &tokio_postgres::Row, need: &Need, access: &mut Access) -> Resul
     Ok(())
 }
 
-/// The tables that a statement names, in the order of the text. A name that is no table is not left out.
+/// The tables that a statement uses, in the order of its text. A name that is not a table may be among them; the
+/// caller's query ignores it.
 fn uses(sql: &str) -> Vec<Use> {
     let words = words(sql);
     let mut uses: Vec<Use> = Vec::new();
@@ -234,7 +236,7 @@ fn uses(sql: &str) -> Vec<Use> {
     uses
 }
 
-/// The words of a statement without its texts: names as they are, with their schemas and quotes, and other words in
+/// The words of a statement, without string literals. A name keeps its schema and its quotes; unquoted words are in
 /// lower case.
 fn words(sql: &str) -> Vec<String> {
     let mut words = Vec::new();
@@ -263,7 +265,7 @@ fn words(sql: &str) -> Vec<String> {
                 if !word.is_empty() {
                     words.push(std::mem::take(&mut word));
                 }
-                // A parenthesis stands between `from` and the name in a subquery.
+                // A parenthesis is a word of its own, so that a name after `from (` is not taken for a table.
                 if !c.is_whitespace() {
                     words.push(c.to_string());
                 }
@@ -274,15 +276,15 @@ fn words(sql: &str) -> Vec<String> {
     words
 }
 
-/// Finds row level security of the tables that the expressions read: it may hide orders without an error. `source` is the
-/// attached source; `None`: it is not attached yet.
+/// Finds tables of the expressions on which row level security applies, because it may hide orders without an error.
+/// `source` is the attached source; `None`: the source is not attached yet.
 pub(super) async fn of_expressions(
     client: &impl GenericClient,
     source: Option<SourceId>,
     reads: impl Iterator<Item = &String>,
 ) -> Result<Access, tokio_postgres::Error> {
-    // The owner of the function reads. Before it is made: the role that `reader::prepare` will use. Until Postgres 16, a
-    // role that may create roles may also become a member of each.
+    // The role that runs the expressions: the owner of the source's function. Before the function exists, it is the
+    // role that `reader::prepare` will use. Before Postgres 16, a role that may create roles may also join every role.
     const READER: &str = "select coalesce( \
              (select quote_ident(r.rolname) from pg_proc p join pg_roles r on r.oid = p.proowner where p.oid = to_regprocedure($2)), \
              case when coalesce(pg_has_role(to_regrole($1), 'member'), false) \

@@ -1,4 +1,4 @@
-//! Finds the present problems of a derived source, for its health report.
+//! Finds the current problems of a derived source, for the source's health report.
 
 use crate::infra::db::GenericClient;
 
@@ -8,10 +8,10 @@ use super::rights::{self, DENIED};
 use super::{Derived, failure, function, projection};
 use crate::domain::event::SourceId;
 
-/// What a health report says of a derived source, one line each, with the remedy.
+/// The lines of a health report about a derived source. Each line says what to do.
 #[derive(Debug, Default)]
 pub(in crate::sources) struct State {
-    /// The present problems.
+    /// The current problems.
     pub troubles: Vec<String>,
     /// Warnings for the source's owner.
     pub notes: Vec<String>,
@@ -40,7 +40,7 @@ pub(in crate::sources) async fn examine(
     troubles.extend(missing);
     let table = table.quoted.as_str();
     for answer in super::answer::broken(client, table, derived).await? {
-        // The missing right is named above.
+        // `missing` has already reported the missing right.
         if !(is_denied && answer.contains(DENIED)) {
             troubles.push(format!(
                 "an answer cannot be saved: {answer}: `vestnik source edit {name}`"
@@ -74,7 +74,7 @@ pub(in crate::sources) async fn examine(
     Ok(State { troubles, notes })
 }
 
-/// Reports the open orders that have no store, so that nobody sees them.
+/// Reports open orders that have no store, because no client sees an order without a store.
 async fn without_store(client: &impl GenericClient, source: SourceId) -> Result<Option<String>, tokio_postgres::Error> {
     let sql = format!(
         "select count(*), (array_agg(key order by created_at desc, told_at desc))[1] from {} \

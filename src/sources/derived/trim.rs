@@ -1,5 +1,5 @@
-//! Deletes the projector's results for orders that are over, after the journal's retention. If the shop writes such an
-//! order again, the projector computes it again. An order that is over makes no event.
+//! Deletes closed orders (completed, rejected or cancelled) from the projection tables after the journal's retention.
+//! If the shop writes a deleted order again, the projector computes it again.
 
 use std::time::Duration;
 
@@ -9,15 +9,15 @@ use super::projection;
 use crate::domain::event::SourceId;
 use crate::infra::db::{self, Pool, QueryError};
 
-/// Maximum number of orders of one source that are deleted at once.
+/// Maximum number of orders of one source that one statement deletes.
 pub const BATCH_ORDERS: i64 = 1000;
-/// An SQL condition: the order is over, and for the shop, too. If only an answer has ended an order, the answer must be
-/// kept. Without it, the shop's next write would make the order ring again.
+/// An SQL condition: the order is closed, both for clients and in the shop's tables. If only a kept answer has closed
+/// the order, its row must stay. Otherwise the shop's next write would make the order ring again.
 pub(super) const CLOSED: &str =
     "status in ('completed', 'rejected', 'cancelled') and shop_status in ('completed', 'rejected', 'cancelled')";
 
-/// Deletes one batch of old results of each derived source. Returns the number of deleted orders. Several nodes may run
-/// it at once.
+/// Deletes one batch of old closed orders of each derived source. Returns the number of deleted orders. Several nodes
+/// may run this at once.
 pub async fn trim(pool: &Pool, retention: Duration) -> Result<u64, QueryError> {
     const DERIVED: &str = "select s.id from vestnik.vst_source s join pg_class c on c.relname = 'vst_projection_' || s.id \
              and c.relnamespace = 'vestnik'::regnamespace where s.detached_at is null";

@@ -1,5 +1,5 @@
-//! The SQL of the triggers of a derived source. `triggers/watch.sql` is the template; this file fills it in for the
-//! shop's table of orders and for each watched table.
+//! Generates and installs the triggers of a derived source: fills in the template `triggers/watch.sql` for the shop's
+//! table of orders and for each watched table.
 
 use tokio_postgres::Transaction;
 
@@ -17,19 +17,19 @@ const WRITES: [&str; 4] = ["insert", "update", "delete", "truncate"];
 /// A table that has triggers for a derived source.
 #[derive(Debug, Clone)]
 pub(super) struct Watched {
-    /// The table's number: 0 for the shop's table of orders; the watched tables count from 1.
+    /// The table's number: 0 for the shop's table of orders, and 1 or more for a watched table.
     pub number: usize,
     /// The table, as the Postgres catalog describes it.
     pub table: Table,
-    /// The column from which the order's key follows.
+    /// The column whose value leads to the order's key.
     pub column: String,
-    /// The columns that the mapping reads. An update of other columns is no change.
+    /// The columns that the mapping reads. The triggers ignore an update of other columns.
     pub read: Vec<String>,
 }
 
 impl Watched {
-    /// The name of the table's trigger function. The shop's table of orders uses the name that a source's function
-    /// always has.
+    /// The name of the table's trigger function. For the shop's table of orders, it is the name that the trigger
+    /// functions of all sources have.
     pub fn function(&self, source: SourceId) -> String {
         match self.number {
             0 => function_name(source),
@@ -51,7 +51,8 @@ impl Watched {
             true => ("(select old.*) old_row", "(select new.*) new_row"),
             false => ("old_rows", "new_rows"),
         };
-        // This condition names the table by its OID, so Postgres plans the statement again when the table is altered.
+        // This condition refers to the table by its OID, so that Postgres plans the statement again after the table is
+        // altered.
         let replan = format!(
             "(tg_relid operator(pg_catalog.=) '{}'::pg_catalog.regclass) is not null",
             self.table.oid
@@ -63,7 +64,7 @@ impl Watched {
         let mut columns: Vec<&str> = vec![&self.column];
         columns.extend(self.read.iter().map(String::as_str).filter(|name| *name != self.column));
         let idents: Vec<String> = columns.iter().map(|name| ident(name)).collect();
-        // A missing column counts as changed by every update: what it would say now is unknown.
+        // A column that no longer exists counts as changed by every update, because its value is unknown.
         let rows = |rows: &str, missing: &str| {
             let gone = columns
                 .iter()
@@ -162,7 +163,8 @@ impl Watched {
         Ok(done)
     }
 
-    /// Whether the table has all its triggers, and each calls the function and fires for an application's writes.
+    /// Whether the table has all its triggers. Each trigger must call the right function, and fire in ordinary sessions
+    /// (`tgenabled` is O or A).
     pub async fn has_triggers(
         &self,
         client: &impl tokio_postgres::GenericClient,

@@ -1,4 +1,4 @@
-//! Saves computed orders of a derived source: in the engine's own table, as events in the journal, and as waits for
+//! Saves the computed changes of a derived source: rows of the projection table, events in the journal, and waits for
 //! items.
 
 use crate::infra::db::Transaction;
@@ -7,18 +7,18 @@ use time::OffsetDateTime;
 use super::super::Source;
 use super::{Derived, projection};
 
-/// The changes that one comparison has found: rows to save, orders that are gone, events, and orders that wait for
-/// items.
+/// The changes that one comparison has found: rows to save, orders to delete (key and store), events, and orders that
+/// wait for items.
 #[derive(Debug, Default)]
 pub(super) struct Writes {
     pub rows: Vec<Row>,
     pub gone: Vec<(String, String)>,
     pub events: Vec<Event>,
-    /// The keys of these orders, and when each was written; `None`: now.
+    /// The time when each order was written (`None`: now), and the order's key.
     pub waiting: Vec<(Option<OffsetDateTime>, String)>,
 }
 
-/// A row of the engine's own table: the last published result for an order of one store.
+/// A row of the projection table: the last published result for an order of one store.
 #[derive(Debug)]
 pub(super) struct Row {
     pub key: String,
@@ -32,7 +32,7 @@ pub(super) struct Row {
 
 #[derive(Debug)]
 pub(super) struct Event {
-    /// When the order was written. `None`: now.
+    /// The time when the order was written. `None`: now.
     pub at: Option<OffsetDateTime>,
     pub key: String,
     pub store: String,
@@ -41,7 +41,7 @@ pub(super) struct Event {
     pub old: Option<String>,
 }
 
-/// Saves the changes in the engine's own table, the journal, and the table of waits.
+/// Saves the changes in the projection table, the journal, and the table `vst_wait`.
 pub(super) async fn put(
     transaction: &Transaction<'_>,
     source: &Source,
@@ -109,9 +109,10 @@ pub(super) async fn put(
 }
 
 async fn events(transaction: &Transaction<'_>, source: &Source, events: &[Event]) -> Result<(), tokio_postgres::Error> {
-    // `vst_notify` runs after this statement: a transaction must write an event before it asks whether it must notify.
-    // The projector may see the change of the shop's API before the API has replied. The event then takes the answer
-    // from the running request. The event of an order that waited has the time of the write that began the wait.
+    // `vst_notify` runs after this statement, because a transaction must write an event before it checks whether to
+    // notify. The shop's API may change the order and reply later. The projector may see the change first, and the
+    // event then takes the answer from the running request, `vst_answer_request`. The event of an order that waited for
+    // items has the time of the write that began the wait.
     const APPEND: &str = "insert into vestnik.vst_event (at, source, store_id, key, type, data, old, answer) \
          select least(coalesce(at, clock_timestamp()), (select w.since from vestnik.vst_wait w where w.source = $1 and w.key = e.key)), $1, vestnik.vst_store_id(nullif(store_id, '')), key, type, data::json, old::json, \
              case when $7 then (select r.answer from vestnik.vst_answer_request r where r.source = $1 and r.key = e.key \

@@ -1,4 +1,4 @@
-//! Names that JSON members of an item usually have in shops' data.
+//! Usual names of the JSON members of an item in shops' data, for mappings that do not name them.
 
 pub(super) const NAMES: [&str; 14] = [
     "name",
@@ -55,7 +55,8 @@ pub(super) const OPTIONS: [&str; 15] = [
     "опции",
     "добавки",
 ];
-/// Names that a group of options, and the list of choices in it, have in addition to the names above.
+/// Further member names for the name of a group of options. [`CHOICES`] has further names for the list of options in
+/// the group.
 pub(super) const GROUPS: [&str; 5] = ["group", "group_name", "groupName", "category", "section"];
 pub(super) const CHOICES: [&str; 4] = ["items", "values", "selected", "modifierOptions"];
 pub(super) const NOTES: [&str; 13] = [
@@ -73,8 +74,8 @@ pub(super) const NOTES: [&str; 13] = [
     "комментарий",
     "примечание",
 ];
-/// Members with the station that prepares an item, or the part of the menu that it belongs to. The kitchen's own words
-/// come first.
+/// Names of members with the station that prepares an item, or with the item's part of the menu. The station's names
+/// come first, because kitchens sort by station.
 pub(super) const CATEGORIES: [&str; 19] = [
     "station",
     "station_name",
@@ -96,9 +97,9 @@ pub(super) const CATEGORIES: [&str; 19] = [
     "раздел",
     "отдел",
 ];
-/// Members that contain lists of keys and values, which become notes.
+/// Names of members that contain lists of keys and values, which become notes.
 pub(super) const META: [&str; 3] = ["meta_data", "meta", "custom_fields"];
-/// Technical members, which people do not need to see.
+/// Names of technical members, which are never shown to people.
 pub(super) const TECHNICAL: [&str; 20] = [
     "id",
     "uuid",

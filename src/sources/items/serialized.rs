@@ -1,8 +1,10 @@
-//! Recognises items that a program saved in a form of its own. Nobody can read such a text as a list of dishes.
+//! Recognises items that a program serialized in a form other than JSON. Panels must not show the serialized text as
+//! the name of a dish.
 
 use super::super::json::Json;
 
-/// The text of the items if it is serialized data other than JSON: PHP, XML, YAML, or JSON that was cut off.
+/// The text of the items, if it is serialized PHP, XML, YAML, or JSON that was cut off. `None`: the text is for people,
+/// or is valid JSON.
 pub fn serialized(raw: &str) -> Option<String> {
     let mut held = String::new();
     match Json::read_encoded_twice(raw, &mut held) {
@@ -15,7 +17,7 @@ fn is_serialized(text: &str) -> bool {
     let mut letters = text.chars();
     let (first, second) = (letters.next().unwrap_or_default(), letters.next().unwrap_or_default());
     match first {
-        // Valid JSON has been read as such.
+        // The caller has parsed valid JSON already, so this text is invalid JSON.
         '{' => second.is_whitespace() || matches!(second, '"' | '\''),
         '[' => second.is_whitespace() || matches!(second, '{' | '[' | '"' | '\''),
         '<' => text.contains('>') && (second.is_alphabetic() || matches!(second, '?' | '!')),
@@ -25,7 +27,8 @@ fn is_serialized(text: &str) -> bool {
     }
 }
 
-/// Whether the text begins as PHP's `serialize` writes: a letter, a colon, a number, and a colon or a semicolon.
+/// Whether the text starts like the output of PHP's `serialize`: a letter, a colon, a number, and a colon or a
+/// semicolon.
 fn is_php(text: &str) -> bool {
     let Some(rest) = text.get(1..).and_then(|rest| rest.strip_prefix(':')) else {
         return false;

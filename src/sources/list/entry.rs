@@ -1,4 +1,5 @@
-//! The JSON objects of a list: each order with the event that announced it, and the person who answered it last.
+//! Builds the JSON objects of a list. Each has an order, the event that announced the order, and the last answer to the
+//! order.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,10 +16,10 @@ use crate::sources::changes::{Found, Lookups};
 use crate::sources::lookup::look_up;
 use crate::sources::{Context, Sources};
 
-/// Number of a store's newest journal events that are searched for the events that announced the listed orders.
+/// Number of a store's newest journal rows that are searched for the events that announced the listed orders.
 const SCANNED_EVENTS: i64 = 5000;
 
-/// The JSON object of each row: the order, the event that announced it, and the person who answered it last.
+/// The JSON object of each row: the order, the event that announced the order, and the last answer to the order.
 pub(super) async fn entries(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -68,8 +69,8 @@ pub(super) async fn entries(
     Ok(rows.iter().map(one).collect())
 }
 
-/// The event that announced each of these orders, and whether a person has acknowledged it. An order is missing if its
-/// event is not among the newest [`SCANNED_EVENTS`] of the store.
+/// The event that announced each of these orders, and whether a person has acknowledged the event. The result lacks an
+/// order whose event is not among the store's newest [`SCANNED_EVENTS`] journal rows.
 async fn new_events(
     transaction: &Transaction<'_>,
     sources: &Sources,
@@ -96,7 +97,7 @@ async fn new_events(
     Ok(new)
 }
 
-/// The last change with a button of each order, as JSON: the person, the time, the status, the promised minutes.
+/// The last answer to each order, as JSON: the person, the time, the status, and the promised minutes.
 async fn answers(
     transaction: &Transaction<'_>,
     rows: &[Row<'_>],

@@ -1,5 +1,5 @@
-//! Reads the lists that a panel shows: a store's orders or bookings in their present state. The page carries the cursor
-//! of the snapshot that it was read in. A stream that is opened with this cursor continues exactly where the list ends.
+//! Reads the lists that a panel shows: a store's orders or bookings in their current state. Each page has the cursor of
+//! the snapshot in which the page was read. A stream that is opened with this cursor sends exactly the later events.
 
 mod entry;
 mod table;
@@ -22,13 +22,14 @@ use table::{Anchor, SourceTable};
 
 /// Maximum number of rows in one page.
 pub const MAX_ROWS: usize = 500;
-/// A page ends early when the rows of one table exceed this size, bytes.
+/// Maximum size of the rows of one table in a page, bytes. A page with larger rows ends early.
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
 /// Maximum wait for the lock on a shop's table, milliseconds.
 const LOCK_MS: u32 = 500;
 
 impl StatusFilter {
-    /// The statuses of orders that still need work. Bookings are never delivered.
+    /// The statuses of orders or bookings that still need work. For bookings, `Delivering` is left out, because a
+    /// booking is never delivered.
     pub fn active(kind: SubjectKind) -> Self {
         let open = Status::ALL.into_iter().filter(|status| status.is_open());
         Self::These(
@@ -49,7 +50,7 @@ pub struct ListQuery<'a> {
     pub statuses: StatusFilter,
     /// The name of the only source to list; `None`: all sources.
     pub source: Option<&'a str>,
-    /// The key of the last row of the page before; this page begins after it. `None`: the first page.
+    /// The key of the last row of the previous page. This page begins after that row. `None`: the first page.
     pub before: Option<&'a str>,
     /// The source of the row with the key `before`, because several sources may use the same key. `None`: any source.
     pub before_source: Option<&'a str>,
@@ -62,11 +63,11 @@ pub struct ListQuery<'a> {
 pub struct ListPage {
     /// The orders or bookings as JSON objects, newest first.
     pub rows: Vec<Map<String, Value>>,
-    /// The cursor of the snapshot that the page was read in. It covers every event that the page shows.
+    /// The cursor of the snapshot in which the page was read. The cursor covers every event that the page shows.
     pub cursor: String,
     /// Whether more rows follow the last row of this page.
     pub more: bool,
-    /// The names of the sources that could not be read now. Their orders are missing in the page.
+    /// The names of the sources that could not be read. The page lacks their orders.
     pub unavailable: Vec<String>,
 }
 
@@ -75,7 +76,7 @@ pub struct ListPage {
 pub enum ListResult {
     /// The page.
     Page(ListPage),
-    /// The store has no row with the key `before`, so the place of the page is unknown.
+    /// The store has no row with the key `before`, so the start of the page is unknown.
     UnknownBefore,
 }
 
@@ -105,7 +106,7 @@ impl From<crate::infra::db::PoolError> for Error {
     }
 }
 
-/// A row of a shop's table. `at` is the creation time, by which the list is sorted.
+/// A row of a shop's table. `at` is the row's creation time; the list is sorted by it.
 struct Row<'a> {
     source: &'a Source,
     key: String,
@@ -128,7 +129,8 @@ pub async fn list(pool: &Pool, sources: &Sources, query: &ListQuery<'_>) -> Resu
 async fn read(pool: &Pool, sources: &Sources, query: &ListQuery<'_>) -> Result<ListResult, Error> {
     let mut client = pool.get().await?;
     let mut transaction = db::snapshot(&mut client).await?;
-    // JIT compilation would take longer than the query for one page. A locked table is waited for only briefly.
+    // JIT compilation would take longer than the query for one page. The lock timeout is short, because one locked
+    // table must not delay the whole list.
     let limits = format!("set local jit = off; set local lock_timeout = {LOCK_MS}");
     transaction.batch_execute(&limits).await?;
     let cursor = journal::cursor_here(&transaction).await?;
@@ -148,8 +150,8 @@ async fn read(pool: &Pool, sources: &Sources, query: &ListQuery<'_>) -> Result<L
     }
     let mut anchored = None;
     let mut parts = Vec::with_capacity(tables.len());
-    // The row `before` determines where every table begins, so it is read first. Each read has a savepoint: an error in
-    // one table does not affect the orders of the others.
+    // The row `before` decides where the page begins in every table, so it is read first. Each read has its own
+    // savepoint, so that an error in one table does not affect the other tables.
     if let Some(before) = query.before {
         for (place, table) in tables.iter().enumerate() {
             let savepoint = transaction.savepoint().await?;
@@ -182,7 +184,7 @@ async fn read(pool: &Pool, sources: &Sources, query: &ListQuery<'_>) -> Result<L
     }))
 }
 
-/// Commits the savepoint of one source's read. On an error of Postgres it rolls back, logs the error, adds the source
+/// Commits the savepoint of one source's read. After an error of Postgres, rolls back, logs the error, adds the source
 /// to `unavailable`, and returns `None`.
 async fn end<T>(
     savepoint: Transaction<'_>,
@@ -209,7 +211,7 @@ async fn end<T>(
     }
 }
 
-/// The place in the list of the row with the key `before`; `None`: this table does not have the row.
+/// The position in the list of the row with the key `before`; `None`: this table does not have the row.
 async fn anchor(
     transaction: &Transaction<'_>,
     table: &SourceTable<'_>,
@@ -234,7 +236,7 @@ async fn anchor(
     }))
 }
 
-/// Reads the rows of one table that may belong to the page.
+/// Reads the rows of one table that may belong to the page, in the order of the list.
 async fn table_rows<'a>(
     transaction: &Transaction<'_>,
     table: &SourceTable<'a>,
@@ -269,7 +271,7 @@ async fn table_rows<'a>(
         anchor.and_then(|anchor| anchor.at),
         anchor.map(|anchor| anchor.key.as_str()),
     );
-    // The statements are not prepared, because there are too many variants, and each needs its own plan.
+    // The statements are not prepared: they have too many variants, and each needs a plan for its parameters.
     let parameters: [(&(dyn ToSql + Sync), Type); 6] = [
         (&store, Type::TEXT),
         (&limit, Type::INT8),
@@ -298,10 +300,9 @@ async fn table_rows<'a>(
     Ok(part)
 }
 
-/// Merges the rows of several tables, newest first, and rows without a creation time before all others. Returns whether
-/// more rows follow.
-/// If a table has more rows than were read, the merge stops after its last row that was read. The table's next rows may
-/// come before the next rows of other tables.
+/// Merges the rows of several tables: first the rows without a creation time, then the others, newest first. Returns
+/// whether more rows follow. If a table has more rows than were read, the merge stops after the last row of that table.
+/// Otherwise the page could contain rows of other tables that belong after the table's unread rows.
 fn merged<'a>(parts: Vec<TableRows<'a>>, limit: usize) -> (Vec<Row<'a>>, bool) {
     let mut more = false;
     let mut rows = Vec::new();
@@ -312,7 +313,7 @@ fn merged<'a>(parts: Vec<TableRows<'a>>, limit: usize) -> (Vec<Row<'a>>, bool) {
         let part = part.rows.into_iter().enumerate();
         rows.extend(part.map(|(number, row)| (row, cut && number == last)));
     }
-    // The sort is stable, so rows of one table keep their order.
+    // The sort is stable, so the rows of one table keep their order.
     rows.sort_by(|(one, _), (other, _)| match (one.at, other.at) {
         (Some(one), Some(other)) => other.cmp(&one),
         (one, other) => one.is_some().cmp(&other.is_some()),

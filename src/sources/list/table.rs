@@ -1,5 +1,5 @@
-//! The SQL with which a list reads a source's table: by the table's own columns, and with a suitable index if there is
-//! one.
+//! Generates the SQL with which a list reads the table of a source. The conditions use the table's own column types, so
+//! that Postgres can use an index.
 
 use crate::infra::db::Transaction;
 use time::OffsetDateTime;
@@ -27,9 +27,9 @@ impl TypedColumn {
         Self { name, kind }
     }
 
-    /// Whether the column can hold a value with this text.
-    /// Numbers and uuids are compared in their own type, so that an index is usable. So only the exact text that
-    /// Postgres writes for the value counts.
+    /// Whether the column can hold a value that Postgres prints as exactly this text. Numbers and uuids are compared in
+    /// their own type, so that an index is usable. Without this check, another spelling such as `007` would match the
+    /// number 7.
     pub fn can_hold(&self, text: &str) -> bool {
         match self.kind.as_str() {
             "smallint" => text.parse().is_ok_and(|number: i16| number.to_string() == text),
@@ -59,14 +59,14 @@ fn is_uuid(text: &str) -> bool {
         })
 }
 
-/// The store's id of a row: the value of a column, or one constant for all rows.
+/// Where a row's store id comes from: a column, or one constant for all rows.
 #[derive(Debug, Clone)]
 enum Store {
     Column(TypedColumn),
     Constant(String),
 }
 
-/// A source's table with its present columns, as a list reads it.
+/// The table of a source with its current columns, prepared for the SQL of lists.
 #[derive(Debug)]
 pub struct SourceTable<'a> {
     /// The source with its mapping.
@@ -76,7 +76,7 @@ pub struct SourceTable<'a> {
     store: Store,
     /// An SQL expression on table alias `t`: the status word as text.
     status: String,
-    /// The status column, quoted for SQL; `None` unless an index starts with this column and the creation time.
+    /// The status column, quoted for SQL. `None`: no index starts with the status column and the creation time.
     indexed_status: Option<String>,
     /// The column of the creation time; `None`: the table has no sortable column for it.
     created: Option<TypedColumn>,
@@ -86,12 +86,12 @@ pub struct SourceTable<'a> {
     recorded: String,
 }
 
-/// The row after which a page begins: the last row of the page before.
+/// The row after which a page begins: the last row of the previous page.
 #[derive(Debug)]
 pub struct Anchor {
     /// The index of the row's table in the list of tables.
     pub place: usize,
-    /// The row's creation time; `None`: the table has no column for it, or it is null.
+    /// The row's creation time; `None`: the table has no such column, or the value is null.
     pub at: Option<OffsetDateTime>,
     /// The row's key.
     pub key: String,
@@ -100,14 +100,14 @@ pub struct Anchor {
 /// The statuses to list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StatusFilter {
-    /// Every status; hidden and deleted orders are not listed.
+    /// Every status. Hidden and deleted orders are still left out.
     Any,
     /// Only these statuses.
     These(Vec<Status>),
 }
 
 impl<'a> SourceTable<'a> {
-    /// Reads which columns the table has now. `None`: the table lacks a column that every list needs.
+    /// Reads the table's current columns. `None`: the table lacks the column of the status, the key, or the store.
     pub async fn look(
         transaction: &Transaction<'_>,
         source: &'a Source,
@@ -201,14 +201,15 @@ impl<'a> SourceTable<'a> {
 
     /// SQL for one page: the creation time of each row, its key, and its recorded columns as JSON.
     ///
-    /// Parameters: `$1` the store's id, `$2` the maximum number of rows, `$3` the words of the wanted statuses. `$4`
-    /// and `$5` the creation time and key of the anchor, `$6` every mapped word.
+    /// Parameters: `$1` is the store's id, `$2` the maximum number of rows, `$3` the words of the wanted statuses. `$4`
+    /// is the anchor's creation time, `$5` the anchor's key, and `$6` every status word of the mapping.
     pub fn list_sql(&self, place: usize, anchor: Option<&Anchor>, filter: &StatusFilter) -> String {
         let (at, order) = match &self.created {
             Some(_) => ("page.at::timestamptz", "page.at desc, page.id desc"),
             None => ("page.at", "page.id desc"),
         };
-        // The inner query finds only the locations of the rows, so only the rows of this page are converted to JSON.
+        // The inner query finds only the physical locations of the rows (`ctid`), so that only the rows of this page
+        // are converted to JSON.
         format!(
             "with recursive {pick} \
              select {at}, vestnik.vst_readable(t.{key}::text), \
@@ -221,7 +222,7 @@ impl<'a> SourceTable<'a> {
         )
     }
 
-    /// SQL for the locations of a page's rows, sorted. It has the parameters of `list_sql`.
+    /// SQL for the physical locations (`ctid`) of a page's rows, sorted. The SQL has the same parameters as `list_sql`.
     fn pick(&self, place: usize, anchor: Option<&Anchor>, filter: &StatusFilter) -> String {
         let (at, order) = match &self.created {
             Some(created) => (format!("t.{}", created.name), format!("t.{} desc, ", created.name)),
@@ -240,7 +241,7 @@ impl<'a> SourceTable<'a> {
             )
         };
         // A shop has few statuses and many rows. If an index sorts the rows of each status by time, the query reads the
-        // newest rows of each status and merges them. Otherwise Postgres chooses another index.
+        // newest rows of each status and merges them. Otherwise the planner chooses how to read the table.
         match &self.indexed_status {
             Some(status) => {
                 let least = |also: &str| {
@@ -265,8 +266,8 @@ impl<'a> SourceTable<'a> {
         }
     }
 
-    /// An SQL condition on table alias `t`: the row comes after the anchor in the list. The list is sorted newest
-    /// first; rows without a creation time come before all others; equal times are sorted by table.
+    /// An SQL condition on table alias `t`: the row comes after the anchor in the list. Rows without a creation time
+    /// come first in the list; the others follow, newest first. Rows with equal times are sorted by table.
     fn rows_after(&self, place: usize, anchor: &Anchor) -> String {
         let key = format!("t.{} < $5::text::{}", self.key.name, self.key.kind);
         let same = place == anchor.place;
@@ -293,7 +294,7 @@ impl<'a> SourceTable<'a> {
     }
 }
 
-/// Whether the list contains orders with unmapped words. Such orders count as `pending`.
+/// Whether the list contains orders with status words that the mapping does not know. These orders count as `pending`.
 fn wants_unmapped(filter: &StatusFilter) -> bool {
     match filter {
         StatusFilter::Any => true,
@@ -301,8 +302,8 @@ fn wants_unmapped(filter: &StatusFilter) -> bool {
     }
 }
 
-/// An SQL condition: the expression `status` is a wanted status. `$3` are the words of the wanted statuses, `$6` all
-/// mapped words.
+/// An SQL condition: the SQL expression `status` is a word of a wanted status. `$3` has the words of the wanted
+/// statuses, and `$6` every status word of the mapping.
 fn is_wanted(status: &str, filter: &StatusFilter) -> String {
     match wants_unmapped(filter) {
         true => format!("({status} = any ($3) or {status} is null or {status} <> all ($6))"),
@@ -310,7 +311,7 @@ fn is_wanted(status: &str, filter: &StatusFilter) -> String {
     }
 }
 
-/// An SQL condition: the row is not soft-deleted. As in the translation, null, 0 and a word for no mean not deleted.
+/// An SQL condition: the row is not soft-deleted. Null, 0 and a word for no mean not deleted, as in `translate.rs`.
 fn is_alive(column: &Column, typed: &TypedColumn) -> String {
     let name = format!("t.{}", typed.name);
     let text = match (typed.kind.as_str(), column.path.is_empty()) {

@@ -3,8 +3,8 @@
 use super::Mapping;
 use crate::domain::status::Status;
 
-/// How a person's answer is written, besides the status word: more columns of the order's row, or a function or API of
-/// the shop.
+/// How a person's answer is written: in more columns of the order's row beside the status, or through a function or API
+/// of the shop.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Answer {
     /// The column that receives the time of each answer.
@@ -15,16 +15,18 @@ pub struct Answer {
     pub reason: Option<String>,
     /// The column that receives the promised preparation time, in minutes.
     pub minutes: Option<String>,
-    /// The shop's function that Vestnik calls instead of an UPDATE. Its parameters: key, status, reason, minutes, by.
+    /// The SQL function of the shop that Vestnik calls instead of an UPDATE. The function's parameters are key, status,
+    /// reason, minutes, by.
     pub function: Option<String>,
-    /// The address of the shop's API. Vestnik posts the answer there and writes nothing; the shop changes the order.
+    /// The address of the shop's API. Vestnik posts the answer to this address and does not write to the table; the
+    /// shop changes the order.
     pub url: Option<String>,
-    /// The IANA name of the zone for times written to columns without a zone.
+    /// The IANA name of the zone for times that an answer writes to `timestamp` columns without a zone.
     pub zone: String,
 }
 
 impl Answer {
-    /// Whether a function or API of the shop makes the change. Then a status needs no word in the mapping.
+    /// Whether a function or API of the shop makes the change. If so, a status needs no word in the mapping.
     pub fn has_own_words(&self) -> bool {
         self.function.is_some() || self.url.is_some()
     }

@@ -1,5 +1,5 @@
-//! The SQL part of a derived mapping. The projector writes its results to the engine's own table, which has an ordinary
-//! mapping.
+//! The SQL part of a derived mapping. The projector writes the results of the SQL to the source's projection table.
+//! [`Derived::mapping`] gives the ordinary mapping of that table.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use super::{
 use crate::domain::money::Unit;
 use crate::domain::status::{Status, SubjectKind};
 
-/// The value of the expression `status` for hidden orders.
+/// The result of the mapping's expression `status` for a hidden order.
 pub(in crate::sources) const HIDDEN: &str = "hidden";
 
-/// The fields that a derived mapping may define by an expression, besides `store`, `status`, `items` and the extra
-/// fields.
+/// The names of the fields that a derived mapping may define by an SQL expression, besides `store`, `status`, `items`
+/// and the extra fields.
 pub(in crate::sources) const FIELDS: [&str; 16] = [
     "number",
     "customer_name",
@@ -33,58 +33,62 @@ pub(in crate::sources) const FIELDS: [&str; 16] = [
     "reason",
     "minutes",
 ];
-/// The SQL part of a derived mapping. Its expressions refer to a row of the shop's table by the alias `o`.
+/// The SQL part of a derived mapping. In its expressions, `o` is the alias of the row of the shop's table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Derived {
     /// The column of the row's key in the shop's table.
     pub key: String,
-    /// SQL with joins to the row `o`; may be empty.
+    /// SQL joins from the row `o` to other tables; may be empty.
     pub from: String,
-    /// An expression for the store's id. If the joins give several rows for a key, the order belongs to several stores.
+    /// An SQL expression for the store's id. If the joins give rows with several store ids for one key, the order
+    /// belongs to all these stores.
     pub store: String,
-    /// An expression for the canonical status or `hidden`. Any other result is shown as it is and counts as `pending`.
+    /// An SQL expression for the canonical status or `hidden`. Any other result counts as `pending`, and panels show
+    /// the result as text.
     pub status: String,
-    /// The expression of each defined field, by its name in `FIELDS`.
+    /// The SQL expression of each defined field, with the field's name in `FIELDS`.
     pub fields: Vec<(&'static str, String)>,
-    /// The expression of each extra field, by its label.
+    /// The label and the SQL expression of each extra field.
     pub extra: Vec<(String, String)>,
-    /// A query for the items of a row, with the columns `name`, `quantity`, `price`, `options` and `note`.
+    /// An SQL query for the items of a row, with the columns `name`, `quantity`, `price`, `options`, `note` and
+    /// `category`; all but `name` are optional.
     pub items: Option<String>,
-    /// The unit of all amounts; `None`: the type of each expression decides.
+    /// The unit of all amounts; `None`: the SQL type of each amount's expression decides.
     pub unit: Option<Unit>,
     /// The IANA name of the zone for times without a zone.
     pub zone: String,
-    /// Maximum wait for the items of a new order, because many applications write items after the order.
+    /// Maximum wait for the items of a new order. Many applications write the items after the order.
     pub wait_for_items: Duration,
-    /// Other tables whose rows affect an order. Their triggers tell the projector which orders to compute again.
+    /// Other tables whose rows affect an order. Triggers on these tables tell the projector which orders to compute
+    /// again.
     pub watch: Vec<Watch>,
-    /// The SQL statements that an answer runs, by its status. For any other status the engine keeps the answer itself.
+    /// The SQL statements that an answer runs, for each status that has some. For any other status, Vestnik keeps the
+    /// answer in the projection table.
     pub answers: Vec<(Status, Vec<String>)>,
 }
 
 /// A table, other than the shop's table of orders, whose rows affect an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Watch {
-    /// The table, quoted and with its schema, as in `public."order"`.
+    /// The table's name as the TOML has it, such as `public."order"`.
     pub table: String,
-    /// The column from which the order's key follows.
+    /// The column whose value leads to the order's key.
     pub column: String,
-    /// A query for the keys of the orders that belong to values of the column. `$1` is a text array of the values.
-    /// `None`: the column holds the key.
+    /// An SQL query that finds the keys of the affected orders. `$1` is a text array of values of the column. `None`:
+    /// the column itself holds the order's key.
     pub keys: Option<String>,
 }
 
 impl Derived {
-    /// Whether a person may take an answer back: from the status `from` to the status `to` before it. An answer that
-    /// statements have written into the shop's tables is taken back by statements for `to` only; the engine cannot undo
-    /// it.
+    /// Whether a person may undo an answer, so that the order returns from the status `from` to the earlier status
+    /// `to`. If SQL statements wrote the answer into the shop's tables, only statements for `to` can undo it.
     pub fn can_take_back(&self, from: Status, to: Status) -> bool {
         let has_statements = |status: Status| self.answers.iter().any(|(known, _)| *known == status);
         has_statements(to) || !has_statements(from)
     }
 
-    /// The mapping of the engine's own table, in which the projector keeps the orders of this source. `table` is the
-    /// shop's table, and `url` the address of the shop's API.
+    /// The mapping of the projection table, in which the projector saves the orders of this source. `table` is the
+    /// shop's table, and `url` is the address of the shop's API.
     pub fn mapping(self, table: String, kind: SubjectKind, name: Option<String>, url: Option<String>) -> Mapping {
         let has = |field: &str| self.fields.iter().any(|(known, _)| *known == field);
         let column = |field: &str| has(field).then(|| value(field));
@@ -168,7 +172,7 @@ impl Derived {
     }
 }
 
-/// The reference to a value in the column `data` of the engine's own table.
+/// A reference to the member `name` in the JSON column `data` of the projection table.
 fn value(name: &str) -> Column {
     Column {
         name: "data".into(),
@@ -176,7 +180,7 @@ fn value(name: &str) -> Column {
     }
 }
 
-/// The name under which the column `data` holds the extra field with this index.
+/// The name of the extra field with this index in the JSON column `data` of the projection table.
 pub(in crate::sources) fn extra_name(number: usize) -> String {
     format!("extra_{number}")
 }

@@ -12,10 +12,10 @@ use super::{
 use crate::domain::money::Currency;
 use crate::domain::status::{Status, SubjectKind};
 
-/// The zone of times without a zone, if the mapping names none. Most frameworks write UTC.
+/// The default zone for times without a zone. Most frameworks write UTC.
 const USUAL_ZONE: &str = "UTC";
 
-/// Parses a mapping. The error lists all problems.
+/// Parses a mapping from TOML. The error lists all problems of the TOML text.
 pub fn mapping(text: &str) -> Result<Mapping, MappingError> {
     let table: Table = text.parse().map_err(|error: toml::de::Error| MappingError {
         problems: vec![error.to_string().trim().replace('\n', " ")],
@@ -59,7 +59,7 @@ fn whole(top: &mut Section<'_>) -> Option<Mapping> {
             ..Answer::default()
         },
     };
-    // The columns that an answer writes are also read, as fields of the order.
+    // The columns that an answer writes are also read as fields of the order.
     fields.reason = fields.reason.or_else(|| answer.reason.as_deref().map(Column::whole));
     fields.minutes = fields.minutes.or_else(|| answer.minutes.as_deref().map(Column::whole));
     let details = top.below("details").and_then(|mut section| {
@@ -134,7 +134,8 @@ fn status(top: &mut Section<'_>) -> Option<StatusWords> {
     column.map(|column| StatusWords { column, words, hidden })
 }
 
-/// Reports each word that already has another meaning (`seen`). Only rejected and cancelled may share words.
+/// Reports each word of `words` that already has another meaning, and adds the words to `seen`. Only rejected and
+/// cancelled may share a word.
 fn twice(section: &mut Section<'_>, key: &'static str, words: &[String], seen: &mut Vec<(String, &str)>) {
     for word in words {
         let may = |other: &str| (other, key) == (Status::Rejected.as_str(), Status::Cancelled.as_str());

@@ -1,5 +1,5 @@
-//! Reads one table of a mapping's TOML key by key. It collects all errors, and reports each key that no reader has
-//! taken as unknown.
+//! Reads one table of a mapping's TOML, key by key. Errors are collected, and a key that was never read is reported as
+//! unknown.
 
 use toml::{Table, Value};
 
@@ -8,10 +8,10 @@ use crate::domain::money::Unit;
 use crate::infra::standard_webhook::address;
 use crate::sources::zone;
 
-/// Maximum number of different letters between an unknown key and the key that the error suggests.
+/// Maximum edit distance between an unknown key and the known key that the error suggests.
 const NEAR_EDITS: usize = 2;
 
-/// A table of a mapping's TOML. Each key is taken once; keys that remain are unknown.
+/// A table of a mapping's TOML. Reading a key removes it from `table`, so the keys that remain at the end are unknown.
 pub(super) struct Section<'p> {
     /// The path of the table, such as `fields.total`. Empty: the top level.
     pub(super) path: String,
@@ -47,7 +47,7 @@ impl<'p> Section<'p> {
         self.table.remove(key)
     }
 
-    /// Takes the table under this key; `None`: it is missing, or the value is not a table.
+    /// Reads the table under this key. `None`: the key is missing, or its value is not a table, which is reported.
     pub(super) fn below(&mut self, key: &'static str) -> Option<Section<'_>> {
         match self.take(key)? {
             Value::Table(table) => Some(Section {
@@ -74,10 +74,11 @@ impl<'p> Section<'p> {
         }
     }
 
-    /// Takes a web address that Vestnik can call.
+    /// Reads the address of the shop's API. `None`: the key is missing, or the address is invalid, which is reported.
     pub(super) fn address(&mut self, key: &'static str) -> Option<String> {
         let text = self.text(key)?;
-        // A setting decides whether private addresses are allowed. `source check` and each request apply it.
+        // Private addresses are accepted here. A setting decides whether they are allowed, and `source check` and each
+        // request apply the setting.
         match address::check(&text, true) {
             Ok(_) => Some(text),
             Err(refused) => {
@@ -96,7 +97,7 @@ impl<'p> Section<'p> {
         self.text(key)
     }
 
-    /// Takes a reference to a column, such as `contact.phone`.
+    /// Reads a reference to a column, such as `contact.phone`.
     pub(super) fn column(&mut self, key: &'static str) -> Option<Column> {
         let text = self.text(key)?;
         self.parsed(key, &text)
@@ -113,7 +114,7 @@ impl<'p> Section<'p> {
         column
     }
 
-    /// Takes one reference to a column, or a list of references whose values are joined.
+    /// Reads one reference to a column, or a list of references. The values of several columns are joined.
     pub(super) fn columns(&mut self, key: &'static str) -> Vec<Column> {
         match self.take(key) {
             None => Vec::new(),
@@ -136,7 +137,7 @@ impl<'p> Section<'p> {
         }
     }
 
-    /// Takes a list of the shop's words, or one word: `["PENDING"]`, `[0, 1]`, `true`.
+    /// Reads a list of the shop's words, or one word, such as `["PENDING"]`, `[0, 1]` or `true`.
     pub(super) fn words(&mut self, key: &'static str) -> Vec<String> {
         let words = match self.take(key) {
             None => return Vec::new(),
@@ -156,7 +157,8 @@ impl<'p> Section<'p> {
         words.unwrap_or_default()
     }
 
-    /// Takes a reference to a column, or a table with the key `column` and more keys. Returns a table in both cases.
+    /// Reads a reference to a column, or a table with the key `column` and more keys. Returns a section with the key
+    /// `column` in both cases.
     pub(super) fn column_or_table(&mut self, key: &'static str) -> Option<Section<'_>> {
         if let Some(Value::String(_)) = self.table.get(key) {
             let mut table = Table::new();
@@ -196,7 +198,7 @@ impl<'p> Section<'p> {
         name
     }
 
-    /// Reports every key that no reader has taken as unknown.
+    /// Reports every remaining key as unknown.
     pub(super) fn finish(self) {
         let section = match self.path.as_str() {
             "" => "a mapping".to_owned(),
@@ -214,7 +216,7 @@ impl<'p> Section<'p> {
     }
 }
 
-/// Parses a reference to a column, such as `contact.phone` or `"a.b".c`; `None`: the text is no reference.
+/// Parses a reference to a column, such as `contact.phone` or `"a.b".c`; `None`: the text is not a reference.
 pub(super) fn column(text: &str) -> Option<Column> {
     let mut names = Vec::new();
     let mut rest = text.trim();

@@ -1,9 +1,10 @@
-//! The columns of a table that a proposal still has to assign to fields, and checks of a column's type.
+//! Tracks which columns of a table a proposal has assigned to fields, and checks the types of columns.
 
 use super::synonyms::{self, underscored};
 use crate::sources::catalog::{Table, TableColumn};
 
-/// The columns of a table. Each column becomes at most one field.
+/// The columns of a table. Each column is assigned to at most one field. `all` has each column, its name with
+/// underscores, and whether it is used.
 pub(super) struct Columns<'a> {
     all: Vec<(&'a TableColumn, String, bool)>,
 }
@@ -17,9 +18,10 @@ impl<'a> Columns<'a> {
         Self { all: all.collect() }
     }
 
-    /// Takes the first unused column whose name is in `names` and whose type passes `may`. Earlier names are preferred.
-    /// A name that also ends in `_utc` or `_gmt` comes before the plain name: the plain column may be a copy in local
-    /// time. A name that ends in a unit, such as `_cents`, comes last.
+    /// Finds the first unused column whose name is in `names` and whose type `may` accepts, and marks the column as
+    /// used. Earlier names are preferred. For each name, a column with the suffix `_utc` or `_gmt` comes first. The
+    /// column without this suffix may be a copy in local time. A column with a unit as suffix, such as `_cents`, comes
+    /// last.
     pub(super) fn take(&mut self, names: &[&str], may: impl Fn(&TableColumn) -> bool) -> Option<&'a TableColumn> {
         let suffixes = synonyms::ZONES.iter().chain(&[""]).chain(synonyms::MINOR_UNITS);
         let named = names
@@ -38,7 +40,7 @@ impl<'a> Columns<'a> {
         None
     }
 
-    /// Takes all unused columns whose names are in `names` and whose types pass `may`.
+    /// Finds all unused columns whose names are in `names` and whose types `may` accepts, and marks them as used.
     pub(super) fn all(&mut self, names: &[&str], may: impl Fn(&TableColumn) -> bool) -> Vec<&'a TableColumn> {
         let mut found = Vec::new();
         while let Some(column) = self.take(names, &may) {
@@ -47,7 +49,7 @@ impl<'a> Columns<'a> {
         found
     }
 
-    /// Marks the column with exactly this name as used.
+    /// Marks the column with this name as used.
     pub(super) fn use_named(&mut self, name: &str) {
         self.all
             .iter_mut()

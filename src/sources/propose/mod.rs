@@ -1,9 +1,10 @@
-//! Proposes a mapping for a table, with the shop's own words. It asks a person about every uncertain meaning.
+//! Proposes a mapping for a table: finds the column of each field by usual names, and the meaning of the shop's status
+//! words. For each uncertain meaning, the proposal contains a question for a person.
 
 mod columns;
 mod money;
 mod statuses;
-// These word lists have as many words in a line as fit.
+// rustfmt would put each word of these lists on a line of its own.
 #[rustfmt::skip]
 mod synonyms;
 mod toml_text;
@@ -16,14 +17,14 @@ use columns::{Columns, any, is_json, is_moment, is_number, is_plain, is_text, is
 pub(super) use synonyms::underscored;
 use words::Words;
 
-/// A proposed mapping for a table. It may contain questions for a person.
+/// A proposed mapping for a table, with questions for a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proposal {
-    /// The mapping as TOML. Each question is a comment above the line that it concerns.
+    /// The mapping as TOML. Each question is a comment above its line.
     pub toml: String,
     /// The questions, one line each. Empty: the mapping is ready to attach.
     pub questions: Vec<String>,
-    /// The lines of the mapping that are likely, and that a person should confirm, one line each.
+    /// The guesses in the mapping that are likely but that a person should confirm, one line each.
     pub guesses: Vec<String>,
 }
 
@@ -42,17 +43,17 @@ struct Draft {
     /// The column of the total, with its unit.
     total: Option<(String, &'static str)>,
     currency: Option<String>,
-    /// The keys of times, each with its column and its zone; `None`: UTC.
+    /// The keys of times in `[fields]`, each with its column and its zone; `None`: UTC.
     times: Vec<(&'static str, String, Option<String>)>,
     items: Option<Items>,
     extra: Vec<(String, String)>,
     /// The keys of `[answer]`, each with its column.
     answer: Vec<(&'static str, String)>,
-    /// The columns for which no meaning was found.
+    /// The columns that were assigned to no field.
     left: Vec<String>,
-    /// The questions, each with the key of the line above which it stands.
+    /// The questions, each with the TOML key to which it belongs.
     questions: Vec<(&'static str, String)>,
-    /// The guesses to confirm, each with the key of its line.
+    /// The guesses to confirm, each with the TOML key to which it belongs.
     guesses: Vec<(&'static str, String)>,
 }
 
@@ -76,7 +77,8 @@ enum Items {
     },
 }
 
-/// Proposes a mapping for a table. `kind` is set if a person has said whether its rows are orders or bookings.
+/// Proposes a mapping for a table. `kind` is the person's choice between orders and bookings; `None`: the table's name
+/// decides.
 pub async fn propose(
     client: &impl GenericClient,
     table: &Table,
@@ -99,7 +101,7 @@ pub async fn propose(
     money::find(client, table, &mut columns, &mut draft).await?;
     times(client, &mut columns, kind, &mut draft).await?;
     items(client, table, &mut columns, &mut draft).await?;
-    // The requested time may be a text, such as `18:00-19:00`. It is shown as an extra field.
+    // If the requested time is a text, such as `18:00-19:00`, the column becomes an extra field.
     let in_words = columns.all(synonyms::DUE, |column| {
         is_text(column) || column.base.starts_with("time ")
     });
@@ -141,8 +143,8 @@ async fn identity(
     columns: &mut Columns<'_>,
     draft: &mut Draft,
 ) -> Result<(), catalog::Error> {
-    // Finds the primary key, or the first unique index of one column that is never null. Partition columns do not
-    // count.
+    // Finds the primary key, or else the first unique index on one column that is never null. Columns of the partition
+    // key are ignored, because every unique index must contain them.
     const KEYS: &str = "with p as (select coalesce((select array_agg(a.attnum) from pg_partition_tree($1::oid) t join pg_partitioned_table l on l.partrelid = t.relid \
              cross join unnest(l.partattrs::int2[]) n join pg_attribute b on b.attrelid = l.partrelid and b.attnum = n \
              join pg_attribute a on a.attrelid = $1 and a.attname = b.attname), '{}') as attrs) \
@@ -252,7 +254,8 @@ fn texts(columns: &mut Columns<'_>, draft: &mut Draft) {
     }
 }
 
-/// A column `name` is the customer's name in a table without customers; elsewhere it is often the order's number.
+/// Decides whether the column `name` is the customer's name. If the table has a key of a customer, `name` is often the
+/// order's number, so a person is asked.
 fn plain_name(columns: &Columns<'_>, draft: &mut Draft) {
     let rest = columns.rest();
     let customer = rest
@@ -342,7 +345,7 @@ async fn items(
             with_items.push((found, column));
         }
     }
-    // An items table has a quantity; a table of addresses or shipments does not.
+    // Tables with a quantity come first, because a table of addresses or shipments has no quantity.
     with_items
         .sort_by_key(|(found, _)| usize::from(Columns::new(found).take(synonyms::QUANTITIES, is_number).is_none()));
     let Some((found, order_key)) = with_items.first() else {
@@ -385,7 +388,7 @@ async fn items(
     Ok(())
 }
 
-/// The tables with a foreign key of one column to this table, each with that column.
+/// The tables that refer to this table by a foreign key of one column, each with the name of that column.
 async fn referencing(
     client: &impl GenericClient,
     table: &Table,

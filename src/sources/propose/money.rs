@@ -1,4 +1,4 @@
-//! Finds the columns of amounts, and their units.
+//! Finds the columns of amounts and currency in a table, and the units of the amounts.
 
 use super::Draft;
 use super::columns::{Columns, is_number, is_plain, is_text};
@@ -7,7 +7,7 @@ use crate::infra::db::GenericClient;
 use crate::sources::catalog::{self, Table, TableColumn};
 use crate::sources::sql::ident;
 
-/// Finds the columns of the amounts and of their currency.
+/// Finds the columns of the total, the cash payment and the currency, and adds them to the draft.
 pub(super) async fn find(
     client: &impl GenericClient,
     table: &Table,
@@ -35,7 +35,8 @@ pub(super) async fn find(
     Ok(())
 }
 
-/// The unit of amounts in this column, as a mapping writes it. The column's name decides, otherwise its type.
+/// The unit of the amounts in this column, as the TOML word `minor` or `major`. A suffix of the column's name decides,
+/// such as `_cents`; otherwise the column's type decides.
 pub(super) fn unit_of(column: &TableColumn) -> &'static str {
     let name = underscored(&column.name);
     let says_minor = synonyms::MINOR_UNITS

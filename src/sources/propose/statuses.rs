@@ -1,5 +1,5 @@
-//! Proposes the meaning of the words in a status column. The words come from its enum labels, its CHECK constraints,
-//! and its rows.
+//! Proposes the meaning of the words in a status column. The words come from the column's enum labels, its CHECK
+//! constraints, and its rows.
 
 use crate::infra::db::GenericClient;
 
@@ -10,14 +10,14 @@ use crate::domain::status::{Status, SubjectKind};
 use crate::sources::catalog::{self, Table, TableColumn};
 use crate::sources::sql::ident;
 
-/// Maximum number of rows in which words are searched.
+/// Maximum number of rows from which words are collected.
 const SAMPLED_ROWS: i64 = 200_000;
 /// Maximum number of words that are read from one column.
 const MAX_WORDS: usize = 60;
 
 impl Words {
-    /// Sorts the words of each status so that the word for an answer to write comes first. For `pending` it is the
-    /// column's default. For `preparing` and `cancelled` it is a word that plainly means accepted or cancelled.
+    /// Puts the word that answers should write first among the words of each status. For `pending`, this word is the
+    /// column's default. For `preparing` and `cancelled`, this word clearly means accepted or cancelled.
     fn put_likeliest_first(&mut self, column: &TableColumn) {
         let default = default_word(column);
         for (status, words) in &mut self.known {
@@ -30,7 +30,7 @@ impl Words {
     }
 }
 
-/// Finds the columns of the status and of the order type, and the meaning of their words.
+/// Finds the columns of the status and of the order type, and the meaning of their words, and adds them to the draft.
 pub async fn find(
     client: &impl GenericClient,
     table: &Table,
@@ -94,7 +94,8 @@ fn ask(words: &Words, is_closed: bool, column: &TableColumn, draft: &mut Draft) 
         };
         draft.ask("status", format!("what does {word} mean? {rows} rows have it{begins}"));
     }
-    // A column that lists its words allows no others. A free text column may get words later that no row has yet.
+    // If the column can hold no other words (`is_closed`), a word for any later status is enough to accept an order. A
+    // free text column needs a word for `Preparing`, which may exist although no row has it yet.
     let answers = [Status::Preparing, Status::Ready, Status::Delivering, Status::Completed];
     let can_accept = if is_closed {
         answers.into_iter().any(has)
@@ -121,7 +122,7 @@ fn ask(words: &Words, is_closed: bool, column: &TableColumn, draft: &mut Draft) 
     }
 }
 
-/// Sorts the words by their usual meaning.
+/// Groups the words by their usual meaning.
 fn meanings(found: Vec<(String, i64)>, kind: SubjectKind, column: &TableColumn) -> Words {
     let mut words = Words {
         is_bare: matches!(column.base.as_str(), "smallint" | "integer" | "bigint" | "boolean"),
@@ -134,7 +135,7 @@ fn meanings(found: Vec<(String, i64)>, kind: SubjectKind, column: &TableColumn) 
             None => words.unknown.push((word, rows)),
         }
     }
-    // In a shop without an earlier status, "processing" means a new order.
+    // If no word means pending, the word "processing" means a new order.
     let has_pending = words.known.iter().any(|(status, _)| *status == Status::Pending);
     let first = |word: &String| synonyms::spaced(word) == "processing";
     if !has_pending
@@ -148,7 +149,7 @@ fn meanings(found: Vec<(String, i64)>, kind: SubjectKind, column: &TableColumn) 
             .into_iter()
             .for_each(|word| put(&mut words.known, Status::Pending, word));
     }
-    // If no other word means completed, the word "picked up" does.
+    // If no other word means completed, the word "picked up" means completed.
     let has_completed = words.known.iter().any(|(status, _)| *status == Status::Completed);
     if !has_completed
         && let Some((_, delivering)) = words.known.iter_mut().find(|(status, _)| *status == Status::Delivering)
@@ -173,7 +174,7 @@ fn put(known: &mut Vec<(Status, Vec<String>)>, status: Status, word: String) {
     }
 }
 
-/// The words that a column can hold.
+/// The words that a status column can hold.
 struct Found {
     /// Each word with the number of rows that have it.
     words: Vec<(String, i64)>,
@@ -181,7 +182,8 @@ struct Found {
     is_closed: bool,
 }
 
-/// The words that a column can hold: its enum labels, the words in its CHECK constraints, and the words of its rows.
+/// Collects the words that a column can hold: its enum labels, the words in its CHECK constraints, and the words in its
+/// rows.
 async fn words_of(client: &impl GenericClient, table: &Table, column: &TableColumn) -> Result<Found, catalog::Error> {
     const CHECKS: &str = "select pg_get_constraintdef(c.oid) from pg_constraint c \
          join pg_attribute a on a.attrelid = c.conrelid and a.attnum = any (c.conkey) \
@@ -222,10 +224,10 @@ async fn words_of(client: &impl GenericClient, table: &Table, column: &TableColu
     Ok(Found { words, is_closed })
 }
 
-/// The words or numbers that a CHECK constraint lists, such as:
+/// The words or numbers that a CHECK constraint lists. Example of `check`:
 /// `CHECK ((status = ANY (ARRAY['new'::text, 'done'::text])))`.
 fn listed_words(check: &str) -> Vec<String> {
-    // A CHECK of a range or a pattern does not list words.
+    // A CHECK constraint with a range or a pattern does not list words.
     if [" ~", ">", "<", " LIKE ", "length("]
         .iter()
         .any(|part| check.contains(part))
@@ -250,8 +252,8 @@ fn listed_words(check: &str) -> Vec<String> {
     words
 }
 
-/// The word of a new row, from the column's default, such as `'pending'::text` or `0`; `None`: the default is missing
-/// or computed.
+/// The status word of a new row, from the column's default, such as `'pending'::text` or `0`. `None`: the default is
+/// missing or computed.
 fn default_word(column: &TableColumn) -> Option<String> {
     let default = column.default.as_deref()?;
     if let Some(rest) = default.strip_prefix('\'') {

@@ -1,12 +1,12 @@
-//! Usual names in English and Russian: column names for each field, and words for each status. All are in lower case,
-//! names with underscores. Within a list, likelier names come first.
+//! Usual names in English and Russian: column names for each field, and words for each status. All are in lower case;
+//! column names have underscores between words. Within a list, more likely names come first.
 
 use super::words::Words;
 use crate::domain::status::{Status, SubjectKind};
 
-/// Suffixes that a column's name may have if its times are in UTC.
+/// Suffixes of columns whose times are in UTC.
 pub const ZONES: &[&str] = &["_gmt", "_utc"];
-/// Suffixes that a column's name may have if its amounts are in minor units.
+/// Suffixes of columns whose amounts are in minor units, such as cents.
 pub const MINOR_UNITS: &[&str] = &["_cents", "_minor", "_kopecks", "_kopeks", "_cts"];
 pub const STORES: &[&str] = &[
     "store_id", "shop_id", "restaurant_id", "venue_id", "location_id", "branch_id", "outlet_id", "kitchen_id", "merchant_id", "vendor_id",
@@ -14,13 +14,13 @@ pub const STORES: &[&str] = &[
     "organisation_id", "company_id", "tenant_id", "event_id", "store", "shop", "restaurant", "venue", "branch", "магазин_id",
     "ресторан_id", "заведение_id", "магазин", "ресторан", "заведение", "точка", "филиал", "partner_id", "location",
 ];
-/// Names of stores that as often mean something else.
+/// Names in `STORES` that often mean something other than a store, so a person is asked.
 pub const DOUBTFUL_STORES: &[&str] = &["partner_id", "location"];
-/// Names of stores that may mean a larger unit, or a way to sell.
+/// Names in `STORES` that may mean a company or a sales channel, so a person must confirm them.
 pub const LIKELY_STORES: &[&str] = &[
     "seller_id", "sales_channel_id", "channel_id", "site_id", "organization_id", "organisation_id", "company_id", "tenant_id", "event_id",
 ];
-/// Names of keys that lead to a customer.
+/// Names of columns with the key of a customer.
 pub const CUSTOMER_KEYS: &[&str] = &["customer_id", "partner_id", "client_id", "contact_id", "buyer_id", "guest_id", "user_id", "account_id"];
 pub const NUMBERS: &[&str] = &[
     "number", "order_number", "order_no", "short_number", "short_no", "short_id", "display_id", "display_number", "public_id", "code",
@@ -72,7 +72,8 @@ pub const STARTS: &[&str] = &[
     "starts_at", "start_at", "start_time", "start", "start_date", "booked_for", "reserved_for", "reservation_time", "booking_time", "date_time",
     "datetime", "visit_at", "scheduled_at", "scheduled_for", "начало", "время", "дата_и_время",
 ];
-/// Names for the time of the placement come first, because a cart is created long before its order.
+/// Usual names of the column with the creation time. Names for the time when the order was placed come first, because a
+/// row may be created earlier, as a cart.
 pub const CREATED: &[&str] = &[
     "placed_at", "order_placed_at", "date_placed", "ordered_at", "submitted_at", "created_at", "created", "created_on", "order_date", "date_order", "inserted_at", "date_created", "creation_date",
     "created_date", "createdat", "создан", "создано", "дата_создания", "дата_заказа",
@@ -82,7 +83,7 @@ pub const ITEMS: &[&str] = &[
     "items", "order_items", "line_items", "lines", "products", "positions", "dishes", "cart", "basket", "goods", "details", "состав", "позиции",
     "товары", "блюда", "корзина",
 ];
-/// Parts of the names of tables that hold the items of orders.
+/// Parts of the names of tables with the items of orders.
 pub const ITEM_TABLES: &[&str] = &["item", "line", "position", "product", "dish", "detail", "позици", "товар", "блюд", "состав"];
 pub const ITEM_NAMES: &[&str] = &[
     "name", "title", "product_name", "item_name", "dish_name", "full_product_name", "product_title", "label", "description", "dish", "product",
@@ -108,10 +109,10 @@ pub const MINUTES: &[&str] = &[
 ];
 pub const UPDATED: &[&str] = &["updated_at", "updated", "updated_on", "modified_at", "modified", "last_modified", "date_updated", "обновлен", "обновлено"];
 pub const ACCEPTED: &[&str] = &["accepted_at", "confirmed_at", "approved_at", "принят_в"];
-/// Names of other columns that help a kitchen.
+/// Names of other columns that are useful in a kitchen, shown as extra fields.
 pub const EXTRA: &[&str] = &["table_no", "table_number", "table", "table_name", "стол", "номер_стола", "courier", "courier_name", "entrance", "floor", "door_code"];
 
-/// The usual words for each status, in lower case. A space stands for any separator, such as `_`.
+/// The usual words for each status, in lower case. A space stands for any separator between words, such as `_`.
 const STATUS_WORDS: &[(Status, &[&str])] = &[
     (Status::Pending, &[
         "new", "pending", "placed", "created", "open", "submitted", "received", "requested", "unconfirmed", "waiting", "awaiting",
@@ -145,7 +146,8 @@ const HIDDEN_WORDS: &[&str] = &[
     "cart", "draft", "basket", "checkout", "checkout draft", "awaiting payment", "pending payment", "payment pending", "waiting payment",
     "waiting for payment", "unpaid", "incomplete", "abandoned", "address", "payment", "корзина", "черновик", "ожидает оплаты", "не оплачен",
 ];
-/// The words of WooCommerce that differ from their usual meaning; `None`: the order is hidden.
+/// The status words of WooCommerce and their meanings, which come before the usual meanings. `None`: the order is
+/// hidden.
 const WOOCOMMERCE: &[(&str, Option<Status>)] = &[
     ("wc-pending", None),
     ("wc-on-hold", None),
@@ -157,7 +159,7 @@ const WOOCOMMERCE: &[(&str, Option<Status>)] = &[
     ("wc-refunded", Some(Status::Cancelled)),
 ];
 
-/// The usual meaning of a status word.
+/// The usual meaning of a status word in shops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Usual {
     /// The order has this status.
@@ -182,7 +184,7 @@ pub fn usual_status(word: &str, kind: SubjectKind) -> Option<Usual> {
     of_status.map(|(status, _)| Usual::Status(*status))
 }
 
-/// Whether a word of the status `preparing` plainly means accepted, or a word of `cancelled` plainly means cancelled.
+/// Whether a word of the status `preparing` clearly means accepted, or a word of `cancelled` clearly means cancelled.
 /// False for every other status.
 pub fn is_plainly(status: Status, word: &str) -> bool {
     let parts: &[&str] = match status {
@@ -194,7 +196,7 @@ pub fn is_plainly(status: Status, word: &str) -> bool {
     parts.iter().any(|part| word.starts_with(part))
 }
 
-/// Words that applications use besides our own names for the statuses.
+/// Words that applications use for statuses in addition to Vestnik's names of the statuses.
 const MORE_WORDS: &[(Status, &[&str])] = &[
     (Status::Pending, &["new"]),
     (Status::Preparing, &["confirmed", "accepted"]),
@@ -203,11 +205,11 @@ const MORE_WORDS: &[(Status, &[&str])] = &[
     (Status::Rejected, &["declined"]),
     (Status::Cancelled, &["canceled", "refunded"]),
 ];
-/// Words for hidden orders in applications that use our own names for the statuses.
+/// Words for hidden orders in applications that use Vestnik's names of the statuses.
 const MORE_WORDS_HIDDEN: &[&str] = &["cart", "draft", "awaiting_payment", "pending_payment"];
 
-/// Completes the words of a free text column if all its known words are our own names. Such an application probably
-/// uses our other names, and the words in `BESIDE_OURS`, too.
+/// Adds the missing words of each status to the words of a free text column, if all its known words are Vestnik's names
+/// of statuses. An application with these names probably uses Vestnik's other names and the words in `MORE_WORDS`, too.
 pub fn complete(words: &mut Words, kind: SubjectKind) {
     let found: Vec<&String> = words.known.iter().flat_map(|(_, words)| words).collect();
     let is_ours = |fold: fn(&str) -> String| {
@@ -238,10 +240,10 @@ pub const DELIVERY: &[&str] = &["delivery", "deliver", "courier", "shipping", "h
 /// Usual words for pickup.
 pub const PICKUP: &[&str] =
     &["pickup", "pick up", "takeaway", "take away", "takeout", "take out", "collection", "collect", "to go", "самовывоз", "с собой", "навынос"];
-/// Usual words for eating in the store.
+/// Usual words for eating in the restaurant.
 pub const DINE_IN: &[&str] = &["dine in", "dinein", "in store", "eat in", "in house", "table", "hall", "on site", "в зале", "в ресторане", "на месте"];
 
-/// Whether a table holds orders or bookings, by its name; `None`: the name does not say.
+/// Whether a table holds orders or bookings, guessed from its name; `None`: the name gives no hint.
 pub fn kind_of(table: &str) -> Option<SubjectKind> {
     let name = table.to_lowercase();
     let has = |parts: &[&str]| parts.iter().any(|part| name.contains(part));
@@ -254,13 +256,13 @@ pub fn kind_of(table: &str) -> Option<SubjectKind> {
     }
 }
 
-/// A word in lower case, with one space between its parts. `OUT_FOR_DELIVERY`, `outForDelivery` and `out-for-delivery`
-/// become equal.
+/// Converts a word to lower case, with one space between its parts, so that `OUT_FOR_DELIVERY`, `outForDelivery` and
+/// `out-for-delivery` are equal.
 pub fn spaced(word: &str) -> String {
     underscored(word).replace('_', " ")
 }
 
-/// A name in lower case, with one underscore between its parts.
+/// Converts a name to lower case, with one underscore between its parts: `storeId` becomes `store_id`.
 pub fn underscored(name: &str) -> String {
     let mut parts = String::with_capacity(name.len() + 4);
     let mut previous = '_';

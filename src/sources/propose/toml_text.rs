@@ -1,4 +1,4 @@
-//! Formats a proposal as TOML for a person, with each question as a comment above the line that it concerns.
+//! Formats a proposal as TOML for a person. Each question is a comment above the line to which it belongs.
 
 use super::{Draft, Items, Proposal, TypeWords, underscored};
 use crate::domain::status::Status;
@@ -7,7 +7,7 @@ use crate::sources::mapping::Column;
 /// Maximum number of unused columns that the comment at the end of the TOML lists.
 const NAMED_LEFT: usize = 40;
 
-/// Formats the proposal as TOML.
+/// Formats the draft as TOML, and lists its questions and guesses.
 pub fn write(draft: &Draft) -> Proposal {
     let mut text = Text::new(draft);
     text.line("table", Some(quoted(&draft.table)));
@@ -81,7 +81,7 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// Writes the questions about a key as comments.
+    /// Writes the questions and guesses about a key as TOML comments.
     fn questions(&mut self, key: &str) {
         for (_, question) in self.draft.questions.iter().filter(|(about, _)| *about == key) {
             self.text.push_str(&format!("# ? {question}\n"));
@@ -243,8 +243,8 @@ fn quoted(text: &str) -> String {
     }
 }
 
-/// A reference to a whole column, as a mapping writes it. A name with a dot is quoted twice, because a dot begins a
-/// path.
+/// A reference to a whole column as a TOML string. A column name with a dot gets a second pair of quotes, because an
+/// unquoted dot starts a path into JSON.
 fn reference(column: &str) -> String {
     let whole = Column::whole(column);
     match whole.name.contains(['.', '"']) {

@@ -1,15 +1,16 @@
-//! The words of a status column, sorted by their proposed meaning.
+//! The words of a status column, sorted by their proposed meaning. `statuses.rs` collects the words, and `toml_text.rs`
+//! writes them as TOML.
 
 use crate::domain::status::Status;
 
 /// The words of a status column, sorted by their proposed meaning.
 #[derive(Debug, Default, Clone)]
 pub struct Words {
-    /// The words of each status. An answer writes the first one.
+    /// The words of each status. An answer will write the first word of a status.
     pub known: Vec<(Status, Vec<String>)>,
     /// The words of hidden orders, such as carts.
     pub hidden: Vec<String>,
-    /// The words without a known meaning, each with the number of rows that have it.
+    /// The words without a known meaning, each with the number of rows that contain it.
     pub unknown: Vec<(String, i64)>,
     /// Whether TOML needs no quotes for the words, because the column holds numbers or booleans.
     pub is_bare: bool,

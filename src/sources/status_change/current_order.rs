@@ -1,4 +1,4 @@
-//! Reads the present state of an order from the shop's table before an answer changes it.
+//! Reads the current state of an order from the shop's table before an answer changes the order.
 
 use crate::infra::db::Transaction;
 use tokio_postgres::types::{ToSql, Type};
@@ -14,18 +14,19 @@ use crate::sources::mapping::StoreRef;
 use crate::sources::sql::{columns_json, ident, literal, value_text};
 use crate::sources::{Context, Source, Sources};
 
-/// An order's row in the shop's table, and the state that follows from it.
+/// An order in its current state, with its source and the columns of its table. `by` is the person whose answer set the
+/// current status.
 pub struct CurrentOrder<'a> {
     pub source: &'a Source,
     pub table: AnswerTable,
     pub subject: Subject,
-    /// The status word in the shop's table; `None`: null.
+    /// The status word in the shop's table; `None`: the column is null.
     pub word: Option<String>,
     pub by: Option<String>,
 }
 
 impl CurrentOrder<'_> {
-    /// The state as the person who answers sees it.
+    /// The order's current state, as shown to the person who answers.
     pub fn current_status(&self) -> CurrentStatus {
         CurrentStatus {
             source: self.source.name.to_string(),
@@ -54,8 +55,8 @@ pub struct AnswerColumn {
 }
 
 impl AnswerColumn {
-    /// SQL that converts `text`, a text expression, to the column's type. A string column gets no cast: a cast to
-    /// `varchar(5)` cuts a long text silently, but an assignment refuses it.
+    /// SQL that converts `text`, an SQL expression of type text, to the column's type. A string column gets no cast,
+    /// because a cast to `varchar(5)` silently cuts a long text, while an assignment fails.
     pub fn of_text(&self, text: &str) -> String {
         match self.is_text {
             true => text.to_owned(),
@@ -65,14 +66,14 @@ impl AnswerColumn {
 }
 
 impl AnswerTable {
-    /// The column with this name; `None`: the table has none any more.
+    /// The column with this name; `None`: the table no longer has it.
     pub fn column(&self, name: &str) -> Option<&AnswerColumn> {
         self.columns.iter().find(|column| column.name == name)
     }
 }
 
 /// Finds the order with this key and store in each source of this kind. A source whose table cannot be read is logged
-/// and skipped. It is an error only if no other source has the order.
+/// and skipped. If a source was skipped and no other source has the order, the error is returned.
 pub async fn find<'a>(
     transaction: &mut Transaction<'_>,
     sources: &'a Sources,

@@ -1,5 +1,6 @@
-//! Changes the status of an order or booking when a person presses a button. The new status goes into the shop's own
-//! table, in the shop's own word. The UPDATE also checks the old status, so of two people only one succeeds.
+//! Changes the status of an order or booking when a person presses a button. An UPDATE writes the shop's word for the
+//! new status into the shop's table. The UPDATE also checks the old status, so of two people who answer at once only
+//! one succeeds. A shop's function, API or SQL statements can replace the UPDATE.
 
 mod current_order;
 mod promise;
@@ -26,9 +27,9 @@ use shop_api::Ask;
 pub use shop_api::ShopApi;
 use write::{call, earlier, note, update};
 
-/// Maximum length of the shop's error message as a person sees it, in characters.
+/// Maximum length of the shop's error message for a person, in characters.
 const REFUSAL_CHARACTERS: usize = 200;
-/// Number of a store's newest journal events that are searched for the last change of an order.
+/// Number of a store's newest journal rows that are searched for the last change of an order.
 const SCANNED_EVENTS: i64 = 2000;
 
 /// The outcome of a person's request to change a status.
@@ -43,33 +44,33 @@ pub enum StatusChangeOutcome {
     },
     /// The order already has the requested status.
     Already(CurrentStatus),
-    /// The order is no longer in the status that the person saw, or another answer to it is under way.
+    /// The order no longer has the status that the person saw, or a request for another answer to the order is running.
     Overtaken(CurrentStatus),
-    /// The order cannot move from its present status to the requested one.
+    /// The order cannot move from its current status to the requested status.
     NotAllowed(CurrentStatus),
-    /// The shop rejected the change: its table, its function or its API.
+    /// The shop's table, function or API rejected the change.
     Refused {
-        /// The order's present state.
+        /// The order's current state.
         current: CurrentStatus,
         /// The shop's error message for people; `None`: the shop gave no such message.
         message: Option<String>,
-        /// The kind of the rule of the shop's database that rejected the change; `None`: unknown.
+        /// The kind of rule in the shop's database that rejected the change, as a text for people; `None`: unknown.
         rule: Option<&'static str>,
     },
-    /// Only the operator can correct this: the role of `vestnik serve` lacks a right, the mapping's statement for the
-    /// answer is wrong, or the shop's API cannot be called with the present settings.
+    /// The change failed for a reason that only the operator can correct. Either the role of `vestnik serve` lacks a
+    /// right, or the mapping's SQL statement is wrong, or the settings for the shop's API are wrong.
     Denied(CurrentStatus),
-    /// The shop's API did not reply in time, or reported an error of its own. Whether the order changed is unknown.
+    /// The shop's API did not reply in time, or replied with a server error. The order may have changed or not.
     Unavailable(CurrentStatus),
     /// The shop has no word for the requested status.
     NoWord(CurrentStatus),
-    /// Several sources have an order with this key, so the request must name a source. These are the names.
+    /// Several sources have an order with this key, so the request must name one of these sources.
     Ambiguous(Vec<String>),
-    /// The store has no such order.
+    /// The store has no visible order with this key.
     Unknown,
 }
 
-/// The present state of an order, as the person who answered sees it.
+/// The current state of an order, as shown to the person who answered.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CurrentStatus {
     /// The name of the order's source.
@@ -78,14 +79,14 @@ pub struct CurrentStatus {
     pub status: Status,
     /// The shop's own status word if the mapping does not contain it; otherwise `None`.
     pub word: Option<String>,
-    /// The name of the person who set the present status with a button; `None`: nobody did.
+    /// The name of the person who set the current status with a button; `None`: the status was not set with a button.
     pub by: Option<String>,
     /// Whether the order is a delivery.
     pub is_delivered: bool,
 }
 
-/// SQL that limits how long the transaction waits for the lock on the shop's row, and how long it holds that lock.
-/// Postgres enforces the limits even if this process is stopped.
+/// SQL that limits how long the transaction waits for the lock on the shop's row, and how long it can hold the lock
+/// while idle. Postgres enforces the limits even if this process hangs.
 const LIMITS: &str =
     "select set_config('lock_timeout', '3s', true), set_config('idle_in_transaction_session_timeout', '5s', true)";
 
@@ -93,7 +94,7 @@ const LIMITS: &str =
 enum Step {
     /// The outcome is known.
     Over(StatusChangeOutcome),
-    /// The request goes to the shop's API. The order is reserved for it.
+    /// The request must be sent to the shop's API. The order is reserved for this request.
     Ask(Box<Ask>),
 }
 
@@ -103,9 +104,9 @@ impl From<StatusChangeOutcome> for Step {
     }
 }
 
-/// Changes the status if the step is allowed from the present status, and the shop's table, function or API accepts it.
-/// `turn` is the request's slot in the limit of requests to the database. It is dropped before the shop's API is
-/// called, so that no other request waits for a shop.
+/// Changes the status if the change is allowed from the current status, and the shop's table, function or API accepts
+/// it. `turn` is a permit that limits concurrent database requests. The permit is dropped before the shop's API is
+/// called, so that other requests do not wait for a slow API.
 pub async fn change_status<T>(
     pool: &Pool,
     sources: &Sources,
@@ -183,7 +184,7 @@ async fn begin(pool: &Pool, sources: &Sources, change: &StatusChange<'_>) -> Res
     .await
 }
 
-/// The present state of an order; `None`: the store has no such order.
+/// The current state of an order; `None`: the store has no order with this key.
 pub async fn current_status(
     pool: &Pool,
     sources: &Sources,
@@ -201,7 +202,7 @@ pub async fn current_status(
     .await
 }
 
-/// Logs for the operator that an answer failed, with the grants and policies that our role lacks.
+/// Logs that an answer failed because of a missing right, with the grants and policies that the current role lacks.
 async fn report_denied(client: &impl GenericClient, source: &Source, error: &tokio_postgres::Error) {
     let missing = match Table::find(client, &source.table).await {
         Ok(table) => access::check(client, &table, &source.mapping)
@@ -210,7 +211,8 @@ async fn report_denied(client: &impl GenericClient, source: &Source, error: &tok
         Err(_) => Vec::new(),
     };
     let missing = match missing.is_empty() {
-        // The right is missing inside a trigger or function of the shop, which runs with our role's rights.
+        // The role has all rights on the table itself, so the right is missing inside a trigger or function of the
+        // shop.
         true => "the role of `vestnik serve` needs a right that is not one on the table itself".to_owned(),
         false => missing.join("; "),
     };
@@ -222,7 +224,8 @@ async fn report_denied(client: &impl GenericClient, source: &Source, error: &tok
     );
 }
 
-/// Changes the status in this transaction if the step is allowed, or reserves the order for a call to the shop's API.
+/// Changes the status in this transaction if the change is allowed. If the shop has an API, reserves the order for a
+/// request to the API instead.
 async fn apply(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -285,8 +288,8 @@ async fn apply(
     Ok(StatusChangeOutcome::Done { source, previous: now }.into())
 }
 
-/// Finds out why no row was changed. Another person was first, or the shop's row level security or trigger skipped the
-/// row without an error.
+/// Finds out why an answer changed no row. Either another person answered first, or row level security or a trigger of
+/// the shop skipped the row without an error.
 async fn nothing_changed(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -309,7 +312,7 @@ async fn nothing_changed(
     })
 }
 
-/// Whether the request undoes the order's last step, and that step is recent enough (`change.step_back`).
+/// Whether the request undoes the order's last change of status, and that change is not older than `change.step_back`.
 async fn may_return(
     transaction: &Transaction<'_>,
     sources: &Sources,
@@ -341,8 +344,8 @@ async fn may_return(
     let Some((previous, was_pressed, at)) = last else {
         return Ok(false);
     };
-    // In a shop with one word for both statuses, a rejected order shows as cancelled. It may return only if the store
-    // itself rejected it with a button.
+    // If the shop has one word for rejected and cancelled, a rejected order has the status cancelled. The order may
+    // return to the earlier status only if a person of the store rejected it with a button.
     if now == Status::Cancelled && !(was_pressed && can_return(Status::Rejected)) {
         return Ok(false);
     }

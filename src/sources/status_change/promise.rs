@@ -1,4 +1,4 @@
-//! A new promise for an order in preparation: a person says again in how many minutes it will be ready.
+//! Saves a new promise for an order in preparation: a person says again in how many minutes the order will be ready.
 
 use serde_json::json;
 use tokio_postgres::types::Type;
@@ -10,8 +10,8 @@ use crate::domain::status::{Status, SubjectKind};
 use crate::infra::db::{QueryError, Transaction};
 use crate::sources::Source;
 
-/// Whether the request is a new promise and not a change of status. A second acceptance differs: its `from` is another
-/// status, or missing.
+/// Whether the request is a new promise instead of a change of status. A repeated acceptance is not a promise:
+/// `change.from` is then another status, or missing.
 pub fn is_promise(current_order: &CurrentOrder<'_>, change: &StatusChange<'_>) -> bool {
     change.kind == SubjectKind::Order
         && change.minutes.is_some()
@@ -21,8 +21,8 @@ pub fn is_promise(current_order: &CurrentOrder<'_>, change: &StatusChange<'_>) -
         && current_order.subject.status_word.is_none()
 }
 
-/// Writes the promise into the shop's column, or passes it to the shop's function. In any case it becomes an event for
-/// clients.
+/// Writes the promise into the shop's column, or passes it to the shop's function. Clients receive an event in any
+/// case.
 pub async fn promise(
     transaction: &Transaction<'_>,
     current_order: &CurrentOrder<'_>,
@@ -31,7 +31,8 @@ pub async fn promise(
     let mapping = &current_order.source.mapping;
     let word = current_order.word.as_deref().unwrap_or(change.to.as_str());
     let written = match (&mapping.derived, &mapping.answer.function) {
-        // The statements of a derived source change the status, and a promise keeps it.
+        // The SQL statements of a derived source change the status. A promise does not change the status, so no
+        // statement runs.
         (Some(_), _) => true,
         (None, Some(function)) => call(transaction, function, word, change).await?,
         (None, None) => update(transaction, current_order, word, change).await?,
@@ -52,8 +53,8 @@ pub async fn promise(
     })
 }
 
-/// Appends an event with the order's last recorded row and the promise. Otherwise no event would exist, because the
-/// shop's table has no column for the promise and no trigger fires.
+/// Appends an event with the order's last recorded row and the promise. This function is used if the shop's table has
+/// no column for the promise, because then no trigger records an event.
 pub async fn append(
     transaction: &Transaction<'_>,
     source: &Source,

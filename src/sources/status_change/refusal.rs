@@ -1,35 +1,38 @@
-//! Classifies the errors of Postgres with which an answer can end: a missing right, a wrong statement, or a rule of the shop.
+//! Classifies the Postgres errors of an answer by their cause: a missing right, a wrong statement, or a rule of the
+//! shop.
 
 use tokio_postgres::error::SqlState;
 
 use super::current_order::CurrentOrder;
 use super::{REFUSAL_CHARACTERS, StatusChangeOutcome};
 
-/// Whether a function of the shop raised this exception with RAISE. Such an exception can have any error code.
+/// Whether a function of the shop raised this error with RAISE. The function can choose any error code, so the code
+/// does not show the cause.
 fn is_raised(error: &tokio_postgres::Error) -> bool {
     error.as_db_error().and_then(|db| db.routine()) == Some("exec_stmt_raise")
 }
 
-/// Whether Postgres refused because our role lacks a grant, or because of a row level security policy.
+/// Whether Postgres rejected the statement because the current role lacks a grant, or because of a row level security
+/// policy.
 pub(super) fn is_denied(error: &tokio_postgres::Error) -> bool {
     error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) && !is_raised(error)
 }
 
-/// Whether the statement itself is wrong: it names a column, table or function that does not exist, a parameter too many,
-/// or a word that the column's type does not have. No later try can succeed.
+/// Whether the statement itself is wrong, so that no later attempt can succeed. For example, the statement names a
+/// missing column, table or function, or a word that the column's type does not have.
 pub(super) fn is_broken_statement(error: &tokio_postgres::Error) -> bool {
     let code = error.code().map(SqlState::code);
     !is_raised(error) && code.is_some_and(|code| matches!(code, "08P01" | "22P02") || code.starts_with("42"))
 }
 
-/// Whether the row's new value was rejected by Postgres, or by a trigger or constraint of the shop.
+/// Whether Postgres, or a trigger or constraint of the shop, rejected the new values of the row.
 pub(super) fn is_refusal(error: &tokio_postgres::Error) -> bool {
     let code = error.code().map(SqlState::code);
     is_raised(error) || code.is_some_and(|code| ["22", "23", "P0", "44"].iter().any(|class| code.starts_with(class)))
 }
 
-/// The outcome for an error of the shop's table. People see the message only if the shop wrote it in an exception of
-/// its own. A message of Postgres about a constraint is for the operator.
+/// The outcome if the shop's table rejected an answer with this error. People see the error's message only if a
+/// function of the shop raised it. Other messages of Postgres are for the operator.
 pub(super) fn refused(current_order: &CurrentOrder<'_>, error: &tokio_postgres::Error) -> StatusChangeOutcome {
     let is_own = is_raised(error) || error.code().is_some_and(|code| code.code().starts_with("P0"));
     let message = error.as_db_error().filter(|_| is_own).map(|db| {
@@ -43,11 +46,12 @@ pub(super) fn refused(current_order: &CurrentOrder<'_>, error: &tokio_postgres::
     }
 }
 
-/// The rule that skipped the row without an error.
+/// The text for a refusal in which a rule of the shop skipped the row without an error.
 pub(super) const NO_ROW: &str =
     "no row of its table changed, because of row level security, a trigger, or the condition of the answer's statement";
 
-/// The kind of the rule that an error of Postgres stands for, without any name of the shop's database.
+/// The kind of rule that caused an error of Postgres, as a text for people. The text contains no name from the shop's
+/// database.
 fn rule_of(error: &tokio_postgres::Error) -> Option<&'static str> {
     let code = error.code().map(SqlState::code)?;
     Some(match code {

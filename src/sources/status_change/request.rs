@@ -30,7 +30,7 @@ impl AnswerChannel {
 pub struct StatusChange<'a> {
     /// The id of the order's store.
     pub store: &'a StoreId,
-    /// Whether the key is that of an order or of a booking.
+    /// Whether the key belongs to an order or a booking.
     pub kind: SubjectKind,
     /// The name of the order's source; `None`: any source that has an order with this key.
     pub source: Option<&'a str>,
@@ -38,20 +38,22 @@ pub struct StatusChange<'a> {
     pub key: &'a str,
     /// The requested status.
     pub to: Status,
-    /// The status that the person saw; `None`: any. If the order has another status, another person was first.
+    /// The status that the person saw. If the order has another status, the request fails, because another person was
+    /// first. `None`: the order may have any status.
     pub from: Option<Status>,
-    /// The person's reason, such as for a rejection. It is saved if the shop's table has a column for it.
+    /// The person's reason, for example for a rejection. The reason is saved if the mapping has a column for reasons.
     pub reason: Option<&'a str>,
     /// The promised preparation time, in minutes.
     pub minutes: Option<i32>,
     /// The person's name, as other people see it.
     pub by: &'a str,
-    /// The id of the panel's token; `None`: the answer does not come from a panel.
+    /// The id of the panel's access token; `None`: the answer does not come from a panel.
     pub token: Option<TokenId>,
-    /// The id of the request, which its client may repeat; `None`: the request has no key.
+    /// The id of the request's idempotency key, so that the client may repeat the request. `None`: the request has no
+    /// such key.
     pub request: Option<RequestId>,
     /// The channel through which the person answered.
     pub channel: AnswerChannel,
-    /// Maximum age of a step that a person may undo.
+    /// Maximum age of a change of status that a person may undo.
     pub step_back: Duration,
 }

@@ -1,7 +1,7 @@
 //! Sends a person's answer as a signed request to the shop's own API, which changes the order itself. The person waits
-//! for the outcome, so there are few attempts. An order has at most one request at a time.
-//! If the outcome of a request is unknown, a repeated press sends the same id again. So the shop can recognise the
-//! repetition.
+//! for the outcome, so the number of attempts is small. An order has at most one request at a time. If the outcome of a
+//! request is unknown and the person presses the button again, the request has the same id. So the shop can recognise
+//! the repetition.
 
 use std::time::Duration;
 
@@ -24,42 +24,42 @@ use crate::infra::db::{self, Pool, QueryError, Transaction, Turns, WAITING_PRESS
 use crate::infra::standard_webhook::{Letter, PostError, Poster};
 use crate::sources::{Sources, derived};
 
-/// Time limit of all attempts together. It is shorter than the time that a panel waits.
+/// Time limit of all attempts together. The limit is shorter than the time for which a panel waits.
 const DEADLINE: Duration = Duration::from_millis(4500);
 /// Time limit of one attempt.
 const ATTEMPT_DEADLINE: Duration = Duration::from_secs(3);
-/// An attempt with less time than this is not begun.
+/// Minimum time that must be left to start another attempt.
 const SHORTEST_ATTEMPT: Duration = Duration::from_millis(200);
 /// Maximum number of attempts for one answer.
 const ATTEMPTS: u32 = 3;
-/// Pause before the second attempt. It doubles before each later attempt.
+/// Pause before the second attempt. The pause doubles before each later attempt.
 const PAUSE: Duration = Duration::from_millis(200);
-/// Seconds for which an order stays reserved for a request. This exceeds the time of all attempts and of the writes
-/// around them.
+/// Time for which an order stays reserved for a request, seconds. This time is longer than all attempts together with
+/// the database writes before and after.
 const LEASE_S: f64 = 20.0;
 /// Maximum number of concurrent requests of a node to the APIs of all shops.
 const REQUESTS_AT_ONCE: usize = 64;
 /// Maximum size of a response body that is read for the shop's message, bytes.
 const MAX_REPLY_BYTES: usize = 16 * 1024;
-/// Members of a JSON response that may hold the shop's message for people, in this order of preference.
+/// Names of members of a JSON response that may hold the shop's message for people. The first one found is used.
 const MESSAGE_MEMBERS: [&str; 4] = ["message", "detail", "error", "title"];
 
 /// The client for the APIs of the shops in one served database.
 pub struct ShopApi {
     poster: Poster,
-    /// The secrets that sign each request; two while the operator replaces a secret. Without a secret no request is
-    /// sent.
+    /// The secrets that sign each request. The list has two secrets while the operator replaces a secret. Without a
+    /// secret, no request is sent.
     secrets: Vec<SecretString>,
     turns: Turns,
 }
 
-/// A request that must be sent to the shop's API. Its order is reserved in the database.
+/// A request that must be sent to the shop's API. The order is already reserved for it in the database.
 pub struct Ask {
-    /// The id of the message, the same for each repetition of the same answer.
+    /// The id of the message. Each repetition of the same answer has the same id.
     id: String,
     url: String,
     source: SourceId,
-    /// When the order was reserved: Unix seconds by the clock of Postgres.
+    /// The time when the order was reserved, Unix seconds by the clock of Postgres.
     at: i64,
     body: String,
     /// The status word in the shop's table at the time of the reservation.
@@ -73,14 +73,14 @@ pub struct Ask {
 enum Reply {
     Taken,
     Refused(Option<String>),
-    /// The request was not sent, for this reason. Only the operator can correct this.
+    /// The request was not sent, for this reason. Only the operator can correct the cause.
     Unsent(String),
-    /// No reply, or an error of the API, for this reason. The shop may have changed the order.
+    /// The API did not reply, or replied with a server error, as the text says. The shop may have changed the order.
     Failed(String),
 }
 
-/// Reserves the order for a request to the shop's API. `word` is the shop's word for the requested status; `None`: the
-/// request is a new promise, and the status stays.
+/// Reserves the order for a request to the shop's API. `word` is the shop's word for the requested status. `None`: the
+/// request is a new promise, and the status stays the same.
 pub async fn reserve(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -114,7 +114,8 @@ pub async fn reserve(
         return Ok(StatusChangeOutcome::Overtaken(current_order.current_status()).into());
     };
     let (id, at): (String, i64) = (row.try_get(0)?, row.try_get(1)?);
-    // Another answer may have arrived after this order was read and before it was reserved.
+    // Another answer may have changed the order after it was read and before it was reserved, so its status is checked
+    // again.
     let now = find(
         transaction,
         sources,
@@ -158,7 +159,7 @@ impl ShopApi {
         })
     }
 
-    /// Calls the shop's API, then records the answer and ends the reservation.
+    /// Calls the shop's API, then saves the answer if the API accepted it, and ends the reservation.
     pub(super) async fn answer(
         &self,
         pool: &Pool,
@@ -242,14 +243,14 @@ impl ShopApi {
 async fn reply(response: reqwest::Response) -> Reply {
     match response.status().as_u16() {
         200..300 => Reply::Taken,
-        // Request timeout, too early, too many requests: a later attempt may succeed.
+        // 408 Request Timeout, 425 Too Early, 429 Too Many Requests: a later attempt may succeed.
         status @ (408 | 425 | 429) => Reply::Failed(format!("it replied {status}")),
         400..500 => Reply::Refused(message(&text(response).await)),
         status => Reply::Failed(format!("it replied {status}")),
     }
 }
 
-/// The first [`MAX_REPLY_BYTES`] of the response's body, as text.
+/// At most the first [`MAX_REPLY_BYTES`] bytes of the response's body, as text.
 async fn text(mut response: reqwest::Response) -> String {
     let mut bytes = Vec::new();
     while let Ok(Some(chunk)) = response.chunk().await {
@@ -262,8 +263,7 @@ async fn text(mut response: reqwest::Response) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// The shop's message for people: a member of a JSON body, or a plain text. `None`: the body has no message, or is
-/// HTML.
+/// The shop's message for people, from a JSON body or a plain text body. `None`: the body has no message, or is HTML.
 fn message(body: &str) -> Option<String> {
     let found = match serde_json::from_str::<Value>(body) {
         Ok(Value::String(text)) => text,
@@ -313,7 +313,7 @@ fn report(ask: &Ask, reply: &Reply) {
     metrics::counter!("vestnik_shop_api_answers_total", "outcome" => outcome).increment(1);
 }
 
-/// Saves which person answered, and publishes the answer if the shop's own write has not made an event of it.
+/// Saves which person answered. Appends an event for the answer if the shop's own write has not caused one.
 async fn publish(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -340,8 +340,8 @@ async fn publish(
     Ok(())
 }
 
-/// Ends the reservation. If the outcome is unknown, the row stays with its id, so that a repeated press uses the same
-/// id.
+/// Ends the reservation. If the outcome is unknown, the row of the reservation stays, so that a repeated request gets
+/// the same id.
 async fn release(
     transaction: &Transaction<'_>,
     change: &StatusChange<'_>,

@@ -1,4 +1,4 @@
-//! Writes an answer into the shop's table, and the name of the person who answered into the engine's tables.
+//! Writes an answer into the shop's table, and saves the name of the person who answered in Vestnik's tables.
 
 use crate::infra::db::Transaction;
 use serde_json::json;
@@ -31,8 +31,8 @@ pub async fn update(
     Ok(row.is_some())
 }
 
-/// The UPDATE of the shop's row. It uses every parameter, even without a column for it, because Postgres must infer
-/// each type.
+/// The UPDATE of the shop's row. The statement uses every parameter, even if the mapping has no column for the value,
+/// because Postgres must infer the type of each parameter.
 fn update_sql(current_order: &CurrentOrder<'_>, to: Status) -> String {
     let mapping = &current_order.source.mapping;
     let (answer, table) = (&mapping.answer, &current_order.table);
@@ -91,8 +91,8 @@ fn update_sql(current_order: &CurrentOrder<'_>, to: Status) -> String {
     )
 }
 
-/// Calls the shop's own function instead of an UPDATE. Returns false if the function returned false. An exception of
-/// the function is an error.
+/// Calls the shop's own SQL function instead of an UPDATE. Returns false only if the function returned false or no row.
+/// An exception in the function is an error.
 pub async fn call(
     transaction: &Transaction<'_>,
     function: &str,
@@ -119,7 +119,7 @@ pub fn answer_json(change: &StatusChange<'_>) -> String {
     json!({"by": change.by, "minutes": change.minutes, "reason": change.reason}).to_string()
 }
 
-/// Saves which person made the change: in the history of changes, and in the journal events of this transaction.
+/// Saves which person made the change, in `vst_status_change` and in the order's journal events of this transaction.
 /// Returns the number of these events.
 pub async fn note(
     transaction: &Transaction<'_>,
@@ -159,7 +159,8 @@ pub async fn note(
     Ok(told.len() as u64)
 }
 
-/// The outcome of an earlier execution of the same request, whose answer was not saved. `None`: it changed nothing.
+/// The outcome of an earlier run of the same request, which changed the status but whose response was not saved.
+/// `None`: no earlier run has changed the status.
 pub async fn earlier(
     transaction: &Transaction<'_>,
     change: &StatusChange<'_>,

@@ -1,4 +1,4 @@
-//! Adds the result of the mapping's `[details]` query to an order.
+//! Adds the result of the mapping's `[details]` query to a translated order.
 
 use super::Row;
 use crate::domain::Subject;
@@ -8,7 +8,8 @@ use crate::sources::json::Json;
 use crate::sources::yes_no::yes_or_no;
 use crate::sources::{Source, items, zone};
 
-/// Adds the result of the mapping's `[details]` query: fields by their canonical names, and the rest as extra fields.
+/// Adds the result of the mapping's `[details]` query to an order. Columns with the name of a field set the field;
+/// other columns become extra fields.
 pub(super) fn add(subject: &mut Subject, source: &Source, looked_up: &Row<'_>, unreadable: &mut Vec<Unreadable>) {
     if source.mapping.details.is_none() {
         return;

@@ -11,17 +11,19 @@ use crate::sources::mapping::derived::{Derived, FIELDS, Watch};
 
 /// Default for the maximum wait for the items of an order, milliseconds.
 const WAIT_FOR_ITEMS_MS: i64 = 3000;
-/// The longest wait for items that a mapping may set, milliseconds.
+/// Maximum wait for items that a mapping may set, milliseconds.
 const MAX_WAIT_FOR_ITEMS_MS: i64 = 60_000;
 
-/// Keys of a mapping without `[derived]` that are expressions in `[derived]`.
+/// Keys that stand at the top level of an ordinary mapping. In a derived mapping they are SQL expressions in the
+/// section `[derived]`.
 const DIRECT_KEYS: [&str; 4] = ["store", "number", "status", "currency"];
-/// Sections of a mapping without `[derived]`.
+/// Sections that only a mapping without `[derived]` may have.
 const DIRECT_SECTIONS: [&str; 4] = ["fields", "items", "details", "extra"];
-/// Keys of `[answer]` that are not for a mapping with `[derived]`.
+/// Keys of the section `[answer]` that only a mapping without `[derived]` may have.
 const DIRECT_ANSWERS: [&str; 6] = ["updated_at", "accepted_at", "reason", "minutes", "function", "zone"];
 
-/// Parses a mapping that has a section `[derived]`. `None`: a required key is missing, and the problem is recorded.
+/// Parses a mapping that has a section `[derived]`. `None`: a required key is missing, which is reported in the
+/// section's problems.
 pub(super) fn whole(top: &mut Section<'_>) -> Option<Mapping> {
     let table = top.required("table", "the table with its schema, such as 'public.orders'");
     let kind = kind(top);
@@ -94,7 +96,7 @@ fn wait(section: &mut Section<'_>) -> Duration {
     Duration::from_millis(milliseconds.unsigned_abs())
 }
 
-/// Takes the extra fields: each label with its expression.
+/// Reads the extra fields: the label and the SQL expression of each.
 fn extra(section: &mut Section<'_>) -> Vec<(String, String)> {
     let table = match section.take("extra") {
         None => return Vec::new(),
@@ -146,7 +148,7 @@ fn watch(section: &mut Section<'_>) -> Vec<Watch> {
     watched
 }
 
-/// Takes the section `[answer]`: the SQL statements of each status, and the address of the shop's API.
+/// Reads the section `[answer]`: the SQL statements of each status, and the address of the shop's API.
 fn answers(top: &mut Section<'_>) -> (Vec<(Status, Vec<String>)>, Option<String>) {
     let Some(mut section) = top.below("answer") else {
         return (Vec::new(), None);
