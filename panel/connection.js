@@ -119,7 +119,7 @@ export function showLight() {
   light.hidden = !state;
   if (!state) return clearTimeout(graceTimer);
   light.dataset.state = state.name;
-  // What stands there may no longer be so.
+  // Without a connection the board may be out of date, so panel.css shows it in grey.
   if (document.body.dataset.line !== state.name) document.body.dataset.line = state.name;
   const since = time(state.since);
   const spoken = state.name === "live" && state.channel === "sse" ? "stream" : state.name;

@@ -1,12 +1,12 @@
-/** Does once what was asked for several times before the next frame; where the page is hidden it has no frames, and does it at once. @module frame */
+/** Runs a function once per frame, even if it is requested several times. A hidden page has no frames, so it runs the function at once. @module frame */
 
-/** What was asked for, in that order. @type {Set<() => void>} */
+/** The requested functions, in the order of the requests. @type {Set<() => void>} */
 const asked = new Set();
 let isDue = false;
 
 document.addEventListener("visibilitychange", () => document.hidden && run());
 
-/** What is asked for meanwhile is done, too: a frame of its own would cost as much as this one. */
+/** Also runs functions that are requested meanwhile, because another frame would cost as much as this one. */
 function run() {
   for (const work of asked) {
     asked.delete(work);
@@ -21,7 +21,7 @@ function run() {
 
 /**
  * @param {() => void} work
- * @returns {() => void} asks for it
+ * @returns {() => void} requests `work` for the next frame
  */
 export function oncePerFrame(work) {
   return () => {
