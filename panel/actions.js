@@ -70,7 +70,12 @@ export function sendQueued(store) {
   }
 }
 
-/** Requests the status before the last step. @param {Item} item with its current status @param {string} to the status before it @returns {Promise<boolean>} */
+/**
+ * Requests the status before the last step.
+ * @param {Item} item with its current status
+ * @param {string} to the status before it
+ * @returns {Promise<boolean>}
+ */
 export const takeBack = (item, to) => send(item, to, {});
 
 /** The status before the last step; null if that step cannot be undone. @param {Item} item */

@@ -19,10 +19,15 @@ const NAMED = 4;
 const CLOCK_MS = 5_000;
 
 /** @typedef {import("./orders.js").Item} Item */
-/** Cancelled and removed orders and bookings that nobody has noticed yet, by key. @type {Map<string, {item: Item, event?: string, isRemoved: boolean}>} */
+/**
+ * Cancelled and removed orders and bookings that nobody has noticed yet, by key.
+ * @type {Map<string, {item: Item, event?: string, isRemoved: boolean}>}
+ */
 export const takenBack = new Map();
 
-/** @type {{reveal: (key: string) => void, noticed: (keys: string[]) => void, isInSight: (key: string) => boolean, showsNew: (kind: import("./orders.js").Kind) => boolean}} */
+/**
+ * @type {{reveal: (key: string) => void, noticed: (keys: string[]) => void, isInSight: (key: string) => boolean, showsNew: (kind: import("./orders.js").Kind) => boolean}}
+ */
 let page;
 let shown = "";
 

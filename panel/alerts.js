@@ -160,7 +160,12 @@ export function handleTakenBack(event) {
   tell(event, () => alertTakenBack(item, previous.status, isRemoved, event.id));
 }
 
-/** @param {Item} item @param {string} was its status before @param {boolean} isRemoved @param {string} [event] id of the event; absent if only the lists show the cancellation */
+/**
+ * @param {Item} item
+ * @param {string} was its status before
+ * @param {boolean} isRemoved
+ * @param {string} [event] id of the event; absent if only the lists show the cancellation
+ */
 export function alertTakenBack(item, was, isRemoved, event) {
   const title = t(`alarm.${isRemoved ? "removed" : "cancelled"}.${item.kind}`, { number: numberOf(item) });
   announce(`${title}. ${item.reason ?? ""}`);

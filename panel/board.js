@@ -168,7 +168,11 @@ export class Board {
     else this.#leave(old, isOurs);
   }
 
-  /** Shows the cards that a column has room for, in order. @param {Column} column @param {Map<string, boolean>} [isOurs] the changed keys, and whether a person pressed a button for each on this page */
+  /**
+   * Shows the cards that a column has room for, in order.
+   * @param {Column} column
+   * @param {Map<string, boolean>} [isOurs] the changed keys, and whether a person pressed a button for each on this page
+   */
   #fill(column, isOurs) {
     let next = staying(column.list.firstElementChild);
     for (const item of column.made()) {

@@ -85,7 +85,12 @@ function lines(item) {
   return list;
 }
 
-/** @param {import("./orders.js").Line} line @param {Item} item @param {number} number index of the line @param {(minor: number) => string} [price] formats an amount; without it the row shows no price */
+/**
+ * @param {import("./orders.js").Line} line
+ * @param {Item} item
+ * @param {number} number index of the line
+ * @param {(minor: number) => string} [price] formats an amount; without it the row shows no price
+ */
 export function lineRow(line, item, number, price) {
   const count = Number.isFinite(line.quantity) ? `${line.quantity}×` : String(line.quantity);
   const cost = price && line.price !== undefined && Number.isFinite(line.quantity) ? line.price * Number(line.quantity) : undefined;
@@ -106,7 +111,7 @@ export function lineRow(line, item, number, price) {
   return h("li", { class: style }, h("button", { type: "button", class: "tick", data: { of: item.key, line: id }, "aria-pressed": String(isTicked(item, id)), on: { click: () => tick(item, id) } }, ...parts));
 }
 
-/** Marks a dish as done or not done, everywhere on the page. @param {Item} item @param {string} id */
+/** Ticks a dish as done, or removes the tick, everywhere on the page. @param {Item} item @param {string} id */
 function tick(item, id) {
   const isDone = toggleTick(item, id);
   document.querySelectorAll(".tick").forEach((row) => row.dataset.of === item.key && row.dataset.line === id && row.setAttribute("aria-pressed", String(isDone)));
@@ -141,7 +146,13 @@ const isNoShow = (item) => item.kind === "bookings" && item.status !== "pending"
 /** Whether the person who accepts the order chooses the minutes until it is ready. @param {Item} item */
 export const asksMinutes = (item) => item.kind === "orders" && item.status === "pending" && item.next.includes("preparing");
 
-/** The button that requests the status `to`. @param {Item} item @param {string} to @param {string|undefined} busy the status that was requested already, while its event has not arrived @param {() => Promise<any>} [press] */
+/**
+ * The button that requests the status `to`.
+ * @param {Item} item
+ * @param {string} to
+ * @param {string|undefined} busy the status that was requested already, while its event has not arrived
+ * @param {() => Promise<any>} [press]
+ */
 export function yesButton(item, to, busy, press = () => act(item, to, promised(item, to))) {
   return button("yes", "check", wordFor(item, to), press, { data: { to }, disabled: Boolean(busy), ...(busy ? { "aria-busy": String(busy === to) } : {}) });
 }

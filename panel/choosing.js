@@ -4,7 +4,11 @@ import { byId, button, h } from "./dom.js";
 import { t } from "./i18n.js";
 import { isSeveral, live, storeName } from "./connection.js";
 
-/** The store in view. If all stores are in view, a person chooses one. @param {string} title the name of the action @returns {Promise<string|null>} null if the person cancels */
+/**
+ * The store in view. If all stores are in view, a person chooses one.
+ * @param {string} title the name of the action
+ * @returns {Promise<string|null>} null if the person cancels
+ */
 export async function chooseStore(title) {
   if (!isSeveral() || live.shown) return live.opened?.store ?? null;
   const dialog = byId("ask");

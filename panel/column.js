@@ -19,7 +19,13 @@ function order(a, b) {
   return one - other || byAge(a, b);
 }
 
-/** Sets a data attribute only when its value changes: setting the same value again makes the browser recompute the style of every card. @param {HTMLElement} part @param {string} name @param {string} value */
+/**
+ * Sets a data attribute only when its value changes: setting the same value again makes the browser recompute the style
+ * of every card.
+ * @param {HTMLElement} part
+ * @param {string} name
+ * @param {string} value
+ */
 export const mark = (part, name, value) => part.dataset[name] !== value && (part.dataset[name] = value);
 
 /** @param {HTMLElement} part @param {string} text */

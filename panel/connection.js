@@ -182,7 +182,11 @@ export const clearNotice = (name) => byId("notices").querySelector(`[data-notice
 /** The name of a notice about one store. @param {string} store @param {string} name */
 const nameFor = (store, name) => (isSeveral() ? `${name} ${store}` : name);
 
-/** Shows a notice about one store; `told` has the other arguments of {@link notice}. @param {string} store @param {[string, "problem"|"warning", any, string, string, ...(HTMLElement|null)[]]} told */
+/**
+ * Shows a notice about one store; `told` has the other arguments of {@link notice}.
+ * @param {string} store
+ * @param {[string, "problem"|"warning", any, string, string, ...(HTMLElement|null)[]]} told
+ */
 export const storeNotice = (store, ...[name, kind, sign, title, ...more]) => notice(nameFor(store, name), kind, sign, about(store, title), ...more);
 
 /** @param {string} store @param {string} name */

@@ -14,7 +14,12 @@ const REASONS = 8;
 
 /** @typedef {import("./orders.js").Item} Item */
 
-/** The orders that came within a time span, the newest first. `isWhole` is false if the span has more orders than are read. @param {{from: string, to: string}} span @returns {Promise<{orders: Item[], isWhole: boolean}>} */
+/**
+ * The orders that came within a time span, the newest first. `isWhole` is false if the span has more orders than are
+ * read.
+ * @param {{from: string, to: string}} span
+ * @returns {Promise<{orders: Item[], isWhole: boolean}>}
+ */
 export async function ordersOf({ from, to }) {
   /** @type {Item[]} */
   const orders = [];

@@ -27,7 +27,10 @@ export async function forgetDevice() {
   forgetKey();
 }
 
-/** Handles a link that was opened in a page with an open shift. A person must confirm before the new shift begins. @param {import("./settings.js").Key} key */
+/**
+ * Handles a link that was opened in a page with an open shift. A person must confirm before the new shift begins.
+ * @param {import("./settings.js").Key} key
+ */
 export async function takeOver(key) {
   const stores = keysOf(key).map(({ store }) => store);
   const title = t("link.title", { store: stores.join(", "), n: stores.length });

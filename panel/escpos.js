@@ -11,7 +11,10 @@ const BAND_ROWS = 128;
 /** Lines of paper to feed before the cut, so that the knife does not cut the text. */
 const FEED_LINES = 4;
 
-/** Dots across the paper, by its width in millimetres. A printer prints 48 or 72 mm of it, with 8 dots per millimetre. @type {Record<number, number>} */
+/**
+ * Dots across the paper, by its width in millimetres. A printer prints 48 or 72 mm of it, with 8 dots per millimetre.
+ * @type {Record<number, number>}
+ */
 export const DOTS = { 58: 384, 80: 576 };
 
 /** @typedef {{width: number, height: number, rows: Uint8Array}} Picture width: in dots, a multiple of 8; rows: one bit per dot, 1 is black, and the leftmost dot is the highest bit */

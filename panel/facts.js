@@ -62,7 +62,11 @@ export function personsOf({ kind, persons, guests }) {
   return Number.isFinite(many) ? t(kind === "bookings" ? "booking.guests" : "order.persons", { n: many }) : String(many);
 }
 
-/** When an order must be ready, or when the guests of a booking come; milliseconds, or null. The later of a wish and a promise counts. @param {Item} item */
+/**
+ * When an order must be ready, or when the guests of a booking come; milliseconds, or null. The later of a wish and a
+ * promise counts.
+ * @param {Item} item
+ */
 export function dueAt({ kind, due_at: due, starts_at: starts, promised, promised_minutes: minutes }) {
   const wished = Date.parse((kind === "bookings" ? starts : due) ?? "");
   const ready = promised && minutes ? promised + minutes * MINUTE_MS : NaN;

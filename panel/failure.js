@@ -8,7 +8,13 @@ import { ApiError } from "./vestnik.js";
 
 /** @typedef {import("./orders.js").Item} Item */
 
-/** Shows why a status change has failed. @param {Item} item @param {string} to the requested status @param {unknown} error @param {() => void} again retries the change */
+/**
+ * Shows why a status change has failed.
+ * @param {Item} item
+ * @param {string} to the requested status
+ * @param {unknown} error
+ * @param {() => void} again retries the change
+ */
 export function tellFailure(item, to, error, again) {
   const number = numberOf(item);
   if (error instanceof ApiError && error.code === "status_conflict") {
@@ -20,7 +26,13 @@ export function tellFailure(item, to, error, again) {
   toast(t(words, { number }), { kind: "problem", detail: reasonOf(error), sign: "stop", about: item.key, action: [t("notice.retry"), again], stays: true });
 }
 
-/** Tells that somebody else has changed the order first. The message has its own key, so that the event of that change does not remove it. @param {Item} item @param {string} [status] its current status; absent if the order is gone @param {string} [by] */
+/**
+ * Tells that somebody else has changed the order first. The message has its own key, so that the event of that change
+ * does not remove it.
+ * @param {Item} item
+ * @param {string} [status] its current status; absent if the order is gone
+ * @param {string} [by]
+ */
 export function tellOvertaken(item, status, by = "") {
   const number = numberOf(item);
   const words = status === "pending" ? "work.alreadyNew" : status ? "work.already" : "work.gone";
@@ -35,7 +47,11 @@ export function reasonOf(error) {
   return t(knows(`work.why.${error.code}`) ? `work.why.${error.code}` : "work.why.other");
 }
 
-/** Tells that the shop's application has overwritten an answer with an old row. @param {Item} item with its current status @param {{status: string, by: string}} answer the lost answer */
+/**
+ * Tells that the shop's application has overwritten an answer with an old row.
+ * @param {Item} item with its current status
+ * @param {{status: string, by: string}} answer the lost answer
+ */
 export function tellOverwritten(item, answer) {
   const title = t("alert.overwritten", { number: numberOf(item), status: t(`status.${item.kind}.${answer.status}`) });
   announce(title);

@@ -1,4 +1,8 @@
-/** Runs a function once per frame, even if it is requested several times. A hidden page has no frames, so it runs the function at once. @module frame */
+/**
+ * Runs a function once per frame, even if it is requested several times. A hidden page has no frames, so it runs the
+ * function at once.
+ * @module frame
+ */
 
 /** The requested functions, in the order of the requests. @type {Set<() => void>} */
 const asked = new Set();

@@ -28,7 +28,11 @@ export async function loadLanguage() {
 /** The current language. */
 export const spoken = () => language;
 
-/** Sets the time zone of the store. @param {string} [name] the IANA name; absent: the zone of the device @returns {boolean} whether the zone has changed */
+/**
+ * Sets the time zone of the store.
+ * @param {string} [name] the IANA name; absent: the zone of the device
+ * @returns {boolean} whether the zone has changed
+ */
 export function setZone(name) {
   const before = zone ?? new Intl.DateTimeFormat().resolvedOptions().timeZone;
   zone = name;

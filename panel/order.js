@@ -41,7 +41,11 @@ export function openOrder(key, focus) {
   if (item.event) connectionOf(item.store)?.ack(item.event);
 }
 
-/** Updates the dialog after a change of its order, or closes it if the order is gone. @param {string} key of the changed order @param {boolean} isOurs whether a person pressed a button for it on this page */
+/**
+ * Updates the dialog after a change of its order, or closes it if the order is gone.
+ * @param {string} key of the changed order
+ * @param {boolean} isOurs whether a person pressed a button for it on this page
+ */
 export function refreshOrder(key, isOurs) {
   if (key !== shown) return;
   if (!find(key)) return byId("order").close();
