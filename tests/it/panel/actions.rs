@@ -171,7 +171,7 @@ async fn a_ticket_is_printed_on_arrival_where_that_was_chosen() {
     assert_eq!(
         browser.js("return vestnik.ringer.ringing.size").await,
         1,
-        "there is none: it prints while it rings"
+        "without a print dialog, the ticket is printed while the order rings"
     );
     browser.press("[data-key='orders/7/orders/2'] .yes").await;
     browser.until_in("preparing", 2).await;

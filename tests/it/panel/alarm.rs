@@ -30,15 +30,15 @@ async fn an_order_in_sight_is_said_on_its_card_and_in_one_line_that_moves_nothin
     browser
         .until("document.querySelector('.alarm-orders')?.innerText.includes('№2')")
         .await;
-    assert_eq!(browser.js(top).await, before, "nothing moves when it rings");
+    assert_eq!(browser.js(top).await, before, "the ring moved a card of the board");
     assert_eq!(browser.height_of(".alarm-row").await, 44.0);
     assert_eq!(
         browser.js("return [document.querySelectorAll('.toast').length, document.querySelectorAll('.alarm-row button').length]").await,
         json!([0, 0]),
-        "what is before the eyes is not shown again"
+        "a visible order has no toast and no button in the strip"
     );
     let over = "return getComputedStyle(document.body, '::after').content";
-    assert_eq!(browser.js(over).await, "none", "no frame lies over the page");
+    assert_eq!(browser.js(over).await, "none", "no frame covers the page");
     // When the card is not visible, the row is larger, and its button leads to the card.
     browser.press("[data-view-of=settings]").await;
     browser.until("document.querySelector('.alarm-orders button')").await;
@@ -132,7 +132,7 @@ async fn cancellations_are_one_line_and_quiet_where_nobody_had_begun() {
     assert_eq!(
         browser.js("return vestnik.ringer.ringing.size").await,
         0,
-        "nobody had begun it"
+        "order 4 was pending, so its cancellation is silent"
     );
     app.write("update orders set status = 'cancelled', reason = 'передумал' where id in (1, 2, 3)")
         .await;

@@ -56,7 +56,7 @@ impl Browser {
         let mut permits = BROWSERS.acquire_many(N as u32).await.unwrap();
         let mut browsers = Vec::new();
         for _ in 0..N {
-            let permit = permits.split(1).expect("as many as were asked for");
+            let permit = permits.split(1).expect("as many permits as were acquired");
             browsers.push(Self::with(permit, json!({})).await);
         }
         browsers.try_into().unwrap_or_else(|_| unreachable!())
@@ -123,7 +123,9 @@ impl Browser {
                 let page = self.js("return document.body.innerText").await;
                 let light = self.js("return document.getElementById('light')?.dataset.state").await;
                 let log = self.logged("browser").await.ok();
-                panic!("it did not become so: {expression}\nthe light: {light}\nthe page: {page}\n{log:#?}");
+                panic!(
+                    "the expression did not become true: {expression}\nthe light: {light}\nthe page: {page}\n{log:#?}"
+                );
             }
         }
     }

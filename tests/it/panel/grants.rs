@@ -60,7 +60,7 @@ async fn a_page_that_may_not_sound_says_so_and_counts_as_absent() {
     assert_eq!(
         app.value("select sounded_at from vestnik.vst_receipt").await,
         None,
-        "it did not ring, and is not said to have"
+        "the page did not ring, so it must not report a sound"
     );
 
     browser.press("[data-notice=sound] button").await;
@@ -178,7 +178,7 @@ async fn where_the_browser_keeps_nothing_the_shift_goes_on_until_the_page_is_clo
             .js("return document.getElementById('shift-remember').checkVisibility()")
             .await,
         false,
-        "what cannot be kept is not offered to be"
+        "without storage, the page does not offer to remember the key"
     );
     browser.press("#shift-start").await;
     browser.until_light("live").await;

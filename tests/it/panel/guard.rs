@@ -13,7 +13,11 @@ async fn back_and_closing_do_not_end_a_shift() {
     app.write(ORDER).await;
     browser.until_in("pending", 1).await;
     let asks = "return !dispatchEvent(new Event('beforeunload', { cancelable: true }))";
-    assert_eq!(browser.js(asks).await, true, "closing is asked about");
+    assert_eq!(
+        browser.js(asks).await,
+        true,
+        "the browser asks before it closes the page"
+    );
     // "Back" first closes the dialog, then returns to the orders, and then tells how to end a shift.
     browser.press("[data-view-of=settings]").await;
     browser.press("[data-view-of=orders]").await;
@@ -30,7 +34,7 @@ async fn back_and_closing_do_not_end_a_shift() {
         .until("document.querySelector('.toast')?.innerText.includes('Смена идёт')")
         .await;
     browser.until_light("live").await;
-    assert_eq!(browser.alerts().await, [1], "the page was not loaded anew");
+    assert_eq!(browser.alerts().await, [1], "the page was not reloaded");
     // The page asks once before it ends the shift.
     browser.press("[data-view-of=settings]").await;
     browser.press("#end-shift").await;

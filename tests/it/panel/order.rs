@@ -203,7 +203,7 @@ async fn an_order_that_the_shop_changes_is_marked_until_somebody_has_looked() {
     assert_eq!(
         browser.js("return document.querySelector('.card-changed')").await,
         Value::Null,
-        "what was promised here is no news"
+        "a promise of this panel is not marked as a change"
     );
     app.write("update catering set note = null, dishes = '[\"Лагман\"]' where id = 'c0ffee-0001'")
         .await;
@@ -213,7 +213,7 @@ async fn an_order_that_the_shop_changes_is_marked_until_somebody_has_looked() {
     browser.expect_words(card, &["Лагман"]).await;
     assert!(
         !browser.text(card).await.contains("Аллергия"),
-        "what the shop took away is gone"
+        "the card still shows a comment that the shop deleted"
     );
     // The change rings once.
     browser.until_heard().await;

@@ -66,17 +66,17 @@ fn printed(bytes: &[u8]) -> Vec<Paper> {
                     let dots = row
                         .iter()
                         .flat_map(|byte| (0..8).map(move |bit| byte & (0x80 >> bit) != 0));
-                    rows.as_mut().expect("a printer that was set back").push(dots.collect());
+                    rows.as_mut().expect("the printer was initialized").push(dots.collect());
                 }
                 at += 8 + across * many;
             }
             [0x1b, b'd', lines, ..] => {
-                assert!(*lines >= 3, "the knife stands above the print");
+                assert!(*lines >= 3, "too few lines are fed: the knife would cut the text");
                 at += 3;
             }
             [0x1d, b'V', 66, 0, ..] => {
                 papers.push(Paper {
-                    rows: rows.take().expect("something to cut"),
+                    rows: rows.take().expect("a cut follows a ticket"),
                 });
                 at += 4;
             }
@@ -237,7 +237,7 @@ async fn a_receipt_printer_gets_each_order_once_as_a_picture_and_a_reprint_says_
     browser.until_print(2, "printed").await;
     browser.until_print(1, "printed").await;
     let papers = browser.papers().await;
-    assert_eq!(papers.len(), 2, "as many copies as were chosen");
+    assert_eq!(papers.len(), 2, "two copies were chosen");
     assert!(papers[0].shows(&browser.dots("Заказ №2", "800 68px").await, 0));
     browser.picture("57-printed").await;
     browser.close().await;
@@ -281,7 +281,7 @@ async fn an_order_whose_printer_is_away_says_so_and_is_printed_when_somebody_tri
     assert_eq!(papers.len(), 1);
     assert!(
         papers[0].rows[3].iter().any(|dot| !*dot),
-        "the first that came out is no copy"
+        "the first printed ticket is not a copy"
     );
     browser.close().await;
 }
@@ -307,7 +307,7 @@ async fn a_serial_printer_prints_what_was_accepted_wherever_that_was() {
     assert_eq!(
         browser.js("return printer.bytes.length").await,
         0,
-        "nobody has accepted it"
+        "the order is not accepted yet"
     );
     app.write("update orders set status = 'preparing'").await;
     browser.until_print(1, "printed").await;
@@ -333,7 +333,11 @@ async fn a_browsers_print_window_waits_for_the_ring_and_is_refused_where_it_stop
     app.write(ORDER).await;
     browser.until_print(1, "waits").await;
     browser.until_heard().await;
-    assert_eq!(browser.js("return prints").await, 0, "it rings");
+    assert_eq!(
+        browser.js("return prints").await,
+        0,
+        "the ticket waits while the order rings"
+    );
     browser.press("[data-key='orders/7/orders/1'] .yes").await;
     browser.until("prints === 1").await;
     browser

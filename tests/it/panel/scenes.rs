@@ -15,7 +15,7 @@ async fn the_first_order_of_the_shift_rings_until_it_is_accepted() {
     browser.page.goto(&app.panel_link()).await.unwrap();
     browser.until("document.body.dataset.view === 'shift'").await;
     let address = browser.page.current_url().await.unwrap();
-    assert_eq!(address.fragment(), None, "the token leaves the address at once");
+    assert_eq!(address.fragment(), None, "the page removes the token from its address");
     browser.picture("1-start").await;
     browser.start_shift(&app.panel_link()).await;
     browser.picture("2-calm").await;
@@ -212,7 +212,11 @@ async fn a_hidden_tab_rings_and_shows_a_notification_for_a_minute() {
     app.until_so("select sounded_at is not null from vestnik.vst_receipt where event_id = 1")
         .await;
     let seen = "select rendered_at is not null from vestnik.vst_receipt where event_id = 1";
-    assert_eq!(app.value(seen).await.unwrap(), "false", "nobody can see it");
+    assert_eq!(
+        app.value(seen).await.unwrap(),
+        "false",
+        "a hidden page reports no `rendered` receipt"
+    );
     // For a minute, the hidden page rings as often as a visible page: one round every four seconds.
     let begin = browser
         .js("return vestnik.ringer.context.currentTime")

@@ -53,7 +53,7 @@ async fn the_end_of_a_shift_asks_warns_and_keeps_a_remembered_key() {
     assert_eq!(
         browser.js(REMEMBERED).await,
         json!([true, false]),
-        "tomorrow one press is enough"
+        "the remembered key stays on the device"
     );
     // After its end, a shift does not start again without a press.
     browser.restart(&app).await;

@@ -79,7 +79,7 @@ async fn until_card_is_drawn(browser: &Browser) {
         }
         assert!(
             begin.elapsed() < PATIENCE,
-            "a picture of the card takes {bytes} bytes: it is empty"
+            "the screenshot of the card has only {bytes} bytes: it has no text"
         );
     }
 }
@@ -112,7 +112,7 @@ async fn an_ipad_rings_and_shows_its_orders_however_it_is_held() {
     assert_eq!(
         browser.js(hidden).await,
         0,
-        "what was ordered is hidden though there is room"
+        "the dialog hides lines although it has room"
     );
     browser.press("#order .yes").await;
     app.until_so("select status = 'preparing' from orders").await;
