@@ -47,7 +47,7 @@ export async function act(item, to, more = {}) {
 /** Moves the promised time later. If the promised time has passed, the minutes count from now. @param {Item} item @param {number} minutes */
 export const delay = (item, minutes) => act(item, "preparing", { readyAt: Math.max(now(), dueAt(item) ?? 0) + minutes * MINUTE_MS });
 
-/** Marks the orders and bookings whose presses were queued before a reload. */
+/** Restores the queued presses after a reload, so that their cards show them. */
 export function restorePresses() {
   restoreQueue().forEach(({ item, to }) => pressed.set(item.key, to));
 }
@@ -63,7 +63,7 @@ export function sendQueued(store) {
   for (const { item, to, more } of takeQueued(store)) {
     pressed.delete(item.key);
     const known = find(item.key);
-    // For an order that this page no longer knows, the server compares the status with `from`.
+    // A press for an order that this page no longer knows is sent: the server compares the status with `from`.
     if (known && known.status !== item.status) import("./failure.js").then(({ tellOvertaken }) => tellOvertaken(item, known.status));
     else act(items.get(item.key) ?? item, to, more);
     changed(item.key);
@@ -91,7 +91,7 @@ export function stepBefore({ kind, status, previous_status: previous, order_type
   return before[status] ?? null;
 }
 
-/** @param {Item} item @param {string} to @param {More} more */
+/** Sends a press, or queues it while the connection is lost. @param {Item} item @param {string} to @param {More} more */
 async function send(item, to, more) {
   const connection = connectionOf(item.store);
   if (pressed.has(item.key) || !connection) return false;

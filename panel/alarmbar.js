@@ -38,7 +38,7 @@ export function setUpAlarm(given) {
   showCalm();
 }
 
-/** Shows the orders and bookings that wait. The rows are small while a person sees the column of new ones. */
+/** Shows the orders and bookings that wait. The rows are small while the column of new orders or bookings is visible. */
 export const showAlarm = oncePerFrame(() => {
   const [orders, bookings] = [unanswered("orders"), unanswered("bookings")];
   const rows = [stoppedRow(), waitingRow("orders", orders), waitingRow("bookings", bookings)].filter(Boolean);
@@ -54,7 +54,12 @@ export const showAlarm = oncePerFrame(() => {
 
 /** A row of the strip. `shows` identifies its content, and `make` creates its element. @typedef {{shows: string, make: () => HTMLElement}} Row */
 
-/** @param {import("./orders.js").Kind} kind @param {Item[]} waits @returns {Row|null} */
+/**
+ * The row of the orders or bookings that wait; null if none waits.
+ * @param {import("./orders.js").Kind} kind
+ * @param {Item[]} waits
+ * @returns {Row|null}
+ */
 function waitingRow(kind, waits) {
   if (!waits.length) return null;
   const hidden = waits.filter((item) => !page.isInSight(item.key));

@@ -1,8 +1,8 @@
 /**
  * Plays sounds, shows notifications and reports receipts when an event arrives.
  *
- * An order rings until a person accepts or rejects it, on any panel or in Telegram. An alert belongs to an event, but the
- * status of the order decides whether the order rings. So a repeated event or a reload cannot cause a wrong ring.
+ * An order rings until a person accepts or rejects it, on any panel, in Telegram, or in the shop's own program. An event causes
+ * an alert, but the status of the order decides whether the order rings. So a repeated event or a reload causes no wrong ring.
  *
  * @module alerts
  */
@@ -247,7 +247,7 @@ function callToCook(item) {
   live.ringer.ring(`changed/${item.key}`, "changed");
 }
 
-/** @param {Item} item */
+/** Rings urgently for an order that nobody has answered in time. @param {Item} item */
 function urge(item) {
   if (live.ringer.ringing.get(item.key) !== "urgent") announce(t("alert.unanswered", { number: numberOf(item) }));
   live.ringer.ring(item.key, "urgent");
@@ -289,7 +289,7 @@ function take(event) {
   return became;
 }
 
-/** @param {VestnikEvent} event */
+/** Counts an alert of an event. @param {VestnikEvent} event */
 function countAlert({ id }) {
   alerted.set(id, (alerted.get(id) ?? 0) + 1);
   if (alerted.size > COUNTED) alerted.delete(alerted.keys().next().value);
@@ -313,7 +313,7 @@ export function flushReplayedAlerts() {
   told.forEach((alert) => alert());
 }
 
-/** @param {Item} item */
+/** Rings for an order or booking that belongs to this screen. @param {Item} item */
 function ring(item) {
   if (!isOwn(item)) return;
   alertedKeys.add(item.key);
@@ -363,7 +363,7 @@ async function lookWhatWasNoticed() {
   }
 }
 
-/** @param {string[]} keys */
+/** Removes cancellations from the strip, and silences them. @param {string[]} keys */
 function dropTakenBack(keys) {
   for (const key of keys.filter((key) => takenBack.delete(key))) {
     live.ringer.silence(`cancelled/${key}`);

@@ -36,7 +36,7 @@ const COLUMNS = {
 /** The name of the place of an order or booking: its status, or `later` for an order that must not be cooked yet. @param {Item} item */
 const placeOf = (item) => (isLater(item) ? "later" : item.status);
 
-/** The first card, from this card on, that is not leaving. @param {Element|null} card @returns {HTMLElement|null} */
+/** This card, or the first card after it that is not leaving. @param {Element|null} card @returns {HTMLElement|null} */
 function staying(card) {
   while (card && /** @type {HTMLElement} */ (card).dataset.leaving !== undefined) card = card.nextElementSibling;
   return /** @type {HTMLElement|null} */ (card);
@@ -54,7 +54,7 @@ export class Board {
   #places = new Map();
   /** Keys of the visible cards. @type {Set<string>} */
   inSight = new Set();
-  /** Cards that are no longer on the board, but stay visible for a moment. @type {Set<HTMLElement>} */
+  /** Cards whose order has left the column. They stay visible for a moment. @type {Set<HTMLElement>} */
   #leaving = new Set();
   /** Leaving cards whose time is over; the next update removes them. @type {Set<HTMLElement>} */
   #left = new Set();
@@ -146,7 +146,7 @@ export class Board {
     });
   }
 
-  /** @param {HTMLElement} card */
+  /** Removes a card from the page. @param {HTMLElement} card */
   #remove(card) {
     const next = card.nextElementSibling;
     if (next) this.#behind.add(next);
@@ -251,7 +251,7 @@ export class Board {
     return isOther;
   }
 
-  /** @param {IntersectionObserverEntry[]} seen */
+  /** Updates the set of visible cards. @param {IntersectionObserverEntry[]} seen */
   #look(seen) {
     let isOther = false;
     for (const { target, isIntersecting } of seen) {

@@ -150,7 +150,7 @@ export const asksMinutes = (item) => item.kind === "orders" && item.status === "
  * The button that requests the status `to`.
  * @param {Item} item
  * @param {string} to
- * @param {string|undefined} busy the status that was requested already, while its event has not arrived
+ * @param {string|undefined} busy the requested status, while its event has not arrived
  * @param {() => Promise<any>} [press]
  */
 export function yesButton(item, to, busy, press = () => act(item, to, promised(item, to))) {

@@ -28,7 +28,7 @@ function order(a, b) {
  */
 export const mark = (part, name, value) => part.dataset[name] !== value && (part.dataset[name] = value);
 
-/** @param {HTMLElement} part @param {string} text */
+/** Sets a text only when it changes. @param {HTMLElement} part @param {string} text */
 const say = (part, text) => part.textContent !== text && (part.textContent = text);
 
 export class Column {
@@ -76,7 +76,7 @@ export class Column {
     this.all.splice(low, 0, item);
   }
 
-  /** @param {string} key */
+  /** Removes the order or booking of this key from the column. @param {string} key */
   take(key) {
     const at = this.indexOf(key);
     if (at >= 0) this.all.splice(at, 1);

@@ -15,7 +15,8 @@ const ANSWER_MS = 60_000;
 const KEY_REASONS = ["token_revoked", "token_expired", "unauthorized", "forbidden_store"];
 
 /**
- * A store that this page has opened. Each store has its own connection: a stream of several stores makes a panel present in none.
+ * A store that this page has opened. Each store has its own connection: with one stream for several stores, the server would
+ * count the panel as present in none of them.
  * @typedef {object} Opened
  * @property {string} store
  * @property {import("./vestnik.js").Connection} connection
@@ -138,7 +139,7 @@ export function showLight() {
   }
 }
 
-/** @param {Opened} opened */
+/** Shows or removes the notice about the connection of a store. @param {Opened} opened */
 function showNotice({ store, connection, keptAt }) {
   const { state } = connection;
   const since = time(state.since);

@@ -1,4 +1,4 @@
-/** Ends a shift: without the key, with the key, or to begin another shift from a link. @module ending */
+/** Ends a shift: with a remembered key, without it, or to start another shift from a link. @module ending */
 
 import { ask } from "./ask.js";
 import { disconnect } from "./connection.js";

@@ -6,7 +6,7 @@
  */
 
 const [ESC, GS] = [0x1b, 0x1d];
-/** The most rows of one picture, because a cheap printer has little memory. */
+/** The most rows of one picture: a cheap printer has little memory. */
 const BAND_ROWS = 128;
 /** Lines of paper to feed before the cut, so that the knife does not cut the text. */
 const FEED_LINES = 4;

@@ -107,7 +107,11 @@ async function showReceipts() {
   await more(mine);
 }
 
-/** @param {number} mine @param {string} [before] */
+/**
+ * Shows the next page of events.
+ * @param {number} mine the number of this request; a later request replaces it
+ * @param {string} [before] the last event of the page before
+ */
 async function more(mine, before) {
   const place = byId("history-more");
   try {

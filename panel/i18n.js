@@ -117,7 +117,7 @@ export function dayAndTime(when) {
 /** The day of a moment in the store's time zone, as text to compare. @param {number} when milliseconds */
 export const dayOf = (when) => timeFormat("year", { day: "numeric", month: "long", year: "numeric" }).format(new Date(when));
 
-/** A running clock: minutes and seconds, after an hour hours and minutes, and after a day days. @param {number} ms */
+/** A running clock: minutes and seconds; from one hour on, hours and minutes; from one day on, days. @param {number} ms */
 export function clock(ms) {
   const seconds = Math.floor(ms / 1000);
   const two = (n) => String(n).padStart(2, "0");

@@ -22,7 +22,7 @@ let timer = 0;
 addEventListener("pagehide", () => timer && save());
 
 export function keepBoard() {
-  // A running timer is not restarted: with frequent changes, the board would never be saved.
+  // Do not restart a running timer: with frequent changes, the board would never be saved.
   timer ||= setTimeout(save, SAVE_MS);
 }
 

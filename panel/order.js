@@ -1,4 +1,4 @@
-/** The dialog with all facts of an order or booking. In it, a person accepts, rejects, advances an order, or undoes a step. @module order */
+/** The dialog with all facts of an order or booking. In it, a person accepts, rejects or advances an order, or undoes a step. @module order */
 
 import { asksMinutes, lineRow, printMark, promised, wordFor, yesButton } from "./card.js";
 import { byId, button, h, icon } from "./dom.js";
@@ -135,7 +135,7 @@ function lineList(item) {
   return h("div", {}, list, total && h("p", { class: "total" }, h("span", { text: t("order.total") }), h("b", { text: total })));
 }
 
-/** @param {Item} item */
+/** The buttons of the dialog; null if the order has none. @param {Item} item */
 function footer(item) {
   const busy = pressed.get(item.key);
   const next = item.next ?? [];
@@ -152,7 +152,11 @@ function footer(item) {
   return h("footer", { class: "order-foot" }, steps || delays || null, h("div", { class: "card-actions" }, ...yes, reject || null), back || null);
 }
 
-/** @param {Item} item @param {string|undefined} busy */
+/**
+ * The form with the reasons for a rejection.
+ * @param {Item} item
+ * @param {string|undefined} busy the requested status, while its event has not arrived
+ */
 function reasons(item, busy) {
   const own = h("input", { type: "text", class: "reason-own", maxlength: REASON_CHARS, placeholder: t("reject.own"), "aria-label": t("reject.own"), autocomplete: "off", required: true });
   const kinds = ["products", "busy", "closed", ...(item.kind === "bookings" || item.order_type === "delivery" ? ["other"] : [])];

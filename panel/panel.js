@@ -111,7 +111,7 @@ async function begin(key) {
   showKept();
   holdBack();
   show("orders");
-  // Some browsers allow sound after a reload, even without a press.
+  // Try to unlock the sound now: some browsers allow this after a reload, without a press.
   live.ringer.unlock().then(showSound);
   keepAwake().then(showCalm);
   live.stores.forEach(describeStore);
@@ -165,7 +165,7 @@ function showScope() {
   document.body.dataset.scope = live.scope === "read" && !isReadOnly ? "panel" : live.scope;
 }
 
-/** @param {Opened} opened */
+/** Loads the description of a store, and shows it. @param {Opened} opened */
 async function describeStore(opened) {
   const card = await opened.connection.api.store().catch(() => null);
   if (card) opened.card = card;
@@ -194,7 +194,7 @@ function showOrders() {
   showCount();
 }
 
-/** @param {Opened} opened @param {string|null} why */
+/** Loads the lists of a store, and draws them. Returns the cursor of the lists. @param {Opened} opened @param {string|null} why */
 async function loadLists(opened, why) {
   const { store, isSettled } = opened;
   opened.before ??= [...items.values()].filter((item) => item.store === store);
@@ -218,7 +218,7 @@ async function loadLists(opened, why) {
   return cursor;
 }
 
-/** @param {Opened} opened */
+/** Reacts to a new state of a connection. @param {Opened} opened */
 function onState({ store, connection: { state } }) {
   if (![...live.stores.values()].some(({ connection }) => connection.state.name === "catching_up")) flushReplayedAlerts();
   if (state.name === "live" || state.name === "polling") sendQueued(store);
@@ -248,13 +248,13 @@ const drawChanged = oncePerFrame(() => {
   showCount();
 });
 
-/** @param {string} key @param {boolean} isOurs whether somebody pressed it here */
+/** Draws a changed order or booking at once. @param {string} key @param {boolean} isOurs whether a person pressed a button for it on this page */
 function redrawOne(key, isOurs) {
   boards[kindOf(key)].update([[key, isOurs]]);
   refresh(key, isOurs);
 }
 
-/** @param {string} key @param {boolean} isOurs */
+/** Updates the open dialog, if it shows this order or booking. @param {string} key @param {boolean} isOurs */
 function refresh(key, isOurs) {
   if (byId("order").open) import("./order.js").then(({ refreshOrder }) => refreshOrder(key, isOurs));
 }
@@ -302,7 +302,7 @@ const LATER = {
 };
 let turn = 0;
 
-/** @param {string} view */
+/** Opens a view. @param {string} view */
 async function show(view) {
   const mine = (turn += 1);
   const fill = LATER[view] && (await LATER[view]());

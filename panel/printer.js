@@ -23,7 +23,7 @@ export class PrinterError extends Error {
 /** The code of an error; its words are below `print.why`. @param {unknown} error */
 export const codeOf = (error) => (error instanceof PrinterError ? error.code : "failed");
 
-/** The ways to a printer that this browser supports. @returns {Wire[]} */
+/** The ports for a printer that this browser supports. @returns {Wire[]} */
 export const wires = () => /** @type {Wire[]} */ (["usb", "serial"]).filter((wire) => wire in navigator);
 
 /**

@@ -83,7 +83,7 @@ export function applyTheme() {
 }
 
 /**
- * Opens one store, or several (see {@link keysOf}).
+ * The key that opens one store, or several stores (see {@link keysOf}).
  * @typedef {{store: string, token: string}} Key
  */
 

@@ -54,7 +54,7 @@ export function giveToEverybody(item) {
   return true;
 }
 
-/** Takes back an order from all screens, because a person has answered it. @param {string} key */
+/** Returns an order to its own station, because a person has answered it. @param {string} key */
 export const takeFromEverybody = (key) => everybodys.delete(key);
 
 /** Shows or hides the orders of other stations. The screen still rings for its own stations only. */

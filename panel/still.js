@@ -25,7 +25,7 @@ function stopWhileStill(event) {
   event.stopImmediatePropagation();
 }
 
-/** Makes the buttons in a place ignore presses for a moment. @param {Element} place */
+/** Makes the buttons in an element ignore presses for a moment. @param {Element} place */
 export function still(place) {
   /** @type {HTMLElement} */ (place).dataset.still = String(performance.now() + STILL_MS);
 }

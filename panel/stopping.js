@@ -11,7 +11,7 @@ import { reasonOf } from "./failure.js";
 
 /** The durations that a person can choose, in the form of the request. */
 const SPANS = { tomorrow: { until: "tomorrow" }, hour: { minutes: 60 }, open: {} };
-/** Orders of the last days are searched for dishes: the most orders, and their greatest age. */
+/** The limits of the search for dishes: the number of orders, and their age. */
 const ORDERS = 500;
 const DAYS_MS = 7 * 24 * 3_600_000;
 /** The most dishes that are offered. */

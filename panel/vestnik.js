@@ -21,7 +21,7 @@
  * - calls `load` before the first connection, and again when the server cannot use the cursor (`resync_required`): load
  *   your lists there. Events that arrive meanwhile wait until the lists are loaded.
  *
- * The wire is described in docs/protocol.md. The token goes into headers and subprotocols only, never into a URL.
+ * docs/protocol.md describes the protocol. The token goes into headers and subprotocols only, never into a URL.
  *
  * @module vestnik
  */
@@ -278,7 +278,7 @@ export class Connection {
     }
   }
 
-  /** @param {StateName} name @param {Date} [since] @param {string} [reason] */
+  /** Enters a state, and reports it. @param {StateName} name @param {Date} [since] @param {string} [reason] */
   #enter(name, since = new Date(), reason) {
     if (this.state.name === name && name !== "stopped") return;
     const isStreamed = name === "catching_up" || name === "live";
@@ -333,7 +333,7 @@ export class Connection {
     };
   }
 
-  /** @param {any} message */
+  /** Handles a message of the current socket. @param {any} message */
   #hear(message) {
     this.#heardAt = performance.now();
     clearTimeout(this.#timers.deadline);
@@ -385,7 +385,7 @@ export class Connection {
     }
   }
 
-  /** @param {VestnikEvent} event @param {Channel} channel */
+  /** Delivers an event, if it was not delivered before. @param {VestnikEvent} event @param {Channel} channel */
   #tell(event, channel) {
     if (this.#told.has(event.id)) return;
     this.#told.set(event.id, channel);
@@ -395,7 +395,7 @@ export class Connection {
     else this.#give(event);
   }
 
-  /** @param {WebSocket|HttpStream} socket @param {number} code */
+  /** Handles the loss of a socket: reconnects, or stops. @param {WebSocket|HttpStream} socket @param {number} code the close code; 0 without one */
   async #lost(socket, code) {
     if (socket !== this.#socket) return;
     const [greeted, channel] = [this.#greeted, this.#channel];
@@ -408,7 +408,7 @@ export class Connection {
     // If the first handshake fails, the network may block WebSockets. So ask the server before the state changes.
     const mayBeBlocked = !greeted && channel === "websocket" && this.state.name === "connecting";
     if (!mayBeBlocked) this.#enter(this.state.name === "polling" ? "polling" : "offline", this.#lostAt);
-    // A browser does not say why a handshake was refused, and the code of an expired token is below 4500.
+    // A browser does not say why a handshake was refused, and 4401 (an expired token) is below 4500. So ask the server.
     if (!greeted || code >= STOP_FROM || code === 4401) {
       const { refusal, isServed } = await this.#ask();
       if (refusal) return this.#stop(refusal);
@@ -440,7 +440,7 @@ export class Connection {
     }
   }
 
-  /** @param {string} reason */
+  /** Stops, because a reconnect cannot succeed. @param {string} reason */
   #stop(reason) {
     this.#again = false;
     this.#drop();
@@ -461,14 +461,17 @@ export class Connection {
     socket.close();
   }
 
-  /** The wait before the next attempt, milliseconds. A restarted server is back within a second, and has sent the time for the first wait. */
+  /**
+   * The wait before the next attempt, milliseconds. The first wait is random within the time that the server has sent, so that the
+   * clients of a restarted server do not all return at once.
+   */
   #pause() {
     if (this.#failures === 1) return Math.random() * this.#jitterMs;
     const most = Math.min(RECONNECT_MS, FIRST_RECONNECT_MS * 2 ** (this.#failures - 2));
     return most * (1 + Math.random() / 2);
   }
 
-  /** @param {number} wait */
+  /** Schedules the next attempt. @param {number} wait milliseconds */
   #comeBack(wait) {
     clearTimeout(this.#timers.reconnect);
     this.#timers.reconnect = setTimeout(() => this.#open(), wait);
@@ -482,7 +485,7 @@ export class Connection {
     else if (this.#watchesClosely && silence > CLOSE_SILENCE_MS) this.#wake();
   }
 
-  /** @param {WebSocket|HttpStream} socket */
+  /** Drops a silent socket. @param {WebSocket|HttpStream} socket */
   #fallSilent(socket) {
     if (socket === this.#socket) this.#fellSilent = true;
     this.#lost(socket, 0);
@@ -547,11 +550,11 @@ export class Connection {
     if (!OTHER_HISTORY.includes(reason)) return;
     this.#told.clear();
     this.#reporter.forget();
-    // The database may have lost the held events. The lists have the events that it kept.
+    // Drop the held events: the database may have lost them, and the lists contain the other ones.
     if (this.#held) this.#held = [];
   }
 
-  /** @param {ApiError} error */
+  /** Continues from the cursor of an error response. Throws the error if it has no cursor. @param {ApiError} error */
   #resync(error) {
     const cursor = error.body?.error?.cursor;
     if (!cursor) throw error;
@@ -561,7 +564,10 @@ export class Connection {
   }
 }
 
-/** Server-Sent Events, read by `fetch`: a browser's EventSource cannot send a token. The class has the methods of a WebSocket that it needs. */
+/**
+ * Server-Sent Events, read by `fetch`: a browser's EventSource cannot send a token. The class has the members of a
+ * WebSocket that `Connection` uses.
+ */
 class HttpStream {
   readyState = WebSocket.OPEN;
   /** @type {((message: {data: string}) => void)|null} */
@@ -769,7 +775,7 @@ export class Api {
   }
 }
 
-/** The most receipts in one burst. The server closes a socket that sends 500 messages at once, or 50 a second. */
+/** The most messages in one burst. The server allows 500 at once and 50 a second, and closes a socket that sends more. */
 const WORDS_AT_ONCE = 100;
 const WORD_EACH_MS = 25;
 const REPORT_GATHER_MS = 300;
@@ -810,7 +816,7 @@ class ReceiptReporter {
     this.#rings = rings;
   }
 
-  /** @param {WebSocket|null} socket a socket that has received `connected` */
+  /** Sends receipts over this socket from now on. @param {WebSocket|null} socket a socket that has received `connected` */
   attach(socket) {
     this.#socket = socket;
     this.#allowance = WORDS_AT_ONCE;
@@ -853,7 +859,7 @@ class ReceiptReporter {
     clearTimeout(this.#postTimer);
   }
 
-  /** @param {boolean} rings */
+  /** Reports whether the page can ring, if this has changed. @param {boolean} rings */
   setRings(rings) {
     if (rings === this.#rings) return;
     this.#rings = rings;
@@ -865,7 +871,7 @@ class ReceiptReporter {
     if (this.#rings !== null) this.#socket?.send(JSON.stringify({ type: "panel", rings: this.#rings }));
   }
 
-  /** @param {Word["type"]} type @param {string} id @param {Channel|undefined} channel */
+  /** Queues a receipt for the channel of its event. @param {Word["type"]} type @param {string} id @param {Channel|undefined} channel */
   report(type, id, channel) {
     const isReported = channel === "polling" || channel === "sse";
     const queue = isReported ? this.#reports : this.#waiting;
@@ -902,7 +908,7 @@ class ReceiptReporter {
     this.#timer = setTimeout(() => this.#flush(), wait);
   }
 
-  /** @param {Word|undefined} word */
+  /** Sends an acknowledgement over HTTP. After a failure, it waits for the socket. @param {Word|undefined} word */
   #ackByPost(word) {
     if (!word) return;
     this.api.ack(word.id, this.panel).catch(() => this.#waiting.push(word));

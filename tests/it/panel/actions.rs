@@ -321,7 +321,7 @@ async fn an_order_that_nobody_answers_rings_harder_until_it_is_answered() {
     browser
         .until("vestnik.ringer.ringing.get('orders/7/orders/1') === 'order'")
         .await;
-    // Write the event of the escalation.
+    // Insert the event that an escalation writes.
     app.write(
         "insert into vestnik.vst_event (store_id, type, data) values ('7', 'order_unanswered', \
          '{\"order_ids\": [\"1\"], \"order_id\": \"1\", \"source\": \"orders\", \"event_id\": \"1\", \"waited_seconds\": 60}'); \

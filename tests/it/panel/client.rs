@@ -151,7 +151,7 @@ async fn a_module_comes_back_at_once_and_then_less_and_less_often() {
     app.engine.shut_down().await;
     browser.until("waits.length === 4").await;
     let waits: Vec<f64> = serde_json::from_value(browser.js("return waits").await).unwrap();
-    // The first wait is random within the time for one session, which is short.
+    // With only one session, the server asks it to reconnect within a very short time.
     assert!(waits[0] < 100.0, "{waits:?}");
     for (wait, least) in waits[1..].iter().zip([500.0, 1000.0, 2000.0]) {
         assert!((least..=least * 1.5).contains(wait), "{waits:?}");

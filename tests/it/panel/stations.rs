@@ -132,7 +132,7 @@ async fn an_order_that_its_station_does_not_answer_comes_to_every_screen() {
         .await;
     app.until_so("select bool_and(sounded_at is not null and rendered_at is not null) from vestnik.vst_receipt r join vestnik.vst_event e on e.id = r.event_id where e.key = '2'")
         .await;
-    // After its answer, the order belongs to its own station again.
+    // After the answer, the order belongs to its own station again.
     browser.press("[data-key='orders/7/orders/2'] .yes").await;
     browser
         .until(&format!(
