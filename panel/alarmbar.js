@@ -1,7 +1,7 @@
 /**
- * The strip above the board. It shows orders and bookings that wait for an answer, and cancellations that nobody has noticed.
- * Without them, it shows the clock, the day's count, and the state of sound, connection and screen. The strip keeps its
- * height, so that the board does not move when the strip changes.
+ * The strip above the board. It shows orders and bookings that wait for an answer, and cancellations that nobody has
+ * noticed. Without them, it shows the clock, the day's count, and the state of sound, connection and screen. The strip
+ * keeps its height, so that the board does not move when the strip changes.
  *
  * @module alarmbar
  */

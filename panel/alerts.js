@@ -1,8 +1,9 @@
 /**
  * Plays sounds, shows notifications and reports receipts when an event arrives.
  *
- * An order rings until a person accepts or rejects it, on any panel, in Telegram, or in the shop's own program. An event causes
- * an alert, but the status of the order decides whether the order rings. So a repeated event or a reload causes no wrong ring.
+ * An order rings until a person accepts or rejects it, on any panel, in Telegram, or in the shop's own program. An
+ * event causes an alert, but the status of the order decides whether the order rings. So a repeated event or a reload
+ * causes no wrong ring.
  *
  * @module alerts
  */

@@ -118,7 +118,8 @@ export class Board {
   }
 
   /**
-   * Draws changed orders or bookings again, in one animation: positions are measured once before all changes and once after.
+   * Draws changed orders or bookings again, in one animation: positions are measured once before all changes and once
+   * after.
    * @param {[string, boolean][]} changes the key, and whether a person pressed a button for it on this page
    */
   update(changes) {

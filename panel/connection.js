@@ -15,8 +15,8 @@ const ANSWER_MS = 60_000;
 const KEY_REASONS = ["token_revoked", "token_expired", "unauthorized", "forbidden_store"];
 
 /**
- * A store that this page has opened. Each store has its own connection: with one stream for several stores, the server would
- * count the panel as present in none of them.
+ * A store that this page has opened. Each store has its own connection: with one stream for several stores, the server
+ * would count the panel as present in none of them.
  * @typedef {object} Opened
  * @property {string} store
  * @property {import("./vestnik.js").Connection} connection

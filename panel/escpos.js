@@ -1,6 +1,7 @@
 /**
- * Encodes a ticket for a thermal printer: ESC/POS, with the ticket as a picture. A picture looks the same on every printer,
- * but text does not. Code pages differ between printers, and no code page has all letters that customers write.
+ * Encodes a ticket for a thermal printer: ESC/POS, with the ticket as a picture. A picture looks the same on every
+ * printer, but text does not. Code pages differ between printers, and no code page has all letters that customers
+ * write.
  *
  * @module escpos
  */

@@ -1,6 +1,6 @@
 /**
- * Runs a function once in the next frame, even if it is requested several times. A hidden page has no frames, so there the
- * function runs at once.
+ * Runs a function once in the next frame, even if it is requested several times. A hidden page has no frames, so there
+ * the function runs at once.
  * @module frame
  */
 

@@ -1,6 +1,7 @@
 /**
- * Prevents an accidental end of a shift. "Back" closes the open dialog, or returns to the orders. The browser asks before a
- * person closes or reloads the page. This module also installs the page as an app, and loads a new version when nobody is disturbed.
+ * Prevents an accidental end of a shift. "Back" closes the open dialog, or returns to the orders. The browser asks
+ * before a person closes or reloads the page. This module also installs the page as an app, and loads a new version
+ * when nobody is disturbed.
  *
  * @module guard
  */

@@ -1,6 +1,7 @@
 /**
- * Saves the board for a page that opens without a network. Such a page shows the saved board in grey, with its time, until the
- * lists are loaded. Like the key, the board is saved on the device or in the tab. The end of the shift deletes it.
+ * Saves the board for a page that opens without a network. Such a page shows the saved board in grey, with its time,
+ * until the lists are loaded. Like the key, the board is saved on the device or in the tab. The end of the shift
+ * deletes it.
  *
  * @module keep
  */

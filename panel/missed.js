@@ -10,7 +10,8 @@ const CLOSED = 500;
 /** @typedef {import("./orders.js").Item} Item */
 
 /**
- * Compares the board with the lists that were just loaded. An order that the kitchen was making may have been cancelled.
+ * Compares the board with the lists that were just loaded. An order that the kitchen was making may have been
+ * cancelled.
  * @param {string} store
  * @param {Item[]} gone the orders and bookings that were open before the load, and are not open now
  */

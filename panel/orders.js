@@ -1,6 +1,6 @@
 /**
- * The known orders and bookings, in the canonical form of the server. Only lists and events change them. A button changes
- * Postgres, and the result comes back as an event.
+ * The known orders and bookings, in the canonical form of the server. Only lists and events change them. A button
+ * changes Postgres, and the result comes back as an event.
  *
  * @module orders
  */
@@ -119,8 +119,9 @@ export function loadAhead(api) {
 const listOpen = (api, kind, last) => api.list(kind, { status: "active", limit: PAGE, before: last?.id, before_source: last?.source });
 
 /**
- * Loads the open orders and bookings. The cursor is the cursor of the list of orders, which is read first. Events after it may
- * repeat changes that the lists contain, which does no harm. Bookings that were read before this cursor could miss a change.
+ * Loads the open orders and bookings. The cursor is the cursor of the list of orders, which is read first. Events after
+ * it may repeat changes that the lists contain, which does no harm. Bookings that were read before this cursor could
+ * miss a change.
  * @param {import("./vestnik.js").Api} api
  * @param {(() => void)|null} onOrders called when the orders are loaded; null: orders and bookings are replaced together
  * @returns {Promise<{cursor: string, unavailable: string[]}>} the cursor, and the sources that could not be read

@@ -1,10 +1,10 @@
 /**
- * The entry point of the panel: connects the modules. Each module has one subject. vestnik.js talks to the server, and does not
- * know the page.
+ * The entry point of the panel: connects the modules. Each module has one subject. vestnik.js talks to the server, and
+ * does not know the page.
  *
- * `window.vestnik` shows internal objects to a developer or a test: `connection` (its state, its cursor), `stores`, `ringer` (all
- * sounds go through `ringer.master`), `items` (open orders and bookings), `settings`, and `alerted` (the number of alerts of each
- * event, never two).
+ * `window.vestnik` shows internal objects to a developer or a test: `connection` (its state, its cursor), `stores`,
+ * `ringer` (all sounds go through `ringer.master`), `items` (open orders and bookings), `settings`, and `alerted` (the
+ * number of alerts of each event, never two).
  *
  * @module panel
  */

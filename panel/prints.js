@@ -1,6 +1,6 @@
 /**
- * Knows which orders were printed on this device, and prints new ones: on arrival, or when a person has accepted them on any
- * panel. Orders that came while the page was closed are printed when it opens again.
+ * Knows which orders were printed on this device, and prints new ones: on arrival, or when a person has accepted them
+ * on any panel. Orders that came while the page was closed are printed when it opens again.
  *
  * @module prints
  */

@@ -1,6 +1,6 @@
 /**
- * Makes the QR code of a short text (ISO/IEC 18004). It uses byte mode and the lowest level of error correction, because a
- * clean screen is easy to read.
+ * Makes the QR code of a short text (ISO/IEC 18004). It uses byte mode and the lowest level of error correction,
+ * because a clean screen is easy to read.
  *
  * @module qr
  */

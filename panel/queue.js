@@ -1,6 +1,6 @@
 /**
- * Presses that wait while the connection is lost. A card shows that its press waits. The press is sent when the connection is
- * back. Like the key, the queue is kept on the device or in the tab, so that a reload does not lose it.
+ * Presses that wait while the connection is lost. A card shows that its press waits. The press is sent when the
+ * connection is back. Like the key, the queue is kept on the device or in the tab, so that a reload does not lose it.
  *
  * @module queue
  */

@@ -132,8 +132,8 @@ export function forgetKey() {
 const STARTED = "vestnik.started";
 const ENDED = "vestnik.ended";
 /**
- * Whether a shift is running. The shift of a tab survives a reload. With a remembered key, the shift survives a restart of the
- * device, until a person ends it.
+ * Whether a shift is running. The shift of a tab survives a reload. With a remembered key, the shift survives a restart
+ * of the device, until a person ends it.
  * @param {{remembered: boolean}} key
  */
 export const isStarted = (key) => read("sessionStorage", STARTED) === true || (key.remembered && read("localStorage", ENDED) !== true);

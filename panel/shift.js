@@ -95,8 +95,8 @@ async function start() {
 /** @typedef {import("./device.js").Answer} Answer */
 
 /**
- * Asks for all permissions within one press, because a browser grants nothing after it. The caller must not wait for the
- * person's answers, because they may never come.
+ * Asks for all permissions within one press, because a browser grants nothing after it. The caller must not wait for
+ * the person's answers, because they may never come.
  * @returns {Record<"sound"|"notifications"|"screen", Promise<Answer>>}
  */
 function askBrowser() {

@@ -1,6 +1,7 @@
 /**
- * Plays the sounds of the panel. They are synthesised, so no sound file can fail to load. One loop rings for all orders that wait,
- * and ends with the last answer. It runs on the clock of the audio, which a browser does not slow down in a hidden tab.
+ * Plays the sounds of the panel. They are synthesised, so no sound file can fail to load. One loop rings for all orders
+ * that wait, and ends with the last answer. It runs on the clock of the audio, which a browser does not slow down in a
+ * hidden tab.
  *
  * @module sound
  */

@@ -1,6 +1,6 @@
 /**
- * Stations of the kitchen: a screen can show, count and ring for the dishes of its own stations only. No order is lost: a dish
- * without a station belongs to all screens, and so does an order that nobody has answered in time.
+ * Stations of the kitchen: a screen can show, count and ring for the dishes of its own stations only. No order is lost:
+ * a dish without a station belongs to all screens, and so does an order that nobody has answered in time.
  *
  * @module stations
  */

@@ -1,6 +1,6 @@
 /**
- * Prevents presses on a button that has just moved. Such a button ignores presses for a moment, unless a press on this page moved
- * it. This module also animates movements.
+ * Prevents presses on a button that has just moved. Such a button ignores presses for a moment, unless a press on this
+ * page moved it. This module also animates movements.
  *
  * @module still
  */

@@ -1,6 +1,6 @@
 /**
- * The service worker caches the files of the panel, so that it opens while the server cannot be reached. It never caches
- * events, lists or other responses of /api, because the screen must not show old data as current.
+ * The service worker caches the files of the panel, so that it opens while the server cannot be reached. It never
+ * caches events, lists or other responses of /api, because the screen must not show old data as current.
  */
 
 /** The build fills in both constants: each version of the panel has its own worker. */

@@ -15,7 +15,8 @@ ticked.forEach((done, key) => ticked.set(key, new Set(done)));
 export const isTickable = (item) => item.kind === "orders" && item.status === "preparing";
 
 /**
- * The ids of the lines. An id is made of the line's text, so that a tick stays with its dish if the shop changes the order.
+ * The ids of the lines. An id is made of the line's text, so that a tick stays with its dish if the shop changes the
+ * order.
  * @param {Item} item
  * @returns {string[]} one for each line
  */

@@ -462,8 +462,8 @@ export class Connection {
   }
 
   /**
-   * The wait before the next attempt, milliseconds. The first wait is random within the time that the server has sent, so that the
-   * clients of a restarted server do not all return at once.
+   * The wait before the next attempt, milliseconds. The first wait is random within the time that the server has sent,
+   * so that the clients of a restarted server do not all return at once.
    */
   #pause() {
     if (this.#failures === 1) return Math.random() * this.#jitterMs;
@@ -677,7 +677,8 @@ export class Api {
   }
 
   /**
-   * Changes a status. Errors: 409 `status_conflict` if the status is not `from`; `status_not_reachable` if no step leads to `status`.
+   * Changes a status. Errors: 409 `status_conflict` if the status is not `from`; `status_not_reachable` if no step
+   * leads to `status`.
    * @param {"orders"|"bookings"} kind
    * @param {string} id
    * @param {{source: string, status: string, from?: string, reason?: string, minutes?: number, by?: string}} change
@@ -788,8 +789,9 @@ const WAITING_WORDS = 20_000;
 /** @typedef {{type: "rendered"|"sounded"|"ack", id: string}} Word */
 
 /**
- * Sends the receipts of a panel (rendered, sounded, acknowledged), and whether the panel can ring. Receipts of events from a
- * WebSocket are sent over it, at a limited rate. Other receipts are sent over HTTP. After a failure, they are sent again.
+ * Sends the receipts of a panel (rendered, sounded, acknowledged), and whether the panel can ring. Receipts of events
+ * from a WebSocket are sent over it, at a limited rate. Other receipts are sent over HTTP. After a failure, they are
+ * sent again.
  */
 class ReceiptReporter {
   /** @type {WebSocket|null} */

@@ -1,4 +1,4 @@
-//! Starts a chromedriver, and says how it starts a Chromium. The tests and the benchmark of the panel use it.
+//! Starts a chromedriver, and lists the options of a Chromium. The tests and the benchmark of the panel use both.
 
 use std::process::Stdio;
 use std::time::Duration;

@@ -21,7 +21,7 @@ async fn a_dish_is_stopped_by_a_tap_on_one_panel_counted_on_all_and_put_back_on_
         .await;
     app.until_so("select until > now() from vestnik.vst_out_of_stock_now where item = 'Пицца Маргарита'")
         .await;
-    // A person types an item that no order has. Without an end, it stays on the list until a person puts it back.
+    // A person types an item that no order has. Without an end time, it stays on the list until a person puts it back.
     kitchen.press("[data-stock-span=open]").await;
     kitchen
         .page
