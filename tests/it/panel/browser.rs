@@ -50,8 +50,8 @@ impl Browser {
         Self::with(permit, json!({"profile.default_content_setting_values.cookies": 2})).await
     }
 
-    /// Starts several browsers with one request for permits. Two tests that each held one browser and waited for a second
-    /// browser would block forever.
+    /// Starts several browsers with one request for permits. Two tests that each held one browser and waited for a
+    /// second one would block forever.
     pub async fn start_some<const N: usize>() -> [Self; N] {
         let mut permits = BROWSERS.acquire_many(N as u32).await.unwrap();
         let mut browsers = Vec::new();
