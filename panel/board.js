@@ -36,7 +36,7 @@ const COLUMNS = {
 /** The name of the place of an order or booking: its status, or `later` for an order that must not be cooked yet. @param {Item} item */
 const placeOf = (item) => (isLater(item) ? "later" : item.status);
 
-/** This card, or the first card after it that is not leaving. @param {Element|null} card @returns {HTMLElement|null} */
+/** This card if it is not leaving, or the first card after it that is not leaving. @param {Element|null} card @returns {HTMLElement|null} */
 function staying(card) {
   while (card && /** @type {HTMLElement} */ (card).dataset.leaving !== undefined) card = card.nextElementSibling;
   return /** @type {HTMLElement|null} */ (card);

@@ -1,4 +1,4 @@
-/** Ends a shift: with a remembered key, without it, or to start another shift from a link. @module ending */
+/** Ends a shift and keeps the key, ends it and deletes the key, or starts another shift from a link. @module ending */
 
 import { ask } from "./ask.js";
 import { disconnect } from "./connection.js";
