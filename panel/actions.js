@@ -1,4 +1,4 @@
-/** What a person presses: it changes Postgres, and the page changes when the event comes back. @module actions */
+/** Sends a person's presses to the server. The server changes Postgres, and the page changes when the event arrives. @module actions */
 
 import { dueAt, now } from "./facts.js";
 import { connectionOf } from "./connection.js";
@@ -7,72 +7,78 @@ import { isQueued, queueUp, restoreQueue, takeQueued, unqueue } from "./queue.js
 import { settings } from "./settings.js";
 import { ApiError } from "./vestnik.js";
 
-/** An event that has not come back by then is not waited for any longer. */
+/** The longest wait for the event of a press. After it, the buttons of the order work again. */
 const PATIENCE_MS = 10_000;
 
-/** What was pressed and has not come back, by key. @type {Map<string, string>} */
+/** The requested status of each order or booking whose event has not arrived yet, by key. @type {Map<string, string>} */
 export const pressed = new Map();
 
 /** @typedef {import("./orders.js").Item} Item */
-/** @typedef {{reason?: string, minutes?: number, readyAt?: number}} More readyAt: a new promise, milliseconds */
+/** @typedef {{reason?: string, minutes?: number, readyAt?: number}} More readyAt: the new promised time, milliseconds since 1970 */
 const MINUTE_MS = 60_000;
-/** What the server takes, minutes. */
+/** The most minutes that the server accepts. */
 const MOST_MINUTES = 600;
 
 /** @type {(key: string) => void} */
 let changed = () => {};
-/** @param {typeof changed} listener something was pressed, or has come back */
+/** @param {typeof changed} listener called with the key when a press begins, and when its event has arrived */
 export const onPressed = (listener) => (changed = listener);
 
-/** It has come back, or will not. @param {string} key */
+/** Ends the wait for the event of a press. @param {string} key */
 export function settle(key) {
   if (isQueued(key)) return;
   if (pressed.delete(key)) changed(key);
 }
 
 /**
+ * Requests a new status for an order or booking.
  * @param {Item} item
- * @param {string} to
+ * @param {string} to the requested status
  * @param {More} [more]
- * @returns {Promise<boolean>} whether it was done
+ * @returns {Promise<boolean>} whether the server has accepted the change
  */
 export async function act(item, to, more = {}) {
   const isDone = await send(item, to, more);
-  // A new promise is no step that could be taken back.
+  // A new promised time keeps the status, so there is no step to undo.
   if (isDone && item.status !== to) (await import("./undo.js")).offerUndo(item, to, () => takeBack({ ...item, status: to }, item.status));
   return isDone;
 }
 
-/** It will be ready so much later than was promised; what is late already, from now on. @param {Item} item @param {number} minutes */
+/** Moves the promised time later. If the promised time has passed, the minutes count from now. @param {Item} item @param {number} minutes */
 export const delay = (item, minutes) => act(item, "preparing", { readyAt: Math.max(now(), dueAt(item) ?? 0) + minutes * MINUTE_MS });
 
-/** What was pressed before a reload, and has not been sent. */
+/** Restores the queued presses after a reload, so that their cards show them. */
 export function restorePresses() {
   restoreQueue().forEach(({ item, to }) => pressed.set(item.key, to));
 }
 
-/** It is not sent after all. @param {string} key */
+/** Cancels a queued press. @param {string} key */
 export function cancelQueued(key) {
   unqueue(key);
   settle(key);
 }
 
-/** The line of a store is back: what was pressed meanwhile is sent, unless the order is no longer what was pressed. @param {string} store */
+/** Sends the queued presses of a store when its connection is back. A press is dropped if the status has changed meanwhile. @param {string} store */
 export function sendQueued(store) {
   for (const { item, to, more } of takeQueued(store)) {
     pressed.delete(item.key);
     const known = find(item.key);
-    // What is not known here any more, the server knows; it does nothing that is overtaken.
+    // A press for an order that this page no longer knows is sent: the server compares the status with `from`.
     if (known && known.status !== item.status) import("./failure.js").then(({ tellOvertaken }) => tellOvertaken(item, known.status));
     else act(items.get(item.key) ?? item, to, more);
     changed(item.key);
   }
 }
 
-/** One step back. @param {Item} item as it stands @param {string} to what it was @returns {Promise<boolean>} */
+/**
+ * Requests the status before the last step.
+ * @param {Item} item with its current status
+ * @param {string} to the status before it
+ * @returns {Promise<boolean>}
+ */
 export const takeBack = (item, to) => send(item, to, {});
 
-/** What it was before its last step, where that can be taken back. @param {Item} item */
+/** The status before the last step; null if that step cannot be undone. @param {Item} item */
 export function stepBefore({ kind, status, previous_status: previous, order_type: type }) {
   if (previous && previous !== "cancelled" && status !== "cancelled" && status !== "pending") return previous;
   const before = {
@@ -85,7 +91,7 @@ export function stepBefore({ kind, status, previous_status: previous, order_type
   return before[status] ?? null;
 }
 
-/** @param {Item} item @param {string} to @param {More} more */
+/** Sends a press, or queues it while the connection is lost. @param {Item} item @param {string} to @param {More} more */
 async function send(item, to, more) {
   const connection = connectionOf(item.store);
   if (pressed.has(item.key) || !connection) return false;
@@ -98,10 +104,10 @@ async function send(item, to, more) {
   changed(item.key);
   if (item.event) connection.ack(item.event);
   try {
-    // A connection that is dead is found while the answer is waited for.
+    // Probe the connection while the request runs, so that a dead connection is found early.
     connection.probe();
     await change(item, to, more);
-    // Where no socket brings it, it is fetched.
+    // Without a socket no event arrives, so poll for the event.
     connection.pollNow();
     setTimeout(() => settle(item.key), PATIENCE_MS);
     return true;
@@ -113,7 +119,8 @@ async function send(item, to, more) {
 }
 
 /**
- * Tries twice: the first may go into a line that has died since. `from` keeps it from being done twice.
+ * Sends a status change, and tries once more after a network error: the first connection may be dead.
+ * With `from`, the server refuses a change that was made already.
  * @param {Item} item @param {string} to @param {More} more
  */
 async function change(item, to, { readyAt, ...more }) {

@@ -1,6 +1,7 @@
 /**
- * The strip above the board: what waits for an answer, and what was taken back. While nothing does, it shows that all is
- * well: the clock, the day's count, and sound, line and screen. It has its place always, so that nothing moves when it speaks.
+ * The strip above the board. It shows orders and bookings that wait for an answer, and cancellations that nobody has
+ * noticed. Without them, it shows the clock, the day's count, and the state of sound, connection and screen. The strip
+ * keeps its height, so that the board does not move when the strip changes.
  *
  * @module alarmbar
  */
@@ -13,15 +14,20 @@ import { dayAndTime, t, time } from "./i18n.js";
 import { isReached, live } from "./connection.js";
 import { unanswered } from "./orders.js";
 
-/** Numbers of orders that the strip names. */
+/** The most order numbers that the strip names. */
 const NAMED = 4;
 const CLOCK_MS = 5_000;
 
 /** @typedef {import("./orders.js").Item} Item */
-/** What nobody has noticed yet, by key. @type {Map<string, {item: Item, event?: string, isRemoved: boolean}>} */
+/**
+ * Cancelled and removed orders and bookings that nobody has noticed yet, by key.
+ * @type {Map<string, {item: Item, event?: string, isRemoved: boolean}>}
+ */
 export const takenBack = new Map();
 
-/** @type {{reveal: (key: string) => void, noticed: (keys: string[]) => void, isInSight: (key: string) => boolean, showsNew: (kind: import("./orders.js").Kind) => boolean}} */
+/**
+ * @type {{reveal: (key: string) => void, noticed: (keys: string[]) => void, isInSight: (key: string) => boolean, showsNew: (kind: import("./orders.js").Kind) => boolean}}
+ */
 let page;
 let shown = "";
 
@@ -32,7 +38,7 @@ export function setUpAlarm(given) {
   showCalm();
 }
 
-/** Shows what waits. It is small while all of it is before a person's eyes. */
+/** Shows the orders and bookings that wait. The rows are small while the column of new orders or bookings is visible. */
 export const showAlarm = oncePerFrame(() => {
   const [orders, bookings] = [unanswered("orders"), unanswered("bookings")];
   const rows = [stoppedRow(), waitingRow("orders", orders), waitingRow("bookings", bookings)].filter(Boolean);
@@ -42,13 +48,18 @@ export const showAlarm = oncePerFrame(() => {
   byId("alarm").replaceChildren(...rows.map(({ make }) => make()));
   document.dispatchEvent(new Event("vestnik:alarm"));
   const loudest = takenBack.size ? "cancelled" : orders.length ? "order" : bookings.length ? "booking" : "";
-  // Set again, even to the same, it would have the style of every card looked at anew.
+  // Set the attribute only when it changes: setting it makes the browser recompute the style of every card.
   if (document.body.dataset.alarm !== loudest) document.body.dataset.alarm = loudest;
 });
 
-/** What a row shows, and what makes it. @typedef {{shows: string, make: () => HTMLElement}} Row */
+/** A row of the strip. `shows` identifies its content, and `make` creates its element. @typedef {{shows: string, make: () => HTMLElement}} Row */
 
-/** @param {import("./orders.js").Kind} kind @param {Item[]} waits @returns {Row|null} */
+/**
+ * The row of the orders or bookings that wait; null if none waits.
+ * @param {import("./orders.js").Kind} kind
+ * @param {Item[]} waits
+ * @returns {Row|null}
+ */
 function waitingRow(kind, waits) {
   if (!waits.length) return null;
   const hidden = waits.filter((item) => !page.isInSight(item.key));
@@ -65,7 +76,7 @@ function waitingRow(kind, waits) {
   return { shows: [kind, isSeen, hidden[0]?.key, waits.length, detail].join(), make };
 }
 
-/** All of them in one. @returns {Row|null} */
+/** One row for all cancellations and removals. @returns {Row|null} */
 function stoppedRow() {
   const gone = [...takenBack.values()];
   if (!gone.length) return null;
@@ -80,14 +91,14 @@ function stoppedRow() {
   return { shows: title + detail, make };
 }
 
-/** One more. @param {string} store */
+/** Adds one order to the day's count of a store. @param {string} store */
 export function countOne(store) {
   const opened = live.stores.get(store);
   if (opened && opened.today !== null) opened.today += 1;
   showCalm();
 }
 
-/** The clock, the day's count, and whether all is well. */
+/** Shows the clock, the day's count, and the state of sound, connection and screen. */
 export const showCalm = oncePerFrame(() => {
   const checks = { sound: Boolean(live.ringer?.sounds), line: isReached(), screen: knownOfScreen() === "granted" };
   const clock = time(new Date());
@@ -97,7 +108,7 @@ export const showCalm = oncePerFrame(() => {
   const isEmpty = document.getElementById(`board-${document.body.dataset.view}`)?.dataset.empty === "true";
   if (byId("calm").hidden !== isEmpty) byId("calm").hidden = isEmpty;
   const shows = [clock, counted, ...Object.entries(checks).map(([name, isWell]) => `${t(`calm.${name}`)} ${isWell}`)].join();
-  // In the strip, and large where there is nothing else to see.
+  // The strip shows these values, and an empty board shows them in large letters.
   for (const name of ["calm", "calm-orders", "calm-bookings"]) {
     const place = document.getElementById(name);
     if (!place || place.dataset.shows === shows) continue;

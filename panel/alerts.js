@@ -1,8 +1,9 @@
 /**
- * What happens on the page when something happens in the shop: sounds, notifications, and their receipts.
+ * Plays sounds, shows notifications and reports receipts when an event arrives.
  *
- * An order rings from its arrival until it is accepted or rejected, by whomever and wherever. What is said here is about
- * an event; what rings is read off the orders themselves, so that neither a repeat nor a reload makes it wrong.
+ * An order rings until a person accepts or rejects it, on any panel, in Telegram, or in the shop's own program. An
+ * event causes an alert, but the status of the order decides whether the order rings. So a repeated event or a reload
+ * causes no wrong ring.
  *
  * @module alerts
  */
@@ -28,7 +29,7 @@ const REPLAY_PATIENCE_MS = 2_000;
 const LATE_LOOK_MS = 2_000;
 /** How often the page asks the server whether a person has noticed a cancellation on another panel. */
 const NOTICED_LOOK_MS = 2_000;
-/** How long a sound that plays once lasts. */
+/** A sound that must not repeat is silenced after this time. */
 const ONCE_MS = 1_500;
 
 /** @typedef {import("./orders.js").Item} Item */
@@ -40,15 +41,15 @@ let update = () => {};
 let waiting = [];
 /** Keys of orders and bookings for which the kitchen got an alert. @type {Set<string>} */
 const alertedKeys = new Set();
-/** Events that rang, by the key that rings. @type {Map<string, {store: string, event: string}>} */
+/** The event to report when the sound of a key has played, by that key. @type {Map<string, {store: string, event: string}>} */
 const eventOf = new Map();
 
-/** How many alerts there were, by event: never two for one. */
+/** The number of alerts of each event, by event id. No event has two alerts. */
 export const alerted = new Map();
 /** How many events the page keeps in its count of alerts. */
 const COUNTED = 2_000;
 
-/** @param {(key: string, isOurs: boolean) => void} changed called when one of them is otherwise */
+/** @param {(key: string, isOurs: boolean) => void} changed called when an order or booking has changed */
 export function setUpAlerts(changed) {
   update = changed;
   setInterval(ringHarder, LATE_LOOK_MS);
@@ -82,12 +83,12 @@ export function handleEvent(event) {
   performance.measure(`vestnik:handled:${event.id}`, `vestnik:received:${event.id}`);
   const about = subject(event);
   const item = about && items.get(about.key);
-  // What this screen does not show, it has not shown.
+  // This screen reports no `rendered` receipt for an order that it does not show.
   if (item && !isShown(item)) performance.clearMarks(`vestnik:received:${event.id}`);
   else proveRendered(event);
 }
 
-/** A new order, or one that is to be made after all. @param {VestnikEvent} event */
+/** Handles a new order, or an order that is valid again. @param {VestnikEvent} event */
 export const handleNewOrderNotification = (event) =>
   handleNew(event, (item) => ({
     title: t(event.data.previous_status ? "alert.orderAgain" : "alert.newOrder", { number: numberOf(item), id: idOf(item) }),
@@ -104,7 +105,7 @@ export const handleNewBookingNotification = (event) =>
   }));
 
 /**
- * What waits for an answer, told in every way that there is.
+ * Tells people about a new order or booking: sound, screen reader, notification, vibration and printed ticket.
  * @param {VestnikEvent} event
  * @param {(item: Item) => {title: string, words: any[], shakes: number[]}} describe
  */
@@ -115,7 +116,7 @@ function handleNew(event, describe) {
   dropTakenBack([became.item.key]);
   tell(event, () => {
     const item = items.get(became.item.key);
-    // Another station's: it rings there.
+    // An order of another station rings at that station.
     if (item?.status !== "pending" || !isOwn(item)) return;
     ring(item);
     const { title, words, shakes } = describe(item);
@@ -147,24 +148,29 @@ export function handleOrderStatusChanged(event) {
   announce(t("alert.status", { number: numberOf(item), status: t(`status.${item.kind}.${item.status}`) }));
 }
 
-/** The customer took it back, or it is gone: the kitchen must stop. @param {VestnikEvent} event */
+/** Handles a cancelled or removed order or booking: the kitchen must stop. @param {VestnikEvent} event */
 export function handleTakenBack(event) {
   const became = take(event);
   if (!became) return;
   const { item, previous } = became;
   closeNotification(item.key);
-  // Nobody was told of it, or it was over: there is nothing to stop.
+  // The order was already closed, or this kitchen has not been alerted to it: there is nothing to stop.
   if (!previous || !isOwn(previous) || (event.replayed && !alertedKeys.has(item.key))) return;
   alertedKeys.delete(item.key);
   const isRemoved = event.type.endsWith("_removed");
   tell(event, () => alertTakenBack(item, previous.status, isRemoved, event.id));
 }
 
-/** @param {Item} item @param {string} was its status before @param {boolean} isRemoved @param {string} [event] where it is known */
+/**
+ * @param {Item} item
+ * @param {string} was its status before
+ * @param {boolean} isRemoved
+ * @param {string} [event] id of the event; absent if only the lists show the cancellation
+ */
 export function alertTakenBack(item, was, isRemoved, event) {
   const title = t(`alarm.${isRemoved ? "removed" : "cancelled"}.${item.kind}`, { number: numberOf(item) });
   announce(`${title}. ${item.reason ?? ""}`);
-  // What nobody has begun, nobody must stop.
+  // Nobody has begun to cook a pending order, so a message without sound is enough.
   if (was === "pending") return toast(title, { detail: item.reason, sign: "stop", about: item.key });
   takenBack.set(item.key, { item, event, isRemoved });
   if (event) eventOf.set(`cancelled/${item.key}`, { store: item.store, event });
@@ -174,19 +180,19 @@ export function alertTakenBack(item, was, isRemoved, event) {
   showAlarm();
 }
 
-/** The shop changed what a kitchen sees of it. @param {VestnikEvent} event */
+/** Handles a change of fields that the kitchen sees. @param {VestnikEvent} event */
 export function handleChanged(event) {
   const became = take(event);
   if (!became) return;
   const { item, previous } = became;
-  // A dish that is no longer this station's concerns it as well.
+  // A station must also learn that its own dish is no longer in the order.
   if (!isOwn(item) && !(previous && isOwn(previous))) return;
   const marks = (event.data.changed ?? []).filter((name) => item.marks?.includes(name));
   if (!marks.length) return;
   tell(event, () => {
     const words = t("alert.changed", { number: numberOf(item), fields: changedOf({ ...item, marks }) });
     announce(words);
-    // What rings already says enough.
+    // A pending order rings already, so it needs no second sound.
     if (item.status === "pending") return;
     eventOf.set(`changed/${item.key}`, { store: item.store, event: event.id });
     live.ringer.ring(`changed/${item.key}`, "changed");
@@ -194,7 +200,7 @@ export function handleChanged(event) {
   });
 }
 
-/** The shop's application saved an old row over a person's answer: who answered must know that it counts no more. @param {VestnikEvent} event */
+/** Tells people that the shop's application has overwritten their answer with an old row. @param {VestnikEvent} event */
 function tellOverwritten(event) {
   const answer = event.data?.overwritten_answer;
   const about = answer && subject(event);
@@ -202,7 +208,7 @@ function tellOverwritten(event) {
   if (item && !event.replayed && isOwn(item)) import("./failure.js").then((failure) => failure.tellOverwritten(item, answer));
 }
 
-/** Nobody has answered for long: ring again, and harder. @param {VestnikEvent} event */
+/** Handles an order that nobody has answered in time: it rings again, with the urgent sound. @param {VestnikEvent} event */
 export function handleUnanswered(event) {
   const about = subject(event);
   const item = about && items.get(about.key);
@@ -213,7 +219,7 @@ export function handleUnanswered(event) {
   urge(item);
 }
 
-/** The page does not wait for anybody to tell it. */
+/** Makes late orders ring urgently. The page checks the time itself, because the `order_unanswered` event may not arrive. */
 function ringHarder() {
   const isLate = (item) => item.kind === "orders" && item.status === "pending" && now() - item.since > live.stores.get(item.store)?.answerMs;
   for (const item of [...items.values()].filter(isLate)) {
@@ -221,7 +227,7 @@ function ringHarder() {
   }
 }
 
-/** The station that it was for has not answered: it is every screen's now. @param {Item} item */
+/** Shows an order on this screen too, because its own station has not answered in time. @param {Item} item */
 function callEverybody(item) {
   if (!giveToEverybody(item)) return false;
   alertedKeys.add(item.key);
@@ -233,7 +239,7 @@ function callEverybody(item) {
   return true;
 }
 
-/** It was for later, and it is time. @param {Item} item */
+/** Calls the kitchen when an order for later must be cooked now. @param {Item} item */
 function callToCook(item) {
   const title = t("alert.cook", { number: numberOf(item) });
   announce(title);
@@ -242,7 +248,7 @@ function callToCook(item) {
   live.ringer.ring(`changed/${item.key}`, "changed");
 }
 
-/** @param {Item} item */
+/** Rings urgently for an order that nobody has answered in time. @param {Item} item */
 function urge(item) {
   if (live.ringer.ringing.get(item.key) !== "urgent") announce(t("alert.unanswered", { number: numberOf(item) }));
   live.ringer.ring(item.key, "urgent");
@@ -266,7 +272,7 @@ export function showChatDisabled(store, chat, reason) {
   storeNotice(store, "chat", "warning", "phone", t("notice.chat", { chat: chat ?? "" }), `${t("notice.chatWhy")} ${reason ?? ""}`);
 }
 
-/** Takes it into what is known, and shows it. @param {VestnikEvent} event */
+/** Applies an event to the known orders and bookings, and updates the page. Null if the event changes nothing. @param {VestnikEvent} event */
 function take(event) {
   const became = apply(event);
   if (!became) return null;
@@ -284,13 +290,13 @@ function take(event) {
   return became;
 }
 
-/** @param {VestnikEvent} event */
+/** Counts an alert of an event. @param {VestnikEvent} event */
 function countAlert({ id }) {
   alerted.set(id, (alerted.get(id) ?? 0) + 1);
   if (alerted.size > COUNTED) alerted.delete(alerted.keys().next().value);
 }
 
-/** Now, or when the replay is over. @param {VestnikEvent} event @param {() => void} alert */
+/** Runs an alert now, or at the end of the replay. @param {VestnikEvent} event @param {() => void} alert */
 function tell(event, alert) {
   const once = () => {
     countAlert(event);
@@ -301,14 +307,14 @@ function tell(event, alert) {
   if (waiting.length === 1) setTimeout(flushReplayedAlerts, REPLAY_PATIENCE_MS);
 }
 
-/** The replay is over. */
+/** Runs the alerts that waited for the end of the replay. */
 export function flushReplayedAlerts() {
   const told = waiting;
   waiting = [];
   told.forEach((alert) => alert());
 }
 
-/** @param {Item} item */
+/** Rings for an order or booking that belongs to this screen. @param {Item} item */
 function ring(item) {
   if (!isOwn(item)) return;
   alertedKeys.add(item.key);
@@ -317,9 +323,9 @@ function ring(item) {
   showAlarm();
 }
 
-/** After the lists were loaded: what waits rings, and nothing else does. */
+/** Rings for exactly the orders and bookings that wait, after the lists were loaded. */
 export function syncRinging() {
-  // What was kept may be over since.
+  // An order on a saved board may be closed by now, so it does not ring.
   const isKnown = (item) => !live.stores.get(item.store)?.keptAt;
   const waits = unanswered().filter(isKnown);
   const keys = new Set(waits.map((item) => item.key));
@@ -333,24 +339,24 @@ export function syncRinging() {
   showAlarm();
 }
 
-/** Their sound really played. @param {string[]} keys */
+/** Reports that the sounds of these keys have played. @param {string[]} keys */
 export function proveRung(keys) {
   keys.forEach((key) => {
     const { store, event } = eventOf.get(key) ?? {};
     if (event) connectionOf(store)?.sounded(event);
-    // Once is enough: what rings on is not told each time.
+    // Report each event once, and not in every round of its sound.
     eventOf.delete(key);
     if (key.startsWith("changed/")) setTimeout(() => live.ringer.silence(key), ONCE_MS);
   });
 }
 
-/** Somebody has noticed that they were taken back. @param {string[]} keys */
+/** Records that a person has noticed these cancellations. @param {string[]} keys */
 export function noticed(keys) {
   keys.map((key) => takenBack.get(key)).forEach(({ event, item }) => event && connectionOf(item.store)?.ack(event));
   dropTakenBack(keys);
 }
 
-/** One person who has noticed it is enough: what was noticed on another panel is silent on this one. */
+/** Silences a cancellation on this panel after a person has noticed it on another panel. */
 async function lookWhatWasNoticed() {
   for (const [key, { event, item }] of [...takenBack]) {
     const word = event && (await connectionOf(item.store)?.api.acknowledgement(event).catch(() => null));
@@ -358,7 +364,7 @@ async function lookWhatWasNoticed() {
   }
 }
 
-/** @param {string[]} keys */
+/** Removes cancellations from the strip, and silences them. @param {string[]} keys */
 function dropTakenBack(keys) {
   for (const key of keys.filter((key) => takenBack.delete(key))) {
     live.ringer.silence(`cancelled/${key}`);

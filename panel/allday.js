@@ -1,4 +1,4 @@
-/** What has to be cooked now, over all orders: how many of each dish. @module allday */
+/** Counts how many of each dish must be cooked now, over all orders. @module allday */
 
 import { byId, h } from "./dom.js";
 import { t } from "./i18n.js";
@@ -9,20 +9,20 @@ import { settings } from "./settings.js";
 import { isLookingAtAll, isOwnLine } from "./stations.js";
 import { isTickable, isTicked, lineIds } from "./ticks.js";
 
-/** It is counted anew no more often than this. */
+/** The shortest time between two counts. */
 const COUNT_MS = 250;
-/** Dishes that are named. */
+/** The most dishes that the list names. */
 const MOST = 40;
 
 let timer = 0;
 let shown = "";
 
-/** Counts again, soon. */
+/** Counts the dishes again after a short delay. */
 export function countAllDay() {
   if (!timer) timer = setTimeout(showAllDay, COUNT_MS);
 }
 
-/** Shows the counts, where somebody wants them. */
+/** Shows the counts, if the setting `allDay` is on. */
 export function showAllDay() {
   clearTimeout(timer);
   timer = 0;
@@ -36,7 +36,7 @@ export function showAllDay() {
   byId("all-day").replaceChildren(...(dishes.length ? dishes.slice(0, MOST).map(row) : [h("li", { class: "quiet-words", text: t("allDay.none") })]));
 }
 
-/** What is not ticked yet of the orders that are being made, the most first. @returns {[string, number][]} */
+/** The number of each dish that must still be cooked, the largest number first. @returns {[string, number][]} */
 function count() {
   /** @type {Map<string, number>} */
   const dishes = new Map();

@@ -1,4 +1,4 @@
-/** All that is known of an order, fact by fact: in the dialog, and on paper. @module allfacts */
+/** Lists the facts of an order or booking, for the dialog and for the printed ticket. @module allfacts */
 
 import { dueAt, fieldName, mapLink, paymentOf, personsOf, phoneLink } from "./facts.js";
 import { dayAndTime, t, time } from "./i18n.js";
@@ -6,7 +6,7 @@ import { dayAndTime, t, time } from "./i18n.js";
 /** @typedef {import("./orders.js").Item} Item */
 
 /**
- * All that is known of it beside its number, type, comment and items.
+ * The facts of an order or booking, except number, type, comment and items.
  * @param {Item} item
  * @returns {{name: string, value: string, link?: string}[]} name: the label
  */

@@ -4,7 +4,7 @@ import { byId, button, h } from "./dom.js";
 
 /**
  * @param {{title: string, words: string, yes: string, no: string}} question
- * @returns {Promise<boolean>}
+ * @returns {Promise<boolean>} true if the person has confirmed
  */
 export function ask({ title, words, yes, no }) {
   const dialog = byId("ask");

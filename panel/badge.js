@@ -1,4 +1,4 @@
-/** How many wait: in the title, in the favicon and, where there is one, on the app's icon. @module badge */
+/** Shows how many orders and bookings wait: in the title, in the favicon, and on the icon of an installed app. @module badge */
 
 import { t } from "./i18n.js";
 import { byId } from "./dom.js";
@@ -12,7 +12,7 @@ let wanted = { count: 0, live: false };
 let shown = "";
 let timer = 0;
 
-/** @param {number} orders @param {number} bookings that wait @param {boolean} live whether the page is told of new ones */
+/** @param {number} orders orders that wait @param {number} bookings bookings that wait @param {boolean} live whether new orders reach this page */
 export function showBadge(orders, bookings, live) {
   const count = orders + bookings;
   const words = orders ? t("title.orders", { n: orders }) : bookings ? t("title.bookings", { n: bookings }) : t("title.calm");

@@ -1,4 +1,4 @@
-/** The board: what is open, in columns by status; one column at a time where there is no room. @module board */
+/** The board: open orders or bookings, in columns by status. A narrow screen shows one column at a time. @module board */
 
 import { age, card } from "./card.js";
 import { Column, mark } from "./column.js";
@@ -11,9 +11,9 @@ import { isShown } from "./stations.js";
 import { moving, still } from "./still.js";
 import { pressed } from "./actions.js";
 
-/** How often the clocks on the cards in sight are set. */
+/** How often the clocks on the visible cards are updated. */
 const CLOCK_MS = 1_000;
-/** A card that somebody else took away is seen for so long. */
+/** How long a card stays visible after an event from elsewhere has moved or closed its order. */
 const LEAVING_MS = 700;
 
 /** @typedef {import("./orders.js").Item} Item */
@@ -33,16 +33,16 @@ const COLUMNS = {
   ],
 };
 
-/** Where it stands: its status, or `later`. @param {Item} item */
+/** The name of the place of an order or booking: its status, or `later` for an order that must not be cooked yet. @param {Item} item */
 const placeOf = (item) => (isLater(item) ? "later" : item.status);
 
-/** The first of these that is not seen leaving. @param {Element|null} card @returns {HTMLElement|null} */
+/** This card if it is not leaving, or the first card after it that is not leaving. @param {Element|null} card @returns {HTMLElement|null} */
 function staying(card) {
   while (card && /** @type {HTMLElement} */ (card).dataset.leaving !== undefined) card = card.nextElementSibling;
   return /** @type {HTMLElement|null} */ (card);
 }
 
-/** Whether there is room for all columns (panel.css). */
+/** Whether the screen has room for all columns; panel.css uses the same width. */
 const hasRoom = matchMedia("(min-width: 900px)");
 
 export class Board {
@@ -50,15 +50,15 @@ export class Board {
   #cards = new Map();
   /** @type {Column[]} */
   #columns = [];
-  /** @type {Map<string, Column>} by status */
+  /** The column of each status. @type {Map<string, Column>} */
   #places = new Map();
-  /** Keys of the cards that a person can see. @type {Set<string>} */
+  /** Keys of the visible cards. @type {Set<string>} */
   inSight = new Set();
-  /** Cards that are seen leaving. @type {Set<HTMLElement>} */
+  /** Cards whose order has left the column. They stay visible for a moment. @type {Set<HTMLElement>} */
   #leaving = new Set();
-  /** Those that have been seen leaving for long enough. @type {Set<HTMLElement>} */
+  /** Leaving cards whose time is over; the next update removes them. @type {Set<HTMLElement>} */
   #left = new Set();
-  /** What stands behind a change. @type {Set<Element>} */
+  /** Cards that follow an added or removed card, and may move. @type {Set<Element>} */
   #behind = new Set();
   #removeLeft = oncePerFrame(() => this.#left.size && this.update([]));
   #eye = new IntersectionObserver((seen) => this.#look(seen));
@@ -71,7 +71,7 @@ export class Board {
    * @param {HTMLElement} root
    * @param {import("./orders.js").Kind} kind
    * @param {(key: string, focus?: string) => void} open
-   * @param {() => void} onSight called when other cards are in sight
+   * @param {() => void} onSight called when a card becomes visible or invisible
    */
   constructor(root, kind, open, onSight) {
     this.#root = root;
@@ -83,7 +83,7 @@ export class Board {
     document.addEventListener("visibilitychange", () => this.#clocks());
   }
 
-  /** All of it anew. */
+  /** Draws the whole board again. */
   render() {
     const shown = this.#root.dataset.shown ?? "pending";
     const tabs = h("div", { class: "tabs", role: "group", "aria-label": t("board.columns") });
@@ -105,21 +105,22 @@ export class Board {
     this.#setCounts();
   }
 
-  /** Shows a column where there is room for one only. @param {string} name */
+  /** Shows one column, if the screen is narrow. @param {string} name */
   show(name) {
     this.#root.dataset.shown = name;
     this.#root.querySelectorAll(".tab").forEach((tab) => tab.setAttribute("aria-pressed", String(tab.dataset.tab === name)));
     this.#onSight();
   }
 
-  /** Whether the column of new ones is before a person's eyes. */
+  /** Whether a person can see the column of new orders or bookings. */
   showsNew() {
     return document.body.dataset.view === this.#kind && (hasRoom.matches || this.#root.dataset.shown === "pending");
   }
 
   /**
-   * What became of some of them. All of it is one movement: where each card stands is asked once before, and once after.
-   * @param {[string, boolean][]} changes the key, and whether somebody pressed it here
+   * Draws changed orders or bookings again, in one animation: positions are measured once before all changes and once
+   * after.
+   * @param {[string, boolean][]} changes the key, and whether a person pressed a button for it on this page
    */
   update(changes) {
     const isOurs = new Map(changes);
@@ -128,7 +129,7 @@ export class Board {
       const focused = /** @type {HTMLElement|null} */ (document.activeElement?.closest(".card"))?.dataset.key;
       this.#left.forEach((card) => this.#remove(card));
       this.#left.clear();
-      // All of them first: what has changed may no longer stand in its order.
+      // Remove all changed keys first: `put` needs a sorted column, and a change may have broken the order.
       for (const key of isOurs.keys()) this.#columns.forEach((column) => column.take(key));
       changes.forEach(([key, isOurs]) => this.#place(key, isOurs));
       this.#columns.forEach((column) => this.#fill(column, isOurs));
@@ -137,7 +138,7 @@ export class Board {
     });
   }
 
-  /** Those in sight that stand behind what was changed. */
+  /** The visible cards that may move because of a change. */
   #seenBehind() {
     const lists = new Set([...this.#behind].map((card) => card.parentElement).filter(Boolean));
     return [...lists].flatMap((list) => {
@@ -146,7 +147,7 @@ export class Board {
     });
   }
 
-  /** @param {HTMLElement} card */
+  /** Removes a card from the page. @param {HTMLElement} card */
   #remove(card) {
     const next = card.nextElementSibling;
     if (next) this.#behind.add(next);
@@ -156,7 +157,7 @@ export class Board {
     card.remove();
   }
 
-  /** Where it belongs now; its card is made anew. @param {string} key @param {boolean} isOurs */
+  /** Moves an order or booking to its current column, and removes its old card. @param {string} key @param {boolean} isOurs */
   #place(key, isOurs) {
     const item = items.get(key);
     const column = item?.kind === this.#kind && isShown(item) ? this.#places.get(placeOf(item)) : undefined;
@@ -168,7 +169,11 @@ export class Board {
     else this.#leave(old, isOurs);
   }
 
-  /** The cards that a column has room for, in their order. @param {Column} column @param {Map<string, boolean>} [isOurs] what has changed, and whether it was pressed here */
+  /**
+   * Shows the cards that a column has room for, in order.
+   * @param {Column} column
+   * @param {Map<string, boolean>} [isOurs] the changed keys, and whether a person pressed a button for each on this page
+   */
   #fill(column, isOurs) {
     let next = staying(column.list.firstElementChild);
     for (const item of column.made()) {
@@ -180,7 +185,7 @@ export class Board {
       if (next) this.#behind.add(next);
       column.list.insertBefore(made, next);
     }
-    // What stands behind them has no room any more.
+    // The column has no room for the cards after these.
     while (next) {
       const gone = next;
       next = staying(gone.nextElementSibling);
@@ -191,13 +196,13 @@ export class Board {
     }
   }
 
-  /** More of its cards. @param {Column} column */
+  /** Shows more cards of a column. @param {Column} column */
   #grow(column) {
     this.#fill(column);
     this.#setCounts();
   }
 
-  /** What somebody else took away is seen leaving, where it stood; what was pressed here goes at once. */
+  /** Removes a card: at once after a press on this page, and after a moment if the change came from elsewhere. */
   #leave(old, atOnce) {
     const wasSeen = this.inSight.delete(old.dataset.key);
     if (atOnce || !wasSeen || document.hidden) return this.#remove(old);
@@ -213,7 +218,7 @@ export class Board {
     }, LEAVING_MS);
   }
 
-  /** Brings it before a person's eyes. @param {string} key */
+  /** Scrolls to the card of this key, and sets the focus to it. @param {string} key */
   reveal(key) {
     const column = this.#columns.find((column) => column.indexOf(key) >= 0);
     if (!column) return;
@@ -233,12 +238,12 @@ export class Board {
     return made;
   }
 
-  /** The cards in sight. */
+  /** The visible cards. */
   #seen() {
     return [...this.inSight].map((key) => this.#cards.get(key)).filter(Boolean);
   }
 
-  /** How many there are. @returns {boolean} whether a column takes another room than before */
+  /** Shows how many entries each column has. @returns {boolean} whether a column has become empty, or is no longer empty */
   #setCounts() {
     const isOther = this.#columns.filter((column) => column.setCount()).length > 0;
     mark(this.#root, "empty", String(this.#columns.every(({ list }) => !list.firstElementChild)));
@@ -247,7 +252,7 @@ export class Board {
     return isOther;
   }
 
-  /** @param {IntersectionObserverEntry[]} seen */
+  /** Updates the set of visible cards. @param {IntersectionObserverEntry[]} seen */
   #look(seen) {
     let isOther = false;
     for (const { target, isIntersecting } of seen) {
@@ -265,7 +270,7 @@ export class Board {
     if (isOther) this.#onSight();
   }
 
-  /** What was for later is due to be cooked. */
+  /** Moves orders for later that must be cooked now, and calls the kitchen. */
   #callLater() {
     for (const item of [...(this.#places.get("later")?.all ?? [])]) {
       if (isLater(item)) continue;

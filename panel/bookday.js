@@ -1,4 +1,4 @@
-/** The bookings of a day on a line of hours: who comes when, and how many guests each hour has. @module bookday */
+/** Shows the bookings of a day by hour, and the number of guests in each hour. @module bookday */
 
 import { byId, button, h } from "./dom.js";
 import { now, signedNumber } from "./facts.js";
@@ -9,7 +9,7 @@ import { isLookedAt } from "./connection.js";
 import { items } from "./orders.js";
 
 const DAY_MS = 86_400_000;
-/** Days that can be looked at, from today on. */
+/** The days that a person can choose, from today on. */
 /** @type {(0|1)[]} */
 const DAYS = [0, 1];
 
@@ -18,7 +18,7 @@ const DAYS = [0, 1];
 let chosen = 0;
 let shown = "";
 
-/** Draws it, where anything is otherwise. */
+/** Draws the day again, if its content has changed. */
 export function showBookingDay() {
   const day = dayOf(now() + chosen * DAY_MS);
   const bookings = [...items.values()].filter((item) => item.kind === "bookings" && isLookedAt(item) && item.starts_at && dayOf(Date.parse(item.starts_at)) === day);
@@ -37,7 +37,7 @@ export function showBookingDay() {
   byId("booking-day").replaceChildren(h("div", { class: "days", role: "group", "aria-label": t("bookday.days") }, ...days), hours.length ? h("ol", { class: "hours" }, ...hours.map(([hour, all]) => hourRow(hour, all, most))) : h("p", { class: "quiet-words", text: t("bookday.none") }));
 }
 
-/** From the first hour with a booking to the last. @param {Item[]} bookings @returns {[number, Item[]][]} */
+/** Groups bookings by hour, from the first hour with a booking to the last. @param {Item[]} bookings @returns {[number, Item[]][]} */
 function byHour(bookings) {
   const hours = bookings.map((item) => hourOf(Date.parse(item.starts_at)));
   if (!hours.length) return [];
@@ -48,7 +48,7 @@ function byHour(bookings) {
 /** @param {Item[]} bookings */
 const guestsOf = (bookings) => bookings.reduce((sum, { guests }) => sum + (Number(guests) || 0), 0);
 
-/** @param {number} hour @param {Item[]} bookings @param {number} most guests of any hour */
+/** @param {number} hour @param {Item[]} bookings @param {number} most the most guests in one hour */
 function hourRow(hour, bookings, most) {
   const guests = guestsOf(bookings);
   const bar = h("span", { class: "hour-bar", "aria-hidden": "true" });

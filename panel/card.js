@@ -1,4 +1,4 @@
-/** One order, or one booking, as it stands on the board. @module card */
+/** The card of an order or booking on the board. @module card */
 
 import { button, h, icon } from "./dom.js";
 import { changedOf, dueAt, mapLink, now, numberOf, paymentOf, personsOf, phoneLink, shortNumber, signOf, totalOf, typeOf, unreadableOf } from "./facts.js";
@@ -11,12 +11,12 @@ import { dishesOf, isOwnLine, namesOf } from "./stations.js";
 import { isTickable, isTicked, lineIds, toggleTick } from "./ticks.js";
 import { act, cancelQueued, pressed } from "./actions.js";
 
-/** Lines of an order that a card shows. */
+/** The most lines of an order that a card shows. */
 const LINES = 8;
 const MINUTE_MS = 60_000;
-/** So long before it is due the clock turns amber. */
+/** The clock turns amber this long before the order is due. */
 const SOON_MS = 5 * MINUTE_MS;
-/** An order that is due later than this has the time of day instead of a clock. */
+/** An order that is due in more than this time shows the time of day instead of a clock. */
 const LATER_MS = 3 * 60 * MINUTE_MS;
 
 /** @typedef {import("./orders.js").Item} Item */
@@ -49,7 +49,7 @@ export function card(item, open) {
   return made;
 }
 
-/** Whether its ticket has been printed here. @param {Item} item */
+/** Shows whether this device has printed the ticket; null if nothing was printed or queued. @param {Item} item */
 export function printMark(item) {
   const { state, at, why } = printOf(item.key) ?? {};
   if (!state) return null;
@@ -57,7 +57,7 @@ export function printMark(item) {
   return h("p", { class: "print-mark", data: { print: state } }, icon("printer"), h("span", { text: words }));
 }
 
-/** Who it is for, and how it is paid. @param {Item} item */
+/** The customer, the payment, and other facts that need no row of their own. @param {Item} item */
 function contact(item) {
   const word = (value) => value && h("span", { text: value });
   const link = (href, sign, text) => h("a", { href, class: "card-link", target: "_blank", rel: "noreferrer noopener" }, icon(sign), h("span", { text }));
@@ -85,7 +85,12 @@ function lines(item) {
   return list;
 }
 
-/** @param {import("./orders.js").Line} line @param {Item} item @param {number} number of the line @param {(minor: number) => string} [price] */
+/**
+ * @param {import("./orders.js").Line} line
+ * @param {Item} item
+ * @param {number} number index of the line
+ * @param {(minor: number) => string} [price] formats an amount; without it the row shows no price
+ */
 export function lineRow(line, item, number, price) {
   const count = Number.isFinite(line.quantity) ? `${line.quantity}×` : String(line.quantity);
   const cost = price && line.price !== undefined && Number.isFinite(line.quantity) ? line.price * Number(line.quantity) : undefined;
@@ -106,7 +111,7 @@ export function lineRow(line, item, number, price) {
   return h("li", { class: style }, h("button", { type: "button", class: "tick", data: { of: item.key, line: id }, "aria-pressed": String(isTicked(item, id)), on: { click: () => tick(item, id) } }, ...parts));
 }
 
-/** Done, or not done after all: wherever the line stands. @param {Item} item @param {string} id */
+/** Ticks a dish as done, or removes the tick, everywhere on the page. @param {Item} item @param {string} id */
 function tick(item, id) {
   const isDone = toggleTick(item, id);
   document.querySelectorAll(".tick").forEach((row) => row.dataset.of === item.key && row.dataset.line === id && row.setAttribute("aria-pressed", String(isDone)));
@@ -135,21 +140,27 @@ function actions(item, open) {
   return row;
 }
 
-/** Whether guests who were awaited may be said not to have come. @param {Item} item */
+/** Whether a person may say that the guests did not come: the booking is accepted, and its time has passed. @param {Item} item */
 const isNoShow = (item) => item.kind === "bookings" && item.status !== "pending" && item.next.includes("rejected") && Date.parse(item.starts_at ?? "") < now();
 
-/** Whether a person says in how many minutes it will be ready. @param {Item} item */
+/** Whether the person who accepts the order chooses the minutes until it is ready. @param {Item} item */
 export const asksMinutes = (item) => item.kind === "orders" && item.status === "pending" && item.next.includes("preparing");
 
-/** The usual way on. @param {Item} item @param {string} to @param {string|undefined} busy @param {() => Promise<any>} [press] */
+/**
+ * The button that requests the status `to`.
+ * @param {Item} item
+ * @param {string} to
+ * @param {string|undefined} busy the requested status, while its event has not arrived
+ * @param {() => Promise<any>} [press]
+ */
 export function yesButton(item, to, busy, press = () => act(item, to, promised(item, to))) {
   return button("yes", "check", wordFor(item, to), press, { data: { to }, disabled: Boolean(busy), ...(busy ? { "aria-busy": String(busy === to) } : {}) });
 }
 
-/** What an answer promises. @param {Item} item @param {string} to @returns {{minutes?: number}} */
+/** The minutes that accepting an order promises; empty for other steps. @param {Item} item @param {string} to @returns {{minutes?: number}} */
 export const promised = (item, to) => (to === "preparing" && asksMinutes(item) ? { minutes: minutesFor(item) } : {});
 
-/** What a button says that makes `to` of it. @param {Item} item @param {string} to */
+/** The label of the button that requests the status `to`. @param {Item} item @param {string} to */
 export function wordFor(item, to) {
   if (item.kind === "bookings") return t(`booking.to.${to}`);
   if (to === "preparing") return acceptWord(item);
@@ -165,7 +176,7 @@ function acceptWord(item) {
 }
 
 /**
- * How long it waits, or how long is left.
+ * How long an order waits, or how long is left until it is due.
  * @param {Item} item
  * @returns {{words: string, tone: ""|"soon"|"late"}}
  */
@@ -173,7 +184,7 @@ export function ageOf(item) {
   const waits = Math.max(0, now() - item.since);
   if (item.status === "pending") {
     const answer = live.stores.get(item.store)?.answerMs;
-    // Guests who come tomorrow are in no hurry today.
+    // A booking is not urgent, because its guests may come on another day.
     const isCalm = item.kind === "bookings";
     return { words: clock(waits), tone: isCalm ? "" : waits > answer ? "late" : waits > answer / 2 ? "soon" : "" };
   }
@@ -185,7 +196,7 @@ export function ageOf(item) {
   return { words: left < 0 ? `−${clock(-left)}` : clock(left), tone: left < 0 ? "late" : left < SOON_MS ? "soon" : "" };
 }
 
-/** Sets how long it waits, or how long is left. @param {HTMLElement} made @param {Item} item */
+/** Updates the clock and the colour of a card. @param {HTMLElement} made @param {Item} item */
 export function age(made, item) {
   const place = /** @type {HTMLElement} */ (made.querySelector(".age"));
   const { words, tone } = ageOf(item);

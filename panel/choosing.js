@@ -1,10 +1,14 @@
-/** Asks which of several stores is meant, before something is done in one of them. @module choosing */
+/** Asks which store is meant, before an action in one of several stores. @module choosing */
 
 import { byId, button, h } from "./dom.js";
 import { t } from "./i18n.js";
 import { isSeveral, live, storeName } from "./connection.js";
 
-/** The store that is looked at; where that is all of them, the one that a person names. @param {string} title what is done there @returns {Promise<string|null>} */
+/**
+ * The store in view. If all stores are in view, a person chooses one.
+ * @param {string} title the name of the action
+ * @returns {Promise<string|null>} null if the person cancels
+ */
 export async function chooseStore(title) {
   if (!isSeveral() || live.shown) return live.opened?.store ?? null;
   const dialog = byId("ask");

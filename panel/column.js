@@ -1,32 +1,38 @@
-/** A column of the board: all that belongs there, in its order, and the cards of the first of it. @module column */
+/** A column of the board: its sorted orders or bookings, and the cards of the first ones. @module column */
 
 import { h } from "./dom.js";
 import { dueAt } from "./facts.js";
 import { t } from "./i18n.js";
 import { byAge } from "./orders.js";
 
-/** Cards that are made at first, and so many more when a person comes near the last: each card costs at each change, wherever it stands. */
+/** How many cards a column makes at first, and how many more each time. Each card costs time on every change, even outside the screen. */
 const ROOM = 20;
-/** So many cards before the last of them, the next ones are made. */
+/** If one of this many last cards becomes visible, the column makes more cards. */
 const SPARE = 8;
 
 /** @typedef {import("./orders.js").Item} Item */
 
-/** New ones by age, the others by when they are due. @param {Item} a @param {Item} b */
+/** Sorts new orders by age, and all others by due time. @param {Item} a @param {Item} b */
 function order(a, b) {
   if (a.status === "pending" && a.kind === "orders") return byAge(a, b);
   const [one, other] = [dueAt(a) ?? a.since, dueAt(b) ?? b.since];
   return one - other || byAge(a, b);
 }
 
-/** Sets a data attribute only when its value changes: setting the same value again makes the browser recompute the style of every card. @param {HTMLElement} part @param {string} name @param {string} value */
+/**
+ * Sets a data attribute only when its value changes: setting the same value again makes the browser recompute the style
+ * of every card.
+ * @param {HTMLElement} part
+ * @param {string} name
+ * @param {string} value
+ */
 export const mark = (part, name, value) => part.dataset[name] !== value && (part.dataset[name] = value);
 
-/** @param {HTMLElement} part @param {string} text */
+/** Sets a text only when it changes. @param {HTMLElement} part @param {string} text */
 const say = (part, text) => part.textContent !== text && (part.textContent = text);
 
 export class Column {
-  /** All that belongs here, in its order, as it was when it was put here. @type {Item[]} */
+  /** The sorted orders or bookings of this column, each as it was when it was put here. @type {Item[]} */
   all = [];
   name;
   element;
@@ -41,7 +47,7 @@ export class Column {
   /**
    * @param {import("./orders.js").Kind} kind
    * @param {string} name
-   * @param {{show: () => void, grow: () => void}} asks show: its tab was pressed; grow: there is room for more cards
+   * @param {{show: () => void, grow: () => void}} asks show: called when the tab is pressed; grow: called when a person asks for more cards
    */
   constructor(kind, name, { show, grow }) {
     const words = t(`column.${kind}.${name}`);
@@ -54,12 +60,12 @@ export class Column {
     this.element = h("section", { class: "column", data: { column: name } }, h("h2", {}, h("span", { text: words }), this.#counts[1]), body);
   }
 
-  /** @param {Item[]} all that belongs here */
+  /** @param {Item[]} all the orders or bookings of this column */
   putAll(all) {
     this.all = all.sort(order);
   }
 
-  /** Where it belongs. @param {Item} item */
+  /** Inserts an order or booking at its sorted position. @param {Item} item */
   put(item) {
     let [low, high] = [0, this.all.length];
     while (low < high) {
@@ -70,7 +76,7 @@ export class Column {
     this.all.splice(low, 0, item);
   }
 
-  /** @param {string} key */
+  /** Removes the order or booking of this key from the column. @param {string} key */
   take(key) {
     const at = this.indexOf(key);
     if (at >= 0) this.all.splice(at, 1);
@@ -82,24 +88,24 @@ export class Column {
     return this.all.findIndex((item) => item.key === key);
   }
 
-  /** Those whose cards are made. */
+  /** The orders or bookings that have a card. */
   made() {
     return this.all.slice(0, this.#room);
   }
 
-  /** A person sees this card. @param {string} key @returns {boolean} whether more are to be made */
+  /** Handles a card that becomes visible. @param {string} key @returns {boolean} whether the column must make more cards */
   sees(key) {
     if (this.all.length <= this.#room || this.indexOf(key) < this.#room - SPARE) return false;
     this.#room += ROOM;
     return true;
   }
 
-  /** Its card is to be made, however far behind it stands. @param {string} key */
+  /** Makes room for the card of this key, at any position. @param {string} key */
   makeRoomFor(key) {
     this.#room = Math.max(this.#room, this.indexOf(key) + 1 + SPARE);
   }
 
-  /** How many there are; without cards it takes little room. @returns {boolean} whether it takes another room than before */
+  /** Shows how many orders or bookings the column has. @returns {boolean} whether the column has become empty, or is no longer empty */
   setCount() {
     const { length } = this.all;
     const hasCards = this.list.childElementCount > 0;

@@ -1,41 +1,42 @@
-/** The connection of this page, and the honest light that shows how it stands. @module connection */
+/** The connection of each open store, and the light that shows its state. @module connection */
 
 import { byId, button, h, icon } from "./dom.js";
 import { knows, t, time } from "./i18n.js";
 import { panelName, settings } from "./settings.js";
 import { connectWebSocket } from "./vestnik.js";
 
-/** A break shorter than this makes no noise: a server that restarts is back by then. */
+/** The offline sound waits for this time: a server that restarts is back by then. */
 const OFFLINE_GRACE_MS = 12_000;
 
-/** How long an order may wait for an answer, where the store says nothing else. */
+/** How long an order may wait for an answer, unless the store has its own limit. */
 const ANSWER_MS = 60_000;
 
-/** A new key helps against these, and nothing else does. */
+/** Reasons of the state `stopped` that only another key can fix. */
 const KEY_REASONS = ["token_revoked", "token_expired", "unauthorized", "forbidden_store"];
 
 /**
- * A store that this page has opened. It has a connection of its own: a stream of several stores makes a panel present in none.
+ * A store that this page has opened. Each store has its own connection: with one stream for several stores, the server
+ * would count the panel as present in none of them.
  * @typedef {object} Opened
  * @property {string} store
  * @property {import("./vestnik.js").Connection} connection
- * @property {number} answerMs how long an order may wait for an answer
+ * @property {number} answerMs how long an order may wait for an answer, milliseconds
  * @property {string} scope what the key allows: `read`, `panel`, `manager` or `operator`
- * @property {number|null} keptAt the board is what it was then, and nothing newer has come, milliseconds
- * @property {any} card what the server says of it
- * @property {number|null} today its orders since midnight, as far as it is known
- * @property {boolean} isSettled its first lists have come
- * @property {import("./orders.js").Item[]|null} before what was open before the lists were loaded, however often that is tried
+ * @property {number|null} keptAt when the board on the screen was saved, milliseconds; null once the lists are loaded
+ * @property {any} card the description of the store from the server; null until it is loaded
+ * @property {number|null} today the number of orders since midnight; null while it is unknown
+ * @property {boolean} isSettled whether the first lists are loaded
+ * @property {import("./orders.js").Item[]|null} before the open orders and bookings before a load of the lists; kept until a load succeeds
  */
 
 export const live = {
-  /** By the store. @type {Map<string, Opened>} */
+  /** The open stores, by id. @type {Map<string, Opened>} */
   stores: new Map(),
-  /** The store that somebody looks at; "": all of them */
+  /** The store in view; "" for all stores. */
   shown: "",
   /** @type {import("./sound.js").Ringer|null} */
   ringer: null,
-  /** The one that is looked at; of several, the first. @type {Opened|undefined} */
+  /** The store in view; with all stores in view, the first store. @type {Opened|undefined} */
   get opened() {
     return live.stores.get(live.shown) ?? live.stores.values().next().value;
   },
@@ -47,7 +48,7 @@ export const live = {
   },
 };
 
-/** Whether this page has more than one store. */
+/** Whether this page has opened more than one store. */
 export const isSeveral = () => live.stores.size > 1;
 
 /** @param {string} store */
@@ -56,13 +57,13 @@ export const connectionOf = (store) => live.stores.get(store)?.connection;
 /** @param {string} store */
 export const storeName = (store) => live.stores.get(store)?.card?.name || t("bar.store", { store });
 
-/** Words about one of several stores. @param {string} store @param {string} words */
+/** Words about a store, with its name if the page has several stores. @param {string} store @param {string} words */
 export const about = (store, words) => (isSeveral() ? `${storeName(store)}: ${words}` : words);
 
-/** Whether somebody looks at its store. @param {{store: string}} item */
+/** Whether the store of an order or booking is in view. @param {{store: string}} item */
 export const isLookedAt = ({ store }) => !live.shown || store === live.shown;
 
-/** Whether the key shows who was reached, and the figures. */
+/** Whether the key may read receipts and figures. */
 export const isManager = () => live.scope === "manager" || live.scope === "operator";
 
 /**
@@ -89,7 +90,7 @@ export function connect(key, { onEvent, onState, load }) {
   });
 }
 
-/** Closes all of them. */
+/** Closes all connections. */
 export function disconnect() {
   live.stores.forEach(({ connection }) => connection.close());
   live.stores.clear();
@@ -97,21 +98,21 @@ export function disconnect() {
   for (const shown of byId("notices").querySelectorAll(PER_STORE)) shown.remove();
 }
 
-/** Whether new orders of all its stores reach this page, if late. */
+/** Whether new orders of all stores reach this page, even with a delay. */
 export const isReached = () => live.stores.size > 0 && [...live.stores.values()].every(({ connection }) => ["live", "catching_up", "polling"].includes(connection.state.name));
 
-/** How a connection may stand, the worst last. */
+/** The states of a connection, the worst last. */
 const STATES = ["live", "catching_up", "connecting", "loading", "polling", "offline", "stopped"];
 
-/** The store whose connection stands worst. */
+/** The store with the worst connection. */
 const worst = () => [...live.stores.values()].sort((one, other) => STATES.indexOf(other.connection.state.name) - STATES.indexOf(one.connection.state.name))[0];
 
-/** Notices about a store. */
+/** Selects the notices about one store. */
 const PER_STORE = ["line", "pause", "chat", "telegram", "unavailable"].map((name) => `[data-notice^="${name}"]`).join();
 
 let graceTimer = 0;
 
-/** Shows how it stands: in the bar, and as a notice where a person has to know. */
+/** Shows the worst connection in the bar, and a notice for each store whose connection needs a person's attention. */
 export function showLight() {
   const shown = worst();
   const state = shown?.connection.state;
@@ -119,7 +120,7 @@ export function showLight() {
   light.hidden = !state;
   if (!state) return clearTimeout(graceTimer);
   light.dataset.state = state.name;
-  // What stands there may no longer be so.
+  // Without a connection the board may be out of date, so panel.css shows it in grey.
   if (document.body.dataset.line !== state.name) document.body.dataset.line = state.name;
   const since = time(state.since);
   const spoken = state.name === "live" && state.channel === "sse" ? "stream" : state.name;
@@ -138,7 +139,7 @@ export function showLight() {
   }
 }
 
-/** @param {Opened} opened */
+/** Shows or removes the notice about the connection of a store. @param {Opened} opened */
 function showNotice({ store, connection, keptAt }) {
   const { state } = connection;
   const since = time(state.since);
@@ -158,8 +159,8 @@ function showNotice({ store, connection, keptAt }) {
 }
 
 /**
- * Something that a person has to know, until it is over.
- * @param {string} name one of a name at once
+ * Shows a notice until `clearNotice` removes it.
+ * @param {string} name identifies the notice; a new notice with the same name replaces the old one
  * @param {"problem"|"warning"} kind
  * @param {any} sign
  * @param {string} title
@@ -170,7 +171,7 @@ export function notice(name, kind, sign, title, why, ...actions) {
   const words = h("div", { class: "notice-words" }, h("strong", { text: title }), h("span", { text: why }));
   const made = h("div", { class: `notice notice-${kind}`, role: "alert", data: { notice: name } }, icon(sign), words, ...actions);
   const old = byId("notices").querySelector(`[data-notice="${CSS.escape(name)}"]`);
-  // The same words are not read aloud again.
+  // Keep an equal notice, because a screen reader would read a new one aloud.
   if (old?.textContent === made.textContent) return;
   if (old) old.replaceWith(made);
   else byId("notices").append(made);
@@ -182,7 +183,11 @@ export const clearNotice = (name) => byId("notices").querySelector(`[data-notice
 /** The name of a notice about one store. @param {string} store @param {string} name */
 const nameFor = (store, name) => (isSeveral() ? `${name} ${store}` : name);
 
-/** The same about one store. @param {string} store @param {[string, "problem"|"warning", any, string, string, ...(HTMLElement|null)[]]} told */
+/**
+ * Shows a notice about one store; `told` has the other arguments of {@link notice}.
+ * @param {string} store
+ * @param {[string, "problem"|"warning", any, string, string, ...(HTMLElement|null)[]]} told
+ */
 export const storeNotice = (store, ...[name, kind, sign, title, ...more]) => notice(nameFor(store, name), kind, sign, about(store, title), ...more);
 
 /** @param {string} store @param {string} name */

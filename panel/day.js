@@ -1,4 +1,4 @@
-/** The closed orders of a span: what they came to, what was refused and why, and a table of them to take away. @module day */
+/** The figures of the orders in a time span: totals, refusals with their reasons, and a table to download. @module day */
 
 import { byId, button, h } from "./dom.js";
 import { now, paymentOf, typeOf } from "./facts.js";
@@ -8,13 +8,18 @@ import { live } from "./connection.js";
 import { fromList } from "./orders.js";
 
 const PAGE = 500;
-/** Pages of closed orders that are looked through: 5,000 orders. */
+/** The most pages that are read: 5,000 orders. */
 const PAGES = 10;
 const REASONS = 8;
 
 /** @typedef {import("./orders.js").Item} Item */
 
-/** All orders that came within a span, the newest first. @param {{from: string, to: string}} span @returns {Promise<{orders: Item[], isWhole: boolean}>} */
+/**
+ * The orders that came within a time span, the newest first. `isWhole` is false if the span has more orders than are
+ * read.
+ * @param {{from: string, to: string}} span
+ * @returns {Promise<{orders: Item[], isWhole: boolean}>}
+ */
 export async function ordersOf({ from, to }) {
   /** @type {Item[]} */
   const orders = [];
@@ -29,7 +34,7 @@ export async function ordersOf({ from, to }) {
   return { orders, isWhole: false };
 }
 
-/** The day in figures. @param {{from: string, to: string}} span @param {Promise<any>} asked the server's own figures */
+/** Shows the figures of a time span. @param {{from: string, to: string}} span @param {Promise<any>} asked the summary from the server */
 export async function showDay(span, asked) {
   const [{ orders, isWhole }, summary] = await Promise.all([ordersOf(span).catch(() => ({ orders: [], isWhole: false })), asked]);
   const done = orders.filter(({ status }) => status !== "rejected" && status !== "cancelled");
@@ -56,7 +61,7 @@ export async function showDay(span, asked) {
   );
 }
 
-/** What they came to, by currency. @param {Item[]} orders */
+/** The sum of the totals for each currency, as text. @param {Item[]} orders */
 function sums(orders) {
   /** @type {Map<string, {sum: number, digits: number}>} */
   const found = new Map();
@@ -66,7 +71,7 @@ function sums(orders) {
   return [...found].map(([currency, { sum, digits }]) => money(sum, currency, digits)).join(" + ");
 }
 
-/** Why orders were refused or taken back, the most frequent first. @param {Item[]} orders */
+/** The most frequent reasons why orders were rejected or cancelled. @param {Item[]} orders */
 function reasons(orders) {
   const found = new Map();
   for (const { status, reason } of orders.filter((order) => order.status === "rejected" || order.status === "cancelled")) {
@@ -78,7 +83,7 @@ function reasons(orders) {
   return h("ul", { class: "reasons-of" }, ...rows.map(([words, count]) => h("li", {}, h("b", { text: String(count) }), h("span", { text: words }))));
 }
 
-/** As a table that any office program opens. @param {Item[]} orders @returns {string} */
+/** Makes a CSV table that any spreadsheet program opens. @param {Item[]} orders @returns {string} */
 export function csv(orders) {
   const columns = ["number", "at", "status", "type", "customer_name", "phone", "total", "currency", "payment", "by", "reason", "items"];
   const head = columns.map((name) => t(`csv.${name}`));
@@ -99,7 +104,7 @@ export function csv(orders) {
   return [head, ...rows].map((row) => row.map(cell).join(",")).join("\r\n");
 }
 
-/** What begins like a formula would be one to an office program: customers write these texts. @param {unknown} value */
+/** A CSV cell. A spreadsheet runs a text that begins with `=`, `+`, `-` or `@` as a formula. An added quote prevents this. @param {unknown} value */
 function cell(value) {
   const text = String(value ?? "");
   return `"${(/^[=+\-@\t\r]/.test(text) ? `'${text}` : text).replaceAll('"', '""')}"`;
@@ -107,7 +112,7 @@ function cell(value) {
 
 /** @param {Item[]} orders */
 function download(orders) {
-  // The mark at its beginning says that it is UTF-8.
+  // The byte order mark tells a spreadsheet program that the file is UTF-8.
   const url = URL.createObjectURL(new Blob([`\ufeff${csv(orders)}`], { type: "text/csv" }));
   const link = h("a", { href: url, download: `vestnik-${dayAndTime(orders.at(-1).since).replace(/[^\p{L}\d]+/gu, "-")}.csv` });
   link.click();

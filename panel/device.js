@@ -1,8 +1,8 @@
-/** What the page asks of the tablet: to stay awake, to show notifications, to vibrate. @module device */
+/** Functions of the tablet: keep the screen on, show notifications, vibrate. @module device */
 
 import { t } from "./i18n.js";
 
-/** @typedef {"granted"|"refused"|"missing"|"open"} Answer open: not given yet */
+/** @typedef {"granted"|"refused"|"missing"|"open"} Answer open: the person has not answered yet; missing: the browser has no such function */
 
 /** @type {WakeLockSentinel|null} */
 let lock = null;
@@ -34,26 +34,26 @@ export function letSleep() {
   lock = null;
 }
 
-// The browser takes the lock back whenever the page is hidden.
+// The browser releases the wake lock when the page is hidden, so request it again.
 document.addEventListener("visibilitychange", () => wantsLock && !document.hidden && keepAwake());
 
-/** Asks for notifications, within a person's press. @returns {Promise<Answer>} */
+/** Asks for the permission to show notifications. A browser asks only during a person's press. @returns {Promise<Answer>} */
 export async function askForNotifications() {
   await window.Notification?.requestPermission().catch(() => {});
   return knownOfNotifications();
 }
 
-/** What a person has answered to that so far. @returns {Answer} */
+/** The current permission to show notifications. @returns {Answer} */
 export function knownOfNotifications() {
   if (!("Notification" in window)) return "missing";
   return { granted: "granted", default: "open" }[Notification.permission] ?? "refused";
 }
 
 /**
- * Tells a person who looks elsewhere. Nothing where the page is before their eyes.
+ * Shows a notification, if the page is hidden.
  * @param {string} title
  * @param {string} body
- * @param {string} tag a later one with the same tag replaces it
+ * @param {string} tag a later notification with the same tag replaces this one
  */
 export async function notify(title, body, tag) {
   if (!document.hidden || !("Notification" in window) || Notification.permission !== "granted") return;
@@ -68,7 +68,7 @@ export async function notify(title, body, tag) {
   };
 }
 
-/** Takes away what is no longer so. @param {string} tag */
+/** Closes the notifications that have this tag. @param {string} tag */
 export async function closeNotification(tag) {
   const worker = await navigator.serviceWorker?.getRegistration().catch(() => undefined);
   const shown = (await worker?.getNotifications({ tag })) ?? [];
@@ -80,7 +80,7 @@ export function vibrate(pattern) {
   if (navigator.userActivation?.hasBeenActive) navigator.vibrate?.(pattern);
 }
 
-/** The worker that keeps the shell; never an event. */
+/** Registers the service worker, which caches the files of the page, but no events. */
 export function keepShell() {
   navigator.serviceWorker?.register("/sw.js").catch((error) => console.info(t("shift.noWorker"), error.message));
 }

@@ -1,8 +1,8 @@
-/** Makes elements. Nothing here, or anywhere in the panel, parses HTML: what customers write stays text. @module dom */
+/** Makes elements. The panel never parses HTML, so a text from a customer cannot become markup. @module dom */
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** Drawn on a square of 24, with a line of 2. */
+/** SVG paths in a square of 24 units, drawn with a line of 2 units. */
 const ICONS = {
   bell: "M6 16V11a6 6 0 0 1 12 0v5l2 2H4zM10 21h4",
   scooter: "M9 17.5a2.5 2.5 0 1 1-5 0 2.5 2.5 0 0 1 5 0zM21 17.5a2.5 2.5 0 1 1-5 0 2.5 2.5 0 0 1 5 0zM9 17.5h5.5L17 7h-3M17 7l1.5 8M3 13.5c.5-2.5 2-3.5 4-3.5h4",
@@ -31,10 +31,10 @@ const ICONS = {
 };
 
 /**
- * An element.
+ * Makes an element.
  * @template {keyof HTMLElementTagNameMap} Tag
  * @param {Tag} tag
- * @param {Record<string, any>} [props] `class`, `text`, `on` (listeners), `data`, and attributes; true and false are given and taken
+ * @param {Record<string, any>} [props] `class`, `text`, `on` (listeners), `data`, and attributes; true sets an attribute, and false leaves it out
  * @param {...(Node|string|null|undefined|false)} children
  * @returns {HTMLElementTagNameMap[Tag]}
  */
@@ -52,7 +52,7 @@ export function h(tag, props = {}, ...children) {
   return element;
 }
 
-/** An icon; a screen reader passes it by. @param {keyof typeof ICONS} name */
+/** Makes an icon, which screen readers skip. @param {keyof typeof ICONS} name */
 export function icon(name) {
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("viewBox", "0 0 24 24");
@@ -65,7 +65,7 @@ export function icon(name) {
 }
 
 /**
- * A button.
+ * Makes a button.
  * @param {string} style a class
  * @param {keyof typeof ICONS|null} sign
  * @param {string} label
@@ -76,7 +76,7 @@ export function button(style, sign, label, press, props = {}) {
   return h("button", { type: "button", class: style || null, on: { click: press }, ...props }, sign && icon(sign), label && h("span", { text: label }));
 }
 
-/** The element of this id. @param {string} id @returns {any} */
+/** The element with this id. Throws if the page has none. @param {string} id @returns {any} */
 export function byId(id) {
   const element = document.getElementById(id);
   if (!element) throw new Error(`the page has no #${id}`);

@@ -1,4 +1,4 @@
-/** Ends a shift: for good, to forget the device, or to begin another shift by a link. @module ending */
+/** Ends a shift and keeps the key, ends it and deletes the key, or starts another shift from a link. @module ending */
 
 import { ask } from "./ask.js";
 import { disconnect } from "./connection.js";
@@ -11,7 +11,7 @@ import { forgetPrints } from "./prints.js";
 import { forgetQueue } from "./queue.js";
 import { forgetKey, keepKey, keysOf, setStarted } from "./settings.js";
 
-/** The end of the shift: this page rings no more. A remembered key stays, so that the next one begins with one press. */
+/** Ends the shift on this page. A remembered key stays, so that the next shift starts with one press. */
 export async function endShift() {
   const count = (kind) => [...items.values()].filter((item) => item.kind === kind).length;
   const open = ["orders", "bookings"].filter(count).map((kind) => t(`set.open.${kind}`, { n: count(kind) }));
@@ -19,7 +19,7 @@ export async function endShift() {
   if (await ask({ title: t("set.endAsk"), words, yes: t("set.endNow"), no: t("order.back") })) leave();
 }
 
-/** Takes the key off this device, too. */
+/** Ends the shift, and removes the key from this device. */
 export async function forgetDevice() {
   if (!(await ask({ title: t("set.forgetAsk"), words: t("set.forgetWords"), yes: t("set.forgetNow"), no: t("order.back") }))) return;
   forgetPrints();
@@ -27,12 +27,15 @@ export async function forgetDevice() {
   forgetKey();
 }
 
-/** A link was opened in a page that has stores already: it takes no shift over unasked. @param {import("./settings.js").Key} key */
+/**
+ * Handles a link that was opened in a page with an open shift. A person must confirm before the new shift begins.
+ * @param {import("./settings.js").Key} key
+ */
 export async function takeOver(key) {
   const stores = keysOf(key).map(({ store }) => store);
   const title = t("link.title", { store: stores.join(", "), n: stores.length });
   if (!(await ask({ title, words: t("link.words", { n: items.size }), yes: t("link.yes"), no: t("link.no") }))) return;
-  // The page loads again, because the orders that it knows are those of other stores.
+  // Reload the page, because the orders in its memory belong to the old stores.
   disconnect();
   keepKey(key, false);
   setStarted(false);

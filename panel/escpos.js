@@ -1,23 +1,27 @@
 /**
- * What a thermal printer is sent: ESC/POS, with the ticket as a picture. A picture is the same on every printer; letters are not:
- * which code page has Cyrillic, and under which number, differs from one to the next, and none has all that customers write.
+ * Encodes a ticket for a thermal printer: ESC/POS, with the ticket as a picture. A picture looks the same on every
+ * printer, but text does not. Code pages differ between printers, and no code page has all letters that customers
+ * write.
  *
  * @module escpos
  */
 
 const [ESC, GS] = [0x1b, 0x1d];
-/** Rows that are sent as one picture: a cheap printer has little memory. */
+/** The most rows of one picture: a cheap printer has little memory. */
 const BAND_ROWS = 128;
-/** Lines that are fed before the cut, so that the knife meets white. */
+/** Lines of paper to feed before the cut, so that the knife does not cut the text. */
 const FEED_LINES = 4;
 
-/** Dots across the paper, by its width in millimetres: 8 dots a millimetre, 48 and 72 mm of which are printed. @type {Record<number, number>} */
+/**
+ * Dots across the paper, by its width in millimetres. A printer prints 48 or 72 mm of it, with 8 dots per millimetre.
+ * @type {Record<number, number>}
+ */
 export const DOTS = { 58: 384, 80: 576 };
 
-/** @typedef {{width: number, height: number, rows: Uint8Array}} Picture width: in dots, a multiple of 8; rows: a bit for each dot, 1 is black, the leftmost is the highest */
+/** @typedef {{width: number, height: number, rows: Uint8Array}} Picture width: in dots, a multiple of 8; rows: one bit per dot, 1 is black, and the leftmost dot is the highest bit */
 
 /**
- * One printing, cut off at its end.
+ * The bytes that print a picture, with a cut after each copy.
  * @param {Picture} picture
  * @param {number} copies
  * @returns {Uint8Array}
@@ -27,7 +31,7 @@ export function escpos(picture, copies) {
   const across = picture.width / 8;
   for (let top = 0; top < picture.height; top += BAND_ROWS) {
     const rows = Math.min(BAND_ROWS, picture.height - top);
-    // GS v 0: a picture of so many bytes across and so many rows, both with the low byte first.
+    // GS v 0 prints a picture. Bytes per row and number of rows follow, both with the low byte first.
     one.push(GS, 0x76, 0x30, 0, across & 0xff, across >> 8, rows & 0xff, rows >> 8);
     for (let at = top * across; at < (top + rows) * across; at += 1) one.push(picture.rows[at]);
   }

@@ -1,4 +1,4 @@
-/** Says why something could not be done. @module failure */
+/** Tells people why an action has failed. @module failure */
 
 import { connectionOf } from "./connection.js";
 import { numberOf } from "./facts.js";
@@ -8,7 +8,13 @@ import { ApiError } from "./vestnik.js";
 
 /** @typedef {import("./orders.js").Item} Item */
 
-/** @param {Item} item @param {string} to @param {unknown} error @param {() => void} again */
+/**
+ * Shows why a status change has failed.
+ * @param {Item} item
+ * @param {string} to the requested status
+ * @param {unknown} error
+ * @param {() => void} again retries the change
+ */
 export function tellFailure(item, to, error, again) {
   const number = numberOf(item);
   if (error instanceof ApiError && error.code === "status_conflict") {
@@ -20,14 +26,20 @@ export function tellFailure(item, to, error, again) {
   toast(t(words, { number }), { kind: "problem", detail: reasonOf(error), sign: "stop", about: item.key, action: [t("notice.retry"), again], stays: true });
 }
 
-/** Somebody was first; the event that says so may come later, and does not take these words away. @param {Item} item @param {string} [status] what it is; unknown: gone @param {string} [by] */
+/**
+ * Tells that somebody else has changed the order first. The message has its own key, so that the event of that change
+ * does not remove it.
+ * @param {Item} item
+ * @param {string} [status] its current status; absent if the order is gone
+ * @param {string} [by]
+ */
 export function tellOvertaken(item, status, by = "") {
   const number = numberOf(item);
   const words = status === "pending" ? "work.alreadyNew" : status ? "work.already" : "work.gone";
   toast(t(words, { number, status: status ? t(`status.${item.kind}.${status}`) : "" }), { kind: "problem", detail: by, sign: "person", about: `overtaken/${item.key}` });
 }
 
-/** Why something failed, in a person's words. @param {unknown} error */
+/** The reason of an error, in words for people. @param {unknown} error */
 export function reasonOf(error) {
   if (!(error instanceof ApiError)) return t("work.noLine");
   const told = error.body?.error?.shop_message;
@@ -35,7 +47,11 @@ export function reasonOf(error) {
   return t(knows(`work.why.${error.code}`) ? `work.why.${error.code}` : "work.why.other");
 }
 
-/** An old row was saved over a person's answer. @param {Item} item as it stands @param {{status: string, by: string}} answer */
+/**
+ * Tells that the shop's application has overwritten an answer with an old row.
+ * @param {Item} item with its current status
+ * @param {{status: string, by: string}} answer the lost answer
+ */
 export function tellOverwritten(item, answer) {
   const title = t("alert.overwritten", { number: numberOf(item), status: t(`status.${item.kind}.${answer.status}`) });
   announce(title);

@@ -1,4 +1,4 @@
-/** Finds an order by what people remember: its number, the customer's name, the end of the telephone number. @module find */
+/** Finds an order or booking by its number, the customer's name, or digits of the phone number. @module find */
 
 import { byId, h, icon } from "./dom.js";
 import { numberOf, typeOf } from "./facts.js";
@@ -6,7 +6,7 @@ import { t } from "./i18n.js";
 import { openOrder } from "./order.js";
 import { closed, items } from "./orders.js";
 
-/** Orders that are listed. */
+/** The most results in the list. */
 const MOST = 12;
 
 setUp();
@@ -29,7 +29,7 @@ function setUp() {
   dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
 }
 
-/** @param {import("./orders.js").Item} item @param {string} words in lower case */
+/** Whether an order or booking matches the words. @param {import("./orders.js").Item} item @param {string} words in lower case */
 export function fits({ number, customer_name: name, phone }, words) {
   const digits = words.replace(/\D/g, "");
   const isInPhone = digits.length >= 3 && (phone ?? "").replace(/\D/g, "").includes(digits);

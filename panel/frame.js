@@ -1,12 +1,16 @@
-/** Does once what was asked for several times before the next frame; where the page is hidden it has no frames, and does it at once. @module frame */
+/**
+ * Runs a function once in the next frame, even if it is requested several times. A hidden page has no frames, so there
+ * the function runs at once.
+ * @module frame
+ */
 
-/** What was asked for, in that order. @type {Set<() => void>} */
+/** The requested functions, in the order of the requests. @type {Set<() => void>} */
 const asked = new Set();
 let isDue = false;
 
 document.addEventListener("visibilitychange", () => document.hidden && run());
 
-/** What is asked for meanwhile is done, too: a frame of its own would cost as much as this one. */
+/** Runs the requested functions, and those that are requested meanwhile: another frame would cost as much as this one. */
 function run() {
   for (const work of asked) {
     asked.delete(work);
@@ -21,7 +25,7 @@ function run() {
 
 /**
  * @param {() => void} work
- * @returns {() => void} asks for it
+ * @returns {() => void} requests `work` for the next frame
  */
 export function oncePerFrame(work) {
   return () => {

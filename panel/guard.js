@@ -1,6 +1,7 @@
 /**
- * Keeps a shift from ending by accident: "back" closes what is open and leads to the orders, closing and reloading are asked
- * about. And makes an app of the page: full screen, on the home screen, and a new version where nobody is disturbed.
+ * Prevents an accidental end of a shift. "Back" closes the open dialog, or returns to the orders. The browser asks
+ * before a person closes or reloads the page. This module also installs the page as an app, and loads a new version
+ * when nobody is disturbed.
  *
  * @module guard
  */
@@ -11,14 +12,14 @@ import { live } from "./connection.js";
 import { items } from "./orders.js";
 import { toast } from "./toast.js";
 
-/** A page that nobody has touched for so long, with nothing open, may load itself anew. */
+/** The page may reload itself if nobody has touched it for this time, and no dialog is open. */
 const QUIET_MS = 60_000;
 const LOOK_MS = 15_000;
 
 let mayLeave = false;
 let hasNewVersion = false;
 let touchedAt = performance.now();
-/** The browser's own question, kept until somebody wants it. @type {any} */
+/** The browser's question to install the app, kept until a person asks for it. @type {any} */
 let install = null;
 
 /** @param {(view: string) => void} show */
@@ -45,21 +46,21 @@ export function setUpGuard(show) {
   setInterval(loadQuietly, LOOK_MS);
 }
 
-/** Asks the browser's question. */
+/** Shows the browser's question to install the app. */
 export const askToInstall = () => install?.prompt();
 
-/** From here on "back" stays in the shift. */
+/** Adds an entry to the browser's history, so that "back" does not leave the page. */
 export function holdBack() {
   if (history.state !== "shift") history.pushState("shift", "");
 }
 
-/** The page is left, or loaded anew, by its own doing. */
+/** Reloads the page without a question to the person. */
 export function leavePage() {
   mayLeave = true;
   location.reload();
 }
 
-/** A new version is there: it is loaded where nothing is open and nobody is at the tablet. */
+/** Loads a new version if there are no orders, no dialog is open, and nobody touches the tablet. */
 function loadQuietly() {
   const isQuiet = items.size === 0 && performance.now() - touchedAt > QUIET_MS && !document.querySelector("dialog[open]");
   if (hasNewVersion && isQuiet && live.connection?.state.name === "live") leavePage();

@@ -1,4 +1,4 @@
-/** Shows a code by which another device opens this shift. @module handover */
+/** Shows a QR code that opens this shift on another device. @module handover */
 
 import { byId, button, h } from "./dom.js";
 import { t } from "./i18n.js";
@@ -6,10 +6,10 @@ import { qr } from "./qr.js";
 import { keptKey } from "./settings.js";
 
 const SVG = "http://www.w3.org/2000/svg";
-/** What stays white around it, modules. */
+/** The white border around the code, in modules. */
 const EDGE = 4;
 
-/** The key stands behind the #, which no browser sends to anybody. */
+/** Shows the code. The link has the key after the #, because a browser sends that part to no server. */
 export function showHandover() {
   const key = keptKey();
   if (!key) return;

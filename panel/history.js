@@ -1,4 +1,4 @@
-/** What happened, and its receipts: who was reached, by which channel, when. @module history */
+/** The history view: figures, closed orders, and events with their receipts (who was reached, by which channel, when). @module history */
 
 import { byId, button, h, icon } from "./dom.js";
 import { numberOf, shortNumber, totalOf } from "./facts.js";
@@ -13,7 +13,7 @@ import { isOpen, keepClosed } from "./orders.js";
 import { reasonOf } from "./failure.js";
 
 const PAGE = 100;
-/** What happens just now, by a clock that is ahead of ours, belongs to the figures. */
+/** The summary ends this far in the future, because the server's clock may be ahead of the tablet's clock. */
 const AHEAD_MS = 60_000;
 const SIGNS = { new_order: "bell", new_booking: "table", order_cancelled: "stop", booking_cancelled: "stop" };
 
@@ -34,17 +34,17 @@ function setUp() {
   document.querySelectorAll("[data-span]").forEach((chip) => chip.addEventListener("click", () => choose(chip)));
 }
 
-/** What was closed in the span, as far as it has been loaded. @type {import("./orders.js").Item[]} */
+/** The closed orders of the time span that have been loaded. @type {import("./orders.js").Item[]} */
 let over = [];
 
-/** The orders of the span that are over. */
+/** Loads the closed orders of the time span, and shows them. */
 async function showClosed() {
   const { orders } = await ordersOf(span()).catch(() => ({ orders: [] }));
   over = orders.filter((order) => !isOpen(order));
   showFound();
 }
 
-/** Those of them that people look for: by number, name, or digits of the telephone. */
+/** Shows the closed orders that match the typed words: number, name, or digits of the phone number. */
 function showFound() {
   const words = byId("closed-words").value.trim().toLowerCase();
   const found = words ? over.filter((order) => fits(order, words)) : over;
@@ -74,17 +74,17 @@ function choose(chip) {
   showHistory();
 }
 
-/** As `datetime-local` has it. @param {Date} date */
+/** A date in the format of a `datetime-local` input. @param {Date} date */
 const local = (date) => new Date(date.getTime() - date.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
 
-/** What the filter says; without one, since the store's day began. @returns {{from: string, to: string}} */
+/** The time span of the filter. If it is empty, the span begins with the store's day. @returns {{from: string, to: string}} */
 function span() {
   if (!byId("history-from").value) byId("history-from").value = local(startOfDay());
   const iso = (value) => (value ? new Date(value).toISOString() : "");
   return { from: iso(byId("history-from").value), to: iso(byId("history-to").value) };
 }
 
-/** Asks for what the filter says, and shows it. */
+/** Loads the history for the filter, and shows it. */
 export async function showHistory() {
   if (byId("closed").open) showClosed();
   if (!isManager()) return;
@@ -98,7 +98,7 @@ export async function showHistory() {
   if (byId("receipts").open) await showReceipts();
 }
 
-/** The receipts of each event, for who wants them. */
+/** Shows the receipts of each event, if a person opens the list. */
 async function showReceipts() {
   asked = { order: byId("history-order").value.trim().replace(/^[#№]\s*/, ""), ...span() };
   const mine = (turn += 1);
@@ -107,7 +107,11 @@ async function showReceipts() {
   await more(mine);
 }
 
-/** @param {number} mine @param {string} [before] */
+/**
+ * Shows the next page of events.
+ * @param {number} mine the number of this request; a later request replaces it
+ * @param {string} [before] the last event of the page before
+ */
 async function more(mine, before) {
   const place = byId("history-more");
   try {
@@ -123,7 +127,7 @@ async function more(mine, before) {
   }
 }
 
-/** One event, and its receipts. @param {any} event */
+/** The row of an event, with its receipts. @param {any} event */
 function row(event) {
   const kind = /booking/.test(event.type) ? "bookings" : "orders";
   const id = event.number === undefined ? "" : shortNumber(event);
@@ -140,7 +144,7 @@ function row(event) {
   );
 }
 
-/** What is known of one channel. @param {any} channel @param {string} began */
+/** The row of a channel, with its receipts. @param {any} channel @param {string} began when the event happened, ISO 8601 */
 function channelRow(channel, began) {
   const steps = ["sent", "rendered", "sounded", "acknowledged"].filter((step) => channel[step]).map((step) => {
     const after = Math.max(0, (Date.parse(channel[step]) - Date.parse(began)) / 1000);

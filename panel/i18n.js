@@ -1,8 +1,8 @@
-/** The panel's words, in the person's language. Another language: a file in lang/, and a line here. @module i18n */
+/** The words of the panel in the person's language. A new language needs a file in lang/ and an entry in `LANGUAGES`. @module i18n */
 
 import { settings } from "./settings.js";
 
-/** In the order in which they are offered. */
+/** The languages, in the order of the menu. */
 export const LANGUAGES = { ru: "Русский", en: "English" };
 const DEFAULT = "ru";
 
@@ -25,10 +25,14 @@ export async function loadLanguage() {
   translate(document);
 }
 
-/** The language that is spoken. */
+/** The current language. */
 export const spoken = () => language;
 
-/** By whose clock the store lives. @param {string} [name] as the IANA names it @returns {boolean} whether times are otherwise by it */
+/**
+ * Sets the time zone of the store.
+ * @param {string} [name] the IANA name; absent: the zone of the device
+ * @returns {boolean} whether the zone has changed
+ */
 export function setZone(name) {
   const before = zone ?? new Intl.DateTimeFormat().resolvedOptions().timeZone;
   zone = name;
@@ -37,9 +41,9 @@ export function setZone(name) {
 }
 
 /**
- * The words for a key. A value that is an object is chosen by the plural of `n`.
+ * The words for a key. If the key has several plural forms, `n` selects one of them.
  * @param {string} key such as `order.accept`
- * @param {Record<string, string|number>} [values] put in for {names}
+ * @param {Record<string, string|number>} [values] the values that replace {names} in the words
  * @returns {string}
  */
 export function t(key, values = {}) {
@@ -50,10 +54,10 @@ export function t(key, values = {}) {
   return found.replace(/\{(\w+)\}/g, (_, name) => String(values[name] ?? ""));
 }
 
-/** Whether there are words for a key. @param {string} key */
+/** Whether the language has words for a key. @param {string} key */
 export const knows = (key) => t(key) !== key;
 
-/** Fills `data-say` (text), `data-say-label` and `data-say-placeholder`. @param {ParentNode} root */
+/** Fills elements that have `data-say` (text), `data-say-label` or `data-say-placeholder`. @param {ParentNode} root */
 export function translate(root) {
   root.querySelectorAll("[data-say]").forEach((element) => (element.textContent = t(element.dataset.say)));
   root.querySelectorAll("[data-say-label]").forEach((element) => element.setAttribute("aria-label", t(element.dataset.sayLabel)));
@@ -69,17 +73,17 @@ export function timeFormat(name, options) {
     try {
       return new Intl.DateTimeFormat(language, { ...options, timeZone: zone });
     } catch {
-      // A time zone that this browser does not know.
+      // This browser does not know the time zone of the store.
       return new Intl.DateTimeFormat(language, options);
     }
   });
 }
 
 /**
- * An amount, exact; in Russian without a fraction that is nothing.
- * @param {number} minor
+ * An exact amount with its currency. In Russian, a whole amount has no fraction.
+ * @param {number} minor the amount in minor units
  * @param {string} currency three letters
- * @param {number} digits behind the point
+ * @param {number} digits the number of digits after the decimal point
  */
 export function money(minor, currency, digits) {
   const isWhole = language === "ru" && minor % 10 ** digits === 0;
@@ -90,7 +94,7 @@ export function money(minor, currency, digits) {
     try {
       return new Intl.NumberFormat(language, options);
     } catch {
-      // No currency of this name.
+      // The currency code is not valid.
       return new Intl.NumberFormat(language, { minimumFractionDigits: shown, maximumFractionDigits: shown });
     }
   };
@@ -100,7 +104,7 @@ export function money(minor, currency, digits) {
 /** Hours and minutes. @param {Date|string|number} when */
 export const time = (when) => timeFormat("time", { hour: "numeric", minute: "2-digit" }).format(new Date(when));
 
-/** Day and time; only the time where it is today, and with the year where it is another one. @param {Date|string|number} when */
+/** Day and time: for today only the time, and for another year also the year. @param {Date|string|number} when */
 export function dayAndTime(when) {
   const date = new Date(when);
   const whole = timeFormat("year", { day: "numeric", month: "long", year: "numeric" });
@@ -110,10 +114,10 @@ export function dayAndTime(when) {
   return `${day.format(date)}, ${time(date)}`;
 }
 
-/** Names the store's day of a moment: the same for two moments of one day. @param {number} when */
+/** The day of a moment in the store's time zone, as text to compare. @param {number} when milliseconds */
 export const dayOf = (when) => timeFormat("year", { day: "numeric", month: "long", year: "numeric" }).format(new Date(when));
 
-/** A clock that runs: minutes and seconds, from an hour on hours and minutes. @param {number} ms */
+/** A running clock: minutes and seconds; from one hour on, hours and minutes; from one day on, days. @param {number} ms */
 export function clock(ms) {
   const seconds = Math.floor(ms / 1000);
   const two = (n) => String(n).padStart(2, "0");

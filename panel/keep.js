@@ -1,6 +1,7 @@
 /**
- * The board as it was, for a page that opens without a network: grey, with its time, until the lists have come. It is kept as
- * the key is, on the device or in the tab, and forgotten with the shift.
+ * Saves the board for a page that opens without a network. Such a page shows the saved board in grey, with its time,
+ * until the lists are loaded. Like the key, the board is saved on the device or in the tab. The end of the shift
+ * deletes it.
  *
  * @module keep
  */
@@ -10,11 +11,11 @@ import { items } from "./orders.js";
 import { keptKey, read, write } from "./settings.js";
 
 const BOARD = "vestnik.board";
-/** It is saved so long after its first change at the latest. */
+/** The longest time between a change of the board and its save. */
 const SAVE_MS = 1_000;
-/** Orders and bookings that are kept. */
+/** The most orders and bookings that are saved. */
 const MOST = 300;
-/** What is older is no board of today's. */
+/** A board that was saved longer ago is not shown. */
 const OLD_MS = 12 * 3_600_000;
 
 let timer = 0;
@@ -22,7 +23,7 @@ let timer = 0;
 addEventListener("pagehide", () => timer && save());
 
 export function keepBoard() {
-  // Not begun anew by the next change: in a rush it would never end.
+  // Do not restart a running timer: with frequent changes, the board would never be saved.
   timer ||= setTimeout(save, SAVE_MS);
 }
 
@@ -33,7 +34,7 @@ function save() {
   write(place, BOARD, { at, items: [...items.values()].slice(0, MOST) });
 }
 
-/** Puts what was kept of the opened stores on the board. */
+/** Restores the saved orders and bookings of the open stores. */
 export function restoreBoard() {
   const board = read("sessionStorage", BOARD) ?? read("localStorage", BOARD);
   for (const opened of live.stores.values()) {

@@ -1,4 +1,4 @@
-/** In how many minutes an order will be ready: chosen for each, from what is usual for its type. @module minutes */
+/** The minutes until an order is ready: a person's choice, or the usual minutes for its type. @module minutes */
 
 import { dueAt, now } from "./facts.js";
 import { button, h } from "./dom.js";
@@ -6,17 +6,17 @@ import { t } from "./i18n.js";
 import { USUAL_MINUTES, settings } from "./settings.js";
 
 const STEP = 5;
-/** What the server takes, minutes. */
+/** The most minutes that the server accepts. */
 const MOST = 600;
 const MINUTE_MS = 60_000;
 
-/** What a person has chosen, by the order's key. @type {Map<string, number>} */
+/** The minutes that a person has chosen, by order key. @type {Map<string, number>} */
 const chosen = new Map();
 
 /** @param {import("./orders.js").Item} item */
 const usualFor = (item) => settings.minutes[item.order_type] ?? USUAL_MINUTES;
 
-/** Whether an order was accepted for later: it is not time to cook it yet. @param {import("./orders.js").Item} item */
+/** Whether an accepted order must not be cooked yet, because the customer wants it later. @param {import("./orders.js").Item} item */
 export function isLater(item) {
   if (item.kind !== "orders" || item.status !== "preparing" || !item.due_at) return false;
   return Date.parse(item.due_at) - usualFor(item) * MINUTE_MS > now();
@@ -26,18 +26,18 @@ export function isLater(item) {
 function usual(item) {
   const minutes = usualFor(item);
   const due = dueAt(item);
-  // What is wished for later is ready when it is wished.
+  // The minutes must not end before the time that the customer wants.
   return due === null ? minutes : Math.max(minutes, Math.ceil((due - now()) / MINUTE_MS));
 }
 
-/** The promise for an order, minutes; more than {@link MOST} cannot be promised. @param {import("./orders.js").Item} item */
+/** The minutes that a person promises by accepting an order, at most {@link MOST}. @param {import("./orders.js").Item} item */
 export const minutesFor = (item) => Math.min(MOST, chosen.get(item.key) ?? usual(item));
 
-/** Who cares no longer about it. @param {string} key */
+/** Deletes the minutes that were chosen for an order. @param {string} key */
 export const forgetMinutes = (key) => chosen.delete(key);
 
 /**
- * Five less, five more.
+ * The buttons that add or subtract five minutes.
  * @param {import("./orders.js").Item} item
  * @param {() => void} changed
  */

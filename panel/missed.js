@@ -1,18 +1,19 @@
-/** Cancellations whose events are gone: the lists alone say that the kitchen must stop. @module missed */
+/** Alerts about cancellations whose events are lost: only the loaded lists show them. @module missed */
 
 import { alertTakenBack } from "./alerts.js";
 import { connectionOf } from "./connection.js";
 import { fromList, items, keepClosed } from "./orders.js";
 import { isOwn } from "./stations.js";
 
-/** The newest closed ones that are looked through where the events themselves are gone. */
+/** The most closed orders or bookings that are searched. */
 const CLOSED = 500;
 /** @typedef {import("./orders.js").Item} Item */
 
 /**
- * After the lists were loaded anew, without the events between: what the kitchen was at may have been taken back.
+ * Compares the board with the lists that were just loaded. An order that the kitchen was making may have been
+ * cancelled.
  * @param {string} store
- * @param {Item[]} gone what was open before, and is no longer
+ * @param {Item[]} gone the orders and bookings that were open before the load, and are not open now
  */
 export async function alertMissedCancellations(store, gone) {
   for (const kind of /** @type {const} */ (["orders", "bookings"])) {
@@ -25,7 +26,7 @@ export async function alertMissedCancellations(store, gone) {
       const now = over.get(item.key);
       if (now) keepClosed(now);
       if (now?.status === "cancelled") alertTakenBack(now, item.status, false);
-      // Neither open nor over; where the list goes on, it may be over long since.
+      // The order is neither open nor closed, so it was removed. With more pages, it may have been closed long ago.
       else if (!now && !list.more && !items.has(item.key)) alertTakenBack(item, item.status, true);
     }
   }

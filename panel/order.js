@@ -1,4 +1,4 @@
-/** An order opened to all that is known of it: accept it in so many minutes, refuse it with a reason, bring it on, take a step back. @module order */
+/** The dialog with all facts of an order or booking. In it, a person accepts, rejects or advances an order, or undoes a step. @module order */
 
 import { asksMinutes, lineRow, printMark, promised, wordFor, yesButton } from "./card.js";
 import { byId, button, h, icon } from "./dom.js";
@@ -12,14 +12,14 @@ import { print, printOf } from "./prints.js";
 import { still } from "./still.js";
 import { act, delay, pressed, stepBefore, takeBack } from "./actions.js";
 
-/** Characters of a reason that the server takes. */
+/** The most characters of a reason that the server accepts. */
 const REASON_CHARS = 500;
-/** By how much later it may be ready than was promised, minutes. */
+/** The delays that a person can choose, minutes. */
 const DELAYS = [5, 10, 15];
-/** Numbers of other orders that the dialog names. */
+/** The most numbers of other orders that the dialog names. */
 const OTHERS = 5;
 
-/** What is open. @type {string|null} */
+/** The key of the order or booking in the dialog. @type {string|null} */
 let shown = null;
 let rejecting = false;
 
@@ -27,7 +27,7 @@ let rejecting = false;
 
 setUp();
 
-/** @param {string} key @param {string} [focus] `reject`: with the reasons */
+/** Opens the dialog. @param {string} key @param {string} [focus] `reject`: show the reasons for a rejection */
 export function openOrder(key, focus) {
   const item = find(key);
   if (!item) return;
@@ -37,11 +37,15 @@ export function openOrder(key, focus) {
   const dialog = byId("order");
   if (!dialog.open) dialog.showModal();
   (dialog.querySelector(rejecting ? ".reason" : ".yes") ?? dialog.querySelector(".order-close")).focus();
-  // A person looks at it.
+  // A person who opens an order has noticed it.
   if (item.event) connectionOf(item.store)?.ack(item.event);
 }
 
-/** What became of one; the dialog is changed, or closed, where it shows it. @param {string} key @param {boolean} isOurs */
+/**
+ * Updates the dialog after a change of its order, or closes it if the order is gone.
+ * @param {string} key of the changed order
+ * @param {boolean} isOurs whether a person pressed a button for it on this page
+ */
 export function refreshOrder(key, isOurs) {
   if (key !== shown) return;
   if (!find(key)) return byId("order").close();
@@ -53,7 +57,7 @@ export function refreshOrder(key, isOurs) {
   if (!isOurs) still(dialog.querySelector(".order-foot") ?? dialog);
 }
 
-/** Where the focus is, as a selector that finds the like of it again. @param {HTMLElement} dialog */
+/** A selector that finds the focused element again after the dialog is drawn again. @param {HTMLElement} dialog */
 function focusIn(dialog) {
   const element = document.activeElement;
   if (!element || !dialog.contains(element) || element === dialog) return null;
@@ -70,7 +74,7 @@ function setUp() {
     item.marks = [];
     document.dispatchEvent(new CustomEvent("vestnik:looked", { detail: item.key }));
   });
-  // A press beside it closes it.
+  // A press outside the dialog closes it.
   dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
 }
 
@@ -101,7 +105,7 @@ function render() {
   showOthers();
 }
 
-/** What rings behind the dialog must be seen before it. */
+/** Names the other orders that ring, because the dialog covers the board. */
 function showOthers() {
   const place = byId("order").querySelector(".order-others");
   if (!place) return;
@@ -131,7 +135,7 @@ function lineList(item) {
   return h("div", {}, list, total && h("p", { class: "total" }, h("span", { text: t("order.total") }), h("b", { text: total })));
 }
 
-/** @param {Item} item */
+/** The buttons of the dialog; null if the order has none. @param {Item} item */
 function footer(item) {
   const busy = pressed.get(item.key);
   const next = item.next ?? [];
@@ -148,7 +152,11 @@ function footer(item) {
   return h("footer", { class: "order-foot" }, steps || delays || null, h("div", { class: "card-actions" }, ...yes, reject || null), back || null);
 }
 
-/** @param {Item} item @param {string|undefined} busy */
+/**
+ * The form with the reasons for a rejection.
+ * @param {Item} item
+ * @param {string|undefined} busy the requested status, while its event has not arrived
+ */
 function reasons(item, busy) {
   const own = h("input", { type: "text", class: "reason-own", maxlength: REASON_CHARS, placeholder: t("reject.own"), "aria-label": t("reject.own"), autocomplete: "off", required: true });
   const kinds = ["products", "busy", "closed", ...(item.kind === "bookings" || item.order_type === "delivery" ? ["other"] : [])];

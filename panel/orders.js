@@ -1,6 +1,6 @@
 /**
- * What is known of the store's orders and bookings, in the server's canonical form. Lists give it, events change it, and
- * nothing else does: a button changes Postgres, and what it did comes back as an event.
+ * The known orders and bookings, in the canonical form of the server. Only lists and events change them. A button
+ * changes Postgres, and the result comes back as an event.
  *
  * @module orders
  */
@@ -9,82 +9,88 @@ import { isOwn } from "./stations.js";
 
 /** @typedef {"orders"|"bookings"} Kind */
 /**
- * @typedef {object} Item an order or a booking: the members of docs/protocol.md, and what this page adds
- * @property {string} key kind, store, source and id: names it on this page
+ * @typedef {object} Item an order or a booking: the members of docs/protocol.md, and members that this page adds
+ * @property {string} key kind, store, source and id; unique on this page
  * @property {string} store
  * @property {Kind} kind
  * @property {string} id unique within its source
  * @property {string} source
- * @property {string} number what people call out
+ * @property {string} number the number that people say aloud
  * @property {string} status
- * @property {string[]} next what a person may make of it, the usual first; the server says it
- * @property {string} [status_word] the shop's own word, where its mapping does not know it
+ * @property {string[]} next the statuses that a person may request, the usual one first; the server sends them
+ * @property {string} [status_word] the shop's own status, if the mapping does not know it
  * @property {string} [reason]
  * @property {string} [order_type] delivery, pickup, dine_in, or the shop's own word
  * @property {string} [customer_name]
  * @property {string} [phone]
  * @property {string} [address]
  * @property {string} [comment]
- * @property {number|string} [persons] of a booking: `guests`
+ * @property {number|string} [persons] the number of persons of an order; a booking has `guests`
  * @property {number|string} [guests]
  * @property {{method?: string, paid?: boolean, change_from?: number}} [payment] change_from in minor units
  * @property {number} [total] in minor units
  * @property {string} [currency]
  * @property {number} [currency_digits]
- * @property {string} [due_at] of a booking: `starts_at`
+ * @property {string} [due_at] when the customer wants the order; a booking has `starts_at`
  * @property {string} [starts_at]
  * @property {number} [promised_minutes]
  * @property {Line[]} [items]
  * @property {number} [items_omitted]
  * @property {{label: string, value: string}[]} [extra]
  * @property {{field: string, text: string}[]} [unreadable]
- * @property {number} since when it came, milliseconds
+ * @property {number} since when the order or booking came, milliseconds
  * @property {number} [promised] when the minutes were promised, milliseconds
- * @property {number} [stands] since when it has its status, milliseconds
- * @property {string} [by] who gave it its status by a button
- * @property {string} [previous_status] what it was before, as far as this page has seen it
- * @property {string} [event] its new_order or new_booking event
- * @property {string[]} [marks] what the shop changed of it, which nobody has looked at yet
+ * @property {number} [stands] when the status was set, milliseconds
+ * @property {string} [by] the person who set the status with a button
+ * @property {string} [previous_status] the status before the current one, if this page has seen it
+ * @property {string} [event] the id of its new_order or new_booking event
+ * @property {string[]} [marks] the fields that the shop has changed and nobody has looked at yet
  */
 /** @typedef {{name: string, quantity: number|string, price?: number, options?: string[], note?: string, category?: string}} Line price in minor units; category: the station */
 
 const OPEN = ["pending", "preparing", "ready", "delivering"];
 const PAGE = 500;
-/** Pages of a list that are loaded: 2,000 open orders. */
+/** The most pages of a list that are loaded: 2,000 open orders. */
 const PAGES = 4;
-/** Closed ones that stay known, so that one step back finds them. */
+/** The most closed orders and bookings that stay known, so that a person can undo the last step. */
 const CLOSED = 50;
-/** Events that say what changed, and not all that is known. */
+/** Types of events that have only the changed fields. */
 const PARTIAL = ["order_status_changed", "order_cancelled", "order_removed", "booking_removed"];
-/** What this page adds, and no event says. */
+/** Members that this page adds; events do not have them. */
 const OWN = ["since", "event", "promised", "stands", "by", "previous_status", "marks"];
-/** A promise of this page's own is no news to it. */
+/** Fields whose change is not shown as a change by the shop, because a panel sets them. */
 const UNMARKED = ["promised_minutes"];
 
-/** @type {Map<string, Item>} what is open */
+/** Open orders and bookings, by key. @type {Map<string, Item>} */
 export const items = new Map();
-/** @type {Map<string, Item>} what was closed lately, the oldest first */
+/** Orders and bookings that were closed lately, by key, the oldest first. @type {Map<string, Item>} */
 export const closed = new Map();
 
-/** Two stores may have sources, and orders, of one name. @param {Kind} kind @param {string} store @param {string} source @param {string} id */
+/**
+ * The key of an order or booking. It has the store, because the sources of two stores may have the same name.
+ * @param {Kind} kind
+ * @param {string} store
+ * @param {string} source
+ * @param {string} id
+ */
 export const keyOf = (kind, store, source, id) => `${kind}/${store}/${source}/${id}`;
 
 /** @param {string} key @returns {Kind} */
 export const kindOf = (key) => (key.startsWith("orders/") ? "orders" : "bookings");
 
-/** Open, or closed lately. @param {string} key */
+/** The order or booking of a key, if it is open or was closed lately. @param {string} key */
 export const find = (key) => items.get(key) ?? closed.get(key);
 
 /** @param {Item} item */
 export const isOpen = (item) => OPEN.includes(item.status);
 
-/** The older first; of one transaction, the lower number. @param {Item} a @param {Item} b */
+/** Sorts by age, the oldest first. For equal times, the lower id comes first. @param {Item} a @param {Item} b */
 export const byAge = (a, b) => a.since - b.since || a.key.length - b.key.length || (a.key < b.key ? -1 : 1);
 
-/** What waits for an answer of this screen, the oldest first. @param {Kind} [kind] */
+/** The orders and bookings that this screen must answer, the oldest first. @param {Kind} [kind] */
 export const unanswered = (kind) => [...items.values()].filter((item) => item.status === "pending" && (!kind || item.kind === kind) && isOwn(item)).sort(byAge);
 
-/** From a list. @param {string} store @param {Kind} kind @param {any} row @returns {Item} */
+/** Converts a row of a list into an order or booking. @param {string} store @param {Kind} kind @param {any} row @returns {Item} */
 export function fromList(store, kind, row) {
   const { order_id, booking_id, event_id, answer, acknowledged, ...item } = row;
   const at = answer && Date.parse(answer.at);
@@ -101,23 +107,24 @@ export function fromList(store, kind, row) {
   };
 }
 
-/** The first page of the orders of each store, asked for while the page is still being made. @type {Map<string, Promise<any>>} */
+/** The first page of orders of each store, by store. Its request starts while the page is still being built. @type {Map<string, Promise<any>>} */
 const ahead = new Map();
 
-/** Asks for the orders before anything can show them. @param {import("./vestnik.js").Api} api */
+/** Requests the orders before the board exists, so that the board shows them sooner. @param {import("./vestnik.js").Api} api */
 export function loadAhead(api) {
   ahead.set(api.of, listOpen(api, "orders").catch(() => null));
 }
 
-/** @param {import("./vestnik.js").Api} api @param {Kind} kind @param {Item} [last] of the page before */
+/** @param {import("./vestnik.js").Api} api @param {Kind} kind @param {Item} [last] the last entry of the page before */
 const listOpen = (api, kind, last) => api.list(kind, { status: "active", limit: PAGE, before: last?.id, before_source: last?.source });
 
 /**
- * Loads what is open. The cursor is that of the first list: what happened after it may come again, which does no harm. So the
- * bookings are asked for after the orders: read before that cursor, they would miss what happened between.
+ * Loads the open orders and bookings. The cursor is the cursor of the list of orders, which is read first. Events after
+ * it may repeat changes that the lists contain, which does no harm. Bookings that were read before this cursor could
+ * miss a change.
  * @param {import("./vestnik.js").Api} api
- * @param {(() => void)|null} onOrders called when the orders are there; null: all of it is changed at once
- * @returns {Promise<{cursor: string, unavailable: string[]}>} and the sources that could not be read
+ * @param {(() => void)|null} onOrders called when the orders are loaded; null: orders and bookings are replaced together
+ * @returns {Promise<{cursor: string, unavailable: string[]}>} the cursor, and the sources that could not be read
  */
 export async function load(api, onOrders) {
   const orders = await loadAll(api, "orders");
@@ -131,10 +138,15 @@ export async function load(api, onOrders) {
   return { cursor: orders.cursor, unavailable: [...orders.unavailable, ...bookings.unavailable] };
 }
 
-/** Puts what was loaded in the place of what was known. @param {string} store @param {Kind} kind @param {{loaded: Item[], unavailable: Set<string>}} list */
+/**
+ * Replaces the known orders or bookings of a store by the loaded ones.
+ * @param {string} store
+ * @param {Kind} kind
+ * @param {{loaded: Item[], unavailable: Set<string>}} list
+ */
 function replace(store, kind, { loaded, unavailable }) {
   for (const [key, item] of items) {
-    // What cannot be read now is not over for that.
+    // Keep the orders of a source that cannot be read now, because they may still be open.
     if (item.store === store && item.kind === kind && !unavailable.has(item.source)) items.delete(key);
   }
   loaded.forEach((item) => items.set(item.key, item));
@@ -158,7 +170,7 @@ async function loadAll(api, kind) {
   return { loaded, cursor, unavailable };
 }
 
-/** Which order or booking an event is about. @param {import("./vestnik.js").VestnikEvent} event */
+/** The order or booking that an event is about; null if the event is about something else. @param {import("./vestnik.js").VestnikEvent} event */
 export function subject({ data, store_id: store }) {
   if (data?.source === undefined) return null;
   const kind = data.booking_id === undefined ? "orders" : "bookings";
@@ -167,17 +179,17 @@ export function subject({ data, store_id: store }) {
 }
 
 /**
- * Takes an event in.
+ * Applies an event to the known orders and bookings.
  * @param {import("./vestnik.js").VestnikEvent} event
- * @returns {{item: Item, previous: Item|undefined, isNew: boolean, isUnknown: boolean}|null} null: it changes nothing;
- *   unknown: the event says less than a card needs, and the lists must be loaded
+ * @returns {{item: Item, previous: Item|undefined, isNew: boolean, isUnknown: boolean}|null} null: the event changes nothing;
+ *   isUnknown: the event has too few members for a card, so the lists must be loaded
  */
 export function apply(event) {
   const about = subject(event);
   if (!about) return null;
   const previous = items.get(about.key);
   const isNew = event.type === "new_order" || event.type === "new_booking";
-  // The list had it already, and may know more of it than its first event.
+  // A list had this order already, and may be newer than the event of its arrival.
   if (isNew && previous && !event.data.previous_status) {
     previous.event ??= event.id;
     return null;
@@ -196,12 +208,12 @@ export function apply(event) {
   return { item, previous, isNew, isUnknown: isPartial && !known && isOpen(item) && !isGone };
 }
 
-/** What is known of it after an event. @returns {Item} */
+/** The order or booking as it is after an event. @returns {Item} */
 function merged(event, about, known, isPartial, isNew) {
   const { order_ids, order_id, booking_id, changed = [], by, ...data } = event.data;
   const at = Date.parse(event.at);
   const before = { ...known };
-  // What an event of a status does not say of these, is so no longer.
+  // If the event does not have these fields, their old values are no longer valid.
   for (const name of ["status_word", "reason", ...changed]) delete before[name];
   const own = known ? Object.fromEntries(OWN.map((name) => [name, known[name]])) : { since: at };
   const item = { ...(isPartial ? before : {}), ...own, ...data, ...about };

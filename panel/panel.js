@@ -1,9 +1,10 @@
 /**
- * The panel: puts the page together. One file a noun; the wire is in vestnik.js, which knows nothing of the page.
+ * The entry point of the panel: connects the modules. Each module has one subject. vestnik.js talks to the server, and
+ * does not know the page.
  *
- * `window.vestnik` shows the inside to who looks for a fault, or writes a test: `connection` (its state, its cursor), `stores`,
- * `ringer` (the audio graph: everything that sounds goes through `ringer.master`), `items` (what is open), `settings` and `alerted`
- * (how many alerts there were for each event: never two).
+ * `window.vestnik` shows internal objects to a developer or a test: `connection` (its state, its cursor), `stores`,
+ * `ringer` (all sounds go through `ringer.master`), `items` (open orders and bookings), `settings`, and `alerted` (the
+ * number of alerts of each event, never two).
  *
  * @module panel
  */
@@ -28,7 +29,7 @@ import { setUpTools } from "./tools.js";
 import { Api } from "./vestnik.js";
 import { onPressed, restorePresses, sendQueued } from "./actions.js";
 
-/** What the first orders need not wait for waits for so long. */
+/** Modules and requests that the first orders do not need are delayed by this time. */
 const SETTLE_MS = 500;
 
 /** @type {readonly import("./orders.js").Kind[]} */
@@ -39,7 +40,7 @@ let boards;
 
 /** @typedef {import("./connection.js").Opened} Opened */
 
-// Before anything else: what the address has must not stay there.
+// Take the key first, because it must not stay in the address bar.
 const linked = takeKeyFromAddress();
 applyTheme();
 live.ringer = new Ringer(proveRung, showSound);
@@ -89,18 +90,18 @@ async function start() {
     if (key && live.connection) import("./ending.js").then(({ takeOver }) => takeOver(key));
     else if (key) showShift(key);
   });
-  // A browser gives sound back at a press, whatever is pressed.
-  // A finger counts as a press when it is lifted.
+  // A browser allows sound again at any press.
+  // A touch counts as a press when the finger is lifted.
   for (const press of ["pointerup", "touchend", "keydown"]) addEventListener(press, unlockAgain, { capture: true });
   addEventListener("click", swallow, { capture: true });
   if (goesOn) begin(kept);
   else showShift(linked ?? kept);
 }
 
-/** What has to be cooked now, where somebody wants to see it. */
+/** Shows the dishes that must be cooked now. */
 const showAllDay = () => import("./allday.js").then((allDay) => allDay.showAllDay());
 
-/** The stores are open. @param {import("./settings.js").Key} key */
+/** Starts the shift: opens the stores of the key. @param {import("./settings.js").Key} key */
 async function begin(key) {
   disconnect();
   keysOf(key).forEach((each) => connect(each, { onEvent: handleEvent, onState, load: loadLists }));
@@ -110,13 +111,16 @@ async function begin(key) {
   showKept();
   holdBack();
   show("orders");
-  // After a reload nobody has pressed anything: some browsers give sound all the same.
+  // Try to unlock the sound now: some browsers allow this after a reload, without a press.
   live.ringer.unlock().then(showSound);
   keepAwake().then(showCalm);
   live.stores.forEach(describeStore);
 }
 
-/** What stands beside the orders, once it has come. @type {{showBadge: typeof import("./badge.js").showBadge, showStationBar: () => void, showStoreBar: () => void}|null} */
+/**
+ * The functions of the parts around the board; null until their modules are loaded.
+ * @type {{showBadge: typeof import("./badge.js").showBadge, showStationBar: () => void, showStoreBar: () => void}|null}
+ */
 let beside = null;
 
 async function bringBeside() {
@@ -126,7 +130,7 @@ async function bringBeside() {
   showCount();
 }
 
-/** What the first orders need not wait for. @param {Opened} opened */
+/** Loads the modules and facts that the first orders do not need. @param {Opened} opened */
 function afterFirstLoad(opened) {
   if (live.stores.get(opened.store) !== opened) return;
   learnScope(opened);
@@ -136,7 +140,7 @@ function afterFirstLoad(opened) {
   bringBeside();
 }
 
-/** The board as it was, until the lists have come. */
+/** Shows the saved board until the lists are loaded. */
 function showKept() {
   if (items.size) return;
   restoreBoard();
@@ -144,10 +148,10 @@ function showKept() {
   if (items.size) redraw();
 }
 
-/** All of the board is as it was. */
+/** Marks the page if all stores show their saved boards. */
 const markKept = () => document.body.toggleAttribute("data-kept", [...live.stores.values()].every(({ keptAt }) => keptAt));
 
-/** What the key allows: a screen that only shows has no buttons. @param {Opened} opened */
+/** Asks the server for the scope of the key. If the key may only read, the page shows no buttons. @param {Opened} opened */
 async function learnScope(opened) {
   const known = await opened.connection.api.session().catch(() => null);
   if (known?.scope) opened.scope = known.scope;
@@ -155,13 +159,13 @@ async function learnScope(opened) {
   if (document.body.dataset.view === "history") show("history");
 }
 
-/** Of the store that is looked at; but what one key allows is not taken from the screen for another one that only reads. */
+/** Applies the scope of the store in view. While the key of another store allows changes, the page keeps its buttons. */
 function showScope() {
   const isReadOnly = [...live.stores.values()].every(({ scope }) => scope === "read");
   document.body.dataset.scope = live.scope === "read" && !isReadOnly ? "panel" : live.scope;
 }
 
-/** @param {Opened} opened */
+/** Loads the description of a store, and shows it. @param {Opened} opened */
 async function describeStore(opened) {
   const card = await opened.connection.api.store().catch(() => null);
   if (card) opened.card = card;
@@ -169,12 +173,12 @@ async function describeStore(opened) {
   if (!card) return;
   opened.answerMs = card.answer_seconds * 1000;
   setPause(opened.store, card.pause);
-  // One page has one clock: that of the first store.
+  // The page has one time zone: the zone of the first store.
   const isFirst = live.stores.values().next().value === opened;
   if ((isFirst && setZone(card.time_zone)) || live.stores.size > 1) redraw();
 }
 
-/** What is known of the store, in the language that is spoken now. */
+/** Shows the descriptions of the stores, in the current language. */
 function showStore() {
   if (!live.connection) return;
   byId("store-name").textContent = [...live.stores.keys()].map(storeName).join(", ");
@@ -184,13 +188,13 @@ function showStore() {
   }
 }
 
-/** The first ones are shown at once. */
+/** Shows the first orders at once, before the bookings are loaded. */
 function showOrders() {
   boards.orders.render();
   showCount();
 }
 
-/** @param {Opened} opened @param {string|null} why */
+/** Loads the lists of a store, and draws them. Returns the cursor of the lists. @param {Opened} opened @param {string|null} why */
 async function loadLists(opened, why) {
   const { store, isSettled } = opened;
   opened.before ??= [...items.values()].filter((item) => item.store === store);
@@ -206,7 +210,7 @@ async function loadLists(opened, why) {
   if (unavailable.length) storeNotice(store, "unavailable", "problem", "stop", t("notice.unavailable"), t("notice.unavailableWhy", { sources: unavailable.join(", ") }));
   else clearStoreNotice(store, "unavailable");
   if (why) console.info(`the lists were loaded anew: ${why}`);
-  // The other modules come at once: they report a failure, also that of a network that is lost a moment later.
+  // Load the dialog and its modules now: they report a failure, even if the network is lost a moment later.
   import("./order.js");
   if (!isSettled) setTimeout(() => afterFirstLoad(opened), SETTLE_MS);
   else describeStore(opened).then(() => learnStock(opened));
@@ -214,7 +218,7 @@ async function loadLists(opened, why) {
   return cursor;
 }
 
-/** @param {Opened} opened */
+/** Reacts to a new state of a connection. @param {Opened} opened */
 function onState({ store, connection: { state } }) {
   if (![...live.stores.values()].some(({ connection }) => connection.state.name === "catching_up")) flushReplayedAlerts();
   if (state.name === "live" || state.name === "polling") sendQueued(store);
@@ -223,10 +227,10 @@ function onState({ store, connection: { state } }) {
   showCalm();
 }
 
-/** What has changed and is not drawn yet, with whether all of it was pressed here. @type {Map<string, boolean>} */
+/** Keys of changes that are not drawn yet, and whether all changes of a key came from presses on this page. @type {Map<string, boolean>} */
 const changed = new Map();
 
-/** One of them has changed: what changes between two frames is drawn in one. @param {string} key @param {boolean} isOurs */
+/** Draws a changed order or booking in the next frame, together with other changes. @param {string} key @param {boolean} isOurs */
 function update(key, isOurs) {
   changed.set(key, isOurs && changed.get(key) !== false);
   drawChanged();
@@ -244,13 +248,13 @@ const drawChanged = oncePerFrame(() => {
   showCount();
 });
 
-/** @param {string} key @param {boolean} isOurs whether somebody pressed it here */
+/** Draws a changed order or booking at once. @param {string} key @param {boolean} isOurs whether a person pressed a button for it on this page */
 function redrawOne(key, isOurs) {
   boards[kindOf(key)].update([[key, isOurs]]);
   refresh(key, isOurs);
 }
 
-/** @param {string} key @param {boolean} isOurs */
+/** Updates the open dialog, if it shows this order or booking. @param {string} key @param {boolean} isOurs */
 function refresh(key, isOurs) {
   if (byId("order").open) import("./order.js").then(({ refreshOrder }) => refreshOrder(key, isOurs));
 }
@@ -258,7 +262,7 @@ function refresh(key, isOurs) {
 /** @param {string} key @param {string} [focus] */
 const openOrder = (key, focus) => import("./order.js").then((order) => order.openOrder(key, focus));
 
-/** Everything anew: other lists, or another language. @param {readonly import("./orders.js").Kind[]} kinds the boards that are drawn */
+/** Draws everything again: the lists or the language have changed. @param {readonly import("./orders.js").Kind[]} kinds the boards to draw */
 function redraw(kinds = KINDS) {
   kinds.forEach((kind) => boards[kind].render());
   showAlarm();
@@ -288,14 +292,17 @@ function showCount() {
   }
 }
 
-/** Views whose pieces come when they are asked for, and what shows them. @type {Record<string, () => Promise<() => void>>} */
+/**
+ * Views whose modules are loaded on demand. Each entry loads a module, and gives the function that shows the view.
+ * @type {Record<string, () => Promise<() => void>>}
+ */
 const LATER = {
   history: () => import("./history.js").then(({ showHistory }) => showHistory),
   settings: () => import("./preferences.js").then(({ openPreferences }) => () => openPreferences(redraw)),
 };
 let turn = 0;
 
-/** @param {string} view */
+/** Opens a view. @param {string} view */
 async function show(view) {
   const mine = (turn += 1);
   const fill = LATER[view] && (await LATER[view]());
@@ -312,14 +319,14 @@ async function show(view) {
   fill?.();
 }
 
-/** Shows what rings, wherever the person is. @param {string} key */
+/** Shows the card of an order or booking, whatever view is open. @param {string} key */
 function reveal(key) {
   const kind = kindOf(key);
   show(kind);
   boards[kind].reveal(key);
 }
 
-/** The press that gave sound back does nothing else. */
+/** Whether the current press unlocks the sound. Its click must do nothing else. */
 let swallowing = false;
 
 async function unlockAgain(event) {
@@ -336,12 +343,12 @@ function swallow(event) {
   event.stopImmediatePropagation();
 }
 
-/** Says aloud whether it can ring: to the person, and to the server. */
+/** Tells the person and the server whether the page can ring. */
 function showSound() {
   const { ringer, connection } = live;
   live.stores.forEach(({ connection }) => connection.setRings(ringer.sounds));
   showCalm();
-  // Where a browser takes sound away later, a press is a press.
+  // After the first sound, `unlockAgain` swallows no press any more, even if the browser blocks the sound later.
   if (ringer.sounds) document.body.dataset.heard = "";
   if (!connection || ringer.sounds) return clearNotice("sound");
   if (ringer.answer === "missing") return notice("sound", "problem", "mute", `${t("grant.sound.name")} ${t("grant.sound.missing")}`, t("notice.soundMissing"));

@@ -1,4 +1,4 @@
-/** The store is closed for a while: shown to all, begun and ended by anybody who may press. @module pause */
+/** Pauses of the stores: shown on the page, and begun or ended by any person who may press buttons. @module pause */
 
 import { button } from "./dom.js";
 import { now } from "./facts.js";
@@ -9,27 +9,31 @@ import { toast } from "./toast.js";
 
 /** @typedef {{since: string, until: string, by?: string, reason?: string}} Pause */
 
-/** The pause that is now, by the store. @type {Map<string, Pause>} */
+/** The current pause of each store. @type {Map<string, Pause>} */
 const pauses = new Map();
 let timer = 0;
 
-/** What the server says of it: the store's card, an event, or an answer. @param {string} store @param {Pause|null|undefined} told */
+/**
+ * Keeps the pause that the server reports: in the store's description, an event, or a response.
+ * @param {string} store
+ * @param {Pause|null|undefined} told
+ */
 export function setPause(store, told) {
   if (told?.until) pauses.set(store, told);
   else pauses.delete(store);
   showPause();
 }
 
-/** Shows it, in the language that is spoken now, until its time is over. */
+/** Shows the pauses in the current language, until they end. */
 export function showPause() {
   clearTimeout(timer);
   const left = [...live.stores.keys()].map(showOne).filter((left) => left > 0);
   document.body.dataset.paused = String(left.length > 0 && left.length === live.stores.size);
-  // A browser counts no further than 24 days; a pause is a week at most.
+  // A browser's timer runs for 24 days at most, and a pause lasts one week at most.
   if (left.length) timer = setTimeout(showPause, Math.min(...left));
 }
 
-/** @param {string} store @returns {number} how long its pause still is, milliseconds */
+/** @param {string} store @returns {number} how long its pause still lasts, milliseconds */
 function showOne(store) {
   const pause = pauses.get(store);
   const left = pause ? Date.parse(pause.until) - now() : 0;
@@ -41,7 +45,7 @@ function showOne(store) {
   return left;
 }
 
-/** @param {string} store @param {{minutes?: number, until?: string}} span @returns {Promise<boolean>} whether it is paused */
+/** @param {string} store @param {{minutes?: number, until?: string}} span @returns {Promise<boolean>} whether the store is paused */
 export const beginPause = (store, span) => change(store, (api) => api.setPause({ ...span, by: settings.name || undefined }));
 
 /** @param {string} store @param {(api: import("./vestnik.js").Api) => Promise<any>} ask */

@@ -1,4 +1,4 @@
-/** Asks for how long the store is to be closed. @module pausing */
+/** Asks how long the store must be closed. @module pausing */
 
 import { byId, button, h } from "./dom.js";
 import { t } from "./i18n.js";
@@ -6,7 +6,7 @@ import { chooseStore } from "./choosing.js";
 import { about } from "./connection.js";
 import { beginPause } from "./pause.js";
 
-/** Minutes that are offered. */
+/** The durations that a person can choose, minutes. */
 const MINUTES = [15, 30, 60];
 
 export async function askForPause() {

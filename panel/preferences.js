@@ -1,4 +1,4 @@
-/** The settings, as a person sees them. @module preferences */
+/** The view of the settings. @module preferences */
 
 import { knownOfNotifications, knownOfScreen } from "./device.js";
 import { byId } from "./dom.js";
@@ -15,12 +15,12 @@ const THEMES = ["", "light", "dark"];
 const DENSITIES = ["large", "", "small"];
 const POLL_SECONDS = [10, 30, 60];
 const MINUTES = [10, 15, 20, 25, 30, 40, 45, 60, 90];
-/** Types of orders that have usual minutes of their own. */
+/** Types of orders that have their own usual minutes. */
 const TYPES = ["delivery", "pickup", "dine_in"];
 
 let isSetUp = false;
 
-/** Shows what is set, and listens. @param {() => void} redraw called when the words have changed */
+/** Shows the settings, and adds the listeners once. @param {() => void} redraw called when the language or the usual minutes have changed */
 export function openPreferences(redraw) {
   if (!isSetUp) setUp(redraw);
   isSetUp = true;
@@ -70,7 +70,7 @@ function setUp(redraw) {
   byId("forget").addEventListener("click", forgetDevice);
 }
 
-/** Fills in what is set. */
+/** Fills in the current settings. */
 export function showPreferences() {
   options("set-language", Object.entries(LANGUAGES), spoken());
   options("set-theme", THEMES.map((theme) => [theme, t(`theme.${theme || "auto"}`)]), settings.theme);
@@ -84,7 +84,7 @@ export function showPreferences() {
   showKnownGrants();
 }
 
-/** What the browser has granted so far, as far as it says so unasked. */
+/** Shows the permissions that the browser reveals without a question to the person. */
 export function showKnownGrants() {
   showGrant("sound", live.ringer.answer);
   showGrant("notifications", knownOfNotifications());

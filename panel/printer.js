@@ -1,17 +1,17 @@
-/** The store's printer: the browser's own printing, or one at a wire that is sent ESC/POS. @module printer */
+/** Sends ESC/POS to the store's printer, over USB or a serial port. @module printer */
 
 import { settings } from "./settings.js";
 
-/** A printer that has not taken a ticket by then is out of paper, or off. */
+/** A printer that has not taken a ticket after this time is off, or has no paper. */
 const PATIENCE_MS = 20_000;
-/** Bytes that are sent at once. */
+/** The most bytes of one transfer. */
 const CHUNK = 8192;
-/** Of USB: printers, and those that say only whose they are. */
+/** USB classes: printers, and vendor-specific devices. */
 const CLASSES = [7, 255];
 
 /** @typedef {"usb"|"serial"} Wire */
 
-/** Why it was not printed: `away`, `late` or `failed`, whose words are below `print.why`. */
+/** Why a ticket was not printed: the code `away`, `late` or `failed`. The words are below `print.why`. */
 export class PrinterError extends Error {
   /** @param {string} code */
   constructor(code) {
@@ -20,17 +20,21 @@ export class PrinterError extends Error {
   }
 }
 
-/** The word below `print.why` for whatever went wrong. @param {unknown} error */
+/** The code of an error; its words are below `print.why`. @param {unknown} error */
 export const codeOf = (error) => (error instanceof PrinterError ? error.code : "failed");
 
-/** The wires that this browser has. @returns {Wire[]} */
+/** The ports for a printer that this browser supports. @returns {Wire[]} */
 export const wires = () => /** @type {Wire[]} */ (["usb", "serial"]).filter((wire) => wire in navigator);
 
-/** Lets a person choose the printer, within a press; the browser remembers it. @param {Wire} wire @returns {Promise<string|null>} its name; null where nobody chose one */
+/**
+ * Lets a person choose the printer, during a press; the browser remembers the choice.
+ * @param {Wire} wire
+ * @returns {Promise<string|null>} the name of the printer; null if nobody chose one
+ */
 export async function choosePrinter(wire) {
   try {
     const chosen = wire === "usb" ? await navigator.usb.requestDevice({ filters: CLASSES.map((classCode) => ({ classCode })) }) : await navigator.serial.requestPort();
-    // One is enough: which of two would print is left to chance.
+    // Remove other printers: of two printers, a random one would print.
     for (const other of await known(wire)) if (other !== chosen) await other.forget?.();
     return chosen.productName ?? "";
   } catch (error) {
@@ -39,7 +43,7 @@ export async function choosePrinter(wire) {
   }
 }
 
-/** What a person chose before. @param {Wire} wire @returns {Promise<any[]>} */
+/** The printers that the person has allowed. @param {Wire} wire @returns {Promise<any[]>} */
 const known = (wire) => (wire === "usb" ? navigator.usb.getDevices() : navigator.serial.getPorts());
 
 /** @param {Wire} wire @param {Uint8Array} bytes */
@@ -56,7 +60,7 @@ export async function send(wire, bytes) {
     throw new PrinterError(error.name === "NotFoundError" || error.name === "NetworkError" ? "away" : "failed");
   } finally {
     clearTimeout(timer);
-    // What a printer has not taken by now is given up.
+    // Close the printer, and drop the bytes that it has not taken.
     await end.now().catch(() => {});
   }
 }
@@ -79,7 +83,7 @@ async function overUsb(device, bytes, end) {
   }
 }
 
-/** The browser's own objects have no members of their own. @param {any} alternate */
+/** Copies two members by name: object spread finds no members in the browser's USB objects. @param {any} alternate */
 const plain = ({ interfaceClass, alternateSetting }) => ({ interfaceClass, alternateSetting });
 
 /** @param {any} port @param {Uint8Array} bytes @param {{now: () => Promise<void>}} end */

@@ -1,4 +1,4 @@
-/** Prints one ticket after the other, and says what became of each. Nothing of it is in the way of what rings. @module printing */
+/** Prints queued tickets one by one, and records the result of each. Printing must not disturb a ringing order. @module printing */
 
 import { button } from "./dom.js";
 import { signedNumber } from "./facts.js";
@@ -11,11 +11,11 @@ import { raster } from "./raster.js";
 import { change, settings } from "./settings.js";
 import { printByBrowser, ticketOf } from "./ticket.js";
 
-/** Tickets that wait at once. */
+/** The most tickets that wait at once. */
 const MOST = 100;
-/** A page that stood still for longer had a window of the browser before it. */
+/** If the page was blocked for longer than this, the browser has shown a print dialog. */
 const BLOCKED_MS = 2_000;
-/** Orders that the page names. */
+/** The most orders that the notice names. */
 const NAMED = 4;
 
 /** @typedef {import("./orders.js").Item} Item */
@@ -23,7 +23,7 @@ const NAMED = 4;
 /** @type {{item: Item, isUnasked: boolean}[]} */
 const queue = [];
 let isPrinting = false;
-/** Whether the browser is known to print without a window. */
+/** Whether the browser is known to print without a dialog. */
 let isSilent = false;
 
 document.addEventListener("vestnik:alarm", work);
@@ -36,7 +36,7 @@ export function enqueue(item, isUnasked) {
   work();
 }
 
-/** Whatever may be printed now, one after the other. */
+/** Prints all tickets that may be printed now, one by one. */
 async function work() {
   if (isPrinting) return;
   isPrinting = true;
@@ -44,7 +44,7 @@ async function work() {
   isPrinting = false;
 }
 
-/** A window of the browser would silence what rings: a ticket that nobody has asked for waits until that is over. */
+/** Takes the next ticket. A print dialog would silence ringing orders, so an automatic ticket waits until nothing rings. */
 function take() {
   const rings = [...live.ringer.ringing.values()].some((kind) => kind === "order" || kind === "urgent");
   const mayPrint = ({ isUnasked }) => settings.printer || !isUnasked || isSilent || !rings;
@@ -72,13 +72,13 @@ export async function printTicket(item, isCopy, copies, isUnasked = false) {
   if (isBlocked && isUnasked) refuse();
 }
 
-/** This browser opens a window for each ticket: orders would come unheard behind it. */
+/** Turns automatic printing off. This browser opens a dialog for each ticket, and behind it nobody would hear new orders. */
 function refuse() {
   change({ autoPrint: "" });
   notice("autoprint", "warning", "printer", t("print.refused"), t("print.refusedWhy"), button("", null, t("alarm.noticed"), () => clearNotice("autoprint")));
 }
 
-/** Names what has not been printed, with a way to try it again. */
+/** Names the orders that were not printed, and offers to print them again. */
 function showFailed() {
   const failed = failedPrints();
   if (!failed.length) return clearNotice("printer");

@@ -1,6 +1,6 @@
 /**
- * Which orders have been printed on this device, and which have to be: on arrival, or when somebody has accepted them, wherever that
- * was. What came while the page was closed is printed when it is open again.
+ * Knows which orders were printed on this device, and prints new ones: on arrival, or when a person has accepted them
+ * on any panel. Orders that came while the page was closed are printed when it opens again.
  *
  * @module prints
  */
@@ -11,13 +11,13 @@ import { read, settings, write } from "./settings.js";
 import { isOwn } from "./stations.js";
 
 const PRINTS = "vestnik.prints";
-/** Orders whose printing stays known. */
+/** The most orders whose print result is kept. */
 const MOST = 400;
 
 /** @typedef {import("./orders.js").Item} Item */
-/** @typedef {{state: "waits"|"printed"|"failed", at: number, why?: string, isRepeat?: boolean}} Print at: milliseconds; isRepeat: it had been printed before; why: a word below `print.why` */
+/** @typedef {{state: "waits"|"printed"|"failed", at: number, why?: string, isRepeat?: boolean}} Print at: milliseconds; isRepeat: the order was printed before; why: a key below `print.why` */
 
-/** By the order's key. What waited when the page was closed, waits no longer. @type {Map<string, Print>} */
+/** The print result of each order, by order key. A ticket that waited when the page was closed does not wait any more. @type {Map<string, Print>} */
 const prints = new Map();
 for (const [key, print] of read("localStorage", PRINTS) ?? []) {
   if (print.state !== "waits") prints.set(key, print);
@@ -27,7 +27,7 @@ for (const [key, print] of read("localStorage", PRINTS) ?? []) {
 /** @param {string} key */
 export const printOf = (key) => prints.get(key);
 
-/** Those that could not be printed, and are still open. @returns {[Item, Print][]} */
+/** The open orders whose print has failed. @returns {[Item, Print][]} */
 export const failedPrints = () => [...prints].flatMap(([key, print]) => (print.state === "failed" && items.has(key) ? [[items.get(key), print]] : []));
 
 /** @param {string} key @param {Print["state"]} state @param {string} [why] */
@@ -41,13 +41,13 @@ export function setPrint(key, state, why) {
   document.dispatchEvent(new CustomEvent("vestnik:print", { detail: key }));
 }
 
-/** With the device. */
+/** Deletes all print results, because the device is forgotten. */
 export function forgetPrints() {
   prints.clear();
   write("localStorage", PRINTS, null);
 }
 
-/** Prints it where that was chosen, and it has not been. @param {Item} item */
+/** Prints an order, if automatic printing is on and the order has no print result. @param {Item} item */
 export function printIfDue(item) {
   if (!settings.autoPrint || item.kind !== "orders" || prints.has(item.key) || !isOwn(item)) return;
   const isAccepted = item.status === "preparing";
@@ -55,7 +55,7 @@ export function printIfDue(item) {
   if (came && came >= settings.printSince) print(item, true);
 }
 
-/** @param {Item} item @param {boolean} [isUnasked] whether nobody has pressed anything for it */
+/** @param {Item} item @param {boolean} [isUnasked] whether the print is automatic */
 export async function print(item, isUnasked = false) {
   setPrint(item.key, "waits");
   const { enqueue } = await import("./printing.js");

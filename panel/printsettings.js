@@ -1,4 +1,4 @@
-/** The settings of printing, as a person sees them. @module printsettings */
+/** The print settings in the view of the settings. @module printsettings */
 
 import { byId, h } from "./dom.js";
 import { now } from "./facts.js";
@@ -8,7 +8,7 @@ import { printTicket } from "./printing.js";
 import { change, settings } from "./settings.js";
 
 const WHEN = ["", "arrival", "accept"];
-/** Millimetres. */
+/** The widths of paper, millimetres. */
 const PAPER = [80, 58];
 const COPIES = [1, 2, 3, 4];
 const BAUDS = [9_600, 19_200, 38_400, 115_200];
@@ -26,7 +26,7 @@ export function setUpPrinting() {
   byId("try-printer").addEventListener("click", tryOut);
 }
 
-/** Fills in what is set. */
+/** Fills in the current print settings. */
 export function showPrinting() {
   const named = (name) => t(`print.printer.${name || "browser"}`);
   const minor = (values, word) => values.map((value) => [String(value), word(value)]);
@@ -55,7 +55,7 @@ async function choose() {
   }
 }
 
-/** A ticket that shows how wide the paper is, and that all letters come out. */
+/** Prints a sample ticket, which shows the width of the paper and whether all letters are printed. */
 async function tryOut() {
   const sample = /** @type {import("./orders.js").Item} */ ({ key: "", kind: "orders", id: "0", number: "0", source: "", status: "pending", next: [], since: now(), comment: t("print.sample"), items: [{ name: t("print.sampleDish"), quantity: 2 }] });
   tell(t("print.waits"));

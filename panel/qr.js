@@ -1,10 +1,11 @@
 /**
- * A QR code of a short text, by ISO/IEC 18004: bytes, the lowest level of correction, for it is read off a clean screen.
+ * Makes the QR code of a short text (ISO/IEC 18004). It uses byte mode and the lowest level of error correction,
+ * because a clean screen is easy to read.
  *
  * @module qr
  */
 
-/** By version, from 1 on: bytes of correction in each block, and blocks. */
+/** For each version, from 1 on: the bytes of error correction in each block, and the number of blocks. */
 const CORRECTION = [7, 10, 15, 20, 26, 18, 20, 24, 30, 18, 20, 24, 26, 30, 22, 24, 28, 30, 28, 28];
 const BLOCKS = [1, 1, 1, 1, 1, 2, 2, 2, 2, 4, 4, 4, 4, 4, 6, 6, 6, 6, 7, 8];
 const MASKS = [
@@ -18,7 +19,7 @@ const MASKS = [
   (x, y) => (((x + y) % 2) + ((x * y) % 3)) % 2,
 ];
 
-/** Rows of modules, true where dark; null where the text is too long (858 bytes). @param {string} text @returns {boolean[][]|null} */
+/** The rows of modules, true for dark. Null if the text is too long (858 bytes). @param {string} text @returns {boolean[][]|null} */
 export function qr(text) {
   const bytes = [...new TextEncoder().encode(text)];
   const version = CORRECTION.findIndex((_, index) => bytes.length + (index < 9 ? 2 : 3) <= dataBytes(index + 1)) + 1;
@@ -27,7 +28,7 @@ export function qr(text) {
   return code.best();
 }
 
-/** Modules that carry something. @param {number} version */
+/** The number of modules that carry data or error correction. @param {number} version */
 function rawModules(version) {
   const marks = Math.floor(version / 7) + 2;
   const most = (16 * version + 128) * version + 64;
@@ -37,7 +38,7 @@ function rawModules(version) {
 /** @param {number} version */
 const dataBytes = (version) => Math.floor(rawModules(version) / 8) - CORRECTION[version - 1] * BLOCKS[version - 1];
 
-/** With its head, and filled up. @param {number} version @param {number[]} bytes */
+/** The data with its header, padded to the capacity of the version. @param {number} version @param {number[]} bytes */
 function padded(version, bytes) {
   const head = `0100${bytes.length.toString(2).padStart(version < 10 ? 8 : 16, "0")}`;
   const bits = `${head}${bytes.map((byte) => byte.toString(2).padStart(8, "0")).join("")}0000`;
@@ -46,14 +47,14 @@ function padded(version, bytes) {
   return made;
 }
 
-/** A product in the field of 256 elements. @param {number} a @param {number} b */
+/** Multiplies in the Galois field of 256 elements. @param {number} a @param {number} b */
 function times(a, b) {
   let product = 0;
   for (let bit = 7; bit >= 0; bit -= 1) product = (product << 1) ^ ((product >>> 7) * 0x11d) ^ (((b >>> bit) & 1) * a);
   return product;
 }
 
-/** The polynomial of Reed and Solomon, without its first member. @param {number} degree */
+/** The Reed-Solomon generator polynomial, without its leading coefficient. @param {number} degree */
 function divisor(degree) {
   const made = [...new Array(degree - 1).fill(0), 1];
   for (let step = 0, root = 1; step < degree; step += 1, root = times(root, 2)) {
@@ -62,7 +63,7 @@ function divisor(degree) {
   return made;
 }
 
-/** @param {number[]} data @param {number[]} by */
+/** The Reed-Solomon remainder of the data. @param {number[]} data @param {number[]} by */
 function remainder(data, by) {
   let left = new Array(by.length).fill(0);
   for (const byte of data) {
@@ -72,7 +73,11 @@ function remainder(data, by) {
   return left;
 }
 
-/** The blocks, each with its correction, byte by byte in turn. @param {number} version @param {number[]} data */
+/**
+ * Splits the data into blocks, adds the error correction of each, and interleaves the blocks byte by byte.
+ * @param {number} version
+ * @param {number[]} data
+ */
 function interleaved(version, data) {
   const [count, degree] = [BLOCKS[version - 1], CORRECTION[version - 1]];
   const short = Math.floor(data.length / count);
@@ -94,7 +99,7 @@ class Code {
   #version;
   /** @type {boolean[][]} */
   #dark;
-  /** What is drawn once carries no data. @type {boolean[][]} */
+  /** The modules of fixed patterns; they carry no data. @type {boolean[][]} */
   #fixed;
 
   /** @param {number} version @param {number[]} words */
@@ -107,7 +112,7 @@ class Code {
     this.#drawWords(words);
   }
 
-  /** With the mask under which it is read the easiest. */
+  /** The rows of modules, with the mask that is the easiest to read. */
   best() {
     const tried = MASKS.map((_, mask) => {
       this.#mask(mask);
@@ -146,7 +151,7 @@ class Code {
     }
   }
 
-  /** Squares around a place, dark at these distances. */
+  /** Draws concentric squares. `dark` lists the distances from the centre that are dark. */
   #ring(x, y, reach, dark) {
     for (let dy = -reach; dy <= reach; dy += 1) {
       for (let dx = -reach; dx <= reach; dx += 1) {
@@ -192,7 +197,7 @@ class Code {
     this.#dark.forEach((row, y) => row.forEach((_, x) => (this.#dark[y][x] = this.#dark[y][x] !== (!this.#fixed[y][x] && MASKS[mask](x, y) === 0))));
   }
 
-  /** What makes it hard to read: long runs, blocks, and too much of one colour. */
+  /** The penalty of a mask: long runs, blocks of one colour, patterns like a finder, and too much of one colour. */
   #cost() {
     const lines = [...this.#dark, ...this.#dark.map((_, x) => this.#dark.map((row) => row[x]))].map((line) => line.map(Number).join(""));
     const runs = lines.flatMap((line) => line.match(/0{5,}|1{5,}/g) ?? []).reduce((sum, run) => sum + run.length - 2, 0);

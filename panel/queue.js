@@ -1,6 +1,6 @@
 /**
- * What was pressed while there was no line: it waits, is seen waiting, and is sent when the line is back. It is kept as the key
- * is, on the device or in the tab, so that a reload does not lose it.
+ * Presses that wait while the connection is lost. A card shows that its press waits. The press is sent when the
+ * connection is back. Like the key, the queue is kept on the device or in the tab, so that a reload does not lose it.
  *
  * @module queue
  */
@@ -11,14 +11,14 @@ import { live } from "./connection.js";
 import { keptKey, read, write } from "./settings.js";
 
 const QUEUE = "vestnik.queue";
-/** What was pressed longer ago was pressed in another shift. */
+/** A press that is older than this belongs to another shift, so it is dropped. */
 const OLD_MS = 12 * 3_600_000;
 
-/** @typedef {{item: import("./orders.js").Item, to: string, more: object}} Waiting item: as it stood when it was pressed */
+/** @typedef {{item: import("./orders.js").Item, to: string, more: object}} Waiting item: the order or booking as it was at the press; to: the requested status */
 
-/** By the order's key: one press for each. @type {Map<string, Waiting & {at: number}>} */
+/** The waiting presses, by key: one for each order or booking. @type {Map<string, Waiting & {at: number}>} */
 const waiting = new Map();
-/** What was pressed in the opened stores before the page was loaded anew. @returns {Waiting[]} */
+/** Restores the waiting presses of the open stores after a reload. @returns {Waiting[]} */
 export function restoreQueue() {
   const kept = read("sessionStorage", QUEUE) ?? read("localStorage", QUEUE);
   (kept ?? []).filter(({ at, item }) => Date.now() - at < OLD_MS && live.stores.has(item.store)).forEach((press) => waiting.set(press.item.key, press));
@@ -40,7 +40,7 @@ export function unqueue(key) {
   save();
 }
 
-/** Those of a store, which wait no longer. @param {string} store */
+/** Takes the waiting presses of a store out of the queue. @param {string} store */
 export function takeQueued(store) {
   const taken = [...waiting.values()].filter(({ item }) => item.store === store);
   taken.forEach(({ item }) => waiting.delete(item.key));
@@ -48,7 +48,7 @@ export function takeQueued(store) {
   return taken;
 }
 
-/** With the end of the shift. */
+/** Deletes the queue, because the shift ends. */
 export function forgetQueue() {
   waiting.clear();
   save();
@@ -61,7 +61,7 @@ function save() {
   write("localStorage", QUEUE, isRemembered ? kept : null);
 }
 
-/** Says on a card that it waits. @param {string} key @param {() => void} cancel */
+/** The row of a card which says that its press waits. @param {string} key @param {() => void} cancel */
 export function queuedRow(key, cancel) {
   return h("p", { class: "card-waits" }, icon("clock"), h("span", { text: t("work.queued") }), button("quiet", null, t("work.unqueue"), cancel));
 }

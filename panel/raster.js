@@ -1,6 +1,9 @@
-/** Draws a ticket in black and white, as wide as the paper and as long as its text. @module raster */
+/** Draws a ticket as a black and white picture, as wide as the paper and as long as its text. @module raster */
 
-/** How a block looks, in dots. @type {Record<string, {px: number, weight?: number, indent?: number, align?: "right"|"center", isBoxed?: boolean, isInverse?: boolean}>} */
+/**
+ * The style of each kind of block; sizes in dots.
+ * @type {Record<string, {px: number, weight?: number, indent?: number, align?: "right"|"center", isBoxed?: boolean, isInverse?: boolean}>}
+ */
 const STYLES = {
   store: { px: 24 },
   copy: { px: 44, weight: 800, align: "center", isInverse: true },
@@ -17,9 +20,9 @@ const LINE_HEIGHT = 1.22;
 const GAP = 6;
 const RULE = { height: 24, dash: [12, 8], width: 3 };
 const BOX = { edge: 4, inside: 12 };
-/** Two metres of paper: what is longer ends there. */
+/** The most rows of a picture: two metres of paper. Blocks that need more rows are left out. */
 const MOST_ROWS = 16_000;
-/** What is darker is black. */
+/** A dot is black if it is darker than this, 0 to 255. */
 const BLACK_BELOW = 160;
 const FAMILY = 'Onest, "Noto Sans", Arial, sans-serif';
 
@@ -48,7 +51,12 @@ export async function raster(blocks, width) {
   return { width, height, rows: packed(canvas.getImageData(0, 0, width, Math.max(1, height))) };
 }
 
-/** How high it is, and its lines. @param {OffscreenCanvasRenderingContext2D} canvas @param {Block} block @param {number} width */
+/**
+ * Wraps the text of a block, and computes the height of the block.
+ * @param {OffscreenCanvasRenderingContext2D} canvas
+ * @param {Block} block
+ * @param {number} width
+ */
 function place(canvas, block, width) {
   if (block.style === "rule") return { block, lines: [], height: RULE.height };
   const { px, indent = 0 } = STYLES[block.style];
@@ -59,13 +67,18 @@ function place(canvas, block, width) {
   return { block, lines, height: Math.ceil(lines.length * px * LINE_HEIGHT) + 2 * edge + GAP };
 }
 
-/** What stands around the text on each side. @param {string} style */
+/** The space between the edge of a block and its text, in dots. @param {string} style */
 const edgeOf = (style) => (STYLES[style].isBoxed || STYLES[style].isInverse ? BOX.edge + BOX.inside : 0);
 
 /** @param {string} style */
 const fontOf = (style) => `${STYLES[style].weight ?? 500} ${STYLES[style].px}px ${FAMILY}`;
 
-/** In lines that fit; a word that is longer than a line is broken. @param {OffscreenCanvasRenderingContext2D} canvas @param {string} text @param {number} width */
+/**
+ * Wraps a text into lines that fit. A word that is longer than a line is broken.
+ * @param {OffscreenCanvasRenderingContext2D} canvas
+ * @param {string} text
+ * @param {number} width
+ */
 function wrapped(canvas, text, width) {
   const fits = (line) => canvas.measureText(line).width <= width;
   const lines = [""];
@@ -78,7 +91,12 @@ function wrapped(canvas, text, width) {
   return lines.map((line) => line.trim()).filter((line, number) => line || number === 0);
 }
 
-/** A word that is longer than a line. @param {(line: string) => boolean} fits @param {string[]} lines @param {string} word */
+/**
+ * Breaks a word that is longer than a line.
+ * @param {(line: string) => boolean} fits
+ * @param {string[]} lines the parts are added here
+ * @param {string} word
+ */
 function broken(fits, lines, word) {
   for (const letter of word) {
     if (fits(lines.at(-1) + letter)) lines[lines.length - 1] += letter;
@@ -86,7 +104,11 @@ function broken(fits, lines, word) {
   }
 }
 
-/** @param {OffscreenCanvasRenderingContext2D} canvas @param {{block: Block, lines: string[], height: number, top: number}} placed @param {number} width */
+/**
+ * @param {OffscreenCanvasRenderingContext2D} canvas
+ * @param {{block: Block, lines: string[], height: number, top: number}} placed
+ * @param {number} width
+ */
 function draw(canvas, { block, lines, height, top }, width) {
   canvas.fillStyle = canvas.strokeStyle = "#000";
   if (block.style === "rule") {
@@ -112,7 +134,7 @@ function draw(canvas, { block, lines, height, top }, width) {
   lines.forEach((line, number) => canvas.fillText(line, x, Math.round(top + edge + px + number * px * LINE_HEIGHT)));
 }
 
-/** A bit for each dot. @param {ImageData} image */
+/** Packs a picture into one bit per dot. @param {ImageData} image */
 function packed({ width, height, data }) {
   const rows = new Uint8Array((width / 8) * height);
   for (let dot = 0; dot < width * height; dot += 1) {

@@ -1,13 +1,13 @@
-/** Says to the server what stands on the screen, once the browser has painted it. @module rendered */
+/** Reports to the server that an event is on the screen, once the browser has painted it. @module rendered */
 
 import { connectionOf } from "./connection.js";
 
-/** Measures that are kept for who looks how quick it is. */
+/** The most performance measures that are kept. */
 const MEASURES = 1_000;
 
 /** @typedef {{id: string, store_id: string}} Told */
 
-/** Events that stand on a screen which nobody can see. @type {Map<string, Told>} */
+/** Events that a hidden page has received. They are reported when the page becomes visible. @type {Map<string, Told>} */
 const unseen = new Map();
 
 document.addEventListener("visibilitychange", () => {
@@ -16,7 +16,7 @@ document.addEventListener("visibilitychange", () => {
   unseen.clear();
 });
 
-/** It stands on the screen when the browser has painted; a hidden page has no screen. @param {Told} event */
+/** Reports an event after the next paint; on a hidden page, when the page becomes visible. @param {Told} event */
 export function proveRendered({ id, store_id: store }) {
   if (document.hidden) return unseen.set(`${store}/${id}`, { id, store_id: store });
   requestAnimationFrame(() =>
@@ -25,7 +25,7 @@ export function proveRendered({ id, store_id: store }) {
       const began = performance.getEntriesByName(`vestnik:received:${id}`, "mark").at(-1);
       if (began) performance.measure(`vestnik:painted:${id}`, { start: began.startTime, end: performance.now() });
       performance.clearMarks(`vestnik:received:${id}`);
-      // An evening has thousands of them.
+      // Delete old measures, because a shift makes thousands of them.
       if (performance.getEntriesByType("measure").length > MEASURES) performance.clearMeasures();
     }),
   );

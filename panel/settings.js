@@ -1,58 +1,58 @@
-/** What a person chose, kept on this device; and what opens the store, kept as long as the person wants. @module settings */
+/** The settings of this device, and the key of the store, which is kept as long as the person wants. @module settings */
 
 const SETTINGS = "vestnik.settings";
 const SHIFT = "vestnik.shift";
 const PANEL = "vestnik.panel";
 
-/** Minutes, where nobody has chosen others. */
+/** The usual minutes until an order is ready, if nobody has chosen others. */
 export const USUAL_MINUTES = 20;
 
 const DEFAULTS = {
-  /** "" as the browser */
+  /** "": the language of the browser */
   language: "",
-  /** "" as the device, "light" or "dark" */
+  /** "": the theme of the device; or "light" or "dark" */
   theme: "",
-  /** who answers, as others are told */
+  /** the person's name, which others see beside an answer */
   name: "",
-  /** @type {Record<string, number>} usual preparation by type of order, minutes; {@link USUAL_MINUTES} for the others */
+  /** @type {Record<string, number>} usual minutes until an order is ready, by type of order; {@link USUAL_MINUTES} for other types */
   minutes: {},
-  /** "", "arrival" or "accept" */
+  /** when tickets are printed automatically: "" never, "arrival" or "accept" */
   autoPrint: "",
-  /** since when it is, by the server's clock, milliseconds: older orders are not printed unasked */
+  /** when automatic printing was chosen, by the server's clock, milliseconds; older orders are not printed automatically */
   printSince: 0,
-  /** width of the roll, millimetres: 58 or 80 */
+  /** width of the paper, millimetres: 58 or 80 */
   paper: 80,
   /** @type {""|"usb"|"serial"} "": the browser's own printing */
   printer: "",
   printerName: "",
-  /** of a serial printer */
+  /** baud rate of a serial printer */
   baud: 115_200,
   copies: 1,
   offlineSound: true,
-  /** whether the dishes to be cooked now are counted above the board */
+  /** whether the page counts the dishes that must be cooked now, above the board */
   allDay: false,
-  /** @type {string[]} stations of the kitchen that this screen is for; none: all */
+  /** @type {string[]} stations of the kitchen that this screen shows; empty: all */
   stations: [],
-  /** "", "large" or "small" */
+  /** size of the text: "" usual, "large" or "small" */
   density: "",
-  /** beside the device's own, 0.25 to 1: never silent */
+  /** volume of the sounds, in addition to the volume of the device; 0.25 to 1, never silent */
   volume: 1,
   pollSeconds: 30,
 };
 
-/** @typedef {"localStorage"|"sessionStorage"} Storage by its name: where it is forbidden, to look at it is an error already */
+/** @typedef {"localStorage"|"sessionStorage"} Storage the name of a storage: if the browser forbids storage, even access to it throws */
 
 /** @param {Storage} storage @param {string} key */
 export function read(storage, key) {
   try {
     return JSON.parse(window[storage].getItem(key) ?? "null");
   } catch {
-    // A browser that keeps nothing, or something that is not ours.
+    // The browser forbids storage, or the value has another format.
     return null;
   }
 }
 
-/** Whether it is kept; if not, it is forgotten with the page. @param {Storage} storage @param {string} key @param {any} value */
+/** Saves a value, or deletes it if it is null. False if the browser saves nothing. @param {Storage} storage @param {string} key @param {any} value */
 export function write(storage, key, value) {
   try {
     if (value === null) window[storage].removeItem(key);
@@ -63,7 +63,7 @@ export function write(storage, key, value) {
   }
 }
 
-/** The settings; change them with {@link change}. @type {typeof DEFAULTS} */
+/** The current settings. Change them only with {@link change}. @type {typeof DEFAULTS} */
 export const settings = { ...DEFAULTS, ...read("localStorage", SETTINGS) };
 
 /** @param {Partial<typeof DEFAULTS>} changes */
@@ -73,7 +73,7 @@ export function change(changes) {
   applyTheme();
 }
 
-/** Whether this device keeps anything longer than the page is open. */
+/** Whether this browser keeps data after the page is closed. */
 export const keepsThings = () => write("localStorage", SETTINGS, settings);
 
 export function applyTheme() {
@@ -83,20 +83,25 @@ export function applyTheme() {
 }
 
 /**
- * What opens the store.
+ * The key that opens one store, or several stores (see {@link keysOf}).
  * @typedef {{store: string, token: string}} Key
  */
 
-/** Stores of one page: each has a connection, and the whole of it must be read at a glance. */
+/** The most stores of one page. Each has a connection, and a person must see the whole bar at a glance. */
 export const MOST_STORES = 8;
 
-/** The stores that a key opens, `7,8`: by one token, or by one each in the same order. @param {Key} key @returns {Key[]} */
+/**
+ * Splits a key of several stores, such as `7,8`, into a key for each. The key has one token for all stores, or one for
+ * each in the same order.
+ * @param {Key} key
+ * @returns {Key[]}
+ */
 export function keysOf({ store, token }) {
   const [stores, tokens] = [store, token].map((list) => list.split(",").map((one) => one.trim()));
   return stores.map((store, at) => ({ store, token: tokens[at] ?? tokens[0] })).filter(({ store }) => store);
 }
 
-/** Takes the key out of a link's fragment, and the fragment out of the address. @returns {Key|null} */
+/** Takes the key from the fragment of a link, and removes the fragment from the address. @returns {Key|null} */
 export function takeKeyFromAddress() {
   const given = new URLSearchParams(location.hash.slice(1));
   const [store, token] = [given.get("store"), given.get("token")];
@@ -113,7 +118,7 @@ export function keptKey() {
   return key?.token ? { ...key, remembered: Boolean(always) } : null;
 }
 
-/** @param {Key} key @param {boolean} remember on this device, and not in this tab only */
+/** @param {Key} key @param {boolean} remember true: keep the key on this device; false: in this tab only */
 export function keepKey(key, remember) {
   write("sessionStorage", SHIFT, remember ? null : key);
   write("localStorage", SHIFT, remember ? key : null);
@@ -127,8 +132,8 @@ export function forgetKey() {
 const STARTED = "vestnik.started";
 const ENDED = "vestnik.ended";
 /**
- * Whether a shift goes on: this tab's after a reload, and a remembered one after the device has restarted, until somebody
- * ends it.
+ * Whether a shift is running. The shift of a tab survives a reload. With a remembered key, the shift survives a restart
+ * of the device, until a person ends it.
  * @param {{remembered: boolean}} key
  */
 export const isStarted = (key) => read("sessionStorage", STARTED) === true || (key.remembered && read("localStorage", ENDED) !== true);
@@ -138,7 +143,7 @@ export function setStarted(started) {
   write("localStorage", ENDED, started ? null : true);
 }
 
-/** This tab's name, where it has no session: the same after a reload. */
+/** The name of this tab for the server, used if the panel has no session. A reload keeps it. */
 export function panelName() {
   const name = read("sessionStorage", PANEL) ?? `panel-${crypto.getRandomValues(new Uint32Array(1))[0].toString(36)}`;
   write("sessionStorage", PANEL, name);

@@ -1,4 +1,4 @@
-/** The start of a shift: what opens the store, and one press that unlocks sound, notifications and the screen. @module shift */
+/** The start of a shift: a person enters the key, and one press unlocks sound, notifications and screen. @module shift */
 
 import { askForNotifications, keepAwake } from "./device.js";
 import { byId, button, h, icon } from "./dom.js";
@@ -11,8 +11,8 @@ import { Api, ApiError } from "./vestnik.js";
 let begin = () => {};
 
 /**
- * @param {(key: import("./settings.js").Key) => void} started called when the store is open
- * @param {() => void} redraw called when the words have changed
+ * @param {(key: import("./settings.js").Key) => void} started called when a shift has started
+ * @param {() => void} redraw called when the language has changed
  */
 export function setUpShift(started, redraw) {
   begin = started;
@@ -34,7 +34,7 @@ export function setUpShift(started, redraw) {
 
 /**
  * @param {(import("./settings.js").Key & {remembered?: boolean})|null} key
- * @param {string} [problem] why it has to be asked for again
+ * @param {string} [problem] why the person must enter the key again
  */
 export function showShift(key, problem = "") {
   document.body.dataset.view = "shift";
@@ -43,7 +43,7 @@ export function showShift(key, problem = "") {
   byId("shift-name").value = settings.name;
   byId("shift-remember").checked = key?.remembered ?? false;
   byId("shift-remember").parentElement.hidden = !keepsThings();
-  // A link brings both: then there is nothing to type.
+  // A link has both fields, so the person need not type them.
   byId("shift-key").hidden = Boolean(key) && !problem;
   byId("shift-known").hidden = !byId("shift-key").hidden;
   showKnown();
@@ -55,7 +55,7 @@ function showKnown() {
   byId("shift-known").textContent = wordsFor(byId("shift-store").value);
 }
 
-/** @param {string} store one, or several */
+/** @param {string} store one store, or several with commas */
 function wordsFor(store) {
   const stores = store.split(",");
   return t("shift.known", { store: stores.join(", "), n: stores.length });
@@ -95,8 +95,8 @@ async function start() {
 /** @typedef {import("./device.js").Answer} Answer */
 
 /**
- * Asks for all of it within the one press: a browser grants nothing after it. Nobody waits for what a person has to answer,
- * for that may never come.
+ * Asks for all permissions within one press, because a browser grants nothing after it. The caller must not wait for
+ * the person's answers, because they may never come.
  * @returns {Record<"sound"|"notifications"|"screen", Promise<Answer>>}
  */
 function askBrowser() {
@@ -104,17 +104,21 @@ function askBrowser() {
   return { sound, notifications: askForNotifications(), screen: keepAwake() };
 }
 
-/** Rings once, and shows whether it was heard. @param {import("./sound.js").Kind} [kind] */
+/** Plays a test sound, and shows whether it was audible. @param {import("./sound.js").Kind} [kind] */
 export async function tryOut(kind) {
   const heard = await live.ringer.test(kind);
   const { answer } = live.ringer;
   showGrant("sound", answer === "granted" && !heard ? "refused" : answer);
 }
 
-/** Asks once more what was not granted. */
+/** Asks for all permissions again. */
 export const askAgain = () => showAnswers(askBrowser());
 
-/** The first refusal of any of its stores. @param {import("./settings.js").Key} key @returns {Promise<string>} */
+/**
+ * The first refusal of a store of the key, in words; "" if no store refuses the key.
+ * @param {import("./settings.js").Key} key
+ * @returns {Promise<string>}
+ */
 async function refusalOf(key) {
   const keys = keysOf(key);
   if (keys.length === 1) return refusalOfOne(keys[0]);
@@ -130,17 +134,17 @@ async function refusalOfOne(key) {
     await new Api(key).session();
     return "";
   } catch (error) {
-    // A server that is away is waited for on the board.
+    // If the server cannot be reached, the shift starts, and the board waits for the server.
     if (!(error instanceof ApiError) || error.status >= 500) return "";
     const words = t(`stopped.${error.code}`);
     return words === `stopped.${error.code}` ? error.message : words;
   }
 }
 
-/** What the browser refused. @type {[string, Answer][]} */
+/** The permissions that the browser has refused. @type {[string, Answer][]} */
 let refused = [];
 
-/** What the browser answers, as it answers: in the settings; and on the board what it refused, and what that means. */
+/** Shows each permission in the settings as soon as the browser answers. A refused one is also shown on the board. */
 function showAnswers(asked) {
   refused = [];
   showRefused();
@@ -154,7 +158,7 @@ function showAnswers(asked) {
   }
 }
 
-/** Says what was refused, in the language that is spoken now. */
+/** Names the refused permissions, in the current language. */
 export function showRefused() {
   if (!refused.length) return clearNotice("grants");
   const words = refused.map(([name, answer]) => `${t(`grant.${name}.name`)} ${t(`grant.${name}.${answer}`)}`).join(" ");

@@ -1,6 +1,7 @@
 /**
- * The sounds, synthesised: no file to load, so none that fails to. One loop rings for everything that waits, and goes on
- * until the last of it is answered. Its clock is the audio's own, which a browser does not slow down in a hidden tab.
+ * Plays the sounds of the panel. They are synthesised, so no sound file can fail to load. One loop rings for all orders
+ * that wait, and ends with the last answer. It runs on the clock of the audio, which a browser does not slow down in a
+ * hidden tab.
  *
  * @module sound
  */
@@ -8,54 +9,54 @@
 /** @typedef {"cancelled"|"urgent"|"order"|"changed"|"booking"|"offline"} Kind */
 /** @typedef {[at: number, length: number, hz: number, wave: OscillatorType, loud: number]} Note */
 
-/** The most urgent first: so they follow each other in a round. */
+/** The kinds of sounds, the most urgent first. A round plays them in this order. */
 const KINDS = /** @type {Kind[]} */ (["cancelled", "urgent", "order", "changed", "booking", "offline"]);
 
-/** @type {Record<Kind, Note[]>} seconds and hertz */
+/** The notes of each kind, in seconds and hertz. @type {Record<Kind, Note[]>} */
 const SCORES = {
-  // A bell of three rising strokes, twice: bright, to be heard over a hood.
+  // A bell with three rising strokes, twice. It is bright, so that people hear it over a kitchen hood.
   order: [0, 0.75].flatMap((at) => [
     [at, 0.22, 880, "triangle", 0.9], [at, 0.22, 1760, "sine", 0.4],
     [at + 0.18, 0.22, 1109, "triangle", 0.9], [at + 0.18, 0.22, 2217, "sine", 0.4],
     [at + 0.36, 0.36, 1319, "triangle", 1], [at + 0.36, 0.36, 2637, "sine", 0.5],
   ]),
-  // The same, hurried: nobody has answered.
+  // A faster version of the order's bell, because nobody has answered.
   urgent: [0, 0.4, 0.8, 1.2].flatMap((at) => [
     [at, 0.12, 1319, "square", 1], [at + 0.12, 0.12, 1661, "square", 1], [at + 0.24, 0.14, 1976, "square", 1],
   ]),
-  // A horn that falls: stop.
+  // A horn with falling tones: the kitchen must stop.
   cancelled: [0, 0.6, 1.2].flatMap((at) => [
     [at, 0.28, 740, "sawtooth", 1.2], [at, 0.28, 748, "sawtooth", 1],
     [at + 0.28, 0.32, 554, "sawtooth", 1.2], [at + 0.28, 0.32, 560, "sawtooth", 1],
   ]),
-  // Two short strokes: look at what you are at.
+  // Two short strokes: an order has changed.
   changed: [[0, 0.3, 1047, "sine", 0.8], [0.4, 0.3, 1047, "sine", 0.8]],
   // A door chime: two soft tones.
   booking: [[0, 0.5, 784, "sine", 0.7], [0.45, 0.7, 587, "sine", 0.7]],
-  // Falling and short, and not too low for a tablet: the line, not a customer.
+  // Short and falling: the connection is lost. A tablet's speaker cannot play lower tones well.
   offline: [[0, 0.16, 440, "triangle", 0.9], [0.22, 0.16, 392, "triangle", 0.9], [0.44, 0.3, 330, "triangle", 0.9]],
 };
 
-/** Seconds from the beginning of one round to the next, at least. */
+/** The shortest time between the starts of two rounds, seconds. */
 const ROUND_S = 4;
-/** Where only the line is out, it is said less often. */
+/** The shortest time between two rounds, if only the connection is lost, seconds. */
 const OFFLINE_ROUND_S = 20;
-/** Between two kinds of one round. */
+/** The pause between two kinds in a round, seconds. */
 const GAP_S = 0.25;
-/** So long after its beginning it is listened whether a kind really sounds: within the first note of each. */
+/** When a kind is checked for real sound, seconds after its start: during the first notes. */
 const LISTEN_AFTER_S = 0.2;
-/** A peak below this is silence. */
+/** A peak below this counts as silence; the highest peak is 1. */
 const AUDIBLE = 0.01;
 
 /** How long a kind sounds, seconds. @param {Kind} kind */
 export const lengthOf = (kind) => Math.max(...SCORES[kind].map(([at, length]) => at + length));
 
 /**
- * Plays a kind into a graph; an OfflineAudioContext does as well.
+ * Schedules the notes of a kind. A test passes an OfflineAudioContext.
  * @param {BaseAudioContext} context
  * @param {AudioNode} into
  * @param {Kind} kind
- * @param {number} start
+ * @param {number} start seconds, by the clock of the context
  */
 export function perform(context, into, kind, start) {
   for (const [at, length, hz, wave, loud] of SCORES[kind]) {
@@ -73,36 +74,36 @@ export function perform(context, into, kind, start) {
   }
 }
 
-/** Rings for what waits. */
+/** Rings in rounds until all keys are silenced. */
 export class Ringer {
   /** @type {AudioContext|null} */
   context = null;
-  /** Everything that sounds goes through here. @type {GainNode|null} */
+  /** All sounds go through this node. @type {GainNode|null} */
   master = null;
-  /** How loud, 0 to 1; beside the device's own volume. */
+  /** The volume, 0 to 1, in addition to the volume of the device. */
   #volume = 1;
-  /** Rounds that were played and heard. */
+  /** The number of finished rounds. */
   rounds = 0;
-  /** @type {Map<string, Kind>} what rings */
+  /** The keys that ring, and the kind of each. @type {Map<string, Kind>} */
   ringing = new Map();
 
   /** @type {AnalyserNode|null} */
   #ear = null;
-  /** @type {GainNode|null} what sounds now */
+  /** The volume of the current sound. @type {GainNode|null} */
   #voice = null;
   /** @type {Kind|null} */
   #sounding = null;
-  /** @type {AudioScheduledSourceNode|null} the pause between two rounds */
+  /** The timer of the pause between two rounds. @type {AudioScheduledSourceNode|null} */
   #pause = null;
   #inRound = false;
-  /** What has sounded at least once. @type {Set<string>} */
+  /** The keys whose sound was audible at least once. @type {Set<string>} */
   #sounded = new Set();
   #onRung;
   #onChange;
 
   /**
-   * @param {(keys: string[], kind: Kind) => void} onRung their sound really played
-   * @param {() => void} onChange whether it can sound, or what rings, has changed
+   * @param {(keys: string[], kind: Kind) => void} onRung called when the sound of these keys was audible
+   * @param {() => void} onChange called when the permission for sound, or the set of ringing keys, has changed
    */
   constructor(onRung, onChange) {
     this.#onRung = onRung;
@@ -115,24 +116,24 @@ export class Ringer {
     if (this.master) this.master.gain.value = volume;
   }
 
-  /** Whether sound comes out. */
+  /** Whether the browser plays sound now. */
   get sounds() {
     return this.context?.state === "running";
   }
 
-  /** What the browser has said to sound so far. @returns {import("./device.js").Answer} */
+  /** The browser's permission for sound. @returns {import("./device.js").Answer} */
   get answer() {
     if (!("AudioContext" in window)) return "missing";
     return this.sounds ? "granted" : "refused";
   }
 
-  /** Asks the browser for sound; it grants it within a person's press. Whether it did. */
+  /** Asks the browser for sound, which it allows only during a person's press. True if it allows sound. */
   async unlock() {
     if (this.answer === "missing") return false;
     if (!this.context) this.#build();
     if (!this.context) return false;
     if (this.context.state !== "running") {
-      // Where it is refused, the promise of resume() waits for ever.
+      // If the browser refuses sound, the promise of resume() stays pending, so wait for 700 ms only.
       const refused = new Promise((resolve) => setTimeout(resolve, 700));
       await Promise.race([this.context.resume().catch(() => {}), refused]);
     }
@@ -146,7 +147,7 @@ export class Ringer {
     try {
       context = new AudioContext({ latencyHint: "interactive" });
     } catch {
-      // There is none to be had now, as where too many pages sound: the next press asks again.
+      // The browser has no free audio output, for example with too many open pages. The next press tries again.
       return;
     }
     const [master, press, ear] = [context.createGain(), context.createDynamicsCompressor(), context.createAnalyser()];
@@ -163,7 +164,7 @@ export class Ringer {
   }
 
   /**
-   * Lets something ring until {@link silence}.
+   * Rings for a key until {@link silence}.
    * @param {string} key
    * @param {Kind} kind
    */
@@ -188,7 +189,7 @@ export class Ringer {
     this.#onChange();
   }
 
-  /** One ring, to hear that it works. Whether it was heard. @param {Kind} [kind] */
+  /** Plays a test sound. True if it was audible. @param {Kind} [kind] */
   async test(kind = "order") {
     if (!(await this.unlock())) return false;
     return new Promise((resolve) => this.#play(kind, () => resolve(true), () => resolve(false)));
@@ -201,7 +202,7 @@ export class Ringer {
     this.#round(kinds, this.context.currentTime);
   }
 
-  /** @param {Kind[]} kinds that are left of this round @param {number} began */
+  /** @param {Kind[]} kinds left in this round @param {number} began start of the round, seconds */
   #round(kinds, began) {
     const [kind, ...others] = kinds;
     if (!kind) return this.#rest(began);
@@ -214,7 +215,7 @@ export class Ringer {
     this.#play(kind, heard, () => this.#round(others, began));
   }
 
-  /** @param {Kind} kind @param {() => void} heard it really sounds @param {() => void} done */
+  /** @param {Kind} kind @param {() => void} heard called if the sound is audible @param {() => void} done called after the sound */
   #play(kind, heard, done) {
     const voice = this.context.createGain();
     voice.connect(this.master);
@@ -264,7 +265,7 @@ export class Ringer {
     this.#voice?.gain.setTargetAtTime(0, now, 0.015);
   }
 
-  /** Calls back at a time of the audio's clock. @param {number} when @param {() => void} then */
+  /** Calls a function at a time of the audio clock. @param {number} when seconds @param {() => void} then */
   #after(when, then) {
     const clock = this.context.createConstantSource();
     clock.offset.value = 0;

@@ -1,4 +1,4 @@
-/** Says that a screen is that of some stations, and how many orders are not on it: nobody looks for an order in vain. @module stationbar */
+/** Tells that the screen shows only some stations, and how many orders it hides, so that nobody searches for them in vain. @module stationbar */
 
 import { byId, button, h, icon } from "./dom.js";
 import { t } from "./i18n.js";
@@ -7,10 +7,10 @@ import { settings } from "./settings.js";
 import { isLookingAtAll, isOfStations, isOwn, lookAtAll } from "./stations.js";
 
 let shown = "";
-/** Whether the shop says of any dish where it is made. */
+/** Whether the shop names the station of any dish. */
 let hasStations = false;
 
-/** Shows it, where there is something to be said. */
+/** Shows the bar, if the screen shows only some stations. */
 export function showStationBar() {
   hasStations ||= isOfStations() || [...items.values()].some((item) => item.items?.some(({ category }) => category));
   if (byId("stations-open").hidden === hasStations) byId("stations-open").hidden = !hasStations;

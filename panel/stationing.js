@@ -1,4 +1,4 @@
-/** Asks which stations of the kitchen a screen is for. @module stationing */
+/** Asks which stations of the kitchen a screen shows. @module stationing */
 
 import { byId, button, h } from "./dom.js";
 import { t } from "./i18n.js";
@@ -7,7 +7,7 @@ import { closed, items } from "./orders.js";
 import { change, settings } from "./settings.js";
 import { lookAtAll } from "./stations.js";
 
-/** Orders whose dishes' stations are offered, beside those on the board. */
+/** The most recent orders that are searched for stations, in addition to the board. */
 const ORDERS = 200;
 
 /** @type {Set<string>} */
@@ -28,14 +28,14 @@ export function askForStations() {
   learnMore();
 }
 
-/** @param {{items?: import("./orders.js").Line[]}[]} orders */
+/** Adds the stations of these orders to the list. @param {{items?: import("./orders.js").Line[]}[]} orders */
 function learn(orders) {
   settings.stations.forEach((name) => known.add(name));
   orders.flatMap((order) => order.items ?? []).forEach(({ category }) => category && known.add(category));
   showStations();
 }
 
-/** Those of the last orders, which may be over. */
+/** Adds the stations of recent orders, which may be closed. */
 async function learnMore() {
   const list = await live.connection?.api.list("orders", { status: "all", limit: ORDERS }).catch(() => null);
   if (list && document.getElementById("stations-list")) learn(list.orders);
@@ -53,7 +53,7 @@ function showStations() {
 /** @param {string} name */
 const toggle = (name) => choose(settings.stations.includes(name) ? settings.stations.filter((other) => other !== name) : [...settings.stations, name]);
 
-/** @param {string[]} stations none: all of them */
+/** @param {string[]} stations empty: all stations */
 function choose(stations) {
   change({ stations });
   lookAtAll(false);

@@ -1,6 +1,6 @@
 /**
- * Stations of the kitchen: a screen can show, count and ring for the dishes of its own only. Nothing is lost by that: a dish without
- * a station is everybody's, and so is an order that nobody has answered in time.
+ * Stations of the kitchen: a screen can show, count and ring for the dishes of its own stations only. No order is lost:
+ * a dish without a station belongs to all screens, and so does an order that nobody has answered in time.
  *
  * @module stations
  */
@@ -8,30 +8,30 @@
 import { isLookedAt } from "./connection.js";
 import { settings } from "./settings.js";
 
-/** Orders that nobody has answered in time. @type {Set<string>} */
+/** Keys of orders that nobody has answered in time, and that now belong to all screens. @type {Set<string>} */
 const everybodys = new Set();
-/** Somebody looks at the other stations' orders, too. */
+/** Whether the screen also shows the orders of other stations. */
 let looksAtAll = false;
 
 /** @typedef {import("./orders.js").Item} Item */
 
-/** Whether this screen is that of some stations. */
+/** Whether this screen shows only some stations. */
 export const isOfStations = () => settings.stations.length > 0;
 
-/** Whether a dish is made here. @param {import("./orders.js").Line} line */
+/** Whether a dish belongs to a station of this screen. @param {import("./orders.js").Line} line */
 export const isOwnLine = ({ category }) => !isOfStations() || !category || settings.stations.includes(category);
 
-/** Whether this screen rings for it: it has a dish of this station, or nobody can say that it has none. @param {Item} item */
+/** Whether this screen rings for an order: it has a dish of this screen's stations, or not all of its dishes are known. @param {Item} item */
 export function isOwn(item) {
   if (!isOfStations() || item.kind !== "orders") return true;
   if (item.status === "pending" && everybodys.has(item.key)) return true;
   return !item.items?.length || Boolean(item.items_omitted) || item.items.some(isOwnLine);
 }
 
-/** Whether it stands on the board: what rings does, whatever store is looked at. @param {Item} item */
+/** Whether the board shows an order or booking. One that rings, or has changed, is shown even if another store is in view. @param {Item} item */
 export const isShown = (item) => (looksAtAll || isOwn(item)) && (isLookedAt(item) || item.status === "pending" || Boolean(item.marks?.length));
 
-/** The dishes that a card lists, and the others. @param {Item} item */
+/** The dishes that a card lists, and the dishes of other stations. @param {Item} item */
 export function dishesOf({ items: lines = [] }) {
   const numbered = lines.map((line, number) => ({ line, number }));
   const own = numbered.filter(({ line }) => isOwnLine(line));
@@ -39,7 +39,7 @@ export function dishesOf({ items: lines = [] }) {
   return { own, others: numbered.filter(({ line }) => !isOwnLine(line)) };
 }
 
-/** The others' dishes, each named once. @param {ReturnType<typeof dishesOf>["others"]} others */
+/** The dishes of other stations as text, each named once. @param {ReturnType<typeof dishesOf>["others"]} others */
 export function namesOf(others) {
   /** @type {Map<string, number>} */
   const counts = new Map();
@@ -47,17 +47,17 @@ export function namesOf(others) {
   return [...counts].map(([name, many]) => (many === 1 ? name : `${many}× ${name}`)).join(", ");
 }
 
-/** Nobody has answered it in time. @param {Item} item @returns {boolean} whether it comes to this screen by that */
+/** Gives an order that nobody has answered in time to all screens. @param {Item} item @returns {boolean} whether it is new to this screen */
 export function giveToEverybody(item) {
   if (isOwn(item)) return false;
   everybodys.add(item.key);
   return true;
 }
 
-/** Somebody has answered it. @param {string} key */
+/** Returns an order to its own station, because a person has answered it. @param {string} key */
 export const takeFromEverybody = (key) => everybodys.delete(key);
 
-/** Shows the others' orders, too, or no longer; it rings for its own all the same. */
+/** Shows or hides the orders of other stations. The screen still rings for its own stations only. */
 export const lookAtAll = (all = !looksAtAll) => (looksAtAll = all);
 
 export const isLookingAtAll = () => looksAtAll;

@@ -1,4 +1,4 @@
-/** What a manager asks for: by which channel orders came first, and how soon somebody answered. @module stats */
+/** Charts for a manager: by which channel orders came first, and how soon a person answered. @module stats */
 
 import { byId, h } from "./dom.js";
 import { t } from "./i18n.js";
@@ -6,14 +6,14 @@ import { t } from "./i18n.js";
 const MINUTE_S = 60;
 const CHANNELS = ["websocket", "sse", "polling", "telegram", "none"];
 
-/** @param {Promise<any>} asked */
+/** @param {Promise<any>} asked the summary from the server */
 export async function showFigures(asked) {
   const figures = await asked;
   byId("figures").replaceChildren(...(figures ? [channels(figures), waits(figures)] : []));
 }
 
 /**
- * Bars, each with its words and its figure: the picture says nothing that the text does not.
+ * A bar chart. Each bar has its label and its number as text, so that nothing depends on the picture.
  * @param {string} title
  * @param {{name: string, label: string, count: number}[]} bars
  * @param {string} style

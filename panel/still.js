@@ -1,15 +1,15 @@
 /**
- * Nothing changes under a finger: where something moved that nobody here has pressed, its buttons do nothing for a moment.
- * And what moves is seen moving.
+ * Prevents presses on a button that has just moved. Such a button ignores presses for a moment, unless a press on this
+ * page moved it. This module also animates movements.
  *
  * @module still
  */
 
-/** A finger that was on its way has landed by then. */
+/** How long a moved button ignores presses. A finger that was already moving has landed by then. */
 const STILL_MS = 700;
-/** How long a thing moves. */
+/** The duration of a movement. */
 const MOVE_MS = 180;
-/** Where things moved so short a time ago, many do: what moves then stands at once where it belongs. */
+/** If something moved less than this time ago, changes are frequent. Then things jump to their places without an animation. */
 const RUSH_MS = 400;
 let movedAt = -Infinity;
 
@@ -19,13 +19,13 @@ document.addEventListener("click", stopWhileStill, { capture: true });
 function stopWhileStill(event) {
   const place = /** @type {HTMLElement|null} */ (event.target instanceof Element ? event.target.closest("[data-still]") : null);
   if (!place || Number(place.dataset.still) < performance.now()) return;
-  // Whoever looks is not in the way of anybody.
+  // Only buttons that change an order are blocked; opening an order is harmless.
   if (!/** @type {Element} */ (event.target).closest(".card-actions, .order-foot, .alarm button")) return;
   event.preventDefault();
   event.stopImmediatePropagation();
 }
 
-/** Its buttons do nothing for a moment. @param {Element} place */
+/** Makes the buttons in an element ignore presses for a moment. @param {Element} place */
 export function still(place) {
   /** @type {HTMLElement} */ (place).dataset.still = String(performance.now() + STILL_MS);
 }
@@ -33,9 +33,9 @@ export function still(place) {
 const isCalm = matchMedia("(prefers-reduced-motion: reduce)");
 
 /**
- * Changes what stands in some places; what moves by it is seen moving, and its buttons do nothing for a moment.
+ * Runs a change, and animates the things that it moves. Their buttons ignore presses for a moment.
  * @param {Element[]} things that may move
- * @param {() => Element[]} change gives those of them that may have moved by it. In a rush nothing is measured: a layout each time would cost more than the change
+ * @param {() => Element[]} change returns the things that may have moved. During frequent changes nothing is measured, because a layout costs more than the change
  */
 export function moving(things, change) {
   const isRush = performance.now() - movedAt < RUSH_MS;
@@ -44,7 +44,7 @@ export function moving(things, change) {
   for (const thing of moved) {
     const was = before[things.indexOf(thing)];
     if (!isRush) {
-      // It was not there before.
+      // The thing was not there before the change.
       if (!was) continue;
       const after = thing.getBoundingClientRect();
       const [x, y] = [was.left - after.left, was.top - after.top];

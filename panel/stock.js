@@ -1,4 +1,4 @@
-/** The stop list: what the store is out of, as the server says it. @module stock */
+/** The stop list: the items that a store is out of, as the server reports them. @module stock */
 
 import { byId } from "./dom.js";
 import { now } from "./facts.js";
@@ -6,10 +6,10 @@ import { live } from "./connection.js";
 
 /** @typedef {{item: string, since: string, until?: string, by?: string}} OutOfStock */
 
-/** By the store, and by the item's name. @type {Map<string, Map<string, OutOfStock>>} */
+/** The items out of stock, by store and by item name. @type {Map<string, Map<string, OutOfStock>>} */
 const stopped = new Map();
 
-/** Asks for the whole list of a store. @param {import("./connection.js").Opened} opened */
+/** Loads the stop list of a store. @param {import("./connection.js").Opened} opened */
 export async function learnStock({ store, connection }) {
   const known = await connection.api.stopList().catch(() => null);
   if (known) setStock(store, known.items);
@@ -21,7 +21,7 @@ export function setStock(store, list) {
   showStock();
 }
 
-/** An item is out of stock, or is there again. @param {import("./vestnik.js").VestnikEvent} event */
+/** Handles an item that is out of stock, or back in stock. @param {import("./vestnik.js").VestnikEvent} event */
 export function handleStock({ type, data, store_id: store }) {
   const list = stopped.get(store) ?? new Map();
   if (type === "item_out_of_stock") list.set(data.item, data);
@@ -29,14 +29,14 @@ export function handleStock({ type, data, store_id: store }) {
   setStock(store, [...list.values()]);
 }
 
-/** What a store is out of now, by name. @param {string} store @returns {OutOfStock[]} */
+/** The items that a store is out of now, sorted by name. @param {string} store @returns {OutOfStock[]} */
 export function outOfStock(store) {
   /** @param {OutOfStock} one */
   const isNow = ({ until }) => !until || Date.parse(until) > now();
   return [...(stopped.get(store)?.values() ?? [])].filter(isNow).sort((one, other) => one.item.localeCompare(other.item));
 }
 
-/** How many there are; and where the list is open, that it has changed. */
+/** Shows the number of items out of stock, and tells an open dialog that the list has changed. */
 export function showStock() {
   const count = String([...live.stores.keys()].flatMap(outOfStock).length || "");
   for (const badge of ["badge-stock", "badge-tools"]) if (byId(badge).textContent !== count) byId(badge).textContent = count;

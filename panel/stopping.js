@@ -1,4 +1,4 @@
-/** The stop list in a dialog: an item is put on it by one tap, for as long as was chosen, and taken off by another. @module stopping */
+/** The dialog of the stop list: one tap puts an item on the list for the chosen time, and another tap takes it off. @module stopping */
 
 import { byId, button, h } from "./dom.js";
 import { dayAndTime, t } from "./i18n.js";
@@ -9,15 +9,15 @@ import { settings } from "./settings.js";
 import { outOfStock, setStock } from "./stock.js";
 import { reasonOf } from "./failure.js";
 
-/** For how long: what the server is asked for. */
+/** The durations that a person can choose, in the form of the request. */
 const SPANS = { tomorrow: { until: "tomorrow" }, hour: { minutes: 60 }, open: {} };
-/** Orders whose dishes are offered: those of the last days. */
+/** The limits of the search for dishes: the number of orders, and their age. */
 const ORDERS = 500;
 const DAYS_MS = 7 * 24 * 3_600_000;
-/** Dishes that are offered at once. */
+/** The most dishes that are offered. */
 const MOST = 24;
 
-/** Whose list it is. */
+/** The store whose list is open. */
 let store = "";
 let span = "tomorrow";
 /** Dishes of the last days, the most ordered first. @type {string[]} */
@@ -55,7 +55,7 @@ function choose(name) {
   byId("stock").querySelectorAll("[data-stock-span]").forEach((one) => one.setAttribute("aria-pressed", String(one.dataset.stockSpan === name)));
 }
 
-/** What the store is out of, each with a way back. */
+/** Shows the items out of stock, each with a button to put it back. */
 function showStopped() {
   /** @param {import("./stock.js").OutOfStock} one */
   const row = ({ item, until, by }) => {
@@ -67,7 +67,7 @@ function showStopped() {
   showDishes();
 }
 
-/** What can be stopped by a tap: dishes of the last days that fit what is typed. */
+/** Offers dishes of the last days that match the typed words. */
 function showDishes() {
   const words = byId("stock-words").value.trim().toLowerCase();
   const gone = new Set(outOfStock(store).map(({ item }) => item));
@@ -75,7 +75,7 @@ function showDishes() {
   byId("stock-dishes").replaceChildren(...fit.map((dish) => h("li", {}, button("quiet", null, dish, () => stop(dish), { data: { dish } }))));
 }
 
-/** Which dishes there are: from what is known here at once, and from the orders of the last days. */
+/** Collects dishes: at once from the orders on this page, then from the orders of the last days. */
 async function learnDishes() {
   takeDishes([...items.values(), ...closed.values()].filter((item) => item.store === store));
   const list = await connectionOf(store)?.api.list("orders", { status: "all", limit: ORDERS }).catch(() => null);

@@ -1,4 +1,4 @@
-/** The stores of this page: what waits in each, how its connection stands, and which of them is looked at. @module storebar */
+/** The bar of stores: how many orders wait in each, the state of its connection, and which store is in view. @module storebar */
 
 import { byId, button, h } from "./dom.js";
 import { t } from "./i18n.js";
@@ -9,11 +9,11 @@ const bar = h("div", { id: "store-bar", class: "store-bar", role: "group" });
 byId("main").before(bar);
 let shown = "";
 
-/** Shows them, where there are several. */
+/** Shows the bar, if the page has several stores. */
 export function showStoreBar() {
   bar.hidden = !isSeveral();
   if (bar.hidden) return;
-  // A history is that of one store.
+  // The history shows one store.
   const isOfOne = document.body.dataset.view === "history";
   const chosen = isOfOne ? live.opened.store : live.shown;
   const all = isOfOne ? [] : [{ store: "", name: t("stores.all"), line: "live", n: 0 }];
@@ -38,7 +38,7 @@ function chip({ store, name, line, n }) {
   return made;
 }
 
-/** @param {string} store "": all of them */
+/** @param {string} store "" for all stores */
 function look(store) {
   live.shown = store;
   document.dispatchEvent(new Event("vestnik:look"));

@@ -1,19 +1,19 @@
 /**
- * Keeps the shell of the panel, so that it opens while the server is away and says so. Events, lists and everything
- * else below /api are never touched: what is on the screen is the truth, or it is not there.
+ * The service worker caches the files of the panel, so that it opens while the server cannot be reached. It never
+ * caches events, lists or other responses of /api, because the screen must not show old data as current.
  */
 
-/** Both are filled in where it is built: another version is another worker. */
+/** The build fills in both constants: each version of the panel has its own worker. */
 const SHELL = "vestnik-shell-VERSION";
 const FILES = ["FILES"];
-/** A server that has not answered by then is away. */
+/** A server that has not responded after this time counts as unreachable. */
 const PATIENCE_MS = 3_000;
-/** One that is away is not waited for again so soon: a page has several files. */
+/** For this time after a failure, cached files are used without a new request: a page has several files. */
 const AWAY_MS = 5_000;
 let awaySince = -Infinity;
 
 self.addEventListener("install", (event) => {
-  // What the page has just loaded is not loaded again.
+  // Use the browser's cache, because the page has just loaded these files.
   const requests = FILES.map((file) => new Request(file, { cache: "force-cache" }));
   event.waitUntil(caches.open(SHELL).then((shell) => shell.addAll(requests)).then(() => self.skipWaiting()));
 });
@@ -29,7 +29,7 @@ self.addEventListener("fetch", (event) => {
   if (isShell) event.respondWith(newestOrKept(event.request, url.pathname));
 });
 
-/** The server's own, for a page must not be of two versions; the kept one only where it is away. */
+/** Responds with the server's file, because a page must not mix two versions. The cached file is used only if the server is unreachable. */
 async function newestOrKept(request, path) {
   const mayBeAway = performance.now() - awaySince < AWAY_MS && (await caches.match(path));
   if (mayBeAway) return mayBeAway;

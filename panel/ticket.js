@@ -1,4 +1,4 @@
-/** A ticket for the kitchen, black on white, as long as what stands on it: block by block, for the browser's printing and for a printer's dots. @module ticket */
+/** Makes a kitchen ticket as a list of text blocks, for the browser's printing and for an ESC/POS printer. @module ticket */
 
 import { byId, h } from "./dom.js";
 import { factsOf } from "./allfacts.js";
@@ -8,20 +8,20 @@ import { storeName } from "./connection.js";
 import { settings } from "./settings.js";
 import { dishesOf, namesOf } from "./stations.js";
 
-/** What a roll leaves white at each side, and above and below, millimetres. */
+/** The white margin on each side of the paper, millimetres. */
 const MARGIN_MM = 3;
 const MM_PER_PX = 25.4 / 96;
 
 /** @typedef {{style: string, text: string, label?: string}} Block */
 
-/** What a page is as large as. */
+/** The style sheet that sets the page size of the ticket. */
 const sheet = new CSSStyleSheet();
 document.adoptedStyleSheets = [...document.adoptedStyleSheets, sheet];
 
 /**
- * All that stands on it.
+ * The blocks of a ticket.
  * @param {import("./orders.js").Item} item
- * @param {boolean} isCopy whether it has been printed before
+ * @param {boolean} isCopy whether the order was printed before
  * @returns {Block[]}
  */
 export function ticketOf(item, isCopy) {
@@ -54,10 +54,10 @@ export function ticketOf(item, isCopy) {
 }
 
 /**
- * Prints it as the browser does: with its dialog, or without one where it was started with --kiosk-printing.
+ * Prints through the browser: with its dialog, or without it if the browser was started with --kiosk-printing.
  * @param {Block[]} blocks
  * @param {number} copies
- * @returns {number} how long the page stood still for it, milliseconds
+ * @returns {number} how long the page was blocked, milliseconds
  */
 export function printByBrowser(blocks, copies) {
   const place = byId("ticket");

@@ -1,21 +1,22 @@
-/** Dishes that are done already, ticked by who cooks them: on this device, until the order leaves the kitchen. @module ticks */
+/** Dishes that the cook has ticked as done, on this device, until the order leaves the kitchen. @module ticks */
 
 import { items } from "./orders.js";
 import { keptKey, read, write } from "./settings.js";
 
 const TICKS = "vestnik.ticks";
 
-/** By the order's key: what is done of it. @type {Map<string, Set<string>>} */
+/** The ids of the lines that are done, by order key. @type {Map<string, Set<string>>} */
 const ticked = new Map(read("sessionStorage", TICKS) ?? read("localStorage", TICKS) ?? []);
 ticked.forEach((done, key) => ticked.set(key, new Set(done)));
 
 /** @typedef {import("./orders.js").Item} Item */
 
-/** Whether its dishes can be ticked: they are being made. @param {Item} item */
+/** Whether the dishes of an order can be ticked: the order is being prepared. @param {Item} item */
 export const isTickable = (item) => item.kind === "orders" && item.status === "preparing";
 
 /**
- * Names its lines, so that a tick stays with its dish where the shop changes the order.
+ * The ids of the lines. An id is made of the line's text, so that a tick stays with its dish if the shop changes the
+ * order.
  * @param {Item} item
  * @returns {string[]} one for each line
  */
@@ -31,7 +32,7 @@ export function lineIds({ items: lines = [] }) {
 /** @param {Item} item @param {string} id of a line */
 export const isTicked = (item, id) => isTickable(item) && Boolean(ticked.get(item.key)?.has(id));
 
-/** @param {Item} item @param {string} id of a line @returns {boolean} whether it is done now */
+/** @param {Item} item @param {string} id of a line @returns {boolean} whether the line is done now */
 export function toggleTick(item, id) {
   const done = ticked.get(item.key) ?? new Set();
   if (!done.delete(id)) done.add(id);

@@ -1,16 +1,16 @@
-/** Short messages, one below the other: what no card says. @module toast */
+/** Short messages in a list, about things that no card shows. @module toast */
 
 import { byId, button, h, icon } from "./dom.js";
 import { t } from "./i18n.js";
 
-/** Toasts at once; the oldest goes. */
+/** The most messages at once; a new one removes the oldest. */
 const MOST = 3;
 const STAYS_MS = 7_000;
 
 /**
  * @param {string} text
  * @param {{kind?: "info"|"problem", detail?: string, sign?: any, about?: string, action?: [string, () => void], stays?: boolean}} [options]
- *   about: names what it is about; a later one about the same takes its place
+ *   about: the key of the subject; a later message with the same key replaces this one
  */
 export function toast(text, { kind = "info", detail = "", sign = "bell", about = "", action, stays = false } = {}) {
   const list = byId("toasts");
@@ -25,15 +25,15 @@ export function toast(text, { kind = "info", detail = "", sign = "bell", about =
   if (!stays) setTimeout(dismiss, STAYS_MS);
 }
 
-/** What it said is no longer so. @param {string} about */
+/** Removes the messages about a key, because they are no longer true. @param {string} about */
 export function dropToast(about) {
   byId("toasts").querySelectorAll(".toast").forEach((item) => item.dataset.about === about && item.remove());
 }
 
 let turn = 0;
-/** Says something to who listens to the page. @param {string} text */
+/** Makes a screen reader say a text. @param {string} text */
 export function announce(text) {
-  // Two places in turn: the same words twice in one place are not read again.
+  // Use two elements in turn: a screen reader does not read the same text in one element again.
   turn = 1 - turn;
   byId(`announcer-${turn}`).textContent = text;
   byId(`announcer-${1 - turn}`).textContent = "";

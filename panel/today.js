@@ -1,13 +1,13 @@
-/** Counts the day's orders of a store. @module today */
+/** Counts the orders of the current day. @module today */
 
 import { showCalm } from "./alarmbar.js";
 import { startOfDay } from "./calendar.js";
 
-/** They are counted on so many pages; where there are more, nothing is said of them. */
+/** The most pages that are read. For a store with more orders, the page shows no count. */
 const PAGES = 5;
 const PAGE = 200;
 
-/** Counts the day's orders of a store: asked for once, and then counted as they come. @param {import("./connection.js").Opened} opened */
+/** Counts the orders of the current day once; `countOne` adds later orders. @param {import("./connection.js").Opened} opened */
 export async function countToday(opened) {
   const began = startOfDay().getTime();
   let [count, last] = [0, /** @type {any} */ (undefined)];

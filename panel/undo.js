@@ -1,12 +1,12 @@
-/** What was pressed can be taken back for a moment: a button for each, in the strip above the board. @module undo */
+/** Offers to undo a press for a moment, with a button in the strip above the board. @module undo */
 
 import { byId, button } from "./dom.js";
 import { signedNumber } from "./facts.js";
 import { t } from "./i18n.js";
 
-/** How long it is offered. */
+/** How long the button stays. */
 const OFFERED_MS = 6_000;
-/** Offered at once; an older one is taken back in the order itself. */
+/** The most buttons at once. The dialog of an order undoes an older press. */
 const MOST = 3;
 
 /** @param {import("./orders.js").Item} item @param {string} to @param {() => void} undo */

@@ -1,5 +1,5 @@
 /**
- * The client of Vestnik, without a page: one stream of events that misses none, whatever the network does.
+ * The client of Vestnik, which needs no page: one stream of events that loses none, on any network.
  *
  *     import { connectWebSocket } from "/panel/vestnik.js";
  *     const connection = connectWebSocket({
@@ -8,20 +8,20 @@
  *       onState: (state) => console.log(state.name),
  *     });
  *
- * What it does for you:
+ * What the client does:
  * - continues after the newest event: the client keeps the newest cursor and sends that cursor when it reconnects;
- * - calls `onEvent` once for each event: the server may send an event twice with the same id, but always sends it;
- * - comes back within the time that the server asked for, then after half a second and up to 5 s, each and a random while;
- *   and at once when the browser is online or visible again;
- * - takes a socket that is silent for one and a half heartbeats (45 s) for dead, or for 10 s where `watchClosely` was asked for;
- * - streams over HTTP (Server-Sent Events) where a network lets no WebSocket through, and looks every 5 minutes whether it does now;
+ * - calls `onEvent` once for each event: the server may send an event twice, and then both have the same id;
+ * - reconnects within the time that the server asked for, then after 0.5 s, and later up to 5 s, with a random part;
+ *   it reconnects at once when the browser is online or visible again;
+ * - treats a socket as dead after one and a half heartbeats of silence (45 s), or after 10 s with `watchClosely`;
+ * - streams over HTTP (Server-Sent Events) if the network blocks WebSockets, and tries a WebSocket again every 5 minutes;
  * - polls every 30 s while neither a WebSocket nor a stream can be opened;
  * - stops with a reason when a reconnect cannot succeed, for example because the token was revoked;
- * - forgets every id that it has told when the database's history did not go on (`resync_required` with `epoch` or `future`);
- * - calls `load` before the first connection, and again when the cursor cannot be honoured (`resync_required`): load
- *   your lists there. Events that come meanwhile wait, and are told after it.
+ * - deletes all known ids when the database has another history (`resync_required` with `epoch` or `future`);
+ * - calls `load` before the first connection, and again when the server cannot use the cursor (`resync_required`): load
+ *   your lists there. Events that arrive meanwhile wait until the lists are loaded.
  *
- * The wire is described in docs/protocol.md. The token goes into headers and subprotocols only, never into a URL.
+ * docs/protocol.md describes the protocol. The token goes into headers and subprotocols only, never into a URL.
  *
  * @module vestnik
  */
@@ -32,14 +32,14 @@
  * @property {"new_order"|"order_status_changed"|"order_cancelled"|"order_changed"|"order_removed"|"new_booking"|
  *   "booking_status_changed"|"booking_cancelled"|"booking_changed"|"booking_removed"|"order_unanswered"|"chat_disabled"|
  *   "store_paused"|"store_resumed"|"item_out_of_stock"|"item_in_stock"|
- *   string} type ignore what you do not know
- * @property {string} id names the event
+ *   string} type ignore types that you do not know
+ * @property {string} id identifies the event
  * @property {string} cursor
  * @property {string} store_id
- * @property {string} at when the shop wrote, ISO 8601
- * @property {true} [replayed] it is sent again to one who was away
+ * @property {string} at when the shop wrote its row, ISO 8601
+ * @property {true} [replayed] the client missed this event, and the server sends it now
  * @property {any} data the members of docs/protocol.md
- * @property {Channel} channel by which channel it came; added here
+ * @property {Channel} channel the channel that brought the event; this client adds it
  */
 
 /**
@@ -47,10 +47,10 @@
  *
  * @typedef {"loading"|"connecting"|"catching_up"|"live"|"polling"|"offline"|"stopped"} StateName
  *
- * @typedef {object} State how it stands
+ * @typedef {object} State the state of a connection
  * @property {StateName} name
- * @property {Date} since since when it is so; for `offline` and `polling`: since when there is no socket
- * @property {Channel} [channel] for `catching_up` and `live`: by which channel events come
+ * @property {Date} since when this state began; for `offline` and `polling`, when the socket was lost
+ * @property {Channel} [channel] for `catching_up` and `live`: the channel of the events
  * @property {string} [reason] for `stopped`: `token_revoked`, `unauthorized`, `forbidden_store`, ...
  */
 
@@ -58,33 +58,33 @@
  * @typedef {object} Options
  * @property {string} store
  * @property {string} token
- * @property {string} [base] where the server is; else where the page is from
- * @property {string|null} [after] a cursor to go on from; without one, and without `load`, what happens from now on
- * @property {string} [panel] names this panel where it has no session: at most 64 characters
- * @property {boolean|null} [rings] whether it is a page that can ring; null: not a page before a person's eyes
- * @property {number} [pollSeconds] between two polls while there is no socket; 30
+ * @property {string} [base] the server's address; the default is the address of the page
+ * @property {string|null} [after] the cursor to continue after; without it, and without `load`, only new events are delivered
+ * @property {string} [panel] a name of this panel, used if it has no session; at most 64 characters
+ * @property {boolean|null} [rings] whether the page can ring; null for a client that nobody looks at
+ * @property {number} [pollSeconds] seconds between two polls while there is no socket; the default is 30
  * @property {(event: VestnikEvent) => void} onEvent
  * @property {(state: State) => void} [onState]
- * @property {(why: string|null) => Promise<string>} [load] loads your lists; gives the cursor that came with them
- * @property {(seconds: number) => Promise<string|null>} [renew] the token ends after so many seconds: gives another one
+ * @property {(why: string|null) => Promise<string>} [load] loads your lists; returns the cursor of the lists
+ * @property {(seconds: number) => Promise<string|null>} [renew] called some seconds before the token expires; returns a new token
  */
 
 const PROTOCOL = "vestnik.v1";
-/** Between two tries to come back, at first and at most: it doubles. Up to half of it is added at random, so that many
- * panels do not come back in the same moment. */
+/** The shortest and the longest wait between two attempts to reconnect; the wait doubles. Up to half of it is added at random, so
+  * that many panels do not reconnect in the same moment. */
 const FIRST_RECONNECT_MS = 500;
 const RECONNECT_MS = 5_000;
 const CONNECT_DEADLINE_MS = 10_000;
-/** How long an answer to "are you there?" may take after the browser suspended the page. */
+/** A probe asks whether the server is there. If no message arrives within this time, the socket is dead. */
 const PROBE_DEADLINE_MS = 4_000;
-/** Idle connections that a browser keeps to one server. Where the network fell silent they are dead, and each would cost the
- * next request its deadline; so they are used up when the network is back. */
+/** The idle connections that a browser keeps to one server. If the network fails without a signal, they are dead, and each one
+  * costs a request its whole deadline. So the client uses them up when the network is back. */
 const POOLED_CONNECTIONS = 6;
 const POOL_DEADLINE_MS = 2_000;
 const POLL_S = 30;
-/** Silence for so many heartbeats is death: 45 s with the server's usual 30. */
+/** After this many heartbeats of silence, a socket is dead: 45 s with the server's usual 30. */
 const SILENT_HEARTBEATS = 1.5;
-/** Whoever waits for orders that are open asks after so much silence: a dead connection is known within 10 s. */
+/** With `watchClosely`, the client sends a probe after this silence, so that a dead socket is found within 10 s. */
 const CLOSE_SILENCE_MS = 4_500;
 const HEARTBEAT_S = 30;
 /** After this close code or a higher one, a reconnect cannot succeed. */
@@ -126,7 +126,7 @@ export class Connection {
   #reporter;
   /** @type {WebSocket|HttpStream|null} */
   #socket = null;
-  /** What the socket is, or will be. @type {"websocket"|"sse"} */
+  /** The channel of the current socket, or of the next one. @type {"websocket"|"sse"} */
   #channel = "websocket";
   /** Handshakes of a WebSocket in a row that failed while the server answered over HTTP. */
   #blocked = 0;
@@ -137,17 +137,17 @@ export class Connection {
   #probing = false;
   /** Whether the last socket was given up because the server was silent, and not because either side closed the socket. */
   #fellSilent = false;
-  /** Attempts in a row that failed, or brought a socket that did not last. */
+  /** Failed attempts in a row, including sockets that were lost soon. */
   #failures = 0;
-  /** Within which time the server asked to come back. */
+  /** The time within which the server wants clients to reconnect, milliseconds. */
   #jitterMs = FIRST_RECONNECT_MS;
   #lostAt = new Date();
-  /** @type {Map<string, Channel>} ids that were told, and by which channel they came */
+  /** The ids of the events that were delivered, and the channel of each. @type {Map<string, Channel>} */
   #told = new Map();
-  /** @type {VestnikEvent[]|null} what waits while lists are loaded */
+  /** Events that wait while lists are loaded; null at other times. @type {VestnikEvent[]|null} */
   #held = null;
   #loading = false;
-  /** Whether what is being loaded has to be loaded once more. */
+  /** Whether the lists must be loaded once more after the current load. */
   #loadAgain = false;
   #polling = false;
   #pollDueAt = 0;
@@ -166,7 +166,7 @@ export class Connection {
     addEventListener("offline", this.#onWake);
     document.addEventListener("visibilitychange", this.#onWake);
     this.#timers.watch = setInterval(() => this.#watch(), 1000);
-    // Not before the caller has this connection in its hands.
+    // Start later, because the caller does not have this connection yet.
     queueMicrotask(() => this.retry());
   }
 
@@ -185,28 +185,28 @@ export class Connection {
     this.#reporter.report("sounded", id, this.#told.get(id));
   }
 
-  /** Whether the page can ring: a page whose sound is off counts as absent. @param {boolean} rings */
+  /** Reports whether the page can ring: the server treats a page without sound as absent. @param {boolean} rings */
   setRings(rings) {
     this.#reporter.setRings(rings);
   }
 
-  /** Asks at once, where there is no socket that would tell. */
+  /** Polls at once, if no socket brings events. */
   pollNow() {
     if (this.state.name === "live" || this.state.name === "stopped") return;
     this.#poll();
   }
 
-  /** Whether a dead connection has to be known within 10 s, and not after 45. @param {boolean} closely */
+  /** Chooses how soon a dead socket is found. @param {boolean} closely within 10 s, instead of 45 s */
   watchClosely(closely) {
     this.#watchesClosely = closely;
   }
 
-  /** Asks whether anybody is there, where something has failed: a dead connection is found within 4 s. */
+  /** Checks after a failure whether the server responds: a dead socket is found within 4 s. */
   probe() {
     this.#wake();
   }
 
-  /** Tries again at once; also after it stopped. */
+  /** Connects again at once, even in the state `stopped`. */
   retry() {
     this.#again = true;
     clearTimeout(this.#timers.reconnect);
@@ -227,7 +227,7 @@ export class Connection {
   }
 
   /**
-   * Loads the lists anew (`options.load`); events wait meanwhile. Tries until it succeeds.
+   * Loads the lists again (`options.load`), until a load succeeds. Events wait meanwhile.
    * @param {string|null} why
    */
   async reload(why) {
@@ -249,7 +249,7 @@ export class Connection {
     }
   }
 
-  /** Loads until nothing has asked for it meanwhile. Why it failed; null where it did not. */
+  /** Loads the lists until nobody has requested a further load. Returns the error, or null after a success. */
   async #load(why) {
     try {
       do {
@@ -278,7 +278,7 @@ export class Connection {
     }
   }
 
-  /** @param {StateName} name @param {Date} [since] @param {string} [reason] */
+  /** Enters a state, and reports it. @param {StateName} name @param {Date} [since] @param {string} [reason] */
   #enter(name, since = new Date(), reason) {
     if (this.state.name === name && name !== "stopped") return;
     const isStreamed = name === "catching_up" || name === "live";
@@ -297,7 +297,7 @@ export class Connection {
     socket.onclose = (close) => this.#lost(socket, close.code);
   }
 
-  /** @param {string} path of the stream */
+  /** @param {string} path the path of the stream */
   #address(path) {
     const address = new URL(this.#options.base ?? location.origin);
     address.pathname = `/api/partner/${path}/${encodeURIComponent(this.#options.store)}`;
@@ -312,7 +312,7 @@ export class Connection {
     return new WebSocket(address, [PROTOCOL, `bearer.${this.#options.token}`]);
   }
 
-  /** Whether the network lets a WebSocket through now; then the stream over HTTP has done its work. */
+  /** Tests whether the network lets a WebSocket through. If it does, the WebSocket replaces the stream over HTTP. */
   #tryUpgrade() {
     const stream = this.#socket;
     const socket = this.#webSocket();
@@ -333,7 +333,7 @@ export class Connection {
     };
   }
 
-  /** @param {any} message */
+  /** Handles a message of the current socket. @param {any} message */
   #hear(message) {
     this.#heardAt = performance.now();
     clearTimeout(this.#timers.deadline);
@@ -354,7 +354,7 @@ export class Connection {
     }
     if (message.type === "error") return this.#reporter.refused(message);
     if (message.type === "pong") return this.#reporter.answered();
-    // The node cannot read the journal: what it does not say may have happened.
+    // The node cannot read the journal, so it may not report new events.
     if (message.type === "stale") return this.#enter("offline", (this.#lostAt = new Date()));
     if (message.type === "token_expires") return void this.#renew(message.expires_in);
     if (message.type === "resync_required") {
@@ -364,7 +364,7 @@ export class Connection {
       this.#tell(message, this.#channel);
     }
     if (message.cursor) this.cursor = message.cursor;
-    // A panel that has no socket to say so is there as long as it says so over HTTP.
+    // A panel without a WebSocket reports its presence over HTTP.
     if (message.type === "heartbeat" && this.#channel === "sse") this.#reporter.post();
     if (message.type === "live" || (message.type === "heartbeat" && this.state.name === "offline")) {
       clearTimeout(this.#timers.poll);
@@ -372,7 +372,7 @@ export class Connection {
     }
   }
 
-  /** Goes on with another token, so that the session is not closed with the old one. @param {number} seconds */
+  /** Replaces the token before it expires, so that the session stays open. @param {number} seconds until the token expires */
   async #renew(seconds) {
     try {
       const token = await this.#options.renew?.(seconds);
@@ -385,7 +385,7 @@ export class Connection {
     }
   }
 
-  /** @param {VestnikEvent} event @param {Channel} channel */
+  /** Delivers an event, if it was not delivered before. @param {VestnikEvent} event @param {Channel} channel */
   #tell(event, channel) {
     if (this.#told.has(event.id)) return;
     this.#told.set(event.id, channel);
@@ -395,7 +395,7 @@ export class Connection {
     else this.#give(event);
   }
 
-  /** @param {WebSocket|HttpStream} socket @param {number} code */
+  /** Handles the loss of a socket: reconnects, or stops. @param {WebSocket|HttpStream} socket @param {number} code the close code; 0 without one */
   async #lost(socket, code) {
     if (socket !== this.#socket) return;
     const [greeted, channel] = [this.#greeted, this.#channel];
@@ -405,10 +405,10 @@ export class Connection {
     if (this.state.name !== "offline" && this.state.name !== "polling") this.#lostAt = new Date();
     if (this.state.name === "live" && Date.now() - this.state.since.getTime() > RECONNECT_MS) this.#failures = 0;
     this.#failures += 1;
-    // A handshake that fails at first may be the network's dislike of WebSockets: not known before the server was asked.
+    // If the first handshake fails, the network may block WebSockets. So ask the server before the state changes.
     const mayBeBlocked = !greeted && channel === "websocket" && this.state.name === "connecting";
     if (!mayBeBlocked) this.#enter(this.state.name === "polling" ? "polling" : "offline", this.#lostAt);
-    // A browser does not say why a handshake was refused, and an expired token is closed with a code below 4500.
+    // A browser does not say why a handshake was refused, and 4401 (an expired token) is below 4500. So ask the server.
     if (!greeted || code >= STOP_FROM || code === 4401) {
       const { refusal, isServed } = await this.#ask();
       if (refusal) return this.#stop(refusal);
@@ -429,7 +429,7 @@ export class Connection {
     if (this.#failures > 1) this.#pollWhenDue();
   }
 
-  /** Whether the server is there and would have us; and why it refuses us, where it does. */
+  /** Checks over HTTP whether the server responds, and whether it refuses this client. `refusal` is the error code, or null. */
   async #ask() {
     try {
       await this.api.session();
@@ -440,7 +440,7 @@ export class Connection {
     }
   }
 
-  /** @param {string} reason */
+  /** Stops, because a reconnect cannot succeed. @param {string} reason */
   #stop(reason) {
     this.#again = false;
     this.#drop();
@@ -461,20 +461,23 @@ export class Connection {
     socket.close();
   }
 
-  /** Before the next try: a server that restarts is back within a second, and has said how many come with us. */
+  /**
+   * The wait before the next attempt, milliseconds. The first wait is random within the time that the server has sent,
+   * so that the clients of a restarted server do not all return at once.
+   */
   #pause() {
     if (this.#failures === 1) return Math.random() * this.#jitterMs;
     const most = Math.min(RECONNECT_MS, FIRST_RECONNECT_MS * 2 ** (this.#failures - 2));
     return most * (1 + Math.random() / 2);
   }
 
-  /** @param {number} wait */
+  /** Schedules the next attempt. @param {number} wait milliseconds */
   #comeBack(wait) {
     clearTimeout(this.#timers.reconnect);
     this.#timers.reconnect = setTimeout(() => this.#open(), wait);
   }
 
-  /** Checks whether the socket is alive. */
+  /** Drops a socket that is silent for too long. With `watchClosely`, sends a probe earlier. */
   #watch() {
     if (!this.#socket || !this.#greeted) return;
     const silence = performance.now() - this.#heardAt;
@@ -482,13 +485,13 @@ export class Connection {
     else if (this.#watchesClosely && silence > CLOSE_SILENCE_MS) this.#wake();
   }
 
-  /** @param {WebSocket|HttpStream} socket */
+  /** Drops a silent socket. @param {WebSocket|HttpStream} socket */
   #fallSilent(socket) {
     if (socket === this.#socket) this.#fellSilent = true;
     this.#lost(socket, 0);
   }
 
-  /** The browser says that the network, or the page, is back (or gone): do not wait for timers. */
+  /** The browser reports a change of the network or of visibility: reconnect at once, or check the socket. */
   #wake() {
     const socket = this.#socket;
     if (!socket) {
@@ -499,7 +502,7 @@ export class Connection {
     this.#probing = true;
     const asked = performance.now();
     if (this.#channel === "websocket") this.#reporter.ping();
-    // A stream over HTTP takes no question: another request says whether the network is there.
+    // A stream over HTTP cannot send a ping, so another request checks the network.
     else this.#ask().then(({ isServed }) => isServed && (this.#heardAt = performance.now()));
     setTimeout(() => {
       this.#probing = false;
@@ -535,23 +538,23 @@ export class Connection {
       const page = await this.api
         .events({ after: this.cursor, limit: POLL_PAGE, panel: this.#reporter.panel })
         .catch((error) => this.#resync(error));
-      // A socket that came meanwhile goes on from the same cursor; what both tell is told once.
+      // A socket that opened meanwhile continues from the same cursor. `#tell` skips events that both have brought.
       page.events.forEach((event) => this.#tell(event, "polling"));
       if (!this.#greeted) this.cursor = page.cursor;
       more = page.more;
     }
   }
 
-  /** The database's history did not go on: an id may name another event now. @param {string} reason */
+  /** Deletes all known ids if the database has another history, because an id may name another event now. @param {string} reason */
   #forgetIfOther(reason) {
     if (!OTHER_HISTORY.includes(reason)) return;
     this.#told.clear();
     this.#reporter.forget();
-    // What waits for the lists may have been lost, and what was not is in them.
+    // Drop the held events: the database may have lost them, and the lists contain the other ones.
     if (this.#held) this.#held = [];
   }
 
-  /** @param {ApiError} error */
+  /** Continues from the cursor of an error response. Throws the error if it has no cursor. @param {ApiError} error */
   #resync(error) {
     const cursor = error.body?.error?.cursor;
     if (!cursor) throw error;
@@ -561,7 +564,10 @@ export class Connection {
   }
 }
 
-/** Server-Sent Events, read by `fetch`: a browser's own EventSource cannot send a token. It looks like a WebSocket that only listens. */
+/**
+ * Server-Sent Events, read by `fetch`: a browser's EventSource cannot send a token. The class has the members of a
+ * WebSocket that `Connection` uses.
+ */
 class HttpStream {
   readyState = WebSocket.OPEN;
   /** @type {((message: {data: string}) => void)|null} */
@@ -581,7 +587,7 @@ class HttpStream {
     this.#abort.abort();
   }
 
-  /** Gives each message. @returns {Promise<number>} the close code; 0: the stream was cut off */
+  /** Passes each message to `onmessage`. @returns {Promise<number>} the close code; 0: the stream was cut off */
   async #read(address, token) {
     const headers = { Authorization: `Bearer ${token}`, Accept: "text/event-stream" };
     const answer = await fetch(address, { headers, cache: "no-store", credentials: "omit", signal: this.#abort.signal });
@@ -605,10 +611,10 @@ class HttpStream {
 }
 
 const ANSWER_DEADLINE_MS = 10_000;
-/** What a person has pressed waits no longer. */
+/** A person waits for the result of a change, so its deadline is shorter. */
 const CHANGE_DEADLINE_MS = 5_000;
 
-/** An answer that says no, in the one shape that all of them have. */
+/** An error response of the server. All error responses have the same form. */
 export class ApiError extends Error {
   /** @param {number} status @param {any} body */
   constructor(status, body) {
@@ -624,12 +630,12 @@ export class ApiError extends Error {
 
 /** The routes of one store, over HTTP. The token is sent in the Authorization header only. */
 export class Api {
-  /** The store whose routes they are. @type {string} */
+  /** The store of these routes. @type {string} */
   of;
   #base;
   #store;
   #token;
-  /** What the server's clock is ahead of ours, milliseconds: a tablet's own may be wrong. */
+  /** How far the server's clock is ahead of this device, milliseconds. The clock of a tablet may be wrong. */
   clockAhead = 0;
 
   /** @param {{store: string, token: string, base?: string}} where */
@@ -640,12 +646,12 @@ export class Api {
     this.#token = token;
   }
 
-  /** What is asked from now on is asked with this one. @param {string} token */
+  /** Sets the token for later requests. @param {string} token */
   setToken(token) {
     this.#token = token;
   }
 
-  /** May I? The same question as a socket's handshake, with an answer that a browser can see. */
+  /** Checks the token. A browser can read this response, but not the reason why the server refuses a socket. */
   session() {
     return this.#ask("GET", `/api/partner/session/${this.#store}`);
   }
@@ -656,13 +662,13 @@ export class Api {
     for (let n = 0; n < POOLED_CONNECTIONS; n += 1) ask();
   }
 
-  /** What is known of the store: name, currency, time zone, Telegram. */
+  /** The description of the store: name, currency, time zone, Telegram. */
   store() {
     return this.#of("GET", "store");
   }
 
   /**
-   * A list, and the cursor of the very snapshot that it was read in.
+   * A list, and the cursor of the snapshot in which the list was read.
    * @param {"orders"|"bookings"} kind
    * @param {{status?: string, source?: string, limit?: number, before?: string, before_source?: string}} [query]
    */
@@ -671,7 +677,8 @@ export class Api {
   }
 
   /**
-   * Changes a status. 409 `status_conflict` where somebody was first, or it is no longer `from`; `status_not_reachable` where no step leads there.
+   * Changes a status. Errors: 409 `status_conflict` if the status is not `from`; `status_not_reachable` if no step
+   * leads to `status`.
    * @param {"orders"|"bookings"} kind
    * @param {string} id
    * @param {{source: string, status: string, from?: string, reason?: string, minutes?: number, by?: string}} change
@@ -680,47 +687,53 @@ export class Api {
     return this.#of("POST", `${kind}/${encodeURIComponent(id)}/status`, {}, change, CHANGE_DEADLINE_MS);
   }
 
-  /** @param {string} id of an event that a person has seen @param {string} [panel] */
+  /** Records that a person has seen an event. @param {string} id of the event @param {string} [panel] */
   ack(id, panel) {
     return this.#of("POST", `events/${encodeURIComponent(id)}/ack`, { panel });
   }
 
-  /** Whether somebody has seen this event, here or elsewhere. @param {string} id @returns {Promise<{acknowledged: boolean}>} */
+  /** Whether a person has acknowledged this event, on any channel. @param {string} id @returns {Promise<{acknowledged: boolean}>} */
   acknowledgement(id) {
     return this.#of("GET", `events/${encodeURIComponent(id)}/ack`);
   }
 
-  /** Events after a cursor, or the newest. @param {{after?: string|null, limit?: number, panel?: string}} query */
+  /** Events after a cursor. Without a cursor, the newest events. @param {{after?: string|null, limit?: number, panel?: string}} query */
   events(query) {
     return this.#of("GET", "events", query);
   }
 
-  /** Closes the store for a while: `minutes`, or `until` a time or "tomorrow". @param {{minutes?: number, until?: string, by?: string, reason?: string}} span */
+  /**
+   * Pauses the store: for `minutes`, or `until` a time or "tomorrow".
+   * @param {{minutes?: number, until?: string, by?: string, reason?: string}} span
+   */
   setPause(span) {
     return this.#of("PUT", "pause", {}, span, CHANGE_DEADLINE_MS);
   }
 
-  /** Opens the store again. @param {string} [panel] who does it */
+  /** Ends the pause of the store. @param {string} [panel] the person who ends it */
   endPause(panel) {
     return this.#of("DELETE", "pause", { panel }, undefined, CHANGE_DEADLINE_MS);
   }
 
-  /** What the store is out of. @returns {Promise<{items: {item: string, since: string, until?: string, by?: string}[]}>} */
+  /** The items that the store is out of. @returns {Promise<{items: {item: string, since: string, until?: string, by?: string}[]}>} */
   stopList() {
     return this.#of("GET", "stop-list");
   }
 
-  /** The store is out of it: for `minutes`, `until` a time or "tomorrow", or until it is put back. @param {{item: string, minutes?: number, until?: string, by?: string}} stop */
+  /**
+   * Puts an item on the stop list: for `minutes`, `until` a time or "tomorrow", or until a person puts it back.
+   * @param {{item: string, minutes?: number, until?: string, by?: string}} stop
+   */
   stopItem(stop) {
     return this.#of("PUT", "stop-list", {}, stop, CHANGE_DEADLINE_MS);
   }
 
-  /** Puts the item back in stock. @param {string} item @param {string} [panel] who says so */
+  /** Puts the item back in stock. @param {string} item @param {string} [panel] the person who does it */
   putItemBack(item, panel) {
     return this.#of("DELETE", "stop-list", { item, panel }, undefined, CHANGE_DEADLINE_MS);
   }
 
-  /** The panel's word, where it has no socket. @param {object} words */
+  /** Reports receipts and presence over HTTP, for a panel without a socket. @param {object} words */
   sendReceipts(words) {
     return this.#of("POST", "receipts", {}, words);
   }
@@ -730,7 +743,7 @@ export class Api {
     return this.#of("GET", "receipts", query);
   }
 
-  /** What a manager asks for; 31 days at most. @param {{from: string, to: string}} query */
+  /** The figures for a manager, for at most 31 days. @param {{from: string, to: string}} query */
   summary(query) {
     return this.#of("GET", "summary", query);
   }
@@ -763,32 +776,33 @@ export class Api {
   }
 }
 
-/** Messages at once; the server closes at 500 at once and 50 a second. */
+/** The most messages in one burst. The server allows 500 at once and 50 a second, and closes a socket that sends more. */
 const WORDS_AT_ONCE = 100;
 const WORD_EACH_MS = 25;
 const REPORT_GATHER_MS = 300;
 const WORD_RETRY_MS = 5_000;
-/** Ids of one report. */
+/** The most ids in one report. */
 const REPORT_IDS = 500;
-/** What may wait to be said; more, and the oldest is forgotten: proof is not worth the memory of a tablet. */
+/** The most receipts that wait. Beyond it the oldest is dropped, because the memory of a tablet is more important. */
 const WAITING_WORDS = 20_000;
 
 /** @typedef {{type: "rendered"|"sounded"|"ack", id: string}} Word */
 
 /**
- * What a panel says to the server: rendered, sounded, acknowledged, and whether it can ring. Over the socket while there is
- * one, paced; over HTTP for what came by a stream over HTTP, or by polling. What cannot be said now is said later.
+ * Sends the receipts of a panel (rendered, sounded, acknowledged), and whether the panel can ring. Receipts of events
+ * from a WebSocket are sent over it, at a limited rate. Other receipts are sent over HTTP. After a failure, they are
+ * sent again.
  */
 class ReceiptReporter {
   /** @type {WebSocket|null} */
   #socket = null;
-  /** @type {Word[]} for the socket */
+  /** Receipts that wait for the socket. @type {Word[]} */
   #waiting = [];
-  /** @type {Word[]} sent, and not known to have arrived: a socket may die with what was said over it */
+  /** Receipts that were sent, but may be lost: a socket may die before they arrive. @type {Word[]} */
   #unsure = [];
-  /** How many of these were sent before each ping that is not answered yet. @type {number[]} */
+  /** For each ping without an answer, how many receipts of `#unsure` were sent before it. @type {number[]} */
   #pings = [];
-  /** @type {(Word & {channel: Channel})[]} for a report over HTTP */
+  /** Receipts that wait for a report over HTTP. @type {(Word & {channel: Channel})[]} */
   #reports = [];
   #rings;
   #allowance = WORDS_AT_ONCE;
@@ -804,7 +818,7 @@ class ReceiptReporter {
     this.#rings = rings;
   }
 
-  /** @param {WebSocket|null} socket that has just been greeted */
+  /** Sends receipts over this socket from now on. @param {WebSocket|null} socket a socket that has received `connected` */
   attach(socket) {
     this.#socket = socket;
     this.#allowance = WORDS_AT_ONCE;
@@ -819,7 +833,7 @@ class ReceiptReporter {
     this.#pings = [];
   }
 
-  /** Are you there? The answer says that everything before the question has arrived, too. */
+  /** Sends a ping. Its answer proves that everything that was sent before it has arrived. */
   ping() {
     this.#pings.push(this.#unsure.length);
     this.#socket?.send(JSON.stringify({ type: "ping" }));
@@ -833,7 +847,7 @@ class ReceiptReporter {
     if (this.#unsure.length && !this.#pings.length) this.ping();
   }
 
-  /** Nothing of what waits is said any more: its ids may name other events. */
+  /** Drops all receipts, because their ids may name other events now. */
   forget() {
     this.#waiting = [];
     this.#unsure = [];
@@ -847,7 +861,7 @@ class ReceiptReporter {
     clearTimeout(this.#postTimer);
   }
 
-  /** @param {boolean} rings */
+  /** Reports whether the page can ring, if this has changed. @param {boolean} rings */
   setRings(rings) {
     if (rings === this.#rings) return;
     this.#rings = rings;
@@ -859,7 +873,7 @@ class ReceiptReporter {
     if (this.#rings !== null) this.#socket?.send(JSON.stringify({ type: "panel", rings: this.#rings }));
   }
 
-  /** @param {Word["type"]} type @param {string} id @param {Channel|undefined} channel */
+  /** Queues a receipt for the channel of its event. @param {Word["type"]} type @param {string} id @param {Channel|undefined} channel */
   report(type, id, channel) {
     const isReported = channel === "polling" || channel === "sse";
     const queue = isReported ? this.#reports : this.#waiting;
@@ -870,7 +884,7 @@ class ReceiptReporter {
     else this.#flush();
   }
 
-  /** The server could not keep an acknowledgement: it is said again. @param {{code: string, id?: string}} error */
+  /** Sends an acknowledgement again, because the server could not save it. @param {{code: string, id?: string}} error */
   refused(error) {
     if (error.code !== "ack_not_saved" || !error.id) return;
     this.#waiting.push({ type: "ack", id: error.id });
@@ -896,7 +910,7 @@ class ReceiptReporter {
     this.#timer = setTimeout(() => this.#flush(), wait);
   }
 
-  /** @param {Word|undefined} word */
+  /** Sends an acknowledgement over HTTP. After a failure, it waits for the socket. @param {Word|undefined} word */
   #ackByPost(word) {
     if (!word) return;
     this.api.ack(word.id, this.panel).catch(() => this.#waiting.push(word));
@@ -907,7 +921,7 @@ class ReceiptReporter {
     this.#postTimer = setTimeout(() => this.post(), wait);
   }
 
-  /** Reports what came over HTTP, and that this panel is there. */
+  /** Reports receipts over HTTP, and that this panel is present. */
   async post() {
     if (this.#posting || (this.#socket && !this.#reports.length)) return;
     this.#posting = true;
@@ -926,7 +940,7 @@ class ReceiptReporter {
       ids("ack").forEach((id) => this.#ackByPost({ type: "ack", id }));
       if (this.#reports.length) this.#postSoon(0);
     } catch (error) {
-      // A token that only reads says none of it, however often.
+      // A token that may only read is refused each time, so these receipts are dropped.
       if (!(error instanceof ApiError && error.status === 403)) {
         this.#reports.unshift(...said);
         this.#postSoon(WORD_RETRY_MS);

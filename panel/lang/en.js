@@ -1,4 +1,4 @@
-/** English. Another language: one more file with the same keys, and a line in i18n.js. */
+/** The words in English. A new language needs a file with the same keys, and an entry in i18n.js. */
 export default {
   stores: { all: "All", label: "Stores", which: "In which store?" },
   bar: { skip: "Skip to orders", views: "Sections", store: "Store {store}" },

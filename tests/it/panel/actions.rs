@@ -1,4 +1,4 @@
-//! What a person does with an order: with the thumb, the keyboard, and a printer.
+//! Tests of what a person does with an order: by touch, with the keyboard, and with a printer.
 
 use base64::Engine as _;
 use serde_json::json;
@@ -45,7 +45,7 @@ async fn an_order_is_opened_and_accepted_in_so_many_minutes_with_the_keyboard_al
     browser.start_shift(&app.panel_link()).await;
     app.write(ORDER).await;
     browser.until_in("pending", 1).await;
-    // From the alarm that cannot be overlooked to the card, into the order, to another time, and yes.
+    // With the keyboard: from the alarm to the card, into the dialog, to other minutes, and to the button "accept".
     browser.press("[data-view-of=settings]").await;
     browser.until("document.querySelector('.alarm-orders button')").await;
     browser
@@ -75,7 +75,7 @@ async fn an_order_is_opened_and_accepted_in_so_many_minutes_with_the_keyboard_al
             .unwrap(),
         "30"
     );
-    // The choice was for this one: the next is promised what is usual.
+    // The chosen minutes were for the first order only: the next order gets the usual minutes.
     app.write(ORDER).await;
     browser
         .until("document.querySelector('[data-key=\"orders/7/orders/2\"] .yes')?.innerText.includes('20 мин')")
@@ -83,7 +83,7 @@ async fn an_order_is_opened_and_accepted_in_so_many_minutes_with_the_keyboard_al
     browser.close().await;
 }
 
-/// Presses keys one after the other, as a keyboard does.
+/// Presses keys one by one.
 async fn keys(browser: &Browser, keys: &[&str]) {
     for key in keys {
         let text = if *key == "Enter" { "\r" } else { "" };
@@ -157,7 +157,7 @@ async fn a_ticket_is_printed_on_arrival_where_that_was_chosen() {
         .await;
     browser.start_shift(&app.panel_link()).await;
     app.write(ORDER).await;
-    // A window of the browser would silence the ring: until it is known that there is none, the ticket waits.
+    // A print dialog would silence the ring, so the ticket waits until the browser is known to print without a dialog.
     browser.until_heard().await;
     assert_eq!(browser.js("return printed.length").await, 0);
     browser.press("[data-key='orders/7/orders/1'] .yes").await;
@@ -171,11 +171,11 @@ async fn a_ticket_is_printed_on_arrival_where_that_was_chosen() {
     assert_eq!(
         browser.js("return vestnik.ringer.ringing.size").await,
         1,
-        "there is none: it prints while it rings"
+        "without a print dialog, the ticket is printed while the order rings"
     );
     browser.press("[data-key='orders/7/orders/2'] .yes").await;
     browser.until_in("preparing", 2).await;
-    // On paper there is the ticket, and nothing else, as wide as the roll.
+    // The print style shows only the ticket, as wide as the paper.
     browser
         .cdp("Emulation.setEmulatedMedia", json!({"media": "print"}))
         .await;
@@ -186,7 +186,7 @@ async fn a_ticket_is_printed_on_arrival_where_that_was_chosen() {
         .await;
     assert!((71.0..=74.0).contains(&width.as_f64().unwrap()), "{width} mm");
     browser.cdp("Emulation.setEmulatedMedia", json!({"media": ""})).await;
-    // The page is as large as the ticket: as wide as the roll, and no longer than what stands on it.
+    // The page of the PDF has the width of the paper and the height of the ticket.
     for (paper, width) in [(80, 80.0), (58, 58.0)] {
         browser.js(&format!("vestnik.settings.paper = {paper}")).await;
         browser.js("printed.length = 0").await;
@@ -210,7 +210,7 @@ async fn a_ticket_is_printed_on_arrival_where_that_was_chosen() {
     browser.close().await;
 }
 
-/// The sizes of a PDF's pages, millimetres.
+/// The sizes of the pages of a PDF, millimetres.
 fn media_boxes(pdf: &[u8]) -> Vec<(f64, f64)> {
     const MM_PER_POINT: f64 = 25.4 / 72.0;
     let text = String::from_utf8_lossy(pdf);
@@ -239,7 +239,7 @@ async fn the_token_is_kept_as_the_person_chose_and_forgotten_at_the_end() {
     let kept =
         "return [localStorage, sessionStorage].map((place) => (place.getItem('vestnik.shift') ?? '').includes('vst_'))";
     assert_eq!(browser.js(kept).await, json!([false, true]));
-    // A reload goes on with the shift.
+    // A reload continues the shift.
     browser.page.refresh().await.unwrap();
     browser.until_light("live").await;
     browser.press("[data-view-of=settings]").await;
@@ -277,7 +277,7 @@ async fn what_a_shop_writes_in_its_own_way_is_shown_as_it_wrote_it() {
          insert into bookings (store_id, guests, starts_at) values (7, 2, 'завтра в семь')",
     )
     .await;
-    // As events, and as lists.
+    // The first pass shows events, and the second pass, after a reload, shows lists.
     for _ in 0..2 {
         browser.until_in("pending", 1).await;
         let order = browser.text("[data-key='orders/7/orders/1']").await;
@@ -321,7 +321,7 @@ async fn an_order_that_nobody_answers_rings_harder_until_it_is_answered() {
     browser
         .until("vestnik.ringer.ringing.get('orders/7/orders/1') === 'order'")
         .await;
-    // As the escalation says it.
+    // Insert the event that an escalation writes.
     app.write(
         "insert into vestnik.vst_event (store_id, type, data) values ('7', 'order_unanswered', \
          '{\"order_ids\": [\"1\"], \"order_id\": \"1\", \"source\": \"orders\", \"event_id\": \"1\", \"waited_seconds\": 60}'); \

@@ -1,4 +1,4 @@
-//! One alarm: what waits is said on its card and in one line, and never hides what it is about.
+//! Tests of the alarm: an order that waits is shown on its card and in the strip, which covers nothing.
 
 use serde_json::json;
 
@@ -6,8 +6,7 @@ use crate::panel::ORDER;
 use crate::panel::browser::Browser;
 use crate::support::app::App;
 
-/// The smallest screens that kitchens have: a cheap tablet, a phone on its side, an old phone, and a tablet at 200 %
-/// zoom.
+/// The smallest screens in kitchens: a cheap tablet, a phone on its side, an old phone, and a tablet at 200 % zoom.
 const SMALL: [(u32, u32); 4] = [(1024, 600), (844, 390), (320, 568), (640, 400)];
 
 impl Browser {
@@ -31,16 +30,16 @@ async fn an_order_in_sight_is_said_on_its_card_and_in_one_line_that_moves_nothin
     browser
         .until("document.querySelector('.alarm-orders')?.innerText.includes('№2')")
         .await;
-    assert_eq!(browser.js(top).await, before, "nothing moves when it rings");
+    assert_eq!(browser.js(top).await, before, "the ring moved a card of the board");
     assert_eq!(browser.height_of(".alarm-row").await, 44.0);
     assert_eq!(
         browser.js("return [document.querySelectorAll('.toast').length, document.querySelectorAll('.alarm-row button').length]").await,
         json!([0, 0]),
-        "what is before the eyes is not shown again"
+        "a visible order has no toast and no button in the strip"
     );
     let over = "return getComputedStyle(document.body, '::after').content";
-    assert_eq!(browser.js(over).await, "none", "no frame lies over the page");
-    // Out of sight it is larger, and leads there.
+    assert_eq!(browser.js(over).await, "none", "no frame covers the page");
+    // When the card is not visible, the row is larger, and its button leads to the card.
     browser.press("[data-view-of=settings]").await;
     browser.until("document.querySelector('.alarm-orders button')").await;
     assert_eq!(browser.height_of(".alarm-row").await, 64.0);
@@ -85,7 +84,7 @@ async fn a_whole_card_stays_in_sight_on_the_smallest_screens_while_several_ring(
     browser.until("vestnik.ringer.ringing.size === 5").await;
     for (width, height) in SMALL {
         browser.size(width, height).await;
-        // All of it lies within the window, and nothing over it: a press in its middle and on its buttons is its own.
+        // A whole card is inside the window and uncovered: the points in its middle and on its buttons belong to it.
         let whole = "[...document.querySelectorAll('[data-column=pending] .card')].some((card) => {
             const { top, bottom, left, right } = card.getBoundingClientRect();
             const own = (part) => { const at = part.getBoundingClientRect();
@@ -97,7 +96,7 @@ async fn a_whole_card_stays_in_sight_on_the_smallest_screens_while_several_ring(
         std::fs::write(format!("target/panel/24-small-{width}x{height}.png"), picture).unwrap();
         assert_eq!(browser.js(&format!("return {whole}")).await, true, "{width}x{height}");
         assert!(browser.height_of("#alarm").await <= 44.0, "{width}x{height}");
-        // The form to reject can be reached to its end.
+        // A person can scroll to the end of the form that rejects an order.
         browser.press("[data-column=pending] .card .no").await;
         browser
             .until("document.querySelector('#order .no-full')?.checkVisibility()")
@@ -133,7 +132,7 @@ async fn cancellations_are_one_line_and_quiet_where_nobody_had_begun() {
     assert_eq!(
         browser.js("return vestnik.ringer.ringing.size").await,
         0,
-        "nobody had begun it"
+        "order 4 was pending, so its cancellation is silent"
     );
     app.write("update orders set status = 'cancelled', reason = 'передумал' where id in (1, 2, 3)")
         .await;
@@ -148,7 +147,7 @@ async fn cancellations_are_one_line_and_quiet_where_nobody_had_begun() {
         .await;
     app.until_so("select count(*) = 3 from vestnik.vst_acknowledgement a join vestnik.vst_event e on e.id = a.event_id where e.data ->> 'status' = 'cancelled'")
         .await;
-    // A booking that is cancelled stops no cook.
+    // A cancelled booking frees a table, and stops no cook.
     app.write("insert into bookings (store_id, guests, status) values (7, 2, 'preparing')")
         .await;
     browser.until("vestnik.items.size === 1").await;

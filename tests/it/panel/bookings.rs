@@ -1,4 +1,4 @@
-//! Bookings as a day: hours with their guests, today and tomorrow, and those who did not come.
+//! Tests of the day of bookings: hours with guests, today and tomorrow, and guests who did not come.
 
 use crate::panel::browser::Browser;
 use crate::support::app::App;
@@ -6,7 +6,7 @@ use crate::support::app::App;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_day_of_bookings_is_a_line_of_hours_with_their_guests() {
     let (app, browser) = (App::start().await, Browser::start().await);
-    // Noon of the store's day, whatever time it is now; tomorrow has one, too.
+    // The times begin at noon in the store's time zone, whatever time it is now. One booking is for tomorrow.
     app.write(
         "insert into bookings (store_id, customer_name, guests, starts_at) select 7, name, guests, \
              date_trunc('day', now() at time zone 'Europe/Moscow') at time zone 'Europe/Moscow' + at from (values \
@@ -45,7 +45,7 @@ async fn guests_who_did_not_come_are_said_not_to_have_come() {
         .await;
     app.until_so("select status = 'rejected' and reason = 'Не пришли' from bookings where id = 1")
         .await;
-    // Whoever is still to come cannot have stayed away.
+    // A booking in the future has no button for guests who did not come.
     assert_eq!(
         browser
             .js("return document.querySelector(\"[data-key='bookings/7/bookings/2'] [data-to=no-show]\") === null")

@@ -1,4 +1,4 @@
-//! A real Chromium, driven over WebDriver by a chromedriver of the test's own.
+//! A real Chromium, which each test drives through its own chromedriver.
 
 use std::time::Duration;
 
@@ -14,48 +14,49 @@ use super::webkit;
 
 pub use super::driver::PATIENCE;
 
-/// How often the page is looked at.
+/// The time between two checks of the page.
 pub const LOOK: Duration = Duration::from_millis(40);
-/// Browsers at once; a further scene waits.
+/// Limits the number of browsers that run at once; another test waits.
 static BROWSERS: Semaphore = Semaphore::const_new(2);
 
-/// Widths that are looked at, CSS pixels.
+/// The sizes of the screen that are tested, CSS pixels.
 pub const SIZES: [(&str, u32, u32); 3] = [("phone", 390, 844), ("tablet", 1180, 820), ("desktop", 1600, 900)];
 
-/// One browser with a profile of its own, which nobody has touched.
+/// A browser with its own new profile.
 pub struct Browser {
     pub page: Client,
     driver: Child,
-    /// What lasts as long as the browser: its profile, or its screen.
+    /// A resource that must live as long as the browser: its profile, or its screen.
     _needs: Box<dyn std::any::Any + Send + Sync>,
     _permit: SemaphorePermit<'static>,
 }
 
-/// Whether a press missed because the element moved, or was drawn anew.
+/// Whether a press failed because its element moved, or was drawn again.
 fn is_moving(error: &CmdError) -> bool {
     let said = error.to_string();
     said.contains("click intercepted") || said.contains("stale element")
 }
 
 impl Browser {
-    /// A browser that gives sound only to who has pressed something, as real ones do.
+    /// Starts a browser that allows sound only after a press, as real browsers do.
     pub async fn start() -> Self {
         let [browser] = Self::start_some().await;
         browser
     }
 
-    /// The same, whose owner lets no site keep anything: no cookies, and no storage either.
+    /// Starts a browser that forbids all sites to store data: no cookies, and no local storage.
     pub async fn start_that_keeps_nothing() -> Self {
         let permit = BROWSERS.acquire().await.unwrap();
         Self::with(permit, json!({"profile.default_content_setting_values.cookies": 2})).await
     }
 
-    /// Several at once: who waits for a second one while it holds a first would wait for ever.
+    /// Starts several browsers with one request for permits. Two tests that each held one browser and waited for a
+    /// second one would block forever.
     pub async fn start_some<const N: usize>() -> [Self; N] {
         let mut permits = BROWSERS.acquire_many(N as u32).await.unwrap();
         let mut browsers = Vec::new();
         for _ in 0..N {
-            let permit = permits.split(1).expect("as many as were asked for");
+            let permit = permits.split(1).expect("as many permits as were acquired");
             browsers.push(Self::with(permit, json!({})).await);
         }
         browsers.try_into().unwrap_or_else(|_| unreachable!())
@@ -78,7 +79,7 @@ impl Browser {
         }
     }
 
-    /// A WebKit. It shows itself, if only on a screen that nobody sees.
+    /// Starts a WebKit. It has no headless mode, so it gets a virtual screen.
     pub async fn start_webkit() -> Self {
         let permit = BROWSERS.acquire().await.unwrap();
         let (page, driver, screen) = webkit::start().await;
@@ -90,25 +91,25 @@ impl Browser {
         }
     }
 
-    /// Ends it.
+    /// Ends the browser and its driver.
     pub async fn close(mut self) {
         self.page.clone().close().await.unwrap();
         self.driver.kill().await.unwrap();
     }
 
-    /// What a script gives.
+    /// Runs a script, and returns its result.
     pub async fn js(&self, script: &str) -> Value {
         let result = self.page.execute(script, Vec::new()).await;
         result.unwrap_or_else(|error| panic!("{script}: {error}"))
     }
 
-    /// What a script gives that calls its last argument back.
+    /// Runs a script that calls its last argument with its result, and returns the result.
     pub async fn js_later(&self, script: &str) -> Value {
         let result = self.page.execute_async(script, Vec::new()).await;
         result.unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// Waits until an expression is true, and gives it.
+    /// Waits until an expression is true, and returns its value.
     pub async fn until(&self, expression: &str) -> Value {
         let begin = Instant::now();
         let mut look = interval(LOOK);
@@ -122,14 +123,16 @@ impl Browser {
                 let page = self.js("return document.body.innerText").await;
                 let light = self.js("return document.getElementById('light')?.dataset.state").await;
                 let log = self.logged("browser").await.ok();
-                panic!("it did not become so: {expression}\nthe light: {light}\nthe page: {page}\n{log:#?}");
+                panic!(
+                    "the expression did not become true: {expression}\nthe light: {light}\nthe page: {page}\n{log:#?}"
+                );
             }
         }
     }
 
-    /// Waits until what is selected is on the page, and can be pressed, and presses it as a person does.
+    /// Waits until an element is visible, and presses it as a person does.
     pub async fn press(&self, selector: &str) {
-        // What has just moved takes no press for a moment.
+        // A button that has just moved ignores presses for a moment.
         self.until(&format!(
             "document.querySelector({selector:?})?.checkVisibility() && !(document.querySelector({selector:?}).closest('[data-still]')?.dataset.still > performance.now())"
         ))
@@ -140,14 +143,14 @@ impl Browser {
             let found = self.page.find(Locator::Css(selector)).await.unwrap();
             match found.click().await {
                 Ok(()) => return,
-                // It is on its way to another place, and nothing else lies there for long.
+                // The element still moves, or another element covers it for a moment.
                 Err(error) if begin.elapsed() < PATIENCE && is_moving(&error) => {}
                 Err(error) => panic!("{selector}: {error}"),
             }
         }
     }
 
-    /// The text of what is selected.
+    /// The visible text of an element.
     pub async fn text(&self, selector: &str) -> String {
         let text = self
             .js(&format!("return document.querySelector({selector:?})?.innerText"))
@@ -155,38 +158,38 @@ impl Browser {
         text.as_str().unwrap_or_default().to_owned()
     }
 
-    /// A command of the browser's own protocol.
+    /// Sends a command of the Chrome DevTools Protocol.
     pub async fn cdp(&self, command: &str, parameters: Value) -> Value {
         let path = "goog/cdp/execute";
         let body = json!({"cmd": command, "params": parameters});
         self.page.issue_cmd(Raw { path, body }).await.unwrap()
     }
 
-    /// What was logged since the last look: `browser` or `performance`.
+    /// The entries of the log `browser` or `performance` since the last call.
     pub async fn log(&self, kind: &str) -> Vec<Value> {
         self.logged(kind).await.unwrap().as_array().unwrap().clone()
     }
 
-    /// The same, where the browser has a log: WebKit has none.
+    /// The entries of a log, or an error: WebKit has no logs.
     async fn logged(&self, kind: &str) -> Result<Value, CmdError> {
         let body = json!({"type": kind});
         self.page.issue_cmd(Raw { path: "se/log", body }).await
     }
 
-    /// The size of the window's inside, CSS pixels.
+    /// Sets the inner size of the window, CSS pixels.
     pub async fn size(&self, width: u32, height: u32) {
         let metrics = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
         self.cdp("Emulation.setDeviceMetricsOverride", metrics).await;
     }
 
-    /// Light or dark.
+    /// Sets the colour scheme: `light` or `dark`.
     pub async fn scheme(&self, scheme: &str) {
         let features = json!([{"name": "prefers-color-scheme", "value": scheme}]);
         self.cdp("Emulation.setEmulatedMedia", json!({"features": features}))
             .await;
     }
 
-    /// Pictures of what is shown now, for people: three widths, light and dark, in `target/panel`.
+    /// Saves pictures of the page in `target/panel`, for people: three sizes, light and dark.
     pub async fn picture(&self, name: &str) {
         let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/panel");
         std::fs::create_dir_all(&directory).unwrap();
@@ -204,7 +207,7 @@ impl Browser {
         self.size(SIZES[1].1, SIZES[1].2).await;
     }
 
-    /// Every address that was asked for since the last look, sockets too.
+    /// Every URL that the page has requested since the last call, with the URLs of sockets.
     pub async fn addresses(&self) -> Vec<String> {
         let messages = self.log("performance").await;
         let address = |entry: &Value| {

@@ -1,4 +1,4 @@
-//! The client without the page, as others use it.
+//! Tests of the client module alone, as other sites use it.
 
 use std::net::SocketAddr;
 
@@ -11,7 +11,7 @@ use crate::panel::ORDER;
 use crate::panel::browser::Browser;
 use crate::support::app::App;
 
-/// Serves the example and the client beside it, as somebody's own site does.
+/// Serves the example and the client module, as the site of another company does.
 async fn site() -> SocketAddr {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let page = std::fs::read(root.join("examples/watch.html")).unwrap();
@@ -65,7 +65,7 @@ async fn the_example_shows_orders_on_a_site_of_its_own_and_accepts_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_module_alone_resumes_and_passes_each_event_once() {
     let (app, browser) = (App::start().await, Browser::start().await);
-    // Any page of the server's origin will do.
+    // The script needs a page of the server's origin, and any page is enough.
     browser
         .page
         .goto(&format!("http://{}/healthz", app.engine.address()))
@@ -117,7 +117,7 @@ async fn a_module_forgets_passed_events_when_the_history_of_the_database_does_no
     browser.until("window.state === 'live'").await;
     app.write(ORDER).await;
     browser.until("seen.length === 1").await;
-    // What a failover does that lost the order: its id comes again, of another order.
+    // Simulates a failover that loses the order. The next order gets the same event id.
     let lost = "delete from vestnik.vst_event; delete from orders; alter sequence vestnik.vst_event_id_seq restart with 1; \
          select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = 'vestnik feed' and datname = current_database()";
     app.write(lost).await;
@@ -137,7 +137,7 @@ async fn a_module_comes_back_at_once_and_then_less_and_less_often() {
     let (app, browser) = (App::start().await, Browser::start().await);
     let healthz = format!("http://{}/healthz", app.engine.address());
     browser.page.goto(&healthz).await.unwrap();
-    // Only what is random is no whole number of milliseconds.
+    // Among the delays, only random ones are not a whole number of milliseconds.
     let script = format!(
         "const later = window.setTimeout; window.waits = [];
         window.setTimeout = (what, ms) => {{ if (ms % 1) waits.push(ms); return later(what, ms); }};
@@ -151,7 +151,7 @@ async fn a_module_comes_back_at_once_and_then_less_and_less_often() {
     app.engine.shut_down().await;
     browser.until("waits.length === 4").await;
     let waits: Vec<f64> = serde_json::from_value(browser.js("return waits").await).unwrap();
-    // One session's part of what all would be given.
+    // With only one session, the server asks it to reconnect within a very short time.
     assert!(waits[0] < 100.0, "{waits:?}");
     for (wait, least) in waits[1..].iter().zip([500.0, 1000.0, 2000.0]) {
         assert!((least..=least * 1.5).contains(wait), "{waits:?}");

@@ -1,4 +1,4 @@
-//! The day as a manager sees it: figures, search, and a table to take away.
+//! Tests of a manager's day: figures, search, and a table to download.
 
 use crate::panel::browser::Browser;
 use crate::support::app::App;
@@ -19,7 +19,7 @@ async fn a_day_has_its_figures_its_search_and_its_table() {
     browser
         .until("document.querySelector('.reasons-of')?.innerText.includes('Кончились продукты')")
         .await;
-    // People remember a name, or the end of a telephone number.
+    // People search by a name, or by the last digits of a phone number.
     let found = "[...document.querySelectorAll('.closed-open b')].map((number) => number.innerText).join()";
     for (words, expected) in [
         ("ива", "Заказ №1"),
@@ -34,7 +34,7 @@ async fn a_day_has_its_figures_its_search_and_its_table() {
             .await;
         browser.until(&format!("{found} === '{expected}'")).await;
     }
-    // The table is whole, and a customer's name is no formula in it.
+    // The table has all orders, and a spreadsheet does not run a customer's name as a formula.
     browser
         .js("window.taken = null; const make = URL.createObjectURL; URL.createObjectURL = (blob) => (blob.text().then((text) => (window.taken = text)), make(blob));")
         .await;
@@ -50,7 +50,7 @@ async fn a_day_has_its_figures_its_search_and_its_table() {
     );
     assert!(rows[3].contains("\"Борщ\"") || rows[3].contains("2 × Борщ"), "{table}");
     browser.expect_clean(&app).await;
-    // A span that ends before it begins is said to.
+    // If the time span ends before it begins, the page says so.
     browser
         .js("document.getElementById('history-to').value = '2020-01-01T00:00'; document.getElementById('history-filter').requestSubmit()")
         .await;

@@ -1,4 +1,4 @@
-//! A chromedriver of one's own, and what a Chromium is started with: for the tests of the panel, and for its bench.
+//! Starts a chromedriver, and lists the options of a Chromium. The tests and the benchmark of the panel use both.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-/// A wait after which a scene has failed: long, because browsers share the machine with everything else.
+/// The longest wait for a condition. It is long, because several browsers share the machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A command of the driver, or of the browser behind it.
+/// A raw command for the driver or the browser.
 #[derive(Debug)]
 pub struct Raw {
     pub path: &'static str,
@@ -34,10 +34,11 @@ impl WebDriverCompatibleCommand for Raw {
     }
 }
 
-/// Times that a driver is started. It takes a free port of one address family, and ends where the other's is taken.
+/// The most attempts to start a driver. It takes a port that is free for IPv4 or for IPv6, and exits if the other one
+/// is taken.
 const DRIVER_STARTS: usize = 5;
 
-/// A driver, and its port.
+/// Starts a driver, and returns it with its port.
 pub async fn start_driver() -> (Child, u16) {
     for _ in 0..DRIVER_STARTS {
         let mut driver = Command::new("chromedriver")
@@ -57,7 +58,7 @@ pub async fn start_driver() -> (Child, u16) {
             None
         });
         if let Some(port) = port.await.expect("chromedriver says its port, or ends") {
-            // What it says later is read, so that it never waits for us.
+            // Read the later output too: a full pipe would block the driver.
             tokio::spawn(async move { while let Ok(Some(_)) = said.next_line().await {} });
             return (driver, port);
         }
@@ -65,7 +66,7 @@ pub async fn start_driver() -> (Child, u16) {
     panic!("chromedriver found no port {DRIVER_STARTS} times");
 }
 
-/// What a Chromium is started with.
+/// The options that a Chromium is started with.
 pub fn capabilities(profile: &TempDir, preferences: &Value) -> fantoccini::wd::Capabilities {
     let profile = format!("--user-data-dir={}", profile.path().display());
     let arguments = json!([
@@ -78,11 +79,11 @@ pub fn capabilities(profile: &TempDir, preferences: &Value) -> fantoccini::wd::C
         "--disable-background-networking",
         "--disable-component-update",
         "--disable-sync",
-        // What desktop browsers do; `user-gesture-required` lets a page of its own make sound unasked.
+        // The policy of desktop browsers. With `user-gesture-required`, a page may make sound without a press.
         "--autoplay-policy=document-user-activation-required",
         "--lang=ru",
         "--accept-lang=ru",
-        // It ends with its driver, however that ends.
+        // With this pipe, the browser ends when its driver ends.
         "--remote-debugging-pipe",
         profile
     ]);

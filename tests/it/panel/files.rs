@@ -1,18 +1,18 @@
-//! The panel's files as they lie there: what a machine can hold of how they are written.
+//! Checks the files of the panel: the number of their lines, and forbidden constructs.
 
 use std::path::{Path, PathBuf};
 
-/// Where to stop and look. `vestnik.js` is one file, so that others can take it with them.
+/// The most lines of a file. `vestnik.js` may be longer: it is one file, so that other sites can copy it.
 const LINES_OF_A_FILE: usize = 400;
 const MAY_BE_LONG: [&str; 2] = ["vestnik.js", "panel.css"];
-/// Lines of the example that is to be read at a glance.
+/// The most lines of the example, which people must read at a glance.
 const LINES_OF_THE_EXAMPLE: usize = 40;
 
 fn panel() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("panel")
 }
 
-/// Every file of the panel, by its path below it.
+/// Every file of the panel, with its path relative to the folder.
 fn files() -> Vec<(String, PathBuf)> {
     let mut directories = vec![panel()];
     let mut files = Vec::new();

@@ -1,4 +1,4 @@
-//! What the browser grants, and what the panel does without it: sound, notifications, a place to keep things.
+//! Tests of permissions: what the panel does without sound, notifications or storage.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::{EAR, ORDER};
 use crate::support::app::App;
 
 impl Browser {
-    /// Waits until a notice says these words.
+    /// Waits until a notice contains these words.
     async fn until_notice(&self, name: &str, words: &str) {
         self.until(&format!(
             "document.querySelector('[data-notice={name}]')?.innerText.includes('{words}')"
@@ -25,7 +25,7 @@ impl Browser {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_that_may_not_sound_says_so_and_counts_as_absent() {
-    // Which panels can ring is kept for the bot's sake; this one has nobody to talk to.
+    // The server saves which panels can ring only if a bot is configured. This bot has no chat.
     let app = App::start_with(|config| {
         config.telegram = Some(Telegram {
             token: "1:aaaaaaaaaa".to_owned().into(),
@@ -40,7 +40,7 @@ async fn a_page_that_may_not_sound_says_so_and_counts_as_absent() {
     });
     let (app, browser) = (app.await, Browser::start().await);
     browser.open_shift(&app.panel_link()).await;
-    // A script presses the button, and no person: the browser gives no sound for that.
+    // A script presses the button, not a person, so the browser does not allow sound.
     let press = "document.getElementById('shift-start').click()";
     let parameters = serde_json::json!({"expression": press, "userGesture": false});
     browser.cdp("Runtime.evaluate", parameters).await;
@@ -60,7 +60,7 @@ async fn a_page_that_may_not_sound_says_so_and_counts_as_absent() {
     assert_eq!(
         app.value("select sounded_at from vestnik.vst_receipt").await,
         None,
-        "it did not ring, and is not said to have"
+        "the page did not ring, so it must not report a sound"
     );
 
     browser.press("[data-notice=sound] button").await;
@@ -77,7 +77,7 @@ async fn a_page_that_may_not_sound_says_so_and_counts_as_absent() {
 async fn a_shift_starts_though_nobody_answers_what_the_browser_asks() {
     let (app, browser) = (App::start().await, Browser::start().await);
     browser.open_shift(&app.panel_link()).await;
-    // A browser that shows its question, and a person who looks elsewhere. Headless ones answer at once.
+    // A browser that shows its question, and a person who does not answer. A headless browser answers at once.
     browser
         .js("let permission = 'default';
              Object.defineProperty(Notification, 'permission', { get: () => permission });
@@ -105,7 +105,7 @@ async fn a_shift_starts_though_nobody_answers_what_the_browser_asks() {
     );
     browser.js("answer('denied'); delete window.answer").await;
     browser.until_notice("grants", "Уведомления запрещены").await;
-    // Asked once more, and allowed: what stood there is taken away.
+    // The person is asked again and allows notifications, so the notice disappears.
     browser.press("#ask-again").await;
     browser.until("window.answer").await;
     browser.js("answer('granted')").await;
@@ -130,7 +130,7 @@ async fn a_browser_that_knows_no_sound_shows_its_orders_all_the_same() {
 async fn where_the_device_has_no_sound_to_give_the_shift_starts_and_a_press_asks_again() {
     let (app, browser) = (App::start().await, Browser::start().await);
     browser.open_shift(&app.panel_link()).await;
-    // What Chromium does where too many pages sound already.
+    // Chromium throws this error if too many pages play sound already.
     browser
         .js("window.Sound = AudioContext;
              window.AudioContext = class { constructor() { throw new DOMException('no more', 'NotSupportedError'); } };")
@@ -154,7 +154,7 @@ async fn a_tap_anywhere_on_a_reloaded_tablet_gives_sound_back() {
     browser.start_shift(&app.panel_link()).await;
     let touch = serde_json::json!({"enabled": true, "maxTouchPoints": 1});
     browser.cdp("Emulation.setTouchEmulationEnabled", touch).await;
-    // By a blank page, for a browser remembers a press across a reload; the key is kept for this tab.
+    // Load a blank page in between, because a browser remembers a press across a reload. The tab keeps the key.
     let page = format!("http://{}/", app.engine.address());
     browser.page.goto("about:blank").await.unwrap();
     browser.page.goto(&page).await.unwrap();
@@ -178,7 +178,7 @@ async fn where_the_browser_keeps_nothing_the_shift_goes_on_until_the_page_is_clo
             .js("return document.getElementById('shift-remember').checkVisibility()")
             .await,
         false,
-        "what cannot be kept is not offered to be"
+        "without storage, the page does not offer to remember the key"
     );
     browser.press("#shift-start").await;
     browser.until_light("live").await;
@@ -190,7 +190,7 @@ async fn where_the_browser_keeps_nothing_the_shift_goes_on_until_the_page_is_clo
     browser.until_heard().await;
     browser.press("[data-key='orders/7/orders/1'] .yes").await;
     app.until_so("select status = 'preparing' from orders").await;
-    // The key is gone with the page, and asked for.
+    // The key was lost with the page, so the page asks for it.
     browser.page.refresh().await.unwrap();
     browser
         .until("document.getElementById('shift-token')?.checkVisibility()")

@@ -1,4 +1,4 @@
-//! What keeps a shift from ending by accident, and takes it to another device.
+//! Tests of two things: a shift does not end by accident, and a code moves it to another device.
 
 use serde_json::json;
 
@@ -13,8 +13,12 @@ async fn back_and_closing_do_not_end_a_shift() {
     app.write(ORDER).await;
     browser.until_in("pending", 1).await;
     let asks = "return !dispatchEvent(new Event('beforeunload', { cancelable: true }))";
-    assert_eq!(browser.js(asks).await, true, "closing is asked about");
-    // Back closes what is open, then leads to the orders, and then says how a shift ends.
+    assert_eq!(
+        browser.js(asks).await,
+        true,
+        "the browser asks before it closes the page"
+    );
+    // "Back" first closes the dialog, then returns to the orders, and then tells how to end a shift.
     browser.press("[data-view-of=settings]").await;
     browser.press("[data-view-of=orders]").await;
     browser.press("[data-key='orders/7/orders/1'] .card-open").await;
@@ -30,8 +34,8 @@ async fn back_and_closing_do_not_end_a_shift() {
         .until("document.querySelector('.toast')?.innerText.includes('Смена идёт')")
         .await;
     browser.until_light("live").await;
-    assert_eq!(browser.alerts().await, [1], "the page was not loaded anew");
-    // The end of the shift itself is asked about once, by the page.
+    assert_eq!(browser.alerts().await, [1], "the page was not reloaded");
+    // The page asks once before it ends the shift.
     browser.press("[data-view-of=settings]").await;
     browser.press("#end-shift").await;
     browser.press(".ask-yes").await;
@@ -60,13 +64,13 @@ async fn a_code_on_the_screen_opens_the_shift_on_another_device() {
         let y = rest.split_once('h').unwrap().0;
         dark[y.parse::<usize>().unwrap() * side + x.parse::<usize>().unwrap()] = true;
     }
-    // As a camera sees it: eight points for each module.
+    // Decode the picture as a camera does, with eight pixels for each module.
     let mut seen = rqrr::PreparedImage::prepare_from_greyscale(side * 8, side * 8, |x, y| {
         if dark[y / 8 * side + x / 8] { 0 } else { 255 }
     });
     let (_, link) = seen.detect_grids()[0].decode().unwrap();
     assert_eq!(link, app.panel_link());
-    // Nothing of it stays on the page.
+    // Nothing of the key stays in the page.
     browser.press("#ask .quiet").await;
     browser.until("document.querySelector('.qr') === null").await;
     assert_eq!(

@@ -1,4 +1,4 @@
-//! What helps those who cook: ticks, and how many of each dish.
+//! Tests of what helps the cooks: ticks, and the number of each dish.
 
 use serde_json::json;
 
@@ -16,7 +16,7 @@ async fn dishes_are_ticked_and_what_is_to_be_cooked_now_is_counted_over_all_orde
     app.write(PIZZAS).await;
     browser.until_in("pending", 2).await;
     browser.press("#all-day-open").await;
-    // Nobody has accepted anything yet.
+    // No order is accepted yet, so nothing must be cooked.
     browser
         .until("document.getElementById('all-day').innerText.includes('готовить нечего')")
         .await;
@@ -36,7 +36,7 @@ async fn dishes_are_ticked_and_what_is_to_be_cooked_now_is_counted_over_all_orde
         .until(&format!("{counts} === '2× Маргарита,2× Чай,1× Борщ'"))
         .await;
     browser.picture("42-all-day").await;
-    // The opened order says the same, and so does the board after a reload.
+    // The dialog shows the same ticks, and a reload keeps them.
     browser.press("[data-key='orders/7/orders/2'] .card-open").await;
     let done = "[...document.querySelectorAll('#order .tick')].map((row) => row.getAttribute('aria-pressed')).join()";
     browser.until(&format!("{done} === 'true,false'")).await;
@@ -45,7 +45,7 @@ async fn dishes_are_ticked_and_what_is_to_be_cooked_now_is_counted_over_all_orde
     browser.press(".order-close").await;
     browser.reload().await;
     browser.until(&format!("{counts} === '2× Маргарита,1× Борщ'")).await;
-    // A dish that is added is not done; the others stay as they were.
+    // A new dish has no tick, and the other dishes keep their ticks.
     app.write(
         "update orders set items = '[{\"name\": \"Суп\"}, {\"name\": \"Маргарита\", \"count\": 3}]' where id = 2",
     )
@@ -53,7 +53,7 @@ async fn dishes_are_ticked_and_what_is_to_be_cooked_now_is_counted_over_all_orde
     browser
         .until(&format!("{counts} === '2× Маргарита,1× Борщ,1× Суп'"))
         .await;
-    // A tick is none of the server's business, and the card was not opened by it.
+    // The press of a tick did not open the order.
     assert_eq!(
         browser.js("return document.getElementById('order').open").await,
         json!(false)

@@ -1,4 +1,4 @@
-//! What the page does when it has no socket, or may have none.
+//! Tests of the panel without a WebSocket: blocked, lost, or refused.
 
 use std::time::Duration;
 
@@ -9,7 +9,8 @@ use crate::panel::browser::Browser;
 use crate::support::app::App;
 use crate::support::proxy::Proxy;
 
-/// A network that lets no WebSocket through, as long as `refuse` is true; and what the page does after 5 minutes.
+/// Simulates a network that blocks WebSockets while `refuse` is true. `upgrade` runs the function that the page would
+/// run after 5 minutes.
 const NO_SOCKETS: &str = "window.RealSocket = WebSocket;
     window.refuse = true;
     window.WebSocket = class {
@@ -26,7 +27,7 @@ const NO_SOCKETS: &str = "window.RealSocket = WebSocket;
         return wait(act, ms, ...given);
     };";
 
-/// Runs a script before each page.
+/// Makes the browser run a script before each page.
 async fn prepare(browser: &Browser, script: &str) {
     let script = serde_json::json!({"source": script});
     browser.cdp("Page.addScriptToEvaluateOnNewDocument", script).await;
@@ -58,12 +59,12 @@ async fn where_a_network_lets_no_websocket_through_orders_are_streamed_and_count
          from vestnik.vst_receipt where event_id = 1",
     )
     .await;
-    // What is pressed comes back the same way.
+    // The event of a press also arrives over the stream.
     browser.press("[data-key='orders/7/orders/1'] .yes").await;
     browser.until_in("preparing", 1).await;
     browser.until_silent().await;
 
-    // The network learns better: the socket goes on from the same cursor.
+    // The network allows WebSockets now: the socket continues from the same cursor.
     browser.js("window.refuse = false; upgrade()").await;
     browser
         .until("document.getElementById('light').dataset.channel === 'websocket'")
@@ -83,7 +84,7 @@ async fn where_a_network_lets_no_websocket_through_orders_are_streamed_and_count
 #[tokio::test(flavor = "multi_thread")]
 async fn where_no_socket_can_be_had_orders_come_by_polling_and_count_as_such() {
     let (app, browser) = (App::start().await, Browser::start().await);
-    // A network that lets no stream through, and a person who polls each second.
+    // A network that blocks streams over HTTP too, and a setting to poll each second.
     let no_streams = "localStorage.setItem('vestnik.settings', JSON.stringify({ pollSeconds: 1 }));
         const real = fetch;
         window.fetch = (address, ...given) => String(address).includes('/sse/') ? Promise.reject(new TypeError('blocked')) : real(address, ...given);";
@@ -102,12 +103,12 @@ async fn where_no_socket_can_be_had_orders_come_by_polling_and_count_as_such() {
          from vestnik.vst_receipt where event_id = 1",
     )
     .await;
-    // What is pressed comes back the same way.
+    // The event of a press also arrives by polling.
     browser.press("[data-key='orders/7/orders/1'] .yes").await;
     browser.until_in("preparing", 1).await;
     browser.until_silent().await;
 
-    // The network learns better: the socket goes on from the same cursor.
+    // The network allows WebSockets now: the socket continues from the same cursor.
     browser.js("window.refuse = false").await;
     browser.until_light("live").await;
     app.write(ORDER).await;
@@ -136,7 +137,7 @@ async fn a_token_that_is_revoked_stops_the_page_and_says_why() {
     assert!(browser.text("[data-notice=line]").await.contains("Ключ отозван"));
     browser.until_heard().await;
     browser.picture("11-stopped").await;
-    // A page that begins with it is told, too.
+    // A page that starts with the revoked token also says so.
     browser.page.goto("about:blank").await.unwrap();
     browser.page.goto(&app.panel_link()).await.unwrap();
     browser.press("#shift-start").await;
@@ -175,7 +176,7 @@ async fn a_page_whose_cursor_is_too_old_loads_its_lists_and_rings_for_what_waits
         browser.js(rings).await,
         serde_json::json!(["orders/7/orders/2", "orders/7/orders/3"])
     );
-    // The kitchen was at the first one, and the event that said so is gone: it hears of it all the same.
+    // The kitchen was making order 1, and the event of its cancellation is deleted. The lists tell of the cancellation.
     browser
         .until("document.querySelector('.alarm-cancelled')?.innerText.includes('№1')")
         .await;
@@ -210,7 +211,7 @@ async fn the_shell_opens_without_a_server_and_shows_the_last_board_with_its_time
     app.engine.shut_down().await;
     browser.page.refresh().await.unwrap();
     browser.until_light("offline").await;
-    // The board as it was, grey, with its time; nothing is called new that may be over.
+    // The saved board is grey and shows its time. It rings for no order, because the order may be closed by now.
     browser
         .until("document.querySelector('[data-notice=line]')?.innerText.includes('На экране заказы на')")
         .await;
@@ -230,7 +231,7 @@ async fn a_board_that_changes_all_the_time_is_kept_all_the_same() {
     let (app, browser) = (App::start().await, Browser::start().await);
     browser.start_shift(&app.panel_link()).await;
     browser.until("navigator.serviceWorker.controller !== null").await;
-    // It never stands still for a second.
+    // New orders arrive more often than the page saves its board, which is once a second.
     let rush = async {
         let mut next = tokio::time::interval(Duration::from_millis(200));
         loop {
@@ -246,7 +247,7 @@ async fn a_board_that_changes_all_the_time_is_kept_all_the_same() {
     app.engine.shut_down().await;
     browser.page.refresh().await.unwrap();
     browser.until_light("offline").await;
-    // What came in the second before is kept, too: the page saves it when it goes.
+    // The page saves the board when it is closed, so the orders of the last second are on it too.
     browser.until(&format!("vestnik.items.size >= {shown}")).await;
     browser.until_in("pending", 9).await;
     browser.close().await;
@@ -260,7 +261,8 @@ async fn what_was_said_over_a_line_that_had_died_is_said_again() {
     browser.start_shift(&app.panel_link_through(proxy.address)).await;
     app.write(ORDER).await;
     browser.until_in("pending", 1).await;
-    // The line dies before the first stroke has been heard; the page says into it that it rang, and nobody hears that.
+    // The connection is cut before the first sound has played. The receipt of the sound is lost, so the page must send
+    // it again.
     proxy.cut();
     browser.until_heard().await;
     browser.until_light("offline").await;
@@ -274,7 +276,7 @@ async fn what_was_said_over_a_line_that_had_died_is_said_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_dies_while_orders_are_open_is_red_within_ten_seconds() {
-    // With the usual heartbeats, every 30 s.
+    // The server sends a heartbeat every 30 s, as usual.
     let app = App::start().await;
     let proxy = Proxy::to(app.engine.address()).await;
     let browser = Browser::start().await;

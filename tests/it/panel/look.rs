@@ -1,4 +1,4 @@
-//! How it looks, sounds and reads: to the eye, to a screen reader, on paper, and with five hundred orders open.
+//! Tests of how the panel looks and sounds: accessibility, languages, sounds, and 500 open orders.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ use crate::support::app::App;
 /// axe-core 4.14.1 by Deque Systems, MPL-2.0 (axe.LICENSE beside it): for the tests only.
 const AXE: &str = include_str!("axe.min.js");
 
-/// Shop life: orders in every column, and bookings.
+/// Data of an evening: orders in every column, and bookings.
 const EVENING: &str = "insert into vestnik.vst_store (id, name, currency, time_zone) values ('7', 'Пиццерия «Вестник»', 'RUB', 'Europe/Moscow'); \
     insert into orders (store_id, customer_name, customer_phone, total, order_type, items) values \
     (7, 'Мария', '+7 900 123-45-67', 176000, 'pickup', '[{\"name\": \"Пицца Маргарита\", \"quantity\": 2, \"price\": 54000}, {\"name\": \"Борщ\", \"category\": \"Горячий\", \"comment\": \"без сметаны\", \"price\": 32000}, {\"name\": \"Чай\", \"quantity\": 3, \"price\": 12000}]'), \
@@ -22,7 +22,7 @@ const EVENING: &str = "insert into vestnik.vst_store (id, name, currency, time_z
     update bookings set status = 'preparing' where id = 2";
 
 impl Browser {
-    /// Holds what is shown to WCAG AA, light and dark, at three widths.
+    /// Checks the page against WCAG AA with axe: light and dark, at three sizes.
     async fn expect_accessible(&self, what: &str) {
         self.js(AXE).await;
         for scheme in ["light", "dark"] {
@@ -50,7 +50,7 @@ async fn every_view_holds_wcag_aa_and_asks_nobody_else_for_anything() {
         .await
         .unwrap();
     browser.until("document.body.dataset.view === 'shift'").await;
-    // What moves has every contrast in between; what stands still is judged.
+    // During an animation, axe would measure the contrast of intermediate colours. So turn animations off.
     let still = json!({"features": [{"name": "prefers-reduced-motion", "value": "reduce"}]});
     browser.cdp("Emulation.setEmulatedMedia", still).await;
     browser.expect_accessible("the start without a link").await;
@@ -118,7 +118,7 @@ async fn every_view_holds_wcag_aa_and_asks_nobody_else_for_anything() {
         .await;
     browser.expect_accessible("settings").await;
     browser.picture("18-settings").await;
-    // The questions that the page asks.
+    // The dialogs that ask the person a question.
     for (opener, name) in [("#end-shift", "end of shift"), ("#handover", "another device")] {
         browser.press(opener).await;
         browser.until("document.getElementById('ask').open").await;
@@ -198,12 +198,12 @@ async fn every_language_has_the_same_words() {
     app.write(ORDER).await;
     browser.press("[data-view-of=orders]").await;
     browser.until_in("pending", 1).await;
-    // No key stands where a word should.
+    // A missing translation would show its key instead of a word.
     browser
         .until("document.body.innerText.includes('Accept · 20 min')")
         .await;
     browser.picture("19-english").await;
-    // What stood there before is said anew, too.
+    // The notices that were already shown are translated too.
     let rest = browser
         .js("return document.querySelector('.bar').innerText + document.getElementById('notices').innerText")
         .await;
@@ -211,7 +211,7 @@ async fn every_language_has_the_same_words() {
         !rest.as_str().unwrap().chars().any(|c| ('а'..='я').contains(&c)),
         "{rest}"
     );
-    // The narrowest and the widest screen: nothing runs out of it.
+    // On the narrowest and the widest screen, everything stays inside the screen.
     for width in [320, 1920] {
         browser.size(width, 1080).await;
         let picture = browser.page.screenshot().await.unwrap();
@@ -227,7 +227,7 @@ async fn each_kind_of_alert_has_a_sound_of_its_own() {
     let (app, browser) = (App::start().await, Browser::start().await);
     browser.page.goto(&app.panel_link()).await.unwrap();
     browser.until("window.vestnik !== undefined").await;
-    // The same graph, rendered: how strong each kind's own tones are in each sound (Goertzel).
+    // Render each sound offline, and measure the strength of each kind's own tone in it (Goertzel algorithm).
     let render = "const done = arguments[0];
         const kinds = { order: 1319, urgent: 1661, changed: 1047, cancelled: 740, booking: 784, offline: 392 };
         const power = (samples, hz, rate) => { let [a, b] = [0, 0]; const k = 2 * Math.cos(2 * Math.PI * hz / rate);
@@ -240,7 +240,7 @@ async fn each_kind_of_alert_has_a_sound_of_its_own() {
         })).then(done)";
     let sounds: Vec<(String, Value)> = serde_json::from_value(browser.js_later(render).await).unwrap();
     assert_eq!(sounds.len(), 6);
-    // What is more urgent is louder.
+    // A more urgent sound is louder.
     let loud = |kind: &str| {
         sounds.iter().find(|(name, _)| name == kind).unwrap().1["loud"]
             .as_f64()
@@ -253,7 +253,7 @@ async fn each_kind_of_alert_has_a_sound_of_its_own() {
         assert!(sound["peak"].as_f64().unwrap() > 0.2, "{kind} is loud");
         let powers: Vec<(String, f64)> = serde_json::from_value(sound["powers"].clone()).unwrap();
         let own = powers.iter().find(|(other, _)| *other == kind).unwrap().1;
-        // The hurried bell has the tones of the bell, too; none of the others has those of another.
+        // The urgent sound has the tones of the order's bell. No other kind has the tone of another kind.
         let others = powers
             .iter()
             .filter(|(other, _)| *other != kind && !(kind == "urgent" && other == "order"));
@@ -278,11 +278,11 @@ async fn with_five_hundred_orders_open_it_scrolls_and_takes_a_new_one() {
     browser
         .until("[...document.querySelectorAll('#board-orders h2 .count-of')].map((count) => count.textContent).join() === '250,0,125,125,0'")
         .await;
-    // A card that nobody has come near costs nothing: it is not made.
+    // A card is made only when a person scrolls near it.
     let made = "return document.querySelectorAll('#board-orders .card').length";
     assert_eq!(browser.js(made).await, 60);
     assert_eq!(browser.text("[data-column=pending] .cards-more").await, "Ещё 230");
-    // Twenty more, one after the other, each timed by the page itself from the message to the painted card.
+    // Twenty more orders, one by one. The page itself measures the time from the message to the painted card.
     for order in 501..=520 {
         app.write(ORDER).await;
         browser
@@ -331,7 +331,7 @@ async fn with_five_hundred_orders_open_it_scrolls_and_takes_a_new_one() {
             .unwrap()
     );
     browser.picture("20-five-hundred").await;
-    // A button makes more of them, too; a column that is drawn anew begins with the first.
+    // A button makes more cards too. After a redraw, a column begins with its first cards again.
     browser.js("document.dispatchEvent(new Event('vestnik:look'))").await;
     assert_eq!(browser.js(made).await, 60);
     browser
@@ -341,7 +341,7 @@ async fn with_five_hundred_orders_open_it_scrolls_and_takes_a_new_one() {
     browser.close().await;
 }
 
-/// What the page itself measured, in order.
+/// The durations that the page itself has measured, milliseconds, in ascending order.
 async fn measures(browser: &Browser, name: &str) -> Vec<f64> {
     let script = format!(
         "return performance.getEntriesByType('measure').filter((entry) => entry.name.startsWith('vestnik:{name}')) \

@@ -1,15 +1,15 @@
-//! What the orders of an evening leave behind in the page. `cargo bench --bench panel -- memory` does the same ten
-//! times as long.
+//! Tests that closed orders of an evening leave no memory in the page. `cargo bench --bench panel -- memory` runs ten
+//! times as many orders.
 
 use serde_json::json;
 
 use crate::panel::browser::Browser;
 use crate::support::app::App;
 
-/// Orders that come and go: after the first, everything that is made once has been made.
+/// Orders before each measurement. After the first measurement, all objects that are made once exist.
 const CYCLES: [usize; 2] = [150, 300];
 const AT_ONCE: usize = 10;
-/// What may be there more after the second than after the first: 50 closed orders are kept, and what is measured.
+/// The most growth between the two measurements. The page keeps 50 closed orders, and its measures of performance.
 const BYTES: f64 = 600_000.0;
 const NODES: f64 = 400.0;
 const LISTENERS: f64 = 40.0;

@@ -1,4 +1,4 @@
-//! The panel in a real Chromium, and in a WebKit, with the real engine and a real Postgres behind it.
+//! Tests of the panel in a real Chromium and in a WebKit, with the real engine and a real Postgres.
 
 mod actions;
 mod alarm;
@@ -32,7 +32,7 @@ use crate::support::app::App;
 use crate::support::db::until_within;
 use browser::Browser;
 
-/// Listens to what comes out of the page, behind all that makes it: a tap on the audio graph.
+/// A probe on the audio graph: `listen()` returns the seconds since the page last made a sound.
 const EAR: &str = "const { context, master } = vestnik.ringer;
     const ear = context.createAnalyser();
     ear.fftSize = 32768;
@@ -45,22 +45,22 @@ const EAR: &str = "const { context, master } = vestnik.ringer;
         return context.currentTime - window.heardAt;
     };";
 
-/// An order of store 7.
+/// A new order of store 7.
 const ORDER: &str = "insert into orders (store_id, customer_name, total, order_type, items) values (7, 'Иван', 50000, 'delivery', \
      '[{\"name\": \"Пицца Маргарита\", \"count\": 2, \"price\": 25000}]')";
 
 impl App {
-    /// Where the panel is, with what opens store 7.
+    /// The link that opens the panel with a token for store 7.
     fn panel_link(&self) -> String {
         self.panel_link_through(self.engine.address())
     }
 
-    /// The same, where something stands in between.
+    /// The link that opens the panel through a proxy at this address.
     fn panel_link_through(&self, address: std::net::SocketAddr) -> String {
         format!("http://{address}/#store=7&token={}", self.token)
     }
 
-    /// The only value that a query gives, as text.
+    /// The only value of a query, as text.
     async fn value(&self, sql: &str) -> Option<String> {
         let row = self
             .database
@@ -80,14 +80,14 @@ impl App {
 }
 
 impl Browser {
-    /// Opens the panel by a link, at the size of a tablet; nobody has pressed anything.
+    /// Opens the panel by a link, at the size of a tablet. Nobody has pressed anything.
     async fn open_shift(&self, link: &str) {
         self.size(browser::SIZES[1].1, browser::SIZES[1].2).await;
         self.page.goto(link).await.unwrap();
         self.until("document.body.dataset.view === 'shift'").await;
     }
 
-    /// The same, and starts the shift.
+    /// Opens the panel by a link, starts the shift, and waits until it is live and can sound.
     async fn start_shift(&self, link: &str) {
         self.open_shift(link).await;
         self.press("#shift-start").await;
@@ -97,13 +97,13 @@ impl Browser {
         self.js(EAR).await;
     }
 
-    /// Waits until the modules are there that come after the first orders: a test may cut the network from here on.
+    /// Waits until the modules that follow the first orders are loaded. After this, a test may cut the network.
     async fn until_complete(&self) {
         self.until("performance.getEntriesByType('resource').some(({ name, responseStatus }) => name.endsWith('/later.js') && responseStatus === 200)")
             .await;
     }
 
-    /// Reloads the page, and gives it the one tap that sound needs.
+    /// Reloads the page, and presses the button that unlocks the sound.
     async fn reload(&self) {
         self.page.refresh().await.unwrap();
         self.until_light("live").await;
@@ -116,17 +116,17 @@ impl Browser {
             .await;
     }
 
-    /// Waits until it is heard.
+    /// Waits until the page makes a sound.
     async fn until_heard(&self) {
         self.until("listen() === 0").await;
     }
 
-    /// Waits until nothing has sounded for longer than the pause between two rounds.
+    /// Waits until nothing rings, and no sound has come for longer than the pause between two rounds.
     async fn until_silent(&self) {
         self.until("listen() > 5 && vestnik.ringer.ringing.size === 0").await;
     }
 
-    /// Waits until an order's card stands in a column.
+    /// Waits until the card of an order is in a column.
     async fn until_in(&self, column: &str, order: u64) {
         self.until(&format!(
             "document.querySelector('#board-orders [data-column={column}] [data-key=\"orders/7/orders/{order}\"]') !== null"
@@ -134,7 +134,7 @@ impl Browser {
         .await;
     }
 
-    /// How many alerts there were, by event.
+    /// The number of alerts of each event.
     async fn alerts(&self) -> Vec<u64> {
         let alerts: Value = self.js("return [...vestnik.alerted.values()]").await;
         alerts
@@ -145,7 +145,8 @@ impl Browser {
             .collect()
     }
 
-    /// Nothing that the browser was forbidden, nothing that failed, no other host, and no token in an address.
+    /// Checks that the browser blocked nothing, no script failed, the page contacted only this host, and no URL has a
+    /// token.
     async fn expect_clean(&self, app: &App) {
         let log = self.log("browser").await;
         let wrong: Vec<_> = log
@@ -168,7 +169,7 @@ impl Browser {
                 is_own.iter().any(|own| address.starts_with(own)),
                 "another host: {address}"
             );
-            // What the person typed has a fragment; it is not sent.
+            // A browser does not send the fragment of a URL.
             let sent = address.split('#').next().unwrap();
             assert!(
                 !sent.contains(&app.token) && !sent.contains("vst_"),
@@ -178,7 +179,7 @@ impl Browser {
     }
 }
 
-/// A request that could not be made, or was refused, as the tests want it.
+/// Whether an entry is about a failed or refused request, which the tests cause on purpose.
 fn is_of_the_network(entry: &Value) -> bool {
     entry["source"] == "network"
         || entry["message"]

@@ -1,4 +1,4 @@
-//! What the panel shows of an order, by whatever table it comes, and what it does when the shop changes one.
+//! Tests of what the panel shows of an order from any table, and of changes that the shop makes.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use crate::panel::ORDER;
 use crate::panel::browser::Browser;
 use crate::support::app::App;
 
-/// A shop that keeps everything there is, in major units of a currency of its own.
+/// A table with a column for every field. Its amounts are in major units of a currency with three decimal digits.
 const CATERING: &str = "create table catering (id text primary key, store_id bigint not null, short_no text, status text not null default 'pending', \
      customer text, phone text, address text, note text, people int, pay text, paid boolean, change_from numeric, mode text, total numeric, due timestamptz, \
      dishes jsonb, hall text, prep int, created_at timestamptz default now())";
@@ -53,7 +53,7 @@ const WHOLE: &str = "insert into catering (id, store_id, short_no, customer, pho
      '[{\"name\": \"Плов\", \"quantity\": 2, \"price\": 5.5, \"options\": [\"острый\"], \"note\": \"без лука\"}]', 'веранда')";
 
 impl App {
-    /// With a second source beside the reference shop's.
+    /// Starts the reference shop with the table `catering` as a second source.
     async fn start_with_catering() -> Self {
         let app = Self::start().await;
         app.write(CATERING).await;
@@ -70,7 +70,7 @@ impl Browser {
         .await;
     }
 
-    /// Expects all of these words within what is selected.
+    /// Checks that the text of an element contains all of these words.
     async fn expect_words(&self, selector: &str, words: &[&str]) {
         let text = self.text(selector).await.replace(['\u{a0}', '\u{202f}'], " ");
         for word in words {
@@ -113,7 +113,7 @@ async fn the_card_the_dialog_and_the_ticket_say_all_that_a_kitchen_and_a_courier
         "без лука",
         "веранда",
     ];
-    // As an event, and as a list.
+    // The first pass shows an event, and the second pass, after a reload, shows a list.
     for _ in 0..2 {
         browser.until_text(card, "A-17").await;
         browser.expect_words(card, &all).await;
@@ -121,7 +121,7 @@ async fn the_card_the_dialog_and_the_ticket_say_all_that_a_kitchen_and_a_courier
         let links: Vec<String> = serde_json::from_value(browser.js(links).await).unwrap();
         assert_eq!(links[0], "tel:+79001234567");
         assert!(links[1].ends_with("%D0%9C%D0%B8%D1%80%D0%B0%2C%205"), "{}", links[1]);
-        // The comment is louder than anything but the number.
+        // The text of the comment is at least as large as the other facts.
         let size = |selector: &str| {
             format!("parseFloat(getComputedStyle(document.querySelector(\"{card} {selector}\")).fontSize)")
         };
@@ -203,7 +203,7 @@ async fn an_order_that_the_shop_changes_is_marked_until_somebody_has_looked() {
     assert_eq!(
         browser.js("return document.querySelector('.card-changed')").await,
         Value::Null,
-        "what was promised here is no news"
+        "a promise of this panel is not marked as a change"
     );
     app.write("update catering set note = null, dishes = '[\"Лагман\"]' where id = 'c0ffee-0001'")
         .await;
@@ -213,12 +213,12 @@ async fn an_order_that_the_shop_changes_is_marked_until_somebody_has_looked() {
     browser.expect_words(card, &["Лагман"]).await;
     assert!(
         !browser.text(card).await.contains("Аллергия"),
-        "what the shop took away is gone"
+        "the card still shows a comment that the shop deleted"
     );
-    // It is heard once.
+    // The change rings once.
     browser.until_heard().await;
     browser.until_silent().await;
-    // A change of status that says it in passing is marked, too.
+    // A change of the address that comes with a change of the status is marked too.
     app.write("update catering set status = 'ready', address = 'Мира, 7' where id = 'c0ffee-0001'")
         .await;
     browser
@@ -277,7 +277,7 @@ async fn an_order_that_is_deleted_stops_the_kitchen_that_is_at_it_and_is_quiet_w
         .await;
     app.write("delete from orders where id = 2").await;
     browser.until("!vestnik.items.has('orders/7/orders/2')").await;
-    // One that has gone to another store, likewise.
+    // An order that has moved to another store counts as removed.
     app.write("update orders set store_id = 8 where id = 3").await;
     browser.until("vestnik.items.size === 0").await;
     assert_eq!(
@@ -335,7 +335,7 @@ async fn a_closed_order_that_somebody_takes_back_is_whole_again() {
     app.write("update catering set status = 'completed'").await;
     browser.start_shift(&app.panel_link()).await;
     assert_eq!(browser.js("return vestnik.items.size").await, 0);
-    // What the page has never seen comes back with its status only; the page asks for the rest.
+    // The event has only the status, because this page has never seen the order. So the page loads the lists.
     app.write("update catering set status = 'ready'").await;
     browser
         .until_text("[data-column=ready] [data-key='orders/7/catering/c0ffee-0001']", "Плов")
@@ -395,7 +395,7 @@ async fn an_order_for_later_stands_apart_and_rings_when_it_is_time_to_cook() {
     browser.until_silent().await;
     assert!(browser.text(&format!("{card} .age")).await.starts_with("к "));
     browser.picture("34-later").await;
-    // Two hours are wished for, of which the kitchen needs the last twenty minutes.
+    // The customer wants the order in two hours, and the kitchen needs the last twenty minutes.
     browser
         .js("Object.defineProperty(vestnik.connection.api, 'clockAhead', { get: () => 101 * 60000, set: () => {} })")
         .await;

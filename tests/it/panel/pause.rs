@@ -1,4 +1,4 @@
-//! A store that is closed for a while, as its panels show it.
+//! Tests of the pause of a store, as its panels show it.
 
 use crate::panel::browser::Browser;
 use crate::support::app::App;
@@ -20,7 +20,7 @@ async fn a_pause_is_begun_on_one_panel_shown_on_all_and_ended_on_another() {
     }
     app.until_so("select until between now() + interval '28 minutes' and now() + interval '31 minutes' from vestnik.vst_paused_now")
         .await;
-    // It is known after a reload, too.
+    // The page shows the pause after a reload too.
     counter.reload().await;
     counter
         .until("document.querySelector('[data-notice=pause]') !== null")

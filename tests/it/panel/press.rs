@@ -1,5 +1,4 @@
-//! Pressing: nothing changes under a finger, what was pressed by mistake is taken back, and what failed is said and
-//! tried again.
+//! Tests of presses: moved buttons ignore them, a person can undo them, and failed ones are reported and sent again.
 
 use serde_json::json;
 
@@ -21,7 +20,7 @@ async fn a_press_is_taken_back_within_six_seconds_and_a_step_later_in_the_order_
     assert_eq!(app.value("select status from orders").await.unwrap(), "pending");
     browser.until("vestnik.ringer.ringing.has('orders/7/orders/1')").await;
 
-    // A refusal, too, and the customer's order rings again.
+    // A rejection is undone too, and the order rings again.
     browser.press("[data-key='orders/7/orders/1'] .no").await;
     browser.press("#order .reason").await;
     browser.until("vestnik.items.size === 0").await;
@@ -43,7 +42,8 @@ async fn a_press_is_taken_back_within_six_seconds_and_a_step_later_in_the_order_
     browser.close().await;
 }
 
-/// Takes a press back at once: it is offered for six seconds, and the machine that the tests run on may be slow.
+/// Presses the undo button from a script. The button stays for six seconds, which may be too short for a press by the
+/// driver on a slow machine.
 async fn undo(browser: &Browser, order: u32) {
     let press = "(() => { const button = document.querySelector('#undo button'); button?.click(); return button?.innerText; })()";
     let said = browser.until(press).await;
@@ -83,7 +83,7 @@ async fn what_somebody_else_changed_takes_no_press_for_a_moment() {
     browser.until_in("pending", 2).await;
     browser.press("[data-key='orders/7/orders/1'] .card-open").await;
     browser.until("document.getElementById('order').open").await;
-    // A finger that is on its way to "Accept" when another panel accepts: the same place says "Ready" now.
+    // A finger moves to "Accept" when another panel accepts the order. Then "Ready" is at the same place.
     browser
         .js("window.pressed = []; window.landed = 0;
              new MutationObserver(() => {
@@ -100,11 +100,11 @@ async fn what_somebody_else_changed_takes_no_press_for_a_moment() {
             .await,
         json!([])
     );
-    // A moment later it is meant.
+    // After a moment, a press counts again.
     browser.press("#order .yes").await;
     browser.until_in("ready", 1).await;
 
-    // A card that leaves is seen leaving; the one that moves into its place takes no press yet.
+    // A card that leaves stays visible for a moment. The card that moves into its place ignores presses at first.
     app.write(ORDER).await;
     browser.until_in("pending", 3).await;
     browser.press("[data-key='orders/7/orders/3'] .step-more").await;
@@ -179,11 +179,11 @@ async fn the_board_sorts_by_when_orders_are_due_and_its_clocks_turn_amber_and_re
             .unwrap(),
         "40,10,25"
     );
-    // Each promise is its own.
+    // Each order has the minutes that were promised for it.
     let clock = |order: u32| format!("document.querySelector('[data-key=\"orders/7/orders/{order}\"] .age').innerText");
     browser.until(&format!("/^(39:|40:00)/.test({})", clock(1))).await;
     browser.until(&format!("/^(9:|10:00)/.test({})", clock(2))).await;
-    // By a server's clock that is ahead, time goes by.
+    // The server's clock is set ahead, to simulate that time passes.
     let tone = |order: u32| format!("document.querySelector('[data-key=\"orders/7/orders/{order}\"]').dataset.tone");
     let ahead = |minutes: u32| {
         format!(
@@ -215,7 +215,7 @@ async fn what_failed_is_named_by_its_number_and_tried_again() {
     browser
         .until("document.querySelector('.toast-problem')?.innerText.includes('Заказ №1 не принят') && document.querySelector('.toast-problem').innerText.includes('Нет связи')")
         .await;
-    // The light knows it at once, too.
+    // The light also shows the lost connection at once.
     browser.until_light("offline").await;
     browser.picture("29-failed").await;
     proxy.mend();
@@ -223,7 +223,7 @@ async fn what_failed_is_named_by_its_number_and_tried_again() {
     browser.press(".toast-action").await;
     browser.until_in("preparing", 1).await;
 
-    // The shop's own words are shown, and no error in another language.
+    // The toast shows the words of the shop's trigger, not an error text of the database.
     app.write("create function no() returns trigger language plpgsql as $$ begin if new.status = 'ready' then raise exception 'Заказ ещё не оплачен'; end if; return new; end $$; \
          create trigger no before update on orders for each row execute function no()")
         .await;
@@ -258,7 +258,7 @@ async fn what_is_pressed_while_the_line_is_out_waits_and_is_sent_when_it_is_back
     }
     browser.picture("33-queued").await;
     browser.press("[data-key='orders/7/orders/3'] .card-waits button").await;
-    // Somebody else was quicker with the second.
+    // Another person has rejected the second order first.
     app.write("update orders set status = 'rejected' where id = 2").await;
     proxy.mend();
     browser.until_light("live").await;
@@ -298,7 +298,7 @@ async fn what_was_pressed_while_the_line_was_out_outlives_a_reload() {
     browser.page.refresh().await.unwrap();
     browser.until_light("offline").await;
     browser.until(waits).await;
-    // Somebody else was quicker with the second.
+    // Another person has rejected the second order first.
     app.write("update orders set status = 'rejected' where id = 2").await;
     proxy.mend();
     browser.until_light("live").await;
@@ -328,14 +328,14 @@ async fn an_order_that_takes_longer_gets_a_new_promise_on_all_panels() {
     kitchen.until_in("pending", 1).await;
     kitchen.press("[data-key='orders/7/orders/1'] .yes").await;
     counter.until_in("preparing", 1).await;
-    // Twenty minutes were promised, and ten more are.
+    // Twenty minutes were promised, and the kitchen needs ten more.
     kitchen.press("[data-key='orders/7/orders/1'] .card-open").await;
     kitchen.press(".delay[data-delay='10']").await;
     for browser in [&kitchen, &counter] {
         browser
             .until("/^(29|30):/.test(document.querySelector('[data-key=\"orders/7/orders/1\"] .age').textContent)")
             .await;
-        // Nobody is told that the shop changed the order, and it does not ring.
+        // The new promise is not shown as a change by the shop, and does not ring.
         assert_eq!(
             browser
                 .js("return document.querySelector('.card-changed') === null && vestnik.ringer.ringing.size === 0")

@@ -1,5 +1,5 @@
-//! Tickets: over USB and a serial port as ESC/POS, by the browser, with copies and marks, and never in the way of a
-//! ring.
+//! Tests of tickets: ESC/POS over USB and a serial port, the browser's printing, copies, and printing that never
+//! disturbs a ring.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use crate::panel::ORDER;
 use crate::panel::browser::Browser;
 use crate::support::app::App;
 
-/// A printer at USB: what it is sent stands in `printer.bytes`.
+/// Simulates a USB printer, which collects its bytes in `printer.bytes`.
 const USB: &str = "window.printer = { granted: sessionStorage.getItem('granted') !== null, isAway: false, bytes: [] };
     const device = { productName: 'XP-80', configuration: null,
         async open() {}, async close() {}, async forget() {},
@@ -21,7 +21,7 @@ const USB: &str = "window.printer = { granted: sessionStorage.getItem('granted')
             printer.granted = true; sessionStorage.setItem('granted', ''); return device; },
         async getDevices() { return printer.granted && !printer.isAway ? [device] : []; } } });";
 
-/// The same at a serial port.
+/// Simulates a printer at a serial port, which collects its bytes in `printer.bytes`.
 const SERIAL: &str = "window.printer = { granted: false, bytes: [] };
     const port = { async open({ baudRate }) { printer.baud = baudRate; this.writable = new WritableStream({ write: (chunk) => { printer.bytes.push(...chunk); } }); },
         async close() { printer.isClosed = true; }, async forget() {} };
@@ -29,13 +29,13 @@ const SERIAL: &str = "window.printer = { granted: false, bytes: [] };
         async requestPort() { printer.granted = true; return port; },
         async getPorts() { return printer.granted ? [port] : []; } } });";
 
-/// What came out of a printer: rows of dots, true is black.
+/// A printed ticket: rows of dots, true for black.
 #[derive(Debug, PartialEq)]
 struct Paper {
     rows: Vec<Vec<bool>>,
 }
 
-/// Reads ESC/POS as a printer does. What it does not know is an error, for a printer would print it as letters.
+/// Parses ESC/POS as a printer does. An unknown command is an error, because a printer would print it as text.
 fn printed(bytes: &[u8]) -> Vec<Paper> {
     let (mut papers, mut rows, mut at) = (Vec::new(), None::<Vec<Vec<bool>>>, 0);
     while at < bytes.len() {
@@ -66,17 +66,17 @@ fn printed(bytes: &[u8]) -> Vec<Paper> {
                     let dots = row
                         .iter()
                         .flat_map(|byte| (0..8).map(move |bit| byte & (0x80 >> bit) != 0));
-                    rows.as_mut().expect("a printer that was set back").push(dots.collect());
+                    rows.as_mut().expect("the printer was initialized").push(dots.collect());
                 }
                 at += 8 + across * many;
             }
             [0x1b, b'd', lines, ..] => {
-                assert!(*lines >= 3, "the knife stands above the print");
+                assert!(*lines >= 3, "too few lines are fed: the knife would cut the text");
                 at += 3;
             }
             [0x1d, b'V', 66, 0, ..] => {
                 papers.push(Paper {
-                    rows: rows.take().expect("something to cut"),
+                    rows: rows.take().expect("a cut follows a ticket"),
                 });
                 at += 4;
             }
@@ -92,7 +92,7 @@ impl Paper {
         self.rows[0].len()
     }
 
-    /// Whether these dots stand on it, so far from its left edge.
+    /// Whether the ticket has these dots at any height, this far from its left edge.
     fn shows(&self, dots: &[Vec<bool>], left: usize) -> bool {
         let here = |top: usize| {
             dots.iter().enumerate().all(|(row, expected)| {
@@ -103,7 +103,7 @@ impl Paper {
         self.rows.len() >= dots.len() && (0..=self.rows.len() - dots.len()).any(here)
     }
 
-    /// For who wants to look at it.
+    /// Saves the ticket as a picture, for people who want to look at it.
     fn save(&self, name: &str) {
         let mut text = format!("P1\n{} {}\n", self.width(), self.rows.len());
         for row in &self.rows {
@@ -115,13 +115,13 @@ impl Paper {
 }
 
 impl Browser {
-    /// What has been printed since the last look, after the last order's ticket.
+    /// The tickets that were printed since the last call.
     async fn papers(&self) -> Vec<Paper> {
         let bytes = self.js("return printer.bytes.splice(0)").await;
         printed(&serde_json::from_value::<Vec<u8>>(bytes).unwrap())
     }
 
-    /// How a text looks in dots, drawn by the browser itself.
+    /// The dots of a text, drawn by the browser itself.
     async fn dots(&self, text: &str, font: &str) -> Vec<Vec<bool>> {
         let script = format!(
             "const canvas = new OffscreenCanvas(900, 120).getContext('2d');
@@ -189,7 +189,7 @@ async fn a_receipt_printer_gets_each_order_once_as_a_picture_and_a_reprint_says_
     app.write(&ORDER.replace("Иван", "Ғани Ўтаев")).await;
     let mark = browser.until_print(1, "printed").await;
     assert!(mark.as_str().unwrap().contains("Напечатан в"), "{mark}");
-    // It rings all the while.
+    // The order rings during the print.
     assert_eq!(
         browser
             .js("return vestnik.ringer.ringing.has('orders/7/orders/1')")
@@ -209,7 +209,7 @@ async fn a_receipt_printer_gets_each_order_once_as_a_picture_and_a_reprint_says_
     }
     assert!(!papers[0].shows(&browser.dots("Заказ №2", "800 68px").await, 0));
 
-    // By hand it is printed again, on the paper that is set now, and says that it is not the first.
+    // A print by hand uses the current paper width, and marks the ticket as a copy.
     browser
         .js("vestnik.settings.copies = 1; vestnik.settings.paper = 58")
         .await;
@@ -227,7 +227,8 @@ async fn a_receipt_printer_gets_each_order_once_as_a_picture_and_a_reprint_says_
     assert!(papers[0].rows[3].iter().any(|dot| !*dot));
     browser.press("#order .order-close").await;
 
-    // What came while the page was away is printed when it is back, and what was printed is not.
+    // An order that came while the page was closed is printed when it opens again. A printed order is not printed
+    // again.
     browser.page.goto("about:blank").await.unwrap();
     app.write(ORDER).await;
     let address = format!("http://{}/", app.engine.address());
@@ -236,7 +237,7 @@ async fn a_receipt_printer_gets_each_order_once_as_a_picture_and_a_reprint_says_
     browser.until_print(2, "printed").await;
     browser.until_print(1, "printed").await;
     let papers = browser.papers().await;
-    assert_eq!(papers.len(), 2, "as many copies as were chosen");
+    assert_eq!(papers.len(), 2, "two copies were chosen");
     assert!(papers[0].shows(&browser.dots("Заказ №2", "800 68px").await, 0));
     browser.picture("57-printed").await;
     browser.close().await;
@@ -258,7 +259,7 @@ async fn an_order_whose_printer_is_away_says_so_and_is_printed_when_somebody_tri
         .await;
     browser.until_heard().await;
     browser.picture("58-printer-away").await;
-    // One that takes nothing is given up, too.
+    // The page also gives up on a printer that accepts no data.
     browser.js("printer.isAway = false; navigator.usb.getDevices().then(([one]) => { printer.take = one.transferOut; one.transferOut = async () => ({ status: 'stall' }); })").await;
     browser.until("printer.take !== undefined").await;
     browser.press("[data-notice=printer] button").await;
@@ -280,7 +281,7 @@ async fn an_order_whose_printer_is_away_says_so_and_is_printed_when_somebody_tri
     assert_eq!(papers.len(), 1);
     assert!(
         papers[0].rows[3].iter().any(|dot| !*dot),
-        "the first that came out is no copy"
+        "the first printed ticket is not a copy"
     );
     browser.close().await;
 }
@@ -306,7 +307,7 @@ async fn a_serial_printer_prints_what_was_accepted_wherever_that_was() {
     assert_eq!(
         browser.js("return printer.bytes.length").await,
         0,
-        "nobody has accepted it"
+        "the order is not accepted yet"
     );
     app.write("update orders set status = 'preparing'").await;
     browser.until_print(1, "printed").await;
@@ -332,14 +333,18 @@ async fn a_browsers_print_window_waits_for_the_ring_and_is_refused_where_it_stop
     app.write(ORDER).await;
     browser.until_print(1, "waits").await;
     browser.until_heard().await;
-    assert_eq!(browser.js("return prints").await, 0, "it rings");
+    assert_eq!(
+        browser.js("return prints").await,
+        0,
+        "the ticket waits while the order rings"
+    );
     browser.press("[data-key='orders/7/orders/1'] .yes").await;
     browser.until("prints === 1").await;
     browser
         .until("document.querySelector('[data-notice=autoprint]')?.innerText.includes('Автопечать выключена')")
         .await;
     assert_eq!(browser.js("return vestnik.settings.autoPrint").await, "");
-    // By hand it is printed all the same.
+    // A print by hand still works.
     browser.press("[data-key='orders/7/orders/1'] .card-open").await;
     browser.press("#order .order-print").await;
     browser.until("prints === 2").await;

@@ -1,4 +1,4 @@
-//! The scenes of an evening.
+//! Tests of the scenes of an evening: a new order, a rush, a lost network, a restart, a hidden tab, two panels.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ async fn the_first_order_of_the_shift_rings_until_it_is_accepted() {
     browser.page.goto(&app.panel_link()).await.unwrap();
     browser.until("document.body.dataset.view === 'shift'").await;
     let address = browser.page.current_url().await.unwrap();
-    assert_eq!(address.fragment(), None, "the token leaves the address at once");
+    assert_eq!(address.fragment(), None, "the page removes the token from its address");
     browser.picture("1-start").await;
     browser.start_shift(&app.panel_link()).await;
     browser.picture("2-calm").await;
@@ -44,7 +44,7 @@ async fn the_first_order_of_the_shift_rings_until_it_is_accepted() {
     browser.picture("3-rings").await;
     app.until_so("select bool_and(sent_at is not null and rendered_at is not null and sounded_at is not null) from vestnik.vst_receipt where event_id = 1 and channel = 'websocket'").await;
 
-    // It goes on ringing.
+    // The order continues to ring.
     let rounds = browser.js("return vestnik.ringer.rounds").await.as_u64().unwrap();
     browser.until(&format!("vestnik.ringer.rounds >= {}", rounds + 2)).await;
     browser.until_heard().await;
@@ -84,7 +84,7 @@ async fn ten_orders_in_a_second_ring_until_the_last_is_answered() {
     assert_eq!(browser.alerts().await, [1; 10]);
     browser.picture("4-ten").await;
     for order in 1..=9 {
-        // One after the other: rejecting one silences that one.
+        // Each rejection silences only its own order.
         browser
             .press(&format!("[data-key='orders/7/orders/{order}'] .no"))
             .await;
@@ -127,7 +127,7 @@ async fn what_came_while_the_network_was_cut_is_there_and_rings_once() {
     app.write("update orders set status = 'cancelled' where id = 1").await;
     app.write(ORDER).await;
     app.write("update orders set status = 'rejected' where id = 3").await;
-    // Cut for longer than ten seconds, in which the page says so, aloud too.
+    // The network is cut for longer than ten seconds. The page shows this, and plays a sound.
     browser
         .until("Date.now() - vestnik.connection.state.since > 10000")
         .await;
@@ -138,7 +138,7 @@ async fn what_came_while_the_network_was_cut_is_there_and_rings_once() {
     proxy.mend();
     browser.until_light("live").await;
     browser.until_in("pending", 2).await;
-    // The kitchen was at the first one: it must stop, and hear of it. Of the third nobody there had known.
+    // The kitchen was making order 1, so it rings for the cancellation. It has never seen order 3.
     browser
         .until("document.querySelector('.alarm-cancelled')?.innerText.includes('№1')")
         .await;
@@ -201,7 +201,7 @@ async fn a_hidden_tab_rings_and_shows_a_notification_for_a_minute() {
     let granted = serde_json::json!({"origin": origin, "permissions": ["notifications"]});
     browser.cdp("Browser.grantPermissions", granted).await;
     browser.start_shift(&app.panel_link()).await;
-    // Notifications are the worker's, which comes after the first orders.
+    // The service worker shows notifications, and it is registered after the first orders.
     browser.until("navigator.serviceWorker.controller !== null").await;
     browser.page.minimize_window().await.unwrap();
     browser.until("document.hidden").await;
@@ -212,8 +212,12 @@ async fn a_hidden_tab_rings_and_shows_a_notification_for_a_minute() {
     app.until_so("select sounded_at is not null from vestnik.vst_receipt where event_id = 1")
         .await;
     let seen = "select rendered_at is not null from vestnik.vst_receipt where event_id = 1";
-    assert_eq!(app.value(seen).await.unwrap(), "false", "nobody can see it");
-    // For a minute, and as often as in a page that is seen: a round every four seconds.
+    assert_eq!(
+        app.value(seen).await.unwrap(),
+        "false",
+        "a hidden page reports no `rendered` receipt"
+    );
+    // For a minute, the hidden page rings as often as a visible page: one round every four seconds.
     let begin = browser
         .js("return vestnik.ringer.context.currentTime")
         .await
@@ -245,7 +249,7 @@ async fn a_hidden_tab_rings_and_shows_a_notification_for_a_minute() {
         .then((worker) => worker?.getNotifications()).then((all) => done((all ?? []).map((one) => one.title)))";
     assert_eq!(browser.js_later(shown).await, serde_json::json!(["Новый заказ №1"]));
 
-    // Seen again, it says so, and an order that was there all the time is not told again.
+    // When the page is visible again, it reports the order as rendered, and alerts no second time.
     browser.page.maximize_window().await.unwrap();
     browser.until("!document.hidden").await;
     app.until_so(seen).await;
@@ -270,12 +274,12 @@ async fn an_order_accepted_on_one_panel_is_silent_on_the_other() {
     counter
         .until("vestnik.ringer.ringing.size === 1 && vestnik.ringer.ringing.has('orders/7/orders/2')")
         .await;
-    // The other one learns the time that was promised, too.
+    // The other panel also shows the promised time.
     counter
         .until("/^(20:00|19:\\d\\d)$/.test(document.querySelector('[data-key=\"orders/7/orders/1\"] .age').innerText)")
         .await;
 
-    // Both at once: one is first, and the other is told who.
+    // Both panels accept the order at once. One is first, and the other shows who was first.
     for (browser, name) in [(&kitchen, "Анна"), (&counter, "Олег")] {
         browser.js(&format!("vestnik.settings.name = '{name}'")).await;
     }

@@ -1,5 +1,5 @@
-//! The shift: its end asks, a tablet that restarts goes on by itself, and a key that no longer opens leads to another
-//! one.
+//! Tests of the shift: a person confirms its end, it continues after a restart of the tablet, and a revoked key leads
+//! to a field for another key.
 
 use serde_json::json;
 use vestnik::token::{self, Which};
@@ -8,12 +8,12 @@ use crate::panel::browser::Browser;
 use crate::panel::{EAR, ORDER};
 use crate::support::app::App;
 
-/// Who remembers the key on this device.
+/// Whether the local storage and the session storage have the key.
 const REMEMBERED: &str =
     "return [localStorage, sessionStorage].map((place) => (place.getItem('vestnik.shift') ?? '').includes('vst_'))";
 
 impl Browser {
-    /// As a tablet that has restarted: another tab, where nobody has pressed anything.
+    /// Simulates a restart of the tablet: opens the panel in a new tab, without a press.
     async fn restart(&self, app: &App) {
         self.page.goto("about:blank").await.unwrap();
         let old = self.page.window().await.unwrap();
@@ -53,14 +53,14 @@ async fn the_end_of_a_shift_asks_warns_and_keeps_a_remembered_key() {
     assert_eq!(
         browser.js(REMEMBERED).await,
         json!([true, false]),
-        "tomorrow one press is enough"
+        "the remembered key stays on the device"
     );
-    // An ended shift does not go on by itself.
+    // After its end, a shift does not start again without a press.
     browser.restart(&app).await;
     browser.until("document.body.dataset.view === 'shift'").await;
     browser.press("#shift-start").await;
     browser.until_light("live").await;
-    // To forget the device is another act, and asks as well.
+    // Another button forgets the device, and it also asks for a confirmation.
     browser.press("[data-view-of=settings]").await;
     browser.press("#forget").await;
     browser.press("#ask .ask-yes").await;
@@ -88,7 +88,7 @@ async fn a_tablet_that_restarts_shows_its_orders_at_once_and_asks_for_the_one_ta
         .await;
     assert_eq!(browser.js("return vestnik.ringer.sounds").await, false);
     browser.picture("31-one-tap").await;
-    // The tap gives sound, wherever it lands, and does nothing else.
+    // The first press only unlocks the sound, even if it hits the button of an order.
     browser.press("[data-key='orders/7/orders/1'] .yes").await;
     browser.until("vestnik.ringer.sounds").await;
     browser.js(EAR).await;

@@ -1,16 +1,16 @@
-//! A screen that is for some stations of the kitchen.
+//! Tests of a screen that shows only some stations of the kitchen.
 
 use serde_json::json;
 
 use crate::panel::browser::Browser;
 use crate::support::app::App;
 
-/// How long the store may take to answer: longer than the test, or shorter than an order has waited.
+/// SQL that adds the store. Its time to answer is longer than the test, or shorter than an order has waited.
 fn store(answer_seconds: u32) -> String {
     format!("insert into vestnik.vst_store (id, answer_seconds) values ('7', {answer_seconds})")
 }
 
-/// An order of these dishes, each with its station.
+/// SQL that adds an order of these dishes, each with its station.
 fn order(dishes: &[(&str, &str)]) -> String {
     let items: Vec<_> = dishes
         .iter()
@@ -26,7 +26,7 @@ const RINGS: &str = "[...vestnik.ringer.ringing.keys()].map((key) => key.split('
 const CARDS: &str = "[...document.querySelectorAll('#board-orders [data-key]')].map((card) => card.dataset.key.split('/').at(-1)).sort().join()";
 
 impl Browser {
-    /// Makes it the screen of the oven.
+    /// Limits the screen to the station of the oven.
     async fn choose_oven(&self) {
         self.press("#stations-open").await;
         self.press("[data-station='Печь']").await;
@@ -46,7 +46,7 @@ async fn the_screen_of_a_station_shows_rings_and_counts_for_its_own_dishes_only(
     app.write(&order(&[("Маргарита", "Печь"), ("Чай", "Бар"), ("Чай", "Бар")]))
         .await;
     app.write(&order(&[("Кофе", "Бар")])).await;
-    // Nobody knows where the soup is made: it is everybody's.
+    // The soup has no station, so it belongs to all screens.
     app.write("insert into orders (store_id, items) values (7, '[{\"name\": \"Суп\"}]')")
         .await;
     browser.until(&format!("{RINGS} === '1,2,3'")).await;
@@ -63,7 +63,7 @@ async fn the_screen_of_a_station_shows_rings_and_counts_for_its_own_dishes_only(
     assert!(dishes.contains("Другие станции: 2× Чай"), "{dishes}");
     browser.picture("51-station").await;
 
-    // What comes later, too; and what is not shown is not said to be.
+    // Later orders are filtered too. An order that is not shown gets no receipts.
     app.write(&order(&[("Лимонад", "Бар")])).await;
     app.write(&order(&[("Пепперони", "Печь")])).await;
     browser
@@ -81,7 +81,7 @@ async fn the_screen_of_a_station_shows_rings_and_counts_for_its_own_dishes_only(
         "[...document.querySelectorAll('#all-day li')].map((row) => row.innerText.replace(/\\s+/g, ' ')).join()";
     browser.until(&format!("{counts} === '1× Маргарита'")).await;
 
-    // Another station's cancellation stops nobody here.
+    // The cancellation of another station's order does not ring here.
     app.write("update orders set status = 'preparing' where id = 2").await;
     browser
         .until("vestnik.items.get('orders/7/orders/2').status === 'preparing'")
@@ -95,14 +95,14 @@ async fn the_screen_of_a_station_shows_rings_and_counts_for_its_own_dishes_only(
     browser.press(".alarm-cancelled button").await;
     browser.until(&format!("{RINGS} === '3,5'")).await;
 
-    // One press shows all of them, and none of them rings for that.
+    // One press shows the orders of all stations. The new cards do not ring.
     browser.press("#stations-look").await;
     browser.until(&format!("{CARDS} === '3,4,5'")).await;
     assert_eq!(browser.js(&format!("return {RINGS}")).await, "3,5");
     browser.press("#stations-look").await;
     browser.until(&format!("{CARDS} === '3,5'")).await;
 
-    // It is the device's, and stays.
+    // The choice of stations is saved on the device, so a reload keeps it.
     browser.reload().await;
     browser.until(&format!("{CARDS} === '3,5' && {RINGS} === '3,5'")).await;
     browser.press("#stations-open").await;
@@ -132,7 +132,7 @@ async fn an_order_that_its_station_does_not_answer_comes_to_every_screen() {
         .await;
     app.until_so("select bool_and(sounded_at is not null and rendered_at is not null) from vestnik.vst_receipt r join vestnik.vst_event e on e.id = r.event_id where e.key = '2'")
         .await;
-    // Once it is answered, it is its own station's again.
+    // After the answer, the order belongs to its own station again.
     browser.press("[data-key='orders/7/orders/2'] .yes").await;
     browser
         .until(&format!(

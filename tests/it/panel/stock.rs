@@ -1,4 +1,4 @@
-//! The stop list, as panels show and change it.
+//! Tests of the stop list, as panels show and change it.
 
 use crate::panel::ORDER;
 use crate::panel::browser::Browser;
@@ -7,7 +7,7 @@ use crate::support::app::App;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dish_is_stopped_by_a_tap_on_one_panel_counted_on_all_and_put_back_on_another() {
     let app = App::start().await;
-    // Its dishes are offered, though it is over.
+    // The dishes of a closed order are offered too.
     app.write(ORDER).await;
     app.write("update orders set status = 'completed'").await;
     let [kitchen, counter] = Browser::start_some().await;
@@ -21,7 +21,7 @@ async fn a_dish_is_stopped_by_a_tap_on_one_panel_counted_on_all_and_put_back_on_
         .await;
     app.until_so("select until > now() from vestnik.vst_out_of_stock_now where item = 'Пицца Маргарита'")
         .await;
-    // What is ordered under no such name is typed; it stays until it is put back.
+    // A person types an item that no order has. Without an end time, it stays on the list until a person puts it back.
     kitchen.press("[data-stock-span=open]").await;
     kitchen
         .page
@@ -42,14 +42,14 @@ async fn a_dish_is_stopped_by_a_tap_on_one_panel_counted_on_all_and_put_back_on_
     }
     app.until_so("select until is null from vestnik.vst_out_of_stock_now where item = 'Гуакамоле'")
         .await;
-    // It is known after a reload, too.
+    // The page shows the number after a reload too.
     counter.reload().await;
     counter
         .until("document.getElementById('badge-stock').textContent === '2'")
         .await;
     counter.press("#stock-open").await;
     counter.press("[data-stopped=Гуакамоле] button").await;
-    // An open list follows what happens elsewhere.
+    // An open list shows changes that other panels make.
     kitchen
         .until("document.querySelector('[data-stopped=Гуакамоле]') === null")
         .await;

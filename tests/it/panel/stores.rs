@@ -1,4 +1,4 @@
-//! Several stores on one page.
+//! Tests of several stores on one page.
 
 use serde_json::json;
 use vestnik::token::{self, Scope, Stores, Which};
@@ -7,11 +7,11 @@ use crate::panel::ORDER;
 use crate::panel::browser::Browser;
 use crate::support::app::App;
 
-/// An order of store 8.
+/// A new order of store 8.
 const OTHER: &str = "insert into orders (store_id, customer_name, total, order_type, items) values (8, 'Анна', 30000, 'pickup', \
      '[{\"name\": \"Рогалик\", \"count\": 3, \"price\": 10000}]')";
 
-/// A page with the stores 7 and 8, which have names.
+/// Opens a page with the named stores 7 and 8.
 async fn start() -> (App, Browser) {
     let (app, browser) = (App::start().await, Browser::start().await);
     app.write(
@@ -59,7 +59,7 @@ async fn two_stores_ring_on_one_page_and_each_order_is_answered_in_its_own() {
         "Пекарня"
     );
     assert!(browser.text(".alarm-orders").await.contains("№2 (Пекарня)"));
-    // Both were shown, and sounded, in their stores.
+    // Both orders have receipts, rendered and sounded, in their own stores.
     app.until_so("select count(distinct e.store_id) = 2 from vestnik.vst_receipt r join vestnik.vst_event e on e.id = r.event_id where r.rendered_at is not null and r.sounded_at is not null")
         .await;
     app.until_so("select count(distinct store_id) = 2 from vestnik.vst_presence")
@@ -80,7 +80,7 @@ async fn two_stores_ring_on_one_page_and_each_order_is_answered_in_its_own() {
     browser.press("[data-key='orders/7/orders/1'] .yes").await;
     browser.until_silent().await;
     app.until_so("select bool_and(status = 'preparing') from orders").await;
-    // A reload has both again.
+    // After a reload, the board has both orders again.
     browser.reload().await;
     until_card(&browser, "preparing", "orders/7/orders/1").await;
     until_card(&browser, "preparing", "orders/8/orders/2").await;
@@ -101,12 +101,12 @@ async fn a_filter_shows_one_store_and_never_hides_what_rings() {
         .until("document.querySelector('[data-key=\"orders/8/orders/2\"]') === null")
         .await;
     until_card(&browser, "pending", "orders/7/orders/1").await;
-    // A new order of the other store stands there, and rings.
+    // A new order of the other store is shown, and rings.
     app.write(OTHER).await;
     until_card(&browser, "pending", "orders/8/orders/3").await;
     browser.until("vestnik.ringer.ringing.has('orders/8/orders/3')").await;
     assert_eq!(browser.text("[data-store-of='8'] .badge").await, "1");
-    // What is asked for is asked of the store that is looked at.
+    // The history shows the store in view.
     browser.press("[data-store-of='8']").await;
     browser.press("[data-view-of=history]").await;
     app.write("update orders set status = 'completed' where id = 2").await;
@@ -137,10 +137,10 @@ async fn a_store_whose_line_is_lost_is_named_and_what_is_pressed_for_it_waits() 
     browser
         .until("document.querySelector('[data-notice^=\"line 8\"]')?.innerText.includes('№8') || document.querySelector('[data-notice^=\"line 8\"]')?.innerText.includes('Пекарня')")
         .await;
-    // The other store works on.
+    // The other store still receives orders.
     app.write(ORDER).await;
     until_card(&browser, "pending", "orders/7/orders/2").await;
-    // The first tap gives sound back, and does nothing else.
+    // The first press after the reload only unlocks the sound.
     browser.press("[data-notice=sound] button").await;
     browser.press("[data-key='orders/8/orders/1'] .yes").await;
     browser

@@ -1,4 +1,4 @@
-//! The panel in WebKit, which is every browser of an iPad: what it does otherwise than Chromium.
+//! Tests of the panel in WebKit, the engine of all browsers on an iPad: what differs from Chromium.
 
 use std::net::Ipv4Addr;
 use std::process::Stdio;
@@ -14,7 +14,7 @@ use super::browser::{Browser, LOOK, PATIENCE};
 use crate::panel::ORDER;
 use crate::support::app::App;
 
-/// A screen that nobody sees, and its name.
+/// Starts a virtual screen, and returns it with its name.
 async fn start_screen() -> (Child, String) {
     let mut screen = Command::new("Xvfb")
         .args(["-displayfd", "1", "-nolisten", "tcp", "-screen", "0", "1600x1400x24"])
@@ -28,7 +28,7 @@ async fn start_screen() -> (Child, String) {
     (screen, format!(":{}", number.unwrap().expect("the screen's number")))
 }
 
-/// A browser with its driver and its screen.
+/// Starts a browser, its driver and its virtual screen.
 pub async fn start() -> (Client, Child, Child) {
     let (screen, display) = start_screen().await;
     let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
@@ -37,7 +37,7 @@ pub async fn start() -> (Client, Child, Child) {
     let driver = Command::new("WebKitWebDriver")
         .arg(format!("--port={port}"))
         .env("DISPLAY", display)
-        // It would look for a desktop.
+        // Without this, the driver looks for a desktop session.
         .env("DBUS_SESSION_BUS_ADDRESS", "disabled:")
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -58,10 +58,11 @@ pub async fn start() -> (Client, Child, Child) {
     }
 }
 
-/// Bytes of a picture of an order's card with its words: some 9,000. An empty one is of one colour, and takes some 500.
+/// The size of a screenshot that proves text on a card, bytes. A card with text takes about 9,000 bytes. An empty
+/// card has one colour, and takes about 500.
 const CARD_WITH_WORDS: usize = 4000;
 
-/// Waits until a picture of an order's card has words in it.
+/// Waits until a screenshot of the order's card has text.
 async fn until_card_is_drawn(browser: &Browser) {
     let (begin, mut look) = (Instant::now(), interval(LOOK));
     loop {
@@ -78,7 +79,7 @@ async fn until_card_is_drawn(browser: &Browser) {
         }
         assert!(
             begin.elapsed() < PATIENCE,
-            "a picture of the card takes {bytes} bytes: it is empty"
+            "the screenshot of the card has only {bytes} bytes: it has no text"
         );
     }
 }
@@ -111,7 +112,7 @@ async fn an_ipad_rings_and_shows_its_orders_however_it_is_held() {
     assert_eq!(
         browser.js(hidden).await,
         0,
-        "what was ordered is hidden though there is room"
+        "the dialog hides lines although it has room"
     );
     browser.press("#order .yes").await;
     app.until_so("select status = 'preparing' from orders").await;

@@ -1,4 +1,4 @@
-//! What a tablet loads before the first order is seen: requests and bytes, counted on the wire.
+//! Counts the requests and bytes that a tablet loads before it shows the first order.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -10,14 +10,14 @@ use crate::panel::ORDER;
 use crate::panel::browser::Browser;
 use crate::support::app::App;
 
-/// The most that a first load may take.
+/// The most requests and bytes of the first load.
 const REQUESTS: usize = 12;
 const BYTES: usize = 80_000;
 
-/// What went over the wire.
+/// The traffic that the proxy has counted.
 #[derive(Default)]
 struct Seen {
-    /// Each request, and the bytes that had been answered when it came.
+    /// Each request line, and the bytes of responses before it.
     requests: Vec<(String, usize)>,
     bytes: usize,
 }
@@ -29,7 +29,7 @@ impl Seen {
     }
 }
 
-/// Passes everything on, and counts it.
+/// Starts a proxy that forwards all bytes and counts them.
 async fn scales(target: SocketAddr) -> (SocketAddr, Arc<Mutex<Seen>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -82,11 +82,11 @@ async fn the_first_order_is_seen_after_twelve_requests_and_eighty_kilobytes_at_m
 }
 
 fn expect_light(seen: &Seen) {
-    // The lists have come before the day's orders are counted; the socket is no load.
+    // The lists are loaded before the orders of the day are counted. The request for the socket does not count.
     let mut lines = seen.requests.iter();
     let lists = lines.position(|(line, _)| line.contains("/bookings?"));
     let lists = lists.expect("the bookings are loaded");
-    // The first request of what may come later: the other modules, the day's orders, or what the key allows.
+    // The first request for something that may come later: other modules, the orders of the day, or the key's scope.
     let is_later = |line: &str| {
         ["/later.js", "status=all", "/session/"]
             .iter()
@@ -118,7 +118,7 @@ async fn a_device_that_goes_on_asks_for_its_orders_before_it_has_its_words_and_s
     app.write(ORDER).await;
     browser.start_shift(&app.panel_link()).await;
     browser.until_in("pending", 1).await;
-    // The board as it was would be shown before anything is loaded; bookings never come.
+    // Delete the saved board, which would show the order at once. The request for bookings never gets a response.
     let script = "sessionStorage.removeItem('vestnik.board'); const real = fetch;
         window.fetch = (address, ...given) => String(address).includes('/bookings?') ? new Promise(() => {}) : real(address, ...given);";
     browser
