@@ -1,4 +1,5 @@
-//! Behind a pooler in transaction mode everything works, and nothing of ours stays behind on its sessions.
+//! Behind a pooler in transaction mode all functions work, and the engine leaves no session state on the pooler's
+//! connections.
 
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -10,7 +11,7 @@ use crate::support::pooler::{Pooler, SESSIONS};
 
 const ORDER: &str = "insert into orders (store_id, customer_name, total) values (7, 'Anna', 900)";
 const SUMMARY: &str = "summary?from=2026-11-01T00:00:00Z&to=2026-11-20T00:00:00Z";
-/// What a session of Postgres still has of those who used it before.
+/// The state of a Postgres session that earlier clients have left behind.
 const LEFT_BEHIND: &str = "select concat_ws(', ', \
      (select string_agg(name, ' ') from pg_prepared_statements), \
      (select string_agg(channel, ' ') from pg_listening_channels() channel), \
@@ -18,7 +19,7 @@ const LEFT_BEHIND: &str = "select concat_ws(', ', \
          and name not in ('application_name', 'client_encoding', 'transaction_isolation', 'transaction_read_only', 'transaction_deferrable')), \
      (select string_agg(objid::text, ' ') from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()))";
 
-/// What is left behind on any session of the pooler.
+/// The session state that is left on the pooler's connections.
 pub async fn left_behind(url: &str) -> Vec<String> {
     let (mut clients, mut left) = (Vec::new(), Vec::new());
     for _ in 0..SESSIONS {
@@ -26,7 +27,7 @@ pub async fn left_behind(url: &str) -> Vec<String> {
             .await
             .unwrap();
         tokio::spawn(connection);
-        // Open until the end, so that each has another session.
+        // Open transactions keep the connections apart: each client gets another connection of the pooler.
         client.batch_execute("begin").await.unwrap();
         let answer = client.simple_query(LEFT_BEHIND).await.unwrap();
         let row = answer.iter().find_map(|message| match message {
