@@ -205,8 +205,8 @@ impl Trial {
             let mut seen = HashSet::new();
             for event in events.iter() {
                 let (tag, id) = (tag(event), event["id"].as_str().unwrap().to_owned());
-                assert_eq!(event["store_id"], store.to_string(), "another store's: {event}");
-                assert!(!book.never.contains(&tag), "of a rolled-back transaction: {event}");
+                assert_eq!(event["store_id"], store.to_string(), "an event of another store: {event}");
+                assert!(!book.never.contains(&tag), "an event of a rolled back transaction: {event}");
                 let passing = book.passing.get(&tag).filter(|_| book.has_large);
                 let known = book.acknowledged.get(&tag).or(book.unknown.get(&tag)).or(passing);
                 assert_eq!(known, Some(store), "never written for this store: {event}");

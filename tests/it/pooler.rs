@@ -40,7 +40,7 @@ pub async fn left_behind(url: &str) -> Vec<String> {
     left
 }
 
-/// An engine behind a pooler.
+/// Starts an engine behind a pooler. With `listen`, the engine gets a direct URL for LISTEN.
 async fn pooled(listen: bool) -> (Pooler, String, App) {
     let database = Database::fresh().await;
     let pooler = Pooler::before(&database).await;
@@ -54,8 +54,8 @@ async fn pooled(listen: bool) -> (Pooler, String, App) {
     (pooler, url, app)
 }
 
-/// An order comes, is listed, answered and acknowledged; a panel comes back with its cursor; a large transaction
-/// passes.
+/// Asserts the main functions: an order arrives, is listed, answered and acknowledged, a panel reconnects with its
+/// cursor, and a large transaction arrives.
 async fn works(app: &App) {
     let mut panel = app.panel("7", None).await.live().await;
     app.write(ORDER).await;
