@@ -61,7 +61,7 @@ const RUNS: usize = 3;
 const CALM: Duration = Duration::from_secs(1);
 /// The span over which the panels reconnect: all at once, or the `reconnect_jitter_ms` for this number of sessions.
 const SPREADS: [Duration; 2] = [Duration::ZERO, Duration::from_secs(5)];
-/// The cursor of clients of the bare server, which only waits for the end of the replay.
+/// In place of a cursor: the clients connect to the bare server, which sends no events.
 const NOTHING: &str = "-";
 /// With this argument, this program runs as the bare server.
 const BARE: &str = "--bare";

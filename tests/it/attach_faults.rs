@@ -32,8 +32,8 @@ async fn shop(sql: &str) -> (Database, Client) {
     (database, client)
 }
 
-/// Creates a role that may log in and has these options, and returns its name and the database as seen by it. Roles
-/// belong to the whole cluster, so the role's name contains the database's name.
+/// Creates a role that may log in and has these options. Returns its name, and the database with a URL for this role.
+/// Roles belong to the whole cluster, so the role's name contains the database's name.
 async fn role(database: &Database, name: &str, options: &str) -> (String, Database) {
     let (cluster, own) = database.url().rsplit_once('/').unwrap();
     let role = format!("{name}_{own}");

@@ -159,7 +159,7 @@ async fn nobody_waits_for_a_large_transaction_of_another_store() {
             .await
             .unwrap();
         let event = other.event().await;
-        // The cursor of each event covers the events that were published before it.
+        // The event's cursor shows how much of the large transaction was published before the event.
         match Cursor::decode(event["cursor"].as_str().unwrap(), epoch).unwrap() {
             Cursor::Within { before, seen, through } => {
                 assert!(!before.covers(xid) && seen.covers(xid));

@@ -564,8 +564,8 @@ fn a_newcomer_pastes_what_the_first_screen_says_and_sees_the_order() {
     );
     drop(tail);
 
-    // When the program is killed, its Postgres keeps running. The next program takes that Postgres over, and stops it
-    // at its own end.
+    // When the program is killed, its Postgres keeps running. The next program takes over that Postgres, and stops it
+    // when the program itself ends.
     drop(running);
     let before = postmaster(&pid_file).expect("it still runs");
     let (running, _) = start_alone(directory.path());

@@ -448,7 +448,7 @@ async fn an_event_that_commits_while_others_are_planned_is_planned_once() {
     shop.batch_execute("insert into vestnik.vst_store (id) values ('7')")
         .await
         .unwrap();
-    // The task reads its cursor and then waits for the lock, before it reads the events.
+    // The lock makes the task wait after it has read its cursor and before it reads the events.
     blocker
         .batch_execute("begin; lock table vestnik.vst_store in access exclusive mode")
         .await

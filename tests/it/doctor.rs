@@ -15,7 +15,7 @@ pub async fn doctor(database: &Database, arguments: &[&str]) -> (String, Option<
         .args(arguments)
         .env("DATABASE_URL", database.url())
         .current_dir(std::env::temp_dir());
-    // The panels of the test run in this process, so the wait for the command must not block them.
+    // Servers of the test run in this process, so the wait for the command must not block them.
     let output = tokio::task::spawn_blocking(move || command.output().unwrap());
     let output = output.await.unwrap();
     let said = [output.stdout, output.stderr].concat();

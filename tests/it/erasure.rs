@@ -89,7 +89,8 @@ async fn an_erased_customer_is_in_no_table_no_cache_no_replay_and_no_message() {
     );
     assert_nowhere(&app.database).await;
 
-    // The journal gives erased events over HTTP and in a replay. The node's event cache gives none of them.
+    // The events now come from the journal, over HTTP and in a replay, and contain no data of the customer. The event
+    // cache no longer has these events.
     app.write("insert into orders (store_id, customer_name) values (7, 'Bob')")
         .await;
     let mut live = app.panel("7", Some(&before)).await.live().await;

@@ -1,5 +1,6 @@
-//! Problems that users of similar software have reported, each reproduced with input of our own. Cases that need only a
-//! table and its writes are in `tests/shops`; the other cases are here.
+//! Problems that users of similar software have reported, each reproduced with input of our own. `P01` and so on are
+//! the numbers of the reports. Cases that need only a table and its writes are in `tests/shops`; the other cases are
+//! here.
 //!
 //! | case | test |
 //! |---|---|
@@ -455,7 +456,7 @@ async fn nothing_is_too_large_or_too_strange_to_be_written_and_sent() {
     assert_eq!((rows, &list["more"]), (Some(numbers), &json!(false)));
 }
 
-// P49: an enum type is replaced.
+// P49: an enum type is replaced by another one.
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_enum_that_is_exchanged_costs_nothing() {

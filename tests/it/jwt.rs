@@ -308,7 +308,7 @@ async fn a_session_ends_with_its_jwt_and_goes_on_with_the_next_one() {
     let event = other.event().await;
     assert_eq!(event["type"], "new_order");
 
-    // The holder of the JWT is recorded with the receipt, and an operator can revoke the holder.
+    // The acknowledgement names the holder of the JWT, and an operator can revoke the holder.
     other.acknowledge(event["id"].as_str().unwrap()).await;
     assert_eq!(other.message().await.unwrap()["type"], "acknowledged");
     let client = app.database.client().await;

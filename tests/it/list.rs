@@ -1,4 +1,5 @@
-//! The lists of orders and bookings: what they show, and that a list and the stream with its cursor meet exactly.
+//! The lists of orders and bookings: what they show, and that a stream with a list's cursor continues exactly where the
+//! list ends.
 
 use std::collections::HashMap;
 use std::sync::Arc;

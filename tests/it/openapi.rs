@@ -730,7 +730,7 @@ async fn changes(tour: &mut Tour<'_>, app: &App) {
     }
 }
 
-/// An idempotency key of another request, and one whose request is still running.
+/// Sends a POST with the idempotency key of another request, and a POST whose first execution is still running.
 async fn with_a_key(tour: &mut Tour<'_>, app: &App, template: &str, path: &str, bodies: [Value; 2]) {
     let bearer = tour.bearer.clone();
     let [first, other] = bodies;
@@ -848,7 +848,7 @@ async fn receipts(tour: &mut Tour<'_>, app: &App) {
     tour.go("GET", summary, &empty, 200, None).await;
 }
 
-/// Without a database, every route that needs one answers with its documented error.
+/// Without a database, every route that reads a database answers with its documented error.
 async fn without_a_database(document: &Document, app: &App) -> BTreeSet<(String, String, u16)> {
     let mut config = app.database.config();
     config.http.listen = ([127, 0, 0, 1], 0).into();

@@ -1,6 +1,7 @@
 //! The oracle of all fault tests. Writers write orders with savepoints, rollbacks and transactions held open, and
 //! record which commits Postgres acknowledged. Panels receive events, and reconnect with their cursors. At the end the
 //! oracle checks:
+//!
 //! - Every acknowledged commit was delivered, once for each of its orders, and no event of a rolled back one was.
 //! - The events of a row arrived in order, and each begins with the status with which the event before it ended.
 //! - No store got an event of another store.

@@ -115,8 +115,8 @@ async fn a_long_read_is_streamed_in_order_and_every_cursor_of_it_goes_on() {
             .await
             .before_live;
         let first: u64 = back[0]["id"].as_str().unwrap().parse().unwrap();
-        // The cursor of an event in a chunk points to the chunk's beginning; only the last event's cursor points behind
-        // it.
+        // The cursor of an event in a chunk points to the chunk's beginning. Only the cursor of the chunk's last event
+        // points behind the chunk.
         assert!(
             first <= ids.get(index + 1).copied().unwrap_or(10001),
             "none is missed behind event {index}"

@@ -1,28 +1,16 @@
 //! Tests with shops of many kinds, as their tools create them. Each shop is a directory `tests/shops/NAME/`:
 //!
 //! - `schema.sql`: the tables, with the rows that exist before Vestnik. A line `-- attach: TABLE` names a table to
-//! attach.
+//!   attach.
 //! - `attach.txt`: the output and the exit code of `vestnik attach --table TABLE` for each table.
 //! - `mapping.toml` (`mapping.2.toml`): the mapping that `attach` proposes. If `attach` asks questions, they are in
-//! `proposal.toml`, and `mapping.toml` is a person's answer.
+//!   `proposal.toml`, and `mapping.toml` is a person's answer.
 //! - `steps.sql`: the writes of the application, one transaction for each `-- step: TITLE`. A line `-- press: STORE
-//! orders/KEY JSON` stands for a button of the panel.
+//!   orders/KEY JSON` stands for a button of the panel.
 //! - `events.txt`: the events that clients receive over HTTP after each step.
 //!
 //! After each step, the lists of the stores must agree with their events. VESTNIK_TEST_BLESS=1 overwrites the expected
 //! files.
-//!
-//! - `schema.sql`: the tables, with what is in them before Vestnik comes. Lines `-- attach: TABLE` name what is
-//!   attached.
-//! - `attach.txt`: what `vestnik attach --table TABLE` says of each, with its exit code.
-//! - `mapping.toml` (`mapping.2.toml`): what it proposes. Where it asks, the proposal with its questions is in
-//!   `proposal.toml`, and `mapping.toml` is a person's answer.
-//! - `steps.sql`: what the application writes, a transaction for each `-- step: TITLE`; `-- press: STORE orders/KEY
-//!   JSON` is a partner's button.
-//! - `events.txt`: what partners receive after each, by HTTP.
-//!
-//! After each step the stores' lists must say what their events have said. VESTNIK_TEST_BLESS=1 writes anew what is
-//! expected.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

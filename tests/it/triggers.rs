@@ -72,7 +72,7 @@ fn psql(database: &Database, sql: &str) -> String {
         .unwrap();
     let output = child.wait_with_output().unwrap();
     let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-    // Process ids and creation times differ in each run, so they are removed.
+    // Process ids and creation times differ in each run, so they are removed or replaced.
     let lines = text
         .lines()
         .map(|line| match line.split_once(" received from server process") {

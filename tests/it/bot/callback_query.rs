@@ -50,7 +50,7 @@ async fn a_press_changes_the_order_on_every_panel_and_a_second_one_learns_who_wa
         shown.text
     );
     assert_eq!(shown.buttons[0][0].1, "s:1:ready");
-    // After the choice of a reason and `back`, the buttons match the order's status again.
+    // A person opens the list of reasons and goes back. Then the buttons match the order's status again.
     assert!(
         press(&telegram, ANNA, ANNA, message, "r:1")
             .await
@@ -132,8 +132,8 @@ async fn a_forged_press_reaches_no_order_of_another_store_and_an_old_one_still_c
         value(&app.database, "select string_agg(distinct status, ',') from orders").await,
         "pending"
     );
-    // Telegram no longer accepts an answer to this press, and no longer gives the message's text. The press still
-    // counts.
+    // The press is too old: Telegram accepts no answer to it, and its update does not contain the message's text. The
+    // press still counts.
     let update = telegram.push(
         json!({"callback_query": {"id": "ancient", "chat_instance": "1", "data": "s:1:preparing",
         "from": {"id": ANNA, "is_bot": false, "first_name": "Anna"},

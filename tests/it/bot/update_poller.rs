@@ -225,7 +225,7 @@ async fn only_the_holder_of_the_lease_advances_the_poll_and_another_bot_starts_i
         .iter()
         .map(|update| update.id)
         .collect();
-    assert_eq!(left, [898, 899], "an update that a node without the lease saved is missing");
+    assert_eq!(left, [898, 899], "a node without the lease cannot save updates");
     shared_bot::dealt_with(&pool, 898).await.unwrap();
     // After a week without updates, Telegram may start with lower update ids.
     assert!(shared_bot::save_updates(&pool, "a", 40, &[]).await.unwrap());

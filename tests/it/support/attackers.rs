@@ -1,5 +1,5 @@
-//! Clients that attack a server or are broken. Each one repeats its attack until [`Attackers`] is dropped. A client
-//! that the server disconnects connects again after a pause.
+//! Clients that attack a server on purpose or by a defect. Each client repeats its attack until [`Attackers`] is
+//! dropped. A client that the server disconnects connects again after a pause.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

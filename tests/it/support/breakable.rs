@@ -1,4 +1,4 @@
-//! A Postgres for one test alone, which the test can stop and restart in the ways in which Postgres can end.
+//! A Postgres for one test alone. The test can restart it cleanly or as after a power failure.
 
 use vestnik::embedded::Embedded;
 

@@ -9,7 +9,6 @@ use tokio::time::timeout;
 
 use super::app::{App, PATIENCE};
 
-/// A response.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,

@@ -12,8 +12,8 @@ use super::app::PATIENCE;
 use super::db::Database;
 use super::look_again;
 
-/// Server connections that PgBouncer opens for a database. A node has more client connections than these, so each of
-/// its connections meets all of them.
+/// The number of server connections that PgBouncer opens for a database. A node opens more connections to PgBouncer
+/// than this number, so each server connection serves several of them.
 pub const SESSIONS: usize = 3;
 
 /// A running PgBouncer. Dropping this value ends the process.

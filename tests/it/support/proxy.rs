@@ -41,7 +41,7 @@ struct Said {
 }
 
 impl Hold {
-    /// Checks a message of the client for the two words.
+    /// Records whether a message of the client contains `first`, or contains `then` after an earlier `first`.
     fn hear(&self, said: &Said, message: &[u8]) {
         let mut words = self.words.lock().unwrap();
         let Some((first, then)) = *words else { return };

@@ -37,7 +37,6 @@ pub const SECRET: &str = "a-token-that-no-log-may-show";
 /// A button: its text, and its callback data.
 pub type Button = (String, String);
 
-/// A chat.
 #[derive(Debug, Clone)]
 pub struct Chat {
     pub kind: Kind,
@@ -362,7 +361,7 @@ impl Telegram {
         self.change(|state| state.tokens.remove(token));
     }
 
-    /// Adds a fault for the requests `on`, which applies `times` times.
+    /// Adds a fault. The next `times` requests that match `on` meet it.
     pub fn fault(&self, on: On, fault: Fault, times: Times) {
         self.change(|state| state.faults.push(fault::Scripted { on, fault, times }));
     }
