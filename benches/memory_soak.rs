@@ -137,7 +137,7 @@ async fn main() {
     }
     let unreading = std::mem::take(&mut *day.unreading.lock().expect("no panic"));
     for one in unreading {
-        one.await.expect("one that does not read is let go");
+        one.await.expect("a client that does not read is closed");
     }
     report(&memory[WARM_UP..]);
 }
@@ -351,7 +351,7 @@ fn live(tally: &Tally) -> u64 {
 async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !is_so() {
-        assert!(Instant::now() < deadline, "not in time: {what}");
+        assert!(Instant::now() < deadline, "this did not happen in time: {what}");
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }

@@ -382,7 +382,10 @@ impl Page {
             if !matches!(value, Value::Null | Value::Bool(false)) {
                 return value;
             }
-            assert!(begin.elapsed() < PATIENCE, "it did not become so: {expression}");
+            assert!(
+                begin.elapsed() < PATIENCE,
+                "the expression did not become true: {expression}"
+            );
         }
     }
 

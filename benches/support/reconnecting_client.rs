@@ -88,7 +88,7 @@ impl Visitor {
         let task = tokio::spawn(async move {
             // Over TLS, a socket that closes without a close message gives an error.
             let gone = visits.visit().await;
-            assert!(!matches!(gone, Ok(Gone::Left)), "nobody tells it to go");
+            assert!(!matches!(gone, Ok(Gone::Left)), "a guest is not told to leave");
             visits.tally.cut_off.fetch_add(1, Ordering::Relaxed);
         });
         Self { leave, task }

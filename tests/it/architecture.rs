@@ -218,7 +218,11 @@ fn no_two_files_use_each_other() {
     }
     assert!(uses.values().map(BTreeSet::len).sum::<usize>() > 300, "{uses:?}");
     let circles = circles(&uses);
-    assert!(circles.is_empty(), "these use each other:\n{}", circles.join("\n"));
+    assert!(
+        circles.is_empty(),
+        "these files use each other:\n{}",
+        circles.join("\n")
+    );
 }
 
 #[test]

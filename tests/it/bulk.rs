@@ -73,7 +73,7 @@ impl Reading {
                             let _ = panel.socket.send(Message::Ping(Bytes::new())).await;
                         }
                     }
-                    Err(code) => return closing.set(code).expect("it closes once"),
+                    Err(code) => return closing.set(code).expect("the panel closes once"),
                 }
             }
         });
@@ -198,7 +198,7 @@ async fn postgres_may_sort_a_large_transaction_for_longer_than_it_may_read() {
         READ_DEADLINE.as_secs() + 1
     );
     app.database.until(&for_long).await;
-    assert!(panel.event().now_or_never().is_none(), "it was asked anew");
+    assert!(panel.event().now_or_never().is_none(), "the read was not repeated");
     proxy.let_go();
     for order in 1..=2000 {
         assert_eq!(panel.event().await["data"]["order_id"], order.to_string());
@@ -377,7 +377,7 @@ async fn two_large_transactions_at_once_come_whole_and_a_third_store_does_not_wa
         third.event().await;
         meanwhile += usize::from(panels[1].count() == 0);
     }
-    assert!(meanwhile > 0, "the third store waited");
+    assert!(meanwhile > 0, "the third store got events meanwhile");
     for panel in &panels {
         let ids = ids(&panel.events());
         assert_eq!(ids.len(), ORDERS);

@@ -46,7 +46,7 @@ impl Cluster {
         let (_, directory) = said
             .trim()
             .rsplit_once(' ')
-            .unwrap_or_else(|| panic!("it did not start: {said}"));
+            .unwrap_or_else(|| panic!("the cluster did not start: {said}"));
         Self {
             script,
             directory: directory.into(),
@@ -82,7 +82,7 @@ impl Cluster {
     pub fn stop(mut self) {
         drop(self.script.stdin.take());
         assert!(self.script.wait().unwrap().success());
-        assert!(!self.directory.exists(), "it leaves nothing behind");
+        assert!(!self.directory.exists(), "the script removes its directory");
     }
 }
 

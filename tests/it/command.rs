@@ -402,7 +402,7 @@ fn read_screen(directory: &Path, stdout: Stdio, shown: impl std::io::Read) -> (R
     let mut screen = String::new();
     let mut shown = BufReader::new(shown);
     while !screen.contains("set DATABASE_URL") {
-        assert!(shown.read_line(&mut screen).unwrap() > 0, "it ended: {screen}");
+        assert!(shown.read_line(&mut screen).unwrap() > 0, "the program ended: {screen}");
     }
     (running, screen.replace("\r\n", "\n"))
 }
@@ -542,7 +542,7 @@ fn a_newcomer_pastes_what_the_first_screen_says_and_sees_the_order() {
     };
 
     // The embedded Postgres is killed. The program starts another one, and `tail` misses no order.
-    let killed = postmaster(&pid_file).expect("it runs");
+    let killed = postmaster(&pid_file).expect("Postgres runs");
     let pid = rustix::process::Pid::from_raw(killed.parse().unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     let marked = line("psql").replace("Иван", "Мария");
@@ -567,7 +567,7 @@ fn a_newcomer_pastes_what_the_first_screen_says_and_sees_the_order() {
     // When the program is killed, its Postgres keeps running. The next program takes over that Postgres, and stops it
     // when the program itself ends.
     drop(running);
-    let before = postmaster(&pid_file).expect("it still runs");
+    let before = postmaster(&pid_file).expect("Postgres still runs");
     let (running, _) = start_alone(directory.path());
     assert_eq!(postmaster(&pid_file), Some(before));
     end(running);
@@ -584,7 +584,7 @@ fn an_unreachable_database_is_waited_for() {
     let mut said = BufReader::new(running.0.stderr.take().unwrap());
     let mut log = String::new();
     while log.matches("cannot connect to Postgres").count() < 2 {
-        assert!(said.read_line(&mut log).unwrap() > 0, "it ended: {log}");
+        assert!(said.read_line(&mut log).unwrap() > 0, "the program ended: {log}");
     }
     end(running);
     said.read_to_string(&mut log).unwrap();

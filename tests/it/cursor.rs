@@ -147,7 +147,7 @@ fn assert_honest(received: &[Value], epoch: Epoch, first: u64) {
         }
         if let Some(cursor) = message["cursor"].as_str() {
             let Ok(Cursor::At(position)) = Cursor::decode(cursor, epoch) else {
-                panic!("no cursor of this life: {message}")
+                panic!("not a cursor of this epoch: {message}")
             };
             assert!(
                 position.newest() <= Xid(sent),

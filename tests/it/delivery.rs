@@ -204,7 +204,7 @@ async fn three_thousand_events_for_one_group_come_as_digests_within_the_limits_t
     }
     let first_change = calls.iter().position(|call| call.text.contains("accepted")).unwrap();
     let last_order = calls.iter().rposition(|call| call.text.contains("new order")).unwrap();
-    assert!(first_change >= last_order, "news of a status before a new order");
+    assert!(first_change >= last_order, "a change of status came before a new order");
     telegram.assert_no_violation();
 }
 
@@ -512,7 +512,7 @@ async fn each_message_that_is_there_is_edited_behind_a_standstill_and_keeps_no_o
         })
         .await;
     let there = telegram.messages(CHAT);
-    assert_eq!(there.len(), ORDERS, "nothing is told again: {there:?}");
+    assert_eq!(there.len(), ORDERS, "no message is sent again: {there:?}");
     for (_, message) in there {
         assert!(
             message.text.starts_with('✅') && message.buttons.is_empty(),

@@ -209,7 +209,7 @@ async fn follow(document: &str) {
             token = said.lines().next().unwrap().to_owned();
         }
     }
-    let (_running, address) = serving.expect("it serves");
+    let (_running, address) = serving.expect("the node serves");
     client
         .batch_execute("insert into orders (store_id, status, customer_name) values (7, 'pending', 'Boris')")
         .await

@@ -35,7 +35,7 @@ async fn add(database: &Database, hook: &Hook, of: &[&str]) -> String {
     assert!(added.status.success(), "{}", text(&added.stderr));
     let said = text(&added.stdout);
     let secret = said.split_whitespace().find(|word| word.starts_with("whsec_"));
-    secret.expect("the secret is told, once").to_owned()
+    secret.expect("the command prints the secret").to_owned()
 }
 
 fn body(post: &Post) -> Value {
@@ -245,7 +245,7 @@ async fn of_two_nodes_one_posts_each_event_and_when_it_is_killed_the_other_loses
     }
     let before = hook.until(ORDERS / 2).await;
     let numbers = |range: std::ops::RangeInclusive<usize>| range.map(|number| number.to_string()).collect::<Vec<_>>();
-    assert_eq!(orders(&before), numbers(1..=ORDERS / 2), "once each, in order");
+    assert_eq!(orders(&before), numbers(1..=ORDERS / 2), "each event once, in order");
     for number in ORDERS / 2..ORDERS {
         client.execute(insert, &[&CUSTOMER]).await.unwrap();
         if number == ORDERS * 3 / 4 {
@@ -263,7 +263,10 @@ async fn of_two_nodes_one_posts_each_event_and_when_it_is_killed_the_other_loses
     }
     let mut ids: Vec<&str> = posts.iter().map(|post| post.id.as_str()).collect();
     ids.dedup();
-    assert!(posts.len() <= ORDERS + 1, "only the POST that was in progress may be repeated");
+    assert!(
+        posts.len() <= ORDERS + 1,
+        "only the POST that was in progress may be repeated"
+    );
     assert_eq!(ids.len(), ORDERS, "with the same id");
     let mut all = orders(&posts);
     all.dedup();

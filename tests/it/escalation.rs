@@ -178,7 +178,7 @@ async fn an_unanswered_order_is_escalated_to_the_panels_then_the_chats_then_the_
         .iter()
         .filter(|call| call.method == "sendMessage")
         .count();
-    assert_eq!((sent, hook.posts().len()), (3, 1), "each of them once");
+    assert_eq!((sent, hook.posts().len()), (3, 1), "each step once");
     app.engine.shut_down().await;
 }
 
@@ -203,7 +203,7 @@ async fn an_answer_of_any_kind_ends_the_escalation() {
                 [(advanced_before, Some("answered".into()))],
                 "{answer}"
             );
-            assert_eq!(shop.advance().await, 0, "it is over");
+            assert_eq!(shop.advance().await, 0, "the escalation has ended");
             assert_eq!(shop.count(UNANSWERED).await, i64::from(advanced_before), "{answer}");
         }
     }
@@ -277,7 +277,7 @@ async fn only_events_that_need_an_answer_begin_an_escalation() {
     shop.run("insert into orders (store_id, status) values (7, 'preparing'), (7, 'completed'), (7, 'pending')")
         .await;
     shop.enqueue().await;
-    assert_eq!(shop.advance().await, 1, "who is served at the counter waits for nobody");
+    assert_eq!(shop.advance().await, 1, "an order at the counter needs no answer");
     let subject = "vestnik.vst_event where type = 'order_unanswered' and data ->> 'order_id' = '4'";
     assert_eq!(shop.count(subject).await, 1);
 }
@@ -312,7 +312,7 @@ async fn two_nodes_raise_one_alarm_and_many_due_escalations_advance_without_a_pa
     assert_eq!(advanced, 200);
     assert_eq!(shop.count(UNANSWERED).await, 200);
     let orders = "(select distinct data ->> 'order_id' from vestnik.vst_event where type = 'order_unanswered') o";
-    assert_eq!(shop.count(orders).await, 200, "each once");
+    assert_eq!(shop.count(orders).await, 200, "each order once");
     assert_eq!(
         shop.count("vestnik.vst_escalation where outcome = 'answered'").await,
         800
@@ -366,7 +366,7 @@ async fn what_no_panel_could_ring_goes_to_the_fallback_chat_at_once() {
     assert_eq!(shop.advance().await, 2);
     assert_eq!(shop.count(ENQUEUED).await, 2);
     assert_eq!(shop.steps().await, [(2, None), (1, None)]);
-    assert_eq!(shop.advance().await, 0, "nobody is left");
+    assert_eq!(shop.advance().await, 0, "no step is left");
     assert_eq!(
         shop.steps().await,
         [(2, Some("exhausted".into())), (1, Some("exhausted".into()))]
@@ -597,7 +597,10 @@ async fn a_cancellation_sounds_as_a_reply_to_its_order_in_a_muted_chat_too() {
         })
         .await;
     assert_eq!(note.reply_to, told[0].message);
-    assert!(!note.silent, "the cancellation makes a sound, because the kitchen must stop");
+    assert!(
+        !note.silent,
+        "the cancellation makes a sound, because the kitchen must stop"
+    );
     app.engine.shut_down().await;
 }
 

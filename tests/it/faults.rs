@@ -61,14 +61,19 @@ async fn a_node_that_cannot_read_the_journal_says_so_sends_no_heartbeat_and_lets
             }
         }
     });
-    let (heard, code) = heard.await.expect("it is let go");
-    let (beats, rest) = heard.split_at(heard.iter().position(|kind| kind == "stale").expect("it is told"));
+    let (heard, code) = heard.await.expect("the session is closed");
+    let (beats, rest) = heard.split_at(
+        heard
+            .iter()
+            .position(|kind| kind == "stale")
+            .expect("the client is told"),
+    );
     assert!(beats.iter().all(|kind| kind == "heartbeat"), "{heard:?}");
     assert_eq!(rest, ["stale"], "no heartbeat follows `stale`");
     assert_eq!(code, 1012);
     assert!(
         app.try_panel("7", None, &app.token).await.is_err(),
-        "nobody else is let in"
+        "no new session is admitted"
     );
     proxy.mend();
     app.until_ready().await;

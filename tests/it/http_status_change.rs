@@ -138,7 +138,11 @@ async fn a_rejection_has_its_reason_and_the_name_of_the_token() {
     );
     assert!(order["answer"].get("minutes").is_none());
     let late = app.post(ORDER, &json!({"status": "preparing"})).await;
-    assert_eq!(late.json()["error"]["status"], "rejected", "an ended order does not change");
+    assert_eq!(
+        late.json()["error"]["status"],
+        "rejected",
+        "an ended order does not change"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -171,7 +175,7 @@ async fn of_many_at_once_exactly_one_is_first() {
         .query("select by_whom from vestnik.vst_status_change", &[])
         .await
         .unwrap();
-    assert_eq!(kept.len(), 1, "only one is remembered");
+    assert_eq!(kept.len(), 1, "only one change is saved");
 }
 
 #[tokio::test]

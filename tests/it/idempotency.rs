@@ -218,7 +218,11 @@ async fn a_failure_is_not_kept_and_a_request_that_was_not_begun_leaves_its_key_f
     let answer = send(&app, "k1", &accept()).await;
     assert_eq!((answer.status, is_replayed(&answer)), (200, false), "{}", answer.text());
     assert!(is_replayed(&send(&app, "k1", &accept()).await));
-    assert_eq!(hook.until(4).await.len(), 4, "a repeated response sends no request to the shop");
+    assert_eq!(
+        hook.until(4).await.len(),
+        4,
+        "a repeated response sends no request to the shop"
+    );
 }
 
 #[tokio::test]

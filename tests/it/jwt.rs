@@ -176,7 +176,7 @@ async fn a_jwt_that_is_not_the_issuers_or_not_for_us_opens_nothing() {
     }
     let (status, told) = app.get(SESSION, Some(&ed25519.issue("ed", &claims(-1)))).await;
     assert!(status == 401 && told.contains("token_expired"), "{status} {told}");
-    assert_eq!(app.get(SESSION, Some(&valid)).await.0, 200, "and the good one opens it");
+    assert_eq!(app.get(SESSION, Some(&valid)).await.0, 200, "the valid JWT is accepted");
     // No refused JWT has left a row in the database.
     let holders = "select count(*) from vestnik.vst_token where issuer is not null";
     let row = app.database.client().await.query_one(holders, &[]).await.unwrap();
@@ -249,7 +249,7 @@ async fn keys_are_followed_and_whoever_makes_some_up_has_them_read_no_more_often
     timeout(PATIENCE, async { while !opens(&second, "second").await {} })
         .await
         .expect("the new key");
-    assert!(!opens(&first, "first").await, "the old one is gone");
+    assert!(!opens(&first, "first").await, "the old key is refused");
     // An unreadable file removes no known key. An unknown key name gets 503, because the key may be a new one.
     std::fs::write(&file, "half a fi").unwrap();
     let unknown = first.issue("third", &claims(60));
@@ -268,7 +268,11 @@ async fn an_issuer_that_is_away_is_waited_for() {
     set.answer_with("503 Service Unavailable", "");
     let app = App::start_with(|config| config.jwt = believed(set.url())).await;
     let jwt = key.issue("ed", &claims(60));
-    assert_eq!(app.get(SESSION, Some(&jwt)).await.0, 503, "a client is told to try again");
+    assert_eq!(
+        app.get(SESSION, Some(&jwt)).await.0,
+        503,
+        "a client is told to try again"
+    );
     assert_eq!(
         app.get(SESSION, Some(&app.token)).await.0,
         200,

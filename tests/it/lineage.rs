@@ -56,7 +56,11 @@ async fn a_snapshot_that_is_put_back_refuses_the_cursors_of_what_it_lost_and_giv
     // Write more events than were lost, before any node has noticed the restore. The new transaction ids equal the lost
     // ones.
     write(&database, 10).await;
-    assert_eq!(told(&database, &lost).await, Err(Unusable::Epoch), "no node has noticed the restore yet");
+    assert_eq!(
+        told(&database, &lost).await,
+        Err(Unusable::Epoch),
+        "no node has noticed the restore yet"
+    );
     assert_eq!(told(&database, &kept).await.map(|ids| ids.len()), Ok(50));
     let before = newest_id(&database).await;
     let here = cursor(&database).await;

@@ -140,7 +140,11 @@ async fn a_page_ends_where_its_bytes_do() {
     )
     .await;
     let page = app.get_json(&format!("{ORDERS}?limit=500")).await;
-    assert_eq!((ids(&page).len(), &page["more"]), (5, &json!(true)), "some 1 MB each");
+    assert_eq!(
+        (ids(&page).len(), &page["more"]),
+        (5, &json!(true)),
+        "each row has about 1 MB"
+    );
     assert_eq!(walk(&app, &format!("{ORDERS}?status=all"), 500).await.len(), 7);
 }
 
@@ -287,7 +291,7 @@ async fn the_longest_key_that_is_recorded_can_be_answered() {
     assert_eq!(ids(&app.get_json(&meals).await), [longest.as_str(), "ж"]);
     let key: String = longest.bytes().map(|byte| format!("%{byte:02X}")).collect();
     let behind = app.get_json(&format!("{meals}?before={key}&before_source=meals")).await;
-    assert_eq!(ids(&behind), ["ж"], "it is a cursor, too");
+    assert_eq!(ids(&behind), ["ж"], "the key can be used in `before`");
     let accepted = app
         .post(&format!("{meals}/{key}/status"), &json!({"status": "preparing"}))
         .await;
@@ -390,7 +394,7 @@ async fn until<T>(mut look: impl AsyncFnMut() -> Option<T>) -> T {
             look_again().await;
         }
     });
-    found.await.expect("it comes so in time")
+    found.await.expect("the value appears in time")
 }
 
 /// The number of concurrent writers in the meeting test.
@@ -441,7 +445,7 @@ fn apply(orders: &mut HashMap<String, String>, event: &Value) {
     let text = |member: &str| event["data"][member].as_str().unwrap().to_owned();
     let before = orders.insert(text("order_id"), text("status"));
     match event["type"].as_str().unwrap() {
-        "new_order" => assert_eq!(before, None, "told again: {event}"),
+        "new_order" => assert_eq!(before, None, "a repeated event: {event}"),
         // An order that ended in the transaction that created it had no event.
         _ if before.is_none() => {
             let is_over = ["completed", "cancelled"].contains(&text("previous_status").as_str());

@@ -48,7 +48,7 @@ async fn what_a_rush_took_is_given_back_though_some_of_its_panels_stay() {
     let mut come = std::pin::pin!(timeout(PATIENCE, come));
     let panels = loop {
         tokio::select! {
-            panels = &mut come => break panels.expect("all of them come in"),
+            panels = &mut come => break panels.expect("all panels connect"),
             _ = looks.tick() => most = most.max(resident_kb(&node)),
         }
     };

@@ -303,7 +303,7 @@ async fn an_open_transaction_delays_suppression_and_nothing_else() {
         while holders(&client, 1, "ExclusiveLock", false, "vestnik suppressor").await != 1 {}
     })
     .await
-    .expect("it waits for the writer");
+    .expect("suppression waits for the writer");
     for _ in 0..20 {
         app.write("insert into orders (store_id) values (7)").await;
         assert_ne!(panel.event().await["id"], "1");

@@ -373,7 +373,10 @@ async fn every_promised_answer_is_given_and_is_what_its_schema_says() {
         .into_iter()
         .filter(|promised| !seen.contains(promised))
         .collect();
-    assert!(missing.is_empty(), "promised, and not given: {missing:?}");
+    assert!(
+        missing.is_empty(),
+        "documented responses that did not occur: {missing:?}"
+    );
 }
 
 /// Writes orders and bookings in all states, and an event of every type.

@@ -206,8 +206,15 @@ impl Trial {
             let mut seen = HashSet::new();
             for event in events.iter() {
                 let (tag, id) = (tag(event), event["id"].as_str().unwrap().to_owned());
-                assert_eq!(event["store_id"], store.to_string(), "an event of another store: {event}");
-                assert!(!book.never.contains(&tag), "an event of a rolled back transaction: {event}");
+                assert_eq!(
+                    event["store_id"],
+                    store.to_string(),
+                    "an event of another store: {event}"
+                );
+                assert!(
+                    !book.never.contains(&tag),
+                    "an event of a rolled back transaction: {event}"
+                );
                 let passing = book.passing.get(&tag).filter(|_| book.has_large);
                 let known = book.acknowledged.get(&tag).or(book.unknown.get(&tag)).or(passing);
                 assert_eq!(known, Some(store), "never written for this store: {event}");
@@ -222,7 +229,7 @@ impl Trial {
                     "one id for two changes: {event}"
                 );
                 if !seen.insert(id.clone()) {
-                    assert!(repeats == Repeats::InFaults, "twice: {event}");
+                    assert!(repeats == Repeats::InFaults, "a repeated event: {event}");
                     continue;
                 }
                 let data = &event["data"];

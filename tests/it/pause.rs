@@ -81,7 +81,11 @@ async fn every_panel_and_the_shops_application_learn_of_a_pause() {
     // Ending a pause that has already ended succeeds.
     assert_eq!(ask(&app, "DELETE", PATH, &app.token, None).await.status, 200);
     app.write("insert into orders (store_id) values (7)").await;
-    assert_eq!(panel.event().await["type"], "new_order", "ending an ended pause creates no event");
+    assert_eq!(
+        panel.event().await["type"],
+        "new_order",
+        "ending an ended pause creates no event"
+    );
     app.engine.shut_down().await;
 }
 

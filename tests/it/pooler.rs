@@ -166,7 +166,7 @@ async fn a_statement_that_is_given_up_is_cancelled_through_a_pooler() {
     let sleeps = "select count(*) = 1 from pg_stat_activity where query = 'select pg_sleep(600)' and state = 'active' \
          and datname = current_database()";
     tokio::select! {
-        _ = client.execute("select pg_sleep(600)", &[]) => panic!("it slept for ten minutes"),
+        _ = client.execute("select pg_sleep(600)", &[]) => panic!("the statement was not cancelled"),
         () = database.until(sleeps) => {}
     }
     drop(client);

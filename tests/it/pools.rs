@@ -107,7 +107,11 @@ async fn buttons_of_a_table_that_somebody_holds_leave_connections_for_everything
         panel
     };
     let (answers, panel) = tokio::join!(presses, others);
-    assert_eq!(panel.before_live.len(), 1, "it comes back while buttons wait");
+    assert_eq!(
+        panel.before_live.len(),
+        1,
+        "the panel reconnects while button presses wait"
+    );
     for answer in answers {
         assert_eq!(answer.status, 200, "{}", answer.text());
     }
@@ -122,7 +126,10 @@ async fn a_statement_whose_client_has_gone_ends_in_postgres() {
     app.database.until(&waiting("= 1")).await;
     drop(asked);
     app.database.until(&waiting("= 0")).await;
-    assert!(begun.elapsed() < ANSWER_DEADLINE, "it ended by its own deadline");
+    assert!(
+        begun.elapsed() < ANSWER_DEADLINE,
+        "the statement ended only at its own deadline"
+    );
     drop(held);
     assert_eq!(app.ask(SUMMARY).await.status, 200);
 }
@@ -152,7 +159,7 @@ async fn a_statement_that_nobody_waits_for_is_cancelled_and_its_connection_not_l
         let client = pool.get().await.unwrap();
         let sleeping = client.execute("select pg_sleep(600)", &[]);
         tokio::select! {
-            _ = sleeping => panic!("it slept for ten minutes"),
+            _ = sleeping => panic!("the statement was not cancelled"),
             () = database.until(sleeps) => {}
         }
     }
@@ -191,7 +198,7 @@ async fn rows_that_nobody_reads_any_more_are_cancelled_and_rows_that_were_enough
         rows.leave();
     }
     let second: i32 = pool.get().await.unwrap().query_one(process, &[]).await.unwrap().get(0);
-    assert_eq!(first, second, "its connection is as good as before");
+    assert_eq!(first, second, "the connection is used again");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -109,7 +109,7 @@ async fn a_promotion_without_loss_keeps_every_cursor_and_every_session_and_tells
         "no id comes again: {before:?}, {after:?}"
     );
     let back = pair.app.panel("7", Some(&kept)).await.live().await;
-    assert_eq!(replayed(&back), after, "exactly the missed ones");
+    assert_eq!(replayed(&back), after, "exactly the missed events");
     assert!(
         back.before_live
             .iter()
@@ -156,7 +156,7 @@ async fn a_promotion_that_lost_commits_resyncs_who_saw_them_and_believes_nothing
     );
     let history = pair.app.get_json("/api/partner/stores/7/events?limit=100").await;
     let all: Vec<(String, i64)> = history["events"].as_array().unwrap().iter().map(of).collect();
-    assert_eq!(all, [kept_ids, new].concat(), "the lost future is nowhere");
+    assert_eq!(all, [kept_ids, new].concat(), "no lost event is sent");
 }
 
 #[tokio::test(flavor = "multi_thread")]

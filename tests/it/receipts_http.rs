@@ -55,7 +55,7 @@ async fn a_panel_that_polls_has_receipts_like_one_with_a_socket() {
     assert_eq!(
         told["events"][0]["channels"].as_array().unwrap().len(),
         1,
-        "it is one panel"
+        "both receipts are of one panel"
     );
 
     // Without a stream of this panel on this node, a receipt for the channel `sse` is not saved.
@@ -400,7 +400,7 @@ async fn neither_figures_nor_proof_read_the_whole_journal() {
          and pid <> pg_backend_pid()";
     db::until(&client, closed).await;
     let after = until(&|[_, by_index, _]| by_index >= filled[1] + 12).await;
-    assert_eq!(after[0], filled[0], "nobody has read the whole journal");
+    assert_eq!(after[0], filled[0], "no request has read the whole journal");
 }
 
 #[tokio::test]

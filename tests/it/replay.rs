@@ -94,7 +94,7 @@ impl Trial {
             ..
         } = self.reader.news(&self.position).await.unwrap()
         else {
-            panic!("few events are no backlog")
+            panic!("few events are read at once")
         };
         let newest = newest.unwrap_or(self.position.newest()).max(self.position.newest());
         let next = Position::after(&snapshot, newest);
@@ -125,7 +125,7 @@ impl Trial {
                 position,
             } = page
             else {
-                panic!("the cursor is of this life")
+                panic!("the cursor is of this epoch")
             };
             events.extend(page.into_iter().map(|event| (event.event.id.0, event.cursor)));
             after = cursor;
@@ -160,7 +160,7 @@ impl Trial {
                     let rest = self
                         .router
                         .replay_from(&store, &behind.encode(recalled.epoch))
-                        .expect("as recent");
+                        .expect("the cache serves the cursor");
                     let rest: Vec<i64> = rest.events.iter().map(|event| event.id.0).collect();
                     assert_eq!(rest, expected[1..]);
                 }

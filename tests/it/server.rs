@@ -34,7 +34,7 @@ async fn rest(socket: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
     // A reset of the connection is an accepted end, too.
     let _ = timeout(PATIENCE, socket.read_to_end(&mut rest))
         .await
-        .expect("it closes");
+        .expect("the server closes the connection");
     rest
 }
 
@@ -79,7 +79,7 @@ async fn closed_after(mut socket: impl AsyncRead + AsyncWrite + Unpin, first: &[
             _ = tick.tick() => if let Some(byte) = drips.next() {
                 let _ = socket.write_all(&[*byte]).await;
             },
-            () = tokio::time::sleep_until(began + DEADLINE + GRACE) => panic!("it is still open: {:?}", std::str::from_utf8(first)),
+            () = tokio::time::sleep_until(began + DEADLINE + GRACE) => panic!("the connection is still open: {:?}", std::str::from_utf8(first)),
         }
     }
 }
@@ -480,7 +480,7 @@ async fn a_new_certificate_is_served_when_its_files_change_and_no_session_notice
         while secured(connect(&app).await, &new).await.is_err() {}
     })
     .await
-    .expect("the new one");
+    .expect("the new certificate");
     assert!(secured(connect(&app).await, &old).await.is_err());
     app.write("insert into orders (store_id) values (7)").await;
     assert_eq!(panel.event().await["data"]["order_ids"], json!(["1"]));

@@ -106,7 +106,7 @@ async fn a_long_read_is_streamed_in_order_and_every_cursor_of_it_goes_on() {
         .collect();
     assert!(ids.is_sorted() && ids.len() == ORDERS);
     app.write("insert into orders (store_id) values (7)").await;
-    assert_eq!(panel.event().await["id"], "10001", "nothing came twice");
+    assert_eq!(panel.event().await["id"], "10001", "no event was repeated");
     for index in [0, 700, 2500, ORDERS - 1] {
         let back = app
             .panel("7", events[index]["cursor"].as_str())
@@ -303,7 +303,7 @@ async fn a_session_is_pinged_and_gets_the_newest_cursor() {
     };
     app.write("insert into orders (store_id) values (7)").await;
     let back = app.panel("7", Some(&heartbeat)).await.live().await;
-    assert_eq!(back.before_live.len(), 1, "it covers all but the newest");
+    assert_eq!(back.before_live.len(), 1, "the cursor covers all events but the newest");
 }
 
 #[tokio::test]
@@ -359,7 +359,7 @@ async fn a_subscriber_that_stops_reading_is_lagged_and_gets_all_with_its_cursor(
     // The close frame waits behind the data that the client has not read. After a timeout the server closes the socket
     // without it.
     assert!(matches!(code, 4408 | 1006), "{code}");
-    assert!(received.len() < ORDERS, "it was let go on the way");
+    assert!(received.len() < ORDERS, "the session was closed on the way");
     let back = app.panel("7", Some(&panel.cursor)).await.live().await;
     received.extend(back.before_live.iter().map(id));
     assert_eq!(received.len(), ORDERS);

@@ -272,7 +272,10 @@ async fn a_row_that_the_shop_holds_is_not_waited_for_for_ever() {
     )
     .await
     .unwrap_err();
-    assert!(!error.is_transient(), "it is said at once, not tried again: {error}");
+    assert!(
+        !error.is_transient(),
+        "the error is reported at once, without a retry: {error}"
+    );
     client.batch_execute("commit").await.unwrap();
     assert_eq!(
         shop.change(&change(&store, "1", "preparing", "Anna")).await,
@@ -515,7 +518,7 @@ async fn a_key_that_cannot_be_one_and_another_stores_order_are_unknown() {
     assert_eq!(
         shop.change(&booking).await,
         StatusChangeOutcome::Unknown,
-        "it is no booking"
+        "the row is not a booking"
     );
     let database = &shop.database;
     assert_eq!(
@@ -571,6 +574,6 @@ async fn a_refusal_of_the_shops_own_table_has_an_error_of_its_own_and_changes_no
     assert_eq!(
         text(database, "select count(*) from vestnik.vst_status_change").await,
         "0",
-        "nobody did anything"
+        "no change was saved"
     );
 }

@@ -68,7 +68,11 @@ async fn every_panel_and_the_shops_application_learn_of_an_item_that_is_out_of_s
     // Removing an item that is not on the list succeeds and creates no event.
     assert_eq!(ask(&app, "DELETE", &back, &app.token, None).await.status, 200);
     app.write("insert into orders (store_id) values (7), (8)").await;
-    assert_eq!(panel.event().await["type"], "new_order", "the removal of an absent item creates no event");
+    assert_eq!(
+        panel.event().await["type"],
+        "new_order",
+        "the removal of an absent item creates no event"
+    );
     assert_eq!(
         other.event().await["type"],
         "new_order",

@@ -74,7 +74,7 @@ async fn the_stores_that_a_token_opens_are_listed_page_by_page() {
     for limit in [1, 3, 500] {
         let rows = listed(&app, &app.token, limit).await;
         let found: BTreeSet<&str> = ids(&rows).into_iter().collect();
-        assert_eq!(found.len(), rows.len(), "each comes once");
+        assert_eq!(found.len(), rows.len(), "each store is listed once");
         assert_eq!(
             found,
             BTreeSet::from(["7", "8", "99", "10", "11", "12", "13", "14"]),
@@ -377,7 +377,10 @@ async fn an_acknowledgement_over_a_stream_of_many_stores_names_the_store() {
         .await
         .unwrap()
         .get(0);
-    assert_eq!(present, 0, "a stream of many stores counts as no presence in any of them");
+    assert_eq!(
+        present, 0,
+        "a stream of many stores counts as no presence in any of them"
+    );
 }
 
 /// The close code with which a stream ends.

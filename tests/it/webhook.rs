@@ -59,7 +59,10 @@ async fn a_test_is_posted_and_two_secrets_sign_while_they_change() {
     let set = ["store", "set", "--store", "7", "--webhook", &url];
     let done = vestnik(&database, &set, &[ANYWHERE, ("VESTNIK_WEBHOOK_SECRET", SECRET)]).await;
     assert!(done.status.success(), "{}", text(&done.stderr));
-    assert!(!text(&done.stdout).contains("whsec_"), "a secret that the operator gave is not printed");
+    assert!(
+        !text(&done.stdout).contains("whsec_"),
+        "a secret that the operator gave is not printed"
+    );
     let tested = vestnik(&database, &["webhook", "test", "--store", "7"], &[ANYWHERE]).await;
     assert!(
         text(&tested.stdout).contains("answered 204"),
@@ -104,7 +107,7 @@ async fn a_secret_is_made_where_none_is_given_and_kept_when_the_address_changes(
     let secret = made
         .split_whitespace()
         .find(|word| word.starts_with("whsec_"))
-        .expect("it is told, once")
+        .expect("the secret is printed")
         .to_owned();
     let moved = text(&run(&set(&hook.url())).await.stdout);
     assert!(!moved.contains("whsec_"), "{moved}");

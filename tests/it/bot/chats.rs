@@ -201,7 +201,11 @@ async fn a_channel_is_linked_by_a_post_and_its_buttons_work() {
     telegram.post(CHANNEL, "two pizzas, please");
     telegram.post(CHANNEL, &format!("/link@vestnik_test_bot {code}"));
     answer(&telegram, CHANNEL, "linked: 7").await;
-    assert_eq!(telegram.messages(CHANNEL).len(), 1, "posts are nobody's commands");
+    assert_eq!(
+        telegram.messages(CHANNEL).len(),
+        1,
+        "a post without a command gets no reply"
+    );
     app.write("insert into orders (store_id) values (7)").await;
     let message = telegram
         .until_call("the order", order(CHANNEL, 1))
@@ -426,7 +430,7 @@ async fn strangers_that_hang_leave_the_orders_their_budget() {
     app.write("insert into orders (store_id) values (7)").await;
     telegram.until_call("the order", order(ANNA, 1)).await;
     let hanging = telegram.calls().iter().filter(|call| call.said == "silence").count();
-    assert_eq!(hanging, 10, "of thirty");
+    assert_eq!(hanging, 10, "of thirty strangers");
 }
 
 #[tokio::test(flavor = "multi_thread")]

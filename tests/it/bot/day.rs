@@ -60,7 +60,7 @@ async fn a_pause_is_begun_by_a_button_and_all_chats_and_panels_are_notified() {
             "{}",
             notice.text
         );
-        assert!(notice.silent, "nothing is to be cooked for it");
+        assert!(notice.silent, "a notice of a pause makes no sound");
     }
     telegram.write(BORIS, BORIS, "/status");
     let status = telegram.until_call("the status", told("Mode:", BORIS)).await;

@@ -336,7 +336,11 @@ async fn an_unlinked_chat_gets_no_orders_and_presses_nothing() {
     );
     let enqueued = "select count(*) from vestnik.vst_delivery d join vestnik.vst_chat c on c.id = d.chat_id \
          where c.telegram_id = 11 and d.event_id is not null";
-    assert_eq!(value(&app.database, enqueued).await, "1", "only the order from before the chat was unlinked");
+    assert_eq!(
+        value(&app.database, enqueued).await,
+        "1",
+        "only the order from before the chat was unlinked"
+    );
     app.engine.shut_down().await;
 }
 

@@ -157,7 +157,11 @@ async fn an_answer_is_the_mappings_own_statement_where_it_has_one() {
         .query_one("select answered_over from vestnik.vst_projection_3", &[])
         .await
         .unwrap();
-    assert_eq!(kept.get::<_, Option<&str>>(0), None, "the engine keeps no answer of its own");
+    assert_eq!(
+        kept.get::<_, Option<&str>>(0),
+        None,
+        "the engine keeps no answer of its own"
+    );
 }
 
 #[tokio::test]

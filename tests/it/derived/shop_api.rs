@@ -134,7 +134,11 @@ async fn a_refusal_of_the_shops_api_reaches_the_person_in_its_own_words() {
     }
     assert_eq!(press(&shop).await.status, 200);
     let ids: std::collections::HashSet<String> = hook.posts().into_iter().map(|post| post.id).collect();
-    assert_eq!(ids.len(), 4, "the shop has decided each request, so the next one gets a new id");
+    assert_eq!(
+        ids.len(),
+        4,
+        "the shop has decided each request, so the next one gets a new id"
+    );
 }
 
 #[tokio::test]
@@ -144,7 +148,11 @@ async fn a_request_to_a_shop_that_is_down_is_repeated_and_then_the_person_gets_a
     let failed = press(&shop).await;
     assert_eq!((failed.status, failed.code()), (504, "shop_unavailable".into()));
     assert_eq!(hook.posts().len(), 3);
-    assert_eq!(shown(&shop).await["status"], "pending", "the order still waits for an answer");
+    assert_eq!(
+        shown(&shop).await["status"],
+        "pending",
+        "the order still waits for an answer"
+    );
     // The shop may have executed the request, so a repetition has the same id. A different answer has a different id.
     assert_eq!(press(&shop).await.status, 200);
     assert_eq!(shop.event("1").await["data"]["status"], "preparing");

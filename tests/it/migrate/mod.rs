@@ -189,7 +189,7 @@ async fn a_dump_restores_and_goes_on() {
     assert_eq!(
         count(&client, "select count(*) from vestnik.vst_event").await,
         4,
-        "written rows are events here too"
+        "the restored database records written rows"
     );
     // A restored table has a new oid, but its trigger function still contains the old one.
     let mut again = vec!["attached the table of the canary".to_owned()];

@@ -69,7 +69,11 @@ async fn an_old_shop_is_unified_and_comes_back_byte_for_byte() {
 
     migrate::undo_v23(&config, &mut |_| ()).await.unwrap();
     assert_eq!(statuses(&client).await, before);
-    assert_eq!(partner_events(&database).await, 0, "nor does its undoing");
+    assert_eq!(
+        partner_events(&database).await,
+        0,
+        "the undo creates no event for clients"
+    );
     client
         .execute("insert into orders (store_id) values (9)", &[])
         .await
@@ -81,7 +85,7 @@ async fn an_old_shop_is_unified_and_comes_back_byte_for_byte() {
     );
 
     let (outcome, _) = run(&config).await.unwrap();
-    assert_eq!(outcome, Outcome::Migrated, "and it can be applied again");
+    assert_eq!(outcome, Outcome::Migrated, "V23 can be applied again");
     assert_eq!(statuses(&client).await[..3], unified[..3]);
 }
 
@@ -308,7 +312,11 @@ async fn what_was_broken_off_is_gone_on_with_or_undone() {
     assert!(run(&config).await.is_err());
     assert_ne!(statuses(&client).await, before, "the orders are rewritten already");
     migrate::undo_v23(&config, &mut |_| ()).await.unwrap();
-    assert_eq!(statuses(&client).await, before, "the undo of an incomplete migration restores the statuses");
+    assert_eq!(
+        statuses(&client).await,
+        before,
+        "the undo of an incomplete migration restores the statuses"
+    );
 
     client.batch_execute("drop trigger sabotage on bookings").await.unwrap();
     run(&config).await.unwrap();

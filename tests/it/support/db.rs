@@ -41,7 +41,9 @@ pub async fn until_within(client: &Client, patience: Duration, sql: &str) {
             look_again().await;
         }
     });
-    waited.await.unwrap_or_else(|_| panic!("the query did not return true: {sql}"));
+    waited
+        .await
+        .unwrap_or_else(|_| panic!("the query did not return true: {sql}"));
 }
 
 static CLUSTER: OnceCell<String> = OnceCell::const_new();

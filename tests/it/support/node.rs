@@ -149,7 +149,10 @@ impl Node {
             }
         });
         if waited.await.is_err() {
-            panic!("the metric {name} did not reach the expected value: {}", self.metrics().await);
+            panic!(
+                "the metric {name} did not reach the expected value: {}",
+                self.metrics().await
+            );
         }
     }
 
@@ -172,7 +175,7 @@ impl Node {
                 look_again().await;
             }
         });
-        stopped.await.expect("it stops");
+        stopped.await.expect("the process stops");
     }
 
     /// Kills the process without a shutdown, as a crash would; does nothing if it has ended.
@@ -192,7 +195,7 @@ impl Node {
             }
         })
         .await
-        .expect("it ends")
+        .expect("the process ends")
     }
 }
 

@@ -189,7 +189,7 @@ impl Proxy {
     pub async fn until_silenced(&self) {
         timeout(PATIENCE, self.trap.sprung.notified())
             .await
-            .expect("somebody says the words");
+            .expect("a client sends the words");
     }
 }
 

@@ -411,7 +411,10 @@ impl Telegram {
                 .iter()
                 .map(|call| format!("{} {} {:?} {}", call.method, call.chat, call.text, call.said))
                 .collect();
-            panic!("not within {patience:?}: {what}; the requests that arrived:\n{}", came.join("\n"));
+            panic!(
+                "not within {patience:?}: {what}; the requests that arrived:\n{}",
+                came.join("\n")
+            );
         }
     }
 
