@@ -1,7 +1,7 @@
-//! Measures the latency from the INSERT to the client's socket, at 50, 500 and 2,000 orders a second, and while bursts
-//! of 16 more writers begin and end every half second. For comparison, a bridge of LISTEN and a bare socket without a
-//! journal runs in turns with the program. Turns at 50 orders a second are longer, because the p99 of 200 orders would
-//! be only the second or third slowest order. The order of the turns changes in each round.
+//! Measures the latency from the INSERT to the client's socket. The loads are 50, 500 and 2,000 orders a second, and
+//! bursts of 16 more writers that begin and end every half second. For comparison, a bridge of LISTEN and a bare socket
+//! without a journal runs in turns with the program. Turns at 50 orders a second are longer, because the p99 of 200
+//! orders would be only the second or third slowest order. The order of the turns changes in each round.
 //!
 //! `cargo bench --bench commit_to_client -- derived` runs the same measurement with a derived source of two tables.
 

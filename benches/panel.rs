@@ -1,6 +1,6 @@
-//! Measures the panel on a cheap tablet, in a real Chromium with a slowed CPU: the time until the first order is shown,
-//! the cost of 500 open orders with 20 changes a second, the cost of an unanswered alarm, and the memory that remains
-//! after an evening's orders.
+//! Measures the panel on a cheap tablet, in a real Chromium with a slowed CPU. The bench has four parts: the time until
+//! the first order is shown, the cost of 500 open orders with 20 changes a second, the cost of an unanswered alarm, and
+//! the memory that remains after an evening's orders.
 //!
 //! `cargo bench --bench panel -- memory` runs one part: `first`, `changes`, `alarm` or `memory`.
 
@@ -351,7 +351,7 @@ async fn open(orders: usize) -> (Running, Page) {
     (Running { shop, _engine: engine }, page)
 }
 
-/// The program and its Postgres. They are dropped in this order, so the program ends first.
+/// The program and its Postgres. The fields are dropped in this order, so the program ends first.
 struct Running {
     _engine: shop::Ended,
     shop: Shop,

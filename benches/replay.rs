@@ -398,8 +398,8 @@ async fn herd(arguments: &[String]) {
     commands.recv().await;
 }
 
-/// Runs the bare server: it accepts each connection and answers with the end of a replay, which is the least work of
-/// any server.
+/// Runs the bare server, which accepts each connection and answers with the end of a replay. No server can do less
+/// work.
 async fn bare() {
     const ANSWER: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\n\r\n\x81\x0f{\"type\":\"live\"}";
     let socket = tokio::net::TcpSocket::new_v4().expect("a socket");

@@ -1,7 +1,7 @@
 //! Measures what the triggers cost the shop, while a node reads and NOTIFY is suppressed. In turns, the bench writes to
-//! the same table without a trigger, with the smallest trigger and with Vestnik's. It measures single orders by 16 and
-//! 64 writers, updates of a column that is not mapped, and statements with 100,000 rows. The smallest trigger only
-//! inserts the row as JSON.
+//! the same table without a trigger, with the smallest trigger and with Vestnik's. The bench measures single orders by
+//! 16 and 64 writers, updates of a column that is not mapped, and statements with 100,000 rows. The smallest trigger
+//! only inserts the row as JSON.
 
 #[path = "support/quantile.rs"]
 mod quantile;

@@ -1,5 +1,5 @@
-//! A client that reconnects with its newest cursor after each disconnection. It answers pings, and counts the events
-//! that it receives: each event once, even if the event is sent again.
+//! A client that reconnects with its newest cursor after each disconnection. The client answers pings, and counts the
+//! events that it receives. A repeated event counts once.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

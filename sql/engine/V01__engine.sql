@@ -27,10 +27,10 @@ insert into vestnik.vst_source_version default values;
 
 -- The journal: one immutable row for each event, written in the transaction of the shop's own write.
 --
--- Readers select by `xid`. An identity value is allocated before the commit, so a later id can become visible
--- first, and "ids above N" would skip events; "transactions that my snapshot did not see" skips none.
--- The identity must keep CACHE 1: with a larger cache the ids of two sessions no longer follow their row locks,
--- and the order of one shop row's events is the order of their ids.
+-- Readers select rows by `xid`: the transactions that their last snapshot did not see. Selecting by `id` would skip
+-- events, because an id is allocated before the commit, so a later id can become visible first. The identity must keep
+-- CACHE 1, because the events of a shop's row are ordered by their ids. With a larger cache, the ids of two sessions no
+-- longer follow their row locks.
 create table vestnik.vst_event (
     id       bigint      not null generated always as identity (cache 1) primary key,
     xid      xid8        not null default pg_current_xact_id(),

@@ -22,13 +22,13 @@ use crate::support::proxy::Proxy;
 
 /// The store with the large transaction.
 const BULK: &str = "1";
-/// The longest wait for a large transaction. It allows for a debug build on a busy machine.
+/// The longest wait for a large transaction. This time is enough for a debug build on a busy machine.
 const LONG_PATIENCE: Duration = Duration::from_secs(90);
 /// The time between two heartbeats, short enough for a heartbeat in the middle of a large transaction.
 const HEARTBEAT: Duration = Duration::from_millis(100);
 /// The number of events after which a panel sends a ping, so that the engine sees that it is alive.
 const SIGN_OF_LIFE_EVENTS: usize = 200;
-/// The size of a session's send queue, bytes. It is so large that no session here is closed for a full queue.
+/// The size of a session's send queue, bytes. With this size, the server closes no session because of a full queue.
 const ROOM: usize = 512 * 1024 * 1024;
 
 async fn app() -> App {

@@ -34,8 +34,8 @@ impl Files {
         ));
     }
 
-    /// Creates a certificate `{name}.crt` that `authority` signs. It has version 3 if it has alternative names,
-    /// otherwise version 1.
+    /// Creates a certificate `{name}.crt` that `authority` signs. The certificate has version 3 if `alternatives` is
+    /// given, otherwise version 1.
     fn signed(&self, name: &str, common: &str, authority: &str, alternatives: Option<&str>) {
         self.openssl(&format!(
             "req -new -nodes -newkey rsa:2048 -keyout {name}.key -out {name}.csr -subj /CN={common}"

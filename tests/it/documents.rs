@@ -142,7 +142,7 @@ fn commands(document: &str) -> Vec<Vec<String>> {
     block.lines().skip(1).map(words).collect()
 }
 
-/// A shop's table before Vestnik is installed: a CHECK lists its statuses, and it has one order.
+/// A shop's table before Vestnik is installed. A CHECK lists the allowed statuses, and the table has one order.
 const SHOP: &str = "create table orders (id int generated always as identity primary key, store_id int not null, \
     status text not null check (status in ('pending', 'preparing', 'ready', 'completed', 'rejected', 'cancelled')), \
     customer_name text); insert into orders (store_id, status, customer_name) values (7, 'pending', 'Anna')";

@@ -17,7 +17,7 @@ const ORDER: &str = "insert into orders (store_id, customer_name, customer_phone
 const OTHER: &str =
     "insert into orders (store_id, customer_name, customer_phone) values (7, 'Ann', '+7 900 000-00-02')";
 
-/// The command's standard output, its standard error, and its exit code.
+/// Runs `vestnik erase`, and returns its standard output, its standard error and its exit code.
 fn erase(database: &Database, arguments: &[&str]) -> (String, String, i32) {
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_vestnik"))
         .arg("erase")
@@ -121,7 +121,7 @@ async fn an_erased_customer_is_in_no_table_no_cache_no_replay_and_no_message() {
             assert!(!message.text.contains(secret), "{secret} in {}", message.text);
         }
     }
-    // The row still exists: its next change creates an event and edits the message.
+    // The erased row still exists, so its next change creates an event and edits the message.
     app.write("update orders set status = 'pending' where id = 1").await;
     let event = live.event().await;
     assert_eq!(

@@ -361,8 +361,8 @@ async fn what_no_panel_could_ring_goes_to_the_fallback_chat_at_once() {
         .await;
     shop.enqueue().await;
     assert_eq!(shop.count(&format!("{ENQUEUED} where e.key = '2'")).await, 1);
-    // The escalation enqueues order 1 for the chat at once, because no panel can ring. It does not enqueue order 2
-    // again, because a message about order 2 already waits for the chat.
+    // The escalation enqueues order 1 for the chat at once, because no panel can ring. Order 2 is not enqueued again,
+    // because a message about order 2 already waits for the chat.
     assert_eq!(shop.advance().await, 2);
     assert_eq!(shop.count(ENQUEUED).await, 2);
     assert_eq!(shop.steps().await, [(2, None), (1, None)]);

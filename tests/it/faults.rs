@@ -176,7 +176,8 @@ async fn without_notifications_everything_comes_all_the_same() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn where_notifications_are_swallowed_it_notices_and_polls() {
-    // A transaction pooler behaves like this: it accepts LISTEN, but no notification arrives.
+    // A transaction pooler accepts LISTEN, but no notification arrives. Listening to another database has the same
+    // effect.
     let elsewhere = Database::empty().await;
     let swallowing = SecretString::from(elsewhere.url().to_owned());
     let app = App::start_with(|config| config.database.listen_url = Some(swallowing)).await;

@@ -65,7 +65,7 @@ async fn a_socket_is_refused_for_the_right_reason() {
             "{store} {headers:?}"
         );
     }
-    // A browser's script cannot read why a handshake was refused, so it asks this route.
+    // A browser's script cannot read why a handshake was refused, so the script requests this route.
     assert_eq!(app.get("/api/partner/session/7", Some(&other_stores)).await.0, 403);
     assert_eq!(
         app.get_json("/api/partner/session/7").await,

@@ -57,7 +57,7 @@ async fn an_order_that_is_late_gets_a_new_promise_and_all_are_notified() {
         (&order["promised_minutes"], &order["answer"]["minutes"]),
         (&json!(35), &json!(35))
     );
-    // A second client that accepts the order gets a conflict, and its promised time is not saved.
+    // A second client that accepts the order gets a conflict, and the second client's promised time is not saved.
     for second in [
         json!({"status": "preparing", "minutes": 10}),
         json!({"status": "preparing", "from": "pending", "minutes": 10}),

@@ -100,7 +100,7 @@ async fn walk(app: &App, path: &str, limit: usize) -> Vec<String> {
 #[tokio::test]
 async fn a_list_is_read_page_by_page_without_gap_or_repeat() {
     let app = App::start().await;
-    // One statement inserts all orders, so they have the same creation time.
+    // One statement inserts all orders, so all of them have the same creation time.
     app.write("insert into orders (store_id) select 7 + i % 2 from generate_series(1, 30) i")
         .await;
     app.write("insert into orders (store_id, created_at) values (7, '2026-01-01'), (7, '2025-01-01')")

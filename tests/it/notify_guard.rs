@@ -14,7 +14,7 @@ use crate::support::db::{Database, Server};
 const NEVER: Duration = Duration::from_secs(3600);
 /// Fills the notification queue with a little more than 80 MB of the 8 GB that Postgres allows.
 const FILL: &str = "select pg_notify('whatever', lpad(n::text, 7990, 'x')) from generate_series(1, 14000) n";
-/// Whether the only node is idle: it holds the idle lock in share mode.
+/// Whether the only node is idle. An idle node holds the idle lock in share mode.
 const IDLE: &str = "select count(*) = 1 from pg_locks l join pg_stat_activity a using (pid) where l.locktype = 'advisory' \
      and l.objid = 2 and l.mode = 'ShareLock' and a.application_name = 'vestnik listener' and a.datname = current_database()";
 

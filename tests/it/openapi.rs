@@ -1,5 +1,5 @@
-//! Compares docs/openapi.yaml with the program: it must list every route and no other, each documented status must
-//! occur, and each response must match its schema.
+//! Compares docs/openapi.yaml with the program. The document must list every route and no other, each documented status
+//! must occur, and each response must match its schema.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -65,7 +65,7 @@ impl Document {
         options.build(&root).expect("a schema")
     }
 
-    /// Checks a response: its status is documented, and its headers and body match the document.
+    /// Checks that the document lists the response's status, and describes the response's headers and body.
     fn check(&self, method: &str, path: &str, answer: &Answer) {
         let place = format!("{method} {path} {}", answer.status);
         let responses = &self.0["paths"][path][method.to_lowercase()]["responses"];

@@ -34,7 +34,8 @@ const LOCK_TIMEOUT: &str = "set lock_timeout = '200ms'";
 /// The most commits of other writers that an open transaction waits for before it ends.
 const HELD_FOR_COMMITS: usize = 30;
 
-/// The seed of this run, from VESTNIK_TEST_SEED or random. It is printed, so that a failed run can be repeated.
+/// The seed of this run, from VESTNIK_TEST_SEED or random. The function prints the seed, so that a failed run can be
+/// repeated.
 pub fn seed() -> u64 {
     let given = std::env::var("VESTNIK_TEST_SEED")
         .ok()
@@ -58,7 +59,7 @@ struct Book {
     /// Whether a transaction was larger than one read of the feed. The feed may then publish the changes of a
     /// transaction one by one.
     has_large: bool,
-    /// Orders that were inserted in an ended status. They create no event.
+    /// Orders that were inserted in an ended status. Such orders create no event.
     silent: HashSet<String>,
     /// Committed orders and their stores. Every writer changes them.
     orders: Vec<(i64, i64)>,
@@ -452,7 +453,7 @@ impl Writer {
                 Ok(())
             }
             Err(error) => {
-                // It is unknown whether the new orders exist, so no writer changes them.
+                // No writer changes these new orders, because it is unknown whether the orders exist.
                 book.unknown.extend(owed);
                 Err(error)
             }

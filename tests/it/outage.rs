@@ -1,5 +1,5 @@
-//! A failure delays only the messages that it concerns. An outage of Telegram stops the whole bot, and its end lets all
-//! chats continue at once. An edit, a button press, a 429 or an unreadable order delays no new order.
+//! A failure delays only the messages that it concerns. An outage of Telegram stops the whole bot, and the end of the
+//! outage lets all chats continue at once. An edit, a button press, a 429 or an unreadable order delays no new order.
 
 use std::sync::Arc;
 
@@ -357,8 +357,8 @@ async fn nobody_waits_for_the_row_of_another_shop_or_for_telegrams_answer_to_som
     app.engine.shut_down().await;
 }
 
-/// A group in which the bot had no right to write when the first order came. It has the right again, but Vestnik does
-/// not know this.
+/// A group in which the bot had no right to write when the first order came. Now the bot has the right again, but
+/// Vestnik does not know this.
 async fn blocked_for_an_hour() -> (Telegram, App) {
     let (telegram, database) = (Telegram::start().await, Database::fresh().await);
     telegram.add_group(GROUP, "Kitchen", &[CHAT]);

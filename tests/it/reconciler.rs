@@ -20,7 +20,8 @@ async fn rows_written_past_the_triggers_are_found_once() {
     let client = database.client().await;
     let pool = vestnik::infra::db::pool(&database.config().database).unwrap();
     let mut reconciler = Reconciler::default();
-    // Rows from before the first check may be older than the triggers, so they are not reported.
+    // The reconciler does not report rows from before its first check, because such rows may be older than the
+    // triggers.
     client.batch_execute(PAST_THE_TRIGGERS).await.unwrap();
     assert_eq!(reconciler.look(&pool).await.unwrap(), []);
     client
@@ -146,8 +147,8 @@ async fn a_row_with_its_event_is_never_found() {
     }
     let mut reconciler = Reconciler::default();
     assert_eq!(reconciler.look(&pool).await.unwrap(), []);
-    // A transaction that is open during a check: its id is older than the check, and its rows are newer than other
-    // rows.
+    // A transaction that is open during a check. The transaction's id is older than the check, and its rows are newer
+    // than other rows.
     let slow = database.client().await;
     slow.batch_execute("begin; insert into orders (store_id) values (7)")
         .await

@@ -70,7 +70,7 @@ const ONE_MESSAGE: [(u16, &str); 6] = [
     (413, "Request Entity Too Large"),
 ];
 
-/// Creates a store for each refusal. Its chat is refused in that way, and its manager has a chat that works.
+/// Creates a store for each refusal. The store's chat gets this refusal, and the store's manager has a chat that works.
 async fn stores(refusals: &[(u16, &str)]) -> (Telegram, Database) {
     let (telegram, database) = (Telegram::start().await, Database::fresh().await);
     for (number, (status, text)) in (1_i64..).zip(refusals) {
@@ -340,8 +340,8 @@ async fn what_was_meant_for_a_topic_that_is_deleted_goes_to_the_chat_itself() {
     app.engine.shut_down().await;
 }
 
-/// For each kind of chat, how the bot loses its access there: it is removed, the chat is deleted, or members may not
-/// write at night.
+/// The bot loses its access to each kind of chat: the bot is removed, the chat is deleted, or members may not write at
+/// night.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_kind_of_chat_loses_the_bot_in_its_own_words() {
     const CHATS: [i64; 5] = [811, -82, -1_000_000_000_083, -1_000_000_000_084, -85];

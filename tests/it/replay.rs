@@ -61,7 +61,7 @@ impl Trial {
         trial
     }
 
-    /// Takes one step of a random writer: it begins, writes, commits or rolls back.
+    /// A random writer takes one step: the writer begins, writes, commits or rolls back.
     async fn write(&mut self) {
         let index = self.random.usize(..self.writers.len());
         let (client, within) = &mut self.writers[index];

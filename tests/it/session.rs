@@ -1,4 +1,4 @@
-//! One live client: it gets the events that it missed, and then each new event.
+//! The session of one live client: first the missed events, then each new event.
 
 use std::time::Duration;
 
@@ -419,8 +419,8 @@ async fn a_session_ends_with_its_token() {
         }
     };
     assert_eq!(code, 4401);
-    // The session measures the token's lifetime from before the query to Postgres, so it ends a moment before the
-    // token.
+    // The session measures the token's lifetime from before the query to Postgres, so the session ends a moment before
+    // the token.
     let refused = async {
         loop {
             let (status, body) = app.get("/api/partner/session/7", Some(brief.reveal())).await;

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use crate::support::db::Database;
 
-/// Prints the journal after each case. Times differ in each run, so they are replaced.
+/// Prints the journal after each case. The query replaces all times, because times differ in each run.
 const EVENTS: &str = "\nreset role; select s.name, e.type, e.store_id, e.key, \
          regexp_replace(e.data::text, '\"20[0-9]{2}-[0-9-]*T[^\"]*\"', '\"(time)\"', 'g'), \
          regexp_replace(e.old::text, '\"20[0-9]{2}-[0-9-]*T[^\"]*\"', '\"(time)\"', 'g') \
@@ -72,7 +72,7 @@ fn psql(database: &Database, sql: &str) -> String {
         .unwrap();
     let output = child.wait_with_output().unwrap();
     let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-    // Process ids and creation times differ in each run, so they are removed or replaced.
+    // Process ids and creation times differ in each run, so the output must not contain them.
     let lines = text
         .lines()
         .map(|line| match line.split_once(" received from server process") {

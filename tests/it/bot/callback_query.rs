@@ -41,7 +41,7 @@ async fn a_press_changes_the_order_on_every_panel_and_a_second_one_learns_who_wa
     for panel in [&mut here, &mut there] {
         assert_eq!(statuses(panel, 2).await, ["pending", "preparing"]);
     }
-    // The message now shows the new status, and its buttons offer the next statuses.
+    // The message now shows the new status, and the message's buttons offer the next statuses.
     telegram.until_messages(ANNA, 2).await;
     let shown = telegram.messages(ANNA).pop().unwrap().1;
     assert!(
@@ -132,8 +132,8 @@ async fn a_forged_press_reaches_no_order_of_another_store_and_an_old_one_still_c
         value(&app.database, "select string_agg(distinct status, ',') from orders").await,
         "pending"
     );
-    // The press is too old: Telegram accepts no answer to it, and its update does not contain the message's text. The
-    // press still counts.
+    // The press is too old: Telegram accepts no answer to the press, and the update does not contain the message's
+    // text. The press still counts.
     let update = telegram.push(
         json!({"callback_query": {"id": "ancient", "chat_instance": "1", "data": "s:1:preparing",
         "from": {"id": ANNA, "is_bot": false, "first_name": "Anna"},

@@ -259,7 +259,7 @@ async fn a_link_for_groups_adds_the_bot_greets_and_links_in_one_go() {
     let greeting = answer(&telegram, KITCHEN, "Hello!").await;
     assert!(greeting.text.contains("/link@vestnik_test_bot"), "{}", greeting.text);
     answer(&telegram, KITCHEN, "linked: 7").await;
-    // The bot is added to the group again, which is still linked, so it sends no second greeting.
+    // The bot is added to the group again. The group is still linked, so the bot sends no second greeting.
     telegram.change_membership(KITCHEN, ANNA, "kicked");
     let joined = telegram.join(KITCHEN, ANNA);
     until_dealt_with(&app.database, joined).await;
@@ -333,7 +333,7 @@ async fn sound_comes_back_by_a_word_and_goes_by_the_clock() {
             .await
             .contains("/quiet 23:00-07:00")
     );
-    // Quiet hours around the present time, in the store's time zone. They may include midnight.
+    // Quiet hours around the present time, in the store's time zone. Midnight may be in these hours.
     let hours = "select to_char(now() at time zone time_zone - interval '1 hour', 'HH24:MI') || '-' \
          || to_char(now() at time zone time_zone + interval '1 hour', 'HH24:MI') from vestnik.vst_store";
     let hours = value(&app.database, hours).await;

@@ -250,7 +250,7 @@ fn at_a_time(html: &str) -> String {
 /// The lines of a text, broken at the width of a message. Each line has its own markup.
 fn lines(html: &str) -> Vec<String> {
     let mut drawn = Vec::new();
-    // SVG drops spaces at the beginning of a line, so they become non-breaking spaces.
+    // SVG drops spaces at the beginning of a line, so these spaces become non-breaking spaces.
     for line in html.replace("\n   ", "\n\u{a0}\u{a0}\u{a0}").lines() {
         let (mut style, mut width, mut text) = ("", 0, String::new());
         for piece in line.replace('<', "\u{0}<").split('\u{0}') {

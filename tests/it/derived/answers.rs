@@ -50,7 +50,7 @@ async fn an_answer_without_a_place_in_the_shop_lies_over_its_status_until_that_m
         (&json!("preparing"), &json!("Кухня"), &json!(25))
     );
 
-    // The shop changes another column. Its own status stays the same, and so does the answer.
+    // The shop changes another column. The shop's own status and the answer stay the same.
     shop.write("update spree_orders set special_instructions = 'Ring twice' where id = 1")
         .await;
     let event = shop.event("1").await;

@@ -39,7 +39,7 @@ const STRANGER_AT: [usize; 2] = [30, 80];
 const STRANGER: &str =
     "update vestnik.vst_projector set holder = 'stranger', until = clock_timestamp() + interval '100 ms'";
 const NEWEST: &str = "select coalesce(max(id), 0) from vestnik.vst_change";
-/// The number of orders. It is small, so that concurrent transactions change the same orders.
+/// The number of orders. The number is small, so that concurrent transactions change the same orders.
 const ORDERS: i32 = 8;
 
 /// A random statement of the shop.

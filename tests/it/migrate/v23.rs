@@ -1,4 +1,4 @@
-//! V23 unifies the statuses of an old shop, completely or not at all. Its undo restores the old statuses.
+//! V23 unifies the statuses of an old shop, completely or not at all. The undo of V23 restores the old statuses.
 
 use std::path::{Path, PathBuf};
 

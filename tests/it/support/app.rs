@@ -17,7 +17,7 @@ use vestnik::token::{self, New, Scope, Stores};
 use super::db::Database;
 use super::look_again;
 
-/// The longest wait for an expected result. It is long because the machine may be busy.
+/// The longest wait for an expected result. This time is long because the machine may be busy.
 pub const PATIENCE: Duration = Duration::from_secs(40);
 
 /// A running engine with its own database.

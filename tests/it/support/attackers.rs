@@ -29,8 +29,8 @@ pub enum Attack {
     FloodPings,
 }
 
-/// The pause before a disconnected client connects again. Without it the test would measure this machine, not the
-/// server.
+/// The pause before a disconnected client connects again. Without this pause the test would measure this machine, not
+/// the server.
 const PAUSE: Duration = Duration::from_secs(5);
 /// The number of clients that try tokens.
 const TRYING: usize = 200;

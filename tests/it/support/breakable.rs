@@ -4,7 +4,7 @@ use vestnik::embedded::Embedded;
 
 use super::db::Database;
 
-/// A running Postgres with fsync on. Its unix socket is in `directory`.
+/// A running Postgres with fsync on. The unix socket is in `directory`.
 pub struct Breakable {
     directory: tempfile::TempDir,
     running: Option<Embedded>,

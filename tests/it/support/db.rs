@@ -317,7 +317,7 @@ impl Server {
         self.ask("put_back");
     }
 
-    /// Kills the server as a crash would, and starts it again. It recovers from its log.
+    /// Kills the server as a crash would, and starts it again. The server recovers from its log.
     pub fn crash(&mut self) {
         self.ask("crash");
     }

@@ -1,5 +1,6 @@
-//! A forward proxy between a node and Telegram, over HTTP CONNECT or SOCKS5. It requires a password. It connects every
-//! host name to the test's Bot API, so a request to a host that does not exist proves that the node used the proxy.
+//! A forward proxy between a node and Telegram, over HTTP CONNECT or SOCKS5, with a password. The proxy connects every
+//! host name to the test's Bot API. A request to a host that does not exist therefore proves that the node used the
+//! proxy.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};

@@ -44,7 +44,7 @@ impl Hook {
         Self::begin(answers, None).await
     }
 
-    /// Starts a receiver that plays a shop's API: it executes `sql` before each response.
+    /// Starts a receiver that plays a shop's API, and executes `sql` before each response.
     pub async fn that_writes(answers: &[Answer], client: Client, sql: &str) -> Self {
         Self::begin(answers, Some(Arc::new((client, sql.to_owned())))).await
     }

@@ -100,7 +100,7 @@ pub fn unsigned(header: &Value, claims: &Value) -> String {
     format!("{}.{}", encode(header), encode(claims))
 }
 
-/// The claims of a panel of store 7. They expire in `seconds` from now.
+/// The claims of a panel of store 7, which expire in `seconds` from now.
 pub fn claims(seconds: i64) -> Value {
     let now = time::OffsetDateTime::now_utc().unix_timestamp();
     json!({"iss": ISSUER, "aud": "vestnik", "sub": "anna", "nbf": now - 1, "exp": now + seconds, "stores": ["7"], "scope": "panel"})

@@ -28,7 +28,7 @@ impl Pooler {
     pub async fn before(database: &Database) -> Self {
         let (_, host) = database.url().split_once('@').unwrap();
         let (_, port) = host.split_once('/').unwrap().0.split_once(':').unwrap();
-        // The kernel gave out this port just now, and it gives the same port to nobody else so soon.
+        // The kernel gave out this port just now, and does not give out the same port again so soon.
         let ours = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let directory = tempfile::tempdir().unwrap();
         let settings = directory.path().join("pgbouncer.ini");

@@ -1,5 +1,5 @@
-//! A proxy between the engine and Postgres or a client. It can stop passing data without closing connections, as a
-//! network does when a cable is pulled.
+//! A proxy between the engine and Postgres or a client. The proxy can stop passing data without closing connections, as
+//! a network does when a cable is pulled.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -66,7 +66,7 @@ fn contains(message: &[u8], words: &str) -> bool {
     message.windows(words.len()).any(|window| window == words.as_bytes())
 }
 
-/// The words that make a connection stop passing data. They apply to one connection.
+/// The words of a trap. The next connection whose client sends these words stops passing data.
 #[derive(Default)]
 struct Trap {
     words: Mutex<Option<&'static str>>,

@@ -265,13 +265,13 @@ impl Telegram {
         self.change(|state| state.chats.insert(id, chat));
     }
 
-    /// Adds a private chat. Its number is the number of its person.
+    /// Adds a private chat. The chat's number is also the number of its person.
     pub fn add_private(&self, id: i64, name: &str) {
         assert!(id > 0);
         self.add(id, Kind::Private, name, &[]);
     }
 
-    /// Adds a group. Its number is negative. Every person who is not an administrator is an ordinary member.
+    /// Adds a group with a negative number. Every person who is not an administrator is an ordinary member.
     pub fn add_group(&self, id: i64, title: &str, administrators: &[i64]) {
         assert!(id < 0);
         self.add(id, Kind::Group, title, administrators);
@@ -304,7 +304,7 @@ impl Telegram {
         });
     }
 
-    /// Adds a forum with these topics and the general one. Its number is that of a supergroup.
+    /// Adds a forum with these topics and the general topic. `id` is the number of a supergroup.
     pub fn add_forum(&self, id: i64, title: &str, administrators: &[i64], topics: &[i32]) {
         self.add(id, Kind::Group, title, administrators);
         self.change(|state| {

@@ -1,13 +1,13 @@
 //! Telegram's limits for a bot: 30 messages a second in all, one message a second to a chat, and 20 a minute to a
 //! group.
 //!
-//! The fake counts messages in sliding windows, in the order in which it reads the requests. It counts every sender,
-//! and also requests that it refuses. Sent messages count, and so do edits, also edits of only the buttons. Answers to
-//! button presses and requests that only read do not count.
+//! The fake counts messages in sliding windows, in the order in which it reads the requests. The fake counts the
+//! messages of all senders, and also the messages that the fake refuses. Sent messages and edits count, also edits of
+//! only the buttons. Answers to button presses and requests that only read do not count.
 //!
 //! **The check has no tolerance**, and needs none. The engine measures its pauses from the *end* of a send, which is
-//! later than the moment that the fake counts, and it waits longer than the window. A slow machine therefore only makes
-//! the distances longer.
+//! later than the moment that the fake counts. The engine also waits longer than the window. A slow machine therefore
+//! only makes the distances longer.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};

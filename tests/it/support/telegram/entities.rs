@@ -1,7 +1,7 @@
 //! Telegram's rules for `parse_mode=HTML`: what a tag is, what an entity is, and how long a text may be.
 //!
-//! The rules are those of Telegram's own parser. It refuses unknown tags, and tags that are not closed or are closed in
-//! another order. An `&` that begins no entity and a single `>` are plain text.
+//! The rules are those of Telegram's own parser. The parser refuses unknown tags, and tags that are not closed or are
+//! closed in another order. An `&` that begins no entity and a single `>` are plain text.
 
 /// The longest message, in UTF-16 units after its entities are decoded.
 const MESSAGE_UNITS: usize = 4096;

@@ -45,7 +45,7 @@ impl Telegram {
         )
     }
 
-    /// A message is posted in a channel; it has no author but the channel.
+    /// A message is posted in a channel. The update names no author except the channel.
     pub fn post(&self, channel: i64, text: &str) -> i64 {
         let there = self.shared.state().chats[&channel].json(channel);
         self.push(
