@@ -21,7 +21,7 @@ async fn under_every_attack_at_once_sessions_get_their_orders_and_a_new_panel_ge
     let database = Database::fresh().await;
     let settings = [
         ("HTTP_MAX_UNAUTHENTICATED_PER_ADDRESS", "100"),
-        // A flooding client shares its store with other panels. The limit must not refuse those panels.
+        // The sessions of one token have a limit, so that a flooding client leaves places for its store's panels.
         ("SESSION_MAX_PER_TOKEN", "20"),
         ("LOG_FILTER", "info"),
     ];

@@ -379,7 +379,7 @@ async fn every_promised_answer_is_given_and_is_what_its_schema_says() {
     );
 }
 
-/// Writes orders and bookings in all states, and an event of every type.
+/// Writes orders and bookings with all fields, and the chats, deliveries, receipts and escalation of an order.
 async fn fill(app: &App) {
     app.write(
         "insert into orders (store_id, customer_name, total, order_type, items, reason) \

@@ -61,7 +61,7 @@ async fn an_order_of_a_digest_is_opened_as_it_is_now() {
     for part in ["A third", "+7 900 5"] {
         assert!(opened.text.contains(part), "{}", opened.text);
     }
-    // The order is cancelled, and then the digest's button opens it again.
+    // The order is cancelled. Then the digest's button sends the order as cancelled.
     app.write("update orders set status = 'cancelled' where id = 4").await;
     let is_cancelled = |call: &&Call| call.is_new_to(ANNA) && call.text.contains("Order #4 cancelled");
     telegram
