@@ -1,5 +1,5 @@
-//! A streaming standby is promoted. Without lost commits all cursors stay valid; cursors and receipts of lost events
-//! are refused.
+//! A streaming standby is promoted. If no commit is lost, all cursors stay valid. Otherwise the cursors of lost
+//! events are refused, and no lost event is sent again.
 
 use serde_json::{Value, json};
 use vestnik::infra::db::Client;

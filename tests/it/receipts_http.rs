@@ -58,7 +58,7 @@ async fn a_panel_that_polls_has_receipts_like_one_with_a_socket() {
         "both receipts are of one panel"
     );
 
-    // Without a stream of this panel on this node, a receipt for the channel `sse` is not saved.
+    // This panel has no stream on this node, so its receipt is saved for the channel `polling` and not for `sse`.
     let said = json!({"panel": "bar", "channel": "sse", "rendered": [id]});
     assert_eq!(app.post(&format!("{STORE}/receipts"), &said).await.status, 204);
     let told = until_receipts(&app, "", |told| {

@@ -216,7 +216,8 @@ async fn a_group_that_is_linked_under_both_numbers_gets_each_order_once() {
     );
 }
 
-/// The first two sends of a message fail with `fault`. The message must still arrive, at most `copies` times.
+/// The first two sends of a message fail with `fault`. The message must still arrive, and the chat must have `copies`
+/// copies of the message.
 async fn comes_all_the_same(fault: Fault, copies: usize) {
     let (telegram, database) = Telegram::with_chat(CHAT).await;
     telegram.fault(On::Chat(CHAT), fault, Times::Some(2));

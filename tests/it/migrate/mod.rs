@@ -166,7 +166,7 @@ async fn a_dump_restores_and_goes_on() {
         .batch_execute("insert into orders (store_id) values (1), (2)")
         .await
         .unwrap();
-    // Restore the whole dump, and then insert the rows once more.
+    // Restore the whole dump, and then insert the dumped orders once more with other ids.
     let pipe = format!(
         "pg_dump {} | psql -X -q -v ON_ERROR_STOP=1 {}",
         database.url(),
