@@ -277,7 +277,7 @@ async fn only_events_that_need_an_answer_begin_an_escalation() {
     shop.run("insert into orders (store_id, status) values (7, 'preparing'), (7, 'completed'), (7, 'pending')")
         .await;
     shop.enqueue().await;
-    assert_eq!(shop.advance().await, 1, "an order at the counter needs no answer");
+    assert_eq!(shop.advance().await, 1, "only the pending order is escalated");
     let subject = "vestnik.vst_event where type = 'order_unanswered' and data ->> 'order_id' = '4'";
     assert_eq!(shop.count(subject).await, 1);
 }

@@ -292,7 +292,7 @@ async fn a_summary_counts_the_new_orders_of_its_span() {
         summary["first_seen"],
         json!({"websocket": 1, "sse": 1, "polling": 1, "telegram": 1, "none": 3})
     );
-    // Two orders were acknowledged, one was answered without an acknowledgement, and one was answered late.
+    // Two orders were acknowledged first. One order was answered before its acknowledgement, and one was answered late.
     let waits = &summary["acknowledge_seconds"];
     let counts: Vec<_> = waits["buckets"]
         .as_array()

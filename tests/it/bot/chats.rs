@@ -130,7 +130,7 @@ async fn a_group_that_says_that_it_moved_is_followed_whichever_message_comes() {
         telegram.until_call("the order", order(KITCHEN, 1)).await;
         telegram.add_group(SUPERGROUP, "Kitchen", &[ANNA]);
         if deleted {
-            // The first order gets Telegram's error for a deleted chat, before any update names the new number.
+            // The next order gets Telegram's error for a deleted chat, before any update names the new number.
             telegram.delete(KITCHEN);
             app.write("insert into orders (store_id) values (7)").await;
             app.database

@@ -1,6 +1,5 @@
-//! A forward proxy between a node and Telegram, over HTTP CONNECT or SOCKS5, with a password. The proxy connects every
-//! host name to the test's Bot API. A request to a host that does not exist therefore proves that the node used the
-//! proxy.
+//! A forward proxy for HTTP or SOCKS5 between a node and Telegram, with a password. The proxy connects every host name
+//! to the test's Bot API. A request to a host that does not exist therefore proves that the node used the proxy.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -25,7 +24,8 @@ pub struct Forward {
 }
 
 impl Forward {
-    /// Starts a proxy that connects every host name to `target`, and records the names.
+    /// Starts a proxy that connects every host name to `target`, and records the names. A CONNECT of HTTP is only
+    /// recorded, and gets 502.
     pub async fn start(kind: Kind, target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

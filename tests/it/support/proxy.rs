@@ -86,7 +86,8 @@ impl Trap {
 }
 
 impl Proxy {
-    /// Starts a proxy in front of the Postgres that has this database. Returns it with the database's URL through it.
+    /// Starts a proxy in front of the Postgres that has this database. Returns the proxy, and the database's URL
+    /// through the proxy.
     pub async fn before(database: &Database) -> (Self, String) {
         let (_, host) = database.url().split_once('@').unwrap();
         let (host, name) = host.split_once('/').unwrap();
