@@ -216,8 +216,8 @@ async fn what_changes_a_row_of_a_large_transaction_comes_after_it_and_so_does_wh
     let client = app.database.client().await;
     app.write(&insert(BULK, ORDERS)).await;
     panels[0].until(1).await;
-    // Change the last order of the large transaction and insert an order of store 2 in one transaction. In a second
-    // one, change that order and insert one of store 3.
+    // The first transaction changes the last order of the large transaction and inserts an order of store 2. The second
+    // transaction changes that order and inserts an order of store 3.
     for change in [
         "with last as (select max(id) as id from orders where store_id = 1), \
              changed as (update orders set status = 'preparing' from last where orders.id = last.id) \
@@ -276,7 +276,7 @@ async fn a_cursor_from_the_middle_of_a_large_transaction_goes_on_exactly_there()
     let events = other.events();
     let had = ids(&events);
 
-    // Reconnect a panel of the other store with the cursor of each event.
+    // Reconnect a panel of the other store with the cursors of some 20 events.
     for (index, event) in events.iter().enumerate().step_by(events.len().div_ceil(20)) {
         let back = app.panel("2", event["cursor"].as_str()).await.live().await;
         let replayed: Vec<Value> = back
@@ -286,8 +286,8 @@ async fn a_cursor_from_the_middle_of_a_large_transaction_goes_on_exactly_there()
             .collect();
         assert_eq!(ids(&replayed), had[index + 1..]);
     }
-    // Reconnect a panel of the large transaction's store with the cursor of each heartbeat in the middle of it. Such a
-    // cursor covers all events that were sent before it.
+    // Reconnect a panel of the large transaction's store with cursors of heartbeats in the middle of that transaction.
+    // Such a cursor covers all events that were sent before the heartbeat.
     bulk_panel.until(ORDERS).await;
     let received = bulk_panel.received.lock().unwrap().clone();
     let (mut came, mut heartbeats) = (0, Vec::new());
