@@ -90,13 +90,13 @@ fn serve(source: &Path) -> BTreeMap<String, Vec<u8>> {
     served
 }
 
-/// One parsed module.
+/// A parsed module of the panel.
 struct Module {
-    /// Static imports: the file, and the text between the braces.
+    /// Static imports: the imported file, and the names between the braces.
     imports: Vec<(String, String)>,
     exports: Vec<String>,
     body: String,
-    /// Files of its dynamic imports.
+    /// The files that the module imports dynamically.
     later: BTreeSet<String>,
 }
 
@@ -164,7 +164,7 @@ fn with_later(line: &str, later: &mut BTreeSet<String>) -> String {
     replaced + rest
 }
 
-/// The constant of a module within a bundle.
+/// The name of a module's constant within a bundle.
 fn variable(file: &str) -> String {
     format!("${}", file.trim_end_matches(".js").replace(['/', '-'], "_"))
 }
@@ -218,7 +218,7 @@ fn order<'a>(modules: &'a BTreeMap<String, Module>, file: &'a str, done: &mut Ve
     done.push(file);
 }
 
-/// A text without indentation, empty lines, comments that begin a line, and types within a line.
+/// A text without indentation, empty lines, comments that begin a line, and JSDoc types within a line.
 fn stripped(text: &str) -> String {
     let mut stripped = String::with_capacity(text.len());
     let mut in_comment = false;

@@ -1,5 +1,5 @@
-//! Measures how attacks by clients slow down live sessions and new panels. Live sessions get an event 50 times a second.
-//! Twice a second a new panel connects with an unused token. The bench compares each attack with a quiet time.
+//! Measures how attacks by clients slow down live sessions and new panels. Live sessions get an event 50 times a
+//! second. Twice a second a new panel connects with an unused token. The bench compares each attack with a quiet time.
 //! `scripts/attack` runs this bench. The attackers run on the same cores.
 
 #[path = "../tests/it/support/attackers.rs"]
@@ -45,13 +45,13 @@ const OTHER_FILES: usize = 2000;
 
 type Socket = WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>;
 
-/// What was seen in a span.
+/// The results of one measured span.
 #[derive(Default)]
 struct Seen {
     events_ms: Vec<f64>,
     newcomers_ms: Vec<f64>,
     kept_out: usize,
-    /// Why the last one of them was.
+    /// The error of the last panel that was kept out.
     why: String,
     cpu_s: f64,
     missed: usize,
@@ -135,7 +135,7 @@ async fn main() {
     }
 }
 
-/// Looks on for a span.
+/// Measures live sessions and new panels for `SPAN`, with or without an attack.
 async fn look(shop: &Shop, server: SocketAddr, pid: u32, attack: Option<(Attack, usize)>) -> Seen {
     let client = vestnik::infra::db::connect_as(&shop.url, "bench")
         .await
@@ -184,7 +184,7 @@ async fn look(shop: &Shop, server: SocketAddr, pid: u32, attack: Option<(Attack,
     let cpu_s = cpu_s(pid) - began_s;
     while newcomers.join_next().await.is_some() {}
     drop(_attackers);
-    // What is on its way may come.
+    // Wait for events that are still in transit.
     tokio::time::sleep(Duration::from_secs(1)).await;
     panels.shutdown().await;
     let mut seen = std::mem::take(&mut *seen.lock().expect("no panic"));
@@ -194,7 +194,7 @@ async fn look(shop: &Shop, server: SocketAddr, pid: u32, attack: Option<(Attack,
     seen
 }
 
-/// An order, whose total is its number.
+/// Writes an order whose total is its index in `written`.
 async fn write(client: &vestnik::infra::db::Client, written: &Mutex<Vec<Instant>>) {
     let number = {
         let mut written = written.lock().expect("no panic");
@@ -205,7 +205,7 @@ async fn write(client: &vestnik::infra::db::Client, written: &Mutex<Vec<Instant>
     client.execute(order, &[&number.to_string()]).await.expect("written");
 }
 
-/// Hears the orders.
+/// Receives the orders of a session, and records their latencies.
 async fn watch(mut socket: Socket, written: Arc<Mutex<Vec<Instant>>>, seen: Arc<Mutex<Seen>>) {
     while let Some(Ok(message)) = socket.next().await {
         let Message::Text(text) = message else { continue };
@@ -218,7 +218,7 @@ async fn watch(mut socket: Socket, written: Arc<Mutex<Vec<Instant>>>, seen: Arc<
     }
 }
 
-/// A session that is live.
+/// Connects a session, and waits for the message `live`.
 async fn live(server: SocketAddr, token: &str) -> Result<Socket, Box<dyn std::error::Error + Send + Sync>> {
     let mut request = format!("ws://{server}/api/partner/ws/partner/7").into_client_request()?;
     let bearer = format!("Bearer {token}").parse()?;
@@ -237,7 +237,7 @@ async fn token(client: &vestnik::infra::db::Client) -> String {
     token.expect("a token").reveal().to_owned()
 }
 
-/// What a process has used of all cores, s.
+/// The CPU time that a process has used on all cores, seconds.
 fn cpu_s(process: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     let behind_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();

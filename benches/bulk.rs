@@ -108,8 +108,8 @@ fn many(table: &str) -> String {
     )
 }
 
-/// Orders to each store in turn, each by a task of its own, so that one that waits holds up none behind it; when each
-/// INSERT began.
+/// Writes orders to each store in turn until `enough` is true. Each order has a task of its own, so a slow INSERT
+/// delays no later order. Returns when each INSERT began.
 async fn write_live(url: secrecy::SecretString, enough: Arc<AtomicBool>) -> HashMap<String, Instant> {
     let client = Arc::new(
         vestnik::infra::db::connect_as(&url, "writer")
@@ -139,14 +139,14 @@ async fn write_live(url: secrecy::SecretString, enough: Arc<AtomicBool>) -> Hash
     sent.into_iter().map(|sent| sent.expect("an order")).collect()
 }
 
-/// The resident memory of a process, KB.
+/// The current and the highest resident memory of a process, KB.
 struct Memory {
     process: u32,
     peak: Arc<AtomicU64>,
 }
 
 impl Memory {
-    /// Watches it until the end.
+    /// Starts to watch a process, until the bench ends.
     fn of(process: u32) -> Self {
         let peak = Arc::new(AtomicU64::new(0));
         let watched = Arc::clone(&peak);

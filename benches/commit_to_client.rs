@@ -1,9 +1,9 @@
-//! From the INSERT to the partner's socket, beside a bridge of LISTEN and a bare socket without a journal: turn by
-//! turn, at 50, 500 and 2,000 orders a second, and where the mode changes: bursts of 16 more writers, half a second on
-//! and off. A turn at 50 is longer, for its p99 would be the second or third of 200 orders; who begins changes from
-//! round to round.
+//! Measures the latency from the INSERT to the client's socket. The loads are 50, 500 and 2,000 orders a second, and
+//! bursts of 16 more writers that begin and end every half second. For comparison, a bridge of LISTEN and a bare socket
+//! without a journal runs in turns with the program. Turns at 50 orders a second are longer, because the p99 of 200
+//! orders would be only the second or third slowest order. The order of the turns changes in each round.
 //!
-//! `cargo bench --bench commit_to_client -- derived`: the same, through a derived source of two tables.
+//! `cargo bench --bench commit_to_client -- derived` runs the same measurement with a derived source of two tables.
 
 #[path = "support/bridge.rs"]
 mod bridge;
@@ -26,21 +26,22 @@ use quantile::quantile;
 use shop::Shop;
 
 const ROUNDS: usize = 5;
-/// Orders a second, and how long a turn takes: 400 orders of which the slowest four are above p99, and more.
+/// The orders a second, the length of a turn, and the bursts. Each turn has at least 400 orders, so at least four of
+/// them are slower than the p99.
 const LOADS: [(u32, Duration, Bursts); 4] = [
     (50, Duration::from_secs(9), Bursts::None),
     (500, Duration::from_secs(4), Bursts::None),
     (2000, Duration::from_secs(4), Bursts::None),
     (500, Duration::from_secs(4), Bursts::OnAndOff),
 ];
-/// Orders of the first moments, which are not counted.
+/// The first part of a turn, whose orders are not counted.
 const WARM_UP: Duration = Duration::from_secs(1);
 const WRITERS: u32 = 16;
 const STORES: i64 = 20;
-/// A store that no panel watches.
+/// The store of the bursts, which no panel watches.
 const BURST_STORE: i64 = 99;
 const BURST: Duration = Duration::from_millis(500);
-/// An order and its items in two tables, and what an order is by them.
+/// A shop with an order and its items in two tables.
 const DERIVED: &str = "create table derived_orders (id bigint generated always as identity primary key, store_id bigint, customer_name text, \
          total bigint, order_type text, status text not null default 'pending'); \
      create table derived_items (order_id bigint, name text, count int); create index on derived_items (order_id)";
@@ -123,7 +124,7 @@ async fn main() {
     }
 }
 
-/// Attaches the two tables; the name of the first.
+/// Attaches the two tables, and returns the name of the order's table.
 async fn attach_derived(shop: &Shop) -> &'static str {
     let mut config = vestnik::infra::config::Config::default();
     config.database.url = Some(shop.url.clone());
@@ -183,7 +184,8 @@ async fn turn(
         })
     });
     let (mut sent, mut all) = (HashMap::new(), 0);
-    // The connections stay until every order has come: 16 backends that end at once hold up the last of them.
+    // The connections stay open until every order has arrived, because 16 backends that end at once delay the last
+    // orders.
     let mut open = Vec::new();
     for writer in futures::future::join_all(writers.collect::<Vec<_>>()).await {
         let (its, number, client) = writer.expect("a writer");
@@ -200,7 +202,7 @@ async fn turn(
     (quantile(&mut ways, 0.5), quantile(&mut ways, 0.99))
 }
 
-/// As many more writers, as fast as they can, on and off.
+/// Runs 16 more writers at full speed, switched on and off every half second.
 fn burst(shop: &Shop, begin: Instant, length: Duration, table: &'static str) -> tokio::task::JoinHandle<()> {
     let writers = (0..WRITERS).map(|_| {
         let url = shop.url.clone();

@@ -1,7 +1,7 @@
-//! How soon everybody is back: under 2,000 changes a second the LISTEN backend is killed, the engine (and started again
-//! at once), or one node of three, whose panels go to the others. What an order waits then, from its INSERT to the
-//! socket, at the worst; beside it, the same load without a fault. Nothing may be lost, and no order's changes out of
-//! order.
+//! Measures how soon clients receive orders again after a fault, under 2,000 changes a second. The faults are: the
+//! LISTEN backend is killed, the engine is killed and started again, or one of three nodes is killed and its panels
+//! connect to the others. The figure is the longest latency from an INSERT to the socket. The same load without a fault
+//! runs for comparison. No change may be lost, and the changes of an order must stay in order.
 
 #[path = "support/engine.rs"]
 mod engine;
@@ -20,7 +20,7 @@ use quantile::quantile;
 use shop::{Ended, Shop};
 use spec_client::{Change, Panel};
 
-/// That a node no longer listens is what is asked for here, and no news.
+/// Nodes log only errors, because this bench causes the warnings on purpose.
 const QUIETLY: [&str; 2] = ["--set", "log.filter=error"];
 const RATE: u32 = 2000;
 const WRITERS: u32 = 16;
@@ -30,7 +30,7 @@ const RUNS: usize = 5;
 /// How long the load runs before the fault, and after it.
 const CALM: Duration = Duration::from_millis(1500);
 const AFTER: Duration = Duration::from_millis(3500);
-/// What was written so long before the fault may be on its way when it happens.
+/// Changes that were written this long before the fault may still be in transit when it happens.
 const JUST_BEFORE: Duration = Duration::from_millis(50);
 /// A change that has not arrived after this time counts as lost.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -53,9 +53,9 @@ struct Written {
     at: Instant,
 }
 
-/// What the panels felt in one run.
+/// The results of one run.
 struct Felt {
-    /// The longest that a change took, each panel, ms.
+    /// The longest latency that each panel saw, ms.
     waits: Vec<f64>,
     changes: usize,
     lost: usize,
@@ -110,7 +110,7 @@ async fn report(name: &str, fault: Fault, shop: &Shop, token: &str, nodes: &mut 
     assert_eq!(
         cut_off > 0,
         fault == Fault::Engine,
-        "who is cut off is what the fault says"
+        "panels lose their connection only if the engine is killed"
     );
 }
 
@@ -129,14 +129,14 @@ async fn run(fault: Fault, shop: &Shop, token: &str, nodes: &mut Nodes) -> Felt 
     }
     let felt = judge(&panels, &written, broken - JUST_BEFORE).await;
     drop(panels);
-    // The next run begins where all of them listen.
+    // The next run begins after all nodes listen again.
     for (_, address) in nodes.iter() {
         engine::until_listening(*address).await;
     }
     felt
 }
 
-/// The panels, each at a node, and the next one in mind.
+/// Opens the panels. Their first nodes differ, and each panel knows the other nodes.
 async fn open(nodes: &Nodes, token: &str) -> Vec<Panel> {
     let addresses: Vec<SocketAddr> = nodes.iter().map(|(_, address)| *address).collect();
     let panel = |number: i64| {
@@ -173,7 +173,8 @@ async fn break_one(fault: Fault, shop: &Shop, nodes: &mut Nodes) {
     }
 }
 
-/// Writes at its part of the rate: of four changes one is a new order, and three are of the status of one before.
+/// Writes one writer's share of the changes. Of four changes, one is a new order and three change the status of an
+/// earlier order.
 async fn write(url: secrecy::SecretString, writer: u32, begin: Instant) -> Vec<Written> {
     let client = vestnik::infra::db::connect_as(&url, "writer")
         .await
@@ -209,7 +210,7 @@ async fn write(url: secrecy::SecretString, writer: u32, begin: Instant) -> Vec<W
     written
 }
 
-/// Waits until what is owed has come. What was written from `since` on says how long the panels waited.
+/// Waits until all changes have arrived, and counts the lost ones. Changes from `since` on give the latencies.
 async fn judge(panels: &[Panel], written: &[Written], since: Instant) -> Felt {
     let mut felt = Felt {
         waits: Vec::new(),

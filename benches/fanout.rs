@@ -1,6 +1,6 @@
-//! A burst of orders to many sessions of one store, end to end over real sockets: from the INSERT, through the journal,
-//! to the last session. Beside a bare broadcast of tokio-tungstenite, which sends and flushes each message to each
-//! socket, and has no database. Servers and clients are processes of their own, so that a server's CPU is its own.
+//! Measures a burst of orders to many sessions of one store over real sockets, from the INSERT to the last session. For
+//! comparison, a bare broadcast with tokio-tungstenite sends and flushes each message to each socket, and has no
+//! database. Servers and clients are separate processes, so the CPU time of a server can be measured alone.
 
 #[path = "support/child.rs"]
 mod child;
@@ -39,16 +39,16 @@ use quantile::quantile;
 use scan::Kind;
 use shop::Shop;
 
-/// Sessions, and orders of a burst to them.
+/// The number of sessions, and the number of orders in a burst to them.
 const BURSTS: [(usize, usize); 3] = [(100, 2000), (1000, 500), (5000, 200)];
 const ROUNDS: usize = 5;
 const WRITERS: usize = 16;
-/// The parts that this program plays.
+/// With one of these arguments, this program runs as the clients or as the bare server.
 const CROWD: &str = "--crowd";
 const BARE: &str = "--bare-server";
 const ORDER: &str = "insert into orders (store_id, customer_name, total, order_type, items) \
      select 7, 'Иван', 50000, 'delivery', '[{\"name\": \"Пицца\", \"count\": 2}]' from generate_series(1, $1::int)";
-/// As long as an event of such an order.
+/// A message as long as the event of such an order.
 const MESSAGE: &str = r#"{"type":"new_order","id":"123456","cursor":"AQsT0Xh0b2dnNgDdsC4A","store_id":"7","at":"2026-11-23T20:00:00.123Z","data":{"items": [{"name": "Пицца", "count": 2}], "total": 50000, "status": "pending", "order_id": "123456", "order_ids": ["123456"], "order_type": "delivery", "customer_name": "Иван"}}"#;
 
 /// How the shop writes the orders of a burst.
@@ -60,7 +60,7 @@ enum Written {
     OneByOne,
 }
 
-/// Deliveries a second, and CPU seconds of the server for a million.
+/// The deliveries a second, and the server's CPU time for a million deliveries, seconds.
 struct Figures {
     rate: f64,
     cpu: f64,
@@ -130,7 +130,7 @@ async fn main() {
     }
 }
 
-/// The median of both.
+/// The median rate and the median CPU time of the rounds.
 fn figures(deliveries: f64, rounds: Vec<(f64, f64)>) -> Figures {
     let (mut seconds, mut cpu): (Vec<f64>, Vec<f64>) = rounds.into_iter().unzip();
     Figures {
@@ -139,7 +139,7 @@ fn figures(deliveries: f64, rounds: Vec<(f64, f64)>) -> Figures {
     }
 }
 
-/// The shop's connections, each with its statement.
+/// The shop's connections, each with its prepared statement.
 type Writers = Vec<(vestnik::infra::db::Client, vestnik::infra::db::Statement)>;
 
 async fn writers(shop: &Shop) -> Writers {
@@ -177,7 +177,8 @@ fn start_crowd(address: SocketAddr, token: &str, sessions: usize) -> Child {
     clients
 }
 
-/// Opens the sessions, then for each number on its input waits until every session has got so many events.
+/// Opens the sessions. For each number that it reads from standard input, it waits until every session has received
+/// that many events.
 async fn crowd(arguments: &[String]) {
     let [address, token, sessions] = arguments else {
         panic!("--crowd ADDRESS TOKEN SESSIONS")
@@ -209,7 +210,7 @@ async fn crowd(arguments: &[String]) {
     }
 }
 
-/// Sends each message to each socket, and flushes it.
+/// Runs the bare server, which sends each message to each socket and flushes it.
 async fn serve_bare() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     println!("{}", listener.local_addr().expect("a port"));

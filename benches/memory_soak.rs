@@ -1,8 +1,8 @@
-//! Whether memory grows with time: 10,000 sessions live through a compressed day on two nodes, one plain and one with
-//! TLS. In each round every store gets orders while sessions go and come back with their cursors, a client that does
-//! not read is let go, a token is made, used and revoked, lists are fetched, panels tell that they ring, and heartbeats
-//! go all the while. Printed is the memory of both nodes, and of the processes of Postgres that serve them, behind each
-//! round; and what it grows by, in the second half of the rounds.
+//! Checks that memory does not grow with time: 10,000 sessions live through a compressed day on two nodes, one of them
+//! with TLS. In each round, every store gets orders while sessions disconnect and reconnect with their cursors. A
+//! client that does not read is closed, a token is created, used and revoked, and lists are fetched. Some sessions are
+//! panels that can ring, and heartbeats go to all sessions. The bench prints the memory of both nodes and of their
+//! Postgres backends after each round, and the growth in the second half of the rounds.
 
 #[path = "support/engine.rs"]
 mod engine;
@@ -79,22 +79,22 @@ const SETTLE: Duration = Duration::from_millis(300);
 /// How much more memory the second half of the rounds may use than the first, as a share of the first.
 const GROWTH: f64 = 0.03;
 
-/// A node, and the way to it.
+/// A node, and the way to connect to it.
 struct Node {
     engine: Ended,
     way: Arc<Way>,
 }
 
-/// KB, behind a round.
+/// The memory after a round, KB.
 struct Memory {
     nodes: [f64; 2],
-    /// Of the processes of Postgres that serve the nodes, without what all of them share: all, and how many.
+    /// The private memory of all Postgres backends that serve the nodes, and the number of backends.
     postgres: (f64, usize),
     deliveries: u64,
     visits: u64,
 }
 
-/// The day.
+/// The state of the whole run.
 struct Day {
     shop: Shop,
     client: Client,
@@ -137,7 +137,7 @@ async fn main() {
     }
     let unreading = std::mem::take(&mut *day.unreading.lock().expect("no panic"));
     for one in unreading {
-        one.await.expect("one that does not read is let go");
+        one.await.expect("a client that does not read is closed");
     }
     report(&memory[WARM_UP..]);
 }
@@ -168,7 +168,7 @@ impl Day {
         }
     }
 
-    /// All sessions that stay, and one beside the client that does not read.
+    /// Opens all permanent sessions, and one session of the store whose client does not read.
     async fn come(&self) -> Vec<Visitor> {
         let visitor = |number: usize| {
             let node = &self.nodes[usize::from(number >= PLAIN_SESSIONS)];
@@ -233,7 +233,7 @@ impl Day {
         .await;
         drop(guests);
         tokio::time::sleep(SETTLE).await;
-        // Exactly: none came twice under another number, and nobody was let go who reads.
+        // The counts must be exact: no event arrived under a second id, and no session that reads was closed.
         assert_eq!(self.tally.heard.load(Ordering::Relaxed), heard);
         assert_eq!(self.tally.cut_off.load(Ordering::Relaxed), 0);
     }
@@ -249,7 +249,7 @@ impl Day {
         socket
     }
 
-    /// A writer's part of the orders of a round, an order a transaction.
+    /// Writes one writer's share of the orders of a round, one order a transaction.
     async fn write(&self, writer: usize) {
         let client = vestnik::infra::db::connect_as(&self.shop.url, "writer")
             .await
@@ -289,7 +289,7 @@ impl Day {
             );
             socket.write_all(request.as_bytes()).await.expect("sent");
             let mut answer = Vec::new();
-            // Over TLS a socket that is closed without a word is an error, behind the whole answer.
+            // Over TLS, a server that closes without a close message gives an error after the whole response.
             let _ = socket.read_to_end(&mut answer).await;
             assert!(
                 answer.starts_with(b"HTTP/1.1 200"),
@@ -326,7 +326,7 @@ impl Day {
 const INSERT: &str = "insert into orders (store_id, customer_name, total, order_type, items) \
      values ($1, 'Иван', 50000, 'delivery', $2)";
 
-/// Some sessions go and come back, in turn.
+/// Makes some sessions disconnect and reconnect, one after the other.
 async fn stir(visitors: &[Visitor]) {
     let first = fastrand::usize(0..SESSIONS);
     for number in 0..COMEBACKS {
@@ -341,7 +341,7 @@ async fn was_let_go(mut unreading: TcpStream) {
     let mut buffer = vec![0; 256 * 1024];
     let ends = async { while matches!(unreading.read(&mut buffer).await, Ok(1..)) {} };
     let ended = tokio::time::timeout(PATIENCE, ends).await;
-    assert!(ended.is_ok(), "one that does not read is let go");
+    assert!(ended.is_ok(), "a client that does not read is closed");
 }
 
 fn live(tally: &Tally) -> u64 {
@@ -351,7 +351,7 @@ fn live(tally: &Tally) -> u64 {
 async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !is_so() {
-        assert!(Instant::now() < deadline, "not in time: {what}");
+        assert!(Instant::now() < deadline, "this did not happen in time: {what}");
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
@@ -391,8 +391,8 @@ fn median(mut values: Vec<f64>) -> f64 {
     quantile(&mut values, 0.5)
 }
 
-/// By how much each value is more than the one before it: the median of all pairs, for now and then there is more for a
-/// moment, which the allocator keeps for some seconds.
+/// The growth from one value to the next, as the median over all pairs. The median ignores single high values, which
+/// come from memory that the allocator keeps for some seconds.
 fn slope(values: &[f64]) -> f64 {
     let pairs = (0..values.len()).flat_map(|to| (0..to).map(move |from| (from, to)));
     median(

@@ -1,5 +1,6 @@
-//! The panel on a cheap tablet: a real Chromium whose CPU is slowed four times. How soon the first order is seen, what 500 open
-//! orders with 20 changes a second cost, what an alarm costs that nobody answers, and whether an evening's orders leave anything behind.
+//! Measures the panel on a cheap tablet, in a real Chromium with a slowed CPU. The bench has four parts: the time until
+//! the first order is shown, the cost of 500 open orders with 20 changes a second, the cost of an unanswered alarm, and
+//! the memory that remains after an evening's orders.
 //!
 //! `cargo bench --bench panel -- memory` runs one part: `first`, `changes`, `alarm` or `memory`.
 
@@ -34,18 +35,18 @@ const LOADS: usize = 5;
 const OPEN: usize = 500;
 const CHANGES_PER_SECOND: u64 = 20;
 const CHANGING_S: u64 = 20;
-/// A changed card may take so long, and no task longer, milliseconds.
+/// The longest time until a changed card is drawn, and the longest task, milliseconds.
 const PAINTED_MS: f64 = 120.0;
 const TASK_MS: f64 = 100.0;
 const ALARM_S: u64 = 10;
 /// The largest share of the main thread's time that an alarm may use.
 const ALARM_SHARE: f64 = 0.05;
-/// Orders that come and go: after the first, everything that is made once has been made.
+/// The numbers of orders after which memory is measured. By the first number, everything that is created once exists.
 const CYCLES: [usize; 2] = [500, 3000];
 /// The number of orders in one transaction.
 const AT_ONCE: usize = 20;
 
-/// A browser, and its page.
+/// A browser with the panel's page.
 struct Page {
     page: Client,
     _driver: Child,
@@ -74,7 +75,7 @@ async fn main() {
     }
 }
 
-/// How soon the first order is seen, from the beginning of the load, on a device that knows its store.
+/// The time from the beginning of a page load until the first order is shown, on a device that has saved its store.
 async fn first() {
     let (running, page) = open(1).await;
     page.until("navigator.serviceWorker.controller !== null").await;
@@ -83,7 +84,7 @@ async fn first() {
     page.cdp("Network.emulateNetworkConditions", network).await;
     page.slow_down().await;
     page.before_each_load(
-        // What was on the board before would be shown before anything is loaded: it is no first order.
+        // The page would show the saved board before anything is loaded, so the bench removes it.
         "localStorage.removeItem('vestnik.board');
          new MutationObserver((_, self) => {
              if (!document.querySelector('#board-orders .card')) return;
@@ -115,7 +116,7 @@ async fn first() {
     page.end(running).await;
 }
 
-/// What 500 open orders with 20 changes a second cost.
+/// The cost of 500 open orders with 20 changes a second.
 async fn changes() {
     let (running, page) = open(OPEN).await;
     let client = connect(&running.shop).await;
@@ -196,7 +197,8 @@ async fn changes() {
     page.end(running).await;
 }
 
-/// New orders, and each further on: as many open as before. How many events that makes.
+/// Adds new orders and moves older ones to the next status, so that the number of open orders stays the same. Returns
+/// the number of events.
 async fn change(client: &vestnik::infra::db::Client) -> u64 {
     let of = |rest: usize| {
         (1..=OPEN)
@@ -233,7 +235,7 @@ fn moved(from: &mut VecDeque<i64>, to: &mut VecDeque<i64>, status: &str) -> Stri
     format!("update orders set status = '{status}' where id = {id} returning id")
 }
 
-/// What an alarm costs that nobody answers, with an empty board and a full one.
+/// The cost of an alarm that nobody answers, with an empty board and with a full one.
 async fn alarm() {
     for open_orders in [1, OPEN] {
         let (running, page) = open(open_orders).await;
@@ -259,7 +261,7 @@ async fn alarm() {
     }
 }
 
-/// What the orders of an evening leave behind.
+/// The memory that remains after the orders of an evening.
 async fn memory() {
     let (running, page) = open(0).await;
     let client = connect(&running.shop).await;
@@ -279,7 +281,7 @@ async fn memory() {
             page.until("vestnik.items.size === 0").await;
             made += AT_ONCE;
         }
-        // What leaves is seen leaving for a moment.
+        // A card that leaves the board stays visible for a moment.
         page.until("document.querySelector('[data-leaving]') === null").await;
         page.cdp("HeapProfiler.collectGarbage", json!({})).await;
         let now = page.metrics().await;
@@ -302,7 +304,7 @@ const ORDERS: &str = "insert into orders (store_id, customer_name, customer_phon
      '[{\"name\": \"Пицца Маргарита\", \"count\": 2}, {\"name\": \"Борщ\", \"comment\": \"без сметаны\"}, {\"name\": \"Чай\", \"count\": 3}]' \
      from generate_series(1, {many}) i";
 
-/// A panel with so many orders, in a shift that rings.
+/// Opens a panel with this number of orders, in a shift that can ring.
 async fn open(orders: usize) -> (Running, Page) {
     let shop = Shop::open().await;
     let token = engine::token(&shop).await;
@@ -315,7 +317,7 @@ async fn open(orders: usize) -> (Running, Page) {
     let (driver, port) = start_driver().await;
     let profile = tempfile::tempdir().expect("a directory");
     let mut wished = capabilities(&profile, &json!({}));
-    // What is logged costs time.
+    // The browser's log would take time.
     wished.remove("goog:loggingPrefs");
     let mut builder = ClientBuilder::new(hyper_util::client::legacy::connect::HttpConnector::new());
     builder.capabilities(wished);
@@ -328,7 +330,7 @@ async fn open(orders: usize) -> (Running, Page) {
         _driver: driver,
         _profile: profile,
     };
-    // What other programs of the machine take is not the page's.
+    // Thread ticks count only the page's CPU time, not that of other programs.
     page.cdp("Performance.enable", json!({"timeDomain": "threadTicks"}))
         .await;
     let size = json!({"width": 1180, "height": 820, "deviceScaleFactor": 1, "mobile": false});
@@ -349,7 +351,7 @@ async fn open(orders: usize) -> (Running, Page) {
     (Running { shop, _engine: engine }, page)
 }
 
-/// The program and its Postgres, which end in this order.
+/// The program and its Postgres. The fields are dropped in this order, so the program ends first.
 struct Running {
     _engine: shop::Ended,
     shop: Shop,
@@ -369,7 +371,8 @@ impl Page {
             .unwrap_or_else(|error| panic!("{script}: {error}"))
     }
 
-    /// Waits until an expression is true, and gives it. It is looked at seldom, for a look takes the page's time.
+    /// Waits until an expression is true, and returns its value. The checks are rare, because each takes time of the
+    /// page.
     async fn until(&self, expression: &str) -> Value {
         let begin = Instant::now();
         let mut look = interval(Duration::from_millis(100));
@@ -379,7 +382,10 @@ impl Page {
             if !matches!(value, Value::Null | Value::Bool(false)) {
                 return value;
             }
-            assert!(begin.elapsed() < PATIENCE, "it did not become so: {expression}");
+            assert!(
+                begin.elapsed() < PATIENCE,
+                "the expression did not become true: {expression}"
+            );
         }
     }
 
@@ -411,7 +417,7 @@ impl Page {
             .await;
     }
 
-    /// What the browser counts of the page: seconds, bytes and numbers, by name.
+    /// The browser's metrics of the page by name: seconds, bytes and counts.
     async fn metrics(&self) -> HashMap<String, f64> {
         let counted = self.cdp("Performance.getMetrics", json!({})).await;
         let named = |metric: &Value| Some((metric["name"].as_str()?.to_owned(), metric["value"].as_f64()?));
@@ -423,7 +429,7 @@ impl Page {
             .collect()
     }
 
-    /// Ends it before its server.
+    /// Closes the browser before its server ends.
     async fn end(self, running: Running) {
         self.page.close().await.expect("the browser ends");
         drop(running);

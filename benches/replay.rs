@@ -1,9 +1,9 @@
-//! Everybody comes back after a restart, each 100 events behind: how long until all are live, and what those feel
-//! meanwhile who are back already. They come within the time that `connected` has told them, or all in the same moment.
-//! Beside it, the same live load without the rush, and as the floor of the second, while a bare server takes the same
-//! connections.
+//! Measures a rush: after a restart, 5,000 panels reconnect, each of them 100 events behind. The bench measures the
+//! time until all panels are live, and the latency of live orders for panels that are already connected. The panels
+//! reconnect all at once, or spread over the time that `connected` has told them. Two other measurements are for
+//! comparison: the same live load without a rush, and while a bare server accepts the same connections.
 //!
-//! With a number behind `--`, only with so many stores: `cargo bench --bench replay -- 25`.
+//! With a number, the bench runs only with that number of stores: `cargo bench --bench replay -- 25`.
 
 #[path = "support/child.rs"]
 mod child;
@@ -46,25 +46,26 @@ use shop::Shop;
 const PANELS: usize = 5000;
 /// The number of events that each client has missed.
 const MISSED: usize = 100;
-/// Stores over which they are spread: as many panels as one store may have, and a store for each.
+/// The numbers of stores that the panels belong to: 25 stores with the most panels that a store may have, or one store
+/// for each panel.
 const STORES: [usize; 2] = [25, 5000];
-/// Stores of those who are back already begin here.
+/// The stores of the panels that are already connected.
 const LIVE_STORES: std::ops::Range<i64> = 1_000_000..1_000_020;
-/// Live orders a second, and for how long: without the rush, and with it.
+/// Live orders a second, and how long they are written: without a rush, and with one.
 const LIVE_RATE: u32 = 200;
 const CALM_SECONDS: u64 = 5;
 const RUSH_SECONDS: u64 = 11;
 /// The number of runs; the bench prints the medians of all runs.
 const RUNS: usize = 3;
-/// Into the live load the rush begins.
+/// The time from the start of the live load until the rush begins.
 const CALM: Duration = Duration::from_secs(1);
-/// Within which time they come: all at once, and as `reconnect_jitter_ms` tells so many.
+/// The span over which the panels reconnect: all at once, or the `reconnect_jitter_ms` for this number of sessions.
 const SPREADS: [Duration; 2] = [Duration::ZERO, Duration::from_secs(5)];
-/// The cursor of who wants nothing but the end of the replay: the floor's.
+/// In place of a cursor: the clients connect to the bare server, which sends no events.
 const NOTHING: &str = "-";
-/// The floor's server, which this program plays, too.
+/// With this argument, this program runs as the bare server.
 const BARE: &str = "--bare";
-/// The part of the rush that this program plays.
+/// With this argument, this program runs as the panels that reconnect.
 const HERD: &str = "--herd";
 
 #[tokio::main]
@@ -125,18 +126,19 @@ fn print(runs: &[Run], stores: usize, spread: Duration) {
     );
 }
 
-/// One rush, on a program that has just been started.
+/// The results of one rush on a program that has just started.
 struct Run {
     seconds: f64,
     again: f64,
-    /// Of the program, of Postgres, and of the herd, while it came back.
+    /// The CPU time of the program, of Postgres and of the clients during the rush, seconds.
     cpu: [f64; 3],
-    /// The median and the 99th hundredth of the live orders, ms.
+    /// The median and the p99 of the live orders' latency, ms.
     calm: (f64, f64),
     rush: (f64, f64),
-    /// The same, once the last of the crowd has its connection.
+    /// The same figures after the last panel has connected.
     connected: (f64, f64),
-    /// The same for as long, while a bare server takes the crowd; where they come all at once.
+    /// The same figures over an equal time while a bare server accepts the panels. Only for panels that reconnect all
+    /// at once.
     floor: (f64, f64),
 }
 
@@ -183,16 +185,17 @@ async fn run(shop: &Shop, token: &str, cursor: &str, stores: usize, spread: Dura
     }
 }
 
-/// What a crowd's coming back was like.
+/// The course of a rush.
 struct Admission {
     begin: Instant,
     lasted: Duration,
-    /// After how many seconds all were connected, and live; and how often one had to try again.
+    /// The seconds until all panels were connected, the seconds until all were live, and the number of repeated
+    /// attempts.
     said: [f64; 3],
     cpu: [f64; 3],
 }
 
-/// Live orders, and a crowd that comes to this server meanwhile, with this token and cursor.
+/// Writes live orders while the panels connect to a server. `to` has the server's address, the token and the cursor.
 async fn beside_live(
     shop: &Shop,
     heard: &Heard,
@@ -225,7 +228,7 @@ async fn beside_live(
     (latencies, rush)
 }
 
-/// The first process of Postgres, which has started all others.
+/// The id of Postgres' first process, which has started all others.
 async fn postmaster(shop: &Shop) -> u32 {
     let client = vestnik::infra::db::connect_as(&shop.url, "bench")
         .await
@@ -239,7 +242,7 @@ async fn postmaster(shop: &Shop) -> u32 {
     parent.expect("its parent").trim().parse().expect("a number")
 }
 
-/// CPU seconds of the processes that this one has started and that are still there.
+/// The CPU time of the running child processes of a process, seconds.
 fn cpu_of_children(process: u32) -> f64 {
     let children = std::fs::read_to_string(format!("/proc/{process}/task/{process}/children")).expect("Linux");
     let on_cpu = |child: &str| {
@@ -249,7 +252,7 @@ fn cpu_of_children(process: u32) -> f64 {
     children.split_whitespace().filter_map(on_cpu).sum::<f64>() / 1e9
 }
 
-/// A cursor of now.
+/// The current cursor of the server.
 async fn cursor(address: SocketAddr, token: &str) -> String {
     let mut socket = TcpStream::connect(address).await.expect("a socket");
     let request = format!(
@@ -263,7 +266,7 @@ async fn cursor(address: SocketAddr, token: &str) -> String {
     body["cursor"].as_str().expect("a cursor").to_owned()
 }
 
-/// What they miss: as many transactions as there are events a store.
+/// Writes the events that the panels miss: `MISSED` transactions, each with one order for each store.
 async fn miss(shop: &Shop, stores: usize) {
     let client = vestnik::infra::db::connect_as(&shop.url, "writer")
         .await
@@ -281,7 +284,7 @@ async fn miss(shop: &Shop, stores: usize) {
 
 type Heard = Arc<Mutex<Vec<(Instant, Utf8Bytes)>>>;
 
-/// The panels that are back already, a store each.
+/// Connects the panels that are live during the rush, one for each store.
 async fn back_already(address: SocketAddr, token: &str) -> Heard {
     let heard = Heard::default();
     for store in LIVE_STORES {
@@ -303,7 +306,7 @@ async fn back_already(address: SocketAddr, token: &str) -> Heard {
     heard
 }
 
-/// The median and the 99th hundredth, ms, of what was sent in this time.
+/// The median and the p99, ms, of the orders that were sent during this time.
 fn figures(latencies: &[(Instant, f64)], during: Option<std::ops::Range<Instant>>) -> (f64, f64) {
     let inside = |at: &Instant| during.as_ref().is_none_or(|during| during.contains(at));
     let mut inside: Vec<f64> = latencies
@@ -314,7 +317,7 @@ fn figures(latencies: &[(Instant, f64)], during: Option<std::ops::Range<Instant>
     (quantile(&mut inside, 0.5), quantile(&mut inside, 0.99))
 }
 
-/// Writes live orders at their rate: when each was sent, and how long it took to its socket, ms.
+/// Writes live orders. Returns when each was sent, and its latency to the socket, ms.
 async fn load(shop: &Shop, heard: &Heard, seconds: u64) -> Vec<(Instant, f64)> {
     heard.lock().expect("no panic").clear();
     let client = Arc::new(
@@ -351,7 +354,7 @@ async fn load(shop: &Shop, heard: &Heard, seconds: u64) -> Vec<(Instant, f64)> {
     latencies
 }
 
-/// All of them, within this time, when told to; comes back until it is live.
+/// Connects all panels within the time `spread` after the line `go`. Each panel tries again until it is live.
 async fn herd(arguments: &[String]) {
     let [address, token, cursor, stores, spread] = arguments else {
         panic!("--herd ADDRESS TOKEN CURSOR STORES SPREAD_MS")
@@ -390,12 +393,13 @@ async fn herd(arguments: &[String]) {
     all_live.await;
     let (events, again) = (events.load(Ordering::Relaxed), again.load(Ordering::Relaxed));
     let missed = if cursor == NOTHING { 0 } else { PANELS * MISSED };
-    assert_eq!(events, missed as u64, "each got what it had missed, once");
+    assert_eq!(events, missed as u64, "each panel received each missed event once");
     println!("{} {} {again}", connected.as_secs_f64(), begin.elapsed().as_secs_f64());
     commands.recv().await;
 }
 
-/// Takes each connection, and answers what is asked with the end of a replay: the least that any server does.
+/// Runs the bare server, which accepts each connection and answers with the end of a replay. No server can do less
+/// work.
 async fn bare() {
     const ANSWER: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\n\r\n\x81\x0f{\"type\":\"live\"}";
     let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
@@ -407,7 +411,7 @@ async fn bare() {
             let mut request = [0; 1024];
             let asked = socket.read(&mut request).await;
             if asked.is_ok() && socket.write_all(ANSWER).await.is_ok() {
-                // Until it goes.
+                // Wait until the client disconnects.
                 let _ = socket.read(&mut request).await;
             }
         });

@@ -1,5 +1,5 @@
-//! Measures the path from one read of the journal through the queues of 1,000 sessions of one store. The floor is a loop
-//! that only clones a pointer into the same number of channels.
+//! Measures the path from one read of the journal through the queues of 1,000 sessions of one store. The floor is a
+//! loop that only clones a pointer into the same number of channels.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -14,7 +14,7 @@ use vestnik::sources::changes::Lookups;
 use vestnik::token::{Holder, Scope, TokenId};
 
 const SESSIONS: usize = 1000;
-/// Fewer than a queue holds.
+/// The number of reads in a round. A session's queue holds more than this many.
 const READS: u64 = 250;
 const ROUNDS: usize = 5;
 
@@ -67,7 +67,7 @@ fn cursor(read: u64) -> Cursor {
     ))
 }
 
-/// Batches a second that reach all sessions.
+/// Publishes through the router, and returns the batches a second that reach all sessions.
 async fn through_router(count: u64) -> f64 {
     let router = Arc::new(Router::new(64 * 1024 * 1024, SESSIONS, SESSIONS));
     let epoch = Epoch::new(1, "1", 1);
@@ -92,7 +92,7 @@ async fn through_router(count: u64) -> f64 {
     for (read, events) in (1..).zip(&reads) {
         let published = router.publish(epoch, events, &cursor(read - 1), &cursor(read), &translation);
         published.expect("no store needs anything looked up");
-        // The feed waits for Postgres between two reads: the sessions get their turn.
+        // In a node the feed waits for Postgres between two reads, so the sessions can run.
         tokio::task::yield_now().await;
     }
     for session in sessions {

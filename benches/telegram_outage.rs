@@ -1,9 +1,10 @@
-//! Measures how soon orders and presses go through again after an outage of Telegram, which refuses connections or is
-//! silent. Also after SIGKILL of the polling node: the node starts again, or another node takes over.
+//! Measures how soon orders and button presses work again after an outage of Telegram, which refuses connections or
+//! never answers. The bench also measures this after a SIGKILL of the polling node: the node starts again, or another
+//! node takes over.
 //!
-//! `cargo bench --bench telegram_outage -- 120 420 30` runs outages of these lengths in seconds, each of both kinds. For
-//! the last length, the bench moves all times in Postgres back by an hour, so the outage counts as an hour longer. The
-//! run takes some twenty minutes.
+//! `cargo bench --bench telegram_outage -- 120 420 30` runs outages of these lengths in seconds, each of both kinds.
+//! During the last outage, the bench moves all times in Postgres back by an hour, so the outage counts as an hour
+//! longer. The run takes about twenty minutes.
 
 #[path = "support/bot_api.rs"]
 mod bot_api;

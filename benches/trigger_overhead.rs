@@ -1,6 +1,7 @@
-//! What the triggers cost the shop, each beside the same table without any, turn by turn, while a node reads and
-//! notifications are suppressed: orders by 16 and 64 writers, one in a transaction; updates of a column that nobody
-//! mapped; 100,000 rows in one statement. The least trigger, a floor, does nothing but insert the row as JSON.
+//! Measures what the triggers cost the shop, while a node reads and NOTIFY is suppressed. In turns, the bench writes to
+//! the same table without a trigger, with the smallest trigger and with Vestnik's. The bench measures single orders by
+//! 16 and 64 writers, updates of a column that is not mapped, and statements with 100,000 rows. The smallest trigger
+//! only inserts the row as JSON.
 
 #[path = "support/quantile.rs"]
 mod quantile;
@@ -14,7 +15,7 @@ use quantile::quantile;
 use shop::Shop;
 use vestnik::infra::db::Client;
 
-/// The tables: without a trigger, with the least one, and attached.
+/// The tables of the comparison: without a trigger, with the smallest trigger, and attached.
 const SIDES: [(&str, &str); 3] = [
     ("bare_orders", "none"),
     ("least_orders", "the least"),
@@ -39,9 +40,10 @@ const WRITERS: [usize; 2] = [16, 64];
 const STORES: i64 = 16;
 const TURNS: usize = 9;
 const TURN: Duration = Duration::from_secs(1);
-/// What each writer writes before the time counts, so that its session has planned everything.
+/// The number of statements of each writer before the measurement. After them, its connection has planned all
+/// statements.
 const WARM_UP: u32 = 8;
-/// Of statements with 100,000 rows.
+/// The number of measured statements with 100,000 rows.
 const BULK_TURNS: usize = 7;
 
 #[tokio::main]
@@ -133,7 +135,8 @@ async fn connect(shop: &Shop, count: usize) -> Vec<Arc<Client>> {
     writers
 }
 
-/// Statements a second, each with a number from 1 to `most`.
+/// Executes a statement with a random number from 1 to `most`, and returns the statements a second of all writers
+/// together.
 async fn rate(writers: &[Arc<Client>], sql: &str, most: i64) -> f64 {
     let together = Arc::new(tokio::sync::Barrier::new(writers.len()));
     let writing = writers.iter().cloned().map(|writer| {

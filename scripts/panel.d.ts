@@ -1,4 +1,4 @@
-// What the panel's page has and the library of TypeScript does not know. Read by scripts/panel-check only.
+// Types of the panel's page that TypeScript's own library lacks. Only scripts/panel-check reads this file.
 
 /** Every element of the page is HTML or SVG. */
 interface Element extends HTMLOrSVGElement {}

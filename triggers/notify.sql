@@ -21,18 +21,19 @@ begin
     end if;
 end $$;
 
--- Whether a transaction that has written an event must notify. A transaction that has notified holds a cluster-wide
--- lock through its flush, so writers do not notify while a node polls anyway. That node holds the writer lock
--- exclusively, or waits for it, and a shared request is denied. The writer must request the lock after it wrote the
--- event. Then a denied writer has a transaction id, and nodes wait for that transaction before they go idle.
+-- Whether a transaction that has written an event must notify. While a node polls anyway, writers do not notify,
+-- because a notification makes a transaction hold a cluster-wide lock through its flush. A polling node holds the
+-- writer lock exclusively or waits for it, so a writer's shared request is denied. The writer must request the lock
+-- after it wrote the event. Then a denied writer has a transaction id, and nodes wait for that transaction before they
+-- go idle.
 create or replace function vestnik.vst_should_notify() returns boolean
 language sql volatile as $$
     select vestnik.vst_notify_enabled()
        and pg_catalog.pg_try_advisory_xact_lock_shared(vestnik.vst_notify_lock_key(), 1)
 $$;
 
--- For events that the engine writes itself; the triggers contain the same. Postgres sends equal notifications of one
--- transaction once, so no state is needed, and no setting can suppress them.
+-- Notifies for events that the engine writes itself. The trigger functions contain the same code. Postgres sends equal
+-- notifications of one transaction once, so no state is needed, and no setting can suppress them.
 create or replace function vestnik.vst_notify() returns void
 language plpgsql as $$
 begin

@@ -3,7 +3,7 @@
 --
 -- In `{old_rows}` and `{new_rows}`, Postgres resolves a column name in the row first, and then in a list of nulls. So a
 -- renamed or dropped column makes no write fail. Rows are compared byte by byte, because some types have no equality.
--- Every name has its schema, operators too: see notify.sql.
+-- Every name has its schema, operators too, because the function runs with the search path of the writer.
 create or replace function {function}() returns trigger
 language plpgsql security definer as {quote}
 #variable_conflict use_column

@@ -26,7 +26,7 @@ begin
         when value is not null then '{"vst_omitted":true}' end;
 end $$;
 
--- The same for other types, by the size of the value as it is stored.
+-- Like the function above for values of other types, by the size of the value as it is stored.
 create or replace function vestnik.vst_short(value anyelement) returns json
 language plpgsql stable parallel safe as $$
 begin
@@ -94,7 +94,7 @@ begin
     end if;
 end $$;
 
--- The reverse: our UTF-8 text, without the characters that the database's encoding lacks.
+-- The reverse direction: a UTF-8 text of the engine, without the characters that the database's encoding lacks.
 create or replace function vestnik.vst_storable(value bytea) returns text
 language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $$
 begin

@@ -1,8 +1,9 @@
--- The trigger function of a table that a derived source reads: it records which orders a write concerns, and nothing else.
--- The projector reads them from `vst_change`. `src/sources/derived/watch.rs` replaces the names in braces.
+-- The trigger function of a table that a derived source reads. It only records in `vst_change` which orders a write
+-- concerns, and the projector reads that table. `src/sources/derived/watch.rs` replaces the names in braces.
 --
--- It reads columns as triggers/record.sql does: a renamed or dropped column makes no write fail. A write that changes no
--- column of the mapping records nothing; while a column of the mapping is missing, each update is recorded. The function does not notify, because the projector polls.
+-- The function reads columns as triggers/record.sql does: a renamed or dropped column makes no write fail. A write that
+-- changes no column of the mapping records nothing. While a column of the mapping is missing, each update is recorded.
+-- The function does not notify, because the projector polls.
 create or replace function {function}() returns trigger
 language plpgsql security definer as {quote}
 #variable_conflict use_column

@@ -1,4 +1,4 @@
-//! A Bot API that keeps no rules, and that goes away in the ways in which Telegram does.
+//! A Bot API without Telegram's limits, which can become unavailable as Telegram does.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// How it is.
+/// Whether and how the server answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Line {
     Up,
@@ -34,7 +34,7 @@ struct State {
     next_update: i64,
 }
 
-/// A running one.
+/// A running server.
 #[derive(Clone)]
 pub struct BotApi {
     pub address: SocketAddr,
@@ -88,7 +88,7 @@ impl BotApi {
         });
     }
 
-    /// The first call behind a moment that is so.
+    /// Waits for the first call after `since` that `is_so` accepts.
     pub async fn until(&self, since: Instant, what: &str, is_so: impl Fn(&Call) -> bool) -> Call {
         let mut changed = self.changed.subscribe();
         let wait = async {
@@ -145,7 +145,7 @@ impl BotApi {
         }
     }
 
-    /// The updates that wait, or those that come; none where the line is lost meanwhile.
+    /// Waits for updates, and returns them. Returns `None` if the server becomes unavailable meanwhile.
     async fn poll(&self, body: &Value) -> Option<Value> {
         let mut changed = self.changed.subscribe();
         let until = tokio::time::Instant::now() + Duration::from_secs(body["timeout"].as_u64().unwrap_or(0));
@@ -172,7 +172,7 @@ impl BotApi {
     }
 }
 
-/// The method and the body of the next request.
+/// Reads the method and the body of the next request.
 async fn request(socket: &mut TcpStream, read: &mut Vec<u8>) -> Option<(String, Value)> {
     loop {
         let text = String::from_utf8_lossy(read).into_owned();

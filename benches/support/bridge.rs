@@ -1,7 +1,7 @@
-//! The floor: LISTEN and a bare socket, in a process of its own, without a journal. A trigger of its own notifies with
-//! the whole order, and a server that does nothing else passes it on to the sockets of its store, sending and flushing
-//! each. It loses what was notified while it did not listen, so it is no choice; but nothing that hears from Postgres
-//! is faster.
+//! The floor of the comparison: a bridge from LISTEN to bare sockets, in a process of its own and without a journal. A
+//! trigger notifies with the whole order, and the server sends it to each socket of its store and flushes. The bridge
+//! loses notifications while it does not listen, so a shop cannot use it. No system that is notified by Postgres is
+//! faster.
 
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -24,7 +24,7 @@ use crate::shop::{Ended, Shop};
 const BRIDGE: &str = "--bare-bridge";
 const URL: &str = "BRIDGE_DATABASE_URL";
 
-/// Orders that no trigger watches, and orders that the bridge brings: the same table otherwise.
+/// Two copies of the table of orders: one without a trigger, and one whose trigger notifies the bridge.
 pub const TABLES: &str = "create table bare_orders (like orders including all); \
      create table floor_orders (like orders including all); \
      create function floor_notify() returns trigger language plpgsql as $$ begin \
@@ -37,7 +37,7 @@ pub const TABLES: &str = "create table bare_orders (like orders including all); 
 
 type Sockets = Arc<Mutex<HashMap<String, Vec<mpsc::UnboundedSender<Utf8Bytes>>>>>;
 
-/// Whether this process is the bridge; then it has run until it was ended.
+/// Runs the bridge if this process was started as the bridge. Returns whether it was.
 pub async fn was_bridge() -> bool {
     let is_bridge = std::env::args().any(|argument| argument == BRIDGE);
     if is_bridge {
@@ -46,7 +46,7 @@ pub async fn was_bridge() -> bool {
     is_bridge
 }
 
-/// Starts it.
+/// Starts the bridge as a child process, and returns it with its address.
 pub fn start(shop: &Shop) -> (Ended, SocketAddr) {
     let this = std::env::current_exe().expect("this program");
     let mut child = Command::new(this)

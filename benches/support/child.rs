@@ -23,14 +23,14 @@ impl Child {
     pub fn say(&mut self, line: &str) {
         writeln!(self.input, "{line}")
             .and_then(|()| self.input.flush())
-            .expect("it listens");
+            .expect("the child reads its input");
     }
 
     /// Reads the next line of the process.
     pub fn line(&mut self) -> String {
         let mut line = String::new();
-        self.output.read_line(&mut line).expect("it speaks");
-        assert!(!line.is_empty(), "it ended");
+        self.output.read_line(&mut line).expect("the child writes its output");
+        assert!(!line.is_empty(), "the child has ended");
         line.trim().to_owned()
     }
 }

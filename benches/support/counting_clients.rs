@@ -12,7 +12,7 @@ use crate::child::Child;
 use crate::scan::{Kind, Scanner};
 use crate::upgrade::upgrade;
 
-/// Opens a socket and asks for the upgrade; what comes behind the answer's head stays for the reader.
+/// Opens a socket and requests the upgrade. The caller reads the response.
 pub async fn open(address: SocketAddr, store: usize, token: &str, after: &str) -> std::io::Result<TcpStream> {
     let mut socket = TcpStream::connect(address).await?;
     socket.set_nodelay(true)?;
@@ -20,10 +20,10 @@ pub async fn open(address: SocketAddr, store: usize, token: &str, after: &str) -
     Ok(socket)
 }
 
-/// Reads the answer's head, and then messages until the end. Whether it was an upgrade.
+/// Reads the response's head, and then messages until the socket ends. Returns whether the server accepted the upgrade.
 pub async fn listen(socket: &TcpStream, mut each: impl FnMut(Kind)) -> bool {
     let (mut head, mut scanner, mut upgraded) = (Vec::new(), Scanner::default(), false);
-    // Shared by all, for nothing stays in it.
+    // All clients share the buffer, because no data stays in it between two reads.
     thread_local!(static BUFFER: std::cell::RefCell<Vec<u8>> = std::cell::RefCell::new(vec![0; 256 * 1024]));
     while socket.readable().await.is_ok() {
         let ended = BUFFER.with_borrow_mut(|buffer| match socket.try_read(buffer) {
@@ -50,7 +50,7 @@ pub async fn listen(socket: &TcpStream, mut each: impl FnMut(Kind)) -> bool {
     upgraded
 }
 
-/// A running process of this program, told what to do by its arguments.
+/// Starts this program again as a child process with these arguments.
 pub fn start(arguments: &[&str]) -> Child {
     let this = std::env::current_exe().expect("this program");
     Child::new(
@@ -63,7 +63,7 @@ pub fn start(arguments: &[&str]) -> Child {
     )
 }
 
-/// Counts, and tells when a number is reached.
+/// A counter that notifies when it reaches a number.
 #[derive(Default)]
 pub struct Count {
     now: AtomicU64,
@@ -72,14 +72,14 @@ pub struct Count {
 }
 
 impl Count {
-    /// One more.
+    /// Adds one.
     pub fn add(&self) {
         if self.now.fetch_add(1, Ordering::Relaxed) + 1 == self.target.load(Ordering::Relaxed) {
             self.reached.notify_one();
         }
     }
 
-    /// Waits for so many more; call it before they can come.
+    /// Waits until the counter has grown by `more`. Call this before the first of them can be added.
     pub fn expect(self: &Arc<Self>, more: u64) -> impl Future<Output = ()> + use<> {
         self.now.store(0, Ordering::Relaxed);
         self.target.store(more, Ordering::Relaxed);

@@ -10,27 +10,27 @@ use vestnik::token::{self, New, Stores};
 
 use crate::shop::{Ended, Shop};
 
-/// The program, serving this database with these settings beside the usual ones.
+/// Starts the program on this database with these additional settings, and waits until it listens.
 pub async fn serve(shop: &Shop, settings: &[&str]) -> (Ended, SocketAddr) {
     let (engine, address) = start(shop, settings);
     until_listening(address).await;
     (engine, address)
 }
 
-/// Waits until notifications reach it.
+/// Waits until the program receives notifications.
 pub async fn until_listening(address: SocketAddr) {
     while !ready(address).await {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
-/// The same, before it is ready.
+/// Starts the program like [`serve`], but does not wait.
 pub fn start(shop: &Shop, settings: &[&str]) -> (Ended, SocketAddr) {
     let free = free_address();
     (start_at(shop, free, settings), free)
 }
 
-/// An address whose port is free, and the one behind it, too.
+/// An address with a free port whose next port is free, too.
 pub fn free_address() -> SocketAddr {
     loop {
         let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
@@ -41,12 +41,12 @@ pub fn free_address() -> SocketAddr {
     }
 }
 
-/// Where an engine at this address says how it is.
+/// The operators' address of an engine at this address.
 pub fn ops_of(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip(), address.port() + 1)
 }
 
-/// The same at this address.
+/// Starts the program at this address, and does not wait.
 pub fn start_at(shop: &Shop, address: SocketAddr, settings: &[&str]) -> Ended {
     let engine = Command::new(env!("CARGO_BIN_EXE_vestnik"))
         .args(["serve", "--set", "session.max_per_store=100000"])
@@ -72,7 +72,7 @@ async fn ready(address: SocketAddr) -> bool {
         .is_some_and(|answer| answer.contains("listening"))
 }
 
-/// One of the figures that it shows, where it has counted anything.
+/// The value of a metric of the engine, or `None` if the metric is missing.
 #[expect(clippy::allow_attributes, reason = "not every bench asks")]
 #[allow(dead_code)]
 pub async fn figure(address: SocketAddr, name: &str) -> Option<f64> {
@@ -91,7 +91,7 @@ async fn asked(address: SocketAddr, path: &str) -> Option<String> {
     Some(answer)
 }
 
-/// A token for every store.
+/// Creates a token for every store.
 #[expect(clippy::allow_attributes, reason = "not every bench asks")]
 #[allow(dead_code)]
 pub async fn token(shop: &Shop) -> String {

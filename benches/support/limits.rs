@@ -2,7 +2,7 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// As many sockets as the system gives.
+/// Raises the limit of open files to the highest value that the system permits.
 pub fn allow_many_sockets() {
     let maximum = getrlimit(Resource::Nofile).maximum;
     let limit = Rlimit {

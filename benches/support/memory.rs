@@ -5,7 +5,7 @@ pub fn resident_kb(process: u32) -> Option<u64> {
     kb(process, "VmRSS:")
 }
 
-/// What of it is the process' own, and neither a file's nor shared, KB.
+/// The private memory of the process without files and shared memory, in KB. `None`: the process has ended.
 #[expect(clippy::allow_attributes, reason = "not every bench asks")]
 #[allow(dead_code)]
 pub fn private_kb(process: u32) -> Option<u64> {

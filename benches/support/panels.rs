@@ -1,4 +1,4 @@
-//! A socket for each store, and when each order came.
+//! A WebSocket for each store, and the time at which each order arrived.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -15,11 +15,11 @@ use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 /// How long to wait for orders that are still in transit after the last order was written.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Sockets that receive.
+/// A group of connected clients.
 pub struct Panels {
     /// The number of new orders that have arrived.
     pub count: Arc<AtomicU64>,
-    /// What came, and when, where it is kept.
+    /// The texts that arrived, with the time of each. Empty if the texts are not kept.
     #[expect(clippy::allow_attributes, reason = "not every bench reads it")]
     #[allow(dead_code)]
     pub heard: Arc<Mutex<Vec<(Instant, Utf8Bytes)>>>,
@@ -33,12 +33,13 @@ impl Drop for Panels {
 }
 
 impl Panels {
-    /// One for each of the first `stores` stores. `keep`: the texts, or only their number.
+    /// Connects one client to each of the first `stores` stores. With `keep`, the texts are kept; otherwise they are
+    /// only counted.
     pub async fn open(address: SocketAddr, token: &str, stores: i64, keep: bool) -> Self {
         Self::of(address, token, 0..stores, keep).await
     }
 
-    /// One for each of these.
+    /// Connects one client to each of these stores.
     pub async fn of(address: SocketAddr, token: &str, stores: std::ops::Range<i64>, keep: bool) -> Self {
         let (count, heard) = (Arc::new(AtomicU64::new(0)), Arc::new(Mutex::new(Vec::new())));
         let mut tasks = Vec::new();
@@ -60,7 +61,8 @@ impl Panels {
                         if keep {
                             heard.lock().expect("no panic").push((now, text));
                         }
-                        // Last: whoever waits for the number looks at the texts then.
+                        // Count the order after its text is saved, because a reader waits for the count and then reads
+                        // the texts.
                         count.fetch_add(1, Ordering::Release);
                     }
                 }
@@ -69,7 +71,8 @@ impl Panels {
         Self { count, heard, tasks }
     }
 
-    /// How long each of these orders took, ms, from when it was sent: all of them came, each once. Others are left out.
+    /// The latency of each of these orders, ms, from the time at which it was sent. Asserts that each arrived exactly
+    /// once. Other orders are left out.
     #[expect(clippy::allow_attributes, reason = "not every bench asks")]
     #[allow(dead_code)]
     pub fn ways(&self, sent: &HashMap<String, Instant>) -> Vec<f64> {
@@ -84,7 +87,8 @@ impl Panels {
         ways
     }
 
-    /// Waits until so many new orders have come since `before`; how many have.
+    /// Waits until `orders` new orders have arrived since the count `before`, or `PATIENCE` is over. Returns the number
+    /// that arrived.
     pub async fn until(&self, before: u64, orders: u64) -> u64 {
         let deadline = Instant::now() + PATIENCE;
         loop {

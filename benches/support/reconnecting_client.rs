@@ -1,5 +1,5 @@
-//! A client that reconnects with its newest cursor after each disconnection. It answers pings, and counts the events
-//! that it receives: each event once, even if the event is sent again.
+//! A client that reconnects with its newest cursor after each disconnection. The client answers pings, and counts the
+//! events that it receives. A repeated event counts once.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -88,7 +88,7 @@ impl Visitor {
         let task = tokio::spawn(async move {
             // Over TLS, a socket that closes without a close message gives an error.
             let gone = visits.visit().await;
-            assert!(!matches!(gone, Ok(Gone::Left)), "nobody tells it to go");
+            assert!(!matches!(gone, Ok(Gone::Left)), "a guest is not told to leave");
             visits.tally.cut_off.fetch_add(1, Ordering::Relaxed);
         });
         Self { leave, task }

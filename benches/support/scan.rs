@@ -1,8 +1,8 @@
-//! The frames that a server sends, skipped through: what each is, and how it begins.
+//! Scans the WebSocket frames of a server, and reports the kind and the beginning of each message without parsing it.
 
-/// Bytes of a message by which it is known: `{"type":"new_`.
+/// The number of bytes that identify the kind of a message: `{"type":"new_`.
 const HEAD_BYTES: usize = 13;
-/// The first byte of a ping, and of a goodbye.
+/// The first byte of a ping frame and of a close frame.
 const PING: u8 = 0x89;
 const GOODBYE: u8 = 0x88;
 

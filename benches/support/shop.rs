@@ -45,7 +45,7 @@ impl Shop {
         Self::migrated(url, Some(Ended(cluster))).await
     }
 
-    /// Creates one more database in the same Postgres. It ends with the first one.
+    /// Creates one more database in the same Postgres. The new database ends with the first one.
     #[expect(clippy::allow_attributes, reason = "not every bench needs two")]
     #[allow(dead_code)]
     pub async fn beside(&self, name: &str) -> Self {

@@ -4,15 +4,15 @@
 -- Sources: the attached tables of the shop, with their mappings.
 create table vestnik.vst_source (
     id            int         not null generated always as identity primary key,
-    name          text        not null check (octet_length(name) between 1 and 200),   -- on the wire, in buttons and commands
+    name          text        not null check (octet_length(name) between 1 and 200),   -- the source's name in events, buttons and commands
     table_name    text        not null,          -- schema-qualified and quoted; a name, not an oid, so that a dump restores
     kind          text        not null check (kind in ('order', 'booking')),
     mapping       text        not null,          -- TOML, as a person wrote it
-    columns       jsonb       not null,          -- recorded columns in their order: [{"name": "total", "type": "numeric(10,2)"}]
-    owner_trusted boolean     not null default false,   -- attached although another role owns the table: `attach --trust-owner`
-    attached_xid  xid8        not null default pg_current_xact_id(),   -- rows written since have an event, or were written past the triggers
+    columns       jsonb       not null,          -- the recorded columns in their order: [{"name": "total", "type": "numeric(10,2)"}]
+    owner_trusted boolean     not null default false,   -- true: attached with `attach --trust-owner`, although another role owns the table
+    attached_xid  xid8        not null default pg_current_xact_id(),   -- a row that was written later has an event, unless the triggers were disabled
     attached_at   timestamptz not null default now(),
-    detached_at   timestamptz                    -- not null: detached; its events are read again if the table is attached again
+    detached_at   timestamptz                    -- not null: the source is detached; its events are read again if the table is attached again
 );
 create unique index vst_source_name on vestnik.vst_source (name) where detached_at is null;
 create unique index vst_source_table on vestnik.vst_source (table_name) where detached_at is null;
@@ -27,21 +27,21 @@ insert into vestnik.vst_source_version default values;
 
 -- The journal: one immutable row for each event, written in the transaction of the shop's own write.
 --
--- Readers select by `xid`. An identity value is allocated before the commit, so a later id can become visible
--- first, and "ids above N" would skip events; "transactions that my snapshot did not see" skips none.
--- The identity must keep CACHE 1: with a larger cache the ids of two sessions no longer follow their row locks,
--- and the order of one shop row's events is the order of their ids.
+-- Readers select rows by `xid`: the transactions that their last snapshot did not see. Selecting by `id` would skip
+-- events, because an id is allocated before the commit, so a later id can become visible first. The identity must keep
+-- CACHE 1, because the events of a shop's row are ordered by their ids. With a larger cache, the ids of two sessions no
+-- longer follow their row locks.
 create table vestnik.vst_event (
     id       bigint      not null generated always as identity (cache 1) primary key,
     xid      xid8        not null default pg_current_xact_id(),
-    source   int,                           -- null: the engine's own event
-    store_id text,                          -- null: the row has none, or one of over 200 bytes; nobody receives the event
-    key      text,                          -- of the shop's row; null: it has none, or one of over 1000 bytes
-    type     text        not null,          -- a write: insert, update, delete, truncate; or the engine's own event
+    source   int,                           -- the source of the row; null: the engine itself wrote the event
+    store_id text,                          -- null: the row has no store, or its store is longer than 200 bytes; nobody receives the event
+    key      text,                          -- the key of the shop's row; null: the row has no key, or its key is longer than 1000 bytes
+    type     text        not null,          -- the write (insert, update, delete, truncate), or the type of the engine's own event
     at       timestamptz not null default clock_timestamp(),
-    data     json        not null,          -- the recorded columns as the shop wrote them; of a delete, as they were. json keeps what jsonb refuses
-    old      json,                          -- of an update: the columns before it
-    answer   json                           -- of an update that a person made by a button: {"by", "minutes", "reason"}
+    data     json        not null,          -- the recorded columns as the shop wrote them, or the deleted row; json stores values that jsonb refuses
+    old      json,                          -- the recorded columns before an update
+    answer   json                           -- what a person answered, if a button caused the update: {"by", "minutes", "reason"}
 );
 
 -- The feed reads by transaction, a reconnecting session by store and transaction.
@@ -55,7 +55,7 @@ create table vestnik.vst_change (
     source int         not null,
     id     bigint      not null generated always as identity (cache 1),
     watch  smallint    not null default 0,   -- 0: the table of the orders; from 1 on: a watched table; -1: all rows, without events
-    key    text,                             -- of the order, or of a row that leads to it; null: the table was truncated
+    key    text,                             -- the order's key, or the key of a row that leads to the order; null: the table was truncated
     at     timestamptz not null default clock_timestamp(),
     primary key (source, id)
 );
@@ -80,9 +80,9 @@ insert into vestnik.vst_projector default values;
 -- Orders of derived sources with an expression that fails now. A row stays until the value can be read again.
 create table vestnik.vst_projection_failure (
     source    int         not null references vestnik.vst_source (id) on delete cascade,
-    key       text        not null,   -- of the order; empty: a watched table's query for keys fails
-    place     text        not null,   -- of the expression in the mapping
-    reason    text        not null,   -- the error of Postgres
+    key       text        not null,   -- the order's key; empty: the query of a watched table for keys fails
+    place     text        not null,   -- the place of the expression in the mapping
+    reason    text        not null,   -- the error message of Postgres
     is_unseen boolean     not null,   -- the order has no store, so nobody sees it
     at        timestamptz not null default clock_timestamp(),
     tried_at  timestamptz not null default clock_timestamp(),
@@ -90,28 +90,28 @@ create table vestnik.vst_projection_failure (
 );
 create index vst_projection_failure_tried on vestnik.vst_projection_failure (source, tried_at);
 
--- Synthetic orders of the nodes' self-test: each node inserts one at intervals, and waits for it at a session of its own.
--- The table has the trigger of a source, number 0. A row stays until the node's next one.
+-- Synthetic orders of the nodes' self-test. Each node inserts an order at intervals, and waits for it at a session of
+-- its own. The table has the trigger of a source with the number 0. A row stays until the node's next order.
 create table vestnik.vst_canary (
     round     text        not null primary key,
-    store     text        not null,          -- the node's own: vestnik-canary-<node>
+    store     text        not null,          -- the node's own store: vestnik-canary-<node>
     status    text        not null default 'pending',
     sent_at   timestamptz not null default clock_timestamp(),
-    until     timestamptz not null,          -- the node sends another one before
-    outcome   text                           -- of the node's newest round that has ended: back, or why it did not come back; null: none has
+    until     timestamptz not null,          -- the node sends its next order before this time
+    outcome   text                           -- the outcome of the node's newest ended round: back, or why the order did not come back; null: no round has ended
 );
 create index vst_canary_store on vestnik.vst_canary (store);
 
--- The highest transaction of which an old event was trimmed. A cursor that does
--- not cover it may miss trimmed events, and gets resync_required.
+-- The highest transaction with an event that was trimmed. A cursor that does not cover this transaction may miss
+-- trimmed events, so its client gets resync_required.
 create table vestnik.vst_retention (
     sole            boolean not null default true primary key check (sole),
     trimmed_through xid8    not null default '0'
 );
 insert into vestnik.vst_retention default values;
 
--- Tasks of one node at a time: it locks the row of the task. Any role that can connect may hold an advisory lock; this
--- lock needs a right to the table.
+-- Tasks that one node executes at a time: the node locks the row of the task. An advisory lock is not used, because any
+-- role that can connect could hold it.
 create table vestnik.vst_turn (
     task text not null primary key
 );
@@ -130,7 +130,7 @@ insert into vestnik.vst_cluster (system_identifier) select system_identifier fro
 -- A cursor of an earlier line is valid if it covers no transaction after `through`, the newest that survived the restart.
 create table vestnik.vst_lineage (
     line       uuid        not null default gen_random_uuid() primary key,
-    started_at timestamptz not null default pg_postmaster_start_time(),   -- of Postgres
+    started_at timestamptz not null default pg_postmaster_start_time(),   -- when this Postgres server started
     through    xid8
 );
 create unique index vst_lineage_in_force on vestnik.vst_lineage ((true)) where through is null;
@@ -150,11 +150,11 @@ create table vestnik.vst_token (
     label      text,
     stores     text[],                      -- null: every store
     scope      text        not null default 'panel' check (scope in ('read', 'panel', 'manager', 'operator')),
-    issuer     text,                        -- of the JWTs of this holder, with `label` as their subject; null: a token of ours
+    issuer     text,                        -- the issuer of this holder's JWTs, whose subject is `label`; null: a token that Vestnik created
     created_at timestamptz not null default now(),
     expires_at timestamptz,                 -- null: never
     revoked_at timestamptz,
-    used_at    timestamptz                  -- of the last use, within a minute; null: never
+    used_at    timestamptz                  -- when the token was last used, to the minute; null: never
 );
 
 -- The number of sessions of each token on each node. Nodes report it periodically; a node that ended reports no more.
@@ -180,7 +180,7 @@ create trigger vst_token_changed
 -- acknowledgement counts; a repetition changes nothing.
 create table vestnik.vst_acknowledgement (
     event_id bigint      not null references vestnik.vst_event (id) on delete cascade,
-    token_id bigint      not null,            -- no foreign key: it remains when the token is deleted
+    token_id bigint      not null,            -- the token of the acknowledgement; no foreign key, because the row remains when the token is deleted
     session  text        not null,
     at       timestamptz not null default clock_timestamp(),
     primary key (event_id, token_id)
@@ -207,14 +207,14 @@ create table vestnik.vst_status_change (
     source   int         not null references vestnik.vst_source (id) on delete cascade,
     key      text        not null,
     store_id text        not null,
-    previous text        not null,            -- canonical statuses
+    previous text        not null,            -- the canonical status before the change
     status   text        not null,
     channel  text        not null check (channel in ('panel', 'telegram')),
     by_whom  text        not null,            -- as the client claims
-    token_id bigint,                          -- the token behind the claim; null: a button press in Telegram, which identifies its users
-    minutes  int         check (minutes between 1 and 600),   -- promised until the order is ready
+    token_id bigint,                          -- the token behind the claim; null: the change came from Telegram, which identifies its users
+    minutes  int         check (minutes between 1 and 600),   -- the promised minutes until the order is ready
     at       timestamptz not null default clock_timestamp(),
-    request_id bigint                         -- of vst_idempotent_request: a repetition finds its change here; null: the request has no key
+    request_id bigint                         -- the row of vst_idempotent_request, so that a repeated request finds its change; null: the request has no key
 );
 create unique index vst_status_change_request on vestnik.vst_status_change (request_id) where request_id is not null;
 create index vst_status_change_of on vestnik.vst_status_change (source, key, id desc);
@@ -222,16 +222,16 @@ create index vst_status_change_store on vestnik.vst_status_change (store_id, at)
 
 -- Requests with an `Idempotency-Key`, and their answers. A repetition gets the first answer again, on any node.
 create table vestnik.vst_idempotent_request (
-    id          bigint      not null generated by default as identity,   -- a key that is used again gets a new id
-    token_id    bigint      not null,         -- no foreign key: it remains when the token is deleted
+    id          bigint      not null generated by default as identity,   -- the number of the request; a key that is used again gets a new number
+    token_id    bigint      not null,         -- the token of the request; no foreign key, because the row remains when the token is deleted
     store_id    text        not null,
     key         text        not null check (length(key) between 1 and 255),
     fingerprint bytea       not null check (octet_length(fingerprint) = 32),   -- SHA-256 of the request
-    status      int,                          -- of the answer; null: the request is under way, or failed
+    status      int,                          -- the HTTP status of the answer; null: the request is running, or has failed
     body        text,
     asked_at    timestamptz not null default clock_timestamp(),
     until       timestamptz not null,         -- a node executes the request until then
-    fence       int         not null default 1,   -- of the newest execution: only that one saves its outcome
+    fence       int         not null default 1,   -- the number of the newest execution: only that execution saves its outcome
     check ((status is null) = (body is null)),
     primary key (token_id, store_id, key)
 );
@@ -244,10 +244,10 @@ create table vestnik.vst_answer_request (
     source   int         not null references vestnik.vst_source (id) on delete cascade,
     key      text        not null,
     store_id text        not null,
-    id       text        not null,            -- of the message
+    id       text        not null,            -- the id of the message to the shop's API
     wish     bytea       not null,            -- SHA-256 of the request
     status   text        not null,
-    answer   json        not null,            -- for the event of the change: {"by", "minutes", "reason"}
+    answer   json        not null,            -- the answer that the event of the change will have: {"by", "minutes", "reason"}
     asked_at timestamptz not null default clock_timestamp(),
     until    timestamptz not null,            -- until then no other answer to the order is requested
     primary key (source, key, store_id)
@@ -263,11 +263,11 @@ create table vestnik.vst_store (
     time_zone      text        not null default 'Europe/Moscow' check (timezone(time_zone, timestamp '2000-01-01') is not null),
     answer_seconds int         not null default 60 check (answer_seconds between 5 and 86400),
     webhook_url    text        check (webhook_url ~ '^https?://'),
-    webhook_secret text        check (octet_length(webhook_secret) >= 16),   -- signs the webhook, so it cannot be hashed
-    webhook_secret_old text      check (octet_length(webhook_secret_old) >= 16),   -- signs, too, until the rotation is finished
+    webhook_secret text        check (octet_length(webhook_secret) >= 16),   -- the key that signs the webhook, so it cannot be hashed
+    webhook_secret_old text      check (octet_length(webhook_secret_old) >= 16),   -- the earlier key, which signs too until the rotation is finished
     check ((webhook_url is null) = (webhook_secret is null)),
-    attended_by    text        not null default 'panel' check (attended_by in ('panel', 'chats')),   -- what must be reachable while it is open
-    escalates      text        not null default 'open' check (escalates in ('open', 'always')),      -- open: orders of a closed store are escalated after its opening
+    attended_by    text        not null default 'panel' check (attended_by in ('panel', 'chats')),   -- who must be reachable while the store is open
+    escalates      text        not null default 'open' check (escalates in ('open', 'always')),      -- open: the escalation of a closed store's orders begins when the store opens
     created_at     timestamptz not null default now()
 );
 
@@ -281,10 +281,10 @@ create table vestnik.vst_opening_hours (
     primary key (store_id, weekday, opens)
 );
 
--- Days with other hours than the week's. `opens` is null: the store is closed.
+-- Days whose hours differ from the weekly hours. If `opens` is null, the store is closed on that day.
 create table vestnik.vst_holiday (
     store_id text    not null references vestnik.vst_store (id) on delete cascade,
-    day      date    not null,                  -- in the year 2000: this day of every year
+    day      date    not null,                  -- if `yearly`: a date in the year 2000, of which only the month and the day count
     yearly   boolean not null default false,
     opens    time,
     closes   time,
@@ -292,8 +292,8 @@ create table vestnik.vst_holiday (
     unique (store_id, day, yearly, opens)
 );
 
--- The stores that are open now, in their time zones. A span whose `closes` is at or before its `opens` ends after midnight, so
--- yesterday's may still be open.
+-- The stores that are open now, by their own time zones. A span whose `closes` is at or before its `opens` ends after
+-- midnight, so a span of yesterday may still be open.
 create view vestnik.vst_open_now as
     select s.id as store_id
     from vestnik.vst_store s cross join lateral (select clock_timestamp() at time zone s.time_zone as at) now
@@ -310,7 +310,7 @@ create view vestnik.vst_open_now as
         where case when d.is_today then now.at::time >= span.opens and (now.at::time < span.closes or span.closes <= span.opens)
                    else span.closes <= span.opens and now.at::time < span.closes end);
 
--- The stores that are closed now by their hours. A store without hours of the week is closed on its holidays only.
+-- The stores that are closed now by their hours. A store without weekly hours is closed on its holidays only.
 create view vestnik.vst_closed_now as
     select s.id as store_id from vestnik.vst_store s cross join lateral (select (clock_timestamp() at time zone s.time_zone)::date as day) today
     where (exists (select from vestnik.vst_opening_hours o where o.store_id = s.id)
@@ -339,7 +339,7 @@ create table vestnik.vst_out_of_stock (
     store_id   text        not null check (octet_length(store_id) between 1 and 200),
     item       text        not null check (length(item) between 1 and 200),
     since      timestamptz not null default clock_timestamp(),
-    -- null: until somebody puts it back
+    -- null: the item is out of stock until a person removes it from the list
     until      timestamptz,
     stopped_by text,
     primary key (store_id, item)
@@ -351,7 +351,8 @@ create view vestnik.vst_out_of_stock_now as
     select store_id, item, since, until, stopped_by from vestnik.vst_out_of_stock
     where until is null or until > clock_timestamp();
 
--- The running nodes. A node whose heartbeat is overdue counts as ended, and its rows in the tables below with it.
+-- The running nodes. A node whose heartbeat is overdue counts as ended. Then its rows in the tables below do not count
+-- either.
 create table vestnik.vst_node (
     id            text        not null primary key,
     until         timestamptz not null,
@@ -376,7 +377,8 @@ create table vestnik.vst_alarm (
 );
 create unique index vst_alarm_open on vestnik.vst_alarm (store_id) where cleared_at is null;
 
--- Since when an open store has been unattended: a short absence, such as a reload of the page, is no alarm.
+-- The time since which an open store has been unattended. A short absence, such as a reload of the page, raises no
+-- alarm.
 create table vestnik.vst_unattended (
     store_id text        not null primary key references vestnik.vst_store (id) on delete cascade,
     since    timestamptz not null default clock_timestamp()
@@ -385,7 +387,8 @@ create table vestnik.vst_unattended (
 -- Durable sends. An event becomes one delivery for each chat, from a stored cursor, so that downtime loses nothing; any
 -- node sends enqueued deliveries. Telegram's rate limits are counted here, for all nodes together.
 
--- The cursor behind the enqueued events, in the format of clients. Empty: the beginning of the journal.
+-- The cursor of the newest enqueued event, in the format of clients' cursors. Empty: no event of the journal has been
+-- enqueued.
 create table vestnik.vst_delivery_cursor (
     sole   boolean not null default true primary key check (sole),
     cursor text    not null default ''
@@ -399,21 +402,21 @@ create table vestnik.vst_chat (
     id            bigint        not null generated always as identity primary key,
     telegram_id   bigint        not null unique,
     title         text,
-    waiting       boolean       not null default false,      -- the lane may have a delivery to send
+    waiting       boolean       not null default false,      -- true: a delivery may be waiting for this chat
     next_at       timestamptz   not null default now(),      -- the earliest time of the next send
     recent        timestamptz[] not null default '{}',       -- when the newest sends ended, the oldest first
-    failures      int           not null default 0,          -- consecutive
+    failures      int           not null default 0,          -- the number of consecutive failed sends
     fence         bigint        not null default 0,
     leased_until  timestamptz   not null default '-infinity',
-    leased_by     text,                                      -- the node
+    leased_by     text,                                      -- the node that is sending to this chat
     wakes_at      timestamptz,
-    edits         timestamptz[] not null default '{}',       -- of `recent`, those that were edits
+    edits         timestamptz[] not null default '{}',       -- the times in `recent` that were edits
     edit_next_at  timestamptz   not null default now(),
     edit_wakes_at timestamptz,
     edit_leased_until timestamptz not null default '-infinity',
     edit_leased_by text,
     edit_fence    bigint        not null default 0,
-    error         text,                                      -- of the newest failed send
+    error         text,                                      -- the error of the newest failed send
     error_at      timestamptz,
     error_thread  int,                                       -- the topic that the send was for
     disabled_at   timestamptz,
@@ -432,13 +435,13 @@ create table vestnik.vst_chat_link (
     language    text        not null,
     muted_until timestamptz not null default '-infinity',
     linked_at   timestamptz not null default clock_timestamp(),
-    linked_by   bigint      not null,         -- the person's number at Telegram
+    linked_by   bigint      not null,         -- the Telegram id of the person who linked the chat
     thread_id   int,                          -- the topic; null: the chat, or its general topic
     quiet_from  time,                         -- start of the hours without sound, in the store's time zone
     quiet_to    time,
-    blocked_at  timestamptz,                  -- since when the bot may not write there
+    blocked_at  timestamptz,                  -- the time since which the bot may not write to this chat
     blocked_why text,
-    blocked_until timestamptz not null default '-infinity',   -- the next try
+    blocked_until timestamptz not null default '-infinity',   -- the time of the next try to write to this chat
     check ((quiet_from is null) = (quiet_to is null)),
     primary key (chat_id, store_id)
 );
@@ -457,15 +460,15 @@ create table vestnik.vst_link_code (
 -- The bot: the node that polls for all nodes, the newest update, and the reason and token of a stop.
 create table vestnik.vst_bot (
     sole         boolean     not null default true primary key check (sole),
-    poller       text,                              -- a row of vst_bot_node
+    poller       text,                              -- the id of the polling node in vst_bot_node
     polled_at    timestamptz,                       -- the newest poll that Telegram answered
     conflict_at  timestamptz,                       -- the newest 409: another program polls, or a webhook is set
-    error        text,                              -- of the last request to Telegram; null: it was answered
+    error        text,                              -- the error of the newest request to Telegram; null: the request was answered
     error_at     timestamptz,
     next_update  bigint      not null default 0,
     stopped_at   timestamptz,
     stopped_why  text,
-    stopped_hash bytea,                             -- SHA-256 of that token
+    stopped_hash bytea,                             -- the SHA-256 of the token with which the bot was stopped
     number       bigint                             -- the bot's Telegram id: another bot has other update ids
 );
 insert into vestnik.vst_bot default values;
@@ -474,14 +477,14 @@ insert into vestnik.vst_bot default values;
 -- Every node writes its row again each second, so a crash of Postgres may empty the table.
 create unlogged table vestnik.vst_bot_node (
     id      text        not null primary key,
-    pid     int         not null,             -- of the backend
+    pid     int         not null,             -- the process id of the backend
     seen_at timestamptz not null
 );
 
 -- Updates of Telegram (messages and button presses) that are not handled yet.
 create table vestnik.vst_bot_update (
     id       bigint      not null primary key,            -- Telegram's id of the update
-    body     text        not null,                        -- its JSON; not jsonb, which refuses some of it
+    body     text        not null,                        -- the JSON of the update, as text because jsonb refuses some JSON
     taken_at timestamptz not null default clock_timestamp()
 );
 
@@ -493,7 +496,8 @@ create table vestnik.vst_bot_slot (
 );
 insert into vestnik.vst_bot_slot (slot) select generate_series(1, 30);
 
--- A durable send: an event, a note about one, an alarm, a reply to somebody's command, or buttons.
+-- Durable sends: an event, an additional message about an event, an alarm, a reply to a command, or new buttons for a
+-- message.
 create table vestnik.vst_delivery (
     id           bigint      not null generated always as identity primary key,
     chat_id      bigint      not null references vestnik.vst_chat (id) on delete cascade,
@@ -502,27 +506,27 @@ create table vestnik.vst_delivery (
     alarm_id     bigint      references vestnik.vst_alarm (id) on delete cascade,
     alarm_ends   boolean,                           -- true: the alarm is over
     words        text,                              -- the text of a reply to a command
-    subject      text,                              -- the order of its message: the source's number and the key, `1 123`
+    subject      text,                              -- the order that the message is about: the number of its source and its key, `1 123`
     urgent       boolean     not null,              -- sent before deliveries that are not urgent
-    stale        boolean     not null default false,-- was old already when it was enqueued: sent in a digest
-    missed       boolean     not null default false,-- the chat took no messages when the event happened
+    stale        boolean     not null default false,-- true: the event was old already when it was enqueued, so it is sent in a digest
+    missed       boolean     not null default false,-- true: the chat accepted no messages when the event happened
     state        text        not null default 'pending' check (state in ('pending', 'sending', 'retrying', 'sent', 'dead')),
-    reason       text,                              -- of the retry, or of the dead letter
-    waits_since  timestamptz not null default clock_timestamp(),   -- the event's own time, or that of the request
+    reason       text,                              -- the reason for the retry or for the dead letter
+    waits_since  timestamptz not null default clock_timestamp(),   -- the time of the event, or of the request for this message
     attempts     int         not null default 0,
-    fence        bigint,                            -- the chat's, at its claim
+    fence        bigint,                            -- the value of the chat's `fence` when the delivery was claimed
     completed_at timestamptz,
     due_at       timestamptz not null default '-infinity',
     failures     int         not null default 0,    -- consecutive failures for which Telegram was reached
     refusals     int         not null default 0,    -- 1: sent without markup; 2: also without buttons
     thread_id    int,                               -- the topic of a reply
-    buttons      jsonb,                             -- of a reply
+    buttons      jsonb,                             -- the buttons of a reply
     alone        boolean     not null default false,-- a person requested it: sent as a message of its own, not in a digest
     keyboard     jsonb,                             -- new buttons for an existing message
     is_list      boolean     not null default false,-- the message is a list of orders: its buttons are those of `vst_list_button`
     message_id   int,                               -- that message, or the one that the words replace
     note         text        check (note in ('cancelled', 'unanswered', 'late', 'shown')),   -- an additional message about the order
-    about_id     bigint      references vestnik.vst_event (id) on delete cascade,   -- the event of that message
+    about_id     bigint      references vestnik.vst_event (id) on delete cascade,   -- the event that the additional message is about
     step         smallint,                          -- the escalation step that enqueued it
     check (num_nonnulls(event_id, alarm_id, words, keyboard, note) = 1),
     check ((note is null) = (about_id is null)),
@@ -535,10 +539,10 @@ create unique index vst_delivery_event on vestnik.vst_delivery (event_id, chat_i
 create unique index vst_delivery_alarm on vestnik.vst_delivery (alarm_id, chat_id, alarm_ends);
 create index vst_delivery_open on vestnik.vst_delivery (chat_id, urgent desc, id) where state in ('pending', 'sending', 'retrying');
 create index vst_delivery_subject on vestnik.vst_delivery (chat_id, subject);
--- Indexes for the clean-up: without them, each trimmed event costs a read of the whole table.
+-- Indexes for the clean-up. Without them, each trimmed event would cost a read of the whole table.
 create index vst_delivery_words on vestnik.vst_delivery (waits_since) where words is not null;
 
--- The message of an order in a chat: a change of its status edits it.
+-- The message of an order in a chat. A change of the order's status edits this message.
 create table vestnik.vst_message (
     chat_id    bigint      not null references vestnik.vst_chat (id) on delete cascade,
     store_id   text        not null,
@@ -572,7 +576,7 @@ create table vestnik.vst_escalation (
     subject  text        not null,
     step     smallint    not null default 0,        -- 1: panels ring again, 2: fallback chats, 3: manager, 4: webhook
     due_at   timestamptz not null,
-    is_held  boolean     not null default false,    -- true: it begins when the store opens
+    is_held  boolean     not null default false,    -- true: the escalation begins when the store opens
     ended_at timestamptz,
     outcome  text        check (outcome in ('answered', 'removed', 'exhausted'))
 );
@@ -585,14 +589,14 @@ create table vestnik.vst_promise (
     subject  text        not null,
     event_id bigint      not null references vestnik.vst_event (id) on delete cascade,
     due_at   timestamptz not null,
-    minutes  integer,                              -- that were promised; null: the time is the customer's wish
+    minutes  integer,                              -- the promised minutes; null: the time is the customer's wish
     is_told  boolean     not null default false,   -- the chats were told that the order is late
     primary key (store_id, subject)
 );
 create index vst_promise_due on vestnik.vst_promise (due_at) where not is_told;
 create index vst_promise_event on vestnik.vst_promise (event_id);
 
--- Signed requests to a store's webhook; retried for a day.
+-- Signed requests to a store's webhook. A failed request is retried for a day.
 create table vestnik.vst_webhook (
     event_id     bigint      not null primary key references vestnik.vst_event (id) on delete cascade,
     store_id     text        not null,
@@ -617,18 +621,18 @@ create table vestnik.vst_webhook_endpoint (
     stores        text[]      check (cardinality(stores) > 0),               -- null: every store
     types         text[]      check (cardinality(types) > 0),                -- null: every type of event
     cursor        text        not null,
-    resync_reason text,                                  -- events may be missing: the address is told so first; null: none are
+    resync_reason text,                                  -- the reason why events may be missing, which is posted to the address first; null: no event is missing
     resyncs       int         not null default 0,
-    attempts      int         not null default 0,        -- that failed in a row
-    refusals      int         not null default 0,        -- of them, those that refused the next event
+    attempts      int         not null default 0,        -- the number of consecutive failed posts
+    refusals      int         not null default 0,        -- the number of these failed posts that the address refused
     failing_since timestamptz,
-    reason        text,                                  -- of the newest failure
+    reason        text,                                  -- the reason of the newest failure
     due_at        timestamptz not null default now(),
     leased_until  timestamptz not null default '-infinity',
     fence         bigint      not null default 0,
     stopped_at    timestamptz,                           -- nothing is posted until `vestnik webhook resume`
     sent          bigint      not null default 0,
-    given_up      bigint      not null default 0,        -- events that the address refused, and that were passed over
+    given_up      bigint      not null default 0,        -- the number of events that the address refused, and that were skipped
     sent_at       timestamptz,
     created_at    timestamptz not null default now()
 );

@@ -1,9 +1,9 @@
-//! House rules that a machine can hold: dependencies point downward, SQL stands low, files stay readable.
+//! House rules that a test can check: dependencies point downward, only low layers use SQL, and files stay short.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// From the top down: a module may use those of lower layers, and its own.
+/// The layers from top to bottom. A module may use modules of its own layer and of lower layers.
 const LAYERS: [&[&str]; 7] = [
     &["main", "cli", "command"],
     &["engine", "doctor", "erasure"],
@@ -15,31 +15,31 @@ const LAYERS: [&[&str]; 7] = [
     &["infra"],
     &["domain"],
 ];
-/// Who may name tokio_postgres.
+/// The modules that may use tokio_postgres.
 const KNOW_POSTGRES: [&str; 15] = [
     "cli", "command", "delivery", "doctor", "embedded", "erasure", "feed", "infra", "journal", "main", "migrate",
     "receipts", "sources", "store", "token",
 ];
-/// Who may name warp.
+/// The modules that may use warp.
 const KNOW_WARP: [&str; 1] = ["http"];
-/// Who may name teloxide.
+/// The modules that may use teloxide.
 const KNOW_TELOXIDE: [&str; 1] = ["telegram"];
-/// Words that the glossary of ARCHITECTURE.md replaces: a NOTIFY is no ring, an escalation has steps, a node is idle.
+/// Words that the glossary of ARCHITECTURE.md replaces: an escalation has steps, and a node is idle.
 const BANNED: [&str; 12] = [
     "rung", "rungs", "ladder", "ladders", "bell", "deaf", "asleep", "sweep", "unrung", "aside", "shard", "shards",
 ];
-/// Banned words in the only places where they have their own meaning: the bell that a kitchen hears.
+/// The only directories where a banned word has its own meaning: the sound that a kitchen hears.
 const AT_HOME: [(&str, &str); 2] = [("bell", "panel/"), ("bell", "tests/it/panel/")];
-/// The directories whose texts are ours, in addition to the documents of the root.
+/// The directories that this test checks, in addition to the documents in the root directory.
 const OURS: [&str; 10] = [
     "src", "tests", "benches", "sql", "triggers", "panel", "docs", "scripts", "examples", "messages",
 ];
-/// Other people's texts in these directories, and this list of words.
+/// Texts of other authors in these directories, and this list of words itself.
 const NOT_OURS: [&str; 3] = ["tests/shops/", "tests/it/panel/axe.", "tests/it/architecture.rs"];
-/// Where to stop and look.
+/// The most lines of a source file before its unit tests.
 const LINES_OF_A_FILE: usize = 400;
 
-/// Every source file: its module of the first level, and its text.
+/// Every source file: its path, its top-level module, and its text.
 fn sources() -> Vec<(PathBuf, String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut directories = vec![root.clone()];
@@ -70,7 +70,7 @@ fn layer(module: &str) -> Option<usize> {
     LAYERS.iter().position(|layer| layer.contains(&module))
 }
 
-/// The crate's own modules that a line names.
+/// The modules of this crate that a line names.
 fn named(line: &str) -> Vec<String> {
     let mut named = Vec::new();
     for prefix in ["crate::", "vestnik::"] {
@@ -117,7 +117,7 @@ fn dependencies_point_downward_only() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// The file that a path of modules leads to; `None`: none of these modules has a file.
+/// The file that a path of modules leads to, or `None` if none of these modules has a file.
 fn file_of<'a>(files: &BTreeSet<Vec<&'a str>>, path: &[&'a str]) -> Option<Vec<&'a str>> {
     (1..=path.len())
         .rev()
@@ -125,7 +125,7 @@ fn file_of<'a>(files: &BTreeSet<Vec<&'a str>>, path: &[&'a str]) -> Option<Vec<&
         .find(|modules| files.contains(modules))
 }
 
-/// The paths that a file names with `crate::`, `super::` or `self::`, from the root of the crate.
+/// The paths that a file names with `crate::`, `super::` or `self::`, starting at the root of the crate.
 fn paths<'a>(own: &[&'a str], text: &'a str) -> Vec<Vec<&'a str>> {
     let code = text.split("\n#[cfg(test)]\n").next().unwrap_or(text);
     let is_of_path = |letter: char| letter.is_alphanumeric() || letter == '_' || letter == ':';
@@ -164,7 +164,7 @@ fn paths<'a>(own: &[&'a str], text: &'a str) -> Vec<Vec<&'a str>> {
     paths
 }
 
-/// The files that use each other in a circle, each circle once. A file and its own submodules are no circle.
+/// The groups of files that use each other in a cycle. A file and its own submodules are no cycle.
 fn circles(uses: &BTreeMap<Vec<&str>, BTreeSet<Vec<&str>>>) -> Vec<String> {
     let reached = |from: &Vec<&str>| {
         let (mut seen, mut open) = (BTreeSet::new(), vec![from.clone()]);
@@ -218,7 +218,11 @@ fn no_two_files_use_each_other() {
     }
     assert!(uses.values().map(BTreeSet::len).sum::<usize>() > 300, "{uses:?}");
     let circles = circles(&uses);
-    assert!(circles.is_empty(), "these use each other:\n{}", circles.join("\n"));
+    assert!(
+        circles.is_empty(),
+        "these files use each other:\n{}",
+        circles.join("\n")
+    );
 }
 
 #[test]
@@ -254,7 +258,7 @@ fn the_router_the_sessions_and_the_routes_know_no_sql() {
     }
 }
 
-/// Every text of the project, by its path from the root. Pictures and fonts are no text.
+/// Every text file of the project, with its path from the root. Pictures and fonts are left out.
 fn texts() -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let of_root = std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path());
@@ -279,7 +283,7 @@ fn texts() -> Vec<(String, String)> {
     texts
 }
 
-/// The first word of a line that the glossary replaces, in a file with this path.
+/// The first banned word of a line, in a file with this path.
 fn banned_word<'a>(path: &str, line: &'a str) -> Option<&'a str> {
     line.split(|letter: char| !letter.is_alphanumeric()).find(|word| {
         let word = word.to_ascii_lowercase();
@@ -315,7 +319,7 @@ fn a_banned_word_is_found_within_a_name_and_allowed_only_at_home() {
     assert_eq!(banned_word("panel/sound.js", "// A bell, twice."), None);
 }
 
-/// Tests are named by their functions or by their files; a promise without one is only words.
+/// Documents name a test by its function or by its file. Each named test must exist.
 #[test]
 fn each_promise_of_the_documents_names_a_test_that_is_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -359,7 +363,7 @@ fn no_file_is_one_that_nobody_wants_to_open() {
     }
 }
 
-/// The metrics that a text names behind one of these words.
+/// The metrics that a text names directly after one of these words.
 fn metrics_behind(text: &str, words: &[&str]) -> BTreeSet<String> {
     let text: String = text.split_whitespace().collect();
     let named = |word: &&str| {
@@ -372,7 +376,7 @@ fn metrics_behind(text: &str, words: &[&str]) -> BTreeSet<String> {
     words.iter().flat_map(named).collect()
 }
 
-/// The metric that a text begins with. A histogram's buckets are of one.
+/// The metric whose name the text begins with. The suffix `_bucket` of a histogram is removed.
 fn metric(text: &str) -> Option<String> {
     let end = text
         .find(|letter: char| !letter.is_ascii_lowercase() && letter != '_')

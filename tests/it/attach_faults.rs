@@ -1,4 +1,4 @@
-//! Where a table is attached, mapped, answered and looked after: what a shop's own ways must not break.
+//! Attaching, mapping and answering tables that shops have built in unusual ways. None of these ways may break Vestnik.
 
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -24,7 +24,7 @@ use crate::support::telegram::Telegram;
 const TICKETS: &str = "table = 'public.tickets'\nkind = 'order'\nkey = 'id'\nstore = 'store_id'\n\
     [status]\ncolumn = 'status'\npending = ['new']\npreparing = ['accepted']\nrejected = ['refused']\n";
 
-/// A database with this table, of a shop that has no reference tables.
+/// Creates a database with these tables and without the reference shop.
 async fn shop(sql: &str) -> (Database, Client) {
     let database = Database::without_shop().await;
     let client = database.session().await;
@@ -32,8 +32,8 @@ async fn shop(sql: &str) -> (Database, Client) {
     (database, client)
 }
 
-/// The same database as another role, which may log in and has what else is said. A role is the whole cluster's, so its
-/// name is the database's own.
+/// Creates a role that may log in and has these options. Returns its name, and the database with a URL for this role.
+/// Roles belong to the whole cluster, so the role's name contains the database's name.
 async fn role(database: &Database, name: &str, options: &str) -> (String, Database) {
     let (cluster, own) = database.url().rsplit_once('/').unwrap();
     let role = format!("{name}_{own}");
@@ -60,7 +60,7 @@ fn said(output: &Output) -> String {
     String::from_utf8([output.stdout.as_slice(), output.stderr.as_slice()].concat()).unwrap()
 }
 
-/// What is wrong with a source, as this client's role finds it.
+/// The problems of a source that the health check finds with the rights of this client's role.
 async fn troubles(client: &Client, name: &str) -> Vec<String> {
     let all = health::check(client).await.unwrap();
     all.into_iter().find(|source| source.name == name).unwrap().troubles
@@ -100,7 +100,8 @@ async fn a_role_that_may_make_roles_attaches_without_being_superuser() {
     let (database, client) = shop("create table tickets (id int primary key, store_id int, status text)").await;
     database.attach(TICKETS).await;
     let (creator, as_creator) = role(&database, "creator", "createrole").await;
-    // What Postgres grants to who makes a role: from 16 on it may give the role away, and may not become it.
+    // What Postgres grants to the role that creates another role. Since version 16, the creator may grant the new role
+    // to others, but may not become it.
     let is_16: bool = client
         .query_one("select current_setting('server_version_num')::int >= 160000", &[])
         .await
@@ -342,7 +343,7 @@ async fn a_grant_that_was_forgotten_is_the_operators_and_not_the_shops_refusal()
     assert_eq!(
         refused.json()["error"]["shop_message"],
         "The kitchen is closed",
-        "what it raises itself is its own word"
+        "the text of the shop's own exception is shown"
     );
     assert_eq!(troubles(&served, "tickets").await, [""; 0]);
 }
@@ -368,7 +369,7 @@ async fn a_column_that_an_answer_writes_must_be_there() {
         problems[1].starts_with("answer.minutes: public.tickets has no column promise"),
         "{problems:#?}"
     );
-    // One that is gone later is said, too.
+    // The health check reports a column that is removed after the table was attached.
     database
         .attach(&format!("{TICKETS}[answer]\nupdated_at = 'changed'\n"))
         .await;
@@ -535,7 +536,7 @@ async fn an_audit_finds_an_order_by_what_people_call_it() {
     assert!(none.contains("no events") && code == Some(0), "{none}");
     let (json, _) = audit(&["--order", "A-18", "--json"]);
     assert_eq!(serde_json::from_str::<Value>(&json).unwrap()["subject"], "2");
-    assert_eq!(audit(&[]).1, Some(2), "all of every store is nobody's question");
+    assert_eq!(audit(&[]).1, Some(2), "an audit must name a store or an order");
     assert_eq!(audit(&["--store", "7"]).1, Some(2));
 }
 
@@ -618,11 +619,12 @@ async fn a_table_that_is_attached_again_takes_up_its_source() {
     let detached = attach::detach(&mut attaching, "tickets", &mut |_| ()).await.unwrap();
     assert!(
         matches!(attach::find(&client, "tickets").await, Err(Error::Unknown(_))),
-        "it is no source now"
+        "the table is no source now"
     );
     assert!(health::check(&client).await.unwrap().is_empty());
     assert!(database.sources().await.current().all().is_empty());
-    // Its name is free meanwhile, and nobody is told of rows that come without triggers.
+    // While the table is detached, another source may take its name. Rows that are written without triggers create no
+    // events.
     client
         .batch_execute("insert into tickets values (2, 7, 'new'); create table boxes (like tickets including all)")
         .await

@@ -1,5 +1,5 @@
-//! Clients that mean no good, all at once: sessions that are there get their orders, and a new panel gets in.
-//! `scripts/attack` measures it.
+//! Attacks of every kind at the same time: existing sessions still get their orders, and a new panel can connect.
+//! `scripts/attack` measures the delays.
 
 use tokio::time::timeout;
 use vestnik::token::Stores;
@@ -9,7 +9,7 @@ use crate::support::attackers::{Attack, Attackers};
 use crate::support::db::Database;
 use crate::support::node::Node;
 
-/// Resident memory of the program, MB.
+/// Resident memory of a node, MB.
 fn resident_mb(node: &Node) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", node.pid().as_raw_nonzero())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
@@ -21,7 +21,7 @@ async fn under_every_attack_at_once_sessions_get_their_orders_and_a_new_panel_ge
     let database = Database::fresh().await;
     let settings = [
         ("HTTP_MAX_UNAUTHENTICATED_PER_ADDRESS", "100"),
-        // So that the one who floods is no reason to refuse the others of its store.
+        // The sessions of one token have a limit, so that a flooding client leaves places for its store's panels.
         ("SESSION_MAX_PER_TOKEN", "20"),
         ("LOG_FILTER", "info"),
     ];

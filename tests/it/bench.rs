@@ -1,4 +1,4 @@
-//! `vestnik bench`, on a database that somebody uses.
+//! `vestnik bench` on a database that is in use.
 
 use std::process::Command;
 
@@ -61,7 +61,7 @@ async fn it_reports_the_throughput_and_restores_the_database() {
     assert_eq!(
         count(&database, "select count(*) from vestnik.vst_event").await,
         1,
-        "the shop's own"
+        "the shop's own rows are unchanged"
     );
 }
 

@@ -1,4 +1,4 @@
-//! One transaction with very many orders: it comes whole and in order, and nobody else waits for it.
+//! A transaction with very many orders: its events arrive completely and in order, and no other store waits for them.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,15 +20,15 @@ use crate::support::db::Database;
 use crate::support::look_again;
 use crate::support::proxy::Proxy;
 
-/// The store of the large transaction.
+/// The store with the large transaction.
 const BULK: &str = "1";
-/// Long enough for a large transaction in a program that is not optimised, on a busy machine.
+/// The longest wait for a large transaction. This time is enough for a debug build on a busy machine.
 const LONG_PATIENCE: Duration = Duration::from_secs(90);
-/// Between two heartbeats, where one must come in the middle of it.
+/// The time between two heartbeats, short enough for a heartbeat in the middle of a large transaction.
 const HEARTBEAT: Duration = Duration::from_millis(100);
-/// After so many events a panel shows that it is alive.
+/// The number of events after which a panel sends a ping, so that the engine sees that it is alive.
 const SIGN_OF_LIFE_EVENTS: usize = 200;
-/// So much may wait for a session that no session here is let go.
+/// The size of a session's send queue, bytes. With this size, the server closes no session because of a full queue.
 const ROOM: usize = 512 * 1024 * 1024;
 
 async fn app() -> App {
@@ -41,11 +41,11 @@ fn insert(store: &str, orders: usize) -> String {
     )
 }
 
-/// A panel that is read in the background.
+/// A panel whose messages a background task reads.
 struct Reading {
     received: Arc<Mutex<Vec<Value>>>,
     count: Arc<AtomicUsize>,
-    /// The code with which it was closed: of a panel that is closed, nobody may wait for more.
+    /// The code with which the panel was closed. No more events can arrive after it.
     closed: Arc<OnceLock<u16>>,
     task: JoinHandle<()>,
 }
@@ -67,13 +67,13 @@ impl Reading {
                     Ok(message) => {
                         let is_event = message.get("data").is_some();
                         to.lock().unwrap().push(message);
-                        // Its answer to a ping stands behind thousands of events: on a busy machine for several
-                        // heartbeats.
+                        // On a busy machine the engine's ping waits behind thousands of events, and the pong comes too
+                        // late. Pings of the panel's own show that it is alive.
                         if is_event && counted.fetch_add(1, Ordering::Relaxed) % SIGN_OF_LIFE_EVENTS == 0 {
                             let _ = panel.socket.send(Message::Ping(Bytes::new())).await;
                         }
                     }
-                    Err(code) => return closing.set(code).expect("it closes once"),
+                    Err(code) => return closing.set(code).expect("the panel closes once"),
                 }
             }
         });
@@ -95,7 +95,7 @@ impl Reading {
         count
     }
 
-    /// Waits until so many events have come.
+    /// Waits until the panel has received `events` events.
     async fn until(&self, events: usize) {
         let waited = timeout(LONG_PATIENCE, async {
             while self.count() < events {
@@ -105,7 +105,7 @@ impl Reading {
         assert!(waited.await.is_ok(), "{} of {events} came", self.count());
     }
 
-    /// The events that have come.
+    /// The events that the panel has received.
     fn events(&self) -> Vec<Value> {
         let received = self.received.lock().unwrap();
         received
@@ -135,7 +135,7 @@ async fn epoch(database: &Database) -> Epoch {
     vestnik::journal::read_epoch(&database.client().await).await.unwrap()
 }
 
-/// The transaction of the bulk, and its last event.
+/// The id of the large transaction, and the id of its last event.
 async fn bulk(database: &Database) -> (Xid, EventId) {
     let last = "select xid::text, id from vestnik.vst_event where store_id = $1 order by id desc limit 1";
     let row = database.client().await.query_one(last, &[&BULK]).await.unwrap();
@@ -159,11 +159,11 @@ async fn nobody_waits_for_a_large_transaction_of_another_store() {
             .await
             .unwrap();
         let event = other.event().await;
-        // What was published before it, its cursor says.
+        // The event's cursor shows how much of the large transaction was published before the event.
         match Cursor::decode(event["cursor"].as_str().unwrap(), epoch).unwrap() {
             Cursor::Within { before, seen, through } => {
                 assert!(!before.covers(xid) && seen.covers(xid));
-                // The last chunk may have been published, and its end not yet been noticed.
+                // The last chunk may have been published before the feed has noticed that it was the last.
                 came_within += usize::from(through < last);
             }
             Cursor::At(position) => {
@@ -198,7 +198,7 @@ async fn postgres_may_sort_a_large_transaction_for_longer_than_it_may_read() {
         READ_DEADLINE.as_secs() + 1
     );
     app.database.until(&for_long).await;
-    assert!(panel.event().now_or_never().is_none(), "it was asked anew");
+    assert!(panel.event().now_or_never().is_none(), "the read was not repeated");
     proxy.let_go();
     for order in 1..=2000 {
         assert_eq!(panel.event().await["data"]["order_id"], order.to_string());
@@ -216,7 +216,8 @@ async fn what_changes_a_row_of_a_large_transaction_comes_after_it_and_so_does_wh
     let client = app.database.client().await;
     app.write(&insert(BULK, ORDERS)).await;
     panels[0].until(1).await;
-    // The last row of the bulk is changed, together with a new order of store 2, and that one together with one of 3.
+    // The first transaction changes the last order of the large transaction and inserts an order of store 2. The second
+    // transaction changes that order and inserts an order of store 3.
     for change in [
         "with last as (select max(id) as id from orders where store_id = 1), \
              changed as (update orders set status = 'preparing' from last where orders.id = last.id) \
@@ -229,7 +230,7 @@ async fn what_changes_a_row_of_a_large_transaction_comes_after_it_and_so_does_wh
     }
     assert!(
         panels[0].count() < ORDERS,
-        "the bulk was over before anything built on it"
+        "the large transaction was published before a change depended on it"
     );
     for (panel, events) in panels.iter().zip([ORDERS + 1, 2, 2]) {
         panel.until(events).await;
@@ -275,7 +276,7 @@ async fn a_cursor_from_the_middle_of_a_large_transaction_goes_on_exactly_there()
     let events = other.events();
     let had = ids(&events);
 
-    // Of the other store, from behind each event.
+    // Reconnect a panel of the other store with the cursors of some 20 events.
     for (index, event) in events.iter().enumerate().step_by(events.len().div_ceil(20)) {
         let back = app.panel("2", event["cursor"].as_str()).await.live().await;
         let replayed: Vec<Value> = back
@@ -285,7 +286,8 @@ async fn a_cursor_from_the_middle_of_a_large_transaction_goes_on_exactly_there()
             .collect();
         assert_eq!(ids(&replayed), had[index + 1..]);
     }
-    // Of the bulk's own store, from each heartbeat in the middle of it: it covers all that has come before.
+    // Reconnect a panel of the large transaction's store with cursors of heartbeats in the middle of that transaction.
+    // Such a cursor covers all events that were sent before the heartbeat.
     bulk_panel.until(ORDERS).await;
     let received = bulk_panel.received.lock().unwrap().clone();
     let (mut came, mut heartbeats) = (0, Vec::new());
@@ -322,7 +324,7 @@ async fn a_panel_that_comes_back_while_a_large_transaction_is_on_its_way_misses_
     let mut returns = 0;
     while came.len() < ORDERS {
         came.insert(id(&panel.event().await));
-        // Each time a little later: within a chunk, and between two.
+        // Reconnect later each time, so that some disconnections fall within a chunk and some between two chunks.
         if came.len() > returns * 1111 && returns < 10 {
             returns += 1;
             let cursor = panel.cursor.clone();
@@ -335,7 +337,7 @@ async fn a_panel_that_comes_back_while_a_large_transaction_is_on_its_way_misses_
 #[tokio::test(flavor = "multi_thread")]
 async fn a_panel_that_reads_is_not_let_go_for_a_large_transaction_beyond_its_queue() {
     const ORDERS: usize = 20_000;
-    // About 6 MB of them, and the socket takes a part.
+    // The events take about 6 MB, more than the send queue and the buffers of the socket together.
     let app = App::start_with(|config| config.session.send_queue_bytes = 512 * 1024).await;
     let panel = Reading::of(app.panel(BULK, None).await.live().await);
     app.write(&insert(BULK, ORDERS)).await;
@@ -375,7 +377,7 @@ async fn two_large_transactions_at_once_come_whole_and_a_third_store_does_not_wa
         third.event().await;
         meanwhile += usize::from(panels[1].count() == 0);
     }
-    assert!(meanwhile > 0, "the third store waited");
+    assert!(meanwhile > 0, "the third store got events meanwhile");
     for panel in &panels {
         let ids = ids(&panel.events());
         assert_eq!(ids.len(), ORDERS);

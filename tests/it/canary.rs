@@ -1,4 +1,5 @@
-//! The nodes' self-test: a synthetic order comes back through every part, and nobody but the operator learns of it.
+//! The nodes' self-test: a synthetic order (a canary) passes through every part of the engine and returns, and only the
+//! operator sees it.
 
 use std::time::Duration;
 
@@ -14,16 +15,16 @@ use crate::support::look_again;
 use crate::support::node::Node;
 use crate::support::pooler::Pooler;
 
-/// Between two rounds, in tests that wait for some.
+/// The interval between two canaries in tests that wait for several of them.
 const SOON: Duration = Duration::from_millis(50);
-/// An interval of which no test sees the end.
+/// An interval so long that no second canary is sent during a test.
 const LONG: Duration = Duration::from_secs(3600);
 
 fn every(interval: Duration) -> impl FnOnce(&mut Config) {
     move |config| config.ops.canary_interval = Some(interval)
 }
 
-/// Waits until `/readyz` says this word of the canary. The status.
+/// Waits until `/readyz` reports `word` for the canary, and returns the HTTP status.
 async fn until_said(app: &App, word: &str) -> u16 {
     let waited = tokio::time::timeout(PATIENCE, async {
         loop {
@@ -158,7 +159,7 @@ async fn the_rows_of_canaries_are_few_and_those_of_nodes_that_are_gone_go() {
     })
     .await
     .unwrap();
-    // Ids of events are not used again, so they count the rounds of both nodes.
+    // Event ids are never reused, so the newest id counts the rounds of both nodes.
     app.database
         .until("select coalesce(max(id), 0) > 60 from vestnik.vst_event")
         .await;
@@ -187,12 +188,12 @@ async fn no_cursor_breaks_because_the_rows_of_canaries_are_removed() {
     app.database
         .until("select coalesce(max(id), 0) > 40 from vestnik.vst_event")
         .await;
-    // The cursor covers rows of canaries alone, and most of them are gone.
+    // The cursor covers only rows of canaries, and the engine has removed most of those rows.
     let cursor = app.panel("7", None).await.cursor;
     server.restart();
     until_said(&app, "back").await;
     app.database.until("select count(*) = 2 from vestnik.vst_lineage").await;
-    // So many rounds later nothing of before the restart is left.
+    // After 8 rounds, no row from before the restart is left.
     app.database
         .until("select count(*) >= 8 and min(at) > pg_postmaster_start_time() from vestnik.vst_event")
         .await;
@@ -270,6 +271,6 @@ async fn each_of_several_databases_has_its_canary() {
         .batch_execute("alter table vestnik.vst_canary rename to vst_elsewhere")
         .await
         .unwrap();
-    // One database that is well is enough.
+    // A node is ready while one of its databases is ready.
     assert_eq!(tokio::time::timeout(PATIENCE, said("not_migrated")).await.unwrap(), 200);
 }

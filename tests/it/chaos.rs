@@ -1,5 +1,5 @@
-//! Three nodes behind HAProxy, writers, panels, and faults at random, one after the other, judged by the oracle. `scripts/chaos`
-//! runs it for minutes; in the suite it takes some steps.
+//! Three nodes behind HAProxy, with writers and panels, meet random faults one after the other. The oracle checks that
+//! no event is lost. `scripts/chaos` runs this for minutes; the test suite runs a few steps.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -14,13 +14,13 @@ use crate::support::app::{PATIENCE, Panel};
 use crate::support::db::{Database, Server, until};
 use crate::support::look_again;
 
-/// Faults of a run in the suite.
+/// The number of faults in a run of the test suite.
 const STEPS: usize = 8;
-/// Commits between two faults, and while a node is stopped.
+/// The number of commits between two faults, and while a node is stopped.
 const COMMITS_BETWEEN: usize = 40;
-/// Orders of one large transaction.
+/// The number of orders in a large transaction.
 const LARGE: usize = 2_000;
-/// Every kind of fault.
+/// Every kind of fault, for the random choice.
 const FAULTS: [Fault; 10] = [
     Fault::KillNode,
     Fault::StopNode,
@@ -36,25 +36,25 @@ const FAULTS: [Fault; 10] = [
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Fault {
-    /// SIGKILL of a node.
+    /// Kill a node with SIGKILL.
     KillNode,
-    /// SIGSTOP of a node, and SIGCONT after some commits.
+    /// Stop a node with SIGSTOP, and continue it with SIGCONT after some commits.
     StopNode,
-    /// SIGTERM of each node in turn.
+    /// Send SIGTERM to each node in turn.
     RollingRestart,
-    /// Postgres is stopped fast, and started.
+    /// Restart Postgres with a fast shutdown.
     RestartPostgres,
-    /// Postgres is stopped at once, and recovers.
+    /// Kill Postgres, so that it recovers from its log.
     CrashPostgres,
-    /// Every backend of the nodes is terminated.
+    /// Terminate every backend of the nodes.
     TerminateBackends,
-    /// Every panel loses its socket.
+    /// Close the socket of every panel.
     BreakPanels,
-    /// Thousands of orders in one transaction.
+    /// Insert thousands of orders in one transaction.
     LargeTransaction,
-    /// A token is revoked while a session of it is open.
+    /// Revoke a token while a session with it is open.
     RevokeToken,
-    /// A synchronous standby is made; the primary ends for good, and the standby is promoted.
+    /// Create a synchronous standby, end the primary for good, and promote the standby.
     Promote,
 }
 
@@ -95,7 +95,7 @@ impl Chaos {
         }
     }
 
-    /// A revoked token's session ends, and no other one begins.
+    /// Revokes a token, and asserts that its session ends and that no new session begins with it.
     async fn revoke(&self) {
         let token = self.database.token(Stores::All).await;
         let connect = || Panel::connect(self.cluster.address, "1", None, &token);
@@ -115,7 +115,7 @@ impl Chaos {
         ended.await.expect("the session of a revoked token ends");
         let refused = timeout(PATIENCE, async {
             while let Ok(mut panel) = connect().await {
-                // It was let in by what a node still knew, for seconds.
+                // A node may accept the revoked token for a few seconds, until it reads the revocation.
                 while panel.message().await.is_ok() {}
             }
         });
@@ -133,7 +133,7 @@ impl Chaos {
             "select exists (select from pg_stat_replication where sync_state = 'sync')",
         )
         .await;
-        // A commit that is acknowledged from now on is on the standby.
+        // The standby is synchronous, so it has every commit that is acknowledged from now on.
         self.trial.commits(COMMITS_BETWEEN).await;
         let standby = Database::at(standby.into()).client().await;
         self.server.fail();
@@ -142,7 +142,7 @@ impl Chaos {
     }
 }
 
-/// How long the run is to go on, where `scripts/chaos` says so.
+/// The duration of the run, if `scripts/chaos` sets `VESTNIK_CHAOS_MINUTES`.
 fn minutes() -> Option<Duration> {
     let minutes: u64 = std::env::var("VESTNIK_CHAOS_MINUTES").ok()?.parse().unwrap();
     Some(Duration::from_secs(60 * minutes))
@@ -152,7 +152,7 @@ fn minutes() -> Option<Duration> {
 async fn whatever_fails_at_random_no_order_is_lost_doubled_or_another_stores() {
     let mut server = Server::start(&[]);
     Database::on(&server).await;
-    // Whichever of both takes writes is the database.
+    // The URL names both servers, and the clients use the one that accepts writes.
     let (one, other) = (server.port().to_owned(), server.spare_port());
     let url = format!("postgres://postgres@127.0.0.1:{one},127.0.0.1:{other}/postgres?target_session_attrs=read-write");
     let database = Database::at(url.clone().into());

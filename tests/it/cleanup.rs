@@ -1,4 +1,4 @@
-//! What no event takes with it when it is trimmed goes after its time.
+//! The clean-up of old rows that do not belong to an event, and so are not removed when the journal is trimmed.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ async fn what_is_over_is_forgotten_after_its_time_and_the_rest_is_kept() {
     let database = Database::fresh().await;
     let client = database.client().await;
     let pool = db::pool(&database.config().database).unwrap();
-    // Of each kind: old and over; old and not over; over and young.
+    // Insert rows of each kind: old and ended, old and not ended, ended and recent.
     client
         .batch_execute(
             "insert into vestnik.vst_store (id) values ('7'); \

@@ -1,4 +1,5 @@
-//! `examples/cluster`: three nodes behind a balancer, as a reader would start them, and nodes killed at random.
+//! The example in `examples/cluster`: starts three nodes behind a load balancer as its script does, and kills nodes at
+//! random.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpListener};
@@ -15,12 +16,12 @@ use crate::support::db::Database;
 use crate::support::look_again;
 
 pub const NODES: usize = 3;
-/// Nodes killed in a run.
+/// The number of nodes killed in a run.
 const KILLS: usize = 6;
-/// Commits between two kills.
+/// The number of commits between two kills.
 const COMMITS_BETWEEN: usize = 60;
 
-/// The example, as its script starts it; it ends with its standard input.
+/// The example's script, which stops the cluster when its standard input closes.
 pub struct Cluster {
     script: Child,
     directory: PathBuf,
@@ -45,7 +46,7 @@ impl Cluster {
         let (_, directory) = said
             .trim()
             .rsplit_once(' ')
-            .unwrap_or_else(|| panic!("it did not start: {said}"));
+            .unwrap_or_else(|| panic!("the cluster did not start: {said}"));
         Self {
             script,
             directory: directory.into(),
@@ -53,18 +54,18 @@ impl Cluster {
         }
     }
 
-    /// The process of a node.
+    /// The process id of a node.
     fn pid(&self, node: usize) -> i32 {
         let file = self.directory.join(format!("node-{}.pid", node + 1));
         std::fs::read_to_string(file).unwrap().trim().parse().unwrap()
     }
 
-    /// Sends a node a signal.
+    /// Sends a signal to a node.
     pub fn signal(&self, node: usize, signal: Signal) {
         kill_process(Pid::from_raw(self.pid(node)).unwrap(), signal).unwrap();
     }
 
-    /// Ends a node by a signal, and waits until it has been started again.
+    /// Ends a node with a signal, and waits until the script has started it again.
     pub async fn end(&self, node: usize, signal: Signal) {
         let pid = self.pid(node);
         self.signal(node, signal);
@@ -77,15 +78,15 @@ impl Cluster {
         .expect("the node is started again");
     }
 
-    /// Ends it, and every part of it.
+    /// Stops the cluster, and asserts that the script succeeds and removes its directory.
     pub fn stop(mut self) {
         drop(self.script.stdin.take());
         assert!(self.script.wait().unwrap().success());
-        assert!(!self.directory.exists(), "it leaves nothing behind");
+        assert!(!self.directory.exists(), "the script removes its directory");
     }
 }
 
-/// A port with two free ones behind it for each node of the cluster.
+/// A free port that is followed by two free ports for each node.
 fn free_ports() -> u16 {
     loop {
         let first = fastrand::u16(20_000..32_000);

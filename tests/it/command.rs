@@ -1,4 +1,4 @@
-//! The program from outside: its commands, its errors, its first screen.
+//! Runs the program as a user does, and checks its commands, its errors and its first screen.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
@@ -178,7 +178,8 @@ async fn a_table_is_attached_and_detached() {
         "select count(*) from pg_trigger where tgname like 'vestnik_record_%' and tgrelid = to_regclass('tickets')";
     let triggers = async || client.query_one(triggers, &[]).await.unwrap().get::<_, i64>(0);
 
-    // Nothing says which of its words mean what: the questions are asked in a file, and nothing is changed.
+    // The words of the status column have no known meaning. `attach` writes its questions to a file and changes nothing
+    // in the database.
     let asked = attach(&["--table", "tickets", "--kind", "order"]);
     let said = text(&asked.stderr);
     assert_eq!(asked.status.code(), Some(2), "{said}");
@@ -229,7 +230,7 @@ async fn a_table_is_attached_and_detached() {
     assert_eq!(on(&database, &["detach", "--table", "tickets"]).status.code(), Some(2));
 }
 
-/// A running command, ended with the test.
+/// A running command, which is killed when this value is dropped.
 struct Running(Child);
 
 impl Drop for Running {
@@ -255,7 +256,7 @@ async fn tail_prints_a_line_an_event_and_comes_back() {
     app.write("insert into orders (store_id) values (7), (8)").await;
     let first: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
     assert_eq!((&first["type"], &first["store_id"]), (&"new_order".into(), &"7".into()));
-    // Its node goes away; another takes its place.
+    // The node of `tail` stops, and another node starts at the same address.
     let (address, token) = (app.engine.address(), app.token.clone());
     let config = app.database.config();
     app.engine.shut_down().await;
@@ -374,7 +375,7 @@ async fn healthcheck_says_whether_the_server_is_ready() {
     assert_eq!(check(address).await.status.code(), Some(1));
 }
 
-/// Starts the program as a newcomer does, on a terminal without any setting, and reads its first screen.
+/// Starts the program without any setting on a terminal, as a new user does, and reads its first screen.
 fn start_alone(directory: &Path) -> (Running, String) {
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
     let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
@@ -385,7 +386,7 @@ fn start_alone(directory: &Path) -> (Running, String) {
     read_screen(directory, theirs.into(), std::fs::File::from(terminal))
 }
 
-/// The same where a file gets what it says.
+/// Starts the program with its output in a pipe, which is not a terminal.
 fn start_unseen(directory: &Path) -> (Running, String) {
     let (ours, theirs) = std::io::pipe().unwrap();
     read_screen(directory, theirs.into(), ours)
@@ -401,7 +402,7 @@ fn read_screen(directory: &Path, stdout: Stdio, shown: impl std::io::Read) -> (R
     let mut screen = String::new();
     let mut shown = BufReader::new(shown);
     while !screen.contains("set DATABASE_URL") {
-        assert!(shown.read_line(&mut screen).unwrap() > 0, "it ended: {screen}");
+        assert!(shown.read_line(&mut screen).unwrap() > 0, "the program ended: {screen}");
     }
     (running, screen.replace("\r\n", "\n"))
 }
@@ -443,7 +444,7 @@ fn the_first_screen_shows_one_token_to_a_terminal_and_none_to_a_file() {
     let kept = directory.path().join("vestnik-data/first-screen.token");
     assert_eq!(std::fs::metadata(&kept).unwrap().permissions().mode() & 0o777, 0o600);
 
-    // One that was revoked is followed by another.
+    // After the token is revoked, the next start creates another one.
     let revoked = vestnik(&["token", "revoke", "--label", "first screen"])
         .current_dir(directory.path())
         .output()
@@ -466,7 +467,7 @@ fn end(mut running: Running) {
     assert!(running.0.wait().unwrap().success());
 }
 
-/// Runs a line of the screen in a shell.
+/// Runs a line of the first screen in a shell.
 fn paste(directory: &Path, line: &str) -> Child {
     let shell = Command::new("sh")
         .args(["-c", line])
@@ -476,7 +477,7 @@ fn paste(directory: &Path, line: &str) -> Child {
     shell.unwrap()
 }
 
-/// What an address answers, by a request as a browser makes one.
+/// Sends a GET as a browser does, and returns the whole response.
 fn get(url: &str) -> String {
     use std::io::Write as _;
     let host = url.strip_prefix("http://").expect("plain HTTP");
@@ -507,7 +508,7 @@ fn a_newcomer_pastes_what_the_first_screen_says_and_sees_the_order() {
             .trim()
             .to_owned()
     };
-    // The panel's address opens it, and the token stands behind the `#`, which no browser sends.
+    // The panel's address opens the panel. The token follows the `#`, so a browser does not send it to the server.
     let panel = line("/#store=7&token=");
     let (address, key) = panel.split_once("/#").unwrap();
     assert!(key.starts_with("store=7&token=vst_"), "{panel}");
@@ -520,7 +521,7 @@ fn a_newcomer_pastes_what_the_first_screen_says_and_sees_the_order() {
     let (seen, events_seen) = std::sync::mpsc::channel();
     let events = BufReader::new(tail.0.stdout.take().unwrap()).lines();
     std::thread::spawn(move || events.map_while(Result::ok).try_for_each(|event| seen.send(event)));
-    // It begins with what happens after it came, so the order is written until it is seen.
+    // `tail` prints only events after its connection, so the test inserts orders until the first one is printed.
     let event = loop {
         assert!(paste(directory.path(), &line("psql")).wait().unwrap().success());
         if let Ok(event) = events_seen.try_recv() {
@@ -529,7 +530,7 @@ fn a_newcomer_pastes_what_the_first_screen_says_and_sees_the_order() {
     };
     assert!(event.contains("\"new_order\"") && event.contains("Иван"), "{event}");
 
-    // Nothing is wrong with what it has made.
+    // `doctor` finds nothing wrong with what the program has created.
     let output = vestnik(&["doctor"]).current_dir(directory.path()).output().unwrap();
     assert!(output.status.success(), "{}", text(&output.stdout));
 
@@ -540,20 +541,20 @@ fn a_newcomer_pastes_what_the_first_screen_says_and_sees_the_order() {
             .and_then(|text| text.lines().next().map(str::to_owned))
     };
 
-    // Its Postgres is killed: it starts another, and the watcher loses nothing.
-    let killed = postmaster(&pid_file).expect("it runs");
+    // The embedded Postgres is killed. The program starts another one, and `tail` misses no order.
+    let killed = postmaster(&pid_file).expect("Postgres runs");
     let pid = rustix::process::Pid::from_raw(killed.parse().unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     let marked = line("psql").replace("Иван", "Мария");
     while !paste(directory.path(), &marked).wait().unwrap().success() {}
     while !events_seen
         .recv_timeout(PATIENCE)
-        .expect("the order of after")
+        .expect("the order after the restart")
         .contains("Мария")
     {}
     assert_ne!(postmaster(&pid_file), Some(killed));
 
-    // Another one does not run on the same data.
+    // A second program refuses to run on the same data directory.
     let output = vestnik(&["serve"]).current_dir(directory.path()).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(
@@ -563,9 +564,10 @@ fn a_newcomer_pastes_what_the_first_screen_says_and_sees_the_order() {
     );
     drop(tail);
 
-    // Killed, its Postgres stays, and the next one takes it over, and stops it.
+    // When the program is killed, its Postgres keeps running. The next program takes over that Postgres, and stops it
+    // when the program itself ends.
     drop(running);
-    let before = postmaster(&pid_file).expect("it still runs");
+    let before = postmaster(&pid_file).expect("Postgres still runs");
     let (running, _) = start_alone(directory.path());
     assert_eq!(postmaster(&pid_file), Some(before));
     end(running);
@@ -582,7 +584,7 @@ fn an_unreachable_database_is_waited_for() {
     let mut said = BufReader::new(running.0.stderr.take().unwrap());
     let mut log = String::new();
     while log.matches("cannot connect to Postgres").count() < 2 {
-        assert!(said.read_line(&mut log).unwrap() > 0, "it ended: {log}");
+        assert!(said.read_line(&mut log).unwrap() > 0, "the program ended: {log}");
     }
     end(running);
     said.read_to_string(&mut log).unwrap();

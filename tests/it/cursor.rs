@@ -1,5 +1,5 @@
-//! What a cursor may cover: never more than its session has been sent. Here the moments are made that a test with real
-//! sockets would have to wait for: something happens between the ping of a heartbeat and its cursor.
+//! A cursor must never cover an event that its session has not sent. These tests call the session with a fake
+//! transport, so that events arrive exactly between a heartbeat's ping and its cursor.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -20,10 +20,10 @@ use vestnik::token::{Grant, Scope, Stores, TokenId};
 
 use crate::support::app::PATIENCE;
 
-/// Bytes that may wait for a session here: less than one event of [`event`].
+/// The size of the send queue, bytes: smaller than one event of [`event`].
 const QUEUE_BYTES: usize = 1000;
 
-/// A client that takes everything at once; and what happens whenever it is pinged.
+/// A transport that accepts every message at once, and calls `when_pinged` at each ping.
 struct Pinged<F> {
     when_pinged: F,
     received: Arc<Mutex<Vec<Value>>>,
@@ -59,7 +59,7 @@ fn epoch(timeline: &str) -> Epoch {
     Epoch::new(1, timeline, 1)
 }
 
-/// Behind everything up to this transaction.
+/// A position that covers every transaction up to `through`.
 fn position(through: u64) -> Position {
     let snapshot = Snapshot {
         xmax: Xid(through + 1),
@@ -68,7 +68,7 @@ fn position(through: u64) -> Position {
     Position::after(&snapshot, Xid(through))
 }
 
-/// A large one.
+/// An event that is larger than the send queue.
 fn event(xid: u64) -> JournalEvent {
     JournalEvent {
         id: EventId(i64::try_from(xid).unwrap()),
@@ -82,10 +82,10 @@ fn event(xid: u64) -> JournalEvent {
     }
 }
 
-/// Serves a session until it ends. Why it ended, and what its client was sent.
+/// Serves a session until it ends. Returns the reason and the messages that the client was sent.
 async fn serve(router: &Arc<Router>, when_pinged: impl FnMut() + Send) -> (Close, Vec<Value>) {
     let mut config = Config::default();
-    // Never connected to: nothing is replayed here.
+    // No connection to this URL is opened, because the session replays nothing.
     config.database.url = Some("postgres://nobody@127.0.0.1:1/nowhere".to_owned().into());
     let pool = vestnik::infra::db::pool(&config.database).unwrap();
     let hub = Arc::new(Hub {
@@ -123,7 +123,7 @@ async fn serve(router: &Arc<Router>, when_pinged: impl FnMut() + Send) -> (Close
     (why, received)
 }
 
-/// Publishes one read: these transactions, an event each.
+/// Publishes one read of the journal: one event for each of these transactions.
 fn publish(router: &Router, epoch: Epoch, xids: std::ops::RangeInclusive<u64>) {
     let before = Cursor::At(position(xids.start() - 1));
     let after = Cursor::At(position(*xids.end()));
@@ -137,7 +137,8 @@ fn publish(router: &Router, epoch: Epoch, xids: std::ops::RangeInclusive<u64>) {
     router.publish(epoch, &events, &before, &after, &translation).unwrap();
 }
 
-/// Every cursor covers only what came before it, or with it. `first` is the first transaction that was published.
+/// Asserts that every cursor covers only events that came before it or with it. `first` is the first transaction that
+/// was published.
 fn assert_honest(received: &[Value], epoch: Epoch, first: u64) {
     let mut sent = first - 1;
     for message in received {
@@ -146,7 +147,7 @@ fn assert_honest(received: &[Value], epoch: Epoch, first: u64) {
         }
         if let Some(cursor) = message["cursor"].as_str() {
             let Ok(Cursor::At(position)) = Cursor::decode(cursor, epoch) else {
-                panic!("no cursor of this life: {message}")
+                panic!("not a cursor of this epoch: {message}")
             };
             assert!(
                 position.newest() <= Xid(sent),
@@ -183,7 +184,7 @@ async fn a_heartbeat_covers_nothing_that_a_full_queue_left_out() {
     router.reach(here, &position(10));
     let mut newest = 10;
     let (why, received) = serve(&router, || {
-        // The second does not fit: it is only published, and the session is let go as lagged.
+        // The second event does not fit into the queue, so the router publishes it and closes the session as lagged.
         for _ in 0..2 {
             newest += 1;
             publish(&router, here, newest..=newest);
@@ -206,7 +207,7 @@ async fn a_stale_session_gets_nothing_until_the_journal_is_read_again() {
         }
         router.set_stale(true);
         let router = Arc::clone(&router);
-        // Runs once the session has nothing to do any more.
+        // The spawned task runs once the session waits.
         tokio::spawn(async move { router.set_stale(false) });
     })
     .await;
@@ -225,6 +226,6 @@ async fn no_session_outlives_the_life_of_its_database() {
     router.reach(before, &position(10));
     let (why, received) = serve(&router, || router.reach(after, &position(20))).await;
     assert_eq!(why, Close::Draining);
-    // With a cursor of the new life it would never learn that its lists are stale.
+    // A cursor with the new epoch would hide from the client that its lists are outdated.
     assert_honest(&received, before, 11);
 }

@@ -1,4 +1,4 @@
-//! A Postgres is reached by whatever psql reaches it by, with the same words and their meaning.
+//! Connections to Postgres take the same parameters as psql, with the same meaning.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::support::db::{Database, Server};
 
-/// Files that openssl makes, as PostgreSQL's documentation shows.
+/// A directory of keys and certificates. openssl creates them as PostgreSQL's documentation describes.
 struct Files(TempDir);
 
 impl Files {
@@ -27,15 +27,15 @@ impl Files {
         assert!(output.status.success(), "{arguments}: {output:?}");
     }
 
-    /// A certificate `{name}.crt` of its own making.
+    /// Creates a self-signed certificate `{name}.crt`.
     fn authority(&self, name: &str) {
         self.openssl(&format!(
             "req -new -x509 -days 2 -nodes -newkey rsa:2048 -keyout {name}.key -out {name}.crt -subj /CN={name}"
         ));
     }
 
-    /// A certificate `{name}.crt` that `authority` has signed. With alternative names it is of version 3, else of
-    /// version 1.
+    /// Creates a certificate `{name}.crt` that `authority` signs. The certificate has version 3 if `alternatives` is
+    /// given, otherwise version 1.
     fn signed(&self, name: &str, common: &str, authority: &str, alternatives: Option<&str>) {
         self.openssl(&format!(
             "req -new -nodes -newkey rsa:2048 -keyout {name}.key -out {name}.csr -subj /CN={common}"
@@ -60,7 +60,7 @@ impl Files {
         self.0.path().join(name).to_str().unwrap().to_owned()
     }
 
-    /// A Postgres with this certificate.
+    /// Starts a Postgres that uses this certificate.
     fn server(&self, certificate: &str, access: &str) -> Server {
         let served = tempfile::tempdir().unwrap();
         for (from, to) in [
@@ -81,7 +81,7 @@ impl Files {
     }
 }
 
-/// Connects, and says whether that is encrypted.
+/// Connects, and returns whether the connection is encrypted.
 async fn reach(url: &str) -> Result<bool, String> {
     let client = vestnik::infra::db::connect_as(&SecretString::from(url), "test").await;
     let client = client.map_err(|error| error.to_string())?;
@@ -175,7 +175,7 @@ async fn each_sslmode_means_what_libpq_means_by_it() {
 async fn a_certificate_made_as_the_documentation_of_postgres_shows_is_verified() {
     let files = Files::new();
     files.authority("ca");
-    // Signed by itself, and its only name the common one; and of version 1.
+    // The first certificate is self-signed and has only a common name. The second one has version 1.
     files.authority("localhost");
     files.signed("old", "localhost", "ca", None);
     for (certificate, root) in [("localhost", "localhost"), ("old", "ca")] {
@@ -208,13 +208,13 @@ async fn a_certificate_made_as_the_documentation_of_postgres_shows_is_verified()
     }
 }
 
-/// Of the same name as the authority that is trusted, and not the same.
+/// Creates another authority with the same name as the trusted one, and returns the path of its certificate.
 fn other(files: &Files) -> String {
     files.openssl("req -new -x509 -days 2 -nodes -newkey rsa:2048 -keyout other.key -out other.crt -subj /CN=ca");
     files.path("other.crt")
 }
 
-/// `vestnik token list` with these variables only.
+/// Runs `vestnik token list` with only these environment variables.
 fn list(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vestnik"));
     command
@@ -277,7 +277,7 @@ async fn a_password_comes_from_the_password_file_unless_others_may_read_it() {
         "postgres://guarded@localhost:{}/postgres?passfile={passwords}",
         server.port()
     );
-    // Over TLS, so that the password is bound to the server's certificate.
+    // The connection uses TLS, so that channel binding ties the password to the server's certificate.
     assert_eq!(reach(&url).await, Ok(true));
     assert_eq!(reach(&format!("{url}&sslmode=disable")).await, Ok(false));
     fs::set_permissions(&passwords, fs::Permissions::from_mode(0o644)).unwrap();

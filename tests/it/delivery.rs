@@ -1,4 +1,4 @@
-//! What a chat is told, and in which order: enqueueing, digests, budgets.
+//! The messages that a chat gets, and their order: enqueueing, digests and rate limits.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use crate::support::db::{Database, until};
 use crate::support::telegram::{Call, TOKEN, Telegram};
 use crate::telegram_outcomes::{hold, hurry, start};
 
-/// A chat of store 7 that gets everything.
+/// A chat of store 7 that gets every message.
 const CHAT: i64 = 501;
 const GROUP: i64 = -50;
-/// The setting's default.
+/// The default of the setting `telegram.digest_after`.
 const STALE: Duration = Duration::from_secs(30 * 60);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -46,7 +46,7 @@ async fn an_order_is_a_message_with_buttons_and_its_status_edits_it() {
     assert!(there[0].1.buttons.is_empty(), "{:?}", there[0].1.buttons);
 }
 
-/// A store whose chat gets a digest from the fourth waiting message on.
+/// Starts an app with a chat that gets a digest once more than three messages wait.
 async fn with_digests_of_four() -> (Telegram, App) {
     let (telegram, database) = Telegram::with_chat(CHAT).await;
     let settings = vestnik::infra::config::Telegram {
@@ -127,7 +127,7 @@ async fn any_text_of_a_customer_arrives_as_it_is() {
     for (chat, name) in (1..).zip(names) {
         telegram.until_messages(chat, 1).await;
         let (_, message) = telegram.messages(chat).remove(0);
-        // On a line of its own: what breaks lines is a blank there.
+        // The name fills one line, so line breaks and tabs in it become spaces.
         let name = name.replace(['\n', '\t'], " ");
         assert_eq!(message.text.matches(&name).count(), 2, "{name} in {}", message.text);
     }
@@ -145,8 +145,8 @@ async fn any_text_of_a_customer_arrives_as_it_is() {
     );
 }
 
-/// The clock of the budget is Telegram's own and real: 20 digests in the first half minute, and the rest a minute
-/// behind the first of them. It takes about 70 s.
+/// This test waits for Telegram's real time limits: 20 digests go out in the first half minute, and the rest a minute
+/// after the first digest. The test takes about 70 s.
 #[tokio::test(flavor = "multi_thread")]
 async fn three_thousand_events_for_one_group_come_as_digests_within_the_limits_the_urgent_first() {
     const ORDERS: usize = 2_900;
@@ -204,7 +204,7 @@ async fn three_thousand_events_for_one_group_come_as_digests_within_the_limits_t
     }
     let first_change = calls.iter().position(|call| call.text.contains("accepted")).unwrap();
     let last_order = calls.iter().rposition(|call| call.text.contains("new order")).unwrap();
-    assert!(first_change >= last_order, "news of a status before a new order");
+    assert!(first_change >= last_order, "a change of status came before a new order");
     telegram.assert_no_violation();
 }
 
@@ -263,7 +263,7 @@ async fn planning_again_changes_nothing() {
         assert_eq!(after.matches("\"event_id\"").count(), 750 + 700);
         assert!(before.is_none_or(|before| before == after));
         before = Some(after);
-        // As when the position was lost, or another node was at it at the same moment.
+        // Reset the cursor, which simulates a lost position or a second node that enqueues at the same moment.
         client
             .batch_execute("update vestnik.vst_delivery_cursor set cursor = ''")
             .await
@@ -414,7 +414,7 @@ async fn a_settlement_that_comes_late_frees_nobody_elses_slot() {
     let Claimed::Work(claim) = queue::claim(&pool, &sources, &rules(TOKEN)).await.unwrap() else {
         panic!("nothing claimed")
     };
-    // Its time went by, and another send has the slot.
+    // The claim's time has ended, and another send now holds the slot.
     let taken = "update vestnik.vst_bot_slot set free_at = clock_timestamp() + interval '1 hour' where slot = $1";
     client.execute(taken, &[&claim.slot]).await.unwrap();
     assert_eq!(
@@ -432,7 +432,7 @@ async fn a_settlement_that_comes_late_frees_nobody_elses_slot() {
     );
     let held = "select free_at > clock_timestamp() + interval '50 minutes' from vestnik.vst_bot_slot where slot = $1";
     assert!(client.query_one(held, &[&claim.slot]).await.unwrap().get::<_, bool>(0));
-    // And the usual way: it is free a second later.
+    // In the usual case, the slot is free a second after its send.
     client
         .batch_execute("insert into orders (store_id) values (7); update vestnik.vst_chat set next_at = now()")
         .await
@@ -462,7 +462,7 @@ async fn an_event_that_commits_while_others_are_planned_is_planned_once() {
     shop.batch_execute("insert into vestnik.vst_store (id) values ('7')")
         .await
         .unwrap();
-    // Planning knows where it stands, and waits before it reads the events.
+    // The lock makes the task wait after it has read its cursor and before it reads the events.
     blocker
         .batch_execute("begin; lock table vestnik.vst_store in access exclusive mode")
         .await
@@ -484,8 +484,8 @@ async fn an_event_that_commits_while_others_are_planned_is_planned_once() {
     assert_eq!(enqueueing.await.unwrap(), [0, 1]);
 }
 
-/// As many changes as there may be, and as old as they may be: what stands in the chat says where its order stands, in
-/// the end.
+/// Each order gets many old changes while no node runs. Afterwards each message in the chat shows the order's final
+/// status.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_message_that_is_there_is_edited_behind_a_standstill_and_keeps_no_old_buttons() {
     const ORDERS: usize = 5;
@@ -526,7 +526,7 @@ async fn each_message_that_is_there_is_edited_behind_a_standstill_and_keeps_no_o
         })
         .await;
     let there = telegram.messages(CHAT);
-    assert_eq!(there.len(), ORDERS, "nothing is told again: {there:?}");
+    assert_eq!(there.len(), ORDERS, "no message is sent again: {there:?}");
     for (_, message) in there {
         assert!(
             message.text.starts_with('✅') && message.buttons.is_empty(),

@@ -1,7 +1,7 @@
-//! Derived sources: systems that people run, by the mappings that come with the program.
-//! `tests/shops/derived/NAME/life.sql` has a system's tables and what its application writes; `truth.sql` says in plain
-//! SQL what a panel must show. After each transaction the lists are what the truth says, and the events are what has
-//! changed in it.
+//! Derived sources: popular shop systems, read with the mappings that come with the program.
+//! `tests/shops/derived/NAME/life.sql` has the tables of a system and the writes of its application. `truth.sql` states
+//! in plain SQL what a panel must show. After each transaction, the lists must equal the result of `truth.sql`, and the
+//! events must be the changes of that result.
 
 pub mod answers;
 mod attaching;
@@ -15,7 +15,7 @@ mod truth;
 
 use shop::Shop;
 
-/// Each system under the isolation that its application uses, and under the stricter ones.
+/// Runs a system's transactions under the isolation level that its application uses, and under the stricter levels.
 async fn is_shown_as_it_is(system: &str) {
     for isolation in ["read committed", "repeatable read", "serializable"] {
         let mut shop = Shop::open(system, isolation).await;

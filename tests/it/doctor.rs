@@ -1,4 +1,5 @@
-//! What is wrong with a database is named, with what to do. The tests' own Postgres runs without fsync, and is told so.
+//! `vestnik doctor` reports each problem of a database with its remedy. The tests' Postgres runs without fsync, so
+//! `doctor` always reports that.
 
 use std::process::Command;
 
@@ -6,7 +7,7 @@ use crate::support::app::App;
 use crate::support::db::{Database, Server};
 use crate::support::telegram::{TOKEN, Telegram};
 
-/// What `vestnik doctor` prints, and its exit code.
+/// The output of `vestnik doctor`, and its exit code.
 pub async fn doctor(database: &Database, arguments: &[&str]) -> (String, Option<i32>) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vestnik"));
     command
@@ -14,14 +15,14 @@ pub async fn doctor(database: &Database, arguments: &[&str]) -> (String, Option<
         .args(arguments)
         .env("DATABASE_URL", database.url())
         .current_dir(std::env::temp_dir());
-    // Whoever answers for the panels in this process goes on meanwhile.
+    // Servers of the test run in this process, so the wait for the command must not block them.
     let output = tokio::task::spawn_blocking(move || command.output().unwrap());
     let output = output.await.unwrap();
     let said = [output.stdout, output.stderr].concat();
     (String::from_utf8(said).unwrap(), output.status.code())
 }
 
-/// The line about this.
+/// The line of the output about this subject.
 pub fn line<'a>(said: &'a str, subject: &str) -> &'a str {
     let about = |line: &&str| line.split_whitespace().nth(1) == Some(subject);
     said.lines()
@@ -72,7 +73,7 @@ async fn each_thing_that_is_wrong_is_named_with_what_to_do() {
     let pid: i32 = client.query_one("select pg_backend_pid()", &[]).await.unwrap().get(0);
     let old = format!("select clock_timestamp() - xact_start > '1 s' from pg_stat_activity where pid = {pid}");
     database.until(&old).await;
-    // To listen to another database is to hear as little as behind a pooler.
+    // On another database, LISTEN receives nothing, exactly as behind a transaction pooler.
     let listen_url = format!("database.listen_url={}", other.url());
     let (said, code) = doctor(&database, &["--old", "1s", "--set", &listen_url]).await;
     for (subject, says) in [
@@ -130,7 +131,7 @@ async fn where_notifications_are_switched_off_no_node_is_missed_for_not_listenin
     assert!(!said.contains("start `vestnik serve`"), "{said}");
 }
 
-/// The same, with a bot.
+/// The output of `vestnik doctor` with a bot in the settings.
 async fn doctor_of_bot(database: &Database, telegram: &Telegram) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vestnik"));
     command

@@ -1,4 +1,4 @@
-//! The documents are true: the index has each of them, links lead somewhere, and commands are run as they are written.
+//! Tests of the documents: the index names each of them, links have targets, and commands work as they are written.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ fn read(path: impl AsRef<Path>) -> String {
     std::fs::read_to_string(root().join(path)).unwrap()
 }
 
-/// The files of `docs`, and the documents beside the code.
+/// The documents in `docs` and in the root directory.
 fn documents() -> Vec<PathBuf> {
     let of = |directory: &str| {
         let entries = std::fs::read_dir(root().join(directory)).unwrap();
@@ -46,7 +46,7 @@ fn the_index_of_the_documents_names_each_of_them() {
     }
 }
 
-/// A heading as its anchor: `## The shop's own API` is `#the-shops-own-api`.
+/// The anchor of a heading: `## The shop's own API` becomes `#the-shops-own-api`.
 fn anchor(heading: &str) -> String {
     let letters = heading.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
     letters
@@ -84,7 +84,7 @@ fn every_link_of_a_document_leads_to_a_file_and_a_heading() {
     assert!(followed > 80, "{followed}");
 }
 
-/// The words of a command line, as a shell splits them; a comment ends it.
+/// The words of a command line, as a shell splits them. A comment ends the line.
 fn words(line: &str) -> Vec<String> {
     let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
     for letter in line.chars() {
@@ -122,7 +122,7 @@ fn the_program_accepts_every_command_of_the_documents() {
     assert!(run > 80, "{run}");
 }
 
-/// A program that ends with the test.
+/// A child process that is killed when this value is dropped.
 struct Running(Child);
 
 impl Drop for Running {
@@ -132,7 +132,7 @@ impl Drop for Running {
     }
 }
 
-/// The commands of the first block of a document that begins so, without the line that names the database.
+/// The commands of the first `sh` block that begins with `export DATABASE_URL`, without that line.
 fn commands(document: &str) -> Vec<Vec<String>> {
     let text = read(document);
     let block = text
@@ -142,7 +142,7 @@ fn commands(document: &str) -> Vec<Vec<String>> {
     block.lines().skip(1).map(words).collect()
 }
 
-/// A shop before Vestnik: a table whose statuses a CHECK lists, and an order.
+/// A shop's table before Vestnik is installed. A CHECK lists the allowed statuses, and the table has one order.
 const SHOP: &str = "create table orders (id int generated always as identity primary key, store_id int not null, \
     status text not null check (status in ('pending', 'preparing', 'ready', 'completed', 'rejected', 'cancelled')), \
     customer_name text); insert into orders (store_id, status, customer_name) values (7, 'pending', 'Anna')";
@@ -165,7 +165,7 @@ async fn until_listening(ops: &str) {
     listening.await.expect("the node listens");
 }
 
-/// Runs the commands of a document in their order. `serve` goes on while the others run.
+/// Runs the commands of a document in their order. `serve` keeps running while the later commands run.
 async fn follow(document: &str) {
     let database = Database::empty().await;
     let client = database.client().await;
@@ -201,7 +201,7 @@ async fn follow(document: &str) {
         let output = program.output().unwrap();
         let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
         match line.last().map(String::as_str) {
-            // The tests' own Postgres runs without fsync; nothing else is wrong.
+            // The tests' Postgres runs without fsync, and that is the only problem `doctor` may report.
             Some("doctor") => assert!(said.ends_with("vestnik: one thing is wrong\n"), "{document}: {said}"),
             _ => assert!(output.status.success(), "{document}: {line:?}: {said}"),
         }
@@ -209,7 +209,7 @@ async fn follow(document: &str) {
             token = said.lines().next().unwrap().to_owned();
         }
     }
-    let (_running, address) = serving.expect("it serves");
+    let (_running, address) = serving.expect("the node serves");
     client
         .batch_execute("insert into orders (store_id, status, customer_name) values (7, 'pending', 'Boris')")
         .await

@@ -1,5 +1,5 @@
-//! Webhooks for any event: what an operator's address is posted, in which order, and what becomes of an address that
-//! does not take it.
+//! Webhooks of an operator: which events are posted to an address, in which order, and what happens when an address
+//! does not accept them.
 
 use std::process::Output;
 
@@ -13,36 +13,36 @@ use crate::support::hook::{Answer, Hook, Post};
 use crate::support::node::{CUSTOMER, Node};
 use crate::webhook::{ANYWHERE, is_signed, text, vestnik};
 
-/// No Bot API is there.
+/// An address at which no Bot API listens.
 const NOWHERE: &str = "http://127.0.0.1:1";
-/// For a node without a bot, which may call this machine.
+/// Settings for a node without a bot, which may post to addresses on this machine.
 const WITHOUT_BOT: [(&str, &str); 2] = [("TELEGRAM_TOKEN", ""), ("WEBHOOK_ALLOW_PRIVATE", "true")];
 
-/// A node without a bot, which may call this machine.
+/// Starts an app without a bot, which may post to addresses on this machine.
 async fn app(database: Database) -> App {
     App::start_on(database, |config| config.webhook = Webhook { allow_private: true }).await
 }
 
-/// Runs `vestnik webhook`, which may name addresses on this machine.
+/// Runs `vestnik webhook` with a setting that permits addresses on this machine.
 async fn webhook(database: &Database, arguments: &[&str]) -> Output {
     vestnik(database, &[&["webhook"], arguments].concat(), &[ANYWHERE]).await
 }
 
-/// Adds an endpoint; its secret.
+/// Adds a webhook, and returns its secret.
 async fn add(database: &Database, hook: &Hook, of: &[&str]) -> String {
     let url = hook.url();
     let added = webhook(database, &[&["add", "--url", &url], of].concat()).await;
     assert!(added.status.success(), "{}", text(&added.stderr));
     let said = text(&added.stdout);
     let secret = said.split_whitespace().find(|word| word.starts_with("whsec_"));
-    secret.expect("the secret is told, once").to_owned()
+    secret.expect("the command prints the secret").to_owned()
 }
 
 fn body(post: &Post) -> Value {
     serde_json::from_str(&post.body).unwrap()
 }
 
-/// The store, type and order of each post.
+/// The store, the type and the order id of each POST.
 fn told(posts: &[Post]) -> Vec<(String, String, String)> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let of = |post: &Post| {
@@ -60,7 +60,7 @@ fn orders(posts: &[Post]) -> Vec<String> {
     told(posts).into_iter().map(|(_, _, order)| order).collect()
 }
 
-/// Lets time pass for what waits.
+/// Makes every waiting POST due now.
 async fn hurry(database: &Database) {
     let client = database.client().await;
     let hurry = "update vestnik.vst_webhook_endpoint set due_at = '-infinity'";
@@ -71,7 +71,7 @@ async fn hurry(database: &Database) {
 async fn events_of_chosen_stores_and_types_are_posted_signed_and_in_order_without_a_bot() {
     let (mut all, mut some) = (Hook::start(&[]).await, Hook::start(&[]).await);
     let database = Database::fresh().await;
-    // The store 9 has no settings; what was before the webhook is not posted.
+    // Store 9 has no row of settings. Events before the webhook was added are not posted.
     let client = database.client().await;
     client
         .batch_execute("insert into orders (store_id) values (7)")
@@ -111,7 +111,7 @@ async fn events_of_chosen_stores_and_types_are_posted_signed_and_in_order_withou
     assert_eq!(told(&posts), expected);
     assert_eq!(told(&some.until(2).await), expected[3..]);
     assert!(posts.iter().all(|post| is_signed(post, &secret)), "{posts:?}");
-    // The body is what the wire has, and nothing else.
+    // The posted body equals the event of the HTTP API, without its cursor and its replay mark.
     let mut whole = app.get_json("/api/partner/stores/9/events?limit=1").await["events"][0].clone();
     let whole = whole.as_object_mut().unwrap();
     whole.remove("cursor");
@@ -182,7 +182,7 @@ async fn a_refused_event_is_given_up_loudly_and_an_address_that_is_gone_or_down_
         add(&database, hook, &["--store", "7"]).await;
     }
     let client = database.client().await;
-    // The third has failed for long.
+    // Pretend that the third webhook has failed for days.
     let long =
         "update vestnik.vst_webhook_endpoint set failing_since = now() - interval '73 h', attempts = 80 where id = 3";
     client.batch_execute(long).await.unwrap();
@@ -223,7 +223,7 @@ async fn a_refused_event_is_given_up_loudly_and_an_address_that_is_gone_or_down_
         said.contains("1 given up") && said.contains("STOPPED") && said.contains("answered 410"),
         "{said}"
     );
-    // What waited is posted after the repair.
+    // After `resume`, the waiting events are posted.
     assert_eq!(down.posts().len(), 1);
     assert!(webhook(&app.database, &["resume", "3"]).await.status.success());
     assert_eq!(orders(&down.until(3).await), ["1", "1", "2"]);
@@ -245,12 +245,12 @@ async fn of_two_nodes_one_posts_each_event_and_when_it_is_killed_the_other_loses
     }
     let before = hook.until(ORDERS / 2).await;
     let numbers = |range: std::ops::RangeInclusive<usize>| range.map(|number| number.to_string()).collect::<Vec<_>>();
-    assert_eq!(orders(&before), numbers(1..=ORDERS / 2), "once each, in order");
+    assert_eq!(orders(&before), numbers(1..=ORDERS / 2), "each event once, in order");
     for number in ORDERS / 2..ORDERS {
         client.execute(insert, &[&CUSTOMER]).await.unwrap();
         if number == ORDERS * 3 / 4 {
             first.kill();
-            // The clock of its lease goes faster.
+            // End the killed node's lease at once instead of waiting for it.
             let over = "update vestnik.vst_webhook_endpoint set leased_until = '-infinity'";
             client.batch_execute(over).await.unwrap();
         }
@@ -263,7 +263,10 @@ async fn of_two_nodes_one_posts_each_event_and_when_it_is_killed_the_other_loses
     }
     let mut ids: Vec<&str> = posts.iter().map(|post| post.id.as_str()).collect();
     ids.dedup();
-    assert!(posts.len() <= ORDERS + 1, "only what was on its way may come twice");
+    assert!(
+        posts.len() <= ORDERS + 1,
+        "only the POST that was in progress may be repeated"
+    );
     assert_eq!(ids.len(), ORDERS, "with the same id");
     let mut all = orders(&posts);
     all.dedup();
@@ -347,7 +350,8 @@ async fn an_address_that_the_journal_cannot_serve_any_more_is_told_so_first() {
         )
         .await
         .unwrap();
-    // A transaction of another test may be older than the trimmed one. Then the new cursor could not be served either.
+    // A transaction of another test may be older than the trimmed one. Then the journal could not serve the new cursor
+    // either.
     let is_over = "select pg_snapshot_xmin(pg_current_snapshot()) > trimmed_through from vestnik.vst_retention";
     until(&client, is_over).await;
     let app = app(database).await;
@@ -403,7 +407,7 @@ async fn an_address_is_checked_tested_and_its_secret_rotated() {
     assert!(is_signed(&posts[0], &first) && is_signed(&posts[0], &second));
     assert!(!is_signed(&posts[1], &first) && is_signed(&posts[1], &second));
     assert_eq!(body(&posts[0])["type"], "test");
-    // A node that may not call this machine does not.
+    // A node without the permission does not post to an address on this machine.
     let app = App::start_on(database, |_| ()).await;
     app.write("insert into orders (store_id) values (7)").await;
     app.database

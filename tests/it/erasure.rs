@@ -1,4 +1,4 @@
-//! A customer who is erased: nothing that the engine keeps, sends or remembers says who it was.
+//! Erasing a customer: afterwards no table, cache, replay or message of the engine identifies the customer.
 
 use serde_json::Value;
 
@@ -10,14 +10,14 @@ use crate::support::telegram::Telegram;
 use crate::telegram_outcomes::start;
 
 const CHAT: i64 = 701;
-/// What may be found nowhere afterwards.
+/// Parts of the customer's data, which must be found nowhere after the erasure.
 const SECRETS: [&str; 4] = ["Zacharias", "Quixote", "900000001", "allergic"];
 const ORDER: &str = "insert into orders (store_id, customer_name, customer_phone, total, items) values \
      (7, 'Zacharias Quixote', '+7 (900) 000-00-01', 4200, '[{\"name\": \"tea\", \"note\": \"allergic to nuts\"}]')";
 const OTHER: &str =
     "insert into orders (store_id, customer_name, customer_phone) values (7, 'Ann', '+7 900 000-00-02')";
 
-/// What the command prints, and its exit code.
+/// Runs `vestnik erase`, and returns its standard output, its standard error and its exit code.
 fn erase(database: &Database, arguments: &[&str]) -> (String, String, i32) {
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_vestnik"))
         .arg("erase")
@@ -30,7 +30,7 @@ fn erase(database: &Database, arguments: &[&str]) -> (String, String, i32) {
     (text(output.stdout), text(output.stderr), output.status.code().unwrap())
 }
 
-/// Everything in the tables of the engine, as text.
+/// All rows of the engine's tables, as text.
 async fn everything(database: &Database) -> String {
     let client = database.client().await;
     let tables = "select tablename::text from pg_tables where schemaname = 'vestnik'";
@@ -61,7 +61,7 @@ async fn an_erased_customer_is_in_no_table_no_cache_no_replay_and_no_message() {
     app.write("update orders set status = 'rejected', reason = 'Zacharias Quixote is unknown' where id = 1")
         .await;
     telegram.until_messages(CHAT, 3).await;
-    // What the shop keeps is the shop's: it erases first.
+    // Vestnik never erases the shop's own rows, so the shop erases its row first.
     app.write(
         "update orders set customer_name = null, customer_phone = null, items = '[]', reason = null where id = 1",
     )
@@ -89,7 +89,8 @@ async fn an_erased_customer_is_in_no_table_no_cache_no_replay_and_no_message() {
     );
     assert_nowhere(&app.database).await;
 
-    // Of the journal, over HTTP and as a replay; of the node's memory nothing comes.
+    // The events now come from the journal, over HTTP and in a replay, and contain no data of the customer. The event
+    // cache no longer has these events.
     app.write("insert into orders (store_id, customer_name) values (7, 'Bob')")
         .await;
     let mut live = app.panel("7", Some(&before)).await.live().await;
@@ -120,7 +121,7 @@ async fn an_erased_customer_is_in_no_table_no_cache_no_replay_and_no_message() {
             assert!(!message.text.contains(secret), "{secret} in {}", message.text);
         }
     }
-    // The row goes on: its next change is told, and edits the message.
+    // The erased row still exists, so its next change creates an event and edits the message.
     app.write("update orders set status = 'pending' where id = 1").await;
     let event = live.event().await;
     assert_eq!(

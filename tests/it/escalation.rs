@@ -19,14 +19,14 @@ use crate::support::telegram::{Call, Telegram};
 use crate::webhook::is_signed;
 
 const SECRET: &str = "sixteen characters";
-/// The receivers of the tests are on this machine.
+/// The webhook receivers of the tests run on this machine, so private addresses are permitted.
 const ANYWHERE: vestnik::infra::config::Webhook = vestnik::infra::config::Webhook { allow_private: true };
 
-/// A panel of the store that can ring.
+/// Inserts a panel of the store that can ring.
 const PANEL: &str = "insert into vestnik.vst_node values ('here', now() + interval '1 h'); \
     insert into vestnik.vst_presence values ('here', '7')";
 
-/// The parts of the engine that escalate, without the engine: the test advances the time.
+/// The parts of the engine that escalate orders, without a running engine. The test itself advances the time.
 struct Shop {
     database: Database,
     client: Client,
@@ -67,7 +67,7 @@ impl Shop {
         {}
     }
 
-    /// Time passes until every escalation is due.
+    /// Makes every escalation due now.
     async fn hurry(&self) {
         self.run("update vestnik.vst_escalation set due_at = now() - interval '1 s' where ended_at is null")
             .await;
@@ -178,7 +178,7 @@ async fn an_unanswered_order_is_escalated_to_the_panels_then_the_chats_then_the_
         .iter()
         .filter(|call| call.method == "sendMessage")
         .count();
-    assert_eq!((sent, hook.posts().len()), (3, 1), "each of them once");
+    assert_eq!((sent, hook.posts().len()), (3, 1), "each step once");
     app.engine.shut_down().await;
 }
 
@@ -203,7 +203,7 @@ async fn an_answer_of_any_kind_ends_the_escalation() {
                 [(advanced_before, Some("answered".into()))],
                 "{answer}"
             );
-            assert_eq!(shop.advance().await, 0, "it is over");
+            assert_eq!(shop.advance().await, 0, "the escalation has ended");
             assert_eq!(shop.count(UNANSWERED).await, i64::from(advanced_before), "{answer}");
         }
     }
@@ -225,7 +225,7 @@ async fn opening_an_order_ends_no_escalation_and_answering_does() {
     client.execute(set, &[&hook.url(), &SECRET]).await.unwrap();
     let mut panel = app.panel("7", None).await.live().await;
     app.write("insert into orders (store_id) values (7)").await;
-    // Somebody looks at it, in a panel and over HTTP, and goes away.
+    // A person opens the order, in a panel and over HTTP, and does not answer it.
     let order = panel.event().await["id"].as_str().unwrap().to_owned();
     panel.acknowledge(&order).await;
     let bearer = format!("Bearer {}", app.token);
@@ -277,7 +277,7 @@ async fn only_events_that_need_an_answer_begin_an_escalation() {
     shop.run("insert into orders (store_id, status) values (7, 'preparing'), (7, 'completed'), (7, 'pending')")
         .await;
     shop.enqueue().await;
-    assert_eq!(shop.advance().await, 1, "who is served at the counter waits for nobody");
+    assert_eq!(shop.advance().await, 1, "only the pending order is escalated");
     let subject = "vestnik.vst_event where type = 'order_unanswered' and data ->> 'order_id' = '4'";
     assert_eq!(shop.count(subject).await, 1);
 }
@@ -307,12 +307,12 @@ async fn two_nodes_raise_one_alarm_and_many_due_escalations_advance_without_a_pa
         escalation::advance(&shop.pool, &sources),
         escalation::advance(&other, &sources)
     );
-    // What one node looked at, the other passed over.
+    // A node skips the escalations that the other node has locked.
     let advanced = here.unwrap() + there.unwrap() + escalation::advance(&shop.pool, &sources).await.unwrap();
     assert_eq!(advanced, 200);
     assert_eq!(shop.count(UNANSWERED).await, 200);
     let orders = "(select distinct data ->> 'order_id' from vestnik.vst_event where type = 'order_unanswered') o";
-    assert_eq!(shop.count(orders).await, 200, "each once");
+    assert_eq!(shop.count(orders).await, 200, "each order once");
     assert_eq!(
         shop.count("vestnik.vst_escalation where outcome = 'answered'").await,
         800
@@ -361,12 +361,12 @@ async fn what_no_panel_could_ring_goes_to_the_fallback_chat_at_once() {
         .await;
     shop.enqueue().await;
     assert_eq!(shop.count(&format!("{ENQUEUED} where e.key = '2'")).await, 1);
-    // And is not told again by its escalation: without a panel, order 1 goes to the chat at once, which is about to
-    // have order 2 anyway.
+    // The escalation enqueues order 1 for the chat at once, because no panel can ring. Order 2 is not enqueued again,
+    // because a message about order 2 already waits for the chat.
     assert_eq!(shop.advance().await, 2);
     assert_eq!(shop.count(ENQUEUED).await, 2);
     assert_eq!(shop.steps().await, [(2, None), (1, None)]);
-    assert_eq!(shop.advance().await, 0, "nobody is left");
+    assert_eq!(shop.advance().await, 0, "no step is left");
     assert_eq!(
         shop.steps().await,
         [(2, Some("exhausted".into())), (1, Some("exhausted".into()))]
@@ -379,7 +379,7 @@ async fn a_fallback_chat_of_a_closed_store_is_not_woken() {
     let telegram = Telegram::start().await;
     telegram.add_private(11, "Anna");
     telegram.link(&shop.database, "7", 11, "fallback").await;
-    // No panel can ring, and the store is open only in a span that is not now.
+    // No panel can ring, and the store's opening hours do not include the current time.
     shop.run(
         "delete from vestnik.vst_node; update vestnik.vst_store set time_zone = 'UTC'; \
          insert into vestnik.vst_opening_hours (store_id, weekday, opens, closes) select '7', extract(isodow from at), \
@@ -395,7 +395,7 @@ async fn a_fallback_chat_of_a_closed_store_is_not_woken() {
     assert_eq!(shop.count("vestnik.vst_delivery").await, 1, "the store is open");
 }
 
-/// A store with a webhook, and orders that have advanced to it.
+/// Creates a store with a webhook, and orders whose escalation has reached the webhook step.
 async fn at_the_webhook(hook: &Hook, orders: usize) -> Shop {
     let shop = Shop::bare().await;
     let set = "insert into vestnik.vst_store (id, webhook_url, webhook_secret) values ('7', $1, $2)";
@@ -408,7 +408,7 @@ async fn at_the_webhook(hook: &Hook, orders: usize) -> Shop {
     assert_eq!(
         shop.advance().await,
         orders as u64,
-        "no panel and no chat: the steps to them are passed over"
+        "without a panel and a chat, their steps are skipped"
     );
     assert_eq!(shop.count("vestnik.vst_webhook").await, orders as i64);
     shop
@@ -453,7 +453,7 @@ async fn one_stores_webhook_holds_up_no_other_and_an_answered_order_is_not_poste
     let mut silent = Hook::start(&[Answer::Silence; 20]).await;
     let mut other = Hook::start(&[]).await;
     let shop = at_the_webhook(&silent, 12).await;
-    // The oldest are of a store without an address any more, and of one that answered meanwhile.
+    // The oldest orders belong to a store whose address was removed, and to a store that has answered meanwhile.
     shop.run("insert into vestnik.vst_store (id) values ('gone'), ('8')")
         .await;
     let set = "update vestnik.vst_store set webhook_url = $1, webhook_secret = $2 where id = '8'";
@@ -490,7 +490,7 @@ async fn one_stores_webhook_holds_up_no_other_and_an_answered_order_is_not_poste
 #[tokio::test]
 async fn an_order_that_an_older_transaction_accepts_is_not_escalated_further() {
     let shop = Shop::with_store().await;
-    // Its number is lower than that of the order which it will change.
+    // The transaction id of this change is lower than that of the order's insertion.
     let older = shop.database.client().await;
     older
         .batch_execute("begin; insert into bookings (store_id) values (8)")
@@ -590,14 +590,17 @@ async fn a_cancellation_sounds_as_a_reply_to_its_order_in_a_muted_chat_too() {
     assert!(told[0].silent, "muted");
     until(&client, "select bool_and(state = 'sent') from vestnik.vst_delivery").await;
     app.write("update orders set status = 'cancelled'").await;
-    // Its message is edited, too, sooner or later.
+    // The bot also edits the order's first message, before or after this note.
     let note = telegram
         .until_call("a note", |call| {
             call.is_new_to(11) && call.text.contains("Order #1 cancelled")
         })
         .await;
     assert_eq!(note.reply_to, told[0].message);
-    assert!(!note.silent, "a kitchen must stop");
+    assert!(
+        !note.silent,
+        "the cancellation makes a sound, because the kitchen must stop"
+    );
     app.engine.shut_down().await;
 }
 
@@ -635,7 +638,7 @@ async fn a_cancellation_of_a_standstill_sounds_where_the_order_was_told() {
 async fn a_closed_store_is_woken_by_nobody_until_it_opens_unless_it_wants_to_be() {
     for (escalates, steps) in [("open", 0), ("always", 1)] {
         let shop = Shop::with_store().await;
-        // Open only in a span that is not now.
+        // The store's opening hours do not include the current time.
         shop.run(&format!(
             "update vestnik.vst_store set escalates = '{escalates}', time_zone = 'UTC'"
         ))
@@ -654,14 +657,14 @@ async fn a_closed_store_is_woken_by_nobody_until_it_opens_unless_it_wants_to_be(
             assert_eq!(
                 shop.advance().await,
                 0,
-                "it has opened: somebody has the usual time to answer"
+                "after opening, the store has the usual time to answer"
             );
             assert_eq!(shop.advance().await, 1);
         }
     }
 }
 
-/// A table of orders for later, beside the reference shop's.
+/// The mapping of a second table, whose orders have a time for which they are wanted.
 const LATER: &str = r#"table = "public.later"
 kind = "order"
 key = "id"
@@ -686,8 +689,8 @@ async fn later(database: &Database) {
     database.attach(LATER).await;
 }
 
-/// An order for later has an hour before it is wanted; who wants it sooner, or says no time, waits for an answer at
-/// once.
+/// The escalation of an order for later begins an hour before the wanted time. An order that is wanted sooner, or has
+/// no wanted time, begins at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_escalation_of_an_order_for_later_begins_an_hour_before_it_is_wanted() {
     let (telegram, database) = Telegram::with_chat(11).await;
@@ -712,7 +715,7 @@ async fn the_escalation_of_an_order_for_later_begins_an_hour_before_it_is_wanted
     for (begins, expected) in begins.iter().zip([2.0 * 3600.0 + 60.0, 60.0, 60.0]) {
         assert!((begins - expected).abs() < 2.0, "{begins} for {expected}");
     }
-    // Its time comes: the clock is moved by what is left.
+    // Move the escalation's due time so that it is due now.
     client
         .batch_execute("update vestnik.vst_escalation set due_at = due_at - interval '7261 seconds' where due_at > now() + interval '1 hour'")
         .await
@@ -752,12 +755,12 @@ async fn an_order_for_later_of_a_shop_that_is_closed_now_begins_when_it_is_due_a
     assert_eq!(
         shop.count(looked_at).await,
         1,
-        "then it is looked whether the shop is open"
+        "at that time the opening hours are checked"
     );
-    // Due, and the shop is still closed: nobody is woken.
+    // The escalation is due, but the shop is still closed, so no message is sent.
     assert_eq!(shop.advance().await, 0);
     assert_eq!(shop.steps().await, [(0, None)]);
-    // It opens: somebody has the usual time, and then the escalation begins.
+    // After the shop opens, the store has the usual time to answer before the first step.
     shop.run("update vestnik.vst_opening_hours set opens = '00:00', closes = '24:00'; \
         insert into vestnik.vst_opening_hours (store_id, weekday, opens, closes) select '7', d, '00:00', '24:00' from generate_series(1, 7) d on conflict do nothing")
         .await;
@@ -771,7 +774,7 @@ async fn what_came_during_a_standstill_is_escalated_and_what_was_answered_in_it_
     telegram.add_private(12, "Boris");
     telegram.link(&database, "7", 12, "manager").await;
     let client = database.client().await;
-    // Nobody serves. The shop goes on.
+    // No node runs, but the shop continues to write orders.
     client
         .batch_execute(
             "insert into orders (store_id) values (7); insert into orders (store_id) values (7); insert into bookings (store_id) values (7); \
@@ -834,7 +837,7 @@ async fn an_order_that_came_before_closing_is_escalated_to_its_end() {
     )
     .await;
     shop.enqueue().await;
-    // It closes. Somebody has ordered, and waits.
+    // The shop closes, but the customer who has ordered still waits.
     shop.run(
         "delete from vestnik.vst_opening_hours; \
          insert into vestnik.vst_opening_hours (store_id, weekday, opens, closes) select '7', extract(isodow from at), \
@@ -855,7 +858,7 @@ async fn a_chat_that_an_escalation_could_not_reach_gets_the_order_when_it_is_bac
     telegram.add_private(BORIS, "Boris");
     telegram.link(&app.database, "7", KITCHEN, "fallback").await;
     telegram.link(&app.database, "7", BORIS, "manager").await;
-    // The kitchen's chat is blocked, and the manager has blocked the bot.
+    // The kitchen's chat refuses messages, and the manager has blocked the bot.
     app.write(
         "update vestnik.vst_chat_link set blocked_at = now(), blocked_until = 'infinity' where mode = 'fallback'; \
          insert into vestnik.vst_node values ('elsewhere', now() + interval '1 h'); \

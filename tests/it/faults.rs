@@ -1,4 +1,4 @@
-//! What breaks, breaks here: each fault under load, judged by the oracle.
+//! Faults of the engine, Postgres and the network under load. The oracle checks the events after each fault.
 
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -16,18 +16,18 @@ use crate::support::breakable::Breakable;
 use crate::support::db::Database;
 use crate::support::proxy::Proxy;
 
-/// Times that one thing is broken in a row.
+/// The number of times that a test repeats its fault.
 const BREAKS: usize = 8;
-/// Between two heartbeats, where their cursors are judged.
+/// The time between two heartbeats in tests that check the heartbeats' cursors.
 const HEARTBEAT: Duration = Duration::from_millis(5);
-/// Commits between two of them.
+/// The number of commits between two faults.
 const COMMITS_BETWEEN: usize = 60;
 
 async fn trial(app: &App) -> Trial {
     Trial::begin(app.database.url(), &[app.engine.address()], &app.token, seed()).await
 }
 
-/// Ends the engine's backends of this name; waits until there is one to end.
+/// Terminates the engine's backends with this application name, after waiting for at least one of them.
 async fn terminate(client: &Client, name: &str) {
     let terminate = "select count(pg_terminate_backend(pid)) from pg_stat_activity \
          where application_name = $1 and datname = current_database()";
@@ -38,7 +38,7 @@ async fn terminate(client: &Client, name: &str) {
     .expect("the engine comes back");
 }
 
-/// How long a node goes on that cannot read the journal, and a little.
+/// The longest time after which a node that cannot read the journal closes its sessions, with a margin.
 const LET_GO_WITHIN: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -61,14 +61,19 @@ async fn a_node_that_cannot_read_the_journal_says_so_sends_no_heartbeat_and_lets
             }
         }
     });
-    let (heard, code) = heard.await.expect("it is let go");
-    let (beats, rest) = heard.split_at(heard.iter().position(|kind| kind == "stale").expect("it is told"));
+    let (heard, code) = heard.await.expect("the session is closed");
+    let (beats, rest) = heard.split_at(
+        heard
+            .iter()
+            .position(|kind| kind == "stale")
+            .expect("the client is told"),
+    );
     assert!(beats.iter().all(|kind| kind == "heartbeat"), "{heard:?}");
-    assert_eq!(rest, ["stale"], "nothing sounds like life behind it");
+    assert_eq!(rest, ["stale"], "no heartbeat follows `stale`");
     assert_eq!(code, 1012);
     assert!(
         app.try_panel("7", None, &app.token).await.is_err(),
-        "nobody else is let in"
+        "no new session is admitted"
     );
     proxy.mend();
     app.until_ready().await;
@@ -119,7 +124,7 @@ async fn a_feed_that_breaks_within_a_long_read_begins_it_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn panels_go_and_come_back_with_their_cursors() {
-    // With heartbeats all the while, whose cursors they come back with, too.
+    // Heartbeats arrive all the time, so panels also reconnect with the heartbeats' cursors.
     let app = App::start_with(|config| {
         config.session.send_queue_bytes = 16 * 1024;
         config.session.ping_interval = HEARTBEAT;
@@ -127,7 +132,7 @@ async fn panels_go_and_come_back_with_their_cursors() {
     .await;
     let (trial, client) = (trial(&app).await, app.database.client().await);
     for _ in 0..BREAKS {
-        // And the connections that their replays are read through.
+        // Terminate also the connections that read the replays.
         terminate(&client, "vestnik pool").await;
         trial.break_panels();
         trial.commits(COMMITS_BETWEEN).await;
@@ -171,7 +176,8 @@ async fn without_notifications_everything_comes_all_the_same() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn where_notifications_are_swallowed_it_notices_and_polls() {
-    // What a transaction pooler does: LISTEN is accepted, and nothing ever comes.
+    // A transaction pooler accepts LISTEN, but no notification arrives. Listening to another database has the same
+    // effect.
     let elsewhere = Database::empty().await;
     let swallowing = SecretString::from(elsewhere.url().to_owned());
     let app = App::start_with(|config| config.database.listen_url = Some(swallowing)).await;
@@ -183,7 +189,7 @@ async fn where_notifications_are_swallowed_it_notices_and_polls() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn random_writers_satisfy_the_oracle() {
-    // The property: for any seed. Each round has another one.
+    // The property must hold for every seed, so each round has another seed.
     for round in 0..4 {
         let app = App::start().await;
         let seed = seed().wrapping_add(round * 1_000_003);
@@ -194,7 +200,7 @@ async fn random_writers_satisfy_the_oracle() {
     }
 }
 
-/// An engine that reaches its database through a proxy.
+/// Starts an engine that connects to its database through a proxy.
 async fn app_behind_a_proxy() -> (App, Proxy) {
     let database = Database::fresh().await;
     let (_, host) = database.url().split_once('@').unwrap();
@@ -310,7 +316,8 @@ async fn postgres_is_restarted_fast_and_immediate() {
 async fn a_transaction_number_that_a_crash_gives_out_again_hides_no_order() {
     let (mut postgres, database) = Breakable::start().await;
     let client = database.client().await;
-    // What is rolled back is only flushed by the background: not within this test.
+    // Postgres flushes the WAL of a rolled back transaction only in the background. With these delays it does not do so
+    // during this test, and a crash loses that WAL.
     for setting in ["wal_writer_delay", "bgwriter_delay"] {
         client
             .batch_execute(&format!("alter system set {setting} = '10s'"))
@@ -339,7 +346,7 @@ async fn a_transaction_number_that_a_crash_gives_out_again_hides_no_order() {
             .unwrap()
             .get(0);
         client.batch_execute("rollback").await.unwrap();
-        // The feed looks at least once more, in a snapshot to which that transaction is over.
+        // Wait until the feed has read once more with a snapshot in which the transaction has ended.
         let read_since = "select count(*) from pg_stat_activity where application_name = 'vestnik feed' and state = 'idle' \
              and query_start > $1::text::timestamptz";
         let now: String = client
@@ -370,13 +377,13 @@ async fn a_transaction_number_that_a_crash_gives_out_again_hides_no_order() {
     }
     assert!(
         given_again > 0,
-        "no number was given out again: this test shows nothing"
+        "Postgres reused no transaction id, so this test proves nothing"
     );
     app.engine.shut_down().await;
     postgres.stop().await;
 }
 
-/// The program itself, as it runs in production.
+/// Starts the program as in production, on this port.
 fn serve(database: &Database, port: u16) -> Child {
     Command::new(env!("CARGO_BIN_EXE_vestnik"))
         .arg("serve")

@@ -1,5 +1,6 @@
-//! What people who do this job have reported of other software, each with an input of our own. The kinds that need more
-//! than a table and its writes are here; the others are shops.
+//! Problems that users of similar software have reported, each reproduced with input of our own. `P01` and so on are
+//! the numbers of the reports. Cases that need only a table and its writes are in `tests/shops`; the other cases are
+//! here.
 //!
 //! | case | test |
 //! |---|---|
@@ -45,7 +46,7 @@ const STANDARD: &str = "create table orders (id bigserial primary key, store_id 
      customer_name text, total int, order_type text, items jsonb not null default '[]', reason text, created_at timestamptz not null default now(), \
      updated_at timestamptz)";
 
-/// Runs the program in an empty directory; its exit code, and what it says.
+/// Runs the program in an empty directory, and returns its exit code and its output.
 fn vestnik(database: &Database, arguments: &[&str]) -> (i32, String) {
     told(&vestnik_at(database.url(), arguments).output().unwrap())
 }
@@ -72,7 +73,7 @@ fn attach(database: &Database, arguments: &[&str]) -> String {
     said
 }
 
-/// A database with this table, attached.
+/// Creates a database with this table, and attaches the table.
 async fn shop(sql: &str, table: &str) -> (Database, Client) {
     let database = Database::without_shop().await;
     let client = database.session().await;
@@ -94,7 +95,7 @@ async fn start(database: Database) -> App {
     App::start_on(database, |config| config.shop.schema = ShopSchema::Own).await
 }
 
-/// Type, key and status of each event of a store.
+/// The type, key and status of each event of a store.
 async fn events(app: &App, store: &str) -> Vec<(String, String, String)> {
     let page = app
         .get_json(&format!("/api/partner/stores/{store}/events?limit=500"))
@@ -124,7 +125,7 @@ async fn press(app: &App, store: &str, key: &str, wish: Value) -> (u16, Value) {
     (answer.status, answer.json())
 }
 
-// P01
+// P01: a table is swapped.
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_swapped_table_takes_every_write_and_its_rows_make_events_once_it_is_attached_again() {
@@ -180,7 +181,8 @@ async fn a_swapped_table_takes_every_write_and_its_rows_make_events_once_it_is_a
 #[tokio::test(flavor = "multi_thread")]
 async fn a_swapped_table_may_be_of_another_shape_and_be_attached_by_each_name() {
     let (database, client) = shop(STANDARD, "public.orders").await;
-    // Renamed for good, attached by the new name, the old one detached, and then a new table of the old name.
+    // The table is renamed for good and attached by its new name, and the old name is detached. Then another table gets
+    // the old name.
     run(&client, &["alter table orders rename to purchases"]).await;
     attach(&database, &["--table", "public.purchases", "--kind", "order"]);
     let (code, said) = vestnik(&database, &["detach", "--table", "public.orders"]);
@@ -208,7 +210,7 @@ async fn a_swapped_table_may_be_of_another_shape_and_be_attached_by_each_name() 
     run(&client, &["drop table orders", "drop table purchases"]).await;
 }
 
-// P20
+// P20: `attach` waits for a lock, and all writers wait behind it.
 
 #[tokio::test(flavor = "multi_thread")]
 async fn attach_and_detach_give_way_to_writers_and_say_who_holds_the_table() {
@@ -252,7 +254,7 @@ async fn attach_and_detach_give_way_to_writers_and_say_who_holds_the_table() {
     }
 }
 
-// P24
+// P24: keys that are not unique.
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_does_not_tell_rows_apart_is_refused() {
@@ -289,7 +291,7 @@ async fn a_key_that_does_not_tell_rows_apart_is_refused() {
     );
 }
 
-// P25
+// P25: one row with bytes that are not text.
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_byte_that_is_no_text_costs_nobody_else_theirs() {
@@ -308,7 +310,7 @@ async fn a_byte_that_is_no_text_costs_nobody_else_theirs() {
             )
         };
         run(&client, &[STANDARD]).await;
-        // Rows that were there before.
+        // These rows exist before the table is attached.
         run(&database.session().await, &[&insert(6)]).await;
         attach(&database, &["--table", "public.orders", "--kind", "order"]);
         run(&database.session().await, &[&insert(9)]).await;
@@ -336,7 +338,7 @@ async fn a_byte_that_is_no_text_costs_nobody_else_theirs() {
         let name = list["orders"][0]["customer_name"].as_str().unwrap();
         assert!(name.starts_with("Caf"), "{encoding}: {name}");
         assert!(encoding != "LATIN1" || name == "Café", "{name}");
-        // What a person writes may be what this database cannot hold.
+        // A person's text may contain characters that the database's encoding lacks.
         let (status, body) = press(
             &app,
             "9",
@@ -350,7 +352,7 @@ async fn a_byte_that_is_no_text_costs_nobody_else_theirs() {
     }
 }
 
-// P31
+// P31: names in mixed case.
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_in_mixed_case_is_found_and_quoted() {
@@ -392,7 +394,7 @@ async fn a_name_in_mixed_case_is_found_and_quoted() {
     );
 }
 
-// P46
+// P46: large rows and unusual characters.
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_too_large_or_too_strange_to_be_written_and_sent() {
@@ -432,7 +434,7 @@ async fn nothing_is_too_large_or_too_strange_to_be_written_and_sent() {
             (&json!("new_order"), &json!(numbers.to_string())),
             "{what}"
         );
-        // Every change of it, too.
+        // Changes of the large row arrive, too.
         run(
             &client,
             &[&format!("update orders set order_type = 'pickup' where id = {numbers}")],
@@ -449,12 +451,12 @@ async fn nothing_is_too_large_or_too_strange_to_be_written_and_sent() {
         assert_eq!(panel.event().await["data"]["status"], "preparing", "{what}");
     }
     let list = app.get_json("/api/partner/stores/7/orders").await;
-    // A value of megabytes is left out of the list, as it is of the events.
+    // Lists and events leave out values of several megabytes.
     let rows = list["orders"].as_array().map(Vec::len);
     assert_eq!((rows, &list["more"]), (Some(numbers), &json!(false)));
 }
 
-// P49
+// P49: an enum type is replaced by another one.
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_enum_that_is_exchanged_costs_nothing() {
@@ -468,7 +470,7 @@ async fn an_enum_that_is_exchanged_costs_nothing() {
     let mut panel = app.panel("7", None).await.live().await;
     run(&client, &["insert into orders (store_id) values (7)"]).await;
     assert_eq!(panel.event().await["data"]["order_id"], "1");
-    // As Prisma and TypeORM do it.
+    // Prisma and TypeORM replace an enum type with these statements.
     run(&client, &[
         "begin; create type state_new as enum ('PENDING', 'ACCEPTED', 'COOKING', 'DONE', 'CANCELLED'); \
          alter table orders alter status drop default; alter table orders alter status type state_new using status::text::state_new; \
@@ -488,7 +490,7 @@ async fn an_enum_that_is_exchanged_costs_nothing() {
     assert_eq!(press(&app, "7", "2", json!({"status": "preparing"})).await.0, 200);
     let (_, said) = vestnik(&app.database, &["doctor"]);
     assert!(said.contains("`COOKING`"), "{said}");
-    // And the values by a new name.
+    // Then a value of the enum is renamed.
     run(
         &client,
         &[
@@ -509,7 +511,7 @@ async fn an_enum_that_is_exchanged_costs_nothing() {
     );
 }
 
-// Keys of every type
+// Keys of every type.
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_label_with_another_name_and_a_check_are_told_apart_and_said() {
@@ -620,9 +622,10 @@ async fn a_key_of_any_type_can_be_answered() {
     }
 }
 
-// Row level security
+// Row level security.
 
-/// A role that has what `docs/operations.md` gives the engine, and no more of the shop than this.
+/// Creates a role with the rights that `docs/operations.md` lists for the engine, and only these rights on the shop's
+/// tables.
 pub async fn engine_role(database: &Database, role: &str, rights: &str) -> String {
     let client = database.session().await;
     let sql = format!(
@@ -669,7 +672,7 @@ async fn row_level_security_works_or_is_named() {
     }
     let doctor = told(&vestnik_at(&url, &["doctor"]).output().unwrap()).1;
     assert!(doctor.contains("create policy vestnik_select"), "{doctor}");
-    // Read, and not written: the answer is refused, never taken for done.
+    // A policy permits reading but not writing. The answer must fail, and must not be reported as done.
     run(
         &client,
         &[&format!("create policy a on orders for select to {role} using (true)")],
@@ -693,7 +696,7 @@ async fn row_level_security_works_or_is_named() {
     assert!(!doctor.contains("create policy"), "{doctor}");
 }
 
-// Columns that change
+// Columns that change.
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_becomes_of_a_column_is_said_and_mended() {
@@ -726,7 +729,7 @@ async fn what_becomes_of_a_column_is_said_and_mended() {
         "{doctor}"
     );
     assert_eq!(press(&app, "7", "2", json!({"status": "preparing"})).await.0, 200);
-    // The mapping says what stands for it now: earlier events have it, too.
+    // After the mapping names the new column, earlier events are translated with it, too.
     let (_, shown) = vestnik(&app.database, &["source", "show", "orders"]);
     let mended = shown
         .replace("\"customer_name\"", "\"guest\"")
@@ -736,7 +739,7 @@ async fn what_becomes_of_a_column_is_said_and_mended() {
     std::fs::write(&file, mended).unwrap();
     let said = attach(&app.database, &["--map", file.to_str().unwrap()]);
     assert!(said.contains("earlier events have guest now"), "{said}");
-    // The node knows it as soon as it has read the notification.
+    // The node loads the new mapping as soon as it has read the notification.
     let told = timeout(PATIENCE, async {
         loop {
             let told = app.get_json("/api/partner/stores/7/events").await;
@@ -752,7 +755,7 @@ async fn what_becomes_of_a_column_is_said_and_mended() {
     assert!(!vestnik(&app.database, &["doctor"]).1.contains("orders:"), "well again");
 }
 
-// A restored database
+// A restored database.
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restored_dump_goes_on() {
@@ -787,7 +790,7 @@ async fn a_restored_dump_goes_on() {
                 .unwrap(),
         };
         assert!(restore.status.success(), "{restore:?}");
-        // The shop writes at once, before anybody has thought of us.
+        // The shop writes to the restored database before any command of Vestnik has run.
         let shop = restored.session().await;
         run(
             &shop,
@@ -806,7 +809,8 @@ async fn a_restored_dump_goes_on() {
         assert!(told.iter().any(|event| is(event, "new_order", "3")), "{told:?}");
         assert_eq!(press(&app, "7", "4", json!({"status": "preparing"})).await.0, 200);
     }
-    // The data alone, into tables that are there: what fires is told once, and nothing fails.
+    // The dump's data alone is loaded into existing tables. The triggers create each event once, and no statement
+    // fails.
     let dumped = Command::new("pg_dump")
         .args(["--data-only", "-t", "public.orders", "-f"])
         .arg(&dump)

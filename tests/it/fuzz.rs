@@ -1,6 +1,6 @@
-//! Changed input at every door of the engine: what it cannot read costs only itself, shows nothing internal, and stops
-//! nothing. The inputs are the files of `tests/corpus`, changed at random. Each test prints its seed; the seed of a
-//! failed run is put in again with `VESTNIK_FUZZ_SEED`. `VESTNIK_FUZZ_SECONDS` makes each test run so long.
+//! Fuzz tests for every input of the engine. Input that the engine cannot read must fail alone, reveal nothing
+//! internal, and stop nothing else. The inputs are the files of `tests/corpus`, changed at random. Each test prints its
+//! seed; to repeat a failed run, set `VESTNIK_FUZZ_SEED` to it. `VESTNIK_FUZZ_SECONDS` sets how long each test runs.
 
 use std::fmt::Write as _;
 
@@ -27,7 +27,7 @@ fn escaped(bytes: &[u8]) -> String {
     })
 }
 
-/// An order of now reaches a panel: nothing of before has stopped the engine.
+/// Asserts that a panel gets a new order, so that no earlier input has stopped the engine.
 async fn assert_well(app: &App) {
     let mut panel = app.panel("7", None).await;
     app.write("insert into orders (store_id, customer_name) values (7, 'Still here')")
@@ -40,7 +40,7 @@ async fn assert_well(app: &App) {
     }
 }
 
-/// No error of a client names what is inside of the program.
+/// Asserts that an error sent to a client reveals nothing internal of the program.
 fn assert_is_for_clients(status: u16, body: &str, input: &str) {
     assert!(status < 500, "{status} for {input:?}: {body}");
     for inside in ["panicked", "src/", "SQLSTATE", "vestnik.vst_", "relation \"", "tokio"] {
@@ -66,7 +66,7 @@ async fn any_message_of_a_client_is_answered_or_ends_only_its_own_session() {
             }
         }
         for text in &sent {
-            // The engine may have closed the session already; what it said then is read below.
+            // The engine may have closed the session already; the loop below reads what it sent before.
             let _ = panel.socket.send(Message::text(text.clone())).await;
         }
         let _ = panel.socket.send(Message::text(r#"{"type":"ping"}"#)).await;
@@ -109,7 +109,7 @@ async fn any_head_gets_an_answer_or_a_closed_socket() {
         let mut socket = TcpStream::connect(app.engine.address()).await.unwrap();
         let (mut read, mut write) = socket.split();
         let mut answer = Vec::new();
-        // The server may answer and close before it has read all.
+        // The server may answer and close the connection before it has read the whole input.
         let _ = write.write_all(&input).await;
         let _ = write.shutdown().await;
         let ended = timeout(PATIENCE, read.read_to_end(&mut answer)).await;
@@ -198,7 +198,7 @@ async fn any_row_is_listed_and_costs_no_other() {
         let text = text.replace('\0', "");
         const ITEMS: &str = "insert into orders (store_id, items) select 8, $1::text::json";
         const NAME: &str = "insert into orders (store_id, customer_name) select 8, $1";
-        // Postgres itself refuses what is no JSON.
+        // Postgres refuses text that is not JSON, so such text becomes the customer's name.
         written += match client.execute(ITEMS, &[&text]).await {
             Ok(count) => count,
             Err(_) => client.execute(NAME, &[&text]).await.unwrap(),
@@ -216,7 +216,7 @@ async fn any_row_is_listed_and_costs_no_other() {
 #[tokio::test(flavor = "multi_thread")]
 async fn any_update_of_telegram_stops_none_behind_it() {
     const ANNA: i64 = 11;
-    /// The updates that may wait to be handled.
+    /// The most updates that are pushed before the test waits for the bot to handle them.
     const AT_ONCE: usize = 100;
     let handled = |last: i64| {
         format!("select next_update > {last} and not exists (select from vestnik.vst_bot_update) from vestnik.vst_bot")

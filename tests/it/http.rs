@@ -1,4 +1,4 @@
-//! What is answered over HTTP: who may, the history, Server-Sent Events, TLS, and how the program is.
+//! The HTTP API: authorization, the history of events, Server-Sent Events, TLS, and the health of the program.
 
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Error;
@@ -10,7 +10,7 @@ use crate::support::sse::Sse;
 
 type Headers<'a> = &'a [(&'static str, &'a str)];
 
-/// The status with which a handshake was refused, and the code that its body gives.
+/// The status of a refused handshake, and the error code in its body.
 async fn refusal(app: &App, store: &str, headers: Headers<'_>) -> (u16, String) {
     match app.raw_panel(store, headers).await {
         Err(Error::Http(response)) => {
@@ -65,7 +65,7 @@ async fn a_socket_is_refused_for_the_right_reason() {
             "{store} {headers:?}"
         );
     }
-    // What a browser cannot see at the handshake, it asks for.
+    // A browser's script cannot read why a handshake was refused, so the script requests this route.
     assert_eq!(app.get("/api/partner/session/7", Some(&other_stores)).await.0, 403);
     assert_eq!(
         app.get_json("/api/partner/session/7").await,
@@ -277,7 +277,7 @@ async fn a_page_of_another_origin_reads_its_errors_and_is_told_why_it_is_refused
         let exposed = answer.header("access-control-expose-headers").unwrap();
         assert!(exposed.contains("retry-after"), "{path}: {exposed}");
     }
-    // Its page reads that it is refused, and nothing else.
+    // The page of another origin may read that it is refused, and nothing else.
     let foreign = [("Origin", "https://evil.example"), ("Authorization", bearer.as_str())];
     let refused = app.call("GET", session, &foreign, None).await;
     assert_eq!((refused.status, refused.code().as_str()), (403, "forbidden_origin"));

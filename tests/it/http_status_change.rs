@@ -1,4 +1,5 @@
-//! What a person makes of an order: who is first, what is allowed, and what cannot be forged.
+//! Changing an order's status over HTTP: who is first, which changes are allowed, and requests that a foreign site
+//! forges.
 
 use serde_json::{Value, json};
 use vestnik::token::{self, New, Stores};
@@ -56,7 +57,7 @@ async fn an_order_that_is_late_gets_a_new_promise_and_all_are_notified() {
         (&order["promised_minutes"], &order["answer"]["minutes"]),
         (&json!(35), &json!(35))
     );
-    // Whoever accepts second is told so, and promises nothing.
+    // A second client that accepts the order gets a conflict, and the second client's promised time is not saved.
     for second in [
         json!({"status": "preparing", "minutes": 10}),
         json!({"status": "preparing", "from": "pending", "minutes": 10}),
@@ -66,7 +67,7 @@ async fn an_order_that_is_late_gets_a_new_promise_and_all_are_notified() {
             (409, "status_conflict".into())
         );
     }
-    // It can still be taken back to where it was before it was accepted.
+    // The order can still return to the status that it had before it was accepted.
     assert_eq!(
         app.post(ORDER, &json!({"status": "pending", "from": "preparing"}))
             .await
@@ -87,7 +88,7 @@ async fn accepting_changes_the_order_and_the_event_comes_back() {
         answer.json(),
         json!({"source": "orders", "id": "1", "status": "preparing", "previous_status": "pending"})
     );
-    // The order itself may come as well: the feed need not have read it before the panel was there.
+    // The feed may read the order after the panel connects, so skip its `new_order` event.
     let event = loop {
         let event = panel.event().await;
         if event["type"] != "new_order" {
@@ -137,7 +138,11 @@ async fn a_rejection_has_its_reason_and_the_name_of_the_token() {
     );
     assert!(order["answer"].get("minutes").is_none());
     let late = app.post(ORDER, &json!({"status": "preparing"})).await;
-    assert_eq!(late.json()["error"]["status"], "rejected", "what is over stays over");
+    assert_eq!(
+        late.json()["error"]["status"],
+        "rejected",
+        "an ended order does not change"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -170,7 +175,7 @@ async fn of_many_at_once_exactly_one_is_first() {
         .query("select by_whom from vestnik.vst_status_change", &[])
         .await
         .unwrap();
-    assert_eq!(kept.len(), 1, "only one is remembered");
+    assert_eq!(kept.len(), 1, "only one change is saved");
 }
 
 #[tokio::test]
@@ -275,7 +280,7 @@ async fn a_body_that_is_none_changes_nothing() {
     let huge = json!({"status": "preparing", "x": "x".repeat(4096)}).to_string();
     let answer = app.call("POST", ORDER, &authorized, Some(&huge)).await;
     assert_eq!(refused(&answer), (413, "body_too_large".into()));
-    // The same without saying how long it is.
+    // Send the same body in chunks, without a `Content-Length`.
     let chunk = format!("{:x}\r\n{huge}\r\n0\r\n\r\n", huge.len());
     let request = format!(
         "POST {ORDER} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nAuthorization: {bearer}\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}"
@@ -341,7 +346,7 @@ async fn nothing_can_be_forged_across_sites() {
         let answer = app.call("POST", ORDER, headers, Some(body)).await;
         assert_eq!(answer.status, status, "{headers:?}");
         assert_eq!(answer.header("set-cookie"), None);
-        // The page of a refused origin may read that it is refused, and nothing else.
+        // A page of a refused origin may read that it is refused, and nothing else.
         let origin = headers
             .iter()
             .find(|(name, _)| *name == "Origin")

@@ -1,4 +1,5 @@
-//! A POST with an `Idempotency-Key` is executed once, however often it is sent and whatever ends in between.
+//! A POST with an `Idempotency-Key` is executed once, although the client repeats it, and although a node or connection
+//! ends in between.
 
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -38,7 +39,7 @@ async fn send(app: &App, key: &str, body: &Value) -> Answer {
     send_as(app, &app.token, key, STATUS, body).await
 }
 
-/// Status and code of an error.
+/// The status and the code of an error.
 fn refused(answer: &Answer) -> (u16, String) {
     (answer.status, answer.code())
 }
@@ -74,7 +75,7 @@ async fn a_repetition_gets_the_first_answer_and_changes_nothing() {
     let order = &app.get_json("/api/partner/stores/7/orders").await["orders"][0];
     assert_eq!((&order["status"], changes(&app).await), (&json!("ready"), 2));
 
-    // An answer that refuses is an answer, too.
+    // An error response is kept and repeated, too.
     let late = send(&app, "k2", &accept()).await;
     assert_eq!(refused(&late), (409, "status_conflict".into()));
     app.write("update orders set status = 'pending'").await;
@@ -122,7 +123,7 @@ async fn a_key_of_another_request_is_refused_and_each_token_and_store_has_its_ow
     assert_eq!(refused(&answer), (409, "status_conflict".into()));
 }
 
-/// A session that holds the shop's table locked, and the connection of a first answer that waits behind the lock.
+/// Locks the shop's table in a connection, and sends a first POST that waits for the lock. Returns both connections.
 async fn first_behind_a_lock(app: &App) -> (Client, TcpStream) {
     let held = app.database.client().await;
     held.batch_execute("begin; lock table orders in access exclusive mode")
@@ -182,7 +183,7 @@ async fn another_node_gives_the_same_answer() {
 async fn a_node_that_ended_before_it_saved_the_answer_makes_no_change_twice() {
     let app = with_order().await;
     let first = send(&app, "k1", &accept()).await;
-    // The change is committed, the answer was never saved, and the node's hold has ended.
+    // Simulate a node that ended after it committed the change and before it saved the response.
     app.write("update vestnik.vst_idempotent_request set status = null, body = null, until = now() - interval '1 s'")
         .await;
     let again = send(&app, "k1", &accept()).await;
@@ -211,13 +212,17 @@ async fn a_failure_is_not_kept_and_a_request_that_was_not_begun_leaves_its_key_f
     assert_eq!(refused(&send(&app, "k1", &misspelt).await), (400, "bad_body".into()));
     let failed = send(&app, "k1", &accept()).await;
     assert_eq!(refused(&failed), (504, "shop_unavailable".into()));
-    // The key stays with this request.
+    // The key stays tied to this request.
     let other_body = send(&app, "k1", &json!({"status": "rejected"})).await;
     assert_eq!(refused(&other_body), (422, "idempotency_key_reused".into()));
     let answer = send(&app, "k1", &accept()).await;
     assert_eq!((answer.status, is_replayed(&answer)), (200, false), "{}", answer.text());
     assert!(is_replayed(&send(&app, "k1", &accept()).await));
-    assert_eq!(hook.until(4).await.len(), 4, "a kept answer asks the shop nothing");
+    assert_eq!(
+        hook.until(4).await.len(),
+        4,
+        "a repeated response sends no request to the shop"
+    );
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! JWTs of the platform's own issuer: what they open, and every way in which one does not.
+//! JWTs of an external issuer: what a valid JWT permits, and each reason to refuse one.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use crate::support::node::Node;
 
 const SESSION: &str = "/api/partner/session/7";
 
-/// An app that believes an issuer with these keys.
+/// An app that accepts JWTs signed with these keys.
 async fn app(keys: &[(&str, &Key)]) -> (App, KeySet) {
     let public: Vec<Value> = keys.iter().map(|(id, key)| key.public(id)).collect();
     let set = KeySet::serve(&public).await;
@@ -27,7 +27,7 @@ async fn app(keys: &[(&str, &Key)]) -> (App, KeySet) {
     (app, set)
 }
 
-/// Before it has the keys, a node says that it is not ready.
+/// Waits until the node has fetched the keys. Before that, it answers 503.
 async fn until_known(app: &App, (id, key): (&str, &Key)) {
     let jwt = key.issue(id, &with(claims(3600), "sub", json!("nobody")));
     timeout(PATIENCE, async { while app.get(SESSION, Some(&jwt)).await.0 == 503 {} })
@@ -59,7 +59,7 @@ async fn a_jwt_of_each_algorithm_opens_what_its_claims_say() {
     let all = key_of_all(&ed25519);
     assert_eq!(app.get("/api/partner/session/8", Some(&all)).await.0, 200);
     assert_eq!(app.get("/api/partner/stores/9/receipts", Some(&all)).await.0, 200);
-    // As a browser sends it.
+    // A browser sends the token as a WebSocket subprotocol.
     let protocols = format!("vestnik.v1, bearer.{all}");
     app.raw_panel("7", &[("sec-websocket-protocol", protocols.as_str())])
         .await
@@ -176,11 +176,11 @@ async fn a_jwt_that_is_not_the_issuers_or_not_for_us_opens_nothing() {
     }
     let (status, told) = app.get(SESSION, Some(&ed25519.issue("ed", &claims(-1)))).await;
     assert!(status == 401 && told.contains("token_expired"), "{status} {told}");
-    assert_eq!(app.get(SESSION, Some(&valid)).await.0, 200, "and the good one opens it");
-    // None of them has left a trace in the database.
+    assert_eq!(app.get(SESSION, Some(&valid)).await.0, 200, "the valid JWT is accepted");
+    // No refused JWT has left a row in the database.
     let holders = "select count(*) from vestnik.vst_token where issuer is not null";
     let row = app.database.client().await.query_one(holders, &[]).await.unwrap();
-    assert_eq!(row.get::<_, i64>(0), 2, "of the first question, and of the last");
+    assert_eq!(row.get::<_, i64>(0), 2, "one row for each of the two accepted JWTs");
     for why in [
         "algorithm",
         "header",
@@ -216,7 +216,7 @@ async fn only_the_algorithms_of_the_settings_are_taken_and_without_an_issuer_non
         without.get(SESSION, Some(&ed25519.issue("ed", &claims(60)))).await.0,
         401
     );
-    // In a URL it would be in every log on the way.
+    // A token in a URL would be in every log between the client and the server.
     let in_url = format!("{SESSION}?x={}", ed25519.issue("ed", &claims(60)));
     let refused = without.get(&in_url, Some(&without.token)).await;
     assert!(refused.0 == 400 && refused.1.contains("token_in_url"), "{refused:?}");
@@ -228,14 +228,14 @@ async fn keys_are_followed_and_whoever_makes_some_up_has_them_read_no_more_often
     let (app, set) = app(&[("first", &first)]).await;
     assert_eq!(app.get(SESSION, Some(&first.issue("first", &claims(60)))).await.0, 200);
     let asked = set.asked();
-    // Within half a minute it is asked once at most, whatever names come.
+    // The node fetches the set at most once in 30 seconds, whatever key names the JWTs have.
     for number in 0..50 {
         let made_up = first.issue(&format!("made-up-{number}"), &claims(60));
         assert_eq!(app.get(SESSION, Some(&made_up)).await.0, 401);
     }
     assert!(set.asked() <= asked + 1, "{} times", set.asked() - asked);
 
-    // A file is read again within seconds.
+    // The node reads a file with keys again within seconds.
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("keys.json");
     let write = |key: &Key, id: &str| std::fs::write(&file, json!({"keys": [key.public(id)]}).to_string()).unwrap();
@@ -249,8 +249,8 @@ async fn keys_are_followed_and_whoever_makes_some_up_has_them_read_no_more_often
     timeout(PATIENCE, async { while !opens(&second, "second").await {} })
         .await
         .expect("the new key");
-    assert!(!opens(&first, "first").await, "the old one is gone");
-    // What cannot be read takes nothing away; but a key that is not known may be a new one.
+    assert!(!opens(&first, "first").await, "the old key is refused");
+    // An unreadable file removes no known key. An unknown key name gets 503, because the key may be a new one.
     std::fs::write(&file, "half a fi").unwrap();
     let unknown = first.issue("third", &claims(60));
     timeout(PATIENCE, async {
@@ -268,7 +268,11 @@ async fn an_issuer_that_is_away_is_waited_for() {
     set.answer_with("503 Service Unavailable", "");
     let app = App::start_with(|config| config.jwt = believed(set.url())).await;
     let jwt = key.issue("ed", &claims(60));
-    assert_eq!(app.get(SESSION, Some(&jwt)).await.0, 503, "nobody is told to stop");
+    assert_eq!(
+        app.get(SESSION, Some(&jwt)).await.0,
+        503,
+        "a client is told to try again"
+    );
     assert_eq!(
         app.get(SESSION, Some(&app.token)).await.0,
         200,
@@ -308,7 +312,7 @@ async fn a_session_ends_with_its_jwt_and_goes_on_with_the_next_one() {
     let event = other.event().await;
     assert_eq!(event["type"], "new_order");
 
-    // It stands behind what is said with it, and its holder can be locked out.
+    // The acknowledgement names the holder of the JWT, and an operator can revoke the holder.
     other.acknowledge(event["id"].as_str().unwrap()).await;
     assert_eq!(other.message().await.unwrap()["type"], "acknowledged");
     let client = app.database.client().await;

@@ -1,4 +1,5 @@
-//! Histories that do not go on: a cursor of what was lost is refused, however far the new history has come.
+//! Cursors after Postgres lost events, for example after a restore. A cursor of lost events is refused, even when the
+//! new history has more events than the old one.
 
 use serde_json::{Value, json};
 use vestnik::domain::cursor::{Cursor, Unusable};
@@ -18,7 +19,7 @@ async fn write(database: &Database, times: usize) {
     }
 }
 
-/// What a client is told that comes back with this cursor, and the ids behind it.
+/// The ids of the events that a client with this cursor gets, or the reason why the cursor is refused.
 async fn told(database: &Database, cursor: &str) -> Result<Vec<i64>, Unusable> {
     let pool = db::pool(&database.config().database).unwrap();
     let store = StoreSet::One(vestnik::domain::event::StoreId::new("7"));
@@ -31,7 +32,7 @@ async fn told(database: &Database, cursor: &str) -> Result<Vec<i64>, Unusable> {
     }
 }
 
-/// The cursor of now, as a node has it that starts now.
+/// The current cursor, as a node that starts now has it.
 async fn cursor(database: &Database) -> String {
     let reader = Reader::connect(&database.config().database).await.unwrap();
     Cursor::At(reader.now().await.unwrap()).encode(reader.epoch())
@@ -52,9 +53,14 @@ async fn a_snapshot_that_is_put_back_refuses_the_cursors_of_what_it_lost_and_giv
     write(&database, 2).await;
     let (lost, lost_id) = (cursor(&database).await, newest_id(&database).await);
     server.put_back();
-    // Before any node has noticed, and far beyond what was lost: the transaction numbers are the same.
+    // Write more events than were lost, before any node has noticed the restore. The new transaction ids equal the lost
+    // ones.
     write(&database, 10).await;
-    assert_eq!(told(&database, &lost).await, Err(Unusable::Epoch), "before a node came");
+    assert_eq!(
+        told(&database, &lost).await,
+        Err(Unusable::Epoch),
+        "no node has noticed the restore yet"
+    );
     assert_eq!(told(&database, &kept).await.map(|ids| ids.len()), Ok(50));
     let before = newest_id(&database).await;
     let here = cursor(&database).await;
@@ -63,12 +69,12 @@ async fn a_snapshot_that_is_put_back_refuses_the_cursors_of_what_it_lost_and_giv
     assert_eq!(
         told(&database, &kept).await.map(|ids| ids.len()),
         Ok(55),
-        "what was kept goes on"
+        "a cursor of kept events stays valid"
     );
     assert_eq!(told(&database, &here).await.map(|ids| ids.len()), Ok(5));
     assert!(
         newest_id(&database).await > before.max(lost_id) + 1_000_000 - 1,
-        "ids jump"
+        "new events get no id of a lost event"
     );
 }
 
@@ -147,7 +153,7 @@ async fn an_event_that_a_node_has_seen_and_that_is_not_the_same_any_more_ends_th
         );
         assert_ne!(reader.epoch(), epoch);
         assert_eq!(told(&database, &before).await, Err(Unusable::Epoch), "{change}");
-        // Another node, which has seen the same, begins no second line.
+        // Another node that has seen the same event begins no second lineage.
         let mut other = Reader::connect(&database.config().database).await.unwrap();
         let now = other.epoch();
         assert!(!other.continues(epoch, &read, seen.as_ref()).await.unwrap());

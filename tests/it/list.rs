@@ -1,4 +1,5 @@
-//! The lists of orders and bookings: what they show, and that they meet the stream exactly.
+//! The lists of orders and bookings: what they show, and that a stream with a list's cursor continues exactly where the
+//! list ends.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -81,7 +82,7 @@ async fn bookings_have_a_list_of_their_own() {
     );
 }
 
-/// Every id of a list, page by page.
+/// Every id of a list, read page by page.
 async fn walk(app: &App, path: &str, limit: usize) -> Vec<String> {
     let (mut seen, mut before) = (Vec::new(), String::new());
     loop {
@@ -99,7 +100,7 @@ async fn walk(app: &App, path: &str, limit: usize) -> Vec<String> {
 #[tokio::test]
 async fn a_list_is_read_page_by_page_without_gap_or_repeat() {
     let app = App::start().await;
-    // One statement: all of them were made at the same moment.
+    // One statement inserts all orders, so all of them have the same creation time.
     app.write("insert into orders (store_id) select 7 + i % 2 from generate_series(1, 30) i")
         .await;
     app.write("insert into orders (store_id, created_at) values (7, '2026-01-01'), (7, '2025-01-01')")
@@ -139,7 +140,11 @@ async fn a_page_ends_where_its_bytes_do() {
     )
     .await;
     let page = app.get_json(&format!("{ORDERS}?limit=500")).await;
-    assert_eq!((ids(&page).len(), &page["more"]), (5, &json!(true)), "some 1 MB each");
+    assert_eq!(
+        (ids(&page).len(), &page["more"]),
+        (5, &json!(true)),
+        "each row has about 1 MB"
+    );
     assert_eq!(walk(&app, &format!("{ORDERS}?status=all"), 500).await.len(), 7);
 }
 
@@ -223,7 +228,7 @@ async fn a_shops_own_tables_are_read_by_their_own_names_and_types() {
     assert_eq!(
         (refused.status, refused.code().as_str()),
         (422, "status_unknown_to_shop"),
-        "the shop has no word for it"
+        "the mapping has no word for this status"
     );
     let unknown = app.post(&format!("{cafe}/7/status"), &accept).await;
     assert_eq!((unknown.status, unknown.code().as_str()), (404, "unknown_order"));
@@ -286,7 +291,7 @@ async fn the_longest_key_that_is_recorded_can_be_answered() {
     assert_eq!(ids(&app.get_json(&meals).await), [longest.as_str(), "ж"]);
     let key: String = longest.bytes().map(|byte| format!("%{byte:02X}")).collect();
     let behind = app.get_json(&format!("{meals}?before={key}&before_source=meals")).await;
-    assert_eq!(ids(&behind), ["ж"], "it is a cursor, too");
+    assert_eq!(ids(&behind), ["ж"], "the key can be used in `before`");
     let accepted = app
         .post(&format!("{meals}/{key}/status"), &json!({"status": "preparing"}))
         .await;
@@ -320,8 +325,8 @@ async fn orders_of_several_tables_are_one_list() {
     let whole = walk(&app, &format!("{ORDERS}?status=all"), 500).await;
     assert_eq!(whole.len(), 18);
     let none = whole.iter().position(|id| id == "none").unwrap();
-    assert!(none < 4, "what has no time stands first");
-    // Ids are unique in each table only, and `before` is looked for in one table after the other.
+    assert!(none < 4, "orders without a time stand first");
+    // Ids are unique only within one table, so the id in `before` is searched in one table after the other.
     app.write("update orders set id = id + 100").await;
     let whole = walk(&app, &format!("{ORDERS}?status=all"), 500).await;
     for limit in [1, 2, 5] {
@@ -340,7 +345,7 @@ async fn a_store_sees_its_own_rows_only() {
     let token = app.database.token(Stores::These(vec!["8".into()])).await;
     assert_eq!(app.get(ORDERS, Some(&token)).await.0, 403);
     assert_eq!(app.get(ORDERS, None).await.0, 401);
-    // What is no text of a key is no store, whatever a cast would make of it.
+    // A store id that is not exactly the text of a key matches no store, although a cast to a number would accept it.
     for store in ["07", "%207", "7.0", "+7", "x", "99999999999999999999"] {
         let list = app.get_json(&format!("/api/partner/stores/{store}/orders")).await;
         assert_eq!(ids(&list), [""; 0], "{store}");
@@ -350,7 +355,7 @@ async fn a_store_sees_its_own_rows_only() {
 
 #[tokio::test]
 async fn what_is_active_is_found_by_the_index_however_many_are_done() {
-    // One connection, whose figures come together.
+    // With one connection, all scans are counted in the same backend.
     let app = App::start_with(|config| config.database.read_pool_size = 1).await;
     let client = app.database.client().await;
     client
@@ -368,7 +373,7 @@ async fn what_is_active_is_found_by_the_index_however_many_are_done() {
         let row = client.query_one(scans, &[]).await.unwrap();
         [0, 1, 2].map(|column| row.get::<_, i64>(column))
     };
-    // Figures are told behind the work: first those of the filling must have come.
+    // Postgres updates its statistics later than the work, so first wait until the inserts are counted.
     let filled = until(async || Some(scans().await).filter(|[_, _, inserted]| *inserted == 200_500)).await;
     for _ in 0..3 {
         assert_eq!(ids(&app.get_json(&format!("{ORDERS}?limit=500")).await).len(), 10);
@@ -379,7 +384,7 @@ async fn what_is_active_is_found_by_the_index_however_many_are_done() {
     assert_eq!(after[0], filled[0], "no list has read the whole table");
 }
 
-/// Waits until there is something.
+/// Waits until `look` returns a value.
 async fn until<T>(mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let found = timeout(PATIENCE, async {
         loop {
@@ -389,17 +394,17 @@ async fn until<T>(mut look: impl AsyncFnMut() -> Option<T>) -> T {
             look_again().await;
         }
     });
-    found.await.expect("it comes so in time")
+    found.await.expect("the value appears in time")
 }
 
-/// Writers of the meeting test.
+/// The number of concurrent writers in the meeting test.
 const WRITERS: u64 = 3;
-/// Transactions of each.
+/// The number of transactions of each writer.
 const TRANSACTIONS: usize = 80;
-/// Lists that are read meanwhile.
+/// The number of lists that are read while the writers run.
 const LISTS: usize = 12;
 
-/// Writes orders and changes them; some transactions are rolled back, and some stay open while others come and go.
+/// Writes and changes orders. Some transactions are rolled back, and some stay open while others begin and end.
 async fn write(client: Client, mut random: fastrand::Rng, committed: Arc<AtomicUsize>) {
     const STATUSES: [&str; 4] = ["preparing", "ready", "completed", "cancelled"];
     client.batch_execute("set lock_timeout = '200ms'").await.unwrap();
@@ -421,7 +426,7 @@ async fn write(client: Client, mut random: fastrand::Rng, committed: Arc<AtomicU
                         look_again().await;
                     }
                 };
-                // The others may be done, or wait for this one's rows.
+                // The other writers may have ended, or may wait for rows that this transaction has locked.
                 let _ = timeout(Duration::from_millis(50), others).await;
             }
         }
@@ -435,13 +440,13 @@ async fn write(client: Client, mut random: fastrand::Rng, committed: Arc<AtomicU
     }
 }
 
-/// Takes a list further by an event, which must begin where the list stands.
+/// Applies an event to the list's statuses, and asserts that the event begins at the status that the list has.
 fn apply(orders: &mut HashMap<String, String>, event: &Value) {
     let text = |member: &str| event["data"][member].as_str().unwrap().to_owned();
     let before = orders.insert(text("order_id"), text("status"));
     match event["type"].as_str().unwrap() {
-        "new_order" => assert_eq!(before, None, "told again: {event}"),
-        // One that ended in the transaction that made it was no news.
+        "new_order" => assert_eq!(before, None, "a repeated event: {event}"),
+        // An order that ended in the transaction that created it had no event.
         _ if before.is_none() => {
             let is_over = ["completed", "cancelled"].contains(&text("previous_status").as_str());
             assert!(is_over, "a gap or a repeat: {event}");

@@ -1,4 +1,5 @@
-//! The tests, in one binary: `support` starts one Postgres for the run, then one file for each noun of `src`.
+//! All integration tests, in one binary. `support` starts one Postgres for the run. Each other module tests one part of
+//! `src`.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod architecture;

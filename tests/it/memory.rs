@@ -1,4 +1,4 @@
-//! What the program keeps of the machine's memory.
+//! The memory that a node keeps after many panels have connected and left.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -21,14 +21,14 @@ mod of_process;
 mod upgrade;
 
 const PANELS: usize = 1500;
-/// Every so many panels there is one that stays.
+/// One of this many panels stays connected.
 const STAYING: usize = 16;
-/// What a rush took may be kept for some seconds, for the next one.
+/// How long the node may keep memory for further panels after most panels have left.
 const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(40);
 
 #[tokio::test]
 async fn what_a_rush_took_is_given_back_though_some_of_its_panels_stay() {
-    // Our own ends of them, and the program's, which has what we have.
+    // The test and the node need one socket each for a panel. The node inherits the test's limit of open files.
     limits::allow_many_sockets();
     let database = Database::fresh().await;
     let token = database.token(Stores::All).await;
@@ -39,7 +39,7 @@ async fn what_a_rush_took_is_given_back_though_some_of_its_panels_stay() {
     ];
     let node = Node::serving(&database, "", &settings).await;
     let address = node.address().await;
-    // The pool is open, and what is recent in memory, once the first panel is let in.
+    // Once the first panel is connected, the connection pool and the event cache have taken their memory.
     let first = open(address, &token).await;
     let before = resident_kb(&node);
     let mut most = before;
@@ -48,7 +48,7 @@ async fn what_a_rush_took_is_given_back_though_some_of_its_panels_stay() {
     let mut come = std::pin::pin!(timeout(PATIENCE, come));
     let panels = loop {
         tokio::select! {
-            panels = &mut come => break panels.expect("all of them come in"),
+            panels = &mut come => break panels.expect("all panels connect"),
             _ = looks.tick() => most = most.max(resident_kb(&node)),
         }
     };
@@ -67,7 +67,7 @@ async fn what_a_rush_took_is_given_back_though_some_of_its_panels_stay() {
     drop((first, staying));
 }
 
-/// A panel that is in. Where the node is too busy, the panel comes back, as a panel does.
+/// Connects a panel. If the node is too busy, the panel tries again, as a real panel does.
 async fn open(address: SocketAddr, token: &str) -> TcpStream {
     loop {
         let mut socket = TcpStream::connect(address).await.unwrap();

@@ -1,9 +1,9 @@
-//! The model of NOTIFY suppression, where a checker for it is there: `apt-get install spin gcc`.
+//! Checks the model of NOTIFY suppression, if the model checker is installed: `apt-get install spin gcc`.
 
 use std::path::Path;
 use std::process::Command;
 
-/// What the script ends with where spin or a compiler is missing.
+/// The exit code of the script if spin or a C compiler is missing.
 const MISSING: i32 = 3;
 
 #[test]

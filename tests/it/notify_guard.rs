@@ -1,5 +1,5 @@
-//! What anybody with the right to connect can do to notifications: the shop goes on writing, and the nodes go on
-//! reading.
+//! Any role that may connect can fill the notification queue or take the nodes' locks. The shop must continue to write,
+//! and the nodes must continue to read.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use crate::doctor::{doctor, line};
 use crate::support::app::{App, PATIENCE};
 use crate::support::db::{Database, Server};
 
-/// Long enough that no test sees it: what nobody notifies of would be late for ever.
+/// A fallback poll interval longer than any test, so an event that needs the fallback poll would never arrive.
 const NEVER: Duration = Duration::from_secs(3600);
-/// 80 MB of Postgres' 8 GB, and some more.
+/// Fills the notification queue with a little more than 80 MB of the 8 GB that Postgres allows.
 const FILL: &str = "select pg_notify('whatever', lpad(n::text, 7990, 'x')) from generate_series(1, 14000) n";
-/// The only node is idle: it holds the idle lock, shared.
+/// Whether the only node is idle. An idle node holds the idle lock in share mode.
 const IDLE: &str = "select count(*) = 1 from pg_locks l join pg_stat_activity a using (pid) where l.locktype = 'advisory' \
      and l.objid = 2 and l.mode = 'ShareLock' and a.application_name = 'vestnik listener' and a.datname = current_database()";
 
@@ -22,7 +22,7 @@ async fn pid(client: &Client) -> i32 {
     client.query_one("select pg_backend_pid()", &[]).await.unwrap().get(0)
 }
 
-/// Whether an order that is written now notifies. It is rolled back.
+/// Whether the trigger would notify of an order now. The transaction is rolled back.
 async fn notifies(client: &Client) -> bool {
     client.batch_execute("begin").await.unwrap();
     let asked = client.query_one("select vestnik.vst_should_notify()", &[]).await;
@@ -38,7 +38,7 @@ async fn until_notifies(client: &Client, so: bool) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_queue_that_fills_up_is_fed_by_no_order_and_no_order_is_late() {
-    // The queue is one for a whole cluster.
+    // The notification queue belongs to the whole cluster, so this test needs its own server.
     let server = Server::start(&[]);
     let database = Database::on(&server).await;
     let app = App::start_on(database, |config| {
@@ -71,7 +71,8 @@ async fn a_queue_that_fills_up_is_fed_by_no_order_and_no_order_is_late() {
     app.engine.shut_down().await;
 }
 
-/// Takes a lock of the nodes: 1 is K, 2 is R. Each order comes all the same, and the operator is told who it is.
+/// Takes one of the nodes' locks: 1 is the writer lock, 2 is the idle lock. Asserts that orders still arrive, and that
+/// `doctor` names the lock's holder.
 async fn hold_and_write(app: &App, stranger: Client, lock: i32) {
     let hold = format!("select pg_advisory_lock(vestnik.vst_notify_lock_key(), {lock})");
     timeout(PATIENCE, stranger.batch_execute(&hold)).await.unwrap().unwrap();
@@ -105,7 +106,7 @@ async fn while_somebody_else_keeps_orders_from_notifying_each_comes_all_the_same
 async fn while_somebody_else_keeps_nodes_from_waiting_for_notifications_each_order_comes_and_he_is_named() {
     let database = Database::fresh().await;
     let stranger = database.client().await;
-    // Before the node has it: it would keep the stranger waiting.
+    // Take the lock before the node does. Otherwise the stranger would wait for the node.
     stranger
         .batch_execute("select pg_advisory_lock(vestnik.vst_notify_lock_key(), 2)")
         .await
@@ -116,7 +117,7 @@ async fn while_somebody_else_keeps_nodes_from_waiting_for_notifications_each_ord
     app.engine.shut_down().await;
 }
 
-/// The locks that trimming, alarms and migrations once had: anybody could take them.
+/// Older versions used these advisory locks for trimming, alarms and migrations, and any role could take them.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_advisory_lock_that_anybody_may_take_stops_neither_trimming_nor_alarms_and_a_migration_names_who_has_it() {
     let database = Database::fresh().await;

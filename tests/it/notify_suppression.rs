@@ -1,6 +1,6 @@
-//! NOTIFY suppression: when it begins, when it ends, and failures in between. docs/notify-suppression.md says why no
-//! event is lost. No idle feed of these tests has a fallback poll: an event without a notification would be lost, and
-//! the oracle would report it.
+//! NOTIFY suppression: when it begins, when it ends, and failures in between. docs/notify-suppression.md explains why
+//! no event is lost. The feeds in these tests have no fallback poll, so an event without a notification would be lost,
+//! and the oracle would report it.
 
 use std::future::poll_fn;
 use std::time::Duration;
@@ -18,17 +18,17 @@ use crate::oracle::{Repeats, Trial, seed};
 use crate::support::app::{App, PATIENCE};
 use crate::support::db::Database;
 
-/// Long enough that no test sees it.
+/// A fallback poll interval longer than any test.
 const NEVER: Duration = Duration::from_secs(3600);
-/// Nodes on one database.
+/// The number of nodes on one database.
 const NODES: usize = 3;
-/// Writers that make a load, beside those that the oracle judges.
+/// Writers that only create load. The oracle does not check their orders.
 const LOADERS: usize = 12;
-/// A store that no panel watches.
+/// Writes an order of a store that no panel watches.
 const LOAD: &str = "insert into orders (store_id) values (99)";
 
-/// Who holds the advisory locks of NOTIFY suppression: the writer lock has 1 and the idle lock has 2 as the second half
-/// of its key.
+/// Counts the holders of an advisory lock of NOTIFY suppression. The second half of the lock's key is 1 for the writer
+/// lock and 2 for the idle lock.
 const HOLDERS: &str = "select count(*) from pg_locks l join pg_stat_activity a using (pid) \
      where l.locktype = 'advisory' and l.classid = vestnik.vst_notify_lock_key()::oid and l.objsubid = 2 \
        and l.database = (select oid from pg_database where datname = current_database()) \
@@ -64,7 +64,7 @@ async fn app_without_fallback_poll() -> App {
     App::start_with(|config| config.database.fallback_poll_interval = NEVER).await
 }
 
-/// Many writers, in bursts.
+/// Many writers that can be started and paused.
 struct Load {
     on: watch::Sender<bool>,
     writers: Vec<JoinHandle<()>>,
@@ -125,7 +125,7 @@ async fn notify_is_suppressed_under_load_and_sent_again_after_it() {
     assert_eq!(app.engine.missed_notifications(), 0);
 }
 
-/// Several engines on one database.
+/// Starts several engines on one database.
 async fn nodes(database: &Database) -> Vec<Engine> {
     let mut engines = Vec::new();
     for _ in 0..NODES {
@@ -139,7 +139,7 @@ async fn nodes(database: &Database) -> Vec<Engine> {
     engines
 }
 
-/// Ends one session of this name, where there is one.
+/// Terminates one backend with this application name, if there is one.
 async fn end_one(client: &Client, name: &str, which: i64) {
     let end = "select pg_terminate_backend(pid) from (select pid from pg_stat_activity \
          where application_name = $1 and datname = current_database() order by pid offset $2 limit 1) one";
@@ -178,7 +178,7 @@ async fn sessions_are_killed_between_any_two_steps_and_nothing_is_lost() {
     }
     assert!(
         suppressing > 0,
-        "no node was seen suppressing NOTIFY: this test shows little"
+        "no node suppressed NOTIFY in any round, so this test proves little"
     );
     load.stop().await;
     for engine in engines {
@@ -213,13 +213,14 @@ async fn the_suppressing_node_ends_and_another_one_takes_its_place() {
     assert_eq!(last.missed_notifications(), 0);
 }
 
-/// Takes both locks, as a suppressing node does, until `release`.
+/// Takes both locks, as a suppressing node does, until `release` frees them.
 async fn suppress(client: &Client) {
     timeout(PATIENCE, async {
         loop {
             let release_request = r#"select pg_notify('vestnik', '{"release_request":"1"}')"#;
             client.batch_execute(release_request).await.unwrap();
-            // For this lock only: to notify waits for another, which the whole cluster shares.
+            // The timeout applies to this statement only. NOTIFY waits for another lock, which all databases of the
+            // cluster share.
             let gather =
                 "set lock_timeout = '50ms'; select pg_advisory_lock(vestnik.vst_notify_lock_key(), 2); set lock_timeout = 0";
             if client.batch_execute(gather).await.is_ok() {
@@ -242,7 +243,7 @@ async fn release(client: &Client) {
         .unwrap();
 }
 
-/// Waits until the feed has begun a read after now.
+/// Waits until the feed has begun a read after this call.
 async fn until_read(client: &Client) {
     let now: String = client
         .query_one("select clock_timestamp()::text", &[])
@@ -270,14 +271,15 @@ async fn a_writer_that_was_denied_the_lock_before_the_node_went_idle_is_read() {
     for _ in 0..5 {
         until_idle(&client, 1).await;
         suppress(&suppressor).await;
-        // The newest transaction of all, and refused: no snapshot's xmax would be above it.
+        // The writer is denied the lock, and has the newest transaction id. No snapshot's `xmax` would be above that
+        // id.
         writer
             .batch_execute("begin; insert into orders (store_id) values (7)")
             .await
             .unwrap();
         release(&suppressor).await;
         until_idle(&client, 1).await;
-        // The node holds the idle lock, and must still drain. A node that skips the drain is idle from here on.
+        // The node holds the idle lock, and must still drain. A node that skipped the drain would be idle now.
         until_read(&client).await;
         writer.batch_execute("commit").await.unwrap();
         panel.event().await;
@@ -301,7 +303,7 @@ async fn an_open_transaction_delays_suppression_and_nothing_else() {
         while holders(&client, 1, "ExclusiveLock", false, "vestnik suppressor").await != 1 {}
     })
     .await
-    .expect("it waits for the writer");
+    .expect("suppression waits for the writer");
     for _ in 0..20 {
         app.write("insert into orders (store_id) values (7)").await;
         assert_ne!(panel.event().await["id"], "1");
@@ -318,7 +320,7 @@ async fn an_open_transaction_delays_suppression_and_nothing_else() {
     assert_eq!(app.engine.missed_notifications(), 0);
 }
 
-/// A connection that listens, and the payloads that it receives until `"end"`.
+/// Opens a connection that listens, and collects the payloads that it receives until `"end"`.
 async fn listen(database: &Database) -> (tokio_postgres::Client, JoinHandle<Vec<String>>) {
     let url = SecretString::from(database.url().to_owned());
     let (client, mut connection) = vestnik::infra::db::connect_raw(&url, "test listener").await.unwrap();
@@ -354,7 +356,7 @@ async fn a_writer_that_is_denied_the_lock_does_not_notify() {
         .await
         .unwrap();
     release(&suppressor).await;
-    // What is taken back with a savepoint is asked for anew, and held once.
+    // After a rollback to a savepoint, the next write asks for the lock again, and the transaction holds it once.
     writer
         .batch_execute(&format!("begin; savepoint a; {insert}; rollback to a"))
         .await
@@ -384,7 +386,7 @@ async fn the_locks_have_the_key_of_the_settings_when_it_is_migrated() {
         .unwrap()
         .get(0);
     assert_eq!(key, 77);
-    // The running node notices.
+    // The running node takes the new key.
     until_idle(&client, 1).await;
     let mut panel = app.panel("7", None).await.live().await;
     app.write("insert into orders (store_id) values (7)").await;

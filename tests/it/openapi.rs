@@ -1,5 +1,5 @@
-//! docs/openapi.yaml is held to the program: every route stands in it and nothing else does, every status that it
-//! promises is provoked, and every answer is what its schema says.
+//! Compares docs/openapi.yaml with the program. The document must list every route and no other, each documented status
+//! must occur, and each response must match its schema.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use vestnik::token::Stores;
 use crate::support::app::{App, PATIENCE};
 use crate::support::http::{Answer, begin, call};
 
-/// The document.
+/// The parsed docs/openapi.yaml.
 struct Document(Value);
 
 impl Document {
@@ -23,7 +23,7 @@ impl Document {
         Self(document)
     }
 
-    /// What a `$ref` leads to, or the thing itself.
+    /// The target of a `$ref`, or the value itself if it is not a reference.
     fn resolved<'a>(&'a self, thing: &'a Value) -> &'a Value {
         match thing["$ref"].as_str() {
             Some(reference) => {
@@ -36,7 +36,7 @@ impl Document {
         }
     }
 
-    /// Every method, path and status.
+    /// Every documented combination of method, path and status.
     fn promised(&self) -> BTreeSet<(String, String, u16)> {
         let mut promised = BTreeSet::new();
         for (path, item) in self.0["paths"].as_object().unwrap() {
@@ -54,7 +54,7 @@ impl Document {
         promised
     }
 
-    /// A validator that refuses members which the schema does not name, unless it says that there may be others.
+    /// A validator that refuses members which the schema does not name, unless the schema permits them explicitly.
     fn validator(&self, schema: &Value) -> jsonschema::Validator {
         let mut root = Map::new();
         root.insert("allOf".into(), json!([schema]));
@@ -65,7 +65,7 @@ impl Document {
         options.build(&root).expect("a schema")
     }
 
-    /// Checks an answer: its status is promised, its headers and body are what is said of them.
+    /// Checks that the document lists the response's status, and describes the response's headers and body.
     fn check(&self, method: &str, path: &str, answer: &Answer) {
         let place = format!("{method} {path} {}", answer.status);
         let responses = &self.0["paths"][path][method.to_lowercase()]["responses"];
@@ -111,7 +111,7 @@ impl Document {
     }
 }
 
-/// What is not said may not come, neither a member nor a value of an open list: so that what comes is said.
+/// Makes a schema strict: objects may have no undocumented members, and extensible lists no undocumented values.
 fn close(schema: &mut Value) {
     match schema {
         Value::Object(members) => {
@@ -128,7 +128,7 @@ fn close(schema: &mut Value) {
     }
 }
 
-/// Answers that were checked.
+/// Sends requests to a server, checks the responses against the document, and collects their statuses.
 struct Tour<'a> {
     document: &'a Document,
     server: SocketAddr,
@@ -137,7 +137,8 @@ struct Tour<'a> {
 }
 
 impl Tour<'_> {
-    /// Goes to `path`, which is of `template`; it must be answered so, as the document promises.
+    /// Sends a request to `path`, an example of `template`. The response must have the status `expected` and match the
+    /// document.
     async fn go(&mut self, method: &str, template: &str, path: &str, expected: u16, body: Option<Value>) -> Answer {
         let bearer = self.bearer.clone();
         self.go_with(method, template, path, expected, &[("Authorization", &bearer)], body)
@@ -169,10 +170,10 @@ impl Tour<'_> {
 
 const API: &str = "/api/partner/";
 
-/// Method, template, a path of it, and a body.
+/// An example request: the method, the path's template, a path of it, and a body.
 type Example = (&'static str, &'static str, String, Option<Value>);
 
-/// Every route that wants a token.
+/// An example of every route that needs a token.
 fn guarded() -> Vec<Example> {
     let routes = vestnik::http::ROUTES.iter().filter(|route| route.path.starts_with(API));
     routes
@@ -199,7 +200,7 @@ fn guarded() -> Vec<Example> {
         .collect()
 }
 
-/// What makes a request an upgrade, beside a token.
+/// The headers of a WebSocket handshake, without the token.
 const UPGRADE: [(&str, &str); 4] = [
     ("Connection", "close, Upgrade"),
     ("Upgrade", "websocket"),
@@ -279,7 +280,8 @@ async fn the_document_says_which_scope_each_route_takes() {
 #[tokio::test]
 async fn the_document_says_what_it_seems_to_say() {
     let document = Document::read();
-    // `{description: this, that}` has a member `that` with nothing in it.
+    // YAML reads `{description: this, that}` as an object with an empty member `that`, so a text with a comma must be
+    // quoted.
     fn look(document: &Document, thing: &Value, place: &str) {
         match thing {
             Value::Object(members) => {
@@ -371,10 +373,13 @@ async fn every_promised_answer_is_given_and_is_what_its_schema_says() {
         .into_iter()
         .filter(|promised| !seen.contains(promised))
         .collect();
-    assert!(missing.is_empty(), "promised, and not given: {missing:?}");
+    assert!(
+        missing.is_empty(),
+        "documented responses that did not occur: {missing:?}"
+    );
 }
 
-/// Orders and bookings in all states, and something of all that is told of them.
+/// Writes orders and bookings with all fields, and the chats, deliveries, receipts and escalation of an order.
 async fn fill(app: &App) {
     app.write(
         "insert into orders (store_id, customer_name, total, order_type, items, reason) \
@@ -399,7 +404,7 @@ async fn fill(app: &App) {
     .await;
 }
 
-/// What anybody may ask for.
+/// Requests the routes that need no token.
 async fn open_doors(tour: &mut Tour<'_>) {
     for (template, path) in [
         ("/", "/"),
@@ -416,7 +421,7 @@ async fn open_doors(tour: &mut Tour<'_>) {
     tour.go_with("GET", "/healthz", "/healthz", 200, &[], None).await;
 }
 
-/// What operators may ask for, at their own address.
+/// Requests the operators' routes at their own address.
 async fn at_ops(tour: &mut Tour<'_>, ops: SocketAddr, ready: u16) {
     let public = std::mem::replace(&mut tour.server, ops);
     for (path, expected) in [("/healthz", 200), ("/readyz", ready), ("/metrics", 200)] {
@@ -425,7 +430,7 @@ async fn at_ops(tour: &mut Tour<'_>, ops: SocketAddr, ready: u16) {
     tour.server = public;
 }
 
-/// A body that never comes: all of them at once, for each takes ten seconds.
+/// Sends requests whose body never arrives, all at once, because each times out after ten seconds.
 async fn too_slow(tour: &mut Tour<'_>) {
     let slow: Vec<_> = guarded().into_iter().filter(|(.., body)| body.is_some()).collect();
     let bearer = tour.bearer.clone();
@@ -441,8 +446,7 @@ async fn too_slow(tour: &mut Tour<'_>) {
     }
 }
 
-/// Every address refuses who asks too often.
-/// A shop whose own API answers nobody.
+/// Requests to a store whose shop API cannot be reached. Returns the statuses that occurred.
 async fn while_the_shop_is_down(document: &Document) -> BTreeSet<(String, String, u16)> {
     let app = App::start_with(|config| {
         config.webhook.allow_private = true;
@@ -483,14 +487,14 @@ async fn too_often(document: &Document) -> BTreeSet<(String, String, u16)> {
     };
     let authorized = [("Authorization", bearer.as_str())];
     for (method, template, path, body) in guarded() {
-        // A second gives one more, and twenty come at once.
+        // The rate limit allows a burst of twenty requests and one more each second.
         let session = "/api/partner/session/7";
         let headers = with(&authorized, template);
         let body = body.map(|body| body.to_string());
         let refused = loop {
             while call(tour.server, "GET", session, &authorized, None).await.status != 429 {}
             let answer = call(tour.server, method, &path, &headers, body.as_deref()).await;
-            // A second may have ended between the two.
+            // The limiter may have admitted one more request between the two calls.
             if answer.status == 429 {
                 break answer;
             }
@@ -500,7 +504,7 @@ async fn too_often(document: &Document) -> BTreeSet<(String, String, u16)> {
     tour.seen
 }
 
-/// What a store is told that has as many requests under way as it may. Of each kind of turn one route.
+/// The responses of a store that already has its most concurrent requests. One route is tested for each kind of limit.
 async fn too_much_at_once(tour: &mut Tour<'_>, app: &App) {
     let bearer = tour.bearer.clone();
     let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
@@ -527,7 +531,7 @@ async fn too_much_at_once(tour: &mut Tour<'_>, app: &App) {
             .into_iter()
             .find(|(of, template, ..)| *of == method && template.ends_with(ending));
         let (method, template, example, body) = route.unwrap();
-        // They wait for seconds only, so each kind is asked right behind those that stand before it.
+        // The waiting requests time out after seconds, so the request that must be refused follows them at once.
         let mut waiting = Vec::new();
         for _ in 0..standing {
             let path = format!("/api/partner/stores/7/{path}");
@@ -541,7 +545,7 @@ async fn too_much_at_once(tour: &mut Tour<'_>, app: &App) {
     }
 }
 
-/// Who may not.
+/// Requests without a token, with a token of another store, and from another origin are refused.
 async fn closed_doors(tour: &mut Tour<'_>, app: &App) {
     let other = app.database.token(Stores::These(vec!["8".into()])).await;
     let other = format!("Bearer {other}");
@@ -554,7 +558,7 @@ async fn closed_doors(tour: &mut Tour<'_>, app: &App) {
             (&foreign, 403),
         ] {
             if expected == 403 && headers.len() == 1 && template == "/api/partner/stores" {
-                continue; // It lists what any token opens.
+                continue; // The route lists the stores of any valid token.
             }
             let headers = with(headers, template);
             tour.go_with(method, template, &path, expected, &headers, body.clone())
@@ -581,7 +585,7 @@ async fn streams(tour: &mut Tour<'_>, app: &App) {
     tour.go_with("GET", socket, "/api/partner/ws/partner/7", 400, &old, None)
         .await;
 
-    // These go on for ever; what is checked is their heads.
+    // These responses do not end, so only their heads are checked.
     let headers = with(&[("Authorization", bearer.as_str())], socket);
     let answer = timeout(
         PATIENCE,
@@ -718,7 +722,7 @@ async fn changes(tour: &mut Tour<'_>, app: &App) {
         tour.go("POST", &template, &path("1"), 400, Some(json!({}))).await;
         let huge = json!({"status": "preparing", "x": "x".repeat(5000)});
         tour.go("POST", &template, &path("1"), 413, Some(huge)).await;
-        // Now a list has an answer to show.
+        // A list now shows an answer with its promised minutes.
         let (template, path) = (
             format!("/api/partner/stores/{{store}}/{noun}"),
             format!("/api/partner/stores/7/{noun}"),
@@ -729,7 +733,7 @@ async fn changes(tour: &mut Tour<'_>, app: &App) {
     }
 }
 
-/// A key that belongs to another request, and one whose request is under way.
+/// Sends a POST with the idempotency key of another request, and a POST whose first execution is still running.
 async fn with_a_key(tour: &mut Tour<'_>, app: &App, template: &str, path: &str, bodies: [Value; 2]) {
     let bearer = tour.bearer.clone();
     let [first, other] = bodies;
@@ -847,7 +851,7 @@ async fn receipts(tour: &mut Tour<'_>, app: &App) {
     tour.go("GET", summary, &empty, 200, None).await;
 }
 
-/// Everything that needs a database says so where there is none.
+/// Without a database, every route that reads a database answers with its documented error.
 async fn without_a_database(document: &Document, app: &App) -> BTreeSet<(String, String, u16)> {
     let mut config = app.database.config();
     config.http.listen = ([127, 0, 0, 1], 0).into();

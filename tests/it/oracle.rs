@@ -1,8 +1,11 @@
-//! What all fault tests are judged by. Writers write orders with savepoints, rollbacks and transactions held open, and
-//! keep a book of what was acknowledged; panels receive, coming back with their cursors; then: every acknowledged
-//! commit was delivered, once for each order in it, nothing of a rolled-back one was, the events of a row came in
-//! order, each beginning with the status that the one before it ended with, no store got another's, and an event came
-//! twice only where a fault allows it, with the same id.
+//! The oracle of all fault tests. Writers write orders with savepoints, rollbacks and transactions held open, and
+//! record which commits Postgres acknowledged. Panels receive events, and reconnect with their cursors. At the end the
+//! oracle checks:
+//!
+//! - Every acknowledged commit was delivered, once for each of its orders, and no event of a rolled back one was.
+//! - The events of a row arrived in order, and each begins with the status with which the event before it ended.
+//! - No store got an event of another store.
+//! - An event was repeated only where a fault allows it, and with the same id.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -18,20 +21,21 @@ use vestnik::infra::db::Client;
 use crate::support::app::{PATIENCE, Panel};
 use crate::support::look_again;
 
-/// The stores that the writers write for.
+/// The stores whose orders the writers write.
 pub const STORES: [i64; 3] = [1, 2, 3];
 const WRITERS: u64 = 4;
 const STATUSES: [&str; 6] = ["pending", "preparing", "ready", "completed", "rejected", "cancelled"];
-/// Those that an order does not begin with: it is history then.
+/// Statuses of ended orders. An order that is inserted with one of them creates no event.
 const OVER: [&str; 3] = ["completed", "rejected", "cancelled"];
-/// Orders that all writers change.
+/// The number of recent orders that all writers change.
 const CONTENDED_ORDERS: usize = 10;
-/// How long a writer waits for a row that another one holds, before it rolls back.
+/// How long a writer waits for a row that another writer has locked. Then it rolls back.
 const LOCK_TIMEOUT: &str = "set lock_timeout = '200ms'";
-/// Commits of others that a transaction waits for before it ends, at most.
+/// The most commits of other writers that an open transaction waits for before it ends.
 const HELD_FOR_COMMITS: usize = 30;
 
-/// The seed of this run: from VESTNIK_TEST_SEED, or a new one. It is printed where a test fails.
+/// The seed of this run, from VESTNIK_TEST_SEED or random. The function prints the seed, so that a failed run can be
+/// repeated.
 pub fn seed() -> u64 {
     let given = std::env::var("VESTNIK_TEST_SEED")
         .ok()
@@ -41,36 +45,36 @@ pub fn seed() -> u64 {
     seed
 }
 
-/// What was written, each thing under a tag of its own.
+/// The record of everything that was written. Each change has a tag of its own.
 #[derive(Default)]
 struct Book {
-    /// Tag to store: Postgres said that it is committed.
+    /// Committed changes that Postgres acknowledged, by tag; the value is the store.
     acknowledged: HashMap<String, i64>,
-    /// Nobody knows: the connection broke in the commit.
+    /// Changes with an unknown outcome, because the connection broke during the commit.
     unknown: HashMap<String, i64>,
-    /// Rolled back.
+    /// The tags of changes that were rolled back.
     never: HashSet<String>,
-    /// Tag to store: not the last change of its order in its transaction, or none in the end.
+    /// Changes that their own transaction replaced with a later one or undid, by tag; the value is the store.
     passing: HashMap<String, i64>,
-    /// Whether more was written at once than the feed reads at once: then it may see the parts of a transaction one by
-    /// one.
+    /// Whether a transaction was larger than one read of the feed. The feed may then publish the changes of a
+    /// transaction one by one.
     has_large: bool,
-    /// Inserted as they ended: history, of which nobody is told.
+    /// Orders that were inserted in an ended status. Such orders create no event.
     silent: HashSet<String>,
-    /// Committed ones, and their stores: every writer changes them.
+    /// Committed orders and their stores. Every writer changes them.
     orders: Vec<(i64, i64)>,
 }
 
-/// Whether an event may come twice.
+/// Whether an event may arrive more than once.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Repeats {
-    /// Nothing happened that allows it.
+    /// No fault occurred that allows a repeated event.
     Never,
-    /// A session or the engine broke on the way.
+    /// A session or the engine failed during the run.
     InFaults,
 }
 
-/// The panel of a store, and what it has received.
+/// The panel of a store, and the events that it received.
 struct Receiver {
     store: i64,
     received: Arc<Mutex<Vec<Value>>>,
@@ -83,14 +87,14 @@ pub struct Trial {
     book: Arc<Mutex<Book>>,
     commits: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
-    /// Counts up when every panel is to lose its socket.
+    /// Incremented to close the socket of every panel.
     breaks: watch::Sender<u64>,
     writers: Vec<JoinHandle<()>>,
     panels: Vec<Receiver>,
 }
 
 impl Trial {
-    /// Begins to write to `database` and to receive from `engines`: a panel that comes back takes the next one.
+    /// Starts writers on `database` and panels on `engines`. A panel that reconnects uses the next engine.
     pub async fn begin(database: &str, engines: &[SocketAddr], token: &str, seed: u64) -> Self {
         let mut panels = Vec::new();
         let (breaks, broken) = watch::channel(0);
@@ -140,7 +144,7 @@ impl Trial {
         }
     }
 
-    /// Waits until the writers have committed so many more transactions.
+    /// Waits until the writers have committed `more` further transactions.
     pub async fn commits(&self, more: usize) {
         let goal = self.commits.load(Ordering::Relaxed) + more;
         timeout(PATIENCE * 3, async {
@@ -152,7 +156,7 @@ impl Trial {
         .expect("the writers go on");
     }
 
-    /// Writes so many orders of one or two stores in one transaction. The writers change some of them at once.
+    /// Writes `orders` orders of one or two stores in one transaction. Meanwhile the writers change some of them.
     pub async fn write_many(&self, orders: usize, random: &mut fastrand::Rng) {
         let name = format!("many{}", random.u64(..));
         let client = vestnik::infra::db::connect_as(&self.url.clone().into(), "shop")
@@ -175,12 +179,13 @@ impl Trial {
         }
     }
 
-    /// Takes every panel its socket; they come back.
+    /// Closes the socket of every panel. The panels reconnect.
     pub fn break_panels(&self) {
         self.breaks.send_modify(|breaks| *breaks += 1);
     }
 
-    /// Stops writing, waits until what is owed has come, and judges. What was judged, in a line.
+    /// Stops the writers, waits for the events of all acknowledged commits, and checks all received events. Returns a
+    /// summary in one line.
     pub async fn judge(self, repeats: Repeats) -> String {
         self.stop.store(true, Ordering::Relaxed);
         for writer in self.writers {
@@ -202,8 +207,15 @@ impl Trial {
             let mut seen = HashSet::new();
             for event in events.iter() {
                 let (tag, id) = (tag(event), event["id"].as_str().unwrap().to_owned());
-                assert_eq!(event["store_id"], store.to_string(), "another store's: {event}");
-                assert!(!book.never.contains(&tag), "of a rolled-back transaction: {event}");
+                assert_eq!(
+                    event["store_id"],
+                    store.to_string(),
+                    "an event of another store: {event}"
+                );
+                assert!(
+                    !book.never.contains(&tag),
+                    "an event of a rolled back transaction: {event}"
+                );
                 let passing = book.passing.get(&tag).filter(|_| book.has_large);
                 let known = book.acknowledged.get(&tag).or(book.unknown.get(&tag)).or(passing);
                 assert_eq!(known, Some(store), "never written for this store: {event}");
@@ -218,7 +230,7 @@ impl Trial {
                     "one id for two changes: {event}"
                 );
                 if !seen.insert(id.clone()) {
-                    assert!(repeats == Repeats::InFaults, "twice: {event}");
+                    assert!(repeats == Repeats::InFaults, "a repeated event: {event}");
                     continue;
                 }
                 let data = &event["data"];
@@ -273,7 +285,7 @@ async fn until_received(owed: &HashSet<&str>, received: &Mutex<Vec<Value>>) {
     }
 }
 
-/// A new order is known by its customer, a change by its reason.
+/// The tag of an event: the reason of a change, or the customer of a new order.
 fn tag(event: &Value) -> String {
     let data = &event["data"];
     data["reason"]
@@ -283,7 +295,7 @@ fn tag(event: &Value) -> String {
         .to_owned()
 }
 
-/// Receives as a panel does: comes back with its cursor whenever it is let go.
+/// Receives events as a panel does, and reconnects with its cursor after each disconnection.
 async fn receive(
     mut panel: Panel,
     engines: Vec<SocketAddr>,
@@ -325,32 +337,32 @@ struct Writer {
     written: u64,
 }
 
-/// Tags, and the stores that they were written for.
+/// Tags of changes, with their stores.
 type Tags = Vec<(String, i64)>;
 
-/// What one transaction has written so far.
+/// The changes that one transaction has written so far.
 #[derive(Default, Clone)]
 struct Pending {
-    /// The last change of each order, under its tag.
+    /// The last change of each order.
     changes: Vec<Change>,
-    /// Changes that others of the same transaction replaced, and their stores.
+    /// The tags of changes that later changes of the same transaction replaced, with their stores.
     passing: Vec<(String, i64)>,
     orders: Vec<(i64, i64)>,
 }
 
-/// What a transaction makes of an order.
+/// The net change of one order by a transaction.
 #[derive(Clone)]
 struct Change {
     tag: String,
     store: i64,
     order: i64,
-    /// The status before the transaction; `None`: the order is its own.
+    /// The order's status before the transaction; `None` if the transaction inserted the order.
     before: Option<String>,
     after: String,
 }
 
 impl Change {
-    /// Whether it becomes an event: it changes something in the end, or begins what is not over.
+    /// Whether the change creates an event: the status differs in the end, or the new order is not an ended one.
     fn is_event(&self) -> bool {
         match &self.before {
             Some(before) => *before != self.after,
@@ -360,7 +372,7 @@ impl Change {
 }
 
 impl Pending {
-    /// Another change of an order takes the place of the one before.
+    /// Records a change, which replaces an earlier change of the same order.
     fn change(&mut self, tag: String, store: i64, order: i64, before: Option<String>, after: &str) {
         let place = self.changes.iter().position(|change| change.order == order);
         let earlier = place.map(|place| self.changes.remove(place));
@@ -381,7 +393,7 @@ impl Pending {
             .chain(self.passing.iter().map(|(tag, _)| tag))
     }
 
-    /// The tags that come, each with its store, and those that do not.
+    /// The tags of changes that create an event and the tags of those that create none, each with its store.
     fn owed(&self) -> (Tags, Tags) {
         let (events, none): (Vec<_>, Vec<_>) = self.changes.iter().partition(|change| change.is_event());
         let tags = |changes: Vec<&Change>| {
@@ -416,13 +428,14 @@ impl Writer {
         }
     }
 
-    /// One transaction. An error is the connection's.
+    /// Executes one transaction. An error means that the connection has failed.
     async fn transaction(&mut self, client: &mut Client) -> Result<(), tokio_postgres::Error> {
         let mut pending = Pending::default();
         let result = self.steps(client, &mut pending).await;
         let committed = match result {
             Ok(true) => client.batch_execute("commit").await,
-            // Another writer held the row for too long, or the connection is gone: then this fails, too.
+            // Another writer held the row for too long, or the connection has failed; in the second case the rollback
+            // fails as well.
             Ok(false) | Err(_) => {
                 self.book.lock().unwrap().never.extend(pending.tags().cloned());
                 return client.batch_execute("rollback").await;
@@ -440,14 +453,14 @@ impl Writer {
                 Ok(())
             }
             Err(error) => {
-                // Whether its new rows are there is not known: they are left alone.
+                // No writer changes these new orders, because it is unknown whether the orders exist.
                 book.unknown.extend(owed);
                 Err(error)
             }
         }
     }
 
-    /// Whether to commit.
+    /// Returns whether to commit.
     async fn steps(&mut self, client: &Client, pending: &mut Pending) -> Result<bool, tokio_postgres::Error> {
         client.batch_execute("begin").await?;
         for _ in 0..self.random.usize(1..=4) {
@@ -474,10 +487,10 @@ impl Writer {
         Ok(self.random.u8(..10) < 8)
     }
 
-    /// Until others have committed some: so that later ids commit first.
+    /// Keeps the transaction open until other writers have committed, so that later ids commit first.
     async fn hold_open(&mut self) {
         let goal = self.commits.load(Ordering::Relaxed) + self.random.usize(1..=HELD_FOR_COMMITS);
-        // All writers may be holding at once, so not for ever.
+        // The wait is limited, because all writers may hold a transaction open at once.
         let _ = timeout(std::time::Duration::from_millis(200), async {
             while self.commits.load(Ordering::Relaxed) < goal && !self.stop.load(Ordering::Relaxed) {
                 look_again().await;
@@ -498,7 +511,7 @@ impl Writer {
             return Ok(());
         };
         let status = STATUSES[self.random.usize(..STATUSES.len())];
-        // Where it has this status already, nothing happens, and nothing is owed.
+        // If the order has this status already, the statement changes nothing and creates no event.
         let update = "with before as (select id, status from orders where id = $1 for update) \
              update orders o set status = $2, reason = $3 from before where o.id = before.id and before.status <> $2 \
              returning before.status";
@@ -508,7 +521,7 @@ impl Writer {
         Ok(())
     }
 
-    /// One of this transaction's own, or one of the last that anybody has committed, for which others contend.
+    /// An order that this transaction inserted, or one of the newest committed orders, which all writers change.
     fn order(&mut self, pending: &Pending) -> Option<(i64, i64)> {
         let mut orders = pending.orders.clone();
         orders.extend(self.book.lock().unwrap().orders.iter().rev().take(CONTENDED_ORDERS));

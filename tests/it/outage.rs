@@ -1,5 +1,5 @@
-//! What fails delays only what it concerns: an outage of Telegram is the bot's and ends for all at once; an edit, a
-//! press, a 429 or an unreadable order delays no new order.
+//! A failure delays only the messages that it concerns. An outage of Telegram stops the whole bot, and the end of the
+//! outage lets all chats continue at once. An edit, a button press, a 429 or an unreadable order delays no new order.
 
 use std::sync::Arc;
 
@@ -15,11 +15,11 @@ use crate::telegram_outcomes::start;
 const CHAT: i64 = 911;
 const OTHER: i64 = 912;
 const GROUP: i64 = -91;
-/// The newest order stays fresh, however slow the machine is.
+/// Keeps the newest order fresh, so that a slow machine does not make it an old one.
 const STAYS_FRESH: &str = "update vestnik.vst_delivery set waits_since = waits_since + interval '1 minute' \
      where event_id = (select max(event_id) from vestnik.vst_delivery)";
 
-/// Store 7 has a chat, store 8 another one.
+/// Links one chat to store 7 and another chat to store 8.
 async fn two_chats() -> (Telegram, Database) {
     let (telegram, database) = Telegram::with_chat(CHAT).await;
     telegram.add_private(OTHER, "Boris");
@@ -31,7 +31,7 @@ fn is_order(call: &Call, chat: i64, number: u32) -> bool {
     call.is_new_to(chat) && call.said == "ok" && call.text.contains(&format!("New order #{number}"))
 }
 
-/// Telegram is away in this way; nothing of that time is waited out when it is back.
+/// Simulates an outage with `fault`, and asserts that after it the messages are sent without waiting for their retries.
 async fn nothing_is_waited_out_after(fault: Fault) {
     let (telegram, database) = two_chats().await;
     let settings = vestnik::infra::config::Telegram {
@@ -48,7 +48,7 @@ async fn nothing_is_waited_out_after(fault: Fault) {
     until(&client, "select error is not null from vestnik.vst_bot").await;
     app.write("insert into orders (store_id) values (7)").await;
     until(&client, "select count(*) = 3 from vestnik.vst_delivery").await;
-    // Probes go on, and nothing else.
+    // During the outage the bot sends only probes.
     let count = |calls: &[Call], method: &str| calls.iter().filter(|call| call.method == method).count();
     let (probes, sends) = (
         count(&telegram.calls(), "getMe"),
@@ -114,7 +114,7 @@ async fn an_order_behind_an_outage_goes_out_before_the_orders_and_reminders_that
     until(&client, "select error is not null from vestnik.vst_bot").await;
     let enqueued = |count| format!("select count(*) = {count} from vestnik.vst_delivery");
     until(&client, &enqueued(3 + WAITING)).await;
-    // An hour passes, and the orders of before are not answered.
+    // An hour passes, in which nobody answers the earlier orders.
     app.write(
         "update vestnik.vst_event set at = at - interval '1 hour'; \
          update vestnik.vst_delivery set waits_since = waits_since - interval '1 hour'; \
@@ -167,7 +167,7 @@ async fn a_press_right_behind_an_outage_is_taken_though_the_poll_of_before_is_st
     let app = start(&telegram, database).await;
     app.write("insert into orders (store_id) values (7)").await;
     let message = telegram.until_messages(CHAT, 1).await[0].message.unwrap();
-    // The open poll is never answered, and Telegram is away until a send has found that out.
+    // The open poll is never answered. Telegram is unavailable until a send has discovered the outage.
     telegram.fault(On::Method("getUpdates"), Fault::Hang(Taken::No), Times::Some(1));
     telegram.fault(On::Method("getMe"), Fault::bad_gateway(), Times::Some(3));
     telegram.fault(On::Messages, Fault::bad_gateway(), Times::Some(1));
@@ -198,7 +198,7 @@ async fn where_telegram_takes_no_messages_at_all_the_first_that_goes_through_fre
     app.write("insert into orders (store_id) values (7)").await;
     let failed = format!("select count(*) = {CHATS} + 1 from vestnik.vst_delivery where failures > 0");
     until(&client, &failed).await;
-    // They have failed for long.
+    // Pretend that the sends have failed for a long time.
     app.write("update vestnik.vst_delivery set due_at = now() + interval '5 minutes', failures = 9")
         .await;
     telegram.heal();
@@ -273,7 +273,7 @@ async fn the_reasons_come_though_their_edit_was_throttled_and_later_buttons_take
     let swapped = |call: &Call| call.method == "editMessageReplyMarkup" && call.said == "ok";
     let reasons = telegram.until_call("the reasons", swapped).await;
     assert!(reasons.body.to_string().contains("x:1:1"), "{}", reasons.body);
-    // Pressed twice before anything is shown: only what counts is.
+    // Three presses arrive before the first edit is sent. Only the edit for the last press may be sent.
     crate::telegram_outcomes::hold(&client).await;
     for data in ["b:1", "r:1", "b:1"] {
         telegram.push_press(CHAT, CHAT, message, data);
@@ -341,7 +341,7 @@ async fn nobody_waits_for_the_row_of_another_shop_or_for_telegrams_answer_to_som
             calls.iter().filter(|call| call.method == "answerCallbackQuery").count() == 2
         })
         .await;
-    // Telegram takes its time over one answer.
+    // Telegram delays one answer to a press.
     telegram.fault(
         On::Method("answerCallbackQuery"),
         Fault::Hang(Taken::Yes),
@@ -357,7 +357,8 @@ async fn nobody_waits_for_the_row_of_another_shop_or_for_telegrams_answer_to_som
     app.engine.shut_down().await;
 }
 
-/// A group in which the bot might not write when the first order came. It may by now, and Vestnik does not know.
+/// A group in which the bot had no right to write when the first order came. Now the bot has the right again, but
+/// Vestnik does not know this.
 async fn blocked_for_an_hour() -> (Telegram, App) {
     let (telegram, database) = (Telegram::start().await, Database::fresh().await);
     telegram.add_group(GROUP, "Kitchen", &[CHAT]);

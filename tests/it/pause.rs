@@ -1,4 +1,4 @@
-//! A store that takes no orders for a while: who says so, who hears it, and when it is over.
+//! A store's pause, in which it takes no orders: who may begin it, who is told, and when it ends.
 
 use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
@@ -54,12 +54,12 @@ async fn every_panel_and_the_shops_application_learn_of_a_pause() {
     for member in ["since", "until", "by", "reason"] {
         assert_eq!(told["data"][member], pause[member], "{member}");
     }
-    // The shop's application reads it in its own database.
+    // The shop's application reads the pause from its own database.
     app.database
         .until("select until > now() and paused_by = 'Анна' from vestnik.vst_paused_now where store_id = '7'")
         .await;
 
-    // It goes on for longer: that is the same pause.
+    // A longer pause of the same store extends the current pause.
     let longer = ask(&app, "PUT", PATH, &app.token, Some(json!({"minutes": 60})))
         .await
         .json();
@@ -78,10 +78,14 @@ async fn every_panel_and_the_shops_application_learn_of_a_pause() {
         (&json!("store_resumed"), &json!({"by": "kitchen"}))
     );
     assert!(app.get_json("/api/partner/stores/7/store").await.get("pause").is_none());
-    // Nothing is left to end, which is what was asked for.
+    // Ending a pause that has already ended succeeds.
     assert_eq!(ask(&app, "DELETE", PATH, &app.token, None).await.status, 200);
     app.write("insert into orders (store_id) values (7)").await;
-    assert_eq!(panel.event().await["type"], "new_order", "and nobody was told anything");
+    assert_eq!(
+        panel.event().await["type"],
+        "new_order",
+        "ending an ended pause creates no event"
+    );
     app.engine.shut_down().await;
 }
 

@@ -1,4 +1,5 @@
-//! Behind a pooler in transaction mode everything works, and nothing of ours stays behind on its sessions.
+//! Behind a pooler in transaction mode all functions work, and the engine leaves no session state on the pooler's
+//! connections.
 
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -10,7 +11,7 @@ use crate::support::pooler::{Pooler, SESSIONS};
 
 const ORDER: &str = "insert into orders (store_id, customer_name, total) values (7, 'Anna', 900)";
 const SUMMARY: &str = "summary?from=2026-11-01T00:00:00Z&to=2026-11-20T00:00:00Z";
-/// What a session of Postgres still has of those who used it before.
+/// The state of a Postgres session that earlier clients have left behind.
 const LEFT_BEHIND: &str = "select concat_ws(', ', \
      (select string_agg(name, ' ') from pg_prepared_statements), \
      (select string_agg(channel, ' ') from pg_listening_channels() channel), \
@@ -18,7 +19,7 @@ const LEFT_BEHIND: &str = "select concat_ws(', ', \
          and name not in ('application_name', 'client_encoding', 'transaction_isolation', 'transaction_read_only', 'transaction_deferrable')), \
      (select string_agg(objid::text, ' ') from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()))";
 
-/// What is left behind on any session of the pooler.
+/// The session state that is left on the pooler's connections.
 pub async fn left_behind(url: &str) -> Vec<String> {
     let (mut clients, mut left) = (Vec::new(), Vec::new());
     for _ in 0..SESSIONS {
@@ -26,7 +27,7 @@ pub async fn left_behind(url: &str) -> Vec<String> {
             .await
             .unwrap();
         tokio::spawn(connection);
-        // Open until the end, so that each has another session.
+        // Open transactions keep the connections apart: each client gets another connection of the pooler.
         client.batch_execute("begin").await.unwrap();
         let answer = client.simple_query(LEFT_BEHIND).await.unwrap();
         let row = answer.iter().find_map(|message| match message {
@@ -39,7 +40,7 @@ pub async fn left_behind(url: &str) -> Vec<String> {
     left
 }
 
-/// An engine behind a pooler.
+/// Starts an engine behind a pooler. With `listen`, the engine gets a direct URL for LISTEN.
 async fn pooled(listen: bool) -> (Pooler, String, App) {
     let database = Database::fresh().await;
     let pooler = Pooler::before(&database).await;
@@ -53,8 +54,8 @@ async fn pooled(listen: bool) -> (Pooler, String, App) {
     (pooler, url, app)
 }
 
-/// An order comes, is listed, answered and acknowledged; a panel comes back with its cursor; a large transaction
-/// passes.
+/// Asserts the main functions: an order arrives, is listed, answered and acknowledged, a panel reconnects with its
+/// cursor, and a large transaction arrives.
 async fn works(app: &App) {
     let mut panel = app.panel("7", None).await.live().await;
     app.write(ORDER).await;
@@ -165,7 +166,7 @@ async fn a_statement_that_is_given_up_is_cancelled_through_a_pooler() {
     let sleeps = "select count(*) = 1 from pg_stat_activity where query = 'select pg_sleep(600)' and state = 'active' \
          and datname = current_database()";
     tokio::select! {
-        _ = client.execute("select pg_sleep(600)", &[]) => panic!("it slept for ten minutes"),
+        _ = client.execute("select pg_sleep(600)", &[]) => panic!("the statement was not cancelled"),
         () = database.until(sleeps) => {}
     }
     drop(client);

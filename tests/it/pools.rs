@@ -1,4 +1,5 @@
-//! What one store asks for in the database keeps nobody else waiting, and nothing goes on there that nobody waits for.
+//! The requests of one store must not delay other stores, and Postgres must not keep executing a statement whose client
+//! has left.
 
 use std::time::Instant;
 
@@ -12,10 +13,10 @@ use crate::support::db::Database;
 use crate::support::http::{Answer, begin};
 
 const ORDER: &str = "insert into orders (store_id, customer_name, total) values (7, 'Anna', 900)";
-/// Requests of one store that run or wait, at most.
+/// The most requests of one store that run or wait at a time.
 const STANDING: usize = 10;
 
-/// Nobody else may read or write the table, until the connection is dropped.
+/// Locks a table against all reads and writes until the returned connection is dropped.
 async fn hold(database: &Database, table: &str) -> Client {
     let client = database.client().await;
     client
@@ -25,7 +26,7 @@ async fn hold(database: &Database, table: &str) -> Client {
     client
 }
 
-/// The statements that wait for a lock.
+/// A query that compares the number of statements waiting for a lock, for example with `= 2`.
 fn waiting(is: &str) -> String {
     format!(
         "select count(*) {is} from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' \
@@ -33,11 +34,11 @@ fn waiting(is: &str) -> String {
     )
 }
 
-/// What a store may ask for that reads this table, and no other request does.
+/// The only request that reads the table `READ_BY_SUMMARY`.
 const SUMMARY: &str = "/api/partner/stores/7/summary?from=2026-01-01T00:00:00Z&to=2026-01-02T00:00:00Z";
 const READ_BY_SUMMARY: &str = "vestnik.vst_escalation";
 
-/// Asks for the figures of store 7, and does not read the answer.
+/// Requests the summary of store 7, and does not read the response.
 async fn ask_for_summary(app: &App) -> TcpStream {
     let bearer = format!("Bearer {}", app.token);
     let path = SUMMARY;
@@ -56,7 +57,7 @@ async fn a_store_that_asks_for_much_keeps_neither_tokens_nor_other_stores_waitin
         asked.push(ask_for_summary(&app).await);
     }
     app.database.until(&waiting("= 2")).await;
-    // Those that find the line full are told at once; the others wait.
+    // Requests that find the queue full are refused at once; the earlier ones wait.
     let refused = app.ask(SUMMARY).await;
     assert_eq!((refused.status, refused.code().as_str()), (429, "too_much_at_once"));
     assert!(refused.header("retry-after").is_some());
@@ -77,7 +78,7 @@ async fn a_store_that_asks_for_much_keeps_neither_tokens_nor_other_stores_waitin
             .await
             .unwrap()
             .get::<_, bool>(0),
-        "they waited all the while"
+        "the requests waited for the whole test"
     );
     drop(held);
     let answers = join_all(asked.into_iter().map(Answer::read)).await;
@@ -106,7 +107,11 @@ async fn buttons_of_a_table_that_somebody_holds_leave_connections_for_everything
         panel
     };
     let (answers, panel) = tokio::join!(presses, others);
-    assert_eq!(panel.before_live.len(), 1, "it comes back while buttons wait");
+    assert_eq!(
+        panel.before_live.len(),
+        1,
+        "the panel reconnects while button presses wait"
+    );
     for answer in answers {
         assert_eq!(answer.status, 200, "{}", answer.text());
     }
@@ -121,7 +126,10 @@ async fn a_statement_whose_client_has_gone_ends_in_postgres() {
     app.database.until(&waiting("= 1")).await;
     drop(asked);
     app.database.until(&waiting("= 0")).await;
-    assert!(begun.elapsed() < ANSWER_DEADLINE, "it ended by its own deadline");
+    assert!(
+        begun.elapsed() < ANSWER_DEADLINE,
+        "the statement ended only at its own deadline"
+    );
     drop(held);
     assert_eq!(app.ask(SUMMARY).await.status, 200);
 }
@@ -151,7 +159,7 @@ async fn a_statement_that_nobody_waits_for_is_cancelled_and_its_connection_not_l
         let client = pool.get().await.unwrap();
         let sleeping = client.execute("select pg_sleep(600)", &[]);
         tokio::select! {
-            _ = sleeping => panic!("it slept for ten minutes"),
+            _ = sleeping => panic!("the statement was not cancelled"),
             () = database.until(sleeps) => {}
         }
     }
@@ -190,7 +198,7 @@ async fn rows_that_nobody_reads_any_more_are_cancelled_and_rows_that_were_enough
         rows.leave();
     }
     let second: i32 = pool.get().await.unwrap().query_one(process, &[]).await.unwrap().get(0);
-    assert_eq!(first, second, "its connection is as good as before");
+    assert_eq!(first, second, "the connection is used again");
 }
 
 #[tokio::test(flavor = "multi_thread")]

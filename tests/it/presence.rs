@@ -1,4 +1,4 @@
-//! Whether anybody could hear an order: panels that ring, nodes that are believed, and the alarm when there is nobody.
+//! Presence: which panels can ring, which nodes are alive, and the alarm of a store without a panel that can ring.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::support::app::App;
 use crate::support::db::{Database, until};
 use crate::support::telegram::Telegram;
 
-/// Open around the clock, by any clock.
+/// Makes the store open around the clock, in any time zone.
 const ALWAYS: &str =
     "insert into vestnik.vst_opening_hours select '7', weekday, '00:00', '00:00' from generate_series(1, 7) weekday";
 
@@ -47,7 +47,7 @@ async fn an_open_store_without_a_panel_that_rings_is_one_alarm_and_one_all_clear
     assert_eq!(
         watch_with(&pool, GRACE_S).await.unwrap(),
         0,
-        "a page may be loaded again"
+        "no alarm is raised while a panel's page may only be reloading"
     );
     let late = "update vestnik.vst_unattended set since = since - interval '61 s'";
     client.batch_execute(late).await.unwrap();
@@ -65,7 +65,7 @@ async fn an_open_store_without_a_panel_that_rings_is_one_alarm_and_one_all_clear
     assert_eq!(alarms(&client).await, [Some("panel".into())]);
     let [one, another] = present;
     drop(one);
-    // A change of another store's is told; this one's second panel still rings.
+    // A presence of another store is saved; the second panel of store 7 can still ring.
     let eighth = presence.enter(&StoreId::new("8"));
     until(
         &client,
@@ -94,13 +94,13 @@ async fn a_node_that_dies_is_believed_no_more() {
     until(&client, life).await;
     telling.abort();
     let _ = telling.await;
-    assert_eq!(watch_with(&pool, 0.0).await.unwrap(), 0, "it may only be slow");
+    assert_eq!(watch_with(&pool, 0.0).await.unwrap(), 0, "the node may only be slow");
     client
         .batch_execute("update vestnik.vst_node set until = now() - interval '1 ms'")
         .await
         .unwrap();
     assert_eq!(watch_with(&pool, 0.0).await.unwrap(), 1);
-    // The next node that says that it is up removes what the dead one has left.
+    // The next node that reports itself as alive removes the rows of the dead one.
     let another = tokio::spawn(Arc::new(Presence::default()).run(pool.clone(), stop.clone()));
     until(&client, ABSENT).await;
     until(&client, "select count(*) = 1 from vestnik.vst_node").await;
@@ -126,7 +126,7 @@ async fn a_node_that_was_removed_reports_all_its_panels_again() {
 async fn hours_go_on_after_midnight_and_closing_ends_an_alarm() {
     let database = Database::fresh().await;
     let (client, pool) = store(&database).await;
-    // A clock by which it is between midnight and one.
+    // Choose a time zone in which it is between midnight and one o'clock.
     let zone = "update vestnik.vst_store set time_zone = case when h <= 12 then 'Etc/GMT+' || h else 'Etc/GMT-' || 24 - h end \
          from (select extract(hour from now() at time zone 'UTC')::int as h) now";
     client.batch_execute(zone).await.unwrap();

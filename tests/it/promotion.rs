@@ -1,4 +1,5 @@
-//! A real streaming standby that is promoted: without loss everything goes on, and what was lost is believed of nobody.
+//! A streaming standby is promoted. If no commit is lost, all cursors stay valid. Otherwise the cursors of lost
+//! events are refused, and no lost event is sent again.
 
 use serde_json::{Value, json};
 use vestnik::infra::db::Client;
@@ -8,7 +9,7 @@ use crate::support::db::{Database, Server, until};
 use crate::support::look_again;
 use crate::support::node::Node;
 
-/// A primary with its standby, and an app whose address names both: whichever takes writes is the one.
+/// A primary with its standby, and an app whose URL names both servers. The app uses the one that accepts writes.
 struct Pair {
     server: Server,
     app: App,
@@ -43,7 +44,7 @@ impl Pair {
         }
     }
 
-    /// Waits until the standby has everything.
+    /// Waits until the standby has replayed everything that the primary has written.
     async fn until_replayed(&self) {
         let client = self.app.database.client().await;
         let now = "select pg_current_wal_flush_lsn()::text";
@@ -51,7 +52,7 @@ impl Pair {
         until(&self.standby, &format!("select pg_last_wal_replay_lsn() >= '{now}'")).await;
     }
 
-    /// The standby gets nothing more.
+    /// Stops the replication, so that the standby misses later commits.
     async fn cut_off(&self) {
         self.standby
             .batch_execute("alter system set primary_conninfo = ''")
@@ -61,7 +62,7 @@ impl Pair {
         until(&self.standby, "select not exists (select from pg_stat_wal_receiver)").await;
     }
 
-    /// The primary is gone, and the standby takes its place.
+    /// Ends the primary for good, and promotes the standby.
     async fn promote(&mut self) {
         self.server.fail();
         self.standby.batch_execute("select pg_promote()").await.unwrap();
@@ -69,7 +70,7 @@ impl Pair {
     }
 }
 
-/// The newest events of a panel: name of the customer and id of each.
+/// The next events of a panel: the customer's name and the id of each.
 async fn events(panel: &mut crate::support::app::Panel, count: usize) -> Vec<(String, i64)> {
     let mut events = Vec::new();
     while events.len() < count {
@@ -108,7 +109,7 @@ async fn a_promotion_without_loss_keeps_every_cursor_and_every_session_and_tells
         "no id comes again: {before:?}, {after:?}"
     );
     let back = pair.app.panel("7", Some(&kept)).await.live().await;
-    assert_eq!(replayed(&back), after, "exactly the missed ones");
+    assert_eq!(replayed(&back), after, "exactly the missed events");
     assert!(
         back.before_live
             .iter()
@@ -129,7 +130,7 @@ async fn a_promotion_that_lost_commits_resyncs_who_saw_them_and_believes_nothing
     let lost_ids = events(&mut panel, 5).await;
     let lost = panel.cursor.clone();
     pair.promote().await;
-    // Far beyond what was lost: the transaction numbers come again.
+    // Write more transactions than were lost, so that the lost transaction ids are used again.
     pair.order(12, "new").await;
     let closed = loop {
         match panel.message().await {
@@ -155,7 +156,7 @@ async fn a_promotion_that_lost_commits_resyncs_who_saw_them_and_believes_nothing
     );
     let history = pair.app.get_json("/api/partner/stores/7/events?limit=100").await;
     let all: Vec<(String, i64)> = history["events"].as_array().unwrap().iter().map(of).collect();
-    assert_eq!(all, [kept_ids, new].concat(), "the lost future is nowhere");
+    assert_eq!(all, [kept_ids, new].concat(), "no lost event is sent");
 }
 
 #[tokio::test(flavor = "multi_thread")]

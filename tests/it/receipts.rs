@@ -1,4 +1,4 @@
-//! Receipts: how an alert reached somebody, and how it is reported afterwards.
+//! Receipts: how an event reached a person, and how `vestnik audit` reports this.
 
 use std::process::{Command, Output};
 
@@ -14,7 +14,7 @@ use crate::support::app::App;
 use crate::support::db::Database;
 use crate::support::telegram::Telegram;
 
-/// `vestnik audit` of a store.
+/// Runs `vestnik audit` for a store.
 async fn audit(database: &Database, store: &str, from: &str, to: &str, more: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vestnik"));
     command
@@ -32,7 +32,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// The last hour, and the next, with their zone.
+/// The times one hour ago and one hour from now, with their zone.
 fn around_now() -> (String, String) {
     let format = time::macros::format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]Z");
     let hour = |hours| {
@@ -177,7 +177,7 @@ async fn an_audit_says_what_is_wrong_with_its_times_and_where_there_is_nothing()
 async fn an_audit_finds_its_span_in_a_long_journal_by_the_stores_clock() {
     let database = Database::fresh().await;
     let client = database.client().await;
-    // Two days of an event a minute, and some that a clock has put out of order.
+    // Two days with an event a minute; some events are out of order, as after a clock change.
     client
         .batch_execute(
             "insert into vestnik.vst_store (id, time_zone) values ('7', 'Asia/Tokyo'); \
@@ -204,10 +204,10 @@ async fn an_audit_finds_its_span_in_a_long_journal_by_the_stores_clock() {
             lines.lines().map(read).collect::<Vec<_>>()
         }
     };
-    // 19:00 of today is minute 1440 + 1140 = 2580; 2600 was put five minutes back.
+    // The event at 19:00 today has minute 1440 + 1140 = 2580. Event 2600 was moved back by five minutes.
     assert_eq!(find("19:00", "19:10").await, [2580, 2582, 2584, 2586, 2588]);
     assert_eq!(find("19:14", "19:16").await, [2594, 2600]);
-    // Over midnight: it began yesterday.
+    // A span across midnight includes events of yesterday.
     assert_eq!(find("23:56", "00:04").await, [1436, 1438, 1440, 1442]);
     let all = find("2000-01-01 00:00", "2100-01-01 00:00").await;
     assert_eq!((all.len(), all.is_sorted()), (1440, true), "over several pages");
@@ -246,7 +246,7 @@ async fn the_first_word_of_a_kind_counts_and_another_stores_event_is_not_believe
     recorder.record(word(1, Channel::Sse, "a", ReceiptKind::Sounded, 20));
     recorder.record(word(1, Channel::Sse, "a", ReceiptKind::Rendered, 7));
     recorder.record(word(1, Channel::Sse, "b", ReceiptKind::Sent, 8));
-    // What was said before the shutdown is stored at it.
+    // A shutdown saves the receipts that came before it.
     stop.cancel();
     keeping.await.unwrap();
     let rows = client

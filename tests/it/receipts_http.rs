@@ -1,4 +1,5 @@
-//! Receipts over HTTP: those of a panel without a socket, who has seen which event, and the figures of a day.
+//! Receipts over HTTP: receipts of a panel without a socket, the record of who has seen an event, and the figures of a
+//! day.
 
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -10,7 +11,7 @@ use crate::support::look_again;
 
 const STORE: &str = "/api/partner/stores/7";
 
-/// The receipts of a store's events, once the condition holds.
+/// The receipts of a store's events, once `is_so` accepts them.
 async fn until_receipts(app: &App, query: &str, is_so: impl Fn(&Value) -> bool) -> Value {
     let found = timeout(PATIENCE, async {
         loop {
@@ -28,7 +29,7 @@ async fn until_receipts(app: &App, query: &str, is_so: impl Fn(&Value) -> bool) 
 async fn a_panel_that_polls_has_receipts_like_one_with_a_socket() {
     let app = App::start().await;
     app.write("insert into orders (store_id) values (7), (7)").await;
-    // Who does not say which panel it is proves nothing.
+    // A request that does not name its panel creates no receipt.
     app.get_json(&format!("{STORE}/events")).await;
     let page = app.get_json(&format!("{STORE}/events?panel=kitchen&limit=1")).await;
     let id = page["events"][0]["id"].as_str().unwrap().to_owned();
@@ -54,10 +55,10 @@ async fn a_panel_that_polls_has_receipts_like_one_with_a_socket() {
     assert_eq!(
         told["events"][0]["channels"].as_array().unwrap().len(),
         1,
-        "it is one panel"
+        "both receipts are of one panel"
     );
 
-    // Without a stream of this panel on this node, nothing proves that there was one.
+    // This panel has no stream on this node, so its receipt is saved for the channel `polling` and not for `sse`.
     let said = json!({"panel": "bar", "channel": "sse", "rendered": [id]});
     assert_eq!(app.post(&format!("{STORE}/receipts"), &said).await.status, 204);
     let told = until_receipts(&app, "", |told| {
@@ -67,7 +68,7 @@ async fn a_panel_that_polls_has_receipts_like_one_with_a_socket() {
     let channels = told["events"][0]["channels"].as_array().unwrap();
     assert!(channels.iter().all(|channel| channel["channel"] == "polling"), "{told}");
 
-    // Another store's events are not its own, whatever it says of them.
+    // A panel cannot create receipts for an event of another store.
     app.write("insert into orders (store_id) values (8)").await;
     let said = json!({"panel": "kitchen", "channel": "polling", "rendered": ["3"], "sounded": ["1"]});
     assert_eq!(app.post(&format!("{STORE}/receipts"), &said).await.status, 204);
@@ -91,7 +92,7 @@ async fn a_panels_word_that_is_none_is_refused() {
         json!({"panel": "x".repeat(65), "channel": "polling"}),
         json!({"panel": "a\nb", "channel": "polling"}),
         json!({"panel": "kitchen", "channel": "telegram"}),
-        // Nobody can tell whether that socket was ever there.
+        // Nobody can check whether that socket ever existed.
         json!({"panel": "kitchen", "channel": "websocket"}),
         json!({"panel": "a\u{202e}b", "channel": "polling"}),
         json!({"panel": "kitchen", "channel": "polling", "rendered": ["x"]}),
@@ -117,7 +118,7 @@ async fn a_panels_word_that_is_none_is_refused() {
     }
 }
 
-/// A bot of a Telegram that is not there: what matters is that durable sends run, which ask who is present.
+/// A bot at an address without a Bot API. These tests need only the durable sends, which read the presence of panels.
 pub fn far_telegram() -> vestnik::infra::config::Telegram {
     vestnik::infra::config::Telegram {
         token: "1:aaaaaaaaaaaaaaaaaaaa".to_owned().into(),
@@ -201,7 +202,7 @@ async fn what_became_of_events_is_found_by_order_and_time() {
     app.write("insert into orders (store_id) values (7), (8), (7)").await;
     app.write("update orders set status = 'preparing' where id = 1; insert into bookings (id, store_id) values (3, 7)")
         .await;
-    // Events: 1 order 1, 2 order 2 of another store, 3 order 3, 4 order 1 changed, 5 booking 3.
+    // The events: 1 is order 1; 2 is order 2 of another store; 3 is order 3; 4 is a change of order 1; 5 is booking 3.
     app.write(
         "update vestnik.vst_event set at = '2026-11-23 20:00+00'::timestamptz + id * interval '1 minute'; \
          insert into vestnik.vst_store (id) values ('7'); \
@@ -220,7 +221,7 @@ async fn what_became_of_events_is_found_by_order_and_time() {
         ["5", "3"],
         "an order and a booking of one id"
     );
-    assert_eq!(ids(&find("?order=2").await), [""; 0], "another store's");
+    assert_eq!(ids(&find("?order=2").await), [""; 0], "an order of another store");
     assert_eq!(
         ids(&find("?from=2026-11-23T20:03:00Z&to=2026-11-23T20:05:00Z").await),
         ["4", "3"]
@@ -291,7 +292,7 @@ async fn a_summary_counts_the_new_orders_of_its_span() {
         summary["first_seen"],
         json!({"websocket": 1, "sse": 1, "polling": 1, "telegram": 1, "none": 3})
     );
-    // Two were acknowledged, one answered before it was, and one answered late.
+    // Two orders were acknowledged first. One order was answered before its acknowledgement, and one was answered late.
     let waits = &summary["acknowledge_seconds"];
     let counts: Vec<_> = waits["buckets"]
         .as_array()
@@ -374,7 +375,7 @@ async fn neither_figures_nor_proof_read_the_whole_journal() {
         found.await.expect("the figures come")
     };
     let filled = until(&|[_, _, inserted]| inserted >= 50_002).await;
-    // One connection, whose figures come together.
+    // With one connection, all scans are counted in the same backend.
     let app = App::start_on(database, |config| config.database.read_pool_size = 1).await;
     let now = time::OffsetDateTime::now_utc();
     let wire = |at: time::OffsetDateTime| at.format(&time::format_description::well_known::Rfc3339).unwrap();
@@ -393,13 +394,13 @@ async fn neither_figures_nor_proof_read_the_whole_journal() {
         let list = app.get_json(&format!("{STORE}/orders")).await;
         assert_eq!(list["orders"][0]["event_id"], "50002", "{list}");
     }
-    // A session of Postgres that ends leaves its last figures.
+    // A backend reports its last statistics when it ends.
     app.engine.shut_down().await;
     let closed = "select count(*) = 0 from pg_stat_activity where datname = current_database() and application_name like 'vestnik %' \
          and pid <> pg_backend_pid()";
     db::until(&client, closed).await;
     let after = until(&|[_, by_index, _]| by_index >= filled[1] + 12).await;
-    assert_eq!(after[0], filled[0], "nobody has read the whole journal");
+    assert_eq!(after[0], filled[0], "no request has read the whole journal");
 }
 
 #[tokio::test]
@@ -423,7 +424,8 @@ async fn a_summary_says_how_long_preparation_took_and_how_many_were_late() {
     .await;
     let span = "from=2026-11-23T00:00:00Z&to=2026-11-24T00:00:00Z";
     let summary = app.get_json(&format!("{STORE}/summary?{span}")).await;
-    // Ten, thirty and twenty minutes; the second was promised anew, and was a minute late all the same.
+    // The preparations took ten, thirty and twenty minutes. The second order got a new promised time, and was a minute
+    // late nevertheless.
     let expected = json!({"orders": 3, "p50": 1200.0, "p90": 1680.0, "promised": 2, "late": 1});
     assert_eq!(summary["preparation_seconds"], expected);
 }

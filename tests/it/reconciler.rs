@@ -1,4 +1,4 @@
-//! Rows that were written past the triggers are found, and nothing else is taken for one.
+//! The reconciler finds rows that were written without the triggers, and reports no other rows.
 
 use std::time::Duration;
 
@@ -20,7 +20,8 @@ async fn rows_written_past_the_triggers_are_found_once() {
     let client = database.client().await;
     let pool = vestnik::infra::db::pool(&database.config().database).unwrap();
     let mut reconciler = Reconciler::default();
-    // What was there before may be older than the triggers.
+    // The reconciler does not report rows from before its first check, because such rows may be older than the
+    // triggers.
     client.batch_execute(PAST_THE_TRIGGERS).await.unwrap();
     assert_eq!(reconciler.look(&pool).await.unwrap(), []);
     client
@@ -40,7 +41,7 @@ async fn rows_written_past_the_triggers_are_found_once() {
     };
     assert_eq!(reconciler.look(&pool).await.unwrap(), [found]);
     assert_eq!(reconciler.look(&pool).await.unwrap(), []);
-    // The numbers begin anew.
+    // The sequence of the ids starts again from 1.
     for sql in [
         "insert into orders (id, store_id) values (1000, 7)",
         "truncate orders restart identity; insert into orders (store_id) select 7 from generate_series(1, 10)",
@@ -52,7 +53,7 @@ async fn rows_written_past_the_triggers_are_found_once() {
     assert_eq!(reconciler.look(&pool).await.unwrap()[0].newest, 12);
 }
 
-/// An order of Spree with an item.
+/// An order of Spree with one item.
 fn order(number: &str) -> String {
     format!(
         "with made as (insert into spree_orders (number, state, status, currency, store_id, completed_at, payment_state, shipment_state, total, created_at, updated_at) \
@@ -85,7 +86,7 @@ async fn rows_of_a_derived_source_that_were_written_past_the_triggers_are_found_
         order("R3")
     );
     shop.write(&past).await;
-    // One that is on its way, by its triggers.
+    // A transaction with triggers, whose event is not published yet.
     shop.write(&format!("begin; {} commit", order("R4"))).await;
     let found = MissedRows {
         table: "public.spree_orders".into(),
@@ -104,7 +105,7 @@ async fn rows_of_a_derived_source_that_were_written_past_the_triggers_are_found_
     assert_eq!(told, ["R2", "R3", "R4"]);
     assert_eq!(reconciler.look(&pool).await.unwrap(), []);
 
-    // Disabled triggers, as a restore disables them.
+    // Disable the triggers, as a restore does.
     shop.write("alter table spree_orders disable trigger user; alter table spree_line_items disable trigger user")
         .await;
     shop.write(&format!("begin; {} commit", order("R5"))).await;
@@ -146,7 +147,8 @@ async fn a_row_with_its_event_is_never_found() {
     }
     let mut reconciler = Reconciler::default();
     assert_eq!(reconciler.look(&pool).await.unwrap(), []);
-    // One that is open across a look, with a number of before and rows of behind it.
+    // A transaction that is open during a check. The transaction's id is older than the check, and its rows are newer
+    // than other rows.
     let slow = database.client().await;
     slow.batch_execute("begin; insert into orders (store_id) values (7)")
         .await
@@ -156,9 +158,9 @@ async fn a_row_with_its_event_is_never_found() {
         "insert into small values (1, 7, 'pending'), (2, null, null); insert into parts values (1, 7, 'x')",
         "begin; savepoint one; insert into orders (store_id) values (8); release one; commit",
         "insert into of_uuids values (gen_random_uuid(), 7, 'pending'); insert into of_texts values ('1', 7, 'x')",
-        // Moved, to another store and another partition.
+        // Rows that move to another store and to another partition.
         "update orders set store_id = 9; update parts set store_id = 8",
-        // Where the newest rows cannot be told from the others, nobody looks.
+        // In a table whose newest rows cannot be recognised, the reconciler checks nothing.
         "set session_replication_role = replica; insert into of_texts values ('2', 7, 'x'); reset session_replication_role",
     ] {
         client.batch_execute(sql).await.unwrap();
@@ -255,7 +257,7 @@ async fn a_table_that_may_not_be_read_and_one_that_is_locked_cost_no_other_sourc
     );
     assert_eq!(troubles("public.orders"), "", "{health:?}");
 
-    // What was written meanwhile is found when the table can be read again.
+    // Rows that were written while the table was unreadable are found as soon as it can be read.
     let past = "set session_replication_role = replica; insert into counter values (2, 7); reset session_replication_role; commit";
     holder.batch_execute(past).await.unwrap();
     let found = reconciler.look(&pool).await.unwrap();

@@ -1,4 +1,5 @@
-//! Those who come back, many at once: what memory recalls is what the journal reads, and each gets all that it missed.
+//! Clients that reconnect, many at once: the event cache gives the same events as the journal, and each client gets all
+//! events that it missed.
 
 use std::sync::Arc;
 
@@ -17,13 +18,13 @@ use crate::oracle::seed;
 use crate::support::app::App;
 use crate::support::db::Database;
 
-/// What happens to a journal whose feed is led by hand.
+/// A journal with random writers, and a feed that the test calls step by step.
 struct Trial {
     reader: Reader,
     router: Arc<Router>,
     pool: db::Pool,
     position: Position,
-    /// Writers; the flag says whether each is within a transaction.
+    /// The writers; the flag says whether the writer has an open transaction.
     writers: Vec<(Client, bool)>,
     given: Vec<String>,
     random: Rng,
@@ -49,7 +50,7 @@ impl Trial {
             given: Vec::new(),
             random: Rng::with_seed(seed),
         };
-        // Before the node starts something has happened, and something is under way.
+        // Before the node starts, some transactions have committed and some are open.
         for _ in 0..30 {
             trial.write().await;
             trial.position = trial.reader.now().await.unwrap();
@@ -60,7 +61,7 @@ impl Trial {
         trial
     }
 
-    /// One writer goes a step on: begins, writes, commits or rolls back.
+    /// A random writer takes one step: the writer begins, writes, commits or rolls back.
     async fn write(&mut self) {
         let index = self.random.usize(..self.writers.len());
         let (client, within) = &mut self.writers[index];
@@ -84,7 +85,7 @@ impl Trial {
         client.batch_execute(&sql).await.unwrap();
     }
 
-    /// What the feed does when it is notified.
+    /// Reads the journal and publishes, as the feed does after a notification.
     async fn read(&mut self) {
         let News::Read {
             snapshot,
@@ -93,7 +94,7 @@ impl Trial {
             ..
         } = self.reader.news(&self.position).await.unwrap()
         else {
-            panic!("few events are no backlog")
+            panic!("few events are read at once")
         };
         let newest = newest.unwrap_or(self.position.newest()).max(self.position.newest());
         let next = Position::after(&snapshot, newest);
@@ -111,7 +112,7 @@ impl Trial {
         self.given.push(after.encode(self.reader.epoch()));
     }
 
-    /// All pages of the journal behind a cursor: the events' ids, and each one's cursor.
+    /// All events of the journal after a cursor: their ids, and the cursor of each.
     async fn journal(&self, store: &StoreId, after: &str) -> Vec<(i64, String)> {
         let (mut after, mut events) = (after.to_owned(), Vec::new());
         loop {
@@ -124,7 +125,7 @@ impl Trial {
                 position,
             } = page
             else {
-                panic!("the cursor is of this life")
+                panic!("the cursor is of this epoch")
             };
             events.extend(page.into_iter().map(|event| (event.event.id.0, event.cursor)));
             after = cursor;
@@ -134,7 +135,8 @@ impl Trial {
         }
     }
 
-    /// Compares memory with the journal, where both have seen the same. How many cursors were recalled.
+    /// Compares the events of the cache with those of the journal. At least `least` cursors must be served from the
+    /// cache.
     async fn compare(&mut self, least: usize) {
         self.read().await;
         let mut cursors: Vec<String> = (0..6)
@@ -151,14 +153,14 @@ impl Trial {
                 let ids: Vec<i64> = recalled.events.iter().map(|event| event.id.0).collect();
                 let expected: Vec<i64> = from_journal.iter().map(|(id, _)| *id).collect();
                 assert_eq!(ids, expected, "behind {cursor}");
-                // A cursor from the midst of a replay is one as well, and is told the rest.
+                // The cursor of an event in the middle of a replay is also served, with the events after it.
                 let within = recalled.events.first().filter(|_| ids.len() > 1);
                 if let Some(first) = within {
                     let behind = recalled.replay_plan.cursor_after(first.xid, first.id, &recalled.seen);
                     let rest = self
                         .router
                         .replay_from(&store, &behind.encode(recalled.epoch))
-                        .expect("as recent");
+                        .expect("the cache serves the cursor");
                     let rest: Vec<i64> = rest.events.iter().map(|event| event.id.0).collect();
                     assert_eq!(rest, expected[1..]);
                 }
@@ -178,7 +180,7 @@ async fn what_memory_recalls_is_what_the_journal_reads() {
         }
         trial.compare(0).await;
     }
-    // The past is read, and more happens before it is joined.
+    // The history is read, and more transactions commit before it is added to the cache.
     let wanted = trial.router.wants_history().expect("it was not read yet");
     for _ in 0..5 {
         trial.write().await;
@@ -193,7 +195,7 @@ async fn what_memory_recalls_is_what_the_journal_reads() {
         for _ in 0..trial.random.usize(1..8) {
             trial.write().await;
         }
-        // Now memory knows all that has ever happened here, but what was under way then.
+        // Now the cache has every event, except those of transactions that were open during the read.
         trial.compare(12).await;
     }
 }
@@ -225,7 +227,7 @@ async fn a_crowd_that_comes_back_at_once_gets_all_that_it_missed_and_then_what_h
     let start = app.panel("7", None).await.live().await.cursor;
     app.write("insert into orders (store_id) select 7 + i % 2 from generate_series(0, 599) i")
         .await;
-    // Another node: its memory is empty.
+    // A second node, whose event cache is empty.
     let node = App::start_on(app.database, |_| ()).await;
     const PANELS: usize = 60;
     let panels = join_all((0..PANELS).map(|_| async { node.panel("7", Some(&start)).await.live().await })).await;

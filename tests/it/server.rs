@@ -1,4 +1,4 @@
-//! The sockets: deadlines from the first byte on, limits, TLS, and who is believed to be at the other end.
+//! The sockets of the server: deadlines from the first byte on, limits, TLS, and the addresses of clients.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::support::db::Database;
 use crate::support::http::{Answer, answer};
 use crate::support::node::Node;
 
-/// What every part of a request may take, and a little more for a busy machine.
+/// The time that each part of a request may take. `GRACE` is a margin for a busy machine.
 const DEADLINE: Duration = Duration::from_secs(10);
 const GRACE: Duration = Duration::from_secs(5);
 const WRONG: &str = "vst_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
@@ -28,17 +28,17 @@ async fn connect(app: &App) -> TcpStream {
     TcpStream::connect(app.engine.address()).await.unwrap()
 }
 
-/// All that comes until the server closes.
+/// The bytes that the server sends until it closes the connection.
 async fn rest(socket: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
     let mut rest = Vec::new();
-    // A reset is as good an end as any.
+    // A reset of the connection is an accepted end, too.
     let _ = timeout(PATIENCE, socket.read_to_end(&mut rest))
         .await
-        .expect("it closes");
+        .expect("the server closes the connection");
     rest
 }
 
-/// A certificate of its own, and who signed it.
+/// Creates a self-signed certificate, and returns its files and the certificate to trust.
 pub fn certificate(directory: &std::path::Path) -> (Tls, CertificateDer<'static>) {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
     let tls = Tls {
@@ -50,7 +50,7 @@ pub fn certificate(directory: &std::path::Path) -> (Tls, CertificateDer<'static>
     (tls, made.cert.der().clone())
 }
 
-/// A client's end of TLS that trusts this certificate.
+/// Opens a TLS connection as a client that trusts this certificate.
 async fn secured(socket: TcpStream, trusted: &CertificateDer<'static>) -> std::io::Result<TlsStream<TcpStream>> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(trusted.clone()).unwrap();
@@ -66,7 +66,7 @@ async fn secured(socket: TcpStream, trusted: &CertificateDer<'static>) -> std::i
         .await
 }
 
-/// How long until the server closes, while this is written again and again, a byte a second.
+/// Writes `first`, then one byte of `drip` a second, and returns the time until the server closes the connection.
 async fn closed_after(mut socket: impl AsyncRead + AsyncWrite + Unpin, first: &[u8], drip: &[u8]) -> Duration {
     let began = Instant::now();
     socket.write_all(first).await.unwrap();
@@ -79,7 +79,7 @@ async fn closed_after(mut socket: impl AsyncRead + AsyncWrite + Unpin, first: &[
             _ = tick.tick() => if let Some(byte) = drips.next() {
                 let _ = socket.write_all(&[*byte]).await;
             },
-            () = tokio::time::sleep_until(began + DEADLINE + GRACE) => panic!("it is still open: {:?}", std::str::from_utf8(first)),
+            () = tokio::time::sleep_until(began + DEADLINE + GRACE) => panic!("the connection is still open: {:?}", std::str::from_utf8(first)),
         }
     }
 }
@@ -140,7 +140,7 @@ async fn a_client_that_reads_nothing_is_let_go() {
         .exchange(b"GET /panel/panel.css HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         .await
         .len();
-    // More answers than all buffers hold.
+    // Send so many requests that their responses exceed all buffers.
     let requests = 64 * 1024 * 1024 / size;
     let (mut reading, mut writing) = socket.split();
     let asked = async {
@@ -186,7 +186,7 @@ async fn silent_connections_make_room_for_new_ones_and_sessions_never_do() {
     for _ in 0..100 {
         silent.push(connect(&app).await);
     }
-    // A newcomer gets in however many there are.
+    // A new panel can connect however many silent connections exist.
     let mut newcomer = app.panel("7", None).await.live().await;
     for mut oldest in silent.drain(..70) {
         let refused = answer(&rest(&mut oldest).await);
@@ -212,8 +212,8 @@ async fn without_a_free_place_a_client_is_asked_to_come_back() {
     assert_eq!((refused.status, refused.header("retry-after")), (503, Some("5")));
     assert_eq!(refused.code(), "too_many_connections");
     assert!(app.try_panel("7", None, &app.token).await.is_err());
-    // What asks whether this node lives still gets its answer, however many say nothing, and operators have an address
-    // of their own.
+    // The liveness check is answered, however many silent connections exist. The operators have an address of their
+    // own.
     let mut silent = Vec::new();
     for _ in 0..50 {
         silent.push(connect(&app).await);
@@ -253,7 +253,7 @@ async fn an_address_that_tries_tokens_is_slowed_down_and_a_good_token_passes_all
     assert!(refused.header("retry-after").unwrap().parse::<u64>().unwrap() >= 1);
     assert_eq!(with_token(&app, &app.token, &[]).await.status, 200);
     app.panel("7", None).await.live().await;
-    // What asks whether this node lives is answered whatever happens.
+    // The liveness check is answered in every case.
     assert_eq!(app.get("/healthz", None).await.0, 200);
     assert!(app.metric("vestnik_requests_refused_total{limit=\"address\"}").await >= 10.0);
     assert!(app.metric("vestnik_tokens_refused_total{why=\"unknown\"}").await >= 40.0);
@@ -309,7 +309,7 @@ async fn silent_connections_through_a_trusted_proxy_keep_nobody_out() {
     drop(silent);
 }
 
-/// What `/proc/net/tcp` says of the timer of the server's end of a connection: 02 is that of keepalive.
+/// The kind of timer that `/proc/net/tcp` shows for the server's end of a connection; `02` is the keepalive timer.
 #[cfg(target_os = "linux")]
 fn timer(server: u16, client: u16) -> Option<String> {
     let (local, remote) = (format!(":{server:04X}"), format!(":{client:04X}"));
@@ -365,7 +365,7 @@ async fn a_proxy_says_by_the_proxy_protocol_whom_it_speaks_for() {
     let tries = join_all((0..30).map(|_| ask([198, 51, 100, 7]))).await;
     assert!(tries.contains(&401) && tries.contains(&429), "{tries:?}");
     assert_eq!(ask([198, 51, 100, 8]).await, 401);
-    // Those that say nothing make room for their own, and for nobody else.
+    // Silent connections of a client are closed for new ones of the same client, and for no other client.
     let mut quiet = come([198, 51, 100, 9]).await;
     let mut silent = Vec::new();
     for _ in 0..80 {
@@ -456,7 +456,7 @@ async fn a_host_that_is_not_ours_is_refused_where_ours_are_listed() {
         app.call("GET", "/", &[("Host", "orders.example")], None).await.status,
         200
     );
-    // A balancer asks by address.
+    // A load balancer uses the node's IP address as the host.
     assert_eq!(
         app.call("GET", "/healthz", &[("Host", "10.0.0.1")], None).await.status,
         200
@@ -469,7 +469,7 @@ async fn a_new_certificate_is_served_when_its_files_change_and_no_session_notice
     let (tls, old) = certificate(directory.path());
     let app = App::start_secure(tls, old.clone()).await;
     let mut panel = app.panel("7", None).await.live().await;
-    // Half of it is there: the old one stays.
+    // Only one of the two files has changed, so the server keeps the old certificate.
     let other = tempfile::tempdir().unwrap();
     let (new_tls, new) = certificate(other.path());
     std::fs::copy(&new_tls.certificate, directory.path().join("c.pem")).unwrap();
@@ -480,7 +480,7 @@ async fn a_new_certificate_is_served_when_its_files_change_and_no_session_notice
         while secured(connect(&app).await, &new).await.is_err() {}
     })
     .await
-    .expect("the new one");
+    .expect("the new certificate");
     assert!(secured(connect(&app).await, &old).await.is_err());
     app.write("insert into orders (store_id) values (7)").await;
     assert_eq!(panel.event().await["data"]["order_ids"], json!(["1"]));
@@ -513,7 +513,7 @@ async fn where_few_files_may_be_open_sessions_stay_and_postgres_is_reached_again
     prlimit(Some(node.pid()), Resource::Nofile, limit).unwrap();
     let (address, token) = (node.address().await, database.token(Stores::All).await);
     let mut panel = Panel::connect(address, "7", None, &token).await.unwrap();
-    // More than there are files, and all of them stay.
+    // Open more connections than the process may open files, and keep them open.
     let mut silent = Vec::new();
     for _ in 0..100 {
         silent.push(TcpStream::connect(address).await.unwrap());
@@ -528,7 +528,7 @@ async fn where_few_files_may_be_open_sessions_stay_and_postgres_is_reached_again
     assert_eq!(panel.event().await["type"], "new_order");
     let newcomer = Panel::connect(address, "7", None, &token).await;
     assert!(newcomer.is_ok(), "a newcomer gets in");
-    // An operator is told.
+    // The node logs a warning for the operator.
     node.until_said("the oldest are closed for new ones").await;
     assert!(
         node.metric("vestnik_connections_closed_for_others_total{limit=\"all\"}")

@@ -1,4 +1,4 @@
-//! One live client: what it missed, then what happens.
+//! The session of one live client: first the missed events, then each new event.
 
 use std::time::Duration;
 
@@ -92,7 +92,7 @@ async fn every_cursor_on_the_way_goes_on_exactly_there() {
 async fn a_long_read_is_streamed_in_order_and_every_cursor_of_it_goes_on() {
     let app = App::start_with(|config| config.session.send_queue_bytes = 64 * 1024 * 1024).await;
     let mut panel = app.panel("7", None).await.live().await;
-    // More than one answer of the journal holds, in one transaction, beside another store's.
+    // The transaction has more events than one page of the journal, and half of them belong to another store.
     const ORDERS: usize = 5000;
     app.write("insert into orders (store_id) select 7 + i % 2 from generate_series(0, 9999) i")
         .await;
@@ -106,7 +106,7 @@ async fn a_long_read_is_streamed_in_order_and_every_cursor_of_it_goes_on() {
         .collect();
     assert!(ids.is_sorted() && ids.len() == ORDERS);
     app.write("insert into orders (store_id) values (7)").await;
-    assert_eq!(panel.event().await["id"], "10001", "nothing came twice");
+    assert_eq!(panel.event().await["id"], "10001", "no event was repeated");
     for index in [0, 700, 2500, ORDERS - 1] {
         let back = app
             .panel("7", events[index]["cursor"].as_str())
@@ -115,7 +115,8 @@ async fn a_long_read_is_streamed_in_order_and_every_cursor_of_it_goes_on() {
             .await
             .before_live;
         let first: u64 = back[0]["id"].as_str().unwrap().parse().unwrap();
-        // A chunk's cursor is that of its beginning, but for its last event.
+        // The cursor of an event in a chunk points to the chunk's beginning. Only the cursor of the chunk's last event
+        // points behind the chunk.
         assert!(
             first <= ids.get(index + 1).copied().unwrap_or(10001),
             "none is missed behind event {index}"
@@ -137,7 +138,7 @@ async fn the_hand_over_from_replay_to_live_has_no_gap_and_no_repeat() {
                 .unwrap();
         }
     });
-    // Panels that come while orders are written: each gets all of them, once.
+    // Panels connect while orders are written, and each must get every order once.
     let panels = (0..8).map(|_| async {
         let mut panel = app.panel("7", Some(&start)).await.live().await;
         let mut ids: Vec<u64> = Vec::new();
@@ -183,7 +184,7 @@ async fn an_acknowledgement_is_stored_with_who_and_when() {
     assert_eq!(
         (&error["code"], &error["id"]),
         (&json!("unknown_event"), &json!("2")),
-        "another store's"
+        "an event of another store"
     );
 }
 
@@ -232,7 +233,7 @@ async fn frames_of_every_kind_count_and_a_flood_of_them_is_closed() {
         let mut panel = app.panel("7", None).await.live().await;
         panel.socket.feed(first.clone()).await.unwrap();
         let flood = (0..600).map(|_| Ok(next.clone()));
-        // The server may close in the middle of it.
+        // The server may close the socket during the flood.
         let _ = panel.socket.send_all(&mut futures::stream::iter(flood)).await;
         let code = loop {
             match panel.message().await {
@@ -247,7 +248,7 @@ async fn frames_of_every_kind_count_and_a_flood_of_them_is_closed() {
 #[tokio::test]
 async fn what_is_sent_behind_the_handshake_counts_too() {
     let app = App::start().await;
-    // An empty masked ping, many times.
+    // Many empty ping frames with masks.
     let flood = [0x89, 0x80, 0, 0, 0, 0].repeat(600);
     let request = format!(
         "GET /api/partner/ws/partner/7 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nConnection: Upgrade\r\n\
@@ -272,7 +273,7 @@ async fn no_token_takes_the_last_place_of_a_store() {
     let bearer = format!("Bearer {leaked}");
     let mut third = app.raw_panel("7", &[("authorization", &bearer)]).await.unwrap();
     let close = third.next().await.unwrap().unwrap();
-    // Below 4500: it comes back later.
+    // The client reconnects later, because the code is below 4500.
     assert!(matches!(close, Message::Close(Some(frame)) if u16::from(frame.code) == 4430));
     assert!(app.metric("vestnik_requests_refused_total{limit=\"sessions\"}").await >= 1.0);
     app.panel("7", None).await.live().await;
@@ -302,13 +303,13 @@ async fn a_session_is_pinged_and_gets_the_newest_cursor() {
     };
     app.write("insert into orders (store_id) values (7)").await;
     let back = app.panel("7", Some(&heartbeat)).await.live().await;
-    assert_eq!(back.before_live.len(), 1, "it covers all but the newest");
+    assert_eq!(back.before_live.len(), 1, "the cursor covers all events but the newest");
 }
 
 #[tokio::test]
 async fn who_answers_no_ping_is_let_go() {
     let app = App::start_with(|config| config.session.ping_interval = Duration::from_millis(50)).await;
-    // By hand, for every library answers pings by itself.
+    // The test speaks the protocol itself, because every WebSocket library answers pings by itself.
     let request = format!(
         "GET /api/partner/ws/partner/7 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nConnection: Upgrade\r\n\
          Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
@@ -323,7 +324,7 @@ async fn who_answers_no_ping_is_let_go() {
     .concat();
     assert!(
         received.windows(close.len()).any(|window| window == close),
-        "closed with 4408"
+        "the session is closed with 4408"
     );
 }
 
@@ -333,7 +334,7 @@ async fn a_subscriber_that_stops_reading_is_lagged_and_gets_all_with_its_cursor(
     let mut panel = app.panel("7", None).await.live().await;
     let cursor = panel.cursor.clone();
     let mut other = app.panel("7", None).await.live().await;
-    // More than the socket's buffers and the queue together hold.
+    // More data than the socket's buffers and the send queue hold together.
     const ORDERS: usize = 400;
     for _ in 0..ORDERS / 20 {
         app.write(
@@ -342,7 +343,7 @@ async fn a_subscriber_that_stops_reading_is_lagged_and_gets_all_with_its_cursor(
              from generate_series(1, 20) o",
         )
         .await;
-        // Who reads is not disturbed by who does not.
+        // A panel that reads is not disturbed by the panel that does not.
         for _ in 0..20 {
             other.event().await;
         }
@@ -355,9 +356,10 @@ async fn a_subscriber_that_stops_reading_is_lagged_and_gets_all_with_its_cursor(
             Err(code) => break code,
         };
     };
-    // The close frame itself waits behind what the client did not read, and is given up in time.
+    // The close frame waits behind the data that the client has not read. After a timeout the server closes the socket
+    // without it.
     assert!(matches!(code, 4408 | 1006), "{code}");
-    assert!(received.len() < ORDERS, "it was let go on the way");
+    assert!(received.len() < ORDERS, "the session was closed on the way");
     let back = app.panel("7", Some(&panel.cursor)).await.live().await;
     received.extend(back.before_live.iter().map(id));
     assert_eq!(received.len(), ORDERS);
@@ -390,7 +392,7 @@ async fn a_revoked_token_closes_its_sessions_and_no_others() {
 
 #[tokio::test]
 async fn a_revocation_whose_notification_is_lost_is_found_by_looking() {
-    // While nothing rings, tokens are looked at every second.
+    // Without notifications, a node checks tokens every second.
     let app = App::start_with(|config| config.database.notify = vestnik::infra::config::Notify::Off).await;
     let mut panel = app.panel("7", None).await.live().await;
     app.write("update vestnik.vst_token set revoked_at = now()").await;
@@ -417,7 +419,8 @@ async fn a_session_ends_with_its_token() {
         }
     };
     assert_eq!(code, 4401);
-    // The session counts from before Postgres was asked, so it ends a moment before the token does.
+    // The session measures the token's lifetime from before the query to Postgres, so the session ends a moment before
+    // the token.
     let refused = async {
         loop {
             let (status, body) = app.get("/api/partner/session/7", Some(brief.reveal())).await;
@@ -490,7 +493,8 @@ async fn a_cursor_that_cannot_be_honoured_is_answered_and_the_session_goes_on() 
     }
 }
 
-/// The same epoch, and a position that nobody has reached: version, epoch, kind, end, none missing.
+/// A cursor with the same epoch and a position that no transaction has reached: version, epoch, kind, end of the
+/// position, no missing transactions.
 fn cursor_of_the_future(cursor: &str) -> String {
     use base64::Engine as _;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -534,7 +538,7 @@ async fn a_message_in_pieces_with_a_ping_between_them_is_understood_while_events
 #[tokio::test]
 async fn messages_before_the_answer_to_the_handshake_are_read() {
     let app = App::start().await;
-    // A masked ping message, right behind the handshake, and then a goodbye.
+    // A masked ping message directly after the handshake, and then a close frame.
     let mut bytes = format!(
         "GET /api/partner/ws/partner/7 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nConnection: Upgrade\r\n\
          Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
@@ -564,6 +568,6 @@ async fn connected_says_within_which_time_to_come_back() {
     };
     let connected: serde_json::Value = serde_json::from_str(&connected).unwrap();
     let jitter = connected["reconnect_jitter_ms"].as_u64().unwrap();
-    // It grows with the sessions of the node, and there is one.
+    // The value grows with the number of sessions on the node, and there is one session.
     assert!((1..100).contains(&jitter), "{jitter}");
 }

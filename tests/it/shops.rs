@@ -1,16 +1,16 @@
-//! Shops of every kind, as their tools make them: `tests/shops/NAME/`.
+//! Tests with shops of many kinds, as their tools create them. Each shop is a directory `tests/shops/NAME/`:
 //!
-//! - `schema.sql`: the tables, with what is in them before Vestnik comes. Lines `-- attach: TABLE` name what is
-//!   attached.
-//! - `attach.txt`: what `vestnik attach --table TABLE` says of each, with its exit code.
-//! - `mapping.toml` (`mapping.2.toml`): what it proposes. Where it asks, the proposal with its questions is in
+//! - `schema.sql`: the tables, with the rows that exist before Vestnik. A line `-- attach: TABLE` names a table to
+//!   attach.
+//! - `attach.txt`: the output and the exit code of `vestnik attach --table TABLE` for each table.
+//! - `mapping.toml` (`mapping.2.toml`): the mapping that `attach` proposes. If `attach` asks questions, they are in
 //!   `proposal.toml`, and `mapping.toml` is a person's answer.
-//! - `steps.sql`: what the application writes, a transaction for each `-- step: TITLE`; `-- press: STORE orders/KEY
-//!   JSON` is a partner's button.
-//! - `events.txt`: what partners receive after each, by HTTP.
+//! - `steps.sql`: the writes of the application, one transaction for each `-- step: TITLE`. A line `-- press: STORE
+//!   orders/KEY JSON` stands for a button of the panel.
+//! - `events.txt`: the events that clients receive over HTTP after each step.
 //!
-//! After each step the stores' lists must say what their events have said. VESTNIK_TEST_BLESS=1 writes anew what is
-//! expected.
+//! After each step, the lists of the stores must agree with their events. VESTNIK_TEST_BLESS=1 overwrites the expected
+//! files.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,10 +24,10 @@ use vestnik::infra::db::Client;
 use crate::support::app::App;
 use crate::support::db::Database;
 
-/// A moment that is this near to now is now.
+/// A time within this many seconds of now is printed as `(now)`.
 const NOW_SECONDS: i64 = 600;
-/// Members that a list says beside what events say, and the reverse. A promise is the answer's, where the row has no
-/// place for it.
+/// Fields that only lists have or only events have. A promised time is part of the answer if the row has no column for
+/// it.
 const ONE_SIDED: [&str; 12] = [
     "id",
     "event_id",
@@ -51,7 +51,7 @@ async fn every_shop_is_translated_as_its_files_say() {
     let mut shops: Vec<PathBuf> = std::fs::read_dir(directory)
         .unwrap()
         .map(|entry| entry.unwrap().path())
-        // Those are tried by `derived`.
+        // The test `derived` runs the shops of this directory.
         .filter(|shop| !shop.ends_with("derived"))
         .collect();
     shops.sort();
@@ -64,7 +64,7 @@ async fn every_shop_is_translated_as_its_files_say() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// A shop's directory.
+/// The directory of one shop.
 struct Shop {
     directory: PathBuf,
 }
@@ -74,7 +74,7 @@ impl Shop {
         std::fs::read_to_string(self.directory.join(file)).ok()
     }
 
-    /// Holds a text against what is written down; what is wrong, if anything.
+    /// Compares a text with an expected file, and returns a description of the difference.
     fn expect(&self, file: &str, got: &str) -> Option<String> {
         let expected = self.read(file).unwrap_or_default();
         if expected == got {
@@ -89,14 +89,14 @@ impl Shop {
     }
 }
 
-/// What is wrong with a shop.
+/// Runs one shop, and returns descriptions of all differences.
 async fn run(shop: &Shop) -> Vec<String> {
     let name = shop.directory.file_name().unwrap().to_string_lossy().into_owned();
     let database = Database::without_shop().await;
     let schema = shop
         .read("schema.sql")
         .unwrap_or_else(|| panic!("{name} has no schema.sql"));
-    // Each statement is one of its own, as a tool runs them: psql.
+    // psql executes each statement in a transaction of its own, as a shop's tool does.
     psql(&database, &schema);
     let mut wrong = attach(shop, &database, &schema).await;
     if !wrong.is_empty() {
@@ -139,7 +139,7 @@ fn psql(database: &Database, sql: &str) {
     assert!(child.wait().unwrap().success(), "{sql}");
 }
 
-/// Attaches the shop's tables, as a person would.
+/// Attaches the shop's tables as a person does, and returns descriptions of all differences.
 async fn attach(shop: &Shop, database: &Database, schema: &str) -> Vec<String> {
     let tables = schema.lines().filter_map(|line| line.strip_prefix("-- attach: "));
     let (mut wrong, mut said) = (Vec::new(), String::new());
@@ -192,7 +192,7 @@ async fn attach(shop: &Shop, database: &Database, schema: &str) -> Vec<String> {
     wrong
 }
 
-/// The exit code of the program, and what it says.
+/// Runs the program, and returns its exit code and its output.
 fn vestnik(database: &Database, directory: &Path, arguments: &[&str]) -> (i32, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_vestnik"))
         .args(arguments)
@@ -204,7 +204,7 @@ fn vestnik(database: &Database, directory: &Path, arguments: &[&str]) -> (i32, S
     (output.status.code().unwrap_or(-1), text)
 }
 
-/// What partners have been told, and what is wrong with it.
+/// The events that clients have received, and descriptions of all differences.
 struct Told<'a> {
     app: &'a App,
     client: Client,
@@ -213,7 +213,7 @@ struct Told<'a> {
     wrong: Vec<String>,
 }
 
-/// A store's partner: as far as it has read, and how its orders stand by what it was told.
+/// A client of one store: its cursor, and its orders as the events describe them.
 #[derive(Default)]
 struct Store {
     cursor: Option<String>,
@@ -235,7 +235,7 @@ impl Told<'_> {
         self.read(title).await;
     }
 
-    /// `7 orders/1 {"status":"preparing"}`.
+    /// Presses a button; `press` is for example `7 orders/1 {"status":"preparing"}`.
     async fn press(&mut self, press: &str) {
         let (store, rest) = press.split_once(' ').unwrap();
         let (path, body) = rest.split_once(' ').unwrap();
@@ -258,7 +258,8 @@ impl Told<'_> {
         self.read(press).await;
     }
 
-    /// The table that has the row of a key, or the first that might, with its key's column, and the key.
+    /// The table that has a row with this key (or the first table of this kind) with its key column, and the key
+    /// itself.
     async fn row_of(&self, path: &str, source: Option<&str>) -> ((String, String), String) {
         let (kind, key) = path.split_once("s/").unwrap();
         let sources = "select table_name, columns -> 0 ->> 'name' from vestnik.vst_source where kind = $1 \
@@ -280,7 +281,7 @@ impl Told<'_> {
         row.map_or_else(Map::new, |row| serde_json::from_str(row.get(0)).unwrap())
     }
 
-    /// Reads what every store is told since the last time, and holds the lists against it.
+    /// Reads the new events of every store, and compares the stores' lists with them.
     async fn read(&mut self, title: &str) {
         let stores = "select distinct store_id from vestnik.vst_event where store_id is not null";
         for row in self.client.query(stores, &[]).await.unwrap() {
@@ -327,7 +328,7 @@ impl Told<'_> {
 }
 
 impl Store {
-    /// What a panel knows by an event.
+    /// Applies an event to the client's orders, as a panel does.
     fn take(&mut self, kind: &str, data: &Map<String, Value>) {
         let id = data.get("order_id").or(data.get("booking_id")).and_then(Value::as_str);
         let Some(id) = id else { return };
@@ -349,7 +350,7 @@ impl Store {
         }
     }
 
-    /// What the list says otherwise than the events: of orders that somebody has still to do something for.
+    /// The differences between the list and the events, for orders that are still open.
     fn differences(&self, kind: &str, list: &Value) -> Vec<String> {
         let is_open = |order: &Map<String, Value>| {
             ["pending", "preparing", "ready", "delivering"].contains(&order["status"].as_str().unwrap())
@@ -386,8 +387,7 @@ impl Store {
     }
 }
 
-/// The text with its moments as `(now)`, or as hours from now: a moment by the clock of the machine is another one each
-/// time.
+/// Replaces times by `(now)` or by hours from now, because absolute times differ in each run.
 fn with_times(text: &str) -> String {
     let mut told = String::new();
     let mut rest = text;

@@ -1,16 +1,17 @@
-//! Events that are larger than a client may take: a stream moves on, and the whole event can be fetched.
+//! Events that are larger than the limit for clients: the stream sends a shortened event and continues, and the client
+//! can request the whole event.
 
 use serde_json::{Value, json};
 
 use crate::support::app::App;
 use crate::support::sse::Sse;
 
-/// The default of `session.max_event_kib`.
+/// The default of `session.max_event_kib`, in bytes.
 const MAX_BYTES: usize = 64 * 1024;
-/// Beside the data: type, ids, time and cursor.
+/// The size of the fields beside the data: type, ids, time and cursor.
 const ENVELOPE_BYTES: usize = 1024;
 
-/// An order of 400 dishes with long names, between two small ones.
+/// An order of 400 dishes with long names, between two small orders.
 const ORDERS: [&str; 3] = [
     "insert into orders (store_id, customer_name) values (7, 'before')",
     "insert into orders (store_id, customer_name, items) select 7, 'large', \
@@ -73,7 +74,7 @@ async fn a_large_event_goes_out_without_its_large_parts_and_the_cursor_moves_on(
     ] {
         check(events);
     }
-    // A client that was closed by the large one would come back behind it.
+    // A client that disconnects after the large event continues behind it.
     let back = app
         .panel("7", replayed[1]["cursor"].as_str())
         .await

@@ -1,4 +1,5 @@
-//! A button changes the shop's own row: once, from where it stands, and says who did it.
+//! A button changes the status in the shop's own row: once, only from the expected status, and with the name of the
+//! person.
 
 use std::time::Duration;
 
@@ -14,7 +15,8 @@ use vestnik::sources::status_change::{
 
 use crate::support::db::{Database, until};
 
-/// From each status, where a person may bring it: `*` only what is delivered, `-` only what is not.
+/// The status changes that a person may make: from, to, and a condition. `*` is only for deliveries, `-` only for other
+/// orders.
 const ALLOWED: [(&str, &str, &str); 9] = [
     ("pending", "preparing", ""),
     ("pending", "rejected", ""),
@@ -36,7 +38,7 @@ const STATUSES: [&str; 7] = [
     "cancelled",
 ];
 
-/// A database and a node's view of it.
+/// A database, with the pool and the sources of a node.
 struct Shop {
     database: Database,
     pool: Pool,
@@ -69,7 +71,7 @@ impl Shop {
     }
 }
 
-/// No shop here has one.
+/// A client for shop APIs; no shop in these tests has one.
 fn shop_api() -> ShopApi {
     let config = Config::default();
     ShopApi::new(config.webhook, &config.answers).unwrap()
@@ -209,7 +211,7 @@ async fn of_several_at_once_exactly_one_is_first_and_the_others_learn_who() {
     for (round, to) in ["preparing", "rejected"].into_iter().cycle().take(6).enumerate() {
         let insert = "insert into orders (store_id) values (7) returning id::text";
         let key: String = client.query_one(insert, &[]).await.unwrap().get(0);
-        // The shop holds the row until all of them wait for it.
+        // The shop locks the row until all four changes wait for it.
         client
             .batch_execute(&format!("begin; select from orders where id = {key} for update"))
             .await
@@ -270,7 +272,10 @@ async fn a_row_that_the_shop_holds_is_not_waited_for_for_ever() {
     )
     .await
     .unwrap_err();
-    assert!(!error.is_transient(), "it is said at once, not tried again: {error}");
+    assert!(
+        !error.is_transient(),
+        "the error is reported at once, without a retry: {error}"
+    );
     client.batch_execute("commit").await.unwrap();
     assert_eq!(
         shop.change(&change(&store, "1", "preparing", "Anna")).await,
@@ -334,7 +339,7 @@ async fn an_answer_is_written_in_the_shops_own_words_types_and_time_zone() {
     let row = "select eta || ' ' || (now() - \"acceptedAt\" between '-1 min' and '1 min') \
          || ' ' || (now() at time zone 'Asia/Tokyo' - seen between '-1 min' and '1 min') from \"Shop Tickets\" where eta is not null";
     assert_eq!(text(&shop.database, row).await, "25 true true");
-    // It will take longer: the shop's own column says so, and when it was accepted stays.
+    // A new promised time changes the shop's column for it, and keeps the time of acceptance.
     shop.run("update \"Shop Tickets\" set \"acceptedAt\" = '2020-01-01' where eta is not null")
         .await;
     let later = StatusChange {
@@ -345,7 +350,7 @@ async fn an_answer_is_written_in_the_shops_own_words_types_and_time_zone() {
     assert_eq!(shop.change(&later).await, done("tickets", "preparing"));
     let row = "select eta || ' ' || extract(year from \"acceptedAt\") from \"Shop Tickets\" where eta is not null";
     assert_eq!(text(&shop.database, row).await, "40 2020");
-    // The shop has no word for it.
+    // The mapping has no word for this status.
     let current = StatusChangeOutcome::NoWord(current("tickets", "preparing", Some("Анна")));
     assert_eq!(shop.change(&change(&bakery, other, "ready", "Анна")).await, current);
 }
@@ -394,7 +399,7 @@ async fn an_answer_may_be_a_function_of_the_shops() {
         rule: None,
     };
     assert_eq!(shop.change(&refused).await, expected);
-    // The promise is in the event.
+    // The event contains the promised time.
     let event = "select answer ->> 'by' || ' ' || (answer ->> 'minutes') from vestnik.vst_event where type = 'update'";
     assert_eq!(text(&shop.database, event).await, "Анна 20");
 }
@@ -445,13 +450,13 @@ async fn what_was_pressed_by_mistake_is_taken_back_within_its_time() {
             status = back;
         }
     }
-    // A step that was taken back is the last one: it leads no further back.
+    // After the order was taken back to this status, it cannot be taken back further.
     assert_eq!(status, "delivering");
     assert!(matches!(
         press("ready", within).await,
         StatusChangeOutcome::NotAllowed(_)
     ));
-    // What the customer has cancelled stays so.
+    // A person cannot undo the customer's cancellation.
     shop.run("update orders set status = 'cancelled'").await;
     assert!(matches!(
         press("delivering", within).await,
@@ -513,7 +518,7 @@ async fn a_key_that_cannot_be_one_and_another_stores_order_are_unknown() {
     assert_eq!(
         shop.change(&booking).await,
         StatusChangeOutcome::Unknown,
-        "it is no booking"
+        "the row is not a booking"
     );
     let database = &shop.database;
     assert_eq!(
@@ -550,7 +555,7 @@ async fn a_refusal_of_the_shops_own_table_has_an_error_of_its_own_and_changes_no
         };
         assert_eq!(shop.change(&change(&store, "1", to, "Anna")).await, expected, "{to}");
     }
-    // A trigger that returns null changes no row, and raises nothing: that is no success.
+    // A trigger that returns null changes no row and raises no error. The change must not be reported as successful.
     shop.run(
         "insert into orders (id, store_id, status, order_type) values (2, 7, 'pending', 'delivery'); \
               alter table orders drop constraint kitchen_is_slow; update orders set status = 'ready' where id = 2",
@@ -569,6 +574,6 @@ async fn a_refusal_of_the_shops_own_table_has_an_error_of_its_own_and_changes_no
     assert_eq!(
         text(database, "select count(*) from vestnik.vst_status_change").await,
         "0",
-        "nobody did anything"
+        "no change was saved"
     );
 }

@@ -1,4 +1,4 @@
-//! A store as it is set up: its hours and its clock, as people write them.
+//! The settings of a store: its opening hours and its time zone, as people write them.
 
 use std::process::{Command, Output};
 
@@ -25,7 +25,7 @@ fn list(database: &Database) -> String {
     String::from_utf8(command.output().unwrap().stdout).unwrap()
 }
 
-/// Whether the store is open at a moment of its own clock, as the program looks: the view, with the clock put in.
+/// Whether the store is open at a local time. Uses the program's view, with `at` in place of the clock.
 async fn is_open(client: &Client, at: &str) -> bool {
     let view: String = client
         .query_one("select pg_get_viewdef('vestnik.vst_open_now'::regclass)", &[])
@@ -58,7 +58,7 @@ async fn a_store_that_has_holidays_only_is_closed_on_them_alone() {
             .status
             .success()
     );
-    assert_eq!(state().await, (false, false), "its hours are not known");
+    assert_eq!(state().await, (false, false), "the store's hours are not known");
     assert!(
         set(&database, &["--hours", &format!("{today}=closed")])
             .status
@@ -110,21 +110,21 @@ async fn hours_are_set_as_people_write_them_and_holidays_differ() {
         ("2026-11-23 09:00", true),
         ("2026-11-23 23:59", true),
         ("2026-11-24 00:00", false),
-        ("2026-11-25 12:00", false), // the Wednesday
+        ("2026-11-25 12:00", false), // a Wednesday
         ("2026-11-27 12:00", true),
-        ("2026-11-28 01:59", true), // behind the Friday's midnight
+        ("2026-11-28 01:59", true), // after the midnight that ends Friday
         ("2026-11-28 02:00", false),
-        ("2026-12-31 09:30", false), // a Thursday that differs
+        ("2026-12-31 09:30", false), // a Thursday with other hours
         ("2026-12-31 15:59", true),
         ("2026-12-31 17:00", false),
-        ("2026-12-25 20:00", false), // a Friday, closed each year
+        ("2026-12-25 20:00", false), // a Friday, closed every year
         ("2026-12-26 01:00", false),
         ("2027-12-25 13:00", false),
         ("2026-12-24 23:00", true),
     ] {
         assert_eq!(is_open(&client, at).await, open, "{at}");
     }
-    // A day alone changes that day alone; usual ends it, and none ends all.
+    // A rule for one day changes only that day, `usual` removes the rule, and `none` removes all hours.
     assert!(set(&database, &["--hours", "2026-11-23=closed"]).status.success());
     assert!(!is_open(&client, "2026-11-23 12:00").await && is_open(&client, "2026-11-24 12:00").await);
     assert!(set(&database, &["--hours", "2026-11-23=usual"]).status.success());

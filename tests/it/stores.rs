@@ -1,4 +1,4 @@
-//! What a token opens as a whole: the list of its stores, and one stream for several of them.
+//! All stores of a token: the list of them, and one stream for several of them.
 
 use std::collections::BTreeSet;
 
@@ -22,7 +22,7 @@ fn these(stores: &[&str]) -> Stores {
     Stores::These(stores.iter().map(|store| (*store).to_owned()).collect())
 }
 
-/// All pages of the list, with so many rows on each.
+/// All rows of the list, read in pages of `limit` rows.
 async fn listed(app: &App, token: &str, limit: usize) -> Vec<Value> {
     let (mut rows, mut after) = (Vec::new(), String::new());
     loop {
@@ -67,14 +67,14 @@ async fn the_stores_that_a_token_opens_are_listed_page_by_page() {
         assert_eq!(
             rows[2],
             json!({"id": "99", "scope": "panel"}),
-            "nothing is known of it yet"
+            "the store has no event and no settings yet"
         );
     }
-    // Of a token of all stores: those with an event, with settings, or with a token that names them.
+    // A token of all stores lists the stores that have an event, settings, or a token that names them.
     for limit in [1, 3, 500] {
         let rows = listed(&app, &app.token, limit).await;
         let found: BTreeSet<&str> = ids(&rows).into_iter().collect();
-        assert_eq!(found.len(), rows.len(), "each comes once");
+        assert_eq!(found.len(), rows.len(), "each store is listed once");
         assert_eq!(
             found,
             BTreeSet::from(["7", "8", "99", "10", "11", "12", "13", "14"]),
@@ -170,7 +170,7 @@ async fn one_socket_has_the_events_of_many_stores_and_of_no_other() {
             assert_eq!(told, event);
         }
     }
-    // A client that comes back gets the same from the journal.
+    // A client that reconnects gets the same events from the journal.
     let start = app.stream("?stores=7,8", &app.token).await.unwrap().live().await.cursor;
     app.write(&format!("{ORDER} (9, 'missed'), (8, 'missed'), (7, 'missed')"))
         .await;
@@ -188,7 +188,7 @@ async fn one_socket_has_the_events_of_many_stores_and_of_no_other() {
     assert_eq!(missed, ["8", "7"]);
 }
 
-/// Writes orders in transactions that overlap: some of one store, some of several.
+/// Writes orders in overlapping transactions, some for one store and some for several.
 async fn write_at_random(clients: Vec<Client>, mut random: Rng, transactions: usize) {
     let mut within = vec![false; clients.len()];
     for _ in 0..transactions {
@@ -209,12 +209,12 @@ async fn write_at_random(clients: Vec<Client>, mut random: Rng, transactions: us
     for client in &clients {
         client.batch_execute("commit").await.unwrap();
     }
-    // One of every store: whoever has it has everything.
+    // The last transaction writes one order for each store, so a client that has these orders has all events.
     let last = "insert into orders (store_id, customer_name) select i, 'last' from generate_series(1, 6) i";
     clients[0].batch_execute(last).await.unwrap();
 }
 
-/// The events until the last one of each of these stores, live or not.
+/// The events up to the last order of each of these stores, replayed and live.
 async fn until_last(panel: &mut Panel, stores: usize) -> Vec<Value> {
     let mut events = std::mem::take(&mut panel.before_live);
     events.retain(|message| message.get("data").is_some());
@@ -232,7 +232,7 @@ async fn one_cursor_of_many_stores_hands_over_without_gap_or_repeat_and_goes_on_
     let mut random = Rng::with_seed(seed());
     let clients = futures::future::join_all((0..3).map(|_| app.database.client())).await;
     let writing = tokio::spawn(write_at_random(clients, random.fork(), 300));
-    // Streams that come while orders are written.
+    // The streams connect while orders are written.
     let selections = [("*", 6), ("1,2,3", 3), ("4", 1), ("2,5,6", 3), ("*", 6)];
     let streams = selections.map(|(stores, count)| {
         let (app, start) = (&app, &start);
@@ -265,7 +265,8 @@ async fn one_cursor_of_many_stores_hands_over_without_gap_or_repeat_and_goes_on_
         let distinct: BTreeSet<String> = ids.iter().map(|id| (*id).to_owned()).collect();
         assert_eq!(distinct.len(), ids.len(), "{stores}: nothing twice");
         assert_eq!(distinct, expected, "{stores}: nothing is missing");
-        // A line that breaks behind any event: the rest comes, and what came before its read does not.
+        // Reconnect with the cursor of a random event. All later events arrive, and no event from before the read of
+        // that event.
         for _ in 0..4 {
             let index = random.usize(..events.len());
             let query = format!("?stores={stores}&after={}", events[index]["cursor"].as_str().unwrap());
@@ -294,7 +295,7 @@ async fn a_selection_without_events_still_moves_its_cursor() {
         let message = quiet.message().await.unwrap();
         assert_eq!(message["type"], "heartbeat", "{message}");
     }
-    // Also while it is told what it missed: each page that has nothing for it moves it on.
+    // The cursor also moves during a replay: each page without a selected event sends a heartbeat.
     app.write("insert into orders (store_id) select 7 from generate_series(1, 4500)")
         .await;
     let query = format!("?stores=7&types=order_cancelled&after={before}");
@@ -376,7 +377,10 @@ async fn an_acknowledgement_over_a_stream_of_many_stores_names_the_store() {
         .await
         .unwrap()
         .get(0);
-    assert_eq!(present, 0, "nobody stands in the kitchens of many stores");
+    assert_eq!(
+        present, 0,
+        "a stream of many stores counts as no presence in any of them"
+    );
 }
 
 /// The close code with which a stream ends.
@@ -396,7 +400,8 @@ async fn a_token_that_is_narrowed_ends_its_streams_and_no_others() {
     let cases = [
         ("stores=7,8", "stores = array['8']", 4503),
         ("stores=7", "stores = array['7', '9']", 0),
-        // A stream of all stores of the token comes back, and has those that it opens now.
+        // A stream of all the token's stores is closed so that the client reconnects. The new stream has the token's
+        // current stores.
         ("stores=*", "stores = array['8']", 1012),
         ("stores=*", "stores = null", 1012),
         ("stores=*", "revoked_at = now()", 4503),
@@ -420,7 +425,7 @@ async fn a_token_that_is_narrowed_ends_its_streams_and_no_others() {
     }
 }
 
-/// The status and code with which a stream is refused.
+/// The HTTP status and error code with which a stream is refused.
 async fn refusal(app: &App, query: &str, token: &str) -> (u16, String) {
     match app.stream(query, token).await {
         Err(Error::Http(response)) => {
@@ -464,7 +469,7 @@ async fn a_stream_of_many_stores_is_refused_for_the_right_reason() {
         "4430"
     );
     assert_eq!(app.get("/api/partner/stream", Some(&token)).await.0, 429);
-    // Another token has its own, and so have the sessions of one store.
+    // Another token has its own limit, and so have the sessions of a single store.
     app.stream("", &app.token).await.unwrap();
     app.try_panel("7", None, &token).await.unwrap();
     drop((one, two));
@@ -552,7 +557,7 @@ async fn a_list_is_of_all_databases_and_a_stream_is_of_one() {
         assert_eq!(stream.event().await["data"]["customer_name"], "d");
     }
     assert_eq!(three.event().await["data"]["customer_name"], "d");
-    // A cursor is of its database.
+    // A cursor is valid only for its database.
     let other = app
         .stream(&format!("?database=one&after={}", two.cursor), &all)
         .await

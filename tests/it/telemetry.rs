@@ -1,4 +1,4 @@
-//! The log.
+//! The log of a node.
 
 use vestnik::token::Stores;
 

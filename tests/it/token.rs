@@ -15,7 +15,7 @@ use crate::support::node::Node;
 
 const SESSION: &str = "/api/partner/session/7";
 
-/// Nobody's, each of them.
+/// A token in the valid format that does not exist.
 fn made_up(number: usize) -> String {
     format!("vst_{number:042}A")
 }
@@ -35,7 +35,7 @@ async fn what_was_looked_up_is_kept_for_seconds_and_a_revocation_counts_at_once(
     .await
     .unwrap();
     assert_eq!(app.get(SESSION, Some(token.reveal())).await.0, 200);
-    // As long as nobody says otherwise, Postgres is not asked again.
+    // Without a notification about a change, the node does not ask Postgres again.
     let silently = "alter table vestnik.vst_token disable trigger user; update vestnik.vst_token set label = 'other' where label = 'brief'; \
          alter table vestnik.vst_token enable trigger user";
     client.batch_execute(silently).await.unwrap();
@@ -69,7 +69,7 @@ async fn made_up_tokens_take_few_connections_however_many_they_are() {
         let waiting =
             "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
         until(&client, &format!("select ({waiting}) > 0")).await;
-        // What a token that is known asks for is answered: connections are free.
+        // Requests with a known token are answered, because connections are free.
         for _ in 0..20 {
             let orders = app.get("/api/partner/stores/7/orders", Some(&app.token));
             assert_eq!(timeout(Duration::from_secs(2), orders).await.expect("an answer").0, 200);
@@ -125,7 +125,7 @@ async fn each_route_takes_its_scope_and_says_so() {
         for (scope, token) in &tokens {
             let bearer = format!("Bearer {token}");
             let headers = [("Authorization", bearer.as_str())];
-            // A stream would not end, and is refused for something else.
+            // A stream would not end, so the test uses a route or a parameter that gets a response at once.
             let path = path
                 .replace("/sse/", "/session/")
                 .replace("/stream", "/stream?types=none");
@@ -171,7 +171,7 @@ async fn a_screen_that_only_reads_answers_for_nothing_and_counts_as_nobody() {
         .get("/api/partner/stores/7/events?panel=screen", Some(&screen))
         .await;
     assert_eq!(polled.0, 200);
-    // What a panel says is stored behind all of that.
+    // Receipts are saved in order, so all earlier ones are saved once this one is.
     let mut other = app.panel("7", None).await.live().await;
     other.say(&json!({"type": "rendered", "id": id}).to_string()).await;
     let client = app.database.client().await;
@@ -187,7 +187,7 @@ async fn what_is_answered_acknowledged_and_reported_keeps_whose_token_it_was() {
     app.write("insert into orders (store_id) values (7), (7)").await;
     let one = app.database.token(Stores::All).await;
     let two = app.database.token(Stores::All).await;
-    // Both claim to be the same panel, and the same person.
+    // Both tokens claim the same panel name and the same person.
     for (token, order) in [(&one, 1), (&two, 2)] {
         let said = json!({"panel": "kitchen", "channel": "polling", "rendered": ["1"], "sounded": ["1"]});
         let path = "/api/partner/stores/7/receipts";
@@ -235,7 +235,7 @@ async fn what_is_answered_acknowledged_and_reported_keeps_whose_token_it_was() {
     let tokens: Vec<&Value> = channels.iter().map(|channel| &channel["token"]).collect();
     assert_eq!(tokens, [&json!(ids[0].to_string()), &json!(ids[1].to_string())]);
 
-    // And the command line says what one of them did, and nothing of the other.
+    // `vestnik audit` reports the actions of one token, and none of the other.
     let audit = async |more: &[&str]| {
         let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_vestnik"))
             .arg("audit")
@@ -285,7 +285,7 @@ async fn names_that_look_like_something_else_are_refused() {
     );
 }
 
-/// The code with which a session is closed, and what came before.
+/// The code with which a session is closed, and the messages before it.
 async fn closed(panel: &mut Panel) -> (u16, Vec<Value>) {
     let mut before = Vec::new();
     loop {
@@ -335,7 +335,7 @@ async fn a_session_is_closed_within_a_second_of_its_tokens_end_however_busy_its_
 #[tokio::test]
 async fn a_session_that_is_warned_goes_on_with_a_new_token() {
     let app = App::start().await;
-    // A minute before its end, so at once.
+    // The session warns a minute before the token ends, which is at once for this token.
     let token = brief(&app, 5).await;
     let mut panel = app.try_panel("7", None, &token).await.unwrap().live().await;
     let warned = panel.message().await.unwrap();
@@ -356,7 +356,7 @@ async fn a_session_that_is_warned_goes_on_with_a_new_token() {
         (3590..=3600).contains(&accepted["expires_in"].as_u64().unwrap()),
         "{accepted}"
     );
-    // The old one's end, and its revocation, are nothing to it any more; the new one's are.
+    // The end or revocation of the old token does not affect the session any more. The new token's revocation ends it.
     let client = app.database.client().await;
     token::revoke(&client, &Which::Id(TokenId(2))).await.unwrap();
     app.write("insert into orders (store_id) values (7)").await;

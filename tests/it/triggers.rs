@@ -1,13 +1,13 @@
-//! What the triggers do: `tests/sql/<behaviour>.sql`, one behaviour a case, run by psql in a database of its own, with
-//! `$VESTNIK` for the program and mappings in `$CASES`. The output, and the events that it leaves, stand in
-//! `<behaviour>.out`; VESTNIK_TEST_BLESS=1 writes it anew.
+//! Tests of the triggers: each `tests/sql/<behaviour>.sql` shows one behaviour. psql runs it in a database of its own,
+//! with the program in `$VESTNIK` and mappings in `$CASES`. `<behaviour>.out` has the expected output and events;
+//! VESTNIK_TEST_BLESS=1 overwrites it.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::support::db::Database;
 
-/// The journal, as it stands behind each case. Times are other ones each time.
+/// Prints the journal after each case. The query replaces all times, because times differ in each run.
 const EVENTS: &str = "\nreset role; select s.name, e.type, e.store_id, e.key, \
          regexp_replace(e.data::text, '\"20[0-9]{2}-[0-9-]*T[^\"]*\"', '\"(time)\"', 'g'), \
          regexp_replace(e.old::text, '\"20[0-9]{2}-[0-9-]*T[^\"]*\"', '\"(time)\"', 'g') \
@@ -72,7 +72,7 @@ fn psql(database: &Database, sql: &str) -> String {
         .unwrap();
     let output = child.wait_with_output().unwrap();
     let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-    // A process id is another one each time, and so is the moment of an order.
+    // Process ids and creation times differ in each run, so the output must not contain them.
     let lines = text
         .lines()
         .map(|line| match line.split_once(" received from server process") {

@@ -1,4 +1,4 @@
-//! What a store's own address gets: signed as Standard Webhooks says, and only where it may be called.
+//! The webhook of a store: POSTs are signed as Standard Webhooks defines, and go only to permitted addresses.
 
 use std::process::{Command, Output};
 
@@ -17,8 +17,8 @@ use crate::support::hook::{Answer, Hook, Post};
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const OTHER: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 
-/// As a receiver does it, with a library of the standard's: the key is base64 behind the prefix, any signature of the
-/// list may be good, and the time is near.
+/// Checks a signature as libraries for Standard Webhooks do: the key is base64 after the prefix, one valid signature in
+/// the list is enough, and the timestamp must be recent.
 pub fn is_signed(post: &Post, secret: &str) -> bool {
     let key = match secret.strip_prefix("whsec_") {
         Some(key) => STANDARD.decode(key).unwrap(),
@@ -49,7 +49,7 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// Allows receivers on this machine.
+/// The setting that permits receivers on this machine.
 pub const ANYWHERE: (&str, &str) = ("VESTNIK_WEBHOOK_ALLOW_PRIVATE", "true");
 
 #[tokio::test(flavor = "multi_thread")]
@@ -59,7 +59,10 @@ async fn a_test_is_posted_and_two_secrets_sign_while_they_change() {
     let set = ["store", "set", "--store", "7", "--webhook", &url];
     let done = vestnik(&database, &set, &[ANYWHERE, ("VESTNIK_WEBHOOK_SECRET", SECRET)]).await;
     assert!(done.status.success(), "{}", text(&done.stderr));
-    assert!(!text(&done.stdout).contains("whsec_"), "who gave it knows it");
+    assert!(
+        !text(&done.stdout).contains("whsec_"),
+        "a secret that the operator gave is not printed"
+    );
     let tested = vestnik(&database, &["webhook", "test", "--store", "7"], &[ANYWHERE]).await;
     assert!(
         text(&tested.stdout).contains("answered 204"),
@@ -104,7 +107,7 @@ async fn a_secret_is_made_where_none_is_given_and_kept_when_the_address_changes(
     let secret = made
         .split_whitespace()
         .find(|word| word.starts_with("whsec_"))
-        .expect("it is told, once")
+        .expect("the secret is printed")
         .to_owned();
     let moved = text(&run(&set(&hook.url())).await.stdout);
     assert!(!moved.contains("whsec_"), "{moved}");
@@ -152,7 +155,7 @@ async fn what_a_receiver_answers_to_a_test_is_said() {
     );
     assert!(
         !text(&tested.stderr).contains("127.0.0.1:1"),
-        "an address may hold a secret"
+        "the address is not printed, because it may contain a secret"
     );
 }
 
@@ -176,7 +179,7 @@ async fn plain_http_a_password_and_a_private_address_are_refused_and_not_called(
     let short = [("VESTNIK_WEBHOOK_SECRET", "too short")];
     let set = ["store", "set", "--store", "7", "--webhook", "https://example.com/hook"];
     assert_eq!(vestnik(&database, &set, &short).await.status.code(), Some(2));
-    // One that stands there already, or that a name leads to, is not called either.
+    // The program does not post to a private address that is already saved, or that a host name resolves to.
     let (client, pool) = (database.client().await, db::pool(&database.config().database).unwrap());
     let port = hook
         .url()

@@ -1,4 +1,5 @@
-//! The chats of a store: topics, channels, groups that move, what is said besides commands, and what an operator sees.
+//! The chats of a store: forum topics, channels, groups with a new number, texts that are not commands, and an
+//! operator's commands.
 
 use serde_json::json;
 use vestnik::delivery::chat_links::Mode;
@@ -42,7 +43,7 @@ async fn each_topic_has_its_store_and_is_answered_where_it_asks() {
             Some(topic)
         );
     }
-    // What is said in a topic is about its store alone.
+    // A command in a topic concerns only the store of that topic.
     telegram.write_in(FORUM, 8, ANNA, "/mute 30m");
     assert_eq!(answer(&telegram, FORUM, "No sound for 30 min").await.topic, Some(8));
     let muted = "select string_agg(store_id, ',') from vestnik.vst_chat_link where muted_until > now()";
@@ -72,7 +73,7 @@ async fn each_topic_has_its_store_and_is_answered_where_it_asks() {
         .await,
         "8"
     );
-    // A new code in another topic takes the store there; in a plain chat, threads are only replies.
+    // A new code that is used in another topic moves the store to that topic.
     let again = code(&app.database, "8", Mode::Mirror, "en").await;
     telegram.write_in(FORUM, 7, ANNA, &format!("/link@vestnik_test_bot {again}"));
     app.database
@@ -105,7 +106,7 @@ async fn a_topic_that_is_opened_again_gets_its_orders_at_once() {
     app.engine.shut_down().await;
 }
 
-/// The group's last message under its old number: where it is now.
+/// The group's last update under its old number, which names the new number.
 fn moved_away() -> serde_json::Value {
     json!({"message": {"message_id": 16, "date": 1_790_000_000, "migrate_to_chat_id": SUPERGROUP,
         "chat": {"id": KITCHEN, "type": "group", "title": "Kitchen"},
@@ -129,7 +130,7 @@ async fn a_group_that_says_that_it_moved_is_followed_whichever_message_comes() {
         telegram.until_call("the order", order(KITCHEN, 1)).await;
         telegram.add_group(SUPERGROUP, "Kitchen", &[ANNA]);
         if deleted {
-            // The old number says that it is gone, before anybody says where to.
+            // The next order gets Telegram's error for a deleted chat, before any update names the new number.
             telegram.delete(KITCHEN);
             app.write("insert into orders (store_id) values (7)").await;
             app.database
@@ -200,7 +201,11 @@ async fn a_channel_is_linked_by_a_post_and_its_buttons_work() {
     telegram.post(CHANNEL, "two pizzas, please");
     telegram.post(CHANNEL, &format!("/link@vestnik_test_bot {code}"));
     answer(&telegram, CHANNEL, "linked: 7").await;
-    assert_eq!(telegram.messages(CHANNEL).len(), 1, "posts are nobody's commands");
+    assert_eq!(
+        telegram.messages(CHANNEL).len(),
+        1,
+        "a post without a command gets no reply"
+    );
     app.write("insert into orders (store_id) values (7)").await;
     let message = telegram
         .until_call("the order", order(CHANNEL, 1))
@@ -215,7 +220,7 @@ async fn a_channel_is_linked_by_a_post_and_its_buttons_work() {
         value(&app.database, "select title from vestnik.vst_chat").await,
         "Orders"
     );
-    // A post has no author but its signature.
+    // A post in a channel names no author except by its signature.
     app.write("insert into orders (store_id) values (7)").await;
     let message = telegram
         .until_call("the order", order(CHANNEL, 2))
@@ -254,7 +259,7 @@ async fn a_link_for_groups_adds_the_bot_greets_and_links_in_one_go() {
     let greeting = answer(&telegram, KITCHEN, "Hello!").await;
     assert!(greeting.text.contains("/link@vestnik_test_bot"), "{}", greeting.text);
     answer(&telegram, KITCHEN, "linked: 7").await;
-    // Added again, it is linked already.
+    // The bot is added to the group again. The group is still linked, so the bot sends no second greeting.
     telegram.change_membership(KITCHEN, ANNA, "kicked");
     let joined = telegram.join(KITCHEN, ANNA);
     until_dealt_with(&app.database, joined).await;
@@ -289,7 +294,7 @@ async fn whatever_is_said_in_a_private_chat_has_an_answer_and_a_bare_code_links(
     let help = ask(&telegram, ANNA, ANNA, "and now?").await;
     assert!(help.contains("/status") && help.contains("/quiet"), "{help}");
     assert_eq!(value(&app.database, "select title from vestnik.vst_chat").await, "Anna");
-    // In a group, what is meant for nobody or for another bot is passed over.
+    // In a group, the bot ignores texts that are not commands, unknown commands, and commands for another bot.
     for said in ["hello", "/weather", "/weather@another_bot", &code] {
         telegram.write(KITCHEN, ANNA, said);
     }
@@ -328,7 +333,7 @@ async fn sound_comes_back_by_a_word_and_goes_by_the_clock() {
             .await
             .contains("/quiet 23:00-07:00")
     );
-    // The hours around now, by the store's clock, over midnight or not.
+    // Quiet hours around the present time, in the store's time zone. Midnight may be in these hours.
     let hours = "select to_char(now() at time zone time_zone - interval '1 hour', 'HH24:MI') || '-' \
          || to_char(now() at time zone time_zone + interval '1 hour', 'HH24:MI') from vestnik.vst_store";
     let hours = value(&app.database, hours).await;
@@ -342,7 +347,7 @@ async fn sound_comes_back_by_a_word_and_goes_by_the_clock() {
     app.write("insert into orders (store_id) values (7)").await;
     assert!(
         !telegram.until_call("the order", order(ANNA, 2)).await.silent,
-        "outside of them"
+        "the time is outside the quiet hours"
     );
     assert!(
         ask(&telegram, ANNA, ANNA, "/quiet off")
@@ -425,7 +430,7 @@ async fn strangers_that_hang_leave_the_orders_their_budget() {
     app.write("insert into orders (store_id) values (7)").await;
     telegram.until_call("the order", order(ANNA, 1)).await;
     let hanging = telegram.calls().iter().filter(|call| call.said == "silence").count();
-    assert_eq!(hanging, 10, "of thirty");
+    assert_eq!(hanging, 10, "of thirty strangers");
 }
 
 #[tokio::test(flavor = "multi_thread")]

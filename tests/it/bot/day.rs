@@ -1,4 +1,4 @@
-//! What a shop does with its day: it looks at it, takes a break, and changes orders.
+//! The bot during a shop's day: the day's figures, pauses, and changes of orders.
 
 use time::{Duration, OffsetDateTime};
 
@@ -19,7 +19,7 @@ async fn a_pause_is_begun_by_a_button_and_all_chats_and_panels_are_notified() {
     app.write("update vestnik.vst_store set name = 'Bakery', time_zone = 'UTC'")
         .await;
     let mut panel = app.panel("7", None).await.live().await;
-    // Boris is no administrator of the group, and cooks there.
+    // Boris is not an administrator of the group. Any member of a linked group may begin a pause.
     telegram.write(KITCHEN, BORIS, "/pause@vestnik_test_bot");
     let asked = telegram.until_call("how long", told("For how long", KITCHEN)).await;
     let labels: Vec<&str> = asked
@@ -60,7 +60,7 @@ async fn a_pause_is_begun_by_a_button_and_all_chats_and_panels_are_notified() {
             "{}",
             notice.text
         );
-        assert!(notice.silent, "nothing is to be cooked for it");
+        assert!(notice.silent, "a notice of a pause makes no sound");
     }
     telegram.write(BORIS, BORIS, "/status");
     let status = telegram.until_call("the status", told("Mode:", BORIS)).await;
@@ -143,7 +143,7 @@ async fn today_shows_the_figures_and_the_orders_of_the_stores_day() {
     app.write("update orders set status = 'preparing' where id in (1, 2)")
         .await;
     app.write("update orders set status = 'rejected' where id = 3").await;
-    // Of another day.
+    // An order of another day is not counted.
     app.write("insert into orders (store_id, total) values (7, 777)").await;
     app.write("update vestnik.vst_event set at = at - interval '2 days' where key = '6'")
         .await;

@@ -1,4 +1,4 @@
-//! What people write to the bot and press, against a Bot API that keeps Telegram's rules.
+//! The commands and button presses of people, with a fake Bot API that enforces Telegram's rules.
 
 mod callback_query;
 mod chats;
@@ -24,7 +24,7 @@ const ANNA: i64 = 11;
 const BORIS: i64 = 22;
 const KITCHEN: i64 = -12;
 
-/// The Bot API with two people and a group, of which Anna is an administrator.
+/// Starts a Bot API with two people and a group. Anna is an administrator of the group.
 async fn people() -> Telegram {
     let telegram = Telegram::start().await;
     telegram.add_private(ANNA, "Anna");
@@ -67,7 +67,7 @@ async fn code(database: &Database, store: &str, mode: Mode, language: &str) -> S
     code.unwrap().reveal().to_owned()
 }
 
-/// Somebody writes, and reads what comes back.
+/// Writes a text as a person, and returns the bot's next message in the chat.
 async fn ask(telegram: &Telegram, chat: i64, person: i64, text: &str) -> String {
     let count = |telegram: &Telegram| telegram.calls().iter().filter(|call| call.is_message_to(chat)).count();
     let before = count(telegram);
@@ -75,7 +75,7 @@ async fn ask(telegram: &Telegram, chat: i64, person: i64, text: &str) -> String 
     telegram.until_messages(chat, before + 1).await.pop().unwrap().text
 }
 
-/// Somebody presses, and reads what flashes up.
+/// Presses a button as a person, and returns the bot's answer to the press.
 async fn press(telegram: &Telegram, chat: i64, person: i64, message: i32, data: &str) -> String {
     let answers = |calls: &[crate::support::telegram::Call]| -> Vec<String> {
         let answers = calls.iter().filter(|call| call.method == "answerCallbackQuery");
@@ -91,7 +91,7 @@ async fn press(telegram: &Telegram, chat: i64, person: i64, message: i32, data: 
     answers(&telegram.calls()).pop().unwrap()
 }
 
-/// What a press of the button with this label sends back.
+/// The callback data of the button with this label.
 fn button(call: &Call, label: &str) -> String {
     let mut buttons = call.buttons.iter().flatten();
     buttons.find(|(is, _)| is == label).unwrap().1.clone()
@@ -102,7 +102,7 @@ async fn value(database: &Database, sql: &str) -> String {
     database.client().await.query_one(&sql, &[]).await.unwrap().get(0)
 }
 
-/// Waits until the bot has dealt with this update.
+/// Waits until the bot has handled this update.
 async fn until_dealt_with(database: &Database, update: i64) {
     database
         .until(&format!(
@@ -221,7 +221,7 @@ async fn five_codes_a_minute_may_be_tried_and_then_not_even_a_good_one() {
             .contains("is not valid"),
         "another chat may try"
     );
-    // A minute passes.
+    // Simulate that a minute has passed.
     app.write("update vestnik.vst_chat set tries = (select array_agg(t - interval '61 s') from unnest(tries) t)")
         .await;
     assert!(
@@ -261,7 +261,7 @@ async fn in_a_group_only_an_administrator_changes_anything() {
     );
     let link = "select mode || ' ' || (muted_until < now()) from vestnik.vst_chat_link";
     assert_eq!(value(&app.database, link).await, "manager true");
-    // Telegram does not say who is an administrator: then nobody is.
+    // If Telegram does not answer who the administrators are, nobody may change the link.
     telegram.fault(
         On::Method("getChatMember"),
         Fault::refused("Bad Request: no"),
@@ -336,7 +336,11 @@ async fn an_unlinked_chat_gets_no_orders_and_presses_nothing() {
     );
     let enqueued = "select count(*) from vestnik.vst_delivery d join vestnik.vst_chat c on c.id = d.chat_id \
          where c.telegram_id = 11 and d.event_id is not null";
-    assert_eq!(value(&app.database, enqueued).await, "1", "the one before");
+    assert_eq!(
+        value(&app.database, enqueued).await,
+        "1",
+        "only the order from before the chat was unlinked"
+    );
     app.engine.shut_down().await;
 }
 
@@ -347,7 +351,7 @@ async fn no_update_stops_those_behind_it() {
     telegram.link(&app.database, "7", ANNA, "mirror").await;
     app.write("insert into orders (store_id) values (7)").await;
     let message = telegram.until_messages(ANNA, 1).await[0].message.unwrap();
-    // What Boris writes, and who accepts, cannot be stored, whenever it is tried.
+    // Updates from Boris, and presses that accept an order, fail in the database at every attempt.
     app.write(
         "create function poison() returns trigger language plpgsql as $$ begin raise exception 'poison'; end $$; \
          create trigger poison before insert on vestnik.vst_chat for each row when (new.telegram_id = 22) execute function poison(); \
@@ -463,7 +467,7 @@ async fn a_person_who_unblocks_the_bot_gets_the_missed_orders() {
     let digest = |call: &Call| call.is_new_to(ANNA) && call.text.contains("new order #2") && call.said == "ok";
     let told = telegram.until_call("what was missed", digest).await.text;
     assert!(told.contains("new order #4") && told.contains("3 events"), "{told}");
-    // Each order is listed as it is now, and those that are closed are not.
+    // The digest shows each order's current status, and leaves out orders that have ended.
     assert!(told.contains("order #1") && !told.contains("new order #1"), "{told}");
     assert!(!told.contains("#3"), "{told}");
     app.engine.shut_down().await;

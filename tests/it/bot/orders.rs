@@ -1,4 +1,4 @@
-//! What a kitchen does with many orders, with orders that take a while, and with its own words.
+//! Many orders at once, promised times, and reasons that a person writes.
 
 use super::{ANNA, ask, button, people, press, start, value};
 use crate::support::app::App;
@@ -132,7 +132,7 @@ async fn an_order_is_accepted_in_so_many_minutes_and_a_late_one_gets_a_note_with
             call.is_edit() && call.text.contains("Promised for")
         })
         .await;
-    // A change of the order does not move the promise.
+    // A change of the order keeps its promised time.
     until(&client, "select count(*) = 2 from vestnik.vst_promise").await;
     let promises = "select string_agg(due_at::text, ',' order by subject) from vestnik.vst_promise";
     let promised = value(&app.database, promises).await;
@@ -148,7 +148,7 @@ async fn an_order_is_accepted_in_so_many_minutes_and_a_late_one_gets_a_note_with
         })
         .await;
     assert_eq!(value(&app.database, promises).await, promised);
-    // One is ready in time.
+    // Order 1 is ready before its promised time.
     until(&client, "select count(*) = 2 from vestnik.vst_promise").await;
     app.write("update orders set status = 'ready' where id = 1").await;
     until(&client, "select count(*) = 1 from vestnik.vst_promise").await;
@@ -164,7 +164,7 @@ async fn an_order_is_accepted_in_so_many_minutes_and_a_late_one_gets_a_note_with
     );
     assert_eq!(late.reply_to, told[1].message);
     assert!(!late.silent);
-    // It is late once, whatever changes after that.
+    // An order gets one note that it is late, whatever changes later.
     app.write("update orders set customer_name = 'Nobody' where id = 2")
         .await;
     telegram

@@ -1,4 +1,4 @@
-//! An operator's own wording, for all stores and for one.
+//! An operator's own texts of the bot, for all stores and for one store.
 
 use super::update_poller::Server;
 use super::{ANNA, BORIS, command, people, text};
@@ -51,7 +51,7 @@ async fn an_operators_texts_are_sent_to_the_store_that_has_them_and_an_invalid_o
     std::fs::remove_dir_all(&texts).unwrap();
 }
 
-/// What `serve` says with these texts, when it does not begin.
+/// Runs `serve` with a file of texts that it must refuse, and returns its error output.
 async fn run_with(
     database: &Database,
     telegram: &crate::support::telegram::Telegram,

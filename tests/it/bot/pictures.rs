@@ -1,4 +1,5 @@
-//! The pictures of docs/telegram.md: drawn from what the bot really sends. VESTNIK_TEST_BLESS=1 draws them anew.
+//! Draws the pictures of docs/telegram.md from messages that the bot really sends. VESTNIK_TEST_BLESS=1 overwrites the
+//! pictures.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -9,14 +10,14 @@ use crate::support::db::until;
 use crate::support::telegram::{Button, Call, Telegram};
 use vestnik::delivery::chat_links::Mode;
 
-/// Characters of a line of a bubble.
+/// The most characters in a line of a message.
 const LINE: usize = 46;
-/// Pixels of a line, of a bubble, and around its text.
+/// The height of a line, the width of a message, and the margin around its text, in pixels.
 const LINE_PX: usize = 20;
 const WIDTH_PX: usize = 400;
 const EDGE_PX: usize = 12;
 
-/// A shop that knows all that a message can show.
+/// A shop whose table has every field that a message can show.
 const SHOP: &str = "create table shop_orders (id int primary key, store_id int not null, status text not null default 'pending', name text, phone text, \
          address text, comment text, total bigint, items jsonb); \
      update vestnik.vst_store set time_zone = 'UTC'";
@@ -43,7 +44,7 @@ total = { column = "total", unit = "minor" }
 column = "items"
 "#;
 
-/// What stands in the shop's table: in its own language.
+/// The texts of the example shop in one language.
 struct Shop {
     language: &'static str,
     name: &'static str,
@@ -96,7 +97,7 @@ async fn the_pictures_of_the_guide_show_what_the_bot_sends() {
     );
 }
 
-/// An evening of a shop, with a picture of each part of it.
+/// Plays an evening of the shop, and returns a picture of each part of it.
 async fn pictures(shop: &Shop) -> Vec<(&'static str, String)> {
     let telegram = Telegram::start().await;
     telegram.add_private(ANNA, "Anna");
@@ -168,7 +169,7 @@ async fn pictures(shop: &Shop) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Bubbles below each other.
+/// Draws messages one below the other.
 fn draw(shop: &Shop, messages: &[Call]) -> String {
     let (mut body, mut y) = (String::new(), EDGE_PX);
     for message in messages {
@@ -197,7 +198,7 @@ fn draw(shop: &Shop, messages: &[Call]) -> String {
     )
 }
 
-/// A row of buttons; where the next one begins.
+/// Draws a row of buttons, and returns the vertical position below it.
 fn draw_row(body: &mut String, row: &[Button], y: usize) -> usize {
     let width = (WIDTH_PX - 4 * (row.len() - 1)) / row.len();
     for (index, (label, _)) in row.iter().enumerate() {
@@ -218,7 +219,7 @@ fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
-/// The same at three past seven of a day.
+/// Replaces every time of day by 19:03, so that the pictures are the same in each run.
 fn at_a_time(html: &str) -> String {
     let letters: Vec<char> = html.chars().collect();
     let mut text = String::new();
@@ -235,7 +236,7 @@ fn at_a_time(html: &str) -> String {
         }
         at += if is_time { 5 } else { 1 };
     }
-    // The day is no other one in the picture of tomorrow.
+    // Remove the date of a day's summary for the same reason.
     match text.find("📊") {
         Some(_) => {
             let first = text.lines().next().unwrap_or_default().to_owned();
@@ -246,10 +247,10 @@ fn at_a_time(html: &str) -> String {
     }
 }
 
-/// The lines of a text, broken where a bubble ends, each with its own markup.
+/// The lines of a text, broken at the width of a message. Each line has its own markup.
 fn lines(html: &str) -> Vec<String> {
     let mut drawn = Vec::new();
-    // A drawing swallows blanks at the beginning of a line.
+    // SVG drops spaces at the beginning of a line, so these spaces become non-breaking spaces.
     for line in html.replace("\n   ", "\n\u{a0}\u{a0}\u{a0}").lines() {
         let (mut style, mut width, mut text) = ("", 0, String::new());
         for piece in line.replace('<', "\u{0}<").split('\u{0}') {

@@ -1,11 +1,11 @@
-//! The bot behind a proxy, where Telegram is reached by no other way.
+//! The bot behind a proxy that is the only way to Telegram.
 
 use super::{ANNA, ask, people, run, text};
 use crate::support::app::App;
 use crate::support::db::Database;
 use crate::support::forward::{Forward, Kind, USER};
 
-/// A name that leads nowhere but through the proxy.
+/// The URL of a Bot API that can be reached only through the proxy.
 const NOWHERE: &str = "http://bot-api.invalid:8081";
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,5 @@
-//! The one poll for all nodes: who holds it, and what happens when Telegram lets nobody in.
+//! The long poll, which one node does for all nodes: which node holds the lease, and what happens when Telegram refuses
+//! the poll.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -53,8 +54,7 @@ async fn a_token_that_is_not_let_in_stops_the_bot_until_it_is() {
     engine.shut_down().await;
 }
 
-/// A `vestnik serve`, and what it logs; killed with the test.
-/// `vestnik serve`, and what it logs; killed with it.
+/// A running `vestnik serve` and its log. Dropping this value kills the process.
 pub(super) struct Server {
     child: Child,
     log: Arc<Mutex<String>>,
@@ -110,14 +110,15 @@ async fn one_node_polls_for_all_and_another_takes_over_when_it_dies() {
     }
     assert_eq!(value(&app.database, "select poller from vestnik.vst_bot").await, poller);
     until_dealt_with(&app.database, 3).await;
-    // What it has sent and not completed would hold the chat for the lease of a send, and come twice.
+    // Wait until the node has completed its sends. Otherwise they would block the chat until their lease ends, and be
+    // sent twice.
     let completed = "select count(*) filter (where completed_at is not null) = 3 from vestnik.vst_delivery";
     app.database.until(completed).await;
     drop(server);
     telegram.write(ANNA, ANNA, "/help");
     telegram.until_messages(ANNA, 4).await;
     assert_ne!(value(&app.database, "select poller from vestnik.vst_bot").await, poller);
-    // One that is shut down lets go at once.
+    // A node that shuts down releases the poll at once.
     let server = Server::start(command(&app.database, &telegram, &["serve"]));
     server.until_log("another node polls Telegram").await;
     let database = app.database;
@@ -190,7 +191,7 @@ async fn without_a_token_nothing_of_it_runs_and_serve_says_so_in_one_line() {
     app.engine.shut_down().await;
 }
 
-/// A node that is up: its session, and its row.
+/// Adds a running node: a Postgres session, and a row that names its backend.
 async fn node_up(database: &Database, node: &str) -> vestnik::infra::db::Client {
     let session = database.client().await;
     let up = "insert into vestnik.vst_bot_node (id, pid, seen_at) values ($1, pg_backend_pid(), now()) \
@@ -224,9 +225,9 @@ async fn only_the_holder_of_the_lease_advances_the_poll_and_another_bot_starts_i
         .iter()
         .map(|update| update.id)
         .collect();
-    assert_eq!(left, [898, 899], "what another node would have taken is not there");
+    assert_eq!(left, [898, 899], "a node without the lease cannot save updates");
     shared_bot::dealt_with(&pool, 898).await.unwrap();
-    // After a quiet week Telegram numbers anew, and lower.
+    // After a week without updates, Telegram may start with lower update ids.
     assert!(shared_bot::save_updates(&pool, "a", 40, &[]).await.unwrap());
     shared_bot::start_bot(&pool, "100:another-secret").await.unwrap();
     assert_eq!(shared_bot::lease(&pool, "a").await.unwrap(), ours(40, false));
@@ -240,7 +241,7 @@ async fn only_the_holder_of_the_lease_advances_the_poll_and_another_bot_starts_i
     assert_eq!(
         shared_bot::left_over(&pool, 10).await.unwrap().len(),
         0,
-        "they are another bot's"
+        "the updates belong to another bot"
     );
     shared_bot::release(&pool, "a").await.unwrap();
     assert_eq!(shared_bot::lease(&pool, "b").await.unwrap(), ours(0, true));
@@ -261,8 +262,8 @@ async fn the_poll_is_free_as_soon_as_its_nodes_session_ends_or_when_it_falls_sil
         }
     })
     .await
-    .expect("nobody waits for a session that is over");
-    // Its session is there, as a pooler keeps it, or it hangs.
+    .expect("the lease of an ended session is free at once");
+    // The node's session still exists because a pooler keeps it, or because the node hangs.
     let _a = node_up(&database, "a").await;
     assert_eq!(shared_bot::lease(&pool, "a").await.unwrap(), Lease::Elsewhere);
     b.execute(
@@ -291,7 +292,7 @@ async fn after_a_kill_the_same_node_or_another_takes_presses_at_once_and_what_wa
         .unwrap();
     let message = telegram.until_messages(ANNA, 1).await[0].message.unwrap();
     crate::support::db::until(&client, "select state = 'sent' from vestnik.vst_delivery").await;
-    // A press is taken from Telegram, and cannot be dealt with before the node is killed.
+    // Lock the table of links, so that the node polls the press but cannot handle it before it is killed.
     client
         .batch_execute("begin; lock table vestnik.vst_chat_link")
         .await
@@ -311,7 +312,7 @@ async fn after_a_kill_the_same_node_or_another_takes_presses_at_once_and_what_wa
         .until_call("the answer to it", |call| call.method == "answerCallbackQuery")
         .await;
     assert_eq!(press(&telegram, ANNA, ANNA, message, "s:1:ready").await, "Done: ready");
-    // Nothing of it waits for a clock: another node is there, and the first one is killed.
+    // The other node takes over without waiting for a timeout after the first one is killed.
     let other = Node::start(database.url(), &telegram.url(), &[]);
     other.until_said("another node polls Telegram").await;
     again.kill();

@@ -1,4 +1,4 @@
-//! What a person answers to an order of a derived source: in the shop's own tables, or kept by the engine.
+//! Answers to orders of a derived source: written to the shop's own tables, or kept by the engine.
 
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ pub const ORDER: &str = "begin; \
     commit";
 pub const STATUS: &str = "/api/partner/stores/1/orders/1/status";
 
-/// A store of Spree with one order that came a moment ago.
+/// Starts a shop system Spree with one new order.
 async fn spree() -> Shop {
     let mut shop = Shop::open("spree", "read committed").await;
     shop.live(ORDER).await;
@@ -50,7 +50,7 @@ async fn an_answer_without_a_place_in_the_shop_lies_over_its_status_until_that_m
         (&json!("preparing"), &json!("Кухня"), &json!(25))
     );
 
-    // The shop writes something else, and its own status stays: so does the answer.
+    // The shop changes another column. The shop's own status and the answer stay the same.
     shop.write("update spree_orders set special_instructions = 'Ring twice' where id = 1")
         .await;
     let event = shop.event("1").await;
@@ -61,7 +61,7 @@ async fn an_answer_without_a_place_in_the_shop_lies_over_its_status_until_that_m
     assert_eq!(shop.app.post(STATUS, &json!({"status": "ready"})).await.status, 200);
     assert_eq!(shop.event("1").await["data"]["status"], "ready");
 
-    // The shop's own status moves on.
+    // The shop changes its own status.
     shop.write("update spree_orders set shipment_state = 'shipped' where id = 1")
         .await;
     let event = shop.event("1").await;
@@ -151,13 +151,17 @@ async fn an_answer_is_the_mappings_own_statement_where_it_has_one() {
         .query_one("select require_approval from pretixbase_order", &[])
         .await
         .unwrap();
-    assert!(!row.get::<_, bool>(0), "the shop's own row says it");
+    assert!(!row.get::<_, bool>(0), "the shop's own row has the answer");
     let kept = shop
         .writer
         .query_one("select answered_over from vestnik.vst_projection_3", &[])
         .await
         .unwrap();
-    assert_eq!(kept.get::<_, Option<&str>>(0), None, "nothing is laid over it");
+    assert_eq!(
+        kept.get::<_, Option<&str>>(0),
+        None,
+        "the engine keeps no answer of its own"
+    );
 }
 
 #[tokio::test]
@@ -192,7 +196,7 @@ async fn an_answer_is_saved_while_other_expressions_of_its_order_fail() {
         (&json!("preparing"), &json!("?"), &json!(1900)),
         "{order}"
     );
-    // The store cannot be read, either: the order stays in its store.
+    // The store expression fails as well, so the order keeps its store.
     shop.write("alter table spree_orders rename column store_id to shop_id")
         .await;
     assert_eq!(press(&shop, "ready").await.status, 200);
@@ -219,7 +223,7 @@ async fn an_answer_is_saved_while_other_expressions_of_its_order_fail() {
     assert!(!row.get::<_, bool>(0), "the shop's own row has the answer");
 }
 
-/// The mapping of pretix with another section `[answer]`.
+/// The mapping of pretix with these statements in its section `[answer]`.
 fn answering(statements: &str) -> String {
     let mapping = mapping("pretix");
     let before = mapping.split("[answer]").next().unwrap();
@@ -272,7 +276,7 @@ async fn a_statement_that_postgres_cannot_run_any_more_is_the_operators_and_is_r
 async fn who_answers_while_the_shop_cancels_learns_that_the_shop_was_first() {
     let mut shop = Shop::open("pretix", "read committed").await;
     shop.live(TICKET).await;
-    // The projector is held back, so that it cannot publish the cancellation before the answer.
+    // An open transaction holds the projector back, so that it cannot publish the cancellation before the answer.
     let mut other = shop.app.database.client().await;
     let cancelling = other.transaction().await.unwrap();
     cancelling

@@ -1,4 +1,4 @@
-//! Attaching a derived source: what is checked, what is put into the database, and what of it stays.
+//! Attaching a derived source: which checks it makes, what it creates in the database, and what detaching leaves.
 
 use std::process::Command;
 
@@ -212,7 +212,7 @@ async fn a_preset_that_meets_another_version_says_what_is_missing() {
     );
 }
 
-/// Runs the program on this database; returns its exit code and what it said.
+/// Runs the program on this database, and returns its exit code and its output.
 pub async fn vestnik(database: &Database, arguments: &[&str]) -> (Option<i32>, String) {
     let directory = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_vestnik"));
@@ -228,7 +228,7 @@ pub async fn vestnik(database: &Database, arguments: &[&str]) -> (Option<i32>, S
     (output.status.code(), String::from_utf8(said).unwrap())
 }
 
-/// Checks a mapping with `source check`, and tries to attach it in a dry run; both say the same.
+/// Asserts that `source check` and a dry run of `attach` both refuse a mapping with these messages.
 async fn refused(database: &Database, toml: &str, says: &[&str]) {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), toml).unwrap();

@@ -1,4 +1,4 @@
-//! What breaks beneath a derived source: its expressions, the shop's tables, the node that projects.
+//! Faults of a derived source: failing expressions, altered tables of the shop, and nodes that fail while they project.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::support::db::Database;
 use crate::support::node::Node;
 use crate::support::telegram::Telegram;
 
-/// An order of Spree with an item, in one transaction.
+/// Writes an order of Spree with one item, in one transaction.
 pub fn order(number: usize) -> String {
     format!(
         "begin; with made as (insert into spree_orders (number, state, status, currency, store_id, completed_at, payment_state, shipment_state, total, created_at, updated_at) \
@@ -23,7 +23,7 @@ pub fn order(number: usize) -> String {
     )
 }
 
-/// What is wrong with the source.
+/// The problems of the source that the health check reports.
 async fn troubles(shop: &Shop) -> Vec<String> {
     let sources = health::check(&shop.writer).await.unwrap();
     sources
@@ -167,7 +167,7 @@ async fn a_source_is_unhealthy_while_one_order_fails_and_names_each_distinct_fai
             "derived.store: invalid input syntax for type integer: \"...\" (22P02); now for the order with key 2",
         ]
     );
-    // One order is written well: the others still fail.
+    // One failing order is corrected; the other one still fails.
     shop.write("update spree_orders set number = 'R5' where number = 'R1'")
         .await;
     assert_eq!(shop.event("1").await["data"]["number"], "R5");
@@ -192,7 +192,7 @@ async fn at_most_five_distinct_failures_are_named() {
     assert!(lines[6].contains("2 more reasons"), "{lines:?}");
 }
 
-/// Lets the orders that failed be tried again at once.
+/// Lets the engine retry failed orders at once.
 const RETRY_NOW: &str = "update vestnik.vst_projection_failure set tried_at = tried_at - interval '1 hour'";
 
 #[tokio::test]
@@ -336,7 +336,7 @@ async fn an_order_is_sent_with_the_items_that_are_written_after_it() {
         (&event["type"], &event["data"]["items"][0]["quantity"]),
         (&json!("new_order"), &json!(2))
     );
-    // The event has the time at which the shop wrote the order.
+    // The event's time is the time at which the shop wrote the order.
     let newest = "select at from vestnik.vst_event order by id desc limit 1";
     let at: time::OffsetDateTime = client.query_one(newest, &[]).await.unwrap().get(0);
     assert_eq!(at, since);
@@ -367,7 +367,8 @@ async fn what_was_said_of_orders_that_are_over_is_trimmed_and_no_open_order_is_l
         shop.write(&order(number)).await;
         assert_eq!(shop.event("1").await["type"], "new_order");
     }
-    // One is over and old, one over and young, one open and old; one is over only by a person's word.
+    // Order 1 has ended and is old, order 2 has ended recently, and order 3 is open and old. Order 4 ended only by a
+    // person's answer.
     shop.write("update spree_orders set shipment_state = 'shipped' where id in (1, 2)")
         .await;
     shop.event("1").await;
@@ -384,7 +385,7 @@ async fn what_was_said_of_orders_that_are_over_is_trimmed_and_no_open_order_is_l
     kept.sort_unstable();
     assert_eq!(kept, ["2", "3", "4"]);
 
-    // The shop writes all of them again: nobody is told of the one that is over, and the rejected one stays rejected.
+    // The shop writes all four orders again. The trimmed order creates no event, and the rejected order stays rejected.
     shop.write("update spree_orders set total = 20").await;
     for _ in 2..=4 {
         let event = shop.event("1").await;
@@ -421,7 +422,7 @@ async fn nodes_that_are_killed_while_they_project_lose_nothing_and_publish_nothi
     writer.batch_execute(&parts("spree").0).await.unwrap();
     database.attach(&mapping("spree")).await;
     let mut written = 0;
-    // A standstill: nobody projects.
+    // No node runs, so nothing is projected.
     for _ in 0..30 {
         written += 1;
         writer.batch_execute(&order(written)).await.unwrap();
@@ -484,7 +485,7 @@ async fn after_an_hour_without_a_node_each_order_is_told_once_as_it_is_by_then()
         .collect();
     listed.sort_by_key(|number| number[1..].parse::<u32>().unwrap());
     assert_eq!(listed, numbers);
-    // Nobody is alarmed by the cancelled one, and nobody hears of the removed one.
+    // The order that was cancelled meanwhile raises no alarm, and the order that was removed meanwhile has no event.
     let history = app.get_json("/api/partner/stores/1/events?limit=100").await;
     let mut told: Vec<(&str, &str, i64)> = history["events"]
         .as_array()

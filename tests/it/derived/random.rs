@@ -1,5 +1,5 @@
-//! For any sequence of writes, the events of a derived source, one after the other, give what the mapping says at the
-//! end: nothing is lost, nothing comes twice, and an order's events are in order.
+//! For random sequences of writes, replaying the events of a derived source gives the orders that the mapping describes
+//! at the end. No event is lost or repeated, and the events of an order are in order.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,15 +34,15 @@ column = "order_id"
 const WRITERS: usize = 3;
 const TRANSACTIONS: usize = 120;
 const PROJECTED_EACH: usize = 4;
-/// Where the lease goes to a node that is dead.
+/// The transactions before which a dead node takes the lease.
 const STRANGER_AT: [usize; 2] = [30, 80];
 const STRANGER: &str =
     "update vestnik.vst_projector set holder = 'stranger', until = clock_timestamp() + interval '100 ms'";
 const NEWEST: &str = "select coalesce(max(id), 0) from vestnik.vst_change";
-/// Few orders, so that transactions meet at them.
+/// The number of orders. The number is small, so that concurrent transactions change the same orders.
 const ORDERS: i32 = 8;
 
-/// A statement of the shop's.
+/// A random statement of the shop.
 fn statement(random: &mut Rng) -> String {
     let order = random.i32(1..=ORDERS);
     let state = random.choice(["cart", "new", "made", "gone", "done"]).unwrap();
@@ -63,7 +63,8 @@ fn statement(random: &mut Rng) -> String {
     }
 }
 
-/// Transactions of one writer; who waits too long for a row of another's, or would for ever, gives his own up.
+/// The transactions of one writer. A transaction that waits too long for a row lock, or is in a deadlock, is rolled
+/// back.
 async fn write(client: Client, watcher: Client, mut random: Rng) {
     client
         .batch_execute("set lock_timeout = '200ms'; set deadlock_timeout = '50ms'")
@@ -71,7 +72,7 @@ async fn write(client: Client, watcher: Client, mut random: Rng) {
         .unwrap();
     for number in 0..TRANSACTIONS {
         if number % PROJECTED_EACH == 0 {
-            // The projector looks at what stands between, and not at the end alone.
+            // Let the projector read the changes so far, so that it also sees intermediate states.
             let newest: i64 = watcher.query_one(NEWEST, &[]).await.unwrap().get(0);
             let taken = format!("select not exists (select from vestnik.vst_change where id <= {newest})");
             until(&watcher, &taken).await;
@@ -97,7 +98,7 @@ async fn write(client: Client, watcher: Client, mut random: Rng) {
     }
 }
 
-/// Orders by key and store, as the events leave them.
+/// The orders by key and store, as a replay of the events gives them.
 async fn fold(client: &Client) -> BTreeMap<(String, String), Value> {
     let mut orders = BTreeMap::new();
     let events =
@@ -126,7 +127,7 @@ async fn fold(client: &Client) -> BTreeMap<(String, String), Value> {
     orders
 }
 
-/// What the mapping says of an order: status, and the values.
+/// The status and the values of an order, as the mapping describes them.
 fn said(row: &Value) -> (String, Value) {
     (row["status"].as_str().unwrap().to_owned(), row["data"].clone())
 }

@@ -1,4 +1,4 @@
-//! A system as it runs: its database, what its application writes, an engine, and a panel in each store.
+//! A running shop system: its database, the writes of its application, an engine, and a panel in each store.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,10 +12,10 @@ use super::truth::{self, Orders};
 use crate::support::app::{App, PATIENCE, Panel};
 use crate::support::db::Database;
 
-/// How long an order without items is waited for here, milliseconds.
+/// How long the engine waits for the items of an order that has none, milliseconds.
 const WAIT_FOR_ITEMS_MS: u32 = 100;
 
-/// What CoopCycle's application writes for an order of two restaurants: 18.00 of the first, 4.50 of the second.
+/// An order of CoopCycle for two restaurants: 18.00 for the first, 4.50 for the second.
 pub const ORDER_OF_TWO_STORES: &str = "begin; \
     insert into sylius_order (state, number, takeaway, items_total, adjustments_total, total, created_at, updated_at) \
         values ('new', '2', true, 2250, 0, 2250, '2026-08-21 19:10:00', '2026-08-21 19:10:00'); \
@@ -23,16 +23,16 @@ pub const ORDER_OF_TWO_STORES: &str = "begin; \
         values (1, 1, 1800, 1800, 0, 1800, false, 1), (1, 1, 450, 450, 0, 450, false, 2); \
     insert into sylius_order_vendor values (1, 1, 1800, 1600), (1, 2, 450, 400); commit";
 
-/// A system with an engine beside it.
+/// A shop system with an engine.
 pub struct Shop {
     pub system: String,
     pub app: App,
-    /// As the shop's application writes.
+    /// The connection of the shop's application.
     pub writer: Client,
     panels: BTreeMap<String, Panel>,
-    /// What its panels should show now.
+    /// The orders that the panels should show now.
     known: Orders,
-    /// Events that each panel has had.
+    /// The number of events that each panel has received.
     had: BTreeMap<String, usize>,
 }
 
@@ -46,7 +46,7 @@ fn stores(system: &str) -> &'static [&'static str] {
     }
 }
 
-/// A file of a system.
+/// A file of a system's directory.
 pub fn file(system: &str, name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/shops/derived")
@@ -55,7 +55,7 @@ pub fn file(system: &str, name: &str) -> String {
     std::fs::read_to_string(path).unwrap()
 }
 
-/// The mapping of a system that comes with the program, in a hurry.
+/// The preset mapping of a system, with a short wait for the items of an order.
 pub fn mapping(system: &str) -> String {
     let preset = preset::mapping(system).unwrap();
     let preset = preset.replace(
@@ -68,7 +68,7 @@ pub fn mapping(system: &str) -> String {
     )
 }
 
-/// The tables of a system, and what its application writes.
+/// The statements that create a system's tables, and the writes of its application.
 pub fn parts(system: &str) -> (String, String) {
     let life = file(system, "life.sql");
     let (tables, life) = life.split_once("-- @@ life").unwrap();
@@ -76,12 +76,12 @@ pub fn parts(system: &str) -> (String, String) {
 }
 
 impl Shop {
-    /// Opens it, with its tables still empty of orders.
+    /// Starts a system whose tables have no orders yet.
     pub async fn open(system: &str, isolation: &str) -> Self {
         Self::open_as(system, isolation, &mapping(system), |_| ()).await
     }
 
-    /// Opens it with another mapping and other settings.
+    /// Starts a system with another mapping and other settings.
     pub async fn open_as(
         system: &str,
         isolation: &str,
@@ -111,7 +111,7 @@ impl Shop {
         }
     }
 
-    /// What its application writes, transaction by transaction.
+    /// The writes of the system's application, one text for each transaction.
     pub fn life(&self) -> Vec<String> {
         let mut transactions = Vec::new();
         let (mut statement, mut open) = (String::new(), false);
@@ -133,14 +133,14 @@ impl Shop {
         transactions
     }
 
-    /// Waits until everything that was written has been projected.
+    /// Waits until all changes have been projected.
     pub async fn settle(&self) {
         const SETTLED: &str =
             "select not exists (select from vestnik.vst_change) and not exists (select from vestnik.vst_wait)";
         self.app.database.until(SETTLED).await;
     }
 
-    /// Writes as its application does.
+    /// Executes SQL as the system's application does.
     pub async fn write(&self, sql: &str) {
         self.writer.batch_execute(sql).await.unwrap();
     }
@@ -150,7 +150,7 @@ impl Shop {
         self.panels.get_mut(store).unwrap().event().await
     }
 
-    /// Writes a transaction, and compares the lists and the events with the truth.
+    /// Executes a transaction, and compares the lists and the events with `truth.sql`.
     pub async fn live(&mut self, transaction: &str) {
         let written = self.writer.batch_execute(transaction).await;
         written.unwrap_or_else(|error| panic!("{}: {error:?}\n{transaction}", self.system));
@@ -199,7 +199,7 @@ impl Shop {
         }
     }
 
-    /// All orders of a store, as its list has them.
+    /// All orders of a store, as the list shows them.
     pub async fn list(&self, store: &str) -> Vec<Value> {
         let list = self
             .app
@@ -208,7 +208,7 @@ impl Shop {
         list["orders"].as_array().unwrap_or_else(|| panic!("{list}")).clone()
     }
 
-    /// No panel has had more than it was owed.
+    /// Asserts that no store has more events than expected.
     pub async fn close(self) {
         for store in self.panels.keys() {
             let history = self

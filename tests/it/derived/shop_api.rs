@@ -1,4 +1,4 @@
-//! Answers as signed requests to the shop's own API.
+//! Answers that are sent as signed requests to the shop's own API.
 
 use std::process::Command;
 
@@ -17,20 +17,20 @@ use crate::webhook::is_signed;
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const OLD_SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 
-/// The settings of a node beside a shop whose API is on this machine.
+/// Sets up a node to sign its requests, and to accept a shop's API on this machine.
 fn beside(config: &mut Config) {
     config.webhook.allow_private = true;
     config.answers.secrets = vec![SecretString::from(SECRET), SecretString::from(OLD_SECRET)];
 }
 
-/// A mapping whose answers go to this address.
+/// The mapping of a system, with answers that are posted to this URL.
 fn asking(system: &str, url: &str) -> String {
     let mapping = mapping(system);
     let before = mapping.split("[answer]").next().unwrap();
     format!("{before}\n[answer]\nurl = \"{url}\"\n")
 }
 
-/// A store of Spree with one order, and an API that answers so.
+/// Starts a Spree with one order, and a shop API that gives these responses.
 async fn spree(answers: &[Answer]) -> (Shop, Hook) {
     let hook = Hook::start(answers).await;
     let mut shop = Shop::open_as("spree", "read committed", &asking("spree", &hook.url()), beside).await;
@@ -63,7 +63,7 @@ async fn the_shops_api_gets_a_signed_request_and_its_acceptance_is_the_answer() 
         (&body["status"], &body["previous_status"], &body["minutes"], &body["by"]),
         (&json!("preparing"), &json!("pending"), &json!(25), &json!("Кухня"))
     );
-    // The shop has no place for it.
+    // The shop's table has no column for the name and the promised time, so the engine keeps them.
     let event = shop.event("1").await;
     assert_eq!(
         (
@@ -108,7 +108,7 @@ async fn what_the_shops_api_writes_is_one_event_that_says_who_answered() {
     assert_eq!(
         (row.get::<_, i64>(0), row.get::<_, i64>(1)),
         (0, 1),
-        "nothing is laid over it"
+        "the engine keeps no answer of its own"
     );
     let told = "select count(*) from vestnik.vst_event where answer is not null";
     assert_eq!(shop.writer.query_one(told, &[]).await.unwrap().get::<_, i64>(0), 1);
@@ -134,7 +134,11 @@ async fn a_refusal_of_the_shops_api_reaches_the_person_in_its_own_words() {
     }
     assert_eq!(press(&shop).await.status, 200);
     let ids: std::collections::HashSet<String> = hook.posts().into_iter().map(|post| post.id).collect();
-    assert_eq!(ids.len(), 4, "each was decided: the next is another");
+    assert_eq!(
+        ids.len(),
+        4,
+        "the shop has decided each request, so the next one gets a new id"
+    );
 }
 
 #[tokio::test]
@@ -144,8 +148,12 @@ async fn a_request_to_a_shop_that_is_down_is_repeated_and_then_the_person_gets_a
     let failed = press(&shop).await;
     assert_eq!((failed.status, failed.code()), (504, "shop_unavailable".into()));
     assert_eq!(hook.posts().len(), 3);
-    assert_eq!(shown(&shop).await["status"], "pending", "it still waits, and rings");
-    // It may have been done all the same: a repetition has the same id, another wish has its own.
+    assert_eq!(
+        shown(&shop).await["status"],
+        "pending",
+        "the order still waits for an answer"
+    );
+    // The shop may have executed the request, so a repetition has the same id. A different answer has a different id.
     assert_eq!(press(&shop).await.status, 200);
     assert_eq!(shop.event("1").await["data"]["status"], "preparing");
     let ids: std::collections::HashSet<String> = hook.posts().into_iter().map(|post| post.id).collect();
@@ -165,7 +173,7 @@ async fn a_shop_that_is_silent_is_not_waited_for_for_ever_and_keeps_no_other_pre
         assert_eq!(
             (late.status, late.code()),
             (409, "status_conflict".into()),
-            "one asks for an order"
+            "one request is sent for an order"
         );
     };
     let (failed, ()) = tokio::join!(press(&shop), other);
@@ -233,7 +241,7 @@ async fn the_shops_api_answers_for_the_orders_of_one_table_too() {
     assert_eq!(
         panel.event().await["data"]["next"],
         json!(["preparing", "rejected"]),
-        "it needs no words"
+        "the mapping needs no words for statuses"
     );
     let path = "/api/partner/stores/7/orders/1/status";
     let answer = app.post(path, &json!({"status": "preparing", "by": "Anna"})).await;

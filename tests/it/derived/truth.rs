@@ -1,4 +1,4 @@
-//! What a panel must show, as plain SQL says it, and what has to be told between two states of it.
+//! The orders that a panel must show, read with plain SQL, and the events that lead from one state to the next.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,14 +9,14 @@ use vestnik::infra::db::Client;
 
 use super::shop::file;
 
-/// The orders of each store, by key, and what the truth knows of each.
+/// The orders of each store by key, and the names of the columns in `truth.sql`.
 #[derive(Debug, Clone, Default)]
 pub struct Orders {
     orders: BTreeMap<(String, String), Value>,
     members: BTreeSet<String>,
 }
 
-/// Events by store: the order, and what has become of it.
+/// The expected events of each store: the order's key and the event's type.
 pub type Events = BTreeMap<String, BTreeSet<(String, String)>>;
 
 impl Orders {
@@ -24,19 +24,19 @@ impl Orders {
         Self::default()
     }
 
-    /// Those of a store, by key.
+    /// The orders of a store, by key.
     pub fn of_store(&self, store: &str) -> BTreeMap<String, Value> {
         let of_store = self.orders.iter().filter(|((of, _), _)| of == store);
         of_store.map(|((_, key), order)| (key.clone(), order.clone())).collect()
     }
 
-    /// What the truth says of an order.
+    /// The names of the columns in `truth.sql`.
     pub fn members(&self) -> &BTreeSet<String> {
         &self.members
     }
 }
 
-/// What people see now.
+/// Reads the orders that a panel must show now.
 pub async fn orders(client: &Client, system: &str) -> Orders {
     let truth = file(system, "truth.sql");
     let sql = format!(
@@ -59,7 +59,7 @@ pub async fn orders(client: &Client, system: &str) -> Orders {
     all
 }
 
-/// A row of the truth, in the words of the wire.
+/// A row of `truth.sql` with the field names and units of the HTTP API.
 fn canonical(row: &Value, system: &str) -> Value {
     let minor = matches!(system, "coopcycle" | "vendure");
     let money = |value: &Value| {
@@ -101,14 +101,14 @@ fn canonical(row: &Value, system: &str) -> Value {
         };
         order.insert(name.clone(), value);
     }
-    // Where nobody says what money it is, it is the store's.
+    // Without a currency in the row, the store's currency applies.
     if order.get("currency") == Some(&Value::Null) {
         order.insert("currency".into(), "RUB".into());
     }
     Value::Object(order)
 }
 
-/// A row of a list, with the members that the truth has.
+/// A row of a list, reduced to the fields of `truth.sql`.
 pub fn of_list(row: &Value, members: &BTreeSet<String>) -> Value {
     let mut order = Map::new();
     for name in members {
@@ -142,7 +142,7 @@ pub fn of_list(row: &Value, members: &BTreeSet<String>) -> Value {
     Value::Object(order)
 }
 
-/// Nothing is as good as an empty text.
+/// An empty text counts as null.
 fn text(value: &Value) -> Value {
     match value {
         Value::String(text) if text.trim().is_empty() => Value::Null,
@@ -172,7 +172,7 @@ fn items<'a>(
     Value::Array(all)
 }
 
-/// What has to be told, for one state to become the other.
+/// The events that must be published when the orders change from `before` to `now`.
 pub fn events(before: &Orders, now: &Orders) -> Events {
     let mut events = Events::new();
     let mut tell = |(store, key): &(String, String), kind: &str| {

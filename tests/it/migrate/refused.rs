@@ -1,11 +1,12 @@
-//! What a shop's tables may have that V23 cannot be applied with: it is told before anything is written.
+//! Properties of a shop's tables that prevent V23. Each is reported before anything is written.
 
 use vestnik::migrate;
 
 use super::{count, old_shop, run, vestnik};
 use crate::support::db::Database;
 
-/// Runs it on an old shop that has been changed so. What is refused is refused by a dry run, too, and changes nothing.
+/// Migrates an old shop after this change, which must be refused. A dry run must refuse it too, and neither changes
+/// anything.
 async fn refused(change: &str) -> (Database, String) {
     let (database, backups, config) = old_shop().await;
     let client = database.client().await;
@@ -21,7 +22,8 @@ async fn refused(change: &str) -> (Database, String) {
     (database, error)
 }
 
-/// What refuses it, and the line that mends it. An empty line: the mending is the shop's to find.
+/// A change that prevents V23, and the statement that the error suggests. An empty text means that only the shop can
+/// find a remedy.
 const REFUSED: [(&str, &str); 9] = [
     (
         "alter table orders add constraint words check (status in ('new', 'confirmed', 'pending', 'delivering', 'completed', 'cancelled', 'preparing') \
@@ -70,7 +72,7 @@ async fn what_would_refuse_it_is_found_before_anything_is_written_with_the_line_
     for (change, mend) in REFUSED {
         let (database, error) = refused(change).await;
         assert!(error.contains(mend), "{change}: {error}");
-        // The line is what it takes.
+        // The suggested statement makes the migration possible.
         let client = database.client().await;
         client.batch_execute(mend).await.unwrap();
         let output = vestnik(&database, &["migrate", "--dry-run"]);

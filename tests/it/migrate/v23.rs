@@ -1,4 +1,4 @@
-//! V23, which unifies the statuses of an old shop: all of it or nothing, and the way back.
+//! V23 unifies the statuses of an old shop, completely or not at all. The undo of V23 restores the old statuses.
 
 use std::path::{Path, PathBuf};
 
@@ -31,7 +31,7 @@ fn backup_in(directory: &Path) -> PathBuf {
     files[0].clone()
 }
 
-/// How many events partners receive of what is in the journal.
+/// The number of events that clients receive for the whole journal.
 async fn partner_events(database: &Database) -> usize {
     let pool = vestnik::infra::db::pool(&database.config().database).unwrap();
     let sources = database.sources().await;
@@ -61,7 +61,7 @@ async fn an_old_shop_is_unified_and_comes_back_byte_for_byte() {
         "order 7 cancelled",
     ];
     assert_eq!(statuses(&client).await, unified);
-    assert_eq!(partner_events(&database).await, 0, "V23 rings nobody");
+    assert_eq!(partner_events(&database).await, 0, "V23 creates no event for clients");
 
     let backup = std::fs::read_to_string(backup_in(backups.path())).unwrap();
     assert!(backup.contains("COPY public.orders"), "{backup}");
@@ -69,7 +69,11 @@ async fn an_old_shop_is_unified_and_comes_back_byte_for_byte() {
 
     migrate::undo_v23(&config, &mut |_| ()).await.unwrap();
     assert_eq!(statuses(&client).await, before);
-    assert_eq!(partner_events(&database).await, 0, "nor does its undoing");
+    assert_eq!(
+        partner_events(&database).await,
+        0,
+        "the undo creates no event for clients"
+    );
     client
         .execute("insert into orders (store_id) values (9)", &[])
         .await
@@ -81,7 +85,7 @@ async fn an_old_shop_is_unified_and_comes_back_byte_for_byte() {
     );
 
     let (outcome, _) = run(&config).await.unwrap();
-    assert_eq!(outcome, Outcome::Migrated, "and it can be applied again");
+    assert_eq!(outcome, Outcome::Migrated, "V23 can be applied again");
     assert_eq!(statuses(&client).await[..3], unified[..3]);
 }
 
@@ -238,7 +242,7 @@ async fn rewritten_rows_ring_nobody_where_the_triggers_are_there_already() {
         .batch_execute("update orders set status = 'ready' where id = 1")
         .await
         .unwrap();
-    assert_eq!(partner_events(&database).await, 1, "and they ring afterwards");
+    assert_eq!(partner_events(&database).await, 1, "later orders create events");
 }
 
 #[tokio::test]
@@ -297,7 +301,7 @@ async fn the_defaults_of_before_come_back_whatever_they_were() {
 
 #[tokio::test]
 async fn what_was_broken_off_is_gone_on_with_or_undone() {
-    // What is looked at before anything is written has `new` orders still.
+    // The trigger raises no error during the checks before V23, because orders with the status `new` still exist then.
     const SABOTAGE: &str = "create function sabotage() returns trigger language plpgsql as $$ begin \
              if exists (select from orders where status = 'new') then return new; end if; raise exception 'no'; end $$; \
          create trigger sabotage before update on bookings for each row execute function sabotage();";
@@ -308,7 +312,11 @@ async fn what_was_broken_off_is_gone_on_with_or_undone() {
     assert!(run(&config).await.is_err());
     assert_ne!(statuses(&client).await, before, "the orders are rewritten already");
     migrate::undo_v23(&config, &mut |_| ()).await.unwrap();
-    assert_eq!(statuses(&client).await, before, "a migration that was broken off");
+    assert_eq!(
+        statuses(&client).await,
+        before,
+        "the undo of an incomplete migration restores the statuses"
+    );
 
     client.batch_execute("drop trigger sabotage on bookings").await.unwrap();
     run(&config).await.unwrap();
@@ -328,12 +336,12 @@ async fn what_was_broken_off_is_gone_on_with_or_undone() {
     assert_eq!(
         statuses(&client).await,
         unified,
-        "an undoing that was broken off, and migrated again"
+        "a migration after an incomplete undo unifies the statuses"
     );
     let constraints = "select count(*) from pg_constraint where conname like '%status_known' and convalidated";
     assert_eq!(count(&client, constraints).await, 2);
     migrate::undo_v23(&config, &mut |_| ()).await.unwrap();
-    assert_eq!(statuses(&client).await, before, "and undone after all");
+    assert_eq!(statuses(&client).await, before, "the second undo restores the statuses");
 }
 
 #[tokio::test]

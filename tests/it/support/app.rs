@@ -1,4 +1,4 @@
-//! An engine for one test, and clients of it.
+//! An engine that runs inside a test, and clients of it.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,44 +17,45 @@ use vestnik::token::{self, New, Scope, Stores};
 use super::db::Database;
 use super::look_again;
 
-/// A wait after which a test has failed: long, because the machine may be busy.
+/// The longest wait for an expected result. This time is long because the machine may be busy.
 pub const PATIENCE: Duration = Duration::from_secs(40);
 
-/// An engine on a database of its own.
+/// A running engine with its own database.
 pub struct App {
     pub database: Database,
     pub engine: Engine,
     pub token: String,
-    /// What its clients trust, where it serves with TLS.
+    /// The certificate that the test's clients trust, if the engine serves with TLS.
     trusted: Option<rustls::pki_types::CertificateDer<'static>>,
 }
 
 impl App {
-    /// With the default settings.
+    /// Starts an engine with the default settings on a new database.
     pub async fn start() -> Self {
         Self::start_with(|_| ()).await
     }
 
-    /// With other settings.
+    /// Starts an engine on a new database; `change` edits its settings first.
     pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
         Self::start_on(Database::fresh().await, change).await
     }
 
-    /// On a database that is there.
+    /// Starts an engine on an existing database.
     pub async fn start_on(database: Database, change: impl FnOnce(&mut Config)) -> Self {
         let app = Self::begin(database, change, None).await;
         app.until_ready().await;
         app
     }
 
-    /// With TLS.
+    /// Starts an engine that serves with TLS.
     pub async fn start_secure(tls: Tls, trusted: rustls::pki_types::CertificateDer<'static>) -> Self {
         let app = Self::begin(Database::fresh().await, |config| config.tls = Some(tls), Some(trusted)).await;
         app.engine.until_fresh().await;
         app
     }
 
-    /// What the engine logs, on the test's own output: for who looks at a failure.
+    /// Prints the engine's log to stderr if `VESTNIK_TEST_LOG` holds a filter, so that a person can examine a failed
+    /// test.
     fn log() {
         if let Ok(filter) = std::env::var("VESTNIK_TEST_LOG") {
             let _ = tracing_subscriber::fmt()
@@ -83,13 +84,13 @@ impl App {
         }
     }
 
-    /// Writes as the shop's application does.
+    /// Executes SQL on a connection like that of the shop's application.
     pub async fn write(&self, sql: &str) {
         self.database.client().await.batch_execute(sql).await.unwrap();
     }
 
-    /// A figure of `/metrics`; 0 where it is not there yet. The tests share one process, and so its figures: a test
-    /// may only say that they have grown.
+    /// The value of a metric in `/metrics`, or 0 if the metric is missing. All tests share one process and its metrics,
+    /// so a test may only assert that a value has grown.
     pub async fn metric(&self, name: &str) -> f64 {
         let (_, metrics) = self.get_ops("/metrics").await;
         let value = metrics
@@ -98,7 +99,7 @@ impl App {
         value.map_or(0.0, |value| value.trim().parse().unwrap())
     }
 
-    /// Waits until a figure is so.
+    /// Waits until `is_so` accepts the value of a metric.
     pub async fn until_metric(&self, name: &str, is_so: impl Fn(f64) -> bool) {
         timeout(PATIENCE, async {
             while !is_so(self.metric(name).await) {
@@ -106,10 +107,10 @@ impl App {
             }
         })
         .await
-        .unwrap_or_else(|_| panic!("{name} did not become so"));
+        .unwrap_or_else(|_| panic!("the metric {name} did not reach the expected value"));
     }
 
-    /// Waits until the feed stands where the journal stands.
+    /// Waits until the feed has read the journal to its end.
     pub async fn until_ready(&self) {
         timeout(PATIENCE, async {
             while self.get_ops("/readyz").await.0 != 200 {
@@ -120,7 +121,7 @@ impl App {
         .expect("the engine becomes ready");
     }
 
-    /// The status and body of a GET.
+    /// Sends a GET, and returns the status and the body of the response.
     pub async fn get(&self, path: &str, token: Option<&str>) -> (u16, String) {
         let headers = token
             .map(|token| format!("Authorization: Bearer {token}\r\n"))
@@ -131,14 +132,14 @@ impl App {
         .await
     }
 
-    /// The status and body of a GET at the address of the operators.
+    /// Sends a GET to the address of the operators, and returns the status and the body of the response.
     pub async fn get_ops(&self, path: &str) -> (u16, String) {
         let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
         let ops = self.engine.ops_address().unwrap();
         Self::parsed(exchange(ops, request.as_bytes()).await)
     }
 
-    /// The status and body that a request as it goes over the wire gets.
+    /// Sends the text of a whole HTTP request, and returns the status and the body of the response.
     pub async fn request(&self, request: &str) -> (u16, String) {
         Self::parsed(self.exchange(request.as_bytes()).await)
     }
@@ -150,12 +151,12 @@ impl App {
         (status, body.to_owned())
     }
 
-    /// Sends these bytes, and what comes until the socket closes.
+    /// Sends bytes, and returns the bytes that the server sends until it closes the connection.
     pub async fn exchange(&self, request: &[u8]) -> Vec<u8> {
         exchange(self.engine.address(), request).await
     }
 
-    /// Waits until notifications reach the engine.
+    /// Waits until the engine receives notifications of Postgres.
     pub async fn until_listening(&self) {
         timeout(PATIENCE, async {
             while !self.get_ops("/readyz").await.1.contains("listening") {
@@ -166,23 +167,23 @@ impl App {
         .expect("the engine listens");
     }
 
-    /// The same as [`App::get`] with the app's token, parsed.
+    /// Sends a GET with the app's token, and parses the body as JSON.
     pub async fn get_json(&self, path: &str) -> Value {
         let (_, body) = self.get(path, Some(&self.token)).await;
         serde_json::from_str(&body).unwrap_or_else(|_| panic!("not JSON: {body}"))
     }
 
-    /// A panel of a store, after its `connected`.
+    /// Connects a panel to a store, and waits for its `connected` message.
     pub async fn panel(&self, store: &str, after: Option<&str>) -> Panel {
         self.try_panel(store, after, &self.token).await.expect("a socket")
     }
 
-    /// A live panel, or the code with which it was closed at once.
+    /// Connects a panel, and returns the close code if the server closes the socket before its first message.
     pub async fn panel_or_close(&self, store: &str) -> Result<Panel, u16> {
         self.try_panel_or_close(store, &self.token).await
     }
 
-    /// The same with another token.
+    /// Like [`App::panel_or_close`], with another token.
     pub async fn try_panel_or_close(&self, store: &str, token: &str) -> Result<Panel, u16> {
         let bearer = format!("Bearer {token}");
         let socket = self.raw_panel(store, &[("authorization", &bearer)]).await.unwrap();
@@ -194,7 +195,7 @@ impl App {
         panel.message().await.map(|_| panel)
     }
 
-    /// A panel with this token, or why there is none.
+    /// Connects a panel with this token, or returns the error of the handshake.
     pub async fn try_panel(&self, store: &str, after: Option<&str>, token: &str) -> Result<Panel, Error> {
         let after = after.map(|after| format!("?after={after}")).unwrap_or_default();
         let bearer = format!("Bearer {token}");
@@ -213,7 +214,7 @@ impl App {
     }
 }
 
-/// Sends these bytes to a server, and what comes until the socket closes.
+/// Sends bytes to a server, and returns the bytes that the server sends until it closes the connection.
 pub async fn exchange(server: SocketAddr, request: &[u8]) -> Vec<u8> {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let mut socket = TcpStream::connect(server).await.unwrap();
@@ -226,17 +227,18 @@ pub async fn exchange(server: SocketAddr, request: &[u8]) -> Vec<u8> {
     answer
 }
 
-/// A WebSocket's client end.
+/// The client's end of a WebSocket.
 pub type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 impl App {
-    /// A socket of a store with these headers, or why there is none.
+    /// Opens a WebSocket of a store with these headers, or returns the error of the handshake.
     pub async fn raw_panel(&self, store: &str, headers: &[(&'static str, &str)]) -> Result<Socket, Error> {
         self.raw_socket(&format!("/api/partner/ws/partner/{store}"), headers)
             .await
     }
 
-    /// A stream of several stores, after its `connected`; or why there is none. `query` is the rest of its address.
+    /// Opens a stream of several stores, and waits for its `connected` message. `query` is the part of the address
+    /// after `stream`.
     pub async fn stream(&self, query: &str, token: &str) -> Result<Panel, Error> {
         let bearer = format!("Bearer {token}");
         let path = format!("/api/partner/stream{query}");
@@ -254,7 +256,7 @@ impl App {
         Ok(panel)
     }
 
-    /// A socket at an address with these headers, or why there is none.
+    /// Opens a WebSocket at a path with these headers, or returns the error of the handshake.
     async fn raw_socket(&self, path: &str, headers: &[(&'static str, &str)]) -> Result<Socket, Error> {
         let (scheme, host) = if self.trusted.is_some() {
             ("wss", "localhost")
@@ -282,17 +284,17 @@ impl App {
     }
 }
 
-/// A client of a store.
+/// A client with a WebSocket of a store.
 pub struct Panel {
     pub socket: Socket,
-    /// The newest cursor it was given.
+    /// The newest cursor that the server sent.
     pub cursor: String,
-    /// What came before `live`.
+    /// The messages that came before the message `live`.
     pub before_live: Vec<Value>,
 }
 
 impl Panel {
-    /// A panel of a plain server, after its `connected`.
+    /// Connects a panel to a server without TLS, and waits for its `connected` message.
     pub async fn connect(server: SocketAddr, store: &str, after: Option<&str>, token: &str) -> Result<Self, Error> {
         let after = after.map(|after| format!("?after={after}")).unwrap_or_default();
         let url = format!("ws://{server}/api/partner/ws/partner/{store}{after}");
@@ -311,7 +313,7 @@ impl Panel {
         }
     }
 
-    /// The next message, or the close code.
+    /// The next message, or the close code if the server closes the socket.
     pub async fn message(&mut self) -> Result<Value, u16> {
         loop {
             let message = timeout(PATIENCE, self.socket.next()).await.expect("a message in time");
@@ -330,7 +332,7 @@ impl Panel {
         }
     }
 
-    /// Waits for `live`; what came before it is kept.
+    /// Waits for the message `live`, and keeps the messages before it in `before_live`.
     pub async fn live(mut self) -> Self {
         loop {
             let message = self.message().await.expect("live");
@@ -341,7 +343,7 @@ impl Panel {
         }
     }
 
-    /// The next event.
+    /// The next message that is an event; other messages are skipped.
     pub async fn event(&mut self) -> Value {
         loop {
             let message = self.message().await.expect("an event");
@@ -351,24 +353,24 @@ impl Panel {
         }
     }
 
-    /// Says something.
+    /// Sends a text message.
     pub async fn say(&mut self, text: &str) {
         self.socket.send(Message::text(text)).await.unwrap();
     }
 
-    /// Says that an event has been seen.
+    /// Acknowledges an event to the server.
     pub async fn acknowledge(&mut self, id: &str) {
         self.say(&json!({"type": "ack", "id": id}).to_string()).await;
     }
 }
 
 impl Database {
-    /// A new token, with which everything may be done.
+    /// Creates a token of the scope `operator`, which permits every request.
     pub async fn token(&self, stores: Stores) -> String {
         self.token_of(stores, Scope::Operator).await
     }
 
-    /// A new token of this scope.
+    /// Creates a token of this scope.
     pub async fn token_of(&self, stores: Stores, scope: Scope) -> String {
         let new = New {
             scope,

@@ -1,5 +1,5 @@
-//! Clients that mean no good, or are broken: what each of them does to a server, until it is dropped. Whoever is cut
-//! off comes again.
+//! Clients that attack a server on purpose or by a defect. Each client repeats its attack until [`Attackers`] is
+//! dropped. A client that the server disconnects connects again after a pause.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,42 +10,43 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-/// What they do.
+/// What the clients of one attack do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Attack {
-    /// Nothing at all, each with a socket.
+    /// Each client opens a socket and sends nothing.
     SayNothing,
-    /// They speak HTTP/2, and open as many streams as they may.
+    /// Each client speaks HTTP/2, and opens as many streams as the server allows.
     SpeakHttp2,
-    /// A byte of a request's head each second.
+    /// Each client sends one byte of a request's head a second.
     DripHeads,
-    /// With a valid token, a byte of a request's body each second.
+    /// Each client has a valid token, and sends one byte of a request's body a second.
     DripBodies,
-    /// One request after the other, and they read no answer.
+    /// Each client sends one request after the other, and reads no response.
     ReadNothing,
-    /// A made-up token in each request: so many a second, all together.
+    /// Each request has an invalid token. `count` is the number of requests a second of all clients together.
     TryTokens,
-    /// With a valid token, empty pings as fast as they go.
+    /// Each client has a valid token, and sends empty pings without a pause.
     FloodPings,
 }
 
-/// Before one that was cut off comes again. Without it this machine would be measured, and not the server.
+/// The pause before a disconnected client connects again. Without this pause the test would measure this machine, not
+/// the server.
 const PAUSE: Duration = Duration::from_secs(5);
-/// Connections that try tokens.
+/// The number of clients that try tokens.
 const TRYING: usize = 200;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-/// HEADERS of stream 1, `GET / http`, by HPACK's static table.
+/// A HEADERS frame of stream 1, `GET / http`, encoded with HPACK's static table.
 const HEADERS: [u8; 12] = [0, 0, 3, 1, 5, 0, 0, 0, 1, 0x82, 0x86, 0x84];
-/// An empty ping, masked.
+/// An empty ping frame with its mask.
 const PING: [u8; 6] = [0x89, 0x80, 0, 0, 0, 0];
 
-/// So many of them, until this is dropped.
+/// Attacking clients. Dropping this value ends them.
 pub struct Attackers {
     _tasks: JoinSet<()>,
 }
 
 impl Attackers {
-    /// They begin. `token` is one that is valid, for those who have one.
+    /// Starts `count` clients. `token` is the valid token of the attacks that need one.
     pub fn begin(attack: Attack, server: SocketAddr, token: &str, count: usize) -> Self {
         let mut tasks = JoinSet::new();
         let (clients, each_per_second) = match attack {
@@ -57,7 +58,7 @@ impl Attackers {
             let token = Arc::clone(&token);
             tasks.spawn(async move {
                 loop {
-                    // Whatever ends it, it comes again.
+                    // The client starts again after any error.
                     let _ = once(attack, server, &token, number, each_per_second).await;
                     sleep(PAUSE).await;
                 }

@@ -1,20 +1,20 @@
-//! A Postgres of a test's own, to be stopped and started, in the ways in which it may go.
+//! A Postgres for one test alone. The test can restart it cleanly or as after a power failure.
 
 use vestnik::embedded::Embedded;
 
 use super::db::Database;
 
-/// A Postgres of its own, which may be broken: with fsync, and reached through its directory.
+/// A running Postgres with fsync on. The unix socket is in `directory`.
 pub struct Breakable {
     directory: tempfile::TempDir,
     running: Option<Embedded>,
 }
 
 impl Breakable {
-    /// With a database that has been migrated.
+    /// Starts a Postgres, and returns it with a migrated database.
     pub async fn start() -> (Self, Database) {
         let directory = tempfile::tempdir().unwrap();
-        // The account that Postgres runs as must be able to enter it.
+        // Postgres runs as another account, which must be able to enter the directory.
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(directory.path(), open).unwrap();
         let running = Embedded::start(&directory.path().join("data")).await.unwrap();
@@ -29,19 +29,19 @@ impl Breakable {
         )
     }
 
-    /// Fast: every connection is cut, and what is committed is on the disk.
+    /// Restarts with a fast shutdown: every connection is closed, and committed data is on the disk.
     pub async fn restart_fast(&mut self) {
         self.running.take().unwrap().stop().await;
         self.running = Some(Embedded::start(&self.directory.path().join("data")).await.unwrap());
     }
 
-    /// Immediate: as if the power had gone; it recovers from its log.
+    /// Restarts with an immediate shutdown, which resembles a power failure: Postgres recovers from its log.
     pub async fn restart_immediate(&mut self) {
         self.running.take().unwrap().stop_at_once().await;
         self.running = Some(Embedded::start(&self.directory.path().join("data")).await.unwrap());
     }
 
-    /// At the end of a test.
+    /// Stops Postgres at the end of the test.
     pub async fn stop(mut self) {
         self.running.take().unwrap().stop().await;
     }

@@ -1,13 +1,13 @@
-//! The files of `tests/corpus`, changed at random.
+//! Inputs for the fuzz tests: the files of `tests/corpus`, changed at random.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// The inputs of a usual run of a target.
+/// The number of inputs of a target in an ordinary run.
 const CASES: usize = 200;
-/// The most changes of one input.
+/// The most changes that are made to one input.
 const MOST_EDITS: usize = 5;
-/// What is put into an input, besides single bytes and parts of other inputs.
+/// Strings that are inserted into inputs, beside single bytes and parts of other inputs.
 const TOKENS: [&str; 16] = [
     "\0",
     "\"",
@@ -27,7 +27,7 @@ const TOKENS: [&str; 16] = [
     "' or 1=1 --",
 ];
 
-/// The changed inputs of one target.
+/// An iterator over the changed inputs of one target.
 pub struct Corpus {
     pub inputs: Vec<Vec<u8>>,
     pub random: fastrand::Rng,
@@ -88,7 +88,7 @@ impl Corpus {
         }
     }
 
-    /// The next input as text: bytes that are no UTF-8 are replaced.
+    /// The next input as text. Bytes that are not UTF-8 are replaced.
     pub fn text(&mut self) -> Option<String> {
         self.next().map(|input| String::from_utf8_lossy(&input).into_owned())
     }

@@ -1,8 +1,8 @@
-//! One Postgres for the run, a database for each test.
+//! One Postgres for the test run, and one database for each test.
 //!
-//! The cluster is the one that `VESTNIK_TEST_CLUSTER` names, or is started here, with fsync off: the tests break the
-//! engine, not the disk. Each test gets a database of its own from a template: channels and journals are per database,
-//! so tests run side by side.
+//! The variable `VESTNIK_TEST_CLUSTER` names an existing Postgres; without it, this module starts one. fsync is off,
+//! because most tests break the engine and not the disk. Each test gets its own database from a template. Notifications
+//! and journals belong to one database, so tests can run in parallel.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -21,26 +21,29 @@ use vestnik::sources::registry::Registry;
 use super::app::PATIENCE;
 use super::look_again;
 
-/// A database of one test. It is dropped with this value, so that a run takes little of the disk.
+/// The database of one test. Dropping this value drops the database, so that a test run needs little disk space.
 pub struct Database {
     url: String,
-    /// Its name, where it belongs to this value: a template and a database of somebody else do not.
+    /// The database's name, if dropping this value drops the database. `None` for templates and for databases that the
+    /// test did not create.
     owned: Option<String>,
 }
 
-/// Waits until a statement says true.
+/// Waits until a query returns true.
 pub async fn until(client: &Client, sql: &str) {
     until_within(client, PATIENCE, sql).await;
 }
 
-/// The same, for so long.
+/// Like [`until`], with another longest wait.
 pub async fn until_within(client: &Client, patience: Duration, sql: &str) {
     let waited = timeout(patience, async {
         while client.query_one(sql, &[]).await.unwrap().get::<_, Option<bool>>(0) != Some(true) {
             look_again().await;
         }
     });
-    waited.await.unwrap_or_else(|_| panic!("it did not become so: {sql}"));
+    waited
+        .await
+        .unwrap_or_else(|_| panic!("the query did not return true: {sql}"));
 }
 
 static CLUSTER: OnceCell<String> = OnceCell::const_new();
@@ -49,13 +52,13 @@ static WITHOUT_SHOP: OnceCell<()> = OnceCell::const_new();
 static NEXT: AtomicU32 = AtomicU32::new(1);
 
 impl Database {
-    /// Waits until a statement says true.
+    /// Waits until a query returns true.
     pub async fn until(&self, sql: &str) {
         until(&self.client().await, sql).await;
     }
 
-    /// Whether this machine's pg_dump reads the server: one that is newer is refused, and the test that needs it says
-    /// so.
+    /// Whether this machine's pg_dump can dump the server's version. pg_dump refuses a newer server; the function then
+    /// prints that the test was skipped.
     pub async fn can_be_dumped(&self) -> bool {
         let client = self.client().await;
         let server: String = client.query_one("show server_version", &[]).await.unwrap().get(0);
@@ -75,12 +78,12 @@ impl Database {
         can
     }
 
-    /// A database that Vestnik has never seen.
+    /// Creates a database without Vestnik's schema.
     pub async fn empty() -> Self {
         Self::from_template("template0").await
     }
 
-    /// A database with the engine's schema and the reference shop.
+    /// Creates a database with the engine's schema and the reference shop.
     pub async fn fresh() -> Self {
         TEMPLATE
             .get_or_init(|| async {
@@ -92,7 +95,7 @@ impl Database {
         Self::from_template("vestnik_template").await
     }
 
-    /// A database with the engine's schema, for a shop of another kind.
+    /// Creates a database with the engine's schema only, for a test that creates its own shop.
     pub async fn without_shop() -> Self {
         WITHOUT_SHOP
             .get_or_init(|| async {
@@ -105,7 +108,7 @@ impl Database {
         Self::from_template("vestnik_without_shop").await
     }
 
-    /// The same in another encoding than UTF-8.
+    /// Creates a database with the engine's schema only, in an encoding other than UTF-8.
     pub async fn encoded(encoding: &str) -> Self {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let template = format!("template0 encoding '{encoding}' locale 'C'");
@@ -146,7 +149,7 @@ impl Database {
         }
     }
 
-    /// A database with the engine's schema and the reference shop, on a Postgres of its own.
+    /// Creates the engine's schema and the reference shop on a Postgres of the test's own.
     pub async fn on(server: &Server) -> Self {
         let database = Self {
             url: format!("{}/postgres", server.address),
@@ -156,7 +159,7 @@ impl Database {
         database
     }
 
-    /// One that somebody else has made.
+    /// A database that already exists at this URL.
     pub fn at(url: SecretString) -> Self {
         use secrecy::ExposeSecret as _;
         Self {
@@ -165,12 +168,12 @@ impl Database {
         }
     }
 
-    /// Its address.
+    /// The database's URL.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// The default settings, for this database.
+    /// The default settings, with this database's URL.
     pub fn config(&self) -> Config {
         let default = Config::default();
         let url = Some(SecretString::from(self.url.clone()));
@@ -181,21 +184,21 @@ impl Database {
             },
             ops: vestnik::infra::config::Ops {
                 listen: Some(([127, 0, 0, 1], 0).into()),
-                // Tests count the rows of the journal.
+                // The canary writes synthetic orders, and tests count the rows of the journal.
                 canary_interval: None,
             },
             ..default
         }
     }
 
-    /// The sources of the database, as a node knows them.
+    /// Loads the sources of the database, as a node does.
     pub async fn sources(&self) -> Arc<Registry> {
         let registry = Registry::default();
         registry.reload(&self.client().await).await.unwrap();
         Arc::new(registry)
     }
 
-    /// Attaches a table by its mapping; what is said of it.
+    /// Attaches a table by its mapping, and returns the lines that `attach` reports.
     pub async fn attach(&self, mapping: &str) -> Vec<String> {
         let mut said = Vec::new();
         attach::attach(&mut self.session().await, mapping, Options::default(), &mut |line| {
@@ -206,7 +209,7 @@ impl Database {
         said
     }
 
-    /// A connection with a session of its own, as commands have one that change a table.
+    /// A connection that does not go through the pool, like that of commands that change a table.
     pub async fn session(&self) -> tokio_postgres::Client {
         let config = self.config();
         vestnik::infra::db::connect_directly(&config.database, "command")
@@ -214,7 +217,7 @@ impl Database {
             .unwrap()
     }
 
-    /// A connection, as a shop's application has one.
+    /// A connection like that of a shop's application.
     pub async fn client(&self) -> Client {
         vestnik::infra::db::connect_as(&SecretString::from(self.url.clone()), "shop")
             .await
@@ -225,13 +228,14 @@ impl Database {
 impl Drop for Database {
     fn drop(&mut self) {
         if let Some(name) = self.owned.take() {
-            // Without its thread, the database ends with the cluster.
+            // If the thread has ended, the database is removed together with the cluster.
             let _ = DROPPED.send(name);
         }
     }
 }
 
-/// Drops the databases of ended tests, one after the other, while others run. Sessions of a database end with it.
+/// Drops the databases of ended tests one after the other, while other tests run. Dropping a database closes its
+/// connections.
 static DROPPED: LazyLock<mpsc::Sender<String>> = LazyLock::new(|| {
     let (sender, names) = mpsc::channel::<String>();
     std::thread::spawn(move || {
@@ -256,7 +260,7 @@ fn url(cluster: &str, database: &str) -> SecretString {
     SecretString::from(format!("{cluster}/{database}"))
 }
 
-/// The address of the run's cluster, without a database.
+/// The URL of the run's Postgres, without a database.
 async fn cluster() -> String {
     match std::env::var("VESTNIK_TEST_CLUSTER") {
         Ok(given) => given.trim_end_matches('/').to_owned(),
@@ -267,21 +271,22 @@ async fn cluster() -> String {
 fn start_cluster() -> String {
     let server = Server::start(&[]);
     let address = server.address.clone();
-    // Keeping its standard input open is what keeps it running.
+    // The script stops Postgres when its standard input closes, so the handle must not be dropped.
     std::mem::forget(server);
     address
 }
 
-/// A Postgres of its own, started through a script. It watches our standard input, and ends with us, however we end.
+/// A Postgres of the test's own, started by the script `cluster`. The script watches its standard input, which closes
+/// with our process, and then stops Postgres.
 pub struct Server {
-    /// Its address, without a database.
+    /// The URL of the server, without a database.
     pub address: String,
     child: Child,
     answers: std::io::BufReader<std::process::ChildStdout>,
 }
 
 impl Server {
-    /// With these variables for the script.
+    /// Starts the script with these environment variables.
     pub fn start(variables: &[(&str, &str)]) -> Self {
         use std::io::{BufRead, BufReader};
         let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/it/support/cluster");
@@ -302,38 +307,38 @@ impl Server {
         }
     }
 
-    /// Stops it, keeps a copy of its data directory, and starts it.
+    /// Stops the server, copies its data directory, and starts it again.
     pub fn keep(&mut self) {
         self.ask("keep");
     }
 
-    /// Stops it, puts the kept copy of its data directory back, and starts it.
+    /// Stops the server, restores the copy of its data directory, and starts it again.
     pub fn put_back(&mut self) {
         self.ask("put_back");
     }
 
-    /// Ends it as a crash of the program does, and starts it: it recovers from its log.
+    /// Kills the server as a crash would, and starts it again. The server recovers from its log.
     pub fn crash(&mut self) {
         self.ask("crash");
     }
 
-    /// Stops it and starts it.
+    /// Stops the server and starts it again.
     pub fn restart(&mut self) {
         self.ask("restart");
     }
 
-    /// The port that its standby will have. After each promotion both have changed places.
+    /// The port for the standby. A promotion swaps the ports of the primary and the standby.
     pub fn spare_port(&mut self) -> String {
         self.answer("spare")
     }
 
-    /// Starts a streaming standby of it at the spare port. Its address.
+    /// Starts a streaming standby at the spare port, and returns its URL.
     pub fn standby(&mut self) -> String {
         let port = self.answer("standby");
         self.address.replace(self.port(), &port)
     }
 
-    /// Ends it as a crash of its machine does, for good. Its standby takes its place, once it is promoted.
+    /// Kills the server for good, as a failure of its machine would. The standby replaces it after its promotion.
     pub fn fail(&mut self) {
         self.ask("fail");
     }
@@ -350,7 +355,7 @@ impl Server {
         answer.trim().to_owned()
     }
 
-    /// The port that it listens on.
+    /// The port at which the server listens.
     pub fn port(&self) -> &str {
         self.address.rsplit_once(':').unwrap().1
     }

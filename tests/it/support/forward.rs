@@ -1,5 +1,5 @@
-//! A proxy on the way to Telegram, of HTTP or SOCKS5, which asks for a password. Every name leads to the Bot API of the
-//! test, so what comes there under a name that does not exist has come through here.
+//! A forward proxy for HTTP or SOCKS5 between a node and Telegram, with a password. The proxy connects every host name
+//! to the test's Bot API. A request to a host that does not exist therefore proves that the node used the proxy.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 
-/// What it lets in: `user:password`, and the same as base64.
+/// The credentials that the proxy accepts, as `user:password`; `BASIC` has them in base64.
 pub const USER: &str = "cook:secret";
 const BASIC: &str = "Basic Y29vazpzZWNyZXQ=";
 
@@ -17,14 +17,15 @@ pub enum Kind {
     Socks,
 }
 
-/// A running one.
+/// A running proxy.
 pub struct Forward {
     pub address: SocketAddr,
     asked: Arc<Mutex<Vec<String>>>,
 }
 
 impl Forward {
-    /// Leads all names to `target`; of HTTP's CONNECT it only notes where to.
+    /// Starts a proxy that connects every host name to `target`, and records the names. A CONNECT of HTTP is only
+    /// recorded, and gets 502.
     pub async fn start(kind: Kind, target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -44,7 +45,7 @@ impl Forward {
         Self { address, asked }
     }
 
-    /// The hosts that it was asked for.
+    /// The host names that clients have requested.
     pub fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
     }
@@ -81,7 +82,7 @@ async fn http(mut client: TcpStream, target: SocketAddr, asked: &Mutex<Vec<Strin
 }
 
 async fn socks(mut client: TcpStream, target: SocketAddr, asked: &Mutex<Vec<String>>) -> std::io::Result<()> {
-    // Version and methods; user and password are wanted.
+    // The client sends its version and its methods. The proxy chooses the method with user and password.
     let (_, methods) = (client.read_u8().await?, client.read_u8().await?);
     client.read_exact(&mut vec![0; methods.into()]).await?;
     client.write_all(&[5, 2]).await?;
@@ -109,7 +110,7 @@ async fn socks(mut client: TcpStream, target: SocketAddr, asked: &Mutex<Vec<Stri
     copy_bidirectional(&mut client, &mut server).await.map(drop)
 }
 
-/// A length, and as many bytes.
+/// Reads a length of one byte, and a text of that many bytes.
 async fn text(client: &mut TcpStream) -> std::io::Result<String> {
     let mut text = vec![0; client.read_u8().await?.into()];
     client.read_exact(&mut text).await?;

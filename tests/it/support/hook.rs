@@ -1,4 +1,4 @@
-//! What a store has at its webhook's address: an HTTP receiver that does as it is told, and keeps what came.
+//! A store's webhook receiver: an HTTP server that gives the responses of the test, and keeps the requests.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -11,17 +11,17 @@ use vestnik::infra::db::Client;
 
 use super::app::PATIENCE;
 
-/// What becomes of a post.
+/// The response to a POST.
 #[derive(Debug, Clone, Copy)]
 pub enum Answer {
     Status(u16),
-    /// With this body.
+    /// A status with this body.
     Says(u16, &'static str),
-    /// None ever comes.
+    /// No response is ever sent.
     Silence,
 }
 
-/// A post that came.
+/// A POST that the receiver got.
 #[derive(Debug, Clone)]
 pub struct Post {
     pub path: String,
@@ -32,19 +32,19 @@ pub struct Post {
     pub body: String,
 }
 
-/// The receiver.
+/// A running receiver.
 pub struct Hook {
     address: SocketAddr,
     posts: watch::Receiver<Vec<Post>>,
 }
 
 impl Hook {
-    /// Answers with these, in order, and then with 204.
+    /// Starts a receiver that gives these responses in order, and 204 after them.
     pub async fn start(answers: &[Answer]) -> Self {
         Self::begin(answers, None).await
     }
 
-    /// A shop's API, which writes so before it answers.
+    /// Starts a receiver that plays a shop's API, and executes `sql` before each response.
     pub async fn that_writes(answers: &[Answer], client: Client, sql: &str) -> Self {
         Self::begin(answers, Some(Arc::new((client, sql.to_owned())))).await
     }
@@ -63,18 +63,18 @@ impl Hook {
         Self { address, posts }
     }
 
-    /// For `vestnik.vst_store`.
+    /// The receiver's address, for the webhook column of `vestnik.vst_store`.
     pub fn url(&self) -> String {
         format!("http://{}/hook?shop=7", self.address)
     }
 
-    /// Waits for so many posts.
+    /// Waits until `count` POSTs have arrived, and returns all of them.
     pub async fn until(&mut self, count: usize) -> Vec<Post> {
         let waited = timeout(PATIENCE, self.posts.wait_for(|posts| posts.len() >= count));
         waited.await.expect("a post in time").unwrap().clone()
     }
 
-    /// What came so far.
+    /// The POSTs that have arrived.
     pub fn posts(&self) -> Vec<Post> {
         self.posts.borrow().clone()
     }

@@ -1,4 +1,4 @@
-//! Requests that change something, and their answers with status and headers.
+//! HTTP requests of any method, and responses with their status and headers.
 
 use std::net::SocketAddr;
 
@@ -9,17 +9,16 @@ use tokio::time::timeout;
 
 use super::app::{App, PATIENCE};
 
-/// An answer.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
-    /// Names in small letters.
+    /// Names and values; the names are in lower case.
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
 }
 
 impl Answer {
-    /// What comes until the socket closes.
+    /// Reads a response from the socket until the server closes it.
     pub async fn read(mut socket: TcpStream) -> Self {
         let mut raw = Vec::new();
         let read = timeout(PATIENCE, socket.read_to_end(&mut raw)).await;
@@ -27,7 +26,7 @@ impl Answer {
         answer(&raw)
     }
 
-    /// The value of a header.
+    /// The value of the header with this name.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut headers = self.headers.iter();
         headers
@@ -44,38 +43,38 @@ impl Answer {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The code of an error.
+    /// The field `error.code` of the body.
     pub fn code(&self) -> String {
         self.json()["error"]["code"].as_str().expect("an error").to_owned()
     }
 }
 
 impl App {
-    /// A request with these headers beside what every one has, and its answer.
+    /// Sends a request with these headers beside the usual ones, and returns the response.
     pub async fn call(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<&str>) -> Answer {
         call(self.engine.address(), method, path, headers, body).await
     }
 
-    /// A POST of JSON with the app's token.
+    /// Sends a POST of JSON with the app's token.
     pub async fn post(&self, path: &str, body: &Value) -> Answer {
         self.post_as(&self.token, path, body).await
     }
 
-    /// The same with another token.
+    /// Sends a POST of JSON with another token.
     pub async fn post_as(&self, token: &str, path: &str, body: &Value) -> Answer {
         let bearer = format!("Bearer {token}");
         let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
         self.call("POST", path, &headers, Some(&body.to_string())).await
     }
 
-    /// A GET with the app's token, whatever comes of it.
+    /// Sends a GET with the app's token, and returns the response with any status.
     pub async fn ask(&self, path: &str) -> Answer {
         let bearer = format!("Bearer {}", self.token);
         self.call("GET", path, &[("Authorization", &bearer)], None).await
     }
 }
 
-/// A request to a server, and its answer.
+/// Sends a request to a server, and returns the response.
 pub async fn call(
     server: SocketAddr,
     method: &str,
@@ -86,7 +85,7 @@ pub async fn call(
     Answer::read(begin(server, method, path, headers, body).await).await
 }
 
-/// The head of an answer that does not end, and its socket.
+/// Sends a GET, reads only the head of the response, and returns it with the open socket.
 pub async fn head(server: SocketAddr, path: &str, headers: &[(&str, &str)]) -> (Answer, TcpStream) {
     let mut socket = begin(server, "GET", path, headers, None).await;
     let mut raw = Vec::new();
@@ -96,7 +95,7 @@ pub async fn head(server: SocketAddr, path: &str, headers: &[(&str, &str)]) -> (
     (answer(&raw), socket)
 }
 
-/// A request whose answer nobody has read yet.
+/// Sends a request, and returns the socket before the response is read.
 pub async fn begin(
     server: SocketAddr,
     method: &str,
@@ -124,7 +123,7 @@ pub async fn begin(
     socket
 }
 
-/// An answer as it came over the wire.
+/// Parses the bytes of a response.
 pub fn answer(raw: &[u8]) -> Answer {
     let end = raw.windows(4).position(|four| four == b"\r\n\r\n").expect("a head");
     let head = std::str::from_utf8(&raw[..end]).unwrap();

@@ -1,4 +1,4 @@
-//! An issuer of JWTs: its keys, its JWK set at an address or in a file, and what it signs.
+//! An issuer of JWTs for tests: its private keys, its JWK set at an address or in a file, and the JWTs that it signs.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,10 +16,10 @@ use tokio::net::TcpListener;
 use vestnik::infra::config::{Jwt, JwtAlgorithm, JwtKeys};
 
 pub const ISSUER: &str = "https://id.example";
-/// One for all tests: it takes seconds to make.
+/// A private RSA key, PKCS #8 in base64. All tests share this key, because generating one takes seconds.
 const RSA: &str = include_str!("rsa.pk8.base64");
 
-/// A private key, and what it is called.
+/// A private key of the issuer, by its algorithm.
 pub enum Key {
     Ed25519(Ed25519KeyPair),
     P256(EcdsaKeyPair),
@@ -51,7 +51,7 @@ impl Key {
         }
     }
 
-    /// As a JWK set has it.
+    /// The public key as an entry of a JWK set, with `id` as its `kid`.
     pub fn public(&self, id: &str) -> Value {
         let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
         match self {
@@ -82,31 +82,31 @@ impl Key {
         }
     }
 
-    /// A JWT of these parts.
+    /// Signs a header and claims, and returns the JWT.
     pub fn jwt(&self, header: &Value, claims: &Value) -> String {
         let signed = unsigned(header, claims);
         format!("{signed}.{}", URL_SAFE_NO_PAD.encode(self.sign(signed.as_bytes())))
     }
 
-    /// One with the usual header.
+    /// Signs claims under a header that names this key's algorithm, the key's `id` and the type `JWT`.
     pub fn issue(&self, id: &str, claims: &Value) -> String {
         self.jwt(&json!({"alg": self.algorithm(), "kid": id, "typ": "JWT"}), claims)
     }
 }
 
-/// The first two parts.
+/// The header and the claims of a JWT, each in base64, joined by a dot: the part that a signature covers.
 pub fn unsigned(header: &Value, claims: &Value) -> String {
     let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     format!("{}.{}", encode(header), encode(claims))
 }
 
-/// What a panel of store 7 is given, for so many seconds from now on.
+/// The claims of a panel of store 7, which expire in `seconds` from now.
 pub fn claims(seconds: i64) -> Value {
     let now = time::OffsetDateTime::now_utc().unix_timestamp();
     json!({"iss": ISSUER, "aud": "vestnik", "sub": "anna", "nbf": now - 1, "exp": now + seconds, "stores": ["7"], "scope": "panel"})
 }
 
-/// The settings that believe it.
+/// The settings of a node that accepts JWTs of [`ISSUER`].
 pub fn believed(keys: JwtKeys) -> Option<Jwt> {
     Some(Jwt {
         issuer: ISSUER.into(),
@@ -116,7 +116,7 @@ pub fn believed(keys: JwtKeys) -> Option<Jwt> {
     })
 }
 
-/// A JWK set at an address.
+/// An HTTP server that answers every request with a JWK set.
 pub struct KeySet {
     address: SocketAddr,
     answer: Arc<Mutex<String>>,
@@ -148,12 +148,12 @@ impl KeySet {
         JwtKeys::Url(format!("http://{}/keys", self.address))
     }
 
-    /// From now on it has these.
+    /// Replaces the keys in the set.
     pub fn set(&self, keys: &[Value]) {
         self.answer_with("200 OK", &json!({ "keys": keys }).to_string());
     }
 
-    /// From now on it answers so.
+    /// Replaces the response: later requests get this status and body.
     pub fn answer_with(&self, status: &str, body: &str) {
         *self.answer.lock().unwrap() = format!(
             "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
@@ -161,7 +161,7 @@ impl KeySet {
         );
     }
 
-    /// How often it was asked.
+    /// The number of connections that the server has answered.
     pub fn asked(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
     }

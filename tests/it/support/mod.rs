@@ -1,4 +1,4 @@
-//! What the tests stand on.
+//! Helpers of the tests: the engine, Postgres, clients, and fakes of other services.
 
 pub mod app;
 pub mod attackers;
@@ -17,10 +17,10 @@ pub mod telegram;
 
 use std::time::Duration;
 
-/// Between two looks at what says nothing by itself.
+/// The pause between two checks of a state that sends no signal.
 const LOOK_INTERVAL: Duration = Duration::from_millis(2);
 
-/// A pause before the next look: what is waited for needs the processor, too.
+/// Waits before the next check, because the observed task needs the processor too.
 pub async fn look_again() {
     tokio::time::sleep(LOOK_INTERVAL).await;
 }

@@ -1,4 +1,4 @@
-//! The program as it runs in production, as a process of its own, and all that it says.
+//! A node as it runs in production: a process of its own, whose whole log the test reads.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
@@ -17,13 +17,13 @@ use super::db::Database;
 use super::look_again;
 use super::telegram::{SECRET, TOKEN};
 
-/// The name of every customer in tests that run nodes: no log line may hold it.
+/// The name of every customer in tests that start nodes. No log line may contain it.
 pub const CUSTOMER: &str = "Кузьма Скороходов";
-/// What no log line may hold: of the bot's token, of partners' tokens, of customers, and of people who write to the
-/// bot.
+/// Words that no log line may contain: parts of the bot's token, of partners' tokens, of customers' names, and of the
+/// names of people who write to the bot.
 const NEVER_LOGGED: [&str; 5] = [SECRET, "vst_", "Кузьма", "Скороходов", "Person1"];
 
-/// A running `vestnik serve`. Its log is read to the end, whatever becomes of it, and may show no secret.
+/// A running `vestnik serve`. When this value is dropped, its log is read to the end and checked for secrets.
 pub struct Node {
     child: Child,
     said: Arc<Mutex<Vec<String>>>,
@@ -31,7 +31,8 @@ pub struct Node {
 }
 
 impl Node {
-    /// Serves a database; the Bot API is at `api_url`. `settings` are of the environment, without `VESTNIK_`.
+    /// Starts a node on a database, with the Bot API at `api_url`. `settings` are environment variables without their
+    /// prefix `VESTNIK_`.
     pub fn start(database_url: &str, api_url: &str, settings: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_vestnik"));
         command
@@ -39,7 +40,7 @@ impl Node {
             .env("DATABASE_URL", database_url)
             .env("VESTNIK_LISTEN", "127.0.0.1:0")
             .env("VESTNIK_OPS_LISTEN", "127.0.0.1:0")
-            // Tests count the rows of the journal.
+            // The canary writes synthetic orders, and tests count the rows of the journal.
             .env("VESTNIK_OPS_CANARY_INTERVAL_SECONDS", "0")
             .env("VESTNIK_TELEGRAM_TOKEN", TOKEN)
             .env("VESTNIK_TELEGRAM_API_URL", api_url)
@@ -64,29 +65,29 @@ impl Node {
         Self { child, said, changed }
     }
 
-    /// The same, once it serves.
+    /// Starts a node, and waits until it serves requests.
     pub async fn serving(database: &Database, api_url: &str, settings: &[(&str, &str)]) -> Self {
         let node = Self::start(database.url(), api_url, settings);
         node.until_said("serving").await;
         node
     }
 
-    /// Its process.
+    /// The id of the node's process.
     pub fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
     }
 
-    /// What it has logged.
+    /// The lines that the node has logged.
     pub fn log(&self) -> Vec<String> {
         self.said.lock().unwrap().clone()
     }
 
-    /// Waits until it has logged these words; the line.
+    /// Waits until a log line contains `words`, and returns that line.
     pub async fn until_said(&self, words: &str) -> String {
         self.until_said_within(PATIENCE, words).await
     }
 
-    /// The same with another patience.
+    /// Like [`Node::until_said`], with another longest wait.
     pub async fn until_said_within(&self, patience: Duration, words: &str) -> String {
         let mut changed = self.changed.clone();
         let waited = timeout(patience, async {
@@ -96,21 +97,21 @@ impl Node {
                     return line;
                 }
                 if changed.changed().await.is_err() {
-                    panic!("it ended without saying {words:?}: {:#?}", self.log());
+                    panic!("the node ended without logging {words:?}: {:#?}", self.log());
                 }
             }
         });
         waited
             .await
-            .unwrap_or_else(|_| panic!("it did not say {words:?}: {:#?}", self.log()))
+            .unwrap_or_else(|_| panic!("the node did not log {words:?}: {:#?}", self.log()))
     }
 
-    /// Where it listens.
+    /// The address at which the node serves clients.
     pub async fn address(&self) -> SocketAddr {
         self.said_address("address=").await
     }
 
-    /// Where it listens for operators.
+    /// The address at which the node serves operators.
     pub async fn ops_address(&self) -> SocketAddr {
         self.said_address("ops=").await
     }
@@ -121,7 +122,7 @@ impl Node {
         rest.split_whitespace().next().unwrap().parse().unwrap()
     }
 
-    /// A figure of its `/metrics`, if it is there.
+    /// The value of a metric in the node's `/metrics`, if it is there.
     pub async fn metric(&self, name: &str) -> Option<f64> {
         let metrics = self.metrics().await;
         let line = metrics
@@ -130,7 +131,7 @@ impl Node {
         line.map(|value| value.trim().parse().unwrap())
     }
 
-    /// All of its `/metrics`.
+    /// The whole text of the node's `/metrics`.
     pub async fn metrics(&self) -> String {
         let mut socket = TcpStream::connect(self.ops_address().await).await.unwrap();
         let request = b"GET /metrics HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
@@ -140,7 +141,7 @@ impl Node {
         answer
     }
 
-    /// Waits until a figure is so.
+    /// Waits until `is_so` accepts the value of a metric.
     pub async fn until_metric(&self, name: &str, is_so: impl Fn(f64) -> bool) {
         let waited = timeout(PATIENCE, async {
             while !self.metric(name).await.is_some_and(&is_so) {
@@ -148,22 +149,25 @@ impl Node {
             }
         });
         if waited.await.is_err() {
-            panic!("{name} did not become so: {}", self.metrics().await);
+            panic!(
+                "the metric {name} did not reach the expected value: {}",
+                self.metrics().await
+            );
         }
     }
 
-    /// Sends it a signal.
+    /// Sends a signal to the node's process.
     pub fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).unwrap();
     }
 
-    /// Stops it, until it gets `Signal::CONT`. None of its threads runs any more when this returns.
+    /// Stops the process until it gets `Signal::CONT`. When this returns, none of its threads runs.
     pub async fn stop(&self) {
         self.signal(Signal::STOP);
         let threads = format!("/proc/{}/task", self.pid().as_raw_nonzero());
         let is_stopped = |thread: std::io::Result<std::fs::DirEntry>| {
             let stat = std::fs::read_to_string(thread.unwrap().path().join("stat")).unwrap();
-            // The state stands behind the name, which is in parentheses.
+            // In `/proc`, the thread's state follows its name, which is in parentheses.
             stat.rsplit_once(") ").unwrap().1.starts_with('T')
         };
         let stopped = timeout(PATIENCE, async {
@@ -171,16 +175,16 @@ impl Node {
                 look_again().await;
             }
         });
-        stopped.await.expect("it stops");
+        stopped.await.expect("the process stops");
     }
 
-    /// Ends it as a crash does, if it has not ended.
+    /// Kills the process without a shutdown, as a crash would; does nothing if it has ended.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// Waits until it has ended by itself, or by a signal.
+    /// Waits until the process has ended by itself or by a signal.
     pub async fn ended(&mut self) -> std::process::ExitStatus {
         timeout(PATIENCE, async {
             loop {
@@ -191,7 +195,7 @@ impl Node {
             }
         })
         .await
-        .expect("it ends")
+        .expect("the process ends")
     }
 }
 

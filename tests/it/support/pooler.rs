@@ -1,4 +1,4 @@
-//! Debian's PgBouncer before the run's Postgres, in transaction mode.
+//! Debian's PgBouncer in transaction mode, in front of the Postgres of the test run.
 
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -12,10 +12,11 @@ use super::app::PATIENCE;
 use super::db::Database;
 use super::look_again;
 
-/// Sessions of Postgres that it has for a database: fewer than a node has connections, so that each of them meets all.
+/// The number of server connections that PgBouncer opens for a database. A node opens more connections to PgBouncer
+/// than this number, so each server connection serves several of them.
 pub const SESSIONS: usize = 3;
 
-/// A running PgBouncer; it ends with this.
+/// A running PgBouncer. Dropping this value ends the process.
 pub struct Pooler {
     port: u16,
     child: Child,
@@ -23,11 +24,11 @@ pub struct Pooler {
 }
 
 impl Pooler {
-    /// Before the cluster of this database.
+    /// Starts a PgBouncer in front of the Postgres that has this database.
     pub async fn before(database: &Database) -> Self {
         let (_, host) = database.url().split_once('@').unwrap();
         let (_, port) = host.split_once('/').unwrap().0.split_once(':').unwrap();
-        // Free a moment ago; nobody else binds ports that the kernel gives out.
+        // The kernel gave out this port just now, and does not give out the same port again so soon.
         let ours = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let directory = tempfile::tempdir().unwrap();
         let settings = directory.path().join("pgbouncer.ini");
@@ -64,7 +65,7 @@ impl Pooler {
         pooler
     }
 
-    /// The address of a database through it.
+    /// The URL of a database through the pooler.
     pub fn url(&self, database: &Database) -> String {
         let (_, name) = database.url().rsplit_once('/').unwrap();
         format!("postgres://postgres@127.0.0.1:{}/{name}", self.port)

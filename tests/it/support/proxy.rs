@@ -1,5 +1,5 @@
-//! A proxy, between the engine and Postgres or a client, that can fall silent without closing, as a cable does that is
-//! pulled.
+//! A proxy between the engine and Postgres or a client. The proxy can stop passing data without closing connections, as
+//! a network does when a cable is pulled.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,24 +16,24 @@ use super::db::Database;
 
 /// A running proxy.
 pub struct Proxy {
-    /// Where it listens.
+    /// The address at which the proxy listens.
     pub address: SocketAddr,
-    /// Connections of an earlier generation pass nothing on any more.
+    /// The current generation. Connections of earlier generations pass no data.
     generation: watch::Sender<u64>,
-    /// While it is cut, nobody gets through.
+    /// While this is true, new connections are accepted but pass no data.
     cut: watch::Sender<bool>,
     trap: Arc<Trap>,
     hold: Arc<Hold>,
 }
 
-/// Keeps one answer of the server back: that to `then`, of a client that has said `first`. Once.
+/// Holds back one response of the server: the response to `then` on a connection whose client has sent `first`.
 struct Hold {
     words: Mutex<Option<(&'static str, &'static str)>>,
     held: tokio::sync::Notify,
     released: watch::Sender<bool>,
 }
 
-/// What a connection has come to, for the hold.
+/// Which of the two messages of the hold a connection's client has sent.
 #[derive(Default)]
 struct Said {
     first: AtomicBool,
@@ -41,7 +41,7 @@ struct Said {
 }
 
 impl Hold {
-    /// Hears what the client says.
+    /// Records whether a message of the client contains `first`, or contains `then` after an earlier `first`.
     fn hear(&self, said: &Said, message: &[u8]) {
         let mut words = self.words.lock().unwrap();
         let Some((first, then)) = *words else { return };
@@ -53,7 +53,7 @@ impl Hold {
         }
     }
 
-    /// Waits with an answer that is held.
+    /// Waits before a response that is held back, until the test releases it.
     async fn wait(&self, said: &Said) {
         if said.then.swap(false, Ordering::SeqCst) {
             self.held.notify_one();
@@ -66,7 +66,7 @@ fn contains(message: &[u8], words: &str) -> bool {
     message.windows(words.len()).any(|window| window == words.as_bytes())
 }
 
-/// The words at which one connection falls silent, once.
+/// The words of a trap. The next connection whose client sends these words stops passing data.
 #[derive(Default)]
 struct Trap {
     words: Mutex<Option<&'static str>>,
@@ -86,7 +86,8 @@ impl Trap {
 }
 
 impl Proxy {
-    /// Passes everything on to the cluster of this database; its address through the proxy.
+    /// Starts a proxy in front of the Postgres that has this database. Returns the proxy, and the database's URL
+    /// through the proxy.
     pub async fn before(database: &Database) -> (Self, String) {
         let (_, host) = database.url().split_once('@').unwrap();
         let (host, name) = host.split_once('/').unwrap();
@@ -95,7 +96,7 @@ impl Proxy {
         (proxy, url)
     }
 
-    /// Passes everything on to `target`.
+    /// Starts a proxy that connects to `target`.
     pub async fn to(target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -112,7 +113,7 @@ impl Proxy {
             while let Ok((client, _)) = listener.accept().await {
                 if *is_cut.borrow_and_update() {
                     let mut is_cut = is_cut.clone();
-                    // Silent, but open, until the line is mended.
+                    // Keep the connection open without passing data until the test restores the line.
                     tokio::spawn(async move {
                         let _ = is_cut.wait_for(|cut| !cut).await;
                         drop(client);
@@ -147,49 +148,49 @@ impl Proxy {
         }
     }
 
-    /// All connections that are open now are silent from here on, and stay open.
+    /// Makes all open connections stop passing data, without closing them.
     pub fn stall(&self) {
         self.generation.send_modify(|generation| *generation += 1);
     }
 
-    /// The cable is pulled: what is open is silent, and nobody gets through any more.
+    /// Makes all open and all new connections stop passing data, without closing them.
     pub fn cut(&self) {
         self.cut.send_replace(true);
         self.stall();
     }
 
-    /// The cable is put back. What was open before stays silent.
+    /// Lets new connections through again. Connections that were open during the cut still pass no data.
     pub fn mend(&self) {
         self.cut.send_replace(false);
     }
 
-    /// The next connection whose client says these words is silent from there on, and stays open.
+    /// The next connection whose client sends these words stops passing data from then on, and stays open.
     pub fn silence_next(&self, words: &'static str) {
         *self.trap.words.lock().unwrap() = Some(words);
     }
 
-    /// The next answer to `then`, of a client that has said `first` from now on, is kept back.
+    /// Holds back the next response to `then` on a connection whose client sends `first` from now on.
     pub fn hold_next(&self, first: &'static str, then: &'static str) {
         *self.hold.words.lock().unwrap() = Some((first, then));
     }
 
-    /// Waits until an answer is kept back: the server has done what it was asked for.
+    /// Waits until a response is held back. The server has executed the request by then.
     pub async fn until_held(&self) {
         timeout(PATIENCE, self.hold.held.notified())
             .await
             .expect("an answer to keep back");
     }
 
-    /// Lets it go.
+    /// Releases the response that is held back.
     pub fn let_go(&self) {
         self.hold.released.send_replace(true);
     }
 
-    /// Waits until that has happened.
+    /// Waits until a connection has sent the words of [`Proxy::silence_next`].
     pub async fn until_silenced(&self) {
         timeout(PATIENCE, self.trap.sprung.notified())
             .await
-            .expect("somebody says the words");
+            .expect("a client sends the words");
     }
 }
 
@@ -198,7 +199,7 @@ impl Proxy {
 struct Wire {
     current: watch::Receiver<u64>,
     born: u64,
-    /// From the client only.
+    /// Only for the direction from the client.
     trap: Option<Arc<Trap>>,
     hold: Arc<Hold>,
     said: Arc<Said>,
@@ -222,7 +223,7 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut wire: Wire) {
             return;
         }
     }
-    // Silent, but open, until the proxy itself is gone.
+    // Keep both sockets open without passing data until the proxy is dropped.
     let _ = wire.current.wait_for(|_| false).await;
     drop((from, to));
 }

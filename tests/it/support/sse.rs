@@ -1,4 +1,4 @@
-//! Server-Sent Events, as a client reads them.
+//! A client of Server-Sent Events.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -6,14 +6,14 @@ use tokio::time::timeout;
 
 use super::app::{App, PATIENCE};
 
-/// A client of Server-Sent Events.
+/// One open stream, and the text that was received from it.
 pub struct Sse {
     socket: TcpStream,
     text: String,
 }
 
 impl Sse {
-    /// The stream at an address, with the app's token. `last`: the cursor to go on with.
+    /// Opens the stream at a path with the app's token. `last` is the cursor in the header `Last-Event-ID`.
     pub async fn open(app: &App, path: &str, last: Option<&str>) -> Self {
         let mut socket = TcpStream::connect(app.engine.address()).await.unwrap();
         let last = last

@@ -1,6 +1,6 @@
-//! A Bot API of our own, over real HTTP on loopback, that keeps Telegram's rules by itself: what it is sent must be
-//! good HTML within the limits, and may not come more often than Telegram allows. A test whose engine breaks a limit
-//! fails, at the latest when this is dropped.
+//! A fake Bot API over real HTTP on loopback, which enforces Telegram's rules. Messages must be valid HTML within the
+//! length limits, and must not arrive more often than Telegram allows. If the engine breaks a rate limit, the test
+//! fails, at the latest when [`Telegram`] is dropped.
 
 mod budgets;
 mod entities;
@@ -27,35 +27,34 @@ use super::app::PATIENCE;
 use super::db::Database;
 use rules::{Reply, State};
 
-/// The bot's own number.
+/// The bot's user id.
 pub const BOT_ID: i64 = 4_242;
-/// A token that is let in from the beginning.
+/// A token that the fake accepts from the beginning.
 pub const TOKEN: &str = "4242:a-token-that-no-log-may-show";
-/// The part of it that is secret.
+/// The secret part of [`TOKEN`].
 pub const SECRET: &str = "a-token-that-no-log-may-show";
 
-/// A button: what it says, and what its press sends back.
+/// A button: its text, and its callback data.
 pub type Button = (String, String);
 
-/// A chat.
 #[derive(Debug, Clone)]
 pub struct Chat {
     pub kind: Kind,
     pub title: String,
     pub administrators: Vec<i64>,
-    /// A group that has become a supergroup, which has this number.
+    /// The number of the supergroup that this group has become.
     pub moved_to: Option<i64>,
-    /// Blocked, or thrown out.
+    /// The bot was blocked or removed.
     pub bot_is_out: bool,
-    /// Its owner deleted it.
+    /// The chat's owner has deleted it.
     pub is_deleted: bool,
-    /// Members may write, and the bot is no more than one.
+    /// Whether members may write; the bot is an ordinary member.
     pub may_write: bool,
-    /// Of a forum: its topics, the general one under [`GENERAL`].
+    /// The topics of a forum. The general topic is under [`GENERAL`].
     pub topics: BTreeMap<i32, Topic>,
 }
 
-/// The number of a forum's general topic, which a message that names no topic goes to.
+/// The number of a forum's general topic. A message that names no topic goes to it.
 pub const GENERAL: i32 = 1;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,30 +85,30 @@ impl Chat {
     }
 }
 
-/// A request that came, and what became of it. The long poll is not among them.
+/// A request that arrived, and its result. Long polls are not recorded.
 #[derive(Debug, Clone)]
 pub struct Call {
-    /// Telegram's name: `sendMessage`.
+    /// The name of the method as Telegram writes it: `sendMessage`.
     pub method: String,
-    /// 0 where it has none.
+    /// The chat's number, or 0 if the request names no chat.
     pub chat: i64,
-    /// What a message shows, after its entities.
+    /// The text that the chat shows, after entities are decoded.
     pub text: String,
     pub buttons: Vec<Vec<Button>>,
-    /// Whether it makes no sound.
+    /// Whether the message is sent without a sound (`disable_notification`).
     pub silent: bool,
-    /// The topic that it names.
+    /// The topic that the request names.
     pub topic: Option<i32>,
-    /// The message that it answers.
+    /// The number of the message that this message replies to.
     pub reply_to: Option<i32>,
-    /// Whether its text is sent with markup.
+    /// Whether the text is sent as HTML.
     pub is_html: bool,
-    /// The message that stands there because of it.
+    /// The number of the message that the request sent or edited.
     pub message: Option<i32>,
-    /// `ok`, or what it was refused or broken with.
+    /// `ok`, the error text, or the name of the fault.
     pub said: String,
     pub body: Value,
-    /// Through which address it came.
+    /// The name of the address at which the request arrived.
     pub door: &'static str,
 }
 
@@ -135,23 +134,23 @@ impl Call {
         }
     }
 
-    /// Whether it is a message, sent or edited, to this chat.
+    /// Whether the request sends or edits a message in this chat.
     pub fn is_message_to(&self, chat: i64) -> bool {
         self.chat == chat && ["sendMessage", "editMessageText"].contains(&self.method.as_str())
     }
 
-    /// Whether it is a new message to this chat.
+    /// Whether the request sends a new message to this chat.
     pub fn is_new_to(&self, chat: i64) -> bool {
         self.chat == chat && self.method == "sendMessage"
     }
 
-    /// Whether it changes a message, or its buttons.
+    /// Whether the request edits a message's text or only its buttons.
     pub fn is_edit(&self) -> bool {
         self.method.starts_with("editMessage")
     }
 }
 
-/// The state, and a signal that something has changed in it.
+/// The state, and a signal for each change of it.
 struct Shared {
     state: Mutex<State>,
     changed: watch::Sender<u64>,
@@ -188,14 +187,14 @@ impl Shared {
     }
 }
 
-/// A running Bot API.
+/// A running fake of the Bot API.
 pub struct Telegram {
     address: SocketAddr,
     shared: Arc<Shared>,
 }
 
 impl Telegram {
-    /// With a database, whose store 7 has this private chat for everything.
+    /// Starts a fake and a new database, and links a private chat to store 7 in the mode `mirror`.
     pub async fn with_chat(chat: i64) -> (Self, Database) {
         let (telegram, database) = (Self::start().await, Database::fresh().await);
         telegram.add_private(chat, "Anna");
@@ -203,7 +202,7 @@ impl Telegram {
         (telegram, database)
     }
 
-    /// Knows no chat yet, and lets [`TOKEN`] in.
+    /// Starts a fake that knows no chat and accepts [`TOKEN`].
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -217,7 +216,7 @@ impl Telegram {
         Self { address, shared }
     }
 
-    /// Another address of the same Bot API: what comes through it is marked with this name.
+    /// Opens another address of the same Bot API. Requests that arrive at it are recorded with this name.
     pub async fn door(&self, name: &'static str) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -225,12 +224,12 @@ impl Telegram {
         format!("http://{address}")
     }
 
-    /// Its address, for `telegram.api_url`.
+    /// The address of the fake, for the setting `telegram.api_url`.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Settings for an engine that uses it, with the program's own times.
+    /// The engine's settings for this fake, with the default times.
     pub fn settings(&self) -> config::Telegram {
         config::Telegram {
             token: TOKEN.into(),
@@ -266,19 +265,19 @@ impl Telegram {
         self.change(|state| state.chats.insert(id, chat));
     }
 
-    /// A private chat; its number is its person's.
+    /// Adds a private chat. The chat's number is also the number of its person.
     pub fn add_private(&self, id: i64, name: &str) {
         assert!(id > 0);
         self.add(id, Kind::Private, name, &[]);
     }
 
-    /// A group; its number is negative. Everybody who is no administrator is a member.
+    /// Adds a group with a negative number. Every person who is not an administrator is an ordinary member.
     pub fn add_group(&self, id: i64, title: &str, administrators: &[i64]) {
         assert!(id < 0);
         self.add(id, Kind::Group, title, administrators);
     }
 
-    /// Ties a chat to a store in the database, as a code does; the chat's row.
+    /// Links a chat to a store in the database, as the command with a code does. Returns the id of the chat's row.
     pub async fn link(&self, database: &Database, store: &str, chat: i64, mode: &str) -> i64 {
         const LINK: &str = "with store as (insert into vestnik.vst_store (id) values ($1) on conflict do nothing), \
                  chat as (insert into vestnik.vst_chat (telegram_id, title) values ($2, $3) \
@@ -294,7 +293,8 @@ impl Telegram {
             .get(0)
     }
 
-    /// The group becomes a supergroup. The old number answers so for ever.
+    /// Turns a group into a supergroup. From now on requests to the old number get Telegram's error that names the new
+    /// one.
     pub fn migrate(&self, old: i64, new: i64) {
         self.change(|state| {
             let mut chat = state.chats[&old].clone();
@@ -304,7 +304,7 @@ impl Telegram {
         });
     }
 
-    /// A forum with these topics beside the general one; its number is a supergroup's.
+    /// Adds a forum with these topics and the general topic. `id` is the number of a supergroup.
     pub fn add_forum(&self, id: i64, title: &str, administrators: &[i64], topics: &[i32]) {
         self.add(id, Kind::Group, title, administrators);
         self.change(|state| {
@@ -313,85 +313,87 @@ impl Telegram {
         });
     }
 
-    /// A channel that the bot administers.
+    /// Adds a channel in which the bot is an administrator.
     pub fn add_channel(&self, id: i64, title: &str) {
         assert!(id < -1_000_000_000_000);
         self.add(id, Kind::Channel, title, &[]);
     }
 
-    /// A topic is closed, opened again or deleted. Nobody is told but who sends.
+    /// Closes, opens or deletes a topic. The bot gets no update, and learns of the change only from a failed send.
     pub fn set_topic(&self, chat: i64, topic: i32, state: Topic) {
         self.change(|all| all.chats.get_mut(&chat).unwrap().topics.insert(topic, state));
     }
 
-    /// Whether members may write, as the night mode of a group says. Nobody is told but who sends.
+    /// Sets whether members may write, as a group's night mode does. The bot gets no update, and learns of the change
+    /// only from a failed send.
     pub fn let_write(&self, chat: i64, may: bool) {
         self.change(|state| state.chats.get_mut(&chat).unwrap().may_write = may);
     }
 
-    /// The group is deleted by its owner.
+    /// The owner deletes the group.
     pub fn delete(&self, chat: i64) {
         self.change(|state| state.chats.get_mut(&chat).unwrap().is_deleted = true);
     }
 
-    /// The bot is in the chat again.
+    /// Adds the bot to the chat again.
     pub fn take_back(&self, chat: i64) {
         self.change(|state| state.chats.get_mut(&chat).unwrap().bot_is_out = false);
     }
 
-    /// The bot is blocked, or thrown out: 403 from now on. Nobody is told but who sends.
+    /// Blocks or removes the bot: requests to the chat get 403. The bot gets no update, and learns of the change only
+    /// from a failed send.
     pub fn throw_out(&self, chat: i64) {
         self.change(|state| state.chats.get_mut(&chat).unwrap().bot_is_out = true);
     }
 
-    /// Another program has the updates posted there.
+    /// Another program sets a webhook at this address.
     pub fn set_webhook(&self, url: &str) {
         self.change(|state| state.webhook = url.into());
     }
 
-    /// A token is good from now on.
+    /// Makes the fake accept a token.
     pub fn let_in(&self, token: &str) {
         self.change(|state| state.tokens.insert(token.into()));
     }
 
-    /// A token is not good any more: 401 for every method.
+    /// Makes the fake refuse a token: every method answers 401.
     pub fn shut_out(&self, token: &str) {
         self.change(|state| state.tokens.remove(token));
     }
 
-    /// From now on, so often.
+    /// Adds a fault. The next `times` requests that match `on` meet it.
     pub fn fault(&self, on: On, fault: Fault, times: Times) {
         self.change(|state| state.faults.push(fault::Scripted { on, fault, times }));
     }
 
-    /// The time is over for which a chat was to be left alone.
+    /// Ends the pause that a 429 has ordered for a chat.
     pub fn let_speak(&self, chat: i64) {
         self.change(|state| state.quiet.retain(|(of, _), _| *of != chat));
     }
 
-    /// What was to go wrong, and has not yet, does not.
+    /// Removes all faults that are still waiting.
     pub fn heal(&self) {
         self.change(|state| state.faults.clear());
     }
 
-    /// What came so far, in order.
+    /// The requests that have arrived, in order.
     pub fn calls(&self) -> Vec<Call> {
         self.shared.state().calls.clone()
     }
 
-    /// The messages that stand in a chat, in order.
+    /// The messages in a chat with their numbers, in order.
     pub fn messages(&self, chat: i64) -> Vec<(i32, ChatMessage)> {
         let state = self.shared.state();
         let there = state.messages.range((chat, 0)..=(chat, i32::MAX));
         there.map(|((_, number), message)| (*number, message.clone())).collect()
     }
 
-    /// Waits until what came is so.
+    /// Waits until `is_so` accepts the list of requests. `what` describes the condition if the wait fails.
     pub async fn until_calls(&self, what: &str, is_so: impl Fn(&[Call]) -> bool) {
         self.until_calls_within(PATIENCE, what, is_so).await;
     }
 
-    /// The same with another patience.
+    /// Like [`Telegram::until_calls`], with another longest wait.
     pub async fn until_calls_within(&self, patience: Duration, what: &str, is_so: impl Fn(&[Call]) -> bool) {
         let mut changed = self.shared.changed.subscribe();
         let waited = timeout(patience, async {
@@ -409,17 +411,20 @@ impl Telegram {
                 .iter()
                 .map(|call| format!("{} {} {:?} {}", call.method, call.chat, call.text, call.said))
                 .collect();
-            panic!("not within {patience:?}: {what}; what came:\n{}", came.join("\n"));
+            panic!(
+                "not within {patience:?}: {what}; the requests that arrived:\n{}",
+                came.join("\n")
+            );
         }
     }
 
-    /// Waits for a call that is so; the first one.
+    /// Waits for a request that `is_so` accepts, and returns the first one.
     pub async fn until_call(&self, what: &str, is_so: impl Fn(&Call) -> bool) -> Call {
         self.until_calls(what, |calls| calls.iter().any(&is_so)).await;
         self.calls().into_iter().find(is_so).unwrap()
     }
 
-    /// Waits until so many messages have been sent to a chat or edited there, and were answered `ok`.
+    /// Waits until `count` messages have been sent to a chat or edited there with the result `ok`, and returns them.
     pub async fn until_messages(&self, chat: i64, count: usize) -> Vec<Call> {
         let is_one = |call: &&Call| call.is_message_to(chat) && call.said == "ok";
         self.until_calls(&format!("{count} messages to {chat}"), |calls| {
@@ -429,7 +434,7 @@ impl Telegram {
         self.calls().into_iter().filter(|call| is_one(&call)).collect()
     }
 
-    /// No limit was broken.
+    /// Asserts that no limit was broken.
     pub fn assert_no_violation(&self) {
         let state = self.shared.state();
         assert!(

@@ -1,10 +1,13 @@
-//! What Telegram allows a bot: 30 messages a second in all, one a second to a chat, 20 a minute to a group.
+//! Telegram's limits for a bot: 30 messages a second in all, one message a second to a chat, and 20 a minute to a
+//! group.
 //!
-//! Counted over windows that slide, in the order in which the requests were read, whoever sent them and whatever they
-//! were answered. A message is one that is sent or edited, be it the buttons alone; answers to presses and questions
-//! are none. **There is no tolerance**, and none is needed: the engine counts from the *end* of a send, which is after
-//! the moment that is counted here, and waits longer than the window; so a slow machine only makes the distances
-//! greater.
+//! The fake counts messages in sliding windows, in the order in which it reads the requests. The fake counts the
+//! messages of all senders, and also the messages that the fake refuses. Sent messages and edits count, also edits of
+//! only the buttons. Answers to button presses and requests that only read do not count.
+//!
+//! **The check has no tolerance**, and needs none. The engine measures its pauses from the *end* of a send, which is
+//! later than the moment that the fake counts. The engine also waits longer than the window. A slow machine therefore
+//! only makes the distances longer.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -15,7 +18,7 @@ const BOT_A_SECOND: usize = 30;
 const CHAT_A_SECOND: usize = 1;
 const GROUP_A_MINUTE: usize = 20;
 
-/// Everything that counts for one bot.
+/// The times of one bot's recent messages, for each limit.
 #[derive(Debug, Default)]
 pub struct Budgets {
     bot: VecDeque<Instant>,
@@ -24,7 +27,7 @@ pub struct Budgets {
 }
 
 impl Budgets {
-    /// A message to this chat arrives; which limits it breaks.
+    /// Counts a message to `chat`, and returns a description of each limit that the message breaks.
     pub fn arrive(&mut self, chat: i64, now: Instant) -> Vec<String> {
         let mut broken = Vec::new();
         let mut check = |arrivals: &mut VecDeque<Instant>, span: Duration, limit: usize, of: String| {

@@ -1,11 +1,11 @@
-//! Telegram's rules for `parse_mode=HTML`: what is a tag, what is an entity, and how long a text is.
+//! Telegram's rules for `parse_mode=HTML`: what a tag is, what an entity is, and how long a text may be.
 //!
-//! As its own parser has them: unknown tags, tags that are not closed or closed in another order are refused; an `&`
-//! that begins no entity, and a bare `>`, are text.
+//! The rules are those of Telegram's own parser. The parser refuses unknown tags, and tags that are not closed or are
+//! closed in another order. An `&` that begins no entity and a single `>` are plain text.
 
-/// UTF-16 units of a message, after its entities.
+/// The longest message, in UTF-16 units after its entities are decoded.
 const MESSAGE_UNITS: usize = 4096;
-/// Tags that Telegram knows, without what is written for other purposes than ours.
+/// The tags that Telegram accepts in a message. Tags with a special purpose that Vestnik does not use are left out.
 const TAGS: [&str; 16] = [
     "b",
     "strong",
@@ -25,7 +25,7 @@ const TAGS: [&str; 16] = [
     "tg-emoji",
 ];
 
-/// What is shown of it, or Telegram's own words for refusing it.
+/// The text that a chat shows for this HTML, or Telegram's error text.
 pub fn shown(html: &str) -> Result<String, String> {
     let refused = |why: String| format!("Bad Request: can't parse entities: {why}");
     let (mut text, mut open, mut at) = (String::new(), Vec::<&str>::new(), 0);
@@ -76,7 +76,7 @@ pub fn shown(html: &str) -> Result<String, String> {
     plain(&text)
 }
 
-/// A text without markup: what is shown of it, or Telegram's own words for refusing it.
+/// The text that a chat shows for a message without markup, or Telegram's error text.
 pub fn plain(text: &str) -> Result<String, String> {
     let text = text.trim().to_owned();
     if text.is_empty() {
@@ -88,7 +88,7 @@ pub fn plain(text: &str) -> Result<String, String> {
     Ok(text)
 }
 
-/// The character that an entity stands for, and the bytes that it takes.
+/// The character that an entity stands for, and the entity's length in bytes.
 fn entity(text: &str) -> Option<(char, usize)> {
     let end = text.find(';')?;
     let name = &text[1..end];

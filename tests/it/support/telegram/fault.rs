@@ -1,39 +1,39 @@
-//! What goes wrong at Telegram, as a test orders it.
+//! Faults of Telegram that a test sets up.
 
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-/// Whether a message stands in its chat, though nobody is told so.
+/// Whether the message was stored in its chat, although the response reports no success.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Taken {
     Yes,
     No,
 }
 
-/// Something that goes wrong.
+/// A fault that a request meets.
 #[derive(Clone)]
 pub enum Fault {
-    /// The Bot API refuses, in its own words.
+    /// The Bot API refuses the request with this error.
     Answer {
         status: u16,
         text: String,
         parameters: Value,
     },
-    /// Something before the Bot API answers, with a page.
+    /// A proxy in front of the Bot API answers with this status and an HTML page.
     Page(u16),
-    /// No answer ever comes.
+    /// No response is ever sent.
     Hang(Taken),
-    /// The connection is reset once the request was read.
+    /// The connection is reset after the request was read.
     Reset(Taken),
-    /// An answer that is cut off.
+    /// The response is JSON that is cut off.
     BrokenJson(Taken),
-    /// The message stands; this runs, and then it is answered.
+    /// The message is stored, this function runs, and then the response is sent.
     Run(Arc<dyn Fn() + Send + Sync>),
 }
 
 impl Fault {
-    /// A refusal, with this code and in Telegram's words.
+    /// A refusal with this status and Telegram's error text.
     pub fn says(status: u16, text: &str) -> Self {
         Self::Answer {
             status,
@@ -42,7 +42,7 @@ impl Fault {
         }
     }
 
-    /// 429: leave it alone for so long.
+    /// A 429: the bot must not send again for `retry_after` seconds.
     pub fn too_many(retry_after: u64) -> Self {
         Self::Answer {
             status: 429,
@@ -51,17 +51,17 @@ impl Fault {
         }
     }
 
-    /// 502, from a proxy before the Bot API.
+    /// A 502 from a proxy in front of the Bot API.
     pub fn bad_gateway() -> Self {
         Self::Page(502)
     }
 
-    /// The chat is gone.
+    /// Telegram's error for a chat that no longer exists.
     pub fn chat_not_found() -> Self {
         Self::says(400, "Bad Request: chat not found")
     }
 
-    /// Another program polls with the same token.
+    /// Telegram's error for a poll while another program polls with the same token.
     pub fn conflict() -> Self {
         Self::says(
             409,
@@ -69,12 +69,12 @@ impl Fault {
         )
     }
 
-    /// Another refusal, in Telegram's words.
+    /// A 400 with Telegram's error text.
     pub fn refused(text: &str) -> Self {
         Self::says(400, text)
     }
 
-    /// Whether the message stands all the same.
+    /// Whether the message is stored in spite of the fault.
     pub fn taken(&self) -> Taken {
         match self {
             Self::Answer { .. } | Self::Page(_) => Taken::No,
@@ -84,34 +84,34 @@ impl Fault {
     }
 }
 
-/// The methods that put a text into a chat.
+/// The methods that store or change a message's text.
 const MESSAGES: [&str; 2] = ["sendMessage", "editMessageText"];
 
-/// Which requests it meets.
+/// The requests that a fault applies to.
 #[derive(Debug, Clone, Copy)]
 pub enum On {
-    /// Messages, sent or edited, of every chat.
+    /// Sent and edited messages of every chat.
     Messages,
-    /// Those of one chat.
+    /// Sent and edited messages of one chat.
     Chat(i64),
-    /// Messages to one chat that hold these words.
+    /// Sent and edited messages of one chat whose text contains these words.
     Text(i64, &'static str),
-    /// Edits of one chat, of the text or of the buttons alone.
+    /// Edits in one chat, of a text or of only the buttons.
     Edits(i64),
-    /// All of one method, by Telegram's name for it: `getUpdates`.
+    /// Requests of one method, under Telegram's name for it: `getUpdates`.
     Method(&'static str),
-    /// All requests, the long poll too: Telegram is away.
+    /// Every request, also the long poll: Telegram is unavailable.
     Everything,
 }
 
-/// How often.
+/// How many requests a fault applies to.
 #[derive(Debug, Clone, Copy)]
 pub enum Times {
     Some(usize),
     Always,
 }
 
-/// A fault that waits for its requests.
+/// A fault, and the requests that it applies to.
 pub struct Scripted {
     pub on: On,
     pub fault: Fault,
@@ -131,7 +131,7 @@ impl Scripted {
         }
     }
 
-    /// Counts one; whether it was the last.
+    /// Counts one use of the fault, and returns whether it was the last.
     pub fn spend(&mut self) -> bool {
         match &mut self.times {
             Times::Always => false,

@@ -1,4 +1,4 @@
-//! What each method of the Bot API does, and refuses.
+//! What each method of the Bot API does, and when it refuses.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -10,12 +10,12 @@ use super::entities::{plain, shown};
 use super::fault::{Fault, Scripted, Taken};
 use super::{BOT_ID, Button, Call, Chat, GENERAL, Kind, Topic};
 
-/// Bytes that a button may send back.
+/// The longest callback data of a button, in bytes.
 const BUTTON_BYTES: usize = 64;
-/// Characters of an answer to a press.
+/// The longest answer to a button press, in characters.
 const ANSWER_CHARACTERS: usize = 200;
 
-/// An answer of the Bot API.
+/// A response of the Bot API.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
@@ -41,7 +41,7 @@ impl Answer {
         }
     }
 
-    /// As it goes over the wire.
+    /// The response as the JSON that is sent to the client.
     pub fn json(&self) -> Value {
         match &self.result {
             Ok(result) => json!({"ok": true, "result": result}),
@@ -59,26 +59,26 @@ impl Answer {
     }
 }
 
-/// What comes back over the socket.
+/// What a client gets for its request.
 #[derive(Debug)]
 pub enum Reply {
     Answer(Answer),
-    /// A status, and a body that is not the Bot API's.
+    /// A status, and a body that is not JSON of the Bot API.
     Text(u16, String),
-    /// The connection is reset.
+    /// The connection is reset without a response.
     Reset,
-    /// Nothing, ever.
+    /// No response is ever sent.
     Silence,
 }
 
-/// What a 429 wants less of.
+/// The kind of request that a 429 tells the bot to pause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Flood {
     Edits,
     Everything,
 }
 
-/// A message in a chat, after all edits.
+/// A message in a chat, after all its edits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChatMessage {
     pub text: String,
@@ -86,10 +86,10 @@ pub struct ChatMessage {
     pub edits: usize,
 }
 
-/// What Telegram knows.
+/// The whole state of the fake Telegram.
 #[derive(Default)]
 pub struct State {
-    /// Tokens that are let in.
+    /// The tokens that the fake accepts.
     pub tokens: HashSet<String>,
     pub chats: HashMap<i64, Chat>,
     pub messages: BTreeMap<(i64, i32), ChatMessage>,
@@ -98,18 +98,18 @@ pub struct State {
     pub faults: Vec<Scripted>,
     pub updates: VecDeque<Value>,
     pub update_count: i64,
-    /// Presses that wait for their answer.
+    /// The ids of button presses that the bot has not answered.
     pub presses: HashSet<String>,
     pub poll_turn: u64,
-    /// Where another program has Telegram post the updates.
+    /// The address of a webhook that another program has set. While it is set, `getUpdates` fails.
     pub webhook: String,
     budgets: Budgets,
-    /// Chats that are to be left alone, until when: by edits alone, or by everything.
+    /// Until when the bot must not send to a chat (`Everything`) or edit messages there (`Edits`).
     pub quiet: HashMap<(i64, Flood), Instant>,
 }
 
 impl State {
-    /// Any method but the long poll.
+    /// Executes any method except the long poll, or the fault that the test has set for it.
     pub fn call(&mut self, token: &str, mut call: Call) -> Reply {
         let chat = call.chat;
         if call.is_new_to(chat) || call.is_edit() {
@@ -158,7 +158,8 @@ impl State {
         reply
     }
 
-    /// The updates from `offset` on, once there are some; forgets those before it. A later poll breaks this one off.
+    /// Removes the updates before `offset`, and returns those from `offset` on. Returns `None` while there are none.
+    /// Refuses a poll with an older `turn`, because a later poll has replaced it.
     pub fn updates_for(&mut self, token: &str, turn: u64, body: &Value) -> Option<Reply> {
         let refused = |status, why: &str| Some(Reply::Answer(Answer::error(status, why)));
         if !self.tokens.contains(token) {
@@ -236,7 +237,7 @@ impl State {
         done.map_or_else(|refused| refused, Answer::ok)
     }
 
-    /// The chat, if the bot may write there.
+    /// The chat of the request, if the bot is allowed to write to it.
     fn chat(&self, body: &Value) -> Result<(i64, &Chat), Answer> {
         let id = body["chat_id"].as_i64().unwrap_or_default();
         let chat = self
@@ -265,7 +266,7 @@ impl State {
         }
     }
 
-    /// The same, if a new message may go there.
+    /// The id of the chat, if the bot may send a new message to it and to the topic that the request names.
     fn writable(&self, body: &Value) -> Result<i64, Answer> {
         let (id, chat) = self.chat(body)?;
         if !chat.may_write {
@@ -277,7 +278,7 @@ impl State {
         }
         let named = body["message_thread_id"].as_i64().map(|topic| topic as i32);
         match (chat.topics.get(&named.unwrap_or(GENERAL)), named) {
-            // The general topic has no thread of its own.
+            // The general topic has no thread number, so a request must not name one.
             (_, Some(GENERAL)) | (None | Some(Topic::Deleted), Some(_)) => {
                 Err(Answer::error(400, "Bad Request: message thread not found"))
             }
@@ -382,7 +383,7 @@ impl State {
         })
     }
 
-    /// A message as Telegram tells it.
+    /// The message as the Bot API describes it.
     pub fn message_json(&self, chat: i64, number: i32) -> Value {
         let mut message =
             json!({"message_id": number, "date": 1_790_000_000, "from": me(), "chat": self.chats[&chat].json(chat)});
@@ -410,7 +411,7 @@ fn me() -> Value {
         "has_main_web_app": false})
 }
 
-/// What a message shows, and its buttons.
+/// The shown text and the buttons of a request.
 fn content(body: &Value, call: &mut Call) -> Result<(String, Vec<Vec<Button>>), Answer> {
     let text = body["text"].as_str().unwrap_or_default();
     let text = match body["parse_mode"].as_str() {

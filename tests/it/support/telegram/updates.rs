@@ -1,11 +1,11 @@
-//! What people do, as the bot is told of it.
+//! Actions of people and chats, each of which adds an update that the bot will poll.
 
 use serde_json::{Value, json};
 
 use super::{BOT_ID, Telegram};
 
 impl Telegram {
-    /// Something happens that the bot is told of; the number of the update.
+    /// Adds an update, and returns its number.
     pub fn push(&self, mut update: Value) -> i64 {
         self.change(|state| {
             state.update_count += 1;
@@ -15,7 +15,7 @@ impl Telegram {
         })
     }
 
-    /// Somebody writes something in a chat.
+    /// A person writes a message in a chat.
     pub fn write(&self, chat: i64, person: i64, text: &str) -> i64 {
         let there = self.shared.state().chats[&chat].json(chat);
         self.push(
@@ -24,7 +24,7 @@ impl Telegram {
         )
     }
 
-    /// Somebody replies to a message that stands there.
+    /// A person replies to an existing message in a chat.
     pub fn reply(&self, chat: i64, person: i64, message: i32, text: &str) -> i64 {
         let (there, replied) = {
             let state = self.shared.state();
@@ -36,7 +36,7 @@ impl Telegram {
         )
     }
 
-    /// The same in a topic of a forum.
+    /// A person writes a message in a topic of a forum.
     pub fn write_in(&self, chat: i64, topic: i32, person: i64, text: &str) -> i64 {
         let there = self.shared.state().chats[&chat].json(chat);
         self.push(
@@ -45,7 +45,7 @@ impl Telegram {
         )
     }
 
-    /// Something is posted in a channel, by nobody in particular.
+    /// A message is posted in a channel. The update names no author except the channel.
     pub fn post(&self, channel: i64, text: &str) -> i64 {
         let there = self.shared.state().chats[&channel].json(channel);
         self.push(
@@ -53,7 +53,7 @@ impl Telegram {
         )
     }
 
-    /// A post in a channel that replies to a message there.
+    /// A post in a channel replies to an existing message there.
     pub fn post_reply(&self, channel: i64, message: i32, text: &str) -> i64 {
         let (there, replied) = self.change(|state| {
             (
@@ -72,7 +72,7 @@ impl Telegram {
         self.become_member(chat, person, "left", "member")
     }
 
-    /// Somebody presses a button of a message that stands there; the number of the update.
+    /// A person presses a button of an existing message. Returns the number of the update.
     pub fn push_press(&self, chat: i64, person: i64, message: i32, data: &str) -> i64 {
         let (there, name) = self.change(|state| {
             let name = format!("press-{}", state.update_count + 1);
@@ -85,7 +85,7 @@ impl Telegram {
         )
     }
 
-    /// The bot is a member from now on, or is not; `status` as Telegram names it: `member`, `kicked`, `left`.
+    /// The bot's membership of a chat changes. `status` is Telegram's word: `member`, `kicked` or `left`.
     pub fn change_membership(&self, chat: i64, person: i64, status: &str) -> i64 {
         self.become_member(chat, person, "member", status)
     }
@@ -104,7 +104,7 @@ impl Telegram {
     }
 }
 
-/// The names of people: a log that shows one shows a customer's or a partner's name.
+/// A person as the Bot API describes one. Tests search logs for `Person`, because a log must not contain names.
 fn someone(person: i64) -> Value {
     json!({"id": person, "is_bot": false, "first_name": format!("Person{person}"), "language_code": "en"})
 }

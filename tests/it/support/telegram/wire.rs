@@ -1,4 +1,4 @@
-//! The fake's sockets: HTTP over loopback.
+//! The sockets of the fake Bot API: HTTP over loopback.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use tokio::net::TcpListener;
 use super::rules::{Answer, Reply};
 use super::{Call, Shared};
 
-/// The longest that a long poll is kept open, however long it asks for.
+/// The longest time that a long poll stays open, whatever timeout its request names.
 const LONGEST_POLL: Duration = Duration::from_secs(50);
 
-/// A whole body at once.
+/// A response body that is sent as one frame.
 struct Whole(Option<Bytes>);
 
 impl Body for Whole {
@@ -38,15 +38,15 @@ impl Body for Whole {
     }
 }
 
-/// Why a request gets no answer: its connection is reset.
+/// The error that makes hyper close the connection without a response.
 #[derive(Debug, thiserror::Error)]
 #[error("the connection is reset on purpose")]
 struct Reset;
 
-/// Serves until the process ends.
+/// Accepts connections until the process ends.
 pub async fn serve(listener: TcpListener, shared: Arc<Shared>, door: &'static str) {
     while let Ok((socket, _)) = listener.accept().await {
-        // Whatever closes at this end is a reset then, as when a server falls over.
+        // With a linger of zero, closing this socket resets the connection, as a server that crashes would.
         socket.set_zero_linger().unwrap();
         let shared = Arc::clone(&shared);
         tokio::spawn(async move {
@@ -70,7 +70,7 @@ async fn exchange(
         return Ok(answer(&Answer::error(404, "Not Found")));
     };
     let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
-    // Of teloxide's two spellings, the one of the documentation: getMe, not GetMe.
+    // teloxide writes `GetMe`; the documentation writes `getMe`, which the fake uses everywhere.
     let method = method[..1].to_lowercase() + &method[1..];
     let reply = if method == "getUpdates" {
         poll(&shared, token, &body).await
@@ -85,7 +85,7 @@ async fn exchange(
     }
 }
 
-/// A long poll: it waits for updates, and a later one breaks it off with a 409.
+/// Answers a long poll: waits for updates, and answers 409 if a later poll has begun.
 async fn poll(shared: &Shared, token: &str, body: &Value) -> Reply {
     let (turn, mut changed) = shared.begin_poll();
     let seconds = body["timeout"].as_u64().unwrap_or(0);
