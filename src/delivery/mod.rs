@@ -1,12 +1,12 @@
 //! Durable sends: messages that must reach a person despite failures of the engine, Telegram or the database. A
 //! delivery is a row: one message that is owed to a chat. `enqueue` turns events into deliveries. `queue` claims
-//! deliveries within Telegram's limits, in one of a chat's two `lane`s (messages and edits). `choice` picks a chat's
-//! next message, `next_message` has the kinds of messages, `worker` sends the message, `complete` saves the outcome.
-//! `channel` is the trait that Telegram and the webhook implement. `dead_letter` gives up unreadable deliveries,
-//! `cleanup` deletes old rows, `gauges` has the metrics. `chat_state` reports a chat that takes no messages, `migrate`
-//! gives a group its new id, `shared_bot` has the lease of the bot's poll. `escalation` executes the next step while
-//! nobody answers an order, and `webhook` is the last step. `unattended_alarm` finds open stores without a panel,
-//! `pause` reports a store's pause, `today` counts a store's day.
+//! deliveries within Telegram's limits, in one of a chat's two `lane`s (messages and edits). `choice` chooses a chat's
+//! next message, `next_message` has the kinds of messages, `worker` sends the message, and `complete` saves the
+//! outcome. `channel` is the trait that Telegram and the webhook implement. `dead_letter` marks unreadable deliveries
+//! as dead, `cleanup` deletes old rows, and `gauges` has the metrics. `chat_state` saves whether a chat takes messages,
+//! `migrate` gives a group its new id, and `shared_bot` has the lease of the bot's poll. `escalation` takes the next
+//! step while nobody answers an order, and `webhook` is the last step. `unattended_alarm` finds open stores without a
+//! panel, `pause` reports a store's pause, and `today` counts a store's day.
 
 pub mod channel;
 pub mod chat_links;
