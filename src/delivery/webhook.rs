@@ -106,7 +106,8 @@ async fn carry(pool: Pool, poster: Poster, post: Post) {
     }
 }
 
-/// Posts a test message to a store's webhook. Returns the HTTP status of the response. `None`: the store has no webhook.
+/// Posts a test message to a store's webhook. Returns the HTTP status of the response. `None`: the store has no
+/// webhook.
 pub async fn test(client: &Client, store: &str, settings: &Webhook) -> Result<Option<u16>, TestError> {
     const STORE: &str = "select webhook_url, array_remove(array[webhook_secret, webhook_secret_old], null), \
              extract(epoch from clock_timestamp())::bigint, json_build_object('type', 'test', 'store_id', id, 'at', clock_timestamp())::text \
