@@ -1,7 +1,7 @@
 //! Vestnik: an event engine on Postgres. The modules are listed in the order in which an event passes through them.
 //!
-//! When the shop writes a row, a trigger (`triggers/`) records the row in the journal and notifies the nodes. The
-//! modules below do the rest.
+//! When the shop writes a row, a trigger (`triggers/`) records the row in the journal and notifies the nodes. After
+//! that, these modules process the event:
 
 pub mod feed;
 pub mod journal;

@@ -337,7 +337,8 @@ fn spawn(paths: &Paths, binaries: &Binaries, account: &Account) -> Result<Child,
     command.arg("-D").arg(&paths.data).arg("-k").arg(&paths.socket);
     command.args(["-c", "listen_addresses=", "-c", "unix_socket_permissions=0700"]);
     account.lower(&mut command);
-    // Give the server its own process group. Then Ctrl-C reaches only Vestnik, which stops Postgres after all its other parts.
+    // Give the server its own process group. Then Ctrl-C reaches only Vestnik, which stops Postgres after all its other
+    // parts.
     command.process_group(0);
     command
         .stdin(Stdio::null())
