@@ -150,7 +150,7 @@ async fn print_status(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Describes whether a node polls Telegram for updates. Without it, button presses and commands do not arrive.
+/// Describes whether a node polls Telegram for updates. Without polling, button presses and commands do not arrive.
 fn poll_health(state: &shared_bot::State) -> String {
     let polled = match state.polled_s {
         Some(since_s) => format!("answered {} ago", ago(since_s)),

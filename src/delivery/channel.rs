@@ -56,16 +56,16 @@ pub struct Claim {
     /// How often Telegram refused the claim's deliveries. After one refusal they are sent without markup, and after two
     /// refusals also without buttons.
     pub refusals: u32,
-    /// Whether the chat's link to the store is blocked. Then a successful send unblocks the link.
+    /// Whether the chat's link to the store is blocked. If so, a successful send unblocks the link.
     pub was_blocked: bool,
-    /// The number of this claim, counted in the chat's lane. Only the newest claim may save its outcome.
+    /// The number of this claim among all claims of the chat's lane. Only the newest claim may save its outcome.
     pub fence: i64,
-    /// The slot that this send takes: one of the sends that the bot may make per second.
+    /// The number of the slot that this send uses. Each slot permits one of the bot's sends per second.
     pub slot: i32,
     /// How long the claim holds the chat and the slot, seconds.
     pub held_s: f64,
-    /// The send must begin before this moment, because otherwise the lease might end during the send. It is computed
-    /// from the moment before the claim, with a clock that also counts while the process is stopped.
+    /// The send must begin before this moment, because otherwise the lease might end during the send. The time counts
+    /// from before the claim, by a clock that also runs while the process is suspended.
     pub send_by: tokio::time::Instant,
     /// The message to send, or the edit to make.
     pub work: Work,

@@ -45,8 +45,8 @@ impl ChatsToWake {
         !self.0.is_empty()
     }
 
-    /// Marks these chats as waiting for a send. Call it after the transaction that enqueued the messages: inside it,
-    /// two chats that are lost at the same time could cause a deadlock.
+    /// Marks these chats as waiting for a send. Call it after the commit of the transaction that enqueued the messages.
+    /// Within that transaction, two chats that are disabled at the same time could cause a deadlock.
     pub(super) async fn wake(&self, client: &Client) -> Result<(), QueryError> {
         if self.is_any() {
             let wake = "update vestnik.vst_chat set waiting = true where id = any ($1)";
@@ -233,8 +233,8 @@ pub async fn enable(pool: &Pool, sources: &Registry, chat: i64) -> Result<ChatsT
     .await
 }
 
-/// Enables a disabled chat again. Enqueues again the deliveries that died when the chat was disabled, and the orders
-/// and bookings since that time. All of these are stale, so a digest lists them.
+/// Enables a disabled chat again. Enqueues again the deliveries that became dead when the chat was disabled, and the
+/// orders and bookings since that time. All of these are stale, so a digest lists them.
 pub(super) async fn back(
     transaction: &Transaction<'_>,
     sources: &Sources,
@@ -265,7 +265,7 @@ pub(super) async fn back(
 
 /// Enqueues the newest event after `since` of each order and booking, if the chat's link to the store has the mode
 /// `mirror`. Chats with other modes get only escalated orders. A closed order is left out if the chat has no message of
-/// it, even if its delivery died when the chat was disabled.
+/// it, even if its delivery became dead when the chat was disabled.
 async fn missed(
     transaction: &Transaction<'_>,
     sources: &Sources,

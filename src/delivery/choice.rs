@@ -221,7 +221,8 @@ async fn subject_work(
         None => Some(first.clone()),
     };
     let escalated = escalated(transaction, chat, &items).await?;
-    // A change without a message to edit is sent as a new message, which needs no sound.
+    // If a change has no message to edit, it is sent as a new message. Such a message makes no sound, because only new
+    // orders, escalations and notes need a sound.
     let is_new = events.iter().any(|event| enqueue::is_new(event.kind));
     let is_heard = is_new || escalated.is_some() || !notes.is_empty();
     // A new message covers the notes about the order. If the message is edited, each note is sent as a reply to it.
@@ -294,7 +295,7 @@ fn with_all_changes(last: &EventView, events: &[EventView], is_told: bool) -> Ev
         return last.clone();
     };
     let mut changed = last.subject.changed_fields(&before);
-    // A new status has its own line in the message, which contains the promised time.
+    // If the status has changed, leave out the promised time, because the line of the new status contains it.
     changed.retain(|field| *field != "promised_minutes" || last.before.is_some());
     EventView {
         before: Some(before),

@@ -246,12 +246,12 @@ const EDIT_ALLOWED: &str = "greatest(clock_timestamp() + interval '1.05 s', \
      case when c.telegram_id < 0 and cardinality(s.recent) >= 20 then s.recent[1] + interval '60.5 s' end, \
      case when c.telegram_id < 0 and cardinality(s.edits) >= 12 then s.edits[1] + interval '60.5 s' end)";
 
-/// Ends the claim. Saves when Telegram allows the next send in the chat's lane, and the next one with this slot. Each
-/// attempt counts as a send, even if it failed.
+/// Ends the claim. Saves when the chat's lane and the bot's slot are free again, which is when Telegram allows the next
+/// send. Each attempt counts as a send, even if it failed.
 async fn release(transaction: &Transaction<'_>, claim: &Claim, outcome: &Outcome) -> Result<(), QueryError> {
     let own = claim.lane.columns();
-    // Free the slot only if this claim still holds it. Slot and lane of a claim end at the same moment; another moment
-    // means that a later claim has the slot.
+    // Free the slot only if this claim still holds it. Slot and lane of one claim are held until the same moment. If
+    // the moments differ, a later claim holds the slot.
     let free = format!(
         "update vestnik.vst_bot_slot set free_at = clock_timestamp() + make_interval(secs => $2) \
          where slot = $1 and free_at = (select {} from vestnik.vst_chat where id = $3)",

@@ -22,7 +22,7 @@ use crate::sources::registry::Registry;
 
 /// The most events that one transaction enqueues.
 const BATCH_EVENTS: usize = 500;
-/// Hours after which an order begins no escalation any more.
+/// The age of an order from which no escalation begins for it, hours.
 const ESCALATED_HOURS: i32 = 24;
 /// Minutes before the wanted time at which an order for later needs an answer.
 const BEFORE_WANTED_MINUTES: i32 = 60;
@@ -226,8 +226,8 @@ async fn insert(
 }
 
 /// Begins an escalation for each of these events. The time to answer a stale event starts now, because somebody may
-/// still answer it. While the store is closed, the escalation is held, and so is that of an order for later. The time
-/// to answer a held escalation starts when the store opens.
+/// still answer it. An escalation is held while the store is closed, or while an order for later needs no answer yet.
+/// After that, the time to answer begins.
 async fn begin(
     transaction: &crate::infra::db::Transaction<'_>,
     begun: &[&DueEvent],
@@ -283,7 +283,7 @@ async fn end(
     Ok(())
 }
 
-/// Whether somebody must answer the order or booking since this event: its status has become pending.
+/// Whether this event makes an answer necessary, because the status of the order or booking has become pending.
 fn begins(due: &DueEvent) -> bool {
     let is = due.event.subject.as_ref().and_then(|subject| subject.visible_status());
     is == Some(Status::Pending) && due.event.previous != Some(Status::Pending)

@@ -157,7 +157,7 @@ pub(super) async fn views_of(
                 savepoint.commit().await?;
                 lookups.extend(id, found);
             }
-            // A message without the items is better than a late message.
+            // Send the message without the items, because this is better than a late message.
             Err(error) => {
                 savepoint.rollback().await?;
                 let reason = db::reason(&error);

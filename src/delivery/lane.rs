@@ -1,5 +1,5 @@
 //! The two lanes of a chat: new messages, and edits of sent messages. Each lane has its own pauses, and at most one
-//! send under way. So an edit does not delay a new order, and nor does a 429 (too many requests) for an edit.
+//! send under way. So neither an edit nor a 429 (too many requests) for an edit delays a new order.
 
 /// The id of a chat's row in `vestnik.vst_chat`. It is not the chat's id at Telegram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

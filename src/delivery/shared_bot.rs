@@ -280,7 +280,7 @@ pub async fn note_conflict(pool: &Pool) -> Result<(), QueryError> {
     .await
 }
 
-/// The age of the newest answered poll from which updates count as not arriving, seconds.
+/// Seconds without an answered poll after which the bot counts as receiving no updates.
 const POLL_IS_OLD_S: f64 = 60.0;
 /// Seconds for which a conflict with another program that polls with the same token is reported.
 const CONFLICT_IS_NEWS_S: f64 = 120.0;
@@ -290,13 +290,13 @@ const CONFLICT_IS_NEWS_S: f64 = 120.0;
 pub struct State {
     /// The reason why the bot is stopped. `None`: the bot is not stopped.
     pub stopped: Option<String>,
-    /// The id of the node that polls. `None`: no such node is up.
+    /// The id of the node that polls. `None`: no node polls.
     pub poller: Option<String>,
     /// The age of the newest poll that Telegram answered. `None`: Telegram has answered no poll yet.
     pub polled_s: Option<f64>,
-    /// The age of the newest 409 (conflict) of a poll. `None`: there was none.
+    /// The age of the newest 409 (conflict) of a poll. `None`: no poll had a conflict.
     pub conflict_s: Option<f64>,
-    /// The reason why a node does not reach Telegram, and the age of this error. `None`: every node reaches Telegram.
+    /// The reason why a node does not reach Telegram, and the age of this error. `None`: no error is known.
     pub error: Option<(String, f64)>,
     /// The number of saved updates that are not handled yet.
     pub updates: i64,

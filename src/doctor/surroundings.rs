@@ -21,8 +21,8 @@ const TIMEOUTS: [&str; 5] = [
 
 /// Reports settings of this role and database that prevent writes, or that end statements.
 pub(super) async fn settings(client: &Client) -> Result<Vec<Finding>, db::QueryError> {
-    // Vestnik overrides these settings for its connection. So select the value before that, and the statement that
-    // removes the setting.
+    // Vestnik overrides these settings for its own connection. So select the value without the override, and the
+    // statement that removes the setting.
     const SETTINGS: &str = "select s.name, s.reset_val || coalesce(s.unit, ''), coalesce( \
            (select case when d.setrole = 0 then format('alter database %I reset %s', current_database(), s.name) \
                         when d.setdatabase = 0 then format('alter role %I reset %s', session_user, s.name) \

@@ -117,7 +117,8 @@ fn why_invalidated(state: Option<&TokenState>, selection: &Selection, holder: Ho
     };
     let narrowed = |opens: &Opens| {
         if !selection.is_opened_by(&opens.stores) {
-            // A session for all stores of the token connects again, and gets the stores that the token allows now.
+            // If the session is for all stores of the token, ask its client to connect again. Then the client gets the
+            // stores that the token allows now.
             return Some(match selection {
                 Selection::Many(many) if many.granted.is_some() => TokenInvalidated::Changed,
                 _ => TokenInvalidated::Revoked,

@@ -203,7 +203,7 @@ impl Engine {
         }
         stop.cancel();
         background.close();
-        // Background tasks stop when they are cancelled. The grace period is only for this.
+        // Background tasks stop soon after they are cancelled. The grace period is the time for this.
         if timeout_at(deadline + BACKGROUND_GRACE, background.wait())
             .await
             .is_err()

@@ -37,9 +37,9 @@ const SIBLING_IDS: i64 = 100;
 /// after the cursor.
 const BEHIND_TRANSACTIONS: u64 = 256;
 
-/// Reads at most `limit` events after `cursor`. With an invalid cursor, or one of another epoch, the read starts at the
-/// beginning, because no event is enqueued twice. The cursor covers the snapshot of the first statement. So events that
-/// commit after it are left for the next read.
+/// Reads at most `limit` events after `cursor`. If the cursor is invalid, or of another epoch, the read starts at the
+/// beginning. This is safe, because no event is enqueued twice. The cursor covers the snapshot of the first statement,
+/// so events that commit after it are left for the next read.
 pub async fn read_due(client: &Transaction<'_>, cursor: &str, limit: usize) -> Result<DueBatch, Error> {
     let due = format!(
         "select {EVENT_COLUMNS}, extract(epoch from clock_timestamp() - at)::float8 from ( \

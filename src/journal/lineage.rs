@@ -30,8 +30,8 @@ pub(super) const EPOCH_COLUMNS: &str = "(select system_identifier from pg_contro
 pub(super) const LINE_HERE: &str = "(select line::text from vestnik.vst_lineage where through is null \
      and started_at = pg_postmaster_start_time())";
 /// Selects all lines of history. `through` is the newest transaction that a valid cursor of the line may cover; null:
-/// any transaction. A promoted standby has replayed events after its start, so its line ends at the replay. Otherwise
-/// nothing was replayed, and `pg_last_xact_replay_timestamp()` is null.
+/// any transaction. A line ends at the newest event before the start of Postgres. A promoted standby has replayed
+/// events after its start, so its line ends at the newest replayed event.
 const LINES: &str = "select (select system_identifier from pg_control_system()) as system_identifier, line::text as line, \
      (select oid from pg_database where datname = current_database()) as database_oid, \
      case when through is not null then through when started_at <> pg_postmaster_start_time() then \

@@ -138,8 +138,8 @@ async fn usable(client: &db::Transaction<'_>, text: &str, head: &Head) -> Result
     })
 }
 
-/// Reads the state of the journal, and decodes the cursor of the enqueued deliveries. A cursor that cannot be used is
-/// replaced by the beginning, because no delivery is enqueued twice.
+/// Reads the state of the journal, and decodes the cursor up to which deliveries are enqueued. A cursor that cannot be
+/// used is replaced by the beginning. This is safe, because no delivery is enqueued twice.
 pub(super) async fn usable_for_planning(client: &db::Transaction<'_>, text: &str) -> Result<(Head, Cursor), Error> {
     let head = read_head(client).await?;
     let cursor = match lineage::decode(client, text, head.epoch).await? {

@@ -1,6 +1,6 @@
-//! Reads all events for the feed that its position does not cover. The snapshot of the SQL statement gives the next
-//! position. Two index look-ups on `xid` are enough, however long a transaction has been open. The read takes no lock
-//! for which writers wait, skips no event, and repeats no event.
+//! Reads for the feed all events that the feed's position does not cover. The snapshot of the SQL statement gives the
+//! next position. Two index look-ups on `xid` are enough, however long a transaction has been open. The read takes no
+//! lock for which writers wait, skips no event, and repeats no event.
 
 use std::time::Duration;
 
@@ -115,8 +115,8 @@ impl Reader {
         if !client.query_one(is_migrated, &[]).await?.try_get::<_, bool>(0)? {
             return Err(Error::NotMigrated);
         }
-        // The position's transaction ids are of another cluster, so they cannot be compared: some events would look new
-        // at every read.
+        // The transaction ids of a journal from another cluster cannot be compared with those of this cluster. Some
+        // events would look new at every read.
         let is_same_cluster =
             "select exists (select from vestnik.vst_cluster join pg_control_system() using (system_identifier))";
         if !client.query_one(is_same_cluster, &[]).await?.try_get::<_, bool>(0)? {

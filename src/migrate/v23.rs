@@ -19,8 +19,8 @@ const LATE_ROWS: u64 = 1000;
 /// How long `create index concurrently` may wait for older transactions to end.
 const INDEX_LOCK_TIMEOUT: &str = "10min";
 
-/// Fails with a list if a row has a status that the migration V23 does not know, or if a table would reject the new
-/// statuses. Changes nothing.
+/// Fails if a row has a status that the migration V23 does not know, or if a table would reject the new statuses. The
+/// error lists them. Changes nothing.
 pub async fn check(client: &Client) -> Result<(), Error> {
     let mut unknown = Vec::new();
     for table in TABLES {

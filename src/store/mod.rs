@@ -1,6 +1,6 @@
-//! The data of a store, which is a shop or a kitchen, besides its orders. These are its settings in
-//! `vestnik.vst_store`, its opening hours, its pause, its stop list (items that are out of stock), and the presence of
-//! its panels.
+//! The data of a store, which is a shop or a kitchen, besides its orders. It has settings in `vestnik.vst_store`,
+//! opening hours, a pause, and a stop list (items that are out of stock). This module also knows the presence of the
+//! store's panels.
 
 mod attendance;
 pub mod card;

@@ -18,7 +18,7 @@ use crate::text::value::{amount, inline, moment};
 const BUTTONS: usize = 96;
 /// The most buttons in one row.
 const BUTTONS_OF_A_ROW: usize = 4;
-/// The most open orders in one message of the answer to `/orders`. So many lines and buttons fit into one message.
+/// The most open orders in one message of the answer to `/orders`. Their lines and buttons fit into one message.
 const LISTED_TOGETHER: usize = 40;
 /// The longest order number on a button, characters.
 const NUMBER_CHARACTERS: usize = 20;
@@ -136,7 +136,7 @@ fn open_lines(html: &mut Html, words: &Catalog, orders: &[Delivered]) {
     }
 }
 
-/// Returns the newest event of each order or booking, if its status is pending then. The result is sorted by event.
+/// Returns the newest event of each order or booking that is pending. The result is sorted by event.
 fn waiting<'a>(events: impl Iterator<Item = &'a EventView>) -> Vec<&'a EventView> {
     let mut last = BTreeMap::new();
     for event in events {

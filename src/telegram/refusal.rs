@@ -56,7 +56,7 @@ pub(super) enum Meaning {
 }
 
 /// The phrase with which Telegram reports a syntax error in a message. The rest of such a description quotes the
-/// message. So it may contain any phrase of the lists below, and is checked first.
+/// message, and may contain any phrase of the lists below. So this phrase is checked first.
 const NOT_PARSED: &str = "can't parse";
 const NOT_MODIFIED: [&str; 2] = ["message is not modified", "message_not_modified"];
 const NOT_EDITABLE: [&str; 8] = [
@@ -117,7 +117,7 @@ impl Refusal {
         let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
         match self.code {
             401 | 421 => Meaning::UnknownToken,
-            // A longer description means that the server is too old to have this method.
+            // A longer description has another cause: the server is too old to have this method.
             404 if text == "not found" => Meaning::UnknownToken,
             409 => Meaning::Conflict,
             420 | 429 => Meaning::TooMany(self.pause(&text)),

@@ -46,7 +46,7 @@ const FULL_PAUSE: Duration = Duration::from_millis(100);
 const BATCH_UPDATES: u8 = 100;
 /// The most saved updates that this node reads at once when it takes over the poll from another node.
 const BATCH_LEFT_OVER: i64 = 1000;
-/// The longest pause between two polls. If Telegram asks for a longer pause, this pause is used.
+/// The longest pause between two polls, even if Telegram asks for a longer pause.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// How long this node still answers presses of buttons after it lost Postgres. After that, another node may hold the
 /// lease.
@@ -93,8 +93,8 @@ enum PollOutcome {
 struct Memory {
     last: Option<Polled>,
     conflict_logged_at: Option<Instant>,
-    /// The id of the next update, and when this node last held the lease for certain. `None`: this node never held the
-    /// lease.
+    /// The id of the next update, and the last moment at which this node certainly held the lease. `None`: this node
+    /// never held the lease.
     ours: Option<(i64, Instant)>,
     /// Whether a previous node may have left saved updates that were not handled.
     is_left_over: bool,

@@ -4,8 +4,8 @@ use crate::infra::db::Client;
 
 use crate::infra::db::QueryError;
 
-/// A pause of a chat longer than this is one that Telegram asked for with HTTP status 429, seconds. Vestnik's own
-/// pauses are shorter, or about as long.
+/// Seconds above which a chat's pause is one that Telegram asked for with HTTP status 429 (too many requests).
+/// Vestnik's own pauses are not longer than this.
 pub const LONG_PAUSE_S: f64 = 60.5;
 /// SQL for the seconds until the chat with alias `c` may get its next message. 0: now.
 const PAUSE_S: &str = "greatest(0, extract(epoch from c.next_at - clock_timestamp()))::float8";

@@ -1,4 +1,4 @@
-//! The state of the endpoints, as metrics of a node and for `vestnik doctor`.
+//! The state of the webhook endpoints, as metrics of a node and for `vestnik doctor`.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! Webhooks for any event. Posts the events of chosen stores and types to an operator's addresses (endpoints). This
-//! needs no Telegram bot. `table` has the changes by commands, `lease` decides which node posts, and `post` sends one
-//! message. `run` reads the journal and posts in order, and `figures` has the metrics and the state for `vestnik
-//! doctor`.
+//! needs no Telegram bot. `table` changes endpoints when an operator runs a command, `lease` decides which node posts,
+//! and `post` sends one message. `run` reads the journal and posts in order, and `figures` has the metrics and the
+//! state for `vestnik doctor`.
 
 pub mod figures;
 mod lease;

@@ -19,7 +19,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretString};
 
-/// All settings of a node, checked.
+/// All settings of a node. They were checked when they were read.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The HTTP server for panels and other clients.
@@ -28,7 +28,7 @@ pub struct Config {
     pub ops: Ops,
     /// The TLS certificate of the HTTP server; `None`: the server speaks plain http and ws.
     pub tls: Option<Tls>,
-    /// The trusted issuer of JWTs, which open stores like Vestnik's own tokens; `None`: no JWT is accepted.
+    /// The trusted issuer of JWTs, which give access to stores like Vestnik's own tokens. `None`: no JWT is accepted.
     pub jwt: Option<Jwt>,
     /// The database, if only one is served. Its bot is in `telegram`.
     pub database: Database,
@@ -103,8 +103,8 @@ pub struct Tls {
 pub struct Database {
     /// The database's URL, which may hold a password; `None`: the private Postgres is served.
     pub url: Option<SecretString>,
-    /// Postgres' direct address for LISTEN and migrations, where `url` is a transaction pooler; `None`: `url` serves
-    /// for both.
+    /// Postgres' direct address for LISTEN and migrations, if `url` is a transaction pooler. `None`: `url` is used for
+    /// these, too.
     pub listen_url: Option<SecretString>,
     /// Whether the feed learns about new events by LISTEN or by polling.
     pub notify: Notify,

@@ -315,8 +315,8 @@ pub fn pool(database: &config::Database) -> Result<Pool, Error> {
     Pool::new(url, "pool", database.pool_size, &[])
 }
 
-/// Creates the pool that only token checks and acknowledgements use. They are short, and so never wait for long
-/// statements.
+/// Creates the pool that only token checks and acknowledgements use, so that these short statements never wait for long
+/// ones.
 pub fn token_pool(database: &config::Database) -> Result<Pool, Error> {
     let url = database.url.clone().ok_or(Error::Missing)?;
     Pool::new(url, "tokens", database.token_pool_size, &[])
@@ -347,14 +347,14 @@ pub async fn limit_idle_in_transaction(transaction: &Transaction<'_>) -> Result<
 }
 
 /// Whether this transaction may do a task that only one node may do at a time. If so, the transaction holds the lock of
-/// the task's row until it ends. `false`: another node holds the lock. The call does not wait.
+/// the task's row until the transaction ends. `false`: another node holds the lock. The call does not wait.
 pub async fn take_turn(transaction: &Transaction<'_>, task: &str) -> Result<bool, tokio_postgres::Error> {
     const TURN: &str = "select from vestnik.vst_turn where task = $1 for update skip locked";
     Ok(transaction.query_opt(TURN, &[&task]).await?.is_some())
 }
 
 /// Disables sequential scans and JIT for the rest of a transaction. Use this for statements that find few rows of the
-/// journal, because Postgres may estimate many.
+/// journal, because Postgres may wrongly expect many rows.
 pub async fn read_by_index(transaction: &Transaction<'_>) -> Result<(), tokio_postgres::Error> {
     transaction
         .batch_execute("set local enable_seqscan = off; set local jit = off")

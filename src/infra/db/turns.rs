@@ -31,7 +31,7 @@ pub enum Busy {
 }
 
 /// The turns of a database. A turn is the permission to run one request. A request needs a turn of its store, and one
-/// of all stores together.
+/// of the turns that all stores share.
 #[derive(Debug)]
 pub struct Turns {
     stores: Mutex<HashMap<Box<str>, StoreQueue>>,
