@@ -195,7 +195,7 @@ mod tests {
         assert_eq!(
             next(Status::Pending, &few),
             [Status::Preparing, Status::Rejected],
-            "refused as cancelled"
+            "rejected is possible, written as cancelled"
         );
         assert_eq!(next(Status::Preparing, &few), [Status::Completed, Status::Rejected]);
         assert_eq!(

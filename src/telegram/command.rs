@@ -376,13 +376,13 @@ mod tests {
         assert_eq!(group("/start ABC"), command(Command::Link, "ABC"));
         assert_eq!(group("/start"), command(Command::Help, ""));
         assert_eq!(group("/STATUS"), command(Command::Status, ""));
-        assert_eq!(group("/link@other_bot ABC"), None, "it is another bot's");
+        assert_eq!(group("/link@other_bot ABC"), None, "the command names another bot");
         assert_eq!(read("/link@any_bot ABC", None, false), command(Command::Link, "ABC"));
         for text in ["/weather", "two pizzas", "", "ABCDEFGHJKLM"] {
-            assert_eq!(group(text), None, "{text}: nobody asked us");
+            assert_eq!(group(text), None, "{text}: a group text without a command");
             assert!(
                 read(text, Some("our_bot"), true).is_some(),
-                "{text}: nobody else is there"
+                "{text}: a private chat has only this bot"
             );
         }
         assert_eq!(group("/weather@our_bot"), Some(Said::Other));

@@ -192,7 +192,10 @@ mod tests {
         ];
         let address = read("postgres://me@db.example/shop", &variables).unwrap();
         assert_eq!(address.config.get_hosts(), [Host::Tcp("db.example".into())]);
-        assert!(address.config.get_hostaddrs().is_empty(), "that is another host's");
+        assert!(
+            address.config.get_hostaddrs().is_empty(),
+            "PGHOSTADDR belongs to PGHOST"
+        );
         assert_eq!(address.config.get_ports(), [5444]);
         assert_eq!(address.config.get_user(), Some("me"));
         assert_eq!(address.config.get_password(), Some("secret".as_bytes()));

@@ -157,15 +157,18 @@ mod tests {
             assert!(wait.as_mut().now_or_never().is_none());
         }
         assert_eq!(turns.take("7").await.err(), Some(Busy::Store), "the queue is full");
-        assert!(turns.take("8").now_or_never().is_some(), "another store has its own");
+        assert!(
+            turns.take("8").now_or_never().is_some(),
+            "another store has its own turns"
+        );
         drop(first);
         let third = waiting.remove(0).now_or_never();
-        assert!(third.is_some(), "the first that waits is next");
+        assert!(third.is_some(), "the oldest waiting request gets the next turn");
         drop(waiting);
         drop((third, second));
         assert!(
             turns.stores.lock().unwrap().is_empty(),
-            "a store that asks for nothing is forgotten"
+            "a store without requests has no entry"
         );
     }
 
@@ -174,7 +177,10 @@ mod tests {
         let turns = Turns::new(2, WAITING);
         let held = (turns.take("7").await.unwrap(), turns.take("8").await.unwrap());
         let mut third = Box::pin(turns.take("9"));
-        assert!(third.as_mut().now_or_never().is_none(), "it waits");
+        assert!(
+            third.as_mut().now_or_never().is_none(),
+            "the third request waits for a turn"
+        );
         drop(held.0);
         assert!(third.now_or_never().is_some_and(|turn| turn.is_ok()));
     }
