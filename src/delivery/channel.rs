@@ -27,7 +27,7 @@ pub trait ChatChannel: Channel<Message = Claim, Outcome = Outcome> {
     /// The bot's token.
     fn token(&self) -> &SecretString;
 
-    /// Watches whether this node reaches the service. `None`: the node reaches it.
+    /// Returns a watch of outages. Its value is `None` while this node reaches the service.
     fn outage(&self) -> watch::Receiver<Option<Outage>>;
 
     /// Probes the service during each outage, until the shutdown.

@@ -54,8 +54,8 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// Creates the heartbeat of the node with this id. `url` is the address of Postgres. It must not be the address of
-    /// a transaction pooler if Postgres has an address of its own.
+    /// Creates the heartbeat of the node with this id. `url` is the direct address of Postgres. The address of a
+    /// transaction pooler is used only if no direct address is configured.
     pub fn new(node: String, url: SecretString) -> Self {
         let beating = watch::Sender::new(false);
         Self { node, url, beating }

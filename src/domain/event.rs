@@ -200,7 +200,7 @@ pub enum EventType {
     OrderStatusChanged,
     /// An order was cancelled.
     OrderCancelled,
-    /// A field of an order that a kitchen sees changed, and the status did not change.
+    /// A field that the kitchen sees has changed in an order. The status is unchanged.
     OrderChanged,
     /// An order was deleted, hidden, or moved to another store.
     OrderRemoved,
@@ -210,7 +210,7 @@ pub enum EventType {
     BookingStatusChanged,
     /// A booking was cancelled.
     BookingCancelled,
-    /// A field of a booking that people see changed, and the status did not change.
+    /// A field that people see has changed in a booking. The status is unchanged.
     BookingChanged,
     /// A booking was deleted, hidden, or moved to another store.
     BookingRemoved,
@@ -222,7 +222,7 @@ pub enum EventType {
     StorePaused,
     /// The store accepts orders again.
     StoreResumed,
-    /// The store is out of an item, or has changed the time until which it is out of the item.
+    /// The store is out of an item, or the expected end of this state has changed.
     ItemOutOfStock,
     /// The store has an item again.
     ItemInStock,

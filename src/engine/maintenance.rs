@@ -234,7 +234,7 @@ pub(super) async fn report_listening(databases: Vec<Arc<DatabaseContext>>, stop:
     }
 }
 
-/// Samples the gauges of all databases. Counts are added up; for gauges that warn, the worst value counts.
+/// Samples the gauges of all databases. Counts are added up. If a gauge shows a danger, the worst value is reported.
 pub(super) async fn sample_gauges(
     databases: Vec<Arc<DatabaseContext>>,
     limits: Arc<ConnectionLimits>,

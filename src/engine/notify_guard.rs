@@ -144,7 +144,8 @@ impl NotifyGuard {
             if held.has_idle_lock || held.has_writer_lock {
                 break;
             }
-            // Ask only this node, because NOTIFY may already fail. Every other node checks the queue itself.
+            // Ask only this node to release the lock, because NOTIFY may already fail. Every other node checks the
+            // queue itself.
             self.signals.release_request.notify_one();
             held.has_idle_lock = held.session.wait_for_idle_lock().await? == LockWait::Held;
         }
@@ -157,7 +158,8 @@ impl NotifyGuard {
         Ok(())
     }
 
-    /// Logs each program that holds one of the locks once. `known` has the holders that were logged before.
+    /// Logs each program that holds one of the locks. A program is logged only once: `known` has the holders that were
+    /// logged before.
     async fn report_holders(&self, known: &mut Vec<Holder>) {
         let holders = async { disturbance::holders(&*self.pool.get().await?).await };
         let holders = match holders.await {

@@ -16,8 +16,8 @@ use crate::sources::{Context, Sources};
 const PAGE_ROWS: i64 = 500;
 /// The fewest digits of a telephone number. A shorter number would match many customers.
 pub(super) const MIN_PHONE_DIGITS: usize = 7;
-/// The number of last digits that are compared. The digits before them are a country code, or the digit that replaces
-/// it.
+/// Only this many digits at the end of a telephone number are compared. The digits before them are a country code, or a
+/// digit that replaces it.
 const COMPARED_DIGITS: usize = 10;
 
 /// The customer whose data is erased.

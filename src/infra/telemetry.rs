@@ -73,7 +73,7 @@ pub struct LogLimit {
 }
 
 impl LogLimit {
-    /// Creates the limiter of one log line. It is stored in a static next to the line.
+    /// Creates the limiter of one log line. Each line needs its own limiter, in a static variable.
     #[expect(clippy::new_without_default, reason = "it is for a static")]
     pub const fn new() -> Self {
         Self {

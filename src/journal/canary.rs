@@ -9,7 +9,7 @@ use crate::infra::db::{self, Pool, QueryError};
 /// The number of a node's newest rounds whose journal rows are kept. When Postgres starts, the old line of history ends
 /// at the newest row before the start. So this row must not be deleted in the first rounds after the start.
 pub const KEPT_ROUNDS: i64 = 10;
-/// Hours after the planned time of a node's next round after which its rows are deleted, because the node is gone.
+/// A node counts as gone this many hours after the planned time of its next round. Then its rows are deleted.
 const GONE_HOURS: i32 = 1;
 
 /// Inserts the synthetic order of a round. Deletes the rows of earlier rounds, and those of nodes that are gone. `next`

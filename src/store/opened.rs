@@ -43,9 +43,9 @@ pub async fn of(pool: &Pool, stores: &[String]) -> Result<Vec<OpenedStore>, Quer
     .await
 }
 
-/// Reads at most `limit` stores whose id is greater than `after`, ordered by id. The database knows them by an event,
-/// by settings, or by a token that names them. Also returns the value of `after` for the next page; `None`: there is no
-/// next page.
+/// Reads at most `limit` stores whose id is greater than `after`, ordered by id. Stores in `but` are left out. The
+/// database knows the stores by an event, by settings, or by a token that names them. Also returns the value of `after`
+/// for the next page; `None`: there is no next page.
 pub async fn known_after(
     pool: &Pool,
     after: &str,

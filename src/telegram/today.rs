@@ -120,7 +120,7 @@ fn figures(html: &mut Html, words: &Catalog, today: &Today) {
     }
 }
 
-/// The current status of the order or booking. `None`: it was removed, or its mapping hides it.
+/// The current status of the order or booking. `None`: the order or booking was removed, or the mapping hides it.
 fn current_status(newcomer: &Newcomer) -> Option<Status> {
     newcomer.last.subject.as_ref()?.visible_status()
 }

@@ -243,8 +243,8 @@ pub async fn connect(database: &config::Database) -> Result<Client, Error> {
     connect_as(url, "command").await
 }
 
-/// Opens a connection with its own Postgres backend, for a subcommand that changes the shop's tables. It prefers
-/// `listen_url`, the direct address of Postgres.
+/// Opens a connection with its own Postgres backend, for a subcommand that changes the shop's tables. Uses
+/// `listen_url`, the direct address of Postgres, if it is set.
 pub async fn connect_directly(database: &config::Database, role: &str) -> Result<tokio_postgres::Client, Error> {
     let url = database.listen_url.as_ref().or(database.url.as_ref());
     let url = url.ok_or(Error::Missing)?;
