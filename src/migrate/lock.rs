@@ -15,8 +15,8 @@ const LOCK: i64 = 0x7665_7374_6d69_6772;
 const APPLICATION: &str = "vestnik migrate";
 /// How long a migration waits for another migration to end.
 const LOCK_WAIT: Duration = Duration::from_secs(30 * 60);
-/// Interval between two attempts to take the lock. A statement that waits in Postgres holds a snapshot, and `create
-/// index concurrently` of the other migration waits for all snapshots. So both migrations would wait forever.
+/// Interval between two attempts to take the lock. A statement that waits in Postgres holds a snapshot. The other
+/// migration's `create index concurrently` waits for all snapshots, so both migrations would wait forever.
 const LOCK_LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// Takes the lock of migrations. While another migration runs, waits and reports this through `say`.
 pub async fn acquire(client: &Client, say: Progress<'_>) -> Result<(), Error> {

@@ -81,8 +81,9 @@ pub async fn list(pool: &Pool, store: &StoreId) -> Result<Vec<OutOfStock>, Query
     .await
 }
 
-/// Puts an item on the store's stop list, or changes when it leaves the list. Appends the event for the panels. `until:
-/// None`: the item stays on the list until somebody takes it off. `by` is the name of the person who requests this.
+/// Puts an item on the store's stop list, or changes when it leaves the list. Appends the event for the panels. If
+/// `until` is `None`, the item stays on the list until somebody takes it off. `by` is the name of the person who
+/// requests this.
 pub async fn stop(
     pool: &Pool,
     store: &StoreId,
