@@ -10,7 +10,7 @@ use crate::embedded;
 use crate::infra::config::{self, Config, Sources};
 use crate::infra::telemetry;
 
-/// Exit code for wrong usage and for invalid settings.
+/// The exit code for wrong usage and for invalid settings.
 const USAGE: u8 = 2;
 
 /// Shows every order that is written to Postgres on the screen of the order's store
@@ -118,7 +118,7 @@ pub async fn run() -> ExitCode {
     }
 }
 
-/// Formats an error and its causes in one line. A cause that the text already contains is left out.
+/// Formats an error and its causes in one line. A cause is left out if the text already contains it.
 fn in_one_line(error: &anyhow::Error) -> String {
     let mut line = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {
@@ -129,8 +129,8 @@ fn in_one_line(error: &anyhow::Error) -> String {
     line
 }
 
-/// The settings of the databases that a command runs on. It is one database; only `vestnik migrate` runs on all of
-/// them.
+/// Returns the settings of the databases on which a command runs. This is one database, except that `vestnik migrate`
+/// runs on all databases.
 fn chosen(config: &Config, name: Option<&str>, command: &Command) -> Result<Vec<Config>, String> {
     let databases = config.each_database();
     let names: Vec<String> = databases
@@ -185,7 +185,7 @@ async fn on_each(command: Command, configs: &[Config]) -> anyhow::Result<()> {
     }
 }
 
-/// If no database is configured, selects the private Postgres of a `vestnik serve` that runs on this machine.
+/// If no database is configured, uses the private Postgres of a `vestnik serve` that runs on this machine.
 fn with_database(mut config: Config) -> Config {
     config.database.url = config
         .database

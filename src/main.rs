@@ -1,7 +1,7 @@
 //! The program `vestnik`. Its command line is in `cli`.
 
-/// The allocator keeps small, long-lived allocations apart from large, short-lived ones, so that the large ones return
-/// to the system. A connecting panel allocates several times the memory that its open session keeps.
+/// This allocator separates small, long-lived allocations from large, short-lived ones, so that the large ones are
+/// returned to the operating system. A panel that connects needs several times the memory of an open session.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

@@ -1,4 +1,4 @@
-//! `vestnik attach` and `vestnik detach`: install Vestnik's triggers on existing tables, and remove them.
+//! `vestnik attach` and `vestnik detach`: install Vestnik's triggers on a shop's tables, and remove them.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -58,8 +58,8 @@ pub struct DetachArgs {
     dry_run: bool,
 }
 
-/// Attaches a table with the given mapping. Without one, proposes a mapping, and attaches the table if nothing about it
-/// is uncertain.
+/// Attaches a table with the given mapping. If no mapping is given, proposes one, and attaches the table only if
+/// nothing in the proposal is uncertain.
 pub async fn attach(config: &Config, args: AttachArgs) -> anyhow::Result<()> {
     let mut client = db::connect_directly(&config.database, "command").await?;
     let mapping_toml = match (&args.map, &args.preset) {
@@ -99,7 +99,7 @@ pub async fn attach(config: &Config, args: AttachArgs) -> anyhow::Result<()> {
         super::say!("{mapping_toml}\n{sql}");
         return Ok(());
     }
-    // A person who wrote the mapping may want it so.
+    // If a person has written the mapping, orders without a store may be intended.
     if newest.has_no_store && args.map.is_none() {
         let file = keep_proposal(&table, &mapping_toml)?;
         let file = file.display();
@@ -132,7 +132,7 @@ pub async fn attach(config: &Config, args: AttachArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Turns the error of a table look-up into the error of the command. A table that does not fit counts as wrong usage;
+/// Converts the error of a table look-up into the error of the command. An unsuitable table counts as wrong usage, but
 /// an unreachable database does not.
 pub fn refusal(error: catalog::Error) -> anyhow::Error {
     match error {
@@ -152,7 +152,7 @@ pub fn wrong_mapping(error: attach::Error) -> anyhow::Error {
     }
 }
 
-/// The error of attaching a table. Where a right is missing, it says which, and for whom.
+/// Returns the error of a failed attach. If a right is missing, the error names the right and the role that needs it.
 pub async fn not_attached(client: &tokio_postgres::Client, error: attach::Error) -> anyhow::Error {
     let attach::Error::Postgres(denied) = &error else {
         return wrong_mapping(error);
@@ -181,14 +181,14 @@ pub async fn not_attached(client: &tokio_postgres::Client, error: attach::Error)
     Usage(format!("{error}, as role {role}: {remedy}")).into()
 }
 
-/// The error for a mapping whose expressions fail for the newest rows.
+/// Returns the error for a mapping whose expressions fail for the newest rows of the table.
 pub fn unfit(table: &Table, problems: Vec<String>) -> anyhow::Error {
     let table = table.quoted.clone();
     wrong_mapping(attach::Error::Unfit { table, problems })
 }
 
-/// Writes the proposed mapping to a file, and returns the error that asks the person to answer its open questions. A
-/// dry run prints the mapping instead.
+/// Writes the proposed mapping to a file, and returns an error that asks the person to answer the open questions in it.
+/// A dry run prints the mapping instead.
 fn ask(table: &Table, proposal: &Proposal, is_dry: bool) -> anyhow::Result<anyhow::Error> {
     let answer = if is_dry {
         super::say!("{}", proposal.toml);
@@ -211,14 +211,14 @@ fn ask(table: &Table, proposal: &Proposal, is_dry: bool) -> anyhow::Result<anyho
     .into())
 }
 
-/// Writes a mapping to a file for a person to correct; returns its name.
+/// Writes a mapping to a new file, so that a person can correct it. Returns the path of the file.
 fn keep_proposal(table: &Table, mapping_toml: &str) -> anyhow::Result<PathBuf> {
     let file = free_file(&table.name);
     std::fs::write(&file, mapping_toml).with_context(|| format!("cannot write {}", file.display()))?;
     Ok(file)
 }
 
-/// Chooses a file name that does not exist yet, so that a file that a person has edited is not overwritten.
+/// Chooses the name of a file that does not exist, so that no edited file is overwritten.
 fn free_file(table: &str) -> PathBuf {
     let name: String = table
         .chars()
@@ -230,25 +230,25 @@ fn free_file(table: &str) -> PathBuf {
     PathBuf::from(free.unwrap_or(name))
 }
 
-/// Number of newest rows among which the rows to show are looked for.
+/// Number of newest rows that are searched for rows to show.
 const LOOKED_AT: i64 = 20;
 
-/// What the newest rows of a table say about a mapping.
+/// The result of translating the newest rows of a table with a mapping.
 #[derive(Debug, Default)]
 pub struct Newest {
-    /// Whether an order that is shown should be seen by a partner, and has no store.
+    /// Whether a shown order has no store although partners should see it. Partners are the people of a store.
     pub has_no_store: bool,
-    /// One line for each expression that fails for one of the rows.
+    /// One line for each expression of the mapping that fails for one of the rows.
     pub problems: Vec<String>,
-    /// Whether there are rows, and each of them fails.
+    /// Whether the table has rows, and the mapping fails for all of them.
     pub all_fail: bool,
-    /// One line for each status word that is probably misspelt.
+    /// One line for each status word that is probably misspelled.
     pub misspelt: Vec<String>,
 }
 
 impl Newest {
-    /// Prints the failing expressions as warnings; a mapping that fails for every row is refused. A mapping that is
-    /// better than the one in force must not be kept out by one bad row.
+    /// Prints the failing expressions as warnings. Refuses a mapping only if it fails for every row, because one bad
+    /// row must not prevent a better mapping.
     pub fn unless_all_fail(self, table: &Table) -> anyhow::Result<Self> {
         if self.all_fail {
             return Err(unfit(table, self.problems));
@@ -263,8 +263,8 @@ impl Newest {
     }
 }
 
-/// Prints at most `most` of the table's newest rows as a partner, the reader of the event stream, would see them. Rows
-/// that nobody sees, such as carts, come last.
+/// Prints at most `most` of the table's newest rows as partners (the people of a store) would see them. Rows that
+/// nobody sees, such as carts, come last.
 pub async fn show_newest(
     client: &mut tokio_postgres::Client,
     table: &Table,
@@ -292,7 +292,7 @@ pub async fn show_newest(
         all_fail,
     } = match found {
         Ok(Some(found)) => found,
-        // An error in the mapping is reported later, when the table is attached.
+        // Do not report an error in the mapping here, because attaching the table reports it later.
         Ok(None) => return Ok(Newest::default()),
         Err(catalog::Error::Failed(db::QueryError::Postgres(error))) if error.as_db_error().is_some() => {
             return Ok(Newest::default());
@@ -323,7 +323,8 @@ pub async fn show_newest(
     })
 }
 
-/// Checks that the mapping's `answer.url`, the shop's own API, may be called. Warns if no secret signs the answers yet.
+/// Checks that Vestnik may call the mapping's `answer.url`, the shop's own API. Prints a warning if no secret signs the
+/// answers yet.
 pub fn check_answer_url(config: &Config, mapping: &Mapping) -> Result<(), String> {
     let Some(url) = &mapping.answer.url else { return Ok(()) };
     address::check(url, config.webhook.allow_private).map_err(|refused| format!("answer.url: {refused}"))?;
@@ -335,7 +336,7 @@ pub fn check_answer_url(config: &Config, mapping: &Mapping) -> Result<(), String
     Ok(())
 }
 
-/// Detaches a table: removes Vestnik's triggers, so that its rows give no more events.
+/// Detaches a table: removes Vestnik's triggers, so that later writes to the table cause no events.
 pub async fn detach(config: &Config, args: DetachArgs) -> anyhow::Result<()> {
     let mut client = db::connect_directly(&config.database, "command").await?;
     if args.dry_run {

@@ -1,4 +1,4 @@
-//! `vestnik audit`: reports how a store's events reached people, or what the holder of a token did.
+//! `vestnik audit`: reports how a store's events reached people, or what the owner of a token did.
 
 use crate::domain::event::StoreId;
 use crate::infra::config::Config;
@@ -64,7 +64,7 @@ pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Prints what the holder of a token did: the status changes and acknowledgements.
+/// Prints what the owner of a token did: the status changes and the acknowledgements.
 async fn of_token(client: &Client, token: TokenId, span: &Span<'_>, json: bool) -> anyhow::Result<()> {
     let mut count = 0;
     let print = |act: Act| {
@@ -119,7 +119,7 @@ fn nothing(span: &Span<'_>) -> String {
     format!("{store} {events}{subject}{span}")
 }
 
-/// Formats an event for people: a line for the event, and a line for each receipt, chat and escalation.
+/// Formats an event as lines of text: one line for the event, and one for each receipt, chat and escalation.
 fn table(event: &Value) -> Vec<String> {
     let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
     let clock = |value: &Value| value.as_str().and_then(|at| at.get(11..)).unwrap_or("-").to_owned();

@@ -15,7 +15,7 @@ pub struct Args {
     old: Duration,
 }
 
-/// Runs `vestnik doctor`: prints a line for each finding. Fails if a finding is a problem.
+/// Runs `vestnik doctor`, and prints a line for each finding. Returns an error if the operator must act on a finding.
 pub async fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
     let findings = doctor::examine(config, args.old).await?;
     let width = findings.iter().map(|finding| finding.subject.chars().count()).max();

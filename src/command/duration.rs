@@ -6,7 +6,7 @@ const SECOND: u64 = 1;
 const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
-/// The maximum duration. A longer one is a mistake, and could overflow a date.
+/// The longest valid duration. A longer one is probably a mistake, and could overflow a date.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * DAY);
 
 /// Parses a duration. The error explains the format to the person.

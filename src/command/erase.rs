@@ -1,11 +1,11 @@
-//! `vestnik erase`: erases the data of a customer from everything that Vestnik keeps.
+//! `vestnik erase`: erases the data of a customer from everything that Vestnik stores.
 
 use crate::domain::event::StoreId;
 use crate::erasure::{self, Report, Whom};
 use crate::infra::config::Config;
 use crate::infra::db;
 
-/// What the command cannot reach.
+/// Places with data of the customer that the command cannot erase.
 const LEFT: [&str; 6] = [
     "the shop's own tables: erase there first, for a later write of the row is recorded as it is",
     "backups, archived WAL, standbys that lag, and backup_before_v23_*.sql of `vestnik migrate`",
@@ -37,7 +37,7 @@ pub struct Args {
     dry_run: bool,
 }
 
-/// Erases, and prints what was erased and what is left.
+/// Erases the data, and prints what was erased, and which data the command cannot erase.
 pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
     let mut client = db::connect(&config.database).await?;
     let store = args.store.as_deref().map(StoreId::new);

@@ -1,4 +1,4 @@
-//! `vestnik healthcheck`: asks the server on this machine whether it is ready. Container platforms run it.
+//! `vestnik healthcheck`: checks whether the server on this machine is ready. Container platforms run this command.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -11,10 +11,10 @@ use tokio::time::timeout;
 
 /// Time limit of the whole request.
 const DEADLINE: Duration = Duration::from_secs(3);
-/// Maximum number of bytes that are read from the response.
+/// The most bytes of the response that are read.
 const ANSWER_BYTES: u64 = 16 * 1024;
 
-/// Runs `vestnik healthcheck`. An error says why the server is not ready.
+/// Runs `vestnik healthcheck`. An error contains the reason why the server is not ready.
 pub async fn run(config: &Config) -> anyhow::Result<()> {
     let listen = config.ops.listen;
     let address =
@@ -32,8 +32,8 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The address at which this machine reaches its own server. A server that listens on all addresses is reached over
-/// loopback.
+/// The address at which a process on this machine reaches the server. If the server listens on all addresses, this is
+/// the loopback address.
 fn local(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

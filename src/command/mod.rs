@@ -1,6 +1,6 @@
-//! The subcommands. Each has a file with its options and its implementation.
+//! The subcommands. Each subcommand has a file with its options and its implementation.
 
-/// Prints a line to standard output. A closed pipe is ignored.
+/// Prints a line to standard output. If the reader has closed the pipe, the error is ignored.
 macro_rules! say {
     ($($part:tt)*) => {{
         use std::io::Write as _;
@@ -27,12 +27,12 @@ pub mod token;
 pub mod webhook;
 mod welcome;
 
-/// An error in the command line or a given file. It does not depend on the state of the database.
+/// An error in the command line or in a given file, whatever the state of the database is.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Usage(pub String);
 
-/// Whether the user's input caused the error. Such an error ends the program with the exit code for wrong usage.
+/// Whether the user's input caused the error. Then the program ends with the exit code for wrong usage.
 pub fn is_usage(error: &anyhow::Error) -> bool {
     use crate::receipts::audit;
     use crate::store;

@@ -67,7 +67,7 @@ async fn serve(config: &Config, stop: &mut Signals) -> anyhow::Result<()> {
 
 async fn serve_private(config: &Config, embedded: &mut Embedded, stop: &mut Signals) -> anyhow::Result<()> {
     migrate::run(config, &mut |line| tracing::debug!("{line}")).await?;
-    // A token that nobody requested must not end up in a file. Output that is not a terminal may go to a file.
+    // Print the token only to a terminal. Other output may go to a file, and the token must not be stored there.
     let token = match std::io::stdout().is_terminal() {
         true => {
             let client = db::connect(&config.database).await?;
@@ -101,8 +101,8 @@ async fn serve_private(config: &Config, embedded: &mut Embedded, stop: &mut Sign
     Ok(())
 }
 
-/// Migrates the database. Waits while the database is unreachable; any other error is returned, because it would not
-/// pass.
+/// Migrates the database. While the database is unreachable, waits and retries. Any other error is returned at once,
+/// because a retry would not help.
 async fn migrate_when_reachable(config: &Config) -> anyhow::Result<()> {
     let mut backoff = Backoff::new();
     loop {
@@ -122,7 +122,7 @@ async fn shut_down(engine: Engine) {
     engine.shut_down().await;
 }
 
-/// Raises the limit of open files to the maximum: each session needs one file, and the default is often 1,024.
+/// Raises the limit of open files to its maximum, because each session needs one file, and the default is often 1,024.
 fn allow_many_sockets(connections: usize) {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let _ = setrlimit(
@@ -164,7 +164,7 @@ impl Signals {
         self.wait_or(|| ()).await;
     }
 
-    /// Waits for SIGTERM or SIGINT. Meanwhile each SIGHUP makes the engine reload its TLS certificate.
+    /// Waits for SIGTERM or SIGINT. Meanwhile, each SIGHUP makes the engine reload its TLS certificate.
     async fn wait_with(&mut self, engine: &Engine) {
         self.wait_or(|| engine.read_again()).await;
     }

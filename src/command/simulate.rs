@@ -1,5 +1,5 @@
-//! `vestnik simulate`: simulates the application of a shop, for trials. It writes rows over its own connection, as a
-//! shop's application does, and uses no part of Vestnik.
+//! `vestnik simulate`: simulates the application of a shop, for trials. It writes rows over its own connection, and
+//! uses no other part of Vestnik.
 
 use std::time::Duration;
 
@@ -20,13 +20,13 @@ const DISHES: [(&str, i64); 6] = [
     ("Чай", 12_000),
     ("Сырники", 28_000),
 ];
-/// Share of the steps that create a booking, 0 to 1.
+/// The probability that a step creates a booking, 0 to 1.
 const BOOKINGS: f64 = 0.1;
-/// Share of the steps that change the status of an open order, if there is one, 0 to 1.
+/// The probability that a step changes the status of an open order, if there is an open order, 0 to 1.
 const CHANGES: f64 = 0.5;
-/// Share of the status changes that reject or cancel the order, 0 to 1.
+/// The probability that a status change rejects or cancels the order, 0 to 1.
 const CANCELLATIONS: f64 = 0.1;
-/// Maximum number of open orders that the simulation remembers. Beyond it, the oldest order is never changed again.
+/// The most open orders that the simulation keeps. If there are more, the oldest order never changes again.
 const OPEN_ORDERS: usize = 500;
 
 #[derive(Debug, clap::Args)]
@@ -53,7 +53,7 @@ struct OpenOrder {
     delivered: bool,
 }
 
-/// Writes rows until the given time is over, or the command is stopped.
+/// Writes rows until the given time is over, or until the command is stopped.
 pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
     let client = db::connect(&config.database).await?;
     let end = args.length.map(|length| Instant::now() + length);
@@ -61,7 +61,7 @@ pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
     let mut open = Vec::new();
     let mut written = 0_u64;
     loop {
-        // Exponentially distributed pauses, as between the orders of independent customers.
+        // The pauses are distributed exponentially, like those between orders of independent customers.
         next += Duration::from_secs_f64(-(1.0 - fastrand::f64()).ln() / args.rate);
         if end.is_some_and(|end| next > end) {
             break;

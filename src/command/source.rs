@@ -110,8 +110,8 @@ fn read(file: &Path) -> anyhow::Result<String> {
     std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
 }
 
-/// Opens the mapping in an editor, and applies the edited text. If the new mapping is invalid, the person's file is
-/// kept.
+/// Opens the mapping in an editor, and applies the edited text. If the edited mapping is invalid, the edited file is
+/// not deleted.
 async fn edit(config: &Config, client: &mut Client, name: &str) -> anyhow::Result<()> {
     let kept = find(client, name).await?;
     let file = new_file(&kept)?;
@@ -178,7 +178,8 @@ async fn is_gone(client: &Client, table: &str) -> anyhow::Result<bool> {
     }
 }
 
-/// Writes the mapping to a new file that only its owner can read, because it names the shop's columns.
+/// Writes the mapping to a new file. Only its owner can read the file, because it contains the names of the shop's
+/// columns.
 fn new_file(kept: &Kept) -> anyhow::Result<PathBuf> {
     let file = tempfile::Builder::new()
         .prefix("vestnik-")
@@ -193,7 +194,7 @@ fn open(file: &Path) -> anyhow::Result<()> {
         .iter()
         .find_map(|name| std::env::var(name).ok())
         .unwrap_or_else(|| "vi".into());
-    // The shell splits the editor's options from its name, as in `code --wait`.
+    // Let a shell separate the editor's name from its options, as in `code --wait`.
     let status = Command::new("sh")
         .args(["-c", &format!("{editor} \"$1\""), "sh"])
         .arg(file)

@@ -13,7 +13,7 @@ use time::Time;
 
 use super::{Usage, duration, webhook};
 
-/// Names of the weekdays, from Monday on: opening hours number the weekdays from 1.
+/// The names of the weekdays. Opening hours number the weekdays from 1 (Monday) to 7.
 const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 
 #[derive(Debug, clap::Args)]
@@ -157,7 +157,7 @@ fn clock(time: Time) -> String {
     format!("{:02}:{:02}", time.hour(), time.minute())
 }
 
-/// Formats a closing time. Midnight closes the day, so it is written as 24:00.
+/// Formats a closing time. Midnight is the end of the day, so it is written as 24:00.
 fn closing(time: Time) -> String {
     if time == Time::MIDNIGHT {
         return "24:00".to_owned();

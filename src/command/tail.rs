@@ -1,5 +1,5 @@
-//! `vestnik tail`: prints the events of one store, each as a line of JSON. It reconnects with its cursor, as every
-//! client should.
+//! `vestnik tail`: prints the events of one store, one line of JSON for each event. After an interruption it reconnects
+//! with its cursor, as every client should.
 
 use std::collections::VecDeque;
 use std::io::Write as _;
@@ -20,19 +20,19 @@ use super::Usage;
 
 /// Time limit of one attempt to connect.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
-/// A connection without any message for this long counts as lost. The server sends a ping or heartbeat every 30 s.
+/// A connection without a message for this long counts as lost. The server sends a ping or a heartbeat every 30 s.
 const SILENCE_DEADLINE: Duration = Duration::from_secs(90);
-/// Maximum random pause before a reconnect, even if the server asks for a longer one.
+/// The longest random pause before a reconnect, even if the server asks for a longer pause.
 const LONGEST_JITTER: Duration = Duration::from_secs(30);
-/// Number of event ids that are kept to recognize an event that arrives twice, so that it is printed once.
+/// The number of newest event ids that are kept, so that an event that arrives twice is printed only once.
 const REMEMBERED_EVENTS: usize = 1024;
-/// The server closes with this code if the store has too many sessions. The next attempt waits for `FULL_PAUSE` at
-/// least.
+/// The code with which the server closes the connection if the store has too many sessions. The next attempt waits for
+/// at least `FULL_PAUSE`.
 const TOO_MANY_SESSIONS: u16 = 4430;
 const FULL_PAUSE: Duration = Duration::from_secs(15);
-/// Maximum pause after a refusal by a rate limit, even if the server asks for a longer one.
+/// The longest pause after a refusal by a rate limit, even if the server asks for a longer pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// The server closes with this code, or a higher one, if the client must not reconnect.
+/// If the server closes the connection with this code or a higher one, the client must not reconnect.
 const FIRST_FINAL_CODE: u16 = 4500;
 
 #[derive(Debug, clap::Args)]
@@ -58,13 +58,13 @@ struct Head<'a> {
     reconnect_jitter_ms: Option<u64>,
 }
 
-/// Why a connection ended, and what the client does next. The text is for the person.
+/// What the client does after the end of a connection. The text is the reason, for the person.
 enum Ended {
-    /// The client reconnects after the backoff.
+    /// The client reconnects after a pause of the backoff.
     Again(String),
     /// The client reconnects after this pause.
     Later(String, Duration),
-    /// The program that reads the output has closed the pipe, so the command ends.
+    /// The command ends, because the program that reads the output has closed the pipe.
     NobodyReads,
 }
 
@@ -73,13 +73,14 @@ struct Tail {
     token: String,
     cursor: Option<String>,
     printed: VecDeque<String>,
-    /// The client waits for a random part of this time before it reconnects, so that not all clients reconnect at once.
+    /// The longest random wait before the client reconnects. The wait keeps clients from reconnecting at the same
+    /// moment.
     jitter: Duration,
 }
 
-/// Prints the store's events until the command is stopped, or the server refuses it finally.
+/// Prints the store's events until the command is stopped, or until the server does not allow a reconnect.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    // The token comes from the environment, because every user of the machine can see a command line.
+    // Read the token from the environment, because every user of the machine can see a command line.
     let token = std::env::var("VESTNIK_TOKEN")
         .map_err(|_| Usage("set VESTNIK_TOKEN to a token of this store: `vestnik token create` makes one".into()))?;
     let base = args.url.trim_end_matches('/');
@@ -107,8 +108,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
                 tokio::time::sleep(pause).await;
             }
             Ended::Again(why) => {
-                // The random pause applies once after each interrupted connection. Further attempts wait only for the
-                // backoff.
+                // Apply the random pause only once after each interrupted connection. Further attempts wait only for
+                // the backoff.
                 let spread = std::mem::take(&mut tail.jitter).mul_f64(fastrand::f64());
                 let pause = backoff.next_pause() + spread;
                 eprintln!("vestnik tail: {why}; reconnecting");
@@ -119,7 +120,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 }
 
 impl Tail {
-    /// Connects once, and prints events until the connection ends. Returns an error if a reconnect cannot help.
+    /// Connects once, and prints events until the connection ends. Returns an error if a reconnect would not help.
     async fn follow(&mut self, backoff: &mut Backoff) -> anyhow::Result<Ended> {
         let url = match &self.cursor {
             Some(cursor) => format!(
@@ -161,14 +162,14 @@ impl Tail {
                         _ => Ended::Again(why),
                     });
                 }
-                // The library queues the answer to a ping, and sends it at the next flush.
+                // The library has queued the answer to a ping, and sends it with this flush.
                 Ok(Some(Ok(_))) => drop(socket.flush().await),
             }
         }
     }
 
-    /// Handles one server message: prints it if it is an event, and keeps its cursor. `false`: nobody reads the output
-    /// any more.
+    /// Handles one message of the server. Prints the message if it is an event, and keeps its cursor. `false`: the
+    /// reader of the output has closed the pipe.
     fn take(&mut self, text: &str, backoff: &mut Backoff) -> anyhow::Result<bool> {
         let head: Head<'_> = serde_json::from_str(text).context("the server does not speak vestnik.v1")?;
         match head.r#type {
@@ -202,7 +203,7 @@ impl Tail {
     }
 }
 
-/// Decides how to react to a refused connection. Returns when to reconnect, or an error if a reconnect cannot help.
+/// Handles a refused connection. Returns when to reconnect, or an error if a reconnect would not help.
 fn refused(response: &Response<Option<Vec<u8>>>) -> anyhow::Result<Ended> {
     let body = response.body().as_deref().unwrap_or_default();
     let body: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();

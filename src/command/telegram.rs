@@ -1,4 +1,4 @@
-//! `vestnik telegram`: links chats to stores, and shows, tests and ends these links.
+//! `vestnik telegram`: links chats to stores, and lists, tests and removes these links.
 
 use std::time::Duration;
 
@@ -15,9 +15,9 @@ use tokio::time::Instant;
 
 /// How long `vestnik telegram test` waits for its messages to arrive.
 const TEST_DEADLINE: Duration = Duration::from_secs(20);
-/// Interval at which `vestnik telegram test` checks whether a message has arrived.
+/// Interval of the checks whether a test message was sent.
 const TEST_LOOK: Duration = Duration::from_millis(100);
-/// Maximum number of known stores that the warning about an unknown store lists.
+/// The most stores that the warning about an unknown store lists.
 const NAMED_STORES: i64 = 10;
 
 #[derive(Debug, clap::Args)]
@@ -88,7 +88,7 @@ pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
 async fn print_code(config: &Config, link: LinkArgs) -> anyhow::Result<()> {
     const NO_BOT: &str = "there is no bot: get a token from @BotFather and set VESTNIK_TELEGRAM_TOKEN";
     let settings = config.telegram.as_ref().context(NO_BOT)?;
-    // The bot is checked first, so that no code is created for a bot that does not work.
+    // Check the bot first, so that no code is created for a bot that does not work.
     let bot = Client::new(settings)?.name().await;
     let mut client = db::connect(&config.database).await?;
     let store = StoreId::new(&link.store);
@@ -150,7 +150,7 @@ async fn print_status(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Describes whether some node polls Telegram for updates, and so receives button presses and commands.
+/// Describes whether a node polls Telegram for updates. Without polling, button presses and commands do not arrive.
 fn poll_health(state: &shared_bot::State) -> String {
     let polled = match state.polled_s {
         Some(since_s) => format!("answered {} ago", ago(since_s)),
@@ -220,7 +220,7 @@ async fn unlink(config: &Config, chat: i64, store: Option<String>) -> anyhow::Re
     Ok(())
 }
 
-/// Enqueues a test message to each chat of the store, and waits for the nodes to send it as they send orders.
+/// Enqueues a test message for each chat of the store, and waits until a node has sent it. Nodes send it like an order.
 async fn test(config: &Config, store: &str, chat: Option<i64>) -> anyhow::Result<()> {
     let client = db::connect(&config.database).await?;
     let chats: Vec<Listed> = chat_links::list(&client).await?;
@@ -260,11 +260,11 @@ async fn test(config: &Config, store: &str, chat: Option<i64>) -> anyhow::Result
     }
 }
 
-/// What became of a test message, as a text for the person.
+/// The outcome of a test message, as a text for the person.
 enum Arrival {
-    /// How soon it was sent.
+    /// The message was sent. The field says how soon.
     Sent(String),
-    /// Why it was not sent.
+    /// The message was not sent. The field is the reason.
     Failed(String),
 }
 

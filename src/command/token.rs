@@ -1,4 +1,4 @@
-//! `vestnik token`: creates, lists, rotates and revokes the tokens that open stores' streams.
+//! `vestnik token`: creates, lists, rotates and revokes tokens. A token gives access to the events of stores.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use clap::builder::PossibleValuesParser;
 
 use super::{Usage, duration};
 
-/// Maximum length of a label, in characters.
+/// The longest label, characters.
 const MAX_LABEL_CHARACTERS: usize = 100;
 
 #[derive(Debug, clap::Args)]
@@ -120,7 +120,7 @@ pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Rejects store ids that no store can have, and labels that do not fit on one line of the list.
+/// Rejects store ids that no store can have, and labels that do not fit into one line of the list.
 fn check(create: &Create) -> Result<(), Usage> {
     for store in &create.opens.stores {
         if store.is_empty() || store.trim() != store || store.chars().any(char::is_control) {
@@ -173,7 +173,8 @@ fn print(token: &Listed) {
     super::say!("{}", on_one_line(&line));
 }
 
-/// Escapes control characters: a label that another program has written must not move the terminal's cursor.
+/// Escapes control characters, because another program may have written the label, and it must not move the terminal's
+/// cursor.
 fn on_one_line(text: &str) -> String {
     let shown = |letter: char| match letter.is_control() {
         true => letter.escape_default().collect(),

@@ -1,5 +1,5 @@
-//! `vestnik webhook`: the addresses that events are posted to. It also tests the webhook of a store's last escalation
-//! step, and replaces the secrets of both.
+//! `vestnik webhook`: manages the webhooks (addresses) to which events are posted. It also tests the webhook of a
+//! store's last escalation step, and rotates the secrets of both kinds of webhooks.
 
 use crate::delivery::endpoint::table::{self, Listed, New};
 use crate::delivery::webhook;
@@ -12,7 +12,8 @@ use anyhow::bail;
 
 use super::Usage;
 
-/// The environment variable that holds the webhook's secret. An option would show the secret in the list of processes.
+/// The environment variable with the webhook's secret. The secret is not an option, because every user can see the
+/// command lines of processes.
 const SECRET_VARIABLE: &str = "VESTNIK_WEBHOOK_SECRET";
 
 #[derive(Debug, clap::Args)]
@@ -173,11 +174,11 @@ fn print(endpoint: &Listed) {
         endpoint.sent,
         endpoint.given_up,
     );
-    // A store's id that another program has written must not move the terminal's cursor.
+    // Another program may have written the store's id, and it must not move the terminal's cursor.
     super::say!("{}", line.replace(char::is_control, "?"));
 }
 
-/// The secret of the environment, or a new one; then the second value is true.
+/// Returns the secret in the environment, or a new secret. The second value is true if the secret is new.
 fn secret() -> anyhow::Result<(String, bool)> {
     Ok(match given_secret()? {
         Some(given) => (given, false),
@@ -197,7 +198,7 @@ async fn rotate_endpoint(client: &Client, id: i64, finish: bool) -> anyhow::Resu
     Ok(())
 }
 
-/// Says that both secrets sign. `made` is the new secret, if it was created here.
+/// Prints that posts are signed with both secrets. `made` is the new secret, if this command created it.
 fn say_both(webhook: &str, arguments: &str, made: Option<&str>) {
     super::say!("{webhook} is signed with {}", made.unwrap_or("the new secret"));
     super::say!("and with the one before, until `vestnik webhook rotate {arguments} --finish`");
@@ -224,8 +225,8 @@ async fn rotate(client: &Client, store: &str, finish: bool) -> anyhow::Result<()
     Ok(())
 }
 
-/// The webhook secret in the environment; `None`: it is not set. An error if the secret is too short or not valid
-/// base64.
+/// Reads the webhook's secret from the environment. `None`: it is not set. Fails if the secret is too short, or is not
+/// valid base64.
 pub fn given_secret() -> Result<Option<String>, Usage> {
     match std::env::var(SECRET_VARIABLE) {
         Err(_) => Ok(None),

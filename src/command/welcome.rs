@@ -1,5 +1,5 @@
-//! The first screen of `vestnik serve` with a private Postgres: what a person needs who starts Vestnik for the first
-//! time.
+//! The first screen of `vestnik serve` with a private Postgres. It shows everything that a person needs who starts
+//! Vestnik for the first time.
 
 use std::fs::{OpenOptions, Permissions};
 use std::io::{ErrorKind, Write as _};
@@ -12,23 +12,23 @@ use crate::infra::db::Client;
 use crate::token::{self, New, Scope, Stores, Token, Which};
 use anyhow::Context as _;
 
-/// The id of the store in the screen's example.
+/// The id of the store in the example on the screen.
 const STORE: &str = "7";
 const ORDER: &str = "insert into orders (store_id, customer_name, total, order_type, items) \
      values (7, 'Иван', 50000, 'delivery', '[{\"name\": \"Пицца\", \"count\": 2}]')";
 
-/// How long the token of the first screen is valid.
+/// How long the token on the screen is valid.
 const TOKEN_LIFE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-/// A restart replaces the token if its remaining lifetime is shorter than this.
+/// If the token is valid for less than this, a restart replaces it.
 const TOKEN_LEFT: Duration = Duration::from_secs(24 * 60 * 60);
 const TOKEN_LABEL: &str = "first screen";
-/// The name of the token's file in the data directory. Only the file's owner can read it.
+/// The name of the file with the token, in the data directory. Only the owner of the file can read it.
 const TOKEN_FILE: &str = "first-screen.token";
-/// The placeholder for the token, if the output is not a terminal.
+/// The text in place of the token if the output is not a terminal.
 const NO_TOKEN: &str = "TOKEN";
 
-/// Returns the token of the first screen, which opens every store. It is kept in a file in the data directory, so that
-/// a restart shows the same token until it is about to expire.
+/// Returns the token on the screen, which gives access to every store. A file in the data directory contains it, so
+/// that a restart shows the same token until it expires soon.
 pub async fn token(client: &Client, directory: &Path) -> anyhow::Result<Token> {
     let file = directory.join(TOKEN_FILE);
     if let Some(kept) = kept(&file)?
@@ -59,20 +59,20 @@ fn kept(file: &PathBuf) -> anyhow::Result<Option<Token>> {
 fn keep(file: &PathBuf, token: &Token) -> std::io::Result<()> {
     let mut options = OpenOptions::new();
     let mut open = options.write(true).create(true).truncate(true).mode(0o600).open(file)?;
-    // If the file existed already, it may have had other permissions.
+    // An existing file may have had other permissions, so set them.
     open.set_permissions(Permissions::from_mode(0o600))?;
     writeln!(open, "{}", token.reveal())
 }
 
-/// What the first screen shows.
+/// The data on the first screen.
 pub struct Screen<'a> {
     /// The address of the HTTP server.
     pub address: SocketAddr,
     /// Whether the HTTP server uses TLS.
     pub secure: bool,
-    /// A token that opens every store; `None`: the output is not a terminal, and may be a file.
+    /// A token that gives access to every store. `None`: the output is not a terminal, and may be a file.
     pub token: Option<&'a str>,
-    /// The psql command line for the private Postgres; `None` if psql is not installed.
+    /// The psql command line for the private Postgres. `None`: psql is not installed.
     pub psql: Option<String>,
     /// The data directory of the private Postgres.
     pub directory: &'a Path,
@@ -123,13 +123,13 @@ impl Screen<'_> {
     }
 }
 
-/// Quotes SQL for a shell. It uses double quotes, because the SQL contains single ones.
+/// Quotes SQL for a shell with double quotes, because the SQL contains single quotes.
 fn quoted(sql: &str) -> String {
     format!("\"{}\"", sql.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// The command that starts this program from the current directory: `vestnik` if the program is in `PATH`, else its
-/// path.
+/// The command that starts this program from the current directory. This is `vestnik` if the program is in `PATH`,
+/// otherwise the path of the program.
 fn program() -> String {
     let Ok(path) = std::env::current_exe() else {
         return "vestnik".into();

@@ -1,5 +1,5 @@
-//! The trait for services through which messages leave the engine. A channel sends a message once; `queue` and
-//! `complete` decide about further attempts.
+//! The trait of a channel: a service through which messages leave the engine, such as Telegram. A channel sends a
+//! message once. `queue` and `complete` decide whether it is sent again.
 
 use std::time::{Duration, Instant};
 
@@ -27,18 +27,18 @@ pub trait ChatChannel: Channel<Message = Claim, Outcome = Outcome> {
     /// The bot's token.
     fn token(&self) -> &SecretString;
 
-    /// Watches whether this node reaches the service. `None`: it does.
+    /// Returns a watch of outages. Its value is `None` while this node reaches the service.
     fn outage(&self) -> watch::Receiver<Option<Outage>>;
 
     /// Probes the service during each outage, until the shutdown.
     fn keep_probing(&self, stop: &CancellationToken) -> impl Future<Output = ()> + Send;
 
-    /// Returns the deliveries whose events fit into one digest, but at least one. They are sorted by event, oldest
-    /// first.
+    /// Returns the first of `items` whose events fit into one digest, but at least one. The result is sorted by event,
+    /// oldest first.
     fn that_fit(style: &ChatFormat, items: Vec<Item>) -> Vec<Item>;
 }
 
-/// A claim: this node may send one message to this chat, or edit one message in it.
+/// The right of this node to send one message to a chat, or to edit one message in it, until the lease ends.
 #[derive(Debug)]
 pub struct Claim {
     /// The id of the chat's row in `vestnik.vst_chat`.
@@ -51,21 +51,21 @@ pub struct Claim {
     pub title: Option<String>,
     /// The id of the forum topic that the message goes to. `None`: no topic.
     pub topic: Option<i32>,
-    /// How often in a row the claim's deliveries failed while Telegram was reached.
+    /// How many sends in a row failed for the claim's deliveries, although this node reached Telegram.
     pub failures: u32,
-    /// How often Telegram refused the claim's deliveries. After one refusal they go without markup; after two, also
-    /// without buttons.
+    /// How often Telegram refused the claim's deliveries. After one refusal they are sent without markup, and after two
+    /// refusals also without buttons.
     pub refusals: u32,
-    /// Whether the chat's link to the store is blocked. Then a successful send unblocks the link.
+    /// Whether the chat's link to the store is blocked. If so, a successful send unblocks the link.
     pub was_blocked: bool,
-    /// The number of this claim, counted in the chat's lane. Only the newest claim may save its outcome.
+    /// The number of this claim among all claims of the chat's lane. Only the newest claim may save its outcome.
     pub fence: i64,
-    /// The slot that this send takes: one of the sends that the bot may make per second.
+    /// The number of the slot that this send uses. Each slot permits one of the bot's sends per second.
     pub slot: i32,
     /// How long the claim holds the chat and the slot, seconds.
     pub held_s: f64,
-    /// The send must begin before this moment; later, the lease might end during the send. The moment counts from
-    /// before the claim was requested, by a clock that also runs while the process is stopped.
+    /// The send must begin before this moment, because otherwise the lease might end during the send. The time counts
+    /// from before the claim, by a clock that also runs while the process is suspended.
     pub send_by: tokio::time::Instant,
     /// The message to send, or the edit to make.
     pub work: Work,
@@ -104,7 +104,8 @@ pub enum Outcome {
     Refused(String),
     /// Telegram refuses the bot's token. The field is the reason.
     Stopped(String),
-    /// The send failed while Telegram was reached: only this claim's deliveries wait. The field is the reason.
+    /// The send failed, although this node reached Telegram. Only this claim's deliveries wait. The field is the
+    /// reason.
     Failed(String),
     /// This node does not reach Telegram. The deliveries are sent as soon as any node reaches it. The field is the
     /// reason.
@@ -113,7 +114,7 @@ pub enum Outcome {
     NotBegun,
 }
 
-/// The target to which the bot may not write.
+/// What the bot may not write to: a chat, or a topic of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Block {
     /// The bot has no right to write in the whole chat.
@@ -127,7 +128,7 @@ pub enum Block {
 /// An outage: this node does not reach the service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outage {
-    /// When the outage began: the first probe failed.
+    /// When the outage began: the time of the first failed probe.
     pub since: Instant,
     /// The reason, without the service's URL, because the URL may contain the token.
     pub reason: String,

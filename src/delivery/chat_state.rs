@@ -1,5 +1,5 @@
-//! Handles a chat that takes no messages, now or for good, and a chat that takes messages again. The store's panels and
-//! other chats are notified. A chat that takes messages again gets what it missed.
+//! Saves that a chat takes no messages, now or for good, or takes them again. Notifies the store's panels and other
+//! chats of the change. A chat that takes messages again gets the orders that it missed.
 
 use std::collections::BTreeMap;
 
@@ -22,9 +22,9 @@ use crate::text::html::render_template;
 
 /// Seconds between two attempts to send to a blocked chat: in the first minute, in the first hour, and after that.
 const BLOCKED_PAUSES_S: [f64; 3] = [5.0, 15.0, 60.0];
-/// The most missed orders and bookings that a chat gets. The newest are sent.
+/// The most missed orders and bookings that a chat gets: the newest ones.
 const MISSED: usize = 200;
-/// The most journal rows that are searched for missed orders. The newest are searched.
+/// The most journal rows that are searched for missed orders: the newest ones.
 const MISSED_WRITES: i64 = 5000;
 
 /// A change of a chat's state, of which a store's panels and other chats are notified.
@@ -35,18 +35,18 @@ enum News {
     Back,
 }
 
-/// The rows of the chats for which a message was enqueued.
+/// The ids of the chats for which a message was enqueued.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ChatsToWake(Vec<i64>);
 
 impl ChatsToWake {
-    /// Whether a message was enqueued for any chat.
+    /// Whether a message was enqueued for at least one chat.
     pub fn is_any(&self) -> bool {
         !self.0.is_empty()
     }
 
-    /// Marks the chats as waiting for a send. Call it after the commit of the enqueued messages. In the same
-    /// transaction, two chats that are lost at the same time would wait for each other's locks.
+    /// Marks these chats as waiting for a send. Call it after the commit of the transaction that enqueued the messages.
+    /// Within that transaction, two chats that are disabled at the same time could cause a deadlock.
     pub(super) async fn wake(&self, client: &Client) -> Result<(), QueryError> {
         if self.is_any() {
             let wake = "update vestnik.vst_chat set waiting = true where id = any ($1)";
@@ -56,8 +56,8 @@ impl ChatsToWake {
     }
 }
 
-/// Disables a chat that takes no messages any more, and gives up its open deliveries. Enqueues the news for the panels
-/// and other chats of its stores.
+/// Disables a chat that takes no messages any more, and marks its open deliveries as dead. Enqueues a message about
+/// this for the panels and other chats of its stores.
 pub(super) async fn gone(transaction: &Transaction<'_>, chat: ChatId, why: &str) -> Result<ChatsToWake, QueryError> {
     const GONE: &str = "update vestnik.vst_chat set disabled_at = clock_timestamp(), disabled_why = $2, waiting = false, \
              wakes_at = null, edit_wakes_at = null \
@@ -76,8 +76,8 @@ pub(super) async fn gone(transaction: &Transaction<'_>, chat: ChatId, why: &str)
 }
 
 /// Blocks the chat's links, because the bot may not write to the chat, or to one topic of it, now. Blocked deliveries
-/// are retried; deliveries for the chat's other topics go on. Enqueues the news for the panels and other chats of the
-/// stores.
+/// are sent again later, and deliveries for other topics are not delayed. Enqueues a message about this for the panels
+/// and other chats of the stores.
 pub(super) async fn blocked(
     transaction: &Transaction<'_>,
     chat: ChatId,
@@ -112,8 +112,8 @@ pub(super) async fn blocked(
     enqueue_news(transaction, chat, &stores, News::Blocked, Some(why)).await
 }
 
-/// Unblocks the chat's links to this topic, because a message was sent there. Enqueues the news for the other chats of
-/// the stores.
+/// Unblocks the chat's links to this topic, because a message was sent there. Enqueues a message about this for the
+/// other chats of the stores.
 pub(super) async fn unblocked(
     transaction: &Transaction<'_>,
     chat: ChatId,
@@ -121,7 +121,7 @@ pub(super) async fn unblocked(
 ) -> Result<ChatsToWake, QueryError> {
     const UNBLOCK: &str = "update vestnik.vst_chat_link set blocked_at = null, blocked_why = null, blocked_until = '-infinity' \
          where chat_id = $1 and thread_id is not distinct from $2 and blocked_at is not null returning store_id";
-    // Try the chat's other blocked deliveries at once.
+    // The chat's other blocked deliveries may be sent now, too: try them at once.
     const HURRY: &str =
         "update vestnik.vst_chat_link set blocked_until = '-infinity' where chat_id = $1 and blocked_at is not null";
     let rows = transaction.query(UNBLOCK, &[&chat.0, &topic]).await?;
@@ -134,8 +134,8 @@ pub(super) async fn unblocked(
     enqueue_news(transaction, chat, &stores, News::Back, None).await
 }
 
-/// Enqueues the news about `chat` for the other chats of these stores. In a muted chat they make no sound. With a reason
-/// `why`, the stores' panels get an event, too.
+/// Enqueues a message about the new state of `chat` for the other chats of these stores. The message makes no sound in
+/// a muted chat. If `why` has a reason, the stores' panels get an event, too.
 async fn enqueue_news(
     transaction: &Transaction<'_>,
     chat: ChatId,
@@ -180,8 +180,8 @@ async fn enqueue_news(
     Ok(chats)
 }
 
-/// Disables a chat from which the bot was removed, or whose person blocked the bot, as Telegram reports. `chat` is its
-/// id at Telegram.
+/// Disables a chat because Telegram reports that the bot was removed from it, or that its person blocked the bot.
+/// `chat` is the chat's id at Telegram.
 pub async fn disable(pool: &Pool, chat: i64, why: &str) -> Result<ChatsToWake, QueryError> {
     const CHAT: &str = "select id from vestnik.vst_chat where telegram_id = $1 for no key update";
     db::with_timeout(async {
@@ -199,9 +199,9 @@ pub async fn disable(pool: &Pool, chat: i64, why: &str) -> Result<ChatsToWake, Q
     .await
 }
 
-/// Handles the news that a chat sent an update, or that the bot's rights in it changed. Blocked deliveries are tried at
-/// once; only a pause that Telegram asked for still holds. A disabled chat is enabled again, and gets what it missed.
-/// `chat` is its id at Telegram.
+/// Handles a sign that the chat may take messages: it sent an update, or the bot's rights in it changed. Blocked
+/// deliveries are tried at once, except during a pause that Telegram asked for. A disabled chat is enabled again, and
+/// gets the orders that it missed. `chat` is the chat's id at Telegram.
 pub async fn enable(pool: &Pool, sources: &Registry, chat: i64) -> Result<ChatsToWake, QueryError> {
     const CHAT: &str = "select id, disabled_at is not null, \
              exists (select from vestnik.vst_chat_link l where l.chat_id = c.id and l.blocked_at is not null) \
@@ -233,8 +233,8 @@ pub async fn enable(pool: &Pool, sources: &Registry, chat: i64) -> Result<ChatsT
     .await
 }
 
-/// Enables a disabled chat again. Deliveries that were given up with the chat are enqueued again as stale, and so are
-/// orders and bookings since then. A digest lists them.
+/// Enables a disabled chat again. Enqueues again the deliveries that became dead when the chat was disabled, and the
+/// orders and bookings since that time. All of these are stale, so a digest lists them.
 pub(super) async fn back(
     transaction: &Transaction<'_>,
     sources: &Sources,
@@ -263,9 +263,9 @@ pub(super) async fn back(
     Ok(chats)
 }
 
-/// Enqueues the newest event after `since` of each order and booking, for stores that the chat mirrors. Other links get
-/// escalations only. An order without a message in the chat is left out if it is closed by now, also where its delivery
-/// was given up with the chat.
+/// Enqueues the newest event after `since` of each order and booking, if the chat's link to the store has the mode
+/// `mirror`. Chats with other modes get only escalated orders. A closed order is left out if the chat has no message of
+/// it, even if its delivery became dead when the chat was disabled.
 async fn missed(
     transaction: &Transaction<'_>,
     sources: &Sources,
@@ -297,7 +297,8 @@ async fn missed(
     tell_newest(transaction, chat, &newest).await
 }
 
-/// Enqueues these events, each the newest of its order or booking, in the place of the older deliveries that wait.
+/// Enqueues these events, each of which is the newest of its order or booking. They replace older open deliveries of
+/// the same orders.
 async fn tell_newest(
     transaction: &Transaction<'_>,
     chat: ChatId,

@@ -1,5 +1,6 @@
-//! Chooses the next message for a chat: urgent deliveries first, of these the fresh ones, then the oldest. One message
-//! covers all open events of an order. A chat that is behind gets a digest: one message that lists many events.
+//! Chooses the next message for a chat: urgent deliveries before others, fresh ones before stale ones, older before
+//! newer. One message covers all open events of an order. If a chat has too many open deliveries, one message (a
+//! digest) lists many events.
 
 use std::time::Duration;
 
@@ -18,15 +19,15 @@ use crate::domain::event::SubjectId;
 use crate::infra::db::QueryError;
 use crate::sources::Sources;
 
-/// The most chats that the message of an escalated order names as having the order already.
+/// The most chats that an escalation's message names as those that already got the order.
 const CHATS_NAMED: i64 = 3;
 
-/// The rule for digests: when a chat gets one, and what fits into it.
+/// The rule for digests: when a chat gets a digest, and which events fit into it.
 #[derive(Debug, Clone, Copy)]
 pub struct DigestRule {
     /// The number of open deliveries above which a chat gets digests.
     pub threshold: usize,
-    /// Returns the deliveries that fit into one digest: `ChatChannel::that_fit`.
+    /// Selects the deliveries that fit into one digest: `ChatChannel::that_fit`.
     pub that_fit: fn(&ChatFormat, Vec<Item>) -> Vec<Item>,
 }
 
@@ -62,15 +63,15 @@ pub(super) async fn next_work(
         };
         match choose(transaction, sources, chat, style, &open, rule).await? {
             Some(work) => return Ok(Some(work)),
-            // Nothing to send: the source was removed, its mapping hides the order now, or the order was answered
-            // meanwhile.
+            // No message is needed: the source was removed, its mapping hides the order now, or somebody answered the
+            // order meanwhile.
             None => dead_letter_one(transaction, first.id).await?,
         }
     }
 }
 
-/// Gives up a chat's deliveries of a store that is not set up any more, so that they do not block the chat's other
-/// stores.
+/// Marks a chat's deliveries of a store as dead, because the store is not set up any more. Otherwise they would block
+/// the chat's deliveries of other stores.
 async fn dead_letter(transaction: &Transaction<'_>, chat: ChatId, store: &str) -> Result<(), QueryError> {
     const DEAD_LETTER: &str = "update vestnik.vst_delivery set state = 'dead', reason = 'the store is gone', completed_at = clock_timestamp() \
          where chat_id = $1 and coalesce(store_id, '') = $2 and words is null and state in ('pending', 'sending', 'retrying')";
@@ -78,7 +79,7 @@ async fn dead_letter(transaction: &Transaction<'_>, chat: ChatId, store: &str) -
     Ok(())
 }
 
-/// Gives up a delivery that no message can show any more, so that it does not block later deliveries.
+/// Marks a delivery as dead, because no message is needed for it any more. Otherwise it would block later deliveries.
 async fn dead_letter_one(transaction: &Transaction<'_>, delivery: i64) -> Result<(), QueryError> {
     const DEAD_LETTER: &str = "update vestnik.vst_delivery set state = 'dead', reason = 'it means nothing any more', completed_at = clock_timestamp() \
          where id = $1 and state in ('pending', 'sending', 'retrying')";
@@ -86,8 +87,8 @@ async fn dead_letter_one(transaction: &Transaction<'_>, delivery: i64) -> Result
     Ok(())
 }
 
-/// The message for the first open delivery, which may cover others of `open`. `None`: no message is needed any more for
-/// this delivery. `rule: None` allows no digest.
+/// Returns the message for the first open delivery. The message may cover other deliveries of `open`, too. `None`: this
+/// delivery needs no message any more. `rule: None` allows no digest.
 async fn choose(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -102,7 +103,7 @@ async fn choose(
         return Ok(Some(Work::Alarm { style, alarm, item }));
     }
     let is_told = |subject: &Option<String>| open.iter().any(|open| open.event.is_some() && open.subject == *subject);
-    // A note about an order whose event is still open is sent with that event.
+    // If the event of the note's order is still open, the message of that event contains the note.
     if let Some(note) = first.note
         && !is_told(&first.subject)
     {
@@ -111,8 +112,8 @@ async fn choose(
     let of_store =
         |open: &&OpenDelivery| open.event.is_some() && open.store == first.store && open.alone == first.alone;
     let chosen: Vec<&OpenDelivery> = open.iter().filter(of_store).collect();
-    // Count fresh deliveries only: stale ones go into a digest anyway, and do not put fresh ones into it. Neither do
-    // changes put a new order into a digest.
+    // Count only fresh deliveries of the same urgency. Stale deliveries get a digest in any case. Many changes must not
+    // put a new order into a digest.
     let counts = |open: &&&OpenDelivery| !open.stale && open.urgent == first.urgent;
     let fresh = chosen.iter().filter(counts).count();
     if let Some(rule) = rule.filter(|_| !first.alone) {
@@ -143,8 +144,8 @@ async fn choose(
     subject_work(transaction, sources, chat, style, wanted, &notes).await
 }
 
-/// A digest with as many of the deliveries `chosen` as fit, the most urgent first. The others go into the next digest.
-/// The digest also covers the open notes about its orders.
+/// Returns a digest with as many of the deliveries `chosen` as fit, the most urgent first. The others are sent in later
+/// digests. The digest also covers the open notes about its orders.
 async fn digest(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -185,7 +186,8 @@ struct Wanted {
     alone: bool,
 }
 
-/// The message of one order or booking, in its current state. It covers the open events and notes of the order.
+/// Returns the message of one order or booking, in its current state. The message covers all open events and notes of
+/// the order.
 async fn subject_work(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -206,7 +208,8 @@ async fn subject_work(
         return Ok(None);
     };
     let (message, base_event) = sent(transaction, chat, &style.store, &subject).await?;
-    // A person asked for this order. A later event may have been in a digest, or may be owed to no chat.
+    // A person asked for this order, so show its current state. A later event may have been in a digest, or may have no
+    // delivery.
     let asked = alone.then(|| SubjectId::from_text(&subject)).flatten();
     let current = match asked {
         Some(subject) => event_view::current(transaction, sources, &style.store, &subject).await?,
@@ -218,10 +221,11 @@ async fn subject_work(
         None => Some(first.clone()),
     };
     let escalated = escalated(transaction, chat, &items).await?;
-    // A change without a message to edit is sent as a new message, which needs no sound.
+    // If a change has no message to edit, it is sent as a new message. Such a message makes no sound, because only new
+    // orders, escalations and notes need a sound.
     let is_new = events.iter().any(|event| enqueue::is_new(event.kind));
     let is_heard = is_new || escalated.is_some() || !notes.is_empty();
-    // A new message covers the notes about the order. Next to an edit, the notes are replies to the order's message.
+    // A new message covers the notes about the order. If the message is edited, each note is sent as a reply to it.
     if message.is_none() {
         items.extend(notes.iter().map(|open| open.id));
     }
@@ -239,8 +243,8 @@ async fn subject_work(
     }))))
 }
 
-/// The id of the message that shows an order in this chat, and the event that the message belongs to. The id is `None`
-/// if there is no message, or if it was deleted.
+/// Reads the id of the message that shows an order in this chat, and the event of that message. The id is `None` if no
+/// message was sent, or if it was deleted.
 async fn sent(
     transaction: &Transaction<'_>,
     chat: ChatId,
@@ -258,7 +262,7 @@ async fn sent(
     Ok((message, Some(row.try_get(1)?)))
 }
 
-/// The name of the person who gave the order its current status. `None`: nobody did so through Vestnik.
+/// Reads who gave the order its current status. `None`: nobody set this status through Vestnik.
 async fn answered_by(transaction: &Transaction<'_>, latest: &EventView) -> Result<Option<String>, QueryError> {
     const BY: &str = "select by_whom from vestnik.vst_status_change where source = $1 and key = $2 and status = $3 order by id desc limit 1";
     let statement = transaction.prepare_cached(BY).await?;
@@ -269,7 +273,8 @@ async fn answered_by(transaction: &Transaction<'_>, latest: &EventView) -> Resul
     Ok(row.map(|row| row.try_get(0)).transpose()?)
 }
 
-/// When somebody promised that the order is ready. `None`: nobody did, or the order is not in preparation.
+/// Reads the time at which the order is promised to be ready. `None`: nobody promised a time, or the order is not in
+/// preparation.
 async fn promised_at(
     transaction: &Transaction<'_>,
     store: &str,
@@ -282,15 +287,15 @@ async fn promised_at(
     Ok(row.map(|row| row.try_get(0)).transpose()?)
 }
 
-/// The last of these events, which are sorted by id. If the chat was told the order before, and one message shows several
-/// changes, the event has the changed fields of them all.
+/// Returns the last of these events, which are sorted by id. If the chat already has the order, the returned event
+/// names the changed fields of all these events.
 fn with_all_changes(last: &EventView, events: &[EventView], is_told: bool) -> EventView {
     let before = events.iter().find_map(|event| event.before.clone());
     let Some(before) = before.filter(|_| is_told && events.len() > 1) else {
         return last.clone();
     };
     let mut changed = last.subject.changed_fields(&before);
-    // A new status has its own line, and the promised time is part of it.
+    // If the status has changed, leave out the promised time, because the line of the new status contains it.
     changed.retain(|field| *field != "promised_minutes" || last.before.is_some());
     EventView {
         before: Some(before),
@@ -299,8 +304,8 @@ fn with_all_changes(last: &EventView, events: &[EventView], is_told: bool) -> Ev
     }
 }
 
-/// The facts about the escalation step that brought the order to this chat: how long the order waits, and who has it
-/// already. `None`: no escalation step did.
+/// Reads how long an escalated order has waited, and which chats already have it. `None`: no escalation step sent the
+/// order to this chat.
 async fn escalated(
     transaction: &Transaction<'_>,
     chat: ChatId,
@@ -326,8 +331,8 @@ async fn escalated(
 }
 
 async fn style(transaction: &Transaction<'_>, chat: ChatId, store: &str) -> Result<Option<ChatFormat>, QueryError> {
-    // An unnamed store is named by its id in a chat with several stores. Otherwise the messages of two unnamed stores
-    // would look the same.
+    // In a chat with several stores, use the id of a store without a name. Otherwise a person could not tell the stores
+    // apart.
     let sql = format!(
         "select coalesce(s.name, case when exists (select from vestnik.vst_chat_link o where o.chat_id = $1 and o.store_id <> s.id) then s.id end), \
              s.time_zone, coalesce(l.language, 'ru'), coalesce({}, false) \

@@ -1,7 +1,7 @@
-//! Deletes old rows that stay when their event is trimmed. These are status changes, past alarms, answers to commands,
-//! link codes, requests to shops' APIs of unknown outcome, and requests with a key. Also chats that were never linked,
-//! and closed orders of derived sources. Works in small batches, away from the event path. Several nodes may do it at
-//! the same time.
+//! Deletes old rows that are not deleted together with their event. These are status changes, past alarms, answers to
+//! commands, link codes, requests to shops' APIs with an unknown outcome, and requests with a key. Also deletes chats
+//! that were never linked, and closed orders of derived sources. Small batches keep the load low. Several nodes may run
+//! this at the same time.
 
 use std::time::Duration;
 
@@ -15,8 +15,7 @@ use crate::token::idempotency::KEPT;
 const INTERVAL: Duration = Duration::from_secs(60);
 /// The most rows of each kind that one batch deletes.
 const BATCH_ROWS: i64 = 1000;
-/// The retention of answers to commands, of link codes, of requests to shops' APIs, and of chats that were never
-/// linked.
+/// How long to keep answers to commands, link codes, requests to shops' APIs, and chats that were never linked.
 const SHORT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Deletes old rows until the shutdown.
@@ -29,7 +28,7 @@ pub async fn run(pool: Pool, retention: Duration, stop: CancellationToken) {
         }
         pause = INTERVAL;
         match delete_old(&pool, retention).await {
-            // The batch was full: there may be more rows.
+            // A batch was full, so there may be more old rows.
             Ok(forgotten) if forgotten >= BATCH_ROWS.unsigned_abs() => pause = Duration::from_secs(1),
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "what is over could not be forgotten"),
@@ -39,7 +38,7 @@ pub async fn run(pool: Pool, retention: Duration, stop: CancellationToken) {
 
 /// Deletes one batch of each kind of rows. Returns the number of deleted rows.
 pub async fn delete_old(pool: &Pool, retention: Duration) -> Result<u64, QueryError> {
-    // Select by id from the oldest, so that the scan ends after a batch even if no row is old enough.
+    // Scan the oldest ids first and stop after one batch, so that the scan is short even if no row is old enough.
     const ANSWERS: &str = "delete from vestnik.vst_status_change where id in (select id from ( \
              select id, at from vestnik.vst_status_change order by id limit $2) a where at < now() - make_interval(secs => $1))";
     const ALARMS: &str = "delete from vestnik.vst_alarm where id in (select id from ( \
@@ -52,7 +51,7 @@ pub async fn delete_old(pool: &Pool, retention: Duration) -> Result<u64, QueryEr
     const REQUESTS: &str = "delete from vestnik.vst_answer_request r using (select source, key, store_id from vestnik.vst_answer_request \
              where asked_at < now() - make_interval(secs => $1) and until < now() limit $2) o \
          where (r.source, r.key, r.store_id) = (o.source, o.key, o.store_id) and r.until < now()";
-    // Keep an unlinked chat that still has deliveries from the time of its link, until their events are trimmed.
+    // Keep an unlinked chat that still has deliveries from before, until their events are deleted from the journal.
     const STRANGERS: &str = "delete from vestnik.vst_chat where id in (select id from vestnik.vst_chat c \
              where c.first_seen_at < now() - make_interval(secs => $1) and not c.waiting and c.leased_until = '-infinity' \
                and not exists (select from vestnik.vst_chat_link l where l.chat_id = c.id) \

@@ -1,5 +1,5 @@
-//! Saves the outcome of a send, guarded by the claim's fence (the number of the claim). So a node that lost its lease
-//! does not overwrite the work of the next node.
+//! Saves the outcome of a send. Each claim has a number (the fence). If a node has lost its lease to a newer claim, the
+//! older fence prevents it from saving anything.
 
 use std::time::Duration;
 
@@ -15,32 +15,36 @@ use super::retry::Pauses;
 use crate::delivery::shared_bot;
 use crate::infra::db::{self, QueryError};
 
-/// Seconds between two sends to one chat. Telegram allows one send a second; the rest covers clocks that differ.
+/// Seconds between two sends to one chat. Telegram allows one send a second; the rest is a margin for clocks that
+/// differ.
 pub(super) const CHAT_SPACING_S: f64 = 1.05;
-/// Seconds that a slot stays taken after its send ended. A slot is the right to one of the bot's sends a second.
+/// Seconds for which a slot stays taken after its send ended. A slot is the right to make one of the bot's sends per
+/// second.
 const SLOT_WINDOW_S: f64 = 1.05;
-/// Seconds before a refused message is retried without markup. The chat's other deliveries go first.
+/// Seconds until a refused message is sent again without markup. The chat's other deliveries go first.
 const PLAIN_PAUSE_S: f64 = 2.0;
-/// The pauses between the attempts to send a message that failed while Telegram was reached. `hurry` ends the pauses of
-/// all such messages.
+/// The pauses between the attempts to send a message, if the send failed although this node reached Telegram. `hurry`
+/// ends these pauses for all messages.
 const PAUSES: Pauses = Pauses {
     first: Duration::from_secs(1),
     longest: Duration::from_secs(5 * 60),
 };
-/// The number of refusals at which a message is dead-lettered. It was tried with markup, without markup, and without
-/// buttons.
+/// The number of refusals after which a message is dead-lettered. By then it was sent with markup, without markup, and
+/// without buttons.
 pub const MOST_REFUSALS: u32 = 3;
 
 /// Whether `complete` saved the outcome of a send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Completion {
-    /// The outcome is saved. The field names the chats for which news about a chat's state was enqueued.
+    /// The outcome is saved. The field contains the chats for which a message about the state of another chat was
+    /// enqueued.
     Saved(ChatsToWake),
-    /// The outcome is not saved: another node has claimed the chat since. Only the newer claim counts.
+    /// The outcome is not saved, because another node has claimed the chat since this claim.
     Overtaken,
 }
 
-/// Saves the outcome of a claim's send: the states of its deliveries, its receipts, and the chat's next free moment.
+/// Saves the outcome of a claim's send: the states of its deliveries, its receipts, and when the chat may get its next
+/// message.
 pub async fn complete(pool: &Pool, claim: &Claim, outcome: &Outcome) -> Result<Completion, QueryError> {
     db::with_timeout(async {
         let mut client = pool.get().await?;
@@ -102,7 +106,7 @@ async fn is_ours(transaction: &Transaction<'_>, claim: &Claim) -> Result<bool, Q
 struct State {
     name: &'static str,
     reason: Option<String>,
-    /// The time before the deliveries may be sent again. The chat's own pause comes on top.
+    /// The time before the deliveries may be sent again. A pause of the whole chat applies, too.
     pause: Duration,
 }
 
@@ -120,7 +124,7 @@ fn state_of(claim: &Claim, outcome: &Outcome) -> State {
         Outcome::Refused(why) if claim.refusals + 1 >= MOST_REFUSALS => state("dead", why, now),
         Outcome::Refused(why) => state("retrying", why, Duration::from_secs_f64(PLAIN_PAUSE_S)),
         Outcome::Failed(why) => state("retrying", why, backoff()),
-        // Deliveries without a store have no link that could be blocked, so they pause themselves.
+        // These deliveries belong to no store. No link can be blocked for them, so the deliveries themselves pause.
         Outcome::Blocked { reason, .. } if claim.work.style().is_none() => state("retrying", reason, backoff()),
         Outcome::Throttled(pause) => state("retrying", &format!("Telegram asks to wait {} s", pause.as_secs()), now),
         Outcome::Blocked { reason: why, .. } | Outcome::Stopped(why) | Outcome::NotReached(why) => {
@@ -138,22 +142,23 @@ fn state_of(claim: &Claim, outcome: &Outcome) -> State {
     }
 }
 
-/// Saves the new state of the claim's deliveries. A delivery that was given up with its chat during the send stays
-/// dead, unless it was sent.
+/// Saves the new state of the claim's deliveries. If a delivery became dead during the send, because its chat was
+/// disabled, it stays dead unless it was sent.
 async fn items(
     transaction: &Transaction<'_>,
     claim: &Claim,
     outcome: &Outcome,
     state: &State,
 ) -> Result<(), QueryError> {
-    // A person asked for one order of the digest while the digest was being sent: that order's delivery stays open.
+    // A person may have asked for one order of the digest during the send. The delivery of that order stays open,
+    // because the order needs its own message.
     const ITEMS: &str = "update vestnik.vst_delivery set state = case when $7 and alone then 'pending' else $2 end, reason = $3, \
              failures = case when $5 then failures + 1 else failures end, \
              refusals = case when $6 then refusals + 1 else refusals end, \
              due_at = case when $4::float8 > 0 then clock_timestamp() + make_interval(secs => $4) else due_at end, \
              completed_at = case when $2 in ('sent', 'dead') and not ($7 and alone) then clock_timestamp() end \
          where id = any ($1) and (state = 'sending' or $2 = 'sent')";
-    // Give up older buttons for a message that was rewritten since.
+    // Older buttons that wait for the edited message are not needed any more.
     const OVERTAKEN: &str = "update vestnik.vst_delivery set state = 'dead', reason = 'the message was written anew', \
              completed_at = clock_timestamp() \
          where chat_id = $1 and message_id = $2 and keyboard is not null and state in ('pending', 'retrying')";
@@ -222,7 +227,7 @@ async fn clear_message(transaction: &Transaction<'_>, claim: &Claim) -> Result<(
     Ok(())
 }
 
-/// Records a receipt for each event of the claim's deliveries: the event was sent to this chat.
+/// Records a receipt for each event of the claim's deliveries. The receipt says that the event was sent to this chat.
 async fn record_receipts(transaction: &Transaction<'_>, claim: &Claim) -> Result<(), QueryError> {
     const RECEIPTS: &str = "with first as ( \
              select e.id, not exists (select from vestnik.vst_receipt r where r.event_id = e.id) as is_first \
@@ -245,22 +250,22 @@ async fn record_receipts(transaction: &Transaction<'_>, claim: &Claim) -> Result
 const RECENT: &str = "(c.recent || clock_timestamp())[greatest(cardinality(c.recent) + 2 - 20, 1):]";
 /// SQL for the times of the newest 12 edits in the chat with table alias `c`, including an edit that ends now.
 const EDITS: &str = "(c.edits || clock_timestamp())[greatest(cardinality(c.edits) + 2 - 12, 1):]";
-/// SQL for the moment when Telegram allows the next send to chat `c`: 1.05 s from now. In a group, it is at least a
-/// minute after the twentieth last send. `s.recent` are the times of the newest sends.
+/// SQL for the moment when Telegram allows the next send to chat `c`: 1.05 s from now. A group gets at most 20 sends in
+/// a minute. `s.recent` are the times of the newest 20 sends.
 const ALLOWED: &str = "greatest(clock_timestamp() + interval '1.05 s', \
      case when c.telegram_id < 0 and cardinality(s.recent) >= 20 then s.recent[1] + interval '60.5 s' end)";
-/// SQL for the moment when the next edit in chat `c` may be sent. In a group, at most twelve of the twenty sends a
-/// minute are edits. `s.edits` are the times of the newest edits.
+/// SQL for the moment when Telegram allows the next edit in chat `c`. In a group, at most 12 of the 20 sends in a
+/// minute may be edits. `s.edits` are the times of the newest 12 edits.
 const EDIT_ALLOWED: &str = "greatest(clock_timestamp() + interval '1.05 s', \
      case when c.telegram_id < 0 and cardinality(s.recent) >= 20 then s.recent[1] + interval '60.5 s' end, \
      case when c.telegram_id < 0 and cardinality(s.edits) >= 12 then s.edits[1] + interval '60.5 s' end)";
 
-/// Ends the claim: frees the chat's lane and the bot's slot at the moment when Telegram allows the next send. Each
-/// attempt counts as a send, with any outcome.
+/// Ends the claim. Saves when the chat's lane and the bot's slot are free again, which is when Telegram allows the next
+/// send. Each attempt counts as a send, even if it failed.
 async fn release(transaction: &Transaction<'_>, claim: &Claim, outcome: &Outcome) -> Result<(), QueryError> {
     let own = claim.lane.columns();
-    // Free the slot only if this claim still holds it: then slot and chat are held until the same moment. Otherwise a
-    // later claim has taken the slot.
+    // Free the slot only if this claim still holds it. Slot and lane of one claim are held until the same moment. If
+    // the moments differ, a later claim holds the slot.
     let free = format!(
         "update vestnik.vst_bot_slot set free_at = clock_timestamp() + make_interval(secs => $2) \
          where slot = $1 and free_at = (select {} from vestnik.vst_chat where id = $3)",
@@ -272,7 +277,7 @@ async fn release(transaction: &Transaction<'_>, claim: &Claim, outcome: &Outcome
     transaction
         .execute(&free, &[&claim.slot, &window_s, &claim.chat.0])
         .await?;
-    // Both lanes may have more work, because a delivery may have changed from a message to an edit, or back.
+    // Each lane may have more deliveries to send, because a delivery may have moved to the other lane.
     const WAITING: &str = "waiting = waiting or exists (select from vestnik.vst_delivery d \
          where d.chat_id = $1 and d.state in ('pending', 'sending', 'retrying'))";
     if !began {
@@ -289,7 +294,7 @@ async fn release(transaction: &Transaction<'_>, claim: &Claim, outcome: &Outcome
     };
     match claim.lane {
         Lane::Messages => {
-            // A 429 for a message pauses all sends to the chat.
+            // After a 429 (too many requests) for a message, pause all sends to the chat.
             let release = format!(
                 "with spent as (select {RECENT} as recent, c.edits from vestnik.vst_chat c where c.id = $1) \
                  update vestnik.vst_chat c set leased_until = '-infinity', leased_by = null, recent = s.recent, {WAITING}, \
@@ -306,7 +311,8 @@ async fn release(transaction: &Transaction<'_>, claim: &Claim, outcome: &Outcome
                 .await?;
         }
         Lane::Edits => {
-            // A 429 for an edit pauses edits only. An edit that takes long counts as sent one second after it began.
+            // After a 429 (too many requests) for an edit, pause only edits. A slow edit counts as sent one second
+            // after it began.
             let release = format!(
                 "with spent as (select {RECENT} as recent, {EDITS} as edits, \
                      c.edit_leased_until - make_interval(secs => $3) + interval '2.05 s' as counted from vestnik.vst_chat c where c.id = $1) \
@@ -324,8 +330,8 @@ async fn release(transaction: &Transaction<'_>, claim: &Claim, outcome: &Outcome
     Ok(())
 }
 
-/// Saves the chat's newest error, which operators see in `vestnik telegram status`. Failures of all chats are not saved
-/// here.
+/// Saves the chat's newest error, which `vestnik telegram status` shows. An error that concerns all chats is not saved
+/// for each chat.
 async fn save_error(
     transaction: &Transaction<'_>,
     claim: &Claim,
@@ -344,7 +350,7 @@ async fn save_error(
     Ok(())
 }
 
-/// Makes all failed deliveries due now, because Telegram takes messages again.
+/// Ends the pauses of all failed deliveries, because Telegram accepts messages again.
 pub(super) async fn hurry(pool: &Pool) -> Result<(), QueryError> {
     const HURRY: &str = "with due as (update vestnik.vst_delivery set due_at = '-infinity' \
              where state = 'retrying' and failures > 0 and due_at > clock_timestamp() returning chat_id) \
@@ -356,8 +362,8 @@ pub(super) async fn hurry(pool: &Pool) -> Result<(), QueryError> {
     .await
 }
 
-/// Frees the lanes of chats whose lease has ended, or whose node is gone. Their deliveries are sent again. The lost
-/// sends count as sent just now for Telegram's limits.
+/// Frees the lanes of chats whose lease has ended, or whose node is gone, so that another node sends their deliveries
+/// again. Each lost send counts for Telegram's limits as if it was sent just now.
 pub(super) async fn expire_leases(client: &Client) -> Result<(), QueryError> {
     for lane in Lane::ALL {
         let own = lane.columns();

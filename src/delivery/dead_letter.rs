@@ -1,4 +1,4 @@
-//! Gives up deliveries that cannot be read, so that a single delivery or chat never blocks others.
+//! Marks deliveries that cannot be read as dead, so that they do not block the chat's other deliveries.
 
 use std::error::Error as _;
 
@@ -12,11 +12,11 @@ use crate::sources::Sources;
 
 /// The most deliveries that are checked, one by one, to find the unreadable ones.
 const SUSPECTS: i64 = 200;
-/// Seconds that a chat's lane pauses if choosing its message fails although each delivery can be read.
+/// Seconds that a chat's lane pauses if no message can be chosen although each single delivery can be read.
 const CHAT_PAUSE_S: f64 = 30.0;
 
-/// Whether the error concerns all chats, because Postgres is not reached or busy. Any other error would repeat for this
-/// chat.
+/// Whether the error concerns all chats, because Postgres is busy or not reached. Any other error would occur again for
+/// this chat.
 pub(super) fn is_transient(error: &QueryError) -> bool {
     match error {
         QueryError::Postgres(error) => {
@@ -28,8 +28,8 @@ pub(super) fn is_transient(error: &QueryError) -> bool {
     }
 }
 
-/// Finds the unreadable deliveries in a chat's lane, and gives them up. If all can be read, the lane pauses. `error` is
-/// the error that choosing the message met.
+/// Finds the unreadable deliveries in a chat's lane, and marks them as dead. If all deliveries can be read, the lane
+/// pauses. `error` is the error that occurred when the next message was chosen.
 pub(super) async fn dead_letter(
     client: &mut Lent,
     sources: &Sources,
@@ -61,7 +61,8 @@ pub(super) async fn dead_letter(
     Ok(())
 }
 
-/// Whether a delivery can be read. Returns an error if Postgres fails, because that says nothing about the delivery.
+/// Whether a delivery can be read. A failure of Postgres is returned as an error, because it says nothing about the
+/// delivery.
 async fn can_be_read(client: &mut Lent, sources: &Sources, delivery: i64) -> Result<bool, QueryError> {
     let mut transaction = client.transaction().await?;
     db::limit_idle_in_transaction(&transaction).await?;

@@ -1,16 +1,17 @@
-//! A journal event for which deliveries are to be enqueued.
+//! A journal event that may need deliveries.
 
 use crate::domain::event::PartnerEvent;
 
 /// An event of an order or booking that may concern a chat.
 pub(super) struct DueEvent {
     pub event: PartnerEvent,
-    /// The event's order or booking as text, as the engine's tables store it: source id and key.
+    /// The event's order or booking as the engine's tables store it: the source's id and the key, such as `1 123`.
     pub subject: String,
-    /// Whether its deliveries are sent first: a new order, or an event for which a kitchen must stop.
+    /// Whether deliveries of this event are sent before others: a new order, a cancellation or a removal.
     pub is_urgent: bool,
-    /// Whether the event was too old when it was enqueued. Then a digest (one message for many events) lists it.
+    /// Whether the event was already too old for its own message when it was enqueued. Then a digest (one message for
+    /// many events) lists it.
     pub is_stale: bool,
-    /// Whether only chats get the event that already have a message of this order.
+    /// Whether the event is sent only to chats that already have a message of this order.
     pub is_for_those_who_know: bool,
 }

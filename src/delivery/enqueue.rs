@@ -1,5 +1,5 @@
-//! Turns journal events into deliveries: one message that is owed to a chat. A stored cursor makes sure that no event
-//! is left out after downtime. A unique key makes it harmless to enqueue an event twice.
+//! Turns journal events into deliveries. A delivery is one message that is owed to a chat. A stored cursor ensures that
+//! no event is skipped after downtime. A unique key ensures that an event enqueued twice is sent once.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -22,11 +22,11 @@ use crate::sources::registry::Registry;
 
 /// The most events that one transaction enqueues.
 const BATCH_EVENTS: usize = 500;
-/// The age of an order above which it gets no escalation when it is enqueued, hours.
+/// The age of an order from which no escalation begins for it, hours.
 const ESCALATED_HOURS: i32 = 24;
-/// An order for later needs its answer from this time on before it is wanted, minutes.
+/// Minutes before the wanted time at which an order for later needs an answer.
 const BEFORE_WANTED_MINUTES: i32 = 60;
-/// The classes of SQLSTATE codes that mean an invalid value: another attempt would fail too.
+/// The classes of SQLSTATE codes that mean an invalid value. Another attempt with the same value would fail, too.
 const REFUSED_VALUES: [&str; 2] = ["22", "23"];
 /// The deadline for enqueueing one batch.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -38,12 +38,12 @@ pub enum Enqueued {
     Batch,
     /// All events of the journal are enqueued.
     All,
-    /// Nothing was enqueued: another node is enqueueing.
+    /// Nothing was enqueued, because another node is enqueueing now.
     Elsewhere,
 }
 
-/// Enqueues deliveries for one batch of journal events. An event older than `digest_after` gets no message of its own: a
-/// digest, one message for many events, lists it.
+/// Enqueues deliveries for one batch of journal events. An event older than `digest_after` gets no message of its own.
+/// Instead, a digest (one message for many events) lists it.
 pub async fn enqueue_batch(
     pool: &Pool,
     sources: &Registry,
@@ -60,7 +60,7 @@ async fn try_enqueue_batch(
     digest_after: Duration,
 ) -> Result<Enqueued, journal::Error> {
     let mut client = pool.get().await?;
-    // Lock the cursor first, so that the next snapshot contains the commit of the node that enqueued before.
+    // Lock the cursor first. Then the next statement sees the commit of the node that enqueued before.
     let mut transaction = client.transaction().await?;
     db::limit_idle_in_transaction(&transaction).await?;
     let statement = transaction
@@ -90,8 +90,8 @@ async fn try_enqueue_batch(
         }
     }
     pause::enqueue(&transaction, &batch.events, digest_after).await?;
-    // If no event of a batch concerns a chat, do not save the cursor each time: reading the events again costs less
-    // than a flush. Save it once the cursor has fallen behind.
+    // If no event concerns a chat, do not save the cursor after each batch: reading the events again costs less than a
+    // flush. Save the cursor once it has fallen behind.
     if !batch.events.is_empty() || batch.more || batch.fell_behind {
         let statement = transaction
             .prepare_cached("update vestnik.vst_delivery_cursor set cursor = $1")
@@ -135,7 +135,8 @@ fn is_refused_value(error: &tokio_postgres::Error) -> bool {
     error.code().is_some_and(class)
 }
 
-/// Selects the events of orders and bookings among these journal rows. Module `pause` handles the engine's own events.
+/// Selects the events of orders and bookings from these journal rows. Module `pause` handles the events about pauses of
+/// stores.
 fn due(sources: &Sources, rows: &[Due], digest_after: Duration) -> Vec<DueEvent> {
     let ages: HashMap<EventId, f64> = rows.iter().map(|due| (due.event.id, due.age_s)).collect();
     let rows: Vec<&JournalEvent> = rows.iter().map(|due| &due.event).collect();
@@ -144,7 +145,7 @@ fn due(sources: &Sources, rows: &[Due], digest_after: Duration) -> Vec<DueEvent>
         let subject = event.subject.as_ref()?.id.to_string();
         let removed = event.kind.is_removal();
         let changed = matches!(event.kind, EventType::OrderChanged | EventType::BookingChanged);
-        // The removal of an order that was closed already sends no message.
+        // If a closed order is removed, nobody needs a message.
         if removed && !event.concerns_open() {
             return None;
         }
@@ -159,10 +160,10 @@ fn due(sources: &Sources, rows: &[Due], digest_after: Duration) -> Vec<DueEvent>
     due.collect()
 }
 
-/// Begins escalations for events that need an answer, and ends escalations that need none any more. Enqueues deliveries
-/// for mirror chats, and for fallback chats of open stores where no panel could ring. A chat that has the order's message
-/// gets its changes, and a note with a sound for a cancellation. An urgent event is tried at once in a blocked chat: the
-/// bot's rights may be back.
+/// Begins and ends escalations, and enqueues deliveries of these events. Mirror chats get every event, and fallback
+/// chats get an event of an open store if no panel could ring. A chat that has the order's message gets changes of the
+/// order, and a note with a sound if it is cancelled. An urgent event is tried at once in a blocked chat, because the
+/// bot may have its rights again.
 async fn insert(
     transaction: &crate::infra::db::Transaction<'_>,
     due: &[DueEvent],
@@ -209,7 +210,7 @@ async fn insert(
     ]
     .map(|is: fn(&DueEvent) -> bool| due.iter().map(is).collect::<Vec<bool>>());
     // Lock escalations before chats, as escalation steps do, to avoid a deadlock. An event ends only escalations that
-    // began before it.
+    // began before the event.
     let begun: Vec<&DueEvent> = due.iter().filter(|due| begins(due)).collect();
     if !begun.is_empty() {
         begin(transaction, &begun).await?;
@@ -225,9 +226,9 @@ async fn insert(
     Ok(())
 }
 
-/// Begins an escalation for each of these events. For a stale event the time to answer starts now, because a person may
-/// still answer. An escalation is held while the store is closed. It is held, too, until an order for later needs its
-/// answer. The time to answer starts when the store opens.
+/// Begins an escalation for each of these events. The time to answer a stale event starts now, because somebody may
+/// still answer it. An escalation is held while the store is closed, or while an order for later needs no answer yet.
+/// After that, the time to answer begins.
 async fn begin(
     transaction: &crate::infra::db::Transaction<'_>,
     begun: &[&DueEvent],
@@ -261,8 +262,8 @@ async fn begin(
     Ok(())
 }
 
-/// When an order for later is wanted. `None`: the order is wanted at once, or the event belongs to a booking, which
-/// needs an answer at once.
+/// Returns the time for which an order is wanted. `None`: the order is wanted at once, or the event belongs to a
+/// booking, which needs an answer at once.
 fn wanted_at(due: &DueEvent) -> Option<OffsetDateTime> {
     let subject = due.event.subject.as_ref()?;
     subject.due_at.filter(|_| subject.kind == SubjectKind::Order)
@@ -283,28 +284,28 @@ async fn end(
     Ok(())
 }
 
-/// Whether a person must answer this event: the order or booking has become pending.
+/// Whether this event makes an answer necessary, because the status of the order or booking has become pending.
 fn begins(due: &DueEvent) -> bool {
     let is = due.event.subject.as_ref().and_then(|subject| subject.visible_status());
     is == Some(Status::Pending) && due.event.previous != Some(Status::Pending)
 }
 
-/// Whether deliveries of such an event are sent before others.
+/// Whether deliveries of events of this type are sent before others.
 pub(super) fn is_urgent(kind: EventType) -> bool {
     is_new(kind) || is_over(kind)
 }
 
-/// Whether such an event announces a new order or booking.
+/// Whether events of this type announce a new order or booking.
 pub(super) fn is_new(kind: EventType) -> bool {
     matches!(kind, EventType::NewOrder | EventType::NewBooking)
 }
 
-/// Whether such an event tells the kitchen to stop: the order or booking was cancelled or removed.
+/// Whether events of this type mean that the kitchen must stop: the order or booking was cancelled or removed.
 pub(super) fn is_over(kind: EventType) -> bool {
     kind.is_removal() || matches!(kind, EventType::OrderCancelled | EventType::BookingCancelled)
 }
 
-/// The outcome with which this event ends the order's escalation. `None`: the escalation goes on.
+/// Returns the outcome with which this event ends the order's escalation. `None`: the escalation goes on.
 fn ends_as(due: &DueEvent) -> Option<&'static str> {
     match due.event.subject.as_ref()?.visible_status() {
         Some(Status::Pending) => None,

@@ -1,6 +1,6 @@
-//! Advances the escalation of each order that nobody answers. Its current step is a column of its row, so it survives
-//! restarts. A node locks the row before it takes a step, so two nodes never raise the same alarm. An escalation ends
-//! with an answer, with the removal of the order, or after its last step. Opening an order is no answer.
+//! Advances the escalation of each order that nobody answers. The current step is stored in the escalation's row, so it
+//! survives restarts. A node locks the row for each step, so two nodes never raise the same alarm. An escalation ends
+//! when the order is answered or removed, or after the last step. Opening an order in a panel does not answer it.
 
 use std::collections::HashMap;
 
@@ -19,11 +19,11 @@ use crate::sources::registry::Registry;
 
 /// The most due escalations that one transaction handles.
 const BATCH: i64 = 200;
-/// A chat that takes messages again gets unanswered orders up to this age, hours.
+/// The age of an unanswered order up to which a chat gets it when the chat takes messages again, hours.
 pub(super) const MISSED_HOURS: i32 = 24;
 /// Seconds between two checks whether a closed store has opened.
 const CLOSED_LOOK_S: f64 = 15.0;
-/// The most batches in a row. After them, the worker does its other periodic tasks.
+/// The most batches that are handled in a row, so that the worker's other periodic tasks are not delayed.
 const BATCHES_AT_ONCE: usize = 100;
 
 /// The steps of an escalation, in order. A step that reaches nobody is skipped at once.
@@ -68,7 +68,7 @@ struct OpenEscalation {
     waited_s: f64,
 }
 
-/// Takes the steps of all escalations that are due. Returns the number of steps.
+/// Takes the next step of every due escalation. Returns the number of steps.
 pub async fn advance(pool: &Pool, sources: &Registry) -> Result<u64, QueryError> {
     let mut advanced = 0;
     for _ in 0..BATCHES_AT_ONCE {
@@ -81,7 +81,7 @@ pub async fn advance(pool: &Pool, sources: &Registry) -> Result<u64, QueryError>
     Ok(advanced)
 }
 
-/// Handles one batch of due escalations. Returns how many were due, and how many of them took a step.
+/// Handles one batch of due escalations. Returns the number of due escalations, and the number of steps.
 async fn advance_batch(pool: &Pool, sources: &Registry) -> Result<(usize, u64), QueryError> {
     let sql = format!(
         "select l.event_id, l.store_id, l.subject, l.step, s.answer_seconds, \
@@ -139,8 +139,8 @@ async fn end(transaction: &Transaction<'_>, ended: Vec<(i64, &str)>) -> Result<(
     Ok(())
 }
 
-/// Postpones held escalations. While the store is closed, the escalation is checked again after `CLOSED_LOOK_S`. When
-/// the store has opened, people have the store's usual time to answer.
+/// Postpones held escalations. While the store is closed, an escalation is checked again after `CLOSED_LOOK_S`. When
+/// the store has opened, the store's usual time to answer begins.
 async fn put_off(transaction: &Transaction<'_>, closed: &[i64], opened: &[i64]) -> Result<(), QueryError> {
     const CLOSED: &str = "update vestnik.vst_escalation set due_at = clock_timestamp() + make_interval(secs => $2) where event_id = any ($1)";
     const OPENED: &str = "update vestnik.vst_escalation l set is_held = false, due_at = clock_timestamp() + make_interval(secs => s.answer_seconds) \
@@ -154,9 +154,9 @@ async fn put_off(transaction: &Transaction<'_>, closed: &[i64], opened: &[i64]) 
     Ok(())
 }
 
-/// Finds the escalations whose order was answered or removed. Returns their outcome, by the escalation's event. The
-/// state is read from the journal, because newer events may not be enqueued yet. The events of a store are read once
-/// for all its orders, from the oldest order on.
+/// Finds the due escalations whose order was answered or removed. Returns the outcomes by the id of the escalation's
+/// event. The statuses come from the journal, because newer events may not be enqueued yet. The query reads each
+/// store's events from its oldest due order on.
 async fn over(
     transaction: &Transaction<'_>,
     sources: &Sources,
@@ -193,8 +193,8 @@ async fn over(
     Ok(due.iter().filter_map(outcome).collect())
 }
 
-/// Takes the next step of an escalation that reaches somebody. If no step is left, the escalation ends. Returns whether
-/// a step was taken.
+/// Takes the next step of an escalation, and skips steps that reach nobody. If no step is left, the escalation ends.
+/// Returns whether a step was taken.
 async fn step(
     transaction: &Transaction<'_>,
     sources: &Sources,
@@ -205,7 +205,7 @@ async fn step(
     const NEXT: &str = "update vestnik.vst_escalation set step = $2, \
              due_at = clock_timestamp() + make_interval(secs => $3) where event_id = $1";
     for step in STEPS.into_iter().filter(|step| *step as i16 > escalation.step) {
-        // A store that is not set up any more gets no alarms.
+        // If the store is not set up any more, no step can be taken.
         let Some(answer_s) = escalation.answer_s else { break };
         if take(transaction, sources, escalation, step).await? {
             transaction
@@ -234,7 +234,7 @@ async fn step(
     Ok(false)
 }
 
-/// Enqueues the unanswered orders of these stores that escalations did not bring to this chat, because it was disabled.
+/// Enqueues the unanswered orders of these stores whose escalation skipped this chat, because the chat was disabled.
 pub(super) async fn catch_up(transaction: &Transaction<'_>, chat: ChatId, stores: &[String]) -> Result<(), QueryError> {
     const CATCH_UP: &str = "insert into vestnik.vst_delivery (chat_id, store_id, event_id, subject, urgent, step) \
          select l.chat_id, l.store_id, x.event_id, x.subject, true, m.step \
@@ -255,7 +255,7 @@ pub(super) async fn catch_up(transaction: &Transaction<'_>, chat: ChatId, stores
     Ok(())
 }
 
-/// Takes one step. Returns whether the step reaches anybody.
+/// Takes one step. Returns whether it reaches a panel, a chat or a webhook.
 async fn take(
     transaction: &Transaction<'_>,
     sources: &Sources,
@@ -280,8 +280,8 @@ async fn take(
     }
 }
 
-/// Appends the event by which the store's panels ring again for an order. A booking needs no such event: its panels
-/// ring until somebody answers.
+/// Appends the event that makes the store's panels ring again for an order. A booking needs no event, because panels
+/// ring for it until somebody answers.
 async fn ring(transaction: &Transaction<'_>, sources: &Sources, escalation: &OpenEscalation) -> Result<(), QueryError> {
     let Some(subject) = SubjectId::from_text(&escalation.subject) else {
         return Ok(());
@@ -306,8 +306,8 @@ async fn has_panel(transaction: &Transaction<'_>, escalation: &OpenEscalation) -
     Ok(transaction.query_one(PANEL, &[&escalation.store]).await?.try_get(0)?)
 }
 
-/// Enqueues a reminder for each chat that already has the order. Returns whether any chat has the order, or is about to
-/// get it.
+/// Enqueues a reminder for each chat that already has the order. Returns whether a chat has the order, or will get it
+/// soon.
 async fn remind(transaction: &Transaction<'_>, escalation: &OpenEscalation) -> Result<bool, QueryError> {
     const REMIND: &str = "with enqueued as ( \
              insert into vestnik.vst_delivery (chat_id, store_id, about_id, note, subject, urgent) \

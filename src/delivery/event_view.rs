@@ -1,5 +1,4 @@
-//! Reads journal events as messages need them: translated with the current mappings, and with the items that were
-//! looked up.
+//! Reads journal events for messages: translated with the current mappings, and with the items of each order.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,23 +16,23 @@ use crate::sources::Sources;
 use crate::sources::changes::Lookups;
 use crate::sources::lookup::look_up;
 
-/// The newest journal rows of a store that are searched for the current state of its orders.
+/// The most journal rows of a store that are searched for the current state of its orders: the newest ones.
 const SEARCHED_ROWS: i64 = 20_000;
-/// SQL that limits the look-up of an order's items in another table of the shop.
+/// SQL that limits the time to look up an order's items in another table of the shop.
 const LOOKUP_LIMITS: &str = "set local lock_timeout = '500ms'; set local statement_timeout = '500ms'";
 
-/// A delivery with its event. The delivery owes the event to a chat, or a note about the event.
+/// A delivery with its event. The delivery is a message about the event, or a note about it.
 #[derive(Debug, Clone)]
 pub struct Item {
     /// The id of the delivery's row.
     pub id: i64,
     /// The event that the delivery or its note is about.
     pub event: EventView,
-    /// The age of the event, counted by Postgres.
+    /// The age of the event by the clock of Postgres.
     pub age: Duration,
 }
 
-/// A translated journal event, as messages need it.
+/// A translated journal event, with the fields that messages show.
 #[derive(Debug, Clone)]
 pub struct EventView {
     /// The event's id in the journal.
@@ -44,7 +43,7 @@ pub struct EventView {
     pub subject: Arc<Subject>,
     /// The status before the event. `None`: the order or booking was new or hidden.
     pub previous: Option<Status>,
-    /// The names of the changed fields in the protocol. Empty unless the event is a change of fields.
+    /// The names of the changed fields in the protocol. Empty: the event is not a change of fields.
     pub changed: Vec<&'static str>,
     /// The order or booking before a change of fields. `None`: another type of event.
     pub before: Option<Arc<Subject>>,
@@ -53,8 +52,8 @@ pub struct EventView {
 }
 
 impl EventView {
-    /// When the order was promised to be ready: the promised minutes after the event, otherwise the time for which the
-    /// order is wanted. `None`: the order has neither.
+    /// Returns when the order is promised to be ready. This is the promised number of minutes after the event,
+    /// otherwise the time for which the order is wanted. `None`: the order has neither.
     pub fn promised_at(&self) -> Option<OffsetDateTime> {
         let minutes = self
             .subject
@@ -64,8 +63,8 @@ impl EventView {
     }
 }
 
-/// Reads these deliveries with their events, or with the events that their notes are about. They keep the order of
-/// `deliveries`. A delivery whose event cannot be translated is left out.
+/// Reads these deliveries with their events, or with the events of their notes. The result has the order of
+/// `deliveries`. A delivery is left out if its event cannot be translated.
 pub(super) async fn items_of(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -91,9 +90,9 @@ pub(super) async fn items_of(
     Ok(events.into_iter().filter_map(item).collect())
 }
 
-/// Finds the newest event of each of these orders and bookings of a store, which has the current state. It may have no
-/// delivery to the chat. Returns the event's id and the visible status. An order without a newer event than the
-/// `SEARCHED_ROWS` newest rows is left out.
+/// Finds the newest event of each of these orders and bookings of a store, even if this event has no delivery. Returns
+/// its id and the visible status. An order is left out if none of the store's newest `SEARCHED_ROWS` rows belongs to
+/// it.
 pub(super) async fn newest_of(
     transaction: &Transaction<'_>,
     sources: &Sources,
@@ -114,8 +113,8 @@ pub(super) async fn newest_of(
     Ok(newest)
 }
 
-/// Reads the newest event of an order or booking, which has its current state. `None`: the event is not among the newest
-/// of the store.
+/// Reads the current state of an order or booking from its newest event. `None`: none of the store's newest
+/// `SEARCHED_ROWS` rows belongs to it.
 pub(super) async fn current(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -138,8 +137,8 @@ pub(super) async fn is_readable(
     items_of(transaction, sources, &[delivery]).await.map(drop)
 }
 
-/// Reads and translates these events, with the items that were looked up. Returns them by event id. Events of removed
-/// sources are left out.
+/// Reads and translates these events, and looks up the items of their orders. Returns the events by id. Events of
+/// removed sources are left out.
 pub(super) async fn views_of(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -158,7 +157,7 @@ pub(super) async fn views_of(
                 savepoint.commit().await?;
                 lookups.extend(id, found);
             }
-            // To send the order without its items is better than to send it late.
+            // Send the message without the items, because this is better than a late message.
             Err(error) => {
                 savepoint.rollback().await?;
                 let reason = db::reason(&error);

@@ -1,5 +1,4 @@
-//! Updates the gauges (metrics) of durable sends. Their values are read from Postgres, so each node reports the same
-//! values.
+//! Updates the gauges (metrics) of durable sends. The values come from Postgres, so each node reports the same values.
 
 use std::time::Duration;
 
@@ -11,12 +10,13 @@ use crate::infra::db::{self, Pool, QueryError};
 /// The time between two readings from Postgres.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// The label that names the database in a metric. Empty unless the node serves several databases.
+/// The label that names the database in a metric. Empty: the node serves only one database.
 pub(super) fn database_label(database: Option<&str>) -> impl Iterator<Item = Label> {
     database.map(|name| Label::new("database", name.to_owned())).into_iter()
 }
 
-/// Updates the gauges until the shutdown. `database` is the value of their label. `None`: the node serves one database.
+/// Updates the gauges until the shutdown. `database` is the value of their label `database`. `None`: the node serves
+/// one database.
 pub async fn run(pool: &Pool, database: Option<&str>, stop: &CancellationToken) {
     let labels: Vec<Label> = database_label(database).collect();
     loop {
@@ -31,7 +31,7 @@ pub async fn run(pool: &Pool, database: Option<&str>, stop: &CancellationToken) 
 }
 
 async fn publish(pool: &Pool, labels: &[Label]) -> Result<(), QueryError> {
-    // Count open deliveries only: they have an index. Completed deliveries have a counter instead.
+    // Count only open deliveries, because an index contains them. Completed deliveries are counted by a counter.
     const OPEN: &str = "select count(*) filter (where state = 'pending'), count(*) filter (where state = 'sending'), \
              count(*) filter (where state = 'retrying'), \
              coalesce(extract(epoch from clock_timestamp() - min(waits_since)), 0)::float8, \

@@ -1,5 +1,5 @@
-//! The two lanes of a chat, which are sent independently: new messages, and edits of sent messages. Each lane has at
-//! most one send under way, and its own pauses. So neither an edit nor a 429 for an edit delays a new order.
+//! The two lanes of a chat: new messages, and edits of sent messages. Each lane has its own pauses, and at most one
+//! send under way. So neither an edit nor a 429 (too many requests) for an edit delays a new order.
 
 /// The id of a chat's row in `vestnik.vst_chat`. It is not the chat's id at Telegram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub(super) struct Columns {
 }
 
 impl Lane {
-    /// Both lanes, in the order in which they are claimed.
+    /// Both lanes: claims try the lane of messages first.
     pub const ALL: [Self; 2] = [Self::Messages, Self::Edits];
 
     pub(super) fn columns(self) -> Columns {
@@ -46,8 +46,8 @@ impl Lane {
         }
     }
 
-    /// An SQL condition: the open delivery with table alias `d` belongs to this lane. A delivery is an edit if its
-    /// order's message was sent already.
+    /// An SQL condition: the open delivery with table alias `d` belongs to this lane. A delivery belongs to the lane of
+    /// edits if a message of its order was sent already.
     pub(super) fn has(self) -> &'static str {
         match self {
             Self::Messages => {
@@ -62,12 +62,13 @@ impl Lane {
     }
 }
 
-/// SQL for the moment from which the open delivery with alias `d` may be sent: after its own pause and that of its
-/// link.
+/// SQL for the moment from which the open delivery with table alias `d` may be sent. Until then, the delivery or its
+/// link pauses.
 pub(super) const DUE_AT: &str = "greatest(d.due_at, (select l.blocked_until from vestnik.vst_chat_link l \
      where l.chat_id = d.chat_id and l.store_id = d.store_id))";
 
-/// An SQL condition: no earlier open delivery of the same order pauses, so delivery `d` keeps the order of events.
+/// An SQL condition: no earlier open delivery of the same order pauses. So a chat gets the events of an order in
+/// sequence. `d` is the table alias of the delivery.
 pub(super) const IS_NEXT: &str = "not exists (select from vestnik.vst_delivery o \
      where o.chat_id = d.chat_id and o.subject = d.subject and o.store_id = d.store_id and o.id < d.id \
        and o.due_at > clock_timestamp() and o.state in ('pending', 'sending', 'retrying'))";

@@ -1,4 +1,5 @@
-//! Finds orders that are not ready at the promised time. Each chat with such an order gets one note with a sound.
+//! Finds orders that are not ready at the promised time, and enqueues a note with a sound for each chat that has the
+//! order.
 
 use crate::infra::db::{Pool, Transaction};
 
@@ -10,11 +11,11 @@ use crate::infra::db::{self, QueryError};
 /// The most late orders that one transaction handles.
 const BATCH: i64 = 200;
 
-/// Saves when the orders of these events are promised to be ready. Deletes the promises of orders that are not in
+/// Saves the promised time of each order in preparation. Deletes the promised times of orders that are not in
 /// preparation any more.
 pub(super) async fn promise(transaction: &Transaction<'_>, due: &[DueEvent]) -> Result<(), tokio_postgres::Error> {
-    // A change of the order without a promise leaves the promise as it is. The customer's wish counts only where
-    // nobody has promised anything.
+    // An event without a promise keeps the earlier promise. The time that the customer wants counts only while nobody
+    // has promised a time.
     const KEEP: &str = "insert into vestnik.vst_promise as p (store_id, subject, event_id, due_at, minutes) \
          select distinct on (e.store_id, d.subject) e.store_id, d.subject, e.id, \
              coalesce(e.at + make_interval(mins => d.minutes), d.wanted_at), d.minutes \
@@ -37,7 +38,7 @@ pub(super) async fn promise(transaction: &Transaction<'_>, due: &[DueEvent]) -> 
             _ => over.push(due),
         }
     }
-    // A promise counts only if no later event of the batch ends the preparation of its order.
+    // Save a promise only if no later event of the batch ends the preparation of its order.
     let ids = |id: &EventId| id.0;
     if !over.is_empty() {
         let events: Vec<i64> = over.iter().map(|due| ids(&due.event.id)).collect();
@@ -67,12 +68,12 @@ pub(super) async fn promise(transaction: &Transaction<'_>, due: &[DueEvent]) -> 
     Ok(())
 }
 
-/// Whether the event promises a time. Other changes of the order may only repeat the minutes of an earlier promise.
+/// Whether the event promises a time. Other events of the order may only repeat the minutes of an earlier promise.
 fn promises(due: &DueEvent) -> bool {
     due.event.previous != Some(Status::Preparing) || due.event.changed.contains(&"promised_minutes")
 }
 
-/// Enqueues a note for each chat with an order that is late now. Returns the number of late orders.
+/// Enqueues a note for each chat that has an order which is late now. Returns the number of late orders.
 pub async fn report(pool: &Pool) -> Result<u64, QueryError> {
     const REPORT: &str = "with late as (update vestnik.vst_promise set is_told = true where (store_id, subject) in ( \
              select store_id, subject from vestnik.vst_promise where due_at <= clock_timestamp() and not is_told \

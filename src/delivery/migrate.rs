@@ -1,4 +1,4 @@
-//! Handles a Telegram group that became a supergroup, and so has a new chat id.
+//! Handles a Telegram group that became a supergroup. A supergroup has a new chat id.
 
 use crate::infra::db::{Pool, Transaction};
 
@@ -7,8 +7,8 @@ use super::lane::ChatId;
 use crate::infra::db::{self, QueryError};
 use crate::sources::registry::Registry;
 
-/// Handles the service message by which a group reports its new chat id. A chat that was disabled under the old id is
-/// enabled, and gets what it missed. Returns whether the old id was known.
+/// Handles Telegram's message that the group `from` has the new chat id `to`. If the chat was disabled, it is enabled,
+/// and gets the orders that it missed. Returns whether the database knows the old id.
 pub async fn migrated(pool: &Pool, sources: &Registry, from: i64, to: i64) -> Result<bool, QueryError> {
     const CHAT: &str = "select id from vestnik.vst_chat where telegram_id = $1 for no key update";
     db::with_timeout(async {
@@ -29,8 +29,8 @@ pub async fn migrated(pool: &Pool, sources: &Registry, from: i64, to: i64) -> Re
     .await
 }
 
-/// Gives a chat its new id at Telegram. If another row has that id already, open deliveries and links move to that row.
-/// Sent messages cannot be edited any more, because messages have new ids in the supergroup.
+/// Gives a chat its new id at Telegram. If another row already has this id, the open deliveries and links move to that
+/// row. Sent messages cannot be edited any more, because messages have new ids in the supergroup.
 pub(super) async fn migrate(transaction: &Transaction<'_>, chat: ChatId, telegram_id: i64) -> Result<(), QueryError> {
     for forget in [
         "update vestnik.vst_message set message_id = 0 where chat_id = $1",

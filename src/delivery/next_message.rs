@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use super::event_view::{EventView, Item};
 use crate::domain::event::EventType;
 
-/// A button: its label, and the data that a press sends back, at most 64 bytes.
+/// A button: its label, and the data that Telegram returns when somebody presses it, at most 64 bytes.
 pub type Button = (String, String);
 
 /// A button of a list of orders, which sends the message of one order.
@@ -42,18 +42,18 @@ pub struct OrderMessage {
     pub style: ChatFormat,
     /// The order or booking as text: the source's id and the key, such as `1 123`.
     pub subject: String,
-    /// The event that the message belongs to: that of the sent message, otherwise the oldest event that the message
-    /// covers. The buttons name this event.
+    /// The event that the buttons name. For an edit, this is the event of the sent message, otherwise the oldest event
+    /// that the message covers.
     pub base: EventView,
-    /// The newest event, which has the current state.
+    /// The newest event of the order, which has its current state.
     pub latest: EventView,
-    /// The name of the person who set the current status. `None`: nobody set it through vestnik.
+    /// The name of the person who set the current status. `None`: nobody set it through Vestnik.
     pub by: Option<String>,
     /// When the order was promised to be ready. `None`: nobody has promised a time, or the order is not in preparation.
     pub promised_at: Option<OffsetDateTime>,
     /// The id of the sent message to edit. `None`: a new message.
     pub message: Option<i32>,
-    /// The facts about the escalation step that brought the order to this chat. `None`: no step did.
+    /// How the order was escalated to this chat. `None`: no escalation step sent the order to this chat.
     pub escalated: Option<Escalated>,
     /// Whether the message makes a sound.
     pub sounds: bool,
@@ -61,18 +61,18 @@ pub struct OrderMessage {
     pub items: Vec<i64>,
 }
 
-/// The reason why an order that nobody answered comes to this chat.
+/// The facts about an unanswered order that an escalation sends to this chat.
 #[derive(Debug)]
 pub struct Escalated {
     /// How long the order has waited for an answer.
     pub waited: Duration,
-    /// Whether the order has reached a panel.
+    /// Whether a panel has received the order.
     pub panel: bool,
     /// The titles of chats that already have the order, at most three.
     pub chats: Vec<String>,
 }
 
-/// The kind of a note. A note is a short message about an urgent fact, next to the order's own message.
+/// The kind of a note. A note is a short, urgent message next to the order's own message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Note {
     /// The order is cancelled: the kitchen must stop.
@@ -81,7 +81,7 @@ pub enum Note {
     Unanswered,
     /// The promised time has passed, and the order is not ready.
     Late,
-    /// A person asked to see the order again: the note replies to the order's message.
+    /// A person asked to see the order again. The note replies to the order's message, so that the person finds it.
     Shown,
 }
 
@@ -110,7 +110,7 @@ impl Note {
     }
 }
 
-/// One note, or several notes of a kind in one message.
+/// One note, or several notes of one kind in one message.
 #[derive(Debug)]
 pub struct Noted {
     /// The message's language, time zone and sound.
@@ -119,7 +119,8 @@ pub struct Noted {
     pub note: Note,
     /// The deliveries of the notes, with the events that the notes are about.
     pub about: Vec<Item>,
-    /// The id of the order's message, to which the note replies. `None`: several orders, or no message.
+    /// The id of the order's message to which the note replies. `None`: the notes are about several orders, or the
+    /// order has no message.
     pub reply_to: Option<i32>,
 }
 
@@ -134,16 +135,16 @@ pub enum Work {
         style: ChatFormat,
         /// The deliveries with their events, oldest first.
         items: Vec<Item>,
-        /// The deliveries of notes about these orders, which the digest completes too.
+        /// The ids of the deliveries of notes about these orders. The digest completes them, too.
         notes: Vec<i64>,
-        /// Why the events come in one message.
+        /// Why one message lists these events.
         reason: DigestReason,
         /// Whether the digest makes a sound.
         sounds: bool,
     },
-    /// A note about one order or several, next to the order's own message.
+    /// A note about one or several orders, next to the orders' own messages.
     Note(Box<Noted>),
-    /// An alarm that no panel of the store can ring, or the news that the alarm is over.
+    /// An alarm that the store is open and no panel can ring, or a message that the alarm is over.
     Alarm {
         /// The alarm's language, time zone and sound.
         style: ChatFormat,
@@ -152,7 +153,7 @@ pub enum Work {
         /// The id of the alarm's delivery.
         item: i64,
     },
-    /// An answer to a command, or news about a store.
+    /// An answer to a command, or a message about a store.
     Reply {
         /// The text, as HTML of the Bot API.
         text: String,
@@ -185,14 +186,14 @@ pub enum Work {
     },
 }
 
-/// The reason why many events come in one message.
+/// The reason why one message lists many events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DigestReason {
     /// The chat took no messages when the events happened.
     ChatWasAway,
     /// Vestnik did not run when the events happened.
     EngineWasAway,
-    /// More events came at once than a chat may get one by one.
+    /// Too many events happened at once to send them one by one.
     ManyAtOnce,
 }
 
@@ -233,7 +234,7 @@ impl Work {
         }
     }
 
-    /// Whether this message, sent as a new one, makes no sound.
+    /// Whether this message makes no sound when it is sent as a new message.
     pub fn is_silent(&self) -> bool {
         match self {
             Self::OrderMessage(order) => !order.sounds,
@@ -245,7 +246,7 @@ impl Work {
         }
     }
 
-    /// The ids of those events in the message that announce a new order.
+    /// The ids of the events of this message that announce new orders.
     pub fn new_orders(&self) -> Vec<i64> {
         let views: Vec<&EventView> = match self {
             Self::OrderMessage(order) => vec![&order.base, &order.latest],

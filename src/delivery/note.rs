@@ -1,6 +1,6 @@
-//! Chooses the next note for a chat: a short message about an urgent fact, such as a cancellation, next to the order's
-//! own message. An edit of the order's message makes no sound, but a note does. A note replies to the order's message,
-//! so that the message is one tap away.
+//! Chooses the next note for a chat. A note is a short, urgent message next to the order's own message, for example
+//! about a cancellation. Notes exist because an edit of the order's message makes no sound. A note replies to the
+//! order's message, so that a person can open the order with one tap.
 
 use crate::infra::db::Transaction;
 
@@ -19,8 +19,8 @@ pub(super) fn must_be_heard(notes: &[&OpenDelivery]) -> bool {
     notes.iter().filter_map(|open| open.note).any(Note::is_heard_by_all)
 }
 
-/// The next message with notes of this kind: the first one, or all of them if there are many. `None`: no such note is
-/// needed any more.
+/// Returns the next message with notes of this kind: the first note, or all notes if there are more than `ONE_BY_ONE`.
+/// `None`: no note of this kind is needed any more.
 pub(super) async fn work(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -59,7 +59,8 @@ pub(super) async fn work(
     if about.is_empty() {
         return Ok(None);
     }
-    // The order may have changed since the event whose button was pressed. A note about several orders names no status.
+    // Show the current state, because the order may have changed since the event whose button was pressed. A note about
+    // several orders shows no status.
     if let (Note::Shown, [item]) = (note, about.as_mut_slice())
         && let Some(current) = event_view::current(transaction, sources, &style.store, &item.event.subject.id).await?
     {
@@ -73,8 +74,8 @@ pub(super) async fn work(
     }))))
 }
 
-/// Gives up reminders about orders that were answered meanwhile, and notes about late orders that are ready by now.
-/// Returns the ids of their deliveries. Other kinds of notes stay.
+/// Marks reminders as dead if their order was answered meanwhile, and notes about late orders if the order is ready
+/// now. Returns the ids of these deliveries. Notes of other kinds stay open.
 async fn give_up(transaction: &Transaction<'_>, note: Note, deliveries: &[i64]) -> Result<Vec<i64>, QueryError> {
     const ANSWERED: &str = "update vestnik.vst_delivery d set state = 'dead', reason = 'answered meanwhile', completed_at = clock_timestamp() \
          from vestnik.vst_escalation l where d.id = any ($1) and l.event_id = d.about_id and l.outcome in ('answered', 'removed') returning d.id";

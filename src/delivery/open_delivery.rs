@@ -1,4 +1,5 @@
-//! Reads the open deliveries of a chat, as `choice` needs them. An open delivery is not sent and not given up.
+//! Reads the open deliveries of a chat, from which `choice` chooses the next message. An open delivery is neither sent
+//! nor dead.
 
 use super::lane::{self, ChatId, Lane};
 use super::next_message::{Alarm, Note};
@@ -6,9 +7,8 @@ use crate::infra::db::{QueryError, Transaction};
 
 /// The most open deliveries of a chat that are read to choose its next message.
 const LOOK_AHEAD: i64 = 200;
-/// Seconds for which a new event or a cancellation is fresh. After an outage, fresh deliveries are sent before those
-/// that waited through the outage. Where many orders come at once, a digest takes the
-/// older ones, too, so that they do not wait for ever.
+/// Seconds for which a new event or a cancellation is fresh. After an outage, fresh deliveries are sent before older
+/// ones. If many orders come at once, a digest lists the older ones, too, so that they do not wait for ever.
 const FRESH_S: f64 = 10.0;
 
 /// One open delivery of a chat.
@@ -20,19 +20,19 @@ pub(super) struct OpenDelivery {
     pub subject: Option<String>,
     pub alarm: Option<Alarm>,
     pub words: Option<String>,
-    /// The sent message that the words replace.
+    /// The id of the sent message that `words` replaces. `None`: a new message.
     pub message: Option<i32>,
     pub buttons: Option<serde_json::Value>,
     pub urgent: bool,
     pub stale: bool,
     /// Whether the chat took no messages when the event happened.
     pub missed: bool,
-    /// Whether a person asked for this order: then it gets a message of its own, and is in no digest.
+    /// Whether a person asked for this order. Then the order gets its own message, and no digest lists it.
     pub alone: bool,
 }
 
-/// Reads the open deliveries of the chat in this lane that may be sent now: urgent ones first, of these the fresh ones,
-/// then the oldest.
+/// Reads the open deliveries of the chat in this lane that may be sent now: urgent deliveries before others, fresh ones
+/// before stale ones, older before newer.
 pub(super) async fn read(
     transaction: &Transaction<'_>,
     chat: ChatId,

@@ -1,5 +1,5 @@
-//! Tells the chats of a store that the store is paused or takes orders again. The message makes no sound, and is sent
-//! after the store's urgent messages.
+//! Sends a message to the chats of a store when the store is paused or takes orders again. The message makes no sound,
+//! and is sent after urgent messages.
 
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ use crate::text::catalog;
 use crate::text::html::render_template;
 use crate::text::value::{inline, moment};
 
-/// Enqueues a message for each chat of a store that was paused or resumed by one of these events. If a store has
-/// several such events, only the newest counts. Events older than `digest_after` send nothing.
+/// Enqueues a message for each chat of a store that one of these events pauses or resumes. If a store has several of
+/// these events, only the newest counts. An event older than `digest_after` gets no message.
 pub(super) async fn enqueue(
     transaction: &Transaction<'_>,
     due: &[Due],
@@ -70,7 +70,7 @@ struct Notice<'a> {
     language: &'a str,
 }
 
-/// The text of the message about a pause (`is_paused`) or about its end. `data` is the event's JSON.
+/// Returns the text of the message about a pause (`is_paused`) or about its end. `data` is the event's data as JSON.
 fn notice(notice: &Notice<'_>, is_paused: bool, data: &str) -> String {
     #[derive(Default, Deserialize)]
     struct Data {

@@ -1,7 +1,7 @@
-//! Claims the next send to a chat, for this node. All rules about who may send, and when, are in Postgres, for all
-//! nodes together. A lane of a chat has one send at a time, with a second between two sends. A group gets at most
-//! twenty sends a minute, and the bot makes at most thirty a second. Times count from the *end* of a send, because the
-//! moment when Telegram counted the send is not known.
+//! Claims the next send to a chat, for this node. Postgres enforces all limits for all nodes together. A lane of a chat
+//! has one send at a time, with a second between two sends. A group gets at most twenty sends a minute, and the bot
+//! makes at most thirty sends a second. Times count from the *end* of a send, because Telegram does not tell when it
+//! counts a send.
 
 use std::time::Duration;
 
@@ -18,9 +18,9 @@ use crate::infra::db::{self, QueryError};
 use crate::sources::Sources;
 use crate::sources::registry::Registry;
 
-/// The bot has a slot for each send that it may make per second. Sends that must not delay orders use only this many of
-/// the slots. These are edits, answers to chats without a store, and sends to chats whose last send failed. A send that
-/// hangs holds its slot until the deadline.
+/// The number of slots for sends that must not delay orders. A slot is the right to make one of the bot's sends per
+/// second. These sends are edits, answers to chats without a store, and sends to chats whose last send failed. A send
+/// that hangs holds its slot until the deadline.
 const SLOTS_OF_THE_REST: i32 = 10;
 /// The shortest wait for a delivery that is due soon.
 const SHORTEST_WAIT: Duration = Duration::from_millis(10);
@@ -30,7 +30,7 @@ const DUE_ALREADY_WAIT: Duration = Duration::from_millis(100);
 /// The outcome of an attempt to claim a send.
 #[derive(Debug)]
 pub enum Claimed {
-    /// This node has claimed a chat, and sends this message to it.
+    /// This node has claimed a chat, and must send this message to it.
     Work(Box<Claim>),
     /// The claimed chat had nothing to send. Try again at once.
     Empty,
@@ -38,7 +38,7 @@ pub enum Claimed {
     Idle(Duration),
 }
 
-/// The settings that each claim uses, and the node that claims.
+/// The settings of all claims of this node.
 #[derive(Debug, Clone)]
 pub struct Rules {
     /// How long a claim's lease holds.
@@ -49,13 +49,13 @@ pub struct Rules {
     pub digest: DigestRule,
     /// The longest wait of an idle node before it looks again for due deliveries.
     pub idle: Duration,
-    /// SHA-256 of the bot's token. A stopped bot stays stopped only for the token that Telegram refused.
+    /// SHA-256 of the bot's token. A bot that Telegram refused stays stopped only for the refused token.
     pub bot: [u8; 32],
     /// The id of this node's row in `vestnik.vst_bot_node`.
     pub node: String,
 }
 
-/// Claims the next chat to which a message may be sent, otherwise a chat in which a message may be edited.
+/// Claims the next chat that may get a message. If no chat may, claims a chat in which a message may be edited.
 pub async fn claim(pool: &Pool, sources: &Registry, rules: &Rules) -> Result<Claimed, QueryError> {
     for lane in Lane::ALL {
         if let Some(claimed) = db::with_timeout(claim_in(pool, sources, rules, lane)).await? {
@@ -78,8 +78,8 @@ async fn claim_in(pool: &Pool, sources: &Registry, rules: &Rules, lane: Lane) ->
     let mut transaction = client.transaction().await?;
     db::limit_idle_in_transaction(&transaction).await?;
     let statement = transaction.prepare_cached(&claim_sql(lane)).await?;
-    // Hold the chat longer than the lease: even after a send that ends at the last moment, the next one keeps its
-    // distance.
+    // Hold the chat for longer than the lease. Then there is a distance to the next send even if this send ends at the
+    // last moment.
     let held_s = rules.lease.as_secs_f64() + complete::CHAT_SPACING_S;
     let parameters: [&(dyn ToSql + Sync); 4] = [&held_s, &SLOTS_OF_THE_REST, &rules.bot.as_slice(), &rules.node];
     let Some(row) = transaction.query_opt(&statement, &parameters).await? else {
@@ -89,7 +89,7 @@ async fn claim_in(pool: &Pool, sources: &Registry, rules: &Rules, lane: Lane) ->
     let sources = sources.in_force(&transaction).await?;
     let work = match next(&mut transaction, &sources, chat, lane, rules.digest).await {
         Ok(work) => work,
-        // Postgres is not reached, or busy: the failure is not this chat's.
+        // Postgres is busy or not reached, so this chat did not cause the failure.
         Err(error) if dead_letter::is_transient(&error) => return Err(error),
         Err(error) => {
             transaction.rollback().await?;
@@ -122,15 +122,15 @@ async fn claim_in(pool: &Pool, sources: &Registry, rules: &Rules, lane: Lane) ->
     Ok(Some(Claimed::Work(Box::new(claim))))
 }
 
-/// SQL that claims a chat and a slot of the bot, or neither. It skips rows that another node has locked. Chat and slot
-/// are held until the same moment, counted from the transaction's start. `complete::release` recognizes the claim's
-/// slot by that moment.
+/// Returns SQL that claims both a chat and a slot of the bot, or nothing. The statement skips rows that another node
+/// has locked. Chat and slot are held until the same moment, which counts from the start of the transaction.
+/// `complete::release` recognizes the slot by this moment.
 fn claim_sql(lane: Lane) -> String {
     let own = lane.columns();
     let (next_at, wakes_at, until) = (own.next_at, own.wakes_at, own.leased_until);
     let (is_first, may_go) = match lane {
-        // A message waits until Telegram has counted an edit under way. On a slow connection, that is up to a second
-        // after the edit began.
+        // A message waits until Telegram has counted an edit that is under way. On a slow connection, Telegram counts
+        // an edit up to a second after it began.
         Lane::Messages => (
             "c.failures = 0 and exists (select from vestnik.vst_chat_link l where l.chat_id = c.id)",
             "(c.edit_leased_until = '-infinity' \
@@ -145,8 +145,8 @@ fn claim_sql(lane: Lane) -> String {
                or (select count(*) from unnest(c.edits) t where t > clock_timestamp() - w.span) < w.least)",
         ),
     };
-    // If both lanes of a chat have deliveries, messages get 14 of a group's 20 sends a minute, and edits the rest. In a
-    // private chat, messages get 7 of 10 sends in 10 s.
+    // If both lanes of a chat have deliveries, a group gets 14 messages and 6 edits a minute. A private chat gets 7
+    // messages and 3 edits in 10 s.
     format!(
         "with chat as ( \
              select c.id, {is_first} as is_first from vestnik.vst_chat c cross join lateral ( \
@@ -192,8 +192,8 @@ async fn next(
     }
 }
 
-/// Takes the next change of buttons for a person who pressed a button and waits. Changes older than a minute are given
-/// up, because nobody waits for them.
+/// Takes the next change of buttons in a chat. Changes older than a minute become dead, because the person who pressed
+/// a button does not wait any more.
 async fn keyboard(transaction: &Transaction<'_>, chat: ChatId) -> Result<Option<Work>, QueryError> {
     const OVER: &str = "update vestnik.vst_delivery set state = 'dead', reason = 'too late for who pressed', completed_at = clock_timestamp() \
          where chat_id = $1 and keyboard is not null and not is_list and state in ('pending', 'sending', 'retrying') \
@@ -245,10 +245,10 @@ async fn sending(transaction: &Transaction<'_>, work: &Work, fence: i64) -> Resu
     })
 }
 
-/// The time until the next send may begin: at most `idle`, and `idle` while the bot is stopped. A due delivery that was
-/// not claimed is locked by another node, or waits for a slot. Then the time is short.
+/// Returns the time until the next send may begin, at most `idle`. While the bot is stopped, the time is `idle`. If a
+/// due delivery could not be claimed, the time is short, because another node has locked it or no slot is free.
 async fn next_due(client: &Client, rules: &Rules) -> Result<Duration, QueryError> {
-    // Without a waiting chat, return null instead of the time of a slot, which may be infinite.
+    // If no chat waits, return null, because the time of a slot may be infinite.
     const NEXT: &str = "select extract(epoch from ( \
              select min(greatest(due_at, (select min(free_at) from vestnik.vst_bot_slot))) from ( \
                  select greatest(next_at, leased_until, case when not waiting then wakes_at end) from vestnik.vst_chat \
@@ -270,8 +270,8 @@ async fn next_due(client: &Client, rules: &Rules) -> Result<Duration, QueryError
     Ok(wait.unwrap_or(rules.idle).min(rules.idle))
 }
 
-/// Ends a claim without a send, because the lane has no due delivery. A node that enqueues for this chat meanwhile
-/// waits for the row's lock, and then marks the chat as waiting again.
+/// Ends a claim without a send, because the lane has no due delivery. A node that enqueues for this chat at this moment
+/// waits for the row's lock. After that it marks the chat as waiting again.
 async fn release_idle(transaction: &Transaction<'_>, chat: ChatId, lane: Lane, slot: i32) -> Result<(), QueryError> {
     let own = lane.columns();
     let idle = format!(

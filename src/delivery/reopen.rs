@@ -1,4 +1,4 @@
-//! Sends orders again that a person asks for: a single order of a digest or far above in the chat, or all open orders.
+//! Sends orders again when a person asks for them: one order of a digest or of an old message, or all open orders.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,24 +12,25 @@ use crate::domain::status::Status;
 use crate::infra::db::{self, QueryError};
 use crate::sources::registry::Registry;
 
-/// The most orders of a chat that are searched for open ones. The newest are searched.
+/// The most orders of a chat that are searched for open ones: the newest ones.
 const LOOKED_AT: i64 = 5000;
-/// How far back the search for open orders goes, hours.
+/// The age of the oldest orders that the search for open orders includes, hours.
 const HOURS: i32 = 48;
-/// The most orders in the list of open orders: those that wait longest.
+/// The most orders in the list of open orders. The list has the orders that wait longest.
 const LISTED: usize = 300;
 
 /// The open orders and bookings of a chat.
 #[derive(Debug)]
 pub struct OpenOrders {
-    /// The orders and bookings, each in its current state. The longest waiting comes first. At most 300.
+    /// The open orders and bookings, each in its current state. The one that waits longest comes first. At most
+    /// `LISTED`.
     pub listed: Vec<Item>,
-    /// The number of open orders and bookings beyond those.
+    /// The number of open orders and bookings that are not in `listed`.
     pub more: usize,
 }
 
-/// Enqueues an order or booking again for a chat. If the chat has its message, a note replies to that message.
-/// Otherwise the order gets a message of its own. `chat` is the chat's id at Telegram.
+/// Sends an order or booking again to a chat. If the chat has its message, a note replies to this message. Otherwise
+/// the order gets a new message. `chat` is the chat's id at Telegram.
 pub async fn bring(pool: &Pool, chat: i64, pressed: &Pressed) -> Result<(), QueryError> {
     const BRING: &str = "with chat as (update vestnik.vst_chat set waiting = true where telegram_id = $1 returning id), \
          there as (select m.chat_id from vestnik.vst_message m join chat on chat.id = m.chat_id \
@@ -55,7 +56,7 @@ pub async fn bring(pool: &Pool, chat: i64, pressed: &Pressed) -> Result<(), Quer
     .await
 }
 
-/// Reads the open orders and bookings of these stores that the chat already got.
+/// Reads the open orders and bookings of these stores that were sent to the chat before.
 pub async fn open(pool: &Pool, sources: &Registry, chat: i64, stores: &[String]) -> Result<OpenOrders, QueryError> {
     const TOLD: &str = "select d.store_id, d.subject, (extract(epoch from clock_timestamp() - min(d.waits_since)))::float8, max(d.id) \
          from vestnik.vst_delivery d join vestnik.vst_chat c on c.id = d.chat_id \

@@ -1,4 +1,4 @@
-//! Computes how long to wait after a failure before the next attempt. It reads no clock.
+//! Computes how long to wait after a failure before the next attempt, without reading a clock.
 
 use std::time::Duration;
 
@@ -12,9 +12,9 @@ pub struct Pauses {
 }
 
 impl Pauses {
-    /// The wait after this many failures in a row. It doubles with each failure up to `longest`. Then it is shortened
-    /// by up to a quarter, so that simultaneous failures do not retry together. `jitter`, from 0 to 1, is the part of
-    /// that quarter.
+    /// Returns the wait after this many failures in a row. The wait doubles with each failure up to `longest`. Then a
+    /// random part of it is subtracted, so that simultaneous failures are not retried together. `jitter` from 0 to 1
+    /// subtracts up to a quarter.
     pub fn after(self, failures: u32, jitter: f64) -> Duration {
         let doubled = self
             .first

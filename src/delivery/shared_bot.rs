@@ -1,5 +1,6 @@
-//! The state of the bot, which all nodes share: which nodes are up, which node polls Telegram, and the position of the
-//! poll. Also the updates that are not handled yet, and whether Telegram accepts the token.
+//! The state of the bot, which all nodes share in Postgres. It has the nodes that are up, the node that polls Telegram,
+//! and the position of the poll. It also has the updates that are not handled yet, and whether Telegram accepts the
+//! token.
 
 use std::time::Duration;
 
@@ -18,23 +19,24 @@ use crate::infra::db::{self, QueryError};
 const BEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// The deadline of a heartbeat in Postgres.
 const BEAT_DEADLINE: Duration = Duration::from_secs(3);
-/// Seconds without a heartbeat after which a node counts as gone, even if its connection to Postgres exists. Then the
-/// node hangs, or a pooler keeps the connection open.
+/// Seconds without a heartbeat after which a node counts as gone, even if its connection to Postgres still exists. The
+/// node may hang, or a pooler may keep its connection open.
 const SILENCE_S: f64 = 8.0;
-/// Seconds after the end of a node's connection until other nodes send its claims again. The node may only have lost
-/// the connection, and open another.
+/// Seconds from the end of a node's connection until other nodes repeat its sends. The wait gives the node time to
+/// connect again.
 const LEASE_GRACE_S: f64 = 3.0;
-/// Seconds after a start of Postgres in which a missing connection does not count, because all connections are new.
+/// Seconds after a start of Postgres in which a missing connection does not mean that a node is gone, because all nodes
+/// must connect again.
 const START_GRACE_S: f64 = 5.0;
 
-/// Which node polls Telegram for all nodes.
+/// The node that polls Telegram for all nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lease {
     /// This node polls.
     Ours {
         /// The id of the first update that the next poll asks Telegram for.
         next_update: i64,
-        /// Whether this node has just taken the lease: before, another node polled, or none did.
+        /// Whether this node did not hold the lease before.
         is_new: bool,
     },
     /// Another node polls.
@@ -43,8 +45,8 @@ pub enum Lease {
     Stopped,
 }
 
-/// Reports each second that this node is up, over a connection of its own. When the process ends in any way, Postgres
-/// sees the end of the connection at once.
+/// Records each second that this node is up, over its own connection to Postgres. Postgres notices the end of this
+/// connection at once, however the process ends.
 pub struct Heartbeat {
     node: String,
     url: SecretString,
@@ -52,14 +54,14 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// Creates the heartbeat of the node with this id. `url` is the address of Postgres itself, and not of a
-    /// transaction pooler, if such an address exists.
+    /// Creates the heartbeat of the node with this id. `url` is the direct address of Postgres. The address of a
+    /// transaction pooler is used only if no direct address is configured.
     pub fn new(node: String, url: SecretString) -> Self {
         let beating = watch::Sender::new(false);
         Self { node, url, beating }
     }
 
-    /// Watches whether Postgres has received the first heartbeat of this node.
+    /// Returns a watch that becomes true when Postgres has received the first heartbeat of this node.
     pub fn beating(&self) -> watch::Receiver<bool> {
         self.beating.subscribe()
     }
@@ -89,7 +91,7 @@ impl Heartbeat {
         let _ = timeout(BEAT_DEADLINE, leave).await;
     }
 
-    /// Sends heartbeats until one fails.
+    /// Sends heartbeats until one of them fails. The error is that of the failed heartbeat.
     async fn beat(&self, backoff: &mut Backoff) -> Result<(), QueryError> {
         const BEAT: &str = "insert into vestnik.vst_bot_node (id, pid, seen_at) values ($1, pg_backend_pid(), clock_timestamp()) \
              on conflict (id) do update set pid = excluded.pid, seen_at = excluded.seen_at";
@@ -116,8 +118,8 @@ fn is_up(node: &str) -> String {
     )
 }
 
-/// An SQL condition: the node has been gone so long that other nodes send its claims again. `node` is an SQL expression
-/// for the node's id.
+/// An SQL condition: the node has been gone so long that other nodes repeat its sends. `node` is an SQL expression for
+/// the node's id.
 pub(crate) fn has_lost_its_leases(node: &str) -> String {
     format!(
         "exists (select from vestnik.vst_bot_node n where n.id = {node} and n.seen_at < clock_timestamp() - interval '{LEASE_GRACE_S} s' \
@@ -126,7 +128,7 @@ pub(crate) fn has_lost_its_leases(node: &str) -> String {
     )
 }
 
-/// Takes or keeps the lease of the long poll for this node. The lease is free if the node that held it is gone.
+/// Takes or keeps the lease of the poll of Telegram for this node. The lease is free if the node that held it is gone.
 pub async fn lease(pool: &Pool, node: &str) -> Result<Lease, QueryError> {
     let take = format!(
         "with before as (select poller from vestnik.vst_bot for update) \
@@ -165,10 +167,11 @@ pub struct Update {
     pub body: String,
 }
 
-/// Saves the updates of a poll, so that Telegram may drop all updates before `next_update`. Returns whether this node
-/// still holds the lease. Without the lease, nothing is saved, and the node that holds it gets the updates again.
+/// Saves the updates of a poll. After that, Telegram may drop all updates before `next_update`. Returns whether this
+/// node still holds the lease. Without the lease, nothing is saved, and the node that holds the lease gets the updates
+/// again.
 ///
-/// `next_update` may be lower than before: after a week without updates, Telegram continues with any id.
+/// `next_update` may be lower than before, because after a week without updates Telegram continues with any id.
 pub async fn save_updates(pool: &Pool, node: &str, next_update: i64, updates: &[Update]) -> Result<bool, QueryError> {
     const TAKE: &str = "with ours as (update vestnik.vst_bot set next_update = $2, polled_at = clock_timestamp(), \
              error = null, error_at = null where poller = $1 returning 1), \
@@ -189,7 +192,7 @@ pub async fn save_updates(pool: &Pool, node: &str, next_update: i64, updates: &[
     .await
 }
 
-/// Reads the updates that a node saved and did not handle before it stopped: the oldest `most` of them.
+/// Reads the updates that a node saved but did not handle before it stopped. Returns the oldest `most` of them.
 pub async fn left_over(pool: &Pool, most: i64) -> Result<Vec<Update>, QueryError> {
     const LEFT: &str = "select id, body from vestnik.vst_bot_update order by taken_at, id limit $1";
     db::with_timeout(async {
@@ -205,7 +208,7 @@ pub async fn left_over(pool: &Pool, most: i64) -> Result<Vec<Update>, QueryError
     .await
 }
 
-/// Deletes a saved update that was handled or given up.
+/// Deletes a saved update that was handled, or that cannot be handled.
 pub async fn dealt_with(pool: &Pool, update: i64) -> Result<(), QueryError> {
     db::with_timeout(async {
         let client = pool.get().await?;
@@ -217,7 +220,7 @@ pub async fn dealt_with(pool: &Pool, update: i64) -> Result<(), QueryError> {
     .await
 }
 
-/// Releases this node's lease of the poll, so that another node polls at once.
+/// Ends this node's lease of the poll, so that another node polls at once.
 pub async fn release(pool: &Pool, node: &str) -> Result<(), QueryError> {
     const RELEASE: &str = "update vestnik.vst_bot set poller = null where poller = $1";
     db::with_timeout(async {
@@ -238,8 +241,8 @@ pub async fn stop_bot(pool: &Pool, token: &str, why: &str) -> Result<(), QueryEr
     .await
 }
 
-/// Records that Telegram accepts this token, which starts a stopped bot. If the token belongs to another bot, saved
-/// updates of the old bot are deleted and the poll's position starts anew.
+/// Records that Telegram accepts this token, and starts a stopped bot. If the token belongs to another bot, this
+/// deletes the saved updates of the old bot and resets the position of the poll.
 pub async fn start_bot(pool: &Pool, token: &str) -> Result<(), QueryError> {
     const START: &str = "with other as (select number is distinct from $1 as is_new from vestnik.vst_bot), \
          forgotten as (delete from vestnik.vst_bot_update where (select is_new from other)) \
@@ -265,7 +268,7 @@ pub async fn note(pool: &Pool, error: Option<&str>) -> Result<(), QueryError> {
     .await
 }
 
-/// Saves the time of a conflict: another program polls with the same token, or a webhook is set.
+/// Records a conflict now: another program polls with the same token, or the bot has a webhook.
 pub async fn note_conflict(pool: &Pool) -> Result<(), QueryError> {
     db::with_timeout(async {
         let client = pool.get().await?;
@@ -277,9 +280,9 @@ pub async fn note_conflict(pool: &Pool) -> Result<(), QueryError> {
     .await
 }
 
-/// If Telegram has answered no poll for this long, in seconds, updates do not arrive.
+/// Seconds without an answered poll after which the bot counts as receiving no updates.
 const POLL_IS_OLD_S: f64 = 60.0;
-/// Another program that polls with the same token is reported for this long after the conflict, in seconds.
+/// Seconds for which a conflict with another program that polls with the same token is reported.
 const CONFLICT_IS_NEWS_S: f64 = 120.0;
 
 /// The state of the bot, for operators. Ages are in seconds.
@@ -287,25 +290,25 @@ const CONFLICT_IS_NEWS_S: f64 = 120.0;
 pub struct State {
     /// The reason why the bot is stopped. `None`: the bot is not stopped.
     pub stopped: Option<String>,
-    /// The id of the node that polls. `None`: no such node is up.
+    /// The id of the node that polls. `None`: no node polls.
     pub poller: Option<String>,
     /// The age of the newest poll that Telegram answered. `None`: Telegram has answered no poll yet.
     pub polled_s: Option<f64>,
-    /// The age of the newest 409 (conflict) of a poll. `None`: there was none.
+    /// The age of the newest 409 (conflict) of a poll. `None`: no poll had a conflict.
     pub conflict_s: Option<f64>,
-    /// The reason why a node does not reach Telegram, and the age of that error. `None`: no error.
+    /// The reason why a node does not reach Telegram, and the age of this error. `None`: no error is known.
     pub error: Option<(String, f64)>,
     /// The number of saved updates that are not handled yet.
     pub updates: i64,
 }
 
 impl State {
-    /// Whether Telegram answered a poll lately, so that updates arrive.
+    /// Whether Telegram answered a poll recently, so that updates arrive.
     pub fn is_polled(&self) -> bool {
         self.polled_s.is_some_and(|since_s| since_s <= POLL_IS_OLD_S)
     }
 
-    /// The age of a recent conflict, seconds. `None`: no other program polls with the token now.
+    /// The age of a recent conflict, seconds. `None`: no recent conflict.
     pub fn recent_conflict_s(&self) -> Option<f64> {
         self.conflict_s.filter(|since_s| *since_s < CONFLICT_IS_NEWS_S)
     }

@@ -14,7 +14,7 @@ use crate::sources::changes::Lookups;
 use crate::sources::registry::Registry;
 use crate::store::until::{DAY_BEGINS_HOUR, day_sql};
 
-/// The most journal rows from which a day is counted. The newest are counted.
+/// The most journal rows from which a day is counted: the newest ones.
 const WRITES: i64 = 10_000;
 
 /// An order or booking that became new today.
@@ -24,23 +24,22 @@ pub struct Newcomer {
     pub at: OffsetDateTime,
     /// The newest event of the order or booking, which has its current state.
     pub last: PartnerEvent,
-    /// The time until the order or booking was answered: until its status was no longer pending. `None`: it is not
-    /// answered.
+    /// The time until the order or booking was answered, which ends its status `pending`. `None`: it is not answered.
     pub answered_after: Option<Duration>,
 }
 
-/// One day of a store, from its beginning until now.
+/// One day of a store, from its start until now.
 #[derive(Debug)]
 pub struct Today {
     /// The store's display name, or its id if it has no name.
     pub store: String,
     /// The IANA name of the store's time zone.
     pub time_zone: String,
-    /// When the day began: at 5:00 by the store's clock, so that a night belongs to the day before.
+    /// When the day began: at 5:00 by the store's clock, so that the hours after midnight belong to the previous day.
     pub began: OffsetDateTime,
     /// The orders and bookings that became new on this day, newest last.
     pub newcomers: Vec<Newcomer>,
-    /// Whether the day has more than `WRITES` journal rows. Then the oldest orders may be missing.
+    /// Whether the day has more than `WRITES` journal rows. Then the oldest orders may be missing from `newcomers`.
     pub is_cut: bool,
 }
 

@@ -1,22 +1,22 @@
-//! Raises an alarm for an open store without a panel that can ring, before the next order comes. When a panel can ring
-//! again, or the store closes, the chats get a message that the alarm is over. A store that is attended by its chats
-//! needs no panel.
+//! Raises an alarm for an open store if no panel can ring for its next order. When a panel can ring again, or the store
+//! closes, the chats get a message that the alarm is over. A store that is set to `attended_by = 'chats'` needs no
+//! panel.
 
 use crate::infra::db::{self, Pool, QueryError};
 
-/// Seconds that an open store may be without a panel before the alarm. So reloading the panel's page raises none.
+/// Seconds without a panel after which an open store gets an alarm. Reloading the panel's page takes less time.
 pub const GRACE_S: f64 = 60.0;
 
-/// Checks all stores once, with `GRACE_S`. Returns the number of alarms that began or ended.
+/// Checks all stores once, with the grace period `GRACE_S`. Returns the number of alarms that began or ended.
 pub async fn watch(pool: &Pool) -> Result<u64, QueryError> {
     watch_with(pool, GRACE_S).await
 }
 
-/// Does the same as `watch`, with another grace period in seconds.
+/// Checks all stores once, with this grace period in seconds. Returns the number of alarms that began or ended.
 pub async fn watch_with(pool: &Pool, grace_s: f64) -> Result<u64, QueryError> {
     const PRESENT: &str = "select p.store_id from vestnik.vst_presence p join vestnik.vst_node n on n.id = p.node_id \
          where n.until > clock_timestamp()";
-    // The chats attend a store in place of a panel, if they get its orders and messages reach them.
+    // If a store is set to `attended_by = 'chats'`, a chat that gets its orders counts like a panel.
     const CHATS: &str = "select l.store_id from vestnik.vst_chat_link l join vestnik.vst_chat c on c.id = l.chat_id \
          join vestnik.vst_store s on s.id = l.store_id \
          where s.attended_by = 'chats' and l.mode in ('mirror', 'fallback') and l.blocked_at is null and c.disabled_at is null";

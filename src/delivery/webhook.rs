@@ -1,5 +1,5 @@
-//! The last escalation step: a POST request to the URL of the store's webhook. It is signed by Standard Webhooks, so
-//! that the receiver can check the sender.
+//! The last escalation step: a POST request to the store's webhook. The request is signed as Standard Webhooks
+//! specifies, so that the receiver can verify the sender.
 
 use std::time::Duration;
 
@@ -15,15 +15,15 @@ use crate::infra::config::Webhook;
 use crate::infra::db::{self, QueryError};
 use crate::infra::standard_webhook::{DEADLINE, Letter, Poster};
 
-/// Seconds that a node's lease of a post lasts: more than the deadline of the request.
+/// Seconds that a node's lease of a post lasts. This is longer than the deadline of the request.
 const LEASE_S: f64 = 30.0;
-/// The most posts that this node has under way, at most one for each store. So a receiver that hangs delays only its
-/// own posts.
+/// The most posts that this node has under way, at most one for each store. So a slow receiver delays only its own
+/// posts.
 const POSTS_AT_ONCE: usize = 8;
 /// An SQL condition: the order of the event with table alias `e` was answered or removed.
 const ANSWERED: &str =
     "exists (select from vestnik.vst_escalation l where l.event_id = e.id and l.outcome in ('answered', 'removed'))";
-/// The most posts that are given up in one batch.
+/// The most posts that one batch marks as dead.
 const BATCH_OVER: i64 = 100;
 /// The time between two searches for due posts.
 const IDLE: Duration = Duration::from_secs(1);
@@ -32,7 +32,7 @@ const PAUSES: Pauses = Pauses {
     first: Duration::from_secs(5),
     longest: Duration::from_secs(60 * 60),
 };
-/// The age of an event at which its post is given up, because nobody needs it any more, seconds.
+/// The age of an event at which its post becomes dead, because nobody needs it any more, seconds.
 const GIVE_UP_S: f64 = 24.0 * 60.0 * 60.0;
 
 /// A webhook post that this node has claimed.
@@ -41,15 +41,15 @@ pub struct Post {
     fence: i64,
     attempts: i32,
     letter: Letter,
-    /// Whether the order was answered or removed meanwhile. Then the webhook is not called.
+    /// Whether the order was answered or removed meanwhile. Then nothing is posted.
     answered: bool,
 }
 
 /// The reason why a post failed.
 pub enum Failure {
-    /// The next attempt may succeed. The field is the reason.
+    /// The next attempt may succeed. The field is the reason of the failure.
     Passing(String),
-    /// No further attempt follows. The field is the reason.
+    /// The post is not tried again. The field is the reason of the failure.
     Over(&'static str),
 }
 
@@ -61,7 +61,7 @@ impl Channel for Poster {
         let posted = self.post(&post.letter, deadline).await;
         match posted.map(|answer| answer.status().as_u16()) {
             Ok(200..300) => Ok(()),
-            // By Standard Webhooks, 410 means that the receiver is gone for good.
+            // In the Standard Webhooks specification, status 410 means that the receiver is gone for good.
             Ok(410) => Err(Failure::Over("answered 410: the receiver is gone")),
             Ok(status) => Err(Failure::Passing(format!("answered {status}"))),
             Err(error) => Err(Failure::Passing(error.to_string())),
@@ -106,7 +106,8 @@ async fn carry(pool: Pool, poster: Poster, post: Post) {
     }
 }
 
-/// Posts a test message to a store's webhook. Returns the HTTP status of the response. `None`: the store has no webhook.
+/// Posts a test message to a store's webhook. Returns the HTTP status of the response. `None`: the store has no
+/// webhook.
 pub async fn test(client: &Client, store: &str, settings: &Webhook) -> Result<Option<u16>, TestError> {
     const STORE: &str = "select webhook_url, array_remove(array[webhook_secret, webhook_secret_old], null), \
              extract(epoch from clock_timestamp())::bigint, json_build_object('type', 'test', 'store_id', id, 'at', clock_timestamp())::text \

@@ -1,4 +1,4 @@
-//! Posts a test message to an address, for an operator.
+//! Posts a test message to a webhook, for an operator.
 
 use tokio_postgres::types::ToSql;
 
@@ -6,10 +6,10 @@ use crate::infra::config::Webhook;
 use crate::infra::db::{self, Client, QueryError};
 use crate::infra::standard_webhook::{DEADLINE, Letter, Poster};
 
-/// Why a test failed.
+/// The reason why a test failed.
 #[derive(Debug, thiserror::Error)]
 pub enum TestError {
-    /// The receiver did not accept the test. The field is the reason.
+    /// The receiver did not accept the test message. The field is the reason.
     #[error("the webhook did not take it: {0}")]
     NotTaken(String),
     /// The database failed.
@@ -20,8 +20,8 @@ pub enum TestError {
     Client(#[from] reqwest::Error),
 }
 
-/// Posts one message of type `test`. `sql` gives the address, the secrets, the time and the body of the message for the
-/// webhook `which`. Returns the HTTP status of the response. `None`: `sql` gives no row.
+/// Posts one message of type `test`, and returns the HTTP status of the response. `sql` selects the address, the
+/// secrets, the time and the body of the message, with the parameter `which`. `None`: `sql` returns no row.
 pub(super) async fn post(
     client: &Client,
     sql: &str,

@@ -1,5 +1,5 @@
 //! Runs the durable sends of a node: enqueues deliveries for new events, sends them, and advances escalations. Every
-//! node runs all of these tasks. Row locks in Postgres decide which node does which part.
+//! node runs all of these tasks. Row locks in Postgres ensure that two nodes never do the same work.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -29,18 +29,18 @@ use crate::text::catalog;
 
 /// The most sends that this node has under way at the same time.
 const SENDS_AT_ONCE: usize = 30;
-/// The longest wait of an idle task before it looks again, because another node may have enqueued deliveries.
+/// The longest wait of an idle task for a signal. Deliveries that another node enqueued give no signal.
 const IDLE: Duration = Duration::from_secs(1);
-/// The time between two searches for new events, so that the events of a busy journal are enqueued in batches.
+/// The shortest time between two searches for new events, so that the events of a busy journal are enqueued in batches.
 const ENQUEUE_SPACING: Duration = Duration::from_millis(50);
-/// The attempts to save the outcome of a send. After the last attempt, the lease ends by itself, and the message may be
+/// The attempts to save the outcome of a send. If all of them fail, the lease ends by itself, and the message may be
 /// sent twice.
 const COMPLETE_ATTEMPTS: u32 = 5;
-/// The number of failed sends in a row, to any chats, from which a failure counts as a failure of all chats. The next
-/// success then ends the pauses of all chats.
+/// The number of failed sends in a row, to any chats, from which failures count as an outage. The next success then
+/// ends the pauses of all chats.
 const FAILURES_OF_ALL: u32 = 3;
 
-/// The durable sends of a node, with what their tasks share.
+/// The durable sends of a node. The fields are shared by all tasks.
 pub struct Worker<C> {
     /// The connection pool for all SQL of the tasks.
     pub pool: Pool,
@@ -58,12 +58,12 @@ pub struct Worker<C> {
     pub enqueued: Arc<Notify>,
     /// The database's name, for the labels of metrics. `None`: the node serves only one database.
     pub database: Option<String>,
-    /// The attached sources with their mappings. They translate rows of the journal.
+    /// The attached sources with their mappings, which translate rows of the journal.
     pub sources: Arc<Registry>,
 }
 
 impl<C: ChatChannel> Worker<C> {
-    /// Runs all tasks until the shutdown. Sends that are under way are finished first.
+    /// Runs all tasks until the shutdown. Sends that have begun are finished first.
     pub async fn run(self, stop: CancellationToken) {
         let worker = Arc::new(self);
         worker.warn_of_unused_texts().await;
@@ -78,7 +78,7 @@ impl<C: ChatChannel> Worker<C> {
         );
     }
 
-    /// Warns of the operator's own texts for stores that are not set up.
+    /// Logs a warning if the operator has set texts for stores that are not set up.
     async fn warn_of_unused_texts(&self) {
         const UNKNOWN: &str = "select unnest($1::text[]) except select id from vestnik.vst_store order by 1";
         let stores = catalog::stores_with_own_texts();
@@ -232,7 +232,7 @@ impl<C: ChatChannel> Worker<C> {
         }
     }
 
-    /// Reports each outage of Telegram and its end: in the log, in a metric, and for `vestnik telegram status`.
+    /// Reports each outage of Telegram and its end: in the log, in a metric, and in `vestnik telegram status`.
     async fn tell_of_outages(&self, stop: &CancellationToken) {
         let mut outage = self.client.outage();
         let labels: Vec<Label> = database_label(self.database.as_deref()).collect();
@@ -289,13 +289,13 @@ impl<C: ChatChannel> Worker<C> {
     }
 }
 
-/// Logs the outcome of a failed send. Telegram's description of a refusal may quote the message, so it is saved with
-/// the delivery and not logged.
+/// Logs the outcome of a failed send. Telegram's reason for a refusal may quote the message. So it is saved with the
+/// delivery, and not logged.
 fn log(claim: &Claim, outcome: &Outcome) {
     let chat = claim.chat.0;
     match outcome {
         Outcome::Sent(_) | Outcome::MessageGone | Outcome::NotBegun => {}
-        // These outcomes are logged elsewhere, once for the chat or once for all chats.
+        // Other code logs these outcomes, once for each chat or once for all chats.
         Outcome::Gone(_) | Outcome::Blocked { .. } | Outcome::NotReached(_) => {}
         Outcome::Throttled(pause) => {
             let pause_s = pause.as_secs();

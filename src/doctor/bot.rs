@@ -1,5 +1,5 @@
-//! Checks of the Telegram bot: whether Telegram accepts its token, whether a node polls for updates, and whether its
-//! chats accept messages.
+//! Checks the Telegram bot: whether Telegram accepts its token, whether a node polls for updates, and whether its chats
+//! accept messages.
 
 use crate::infra::db::Client;
 
@@ -10,7 +10,7 @@ use crate::infra::config::Telegram;
 use crate::infra::db::QueryError;
 use crate::telegram;
 
-/// A chat is reported if one of its messages has waited for longer than this, in seconds.
+/// Seconds after which a message that waits for a chat is reported.
 const WAITS_TOO_LONG_S: f64 = 600.0;
 
 /// Checks the bot, its polls for updates, and its chats.
@@ -21,7 +21,8 @@ pub(super) async fn examine(settings: &Telegram, client: &Client) -> Result<Vec<
     Ok(findings)
 }
 
-/// Checks that Telegram accepts the token, and that no webhook receives the updates in place of Vestnik's polls.
+/// Checks that Telegram accepts the token, and that the bot has no webhook, because a webhook would get the updates
+/// instead of Vestnik.
 async fn token_finding(settings: &Telegram, state: &State) -> Finding {
     const WEBHOOK: &str = "another program has set a webhook for this bot, so no node can poll: stop that program, or call \
          deleteWebhook for this token, or create another bot for Vestnik";

@@ -1,10 +1,10 @@
-//! Checks what the self-tests of the nodes say.
+//! Checks the canary (self-test) of each node.
 
 use super::{Finding, fail, ok};
 use crate::http::CanaryFailure;
 use crate::infra::db::{self, Client};
 
-/// Whether the newest synthetic order of each node came back.
+/// Reports the nodes whose newest canary failed. A canary is a synthetic order that the node writes and must receive.
 pub(super) async fn examine(client: &Client) -> Result<Finding, db::QueryError> {
     const NODES: &str = "select store, coalesce(outcome, 'waiting') from vestnik.vst_canary where until > clock_timestamp() order by store";
     let rows = db::with_timeout(async { Ok::<_, db::QueryError>(client.query(NODES, &[]).await?) }).await?;

@@ -1,5 +1,5 @@
-//! Examines a database, and reports each problem with its remedy. The checks only read, and wait for no lock, so
-//! `vestnik doctor` may run at the shop's busiest time.
+//! Examines a database, and reports each problem with its remedy. The checks only read and wait for no locks, so
+//! `vestnik doctor` may run at any time, even when the shop is busy.
 
 mod bot;
 mod canary;
@@ -19,21 +19,21 @@ use crate::infra::db::Client;
 use crate::migrate;
 use crate::sources::health::{self, Health};
 
-/// The oldest supported major version of Postgres: reads of the journal need its functions.
+/// The oldest supported major version of Postgres. Older versions lack functions that reads of the journal need.
 const OLDEST_POSTGRES: i32 = 14;
 /// Maximum number of old transactions that are reported.
 const NAMED_TRANSACTIONS: i64 = 20;
-/// Used share of the server's connections, 0 to 1, above which a further node may get none.
+/// The used share of the server's connections, 0 to 1, from which there may be none left for another node.
 const CONNECTION_USAGE: f64 = 0.9;
 
-/// Whether a finding needs action by the operator.
+/// Whether the operator must act on a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// The checked part is in order.
     Ok,
-    /// Nothing is wrong now, but the operator should know the finding.
+    /// Nothing is wrong now, but the operator should know this.
     Note,
-    /// The operator must act; the finding says how.
+    /// The operator must act. The finding says what to do.
     Fail,
 }
 
@@ -70,8 +70,8 @@ fn fail(subject: &str, says: impl Into<String>) -> Finding {
     }
 }
 
-/// Runs all checks on the configured database. Transactions that are older than `old` are reported. An error means that
-/// the checks could not run.
+/// Runs all checks on the configured database. Reports transactions that are older than `old`. An error means that the
+/// checks could not run.
 pub async fn examine(config: &Config, old: Duration) -> Result<Vec<Finding>, db::QueryError> {
     let url = config.database.url.as_ref().ok_or(db::Error::Missing)?;
     let client = db::connect_as(url, "doctor").await?;
@@ -106,8 +106,7 @@ async fn ask(client: &Client, sql: &str) -> Result<Row, db::QueryError> {
     db::with_timeout(async { Ok(client.query_one(sql, &[]).await?) }).await
 }
 
-/// Checks the server: its version, whether it keeps committed transactions after a crash, and whether it has free
-/// connections.
+/// Checks the server: its version, its free connections, and whether it keeps committed transactions after a crash.
 async fn server(client: &Client) -> Result<Vec<Finding>, db::QueryError> {
     const SERVER: &str = "select current_setting('server_version'), current_setting('server_version_num')::int / 10000, \
          pg_is_in_recovery(), \
@@ -152,13 +151,13 @@ async fn server(client: &Client) -> Result<Vec<Finding>, db::QueryError> {
     Ok(vec![server, durability, connections])
 }
 
-/// Checks whether an attacker on the network could read the traffic, and reports parameters of the URL that are
-/// ignored.
+/// Checks whether an attacker on the network could read the traffic. Also reports parameters of the URL that Vestnik
+/// ignores.
 async fn connection(url: &SecretString, client: &Client) -> Result<Finding, db::QueryError> {
     const ENCRYPTED: &str = "select ssl from pg_stat_ssl where pid = pg_backend_pid()";
     let address = db::parse(url, "doctor")?;
     let mut says = address.tls.to_string();
-    // Behind a pooler, Postgres describes only the pooler's own connection.
+    // Through a pooler, Postgres describes only the connection of the pooler.
     if client.is_pooled() {
         says = format!("{says}; a pooler stands before Postgres");
     } else if address.tls.is_open() && !ask(client, ENCRYPTED).await?.try_get::<_, bool>(0)? {
@@ -227,8 +226,8 @@ fn source(health: &Health) -> Vec<Finding> {
     findings
 }
 
-/// Reports the transactions that keep vacuum from cleaning up, or the notification queue from shrinking. Their queries
-/// are not shown, because the text may hold a customer's name.
+/// Reports transactions that keep vacuum from removing old rows, or the notification queue from shrinking. The report
+/// leaves out the text of their queries, because it may contain a customer's name.
 async fn transactions(client: &Client, old: Duration) -> Result<Vec<Finding>, db::QueryError> {
     const OLD: &str = "select * from ( \
            select format('pid %s (%s), a transaction of role %s, %s', pid, coalesce(nullif(application_name, ''), 'unnamed'), usename, state), \

@@ -1,5 +1,5 @@
-//! Checks of notifications: whether they arrive, which nodes listen, and whether other programs disturb the queue or
-//! the locks.
+//! Checks notifications: whether they arrive, which nodes listen, and whether other programs disturb the queue or the
+//! locks.
 
 use secrecy::SecretString;
 
@@ -10,13 +10,14 @@ use crate::infra::config::{Config, Notify};
 use crate::infra::db::{self, Client};
 use crate::migrate;
 
-/// Used share of Postgres' notification queue, 0 to 1, above which some listener probably does not read.
+/// The used share of Postgres' notification queue, 0 to 1, from which a listener probably does not read its
+/// notifications.
 const QUEUE_USAGE: f64 = 0.1;
-/// A node counts as stopped if its LISTEN connection ran no query for longer than this, in seconds. A node queries
-/// every 2 s.
+/// Seconds without a query on its LISTEN connection after which a node counts as stopped. A node runs a query every 2
+/// s.
 const OVERDUE_S: f64 = 8.0;
 
-/// Checks that a node listens, and that a test notification arrives at the address where nodes listen.
+/// Checks that a node listens, and that a test notification arrives at the address that nodes use for LISTEN.
 pub(super) async fn examine(
     config: &Config,
     url: &SecretString,
@@ -26,7 +27,7 @@ pub(super) async fn examine(
         let off = "switched off (database.notify): nodes read every 50 ms";
         return Ok(vec![ok("notifications", off)]);
     }
-    // Nodes are looked up first. A node is known by its LISTEN connection, and the test opens such a connection, too.
+    // Look for nodes first. A node is recognized by its LISTEN connection, and the test opens a LISTEN connection, too.
     let mut findings = nodes(client).await?;
     findings.push(
         match listener::check_notifications(config.database.listen_url.as_ref().unwrap_or(url), url).await {
@@ -37,8 +38,8 @@ pub(super) async fn examine(
     Ok(findings)
 }
 
-/// Checks that at least one node listens, and that each listening node still runs. A node's regular probe identifies
-/// its connection, even if the operator has changed its application name.
+/// Checks that at least one node listens, and that no listening node has stopped. A node is recognized by the query
+/// that it runs regularly, because an operator may have changed its application name.
 async fn nodes(client: &Client) -> Result<Vec<Finding>, db::QueryError> {
     const NODES: &str = "select pid, coalesce(extract(epoch from clock_timestamp() - query_start), 0)::float8 from pg_stat_activity \
          where datname = current_database() and pid <> pg_backend_pid() \
@@ -62,7 +63,7 @@ async fn nodes(client: &Client) -> Result<Vec<Finding>, db::QueryError> {
     Ok(findings)
 }
 
-/// Checks how full the notification queue is, and names the connection that probably keeps it from shrinking.
+/// Checks how full the notification queue is, and names the connection that probably keeps the queue from shrinking.
 pub(super) async fn queue(config: &Config, client: &Client) -> Result<Finding, db::QueryError> {
     let usage: f64 = ask(client, "select pg_notification_queue_usage()").await?.try_get(0)?;
     let says = format!("{:.0} % of the notification queue are in use", usage * 100.0);
@@ -83,7 +84,7 @@ pub(super) async fn queue(config: &Config, client: &Client) -> Result<Finding, d
     ))
 }
 
-/// Checks that no other program holds the locks of the nodes or of migrations.
+/// Checks that no other program holds the locks of nodes or of migrations.
 pub(super) async fn locks(client: &Client) -> Result<Finding, db::QueryError> {
     let holders = disturbance::holders(client).await?;
     let mut problems: Vec<String> = holders

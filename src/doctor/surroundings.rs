@@ -1,5 +1,5 @@
-//! Checks of Vestnik's surroundings: settings of the role and database, clocks, prepared transactions, backups, and
-//! nodes that have stopped.
+//! Checks the surroundings of Vestnik: settings of the role and the database, clocks, prepared transactions, backups,
+//! and nodes that have stopped.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use super::{Finding, ask, fail, note, ok};
 use crate::infra::config::{Config, Notify};
 use crate::infra::db::{self, Client};
 
-/// Doctor reports a clock that differs from Postgres' clock by more than this, in seconds. Times that people read would
-/// mislead; NTP keeps the difference far below.
+/// Seconds by which a clock may differ from Postgres' clock before it is reported. With NTP, the difference is much
+/// smaller. With a larger one, people would read wrong times.
 const CLOCK_OFF_S: f64 = 2.0;
-/// Settings that end statements or transactions, and that an operator may have set for the role or database.
+/// Settings that end statements or transactions. An operator may have set them for the role or the database.
 const TIMEOUTS: [&str; 5] = [
     "statement_timeout",
     "lock_timeout",
@@ -19,10 +19,10 @@ const TIMEOUTS: [&str; 5] = [
     "transaction_timeout",
 ];
 
-/// Reports settings of this role and database that prevent writes or end statements.
+/// Reports settings of this role and database that prevent writes, or that end statements.
 pub(super) async fn settings(client: &Client) -> Result<Vec<Finding>, db::QueryError> {
-    // Selects the value that was in force before Vestnik replaced it for its connection, and the statement that removes
-    // the setting.
+    // Vestnik overrides these settings for its own connection. So select the value without the override, and the
+    // statement that removes the setting.
     const SETTINGS: &str = "select s.name, s.reset_val || coalesce(s.unit, ''), coalesce( \
            (select case when d.setrole = 0 then format('alter database %I reset %s', current_database(), s.name) \
                         when d.setdatabase = 0 then format('alter role %I reset %s', session_user, s.name) \
@@ -103,8 +103,8 @@ fn off(whose: &str, ahead_s: f64) -> Option<Finding> {
     })
 }
 
-/// Reports if the server allows prepared transactions (two-phase commit), which cannot be used after a NOTIFY. `None`:
-/// nothing to report.
+/// Reports that the server allows prepared transactions (two-phase commit), because they cannot be used after a NOTIFY.
+/// `None`: the server does not allow them.
 pub(super) async fn prepared(config: &Config, client: &Client) -> Result<Option<Finding>, db::QueryError> {
     const MOST: &str = "select current_setting('max_prepared_transactions')::int";
     let most: i32 = ask(client, MOST).await?.try_get(0)?;
@@ -117,7 +117,7 @@ pub(super) async fn prepared(config: &Config, client: &Client) -> Result<Option<
     }))
 }
 
-/// Reports how the server's data is backed up, and for how long the journal keeps events.
+/// Reports how the server's data is backed up, and how long the journal keeps events.
 pub(super) async fn backups(config: &Config, client: &Client) -> Result<Finding, db::QueryError> {
     const COPIES: &str = "select current_setting('archive_mode') <> 'off', \
          coalesce(last_failed_time > coalesce(last_archived_time, '-infinity'), false), \
@@ -150,7 +150,7 @@ pub(super) async fn backups(config: &Config, client: &Client) -> Result<Finding,
     })
 }
 
-/// Reports nodes that have not renewed their entry in the table of nodes in time.
+/// Reports nodes that have not renewed their row in the table of nodes in time.
 pub(super) async fn silent_nodes(client: &Client) -> Result<Vec<Finding>, db::QueryError> {
     const SILENT: &str = "select id, extract(epoch from clock_timestamp() - until)::float8 from vestnik.vst_node \
          where until < clock_timestamp() order by id";

@@ -1,10 +1,10 @@
-//! Checks the addresses that events are posted to.
+//! Checks the webhooks (addresses) to which events are posted.
 
 use super::{Finding, fail, note, ok};
 use crate::delivery::endpoint::figures;
 use crate::infra::db::{self, Client};
 
-/// Whether every address takes its events.
+/// Reports webhooks that were stopped, whose posts fail, or that refused events.
 pub(super) async fn examine(client: &Client) -> Result<Finding, db::QueryError> {
     let state = db::with_timeout(figures::read(client)).await?;
     let list = |ids: &[i64]| ids.iter().map(i64::to_string).collect::<Vec<_>>().join(", ");

@@ -1,14 +1,14 @@
-//! Positions in the journal, and cursors. A position tells which transactions a reader has read. A cursor is a position
-//! as an opaque string, which a client keeps.
+//! Positions in the journal, and cursors. A position says which transactions a reader has read. A cursor is a position
+//! encoded as an opaque string, which a client keeps.
 //!
-//! An event gets its id before its transaction commits, so a reader that asks for "ids above N" skips events. A
-//! position records *transactions* instead: all up to the newest one read, except those that were still running. An
-//! event outside the position is new, even if its transaction stayed open for long.
+//! An event gets its id before its transaction commits, so a reader that asks for "ids above N" would skip events. A
+//! position records *transactions* instead: all transactions up to the newest one that was read, except those that were
+//! still running. An event outside the position is new, even if its transaction stayed open for long.
 //!
-//! A Postgres snapshot would nearly suffice, but not after a crash. A snapshot also covers transactions that left
-//! nothing on disk (rolled back, or not flushed). Postgres reuses the ids of such transactions after an immediate
-//! restart, and a reader would skip an order under a reused id. So a position ends at the newest transaction of which a
-//! reader has read an *event*. That event is on disk, and Postgres never reuses an id up to it.
+//! A Postgres snapshot would be enough, except after a crash. A snapshot also covers transactions that left nothing on
+//! disk, because they were rolled back or not flushed. After an immediate restart, Postgres uses the ids of such
+//! transactions again, and a reader would skip an order under such an id. So a position ends at the newest transaction
+//! of which a reader has read an *event*. This event is on disk, so Postgres never uses an id up to it again.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -16,23 +16,23 @@ use sha2::{Digest as _, Sha256};
 
 use crate::domain::event::{EventId, Xid};
 
-/// The maximum length of a cursor, characters. Each transaction that was still running takes two or three characters.
+/// The maximum length of a cursor, characters. Each transaction that was still running needs two or three characters.
 pub const MAX_CURSOR_CHARS: usize = 8 * 1024;
 const VERSION: u8 = 1;
 const AT: u8 = 0;
 const WITHIN: u8 = 1;
 
-/// A snapshot as `pg_current_snapshot()` returns it: which transactions had ended, and which were running.
+/// A snapshot as `pg_current_snapshot()` returns it: which transactions had ended, and which were still running.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
-    /// The lowest transaction id that was not assigned yet.
+    /// The lowest transaction id that Postgres had not assigned yet.
     pub xmax: Xid,
-    /// The transactions below `xmax` that were running.
+    /// The transactions below `xmax` that were still running.
     pub running: Vec<Xid>,
 }
 
 impl Snapshot {
-    /// The oldest transaction that had not ended. Every transaction before it had ended.
+    /// The oldest transaction that had not ended. All transactions before it had ended.
     pub fn oldest(&self) -> Xid {
         self.running.iter().copied().min().unwrap_or(self.xmax).min(self.xmax)
     }
@@ -46,8 +46,8 @@ pub struct Position {
 }
 
 impl Position {
-    /// The position of a reader that has read all events visible in `snapshot`. `newest` is the transaction of the
-    /// newest of these events.
+    /// The position of a reader that has read all events visible in `snapshot`. `newest` is the newest transaction with
+    /// such an event.
     pub fn after(snapshot: &Snapshot, newest: Xid) -> Self {
         let end = Xid((newest.0 + 1).min(snapshot.xmax.0));
         let mut missing: Vec<Xid> = snapshot.running.iter().copied().filter(|xid| *xid < end).collect();
@@ -68,7 +68,7 @@ impl Position {
         xid < self.end && self.missing.binary_search(&xid).is_err()
     }
 
-    /// The first transaction after the position. Its events and those of all later transactions are new.
+    /// The first transaction after the position. The events of this transaction and of all later ones are new.
     pub fn end(&self) -> Xid {
         self.end
     }
@@ -78,12 +78,12 @@ impl Position {
         &self.missing
     }
 
-    /// The last transaction before `end`. The position covers no later one.
+    /// The last transaction before `end`. The position covers no later transaction.
     pub fn newest(&self) -> Xid {
         Xid(self.end.0.saturating_sub(1))
     }
 
-    /// Whether this position covers each transaction that the other position covers. It may be false without need if
+    /// Whether this position covers each transaction that the other position covers. The answer may be a false "no" if
     /// the other position ends later.
     pub fn covers_all_of(&self, other: &Self) -> bool {
         let below = |xid: &&Xid| **xid < other.end;
@@ -95,8 +95,8 @@ impl Position {
                 .all(|xid| other.missing.binary_search(xid).is_ok())
     }
 
-    /// A copy of the position that does not cover these transactions, as if they were still running. Their events are
-    /// new again.
+    /// Returns a copy of the position that does not cover these transactions, as if they were still running. Then their
+    /// events are new again.
     pub fn without(&self, xids: impl IntoIterator<Item = Xid>) -> Self {
         let mut missing = self.missing.clone();
         missing.extend(xids.into_iter().filter(|xid| *xid < self.end));
@@ -115,19 +115,19 @@ impl Position {
         Self { end, missing }
     }
 
-    /// Whether the position covers this transaction and all before it.
+    /// Whether the position covers this transaction and all transactions before it.
     pub fn covers_through(&self, xid: Xid) -> bool {
         xid < self.end && self.missing.first().is_none_or(|first| *first > xid)
     }
 }
 
-/// The epoch of a database: transaction ids can be compared only within one epoch. It is a hash of the cluster, its
-/// line of history and the database. Each start of Postgres begins a new line.
+/// The epoch of a database. Transaction ids can be compared only within one epoch. The epoch is a hash of the cluster,
+/// its line of history and the database. Each start of Postgres begins a new line of history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Epoch(u64);
 
 impl Epoch {
-    /// Builds the epoch from the values that Postgres reports: the cluster's system identifier, the line of history,
+    /// Builds the epoch from three values that Postgres reports: the cluster's system identifier, the line of history,
     /// and the OID of the database.
     pub fn new(system_identifier: i64, line: &str, database_oid: u32) -> Self {
         let digest = Sha256::digest(format!("{system_identifier}/{line}/{database_oid}"));
@@ -137,17 +137,17 @@ impl Epoch {
     }
 }
 
-/// A cursor: the client sends it back to resume where it stopped.
+/// A cursor. A client sends it to the server to continue where it stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cursor {
     /// The client has received each event that the position covers.
     At(Position),
-    /// The client stopped in the middle of a long response. It has received each event that `before` covers. Of the
-    /// events that only `seen` covers, it has received those with an id up to `through`.
+    /// The client stopped in the middle of a long response. It has received each event that `before` covers. It has
+    /// also received the events that only `seen` covers, up to the id `through`.
     Within {
         /// The position at the start of the response.
         before: Position,
-        /// The position at the end of the response, if the client had received all of it.
+        /// The position after the whole response.
         seen: Position,
         /// The id of the last event of the response that was sent.
         through: EventId,
@@ -200,7 +200,8 @@ impl Cursor {
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    /// Decodes a string that [`Cursor::encode`] wrote in the same epoch. An error says why the cursor is rejected.
+    /// Decodes a string that [`Cursor::encode`] wrote in the same epoch. The error is the reason why the server rejects
+    /// the cursor.
     pub fn decode(text: &str, epoch: Epoch) -> Result<Self, Unusable> {
         if text.len() > MAX_CURSOR_CHARS {
             return Err(Unusable::Unreadable);
@@ -210,7 +211,7 @@ impl Cursor {
         if head[0] != VERSION {
             return Err(Unusable::Unreadable);
         }
-        // Parse the position before the epoch is checked, so that a damaged cursor is called unreadable.
+        // Parse the position before the epoch is checked, so that a damaged cursor is reported as unreadable.
         let mut rest = rest;
         let cursor = take_cursor(&mut rest)
             .filter(|_| rest.is_empty())
@@ -221,14 +222,14 @@ impl Cursor {
         Ok(cursor)
     }
 
-    /// The position of which the client has received every event.
+    /// The position whose events the client has all received.
     pub fn base(&self) -> &Position {
         match self {
             Self::At(position) | Self::Within { before: position, .. } => position,
         }
     }
 
-    /// The first transaction of which the client cannot have received an event.
+    /// The first transaction of which the client has surely received no event.
     pub fn end(&self) -> Xid {
         match self {
             Self::At(position) => position.end,
@@ -237,14 +238,15 @@ impl Cursor {
     }
 }
 
-/// The rest of a replay after a cursor: it tells which events the client still misses, in which order, and the cursor
-/// after each event. First come the events that the interrupted response still owed, then newer events; both are sorted
-/// by id. A change of an order commits after the change before it, so the events of one order keep their sequence.
+/// The plan of a replay from a cursor. It says which events the client still misses, in which order, and the cursor
+/// after each event. First come the events that are missing from an interrupted response, then newer events. Both
+/// groups are sorted by id. A change of an order commits after the previous change, so the events of one order stay in
+/// sequence.
 #[derive(Debug, Clone)]
 pub struct ReplayPlan {
     /// The client has received each event that this position covers.
     pub before: Position,
-    /// The position at the end of the interrupted response. Without an interruption, the same as `before`.
+    /// The position at the end of the interrupted response. If no response was interrupted, equal to `before`.
     pub middle: Position,
     /// The id of the last event that the interrupted response sent.
     pub through: EventId,
@@ -278,8 +280,8 @@ impl ReplayPlan {
         (!self.middle.covers(xid), id)
     }
 
-    /// The cursor of a client that has received this event and all before it in the replay. `seen` is the position that
-    /// the replay reads up to.
+    /// Returns the cursor of a client that has received this event and all events before it in the replay. The replay
+    /// ends at the position `seen`.
     pub fn cursor_after(&self, xid: Xid, id: EventId, seen: &Position) -> Cursor {
         let (before, seen) = if self.middle.covers(xid) {
             (&self.before, &self.middle)
@@ -302,8 +304,8 @@ fn put(bytes: &mut Vec<u8>, mut number: u64) {
     bytes.push(number as u8);
 }
 
-/// Writes the end, the number of missing transactions, and the distance from each to the next. Distances are small
-/// numbers, which take few bytes.
+/// Writes the end, the number of missing transactions, and the distance from each missing transaction to the next.
+/// Small numbers such as distances need few bytes.
 fn put_position(bytes: &mut Vec<u8>, position: &Position) {
     put(bytes, position.end.0);
     put(bytes, position.missing.len() as u64);
@@ -332,10 +334,10 @@ fn take(bytes: &mut &[u8]) -> Option<u64> {
 }
 
 fn take_position(bytes: &mut &[u8]) -> Option<Position> {
-    // Refuse an id above `i64::MAX`: Postgres has unsigned transaction ids, but this program passes them as bigint.
+    // Refuse an id above `i64::MAX`: transaction ids are unsigned in Postgres, but Vestnik passes them as bigint.
     let end = take(bytes).filter(|end| i64::try_from(*end).is_ok())?;
     let count = take(bytes)?;
-    // Each missing transaction takes at least one byte.
+    // Each missing transaction needs at least one byte.
     if count > bytes.len() as u64 {
         return None;
     }
@@ -385,7 +387,7 @@ mod tests {
         let after = Position::after(&snapshot, Xid(105));
         assert_eq!(after, position(106, &[101]));
         assert!(after.covers(Xid(105)) && after.covers(Xid(100)));
-        // Transactions that run, or ended without an event: after a crash, Postgres may assign their ids again.
+        // These transactions run, or ended without an event. After a crash, Postgres may assign their ids again.
         assert!(!after.covers(Xid(101)) && !after.covers(Xid(107)) && !after.covers(Xid(108)));
     }
 
@@ -439,8 +441,8 @@ mod tests {
             let other = position(other_end, &below(other_end, other));
             let covered = |position: &Position| (0..40).map(Xid).filter(|xid| position.covers(*xid)).collect::<Vec<_>>();
             let all = covered(&other).iter().all(|xid| one.covers(*xid));
-            // `covers_all_of` may be false although `one` covers all: if `other` ends later, but covers nothing after
-            // the end of `one`.
+            // `covers_all_of` may be false although `one` covers every transaction. This occurs if `other` ends later,
+            // but covers no transaction after the end of `one`.
             prop_assert!(!one.covers_all_of(&other) || all);
             prop_assert!(other.end > one.end || one.covers_all_of(&other) == all);
             let both: Vec<Xid> = covered(&one).into_iter().filter(|xid| other.covers(*xid)).collect();

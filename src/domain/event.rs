@@ -1,5 +1,5 @@
-//! Events: the journal rows as the engine reads them, and the events for partners (the people of a store) that are
-//! translated from these rows.
+//! Events. A journal event is a row of the journal as the engine reads it. A partner event is translated from such
+//! rows, for the people of a store.
 
 use std::fmt;
 use std::fmt::Write as _;
@@ -12,7 +12,7 @@ use super::Subject;
 use super::status::Status;
 use super::wire_time::WireTime;
 
-/// Prefix of the stores of canaries. It is not `vst_`, with which tokens begin.
+/// The prefix of the store ids of canaries (self-tests of a node). It differs from `vst_`, with which tokens begin.
 const CANARY_PREFIX: &str = "vestnik-canary-";
 
 /// The id of a store. It is text, even if the shop's tables use numbers.
@@ -30,12 +30,12 @@ impl StoreId {
         &self.0
     }
 
-    /// The store of a node's canary: of each database that the node serves.
+    /// The store of a node's canary. It is the same store in each database that the node serves.
     pub fn of_canary(node: &str) -> Self {
         Self(format!("{CANARY_PREFIX}{node}").into())
     }
 
-    /// Whether it is the store of a canary, which no client may open.
+    /// Whether this is the store of a canary. No client may read the events of such a store.
     pub fn is_canary(&self) -> bool {
         self.0.starts_with(CANARY_PREFIX)
     }
@@ -47,7 +47,8 @@ impl fmt::Display for StoreId {
     }
 }
 
-/// The id of an event. Later changes of one order have greater ids. Between orders, the id tells no sequence.
+/// The id of an event. A later change of an order has a greater id. Ids of different orders say nothing about the
+/// sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventId(pub i64);
 
@@ -65,7 +66,7 @@ pub struct InvalidEventId;
 impl FromStr for EventId {
     type Err = InvalidEventId;
 
-    /// Parses an id as it is on the wire: digits without a sign, so that an event has one id only.
+    /// Parses an id as the protocol writes it: digits without a sign, so that each event has only one form of its id.
     fn from_str(text: &str) -> Result<Self, InvalidEventId> {
         if !text.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(InvalidEventId);
@@ -74,7 +75,7 @@ impl FromStr for EventId {
     }
 }
 
-/// A 64-bit transaction id of Postgres. It never wraps around.
+/// A 64-bit transaction id of Postgres. Such an id never wraps around.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Xid(pub u64);
 
@@ -83,11 +84,11 @@ pub struct Xid(pub u64);
 pub struct SourceId(pub i32);
 
 impl SourceId {
-    /// The source of the canaries, `vestnik.vst_canary`. The ids of shops' sources begin at 1.
+    /// The source of the canaries: the table `vestnik.vst_canary`. The ids of shops' sources begin at 1.
     pub const CANARY: Self = Self(0);
 }
 
-/// Identifies an order or booking within the database. A key alone is not enough, because several sources may have the
+/// The id of an order or booking within the database. The key alone is not enough, because several sources may have the
 /// same key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SubjectId {
@@ -98,14 +99,14 @@ pub struct SubjectId {
 }
 
 impl fmt::Display for SubjectId {
-    /// Writes the source's id and the key, such as `1 c0ffee`, as the engine's tables have it.
+    /// Writes the source's id and the key, such as `1 c0ffee`, as the engine's tables store them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.source.0, self.key)
     }
 }
 
 impl SubjectId {
-    /// Parses the text that `Display` writes. `None`: another form.
+    /// Parses the text that `Display` writes. `None`: the text has another form.
     pub fn from_text(text: &str) -> Option<Self> {
         let (source, key) = text.split_once(' ')?;
         Some(Self {
@@ -185,8 +186,8 @@ pub struct RowWrite {
     pub data: String,
     /// The recorded columns before an update, a JSON object. `None`: another kind of write.
     pub old: Option<String>,
-    /// Facts about the person whose button made the write: `{"by","minutes","reason"}`. `minutes` is the promised time.
-    /// `None`: no button made the write.
+    /// Facts about the person whose press of a button wrote the row: `{"by","minutes","reason"}`. `minutes` is the
+    /// promised time. `None`: no button wrote the row.
     pub answer: Option<String>,
 }
 
@@ -199,7 +200,7 @@ pub enum EventType {
     OrderStatusChanged,
     /// An order was cancelled.
     OrderCancelled,
-    /// A field of an order that a kitchen sees changed, but not the status.
+    /// A field that the kitchen sees has changed in an order. The status is unchanged.
     OrderChanged,
     /// An order was deleted, hidden, or moved to another store.
     OrderRemoved,
@@ -209,11 +210,11 @@ pub enum EventType {
     BookingStatusChanged,
     /// A booking was cancelled.
     BookingCancelled,
-    /// A field of a booking that people see changed, but not the status.
+    /// A field that people see has changed in a booking. The status is unchanged.
     BookingChanged,
     /// A booking was deleted, hidden, or moved to another store.
     BookingRemoved,
-    /// Nobody has answered an order in time: panels ring again.
+    /// Nobody has answered an order in time, so panels ring again.
     OrderUnanswered,
     /// A chat of the store no longer accepts messages.
     ChatDisabled,
@@ -221,7 +222,7 @@ pub enum EventType {
     StorePaused,
     /// The store accepts orders again.
     StoreResumed,
-    /// The store is out of an item, or the end of that state changed.
+    /// The store is out of an item, or the expected end of this state has changed.
     ItemOutOfStock,
     /// The store has an item again.
     ItemInStock,
@@ -275,31 +276,31 @@ impl EventType {
         matches!(self, Self::OrderRemoved | Self::BookingRemoved)
     }
 
-    /// The type with this name; `None` for an unknown name.
+    /// The type with this name. `None`: no type has this name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|known| known.as_str() == name)
     }
 }
 
-/// An event as the people of a store receive it. It summarizes the journal rows that one transaction wrote about one
+/// An event as the people of a store receive it. It summarizes all journal rows that one transaction wrote about one
 /// order.
 #[derive(Debug, Clone)]
 pub struct PartnerEvent {
-    /// The id of the last of these rows.
+    /// The id of the last of these journal rows.
     pub id: EventId,
-    /// The transaction that wrote these rows.
+    /// The transaction that wrote these journal rows.
     pub xid: Xid,
     /// The store whose people receive the event.
     pub store: StoreId,
-    /// When the last row was written, by the database's clock.
+    /// When the last of these journal rows was written, by the database's clock.
     pub at: OffsetDateTime,
     /// The type of the event.
     pub kind: EventType,
-    /// The order or booking after the event. `None`: the event is about neither.
+    /// The order or booking after the event. `None`: the event is not about an order or booking.
     pub subject: Option<Arc<Subject>>,
     /// The status before the event. `None`: the order or booking was new or not visible.
     pub previous: Option<Status>,
-    /// The names of the changed fields in the protocol. Empty unless the event is a change of fields.
+    /// The names of the changed fields in the protocol. Empty: the event is not a change of fields.
     pub changed: Vec<&'static str>,
     /// The order or booking before a change of fields. `None`: another type of event.
     pub before: Option<Arc<Subject>>,
@@ -310,23 +311,23 @@ pub struct PartnerEvent {
 /// Whether an event is sent live, or as a replay to a client that missed it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Delivery {
-    /// The event is sent as it happens.
+    /// The event is sent when it happens.
     Live,
     /// The event is read from the journal for a client that missed it. Its JSON has `"replayed":true`.
     Replayed,
 }
 
-/// The approximate memory of an event without its payload and its store id, bytes.
+/// The approximate memory that an event needs besides its payload and its store id, bytes.
 const EVENT_OVERHEAD_BYTES: usize = 200;
 
 impl JournalEvent {
-    /// The approximate memory of the event, bytes.
+    /// The approximate memory that the event needs, bytes.
     pub fn weight(&self) -> usize {
         EVENT_OVERHEAD_BYTES + self.payload_bytes()
     }
 
-    /// Whether this row and the next one are about the same order in the same transaction. Such rows become one event
-    /// for partners.
+    /// Whether this row and the next row are about the same order in the same transaction. Such rows become one partner
+    /// event.
     pub fn belongs_with(&self, next: &Self) -> bool {
         match (&self.body, &next.body) {
             (Body::Write(one), Body::Write(other)) => {
@@ -338,7 +339,8 @@ impl JournalEvent {
         }
     }
 
-    /// Whether a canary wrote the row: it is in no figure, and proves no history.
+    /// Whether a canary wrote the row. Such a row counts in no statistics, and does not prove that the journal is
+    /// complete.
     pub fn is_canary(&self) -> bool {
         self.store.as_ref().is_some_and(StoreId::is_canary)
     }
@@ -353,7 +355,7 @@ impl JournalEvent {
 }
 
 impl PartnerEvent {
-    /// Whether the event is about an order or booking that needed work, before the event or after it.
+    /// Whether the order or booking was open (needed work) before the event, or is open after it.
     pub fn concerns_open(&self) -> bool {
         let is = self.subject.as_ref().and_then(|subject| subject.visible_status());
         is.or(self.previous).is_some_and(Status::is_open) || self.previous.is_some_and(Status::is_open)
@@ -365,7 +367,7 @@ impl PartnerEvent {
         self.wire(Some(cursor), delivery)
     }
 
-    /// The same without a cursor, for a client that asks for this event.
+    /// The JSON text of the event without a cursor, for a client that asks for this one event.
     pub fn to_wire_alone(&self) -> String {
         self.wire(None, Delivery::Live)
     }

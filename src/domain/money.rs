@@ -1,12 +1,13 @@
-//! Amounts of money: exact whole numbers of minor units (kopecks, cents), with a currency. No floating point.
+//! Amounts of money: exact whole numbers of minor units (kopecks, cents), with a currency. No floating-point numbers
+//! are used.
 
 use std::fmt;
 
 use iso_currency::Currency as Iso;
 
-/// The digits after the decimal point of a currency that ISO 4217 does not know.
+/// The number of digits after the decimal point if ISO 4217 does not list the currency.
 const USUAL_DIGITS: u8 = 2;
-/// The maximum number of digits of an amount. A longer number is no amount of money.
+/// The maximum number of digits of an amount. A longer number is not an amount of money.
 const MAX_DIGITS: usize = 18;
 
 /// A currency, by its three capital letters such as `RUB`.
@@ -17,13 +18,13 @@ impl Currency {
     /// Roubles, the default currency of a store.
     pub const DEFAULT: Self = Self(*b"RUB");
 
-    /// Parses three letters in upper or lower case. `None`: another text.
+    /// Parses three letters in upper or lower case. `None`: the text has another form.
     pub fn from_code(code: &str) -> Option<Self> {
         let letters: [u8; 3] = code.trim().to_ascii_uppercase().into_bytes().try_into().ok()?;
         letters.iter().all(u8::is_ascii_uppercase).then_some(Self(letters))
     }
 
-    /// Whether ISO 4217 has the currency.
+    /// Whether ISO 4217 lists the currency.
     pub fn is_known(self) -> bool {
         Iso::from_code(self.as_str()).is_some()
     }
@@ -39,7 +40,7 @@ impl Currency {
         iso.and_then(|digits| u8::try_from(digits).ok()).unwrap_or(USUAL_DIGITS)
     }
 
-    /// The currency sign, such as `₽`. A currency without a sign has its letters instead.
+    /// The sign of the currency, such as `₽`. For a currency without a sign, its three letters.
     pub fn sign(self) -> String {
         Iso::from_code(self.as_str()).map_or_else(|| self.as_str().to_owned(), |iso| iso.symbol().to_string())
     }
@@ -60,8 +61,8 @@ pub enum Unit {
     Major,
 }
 
-/// Parses an amount as a shop may write it: `1250`, `12.50`, `12,50`, `1 234,50`, `$1,234.50`, `1.234,50 €`, `-5`.
-/// Returns minor units, rounded to the currency's last digit. `None`: the text is no amount.
+/// Parses an amount in any form that shops use: `1250`, `12.50`, `12,50`, `1 234,50`, `$1,234.50`, `1.234,50 €`, `-5`.
+/// Returns minor units, rounded to the currency's last digit. `None`: the text is not an amount.
 pub fn minor_units(text: &str, unit: Unit, currency: Currency) -> Option<i64> {
     let number = Decimal::read(text)?;
     let shift = match unit {
@@ -71,7 +72,8 @@ pub fn minor_units(text: &str, unit: Unit, currency: Currency) -> Option<i64> {
     number.scaled(shift)
 }
 
-/// A decimal number, digit by digit. `behind` is the number of digits after the decimal point; negative: zeros follow.
+/// A decimal number as digits. `behind` is the number of digits after the decimal point. A negative `behind` is the
+/// number of zeros after the digits.
 struct Decimal {
     is_negative: bool,
     digits: Vec<u8>,
@@ -124,7 +126,8 @@ impl Decimal {
         })
     }
 
-    /// Multiplies by ten to the power of `shift`, and rounds to a whole number, half away from zero. `None`: too large.
+    /// Multiplies the number by ten to the power of `shift`, and rounds it to a whole number, half away from zero.
+    /// `None`: the result is too large.
     fn scaled(&self, shift: i32) -> Option<i64> {
         let drop = self.behind.checked_sub(shift)?;
         let significant = self.digits.iter().skip_while(|digit| **digit == 0).count();
@@ -162,8 +165,8 @@ enum Point {
 }
 
 impl Point {
-    /// Finds the decimal point: the last `.` or `,`, unless it separates thousands. `None`: the separators contradict
-    /// each other.
+    /// Finds the decimal point. It is the last `.` or `,`, unless this character separates thousands. `None`: the
+    /// separators contradict each other.
     fn find(mantissa: &str) -> Option<Self> {
         let Some(place) = mantissa.rfind(['.', ',']) else {
             return Some(Self::Nowhere);
@@ -176,11 +179,11 @@ impl Point {
             .count();
         let behind = mantissa.len() - place - 1;
         match (same, others) {
-            // In `1,234,567`, several separators of one kind separate thousands.
+            // Several separators of one kind separate thousands, as in `1,234,567`.
             (2.., 0) if behind == 3 => Some(Self::Nowhere),
             (2.., _) => None,
-            // A single comma before three digits separates thousands. A single point does not: databases write it
-            // before decimals.
+            // A single comma before three digits separates thousands. A single point is a decimal point, because
+            // databases write it before decimals.
             (1, 0) if separator == b',' && behind == 3 => Some(Self::Nowhere),
             _ => Some(Self::At(place)),
         }

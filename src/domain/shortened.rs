@@ -1,12 +1,13 @@
-//! Events that are too large for a client: they go out without their large parts, and say where the whole event is. A
-//! client that takes no message of their size would be closed by each of them, again and again.
+//! Shortens events that are too large for a client: leaves out their large parts, and adds the path of the whole event.
+//! Without this, a large event would close the session of such a client after each reconnect.
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value, json};
 
 use super::event::PartnerEvent;
 
-/// Members that every event keeps: a client needs them to know which order it is about, and what became of it.
+/// Members of the payload that are never left out. With them, a client knows which order the event is about, and what
+/// happened to it.
 const KEPT: [&str; 10] = [
     "order_ids",
     "order_id",
@@ -19,14 +20,15 @@ const KEPT: [&str; 10] = [
     "event_id",
     "by",
 ];
-/// Parts that are usually large, in the order in which they are left out. Then follow the others, the largest first.
+/// Parts that are usually large, in the order in which they are left out. After these, other parts are left out, the
+/// largest first.
 const LARGE: [&str; 4] = ["items", "extra", "unreadable", "comment"];
-/// Bytes of a member beside its name and value: quotes, colon and comma.
+/// Bytes of a JSON member besides its name and value: quotes, colon and comma.
 const MEMBER_BYTES: usize = 4;
 
 impl PartnerEvent {
-    /// Leaves out parts of the payload until it has `max_bytes` at most. `omitted` names them, and `whole` is the path of
-    /// the whole event.
+    /// Leaves out parts of the payload until it has at most `max_bytes`. Adds the names of these parts as `omitted`,
+    /// and the path of the whole event as `whole`.
     pub fn shorten(&mut self, max_bytes: usize) {
         if self.data.len() <= max_bytes {
             return;
@@ -44,7 +46,7 @@ impl PartnerEvent {
                 break;
             }
             data.remove(&name);
-            // The name stands in `omitted`.
+            // The name of the part is added to `omitted`.
             bytes = bytes.saturating_sub(size).saturating_add(name.len() + MEMBER_BYTES);
             omitted.push(name);
         }
@@ -54,7 +56,7 @@ impl PartnerEvent {
     }
 }
 
-/// The parts that may be left out, with their sizes, in the order in which they are.
+/// Returns the parts that may be left out, with their sizes in bytes, in the order in which they are left out.
 fn parts(data: &Map<String, Value>) -> Vec<(String, usize)> {
     let rank = |name: &str| LARGE.iter().position(|large| *large == name).unwrap_or(LARGE.len());
     let parts = data.iter().filter(|(name, _)| !KEPT.contains(&name.as_str()));
@@ -103,7 +105,7 @@ mod tests {
         let expected = json!({"order_id": "1", "number": "5", "comment": long, "total": 7, "omitted": ["items"],
             "whole": "/api/partner/stores/a%2F7/events/91"});
         assert_eq!(data, expected);
-        // A field of any name may be the large one.
+        // The large field may have any name.
         let mut told = event(&json!({"order_id": "1", "number": long, "total": 7}));
         told.shorten(200);
         let data: Value = serde_json::from_str(&told.data).unwrap();

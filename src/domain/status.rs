@@ -1,4 +1,4 @@
-//! The statuses of orders and bookings, and the steps that are allowed between them.
+//! The statuses of orders and bookings, and which status may follow which.
 
 use serde::Serialize;
 
@@ -23,13 +23,13 @@ impl SubjectKind {
         }
     }
 
-    /// The kind with this name; `None` for an unknown name.
+    /// The kind with this name. `None`: no kind has this name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == name)
     }
 }
 
-/// The status of an order or booking, the same for all shops. A mapping translates each shop's own words into it.
+/// The status of an order or booking. All shops share these statuses, and a mapping translates each shop's own words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
@@ -74,7 +74,7 @@ impl Status {
         }
     }
 
-    /// The status with this name; `None` for an unknown name.
+    /// The status with this name. `None`: no status has this name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|status| status.as_str() == name)
     }
@@ -84,9 +84,9 @@ impl Status {
         matches!(self, Self::Pending | Self::Preparing | Self::Ready | Self::Delivering)
     }
 
-    /// The statuses that a person may choose next, the usual one first, if the shop has words only for the statuses in
-    /// `words`. A status without a word is skipped for the one after it. Rejected stays possible if the shop has a word
-    /// for cancelled.
+    /// The statuses that a person may choose next, the usual one first. `words` has the statuses for which the shop has
+    /// words. A status without a word is replaced by the status after it. `Rejected` is possible if the shop has a word
+    /// for `Cancelled`.
     pub fn next_of(self, kind: SubjectKind, delivered: bool, words: StatusSet) -> Vec<Self> {
         let mut next = Vec::new();
         for step in self.next(kind, delivered) {
@@ -111,8 +111,8 @@ impl Status {
         }
     }
 
-    /// Whether a person may set this status back to `previous`, to correct a mistake. Nobody may undo a customer's
-    /// cancellation.
+    /// Whether a person may set this status back to `previous`, to correct a mistake. A customer's cancellation cannot
+    /// be undone.
     pub fn can_return_to(self, previous: Self, kind: SubjectKind, words: StatusSet) -> bool {
         [false, true]
             .iter()
@@ -133,7 +133,8 @@ impl StatusSet {
         self.0 & (1 << status as u8) != 0
     }
 
-    /// Whether a person can give an order this status: the shop has a word for it, or rejected is written as cancelled.
+    /// Whether a person can give an order this status. The shop needs a word for it, but `Rejected` may be written as
+    /// `Cancelled`.
     fn can_become(self, status: Status) -> bool {
         self.contains(status) || status == Status::Rejected && self.contains(Status::Cancelled)
     }
@@ -194,7 +195,7 @@ mod tests {
         assert_eq!(
             next(Status::Pending, &few),
             [Status::Preparing, Status::Rejected],
-            "refused as cancelled"
+            "rejected is possible, written as cancelled"
         );
         assert_eq!(next(Status::Preparing, &few), [Status::Completed, Status::Rejected]);
         assert_eq!(

@@ -1,22 +1,22 @@
-//! The stores of a stream or of a page of events.
+//! The set of stores whose events a stream or a page contains.
 
 use std::collections::HashSet;
 
 use super::event::StoreId;
 
-/// Stores of one database.
+/// Some stores of one database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreSet {
     /// One store.
     One(StoreId),
     /// Several stores.
     These(HashSet<StoreId>),
-    /// Every store of the database, except these: they belong to another database.
+    /// Every store of the database, except those that belong to another database.
     AllBut(HashSet<StoreId>),
 }
 
 impl StoreSet {
-    /// Whether the set has this store. No set of several stores has the canary's.
+    /// Whether the set has this store. Only the set `One` can have the store of a canary (self-test).
     pub fn has(&self, store: &StoreId) -> bool {
         match self {
             Self::One(one) => one == store,

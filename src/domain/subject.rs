@@ -1,5 +1,5 @@
-//! The canonical order and booking. The row of each shop is translated into this form. People see nothing else: in the
-//! protocol, in a list, in the panel, in a chat or in a webhook.
+//! The canonical order and booking. The row of each shop is translated into this form. The protocol, lists, the panel,
+//! chats and webhooks show only this form.
 
 use std::sync::Arc;
 
@@ -11,8 +11,8 @@ use super::money::Currency;
 use super::status::{Status, StatusSet, SubjectKind};
 use super::wire_time::WireTime;
 
-/// An order or booking in its current state, the same form for all shops. `None` in a field means that the value is not
-/// known, unless the field says otherwise.
+/// An order or booking in its current state. The form is the same for all shops. `None` in a field means that the value
+/// is not known, unless the field's comment says otherwise.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Subject {
     /// Whether the subject is an order or a booking.
@@ -21,16 +21,16 @@ pub struct Subject {
     pub id: SubjectId,
     /// The name of the source, which is the shop's attached table.
     pub source: Arc<str>,
-    /// The number by which people call the order. If the shop has no number, the key.
+    /// The number by which people call the order. The key, if the shop has no number.
     pub number: String,
     /// Whether people see the order or booking.
     pub visibility: Visibility,
     /// The statuses for which the shop has words.
     pub words: StatusSet,
-    /// The status. `pending` if the mapping does not know the shop's word, because a false alarm is better than a
-    /// missed order.
+    /// The status. If the mapping does not know the shop's word, the status is `pending`, because a false alarm is
+    /// better than a missed order.
     pub status: Status,
-    /// The shop's own word for the status, if the mapping does not know it. `None`: the mapping knows it.
+    /// The shop's own word for the status. `None`: the mapping knows the word.
     pub status_word: Option<String>,
     /// The reason for a rejection or cancellation.
     pub reason: Option<String>,
@@ -44,7 +44,7 @@ pub struct Subject {
     pub address: Option<String>,
     /// The customer's comment, such as allergies.
     pub comment: Option<String>,
-    /// The number of people: for an order, how many eat; for a booking, the guests.
+    /// The number of people: how many people eat the order, or the guests of the booking.
     pub persons: Option<Quantity>,
     /// The method of payment, and whether the order is paid.
     pub payment: Payment,
@@ -54,7 +54,7 @@ pub struct Subject {
     pub currency: Currency,
     /// The ordered items.
     pub items: Items,
-    /// When the order is wanted or promised. For a booking, when the guests arrive.
+    /// The time for which the order is wanted or promised. For a booking, the time at which the guests arrive.
     pub due_at: Option<OffsetDateTime>,
     /// The preparation time that the store promised, minutes.
     pub promised_minutes: Option<i32>,
@@ -109,8 +109,8 @@ pub struct Payment {
     pub method: Option<String>,
     /// Whether the order is paid already. `None`: not known.
     pub is_paid: Option<bool>,
-    /// The amount that the customer pays with in cash, so that the courier brings change: minor units. `None`: not
-    /// known.
+    /// The amount in cash from which the customer needs change, minor units. The courier must bring this change.
+    /// `None`: not known.
     pub change_from: Option<i64>,
 }
 
@@ -145,7 +145,7 @@ pub struct Item {
     pub options: Vec<String>,
     /// The customer's note on this item. `None`: no note.
     pub note: Option<String>,
-    /// The part of the menu, or the station of the kitchen, that it belongs to.
+    /// The part of the menu, or the station of the kitchen, to which the item belongs. `None`: not known.
     pub category: Option<String>,
 }
 
@@ -168,7 +168,7 @@ pub struct Unreadable {
 }
 
 impl Subject {
-    /// Creates an order or booking of which only the source and the key are known.
+    /// Creates an order or booking of which only the kind, the id, the source and the currency are known.
     pub fn empty(kind: SubjectKind, id: SubjectId, source: Arc<str>, currency: Currency) -> Self {
         Self {
             kind,
@@ -198,7 +198,7 @@ impl Subject {
         }
     }
 
-    /// The status of a visible order or booking. `None`: people do not see it.
+    /// The status, if people see the order or booking. `None`: people do not see it.
     pub fn visible_status(&self) -> Option<Status> {
         (self.visibility == Visibility::Visible).then_some(self.status)
     }
@@ -221,7 +221,7 @@ impl Subject {
         self.id.source
     }
 
-    /// The names in the protocol of the fields that differ from the state `before`. The status is not compared.
+    /// The protocol's names of the fields that differ from the state `before`. The status is not compared.
     pub fn changed_fields(&self, before: &Self) -> Vec<&'static str> {
         let (due_at, persons) = (name_of_due_at(self.kind), name_of_persons(self.kind));
         let fields = [
@@ -301,7 +301,7 @@ impl Subject {
         json
     }
 
-    /// The members that each event about the order or booking has: its identity and its status.
+    /// The members that every event about the order or booking has: its identity and its status.
     pub fn head(&self) -> Map<String, Value> {
         let mut json = Map::new();
         json.insert(name_of_key(self.kind).to_owned(), self.id.key.as_ref().into());
@@ -319,7 +319,7 @@ impl Subject {
     }
 }
 
-/// The name of the key in the protocol.
+/// The protocol's name of the key.
 pub fn name_of_key(kind: SubjectKind) -> &'static str {
     match kind {
         SubjectKind::Order => "order_id",
@@ -327,7 +327,7 @@ pub fn name_of_key(kind: SubjectKind) -> &'static str {
     }
 }
 
-/// The name of `due_at` in the protocol.
+/// The protocol's name of the field `due_at`.
 pub fn name_of_due_at(kind: SubjectKind) -> &'static str {
     match kind {
         SubjectKind::Order => "due_at",
@@ -335,7 +335,7 @@ pub fn name_of_due_at(kind: SubjectKind) -> &'static str {
     }
 }
 
-/// The name of `persons` in the protocol.
+/// The protocol's name of the field `persons`.
 pub fn name_of_persons(kind: SubjectKind) -> &'static str {
     match kind {
         SubjectKind::Order => "persons",
@@ -355,12 +355,12 @@ impl Payment {
 }
 
 impl Quantity {
-    /// A quantity of one, the default.
+    /// The quantity one, which is the default.
     pub const ONE: Self = Self::Number(1.0);
 
-    /// The quantity as JSON: a number without `.0`, or the shop's words.
+    /// The quantity as JSON: a number (whole numbers without `.0`), or the shop's words.
     pub fn to_json(&self) -> Value {
-        /// Up to this number, an `f64` is exact for whole numbers.
+        /// Up to this number, an `f64` represents every whole number exactly.
         const EXACT: f64 = 9_007_199_254_740_992.0;
         match self {
             Self::Number(number) if number.fract() == 0.0 && number.abs() <= EXACT => Value::from(*number as i64),

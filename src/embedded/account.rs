@@ -1,5 +1,5 @@
-//! The account that runs the private Postgres. Postgres refuses to run as root. So root starts it as another account,
-//! in a directory that this account can reach.
+//! The account that runs the private Postgres. Postgres refuses to run as root. So a process of root starts it under
+//! another account, in a directory that this account can enter.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, chown, symlink};
@@ -11,10 +11,10 @@ use tokio::process::Command;
 
 use super::{Error, set_mode};
 
-/// The parent of the data directory, if only root can reach the wanted directory.
+/// The parent of the data directory if only root can enter the wanted directory.
 const REACHABLE: &str = "/var/lib";
 
-/// An account of this machine, which runs the private Postgres.
+/// The account of this machine that runs the private Postgres.
 #[derive(Debug, Clone, Copy)]
 pub struct Account {
     uid: u32,
@@ -24,7 +24,7 @@ pub struct Account {
 }
 
 impl Account {
-    /// The account of this process or, if it is root, the account `postgres` or `nobody`.
+    /// Returns the account of this process. If this is root, returns the account `postgres` or `nobody`.
     pub fn to_run_postgres() -> Result<Self, Error> {
         if !geteuid().is_root() {
             let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
@@ -55,7 +55,7 @@ impl Account {
     }
 
     /// Makes the account the owner of the wanted directory, and returns the directory's real path. If the account
-    /// cannot reach it, as in root's home, the data goes elsewhere. Then the wanted path becomes a link to it.
+    /// cannot enter it (as in root's home), the data is stored elsewhere, and the wanted path becomes a link.
     pub fn prepare(&self, wanted: &Path) -> Result<PathBuf, Error> {
         let problem = |error| Error::File(wanted.to_owned(), error);
         if !wanted.exists() {
@@ -70,7 +70,7 @@ impl Account {
             } else {
                 let elsewhere = Path::new(REACHABLE).join(format!("vestnik-data-{}", print_of(&parent.join(wanted))));
                 fs::create_dir_all(&elsewhere).map_err(|error| Error::File(elsewhere.clone(), error))?;
-                // The wanted path may be a link whose target was removed.
+                // The wanted path may be a link to a directory that does not exist any more.
                 let _ = fs::remove_file(wanted);
                 symlink(&elsewhere, wanted).map_err(problem)?;
                 tracing::info!(
@@ -84,7 +84,7 @@ impl Account {
         Ok(root)
     }
 
-    /// Creates a directory that only this account can enter, unless it exists.
+    /// Creates a directory that only this account can enter, unless the directory exists.
     pub fn make_directory(&self, path: &Path) -> Result<(), Error> {
         let problem = |error| Error::File(path.to_owned(), error);
         fs::create_dir_all(path).map_err(problem)?;
@@ -115,7 +115,7 @@ impl Account {
         metadata.mode() & bit != 0
     }
 
-    /// Makes the command run as this account, in a directory that the account can enter.
+    /// Makes the command run under this account, in a directory that the account can enter.
     pub fn lower(&self, command: &mut Command) {
         command.current_dir("/");
         if self.lowered {
@@ -124,10 +124,10 @@ impl Account {
     }
 }
 
-/// A directory with a short path for the socket, because the operating system limits the length of a socket's path.
+/// The directory of the socket. Its path is short, because the operating system limits the length of a socket's path.
 /// `root` is the data directory.
 pub fn short_directory(root: &Path) -> PathBuf {
-    // For root it is not in /tmp, where another user could have placed a link.
+    // For root, do not use /tmp, because another user could have created a link there.
     let parent = if geteuid().is_root() { "/var/run" } else { "/tmp" };
     PathBuf::from(format!("{parent}/vestnik-{}", print_of(root)))
 }

@@ -1,4 +1,4 @@
-//! Finds the programs of a Postgres on this machine, or downloads them.
+//! Finds the programs of a Postgres installation on this machine, or downloads them.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use crate::infra::postgres_binaries;
 
 /// The oldest supported major version of Postgres.
 const OLDEST_MAJOR: u32 = 14;
-/// The version of Postgres that is downloaded if the machine has none.
+/// The version of Postgres that is downloaded if this machine has no Postgres.
 const DOWNLOADED: &str = "=17";
 const PROGRAMS: [&str; 2] = ["initdb", "postgres"];
 
@@ -24,8 +24,8 @@ pub struct Binaries {
 }
 
 impl Binaries {
-    /// Finds an installation of the major version `made_by`, which created the data. `None`: the data does not exist
-    /// yet, and the newest installation is used. If this machine has none, a Postgres is downloaded into the directory
+    /// Finds an installation with the major version `made_by`, which created the data. `None`: there is no data yet, so
+    /// the newest installation is used. If this machine has no suitable Postgres, downloads one into the directory
     /// `download`.
     pub async fn find(made_by: Option<u32>, download: &Path) -> Result<Self, Error> {
         let mut found = Vec::new();
@@ -55,7 +55,7 @@ async fn fetch(download: &Path) -> Result<Binaries, Error> {
     let (version, archive) = get_archive(zonky::URL, &version).await.map_err(problem)?;
     extract(zonky::URL, &archive, download).await.map_err(problem)?;
     tracing::info!(%version, "downloaded a Postgres");
-    // Only this account may read the downloaded files, but another account may have to run them.
+    // Only this account may read the downloaded files, but Postgres may run under another account.
     super::set_mode(download, 0o755)?;
     let directory = download.join("bin");
     match postgres_binaries::major_of(&directory.join("postgres")).await {

@@ -1,6 +1,6 @@
 //! A private Postgres in a directory, for a `vestnik serve` without a configured database. It starts and stops with the
-//! program; a server that still runs is reused. Only its owner and root can reach it: it listens on a socket in a
-//! directory of mode 0700.
+//! program. If its server still runs at the start, this server is used. It listens on a socket in a directory of mode
+//! 0700, so that only its owner and root can reach it.
 
 mod account;
 mod binaries;
@@ -28,29 +28,29 @@ const DATABASE: &str = "vestnik";
 const OWNER: &str = "postgres";
 /// Maximum time for the server to start. It may have to recover from a crash.
 const START_DEADLINE: Duration = Duration::from_secs(60);
-/// Maximum time for each signal to stop the server. The first asks for an orderly stop, the second for an immediate
-/// one.
+/// Maximum time for the server to end after a signal. The first signal asks for an orderly stop, and the second one for
+/// an immediate stop.
 const STOP_DEADLINE: Duration = Duration::from_secs(20);
-/// Interval at which the server's state is checked while it starts or stops.
+/// Interval of the checks of the server's state while it starts or stops.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
-/// Interval at which the server's state is checked while it runs.
+/// Interval of the checks of the server's state while it runs.
 const SUPERVISE_INTERVAL: Duration = Duration::from_millis(200);
-/// Maximum length of the socket directory's path, in bytes. The operating system limits the whole path, and the file
-/// name takes 14 bytes.
+/// Maximum length of the socket directory's path, bytes. The operating system limits the length of the whole path, and
+/// the file name needs 14 bytes.
 const MAX_SOCKET_DIRECTORY_BYTES: usize = 107 - 14;
-/// The number of the line in `postmaster.pid` that tells the server's state.
+/// The number of the line in `postmaster.pid` that contains the server's state.
 const STATE_LINE: usize = 7;
 
-/// Why the private Postgres could not be used.
+/// The reason why the private Postgres could not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// This machine has no Postgres, and none could be downloaded.
+    /// This machine has no Postgres, and the download of one failed.
     #[error(
         "no Postgres was found here and none could be downloaded ({0}): install one (Debian: `apt-get install \
          postgresql`), or set DATABASE_URL to the database that you have"
     )]
     NoPostgres(String),
-    /// The data needs a major version of Postgres that this machine does not have.
+    /// This machine does not have the major version of Postgres that created the data.
     #[error(
         "the data was made by Postgres {0}, which was not found here: install that version, or move the directory away"
     )]
@@ -68,13 +68,13 @@ pub enum Error {
         /// The last lines of the program's log.
         said: String,
     },
-    /// The server was not ready within `START_DEADLINE`. The path is that of its log.
+    /// The server was not ready within `START_DEADLINE`. The field is the path of its log.
     #[error("the private Postgres did not start within {} s; see {}", START_DEADLINE.as_secs(), .0.display())]
     TooSlow(PathBuf),
     /// A file could not be read or written.
     #[error("{path}: {1}", path = .0.display())]
     File(PathBuf, #[source] std::io::Error),
-    /// This machine has neither the account `postgres` nor `nobody`.
+    /// This machine has neither an account `postgres` nor an account `nobody`.
     #[error("Postgres does not run as root, and this machine has no account `postgres` or `nobody` to run it as")]
     NoAccount,
     /// The server started, but rejected Vestnik's connection.
@@ -91,9 +91,9 @@ pub struct Embedded {
     account: Account,
     binaries: Binaries,
     process: Pid,
-    /// The server as a child process; `None`: it was running already.
+    /// The server as a child process. `None`: the server was running before this program.
     child: Option<Child>,
-    /// The file lock that keeps other processes away from the data. It is held as long as this value exists.
+    /// The file lock that keeps other processes from using the data. It is held until this value is dropped.
     _lock: File,
 }
 
@@ -107,8 +107,8 @@ struct Paths {
 }
 
 impl Paths {
-    /// The paths below `root`, the real path of the directory. Postgres runs in another directory, so a relative path
-    /// would be wrong.
+    /// Returns the paths below `root`, which is the real path of the directory. Postgres runs in another directory, so
+    /// a relative path would be wrong there.
     fn of(root: PathBuf) -> Self {
         let inside = root.join("socket");
         let fits = inside.as_os_str().len() <= MAX_SOCKET_DIRECTORY_BYTES;
@@ -120,8 +120,8 @@ impl Paths {
         }
     }
 
-    /// The server's process id, and whether it is ready, from `postmaster.pid`. `None`: the file is missing or
-    /// incomplete.
+    /// Reads the server's process id, and whether the server is ready, from `postmaster.pid`. `None`: the file is
+    /// missing or incomplete.
     fn postmaster(&self) -> Option<(Pid, bool)> {
         let text = fs::read_to_string(self.data.join("postmaster.pid")).ok()?;
         let mut lines = text.lines();
@@ -141,7 +141,7 @@ impl Paths {
     }
 }
 
-/// The URL of the private Postgres in this directory, if a `vestnik serve` runs it now.
+/// The URL of the private Postgres in this directory. `None`: no `vestnik serve` runs it now.
 pub fn running(directory: &Path) -> Option<SecretString> {
     let paths = Paths::of(fs::canonicalize(directory).ok()?);
     let (process, ready) = paths.postmaster()?;
@@ -149,7 +149,7 @@ pub fn running(directory: &Path) -> Option<SecretString> {
 }
 
 impl Embedded {
-    /// Starts the private Postgres, or takes over a server that still runs. Creates the data if there is none.
+    /// Starts the private Postgres, or uses its server if it still runs. Creates the data if there is none.
     pub async fn start(directory: &Path) -> Result<Self, Error> {
         let account = Account::to_run_postgres()?;
         let root = account.prepare(directory)?;
@@ -192,7 +192,7 @@ impl Embedded {
         self.binaries.major
     }
 
-    /// The psql command line for the private Postgres, to which options can be added. `None`: psql is not installed.
+    /// The psql command line for the private Postgres. A caller can append options. `None`: psql is not installed.
     pub fn psql(&self) -> Option<String> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let program = if std::env::split_paths(&path).any(|directory| directory.join("psql").is_file()) {
@@ -255,15 +255,15 @@ impl Embedded {
         self.until_ready().await
     }
 
-    /// Stops the server: first in an orderly way and, if that takes too long, at once.
+    /// Stops the server in an orderly way. If this takes too long, stops it at once.
     pub async fn stop(mut self) {
         if !self.signal(Signal::INT).await && !self.signal(Signal::QUIT).await {
             tracing::warn!("the private Postgres did not stop; the next start takes it over");
         }
     }
 
-    /// Stops the server without a checkpoint, as a power failure would. The next start recovers from the write-ahead
-    /// log.
+    /// Stops the server without a checkpoint, like a power failure. The next start recovers the data from the
+    /// write-ahead log.
     pub async fn stop_at_once(mut self) {
         self.signal(Signal::QUIT).await;
     }
@@ -289,7 +289,7 @@ impl Embedded {
     }
 }
 
-/// Takes the file lock that allows one process at a time to use the data.
+/// Takes the file lock, which allows only one process at a time to use the data.
 fn lock(paths: &Paths) -> Result<File, Error> {
     let path = paths.root.join("lock");
     let file = File::create(&path).map_err(|error| Error::File(path, error))?;
@@ -303,7 +303,7 @@ async fn answers(paths: &Paths) -> bool {
     db::connect_as(&paths.url("postgres"), "start").await.is_ok()
 }
 
-/// Creates the data with initdb, in a temporary directory that is renamed at the end.
+/// Creates the data with initdb, in a temporary directory. At the end, renames the directory.
 async fn make_data(paths: &Paths, binaries: &Binaries, account: &Account) -> Result<(), Error> {
     let unfinished = paths.root.join("data.unfinished");
     if unfinished.exists() {
@@ -337,8 +337,8 @@ fn spawn(paths: &Paths, binaries: &Binaries, account: &Account) -> Result<Child,
     command.arg("-D").arg(&paths.data).arg("-k").arg(&paths.socket);
     command.args(["-c", "listen_addresses=", "-c", "unix_socket_permissions=0700"]);
     account.lower(&mut command);
-    // The server gets its own process group. Ctrl-C then reaches only Vestnik, which stops Postgres when nothing needs
-    // it any more.
+    // Give the server its own process group. Then Ctrl-C reaches only Vestnik, which stops Postgres after all its other
+    // parts.
     command.process_group(0);
     command
         .stdin(Stdio::null())
@@ -348,7 +348,7 @@ fn spawn(paths: &Paths, binaries: &Binaries, account: &Account) -> Result<Child,
         .map_err(|error| Error::File(binaries.directory.join("postgres"), error))
 }
 
-/// The server's process id; `None`: the server has ended already.
+/// The server's process id. `None`: the server has already ended.
 fn process_of(child: &Child) -> Option<Pid> {
     Pid::from_raw(child.id()?.cast_signed())
 }

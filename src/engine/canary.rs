@@ -1,5 +1,6 @@
-//! The canary: at intervals the node writes a synthetic order, and waits for it at a session over its own listener. So
-//! it passes the trigger, the notification, the journal, the feed, the router, the listener, and a session.
+//! The canary is a self-test. At intervals, a node writes a synthetic order, and waits until a session at its own
+//! server receives it. So each round tests the trigger, the notification, the journal, the feed, the router, the
+//! server, and a session.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,14 +18,14 @@ use crate::infra::telemetry::LogLimit;
 use crate::journal::canary;
 use crate::token::Token;
 
-/// Within this time the node must let its own client in.
+/// The longest time for the node to open a session for its own canary.
 const OPEN_DEADLINE: Duration = Duration::from_secs(10);
-/// Within this time a committed order must come back.
+/// The longest time from the commit of the synthetic order until the session receives it.
 const BACK_DEADLINE: Duration = Duration::from_secs(10);
-/// Between a round that failed, or could not begin, and the next one.
+/// The pause before the next round if a round failed or could not begin.
 const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The self-test of one database.
+/// The task that runs the canary (self-test) of one database.
 pub(super) struct CanaryTask {
     pub database: Arc<DatabaseContext>,
     pub loopback: Loopback,
@@ -34,16 +35,17 @@ pub(super) struct CanaryTask {
     pub now: watch::Sender<Canary>,
 }
 
-/// What became of a round.
+/// The outcome of a round.
 enum Round {
-    /// It ended so.
+    /// The round passed or failed.
     Ended(Canary),
-    /// It said nothing of the node: the feed has no fresh read, which `/readyz` says already, or the server is busy.
+    /// The round tested nothing. Either the feed has no recent read, which `/readyz` reports anyway, or the server was
+    /// busy.
     Skipped,
 }
 
 impl CanaryTask {
-    /// Runs until the shutdown.
+    /// Runs rounds until the shutdown.
     pub async fn run(self, stop: CancellationToken) {
         loop {
             let Some(round) = stop.run_until_cancelled(self.round()).await else {
@@ -83,7 +85,7 @@ impl CanaryTask {
         Round::Ended(state)
     }
 
-    /// `None`: the server was busy.
+    /// Runs one round: opens a session, writes the order, and waits for it. `None`: the server was busy.
     async fn pass(&self, round: &str) -> Option<Result<(), CanaryFailure>> {
         let path = format!("/api/partner/ws/partner/{}", self.store);
         let opened = timeout(OPEN_DEADLINE, async {
@@ -103,7 +105,7 @@ impl CanaryTask {
             }
             Err(_) => return Some(Err(CanaryFailure::NoSession)),
         };
-        // The next round begins at the latest after this one's deadlines.
+        // The next round begins after the interval and the deadlines of this round at the latest.
         let next = self.interval + 2 * (OPEN_DEADLINE + BACK_DEADLINE);
         if let Err(error) = canary::send(&self.database.hub.pool, &self.store, round, next).await {
             self.explain(&error.to_string());
@@ -125,7 +127,7 @@ impl CanaryTask {
         }
     }
 
-    /// Tells operators: each change in the log, each failure in the metric.
+    /// Reports the state to operators: each change in the log, and each failure in the metric.
     fn tell(&self, state: Canary) {
         let before = self.now.send_replace(state);
         let database = self.database.name.as_deref();
@@ -144,7 +146,7 @@ impl CanaryTask {
     }
 }
 
-/// Reads messages until one is so.
+/// Reads messages of the session until one satisfies `is_so`. The end of the session is an error.
 async fn until(
     socket: &mut (impl futures::Stream<Item = Result<Message, tungstenite::Error>> + Unpin),
     is_so: impl Fn(&serde_json::Value) -> bool,

@@ -1,5 +1,5 @@
-//! Starts the parts that serve one database: feed and listener, router, durable sends, and maintenance. A node serves
-//! one or several databases, which are independent.
+//! Starts the parts of a node that serve one database: feed and listener, router, durable sends, and maintenance. A
+//! node serves one or several databases, which do not depend on each other.
 
 use std::sync::Arc;
 
@@ -36,19 +36,19 @@ pub(super) struct SharedParts {
     pub drained: watch::Receiver<bool>,
     /// Tracks the tasks of sessions and other client connections.
     pub connections: TaskTracker,
-    /// Tracks the background tasks: all tasks that serve no client connection.
+    /// Tracks the background tasks, which are all tasks except those of client connections.
     pub background: TaskTracker,
     /// Cancelled when background tasks must stop.
     pub stop: CancellationToken,
-    /// How the node reaches its own listener.
+    /// How the canary (self-test) connects to the node's own server.
     pub loopback: Loopback,
-    /// The trusted issuer of JWTs; `None`: no JWT is accepted.
+    /// The trusted issuer of JWTs. `None`: no JWT is accepted.
     pub issuer: Option<Arc<Issuer>>,
 }
 
 impl SharedParts {
-    /// Starts every part that serves a database. `number` is its index among several databases; `name` is its name in
-    /// the settings, if it has one.
+    /// Starts all parts that serve a database. `number` is the index of the database among several, and `name` is its
+    /// name in the settings, if it has a name.
     pub fn serve(&self, config: &Config, number: usize, name: Option<String>) -> Result<Arc<DatabaseContext>, Error> {
         let url = config.database.url.clone().ok_or(db::Error::Missing)?;
         let listen_url = config.database.listen_url.clone().unwrap_or_else(|| url.clone());

@@ -1,5 +1,5 @@
-//! Background work of a database: closes sessions of revoked tokens, trims old events, ends pauses, runs the
-//! reconciler, and samples metrics.
+//! The background tasks of a database. They close sessions of revoked tokens, trim old events, end pauses, run the
+//! reconciler, and sample metrics.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,31 +22,31 @@ use crate::sources::reconciler::{MissedRows, Reconciler};
 use crate::store::{pause, stock};
 use crate::token::{self, Holder, Opens, TokenInvalidated, TokenState, Tokens};
 
-/// Interval of the checks for revoked tokens. They find a revocation whose notification was lost.
+/// Interval of the checks for revoked tokens. A check also finds a revocation whose notification was lost.
 const TOKEN_CHECK_INTERVAL: Duration = Duration::from_secs(30);
-/// Interval of the checks for revoked tokens while no notification arrives, or after a failed check.
+/// Interval of the checks for revoked tokens while this node receives no notifications, or after a failed check.
 const TOKEN_POLL_INTERVAL: Duration = Duration::from_secs(1);
-/// Two look-ups of the same token may find expiry times that differ by this much, because each look-up takes a while.
+/// Two look-ups of one token may return expiry times that differ by this much, because a look-up takes some time.
 const END_TOLERANCE: Duration = Duration::from_secs(6);
 /// Time between two rounds of trimming old events.
 const TRIM_INTERVAL: Duration = Duration::from_secs(60);
-/// Time limit of trimming one batch. Over a half-open connection it would never end.
+/// Time limit of trimming one batch, because over a half-open connection it would never end.
 const TRIM_DEADLINE: Duration = Duration::from_secs(60);
 /// Pause between two batches of a round, so that trimming does not occupy the disk.
 const TRIM_PAUSE: Duration = Duration::from_millis(100);
 /// Time between two samples of the gauges.
 const GAUGE_INTERVAL: Duration = Duration::from_secs(15);
 
-/// Interval at which pauses, and items of stop lists, are ended when their time is over.
+/// Interval of the checks whether a pause, or the time of an item on a stop list, is over.
 const PAUSE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Time between two checks of how long ago the journal was read.
 const STALE_CHECK_INTERVAL: Duration = Duration::from_millis(250);
-/// If the journal was not read for this long, the node closes all sessions: another node serves them better.
+/// If the journal was not read for this long, the node closes all sessions, so that clients connect to another node.
 const CLOSE_AFTER: Duration = Duration::from_secs(10);
 
 /// Tells the sessions if the node cannot read the journal, and closes them after `CLOSE_AFTER`. Otherwise a client
-/// would mistake the silence for a quiet store.
+/// would believe that its store has no orders.
 pub(super) async fn watch_health(health: Arc<FeedHealth>, router: Arc<Router>, stop: CancellationToken) {
     let mut ticks = interval(STALE_CHECK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -66,8 +66,8 @@ pub(super) async fn watch_health(health: Arc<FeedHealth>, router: Arc<Router>, s
     }
 }
 
-/// Closes the sessions of tokens that are revoked, changed or expired. It checks after a notification, and at intervals
-/// in case the notification was lost.
+/// Closes the sessions of tokens that are revoked, changed or expired. Checks the tokens after each notification, and
+/// also at intervals, because a notification may be lost.
 pub(super) async fn invalidate_tokens(
     pool: Pool,
     router: Arc<Router>,
@@ -96,12 +96,13 @@ pub(super) async fn invalidate_tokens(
         }
         match token::states(&pool, &live).await {
             Ok(states) => router.close_sessions_of(|selection, holder| {
-                // The token of a session that connected meanwhile was looked up meanwhile.
+                // A session that connected after `live` was read needs no check, because its token was looked up just
+                // now.
                 live.binary_search(&holder.token).ok()?;
                 why_invalidated(states.get(&holder.token), selection, holder)
             }),
             Err(error) => {
-                // The notification does not arrive again, so the check is repeated soon.
+                // The notification does not arrive again, so repeat the check soon.
                 must_retry = true;
                 tracing::warn!(%error, "could not check the tokens of live sessions");
             }
@@ -109,14 +110,15 @@ pub(super) async fn invalidate_tokens(
     }
 }
 
-/// Why a token no longer grants the session's access; `None`: it still does.
+/// Returns why a token does not allow the session's access any more. `None`: the token still allows it.
 fn why_invalidated(state: Option<&TokenState>, selection: &Selection, holder: Holder) -> Option<TokenInvalidated> {
     let Some(state) = state else {
         return Some(TokenInvalidated::Revoked);
     };
     let narrowed = |opens: &Opens| {
         if !selection.is_opened_by(&opens.stores) {
-            // A stream of all stores of the token goes on with those that the token opens now.
+            // If the session is for all stores of the token, ask its client to connect again. Then the client gets the
+            // stores that the token allows now.
             return Some(match selection {
                 Selection::Many(many) if many.granted.is_some() => TokenInvalidated::Changed,
                 _ => TokenInvalidated::Revoked,
@@ -128,7 +130,7 @@ fn why_invalidated(state: Option<&TokenState>, selection: &Selection, holder: Ho
     state.withdrawn.or_else(|| state.opens.as_ref().and_then(narrowed))
 }
 
-/// Whether two expiry times of a token are the same. Look-ups at different times find slightly different ones.
+/// Whether two expiry times of a token are equal. Two look-ups return slightly different times.
 fn is_same_expiry(one: Option<Instant>, other: Option<Instant>) -> bool {
     match (one, other) {
         (Some(one), Some(other)) => one.max(other) - one.min(other) < END_TOLERANCE,
@@ -137,7 +139,7 @@ fn is_same_expiry(one: Option<Instant>, other: Option<Instant>) -> bool {
     }
 }
 
-/// Trims events that are older than the retention, until the node stops.
+/// Trims events that are older than the retention, until the shutdown.
 pub(super) async fn trim(pool: Pool, retention: Duration, stop: CancellationToken) {
     let mut pause = TRIM_INTERVAL;
     loop {
@@ -159,7 +161,7 @@ pub(super) async fn trim(pool: Pool, retention: Duration, stop: CancellationToke
     }
 }
 
-/// Ends pauses of stores, and puts items of stop lists back on sale, when their time is over.
+/// Ends each pause of a store, and takes each item off a stop list, when its time is over.
 pub(super) async fn end_pauses(pool: Pool, stop: CancellationToken) {
     let mut ticks = interval(PAUSE_CHECK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -188,8 +190,8 @@ fn report_missed(database: Option<&str>, missed: &MissedRows) {
     }
 }
 
-/// Runs the reconciler at intervals. Logs the rows that were written past the triggers, so that no session received
-/// them.
+/// Runs the reconciler at intervals. Logs the rows that were written without the triggers, because no session received
+/// events for them.
 pub(super) async fn reconcile(pool: Pool, database: Option<String>, pause: Duration, stop: CancellationToken) {
     let mut reconciler = Reconciler::default();
     let mut ticks = interval(pause);
@@ -214,7 +216,7 @@ pub(super) async fn reconcile(pool: Pool, database: Option<String>, pause: Durat
     }
 }
 
-/// Sets the gauge `vestnik_listening` whenever a listener connects or loses its connection.
+/// Updates the gauge `vestnik_listening` whenever a listener connects or loses its connection.
 pub(super) async fn report_listening(databases: Vec<Arc<DatabaseContext>>, stop: CancellationToken) {
     let mut hearings: Vec<_> = databases.iter().map(|database| database.listen_state.clone()).collect();
     loop {
@@ -225,14 +227,14 @@ pub(super) async fn report_listening(databases: Vec<Arc<DatabaseContext>>, stop:
         ::metrics::gauge!("vestnik_listening").set(f64::from(u8::from(are_listening)));
         let changes = hearings.iter_mut().map(|listen_state| Box::pin(listen_state.changed()));
         tokio::select! {
-            // A listener that has ended changes nothing any more.
+            // The channel of a listener that has ended returns an error, so end this task, too.
             (changed, ..) = select_all(changes) => if changed.is_err() { return },
             () = stop.cancelled() => return,
         }
     }
 }
 
-/// Samples the gauges of all databases: counts are summed, dangers take the worst value.
+/// Samples the gauges of all databases. Counts are added up. If a gauge shows a danger, the worst value is reported.
 pub(super) async fn sample_gauges(
     databases: Vec<Arc<DatabaseContext>>,
     limits: Arc<ConnectionLimits>,
@@ -282,8 +284,8 @@ pub(super) async fn sample_gauges(
     }
 }
 
-/// Logs each new problem of a source once: a shop may alter its tables at any time. `known` keeps the problems that are
-/// logged already.
+/// Logs each new problem of a source once. A shop may alter its tables at any time. `known` has the problems that were
+/// logged before.
 async fn report_sources(database: &DatabaseContext, known: &mut Vec<(String, String)>) {
     match db::with_timeout(async { source_health::check(&*database.hub.pool.get().await?).await }).await {
         Ok(sources) => {

@@ -24,24 +24,23 @@ use crate::telegram;
 use crate::token::{self, Issuer};
 use database::SharedParts;
 
-/// How long connections may take to close when the node stops. Then they are cut.
+/// How long connections may take to close when the node stops. After that, they are cut.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(15);
-/// How much longer background work may take when the node stops.
+/// The additional time for background tasks to end when the node stops.
 const BACKGROUND_GRACE: Duration = Duration::from_secs(3);
-/// Interval at which the start checks whether each feed has read its journal.
+/// Interval of the checks at the start whether each feed has read its journal.
 const FRESH_LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Number of open files that a node needs for itself: standard streams, timers and listening sockets.
+/// Number of open files that the node itself needs: standard streams, timers and listening sockets.
 const OWN_FILES: usize = 16;
-/// Number of connections to a database outside its main pool, such as those of the feed, the listener and the
-/// self-test.
+/// Number of connections to a database outside its main pool, for example for the feed, the listener and the self-test.
 const DATABASE_FILES: usize = 6;
 /// Number of connections that are reserved for operators.
 const OPS_FILES: usize = 8;
 /// Number of connections to Telegram and to webhooks.
 const BOT_FILES: usize = 8;
 
-/// Why the engine could not start.
+/// The reason why the engine could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A database's URL is missing or invalid, or a pool could not be created.
@@ -59,7 +58,7 @@ pub enum Error {
     /// The canary's token cannot be made.
     #[error(transparent)]
     Token(#[from] token::Error),
-    /// The operating system does not tell the address that the server listens on.
+    /// The operating system does not return the address on which the server listens.
     #[error("cannot read the bound address: {0}")]
     Address(#[source] std::io::Error),
 }
@@ -76,8 +75,8 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Opens the sockets, and starts every part of the node. The databases need not be available yet: each part
-    /// retries, and logs its failures.
+    /// Opens the sockets, and starts all parts of the node. The databases need not be available yet, because each part
+    /// retries and logs its failures.
     pub async fn start(config: &Config) -> Result<Self, Error> {
         metrics::install();
         let server = Server::bind(&config.http, config.tls.as_ref(), reserved_files(config))?;
@@ -123,7 +122,7 @@ impl Engine {
             server.proxies(),
         ));
         if let Some(ops) = ops {
-            // The operators' server reports the state of the node until the end of the shutdown.
+            // The operators' server runs until the end of the shutdown, so that it can report the state of the node.
             let routes = http::routes(Arc::clone(&all), &OPS_ROUTES);
             shared
                 .background
@@ -156,7 +155,7 @@ impl Engine {
         self.address
     }
 
-    /// The address of the HTTP server for operators; `None`: it is off.
+    /// The address of the HTTP server for operators. `None`: this server is off.
     pub fn ops_address(&self) -> Option<SocketAddr> {
         self.ops_address
     }
@@ -166,7 +165,7 @@ impl Engine {
         self.read_again.notify_one();
     }
 
-    /// Number of events that an idle feed found without a notification. Any number above 0 indicates a defect.
+    /// Number of events that an idle feed found without a notification. A number above 0 indicates a defect.
     pub fn missed_notifications(&self) -> u64 {
         self.databases
             .iter()
@@ -182,8 +181,8 @@ impl Engine {
         }
     }
 
-    /// Stops the node. It closes each client's session with the code 1012, which asks the client to reconnect, and cuts
-    /// connections after `DRAIN_DEADLINE`.
+    /// Stops the node. Closes each client's session with the code 1012, which asks the client to reconnect. After
+    /// `DRAIN_DEADLINE`, cuts the connections that are still open.
     pub async fn shut_down(self) {
         self.draining.send_replace(true);
         self.stop_accepting.cancel();
@@ -204,7 +203,7 @@ impl Engine {
         }
         stop.cancel();
         background.close();
-        // Background work stops as soon as it is cancelled. The grace time is only for that.
+        // Background tasks stop soon after they are cancelled. The grace period is the time for this.
         if timeout_at(deadline + BACKGROUND_GRACE, background.wait())
             .await
             .is_err()
@@ -214,7 +213,8 @@ impl Engine {
     }
 }
 
-/// Number of files that a node needs besides its clients' sockets. Without them it could not reconnect to Postgres.
+/// Number of files that a node needs besides its clients' sockets. They are reserved, so that it can always reconnect
+/// to Postgres.
 fn reserved_files(config: &Config) -> u64 {
     let of_databases = config.each_database().iter().fold(0, |files, (config, _)| {
         let bot = if config.telegram.is_some() { BOT_FILES } else { 0 };

@@ -1,6 +1,6 @@
 //! Protects the shop and the nodes if other programs disturb notifications. While Postgres' notification queue fills
-//! up, writers do not notify; while another program holds a lock, nodes poll. docs/notify-suppression.md says why no
-//! event is lost.
+//! up, writers must not notify. While another program holds a lock of NOTIFY suppression, nodes poll.
+//! docs/notify-suppression.md explains why no event is lost.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,24 +15,24 @@ use crate::feed::suppression_locks::disturbance::{self, Holder, QueueCheck};
 use crate::feed::suppression_locks::{LockWait, SuppressorSession};
 use crate::infra::db::{Pool, QueryError};
 
-/// Time between two checks. At the highest rate of Postgres, the queue reaches 30 % in some 8 s.
+/// Time between two checks. At the highest rate of Postgres, the queue needs about 8 s to reach 30 %.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// The holders of the locks are looked up once in this many checks, as long as no writer is denied the lock.
+/// The holders of the locks are looked up once in this many checks, unless a writer is denied the lock.
 const HOLDERS_CHECK_EVERY: u64 = 10;
-/// Number of waits for the idle lock, 100 ms each, in which nodes release it. If all fail, the guard takes the writer
-/// lock alone. An idle node finds that lock denied at its next check, and polls.
+/// Number of attempts to get the idle lock, 100 ms each. Meanwhile nodes release this lock. If all attempts fail, the
+/// guard takes only the writer lock. An idle node then notices that the writer lock is denied, and polls.
 const IDLE_LOCK_WAITS: u32 = 10;
-/// Number of waits for the writer lock, 100 ms each, before the next check. Each waits for writers that have notified;
-/// no other writer notifies meanwhile.
+/// Number of attempts to get the writer lock before the next check, 100 ms each. Each attempt waits for writers that
+/// have already notified, and no other writer notifies meanwhile.
 const WRITER_LOCK_WAITS: u32 = 50;
-/// Writers notify again when the queue is below this share of the limit, so that the state does not change every
-/// second.
+/// Writers notify again when the queue is below this share of the limit. The distance keeps the state from changing
+/// every second.
 const CALM_SHARE: f64 = 0.5;
 
 /// The guard of one database against disturbed notifications.
 pub(super) struct NotifyGuard {
     pub pool: Pool,
-    /// Postgres' direct address for sessions with locks: no pooler may be on the way.
+    /// Postgres' direct address, for sessions with locks. A pooler would share these sessions between clients.
     pub url: SecretString,
     pub signals: Arc<ListenerSignals>,
     /// Used share of Postgres' notification queue above which writers must not notify, 0 to 1.
@@ -41,7 +41,7 @@ pub(super) struct NotifyGuard {
     pub database: Option<String>,
 }
 
-/// The session that holds the locks which keep writers from notifying.
+/// The session that holds the two locks. While it holds them, writers do not notify.
 struct Suppression {
     session: SuppressorSession,
     has_idle_lock: bool,
@@ -49,7 +49,7 @@ struct Suppression {
 }
 
 impl NotifyGuard {
-    /// Checks once a second until the node stops.
+    /// Runs a check every second until the shutdown.
     pub async fn run(self, stop: CancellationToken) {
         let mut ticks = interval(CHECK_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -64,7 +64,7 @@ impl NotifyGuard {
                 }
             };
             if check.is_refused {
-                // An idle node would wait for notifications that do not arrive, so this node polls.
+                // An idle node would wait for notifications that do not arrive. So ask this node to poll.
                 self.signals.release_request.notify_one();
             }
             if check.is_refused || count % HOLDERS_CHECK_EVERY == 0 || !known.is_empty() {
@@ -92,7 +92,7 @@ impl NotifyGuard {
         }
     }
 
-    /// Whether the queue is so full that writers must not notify. Logs each change.
+    /// Whether the queue is so full that writers must not notify. Logs each change of this state.
     async fn is_queue_filling(&self, QueueCheck { queue_usage, .. }: QueueCheck, was_filling: bool) -> bool {
         let limit = self.limit * if was_filling { CALM_SHARE } else { 1.0 };
         let is_filling = queue_usage > limit;
@@ -129,7 +129,7 @@ impl NotifyGuard {
         disturbance::oldest_transaction(&*self.pool.get().await?).await
     }
 
-    /// Takes both locks, as a node does that suppresses NOTIFY under load, or continues to wait for them.
+    /// Takes both locks, or continues to wait for them. A node that suppresses NOTIFY under load takes the same locks.
     async fn suppress(&self, suppression: &mut Option<Suppression>) -> Result<(), QueryError> {
         let held = match suppression.take().filter(|held| !held.session.is_lost()) {
             Some(held) => held,
@@ -144,7 +144,8 @@ impl NotifyGuard {
             if held.has_idle_lock || held.has_writer_lock {
                 break;
             }
-            // The request stays within this node, because NOTIFY may fail by now. Every node checks the queue itself.
+            // Ask only this node to release the lock, because NOTIFY may already fail. Every other node checks the
+            // queue itself.
             self.signals.release_request.notify_one();
             held.has_idle_lock = held.session.wait_for_idle_lock().await? == LockWait::Held;
         }
@@ -157,7 +158,8 @@ impl NotifyGuard {
         Ok(())
     }
 
-    /// Logs each program that holds one of the locks, once. `known` keeps the holders that are logged already.
+    /// Logs each program that holds one of the locks. A program is logged only once: `known` has the holders that were
+    /// logged before.
     async fn report_holders(&self, known: &mut Vec<Holder>) {
         let holders = async { disturbance::holders(&*self.pool.get().await?).await };
         let holders = match holders.await {

@@ -1,4 +1,4 @@
-//! Warms up a node before the first panel is admitted, because all panels reconnect at once after a restart.
+//! Warms up a node before the first panel is admitted, because after a restart all panels reconnect at the same time.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -18,16 +18,17 @@ use crate::infra::db::Pool;
 use crate::journal::{self, Start};
 use crate::token;
 
-/// Maximum time that the first panels wait for the warm-up. On an idle machine the warm-up takes a tenth of it.
+/// Maximum time that the first panels wait for the warm-up. On an idle machine, the warm-up needs a tenth of this time.
 const FIRST_PANELS_WAIT: Duration = Duration::from_secs(1);
-/// Maximum time of the warm-up, which may continue after the first panels are admitted. Postgres may be unavailable.
+/// Maximum time of the warm-up, because Postgres may be unavailable. It may continue after the first panels are
+/// admitted.
 const WARM_DEADLINE: Duration = Duration::from_secs(10);
-/// Maximum number of a pool's connections that the warm-up opens.
+/// Maximum number of connections of one pool that the warm-up opens.
 const WARM_CONNECTIONS: usize = 16;
 
-/// Opens the connections of the pools, prepares the panels' queries on each, and reads recent events into the cache.
-/// Without the warm-up, these steps would delay live orders for the first 50 ms (`cargo bench --bench replay`). Returns
-/// when the warm-up is complete, or after `FIRST_PANELS_WAIT`. Then it continues in the background.
+/// Opens the pools' connections, prepares the panels' queries on each, and reads recent events into the cache. Without
+/// this, live orders of the first 50 ms would be late (`cargo bench --bench replay`). Returns when the warm-up is
+/// complete, or after `FIRST_PANELS_WAIT`; then the warm-up continues in the background.
 pub(super) async fn warm(database: Arc<DatabaseContext>, background: &TaskTracker, stop: CancellationToken) {
     let warmed = background.spawn(async move {
         let warmed = timeout(WARM_DEADLINE, open_and_read(&database));
@@ -57,7 +58,7 @@ async fn open_and_read(database: &DatabaseContext) {
     database.hub.load_history().await;
 }
 
-/// Runs `query` once for each connection, all at the same time, so that each run uses a different connection.
+/// Runs `query` once for each connection. All runs are concurrent, so that each uses another connection.
 async fn on_each_connection<T, E: Display, F: Future<Output = Result<T, E>>>(pool: &Pool, query: impl Fn() -> F) {
     let connections = pool.max_size().min(WARM_CONNECTIONS);
     for result in join_all((0..connections).map(|_| query())).await {

@@ -1,4 +1,4 @@
-//! Finds the orders of a customer, and every row of the journal about them.
+//! Finds the orders of a customer, and all journal rows about these orders.
 
 use std::collections::BTreeSet;
 
@@ -12,57 +12,58 @@ use crate::journal;
 use crate::sources::changes::Found as Looked;
 use crate::sources::{Context, Sources};
 
-/// Rows of the journal that are read at once.
+/// The number of journal rows that one query reads.
 const PAGE_ROWS: i64 = 500;
-/// Digits that a telephone number has at least: fewer fit many customers.
+/// The fewest digits of a telephone number. A shorter number would match many customers.
 pub(super) const MIN_PHONE_DIGITS: usize = 7;
-/// Digits at the end of a number that are compared: before them stand a country's code, or the digit that replaces it.
+/// Only this many digits at the end of a telephone number are compared. The digits before them are a country code, or a
+/// digit that replaces it.
 const COMPARED_DIGITS: usize = 10;
 
-/// Whose data is erased.
+/// The customer whose data is erased.
 #[derive(Debug, Clone)]
 pub enum Whom {
-    /// Of one order or booking, by its number or key.
+    /// The customer of one order or booking.
     Order {
-        /// The store.
+        /// The id of the order's store.
         store: StoreId,
-        /// The number or key.
+        /// The number or the key of the order or booking.
         order: String,
     },
-    /// Of everybody with this telephone number.
+    /// All customers with this telephone number.
     Phone {
-        /// In this store. `None`: in every store.
+        /// The store in which orders are searched. `None`: all stores.
         store: Option<StoreId>,
-        /// The number, as people write it.
+        /// The telephone number, in any form that people write.
         phone: String,
     },
 }
 
-/// What was found.
+/// The data of a customer in the journal.
 #[derive(Debug, Default)]
 pub(super) struct Found {
-    /// The orders and bookings.
+    /// The ids of the customer's orders and bookings.
     pub subjects: BTreeSet<SubjectId>,
-    /// Every row of the journal about them, by id.
+    /// All journal rows about these orders and bookings, sorted by id.
     pub events: Vec<JournalEvent>,
-    /// The newest state of each.
+    /// The newest state of each order and booking, with its store and event.
     pub newest: Vec<(StoreId, Subject, EventId)>,
-    /// What is known of the customer: name, telephone number, address.
+    /// Texts that identify the customer: name, telephone number, address.
     pub words: BTreeSet<String>,
 }
 
 impl Found {
-    /// Sources and keys, for two arrays.
+    /// The sources and the keys of the orders and bookings, in two arrays of the same length.
     pub fn subjects(&self) -> (Vec<i32>, Vec<&str>) {
         self.subjects.iter().map(|it| (it.source.0, &*it.key)).unzip()
     }
 
-    /// The subjects as the queue writes them.
+    /// The orders and bookings as text, as the table of deliveries stores them.
     pub fn written(&self) -> Vec<String> {
         self.subjects.iter().map(ToString::to_string).collect()
     }
 
-    /// Source, number and key of each.
+    /// The source, the number and the key of each order and booking.
     pub fn orders(&self) -> Vec<(String, String, String)> {
         let of = |id: &SubjectId| {
             let known = self.newest.iter().find(|(_, subject, _)| subject.id == *id);
@@ -75,7 +76,7 @@ impl Found {
     }
 }
 
-/// The rows that a shop wrote, with their ids.
+/// The rows that record a shop's write, with the ids of the events.
 pub(super) fn writes(events: &[JournalEvent]) -> impl Iterator<Item = (EventId, &RowWrite)> {
     events.iter().filter_map(|event| match &event.body {
         Body::Write(write) => Some((event.id, write)),
@@ -83,13 +84,14 @@ pub(super) fn writes(events: &[JournalEvent]) -> impl Iterator<Item = (EventId, 
     })
 }
 
-/// Finds the orders, or says why there are none.
+/// Finds the customer's orders. It is an error if there are none.
 pub(super) async fn find(transaction: &Transaction<'_>, sources: &Sources, whom: &Whom) -> Result<Found, Error> {
     let mut found = Found::default();
     match whom {
         Whom::Order { store, order } => {
             super::known(transaction, store).await?;
-            // The number is only text within the row here; the translation tells whether it is one.
+            // SQL finds the number anywhere in the row's text. The translated row then shows whether it is the order's
+            // number.
             let recorded = journal::as_recorded(order);
             let condition = "store_id = $1 and (key = $2 or strpos(data::text, $3) > 0)";
             let parameters: [(&(dyn ToSql + Sync), Type); 3] = [
@@ -134,7 +136,7 @@ pub(super) async fn find(transaction: &Transaction<'_>, sources: &Sources, whom:
     Ok(found)
 }
 
-/// Collects the subjects of the rows that are meant.
+/// Adds the orders and bookings to `found` whose rows match `condition` and `is_meant`.
 async fn collect(
     transaction: &Transaction<'_>,
     sources: &Sources,
@@ -168,7 +170,7 @@ async fn collect(
     }
 }
 
-/// Reads every row about the subjects, of whatever store.
+/// Reads all journal rows about the orders and bookings in `found`, of any store.
 async fn rows(transaction: &Transaction<'_>, sources: &Sources, found: &mut Found) -> Result<(), Error> {
     let (of, keys) = found.subjects();
     let condition = "(source, key) in (select * from unnest($1::int[], $2::text[])) order by id";
@@ -192,7 +194,7 @@ async fn rows(transaction: &Transaction<'_>, sources: &Sources, found: &mut Foun
     Ok(())
 }
 
-/// The order after the write, and before it. Empty: the source is not attached now.
+/// Returns the order after the write and before it. Empty: the source is not attached now.
 fn states(sources: &Sources, event: &JournalEvent, write: &RowWrite) -> Vec<Subject> {
     let (Some(source), Some(key)) = (sources.get(write.source), &write.key) else {
         return Vec::new();
@@ -214,7 +216,8 @@ fn end_of(digits: &str) -> &str {
     &digits[digits.len().saturating_sub(COMPARED_DIGITS)..]
 }
 
-/// Whether two numbers are one: `+7 900 000-00-01`, `89000000001` and `9000000001` are.
+/// Whether two telephone numbers are the same. For example, `+7 900 000-00-01`, `89000000001` and `9000000001` are the
+/// same.
 fn is_same(one: &str, other: &str) -> bool {
     match one.len() < COMPARED_DIGITS || other.len() < COMPARED_DIGITS {
         true => one == other,

@@ -1,4 +1,5 @@
-//! What Telegram was sent: the queue edits the messages of the orders, so that a node with the bot does it.
+//! Removes the customer from messages that were sent to Telegram. It enqueues edits of the messages, because only a
+//! node with the bot can edit them.
 
 use super::find::Found;
 use crate::domain::event::SubjectId;
@@ -7,7 +8,7 @@ use crate::telegram::erased;
 use crate::text::value::inline;
 use crate::text::{catalog, html};
 
-/// Enqueues an edit of each message of the orders.
+/// Enqueues an edit of each sent message about the orders. Returns the number of edits.
 pub(super) async fn rewrite(transaction: &Transaction<'_>, found: &Found) -> Result<u64, QueryError> {
     const MESSAGES: &str = "select m.chat_id, m.store_id, m.subject, m.message_id, m.event_id, coalesce(l.language, 'ru') \
          from vestnik.vst_message m left join vestnik.vst_chat_link l using (chat_id, store_id) \
@@ -15,7 +16,7 @@ pub(super) async fn rewrite(transaction: &Transaction<'_>, found: &Found) -> Res
     const REWRITE: &str = "with rewritten as ( \
              insert into vestnik.vst_delivery (chat_id, message_id, words, buttons, urgent) values ($1, $2, $3, $4, false)) \
          update vestnik.vst_chat set waiting = true where id = $1";
-    // An earlier edit that was not sent yet says the same, or less.
+    // Delete an earlier edit that was not sent yet, because the new edit replaces it.
     const EARLIER: &str = "delete from vestnik.vst_delivery where chat_id = $1 and message_id = $2 and words is not null \
          and state in ('pending', 'retrying')";
     let mut count = 0;
@@ -44,7 +45,8 @@ pub(super) async fn rewrite(transaction: &Transaction<'_>, found: &Found) -> Res
     Ok(count)
 }
 
-/// Replaces the bot's answers to commands that name the customer, sent or not.
+/// Replaces the text of answers to commands that contain the customer's data, whether they were sent or not. Returns
+/// their number.
 pub(super) async fn blank_replies(transaction: &Transaction<'_>, found: &Found) -> Result<u64, QueryError> {
     const BLANK: &str = "update vestnik.vst_delivery d set words = $2 where d.words is not null and d.message_id is null \
          and exists (select from unnest($1::text[]) w (word) where strpos(d.words, w.word) > 0)";
@@ -58,7 +60,7 @@ pub(super) async fn blank_replies(transaction: &Transaction<'_>, found: &Found) 
     Ok(transaction.execute(BLANK, &[&words, &text]).await?)
 }
 
-/// Deliveries of the orders that are being sent now, and those that were given up.
+/// Counts the orders' deliveries that are being sent now, and those that are dead.
 pub(super) async fn under_way(transaction: &Transaction<'_>, found: &Found) -> Result<(i64, i64), QueryError> {
     const UNDER_WAY: &str = "select count(*) filter (where state = 'sending'), count(*) filter (where state = 'dead') \
          from vestnik.vst_delivery where subject = any ($1)";

@@ -1,5 +1,5 @@
-//! Erases the data of a customer from everything that the engine keeps. The rows of the journal stay, so that cursors,
-//! figures and receipts stay true; what they say of the customer goes.
+//! Erases the data of a customer from everything that the engine stores. Journal rows are kept without the customer's
+//! data, so that cursors, statistics and receipts stay correct.
 
 mod find;
 mod messages;
@@ -10,18 +10,18 @@ use crate::sources::{Sources, derived, registry};
 pub use find::Whom;
 use find::{Found, find};
 
-/// Why nothing was erased.
+/// The reason why nothing was erased.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No event, setting or token names the store.
+    /// The database has no event, setting or token of the store.
     #[error("no store is called {0}: `vestnik store list` and `vestnik token list` name them")]
     UnknownStore(String),
-    /// The journal has no such order.
+    /// The journal has no order with this number or key in the store.
     #[error("the journal has no order or booking {order} of store {store}; it keeps them for journal.retention_days")]
     NoOrder {
-        /// The store.
+        /// The id of the store.
         store: String,
-        /// The number or key.
+        /// The number or the key of the order.
         order: String,
     },
     /// The journal has no order with the telephone number.
@@ -29,7 +29,7 @@ pub enum Error {
         "the journal has no order with this telephone number; one that only a query of `details` reads is not in it: name the order"
     )]
     NoPhone,
-    /// The telephone number would fit many customers.
+    /// The telephone number is too short, and would match many customers.
     #[error("a telephone number has {} digits at least", find::MIN_PHONE_DIGITS)]
     ShortPhone,
     /// Postgres failed.
@@ -43,28 +43,28 @@ impl From<tokio_postgres::Error> for Error {
     }
 }
 
-/// What was erased, or would be.
+/// What was erased. After a dry run, what would be erased.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// The orders and bookings: source, number, and key.
+    /// The source, the number and the key of each order and booking.
     pub orders: Vec<(String, String, String)>,
-    /// Rows of the journal.
+    /// The number of journal rows.
     pub events: u64,
-    /// Rows of derived sources' own tables.
+    /// The number of rows in the tables of derived sources.
     pub projections: u64,
-    /// Answers that the shop's own API was asked for.
+    /// The number of recorded answers that were sent to the shop's own API.
     pub answers: u64,
-    /// Answers of the bot to commands, which named the customer.
+    /// The number of the bot's answers to commands that contained the customer's data.
     pub replies: u64,
-    /// Messages of Telegram that will be edited.
+    /// The number of Telegram messages that will be edited.
     pub messages: u64,
-    /// Messages that a node sends at this moment, and that may still say the old text.
+    /// The number of messages that a node is sending now, and that may still contain the customer's data.
     pub sending: i64,
-    /// Deliveries that were given up; they are kept without the customer.
+    /// The number of dead deliveries. They are kept without the customer's data.
     pub dead: i64,
 }
 
-/// Erases a customer's data, or only says what would be erased. All of it happens in one transaction.
+/// Erases a customer's data in one transaction. A dry run rolls the transaction back, and only returns the report.
 pub async fn erase(client: &mut Client, whom: &Whom, is_dry: bool) -> Result<Report, Error> {
     let sources = registry::load(client).await?;
     let transaction = client.transaction().await?;
@@ -83,14 +83,15 @@ pub async fn erase(client: &mut Client, whom: &Whom, is_dry: bool) -> Result<Rep
     if is_dry {
         transaction.rollback().await?;
     } else {
-        // Each node drops its cache of events when it reads the new number.
+        // Each node clears its cache of events when it reads the new version number.
         registry::bump_version(&transaction).await?;
         transaction.commit().await?;
     }
     Ok(report)
 }
 
-/// A recorded row without the customer. Of a source that is detached nothing is known, and nothing stays.
+/// Returns a recorded row without the customer's data. If the source is detached, its columns are not known, so nothing
+/// of the row is kept.
 fn redacted(sources: &Sources, source: SourceId, data: &str) -> String {
     let source = sources.get(source);
     source.map_or_else(|| "{}".to_owned(), |source| source.without_customer(data))
@@ -101,7 +102,7 @@ async fn journal(
     sources: &Sources,
     events: &[JournalEvent],
 ) -> Result<u64, tokio_postgres::Error> {
-    // Who pressed stays, and the minutes; a reason may name the customer.
+    // Keep who pressed a button and the promised minutes, but no reason, because a reason may name the customer.
     const REDACT: &str = "update vestnik.vst_event e set data = vestnik.vst_storable(r.data)::json, \
              old = case when r.old is not null then vestnik.vst_storable(r.old)::json end, \
              answer = case when e.answer is not null then json_build_object('by', e.answer->'by', 'minutes', e.answer->'minutes') end \
@@ -124,8 +125,8 @@ async fn answers(transaction: &Transaction<'_>, found: &Found) -> Result<u64, to
     transaction.execute(REDACT, &[&sources, &keys]).await
 }
 
-/// Deletes the kept answers that have a message of the shop, which may name the customer. A repetition of such a
-/// request is executed again: a refused one has changed nothing.
+/// Deletes stored responses that contain a message of the shop, because it may name the customer. A repetition of such
+/// a request is executed again. This is safe, because the refused request changed nothing.
 async fn repeatable_refusals(transaction: &Transaction<'_>, whom: &Whom) -> Result<(), tokio_postgres::Error> {
     const DELETE: &str = "delete from vestnik.vst_idempotent_request \
          where strpos(body, '\"shop_message\"') > 0 and ($1::text is null or store_id = $1)";
@@ -147,7 +148,8 @@ async fn projections(
         let Some(source) = sources.get(subject.source).filter(|it| it.mapping.derived.is_some()) else {
             continue;
         };
-        // An order that fails is computed again at intervals, and would bring the customer back.
+        // Delete recorded failures, because a failed order is computed again at intervals, which would restore the
+        // customer's data.
         transaction.execute(FAILURES, &[&source.id.0, &&*subject.key]).await?;
         let table = derived::projection(source.id);
         let select = format!("select store_id, vestnik.vst_readable(data)::text from {table} where key = $1");
@@ -155,7 +157,7 @@ async fn projections(
             format!("update {table} set data = vestnik.vst_storable($3)::json where key = $1 and store_id = $2");
         for row in transaction.query(&select, &[&&*subject.key]).await? {
             let (store, data): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
-            // The mapping knows the values as paths in the column `data`.
+            // The mapping's paths begin at the column `data`, so put the row into an object with this member.
             let kept: serde_json::Value =
                 serde_json::from_str(&source.without_customer(&format!("{{\"data\":{data}}}"))).unwrap_or_default();
             let data = kept
@@ -168,7 +170,7 @@ async fn projections(
     Ok(rows)
 }
 
-/// The store of the command, if it is known here.
+/// Returns an error if the database does not know the store.
 async fn known(transaction: &Transaction<'_>, store: &StoreId) -> Result<(), Error> {
     match crate::store::is_known_to(transaction, store).await? {
         true => Ok(()),

@@ -22,14 +22,15 @@ impl Backoff {
         Self { pause: FIRST_PAUSE }
     }
 
-    /// The next pause: a random time between half of the current pause and all of it. Then the pause doubles.
+    /// Returns the next pause: a random time between half of the current pause and all of it. Then doubles the current
+    /// pause.
     pub fn next_pause(&mut self) -> Duration {
         let jittered = self.pause.mul_f64(0.5 + fastrand::f64() / 2.0);
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         jittered
     }
 
-    /// Returns to the shortest pause. Call it after a successful attempt.
+    /// Resets the pause to the shortest one. Call it after a successful attempt.
     pub fn reset(&mut self) {
         self.pause = FIRST_PAUSE;
     }

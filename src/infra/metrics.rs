@@ -1,4 +1,4 @@
-//! All metrics of `/metrics`, by name, in one place. No label contains a store, an order or a customer.
+//! All metrics of `/metrics` with their names, in one place. No label contains a store, an order or a customer.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,15 +21,16 @@ const ACKNOWLEDGEMENT_BUCKETS: [f64; 12] = [
 
 static HANDLE: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
 
-/// Handles of the metrics that change with each event or session. They are looked up once, because a look-up is slow.
+/// Handles of the metrics that change with each event or session. Each handle is looked up only once, because a look-up
+/// is slow.
 pub struct Hot {
     /// Reads of the journal by the feed.
     pub reads: Counter,
     /// Rows read from the journal, by row type. [`journal_type`] gives the index.
     pub journal_events: [Counter; Write::ALL.len() + 1],
-    /// Events published to stores that have a session on this node. The index is the number of the event's type.
+    /// Events published to stores that have a session on this node. The index is the number of the event type.
     pub events: [Counter; EventType::ALL.len()],
-    /// Seconds from the trigger to the flushed socket. Each flush records its oldest event.
+    /// Seconds from the trigger until the socket is flushed. Each flush records the latency of its oldest event.
     pub latency: Latency,
     /// Live events sent to sessions.
     pub live: Counter,
@@ -39,7 +40,8 @@ pub struct Hot {
     pub polled: Counter,
 }
 
-/// Names of journal row types, for a label: the four kinds of writes to a shop's table, and events that Vestnik writes.
+/// Names of journal row types, for a label: four kinds of writes to a shop's table, and events that Vestnik itself
+/// writes.
 const JOURNAL_TYPES: [&str; Write::ALL.len() + 1] = ["insert", "update", "delete", "truncate", "engine"];
 
 /// The index of a journal event's type in `JOURNAL_TYPES`.
@@ -50,7 +52,7 @@ pub fn journal_type(event: &JournalEvent) -> usize {
     }
 }
 
-/// The handles of frequent metrics. Use them only after [`install`]: earlier handles would record nothing.
+/// The handles of frequent metrics. Use them only after [`install`], because earlier handles would record nothing.
 pub static HOT: LazyLock<Hot> = LazyLock::new(|| Hot {
     reads: counter!("vestnik_journal_reads_total"),
     journal_events: JOURNAL_TYPES.map(|kind| counter!("vestnik_journal_events_total", "type" => kind)),
@@ -61,12 +63,13 @@ pub static HOT: LazyLock<Hot> = LazyLock::new(|| Hot {
     polled: counter!("vestnik_deliveries_total", "mode" => "polling"),
 });
 
-/// A latency histogram with fixed buckets. The recorder's own histogram keeps every sample until a scrape or an upkeep.
-/// Each flush of each session would cost it 16 bytes: in a busy store, a hundred megabytes within seconds.
+/// A latency histogram with fixed buckets. It exists because the recorder's own histogram keeps every sample until the
+/// next scrape. With 16 bytes for each flush of each session, a busy store would need a hundred megabytes within
+/// seconds.
 #[derive(Debug, Default)]
 pub struct Latency {
-    /// Each element counts the samples above the bound before it and up to its own bound. The last element counts those
-    /// above all bounds.
+    /// Element `i` counts the samples up to bound `i` and above the bound before it. The last element counts the
+    /// samples above all bounds.
     counts: [AtomicU64; LATENCY_BUCKETS.len() + 1],
     sum_us: AtomicU64,
 }
@@ -79,7 +82,7 @@ impl Latency {
         self.sum_us.fetch_add((seconds * 1e6) as u64, Ordering::Relaxed);
     }
 
-    /// Renders the histogram in Prometheus' text format, under this name and with this help text.
+    /// Renders the histogram in Prometheus' text format, with this name and this help text.
     fn render(&self, name: &str, help: &str) -> String {
         let mut text = format!("# HELP {name} {help}\n# TYPE {name} histogram\n");
         let mut count = 0;
@@ -120,7 +123,8 @@ pub fn render() -> String {
     handle.render() + &latency
 }
 
-/// Compacts the samples of the recorder's histograms. Without regular calls, memory grows while no scrape happens.
+/// Compacts the samples of the recorder's histograms. Call it regularly, because otherwise memory grows until the next
+/// scrape.
 pub fn upkeep() {
     if let Some(handle) = HANDLE.get().and_then(Option::as_ref) {
         handle.run_upkeep();

@@ -1,5 +1,5 @@
-//! The base layer: settings, connections to Postgres, metrics and logs. It knows nothing of orders, stores or the
-//! journal.
+//! The base layer: settings, connections to Postgres, metrics and logs. This layer does not depend on orders, stores or
+//! the journal.
 
 pub mod backoff;
 pub mod config;

@@ -1,12 +1,13 @@
-//! Finds Postgres' programs on this machine, such as initdb and pg_dump, wherever a distribution installs them.
+//! Finds Postgres' programs on this machine, such as initdb and pg_dump. Distributions install them in different
+//! places.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use tokio::process::Command;
 
-/// Where distributions install Postgres. Each pair is a directory, and the path of the programs below each of its
-/// entries.
+/// The places where distributions install Postgres. In each pair, the first directory has one entry for each version.
+/// The second path leads from such an entry to the programs.
 const DISTRIBUTIONS: [(&str, &str); 5] = [
     ("/usr/lib/postgresql", "bin"),
     ("/usr", "bin"),
@@ -15,7 +16,7 @@ const DISTRIBUTIONS: [(&str, &str); 5] = [
     ("/Applications/Postgres.app/Contents/Versions", "bin"),
 ];
 
-/// The directories that contain all of these programs. Searches `PATH` first, then the places of distributions.
+/// The directories that contain all of these programs. `PATH` is searched first, then the places of distributions.
 pub fn directories_with(programs: &[&str]) -> Vec<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut directories: Vec<PathBuf> = std::env::split_paths(&path).collect();
@@ -27,8 +28,8 @@ pub fn directories_with(programs: &[&str]) -> Vec<PathBuf> {
     directories
 }
 
-/// The major version that a program of Postgres prints: 15 for `pg_dump (PostgreSQL) 15.14 (Debian 15.14-0)`. `None`:
-/// it prints no version.
+/// The major version that a program of Postgres prints, such as 15 for `pg_dump (PostgreSQL) 15.14 (Debian 15.14-0)`.
+/// `None`: the program prints no version.
 pub async fn major_of(program: &Path) -> Option<u32> {
     let output = Command::new(program)
         .arg("--version")

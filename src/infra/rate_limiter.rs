@@ -1,8 +1,8 @@
-//! Rate limits of actions, such as requests. Each limit has a sustained rate, and a burst that is allowed after a quiet
-//! time.
+//! Limits the rate of actions, such as requests. Each limit has a sustained rate, and a burst that is allowed after a
+//! quiet time.
 //!
-//! The whole state of a limiter is one moment: when its full burst is available again (GCRA). So a limiter for each key
-//! is cheap.
+//! The state of a limiter is only one moment: when its full burst is available again (GCRA). So a limiter for each key
+//! needs little memory.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -25,7 +25,8 @@ impl Rate {
         }
     }
 
-    /// A limit for actions that each take `time` on one core. The rate grows with the number of the machine's cores.
+    /// A limit for actions that each take `time` on one core. The rate is proportional to the machine's number of
+    /// cores.
     pub fn of_core_time(time: Duration, burst: u32) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
         Self {
@@ -34,8 +35,8 @@ impl Rate {
         }
     }
 
-    /// Counts an action if the limit allows it at `now`, and returns whether it does. `next` is the limiter's state:
-    /// when the full burst is available again.
+    /// Counts an action if the limit allows it at `now`, and returns whether it was allowed. `next` is the limiter's
+    /// state: when the full burst is available again.
     pub fn allows(&self, next: &mut Instant, now: Instant) -> bool {
         self.reserve(next, now, Duration::ZERO).is_ok()
     }
@@ -75,13 +76,13 @@ impl RateLimiter {
         !self.rate.wait(self.next, now).is_zero()
     }
 
-    /// Counts an action, and returns how long the caller must wait before it. `Err`: the wait would exceed `most`, so
+    /// Counts an action, and returns how long the caller must wait before it. `Err`: this wait would exceed `most`, so
     /// the action was not counted.
     pub fn reserve(&mut self, now: Instant, most: Duration) -> Result<Duration, Duration> {
         self.rate.reserve(&mut self.next, now, most)
     }
 
-    /// Counts an action if the limit allows it at `now`; returns whether it does.
+    /// Counts an action if the limit allows it at `now`, and returns whether it was allowed.
     pub fn allows(&mut self, now: Instant) -> bool {
         self.reserve(now, Duration::ZERO).is_ok()
     }
@@ -96,8 +97,8 @@ pub struct RateLimiters<K> {
 }
 
 impl<K: Eq + Hash> RateLimiters<K> {
-    /// Keeps the state of at most `max_keys` keys. To make room, it drops the keys whose full burst is available. If no
-    /// key can be dropped so, it drops all keys: a new key is never rejected.
+    /// Keeps the state of at most `max_keys` keys. To make room, it drops the keys whose full burst is available. If
+    /// there are none, it drops all keys, so that a new key is never rejected.
     pub fn new(rate: Rate, max_keys: usize) -> Self {
         Self {
             rate,

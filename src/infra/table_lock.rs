@@ -1,5 +1,4 @@
-//! Takes locks on the shop's tables in short attempts. A statement that waits for such a lock blocks every writer that
-//! comes after it.
+//! Locks the shop's tables in short attempts, because a statement that waits for a lock blocks all later writers.
 
 use std::time::Duration;
 
@@ -7,7 +6,7 @@ use tokio::time::{Instant, sleep};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
-/// Maximum wait for a lock in one attempt, in milliseconds. Writers that come after the attempt wait as long.
+/// Maximum wait for a lock in one attempt, milliseconds. Later writers may have to wait for the same time.
 const LOCK_MS: u32 = 100;
 /// Pause between two attempts, in which waiting writers proceed.
 const PAUSE: Duration = Duration::from_millis(400);
@@ -15,22 +14,22 @@ const PAUSE: Duration = Duration::from_millis(400);
 const WAIT: Duration = Duration::from_secs(10 * 60);
 /// Interval between two progress lines while a lock is not free.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
-/// Maximum wait for a lock in a mode that blocks no writers, in milliseconds; it is taken between two attempts.
-/// Postgres stops autovacuum for a waiter only after `deadlock_timeout`, by default one second. So attempts of
-/// [`LOCK_MS`] alone would never make autovacuum yield.
+/// Maximum wait for a lock in a mode that blocks no writers, milliseconds. This lock is taken between two attempts, to
+/// make autovacuum yield. Postgres stops autovacuum only for a statement that waits longer than `deadlock_timeout`, by
+/// default one second. Attempts of [`LOCK_MS`] are too short for that.
 const HARMLESS_LOCK_MS: u32 = 3000;
 
 /// Receives progress lines for the person who runs the command: one for each completed step and each wait.
 pub type Progress<'a> = &'a mut (dyn FnMut(&str) + Send);
 
-/// The error of an attempt, which may contain an error of Postgres such as a lock time-out.
+/// The error of an attempt, which may contain an error of Postgres, such as a lock time-out.
 pub trait LockError: From<tokio_postgres::Error> {
     /// The error of Postgres. `None`: the attempt failed for another reason.
     fn postgres(&self) -> Option<&tokio_postgres::Error>;
 }
 
 /// Retries `attempt` while it fails because one of `tables` is locked, and reports which processes hold the lock. The
-/// progress lines of an attempt are shown only if it does not fail on a lock.
+/// progress lines of an attempt that fails on a lock are not shown.
 pub async fn with_lock_retries<T, E: LockError>(
     client: &mut Client,
     tables: &[String],
@@ -66,7 +65,7 @@ pub async fn with_lock_retries<T, E: LockError>(
     }
 }
 
-/// Sets the maximum lock wait of the connection's next statements, in milliseconds; 0: no limit.
+/// Sets the maximum wait of the connection's next statements for a lock, milliseconds. 0: no limit.
 async fn set_timeout(client: &Client, milliseconds: u32) -> Result<(), tokio_postgres::Error> {
     client
         .batch_execute(&format!("set lock_timeout = {milliseconds}"))
@@ -88,7 +87,7 @@ async fn existing(client: &Client, tables: &[String]) -> Result<Vec<String>, tok
         .collect()
 }
 
-/// Locks each table briefly, in a mode that blocks no writers, so that a running autovacuum yields.
+/// Locks each table for a moment, in a mode that blocks no writers, so that a running autovacuum yields.
 async fn yield_autovacuum(client: &mut Client, tables: &[String]) -> Result<(), tokio_postgres::Error> {
     for table in tables {
         let transaction = client.transaction().await?;
@@ -96,7 +95,7 @@ async fn yield_autovacuum(client: &mut Client, tables: &[String]) -> Result<(), 
             format!("set local lock_timeout = {HARMLESS_LOCK_MS}; lock table {table} in share update exclusive mode");
         match transaction.batch_execute(&sql).await {
             Ok(()) => {}
-            // Another process holds the lock, or this role may not take it: the next attempt reports the problem.
+            // Another process holds the lock, or this role may not take the lock. The next attempt reports the problem.
             Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {}
             Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {}
             Err(error) => return Err(error),
@@ -106,8 +105,8 @@ async fn yield_autovacuum(client: &mut Client, tables: &[String]) -> Result<(), 
     Ok(())
 }
 
-/// Describes the processes that hold locks on the tables or their partitions, for a person. The text of queries is left
-/// out, because it may hold customers' data.
+/// Describes for a person which processes hold locks on the tables or on their partitions. The text of queries is left
+/// out, because it may contain customers' data.
 pub async fn holders(client: &Client, tables: &[String]) -> Result<String, tokio_postgres::Error> {
     const HOLDERS: &str = "select distinct l.pid, coalesce(nullif(a.application_name, ''), a.usename, '?'), a.state, \
              coalesce(extract(epoch from clock_timestamp() - a.xact_start), 0)::float8 \

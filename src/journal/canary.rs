@@ -1,18 +1,19 @@
-//! The rows of canaries: a synthetic order of each round, its row in the journal, and what became of it.
+//! The rows of canaries. A canary is a node's self-test: in each round the node writes a synthetic order. This module
+//! writes the order, removes old journal rows of it, and saves the outcome of the round.
 
 use std::time::Duration;
 
 use crate::domain::event::StoreId;
 use crate::infra::db::{self, Pool, QueryError};
 
-/// Rounds of a node whose rows the journal keeps. A new line of history ends at the newest row of before the start of
-/// Postgres, so that row must outlive the first rounds after it.
+/// The number of a node's newest rounds whose journal rows are kept. When Postgres starts, the old line of history ends
+/// at the newest row before the start. So this row must not be deleted in the first rounds after the start.
 pub const KEPT_ROUNDS: i64 = 10;
-/// How long the rows of a node stay after the time of its next round, hours: it is gone.
+/// A node counts as gone this many hours after the planned time of its next round. Then its rows are deleted.
 const GONE_HOURS: i32 = 1;
 
-/// Inserts the synthetic order of a round, and removes the rows of earlier ones and of nodes that are gone. `next`: the
-/// time until the node's next round at the latest.
+/// Inserts the synthetic order of a round. Deletes the rows of earlier rounds, and those of nodes that are gone. `next`
+/// is the longest time until the node's next round.
 pub async fn send(pool: &Pool, store: &StoreId, round: &str, next: Duration) -> Result<(), QueryError> {
     const GONE: &str = "with gone as (delete from vestnik.vst_canary where until < clock_timestamp() - make_interval(hours => $1) and store <> $2 returning store) \
          delete from vestnik.vst_event where store_id in (select store from gone) and source = 0";
@@ -44,7 +45,7 @@ pub async fn send(pool: &Pool, store: &StoreId, round: &str, next: Duration) -> 
     .await
 }
 
-/// Saves what became of a round.
+/// Saves the outcome of a round.
 pub async fn conclude(pool: &Pool, round: &str, outcome: &str) -> Result<(), QueryError> {
     const CONCLUDE: &str = "update vestnik.vst_canary set outcome = $2 where round = $1";
     db::with_timeout(async {
@@ -56,7 +57,7 @@ pub async fn conclude(pool: &Pool, round: &str, outcome: &str) -> Result<(), Que
     .await
 }
 
-/// Removes the last round of a node that shuts down. Its rows in the journal go with the next node's rounds.
+/// Marks the last round of a node that shuts down as over. Another node's round deletes its rows later.
 pub async fn retire(pool: &Pool, store: &StoreId) -> Result<(), QueryError> {
     const RETIRE: &str = "update vestnik.vst_canary set until = clock_timestamp() where store = $1";
     db::with_timeout(async {
@@ -67,7 +68,7 @@ pub async fn retire(pool: &Pool, store: &StoreId) -> Result<(), QueryError> {
     .await
 }
 
-/// Whether the database is a standby, which takes no writes.
+/// Whether the database is a standby, which accepts no writes.
 pub async fn is_standby(pool: &Pool) -> Result<bool, QueryError> {
     db::with_timeout(async {
         let client = pool.get().await?;

@@ -1,5 +1,5 @@
-//! Reads the events for which deliveries are enqueued: those after a stored cursor, of stores that have settings, in batches. This
-//! file also appends the events that Vestnik itself writes.
+//! Reads the events that may need deliveries, in batches. These are the events after a stored cursor, of stores that
+//! are set up. This module also appends the events that Vestnik itself writes.
 
 use super::page::usable_for_planning;
 use super::sql_types::{SqlXid, xids};
@@ -13,7 +13,7 @@ use crate::infra::db::{GenericClient, Pool, QueryError, Transaction};
 pub struct Due {
     /// The event, from the journal.
     pub event: JournalEvent,
-    /// Age of the journal event at the read, in seconds.
+    /// The age of the event when it was read, seconds.
     pub age_s: f64,
 }
 
@@ -22,24 +22,24 @@ pub struct Due {
 pub struct DueBatch {
     /// The events, in the order in which their messages are sent.
     pub events: Vec<Due>,
-    /// The cursor that covers the batch.
+    /// The cursor that covers the events of the batch.
     pub cursor: String,
     /// Whether the journal may have more events after the batch.
     pub more: bool,
-    /// Whether the given cursor is so old that the new one should be saved even if the batch is empty.
+    /// Whether the given cursor is so old that the new cursor should be saved even if the batch is empty.
     pub fell_behind: bool,
 }
 
-/// How far below an event's id its sibling rows are searched. Siblings are writes of the same transaction to the same
-/// order, which form one event.
+/// How far below an event's id its siblings are searched. Siblings are rows that the same transaction wrote about the
+/// same order. They form one event.
 const SIBLING_IDS: i64 = 100;
-/// Number of transactions after which an old cursor should be saved again. Each read scans the transactions after the
-/// cursor.
+/// The number of transactions after which an old cursor should be saved again, because each read scans all transactions
+/// after the cursor.
 const BEHIND_TRANSACTIONS: u64 = 256;
 
-/// Reads at most `limit` events after `cursor`. An invalid cursor, or one of another epoch, starts at the beginning: a
-/// enqueued event is not enqueued again. Events that commit between the two statements wait for the next read. The cursor
-/// would not cover them, so a chat that was off would later get an old event.
+/// Reads at most `limit` events after `cursor`. If the cursor is invalid, or of another epoch, the read starts at the
+/// beginning. This is safe, because no event is enqueued twice. The cursor covers the snapshot of the first statement,
+/// so events that commit after it are left for the next read.
 pub async fn read_due(client: &Transaction<'_>, cursor: &str, limit: usize) -> Result<DueBatch, Error> {
     let due = format!(
         "select {EVENT_COLUMNS}, extract(epoch from clock_timestamp() - at)::float8 from ( \
@@ -100,7 +100,7 @@ pub async fn read_due(client: &Transaction<'_>, cursor: &str, limit: usize) -> R
     })
 }
 
-/// Appends an event of Vestnik itself to the journal, and notifies the nodes. Returns the event's id.
+/// Appends an event that Vestnik itself writes to the journal, and notifies the nodes. Returns the event's id.
 pub async fn append(
     transaction: &Transaction<'_>,
     store: &StoreId,
@@ -115,7 +115,7 @@ pub async fn append(
     Ok(EventId(row.try_get(0)?))
 }
 
-/// The rows of an event of this store, by id. Empty: the store has no such event.
+/// Reads the rows of an event of this store, sorted by id. Empty: the store has no event with this id.
 pub async fn read_event(pool: &Pool, store: &StoreId, id: EventId) -> Result<Vec<JournalEvent>, QueryError> {
     let client = pool.get().await?;
     let mut rows = read_with_siblings(&*client, &[id]).await?;
@@ -123,7 +123,8 @@ pub async fn read_event(pool: &Pool, store: &StoreId, id: EventId) -> Result<Vec
     Ok(rows)
 }
 
-/// These events, and their sibling rows, by id: the writes of one transaction to one order form one event.
+/// Reads these events and their siblings, sorted by id. Siblings are the other rows that the same transaction wrote
+/// about the same order.
 pub async fn read_with_siblings(
     client: &impl GenericClient,
     ids: &[EventId],

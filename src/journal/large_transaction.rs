@@ -14,7 +14,7 @@ use crate::domain::event::{EventId, JournalEvent, Xid};
 use crate::infra::config::Database;
 use crate::infra::db;
 
-/// A stream of chunks of events, sorted by id. Dropping a wait for the next chunk loses no event.
+/// A stream of chunks of events, sorted by id. If a wait for the next chunk is dropped, no event is lost.
 pub type LargeTransactionStream = BoxStream<'static, Result<Vec<JournalEvent>, ConnectError>>;
 
 struct OpenStream {
@@ -22,8 +22,8 @@ struct OpenStream {
     _client: db::Client,
 }
 
-/// Streams all events of the transactions `of` after the event `through`, in chunks of limited size. It connects at the
-/// first poll.
+/// Streams the events of the transactions `of` after the event `through`, in chunks of limited size. The stream
+/// connects to the database when it is first polled.
 pub fn stream_large_transactions(
     database: &Database,
     epoch: Epoch,

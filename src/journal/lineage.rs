@@ -1,8 +1,8 @@
-//! Lines of history, which detect that a database was put back to an earlier state. Postgres itself does not tell this:
-//! after a copied-back data directory, cluster and timeline are the same, and transaction ids are used again. So each
-//! start of Postgres begins a new line, and closes the one before at the newest event that it finds. A cursor of a
-//! closed line is valid if it covers nothing later. A feed also checks that the newest event that it has seen is still
-//! in the journal.
+//! Lines of history. They detect that a database was put back to an earlier state, which Postgres itself does not
+//! report. After a data directory was copied back, cluster and timeline are unchanged, and Postgres uses transaction
+//! ids again. So each start of Postgres begins a new line of history, and closes the previous line at the newest event
+//! in the journal. A cursor of a closed line is valid if it covers nothing after this event. The feed also checks that
+//! the newest event that it has seen is still in the journal.
 
 use time::OffsetDateTime;
 use tokio_postgres::Row;
@@ -13,24 +13,25 @@ use crate::domain::cursor::{Cursor, Epoch, Position, Unusable};
 use crate::domain::event::{EventId, JournalEvent, Xid};
 use crate::infra::db::{self, Client, GenericClient};
 
-/// Number of event ids that a new line of history skips after the newest one it knows. A lost line may have used them.
+/// Number of event ids that a new line of history skips after the newest known id, because a lost line may have used
+/// them.
 const FREE_IDS: i64 = 1_000_000;
-/// Number of event ids that a new line of history skips for each second since the newest event. No journal gets more
-/// events a second.
+/// Number of event ids that a new line of history skips for each second since the newest event. It is more than a
+/// journal can get per second.
 const FREE_IDS_A_SECOND: i64 = 10_000;
 /// Maximum number of seconds for which ids are skipped: ten years.
 const LOST_SECONDS: i64 = 315_360_000;
 
-/// The columns of an [`Epoch`], for a select list.
+/// The columns from which an [`Epoch`] is read, for a select list.
 pub(super) const EPOCH_COLUMNS: &str = "(select system_identifier from pg_control_system()) as system_identifier, \
      (select line::text from vestnik.vst_lineage where through is null) as line, \
      (select oid from pg_database where datname = current_database()) as database_oid";
-/// SQL for the line in force. It is null if Postgres has been restarted since that line began.
+/// SQL for the name of the current line of history. Null: Postgres has been restarted since this line began.
 pub(super) const LINE_HERE: &str = "(select line::text from vestnik.vst_lineage where through is null \
      and started_at = pg_postmaster_start_time())";
-/// Selects all lines of history, each with the newest transaction that a valid cursor of the line may cover; null: any
-/// transaction. A standby runs before it is promoted, and has found what it replayed by then. After any other start
-/// nothing is replayed, and that time is null.
+/// Selects all lines of history. `through` is the newest transaction that a valid cursor of the line may cover; null:
+/// any transaction. A line ends at the newest event before the start of Postgres. A promoted standby has replayed
+/// events after its start, so its line ends at the newest replayed event.
 const LINES: &str = "select (select system_identifier from pg_control_system()) as system_identifier, line::text as line, \
      (select oid from pg_database where datname = current_database()) as database_oid, \
      case when through is not null then through when started_at <> pg_postmaster_start_time() then \
@@ -47,17 +48,17 @@ pub(super) fn epoch(row: &Row) -> Result<Epoch, tokio_postgres::Error> {
     ))
 }
 
-/// The epoch of the database that this connection reads.
+/// Reads the epoch of the database of this connection.
 pub async fn read_epoch(client: &Client) -> Result<Epoch, Error> {
     Ok(read(client).await?.epoch)
 }
 
-/// The line of history that is in force.
+/// The current line of history.
 #[derive(Debug)]
 pub(super) struct Line {
     /// The name of the line of history, a UUID.
     pub name: String,
-    /// The epoch of the cursors of this line of history.
+    /// The epoch of cursors in this line of history.
     pub epoch: Epoch,
 }
 
@@ -78,8 +79,8 @@ pub struct Witness {
 }
 
 impl Witness {
-    /// The event of the newest transaction among `before` and `events`, without the rows of canaries, which are removed
-    /// soon. `None`: there is none.
+    /// Returns the event of the newest transaction among `before` and `events`. Events of canaries do not count,
+    /// because they are deleted soon. `None`: there is no event.
     pub fn newest_of(before: Option<Self>, events: &[JournalEvent]) -> Option<Self> {
         let lasting = events.iter().filter(|event| !event.is_canary());
         let newest = lasting.max_by_key(|event| event.xid).map(|event| Self {
@@ -91,7 +92,7 @@ impl Witness {
     }
 }
 
-/// Reads the newest event of the journal that is not a canary's; `None`: there is none.
+/// Reads the newest event of the journal. Events of canaries do not count. `None`: the journal has no event.
 pub(super) async fn newest(client: &Client) -> Result<Option<Witness>, Error> {
     const NEWEST: &str =
         "select id, xid, at from vestnik.vst_event where source is distinct from 0 order by xid desc limit 1";
@@ -105,7 +106,7 @@ pub(super) async fn newest(client: &Client) -> Result<Option<Witness>, Error> {
     }))
 }
 
-/// Returns the line of history in force. After a start of Postgres, the first node that connects begins a new line.
+/// Returns the current line of history. After a start of Postgres, the first node that connects begins a new line.
 pub(super) async fn begin(client: &mut Client) -> Result<Line, Error> {
     let is_here = format!("select {LINE_HERE} is not null");
     if !client.query_one(&is_here, &[]).await?.try_get::<_, bool>(0)? {
@@ -139,7 +140,7 @@ async fn begin_line(client: &mut Client, cursors: EarlierCursors) -> Result<(), 
     );
     let transaction = client.transaction().await?;
     db::limit_idle_in_transaction(&transaction).await?;
-    // Another node may have begun the new line meanwhile.
+    // Another node may have begun the new line before the lock was free.
     let Some(in_force) = transaction.query_opt(LOCK, &[]).await? else {
         return Ok(());
     };
@@ -166,7 +167,8 @@ async fn begin_line(client: &mut Client, cursors: EarlierCursors) -> Result<(), 
     Ok(())
 }
 
-/// Reads all lines of history, each with the newest transaction that a valid cursor may cover; `None`: any transaction.
+/// Reads all lines of history, each with the newest transaction that a valid cursor of the line may cover. `None`: any
+/// transaction.
 async fn lines(client: &impl GenericClient) -> Result<Vec<(Epoch, Option<Xid>)>, Error> {
     let rows = client.query(LINES, &[]).await?;
     let line = |row: &Row| {
@@ -178,15 +180,15 @@ async fn lines(client: &impl GenericClient) -> Result<Vec<(Epoch, Option<Xid>)>,
     rows.iter().map(line).collect()
 }
 
-/// A client's cursor that was decoded.
+/// The result of decoding a client's cursor.
 pub(super) enum Decoded {
-    /// The journal can continue from it.
+    /// The cursor is valid, and the journal still has the events after it.
     Usable(Cursor),
-    /// The reason why the journal cannot continue from it.
+    /// The cursor cannot be used. The field is the reason.
     Unusable(Unusable),
 }
 
-/// Decodes a client's cursor, of the line in force or of an earlier line in which it is valid.
+/// Decodes a client's cursor of the current line, or of an earlier line if the cursor is still valid.
 pub(super) async fn decode(client: &impl GenericClient, text: &str, here: Epoch) -> Result<Decoded, Error> {
     if Cursor::decode(text, here) == Err(Unusable::Unreadable) {
         return Ok(Decoded::Unusable(Unusable::Unreadable));
@@ -201,8 +203,8 @@ pub(super) async fn decode(client: &impl GenericClient, text: &str, here: Epoch)
     Ok(Decoded::Unusable(Unusable::Epoch))
 }
 
-/// Whether the database still has the history that a feed has read. If the event `seen` has disappeared, begins a new
-/// line in which no earlier cursor is valid.
+/// Whether the database still has the events that a feed has read. If the event `seen` has disappeared, a new line of
+/// history begins, and all earlier cursors become invalid.
 pub(super) async fn continues(
     client: &mut Client,
     line: &mut Line,

@@ -1,6 +1,6 @@
-//! All SQL on the journal `vestnik.vst_event`: reads of the feed (`reader`, `transaction_sizes`, `large_transaction`),
-//! of clients (`page`), and for deliveries (`due`). `lineage` detects a restored database, `retention` trims old
-//! events.
+//! All SQL on the journal, the table `vestnik.vst_event`. `reader`, `transaction_sizes` and `large_transaction` read
+//! for the feed, `page` for clients, and `due` for deliveries. `lineage` detects a restored database, and `retention`
+//! deletes old events.
 
 pub mod canary;
 mod due;
@@ -29,7 +29,7 @@ use crate::infra::db;
 pub use lineage::read_epoch;
 use sql_types::{JsonText, SqlXid};
 
-/// Why the journal could not be read.
+/// The reason why the journal could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Postgres or the connection reported an error.
@@ -41,35 +41,35 @@ pub enum Error {
     /// Postgres did not respond in time.
     #[error("Postgres did not answer a read of the journal in time")]
     TimedOut,
-    /// The result did not begin with the row of the snapshot.
+    /// The first row of the result was not the row with the snapshot.
     #[error("the answer of the journal has no snapshot")]
     NoSnapshot,
-    /// The sources, whose mappings tell what the rows mean, could not be read.
+    /// The sources could not be read. Their mappings are needed to translate journal rows.
     #[error("the sources cannot be read: {0}")]
     Sources(#[source] crate::infra::db::QueryError),
     /// The tables are missing, or older than this version of Vestnik.
     #[error("this database has no journal: run `vestnik migrate` first")]
     NotMigrated,
-    /// Nothing can be written here.
+    /// The database is a standby, which accepts no writes.
     #[error("this Postgres is a standby: give the address of the primary")]
     Standby,
-    /// The journal was restored into another cluster, whose transaction ids differ.
+    /// The journal was restored into another cluster, which has other transaction ids.
     #[error("this database was restored from another cluster: run `vestnik migrate` first")]
     Restored,
-    /// Postgres was restarted, or its data was put back to an earlier state, while the connection seemed to continue.
+    /// Postgres was restarted or its data was restored, although the connection was not interrupted.
     #[error("Postgres was restarted or restored: the feed checks its position again")]
     NewLine,
-    /// A second connection reached another database than the feed's connection, or another epoch of it.
+    /// A second connection reached another database, or another epoch of the feed's database.
     #[error("a second connection reached another database than the feed reads")]
     Elsewhere,
 }
 
-/// The columns of a journal event, in the order that [`event`] expects. `vst_readable` makes texts readable in any
-/// encoding of the database.
+/// The columns of a journal event, in the order that [`event`] expects. `vst_readable` converts a text so that it can
+/// be read whatever the encoding of the database is.
 const EVENT_COLUMNS: &str = "id, xid, source, vestnik.vst_readable(store_id) as store_id, vestnik.vst_readable(key) as key, type, at, \
      vestnik.vst_readable(data) as data, vestnik.vst_readable(old) as old, vestnik.vst_readable(answer) as answer";
 
-/// Parses a journal event from a row, whose event columns begin at index `first`. `None`: the type of the event is
+/// Reads a journal event from a row. The columns of the event begin at index `first`. `None`: the type of the event is
 /// unknown.
 fn event(row: &Row, first: usize) -> Result<Option<JournalEvent>, tokio_postgres::Error> {
     let kind: &str = row.try_get(first + 5)?;

@@ -1,6 +1,6 @@
-//! Reads the events of a store, or of several, that a client's cursor does not cover, one page at a time. Between two
-//! pages a slow client holds no connection, and no more memory than a page. The replay of a session and the history over
-//! HTTP read the same pages.
+//! Reads the events that a client's cursor does not cover, one page at a time. The events belong to one or several
+//! stores. Between two pages a slow client needs no connection, and no more memory than one page. Both the replay of a
+//! session and the history over HTTP read such pages.
 
 use std::collections::HashSet;
 
@@ -17,29 +17,30 @@ use crate::domain::event::{EventId, JournalEvent, StoreId, Xid};
 use crate::domain::store_set::StoreSet;
 use crate::infra::db::{self, Pool};
 
-/// Bytes of events' payload after which a page ends, even if its limit of events is not reached.
+/// Bytes of payload after which a page ends, even if it has fewer events than its limit.
 pub const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
-/// Maximum number of rows that a page may have beyond its limit, so that it does not end between rows of one event.
+/// Maximum number of rows beyond the limit of a page. They are read so that a page does not end between the rows of one
+/// event.
 const TOGETHER_ROWS: usize = 50;
 /// Maximum number of rows that [`read_history`] reads.
 const HISTORY_EVENTS: usize = 50_000;
-/// Number of rows that [`read_history`] fetches at once.
+/// Number of rows that [`read_history`] fetches in one request.
 const HISTORY_FETCH_ROWS: i32 = 500;
 
 /// Where a page begins.
 pub enum Start<'a> {
-    /// The page begins after the events that this cursor, as the client sent it, covers.
+    /// The page begins after the events that this cursor covers. The cursor is in the form in which the client sent it.
     After(&'a str),
     /// The page begins so that it ends with the store's newest event.
     Newest,
 }
 
-/// A journal event, with the cursor that covers it and all events before it.
+/// A journal event, with a cursor that covers this event and all events before it.
 pub struct PageEvent {
     /// The journal event.
     pub event: JournalEvent,
-    /// The cursor for a client that stops reading after this event.
+    /// The cursor with which a client continues after this event.
     pub cursor: String,
 }
 
@@ -47,16 +48,16 @@ pub struct PageEvent {
 pub enum Page {
     /// Events in the order in which a client must receive them.
     Events {
-        /// The events of the page, at most as many as requested, or a few more to complete an event.
+        /// The events of the page. A few more than requested, if they are needed to complete an event.
         events: Vec<PageEvent>,
         /// The cursor that covers all events of the page.
         cursor: String,
-        /// The position after the store's last event; `None`: more pages follow.
+        /// The position after the last event of these stores. `None`: more pages follow.
         position: Option<Position>,
     },
-    /// The cursor is not usable. The client must reload its lists, and continue with the cursor `fresh`.
+    /// The cursor cannot be used. The client must reload its lists, and continue with the cursor `fresh`.
     Resync {
-        /// Why the cursor is not usable.
+        /// The reason why the cursor cannot be used.
         reason: Unusable,
         /// A new cursor that covers all events until now.
         fresh: String,
@@ -65,8 +66,8 @@ pub enum Page {
     },
 }
 
-/// The state of the journal that each page reads first: the snapshot, the newest and the newest trimmed transaction,
-/// and the epoch.
+/// The state of the journal, which is read before each page: the snapshot, the newest transaction, the newest trimmed
+/// transaction, and the epoch.
 pub(super) struct Head {
     pub(super) snapshot: Snapshot,
     pub(super) newest: Xid,
@@ -101,8 +102,8 @@ async fn read(pool: &Pool, stores: &StoreSet, start: Start<'_>, limit: usize) ->
     Ok(page)
 }
 
-/// The cursor that covers exactly the snapshot of this transaction. A list that is read in the transaction is returned
-/// with it.
+/// Returns the cursor that covers exactly the snapshot of this transaction. A list that the same transaction reads is
+/// sent to the client with this cursor.
 pub async fn cursor_here(client: &db::Transaction<'_>) -> Result<String, Error> {
     let head = read_head(client).await?;
     Ok(Cursor::At(Position::after(&head.snapshot, head.newest)).encode(head.epoch))
@@ -125,7 +126,7 @@ async fn read_head(client: &db::Transaction<'_>) -> Result<Head, Error> {
     })
 }
 
-/// Decodes a client's cursor. It is usable if the journal still has every event that it does not cover.
+/// Decodes a client's cursor. The cursor can be used if the journal still has every event that it does not cover.
 async fn usable(client: &db::Transaction<'_>, text: &str, head: &Head) -> Result<Decoded, Error> {
     let decoded = lineage::decode(client, text, head.epoch).await?;
     Ok(match decoded {
@@ -137,29 +138,30 @@ async fn usable(client: &db::Transaction<'_>, text: &str, head: &Head) -> Result
     })
 }
 
-/// The state of the journal, and the cursor up to which deliveries are enqueued. An unusable cursor starts at the
-/// beginning: no delivery is enqueued twice.
+/// Reads the state of the journal, and decodes the cursor up to which deliveries are enqueued. A cursor that cannot be
+/// used is replaced by the beginning. This is safe, because no delivery is enqueued twice.
 pub(super) async fn usable_for_planning(client: &db::Transaction<'_>, text: &str) -> Result<(Head, Cursor), Error> {
     let head = read_head(client).await?;
     let cursor = match lineage::decode(client, text, head.epoch).await? {
-        // Trimmed events may be missing: they would be too old to be sent.
+        // Trimmed events may be missing after this cursor. They would be too old to be sent.
         Decoded::Usable(cursor) if cursor.end() <= head.snapshot.xmax => cursor,
         _ => Cursor::At(Position::beginning()),
     };
     Ok((head, cursor))
 }
 
-/// The newest events of all stores, up to a number of bytes. They fill the event cache when a node starts.
+/// The newest events of all stores, with a limited size. They fill the event cache when a node starts.
 pub struct History {
-    /// The epoch of the database to which the transaction ids belong.
+    /// The epoch of the database. Transaction ids are valid only in this epoch.
     pub epoch: Epoch,
-    /// `events` has all events that this position does not cover, up to the time of the read.
+    /// The position before the events: `events` has all events that this position does not cover, until the time of the
+    /// read.
     pub base: Position,
     /// The events, sorted by id.
     pub events: Vec<JournalEvent>,
 }
 
-/// Reads the newest events of all stores, until their size reaches `bytes`.
+/// Reads the newest events of all stores until their size reaches `bytes`.
 pub async fn read_history(pool: &Pool, bytes: usize) -> Result<History, Error> {
     timeout(READ_DEADLINE, history(pool, bytes))
         .await
@@ -174,7 +176,7 @@ async fn history(pool: &Pool, max_bytes: usize) -> Result<History, Error> {
     let limit = HISTORY_EVENTS as i64 + 1;
     let portal = transaction.portal(&sql, &[&SqlXid(head.trimmed), &limit]).await?;
     let (mut events, mut bytes, mut taken, mut cut) = (Vec::new(), 0, 0, head.trimmed);
-    // The rows are fetched in parts, so that Postgres does not send rows beyond the limit.
+    // Fetch the rows in parts, so that Postgres does not send rows beyond the limit.
     'all: loop {
         let rows = transaction.fetch(&portal, HISTORY_FETCH_ROWS).await?;
         if rows.is_empty() {
@@ -183,7 +185,7 @@ async fn history(pool: &Pool, max_bytes: usize) -> Result<History, Error> {
         for row in &rows {
             let xid = row.try_get::<_, SqlXid>(1)?.0;
             if bytes > max_bytes || taken == HISTORY_EVENTS {
-                // Only a part of this transaction may have been read, so all its events are left out.
+                // Leave out all events of this transaction, because only a part of them may have been read.
                 cut = xid;
                 break 'all;
             }
@@ -196,7 +198,7 @@ async fn history(pool: &Pool, max_bytes: usize) -> Result<History, Error> {
     }
     events.retain(|event| event.xid > cut);
     events.sort_unstable_by_key(|event| event.id);
-    // A running transaction may still commit events with lower ids. They arrive when it commits.
+    // A running transaction may still commit events with lower ids. They are read when it commits.
     let base = Position::after(&head.snapshot, cut);
     Ok(History {
         epoch: head.epoch,
@@ -205,7 +207,7 @@ async fn history(pool: &Pool, max_bytes: usize) -> Result<History, Error> {
     })
 }
 
-/// Reads the store's newest `scanned` rows, and returns those of the given order keys, sorted by id.
+/// Searches the newest `scanned` rows of the store, and returns those with the given keys of orders, sorted by id.
 pub async fn newest_of(
     client: &crate::infra::db::Transaction<'_>,
     store: &StoreId,
@@ -225,14 +227,14 @@ pub async fn newest_of(
     Ok(events)
 }
 
-/// A text in the form in which recorded rows contain it: encoded as JSON, without the quotes around it. A condition finds it with
-/// `strpos(data::text, ...)`.
+/// Returns a text as recorded rows contain it: encoded as JSON, without the quotes around it. SQL can search for it
+/// with `strpos(data::text, ...)`.
 pub fn as_recorded(text: &str) -> String {
     let quoted = serde_json::Value::from(text).to_string();
     quoted[1..quoted.len() - 1].to_owned()
 }
 
-/// Reads the events that match an SQL condition. `condition` is the text after `where`, and may end with an order.
+/// Reads the events that match an SQL condition. `condition` is the text after `where`, and may end with an `order by`.
 pub async fn read_where(
     client: &impl crate::infra::db::GenericClient,
     condition: &str,
@@ -247,7 +249,7 @@ pub async fn read_where(
     Ok(events)
 }
 
-/// The condition that selects the rows of these stores, and its parameter `$1`.
+/// Returns an SQL condition that selects the rows of these stores, and the value of its parameter `$1`.
 fn rows_of(stores: &StoreSet) -> (&'static str, Box<dyn ToSql + Send + Sync>) {
     let texts = |stores: &HashSet<StoreId>| -> Vec<String> {
         let texts = stores.iter().map(|store| store.as_str().to_owned());
@@ -277,7 +279,8 @@ async fn newest(
     let rows = client.query(&statement, &[&*parameter, &(limit as i64)]).await?;
     let mut events = Vec::with_capacity(rows.len());
     for row in &rows {
-        // All events carry the page's cursor: a client cannot continue from the middle of the newest events.
+        // All events have the cursor of the whole page, because a client cannot continue from the middle of the newest
+        // events.
         events.extend(event(row, 0)?.map(|event| PageEvent {
             event,
             cursor: cursor.clone(),
@@ -332,7 +335,7 @@ async fn after(
     let mut taken = 0;
     while let Some(row) = rows.try_next().await? {
         let event = event(&row, 0)?;
-        // A page does not end between rows of one event, but the number of further rows is limited.
+        // Do not end a page between the rows of one event, unless the event has too many rows.
         let belongs = |last: &PageEvent| event.as_ref().is_some_and(|event| last.event.belongs_with(event));
         let together = taken < limit + TOGETHER_ROWS && events.last().is_some_and(belongs);
         if (taken >= limit || bytes > PAGE_BYTES) && !together {
@@ -360,7 +363,7 @@ async fn after(
         }),
         None => {
             let cursor = Cursor::At(seen.clone()).encode(head.epoch);
-            // No page follows, so the last event carries the cursor of the whole page.
+            // This is the last page, so its last event has the cursor of the whole page.
             if let Some(last) = events.last_mut() {
                 last.cursor.clone_from(&cursor);
             }

@@ -1,6 +1,6 @@
-//! Reads for the feed all events that its position does not cover. The snapshot of the statement gives the next
-//! position. Two index look-ups on `xid` suffice, however long a transaction has been open. The read takes no lock that
-//! writers wait for, skips no event and repeats none.
+//! Reads for the feed all events that the feed's position does not cover. The snapshot of the SQL statement gives the
+//! next position. Two index look-ups on `xid` are enough, however long a transaction has been open. The read takes no
+//! lock for which writers wait, skips no event, and repeats no event.
 
 use std::time::Duration;
 
@@ -18,21 +18,21 @@ use crate::domain::event::{JournalEvent, Xid};
 use crate::infra::config::Database;
 use crate::infra::db::{self, Client, Rows, Statement};
 
-/// Maximum number of events in one read. A longer backlog is streamed, sorted by Postgres.
+/// Maximum number of events in one read. If there are more, Postgres sorts them, and the feed reads them as a stream.
 pub const NEWS_EVENTS: usize = 1024;
 /// Number of events in one chunk of a streamed backlog.
 pub const CHUNK_EVENTS: usize = 256;
-/// Bytes of payload in one chunk of a streamed backlog, after which the chunk ends.
+/// Bytes of payload after which a chunk of a streamed backlog ends.
 pub const CHUNK_BYTES: usize = 4 * 1024 * 1024;
 /// Maximum time for Postgres to send the next part of a result.
 pub const READ_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Maximum time for Postgres to sort a backlog before it sends the first row. Half a million events take 0.6 s.
-/// Keepalives detect a dead connection sooner.
+/// Maximum time for Postgres to sort a backlog before it sends the first row. Half a million events take 0.6 s. A dead
+/// connection is detected earlier by keepalives.
 pub const SORT_DEADLINE: Duration = Duration::from_secs(15 * 60);
 
-/// Settings that make Postgres use index look-ups. Without statistics, or with an old position, the planner would scan
-/// the whole journal. A fixed plan also saves the planning, which costs as much as the read.
+/// Settings that make Postgres use the index. Without statistics, or with an old position, the planner would scan the
+/// whole journal. A fixed plan also avoids planning, which takes as long as the read itself.
 pub(super) const SESSION: [(&str, &str); 4] = [
     ("plan_cache_mode", "force_generic_plan"),
     ("enable_seqscan", "off"),
@@ -40,7 +40,8 @@ pub(super) const SESSION: [(&str, &str); 4] = [
     ("jit", "off"),
 ];
 
-/// Lists the transactions that a position does not cover, and whether each is large. The first row has the snapshot.
+/// Lists the transactions that a position does not cover, and whether each transaction is large. The first row has the
+/// snapshot.
 const OUTLINE: &str = "with recursive later (xid) as ( \
          (select xid from vestnik.vst_event where xid >= $1 order by xid limit 1) \
          union all \
@@ -55,8 +56,8 @@ const OUTLINE: &str = "with recursive later (xid) as ( \
      union all \
      select null, xid, coalesce((select true from vestnik.vst_event e where e.xid = found.xid offset $4 limit 1), false) from found";
 
-/// Selects the stores among `$1` for which one of the transactions `$2` wrote an event. It uses a sub-select, because
-/// the planner might turn `exists` into a join that reads a whole transaction.
+/// Selects those stores of `$1` for which one of the transactions `$2` wrote an event. Instead of `exists`, it uses a
+/// sub-select, because the planner might turn `exists` into a join that reads a whole transaction.
 const TOUCHED: &str = "select store from unnest($1::text[]) asked (store) \
      where (select true from vestnik.vst_event e where e.store_id = asked.store and e.xid = any ($2) limit 1)";
 
@@ -74,19 +75,19 @@ pub struct Reader {
 pub enum News {
     /// The read found all new events.
     Read {
-        /// The snapshot of the read, which gives the next position.
+        /// The snapshot of the read. The next position is computed from it.
         snapshot: Snapshot,
         /// The time of the read, by the database's clock.
         clock: OffsetDateTime,
-        /// The version of the sources that was in force at the read.
+        /// The version of the sources at the time of the read.
         sources: i64,
         /// The new events, sorted by id.
         events: Vec<JournalEvent>,
-        /// The newest transaction with an event in the read; `None`: the read has no event.
+        /// The newest transaction of which the read has an event. `None`: the read has no event.
         newest: Option<Xid>,
     },
     /// There are too many new events for one read. `Reader::transaction_sizes` lists their transactions, and
-    /// [`Reader::backlog`] streams them.
+    /// [`Reader::backlog`] streams the events.
     TooMuch,
 }
 
@@ -114,7 +115,8 @@ impl Reader {
         if !client.query_one(is_migrated, &[]).await?.try_get::<_, bool>(0)? {
             return Err(Error::NotMigrated);
         }
-        // Transaction ids of another cluster mean nothing here: some would look new at every read.
+        // The transaction ids of a journal from another cluster cannot be compared with those of this cluster. Some
+        // events would look new at every read.
         let is_same_cluster =
             "select exists (select from vestnik.vst_cluster join pg_control_system() using (system_identifier))";
         if !client.query_one(is_same_cluster, &[]).await?.try_get::<_, bool>(0)? {
@@ -122,8 +124,8 @@ impl Reader {
         }
         let line = lineage::begin(&mut client).await?;
         let (columns, line_here) = (EVENT_COLUMNS, lineage::LINE_HERE);
-        // The first row has the snapshot and the time. In place of an event's id it has the version of the sources, in
-        // place of a store the line of history.
+        // The first row has the snapshot and the time. Its column for the event's id has the version of the sources,
+        // and its column for the store has the line of history.
         let select = format!(
             "select pg_current_snapshot() as snapshot, (select version from vestnik.vst_source_version) as id, \
                     (select xid from vestnik.vst_event where $3 order by xid desc limit 1) as xid, null::int as source, \
@@ -147,25 +149,25 @@ impl Reader {
         })
     }
 
-    /// The epoch of the database that this connection reads.
+    /// The epoch of the database of this connection.
     pub fn epoch(&self) -> Epoch {
         self.line.epoch
     }
 
-    /// Whether the database still has the history that the feed has read up to `read`. If its newest event `seen` has
-    /// disappeared, a new line of history begins, and no earlier cursor is valid.
+    /// Whether the database still has the events that the feed has read up to the position `read`. `seen` is the newest
+    /// of these events. If it has disappeared, a new line of history begins, and all earlier cursors become invalid.
     pub async fn continues(&mut self, epoch: Epoch, read: &Position, seen: Option<&Witness>) -> Result<bool, Error> {
         let continues = lineage::continues(&mut self.client, &mut self.line, epoch, read, seen);
         timeout(READ_DEADLINE, continues).await.map_err(|_| Error::TimedOut)?
     }
 
-    /// Reads the newest event of the journal; `None`: the journal is empty.
+    /// Reads the newest event of the journal. `None`: the journal is empty.
     pub async fn witness(&self) -> Result<Option<Witness>, Error> {
         let newest = lineage::newest(&self.client);
         timeout(READ_DEADLINE, newest).await.map_err(|_| Error::TimedOut)?
     }
 
-    /// Fails if the line of history has changed since this reader connected. `first` is the first row of a read.
+    /// Fails if another line of history has begun since this reader connected. `first` is the first row of a read.
     fn check_line(&self, first: &Row) -> Result<(), Error> {
         match first.try_get::<_, Option<&str>>(4)? == Some(self.line.name.as_str()) {
             true => Ok(()),
@@ -173,14 +175,14 @@ impl Reader {
         }
     }
 
-    /// The connection of the reads, for statements that must see the same data.
+    /// The connection that reads the journal, for statements that must see the same data.
     pub fn client(&self) -> &Client {
         &self.client
     }
 
-    /// The position of a new feed, which covers all events until now.
+    /// Returns the position of a new feed. It covers all events until now.
     pub async fn now(&self) -> Result<Position, Error> {
-        // Trimmed transactions count as read, because a cursor that does not cover them is refused.
+        // Cover trimmed transactions, too, because a cursor that does not cover them is refused.
         const NOW: &str = "select pg_current_snapshot(), greatest( \
                 (select xid from vestnik.vst_event order by xid desc limit 1), (select trimmed_through from vestnik.vst_retention), '0'::xid8)";
         let row = timeout(READ_DEADLINE, self.client.query_one(NOW, &[]))
@@ -190,7 +192,7 @@ impl Reader {
         Ok(Position::after(&row.try_get(0)?, newest.0))
     }
 
-    /// Reads all events that `position` does not cover, unless there are too many.
+    /// Reads all events that `position` does not cover. If there are too many, returns `TooMuch`.
     pub async fn news(&self, position: &Position) -> Result<News, Error> {
         let limit = NEWS_EVENTS as i64 + 2;
         let (end, missing) = (SqlXid(position.end()), xids(position.missing()));
@@ -213,7 +215,7 @@ impl Reader {
                 }
             }
         }
-        // Sorting so few events here is cheaper than in Postgres.
+        // Sort here, because this is cheaper than sorting so few events in Postgres.
         events.sort_unstable_by_key(|event| event.id);
         Ok(News::Read {
             snapshot: snapshot.ok_or(Error::NoSnapshot)?,
@@ -252,7 +254,7 @@ impl Reader {
     }
 }
 
-/// Why the feed could not connect to the journal.
+/// The reason why the feed could not connect to the journal.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The connection could not be opened.
@@ -263,7 +265,7 @@ pub enum ConnectError {
     Journal(#[from] Error),
 }
 
-/// A long backlog that is being streamed. Postgres sends rows only as fast as they are read.
+/// A long backlog, which is read as a stream. Postgres sends rows only as fast as the feed reads them.
 pub struct Backlog {
     /// The position after the last event of the backlog.
     pub seen: Position,
@@ -271,11 +273,11 @@ pub struct Backlog {
     pub chunks: Chunks,
 }
 
-/// Divides a stream of rows into chunks of events. Each row begins with the column of a snapshot, which events leave
-/// null.
+/// Divides a stream of rows into chunks of events. The first column of each row is for the snapshot, and is null in
+/// rows of events.
 pub struct Chunks {
     rows: Rows,
-    /// The first event of the next chunk, if it was already read.
+    /// The first event of the next chunk, if it has already been read.
     next: Option<JournalEvent>,
 }
 
@@ -284,8 +286,8 @@ impl Chunks {
         Self { rows, next: None }
     }
 
-    /// Reads the next chunk of events, sorted by id; it is empty at the end. A chunk does not end between rows of one
-    /// event.
+    /// Reads the next chunk of events, sorted by id. Empty: the stream has ended. A chunk does not end between the rows
+    /// of one event.
     pub async fn next(&mut self) -> Result<Vec<JournalEvent>, Error> {
         let mut events: Vec<JournalEvent> = Vec::with_capacity(CHUNK_EVENTS);
         events.extend(self.next.take());

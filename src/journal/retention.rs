@@ -1,28 +1,28 @@
-//! Trims old events in small batches, so that no other work waits long, and records the newest trimmed transaction. A
-//! client whose cursor does not cover the trimmed events gets `resync_required`.
+//! Trims old events: deletes them in small batches, so that no other work waits long, and records the newest trimmed
+//! transaction. A client whose cursor does not cover the trimmed events gets `resync_required`.
 
 use std::time::Duration;
 
 use super::Error;
 use crate::infra::db::{self, Pool};
 
-/// Maximum number of events that one transaction removes.
+/// Maximum number of events that one transaction deletes.
 pub const TRIM_BATCH: i64 = 1000;
 
 /// The result of trimming one batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trimmed {
-    /// A full batch of this many events was removed; more events may be old enough.
+    /// A full batch of this many events was deleted. More events may be old enough.
     Batch(u64),
-    /// This many events were removed, less than a batch: no other event is old enough.
+    /// Less than a full batch was deleted, so no other event is old enough. The field is the number of deleted events.
     Done(u64),
-    /// Nothing was removed, because another node is trimming.
+    /// Nothing was deleted, because another node is trimming.
     Elsewhere,
 }
 
-/// Removes one batch of the oldest events, if they are older than `retention`.
+/// Deletes one batch of the oldest events that are older than `retention`.
 pub async fn trim_batch(pool: &Pool, retention: Duration) -> Result<Trimmed, Error> {
-    // The scan goes by id from the oldest event, so that it ends after a batch even if no event is old enough.
+    // Scan the lowest ids first and stop after one batch, so that the scan is short even if no event is old enough.
     const TRIM: &str = "with old as (select id, xid from (select id, xid, at from vestnik.vst_event order by id limit $2) e \
                where at < now() - make_interval(secs => $1)), \
              gone as (delete from vestnik.vst_event where id in (select id from old) returning xid), \

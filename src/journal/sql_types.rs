@@ -1,5 +1,5 @@
-//! Conversions between the journal's Postgres types and Rust types, in Postgres' binary format: `xid8`, `pg_snapshot`,
-//! and jsonb as text.
+//! Converts the journal's Postgres types to Rust types and back, in Postgres' binary format. The types are `xid8`,
+//! `pg_snapshot`, and jsonb as text.
 
 use std::error::Error;
 
@@ -11,7 +11,7 @@ use crate::domain::event::Xid;
 
 type BoxError = Box<dyn Error + Sync + Send>;
 
-/// A transaction id, in SQL an `xid8`.
+/// A transaction id. Its SQL type is `xid8`.
 #[derive(Debug, Clone, Copy)]
 pub struct SqlXid(pub Xid);
 
@@ -44,7 +44,7 @@ pub fn xids(xids: &[Xid]) -> Vec<SqlXid> {
 }
 
 impl<'a> FromSql<'a> for Snapshot {
-    /// Parses a `pg_snapshot`: a count, then `xmin`, `xmax`, and the running transactions.
+    /// Parses a `pg_snapshot`: the number of running transactions, `xmin`, `xmax`, and the running transactions.
     fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, BoxError> {
         let numbers = raw.get(4..).ok_or("a pg_snapshot is 20 bytes at least")?;
         let (numbers, rest) = numbers.as_chunks::<8>();
@@ -63,14 +63,14 @@ impl<'a> FromSql<'a> for Snapshot {
     }
 }
 
-/// The text of a json or jsonb value. It is not parsed, because clients receive it unchanged.
+/// The text of a json or jsonb value. The text is not parsed, because clients receive it unchanged.
 #[derive(Debug)]
 pub struct JsonText(pub String);
 
 impl<'a> FromSql<'a> for JsonText {
     fn from_sql(ty: &Type, raw: &'a [u8]) -> Result<Self, BoxError> {
         let text = match (ty, raw) {
-            // A binary jsonb begins with a version byte, which text follows.
+            // A binary jsonb value is a version byte, followed by text.
             (&Type::JSONB, [1, text @ ..]) => text,
             (&Type::JSONB, _) => return Err("a jsonb of an unknown version".into()),
             _ => raw,

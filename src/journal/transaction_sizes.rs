@@ -1,5 +1,5 @@
 //! Lists new transactions without their events, and finds the large ones. Other events wait for this query, so its cost
-//! is limited. It visits the index once for each transaction, and tests whether the transaction has more than
+//! is limited. It visits the index once for each transaction. It tests whether the transaction has more than
 //! `LARGE_EVENTS` events, but does not count them.
 
 use std::collections::HashSet;
@@ -10,13 +10,13 @@ use super::sql_types::{SqlXid, xids};
 use crate::domain::cursor::{Position, Snapshot};
 use crate::domain::event::{StoreId, Xid};
 
-/// A transaction with more events than this is large. The number is half of a read, so that two small transactions fit
-/// into one.
+/// A transaction with more events than this is large. The number is half of a read, so that one read can contain two
+/// small transactions.
 pub const LARGE_EVENTS: i64 = 512;
-/// Maximum number of transactions that an sizes lists.
+/// Maximum number of transactions in one list of sizes.
 pub const OUTLINE_TRANSACTIONS: usize = 1024;
 
-/// Whether a transaction is large: has more than `LARGE_EVENTS` events.
+/// The size of a transaction, compared with `LARGE_EVENTS`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Size {
     /// The transaction has at most `LARGE_EVENTS` events.
@@ -28,14 +28,14 @@ pub enum Size {
 /// The new transactions of the journal, without their events.
 #[derive(Debug)]
 pub struct TransactionSizes {
-    /// The snapshot that the query saw.
+    /// The snapshot of the query.
     pub snapshot: Snapshot,
     /// The transactions that the position does not cover, each with its size.
     pub transactions: Vec<(Xid, Size)>,
 }
 
 impl Reader {
-    /// Lists the transactions that `position` does not cover. `None`: there are too many.
+    /// Lists the transactions that `position` does not cover. `None`: there are more than `OUTLINE_TRANSACTIONS`.
     pub async fn transaction_sizes(&self, position: &Position) -> Result<Option<TransactionSizes>, Error> {
         let (end, missing) = (SqlXid(position.end()), xids(position.missing()));
         let limit = OUTLINE_TRANSACTIONS as i64 + 1;
@@ -60,7 +60,7 @@ impl Reader {
         }))
     }
 
-    /// The stores among `stores` for which one of the transactions `by` has written an event.
+    /// Returns those of `stores` for which one of the transactions `by` has written an event.
     pub async fn touched(&self, stores: &[&str], by: &[Xid]) -> Result<HashSet<StoreId>, Error> {
         if stores.is_empty() || by.is_empty() {
             return Ok(HashSet::new());

@@ -1,6 +1,6 @@
-//! Writes the backup before V23, the migration that unifies statuses. pg_dump dumps the two tables; without a suitable
-//! pg_dump, their ids and statuses are copied. The rows in the file are counted, and compared with the snapshot that
-//! was backed up.
+//! Writes the backup before V23, the migration that unifies statuses. pg_dump dumps the two tables. Without a suitable
+//! pg_dump, only their ids and statuses are copied. The number of rows in the file must equal the number in the
+//! snapshot from which the backup was made.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -20,7 +20,7 @@ use crate::infra::config::Config;
 use crate::infra::db;
 use crate::infra::postgres_binaries;
 
-/// Writes the backup, and returns its path. It fails before anything else is changed.
+/// Writes the backup, and returns its path. Nothing else has been changed if this fails.
 pub async fn write(client: &mut Client, config: &Config, say: Progress<'_>) -> Result<PathBuf, Error> {
     let stamp = format_description!("[year][month][day]T[hour][minute][second]_[subsecond digits:3]Z");
     let stamp = OffsetDateTime::now_utc().format(stamp).unwrap_or_default();
@@ -41,13 +41,13 @@ pub async fn write(client: &mut Client, config: &Config, say: Progress<'_>) -> R
     };
     match written {
         Ok(rows) => say(&format!("wrote {} with {rows} rows", path.display())),
-        // An incomplete backup is worse than none, because a person might trust it.
+        // Delete an incomplete backup, because a person might trust it.
         Err(_) => drop(fs::remove_file(&path)),
     }
     written.map(|_| path)
 }
 
-/// Why the backup could not be written.
+/// The reason why the backup could not be written.
 enum Failure {
     Postgres(tokio_postgres::Error),
     Reason(String),
@@ -59,7 +59,7 @@ impl From<tokio_postgres::Error> for Failure {
     }
 }
 
-/// Writes the tables, as one snapshot shows them, and returns the number of their rows.
+/// Writes the tables as they are in one snapshot, and returns the number of their rows.
 async fn fill(client: &mut Client, config: &Config, file: &File, say: Progress<'_>) -> Result<u64, Failure> {
     let transaction = client
         .build_transaction()
@@ -89,7 +89,7 @@ async fn fill(client: &mut Client, config: &Config, file: &File, say: Progress<'
     Ok(rows)
 }
 
-/// Checks that the file is on disk, and holds this number of rows.
+/// Checks that the file is on disk, and that it contains this number of rows.
 fn check(path: &Path, file: &File, rows: u64) -> Result<(), String> {
     file.sync_all().map_err(|error| error.to_string())?;
     match copied_rows(path).map_err(|error| error.to_string())? {
@@ -98,7 +98,7 @@ fn check(path: &Path, file: &File, rows: u64) -> Result<(), String> {
     }
 }
 
-/// Finds a pg_dump of the server's version or a newer one; `None`: this machine has none.
+/// Finds a pg_dump that is not older than the server. `None`: this machine has no such pg_dump.
 async fn pg_dump(major: u32) -> Option<PathBuf> {
     for directory in postgres_binaries::directories_with(&["pg_dump"]) {
         let program = directory.join("pg_dump");
@@ -112,14 +112,14 @@ async fn pg_dump(major: u32) -> Option<PathBuf> {
     None
 }
 
-/// Runs pg_dump on the snapshot of the transaction. The database's address goes through the environment, because every
-/// user can see a command line.
+/// Runs pg_dump on the snapshot of the transaction. The environment contains the database's address, because every user
+/// of the machine can see a command line.
 async fn dump(program: &Path, transaction: &Transaction<'_>, config: &Config, file: &File) -> Result<(), Failure> {
     let snapshot = transaction.query_one("select pg_export_snapshot()", &[]).await?;
     let snapshot: &str = snapshot.try_get(0)?;
     let mut command = Command::new(program);
     command.arg(format!("--snapshot={snapshot}"));
-    // pg_dump leaves out the partitions of a table if only their parent is named.
+    // If only a partitioned table is named, pg_dump leaves out its partitions, so name them, too.
     const FAMILY: &str = "with recursive family (relid) as ( \
              select to_regclass(name)::oid from unnest($1::text[]) name \
              union select i.inhrelid from pg_inherits i join family on family.relid = i.inhparent) \
@@ -143,17 +143,17 @@ async fn dump(program: &Path, transaction: &Transaction<'_>, config: &Config, fi
     Err(reason(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
 }
 
-/// Passes the database's address to a program, through its environment.
+/// Passes the database's address to a program in its environment.
 fn address(command: &mut Command, config: &Config) -> Result<(), String> {
     let url = config.database.listen_url.as_ref().or(config.database.url.as_ref());
     let url = url.ok_or("no database is given")?;
     let address = db::parse(url, "backup").map_err(|error| error.to_string())?;
-    // The variables contain the settings of a service already.
+    // Remove PGSERVICE, because the variables already contain the settings of the service.
     command.env_remove("PGSERVICE").envs(address.variables());
     Ok(())
 }
 
-/// Writes ids and statuses as SQL that restores them.
+/// Writes ids and statuses as SQL statements that restore them.
 async fn copy(transaction: &Transaction<'_>, mut file: &File) -> Result<(), String> {
     const HEAD: &str = "-- The ids and statuses of before V23. After `vestnik migrate --undo v23`, for V23's constraints refuse the old
 -- ones, psql puts them back with this file. Both words mean the same, so nobody is told.
@@ -185,7 +185,7 @@ begin;";
     writeln!(file, "commit;").map_err(io)
 }
 
-/// Counts the rows in a dump: the lines between `copy ... from stdin;` and `\.`.
+/// Counts the rows in a dump, which are the lines between `copy ... from stdin;` and `\.`.
 fn copied_rows(path: &Path) -> std::io::Result<u64> {
     let (mut rows, mut inside) = (0, false);
     for line in BufReader::new(File::open(path)?).split(b'\n') {

@@ -1,4 +1,4 @@
-//! The lock that allows one migration at a time, and short waits for the locks of tables.
+//! The lock that allows only one migration at a time, and the short waits for locks of tables.
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ use crate::infra::table_lock::{LockError, with_lock_retries};
 const LOCK: i64 = 0x7665_7374_6d69_6772;
 /// The application name of a migration's connection.
 const APPLICATION: &str = "vestnik migrate";
-/// How long a migration waits for another one to end.
+/// How long a migration waits for another migration to end.
 const LOCK_WAIT: Duration = Duration::from_secs(30 * 60);
-/// Interval between two attempts to take the lock. A statement that waited inside Postgres would hold a snapshot. The
-/// other migration's `create index concurrently` would wait for this snapshot, so both would wait forever.
+/// Interval between two attempts to take the lock. A statement that waits in Postgres holds a snapshot. The other
+/// migration's `create index concurrently` waits for all snapshots, so both migrations would wait forever.
 const LOCK_LOOK_INTERVAL: Duration = Duration::from_millis(100);
-/// Takes the lock of migrations. Waits while another migration runs, and says so.
+/// Takes the lock of migrations. While another migration runs, waits and reports this through `say`.
 pub async fn acquire(client: &Client, say: Progress<'_>) -> Result<(), Error> {
     let deadline = Instant::now() + LOCK_WAIT;
     let mut known = None;
@@ -48,13 +48,13 @@ pub async fn acquire(client: &Client, say: Progress<'_>) -> Result<(), Error> {
 /// The holder of the migrations' lock.
 pub struct Holder {
     pid: i32,
-    /// Whether the holder is a migration, by its application name.
+    /// Whether the holder is a migration, which its application name tells.
     pub is_migration: bool,
-    /// A description of the holder for a person, with the remedy if it is no migration.
+    /// A description of the holder for a person. If the holder is not a migration, it says what to do.
     pub says: String,
 }
 
-/// Finds the holder of the migrations' lock; `None`: the lock is free.
+/// Finds the holder of the migrations' lock. `None`: the lock is free.
 pub async fn holder(client: &impl GenericClient) -> Result<Option<Holder>, tokio_postgres::Error> {
     const HOLDER: &str = "select l.pid, coalesce(a.application_name, ''), coalesce(a.usename, '') \
          from pg_locks l left join pg_stat_activity a using (pid) \
@@ -106,7 +106,8 @@ pub async fn with_retries<T>(
     with_lock_retries(client, &tables, say, attempt).await
 }
 
-/// The tables whose locks a migration may wait for: the journal, the reference shop's tables, and the attached tables.
+/// Returns the tables for whose locks a migration may wait: the journal, the reference shop's tables, and the attached
+/// tables.
 async fn tables(client: &Client) -> Result<Vec<String>, Error> {
     let sources = "select to_regclass('vestnik.vst_source') is not null";
     let mut names = vec!["vestnik.vst_event".to_owned()];

@@ -1,6 +1,6 @@
-//! Migrates a database to the schema of this version of Vestnik, under a lock. It applies migrations to Vestnik's own
-//! tables and to the reference shop's tables. Then it installs triggers and functions, which are code: they are applied
-//! again whenever their text changes.
+//! Migrates a database to the schema of this version of Vestnik, under a lock. First, migrations change Vestnik's own
+//! tables and the reference shop's tables. Then triggers and functions are installed. They are code, so they are
+//! installed again whenever their text changes.
 
 mod backup;
 mod lock;
@@ -30,7 +30,7 @@ mod shop {
     refinery::embed_migrations!("sql/shop");
 }
 
-/// A series of migrations that are applied in order, and recorded in a table of its own.
+/// A series of migrations, which are applied in order. A table of the series records the applied ones.
 struct Set {
     name: &'static str,
     runner: fn() -> Runner,
@@ -47,7 +47,7 @@ const SHOP: Set = Set {
 
 pub use crate::infra::table_lock::Progress;
 
-/// Why a database was not migrated.
+/// The reason why a database was not migrated.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The connection to the database failed.
@@ -55,8 +55,8 @@ pub enum Error {
     Db(#[from] db::Error),
     /// Postgres reported an error, or the connection failed.
     ///
-    /// The message contains the full text of the error. As a `source` the error would be printed a second time, with
-    /// the customer's row.
+    /// The message contains the full text of the error. The error is not a `source`, because then it would be printed
+    /// again, with a customer's row.
     #[error("{}", db::reason(.0))]
     Postgres(tokio_postgres::Error),
     /// A migration failed, or its record in the database could not be read.
@@ -86,7 +86,7 @@ pub enum Error {
         /// The migration's version and name.
         migration: String,
     },
-    /// The lock of migrations was not free in time: another migration runs, or another program holds the lock.
+    /// The lock of migrations was not free in time, because another migration runs or another program holds the lock.
     #[error("the lock of migrations was held for {minutes} minutes: {holder}")]
     Locked {
         /// How long this migration waited, in minutes.
@@ -94,16 +94,17 @@ pub enum Error {
         /// A description of the lock's holder.
         holder: String,
     },
-    /// Some rows have a status that V23 cannot translate. V23 is the migration that unifies statuses. Each line names a
-    /// table and a status.
+    /// Some rows have a status that V23, the migration that unifies statuses, cannot translate. Each line names a table
+    /// and a status.
     #[error("V23 unifies the statuses, and does not know what to make of these; correct them first (nothing was changed):\n{}",
         .0.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n"))]
     UnknownStatuses(Vec<String>),
-    /// Rules of the shop's tables would make the migration V23 fail. Each line names a rule, and how to correct it.
+    /// Rules of the shop's tables would make the migration V23 fail. Each line names a rule, and says how to correct
+    /// it.
     #[error("V23 unifies the statuses, and would be refused; mend this first (nothing was changed):\n{}",
         .0.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n"))]
     Refused(Vec<String>),
-    /// The type of the column `status` cannot hold the status words of the migration V23.
+    /// The column `status` has a type that cannot store the statuses of the migration V23.
     #[error(
         "{table}.status is of type {found}, and V23 unifies statuses that are text: keep your own statuses with \
          shop.schema = \"own\""
@@ -125,7 +126,7 @@ pub enum Error {
     /// A table could not be attached.
     #[error(transparent)]
     Attach(#[from] attach::Error),
-    /// A table has the name of a table of the reference shop, but lacks its columns.
+    /// A table is named like a table of the reference shop, but lacks columns of it.
     #[error(
         "{table} is not as the reference shop's: {problem}\nFor tables of your own: shop.schema = \"own\", then `vestnik attach --table {table}`"
     )]
@@ -157,12 +158,12 @@ fn history_problem(error: &refinery::Error) -> String {
     }
 }
 
-/// Whether a migration changed the database.
+/// Whether a migration has changed the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// At least one part of the schema was applied.
+    /// At least one part of the schema was applied, and the database has changed.
     Migrated,
-    /// The database was already up to date, and nothing was changed.
+    /// The database was already up to date, so nothing was changed.
     Unchanged,
 }
 
@@ -175,7 +176,7 @@ pub async fn run(config: &Config, say: Progress<'_>) -> Result<Outcome, Error> {
     outcome
 }
 
-/// Reports through `say` the changes that [`run`] would make, and makes none.
+/// Reports through `say` what [`run`] would change. Changes nothing.
 pub async fn dry_run(config: &Config, say: Progress<'_>) -> Result<(), Error> {
     let client = connect(config).await?;
     client.batch_execute("set default_transaction_read_only = on").await?;
@@ -201,8 +202,8 @@ fn sets(config: &Config) -> &'static [&'static Set] {
     }
 }
 
-/// Opens a direct connection, because the lock belongs to a connection, and a pooler could switch it. Time-outs of the
-/// role or database are disabled: a backup holds a transaction open, and building an index takes long.
+/// Opens a direct connection, because the lock belongs to one connection, and a pooler could use several. Disables the
+/// time-outs of the role and the database, because a backup holds a transaction open, and building an index takes long.
 async fn connect(config: &Config) -> Result<Client, Error> {
     let url = config.database.listen_url.as_ref().or(config.database.url.as_ref());
     let client = db::connect_session(url.ok_or(db::Error::Missing)?, "migrate").await?;
@@ -218,7 +219,7 @@ async fn connect(config: &Config) -> Result<Client, Error> {
 
 async fn apply(client: &mut Client, config: &Config, say: Progress<'_>) -> Result<Outcome, Error> {
     let reference = config.shop.schema == ShopSchema::Reference;
-    // All checks that can fail come before the first change.
+    // Make all checks that can fail before the first change.
     for set in sets(config) {
         applied(client, set).await?;
     }
@@ -227,7 +228,7 @@ async fn apply(client: &mut Client, config: &Config, say: Progress<'_>) -> Resul
         v23::check(client).await?;
     }
     client.batch_execute("create schema if not exists vestnik").await?;
-    // The transaction of each order locks the journal. So changes of the journal also take its lock in short attempts.
+    // Each transaction with an order locks the journal, so lock the journal for changes only in short attempts.
     let mut changed = history_with_retries(client, &ENGINE, say).await?;
     changed |= adopt_cluster(client, say).await?;
     changed |= lock::with_retries(client, say, async |client: &mut Client, say: Progress<'_>| {
@@ -243,7 +244,8 @@ async fn apply(client: &mut Client, config: &Config, say: Progress<'_>) -> Resul
         v23::prepare(client, config, say).await?;
     }
     if reference {
-        // Translated statuses need no events: to the mappings, old and new words mean the same.
+        // Write no events for translated statuses, because mappings translate the old and the new words into the same
+        // statuses.
         changed |= history_with_retries(client, &SHOP, say).await?;
         changed |= v23::validate(client, say).await?;
     }
@@ -258,8 +260,8 @@ async fn apply(client: &mut Client, config: &Config, say: Progress<'_>) -> Resul
     Ok(if changed { Outcome::Migrated } else { Outcome::Unchanged })
 }
 
-/// Applies all migrations of a series. Takes locks on tables that writers use in short attempts. Returns whether
-/// anything was applied.
+/// Applies all migrations of a series. Locks tables that writers use only in short attempts. Returns whether a
+/// migration was applied.
 async fn history_with_retries(client: &mut Client, set: &Set, say: Progress<'_>) -> Result<bool, Error> {
     lock::with_retries(client, say, async |client: &mut Client, say: Progress<'_>| {
         history(client, set, Target::Latest, say).await
@@ -287,8 +289,8 @@ impl Set {
     }
 }
 
-/// The versions of a series that the database has. Fails if this version of Vestnik lacks one of them, or has another
-/// text for it.
+/// Reads which versions of a series the database has. Fails if this version of Vestnik lacks one of them, or has
+/// another text for it.
 async fn applied(client: &Client, set: &Set) -> Result<Vec<SchemaVersion>, Error> {
     let there = client
         .query_one("select to_regclass($1) is not null", &[&set.table()])
@@ -320,8 +322,8 @@ async fn applied(client: &Client, set: &Set) -> Result<Vec<SchemaVersion>, Error
     Ok(versions)
 }
 
-/// Adopts a journal that was restored into another cluster. Its transaction ids are the old cluster's, so all its
-/// events become part of the past. Returns whether it did so.
+/// Adopts a journal that was restored into another cluster. The transaction ids in it belong to the old cluster. So all
+/// its events get an id that is older than every new transaction. Returns whether this was needed.
 async fn adopt_cluster(client: &Client, say: Progress<'_>) -> Result<bool, Error> {
     const ADOPT: &str = "with adopted as ( \
              update vestnik.vst_cluster set system_identifier = now.system_identifier \

@@ -1,4 +1,4 @@
-//! Attaches the reference shop's tables `orders` and `bookings`, with the mappings of `sql/shop/*.toml`.
+//! Attaches the tables `orders` and `bookings` of the reference shop, with the mappings in `sql/shop/*.toml`.
 
 use tokio_postgres::Client;
 use toml::{Table as Toml, Value};
@@ -12,7 +12,7 @@ const TABLES: [(&str, &str); 2] = [
     ("public.bookings", include_str!("../../sql/shop/bookings.toml")),
 ];
 
-/// The status words that Vestnik writes into the reference shop's tables when a person answers an order or booking.
+/// The status words that Vestnik writes into the reference shop's tables when somebody answers an order or booking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Words {
     /// The words before the migration V23: `new` and `confirmed`.
@@ -21,19 +21,20 @@ pub enum Words {
     SinceV23,
 }
 
-/// Attaches both tables. A table that has the shop's own mapping keeps that mapping. Returns whether anything changed.
+/// Attaches both tables. If a table is attached with the shop's own mapping, the mapping is kept. Returns whether
+/// anything changed.
 pub async fn attach(client: &mut Client, say: Progress<'_>) -> Result<bool, Error> {
     attach_as(client, Words::SinceV23, say).await
 }
 
-/// Attaches both tables, so that answers write these status words. Returns whether anything changed.
+/// Attaches both tables with these status words, which answers then write. Returns whether anything changed.
 pub async fn attach_as(client: &mut Client, words: Words, say: Progress<'_>) -> Result<bool, Error> {
     const KNOWN: &str = "select mapping from vestnik.vst_source where table_name = $1 and detached_at is null";
     let mut changed = false;
     for (name, reference) in TABLES {
         let table = match Table::find(client, name).await {
             Ok(table) => table,
-            // An undo of V23 also works if a table is missing.
+            // An undo of V23 also succeeds if a table is missing.
             Err(catalog::Error::NoTable(_)) if words == Words::BeforeV23 => continue,
             Err(error) => return Err(attach::Error::from(error).into()),
         };
@@ -71,7 +72,7 @@ pub async fn attach_as(client: &mut Client, words: Words, say: Progress<'_>) -> 
     Ok(changed)
 }
 
-/// Whether `mapping` has no setting that differs from `whole`. It may lack some of them.
+/// Whether each setting of `mapping` is the same in `whole`. `mapping` may lack settings of `whole`.
 fn is_part_of(mapping: &str, whole: &str) -> bool {
     fn all_in(part: &Toml, whole: &Toml) -> bool {
         part.iter().all(|(key, value)| match (value, whole.get(key)) {
@@ -85,7 +86,7 @@ fn is_part_of(mapping: &str, whole: &str) -> bool {
     }
 }
 
-/// Reorders the mapping's lists of statuses: answers write the first word of a list.
+/// Reorders the lists of statuses in the mapping, because answers write the first word of a list.
 fn in_words(mapping: &str, words: Words) -> String {
     match words {
         Words::SinceV23 => mapping.to_owned(),
@@ -95,7 +96,7 @@ fn in_words(mapping: &str, words: Words) -> String {
     }
 }
 
-/// Removes from a mapping the columns that the table lacks: older forms of the reference shop's tables exist. The
+/// Removes from a mapping the columns that the table does not have, because old reference shops lack some columns. The
 /// columns for key, store and status are required.
 fn without_missing(mapping: &str, table: &Table) -> String {
     let Ok(mut toml) = mapping.parse::<Toml>() else {

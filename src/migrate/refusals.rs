@@ -1,7 +1,7 @@
 //! Finds everything that would make V23, the migration that unifies statuses, fail: rules of the shop's tables, missing
-//! columns and taken names. Each finding has the statement that corrects it. The checks only read, with one exception.
-//! If the shop has its own triggers, whose effects cannot be read, one row of each old status is rewritten and rolled
-//! back.
+//! columns and used names. Each finding includes the statement that corrects it. The checks only read, with one
+//! exception: the effects of the shop's own triggers cannot be read. So, if there are any, one row of each old status
+//! is rewritten, and the change is rolled back.
 
 use tokio_postgres::{Client, Row};
 
@@ -9,12 +9,12 @@ use super::Error;
 use super::v23_names::{self, CONSTRAINTS, RENAMED, TABLES};
 use crate::infra::db;
 
-/// Columns that a table must have to be attached.
+/// Columns that a table must have so that it can be attached.
 const NEEDED: [&str; 3] = ["id", "store_id", "status"];
-/// Maximum wait for a lock in the trial rewrite, in milliseconds.
+/// Maximum wait for a lock in the trial rewrite, milliseconds.
 const LOCK_MS: u32 = 500;
 
-/// Finds everything that would make the migration V23 fail, one line each. Empty: V23 can run.
+/// Finds everything that would make the migration V23 fail. Each line is one finding. Empty: V23 can run.
 pub async fn find(client: &Client) -> Result<Vec<String>, Error> {
     let (mut refusals, mut complete) = (Vec::new(), Vec::new());
     for table in TABLES {
@@ -65,7 +65,7 @@ async fn missing(client: &Client, table: &str) -> Result<Vec<String>, Error> {
     rows.iter().map(line).collect()
 }
 
-/// Finds names that the migration V23 needs for constraints and indexes, and that the shop uses for other objects.
+/// Finds names of constraints and indexes of the migration V23 that the shop already uses for other objects.
 async fn taken(client: &Client, table: &str) -> Result<Vec<String>, Error> {
     const CONSTRAINT: &str =
         "select exists (select from pg_constraint where conrelid = to_regclass($1) and conname = $2)";
@@ -111,7 +111,7 @@ async fn taken(client: &Client, table: &str) -> Result<Vec<String>, Error> {
     Ok(lines)
 }
 
-/// SQL for the table's rows as the migration V23 would leave them. Only rows with an old status are included.
+/// SQL for the rows of the table as the migration V23 would leave them. It contains only rows with an old status.
 fn rewritten(table: &str) -> String {
     let whens: Vec<String> = RENAMED
         .iter()
@@ -126,7 +126,8 @@ fn rewritten(table: &str) -> String {
     )
 }
 
-/// SQL for rows that have a new status, and null in all other columns. They test rules that read only the status.
+/// SQL for rows that have a new status and are null in all other columns. With these rows, rules that read only the
+/// status are tested.
 fn words(table: &str) -> String {
     let news: Vec<String> = RENAMED.iter().map(|(_, new)| format!("('{new}')")).collect();
     format!(
@@ -161,7 +162,7 @@ async fn checks(client: &Client, table: &str) -> Result<Vec<String>, Error> {
     Ok(lines)
 }
 
-/// Finds foreign keys from the status to a table that lacks the new statuses.
+/// Finds foreign keys from the status to a table that does not have the new statuses.
 async fn references(client: &Client, table: &str) -> Result<Vec<String>, Error> {
     const KEYS: &str = "select quote_ident(c.conname), c.confrelid::regclass::text, \
              (select string_agg(format('k.%I::text = r.%I::text', f.attname, a.attname), ' and ' order by i) \
@@ -198,7 +199,7 @@ async fn references(client: &Client, table: &str) -> Result<Vec<String>, Error> 
     Ok(lines)
 }
 
-/// Finds foreign keys of other tables to the status, which would prevent its change.
+/// Finds foreign keys of other tables that reference the status, and so would prevent its change.
 async fn referenced(client: &Client, table: &str) -> Result<Vec<String>, Error> {
     const KEYS: &str = "select c.conrelid::regclass::text, quote_ident(c.conname) from pg_constraint c \
          join pg_attribute s on s.attrelid = c.confrelid and s.attname = 'status' and s.attnum = any (c.confkey) \
@@ -213,10 +214,10 @@ async fn referenced(client: &Client, table: &str) -> Result<Vec<String>, Error> 
     rows.iter().map(line).collect()
 }
 
-/// Finds triggers of the shop that reject or undo the change of a status. It tries the change on one row of each old
-/// status.
+/// Finds triggers of the shop that reject or undo the change of a status. For this, it changes one row of each old
+/// status, and rolls the change back.
 async fn triggers(client: &Client, table: &str) -> Result<Vec<String>, Error> {
-    // Bit 4 of `tgtype` marks a trigger for UPDATE.
+    // The bit with the value 16 in `tgtype` marks a trigger for UPDATE.
     const TRIGGERS: &str = "select coalesce(string_agg(distinct quote_ident(tgname), ', '), '') from pg_trigger \
          where tgrelid in (select to_regclass($1) union select relid from pg_partition_tree(to_regclass($1))) and not tgisinternal \
            and tgenabled in ('O', 'A') and tgtype & 16 <> 0 and tgname not like 'vestnik\\_%'";
@@ -246,7 +247,7 @@ async fn triggers(client: &Client, table: &str) -> Result<Vec<String>, Error> {
     Ok(lines)
 }
 
-/// Whether a row can change from the status `old` to `new`. The change is rolled back.
+/// Whether the status of a row can be changed from `old` to `new`. The change is rolled back.
 async fn attempt(client: &Client, part: &str, old: &str, new: &str) -> Result<bool, tokio_postgres::Error> {
     let attempted = async {
         client
@@ -260,8 +261,8 @@ async fn attempt(client: &Client, part: &str, old: &str, new: &str) -> Result<bo
         client.batch_execute("set constraints all immediate").await?;
         Ok(match row {
             Some(row) => row.try_get::<_, Option<&str>>(0)? == Some(new),
-            // Either no row has this status, or a trigger suppressed the update. The second has the same effect as
-            // keeping the old status.
+            // Either no row has this status, or a trigger suppressed the update. A suppressed update counts as a
+            // failure.
             None => {
                 let sql = format!("select not exists (select from {part} where status = '{old}')");
                 client.query_one(&sql, &[]).await?.try_get(0)?

@@ -1,4 +1,4 @@
-//! Installs the functions of `triggers/*.sql`. A file is applied if its text differs from the version that the database
+//! Installs the functions in `triggers/*.sql`. A file is applied if its text differs from the text that the database
 //! has recorded. `sources::trigger` installs the trigger functions of the sources.
 
 use sha2::{Digest as _, Sha256};
@@ -7,7 +7,7 @@ use tokio_postgres::{Client, Transaction};
 use super::{Error, Progress};
 use crate::infra::config::{Database, Notify};
 
-/// The files with their texts; a later file uses functions of an earlier one.
+/// The files with their texts. A file may use functions of earlier files.
 const FILES: [(&str, &str); 2] = [
     ("triggers/notify.sql", include_str!("../../triggers/notify.sql")),
     ("triggers/values.sql", include_str!("../../triggers/values.sql")),
@@ -41,8 +41,8 @@ pub async fn apply(client: &mut Client, database: &Database, say: Progress<'_>) 
     Ok(changed)
 }
 
-/// Writes the NOTIFY settings into functions, so that the triggers read them at no cost. Returns whether a setting
-/// changed.
+/// Writes the settings of NOTIFY into functions, so that the triggers need no query to read them. Returns whether a
+/// setting changed.
 async fn set_notify(transaction: &Transaction<'_>, database: &Database, say: Progress<'_>) -> Result<bool, Error> {
     let now = transaction
         .query_one(

@@ -1,8 +1,8 @@
-//! `vestnik migrate --undo v23`: restores the statuses of before V23, the migration that unifies statuses.
+//! `vestnik migrate --undo v23`: restores the statuses from before V23, the migration that unifies statuses.
 //!
-//! Rows that had one of the new statuses before V23 and still have it keep it. Every other row is translated back:
-//! `pending` becomes `new`, `preparing` becomes `confirmed`. An unchanged row gets back exactly its old status. A row
-//! that was written since gets the status that the old application would have written.
+//! A row that had one of the new statuses before V23, and still has it, is not changed. In every other row, `pending`
+//! becomes `new`, and `preparing` becomes `confirmed`. So an unchanged row gets exactly its old status back. A row that
+//! was written after V23 gets the status that the old application would have written.
 
 use tokio_postgres::{Client, Transaction};
 
@@ -12,7 +12,7 @@ use super::v23_names::{self, CONSTRAINTS, TABLES};
 use super::{Error, Progress, SHOP, applied, connect, lock, triggers};
 use crate::infra::config::Config;
 
-/// Restores the statuses from before the migration V23. An interrupted undo can be started again.
+/// Restores the statuses from before the migration V23. After an interruption, call it again.
 pub async fn undo_v23(config: &Config, say: Progress<'_>) -> Result<(), Error> {
     let mut client = connect(config).await?;
     lock::acquire(&client, say).await?;
@@ -22,7 +22,7 @@ pub async fn undo_v23(config: &Config, say: Progress<'_>) -> Result<(), Error> {
 }
 
 async fn undo(client: &mut Client, config: &Config, say: Progress<'_>) -> Result<(), Error> {
-    // The saved state also exists after an interrupted migration or undo.
+    // The saved state exists even after an interrupted migration or undo.
     let kept = "select to_regclass('vestnik.vst_before_v23') is not null";
     let kept: bool = client.query_one(kept, &[]).await?.try_get(0)?;
     if !kept && !applied(client, &SHOP).await?.contains(&v23::VERSION) {
@@ -38,7 +38,7 @@ async fn undo(client: &mut Client, config: &Config, say: Progress<'_>) -> Result
                 set: "case status when 'pending' then 'new' else 'confirmed' end",
                 which: which(table),
             };
-            // The second pass changes rows that were locked during the first.
+            // The second pass changes rows that were locked during the first pass.
             let rewritten = v23::rewrite(client, &part, rewrite).await? + v23::rewrite(client, &part, rewrite).await?;
             say(&format!("{part}: put the old status of {rewritten} rows back"));
         }
@@ -50,8 +50,8 @@ async fn undo(client: &mut Client, config: &Config, say: Progress<'_>) -> Result
     if finished > 0 {
         say(&format!("put the old status of {finished} more rows back"));
     }
-    // From here on answers write the old statuses. An interrupted migration may not have installed the functions for
-    // this.
+    // Install the functions, because an interrupted migration may not have done so. From here on, answers write the old
+    // statuses.
     lock::with_retries(client, say, async |client: &mut Client, say: Progress<'_>| {
         triggers::apply(client, &config.database, say).await
     })
@@ -61,7 +61,8 @@ async fn undo(client: &mut Client, config: &Config, say: Progress<'_>) -> Result
     Ok(())
 }
 
-/// An SQL condition for the rows that had another status before the migration V23, or did not exist.
+/// An SQL condition for the rows whose status must be translated back. Before V23 they had another status, or did not
+/// exist.
 fn which(table: &str) -> &'static str {
     match table {
         "public.orders" => {
@@ -75,11 +76,11 @@ fn which(table: &str) -> &'static str {
     }
 }
 
-/// Removes V23's constraints, defaults and record, but leaves its statuses. From here on the database counts as older
-/// than V23, so `vestnik migrate` applies it again even after an interrupted undo. The table of the saved state marks
-/// this, even if it is empty.
+/// Removes V23's constraints, defaults and record, but does not change any row. From here on the database counts as
+/// older than V23, so `vestnik migrate` applies V23 again even after an interrupted undo. The table of the saved state
+/// marks this, so it is created even if it stays empty.
 async fn accept_old_statuses(client: &mut Client) -> Result<(), Error> {
-    // An interrupted V23 has added no constraint, so a constraint with this name is the shop's own.
+    // If V23 was interrupted, it has added no constraint. Then a constraint with this name belongs to the shop.
     let was_applied = applied(client, &SHOP).await?.contains(&v23::VERSION);
     let transaction = client.transaction().await?;
     for (table, constraint) in CONSTRAINTS.iter().filter(|_| was_applied) {
@@ -106,8 +107,8 @@ async fn accept_old_statuses(client: &mut Client) -> Result<(), Error> {
     Ok(transaction.commit().await?)
 }
 
-/// The default status that the migration V23 saved. The outer `None`: it was `new`, which is not saved. The inner
-/// `None`: there was no default.
+/// Reads the default status that the migration V23 saved. Outer `None`: no default is saved, so it was `new`. Inner
+/// `None`: the column had no default.
 async fn old_default(transaction: &Transaction<'_>, table: &str) -> Result<Option<Option<String>>, Error> {
     let kept = "select to_regclass('vestnik.vst_before_v23_default') is not null";
     if !transaction.query_one(kept, &[]).await?.try_get::<_, bool>(0)? {
@@ -118,7 +119,7 @@ async fn old_default(transaction: &Transaction<'_>, table: &str) -> Result<Optio
     Ok(row.map(|row| row.try_get(0)).transpose()?)
 }
 
-/// Translates the rows that the batches skipped, and drops the saved state. Returns the number of these rows.
+/// Translates the rows that were skipped before, and drops the saved state. Returns the number of translated rows.
 async fn finish(client: &mut Client) -> Result<u64, Error> {
     let transaction = client.transaction().await?;
     let mut rewritten = 0;

@@ -1,6 +1,6 @@
-//! Makes V23, the migration that unifies statuses, safe on tables with rows. It checks first, writes a backup, and
-//! rewrites rows in small transactions that do not notify. The migration itself then has little to do while it locks
-//! the tables.
+//! Makes V23, the migration that unifies statuses, safe on tables with rows. It first checks the tables and writes a
+//! backup. Then it rewrites rows in small transactions that do not notify. After that, V23 itself has little to do
+//! while it locks the tables.
 
 use refinery::SchemaVersion;
 use tokio_postgres::Client;
@@ -12,15 +12,15 @@ use crate::infra::config::Config;
 /// The version number of the migration V23 in the reference shop's migrations.
 pub const VERSION: SchemaVersion = 23;
 const KNOWN: [&str; 6] = ["pending", "preparing", "ready", "completed", "rejected", "cancelled"];
-/// Number of table blocks that one transaction rewrites: some thousand rows, in some milliseconds.
+/// Number of table blocks that one transaction rewrites. These are thousands of rows, which take milliseconds.
 pub const BATCH_BLOCKS: i64 = 64;
-/// Maximum number of rows for one transaction, when it rewrites rows that were written meanwhile.
+/// Maximum number of rows in one transaction that rewrites rows which were written during the migration.
 const LATE_ROWS: u64 = 1000;
 /// How long `create index concurrently` may wait for older transactions to end.
 const INDEX_LOCK_TIMEOUT: &str = "10min";
 
-/// Fails with a list if the migration V23 does not know a row's status, or if a table would reject the new statuses.
-/// Changes nothing.
+/// Fails if a row has a status that the migration V23 does not know, or if a table would reject the new statuses. The
+/// error lists them. Changes nothing.
 pub async fn check(client: &Client) -> Result<(), Error> {
     let mut unknown = Vec::new();
     for table in TABLES {
@@ -34,7 +34,7 @@ pub async fn check(client: &Client) -> Result<(), Error> {
             "public.orders" if column_type(client, table, "order_type").await?.is_some() => {
                 "order_type is not distinct from 'delivery'"
             }
-            // Without a column for the order type, every order may be a delivery.
+            // If there is no column for the order type, every order may be a delivery.
             "public.orders" => "true",
             _ => "false",
         };
@@ -80,7 +80,7 @@ pub async fn describe_pending(client: &Client, say: Progress<'_>) -> Result<(), 
 }
 
 /// Prepares the migration V23: writes the backup, saves the old state, and rewrites all rows. Rows that are written
-/// later are left to the migration.
+/// after that are rewritten by V23 itself.
 pub async fn prepare(client: &mut Client, config: &Config, say: Progress<'_>) -> Result<(), Error> {
     keep_defaults(client).await?;
     let rows = "select exists (select from public.orders) or exists (select from public.bookings)";
@@ -96,8 +96,8 @@ pub async fn prepare(client: &mut Client, config: &Config, say: Progress<'_>) ->
             say(&format!("{part}: unified the status of {rewritten} rows"));
         }
         index(client, table, &parts, say).await?;
-        // Without fresh statistics, the planner assumes that half of the rows have the old status. Then the migration
-        // would scan the whole table while it holds the lock.
+        // Refresh the statistics. Otherwise the planner assumes that half of the rows have the old status, and V23
+        // scans the whole table while it holds the lock.
         client.batch_execute(&format!("analyze {table} (status)")).await?;
         for part in &parts {
             rewrite_late_rows(client, part).await?;
@@ -116,16 +116,17 @@ const REWRITE: Rewrite = Rewrite {
 pub struct Rewrite {
     /// An SQL expression for a row's new status.
     pub set: &'static str,
-    /// An SQL condition for the rows to change. A changed row must not match it any more.
+    /// An SQL condition for the rows to change. It must not match a row that was changed already.
     pub which: &'static str,
 }
 
-/// Saves which rows have one of the new statuses before the migration V23. All other rows can be translated back by an
-/// undo.
+/// Saves which rows have one of the new statuses before the migration V23. An undo keeps the status of these rows, and
+/// translates all other rows back.
 async fn keep_state(client: &mut Client) -> Result<(), Error> {
     let transaction = client.transaction().await?;
     let there = "select to_regclass('vestnik.vst_before_v23') is not null";
-    // An interrupted migration has saved the state already, and some rows are rewritten since.
+    // If the table exists, an interrupted migration has saved the state. Keep it, because rows may have been rewritten
+    // since.
     if !transaction.query_one(there, &[]).await?.try_get::<_, bool>(0)? {
         transaction
             .batch_execute(
@@ -135,7 +136,7 @@ async fn keep_state(client: &mut Client) -> Result<(), Error> {
                      vestnik migrate --undo v23'",
             )
             .await?;
-        // The shop's id may repeat in a partitioned table, and may be null without a key.
+        // Skip null and repeated ids: the shop's table may have no key, or may be partitioned.
         for table in TABLES {
             let sql = format!(
                 "insert into vestnik.vst_before_v23 select $1, id::text, status::text from {table} \
@@ -147,8 +148,8 @@ async fn keep_state(client: &mut Client) -> Result<(), Error> {
     Ok(transaction.commit().await?)
 }
 
-/// Saves each table's default status, if it is not the reference shop's `new`. The saved value is an SQL expression;
-/// null: there is no default.
+/// Saves each table's default status if it differs from `new`, the default of the reference shop. The saved value is an
+/// SQL expression. Null: the column has no default.
 async fn keep_defaults(client: &mut Client) -> Result<(), Error> {
     const KEEP: &str = "create table vestnik.vst_before_v23_default as \
              select table_name, pg_get_expr(d.adbin, d.adrelid) as expression \
@@ -166,8 +167,8 @@ async fn keep_defaults(client: &mut Client) -> Result<(), Error> {
     Ok(transaction.commit().await?)
 }
 
-/// Rewrites rows in small transactions, in the order of the table's blocks. It skips locked rows, so that no
-/// transaction waits while it holds locks. Returns the number of changed rows.
+/// Rewrites rows in small transactions, in the order of the table's blocks. Skips locked rows, so that no transaction
+/// waits while it holds locks. Returns the number of changed rows.
 pub async fn rewrite(client: &mut Client, table: &str, rewrite: Rewrite) -> Result<u64, Error> {
     let blocks = format!("select pg_relation_size('{table}') / current_setting('block_size')::bigint");
     let blocks: i64 = client.query_one(&blocks, &[]).await?.try_get(0)?;
@@ -187,7 +188,7 @@ pub async fn rewrite(client: &mut Client, table: &str, rewrite: Rewrite) -> Resu
     Ok(rewritten)
 }
 
-/// Rewrites the rows that were written while the index was built, and finds them through the index.
+/// Rewrites the rows that were written while the index was built. Finds these rows with the index.
 async fn rewrite_late_rows(client: &mut Client, table: &str) -> Result<(), Error> {
     let Rewrite { set, which } = REWRITE;
     let sql = format!(
@@ -204,8 +205,8 @@ async fn rewrite_late_rows(client: &mut Client, table: &str) -> Result<(), Error
     }
 }
 
-/// Builds the index of the status while writers continue; the migration then finds it. A partitioned table's index
-/// cannot be built so, but its partitions' indexes can, and the migration attaches them.
+/// Builds the index of the status while writers continue, so that the migration need not build it. A partitioned table
+/// itself cannot be indexed concurrently. So this indexes its partitions, and the migration attaches these indexes.
 async fn index(client: &Client, table: &str, parts: &[String], say: Progress<'_>) -> Result<(), Error> {
     const UNFINISHED: &str =
         "select exists (select from pg_index where indexrelid = to_regclass($1) and not indisvalid)";
@@ -236,7 +237,7 @@ async fn index(client: &Client, table: &str, parts: &[String], say: Progress<'_>
     Ok(())
 }
 
-/// Validates the constraints of the migration V23 for existing rows while writers continue. Returns whether any
+/// Validates the constraints of the migration V23 for existing rows, while writers continue. Returns whether a
 /// constraint was validated.
 pub async fn validate(client: &mut Client, say: Progress<'_>) -> Result<bool, Error> {
     const UNPROVEN: &str = "select exists (select from pg_constraint \
@@ -257,7 +258,7 @@ pub async fn validate(client: &mut Client, say: Progress<'_>) -> Result<bool, Er
     Ok(changed)
 }
 
-/// The type of a column; `None`: the table or the column does not exist.
+/// Reads the type of a column. `None`: the table or the column does not exist.
 async fn column_type(client: &Client, table: &str, column: &str) -> Result<Option<String>, Error> {
     const COLUMN: &str = "select format_type(atttypid, null) from pg_attribute \
          where attrelid = to_regclass($1) and attname = $2 and not attisdropped";

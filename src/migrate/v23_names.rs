@@ -1,4 +1,4 @@
-//! The names that V23, the migration that unifies statuses, works on: tables, statuses, constraints and indexes.
+//! The names that are used by V23, the migration that unifies statuses: tables, statuses, constraints and indexes.
 
 use tokio_postgres::Client;
 
@@ -6,9 +6,9 @@ use super::Error;
 
 /// The tables whose statuses the migration V23 rewrites.
 pub const TABLES: [&str; 2] = ["public.orders", "public.bookings"];
-/// Each old status, with the new status that replaces it.
+/// Each old status, and the new status that replaces it.
 pub const RENAMED: [(&str, &str); 2] = [("new", "pending"), ("confirmed", "preparing")];
-/// The constraints that the migration V23 adds, each with its table. They are validated afterwards, while writers
+/// The constraints that the migration V23 adds, each with its table. They are validated after V23, while writers
 /// continue.
 pub const CONSTRAINTS: [(&str, &str); 3] = [
     ("public.orders", "orders_status_known"),
@@ -27,8 +27,8 @@ pub async fn parts(client: &Client, table: &str) -> Result<Vec<String>, Error> {
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
-/// The quoted schema and name of the index that the migration V23 builds on a table or partition. The schema is the
-/// table's.
+/// Returns the quoted schema and name of the index that the migration V23 builds on a table or partition. The index is
+/// in the schema of the table.
 pub async fn index_name(client: &Client, part: &str) -> Result<(String, String), Error> {
     const NAME: &str = "select quote_ident(n.nspname), quote_ident(left('idx_' || c.relname, 48) || '_status_created') \
          from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = to_regclass($1)";

@@ -1,11 +1,11 @@
-//! Two settings of a store: who attends to its orders, and when unanswered orders are escalated.
+//! Two settings of a store: who must be reachable for its orders, and when unanswered orders are escalated.
 
 /// Who must be reachable while a store is open. If nobody is reachable, the store's chats get an alarm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AttendedBy {
     /// A panel that can ring must be open.
     Panel,
-    /// The chats that get the store's orders are enough.
+    /// It is enough that the store's chats get its orders.
     Chats,
 }
 
@@ -27,8 +27,8 @@ impl AttendedBy {
 /// When unanswered orders of a store are escalated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Escalates {
-    /// Orders are escalated while the store is open. An order that arrives while the store is closed is escalated from
-    /// the opening on. A store without hours is always open.
+    /// Orders are escalated while the store is open. If an order arrives while the store is closed, its escalation
+    /// begins when the store opens. A store without opening hours counts as open always.
     Open,
     /// Orders are escalated at any time.
     Always,

@@ -4,7 +4,7 @@ use super::pause::{self, Pause};
 use crate::domain::event::StoreId;
 use crate::infra::db::{self, Pool, QueryError};
 
-/// The data about a store that a panel shows. A store without settings has the defaults.
+/// The data about a store that a panel shows. A store that is not set up has the defaults.
 #[derive(Debug)]
 pub struct Card {
     /// The store's display name. `None`: the store has none.
@@ -17,7 +17,7 @@ pub struct Card {
     pub answer_seconds: i32,
     /// Whether the Telegram bot is stopped, because Telegram refuses its token.
     pub bot_stopped: bool,
-    /// The store's chats that take no messages now, or not any more.
+    /// The store's chats that take no messages now, or take no messages any more.
     pub chats_disabled: Vec<DisabledChat>,
     /// The store's pause. `None`: the store takes orders.
     pub pause: Option<Pause>,

@@ -12,7 +12,7 @@ pub struct Rule {
     pub open: Open,
 }
 
-/// The days that a rule is about.
+/// The days for which a rule sets hours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Days {
     /// These days of each week; 1 is Monday.
@@ -30,7 +30,7 @@ pub enum Days {
 pub enum Open {
     /// The store is open within these spans. Empty: it is closed all day.
     Spans(Vec<Span>),
-    /// The usual hours of the weekday apply: the rule removes an exception for a date.
+    /// Deletes the exception for a date, so that the usual hours of the weekday apply again.
     AsUsual,
 }
 
@@ -45,7 +45,7 @@ pub struct Span {
 
 /// The longest span of dates in one rule, days.
 const LONGEST_SPAN_DAYS: i64 = 366;
-/// The short names of the weekdays in English and in Russian, from Monday on.
+/// The short names of the weekdays in English and in Russian, beginning with Monday.
 const WEEK: [[&str; 2]; 7] = [
     ["mo", "пн"],
     ["tu", "вт"],
@@ -65,7 +65,7 @@ const FULL: [&str; 7] = [
     "sunday",
 ];
 
-/// Parses one rule. `Err`: a text that shows how a rule is written.
+/// Parses one rule. `Err`: examples of valid rules.
 pub fn rule(text: &str) -> Result<Rule, String> {
     const LOOKS: &str = "hours look like mon-fri=10:00-22:00, sun-thu=12:00-02:00, daily=0:00-24:00, sat,sun=closed, \
          2026-12-31=10:00-16:00 or 12-25=closed";
@@ -88,8 +88,8 @@ fn read(text: &str) -> Option<Rule> {
     };
     let (days, open) = match text.split_once('=') {
         Some((days, open)) => both(days, open)?,
-        // Without a sign between them, the days end at the first blank behind which only hours are left. Hours without
-        // days apply to each day.
+        // Without `=`, the days end at the first blank after which the rest of the text consists of hours. Hours
+        // without days apply to every day.
         None => {
             let blanks = text.match_indices(char::is_whitespace);
             let mut ends = blanks.map(|(at, _)| text.split_at(at));
@@ -97,11 +97,11 @@ fn read(text: &str) -> Option<Rule> {
         }
     };
     let is_of_week = matches!(days, Days::Week(_));
-    // Refuse `AsUsual` for weekdays, because they have no other hours to return to.
+    // Refuse `AsUsual` for weekdays, because it only deletes the exception for a date.
     (open != Open::AsUsual || !is_of_week).then_some(Rule { days, open })
 }
 
-/// The text in lower case, with one kind of dash.
+/// Returns the text in lower case, with all dashes replaced by `-`.
 fn normalized(text: &str) -> String {
     text.to_lowercase().replace(['–', '—', '−'], "-")
 }
@@ -140,8 +140,7 @@ fn date(text: &str) -> Option<Date> {
     calendar(year.parse().ok()?, month, day)
 }
 
-/// Parses a day of each year, such as `12-25` or `25.12`. The year of the result is a leap year, so that each day
-/// exists.
+/// Parses a day of each year, such as `12-25` or `25.12`. The result has a leap year, so that 29 February is valid.
 fn yearly(text: &str) -> Option<Date> {
     let (month, day) = match text.split_once('-') {
         Some((month, day)) => (month, day),
@@ -190,7 +189,8 @@ fn open_of(text: &str) -> Option<Open> {
     spans.map(Open::Spans)
 }
 
-/// Parses a span of hours such as `9:00-18:00`, `9-18`, `22:00–02:00`, `10am-10pm` or `с 10 до 22`. `None`: another form.
+/// Parses a span of hours such as `9:00-18:00`, `9-18`, `22:00–02:00`, `10am-10pm` or `с 10 до 22`. `None`: the text
+/// has another form.
 pub fn span(text: &str) -> Option<Span> {
     span_of(&normalized(text))
 }
@@ -204,8 +204,7 @@ fn span_of(text: &str) -> Option<Span> {
     Some(Span { opens, closes })
 }
 
-/// Parses a time such as `9:00`, `09.30`, `9` or `9:30 pm`. `24:00` is the start of the next day, so it becomes
-/// midnight.
+/// Parses a time such as `9:00`, `09.30`, `9` or `9:30 pm`. `24:00` means midnight, the start of the next day.
 fn clock(text: &str) -> Option<Time> {
     let halves = [("am", 0), ("pm", 12)];
     if let Some((time, hours)) = halves

@@ -1,5 +1,6 @@
-//! The data of a store besides its orders: its settings in `vestnik.vst_store`, its opening hours, and its pause. Also
-//! its stop list (items that it is out of), and the presence of its panels. A store is a shop or a kitchen.
+//! The data of a store, which is a shop or a kitchen, besides its orders. It has settings in `vestnik.vst_store`,
+//! opening hours, a pause, and a stop list (items that are out of stock). This module also knows the presence of the
+//! store's panels.
 
 mod attendance;
 pub mod card;
@@ -20,7 +21,7 @@ use crate::infra::db::{self, Client, GenericClient, Pool, QueryError, Transactio
 use crate::sources::registry::bump_version;
 use hours::{Days, Open, Rule};
 
-/// Settings of a store that are to be changed. `None` in a field keeps the current value.
+/// The settings of a store that a caller changes. `None` in a field keeps the current value.
 #[derive(Debug, Default)]
 pub struct Settings {
     /// The store's display name.
@@ -35,8 +36,8 @@ pub struct Settings {
     pub attended_by: Option<AttendedBy>,
     /// When unanswered orders are escalated: while the store is open, or always.
     pub escalates: Option<Escalates>,
-    /// Rules for the opening hours. If there are rules for weekdays, they replace all such rules. A rule for a date
-    /// replaces the rule for the same date.
+    /// Rules for the opening hours. New rules for weekdays replace all old rules for weekdays. A rule for a date
+    /// replaces only the rule for the same date.
     pub hours: Vec<Rule>,
     /// The webhook that is called at the last escalation step.
     pub webhook: Option<Webhook>,
@@ -58,7 +59,7 @@ pub struct Opening {
 pub struct Holiday {
     /// The day. If `yearly`, its year is 2000 and has no meaning.
     pub day: Date,
-    /// Whether the exception holds on this day of each year.
+    /// Whether the exception applies on this day of every year.
     pub yearly: bool,
     /// The hours on this day. `None`: the store is closed.
     pub open: Option<hours::Span>,
@@ -71,7 +72,7 @@ pub enum Webhook {
     None,
     /// The webhook is called at this URL.
     To {
-        /// The URL: https, or http where the settings of vestnik allow it.
+        /// The URL. Plain http is valid only if Vestnik's settings allow it.
         url: String,
         /// The secret that signs the requests. `None` keeps the current one.
         secret: Option<String>,
@@ -102,7 +103,7 @@ pub struct Store {
 /// The reason why settings were not saved.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A setting is invalid. The text says what is valid.
+    /// A setting is invalid. The field describes the valid values.
     #[error("{0}")]
     Setting(&'static str),
     /// The name of the time zone is unknown.
@@ -141,7 +142,7 @@ impl From<tokio_postgres::Error> for Error {
     }
 }
 
-/// Saves these settings of a store, all or none. A store without a row in `vestnik.vst_store` gets one.
+/// Saves all of these settings of a store, or none. If the store has no row in `vestnik.vst_store`, inserts one.
 pub async fn set(client: &mut Client, store: &StoreId, settings: &Settings) -> Result<(), Error> {
     const SET: &str = "insert into vestnik.vst_store as s (id, name, currency, time_zone, answer_seconds) \
          values ($1, $2, coalesce($3, 'RUB'), coalesce($4, 'Europe/Moscow'), coalesce($5, 60)) \
@@ -178,7 +179,7 @@ pub async fn set(client: &mut Client, store: &StoreId, settings: &Settings) -> R
             Webhook::None => (None, None),
             Webhook::To { url, secret } => (Some(url), secret.as_ref()),
         };
-        // A new secret replaces the current secret and the one before it.
+        // A new secret replaces both the current secret and the old secret.
         let set = "update vestnik.vst_store set webhook_url = $2, \
                  webhook_secret = case when $2::text is not null then coalesce($3, webhook_secret) end, \
                  webhook_secret_old = case when $2::text is not null and $3::text is null then webhook_secret_old end \
@@ -186,14 +187,14 @@ pub async fn set(client: &mut Client, store: &StoreId, settings: &Settings) -> R
         transaction.execute(set, &[&store.as_str(), &url, &secret]).await?;
     }
     set_hours(&transaction, store, &settings.hours).await?;
-    // Tell the nodes, because they cache the stores' currencies.
+    // Notify the nodes, because they cache the currencies of stores.
     bump_version(&transaction).await?;
     transaction.commit().await?;
     Ok(())
 }
 
-/// Saves rules for the opening hours, in their order. A later rule for a weekday adds hours to an earlier one, or
-/// closes the day. Rules that only close days change the saved week; others replace it.
+/// Saves rules for the opening hours, in their order. Rules that only close weekdays change the saved week. Other rules
+/// for weekdays replace the saved week, and each rule adds to the rules before it.
 async fn set_hours(transaction: &Transaction<'_>, store: &StoreId, rules: &[Rule]) -> Result<(), Error> {
     const OPEN: &str =
         "insert into vestnik.vst_opening_hours (store_id, weekday, opens, closes) values ($1, $2, $3, $4)";
@@ -238,7 +239,7 @@ async fn set_hours(transaction: &Transaction<'_>, store: &StoreId, rules: &[Rule
     }
     let is_open_at_all: bool = transaction.query_one(IS_OPEN_AT_ALL, &[&store]).await?.try_get(0)?;
     if rules.iter().any(is_of_week) && !is_open_at_all {
-        // Without hours a store counts as open always.
+        // A store without hours counts as open always.
         return Err(Error::Setting(
             "no hours are left, and a store without hours is always open: give the week, such as --hours daily=10:00-22:00 --hours wed=closed; \
              close the store on dates, such as --hours 2026-12-31..2027-01-08=closed",
@@ -273,7 +274,7 @@ async fn set_holiday(
     Ok(())
 }
 
-/// Reads the settings of all stores that have settings, ordered by id.
+/// Reads the settings of all stores that are set up, ordered by id.
 pub async fn list(client: &Client) -> Result<Vec<Store>, QueryError> {
     const LIST: &str =
         "select id, name, currency, time_zone, answer_seconds, webhook_url from vestnik.vst_store order by id";
@@ -322,8 +323,8 @@ pub async fn list(client: &Client) -> Result<Vec<Store>, QueryError> {
     Ok(stores)
 }
 
-/// Reads the ids of the stores in this database: those with recent events, settings, or tokens that are not revoked. At
-/// most `most`, shorter ids first.
+/// Reads the ids of the stores in this database. These have recent events, settings, or a token that is not revoked.
+/// Returns at most `most` ids, the shorter ones first.
 pub async fn known(client: &Client, most: i64) -> Result<Vec<String>, QueryError> {
     const KNOWN: &str = "select id from ( \
              select store_id as id from (select distinct store_id from vestnik.vst_event where id > (select coalesce(max(id), 0) - 10000 from vestnik.vst_event) and source is distinct from 0) e \
@@ -337,7 +338,8 @@ const KNOWN: &str = "select exists (select from vestnik.vst_event where store_id
      or exists (select from vestnik.vst_store where id = $1) \
      or exists (select from vestnik.vst_token where $1 = any (stores) and revoked_at is null)";
 
-/// Does the same as [`is_known`], over the caller's connection.
+/// Whether this database has the store: it has events, settings, or a token that names it and is not revoked. Uses the
+/// caller's connection.
 pub async fn is_known_to(client: &impl GenericClient, store: &StoreId) -> Result<bool, QueryError> {
     Ok(client.query_one(KNOWN, &[&store.as_str()]).await?.try_get(0)?)
 }

@@ -1,4 +1,4 @@
-//! The stores that a token opens, a page at a time.
+//! Reads the stores to which a token gives access, one page at a time.
 
 use std::collections::HashSet;
 
@@ -6,31 +6,31 @@ use super::pause::Pause;
 use crate::domain::event::StoreId;
 use crate::infra::db::{self, Pool, QueryError};
 
-/// The columns of a store `k.id`, in the order of [`read`].
+/// The columns of the store `k.id` from which [`read`] reads a store, in this order.
 const COLUMNS: &str = "k.id, s.name, \
      case when exists (select from vestnik.vst_closed_now c where c.store_id = k.id) then false \
          when exists (select from vestnik.vst_opening_hours h where h.store_id = k.id) then true end, \
      p.since, p.until, p.paused_by, p.reason";
-/// The place of the first column of the store's pause.
+/// The index of the first column of the store's pause.
 const FIRST_OF_PAUSE: usize = 3;
-/// The joins of these columns to `k`.
+/// The joins that give the tables of these columns.
 const JOINS: &str =
     "left join vestnik.vst_store s on s.id = k.id left join vestnik.vst_paused_now p on p.store_id = k.id";
 
-/// A store that a token opens.
+/// A store to which a token gives access.
 #[derive(Debug)]
 pub struct OpenedStore {
     /// The store's id.
     pub id: String,
-    /// The display name. `None`: it has none.
+    /// The store's display name. `None`: the store has no name.
     pub name: Option<String>,
-    /// Whether the store is open by its hours. `None`: its hours are not known.
+    /// Whether the store is open by its opening hours. `None`: its opening hours are not known.
     pub is_open: Option<bool>,
-    /// The store's pause. `None`: it takes orders.
+    /// The store's pause. `None`: the store takes orders.
     pub pause: Option<Pause>,
 }
 
-/// Reads what is known of these stores, in the same order.
+/// Reads these stores, and returns them in the same order.
 pub async fn of(pool: &Pool, stores: &[String]) -> Result<Vec<OpenedStore>, QueryError> {
     let sql =
         format!("select {COLUMNS} from unnest($1::text[]) with ordinality k (id, place) {JOINS} order by k.place");
@@ -43,15 +43,16 @@ pub async fn of(pool: &Pool, stores: &[String]) -> Result<Vec<OpenedStore>, Quer
     .await
 }
 
-/// Reads at most `limit` stores that the database knows: by an event, by settings, or by a token that names them. The
-/// first ones after `after`, by id. Returns also the id with which to go on; `None`: there are no more.
+/// Reads at most `limit` stores whose id is greater than `after`, ordered by id. Stores in `but` are left out. The
+/// database knows the stores by an event, by settings, or by a token that names them. Also returns the value of `after`
+/// for the next page; `None`: there is no next page.
 pub async fn known_after(
     pool: &Pool,
     after: &str,
     limit: usize,
     but: &HashSet<StoreId>,
 ) -> Result<(Vec<OpenedStore>, Option<String>), QueryError> {
-    // The index of the journal is read once for each store, and no further than the page.
+    // Read the journal's index once for each store, and not beyond the page.
     let sql = format!(
         "with recursive of_events (id) as ( \
              (select store_id from vestnik.vst_event where store_id > $1 order by store_id limit 1) \

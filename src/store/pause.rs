@@ -1,4 +1,4 @@
-//! The pause of a store: for a while, the store takes no new orders. vestnik itself refuses no order. The shop's own
+//! The pause of a store: for a while, the store takes no new orders. Vestnik itself refuses no order. The shop's own
 //! order intake reads the view `vestnik.vst_paused_now`, or receives the events `store_paused` and `store_resumed`.
 
 use serde_json::{Value, json};
@@ -29,7 +29,7 @@ pub struct Pause {
 }
 
 impl Pause {
-    /// The pause as JSON in the protocol: `since`, `until`, and, if known, `by` and `reason`.
+    /// The pause as JSON in the protocol: `since` and `until`, and `by` and `reason` if they are known.
     pub fn to_json(&self) -> Value {
         let mut json = json!({"since": WireTime(self.since), "until": WireTime(self.until)});
         for (name, text) in [("by", &self.by), ("reason", &self.reason)] {
@@ -44,7 +44,7 @@ impl Pause {
         Self::read_at(row, 0)
     }
 
-    /// Reads the four columns of a pause, of which the first has this place in the row.
+    /// Reads a pause from four columns of a row. `first` is the index of the first of them.
     pub(super) fn read_at(row: &Row, first: usize) -> Result<Self, tokio_postgres::Error> {
         Ok(Self {
             since: row.try_get(first)?,
@@ -67,8 +67,8 @@ pub async fn current(pool: &Pool, store: &StoreId) -> Result<Option<Pause>, Quer
     .await
 }
 
-/// Pauses a store, or changes the end of its pause. Appends the event for the panels. `None`: the end is past, or
-/// further away than [`super::until::LONGEST`].
+/// Pauses a store, or changes the end of its pause. Appends the event for the panels. `None`: the end is in the past,
+/// or after more than [`super::until::LONGEST`].
 pub async fn begin(
     pool: &Pool,
     store: &StoreId,
@@ -117,7 +117,7 @@ pub async fn end(pool: &Pool, store: &StoreId, by: &str) -> Result<bool, QueryEr
     .await
 }
 
-/// Ends the pauses whose time is over, a limited number at a time. Returns their number.
+/// Ends pauses whose time is over, a limited number at once. Returns the number of ended pauses.
 pub async fn end_due(pool: &Pool) -> Result<u64, QueryError> {
     until::end_due(pool, DUE, EventType::StoreResumed, |_| Ok(json!({}))).await
 }

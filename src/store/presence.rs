@@ -1,6 +1,6 @@
-//! Presence: which stores have a panel that can ring, that is, an open page with its sound on. Each node knows its own
-//! panels, and reports them to the other nodes through Postgres. The panels of a node without a recent heartbeat do not
-//! count.
+//! Presence: which stores have a panel that can ring. Such a panel is an open page with its sound on. Each node knows
+//! its own panels, and reports them to the other nodes through Postgres. If a node has no recent heartbeat, its panels
+//! do not count.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,19 +16,19 @@ use crate::token::TokenId;
 
 /// The time between two heartbeats of a node.
 const HEARTBEAT: Duration = Duration::from_secs(5);
-/// The time without a heartbeat after which a node is gone, seconds.
+/// Seconds without a heartbeat after which a node counts as gone.
 const NODE_LIFE_S: f64 = 15.0;
 
 /// How long a polling panel (a panel without a live session) counts as present after its last report.
 pub const POLLING_LIFE: Duration = Duration::from_secs(90);
-/// The most polling panels of one store that are kept. More would change nothing.
+/// The most polling panels of one store that are kept. One is enough for the presence of the store.
 const POLLING_PER_STORE: usize = 64;
 
-/// The polling panels of one store, and when the presence of each ends. The key is the token and the panel's name, so a
-/// token cannot report another token's panel.
+/// The polling panels of one store, and when the presence of each panel ends. The key has the token besides the panel's
+/// name, so that a token cannot report the panel of another token.
 type Polling = HashMap<(TokenId, String), Instant>;
 
-/// The stores that have a panel on this node that can play the sound of a new order.
+/// The stores for which a panel on this node can play the sound of a new order.
 #[derive(Debug, Default)]
 pub struct Presence {
     /// The number of panels that can play the sound and have a live session, by store.
@@ -50,7 +50,7 @@ impl Presence {
         self.panels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records that a panel of this store can ring, until the returned value is dropped.
+    /// Records that a panel of this store can ring, until the caller drops the returned value.
     pub fn enter(self: &Arc<Self>, store: &StoreId) -> Present {
         let mut panels = self.panels();
         let count = panels.entry(store.clone()).or_default();
@@ -68,7 +68,7 @@ impl Presence {
         self.polling.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records whether a polling panel of this store can ring. If it can (`rings`), the record holds for
+    /// Records whether a polling panel of this store can ring. If `rings` is true, the record is valid for
     /// [`POLLING_LIFE`].
     pub fn poll(&self, store: &StoreId, token: TokenId, panel: &str, rings: bool) {
         self.poll_at(store, token, panel, rings, Instant::now());
@@ -107,7 +107,7 @@ impl Presence {
         stores.map(|store| store.as_str().to_owned()).collect()
     }
 
-    /// Reports this node's stores to the other nodes until the shutdown. Then removes this node from Postgres.
+    /// Reports this node's stores to the other nodes until the shutdown, and then removes this node from Postgres.
     pub async fn run(self: Arc<Self>, pool: Pool, stop: CancellationToken) {
         let node = format!("{:016x}", fastrand::u64(..));
         let mut reported: Option<HashSet<String>> = None;
@@ -116,7 +116,7 @@ impl Presence {
             match report(&pool, &node, reported.as_ref(), &stores).await {
                 Ok(()) => reported = Some(stores),
                 Err(error) => {
-                    // It is not known whether the report was saved, so make the next report complete.
+                    // The report may or may not have been saved, so make the next report complete.
                     reported = None;
                     tracing::warn!(%error, "could not save which stores have a panel that can ring");
                 }
@@ -146,8 +146,8 @@ impl Drop for Present {
     }
 }
 
-/// Saves this node's heartbeat, and `stores` if they differ from the last report `reported`. Saves `stores` in any case
-/// if `reported` is `None`, or if the other nodes have removed this node meanwhile.
+/// Saves this node's heartbeat, and `stores` if they differ from the last report `reported`. If `reported` is `None`,
+/// or other nodes have removed this node, always saves `stores`.
 async fn report(
     pool: &Pool,
     node: &str,

@@ -11,15 +11,15 @@ pub async fn is_there(client: &Client, store: &StoreId) -> Result<bool, QueryErr
     Ok(client.query_one(sql, &[&store.as_str()]).await?.try_get(0)?)
 }
 
-/// Begins a rotation: sets a new signing secret. Requests are also signed with the old secret until `end_rotation`.
-/// Returns whether the store has a webhook.
+/// Begins a rotation: sets a new signing secret. Until `end_rotation`, requests are signed with both the old and the
+/// new secret. Returns whether the store has a webhook.
 pub async fn rotate(client: &Client, store: &StoreId, secret: &str) -> Result<bool, QueryError> {
     const ROTATE: &str = "update vestnik.vst_store set webhook_secret_old = webhook_secret, webhook_secret = $2 \
          where id = $1 and webhook_url is not null";
     Ok(client.execute(ROTATE, &[&store.as_str(), &secret]).await? > 0)
 }
 
-/// Ends the rotation: requests are not signed with the old secret any more. Returns whether there was an old secret.
+/// Ends the rotation: requests are signed with the new secret only. Returns whether the store had an old secret.
 pub async fn end_rotation(client: &Client, store: &StoreId) -> Result<bool, QueryError> {
     const END: &str =
         "update vestnik.vst_store set webhook_secret_old = null where id = $1 and webhook_secret_old is not null";

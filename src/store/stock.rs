@@ -1,5 +1,6 @@
-//! The stop list of a store: the items that it is out of. vestnik itself refuses no order. The shop's own order intake
-//! reads the view `vestnik.vst_out_of_stock_now`, or receives the events `item_out_of_stock` and `item_in_stock`.
+//! The stop list of a store: the items that are out of stock. Vestnik itself refuses no order. The shop's own order
+//! intake reads the view `vestnik.vst_out_of_stock_now`, or receives the events `item_out_of_stock` and
+//! `item_in_stock`.
 
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -38,14 +39,14 @@ pub struct OutOfStock {
 pub enum Outcome {
     /// The item is on the list now.
     Listed,
-    /// The requested end is past, or further away than [`until::LONGEST`].
+    /// The requested end is in the past, or after more than [`until::LONGEST`].
     NoSuchTime,
     /// The list has [`MAX_ITEMS`] items already.
     Full,
 }
 
 impl OutOfStock {
-    /// The item as JSON in the protocol: `item`, `since`, and, if known, `until` and `by`.
+    /// The item as JSON in the protocol: `item` and `since`, and `until` and `by` if they are known.
     pub fn to_json(&self) -> Value {
         let mut json = json!({"item": self.item, "since": WireTime(self.since)});
         if let Some(until) = self.until {
@@ -80,8 +81,9 @@ pub async fn list(pool: &Pool, store: &StoreId) -> Result<Vec<OutOfStock>, Query
     .await
 }
 
-/// Puts an item on the store's stop list, or changes its end. Appends the event for the panels. `until: None`: the item
-/// stays until somebody takes it off. `by` is that person's name.
+/// Puts an item on the store's stop list, or changes when it leaves the list. Appends the event for the panels. If
+/// `until` is `None`, the item stays on the list until somebody takes it off. `by` is the name of the person who
+/// requests this.
 pub async fn stop(
     pool: &Pool,
     store: &StoreId,
@@ -136,7 +138,7 @@ pub async fn put_back(pool: &Pool, store: &StoreId, item: &str, by: &str) -> Res
     .await
 }
 
-/// Takes the items whose time is over off the stop lists, a limited number at a time. Returns their number.
+/// Takes items off the stop lists when their time is over, a limited number at once. Returns the number of these items.
 pub async fn end_due(pool: &Pool) -> Result<u64, QueryError> {
     fn data(row: &Row) -> Result<Value, tokio_postgres::Error> {
         Ok(json!({"item": row.try_get::<_, String>(1)?}))

@@ -1,4 +1,4 @@
-//! The end of a state that ends by itself: a store's pause, or an item's time on the stop list.
+//! The end of a state that ends at a set time: a store's pause, or an item's time on the stop list.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::domain::event::{EventType, StoreId};
 use crate::infra::db::{self, Pool, QueryError, Transaction};
 use crate::journal;
 
-/// The longest time until the end.
+/// The longest time from now until the end of such a state.
 pub const LONGEST: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// The hour at which a store's day begins, by the store's clock. The hours after midnight belong to the day before.
 pub const DAY_BEGINS_HOUR: i32 = 5;
@@ -28,8 +28,8 @@ pub enum Until {
     At(OffsetDateTime),
 }
 
-/// SQL for the moment when the store's current day began, or the day `days` later. `zone` is SQL for the name of the
-/// time zone. `hours` is SQL for [`DAY_BEGINS_HOUR`].
+/// SQL for the moment when the store's current day began, or when the day `days` later begins. `zone` is SQL for the
+/// name of the time zone. `hours` is SQL for [`DAY_BEGINS_HOUR`].
 pub fn day_sql(zone: &str, hours: &str, days: u8) -> String {
     format!(
         "(date_trunc('day', clock_timestamp() at time zone {zone} - make_interval(hours => {hours})) \
@@ -43,8 +43,8 @@ impl Until {
         (!time.is_zero() && time <= LONGEST).then_some(Self::After(time))
     }
 
-    /// Parses the end in a request: `minutes` from now, or `until`, which is `tomorrow` or a time of RFC 3339. `None`:
-    /// neither or both are given, or one is invalid.
+    /// Parses the end in a request: `minutes` from now, or `until`, which is `tomorrow` or an RFC 3339 time. `None`:
+    /// neither or both are given, or the value is invalid.
     pub fn parse(minutes: Option<u32>, until: Option<&str>) -> Option<Self> {
         match (minutes, until) {
             (Some(minutes), None) => Self::after(Duration::from_secs(u64::from(minutes) * 60)),
@@ -54,8 +54,8 @@ impl Until {
         }
     }
 
-    /// Computes the moment of the end, counted from the start of the transaction. `None`: the end is past, or further
-    /// away than [`LONGEST`].
+    /// Computes the moment of the end. Durations count from the start of the transaction. `None`: the end is in the
+    /// past, or after more than [`LONGEST`].
     pub(super) async fn resolve(
         self,
         transaction: &Transaction<'_>,
@@ -84,8 +84,8 @@ impl Until {
 }
 
 /// Ends pauses or items whose time is over, and appends an event of type `kind` for each. `due` is SQL that deletes at
-/// most `$1` rows, and returns the store's id in the first column. `data` makes the event's data from a deleted row.
-/// Returns the number of rows.
+/// most `$1` rows, and returns the store's id in the first column. `data` computes the event's data from a deleted row.
+/// Returns the number of deleted rows.
 pub(super) async fn end_due(
     pool: &Pool,
     due: &str,

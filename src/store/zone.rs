@@ -1,14 +1,16 @@
-//! Checks the names of time zones. Only IANA names are accepted. Postgres also accepts texts with another meaning than
-//! people expect: `UTC+3` is three hours west of Greenwich. The error suggests the name that was probably meant.
+//! Checks the names of time zones. Only IANA names are accepted, because Postgres also accepts texts with an unexpected
+//! meaning. For example, `UTC+3` is three hours *west* of Greenwich. The error suggests the name that was probably
+//! meant.
 
 use crate::infra::db::Client;
 
 use super::Error;
 
-/// An SQL condition: the name is that of a region, or UTC, or a fixed offset such as `Etc/GMT-3`. Abbreviations such as
-/// `EST` ignore summer time, and `posix/` and `right/` are directories of the system.
+/// An SQL condition: the name is a region, UTC, or a fixed offset such as `Etc/GMT-3`. It excludes abbreviations such
+/// as `EST`, which ignore summer time, and the system's directories `posix/` and `right/`.
 const IS_REGION: &str = "(name = 'UTC' or name ~ '/') and name !~ '^(posix|right)/'";
-/// The beginning of the names of fixed offsets. They are never suggested: `Etc/GMT-3` is three hours *east* of Greenwich.
+/// The prefix of the names of fixed offsets. They are never suggested, because `Etc/GMT-3` is three hours *east* of
+/// Greenwich.
 const FIXED_OFFSET: &str = "Etc/GMT";
 /// Names of Greenwich time that ignore the summer time of London.
 const GREENWICH: [&str; 5] = ["gmt", "ut", "z", "zulu", "greenwich"];
@@ -31,10 +33,10 @@ const KNOWN: [&str; 16] = [
     "America/Los_Angeles",
     "America/Sao_Paulo",
 ];
-/// The most typing errors (inserted, deleted or changed characters) between a given name and a suggested one.
+/// The most typing errors (inserted, deleted or changed characters) by which a name may differ from a suggested name.
 const TYPOS: usize = 3;
 
-/// A time zone, as Postgres knows it.
+/// A time zone in Postgres' list.
 struct Zone {
     name: String,
     abbreviation: String,
@@ -42,7 +44,7 @@ struct Zone {
     offset_s: i32,
 }
 
-/// Returns an error if the text is no IANA name of a time zone.
+/// Returns an error if the text is not an IANA name of a time zone.
 pub(super) async fn check(client: &Client, text: &str) -> Result<(), Error> {
     let sql =
         format!("select name, abbrev, extract(epoch from utc_offset)::int from pg_timezone_names where {IS_REGION}");
@@ -63,7 +65,7 @@ pub(super) async fn check(client: &Client, text: &str) -> Result<(), Error> {
     })
 }
 
-/// Finds the time zone that was probably meant. `None`: no name is similar.
+/// Finds the time zone that was probably meant. `None`: no time zone has a similar name.
 fn meant(text: &str, zones: &[Zone]) -> Option<String> {
     let plain = |text: &str| text.trim().to_lowercase().replace([' ', '-'], "_");
     let wanted = plain(text);
@@ -97,15 +99,15 @@ fn meant(text: &str, zones: &[Zone]) -> Option<String> {
         })
 }
 
-/// Chooses among zones: a preferred name, otherwise the shortest name.
+/// Chooses one of the zones: the first of `KNOWN`, otherwise the one with the shortest name.
 fn best<'a>(zones: impl Iterator<Item = &'a Zone>) -> Option<String> {
     let place = |name: &str| KNOWN.iter().position(|known| *known == name).unwrap_or(KNOWN.len());
     let best = zones.min_by_key(|zone| (place(&zone.name), !zone.name.contains('/'), zone.name.len()));
     best.map(|zone| zone.name.clone())
 }
 
-/// Parses an offset such as `UTC+3`, `GMT-05:30`, `+03` or `3`, as people mean it. Returns seconds east of Greenwich.
-/// `None`: another form.
+/// Parses an offset such as `UTC+3`, `GMT-05:30`, `+03` or `3`, with the meaning that people expect. Returns seconds
+/// east of Greenwich. `None`: the text has another form.
 fn offset_s(text: &str) -> Option<i32> {
     let text = text.trim().to_uppercase();
     let rest = text

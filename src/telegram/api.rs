@@ -1,6 +1,6 @@
-//! Sends one request to the Bot API over HTTP, and reads its response. Requests use teloxide's types. Responses are
-//! parsed here, because an error's meaning is in its code and description. teloxide drops the code, and does not know
-//! many descriptions.
+//! Sends one request to the Bot API over HTTP, and reads its response. Requests use teloxide's types. This module
+//! itself parses responses, because the code and the description of an error say what the error means. teloxide drops
+//! the code, and does not know many descriptions.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::refusal::{Meaning, Refusal, Request};
 use crate::infra::config::Telegram;
 
-/// The reason why Telegram cannot be used. The texts contain no URL, because the URL contains the token.
+/// The reason why Telegram cannot be used. No text contains a URL, because the URL of a request contains the token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unreachable {
     /// The setting `telegram.api_url` is invalid.
@@ -60,7 +60,7 @@ pub(super) struct Api {
 pub(super) enum Problem {
     /// The Bot API refused the request.
     Refused(Refusal),
-    /// The Bot API did not respond: no connection, no response in time, a page of some proxy, or a 5xx of Telegram. The
+    /// The Bot API did not respond: no connection, no response in time, the page of a proxy, or a 5xx of Telegram. The
     /// field is the reason, without the URL, because the URL contains the token.
     NoAnswer(String),
 }
@@ -142,7 +142,7 @@ impl Api {
         read(status, &answer)
     }
 
-    /// The URL of a method of the Bot API. teloxide's name `SendMessage` is `sendMessage` there.
+    /// The URL of a method of the Bot API. teloxide calls a method `SendMessage`; its URL ends with `sendMessage`.
     fn url(&self, method: &str) -> Result<Url, Problem> {
         let mut url = self.base.clone();
         let (first, rest) = method.split_at(1);
@@ -179,7 +179,7 @@ fn read(status: u16, answer: &[u8]) -> Result<Box<RawValue>, Problem> {
     }))
 }
 
-/// The cause of an HTTP error in words, without the URL.
+/// Returns the cause of an HTTP error in words, without the URL.
 fn reason(error: &reqwest::Error) -> String {
     if error.is_connect() {
         "no connection".into()

@@ -16,13 +16,13 @@ pub struct Bot {
     pub pool: Pool,
     /// The client of the Bot API.
     pub client: Client,
-    /// The attached sources with their mappings. They translate rows of the journal.
+    /// The attached sources with their mappings, which translate rows of the journal.
     pub sources: Arc<Registry>,
     /// The id of this node's row in `vestnik.vst_bot_node`.
     pub node: String,
-    /// Signals the delivery worker that something was enqueued.
+    /// Signals the delivery worker that a delivery was enqueued.
     pub enqueued: Arc<Notify>,
-    /// The client of the shops' own APIs, for shops that change a status by request.
+    /// The client of the shops' own APIs. It is for shops whose status is changed by a request to their API.
     pub shop_api: Arc<ShopApi>,
     /// Sends answers to presses of buttons.
     pub(super) answers: PressAnswers,
@@ -52,7 +52,8 @@ impl Bot {
         }
     }
 
-    /// The bot's name at Telegram, without the `@`. `None`: not known yet. A command in a group may name another bot.
+    /// The bot's name at Telegram, without the `@`. `None`: not known yet. It is needed because a command in a group
+    /// may name another bot.
     pub(super) fn name(&self) -> Option<&str> {
         self.name.get().map(String::as_str)
     }

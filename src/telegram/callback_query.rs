@@ -1,4 +1,4 @@
-//! Handles presses of buttons. A press changes the order only in Postgres. The event of that change then reaches every
+//! Handles presses of buttons. A press changes the order only in Postgres. The event of this change then updates every
 //! panel, and the message with the button.
 
 use std::time::Duration;
@@ -27,7 +27,7 @@ const ANSWER_CHARACTERS: usize = 200;
 /// The longest reason for a rejection, characters. A longer reason is cut.
 const REASON_CHARACTERS: usize = 300;
 
-/// The action that a button asks for, parsed from the data of the button.
+/// The action of a button, parsed from the data of the button.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Press<'a> {
     Become(Status, Option<i32>),
@@ -38,7 +38,7 @@ enum Press<'a> {
 }
 
 /// Parses the data of a button, such as `s:91:preparing`, `s:91:preparing:30`, `r:91`, `x:91:2`, `b:91` or `o:91`.
-/// Returns the id of the event that the message shows, and the action. `None`: another form.
+/// Returns the id of the event that the message shows, and the action. `None`: the data has another form.
 fn read(data: &str) -> Option<(i64, Press<'_>)> {
     let mut parts = data.splitn(3, ':');
     let (what, event, rest) = (parts.next()?, parts.next()?.parse().ok()?, parts.next());
@@ -129,8 +129,8 @@ pub fn failed(bot: &Bot, query: &CallbackQuery) {
         .give(query.id.clone(), words.get("pressed.failed").to_owned());
 }
 
-/// Answers a press during an outage of Postgres: the change follows when Postgres is back. `update` is the JSON of the
-/// update; other updates than presses are ignored.
+/// Answers a press during an outage of Postgres with the text that the change follows later. `update` is the update as
+/// JSON. Updates that are not presses are ignored.
 pub fn later(bot: &Bot, update: &str) {
     #[derive(serde::Deserialize)]
     struct Update {
@@ -191,8 +191,8 @@ async fn current(
     .await
 }
 
-/// Rejects an order, if the bot asked in `message` for the reason. `reason` is a person's reply to that message.
-/// Returns the answer; `None`: the bot did not ask, and the reply is an ordinary text.
+/// Rejects an order, if the bot asked for the reason with `message`. `reason` is a person's reply to this message.
+/// Returns the answer. `None`: the bot did not ask, so the reply is an ordinary text.
 pub async fn reason(bot: &Bot, chat: i64, message: i32, by: &str, reason: &str) -> Result<Option<String>, QueryError> {
     let Some(event) = chat_links::asked_why(&bot.pool, chat, message).await? else {
         return Ok(None);
@@ -295,7 +295,7 @@ fn outcome_text(words: &Catalog, kind: SubjectKind, outcome: &StatusChangeOutcom
     plain(words.get(text), &[("status", status), ("by", by)], ANSWER_CHARACTERS)
 }
 
-/// Enqueues new buttons for the message of the pressed button. The queue keeps Telegram's rate limits, and retries.
+/// Enqueues new buttons for the message of the pressed button. The queue respects Telegram's rate limits, and retries.
 async fn show(bot: &Bot, query: &CallbackQuery, rows: &[Vec<Button>]) -> Result<(), QueryError> {
     let Some(place) = &query.message else { return Ok(()) };
     let rows = serde_json::json!(rows);

@@ -1,5 +1,5 @@
-//! Writes what a change of an order or booking changed: the old and the new value of each field. Of the items, only
-//! those that differ are listed.
+//! Writes which fields of an order or booking changed, with the old and the new value of each. Only items that differ
+//! are listed.
 
 use std::collections::HashMap;
 
@@ -17,7 +17,8 @@ const ITEMS: usize = 20;
 /// The longest value of a field in the message, characters. A longer value is cut.
 const VALUE_CHARACTERS: usize = 200;
 
-/// Writes the changed fields, if the event is a change of fields and its previous state is known.
+/// Writes the changed fields. Writes nothing if the event is not a change of fields, or if the previous state is not
+/// known.
 pub(super) fn changed(html: &mut Html, words: &Catalog, style: &ChatFormat, latest: &EventView) {
     let Some(before) = latest.before.as_deref().filter(|_| !latest.changed.is_empty()) else {
         return;
@@ -114,7 +115,7 @@ fn items(html: &mut Html, words: &Catalog, before: &Subject, after: &Subject) {
     for (name, item) in lines.iter().take(ITEMS) {
         html.line(words.get(name), &[("item", &short(item))]);
     }
-    // Count the lines beyond the limit, and the difference of the items that the events themselves omitted.
+    // Count the lines beyond the limit, and the difference between the numbers of omitted items in both states.
     let more = lines.len().saturating_sub(ITEMS) + before.items.omitted.abs_diff(after.items.omitted);
     if more > 0 {
         html.line(words.get("message.changed_more"), &[("count", &more.to_string())]);

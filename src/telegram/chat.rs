@@ -14,12 +14,12 @@ pub(super) const NAME_CHARACTERS: usize = 60;
 /// The id of the forum topic in which a message was written. `None`: no topic.
 pub(super) fn topic(message: &Message) -> Option<i32> {
     let topic = message.thread_id.map(|topic| topic.0.0);
-    // Outside of forums, a thread is only a chain of replies.
+    // In a chat that is no forum, a thread id only means a chain of replies.
     topic.filter(|_| message.is_topic_message)
 }
 
-/// The catalog of texts for a chat: that of its first store. A chat without a store uses the language of the person's
-/// app.
+/// The catalog of texts for a chat, in the language of its first store. For a chat without a store, the language is
+/// that of the person's app.
 pub(super) fn words_of(links: &[ChatLink], language_code: Option<&str>) -> &'static Catalog {
     match links.first() {
         Some(link) => catalog::of_store(&link.language, &link.store),
@@ -27,14 +27,14 @@ pub(super) fn words_of(links: &[ChatLink], language_code: Option<&str>) -> &'sta
     }
 }
 
-/// The links to stores that a message in this topic is about: those of the topic. If the topic has none, all links of
-/// the chat.
+/// Returns the links to which a message in this topic refers. These are the links of the topic. If the topic has no
+/// link, all links of the chat.
 pub(super) fn of_topic(links: &[ChatLink], topic: Option<i32>) -> Vec<ChatLink> {
     let here: Vec<ChatLink> = links.iter().filter(|link| link.topic == topic).cloned().collect();
     if here.is_empty() { links.to_vec() } else { here }
 }
 
-/// The title of a group, or the name of the person in a private chat. `None`: neither is known.
+/// The title of a group, or the name of the person in a private chat. `None`: the chat has neither.
 pub(super) fn name(chat: &Chat) -> Option<String> {
     let person = [chat.first_name(), chat.last_name()];
     let person: Vec<&str> = person.into_iter().flatten().collect();

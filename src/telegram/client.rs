@@ -21,7 +21,7 @@ pub(super) const COMMANDS: [&str; 11] = [
 /// The deadline of requests that are neither messages nor polls.
 pub(super) const ASK_DEADLINE: Duration = Duration::from_secs(10);
 
-/// The client of the Bot API for one bot. Clones share what is known about the connection.
+/// The client of the Bot API for one bot. All clones share the state of the connection.
 #[derive(Clone)]
 pub struct Client {
     pub(super) api: Api,
@@ -50,7 +50,7 @@ impl Client {
         answer
     }
 
-    /// Asks Telegram for the bot's name, without the `@`. A response proves that the token is valid.
+    /// Asks Telegram for the bot's name, without the `@`. If Telegram returns the name, the token is valid.
     pub async fn name(&self) -> Result<String, Unreachable> {
         #[derive(Deserialize)]
         struct Me {
@@ -74,8 +74,8 @@ impl Client {
         Ok(())
     }
 
-    /// Asks Telegram for the URL of a webhook that is set for this bot. A webhook makes all polls fail. Empty: no
-    /// webhook.
+    /// Asks Telegram for the URL of this bot's webhook. While a webhook is set, all polls fail. Empty: no webhook is
+    /// set.
     pub async fn webhook(&self) -> Result<String, Unreachable> {
         #[derive(Deserialize)]
         struct Info {

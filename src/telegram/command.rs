@@ -1,5 +1,5 @@
 //! Executes the commands that people write to the bot, such as `/link` and `/mute`. A command links a chat to a store,
-//! shows the chat's links, or changes them. In a private chat, any other text gets an answer too.
+//! shows the chat's links, or changes them. In a private chat, the bot also answers any other text.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use crate::text::html::render_template;
 
 /// The longest time without sound that `/mute` accepts.
 const LONGEST_MUTE: Duration = Duration::from_secs(24 * 60 * 60);
-/// The most stores in the answer to `/status`. A chat rarely has more, and these fit into one message.
+/// The most stores in the answer to `/status`. A chat rarely has more, and the lines of 20 stores fit into one message.
 const STATUS_STORES: usize = 20;
 
 /// Executes the commands in messages to the bot.
@@ -31,8 +31,7 @@ pub(super) struct Commands<'a> {
 }
 
 impl Commands<'_> {
-    /// Executes the command in a message, and enqueues the answer. The queue keeps the answer within Telegram's rate
-    /// limits.
+    /// Executes the command in a message, and enqueues the answer. The queue respects Telegram's rate limits.
     pub async fn handle(&self, message: &Message) -> Result<(), QueryError> {
         let Some(said) = said(message, self.bot.name()) else {
             return Ok(());
@@ -73,7 +72,7 @@ impl Commands<'_> {
         Ok(())
     }
 
-    /// Enqueues an answer to the chat and topic of a message. `buttons` holds the rows of buttons below the answer.
+    /// Enqueues an answer to the chat and topic of a message. `buttons` contains the rows of buttons below the answer.
     pub async fn reply(
         &self,
         message: &Message,
@@ -105,7 +104,8 @@ impl Commands<'_> {
         if links.is_empty() {
             return Ok(words.get("command.not_linked").to_owned());
         }
-        // What changes a link is said in the topic of the link: elsewhere it would change the links of all topics.
+        // A command changes only the links of the topic in which it was written. Otherwise it would change the links of
+        // all topics.
         let links: Vec<&ChatLink> = links.iter().filter(|link| link.topic == topic(message)).collect();
         if links.is_empty() {
             return Ok(words.get("command.not_linked_here").to_owned());
@@ -163,7 +163,7 @@ impl Commands<'_> {
     }
 
     /// Greets a group to which the bot was added: enqueues a text that explains how to link the chat. A chat that is
-    /// linked already gets no greeting.
+    /// already linked gets no greeting.
     pub async fn greet(&self, chat: &Chat, language: Option<&str>) -> Result<(), QueryError> {
         if chat.is_private() || chat.is_channel() || !chat_links::links(&self.bot.pool, chat.id.0).await?.is_empty() {
             return Ok(());
@@ -182,9 +182,9 @@ impl Commands<'_> {
         Ok(())
     }
 
-    /// Whether the author of this message may change the chat's links. In a private chat everybody may; in a group,
-    /// only an administrator. In a channel, only administrators can write. `None`: Telegram gave no answer about the
-    /// author.
+    /// Whether the author of this message may change the chat's links. In a private chat everybody may, in a group only
+    /// an administrator. Only administrators can write in a channel. `None`: Telegram did not say whether the author is
+    /// an administrator.
     async fn may(&self, message: &Message) -> Option<bool> {
         if message.chat.is_private() || message.chat.is_channel() {
             return Some(true);
@@ -219,10 +219,10 @@ impl Commands<'_> {
     }
 }
 
-/// A parsed text for the bot.
+/// A parsed text that is meant for the bot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Said<'a> {
-    /// A command, and the text behind it.
+    /// A command, and the text after it.
     Command(Command, &'a str),
     /// A text without a known command.
     Other,
@@ -243,8 +243,8 @@ enum Command {
     Help,
 }
 
-/// Reads the command in a message. `None`: the message is not for the bot. In a private chat, every text is for the
-/// bot. Elsewhere, only a command is, unless it names another bot.
+/// Reads the command in a message. `None`: the message is not meant for the bot. In a private chat, the bot gets every
+/// text. In other chats, it gets only commands that name no other bot.
 fn said<'a>(message: &'a Message, our_name: Option<&str>) -> Option<Said<'a>> {
     // Skip service messages, such as a new title of the group: no person wrote them.
     if !matches!(message.kind, MessageKind::Common(_)) {
@@ -253,8 +253,8 @@ fn said<'a>(message: &'a Message, our_name: Option<&str>) -> Option<Said<'a>> {
     read(message.text().unwrap_or_default(), our_name, message.chat.is_private())
 }
 
-/// Parses a text such as `/link@our_bot CODE`. In a private chat, a bare code counts as `/link`. `None`: the text is
-/// not for the bot.
+/// Parses a text such as `/link@our_bot CODE`. In a private chat, a code without a command counts as `/link`. `None`:
+/// the text is not meant for the bot.
 fn read<'a>(text: &'a str, our_name: Option<&str>, is_private: bool) -> Option<Said<'a>> {
     let other = is_private.then_some(Said::Other);
     let (first, argument) = text.trim().split_once(char::is_whitespace).unwrap_or((text.trim(), ""));
@@ -291,7 +291,7 @@ fn read<'a>(text: &'a str, our_name: Option<&str>, is_private: bool) -> Option<S
     Some(Said::Command(command, argument))
 }
 
-/// The change of a chat's links that a command asks for. `None`: the argument is invalid, and the caller answers with
+/// The change of a chat's links that a command requests. `None`: the argument is invalid, and the caller answers with
 /// the command's usage.
 fn change_of(command: Command, argument: &str) -> Option<Change> {
     let is_off = ["off", "0", "none", "нет"].contains(&argument.to_lowercase().as_str());
@@ -376,13 +376,13 @@ mod tests {
         assert_eq!(group("/start ABC"), command(Command::Link, "ABC"));
         assert_eq!(group("/start"), command(Command::Help, ""));
         assert_eq!(group("/STATUS"), command(Command::Status, ""));
-        assert_eq!(group("/link@other_bot ABC"), None, "it is another bot's");
+        assert_eq!(group("/link@other_bot ABC"), None, "the command names another bot");
         assert_eq!(read("/link@any_bot ABC", None, false), command(Command::Link, "ABC"));
         for text in ["/weather", "two pizzas", "", "ABCDEFGHJKLM"] {
-            assert_eq!(group(text), None, "{text}: nobody asked us");
+            assert_eq!(group(text), None, "{text}: a group text without a command");
             assert!(
                 read(text, Some("our_bot"), true).is_some(),
-                "{text}: nobody else is there"
+                "{text}: a private chat has only this bot"
             );
         }
         assert_eq!(group("/weather@our_bot"), Some(Said::Other));

@@ -18,14 +18,15 @@ use crate::text::value::{amount, inline, moment};
 const BUTTONS: usize = 96;
 /// The most buttons in one row.
 const BUTTONS_OF_A_ROW: usize = 4;
-/// The most open orders in one message of the answer to `/orders`: their lines fit, and their buttons.
+/// The most open orders in one message of the answer to `/orders`. Their lines and buttons fit into one message.
 const LISTED_TOGETHER: usize = 40;
 /// What a press of a button that opens an order sends, before the id of the order's event.
 const OPEN: &str = "o:";
 /// The longest order number on a button, characters.
 const NUMBER_CHARACTERS: usize = 20;
 
-/// Returns the first deliveries that fit into one digest, but at least one. They are sorted by event, oldest first.
+/// Returns the first of `items` that fit into one digest, but at least one. The result is sorted by event, oldest
+/// first.
 pub fn that_fit(style: &ChatFormat, mut items: Vec<Delivered>) -> Vec<Delivered> {
     let words = catalog::of_store(&style.language, &style.store);
     let mut html = Html::new(MESSAGE_UNITS);
@@ -41,8 +42,8 @@ pub fn that_fit(style: &ChatFormat, mut items: Vec<Delivered>) -> Vec<Delivered>
     items
 }
 
-/// Writes a digest: one message with a line for each event. Each order that waits for an answer has a button, which
-/// sends the order's own message. The reason selects the title.
+/// Writes a digest: one message with a line for each event. Each pending order has a button, which sends the order's
+/// own message. The reason selects the title.
 pub(super) fn digest(style: &ChatFormat, items: &[Delivered], reason: DigestReason) -> Message {
     let words = catalog::of_store(&style.language, &style.store);
     let mut html = Html::new(MESSAGE_UNITS);
@@ -96,8 +97,8 @@ fn line(html: &mut Html, words: &Catalog, style: &ChatFormat, event: &EventView)
     html.line(words.get(&name), &values);
 }
 
-/// The answer to `/orders`, as one or more messages. Each has a line for each of its open orders, and buttons that send
-/// the orders' messages.
+/// The answer to `/orders`, as one or more messages. Each message has a line for each of its open orders, and buttons
+/// that send the messages of these orders.
 pub(super) fn list(words: &Catalog, open: &OpenOrders) -> Vec<(String, Vec<Vec<Button>>)> {
     if open.listed.is_empty() {
         return vec![(words.get("orders.none").to_owned(), Vec::new())];
@@ -137,7 +138,7 @@ fn open_lines(html: &mut Html, words: &Catalog, orders: &[Delivered]) {
     }
 }
 
-/// The newest of these events of each order or booking that waits for an answer.
+/// Returns the newest event of each order or booking that is pending. The result is sorted by event.
 fn waiting<'a>(events: impl Iterator<Item = &'a EventView>) -> Vec<&'a EventView> {
     let mut last = BTreeMap::new();
     for event in events {
@@ -149,8 +150,8 @@ fn waiting<'a>(events: impl Iterator<Item = &'a EventView>) -> Vec<&'a EventView
     waiting
 }
 
-/// A button for each order of a store's day that waits for an answer. `last` are the orders' newest events. Returns also
-/// whether each of these orders has a button.
+/// Returns a button for each pending order of a store's day. `last` are the newest events of the orders. The second
+/// value is whether each of these orders has a button.
 pub(super) fn waiting_buttons<'a>(
     words: &Catalog,
     last: impl Iterator<Item = &'a PartnerEvent>,
@@ -164,8 +165,8 @@ pub(super) fn waiting_buttons<'a>(
     (rows(words, waiting.into_iter()), are_all)
 }
 
-/// A button for each of these events, as far as one message may have buttons. A press sends `o:EVENT`, and then the bot
-/// sends the order's own message.
+/// Returns a button for each of these events, up to the limit of one message. A press sends `o:EVENT`, after which the
+/// bot sends the order's own message.
 fn buttons(words: &Catalog, events: Vec<&EventView>) -> Vec<Vec<Button>> {
     rows(words, events.into_iter().map(|event| (event.id, &*event.subject)))
 }

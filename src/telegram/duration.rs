@@ -27,7 +27,8 @@ const UNITS: [(&[&str], u64); 2] = [
 /// The most digits of a number.
 const DIGITS: usize = 6;
 
-/// Parses a duration. A number without a unit counts minutes. `None`: another form, or zero.
+/// Parses a duration. A number without a unit counts minutes. `None`: the text has another form, or the duration is
+/// zero.
 pub(super) fn duration(text: &str) -> Option<Duration> {
     let text = text.to_lowercase();
     let mut rest = text.trim().trim_end_matches('.');
@@ -45,7 +46,7 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
     (seconds > 0).then(|| Duration::from_secs(seconds))
 }
 
-/// The length of a unit, seconds. `None`: the word is no unit.
+/// The length of a unit, seconds. `None`: the word is not a unit.
 fn unit_s(word: &str) -> Option<u64> {
     let unit = UNITS.iter().find(|(words, _)| words.contains(&word));
     match word {

@@ -1,4 +1,4 @@
-//! What stands in place of an order's message after the data of its customer was erased.
+//! Writes the message that replaces an order's message after the data of its customer was erased.
 
 use super::message::{Message, answers, status_name};
 use crate::domain::Subject;
@@ -6,7 +6,8 @@ use crate::text::catalog;
 use crate::text::html::render_template;
 use crate::text::value::inline;
 
-/// The number and the status of an order, with the buttons of an open one. `event`: the event that the message shows.
+/// Writes the number and the status of an order, and buttons if the order is open. `event` is the event that the
+/// message shows.
 pub fn erased(language: &str, store: &str, subject: &Subject, event: i64) -> Message {
     let words = catalog::of_store(language, store);
     let status = match &subject.status_word {

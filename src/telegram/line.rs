@@ -1,6 +1,6 @@
-//! The state of this node's connection to Telegram. A failure of the network, or of Telegram itself, is no failure of a
-//! single chat. After a request without a response, a probe follows. While probes fail too, this node sends nothing.
-//! Any response, to a probe, a poll or another request, ends the outage for all chats at once.
+//! The state of this node's connection to Telegram. A failure of the network or of Telegram concerns all chats. After a
+//! request without a response, this node probes Telegram. While probes fail, too, this node sends nothing. Any response
+//! (to a probe, a poll or another request) ends the outage for all chats.
 
 use std::time::Instant;
 
@@ -13,7 +13,8 @@ pub(super) struct Line {
     pub(super) outage: watch::Sender<Option<Outage>>,
     /// When the newest response arrived. `None`: none has arrived yet.
     answered_at: watch::Sender<Option<Instant>>,
-    /// Held during a probe after a failure: failures at the same moment have one cause, and need one probe.
+    /// Held during a probe after a failure. Requests that fail at the same moment wait for one probe instead of
+    /// starting several.
     pub(super) checking: Mutex<()>,
 }
 

@@ -7,7 +7,7 @@ use crate::domain::status::{Status, SubjectKind};
 use crate::text::catalog::Catalog;
 use crate::text::value::{amount, inline};
 
-/// The times until an order is ready that a person may promise when accepting it, minutes.
+/// The times until an order is ready that the buttons offer when a person accepts the order, minutes.
 const MINUTES: [u16; 4] = [15, 30, 45, 60];
 
 /// A message to a chat, ready to be sent.
@@ -27,7 +27,7 @@ pub(super) fn only(text: String) -> Message {
     }
 }
 
-/// The catalog key of the title that tells the current status of the order or booking.
+/// The catalog key of the title. It depends on the current status of the order or booking.
 pub(super) fn title(view: &EventView) -> String {
     let kind = view.subject.kind.as_str();
     match view.subject.visible_status() {
@@ -40,7 +40,8 @@ pub(super) fn field_name<'a>(words: &'a Catalog, field: &'a str) -> &'a str {
     words.find(&format!("field.{field}")).unwrap_or(field)
 }
 
-/// How the order is paid, in a few words: method, paid or not, and change. `None`: nothing about the payment is known.
+/// Returns how the order is paid, in a few words: the method, whether it is paid, and change. `None`: nothing about the
+/// payment is known.
 pub(super) fn payment(it: &Subject, words: &Catalog) -> Option<String> {
     let payment = &it.payment;
     let method = payment.method.as_deref().map(|method| {
@@ -60,7 +61,7 @@ pub(super) fn payment(it: &Subject, words: &Catalog) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join(", "))
 }
 
-/// The name of a status, for people. A status that vestnik does not know keeps the shop's name.
+/// The name of a status, for people. A status that Vestnik does not know keeps the shop's name.
 pub fn status_name<'a>(words: &'a Catalog, kind: SubjectKind, status: &'a str) -> &'a str {
     if Status::from_name(status).is_none() {
         return status;
@@ -72,8 +73,8 @@ pub fn status_name<'a>(words: &'a Catalog, kind: SubjectKind, status: &'a str) -
     words.find(&name).unwrap_or(status)
 }
 
-/// The buttons below an order or booking, one for each status that may follow. A press sends `s:EVENT:STATUS`, or
-/// `s:EVENT:STATUS:MINUTES` with the promised minutes. The button for a rejection sends `r:EVENT`, and then the bot
+/// Returns the buttons below an order or booking, one for each possible next status. A press sends `s:EVENT:STATUS`, or
+/// `s:EVENT:STATUS:MINUTES` with the promised minutes. The button for a rejection sends `r:EVENT`, after which the bot
 /// asks for the reason.
 pub fn answers(words: &Catalog, kind: SubjectKind, event: i64, next: &[Status]) -> Vec<Vec<Button>> {
     let button = |to: &Status| {
@@ -102,8 +103,8 @@ pub fn answers(words: &Catalog, kind: SubjectKind, event: i64, next: &[Status]) 
     [row, minutes].into_iter().filter(|row| !row.is_empty()).collect()
 }
 
-/// The buttons with the reasons for a rejection. A press sends `x:EVENT:NUMBER` with the reason's number in the
-/// catalog. The last button sends `b:EVENT` and goes back.
+/// Returns the buttons with the reasons for a rejection. A press sends `x:EVENT:NUMBER` with the reason's number in the
+/// catalog. The last button sends `b:EVENT`, which shows the previous buttons again.
 pub fn reasons(words: &Catalog, event: i64) -> Vec<Vec<Button>> {
     let mut rows: Vec<Vec<Button>> = words
         .keys("reject_reason")

@@ -1,7 +1,8 @@
-//! Telegram: the only module that uses teloxide. `api` sends one request and reads its response; `refusal` classifies
-//! errors. `line` and `probe` know whether this node reaches Telegram. `sender` sends the message of a claim. `render`
-//! writes that message, with `changed`, `digest`, `note` and `message`. `update_poller` polls for the `bot`. `updates`
-//! handles texts (`command`, `pause` and `today`, with `duration`) and presses of buttons (`callback_query`).
+//! Telegram: the only module that uses teloxide. `api` sends one request and reads its response, and `refusal`
+//! classifies errors. `line` and `probe` find out whether this node reaches Telegram. `sender` sends the message of a
+//! claim. `render` writes this message, with `changed`, `digest`, `note` and `message`. `update_poller` polls for the
+//! `bot`. `updates` handles texts (`command`, `pause` and `today`, with `duration`) and presses of buttons
+//! (`callback_query`).
 
 mod api;
 mod bot;

@@ -1,6 +1,6 @@
-//! Writes notes: short messages that repeat an urgent fact about an order, next to the order's own message. For
-//! example: the order was cancelled, or nobody answers it. Also writes the first line of an escalated order, which says
-//! why the order comes to this chat.
+//! Writes notes: short, urgent messages next to the order's own message. For example, a note says that the order was
+//! cancelled, or that nobody answers it. Also writes the first line of an escalated order's message, which says why the
+//! chat gets the order.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::text::catalog::{self, Catalog};
 use crate::text::html::{Html, MESSAGE_UNITS, plain};
 use crate::text::value::{inline, moment};
 
-/// The longest part of a line that is filled in, such as the titles of chats, characters. A longer part is cut.
+/// The longest text that is inserted into a line, such as the titles of chats, characters. A longer text is cut.
 const LINE_CHARACTERS: usize = 200;
 
 /// Writes a note about one order, or one message for several notes of a kind.
@@ -34,7 +34,7 @@ fn one(html: &mut Html, words: &Catalog, noted: &Noted, item: &Item) {
     let subject = &item.event.subject;
     let number = inline(&subject.number);
     match note {
-        // Repeat the title of the order's message, because that message may be far above.
+        // Repeat the title of the order's message, because this message may be far above the note.
         Note::Cancelled | Note::Shown => html.line(words.get(&message::title(&item.event)), &[("number", &number)]),
         Note::Unanswered => unanswered(html, words, &item.event, item.age),
         Note::Late => {
@@ -70,7 +70,8 @@ fn unanswered(html: &mut Html, words: &Catalog, view: &EventView, waited: Durati
     );
 }
 
-/// Writes why an escalation step brought the order to this chat: how long the order waits, and who has it already.
+/// Writes why an escalation sends the order to this chat: how long the order has waited, and which chats already have
+/// it.
 pub(super) fn escalated(html: &mut Html, words: &Catalog, view: &EventView, escalated: &Escalated) {
     unanswered(html, words, view, escalated.waited);
     let panel = escalated.panel.then(|| words.get("note.panel").to_owned());

@@ -1,5 +1,5 @@
 //! Executes `/pause`: the stores of a chat take no new orders for a while. Everybody who may answer orders in a chat
-//! may pause, because in a rush nobody has time to ask for permission.
+//! may pause its stores, because in busy times nobody can wait for a permission.
 
 use teloxide::types::{CallbackQuery, MaybeInaccessibleMessage, Message};
 
@@ -28,8 +28,8 @@ enum PauseRequest {
     Resume,
 }
 
-/// Parses the argument of `/pause`, or the data of a button: `30` (minutes), `30m`, `2h`, `tomorrow` or `off`. Russian
-/// words are known, too. `None`: another text.
+/// Parses the argument of `/pause`, or the data of a button: `30` (minutes), `30m`, `2h`, `tomorrow` or `off`. Also
+/// accepts Russian words. `None`: the text has another form.
 fn read(text: &str) -> Option<PauseRequest> {
     let text = text.trim().to_lowercase();
     match text.as_str() {
@@ -41,8 +41,8 @@ fn read(text: &str) -> Option<PauseRequest> {
 }
 
 impl Commands<'_> {
-    /// Executes `/pause` for the stores of these links. Without a valid argument, the answer offers buttons with
-    /// lengths. Every chat of a paused store gets a message about the pause, and so does this chat.
+    /// Executes `/pause` for the stores of these links. If the argument is invalid or missing, the answer offers
+    /// buttons with durations. Every chat of a paused store, including this one, gets a message about the pause.
     pub async fn pause(
         &self,
         message: &Message,
@@ -104,7 +104,7 @@ pub(super) async fn press(bot: &Bot, query: &CallbackQuery) -> Result<Option<Str
     Ok(Some(words.get(text).to_owned()))
 }
 
-/// Pauses or resumes the stores of these links. Returns whether the state of any store changed.
+/// Pauses or resumes the stores of these links. Returns whether the state of at least one store changed.
 async fn carry_out(bot: &Bot, links: &[ChatLink], request: PauseRequest, by: &str) -> Result<bool, QueryError> {
     let by: String = inline(by).chars().take(chat::NAME_CHARACTERS).collect();
     let mut is_any = false;

@@ -11,10 +11,10 @@ use crate::infra::rate_limiter::{Rate, RateLimiter};
 
 /// The rate limit of this node's answers to presses. It is separate from the limit for messages.
 const ANSWERS: Rate = Rate::per_second(25, 25);
-/// The longest wait of an answer for the rate limit. Telegram does not show a later answer any more.
+/// The longest time for which an answer may wait for the rate limit. Telegram does not show an answer that comes later.
 const ANSWER_WAIT: Duration = Duration::from_secs(15);
 
-/// Sends each answer in a task of its own, so that no press waits for Telegram's response to another.
+/// Sends each answer in its own task, so that no answer waits for Telegram's response to another one.
 pub(super) struct PressAnswers {
     client: Client,
     limiter: Mutex<RateLimiter>,
@@ -26,7 +26,7 @@ impl PressAnswers {
         Self { client, limiter }
     }
 
-    /// Answers a press with this text. Telegram refuses answers to old presses, which does no harm.
+    /// Answers a press with this text. If the press is old, Telegram refuses the answer, and the refusal is ignored.
     pub fn give(&self, press: CallbackQueryId, text: String) {
         let wait = {
             let mut limiter = self.limiter.lock().unwrap_or_else(PoisonError::into_inner);

@@ -9,11 +9,11 @@ use tokio_util::sync::CancellationToken;
 use super::client::Client;
 use crate::delivery::channel::ChatChannel as _;
 
-/// The deadline of the probe after a failed request. It is short, because the lease of the failed send runs on.
+/// The deadline of the probe after a failed request. It is short, because the lease of the failed send does not wait.
 const CHECK_DEADLINE: Duration = Duration::from_secs(1);
 /// The time between the starts of two probes during an outage.
 const PROBE_INTERVAL: Duration = Duration::from_millis(500);
-/// The deadline of a probe during an outage. It is long, because responses are late on a slow connection.
+/// The deadline of a probe during an outage. It is long, because responses may be late on a slow connection.
 const PROBE_DEADLINE: Duration = Duration::from_secs(5);
 
 impl Client {
@@ -30,8 +30,8 @@ impl Client {
         let _ = outage.wait_for(Option::is_none).await;
     }
 
-    /// Whether this node reaches Telegram, after a request got no response. `true`: only that request failed. `false`:
-    /// an outage began. Call it right after the failure.
+    /// Whether this node reaches Telegram. Call this right after a request got no response. `true`: only this request
+    /// failed. `false`: an outage has begun.
     pub(super) async fn is_reached(&self) -> bool {
         let failed_at = Instant::now();
         let _one = self.line.checking.lock().await;
@@ -69,9 +69,9 @@ impl Client {
         }
     }
 
-    /// Probes until any response ends the outage. The probes overlap: a new one starts each `PROBE_INTERVAL`. When a
-    /// connection drops packets, a probe that starts after the outage gets the first response. The deadline of a probe
-    /// limits how many are under way.
+    /// Sends probes until any response ends the outage. The probes overlap, because a new one starts each
+    /// `PROBE_INTERVAL`. If the connection lost packets, a probe that starts after the outage gets the first response.
+    /// The deadline of a probe limits how many are under way.
     async fn probe_until_answered(&self) {
         let mut probes = JoinSet::new();
         let mut ticks = tokio::time::interval(PROBE_INTERVAL);

@@ -1,9 +1,9 @@
-//! Classifies the errors with which the Bot API refuses a request. The code and the description of an error tell its
-//! meaning. An unknown description is classified by the code alone.
+//! Classifies the errors with which the Bot API refuses a request. The meaning of an error depends on its code and its
+//! description. If the description is unknown, only the code counts.
 
 use std::time::Duration;
 
-/// The pause after a 429 that names no pause.
+/// The pause after a 429 (too many requests) that does not say how long to wait.
 const UNNAMED_PAUSE: Duration = Duration::from_secs(30);
 
 /// An error response of the Bot API to a request.
@@ -13,9 +13,9 @@ pub(super) struct Refusal {
     pub code: u16,
     /// Telegram's text, such as `Bad Request: chat not found`.
     pub description: String,
-    /// The pause that Telegram asks for with a 429, seconds. `None`: it asks for none.
+    /// The pause that Telegram asks for with a 429 (too many requests), seconds. `None`: Telegram asks for no pause.
     pub retry_after_s: Option<u64>,
-    /// The new chat id of a group that became a supergroup. `None`: another refusal.
+    /// The new chat id of a group that became a supergroup. `None`: the refusal has another reason.
     pub migrated_to: Option<i64>,
 }
 
@@ -28,18 +28,18 @@ pub(super) enum Request {
     Edit,
 }
 
-/// The meaning of a refusal for the bot. It decides about the next attempt.
+/// What a refusal means for the bot. The next attempt depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Meaning {
     /// Telegram does not know the bot's token.
     UnknownToken,
-    /// Another program polls with the same token, or a webhook is set.
+    /// Another program polls with the same token, or the bot has a webhook.
     Conflict,
-    /// Telegram takes no further request before this time has passed.
+    /// Telegram accepts no further request before this time has passed.
     TooMany(Duration),
     /// The group became a supergroup, and has this new chat id.
     Migrated(i64),
-    /// The chat does not take messages of this bot any more: the chat is deleted, or the bot was blocked or removed.
+    /// The chat takes no messages of this bot any more: the chat is deleted, or the bot was blocked or removed.
     ChatGone,
     /// The bot has no right to write to the chat now.
     NoRights,
@@ -49,14 +49,14 @@ pub(super) enum Meaning {
     TopicGone,
     /// The edit changes nothing: the message already has this content.
     NotModified,
-    /// The message cannot be edited: it was deleted, is too old, or is not the bot's.
+    /// The message cannot be edited: it was deleted, is too old, or another account wrote it.
     EditRefused,
     /// Telegram refuses this message. Other messages to the same chat may succeed.
     MessageRefused,
 }
 
-/// Telegram's phrase for a syntax error in a message. The rest of the description quotes the message, so it may contain
-/// any phrase of the lists below.
+/// The phrase with which Telegram reports a syntax error in a message. The rest of such a description quotes the
+/// message, and may contain any phrase of the lists below. So this phrase is checked first.
 const NOT_PARSED: &str = "can't parse";
 const NOT_MODIFIED: [&str; 2] = ["message is not modified", "message_not_modified"];
 const NOT_EDITABLE: [&str; 8] = [
@@ -108,7 +108,7 @@ const RIGHTS: [&str; 8] = [
 ];
 
 impl Refusal {
-    /// The meaning of this refusal, if it answers a request of this kind.
+    /// Returns the meaning of this refusal. `request` is the kind of the refused request.
     pub fn meaning(&self, request: Request) -> Meaning {
         if let Some(chat) = self.migrated_to {
             return Meaning::Migrated(chat);
@@ -117,7 +117,7 @@ impl Refusal {
         let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
         match self.code {
             401 | 421 => Meaning::UnknownToken,
-            // If more words follow, the server is too old to know the method.
+            // A longer description has another cause: the server is too old to have this method.
             404 if text == "not found" => Meaning::UnknownToken,
             409 => Meaning::Conflict,
             420 | 429 => Meaning::TooMany(self.pause(&text)),
@@ -134,7 +134,7 @@ impl Refusal {
         }
     }
 
-    /// The pause that a 429 asks for: from its parameters, otherwise the last number in its text.
+    /// Returns the pause that a 429 (too many requests) asks for: its parameter, otherwise the last number in its text.
     fn pause(&self, text: &str) -> Duration {
         let last = text
             .rsplit(|character: char| !character.is_ascii_digit())

@@ -1,5 +1,5 @@
-//! Writes the message that a claim sends: its text, and the buttons below it. Does no I/O. The message of an order or
-//! booking is here; `digest` and `note` write other kinds.
+//! Writes the message of a claim: its text, and the buttons below it. Does no I/O. This module writes the message of an
+//! order or booking; `digest` and `note` write other kinds of messages.
 
 use super::changed::changed;
 use super::digest::{digest, open_rows};
@@ -14,15 +14,15 @@ use crate::text::html::{Html, MESSAGE_UNITS, render_template};
 use crate::text::value::{amount, in_url, inline, moment, said_of};
 use time::OffsetDateTime;
 
-/// The room that is kept for the line with the number of omitted items, UTF-16 units.
+/// The room that is reserved for the line with the number of omitted items, UTF-16 units.
 const OMITTED_UNITS: usize = 120;
-/// The longest fact of an order, such as a comment or an address, characters. A longer fact is cut: the phone and the
-/// items behind it must fit.
+/// The longest fact of an order, such as a comment or an address, characters. A longer fact is cut, so that the phone
+/// number and the items after it fit into the message.
 const FACT_CHARACTERS: usize = 600;
-/// The room that extra fields leave for the items, UTF-16 units.
+/// The room that is reserved for the items when extra fields are written, UTF-16 units.
 const ITEMS_UNITS: usize = 1200;
 
-/// Writes the message that a claim sends.
+/// Writes the message of a claim.
 pub fn render(work: &Work) -> Message {
     match work {
         Work::OrderMessage(it) => subject(it),
@@ -46,8 +46,8 @@ pub fn render(work: &Work) -> Message {
     }
 }
 
-/// Writes the message of an order or booking. Important facts come first and items last, because a message that is too
-/// long loses its end.
+/// Writes the message of an order or booking. Important facts come first and items last, because the end of a message
+/// that is too long is cut.
 fn subject(message: &OrderMessage) -> Message {
     let OrderMessage {
         style, base, latest, ..
@@ -103,7 +103,8 @@ fn subject(message: &OrderMessage) -> Message {
     }
 }
 
-/// Writes the facts of an order or booking that have a line of their own, except its number, status and items.
+/// Writes the facts of an order or booking, each in its own line. The number, the status and the items are written
+/// elsewhere.
 fn facts(html: &mut Html, words: &Catalog, style: &ChatFormat, it: &Subject, promised_at: Option<OffsetDateTime>) {
     let mut line = |name: &str, values: &[(&str, &str)]| html.line(words.get(name), values);
     if let Some(comment) = &it.comment {
@@ -157,8 +158,8 @@ fn facts(html: &mut Html, words: &Catalog, style: &ChatFormat, it: &Subject, pro
     }
 }
 
-/// Writes the values that could not be read, and then the extra fields, as far as they leave room for the items. A last
-/// line counts the others.
+/// Writes the values that could not be read, and then the extra fields, until the room for the items begins. A last
+/// line counts the omitted fields.
 fn extra(html: &mut Html, words: &Catalog, it: &Subject) {
     let unreadable = it.unreadable.iter().map(|unreadable| {
         let field = field_name(words, unreadable.field).to_owned();
@@ -186,7 +187,7 @@ fn extra(html: &mut Html, words: &Catalog, it: &Subject) {
     }
 }
 
-/// A fact in one line. If it is too long, it ends with the number of the omitted characters.
+/// Returns a fact in one line. A fact that is too long is cut, and ends with the number of the omitted characters.
 fn fact(words: &Catalog, text: &str) -> String {
     let text = inline(text);
     let more = text.chars().count().saturating_sub(FACT_CHARACTERS);
@@ -199,7 +200,7 @@ fn fact(words: &Catalog, text: &str) -> String {
         .replace("{text}", first_characters(&text))
 }
 
-/// The characters of a text that a fact has room for.
+/// Returns the first `FACT_CHARACTERS` characters of a text.
 fn first_characters(text: &str) -> &str {
     match text.char_indices().nth(FACT_CHARACTERS) {
         Some((end, _)) => &text[..end],
@@ -207,7 +208,7 @@ fn first_characters(text: &str) -> &str {
     }
 }
 
-/// Writes the items of an order that fit into the message. If some do not fit, the last line counts them.
+/// Writes the items of an order that fit into the message. If items are omitted, the last line counts them.
 fn items(html: &mut Html, words: &Catalog, it: &Subject) {
     let all = it.items.list.len() + it.items.omitted;
     let mut shown = 0;
@@ -235,7 +236,7 @@ fn items(html: &mut Html, words: &Catalog, it: &Subject) {
     }
 }
 
-/// The lines of one item: the template of each line, with the names and values to fill in.
+/// The lines of one item. Each line has a template, and the names and values that are inserted into it.
 type Lines<'a> = Vec<(&'a str, Vec<(&'static str, String)>)>;
 
 fn item_lines<'a>(words: &'a Catalog, item: &Item) -> Lines<'a> {
@@ -317,7 +318,7 @@ pub(super) mod tests {
         }
     }
 
-    /// A new event about an order of the reference shop, as messages need it.
+    /// A new event about an order of the reference shop, in the form that messages use.
     pub(in crate::telegram) fn view(kind: EventType, data: &Value) -> EventView {
         let source = source(REFERENCE, &[]);
         let context = Context {

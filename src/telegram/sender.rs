@@ -30,7 +30,7 @@ use crate::delivery::event_view::Item;
 use crate::delivery::next_message::{Button, ChatFormat, OpenButton, Work};
 use crate::text::html;
 
-/// The time that is added to the pause that Telegram asks for.
+/// The time that is added to a pause that Telegram asks for.
 const AFTER_RETRY_AFTER: Duration = Duration::from_millis(500);
 
 impl Channel for Client {
@@ -60,8 +60,8 @@ impl ChatChannel for Client {
     }
 }
 
-/// Sends the message of a claim. Sends nothing if the claim's lease might end during the send. Writes nothing to the
-/// connection after the deadline.
+/// Sends the message of a claim. If the claim's lease might end during the send, sends nothing. After the deadline,
+/// writes nothing more to the connection.
 async fn send(client: &Client, claim: &Claim, deadline: Duration) -> Outcome {
     let message = as_allowed(render(&claim.work), claim.refusals);
     let opens = message.opens.clone();
@@ -84,7 +84,7 @@ async fn send(client: &Client, claim: &Claim, deadline: Duration) -> Outcome {
         Ok(answer) if request == Request::Message => Outcome::Sent(number(&answer).map(|id| SentMessage { id, opens })),
         Ok(_) => Outcome::Sent(None),
         Err(Problem::Refused(refusal)) => outcome_of(&refusal, request),
-        // If a probe gets a response, only this one request failed.
+        // If Telegram responds to a probe, only this request failed.
         Err(Problem::NoAnswer(reason)) => match client.is_reached().await {
             true => Outcome::Failed(reason),
             false => Outcome::NotReached(reason),
@@ -102,7 +102,7 @@ fn target(claim: &Claim) -> Option<MessageId> {
     }
 }
 
-/// The id of the message that a new message replies to. `None`: it replies to no message.
+/// The id of the message to which a new message replies. `None`: the message is not a reply.
 fn reply_to(claim: &Claim) -> Option<MessageId> {
     match &claim.work {
         Work::Note(noted) => noted.reply_to.map(MessageId),
@@ -119,8 +119,8 @@ struct Content {
     opens: Vec<OpenButton>,
 }
 
-/// Reduces a message that Telegram has refused. After one refusal it goes without markup; after two, also without
-/// buttons.
+/// Simplifies a message that Telegram has refused. After one refusal it is sent without markup, and after two refusals
+/// also without buttons.
 fn as_allowed(message: Message, refusals: u32) -> Content {
     let buttons = match refusals {
         0 | 1 => message.buttons,
@@ -142,7 +142,7 @@ async fn new(client: &Client, claim: &Claim, content: Content, deadline: Duratio
     let mut request = SendMessage::new(ChatId(claim.telegram_id), content.text)
         .link_preview_options(no_preview())
         .disable_notification(claim.work.is_silent());
-    // If the order's message was deleted, Telegram sends the note without a reply.
+    // If the order's message was deleted, Telegram still sends the note, but not as a reply.
     request.reply_parameters = reply_to(claim).map(|there| ReplyParameters::new(there).allow_sending_without_reply());
     request.parse_mode = content.parse_mode;
     request.message_thread_id = claim.topic.map(|topic| ThreadId(MessageId(topic)));
@@ -223,9 +223,9 @@ fn outcome_of(refusal: &Refusal, request: Request) -> Outcome {
     }
 }
 
-/// Runs a future until a moment, and never polls it afterwards. Returns `None` if the moment comes first. A timer alone
-/// is not enough: after a long stop of the process, the socket may be ready too. Then the future would write to it
-/// before the timer fires.
+/// Runs a future until a moment, and never polls it after that. Returns `None` if the moment comes first. A timer is
+/// not enough: after the process was suspended, both the timer and the socket may be ready. Then the future would write
+/// to the socket before the timer is checked.
 async fn until<F: Future>(moment: Instant, future: F) -> Option<F::Output> {
     let (mut future, mut timer) = (pin!(future), pin!(sleep_until(moment)));
     std::future::poll_fn(move |context| {

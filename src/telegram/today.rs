@@ -18,7 +18,7 @@ use crate::text::catalog::{self, Catalog};
 use crate::text::html::{Html, MESSAGE_UNITS};
 use crate::text::value::{amount, day, inline, moment};
 
-/// The room that is kept for the line with the number of omitted orders, UTF-16 units.
+/// The room that is reserved for the line with the number of omitted orders, UTF-16 units.
 const MORE_UNITS: usize = 60;
 /// The most stores in an answer. Each store has a message of its own.
 const STORES: usize = 5;
@@ -37,7 +37,7 @@ impl Commands<'_> {
     }
 }
 
-/// The message about one store's day: its figures, and the newest orders that fit. Each order that waits for an answer
+/// Writes the message about one store's day: its counts and totals, and the newest orders that fit. Each pending order
 /// has a button that sends the order's own message.
 fn render(words: &Catalog, today: &Today) -> (String, Vec<Vec<Button>>) {
     let mut html = Html::new(MESSAGE_UNITS);
@@ -120,13 +120,13 @@ fn figures(html: &mut Html, words: &Catalog, today: &Today) {
     }
 }
 
-/// The current status of the order or booking. `None`: it was removed, or its mapping hides it.
+/// The current status of the order or booking. `None`: the order or booking was removed, or the mapping hides it.
 fn current_status(newcomer: &Newcomer) -> Option<Status> {
     newcomer.last.subject.as_ref()?.visible_status()
 }
 
-/// The sum of the orders' totals as text, without cancelled, rejected and removed orders. `None`: no order has a known
-/// total, or the sum is too large.
+/// Returns the sum of the orders' totals as text. Cancelled, rejected and removed orders do not count. `None`: no order
+/// has a known total, or the sum is too large.
 fn sum(words: &Catalog, orders: &[&Newcomer]) -> Option<String> {
     let counts = |newcomer: &&&Newcomer| {
         current_status(newcomer).is_some_and(|status| !matches!(status, Status::Rejected | Status::Cancelled))

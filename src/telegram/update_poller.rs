@@ -1,6 +1,6 @@
-//! Polls Telegram for updates: texts that people write, and buttons that they press. One node polls for all nodes of a
-//! database. An update is saved before Telegram may drop it, and deleted after a node handled it. So an update may
-//! repeat, but none is lost.
+//! Polls Telegram for updates: texts that people write, and presses of buttons. One node polls for all nodes of a
+//! database. An update is saved before Telegram may drop it, and deleted after a node has handled it. So an update may
+//! be handled twice, but no update is lost.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -28,30 +28,30 @@ use crate::infra::db::QueryError;
 
 /// How long Telegram keeps a poll open while there are no updates, seconds.
 const POLL_S: u32 = 10;
-/// The deadline of a poll. When it passes, the connection counts as broken.
+/// The deadline of a poll. A poll without a response by then counts as a broken connection.
 const POLL_DEADLINE: Duration = Duration::from_secs(15);
 /// The time between two attempts to take over the poll while another node polls.
 const ELSEWHERE_PAUSE: Duration = Duration::from_secs(1);
-/// The pause after a first 409 (conflict): an earlier poll of this bot, which this node gave up, may still have been
-/// open.
+/// The pause after a first 409 (conflict). An earlier poll that this node has abandoned may still be open at Telegram.
 const FIRST_CONFLICT_PAUSE: Duration = Duration::from_millis(500);
-/// The pause after a further 409 in a row: another program polls with the same token.
+/// The pause after further 409 (conflict) responses in a row, because another program polls with the same token.
 const CONFLICT_PAUSE: Duration = Duration::from_secs(5);
 /// The time between two log messages about a conflict.
 const CONFLICT_SILENCE: Duration = Duration::from_secs(10 * 60);
-/// The time between two checks whether Telegram accepts the token of a stopped bot again.
+/// The time between two checks whether Telegram accepts the token of a stopped bot.
 const STOPPED_PAUSE: Duration = Duration::from_secs(60);
-/// The time between two checks whether this node has room for more updates.
+/// The time between two checks whether this node can take more updates.
 const FULL_PAUSE: Duration = Duration::from_millis(100);
 /// The most updates that one poll returns.
 const BATCH_UPDATES: u8 = 100;
-/// The most saved updates that this node reads at once after it took over the poll from a previous node.
+/// The most saved updates that this node reads at once when it takes over the poll from another node.
 const BATCH_LEFT_OVER: i64 = 1000;
-/// The longest pause between two polls that Telegram may ask for. A longer pause is cut to this.
+/// The longest pause between two polls, even if Telegram asks for a longer pause.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// How long this node still answers presses of buttons after it lost Postgres. Later, another node may hold the lease.
+/// How long this node still answers presses of buttons after it lost Postgres. After that, another node may hold the
+/// lease.
 const ALONE_FOR: Duration = Duration::from_secs(5 * 60);
-/// The time between two polls while Postgres is not reached, and how long Telegram keeps each of these polls open.
+/// The pause between two polls while Postgres is not reached. Also how long Telegram keeps such a poll open.
 const AWAY_PAUSE: Duration = Duration::from_secs(1);
 /// How long a shutdown waits for updates that are being handled.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
@@ -61,13 +61,13 @@ const STOP_DEADLINE: Duration = Duration::from_secs(5);
 enum Polled {
     /// The poll succeeded, with or without updates.
     Ours,
-    /// This node did not poll: too many updates wait in it.
+    /// This node did not poll, because too many of its updates wait.
     Full,
-    /// This node did not poll: another node holds the lease.
+    /// This node did not poll, because another node holds the lease.
     Elsewhere,
-    /// Telegram answered 409: another program polls with the same token, or a webhook is set.
+    /// Telegram answered 409 (conflict): another program polls with the same token, or the bot has a webhook.
     Conflict,
-    /// This node did not poll, or polled in vain: Telegram refuses the token.
+    /// Telegram refuses the token, so the bot is stopped.
     Stopped,
 }
 
@@ -88,16 +88,17 @@ enum PollOutcome {
     Nothing(Polled),
 }
 
-/// The state that the poller keeps from one poll to the next.
+/// The poller's state between two polls.
 #[derive(Default)]
 struct Memory {
     last: Option<Polled>,
     conflict_logged_at: Option<Instant>,
-    /// The id of the next update, and when this node last knew that it holds the lease. `None`: it never held it.
+    /// The id of the next update, and the last moment at which this node certainly held the lease. `None`: this node
+    /// never held the lease.
     ours: Option<(i64, Instant)>,
     /// Whether a previous node may have left saved updates that were not handled.
     is_left_over: bool,
-    /// The ids of updates whose press this node answered with the news that Postgres is not reached.
+    /// The ids of presses that this node has answered with the text that Postgres is not reached.
     answered: HashSet<i64>,
 }
 
@@ -127,7 +128,7 @@ impl Bot {
                 Err(error) => {
                     let pause = match &error {
                         PollError::Throttled(pause) => *pause,
-                        // Keep the pause short, because presses during an outage of Postgres need an answer.
+                        // Keep the pause short, because presses need an answer during an outage of Postgres.
                         PollError::Failed(_) => backoff.next_pause().min(AWAY_PAUSE),
                         PollError::Telegram(_) => backoff.next_pause(),
                     };
@@ -148,8 +149,8 @@ impl Bot {
         }
     }
 
-    /// Waits for the pause, and then for the end of an outage of Telegram. So polling resumes as soon as this node
-    /// reaches Telegram.
+    /// Waits for the pause, and then until this node reaches Telegram. So polling continues as soon as an outage of
+    /// Telegram ends.
     async fn rest(&self, pause: Duration) {
         if !pause.is_zero() {
             tokio::time::sleep(pause).await;
@@ -157,15 +158,15 @@ impl Bot {
         self.client.until_reached().await;
     }
 
-    /// Checks the token: asks Telegram for the bot's name. If Telegram answers, a stopped bot starts again. If Telegram
-    /// refuses the token, the bot stops.
+    /// Checks the token: asks Telegram for the bot's name. If Telegram returns it, a stopped bot starts again. If
+    /// Telegram refuses the token, the bot is stopped.
     async fn check_token(&self) -> Result<(), QueryError> {
         match self.client.name().await {
             Ok(name) => {
                 shared_bot::start_bot(&self.pool, self.client.token().expose_secret()).await?;
                 let _ = self.name.set(name);
                 let client = self.client.clone();
-                // Set the menu in a task, because polling need not wait for it.
+                // Set the menu in a task, so that polling does not wait for it.
                 tokio::spawn(async move {
                     if let Err(error) = client.set_menu().await {
                         tracing::debug!(%error, "the bot's menu was not set");
@@ -198,7 +199,7 @@ impl Bot {
                 is_new: true,
             }) => {
                 memory.is_left_over = true;
-                // The first poll returns at once, to show that Telegram responds.
+                // Let the first poll return at once, to find out whether Telegram responds.
                 (next_update, 0)
             }
             Ok(Lease::Ours { next_update, .. }) => (next_update, POLL_S),
@@ -218,7 +219,7 @@ impl Bot {
         memory.answered.clear();
         let came = match self.request(next_update, seconds).await? {
             PollOutcome::Updates(came) => came,
-            // After a long interruption of this node, another node of the same bot may poll.
+            // If this node was interrupted for long, another node of the same bot may poll now.
             PollOutcome::Nothing(Polled::Conflict) => match shared_bot::lease(&self.pool, &self.node).await? {
                 Lease::Elsewhere => return Ok(Polled::Elsewhere),
                 _ => {
@@ -257,7 +258,7 @@ impl Bot {
             ]);
         let answer = tokio::select! {
             answer = self.client.call(&request, POLL_DEADLINE) => answer,
-            // A poll that was open before an outage of Telegram gets no response.
+            // A poll that was open before an outage of Telegram gets no response any more, so start a new poll.
             () = self.client.reached_again() => return Ok(PollOutcome::Nothing(Polled::Ours)),
         };
         match answer {
@@ -278,8 +279,8 @@ impl Bot {
         }
     }
 
-    /// Answers presses of buttons while Postgres is not reached, because Telegram shows only answers that come within
-    /// seconds. Telegram keeps the updates, and the bot handles them when Postgres is back.
+    /// Answers presses of buttons while Postgres is not reached, because Telegram shows only answers that arrive within
+    /// seconds. Telegram keeps these updates, and the bot handles them when Postgres is reached again.
     async fn answer_that_postgres_is_away(&self, memory: &mut Memory) {
         let Some((next_update, _)) = memory.ours.filter(|(_, known)| known.elapsed() < ALONE_FOR) else {
             return;
@@ -299,7 +300,7 @@ impl Bot {
 }
 
 /// Reads the updates in a poll's response. Only the id of each update is parsed here. An update without an id is
-/// skipped, so that it does not block later updates.
+/// skipped, because otherwise it would block later updates.
 fn read(updates: &RawValue) -> Result<Vec<Update>, PollError> {
     #[derive(Deserialize)]
     struct Numbered {
@@ -318,7 +319,7 @@ fn read(updates: &RawValue) -> Result<Vec<Update>, PollError> {
         })
     };
     let read: Vec<Update> = updates.iter().filter_map(read).collect();
-    // Without any id, the poll's position cannot advance. Wait as after other errors.
+    // If no update has an id, the poll's position cannot advance. Return an error, so that the next poll waits.
     if read.is_empty() && !updates.is_empty() {
         return Err(PollError::Telegram("updates without numbers".into()));
     }
@@ -326,7 +327,7 @@ fn read(updates: &RawValue) -> Result<Vec<Update>, PollError> {
 }
 
 impl Memory {
-    /// The pause after a poll with this outcome.
+    /// Returns the pause after a poll with this outcome.
     fn pause(&self, polled: Polled) -> Duration {
         match polled {
             Polled::Ours => Duration::ZERO,
@@ -338,7 +339,7 @@ impl Memory {
         }
     }
 
-    /// Logs an outcome that differs from the previous one. A conflict is logged at most once per `CONFLICT_SILENCE`.
+    /// Logs an outcome if it differs from the previous one. A conflict is logged at most once per `CONFLICT_SILENCE`.
     fn log(&mut self, polled: Polled) {
         if polled == Polled::Conflict {
             if self

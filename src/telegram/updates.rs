@@ -1,5 +1,5 @@
-//! Handles the updates of Telegram: the updates of one chat one after another, and several chats in parallel. So no
-//! chat waits for a locked row of another shop, or for Telegram's response to another chat.
+//! Handles the updates of Telegram. The updates of one chat are handled one after another, those of several chats in
+//! parallel. So no chat waits for a row that another shop has locked, or for Telegram's response to another chat.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,14 +17,16 @@ use crate::delivery::{chat_state, migrate};
 use crate::infra::backoff::Backoff;
 use crate::infra::db::QueryError;
 
-/// The attempts to handle an update. An update that always fails must not block those after it.
+/// The attempts to handle an update. After them it is dropped, so that an update that always fails does not block later
+/// ones.
 const ATTEMPTS: u32 = 3;
-/// The most chats whose updates are handled at the same time. Each of them sometimes takes a connection of the pool.
+/// The most chats whose updates are handled at the same time. The handling of each chat may need a connection of the
+/// pool.
 const CHATS_AT_ONCE: usize = 16;
-/// The most updates that wait in this node. At this number, polling pauses.
+/// The most updates that wait in this node. When this number is reached, polling pauses.
 const MOST_WAITING: usize = 1000;
 
-/// The updates that wait, by the chat's id at Telegram. A chat has an entry while a task handles its updates.
+/// The waiting updates, by the chat's id at Telegram. A chat has an entry while a task handles its updates.
 #[derive(Default)]
 struct Waiting {
     chats: HashMap<i64, VecDeque<shared_bot::Update>>,
@@ -60,7 +62,7 @@ impl Updates {
         self.waiting().ids.len() >= MOST_WAITING
     }
 
-    /// Starts to handle updates that are saved in Postgres. Each update is deleted there after it was handled.
+    /// Starts to handle updates that are saved in Postgres. Each update is deleted from Postgres after it was handled.
     pub fn handle_all(&self, updates: Vec<shared_bot::Update>) {
         for update in updates {
             let chat = chat_of(&update.body);
@@ -77,7 +79,7 @@ impl Updates {
         }
     }
 
-    /// Waits for updates that are being handled. Updates that still wait are left to the next node.
+    /// Waits for the updates that are being handled. Updates that still wait are left to another node.
     pub async fn stop(&self) {
         self.waiting().chats.values_mut().for_each(VecDeque::clear);
         self.tasks.close();
@@ -103,10 +105,10 @@ impl Updates {
         }
     }
 
-    /// Handles an update, or gives it up after `ATTEMPTS`. If the update cannot be deleted afterwards, it is handled
-    /// again later: each update may repeat.
+    /// Handles an update, at most `ATTEMPTS` times. If the update cannot be deleted after that, it is handled again
+    /// later, so each update may be handled twice.
     async fn update(&self, stored: &shared_bot::Update) {
-        // Ignore an update that the crate cannot parse: Telegram adds new kinds of updates every few months.
+        // Ignore an update that teloxide cannot parse, because Telegram often adds new kinds of updates.
         let update: Option<Update> = serde_json::from_str(&stored.body).ok();
         if let Some(update) = &update {
             self.with_retries(update).await;
@@ -162,7 +164,8 @@ impl Updates {
         if let Some(from) = message.migrate_from_chat_id() {
             migrate::migrated(&bot.pool, &bot.sources, from.0, chat).await?;
         }
-        // A chat that writes has not blocked the bot. The message about a reopened topic comes here too.
+        // A chat that sends a message takes messages again. The service message about a reopened topic also arrives
+        // here.
         self.enable_chat(to.map_or(chat, |to| to.0)).await?;
         let reason = message.text().filter(|text| !text.starts_with('/'));
         if let (Some(there), Some(reason)) = (message.reply_to_message(), reason)

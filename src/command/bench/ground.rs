@@ -1,4 +1,4 @@
-//! The test environment of the bench: its own schema, three tables, and a token. The bench removes all of it at the
+//! The test environment of the bench: its own schema, three tables, and a token. The bench removes all of these at the
 //! end.
 
 use crate::infra::config::Config;
@@ -10,15 +10,15 @@ use secrecy::SecretString;
 use tokio::time::Instant;
 use tokio_postgres::Client;
 
-/// Number of the bench's stores. Their ids are ones that no real store has.
+/// Number of the bench's stores. No real store has an id like theirs.
 pub const STORES: usize = 16;
-/// Number of single commits that are timed. Their median is reported as the commit latency of the disk.
+/// Number of single commits that are timed. The report shows their median as the commit latency of the disk.
 const PROBES: usize = 50;
-/// The comment that marks the schema as the bench's, so that the bench never drops another schema.
+/// The comment on the schema of the bench. The bench never drops a schema without this comment.
 const MARK: &str = "made by vestnik bench, and dropped by it";
 const TOKEN_LIFE: std::time::Duration = std::time::Duration::from_secs(3600);
 
-/// The mapping of the table that Vestnik watches.
+/// The mapping of the table that has Vestnik's triggers.
 const MAPPING: &str = r#"
 table = "vestnik_bench.watched"
 kind = "order"
@@ -35,7 +35,7 @@ total = { column = "total", unit = "minor" }
 column = "items"
 "#;
 
-/// The three tables of the bench. Their columns are the same, their triggers differ.
+/// The three tables of the bench. They have the same columns, but different triggers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Table {
     /// The table without a trigger.
@@ -57,12 +57,12 @@ impl Table {
     }
 }
 
-/// The test environment, while it exists in the database.
+/// The test environment in the database.
 pub struct Ground {
     client: Client,
     /// The database's URL, for the connections that write.
     pub url: SecretString,
-    /// The token that opens the bench's stores.
+    /// The token with which panels get the events of the bench's stores.
     pub token: String,
 }
 
@@ -72,7 +72,7 @@ pub fn stores() -> Vec<String> {
 }
 
 impl Ground {
-    /// Creates the environment. First removes an environment that an interrupted run has left.
+    /// Creates the environment. If an interrupted run has left one, removes it first.
     pub async fn make(config: &Config) -> anyhow::Result<Self> {
         const TABLES: &str = "create schema vestnik_bench; \
              create table vestnik_bench.bare (id bigint generated always as identity primary key, store_id text not null, \
@@ -109,14 +109,14 @@ impl Ground {
         Ok(Self { client, url, token })
     }
 
-    /// Empties the tables and deletes their events, so that each measurement starts in the same state.
+    /// Empties the tables and deletes their events, so that all measurements start in the same state.
     pub async fn empty(&self) -> anyhow::Result<()> {
         let empty = "truncate vestnik_bench.bare, vestnik_bench.notifying, vestnik_bench.watched";
         self.client.batch_execute(empty).await?;
         delete_rows(&self.client).await
     }
 
-    /// Describes the database's settings and the disk's commit latency in one line, for the report.
+    /// Describes the database's settings and the commit latency of the disk in one line, for the report.
     pub async fn describe(&self) -> anyhow::Result<String> {
         const SETTINGS: &str = "select current_setting('server_version'), current_setting('fsync'), \
              current_setting('synchronous_commit'), current_setting('commit_delay')";
@@ -146,7 +146,8 @@ impl Ground {
     }
 }
 
-/// Whether an interrupted run has left the bench's schema. A schema of this name without the bench's mark is an error.
+/// Whether an interrupted run has left the bench's schema. A schema with this name but without the bench's comment is
+/// an error.
 async fn is_there(client: &Client) -> anyhow::Result<bool> {
     const THERE: &str = "select obj_description(oid, 'pg_namespace') from pg_namespace where nspname = 'vestnik_bench'";
     match client.query_opt(THERE, &[]).await? {
@@ -160,7 +161,7 @@ async fn clear(client: &mut Client) -> anyhow::Result<()> {
     let attached = "select from vestnik.vst_source where table_name = $1 and detached_at is null";
     let source = "delete from vestnik.vst_source where table_name = $1";
     let table = Table::Watched.name();
-    // A database that was never migrated has no table of sources: then only the schema is dropped.
+    // A database that was never migrated has no table of sources. Then only the schema is dropped.
     match client.query_opt(attached, &[&table]).await {
         Ok(Some(_)) => {
             delete_rows(client).await?;
@@ -181,7 +182,7 @@ async fn clear(client: &mut Client) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Deletes the bench's events. It finds them by their source, because the event of a truncated table has no store.
+/// Deletes the bench's events by their source, because the event of a truncated table has no store.
 async fn delete_rows(client: &Client) -> anyhow::Result<()> {
     const EVENTS: &str =
         "delete from vestnik.vst_event e using vestnik.vst_source s where s.table_name = $1 and e.source = s.id";

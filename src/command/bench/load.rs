@@ -16,9 +16,9 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use super::WARM_UP;
 use super::ground::{Ground, Table, stores};
 
-/// How long after the last write the bench waits for deliveries. An order that arrives later counts as lost.
+/// Time after the last write until which the bench waits for the panels. An order that arrives later counts as lost.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Interval at which the bench checks whether all orders have arrived.
+/// Interval of the checks whether all orders have arrived.
 const LOOK: Duration = Duration::from_millis(1);
 
 /// The panels of the bench: one WebSocket connection for each store.
@@ -35,7 +35,7 @@ impl Drop for Panels {
 }
 
 impl Panels {
-    /// Opens a connection for each store to the server at `address`.
+    /// Opens one connection for each store to the server at `address`.
     pub async fn open(address: SocketAddr, token: &str) -> anyhow::Result<Self> {
         let heard = Arc::new(Mutex::new(Vec::new()));
         let mut tasks = Vec::new();
@@ -69,37 +69,39 @@ impl Panels {
     }
 }
 
-/// Finds an order's number in its event. The bench writes the number as the customer's name.
+/// Finds an order's number in its event. The bench writes this number as the customer's name.
 fn number(text: &str) -> Option<u64> {
     let (_, rest) = text.split_once(r#""customer_name":"#)?;
     let rest = rest.trim_start().strip_prefix('"')?;
     rest.split('"').next()?.parse().ok()
 }
 
-/// One measurement: which table is written to, and how.
+/// One measurement: the table to which orders are written, and the load.
 pub struct Turn {
-    /// The table that the orders are written to.
+    /// The table to which the orders are written.
     pub table: Table,
     /// Number of connections that write at the same time.
     pub writers: usize,
-    /// Orders a second of all writers together; `None`: each writer writes as fast as it can.
+    /// The orders per second of all writers together. `None`: each writer writes as fast as it can.
     pub rate: Option<u32>,
-    /// How long the measurement takes after the warm-up.
+    /// The duration of the measurement after the warm-up.
     pub length: Duration,
 }
 
 /// The result of one measurement.
 pub struct Found {
-    /// Written orders a second. For the watched table, the time includes the delivery of the last order.
+    /// Written orders per second. For the table with Vestnik's triggers, the measured time includes the delivery of the
+    /// last order.
     pub rate: f64,
-    /// Number of orders that were committed, but not delivered in time.
+    /// Number of orders that were committed, but did not reach a panel in time.
     pub lost: usize,
-    /// The time of each order from the start of its INSERT to the panel, in milliseconds.
+    /// The time from the start of each order's INSERT until a panel receives the order, milliseconds.
     ways: Vec<f64>,
 }
 
 impl Found {
-    /// The latency in milliseconds that this share of the orders (0 to 1) does not exceed. NaN: no order arrived.
+    /// Returns the latency in milliseconds that this share of the orders (0 to 1) does not exceed. NaN: no order
+    /// arrived.
     pub fn quantile(&mut self, share: f64) -> f64 {
         self.ways.sort_by(f64::total_cmp);
         let index = ((self.ways.len() as f64 - 1.0) * share).round() as usize;
@@ -108,7 +110,7 @@ impl Found {
 }
 
 impl Turn {
-    /// Runs the measurement. It writes after a warm-up, and waits for the deliveries.
+    /// Runs the measurement: a warm-up, the writes, and the wait until the panels have the orders.
     pub async fn run(&self, ground: &Ground, panels: &Panels) -> anyhow::Result<Found> {
         ground.empty().await?;
         panels.take();
@@ -152,15 +154,15 @@ impl Turn {
         })
     }
 
-    /// Interval between two orders of one writer. Zero: the rate is not limited.
+    /// Interval between two orders of one writer. Zero: the rate has no limit.
     fn pause(&self) -> Duration {
         let each = |rate: u32| Duration::from_secs_f64(self.writers as f64 / f64::from(rate));
         self.rate.map(each).unwrap_or_default()
     }
 }
 
-/// Writes orders on one connection until the time `until`. Returns each order's number, and the time just before its
-/// INSERT.
+/// Writes orders on one connection until the time `until`. Returns the number of each order, and the time just before
+/// its INSERT.
 async fn write(
     client: db::Client,
     table: Table,
@@ -189,7 +191,7 @@ async fn write(
     Ok(written)
 }
 
-/// Waits until the panels have received all orders. Returns how many did not arrive in time.
+/// Waits until the panels have received all orders. Returns the number of orders that did not arrive in time.
 async fn until_delivered(panels: &Panels, orders: usize) -> usize {
     let deadline = Instant::now() + PATIENCE;
     while panels.count() < orders && Instant::now() < deadline {

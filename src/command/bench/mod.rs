@@ -1,5 +1,5 @@
-//! `vestnik bench`: measures the throughput and latency of this machine and database. For comparison, the same writers
-//! write without a trigger, and with a NOTIFY for each order.
+//! `vestnik bench`: measures the throughput and latency of this machine and database. For comparison, it measures the
+//! same writes also without a trigger, and with a NOTIFY for each order.
 
 mod ground;
 mod load;
@@ -14,15 +14,15 @@ use super::duration;
 use ground::{Ground, Table};
 use load::{Panels, Turn};
 
-/// Numbers of concurrent writers whose throughput is measured.
+/// The numbers of concurrent writers with which the throughput is measured.
 const WRITERS: [usize; 2] = [16, 64];
-/// Orders a second at which the latency is measured.
+/// The orders per second at which the latency is measured.
 const RATES: [u32; 3] = [50, 500, 2000];
-/// Time before each measurement. After it, writers no longer notify, and all connections are open.
+/// The warm-up before each measurement. After it, NOTIFY suppression is active, and all connections are open.
 const WARM_UP: Duration = Duration::from_secs(1);
 /// Maximum duration of one measurement. The bench makes nine of them.
 const LONGEST_TURN: Duration = Duration::from_secs(60);
-/// How long the engine may take at the start to read up to the end of the journal.
+/// The longest time for the engine to start and read the journal to its end.
 const BEGIN_DEADLINE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, clap::Args)]
@@ -39,7 +39,7 @@ fn length(text: &str) -> Result<Duration, String> {
     })
 }
 
-/// Measures, prints the results, and removes the bench's tables and events, also after Ctrl-C.
+/// Measures, and prints the results. Then removes the bench's tables and events, even after Ctrl-C.
 pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
     let ground = Ground::make(config).await?;
     let measured = tokio::select! {
@@ -57,7 +57,7 @@ async fn measure(config: &Config, ground: &Ground, length: Duration) -> anyhow::
     let mut own = config.clone();
     own.http.listen = ([127, 0, 0, 1], 0).into();
     (own.tls, own.telegram) = (None, None);
-    // Nothing of the bench stays in the journal.
+    // Run no canary (self-test), because its events would stay in the journal.
     own.ops.canary_interval = None;
     let engine = Engine::start(&own).await?;
     tokio::time::timeout(BEGIN_DEADLINE, engine.until_fresh())
@@ -71,7 +71,7 @@ async fn measure(config: &Config, ground: &Ground, length: Duration) -> anyhow::
     Ok(())
 }
 
-/// Measures and prints the orders a second of each table, and their share of the table without a trigger.
+/// Measures and prints the orders per second of each table, and their ratio to those of the table without a trigger.
 async fn throughput(ground: &Ground, panels: &Panels, length: Duration) -> anyhow::Result<()> {
     let mut rows = [const { Vec::new() }; 3];
     let mut lost = Vec::new();
@@ -104,7 +104,7 @@ async fn throughput(ground: &Ground, panels: &Panels, length: Duration) -> anyho
     Ok(())
 }
 
-/// Measures and prints the time from the INSERT to the panel's WebSocket, at several rates.
+/// Measures and prints, for several rates, the time from the INSERT until the panel's WebSocket receives the order.
 async fn latency(ground: &Ground, panels: &Panels, length: Duration) -> anyhow::Result<()> {
     super::say!("from INSERT to the socket, ms{:>18}{:>12}{:>12}", "p50", "p99", "lost");
     for rate in RATES {

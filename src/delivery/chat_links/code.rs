@@ -1,5 +1,5 @@
-//! Creates the codes by which a person links a chat to a store. A code works once. The database stores only its
-//! SHA-256.
+//! Creates the codes by which a person links a chat to a store. A code is valid once. The database stores only the
+//! SHA-256 hash of a code.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use crate::infra::db::{Client, QueryError};
 pub const CODE_LIFE: Duration = Duration::from_secs(15 * 60);
 /// The 32 characters that a code may contain. No two of them look alike.
 const ALPHABET: &[u8; 32] = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
-/// The length of a code, characters. Each has 5 bits, so a code has 60 bits.
+/// The length of a code, characters. Each character has 5 bits, so a code has 60 bits.
 const CODE_CHARS: usize = 12;
 
-/// A code that links one chat to a store, once.
+/// A code that links one chat to a store. It is valid once.
 pub struct Code(String);
 
 impl Code {
@@ -58,8 +58,8 @@ pub enum CodeError {
     Random(getrandom::Error),
 }
 
-/// Creates a code that links a chat to this store, with this mode and language. A store that is not set up yet is set
-/// up, too.
+/// Creates a code that links a chat to this store, with this mode and language. Also sets the store up, if it is not
+/// set up yet.
 pub async fn create_code(client: &mut Client, store: &StoreId, mode: Mode, language: &str) -> Result<Code, CodeError> {
     let code = Code::generate().map_err(CodeError::Random)?;
     let saved = async {

@@ -4,8 +4,8 @@ use crate::infra::db::Client;
 
 use crate::infra::db::QueryError;
 
-/// A chat's pause that is longer is one that Telegram asked for (429), seconds. Vestnik's own pauses between messages are
-/// shorter, or about as long.
+/// Seconds above which a chat's pause is one that Telegram asked for with HTTP status 429 (too many requests).
+/// Vestnik's own pauses are not longer than this.
 pub const LONG_PAUSE_S: f64 = 60.5;
 /// SQL for the seconds until the chat with alias `c` may get its next message. 0: now.
 const PAUSE_S: &str = "greatest(0, extract(epoch from c.next_at - clock_timestamp()))::float8";
@@ -31,13 +31,14 @@ pub struct Listed {
     pub disabled: Option<(String, f64)>,
     /// The reason why the bot may not write to the chat now, and the age of that state. `None`: the bot may write.
     pub blocked: Option<(String, f64)>,
-    /// The number of deliveries that the chat still waits for.
+    /// The number of deliveries to the chat that are not sent yet.
     pub open: i64,
-    /// The age of the oldest of these deliveries. 0: the chat waits for none.
+    /// The age of the oldest delivery that is not sent yet. 0: no delivery waits.
     pub open_s: f64,
     /// The newest error of a send to the chat, and its age. `None`: no error.
     pub error: Option<(String, f64)>,
-    /// How long the chat gets no message yet, because Telegram or a failed send asks for a pause. 0: no pause.
+    /// Seconds until the chat may get its next message, because Telegram asked for a pause or a send failed. 0: no
+    /// pause.
     pub throttled_s: f64,
 }
 
@@ -82,8 +83,8 @@ pub async fn list(client: &Client) -> Result<Vec<Listed>, QueryError> {
     rows.iter().map(read).collect()
 }
 
-/// Enqueues a test message for a store's linked chat. It takes the same path as the store's orders. `chat` is the
-/// chat's id at Telegram. Returns the id of the delivery. `None`: the chat is not linked to the store, or is disabled.
+/// Enqueues a test message for a store's chat, in the same queue as messages about orders. `chat` is the chat's id at
+/// Telegram. Returns the id of the delivery. `None`: the chat is not linked to the store, or is disabled.
 pub async fn test(client: &Client, store: &str, chat: i64, html: &str) -> Result<Option<i64>, QueryError> {
     const TEST: &str = "with link as (select l.chat_id, l.thread_id from vestnik.vst_chat_link l join vestnik.vst_chat c on c.id = l.chat_id \
              where l.store_id = $1 and c.telegram_id = $2 and c.disabled_at is null), \
@@ -93,16 +94,16 @@ pub async fn test(client: &Client, store: &str, chat: i64, html: &str) -> Result
     Ok(row.map(|row| row.try_get(0)).transpose()?)
 }
 
-/// The state of a test message.
+/// The state of the delivery of a test message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tried {
     /// The test message was sent.
     Sent,
-    /// The test message was not sent yet, or was given up. The field is the reason, if one is known.
+    /// The test message was not sent yet, or never will be. The field is the reason, if one is known.
     Not(Option<String>),
 }
 
-/// Reads the state of a test message by its delivery.
+/// Reads the state of a test message by the id of its delivery.
 pub async fn tried(client: &Client, delivery: i64) -> Result<Tried, QueryError> {
     let row = client
         .query_opt(
@@ -117,7 +118,7 @@ pub async fn tried(client: &Client, delivery: i64) -> Result<Tried, QueryError> 
     })
 }
 
-/// How long the chat of a delivery gets no message yet, seconds. 0: the chat has no pause.
+/// Seconds until the chat of a delivery may get its next message. 0: the chat has no pause.
 pub async fn throttled_s(client: &Client, delivery: i64) -> Result<f64, QueryError> {
     let pause = format!(
         "select {PAUSE_S} from vestnik.vst_delivery d join vestnik.vst_chat c on c.id = d.chat_id where d.id = $1"
@@ -126,7 +127,7 @@ pub async fn throttled_s(client: &Client, delivery: i64) -> Result<f64, QueryErr
     Ok(row.map(|row| row.try_get(0)).transpose()?.unwrap_or(0.0))
 }
 
-/// Gives up the delivery of a test message that the operator does not wait for any more.
+/// Marks the delivery of a test message as dead, because the operator does not wait for it any more.
 pub async fn give_up(client: &Client, delivery: i64) -> Result<(), QueryError> {
     const GIVE_UP: &str = "update vestnik.vst_delivery set state = 'dead', reason = 'nobody waits for it any more', \
              completed_at = clock_timestamp() where id = $1 and state in ('pending', 'retrying')";

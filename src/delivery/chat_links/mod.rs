@@ -1,4 +1,4 @@
-//! The links between Telegram chats and stores, and the codes that create a link. A chat with a link gets the store's
+//! The links between Telegram chats and stores, and the codes that create a link. A linked chat gets the store's
 //! messages.
 
 mod code;
@@ -24,22 +24,22 @@ const TRIES_A_MINUTE: i64 = 5;
 /// The most answers to commands that a chat gets per minute: half of Telegram's limit for a group.
 const ANSWERS_A_MINUTE: i64 = 10;
 
-/// An SQL condition: the chat of the link with table alias `l` is muted now, or has quiet hours now. `s` is the alias
-/// of the link's store.
+/// An SQL condition: the chat of the link with table alias `l` is muted now, or has quiet hours now. `s` is the table
+/// alias of the link's store.
 pub(crate) const IS_SILENT: &str = "(l.muted_until > clock_timestamp() or case \
      when l.quiet_from < l.quiet_to then (clock_timestamp() at time zone s.time_zone)::time >= l.quiet_from \
          and (clock_timestamp() at time zone s.time_zone)::time < l.quiet_to \
      else (clock_timestamp() at time zone s.time_zone)::time >= l.quiet_from \
          or (clock_timestamp() at time zone s.time_zone)::time < l.quiet_to end)";
 
-/// The purpose of a linked chat: it decides which of the store's orders the chat gets.
+/// The mode of a link: it decides which of the store's orders the chat gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// The chat gets every event of every order, as it happens.
     Mirror,
-    /// The chat gets orders for which no panel could ring, and orders that nobody has answered.
+    /// The chat gets orders for which no panel could ring, and orders that nobody answered in time.
     Fallback,
-    /// The chat gets only orders that nobody has answered, one escalation step after the fallback chats.
+    /// The chat gets only orders that nobody answered, one escalation step later than chats with the mode `Fallback`.
     Manager,
 }
 
@@ -84,7 +84,7 @@ pub struct ChatLink {
     pub mode: Mode,
     /// The language of the store's messages in this chat, such as `ru`.
     pub language: String,
-    /// Minutes until messages in the chat make a sound again. 0: they make a sound now.
+    /// Minutes until messages in the chat make a sound again. 0: the chat is not muted.
     pub muted_minutes: i32,
     /// The quiet hours of each day, by the store's clock, in which messages make no sound. `None`: no quiet hours.
     pub quiet: Option<Span>,
@@ -92,7 +92,7 @@ pub struct ChatLink {
     pub topic: Option<i32>,
     /// The IANA name of the store's time zone.
     pub time_zone: String,
-    /// When the store's pause ends, so that it takes new orders again. `None`: the store is not paused.
+    /// When the store's pause ends and the store takes new orders again. `None`: the store is not paused.
     pub paused_until: Option<OffsetDateTime>,
 }
 
@@ -109,8 +109,8 @@ pub struct Applicant<'a> {
     pub person: i64,
 }
 
-/// Links a chat to the store of a code, if the code is valid. A code that was used is void. An existing link to that
-/// store is replaced.
+/// Links a chat to the store of a code, if the code is valid. A code is valid only once. The new link replaces an
+/// existing link between this chat and this store.
 pub async fn link(pool: &Pool, applicant: Applicant<'_>, code: &str) -> Result<Linked, QueryError> {
     const TRY: &str = "insert into vestnik.vst_chat as c (telegram_id, title, tries) values ($1, $2, array[clock_timestamp()]) \
          on conflict (telegram_id) do update set title = coalesce($2, c.title), \
@@ -198,7 +198,7 @@ async fn links_of(client: &db::Client, chat: i64) -> Result<Vec<ChatLink>, Query
 pub enum Change {
     /// Which orders of the stores the chat gets.
     Mode(Mode),
-    /// Messages make no sound for this long from now on. Zero: they make a sound again.
+    /// Mutes the chat for this long from now on. Zero: unmutes it.
     Mute(Duration),
     /// The quiet hours of each day, by the store's clock. `None`: no quiet hours.
     Quiet(Option<Span>),
@@ -232,13 +232,13 @@ pub async fn change(pool: &Pool, chat: i64, stores: &[String], change: Change) -
     .await
 }
 
-/// Removes the chat's links to these stores. Deliveries of these stores that wait for the chat are given up.
+/// Removes the chat's links to these stores. Open deliveries of these stores to the chat become dead.
 pub async fn unlink(pool: &Pool, chat: i64, stores: &[String]) -> Result<(), QueryError> {
     db::with_timeout(async { end(&*pool.get().await?, chat, Some(stores)).await.map(drop) }).await
 }
 
-/// Does the same as `unlink`, on the caller's connection. `stores: None` removes all links of the chat. Returns the
-/// number of removed links.
+/// Removes the chat's links to these stores, on the caller's connection. `stores: None` removes all links of the chat.
+/// Returns the number of removed links.
 pub async fn end(client: &Client, chat: i64, stores: Option<&[String]>) -> Result<u64, QueryError> {
     const UNLINK: &str = "with ended as (delete from vestnik.vst_chat_link \
              where chat_id = (select id from vestnik.vst_chat where telegram_id = $1) and ($2::text[] is null or store_id = any ($2)) \
@@ -250,7 +250,8 @@ pub async fn end(client: &Client, chat: i64, stores: Option<&[String]>) -> Resul
     Ok(row.try_get::<_, i64>(0)?.unsigned_abs())
 }
 
-/// Enqueues new buttons for a sent message of a chat. Buttons that are still queued for the same message are given up.
+/// Enqueues new buttons for a sent message of a chat. Older buttons that are still queued for this message are not sent
+/// any more.
 pub async fn show(pool: &Pool, chat: i64, message: i32, rows: &serde_json::Value) -> Result<(), QueryError> {
     const SHOW: &str = "with chat as (update vestnik.vst_chat set waiting = true where telegram_id = $1 returning id), \
          over as (update vestnik.vst_delivery set state = 'dead', reason = 'other buttons came behind', completed_at = clock_timestamp() \
@@ -265,7 +266,7 @@ pub async fn show(pool: &Pool, chat: i64, message: i32, rows: &serde_json::Value
     .await
 }
 
-/// The chat and the topic that an answer goes to.
+/// The chat and the topic to which an answer is sent.
 #[derive(Debug, Clone, Copy)]
 pub struct ChatTopic<'a> {
     /// The chat's id at Telegram.
@@ -276,9 +277,8 @@ pub struct ChatTopic<'a> {
     pub topic: Option<i32>,
 }
 
-/// Enqueues an answer to a person's message: `html`, with rows of `buttons` below it. The queue keeps the answer within
-/// Telegram's rate limits. An answer beyond `ANSWERS_A_MINUTE` for a chat is dropped, because orders need the bot's
-/// budget.
+/// Enqueues an answer to a person's message: the text `html`, with rows of `buttons` below it. An answer beyond
+/// `ANSWERS_A_MINUTE` for a chat is dropped, because answers use the same rate limits of Telegram as orders.
 pub async fn answer(
     pool: &Pool,
     topic: ChatTopic<'_>,
@@ -320,14 +320,14 @@ pub struct Pressed {
     pub source: String,
     /// The key of the order or booking in its source.
     pub key: String,
-    /// The source's id and the key in one text, such as `1 123`, as the engine's tables store them.
+    /// The source's id and the key in one text, such as `1 123`, as the engine's tables store it.
     pub subject: String,
     /// The language of the store's messages in this chat, such as `ru`.
     pub language: String,
 }
 
-/// Finds the order or booking of a pressed button, by the event that the message shows. `None`: the event is unknown,
-/// or the chat has no link to the event's store.
+/// Finds the order or booking whose button was pressed. `event` is the event that the button's message shows. `None`:
+/// the event is unknown, or the chat has no link to the event's store.
 pub async fn pressed(pool: &Pool, chat: i64, event: i64) -> Result<Option<Pressed>, QueryError> {
     const PRESSED: &str = "select e.store_id, o.kind, o.name, e.key, o.id || ' ' || e.key, l.language \
          from vestnik.vst_event e join vestnik.vst_source o on o.id = e.source \
@@ -352,8 +352,8 @@ pub async fn pressed(pool: &Pool, chat: i64, event: i64) -> Result<Option<Presse
     .await
 }
 
-/// Records that the bot asked for the reason of a rejection, by the buttons of this message. A reply to the message
-/// within ten minutes is the reason.
+/// Records that the bot asked for the reason of a rejection, with this message. A person's reply to the message within
+/// ten minutes is the reason.
 pub async fn ask_why(pool: &Pool, chat: i64, message: i32) -> Result<(), QueryError> {
     const ASK: &str = "update vestnik.vst_message set asked_at = clock_timestamp() \
          where chat_id = (select id from vestnik.vst_chat where telegram_id = $1) and message_id = $2";
@@ -364,8 +364,8 @@ pub async fn ask_why(pool: &Pool, chat: i64, message: i32) -> Result<(), QueryEr
     .await
 }
 
-/// Takes the record that the bot asked for a reason with this message. Returns the event whose order is to be rejected.
-/// `None`: the bot did not ask in the last ten minutes, or a reply came already.
+/// Deletes the record that the bot asked for a reason with this message. Returns the event whose order a person
+/// rejects. `None`: the bot did not ask in the last ten minutes, or a reply has already come.
 pub async fn asked_why(pool: &Pool, chat: i64, message: i32) -> Result<Option<i64>, QueryError> {
     const ASKED: &str = "update vestnik.vst_message set asked_at = null \
          where chat_id = (select id from vestnik.vst_chat where telegram_id = $1) and message_id = $2 \

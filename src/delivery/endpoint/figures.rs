@@ -1,4 +1,4 @@
-//! The figures of the endpoints: the metrics of a node, and what `vestnik doctor` reports.
+//! The state of the webhook endpoints, as metrics of a node and for `vestnik doctor`.
 
 use std::time::Duration;
 
@@ -11,18 +11,18 @@ use crate::infra::db::{self, GenericClient, Pool, QueryError};
 /// The time between two readings from Postgres.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// The state of all endpoints of a database.
+/// The state of all webhook endpoints of a database.
 #[derive(Debug, Clone, PartialEq)]
 pub struct State {
-    /// How many endpoints there are.
+    /// The number of endpoints.
     pub endpoints: i64,
-    /// The ids of those that are stopped.
+    /// The ids of the stopped endpoints.
     pub stopped: Vec<i64>,
-    /// The ids of those whose newest post failed, and that are not stopped.
+    /// The ids of the endpoints that are not stopped, but whose newest post failed.
     pub failing: Vec<i64>,
-    /// The longest time for which an endpoint that is not stopped has failed, seconds.
+    /// The longest time for which posts to an endpoint have failed, seconds. Stopped endpoints do not count.
     pub failing_s: f64,
-    /// The events that were given up, of all endpoints.
+    /// The number of events that were skipped after too many refusals, of all endpoints.
     pub given_up: i64,
 }
 
@@ -44,7 +44,7 @@ pub async fn read(client: &impl GenericClient) -> Result<State, QueryError> {
     })
 }
 
-/// Counts a post, or what followed from it.
+/// Counts a post, or its consequence, in the metric.
 pub(super) fn count(outcome: &'static str) {
     metrics::counter!("vestnik_webhook_posts_total", "outcome" => outcome).increment(1);
 }
@@ -56,7 +56,7 @@ pub(super) struct Figures {
 }
 
 impl Figures {
-    /// `database` is the value of the gauges' label. `None`: the node serves one database.
+    /// `database` is the value of the gauges' label `database`. `None`: the node serves only one database.
     pub fn new(pool: Pool, database: Option<&str>) -> Self {
         let labels = database_label(database).collect();
         Self { pool, labels }

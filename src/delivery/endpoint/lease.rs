@@ -1,5 +1,5 @@
-//! The lease of an endpoint: the node that has it posts, and saves what became of each post. A fence counts the leases,
-//! so a node whose lease was taken over changes nothing.
+//! The lease of an endpoint. Only the node that holds the lease posts to the endpoint and saves the outcomes. Each new
+//! lease increases a number (the fence), so a node that lost its lease cannot save anything.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -12,26 +12,27 @@ use crate::domain::event::{EventType, PartnerEvent, StoreId};
 use crate::domain::store_set::StoreSet;
 use crate::infra::db::{self, Pool, QueryError};
 
-/// Seconds that a lease lasts: more than the deadline of a post, and than the statements around it.
+/// Seconds that a lease lasts. This is longer than the deadline of a post and of the SQL statements before and after
+/// it.
 const LEASE_S: f64 = 30.0;
-/// The age at which a lease is renewed.
+/// The age from which a lease is renewed before the next post.
 pub(super) const RENEWAL: Duration = Duration::from_secs(10);
-/// The pauses between the attempts of a post.
+/// The pauses between the attempts to post one event.
 const PAUSES: Pauses = Pauses {
     first: Duration::from_secs(5),
     longest: Duration::from_secs(60 * 60),
 };
-/// The time that posts may fail, without a success between, until the endpoint is stopped, seconds. It is shorter than
-/// the retention of the journal, so that `vestnik webhook resume` loses nothing.
+/// Seconds of failures without a success until the endpoint is stopped. This is shorter than the retention of the
+/// journal, so that `vestnik webhook resume` loses no event.
 const GIVE_UP_S: f64 = 3.0 * 24.0 * 60.0 * 60.0;
-/// The refusals of one event after which it is passed over. With the pauses, this takes about ten minutes.
+/// The number of refusals after which an event is skipped. With the pauses, this takes about ten minutes.
 const MOST_REFUSALS: i32 = 8;
 
-/// The columns of [`Leased`].
+/// The columns from which a [`Leased`] is read.
 const COLUMNS: &str = "id, fence, key, url, array_remove(array[secret, secret_old], null), stores, types, cursor, \
      resync_reason, resyncs, attempts, extract(epoch from clock_timestamp())::bigint";
 
-/// An endpoint that this node posts to.
+/// An endpoint whose lease this node holds.
 pub(super) struct Leased {
     pub id: i64,
     fence: i64,
@@ -40,15 +41,15 @@ pub(super) struct Leased {
     pub secrets: Vec<String>,
     pub stores: StoreSet,
     types: Option<HashSet<String>>,
-    /// The cursor that covers the events that the endpoint has, and those that are not for it.
+    /// The cursor that covers all events that were posted to the endpoint or that the endpoint does not want.
     pub cursor: String,
-    /// The reason why events may be missing. `None`: the endpoint has all events before the cursor.
+    /// The reason why the endpoint may have missed events. `None`: it has missed no event before the cursor.
     pub resync: Option<String>,
     pub resyncs: i32,
     attempts: i32,
     /// The database's clock at the newest statement, in seconds since 1970.
     pub time: i64,
-    /// When the lease was taken or renewed.
+    /// When this node took or last renewed the lease.
     pub renewed: Instant,
 }
 
@@ -75,36 +76,36 @@ impl Leased {
         })
     }
 
-    /// Whether the event is for the endpoint. The events of canaries are for none.
+    /// Whether the endpoint wants the event. No endpoint gets the events of canaries (test orders of Vestnik).
     pub fn wants(&self, event: &PartnerEvent) -> bool {
         let has = |kind: EventType| self.types.as_ref().is_none_or(|types| types.contains(kind.as_str()));
         self.stores.has(&event.store) && has(event.kind)
     }
 }
 
-/// Whether the node still has its lease after a statement.
+/// Whether this node still held its lease when a statement was executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub(super) enum Lease {
     Held,
-    /// Another node took the lease over, or the endpoint was removed or stopped.
+    /// Another node has the lease, or the endpoint was removed or stopped.
     Over,
 }
 
-/// What follows from a failed post.
+/// What happens after a failed post.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Consequence {
-    /// The next attempt follows after a pause, on any node.
+    /// The event is posted again after a pause, by any node.
     Retry,
     /// The endpoint was stopped.
     Stopped,
-    /// The event was passed over, and the next one follows at once.
+    /// The event is skipped, and the next event is posted at once.
     PassedOver,
-    /// The lease was over.
+    /// Nothing, because this node has lost the lease.
     None,
 }
 
-/// Takes the leases of all endpoints that are due and that no node has.
+/// Takes the leases of all endpoints that are due and whose lease no node holds.
 pub(super) async fn claim(pool: &Pool) -> Result<Vec<Leased>, QueryError> {
     let sql = format!(
         "update vestnik.vst_webhook_endpoint set fence = fence + 1, leased_until = clock_timestamp() + make_interval(secs => $1) \
@@ -126,13 +127,13 @@ pub(super) async fn renew(pool: &Pool, leased: &mut Leased) -> Result<Lease, Que
     save(pool, leased, "cursor = $4", &[&cursor]).await
 }
 
-/// Continues at the cursor `fresh`, and saves why events may be missing before it.
+/// Continues at the cursor `fresh`, and saves the reason why the endpoint may have missed events before it.
 pub(super) async fn resync(pool: &Pool, leased: &mut Leased, reason: &str, fresh: &str) -> Result<Lease, QueryError> {
     let set = "cursor = $4, resync_reason = $5, resyncs = resyncs + 1";
     save(pool, leased, set, &[&fresh, &reason]).await
 }
 
-/// Saves that a post succeeded. `cursor` covers its event.
+/// Saves that a post succeeded. `cursor` covers the posted event.
 pub(super) async fn sent(pool: &Pool, leased: &mut Leased, cursor: &str) -> Result<Lease, QueryError> {
     let set = "cursor = $4, resync_reason = null, attempts = 0, refusals = 0, failing_since = null, reason = null, \
          sent = sent + 1, sent_at = clock_timestamp()";
@@ -165,18 +166,18 @@ async fn save(
     Ok(Lease::Held)
 }
 
-/// The kinds of failed posts.
+/// The kinds of failures of a post.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// The endpoint is down, or not set up right: the same event is posted again.
+    /// The endpoint is down or misconfigured. The same event is posted again.
     Down,
-    /// The endpoint refuses this event. After some attempts the event is passed over.
+    /// The endpoint refuses this event. After `MOST_REFUSALS` attempts the event is skipped.
     Refused,
-    /// The endpoint is gone for good.
+    /// The endpoint does not exist any more, and is stopped.
     Gone,
 }
 
-/// Saves that a post failed, and returns the lease. `cursor` covers the post's event.
+/// Saves that a post failed, and ends the lease. `cursor` covers the event that was posted.
 pub(super) async fn failed(
     pool: &Pool,
     leased: &Leased,
@@ -184,7 +185,7 @@ pub(super) async fn failed(
     failure: Failure,
     reason: &str,
 ) -> Result<Consequence, QueryError> {
-    // A refusal that is one too many passes over the event. The next event begins without failures.
+    // The last allowed refusal skips the event. The count of failures then starts at 0 for the next event.
     const PASSES: &str = "refusals + $3 >= $4";
     let sql = format!(
         "update vestnik.vst_webhook_endpoint set leased_until = '-infinity', reason = $5, \
@@ -228,7 +229,7 @@ pub(super) async fn failed(
     .await
 }
 
-/// Returns the lease, so that another node can take it at once.
+/// Ends the lease, so that another node can take it at once.
 pub(super) async fn release(pool: &Pool, leased: &Leased) -> Result<(), QueryError> {
     const RELEASE: &str =
         "update vestnik.vst_webhook_endpoint set leased_until = '-infinity', cursor = $3 where id = $1 and fence = $2";

@@ -1,6 +1,7 @@
-//! Webhooks for any event: posts the events of chosen stores and types to an operator's addresses (endpoints), with or
-//! without a bot. `table` has the commands' changes, `lease` decides which node posts, `post` sends one message, `run`
-//! reads the journal and posts in order, `figures` has the metrics and what `vestnik doctor` reports.
+//! Webhooks for any event. Posts the events of chosen stores and types to an operator's addresses (endpoints). This
+//! needs no Telegram bot. `table` changes endpoints when an operator runs a command, `lease` decides which node posts,
+//! and `post` sends one message. `run` reads the journal and posts in order, and `figures` has the metrics and the
+//! state for `vestnik doctor`.
 
 pub mod figures;
 mod lease;

@@ -1,5 +1,5 @@
-//! Posts events to the endpoints of a database. Each endpoint has a task on the node that has its lease, so an endpoint
-//! that is down delays no other one. An endpoint gets its events one after the other, in the order of the journal.
+//! Posts events to the endpoints of a database, each in the order of the journal. Each endpoint has its own task on the
+//! node that holds its lease. So an endpoint that is down does not delay the others.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,36 +22,36 @@ use crate::journal::{self, Page, PageEvent, Start};
 use crate::sources::lookup::Lookup;
 use crate::sources::registry::Registry;
 
-/// The time between two searches for endpoints that no node has.
+/// The time between two searches for endpoints whose lease no node holds.
 const CLAIM_INTERVAL: Duration = Duration::from_secs(1);
-/// The time between two reads of the journal, so that the events of a busy journal are read in batches.
+/// The shortest time between two reads of the journal, so that a busy journal is read in batches.
 const SPACING: Duration = Duration::from_millis(50);
-/// The longest wait for a signal of the feed. Then the journal is read without it.
+/// The longest wait for a signal of new events. After it, the journal is read without a signal.
 const IDLE: Duration = RENEWAL;
-/// The most events that are read at once.
+/// The most events that one read of the journal returns.
 const PAGE_EVENTS: usize = 200;
-/// The time after which events that were read and not posted are read again, because they may have been erased.
+/// The age at which events are read again if they are not posted yet, because they may have been erased since.
 const PAGE_HELD: Duration = Duration::from_secs(5);
 
-/// Posts the events of one database, with what the tasks share.
+/// Posts the events of one database. The fields are shared by the tasks of all endpoints.
 pub struct Endpoints {
     /// The connection pool for all SQL of the tasks.
     pub pool: Pool,
-    /// The addresses that endpoints may have.
+    /// The rules for the addresses that an endpoint may have.
     pub webhook: Webhook,
-    /// The most bytes of an event's payload; a larger one goes out without its large parts.
+    /// The most bytes of an event's payload. The large parts of a larger payload are left out.
     pub max_event_bytes: usize,
     /// Signals that the feed has read new events.
     pub news: watch::Receiver<()>,
     /// The attached sources with their mappings.
     pub sources: Arc<Registry>,
-    /// Looks up what events show besides their rows.
+    /// Looks up details of events that other tables of the shop have, such as items.
     pub lookup: Arc<Lookup>,
     /// The database's name, for the labels of metrics. `None`: the node serves only one database.
     pub database: Option<String>,
 }
 
-/// Why the next events of an endpoint could not be posted, or the outcome of a post was not saved.
+/// The reason why the next events could not be posted, or why an outcome could not be saved.
 #[derive(Debug, thiserror::Error)]
 enum Error {
     #[error(transparent)]
@@ -63,16 +63,16 @@ enum Error {
 /// What a task does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Next {
-    /// More events may be due.
+    /// More events may be due: continue at once.
     More,
-    /// Every event was posted.
+    /// Every event was posted: wait for new events.
     Wait,
-    /// The lease is over.
+    /// This node has lost the lease: the task ends.
     End,
 }
 
 impl Endpoints {
-    /// Posts events until the shutdown. Posts that are under way are finished first.
+    /// Posts events until the shutdown. Posts that have begun are finished first.
     pub async fn run(self, stop: CancellationToken) {
         let poster = match Poster::new(self.webhook) {
             Ok(poster) => poster,
@@ -109,7 +109,7 @@ impl Endpoints {
         while tasks.join_next().await.is_some() {}
     }
 
-    /// Posts to one endpoint until the lease is over.
+    /// Posts events to one endpoint until this node loses the lease.
     async fn serve(self: Arc<Self>, mut leased: Leased, poster: Poster, stop: CancellationToken) {
         let mut news = self.news.clone();
         let mut backoff = Backoff::new();
@@ -172,7 +172,8 @@ impl Endpoints {
             if stop.is_cancelled() || read_at.elapsed() > PAGE_HELD {
                 return Ok(Next::More);
             }
-            // The events have the order of their rows. Several rows may have become one event.
+            // `events` has the order of `rows`, but several rows may have become one event, so skip rows without an
+            // event.
             let Some(row) = cursors.find(|row| row.event.id == event.id) else {
                 continue;
             };
@@ -188,7 +189,7 @@ impl Endpoints {
         Ok(if is_last { Next::Wait } else { Next::More })
     }
 
-    /// The events of these rows that are for the endpoint.
+    /// Translates these rows into the events that the endpoint wants.
     async fn wanted(&self, leased: &Leased, rows: &[PageEvent]) -> Result<Vec<PartnerEvent>, QueryError> {
         let rows: Vec<&JournalEvent> = rows.iter().map(|row| &row.event).collect();
         if rows.is_empty() {
@@ -214,7 +215,7 @@ impl Endpoints {
         })
     }
 
-    /// Tells the endpoint that events may be missing, before it gets later ones.
+    /// Posts a message that the endpoint may have missed events, before later events are posted.
     async fn tell_of_resync(&self, leased: &mut Leased, reason: &str, poster: &Poster) -> Result<Next, Error> {
         if lease::renew(&self.pool, leased).await? == Lease::Over {
             return Ok(Next::End);
@@ -225,7 +226,7 @@ impl Endpoints {
         self.post(leased, poster, id, body, &cursor).await
     }
 
-    /// Posts one message, and saves the outcome. `cursor` covers the message.
+    /// Posts one message, and saves the outcome. `cursor` is the endpoint's cursor after a success.
     async fn post(
         &self,
         leased: &mut Leased,
@@ -234,7 +235,7 @@ impl Endpoints {
         body: String,
         cursor: &str,
     ) -> Result<Next, Error> {
-        // A node that was stopped for long may not have its lease any more.
+        // If this process was suspended for long, the lease may have ended.
         if leased.renewed.elapsed() >= RENEWAL && lease::renew(&self.pool, leased).await? == Lease::Over {
             return Ok(Next::End);
         }

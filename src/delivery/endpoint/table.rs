@@ -10,19 +10,19 @@ use crate::infra::config::Webhook;
 use crate::infra::db::{self, Client, QueryError};
 use crate::journal;
 
-/// The most endpoints of a database. Each has a task, and up to a page of events in memory.
+/// The most endpoints of a database. Each endpoint needs a task, and memory for up to a page of events.
 pub const MOST_ENDPOINTS: i64 = 50;
 
-/// Why a command failed.
+/// The reason why a command about endpoints failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The database has the most endpoints already.
+    /// The database already has the most endpoints that are allowed.
     #[error("a database has {MOST_ENDPOINTS} webhooks at most: remove one, or give one several stores")]
     TooMany,
-    /// No endpoint has the number.
+    /// No endpoint has this id.
     #[error("there is no webhook {0}: `vestnik webhook list` shows all")]
     Unknown(i64),
-    /// The test failed.
+    /// The test message could not be posted.
     #[error(transparent)]
     Test(#[from] webhook_test::TestError),
     /// The database failed.
@@ -36,11 +36,11 @@ pub enum Error {
     Journal(#[from] journal::Error),
 }
 
-/// An endpoint to add.
+/// The settings of a new endpoint.
 pub struct New<'a> {
     /// The address that events are posted to.
     pub url: &'a str,
-    /// The secret that signs the posts.
+    /// The secret with which posts are signed.
     pub secret: &'a str,
     /// The stores whose events are posted. `None`: every store.
     pub stores: Option<&'a [String]>,
@@ -50,27 +50,27 @@ pub struct New<'a> {
 
 /// An endpoint as `vestnik webhook list` shows it.
 pub struct Listed {
-    /// The number of the endpoint.
+    /// The id of the endpoint.
     pub id: i64,
-    /// The address without its path, which may contain a secret.
+    /// The origin of the endpoint's URL. The path is left out, because it may contain a secret.
     pub origin: String,
     /// The stores whose events are posted. `None`: every store.
     pub stores: Option<Vec<String>>,
     /// The types of events that are posted. `None`: every type.
     pub types: Option<Vec<String>>,
-    /// How many messages were posted.
+    /// The number of messages that were posted.
     pub sent: i64,
-    /// How many events were given up, because the endpoint refused them.
+    /// The number of events that were skipped, because the endpoint refused them.
     pub given_up: i64,
-    /// Since when posts fail, or the endpoint is stopped, as text.
+    /// When posts began to fail, or when the endpoint was stopped: UTC as text. `None`: neither.
     pub since: Option<String>,
     /// Whether the endpoint is stopped.
     pub is_stopped: bool,
-    /// The reason of the newest failure.
+    /// The reason of the newest failure. `None`: the newest post succeeded.
     pub reason: Option<String>,
 }
 
-/// Adds an endpoint. It gets the events that are committed from now on. Returns its number.
+/// Adds an endpoint, and returns its id. It gets only events that are committed from now on.
 pub async fn add(client: &mut Client, new: &New<'_>) -> Result<i64, Error> {
     const ADD: &str = "insert into vestnik.vst_webhook_endpoint (url, secret, stores, types, cursor) select $1, $2, $3, $4, $5 \
          where (select count(*) from vestnik.vst_webhook_endpoint) < $6 returning id";
@@ -116,24 +116,25 @@ pub async fn list(client: &Client) -> Result<Vec<Listed>, QueryError> {
     .await
 }
 
-/// The address up to its path.
+/// Returns the origin of a URL: scheme, host and port. `?`: the URL is invalid.
 fn origin(url: &str) -> String {
     reqwest::Url::from_str(url).map_or_else(|_| "?".to_owned(), |url| url.origin().ascii_serialization())
 }
 
-/// Removes an endpoint. A post that is under way is finished.
+/// Removes an endpoint. A post that has already begun is finished.
 pub async fn remove(client: &Client, id: i64) -> Result<(), Error> {
     change(client, id, "delete from vestnik.vst_webhook_endpoint where id = $1").await
 }
 
-/// Posts at once what waits, also to an endpoint that is stopped.
+/// Posts all waiting events at once, and starts a stopped endpoint again.
 pub async fn resume(client: &Client, id: i64) -> Result<(), Error> {
     const RESUME: &str = "update vestnik.vst_webhook_endpoint set stopped_at = null, failing_since = null, attempts = 0, refusals = 0, \
              due_at = clock_timestamp() where id = $1";
     change(client, id, RESUME).await
 }
 
-/// Begins a rotation: sets a new signing secret. Posts are also signed with the old secret until `end_rotation`.
+/// Begins a rotation: sets a new signing secret. Until `end_rotation`, posts are signed with both the old and the new
+/// secret.
 pub async fn rotate(client: &Client, id: i64, secret: &str) -> Result<(), Error> {
     const ROTATE: &str = "update vestnik.vst_webhook_endpoint set secret_old = secret, secret = $2 where id = $1";
     let changed = db::with_timeout(async { Ok::<_, QueryError>(client.execute(ROTATE, &[&id, &secret]).await?) });
@@ -143,7 +144,7 @@ pub async fn rotate(client: &Client, id: i64, secret: &str) -> Result<(), Error>
     }
 }
 
-/// Ends the rotation: posts are not signed with the old secret any more.
+/// Ends the rotation: posts are signed with the new secret only.
 pub async fn end_rotation(client: &Client, id: i64) -> Result<(), Error> {
     change(
         client,

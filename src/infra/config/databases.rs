@@ -10,15 +10,15 @@ use super::{Database, ServedDatabase, Telegram};
 use crate::infra::config::telegram::is_bot_token;
 use crate::infra::db::{Address, Surroundings};
 
-/// Maximum number of databases of one node. Each database needs a feed and pools of connections.
+/// The most databases of one node. Each database needs its own feed and connection pools.
 const MOST: usize = 64;
 const ALLOWED: &str = "databases like { name = \"spb\", url = \"postgres://…\", stores = [\"7\"], listen_url = \"…\", telegram_token = \"…\" }, \
      each with a name and a url of its own, and a store in one of them only";
 
 impl Reading {
-    /// Reads the databases to serve. Each has its own name, addresses, stores and bot token; all other settings of
-    /// `[database]` and `[telegram]` apply to all of them. Invalid entries are reported and left out. Empty: the
-    /// setting is not used.
+    /// Reads the databases to serve. Each database has its own name, addresses, stores and bot token. All other
+    /// settings of `[database]` and `[telegram]` apply to all databases. Invalid entries are reported and left out.
+    /// Empty: the setting is not used.
     pub(super) fn read_databases(&mut self, database: &Database, telegram: &Telegram) -> Vec<ServedDatabase> {
         let Some((value, place)) = self.values.get("databases").cloned() else {
             return Vec::new();

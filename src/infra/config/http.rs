@@ -118,7 +118,7 @@ impl Reading {
     }
 }
 
-/// The default of `max_per_token`: half of `max_per_store`, or all of it if it is less than four.
+/// The default of `max_per_token`: half of `max_per_store`, or all of `max_per_store` if that is less than four.
 fn share_of_token(max_per_store: usize) -> usize {
     match max_per_store {
         few @ 0..4 => few,
@@ -126,10 +126,10 @@ fn share_of_token(max_per_store: usize) -> usize {
     }
 }
 
-/// Schemes of origins: of pages of the web, and of applications that are made of pages.
+/// The allowed schemes of origins. Web pages have the first two; apps that are built from web pages have the others.
 const ORIGIN_SCHEMES: [&str; 5] = ["http", "https", "tauri", "capacitor", "ionic"];
 
-/// Parses `scheme://host[:port]`, the form of a browser's Origin header.
+/// Whether a text has the form of a browser's Origin header: `scheme://host[:port]`.
 fn is_origin(text: &str) -> bool {
     text.split_once("://").is_some_and(|(scheme, host)| {
         ORIGIN_SCHEMES.contains(&scheme) && !host.is_empty() && !host.contains(['/', '*'])

@@ -1,4 +1,4 @@
-//! The settings of JWTs, which an issuer of the shop's platform signs, and which Vestnik accepts like its own tokens.
+//! The settings of JWTs, which Vestnik accepts like its own tokens. An issuer of the shop's platform signs them.
 
 use std::path::PathBuf;
 
@@ -108,7 +108,7 @@ impl Reading {
     }
 }
 
-/// Whether a URL is plain http to this machine, where the keys cannot be changed on their way.
+/// Whether a URL is plain http to this machine. Then nobody else can change the keys during the transfer.
 fn is_of_this_machine(url: &str) -> bool {
     let host = url
         .strip_prefix("http://")

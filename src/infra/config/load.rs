@@ -1,5 +1,5 @@
-//! Reads the settings from all their sources. Reports all invalid settings together, so that a person corrects them in
-//! one pass.
+//! Reads the settings from all their sources. Reports all invalid settings together, so that a person can correct them
+//! at once.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,26 +16,27 @@ use crate::infra::db::{Address, Surroundings, Unreadable};
 const DEFAULTS: &str = include_str!("../../../vestnik.default.toml");
 /// The settings file that is read if the command line names none and this file exists.
 const USUAL_FILE: &str = "vestnik.toml";
-/// Environment variables with a short name, each with the setting that it gives.
+/// Environment variables with a short name, each with the setting whose value it contains.
 const SHORT_NAMES: [(&str, &str); 2] = [("VESTNIK_LISTEN", "http.listen"), ("DATABASE_URL", "database.url")];
-/// The connection string if only environment variables select the Postgres.
+/// The connection string if no database URL is set, but environment variables of libpq select a Postgres.
 const EVERYTHING_FROM_THE_ENVIRONMENT: &str = "postgresql://";
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The places from which settings are read, in addition to the defaults. The command line overrides the environment;
-/// the environment overrides the file.
+/// The places from which settings are read, in addition to the defaults. The command line has precedence over the
+/// environment, and the environment over the file.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
     /// The path of the settings file. `None`: no file is read.
     pub file: Option<PathBuf>,
-    /// Names and values of environment variables. A variable that is no setting is ignored.
+    /// Names and values of environment variables. Variables that are not settings are ignored.
     pub environment: Vec<(String, String)>,
     /// Names (`section.key`) and values of settings from the command line.
     pub flags: Vec<(String, String)>,
 }
 
 impl Sources {
-    /// The sources of this process. The file is `file` (`--config FILE`), else `./vestnik.toml` if it exists.
+    /// The sources of this process. The file is `file` (from `--config FILE`), otherwise `./vestnik.toml` if this file
+    /// exists.
     pub fn of_process(file: Option<PathBuf>, flags: Vec<(String, String)>) -> Self {
         let usual = || Some(PathBuf::from(USUAL_FILE)).filter(|usual| usual.exists());
         Self {
@@ -48,7 +49,7 @@ impl Sources {
     }
 }
 
-/// One invalid setting, with the text that explains it to the person who corrects it.
+/// One invalid setting, and an explanation for the person who corrects it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// The setting's name, `section.key`.
@@ -116,7 +117,7 @@ pub fn load(sources: &Sources) -> Result<Config, Problems> {
     }
 }
 
-/// Whether a source of settings may define settings, or only change those that are already defined.
+/// Whether a source may define new setting names, or only change settings that another source has defined.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum SettingNames {
     Define,
@@ -128,7 +129,7 @@ pub(super) struct Reading {
     /// Each setting's value and the source of the value, by `section.key`.
     pub(super) values: BTreeMap<String, (Value, String)>,
     problems: Vec<Problem>,
-    /// The environment and the files that libpq reads in addition to a Postgres URL.
+    /// The environment and the files from which missing parts of a Postgres URL are read, as libpq does.
     pub(super) surroundings: Surroundings,
 }
 
@@ -137,7 +138,7 @@ impl Reading {
         let table = match text.parse::<Table>() {
             Ok(table) => table,
             Err(error) => {
-                // The line itself may hold a password, so it is not shown.
+                // Do not show the line itself, because it may contain a password.
                 let line = error
                     .span()
                     .map_or(1, |span| text[..span.start].matches('\n').count() + 1);
@@ -167,7 +168,8 @@ impl Reading {
         self.values.insert(name.to_owned(), (value, place.to_owned()));
     }
 
-    /// The setting that the environment variable `VESTNIK_SECTION_KEY` gives. `None`: there is no such setting.
+    /// Returns the name of the setting for the environment variable `VESTNIK_SECTION_KEY`. `None`: no setting has this
+    /// variable.
     fn name_of(&self, variable: &str) -> Option<String> {
         let wanted = variable.strip_prefix("VESTNIK_")?;
         let named = |name: &&String| name.replace('.', "_").eq_ignore_ascii_case(wanted);
@@ -192,14 +194,15 @@ impl Reading {
         });
     }
 
-    /// Reports a setting whose value contradicts another setting. `allowed` says which value would be valid.
+    /// Reports a setting whose value contradicts another setting. `allowed` describes the valid values.
     pub(super) fn complain_of(&mut self, name: &str, allowed: &str) {
         if let Some((value, place)) = self.values.get(name).cloned() {
             self.complain(name, Some(&value), &place, allowed);
         }
     }
 
-    /// Parses the setting's value with `read`. If `read` returns `None`, reports the setting with the text `allowed`.
+    /// Parses the setting's value with `read`. If `read` returns `None`, reports the setting; the report contains
+    /// `allowed`.
     pub(super) fn get<T>(&mut self, name: &str, allowed: &str, read: impl FnOnce(&Value) -> Option<T>) -> Option<T> {
         let (value, place) = self.values.get(name).cloned()?;
         let read = read(&value);
@@ -250,8 +253,8 @@ impl Reading {
         self.get(name, &allowed, read).unwrap_or(words[0].1)
     }
 
-    /// Parses a Postgres URL. An invalid URL is reported without its text, because it may hold a password. `None`: no
-    /// URL is set.
+    /// Parses a Postgres URL. The report of an invalid URL leaves out its text, because it may contain a password.
+    /// `None`: no URL is set.
     fn database_url(&mut self, name: &str) -> Option<SecretString> {
         let (value, place) = self.values.get(name).cloned()?;
         let url = value.as_str().unwrap_or_default();
@@ -266,7 +269,8 @@ impl Reading {
         Some(url)
     }
 
-    /// Returns an empty connection string: all its parts come from the environment, as for psql without arguments.
+    /// Returns an empty connection string. Then all parts of the address come from the environment, as for psql without
+    /// arguments.
     fn database_of_the_environment(&mut self) -> Option<SecretString> {
         let url = SecretString::from(EVERYTHING_FROM_THE_ENVIRONMENT);
         if let Err(Unreadable(why)) = Address::read(&url, &self.surroundings) {

@@ -1,5 +1,5 @@
-//! Vestnik's settings. Each source overrides the one before: `vestnik.default.toml`, a file, the environment, flags.
-//! `load` reads and checks the settings.
+//! Vestnik's settings. The sources are `vestnik.default.toml`, a file, the environment and flags, and each overrides
+//! the sources before it. `load` reads and checks the settings.
 
 mod answers;
 mod databases;
@@ -19,7 +19,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretString};
 
-/// All settings of a node, checked.
+/// All settings of a node. They were checked when they were read.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The HTTP server for panels and other clients.
@@ -28,11 +28,11 @@ pub struct Config {
     pub ops: Ops,
     /// The TLS certificate of the HTTP server; `None`: the server speaks plain http and ws.
     pub tls: Option<Tls>,
-    /// The trusted issuer of JWTs, which open stores like Vestnik's own tokens; `None`: no JWT is accepted.
+    /// The trusted issuer of JWTs, which give access to stores like Vestnik's own tokens. `None`: no JWT is accepted.
     pub jwt: Option<Jwt>,
-    /// The database, if a single one is served. Its bot is in `telegram`.
+    /// The database, if only one is served. Its bot is in `telegram`.
     pub database: Database,
-    /// The databases, if several are served; otherwise empty.
+    /// The databases, if several are served. Otherwise empty.
     pub databases: Vec<ServedDatabase>,
     /// The private Postgres, which Vestnik starts if no database is configured.
     pub embedded: Embedded,
@@ -103,18 +103,18 @@ pub struct Tls {
 pub struct Database {
     /// The database's URL, which may hold a password; `None`: the private Postgres is served.
     pub url: Option<SecretString>,
-    /// Postgres' direct address for LISTEN and migrations, where `url` is a transaction pooler; `None`: `url` serves
-    /// for both.
+    /// Postgres' direct address for LISTEN and migrations, if `url` is a transaction pooler. `None`: `url` is used for
+    /// these, too.
     pub listen_url: Option<SecretString>,
-    /// Whether the feed learns of events by LISTEN or by polling.
+    /// Whether the feed learns about new events by LISTEN or by polling.
     pub notify: Notify,
-    /// The first half of the keys of NOTIFY suppression's two advisory locks. The triggers use the value that the last
-    /// migration wrote.
+    /// The first half of the keys of the two advisory locks for NOTIFY suppression. The triggers use the value that the
+    /// last migration wrote.
     pub notify_lock_key: i32,
-    /// Used share of Postgres' notification queue above which writers do not notify, 0 to 1.
+    /// The used share of Postgres' notification queue from which writers do not notify any more, 0 to 1.
     pub notify_queue_limit: f64,
-    /// Interval at which an idle feed reads the journal without a notification. Events found this way indicate a missed
-    /// notification.
+    /// Interval at which an idle feed reads the journal without a notification. An event that is found this way
+    /// indicates that a notification was missed.
     pub fallback_poll_interval: Duration,
     /// Size of the pool for replays, status changes and background work.
     pub pool_size: usize,
@@ -126,20 +126,20 @@ pub struct Database {
     pub migrate_on_start: bool,
 }
 
-/// A served database, where one node serves several of them.
+/// A served database, if one node serves several databases.
 #[derive(Debug, Clone)]
 pub struct ServedDatabase {
     /// The database's name in the setting `databases`.
     pub name: String,
     /// The connection to the database.
     pub database: Database,
-    /// The ids of the stores in this database; `None`: the database's own tables tell which stores it has.
+    /// The ids of the stores in this database. `None`: the tables of the database list its stores.
     pub stores: Option<BTreeSet<String>>,
-    /// The bot of the database's stores; `None`: they have no bot and no escalation.
+    /// The bot of the database's stores. `None`: no bot, and no escalation.
     pub telegram: Option<Telegram>,
 }
 
-/// How the feed learns of new journal events.
+/// How the feed learns about new journal events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Notify {
     /// Postgres notifies the feed: LISTEN and NOTIFY.
@@ -151,7 +151,7 @@ pub enum Notify {
 /// The private Postgres, which Vestnik starts itself.
 #[derive(Debug, Clone)]
 pub struct Embedded {
-    /// The directory of its data files.
+    /// The directory of the data files of this Postgres.
     pub directory: PathBuf,
 }
 
@@ -187,9 +187,9 @@ pub struct Journal {
 pub struct Session {
     /// Interval between two pings, each with a heartbeat message.
     pub ping_interval: Duration,
-    /// Maximum bytes of events that wait for one session. A session that exceeds them is closed.
+    /// Maximum bytes of events that wait for one session. A session with more waiting bytes is closed.
     pub send_queue_bytes: usize,
-    /// Maximum bytes of an event's payload. A larger event goes out without its large parts.
+    /// Maximum bytes of an event's payload. The large parts of a larger payload are left out.
     pub max_event_bytes: usize,
     /// Maximum sessions of one store on this node.
     pub max_per_store: usize,
@@ -203,8 +203,8 @@ pub struct Session {
 pub struct Answers {
     /// How long after a status change a person may undo it. 0: never.
     pub step_back: Duration,
-    /// The secrets that sign people's answers when they are posted to shops' own APIs; two while the secret is
-    /// replaced. Empty: no answer is posted.
+    /// The secrets that sign people's answers when Vestnik posts them to shops' own APIs. During a replacement of the
+    /// secret, both secrets are listed. Empty: no answer is posted.
     pub secrets: Vec<SecretString>,
 }
 
@@ -215,20 +215,20 @@ pub struct Telegram {
     pub token: SecretString,
     /// The base URL of Telegram's Bot API.
     pub api_url: String,
-    /// The proxy to the Bot API: http, https, socks5 or socks5h. It may hold a password. `None`: the environment's
-    /// proxy.
+    /// The proxy to the Bot API: http, https, socks5 or socks5h. It may contain a password. `None`: the proxy that the
+    /// environment sets, if any.
     pub proxy: Option<SecretString>,
     /// The directory of the operator's own message texts; `None`: only the built-in texts are used.
     pub texts: Option<PathBuf>,
-    /// An event older than this, when its delivery is enqueued, gets no message of its own. A digest, one message for
-    /// many events, lists it.
+    /// If an event is older than this when its delivery is enqueued, it gets no message of its own. Instead, a digest
+    /// (one message for many events) lists it.
     pub digest_after: Duration,
-    /// Maximum messages that wait for one chat. If more wait, the chat receives a digest: one message for many events.
+    /// Maximum messages that wait for one chat. If more wait, the chat gets a digest: one message for many events.
     pub digest_threshold: usize,
     /// Maximum time for Telegram to respond to a request.
     pub deadline: Duration,
-    /// How long the node that claimed a delivery may take to send it; then another node may send it. Longer than
-    /// `deadline`.
+    /// How long a node that claimed a delivery may take to send it. After this time another node may send it. Longer
+    /// than `deadline`.
     pub lease: Duration,
 }
 
@@ -240,7 +240,7 @@ pub struct Webhook {
 }
 
 impl Telegram {
-    /// Whether a bot is configured: it has a token.
+    /// Whether a bot is configured, which means that it has a token.
     pub fn is_on(&self) -> bool {
         !self.token.expose_secret().is_empty()
     }
@@ -265,8 +265,8 @@ pub enum LogFormat {
 }
 
 impl Config {
-    /// The settings for each served database. The second value is the database's own entry; `None`: it is the only
-    /// database.
+    /// Returns the settings for each served database. The second value is the database's entry in `databases`. `None`:
+    /// the node serves only one database.
     pub fn each_database(&self) -> Vec<(Self, Option<ServedDatabase>)> {
         if self.databases.is_empty() {
             return vec![(self.clone(), None)];

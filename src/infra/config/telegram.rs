@@ -8,8 +8,8 @@ use toml::Value;
 use super::Telegram;
 use super::load::Reading;
 
-/// Minimum time from the deadline of a send to the end of its lease, in seconds. In this time the node records the
-/// result.
+/// Minimum time between the deadline of a send and the end of its lease, seconds. The node needs this time to save the
+/// outcome.
 const LEASE_MARGIN_S: u64 = 1;
 
 impl Reading {
@@ -42,8 +42,8 @@ impl Reading {
         telegram
     }
 
-    /// Parses a proxy's address. An invalid address is reported without its text, because it may hold a password.
-    /// `None`: none is set.
+    /// Parses a proxy's address. The report of an invalid address leaves out its text, because it may contain a
+    /// password. `None`: no proxy is set.
     fn proxy(&mut self, name: &str) -> Option<SecretString> {
         const KINDS: [&str; 4] = ["http://", "https://", "socks5://", "socks5h://"];
         let is_good = |text: &str| KINDS.iter().any(|kind| text.starts_with(kind)) && reqwest::Proxy::all(text).is_ok();
@@ -52,7 +52,7 @@ impl Reading {
         (!proxy.is_empty()).then(|| SecretString::from(proxy))
     }
 
-    /// Reads a secret. An invalid secret is reported without its text. Empty: none is set.
+    /// Reads a secret. The report of an invalid secret leaves out its text. Empty: no secret is set.
     pub(super) fn secret(&mut self, name: &str, is_good: impl Fn(&str) -> bool, allowed: &str) -> String {
         let Some((value, place)) = self.values.get(name).cloned() else {
             return String::new();

@@ -1,4 +1,4 @@
-//! Parses a connection string in either form that libpq accepts, and adds the parameters that it lacks.
+//! Parses a connection string in both forms that libpq accepts, and adds the parameters that the string lacks.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +11,7 @@ use super::libpq::Surroundings;
 use super::parameters::{Parameters, Unreadable};
 use super::tls::Tls;
 
-/// Parameters that are passed to tokio-postgres. The others are handled here, rejected, or ignored with a log message.
+/// Parameters that are passed to tokio-postgres. Vestnik handles, rejects or ignores all other parameters.
 const TAKEN: [&str; 17] = [
     "user",
     "password",
@@ -31,8 +31,8 @@ const TAKEN: [&str; 17] = [
     "channel_binding",
     "load_balance_hosts",
 ];
-/// Parameters that are rejected, because without them the connection would be less safe than requested. Each has a list
-/// of harmless values, which are accepted.
+/// Parameters that are rejected, because ignoring them would make the connection less safe than requested. Each has a
+/// list of values that are safe to ignore.
 const NOT_TO_IGNORE: [(&str, &[&str]); 5] = [
     ("requirepeer", &[]),
     ("require_auth", &[]),
@@ -57,7 +57,7 @@ pub struct Address {
     pub config: tokio_postgres::Config,
     /// How the connection is encrypted, and how the server is verified.
     pub tls: Tls,
-    /// Names of ignored parameters that the operator should learn of, such as Prisma's `schema`.
+    /// Names of ignored parameters that the operator should know about, such as Prisma's `schema`.
     pub ignored: Vec<String>,
 }
 
@@ -104,8 +104,8 @@ impl Address {
         })
     }
 
-    /// The environment variables that connect another Postgres program, such as pg_dump, to this address. PGSERVICE
-    /// must not be set beside them.
+    /// The environment variables with which another Postgres program, such as pg_dump, connects to this address. The
+    /// caller must not set PGSERVICE together with them.
     pub fn variables(&self) -> Vec<(&'static str, String)> {
         let text = |text: Option<&str>| text.map(str::to_owned);
         let host = self.config.get_hosts().first().map(|host| match host {
@@ -192,7 +192,10 @@ mod tests {
         ];
         let address = read("postgres://me@db.example/shop", &variables).unwrap();
         assert_eq!(address.config.get_hosts(), [Host::Tcp("db.example".into())]);
-        assert!(address.config.get_hostaddrs().is_empty(), "that is another host's");
+        assert!(
+            address.config.get_hostaddrs().is_empty(),
+            "PGHOSTADDR belongs to PGHOST"
+        );
         assert_eq!(address.config.get_ports(), [5444]);
         assert_eq!(address.config.get_user(), Some("me"));
         assert_eq!(address.config.get_password(), Some("secret".as_bytes()));

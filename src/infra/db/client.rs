@@ -1,9 +1,9 @@
 //! A connection for statements, with the same interface for a direct connection to Postgres and for one through a
 //! pooler.
 //!
-//! A direct connection prepares each statement once, and keeps Vestnik's settings. Behind a pooler nothing is prepared,
-//! and no setting outlives a transaction. There, a single statement gets its own transaction, sent together with the
-//! statement.
+//! A direct connection prepares each statement once, and keeps Vestnik's settings. Through a pooler, nothing is
+//! prepared, and settings last for one transaction only. There, each single statement is sent together with a
+//! transaction of its own.
 
 use std::sync::Arc;
 
@@ -21,8 +21,8 @@ use super::statement::{Parameters, Spoken, Sql, Statement, typed};
 
 type Result<T> = std::result::Result<T, tokio_postgres::Error>;
 
-/// Settings of every connection. They replace the defaults that an operator has given to the role, database or server.
-/// Vestnik sets its own time limit for each wait.
+/// Settings of every connection. They override the defaults that an operator gave to the role, the database or the
+/// server, because Vestnik itself limits each wait.
 const SETTINGS: [(&str, &str); 8] = [
     ("statement_timeout", "0"),
     ("lock_timeout", "0"),
@@ -33,8 +33,8 @@ const SETTINGS: [(&str, &str); 8] = [
     ("default_transaction_read_only", "off"),
     ("default_transaction_deferrable", "off"),
 ];
-/// Begins a transaction behind a pooler. `idle_session_timeout` is not set there: the pooler manages its idle
-/// connections.
+/// Begins a transaction through a pooler. The settings below lack `idle_session_timeout`, because the pooler manages
+/// its idle connections.
 const BEGIN: &str = "begin isolation level read committed read write";
 const SETTINGS_BEHIND_A_POOLER: &str = "set local statement_timeout = 0; set local lock_timeout = 0; \
      set local idle_in_transaction_session_timeout = 0";
@@ -42,7 +42,8 @@ const SETTINGS_BEHIND_A_POOLER: &str = "set local statement_timeout = 0; set loc
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Way {
     Direct,
-    /// `begin` holds the statements that start each transaction, joined by semicolons.
+    /// A connection through a pooler. `begin` contains the statements that start each transaction, joined by
+    /// semicolons.
     Pooled {
         begin: String,
     },
@@ -58,7 +59,7 @@ pub struct Client {
 
 impl Drop for Client {
     /// A pooler drops a pending cancellation when the client disconnects. So a connection with an abandoned statement
-    /// stays open until the statement has ended, or the cancellation's time limit.
+    /// stays open until the statement or the cancellation's time limit ends.
     fn drop(&mut self) {
         match self.canceller.is_abandoned() {
             true => self.canceller.linger(),
@@ -67,11 +68,12 @@ impl Drop for Client {
     }
 }
 
-/// The methods that execute statements, for a connection and for a transaction. They have the names of tokio-postgres.
-/// Each future is boxed: otherwise a caller that awaits many of them would reserve memory for the largest.
+/// The methods that execute statements, for a connection and for a transaction. Their names are those of
+/// tokio-postgres. Each future is boxed, because otherwise a caller that awaits many of them would need much memory.
 macro_rules! statements {
     () => {
-        /// Prepares a statement once for the connection. Behind a pooler it returns the text unprepared.
+        /// Prepares a statement once for the connection. Through a pooler, it returns the SQL text without preparing
+        /// it.
         pub async fn prepare_cached(&self, sql: &str) -> Result<Statement> {
             match self.is_pooled() {
                 true => Ok(Statement::Text(sql.to_owned())),
@@ -194,7 +196,7 @@ macro_rules! statements {
             self.under_way(Box::pin(self.inner.batch_execute(sql))).await
         }
 
-        /// Waits for a statement. If the future is dropped, cancels the statement in Postgres.
+        /// Waits for a statement. If the caller drops this future, the statement is cancelled in Postgres.
         async fn under_way<T>(&self, statement: impl Future<Output = T>) -> T {
             under_way(&self.canceller, statement).await
         }
@@ -202,8 +204,8 @@ macro_rules! statements {
 }
 
 impl Client {
-    /// Wraps a new connection that the task `driver` drives. Detects a pooler, and applies the settings that last
-    /// there.
+    /// Wraps a new connection that the task `driver` drives. Detects a pooler, and applies the settings that stay in
+    /// force on this connection.
     pub(super) async fn greet(
         client: tokio_postgres::Client,
         driver: JoinHandle<()>,
@@ -211,10 +213,10 @@ impl Client {
     ) -> Result<Self> {
         let cancel = client.cancel_token();
         let announced = pooler::announced_process(&client).await.unwrap_or_default();
-        // The driver is a separate task, because [`Client`] must be able to keep it running after this value is
+        // Give deadpool an empty task. [`Client`] must be able to keep the real driver running after this value is
         // dropped.
         let inner = ClientWrapper::new(client, tokio::spawn(std::future::ready(())));
-        // The query skips settings that this server version does not know.
+        // The query skips settings that this version of Postgres does not have.
         let settings = SETTINGS
             .map(|(name, value)| format!("('{name}', '{value}')"))
             .join(", ");
@@ -274,7 +276,7 @@ impl Client {
         self.inner.is_closed() || self.canceller.is_abandoned()
     }
 
-    /// The underlying connection of tokio-postgres, for operations that [`Client`] does not offer.
+    /// The connection of tokio-postgres, for operations that [`Client`] does not offer.
     pub fn raw(&self) -> &tokio_postgres::Client {
         &self.inner
     }
@@ -305,14 +307,15 @@ impl Client {
         })
     }
 
-    /// Executes one statement; behind a pooler, in its own transaction. There all messages are sent before the first
-    /// response is awaited, so the transaction ends even if the caller stops waiting.
+    /// Executes one statement. Through a pooler, the statement gets a transaction of its own. All its messages are sent
+    /// before the first response arrives, so the transaction ends even if the caller stops waiting.
     async fn alone<T>(&self, statement: impl Future<Output = Result<T>>) -> Result<T> {
         let Way::Pooled { begin } = &self.way else {
             return self.under_way(statement).await;
         };
         let ended = async {
-            // One poll sends the message. Its response follows all rows, which the caller may not have read yet.
+            // One poll sends the message. Do not wait for its response: it follows all rows, which the caller may not
+            // have read yet.
             self.inner.batch_execute("commit").now_or_never()
         };
         let all = Box::pin(join3(self.inner.batch_execute(begin), statement, ended));
@@ -323,7 +326,7 @@ impl Client {
     }
 }
 
-/// A transaction on a [`Client`]. Dropping it without a commit undoes its changes.
+/// A transaction on a [`Client`]. If it is dropped without a commit, Postgres undoes its changes.
 pub struct Transaction<'a> {
     inner: deadpool_postgres::Transaction<'a>,
     is_pooled: bool,
@@ -333,7 +336,7 @@ pub struct Transaction<'a> {
 impl Transaction<'_> {
     statements!();
 
-    /// Begins a savepoint: its statements can fail and be undone without ending the whole transaction.
+    /// Begins a savepoint. If its statements fail, they can be undone, and the transaction goes on.
     pub async fn savepoint(&mut self) -> Result<Transaction<'_>> {
         Ok(Transaction {
             inner: self.inner.transaction().await?,
@@ -349,7 +352,7 @@ impl Transaction<'_> {
         self.under_way(Box::pin(self.inner.bind(&statement, parameters))).await
     }
 
-    /// Fetches the next rows of a portal, at most `rows` of them. An empty result is the end.
+    /// Fetches the next rows of a portal, at most `rows` of them. Empty: no row is left.
     pub async fn fetch(&self, portal: &Portal, rows: i32) -> Result<Vec<Row>> {
         self.under_way(Box::pin(self.inner.query_portal(portal, rows))).await
     }

@@ -1,5 +1,5 @@
-//! Cancels a statement in Postgres if its caller stops waiting, so that it does not use resources in vain. Its
-//! connection is not lent again, because the cancellation may arrive late and hit the next statement.
+//! Cancels a statement in Postgres if its caller stops waiting, because nobody needs its result. The connection is not
+//! used again, because the cancellation may arrive late and cancel the next statement.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,12 +14,12 @@ use tokio::time::{sleep, timeout};
 use tokio_postgres::{CancelToken, Row, RowStream};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-/// Time limit of a cancellation. A statement that could not be cancelled ends by itself, or with its connection.
+/// Time limit of a cancellation. A statement that could not be cancelled ends by itself, or when its connection ends.
 const CANCEL_DEADLINE: Duration = Duration::from_secs(5);
-/// The same through a pooler. A pooler drops a cancellation whose sender disconnects too early, and tokio-postgres
-/// disconnects at once. So the cancellation is sent again until the connection has ended.
+/// Time limit of a cancellation through a pooler. A pooler drops a cancellation if the sender disconnects early, as
+/// tokio-postgres does. So the cancellation is sent again until the connection has ended.
 const POOLED_CANCEL_DEADLINE: Duration = Duration::from_secs(30);
-/// The pause before a cancellation is sent to a pooler again; it doubles each time.
+/// The first pause before a cancellation is sent to a pooler again. The pause doubles each time.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
@@ -45,7 +45,7 @@ impl Canceller {
         }
     }
 
-    /// Whether the caller of a statement on this connection stopped waiting for it.
+    /// Whether the caller of a statement on this connection stopped waiting for the statement.
     pub fn is_abandoned(&self) -> bool {
         self.abandoned.load(Ordering::Relaxed)
     }
@@ -70,7 +70,7 @@ impl Canceller {
         });
     }
 
-    /// Sends the cancellation; to a pooler, until the connection has ended.
+    /// Sends the cancellation. Through a pooler, sends it again until the connection has ended.
     async fn cancel(&self) -> Result<(), tokio_postgres::Error> {
         let mut pause = SHORTEST_PAUSE;
         loop {
@@ -100,7 +100,7 @@ impl Canceller {
     }
 }
 
-/// Waits for a statement. If this future is dropped, cancels the statement in Postgres.
+/// Waits for a statement. If the caller drops this future, the statement is cancelled in Postgres.
 pub async fn under_way<T>(canceller: &Arc<Canceller>, statement: impl Future<Output = T>) -> T {
     let flight = Flight(Some(canceller));
     let answer = statement.await;
@@ -124,7 +124,7 @@ impl Drop for Flight<'_> {
     }
 }
 
-/// The rows of a statement as a stream. Dropping the stream before its end cancels the statement.
+/// The rows of a statement as a stream. If the stream is dropped before its end, the statement is cancelled.
 pub struct Rows {
     rows: Pin<Box<RowStream>>,
     under_way: Option<Arc<Canceller>>,
@@ -139,7 +139,7 @@ impl Rows {
         }
     }
 
-    /// Stops reading without cancelling the statement.
+    /// Stops reading, and lets the statement run on.
     pub fn leave(mut self) {
         self.under_way = None;
     }
@@ -148,7 +148,7 @@ impl Rows {
 impl Stream for Rows {
     type Item = Result<Row, tokio_postgres::Error>;
 
-    /// After its end this stream returns `None` again. The stream of tokio-postgres would report a closed connection.
+    /// Returns `None` again after the end. The stream of tokio-postgres would report a closed connection then.
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if self.under_way.is_none() {
             return Poll::Ready(None);

@@ -1,5 +1,5 @@
-//! The common interface of connections and transactions. Both our own types and those of tokio-postgres implement it;
-//! code that needs one Postgres backend uses the latter.
+//! The common interface of connections and transactions. Vestnik's types implement it, and so do those of
+//! tokio-postgres, which code uses if it needs one Postgres backend.
 
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
@@ -11,7 +11,7 @@ type Result<T> = std::result::Result<T, tokio_postgres::Error>;
 
 /// A connection or a transaction that can execute statements.
 pub trait GenericClient: Sync {
-    /// Prepares a statement. Our own direct connections prepare each text only once.
+    /// Prepares a statement. A direct connection of Vestnik prepares each SQL text only once.
     fn prepare_cached(&self, sql: &str) -> impl Future<Output = Result<Statement>> + Send;
 
     /// Executes a statement and returns all rows of its result, in order.

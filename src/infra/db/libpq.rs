@@ -1,5 +1,5 @@
-//! Reads the connection settings that libpq finds outside the connection string. They come from the environment, the
-//! service file and the password file.
+//! Reads the connection settings that libpq finds outside the connection string: in the environment, the service file
+//! and the password file.
 
 use std::collections::HashMap;
 use std::fs;
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::parameters::{Parameters, Unreadable};
 
 /// Environment variables of libpq, each with its connection parameter. PGAPPNAME and PGCONNECT_TIMEOUT are left out,
-/// because Vestnik sets its own values.
+/// because Vestnik sets its own application name and time limit.
 const VARIABLES: [(&str, &str); 24] = [
     ("PGHOST", "host"),
     ("PGHOSTADDR", "hostaddr"),
@@ -36,23 +36,23 @@ const VARIABLES: [(&str, &str); 24] = [
     ("PGTARGETSESSIONATTRS", "target_session_attrs"),
     ("PGLOADBALANCEHOSTS", "load_balance_hosts"),
 ];
-/// The variables that select a Postgres: if one is set, no private Postgres is started.
+/// The variables that select a Postgres. If one of them is set, Vestnik starts no private Postgres.
 const NAMES_A_POSTGRES: [&str; 5] = ["PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGSERVICE"];
-/// The directories in which the machine's service file `pg_service.conf` is looked for, in this order.
+/// The directories that are searched for the machine's service file `pg_service.conf`, in this order.
 const SYSTEM_DIRECTORIES: [&str; 2] = ["/etc/postgresql-common", "/etc"];
-/// Directories where a local Postgres has its socket: Debian's, and the default of Postgres itself.
+/// The directories in which a local Postgres may have its socket: that of Debian, and that of Postgres itself.
 const SOCKET_DIRECTORIES: [&str; 2] = ["/var/run/postgresql", "/tmp"];
 /// The directory of the user's certificate files, below the home directory.
 const USER_DIRECTORY: &str = ".postgresql";
 
-/// The environment of a process, through which libpq also finds the service file and the password file.
+/// The environment of a process. It also contains the paths of the service file and the password file.
 #[derive(Debug, Clone, Default)]
 pub struct Surroundings {
     variables: HashMap<String, String>,
 }
 
 impl Surroundings {
-    /// Uses the given names and values of environment variables.
+    /// Uses these names and values of environment variables.
     pub fn new(variables: impl IntoIterator<Item = (String, String)>) -> Self {
         // Many tools set an empty variable to mean "none".
         let variables = variables.into_iter().filter(|(_, value)| !value.is_empty());
@@ -74,8 +74,8 @@ impl Surroundings {
         NAMES_A_POSTGRES.iter().any(|name| self.variables.contains_key(*name))
     }
 
-    /// Adds the parameters that the connection string lacks. The service has precedence over the environment, and the
-    /// environment over the password file. The connection string or PGSERVICE names the service.
+    /// Adds the parameters that the connection string lacks. The connection string or PGSERVICE names a service. Its
+    /// parameters have precedence over the environment, and the environment over the password file.
     pub fn fill(&self, parameters: &mut Parameters) -> Result<(), Unreadable> {
         let names_a_host = parameters.contains("host") || parameters.contains("hostaddr");
         let service = parameters.take("service").or_else(|| self.variable("PGSERVICE"));
@@ -85,7 +85,7 @@ impl Surroundings {
             }
         }
         for (variable, name) in VARIABLES {
-            // A PGHOSTADDR in the environment belongs to the PGHOST in the environment.
+            // The environment's PGHOSTADDR belongs to its PGHOST, so do not combine it with another host.
             if name == "hostaddr" && names_a_host {
                 continue;
             }
@@ -125,7 +125,7 @@ impl Surroundings {
         self.variables.get(name).cloned()
     }
 
-    /// The parameters of a service. The user's service file is read first, then the machine's.
+    /// Reads the parameters of a service. The user's service file has precedence over that of the machine.
     fn service(&self, name: &str) -> Result<Vec<(String, String)>, Unreadable> {
         let own = self.variable("PGSERVICEFILE").map(PathBuf::from);
         let own = own.or_else(|| Some(self.home()?.join(".pg_service.conf")));
@@ -153,7 +153,7 @@ fn socket_directory() -> String {
     there.unwrap_or(&SOCKET_DIRECTORIES[0]).to_string()
 }
 
-/// The parameters in the section `[name]` of a service file; `None`: there is no such section.
+/// Returns the parameters in the section `[name]` of a service file. `None`: the file has no such section.
 fn section(text: &str, name: &str) -> Option<Vec<(String, String)>> {
     let lines = text.lines().map(str::trim);
     let mut lines =
@@ -170,7 +170,7 @@ fn section(text: &str, name: &str) -> Option<Vec<(String, String)>> {
     )
 }
 
-/// Looks up the password for the parameters' address in a password file. As in libpq, a file that others may read is
+/// Finds the password for these parameters in a password file. As in libpq, a file that other users may read is
 /// ignored.
 fn password(file: &Path, parameters: &Parameters, user: &str) -> Option<String> {
     let mode = fs::metadata(file).ok()?.permissions().mode();
@@ -179,7 +179,7 @@ fn password(file: &Path, parameters: &Parameters, user: &str) -> Option<String> 
         return None;
     }
     let host = parameters.get("host")?.split(',').next()?;
-    // In a password file, `localhost` also stands for the default socket directory.
+    // In a password file, `localhost` also means the default socket directory.
     let host = match SOCKET_DIRECTORIES.contains(&host) {
         true => "localhost",
         false => host,
@@ -196,7 +196,7 @@ fn password(file: &Path, parameters: &Parameters, user: &str) -> Option<String> 
     text.lines().find_map(|line| password_in(line, wanted))
 }
 
-/// The password of a line `host:port:database:user:password`. `None`: the line is for another address than `asked`.
+/// Returns the password of a line `host:port:database:user:password`. `None`: the line is not for the address `wanted`.
 fn password_in(line: &str, wanted: [&str; 4]) -> Option<String> {
     if line.starts_with('#') {
         return None;

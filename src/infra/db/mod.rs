@@ -1,6 +1,6 @@
 //! Connections to Postgres, single ones and pools, all with the same settings.
 //!
-//! A half-open connection gives no error, so each connection has TCP keepalives and a `tcp_user_timeout`. With the
+//! A half-open connection causes no error. So each connection has TCP keepalives and a `tcp_user_timeout`. With the
 //! defaults of the operating system, a half-open connection would stay unnoticed for two hours.
 
 mod address;
@@ -54,7 +54,7 @@ pub enum Error {
     /// No database URL is configured.
     #[error("no database is given: set DATABASE_URL, or start `vestnik` here, which has one of its own")]
     Missing,
-    /// The database URL is invalid. The error does not show the URL, because it may hold a password.
+    /// The database URL is invalid. The error does not contain the URL, because the URL may contain a password.
     #[error("DATABASE_URL cannot be read ({0}): it looks like postgres://user:password@host:5432/name")]
     Url(#[from] Unreadable),
     /// Postgres refused the connection, or could not be reached.
@@ -69,7 +69,7 @@ pub enum Error {
     /// The TLS certificates or keys could not be used.
     #[error("cannot prepare TLS for Postgres: {0}")]
     Tls(#[from] tls::Error),
-    /// The task needs its own Postgres backend. A transaction pooler shares backends between clients.
+    /// The task needs its own Postgres backend, but a transaction pooler shares backends between clients.
     #[error(
         "a transaction pooler stands before Postgres, and gives no session of its own: set database.listen_url to \
          Postgres' direct address"
@@ -77,7 +77,7 @@ pub enum Error {
     Pooled,
 }
 
-/// The text of an error from Postgres or the operating system, in one line, with Postgres' hint.
+/// Returns the text of an error from Postgres or the operating system, in one line, with the hint of Postgres.
 pub fn reason(error: &tokio_postgres::Error) -> String {
     use std::error::Error as _;
     match (error.as_db_error(), error.source()) {
@@ -90,7 +90,7 @@ pub fn reason(error: &tokio_postgres::Error) -> String {
     }
 }
 
-/// The text of a connection error for the operator, with advice where the cause is a known TLS problem.
+/// Returns the text of a connection error for the operator. If TLS is the cause, the text says what to do.
 fn refusal(error: &tokio_postgres::Error) -> String {
     let advice = match tls::problem(error) {
         Some(tls::Problem::Untrusted) => {
@@ -106,7 +106,7 @@ fn refusal(error: &tokio_postgres::Error) -> String {
 }
 
 /// Parses a Postgres URL and adds Vestnik's settings: keepalives, time-outs, and an application name for
-/// `pg_stat_activity`. `role` says in that name which part of the node connects.
+/// `pg_stat_activity`. In this name, `role` is the part of the node that connects.
 pub fn parse(url: &SecretString, role: &str) -> Result<Address, Error> {
     let mut address = Address::read(url, &Surroundings::of_process())?;
     address
@@ -123,8 +123,8 @@ pub fn parse(url: &SecretString, role: &str) -> Result<Address, Error> {
     Ok(address)
 }
 
-/// Logs how the connection to Postgres is secured, and which parameters of its URL are ignored. A node calls it once
-/// for each database; `database` is the database's name, if it has one.
+/// Logs how the connection to Postgres is secured, and which parameters of its URL are ignored. A node calls this once
+/// for each database. `database` is the database's name, if it has a name.
 pub fn introduce(url: &SecretString, database: Option<&str>) -> Result<(), Error> {
     let address = parse(url, "introduction")?;
     warn_of_ignored(&address);
@@ -139,10 +139,11 @@ fn warn_of_ignored(address: &Address) {
     }
 }
 
-/// The driver of a connection. The caller polls it and receives the server's messages: LISTEN needs this.
+/// The driver of a connection. It is for callers that poll the driver themselves to receive the server's notifications
+/// (LISTEN).
 pub type RawConnection = Connection<Socket, <MakeRustlsConnect as tokio_postgres::tls::MakeTlsConnect<Socket>>::Stream>;
 
-/// Opens a connection. Returns the client and the driver; the caller must poll the driver.
+/// Opens a connection. Returns the client and the driver. The caller must poll the driver.
 pub async fn connect_raw(url: &SecretString, role: &str) -> Result<(tokio_postgres::Client, RawConnection), Error> {
     let address = parse(url, role)?;
     let connector = address.tls.connector()?;
@@ -159,8 +160,8 @@ async fn connect_with(
     }
 }
 
-/// Makes the attempts that `sslmode` allows. If all fail, an error that Postgres itself sent is preferred to one of the
-/// handshake.
+/// Tries to connect in each way that `sslmode` allows. If all attempts fail, an error that Postgres sent is returned
+/// rather than an error of the TLS handshake.
 async fn reach(
     mut address: Address,
     connector: &MakeRustlsConnect,
@@ -200,7 +201,7 @@ pub async fn connect_as(url: &SecretString, role: &str) -> Result<Client, Error>
     }
 }
 
-/// Opens a connection with its own Postgres backend, for session locks and session settings. Fails behind a pooler.
+/// Opens a connection with its own Postgres backend, for session locks and session settings. Through a pooler it fails.
 pub async fn connect_session(url: &SecretString, role: &str) -> Result<tokio_postgres::Client, Error> {
     let (client, connection) = connect_raw(url, role).await?;
     drive(connection);
@@ -208,7 +209,7 @@ pub async fn connect_session(url: &SecretString, role: &str) -> Result<tokio_pos
     Ok(client)
 }
 
-/// Fails with [`Error::Pooled`] if a pooler lends the connection's backend to other clients between transactions.
+/// Fails with [`Error::Pooled`] if a pooler gives the connection's backend to other clients between transactions.
 pub async fn needs_session(client: &tokio_postgres::Client, url: &SecretString) -> Result<(), Error> {
     let look = async {
         let announced = pooler::announced_process(client).await.ok();
@@ -242,8 +243,8 @@ pub async fn connect(database: &config::Database) -> Result<Client, Error> {
     connect_as(url, "command").await
 }
 
-/// Opens a connection with its own Postgres backend, for a subcommand that changes the shop's tables. It prefers
-/// `listen_url`, the direct address of Postgres.
+/// Opens a connection with its own Postgres backend, for a subcommand that changes the shop's tables. Uses
+/// `listen_url`, the direct address of Postgres, if it is set.
 pub async fn connect_directly(database: &config::Database, role: &str) -> Result<tokio_postgres::Client, Error> {
     let url = database.listen_url.as_ref().or(database.url.as_ref());
     let url = url.ok_or(Error::Missing)?;
@@ -251,12 +252,12 @@ pub async fn connect_directly(database: &config::Database, role: &str) -> Result
     connect_session(url, role).await
 }
 
-/// Postgres did not respond to a short statement within [`ANSWER_DEADLINE`].
+/// The error of a short statement to which Postgres did not respond within [`ANSWER_DEADLINE`].
 #[derive(Debug, thiserror::Error)]
 #[error("Postgres did not answer within {} s", ANSWER_DEADLINE.as_secs())]
 pub struct Unanswered;
 
-/// Why a short statement of Vestnik failed.
+/// The reason why a short statement of Vestnik failed.
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
     /// A connection outside the pools could not be opened.
@@ -271,13 +272,13 @@ pub enum QueryError {
     /// Postgres did not respond within [`ANSWER_DEADLINE`].
     #[error(transparent)]
     Unanswered(#[from] Unanswered),
-    /// Vestnik's own tables hold contradictory data: another program has changed them.
+    /// Vestnik's own tables contain contradictory data, because another program has changed them.
     #[error("the engine's tables do not agree: {0}")]
     Inconsistent(&'static str),
 }
 
 impl QueryError {
-    /// The error code of Postgres, five characters; `None`: the error is not its own.
+    /// The error code of Postgres, five characters. `None`: the error does not come from Postgres.
     pub fn sqlstate(&self) -> Option<&str> {
         match self {
             Self::Postgres(error) => error.code().map(tokio_postgres::error::SqlState::code),
@@ -285,8 +286,8 @@ impl QueryError {
         }
     }
 
-    /// Whether a retry may succeed: Postgres was unreachable, overloaded or stopping. Any other error would occur
-    /// again.
+    /// Whether a retry may succeed, because Postgres was unreachable, overloaded or stopping. Any other error would
+    /// occur again.
     pub fn is_transient(&self) -> bool {
         const PASSING: [&str; 6] = ["08", "40", "53", "57", "58", "25"];
         match self {
@@ -299,7 +300,8 @@ impl QueryError {
     }
 }
 
-/// Runs a short statement, and fails after [`ANSWER_DEADLINE`]: over a half-open connection a response never arrives.
+/// Executes a short statement, and fails after [`ANSWER_DEADLINE`], because over a half-open connection no response
+/// ever arrives.
 pub async fn with_timeout<T, E: From<Unanswered>>(statement: impl Future<Output = Result<T, E>>) -> Result<T, E> {
     match timeout(ANSWER_DEADLINE, statement).await {
         Ok(answer) => answer,
@@ -313,14 +315,14 @@ pub fn pool(database: &config::Database) -> Result<Pool, Error> {
     Pool::new(url, "pool", database.pool_size, &[])
 }
 
-/// Creates the pool for token checks and acknowledgements only. Their statements are short, so they never wait for long
+/// Creates the pool that only token checks and acknowledgements use, so that these short statements never wait for long
 /// ones.
 pub fn token_pool(database: &config::Database) -> Result<Pool, Error> {
     let url = database.url.clone().ok_or(Error::Missing)?;
     Pool::new(url, "tokens", database.token_pool_size, &[])
 }
 
-/// Creates the pool for lists, history and statistics, with a limit for each store.
+/// Creates the pool for lists, history and statistics. It limits the requests of each store.
 pub fn reads(database: &config::Database) -> Result<Reads, Error> {
     let url = database.url.clone().ok_or(Error::Missing)?;
     Ok(Reads::new(Pool::new(
@@ -331,28 +333,28 @@ pub fn reads(database: &config::Database) -> Result<Reads, Error> {
     )?))
 }
 
-/// Begins a read-only transaction in which all statements see the same snapshot of the data.
+/// Begins a read-only transaction in which all statements see the same data.
 pub async fn snapshot(client: &mut Client) -> Result<Transaction<'_>, tokio_postgres::Error> {
     client.snapshot().await
 }
 
-/// Lets Postgres end the transaction, and release its locks, after five seconds without a statement. A stopped or
-/// disconnected node would otherwise block a chat, or keep the other nodes from enqueueing.
+/// Lets Postgres end this transaction, and release its locks, after five seconds without a statement. Otherwise a
+/// suspended or disconnected node would block a chat, or keep other nodes from enqueueing.
 pub async fn limit_idle_in_transaction(transaction: &Transaction<'_>) -> Result<(), tokio_postgres::Error> {
     transaction
         .batch_execute("set local idle_in_transaction_session_timeout = '5s'")
         .await
 }
 
-/// Whether this transaction may do a task that only one node at a time does. The transaction locks the task's row until
-/// it ends. `false`: another node has the lock; the call does not wait for it.
+/// Whether this transaction may do a task that only one node may do at a time. If so, the transaction holds the lock of
+/// the task's row until the transaction ends. `false`: another node holds the lock. The call does not wait.
 pub async fn take_turn(transaction: &Transaction<'_>, task: &str) -> Result<bool, tokio_postgres::Error> {
     const TURN: &str = "select from vestnik.vst_turn where task = $1 for update skip locked";
     Ok(transaction.query_opt(TURN, &[&task]).await?.is_some())
 }
 
-/// Disables sequential scans and JIT for the rest of a transaction. It serves statements that find a few rows of the
-/// journal, when Postgres cannot know that the rows are few.
+/// Disables sequential scans and JIT for the rest of a transaction. Use this for statements that find few rows of the
+/// journal, because Postgres may wrongly expect many rows.
 pub async fn read_by_index(transaction: &Transaction<'_>) -> Result<(), tokio_postgres::Error> {
     transaction
         .batch_execute("set local enable_seqscan = off; set local jit = off")
@@ -362,7 +364,7 @@ pub async fn read_by_index(transaction: &Transaction<'_>) -> Result<(), tokio_po
 /// Measurements of the Postgres server, for metrics.
 #[derive(Debug, Clone, Copy)]
 pub struct ServerStats {
-    /// Used share of Postgres' notification queue, 0 to 1. A listener that never reads lets the queue fill up.
+    /// The used share of Postgres' notification queue, 0 to 1. The queue fills up if a listener never reads.
     pub notification_queue_usage: f64,
     /// Age of the oldest running transaction, in seconds.
     pub oldest_transaction_seconds: f64,

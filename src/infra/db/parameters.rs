@@ -1,10 +1,11 @@
-//! Parses the parameters of a connection string, in either form that libpq accepts.
+//! Parses the parameters of a connection string in both forms that libpq accepts.
 
 use std::collections::BTreeMap;
 
 use percent_encoding::percent_decode_str;
 
-/// Why a connection string cannot be used. The error never shows the string, which may hold a password.
+/// The reason why a connection string cannot be used. The error never contains the string, which may contain a
+/// password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Unreadable(pub String);
@@ -15,7 +16,7 @@ impl Unreadable {
     }
 }
 
-/// The parameters of a connection, by libpq's names.
+/// The parameters of a connection, by the names that libpq uses.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Parameters(pub(super) BTreeMap<String, String>);
 
@@ -24,7 +25,7 @@ impl Parameters {
     pub fn read(text: &str) -> Result<Self, Unreadable> {
         match text.split_once("://") {
             Some((scheme, rest)) => {
-                // Python's tools add the name of a driver to the scheme: postgresql+asyncpg.
+                // Python's tools add the name of a driver to the scheme, as in postgresql+asyncpg.
                 let scheme = scheme.split_once('+').map_or(scheme, |(scheme, _)| scheme);
                 if !matches!(scheme, "postgres" | "postgresql") {
                     return Err(Unreadable::new("it does not begin with postgres:// or postgresql://"));
@@ -35,7 +36,7 @@ impl Parameters {
         }
     }
 
-    /// Parses the part of a URL behind `://`: `[user[:password]@][host[:port],...][/dbname][?name=value&...]`.
+    /// Parses the part of a URL after `://`: `[user[:password]@][host[:port],...][/dbname][?name=value&...]`.
     fn of_url(text: &str) -> Result<Self, Unreadable> {
         let mut parameters = Self::default();
         let (text, query) = text.split_once('?').unwrap_or((text, ""));
@@ -66,7 +67,7 @@ impl Parameters {
         Ok(parameters)
     }
 
-    /// Parses pairs: `name=value name='value with spaces'`.
+    /// Parses pairs, such as `name=value name='value with spaces'`.
     fn of_pairs(text: &str) -> Result<Self, Unreadable> {
         let mut parameters = Self::default();
         let mut rest = text.trim_start();
@@ -82,7 +83,7 @@ impl Parameters {
         Ok(parameters)
     }
 
-    /// Sets a parameter. An empty value counts as missing, and changes nothing.
+    /// Sets a parameter. An empty value changes nothing, because it means that the parameter is missing.
     pub fn put(&mut self, name: &str, value: String) {
         if !value.is_empty() {
             self.0.insert(name.to_owned(), value);
@@ -99,7 +100,7 @@ impl Parameters {
         self.0.contains_key(name)
     }
 
-    /// The value of a parameter; `None`: it is missing.
+    /// The value of a parameter. `None`: the parameter is missing.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
@@ -144,7 +145,8 @@ fn decoded(text: &str) -> Result<String, Unreadable> {
         .into_owned())
 }
 
-/// Splits the first value of a `name=value` text, quoted or not, from the rest of the text.
+/// Splits off the first value of a text with `name=value` pairs. The value may be quoted. Returns the value and the
+/// rest.
 fn value(text: &str) -> Result<(String, &str), Unreadable> {
     let quoted = text.strip_prefix('\'');
     let mut value = String::new();

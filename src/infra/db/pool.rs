@@ -14,7 +14,7 @@ pub const POOL_WAIT: Duration = Duration::from_secs(5);
 /// Time limit of the probe that tests an idle connection before it is lent again.
 const POOL_PROBE_DEADLINE: Duration = Duration::from_secs(1);
 /// A connection is lent again without a probe if its last use was this recent. When thousands of panels reconnect, each
-/// connection is used every 25 ms. The time is much shorter than the limit of a statement, so a silent connection is
+/// connection is used every 25 ms. This time is much shorter than a statement's time limit, so a broken connection is
 /// soon probed.
 const TRUSTED_FOR: Duration = Duration::from_millis(100);
 
@@ -25,7 +25,7 @@ pub struct Pool(managed::Pool<Connector>);
 /// A lent connection. It returns to its pool when it is dropped.
 pub type Lent = managed::Object<Connector>;
 
-/// Why the pool could not lend a connection.
+/// The reason why the pool could not lend a connection.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", pool_reason(.0))]
 pub struct PoolError(#[from] managed::PoolError<Error>);
@@ -61,8 +61,8 @@ impl Manager for Connector {
         Ok(client)
     }
 
-    /// Probes a connection with an empty statement, unless it was used just now. A half-open connection looks like any
-    /// other, and would be lent again and again without a probe.
+    /// Probes a connection with an empty statement, unless it was used just now. Without a probe, a half-open
+    /// connection would be lent again and again, because it shows no error.
     async fn recycle(&self, client: &mut Client, metrics: &Metrics) -> RecycleResult<Error> {
         if client.is_closed() {
             return Err(RecycleError::message("it is closed"));
@@ -80,8 +80,8 @@ impl Manager for Connector {
 }
 
 impl Pool {
-    /// Creates a pool of at most `connections` connections. `role` names the pool in `pg_stat_activity`. No connection
-    /// is opened yet.
+    /// Creates a pool of at most `connections` connections, and opens none yet. `role` is the pool's name in
+    /// `pg_stat_activity`.
     pub(super) fn new(
         url: SecretString,
         role: &'static str,
@@ -97,7 +97,7 @@ impl Pool {
         Ok(Self(pool))
     }
 
-    /// Lends a free connection. If none is free, opens one, or waits until one is returned.
+    /// Lends a free connection. If no connection is free, opens one, or waits until a connection is returned.
     pub async fn get(&self) -> Result<Lent, PoolError> {
         Ok(self.0.get().await?)
     }

@@ -1,9 +1,9 @@
 //! Detects a pooler between Vestnik and Postgres.
 //!
-//! A pooler in transaction mode lends another backend for each transaction. Prepared statements, settings and LISTEN
-//! would be lost to Vestnik, and would stay on the backend for other clients. So the pooler is detected before any of
-//! them is used. Postgres tells a new client the backend's process id, for cancellation. A pooler tells an id that it
-//! made up.
+//! In transaction mode, a pooler uses another backend for each transaction. So Vestnik would lose its prepared
+//! statements, settings and LISTEN, and other clients would get them. For this reason, Vestnik detects a pooler before
+//! it uses any of these. Postgres sends each new client the process id of its backend, for cancellation. A pooler sends
+//! an invented id instead.
 
 use std::io;
 use std::pin::Pin;
@@ -16,17 +16,18 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::Error;
 
-/// How often a connection is compared with another one. If no comparison shows a shared backend, it has its own.
+/// How often a connection is compared with another connection. If no comparison shows a shared backend, the connection
+/// has its own backend.
 const LOOKS: usize = 3;
-/// Bytes of the last part of a cancellation request: a process id and a secret, four bytes each.
+/// Bytes at the end of a cancellation request that contain a process id and a secret, four bytes each.
 const CANCEL_TAIL: usize = 8;
 const CANCEL_BYTES: usize = 16;
 
-/// The backend's process id that the server told the client when the connection began. It is read from a cancellation
-/// request that is never sent.
+/// Returns the process id that the server sent when the connection began. The id is read from a cancellation request,
+/// which is never sent.
 pub async fn announced_process(client: &Client) -> io::Result<i32> {
     let (mut ours, theirs) = tokio::io::duplex(64);
-    // The server's "yes" to a request for TLS.
+    // Answer the client's TLS request with "yes", as a server does.
     ours.write_all(b"S").await?;
     let token = client.cancel_token();
     let request = token.cancel_query_raw(PlainStream(theirs), Untouched);
@@ -46,7 +47,7 @@ pub async fn announced_process(client: &Client) -> io::Result<i32> {
     }
 }
 
-/// The process id of the backend that executes this connection's statements now. `None`: the server gave no number.
+/// The process id of the backend that executes this connection's statements now. `None`: the server returned no number.
 pub async fn process(client: &Client) -> Result<Option<i32>, Error> {
     number(client, "select pg_backend_pid()").await
 }
@@ -61,8 +62,8 @@ pub async fn is_kept(
     let mut others = Vec::new();
     for _ in 0..LOOKS {
         let other = other().await?;
-        // The other connection holds its backend in a transaction, so that the pooler cannot lend that backend to the
-        // first connection.
+        // The other connection keeps its backend busy with a transaction, so that the pooler cannot use this backend
+        // for the first connection.
         let theirs = number(&other, "begin; select pg_backend_pid()").await?;
         others.push(other);
         if theirs == kept || process(client).await? != kept {
@@ -81,7 +82,7 @@ async fn number(client: &Client, sql: &str) -> Result<Option<i32>, Error> {
     Ok(messages.iter().find_map(number))
 }
 
-/// A TLS connector that leaves the stream unencrypted.
+/// A TLS connector that does not encrypt the stream.
 struct Untouched;
 
 impl TlsConnect<PlainStream> for Untouched {
@@ -94,7 +95,7 @@ impl TlsConnect<PlainStream> for Untouched {
     }
 }
 
-/// An in-memory stream in place of a network connection, for reading a cancellation request.
+/// An in-memory stream that replaces the network connection, so that a cancellation request can be read.
 struct PlainStream(DuplexStream);
 
 impl TlsStream for PlainStream {

@@ -1,4 +1,4 @@
-//! A statement as text or prepared, and the types of the parameters of a statement that is not prepared.
+//! SQL statements, as text or prepared, and the types in which the parameters of unprepared statements are sent.
 
 use tokio_postgres::types::{ToSql, Type};
 
@@ -64,7 +64,7 @@ impl Sql for String {
 /// A statement that is executed repeatedly. [`Client::prepare_cached`](super::Client::prepare_cached) returns it.
 #[derive(Debug, Clone)]
 pub enum Statement {
-    /// The SQL text: a pooler cannot keep a prepared statement.
+    /// The SQL text, because a pooler cannot keep a prepared statement.
     Text(String),
     /// The prepared statement of a direct connection.
     Prepared(tokio_postgres::Statement),
@@ -79,7 +79,7 @@ impl Sql for Statement {
     }
 }
 
-/// Each parameter with the Postgres type in which it is sent.
+/// Returns each parameter with the Postgres type in which it is sent.
 pub fn typed<'a>(parameters: &Parameters<'a>) -> Vec<(&'a (dyn ToSql + Sync), Type)> {
     let mut scratch = bytes::BytesMut::new();
     let mut sent_as = |value: &(dyn ToSql + Sync)| {

@@ -25,11 +25,12 @@ pub enum SslMode {
     Allow,
     /// The connection is encrypted if the server supports it.
     Prefer,
-    /// Encrypted. The certificate is verified as by `VerifyCa` if a file of root certificates exists.
+    /// The connection is encrypted. If a file of root certificates exists, the certificate is verified as for
+    /// `VerifyCa`.
     Require,
-    /// Encrypted. A trusted root must have signed the server's certificate.
+    /// The connection is encrypted, and a trusted root must have signed the server's certificate.
     VerifyCa,
-    /// Like `VerifyCa`, and the certificate must also name the host.
+    /// Like `VerifyCa`, but the certificate must also name the host.
     VerifyFull,
 }
 
@@ -38,7 +39,7 @@ const MODES: [(&str, SslMode); 7] = [
     ("allow", SslMode::Allow),
     ("prefer", SslMode::Prefer),
     ("require", SslMode::Require),
-    // The name that Node's Postgres driver gives to `require`.
+    // Node's Postgres driver calls `require` by this name.
     ("no-verify", SslMode::Require),
     ("verify-ca", SslMode::VerifyCa),
     ("verify-full", SslMode::VerifyFull),
@@ -53,12 +54,12 @@ enum Roots {
     File(PathBuf),
 }
 
-/// One way to open a connection. [`Tls::attempts`] lists the ways to try, in order.
+/// A way to try to open a connection. [`Tls::attempts`] lists the ways in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Attempt {
     /// Without encryption.
     Plain,
-    /// With TLS if the server supports it, else without encryption over the same connection.
+    /// With TLS if the server supports TLS, otherwise without encryption over the same connection.
     Preferred,
     /// With TLS only.
     Required,
@@ -75,7 +76,7 @@ impl Attempt {
     }
 }
 
-/// Why the TLS settings of a connection cannot be used.
+/// The reason why the TLS settings of a connection cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file of certificates or keys cannot be used.
@@ -85,7 +86,7 @@ pub enum Error {
         what: &'static str,
         /// The path of the file.
         path: PathBuf,
-        /// The cause, and how to correct it.
+        /// What is wrong with the file, and how to correct it.
         problem: String,
     },
     /// The operating system has no trusted root certificates.
@@ -97,7 +98,7 @@ pub enum Error {
     /// rustls rejects the settings.
     #[error(transparent)]
     Rustls(#[from] rustls::Error),
-    /// A list of revoked certificates is invalid, or no root is usable.
+    /// A list of revoked certificates is invalid, or no root certificate is usable.
     #[error("{0}")]
     Verifier(#[from] rustls::client::VerifierBuilderError),
 }
@@ -108,16 +109,16 @@ pub struct Tls {
     mode: SslMode,
     roots: Option<Roots>,
     revoked: Option<PathBuf>,
-    /// Files of the client's certificate and private key. `None`: the client has no certificate.
+    /// The files of the client's certificate and of its private key. `None`: the client has no certificate.
     identity: Option<(PathBuf, PathBuf)>,
     versions: &'static [&'static SupportedProtocolVersion],
     sni: bool,
-    /// Whether the address is a local socket: such a connection is never encrypted.
+    /// Whether the address is a local socket. A connection over a local socket is never encrypted.
     over_a_socket: bool,
 }
 
 impl Tls {
-    /// Takes the TLS parameters out of the connection string's parameters.
+    /// Removes the TLS parameters from `parameters`, and parses them.
     pub(super) fn read(parameters: &mut Parameters, surroundings: &Surroundings) -> Result<Self, Unreadable> {
         let file = |parameters: &mut Parameters, name: &str, usual: &str| {
             let given = parameters.take(name).map(PathBuf::from);
@@ -158,7 +159,7 @@ impl Tls {
         })
     }
 
-    /// Records that the address is a local socket, where no encryption is needed.
+    /// Records that the address is a local socket. Such a connection needs no encryption.
     pub(super) fn not_over_a_socket(&mut self) {
         self.over_a_socket = true;
     }
@@ -179,7 +180,7 @@ impl Tls {
         match (self.mode, &self.roots) {
             (SslMode::VerifyFull, _) => Check::ChainAndName,
             (SslMode::VerifyCa, _) => Check::Chain,
-            // As in libpq: with a file of root certificates, `require` verifies the certificate.
+            // As in libpq, `require` verifies the certificate if a file of root certificates exists.
             (SslMode::Require, Some(Roots::File(path))) if path.exists() => Check::Chain,
             _ => Check::Nothing,
         }
@@ -190,7 +191,7 @@ impl Tls {
         !self.over_a_socket && self.check() != Check::ChainAndName
     }
 
-    /// Builds the TLS connector. Reads the certificate files again each time, because they may have been renewed.
+    /// Builds the TLS connector. Reads the certificate files each time, because they may have been renewed.
     pub fn connector(&self) -> Result<MakeRustlsConnect, Error> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let trust = match self.check() {
@@ -210,7 +211,8 @@ impl Tls {
                     path: key.clone(),
                     problem: format!("{error}; it has to be a private key in PEM, without a passphrase"),
                 })?;
-                // The match of certificate and key is not checked here: rustls cannot parse a version 1 certificate.
+                // Do not check whether certificate and key belong together, because rustls cannot parse a version 1
+                // certificate.
                 let key = provider.key_provider.load_private_key(key)?;
                 let identity = SingleCertAndKey::from(CertifiedKey::new(chain, key));
                 builder.with_client_cert_resolver(Arc::new(identity))
@@ -218,7 +220,7 @@ impl Tls {
             None => builder.with_no_client_auth(),
         };
         config.enable_sni = self.sni;
-        // `sslnegotiation=direct` needs this protocol name. It has no effect otherwise.
+        // `sslnegotiation=direct` needs this protocol name; otherwise the name has no effect.
         config.alpn_protocols = vec![b"postgresql".to_vec()];
         Ok(MakeRustlsConnect::new(config))
     }
@@ -245,7 +247,7 @@ impl Tls {
         })
     }
 
-    /// The environment variables that give another Postgres program, such as pg_dump, the same TLS settings.
+    /// The environment variables with which another Postgres program, such as pg_dump, uses the same TLS settings.
     pub(super) fn variables(&self) -> Vec<(&'static str, String)> {
         let word = MODES
             .iter()
@@ -273,7 +275,7 @@ impl Tls {
     }
 }
 
-/// Tells the operator how secure the connection is, and how to secure a weak one.
+/// Describes to the operator how secure the connection is, and how to make a weak connection secure.
 impl fmt::Display for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verify = "sslmode=verify-full with sslrootcert=FILE or system verifies it";
@@ -296,8 +298,8 @@ impl fmt::Display for Tls {
     }
 }
 
-/// Parses `sslmode`. With the system's roots the default is `verify-full`, because those authorities sign for any
-/// server.
+/// Parses `sslmode`. With the system's roots the default is `verify-full`, because those certificate authorities sign
+/// certificates of any server.
 fn mode(given: Option<&str>, roots: Option<&Roots>) -> Result<SslMode, Unreadable> {
     let system = roots == Some(&Roots::System);
     let Some(given) = given else {
@@ -318,7 +320,7 @@ fn mode(given: Option<&str>, roots: Option<&Roots>) -> Result<SslMode, Unreadabl
     Ok(mode)
 }
 
-/// The TLS versions from `ssl_min_protocol_version` to `ssl_max_protocol_version`.
+/// Returns the TLS versions from `ssl_min_protocol_version` to `ssl_max_protocol_version`.
 fn versions(parameters: &mut Parameters) -> Result<&'static [&'static SupportedProtocolVersion], Unreadable> {
     const BOTH: &[&SupportedProtocolVersion] = &[&rustls::version::TLS12, &rustls::version::TLS13];
     let least = parameters.take("ssl_min_protocol_version");
@@ -350,7 +352,7 @@ fn certificates(what: &'static str, path: &PathBuf) -> Result<Vec<CertificateDer
     }
 }
 
-/// The TLS reason why a connection failed.
+/// A TLS problem that made a connection fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Problem {
     /// No trusted root has signed the certificate.
@@ -361,7 +363,7 @@ pub(super) enum Problem {
     NoTls,
 }
 
-/// Finds the TLS reason in the error of a failed connection. `None`: the error has another reason.
+/// Finds the TLS problem in the error of a failed connection. `None`: the error has another cause.
 pub(super) fn problem(error: &tokio_postgres::Error) -> Option<Problem> {
     use std::error::Error as _;
 

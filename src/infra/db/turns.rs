@@ -1,4 +1,4 @@
-//! Limits the concurrent database requests of each store. A store with many requests waits only for its own requests.
+//! Limits the concurrent database requests of each store, so that a store with many requests does not delay the others.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,13 +13,13 @@ use super::Pool;
 const AT_ONCE: usize = 2;
 /// Maximum reads of one store that wait for a turn.
 const WAITING: usize = 8;
-/// Maximum status changes of one store that wait for a turn. Several people may answer an order at once, and each
-/// learns who was first.
+/// Maximum status changes of one store that wait for a turn. It is higher, because several people may answer an order
+/// at once, and each must learn who was first.
 pub const WAITING_PRESSES: usize = 32;
 /// Maximum time that a request waits for a turn.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Why a request got no turn.
+/// The reason why a request got no turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Busy {
     /// The store itself has too many running and waiting requests.
@@ -30,18 +30,18 @@ pub enum Busy {
     Database,
 }
 
-/// The turns of a database: permissions to run one request each. A request needs a turn of its store, and one of all
-/// stores.
+/// The turns of a database. A turn is the permission to run one request. A request needs a turn of its store, and one
+/// of the turns that all stores share.
 #[derive(Debug)]
 pub struct Turns {
     stores: Mutex<HashMap<Box<str>, StoreQueue>>,
-    /// The turns of all stores together.
+    /// The turns that all stores share.
     all: Arc<Semaphore>,
     /// Maximum requests of one store that wait for a turn.
     waiting: usize,
 }
 
-/// The running and waiting requests of one store. `requests` is the number of both.
+/// The running and waiting requests of one store. `requests` is the number of all of them.
 #[derive(Debug)]
 struct StoreQueue {
     turns: Arc<Semaphore>,
@@ -59,8 +59,8 @@ impl Turns {
         }
     }
 
-    /// Waits for a turn of the store with this id. An error means that no turn was free within three seconds, or that
-    /// too many requests wait.
+    /// Waits for a turn of the store with this id. Fails if no turn is free within three seconds, or if too many
+    /// requests of the store wait.
     pub async fn take(&self, store: &str) -> Result<Turn<'_>, Busy> {
         let (turns, count) = self.count(store)?;
         let begin = tokio::time::Instant::now();
@@ -95,7 +95,7 @@ impl Turns {
     }
 }
 
-/// Counts a request of a store, running or waiting, until it is dropped.
+/// Counts a request of a store, while it waits and while it runs. Dropping this value ends the count.
 struct RequestCount<'a> {
     turns: &'a Turns,
     store: Box<str>,
@@ -119,15 +119,15 @@ pub struct Turn<'a> {
     _count: RequestCount<'a>,
 }
 
-/// The connections for lists, history and statistics, with the turns of each store. These statements may take long.
-/// Tokens and acknowledgements use other connections, so they never wait for them.
+/// The connections for lists, history and statistics, which may take long, with the turns of each store. Token checks
+/// and acknowledgements use other connections, so they never wait for these statements.
 pub struct Reads {
     pool: Pool,
     turns: Turns,
 }
 
 impl Reads {
-    /// Shares the connections of this pool between the stores.
+    /// Shares the connections of this pool fairly between the stores.
     pub fn new(pool: Pool) -> Self {
         Self {
             turns: Turns::new(pool.max_size(), WAITING),
@@ -157,15 +157,18 @@ mod tests {
             assert!(wait.as_mut().now_or_never().is_none());
         }
         assert_eq!(turns.take("7").await.err(), Some(Busy::Store), "the queue is full");
-        assert!(turns.take("8").now_or_never().is_some(), "another store has its own");
+        assert!(
+            turns.take("8").now_or_never().is_some(),
+            "another store has its own turns"
+        );
         drop(first);
         let third = waiting.remove(0).now_or_never();
-        assert!(third.is_some(), "the first that waits is next");
+        assert!(third.is_some(), "the oldest waiting request gets the next turn");
         drop(waiting);
         drop((third, second));
         assert!(
             turns.stores.lock().unwrap().is_empty(),
-            "a store that asks for nothing is forgotten"
+            "a store without requests has no entry"
         );
     }
 
@@ -174,7 +177,10 @@ mod tests {
         let turns = Turns::new(2, WAITING);
         let held = (turns.take("7").await.unwrap(), turns.take("8").await.unwrap());
         let mut third = Box::pin(turns.take("9"));
-        assert!(third.as_mut().now_or_never().is_none(), "it waits");
+        assert!(
+            third.as_mut().now_or_never().is_none(),
+            "the third request waits for a turn"
+        );
         drop(held.0);
         assert!(third.now_or_never().is_some_and(|turn| turn.is_ok()));
     }

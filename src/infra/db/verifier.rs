@@ -1,6 +1,7 @@
 //! Verifies the certificate of a Postgres server. webpki verifies certificate chains, but rejects some certificates
-//! that libpq accepts. Examples are version 1, no subject alternative name, and self-signed, as in PostgreSQL's
-//! documentation. For such a certificate, this file checks that it is a given root, or that a given root has signed it.
+//! that libpq accepts. These are version 1 certificates, those without subject alternative names, and self-signed ones
+//! as in PostgreSQL's documentation. For such a certificate, this module checks that it is a given root, or that a
+//! given root has signed it.
 
 use std::sync::Arc;
 
@@ -35,7 +36,7 @@ pub enum Check {
 pub struct Trust {
     check: Check,
     roots: Vec<CertificateDer<'static>>,
-    /// Whether lists of revoked certificates are given. Only webpki checks these lists.
+    /// Whether lists of revoked certificates are configured. Only webpki can check these lists.
     may_be_revoked: bool,
     webpki: Option<Arc<WebPkiServerVerifier>>,
 }
@@ -51,7 +52,7 @@ impl Trust {
         }
     }
 
-    /// Trusts servers whose certificates these roots have signed, except the certificates in the lists `revoked`.
+    /// Trusts servers whose certificates were signed by these roots and are not in the lists `revoked`.
     pub fn new(
         check: Check,
         roots: Vec<CertificateDer<'static>>,
@@ -61,7 +62,7 @@ impl Trust {
         store.add_parsable_certificates(roots.iter().cloned());
         let may_be_revoked = !revoked.is_empty();
         let webpki = match store.is_empty() {
-            // webpki parses none of the roots: they may be version 1 certificates.
+            // webpki can parse none of the roots, because they may be version 1 certificates.
             true => None,
             false => {
                 let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -86,7 +87,7 @@ pub struct Verifier {
 }
 
 impl Verifier {
-    /// A verifier that accepts the signature algorithms of this provider.
+    /// Creates a verifier that accepts the signature algorithms of this provider.
     pub fn new(trust: Trust, provider: &CryptoProvider) -> Self {
         Self {
             trust,
@@ -94,7 +95,8 @@ impl Verifier {
         }
     }
 
-    /// Verifies a certificate chain with webpki. It accepts a wrong host name: the caller checks the name afterwards.
+    /// Verifies a certificate chain with webpki. A wrong host name is no error here, because the caller checks the
+    /// name.
     fn chain(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -112,7 +114,8 @@ impl Verifier {
         }
     }
 
-    /// Verifies a certificate that webpki rejects. It must be a given root, or a given root must have signed it.
+    /// Verifies a certificate that webpki rejects. The certificate must be a given root, or a given root must have
+    /// signed it.
     fn directly(&self, end_entity: &CertificateDer<'_>, now: UnixTime) -> Result<(), CertificateError> {
         let (der, leaf) = (end_entity, parse(end_entity)?);
         is_in_time(&leaf, now)?;
@@ -138,7 +141,7 @@ impl Verifier {
     /// Checks that the certificate `root` has signed the certificate `leaf`, and may sign certificates.
     fn signed(&self, leaf: &Certificate, root: &Certificate, now: UnixTime) -> Result<(), CertificateError> {
         is_in_time(root, now)?;
-        // A version 1 certificate has no field for the right to sign, so it is accepted without one.
+        // A version 1 certificate has no field for the right to sign, so accept it without this field.
         let constraints = root
             .tbs_certificate
             .get::<BasicConstraints>()
@@ -238,7 +241,7 @@ impl ServerCertVerifier for Verifier {
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         verify_tls13_signature(message, cert, dss, &self.algorithms).or_else(|error| match dss.scheme {
-            // TLS 1.3 allows neither SHA-1 nor PKCS#1 signatures.
+            // TLS 1.3 does not allow SHA-1 or PKCS#1 signatures.
             SignatureScheme::RSA_PKCS1_SHA1 | SignatureScheme::ECDSA_SHA1_Legacy => Err(error),
             SignatureScheme::RSA_PKCS1_SHA256
             | SignatureScheme::RSA_PKCS1_SHA384
@@ -256,7 +259,7 @@ fn parse(der: &CertificateDer<'_>) -> Result<Certificate, CertificateError> {
     Certificate::from_der(der).map_err(|_| CertificateError::BadEncoding)
 }
 
-/// The DER of an algorithm identifier without the outer sequence: the form in which rustls stores it.
+/// The DER of an algorithm identifier without its outer sequence, which is the form that rustls stores.
 fn contents(algorithm: &AlgorithmIdentifierOwned) -> Option<Vec<u8>> {
     let mut contents = algorithm.oid.to_der().ok()?;
     if let Some(parameters) = &algorithm.parameters {
@@ -314,7 +317,7 @@ fn common_name(certificate: &Certificate) -> Option<String> {
     text.ok()
 }
 
-/// Whether a certificate's name matches the host. The name's first label may be a wildcard, such as `*.example.com`.
+/// Whether a certificate's name matches the host. The first label of the name may be a wildcard, as in `*.example.com`.
 fn fits(name: &str, host: &str) -> bool {
     match (name.strip_prefix("*."), host.split_once('.')) {
         (Some(domain), Some((_, rest))) => domain.contains('.') && domain.eq_ignore_ascii_case(rest),

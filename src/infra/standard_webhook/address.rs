@@ -1,22 +1,22 @@
-//! The addresses that a webhook may have. Vestnik calls these addresses, so they must not lead into Vestnik's own
-//! network. An address needs https and a public host, unless `webhook.allow_private` is set. It never holds a user or
-//! password.
+//! Checks the address of a webhook. Vestnik sends requests to this address, so it must not lead into Vestnik's own
+//! network. An address needs https and a public host, unless `webhook.allow_private` is set. An address never contains
+//! a user or password.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-/// Why a webhook's address is refused.
+/// The reason why a webhook's address is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// The text is no http or https URL.
+    /// The text is not an http or https URL.
     #[error("a webhook's address looks like https://example.com/hook")]
     NoUrl,
-    /// The scheme is plain http: others could read the request on its way.
+    /// The scheme is plain http, so others could read the request on its way.
     #[error("a webhook's address begins with https:// (plain http needs webhook.allow_private)")]
     NotHttps,
-    /// The address contains a user or password. Addresses are shown in lists and logs, so they must hold no secret.
+    /// The address contains a user or password. Lists and logs show addresses, so an address must contain no secret.
     #[error("a webhook's address holds no user and password: the signature says who posts")]
     Credentials,
     /// The host is in a private network, or on this machine.
@@ -24,8 +24,8 @@ pub enum Refused {
     Private,
 }
 
-/// Checks a webhook's address and returns it parsed. If the host is a name, its network addresses are checked later,
-/// when the webhook is called.
+/// Checks a webhook's address, and returns the parsed URL. If the host is a name, the network addresses of the name are
+/// checked later, for each request.
 pub fn check(text: &str, allow_private: bool) -> Result<Url, Refused> {
     let url: Url = text.parse().map_err(|_| Refused::NoUrl)?;
     if !matches!(url.scheme(), "http" | "https") || text.contains(char::is_whitespace) {
@@ -50,7 +50,7 @@ pub fn check(text: &str, allow_private: bool) -> Result<Url, Refused> {
     }
 }
 
-/// Whether a network address is public: it leads into no private network.
+/// Whether a network address is public, which means that it does not lead into a private network.
 pub fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),
@@ -58,7 +58,7 @@ pub fn is_public(address: IpAddr) -> bool {
     }
 }
 
-/// Whether an IPv4 address is in none of the ranges of IANA's registry of special addresses.
+/// Whether an IPv4 address is outside all ranges of IANA's registry of special addresses.
 fn is_public_v4(address: Ipv4Addr) -> bool {
     let [a, b, c, _] = address.octets();
     let is_special = a == 0
@@ -70,7 +70,7 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
         || (a, b, c) == (192, 0, 0)
         || (a, b, c) == (192, 88, 99)
         || a == 198 && (18..20).contains(&b)
-        // Ranges for multicast, reserved addresses and broadcast.
+        // The ranges for multicast, reserved addresses and broadcast.
         || a >= 224;
     !is_special
 }
@@ -82,17 +82,17 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
         // An IPv6 address that contains an IPv4 address (mapped, translated, 6to4) is as public as the IPv4 address.
         [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => is_public_v4(v4(high, low)),
         [0x2002, high, low, ..] => is_public_v4(v4(high, low)),
-        // Ranges for documentation, benchmarks, Teredo, and other reserved uses.
+        // The ranges for documentation, benchmarks, Teredo and other special uses.
         [0x2001, 0..=0x1ff, ..] | [0x2001, 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => false,
         // Public addresses are in 2000::/3.
         [first, ..] => (0x2000..0x4000).contains(&first),
     }
 }
 
-/// Resolves host names for the HTTP client, and leaves out the network addresses that are not public.
+/// Resolves host names for the HTTP client, and removes the network addresses that are not public.
 pub(super) struct PublicOnly;
 
-/// The error for a host name that resolves to private addresses only.
+/// The error for a host name that resolves only to private addresses.
 #[derive(Debug, thiserror::Error)]
 #[error("its name leads to a private address, which needs webhook.allow_private")]
 struct LeadsInside;

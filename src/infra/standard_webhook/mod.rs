@@ -1,5 +1,5 @@
-//! Sends a POST that its receiver can verify, as Standard Webhooks defines it. The request is signed, and its id is the
-//! same in every attempt. `address` checks the addresses, `signature` signs.
+//! Sends a POST request that its receiver can verify, as the Standard Webhooks specification defines it. The request is
+//! signed, and its id is the same in every attempt. `address` checks the addresses, and `signature` signs.
 
 pub mod address;
 pub mod signature;
@@ -12,24 +12,24 @@ use crate::infra::config::Webhook;
 /// The deadline of one POST request.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
-/// One POST to a webhook.
+/// One POST request to a webhook.
 pub struct Letter {
-    /// The message's id, the same in every attempt: the receiver recognizes a repetition by it.
+    /// The message's id. It is the same in every attempt, so that the receiver recognizes a repetition.
     pub id: String,
     /// The time of the attempt by the database's clock, in seconds since 1970.
     pub time: i64,
     /// The address that the request is sent to.
     pub url: String,
-    /// The secrets that sign the request; two while the receiver replaces its secret.
+    /// The secrets that sign the request. During a rotation, both the new and the old secret.
     pub secrets: Vec<String>,
     /// The body, as JSON text.
     pub body: String,
 }
 
-/// Why a POST got no response.
+/// The reason why a POST request got no response.
 #[derive(Debug, thiserror::Error)]
 pub enum PostError {
-    /// The address is one that a webhook may not have.
+    /// The address is not allowed for webhooks.
     #[error(transparent)]
     Address(#[from] address::Refused),
     /// The request failed. The text gives the cause without the address, which may contain a secret.
@@ -37,7 +37,7 @@ pub enum PostError {
     Failed(String),
 }
 
-/// The HTTP client of webhooks. It calls only addresses that `address` allows.
+/// The HTTP client of webhooks. It sends requests only to addresses that `address` allows.
 #[derive(Clone)]
 pub struct Poster {
     http: reqwest::Client,
@@ -45,9 +45,9 @@ pub struct Poster {
 }
 
 impl Poster {
-    /// Creates the client. It follows no redirect, because the new address would not be checked.
+    /// Creates the client. It follows no redirects, because their addresses would not be checked.
     pub fn new(settings: Webhook) -> Result<Self, reqwest::Error> {
-        // The proxies of the environment are ignored: they would resolve names themselves, and could reach private
+        // Ignore the proxies of the environment: they would resolve names themselves, and could reach private
         // addresses.
         let http = reqwest::Client::builder()
             .no_proxy()
@@ -62,7 +62,7 @@ impl Poster {
         })
     }
 
-    /// Sends the POST. The whole response, with its body, must arrive within `deadline`.
+    /// Sends the POST request. The whole response, with its body, must arrive within `deadline`.
     pub async fn post(&self, letter: &Letter, deadline: Duration) -> Result<reqwest::Response, PostError> {
         let url = address::check(&letter.url, self.allow_private)?;
         let secrets: Vec<&str> = letter.secrets.iter().map(String::as_str).collect();
@@ -78,12 +78,12 @@ impl Poster {
                 signature::header(&secrets, &letter.id, letter.time, &letter.body),
             )
             .body(letter.body.clone());
-        // The error is shown without the address, which may contain a secret of the store.
+        // Leave the address out of the error, because the address may contain a secret of the store.
         request.send().await.map_err(|error| PostError::Failed(reason(error)))
     }
 }
 
-/// The text of an error and of its causes, without the address.
+/// Returns the text of an error and of its causes, without the address.
 fn reason(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut reason = error.to_string();

@@ -1,5 +1,5 @@
-//! Signs a POST as Standard Webhooks (standardwebhooks.com) defines it, over its id, time and body. Each secret gives
-//! one signature; the receiver accepts the POST if one signature is valid.
+//! Signs a POST request as Standard Webhooks (standardwebhooks.com) defines it. The signature covers the id, the time
+//! and the body. Each secret gives one signature, and the receiver accepts the request if one signature is valid.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,16 +10,17 @@ use sha2::Sha256;
 const PREFIX: &str = "whsec_";
 /// The length of a generated key, in bytes.
 const NEW_KEY_BYTES: usize = 32;
-/// The minimum length of a secret that a person chooses, in bytes. For a base64 key, it counts the decoded bytes.
+/// The minimum length of a secret that a person chooses, bytes. For a base64 key, the decoded bytes count.
 const SHORTEST: usize = 16;
 
-/// The signing key of a secret: the decoded base64 behind the prefix, else the bytes of the secret itself.
+/// The signing key of a secret. With the prefix, this is the decoded base64 text, otherwise the bytes of the secret
+/// itself.
 fn key(secret: &str) -> Vec<u8> {
     let decoded = secret.strip_prefix(PREFIX).and_then(|key| STANDARD.decode(key).ok());
     decoded.unwrap_or_else(|| secret.as_bytes().to_vec())
 }
 
-/// Whether a secret is long enough, and holds valid base64 if it has the prefix.
+/// Whether a secret is long enough. After the prefix, it must also be valid base64.
 pub fn is_good(secret: &str) -> bool {
     match secret.strip_prefix(PREFIX) {
         Some(key) => STANDARD.decode(key).is_ok_and(|key| key.len() >= SHORTEST),
@@ -51,7 +52,7 @@ mod tests {
 
     #[test]
     fn a_signature_is_the_one_of_the_standards_own_example() {
-        // The example in the documentation of Standard Webhooks.
+        // This example is from the documentation of Standard Webhooks.
         let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
         let (id, time, body) = ("msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, r#"{"test": 2432232314}"#);
         let expected = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=";
