@@ -25,7 +25,7 @@ static LANGUAGES: LazyLock<BTreeMap<String, Catalog>> = LazyLock::new(|| {
     Files::iter().filter_map(read).collect()
 });
 
-/// The operator's own texts, by language, and by store if they are for a single store.
+/// The operator's own texts. The key is the language, and the store if the texts are for a single store.
 static OWN: OnceLock<OwnTexts> = OnceLock::new();
 
 type OwnTexts = BTreeMap<(String, Option<String>), Catalog>;
