@@ -408,6 +408,7 @@ CREATE TABLE vestnik.vst_chat (
     edit_fence bigint DEFAULT 0 NOT NULL,
     error text,
     error_at timestamp with time zone,
+    error_thread integer,
     disabled_at timestamp with time zone,
     disabled_why text,
     tries timestamp with time zone[] DEFAULT '{}'::timestamp with time zone[] NOT NULL,

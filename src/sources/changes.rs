@@ -224,8 +224,7 @@ fn meaning(before: Option<Subject>, after: Option<Subject>, answer: Answer) -> O
     }
     let kind = match status {
         _ if status == previous => of_kind(after.kind, EventType::OrderChanged, EventType::BookingChanged),
-        // If a person of the store cancelled the order with a button, the store knows it and needs no cancellation
-        // alarm.
+        // A store whose own staff cancelled the order with a button needs no cancellation alarm.
         Status::Cancelled if answer.by.is_none() => {
             of_kind(after.kind, EventType::OrderCancelled, EventType::BookingCancelled)
         }
@@ -242,8 +241,7 @@ fn meaning(before: Option<Subject>, after: Option<Subject>, answer: Answer) -> O
         if !whole {
             let all = after.to_json();
             data.extend(all.into_iter().filter(|(name, _)| changed.contains(&name.as_str())));
-            // The promised minutes are sent even if the shop has no column for them, because they are part of the
-            // answer.
+            // The promised minutes are part of the answer, so they are sent even without a column for them.
             data.extend(
                 after
                     .promised_minutes
