@@ -555,8 +555,7 @@ create table vestnik.vst_message (
 );
 create index vst_message_event on vestnik.vst_message (event_id);
 
--- The buttons of digests and of other lists of orders. Each opens one order, and is shown while the order waits for an
--- answer.
+-- The buttons of digests and of other lists of orders. Each opens one order.
 create table vestnik.vst_list_button (
     chat_id    bigint not null references vestnik.vst_chat (id) on delete cascade,
     message_id int    not null,                     -- of the list
@@ -564,6 +563,7 @@ create table vestnik.vst_list_button (
     store_id   text   not null,
     subject    text   not null,                     -- the order: the source's number and the key
     label      text   not null,
+    until      text   not null check (until in ('answered', 'closed')),   -- the button is shown until the order is so
     primary key (chat_id, message_id, event_id)
 );
 create index vst_list_button_subject on vestnik.vst_list_button (store_id, subject);

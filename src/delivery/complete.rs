@@ -8,7 +8,7 @@ use crate::infra::db::{Client, Pool, Transaction};
 use super::channel::{Claim, Outcome, SentMessage};
 use super::chat_state::{self, ChatsToWake};
 use super::lane::Lane;
-use super::list_button;
+use super::list_button::{self, Until};
 use super::migrate;
 use super::next_message::Work;
 use super::retry::Pauses;
@@ -210,7 +210,11 @@ async fn save_message(
             )
             .await?;
     }
-    list_button::save(transaction, claim.chat, message).await
+    let until = match claim.work {
+        Work::Reply { .. } => Until::Closed,
+        _ => Until::Answered,
+    };
+    list_button::save(transaction, claim.chat, message, until).await
 }
 
 async fn clear_message(transaction: &Transaction<'_>, claim: &Claim) -> Result<(), QueryError> {

@@ -1,5 +1,6 @@
-//! Keeps the buttons of digests and of other lists of orders true. A list has a button for each order that waits for an
-//! answer. When the order is answered, the list is edited, and the button goes.
+//! Keeps the buttons of digests and of other lists of orders true. A digest has a button for each order that waits for an
+//! answer, and the answer to `/orders` has one for each open order. When an order waits no more, or is closed, the list
+//! is edited, and the button goes.
 
 use std::collections::HashMap;
 
@@ -13,11 +14,43 @@ use crate::domain::status::Status;
 use crate::infra::db::{QueryError, Transaction};
 use crate::sources::Sources;
 
-/// Saves the buttons of a list that was sent. Enqueues an edit of the list if one of its orders has changed since the
+/// How long a button of a list is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Until {
+    /// The order waits for an answer.
+    Answered,
+    /// The order is open: it waits for an answer, or is in preparation or on its way.
+    Closed,
+}
+
+impl Until {
+    /// The word in `vestnik.vst_list_button`.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Closed => "closed",
+        }
+    }
+
+    /// Whether a button of an order with this visible status is shown. `None`: the order is not visible.
+    fn has(self, status: Option<Status>) -> bool {
+        match self {
+            Self::Answered => status == Some(Status::Pending),
+            Self::Closed => status.is_some_and(Status::is_open),
+        }
+    }
+}
+
+/// Saves the buttons of a list that was sent. `until` says when a button goes. Enqueues an edit of the list if one of its orders has changed since the
 /// list was written.
-pub(super) async fn save(transaction: &Transaction<'_>, chat: ChatId, sent: &SentMessage) -> Result<(), QueryError> {
-    const SAVE: &str = "insert into vestnik.vst_list_button (chat_id, message_id, event_id, store_id, subject, label) \
-         select $1, $2, e.id, e.store_id, e.source || ' ' || e.key, b.label \
+pub(super) async fn save(
+    transaction: &Transaction<'_>,
+    chat: ChatId,
+    sent: &SentMessage,
+    until: Until,
+) -> Result<(), QueryError> {
+    const SAVE: &str = "insert into vestnik.vst_list_button (chat_id, message_id, event_id, store_id, subject, label, until) \
+         select $1, $2, e.id, e.store_id, e.source || ' ' || e.key, b.label, $5 \
          from unnest($3::bigint[], $4::text[]) b (event_id, label) join vestnik.vst_event e on e.id = b.event_id \
          on conflict do nothing";
     const CHANGED: &str = "insert into vestnik.vst_delivery (chat_id, message_id, keyboard, is_list, urgent) \
@@ -31,7 +64,7 @@ pub(super) async fn save(transaction: &Transaction<'_>, chat: ChatId, sent: &Sen
     let labels: Vec<&str> = sent.opens.iter().map(|button| button.label.as_str()).collect();
     let statement = transaction.prepare_cached(SAVE).await?;
     transaction
-        .execute(&statement, &[&chat.0, &sent.id, &events, &labels])
+        .execute(&statement, &[&chat.0, &sent.id, &events, &labels, &until.as_str()])
         .await?;
     let statement = transaction.prepare_cached(CHANGED).await?;
     transaction.execute(&statement, &[&chat.0, &sent.id, &events]).await?;
@@ -68,7 +101,7 @@ pub(super) async fn enqueue(transaction: &Transaction<'_>, due: &[DueEvent]) -> 
     Ok(())
 }
 
-/// The next edit of a list in this chat: the buttons of those orders that still wait. `None`: no list is to be edited.
+/// The next edit of a list in this chat: the buttons that are still shown. `None`: no list is to be edited.
 pub(super) async fn next_edit(
     transaction: &Transaction<'_>,
     sources: &Sources,
@@ -76,7 +109,7 @@ pub(super) async fn next_edit(
 ) -> Result<Option<Work>, QueryError> {
     const NEXT: &str = "select id, message_id from vestnik.vst_delivery where chat_id = $1 and keyboard is not null and is_list \
          and state in ('pending', 'sending', 'retrying') and due_at <= clock_timestamp() order by id limit 1";
-    const BUTTONS: &str = "select event_id, label, store_id, subject from vestnik.vst_list_button \
+    const BUTTONS: &str = "select event_id, label, store_id, subject, until from vestnik.vst_list_button \
          where chat_id = $1 and message_id = $2 order by event_id";
     let statement = transaction.prepare_cached(NEXT).await?;
     let Some(row) = transaction.query_opt(&statement, &[&chat.0]).await? else {
@@ -92,8 +125,12 @@ pub(super) async fn next_edit(
             label: row.try_get(1)?,
         };
         if let Some(subject) = SubjectId::from_text(row.try_get(3)?) {
+            let until = match row.try_get(4)? {
+                "closed" => Until::Closed,
+                _ => Until::Answered,
+            };
             orders.entry(row.try_get(2)?).or_default().push(subject.clone());
-            buttons.push((subject, button));
+            buttons.push((subject, until, button));
         }
     }
     let mut newest = HashMap::new();
@@ -101,14 +138,10 @@ pub(super) async fn next_edit(
         newest.extend(newest_of(transaction, sources, store, subjects).await?);
     }
     // An order whose newest event is too old to be found has no newer status.
-    let waits = |subject: &SubjectId| {
-        let status = newest.get(subject).map(|(_, status)| *status);
-        status.is_none_or(|status| status == Some(Status::Pending))
-    };
-    buttons.retain(|(subject, _)| waits(subject));
+    buttons.retain(|(subject, until, _)| newest.get(subject).is_none_or(|(_, status)| until.has(*status)));
     Ok(Some(Work::ListButtons {
         message,
-        buttons: buttons.into_iter().map(|(_, button)| button).collect(),
+        buttons: buttons.into_iter().map(|(.., button)| button).collect(),
         item,
     }))
 }

@@ -166,7 +166,7 @@ pub enum Work {
         /// The id of the message's delivery.
         item: i64,
     },
-    /// An edit: the buttons of a list of orders, for those orders that still wait for an answer.
+    /// An edit: the buttons of a list of orders that are still needed.
     ListButtons {
         /// The id of the sent list.
         message: i32,

@@ -170,6 +170,27 @@ async fn a_failed_post_is_repeated_with_its_id_and_delays_no_other_address() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_asks_for_a_pause_gets_it_and_never_one_of_days() {
+    let answers = [Answer::RetryAfter(503, "900"), Answer::RetryAfter(429, "864000")];
+    let mut hook = Hook::start(&answers).await;
+    let database = Database::fresh().await;
+    add(&database, &hook, &["--store", "7"]).await;
+    let app = app(database).await;
+    app.write("insert into orders (store_id) values (7)").await;
+    for (posts, status, pause_s) in [(1, 503, 900), (2, 429, 3600)] {
+        hook.until(posts).await;
+        let waits = format!(
+            "select reason = 'answered {status}' and due_at between now() + interval '{pause_s} s' - interval '60 s' \
+                 and now() + interval '{pause_s} s' from vestnik.vst_webhook_endpoint"
+        );
+        app.database.until(&waits).await;
+        hurry(&app.database).await;
+    }
+    assert_eq!(orders(&hook.until(3).await), ["1", "1", "1"]);
+    app.engine.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_refused_event_is_given_up_loudly_and_an_address_that_is_gone_or_down_for_days_is_stopped() {
     let refusals = [Answer::Status(422); 8];
     let (mut refusing, gone, mut down) = (

@@ -112,6 +112,32 @@ async fn a_revoked_token_lists_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_dispatcher_of_two_thousand_stores_needs_one_socket() {
+    const ALL: usize = 2000;
+    let app = App::start().await;
+    let mut stream = app.stream("?stores=*", &app.token).await.unwrap().live().await;
+    let insert = format!("insert into orders (store_id) select i from generate_series(1, {ALL}) i");
+    app.write(&insert).await;
+    let (mut stores, mut cursor) = (BTreeSet::new(), String::new());
+    for number in 1..=ALL {
+        let event = stream.event().await;
+        stores.insert(event["store_id"].as_str().unwrap().to_owned());
+        if number == ALL / 2 {
+            cursor = event["cursor"].as_str().unwrap().to_owned();
+        }
+    }
+    assert_eq!(stores.len(), ALL);
+    assert_eq!(listed(&app, &app.token, 500).await.len(), ALL);
+    // The same socket goes on from its cursor.
+    let query = format!("?stores=*&cursor={cursor}");
+    let mut again = app.stream(&query, &app.token).await.unwrap();
+    for _ in 0..ALL / 2 {
+        assert!(stores.remove(again.event().await["store_id"].as_str().unwrap()));
+    }
+    assert_eq!(stores.len(), ALL / 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_socket_has_the_events_of_many_stores_and_of_no_other() {
     let app = App::start().await;
     let mut some = app.stream("?stores=7,8", &app.token).await.unwrap().live().await;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
+use super::post::Failed;
 use crate::delivery::retry::Pauses;
 use crate::domain::event::{EventType, PartnerEvent, StoreId};
 use crate::domain::store_set::StoreSet;
@@ -177,13 +178,13 @@ pub(super) enum Failure {
     Gone,
 }
 
-/// Saves that a post failed, and ends the lease. `cursor` covers the event that was posted.
+/// Saves that a post failed, and ends the lease. The next attempt waits for the pause that the endpoint asks for, at most
+/// an hour. `cursor` covers the event that was posted.
 pub(super) async fn failed(
     pool: &Pool,
     leased: &Leased,
     cursor: &str,
-    failure: Failure,
-    reason: &str,
+    failed: &Failed,
 ) -> Result<Consequence, QueryError> {
     // The last allowed refusal skips the event. The count of failures then starts at 0 for the next event.
     const PASSES: &str = "refusals + $3 >= $4";
@@ -200,8 +201,10 @@ pub(super) async fn failed(
          where id = $1 and fence = $2 and stopped_at is null returning stopped_at is not null, attempts = 0"
     );
     let failures = leased.attempts.unsigned_abs().saturating_add(1);
-    let pause = PAUSES.after(failures, fastrand::f64()).as_secs_f64();
-    let (refused, gone) = (i32::from(failure == Failure::Refused), failure == Failure::Gone);
+    let asked = failed.retry_after.min(PAUSES.longest);
+    let pause = PAUSES.after(failures, fastrand::f64()).max(asked).as_secs_f64();
+    let refused = i32::from(failed.failure == Failure::Refused);
+    let gone = failed.failure == Failure::Gone;
     db::with_timeout(async {
         let client = pool.get().await?;
         let statement = client.prepare_cached(&sql).await?;
@@ -210,7 +213,7 @@ pub(super) async fn failed(
             &leased.fence,
             &refused,
             &MOST_REFUSALS,
-            &reason,
+            &failed.reason,
             &cursor,
             &leased.cursor,
             &pause,

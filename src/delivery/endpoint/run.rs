@@ -246,7 +246,7 @@ impl Endpoints {
             secrets: leased.secrets.clone(),
             body,
         };
-        let (failure, reason) = match post::post(poster, &letter).await {
+        let failed = match post::post(poster, &letter).await {
             Ok(_) => {
                 figures::count("sent");
                 return Ok(match lease::sent(&self.pool, leased, cursor).await? {
@@ -256,12 +256,12 @@ impl Endpoints {
             }
             Err(failed) => failed,
         };
-        figures::count(match failure {
+        figures::count(match failed.failure {
             Failure::Refused => "refused",
             Failure::Down | Failure::Gone => "failed",
         });
-        let consequence = lease::failed(&self.pool, leased, cursor, failure, &reason).await?;
-        let (endpoint, message) = (leased.id, letter.id.as_str());
+        let consequence = lease::failed(&self.pool, leased, cursor, &failed).await?;
+        let (endpoint, message, reason) = (leased.id, letter.id.as_str(), failed.reason.as_str());
         match consequence {
             Consequence::Retry => tracing::warn!(endpoint, message, reason, "a webhook was not posted yet"),
             Consequence::PassedOver => {

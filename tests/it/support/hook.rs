@@ -17,6 +17,8 @@ pub enum Answer {
     Status(u16),
     /// A status with this body.
     Says(u16, &'static str),
+    /// A status with the header `Retry-After`.
+    RetryAfter(u16, &'static str),
     /// No response is ever sent.
     Silence,
 }
@@ -110,16 +112,17 @@ async fn take(
     };
     let answer = answers.lock().unwrap().pop().unwrap_or(Answer::Status(204));
     came.send_modify(|posts| posts.push(post));
-    let (status, body) = match answer {
-        Answer::Status(status) => (status, ""),
-        Answer::Says(status, body) => (status, body),
+    let (status, headers, body) = match answer {
+        Answer::Status(status) => (status, String::new(), ""),
+        Answer::Says(status, body) => (status, String::new(), body),
+        Answer::RetryAfter(status, pause) => (status, format!("retry-after: {pause}\r\n"), ""),
         Answer::Silence => std::future::pending().await,
     };
     if let Some((client, sql)) = writes.filter(|_| status < 300) {
         client.batch_execute(sql).await.unwrap();
     }
     let length = body.len();
-    let answer = format!("HTTP/1.1 {status} x\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}");
+    let answer = format!("HTTP/1.1 {status} x\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n{body}");
     let _ = socket.write_all(answer.as_bytes()).await;
 }
 
