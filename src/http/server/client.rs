@@ -39,8 +39,9 @@ impl Proxies {
         self.trusted.iter().any(|network| network.contains(&address))
     }
 
-    /// The address of a request's client. Each proxy appends the address of its own client to `X-Forwarded-For`. So the
-    /// client is the last address that does not belong to a trusted proxy. A client can forge the addresses before it.
+    /// The address of a request's client. Each proxy appends the address of its own client to `X-Forwarded-For`. So
+    /// the client is the last address that does not belong to a trusted proxy. A client can forge all earlier
+    /// addresses.
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut client = peer;
         let values = headers.get_all(FORWARDED_FOR).into_iter().rev();
