@@ -120,8 +120,8 @@ impl Inner {
 }
 
 impl Router {
-    /// Starts a subscription to several stores. All such subscriptions share one session limit, as the sessions of one
-    /// store do.
+    /// Starts a subscription to several stores. All subscriptions to several stores share one session limit, as the
+    /// sessions of one store do.
     pub fn subscribe_many(self: &Arc<Self>, many: &Arc<ManyStores>, holder: Holder) -> Result<Subscription, Refused> {
         self.begin(Selection::Many(Arc::clone(many)), holder)
     }
