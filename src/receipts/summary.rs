@@ -51,7 +51,7 @@ pub struct Prepared {
     pub p90: Option<f64>,
     /// The number of orders with a known preparation time for which a time was promised.
     pub promised: i64,
-    /// The number of these orders that were ready after the time that was promised last.
+    /// The number of orders that were ready later than the last promised time.
     pub late: i64,
 }
 

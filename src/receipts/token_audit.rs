@@ -1,5 +1,5 @@
-//! Reads the acts of a token's holder: status changes and acknowledgements. The names of people are those that the
-//! holder claimed.
+//! Reads the acts of a token's holder: status changes and acknowledgements. If an act names a person, the holder has
+//! chosen this name, and nobody has verified it.
 
 use futures::StreamExt as _;
 use serde::Serialize;

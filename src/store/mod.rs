@@ -74,7 +74,7 @@ pub enum Webhook {
     To {
         /// The URL. Plain http is valid only if Vestnik's settings allow it.
         url: String,
-        /// The secret that signs the requests. `None` keeps the current one.
+        /// The secret that signs the requests. `None` keeps the current secret.
         secret: Option<String>,
     },
 }
@@ -239,7 +239,7 @@ async fn set_hours(transaction: &Transaction<'_>, store: &StoreId, rules: &[Rule
     }
     let is_open_at_all: bool = transaction.query_one(IS_OPEN_AT_ALL, &[&store]).await?.try_get(0)?;
     if rules.iter().any(is_of_week) && !is_open_at_all {
-        // A store without hours counts as open always.
+        // A store without hours always counts as open.
         return Err(Error::Setting(
             "no hours are left, and a store without hours is always open: give the week, such as --hours daily=10:00-22:00 --hours wed=closed; \
              close the store on dates, such as --hours 2026-12-31..2027-01-08=closed",
@@ -323,8 +323,8 @@ pub async fn list(client: &Client) -> Result<Vec<Store>, QueryError> {
     Ok(stores)
 }
 
-/// Reads the ids of the stores in this database. These have recent events, settings, or a token that is not revoked.
-/// Returns at most `most` ids, the shorter ones first.
+/// Reads the ids of the stores in this database. A store is in this database if it has recent events, settings, or a
+/// token that is not revoked. Returns at most `most` ids, the shorter ids first.
 pub async fn known(client: &Client, most: i64) -> Result<Vec<String>, QueryError> {
     const KNOWN: &str = "select id from ( \
              select store_id as id from (select distinct store_id from vestnik.vst_event where id > (select coalesce(max(id), 0) - 10000 from vestnik.vst_event) and source is distinct from 0) e \
