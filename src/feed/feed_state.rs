@@ -15,7 +15,7 @@ pub struct FeedState {
     /// Large transactions that are being published in chunks between the reads; `None`: no large transaction is being
     /// published.
     pub large_transactions: Option<LargeTransactions>,
-    /// The cursor for all published events.
+    /// The cursor that covers all published events.
     pub reached: Cursor,
     /// An event that the feed has read, usually the newest one. After a reconnect, the feed checks that the journal
     /// still has this event; otherwise the journal was restored to an earlier state.

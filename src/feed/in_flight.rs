@@ -95,7 +95,7 @@ impl InFlightEstimator {
         (self.began, self.total_duration) = (now, Duration::ZERO);
     }
 
-    /// The verdict after the last full window.
+    /// Whether the load justifies NOTIFY suppression, according to the last full windows.
     pub fn verdict(&self) -> Verdict {
         let windows = self.counts.len();
         if windows >= BUSY_WINDOWS && self.counts.iter().take(BUSY_WINDOWS).all(|count| *count > BUSY_ABOVE) {

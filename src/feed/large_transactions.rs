@@ -151,7 +151,7 @@ impl LargeTransactions {
         self.stage == Stage::Full
     }
 
-    /// The transactions to stream, and the last published event of the stream, after which it continues.
+    /// The transactions to stream, and the last published event of the stream, after which the stream continues.
     pub fn to_stream(&self) -> (Vec<Xid>, EventId) {
         let through = self.through.unwrap_or(EventId(i64::MIN));
         (self.streamed.iter().copied().collect(), through)
@@ -162,8 +162,8 @@ impl LargeTransactions {
         self.through = Some(event);
     }
 
-    /// The cursor for the published events. `read` is the position of the feed's reads, and covers streamed and held
-    /// transactions.
+    /// The cursor that covers the published events. `read` is the position of the feed's reads, and covers streamed
+    /// and held transactions.
     pub fn cursor(&self, read: &Position) -> Cursor {
         let (seen, before) = (self.position_after_stream(read), self.position_before_stream(read));
         match self.through {

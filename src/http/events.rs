@@ -110,7 +110,7 @@ pub async fn whole(access: Access, call: ApiRequest) -> Result<Response, ApiErro
     }
 }
 
-/// Acknowledges an event.
+/// Records that a person has seen an event.
 pub async fn acknowledge(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let Access {
         database, store, grant, ..

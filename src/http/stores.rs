@@ -107,7 +107,7 @@ pub async fn list(access: TokenAccess, call: ApiRequest) -> Result<Response, Api
     Ok(response::json(StatusCode::OK, &body))
 }
 
-/// Reads at most `limit` stores of one database, with ids after `after`. Returns the stores, and the `after` of the
+/// Reads at most `limit` stores of one database, with ids after `after`. Also returns the value of `after` for the
 /// next page; `None`: the database has no more stores.
 async fn page(
     access: &TokenAccess,

@@ -90,7 +90,8 @@ pub async fn claim(pool: &Pool, key: &IdempotencyKey, fingerprint: &[u8]) -> Res
             }));
         }
         let statement = client.prepare_cached(FOUND).await?;
-        // If the row was deleted meanwhile, the client repeats the request, and the repetition is executed.
+        // The row may have been deleted between the two statements. Then the client repeats the request, and the
+        // repetition is executed.
         let Some(row) = client.query_opt(&statement, &parameters[..4]).await? else {
             return Ok(Claimed::UnderWay);
         };

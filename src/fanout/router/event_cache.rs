@@ -82,8 +82,8 @@ impl EventCache {
         }
     }
 
-    /// Sets the position that the feed has reached. The router calls this when the feed starts, after a read without
-    /// events, and at the end of a read in chunks.
+    /// Sets the position that the feed has reached. The router calls this when the feed starts, and at the end of a
+    /// read in chunks.
     pub fn set_position(&mut self, position: &Position) {
         match (self.streamed.take(), self.cached.take()) {
             (Some(streamed), Some(cached)) => {
