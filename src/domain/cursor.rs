@@ -74,7 +74,8 @@ impl Position {
         self.end
     }
 
-    /// The transactions before `end` that were still running. Their events become new when they commit.
+    /// The transactions before `end` that were still running. The reader has not read their events, which become
+    /// visible when they commit.
     pub fn missing(&self) -> &[Xid] {
         &self.missing
     }
@@ -96,8 +97,8 @@ impl Position {
                 .all(|xid| other.missing.binary_search(xid).is_ok())
     }
 
-    /// Returns a copy of the position that does not cover these transactions, as if they were still running. Then their
-    /// events are new again.
+    /// Returns a copy of the position that does not cover these transactions, as if they were still running. The
+    /// reader then reads the events of these transactions again.
     pub fn without(&self, xids: impl IntoIterator<Item = Xid>) -> Self {
         let mut missing = self.missing.clone();
         missing.extend(xids.into_iter().filter(|xid| *xid < self.end));

@@ -130,7 +130,7 @@ pub enum Write {
 }
 
 impl Write {
-    /// All kinds, each at the index of its number.
+    /// All kinds, in the order of their declaration.
     pub const ALL: [Self; 4] = [Self::Insert, Self::Update, Self::Delete, Self::Truncate];
 
     /// The name of the kind in the journal.
@@ -229,7 +229,7 @@ pub enum EventType {
 }
 
 impl EventType {
-    /// All types, each at the index of its number.
+    /// All types, in the order of their declaration.
     pub const ALL: [Self; 16] = [
         Self::NewOrder,
         Self::OrderStatusChanged,

@@ -111,8 +111,8 @@ impl Status {
         }
     }
 
-    /// Whether a person may set this status back to `previous`, to correct a mistake. A customer's cancellation cannot
-    /// be undone.
+    /// Whether a person may change an order from this status back to `previous`, to correct a mistake. A customer's
+    /// cancellation cannot be undone.
     pub fn can_return_to(self, previous: Self, kind: SubjectKind, words: StatusSet) -> bool {
         [false, true]
             .iter()

@@ -17,8 +17,8 @@ pub struct FeedState {
     pub large_transactions: Option<LargeTransactions>,
     /// The cursor that covers all published events.
     pub reached: Cursor,
-    /// An event that the feed has read, usually the newest one. After a reconnect, the feed checks that the journal
-    /// still has this event; otherwise the journal was restored to an earlier state.
+    /// An event that the feed has read, usually the newest event of the journal. After a reconnect, the feed checks
+    /// that the journal still has this event; otherwise the journal was restored to an earlier state.
     pub seen: Option<Witness>,
 }
 

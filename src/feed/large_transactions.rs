@@ -102,8 +102,8 @@ impl LargeTransactions {
         Ok(events.into_iter().filter(|event| !xids.contains(&event.xid)).collect())
     }
 
-    /// Finds the transactions of a read that must be streamed or held, and their stores. They share a store with a
-    /// streamed or held transaction, or with another transaction that this function has found.
+    /// Finds the transactions of a read that must be streamed or held, and the stores of these transactions. Each
+    /// found transaction shares a store with a streamed or held transaction, or with another found transaction.
     fn related(&self, events: &[JournalEvent], touched: &HashSet<StoreId>) -> (HashSet<Xid>, HashSet<StoreId>) {
         let mut xids = HashSet::new();
         let mut stores = HashSet::new();

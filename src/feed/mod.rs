@@ -300,7 +300,7 @@ impl Feed {
         }
     }
 
-    /// Removes the events that must wait for a large transaction, and returns the others. `None`: too many
+    /// Removes the events that must wait for a large transaction, and returns the other events. `None`: too many
     /// transactions would wait.
     async fn remove_related(
         &self,

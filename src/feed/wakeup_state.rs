@@ -20,9 +20,9 @@ pub const SUPPRESSING_PAUSE: Duration = Duration::from_micros(250);
 const MAX_SUPPRESSING_PAUSE: Duration = Duration::from_millis(2);
 /// Longest pause of a suppressing node under load. Below this limit, the estimated load sets the pause.
 const MAX_BUSY_PAUSE: Duration = Duration::from_millis(5);
-/// A polling node pauses for the time since it began to poll, divided by this number. A suppressing node divides the
-/// time since the last event instead. Reads are frequent at first, because writers that were denied the lock commit
-/// soon.
+/// A polling node pauses for the time since it began to poll, divided by this number. For example, it pauses for 10
+/// ms when it has polled for 40 ms. For a suppressing node, the time counts from the last read that found events. So
+/// reads are frequent at first, because writers that were denied the lock commit soon.
 const PAUSE_DIVISOR: u32 = 4;
 /// Maximum number of successive waits for the idle lock. After them, some session evidently does not release the lock,
 /// and the node tries again after `SUPPRESS_RETRY`.
@@ -165,7 +165,7 @@ impl WakeupState {
         self.state == State::Idle
     }
 
-    /// Whether writers do not notify because of this node.
+    /// Whether this node suppresses NOTIFY now, so that writers do not notify.
     pub fn is_suppressing(&self) -> bool {
         matches!(self.state, State::WaitingForWriters | State::Suppressing)
     }

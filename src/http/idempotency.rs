@@ -68,7 +68,8 @@ pub async fn answer(
     executed.await.map_err(ApiError::database)?
 }
 
-/// The key of the request, without quotes. The IETF's draft encloses a key in quotes. `None`: the request has no key.
+/// The key of the request, without quotes. The IETF's draft for this header encloses the key in quotes. `None`: the
+/// request has no key.
 fn key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     let wrong = ApiError::BadParameter("Idempotency-Key", WANTED);
     let mut given = headers.get_all(KEY).into_iter();

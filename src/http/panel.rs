@@ -17,7 +17,8 @@ use super::request::ApiRequest;
 #[folder = "$OUT_DIR/panel/"]
 struct Files;
 
-/// The compressed forms of a text file, smallest first. Each form has its name in HTTP, and the suffix of its file.
+/// The compressed forms in which a text file may exist, the smallest first. Each pair is the name of the encoding in
+/// HTTP, and the suffix of the compressed file.
 const CODINGS: [(&str, &str); 2] = [("br", ".br"), ("gzip", ".gz")];
 
 /// The content security policy. It allows files of this origin, images as `data:` and `blob:`, sounds as `blob:`, and
@@ -43,8 +44,8 @@ pub async fn page(_: Arc<Databases>, call: ApiRequest) -> Result<Response, ApiEr
     file("index.html", &call.headers)
 }
 
-/// Serves the service worker. The file is at the top of all paths, because a service worker controls only paths below
-/// its own.
+/// Serves the service worker. Its path is `/sw.js`, because a service worker controls only paths in its own folder
+/// and below.
 pub async fn worker(_: Arc<Databases>, call: ApiRequest) -> Result<Response, ApiError> {
     file("sw.js", &call.headers)
 }

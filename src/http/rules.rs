@@ -41,9 +41,9 @@ impl Rules {
         self.proxies.client(peer, headers)
     }
 
-    /// Whether the header `Host` names an allowed host. Without this rule, an attacker could point the host name of
-    /// an own page at this node (DNS rebinding). The origin of that page would equal the header `Host`, and would be
-    /// allowed.
+    /// Whether the header `Host` names an allowed host. Without this rule, an attacker could make the host name of
+    /// the attacker's page point at this node (DNS rebinding). The origin of the page would then equal the header
+    /// `Host`, and would be allowed.
     pub fn allow_host(&self, headers: &HeaderMap) -> bool {
         let host = host(headers).map(str::to_ascii_lowercase);
         self.hosts.is_empty() || host.is_some_and(|host| self.hosts.contains(&host))

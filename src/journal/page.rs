@@ -151,7 +151,7 @@ pub(super) async fn usable_for_planning(client: &db::Transaction<'_>, text: &str
     Ok((head, cursor))
 }
 
-/// The newest events of all stores, with a limited size. They fill the event cache when a node starts.
+/// The newest events of all stores, up to a limited total size. They fill the event cache when a node starts.
 pub struct History {
     /// The epoch of the database. Transaction ids are valid only in this epoch.
     pub epoch: Epoch,

@@ -115,7 +115,7 @@ impl Reader {
         if !client.query_one(is_migrated, &[]).await?.try_get::<_, bool>(0)? {
             return Err(Error::NotMigrated);
         }
-        // The transaction ids of a journal from another cluster cannot be compared with those of this cluster. Some
+        // The transaction ids of a journal from another cluster cannot be compared with the ids of this cluster. Some
         // events would look new at every read.
         let is_same_cluster =
             "select exists (select from vestnik.vst_cluster join pg_control_system() using (system_identifier))";

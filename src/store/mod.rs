@@ -338,13 +338,14 @@ const KNOWN: &str = "select exists (select from vestnik.vst_event where store_id
      or exists (select from vestnik.vst_store where id = $1) \
      or exists (select from vestnik.vst_token where $1 = any (stores) and revoked_at is null)";
 
-/// Whether this database has the store: it has events, settings, or a token that names it and is not revoked. Uses the
-/// caller's connection.
+/// Whether this database has the store: the store has events or settings in it, or a token that is not revoked names
+/// the store. Uses the caller's connection.
 pub async fn is_known_to(client: &impl GenericClient, store: &StoreId) -> Result<bool, QueryError> {
     Ok(client.query_one(KNOWN, &[&store.as_str()]).await?.try_get(0)?)
 }
 
-/// Whether this database has the store: it has events, settings, or a token that names it and is not revoked.
+/// Whether this database has the store: the store has events or settings in it, or a token that is not revoked names
+/// the store.
 pub async fn is_known(pool: &Pool, store: &StoreId) -> Result<bool, QueryError> {
     db::with_timeout(async {
         let client = pool.get().await?;

@@ -49,7 +49,7 @@ pub struct Tokens {
     usage: Arc<Usage>,
     issuer: Option<Arc<Issuer>>,
     pool: Pool,
-    /// The token of this node's self-test (canary). It is in no table.
+    /// The token of this node's self-test (canary). Its hash is only in memory, and not in the table of tokens.
     canary: Option<(Hash, Found)>,
 }
 

@@ -94,7 +94,8 @@ impl EventCache {
         }
     }
 
-    /// Empties the cache and begins at a position. All events that the position does not cover are published later.
+    /// Empties the cache, and sets `base` to this position. The feed publishes all events that the position does not
+    /// cover later.
     fn begin(&mut self, position: &Position) {
         self.streamed = None;
         self.cached = Some(Cached {

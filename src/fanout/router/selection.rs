@@ -34,7 +34,7 @@ impl ManyStores {
         self.types.as_ref().is_none_or(|types| types.contains(&kind)) && self.stores.has(store)
     }
 
-    /// Whether a token that opens these stores opens the selection.
+    /// Whether a token that opens the stores `opened` opens every store of this selection.
     pub fn is_opened_by(&self, opened: &Stores) -> bool {
         match (&self.granted, &self.stores) {
             (Some(granted), _) => granted == opened,
@@ -77,7 +77,7 @@ impl Selection {
         }
     }
 
-    /// Whether a token that opens these stores opens the selection.
+    /// Whether a token that opens the stores `opened` opens every store of this selection.
     pub fn is_opened_by(&self, opened: &Stores) -> bool {
         match self {
             Self::Store(store) => opened.have(store.as_str()),

@@ -8,7 +8,8 @@ use warp::http::HeaderMap;
 
 /// Length of the fixed part of a PROXY header of version 2, bytes. The addresses follow this part.
 const PROXY_HEAD_BYTES: usize = 16;
-/// Maximum length of a PROXY header after its fixed part, bytes: addresses, and additions of the proxy.
+/// Maximum length of the second part of a PROXY header, bytes. This part has the addresses, and optional values of
+/// the proxy.
 const MAX_PROXY_BYTES: usize = 4096;
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
