@@ -46,8 +46,8 @@ pub struct Position {
 }
 
 impl Position {
-    /// The position of a reader that has read all events visible in `snapshot`. `newest` is the newest transaction with
-    /// such an event.
+    /// The position of a reader that has read all events visible in `snapshot`. `newest` is the newest transaction of
+    /// which the reader has read an event.
     pub fn after(snapshot: &Snapshot, newest: Xid) -> Self {
         let end = Xid((newest.0 + 1).min(snapshot.xmax.0));
         let mut missing: Vec<Xid> = snapshot.running.iter().copied().filter(|xid| *xid < end).collect();
@@ -68,12 +68,14 @@ impl Position {
         xid < self.end && self.missing.binary_search(&xid).is_err()
     }
 
-    /// The first transaction after the position. The events of this transaction and of all later ones are new.
+    /// The first transaction after the position. The events of this transaction and of all later transactions are
+    /// new.
     pub fn end(&self) -> Xid {
         self.end
     }
 
-    /// The transactions before `end` that were still running. Their events become new when they commit.
+    /// The transactions before `end` that were still running. The reader has not read their events, which become
+    /// visible when they commit.
     pub fn missing(&self) -> &[Xid] {
         &self.missing
     }
@@ -83,8 +85,8 @@ impl Position {
         Xid(self.end.0.saturating_sub(1))
     }
 
-    /// Whether this position covers each transaction that the other position covers. The answer may be a false "no" if
-    /// the other position ends later.
+    /// Whether this position covers each transaction that the other position covers. The result may wrongly be
+    /// `false` if the other position ends later than this position.
     pub fn covers_all_of(&self, other: &Self) -> bool {
         let below = |xid: &&Xid| **xid < other.end;
         other.end <= self.end
@@ -95,8 +97,8 @@ impl Position {
                 .all(|xid| other.missing.binary_search(xid).is_ok())
     }
 
-    /// Returns a copy of the position that does not cover these transactions, as if they were still running. Then their
-    /// events are new again.
+    /// Returns a copy of the position that does not cover these transactions, as if they were still running. The
+    /// reader then reads the events of these transactions again.
     pub fn without(&self, xids: impl IntoIterator<Item = Xid>) -> Self {
         let mut missing = self.missing.clone();
         missing.extend(xids.into_iter().filter(|xid| *xid < self.end));

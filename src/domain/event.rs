@@ -47,8 +47,8 @@ impl fmt::Display for StoreId {
     }
 }
 
-/// The id of an event. A later change of an order has a greater id. Ids of different orders say nothing about the
-/// sequence.
+/// The id of an event. A later change of an order has a greater id. The ids of events of different orders do not show
+/// which event was first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventId(pub i64);
 
@@ -119,7 +119,7 @@ impl SubjectId {
 /// How the shop's row was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Write {
-    /// The row was inserted, or moved here from another store.
+    /// The row was inserted, or was moved from another store to this store.
     Insert,
     /// The row was changed.
     Update,
@@ -130,7 +130,7 @@ pub enum Write {
 }
 
 impl Write {
-    /// All kinds, each at the index of its number.
+    /// All kinds, in the order of their declaration.
     pub const ALL: [Self; 4] = [Self::Insert, Self::Update, Self::Delete, Self::Truncate];
 
     /// The name of the kind in the journal.
@@ -186,8 +186,8 @@ pub struct RowWrite {
     pub data: String,
     /// The recorded columns before an update, a JSON object. `None`: another kind of write.
     pub old: Option<String>,
-    /// Facts about the person whose press of a button wrote the row: `{"by","minutes","reason"}`. `minutes` is the
-    /// promised time. `None`: no button wrote the row.
+    /// The answer of a person who changed the row with a button, a JSON object: `{"by","minutes","reason"}`. `by` is
+    /// the person's name; `minutes` is the promised time. `None`: no button changed the row.
     pub answer: Option<String>,
 }
 
@@ -229,7 +229,7 @@ pub enum EventType {
 }
 
 impl EventType {
-    /// All types, each at the index of its number.
+    /// All types, in the order of their declaration.
     pub const ALL: [Self; 16] = [
         Self::NewOrder,
         Self::OrderStatusChanged,

@@ -183,7 +183,7 @@ impl Point {
             (2.., 0) if behind == 3 => Some(Self::Nowhere),
             (2.., _) => None,
             // A single comma before three digits separates thousands. A single point is a decimal point, because
-            // databases write it before decimals.
+            // databases write decimal numbers with a point.
             (1, 0) if separator == b',' && behind == 3 => Some(Self::Nowhere),
             _ => Some(Self::At(place)),
         }

@@ -1,5 +1,5 @@
-//! Shortens events that are too large for a client: leaves out their large parts, and adds the path of the whole event.
-//! Without this, a large event would close the session of such a client after each reconnect.
+//! Shortens events that are too large for a client: leaves out their large parts, and adds the path of the whole
+//! event. Otherwise a client that cannot receive a large event would lose its session again after each reconnect.
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value, json};
@@ -46,7 +46,7 @@ impl PartnerEvent {
                 break;
             }
             data.remove(&name);
-            // The name of the part is added to `omitted`.
+            // The name of the part is added to `omitted`, so its length is added.
             bytes = bytes.saturating_sub(size).saturating_add(name.len() + MEMBER_BYTES);
             omitted.push(name);
         }

@@ -84,9 +84,9 @@ impl Status {
         matches!(self, Self::Pending | Self::Preparing | Self::Ready | Self::Delivering)
     }
 
-    /// The statuses that a person may choose next, the usual one first. `words` has the statuses for which the shop has
-    /// words. A status without a word is replaced by the status after it. `Rejected` is possible if the shop has a word
-    /// for `Cancelled`.
+    /// The statuses that a person may choose next, the usual one first. `words` has the statuses for which the shop
+    /// has words. A status without a word is replaced by the status after it. `Rejected` is also possible if the shop
+    /// has a word only for `Cancelled`.
     pub fn next_of(self, kind: SubjectKind, delivered: bool, words: StatusSet) -> Vec<Self> {
         let mut next = Vec::new();
         for step in self.next(kind, delivered) {
@@ -111,8 +111,8 @@ impl Status {
         }
     }
 
-    /// Whether a person may set this status back to `previous`, to correct a mistake. A customer's cancellation cannot
-    /// be undone.
+    /// Whether a person may change an order from this status back to `previous`, to correct a mistake. A customer's
+    /// cancellation cannot be undone.
     pub fn can_return_to(self, previous: Self, kind: SubjectKind, words: StatusSet) -> bool {
         [false, true]
             .iter()

@@ -11,7 +11,8 @@ pub enum StoreSet {
     One(StoreId),
     /// Several stores.
     These(HashSet<StoreId>),
-    /// Every store of the database, except those that belong to another database.
+    /// Every store of the database, except the stores in this set. The settings assign those stores to another
+    /// database.
     AllBut(HashSet<StoreId>),
 }
 

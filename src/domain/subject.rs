@@ -21,7 +21,7 @@ pub struct Subject {
     pub id: SubjectId,
     /// The name of the source, which is the shop's attached table.
     pub source: Arc<str>,
-    /// The number by which people call the order. The key, if the shop has no number.
+    /// The order number that people use. If the shop has no such number, the key of the shop's row.
     pub number: String,
     /// Whether people see the order or booking.
     pub visibility: Visibility,

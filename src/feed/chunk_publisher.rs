@@ -1,5 +1,5 @@
-//! Receives large transactions' events from the journal in chunks. It holds each chunk back until the queues of its
-//! stores' sessions have room.
+//! Receives the events of large transactions from the journal in chunks. A chunk waits until the queues of the
+//! sessions that will receive it have room.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -12,12 +12,12 @@ use crate::fanout::router::Router;
 use crate::journal::{self, ConnectError};
 
 /// Maximum time that a chunk waits for a session whose queue is full. After this time the chunk is published, and the
-/// router closes the session as lagged. Its client reconnects with its cursor.
+/// router closes the session as lagged. The client of this session then reconnects with its cursor.
 const MAX_WAIT_FOR_ROOM: Duration = Duration::from_millis(50);
 /// Time between two checks of whether the queues have room.
 const ROOM_CHECK_INTERVAL: Duration = Duration::from_millis(2);
 
-/// Reads chunks from the journal, and holds back each chunk until it may be published.
+/// Reads chunks from the journal. Keeps each chunk until it may be published.
 pub struct ChunkPublisher {
     chunks: journal::LargeTransactionStream,
     /// The next chunk, its stores, and the time when it arrived; `None`: the next chunk has not arrived yet.

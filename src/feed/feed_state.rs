@@ -15,10 +15,10 @@ pub struct FeedState {
     /// Large transactions that are being published in chunks between the reads; `None`: no large transaction is being
     /// published.
     pub large_transactions: Option<LargeTransactions>,
-    /// The cursor for all published events.
+    /// The cursor that covers all published events.
     pub reached: Cursor,
-    /// The newest event that was read, or an event before it. After a reconnect, this event proves that the journal
-    /// still has the same history.
+    /// An event that the feed has read, usually the newest event of the journal. After a reconnect, the feed checks
+    /// that the journal still has this event; otherwise the journal was restored to an earlier state.
     pub seen: Option<Witness>,
 }
 
@@ -34,9 +34,9 @@ impl FeedState {
         }
     }
 
-    /// Separates the large transactions from a long read, so that the feed can read the other events. Then the position
-    /// `read` covers the large transactions. `TooMany`: no transaction of the read is large, or there are too many
-    /// large transactions.
+    /// Separates the large transactions from a long read, so that the feed can read the other events. Afterwards the
+    /// position `read` covers the large transactions, although their events are published later. `TooMany`: no
+    /// transaction of the read is large, or there are too many large transactions.
     pub fn separate_large(&mut self, sizes: TransactionSizes) -> Result<(), TooMany> {
         let of = |size: Size| {
             let of_size = sizes.transactions.iter().filter(move |(_, its)| *its == size);
@@ -56,8 +56,9 @@ impl FeedState {
         Ok(())
     }
 
-    /// Whether new events must wait for the stream of large transactions. A stream that has published no event yet is
-    /// discarded, and its events become unread again.
+    /// Whether the feed must finish the stream of large transactions before it reads new events. If the stream has
+    /// published no event yet, this function discards the stream and returns `false`. The feed then reads the events
+    /// of the stream again.
     pub fn must_wait(&mut self) -> bool {
         let Some(large_transactions) = &mut self.large_transactions else {
             return false;

@@ -4,9 +4,9 @@
 //!
 //! The large transactions that are being published are *streamed* together, in the order of event ids. A later
 //! transaction that touches a store of the stream may change the same rows. So it is *held*: the feed reads it again
-//! after the stream ends. A transaction that touches a store of a held transaction is held as well, and so is a further
-//! large transaction. A small transaction is streamed if one read found it together with the large transactions, and it
-//! shares a store with them. The order of event ids is correct for transactions of one read.
+//! after the stream ends. A transaction that touches a store of a held transaction is also held. A further large
+//! transaction is also held. A small transaction is streamed if one read found it together with the large
+//! transactions, and it shares a store with them. The order of event ids is correct for transactions of one read.
 //!
 //! Cursors do not cover streamed and held transactions, so a client that reconnects still receives them.
 
@@ -18,7 +18,7 @@ use crate::domain::event::{EventId, JournalEvent, StoreId, Xid};
 /// Maximum number of transactions that are streamed or held. The limit bounds the length of a cursor, which names each
 /// transaction in two or three characters.
 pub const MAX_TRANSACTIONS: usize = 256;
-/// Maximum number of stores that small streamed or held transactions touch.
+/// Maximum number of stores that the small transactions in the stream, and the small held transactions, touch.
 pub const MAX_STORES: usize = 4096;
 
 /// The progress of the stream.
@@ -74,8 +74,8 @@ impl LargeTransactions {
         Ok(())
     }
 
-    /// The arguments of a query to the journal, which tells which stores the large transactions touch. The arguments
-    /// are the large transactions, and the stores of `events` that no streamed or held small transaction touches.
+    /// Returns the arguments of the journal query that finds stores touched by large transactions. The arguments are
+    /// the large transactions, and the stores of `events` that no streamed or held small transaction touches.
     pub fn stores_to_look_up<'a>(&self, events: &'a [JournalEvent]) -> (&[Xid], Vec<&'a str>) {
         let stores = events.iter().filter_map(|event| event.store.as_ref());
         let unknown: HashSet<&str> = stores
@@ -85,8 +85,8 @@ impl LargeTransactions {
         (&self.large, unknown.into_iter().collect())
     }
 
-    /// Removes from a read the events of transactions that must be streamed or held, and returns the other events.
-    /// `touched`: the read's stores that large transactions touch.
+    /// Removes the events of transactions that must be streamed or held from a read, and returns the other events.
+    /// `touched` contains the stores of this read that large transactions also touch.
     pub fn remove_related(
         &mut self,
         events: Vec<JournalEvent>,
@@ -102,8 +102,8 @@ impl LargeTransactions {
         Ok(events.into_iter().filter(|event| !xids.contains(&event.xid)).collect())
     }
 
-    /// Finds the transactions of a read that must be streamed or held, and their stores. They share a store with a
-    /// streamed or held transaction, or with another transaction that this function has found.
+    /// Finds the transactions of a read that must be streamed or held, and the stores of these transactions. Each
+    /// found transaction shares a store with a streamed or held transaction, or with another found transaction.
     fn related(&self, events: &[JournalEvent], touched: &HashSet<StoreId>) -> (HashSet<Xid>, HashSet<StoreId>) {
         let mut xids = HashSet::new();
         let mut stores = HashSet::new();
@@ -151,7 +151,7 @@ impl LargeTransactions {
         self.stage == Stage::Full
     }
 
-    /// The transactions to stream, and the last published event of the stream, after which it continues.
+    /// The transactions to stream, and the last published event of the stream, after which the stream continues.
     pub fn to_stream(&self) -> (Vec<Xid>, EventId) {
         let through = self.through.unwrap_or(EventId(i64::MIN));
         (self.streamed.iter().copied().collect(), through)
@@ -162,8 +162,8 @@ impl LargeTransactions {
         self.through = Some(event);
     }
 
-    /// The cursor for the published events. `read` is the position of the feed's reads, and covers streamed and held
-    /// transactions.
+    /// The cursor that covers the published events. `read` is the position of the feed's reads, and covers streamed
+    /// and held transactions.
     pub fn cursor(&self, read: &Position) -> Cursor {
         let (seen, before) = (self.position_after_stream(read), self.position_before_stream(read));
         match self.through {
@@ -212,8 +212,8 @@ mod tests {
         stores.iter().map(|store| StoreId::new(store)).collect()
     }
 
-    /// A stream of two transactions: 10 is large and touches store 1; 11 touches the same store, and was in the same
-    /// read.
+    /// A stream of two transactions from one read: transaction 10 is large and touches store 1; transaction 11 is
+    /// small and touches the same store.
     fn streaming() -> LargeTransactions {
         let mut large_transactions = LargeTransactions::new();
         large_transactions.add_large(&[Xid(10)]).unwrap();

@@ -279,7 +279,8 @@ async fn self_test(notify_url: &SecretString, signals: &ListenerSignals) -> Resu
         .map_err(|_| Lost::Swallowed)
 }
 
-/// Reads the first of the two integers in the lock keys of the triggers. Fails if the triggers do not notify.
+/// The key of each advisory lock of the triggers consists of two integers. Reads the first integer from the database.
+/// Fails if the triggers do not notify.
 async fn notify_lock_key(client: &Client) -> Result<i32, Lost> {
     let is_migrated = "select to_regprocedure('vestnik.vst_notify_lock_key()') is not null";
     if !client.query_one(is_migrated, &[]).await?.try_get::<_, bool>(0)? {

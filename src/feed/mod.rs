@@ -1,10 +1,10 @@
 //! The feed reads the journal whenever it is woken, and publishes the events to the router in one order. Each database
 //! has one task for its feed.
 //!
-//! All wakes during a read cause only one further read, so each read returns a batch under load. The position outlives
-//! a connection, so the feed reads commits of an outage after the outage. `wakeup` decides when to read: on
-//! notification, or by polling where NOTIFY would cost the shop more. `large_transactions` publishes the events of
-//! large transactions in chunks between the reads.
+//! All wakes during a read cause only one further read. So under load, each read returns many events. The position
+//! outlives a connection, so the feed reads commits of an outage after the outage. `wakeup` decides when to read:
+//! when a notification arrives, or by polling if NOTIFY would cost the shop more than polling. `large_transactions`
+//! publishes the events of large transactions in chunks between the reads.
 
 mod chunk_publisher;
 mod feed_state;
@@ -113,7 +113,7 @@ pub struct Feed {
     pub router: Arc<Router>,
     /// Records when the feed last read the journal.
     pub health: Arc<FeedHealth>,
-    /// Signals each read that found events. The tasks that enqueue deliveries and post webhooks wait for it.
+    /// Signals each read that found events. The tasks that enqueue deliveries and post webhooks wait for this signal.
     pub new_events: watch::Sender<()>,
     /// The attached tables of the shop. Their mappings tell what the columns of the shop's rows mean.
     pub sources: Arc<Registry>,
@@ -300,7 +300,7 @@ impl Feed {
         }
     }
 
-    /// Removes the events that must wait for a large transaction, and returns the others. `None`: too many
+    /// Removes the events that must wait for a large transaction, and returns the other events. `None`: too many
     /// transactions would wait.
     async fn remove_related(
         &self,
@@ -422,7 +422,8 @@ impl Feed {
     async fn refresh_sources(&self, reader: &Reader, version: i64) -> Result<(), journal::Error> {
         if self.sources.current().version != version {
             let before = self.reload_sources(reader).await?;
-            // The cached events are removed, because the version also rises when a customer's data is erased.
+            // The cached events are removed, because the version of the sources also rises when a customer's data is
+            // erased from the journal.
             self.router.clear_cache();
             tracing::info!(version, "the sources have changed");
             match self.sources.current().changes_since(&before) {

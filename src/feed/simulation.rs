@@ -20,7 +20,7 @@ const SEEDS: u64 = 1500;
 enum WaitFor {
     /// An id that the node allocates for itself, after it holds the idle lock.
     OwnXid,
-    /// The id after the last transaction that has ended: the `xmax` of a snapshot.
+    /// The `xmax` of a snapshot: the id after the newest transaction that has ended.
     Xmax,
     /// No id: the node goes idle as soon as it holds the idle lock.
     Nothing,
@@ -67,7 +67,7 @@ struct World {
     wait_for: WaitFor,
     now: Instant,
     nodes: Vec<Node>,
-    /// Suppressor sessions that their nodes have dropped, and whose locks Postgres has not all released.
+    /// Suppressor sessions that nodes have dropped, and of which Postgres has not released every lock yet.
     orphans: Vec<Suppressor>,
     running: Vec<Writer>,
     committed: BTreeSet<u64>,
@@ -311,7 +311,8 @@ impl World {
             if self.random.bool() {
                 self.nodes[at].lock_operation = None;
                 self.apply(at, Input::SuppressorLost);
-                // In a state without a use for the session, `apply` returns no `DropSuppressor`, so drop it here.
+                // If the node's state does not use the suppressor session, `apply` returns no `DropSuppressor`. So
+                // the session is dropped here.
                 self.execute(at, Action::DropSuppressor);
             }
         }

@@ -25,8 +25,8 @@ use crate::feed::suppression_locks::{Broken, IdleLock, ListenSession, PeerMessag
 pub enum WakeReason {
     /// A notification arrived, or the state of the LISTEN connection changed.
     Notified,
-    /// The fallback interval of an idle node has passed. No notification has arrived for the events that this read
-    /// finds.
+    /// An idle node reads, because the fallback interval has passed without a notification. If this read finds
+    /// events, their notifications have not arrived.
     FallbackPoll,
     /// The node polls, and its pause has passed.
     Poll,
@@ -36,7 +36,7 @@ pub enum WakeReason {
 type LockResult = (Input, Option<Arc<SuppressorSession>>);
 type Pending<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
 
-/// Drives a node's part in NOTIFY suppression: when the feed reads, and which locks the node holds.
+/// Decides when the feed of a node reads, and which locks of NOTIFY suppression the node holds.
 pub struct WakeupDriver {
     signals: Arc<ListenerSignals>,
     listen_state: watch::Receiver<ListenState>,

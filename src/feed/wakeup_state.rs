@@ -20,9 +20,9 @@ pub const SUPPRESSING_PAUSE: Duration = Duration::from_micros(250);
 const MAX_SUPPRESSING_PAUSE: Duration = Duration::from_millis(2);
 /// Longest pause of a suppressing node under load. Below this limit, the estimated load sets the pause.
 const MAX_BUSY_PAUSE: Duration = Duration::from_millis(5);
-/// A polling node pauses for the time since it began to poll, divided by this number. A suppressing node divides the
-/// time since the last event instead. Reads are frequent at first, because writers that were denied the lock commit
-/// soon.
+/// A polling node pauses for the time since it began to poll, divided by this number. For example, it pauses for 10
+/// ms when it has polled for 40 ms. For a suppressing node, the time counts from the last read that found events. So
+/// reads are frequent at first, because writers that were denied the lock commit soon.
 const PAUSE_DIVISOR: u32 = 4;
 /// Maximum number of successive waits for the idle lock. After them, some session evidently does not release the lock,
 /// and the node tries again after `SUPPRESS_RETRY`.
@@ -31,14 +31,14 @@ const MAX_IDLE_LOCK_WAITS: u32 = 10;
 const SUPPRESS_RETRY: Duration = Duration::from_secs(5);
 /// Shortest time between two `PollingPeer` messages of a node.
 const POLLING_PEER_INTERVAL: Duration = Duration::from_secs(1);
-/// After a `PollingPeer` message, the suppressing node sends `EventsRead` for each read during this time.
+/// For this time after a `PollingPeer` message, the suppressing node sends `EventsRead` for each read.
 const PEER_TIMEOUT: Duration = Duration::from_secs(3);
 /// When suppression begins, the node sends `EventsRead` for each read during this time, even without a `PollingPeer`
 /// message. Within this time every peer has sent `PollingPeer`. The time is short, because a message for each read
 /// reduces the throughput of orders by a tenth.
 const PEER_ANSWER_TIMEOUT: Duration = Duration::from_millis(250);
-/// Without known peers, the suppressing node sends `EventsRead` at most this often. The message wakes peers whose
-/// `PollingPeer` message was lost.
+/// Shortest time between two `EventsRead` messages of a suppressing node that knows no polling peers. The messages
+/// wake peers whose `PollingPeer` message was lost.
 const EVENTS_READ_INTERVAL: Duration = POLLING_PAUSE;
 
 /// A state of one node in the protocol of NOTIFY suppression.
@@ -88,8 +88,8 @@ pub enum Input {
     Received(PeerMessage),
     /// A read of the journal, which began after all earlier inputs.
     Read {
-        /// From the snapshot of the read: every transaction with a lower id had ended. `None`: the read had no
-        /// snapshot.
+        /// The snapshot of the read shows that every transaction with a lower id than this value has ended. `None`: the
+        /// read had no snapshot.
         oldest: Option<Xid>,
         /// Number of events that the read found.
         events: usize,
@@ -130,7 +130,7 @@ pub struct WakeupState {
     polling_peer_at: Instant,
     /// Until this time other nodes may poll, so the node sends `EventsRead` for each read.
     peers_until: Instant,
-    /// Without known peers, the node sends `EventsRead` at this time at the earliest.
+    /// If the node knows no polling peers, it sends `EventsRead` at this time at the earliest.
     events_read_at: Instant,
     /// The node has suppressed NOTIFY, and a writer that was denied the lock may still be running. So the node still
     /// sends `EventsRead` to the other nodes.
@@ -165,7 +165,7 @@ impl WakeupState {
         self.state == State::Idle
     }
 
-    /// Whether writers do not notify because of this node.
+    /// Whether this node suppresses NOTIFY now, so that writers do not notify.
     pub fn is_suppressing(&self) -> bool {
         matches!(self.state, State::WaitingForWriters | State::Suppressing)
     }
@@ -271,8 +271,8 @@ impl WakeupState {
     }
 
     fn announce_polling(&mut self, now: Instant) -> Vec<Action> {
-        // After a suppression, no message is sent: the node's own suppressor session may have denied the lock, because
-        // Postgres releases that session's locks with a delay.
+        // After this node has suppressed NOTIFY, it sends no `PollingPeer` message. Its own suppressor session may be
+        // the reason why a lock was denied, because Postgres releases that session's locks with a delay.
         if self.must_notify_peers || now < self.polling_peer_at {
             return Vec::new();
         }
@@ -288,8 +288,8 @@ impl WakeupState {
             }
             State::ReleasingIdle { to_suppress: false } => {
                 self.state = State::Polling;
-                // The other node possibly does not wait for the lock yet, so this node does not request the lock at
-                // once.
+                // The node that sent the request may not wait for the exclusive idle lock yet. So this node does not
+                // request the idle lock again at once.
                 self.request_idle_at = now + POLLING_PAUSE;
                 self.announce_polling(now)
             }

@@ -1,7 +1,7 @@
 //! Authorizes requests: checks the token, the store, and the origin of the web page that sends the request. A token is
 //! accepted only in a header, because proxies and servers log URLs.
 //!
-//! A request reads no data of a store, and waits in no queue of a store, before its token is verified.
+//! Until the token is verified, a request reads no data of a store and waits in no queue of a store.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -22,8 +22,8 @@ use crate::domain::event::StoreId;
 use crate::infra::telemetry::LogLimit;
 use crate::token::{Found, Grant, Jwt, Looked, Presented, Refused, Scope, Stores, Token, TokenId};
 
-/// The prefix of a token in a WebSocket subprotocol. Browsers cannot set a header on a WebSocket, so panels send the
-/// token this way.
+/// The prefix of a WebSocket subprotocol that carries a token, such as `bearer.TOKEN`. A web page cannot set the
+/// headers of a WebSocket handshake, but it can set the subprotocols. So panels send the token this way.
 const BEARER_PROTOCOL: &str = "bearer.";
 /// Maximum length of a store id, in bytes.
 const MAX_STORE_BYTES: usize = 200;
@@ -34,15 +34,15 @@ pub struct Access {
     pub database: Arc<DatabaseContext>,
     /// The id of the store.
     pub store: StoreId,
-    /// The stores that the token opens, and its scope.
+    /// The rights of the token: its stores and its scope.
     pub grant: Arc<Grant>,
     presented: Presented,
     generation: u64,
 }
 
 impl Access {
-    /// Checks the token again if any token has changed since the first check. It must be called before work that begins
-    /// some time after the first check.
+    /// Checks the token again if any token in the database has changed since the first check. Call this method before
+    /// work that begins some time after the first check.
     pub async fn confirm(&self) -> Result<(), ApiError> {
         if self.database.hub.tokens.generation() == self.generation {
             return Ok(());
@@ -74,8 +74,8 @@ pub async fn authorize(
     let store = store(&call.store)?;
     let presented = parse(given, client)?;
     let refused = |why: &'static str| refused(given, why, client);
-    // With several databases, the token is checked before the store's database is searched. So a request without a
-    // valid token causes no search.
+    // With several databases, the token is checked before the node looks for the database of the store. So a request
+    // without a valid token causes no query for the store.
     let is_counted = databases.are_several() && identify(databases, &presented, &store, refused).await?;
     let database = databases.of(&store).await?;
     let looked = look_up(&database, &presented).await?;
@@ -95,7 +95,7 @@ pub async fn authorize(
     if !is_counted {
         databases.limits.count_token(database.number, grant.id)?;
     }
-    // A token for all stores does not open the store of the self-test (canary).
+    // Only the token of the self-test (canary) opens the store of the self-test. This token opens no other store.
     if !grant.opens(store.as_str()) || store.is_canary() != (grant.id == TokenId::CANARY) {
         return Err(ApiError::OtherStore);
     }
@@ -111,8 +111,8 @@ pub async fn authorize(
     })
 }
 
-/// Makes the checks that do not depend on the token: the URL must hold no token, and the origin must be allowed.
-/// Returns the text of the token; `None`: the request has none.
+/// Checks that the URL holds no token, and that the origin of the request is allowed. These checks need no token.
+/// Returns the text of the request's token; `None`: the request has no token.
 pub fn offered<'a>(
     databases: &Databases,
     call: &'a ApiRequest,
@@ -145,8 +145,8 @@ pub async fn look_up(database: &DatabaseContext, presented: &Presented) -> Resul
     database.hub.tokens.look_up(presented).await.map_err(ApiError::database)
 }
 
-/// Checks that the token opens the store in one of several databases. If a database does not respond and no other
-/// database knows the token, the result is the error of that database. A JWT is verified without a database. Returns
+/// Checks that the token opens the store in one of several databases. If no database knows the token, and one
+/// database does not respond, returns the error of that database. A JWT is verified without a database. Returns
 /// whether the request was counted against the token's rate limit.
 async fn identify(
     databases: &Databases,
@@ -231,8 +231,8 @@ fn judge(found: Found, store: &StoreId) -> Result<Arc<Grant>, ApiError> {
     }
 }
 
-/// Counts a missing or invalid token, and logs an invalid token. The client may be an attacker who guesses tokens, or a
-/// device with an old token.
+/// Counts a missing or invalid token. Logs an invalid token: the client may be an attacker who guesses tokens, or a
+/// device whose token is old.
 pub fn refused(given: Option<&str>, why: &'static str, client: IpAddr) {
     static LIMIT: LogLimit = LogLimit::new();
     metrics::counter!("vestnik_tokens_refused_total", "why" => why).increment(1);
@@ -282,7 +282,7 @@ fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     tokens(headers, header::SEC_WEBSOCKET_PROTOCOL)
 }
 
-/// The single values of a header that contains a list separated by commas.
+/// The values in a header that contains a list separated by commas, such as `Connection: keep-alive, Upgrade`.
 fn tokens(headers: &HeaderMap, name: header::HeaderName) -> impl Iterator<Item = &str> {
     let values = headers
         .get_all(name)

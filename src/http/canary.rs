@@ -58,7 +58,7 @@ impl CanaryFailure {
         Self::Lost,
     ];
 
-    /// The name of the reason in `/readyz`, in the metric and in the table.
+    /// The name of the reason in `/readyz`, in the metric, and in the table of the self-test, such as `not_migrated`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NoSession => "no_session",
@@ -72,7 +72,7 @@ impl CanaryFailure {
 }
 
 impl Canary {
-    /// The name of the state in `/readyz` and in the table.
+    /// The name of the state in `/readyz` and in the table of the self-test, such as `waiting`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Off => "off",

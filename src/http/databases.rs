@@ -30,8 +30,9 @@ pub struct Databases {
 }
 
 impl Databases {
-    /// Creates the list of databases. `databases` has each database with the ids of its stores from the settings.
-    /// `None`: the settings name no stores, so the database itself tells which stores it has.
+    /// Creates the list of databases. `databases` lists each database with the ids of the stores that the settings
+    /// assign to it. `None`: the settings assign no stores to the database, so the node asks the database which
+    /// stores it has.
     pub fn new(
         databases: Vec<(Arc<DatabaseContext>, Option<BTreeSet<String>>)>,
         http: &config::Http,
@@ -56,7 +57,7 @@ impl Databases {
         self.databases.iter().map(|(database, _)| database)
     }
 
-    /// The first database, for work that is the same in all databases.
+    /// The first database, for work that has the same result in every database, such as the check of a JWT.
     pub(super) fn any(&self) -> &Arc<DatabaseContext> {
         &self.databases[0].0
     }
@@ -116,8 +117,8 @@ impl Databases {
         Ok(Arc::clone(&self.databases[index].0))
     }
 
-    /// Finds the database that knows the store, among the databases without stores in the settings. Returns the index
-    /// of the database.
+    /// Finds the database that knows the store. Searches only databases to which the settings assign no stores.
+    /// Returns the index of the database.
     async fn ask(&self, store: &StoreId) -> Result<usize, ApiError> {
         let open: Vec<usize> = (0..self.databases.len())
             .filter(|index| self.databases[*index].1.is_none())
@@ -142,8 +143,8 @@ impl Databases {
                 found.insert(store.clone(), *index);
                 Ok(*index)
             }
-            // A database that does not respond may have the store, too. So the database that knows the store is used,
-            // but is not cached.
+            // Another database did not respond, and may have the store, too. So the database that knows the store is
+            // used, but is not cached.
             ([index], Some(_)) => Ok(*index),
             ([], None) => Err(ApiError::UnknownStore),
             ([], Some(error)) => Err(ApiError::database(error)),

@@ -93,7 +93,8 @@ pub enum ApiError {
     StatusRefused {
         /// The message of the shop for people; `None`: the shop sent no message.
         message: Option<String>,
-        /// The kind of the rule of the shop's database; `None`: the kind is unknown.
+        /// The reason why the shop's database refused the change, as a text for people. For example: `a value is longer
+        /// than its column`. `None`: the reason is not known.
         rule: Option<&'static str>,
     },
     /// The operator must act: Vestnik's database role lacks a privilege, or the shop's API lacks a setting. The log
@@ -101,7 +102,7 @@ pub enum ApiError {
     StatusNotPossible,
     /// The shop's own API failed, or did not respond in time.
     ShopUnavailable,
-    /// The shop's mapping has no word for this status.
+    /// The mapping of the shop's table has no value for this status.
     StatusUnknownToShop(&'static str),
     /// Several sources have an order with this key. The value lists the sources. The client must choose one of them.
     AmbiguousOrder(Vec<String>),
@@ -132,8 +133,8 @@ impl ApiError {
         Self::NotReady
     }
 
-    /// Whether the error occurs before the token is verified, or because the token is not valid. Such a request counts
-    /// against the limit of its address.
+    /// Whether the error occurs before the token is verified, or because the token is not valid. A request with such
+    /// an error counts against the rate limit of its client's address.
     pub fn is_of_guest(&self) -> bool {
         matches!(
             self,
@@ -358,7 +359,7 @@ impl ApiError {
                     .headers_mut()
                     .insert(header::UPGRADE, HeaderValue::from_static("websocket"));
             }
-            // RFC 6455 requires this header, which tells the client the version that the server accepts.
+            // This header tells the client which WebSocket version the server accepts. RFC 6455 requires the header.
             Self::BadUpgrade => {
                 response
                     .headers_mut()

@@ -21,10 +21,11 @@ use crate::token::Scope;
 /// Maximum and default number of events on one page of the history.
 const HISTORY_LIMIT: usize = 500;
 const HISTORY_DEFAULT: usize = 100;
-/// The recipient in receipts of an HTTP client that gives no panel name.
+/// The recipient's name in a receipt, if an HTTP client acknowledges an event and gives no panel name.
 const NAMELESS: &str = "http";
 
-/// Returns a page of a store's history. If the request names a panel, the events count as sent to this panel.
+/// Returns a page of a store's history. If the request names a panel, the events on the page count as sent to this
+/// panel.
 pub async fn history(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let Access {
         database, store, grant, ..
@@ -109,7 +110,7 @@ pub async fn whole(access: Access, call: ApiRequest) -> Result<Response, ApiErro
     }
 }
 
-/// Acknowledges an event.
+/// Records that a person has seen an event.
 pub async fn acknowledge(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let Access {
         database, store, grant, ..

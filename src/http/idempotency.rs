@@ -15,7 +15,7 @@ use super::response;
 use crate::infra::db::Pool;
 use crate::token::idempotency::{self, Claimed, Executed, Execution, IdempotencyKey};
 
-/// Maximum length of a key, in characters.
+/// Maximum length of an `Idempotency-Key`, in characters.
 pub const MAX_KEY_CHARACTERS: usize = 255;
 /// Maximum size of the body of a request with a key, in bytes. No route accepts a larger body.
 const MAX_BODY_BYTES: usize = 32 * 1024;
@@ -24,8 +24,8 @@ const KEY: &str = "idempotency-key";
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 const WANTED: &str = "one key of 1 to 255 visible ASCII characters, such as a UUID";
 
-/// Executes a request of a store. A POST with a key is executed once, and a repetition gets the first response. The key
-/// of another method is ignored, because a repetition of such a request changes nothing.
+/// Executes a request of a store. A POST with a key is executed once, and a repetition gets the first response. For
+/// other methods the key is ignored, because a repeated GET, PUT or DELETE changes nothing more.
 pub async fn answer(
     access: Access,
     mut call: ApiRequest,
@@ -68,7 +68,8 @@ pub async fn answer(
     executed.await.map_err(ApiError::database)?
 }
 
-/// The key of the request, without quotes. The IETF's draft encloses a key in quotes. `None`: the request has no key.
+/// The key of the request, without quotes. The IETF's draft for this header encloses the key in quotes. `None`: the
+/// request has no key.
 fn key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     let wrong = ApiError::BadParameter("Idempotency-Key", WANTED);
     let mut given = headers.get_all(KEY).into_iter();
@@ -83,7 +84,7 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
     is_key.then(|| Some(key.to_owned())).ok_or(wrong)
 }
 
-/// Saves the response, and returns it.
+/// Saves the response for repetitions of the request, and returns it.
 async fn keep(pool: &Pool, execution: Execution, answered: Response) -> Result<Response, ApiError> {
     let (head, body) = answered.into_parts();
     let body = body.collect().await.map_err(ApiError::database)?.to_bytes();

@@ -49,10 +49,10 @@ use opened::TokenAccess;
 use request::{ApiRequest, Body, Query};
 use server::Connection;
 
-/// The beginning of the paths that web pages of other origins may use.
+/// The first part of the paths to which web pages of other origins may send requests.
 const API: &str = "/api/partner/";
 
-/// The state of one database that the routes need.
+/// The data of one database, for the routes.
 pub struct DatabaseContext {
     /// The index of the database in the settings.
     pub number: usize,
@@ -108,10 +108,10 @@ impl Route {
     }
 }
 
-/// The future of a handler. It returns the response, or an error for the client.
+/// The future that a handler returns. Its result is the response, or an error for the client.
 type Answered = BoxFuture<'static, Result<Response, ApiError>>;
 
-/// The handler of a route, with the access that a request needs.
+/// The handler of a route. The variant says which token a request needs.
 #[derive(Clone, Copy)]
 enum Handler {
     /// A route of a store. The token must open the store, and must have at least this scope. The client must send the
@@ -260,8 +260,8 @@ async fn answer(
 ) -> Response {
     let headers = call.headers.clone();
     let answered = handle(Arc::clone(&databases), routes, &method, path.as_str(), call).await;
-    // The browser of a page from a forbidden origin gets a permissive preflight response. Then the page can read the
-    // error of its request.
+    // A preflight from any origin gets a permissive response. Otherwise a page of a forbidden origin could not read
+    // the error of its request.
     let is_preflight = method == Method::OPTIONS && path.as_str().starts_with(API);
     let any_origin = is_preflight || matches!(answered, Err(ApiError::ForeignOrigin));
     let mut response = answered.unwrap_or_else(ApiError::into_response);

@@ -18,7 +18,8 @@ pub async fn healthz(_: Arc<Databases>, _: ApiRequest) -> Result<Response, ApiEr
 }
 
 /// Returns whether load balancers should send clients to this node. A node with several databases is ready if one of
-/// them is ready. Another node could not serve the stores of the failed databases either.
+/// them is ready. Clients of a failed database gain nothing from another node, because that node cannot use the
+/// database either.
 pub async fn readyz(databases: Arc<Databases>, _: ApiRequest) -> Result<Response, ApiError> {
     let state = |database: &DatabaseContext| match (database.feed_health.is_fresh(), *database.listen_state.borrow()) {
         (false, _) => "away",

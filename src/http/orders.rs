@@ -172,7 +172,8 @@ pub(super) fn is_reason(reason: &str) -> bool {
     reason.chars().count() <= MAX_REASON_CHARACTERS && reason.chars().all(is_text)
 }
 
-/// The name that other people see for a change, if the request gives no name: the label or the id of the token.
+/// The name of the person or client who makes a change, if the request gives no name: the label of the token, or its
+/// id.
 pub(super) fn name(grant: &Grant) -> String {
     match &grant.label {
         Some(label) => label.chars().take(MAX_BY_CHARACTERS).collect(),

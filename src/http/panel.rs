@@ -17,7 +17,8 @@ use super::request::ApiRequest;
 #[folder = "$OUT_DIR/panel/"]
 struct Files;
 
-/// The compressed forms of a text file, smallest first. Each form has its name in HTTP, and the suffix of its file.
+/// The compressed forms in which a text file may exist, the smallest first. Each pair is the name of the encoding in
+/// HTTP, and the suffix of the compressed file.
 const CODINGS: [(&str, &str); 2] = [("br", ".br"), ("gzip", ".gz")];
 
 /// The content security policy. It allows files of this origin, images as `data:` and `blob:`, sounds as `blob:`, and
@@ -29,7 +30,8 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 /// Suffixes of files that a browser may open as a page or run as a worker. Only these files get the security headers.
 const RULED: [&str; 3] = [".html", ".svg", "sw.js"];
 
-/// The header that separates the page from pages that have opened it, and from pages that it opens.
+/// This header forbids script access between the panel's page and pages of other origins that open it, or that it
+/// opens.
 const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
 const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-policy");
 /// The device features that the page may not use. A panel plays sounds, keeps the screen on, uses the full screen, and
@@ -42,8 +44,8 @@ pub async fn page(_: Arc<Databases>, call: ApiRequest) -> Result<Response, ApiEr
     file("index.html", &call.headers)
 }
 
-/// Serves the service worker. The file is at the top of all paths, because a service worker controls only paths below
-/// its own.
+/// Serves the service worker. Its path is `/sw.js`, because a service worker controls only paths in its own folder
+/// and below.
 pub async fn worker(_: Arc<Databases>, call: ApiRequest) -> Result<Response, ApiError> {
     file("sw.js", &call.headers)
 }
@@ -96,11 +98,13 @@ fn file(name: &str, headers: &HeaderMap) -> Result<Response, ApiError> {
         set(&mut response, header::VARY, "accept-encoding");
     }
     set(&mut response, header::ETAG, &tag);
-    // The browser checks at each load whether the file has changed, so that a panel is never older than its server.
+    // The browser checks at each load whether the file has changed, so that a panel never runs older files than its
+    // server has.
     set(&mut response, header::CACHE_CONTROL, "no-cache");
     set(&mut response, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
     set(&mut response, header::REFERRER_POLICY, "no-referrer");
-    // Other files do not need these headers. Leaving them out saves bytes, because a first load has ten files.
+    // Other files do not need these headers. Leaving the headers out makes the first load smaller, because it has ten
+    // files.
     if RULED.iter().any(|end| name.ends_with(end)) {
         set(&mut response, header::CONTENT_SECURITY_POLICY, &policy(headers));
         set(&mut response, OPENER_POLICY, "same-origin");

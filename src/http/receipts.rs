@@ -42,7 +42,7 @@ const SAID: &str = "{\"panel\":\"a name of 1 to 64 characters\",\"channel\":\"po
      and \"rendered\" and \"sounded\" (lists of event ids, 500 in all), \"rings\" (true or false)";
 
 /// Records the receipts of a panel without a WebSocket: rendered events, sounded events, and whether the panel can
-/// ring. Such a panel polls, or has opened a stream of Server-Sent Events on this node with the same name and token.
+/// ring. The panel polls, or has opened a stream of Server-Sent Events on this node with the same name and token.
 pub async fn record(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let Access {
         database, store, grant, ..

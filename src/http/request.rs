@@ -190,8 +190,8 @@ impl Body {
         serde_json::from_slice(&whole).map_err(|_| ApiError::BadBody(expected))
     }
 
-    /// Reads the body, with at most `most` bytes. `expected` is the text for the error `bad_body`, if the body does not
-    /// arrive.
+    /// Reads the body, with at most `most` bytes. `expected` is the message of the error `bad_body`, which the client
+    /// gets if the body cannot be read.
     pub async fn whole(self, most: usize, expected: &'static str) -> Result<Bytes, ApiError> {
         let mut parts = self.0.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         let read = async {

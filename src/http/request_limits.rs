@@ -11,13 +11,14 @@ use crate::infra::config;
 use crate::infra::rate_limiter::{Rate, RateLimiters};
 use crate::token::TokenId;
 
-/// The burst that is allowed at once, as seconds of the sustained rate. It is enough for a page with its files, or for
-/// all panels of a large kitchen.
+/// Number of requests that are allowed at once, given as seconds of the sustained rate. For example, a rate of 10
+/// requests/s allows 200 requests at once. This is enough for a page with its files, or for all panels of a large
+/// kitchen.
 const BURST_S: u32 = 20;
-/// Maximum number of addresses, and of tokens, whose requests are counted.
+/// Maximum number of addresses whose requests are counted, and maximum number of tokens whose requests are counted.
 const MAX_KEYS: usize = 20_000;
-/// Delay of the response to a request that exceeds its address's limit. A flood is then at most one request a second
-/// for each connection.
+/// Delay of the response to a request that exceeds the limit of its client's address. It limits a client that floods
+/// the node to one request a second on each connection.
 const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
 
 /// The rate limits of a node's requests.

@@ -41,15 +41,16 @@ impl Rules {
         self.proxies.client(peer, headers)
     }
 
-    /// Whether the header `Host` names an allowed host. Without this rule, a foreign page could point its own host name
-    /// at this node (DNS rebinding). The page's origin would then equal the host.
+    /// Whether the header `Host` names an allowed host. Without this rule, an attacker could make the host name of
+    /// the attacker's page point at this node (DNS rebinding). The origin of the page would then equal the header
+    /// `Host`, and would be allowed.
     pub fn allow_host(&self, headers: &HeaderMap) -> bool {
         let host = host(headers).map(str::to_ascii_lowercase);
         self.hosts.is_empty() || host.is_some_and(|host| self.hosts.contains(&host))
     }
 
-    /// Whether the web page that sends the request has this host's origin, or an allowed origin. A request without an
-    /// origin is allowed, because no web page sends it.
+    /// Whether a web page may send the request: the page's origin must be an allowed origin, or the host that the
+    /// request names. A request without an origin is allowed, because no web page sends it.
     pub fn allow_origin(&self, headers: &HeaderMap) -> bool {
         let Some(origin) = headers.get(header::ORIGIN) else {
             return true;

@@ -78,7 +78,7 @@ async fn open(access: &Access) -> Result<Box<Session>, ApiError> {
     admit(database).await?;
     let session = Session::open(&database.hub, store.clone(), Arc::clone(grant));
     let session = session.map_err(|why| refused(why, Some(store), grant.id))?;
-    // From here on, a revocation of the token ends this session. An earlier revocation is found by this check.
+    // From here on, a revocation of the token ends this session. This check finds an earlier revocation.
     access.confirm().await?;
     Ok(session)
 }

@@ -33,7 +33,7 @@ const A_DATABASE: &str =
 const ONE_DATABASE: &str = "ids of stores of one database, with commas between them, or *";
 const TYPES: &str = "types of events, with commas between them, such as new_order,order_cancelled";
 
-/// The position at which a page of the list begins: after this store of this database.
+/// The place in the list at which a page begins: directly after this store of this database.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Start {
     database: usize,
@@ -107,7 +107,7 @@ pub async fn list(access: TokenAccess, call: ApiRequest) -> Result<Response, Api
     Ok(response::json(StatusCode::OK, &body))
 }
 
-/// Reads at most `limit` stores of one database, with ids after `after`. Returns the stores, and the `after` of the
+/// Reads at most `limit` stores of one database, with ids after `after`. Also returns the value of `after` for the
 /// next page; `None`: the database has no more stores.
 async fn page(
     access: &TokenAccess,
@@ -185,12 +185,12 @@ async fn open(access: &TokenAccess, opened: &Opened, selection: ManyStores) -> R
     sessions::admit(database).await?;
     let session = Session::open_many(&database.hub, selection, Arc::clone(grant));
     let session = session.map_err(|why| sessions::refused(why, None, grant.id))?;
-    // From here on, a revocation of the token ends this session. An earlier revocation is found by this check.
+    // From here on, a revocation of the token ends this session. This check finds an earlier revocation.
     access.confirm(opened).await?;
     Ok(session)
 }
 
-/// Parses the database of the stream, and its stores and types of events.
+/// Parses which database, which stores and which types of events the client wants in its stream.
 async fn select(access: &TokenAccess, call: &ApiRequest) -> Result<(Opened, ManyStores), ApiError> {
     let types = match call.query.get("types") {
         None => None,

@@ -1,5 +1,5 @@
 //! The rows of canaries. A canary is a node's self-test: in each round the node writes a synthetic order. This module
-//! writes the order, removes old journal rows of it, and saves the outcome of the round.
+//! writes this order, deletes the journal rows of earlier rounds, and saves the outcome of each round.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ pub const KEPT_ROUNDS: i64 = 10;
 /// A node counts as gone this many hours after the planned time of its next round. Then its rows are deleted.
 const GONE_HOURS: i32 = 1;
 
-/// Inserts the synthetic order of a round. Deletes the rows of earlier rounds, and those of nodes that are gone. `next`
-/// is the longest time until the node's next round.
+/// Inserts the synthetic order of a round. Deletes the rows of earlier rounds, and the rows of nodes that are gone.
+/// `next` is the longest time until the node's next round.
 pub async fn send(pool: &Pool, store: &StoreId, round: &str, next: Duration) -> Result<(), QueryError> {
     const GONE: &str = "with gone as (delete from vestnik.vst_canary where until < clock_timestamp() - make_interval(hours => $1) and store <> $2 returning store) \
          delete from vestnik.vst_event where store_id in (select store from gone) and source = 0";

@@ -1,5 +1,5 @@
-//! Reads the events that may need deliveries, in batches. These are the events after a stored cursor, of stores that
-//! are set up. This module also appends the events that Vestnik itself writes.
+//! Reads the events that may need deliveries, in batches. Reads only events after a stored cursor, and only events of
+//! stores that are set up. This module also appends the events that Vestnik itself writes.
 
 use super::page::usable_for_planning;
 use super::sql_types::{SqlXid, xids};
@@ -30,16 +30,16 @@ pub struct DueBatch {
     pub fell_behind: bool,
 }
 
-/// How far below an event's id its siblings are searched. Siblings are rows that the same transaction wrote about the
-/// same order. They form one event.
+/// Maximum difference between the id of an event and the ids of its siblings; siblings are searched only within this
+/// range. Siblings are rows that the same transaction wrote about the same order. They form one event.
 const SIBLING_IDS: i64 = 100;
 /// The number of transactions after which an old cursor should be saved again, because each read scans all transactions
 /// after the cursor.
 const BEHIND_TRANSACTIONS: u64 = 256;
 
 /// Reads at most `limit` events after `cursor`. If the cursor is invalid, or of another epoch, the read starts at the
-/// beginning. This is safe, because no event is enqueued twice. The cursor covers the snapshot of the first statement,
-/// so events that commit after it are left for the next read.
+/// beginning. This is safe, because no event is enqueued twice. The returned cursor covers the snapshot of the first
+/// statement. The next read finds events that commit after this snapshot.
 pub async fn read_due(client: &Transaction<'_>, cursor: &str, limit: usize) -> Result<DueBatch, Error> {
     let due = format!(
         "select {EVENT_COLUMNS}, extract(epoch from clock_timestamp() - at)::float8 from ( \

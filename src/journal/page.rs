@@ -48,7 +48,8 @@ pub struct PageEvent {
 pub enum Page {
     /// Events in the order in which a client must receive them.
     Events {
-        /// The events of the page. A few more than requested, if they are needed to complete an event.
+        /// The events of the page. The page may have a few more events than requested, if they are needed to complete
+        /// an event.
         events: Vec<PageEvent>,
         /// The cursor that covers all events of the page.
         cursor: String,
@@ -59,7 +60,7 @@ pub enum Page {
     Resync {
         /// The reason why the cursor cannot be used.
         reason: Unusable,
-        /// A new cursor that covers all events until now.
+        /// A new cursor that covers all events that are visible now.
         fresh: String,
         /// The position of the cursor `fresh`.
         position: Position,
@@ -138,19 +139,19 @@ async fn usable(client: &db::Transaction<'_>, text: &str, head: &Head) -> Result
     })
 }
 
-/// Reads the state of the journal, and decodes the cursor up to which deliveries are enqueued. A cursor that cannot be
-/// used is replaced by the beginning. This is safe, because no delivery is enqueued twice.
+/// Reads the state of the journal, and decodes the cursor up to which deliveries are enqueued. If the cursor cannot
+/// be used, returns a cursor at the beginning of the journal. This is safe, because no delivery is enqueued twice.
 pub(super) async fn usable_for_planning(client: &db::Transaction<'_>, text: &str) -> Result<(Head, Cursor), Error> {
     let head = read_head(client).await?;
     let cursor = match lineage::decode(client, text, head.epoch).await? {
-        // Trimmed events may be missing after this cursor. They would be too old to be sent.
+        // Some events after this cursor may have been trimmed. They would be too old to be sent.
         Decoded::Usable(cursor) if cursor.end() <= head.snapshot.xmax => cursor,
         _ => Cursor::At(Position::beginning()),
     };
     Ok((head, cursor))
 }
 
-/// The newest events of all stores, with a limited size. They fill the event cache when a node starts.
+/// The newest events of all stores, up to a limited total size. They fill the event cache when a node starts.
 pub struct History {
     /// The epoch of the database. Transaction ids are valid only in this epoch.
     pub epoch: Epoch,

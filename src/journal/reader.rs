@@ -56,8 +56,8 @@ const OUTLINE: &str = "with recursive later (xid) as ( \
      union all \
      select null, xid, coalesce((select true from vestnik.vst_event e where e.xid = found.xid offset $4 limit 1), false) from found";
 
-/// Selects those stores of `$1` for which one of the transactions `$2` wrote an event. Instead of `exists`, it uses a
-/// sub-select, because the planner might turn `exists` into a join that reads a whole transaction.
+/// Selects the stores among `$1` for which one of the transactions `$2` wrote an event. Instead of `exists`, it uses
+/// a sub-select, because the planner might turn `exists` into a join that reads a whole transaction.
 const TOUCHED: &str = "select store from unnest($1::text[]) asked (store) \
      where (select true from vestnik.vst_event e where e.store_id = asked.store and e.xid = any ($2) limit 1)";
 
@@ -115,7 +115,7 @@ impl Reader {
         if !client.query_one(is_migrated, &[]).await?.try_get::<_, bool>(0)? {
             return Err(Error::NotMigrated);
         }
-        // The transaction ids of a journal from another cluster cannot be compared with those of this cluster. Some
+        // The transaction ids of a journal from another cluster cannot be compared with the ids of this cluster. Some
         // events would look new at every read.
         let is_same_cluster =
             "select exists (select from vestnik.vst_cluster join pg_control_system() using (system_identifier))";
@@ -154,8 +154,9 @@ impl Reader {
         self.line.epoch
     }
 
-    /// Whether the database still has the events that the feed has read up to the position `read`. `seen` is the newest
-    /// of these events. If it has disappeared, a new line of history begins, and all earlier cursors become invalid.
+    /// Whether the database still has the events that the feed has read up to the position `read`. `seen` is the
+    /// newest of these events. If this event has disappeared, a new line of history begins, and all earlier cursors
+    /// become invalid.
     pub async fn continues(&mut self, epoch: Epoch, read: &Position, seen: Option<&Witness>) -> Result<bool, Error> {
         let continues = lineage::continues(&mut self.client, &mut self.line, epoch, read, seen);
         timeout(READ_DEADLINE, continues).await.map_err(|_| Error::TimedOut)?

@@ -13,7 +13,7 @@ use crate::domain::event::{StoreId, Xid};
 /// A transaction with more events than this is large. The number is half of a read, so that one read can contain two
 /// small transactions.
 pub const LARGE_EVENTS: i64 = 512;
-/// Maximum number of transactions in one list of sizes.
+/// Maximum number of transactions in one [`TransactionSizes`] list.
 pub const OUTLINE_TRANSACTIONS: usize = 1024;
 
 /// The size of a transaction, compared with `LARGE_EVENTS`.
@@ -60,7 +60,7 @@ impl Reader {
         }))
     }
 
-    /// Returns those of `stores` for which one of the transactions `by` has written an event.
+    /// Returns the stores among `stores` for which one of the transactions `by` has written an event.
     pub async fn touched(&self, stores: &[&str], by: &[Xid]) -> Result<HashSet<StoreId>, Error> {
         if stores.is_empty() || by.is_empty() {
             return Ok(HashSet::new());

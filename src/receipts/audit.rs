@@ -37,7 +37,7 @@ pub struct Span<'a> {
 /// The reason why the report failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A time of the span has an unknown form.
+    /// The text of a start or end time has an unknown form.
     #[error("a time looks like 19:00, 2026-11-24 19:00 or 2026-11-24T19:00:00Z")]
     Moment,
     /// The database failed.
@@ -68,14 +68,14 @@ pub struct AuditPage {
 
 /// Reads one page of the report: the events of at most [`PAGE_EVENTS`] journal rows with an id greater than `after`.
 pub async fn page(client: &Client, span: &Span<'_>, after: i64) -> Result<AuditPage, Error> {
-    // The key is compared with a column. The number is searched as text in the whole row, so it may match part of
-    // another value; `is_meant` removes such events.
+    // The key of an order is compared with a column. The number of an order is searched as text in the whole row, so
+    // it may match a part of another value; `is_meant` removes such events.
     const SPAN: &str = "source is distinct from 0 and ($1::text is null or store_id = $1) and ($2::timestamptz is null or at >= $2) \
          and ($3::timestamptz is null or at < $3) and id > $4 and id <= $5 \
          and ($7::text is null or key = $7 or strpos(data::text, $8) > 0) order by id limit $6";
     let times = times(client, span).await?;
-    // Limit the search by ids, because ids rise with time and no index has the times of events. Such an index would add
-    // to the cost of each order.
+    // Ids rise with time, so the search is limited by ids. No index has the times of events, because such an index
+    // would add to the cost of each order.
     let disorder = Duration::from_secs_f64(DISORDER_S);
     let first = match times.from {
         Some(from) => first_since(client, from - disorder).await?,

@@ -9,8 +9,8 @@ use crate::journal;
 use crate::sources::Sources;
 use crate::sources::changes::Lookups;
 
-/// Counts the new orders among these events in a metric, by channel. Each event comes with the channel on which it was
-/// first seen.
+/// Counts the new orders among these events in a metric, by channel. Each event is paired with the channel on which
+/// it was first seen.
 pub async fn count(
     client: &impl GenericClient,
     sources: &Sources,

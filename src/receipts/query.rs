@@ -33,8 +33,8 @@ pub struct ReceiptQuery<'a> {
     pub key: Option<&'a str>,
     /// The page has only events that are older than this event. `None`: the first page.
     pub before: Option<EventId>,
-    /// The number of events at which the page ends. The page may have more events, because the journal is read in pages
-    /// of this number of rows.
+    /// The number of events at which the page ends. The page may have more events, because the journal is read in
+    /// pages of `limit` rows.
     pub limit: usize,
 }
 

@@ -49,9 +49,9 @@ pub struct Prepared {
     pub p50: Option<f64>,
     /// The 90th percentile of the preparation time, seconds. `None`: no order has a known preparation time.
     pub p90: Option<f64>,
-    /// The number of orders with a known preparation time for which a time was promised.
+    /// The number of orders whose preparation time is known, and for which the store promised a time.
     pub promised: i64,
-    /// The number of these orders that were ready after the time that was promised last.
+    /// The number of orders that were ready later than the last promised time.
     pub late: i64,
 }
 

@@ -28,7 +28,7 @@ impl AttendedBy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Escalates {
     /// Orders are escalated while the store is open. If an order arrives while the store is closed, its escalation
-    /// begins when the store opens. A store without opening hours counts as open always.
+    /// begins when the store opens. A store without opening hours always counts as open.
     Open,
     /// Orders are escalated at any time.
     Always,

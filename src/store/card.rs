@@ -34,7 +34,7 @@ pub struct DisabledChat {
 
 /// Reads the data about a store that a panel shows.
 pub async fn read(pool: &Pool, store: &StoreId) -> Result<Card, QueryError> {
-    // Use the same defaults as the columns of the table.
+    // The defaults are those of the columns of `vestnik.vst_store`.
     const CARD: &str = "select s.name, coalesce(s.currency, 'RUB'), coalesce(s.time_zone, 'Europe/Moscow'), \
          coalesce(s.answer_seconds, 60), b.stopped_at is not null \
          from vestnik.vst_bot b left join vestnik.vst_store s on s.id = $1";

@@ -97,7 +97,7 @@ fn read(text: &str) -> Option<Rule> {
         }
     };
     let is_of_week = matches!(days, Days::Week(_));
-    // Refuse `AsUsual` for weekdays, because it only deletes the exception for a date.
+    // Refuse `AsUsual` for weekdays, because `AsUsual` only deletes the exception for a date.
     (open != Open::AsUsual || !is_of_week).then_some(Rule { days, open })
 }
 

@@ -74,7 +74,7 @@ pub enum Webhook {
     To {
         /// The URL. Plain http is valid only if Vestnik's settings allow it.
         url: String,
-        /// The secret that signs the requests. `None` keeps the current one.
+        /// The secret that signs the requests. `None` keeps the current secret.
         secret: Option<String>,
     },
 }
@@ -239,7 +239,7 @@ async fn set_hours(transaction: &Transaction<'_>, store: &StoreId, rules: &[Rule
     }
     let is_open_at_all: bool = transaction.query_one(IS_OPEN_AT_ALL, &[&store]).await?.try_get(0)?;
     if rules.iter().any(is_of_week) && !is_open_at_all {
-        // A store without hours counts as open always.
+        // A store without hours always counts as open.
         return Err(Error::Setting(
             "no hours are left, and a store without hours is always open: give the week, such as --hours daily=10:00-22:00 --hours wed=closed; \
              close the store on dates, such as --hours 2026-12-31..2027-01-08=closed",
@@ -323,8 +323,8 @@ pub async fn list(client: &Client) -> Result<Vec<Store>, QueryError> {
     Ok(stores)
 }
 
-/// Reads the ids of the stores in this database. These have recent events, settings, or a token that is not revoked.
-/// Returns at most `most` ids, the shorter ones first.
+/// Reads the ids of the stores in this database. A store is in this database if it has recent events, settings, or a
+/// token that is not revoked. Returns at most `most` ids, the shorter ids first.
 pub async fn known(client: &Client, most: i64) -> Result<Vec<String>, QueryError> {
     const KNOWN: &str = "select id from ( \
              select store_id as id from (select distinct store_id from vestnik.vst_event where id > (select coalesce(max(id), 0) - 10000 from vestnik.vst_event) and source is distinct from 0) e \
@@ -338,13 +338,14 @@ const KNOWN: &str = "select exists (select from vestnik.vst_event where store_id
      or exists (select from vestnik.vst_store where id = $1) \
      or exists (select from vestnik.vst_token where $1 = any (stores) and revoked_at is null)";
 
-/// Whether this database has the store: it has events, settings, or a token that names it and is not revoked. Uses the
-/// caller's connection.
+/// Whether this database has the store: the store has events or settings in it, or a token that is not revoked names
+/// the store. Uses the caller's connection.
 pub async fn is_known_to(client: &impl GenericClient, store: &StoreId) -> Result<bool, QueryError> {
     Ok(client.query_one(KNOWN, &[&store.as_str()]).await?.try_get(0)?)
 }
 
-/// Whether this database has the store: it has events, settings, or a token that names it and is not revoked.
+/// Whether this database has the store: the store has events or settings in it, or a token that is not revoked names
+/// the store.
 pub async fn is_known(pool: &Pool, store: &StoreId) -> Result<bool, QueryError> {
     db::with_timeout(async {
         let client = pool.get().await?;

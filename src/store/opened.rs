@@ -6,14 +6,14 @@ use super::pause::Pause;
 use crate::domain::event::StoreId;
 use crate::infra::db::{self, Pool, QueryError};
 
-/// The columns of the store `k.id` from which [`read`] reads a store, in this order.
+/// SQL for the columns from which [`read`] reads a store, in this order. `k.id` is the store's id.
 const COLUMNS: &str = "k.id, s.name, \
      case when exists (select from vestnik.vst_closed_now c where c.store_id = k.id) then false \
          when exists (select from vestnik.vst_opening_hours h where h.store_id = k.id) then true end, \
      p.since, p.until, p.paused_by, p.reason";
 /// The index of the first column of the store's pause.
 const FIRST_OF_PAUSE: usize = 3;
-/// The joins that give the tables of these columns.
+/// SQL joins of the tables from which `COLUMNS` takes its columns.
 const JOINS: &str =
     "left join vestnik.vst_store s on s.id = k.id left join vestnik.vst_paused_now p on p.store_id = k.id";
 

@@ -44,7 +44,7 @@ impl Pause {
         Self::read_at(row, 0)
     }
 
-    /// Reads a pause from four columns of a row. `first` is the index of the first of them.
+    /// Reads a pause from four successive columns of a row. `first` is the index of the first column.
     pub(super) fn read_at(row: &Row, first: usize) -> Result<Self, tokio_postgres::Error> {
         Ok(Self {
             since: row.try_get(first)?,

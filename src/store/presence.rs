@@ -21,14 +21,15 @@ const NODE_LIFE_S: f64 = 15.0;
 
 /// How long a polling panel (a panel without a live session) counts as present after its last report.
 pub const POLLING_LIFE: Duration = Duration::from_secs(90);
-/// The most polling panels of one store that are kept. One is enough for the presence of the store.
+/// Maximum number of polling panels of one store that are kept in memory. One polling panel is enough for the
+/// presence of the store.
 const POLLING_PER_STORE: usize = 64;
 
 /// The polling panels of one store, and when the presence of each panel ends. The key has the token besides the panel's
 /// name, so that a token cannot report the panel of another token.
 type Polling = HashMap<(TokenId, String), Instant>;
 
-/// The stores for which a panel on this node can play the sound of a new order.
+/// The panels on this node that can play the sound of a new order, by store.
 #[derive(Debug, Default)]
 pub struct Presence {
     /// The number of panels that can play the sound and have a live session, by store.

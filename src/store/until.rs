@@ -1,4 +1,4 @@
-//! The end of a state that ends at a set time: a store's pause, or an item's time on the stop list.
+//! The end of a state that ends at a set time. The state is a store's pause, or an item's time on the stop list.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::domain::event::{EventType, StoreId};
 use crate::infra::db::{self, Pool, QueryError, Transaction};
 use crate::journal;
 
-/// The longest time from now until the end of such a state.
+/// The longest time from now until the end of a pause or of an item's time on the stop list.
 pub const LONGEST: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// The hour at which a store's day begins, by the store's clock. The hours after midnight belong to the day before.
 pub const DAY_BEGINS_HOUR: i32 = 5;

@@ -12,7 +12,8 @@ const IS_REGION: &str = "(name = 'UTC' or name ~ '/') and name !~ '^(posix|right
 /// The prefix of the names of fixed offsets. They are never suggested, because `Etc/GMT-3` is three hours *east* of
 /// Greenwich.
 const FIXED_OFFSET: &str = "Etc/GMT";
-/// Names of Greenwich time that ignore the summer time of London.
+/// Names of Greenwich Mean Time, for which `UTC` is suggested. `Europe/London` is not suggested, because it has summer
+/// time.
 const GREENWICH: [&str; 5] = ["gmt", "ut", "z", "zulu", "greenwich"];
 /// The names that are suggested first among zones with the same offset.
 const KNOWN: [&str; 16] = [
@@ -99,7 +100,7 @@ fn meant(text: &str, zones: &[Zone]) -> Option<String> {
         })
 }
 
-/// Chooses one of the zones: the first of `KNOWN`, otherwise the one with the shortest name.
+/// Chooses one of the zones: the first of `KNOWN`, otherwise the zone with the shortest name.
 fn best<'a>(zones: impl Iterator<Item = &'a Zone>) -> Option<String> {
     let place = |name: &str| KNOWN.iter().position(|known| *known == name).unwrap_or(KNOWN.len());
     let best = zones.min_by_key(|zone| (place(&zone.name), !zone.name.contains('/'), zone.name.len()));

@@ -25,7 +25,8 @@ static LANGUAGES: LazyLock<BTreeMap<String, Catalog>> = LazyLock::new(|| {
     Files::iter().filter_map(read).collect()
 });
 
-/// The operator's own texts. The key is the language, and the store if the texts are for a single store.
+/// The operator's own texts. The key is the language and the store; if the store is `None`, the texts are for all
+/// stores.
 static OWN: OnceLock<OwnTexts> = OnceLock::new();
 
 type OwnTexts = BTreeMap<(String, Option<String>), Catalog>;
@@ -57,7 +58,8 @@ pub fn languages() -> impl Iterator<Item = &'static str> {
     LANGUAGES.keys().map(String::as_str)
 }
 
-/// The language for the language code of a person's app, such as `en-GB`. If no language fits, the default language.
+/// Chooses the language for the language code of a person's app, such as `en-GB`. If no language fits, returns the
+/// default language.
 pub fn known(wanted: Option<&str>) -> &'static str {
     let found = wanted.and_then(|wanted| languages().find(|known| wanted.starts_with(known)));
     found.unwrap_or(DEFAULT)
@@ -73,7 +75,8 @@ pub fn load_own(directory: &Path) -> Result<(), OwnTextsError> {
     Ok(())
 }
 
-/// Reads the files of a directory, and those of its stores' directories. Reports all their problems together.
+/// Reads the files of a directory, and the files in the directories of stores below it. Reports all problems of these
+/// files together.
 fn read_all(directory: &Path) -> Result<OwnTexts, OwnTextsError> {
     let (mut own, mut problems, mut stores) = (OwnTexts::new(), Vec::new(), Vec::new());
     for entry in entries(directory)? {
@@ -108,7 +111,7 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>, OwnTextsError> {
     Ok(paths)
 }
 
-/// Reads one file into `own`. Returns its problems.
+/// Reads one file into `own`. Returns the problems of this file.
 fn read_own(path: &Path, store: Option<&str>, own: &mut OwnTexts) -> Result<Vec<String>, OwnTextsError> {
     let problem = |problem: String| format!("{}: {problem}", path.display());
     let language = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".toml"));
@@ -140,7 +143,7 @@ fn read_own(path: &Path, store: Option<&str>, own: &mut OwnTexts) -> Result<Vec<
     Ok(problems)
 }
 
-/// Why the operator's text for a key cannot be used in the place of ours. `None`: it can.
+/// The reason why the operator's text for a key cannot replace the original text. `None`: the text can be used.
 fn invalid(key: &str, text: &str, ours: &Catalog) -> Option<String> {
     let Some(ours) = ours.find(key) else {
         return Some(format!("there is no text {key}"));
@@ -173,7 +176,8 @@ fn invalid(key: &str, text: &str, ours: &Catalog) -> Option<String> {
         .then(|| format!("{key} has {given} words and needs {wanted}, with a space between"))
 }
 
-/// The names of the values that are not a text in a section.
+/// The names of the values in an operator's file that are not texts within a section: numbers, or values outside every
+/// section.
 fn not_texts(table: &Table) -> Vec<String> {
     let of_section = |(section, keys): (&String, &Value)| match keys {
         Value::Table(keys) => {

@@ -1,5 +1,5 @@
-//! Builds messages in the subset of HTML that Telegram supports, within Telegram's limits. A limit counts the visible
-//! text in UTF-16 units, without markup, and so does this module. A longer text is cut between two characters, and each
+//! Builds messages in the subset of HTML that Telegram supports, within Telegram's limits. Telegram and this module
+//! count only visible text, without markup, in UTF-16 units. A longer text is cut between two characters, and each
 //! open tag is closed.
 
 /// Maximum length of a message's visible text, UTF-16 units.
@@ -77,7 +77,7 @@ impl Html {
                 }
             }
             None => {
-                // In the URL of a link, the caller has percent-encoded the value.
+                // A value inside a tag is a part of a link's URL. The caller has percent-encoded it.
                 let inner = values.iter().fold(inner.to_owned(), |tag, (name, value)| {
                     tag.replace(&format!("{{{name}}}"), &value.replace(['"', '<', '>'], " "))
                 });

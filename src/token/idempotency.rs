@@ -11,8 +11,8 @@ use crate::infra::db::{self, Pool, QueryError};
 
 /// Time for which a response is kept. Later, a request with the same key is a new request.
 pub const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
-/// Time for which a node may execute a request. After this time the node is considered ended, and a repetition is
-/// executed.
+/// Time for which a node may execute a request. After this time the node counts as stopped, and a repetition of the
+/// request is executed.
 const LEASE: Duration = Duration::from_secs(60);
 
 /// The id of a request with a key. If the request is executed again, the id stays the same.
@@ -35,8 +35,8 @@ pub struct IdempotencyKey {
 pub struct Execution {
     /// The id of the request.
     pub id: RequestId,
-    /// The number of the execution. Only the newest execution may save its outcome, so a slow older one cannot
-    /// overwrite it.
+    /// The number of the execution. Only the newest execution may save its outcome, so a slow older execution cannot
+    /// overwrite the outcome of a newer execution.
     fence: i32,
 }
 
@@ -49,7 +49,7 @@ pub enum Claimed {
     Answered(u16, String),
     /// The key belongs to another request.
     OtherRequest,
-    /// The request is being executed, on this node or another one.
+    /// The request is being executed, on this node or on another node.
     UnderWay,
 }
 
@@ -90,7 +90,8 @@ pub async fn claim(pool: &Pool, key: &IdempotencyKey, fingerprint: &[u8]) -> Res
             }));
         }
         let statement = client.prepare_cached(FOUND).await?;
-        // If the row was deleted meanwhile, the client repeats the request, and the repetition is executed.
+        // The row may have been deleted between the two statements. Then the client repeats the request, and the
+        // repetition is executed.
         let Some(row) = client.query_opt(&statement, &parameters[..4]).await? else {
             return Ok(Claimed::UnderWay);
         };

@@ -1,5 +1,5 @@
 //! The trusted issuer of JWTs, and its public keys (a JWK set). The node reads the keys from a file or a URL, and
-//! caches them. It reads them again at intervals, and when a JWT names an unknown key.
+//! caches them. The node reads the keys again at intervals, and when a JWT names an unknown key.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};

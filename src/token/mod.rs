@@ -39,7 +39,7 @@ pub enum Error {
     /// Postgres reported an error, or the connection was lost.
     #[error("tokens cannot be read or written: {}", db::reason(.0))]
     Postgres(#[from] tokio_postgres::Error),
-    /// No connection was free, and none could be opened.
+    /// No connection of the pool was free, and no new connection could be opened.
     #[error("no connection for tokens: {0}")]
     Pool(#[from] db::PoolError),
     /// Postgres did not respond in time.
@@ -166,7 +166,7 @@ pub enum Stores {
 }
 
 impl Stores {
-    /// Whether this store is included.
+    /// Whether a token with these stores opens this store.
     pub fn have(&self, store: &str) -> bool {
         match self {
             Self::All => true,
@@ -223,7 +223,7 @@ pub struct Grant {
     pub ends: Option<Instant>,
 }
 
-/// The data of a session's token that the router needs.
+/// The data about a session's token, for the router.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Holder {
     /// The id of the session's token.
@@ -235,7 +235,7 @@ pub struct Holder {
 }
 
 impl Grant {
-    /// The holder of the token with these rights.
+    /// The token's id, scope and expiry, for the router.
     pub fn holder(&self) -> Holder {
         Holder {
             token: self.id,

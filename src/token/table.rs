@@ -26,8 +26,8 @@ pub(super) struct Row {
 }
 
 impl Row {
-    /// Whether the row has this hash. The comparison takes constant time. Postgres' index does not, but its timing
-    /// depends only on the hash, from which nobody can compute the token.
+    /// Whether the row has this hash. The comparison takes constant time. The index of Postgres does not compare in
+    /// constant time, but its timing depends only on the hash, from which nobody can compute the token.
     pub fn is_of(&self, hash: &Hash) -> bool {
         self.hash.ct_eq(hash).into()
     }
@@ -71,8 +71,8 @@ pub(super) async fn find(pool: &Pool, hashes: &[&[u8]]) -> Result<Vec<Row>, Erro
     rows.await?.iter().map(read).collect()
 }
 
-/// The time at which a token expires, counted from the start of the query, so that it is too early rather than too
-/// late. `None`: the token does not expire.
+/// The time at which a token expires, counted from the start of the query, so that the result is too early rather
+/// than too late. `None`: the token does not expire.
 fn end(asked_at: Instant, left_s: Option<f64>) -> Option<Instant> {
     asked_at.checked_add(Duration::try_from_secs_f64(left_s?).ok()?)
 }

@@ -49,7 +49,7 @@ pub struct Tokens {
     usage: Arc<Usage>,
     issuer: Option<Arc<Issuer>>,
     pool: Pool,
-    /// The token of this node's self-test (canary). It is in no table.
+    /// The token of this node's self-test (canary). Its hash is only in memory, and not in the table of tokens.
     canary: Option<(Hash, Found)>,
 }
 
@@ -72,9 +72,9 @@ struct Cache {
 }
 
 impl Tokens {
-    /// Creates the lookups of one database, and the task that runs them. `is_notified` returns whether a notification
-    /// about changed tokens causes a call of [`Tokens::clear_cache`]. `issuer` is the trusted issuer of JWTs; `None`
-    /// refuses all JWTs.
+    /// Creates the lookups of one database, and the task that runs them. `is_notified` returns whether this node
+    /// receives notifications about changed tokens at present. If it does, [`Tokens::clear_cache`] is called for each
+    /// of them. `issuer` is the trusted issuer of JWTs; `None` refuses all JWTs.
     pub fn new(
         pool: Pool,
         is_notified: impl Fn() -> bool + Send + Sync + 'static,

@@ -19,9 +19,10 @@ const TURN_DEADLINE: Duration = Duration::from_secs(30);
 /// orders.
 const AT_ONCE: u32 = 8;
 /// CPU time of one core that is reserved for each further session. A handshake, a token look-up and a replay of 100
-/// events take 0.3 ms on the node and 0.1 ms in Postgres. If the replay reads the journal, they take 0.5 ms and 0.7 ms.
-/// The rest of the time serves connected clients. With 2,500 connected clients and 5,000 replays from the journal, the
-/// p99 of live orders rose by half (`cargo bench --bench replay`). At this rate, 5,000 clients reconnect within 8 s.
+/// events take 0.3 ms on the node and 0.1 ms in Postgres. If the replay reads the journal, they take 0.5 ms on the
+/// node and 0.7 ms in Postgres. The rest of the reserved time serves connected clients. With 2,500 connected clients
+/// and 5,000 replays from the journal, the p99 of the delivery time of live orders rose by half (`cargo bench --bench
+/// replay`). At this rate, 5,000 clients reconnect within 8 s.
 const TIME_OF_A_CORE: Duration = Duration::from_micros(3200);
 
 /// The session would wait too long for admission.
@@ -33,7 +34,7 @@ pub struct TooMany;
 pub struct Admission {
     limiter: std::sync::Mutex<RateLimiter>,
     reads: Semaphore,
-    /// Locked by the task that reads past events into the event cache.
+    /// Locked by the task that reads past events from the journal into the event cache.
     warming: Mutex<()>,
 }
 
@@ -63,8 +64,8 @@ impl Admission {
         Ok(())
     }
 
-    /// A permit to read the journal, without waiting. `None`: another replay reads the journal, or a session waits for
-    /// admission.
+    /// A permit to read the journal, without waiting. `None`: another replay reads the journal now, or another
+    /// session waits for admission.
     pub fn try_read_uncontended(&self) -> Option<SemaphorePermit<'_>> {
         if self.reads.available_permits() < REPLAY_READS || self.limiter().is_behind(Instant::now()) {
             return None;

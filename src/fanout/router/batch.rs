@@ -76,7 +76,7 @@ impl Batch {
             kind: event.kind,
             at: event.at,
             cursor: Arc::clone(cursor),
-            // The bytes come from a `String`, so they are valid UTF-8 and the default is never used.
+            // The bytes come from a `String`, so they are valid UTF-8, and the empty default text is never used.
             text: Utf8Bytes::try_from(frames.slice(end - length..end)).unwrap_or_default(),
             end,
         };

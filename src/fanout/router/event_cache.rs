@@ -5,9 +5,10 @@
 //! cache serves a client's cursor only if the cursor covers all of `base`. Then each event that the client misses is in
 //! the cache, or is published later.
 //!
-//! When the oldest read is evicted, `base` moves forward to the end of that read. When past events are read from the
-//! journal, `base` moves back, once ([`EventCache::prepend_history`]). The cache serves only a cursor that the
-//! published position covers. A cursor that covers more came from another node; the journal serves it.
+//! The cache groups the events by the reads of the feed. When the events of the oldest read are evicted, `base` moves
+//! forward to the end of that read. When past events are read from the journal, `base` moves back, once
+//! ([`EventCache::prepend_history`]). The cache serves only a cursor that the published position covers. A cursor
+//! that covers more came from another node, so the replay from this cursor reads the journal.
 //!
 //! An open transaction does not stop the cache: neither `base` nor a client's cursor covers it.
 
@@ -81,8 +82,8 @@ impl EventCache {
         }
     }
 
-    /// Sets the position that the feed has reached: without new events, or at the end of a read that was published in
-    /// chunks.
+    /// Sets the position that the feed has reached. The router calls this when the feed starts, and at the end of a
+    /// read in chunks.
     pub fn set_position(&mut self, position: &Position) {
         match (self.streamed.take(), self.cached.take()) {
             (Some(streamed), Some(cached)) => {
@@ -93,7 +94,8 @@ impl EventCache {
         }
     }
 
-    /// Empties the cache and begins at a position. All events that the position does not cover are published later.
+    /// Empties the cache, and sets `base` to this position. The feed publishes all events that the position does not
+    /// cover later.
     fn begin(&mut self, position: &Position) {
         self.streamed = None;
         self.cached = Some(Cached {
@@ -255,7 +257,7 @@ impl Cached {
                 if events.is_empty() {
                     self.by_store.remove(store);
                 } else if events.len() < events.capacity() / ROOM_MOST {
-                    // The list is much shorter than in the store's busiest hour, so it frees memory.
+                    // The list is much shorter than its capacity, so it frees memory.
                     events.shrink_to(events.len() * 2);
                 }
             }
@@ -501,8 +503,8 @@ mod tests {
             let earlier = world.given.len();
             for step in steps.iter().filter(|step| !matches!(step, Step::ReadHistory { .. })) {
                 world.step(step);
-                // The cache also serves cursors from before the start, unless a transaction of that time has ended and
-                // is unread.
+                // The cache also serves cursors from before the start, unless a transaction that was open at the
+                // start has ended and is unread.
                 prop_assert!(world.check() >= 2 * (world.given.len() - earlier));
             }
         }

@@ -34,7 +34,8 @@ use crate::infra::metrics::HOT;
 use crate::journal::History;
 use crate::token::{Holder, TokenInvalidated};
 
-/// Time that is planned for the reconnect of each session after a restart.
+/// Time reserved for the reconnect of each session after a restart. For example, 1,000 clients spread their
+/// reconnects over one second.
 const RECONNECT_PACE: Duration = Duration::from_millis(1);
 /// Maximum time over which sessions spread their reconnects.
 const MAX_RECONNECT_JITTER: Duration = Duration::from_secs(5);
@@ -69,9 +70,9 @@ struct Subscriber {
 }
 
 struct Inner {
-    /// The sessions of a single store each, by store.
+    /// The sessions that receive events of one store only, grouped by this store.
     stores: HashMap<StoreId, Vec<Subscriber>>,
-    /// The sessions of several stores each.
+    /// The sessions that receive events of several stores.
     many: Vec<Subscriber>,
     /// The epoch, and the cursor of all published events. `None`: the feed has no position yet.
     reached: Option<(Epoch, Arc<str>)>,
@@ -159,8 +160,8 @@ impl Router {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // The lock is used even after a panic. At most one session misses its last batch, and that session's cursor
-        // does not cover the batch.
+        // The lock is used even after a panic of another task. At most one session misses its last batch, and that
+        // session's cursor does not cover the batch.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -217,8 +218,9 @@ impl Router {
         events.iter().filter(is_watched).collect()
     }
 
-    /// Publishes one read, or one chunk of a read. `before` is the cursor before the read; `after` is the cursor after
-    /// it. Only the last event of each session carries `after`: only then is the whole read sent to the session.
+    /// Publishes one read, or one chunk of a read. `before` is the cursor before the read; `after` is the cursor
+    /// after it. For each session, only the last event carries `after`, because the session has received the whole
+    /// read only with its last event.
     ///
     /// Returns [`NotLookedUp`], and publishes nothing, if the translation lacks the store of a new session.
     pub fn publish(
@@ -295,8 +297,8 @@ impl Router {
         }
     }
 
-    /// Whether the queues of these stores' sessions are at most half full. A publisher of many events waits until this
-    /// is true, so that the router does not close the sessions as lagged.
+    /// Whether the queues of these stores' sessions are at most half full. A publisher of many events waits for this,
+    /// because the router closes a session as lagged if its queue is full.
     pub fn has_room<'a>(&self, stores: impl IntoIterator<Item = &'a StoreId>) -> bool {
         let inner = self.lock();
         let mut subscribers = stores.into_iter().flat_map(|store| inner.of_store(store));
@@ -366,8 +368,8 @@ impl Router {
         self.lock().reached.as_ref().map(|(_, cursor)| Arc::clone(cursor))
     }
 
-    /// Sets whether the last read of the journal is too old, and tells every session. If it is too old, no session can
-    /// start.
+    /// Sets whether the last read of the journal is too old, and tells every session. While the last read is too old,
+    /// no session can start.
     pub fn set_stale(&self, stale: bool) {
         let mut inner = self.lock();
         if std::mem::replace(&mut inner.stale, stale) == stale {
@@ -379,7 +381,7 @@ impl Router {
         }
     }
 
-    /// Ends every session. Each client reconnects with its cursor, to this node or another one.
+    /// Ends every session. Each client reconnects with its cursor, to this node or to another node.
     pub fn let_all_go(&self) {
         self.lock().release_all();
     }

@@ -34,7 +34,7 @@ impl ManyStores {
         self.types.as_ref().is_none_or(|types| types.contains(&kind)) && self.stores.has(store)
     }
 
-    /// Whether a token that opens these stores opens the selection.
+    /// Whether a token that opens the stores `opened` opens every store of this selection.
     pub fn is_opened_by(&self, opened: &Stores) -> bool {
         match (&self.granted, &self.stores) {
             (Some(granted), _) => granted == opened,
@@ -77,7 +77,7 @@ impl Selection {
         }
     }
 
-    /// Whether a token that opens these stores opens the selection.
+    /// Whether a token that opens the stores `opened` opens every store of this selection.
     pub fn is_opened_by(&self, opened: &Stores) -> bool {
         match self {
             Self::Store(store) => opened.have(store.as_str()),
@@ -120,8 +120,8 @@ impl Inner {
 }
 
 impl Router {
-    /// Starts a subscription to several stores. All such subscriptions share one session limit, as the sessions of one
-    /// store do.
+    /// Starts a subscription to several stores. All subscriptions to several stores share one session limit, as the
+    /// sessions of one store do.
     pub fn subscribe_many(self: &Arc<Self>, many: &Arc<ManyStores>, holder: Holder) -> Result<Subscription, Refused> {
         self.begin(Selection::Many(Arc::clone(many)), holder)
     }

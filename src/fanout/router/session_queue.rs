@@ -109,7 +109,7 @@ impl SessionQueue {
         self.queue().bytes
     }
 
-    /// Polls until `look` returns a value. `look` is called again after every change of the queue.
+    /// Polls until `look` returns a value. This method calls `look` again after every change of the queue.
     pub fn poll<T>(&self, context: &mut Context<'_>, look: impl Fn(&Self) -> Option<T>) -> Poll<T> {
         if let Some(found) = look(self) {
             return Poll::Ready(found);

@@ -30,9 +30,8 @@ impl Subscription {
         self.link.take_rest()
     }
 
-    /// The cursor that covers all items that are queued now. `Err`: the router has ended the session. Call this method
-    /// before taking the items. The router ends a session before it publishes a cursor that covers a batch which the
-    /// session did not get.
+    /// Returns the cursor that covers all items that are queued now. Call this method before taking the items. `Err`:
+    /// the router has ended the session, so the cursor may cover a batch that did not fit into the session's queue.
     pub fn reached(&self) -> Result<Arc<str>, End> {
         let reached = self.router.cursor().unwrap_or_else(|| Arc::clone(&self.cursor));
         match self.link.ended() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// The time between the warning of the client and the expiry of its token.
+/// How long before the expiry of its token a client is warned.
 const WARNING: Duration = Duration::from_secs(60);
 
 /// The work that is due in a session.

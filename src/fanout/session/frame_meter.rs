@@ -44,7 +44,8 @@ impl Metered {
         self.is_over |= !(0..frames).all(|_| FRAMES.allows(&mut self.next, now));
     }
 
-    /// The socket without the limit, for reading and discarding the client's data after the session has ended.
+    /// The socket without the rate limit. It is used to read and discard the client's data after the session has
+    /// ended.
     pub fn unmetered(&mut self) -> &mut Socket {
         &mut self.socket
     }

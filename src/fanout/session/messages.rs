@@ -230,8 +230,8 @@ pub fn error(mistake: Mistake, about: Option<EventId>) -> Utf8Bytes {
     message.to_string().into()
 }
 
-/// Warns the client that its token expires after the time `left`. The session then ends, unless the client sends a new
-/// token.
+/// Warns the client that its token expires after the time `left`. The session ends at the expiry, unless the client
+/// sends a new token before.
 pub fn token_expires(left: Duration) -> Utf8Bytes {
     format!(r#"{{"type":"token_expires","expires_in":{}}}"#, left.as_secs()).into()
 }

@@ -161,7 +161,8 @@ impl Session {
                         self.put(Outgoing::Message(messages::token_expires(left)), transport).await?;
                         self.flush(transport).await?;
                     }
-                    // While the node cannot read the journal, it sends no ping, so the client has nothing to answer.
+                    // While the node cannot read the journal, it sends no ping. So the client has nothing to answer,
+                    // and its silence does not count.
                     Due::Heartbeat if self.is_stale => silent_intervals = 0,
                     Due::Heartbeat => {
                         if T::ANSWERS_PINGS && silent_intervals == 2 {

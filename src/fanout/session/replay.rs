@@ -1,6 +1,6 @@
-//! Replays the events that a client missed. A single client's session reads them from the journal, one page at a time.
-//! During a mass reconnect, the event cache serves the sessions: the first session fills the cache with past events for
-//! all others.
+//! Replays the events that a client missed. If only one client reconnects, its session reads the missed events from
+//! the journal, one page at a time. During a mass reconnect, the event cache serves the sessions: the first session
+//! fills the cache with past events for all others.
 
 use std::sync::Arc;
 
@@ -15,8 +15,8 @@ use crate::journal::{self, Page, Start};
 
 /// Maximum number of events in one page of a replay.
 const REPLAY_PAGE_EVENTS: usize = 200;
-/// Maximum number of events in one page of a replay of several stores. Each such page reads the whole journal after its
-/// cursor, so larger pages mean fewer reads.
+/// Maximum number of events in one page of a replay of several stores. For each page, Postgres sorts all events of
+/// these stores after the client's cursor. So larger pages cause fewer sorts.
 const REPLAY_PAGE_OF_MANY_EVENTS: usize = 2000;
 
 /// The next part of a replay: one page, or the whole replay.
@@ -44,7 +44,7 @@ impl Hub {
     }
 
     /// Fills the event cache with past events from the journal, unless the cache has them already. Concurrent callers
-    /// wait for the first one, and use its result.
+    /// wait until the first caller has filled the cache.
     pub async fn load_history(&self) {
         if let Some(wanted) = self.router.wants_history()
             && let Some(_first) = self.router.admission().begin_cache_warmup().await
@@ -124,7 +124,7 @@ impl Session {
         if let Some(_turn) = admission.try_read_uncontended() {
             return Ok(Next::Page(self.read(after).await?));
         }
-        // If the router ends the session during the wait, the replay stops at once.
+        // If the router ends the session while the replay waits, the replay stops at once.
         let waited = async {
             match self.replay_from(after).await {
                 Some(cached) => Err(cached),

@@ -22,7 +22,7 @@ pub enum Outgoing {
 pub enum Incoming {
     /// The client sent a text message.
     Text(Utf8Bytes),
-    /// The client answered a ping, or showed in another way that it is connected.
+    /// The client answered a ping, or sent other data that shows that it is connected.
     Alive,
     /// The connection has ended, for this reason.
     Closed(Close),
@@ -35,7 +35,8 @@ pub trait Transport: Send {
     /// The channel that is recorded in receipts for events over this transport.
     const CHANNEL: Channel;
 
-    /// Adds a message to the buffer. If the buffer is full, the transport may write it.
+    /// Adds a message to the buffer. If the buffer is full, the transport may write the buffered messages to the
+    /// client.
     fn feed(&mut self, message: Outgoing) -> impl Future<Output = Result<(), Close>> + Send;
     /// Writes the buffered messages to the client.
     fn flush(&mut self) -> impl Future<Output = Result<(), Close>> + Send;

@@ -1,5 +1,5 @@
-//! Detects disturbances of NOTIFY suppression by other sessions: a full notification queue, and locks that other
-//! programs hold. Any role that may connect to the database can cause such disturbances.
+//! Detects when other Postgres sessions disturb the suppression of NOTIFY: they fill the notification queue, or hold
+//! the advisory locks of NOTIFY suppression. Any role that may connect to the database can do this.
 
 use tokio_postgres::Row;
 
@@ -30,20 +30,20 @@ pub async fn check_queue(pool: &Pool) -> Result<QueueCheck, QueryError> {
     .await
 }
 
-/// A backend that does not belong to a node, and holds one of the two locks.
+/// A Postgres backend that belongs to no node, but holds one of the two advisory locks of NOTIFY suppression.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
     /// The process id of the backend.
     pub pid: i32,
     /// The backend's application name and role, for the log. Neither is a customer's data.
     pub who: String,
-    /// The consequence of the held lock for nodes and writers, for the log.
+    /// The effect of the held lock on nodes and writers, for the log, such as `no node can go idle`.
     pub effect: &'static str,
 }
 
-/// Lists the backends that hold one of the two locks and belong to no node. A backend belongs to a node if it has a
-/// node's application name, and its role may read the journal. The name alone proves nothing, because any client can
-/// choose it.
+/// Lists the backends that belong to no node, but hold one of the two advisory locks of NOTIFY suppression. A backend
+/// belongs to a node if it has a node's application name, and its role may read the journal. The name alone proves
+/// nothing, because any client can choose it.
 pub async fn holders(client: &impl GenericClient) -> Result<Vec<Holder>, QueryError> {
     const HOLDERS: &str = "select l.pid, format('%s, role %s', coalesce(nullif(a.application_name, ''), 'unnamed'), a.usename), \
            l.objid = 1, l.mode = 'ExclusiveLock' \

@@ -8,7 +8,8 @@ use warp::http::HeaderMap;
 
 /// Length of the fixed part of a PROXY header of version 2, bytes. The addresses follow this part.
 const PROXY_HEAD_BYTES: usize = 16;
-/// Maximum length of a PROXY header after its fixed part, bytes: addresses, and additions of the proxy.
+/// Maximum length of the second part of a PROXY header, bytes. This part has the addresses, and optional values of
+/// the proxy.
 const MAX_PROXY_BYTES: usize = 4096;
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
@@ -39,8 +40,9 @@ impl Proxies {
         self.trusted.iter().any(|network| network.contains(&address))
     }
 
-    /// The address of a request's client. Each proxy appends the address of its own client to `X-Forwarded-For`. So the
-    /// client is the last address that does not belong to a trusted proxy. A client can forge the addresses before it.
+    /// The address of a request's client. Each proxy appends the address of its own client to `X-Forwarded-For`. So
+    /// the client is the last address that does not belong to a trusted proxy. A client can forge all earlier
+    /// addresses.
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut client = peer;
         let values = headers.get_all(FORWARDED_FOR).into_iter().rev();

@@ -43,8 +43,8 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// The whole HTTP response as text. Its body has the form of all other errors. The server writes it itself, because
-    /// warp has no request to respond to.
+    /// The whole HTTP response as text. Its body has the form of all other errors. The server writes the response
+    /// itself, because warp received no request.
     fn response(self) -> String {
         let (status, retry_after_s, code, message) = match self {
             Self::OtherProtocol => (
@@ -82,7 +82,7 @@ pub struct Connection {
     /// The slot that the connection occupies among all connections. If a request becomes a session, the session keeps
     /// the slot.
     pub slot: Arc<ConnectionSlot>,
-    /// The address of the peer, or of the client that a trusted proxy's PROXY header names.
+    /// The address of the peer. If a trusted proxy sent a PROXY header, this is the client's address in that header.
     pub peer: IpAddr,
     /// Whether the connection has sent a request.
     has_asked: AtomicBool,

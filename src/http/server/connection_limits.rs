@@ -1,8 +1,8 @@
-//! Limits the number of open connections. A guest is a connection that has shown no valid token. Guests may use only a
-//! share of all slots. If the share is full, a new guest replaces the oldest guest of the network with the most guests.
-//! So a silent connection cannot keep a slot, and a new connection has time to show its token. A connection with a
-//! valid token is never closed for another connection. If such connections fill all slots, a few more guests are
-//! admitted: health checks, and clients that need a request before they can reconnect.
+//! Limits the number of open connections. A guest is a connection that has shown no valid token. Guests may use only
+//! a share of all slots. If the share is full, a new guest replaces the oldest guest of the network with the most
+//! guests. So a silent connection cannot keep a slot, and a new connection has time to show its token. A connection
+//! with a valid token is never closed for another connection. If connections with valid tokens fill all slots, a few
+//! more guests are admitted. They may be health checks, or clients that need a request before they can reconnect.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -56,7 +56,7 @@ pub enum Origin {
     Proxy,
 }
 
-/// The limit that was reached, so that a guest's connection was closed to make room.
+/// The limit because of which a guest's connection was closed to make room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bound {
     /// The limit of all connections.
@@ -99,8 +99,8 @@ struct Inner {
     guest_networks: HashMap<u64, Network>,
     /// The guests of each network, by number. A lower number means an older guest.
     networks: HashMap<Network, BTreeMap<u64, Weak<ConnectionSlot>>>,
-    /// All networks with guests, ordered by the number of guests, and then by the age of the oldest guest. The last
-    /// network loses the next guest.
+    /// All networks with guests, ordered by the number of guests, and then by the age of the oldest guest. If a guest
+    /// must be closed, it is the oldest guest of the last network in this order.
     crowded: BTreeSet<(usize, Reverse<u64>, Network)>,
 }
 
@@ -109,7 +109,7 @@ struct Inner {
 pub struct ConnectionSlot {
     limits: Arc<ConnectionLimits>,
     number: u64,
-    /// The limit of all connections at the time when this connection was admitted.
+    /// The limit of all connections when this connection was admitted.
     max: usize,
     is_guest: AtomicBool,
     closed: AtomicBool,
@@ -117,10 +117,10 @@ pub struct ConnectionSlot {
     close: Notify,
 }
 
-/// How a guest's connection is closed to make room for another one.
+/// How a guest's connection is closed to make room for another connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Closing {
-    /// The client gets the reason first.
+    /// The client gets an error response with the reason before the connection is closed.
     WithReason,
     /// The connection is closed at once, because its slot is needed, or too many connections are being closed already.
     AtOnce,
@@ -358,7 +358,7 @@ mod tests {
         assert_eq!(newcomer.1, Some(Bound::Guests));
         assert!(closed(&crowd[0].0) && crowd[1..].iter().all(|(slot, _)| !closed(slot)));
         assert!(!closed(&quiet.0));
-        // Another guest of the crowded network replaces the oldest guest of the same network.
+        // Another guest of the crowded network replaces the oldest guest of that network.
         admit(2);
         assert!(closed(&crowd[1].0) && !closed(&quiet.0) && !closed(&newcomer.0));
     }

@@ -35,14 +35,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Number of connections that are accepted at once after a quiet time.
 const AT_ONCE: u32 = 16;
-/// CPU time of one core that is reserved for each further connection. Otherwise, after a restart, thousands of
-/// connections would be accepted and read before the next live order is sent. With this limit the connections wait in
-/// the kernel: with 5,000 connections on 2 cores, the last connection waits 1.25 s, and `/healthz` waits no longer.
-/// Twice the time did not make live orders faster (`cargo bench --bench replay`).
+/// CPU time of one core that is reserved for each further connection. Without this limit, a node would accept and
+/// read thousands of connections after a restart before it sends the next live order. With the limit, the connections
+/// wait in the kernel. Of 5,000 connections on 2 cores, the last one waits 1.25 s; `/healthz` waits at most as long.
+/// Twice this CPU time did not make live orders faster (`cargo bench --bench replay`).
 const TIME_OF_A_CORE: Duration = Duration::from_micros(500);
 
-/// Maximum number of connections that wait in the kernel to be accepted. A client of a further connection tries again
-/// after a second. Linux allows at most 4,096, unless it is configured otherwise.
+/// Maximum number of connections that wait in the kernel to be accepted. If the queue is full, the kernel ignores
+/// further clients, and they try again after a second. Linux allows at most 4,096, unless it is configured otherwise.
 const BACKLOG: u32 = 8192;
 
 /// Size of the kernel's receive buffer of a connection, in bytes. The buffer is larger than any request. Without this
@@ -286,7 +286,7 @@ fn tune(socket: &TcpStream) {
         sockopt::set_tcp_user_timeout(socket, TCP_USER_TIMEOUT.as_millis() as u32)?;
         rustix::io::Result::Ok(())
     };
-    // An error means that the connection has ended already. The next read reports it.
+    // An error means that the connection has ended already. The next read of the connection reports this.
     if let Err(error) = tuned() {
         tracing::debug!(%error, "a socket could not be set up");
     }

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::Error;
 use crate::infra::config;
 
-/// Time between two checks of whether the files have changed.
+/// Time between two checks for changes of the certificate and key files.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The TLS certificate and private key that new connections use.
