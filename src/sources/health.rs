@@ -39,7 +39,7 @@ pub struct Health {
 }
 
 impl Health {
-    /// The health of a source before its checks: no problems, and its kind unknown.
+    /// The health of a source that has not been checked yet: no problems, and an unknown kind.
     fn unknown(name: String, table: String) -> Self {
         Self {
             name,
@@ -83,8 +83,8 @@ pub async fn check(client: &impl GenericClient) -> Result<Vec<Health>, QueryErro
     Ok(all)
 }
 
-/// The text of a problem without the counts at its end. The counts change while the problem stays the same, so they
-/// must not be compared.
+/// Returns the text of a problem without the counts at its end. The counts change while the problem stays the same, so
+/// a comparison of two reports must ignore them.
 pub fn without_counts(trouble: &str) -> &str {
     trouble.split(super::derived::COUNTED).next().unwrap_or(trouble)
 }
@@ -117,7 +117,7 @@ async fn newest(client: &impl GenericClient) -> Result<Vec<Newest>, tokio_postgr
 fn failed(error: catalog::Error) -> QueryError {
     match error {
         catalog::Error::Failed(error) => error,
-        // The table existed earlier in this check, so another process has dropped it since then.
+        // The source's table was found earlier in this check. Another process has dropped the table since then.
         catalog::Error::NoTable(_) => QueryError::Inconsistent("a table went while it was looked at"),
     }
 }
@@ -209,7 +209,7 @@ fn labels(table: &Table, mapping: &Mapping, kept: &Kept, health: &mut Health) {
         return;
     };
     let missing = |word: &&String| !labels.contains(word);
-    // Of the words that the mapping has for a status, an answer writes the first.
+    // If the mapping has several words for a status, an answer writes the first of these words.
     let written = mapping.status.words.iter().filter_map(|(_, words)| words.first());
     let gone: Vec<String> = written.filter(missing).map(|word| format!("`{word}`")).collect();
     if !gone.is_empty() {

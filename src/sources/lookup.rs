@@ -1,6 +1,7 @@
 //! Looks up data that a row of orders does not contain: items in a separate table, and the result of the mapping's
-//! `[details]` query. A look-up runs after the shop's transaction has committed, so the application may write the order
-//! or its items first. For each read of the journal, one statement looks up all orders of a source.
+//! `[details]` query. A look-up runs after the shop's transaction has committed, so the application may write the items
+//! before or after the order's row. One statement looks up all orders of a source that one read of the journal
+//! returned.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -41,8 +42,8 @@ impl Lookup {
         }
     }
 
-    /// Looks up the data that clients need in addition to these journal rows. Never fails: if a look-up fails, its
-    /// orders are marked, and are sent without the data.
+    /// Looks up the data that clients need in addition to these journal rows. Never fails: if a look-up fails, clients
+    /// receive its orders without the data, and with the items marked as unreadable.
     pub async fn for_events(&self, sources: &Sources, events: &[&JournalEvent]) -> Lookups {
         let mut lookups = self.for_keys(sources, sources.to_look_up(events)).await;
         lookups.set_overwritten(self.overwritten(sources, events).await);
@@ -73,7 +74,7 @@ impl Lookup {
         }
     }
 
-    /// Looks up the orders with these keys, by source. Never fails: if a look-up fails, its orders are marked.
+    /// Looks up the orders with these keys, by source. Never fails: if a look-up fails, its source is marked as failed.
     pub async fn for_keys(&self, sources: &Sources, wanted: HashMap<SourceId, Vec<Arc<str>>>) -> Lookups {
         let mut lookups = Lookups::default();
         for (id, keys) in wanted {

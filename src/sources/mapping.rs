@@ -36,7 +36,7 @@ pub enum StoreRef {
 pub struct StatusWords {
     /// The column that holds the status word.
     pub column: Column,
-    /// The shop's words for each status. A status without words may be missing.
+    /// The shop's words for each status. A status without words may be left out of the list.
     pub words: Vec<(Status, Vec<String>)>,
     /// The words of hidden orders, such as carts and unpaid orders. Panels do not show them.
     pub hidden: Vec<String>,
@@ -293,8 +293,8 @@ impl Mapping {
             .chain(self.extra.iter().map(|(_, column)| column))
     }
 
-    /// The statuses that a person can set. If the shop's function or API makes the change, these are all statuses;
-    /// otherwise, the statuses with a word.
+    /// The statuses that a person can set. If a function or API of the shop makes the change, a person can set every
+    /// status. Otherwise, only a status with a word in the mapping can be set.
     pub fn reachable(&self) -> StatusSet {
         match self.answer.has_own_words() {
             true => StatusSet::ALL,
@@ -342,8 +342,8 @@ impl StatusWords {
         words.first().map(String::as_str)
     }
 
-    /// The status of an order after an answer has written the word for `status`. If a shop has one word for rejected
-    /// and cancelled, a rejected order becomes cancelled.
+    /// The status that the order has after an answer wrote the word for `status`. If a shop has one word for both
+    /// rejected and cancelled, the order becomes cancelled even if a person rejected it.
     pub fn becomes(&self, status: Status) -> Status {
         match self.word_of(status).and_then(|word| self.meaning(word)) {
             Some(Meaning::Status(becomes)) => becomes,

@@ -41,8 +41,8 @@ pub fn columns_json<'a>(place: &str, columns: impl IntoIterator<Item = (&'a str,
     )
 }
 
-/// An SQL select list of `columns`, each with its name and type. `vst_short` replaces a value that is far too long by a
-/// mark. A column without a type is null.
+/// An SQL select list of `columns`, each given by its name and type. `vst_short` replaces a value that is far too long
+/// by a short mark. A column without a type is null.
 pub(super) fn short_columns<'a>(place: &str, columns: impl IntoIterator<Item = (&'a str, Option<&'a str>)>) -> String {
     let columns: Vec<String> = columns
         .into_iter()

@@ -35,8 +35,8 @@ pub(super) const EMPTY_WORD: &str = "''";
 pub struct Context<'a> {
     /// The currency of the order's store, used if the mapping names no currency.
     pub currency: Currency,
-    /// The result of the look-up in other tables. If found, it is a JSON object with `items` and with fields by their
-    /// names.
+    /// The result of the look-up in other tables. A successful look-up gives a JSON object with Vestnik's names of
+    /// fields, such as `{"items": [...], "phone": "+995..."}`.
     pub lookup: Found<'a>,
 }
 
@@ -105,7 +105,7 @@ pub fn translate(source: &Source, key: &str, data: &str, context: Context<'_>) -
                     None => items::read(&raw, items, unit, currency),
                 }
             }
-            // The look-up query has renamed the columns to Vestnik's names.
+            // The look-up query has already given Vestnik's names to the columns of the items table.
             ItemsRef::Table { .. } => {
                 items::read_canonical(looked_up.member("items").unwrap_or_default(), unit, currency)
             }

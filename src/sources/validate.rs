@@ -95,7 +95,7 @@ fn columns(table: &Table, mapping: &Mapping, findings: &mut Findings) {
     }
 }
 
-/// Reports a path into a column that cannot hold JSON.
+/// Reports a reference such as `contact.phone` if the column `contact` cannot hold JSON.
 fn path(table: &Table, column: &Column, findings: &mut Findings) {
     let Some(found) = table.column(&column.name) else {
         return;

@@ -27,9 +27,9 @@ impl TypedColumn {
         Self { name, kind }
     }
 
-    /// Whether the column can hold a value that Postgres prints as exactly this text. Numbers and uuids are compared in
-    /// their own type, so that an index is usable. Without this check, another spelling such as `007` would match the
-    /// number 7.
+    /// Whether the column can hold a value that Postgres prints as exactly this text. The SQL compares numbers and
+    /// uuids in their own type, so that Postgres can use an index. Without this check, another spelling such as `007`
+    /// would match the number 7.
     pub fn can_hold(&self, text: &str) -> bool {
         match self.kind.as_str() {
             "smallint" => text.parse().is_ok_and(|number: i16| number.to_string() == text),
@@ -40,7 +40,8 @@ impl TypedColumn {
         }
     }
 
-    /// An SQL condition: the column of the table alias `row` equals the text parameter `parameter`.
+    /// Returns an SQL condition: this column equals the text parameter `parameter`, such as `$1`. `row` is the table's
+    /// alias.
     pub fn is(&self, row: &str, parameter: &str) -> String {
         match self.kind.as_str() {
             "smallint" | "integer" | "bigint" | "uuid" => {
@@ -247,7 +248,8 @@ impl<'a> SourceTable<'a> {
                 let least = |also: &str| {
                     format!("select t.{status} as status from {table} t {also}order by t.{status} limit 1")
                 };
-                // A null status equals no value, so the loop over the statuses does not find its rows.
+                // The loop over the statuses compares with `=`, so it finds no row whose status is null. A second query
+                // finds these rows.
                 let nulls = match wants_unmapped(filter) {
                     true => format!("union all ({})", rows(format!("t.{status} is null"))),
                     false => String::new(),
@@ -311,7 +313,7 @@ fn is_wanted(status: &str, filter: &StatusFilter) -> String {
     }
 }
 
-/// An SQL condition: the row is not soft-deleted. Null, 0 and a word for no mean not deleted, as in `translate.rs`.
+/// An SQL condition: the row is not soft-deleted. As in `translate.rs`, null, 0 or a word for no means not deleted.
 fn is_alive(column: &Column, typed: &TypedColumn) -> String {
     let name = format!("t.{}", typed.name);
     let text = match (typed.kind.as_str(), column.path.is_empty()) {

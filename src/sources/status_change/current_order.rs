@@ -55,8 +55,8 @@ pub struct AnswerColumn {
 }
 
 impl AnswerColumn {
-    /// SQL that converts `text`, an SQL expression of type text, to the column's type. A string column gets no cast,
-    /// because a cast to `varchar(5)` silently cuts a long text, while an assignment fails.
+    /// SQL that converts `text`, an SQL expression of type text, to the column's type. A string column gets no cast: a
+    /// cast to `varchar(5)` silently cuts a long text, but an assignment without a cast fails.
     pub fn of_text(&self, text: &str) -> String {
         match self.is_text {
             true => text.to_owned(),
@@ -72,8 +72,8 @@ impl AnswerTable {
     }
 }
 
-/// Finds the order with this key and store in each source of this kind. A source whose table cannot be read is logged
-/// and skipped. If a source was skipped and no other source has the order, the error is returned.
+/// Finds the order with this key and store in each source of this kind. If a table cannot be read, the error is logged
+/// and its source is skipped. If a source was skipped and no other source has the order, the error is returned.
 pub async fn find<'a>(
     transaction: &mut Transaction<'_>,
     sources: &'a Sources,

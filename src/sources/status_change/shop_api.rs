@@ -53,7 +53,7 @@ pub struct ShopApi {
     turns: Turns,
 }
 
-/// A request that must be sent to the shop's API. The order is already reserved for it in the database.
+/// A request that must be sent to the shop's API. The database already reserves the order for this request.
 pub struct Ask {
     /// The id of the message. Each repetition of the same answer has the same id.
     id: String,
@@ -73,9 +73,9 @@ pub struct Ask {
 enum Reply {
     Taken,
     Refused(Option<String>),
-    /// The request was not sent, for this reason. Only the operator can correct the cause.
+    /// The request was not sent; the text says why. Only the operator can correct the cause.
     Unsent(String),
-    /// The API did not reply, or replied with a server error, as the text says. The shop may have changed the order.
+    /// The API did not reply, or replied with a server error; the text says which. The shop may have changed the order.
     Failed(String),
 }
 
@@ -114,7 +114,7 @@ pub async fn reserve(
         return Ok(StatusChangeOutcome::Overtaken(current_order.current_status()).into());
     };
     let (id, at): (String, i64) = (row.try_get(0)?, row.try_get(1)?);
-    // Another answer may have changed the order after it was read and before it was reserved, so its status is checked
+    // Another answer may have changed the order between its read and its reservation. So the order's status is checked
     // again.
     let now = find(
         transaction,
@@ -159,7 +159,7 @@ impl ShopApi {
         })
     }
 
-    /// Calls the shop's API, then saves the answer if the API accepted it, and ends the reservation.
+    /// Calls the shop's API, and saves the answer if the API accepted it. Then ends the reservation.
     pub(super) async fn answer(
         &self,
         pool: &Pool,
