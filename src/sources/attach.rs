@@ -1,5 +1,5 @@
 //! Attaches tables as sources: installs the trigger function and the triggers, and saves the row of `vst_source`.
-//! `detach.rs` is the reverse. No step waits longer for a lock than `infra/table_lock.rs` allows. If nothing has
+//! `detach.rs` does the reverse. No step waits longer for a lock than `infra/table_lock.rs` allows. If nothing has
 //! changed, attaching a source again takes no lock on its table.
 
 mod detach;
@@ -26,8 +26,7 @@ pub use detach::{Kept, detach, detach_sql, find};
 pub enum Attached {
     /// The table was not a source before. From now on, writes to its rows become events.
     New(String),
-    /// The table was a source with another mapping or another trigger function, or the source was detached. It was
-    /// updated.
+    /// The source existed with another mapping or trigger function, or was detached. It was updated.
     Changed(String),
     /// The table was a source already, and its mapping, trigger function and triggers are current. Nothing was changed.
     Unchanged(String),

@@ -51,7 +51,7 @@ impl Lookups {
         self.failed.insert(source);
     }
 
-    /// Sets the answers that the shop's application overwrote. The map's key is the journal id of the row that did so.
+    /// Sets the overwritten answers. The key of the map is the journal id of the row that overwrote the answer.
     pub fn set_overwritten(&mut self, overwritten: HashMap<EventId, OverwrittenAnswer>) {
         self.overwritten = overwritten;
     }
@@ -160,8 +160,7 @@ impl Sources {
     }
 
     fn meaning(&self, source: &Source, store: &StoreId, change: &Change<'_>, lookups: &Lookups) -> Option<Meaning> {
-        // Clients receive even an order whose key is unreadable, so that no order is missed. But nobody can answer the
-        // order.
+        // Clients receive even an order without a readable key, so that none is missed. But nobody can answer it.
         let key: Arc<str> = change
             .key
             .cloned()
@@ -205,15 +204,15 @@ fn meaning(before: Option<Subject>, after: Option<Subject>, answer: Answer) -> O
     after.promised_minutes = after.promised_minutes.or(answer.minutes);
     after.reason = after.reason.or(answer.reason);
     let Some((previous, before)) = was.zip(before) else {
-        // A new row that is already finished makes no event, so that an import of old orders raises no alarm.
+        // A new row with a finished order makes no event, so that an import of old orders raises no alarm.
         return status.is_open().then(|| new(after, None));
     };
     if status == Status::Pending && matches!(previous, Status::Cancelled | Status::Rejected) {
         return Some(new(after, Some(previous)));
     }
     let mut changed = after.changed_fields(&before);
-    // A new promise of preparation time is a change, even if the number of minutes is the same as before. The shop may
-    // also have no column for minutes.
+    // A new promise of preparation time is always a change. Its minutes may equal the old ones, or the shop may have no
+    // column for minutes.
     if status == previous && answer.minutes.is_some() && !changed.contains(&"promised_minutes") {
         changed.push("promised_minutes");
     }
@@ -242,8 +241,7 @@ fn meaning(before: Option<Subject>, after: Option<Subject>, answer: Answer) -> O
         if !whole {
             let all = after.to_json();
             data.extend(all.into_iter().filter(|(name, _)| changed.contains(&name.as_str())));
-            // The promised minutes are part of the answer. Clients receive them even if the table has no column for
-            // them.
+            // The promised minutes are part of the answer, so clients receive them even if no column holds them.
             data.extend(
                 after
                     .promised_minutes

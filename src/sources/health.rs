@@ -1,5 +1,5 @@
-//! Checks whether each source still works as it was attached, and says for each problem what to do. `vestnik serve`
-//! logs and counts the problems; `vestnik doctor` and `vestnik source list` print them.
+//! Checks each attached source for problems, such as a missing trigger or column, and says for each problem what to do.
+//! `vestnik serve` logs and counts the problems; `vestnik doctor` and `vestnik source list` print them.
 
 use crate::infra::db::GenericClient;
 
@@ -16,7 +16,7 @@ use super::trigger::{body_of, function_name, function_sql};
 use crate::domain::status::SubjectKind;
 use crate::infra::db::QueryError;
 
-/// Number of newest journal rows that are searched for status words that no mapping contains.
+/// Number of newest journal rows that are searched for status words that the mapping does not contain.
 const NEWEST_EVENTS: i64 = 500;
 /// Maximum number of unmapped status words that one line of the report names.
 const NAMED_WORDS: usize = 10;
@@ -34,7 +34,7 @@ pub struct Health {
     pub troubles: Vec<String>,
     /// Warnings for the source's owner, one line each. A source with warnings only is healthy.
     pub notes: Vec<String>,
-    /// Whether answers go to the shop's API as signed requests.
+    /// Whether Vestnik sends answers to the shop's API, as signed requests.
     pub calls_shop_api: bool,
 }
 

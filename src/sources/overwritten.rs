@@ -22,7 +22,7 @@ const STALE_ROW_MINUTES: i32 = 15;
 /// A write that changes an order's status from `from` back to the earlier status `to`.
 #[derive(Debug, Clone)]
 pub struct StepBack {
-    /// The journal id of the write's last row.
+    /// The id of the write's last row in the journal.
     pub event: EventId,
     source: SourceId,
     store: StoreId,
@@ -59,7 +59,8 @@ impl Sources {
     /// Finds the updates among these journal rows that changed an order back to an earlier status, and that no person
     /// made with a button. Each may have overwritten a person's answer.
     pub fn steps_back(&self, events: &[&JournalEvent]) -> Vec<StepBack> {
-        // Only updates can be steps back. Most reads contain only inserts, so they return here.
+        // Only updates can be steps back. Most reads of the journal contain only inserts, so the function returns
+        // early.
         let may_be = |event: &&JournalEvent| matches!(&event.body, Body::Write(write) if write.write == Write::Update);
         if !events.iter().any(may_be) {
             return Vec::new();

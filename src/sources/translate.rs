@@ -278,7 +278,7 @@ pub enum NamedCurrency {
     Unknown(String),
 }
 
-/// Whether the mapping of `source`, or the row `data`, a JSON object, names the currency.
+/// Whether the mapping or the row names the currency. `data` is the row as a JSON object.
 pub fn named_currency(source: &Source, data: &str) -> NamedCurrency {
     match currency(&source.mapping.currency, &Row::read(data)) {
         Ok(Some(_)) => NamedCurrency::Named,

@@ -7,8 +7,8 @@ use super::sql::{ident, literal, quoted, short_columns};
 use crate::domain::event::SourceId;
 
 const TEMPLATE: &str = include_str!("../../triggers/record.sql");
-/// If all long values of a row together are at most this size, the trigger does not check the size of each value.
-/// Bytes, as Postgres stores the values.
+/// The maximum size of all long values of a row together, bytes in storage. The trigger checks the size of each value
+/// only in a larger row.
 const SMALL_ROW_BYTES: u32 = 65_536;
 /// Each kind of write with the name of its trigger.
 const TRIGGERS: [(&str, &str); 3] = [

@@ -110,7 +110,8 @@ fn path(table: &Table, column: &Column, findings: &mut Findings) {
     }
 }
 
-/// Reports a key column that is not unique. An answer finds its order by the key, so two rows must not share it.
+/// Reports a key column that is not unique. An answer finds its order by the key, so two rows must not have the same
+/// key.
 pub(super) async fn key(
     client: &impl GenericClient,
     table: &Table,

@@ -300,7 +300,7 @@ async fn project(
 }
 
 /// Computes the orders that existed before the source was attached or its mapping changed, and appends no events for
-/// them. Skips an order that was written since then: the queue contains this change, which will be published with an
+/// them. Skips an order that was written since then: the queue contains its change, which will be published with an
 /// event.
 async fn all_rows(
     transaction: &mut Transaction<'_>,

@@ -1,5 +1,5 @@
-//! Validates a derived mapping against its tables. Postgres parses the expressions as a temporary view, which shows
-//! their types and the tables and columns that they read.
+//! Validates a derived mapping against its tables. Vestnik creates a temporary view from the expressions. The Postgres
+//! catalog then shows the types of the expressions, and the tables and columns that they read.
 
 use std::collections::BTreeMap;
 
@@ -372,7 +372,7 @@ async fn statements(
     Ok(())
 }
 
-/// The search path in which Postgres finds a statement's names without a schema.
+/// The search path that Postgres uses for names without a schema in a statement.
 #[derive(Clone, Copy)]
 enum SearchPath {
     /// The search path of the source's function, which runs the `keys` queries.

@@ -1,5 +1,5 @@
 //! Saves which expressions of a derived source fail for which orders, in the table `vst_projection_failure`. A row
-//! stays until the expression works for that order again. As long as a row exists, the source's health report names it.
+//! stays until the expression works for the order again. Until then, the source's health report names the failure.
 
 use std::fmt;
 

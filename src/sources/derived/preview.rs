@@ -33,7 +33,7 @@ pub struct Newest {
     /// One line for each distinct failure: an expression that fails, or joins that give several rows for one order in
     /// one store.
     pub problems: Vec<String>,
-    /// Whether the table has rows, and an expression fails for each of the newest rows.
+    /// Whether the table has rows, but each of the newest rows has a failing expression.
     pub all_fail: bool,
 }
 

@@ -21,7 +21,8 @@ pub(super) struct Watched {
     pub number: usize,
     /// The table, as the Postgres catalog describes it.
     pub table: Table,
-    /// The column that identifies the affected orders: it holds the order's key, or the parameter of the `keys` query.
+    /// The column that identifies the affected orders. It holds the order's key, or a value that the `keys` query
+    /// receives.
     pub column: String,
     /// The columns that the mapping reads. The triggers ignore an update of other columns.
     pub read: Vec<String>,
