@@ -43,15 +43,15 @@ impl Lookup {
     }
 
     /// Looks up the data that clients need in addition to these journal rows. Never fails: if a look-up fails, clients
-    /// receive its orders without the data, and with the items marked as unreadable.
+    /// receive the affected orders without the data, and with the items marked as unreadable.
     pub async fn for_events(&self, sources: &Sources, events: &[&JournalEvent]) -> Lookups {
         let mut lookups = self.for_keys(sources, sources.to_look_up(events)).await;
         lookups.set_overwritten(self.overwritten(sources, events).await);
         lookups
     }
 
-    /// The answers that these journal rows overwrote, by the id of the overwriting row. Never fails: if Postgres does
-    /// not reply, the result is empty.
+    /// Finds the answers that these journal rows overwrote. The key of the map is the id of the row that overwrote the
+    /// answer. Never fails: if Postgres does not reply, the result is empty.
     pub async fn overwritten(
         &self,
         sources: &Sources,
@@ -180,7 +180,8 @@ async fn items_sql(
         .await?;
     let (kind, primary): (String, Vec<String>) = match row {
         Some(row) => (row.try_get(0)?, row.try_get(1)?),
-        // The table or the column is missing. The returned statement then fails, and the error of Postgres names it.
+        // The table or the column is missing. The returned statement then fails, and the error of Postgres names the
+        // missing part.
         None => ("text".to_owned(), Vec::new()),
     };
     let named = items
@@ -204,7 +205,8 @@ async fn items_sql(
     ))
 }
 
-/// An SQL expression for a column of an items table, or for the value at the path in its JSON.
+/// An SQL expression for a column of an items table. If the column has a path, the expression gives the value at this
+/// path in the column's JSON.
 fn expression(column: &Column) -> String {
     let name = ident(&column.name);
     if column.path.is_empty() {

@@ -20,7 +20,7 @@ pub enum FunctionOwner {
 }
 
 /// Creates the recorder role if it is missing, and grants the role its rights in this database. Returns
-/// [`FunctionOwner::Attacher`] if the current role may not do so.
+/// [`FunctionOwner::Attacher`] if the current role may not create the role or grant these rights.
 pub async fn prepare(client: &Client) -> Result<FunctionOwner, tokio_postgres::Error> {
     // Another process may create the role at the same moment, for another database.
     const MAKE: &str = "do $$ begin \

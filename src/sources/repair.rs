@@ -81,8 +81,8 @@ async fn fill(
 }
 
 /// Appends an event for each row that has none and is newer than the source's attachment. Returns the number of rows.
-/// If the mapping has a creation time, this time shows whether a row is newer. Otherwise the row's transaction id shows
-/// it, which is less reliable, because copied rows have new transaction ids.
+/// If the mapping has a creation time, this time decides whether a row is newer. Otherwise the row's transaction id
+/// decides. The transaction id is less reliable, because copied rows have new transaction ids.
 async fn record_missed(client: &mut Client, id: SourceId, table: &Table, mapping: &Mapping) -> Result<u64, Error> {
     let created = mapping
         .fields

@@ -31,8 +31,8 @@ pub fn value_text(column: &str, path: &[String]) -> String {
 }
 
 /// Returns an SQL expression that combines the columns of the row with the alias `place` into one JSON object.
-/// `columns` has the name and the type of each column. A column without a type is missing in the table, and is null.
-/// Values that are too long are left out, and the member `vst_omitted` lists their names. If the row cannot be
+/// `columns` has the name and the type of each column; `None` as type: the table lacks the column, and its value is
+/// null. Values that are too long are left out, and the member `vst_omitted` lists their names. If the row cannot be
 /// converted, the object has only the member `vst_unreadable` (`triggers/values.sql`).
 pub fn columns_json<'a>(place: &str, columns: impl IntoIterator<Item = (&'a str, Option<&'a str>)>) -> String {
     format!(

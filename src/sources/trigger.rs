@@ -230,7 +230,7 @@ pub fn text_of(place: &str, name: &str, column: Option<&TableColumn>) -> String 
     }
 }
 
-/// An SQL condition: the rows with the aliases `one` and `other` have the same bytes in these columns.
+/// Returns an SQL condition: the rows with the aliases `one` and `other` have the same bytes in these columns.
 pub fn same(columns: &[&str], one: &str, other: &str) -> String {
     let row = |place: &str| {
         let columns: Vec<String> = columns.iter().map(|name| format!("{place}.{}", ident(name))).collect();

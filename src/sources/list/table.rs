@@ -75,15 +75,15 @@ pub struct SourceTable<'a> {
     /// The column of the row's key.
     pub key: TypedColumn,
     store: Store,
-    /// An SQL expression on table alias `t`: the status word as text.
+    /// An SQL expression for the status word as text; `t` is the table's alias.
     status: String,
     /// The status column, quoted for SQL. `None`: no index starts with the status column and the creation time.
     indexed_status: Option<String>,
     /// The column of the creation time; `None`: the table has no sortable column for it.
     created: Option<TypedColumn>,
-    /// An SQL condition on table alias `t`: the row is not soft-deleted. `None`: the mapping has no such column.
+    /// An SQL condition: the row `t` is not soft-deleted. `None`: the mapping has no column that marks deleted rows.
     alive: Option<String>,
-    /// An SQL expression on table alias `t`: the recorded columns as a JSON object. A missing column is null.
+    /// An SQL expression for the recorded columns of the row `t` as a JSON object. A missing column is null.
     recorded: String,
 }
 
@@ -182,7 +182,8 @@ impl<'a> SourceTable<'a> {
         }
     }
 
-    /// An SQL condition on table alias `t`: the row belongs to the store whose id is the query parameter `parameter`.
+    /// Returns an SQL condition: the row `t` belongs to the store whose id is the query parameter `parameter`, such as
+    /// `$1`.
     pub fn is_of_store(&self, parameter: &str) -> String {
         match &self.store {
             Store::Column(column) => column.is("t", parameter),
@@ -268,8 +269,8 @@ impl<'a> SourceTable<'a> {
         }
     }
 
-    /// An SQL condition on table alias `t`: the row comes after the anchor in the list. Rows without a creation time
-    /// come first in the list; the others follow, newest first. Rows with equal times are sorted by table.
+    /// Returns an SQL condition: the row `t` comes after the anchor in the list. Rows without a creation time come
+    /// first in the list; the others follow, newest first. Rows with equal times are sorted by table.
     fn rows_after(&self, place: usize, anchor: &Anchor) -> String {
         let key = format!("t.{} < $5::text::{}", self.key.name, self.key.kind);
         let same = place == anchor.place;
@@ -304,8 +305,8 @@ fn wants_unmapped(filter: &StatusFilter) -> bool {
     }
 }
 
-/// An SQL condition: the SQL expression `status` is a word of a wanted status. `$3` has the words of the wanted
-/// statuses, and `$6` every status word of the mapping.
+/// Returns an SQL condition: `status`, an SQL expression, is a word of a wanted status. `$3` has the words of the
+/// wanted statuses, and `$6` every status word of the mapping.
 fn is_wanted(status: &str, filter: &StatusFilter) -> String {
     match wants_unmapped(filter) {
         true => format!("({status} = any ($3) or {status} is null or {status} <> all ($6))"),

@@ -1,5 +1,5 @@
-//! Reads one table of a mapping's TOML, key by key. Errors are collected, and a key that was never read is reported as
-//! unknown.
+//! Reads one table of a mapping's TOML, key by key. The section collects errors. At the end, it reports each key that
+//! was never read as unknown.
 
 use toml::{Table, Value};
 

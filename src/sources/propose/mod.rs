@@ -24,7 +24,7 @@ pub struct Proposal {
     pub toml: String,
     /// The questions, one line each. Empty: the mapping is ready to attach.
     pub questions: Vec<String>,
-    /// The guesses in the mapping that are likely but that a person should confirm, one line each.
+    /// The likely guesses in the mapping, which a person should confirm, one line each.
     pub guesses: Vec<String>,
 }
 

@@ -191,7 +191,8 @@ async fn answer_table(
     Ok(key.map(|key| AnswerTable { key, columns }))
 }
 
-/// An SQL condition on table alias `t`: the row belongs to the store whose id is the query parameter `parameter`.
+/// Returns an SQL condition: the row `t` belongs to the store whose id is the query parameter `parameter`, such as
+/// `$1`.
 pub fn store_is(source: &Source, parameter: &str) -> String {
     match &source.mapping.store {
         StoreRef::Column(name) => format!("t.{}::text = {parameter}", ident(name)),
