@@ -112,7 +112,7 @@ fn value() -> impl Strategy<Value = String> {
         prop_oneof![
             vec(inner.clone(), 0..6).prop_map(|values| format!("[{}]", values.join(","))),
             vec((select(&NAMES[..]), inner.clone()), 0..6).prop_map(|members| object(&members)),
-            // A string that contains another JSON text, because some applications encode JSON twice.
+            // This string contains another JSON text, because some applications encode JSON twice.
             inner.prop_map(|text| serde_json::Value::from(text).to_string()),
         ]
     })

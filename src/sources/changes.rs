@@ -160,7 +160,7 @@ impl Sources {
     }
 
     fn meaning(&self, source: &Source, store: &StoreId, change: &Change<'_>, lookups: &Lookups) -> Option<Meaning> {
-        // Clients receive even an order without a readable key, so that none is missed. But nobody can answer it.
+        // Clients receive even an order with an unreadable key, so that they miss no order. But nobody can answer it.
         let key: Arc<str> = change
             .key
             .cloned()
@@ -365,8 +365,8 @@ fn group_key<'a>(event: &'a JournalEvent, write: &'a RowWrite) -> GroupKey<'a> {
 }
 
 /// Merges several writes of one order in one transaction. Ids do not show the order of the writes: if a trigger of the
-/// shop changes the row again, this nested write is recorded first. So the states are compared: no write produced the
-/// first state, and no write replaced the last state.
+/// shop changes the row again, this nested write is recorded first. So the function compares the states: no write
+/// produced the first state, and no write replaced the last state.
 fn change<'a>(writes: &[(&'a JournalEvent, &'a RowWrite)]) -> Change<'a> {
     let states = |write: &'a RowWrite| match write.write {
         Write::Insert | Write::Truncate => (None, Some(write.data.as_str())),

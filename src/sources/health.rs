@@ -69,7 +69,8 @@ pub async fn check(client: &impl GenericClient) -> Result<Vec<Health>, QueryErro
         let columns: Vec<RecordedColumn> = serde_json::from_str(row.try_get(4)?).unwrap_or_default();
         let (name, table) = (kept.name.clone(), kept.table.clone());
         all.push(match check_one(client, kept, &columns, &newest).await {
-            // An error in the check of one source becomes its problem, and does not hide the problems of the others.
+            // If the check of one source fails, the error becomes a problem of this source. The other sources are still
+            // checked.
             Err(QueryError::Postgres(error)) if error.as_db_error().is_some() => {
                 let reason = crate::infra::db::reason(&error);
                 Health {

@@ -106,7 +106,7 @@ pub struct Fields {
     pub comment: Vec<Column>,
     /// The column of the number of people: eaters of an order, or guests of a booking.
     pub persons: Option<Column>,
-    /// The column of the payment method in the shop's word, such as `cash`.
+    /// The column of the payment method, as the shop's word for it, such as `cash`.
     pub payment_method: Option<Column>,
     /// The column that says whether the order is paid, and the meaning of its words.
     pub paid: Option<PaidWords>,

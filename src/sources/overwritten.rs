@@ -57,7 +57,7 @@ impl StepBack {
 
 impl Sources {
     /// Finds the updates among these journal rows that changed an order back to an earlier status, and that no person
-    /// made with a button. Each may have overwritten a person's answer.
+    /// made with a button. Each of these updates may have overwritten a person's answer.
     pub fn steps_back(&self, events: &[&JournalEvent]) -> Vec<StepBack> {
         // Only updates can be steps back. Most reads of the journal contain only inserts, so the function returns
         // early.

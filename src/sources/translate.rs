@@ -274,7 +274,7 @@ pub enum NamedCurrency {
     Named,
     /// The mapping names no currency, or the row's currency column is null.
     Missing,
-    /// The row's currency column has this value, which is not a currency code.
+    /// The value of the row's currency column, which is not a currency code.
     Unknown(String),
 }
 

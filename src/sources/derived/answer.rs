@@ -36,8 +36,8 @@ pub(in crate::sources) async fn answer(
         return Ok(false);
     }
     let (reason, by) = storable(transaction, change).await?;
-    // The shop's tables may already have the status `change.to`, hidden by an earlier answer that Vestnik keeps. Then
-    // no statement needs to run, and the earlier answer ends.
+    // Clients may see an earlier answer that Vestnik keeps, although the shop's tables already have the status
+    // `change.to`. Then no statement needs to run, and the earlier answer ends.
     let is_said = published.shop_status(change.key, change.store.as_str()) == Some(change.to.as_str());
     let of_status = derived.answers.iter().find(|(status, _)| *status == change.to);
     let statements = of_status.filter(|_| !is_said);

@@ -31,7 +31,7 @@ const POLL_PAUSE: Duration = Duration::from_millis(20);
 const BUSY_PAUSE: Duration = Duration::from_millis(5);
 /// Time after the last change during which the node polls at the interval [`BUSY_PAUSE`].
 const BUSY_FOR: Duration = Duration::from_secs(1);
-/// Interval at which a node without derived sources checks whether one was attached.
+/// Interval at which a node without derived sources checks whether a derived source was attached.
 const IDLE_PAUSE: Duration = Duration::from_millis(250);
 /// Pause of a source after its batch failed. The batches of other sources continue.
 const REST: Duration = Duration::from_secs(1);

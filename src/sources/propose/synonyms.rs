@@ -83,7 +83,7 @@ pub const ITEMS: &[&str] = &[
     "items", "order_items", "line_items", "lines", "products", "positions", "dishes", "cart", "basket", "goods", "details", "состав", "позиции",
     "товары", "блюда", "корзина",
 ];
-/// Parts of the names of tables with the items of orders.
+/// Words that occur in the names of tables with the items of orders.
 pub const ITEM_TABLES: &[&str] = &["item", "line", "position", "product", "dish", "detail", "позици", "товар", "блюд", "состав"];
 pub const ITEM_NAMES: &[&str] = &[
     "name", "title", "product_name", "item_name", "dish_name", "full_product_name", "product_title", "label", "description", "dish", "product",
@@ -109,7 +109,7 @@ pub const MINUTES: &[&str] = &[
 ];
 pub const UPDATED: &[&str] = &["updated_at", "updated", "updated_on", "modified_at", "modified", "last_modified", "date_updated", "обновлен", "обновлено"];
 pub const ACCEPTED: &[&str] = &["accepted_at", "confirmed_at", "approved_at", "принят_в"];
-/// Names of other columns that are useful in a kitchen, shown as extra fields.
+/// Names of other columns that are useful in a kitchen. The proposal makes these columns extra fields.
 pub const EXTRA: &[&str] = &["table_no", "table_number", "table", "table_name", "стол", "номер_стола", "courier", "courier_name", "entrance", "floor", "door_code"];
 
 /// The usual words for each status, in lower case. A space stands for any separator between words, such as `_`.

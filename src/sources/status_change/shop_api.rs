@@ -55,7 +55,7 @@ pub struct ShopApi {
 
 /// A request that must be sent to the shop's API. The database already reserves the order for this request.
 pub struct Ask {
-    /// The id of the message. Each repetition of the same answer has the same id.
+    /// The id of the request. Each repetition of the same answer has the same id.
     id: String,
     url: String,
     source: SourceId,
