@@ -33,8 +33,8 @@ pub struct StepBack {
 }
 
 impl StepBack {
-    /// The step back that a write makes; `before` and `after` are the row as JSON. `None`: the write does not return
-    /// the order to an earlier status.
+    /// Returns the step back if the write returns the order to an earlier status; otherwise `None`. `before` and
+    /// `after` are the row before and after the write, as JSON.
     pub(super) fn of(source: &Source, last: &JournalEvent, key: &Arc<str>, before: &str, after: &str) -> Option<Self> {
         let [from, to] = [before, after].map(|data| source.status_of(data));
         let (from, to) = (from?, to?);

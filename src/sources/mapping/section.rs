@@ -1,5 +1,5 @@
-//! Reads one table of a mapping's TOML, key by key. The section collects errors. At the end, it reports each key that
-//! was never read as unknown.
+//! Reads one table of a mapping's TOML, key by key. The section collects errors. A key that was never read is unknown,
+//! and the section reports it at the end.
 
 use toml::{Table, Value};
 
