@@ -157,8 +157,7 @@ pub struct Items {
     /// The unit of the prices; `None`: the unit of the total. Without a total, each price's form decides: a fraction
     /// means major units.
     pub unit: Option<Unit>,
-    /// The column or member with the customer's note about the item, such as an allergy. `None`: all members with usual
-    /// names.
+    /// The column or member with the customer's note about the item. `None`: all members with a usual name for notes.
     pub note: Option<Column>,
     /// The column or member with the options that the customer chose. `None`: all members with usual names, such as
     /// `modifiers`.

@@ -125,8 +125,7 @@ pub fn translate(source: &Source, key: &str, data: &str, context: Context<'_>) -
     subject
 }
 
-/// The canonical status of the row `data`, a JSON object. `None`: the order is hidden or deleted, or the mapping does
-/// not contain its status word.
+/// The status of the row `data`, a JSON object. `None`: the order is hidden or deleted, or its status word is unknown.
 pub fn status_of(source: &Source, data: &str) -> Option<Status> {
     let row = Row::read(data);
     let word = row.text(&source.mapping.status.column)?;
@@ -287,8 +286,7 @@ pub fn named_currency(source: &Source, data: &str) -> NamedCurrency {
     }
 }
 
-/// The currency that the mapping or the row names; `None`: neither names one, so the store's currency applies. The
-/// error is the row's text, which is not a currency code.
+/// The currency that the mapping or the row names, if any. The error is a text of the row that is not a currency code.
 fn currency(currency: &CurrencyRef, row: &Row<'_>) -> Result<Option<Currency>, String> {
     match currency {
         CurrencyRef::Store => Ok(None),
@@ -300,8 +298,7 @@ fn currency(currency: &CurrencyRef, row: &Row<'_>) -> Result<Option<Currency>, S
     }
 }
 
-/// Sets the order's status and visibility. A word that the mapping does not contain counts as `pending`: panels show
-/// the shop's own word and ring.
+/// Sets the order's status and visibility. A status word that the mapping does not contain counts as `pending`.
 fn status(subject: &mut Subject, source: &Source, row: &Row<'_>) {
     subject.words = source.mapping.reachable();
     let word = row.text(&source.mapping.status.column);
