@@ -1,4 +1,4 @@
-//! Checks the rights of the current role on a source's tables: missing grants, and row level security that hides rows.
+//! Checks which rights on a source's tables the current role lacks, and whether row level security hides rows from it.
 //! The role of the running node needs these rights, not the role that attached the table.
 
 use crate::infra::db::GenericClient;
@@ -9,13 +9,13 @@ use super::mapping::{ItemsRef, Mapping};
 /// The result of checking a role's rights on the tables of a source.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Access {
-    /// The missing rights, one line each, with the statement that grants the right.
+    /// The rights that the current role lacks, one line each. Each line contains the GRANT statement for the right.
     pub missing: Vec<String>,
     /// Warnings about row level security policies that may hide rows, one line each.
     pub notes: Vec<String>,
 }
 
-/// Finds the rights that the current role lacks to list the orders of a source and to answer them.
+/// Finds the rights that the current role lacks to list the orders of a source and to change their status.
 pub async fn check(client: &impl GenericClient, table: &Table, mapping: &Mapping) -> Result<Access, catalog::Error> {
     let mut access = Access::default();
     let read = mapping.recorded_columns();
@@ -48,7 +48,7 @@ impl Access {
     }
 }
 
-/// The names of the columns of the shop's table that an answer writes.
+/// The columns of the shop's table that Vestnik updates when a person answers an order.
 fn written(mapping: &Mapping) -> Vec<&str> {
     let answer = &mapping.answer;
     let optional = [&answer.updated_at, &answer.accepted_at, &answer.reason, &answer.minutes];
@@ -111,8 +111,8 @@ async fn execute(client: &impl GenericClient, function: &str, access: &mut Acces
     Ok(())
 }
 
-/// Checks whether row level security lets the current role read and update the table's rows. If not, orders are hidden
-/// without an error.
+/// Checks whether row level security lets the current role read and update the table's rows. Postgres gives no error
+/// for a row that a policy hides, so without this check orders would be missing silently.
 pub async fn row_security(
     client: &impl GenericClient,
     table: &Table,
@@ -126,8 +126,9 @@ pub async fn row_security(
     }
 }
 
-/// An SQL condition: a policy of row level security lets a role read or write some rows of a table. `table` and `role`
-/// are SQL expressions for OIDs. `command` is an SQL expression for the command's letter in `pg_policy.polcmd`.
+/// Returns an SQL condition: the table has a policy of row level security that lets the role run the command on some
+/// rows. `table` and `role` are SQL expressions for OIDs. `command` is an SQL expression for the command's letter in
+/// `pg_policy.polcmd`.
 pub(super) fn has_policy(table: &str, command: &str, role: &str) -> String {
     format!(
         "exists (select from pg_policy p where p.polrelid = {table} and p.polcmd::text in ({command}, '*') and p.polpermissive \

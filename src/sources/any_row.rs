@@ -1,6 +1,6 @@
-//! Property tests: every row that a trigger can record translates into an order. The tests generate rows with the
-//! column names of the mapping and with random values. `PROPTEST_CASES=1000000 cargo test --release any_row` runs more
-//! cases.
+//! Property tests: every row that a trigger can record can be translated into an order. The tests generate rows with
+//! the column names of the mapping and with random values. `PROPTEST_CASES=1000000 cargo test --release any_row` runs
+//! more cases.
 
 use proptest::collection::vec;
 use proptest::option;
@@ -112,7 +112,7 @@ fn value() -> impl Strategy<Value = String> {
         prop_oneof![
             vec(inner.clone(), 0..6).prop_map(|values| format!("[{}]", values.join(","))),
             vec((select(&NAMES[..]), inner.clone()), 0..6).prop_map(|members| object(&members)),
-            // A string that contains another JSON text, because some applications encode JSON twice.
+            // This string contains another JSON text, because some applications encode JSON twice.
             inner.prop_map(|text| serde_json::Value::from(text).to_string()),
         ]
     })
@@ -157,7 +157,7 @@ proptest! {
         let read: serde_json::Value = serde_json::from_str(&sent).unwrap();
         prop_assert_eq!(&read["order_id"], "1");
         prop_assert!(!has_nul(&read), "many JSON parsers reject a NUL character: {}", sent);
-        // A row that did not change must not be reported as changed, so two translations of it must be equal.
+        // Two translations of the same row must be equal. Otherwise an unchanged row would be reported as changed.
         let again = source(MAPPING, &[("total", "numeric"), ("due", "timestamp without time zone")]).translate("1", &row, context);
         prop_assert!(order.changed_fields(&again).is_empty());
     }

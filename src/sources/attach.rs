@@ -1,5 +1,5 @@
 //! Attaches tables as sources: installs the trigger function and the triggers, and saves the row of `vst_source`.
-//! `detach.rs` is the reverse. No step waits longer for a lock than `infra/table_lock.rs` allows. If nothing has
+//! `detach.rs` does the reverse. No step waits longer for a lock than `infra/table_lock.rs` allows. If nothing has
 //! changed, attaching a source again takes no lock on its table.
 
 mod detach;
@@ -26,9 +26,9 @@ pub use detach::{Kept, detach, detach_sql, find};
 pub enum Attached {
     /// The table was not a source before. From now on, writes to its rows become events.
     New(String),
-    /// The table was a source with another mapping or trigger function, or was detached. The source was updated.
+    /// The source existed with another mapping or trigger function, or was detached. It was updated.
     Changed(String),
-    /// The table was a source already, with the same mapping, function and triggers.
+    /// The table was a source already, and its mapping, trigger function and triggers are current. Nothing was changed.
     Unchanged(String),
 }
 
@@ -38,12 +38,13 @@ pub struct Options {
     /// Attach the table even if another role owns it and the recorder role cannot be used. Functions of the table's
     /// column types can then run with the rights of the role that attaches.
     pub trust_owner: bool,
-    /// The source whose table was renamed. `None`: a table with an unknown name becomes a new source.
+    /// The id of the source whose table was renamed. `None`: if no source has the table's name, the table becomes a new
+    /// source.
     pub renamed: Option<SourceId>,
 }
 
-/// Attaches the table of a mapping, or updates its source if the table was attached before. Passes warnings for the
-/// table's owner to `progress`, one line each.
+/// Attaches the table of a mapping, or updates its source if the table was attached before. Calls `progress` with each
+/// warning, one line each.
 pub async fn attach(
     client: &mut Client,
     mapping_toml: &str,
@@ -70,7 +71,7 @@ pub async fn attach(
     .await
 }
 
-/// Validates a mapping against its table. For a derived mapping, also returns the data that its installation needs.
+/// Validates a mapping against its table. For a derived mapping, also returns the data that [`derived::install`] needs.
 async fn check(
     client: &mut Client,
     table: &Table,
@@ -135,7 +136,7 @@ async fn put(
 struct Attempt<'a> {
     table: &'a Table,
     mapping: &'a Mapping,
-    /// The data that the installation of a derived source needs; `None`: the source is not derived.
+    /// The result of validating a derived mapping, which its installation needs; `None`: the source is not derived.
     checked: Option<&'a derived::Checked>,
     mapping_toml: &'a str,
     options: Options,
@@ -187,7 +188,8 @@ impl Attempt<'_> {
         };
         let lacked = Lacked {
             columns: now.iter().filter(is_new).map(|column| column.name.clone()).collect(),
-            // Rows that were written while the table was detached must not become events, so they are not repaired.
+            // The repair appends no events for a source that was detached, because writes while it was detached are not
+            // events.
             rows: !was_detached && (installed.triggers || self.reads_other_columns(row.try_get(2)?)),
         };
         if is_same && !installed.any() {
@@ -228,15 +230,15 @@ impl Attempt<'_> {
         }
     }
 
-    /// Whether the earlier mapping `before`, as TOML, reads the key or the store's id from other columns than this
-    /// mapping.
+    /// Whether this mapping reads the key or the store's id from another column than the earlier mapping. `before` is
+    /// the earlier mapping as TOML.
     fn reads_other_columns(&self, before: &str) -> bool {
         Mapping::from_toml(before)
             .is_ok_and(|before| before.key != self.mapping.key || before.store != self.mapping.store)
     }
 
-    /// The name for the source: the mapping's `name`, otherwise the table's name. The table's name has its schema in
-    /// front, unless the schema is `public`. Fails if another attached source has this name.
+    /// Returns the name for the source: the mapping's `name`, otherwise the table's name. The table's name gets its
+    /// schema as a prefix, unless the schema is `public`. Fails if another attached source has this name.
     async fn free_name(&self, transaction: &Transaction<'_>, id: Option<SourceId>) -> Result<String, Error> {
         const TAKEN: &str = "select exists (select from vestnik.vst_source where name = $1 and id is distinct from $2 and detached_at is null)";
         let name = match &self.mapping.name {
@@ -264,7 +266,7 @@ fn recorded(table: &Table, mapping: &Mapping) -> Vec<RecordedColumn> {
 }
 
 /// Attaches all sources again, for example after an upgrade. Returns the number of sources whose function or columns
-/// changed. A source that cannot be attached again keeps its triggers, and `progress` gets a line about the error.
+/// changed. If a source cannot be attached again, it keeps its triggers, and `progress` receives a line with the error.
 pub async fn reattach_all(client: &mut Client, progress: Progress<'_>) -> Result<u64, Error> {
     let rows = client
         .query(
@@ -289,8 +291,8 @@ pub async fn reattach_all(client: &mut Client, progress: Progress<'_>) -> Result
     Ok(changed)
 }
 
-/// Attaches one source again. Only a derived source is validated. For other sources, a missing column is recorded as
-/// null: the health report names the column, and the triggers keep working.
+/// Attaches one source again. Only a derived source is validated. In other sources a column may be missing: the
+/// triggers then record it as null, and the health report names it.
 async fn reattach(
     client: &mut Client,
     mapping_toml: &str,
@@ -305,8 +307,8 @@ async fn reattach(
     put(client, &table, &mapping, None, mapping_toml, options, progress).await
 }
 
-/// The SQL that [`attach`] would run, for a person to read. If the table was never attached, the SQL assumes the next
-/// free source id.
+/// Returns the SQL that [`attach`] would run, so that a person can read it first. If the table was never attached, the
+/// SQL contains the next free source id.
 pub async fn attach_sql(client: &mut Client, mapping: &Mapping) -> Result<String, Error> {
     const NEXT: &str = "select coalesce((select id from vestnik.vst_source where table_name = $1 order by detached_at desc nulls first limit 1), \
          (select coalesce(max(id), 0) + 1 from vestnik.vst_source))";
@@ -327,7 +329,7 @@ pub async fn attach_sql(client: &mut Client, mapping: &Mapping) -> Result<String
     ))
 }
 
-/// A source for a mapping whose table is not attached yet, so that commands can preview its orders.
+/// Creates a source for a mapping whose table is not attached yet. Commands use it to preview the table's orders.
 pub fn unattached(table: &Table, mapping: &Mapping) -> Source {
     Source {
         id: SourceId(0),

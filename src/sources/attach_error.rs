@@ -31,7 +31,7 @@ pub enum Error {
         /// The role that owns the table.
         owner: String,
     },
-    /// No source, and no table of a source, has this name.
+    /// No source has this name, and no source has a table with this name.
     #[error("no source is called {0}, and none is of this table: `vestnik source list` lists them")]
     Unknown(String),
     /// Another source already has this name.

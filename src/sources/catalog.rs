@@ -109,8 +109,8 @@ impl From<tokio_postgres::Error> for Error {
 }
 
 impl Table {
-    /// An SQL expression: the columns with these names as one JSON object; the row has the alias `t`. A column that the
-    /// table lacks is null.
+    /// Returns an SQL expression that combines the columns with these names into one JSON object. The expression refers
+    /// to the table's row by the alias `t`. A column that the table lacks is null.
     pub fn columns_json<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> String {
         let typed = |name| (name, self.column(name).map(|column| column.base.as_str()));
         sql::columns_json("t", names.into_iter().map(typed))
@@ -145,7 +145,7 @@ impl Table {
                  case when c.relispartition then pg_partition_root(c.oid)::regclass::text end \
              from pg_class c join pg_namespace n on n.oid = c.relnamespace where ";
         const BY_NAME: &str = "c.oid = case when strpos($1, '.') = 0 then coalesce(to_regclass('public.' || $1), to_regclass($1)) else to_regclass($1) end";
-        // If the role may not use the schema, `to_regclass` fails. Then the name is compared as text.
+        // `to_regclass` fails if the role may not use the schema. The query then compares the name as text.
         const BY_SPELLING: &str = "format('%I.%I', n.nspname, c.relname) = $1";
         let found = match client.query_opt(&format!("{COLUMNS}{BY_NAME}"), &[&name]).await {
             Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
@@ -200,7 +200,7 @@ impl Table {
     }
 }
 
-/// Advice for an unknown table name: tables with the same name in another case or another schema.
+/// Returns advice for an unknown table name: the tables whose names differ only in case or in the schema.
 async fn similar(client: &impl GenericClient, name: &str) -> Result<String, tokio_postgres::Error> {
     const SIMILAR: &str = "select format('%I.%I', n.nspname, c.relname) from pg_class c join pg_namespace n on n.oid = c.relnamespace \
          where c.relkind in ('r', 'p') and n.nspname not in ('pg_catalog', 'information_schema', 'vestnik') \

@@ -16,8 +16,8 @@ use crate::domain::event::{
 use crate::domain::status::{Status, SubjectKind};
 use crate::domain::subject::Visibility;
 
-/// The results of look-ups for the orders of one read of the journal. A look-up reads data that a row lacks from other
-/// tables.
+/// The results of the look-ups for the orders in some journal rows. A look-up reads data that an order's own row does
+/// not contain, such as its items, from other tables.
 #[derive(Debug, Default)]
 pub struct Lookups {
     found: HashMap<SubjectId, String>,
@@ -32,12 +32,12 @@ pub enum Found<'a> {
     Found(&'a str),
     /// The look-up found nothing, or the order needed no look-up.
     Nothing,
-    /// The look-up failed. The order marks the items as unreadable.
+    /// The look-up failed. Clients receive the order with its items marked as unreadable.
     Failed,
 }
 
 impl Lookups {
-    /// Adds the looked-up JSON objects of a source's orders; `found` has them by the order's key.
+    /// Adds the looked-up JSON objects of a source's orders. `found` maps the key of each order to its JSON object.
     pub fn extend(&mut self, source: SourceId, found: HashMap<String, String>) {
         let found = found.into_iter().map(|(key, found)| {
             let key = key.into();
@@ -46,12 +46,12 @@ impl Lookups {
         self.found.extend(found);
     }
 
-    /// Marks the look-ups of this source as failed, so that its orders mark the missing data as unreadable.
+    /// Marks all look-ups of this source as failed. Clients then receive its orders with unreadable items.
     pub fn fail(&mut self, source: SourceId) {
         self.failed.insert(source);
     }
 
-    /// Sets the answers that the shop's application overwrote, by the journal id of the overwriting row.
+    /// Sets the overwritten answers. The key of the map is the journal id of the row that overwrote the answer.
     pub fn set_overwritten(&mut self, overwritten: HashMap<EventId, OverwrittenAnswer>) {
         self.overwritten = overwritten;
     }
@@ -160,7 +160,7 @@ impl Sources {
     }
 
     fn meaning(&self, source: &Source, store: &StoreId, change: &Change<'_>, lookups: &Lookups) -> Option<Meaning> {
-        // A row without a readable key is still shown, so that no order is missed, but nobody can answer it.
+        // Clients receive even an order with an unreadable key, so that they miss no order. But nobody can answer it.
         let key: Arc<str> = change
             .key
             .cloned()
@@ -188,7 +188,7 @@ struct Meaning {
     subject: Subject,
     previous: Option<Status>,
     changed: Vec<&'static str>,
-    /// The order before the change; `None` unless only fields changed.
+    /// The order before the change, if the change left the status as it was. Otherwise `None`.
     before: Option<Subject>,
     data: Map<String, Value>,
 }
@@ -204,15 +204,15 @@ fn meaning(before: Option<Subject>, after: Option<Subject>, answer: Answer) -> O
     after.promised_minutes = after.promised_minutes.or(answer.minutes);
     after.reason = after.reason.or(answer.reason);
     let Some((previous, before)) = was.zip(before) else {
-        // A new row that is already finished makes no event, so that an import of old orders raises no alarm.
+        // A new row with a finished order makes no event, so that an import of old orders raises no alarm.
         return status.is_open().then(|| new(after, None));
     };
     if status == Status::Pending && matches!(previous, Status::Cancelled | Status::Rejected) {
         return Some(new(after, Some(previous)));
     }
     let mut changed = after.changed_fields(&before);
-    // A new promise counts as a change even if its minutes equal the old ones, or if the shop has no column for
-    // minutes.
+    // A new promise of preparation time is always a change. Its minutes may equal the old ones, or the shop may have no
+    // column for minutes.
     if status == previous && answer.minutes.is_some() && !changed.contains(&"promised_minutes") {
         changed.push("promised_minutes");
     }
@@ -241,7 +241,7 @@ fn meaning(before: Option<Subject>, after: Option<Subject>, answer: Answer) -> O
         if !whole {
             let all = after.to_json();
             data.extend(all.into_iter().filter(|(name, _)| changed.contains(&name.as_str())));
-            // The promised minutes are part of the answer, so they are sent even without a column for them.
+            // The promised minutes are part of the answer, so clients receive them even if no column holds them.
             data.extend(
                 after
                     .promised_minutes
@@ -328,7 +328,7 @@ impl<'a> Piece<'a> {
     }
 }
 
-/// Groups the journal rows that belong to one event. A group stands where its last row stands in `events`.
+/// Groups the journal rows that belong to one event. The groups are sorted by the positions of their last rows.
 pub(super) fn pieces<'a>(events: &[&'a JournalEvent]) -> Vec<Piece<'a>> {
     let mut pieces: Vec<(usize, Piece<'a>)> = Vec::with_capacity(events.len());
     let mut groups: HashMap<GroupKey<'a>, Group<'a>> = HashMap::new();
@@ -356,7 +356,7 @@ pub(super) fn pieces<'a>(events: &[&'a JournalEvent]) -> Vec<Piece<'a>> {
     pieces.into_iter().map(|(_, piece)| piece).collect()
 }
 
-/// The index of a group's last row in the list, and all rows of the group.
+/// The index of a group's last row in the input, and all rows of the group.
 type Group<'a> = (usize, Vec<(&'a JournalEvent, &'a RowWrite)>);
 type GroupKey<'a> = (Xid, SourceId, Option<&'a StoreId>, Option<&'a Arc<str>>);
 
@@ -364,9 +364,9 @@ fn group_key<'a>(event: &'a JournalEvent, write: &'a RowWrite) -> GroupKey<'a> {
     (event.xid, write.source, event.store.as_ref(), write.key.as_ref())
 }
 
-/// Merges several writes of one order in one transaction into the states before and after them. Ids do not show the
-/// order of the writes: a trigger of the shop may change the row again, and this nested write is recorded first. So the
-/// states are linked by equal values: the first state is no write's result, and the last state is no write's start.
+/// Merges several writes of one order in one transaction. Ids do not show the order of the writes: if a trigger of the
+/// shop changes the row again, this nested write is recorded first. So the function compares the states: no write
+/// produced the first state, and no write replaced the last state.
 fn change<'a>(writes: &[(&'a JournalEvent, &'a RowWrite)]) -> Change<'a> {
     let states = |write: &'a RowWrite| match write.write {
         Write::Insert | Write::Truncate => (None, Some(write.data.as_str())),
@@ -556,8 +556,8 @@ mod tests {
         let insert = row(1, 1, Write::Insert, None, status("cart"));
         let pay = row(2, 1, Write::Update, Some(status("cart")), status("pending"));
         assert_eq!(kinds(&[insert, pay]), [EventType::NewOrder]);
-        // A trigger of the shop updates the row during the insert. The nested write is recorded first, so it has the
-        // smaller id.
+        // A trigger of the shop updates the row during the insert. The update is recorded before the insert, so it has
+        // the smaller id.
         let nested = row(1, 1, Write::Update, Some(status("pending")), status("preparing"));
         let outer = row(2, 1, Write::Insert, None, status("pending"));
         let told = told(&[nested, outer]);

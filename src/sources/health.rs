@@ -1,5 +1,5 @@
-//! Checks whether each source still works as it was attached, and says for each problem what to do. `vestnik serve`
-//! logs and counts the problems; `vestnik doctor` and `vestnik source list` print them.
+//! Checks each attached source for problems, such as a missing trigger or column, and says for each problem what to do.
+//! `vestnik serve` logs and counts the problems; `vestnik doctor` and `vestnik source list` print them.
 
 use crate::infra::db::GenericClient;
 
@@ -16,7 +16,7 @@ use super::trigger::{body_of, function_name, function_sql};
 use crate::domain::status::SubjectKind;
 use crate::infra::db::QueryError;
 
-/// Number of newest journal rows that are searched for status words that no mapping contains.
+/// Number of newest journal rows that are searched for status words that the mapping does not contain.
 const NEWEST_EVENTS: i64 = 500;
 /// Maximum number of unmapped status words that one line of the report names.
 const NAMED_WORDS: usize = 10;
@@ -34,12 +34,12 @@ pub struct Health {
     pub troubles: Vec<String>,
     /// Warnings for the source's owner, one line each. A source with warnings only is healthy.
     pub notes: Vec<String>,
-    /// Whether answers go to the shop's API as signed requests.
+    /// Whether Vestnik sends answers to the shop's API, as signed requests.
     pub calls_shop_api: bool,
 }
 
 impl Health {
-    /// The health of a source before its checks: no problems, and its kind unknown.
+    /// The health of a source that has not been checked yet: no problems, and an unknown kind.
     fn unknown(name: String, table: String) -> Self {
         Self {
             name,
@@ -69,7 +69,8 @@ pub async fn check(client: &impl GenericClient) -> Result<Vec<Health>, QueryErro
         let columns: Vec<RecordedColumn> = serde_json::from_str(row.try_get(4)?).unwrap_or_default();
         let (name, table) = (kept.name.clone(), kept.table.clone());
         all.push(match check_one(client, kept, &columns, &newest).await {
-            // An error in the check of one source becomes its problem, and does not hide the problems of the others.
+            // If the check of one source fails, the error becomes a problem of this source. The other sources are still
+            // checked.
             Err(QueryError::Postgres(error)) if error.as_db_error().is_some() => {
                 let reason = crate::infra::db::reason(&error);
                 Health {
@@ -83,8 +84,8 @@ pub async fn check(client: &impl GenericClient) -> Result<Vec<Health>, QueryErro
     Ok(all)
 }
 
-/// The text of a problem without the counts at its end. The counts change while the problem stays the same, so they
-/// must not be compared.
+/// Returns the text of a problem without the counts at its end. The counts change while the problem stays the same, so
+/// a comparison of two reports must ignore them.
 pub fn without_counts(trouble: &str) -> &str {
     trouble.split(super::derived::COUNTED).next().unwrap_or(trouble)
 }
@@ -117,7 +118,7 @@ async fn newest(client: &impl GenericClient) -> Result<Vec<Newest>, tokio_postgr
 fn failed(error: catalog::Error) -> QueryError {
     match error {
         catalog::Error::Failed(error) => error,
-        // The table existed earlier in this check, so another process has dropped it since then.
+        // The source's table was found earlier in this check. Another process has dropped the table since then.
         catalog::Error::NoTable(_) => QueryError::Inconsistent("a table went while it was looked at"),
     }
 }
@@ -209,7 +210,7 @@ fn labels(table: &Table, mapping: &Mapping, kept: &Kept, health: &mut Health) {
         return;
     };
     let missing = |word: &&String| !labels.contains(word);
-    // Of the words that the mapping has for a status, an answer writes the first.
+    // If the mapping has several words for a status, an answer writes the first of these words.
     let written = mapping.status.words.iter().filter_map(|(_, words)| words.first());
     let gone: Vec<String> = written.filter(missing).map(|word| format!("`{word}`")).collect();
     if !gone.is_empty() {

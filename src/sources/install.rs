@@ -66,7 +66,8 @@ pub(super) async fn install(
     Ok(done)
 }
 
-/// Whether the function exists with this body and with the right owner: the recorder role, if it can be used.
+/// Whether the function exists with this body and this owner. The owner must be the recorder role, if this role can be
+/// used.
 pub(super) async fn has_function(
     client: &impl GenericClient,
     function: &str,

@@ -1,6 +1,6 @@
 //! Parses the items of an order from the JSON that shops store: arrays, objects with numbered members, or JSON encoded
-//! as text. If the mapping names no member, names, options and notes are found under usual member names
-//! (`items/names.rs`).
+//! as text. The mapping may not say which JSON members hold the name, the options or the notes. Vestnik then looks for
+//! members with usual names, from `items/names.rs`.
 
 mod names;
 pub mod serialized;
@@ -16,7 +16,7 @@ use crate::domain::subject::{Item, Items, Quantity};
 
 /// Maximum number of items that an order lists; further items are only counted.
 pub const LISTED_ITEMS: usize = 500;
-/// The name of an item that has none.
+/// The name that an item without a name gets.
 const NAMELESS: &str = "?";
 /// Maximum number of options that an item lists.
 const ITEM_OPTIONS: usize = 50;
@@ -81,8 +81,8 @@ fn each(raw: &str, item: impl Fn(&str) -> Option<Item>) -> Items {
     items
 }
 
-/// The item with a name. An item that says nothing is left out; one that has only a quantity, a price, an option or a
-/// note is called `?`, so that a kitchen asks.
+/// Gives the name `?` to an item without a name, so that the kitchen asks about it. Returns `None` for an item that
+/// also has no quantity, price, option or note.
 fn named(item: Item) -> Option<Item> {
     if !item.name.is_empty() {
         return Some(item);
@@ -223,7 +223,7 @@ fn category_of(members: &[(String, &str)], mapped: &Option<Column>, levels: usiz
     })
 }
 
-/// A name from a JSON value. For a list, the name of its first element that has one.
+/// Returns a name from a JSON value. From a list, returns the name of the first element that has a name.
 fn first_name(raw: &str) -> Option<String> {
     let mut held = String::new();
     match Json::read_encoded_twice(raw, &mut held) {
@@ -255,8 +255,8 @@ fn price(raw: &str, unit: Option<Unit>, currency: Currency) -> Option<i64> {
     minor_units(&text, unit.unwrap_or_else(|| unit_of_text(&text)), currency)
 }
 
-/// The unit of an amount, from its form alone. A number with a fraction counts major units; a whole number counts minor
-/// units, such as cents.
+/// The unit of an amount, guessed from its text alone. A number with a fraction counts major units; a whole number
+/// counts minor units, such as cents.
 pub fn unit_of_text(text: &str) -> Unit {
     match text.contains(['.', ',']) {
         true => Unit::Major,
@@ -403,8 +403,8 @@ fn unknown(members: &[(String, &str)], mapped: &mapping::Items) -> Vec<String> {
     told.take(ITEM_OPTIONS).collect()
 }
 
-/// A substitute name for an item without a name: all its plain values, except quantity and price, which panels show
-/// separately.
+/// A substitute name for an item without a name. It joins the item's plain values, except quantity and price, which
+/// panels show separately.
 fn said_of(members: &[(String, &str)]) -> String {
     let is_shown = |name: &str| QUANTITIES.contains(&name) || PRICES.contains(&name);
     let rest = members.iter().filter(|(name, _)| !is_shown(name));

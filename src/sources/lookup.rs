@@ -1,6 +1,7 @@
 //! Looks up data that a row of orders does not contain: items in a separate table, and the result of the mapping's
-//! `[details]` query. A look-up runs after the shop's transaction has committed, so the application may write the order
-//! or its items first. For each read of the journal, one statement looks up all orders of a source.
+//! `[details]` query. A look-up runs after the shop's transaction has committed, so the application may write the items
+//! before or after the order's row. One statement looks up all orders of a source that one read of the journal
+//! returned.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -41,16 +42,16 @@ impl Lookup {
         }
     }
 
-    /// Looks up the data that clients need in addition to these journal rows. Never fails: if a look-up fails, its
-    /// orders are marked, and are sent without the data.
+    /// Looks up the data that clients need in addition to these journal rows. Never fails: if a look-up fails, clients
+    /// receive the affected orders without the data, and with the items marked as unreadable.
     pub async fn for_events(&self, sources: &Sources, events: &[&JournalEvent]) -> Lookups {
         let mut lookups = self.for_keys(sources, sources.to_look_up(events)).await;
         lookups.set_overwritten(self.overwritten(sources, events).await);
         lookups
     }
 
-    /// The answers that these journal rows overwrote, by the id of the overwriting row. Never fails: if Postgres does
-    /// not reply, the result is empty.
+    /// Finds the answers that these journal rows overwrote. The key of the map is the id of the row that overwrote the
+    /// answer. Never fails: if Postgres does not reply, the result is empty.
     pub async fn overwritten(
         &self,
         sources: &Sources,
@@ -73,7 +74,7 @@ impl Lookup {
         }
     }
 
-    /// Looks up the orders with these keys, by source. Never fails: if a look-up fails, its orders are marked.
+    /// Looks up the orders with these keys, by source. Never fails: if a look-up fails, its source is marked as failed.
     pub async fn for_keys(&self, sources: &Sources, wanted: HashMap<SourceId, Vec<Arc<str>>>) -> Lookups {
         let mut lookups = Lookups::default();
         for (id, keys) in wanted {
@@ -179,7 +180,8 @@ async fn items_sql(
         .await?;
     let (kind, primary): (String, Vec<String>) = match row {
         Some(row) => (row.try_get(0)?, row.try_get(1)?),
-        // The table or the column is missing. The returned statement then fails, and the error of Postgres names it.
+        // The table or the column is missing. The returned statement then fails, and the error of Postgres names the
+        // missing part.
         None => ("text".to_owned(), Vec::new()),
     };
     let named = items
@@ -203,7 +205,8 @@ async fn items_sql(
     ))
 }
 
-/// An SQL expression for a column of an items table, or for the value at the path in its JSON.
+/// An SQL expression for a column of an items table. If the column has a path, the expression gives the value at this
+/// path in the column's JSON.
 fn expression(column: &Column) -> String {
     let name = ident(&column.name);
     if column.path.is_empty() {

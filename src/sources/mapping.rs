@@ -36,7 +36,7 @@ pub enum StoreRef {
 pub struct StatusWords {
     /// The column that holds the status word.
     pub column: Column,
-    /// The shop's words for each status. A status without words may be missing.
+    /// The shop's words for each status. A status without words may be left out of the list.
     pub words: Vec<(Status, Vec<String>)>,
     /// The words of hidden orders, such as carts and unpaid orders. Panels do not show them.
     pub hidden: Vec<String>,
@@ -106,7 +106,7 @@ pub struct Fields {
     pub comment: Vec<Column>,
     /// The column of the number of people: eaters of an order, or guests of a booking.
     pub persons: Option<Column>,
-    /// The column of the payment method in the shop's word, such as `cash`.
+    /// The column of the payment method, as the shop's word for it, such as `cash`.
     pub payment_method: Option<Column>,
     /// The column that says whether the order is paid, and the meaning of its words.
     pub paid: Option<PaidWords>,
@@ -157,8 +157,7 @@ pub struct Items {
     /// The unit of the prices; `None`: the unit of the total. Without a total, each price's form decides: a fraction
     /// means major units.
     pub unit: Option<Unit>,
-    /// The column or member with the customer's note about the item, such as an allergy. `None`: all members with usual
-    /// names.
+    /// The column or member with the customer's note about the item. `None`: all members with a usual name for notes.
     pub note: Option<Column>,
     /// The column or member with the options that the customer chose. `None`: all members with usual names, such as
     /// `modifiers`.
@@ -293,8 +292,8 @@ impl Mapping {
             .chain(self.extra.iter().map(|(_, column)| column))
     }
 
-    /// The statuses that a person can set. If the shop's function or API makes the change, these are all statuses;
-    /// otherwise, the statuses with a word.
+    /// The statuses that a person can set. If a function or API of the shop makes the change, a person can set every
+    /// status. Otherwise, only a status with a word in the mapping can be set.
     pub fn reachable(&self) -> StatusSet {
         match self.answer.has_own_words() {
             true => StatusSet::ALL,
@@ -342,8 +341,8 @@ impl StatusWords {
         words.first().map(String::as_str)
     }
 
-    /// The status of an order after an answer has written the word for `status`. If a shop has one word for rejected
-    /// and cancelled, a rejected order becomes cancelled.
+    /// The status that the order has after an answer wrote the word for `status`. If a shop has one word for both
+    /// rejected and cancelled, the order becomes cancelled even if a person rejected it.
     pub fn becomes(&self, status: Status) -> Status {
         match self.word_of(status).and_then(|word| self.meaning(word)) {
             Some(Meaning::Status(becomes)) => becomes,

@@ -1,5 +1,5 @@
-//! Finds probable mistakes in a valid mapping by its newest orders: orders without a store, amounts without a chosen
-//! currency, and misspelt status words. `vestnik attach` prints the warnings.
+//! Examines the newest orders of a valid mapping to find probable mistakes: orders without a store, amounts without a
+//! chosen currency, and misspelt status words. `vestnik attach` prints the warnings.
 
 use super::catalog::Table;
 use super::mapping::{CurrencyRef, Mapping};

@@ -22,7 +22,7 @@ const STALE_ROW_MINUTES: i32 = 15;
 /// A write that changes an order's status from `from` back to the earlier status `to`.
 #[derive(Debug, Clone)]
 pub struct StepBack {
-    /// The journal id of the write's last row.
+    /// The id of the write's last row in the journal.
     pub event: EventId,
     source: SourceId,
     store: StoreId,
@@ -33,8 +33,8 @@ pub struct StepBack {
 }
 
 impl StepBack {
-    /// The step back that a write makes; `before` and `after` are the row as JSON. `None`: the write does not return
-    /// the order to an earlier status.
+    /// Returns the step back if the write returns the order to an earlier status; otherwise `None`. `before` and
+    /// `after` are the row before and after the write, as JSON.
     pub(super) fn of(source: &Source, last: &JournalEvent, key: &Arc<str>, before: &str, after: &str) -> Option<Self> {
         let [from, to] = [before, after].map(|data| source.status_of(data));
         let (from, to) = (from?, to?);
@@ -57,9 +57,10 @@ impl StepBack {
 
 impl Sources {
     /// Finds the updates among these journal rows that changed an order back to an earlier status, and that no person
-    /// made with a button. Each may have overwritten a person's answer.
+    /// made with a button. Each of these updates may have overwritten a person's answer.
     pub fn steps_back(&self, events: &[&JournalEvent]) -> Vec<StepBack> {
-        // Only updates can be steps back. Most reads contain only inserts, so they return here.
+        // Only updates can be steps back. Most reads of the journal contain only inserts, so the function returns
+        // early.
         let may_be = |event: &&JournalEvent| matches!(&event.body, Body::Write(write) if write.write == Write::Update);
         if !events.iter().any(may_be) {
             return Vec::new();

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::domain::event::SourceId;
 use crate::domain::status::Status;
 
-/// A person's answer to an order that the shop's application overwrote with an old status.
+/// A person's answer to an order. The shop's application has overwritten the answer with an older status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OverwrittenAnswer {
     /// The id of the order's source, an attached table.

@@ -19,7 +19,7 @@ use crate::domain::money::Currency;
 use crate::domain::subject::{Quantity, Visibility};
 use crate::domain::wire_time::WireTime;
 
-/// An order as a client of its store would receive it.
+/// An order as a client of the order's store would receive it.
 #[derive(Debug)]
 pub struct Preview {
     /// The id of the order's store; `None`: the row names no store, so no client would receive the order.

@@ -20,7 +20,7 @@ pub enum FunctionOwner {
 }
 
 /// Creates the recorder role if it is missing, and grants the role its rights in this database. Returns
-/// [`FunctionOwner::Attacher`] if the current role may not do so.
+/// [`FunctionOwner::Attacher`] if the current role may not create the role or grant these rights.
 pub async fn prepare(client: &Client) -> Result<FunctionOwner, tokio_postgres::Error> {
     // Another process may create the role at the same moment, for another database.
     const MAKE: &str = "do $$ begin \
@@ -45,7 +45,8 @@ pub async fn prepare(client: &Client) -> Result<FunctionOwner, tokio_postgres::E
 
 /// Whether the recorder role exists and the current role can make it the owner of functions.
 pub async fn usable(client: &impl GenericClient) -> Result<FunctionOwner, tokio_postgres::Error> {
-    // Since Postgres 16, a role that creates another role may grant it, but cannot use `set role` without a grant.
+    // In Postgres 16 and later, the creator of a role is its member, but may not use `set role` without a further
+    // grant. So the query checks the privilege `set` in these versions.
     const USABLE: &str = "select coalesce((select pg_has_role(oid, case when current_setting('server_version_num')::int >= 160000 \
              then 'set' else 'member' end) from pg_roles where rolname = 'vestnik_recorder'), false)";
     Ok(match client.query_one(USABLE, &[]).await?.try_get(0)? {

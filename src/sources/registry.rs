@@ -32,8 +32,8 @@ impl Registry {
         if version(client).await? == current.version {
             return Ok(current);
         }
-        // Return `sources` and not `current()`, because another task may have replaced them with sources that it loaded
-        // earlier.
+        // Return `sources` and not `current()`. Another task may already have replaced the current sources with sources
+        // that it read from the database earlier than this call.
         let sources = Arc::new(load(client).await?);
         self.replace(Arc::clone(&sources));
         Ok(sources)

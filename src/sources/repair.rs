@@ -9,10 +9,10 @@ use super::mapping::{Mapping, StoreRef};
 use super::sql::{ident, literal};
 use crate::domain::event::SourceId;
 
-/// Maximum number of events of a source that get missing columns. The newest events are chosen.
+/// Maximum number of events of one source to which the repair adds columns. The newest events are chosen.
 const FILLED_EVENTS: i64 = 100_000;
-/// Maximum number of rows without an event that get one. The newest rows are chosen, because a larger number comes from
-/// an import.
+/// Maximum number of rows for which the repair appends an event. The newest rows are chosen. More rows without an event
+/// usually come from an import.
 const RECORDED_ROWS: i64 = 10_000;
 
 /// The data that a source's events lacked before the source was attached again.
@@ -25,9 +25,9 @@ pub(super) struct Lacked {
     pub rows: bool,
 }
 
-/// Adds missing columns to the newest events, with the current values of the rows, and appends events for rows that
-/// have none. Returns lines for a person. The repair runs after the transaction that attaches the source, because that
-/// transaction makes the shop's writers wait.
+/// Adds missing columns to the newest events, with the current values of the rows. Also appends events for rows that
+/// have none. Returns lines for a person. The repair does not run in the transaction that attaches the source, because
+/// that transaction makes the shop's writers wait.
 pub(super) async fn repair(
     client: &mut Client,
     id: SourceId,
@@ -81,8 +81,8 @@ async fn fill(
 }
 
 /// Appends an event for each row that has none and is newer than the source's attachment. Returns the number of rows.
-/// If the mapping has a creation time, this time shows whether a row is newer. Otherwise the row's transaction id shows
-/// it, which is less reliable, because copied rows have new transaction ids.
+/// If the mapping has a creation time, this time decides whether a row is newer. Otherwise the row's transaction id
+/// decides. The transaction id is less reliable, because copied rows have new transaction ids.
 async fn record_missed(client: &mut Client, id: SourceId, table: &Table, mapping: &Mapping) -> Result<u64, Error> {
     let created = mapping
         .fields

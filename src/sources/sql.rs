@@ -30,10 +30,10 @@ pub fn value_text(column: &str, path: &[String]) -> String {
     }
 }
 
-/// An SQL expression: the columns of the row with the alias `place` as one JSON object. `columns` has the name and the
-/// type of each column. A column without a type is missing in the table, and is null. Values that are too long are left
-/// out, and the member `vst_omitted` lists their names. If the row cannot be converted, the object has only the member
-/// `vst_unreadable` (`triggers/values.sql`).
+/// Returns an SQL expression that combines the columns of the row with the alias `place` into one JSON object.
+/// `columns` has the name and the type of each column; `None` as type: the table lacks the column, and its value is
+/// null. Values that are too long are left out, and the member `vst_omitted` lists their names. If the row cannot be
+/// converted, the object has only the member `vst_unreadable` (`triggers/values.sql`).
 pub fn columns_json<'a>(place: &str, columns: impl IntoIterator<Item = (&'a str, Option<&'a str>)>) -> String {
     format!(
         "vestnik.vst_bounded((select vst_part from (select {}) vst_part))",
@@ -41,8 +41,8 @@ pub fn columns_json<'a>(place: &str, columns: impl IntoIterator<Item = (&'a str,
     )
 }
 
-/// An SQL select list of `columns`, each with its name and type. `vst_short` replaces a value that is far too long by a
-/// mark. A column without a type is null.
+/// An SQL select list of `columns`, each given by its name and type. `vst_short` replaces a value that is far too long
+/// by a short mark. A column without a type is null.
 pub(super) fn short_columns<'a>(place: &str, columns: impl IntoIterator<Item = (&'a str, Option<&'a str>)>) -> String {
     let columns: Vec<String> = columns
         .into_iter()

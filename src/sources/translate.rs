@@ -35,8 +35,8 @@ pub(super) const EMPTY_WORD: &str = "''";
 pub struct Context<'a> {
     /// The currency of the order's store, used if the mapping names no currency.
     pub currency: Currency,
-    /// The result of the look-up in other tables. If found, it is a JSON object with `items` and with fields by their
-    /// names.
+    /// The result of the look-up in other tables. A successful look-up gives a JSON object with Vestnik's names of
+    /// fields, such as `{"items": [...], "phone": "+995..."}`.
     pub lookup: Found<'a>,
 }
 
@@ -105,7 +105,7 @@ pub fn translate(source: &Source, key: &str, data: &str, context: Context<'_>) -
                     None => items::read(&raw, items, unit, currency),
                 }
             }
-            // The look-up query has renamed the columns to Vestnik's names.
+            // The look-up query has already given Vestnik's names to the columns of the items table.
             ItemsRef::Table { .. } => {
                 items::read_canonical(looked_up.member("items").unwrap_or_default(), unit, currency)
             }
@@ -125,8 +125,7 @@ pub fn translate(source: &Source, key: &str, data: &str, context: Context<'_>) -
     subject
 }
 
-/// The canonical status of the row `data`, a JSON object. `None`: the order is hidden or deleted, or the mapping does
-/// not contain its status word.
+/// The status of the row `data`, a JSON object. `None`: the order is hidden or deleted, or its status word is unknown.
 pub fn status_of(source: &Source, data: &str) -> Option<Status> {
     let row = Row::read(data);
     let word = row.text(&source.mapping.status.column)?;
@@ -274,11 +273,11 @@ pub enum NamedCurrency {
     Named,
     /// The mapping names no currency, or the row's currency column is null.
     Missing,
-    /// The row's currency column has this value, which is not a currency code.
+    /// The value of the row's currency column, which is not a currency code.
     Unknown(String),
 }
 
-/// Whether the mapping of `source`, or the row `data`, a JSON object, names the currency.
+/// Whether the mapping or the row names the currency. `data` is the row as a JSON object.
 pub fn named_currency(source: &Source, data: &str) -> NamedCurrency {
     match currency(&source.mapping.currency, &Row::read(data)) {
         Ok(Some(_)) => NamedCurrency::Named,
@@ -287,8 +286,7 @@ pub fn named_currency(source: &Source, data: &str) -> NamedCurrency {
     }
 }
 
-/// The currency that the mapping or the row names; `None`: neither names one, so the store's currency applies. The
-/// error is the row's text, which is not a currency code.
+/// The currency that the mapping or the row names, if any. The error is a text of the row that is not a currency code.
 fn currency(currency: &CurrencyRef, row: &Row<'_>) -> Result<Option<Currency>, String> {
     match currency {
         CurrencyRef::Store => Ok(None),
@@ -300,8 +298,7 @@ fn currency(currency: &CurrencyRef, row: &Row<'_>) -> Result<Option<Currency>, S
     }
 }
 
-/// Sets the order's status and visibility. A word that the mapping does not contain counts as `pending`: panels show
-/// the shop's own word and ring.
+/// Sets the order's status and visibility. A status word that the mapping does not contain counts as `pending`.
 fn status(subject: &mut Subject, source: &Source, row: &Row<'_>) {
     subject.words = source.mapping.reachable();
     let word = row.text(&source.mapping.status.column);

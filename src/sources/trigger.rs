@@ -7,8 +7,8 @@ use super::sql::{ident, literal, quoted, short_columns};
 use crate::domain::event::SourceId;
 
 const TEMPLATE: &str = include_str!("../../triggers/record.sql");
-/// Maximum size of all long values of a row together, in bytes as stored. In a smaller row, the trigger does not check
-/// the size of each value.
+/// The maximum size of all long values of a row together, bytes in storage. The trigger checks the size of each value
+/// only in a larger row.
 const SMALL_ROW_BYTES: u32 = 65_536;
 /// Each kind of write with the name of its trigger.
 const TRIGGERS: [(&str, &str); 3] = [
@@ -189,8 +189,8 @@ impl<'a> Expressions<'a> {
         if !self.has_foreign() && self.long().next().is_none() {
             return String::new();
         }
-        // A value of a type that is not built in is converted inside `vst_bounded`, which catches errors. A missing
-        // column is null in the row.
+        // A value of a type that is not built in is converted inside `vst_bounded`, which catches errors. A column that
+        // the table lacks is null in the row.
         let kind = |column: &Option<&'a TableColumn>| {
             column
                 .filter(|column| column.is_builtin)
@@ -230,7 +230,7 @@ pub fn text_of(place: &str, name: &str, column: Option<&TableColumn>) -> String 
     }
 }
 
-/// An SQL condition: the rows with the aliases `one` and `other` have the same bytes in these columns.
+/// Returns an SQL condition: the rows with the aliases `one` and `other` have the same bytes in these columns.
 pub fn same(columns: &[&str], one: &str, other: &str) -> String {
     let row = |place: &str| {
         let columns: Vec<String> = columns.iter().map(|name| format!("{place}.{}", ident(name))).collect();

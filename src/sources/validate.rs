@@ -95,7 +95,7 @@ fn columns(table: &Table, mapping: &Mapping, findings: &mut Findings) {
     }
 }
 
-/// Reports a path into a column that cannot hold JSON.
+/// Reports a reference such as `contact.phone` if the column `contact` cannot hold JSON.
 fn path(table: &Table, column: &Column, findings: &mut Findings) {
     let Some(found) = table.column(&column.name) else {
         return;
@@ -110,7 +110,8 @@ fn path(table: &Table, column: &Column, findings: &mut Findings) {
     }
 }
 
-/// Reports a key column that is not unique. An answer finds its order by the key, so two rows must not share it.
+/// Reports a key column that is not unique. An answer finds its order by the key, so two rows must not have the same
+/// key.
 pub(super) async fn key(
     client: &impl GenericClient,
     table: &Table,

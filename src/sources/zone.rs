@@ -4,7 +4,7 @@ use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::{self, TimeZone};
 use time::OffsetDateTime;
 
-/// The smallest number that counts milliseconds since 1970. A smaller number counts seconds.
+/// A number of at least this value counts milliseconds since 1970; a smaller number counts seconds.
 const FIRST_MILLISECONDS: f64 = 1e11;
 
 /// Whether `name` is an IANA zone name that a mapping may use.

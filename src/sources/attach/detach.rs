@@ -91,7 +91,7 @@ pub async fn detach(client: &mut Client, name: &str, progress: Progress<'_>) -> 
     Ok(kept)
 }
 
-/// The SQL that [`detach`] would run, for a person to read.
+/// Returns the SQL that [`detach`] would run, so that a person can read it first.
 pub async fn detach_sql(client: &Client, name: &str) -> Result<String, Error> {
     let kept = find(client, name).await?;
     let function = function_name(kept.id);

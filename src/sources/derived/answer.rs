@@ -1,6 +1,6 @@
-//! Saves a person's answer to an order of a derived source. If the mapping has SQL statements for the answer, they
-//! write it into the shop's tables. Otherwise Vestnik keeps the answer in the source's projection table. Clients then
-//! see the kept answer instead of the shop's status, until the shop's status changes.
+//! Saves a person's answer to an order of a derived source. If the mapping has SQL statements for the answer, Vestnik
+//! runs them to change the shop's tables. Otherwise Vestnik keeps the answer in the source's projection table. Clients
+//! then see the kept answer instead of the shop's status, until the shop's status changes.
 
 use crate::infra::db::{GenericClient, Transaction};
 use tokio_postgres::types::{ToSql, Type};
@@ -36,8 +36,8 @@ pub(in crate::sources) async fn answer(
         return Ok(false);
     }
     let (reason, by) = storable(transaction, change).await?;
-    // A kept answer may hide that the shop's tables already have the status `change.to`. Then no statement runs, and
-    // the kept answer ends.
+    // Clients may see an earlier answer that Vestnik keeps, although the shop's tables already have the status
+    // `change.to`. Then no statement needs to run, and the earlier answer ends.
     let is_said = published.shop_status(change.key, change.store.as_str()) == Some(change.to.as_str());
     let of_status = derived.answers.iter().find(|(status, _)| *status == change.to);
     let statements = of_status.filter(|_| !is_said);
@@ -54,7 +54,7 @@ pub(in crate::sources) async fn answer(
         ];
         let changed = transaction.query_typed(&with_rows(sql), &parameters).await?;
         if place == 0 && changed.is_empty() {
-            // The shop may have changed the order just now, before the projector published the change. So the change is
+            // The shop may have changed the order, and the projector may not have published this change yet. So it is
             // published here, and the caller reads the order's new status from the projection table.
             let now = WrittenAt::new();
             let publish = Publish::Usual(&now);
@@ -100,7 +100,7 @@ pub(super) async fn broken(
     Ok(broken)
 }
 
-/// The answer's reason and the person's name, without the characters that the database's encoding cannot store.
+/// Returns the answer's reason and the person's name without the characters that the database's encoding cannot store.
 async fn storable(
     transaction: &Transaction<'_>,
     change: &StatusChange<'_>,

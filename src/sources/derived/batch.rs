@@ -63,27 +63,27 @@ impl QueueProgress {
 /// The result of a batch.
 #[derive(Debug, Default)]
 pub(super) struct Done {
-    /// Number of processed changes and of orders whose wait has ended.
+    /// Number of processed items: changes from the queue, orders whose wait for items has ended, and retried failures.
     pub taken: usize,
     /// Number of events that were appended to the journal.
     pub events: u64,
-    /// The mapping's expressions that failed, each with the key of the order for which it failed.
+    /// The mapping's expressions that failed, each with the key of the order for which the expression failed.
     pub failures: Vec<Failure>,
     /// Number of earlier failures that have ended.
     pub readable_again: usize,
 }
 
-/// The content of a batch: the changes from the queue, the ended waits, and the retried failures.
+/// The work of one batch: changes from the queue, orders whose wait for items has ended, and failures to try again.
 #[derive(Debug, Default)]
 struct Taken {
-    /// The time when each order of the batch was last written, by the order's key. For an order whose wait for items
-    /// has ended, the time of the write that began the wait.
+    /// The time when each order of the batch was last written, by the order's key. If an order waited for its items, it
+    /// is the time of the write that began the wait.
     orders: WrittenAt,
     /// The keys of the orders whose wait for items has ended.
     due: BTreeSet<String>,
-    /// The values from written rows of watched tables, which lead to the keys of the affected orders.
+    /// Values of columns of watched tables, from rows that were written. The affected orders are found by these values.
     leads: Vec<Lead>,
-    /// The places in the mapping of watched tables whose `keys` query failed before and now runs again.
+    /// The `keys` queries that failed before and now run again, each by its place in the mapping.
     retried_watches: Vec<String>,
     is_truncated: bool,
     is_watched_truncated: bool,
@@ -244,8 +244,8 @@ async fn lead(
                     }
                 }
                 if failure::end_of_watch(transaction, source.id, &watch.table).await? {
-                    // While the `keys` query failed, writes to this table may have changed any open order, so all are
-                    // computed.
+                    // While the `keys` query failed, writes to this table may have changed any open order. So all open
+                    // orders are computed again.
                     done.readable_again += 1;
                     for key in open_keys(transaction, source).await? {
                         taken.add(key, newest);
@@ -299,8 +299,9 @@ async fn project(
     Ok(())
 }
 
-/// Computes the orders that existed before the source was attached or its mapping changed, and appends no events. Skips
-/// orders that were written since then, because the queue contains their changes, which are published with events.
+/// Computes the orders that existed before the source was attached or its mapping changed, and appends no events for
+/// them. Skips an order that was written since then: the queue contains its change, which will be published with an
+/// event.
 async fn all_rows(
     transaction: &mut Transaction<'_>,
     source: &Source,

@@ -1,5 +1,5 @@
-//! Validates a derived mapping against its tables. Postgres parses the expressions as a temporary view, which shows
-//! their types and the tables and columns that they read.
+//! Validates a derived mapping against its tables. Vestnik creates a temporary view from the expressions. The Postgres
+//! catalog then shows the types of the expressions, and the tables and columns that they read.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use super::watch::Watched;
 use super::{Derived, ITEM_COLUMNS, RecordedColumn, function, remedy, rights};
 use crate::infra::db;
 
-/// The start of an error text about the mapping's joins.
+/// The prefix of the error texts about the mapping's joins.
 const FROM: &str = "derived.from:";
 /// The SQL types that the mapping's expression `paid` may have: a boolean, a number, or the time of the payment. A type
 /// fits if its name starts with one of these names.
@@ -34,7 +34,7 @@ pub struct Checked {
     pub findings: Findings,
     /// The name and the SQL type of each expression.
     pub columns: Vec<RecordedColumn>,
-    /// The tables that get triggers for the source; the shop's table of orders comes first.
+    /// The tables that get triggers for the source. The first is the shop's table of orders.
     pub(super) watched: Vec<Watched>,
     /// Every table that the expressions read, quoted and with its schema, as in `public."order"`.
     pub(super) reads: Vec<String>,
@@ -205,7 +205,8 @@ fn without_wrapper(reason: &str) -> String {
     )
 }
 
-/// Reports an expression `paid` whose type is none of [`PAID_TYPES`], for example a text, whose meaning is unknown.
+/// Reports an expression `paid` whose type is none of [`PAID_TYPES`]. A text, for example, does not show whether the
+/// order is paid.
 fn paid(columns: &[RecordedColumn], findings: &mut Findings) {
     let Some(column) = columns.iter().find(|column| column.name == "paid") else {
         return;
@@ -319,7 +320,7 @@ async fn watched(
     Ok(watched)
 }
 
-/// The place of a watched table in the mapping, for an error.
+/// The place of a watched table in the mapping, for error texts.
 fn place(table: &str) -> String {
     format!("derived.watch of {table}")
 }
@@ -371,7 +372,7 @@ async fn statements(
     Ok(())
 }
 
-/// The search path in which Postgres finds a statement's names without a schema.
+/// The search path that Postgres uses for names without a schema in a statement.
 #[derive(Clone, Copy)]
 enum SearchPath {
     /// The search path of the source's function, which runs the `keys` queries.

@@ -26,8 +26,8 @@ const DERIVE_ONE_MS: u32 = 300;
 pub(super) struct Computed {
     /// The orders, one entry for each store of an order.
     pub orders: Vec<Projected>,
-    /// The keys of orders that reach nobody: the expression of the store fails, and the order was published to no store
-    /// before.
+    /// The keys of orders that no store receives: the expression of the store fails, and the order was published to no
+    /// store before.
     pub without_store: Vec<String>,
     /// The expressions that failed, each with the key of its order.
     pub failures: Vec<Failure>,
@@ -95,7 +95,7 @@ async fn whole(
     }
 }
 
-/// Whether the mapping's expressions caused the error. Otherwise the cause is temporary: Postgres was busy, locked, or
+/// Whether an expression of the mapping caused the error. If not, the cause is temporary: Postgres was busy, locked, or
 /// stopping.
 pub(super) fn is_of_mapping(error: &tokio_postgres::Error) -> bool {
     const PASSING: [&str; 5] = ["40", "53", "55", "57P", "58"];
@@ -105,7 +105,7 @@ pub(super) fn is_of_mapping(error: &tokio_postgres::Error) -> bool {
 }
 
 /// Finds orders for which the mapping's joins give several different rows in one store, and returns a failure for each.
-/// Such an order is reported because nothing shows which row is right.
+/// The program cannot know which of these rows is right, so a person must correct the mapping.
 fn of_several_rows(orders: &[Projected]) -> Vec<Failure> {
     let (mut seen, mut of_several) = (HashMap::new(), HashSet::new());
     for order in orders {
@@ -118,8 +118,8 @@ fn of_several_rows(orders: &[Projected]) -> Vec<Failure> {
     of_several.into_iter().map(|key| Failure::several_rows(key)).collect()
 }
 
-/// Computes one order value by value; gives one entry for each of its stores. The entries are `None` if the store
-/// cannot be computed and the order was published to no store before.
+/// Computes one order value by value, and returns one [`Projected`] for each store of the order. Returns `None` instead
+/// of them if the store cannot be computed and the order was published to no store before.
 async fn value_by_value(
     transaction: &mut Transaction<'_>,
     source: &Source,
@@ -214,7 +214,7 @@ async fn value(
     Ok(if let Read::Rows(_) = bare { bare } else { joined })
 }
 
-/// Computes one value of an order in the way that `suffix` selects: empty, [`function::WITHOUT_STORE`], or
+/// Computes one value of an order. `suffix` selects the way: empty for the usual query, [`function::WITHOUT_STORE`], or
 /// [`function::BARE`].
 async fn one_way(
     transaction: &mut Transaction<'_>,

@@ -1,5 +1,5 @@
 //! Saves which expressions of a derived source fail for which orders, in the table `vst_projection_failure`. A row
-//! stays until the expression works for that order again. As long as a row exists, the source's health report names it.
+//! stays until the expression works for the order again. Until then, the source's health report names the failure.
 
 use std::fmt;
 
@@ -162,8 +162,8 @@ pub(super) async fn retry(
     Ok(retried)
 }
 
-/// Separates the constant part of a line of a health report from counts and keys that change while the problem stays
-/// the same.
+/// The separator in a line of a health report. The text before it stays the same while the problem lasts; the counts
+/// and keys after it change.
 pub(in crate::sources) const COUNTED: &str = "; now for ";
 
 /// The lines of a health report about the failures of a source: the number of affected orders, then the most frequent

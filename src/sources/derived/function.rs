@@ -7,10 +7,10 @@ use super::{Derived, extra_name, from_clause, key_text};
 use crate::domain::event::SourceId;
 
 /// Suffix of a value's name in the parameter `vst_field`: the function computes the value without the order's store.
-/// This way works even if the expression of the store fails.
+/// The value can then be computed even if the expression of the store fails.
 pub(super) const WITHOUT_STORE: &str = "?";
 /// Suffix of a value's name in the parameter `vst_field`: the function computes the value without the store and without
-/// the mapping's joins. This way works even if a joined table is missing.
+/// the mapping's joins. The value can then be computed even if a joined table is missing.
 pub(super) const BARE: &str = "!";
 
 /// The name of the SQL function that computes the orders of this source.
@@ -64,8 +64,9 @@ pub(super) fn place(derived: &Derived, name: &str) -> String {
     }
 }
 
-/// SQL that selects the rows `o` that satisfy `condition`. Each result is a text array: key, store, status, and all
-/// values as a JSON object. `vst_readable` makes each text readable in any encoding of the database.
+/// SQL that selects the rows of the shop's table, with the alias `o`, that satisfy `condition`. The SQL gives one text
+/// array for each row: key, store, status, and all values as a JSON object. `vst_readable` makes each text readable in
+/// any encoding of the database.
 pub(super) fn select(table: &str, derived: &Derived, condition: &str) -> String {
     let values = values(derived)
         .into_iter()
@@ -123,8 +124,8 @@ pub(super) fn sql(source: SourceId, table: &Table, derived: &Derived) -> String 
     ))
 }
 
-/// An SQL condition: the key of the row `o` is one of `keys`, an SQL expression for a text array. The array is cast to
-/// the column's type, so that an index can serve the condition.
+/// Returns an SQL condition: the key of the row `o` is in `keys`, an SQL expression for a text array. The array is cast
+/// to the type of the key column, so that Postgres can use an index.
 pub(super) fn has_key(table: &Table, derived: &Derived, keys: &str) -> String {
     let kind = table.column(&derived.key).map_or("text", |column| column.base.as_str());
     format!("o.{} = any ({keys}::{kind}[])", ident(&derived.key))
@@ -134,8 +135,8 @@ fn readable_key(derived: &Derived) -> String {
     format!("vestnik.vst_readable({})", key_text(derived))
 }
 
-/// The value of the function's parameter `vst_field` that runs the `keys` query of a watched table. `number` counts the
-/// watched tables from 1.
+/// The value of the function's parameter `vst_field` for the `keys` query of a watched table. `number` is the number of
+/// the watched table, counted from 1.
 pub(super) fn watch_name(number: usize) -> String {
     format!("watch {number}")
 }

@@ -12,8 +12,9 @@ use super::{Derived, function, projection, reader};
 use crate::domain::event::SourceId;
 use crate::infra::table_lock::Progress;
 
-/// Installs the parts of a derived source that are missing or outdated. If a part is installed, or if the mapping
-/// changed (`reads_other_columns`), the projector computes all existing orders again, without events.
+/// Installs the parts of a derived source that are missing or outdated. If a part was installed, or if the mapping
+/// changed (`reads_other_columns`), the projector computes all existing orders again, and no event is appended for
+/// them.
 pub(in crate::sources) async fn install(
     transaction: &mut Transaction<'_>,
     source: SourceId,
@@ -115,7 +116,7 @@ async fn has_function(
     row.map_or(Ok(false), |row| row.try_get(0))
 }
 
-/// Drops the source's trigger functions and triggers on tables that the mapping no longer watches.
+/// Drops the trigger functions, with their triggers, of tables that the mapping no longer watches.
 async fn drop_strange(
     transaction: &Transaction<'_>,
     source: SourceId,
@@ -176,7 +177,7 @@ pub(in crate::sources) async fn drop_sql(
     Ok(sql)
 }
 
-/// The SQL of all parts of a derived source, for a person to read before it runs.
+/// Returns the SQL that installs all parts of a derived source, so that a person can read it before it runs.
 pub(in crate::sources) fn install_sql(source: SourceId, derived: &Derived, checked: &Checked) -> String {
     let mut sql = String::new();
     for watched in &checked.watched {

@@ -45,8 +45,8 @@ pub fn projection(source: SourceId) -> String {
     format!("vestnik.vst_projection_{}", source.0)
 }
 
-/// Adds the missing units of amounts to a derived mapping. The SQL type of the amount's expression decides the unit.
-/// `columns` has the names and types of the expressions.
+/// Adds the unit, major or minor, to the amounts of a derived mapping that have none. The SQL type of the amount's
+/// expression decides the unit. `columns` has the names and types of the expressions.
 pub fn with_units(mut mapping: Mapping, columns: &[RecordedColumn]) -> Mapping {
     let unit = |name: &str| {
         columns

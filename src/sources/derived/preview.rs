@@ -30,10 +30,10 @@ const STATEMENT_MS: u32 = 5000;
 pub struct Newest {
     /// The orders for which every expression works, the newest first.
     pub orders: Vec<Preview>,
-    /// One line for each distinct failure: an expression fails, or the joins give several rows for an order of one
-    /// store.
+    /// One line for each distinct failure: an expression that fails, or joins that give several rows for one order in
+    /// one store.
     pub problems: Vec<String>,
-    /// Whether the table has rows, and an expression fails for each of the newest rows.
+    /// Whether the table has rows, but each of the newest rows has a failing expression.
     pub all_fail: bool,
 }
 
@@ -121,8 +121,8 @@ pub async fn newest(
     Ok(Some(newest))
 }
 
-/// Adds a GRANT statement to each problem about a missing right. The current role, with whose rights the expressions
-/// run, gets the right.
+/// Adds a GRANT statement to each problem about a missing right. The statement grants the right to the current role,
+/// because the expressions run with the rights of this role.
 async fn with_grants(
     transaction: &Transaction<'_>,
     problems: Vec<String>,
@@ -175,8 +175,8 @@ impl Failures {
     }
 }
 
-/// The failure of an expression. The error keeps the values that Postgres quotes, because the person who maps a table
-/// may see the shop's data.
+/// The failure of an expression. The error text keeps the values that Postgres quotes, because the person who writes
+/// the mapping may see the shop's data.
 fn failure(key: &str, place: String, error: &tokio_postgres::Error) -> Failure {
     Failure {
         key: key.to_owned(),
@@ -210,7 +210,7 @@ async fn attempt(
 /// SQL that selects the keys of the newest orders, the newest first; `rows` is the maximum number.
 fn newest_keys(table: &Table, derived: &Derived, rows: i64) -> String {
     let (column, from) = (ident(&derived.key), from_clause(&table.quoted, derived));
-    // An inner join of the mapping may leave out rows. So the query applies the joins, and gives only keys of the
+    // An inner join of the mapping may leave out rows. So the query applies the joins, and selects only the keys of the
     // remaining rows.
     format!(
         "select {key} from {from} where o.{column} = any (array( \

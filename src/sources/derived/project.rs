@@ -21,8 +21,8 @@ pub(super) type WrittenAt = BTreeMap<String, OffsetDateTime>;
 pub(super) enum Publish<'a> {
     /// Every change becomes an event. A new pending order without items waits for its items first.
     Usual(&'a WrittenAt),
-    /// Every change becomes an event. The orders' wait for items has ended, so an order without items is published,
-    /// too.
+    /// Every change becomes an event. The orders have already waited for their items, so even an order without items is
+    /// published.
     Now(&'a WrittenAt),
     /// No change becomes an event, because the orders existed before the source was attached or its mapping changed.
     Nobody,
@@ -35,7 +35,7 @@ pub(super) enum Publish<'a> {
 }
 
 impl Publish<'_> {
-    /// The time when the order with this key was written. `None`: now.
+    /// The time when the order with this key was written. `None`: the caller uses the current time.
     pub fn at(self, key: &str) -> Option<OffsetDateTime> {
         match self {
             Self::Usual(at) | Self::Now(at) => at.get(key).copied(),
@@ -75,8 +75,8 @@ impl Projected {
     }
 }
 
-/// The last published result for an order of one store. `answered_over` is the shop's status that a kept answer hides;
-/// `None`: clients see the shop's own status.
+/// The last published result for an order of one store. `answered_over` is the shop's status, if clients see a person's
+/// answer instead of it. `None`: clients see the shop's status.
 #[derive(Debug)]
 struct Before {
     status: String,
@@ -147,8 +147,8 @@ impl PublishedResults {
         of_key.map(|(_, store)| store.clone()).collect()
     }
 
-    /// The order's status in the shop's own tables, when it was last published; a kept answer may hide it. `None`: the
-    /// order is not published.
+    /// The order's status in the shop's own tables, when the order was last published. Clients may see a person's
+    /// answer instead of this status. `None`: the order is not published.
     pub fn shop_status(&self, key: &str, store: &str) -> Option<&str> {
         self.before
             .get(&(key.to_owned(), store.to_owned()))
@@ -182,8 +182,8 @@ pub(super) async fn publish_changes(
     for ((key, store), order) in now {
         let before = published.before.remove(&(key.clone(), store.clone()));
         if order.status == HIDDEN {
-            // Hidden orders are not published. An order that becomes hidden goes back into `published`, so that clients
-            // receive its removal below.
+            // Hidden orders are not published. If the order was published before, it goes back into `published`. The
+            // code below appends a `delete` event for each order that remains in `published`.
             if let Some(before) = before {
                 published.before.insert((key, store), before);
             }
@@ -232,8 +232,8 @@ fn compare(writes: &mut Writes, order: Projected, before: Option<Before>, publis
     let created_at = order
         .created_at
         .or_else(|| before.as_ref().map(|before| before.created_at));
-    // Postgres stores microseconds. The next comparison reads this value from the table, so it must not be more
-    // precise.
+    // Postgres stores times with microseconds. The next comparison reads this time from the table, so the time must
+    // have the same precision here.
     let created_at = created_at
         .unwrap_or_else(OffsetDateTime::now_utc)
         .truncate_to_microsecond();

@@ -31,14 +31,14 @@ const POLL_PAUSE: Duration = Duration::from_millis(20);
 const BUSY_PAUSE: Duration = Duration::from_millis(5);
 /// Time after the last change during which the node polls at the interval [`BUSY_PAUSE`].
 const BUSY_FOR: Duration = Duration::from_secs(1);
-/// Interval at which a node without derived sources checks whether one was attached.
+/// Interval at which a node without derived sources checks whether a derived source was attached.
 const IDLE_PAUSE: Duration = Duration::from_millis(250);
 /// Pause of a source after its batch failed. The batches of other sources continue.
 const REST: Duration = Duration::from_secs(1);
 /// Interval at which the orders with a failing expression are computed again.
 const RETRY_PAUSE: Duration = Duration::from_secs(10);
-/// Maximum number of orders with a failing expression that are computed again at once. After one of these orders works
-/// again, the limit is [`BATCH_CHANGES`].
+/// Maximum number of orders with a failing expression that are computed again at once. As soon as one of these orders
+/// can be computed, the limit becomes [`BATCH_CHANGES`].
 const RETRIED_ORDERS: i64 = 20;
 /// Maximum number of distinct failures of a source that are logged. The count starts again when a failure ends.
 const LOGGED_FAILURES: usize = 20;
@@ -49,13 +49,13 @@ const BATCH_DEADLINE: Duration = Duration::from_secs(120);
 pub struct Projector {
     pool: Pool,
     sources: Arc<Registry>,
-    /// The name under which this projector takes the lease; each start has another name.
+    /// The name under which this projector takes the lease. Each start of the program has a different name.
     holder: String,
     progress: HashMap<SourceId, QueueProgress>,
     /// The place and the reason of each failure that was logged.
     logged: HashMap<SourceId, BTreeSet<(String, String)>>,
-    /// The time of the next attempt to compute the failing orders of a source, and the maximum number of orders.
-    /// Without an entry, the next batch computes them.
+    /// For each source: the time of the next attempt to compute its failing orders, and the maximum number of these
+    /// orders. Without an entry, the next batch computes them.
     retries: HashMap<SourceId, (Instant, i64)>,
     /// The sources whose last batch failed, each with the end of its pause.
     resting: HashMap<SourceId, Instant>,
@@ -237,7 +237,7 @@ impl Projector {
             return Ok(0);
         }
         db::limit_idle_in_transaction(&transaction).await?;
-        // The mapping is read in this transaction, because the node may have an older mapping in memory.
+        // The transaction reads the mapping from the database, because the node may have an older mapping in memory.
         let sources = self.sources.in_force(&transaction).await?;
         let Some((source, derived)) = sources
             .get(id)
@@ -250,8 +250,8 @@ impl Projector {
         let done = batch(&mut transaction, source, derived, &mut progress, retried).await?;
         transaction.commit().await?;
         self.progress.insert(id, progress);
-        // If one failure has ended, its cause has probably ended for other orders, too. So the next batch tries a
-        // larger number of orders.
+        // If one failure has ended, its cause has probably ended for other orders, too. So the next batch computes more
+        // of the failing orders again.
         if done.readable_again > 0 {
             self.retries.insert(id, (Instant::now(), BATCH_CHANGES));
             self.logged.remove(&id);

@@ -1,5 +1,5 @@
-//! Manages the Postgres role `vestnik_reader`, with whose rights the expressions of derived sources run. The role may
-//! only read the tables that the expressions name.
+//! Manages the Postgres role `vestnik_reader`. The expressions of derived sources run with the rights of this role,
+//! which may only read the tables that the expressions name.
 
 use tokio_postgres::Transaction;
 
@@ -44,7 +44,7 @@ async fn grant(savepoint: &Transaction<'_>, reads: &[String]) -> Result<(), toki
     const SCHEMAS: &str = "select distinct format('%I', n.nspname) from unnest($1::text[]) t(name) \
          join pg_class c on c.oid = to_regclass(t.name) join pg_namespace n on n.oid = c.relnamespace";
     savepoint.batch_execute(MAKE).await?;
-    // The source's function calls `vestnik.vst_readable`, so the role needs this schema.
+    // The source's function calls `vestnik.vst_readable`, so the role needs the right to use the schema `vestnik`.
     savepoint
         .batch_execute(&format!("grant usage on schema vestnik to {ROLE}"))
         .await?;

@@ -65,7 +65,7 @@ fn remedy(code: &SqlState, message: &str, sql: &str) -> Option<String> {
     }
 }
 
-/// The usual short name of an SQL type.
+/// The usual short name of an SQL type, such as `int` for `integer`.
 fn short(kind: &str) -> &str {
     match kind {
         "integer" => "int",
@@ -73,7 +73,8 @@ fn short(kind: &str) -> &str {
     }
 }
 
-/// The first unquoted word of `sql` that Postgres folds to the lower-case `name`, as it is spelled in `sql`.
+/// Finds the first unquoted word in `sql` that Postgres converts to the lower-case `name`. Returns the word as `sql`
+/// spells it, for example `orderId` for `orderid`.
 fn as_written<'a>(sql: &'a str, name: &str) -> Option<&'a str> {
     let is_letter = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
     let outside = sql.split('\'').step_by(2).flat_map(|part| part.split('"').step_by(2));

@@ -1,6 +1,6 @@
-//! Checks the rights that a derived source needs. The roles of running nodes need rights on the table of orders, and on
-//! the tables that the answers' statements use. For the role that runs the expressions, row level security must not
-//! hide rows.
+//! Checks the rights that a derived source needs. The role of `vestnik serve` must be able to read the table of orders,
+//! and to run the SQL statements of answers. A second role runs the expressions, and row level security must not hide
+//! rows from it.
 
 use super::super::access::{self, Access};
 use super::super::catalog::Table;
@@ -85,9 +85,10 @@ impl Command {
     }
 }
 
-/// A right on a table that the roles of running nodes need.
+/// A right on a table that the role of `vestnik serve` needs.
 struct Need {
-    /// The mapping's key that needs the right, as the start of the report. Empty: the source itself needs the right.
+    /// The prefix of the report: the mapping's key whose SQL needs the right, such as `answer.preparing: `. Empty: the
+    /// source itself needs the right.
     place: String,
     /// The part of the report that says what happens without the right.
     consequence: &'static str,
@@ -96,7 +97,8 @@ struct Need {
     uses: Use,
 }
 
-/// The rights that the roles of running nodes need: to read the table of orders, and to run the answers' statements.
+/// The rights that the role of `vestnik serve` needs: to read the table of orders, and to run the statements of
+/// answers.
 fn needs(table: &Table, derived: &Derived) -> Vec<Need> {
     let mut needs = vec![Need {
         place: String::new(),
@@ -119,8 +121,8 @@ fn needs(table: &Table, derived: &Derived) -> Vec<Need> {
     needs
 }
 
-/// Finds the rights that the source needs and that a role does not have. Checks the current role and the roles of
-/// running nodes, which are those that may update the journal.
+/// Finds the rights that the source needs and that a role lacks. Checks the current role and every role that may update
+/// the journal, because the role of `vestnik serve` has this right.
 pub(super) async fn of_serving_roles(
     client: &impl GenericClient,
     table: &Table,
@@ -276,8 +278,8 @@ fn words(sql: &str) -> Vec<String> {
     words
 }
 
-/// Finds tables of the expressions on which row level security applies, because it may hide orders without an error.
-/// `source` is the attached source; `None`: the source is not attached yet.
+/// Finds the tables in the expressions on which row level security applies, because a policy may hide orders without an
+/// error. `source` is the id of the attached source; `None`: the source is not attached yet.
 pub(super) async fn of_expressions(
     client: &impl GenericClient,
     source: Option<SourceId>,

@@ -21,15 +21,16 @@ pub(super) struct Watched {
     pub number: usize,
     /// The table, as the Postgres catalog describes it.
     pub table: Table,
-    /// The column whose value leads to the order's key.
+    /// The column that identifies the affected orders. It holds the order's key, or a value that the `keys` query
+    /// receives.
     pub column: String,
     /// The columns that the mapping reads. The triggers ignore an update of other columns.
     pub read: Vec<String>,
 }
 
 impl Watched {
-    /// The name of the table's trigger function. For the shop's table of orders, it is the name that the trigger
-    /// functions of all sources have.
+    /// The name of the table's trigger function. For the shop's table of orders, it is the usual name of a source's
+    /// trigger function, such as `vestnik.vst_record_7`.
     pub fn function(&self, source: SourceId) -> String {
         match self.number {
             0 => function_name(source),
@@ -163,8 +164,8 @@ impl Watched {
         Ok(done)
     }
 
-    /// Whether the table has all its triggers. Each trigger must call the right function, and fire in ordinary sessions
-    /// (`tgenabled` is O or A).
+    /// Whether the table has all its triggers. Each trigger must call the table's trigger function, and fire in
+    /// ordinary sessions (`tgenabled` is O or A).
     pub async fn has_triggers(
         &self,
         client: &impl tokio_postgres::GenericClient,

@@ -7,14 +7,14 @@ use time::OffsetDateTime;
 use super::super::Source;
 use super::{Derived, projection};
 
-/// The changes that one comparison has found: rows to save, orders to delete (key and store), events, and orders that
-/// wait for items.
+/// The changes to save: rows of the projection table, orders to delete (key and store), events, and orders that wait
+/// for items.
 #[derive(Debug, Default)]
 pub(super) struct Writes {
     pub rows: Vec<Row>,
     pub gone: Vec<(String, String)>,
     pub events: Vec<Event>,
-    /// The time when each order was written (`None`: now), and the order's key.
+    /// The orders that wait for items: the time when each order was written (`None`: now), and its key.
     pub waiting: Vec<(Option<OffsetDateTime>, String)>,
 }
 
@@ -110,9 +110,9 @@ pub(super) async fn put(
 
 async fn events(transaction: &Transaction<'_>, source: &Source, events: &[Event]) -> Result<(), tokio_postgres::Error> {
     // `vst_notify` runs after this statement, because a transaction must write an event before it checks whether to
-    // notify. The shop's API may change the order and reply later. The projector may see the change first, and the
-    // event then takes the answer from the running request, `vst_answer_request`. The event of an order that waited for
-    // items has the time of the write that began the wait.
+    // notify. The projector may see a change of the shop's API before the API has replied. The event then takes the
+    // answer from the running request, `vst_answer_request`. If an order waited for items, its event has the time of
+    // the write that began the wait.
     const APPEND: &str = "insert into vestnik.vst_event (at, source, store_id, key, type, data, old, answer) \
          select least(coalesce(at, clock_timestamp()), (select w.since from vestnik.vst_wait w where w.source = $1 and w.key = e.key)), $1, vestnik.vst_store_id(nullif(store_id, '')), key, type, data::json, old::json, \
              case when $7 then (select r.answer from vestnik.vst_answer_request r where r.source = $1 and r.key = e.key \

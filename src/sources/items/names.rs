@@ -1,4 +1,4 @@
-//! Usual names of the JSON members of an item in shops' data, for mappings that do not name them.
+//! Usual names of an item's JSON members in the data of shops. They are used if the mapping does not name the members.
 
 pub(super) const NAMES: [&str; 14] = [
     "name",
@@ -55,8 +55,8 @@ pub(super) const OPTIONS: [&str; 15] = [
     "опции",
     "добавки",
 ];
-/// Further member names for the name of a group of options. [`CHOICES`] has further names for the list of options in
-/// the group.
+/// Further names of the member that holds the name of a group of options. [`CHOICES`] has further names of the member
+/// that holds the options of the group.
 pub(super) const GROUPS: [&str; 5] = ["group", "group_name", "groupName", "category", "section"];
 pub(super) const CHOICES: [&str; 4] = ["items", "values", "selected", "modifierOptions"];
 pub(super) const NOTES: [&str; 13] = [
@@ -74,8 +74,8 @@ pub(super) const NOTES: [&str; 13] = [
     "комментарий",
     "примечание",
 ];
-/// Names of members with the station that prepares an item, or with the item's part of the menu. The station's names
-/// come first, because kitchens sort by station.
+/// Names of members that hold the station that prepares the item, or the part of the menu to which the item belongs.
+/// The names for stations come first, because kitchens sort items by station.
 pub(super) const CATEGORIES: [&str; 19] = [
     "station",
     "station_name",
@@ -97,7 +97,8 @@ pub(super) const CATEGORIES: [&str; 19] = [
     "раздел",
     "отдел",
 ];
-/// Names of members that contain lists of keys and values, which become notes.
+/// Names of members that hold a list of keys and values, such as `{"key": "Note", "value": "NO NUTS"}`. Each pair
+/// becomes a note.
 pub(super) const META: [&str; 3] = ["meta_data", "meta", "custom_fields"];
 /// Names of technical members, which are never shown to people.
 pub(super) const TECHNICAL: [&str; 20] = [

@@ -1,5 +1,5 @@
-//! Builds the JSON objects of a list. Each has an order, the event that announced the order, and the last answer to the
-//! order.
+//! Builds the JSON objects of a list. Each object has an order, the event that announced the order, and the last answer
+//! to the order.
 
 use std::collections::HashMap;
 use std::sync::Arc;

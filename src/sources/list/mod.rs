@@ -106,7 +106,7 @@ impl From<crate::infra::db::PoolError> for Error {
     }
 }
 
-/// A row of a shop's table. `at` is the row's creation time; the list is sorted by it.
+/// A row of a shop's table. `at` is the row's creation time, by which the list is sorted.
 struct Row<'a> {
     source: &'a Source,
     key: String,
@@ -114,10 +114,10 @@ struct Row<'a> {
     data: String,
 }
 
-/// The rows that one table contributes to the page.
+/// The rows of one table that may belong to the page.
 struct TableRows<'a> {
     rows: Vec<Row<'a>>,
-    /// Whether the table has more rows after these.
+    /// Whether the table has more rows after these rows.
     more: bool,
 }
 
@@ -211,7 +211,7 @@ async fn end<T>(
     }
 }
 
-/// The position in the list of the row with the key `before`; `None`: this table does not have the row.
+/// Finds the row with the key `before`, and returns its position in the list; `None`: this table does not have the row.
 async fn anchor(
     transaction: &Transaction<'_>,
     table: &SourceTable<'_>,
@@ -301,7 +301,7 @@ async fn table_rows<'a>(
 }
 
 /// Merges the rows of several tables: first the rows without a creation time, then the others, newest first. Returns
-/// whether more rows follow. If a table has more rows than were read, the merge stops after the last row of that table.
+/// whether more rows follow. If a table has more rows than were read, the merge stops after its last row that was read.
 /// Otherwise the page could contain rows of other tables that belong after the table's unread rows.
 fn merged<'a>(parts: Vec<TableRows<'a>>, limit: usize) -> (Vec<Row<'a>>, bool) {
     let mut more = false;

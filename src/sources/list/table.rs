@@ -27,9 +27,9 @@ impl TypedColumn {
         Self { name, kind }
     }
 
-    /// Whether the column can hold a value that Postgres prints as exactly this text. Numbers and uuids are compared in
-    /// their own type, so that an index is usable. Without this check, another spelling such as `007` would match the
-    /// number 7.
+    /// Whether the column can hold a value that Postgres prints as exactly this text. The SQL compares numbers and
+    /// uuids in their own type, so that Postgres can use an index. Without this check, another spelling such as `007`
+    /// would match the number 7.
     pub fn can_hold(&self, text: &str) -> bool {
         match self.kind.as_str() {
             "smallint" => text.parse().is_ok_and(|number: i16| number.to_string() == text),
@@ -40,7 +40,8 @@ impl TypedColumn {
         }
     }
 
-    /// An SQL condition: the column of the table alias `row` equals the text parameter `parameter`.
+    /// Returns an SQL condition: this column equals the text parameter `parameter`, such as `$1`. `row` is the table's
+    /// alias.
     pub fn is(&self, row: &str, parameter: &str) -> String {
         match self.kind.as_str() {
             "smallint" | "integer" | "bigint" | "uuid" => {
@@ -74,15 +75,15 @@ pub struct SourceTable<'a> {
     /// The column of the row's key.
     pub key: TypedColumn,
     store: Store,
-    /// An SQL expression on table alias `t`: the status word as text.
+    /// An SQL expression for the status word as text; `t` is the table's alias.
     status: String,
     /// The status column, quoted for SQL. `None`: no index starts with the status column and the creation time.
     indexed_status: Option<String>,
     /// The column of the creation time; `None`: the table has no sortable column for it.
     created: Option<TypedColumn>,
-    /// An SQL condition on table alias `t`: the row is not soft-deleted. `None`: the mapping has no such column.
+    /// An SQL condition: the row `t` is not soft-deleted. `None`: the mapping has no column that marks deleted rows.
     alive: Option<String>,
-    /// An SQL expression on table alias `t`: the recorded columns as a JSON object. A missing column is null.
+    /// An SQL expression for the recorded columns of the row `t` as a JSON object. A missing column is null.
     recorded: String,
 }
 
@@ -181,7 +182,8 @@ impl<'a> SourceTable<'a> {
         }
     }
 
-    /// An SQL condition on table alias `t`: the row belongs to the store whose id is the query parameter `parameter`.
+    /// Returns an SQL condition: the row `t` belongs to the store whose id is the query parameter `parameter`, such as
+    /// `$1`.
     pub fn is_of_store(&self, parameter: &str) -> String {
         match &self.store {
             Store::Column(column) => column.is("t", parameter),
@@ -247,7 +249,8 @@ impl<'a> SourceTable<'a> {
                 let least = |also: &str| {
                     format!("select t.{status} as status from {table} t {also}order by t.{status} limit 1")
                 };
-                // A null status equals no value, so the loop over the statuses does not find its rows.
+                // The loop over the statuses compares with `=`, so it finds no row whose status is null. A second query
+                // finds these rows.
                 let nulls = match wants_unmapped(filter) {
                     true => format!("union all ({})", rows(format!("t.{status} is null"))),
                     false => String::new(),
@@ -266,8 +269,8 @@ impl<'a> SourceTable<'a> {
         }
     }
 
-    /// An SQL condition on table alias `t`: the row comes after the anchor in the list. Rows without a creation time
-    /// come first in the list; the others follow, newest first. Rows with equal times are sorted by table.
+    /// Returns an SQL condition: the row `t` comes after the anchor in the list. Rows without a creation time come
+    /// first in the list; the others follow, newest first. Rows with equal times are sorted by table.
     fn rows_after(&self, place: usize, anchor: &Anchor) -> String {
         let key = format!("t.{} < $5::text::{}", self.key.name, self.key.kind);
         let same = place == anchor.place;
@@ -302,8 +305,8 @@ fn wants_unmapped(filter: &StatusFilter) -> bool {
     }
 }
 
-/// An SQL condition: the SQL expression `status` is a word of a wanted status. `$3` has the words of the wanted
-/// statuses, and `$6` every status word of the mapping.
+/// Returns an SQL condition: `status`, an SQL expression, is a word of a wanted status. `$3` has the words of the
+/// wanted statuses, and `$6` every status word of the mapping.
 fn is_wanted(status: &str, filter: &StatusFilter) -> String {
     match wants_unmapped(filter) {
         true => format!("({status} = any ($3) or {status} is null or {status} <> all ($6))"),
@@ -311,7 +314,7 @@ fn is_wanted(status: &str, filter: &StatusFilter) -> String {
     }
 }
 
-/// An SQL condition: the row is not soft-deleted. Null, 0 and a word for no mean not deleted, as in `translate.rs`.
+/// An SQL condition: the row is not soft-deleted. As in `translate.rs`, null, 0 or a word for no means not deleted.
 fn is_alive(column: &Column, typed: &TypedColumn) -> String {
     let name = format!("t.{}", typed.name);
     let text = match (typed.kind.as_str(), column.path.is_empty()) {

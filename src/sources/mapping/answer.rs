@@ -3,8 +3,8 @@
 use super::Mapping;
 use crate::domain::status::Status;
 
-/// How a person's answer is written: in more columns of the order's row beside the status, or through a function or API
-/// of the shop.
+/// How Vestnik saves a person's answer. Vestnik updates the status and further columns of the order's row, or calls a
+/// function or API of the shop.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Answer {
     /// The column that receives the time of each answer.

@@ -46,7 +46,7 @@ pub struct Derived {
     /// An SQL expression for the canonical status or `hidden`. Any other result counts as `pending`, and panels show
     /// the result as text.
     pub status: String,
-    /// The SQL expression of each defined field, with the field's name in `FIELDS`.
+    /// Each field that the mapping defines: the field's name from `FIELDS`, and its SQL expression.
     pub fields: Vec<(&'static str, String)>,
     /// The label and the SQL expression of each extra field.
     pub extra: Vec<(String, String)>,
@@ -62,8 +62,8 @@ pub struct Derived {
     /// Other tables whose rows affect an order. Triggers on these tables tell the projector which orders to compute
     /// again.
     pub watch: Vec<Watch>,
-    /// The SQL statements that an answer runs, for each status that has some. For any other status, Vestnik keeps the
-    /// answer in the projection table.
+    /// For each status: the SQL statements that Vestnik runs when a person sets this status. If a status has no
+    /// statements, Vestnik keeps the answer in the projection table.
     pub answers: Vec<(Status, Vec<String>)>,
 }
 
@@ -72,10 +72,10 @@ pub struct Derived {
 pub struct Watch {
     /// The table's name as the TOML has it, such as `public."order"`.
     pub table: String,
-    /// The column whose value leads to the order's key.
+    /// The column that identifies the affected orders; see `keys`.
     pub column: String,
-    /// An SQL query that finds the keys of the affected orders. `$1` is a text array of values of the column. `None`:
-    /// the column itself holds the order's key.
+    /// An SQL query that finds the keys of the affected orders. `$1` is a text array of values of `column`. `None`:
+    /// `column` itself holds the order's key.
     pub keys: Option<String>,
 }
 

@@ -1,5 +1,5 @@
-//! Reads one table of a mapping's TOML, key by key. Errors are collected, and a key that was never read is reported as
-//! unknown.
+//! Reads one table of a mapping's TOML, key by key. The section collects errors. A key that was never read is unknown,
+//! and the section reports it at the end.
 
 use toml::{Table, Value};
 
@@ -47,7 +47,8 @@ impl<'p> Section<'p> {
         self.table.remove(key)
     }
 
-    /// Reads the table under this key. `None`: the key is missing, or its value is not a table, which is reported.
+    /// Reads the table under this key. Returns `None` if the key is missing. Also returns `None`, and reports a
+    /// problem, if the value is not a table.
     pub(super) fn below(&mut self, key: &'static str) -> Option<Section<'_>> {
         match self.take(key)? {
             Value::Table(table) => Some(Section {
@@ -74,7 +75,8 @@ impl<'p> Section<'p> {
         }
     }
 
-    /// Reads the address of the shop's API. `None`: the key is missing, or the address is invalid, which is reported.
+    /// Reads the address of the shop's API. Returns `None` if the key is missing. Also returns `None`, and reports a
+    /// problem, if the address is invalid.
     pub(super) fn address(&mut self, key: &'static str) -> Option<String> {
         let text = self.text(key)?;
         // Private addresses are accepted here. A setting decides whether they are allowed, and `source check` and each

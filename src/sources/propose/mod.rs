@@ -24,7 +24,7 @@ pub struct Proposal {
     pub toml: String,
     /// The questions, one line each. Empty: the mapping is ready to attach.
     pub questions: Vec<String>,
-    /// The guesses in the mapping that are likely but that a person should confirm, one line each.
+    /// The likely guesses in the mapping, which a person should confirm, one line each.
     pub guesses: Vec<String>,
 }
 
@@ -72,13 +72,11 @@ enum Items {
         order_key: String,
         /// The keys of `[items]`, each with its column.
         columns: Vec<(&'static str, String)>,
-        /// The unit of the column `price`.
         unit: Option<&'static str>,
     },
 }
 
-/// Proposes a mapping for a table. `kind` is the person's choice between orders and bookings; `None`: the table's name
-/// decides.
+/// Proposes a mapping for a table. `kind`: whether the table has orders or bookings; `None`: the table's name decides.
 pub async fn propose(
     client: &impl GenericClient,
     table: &Table,
@@ -254,8 +252,7 @@ fn texts(columns: &mut Columns<'_>, draft: &mut Draft) {
     }
 }
 
-/// Decides whether the column `name` is the customer's name. If the table has a key of a customer, `name` is often the
-/// order's number, so a person is asked.
+/// Adds a question or a guess to the draft: is the column `name` the customer's name, or the order's number?
 fn plain_name(columns: &Columns<'_>, draft: &mut Draft) {
     let rest = columns.rest();
     let customer = rest

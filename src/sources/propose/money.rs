@@ -48,7 +48,7 @@ pub(super) fn unit_of(column: &TableColumn) -> &'static str {
     }
 }
 
-/// Whether the column has values, and no value among a sample of rows has a fraction.
+/// Whether the column has values, and all its values in a sample of rows are whole numbers.
 async fn whole_numbers_only(client: &impl GenericClient, table: &Table, column: &str) -> Result<bool, catalog::Error> {
     let name = ident(column);
     let sql = format!(

@@ -16,8 +16,8 @@ const SAMPLED_ROWS: i64 = 200_000;
 const MAX_WORDS: usize = 60;
 
 impl Words {
-    /// Puts the word that answers should write first among the words of each status. For `pending`, this word is the
-    /// column's default. For `preparing` and `cancelled`, this word clearly means accepted or cancelled.
+    /// For each status, puts the word first that answers should write. For `pending`, it is the column's default. For
+    /// `preparing`, it is a word that clearly means accepted; for `cancelled`, a word that clearly means cancelled.
     fn put_likeliest_first(&mut self, column: &TableColumn) {
         let default = default_word(column);
         for (status, words) in &mut self.known {
@@ -94,8 +94,9 @@ fn ask(words: &Words, is_closed: bool, column: &TableColumn, draft: &mut Draft) 
         };
         draft.ask("status", format!("what does {word} mean? {rows} rows have it{begins}"));
     }
-    // If the column can hold no other words (`is_closed`), a word for any later status is enough to accept an order. A
-    // free text column needs a word for `Preparing`, which may exist although no row has it yet.
+    // To accept an order, an answer needs a word for a later status. If the column can hold no other words
+    // (`is_closed`), a word for any later status is enough. In a free text column, the word for `Preparing` may exist
+    // although no row has it yet, so the proposal asks a person.
     let answers = [Status::Preparing, Status::Ready, Status::Delivering, Status::Completed];
     let can_accept = if is_closed {
         answers.into_iter().any(has)

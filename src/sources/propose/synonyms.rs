@@ -83,7 +83,7 @@ pub const ITEMS: &[&str] = &[
     "items", "order_items", "line_items", "lines", "products", "positions", "dishes", "cart", "basket", "goods", "details", "состав", "позиции",
     "товары", "блюда", "корзина",
 ];
-/// Parts of the names of tables with the items of orders.
+/// Words that occur in the names of tables with the items of orders.
 pub const ITEM_TABLES: &[&str] = &["item", "line", "position", "product", "dish", "detail", "позици", "товар", "блюд", "состав"];
 pub const ITEM_NAMES: &[&str] = &[
     "name", "title", "product_name", "item_name", "dish_name", "full_product_name", "product_title", "label", "description", "dish", "product",
@@ -109,7 +109,7 @@ pub const MINUTES: &[&str] = &[
 ];
 pub const UPDATED: &[&str] = &["updated_at", "updated", "updated_on", "modified_at", "modified", "last_modified", "date_updated", "обновлен", "обновлено"];
 pub const ACCEPTED: &[&str] = &["accepted_at", "confirmed_at", "approved_at", "принят_в"];
-/// Names of other columns that are useful in a kitchen, shown as extra fields.
+/// Names of other columns that are useful in a kitchen. The proposal makes these columns extra fields.
 pub const EXTRA: &[&str] = &["table_no", "table_number", "table", "table_name", "стол", "номер_стола", "courier", "courier_name", "entrance", "floor", "door_code"];
 
 /// The usual words for each status, in lower case. A space stands for any separator between words, such as `_`.
@@ -146,7 +146,7 @@ const HIDDEN_WORDS: &[&str] = &[
     "cart", "draft", "basket", "checkout", "checkout draft", "awaiting payment", "pending payment", "payment pending", "waiting payment",
     "waiting for payment", "unpaid", "incomplete", "abandoned", "address", "payment", "корзина", "черновик", "ожидает оплаты", "не оплачен",
 ];
-/// The status words of WooCommerce and their meanings, which come before the usual meanings. `None`: the order is
+/// The status words of WooCommerce and their meanings. They take precedence over [`STATUS_WORDS`]. `None`: the order is
 /// hidden.
 const WOOCOMMERCE: &[(&str, Option<Status>)] = &[
     ("wc-pending", None),
@@ -208,8 +208,8 @@ const MORE_WORDS: &[(Status, &[&str])] = &[
 /// Words for hidden orders in applications that use Vestnik's names of the statuses.
 const MORE_WORDS_HIDDEN: &[&str] = &["cart", "draft", "awaiting_payment", "pending_payment"];
 
-/// Adds the missing words of each status to the words of a free text column, if all its known words are Vestnik's names
-/// of statuses. An application with these names probably uses Vestnik's other names and the words in `MORE_WORDS`, too.
+/// Completes the words of a free text column if all known words are Vestnik's own names of statuses. The application
+/// probably uses Vestnik's other names and the words in `MORE_WORDS`, too, although no row has them yet.
 pub fn complete(words: &mut Words, kind: SubjectKind) {
     let found: Vec<&String> = words.known.iter().flat_map(|(_, words)| words).collect();
     let is_ours = |fold: fn(&str) -> String| {

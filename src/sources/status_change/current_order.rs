@@ -55,8 +55,8 @@ pub struct AnswerColumn {
 }
 
 impl AnswerColumn {
-    /// SQL that converts `text`, an SQL expression of type text, to the column's type. A string column gets no cast,
-    /// because a cast to `varchar(5)` silently cuts a long text, while an assignment fails.
+    /// SQL that converts `text`, an SQL expression of type text, to the column's type. A string column gets no cast: a
+    /// cast to `varchar(5)` silently cuts a long text, but an assignment without a cast fails.
     pub fn of_text(&self, text: &str) -> String {
         match self.is_text {
             true => text.to_owned(),
@@ -72,8 +72,8 @@ impl AnswerTable {
     }
 }
 
-/// Finds the order with this key and store in each source of this kind. A source whose table cannot be read is logged
-/// and skipped. If a source was skipped and no other source has the order, the error is returned.
+/// Finds the order with this key and store in each source of this kind. If a table cannot be read, the error is logged
+/// and its source is skipped. If a source was skipped and no other source has the order, the error is returned.
 pub async fn find<'a>(
     transaction: &mut Transaction<'_>,
     sources: &'a Sources,
@@ -191,7 +191,8 @@ async fn answer_table(
     Ok(key.map(|key| AnswerTable { key, columns }))
 }
 
-/// An SQL condition on table alias `t`: the row belongs to the store whose id is the query parameter `parameter`.
+/// Returns an SQL condition: the row `t` belongs to the store whose id is the query parameter `parameter`, such as
+/// `$1`.
 pub fn store_is(source: &Source, parameter: &str) -> String {
     match &source.mapping.store {
         StoreRef::Column(name) => format!("t.{}::text = {parameter}", ident(name)),

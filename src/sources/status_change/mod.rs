@@ -44,7 +44,7 @@ pub enum StatusChangeOutcome {
     },
     /// The order already has the requested status.
     Already(CurrentStatus),
-    /// The order no longer has the status that the person saw, or a request for another answer to the order is running.
+    /// The order no longer has the status that the person saw, or the shop's API is still processing another answer.
     Overtaken(CurrentStatus),
     /// The order cannot move from its current status to the requested status.
     NotAllowed(CurrentStatus),
@@ -54,7 +54,7 @@ pub enum StatusChangeOutcome {
         current: CurrentStatus,
         /// The shop's error message for people; `None`: the shop gave no such message.
         message: Option<String>,
-        /// The kind of rule in the shop's database that rejected the change, as a text for people; `None`: unknown.
+        /// The kind of database rule that rejected the change, as a text for people; `None`: unknown.
         rule: Option<&'static str>,
     },
     /// The change failed for a reason that only the operator can correct. Either the role of `vestnik serve` lacks a
@@ -147,7 +147,7 @@ async fn begin(pool: &Pool, sources: &Sources, change: &StatusChange<'_>) -> Res
             return Ok(StatusChangeOutcome::Unknown.into());
         };
         let applied = match apply(&mut transaction, sources, &current_order, change).await {
-            // Postgres may check a constraint of the shop only at commit.
+            // Postgres may check a constraint of the shop only at commit, so the commit can still be rejected.
             Ok(step @ (Step::Over(StatusChangeOutcome::Done { .. }) | Step::Ask(_))) => {
                 transaction.commit().await.map(|()| step).map_err(QueryError::from)
             }
@@ -312,7 +312,8 @@ async fn nothing_changed(
     })
 }
 
-/// Whether the request undoes the order's last change of status, and that change is not older than `change.step_back`.
+/// Whether the request undoes the order's last status change. A change that is older than `change.step_back` cannot be
+/// undone.
 async fn may_return(
     transaction: &Transaction<'_>,
     sources: &Sources,
@@ -344,8 +345,8 @@ async fn may_return(
     let Some((previous, was_pressed, at)) = last else {
         return Ok(false);
     };
-    // If the shop has one word for rejected and cancelled, a rejected order has the status cancelled. The order may
-    // return to the earlier status only if a person of the store rejected it with a button.
+    // If the shop has one word for rejected and cancelled, a rejected order has the status cancelled. A cancelled order
+    // may return to the earlier status only if a person of the store rejected it with a button.
     if now == Status::Cancelled && !(was_pressed && can_return(Status::Rejected)) {
         return Ok(false);
     }

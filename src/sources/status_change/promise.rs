@@ -10,8 +10,8 @@ use crate::domain::status::{Status, SubjectKind};
 use crate::infra::db::{QueryError, Transaction};
 use crate::sources::Source;
 
-/// Whether the request is a new promise instead of a change of status. A repeated acceptance is not a promise:
-/// `change.from` is then another status, or missing.
+/// Whether the request is a new promise instead of a status change. If a client repeats the request to accept an order,
+/// it is not a promise: `change.from` is then another status, or missing.
 pub fn is_promise(current_order: &CurrentOrder<'_>, change: &StatusChange<'_>) -> bool {
     change.kind == SubjectKind::Order
         && change.minutes.is_some()

@@ -31,7 +31,7 @@ pub(super) fn is_refusal(error: &tokio_postgres::Error) -> bool {
     is_raised(error) || code.is_some_and(|code| ["22", "23", "P0", "44"].iter().any(|class| code.starts_with(class)))
 }
 
-/// The outcome if the shop's table rejected an answer with this error. People see the error's message only if a
+/// The outcome of an answer that the shop's table rejected with this error. People see the error's message only if a
 /// function of the shop raised it. Other messages of Postgres are for the operator.
 pub(super) fn refused(current_order: &CurrentOrder<'_>, error: &tokio_postgres::Error) -> StatusChangeOutcome {
     let is_own = is_raised(error) || error.code().is_some_and(|code| code.code().starts_with("P0"));
@@ -46,7 +46,7 @@ pub(super) fn refused(current_order: &CurrentOrder<'_>, error: &tokio_postgres::
     }
 }
 
-/// The text for a refusal in which a rule of the shop skipped the row without an error.
+/// The refusal text for an answer that changed no row, although Postgres gave no error.
 pub(super) const NO_ROW: &str =
     "no row of its table changed, because of row level security, a trigger, or the condition of the answer's statement";
 

@@ -34,14 +34,15 @@ const SHORTEST_ATTEMPT: Duration = Duration::from_millis(200);
 const ATTEMPTS: u32 = 3;
 /// Pause before the second attempt. The pause doubles before each later attempt.
 const PAUSE: Duration = Duration::from_millis(200);
-/// Time for which an order stays reserved for a request, seconds. This time is longer than all attempts together with
-/// the database writes before and after.
+/// Time for which an order stays reserved for a request, seconds. All attempts, and the database writes before and
+/// after them, take less time.
 const LEASE_S: f64 = 20.0;
 /// Maximum number of concurrent requests of a node to the APIs of all shops.
 const REQUESTS_AT_ONCE: usize = 64;
 /// Maximum size of a response body that is read for the shop's message, bytes.
 const MAX_REPLY_BYTES: usize = 16 * 1024;
-/// Names of members of a JSON response that may hold the shop's message for people. The first one found is used.
+/// Names of members of a JSON response that may hold the shop's message for people. The first member that exists is
+/// used.
 const MESSAGE_MEMBERS: [&str; 4] = ["message", "detail", "error", "title"];
 
 /// The client for the APIs of the shops in one served database.
@@ -53,9 +54,9 @@ pub struct ShopApi {
     turns: Turns,
 }
 
-/// A request that must be sent to the shop's API. The order is already reserved for it in the database.
+/// A request that must be sent to the shop's API. The database already reserves the order for this request.
 pub struct Ask {
-    /// The id of the message. Each repetition of the same answer has the same id.
+    /// The id of the request. Each repetition of the same answer has the same id.
     id: String,
     url: String,
     source: SourceId,
@@ -73,9 +74,9 @@ pub struct Ask {
 enum Reply {
     Taken,
     Refused(Option<String>),
-    /// The request was not sent, for this reason. Only the operator can correct the cause.
+    /// The request was not sent; the text says why. Only the operator can correct the cause.
     Unsent(String),
-    /// The API did not reply, or replied with a server error, as the text says. The shop may have changed the order.
+    /// The API did not reply, or replied with a server error; the text says which. The shop may have changed the order.
     Failed(String),
 }
 
@@ -114,7 +115,7 @@ pub async fn reserve(
         return Ok(StatusChangeOutcome::Overtaken(current_order.current_status()).into());
     };
     let (id, at): (String, i64) = (row.try_get(0)?, row.try_get(1)?);
-    // Another answer may have changed the order after it was read and before it was reserved, so its status is checked
+    // Another answer may have changed the order before this request reserved it. So the order's status is checked
     // again.
     let now = find(
         transaction,
@@ -159,7 +160,7 @@ impl ShopApi {
         })
     }
 
-    /// Calls the shop's API, then saves the answer if the API accepted it, and ends the reservation.
+    /// Calls the shop's API, and saves the answer if the API accepted it. Then ends the reservation.
     pub(super) async fn answer(
         &self,
         pool: &Pool,

@@ -159,7 +159,7 @@ pub async fn note(
     Ok(told.len() as u64)
 }
 
-/// The outcome of an earlier run of the same request, which changed the status but whose response was not saved.
+/// The outcome of an earlier run of this request. The earlier run changed the status, but its response was not saved.
 /// `None`: no earlier run has changed the status.
 pub async fn earlier(
     transaction: &Transaction<'_>,
