@@ -13,7 +13,7 @@ import { isOpen, keepClosed } from "./orders.js";
 import { reasonOf } from "./failure.js";
 
 const PAGE = 100;
-/** The summary ends this far in the future, because the server's clock may be ahead of the tablet's clock. */
+/** The time span of the summary ends this far in the future, because the server's clock may be ahead of the tablet's clock. */
 const AHEAD_MS = 60_000;
 const SIGNS = { new_order: "bell", new_booking: "table", order_cancelled: "stop", booking_cancelled: "stop" };
 
@@ -98,7 +98,7 @@ export async function showHistory() {
   if (byId("receipts").open) await showReceipts();
 }
 
-/** Shows the receipts of each event, if a person opens the list. */
+/** Shows each event with its receipts. The server is asked only when a person opens the list. */
 async function showReceipts() {
   asked = { order: byId("history-order").value.trim().replace(/^[#№]\s*/, ""), ...span() };
   const mine = (turn += 1);
@@ -109,8 +109,8 @@ async function showReceipts() {
 
 /**
  * Shows the next page of events.
- * @param {number} mine the number of this request; a later request replaces it
- * @param {string} [before] the last event of the page before
+ * @param {number} mine the number of this request; if a later request has begun, the page ignores the response to this one
+ * @param {string} [before] the id of the last event of the previous page
  */
 async function more(mine, before) {
   const place = byId("history-more");
@@ -144,7 +144,7 @@ function row(event) {
   );
 }
 
-/** The row of a channel, with its receipts. @param {any} channel @param {string} began when the event happened, ISO 8601 */
+/** The row of a channel (such as `websocket` or `telegram`), with its receipts. @param {any} channel @param {string} began when the event happened, ISO 8601 */
 function channelRow(channel, began) {
   const steps = ["sent", "rendered", "sounded", "acknowledged"].filter((step) => channel[step]).map((step) => {
     const after = Math.max(0, (Date.parse(channel[step]) - Date.parse(began)) / 1000);
