@@ -57,7 +57,7 @@ export function ticketOf(item, isCopy) {
  * Prints through the browser. The browser shows a dialog, unless it was started with --kiosk-printing.
  * @param {Block[]} blocks
  * @param {number} copies
- * @returns {number} how long the dialog has blocked the page, milliseconds
+ * @returns {number} how long the print has blocked the page, milliseconds
  */
 export function printByBrowser(blocks, copies) {
   const place = byId("ticket");
