@@ -105,7 +105,7 @@ export const handleNewBookingNotification = (event) =>
   }));
 
 /**
- * Tells people about a new order or booking: sound, screen reader, notification, vibration and printed ticket.
+ * Tells people about a new order or booking, with sound, screen reader, notification, vibration and a printed ticket.
  * @param {VestnikEvent} event
  * @param {(item: Item) => {title: string, words: any[], shakes: number[]}} describe
  */
@@ -239,7 +239,7 @@ function callEverybody(item) {
   return true;
 }
 
-/** Calls the kitchen when an order for later must be cooked now. @param {Item} item */
+/** Alerts the kitchen when it must start to cook an order for a later time. @param {Item} item */
 function callToCook(item) {
   const title = t("alert.cook", { number: numberOf(item) });
   announce(title);
@@ -272,7 +272,7 @@ export function showChatDisabled(store, chat, reason) {
   storeNotice(store, "chat", "warning", "phone", t("notice.chat", { chat: chat ?? "" }), `${t("notice.chatWhy")} ${reason ?? ""}`);
 }
 
-/** Applies an event to the known orders and bookings, and updates the page. Null if the event changes nothing. @param {VestnikEvent} event */
+/** Applies an event to the known orders and bookings, and updates the page. Returns null if the event changes nothing. @param {VestnikEvent} event */
 function take(event) {
   const became = apply(event);
   if (!became) return null;

@@ -176,7 +176,7 @@ function acceptWord(item) {
 }
 
 /**
- * How long an order waits, or how long is left until it is due.
+ * The time that an order has waited, or the time until it is due, as text and with a colour.
  * @param {Item} item
  * @returns {{words: string, tone: ""|"soon"|"late"}}
  */

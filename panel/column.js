@@ -47,10 +47,7 @@ export class Column {
   /**
    * @param {import("./orders.js").Kind} kind
    * @param {string} name
-   * void, grow: () => void}} asks show: called when the tab is pressed; grow: called when a person asks for more
-   * cards => @param {{show: () => void, grow: () => void}} asks show: called when a person presses the tab; grow:
-   * called when a person asks for more cards => void, grow: () => void}} asks show: called when the tab is pressed;
-   * grow: called when a person asks for more cards
+   * @param {{show: () => void, grow: () => void}} asks show: called when a person presses the tab; grow: called when a person asks for more cards
    */
   constructor(kind, name, { show, grow }) {
     const words = t(`column.${kind}.${name}`);

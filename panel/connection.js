@@ -57,7 +57,7 @@ export const connectionOf = (store) => live.stores.get(store)?.connection;
 /** @param {string} store */
 export const storeName = (store) => live.stores.get(store)?.card?.name || t("bar.store", { store });
 
-/** Adds the name of a store to words about it, if the page has several stores. @param {string} store @param {string} words */
+/** Adds the name of the store to words about the store, if the page has several stores. @param {string} store @param {string} words */
 export const about = (store, words) => (isSeveral() ? `${storeName(store)}: ${words}` : words);
 
 /** Whether the store of an order or booking is selected in the panel. @param {{store: string}} item */

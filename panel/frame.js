@@ -10,7 +10,7 @@ let isDue = false;
 
 document.addEventListener("visibilitychange", () => document.hidden && run());
 
-/** Runs the requested functions. Also runs functions that they request meanwhile, because another frame would cost as much as this one. */
+/** Runs the requested functions. Also runs the functions that these request meanwhile, because another frame would cost as much as this one. */
 function run() {
   for (const work of asked) {
     asked.delete(work);

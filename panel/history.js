@@ -1,4 +1,4 @@
-/** The history view: figures, closed orders, and events with their receipts (who was reached, by which channel, when). @module history */
+/** The history view: figures, closed orders, and events with their receipts (by which channel and when each event reached somebody). @module history */
 
 import { byId, button, h, icon } from "./dom.js";
 import { numberOf, shortNumber, totalOf } from "./facts.js";
@@ -77,7 +77,7 @@ function choose(chip) {
 /** A date in the format of a `datetime-local` input. @param {Date} date */
 const local = (date) => new Date(date.getTime() - date.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
 
-/** The time span of the filter. If it is empty, the span begins with the store's day. @returns {{from: string, to: string}} */
+/** The time span that the filter states. If the filter is empty, the time span begins at the start of the store's current day. @returns {{from: string, to: string}} */
 function span() {
   if (!byId("history-from").value) byId("history-from").value = local(startOfDay());
   const iso = (value) => (value ? new Date(value).toISOString() : "");

@@ -1,6 +1,6 @@
 /**
  * The entry point of the panel: connects the modules. Each module has one subject. The module vestnik.js exchanges
- * messages with the server, and does not use the page.
+ * messages with the server, and does not change the page.
  *
  * `window.vestnik` shows internal objects to a developer or a test: `connection` (its state, its cursor), `stores`,
  * `ringer` (all sounds go through `ringer.master`), `items` (open orders and bookings), `settings`, and `alerted` (the
@@ -218,7 +218,7 @@ async function loadLists(opened, why) {
   return cursor;
 }
 
-/** Reacts to a new state of a connection. @param {Opened} opened */
+/** Handles a new state of a connection. @param {Opened} opened */
 function onState({ store, connection: { state } }) {
   if (![...live.stores.values()].some(({ connection }) => connection.state.name === "catching_up")) flushReplayedAlerts();
   if (state.name === "live" || state.name === "polling") sendQueued(store);
