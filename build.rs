@@ -1,5 +1,5 @@
-//! Bundles the modules of `panel/` into two files, removes comments from its texts, and compresses each text.
-//! A browser could also run the unbundled modules.
+//! Bundles the JavaScript modules of `panel/` into two files, removes comments from all text files, and compresses
+//! each text file. Browsers can also load the modules without this bundling.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
@@ -7,16 +7,17 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-/// The entry module, and the name of the first bundle. `LATER` has the modules that only a dynamic import needs.
+/// `FIRST` is the entry module, and also the name of the first bundle. `LATER` is the second bundle, with the modules
+/// that only a dynamic import needs.
 const FIRST: &str = "panel.js";
 const LATER: &str = "later.js";
-/// The client library: also served unbundled, for pages of other people.
+/// The client library. The build also keeps it as a file of its own, so that pages of other sites can import it.
 const CLIENT: &str = "vestnik.js";
 const WORKER: &str = "sw.js";
-/// Placeholders in the worker for the list of cached files and the version.
+/// Placeholders in the service worker: one for the list of cached files, one for the version.
 const WORKER_FILES: &str = "[\"FILES\"]";
 const WORKER_VERSION: &str = "VERSION";
-/// The files that the worker caches, so that the page opens without a network.
+/// The files that the service worker caches, so that the page opens without a network.
 const CACHED: [&str; 10] = [
     "panel.css",
     FIRST,
@@ -48,7 +49,7 @@ fn main() {
     }
 }
 
-/// Every served file by its name, uncompressed.
+/// Reads `panel/`, and returns every file that the server serves, by its name, uncompressed.
 fn serve(source: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut modules = BTreeMap::new();
     let mut served = BTreeMap::new();
@@ -169,7 +170,8 @@ fn variable(file: &str) -> String {
     format!("${}", file.trim_end_matches(".js").replace(['/', '-'], "_"))
 }
 
-/// The two bundles: the entry module with its static imports, and the dynamically imported modules.
+/// Builds the two bundles. The first has the entry module with its static imports, the second has the dynamically
+/// imported modules.
 fn bundle(modules: &BTreeMap<String, Module>) -> (String, String) {
     let mut first = Vec::new();
     order(modules, FIRST, &mut first, &mut Vec::new());
@@ -218,7 +220,7 @@ fn order<'a>(modules: &'a BTreeMap<String, Module>, file: &'a str, done: &mut Ve
     done.push(file);
 }
 
-/// A text without indentation, empty lines, comments that begin a line, and JSDoc types within a line.
+/// Returns the text without indentation, empty lines, comments that begin a line, and JSDoc types within a line.
 fn stripped(text: &str) -> String {
     let mut stripped = String::with_capacity(text.len());
     let mut in_comment = false;
@@ -247,7 +249,7 @@ fn stripped(text: &str) -> String {
     stripped
 }
 
-/// A line without the types that its JSDoc states for an expression.
+/// Removes the JSDoc types of expressions from a line.
 fn without_types(line: &str) -> String {
     let mut line = line.to_owned();
     while let Some(start) = line.find("/** @type") {
@@ -259,7 +261,8 @@ fn without_types(line: &str) -> String {
     line
 }
 
-/// Fills in the worker's list of cached files, and a version that changes with any served file.
+/// Fills in the service worker's list of cached files, and its version. The version changes when any served file
+/// changes.
 fn with_list(worker: &[u8], served: &BTreeMap<String, Vec<u8>>) -> Vec<u8> {
     let mut hash = Sha256::new();
     served.values().for_each(|bytes| hash.update(bytes));
@@ -297,7 +300,7 @@ fn names(directory: &Path, prefix: &str) -> Vec<String> {
     found
 }
 
-/// Whether the file is compressed here: pictures and fonts are compressed already.
+/// Whether the build compresses the file. Pictures and fonts are compressed already.
 fn is_text(name: &str) -> bool {
     [".html", ".css", ".js", ".svg", ".webmanifest", ".LICENSE"]
         .iter()

@@ -1,6 +1,7 @@
-//! Measures how attacks by clients slow down live sessions and new panels. Live sessions get an event 50 times a
-//! second. Twice a second a new panel connects with an unused token. The bench compares each attack with a quiet time.
-//! `scripts/attack` runs this bench. The attackers run on the same cores.
+//! Measures how much an attack by clients slows down live sessions and new panels. The live sessions get 50 events a
+//! second. Twice a second, a new panel connects with a token that no panel has used before. The bench runs one attack
+//! after the other, and compares each with a run without an attack. `scripts/attack` starts this bench. The attackers
+//! use the CPU cores of the server.
 
 #[path = "../tests/it/support/attackers.rs"]
 mod attackers;
@@ -40,12 +41,12 @@ const SPAN: Duration = Duration::from_secs(15);
 const BEGINNING: Duration = Duration::from_secs(3);
 /// A new panel that is not live after this time counts as kept out.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// The number of file descriptors that silent sockets must leave free.
+/// The attack with silent sockets leaves this many file descriptors free, because the bench itself needs some.
 const OTHER_FILES: usize = 2000;
 
 type Socket = WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>;
 
-/// The results of one measured span.
+/// The results of one attack.
 #[derive(Default)]
 struct Seen {
     events_ms: Vec<f64>,
@@ -135,7 +136,7 @@ async fn main() {
     }
 }
 
-/// Measures live sessions and new panels for `SPAN`, with or without an attack.
+/// Measures the latencies of live sessions and of new panels for `SPAN`, with or without an attack.
 async fn look(shop: &Shop, server: SocketAddr, pid: u32, attack: Option<(Attack, usize)>) -> Seen {
     let client = vestnik::infra::db::connect_as(&shop.url, "bench")
         .await
@@ -194,7 +195,7 @@ async fn look(shop: &Shop, server: SocketAddr, pid: u32, attack: Option<(Attack,
     seen
 }
 
-/// Writes an order whose total is its index in `written`.
+/// Inserts an order. The total of the order is its index in `written`, the list of the times of all INSERTs.
 async fn write(client: &vestnik::infra::db::Client, written: &Mutex<Vec<Instant>>) {
     let number = {
         let mut written = written.lock().expect("no panic");
@@ -205,7 +206,7 @@ async fn write(client: &vestnik::infra::db::Client, written: &Mutex<Vec<Instant>
     client.execute(order, &[&number.to_string()]).await.expect("written");
 }
 
-/// Receives the orders of a session, and records their latencies.
+/// Receives the orders of one session, and records the latency of each order.
 async fn watch(mut socket: Socket, written: Arc<Mutex<Vec<Instant>>>, seen: Arc<Mutex<Seen>>) {
     while let Some(Ok(message)) = socket.next().await {
         let Message::Text(text) = message else { continue };
@@ -218,7 +219,7 @@ async fn watch(mut socket: Socket, written: Arc<Mutex<Vec<Instant>>>, seen: Arc<
     }
 }
 
-/// Connects a session, and waits for the message `live`.
+/// Connects a session, and waits for the server's message `live`, which ends the replay.
 async fn live(server: SocketAddr, token: &str) -> Result<Socket, Box<dyn std::error::Error + Send + Sync>> {
     let mut request = format!("ws://{server}/api/partner/ws/partner/7").into_client_request()?;
     let bearer = format!("Bearer {token}").parse()?;

@@ -1,7 +1,7 @@
-//! Writes 100,000 orders of one store in one transaction, while 200 orders a second go to 20 other stores. The bench
-//! measures the latency of the live orders, from the INSERT to the socket. Two runs are for comparison: one without the
-//! large transaction, and one whose large transaction goes to a table without a trigger. The second shows contention of
-//! the machine alone.
+//! Measures how one large transaction delays live orders. The transaction writes 100,000 orders of one store, while
+//! 200 orders a second go to 20 other stores. The figure is the latency of the live orders, from the INSERT to the
+//! client's socket. Two more runs are for comparison. The first run has no large transaction. In the second run, the
+//! large transaction writes to a table without a trigger, so only the load on the machine delays the live orders.
 
 #[path = "support/engine.rs"]
 mod engine;
@@ -108,8 +108,8 @@ fn many(table: &str) -> String {
     )
 }
 
-/// Writes orders to each store in turn until `enough` is true. Each order has a task of its own, so a slow INSERT
-/// delays no later order. Returns when each INSERT began.
+/// Writes orders to each store in turn until `enough` is true. Each order has its own task, so a slow INSERT delays
+/// no later order. Returns the time when each INSERT began, by order id.
 async fn write_live(url: secrecy::SecretString, enough: Arc<AtomicBool>) -> HashMap<String, Instant> {
     let client = Arc::new(
         vestnik::infra::db::connect_as(&url, "writer")
@@ -146,7 +146,7 @@ struct Memory {
 }
 
 impl Memory {
-    /// Starts to watch a process, until the bench ends.
+    /// Starts a thread that measures the memory of a process until the bench ends.
     fn of(process: u32) -> Self {
         let peak = Arc::new(AtomicU64::new(0));
         let watched = Arc::clone(&peak);

@@ -1,9 +1,12 @@
-//! Measures the latency from the INSERT to the client's socket. The loads are 50, 500 and 2,000 orders a second, and
-//! bursts of 16 more writers that begin and end every half second. For comparison, a bridge of LISTEN and a bare socket
-//! without a journal runs in turns with the program. Turns at 50 orders a second are longer, because the p99 of 200
-//! orders would be only the second or third slowest order. The order of the turns changes in each round.
+//! Measures the latency from the INSERT to the client's socket. Three loads have 50, 500 and 2,000 orders a second.
+//! The fourth load has 500 orders a second, and 16 more writers that write in bursts of half a second. For
+//! comparison, the bench also measures a small server without a journal, which forwards each NOTIFY to sockets
+//! (`support/bridge.rs`). In each round, each of the two servers has one turn. The server that is first changes from
+//! round to round. The turns at 50 orders a second are longer: among only 200 orders, the p99 would be the second or
+//! third slowest order.
 //!
-//! `cargo bench --bench commit_to_client -- derived` runs the same measurement with a derived source of two tables.
+//! `cargo bench --bench commit_to_client -- derived` measures a derived source instead: its orders and their items
+//! are in two tables.
 
 #[path = "support/bridge.rs"]
 mod bridge;
@@ -26,22 +29,22 @@ use quantile::quantile;
 use shop::Shop;
 
 const ROUNDS: usize = 5;
-/// The orders a second, the length of a turn, and the bursts. Each turn has at least 400 orders, so at least four of
-/// them are slower than the p99.
+/// For each load: the orders a second, the length of a turn, and whether the bursts run. Each turn counts at least
+/// 400 orders, so at least four of them are slower than the p99.
 const LOADS: [(u32, Duration, Bursts); 4] = [
     (50, Duration::from_secs(9), Bursts::None),
     (500, Duration::from_secs(4), Bursts::None),
     (2000, Duration::from_secs(4), Bursts::None),
     (500, Duration::from_secs(4), Bursts::OnAndOff),
 ];
-/// The first part of a turn, whose orders are not counted.
+/// The first part of a turn. The bench does not count orders of this part.
 const WARM_UP: Duration = Duration::from_secs(1);
 const WRITERS: u32 = 16;
 const STORES: i64 = 20;
-/// The store of the bursts, which no panel watches.
+/// The store of the orders in the bursts. No panel watches this store.
 const BURST_STORE: i64 = 99;
 const BURST: Duration = Duration::from_millis(500);
-/// A shop with an order and its items in two tables.
+/// A shop that keeps orders in one table and their items in another.
 const DERIVED: &str = "create table derived_orders (id bigint generated always as identity primary key, store_id bigint, customer_name text, \
          total bigint, order_type text, status text not null default 'pending'); \
      create table derived_items (order_id bigint, name text, count int); create index on derived_items (order_id)";
@@ -124,7 +127,7 @@ async fn main() {
     }
 }
 
-/// Attaches the two tables, and returns the name of the order's table.
+/// Attaches the two tables of `DERIVED`, and returns the name of the table of orders.
 async fn attach_derived(shop: &Shop) -> &'static str {
     let mut config = vestnik::infra::config::Config::default();
     config.database.url = Some(shop.url.clone());
@@ -139,7 +142,7 @@ async fn attach_derived(shop: &Shop) -> &'static str {
     "derived_orders"
 }
 
-/// The number of times that the program has begun to suppress NOTIFY.
+/// The number of times that the program has begun NOTIFY suppression.
 async fn suppressions(address: SocketAddr) -> f64 {
     engine::figure(address, "vestnik_notify_suppressions_total")
         .await
@@ -184,8 +187,8 @@ async fn turn(
         })
     });
     let (mut sent, mut all) = (HashMap::new(), 0);
-    // The connections stay open until every order has arrived, because 16 backends that end at once delay the last
-    // orders.
+    // The connections stay open until every order has arrived: if 16 Postgres backends ended at once, they would
+    // delay the last orders.
     let mut open = Vec::new();
     for writer in futures::future::join_all(writers.collect::<Vec<_>>()).await {
         let (its, number, client) = writer.expect("a writer");
@@ -202,7 +205,7 @@ async fn turn(
     (quantile(&mut ways, 0.5), quantile(&mut ways, 0.99))
 }
 
-/// Runs 16 more writers at full speed, switched on and off every half second.
+/// Runs 16 more writers. They pause for half a second, and then write at full speed for half a second, in turns.
 fn burst(shop: &Shop, begin: Instant, length: Duration, table: &'static str) -> tokio::task::JoinHandle<()> {
     let writers = (0..WRITERS).map(|_| {
         let url = shop.url.clone();

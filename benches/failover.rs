@@ -1,7 +1,8 @@
-//! Measures how soon clients receive orders again after a fault, under 2,000 changes a second. The faults are: the
-//! LISTEN backend is killed, the engine is killed and started again, or one of three nodes is killed and its panels
-//! connect to the others. The figure is the longest latency from an INSERT to the socket. The same load without a fault
-//! runs for comparison. No change may be lost, and the changes of an order must stay in order.
+//! Measures how soon clients receive orders again after a fault, while the shop makes 2,000 changes a second. There
+//! are three faults. The bench kills the Postgres backend that listens. It kills the engine and starts it again. Or
+//! it kills one of three nodes, whose panels then connect to the other two. The figure is the longest latency from an
+//! INSERT to the client's socket. For comparison, one run has the same load and no fault. No change may be lost, and
+//! the changes of an order must stay in order.
 
 #[path = "support/engine.rs"]
 mod engine;
@@ -30,7 +31,7 @@ const RUNS: usize = 5;
 /// How long the load runs before the fault, and after it.
 const CALM: Duration = Duration::from_millis(1500);
 const AFTER: Duration = Duration::from_millis(3500);
-/// Changes that were written this long before the fault may still be in transit when it happens.
+/// Changes that were written this long before the fault may still be in transit at the fault.
 const JUST_BEFORE: Duration = Duration::from_millis(50);
 /// A change that has not arrived after this time counts as lost.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -136,7 +137,7 @@ async fn run(fault: Fault, shop: &Shop, token: &str, nodes: &mut Nodes) -> Felt 
     felt
 }
 
-/// Opens the panels. Their first nodes differ, and each panel knows the other nodes.
+/// Opens the panels. The panels connect to different nodes first, and each panel knows all nodes.
 async fn open(nodes: &Nodes, token: &str) -> Vec<Panel> {
     let addresses: Vec<SocketAddr> = nodes.iter().map(|(_, address)| *address).collect();
     let panel = |number: i64| {
@@ -210,7 +211,8 @@ async fn write(url: secrecy::SecretString, writer: u32, begin: Instant) -> Vec<W
     written
 }
 
-/// Waits until all changes have arrived, and counts the lost ones. Changes from `since` on give the latencies.
+/// Waits until all changes have arrived, and counts the lost changes. Only changes that were written at `since` or
+/// later count for the latency.
 async fn judge(panels: &[Panel], written: &[Written], since: Instant) -> Felt {
     let mut felt = Felt {
         waits: Vec::new(),

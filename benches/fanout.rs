@@ -1,6 +1,7 @@
-//! Measures a burst of orders to many sessions of one store over real sockets, from the INSERT to the last session. For
-//! comparison, a bare broadcast with tokio-tungstenite sends and flushes each message to each socket, and has no
-//! database. Servers and clients are separate processes, so the CPU time of a server can be measured alone.
+//! Measures a burst of orders to many sessions of one store over real sockets, from the INSERT to the last session.
+//! For comparison, a bare server without a database sends each message to each socket with tokio-tungstenite, and
+//! flushes the socket. Servers and clients are separate processes, so that the bench can measure the CPU time of a
+//! server alone.
 
 #[path = "support/child.rs"]
 mod child;
@@ -39,7 +40,7 @@ use quantile::quantile;
 use scan::Kind;
 use shop::Shop;
 
-/// The number of sessions, and the number of orders in a burst to them.
+/// For each burst: the number of sessions, and the number of orders that each session receives.
 const BURSTS: [(usize, usize); 3] = [(100, 2000), (1000, 500), (5000, 200)];
 const ROUNDS: usize = 5;
 const WRITERS: usize = 16;
@@ -48,7 +49,7 @@ const CROWD: &str = "--crowd";
 const BARE: &str = "--bare-server";
 const ORDER: &str = "insert into orders (store_id, customer_name, total, order_type, items) \
      select 7, 'Иван', 50000, 'delivery', '[{\"name\": \"Пицца\", \"count\": 2}]' from generate_series(1, $1::int)";
-/// A message as long as the event of such an order.
+/// The message that the bare server sends. It is as long as Vestnik's event of an `ORDER`.
 const MESSAGE: &str = r#"{"type":"new_order","id":"123456","cursor":"AQsT0Xh0b2dnNgDdsC4A","store_id":"7","at":"2026-11-23T20:00:00.123Z","data":{"items": [{"name": "Пицца", "count": 2}], "total": 50000, "status": "pending", "order_id": "123456", "order_ids": ["123456"], "order_type": "delivery", "customer_name": "Иван"}}"#;
 
 /// How the shop writes the orders of a burst.
@@ -60,7 +61,7 @@ enum Written {
     OneByOne,
 }
 
-/// The deliveries a second, and the server's CPU time for a million deliveries, seconds.
+/// The deliveries a second, and the server's CPU seconds for a million deliveries.
 struct Figures {
     rate: f64,
     cpu: f64,

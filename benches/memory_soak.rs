@@ -1,8 +1,9 @@
-//! Checks that memory does not grow with time: 10,000 sessions live through a compressed day on two nodes, one of them
-//! with TLS. In each round, every store gets orders while sessions disconnect and reconnect with their cursors. A
-//! client that does not read is closed, a token is created, used and revoked, and lists are fetched. Some sessions are
-//! panels that can ring, and heartbeats go to all sessions. The bench prints the memory of both nodes and of their
-//! Postgres backends after each round, and the growth in the second half of the rounds.
+//! Checks that memory does not grow with time. 10,000 sessions are connected to two nodes, one of which uses TLS. In
+//! each round, every store gets orders, while sessions disconnect and reconnect with their cursors. The round also
+//! creates, uses and revokes a token, and fetches lists. One client stops reading, and the server must close this
+//! client. Some sessions are panels that can ring, and all sessions get heartbeats. After each round, the bench prints
+//! the memory of both nodes and of their Postgres backends. At the end, it prints the growth in the second half of
+//! the rounds.
 
 #[path = "support/engine.rs"]
 mod engine;
@@ -51,35 +52,38 @@ const ORDERS: usize = 20;
 /// The number of sessions that reconnect in a round, and the pause between two reconnects.
 const COMEBACKS: usize = 1000;
 const COMEBACK_PAUSE: Duration = Duration::from_millis(2);
-/// One session of this many is a page that can ring.
+/// One of this many sessions is a panel that can ring.
 const RINGING: usize = 50;
-/// The number of sessions that use the token which the round revokes.
+/// The number of clients that connect with the token of the round. The server closes them when the round revokes the
+/// token.
 const GUESTS: usize = 40;
 /// The number of lists that are fetched in each round.
 const FETCHES: usize = 100;
-/// The store of the client that does not read, and the number and size of the orders there.
+/// This store has a client that does not read. In each round, the store gets this many large orders of this size.
 const SLOW_STORE: usize = STORES;
 const LARGE_ORDERS: usize = 24;
 const LARGE_BYTES: usize = 128 * 1024;
-/// Seconds between two heartbeats of a session.
+/// Each session gets a heartbeat every 2 seconds.
 const HEARTBEAT: [&str; 2] = ["--set", "session.ping_interval_seconds=2"];
 /// Nodes log only errors, because the bench causes many warnings on purpose.
 const QUIETLY: [&str; 2] = ["--set", "log.filter=error"];
-/// Rounds before the measurement: caches fill, and everything that is created once is created.
+/// The number of rounds before the measurement. In these rounds, caches fill, and the program creates everything that
+/// it creates only once.
 const WARM_UP: usize = 8;
 const ROUNDS: usize = 30;
 /// How long an expected event may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long memory that a burst took is kept for the next burst.
+/// The wait after all sessions have connected at once. The server keeps the memory of such a burst for some seconds.
 const RUSH_FORGOTTEN: Duration = Duration::from_secs(12);
 /// How long the slow client does not read. The server closes a client that has not read for 10 s.
 const UNREADING_FOR: Duration = Duration::from_secs(15);
 /// The wait between the end of a round and the measurement of memory.
 const SETTLE: Duration = Duration::from_millis(300);
-/// How much more memory the second half of the rounds may use than the first, as a share of the first.
+/// The allowed growth of memory from the median of the first half of the rounds to that of the second half; 0.03 is 3
+/// %.
 const GROWTH: f64 = 0.03;
 
-/// A node, and the way to connect to it.
+/// A node, and how a client connects to it.
 struct Node {
     engine: Ended,
     way: Arc<Way>,
@@ -168,7 +172,7 @@ impl Day {
         }
     }
 
-    /// Opens all permanent sessions, and one session of the store whose client does not read.
+    /// Opens all sessions that stay for the whole run. The last one belongs to the store `SLOW_STORE`.
     async fn come(&self) -> Vec<Visitor> {
         let visitor = |number: usize| {
             let node = &self.nodes[usize::from(number >= PLAIN_SESSIONS)];
@@ -233,7 +237,7 @@ impl Day {
         .await;
         drop(guests);
         tokio::time::sleep(SETTLE).await;
-        // The counts must be exact: no event arrived under a second id, and no session that reads was closed.
+        // The counts must be exact: no event arrived under a second id, and the server closed no session that reads.
         assert_eq!(self.tally.heard.load(Ordering::Relaxed), heard);
         assert_eq!(self.tally.cut_off.load(Ordering::Relaxed), 0);
     }
@@ -249,7 +253,7 @@ impl Day {
         socket
     }
 
-    /// Writes one writer's share of the orders of a round, one order a transaction.
+    /// Writes one writer's share of the orders of a round, each order in its own transaction.
     async fn write(&self, writer: usize) {
         let client = vestnik::infra::db::connect_as(&self.shop.url, "writer")
             .await
@@ -289,7 +293,8 @@ impl Day {
             );
             socket.write_all(request.as_bytes()).await.expect("sent");
             let mut answer = Vec::new();
-            // Over TLS, a server that closes without a close message gives an error after the whole response.
+            // If a server closes a TLS connection without a close message, the read gives an error, but only after
+            // the whole response.
             let _ = socket.read_to_end(&mut answer).await;
             assert!(
                 answer.starts_with(b"HTTP/1.1 200"),
@@ -335,7 +340,7 @@ async fn stir(visitors: &[Visitor]) {
     }
 }
 
-/// Does not read for longer than the server allows. Then the stream must end, because the server has closed it.
+/// Waits longer than the server allows a client not to read. Then asserts that the server has closed the connection.
 async fn was_let_go(mut unreading: TcpStream) {
     tokio::time::sleep(UNREADING_FOR).await;
     let mut buffer = vec![0; 256 * 1024];
@@ -391,8 +396,8 @@ fn median(mut values: Vec<f64>) -> f64 {
     quantile(&mut values, 0.5)
 }
 
-/// The growth from one value to the next, as the median over all pairs. The median ignores single high values, which
-/// come from memory that the allocator keeps for some seconds.
+/// The growth from one value to the next, as the median over all pairs of values. The median ignores single high
+/// values. They come from memory that the allocator keeps for some seconds.
 fn slope(values: &[f64]) -> f64 {
     let pairs = (0..values.len()).flat_map(|to| (0..to).map(move |from| (from, to)));
     median(

@@ -30,7 +30,7 @@ use shop::Shop;
 const SLOWER: u32 = 4;
 /// The round-trip time of the network, in milliseconds.
 const ROUND_TRIP_MS: u32 = 60;
-/// The number of page loads that are timed, with a cold cache and with a warm one.
+/// The number of timed page loads with a cold cache, and the number with a warm cache.
 const LOADS: usize = 5;
 const OPEN: usize = 500;
 const CHANGES_PER_SECOND: u64 = 20;
@@ -41,7 +41,8 @@ const TASK_MS: f64 = 100.0;
 const ALARM_S: u64 = 10;
 /// The largest share of the main thread's time that an alarm may use.
 const ALARM_SHARE: f64 = 0.05;
-/// The numbers of orders after which memory is measured. By the first number, everything that is created once exists.
+/// The bench measures memory after these numbers of orders. At the first measurement, the page has already created
+/// everything that it creates only once.
 const CYCLES: [usize; 2] = [500, 3000];
 /// The number of orders in one transaction.
 const AT_ONCE: usize = 20;
@@ -84,7 +85,7 @@ async fn first() {
     page.cdp("Network.emulateNetworkConditions", network).await;
     page.slow_down().await;
     page.before_each_load(
-        // The page would show the saved board before anything is loaded, so the bench removes it.
+        // Remove the saved board, because the page would show it before any order is loaded.
         "localStorage.removeItem('vestnik.board');
          new MutationObserver((_, self) => {
              if (!document.querySelector('#board-orders .card')) return;
@@ -304,7 +305,7 @@ const ORDERS: &str = "insert into orders (store_id, customer_name, customer_phon
      '[{\"name\": \"Пицца Маргарита\", \"count\": 2}, {\"name\": \"Борщ\", \"comment\": \"без сметаны\"}, {\"name\": \"Чай\", \"count\": 3}]' \
      from generate_series(1, {many}) i";
 
-/// Opens a panel with this number of orders, in a shift that can ring.
+/// Opens a panel of a store with this number of orders, and starts a shift with sound.
 async fn open(orders: usize) -> (Running, Page) {
     let shop = Shop::open().await;
     let token = engine::token(&shop).await;
@@ -317,7 +318,7 @@ async fn open(orders: usize) -> (Running, Page) {
     let (driver, port) = start_driver().await;
     let profile = tempfile::tempdir().expect("a directory");
     let mut wished = capabilities(&profile, &json!({}));
-    // The browser's log would take time.
+    // Do not write the browser's log, because that uses CPU time.
     wished.remove("goog:loggingPrefs");
     let mut builder = ClientBuilder::new(hyper_util::client::legacy::connect::HttpConnector::new());
     builder.capabilities(wished);
@@ -371,8 +372,8 @@ impl Page {
             .unwrap_or_else(|error| panic!("{script}: {error}"))
     }
 
-    /// Waits until an expression is true, and returns its value. The checks are rare, because each takes time of the
-    /// page.
+    /// Waits until an expression in the page is true, and returns its value. Each check uses CPU time of the page, so
+    /// the checks are rare.
     async fn until(&self, expression: &str) -> Value {
         let begin = Instant::now();
         let mut look = interval(Duration::from_millis(100));

@@ -1,9 +1,10 @@
-//! Measures a rush: after a restart, 5,000 panels reconnect, each of them 100 events behind. The bench measures the
-//! time until all panels are live, and the latency of live orders for panels that are already connected. The panels
-//! reconnect all at once, or spread over the time that `connected` has told them. Two other measurements are for
-//! comparison: the same live load without a rush, and while a bare server accepts the same connections.
+//! Measures a rush: after a restart, 5,000 panels reconnect, and each of them is 100 events behind. The bench
+//! measures the time until all panels are live. It also measures the latency of live orders for panels that are
+//! already connected. The panels reconnect all at once, or spread over the time that the server's message `connected`
+//! states. For comparison, the bench measures the latency of live orders twice more: without a rush, and while a bare
+//! server instead of Vestnik accepts the connections of the rush.
 //!
-//! With a number, the bench runs only with that number of stores: `cargo bench --bench replay -- 25`.
+//! With a number as argument, the bench runs only with that number of stores: `cargo bench --bench replay -- 25`.
 
 #[path = "support/child.rs"]
 mod child;
@@ -46,12 +47,12 @@ use shop::Shop;
 const PANELS: usize = 5000;
 /// The number of events that each client has missed.
 const MISSED: usize = 100;
-/// The numbers of stores that the panels belong to: 25 stores with the most panels that a store may have, or one store
-/// for each panel.
+/// The number of stores that share the 5,000 panels. With 25 stores, each store has 200 panels, the default limit.
+/// With 5,000 stores, each panel has a store of its own.
 const STORES: [usize; 2] = [25, 5000];
 /// The stores of the panels that are already connected.
 const LIVE_STORES: std::ops::Range<i64> = 1_000_000..1_000_020;
-/// Live orders a second, and how long they are written: without a rush, and with one.
+/// The number of live orders a second. The bench writes them for 5 s without a rush, and for 11 s with one.
 const LIVE_RATE: u32 = 200;
 const CALM_SECONDS: u64 = 5;
 const RUSH_SECONDS: u64 = 11;
@@ -59,9 +60,10 @@ const RUSH_SECONDS: u64 = 11;
 const RUNS: usize = 3;
 /// The time from the start of the live load until the rush begins.
 const CALM: Duration = Duration::from_secs(1);
-/// The span over which the panels reconnect: all at once, or the `reconnect_jitter_ms` for this number of sessions.
+/// The time over which the panels reconnect. Zero: all at once. 5 s: the `reconnect_jitter_ms` that the server states
+/// to 5,000 sessions.
 const SPREADS: [Duration; 2] = [Duration::ZERO, Duration::from_secs(5)];
-/// In place of a cursor: the clients connect to the bare server, which sends no events.
+/// This argument takes the place of a cursor when the clients connect to the bare server, which sends no events.
 const NOTHING: &str = "-";
 /// With this argument, this program runs as the bare server.
 const BARE: &str = "--bare";
@@ -126,19 +128,19 @@ fn print(runs: &[Run], stores: usize, spread: Duration) {
     );
 }
 
-/// The results of one rush on a program that has just started.
+/// The results of one rush. The program has just started before it.
 struct Run {
     seconds: f64,
     again: f64,
     /// The CPU time of the program, of Postgres and of the clients during the rush, seconds.
     cpu: [f64; 3],
-    /// The median and the p99 of the live orders' latency, ms.
+    /// The median and the p99 of the live orders' latency before the rush and during the rush, ms.
     calm: (f64, f64),
     rush: (f64, f64),
-    /// The same figures after the last panel has connected.
+    /// The median and the p99 after the last panel has connected and before the rush ends, ms.
     connected: (f64, f64),
-    /// The same figures over an equal time while a bare server accepts the panels. Only for panels that reconnect all
-    /// at once.
+    /// The median and the p99 while a bare server accepts the panels, over a time as long as the rush, ms. NaN if the
+    /// panels do not reconnect all at once.
     floor: (f64, f64),
 }
 
@@ -185,12 +187,12 @@ async fn run(shop: &Shop, token: &str, cursor: &str, stores: usize, spread: Dura
     }
 }
 
-/// The course of a rush.
+/// The measurements of one rush.
 struct Admission {
     begin: Instant,
     lasted: Duration,
-    /// The seconds until all panels were connected, the seconds until all were live, and the number of repeated
-    /// attempts.
+    /// The numbers that the clients' process prints: the seconds until all panels were connected, the seconds until
+    /// all panels were live, and the number of repeated attempts.
     said: [f64; 3],
     cpu: [f64; 3],
 }
@@ -228,7 +230,7 @@ async fn beside_live(
     (latencies, rush)
 }
 
-/// The id of Postgres' first process, which has started all others.
+/// The process id of the postmaster, the parent of all processes of Postgres.
 async fn postmaster(shop: &Shop) -> u32 {
     let client = vestnik::infra::db::connect_as(&shop.url, "bench")
         .await
@@ -284,7 +286,7 @@ async fn miss(shop: &Shop, stores: usize) {
 
 type Heard = Arc<Mutex<Vec<(Instant, Utf8Bytes)>>>;
 
-/// Connects the panels that are live during the rush, one for each store.
+/// Connects one panel for each store of `LIVE_STORES`, before the rush.
 async fn back_already(address: SocketAddr, token: &str) -> Heard {
     let heard = Heard::default();
     for store in LIVE_STORES {
@@ -306,7 +308,8 @@ async fn back_already(address: SocketAddr, token: &str) -> Heard {
     heard
 }
 
-/// The median and the p99, ms, of the orders that were sent during this time.
+/// The median and the p99 of the latencies of orders that were sent in the time span `during`, ms. `None`: of all
+/// orders.
 fn figures(latencies: &[(Instant, f64)], during: Option<std::ops::Range<Instant>>) -> (f64, f64) {
     let inside = |at: &Instant| during.as_ref().is_none_or(|during| during.contains(at));
     let mut inside: Vec<f64> = latencies
@@ -317,7 +320,7 @@ fn figures(latencies: &[(Instant, f64)], during: Option<std::ops::Range<Instant>
     (quantile(&mut inside, 0.5), quantile(&mut inside, 0.99))
 }
 
-/// Writes live orders. Returns when each was sent, and its latency to the socket, ms.
+/// Writes live orders. Returns for each order when it was sent, and its latency to the client's socket, ms.
 async fn load(shop: &Shop, heard: &Heard, seconds: u64) -> Vec<(Instant, f64)> {
     heard.lock().expect("no panic").clear();
     let client = Arc::new(
@@ -398,8 +401,8 @@ async fn herd(arguments: &[String]) {
     commands.recv().await;
 }
 
-/// Runs the bare server, which accepts each connection and answers with the end of a replay. No server can do less
-/// work.
+/// Runs the bare server. It accepts each connection, and sends only the message that ends a replay. No server can do
+/// less work.
 async fn bare() {
     const ANSWER: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\n\r\n\x81\x0f{\"type\":\"live\"}";
     let socket = tokio::net::TcpSocket::new_v4().expect("a socket");

@@ -1,6 +1,7 @@
 //! Measures the memory of an idle session: the resident memory of the program with 10,000 sessions, without TLS and
-//! with TLS. For comparison, a separate server only keeps as many bare tungstenite sockets with the same buffers. The
-//! bench also checks that memory is released when the sessions connect and disconnect several times.
+//! with TLS. For comparison, a separate server only keeps the same number of tungstenite sockets with buffers of the
+//! same size. The bench also checks that the program releases memory when the sessions connect and disconnect several
+//! times.
 
 #[path = "support/engine.rs"]
 mod engine;
@@ -38,9 +39,9 @@ const STORES: usize = 500;
 const AT_ONCE: usize = 64;
 /// How many times all sessions connect and disconnect.
 const TURNS: usize = 4;
-/// How much more memory the last turn may use than the second, as a share of the second.
+/// The allowed growth of memory from the second turn to the last turn; 0.03 is 3 %.
 const GROWTH: f64 = 0.03;
-/// With this argument, this program runs as the server that is the floor.
+/// With this argument, this program runs as the bare server of the comparison.
 const BARE: &str = "--bare-server";
 
 #[tokio::main]
@@ -77,7 +78,7 @@ async fn main() {
 
 /// Resident memory for each session, KB.
 async fn cost(server: &Ended, way: &Way, token: &str) -> f64 {
-    // The first sockets allocate what all sockets share.
+    // The first sockets make the server allocate memory that all sockets share. This memory must not count.
     let warm = open(way, token, 200).await;
     let before = resident(server);
     let sessions = open(way, token, SESSIONS).await;
@@ -91,7 +92,8 @@ fn resident(server: &Ended) -> f64 {
     resident_kb(server.0.id()).expect("it runs") as f64
 }
 
-/// Resident memory with all sessions connected, KB, one value for each turn.
+/// Connects and disconnects all sessions several times. Returns the resident memory of each turn while all sessions
+/// are connected, KB.
 async fn come_and_go(server: &Ended, way: &Way, token: &str) -> Vec<f64> {
     let mut turns = Vec::new();
     for _ in 0..TURNS {

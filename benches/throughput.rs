@@ -1,8 +1,8 @@
-//! Measures how many orders a second 16 and 64 writers sustain while every event is delivered. The figure is a share of
-//! what the same writers reach without a trigger. Two other systems run in the same rounds: a bridge of LISTEN and
-//! NOTIFY, and this engine with the smallest possible trigger and journal. The difference to the second is the price of
-//! events that can be found by store and by order. All run in turns with fsync on, and then with commits that take a
-//! millisecond, as on a slower disk.
+//! Measures how many orders a second 16 and 64 writers sustain while clients receive every event. The bench prints
+//! each rate, and its share of the rate that the same writers reach without a trigger. Two other systems are measured
+//! in the same rounds. The first is the bridge from LISTEN to sockets (`support/bridge.rs`). The second is this
+//! engine with the smallest possible trigger and journal, in which events cannot be found by store or by order. The
+//! systems run in turns with fsync on. Then they run with commits that take a millisecond, as on a slower disk.
 
 #[path = "support/bridge.rs"]
 mod bridge;
@@ -28,10 +28,11 @@ const ROUNDS: usize = 3;
 const WRITERS: [usize; 2] = [16, 64];
 const STORES: i64 = 16;
 const TURN: Duration = Duration::from_secs(4);
-/// The time before the measurement begins, so that NOTIFY suppression has begun.
+/// The time before the measurement begins. In this time, NOTIFY suppression begins.
 const WARM_UP: Duration = Duration::from_secs(1);
 const SLOW_DISK: &str = "alter system set commit_delay = 1000; alter system set commit_siblings = 0";
-/// A table whose trigger inserts one row per event, into a journal that can only be read in order.
+/// A table with the smallest trigger. The trigger inserts one row per event into a journal that can only be read in
+/// order.
 const LEAST: &str = "drop index vestnik.vst_event_store_xid; \
      create table least_orders (like orders including all); \
      create function vestnik.emit_least() returns trigger \
@@ -52,7 +53,8 @@ struct Side<'a> {
     client: &'a Client,
     table: &'static str,
     panels: Option<Panels>,
-    /// Orders a second in each round, and the share of the first side's figure in the same round.
+    /// The orders a second in each round. `shares` has each rate in percent of the rate without a trigger in the same
+    /// round.
     rates: Vec<f64>,
     shares: Vec<f64>,
     lost: u64,
@@ -123,7 +125,7 @@ impl<'a> Side<'a> {
         }
     }
 
-    /// Returns the figures of the rounds, and removes them.
+    /// Formats the results of all rounds for printing, and clears them.
     fn told(&mut self) -> String {
         let each: Vec<String> = self.shares.iter().map(|share| format!("{share:.0}")).collect();
         let rate = quantile(&mut self.rates, 0.5);
@@ -140,7 +142,7 @@ impl<'a> Side<'a> {
         told
     }
 
-    /// Writes for a while, and waits until every event has arrived. Returns orders a second.
+    /// Writes orders for one turn, and waits until every event has arrived. Returns the orders a second.
     async fn turn(&mut self, writers: usize) -> f64 {
         let empty = format!(
             "truncate orders, {}; truncate vestnik.vst_event cascade; checkpoint",
@@ -161,7 +163,7 @@ impl<'a> Side<'a> {
             let all = written[0] + written[1];
             self.lost += all - panels.until(before, all).await;
         }
-        // Count an order when it is delivered.
+        // The elapsed time includes the wait for the last delivery, so the rate counts delivered orders.
         let rate = written[1] as f64 / begin.elapsed().as_secs_f64();
         self.rates.push(rate);
         rate

@@ -1,6 +1,7 @@
-//! Measures the cost of translating an event: from the recorded row to the canonical order, and to the JSON of the
-//! wire. The floor is serde_json, which parses the row and writes it again. The bench also measures whole reads of the
-//! journal through the router: for a store with a panel, and for stores without one, whose events are not translated.
+//! Measures the cost of translating an event: from the recorded row to the canonical order, and to the JSON that
+//! clients receive. For comparison, serde_json only parses the row and writes it again. The bench also measures how
+//! the router handles one read of the journal. It does so for a store with a panel, and for stores without a panel,
+//! whose events the router does not translate.
 
 use std::collections::HashMap;
 use std::hint::black_box;
@@ -80,7 +81,7 @@ fn us_each(work: impl Fn()) -> f64 {
     begin.elapsed().as_secs_f64() * 1e6 / f64::from(TRANSLATED)
 }
 
-/// Measures a read of new orders of store 7 through the router, while a panel of the store `panel` is connected.
+/// Measures how the router handles a read of new orders of store 7, while a panel of the store `panel` is connected.
 /// Returns microseconds for each event.
 fn us_each_routed(sources: &Sources, panel: &str) -> f64 {
     let router = Arc::new(Router::new(1024 * 1024 * 1024, 1, 1));

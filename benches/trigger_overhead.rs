@@ -1,7 +1,8 @@
-//! Measures what the triggers cost the shop, while a node reads and NOTIFY is suppressed. In turns, the bench writes to
-//! the same table without a trigger, with the smallest trigger and with Vestnik's. The bench measures single orders by
-//! 16 and 64 writers, updates of a column that is not mapped, and statements with 100,000 rows. The smallest trigger
-//! only inserts the row as JSON.
+//! Measures how much the triggers slow down the shop's writes, while a node reads and NOTIFY is suppressed. The bench
+//! writes in turns to three tables with the same columns: one without a trigger, one with the smallest trigger, and
+//! one with Vestnik's triggers. The bench measures three kinds of writes: single orders by 16 and 64 writers, updates
+//! of a column that is not mapped, and statements with 100,000 rows. The smallest trigger only inserts the row as
+//! JSON.
 
 #[path = "support/quantile.rs"]
 mod quantile;
@@ -15,7 +16,7 @@ use quantile::quantile;
 use shop::Shop;
 use vestnik::infra::db::Client;
 
-/// The tables of the comparison: without a trigger, with the smallest trigger, and attached.
+/// The tables of the comparison: without a trigger, with the smallest trigger, and with Vestnik's triggers.
 const SIDES: [(&str, &str); 3] = [
     ("bare_orders", "none"),
     ("least_orders", "the least"),
@@ -40,8 +41,8 @@ const WRITERS: [usize; 2] = [16, 64];
 const STORES: i64 = 16;
 const TURNS: usize = 9;
 const TURN: Duration = Duration::from_secs(1);
-/// The number of statements of each writer before the measurement. After them, its connection has planned all
-/// statements.
+/// The number of statements that each writer runs before the measurement. After these, its connection reuses the query
+/// plans.
 const WARM_UP: u32 = 8;
 /// The number of measured statements with 100,000 rows.
 const BULK_TURNS: usize = 7;
@@ -77,13 +78,13 @@ async fn main() {
     bulk(&client).await;
 }
 
-/// Measures the sides in turn, and prints each one's rate and its share of the rate without a trigger.
+/// Measures the tables in turn. Prints the rate of each table, and its share of the rate without a trigger.
 async fn in_turns(shop: &Shop, writers: usize, most: i64, statement: impl Fn(&str) -> String) {
     let writers = connect(shop, writers).await;
     let mut rates = SIDES.map(|_| Vec::new());
     for turn in 0..TURNS {
         for place in 0..SIDES.len() {
-            // Each side is measured first equally often, so that the order of the measurements favours no side.
+            // Each table is measured first equally often, so the order of the measurements favours no table.
             let side = (turn + place) % SIDES.len();
             rates[side].push(rate(&writers, &statement(SIDES[side].0), most).await);
         }

@@ -1,4 +1,4 @@
-/** Sends a person's presses to the server. The server changes Postgres, and the page changes when the event arrives. @module actions */
+/** Sends the button presses of a person to the server. The server changes the order in Postgres. The page shows the change when its event arrives. @module actions */
 
 import { dueAt, now } from "./facts.js";
 import { connectionOf } from "./connection.js";
@@ -7,7 +7,7 @@ import { isQueued, queueUp, restoreQueue, takeQueued, unqueue } from "./queue.js
 import { settings } from "./settings.js";
 import { ApiError } from "./vestnik.js";
 
-/** The longest wait for the event of a press. After it, the buttons of the order work again. */
+/** The longest wait for the event of a press. After this time, the buttons of the order work again. */
 const PATIENCE_MS = 10_000;
 
 /** The requested status of each order or booking whose event has not arrived yet, by key. @type {Map<string, string>} */
@@ -58,12 +58,12 @@ export function cancelQueued(key) {
   settle(key);
 }
 
-/** Sends the queued presses of a store when its connection is back. A press is dropped if the status has changed meanwhile. @param {string} store */
+/** Sends the queued presses of a store when its connection is back. If the status of an order has changed meanwhile, its press is not sent. @param {string} store */
 export function sendQueued(store) {
   for (const { item, to, more } of takeQueued(store)) {
     pressed.delete(item.key);
     const known = find(item.key);
-    // A press for an order that this page no longer knows is sent: the server compares the status with `from`.
+    // Send the press even if this page no longer knows the order: the server compares the status with `from`.
     if (known && known.status !== item.status) import("./failure.js").then(({ tellOvertaken }) => tellOvertaken(item, known.status));
     else act(items.get(item.key) ?? item, to, more);
     changed(item.key);
@@ -71,9 +71,9 @@ export function sendQueued(store) {
 }
 
 /**
- * Requests the status before the last step.
+ * Undoes the last step: requests the status that the order or booking had before it.
  * @param {Item} item with its current status
- * @param {string} to the status before it
+ * @param {string} to the status before the last step
  * @returns {Promise<boolean>}
  */
 export const takeBack = (item, to) => send(item, to, {});
@@ -107,7 +107,7 @@ async function send(item, to, more) {
     // Probe the connection while the request runs, so that a dead connection is found early.
     connection.probe();
     await change(item, to, more);
-    // Without a socket no event arrives, so poll for the event.
+    // Without a socket, the server cannot send the event to this page, so the page polls for it now.
     connection.pollNow();
     setTimeout(() => settle(item.key), PATIENCE_MS);
     return true;
@@ -119,8 +119,9 @@ async function send(item, to, more) {
 }
 
 /**
- * Sends a status change, and tries once more after a network error: the first connection may be dead.
- * With `from`, the server refuses a change that was made already.
+ * Sends a status change. After a network error, sends it once more, because the browser may have used a dead
+ * connection. Both requests state the current status as `from`. If the first one has changed the status, the server
+ * refuses the second one.
  * @param {Item} item @param {string} to @param {More} more
  */
 async function change(item, to, { readyAt, ...more }) {

@@ -1,7 +1,7 @@
 /**
  * The strip above the board. It shows orders and bookings that wait for an answer, and cancellations that nobody has
- * noticed. Without them, it shows the clock, the day's count, and the state of sound, connection and screen. The strip
- * keeps its height, so that the board does not move when the strip changes.
+ * noticed. If there are none, the strip shows the clock, the number of orders today, and the state of sound,
+ * connection and screen. The strip keeps its height, so that the board does not move when the strip changes.
  *
  * @module alarmbar
  */
@@ -38,7 +38,7 @@ export function setUpAlarm(given) {
   showCalm();
 }
 
-/** Shows the orders and bookings that wait. The rows are small while the column of new orders or bookings is visible. */
+/** Shows the orders and bookings that wait for an answer. The rows are small while the column of new orders or bookings is visible. */
 export const showAlarm = oncePerFrame(() => {
   const [orders, bookings] = [unanswered("orders"), unanswered("bookings")];
   const rows = [stoppedRow(), waitingRow("orders", orders), waitingRow("bookings", bookings)].filter(Boolean);
@@ -55,7 +55,7 @@ export const showAlarm = oncePerFrame(() => {
 /** A row of the strip. `shows` identifies its content, and `make` creates its element. @typedef {{shows: string, make: () => HTMLElement}} Row */
 
 /**
- * The row of the orders or bookings that wait; null if none waits.
+ * The row about the orders or bookings that wait for an answer; null if none waits.
  * @param {import("./orders.js").Kind} kind
  * @param {Item[]} waits
  * @returns {Row|null}
@@ -91,14 +91,14 @@ function stoppedRow() {
   return { shows: title + detail, make };
 }
 
-/** Adds one order to the day's count of a store. @param {string} store */
+/** Adds one order to the number of orders that a store has today. @param {string} store */
 export function countOne(store) {
   const opened = live.stores.get(store);
   if (opened && opened.today !== null) opened.today += 1;
   showCalm();
 }
 
-/** Shows the clock, the day's count, and the state of sound, connection and screen. */
+/** Shows the clock, the number of orders today, and the state of sound, connection and screen. */
 export const showCalm = oncePerFrame(() => {
   const checks = { sound: Boolean(live.ringer?.sounds), line: isReached(), screen: knownOfScreen() === "granted" };
   const clock = time(new Date());

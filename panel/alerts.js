@@ -2,8 +2,8 @@
  * Plays sounds, shows notifications and reports receipts when an event arrives.
  *
  * An order rings until a person accepts or rejects it, on any panel, in Telegram, or in the shop's own program. An
- * event causes an alert, but the status of the order decides whether the order rings. So a repeated event or a reload
- * causes no wrong ring.
+ * event causes an alert, but an order rings only if its status is `pending`. So a repeated event or a reload of the
+ * page causes no wrong ring.
  *
  * @module alerts
  */
@@ -23,13 +23,13 @@ import { handleStock } from "./stock.js";
 import { announce, dropToast, toast } from "./toast.js";
 import { pressed } from "./actions.js";
 
-/** Alerts of replayed events wait for the end of the replay, but no longer than this. */
+/** Alerts of replayed events wait for the end of the replay, but no longer than this time. */
 const REPLAY_PATIENCE_MS = 2_000;
 /** How often the page checks whether an order or booking has waited too long. */
 const LATE_LOOK_MS = 2_000;
 /** How often the page asks the server whether a person has noticed a cancellation on another panel. */
 const NOTICED_LOOK_MS = 2_000;
-/** A sound that must not repeat is silenced after this time. */
+/** The page silences the sound of a changed order after this time, because that sound must play only once. */
 const ONCE_MS = 1_500;
 
 /** @typedef {import("./orders.js").Item} Item */
@@ -39,14 +39,14 @@ const ONCE_MS = 1_500;
 let update = () => {};
 /** Alerts of replayed events; they run after the replay, when the final status of each order is known. @type {(() => void)[]} */
 let waiting = [];
-/** Keys of orders and bookings for which the kitchen got an alert. @type {Set<string>} */
+/** The keys of the orders and bookings to which this page has alerted the kitchen. @type {Set<string>} */
 const alertedKeys = new Set();
-/** The event to report when the sound of a key has played, by that key. @type {Map<string, {store: string, event: string}>} */
+/** For the key of each sound: the event that the page reports as sounded when the sound has played. @type {Map<string, {store: string, event: string}>} */
 const eventOf = new Map();
 
-/** The number of alerts of each event, by event id. No event has two alerts. */
+/** The number of alerts that each event has caused, by event id. Tests check that no number is 2. */
 export const alerted = new Map();
-/** How many events the page keeps in its count of alerts. */
+/** The most events in `alerted`. */
 const COUNTED = 2_000;
 
 /** @param {(key: string, isOurs: boolean) => void} changed called when an order or booking has changed */
@@ -88,7 +88,7 @@ export function handleEvent(event) {
   else proveRendered(event);
 }
 
-/** Handles a new order, or an order that is valid again. @param {VestnikEvent} event */
+/** Handles a new order, or a closed order that the shop has opened again. @param {VestnikEvent} event */
 export const handleNewOrderNotification = (event) =>
   handleNew(event, (item) => ({
     title: t(event.data.previous_status ? "alert.orderAgain" : "alert.newOrder", { number: numberOf(item), id: idOf(item) }),
@@ -96,7 +96,7 @@ export const handleNewOrderNotification = (event) =>
     shakes: [400, 150, 400],
   }));
 
-/** Handles a new booking, or a booking that is valid again. @param {VestnikEvent} event */
+/** Handles a new booking, or a closed booking that the shop has opened again. @param {VestnikEvent} event */
 export const handleNewBookingNotification = (event) =>
   handleNew(event, (item) => ({
     title: t(event.data.previous_status ? "alert.bookingAgain" : "alert.newBooking", { number: numberOf(item), id: idOf(item) }),
@@ -105,7 +105,7 @@ export const handleNewBookingNotification = (event) =>
   }));
 
 /**
- * Tells people about a new order or booking: sound, screen reader, notification, vibration and printed ticket.
+ * Tells people about a new order or booking, with sound, screen reader, notification, vibration and a printed ticket.
  * @param {VestnikEvent} event
  * @param {(item: Item) => {title: string, words: any[], shakes: number[]}} describe
  */
@@ -116,7 +116,7 @@ function handleNew(event, describe) {
   dropTakenBack([became.item.key]);
   tell(event, () => {
     const item = items.get(became.item.key);
-    // An order of another station rings at that station.
+    // An order of another station does not ring here: it rings on the screen of that station.
     if (item?.status !== "pending" || !isOwn(item)) return;
     ring(item);
     const { title, words, shakes } = describe(item);
@@ -140,7 +140,7 @@ export function handleOrderStatusChanged(event) {
     printIfDue(item);
   }
   if (item.status === "pending") {
-    // The status went back to new, so a person has to answer again.
+    // The status is `pending` again, so a person has to answer again.
     tell(event, () => items.get(item.key)?.status === "pending" && ring(item));
     return;
   }
@@ -154,7 +154,7 @@ export function handleTakenBack(event) {
   if (!became) return;
   const { item, previous } = became;
   closeNotification(item.key);
-  // The order was already closed, or this kitchen has not been alerted to it: there is nothing to stop.
+  // The order was already closed, or this page has not alerted the kitchen to it. So the kitchen has nothing to stop.
   if (!previous || !isOwn(previous) || (event.replayed && !alertedKeys.has(item.key))) return;
   alertedKeys.delete(item.key);
   const isRemoved = event.type.endsWith("_removed");
@@ -185,7 +185,7 @@ export function handleChanged(event) {
   const became = take(event);
   if (!became) return;
   const { item, previous } = became;
-  // A station must also learn that its own dish is no longer in the order.
+  // If the shop has removed a dish of this station from the order, the station must learn of it too.
   if (!isOwn(item) && !(previous && isOwn(previous))) return;
   const marks = (event.data.changed ?? []).filter((name) => item.marks?.includes(name));
   if (!marks.length) return;
@@ -227,7 +227,7 @@ function ringHarder() {
   }
 }
 
-/** Shows an order on this screen too, because its own station has not answered in time. @param {Item} item */
+/** Shows the order of another station on this screen too, because that station has not answered in time. @param {Item} item */
 function callEverybody(item) {
   if (!giveToEverybody(item)) return false;
   alertedKeys.add(item.key);
@@ -239,7 +239,7 @@ function callEverybody(item) {
   return true;
 }
 
-/** Calls the kitchen when an order for later must be cooked now. @param {Item} item */
+/** Alerts the kitchen when it must start to cook an order for a later time. @param {Item} item */
 function callToCook(item) {
   const title = t("alert.cook", { number: numberOf(item) });
   announce(title);
@@ -272,7 +272,7 @@ export function showChatDisabled(store, chat, reason) {
   storeNotice(store, "chat", "warning", "phone", t("notice.chat", { chat: chat ?? "" }), `${t("notice.chatWhy")} ${reason ?? ""}`);
 }
 
-/** Applies an event to the known orders and bookings, and updates the page. Null if the event changes nothing. @param {VestnikEvent} event */
+/** Applies an event to the known orders and bookings, and updates the page. Returns null if the event changes nothing. @param {VestnikEvent} event */
 function take(event) {
   const became = apply(event);
   if (!became) return null;
@@ -323,7 +323,7 @@ function ring(item) {
   showAlarm();
 }
 
-/** Rings for exactly the orders and bookings that wait, after the lists were loaded. */
+/** Called after the lists were loaded. Rings for each order and booking that waits for an answer, and silences all others. */
 export function syncRinging() {
   // An order on a saved board may be closed by now, so it does not ring.
   const isKnown = (item) => !live.stores.get(item.store)?.keptAt;
@@ -339,7 +339,7 @@ export function syncRinging() {
   showAlarm();
 }
 
-/** Reports that the sounds of these keys have played. @param {string[]} keys */
+/** Reports to the server that the sounds of these keys have played. @param {string[]} keys */
 export function proveRung(keys) {
   keys.forEach((key) => {
     const { store, event } = eventOf.get(key) ?? {};
@@ -356,7 +356,7 @@ export function noticed(keys) {
   dropTakenBack(keys);
 }
 
-/** Silences a cancellation on this panel after a person has noticed it on another panel. */
+/** If a person has noticed a cancellation on another panel, silences it on this panel. */
 async function lookWhatWasNoticed() {
   for (const [key, { event, item }] of [...takenBack]) {
     const word = event && (await connectionOf(item.store)?.api.acknowledgement(event).catch(() => null));

@@ -1,4 +1,4 @@
-/** Shows how many orders and bookings wait: in the title, in the favicon, and on the icon of an installed app. @module badge */
+/** Shows how many orders and bookings wait for an answer: in the title, in the favicon, and on the icon of an installed app. @module badge */
 
 import { t } from "./i18n.js";
 import { byId } from "./dom.js";

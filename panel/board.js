@@ -13,7 +13,7 @@ import { pressed } from "./actions.js";
 
 /** How often the clocks on the visible cards are updated. */
 const CLOCK_MS = 1_000;
-/** How long a card stays visible after an event from elsewhere has moved or closed its order. */
+/** How long a card stays visible after another person or the shop has moved or closed its order. */
 const LEAVING_MS = 700;
 
 /** @typedef {import("./orders.js").Item} Item */
@@ -33,10 +33,10 @@ const COLUMNS = {
   ],
 };
 
-/** The name of the place of an order or booking: its status, or `later` for an order that must not be cooked yet. @param {Item} item */
+/** The name of the column of an order or booking: its status, or `later` for an order that must not be cooked yet. @param {Item} item */
 const placeOf = (item) => (isLater(item) ? "later" : item.status);
 
-/** This card if it is not leaving, or the first card after it that is not leaving. @param {Element|null} card @returns {HTMLElement|null} */
+/** The first card from `card` on that is not leaving its column. @param {Element|null} card @returns {HTMLElement|null} */
 function staying(card) {
   while (card && /** @type {HTMLElement} */ (card).dataset.leaving !== undefined) card = card.nextElementSibling;
   return /** @type {HTMLElement|null} */ (card);
@@ -56,9 +56,9 @@ export class Board {
   inSight = new Set();
   /** Cards whose order has left the column. They stay visible for a moment. @type {Set<HTMLElement>} */
   #leaving = new Set();
-  /** Leaving cards whose time is over; the next update removes them. @type {Set<HTMLElement>} */
+  /** Leaving cards that were visible for `LEAVING_MS`; the next update removes them. @type {Set<HTMLElement>} */
   #left = new Set();
-  /** Cards that follow an added or removed card, and may move. @type {Set<Element>} */
+  /** Cards that may move, because the board has added or removed a card before them. @type {Set<Element>} */
   #behind = new Set();
   #removeLeft = oncePerFrame(() => this.#left.size && this.update([]));
   #eye = new IntersectionObserver((seen) => this.#look(seen));
@@ -118,8 +118,8 @@ export class Board {
   }
 
   /**
-   * Draws changed orders or bookings again, in one animation: positions are measured once before all changes and once
-   * after.
+   * Draws changed orders or bookings again, in one animation. The board measures the positions of the cards only
+   * twice: before all changes and after them.
    * @param {[string, boolean][]} changes the key, and whether a person pressed a button for it on this page
    */
   update(changes) {
@@ -129,7 +129,7 @@ export class Board {
       const focused = /** @type {HTMLElement|null} */ (document.activeElement?.closest(".card"))?.dataset.key;
       this.#left.forEach((card) => this.#remove(card));
       this.#left.clear();
-      // Remove all changed keys first: `put` needs a sorted column, and a change may have broken the order.
+      // Remove all changed entries first: `put` needs a sorted column, and a changed entry may be at a wrong position.
       for (const key of isOurs.keys()) this.#columns.forEach((column) => column.take(key));
       changes.forEach(([key, isOurs]) => this.#place(key, isOurs));
       this.#columns.forEach((column) => this.#fill(column, isOurs));
@@ -138,7 +138,7 @@ export class Board {
     });
   }
 
-  /** The visible cards that may move because of a change. */
+  /** The visible cards that may move because the board adds or removes a card before them. */
   #seenBehind() {
     const lists = new Set([...this.#behind].map((card) => card.parentElement).filter(Boolean));
     return [...lists].flatMap((list) => {
@@ -170,7 +170,7 @@ export class Board {
   }
 
   /**
-   * Shows the cards that a column has room for, in order.
+   * Shows the cards that a column has room for, in the order of the column.
    * @param {Column} column
    * @param {Map<string, boolean>} [isOurs] the changed keys, and whether a person pressed a button for each on this page
    */
@@ -185,7 +185,7 @@ export class Board {
       if (next) this.#behind.add(next);
       column.list.insertBefore(made, next);
     }
-    // The column has no room for the cards after these.
+    // Remove the remaining cards, because the column has no room for them.
     while (next) {
       const gone = next;
       next = staying(gone.nextElementSibling);
@@ -202,7 +202,7 @@ export class Board {
     this.#setCounts();
   }
 
-  /** Removes a card: at once after a press on this page, and after a moment if the change came from elsewhere. */
+  /** Removes a card: at once if a person pressed a button on this page, otherwise after `LEAVING_MS`. */
   #leave(old, atOnce) {
     const wasSeen = this.inSight.delete(old.dataset.key);
     if (atOnce || !wasSeen || document.hidden) return this.#remove(old);
@@ -270,7 +270,7 @@ export class Board {
     if (isOther) this.#onSight();
   }
 
-  /** Moves orders for later that must be cooked now, and calls the kitchen. */
+  /** Moves an order out of the column `later` when the kitchen must start to cook it, and alerts the kitchen. */
   #callLater() {
     for (const item of [...(this.#places.get("later")?.all ?? [])]) {
       if (isLater(item)) continue;

@@ -49,7 +49,7 @@ export function card(item, open) {
   return made;
 }
 
-/** Shows whether this device has printed the ticket; null if nothing was printed or queued. @param {Item} item */
+/** A mark that says whether this device has printed the ticket of an order; null if the ticket was neither printed nor queued. @param {Item} item */
 export function printMark(item) {
   const { state, at, why } = printOf(item.key) ?? {};
   if (!state) return null;
@@ -57,7 +57,7 @@ export function printMark(item) {
   return h("p", { class: "print-mark", data: { print: state } }, icon("printer"), h("span", { text: words }));
 }
 
-/** The customer, the payment, and other facts that need no row of their own. @param {Item} item */
+/** A row with the customer, the payment, and other short facts. @param {Item} item */
 function contact(item) {
   const word = (value) => value && h("span", { text: value });
   const link = (href, sign, text) => h("a", { href, class: "card-link", target: "_blank", rel: "noreferrer noopener" }, icon(sign), h("span", { text }));
@@ -140,10 +140,10 @@ function actions(item, open) {
   return row;
 }
 
-/** Whether a person may say that the guests did not come: the booking is accepted, and its time has passed. @param {Item} item */
+/** Whether the card has a button for guests who did not come: the booking is accepted, and its time has passed. @param {Item} item */
 const isNoShow = (item) => item.kind === "bookings" && item.status !== "pending" && item.next.includes("rejected") && Date.parse(item.starts_at ?? "") < now();
 
-/** Whether the person who accepts the order chooses the minutes until it is ready. @param {Item} item */
+/** Whether a person who accepts this order also chooses the minutes until it is ready. @param {Item} item */
 export const asksMinutes = (item) => item.kind === "orders" && item.status === "pending" && item.next.includes("preparing");
 
 /**
@@ -157,7 +157,7 @@ export function yesButton(item, to, busy, press = () => act(item, to, promised(i
   return button("yes", "check", wordFor(item, to), press, { data: { to }, disabled: Boolean(busy), ...(busy ? { "aria-busy": String(busy === to) } : {}) });
 }
 
-/** The minutes that accepting an order promises; empty for other steps. @param {Item} item @param {string} to @returns {{minutes?: number}} */
+/** The minutes that a person promises with a step. Empty, unless the step accepts an order. @param {Item} item @param {string} to @returns {{minutes?: number}} */
 export const promised = (item, to) => (to === "preparing" && asksMinutes(item) ? { minutes: minutesFor(item) } : {});
 
 /** The label of the button that requests the status `to`. @param {Item} item @param {string} to */
@@ -176,7 +176,7 @@ function acceptWord(item) {
 }
 
 /**
- * How long an order waits, or how long is left until it is due.
+ * The time that an order has waited, or the time until it is due, as text and with a colour.
  * @param {Item} item
  * @returns {{words: string, tone: ""|"soon"|"late"}}
  */

@@ -1,11 +1,11 @@
-/** Asks which store is meant, before an action in one of several stores. @module choosing */
+/** Asks a person to choose a store before an action, if the page has several stores. @module choosing */
 
 import { byId, button, h } from "./dom.js";
 import { t } from "./i18n.js";
 import { isSeveral, live, storeName } from "./connection.js";
 
 /**
- * The store in view. If all stores are in view, a person chooses one.
+ * The store that is selected in the panel. If all stores are selected, a person chooses one of them.
  * @param {string} title the name of the action
  * @returns {Promise<string|null>} null if the person cancels
  */

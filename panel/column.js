@@ -1,13 +1,13 @@
-/** A column of the board: its sorted orders or bookings, and the cards of the first ones. @module column */
+/** A column of the board. It sorts its orders or bookings, and makes cards for the first of them. @module column */
 
 import { h } from "./dom.js";
 import { dueAt } from "./facts.js";
 import { t } from "./i18n.js";
 import { byAge } from "./orders.js";
 
-/** How many cards a column makes at first, and how many more each time. Each card costs time on every change, even outside the screen. */
+/** How many cards a column makes at first, and how many more it adds each time. Each card makes every change slower, even a card outside the screen. */
 const ROOM = 20;
-/** If one of this many last cards becomes visible, the column makes more cards. */
+/** When one of the last 8 cards becomes visible, the column makes more cards. */
 const SPARE = 8;
 
 /** @typedef {import("./orders.js").Item} Item */
@@ -32,7 +32,7 @@ export const mark = (part, name, value) => part.dataset[name] !== value && (part
 const say = (part, text) => part.textContent !== text && (part.textContent = text);
 
 export class Column {
-  /** The sorted orders or bookings of this column, each as it was when it was put here. @type {Item[]} */
+  /** The sorted orders or bookings of this column. Each has the fields that it had when it was added. @type {Item[]} */
   all = [];
   name;
   element;
@@ -47,7 +47,7 @@ export class Column {
   /**
    * @param {import("./orders.js").Kind} kind
    * @param {string} name
-   * @param {{show: () => void, grow: () => void}} asks show: called when the tab is pressed; grow: called when a person asks for more cards
+   * @param {{show: () => void, grow: () => void}} asks show: called when a person presses the tab; grow: called when a person asks for more cards
    */
   constructor(kind, name, { show, grow }) {
     const words = t(`column.${kind}.${name}`);
@@ -55,7 +55,7 @@ export class Column {
     this.tab = h("button", { type: "button", class: "tab", data: { tab: name }, on: { click: show } }, h("span", { text: words }), this.#counts[0]);
     this.#empty = h("p", { class: "empty", text: t(`empty.${kind}.${name}`) });
     this.#more = h("button", { type: "button", class: "quiet cards-more", on: { click: () => ((this.#room += ROOM), grow()) } }, this.#moreWords);
-    // Focusable, so that a keyboard can scroll it.
+    // The column can get the focus, so that a person can scroll it with the keyboard.
     const body = h("div", { class: "column-body", tabindex: "0", role: "region", "aria-label": words }, this.#empty, this.list, this.#more);
     this.element = h("section", { class: "column", data: { column: name } }, h("h2", {}, h("span", { text: words }), this.#counts[1]), body);
   }
@@ -100,7 +100,7 @@ export class Column {
     return true;
   }
 
-  /** Makes room for the card of this key, at any position. @param {string} key */
+  /** Makes cards up to the order or booking of this key, and a few more. @param {string} key */
   makeRoomFor(key) {
     this.#room = Math.max(this.#room, this.indexOf(key) + 1 + SPARE);
   }

@@ -5,13 +5,13 @@ import { knows, t, time } from "./i18n.js";
 import { panelName, settings } from "./settings.js";
 import { connectWebSocket } from "./vestnik.js";
 
-/** The offline sound waits for this time: a server that restarts is back by then. */
+/** The page plays the offline sound only after this time without a connection: a server that restarts is back sooner. */
 const OFFLINE_GRACE_MS = 12_000;
 
 /** How long an order may wait for an answer, unless the store has its own limit. */
 const ANSWER_MS = 60_000;
 
-/** Reasons of the state `stopped` that only another key can fix. */
+/** If the state `stopped` has one of these reasons, a person must enter another key. */
 const KEY_REASONS = ["token_revoked", "token_expired", "unauthorized", "forbidden_store"];
 
 /**
@@ -32,11 +32,11 @@ const KEY_REASONS = ["token_revoked", "token_expired", "unauthorized", "forbidde
 export const live = {
   /** The open stores, by id. @type {Map<string, Opened>} */
   stores: new Map(),
-  /** The store in view; "" for all stores. */
+  /** The id of the store that is selected in the panel; "" if all stores are selected. */
   shown: "",
   /** @type {import("./sound.js").Ringer|null} */
   ringer: null,
-  /** The store in view; with all stores in view, the first store. @type {Opened|undefined} */
+  /** The store that is selected in the panel. If all stores are selected, the first store. @type {Opened|undefined} */
   get opened() {
     return live.stores.get(live.shown) ?? live.stores.values().next().value;
   },
@@ -57,10 +57,10 @@ export const connectionOf = (store) => live.stores.get(store)?.connection;
 /** @param {string} store */
 export const storeName = (store) => live.stores.get(store)?.card?.name || t("bar.store", { store });
 
-/** Words about a store, with its name if the page has several stores. @param {string} store @param {string} words */
+/** Adds the name of the store to words about the store, if the page has several stores. @param {string} store @param {string} words */
 export const about = (store, words) => (isSeveral() ? `${storeName(store)}: ${words}` : words);
 
-/** Whether the store of an order or booking is in view. @param {{store: string}} item */
+/** Whether the store of an order or booking is selected in the panel. @param {{store: string}} item */
 export const isLookedAt = ({ store }) => !live.shown || store === live.shown;
 
 /** Whether the key may read receipts and figures. */
@@ -98,16 +98,16 @@ export function disconnect() {
   for (const shown of byId("notices").querySelectorAll(PER_STORE)) shown.remove();
 }
 
-/** Whether new orders of all stores reach this page, even with a delay. */
+/** Whether new orders of all stores reach this page, possibly with a delay. */
 export const isReached = () => live.stores.size > 0 && [...live.stores.values()].every(({ connection }) => ["live", "catching_up", "polling"].includes(connection.state.name));
 
-/** The states of a connection, the worst last. */
+/** The states of a connection, from the best to the worst. */
 const STATES = ["live", "catching_up", "connecting", "loading", "polling", "offline", "stopped"];
 
 /** The store with the worst connection. */
 const worst = () => [...live.stores.values()].sort((one, other) => STATES.indexOf(other.connection.state.name) - STATES.indexOf(one.connection.state.name))[0];
 
-/** Selects the notices about one store. */
+/** A CSS selector of the notices that are each about one store. */
 const PER_STORE = ["line", "pause", "chat", "telegram", "unavailable"].map((name) => `[data-notice^="${name}"]`).join();
 
 let graceTimer = 0;

@@ -8,15 +8,15 @@ import { live } from "./connection.js";
 import { fromList } from "./orders.js";
 
 const PAGE = 500;
-/** The most pages that are read: 5,000 orders. */
+/** The most pages that the panel reads from the server. Ten pages have 5,000 orders. */
 const PAGES = 10;
 const REASONS = 8;
 
 /** @typedef {import("./orders.js").Item} Item */
 
 /**
- * The orders that came within a time span, the newest first. `isWhole` is false if the span has more orders than are
- * read.
+ * The orders that came within a time span, the newest first. `isWhole` is false if the time span has more orders than
+ * the panel reads.
  * @param {{from: string, to: string}} span
  * @returns {Promise<{orders: Item[], isWhole: boolean}>}
  */

@@ -37,13 +37,13 @@ export function letSleep() {
 // The browser releases the wake lock when the page is hidden, so request it again.
 document.addEventListener("visibilitychange", () => wantsLock && !document.hidden && keepAwake());
 
-/** Asks for the permission to show notifications. A browser asks only during a person's press. @returns {Promise<Answer>} */
+/** Asks for the permission to show notifications. A browser shows its question only while it handles a press. @returns {Promise<Answer>} */
 export async function askForNotifications() {
   await window.Notification?.requestPermission().catch(() => {});
   return knownOfNotifications();
 }
 
-/** The current permission to show notifications. @returns {Answer} */
+/** The current state of the permission to show notifications. @returns {Answer} */
 export function knownOfNotifications() {
   if (!("Notification" in window)) return "missing";
   return { granted: "granted", default: "open" }[Notification.permission] ?? "refused";

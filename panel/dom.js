@@ -52,7 +52,7 @@ export function h(tag, props = {}, ...children) {
   return element;
 }
 
-/** Makes an icon, which screen readers skip. @param {keyof typeof ICONS} name */
+/** Makes an icon. Screen readers skip it. @param {keyof typeof ICONS} name */
 export function icon(name) {
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("viewBox", "0 0 24 24");

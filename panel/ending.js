@@ -1,4 +1,4 @@
-/** Ends a shift and keeps the key, ends it and deletes the key, or starts another shift from a link. @module ending */
+/** Ends a shift, with the key kept or deleted. Also starts another shift from a link. @module ending */
 
 import { ask } from "./ask.js";
 import { disconnect } from "./connection.js";
@@ -11,7 +11,7 @@ import { forgetPrints } from "./prints.js";
 import { forgetQueue } from "./queue.js";
 import { forgetKey, keepKey, keysOf, setStarted } from "./settings.js";
 
-/** Ends the shift on this page. A remembered key stays, so that the next shift starts with one press. */
+/** Ends the shift on this page. If the device remembers the key, the key stays, so that the next shift starts with one press. */
 export async function endShift() {
   const count = (kind) => [...items.values()].filter((item) => item.kind === kind).length;
   const open = ["orders", "bookings"].filter(count).map((kind) => t(`set.open.${kind}`, { n: count(kind) }));

@@ -13,7 +13,8 @@ const BAND_ROWS = 128;
 const FEED_LINES = 4;
 
 /**
- * Dots across the paper, by its width in millimetres. A printer prints 48 or 72 mm of it, with 8 dots per millimetre.
+ * Dots across the paper, by its width in millimetres. A printer prints on 48 or 72 mm of this width, with 8 dots per
+ * millimetre.
  * @type {Record<number, number>}
  */
 export const DOTS = { 58: 384, 80: 576 };
@@ -21,7 +22,7 @@ export const DOTS = { 58: 384, 80: 576 };
 /** @typedef {{width: number, height: number, rows: Uint8Array}} Picture width: in dots, a multiple of 8; rows: one bit per dot, 1 is black, and the leftmost dot is the highest bit */
 
 /**
- * The bytes that print a picture, with a cut after each copy.
+ * The commands that print a picture, and cut the paper after each copy.
  * @param {Picture} picture
  * @param {number} copies
  * @returns {Uint8Array}

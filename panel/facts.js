@@ -1,10 +1,10 @@
-/** The words for an order or booking: the same on a card, in the dialog and on paper. @module facts */
+/** The words that describe an order or booking on cards, in the dialog and on printed tickets. @module facts */
 
 import { knows, money, t } from "./i18n.js";
 import { isSeveral, live, storeName } from "./connection.js";
 
 const MINUTE_MS = 60_000;
-/** A longer number is a technical key that nobody says aloud. Its last characters are enough. */
+/** An order number with more characters than this is a technical key that nobody says aloud. The panel shows only its last `NUMBER_END` characters. */
 const LONG_NUMBER = 10;
 const NUMBER_END = 5;
 
@@ -13,7 +13,7 @@ export const now = () => Date.now() + (live.connection?.api.clockAhead ?? 0);
 
 /** @typedef {import("./orders.js").Item} Item */
 
-/** The number that people say aloud, shortened if it is long. @param {Item} item */
+/** The number that people say aloud. A long number is cut to its last characters. @param {Item} item */
 export function shortNumber({ number }) {
   const text = String(number);
   return text.length > LONG_NUMBER ? `…${text.slice(-NUMBER_END)}` : text;
@@ -63,8 +63,8 @@ export function personsOf({ kind, persons, guests }) {
 }
 
 /**
- * When an order must be ready, or when the guests of a booking come; milliseconds, or null. The later of a wish and a
- * promise counts.
+ * When an order must be ready, or when the guests of a booking come; milliseconds, or null. For an order with a
+ * wished time and a promised time, the later one counts.
  * @param {Item} item
  */
 export function dueAt({ kind, due_at: due, starts_at: starts, promised, promised_minutes: minutes }) {
@@ -74,7 +74,7 @@ export function dueAt({ kind, due_at: due, starts_at: starts, promised, promised
   return times.length ? Math.max(...times) : null;
 }
 
-/** Messages about the fields that could not be read, with their original text. @param {Item} item @returns {string[]} */
+/** Messages about the fields that the server could not read, with the text of each field in the shop's table. @param {Item} item @returns {string[]} */
 export const unreadableOf = ({ unreadable = [] }) =>
   unreadable.map(({ field, text }) => t("unreadable.one", { field: fieldName(field).toLowerCase(), text }));
 

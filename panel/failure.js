@@ -27,8 +27,8 @@ export function tellFailure(item, to, error, again) {
 }
 
 /**
- * Tells that somebody else has changed the order first. The message has its own key, so that the event of that change
- * does not remove it.
+ * Tells a person that somebody else has changed the order first. The event of that change removes the messages of the
+ * order, so this message has a key of its own.
  * @param {Item} item
  * @param {string} [status] its current status; absent if the order is gone
  * @param {string} [by]
@@ -48,7 +48,7 @@ export function reasonOf(error) {
 }
 
 /**
- * Tells that the shop's application has overwritten an answer with an old row.
+ * Tells a person that the shop's application has overwritten their answer with an old row.
  * @param {Item} item with its current status
  * @param {{status: string, by: string}} answer the lost answer
  */

@@ -29,7 +29,7 @@ function setUp() {
   dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
 }
 
-/** Whether an order or booking matches the words. @param {import("./orders.js").Item} item @param {string} words in lower case */
+/** Whether an order or booking matches the words that a person has typed. @param {import("./orders.js").Item} item @param {string} words in lower case */
 export function fits({ number, customer_name: name, phone }, words) {
   const digits = words.replace(/\D/g, "");
   const isInPhone = digits.length >= 3 && (phone ?? "").replace(/\D/g, "").includes(digits);

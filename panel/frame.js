@@ -1,6 +1,6 @@
 /**
- * Runs a function once in the next frame, even if it is requested several times. A hidden page has no frames, so there
- * the function runs at once.
+ * Runs a function once in the next animation frame, even if it was requested several times. A hidden page has no
+ * frames, so on a hidden page the function runs at once.
  * @module frame
  */
 
@@ -10,7 +10,7 @@ let isDue = false;
 
 document.addEventListener("visibilitychange", () => document.hidden && run());
 
-/** Runs the requested functions, and those that are requested meanwhile: another frame would cost as much as this one. */
+/** Runs the requested functions. Also runs the functions that these request meanwhile, because another frame would cost as much as this one. */
 function run() {
   for (const work of asked) {
     asked.delete(work);

@@ -1,7 +1,7 @@
 /**
  * Prevents an accidental end of a shift. "Back" closes the open dialog, or returns to the orders. The browser asks
  * before a person closes or reloads the page. This module also installs the page as an app, and loads a new version
- * when nobody is disturbed.
+ * when that disturbs nobody.
  *
  * @module guard
  */
@@ -12,14 +12,14 @@ import { live } from "./connection.js";
 import { items } from "./orders.js";
 import { toast } from "./toast.js";
 
-/** The page may reload itself if nobody has touched it for this time, and no dialog is open. */
+/** The page may reload itself only if nobody has touched it for this time. */
 const QUIET_MS = 60_000;
 const LOOK_MS = 15_000;
 
 let mayLeave = false;
 let hasNewVersion = false;
 let touchedAt = performance.now();
-/** The browser's question to install the app, kept until a person asks for it. @type {any} */
+/** The browser's event that can show its question to install the app. The page keeps the event until a person asks to install. @type {any} */
 let install = null;
 
 /** @param {(view: string) => void} show */
@@ -60,7 +60,7 @@ export function leavePage() {
   location.reload();
 }
 
-/** Loads a new version if there are no orders, no dialog is open, and nobody touches the tablet. */
+/** Loads a new version if the page has no open orders or bookings, no dialog is open, and nobody touches the tablet. */
 function loadQuietly() {
   const isQuiet = items.size === 0 && performance.now() - touchedAt > QUIET_MS && !document.querySelector("dialog[open]");
   if (hasNewVersion && isQuiet && live.connection?.state.name === "live") leavePage();

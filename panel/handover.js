@@ -9,7 +9,7 @@ const SVG = "http://www.w3.org/2000/svg";
 /** The white border around the code, in modules. */
 const EDGE = 4;
 
-/** Shows the code. The link has the key after the #, because a browser sends that part to no server. */
+/** Shows the QR code. Its link has the key after the `#`, because a browser sends that part of a link to no server. */
 export function showHandover() {
   const key = keptKey();
   if (!key) return;

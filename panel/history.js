@@ -1,4 +1,4 @@
-/** The history view: figures, closed orders, and events with their receipts (who was reached, by which channel, when). @module history */
+/** The history view: figures, closed orders, and events with their receipts (by which channel and when each event reached somebody). @module history */
 
 import { byId, button, h, icon } from "./dom.js";
 import { numberOf, shortNumber, totalOf } from "./facts.js";
@@ -13,7 +13,7 @@ import { isOpen, keepClosed } from "./orders.js";
 import { reasonOf } from "./failure.js";
 
 const PAGE = 100;
-/** The summary ends this far in the future, because the server's clock may be ahead of the tablet's clock. */
+/** The time span of the summary ends this far in the future, because the server's clock may be ahead of the tablet's clock. */
 const AHEAD_MS = 60_000;
 const SIGNS = { new_order: "bell", new_booking: "table", order_cancelled: "stop", booking_cancelled: "stop" };
 
@@ -77,7 +77,7 @@ function choose(chip) {
 /** A date in the format of a `datetime-local` input. @param {Date} date */
 const local = (date) => new Date(date.getTime() - date.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
 
-/** The time span of the filter. If it is empty, the span begins with the store's day. @returns {{from: string, to: string}} */
+/** The time span that the filter states. If the filter is empty, the time span begins at the start of the store's current day. @returns {{from: string, to: string}} */
 function span() {
   if (!byId("history-from").value) byId("history-from").value = local(startOfDay());
   const iso = (value) => (value ? new Date(value).toISOString() : "");
@@ -98,7 +98,7 @@ export async function showHistory() {
   if (byId("receipts").open) await showReceipts();
 }
 
-/** Shows the receipts of each event, if a person opens the list. */
+/** Shows each event with its receipts. The server is asked only when a person opens the list. */
 async function showReceipts() {
   asked = { order: byId("history-order").value.trim().replace(/^[#№]\s*/, ""), ...span() };
   const mine = (turn += 1);
@@ -109,8 +109,8 @@ async function showReceipts() {
 
 /**
  * Shows the next page of events.
- * @param {number} mine the number of this request; a later request replaces it
- * @param {string} [before] the last event of the page before
+ * @param {number} mine the number of this request; if a later request has begun, the page ignores the response to this one
+ * @param {string} [before] the id of the last event of the previous page
  */
 async function more(mine, before) {
   const place = byId("history-more");
@@ -144,7 +144,7 @@ function row(event) {
   );
 }
 
-/** The row of a channel, with its receipts. @param {any} channel @param {string} began when the event happened, ISO 8601 */
+/** The row of a channel (such as `websocket` or `telegram`), with its receipts. @param {any} channel @param {string} began when the event happened, ISO 8601 */
 function channelRow(channel, began) {
   const steps = ["sent", "rendered", "sounded", "acknowledged"].filter((step) => channel[step]).map((step) => {
     const after = Math.max(0, (Date.parse(channel[step]) - Date.parse(began)) / 1000);

@@ -14,7 +14,7 @@ let zone;
 /** @type {Record<string, any>} */
 let formats = {};
 
-/** Loads the chosen language, or the browser's, or Russian. */
+/** Loads the language that the person has chosen, else a language of the browser, else Russian. */
 export async function loadLanguage() {
   const wanted = [settings.language, ...navigator.languages.map((name) => name.slice(0, 2))];
   language = wanted.find((name) => name in LANGUAGES) ?? DEFAULT;
@@ -25,7 +25,7 @@ export async function loadLanguage() {
   translate(document);
 }
 
-/** The current language. */
+/** The code of the current language, such as `en`. */
 export const spoken = () => language;
 
 /**
@@ -41,7 +41,7 @@ export function setZone(name) {
 }
 
 /**
- * The words for a key. If the key has several plural forms, `n` selects one of them.
+ * The words for a key. If the words have several plural forms, the value `n` selects one of them.
  * @param {string} key such as `order.accept`
  * @param {Record<string, string|number>} [values] the values that replace {names} in the words
  * @returns {string}
@@ -104,7 +104,7 @@ export function money(minor, currency, digits) {
 /** Hours and minutes. @param {Date|string|number} when */
 export const time = (when) => timeFormat("time", { hour: "numeric", minute: "2-digit" }).format(new Date(when));
 
-/** Day and time: for today only the time, and for another year also the year. @param {Date|string|number} when */
+/** A moment as text: today only the time, in this year the day and the time, otherwise also the year. @param {Date|string|number} when */
 export function dayAndTime(when) {
   const date = new Date(when);
   const whole = timeFormat("year", { day: "numeric", month: "long", year: "numeric" });
@@ -114,7 +114,7 @@ export function dayAndTime(when) {
   return `${day.format(date)}, ${time(date)}`;
 }
 
-/** The day of a moment in the store's time zone, as text to compare. @param {number} when milliseconds */
+/** The day of a moment in the store's time zone, as text. Two moments of one day give equal texts. @param {number} when milliseconds */
 export const dayOf = (when) => timeFormat("year", { day: "numeric", month: "long", year: "numeric" }).format(new Date(when));
 
 /** A running clock: minutes and seconds; from one hour on, hours and minutes; from one day on, days. @param {number} ms */

@@ -1,7 +1,7 @@
 /**
- * Saves the board for a page that opens without a network. Such a page shows the saved board in grey, with its time,
- * until the lists are loaded. Like the key, the board is saved on the device or in the tab. The end of the shift
- * deletes it.
+ * Saves the board, so that a page can show it while the server cannot be reached. The page shows the saved board in
+ * grey, with the time of the save, until the lists are loaded. Like the key, the board is saved on the device or in
+ * the tab. The end of the shift deletes the saved board.
  *
  * @module keep
  */
@@ -15,7 +15,7 @@ const BOARD = "vestnik.board";
 const SAVE_MS = 1_000;
 /** The most orders and bookings that are saved. */
 const MOST = 300;
-/** A board that was saved longer ago is not shown. */
+/** The page does not show a board that was saved longer ago than this. */
 const OLD_MS = 12 * 3_600_000;
 
 let timer = 0;
@@ -23,7 +23,8 @@ let timer = 0;
 addEventListener("pagehide", () => timer && save());
 
 export function keepBoard() {
-  // Do not restart a running timer: with frequent changes, the board would never be saved.
+  // Do not restart a running timer: with frequent changes, the timer would never end, and the board would never be
+  // saved.
   timer ||= setTimeout(save, SAVE_MS);
 }
 

@@ -26,7 +26,7 @@ export function isLater(item) {
 function usual(item) {
   const minutes = usualFor(item);
   const due = dueAt(item);
-  // The minutes must not end before the time that the customer wants.
+  // The promised time must not be before the time that the customer wants.
   return due === null ? minutes : Math.max(minutes, Math.ceil((due - now()) / MINUTE_MS));
 }
 

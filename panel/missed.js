@@ -1,17 +1,17 @@
-/** Alerts about cancellations whose events are lost: only the loaded lists show them. @module missed */
+/** Alerts the kitchen to cancellations that no event has reported: only the loaded lists show them. @module missed */
 
 import { alertTakenBack } from "./alerts.js";
 import { connectionOf } from "./connection.js";
 import { fromList, items, keepClosed } from "./orders.js";
 import { isOwn } from "./stations.js";
 
-/** The most closed orders or bookings that are searched. */
+/** The most closed orders or bookings that the page searches. */
 const CLOSED = 500;
 /** @typedef {import("./orders.js").Item} Item */
 
 /**
- * Compares the board with the lists that were just loaded. An order that the kitchen was making may have been
- * cancelled.
+ * Looks for orders and bookings that were cancelled or removed while this page received no events, and alerts the
+ * kitchen to them.
  * @param {string} store
  * @param {Item[]} gone the orders and bookings that were open before the load, and are not open now
  */
@@ -26,7 +26,8 @@ export async function alertMissedCancellations(store, gone) {
       const now = over.get(item.key);
       if (now) keepClosed(now);
       if (now?.status === "cancelled") alertTakenBack(now, item.status, false);
-      // The order is neither open nor closed, so it was removed. With more pages, it may have been closed long ago.
+      // The order is neither open nor closed, so the shop has removed it. If the server has more closed orders than
+      // this list, the order may be among them, so there is no alert.
       else if (!now && !list.more && !items.has(item.key)) alertTakenBack(item, item.status, true);
     }
   }

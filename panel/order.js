@@ -1,4 +1,9 @@
-/** The dialog with all facts of an order or booking. In it, a person accepts, rejects or advances an order, or undoes a step. @module order */
+/**
+ * The dialog with all facts of an order or booking. In this dialog, a person accepts or rejects an order, moves it to
+ * the next status, or undoes a step.
+ *
+ * @module order
+ */
 
 import { asksMinutes, lineRow, printMark, promised, wordFor, yesButton } from "./card.js";
 import { byId, button, h, icon } from "./dom.js";
@@ -16,7 +21,7 @@ import { act, delay, pressed, stepBefore, takeBack } from "./actions.js";
 const REASON_CHARS = 500;
 /** The delays that a person can choose, minutes. */
 const DELAYS = [5, 10, 15];
-/** The most numbers of other orders that the dialog names. */
+/** The most other orders that the dialog names by their numbers. */
 const OTHERS = 5;
 
 /** The key of the order or booking in the dialog. @type {string|null} */
@@ -37,13 +42,13 @@ export function openOrder(key, focus) {
   const dialog = byId("order");
   if (!dialog.open) dialog.showModal();
   (dialog.querySelector(rejecting ? ".reason" : ".yes") ?? dialog.querySelector(".order-close")).focus();
-  // A person who opens an order has noticed it.
+  // A person who opens an order has seen it, so report an acknowledgement.
   if (item.event) connectionOf(item.store)?.ack(item.event);
 }
 
 /**
  * Updates the dialog after a change of its order, or closes it if the order is gone.
- * @param {string} key of the changed order
+ * @param {string} key the key of the changed order
  * @param {boolean} isOurs whether a person pressed a button for it on this page
  */
 export function refreshOrder(key, isOurs) {
@@ -105,7 +110,7 @@ function render() {
   showOthers();
 }
 
-/** Names the other orders that ring, because the dialog covers the board. */
+/** Names the other orders that ring, because the dialog covers their cards. */
 function showOthers() {
   const place = byId("order").querySelector(".order-others");
   if (!place) return;
@@ -135,7 +140,7 @@ function lineList(item) {
   return h("div", {}, list, total && h("p", { class: "total" }, h("span", { text: t("order.total") }), h("b", { text: total })));
 }
 
-/** The buttons of the dialog; null if the order has none. @param {Item} item */
+/** The buttons of the dialog; null if the order or booking needs no buttons. @param {Item} item */
 function footer(item) {
   const busy = pressed.get(item.key);
   const next = item.next ?? [];

@@ -1,6 +1,6 @@
 /**
- * The known orders and bookings, in the canonical form of the server. Only lists and events change them. A button
- * changes Postgres, and the result comes back as an event.
+ * The orders and bookings that this page knows, in the canonical form of the server. Only lists and events change
+ * them. When a person presses a button, the server changes Postgres, and the page gets the result as an event.
  *
  * @module orders
  */
@@ -50,24 +50,24 @@ import { isOwn } from "./stations.js";
 
 const OPEN = ["pending", "preparing", "ready", "delivering"];
 const PAGE = 500;
-/** The most pages of a list that are loaded: 2,000 open orders. */
+/** The most pages of a list that the page loads. Four pages have 2,000 open orders. */
 const PAGES = 4;
-/** The most closed orders and bookings that stay known, so that a person can undo the last step. */
+/** The most closed orders and bookings that the page keeps, so that a person can undo the last step. */
 const CLOSED = 50;
 /** Types of events that have only the changed fields. */
 const PARTIAL = ["order_status_changed", "order_cancelled", "order_removed", "booking_removed"];
 /** Members that this page adds; events do not have them. */
 const OWN = ["since", "event", "promised", "stands", "by", "previous_status", "marks"];
-/** Fields whose change is not shown as a change by the shop, because a panel sets them. */
+/** Panels set these fields, so the page does not mark their changes as changes by the shop. */
 const UNMARKED = ["promised_minutes"];
 
 /** Open orders and bookings, by key. @type {Map<string, Item>} */
 export const items = new Map();
-/** Orders and bookings that were closed lately, by key, the oldest first. @type {Map<string, Item>} */
+/** Orders and bookings that were closed lately, by key. The first entry was closed first. @type {Map<string, Item>} */
 export const closed = new Map();
 
 /**
- * The key of an order or booking. It has the store, because the sources of two stores may have the same name.
+ * The key of an order or booking. The key contains the store, because the sources of two stores may have equal names.
  * @param {Kind} kind
  * @param {string} store
  * @param {string} source
@@ -107,7 +107,7 @@ export function fromList(store, kind, row) {
   };
 }
 
-/** The first page of orders of each store, by store. Its request starts while the page is still being built. @type {Map<string, Promise<any>>} */
+/** The first page of orders of each store, by store. The request starts before the board exists. @type {Map<string, Promise<any>>} */
 const ahead = new Map();
 
 /** Requests the orders before the board exists, so that the board shows them sooner. @param {import("./vestnik.js").Api} api */
@@ -115,13 +115,13 @@ export function loadAhead(api) {
   ahead.set(api.of, listOpen(api, "orders").catch(() => null));
 }
 
-/** @param {import("./vestnik.js").Api} api @param {Kind} kind @param {Item} [last] the last entry of the page before */
+/** @param {import("./vestnik.js").Api} api @param {Kind} kind @param {Item} [last] the last entry of the previous page */
 const listOpen = (api, kind, last) => api.list(kind, { status: "active", limit: PAGE, before: last?.id, before_source: last?.source });
 
 /**
- * Loads the open orders and bookings. The cursor is the cursor of the list of orders, which is read first. Events after
- * it may repeat changes that the lists contain, which does no harm. Bookings that were read before this cursor could
- * miss a change.
+ * Loads the open orders first, and then the open bookings. Returns the cursor of the list of orders, because the
+ * server read that list first. Events after this cursor may repeat changes that the lists already contain. Repeated
+ * changes do no harm. With a later cursor, the page could miss a change.
  * @param {import("./vestnik.js").Api} api
  * @param {(() => void)|null} onOrders called when the orders are loaded; null: orders and bookings are replaced together
  * @returns {Promise<{cursor: string, unavailable: string[]}>} the cursor, and the sources that could not be read
@@ -139,14 +139,14 @@ export async function load(api, onOrders) {
 }
 
 /**
- * Replaces the known orders or bookings of a store by the loaded ones.
+ * Replaces the orders or bookings of a store in `items` by the loaded orders or bookings.
  * @param {string} store
  * @param {Kind} kind
  * @param {{loaded: Item[], unavailable: Set<string>}} list
  */
 function replace(store, kind, { loaded, unavailable }) {
   for (const [key, item] of items) {
-    // Keep the orders of a source that cannot be read now, because they may still be open.
+    // Keep the orders of a source that the server cannot read now, because they may still be open.
     if (item.store === store && item.kind === kind && !unavailable.has(item.source)) items.delete(key);
   }
   loaded.forEach((item) => items.set(item.key, item));
@@ -189,7 +189,7 @@ export function apply(event) {
   if (!about) return null;
   const previous = items.get(about.key);
   const isNew = event.type === "new_order" || event.type === "new_booking";
-  // A list had this order already, and may be newer than the event of its arrival.
+  // A list has already brought this order. The list may be newer than the event, so ignore the fields of the event.
   if (isNew && previous && !event.data.previous_status) {
     previous.event ??= event.id;
     return null;
@@ -208,12 +208,12 @@ export function apply(event) {
   return { item, previous, isNew, isUnknown: isPartial && !known && isOpen(item) && !isGone };
 }
 
-/** The order or booking as it is after an event. @returns {Item} */
+/** Returns the order or booking with the changes of an event. @returns {Item} */
 function merged(event, about, known, isPartial, isNew) {
   const { order_ids, order_id, booking_id, changed = [], by, ...data } = event.data;
   const at = Date.parse(event.at);
   const before = { ...known };
-  // If the event does not have these fields, their old values are no longer valid.
+  // Delete the old values of these fields: if the event does not have a field, the field is empty now.
   for (const name of ["status_word", "reason", ...changed]) delete before[name];
   const own = known ? Object.fromEntries(OWN.map((name) => [name, known[name]])) : { since: at };
   const item = { ...(isPartial ? before : {}), ...own, ...data, ...about };

@@ -1,6 +1,6 @@
 /**
- * The entry point of the panel: connects the modules. Each module has one subject. vestnik.js talks to the server, and
- * does not know the page.
+ * The entry point of the panel: connects the modules. Each module has one subject. The module vestnik.js exchanges
+ * messages with the server, and does not change the page.
  *
  * `window.vestnik` shows internal objects to a developer or a test: `connection` (its state, its cursor), `stores`,
  * `ringer` (all sounds go through `ringer.master`), `items` (open orders and bookings), `settings`, and `alerted` (the
@@ -29,7 +29,7 @@ import { setUpTools } from "./tools.js";
 import { Api } from "./vestnik.js";
 import { onPressed, restorePresses, sendQueued } from "./actions.js";
 
-/** Modules and requests that the first orders do not need are delayed by this time. */
+/** After the first orders are shown, the page waits this long before it loads modules and facts that those orders did not need. */
 const SETTLE_MS = 500;
 
 /** @type {readonly import("./orders.js").Kind[]} */
@@ -90,8 +90,8 @@ async function start() {
     if (key && live.connection) import("./ending.js").then(({ takeOver }) => takeOver(key));
     else if (key) showShift(key);
   });
-  // A browser allows sound again at any press.
-  // A touch counts as a press when the finger is lifted.
+  // After a reload, a browser allows sound only at the next press. A touch counts as a press when the finger is
+  // lifted.
   for (const press of ["pointerup", "touchend", "keydown"]) addEventListener(press, unlockAgain, { capture: true });
   addEventListener("click", swallow, { capture: true });
   if (goesOn) begin(kept);
@@ -118,7 +118,7 @@ async function begin(key) {
 }
 
 /**
- * The functions of the parts around the board; null until their modules are loaded.
+ * The functions that update the badge, the bar of stations and the bar of stores; null until their modules are loaded.
  * @type {{showBadge: typeof import("./badge.js").showBadge, showStationBar: () => void, showStoreBar: () => void}|null}
  */
 let beside = null;
@@ -130,7 +130,7 @@ async function bringBeside() {
   showCount();
 }
 
-/** Loads the modules and facts that the first orders do not need. @param {Opened} opened */
+/** Loads the modules and facts that are not necessary to show the first orders. @param {Opened} opened */
 function afterFirstLoad(opened) {
   if (live.stores.get(opened.store) !== opened) return;
   learnScope(opened);
@@ -148,7 +148,7 @@ function showKept() {
   if (items.size) redraw();
 }
 
-/** Marks the page if all stores show their saved boards. */
+/** Marks the page if it shows the saved boards of all stores. */
 const markKept = () => document.body.toggleAttribute("data-kept", [...live.stores.values()].every(({ keptAt }) => keptAt));
 
 /** Asks the server for the scope of the key. If the key may only read, the page shows no buttons. @param {Opened} opened */
@@ -159,7 +159,7 @@ async function learnScope(opened) {
   if (document.body.dataset.view === "history") show("history");
 }
 
-/** Applies the scope of the store in view. While the key of another store allows changes, the page keeps its buttons. */
+/** Applies the scope of the store that is selected in the panel. If the key of any store allows changes, the page keeps its buttons. */
 function showScope() {
   const isReadOnly = [...live.stores.values()].every(({ scope }) => scope === "read");
   document.body.dataset.scope = live.scope === "read" && !isReadOnly ? "panel" : live.scope;
@@ -210,7 +210,7 @@ async function loadLists(opened, why) {
   if (unavailable.length) storeNotice(store, "unavailable", "problem", "stop", t("notice.unavailable"), t("notice.unavailableWhy", { sources: unavailable.join(", ") }));
   else clearStoreNotice(store, "unavailable");
   if (why) console.info(`the lists were loaded anew: ${why}`);
-  // Load the dialog and its modules now: they report a failure, even if the network is lost a moment later.
+  // Load the dialog and its modules now, so that they can report a failure while the network is lost.
   import("./order.js");
   if (!isSettled) setTimeout(() => afterFirstLoad(opened), SETTLE_MS);
   else describeStore(opened).then(() => learnStock(opened));
@@ -218,7 +218,7 @@ async function loadLists(opened, why) {
   return cursor;
 }
 
-/** Reacts to a new state of a connection. @param {Opened} opened */
+/** Handles a new state of a connection. @param {Opened} opened */
 function onState({ store, connection: { state } }) {
   if (![...live.stores.values()].some(({ connection }) => connection.state.name === "catching_up")) flushReplayedAlerts();
   if (state.name === "live" || state.name === "polling") sendQueued(store);
@@ -230,7 +230,7 @@ function onState({ store, connection: { state } }) {
 /** Keys of changes that are not drawn yet, and whether all changes of a key came from presses on this page. @type {Map<string, boolean>} */
 const changed = new Map();
 
-/** Draws a changed order or booking in the next frame, together with other changes. @param {string} key @param {boolean} isOurs */
+/** Draws a changed order or booking in the next animation frame, together with other changes. @param {string} key @param {boolean} isOurs */
 function update(key, isOurs) {
   changed.set(key, isOurs && changed.get(key) !== false);
   drawChanged();
@@ -262,7 +262,7 @@ function refresh(key, isOurs) {
 /** @param {string} key @param {string} [focus] */
 const openOrder = (key, focus) => import("./order.js").then((order) => order.openOrder(key, focus));
 
-/** Draws everything again: the lists or the language have changed. @param {readonly import("./orders.js").Kind[]} kinds the boards to draw */
+/** Draws everything again, after the lists or the language have changed. @param {readonly import("./orders.js").Kind[]} kinds the boards to draw */
 function redraw(kinds = KINDS) {
   kinds.forEach((kind) => boards[kind].render());
   showAlarm();
@@ -319,14 +319,14 @@ async function show(view) {
   fill?.();
 }
 
-/** Shows the card of an order or booking, whatever view is open. @param {string} key */
+/** Opens the board of an order or booking, and scrolls to its card. @param {string} key */
 function reveal(key) {
   const kind = kindOf(key);
   show(kind);
   boards[kind].reveal(key);
 }
 
-/** Whether the current press unlocks the sound. Its click must do nothing else. */
+/** Whether the current press unlocks the sound. Such a press must not also activate a button. */
 let swallowing = false;
 
 async function unlockAgain(event) {
@@ -348,7 +348,8 @@ function showSound() {
   const { ringer, connection } = live;
   live.stores.forEach(({ connection }) => connection.setRings(ringer.sounds));
   showCalm();
-  // After the first sound, `unlockAgain` swallows no press any more, even if the browser blocks the sound later.
+  // Once the page could play sound, `unlockAgain` lets each press activate its button, even if the browser blocks the
+  // sound later.
   if (ringer.sounds) document.body.dataset.heard = "";
   if (!connection || ringer.sounds) return clearNotice("sound");
   if (ringer.answer === "missing") return notice("sound", "problem", "mute", `${t("grant.sound.name")} ${t("grant.sound.missing")}`, t("notice.soundMissing"));

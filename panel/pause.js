@@ -1,4 +1,4 @@
-/** Pauses of the stores: shown on the page, and begun or ended by any person who may press buttons. @module pause */
+/** The pauses of the stores. The page shows each pause, and any person with a key that allows changes can begin or end one. @module pause */
 
 import { button } from "./dom.js";
 import { now } from "./facts.js";
@@ -14,7 +14,7 @@ const pauses = new Map();
 let timer = 0;
 
 /**
- * Keeps the pause that the server reports: in the store's description, an event, or a response.
+ * Saves the pause of a store that the server has sent in the description of the store, in an event, or in a response.
  * @param {string} store
  * @param {Pause|null|undefined} told
  */
@@ -24,12 +24,12 @@ export function setPause(store, told) {
   showPause();
 }
 
-/** Shows the pauses in the current language, until they end. */
+/** Shows the current pauses in the current language. Runs again when the first of them ends. */
 export function showPause() {
   clearTimeout(timer);
   const left = [...live.stores.keys()].map(showOne).filter((left) => left > 0);
   document.body.dataset.paused = String(left.length > 0 && left.length === live.stores.size);
-  // A browser's timer runs for 24 days at most, and a pause lasts one week at most.
+  // A browser's timer can wait for 24 days at most. A pause lasts one week at most, so one timer is enough.
   if (left.length) timer = setTimeout(showPause, Math.min(...left));
 }
 

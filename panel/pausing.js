@@ -1,4 +1,4 @@
-/** Asks how long the store must be closed. @module pausing */
+/** Asks a person how long the store pauses. @module pausing */
 
 import { byId, button, h } from "./dom.js";
 import { t } from "./i18n.js";

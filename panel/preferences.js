@@ -84,7 +84,7 @@ export function showPreferences() {
   showKnownGrants();
 }
 
-/** Shows the permissions that the browser reveals without a question to the person. */
+/** Shows the permissions whose state the page can read without a question to the person. */
 export function showKnownGrants() {
   showGrant("sound", live.ringer.answer);
   showGrant("notifications", knownOfNotifications());

@@ -2,7 +2,7 @@
 
 import { settings } from "./settings.js";
 
-/** A printer that has not taken a ticket after this time is off, or has no paper. */
+/** The longest time for one ticket. A printer that needs longer is probably off or has no paper. */
 const PATIENCE_MS = 20_000;
 /** The most bytes of one transfer. */
 const CHUNK = 8192;
@@ -11,7 +11,7 @@ const CLASSES = [7, 255];
 
 /** @typedef {"usb"|"serial"} Wire */
 
-/** Why a ticket was not printed: the code `away`, `late` or `failed`. The words are below `print.why`. */
+/** The reason why a ticket was not printed: the code `away`, `late` or `failed`. The files in lang/ have words for each code under `print.why`. */
 export class PrinterError extends Error {
   /** @param {string} code */
   constructor(code) {
@@ -20,21 +20,21 @@ export class PrinterError extends Error {
   }
 }
 
-/** The code of an error; its words are below `print.why`. @param {unknown} error */
+/** The code that names an error under `print.why` in the files in lang/. @param {unknown} error */
 export const codeOf = (error) => (error instanceof PrinterError ? error.code : "failed");
 
-/** The ports for a printer that this browser supports. @returns {Wire[]} */
+/** The kinds of connection to a printer that this browser supports. @returns {Wire[]} */
 export const wires = () => /** @type {Wire[]} */ (["usb", "serial"]).filter((wire) => wire in navigator);
 
 /**
- * Lets a person choose the printer, during a press; the browser remembers the choice.
+ * Lets a person choose the printer. A browser allows this only while it handles a press, and it remembers the choice.
  * @param {Wire} wire
  * @returns {Promise<string|null>} the name of the printer; null if nobody chose one
  */
 export async function choosePrinter(wire) {
   try {
     const chosen = wire === "usb" ? await navigator.usb.requestDevice({ filters: CLASSES.map((classCode) => ({ classCode })) }) : await navigator.serial.requestPort();
-    // Remove other printers: of two printers, a random one would print.
+    // Remove the permission for all other printers, because `send` uses the first printer that the browser lists.
     for (const other of await known(wire)) if (other !== chosen) await other.forget?.();
     return chosen.productName ?? "";
   } catch (error) {
@@ -43,7 +43,7 @@ export async function choosePrinter(wire) {
   }
 }
 
-/** The printers that the person has allowed. @param {Wire} wire @returns {Promise<any[]>} */
+/** The printers that a person has allowed this page to use. @param {Wire} wire @returns {Promise<any[]>} */
 const known = (wire) => (wire === "usb" ? navigator.usb.getDevices() : navigator.serial.getPorts());
 
 /** @param {Wire} wire @param {Uint8Array} bytes */
@@ -60,7 +60,7 @@ export async function send(wire, bytes) {
     throw new PrinterError(error.name === "NotFoundError" || error.name === "NetworkError" ? "away" : "failed");
   } finally {
     clearTimeout(timer);
-    // Close the printer, and drop the bytes that it has not taken.
+    // Close the connection, and drop the bytes that the printer has not taken.
     await end.now().catch(() => {});
   }
 }
@@ -83,7 +83,7 @@ async function overUsb(device, bytes, end) {
   }
 }
 
-/** Copies two members by name: object spread finds no members in the browser's USB objects. @param {any} alternate */
+/** Copies two members by name, because `...alternate` copies no members of the browser's USB objects. @param {any} alternate */
 const plain = ({ interfaceClass, alternateSetting }) => ({ interfaceClass, alternateSetting });
 
 /** @param {any} port @param {Uint8Array} bytes @param {{now: () => Promise<void>}} end */

@@ -1,4 +1,4 @@
-/** Prints queued tickets one by one, and records the result of each. Printing must not disturb a ringing order. @module printing */
+/** Prints the queued tickets one by one, and records whether each was printed. A print must not silence an order that rings. @module printing */
 
 import { button } from "./dom.js";
 import { signedNumber } from "./facts.js";
@@ -11,9 +11,9 @@ import { raster } from "./raster.js";
 import { change, settings } from "./settings.js";
 import { printByBrowser, ticketOf } from "./ticket.js";
 
-/** The most tickets that wait at once. */
+/** The most tickets that the queue keeps. */
 const MOST = 100;
-/** If the page was blocked for longer than this, the browser has shown a print dialog. */
+/** If a print blocks the page for longer than this time, the browser has shown a dialog. */
 const BLOCKED_MS = 2_000;
 /** The most orders that the notice names. */
 const NAMED = 4;
@@ -23,7 +23,7 @@ const NAMED = 4;
 /** @type {{item: Item, isUnasked: boolean}[]} */
 const queue = [];
 let isPrinting = false;
-/** Whether the browser is known to print without a dialog. */
+/** Whether the last print through the browser has shown no dialog. */
 let isSilent = false;
 
 document.addEventListener("vestnik:alarm", work);
@@ -44,7 +44,7 @@ async function work() {
   isPrinting = false;
 }
 
-/** Takes the next ticket. A print dialog would silence ringing orders, so an automatic ticket waits until nothing rings. */
+/** Removes the next ticket from the queue. A print dialog would silence ringing orders, so an automatic ticket waits while an order rings and a dialog may open. */
 function take() {
   const rings = [...live.ringer.ringing.values()].some((kind) => kind === "order" || kind === "urgent");
   const mayPrint = ({ isUnasked }) => settings.printer || !isUnasked || isSilent || !rings;
@@ -72,7 +72,7 @@ export async function printTicket(item, isCopy, copies, isUnasked = false) {
   if (isBlocked && isUnasked) refuse();
 }
 
-/** Turns automatic printing off. This browser opens a dialog for each ticket, and behind it nobody would hear new orders. */
+/** Turns automatic printing off, because this browser opens a dialog for each ticket. While a dialog is open, new orders cannot ring. */
 function refuse() {
   change({ autoPrint: "" });
   notice("autoprint", "warning", "printer", t("print.refused"), t("print.refusedWhy"), button("", null, t("alarm.noticed"), () => clearNotice("autoprint")));

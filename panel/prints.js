@@ -1,6 +1,7 @@
 /**
- * Knows which orders were printed on this device, and prints new ones: on arrival, or when a person has accepted them
- * on any panel. Orders that came while the page was closed are printed when it opens again.
+ * Records which orders this device has printed, and prints new orders automatically. A setting says whether an order
+ * is printed when it arrives or when a person accepts it on any panel. Orders that came while the page was closed are
+ * printed when the page opens again.
  *
  * @module prints
  */
@@ -11,13 +12,15 @@ import { read, settings, write } from "./settings.js";
 import { isOwn } from "./stations.js";
 
 const PRINTS = "vestnik.prints";
-/** The most orders whose print result is kept. */
+/** The most orders whose print result the device keeps. */
 const MOST = 400;
 
 /** @typedef {import("./orders.js").Item} Item */
-/** @typedef {{state: "waits"|"printed"|"failed", at: number, why?: string, isRepeat?: boolean}} Print at: milliseconds; isRepeat: the order was printed before; why: a key below `print.why` */
+/**
+ * @typedef {{state: "waits"|"printed"|"failed", at: number, why?: string, isRepeat?: boolean}} Print at: milliseconds; isRepeat: the order was printed before; why: a key under `print.why` in the files in lang/
+ */
 
-/** The print result of each order, by order key. A ticket that waited when the page was closed does not wait any more. @type {Map<string, Print>} */
+/** The print result of each order, by order key. Tickets that waited when the page was closed are not in this map. @type {Map<string, Print>} */
 const prints = new Map();
 for (const [key, print] of read("localStorage", PRINTS) ?? []) {
   if (print.state !== "waits") prints.set(key, print);
@@ -41,7 +44,7 @@ export function setPrint(key, state, why) {
   document.dispatchEvent(new CustomEvent("vestnik:print", { detail: key }));
 }
 
-/** Deletes all print results, because the device is forgotten. */
+/** Deletes all print results. Called when a person removes the key from this device. */
 export function forgetPrints() {
   prints.clear();
   write("localStorage", PRINTS, null);

@@ -55,7 +55,7 @@ async function choose() {
   }
 }
 
-/** Prints a sample ticket, which shows the width of the paper and whether all letters are printed. */
+/** Prints a sample ticket, so that a person can check the width of the paper and all letters. */
 async function tryOut() {
   const sample = /** @type {import("./orders.js").Item} */ ({ key: "", kind: "orders", id: "0", number: "0", source: "", status: "pending", next: [], since: now(), comment: t("print.sample"), items: [{ name: t("print.sampleDish"), quantity: 2 }] });
   tell(t("print.waits"));

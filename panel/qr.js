@@ -1,11 +1,11 @@
 /**
- * Makes the QR code of a short text (ISO/IEC 18004). It uses byte mode and the lowest level of error correction,
- * because a clean screen is easy to read.
+ * Makes the QR code of a short text (ISO/IEC 18004). The code has byte mode and the lowest level of error correction,
+ * because a camera reads a clean screen easily.
  *
  * @module qr
  */
 
-/** For each version, from 1 on: the bytes of error correction in each block, and the number of blocks. */
+/** For each version of a QR code, beginning with version 1: the bytes of error correction in each block, and the number of blocks. */
 const CORRECTION = [7, 10, 15, 20, 26, 18, 20, 24, 30, 18, 20, 24, 26, 30, 22, 24, 28, 30, 28, 28];
 const BLOCKS = [1, 1, 1, 1, 1, 2, 2, 2, 2, 4, 4, 4, 4, 4, 6, 6, 6, 6, 7, 8];
 const MASKS = [
@@ -19,7 +19,7 @@ const MASKS = [
   (x, y) => (((x + y) % 2) + ((x * y) % 3)) % 2,
 ];
 
-/** The rows of modules, true for dark. Null if the text is too long (858 bytes). @param {string} text @returns {boolean[][]|null} */
+/** The rows of modules; true is a dark module. Null if the text is longer than 858 bytes. @param {string} text @returns {boolean[][]|null} */
 export function qr(text) {
   const bytes = [...new TextEncoder().encode(text)];
   const version = CORRECTION.findIndex((_, index) => bytes.length + (index < 9 ? 2 : 3) <= dataBytes(index + 1)) + 1;
@@ -38,7 +38,7 @@ function rawModules(version) {
 /** @param {number} version */
 const dataBytes = (version) => Math.floor(rawModules(version) / 8) - CORRECTION[version - 1] * BLOCKS[version - 1];
 
-/** The data with its header, padded to the capacity of the version. @param {number} version @param {number[]} bytes */
+/** Adds the header to the data, and pads the data to the capacity of the version. @param {number} version @param {number[]} bytes */
 function padded(version, bytes) {
   const head = `0100${bytes.length.toString(2).padStart(version < 10 ? 8 : 16, "0")}`;
   const bits = `${head}${bytes.map((byte) => byte.toString(2).padStart(8, "0")).join("")}0000`;
@@ -74,7 +74,7 @@ function remainder(data, by) {
 }
 
 /**
- * Splits the data into blocks, adds the error correction of each, and interleaves the blocks byte by byte.
+ * Splits the data into blocks, adds the error correction to each block, and interleaves the blocks byte by byte.
  * @param {number} version
  * @param {number[]} data
  */
@@ -99,7 +99,7 @@ class Code {
   #version;
   /** @type {boolean[][]} */
   #dark;
-  /** The modules of fixed patterns; they carry no data. @type {boolean[][]} */
+  /** Whether each module belongs to a fixed pattern, which carries no data. @type {boolean[][]} */
   #fixed;
 
   /** @param {number} version @param {number[]} words */
@@ -112,7 +112,7 @@ class Code {
     this.#drawWords(words);
   }
 
-  /** The rows of modules, with the mask that is the easiest to read. */
+  /** The rows of modules, with the mask that has the lowest penalty. */
   best() {
     const tried = MASKS.map((_, mask) => {
       this.#mask(mask);
@@ -197,7 +197,7 @@ class Code {
     this.#dark.forEach((row, y) => row.forEach((_, x) => (this.#dark[y][x] = this.#dark[y][x] !== (!this.#fixed[y][x] && MASKS[mask](x, y) === 0))));
   }
 
-  /** The penalty of a mask: long runs, blocks of one colour, patterns like a finder, and too much of one colour. */
+  /** The penalty of a mask. Four things raise it: long runs of one colour, blocks of one colour, patterns that look like a finder pattern, and too much of one colour. */
   #cost() {
     const lines = [...this.#dark, ...this.#dark.map((_, x) => this.#dark.map((row) => row[x]))].map((line) => line.map(Number).join(""));
     const runs = lines.flatMap((line) => line.match(/0{5,}|1{5,}/g) ?? []).reduce((sum, run) => sum + run.length - 2, 0);

@@ -1,6 +1,7 @@
 /**
- * Presses that wait while the connection is lost. A card shows that its press waits. The press is sent when the
- * connection is back. Like the key, the queue is kept on the device or in the tab, so that a reload does not lose it.
+ * Button presses that wait while the connection is lost. The card of an order shows that its press waits. The page
+ * sends the press when the connection is back. Like the key, the queue is saved on the device or in the tab, so that
+ * a reload does not lose it.
  *
  * @module queue
  */
@@ -11,12 +12,12 @@ import { live } from "./connection.js";
 import { keptKey, read, write } from "./settings.js";
 
 const QUEUE = "vestnik.queue";
-/** A press that is older than this belongs to another shift, so it is dropped. */
+/** The page drops a press that is older than this, because the press belongs to another shift. */
 const OLD_MS = 12 * 3_600_000;
 
 /** @typedef {{item: import("./orders.js").Item, to: string, more: object}} Waiting item: the order or booking as it was at the press; to: the requested status */
 
-/** The waiting presses, by key: one for each order or booking. @type {Map<string, Waiting & {at: number}>} */
+/** The waiting presses, by key of the order or booking. Each has one press at most. @type {Map<string, Waiting & {at: number}>} */
 const waiting = new Map();
 /** Restores the waiting presses of the open stores after a reload. @returns {Waiting[]} */
 export function restoreQueue() {
@@ -61,7 +62,7 @@ function save() {
   write("localStorage", QUEUE, isRemembered ? kept : null);
 }
 
-/** The row of a card which says that its press waits. @param {string} key @param {() => void} cancel */
+/** The row that says that the press of this card waits. @param {string} key @param {() => void} cancel */
 export function queuedRow(key, cancel) {
   return h("p", { class: "card-waits" }, icon("clock"), h("span", { text: t("work.queued") }), button("quiet", null, t("work.unqueue"), cancel));
 }

@@ -20,7 +20,7 @@ const LINE_HEIGHT = 1.22;
 const GAP = 6;
 const RULE = { height: 24, dash: [12, 8], width: 3 };
 const BOX = { edge: 4, inside: 12 };
-/** The most rows of a picture: two metres of paper. Blocks that need more rows are left out. */
+/** The most rows of a picture, for two metres of paper. Blocks that do not fit into these rows are not printed. */
 const MOST_ROWS = 16_000;
 /** A dot is black if it is darker than this, 0 to 255. */
 const BLACK_BELOW = 160;
@@ -94,7 +94,7 @@ function wrapped(canvas, text, width) {
 /**
  * Breaks a word that is longer than a line.
  * @param {(line: string) => boolean} fits
- * @param {string[]} lines the parts are added here
+ * @param {string[]} lines the function adds the parts to this list
  * @param {string} word
  */
 function broken(fits, lines, word) {

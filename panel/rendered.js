@@ -1,13 +1,13 @@
-/** Reports to the server that an event is on the screen, once the browser has painted it. @module rendered */
+/** Reports to the server that an event is on the screen, after the browser has painted it. @module rendered */
 
 import { connectionOf } from "./connection.js";
 
-/** The most performance measures that are kept. */
+/** The most performance measures that the page keeps. */
 const MEASURES = 1_000;
 
 /** @typedef {{id: string, store_id: string}} Told */
 
-/** Events that a hidden page has received. They are reported when the page becomes visible. @type {Map<string, Told>} */
+/** Events that the page has received while it was hidden. The page reports them when it becomes visible. @type {Map<string, Told>} */
 const unseen = new Map();
 
 document.addEventListener("visibilitychange", () => {
@@ -16,7 +16,7 @@ document.addEventListener("visibilitychange", () => {
   unseen.clear();
 });
 
-/** Reports an event after the next paint; on a hidden page, when the page becomes visible. @param {Told} event */
+/** Reports an event after the next paint. If the page is hidden, reports the event when the page becomes visible. @param {Told} event */
 export function proveRendered({ id, store_id: store }) {
   if (document.hidden) return unseen.set(`${store}/${id}`, { id, store_id: store });
   requestAnimationFrame(() =>

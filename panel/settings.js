@@ -1,10 +1,10 @@
-/** The settings of this device, and the key of the store, which is kept as long as the person wants. @module settings */
+/** The settings of this device, and the key of the store. A person chooses how long the device keeps the key. @module settings */
 
 const SETTINGS = "vestnik.settings";
 const SHIFT = "vestnik.shift";
 const PANEL = "vestnik.panel";
 
-/** The usual minutes until an order is ready, if nobody has chosen others. */
+/** The minutes until an order is ready, if neither the settings nor a person states others. */
 export const USUAL_MINUTES = 20;
 
 const DEFAULTS = {
@@ -12,13 +12,13 @@ const DEFAULTS = {
   language: "",
   /** "": the theme of the device; or "light" or "dark" */
   theme: "",
-  /** the person's name, which others see beside an answer */
+  /** the name of the person at this panel; other panels show it beside the person's answers */
   name: "",
   /** @type {Record<string, number>} usual minutes until an order is ready, by type of order; {@link USUAL_MINUTES} for other types */
   minutes: {},
   /** when tickets are printed automatically: "" never, "arrival" or "accept" */
   autoPrint: "",
-  /** when automatic printing was chosen, by the server's clock, milliseconds; older orders are not printed automatically */
+  /** when a person turned automatic printing on, by the server's clock, milliseconds; older orders are not printed automatically */
   printSince: 0,
   /** width of the paper, millimetres: 58 or 80 */
   paper: 80,
@@ -73,7 +73,7 @@ export function change(changes) {
   applyTheme();
 }
 
-/** Whether this browser keeps data after the page is closed. */
+/** Whether this browser allows the page to save data. */
 export const keepsThings = () => write("localStorage", SETTINGS, settings);
 
 export function applyTheme() {
@@ -87,12 +87,12 @@ export function applyTheme() {
  * @typedef {{store: string, token: string}} Key
  */
 
-/** The most stores of one page. Each has a connection, and a person must see the whole bar at a glance. */
+/** The most stores of one page. Each store needs a connection of its own, and the bar of stores must fit on the screen. */
 export const MOST_STORES = 8;
 
 /**
- * Splits a key of several stores, such as `7,8`, into a key for each. The key has one token for all stores, or one for
- * each in the same order.
+ * Splits a key of several stores, such as `7,8`, into a key for each store. The key has one token for all stores, or
+ * one token for each store in the order of the stores.
  * @param {Key} key
  * @returns {Key[]}
  */
@@ -110,7 +110,7 @@ export function takeKeyFromAddress() {
   return store ? { store, token } : null;
 }
 
-/** The key that is kept on this device, or in this tab. @returns {Key & {remembered: boolean}|null} */
+/** The key that is saved on this device or in this tab. @returns {Key & {remembered: boolean}|null} */
 export function keptKey() {
   const here = read("sessionStorage", SHIFT);
   const always = read("localStorage", SHIFT);
@@ -132,8 +132,8 @@ export function forgetKey() {
 const STARTED = "vestnik.started";
 const ENDED = "vestnik.ended";
 /**
- * Whether a shift is running. The shift of a tab survives a reload. With a remembered key, the shift survives a restart
- * of the device, until a person ends it.
+ * Whether a shift is running. A shift survives a reload of the page. If the device remembers the key, the shift also
+ * survives a restart of the device.
  * @param {{remembered: boolean}} key
  */
 export const isStarted = (key) => read("sessionStorage", STARTED) === true || (key.remembered && read("localStorage", ENDED) !== true);
@@ -143,7 +143,7 @@ export function setStarted(started) {
   write("localStorage", ENDED, started ? null : true);
 }
 
-/** The name of this tab for the server, used if the panel has no session. A reload keeps it. */
+/** The name by which the server knows this tab while the tab has no session. A reload keeps the name. */
 export function panelName() {
   const name = read("sessionStorage", PANEL) ?? `panel-${crypto.getRandomValues(new Uint32Array(1))[0].toString(36)}`;
   write("sessionStorage", PANEL, name);

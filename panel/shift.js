@@ -43,7 +43,7 @@ export function showShift(key, problem = "") {
   byId("shift-name").value = settings.name;
   byId("shift-remember").checked = key?.remembered ?? false;
   byId("shift-remember").parentElement.hidden = !keepsThings();
-  // A link has both fields, so the person need not type them.
+  // A link contains the store and the token, so hide the fields for them.
   byId("shift-key").hidden = Boolean(key) && !problem;
   byId("shift-known").hidden = !byId("shift-key").hidden;
   showKnown();
@@ -95,8 +95,8 @@ async function start() {
 /** @typedef {import("./device.js").Answer} Answer */
 
 /**
- * Asks for all permissions within one press, because a browser grants nothing after it. The caller must not wait for
- * the person's answers, because they may never come.
+ * Asks for all permissions at once, because a browser grants them only while it handles a press. The caller must not
+ * wait for the answers: a person may never answer.
  * @returns {Record<"sound"|"notifications"|"screen", Promise<Answer>>}
  */
 function askBrowser() {
@@ -104,7 +104,7 @@ function askBrowser() {
   return { sound, notifications: askForNotifications(), screen: keepAwake() };
 }
 
-/** Plays a test sound, and shows whether it was audible. @param {import("./sound.js").Kind} [kind] */
+/** Plays a test sound, and shows whether the browser has played it. @param {import("./sound.js").Kind} [kind] */
 export async function tryOut(kind) {
   const heard = await live.ringer.test(kind);
   const { answer } = live.ringer;
@@ -115,7 +115,7 @@ export async function tryOut(kind) {
 export const askAgain = () => showAnswers(askBrowser());
 
 /**
- * The first refusal of a store of the key, in words; "" if no store refuses the key.
+ * Asks the server about the key of each store. Returns the first refusal in words, or "" if the server refuses no key.
  * @param {import("./settings.js").Key} key
  * @returns {Promise<string>}
  */
@@ -134,7 +134,7 @@ async function refusalOfOne(key) {
     await new Api(key).session();
     return "";
   } catch (error) {
-    // If the server cannot be reached, the shift starts, and the board waits for the server.
+    // If the server cannot be reached, the shift starts all the same, and the page connects later.
     if (!(error instanceof ApiError) || error.status >= 500) return "";
     const words = t(`stopped.${error.code}`);
     return words === `stopped.${error.code}` ? error.message : words;
@@ -144,7 +144,7 @@ async function refusalOfOne(key) {
 /** The permissions that the browser has refused. @type {[string, Answer][]} */
 let refused = [];
 
-/** Shows each permission in the settings as soon as the browser answers. A refused one is also shown on the board. */
+/** Shows each permission in the settings as soon as the browser answers. A refused permission also gets a notice above the board. */
 function showAnswers(asked) {
   refused = [];
   showRefused();

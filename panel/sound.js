@@ -1,7 +1,7 @@
 /**
- * Plays the sounds of the panel. They are synthesised, so no sound file can fail to load. One loop rings for all orders
- * that wait, and ends with the last answer. It runs on the clock of the audio, which a browser does not slow down in a
- * hidden tab.
+ * Plays the sounds of the panel. The sounds are synthesised, so no sound file can fail to load. One loop rings for
+ * all orders that wait, until the last of them is answered. The loop uses the audio clock, because a browser slows
+ * down all other timers in a hidden tab.
  *
  * @module sound
  */
@@ -9,10 +9,10 @@
 /** @typedef {"cancelled"|"urgent"|"order"|"changed"|"booking"|"offline"} Kind */
 /** @typedef {[at: number, length: number, hz: number, wave: OscillatorType, loud: number]} Note */
 
-/** The kinds of sounds, the most urgent first. A round plays them in this order. */
+/** The kinds of sounds, from the most urgent to the least urgent. A round plays the kinds in this order. */
 const KINDS = /** @type {Kind[]} */ (["cancelled", "urgent", "order", "changed", "booking", "offline"]);
 
-/** The notes of each kind, in seconds and hertz. @type {Record<Kind, Note[]>} */
+/** The notes of each kind of sound. Times are in seconds, and tones in hertz. @type {Record<Kind, Note[]>} */
 const SCORES = {
   // A bell with three rising strokes, twice. It is bright, so that people hear it over a kitchen hood.
   order: [0, 0.75].flatMap((at) => [
@@ -20,7 +20,7 @@ const SCORES = {
     [at + 0.18, 0.22, 1109, "triangle", 0.9], [at + 0.18, 0.22, 2217, "sine", 0.4],
     [at + 0.36, 0.36, 1319, "triangle", 1], [at + 0.36, 0.36, 2637, "sine", 0.5],
   ]),
-  // A faster version of the order's bell, because nobody has answered.
+  // A faster version of the sound `order`, because nobody has answered.
   urgent: [0, 0.4, 0.8, 1.2].flatMap((at) => [
     [at, 0.12, 1319, "square", 1], [at + 0.12, 0.12, 1661, "square", 1], [at + 0.24, 0.14, 1976, "square", 1],
   ]),
@@ -33,26 +33,27 @@ const SCORES = {
   changed: [[0, 0.3, 1047, "sine", 0.8], [0.4, 0.3, 1047, "sine", 0.8]],
   // A door chime: two soft tones.
   booking: [[0, 0.5, 784, "sine", 0.7], [0.45, 0.7, 587, "sine", 0.7]],
-  // Short and falling: the connection is lost. A tablet's speaker cannot play lower tones well.
+  // Three short falling tones: the connection is lost. Lower tones are not possible, because a tablet's speaker does
+  // not play them well.
   offline: [[0, 0.16, 440, "triangle", 0.9], [0.22, 0.16, 392, "triangle", 0.9], [0.44, 0.3, 330, "triangle", 0.9]],
 };
 
 /** The shortest time between the starts of two rounds, seconds. */
 const ROUND_S = 4;
-/** The shortest time between two rounds, if only the connection is lost, seconds. */
+/** The shortest time between the starts of two rounds if only the sound `offline` rings, seconds. */
 const OFFLINE_ROUND_S = 20;
-/** The pause between two kinds in a round, seconds. */
+/** The pause between two kinds of sounds in a round, seconds. */
 const GAP_S = 0.25;
-/** When a kind is checked for real sound, seconds after its start: during the first notes. */
+/** The page checks whether a sound is audible this many seconds after its start, during the first notes. */
 const LISTEN_AFTER_S = 0.2;
 /** A peak below this counts as silence; the highest peak is 1. */
 const AUDIBLE = 0.01;
 
-/** How long a kind sounds, seconds. @param {Kind} kind */
+/** The length of a kind of sound, seconds. @param {Kind} kind */
 export const lengthOf = (kind) => Math.max(...SCORES[kind].map(([at, length]) => at + length));
 
 /**
- * Schedules the notes of a kind. A test passes an OfflineAudioContext.
+ * Schedules the notes of a kind of sound. A test passes an OfflineAudioContext.
  * @param {BaseAudioContext} context
  * @param {AudioNode} into
  * @param {Kind} kind
@@ -74,7 +75,7 @@ export function perform(context, into, kind, start) {
   }
 }
 
-/** Rings in rounds until all keys are silenced. */
+/** Rings in rounds while any key rings. A key names an order, a booking or another reason, such as `cancelled/orders/7/orders/1`. */
 export class Ringer {
   /** @type {AudioContext|null} */
   context = null;
@@ -84,7 +85,7 @@ export class Ringer {
   #volume = 1;
   /** The number of finished rounds. */
   rounds = 0;
-  /** The keys that ring, and the kind of each. @type {Map<string, Kind>} */
+  /** The keys that ring, each with its kind of sound. @type {Map<string, Kind>} */
   ringing = new Map();
 
   /** @type {AnalyserNode|null} */
@@ -127,7 +128,7 @@ export class Ringer {
     return this.sounds ? "granted" : "refused";
   }
 
-  /** Asks the browser for sound, which it allows only during a person's press. True if it allows sound. */
+  /** Asks the browser to allow sound. A browser does so only while it handles a press. Returns whether sound is allowed. */
   async unlock() {
     if (this.answer === "missing") return false;
     if (!this.context) this.#build();
@@ -147,7 +148,8 @@ export class Ringer {
     try {
       context = new AudioContext({ latencyHint: "interactive" });
     } catch {
-      // The browser has no free audio output, for example with too many open pages. The next press tries again.
+      // The browser has no free audio output, for example because too many pages are open. The page tries again at
+      // the next press.
       return;
     }
     const [master, press, ear] = [context.createGain(), context.createDynamicsCompressor(), context.createAnalyser()];
@@ -189,7 +191,7 @@ export class Ringer {
     this.#onChange();
   }
 
-  /** Plays a test sound. True if it was audible. @param {Kind} [kind] */
+  /** Plays a test sound. Returns whether the sound was audible. @param {Kind} [kind] */
   async test(kind = "order") {
     if (!(await this.unlock())) return false;
     return new Promise((resolve) => this.#play(kind, () => resolve(true), () => resolve(false)));
@@ -202,7 +204,7 @@ export class Ringer {
     this.#round(kinds, this.context.currentTime);
   }
 
-  /** @param {Kind[]} kinds left in this round @param {number} began start of the round, seconds */
+  /** @param {Kind[]} kinds the kinds that this round has not played yet @param {number} began start of the round, seconds */
   #round(kinds, began) {
     const [kind, ...others] = kinds;
     if (!kind) return this.#rest(began);
@@ -265,7 +267,7 @@ export class Ringer {
     this.#voice?.gain.setTargetAtTime(0, now, 0.015);
   }
 
-  /** Calls a function at a time of the audio clock. @param {number} when seconds @param {() => void} then */
+  /** Calls a function when the audio clock reaches a time. @param {number} when seconds @param {() => void} then */
   #after(when, then) {
     const clock = this.context.createConstantSource();
     clock.offset.value = 0;

@@ -1,4 +1,4 @@
-/** Tells that the screen shows only some stations, and how many orders it hides, so that nobody searches for them in vain. @module stationbar */
+/** A bar that says which stations this screen shows, and how many orders of other stations it hides. @module stationbar */
 
 import { byId, button, h, icon } from "./dom.js";
 import { t } from "./i18n.js";
@@ -7,7 +7,7 @@ import { settings } from "./settings.js";
 import { isLookingAtAll, isOfStations, isOwn, lookAtAll } from "./stations.js";
 
 let shown = "";
-/** Whether the shop names the station of any dish. */
+/** Whether any order has named a station for a dish. */
 let hasStations = false;
 
 /** Shows the bar, if the screen shows only some stations. */

@@ -1,4 +1,4 @@
-/** Asks which stations of the kitchen a screen shows. @module stationing */
+/** Asks a person which stations of the kitchen this screen shows. @module stationing */
 
 import { byId, button, h } from "./dom.js";
 import { t } from "./i18n.js";
@@ -7,7 +7,7 @@ import { closed, items } from "./orders.js";
 import { change, settings } from "./settings.js";
 import { lookAtAll } from "./stations.js";
 
-/** The most recent orders that are searched for stations, in addition to the board. */
+/** The page searches this many recent orders for the names of stations, in addition to the orders on the board. */
 const ORDERS = 200;
 
 /** @type {Set<string>} */
@@ -28,14 +28,14 @@ export function askForStations() {
   learnMore();
 }
 
-/** Adds the stations of these orders to the list. @param {{items?: import("./orders.js").Line[]}[]} orders */
+/** Adds the stations that these orders name to the list. @param {{items?: import("./orders.js").Line[]}[]} orders */
 function learn(orders) {
   settings.stations.forEach((name) => known.add(name));
   orders.flatMap((order) => order.items ?? []).forEach(({ category }) => category && known.add(category));
   showStations();
 }
 
-/** Adds the stations of recent orders, which may be closed. */
+/** Adds the stations that recent orders name. These orders may be closed. */
 async function learnMore() {
   const list = await live.connection?.api.list("orders", { status: "all", limit: ORDERS }).catch(() => null);
   if (list && document.getElementById("stations-list")) learn(list.orders);

@@ -1,6 +1,7 @@
 /**
- * Stations of the kitchen: a screen can show, count and ring for the dishes of its own stations only. No order is lost:
- * a dish without a station belongs to all screens, and so does an order that nobody has answered in time.
+ * Stations of the kitchen, such as an oven or a bar. A screen can show, count and ring for only the dishes of its own
+ * stations. No order is lost: a dish without a station belongs to all screens. An order that nobody has answered in
+ * time also belongs to all screens.
  *
  * @module stations
  */
@@ -10,7 +11,7 @@ import { settings } from "./settings.js";
 
 /** Keys of orders that nobody has answered in time, and that now belong to all screens. @type {Set<string>} */
 const everybodys = new Set();
-/** Whether the screen also shows the orders of other stations. */
+/** Whether a person has chosen to see the orders of other stations too. */
 let looksAtAll = false;
 
 /** @typedef {import("./orders.js").Item} Item */
@@ -28,10 +29,10 @@ export function isOwn(item) {
   return !item.items?.length || Boolean(item.items_omitted) || item.items.some(isOwnLine);
 }
 
-/** Whether the board shows an order or booking. One that rings, or has changed, is shown even if another store is in view. @param {Item} item */
+/** Whether the board shows an order or booking. A pending or changed order or booking is shown even if another store is selected in the panel. @param {Item} item */
 export const isShown = (item) => (looksAtAll || isOwn(item)) && (isLookedAt(item) || item.status === "pending" || Boolean(item.marks?.length));
 
-/** The dishes that a card lists, and the dishes of other stations. @param {Item} item */
+/** Splits the dishes of an order into those that a card of this screen lists, and the dishes of other stations. @param {Item} item */
 export function dishesOf({ items: lines = [] }) {
   const numbered = lines.map((line, number) => ({ line, number }));
   const own = numbered.filter(({ line }) => isOwnLine(line));
@@ -39,7 +40,7 @@ export function dishesOf({ items: lines = [] }) {
   return { own, others: numbered.filter(({ line }) => !isOwnLine(line)) };
 }
 
-/** The dishes of other stations as text, each named once. @param {ReturnType<typeof dishesOf>["others"]} others */
+/** The dishes of other stations as text. Each dish is named once. @param {ReturnType<typeof dishesOf>["others"]} others */
 export function namesOf(others) {
   /** @type {Map<string, number>} */
   const counts = new Map();
@@ -47,17 +48,17 @@ export function namesOf(others) {
   return [...counts].map(([name, many]) => (many === 1 ? name : `${many}× ${name}`)).join(", ");
 }
 
-/** Gives an order that nobody has answered in time to all screens. @param {Item} item @returns {boolean} whether it is new to this screen */
+/** Makes an order that nobody has answered in time belong to all screens. @param {Item} item @returns {boolean} false if the order belonged to this screen already */
 export function giveToEverybody(item) {
   if (isOwn(item)) return false;
   everybodys.add(item.key);
   return true;
 }
 
-/** Returns an order to its own station, because a person has answered it. @param {string} key */
+/** Makes an order belong to its own stations only, after a person has answered it. @param {string} key */
 export const takeFromEverybody = (key) => everybodys.delete(key);
 
-/** Shows or hides the orders of other stations. The screen still rings for its own stations only. */
+/** Shows or hides the orders of other stations. The screen rings for its own stations only, in both cases. */
 export const lookAtAll = (all = !looksAtAll) => (looksAtAll = all);
 
 export const isLookingAtAll = () => looksAtAll;

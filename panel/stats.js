@@ -1,4 +1,4 @@
-/** Charts for a manager: by which channel orders came first, and how soon a person answered. @module stats */
+/** Charts for a manager: which channel was the first to bring each order, and how soon a person answered. @module stats */
 
 import { byId, h } from "./dom.js";
 import { t } from "./i18n.js";
@@ -13,7 +13,7 @@ export async function showFigures(asked) {
 }
 
 /**
- * A bar chart. Each bar has its label and its number as text, so that nothing depends on the picture.
+ * A bar chart. Each bar has a label and a number as text, so that a person need not see the bar itself.
  * @param {string} title
  * @param {{name: string, label: string, count: number}[]} bars
  * @param {string} style

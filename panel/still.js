@@ -1,15 +1,15 @@
 /**
- * Prevents presses on a button that has just moved. Such a button ignores presses for a moment, unless a press on this
- * page moved it. This module also animates movements.
+ * Prevents presses on a button that has just moved. After a movement, a button ignores presses for a moment, unless a
+ * press on this page moved it. This module also animates the movements of cards.
  *
  * @module still
  */
 
-/** How long a moved button ignores presses. A finger that was already moving has landed by then. */
+/** How long a moved button ignores presses. A finger that was already on its way touches the screen before this time ends. */
 const STILL_MS = 700;
-/** The duration of a movement. */
+/** The duration of the animation of a movement. */
 const MOVE_MS = 180;
-/** If something moved less than this time ago, changes are frequent. Then things jump to their places without an animation. */
+/** If an element moved less than this time ago, changes are frequent, and elements move without an animation. */
 const RUSH_MS = 400;
 let movedAt = -Infinity;
 
@@ -19,7 +19,7 @@ document.addEventListener("click", stopWhileStill, { capture: true });
 function stopWhileStill(event) {
   const place = /** @type {HTMLElement|null} */ (event.target instanceof Element ? event.target.closest("[data-still]") : null);
   if (!place || Number(place.dataset.still) < performance.now()) return;
-  // Only buttons that change an order are blocked; opening an order is harmless.
+  // Block only the buttons that change an order. A press that opens an order by mistake does no harm.
   if (!/** @type {Element} */ (event.target).closest(".card-actions, .order-foot, .alarm button")) return;
   event.preventDefault();
   event.stopImmediatePropagation();
@@ -33,9 +33,10 @@ export function still(place) {
 const isCalm = matchMedia("(prefers-reduced-motion: reduce)");
 
 /**
- * Runs a change, and animates the things that it moves. Their buttons ignore presses for a moment.
- * @param {Element[]} things that may move
- * @param {() => Element[]} change returns the things that may have moved. During frequent changes nothing is measured, because a layout costs more than the change
+ * Runs a change, and animates the elements that the change moves. The buttons in these elements ignore presses for a
+ * moment.
+ * @param {Element[]} things the elements that may move
+ * @param {() => Element[]} change returns the elements that may have moved. During frequent changes their positions are not measured, because a layout costs more than the change
  */
 export function moving(things, change) {
   const isRush = performance.now() - movedAt < RUSH_MS;
@@ -44,7 +45,7 @@ export function moving(things, change) {
   for (const thing of moved) {
     const was = before[things.indexOf(thing)];
     if (!isRush) {
-      // The thing was not there before the change.
+      // The element did not exist before the change, so it has no old position.
       if (!was) continue;
       const after = thing.getBoundingClientRect();
       const [x, y] = [was.left - after.left, was.top - after.top];

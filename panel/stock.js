@@ -1,4 +1,4 @@
-/** The stop list: the items that a store is out of, as the server reports them. @module stock */
+/** The stop list: the items that a store cannot sell now, as the server reports them. @module stock */
 
 import { byId } from "./dom.js";
 import { now } from "./facts.js";
@@ -29,7 +29,7 @@ export function handleStock({ type, data, store_id: store }) {
   setStock(store, [...list.values()]);
 }
 
-/** The items that a store is out of now, sorted by name. @param {string} store @returns {OutOfStock[]} */
+/** The items that are out of stock in a store now, sorted by name. @param {string} store @returns {OutOfStock[]} */
 export function outOfStock(store) {
   /** @param {OutOfStock} one */
   const isNow = ({ until }) => !until || Date.parse(until) > now();

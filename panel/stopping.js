@@ -1,4 +1,4 @@
-/** The dialog of the stop list: one tap puts an item on the list for the chosen time, and another tap takes it off. @module stopping */
+/** The dialog of the stop list. A person taps an item to put it on the list for the chosen time, and taps a button to take it off. @module stopping */
 
 import { byId, button, h } from "./dom.js";
 import { dayAndTime, t } from "./i18n.js";
@@ -9,15 +9,15 @@ import { settings } from "./settings.js";
 import { outOfStock, setStock } from "./stock.js";
 import { reasonOf } from "./failure.js";
 
-/** The durations that a person can choose, in the form of the request. */
+/** The durations that a person can choose, each with the members that the request has for it. */
 const SPANS = { tomorrow: { until: "tomorrow" }, hour: { minutes: 60 }, open: {} };
-/** The limits of the search for dishes: the number of orders, and their age. */
+/** The dialog offers dishes of this many recent orders, if they are not older than this. */
 const ORDERS = 500;
 const DAYS_MS = 7 * 24 * 3_600_000;
-/** The most dishes that are offered. */
+/** The most dishes that the dialog offers. */
 const MOST = 24;
 
-/** The store whose list is open. */
+/** The store whose stop list is open. */
 let store = "";
 let span = "tomorrow";
 /** Dishes of the last days, the most ordered first. @type {string[]} */
@@ -75,7 +75,7 @@ function showDishes() {
   byId("stock-dishes").replaceChildren(...fit.map((dish) => h("li", {}, button("quiet", null, dish, () => stop(dish), { data: { dish } }))));
 }
 
-/** Collects dishes: at once from the orders on this page, then from the orders of the last days. */
+/** Collects dishes: first from the orders that this page knows, then from the orders of the last days. */
 async function learnDishes() {
   takeDishes([...items.values(), ...closed.values()].filter((item) => item.store === store));
   const list = await connectionOf(store)?.api.list("orders", { status: "all", limit: ORDERS }).catch(() => null);

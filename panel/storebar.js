@@ -1,4 +1,4 @@
-/** The bar of stores: how many orders wait in each, the state of its connection, and which store is in view. @module storebar */
+/** The bar of stores: how many orders wait in each store, the state of its connection, and which store is selected. @module storebar */
 
 import { byId, button, h } from "./dom.js";
 import { t } from "./i18n.js";
@@ -13,7 +13,7 @@ let shown = "";
 export function showStoreBar() {
   bar.hidden = !isSeveral();
   if (bar.hidden) return;
-  // The history shows one store.
+  // The history shows one store, so the bar marks that store while the history is open.
   const isOfOne = document.body.dataset.view === "history";
   const chosen = isOfOne ? live.opened.store : live.shown;
   const all = isOfOne ? [] : [{ store: "", name: t("stores.all"), line: "live", n: 0 }];

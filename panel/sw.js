@@ -1,19 +1,19 @@
 /**
- * The service worker caches the files of the panel, so that it opens while the server cannot be reached. It never
- * caches events, lists or other responses of /api, because the screen must not show old data as current.
+ * The service worker caches the files of the panel, so that the panel opens while the server cannot be reached. The
+ * worker never caches events, lists or other responses of /api, because the screen must not show old data as current.
  */
 
-/** The build fills in both constants: each version of the panel has its own worker. */
+/** build.rs fills in both constants, so each version of the panel has its own worker. */
 const SHELL = "vestnik-shell-VERSION";
 const FILES = ["FILES"];
 /** A server that has not responded after this time counts as unreachable. */
 const PATIENCE_MS = 3_000;
-/** For this time after a failure, cached files are used without a new request: a page has several files. */
+/** For this time after a failed request, the worker responds with cached files at once. Otherwise a page would wait for each of its files. */
 const AWAY_MS = 5_000;
 let awaySince = -Infinity;
 
 self.addEventListener("install", (event) => {
-  // Use the browser's cache, because the page has just loaded these files.
+  // The browser's cache may serve these files, because the page has just loaded them.
   const requests = FILES.map((file) => new Request(file, { cache: "force-cache" }));
   event.waitUntil(caches.open(SHELL).then((shell) => shell.addAll(requests)).then(() => self.skipWaiting()));
 });
@@ -29,7 +29,7 @@ self.addEventListener("fetch", (event) => {
   if (isShell) event.respondWith(newestOrKept(event.request, url.pathname));
 });
 
-/** Responds with the server's file, because a page must not mix two versions. The cached file is used only if the server is unreachable. */
+/** Responds with the file from the server, because a page must not mix files of two versions. If the server cannot be reached, responds with the cached file. */
 async function newestOrKept(request, path) {
   const mayBeAway = performance.now() - awaySince < AWAY_MS && (await caches.match(path));
   if (mayBeAway) return mayBeAway;

@@ -1,4 +1,4 @@
-/** Makes a kitchen ticket as a list of text blocks, for the browser's printing and for an ESC/POS printer. @module ticket */
+/** Makes a kitchen ticket as a list of text blocks. The browser or an ESC/POS printer prints the ticket. @module ticket */
 
 import { byId, h } from "./dom.js";
 import { factsOf } from "./allfacts.js";
@@ -54,10 +54,10 @@ export function ticketOf(item, isCopy) {
 }
 
 /**
- * Prints through the browser: with its dialog, or without it if the browser was started with --kiosk-printing.
+ * Prints through the browser. The browser shows a dialog, unless it was started with --kiosk-printing.
  * @param {Block[]} blocks
  * @param {number} copies
- * @returns {number} how long the page was blocked, milliseconds
+ * @returns {number} how long the print has blocked the page, milliseconds
  */
 export function printByBrowser(blocks, copies) {
   const place = byId("ticket");

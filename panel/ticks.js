@@ -1,4 +1,4 @@
-/** Dishes that the cook has ticked as done, on this device, until the order leaves the kitchen. @module ticks */
+/** The dishes that a cook has ticked as done on this device. The ticks of an order last until it leaves the kitchen. @module ticks */
 
 import { items } from "./orders.js";
 import { keptKey, read, write } from "./settings.js";
@@ -11,12 +11,12 @@ ticked.forEach((done, key) => ticked.set(key, new Set(done)));
 
 /** @typedef {import("./orders.js").Item} Item */
 
-/** Whether the dishes of an order can be ticked: the order is being prepared. @param {Item} item */
+/** Whether a cook can tick the dishes of an order: the order is being prepared. @param {Item} item */
 export const isTickable = (item) => item.kind === "orders" && item.status === "preparing";
 
 /**
- * The ids of the lines. An id is made of the line's text, so that a tick stays with its dish if the shop changes the
- * order.
+ * The ids of the lines of an order. An id is made from the text of its line, so that a tick stays with its dish if
+ * the shop changes the order.
  * @param {Item} item
  * @returns {string[]} one for each line
  */
@@ -32,7 +32,7 @@ export function lineIds({ items: lines = [] }) {
 /** @param {Item} item @param {string} id of a line */
 export const isTicked = (item, id) => isTickable(item) && Boolean(ticked.get(item.key)?.has(id));
 
-/** @param {Item} item @param {string} id of a line @returns {boolean} whether the line is done now */
+/** @param {Item} item @param {string} id the id of a line @returns {boolean} whether the line is done now */
 export function toggleTick(item, id) {
   const done = ticked.get(item.key) ?? new Set();
   if (!done.delete(id)) done.add(id);

@@ -1,9 +1,9 @@
-/** Short messages in a list, about things that no card shows. @module toast */
+/** A list of short messages about changes that no card shows. @module toast */
 
 import { byId, button, h, icon } from "./dom.js";
 import { t } from "./i18n.js";
 
-/** The most messages at once; a new one removes the oldest. */
+/** The most messages at once. A new message removes the oldest one. */
 const MOST = 3;
 const STAYS_MS = 7_000;
 
@@ -25,15 +25,15 @@ export function toast(text, { kind = "info", detail = "", sign = "bell", about =
   if (!stays) setTimeout(dismiss, STAYS_MS);
 }
 
-/** Removes the messages about a key, because they are no longer true. @param {string} about */
+/** Removes the messages about a key, because its order has changed since. @param {string} about */
 export function dropToast(about) {
   byId("toasts").querySelectorAll(".toast").forEach((item) => item.dataset.about === about && item.remove());
 }
 
 let turn = 0;
-/** Makes a screen reader say a text. @param {string} text */
+/** Makes a screen reader read a text aloud. @param {string} text */
 export function announce(text) {
-  // Use two elements in turn: a screen reader does not read the same text in one element again.
+  // Use two elements in turn: if a text is put into one element twice, a screen reader reads it only once.
   turn = 1 - turn;
   byId(`announcer-${turn}`).textContent = text;
   byId(`announcer-${1 - turn}`).textContent = "";

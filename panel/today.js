@@ -3,11 +3,11 @@
 import { showCalm } from "./alarmbar.js";
 import { startOfDay } from "./calendar.js";
 
-/** The most pages that are read. For a store with more orders, the page shows no count. */
+/** The most pages that the panel reads from the server. For a store with more orders, the panel shows no count. */
 const PAGES = 5;
 const PAGE = 200;
 
-/** Counts the orders of the current day once; `countOne` adds later orders. @param {import("./connection.js").Opened} opened */
+/** Counts the orders of the current day once. After that, `countOne` adds each new order. @param {import("./connection.js").Opened} opened */
 export async function countToday(opened) {
   const began = startOfDay().getTime();
   let [count, last] = [0, /** @type {any} */ (undefined)];

@@ -1,4 +1,4 @@
-/** The buttons of the strip above the board: side by side if there is room, otherwise in a menu. @module tools */
+/** The buttons in the strip above the board. A narrow screen shows them in a menu. @module tools */
 
 import { byId } from "./dom.js";
 
@@ -12,7 +12,7 @@ export function setUpTools() {
     set(!tools.hasAttribute("data-open"));
     if (tools.hasAttribute("data-open")) [...tools.children].find((tool) => tool.checkVisibility())?.focus();
   });
-  // Any other press closes the menu.
+  // A press anywhere else closes the menu.
   document.addEventListener("click", (event) => event.target instanceof Element && !event.target.closest("#tools-open") && set(false));
   tools.addEventListener("keydown", (event) => {
     if (event.key !== "Escape") return;

@@ -1,4 +1,4 @@
-/** Offers to undo a press for a moment, with a button in the strip above the board. @module undo */
+/** After a press, shows a button in the strip above the board for a moment. The button undoes the press. @module undo */
 
 import { byId, button } from "./dom.js";
 import { signedNumber } from "./facts.js";
@@ -6,7 +6,7 @@ import { t } from "./i18n.js";
 
 /** How long the button stays. */
 const OFFERED_MS = 6_000;
-/** The most buttons at once. The dialog of an order undoes an older press. */
+/** The most undo buttons at once. A person can undo an older press in the dialog of its order. */
 const MOST = 3;
 
 /** @param {import("./orders.js").Item} item @param {string} to @param {() => void} undo */

@@ -1,5 +1,6 @@
 /**
- * The client of Vestnik, which needs no page: one stream of events that loses none, on any network.
+ * The client library of Vestnik. It delivers every event of a store, also over a bad network. It does not change the
+ * page.
  *
  *     import { connectWebSocket } from "/panel/vestnik.js";
  *     const connection = connectWebSocket({
@@ -9,25 +10,28 @@
  *     });
  *
  * What the client does:
- * - continues after the newest event: the client keeps the newest cursor and sends that cursor when it reconnects;
- * - calls `onEvent` once for each event: the server may send an event twice, and then both have the same id;
- * - reconnects within the time that the server asked for, then after 0.5 s, and later up to 5 s, with a random part;
- *   it reconnects at once when the browser is online or visible again;
- * - treats a socket as dead after one and a half heartbeats of silence (45 s), or after 10 s with `watchClosely`;
+ * - misses no event: the client keeps the newest cursor, and sends it when it reconnects. The server then continues
+ *   after it;
+ * - calls `onEvent` once for each event. The server may send an event twice, with the same id;
+ * - reconnects at a random moment within the time that the server states. If this fails, it waits 0.5 s, and then
+ *   longer, up to 5 s, with a random part. It reconnects at once when the browser is online or visible again;
+ * - treats a socket as dead if no message arrives for one and a half heartbeats (45 s), or for 10 s with
+ *   `watchClosely`;
  * - streams over HTTP (Server-Sent Events) if the network blocks WebSockets, and tries a WebSocket again every 5 minutes;
  * - polls every 30 s while neither a WebSocket nor a stream can be opened;
  * - stops with a reason when a reconnect cannot succeed, for example because the token was revoked;
- * - deletes all known ids when the database has another history (`resync_required` with `epoch` or `future`);
- * - calls `load` before the first connection, and again when the server cannot use the cursor (`resync_required`): load
- *   your lists there. Events that arrive meanwhile wait until the lists are loaded.
+ * - forgets the ids of all events when the database has another history (`resync_required` with the reason `epoch` or
+ *   `future`), because an id may belong to another event then;
+ * - calls `load` before the first connection, and again when the server cannot use the cursor (`resync_required`).
+ *   Load your lists in this function. Events that arrive meanwhile wait until the lists are loaded.
  *
- * docs/protocol.md describes the protocol. The token goes into headers and subprotocols only, never into a URL.
+ * docs/protocol.md describes the protocol. The client sends the token in headers and subprotocols only, never in a URL.
  *
  * @module vestnik
  */
 
 /**
- * One event, as the journal has it.
+ * One event of the journal.
  * @typedef {object} VestnikEvent
  * @property {"new_order"|"order_status_changed"|"order_cancelled"|"order_changed"|"order_removed"|"new_booking"|
  *   "booking_status_changed"|"booking_cancelled"|"booking_changed"|"booking_removed"|"order_unanswered"|"chat_disabled"|
@@ -37,7 +41,7 @@
  * @property {string} cursor
  * @property {string} store_id
  * @property {string} at when the shop wrote its row, ISO 8601
- * @property {true} [replayed] the client missed this event, and the server sends it now
+ * @property {true} [replayed] the client has missed this event before, and the server sends it late
  * @property {any} data the members of docs/protocol.md
  * @property {Channel} channel the channel that brought the event; this client adds it
  */
@@ -60,8 +64,8 @@
  * @property {string} token
  * @property {string} [base] the server's address; the default is the address of the page
  * @property {string|null} [after] the cursor to continue after; without it, and without `load`, only new events are delivered
- * @property {string} [panel] a name of this panel, used if it has no session; at most 64 characters
- * @property {boolean|null} [rings] whether the page can ring; null for a client that nobody looks at
+ * @property {string} [panel] the name of this panel for the server while the panel has no session; at most 64 characters
+ * @property {boolean|null} [rings] whether the page can ring; null for a client that no person looks at
  * @property {number} [pollSeconds] seconds between two polls while there is no socket; the default is 30
  * @property {(event: VestnikEvent) => void} onEvent
  * @property {(state: State) => void} [onState]
@@ -70,37 +74,45 @@
  */
 
 const PROTOCOL = "vestnik.v1";
-/** The shortest and the longest wait between two attempts to reconnect; the wait doubles. Up to half of it is added at random, so
-  * that many panels do not reconnect in the same moment. */
+/**
+ * The shortest and the longest wait between two attempts to reconnect. The wait doubles after each attempt. The
+ * client adds up to half of the wait at random, so that many panels do not reconnect in the same moment.
+ */
 const FIRST_RECONNECT_MS = 500;
 const RECONNECT_MS = 5_000;
 const CONNECT_DEADLINE_MS = 10_000;
-/** A probe asks whether the server is there. If no message arrives within this time, the socket is dead. */
+/** A probe is a message that the server must answer. If nothing arrives within this time, the socket is dead. */
 const PROBE_DEADLINE_MS = 4_000;
-/** The idle connections that a browser keeps to one server. If the network fails without a signal, they are dead, and each one
-  * costs a request its whole deadline. So the client uses them up when the network is back. */
+/**
+ * The number of idle HTTP connections that a browser keeps to one server. If the network fails without a signal,
+ * these connections are dead, and a request over one of them waits until its deadline. So when the network is back,
+ * the client sends a short request over each of them.
+ */
 const POOLED_CONNECTIONS = 6;
 const POOL_DEADLINE_MS = 2_000;
 const POLL_S = 30;
-/** After this many heartbeats of silence, a socket is dead: 45 s with the server's usual 30. */
+/** If no message arrives for this many heartbeats, a socket is dead. The server's default heartbeat is 30 s, so this is 45 s. */
 const SILENT_HEARTBEATS = 1.5;
-/** With `watchClosely`, the client sends a probe after this silence, so that a dead socket is found within 10 s. */
+/** With `watchClosely`, the client sends a probe if no message arrives for this time. So it finds a dead socket within 10 s. */
 const CLOSE_SILENCE_MS = 4_500;
 const HEARTBEAT_S = 30;
-/** After this close code or a higher one, a reconnect cannot succeed. */
+/** If the server closes a socket with this code or a higher one, a reconnect cannot succeed. */
 const STOP_FROM = 4500;
-/** The close code of a store that has its maximum of sessions, and the shortest wait before the next try: another session must end first. */
+/**
+ * The server closes a socket with this code if the store has its maximum of sessions. Another session must end first,
+ * so the client waits at least `FULL_RECONNECT_MS`.
+ */
 const TOO_MANY_SESSIONS = 4430;
 const FULL_RECONNECT_MS = 15_000;
-/** After this many failed handshakes in a row, while the server answers over HTTP, the client assumes that the network blocks WebSockets. */
+/** If this many WebSocket handshakes fail in a row while the server answers over HTTP, the client assumes that the network blocks WebSockets. */
 const BLOCKED_AFTER = 2;
-/** How often the client tries a WebSocket while events are streamed over HTTP. */
+/** How often the client tries a WebSocket while it receives events over an HTTP stream. */
 const UPGRADE_MS = 5 * 60_000;
-/** Errors that a retry cannot fix. */
+/** The HTTP statuses after which a retry cannot succeed. */
 const REFUSED = [400, 401, 403, 404];
-/** Reasons of `resync_required` after which an old id may belong to another event, or to no event. */
+/** The reasons of `resync_required` after which a known event id may belong to another event, or to no event. */
 const OTHER_HISTORY = ["epoch", "future"];
-/** How many ids the client keeps to recognize an event that is sent twice. */
+/** The client keeps this many event ids, to recognize an event that the server sends twice. */
 const REMEMBERED_IDS = 20_000;
 const POLL_PAGE = 500;
 
@@ -113,7 +125,7 @@ export function connectWebSocket(options) {
   return new Connection(options);
 }
 
-/** An open stream. Made by {@link connectWebSocket}. */
+/** The stream of a store. {@link connectWebSocket} makes it. */
 export class Connection {
   /** @type {State} */
   state = { name: "loading", since: new Date() };
@@ -126,28 +138,28 @@ export class Connection {
   #reporter;
   /** @type {WebSocket|HttpStream|null} */
   #socket = null;
-  /** The channel of the current socket, or of the next one. @type {"websocket"|"sse"} */
+  /** The channel of the current socket. Without a socket, the channel of the next one. @type {"websocket"|"sse"} */
   #channel = "websocket";
-  /** Handshakes of a WebSocket in a row that failed while the server answered over HTTP. */
+  /** The number of WebSocket handshakes in a row that failed while the server answered over HTTP. */
   #blocked = 0;
   #greeted = false;
   #heardAt = 0;
   #deadAfter = HEARTBEAT_S * SILENT_HEARTBEATS * 1000;
   #watchesClosely = false;
   #probing = false;
-  /** Whether the last socket was given up because the server was silent, and not because either side closed the socket. */
+  /** Whether the client has given up the last socket because no message arrived. False if either side has closed the socket. */
   #fellSilent = false;
-  /** Failed attempts in a row, including sockets that were lost soon. */
+  /** The number of failed attempts in a row. A socket that was lost within 5 s counts as a failed attempt. */
   #failures = 0;
   /** The time within which the server wants clients to reconnect, milliseconds. */
   #jitterMs = FIRST_RECONNECT_MS;
   #lostAt = new Date();
-  /** The ids of the events that were delivered, and the channel of each. @type {Map<string, Channel>} */
+  /** The channel of each delivered event, by event id. @type {Map<string, Channel>} */
   #told = new Map();
-  /** Events that wait while lists are loaded; null at other times. @type {VestnikEvent[]|null} */
+  /** Events that wait while `load` runs; null at other times. @type {VestnikEvent[]|null} */
   #held = null;
   #loading = false;
-  /** Whether the lists must be loaded once more after the current load. */
+  /** Whether `load` must run once more after the current run. */
   #loadAgain = false;
   #polling = false;
   #pollDueAt = 0;
@@ -166,21 +178,21 @@ export class Connection {
     addEventListener("offline", this.#onWake);
     document.addEventListener("visibilitychange", this.#onWake);
     this.#timers.watch = setInterval(() => this.#watch(), 1000);
-    // Start later, because the caller does not have this connection yet.
+    // Start in a microtask: the caller does not have this connection yet, but `onState` may use it.
     queueMicrotask(() => this.retry());
   }
 
-  /** Records that a person has seen this event. @param {string} id */
+  /** Reports to the server that a person has seen this event. @param {string} id */
   ack(id) {
     this.#reporter.report("ack", id, this.#told.get(id));
   }
 
-  /** Records that the screen shows this event. @param {string} id */
+  /** Reports to the server that the screen shows this event. @param {string} id */
   rendered(id) {
     this.#reporter.report("rendered", id, this.#told.get(id));
   }
 
-  /** Records that the sound of this event has played. @param {string} id */
+  /** Reports to the server that the sound of this event has played. @param {string} id */
   sounded(id) {
     this.#reporter.report("sounded", id, this.#told.get(id));
   }
@@ -190,18 +202,18 @@ export class Connection {
     this.#reporter.setRings(rings);
   }
 
-  /** Polls at once, if no socket brings events. */
+  /** Polls for events at once, if there is no live socket. */
   pollNow() {
     if (this.state.name === "live" || this.state.name === "stopped") return;
     this.#poll();
   }
 
-  /** Chooses how soon a dead socket is found. @param {boolean} closely within 10 s, instead of 45 s */
+  /** Sets how soon the client finds a dead socket. @param {boolean} closely true: within 10 s; false: within 45 s */
   watchClosely(closely) {
     this.#watchesClosely = closely;
   }
 
-  /** Checks after a failure whether the server responds: a dead socket is found within 4 s. */
+  /** Call this function after a failed request. It checks whether the server still responds over the socket, and drops a dead socket within 4 s. */
   probe() {
     this.#wake();
   }
@@ -227,13 +239,13 @@ export class Connection {
   }
 
   /**
-   * Loads the lists again (`options.load`), until a load succeeds. Events wait meanwhile.
+   * Calls `options.load` again, until it succeeds. Events wait meanwhile.
    * @param {string|null} why
    */
   async reload(why) {
     this.#held ??= [];
     clearTimeout(this.#timers.load);
-    // Loads run one after the other: of two parallel loads, the older result could arrive last and win.
+    // Do not run two loads at once: the older result could arrive last and replace the newer one.
     if (this.#loading) return void (this.#loadAgain = true);
     this.#loading = true;
     const failure = await this.#load(why);
@@ -249,7 +261,7 @@ export class Connection {
     }
   }
 
-  /** Loads the lists until nobody has requested a further load. Returns the error, or null after a success. */
+  /** Calls `options.load`, and repeats this if another load was requested meanwhile. Returns the error, or null after a success. */
   async #load(why) {
     try {
       do {
@@ -269,7 +281,7 @@ export class Connection {
     held.forEach((event) => this.#give(event));
   }
 
-  /** Catches an exception of `onEvent`, so that the next event is still delivered. @param {VestnikEvent} event */
+  /** Calls `onEvent`, and catches its exception, so that the next event is still delivered. @param {VestnikEvent} event */
   #give(event) {
     try {
       this.#options.onEvent(event);
@@ -312,7 +324,7 @@ export class Connection {
     return new WebSocket(address, [PROTOCOL, `bearer.${this.#options.token}`]);
   }
 
-  /** Tests whether the network lets a WebSocket through. If it does, the WebSocket replaces the stream over HTTP. */
+  /** Tests whether the network lets a WebSocket through. If the WebSocket opens, it replaces the stream over HTTP. */
   #tryUpgrade() {
     const stream = this.#socket;
     const socket = this.#webSocket();
@@ -354,7 +366,7 @@ export class Connection {
     }
     if (message.type === "error") return this.#reporter.refused(message);
     if (message.type === "pong") return this.#reporter.answered();
-    // The node cannot read the journal, so it may not report new events.
+    // The node cannot read the journal now, so new events do not reach this client.
     if (message.type === "stale") return this.#enter("offline", (this.#lostAt = new Date()));
     if (message.type === "token_expires") return void this.#renew(message.expires_in);
     if (message.type === "resync_required") {
@@ -385,7 +397,7 @@ export class Connection {
     }
   }
 
-  /** Delivers an event, if it was not delivered before. @param {VestnikEvent} event @param {Channel} channel */
+  /** Delivers an event, unless the client has delivered it before. @param {VestnikEvent} event @param {Channel} channel */
   #tell(event, channel) {
     if (this.#told.has(event.id)) return;
     this.#told.set(event.id, channel);
@@ -395,7 +407,7 @@ export class Connection {
     else this.#give(event);
   }
 
-  /** Handles the loss of a socket: reconnects, or stops. @param {WebSocket|HttpStream} socket @param {number} code the close code; 0 without one */
+  /** Handles the loss of a socket: reconnects, or stops. @param {WebSocket|HttpStream} socket @param {number} code the close code; 0 if there is none */
   async #lost(socket, code) {
     if (socket !== this.#socket) return;
     const [greeted, channel] = [this.#greeted, this.#channel];
@@ -405,10 +417,12 @@ export class Connection {
     if (this.state.name !== "offline" && this.state.name !== "polling") this.#lostAt = new Date();
     if (this.state.name === "live" && Date.now() - this.state.since.getTime() > RECONNECT_MS) this.#failures = 0;
     this.#failures += 1;
-    // If the first handshake fails, the network may block WebSockets. So ask the server before the state changes.
+    // If the first handshake fails, the network may block WebSockets. So first check over HTTP whether the server
+    // responds, and change the state only then.
     const mayBeBlocked = !greeted && channel === "websocket" && this.state.name === "connecting";
     if (!mayBeBlocked) this.#enter(this.state.name === "polling" ? "polling" : "offline", this.#lostAt);
-    // A browser does not say why a handshake was refused, and 4401 (an expired token) is below 4500. So ask the server.
+    // A browser does not say why the server has refused a handshake. The code 4401 (an expired token) is below
+    // `STOP_FROM`. So ask the server over HTTP whether it refuses this client.
     if (!greeted || code >= STOP_FROM || code === 4401) {
       const { refusal, isServed } = await this.#ask();
       if (refusal) return this.#stop(refusal);
@@ -429,7 +443,7 @@ export class Connection {
     if (this.#failures > 1) this.#pollWhenDue();
   }
 
-  /** Checks over HTTP whether the server responds, and whether it refuses this client. `refusal` is the error code, or null. */
+  /** Checks over HTTP whether the server responds, and whether it refuses this client. `refusal` is the error code, or null if the server does not refuse the client. */
   async #ask() {
     try {
       await this.api.session();
@@ -462,8 +476,8 @@ export class Connection {
   }
 
   /**
-   * The wait before the next attempt, milliseconds. The first wait is random within the time that the server has sent,
-   * so that the clients of a restarted server do not all return at once.
+   * The wait before the next attempt, milliseconds. The first wait is random within the time that the server has
+   * stated, so that the clients of a restarted server do not all reconnect at once.
    */
   #pause() {
     if (this.#failures === 1) return Math.random() * this.#jitterMs;
@@ -477,7 +491,7 @@ export class Connection {
     this.#timers.reconnect = setTimeout(() => this.#open(), wait);
   }
 
-  /** Drops a socket that is silent for too long. With `watchClosely`, sends a probe earlier. */
+  /** Drops a socket if no message has arrived for too long. With `watchClosely`, sends a probe before that. */
   #watch() {
     if (!this.#socket || !this.#greeted) return;
     const silence = performance.now() - this.#heardAt;
@@ -485,13 +499,13 @@ export class Connection {
     else if (this.#watchesClosely && silence > CLOSE_SILENCE_MS) this.#wake();
   }
 
-  /** Drops a silent socket. @param {WebSocket|HttpStream} socket */
+  /** Drops a socket over which no message arrives. @param {WebSocket|HttpStream} socket */
   #fallSilent(socket) {
     if (socket === this.#socket) this.#fellSilent = true;
     this.#lost(socket, 0);
   }
 
-  /** The browser reports a change of the network or of visibility: reconnect at once, or check the socket. */
+  /** Reconnects at once, or checks the current socket with a probe. Called when the browser reports a change of the network or of visibility. */
   #wake() {
     const socket = this.#socket;
     if (!socket) {
@@ -502,7 +516,7 @@ export class Connection {
     this.#probing = true;
     const asked = performance.now();
     if (this.#channel === "websocket") this.#reporter.ping();
-    // A stream over HTTP cannot send a ping, so another request checks the network.
+    // The client cannot send a ping over an HTTP stream, so another request checks whether the server responds.
     else this.#ask().then(({ isServed }) => isServed && (this.#heardAt = performance.now()));
     setTimeout(() => {
       this.#probing = false;
@@ -538,23 +552,24 @@ export class Connection {
       const page = await this.api
         .events({ after: this.cursor, limit: POLL_PAGE, panel: this.#reporter.panel })
         .catch((error) => this.#resync(error));
-      // A socket that opened meanwhile continues from the same cursor. `#tell` skips events that both have brought.
+      // A socket that opened meanwhile has continued from the same cursor. So the poll and the socket may bring an
+      // event twice, and `#tell` skips it then.
       page.events.forEach((event) => this.#tell(event, "polling"));
       if (!this.#greeted) this.cursor = page.cursor;
       more = page.more;
     }
   }
 
-  /** Deletes all known ids if the database has another history, because an id may name another event now. @param {string} reason */
+  /** Forgets the ids of all events if the database has another history, because an id may belong to another event now. @param {string} reason */
   #forgetIfOther(reason) {
     if (!OTHER_HISTORY.includes(reason)) return;
     this.#told.clear();
     this.#reporter.forget();
-    // Drop the held events: the database may have lost them, and the lists contain the other ones.
+    // Drop the events that wait for the lists. Either the database has lost them, or the lists contain their changes.
     if (this.#held) this.#held = [];
   }
 
-  /** Continues from the cursor of an error response. Throws the error if it has no cursor. @param {ApiError} error */
+  /** Continues from the cursor that an error response contains. Throws the error if the response has no cursor. @param {ApiError} error */
   #resync(error) {
     const cursor = error.body?.error?.cursor;
     if (!cursor) throw error;
@@ -565,8 +580,8 @@ export class Connection {
 }
 
 /**
- * Server-Sent Events, read by `fetch`: a browser's EventSource cannot send a token. The class has the members of a
- * WebSocket that `Connection` uses.
+ * Reads Server-Sent Events with `fetch`, because a browser's EventSource cannot send a token in a header.
+ * `Connection` uses this class like a WebSocket, so it has the same members.
  */
 class HttpStream {
   readyState = WebSocket.OPEN;
@@ -587,7 +602,7 @@ class HttpStream {
     this.#abort.abort();
   }
 
-  /** Passes each message to `onmessage`. @returns {Promise<number>} the close code; 0: the stream was cut off */
+  /** Passes each message to `onmessage`. @returns {Promise<number>} the close code; 0 if the stream ended without a close message */
   async #read(address, token) {
     const headers = { Authorization: `Bearer ${token}`, Accept: "text/event-stream" };
     const answer = await fetch(address, { headers, cache: "no-store", credentials: "omit", signal: this.#abort.signal });
@@ -611,10 +626,10 @@ class HttpStream {
 }
 
 const ANSWER_DEADLINE_MS = 10_000;
-/** A person waits for the result of a change, so its deadline is shorter. */
+/** The deadline of a request that changes something. It is shorter, because a person waits for the result. */
 const CHANGE_DEADLINE_MS = 5_000;
 
-/** An error response of the server. All error responses have the same form. */
+/** An error response of the server. All error responses have one JSON form. */
 export class ApiError extends Error {
   /** @param {number} status @param {any} body */
   constructor(status, body) {
@@ -628,9 +643,9 @@ export class ApiError extends Error {
   }
 }
 
-/** The routes of one store, over HTTP. The token is sent in the Authorization header only. */
+/** The HTTP requests about one store. The token is in the Authorization header only. */
 export class Api {
-  /** The store of these routes. @type {string} */
+  /** The id of the store. @type {string} */
   of;
   #base;
   #store;
@@ -646,17 +661,17 @@ export class Api {
     this.#token = token;
   }
 
-  /** Sets the token for later requests. @param {string} token */
+  /** Sets the token that later requests send. @param {string} token */
   setToken(token) {
     this.#token = token;
   }
 
-  /** Checks the token. A browser can read this response, but not the reason why the server refuses a socket. */
+  /** Asks the server whether it accepts the token. This request exists because a browser does not tell a page why the server refuses a socket. */
   session() {
     return this.#ask("GET", `/api/partner/session/${this.#store}`);
   }
 
-  /** Uses up the browser's idle connections, because some of them may be dead. */
+  /** Sends a short request over each idle connection of the browser. The browser then closes those that are dead. */
   useUpConnections() {
     const ask = () => this.#ask("GET", `/api/partner/session/${this.#store}`, {}, undefined, POOL_DEADLINE_MS).catch(() => null);
     for (let n = 0; n < POOLED_CONNECTIONS; n += 1) ask();
@@ -668,7 +683,7 @@ export class Api {
   }
 
   /**
-   * A list, and the cursor of the snapshot in which the list was read.
+   * A list of orders or bookings, and the cursor of the snapshot in which the server has read it.
    * @param {"orders"|"bookings"} kind
    * @param {{status?: string, source?: string, limit?: number, before?: string, before_source?: string}} [query]
    */
@@ -677,8 +692,8 @@ export class Api {
   }
 
   /**
-   * Changes a status. Errors: 409 `status_conflict` if the status is not `from`; `status_not_reachable` if no step
-   * leads to `status`.
+   * Changes the status of an order or booking. Errors: 409 `status_conflict` if its current status is not `from`;
+   * `status_not_reachable` if no step leads from its current status to `status`.
    * @param {"orders"|"bookings"} kind
    * @param {string} id
    * @param {{source: string, status: string, from?: string, reason?: string, minutes?: number, by?: string}} change
@@ -687,7 +702,7 @@ export class Api {
     return this.#of("POST", `${kind}/${encodeURIComponent(id)}/status`, {}, change, CHANGE_DEADLINE_MS);
   }
 
-  /** Records that a person has seen an event. @param {string} id of the event @param {string} [panel] */
+  /** Reports that a person has seen an event. @param {string} id the id of the event @param {string} [panel] */
   ack(id, panel) {
     return this.#of("POST", `events/${encodeURIComponent(id)}/ack`, { panel });
   }
@@ -703,32 +718,33 @@ export class Api {
   }
 
   /**
-   * Pauses the store: for `minutes`, or `until` a time or "tomorrow".
+   * Pauses the store: for `minutes`, or until the time `until`, which may be "tomorrow".
    * @param {{minutes?: number, until?: string, by?: string, reason?: string}} span
    */
   setPause(span) {
     return this.#of("PUT", "pause", {}, span, CHANGE_DEADLINE_MS);
   }
 
-  /** Ends the pause of the store. @param {string} [panel] the person who ends it */
+  /** Ends the pause of the store. @param {string} [panel] the name of the person */
   endPause(panel) {
     return this.#of("DELETE", "pause", { panel }, undefined, CHANGE_DEADLINE_MS);
   }
 
-  /** The items that the store is out of. @returns {Promise<{items: {item: string, since: string, until?: string, by?: string}[]}>} */
+  /** The items that are out of stock in the store. @returns {Promise<{items: {item: string, since: string, until?: string, by?: string}[]}>} */
   stopList() {
     return this.#of("GET", "stop-list");
   }
 
   /**
-   * Puts an item on the stop list: for `minutes`, `until` a time or "tomorrow", or until a person puts it back.
+   * Puts an item on the stop list: for `minutes`, or until the time `until`, which may be "tomorrow". Without both,
+   * the item stays on the list until a person takes it off.
    * @param {{item: string, minutes?: number, until?: string, by?: string}} stop
    */
   stopItem(stop) {
     return this.#of("PUT", "stop-list", {}, stop, CHANGE_DEADLINE_MS);
   }
 
-  /** Puts the item back in stock. @param {string} item @param {string} [panel] the person who does it */
+  /** Takes an item off the stop list. @param {string} item @param {string} [panel] the name of the person */
   putItemBack(item, panel) {
     return this.#of("DELETE", "stop-list", { item, panel }, undefined, CHANGE_DEADLINE_MS);
   }
@@ -776,31 +792,31 @@ export class Api {
   }
 }
 
-/** The most messages in one burst. The server allows 500 at once and 50 a second, and closes a socket that sends more. */
+/** The most messages that the client sends at once. The server allows 500 at once and 50 a second, and closes a socket that sends more. */
 const WORDS_AT_ONCE = 100;
 const WORD_EACH_MS = 25;
 const REPORT_GATHER_MS = 300;
 const WORD_RETRY_MS = 5_000;
-/** The most ids in one report. */
+/** The most receipts in one report over HTTP. */
 const REPORT_IDS = 500;
-/** The most receipts that wait. Beyond it the oldest is dropped, because the memory of a tablet is more important. */
+/** The most receipts that wait. If there are more, the client drops the oldest one to save memory. */
 const WAITING_WORDS = 20_000;
 
 /** @typedef {{type: "rendered"|"sounded"|"ack", id: string}} Word */
 
 /**
- * Sends the receipts of a panel (rendered, sounded, acknowledged), and whether the panel can ring. Receipts of events
- * from a WebSocket are sent over it, at a limited rate. Other receipts are sent over HTTP. After a failure, they are
- * sent again.
+ * Sends the receipts of a panel (rendered, sounded, acknowledged), and whether the panel can ring. If an event came
+ * over a WebSocket, its receipts are sent over the WebSocket, at a limited rate. The receipts of other events are
+ * sent over HTTP. After a failure, receipts are sent again.
  */
 class ReceiptReporter {
   /** @type {WebSocket|null} */
   #socket = null;
   /** Receipts that wait for the socket. @type {Word[]} */
   #waiting = [];
-  /** Receipts that were sent, but may be lost: a socket may die before they arrive. @type {Word[]} */
+  /** Receipts that were sent over the socket, but may be lost: the socket may die before they arrive. @type {Word[]} */
   #unsure = [];
-  /** For each ping without an answer, how many receipts of `#unsure` were sent before it. @type {number[]} */
+  /** For each ping that the server has not answered: how many receipts of `#unsure` were sent before it. @type {number[]} */
   #pings = [];
   /** Receipts that wait for a report over HTTP. @type {(Word & {channel: Channel})[]} */
   #reports = [];
@@ -833,13 +849,13 @@ class ReceiptReporter {
     this.#pings = [];
   }
 
-  /** Sends a ping. Its answer proves that everything that was sent before it has arrived. */
+  /** Sends a ping. Its answer proves that all receipts before the ping have arrived. */
   ping() {
     this.#pings.push(this.#unsure.length);
     this.#socket?.send(JSON.stringify({ type: "ping" }));
   }
 
-  /** Handles the answer to the oldest ping. */
+  /** Handles the answer to the oldest ping: the receipts before it have arrived. */
   answered() {
     const arrived = this.#pings.shift() ?? 0;
     this.#unsure.splice(0, arrived);
@@ -847,7 +863,7 @@ class ReceiptReporter {
     if (this.#unsure.length && !this.#pings.length) this.ping();
   }
 
-  /** Drops all receipts, because their ids may name other events now. */
+  /** Drops all receipts, because their ids may belong to other events now. */
   forget() {
     this.#waiting = [];
     this.#unsure = [];
@@ -861,7 +877,7 @@ class ReceiptReporter {
     clearTimeout(this.#postTimer);
   }
 
-  /** Reports whether the page can ring, if this has changed. @param {boolean} rings */
+  /** Reports to the server whether the page can ring, if this has changed. @param {boolean} rings */
   setRings(rings) {
     if (rings === this.#rings) return;
     this.#rings = rings;
@@ -873,7 +889,12 @@ class ReceiptReporter {
     if (this.#rings !== null) this.#socket?.send(JSON.stringify({ type: "panel", rings: this.#rings }));
   }
 
-  /** Queues a receipt for the channel of its event. @param {Word["type"]} type @param {string} id @param {Channel|undefined} channel */
+  /**
+   * Queues a receipt. The channel of its event decides whether it is sent over the socket or over HTTP.
+   * @param {Word["type"]} type
+   * @param {string} id
+   * @param {Channel|undefined} channel
+   */
   report(type, id, channel) {
     const isReported = channel === "polling" || channel === "sse";
     const queue = isReported ? this.#reports : this.#waiting;
@@ -910,7 +931,7 @@ class ReceiptReporter {
     this.#timer = setTimeout(() => this.#flush(), wait);
   }
 
-  /** Sends an acknowledgement over HTTP. After a failure, it waits for the socket. @param {Word|undefined} word */
+  /** Sends an acknowledgement over HTTP. After a failure, the acknowledgement waits for the socket. @param {Word|undefined} word */
   #ackByPost(word) {
     if (!word) return;
     this.api.ack(word.id, this.panel).catch(() => this.#waiting.push(word));
@@ -921,7 +942,7 @@ class ReceiptReporter {
     this.#postTimer = setTimeout(() => this.post(), wait);
   }
 
-  /** Reports receipts over HTTP, and that this panel is present. */
+  /** Reports over HTTP the waiting receipts, and that this panel is present. */
   async post() {
     if (this.#posting || (this.#socket && !this.#reports.length)) return;
     this.#posting = true;
@@ -940,7 +961,7 @@ class ReceiptReporter {
       ids("ack").forEach((id) => this.#ackByPost({ type: "ack", id }));
       if (this.#reports.length) this.#postSoon(0);
     } catch (error) {
-      // A token that may only read is refused each time, so these receipts are dropped.
+      // The server always refuses a token that may only read, so drop these receipts.
       if (!(error instanceof ApiError && error.status === 403)) {
         this.#reports.unshift(...said);
         this.#postSoon(WORD_RETRY_MS);

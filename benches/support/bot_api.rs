@@ -1,4 +1,4 @@
-//! A Bot API without Telegram's limits, which can become unavailable as Telegram does.
+//! A fake of Telegram's Bot API without request limits. It can become unavailable as the real one does.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -19,7 +19,7 @@ pub enum Line {
     Silent,
 }
 
-/// A request that was answered.
+/// A request that the fake Bot API has answered.
 #[derive(Debug, Clone)]
 pub struct Call {
     pub at: Instant,
@@ -34,7 +34,7 @@ struct State {
     next_update: i64,
 }
 
-/// A running server.
+/// A running fake of the Bot API.
 #[derive(Clone)]
 pub struct BotApi {
     pub address: SocketAddr,
@@ -88,7 +88,7 @@ impl BotApi {
         });
     }
 
-    /// Waits for the first call after `since` that `is_so` accepts.
+    /// Waits for the first answered request after `since` for which `is_so` returns true.
     pub async fn until(&self, since: Instant, what: &str, is_so: impl Fn(&Call) -> bool) -> Call {
         let mut changed = self.changed.subscribe();
         let wait = async {
@@ -145,7 +145,8 @@ impl BotApi {
         }
     }
 
-    /// Waits for updates, and returns them. Returns `None` if the server becomes unavailable meanwhile.
+    /// Handles `getUpdates`: waits for updates, and returns them. Returns `None` if the fake becomes unavailable
+    /// meanwhile.
     async fn poll(&self, body: &Value) -> Option<Value> {
         let mut changed = self.changed.subscribe();
         let until = tokio::time::Instant::now() + Duration::from_secs(body["timeout"].as_u64().unwrap_or(0));

@@ -1,7 +1,7 @@
-//! The floor of the comparison: a bridge from LISTEN to bare sockets, in a process of its own and without a journal. A
-//! trigger notifies with the whole order, and the server sends it to each socket of its store and flushes. The bridge
-//! loses notifications while it does not listen, so a shop cannot use it. No system that is notified by Postgres is
-//! faster.
+//! A small server for comparison. It listens for the notifications of a trigger, and sends them to WebSocket clients.
+//! It runs in a process of its own, and has no journal. A notification contains the whole order. The server sends the
+//! order to each socket of its store, and flushes the socket. The server loses notifications while it does not
+//! listen, so a shop cannot use it. No system that learns of orders by NOTIFY can be faster.
 
 use std::collections::HashMap;
 use std::future::poll_fn;

@@ -52,7 +52,7 @@ pub fn cpu_seconds(process: u32) -> f64 {
     tasks.flatten().filter_map(on_cpu).sum::<f64>() / 1e9
 }
 
-/// Reads lines from the standard input of this process, when it is the child.
+/// Reads lines from standard input. Only the child process calls this function.
 pub fn commands() -> tokio::sync::mpsc::Receiver<String> {
     let (sender, receiver) = tokio::sync::mpsc::channel(1);
     std::thread::spawn(move || {

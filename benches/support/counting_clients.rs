@@ -1,4 +1,5 @@
-//! Many clients in a separate process. To use little CPU, the clients only skip through frames and count them.
+//! Many clients in a separate process. To use little CPU, the clients do not parse messages: they only find the
+//! frames and count them.
 
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
@@ -63,7 +64,7 @@ pub fn start(arguments: &[&str]) -> Child {
     )
 }
 
-/// A counter that notifies when it reaches a number.
+/// A counter that wakes a waiting task when it reaches a number.
 #[derive(Default)]
 pub struct Count {
     now: AtomicU64,
@@ -79,7 +80,7 @@ impl Count {
         }
     }
 
-    /// Waits until the counter has grown by `more`. Call this before the first of them can be added.
+    /// Waits until the counter has grown by `more`. Call this function before any client can add to the counter.
     pub fn expect(self: &Arc<Self>, more: u64) -> impl Future<Output = ()> + use<> {
         self.now.store(0, Ordering::Relaxed);
         self.target.store(more, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! Runs the program in a separate process, as in production. The bench only writes and receives.
+//! Runs the program in a separate process, as in production. The bench itself only writes orders and receives events.
 
 use std::net::SocketAddr;
 use std::process::Command;
@@ -41,7 +41,7 @@ pub fn free_address() -> SocketAddr {
     }
 }
 
-/// The operators' address of an engine at this address.
+/// The address for operators (health and metrics) of a program whose main address is `address`.
 pub fn ops_of(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip(), address.port() + 1)
 }

@@ -1,4 +1,4 @@
-//! A WebSocket for each store, and the time at which each order arrived.
+//! WebSocket clients, one for each store. They record when each order arrives.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -71,8 +71,8 @@ impl Panels {
         Self { count, heard, tasks }
     }
 
-    /// The latency of each of these orders, ms, from the time at which it was sent. Asserts that each arrived exactly
-    /// once. Other orders are left out.
+    /// The latency of each order in `sent`, ms: from its time in `sent` until the order arrived. Asserts that each of
+    /// these orders arrived exactly once. Ignores all other orders.
     #[expect(clippy::allow_attributes, reason = "not every bench asks")]
     #[allow(dead_code)]
     pub fn ways(&self, sent: &HashMap<String, Instant>) -> Vec<f64> {

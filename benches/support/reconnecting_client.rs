@@ -14,9 +14,9 @@ use crate::scan::{Kind, Scanner};
 use crate::secure::{Connection, Way};
 use crate::upgrade::upgrade;
 
-/// The first bytes of a message that are kept: they contain the cursor.
+/// The number of bytes that the client keeps of the beginning of a message. These bytes contain the cursor.
 const KEPT_BYTES: usize = 1024;
-/// The number of newest event ids that are kept to recognize a repeated event.
+/// The client keeps this many newest event ids, to recognize a repeated event.
 const KNOWN_EVENTS: usize = 256;
 /// The wait before the next connection after the server refused or closed one.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -29,24 +29,24 @@ const PANEL: &[u8] = br#"{"type":"panel","rings":true}"#;
 /// Counters that several clients share.
 #[derive(Default)]
 pub struct Tally {
-    /// Events without repeats.
+    /// The number of received events. A repeated event counts once.
     pub heard: AtomicU64,
-    /// Events with repeats.
+    /// The number of received events. A repeated event counts each time.
     pub events: AtomicU64,
-    /// Connections that the server accepted.
+    /// The number of connections that the server accepted.
     pub visits: AtomicU64,
-    /// Clients that are live now.
+    /// The number of clients that are live now.
     pub live: AtomicU64,
-    /// Connections that the server closed or refused.
+    /// The number of connections that the server closed or refused.
     pub cut_off: AtomicU64,
 }
 
 /// What a client sends after it has connected.
 #[derive(Clone, Copy)]
 pub enum Manner {
-    /// Nothing.
+    /// The client sends nothing.
     Silent,
-    /// The message that it can ring, so the server records receipts for it.
+    /// The client sends the message `PANEL`, so the server records receipts for this client.
     Rings,
 }
 
@@ -86,7 +86,8 @@ impl Visitor {
         let leave = Arc::new(Notify::new());
         let mut visits = Visits::new(way, store, token, Manner::Silent, tally, &leave);
         let task = tokio::spawn(async move {
-            // Over TLS, a socket that closes without a close message gives an error.
+            // The result may be an error: a TLS connection gives an error if the server closes it without a close
+            // message.
             let gone = visits.visit().await;
             assert!(!matches!(gone, Ok(Gone::Left)), "a guest is not told to leave");
             visits.tally.cut_off.fetch_add(1, Ordering::Relaxed);
@@ -118,7 +119,7 @@ struct Visits {
     newest: Vec<u8>,
 }
 
-/// Counts a client as live until the value is dropped.
+/// While this value exists, its client counts as live.
 struct Live(Arc<Tally>);
 
 impl Drop for Live {

@@ -21,7 +21,7 @@ pub enum Kind {
     Other,
 }
 
-/// Skips through the frames of one socket.
+/// Finds the messages in the bytes of one socket.
 pub struct Scanner {
     keep: usize,
     head: Vec<u8>,

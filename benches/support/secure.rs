@@ -23,7 +23,7 @@ pub struct Way {
 }
 
 impl Way {
-    /// Creates a way to a server without TLS.
+    /// The address of a server without TLS.
     pub fn plain(address: SocketAddr) -> Self {
         Self { address, tls: None }
     }
@@ -42,7 +42,8 @@ impl Way {
     }
 }
 
-/// Starts the program with a new certificate. Returns also a way that trusts the certificate.
+/// Starts the program with a new self-signed certificate. Also returns a [`Way`] with a TLS
+/// client that trusts the certificate.
 pub async fn serve(shop: &Shop, settings: &[&str]) -> (Ended, Way) {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).expect("a certificate");
     let directory = tempfile::tempdir().expect("a directory").keep();

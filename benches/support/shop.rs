@@ -10,7 +10,7 @@ use vestnik::infra::config::Config;
 /// A database with the reference shop.
 pub struct Shop {
     pub url: SecretString,
-    /// The process that runs Postgres. Only the first database has it.
+    /// The process that runs Postgres. `None` for a database that [`Shop::beside`] has created.
     _cluster: Option<Ended>,
 }
 
@@ -19,7 +19,8 @@ pub struct Ended(pub Child);
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        // The cluster ends and cleans up when its standard input closes. The engine gets a signal.
+        // The script that runs Postgres cleans up and ends when its standard input closes. The program needs a
+        // signal.
         drop(self.0.stdin.take());
         if self.0.stdout.is_none() {
             let _ = self.0.kill();
@@ -45,7 +46,7 @@ impl Shop {
         Self::migrated(url, Some(Ended(cluster))).await
     }
 
-    /// Creates one more database in the same Postgres. The new database ends with the first one.
+    /// Creates one more database in the Postgres of this database. Both databases end when this value is dropped.
     #[expect(clippy::allow_attributes, reason = "not every bench needs two")]
     #[allow(dead_code)]
     pub async fn beside(&self, name: &str) -> Self {

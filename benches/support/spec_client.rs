@@ -1,5 +1,5 @@
-//! A client that reconnects as docs/protocol.md requires: with its newest cursor, after a random part of the server's
-//! jitter, then after random pauses that double, and at the next node.
+//! A client that reconnects as docs/protocol.md requires. It connects to the next node, with its newest cursor. It
+//! first waits for a random part of the jitter that the server states, then for random pauses that double.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -28,7 +28,7 @@ pub struct Heard {
     pub changes: HashMap<Change, Instant>,
     /// Changes that arrived before an earlier change of the same order.
     pub out_of_order: usize,
-    /// How often the client lost its socket.
+    /// The number of times that the client lost its socket.
     pub cut_off: usize,
     /// Whether the client has been live.
     pub live: bool,

@@ -45,7 +45,8 @@ async fn an_order_is_opened_and_accepted_in_so_many_minutes_with_the_keyboard_al
     browser.start_shift(&app.panel_link()).await;
     app.write(ORDER).await;
     browser.until_in("pending", 1).await;
-    // With the keyboard: from the alarm to the card, into the dialog, to other minutes, and to the button "accept".
+    // Use only the keyboard: go from the alarm to the card, open the dialog, change the minutes, and press the button
+    // "accept".
     browser.press("[data-view-of=settings]").await;
     browser.until("document.querySelector('.alarm-orders button')").await;
     browser
@@ -157,7 +158,8 @@ async fn a_ticket_is_printed_on_arrival_where_that_was_chosen() {
         .await;
     browser.start_shift(&app.panel_link()).await;
     app.write(ORDER).await;
-    // A print dialog would silence the ring, so the ticket waits until the browser is known to print without a dialog.
+    // A print dialog would silence the ring. So while the order rings, the page does not print, unless it knows that
+    // the browser shows no dialog.
     browser.until_heard().await;
     assert_eq!(browser.js("return printed.length").await, 0);
     browser.press("[data-key='orders/7/orders/1'] .yes").await;
@@ -175,7 +177,7 @@ async fn a_ticket_is_printed_on_arrival_where_that_was_chosen() {
     );
     browser.press("[data-key='orders/7/orders/2'] .yes").await;
     browser.until_in("preparing", 2).await;
-    // The print style shows only the ticket, as wide as the paper.
+    // The print style sheet shows only the ticket, as wide as the paper.
     browser
         .cdp("Emulation.setEmulatedMedia", json!({"media": "print"}))
         .await;
@@ -239,7 +241,7 @@ async fn the_token_is_kept_as_the_person_chose_and_forgotten_at_the_end() {
     let kept =
         "return [localStorage, sessionStorage].map((place) => (place.getItem('vestnik.shift') ?? '').includes('vst_'))";
     assert_eq!(browser.js(kept).await, json!([false, true]));
-    // A reload continues the shift.
+    // The shift continues after a reload of the page.
     browser.page.refresh().await.unwrap();
     browser.until_light("live").await;
     browser.press("[data-view-of=settings]").await;
@@ -277,7 +279,8 @@ async fn what_a_shop_writes_in_its_own_way_is_shown_as_it_wrote_it() {
          insert into bookings (store_id, guests, starts_at) values (7, 2, 'завтра в семь')",
     )
     .await;
-    // The first pass shows events, and the second pass, after a reload, shows lists.
+    // In the first pass, the page gets the order from an event. In the second pass, after a reload, the page gets the
+    // order from a list.
     for _ in 0..2 {
         browser.until_in("pending", 1).await;
         let order = browser.text("[data-key='orders/7/orders/1']").await;
@@ -321,7 +324,7 @@ async fn an_order_that_nobody_answers_rings_harder_until_it_is_answered() {
     browser
         .until("vestnik.ringer.ringing.get('orders/7/orders/1') === 'order'")
         .await;
-    // Insert the event that an escalation writes.
+    // Insert the event that the server writes if nobody has answered an order in time.
     app.write(
         "insert into vestnik.vst_event (store_id, type, data) values ('7', 'order_unanswered', \
          '{\"order_ids\": [\"1\"], \"order_id\": \"1\", \"source\": \"orders\", \"event_id\": \"1\", \"waited_seconds\": 60}'); \

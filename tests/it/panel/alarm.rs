@@ -1,4 +1,5 @@
-//! Tests of the alarm: an order that waits is shown on its card and in the strip, which covers nothing.
+//! Tests of the alarm for an order that waits. Its card and the strip above the board show the alarm, and the strip
+//! covers nothing.
 
 use serde_json::json;
 
@@ -39,7 +40,7 @@ async fn an_order_in_sight_is_said_on_its_card_and_in_one_line_that_moves_nothin
     );
     let over = "return getComputedStyle(document.body, '::after').content";
     assert_eq!(browser.js(over).await, "none", "no frame covers the page");
-    // When the card is not visible, the row is larger, and its button leads to the card.
+    // When the card is not visible, the row of the strip is larger, and the button in the row leads to the card.
     browser.press("[data-view-of=settings]").await;
     browser.until("document.querySelector('.alarm-orders button')").await;
     assert_eq!(browser.height_of(".alarm-row").await, 64.0);
@@ -84,7 +85,8 @@ async fn a_whole_card_stays_in_sight_on_the_smallest_screens_while_several_ring(
     browser.until("vestnik.ringer.ringing.size === 5").await;
     for (width, height) in SMALL {
         browser.size(width, height).await;
-        // A whole card is inside the window and uncovered: the points in its middle and on its buttons belong to it.
+        // A whole card is inside the window and uncovered: at its middle and at its buttons, no other element is on
+        // top.
         let whole = "[...document.querySelectorAll('[data-column=pending] .card')].some((card) => {
             const { top, bottom, left, right } = card.getBoundingClientRect();
             const own = (part) => { const at = part.getBoundingClientRect();
@@ -147,7 +149,7 @@ async fn cancellations_are_one_line_and_quiet_where_nobody_had_begun() {
         .await;
     app.until_so("select count(*) = 3 from vestnik.vst_acknowledgement a join vestnik.vst_event e on e.id = a.event_id where e.data ->> 'status' = 'cancelled'")
         .await;
-    // A cancelled booking frees a table, and stops no cook.
+    // The message about a cancelled booking says that the table is free, and tells no cook to stop.
     app.write("insert into bookings (store_id, guests, status) values (7, 2, 'preparing')")
         .await;
     browser.until("vestnik.items.size === 1").await;

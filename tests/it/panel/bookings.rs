@@ -1,4 +1,4 @@
-//! Tests of the day of bookings: hours with guests, today and tomorrow, and guests who did not come.
+//! Tests of the view of bookings: the guests in each hour, today and tomorrow, and guests who did not come.
 
 use crate::panel::browser::Browser;
 use crate::support::app::App;

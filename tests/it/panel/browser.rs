@@ -16,7 +16,7 @@ pub use super::driver::PATIENCE;
 
 /// The time between two checks of the page.
 pub const LOOK: Duration = Duration::from_millis(40);
-/// Limits the number of browsers that run at once; another test waits.
+/// Limits the number of browsers that run at once. A test waits until it gets a permit.
 static BROWSERS: Semaphore = Semaphore::const_new(2);
 
 /// The sizes of the screen that are tested, CSS pixels.
@@ -31,7 +31,7 @@ pub struct Browser {
     _permit: SemaphorePermit<'static>,
 }
 
-/// Whether a press failed because its element moved, or was drawn again.
+/// Whether a press failed because its element moved or was replaced.
 fn is_moving(error: &CmdError) -> bool {
     let said = error.to_string();
     said.contains("click intercepted") || said.contains("stale element")
@@ -50,8 +50,8 @@ impl Browser {
         Self::with(permit, json!({"profile.default_content_setting_values.cookies": 2})).await
     }
 
-    /// Starts several browsers with one request for permits. Two tests that each held one browser and waited for a
-    /// second one would block forever.
+    /// Starts several browsers with one request for permits. If two tests each held one permit and waited for a
+    /// second one, both would wait forever.
     pub async fn start_some<const N: usize>() -> [Self; N] {
         let mut permits = BROWSERS.acquire_many(N as u32).await.unwrap();
         let mut browsers = Vec::new();
@@ -79,7 +79,7 @@ impl Browser {
         }
     }
 
-    /// Starts a WebKit. It has no headless mode, so it gets a virtual screen.
+    /// Starts a WebKit. WebKit has no headless mode, so it gets a virtual screen.
     pub async fn start_webkit() -> Self {
         let permit = BROWSERS.acquire().await.unwrap();
         let (page, driver, screen) = webkit::start().await;
@@ -103,13 +103,14 @@ impl Browser {
         result.unwrap_or_else(|error| panic!("{script}: {error}"))
     }
 
-    /// Runs a script that calls its last argument with its result, and returns the result.
+    /// Runs an asynchronous script, and returns its result. The last argument of the script is a function, and the
+    /// script passes its result to that function.
     pub async fn js_later(&self, script: &str) -> Value {
         let result = self.page.execute_async(script, Vec::new()).await;
         result.unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// Waits until an expression is true, and returns its value.
+    /// Waits until a JavaScript expression is true, and returns its value.
     pub async fn until(&self, expression: &str) -> Value {
         let begin = Instant::now();
         let mut look = interval(LOOK);
@@ -165,12 +166,12 @@ impl Browser {
         self.page.issue_cmd(Raw { path, body }).await.unwrap()
     }
 
-    /// The entries of the log `browser` or `performance` since the last call.
+    /// The entries that the browser has added to the log `browser` or `performance` since the last call.
     pub async fn log(&self, kind: &str) -> Vec<Value> {
         self.logged(kind).await.unwrap().as_array().unwrap().clone()
     }
 
-    /// The entries of a log, or an error: WebKit has no logs.
+    /// The entries of a log. An error in WebKit, which has no logs.
     async fn logged(&self, kind: &str) -> Result<Value, CmdError> {
         let body = json!({"type": kind});
         self.page.issue_cmd(Raw { path: "se/log", body }).await
@@ -189,7 +190,7 @@ impl Browser {
             .await;
     }
 
-    /// Saves pictures of the page in `target/panel`, for people: three sizes, light and dark.
+    /// Saves pictures of the page in `target/panel` for people to look at: in three sizes, light and dark.
     pub async fn picture(&self, name: &str) {
         let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/panel");
         std::fs::create_dir_all(&directory).unwrap();
@@ -207,7 +208,7 @@ impl Browser {
         self.size(SIZES[1].1, SIZES[1].2).await;
     }
 
-    /// Every URL that the page has requested since the last call, with the URLs of sockets.
+    /// Every URL that the page has requested since the last call, including the URLs of WebSockets.
     pub async fn addresses(&self) -> Vec<String> {
         let messages = self.log("performance").await;
         let address = |entry: &Value| {

@@ -1,4 +1,4 @@
-//! Tests of the client module alone, as other sites use it.
+//! Tests of the client library `panel/vestnik.js` without the panel, as pages of other sites use it.
 
 use std::net::SocketAddr;
 
@@ -11,7 +11,7 @@ use crate::panel::ORDER;
 use crate::panel::browser::Browser;
 use crate::support::app::App;
 
-/// Serves the example and the client module, as the site of another company does.
+/// Serves the example page and the client library, as the site of another company does.
 async fn site() -> SocketAddr {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let page = std::fs::read(root.join("examples/watch.html")).unwrap();
@@ -65,7 +65,7 @@ async fn the_example_shows_orders_on_a_site_of_its_own_and_accepts_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_module_alone_resumes_and_passes_each_event_once() {
     let (app, browser) = (App::start().await, Browser::start().await);
-    // The script needs a page of the server's origin, and any page is enough.
+    // The script must run in a page of the server's origin. Any page of that origin is enough.
     browser
         .page
         .goto(&format!("http://{}/healthz", app.engine.address()))
@@ -137,7 +137,8 @@ async fn a_module_comes_back_at_once_and_then_less_and_less_often() {
     let (app, browser) = (App::start().await, Browser::start().await);
     let healthz = format!("http://{}/healthz", app.engine.address());
     browser.page.goto(&healthz).await.unwrap();
-    // Among the delays, only random ones are not a whole number of milliseconds.
+    // Record only the waits before reconnects. They are random, so they are the only delays that are not a whole
+    // number of milliseconds.
     let script = format!(
         "const later = window.setTimeout; window.waits = [];
         window.setTimeout = (what, ms) => {{ if (ms % 1) waits.push(ms); return later(what, ms); }};
@@ -151,7 +152,7 @@ async fn a_module_comes_back_at_once_and_then_less_and_less_often() {
     app.engine.shut_down().await;
     browser.until("waits.length === 4").await;
     let waits: Vec<f64> = serde_json::from_value(browser.js("return waits").await).unwrap();
-    // With only one session, the server asks it to reconnect within a very short time.
+    // For only one session, the server states a very short time to reconnect.
     assert!(waits[0] < 100.0, "{waits:?}");
     for (wait, least) in waits[1..].iter().zip([500.0, 1000.0, 2000.0]) {
         assert!((least..=least * 1.5).contains(wait), "{waits:?}");

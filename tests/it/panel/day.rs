@@ -1,4 +1,4 @@
-//! Tests of a manager's day: figures, search, and a table to download.
+//! Tests of the history view of a manager: figures, search, and a table to download.
 
 use crate::panel::browser::Browser;
 use crate::support::app::App;
@@ -34,7 +34,7 @@ async fn a_day_has_its_figures_its_search_and_its_table() {
             .await;
         browser.until(&format!("{found} === '{expected}'")).await;
     }
-    // The table has all orders, and a spreadsheet does not run a customer's name as a formula.
+    // The table has all orders. A spreadsheet program must not run a customer's name as a formula.
     browser
         .js("window.taken = null; const make = URL.createObjectURL; URL.createObjectURL = (blob) => (blob.text().then((text) => (window.taken = text)), make(blob));")
         .await;
@@ -50,7 +50,7 @@ async fn a_day_has_its_figures_its_search_and_its_table() {
     );
     assert!(rows[3].contains("\"Борщ\"") || rows[3].contains("2 × Борщ"), "{table}");
     browser.expect_clean(&app).await;
-    // If the time span ends before it begins, the page says so.
+    // If the time span ends before it begins, the page shows a message about this.
     browser
         .js("document.getElementById('history-to').value = '2020-01-01T00:00'; document.getElementById('history-filter').requestSubmit()")
         .await;

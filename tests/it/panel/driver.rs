@@ -1,4 +1,4 @@
-//! Starts a chromedriver, and lists the options of a Chromium. The tests and the benchmark of the panel use both.
+//! Starts a chromedriver, and lists the options of a Chromium. The tests and the bench of the panel use both.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -34,8 +34,8 @@ impl WebDriverCompatibleCommand for Raw {
     }
 }
 
-/// The most attempts to start a driver. It takes a port that is free for IPv4 or for IPv6, and exits if the other one
-/// is taken.
+/// The most attempts to start a driver. A driver chooses a port that is free for IPv4 or for IPv6. It exits if the
+/// port is taken for the other of the two.
 const DRIVER_STARTS: usize = 5;
 
 /// Starts a driver, and returns it with its port.
@@ -58,7 +58,7 @@ pub async fn start_driver() -> (Child, u16) {
             None
         });
         if let Some(port) = port.await.expect("chromedriver says its port, or ends") {
-            // Read the later output too: a full pipe would block the driver.
+            // Keep reading the output of the driver: a full pipe would block the driver.
             tokio::spawn(async move { while let Ok(Some(_)) = said.next_line().await {} });
             return (driver, port);
         }
@@ -79,7 +79,8 @@ pub fn capabilities(profile: &TempDir, preferences: &Value) -> fantoccini::wd::C
         "--disable-background-networking",
         "--disable-component-update",
         "--disable-sync",
-        // The policy of desktop browsers. With `user-gesture-required`, a page may make sound without a press.
+        // Allow sound only after a press, as desktop browsers do. With the policy `user-gesture-required`, a page
+        // could play sound without a press.
         "--autoplay-policy=document-user-activation-required",
         "--lang=ru",
         "--accept-lang=ru",

@@ -9,7 +9,7 @@ use super::{EAR, ORDER};
 use crate::support::app::App;
 
 impl Browser {
-    /// Waits until a notice contains these words.
+    /// Waits until the notice of this name contains these words.
     async fn until_notice(&self, name: &str, words: &str) {
         self.until(&format!(
             "document.querySelector('[data-notice={name}]')?.innerText.includes('{words}')"
@@ -77,7 +77,8 @@ async fn a_page_that_may_not_sound_says_so_and_counts_as_absent() {
 async fn a_shift_starts_though_nobody_answers_what_the_browser_asks() {
     let (app, browser) = (App::start().await, Browser::start().await);
     browser.open_shift(&app.panel_link()).await;
-    // A browser that shows its question, and a person who does not answer. A headless browser answers at once.
+    // Simulate a browser that shows its question, and a person who does not answer it. A real headless browser
+    // answers at once.
     browser
         .js("let permission = 'default';
              Object.defineProperty(Notification, 'permission', { get: () => permission });
@@ -130,7 +131,7 @@ async fn a_browser_that_knows_no_sound_shows_its_orders_all_the_same() {
 async fn where_the_device_has_no_sound_to_give_the_shift_starts_and_a_press_asks_again() {
     let (app, browser) = (App::start().await, Browser::start().await);
     browser.open_shift(&app.panel_link()).await;
-    // Chromium throws this error if too many pages play sound already.
+    // Chromium throws this error if too many pages already play sound.
     browser
         .js("window.Sound = AudioContext;
              window.AudioContext = class { constructor() { throw new DOMException('no more', 'NotSupportedError'); } };")
@@ -190,7 +191,7 @@ async fn where_the_browser_keeps_nothing_the_shift_goes_on_until_the_page_is_clo
     browser.until_heard().await;
     browser.press("[data-key='orders/7/orders/1'] .yes").await;
     app.until_so("select status = 'preparing' from orders").await;
-    // The key was lost with the page, so the page asks for it.
+    // The browser has not saved the key, so after a reload the page asks for it.
     browser.page.refresh().await.unwrap();
     browser
         .until("document.getElementById('shift-token')?.checkVisibility()")

@@ -1,4 +1,4 @@
-//! Tests of two things: a shift does not end by accident, and a code moves it to another device.
+//! Tests that a shift does not end by accident, and that a QR code opens it on another device.
 
 use serde_json::json;
 
@@ -18,7 +18,8 @@ async fn back_and_closing_do_not_end_a_shift() {
         true,
         "the browser asks before it closes the page"
     );
-    // "Back" first closes the dialog, then returns to the orders, and then tells how to end a shift.
+    // The browser's "back" first closes the dialog, then returns to the orders. After that, it shows a message that
+    // tells how to end a shift.
     browser.press("[data-view-of=settings]").await;
     browser.press("[data-view-of=orders]").await;
     browser.press("[data-key='orders/7/orders/1'] .card-open").await;
@@ -64,13 +65,13 @@ async fn a_code_on_the_screen_opens_the_shift_on_another_device() {
         let y = rest.split_once('h').unwrap().0;
         dark[y.parse::<usize>().unwrap() * side + x.parse::<usize>().unwrap()] = true;
     }
-    // Decode the picture as a camera does, with eight pixels for each module.
+    // Decode the QR code as a camera does, with eight pixels for each module.
     let mut seen = rqrr::PreparedImage::prepare_from_greyscale(side * 8, side * 8, |x, y| {
         if dark[y / 8 * side + x / 8] { 0 } else { 255 }
     });
     let (_, link) = seen.detect_grids()[0].decode().unwrap();
     assert_eq!(link, app.panel_link());
-    // Nothing of the key stays in the page.
+    // After the dialog is closed, the page does not contain the key.
     browser.press("#ask .quiet").await;
     browser.until("document.querySelector('.qr') === null").await;
     assert_eq!(

@@ -1,4 +1,4 @@
-//! Tests of what helps the cooks: ticks, and the number of each dish.
+//! Tests of two aids for cooks: a cook ticks dishes that are done, and the page counts each dish.
 
 use serde_json::json;
 

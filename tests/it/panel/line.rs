@@ -1,4 +1,4 @@
-//! Tests of the panel without a WebSocket: blocked, lost, or refused.
+//! Tests of the panel when its WebSocket is blocked, lost or refused.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use crate::panel::browser::Browser;
 use crate::support::app::App;
 use crate::support::proxy::Proxy;
 
-/// Simulates a network that blocks WebSockets while `refuse` is true. `upgrade` runs the function that the page would
-/// run after 5 minutes.
+/// Simulates a network that blocks WebSockets while `refuse` is true. The function `upgrade` makes the page try a
+/// WebSocket now, instead of after 5 minutes.
 const NO_SOCKETS: &str = "window.RealSocket = WebSocket;
     window.refuse = true;
     window.WebSocket = class {
@@ -27,7 +27,7 @@ const NO_SOCKETS: &str = "window.RealSocket = WebSocket;
         return wait(act, ms, ...given);
     };";
 
-/// Makes the browser run a script before each page.
+/// Makes the browser run a script before the scripts of each page.
 async fn prepare(browser: &Browser, script: &str) {
     let script = serde_json::json!({"source": script});
     browser.cdp("Page.addScriptToEvaluateOnNewDocument", script).await;
@@ -59,12 +59,12 @@ async fn where_a_network_lets_no_websocket_through_orders_are_streamed_and_count
          from vestnik.vst_receipt where event_id = 1",
     )
     .await;
-    // The event of a press also arrives over the stream.
+    // The event of a press also arrives over the HTTP stream.
     browser.press("[data-key='orders/7/orders/1'] .yes").await;
     browser.until_in("preparing", 1).await;
     browser.until_silent().await;
 
-    // The network allows WebSockets now: the socket continues from the same cursor.
+    // The network allows WebSockets now. The new WebSocket continues from the newest cursor of the HTTP stream.
     browser.js("window.refuse = false; upgrade()").await;
     browser
         .until("document.getElementById('light').dataset.channel === 'websocket'")
@@ -84,7 +84,7 @@ async fn where_a_network_lets_no_websocket_through_orders_are_streamed_and_count
 #[tokio::test(flavor = "multi_thread")]
 async fn where_no_socket_can_be_had_orders_come_by_polling_and_count_as_such() {
     let (app, browser) = (App::start().await, Browser::start().await);
-    // A network that blocks streams over HTTP too, and a setting to poll each second.
+    // Simulate a network that also blocks HTTP streams. A setting makes the page poll every second.
     let no_streams = "localStorage.setItem('vestnik.settings', JSON.stringify({ pollSeconds: 1 }));
         const real = fetch;
         window.fetch = (address, ...given) => String(address).includes('/sse/') ? Promise.reject(new TypeError('blocked')) : real(address, ...given);";
@@ -108,7 +108,7 @@ async fn where_no_socket_can_be_had_orders_come_by_polling_and_count_as_such() {
     browser.until_in("preparing", 1).await;
     browser.until_silent().await;
 
-    // The network allows WebSockets now: the socket continues from the same cursor.
+    // The network allows WebSockets now. The new WebSocket continues from the newest cursor of the polls.
     browser.js("window.refuse = false").await;
     browser.until_light("live").await;
     app.write(ORDER).await;
@@ -137,7 +137,7 @@ async fn a_token_that_is_revoked_stops_the_page_and_says_why() {
     assert!(browser.text("[data-notice=line]").await.contains("Ключ отозван"));
     browser.until_heard().await;
     browser.picture("11-stopped").await;
-    // A page that starts with the revoked token also says so.
+    // A page that starts with the revoked token also shows this.
     browser.page.goto("about:blank").await.unwrap();
     browser.page.goto(&app.panel_link()).await.unwrap();
     browser.press("#shift-start").await;
@@ -176,7 +176,8 @@ async fn a_page_whose_cursor_is_too_old_loads_its_lists_and_rings_for_what_waits
         browser.js(rings).await,
         serde_json::json!(["orders/7/orders/2", "orders/7/orders/3"])
     );
-    // The kitchen was making order 1, and the event of its cancellation is deleted. The lists tell of the cancellation.
+    // The kitchen was making order 1. The event of its cancellation is deleted, so the page learns of the
+    // cancellation from the lists.
     browser
         .until("document.querySelector('.alarm-cancelled')?.innerText.includes('№1')")
         .await;
@@ -211,7 +212,8 @@ async fn the_shell_opens_without_a_server_and_shows_the_last_board_with_its_time
     app.engine.shut_down().await;
     browser.page.refresh().await.unwrap();
     browser.until_light("offline").await;
-    // The saved board is grey and shows its time. It rings for no order, because the order may be closed by now.
+    // The saved board is grey, and shows when it was saved. No order of this board rings, because it may be closed by
+    // now.
     browser
         .until("document.querySelector('[data-notice=line]')?.innerText.includes('На экране заказы на')")
         .await;

@@ -6,10 +6,10 @@ use crate::panel::ORDER;
 use crate::panel::browser::{Browser, SIZES};
 use crate::support::app::App;
 
-/// axe-core 4.14.1 by Deque Systems, MPL-2.0 (axe.LICENSE beside it): for the tests only.
+/// axe-core 4.14.1 by Deque Systems, under MPL-2.0 (see axe.LICENSE in this directory). Only the tests use it.
 const AXE: &str = include_str!("axe.min.js");
 
-/// Data of an evening: orders in every column, and bookings.
+/// SQL for a busy evening: orders in every column, and bookings.
 const EVENING: &str = "insert into vestnik.vst_store (id, name, currency, time_zone) values ('7', 'Пиццерия «Вестник»', 'RUB', 'Europe/Moscow'); \
     insert into orders (store_id, customer_name, customer_phone, total, order_type, items) values \
     (7, 'Мария', '+7 900 123-45-67', 176000, 'pickup', '[{\"name\": \"Пицца Маргарита\", \"quantity\": 2, \"price\": 54000}, {\"name\": \"Борщ\", \"category\": \"Горячий\", \"comment\": \"без сметаны\", \"price\": 32000}, {\"name\": \"Чай\", \"quantity\": 3, \"price\": 12000}]'), \
@@ -22,7 +22,7 @@ const EVENING: &str = "insert into vestnik.vst_store (id, name, currency, time_z
     update bookings set status = 'preparing' where id = 2";
 
 impl Browser {
-    /// Checks the page against WCAG AA with axe: light and dark, at three sizes.
+    /// Checks that axe finds no violation of WCAG AA on the page: light and dark, at three sizes.
     async fn expect_accessible(&self, what: &str) {
         self.js(AXE).await;
         for scheme in ["light", "dark"] {
@@ -118,7 +118,7 @@ async fn every_view_holds_wcag_aa_and_asks_nobody_else_for_anything() {
         .await;
     browser.expect_accessible("settings").await;
     browser.picture("18-settings").await;
-    // The dialogs that ask the person a question.
+    // Check the dialogs that ask a person to confirm.
     for (opener, name) in [("#end-shift", "end of shift"), ("#handover", "another device")] {
         browser.press(opener).await;
         browser.until("document.getElementById('ask').open").await;
@@ -198,12 +198,12 @@ async fn every_language_has_the_same_words() {
     app.write(ORDER).await;
     browser.press("[data-view-of=orders]").await;
     browser.until_in("pending", 1).await;
-    // A missing translation would show its key instead of a word.
+    // If a translation were missing, the page would show a key instead of these words.
     browser
         .until("document.body.innerText.includes('Accept · 20 min')")
         .await;
     browser.picture("19-english").await;
-    // The notices that were already shown are translated too.
+    // The page also translates the notices that it has already shown.
     let rest = browser
         .js("return document.querySelector('.bar').innerText + document.getElementById('notices').innerText")
         .await;
@@ -227,7 +227,8 @@ async fn each_kind_of_alert_has_a_sound_of_its_own() {
     let (app, browser) = (App::start().await, Browser::start().await);
     browser.page.goto(&app.panel_link()).await.unwrap();
     browser.until("window.vestnik !== undefined").await;
-    // Render each sound offline, and measure the strength of each kind's own tone in it (Goertzel algorithm).
+    // Render each sound without playing it. Measure how strong the tone of each kind of sound is in it (Goertzel
+    // algorithm).
     let render = "const done = arguments[0];
         const kinds = { order: 1319, urgent: 1661, changed: 1047, cancelled: 740, booking: 784, offline: 392 };
         const power = (samples, hz, rate) => { let [a, b] = [0, 0]; const k = 2 * Math.cos(2 * Math.PI * hz / rate);
@@ -253,7 +254,8 @@ async fn each_kind_of_alert_has_a_sound_of_its_own() {
         assert!(sound["peak"].as_f64().unwrap() > 0.2, "{kind} is loud");
         let powers: Vec<(String, f64)> = serde_json::from_value(sound["powers"].clone()).unwrap();
         let own = powers.iter().find(|(other, _)| *other == kind).unwrap().1;
-        // The urgent sound has the tones of the order's bell. No other kind has the tone of another kind.
+        // In each sound, its own tone is much stronger than the tones of the other kinds. The sound `urgent` also has
+        // the tone of `order`, so the test skips that pair.
         let others = powers
             .iter()
             .filter(|(other, _)| *other != kind && !(kind == "urgent" && other == "order"));
@@ -282,7 +284,8 @@ async fn with_five_hundred_orders_open_it_scrolls_and_takes_a_new_one() {
     let made = "return document.querySelectorAll('#board-orders .card').length";
     assert_eq!(browser.js(made).await, 60);
     assert_eq!(browser.text("[data-column=pending] .cards-more").await, "Ещё 230");
-    // Twenty more orders, one by one. The page itself measures the time from the message to the painted card.
+    // Add twenty more orders, one by one. The page itself measures the time from the message of the event to the
+    // painted card.
     for order in 501..=520 {
         app.write(ORDER).await;
         browser
@@ -331,7 +334,7 @@ async fn with_five_hundred_orders_open_it_scrolls_and_takes_a_new_one() {
             .unwrap()
     );
     browser.picture("20-five-hundred").await;
-    // A button makes more cards too. After a redraw, a column begins with its first cards again.
+    // After the board is drawn again, each column has only its first cards. A button adds more cards to a column.
     browser.js("document.dispatchEvent(new Event('vestnik:look'))").await;
     assert_eq!(browser.js(made).await, 60);
     browser
@@ -341,7 +344,7 @@ async fn with_five_hundred_orders_open_it_scrolls_and_takes_a_new_one() {
     browser.close().await;
 }
 
-/// The durations that the page itself has measured, milliseconds, in ascending order.
+/// The durations of this name that the page itself has measured, milliseconds, in ascending order.
 async fn measures(browser: &Browser, name: &str) -> Vec<f64> {
     let script = format!(
         "return performance.getEntriesByType('measure').filter((entry) => entry.name.startsWith('vestnik:{name}')) \

@@ -1,15 +1,17 @@
-//! Tests that closed orders of an evening leave no memory in the page. `cargo bench --bench panel -- memory` runs ten
-//! times as many orders.
+//! Tests that the page releases the memory of closed orders. `cargo bench --bench panel -- memory` runs ten times as
+//! many orders.
 
 use serde_json::json;
 
 use crate::panel::browser::Browser;
 use crate::support::app::App;
 
-/// Orders before each measurement. After the first measurement, all objects that are made once exist.
+/// The number of orders before each measurement. Before the first measurement, the page creates everything that it
+/// creates only once.
 const CYCLES: [usize; 2] = [150, 300];
 const AT_ONCE: usize = 10;
-/// The most growth between the two measurements. The page keeps 50 closed orders, and its measures of performance.
+/// The most growth between the two measurements. It is not zero, because the page keeps 50 closed orders and its
+/// performance measures.
 const BYTES: f64 = 600_000.0;
 const NODES: f64 = 400.0;
 const LISTENERS: f64 = 40.0;

@@ -32,7 +32,7 @@ use crate::support::app::App;
 use crate::support::db::until_within;
 use browser::Browser;
 
-/// A probe on the audio graph: `listen()` returns the seconds since the page last made a sound.
+/// A probe on the audio graph. Its function `listen()` returns the seconds since the page last made a sound.
 const EAR: &str = "const { context, master } = vestnik.ringer;
     const ear = context.createAnalyser();
     ear.fftSize = 32768;
@@ -80,14 +80,15 @@ impl App {
 }
 
 impl Browser {
-    /// Opens the panel by a link, at the size of a tablet. Nobody has pressed anything.
+    /// Opens the panel by a link, at the size of a tablet. Presses nothing.
     async fn open_shift(&self, link: &str) {
         self.size(browser::SIZES[1].1, browser::SIZES[1].2).await;
         self.page.goto(link).await.unwrap();
         self.until("document.body.dataset.view === 'shift'").await;
     }
 
-    /// Opens the panel by a link, starts the shift, and waits until it is live and can sound.
+    /// Opens the panel by a link, starts the shift, and waits until the connection is live and the page can play
+    /// sound.
     async fn start_shift(&self, link: &str) {
         self.open_shift(link).await;
         self.press("#shift-start").await;
@@ -97,7 +98,8 @@ impl Browser {
         self.js(EAR).await;
     }
 
-    /// Waits until the modules that follow the first orders are loaded. After this, a test may cut the network.
+    /// Waits until the page has loaded the modules that it loads after the first orders. After this, a test may cut
+    /// the network.
     async fn until_complete(&self) {
         self.until("performance.getEntriesByType('resource').some(({ name, responseStatus }) => name.endsWith('/later.js') && responseStatus === 200)")
             .await;
@@ -121,7 +123,7 @@ impl Browser {
         self.until("listen() === 0").await;
     }
 
-    /// Waits until nothing rings, and no sound has come for longer than the pause between two rounds.
+    /// Waits until no key rings, and the page has made no sound for longer than the pause between two rounds.
     async fn until_silent(&self) {
         self.until("listen() > 5 && vestnik.ringer.ringing.size === 0").await;
     }
@@ -134,7 +136,7 @@ impl Browser {
         .await;
     }
 
-    /// The number of alerts of each event.
+    /// The number of alerts that each event has caused.
     async fn alerts(&self) -> Vec<u64> {
         let alerts: Value = self.js("return [...vestnik.alerted.values()]").await;
         alerts
@@ -145,8 +147,8 @@ impl Browser {
             .collect()
     }
 
-    /// Checks that the browser blocked nothing, no script failed, the page contacted only this host, and no URL has a
-    /// token.
+    /// Checks that the browser has blocked nothing, no script has failed, the page has contacted only this host, and
+    /// no URL has a token.
     async fn expect_clean(&self, app: &App) {
         let log = self.log("browser").await;
         let wrong: Vec<_> = log
@@ -179,7 +181,7 @@ impl Browser {
     }
 }
 
-/// Whether an entry is about a failed or refused request, which the tests cause on purpose.
+/// Whether a log entry is about a failed or refused request. The tests cause such requests on purpose.
 fn is_of_the_network(entry: &Value) -> bool {
     entry["source"] == "network"
         || entry["message"]

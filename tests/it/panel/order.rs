@@ -1,4 +1,4 @@
-//! Tests of what the panel shows of an order from any table, and of changes that the shop makes.
+//! Tests of the fields of an order that the panel shows, from any table, and of changes that the shop makes.
 
 use serde_json::{Value, json};
 
@@ -113,7 +113,8 @@ async fn the_card_the_dialog_and_the_ticket_say_all_that_a_kitchen_and_a_courier
         "без лука",
         "веранда",
     ];
-    // The first pass shows an event, and the second pass, after a reload, shows a list.
+    // In the first pass, the page gets the order from an event. In the second pass, after a reload, the page gets the
+    // order from a list.
     for _ in 0..2 {
         browser.until_text(card, "A-17").await;
         browser.expect_words(card, &all).await;
@@ -121,7 +122,7 @@ async fn the_card_the_dialog_and_the_ticket_say_all_that_a_kitchen_and_a_courier
         let links: Vec<String> = serde_json::from_value(browser.js(links).await).unwrap();
         assert_eq!(links[0], "tel:+79001234567");
         assert!(links[1].ends_with("%D0%9C%D0%B8%D1%80%D0%B0%2C%205"), "{}", links[1]);
-        // The text of the comment is at least as large as the other facts.
+        // The text of the comment is at least as large as the text of the other fields.
         let size = |selector: &str| {
             format!("parseFloat(getComputedStyle(document.querySelector(\"{card} {selector}\")).fontSize)")
         };
@@ -215,10 +216,10 @@ async fn an_order_that_the_shop_changes_is_marked_until_somebody_has_looked() {
         !browser.text(card).await.contains("Аллергия"),
         "the card still shows a comment that the shop deleted"
     );
-    // The change rings once.
+    // The change rings only once.
     browser.until_heard().await;
     browser.until_silent().await;
-    // A change of the address that comes with a change of the status is marked too.
+    // A change of the address is also marked if the status changes with it.
     app.write("update catering set status = 'ready', address = 'Мира, 7' where id = 'c0ffee-0001'")
         .await;
     browser
@@ -395,7 +396,8 @@ async fn an_order_for_later_stands_apart_and_rings_when_it_is_time_to_cook() {
     browser.until_silent().await;
     assert!(browser.text(&format!("{card} .age")).await.starts_with("к "));
     browser.picture("34-later").await;
-    // The customer wants the order in two hours, and the kitchen needs the last twenty minutes.
+    // The customer wants the order in two hours, and cooking takes twenty minutes. The script sets the server's clock
+    // 101 minutes ahead, so the kitchen must begin now.
     browser
         .js("Object.defineProperty(vestnik.connection.api, 'clockAhead', { get: () => 101 * 60000, set: () => {} })")
         .await;

@@ -1,4 +1,4 @@
-//! Tests of the pause of a store, as its panels show it.
+//! Tests that the panels of a store show its pause.
 
 use crate::panel::browser::Browser;
 use crate::support::app::App;

@@ -1,4 +1,5 @@
-//! Tests of presses: moved buttons ignore them, a person can undo them, and failed ones are reported and sent again.
+//! Tests of button presses. A button that has moved ignores a press. A person can undo a press. The page reports a
+//! failed press, and sends a queued one later.
 
 use serde_json::json;
 
@@ -42,8 +43,8 @@ async fn a_press_is_taken_back_within_six_seconds_and_a_step_later_in_the_order_
     browser.close().await;
 }
 
-/// Presses the undo button from a script. The button stays for six seconds, which may be too short for a press by the
-/// driver on a slow machine.
+/// Presses the undo button from a script. The button stays for only six seconds. On a slow machine, this may be too
+/// short for a press by the driver.
 async fn undo(browser: &Browser, order: u32) {
     let press = "(() => { const button = document.querySelector('#undo button'); button?.click(); return button?.innerText; })()";
     let said = browser.until(press).await;
@@ -104,7 +105,8 @@ async fn what_somebody_else_changed_takes_no_press_for_a_moment() {
     browser.press("#order .yes").await;
     browser.until_in("ready", 1).await;
 
-    // A card that leaves stays visible for a moment. The card that moves into its place ignores presses at first.
+    // A card that leaves its column stays visible for a moment. The card that then moves to its position ignores
+    // presses at first.
     app.write(ORDER).await;
     browser.until_in("pending", 3).await;
     browser.press("[data-key='orders/7/orders/3'] .step-more").await;
@@ -179,11 +181,11 @@ async fn the_board_sorts_by_when_orders_are_due_and_its_clocks_turn_amber_and_re
             .unwrap(),
         "40,10,25"
     );
-    // Each order has the minutes that were promised for it.
+    // Each order keeps the minutes that a person has promised for it.
     let clock = |order: u32| format!("document.querySelector('[data-key=\"orders/7/orders/{order}\"] .age').innerText");
     browser.until(&format!("/^(39:|40:00)/.test({})", clock(1))).await;
     browser.until(&format!("/^(9:|10:00)/.test({})", clock(2))).await;
-    // The server's clock is set ahead, to simulate that time passes.
+    // Set the server's clock ahead, to simulate that time passes.
     let tone = |order: u32| format!("document.querySelector('[data-key=\"orders/7/orders/{order}\"]').dataset.tone");
     let ahead = |minutes: u32| {
         format!(
@@ -215,7 +217,7 @@ async fn what_failed_is_named_by_its_number_and_tried_again() {
     browser
         .until("document.querySelector('.toast-problem')?.innerText.includes('Заказ №1 не принят') && document.querySelector('.toast-problem').innerText.includes('Нет связи')")
         .await;
-    // The light also shows the lost connection at once.
+    // The connection light also shows the lost connection at once.
     browser.until_light("offline").await;
     browser.picture("29-failed").await;
     proxy.mend();
@@ -258,7 +260,7 @@ async fn what_is_pressed_while_the_line_is_out_waits_and_is_sent_when_it_is_back
     }
     browser.picture("33-queued").await;
     browser.press("[data-key='orders/7/orders/3'] .card-waits button").await;
-    // Another person has rejected the second order first.
+    // Meanwhile, another person has rejected the second order.
     app.write("update orders set status = 'rejected' where id = 2").await;
     proxy.mend();
     browser.until_light("live").await;
@@ -298,7 +300,7 @@ async fn what_was_pressed_while_the_line_was_out_outlives_a_reload() {
     browser.page.refresh().await.unwrap();
     browser.until_light("offline").await;
     browser.until(waits).await;
-    // Another person has rejected the second order first.
+    // Meanwhile, another person has rejected the second order.
     app.write("update orders set status = 'rejected' where id = 2").await;
     proxy.mend();
     browser.until_light("live").await;
@@ -328,14 +330,14 @@ async fn an_order_that_takes_longer_gets_a_new_promise_on_all_panels() {
     kitchen.until_in("pending", 1).await;
     kitchen.press("[data-key='orders/7/orders/1'] .yes").await;
     counter.until_in("preparing", 1).await;
-    // Twenty minutes were promised, and the kitchen needs ten more.
+    // A person has promised twenty minutes. Now the kitchen adds ten minutes.
     kitchen.press("[data-key='orders/7/orders/1'] .card-open").await;
     kitchen.press(".delay[data-delay='10']").await;
     for browser in [&kitchen, &counter] {
         browser
             .until("/^(29|30):/.test(document.querySelector('[data-key=\"orders/7/orders/1\"] .age').textContent)")
             .await;
-        // The new promise is not shown as a change by the shop, and does not ring.
+        // The page does not mark the new promised time as a change by the shop, and does not ring for it.
         assert_eq!(
             browser
                 .js("return document.querySelector('.card-changed') === null && vestnik.ringer.ringing.size === 0")

@@ -1,4 +1,4 @@
-//! Tests of tickets: ESC/POS over USB and a serial port, the browser's printing, copies, and printing that never
+//! Tests of tickets: ESC/POS over USB and a serial port, printing through the browser, and copies. Printing never
 //! disturbs a ring.
 
 use serde_json::{Value, json};
@@ -35,7 +35,7 @@ struct Paper {
     rows: Vec<Vec<bool>>,
 }
 
-/// Parses ESC/POS as a printer does. An unknown command is an error, because a printer would print it as text.
+/// Parses ESC/POS as a printer does. Panics at an unknown command, because a printer would print it as text.
 fn printed(bytes: &[u8]) -> Vec<Paper> {
     let (mut papers, mut rows, mut at) = (Vec::new(), None::<Vec<Vec<bool>>>, 0);
     while at < bytes.len() {
@@ -92,7 +92,7 @@ impl Paper {
         self.rows[0].len()
     }
 
-    /// Whether the ticket has these dots at any height, this far from its left edge.
+    /// Whether the ticket shows these dots at any height, `left` dots from its left edge.
     fn shows(&self, dots: &[Vec<bool>], left: usize) -> bool {
         let here = |top: usize| {
             dots.iter().enumerate().all(|(row, expected)| {
@@ -103,7 +103,7 @@ impl Paper {
         self.rows.len() >= dots.len() && (0..=self.rows.len() - dots.len()).any(here)
     }
 
-    /// Saves the ticket as a picture, for people who want to look at it.
+    /// Saves the ticket as a picture in the PBM format, for people who want to look at it.
     fn save(&self, name: &str) {
         let mut text = format!("P1\n{} {}\n", self.width(), self.rows.len());
         for row in &self.rows {
@@ -189,7 +189,7 @@ async fn a_receipt_printer_gets_each_order_once_as_a_picture_and_a_reprint_says_
     app.write(&ORDER.replace("Иван", "Ғани Ўтаев")).await;
     let mark = browser.until_print(1, "printed").await;
     assert!(mark.as_str().unwrap().contains("Напечатан в"), "{mark}");
-    // The order rings during the print.
+    // The order still rings while its ticket is printed.
     assert_eq!(
         browser
             .js("return vestnik.ringer.ringing.has('orders/7/orders/1')")
@@ -209,7 +209,7 @@ async fn a_receipt_printer_gets_each_order_once_as_a_picture_and_a_reprint_says_
     }
     assert!(!papers[0].shows(&browser.dots("Заказ №2", "800 68px").await, 0));
 
-    // A print by hand uses the current paper width, and marks the ticket as a copy.
+    // A print by hand uses the current paper width. The ticket says that it is a copy.
     browser
         .js("vestnik.settings.copies = 1; vestnik.settings.paper = 58")
         .await;
@@ -227,8 +227,8 @@ async fn a_receipt_printer_gets_each_order_once_as_a_picture_and_a_reprint_says_
     assert!(papers[0].rows[3].iter().any(|dot| !*dot));
     browser.press("#order .order-close").await;
 
-    // An order that came while the page was closed is printed when it opens again. A printed order is not printed
-    // again.
+    // An order that came while the page was closed is printed when the page opens again. An order that was printed
+    // before is not printed again.
     browser.page.goto("about:blank").await.unwrap();
     app.write(ORDER).await;
     let address = format!("http://{}/", app.engine.address());
@@ -259,7 +259,7 @@ async fn an_order_whose_printer_is_away_says_so_and_is_printed_when_somebody_tri
         .await;
     browser.until_heard().await;
     browser.picture("58-printer-away").await;
-    // The page also gives up on a printer that accepts no data.
+    // The page also reports a failed print if the printer accepts no data.
     browser.js("printer.isAway = false; navigator.usb.getDevices().then(([one]) => { printer.take = one.transferOut; one.transferOut = async () => ({ status: 'stall' }); })").await;
     browser.until("printer.take !== undefined").await;
     browser.press("[data-notice=printer] button").await;
@@ -344,7 +344,7 @@ async fn a_browsers_print_window_waits_for_the_ring_and_is_refused_where_it_stop
         .until("document.querySelector('[data-notice=autoprint]')?.innerText.includes('Автопечать выключена')")
         .await;
     assert_eq!(browser.js("return vestnik.settings.autoPrint").await, "");
-    // A print by hand still works.
+    // A person can still print a ticket by hand.
     browser.press("[data-key='orders/7/orders/1'] .card-open").await;
     browser.press("#order .order-print").await;
     browser.until("prints === 2").await;

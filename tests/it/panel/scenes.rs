@@ -1,4 +1,5 @@
-//! Tests of the scenes of an evening: a new order, a rush, a lost network, a restart, a hidden tab, two panels.
+//! Tests of typical scenes: a new order, many orders at once, a lost network, a restart, a hidden tab, and two
+//! panels.
 
 use std::time::Duration;
 
@@ -127,7 +128,7 @@ async fn what_came_while_the_network_was_cut_is_there_and_rings_once() {
     app.write("update orders set status = 'cancelled' where id = 1").await;
     app.write(ORDER).await;
     app.write("update orders set status = 'rejected' where id = 3").await;
-    // The network is cut for longer than ten seconds. The page shows this, and plays a sound.
+    // The network is cut for longer than ten seconds. The page shows this, and plays the sound `offline`.
     browser
         .until("Date.now() - vestnik.connection.state.since > 10000")
         .await;
@@ -138,7 +139,7 @@ async fn what_came_while_the_network_was_cut_is_there_and_rings_once() {
     proxy.mend();
     browser.until_light("live").await;
     browser.until_in("pending", 2).await;
-    // The kitchen was making order 1, so it rings for the cancellation. It has never seen order 3.
+    // The kitchen was making order 1, so the panel rings for its cancellation. The panel has never shown order 3.
     browser
         .until("document.querySelector('.alarm-cancelled')?.innerText.includes('№1')")
         .await;
@@ -201,7 +202,7 @@ async fn a_hidden_tab_rings_and_shows_a_notification_for_a_minute() {
     let granted = serde_json::json!({"origin": origin, "permissions": ["notifications"]});
     browser.cdp("Browser.grantPermissions", granted).await;
     browser.start_shift(&app.panel_link()).await;
-    // The service worker shows notifications, and it is registered after the first orders.
+    // The service worker shows notifications. The page registers it only after the first orders.
     browser.until("navigator.serviceWorker.controller !== null").await;
     browser.page.minimize_window().await.unwrap();
     browser.until("document.hidden").await;
@@ -249,7 +250,7 @@ async fn a_hidden_tab_rings_and_shows_a_notification_for_a_minute() {
         .then((worker) => worker?.getNotifications()).then((all) => done((all ?? []).map((one) => one.title)))";
     assert_eq!(browser.js_later(shown).await, serde_json::json!(["Новый заказ №1"]));
 
-    // When the page is visible again, it reports the order as rendered, and alerts no second time.
+    // When the page is visible again, it reports the order as rendered. It alerts nobody a second time.
     browser.page.maximize_window().await.unwrap();
     browser.until("!document.hidden").await;
     app.until_so(seen).await;
@@ -279,7 +280,7 @@ async fn an_order_accepted_on_one_panel_is_silent_on_the_other() {
         .until("/^(20:00|19:\\d\\d)$/.test(document.querySelector('[data-key=\"orders/7/orders/1\"] .age').innerText)")
         .await;
 
-    // Both panels accept the order at once. One is first, and the other shows who was first.
+    // Both panels accept the order at once. The first press wins, and the other panel shows who was first.
     for (browser, name) in [(&kitchen, "Анна"), (&counter, "Олег")] {
         browser.js(&format!("vestnik.settings.name = '{name}'")).await;
     }

@@ -1,5 +1,5 @@
-//! Tests of the shift: a person confirms its end, it continues after a restart of the tablet, and a revoked key leads
-//! to a field for another key.
+//! Tests of the shift. A person confirms its end. It continues after a restart of the tablet. If the key is revoked,
+//! the page shows a field for another key.
 
 use serde_json::json;
 use vestnik::token::{self, Which};
@@ -8,7 +8,7 @@ use crate::panel::browser::Browser;
 use crate::panel::{EAR, ORDER};
 use crate::support::app::App;
 
-/// Whether the local storage and the session storage have the key.
+/// Returns two booleans: whether the local storage has the key, and whether the session storage has it.
 const REMEMBERED: &str =
     "return [localStorage, sessionStorage].map((place) => (place.getItem('vestnik.shift') ?? '').includes('vst_'))";
 
@@ -55,12 +55,12 @@ async fn the_end_of_a_shift_asks_warns_and_keeps_a_remembered_key() {
         json!([true, false]),
         "the remembered key stays on the device"
     );
-    // After its end, a shift does not start again without a press.
+    // After a person has ended a shift, the next shift does not start without a press.
     browser.restart(&app).await;
     browser.until("document.body.dataset.view === 'shift'").await;
     browser.press("#shift-start").await;
     browser.until_light("live").await;
-    // Another button forgets the device, and it also asks for a confirmation.
+    // Another button removes the key from the device. The page asks for a confirmation first.
     browser.press("[data-view-of=settings]").await;
     browser.press("#forget").await;
     browser.press("#ask .ask-yes").await;

@@ -5,12 +5,13 @@ use serde_json::json;
 use crate::panel::browser::Browser;
 use crate::support::app::App;
 
-/// SQL that adds the store. Its time to answer is longer than the test, or shorter than an order has waited.
+/// SQL that adds store 7, in which orders must be answered within this many seconds.
 fn store(answer_seconds: u32) -> String {
     format!("insert into vestnik.vst_store (id, answer_seconds) values ('7', {answer_seconds})")
 }
 
-/// SQL that adds an order of these dishes, each with its station.
+/// SQL that adds an order of these dishes. Each pair has the name of a dish and its station. The order has waited for
+/// 20 s.
 fn order(dishes: &[(&str, &str)]) -> String {
     let items: Vec<_> = dishes
         .iter()
@@ -26,7 +27,7 @@ const RINGS: &str = "[...vestnik.ringer.ringing.keys()].map((key) => key.split('
 const CARDS: &str = "[...document.querySelectorAll('#board-orders [data-key]')].map((card) => card.dataset.key.split('/').at(-1)).sort().join()";
 
 impl Browser {
-    /// Limits the screen to the station of the oven.
+    /// Makes the screen show only the station of the oven.
     async fn choose_oven(&self) {
         self.press("#stations-open").await;
         self.press("[data-station='Печь']").await;
@@ -63,7 +64,7 @@ async fn the_screen_of_a_station_shows_rings_and_counts_for_its_own_dishes_only(
     assert!(dishes.contains("Другие станции: 2× Чай"), "{dishes}");
     browser.picture("51-station").await;
 
-    // Later orders are filtered too. An order that is not shown gets no receipts.
+    // The screen also hides later orders of other stations. It reports no receipts for a hidden order.
     app.write(&order(&[("Лимонад", "Бар")])).await;
     app.write(&order(&[("Пепперони", "Печь")])).await;
     browser
@@ -132,7 +133,7 @@ async fn an_order_that_its_station_does_not_answer_comes_to_every_screen() {
         .await;
     app.until_so("select bool_and(sounded_at is not null and rendered_at is not null) from vestnik.vst_receipt r join vestnik.vst_event e on e.id = r.event_id where e.key = '2'")
         .await;
-    // After the answer, the order belongs to its own station again.
+    // After the answer, the order belongs to its own station only.
     browser.press("[data-key='orders/7/orders/2'] .yes").await;
     browser
         .until(&format!(

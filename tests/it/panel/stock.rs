@@ -1,4 +1,4 @@
-//! Tests of the stop list, as panels show and change it.
+//! Tests of the stop list, which panels show and change.
 
 use crate::panel::ORDER;
 use crate::panel::browser::Browser;
@@ -7,7 +7,7 @@ use crate::support::app::App;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dish_is_stopped_by_a_tap_on_one_panel_counted_on_all_and_put_back_on_another() {
     let app = App::start().await;
-    // The dishes of a closed order are offered too.
+    // The dialog also offers the dishes of a closed order.
     app.write(ORDER).await;
     app.write("update orders set status = 'completed'").await;
     let [kitchen, counter] = Browser::start_some().await;
@@ -21,7 +21,8 @@ async fn a_dish_is_stopped_by_a_tap_on_one_panel_counted_on_all_and_put_back_on_
         .await;
     app.until_so("select until > now() from vestnik.vst_out_of_stock_now where item = 'Пицца Маргарита'")
         .await;
-    // A person types an item that no order has. Without an end time, it stays on the list until a person puts it back.
+    // A person types an item that no order contains. Without an end time, the item stays on the list until a person
+    // takes it off.
     kitchen.press("[data-stock-span=open]").await;
     kitchen
         .page
@@ -42,7 +43,7 @@ async fn a_dish_is_stopped_by_a_tap_on_one_panel_counted_on_all_and_put_back_on_
     }
     app.until_so("select until is null from vestnik.vst_out_of_stock_now where item = 'Гуакамоле'")
         .await;
-    // The page shows the number after a reload too.
+    // The page shows the number of items after a reload too.
     counter.reload().await;
     counter
         .until("document.getElementById('badge-stock').textContent === '2'")

@@ -106,7 +106,7 @@ async fn a_filter_shows_one_store_and_never_hides_what_rings() {
     until_card(&browser, "pending", "orders/8/orders/3").await;
     browser.until("vestnik.ringer.ringing.has('orders/8/orders/3')").await;
     assert_eq!(browser.text("[data-store-of='8'] .badge").await, "1");
-    // The history shows the store in view.
+    // The history shows the store that is selected in the panel.
     browser.press("[data-store-of='8']").await;
     browser.press("[data-view-of=history]").await;
     app.write("update orders set status = 'completed' where id = 2").await;

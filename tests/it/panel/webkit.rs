@@ -1,4 +1,5 @@
-//! Tests of the panel in WebKit, the engine of all browsers on an iPad: what differs from Chromium.
+//! Tests of the panel in WebKit, the engine of all browsers on an iPad. They cover only the differences from
+//! Chromium.
 
 use std::net::Ipv4Addr;
 use std::process::Stdio;
@@ -37,7 +38,7 @@ pub async fn start() -> (Client, Child, Child) {
     let driver = Command::new("WebKitWebDriver")
         .arg(format!("--port={port}"))
         .env("DISPLAY", display)
-        // Without this, the driver looks for a desktop session.
+        // Without this variable, the driver looks for a desktop session.
         .env("DBUS_SESSION_BUS_ADDRESS", "disabled:")
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -58,8 +59,8 @@ pub async fn start() -> (Client, Child, Child) {
     }
 }
 
-/// The size of a screenshot that proves text on a card, bytes. A card with text takes about 9,000 bytes. An empty
-/// card has one colour, and takes about 500.
+/// The smallest screenshot of a card with text, bytes. A card with text takes about 9,000 bytes. An empty card has
+/// one colour, and takes about 500.
 const CARD_WITH_WORDS: usize = 4000;
 
 /// Waits until a screenshot of the order's card has text.

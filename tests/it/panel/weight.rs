@@ -17,7 +17,7 @@ const BYTES: usize = 80_000;
 /// The traffic that the proxy has counted.
 #[derive(Default)]
 struct Seen {
-    /// Each request line, and the bytes of responses before it.
+    /// Each request line, with the number of response bytes that the proxy had forwarded before it.
     requests: Vec<(String, usize)>,
     bytes: usize,
 }
@@ -82,11 +82,13 @@ async fn the_first_order_is_seen_after_twelve_requests_and_eighty_kilobytes_at_m
 }
 
 fn expect_light(seen: &Seen) {
-    // The lists are loaded before the orders of the day are counted. The request for the socket does not count.
+    // The page loads the lists before it counts the orders of the day. The request that opens the socket does not
+    // count.
     let mut lines = seen.requests.iter();
     let lists = lines.position(|(line, _)| line.contains("/bookings?"));
     let lists = lists.expect("the bookings are loaded");
-    // The first request for something that may come later: other modules, the orders of the day, or the key's scope.
+    // Find the first request that the first orders do not need: for other modules, for the orders of the day, or for
+    // the scope of the key.
     let is_later = |line: &str| {
         ["/later.js", "status=all", "/session/"]
             .iter()
@@ -118,7 +120,8 @@ async fn a_device_that_goes_on_asks_for_its_orders_before_it_has_its_words_and_s
     app.write(ORDER).await;
     browser.start_shift(&app.panel_link()).await;
     browser.until_in("pending", 1).await;
-    // Delete the saved board, which would show the order at once. The request for bookings never gets a response.
+    // Delete the saved board, because the page would show its order at once. The script also makes the request for
+    // bookings wait forever.
     let script = "sessionStorage.removeItem('vestnik.board'); const real = fetch;
         window.fetch = (address, ...given) => String(address).includes('/bookings?') ? new Promise(() => {}) : real(address, ...given);";
     browser
