@@ -1,5 +1,5 @@
-//! Three nodes behind HAProxy, with writers and panels, meet random faults one after the other. The oracle checks that
-//! no event is lost. `scripts/chaos` runs this for minutes; the test suite runs a few steps.
+//! Random faults, one after the other, in a cluster of three nodes behind HAProxy, with writers and panels. The oracle
+//! checks that no event is lost. `scripts/chaos` runs this test for minutes; the test suite runs a few faults.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -14,11 +14,11 @@ use crate::support::app::{PATIENCE, Panel};
 use crate::support::db::{Database, Server, until};
 use crate::support::look_again;
 
-/// The number of faults in a run of the test suite.
+/// The number of faults when the test suite runs this test.
 const STEPS: usize = 8;
-/// The number of commits between two faults, and while a node is stopped.
+/// The number of commits of the writers between two faults, and while a node is stopped.
 const COMMITS_BETWEEN: usize = 40;
-/// The number of orders in a large transaction.
+/// The number of orders that one large transaction inserts.
 const LARGE: usize = 2_000;
 /// Every kind of fault, for the random choice.
 const FAULTS: [Fault; 10] = [
@@ -115,7 +115,7 @@ impl Chaos {
         ended.await.expect("the session of a revoked token ends");
         let refused = timeout(PATIENCE, async {
             while let Ok(mut panel) = connect().await {
-                // A node may accept the revoked token for a few seconds, until it reads the revocation.
+                // A node may still accept the revoked token for a few seconds, until the node reads the revocation.
                 while panel.message().await.is_ok() {}
             }
         });
@@ -133,7 +133,7 @@ impl Chaos {
             "select exists (select from pg_stat_replication where sync_state = 'sync')",
         )
         .await;
-        // The standby is synchronous, so it has every commit that is acknowledged from now on.
+        // The standby is synchronous: from now on, the standby has every commit that the primary has acknowledged.
         self.trial.commits(COMMITS_BETWEEN).await;
         let standby = Database::at(standby.into()).client().await;
         self.server.fail();
@@ -142,7 +142,7 @@ impl Chaos {
     }
 }
 
-/// The duration of the run, if `scripts/chaos` sets `VESTNIK_CHAOS_MINUTES`.
+/// How long the test runs, if `scripts/chaos` has set `VESTNIK_CHAOS_MINUTES`.
 fn minutes() -> Option<Duration> {
     let minutes: u64 = std::env::var("VESTNIK_CHAOS_MINUTES").ok()?.parse().unwrap();
     Some(Duration::from_secs(60 * minutes))

@@ -327,8 +327,8 @@ impl Server {
         self.ask("restart");
     }
 
-    /// Chooses a free port for the next standby, and returns it. After [`Server::fail`], the standby at this port is the
-    /// primary.
+    /// Chooses a free port for the next standby, and returns it. After [`Server::fail`], the standby at this port is
+    /// the primary.
     pub fn spare_port(&mut self) -> String {
         self.answer("spare")
     }
