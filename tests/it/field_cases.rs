@@ -41,7 +41,7 @@ use crate::support::app::{App, PATIENCE};
 use crate::support::db::Database;
 use crate::support::look_again;
 
-/// The table of most cases.
+/// The table that most cases use.
 const STANDARD: &str = "create table orders (id bigserial primary key, store_id int not null, status text not null default 'pending', \
      customer_name text, total int, order_type text, items jsonb not null default '[]', reason text, created_at timestamptz not null default now(), \
      updated_at timestamptz)";
@@ -181,8 +181,8 @@ async fn a_swapped_table_takes_every_write_and_its_rows_make_events_once_it_is_a
 #[tokio::test(flavor = "multi_thread")]
 async fn a_swapped_table_may_be_of_another_shape_and_be_attached_by_each_name() {
     let (database, client) = shop(STANDARD, "public.orders").await;
-    // The table is renamed for good and attached by its new name, and the old name is detached. Then another table gets
-    // the old name.
+    // The shop renames the table for good. The new name is attached and the old name is detached. Then another table
+    // gets the old name.
     run(&client, &["alter table orders rename to purchases"]).await;
     attach(&database, &["--table", "public.purchases", "--kind", "order"]);
     let (code, said) = vestnik(&database, &["detach", "--table", "public.orders"]);
@@ -210,7 +210,7 @@ async fn a_swapped_table_may_be_of_another_shape_and_be_attached_by_each_name() 
     run(&client, &["drop table orders", "drop table purchases"]).await;
 }
 
-// P20: `attach` waits for a lock, and all writers wait behind it.
+// P20: `attach` waits for a lock, and all writers of the table wait behind `attach`.
 
 #[tokio::test(flavor = "multi_thread")]
 async fn attach_and_detach_give_way_to_writers_and_say_who_holds_the_table() {
@@ -291,7 +291,7 @@ async fn a_key_that_does_not_tell_rows_apart_is_refused() {
     );
 }
 
-// P25: one row with bytes that are not text.
+// P25: one row has bytes that are not text.
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_byte_that_is_no_text_costs_nobody_else_theirs() {
@@ -310,7 +310,7 @@ async fn a_byte_that_is_no_text_costs_nobody_else_theirs() {
             )
         };
         run(&client, &[STANDARD]).await;
-        // These rows exist before the table is attached.
+        // The shop writes these rows before the table is attached.
         run(&database.session().await, &[&insert(6)]).await;
         attach(&database, &["--table", "public.orders", "--kind", "order"]);
         run(&database.session().await, &[&insert(9)]).await;
@@ -338,7 +338,7 @@ async fn a_byte_that_is_no_text_costs_nobody_else_theirs() {
         let name = list["orders"][0]["customer_name"].as_str().unwrap();
         assert!(name.starts_with("Caf"), "{encoding}: {name}");
         assert!(encoding != "LATIN1" || name == "Café", "{name}");
-        // A person's text may contain characters that the database's encoding lacks.
+        // The text of a person's answer may contain characters that the encoding of the database does not have.
         let (status, body) = press(
             &app,
             "9",
@@ -434,7 +434,7 @@ async fn nothing_is_too_large_or_too_strange_to_be_written_and_sent() {
             (&json!("new_order"), &json!(numbers.to_string())),
             "{what}"
         );
-        // Changes of the large row arrive, too.
+        // A change of the large row reaches the client, too.
         run(
             &client,
             &[&format!("update orders set order_type = 'pickup' where id = {numbers}")],
@@ -490,7 +490,7 @@ async fn an_enum_that_is_exchanged_costs_nothing() {
     assert_eq!(press(&app, "7", "2", json!({"status": "preparing"})).await.0, 200);
     let (_, said) = vestnik(&app.database, &["doctor"]);
     assert!(said.contains("`COOKING`"), "{said}");
-    // Then a value of the enum is renamed.
+    // Then the shop renames a value of the enum.
     run(
         &client,
         &[
@@ -624,8 +624,8 @@ async fn a_key_of_any_type_can_be_answered() {
 
 // Row level security.
 
-/// Creates a role with the rights that `docs/operations.md` lists for the engine, and only these rights on the shop's
-/// tables.
+/// Creates a role with the rights that `docs/operations.md` lists for the engine. On the shop's tables, the role has
+/// only `rights`.
 pub async fn engine_role(database: &Database, role: &str, rights: &str) -> String {
     let client = database.session().await;
     let sql = format!(
@@ -672,7 +672,8 @@ async fn row_level_security_works_or_is_named() {
     }
     let doctor = told(&vestnik_at(&url, &["doctor"]).output().unwrap()).1;
     assert!(doctor.contains("create policy vestnik_select"), "{doctor}");
-    // A policy permits reading but not writing. The answer must fail, and must not be reported as done.
+    // A row level security policy permits reading but not writing. The answer to the order must fail, and the program
+    // must not report success.
     run(
         &client,
         &[&format!("create policy a on orders for select to {role} using (true)")],
@@ -729,7 +730,7 @@ async fn what_becomes_of_a_column_is_said_and_mended() {
         "{doctor}"
     );
     assert_eq!(press(&app, "7", "2", json!({"status": "preparing"})).await.0, 200);
-    // After the mapping names the new column, earlier events are translated with it, too.
+    // Once the mapping names the new column, the engine translates earlier events with the new mapping as well.
     let (_, shown) = vestnik(&app.database, &["source", "show", "orders"]);
     let mended = shown
         .replace("\"customer_name\"", "\"guest\"")
@@ -739,7 +740,7 @@ async fn what_becomes_of_a_column_is_said_and_mended() {
     std::fs::write(&file, mended).unwrap();
     let said = attach(&app.database, &["--map", file.to_str().unwrap()]);
     assert!(said.contains("earlier events have guest now"), "{said}");
-    // The node loads the new mapping as soon as it has read the notification.
+    // The node loads the new mapping as soon as it has received the notification of the change.
     let told = timeout(PATIENCE, async {
         loop {
             let told = app.get_json("/api/partner/stores/7/events").await;
@@ -790,7 +791,7 @@ async fn a_restored_dump_goes_on() {
                 .unwrap(),
         };
         assert!(restore.status.success(), "{restore:?}");
-        // The shop writes to the restored database before any command of Vestnik has run.
+        // The shop writes to the restored database before anybody has run a command of Vestnik there.
         let shop = restored.session().await;
         run(
             &shop,
@@ -809,8 +810,8 @@ async fn a_restored_dump_goes_on() {
         assert!(told.iter().any(|event| is(event, "new_order", "3")), "{told:?}");
         assert_eq!(press(&app, "7", "4", json!({"status": "preparing"})).await.0, 200);
     }
-    // The dump's data alone is loaded into existing tables. The triggers create each event once, and no statement
-    // fails.
+    // Only the data of the dump is loaded, into tables that exist. The triggers create one event for each row, and no
+    // statement fails.
     let dumped = Command::new("pg_dump")
         .args(["--data-only", "-t", "public.orders", "-f"])
         .arg(&dump)

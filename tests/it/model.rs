@@ -1,4 +1,4 @@
-//! Checks the model of NOTIFY suppression, if the model checker is installed: `apt-get install spin gcc`.
+//! Checks the model of NOTIFY suppression with spin, if spin is installed (`apt-get install spin gcc`).
 
 use std::path::Path;
 use std::process::Command;
