@@ -73,8 +73,8 @@ async fn write(client: Client, watcher: Client, mut random: Rng) {
         .unwrap();
     for number in 0..TRANSACTIONS {
         if number % PROJECTED_EACH == 0 {
-            // Wait until the projector has read all changes so far. Without this wait, it could see only the final
-            // state of each order.
+            // Wait until the projector has read all changes so far. Without this wait, the projector could see only
+            // the final state of each order.
             let newest: i64 = watcher.query_one(NEWEST, &[]).await.unwrap().get(0);
             let taken = format!("select not exists (select from vestnik.vst_change where id <= {newest})");
             until(&watcher, &taken).await;

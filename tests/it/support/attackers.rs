@@ -21,10 +21,10 @@ pub enum Attack {
     DripHeads,
     /// Each client has a valid token, and sends one byte of a request's body a second.
     DripBodies,
+    /// Each client sends one request after the other, and reads no response.
+    ReadNothing,
     /// 200 clients together send `count` requests a second (see [`Attackers::begin`]). Each request has an invalid
     /// token.
-    ReadNothing,
-    /// Each request has an invalid token. `count` is the number of requests a second of all clients together.
     TryTokens,
     /// Each client has a valid token, and sends empty pings without a pause.
     FloodPings,
@@ -41,7 +41,7 @@ const HEADERS: [u8; 12] = [0, 0, 3, 1, 5, 0, 0, 0, 1, 0x82, 0x86, 0x84];
 /// An empty ping frame with its mask.
 const PING: [u8; 6] = [0x89, 0x80, 0, 0, 0, 0];
 
-/// Attacking clients. Dropping this value ends them.
+/// The running clients of one attack. Dropping this value ends the clients.
 pub struct Attackers {
     _tasks: JoinSet<()>,
 }

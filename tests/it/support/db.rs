@@ -34,7 +34,7 @@ pub async fn until(client: &Client, sql: &str) {
     until_within(client, PATIENCE, sql).await;
 }
 
-/// Like [`until`], with another longest wait.
+/// Like [`until`], but waits for at most `patience`.
 pub async fn until_within(client: &Client, patience: Duration, sql: &str) {
     let waited = timeout(patience, async {
         while client.query_one(sql, &[]).await.unwrap().get::<_, Option<bool>>(0) != Some(true) {
@@ -149,7 +149,7 @@ impl Database {
         }
     }
 
-    /// Creates the engine's schema and the reference shop on a Postgres of the test's own.
+    /// Creates the engine's schema and the reference shop in the database `postgres` of this server.
     pub async fn on(server: &Server) -> Self {
         let database = Self {
             url: format!("{}/postgres", server.address),
@@ -333,13 +333,13 @@ impl Server {
         self.answer("spare")
     }
 
-    /// Starts a streaming standby at the spare port, and returns its URL.
+    /// Starts a streaming standby at the port of [`Server::spare_port`], and returns its URL.
     pub fn standby(&mut self) -> String {
         let port = self.answer("standby");
         self.address.replace(self.port(), &port)
     }
 
-    /// Kills the server for good, as a failure of its machine would. The standby replaces it after its promotion.
+    /// Kills the server for good, as a failure of its machine would. After a promotion, the standby replaces it.
     pub fn fail(&mut self) {
         self.ask("fail");
     }

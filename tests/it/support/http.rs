@@ -12,7 +12,7 @@ use super::app::{App, PATIENCE};
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
-    /// Names and values; the names are in lower case.
+    /// The names and values of the headers. The names are in lower case.
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
 }

@@ -23,7 +23,7 @@ pub const CUSTOMER: &str = "Кузьма Скороходов";
 /// names of people who write to the bot.
 const NEVER_LOGGED: [&str; 5] = [SECRET, "vst_", "Кузьма", "Скороходов", "Person1"];
 
-/// A running `vestnik serve`. When this value is dropped, its log is read to the end and checked for secrets.
+/// A running `vestnik serve`. Dropping this value asserts that the node's whole log contains no secret.
 pub struct Node {
     child: Child,
     said: Arc<Mutex<Vec<String>>>,
@@ -87,7 +87,7 @@ impl Node {
         self.until_said_within(PATIENCE, words).await
     }
 
-    /// Like [`Node::until_said`], with another longest wait.
+    /// Like [`Node::until_said`], but waits for at most `patience`.
     pub async fn until_said_within(&self, patience: Duration, words: &str) -> String {
         let mut changed = self.changed.clone();
         let waited = timeout(patience, async {

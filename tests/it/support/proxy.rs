@@ -116,7 +116,7 @@ impl Proxy {
             while let Ok((client, _)) = listener.accept().await {
                 if *is_cut.borrow_and_update() {
                     let mut is_cut = is_cut.clone();
-                    // Keep the connection open without passing data until the test restores the line.
+                    // Keep the connection open without passing data until the test calls [`Proxy::mend`].
                     tokio::spawn(async move {
                         let _ = is_cut.wait_for(|cut| !cut).await;
                         drop(client);

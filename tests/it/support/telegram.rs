@@ -151,7 +151,7 @@ impl Call {
     }
 }
 
-/// The state, and a signal for each change of it.
+/// The state of the fake, and a channel that signals each change of the state.
 struct Shared {
     state: Mutex<State>,
     changed: watch::Sender<u64>,
@@ -395,7 +395,7 @@ impl Telegram {
         self.until_calls_within(PATIENCE, what, is_so).await;
     }
 
-    /// Like [`Telegram::until_calls`], with another longest wait.
+    /// Like [`Telegram::until_calls`], but waits for at most `patience`.
     pub async fn until_calls_within(&self, patience: Duration, what: &str, is_so: impl Fn(&[Call]) -> bool) {
         let mut changed = self.shared.changed.subscribe();
         let waited = timeout(patience, async {

@@ -22,11 +22,11 @@ pub enum Fault {
     },
     /// A proxy in front of the Bot API answers with this status and an HTML page.
     Page(u16),
-    /// No response is ever sent.
+    /// The fake never sends a response.
     Hang(Taken),
-    /// The connection is reset after the request was read.
+    /// The fake reads the request, and resets the connection.
     Reset(Taken),
-    /// The response is JSON that is cut off.
+    /// The fake sends only the beginning of the JSON response.
     BrokenJson(Taken),
     /// The fake saves the message, runs this function, and then sends the response.
     Run(Arc<dyn Fn() + Send + Sync>),
@@ -90,15 +90,15 @@ const MESSAGES: [&str; 2] = ["sendMessage", "editMessageText"];
 /// The requests that get a fault.
 #[derive(Debug, Clone, Copy)]
 pub enum On {
-    /// Sent and edited messages of every chat.
+    /// Requests that send or edit a message in any chat.
     Messages,
-    /// Sent and edited messages of one chat.
+    /// Requests that send or edit a message in this chat.
     Chat(i64),
-    /// Sent and edited messages of one chat whose text contains these words.
+    /// Requests that send or edit a message in this chat, if the new text contains these words.
     Text(i64, &'static str),
-    /// Edits in one chat, of a text or of only the buttons.
+    /// Requests that edit a message in this chat, even if they edit only the buttons.
     Edits(i64),
-    /// Requests of one method, under Telegram's name for it: `getUpdates`.
+    /// Requests of one method. The name is Telegram's, for example `getUpdates`.
     Method(&'static str),
     /// Every request, even the long poll: Telegram is unavailable.
     Everything,

@@ -385,7 +385,7 @@ impl State {
         })
     }
 
-    /// The message as the Bot API describes it.
+    /// A message in the form of the Bot API.
     pub fn message_json(&self, chat: i64, number: i32) -> Value {
         let mut message =
             json!({"message_id": number, "date": 1_790_000_000, "from": me(), "chat": self.chats[&chat].json(chat)});
@@ -413,7 +413,7 @@ fn me() -> Value {
         "has_main_web_app": false})
 }
 
-/// The text that people see, and the buttons, of a request.
+/// The visible text and the buttons of a request that sends or edits a message.
 fn content(body: &Value, call: &mut Call) -> Result<(String, Vec<Vec<Button>>), Answer> {
     let text = body["text"].as_str().unwrap_or_default();
     let text = match body["parse_mode"].as_str() {
