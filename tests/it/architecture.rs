@@ -1,4 +1,5 @@
-//! House rules that a test can check: dependencies point downward, only low layers use SQL, and files stay short.
+//! Rules for the source code that a test can check: dependencies point downward, only some modules use SQL, and files
+//! stay short.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -365,7 +366,7 @@ fn no_file_is_one_that_nobody_wants_to_open() {
     }
 }
 
-/// The names of metrics that directly follow one of these words in a text. A word is for example `counter!("`.
+/// The names of the metrics that directly follow one of `words` in a text. An example of a word is `counter!("`.
 fn metrics_behind(text: &str, words: &[&str]) -> BTreeSet<String> {
     let text: String = text.split_whitespace().collect();
     let named = |word: &&str| {

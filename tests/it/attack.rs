@@ -21,8 +21,8 @@ async fn under_every_attack_at_once_sessions_get_their_orders_and_a_new_panel_ge
     let database = Database::fresh().await;
     let settings = [
         ("HTTP_MAX_UNAUTHENTICATED_PER_ADDRESS", "100"),
-        // Limit the sessions of one token, so that a client that opens many sessions leaves some for the panels of its
-        // store.
+        // Limit the sessions of one token. A client that opens many sessions then leaves some sessions for the panels
+        // of its store.
         ("SESSION_MAX_PER_TOKEN", "20"),
         ("LOG_FILTER", "info"),
     ];

@@ -328,7 +328,8 @@ async fn a_panel_that_comes_back_while_a_large_transaction_is_on_its_way_misses_
     let mut returns = 0;
     while came.len() < ORDERS {
         came.insert(id(&panel.event().await));
-        // Reconnect later each time, so that some disconnections fall within a chunk and some between two chunks.
+        // Reconnect ten times, after every 1111 events. Some of these disconnections fall within a chunk, and some
+        // between two chunks.
         if came.len() > returns * 1111 && returns < 10 {
             returns += 1;
             let cursor = panel.cursor.clone();

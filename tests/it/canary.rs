@@ -193,7 +193,7 @@ async fn no_cursor_breaks_because_the_rows_of_canaries_are_removed() {
     server.restart();
     until_said(&app, "back").await;
     app.database.until("select count(*) = 2 from vestnik.vst_lineage").await;
-    // After 8 rounds, the engine has removed every row from before the restart.
+    // After 8 more canaries, the engine has removed every row from before the restart.
     app.database
         .until("select count(*) >= 8 and min(at) > pg_postmaster_start_time() from vestnik.vst_event")
         .await;

@@ -20,7 +20,7 @@ const STEPS: usize = 8;
 const COMMITS_BETWEEN: usize = 40;
 /// The number of orders that one large transaction inserts.
 const LARGE: usize = 2_000;
-/// Every kind of fault, for the random choice.
+/// Every kind of fault. The test chooses one of them at random.
 const FAULTS: [Fault; 10] = [
     Fault::KillNode,
     Fault::StopNode,
@@ -95,7 +95,7 @@ impl Chaos {
         }
     }
 
-    /// Revokes a token, and asserts that its session ends and that no new session begins with it.
+    /// Revokes a token. Asserts that the token's session ends, and that the token cannot open a new session.
     async fn revoke(&self) {
         let token = self.database.token(Stores::All).await;
         let connect = || Panel::connect(self.cluster.address, "1", None, &token);

@@ -65,7 +65,7 @@ impl Cluster {
         kill_process(Pid::from_raw(self.pid(node)).unwrap(), signal).unwrap();
     }
 
-    /// Ends a node with a signal, and waits until the script has started it again.
+    /// Ends a node with a signal, and waits until the script has started the node again.
     pub async fn end(&self, node: usize, signal: Signal) {
         let pid = self.pid(node);
         self.signal(node, signal);

@@ -531,7 +531,7 @@ fn a_newcomer_pastes_what_the_first_screen_says_and_sees_the_order() {
     };
     assert!(event.contains("\"new_order\"") && event.contains("Иван"), "{event}");
 
-    // `doctor` finds nothing wrong with what the program has created.
+    // `doctor` finds no problem in the database that the program has created.
     let output = vestnik(&["doctor"]).current_dir(directory.path()).output().unwrap();
     assert!(output.status.success(), "{}", text(&output.stdout));
 

@@ -20,7 +20,7 @@ use vestnik::token::{Grant, Scope, Stores, TokenId};
 
 use crate::support::app::PATIENCE;
 
-/// The size of the send queue, bytes. One event of [`event`] is larger.
+/// The size of the send queue, bytes. An event of the function [`event`] is larger.
 const QUEUE_BYTES: usize = 1000;
 
 /// A transport that accepts every message at once, and calls `when_pinged` for each ping that the session sends.

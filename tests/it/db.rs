@@ -1,4 +1,4 @@
-//! The URL of a connection to Postgres has the same parameters as for psql, with the same meaning.
+//! Vestnik understands the same parameters of a Postgres URL as psql, with the same meaning.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

@@ -17,8 +17,8 @@ use crate::telegram_outcomes::{hold, hurry, start};
 /// A chat that gets every message of store 7.
 const CHAT: i64 = 501;
 const GROUP: i64 = -50;
-/// The age at which an event gets no message of its own but appears in a digest. This is the default of the setting
-/// `telegram.digest_after`.
+/// An event that is older than this gets no message of its own, but appears in a digest. The value is the default of
+/// the setting `telegram.digest_after`.
 const STALE: Duration = Duration::from_secs(30 * 60);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -485,8 +485,8 @@ async fn an_event_that_commits_while_others_are_planned_is_planned_once() {
     assert_eq!(enqueueing.await.unwrap(), [0, 1]);
 }
 
-/// While no node runs, the status of each order changes twice, an hour ago. Then a node starts, and edits each message
-/// in the chat to the order's final status.
+/// While no node runs, the status of each order changes twice, and the test makes these changes an hour old. Then a
+/// node starts, and edits each message in the chat to the order's final status.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_message_that_is_there_is_edited_behind_a_standstill_and_keeps_no_old_buttons() {
     const ORDERS: usize = 5;

@@ -22,7 +22,7 @@ pub async fn doctor(database: &Database, arguments: &[&str]) -> (String, Option<
     (String::from_utf8(said).unwrap(), output.status.code())
 }
 
-/// The line of the output whose second word is this subject.
+/// The line of the output whose second word is `subject`, for example `queue`.
 pub fn line<'a>(said: &'a str, subject: &str) -> &'a str {
     let about = |line: &&str| line.split_whitespace().nth(1) == Some(subject);
     said.lines()

@@ -350,8 +350,8 @@ async fn an_address_that_the_journal_cannot_serve_any_more_is_told_so_first() {
         )
         .await
         .unwrap();
-    // While an older transaction of another test is open, the journal could not serve the new cursor either. Wait until
-    // no such transaction is left.
+    // The journal cannot serve the new cursor while an older transaction of another test is open. Wait until no such
+    // transaction is left.
     let is_over = "select pg_snapshot_xmin(pg_current_snapshot()) > trimmed_through from vestnik.vst_retention";
     until(&client, is_over).await;
     let app = app(database).await;

@@ -1,6 +1,6 @@
 //! Problems that users of similar software have reported, each reproduced with input of our own. `P01` and so on are
-//! the numbers of the reports. Cases that need only a table and its writes are in `tests/shops`; the other cases are
-//! here.
+//! the numbers of the reports. A case that needs only a table and its writes is a shop in `tests/shops`; the other cases
+//! are in this file.
 //!
 //! | case | test |
 //! |---|---|
@@ -10,19 +10,19 @@
 //! | P06 major and minor units | shops django, prisma, knex, types, laravel (yen) |
 //! | P08 the same key in two tables | shops two_tables, uuid_schemas |
 //! | P11 timestamps without a zone | shops times, rails, typeorm |
-//! | P12 deleted, softly deleted | shops plain, typeorm, laravel, sequelize |
-//! | P13 changed after it was sent | shops plain, reference, laravel |
-//! | P15 what a kitchen needs beside the items | shops cyrillic, prisma, knex |
-//! | P16 shapes of items | shops plain, knex, sequelize; `sources::items` |
-//! | P20 attach waits, and everybody behind it | `attach_and_detach_give_way_to_writers_and_say_who_holds_the_table` |
+//! | P12 rows that are deleted, or marked as deleted | shops plain, typeorm, laravel, sequelize |
+//! | P13 an order changes after it was sent | shops plain, reference, laravel |
+//! | P15 fields that a kitchen needs besides the items | shops cyrillic, prisma, knex |
+//! | P16 formats of the column with items | shops plain, knex, sequelize; `sources::items` |
+//! | P20 `attach` waits for a lock, and writers wait behind it | `attach_and_detach_give_way_to_writers_and_say_who_holds_the_table` |
 //! | P24 keys that are not unique | `a_key_that_does_not_tell_rows_apart_is_refused` |
 //! | P25 one unreadable row | `a_byte_that_is_no_text_*` |
 //! | P29 an import of old orders | shop reference |
-//! | P31 mixed case | `a_name_in_mixed_case_is_found_and_quoted` |
-//! | P35 a number that people can say | shops prisma, rails, supabase, cyrillic |
-//! | P38 a step back | shops plain, laravel, django |
-//! | P46 large rows, escapes | `nothing_is_too_large_or_too_strange_to_be_written_and_sent` |
-//! | P49 an enum is exchanged | `an_enum_that_is_exchanged_costs_nothing` |
+//! | P31 names in mixed case | `a_name_in_mixed_case_is_found_and_quoted` |
+//! | P35 a short order number for people | shops prisma, rails, supabase, cyrillic |
+//! | P38 an order returns to an earlier status | shops plain, laravel, django |
+//! | P46 large rows and unusual characters | `nothing_is_too_large_or_too_strange_to_be_written_and_sent` |
+//! | P49 an enum type is replaced | `an_enum_that_is_exchanged_costs_nothing` |
 //! | P51 partitions | shop partitioned |
 //! | keys of every type | `a_key_of_any_type_can_be_answered` |
 //! | row level security | `row_level_security_works_or_is_named` |
@@ -511,8 +511,6 @@ async fn an_enum_that_is_exchanged_costs_nothing() {
     );
 }
 
-// Keys of every type.
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_label_with_another_name_and_a_check_are_told_apart_and_said() {
     let (database, client) = shop(
@@ -622,8 +620,6 @@ async fn a_key_of_any_type_can_be_answered() {
     }
 }
 
-// Row level security.
-
 /// Creates a role with the rights that `docs/operations.md` lists for the engine. On the shop's tables, the role has
 /// only `rights`.
 pub async fn engine_role(database: &Database, role: &str, rights: &str) -> String {
@@ -697,8 +693,6 @@ async fn row_level_security_works_or_is_named() {
     assert!(!doctor.contains("create policy"), "{doctor}");
 }
 
-// Columns that change.
-
 #[tokio::test(flavor = "multi_thread")]
 async fn what_becomes_of_a_column_is_said_and_mended() {
     let (database, client) = shop(STANDARD, "public.orders").await;
@@ -755,8 +749,6 @@ async fn what_becomes_of_a_column_is_said_and_mended() {
     assert_eq!(told["events"][1]["data"]["total"], 1250, "{told}");
     assert!(!vestnik(&app.database, &["doctor"]).1.contains("orders:"), "well again");
 }
-
-// A restored database.
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restored_dump_goes_on() {

@@ -278,7 +278,7 @@ async fn a_page_of_another_origin_reads_its_errors_and_is_told_why_it_is_refused
         let exposed = answer.header("access-control-expose-headers").unwrap();
         assert!(exposed.contains("retry-after"), "{path}: {exposed}");
     }
-    // A page of another origin can read the response that refuses it, and no other response.
+    // A page of another origin can read the response that refuses the page, and no other response.
     let foreign = [("Origin", "https://evil.example"), ("Authorization", bearer.as_str())];
     let refused = app.call("GET", session, &foreign, None).await;
     assert_eq!((refused.status, refused.code().as_str()), (403, "forbidden_origin"));

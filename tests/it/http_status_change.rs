@@ -347,7 +347,7 @@ async fn nothing_can_be_forged_across_sites() {
         let answer = app.call("POST", ORDER, headers, Some(body)).await;
         assert_eq!(answer.status, status, "{headers:?}");
         assert_eq!(answer.header("set-cookie"), None);
-        // A page of a refused origin can read the response that refuses it, and no other response.
+        // A page of a refused origin can read the response that refuses the page, and no other response.
         let origin = headers
             .iter()
             .find(|(name, _)| *name == "Origin")

@@ -345,7 +345,7 @@ async fn a_store_sees_its_own_rows_only() {
     let token = app.database.token(Stores::These(vec!["8".into()])).await;
     assert_eq!(app.get(ORDERS, Some(&token)).await.0, 403);
     assert_eq!(app.get(ORDERS, None).await.0, 401);
-    // A store id must equal the text of a key. A cast to a number would also accept `07`.
+    // The store id in a URL must equal the store id in the table as text. A comparison as numbers would also find `07`.
     for store in ["07", "%207", "7.0", "+7", "x", "99999999999999999999"] {
         let list = app.get_json(&format!("/api/partner/stores/{store}/orders")).await;
         assert_eq!(ids(&list), [""; 0], "{store}");

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-/// The exit code of the script if spin or a C compiler is missing.
+/// The exit code of `scripts/model` if spin or a C compiler is missing.
 const MISSING: i32 = 3;
 
 #[test]

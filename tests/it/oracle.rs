@@ -70,9 +70,9 @@ struct Book {
 /// Whether an event may arrive more than once.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Repeats {
-    /// No fault occurred that allows a repeated event.
+    /// No fault of the run allows a repeated event.
     Never,
-    /// A session or the engine failed during the run.
+    /// A session or the engine fails during the run, so some events may arrive twice.
     InFaults,
 }
 
@@ -300,7 +300,7 @@ fn tag(event: &Value) -> String {
         .to_owned()
 }
 
-/// Receives events as a panel does, and reconnects with its cursor after each disconnection.
+/// Receives events as a panel does. After each disconnection, it reconnects with the panel's newest cursor.
 async fn receive(
     mut panel: Panel,
     engines: Vec<SocketAddr>,

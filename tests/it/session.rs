@@ -115,8 +115,8 @@ async fn a_long_read_is_streamed_in_order_and_every_cursor_of_it_goes_on() {
             .await
             .before_live;
         let first: u64 = back[0]["id"].as_str().unwrap().parse().unwrap();
-        // The cursor of an event in a chunk points to the beginning of the chunk. Only the cursor of the chunk's last
-        // event points to the end of the chunk.
+        // A large transaction is sent in chunks. The cursor of an event in a chunk points to the beginning of the
+        // chunk. Only the cursor of the chunk's last event points to the end of the chunk.
         assert!(
             first <= ids.get(index + 1).copied().unwrap_or(10001),
             "none is missed behind event {index}"
@@ -343,7 +343,7 @@ async fn a_subscriber_that_stops_reading_is_lagged_and_gets_all_with_its_cursor(
              from generate_series(1, 20) o",
         )
         .await;
-        // The server does not disturb the other panel, which reads its messages.
+        // The other panel reads its messages, so its session continues.
         for _ in 0..20 {
             other.event().await;
         }

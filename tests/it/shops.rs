@@ -51,7 +51,7 @@ async fn every_shop_is_translated_as_its_files_say() {
     let mut shops: Vec<PathBuf> = std::fs::read_dir(directory)
         .unwrap()
         .map(|entry| entry.unwrap().path())
-        // The test `derived` runs the shops in the directory `derived`.
+        // `tests/it/derived.rs` runs the shops in the directory `derived`.
         .filter(|shop| !shop.ends_with("derived"))
         .collect();
     shops.sort();

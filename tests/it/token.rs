@@ -15,7 +15,7 @@ use crate::support::node::Node;
 
 const SESSION: &str = "/api/partner/session/7";
 
-/// A string in the format of a token that no database has.
+/// A string in the format of a token. No database has this token.
 fn made_up(number: usize) -> String {
     format!("vst_{number:042}A")
 }

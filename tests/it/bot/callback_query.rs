@@ -1,4 +1,4 @@
-//! The effect of a press of a button below an order's message.
+//! A person presses a button of an order's message: the change of the order, and the bot's answer.
 
 use serde_json::json;
 

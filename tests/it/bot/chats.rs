@@ -221,7 +221,7 @@ async fn a_channel_is_linked_by_a_post_and_its_buttons_work() {
         value(&app.database, "select title from vestnik.vst_chat").await,
         "Orders"
     );
-    // A post in a channel names its author only in its signature.
+    // A post in a channel has no author. The bot takes the person's name from the signature of the post.
     app.write("insert into orders (store_id) values (7)").await;
     let message = telegram
         .until_call("the order", order(CHANNEL, 2))

@@ -64,7 +64,8 @@ async fn an_order_of_a_digest_is_opened_as_it_is_now() {
     for part in ["A third", "+7 900 5"] {
         assert!(opened.text.contains(part), "{}", opened.text);
     }
-    // Order 4 is cancelled. Then a press of its button in the digest sends the order as cancelled.
+    // The shop cancels order 4. Then a person presses the button of order 4 in the digest, and the bot shows the order
+    // as cancelled.
     app.write("update orders set status = 'cancelled' where id = 4").await;
     let is_cancelled = |call: &&Call| call.is_new_to(ANNA) && call.text.contains("Order #4 cancelled");
     telegram

@@ -263,8 +263,9 @@ async fn the_poll_is_free_as_soon_as_its_nodes_session_ends_or_when_it_falls_sil
     })
     .await
     .expect("the lease of an ended session is free at once");
-    // Node `a` is connected to Postgres again. Its connection may exist only because a pooler keeps it, or because the
-    // node hangs.
+    // Node `b` is connected to Postgres, so node `a` does not get the lease. The connection may exist only because a
+    // pooler keeps it, or node `b` may hang. If node `b` gives no sign of life for nine seconds, node `a` gets the
+    // lease.
     let _a = node_up(&database, "a").await;
     assert_eq!(shared_bot::lease(&pool, "a").await.unwrap(), Lease::Elsewhere);
     b.execute(

@@ -23,7 +23,7 @@ pub const CUSTOMER: &str = "Кузьма Скороходов";
 /// names of people who write to the bot.
 const NEVER_LOGGED: [&str; 5] = [SECRET, "vst_", "Кузьма", "Скороходов", "Person1"];
 
-/// A running `vestnik serve`. Dropping this value asserts that the node's whole log contains no secret.
+/// A running `vestnik serve`. Dropping this value kills the process, and asserts that its log contains no secret.
 pub struct Node {
     child: Child,
     said: Arc<Mutex<Vec<String>>>,
