@@ -44,7 +44,7 @@ enum Fault {
     RollingRestart,
     /// Restart Postgres with a fast shutdown.
     RestartPostgres,
-    /// Kill Postgres, so that it recovers from its log.
+    /// Kill Postgres, so that Postgres recovers from its WAL.
     CrashPostgres,
     /// Terminate every backend of the nodes.
     TerminateBackends,

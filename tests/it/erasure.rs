@@ -89,8 +89,8 @@ async fn an_erased_customer_is_in_no_table_no_cache_no_replay_and_no_message() {
     );
     assert_nowhere(&app.database).await;
 
-    // The event cache no longer has these events. The journal has them without the customer's data, over HTTP and in a
-    // replay.
+    // The event cache no longer has these events. A replay and an HTTP request read them from the journal, without the
+    // customer's data.
     app.write("insert into orders (store_id, customer_name) values (7, 'Bob')")
         .await;
     let mut live = app.panel("7", Some(&before)).await.live().await;

@@ -1,6 +1,6 @@
 //! Problems that users of similar software have reported, each reproduced with input of our own. `P01` and so on are
-//! the numbers of the reports. A case that needs only a table and its writes is a shop in `tests/shops`; the other cases
-//! are in this file.
+//! the numbers of the reports. A case that needs only a table and its writes is a shop in `tests/shops`; the other
+//! cases are in this file.
 //!
 //! | case | test |
 //! |---|---|
@@ -14,7 +14,7 @@
 //! | P13 an order changes after it was sent | shops plain, reference, laravel |
 //! | P15 fields that a kitchen needs besides the items | shops cyrillic, prisma, knex |
 //! | P16 formats of the column with items | shops plain, knex, sequelize; `sources::items` |
-//! | P20 `attach` waits for a lock, and writers wait behind it | `attach_and_detach_give_way_to_writers_and_say_who_holds_the_table` |
+//! | P20 writers wait behind `attach` | `attach_and_detach_give_way_to_writers_and_say_who_holds_the_table` |
 //! | P24 keys that are not unique | `a_key_that_does_not_tell_rows_apart_is_refused` |
 //! | P25 one unreadable row | `a_byte_that_is_no_text_*` |
 //! | P29 an import of old orders | shop reference |
@@ -125,7 +125,7 @@ async fn press(app: &App, store: &str, key: &str, wish: Value) -> (u16, Value) {
     (answer.status, answer.json())
 }
 
-// P01: a table is swapped.
+// P01: the shop replaces a table with another table of the same name.
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_swapped_table_takes_every_write_and_its_rows_make_events_once_it_is_attached_again() {
@@ -254,7 +254,7 @@ async fn attach_and_detach_give_way_to_writers_and_say_who_holds_the_table() {
     }
 }
 
-// P24: keys that are not unique.
+// P24: the column of the key is not unique.
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_does_not_tell_rows_apart_is_refused() {
@@ -352,7 +352,7 @@ async fn a_byte_that_is_no_text_costs_nobody_else_theirs() {
     }
 }
 
-// P31: names in mixed case.
+// P31: the names of the table and its columns are in mixed case.
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_in_mixed_case_is_found_and_quoted() {
@@ -394,7 +394,7 @@ async fn a_name_in_mixed_case_is_found_and_quoted() {
     );
 }
 
-// P46: large rows and unusual characters.
+// P46: some rows are very large or contain unusual characters.
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_too_large_or_too_strange_to_be_written_and_sent() {
@@ -456,7 +456,7 @@ async fn nothing_is_too_large_or_too_strange_to_be_written_and_sent() {
     assert_eq!((rows, &list["more"]), (Some(numbers), &json!(false)));
 }
 
-// P49: an enum type is replaced by another one.
+// P49: the shop replaces an enum type with another enum type.
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_enum_that_is_exchanged_costs_nothing() {

@@ -34,8 +34,7 @@ column = "order_id"
 const WRITERS: usize = 3;
 const TRANSACTIONS: usize = 120;
 const PROJECTED_EACH: usize = 4;
-/// The numbers of the transactions before which the test gives the lease of the projector to a node that does not
-/// exist.
+/// Before each of these transactions, the test gives the projector's lease to a node that does not exist.
 const STRANGER_AT: [usize; 2] = [30, 80];
 const STRANGER: &str =
     "update vestnik.vst_projector set holder = 'stranger', until = clock_timestamp() + interval '100 ms'";

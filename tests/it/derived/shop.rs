@@ -55,7 +55,7 @@ pub fn file(system: &str, name: &str) -> String {
     std::fs::read_to_string(path).unwrap()
 }
 
-/// The mapping of a shop system that comes with the program, but with a short wait for the items of an order.
+/// The program's preset mapping of a shop system, with a short wait for the items of an order.
 pub fn mapping(system: &str) -> String {
     let preset = preset::mapping(system).unwrap();
     let preset = preset.replace(
