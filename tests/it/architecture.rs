@@ -119,7 +119,8 @@ fn dependencies_point_downward_only() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// The file of the innermost module of `path` that has a file, or `None` if no module of `path` has a file.
+/// Shortens `path` from its end until it names a file of `files`. Returns the shortened path, or `None` if no part of
+/// `path` names a file.
 fn file_of<'a>(files: &BTreeSet<Vec<&'a str>>, path: &[&'a str]) -> Option<Vec<&'a str>> {
     (1..=path.len())
         .rev()

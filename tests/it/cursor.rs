@@ -1,5 +1,5 @@
-//! A cursor must never cover an event that its session has not sent. In these tests the session has a fake transport,
-//! so that the test can publish events exactly between a heartbeat's ping and the heartbeat's cursor.
+//! A cursor must never cover an event that its session has not sent. In these tests the session has a fake transport.
+//! The test can therefore publish events exactly between a heartbeat's ping and the heartbeat's cursor.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

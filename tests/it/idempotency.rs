@@ -1,5 +1,5 @@
-//! The engine executes a POST with an `Idempotency-Key` once, even if the client repeats the POST, and even if a node
-//! or a connection ends in between.
+//! The engine executes a POST with an `Idempotency-Key` once, even if the client repeats the POST. A node or a
+//! connection may end between two attempts.
 
 use serde_json::{Value, json};
 use tokio::net::TcpStream;

@@ -29,8 +29,8 @@ fn orders(calls: &[Call], chat: i64) -> Vec<usize> {
     calls.iter().filter(stands).filter_map(told).collect()
 }
 
-/// Starts `kills` nodes one after the other, and kills each node at its first send, either before or shortly after the
-/// node gets Telegram's response. Returns the number of messages that arrived twice.
+/// Starts `kills` nodes one after the other. Each node is killed at its first send, either before or shortly after
+/// Telegram's response. Returns the number of messages that arrived twice.
 async fn kill_nodes(kills: usize, random: &mut fastrand::Rng) -> usize {
     let (telegram, database) = Telegram::with_chat(CHAT).await;
     let client = database.client().await;

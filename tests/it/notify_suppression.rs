@@ -272,7 +272,7 @@ async fn a_writer_that_was_denied_the_lock_before_the_node_went_idle_is_read() {
         until_idle(&client, 1).await;
         suppress(&suppressor).await;
         // The writer is denied the lock, and its transaction id is the newest one. While the writer's transaction is
-        // open, no snapshot has an `xmax` above this id, so a node that waited only for `xmax` would miss the order.
+        // open, no snapshot has an `xmax` above this id. A node that waited only for `xmax` would miss the order.
         writer
             .batch_execute("begin; insert into orders (store_id) values (7)")
             .await

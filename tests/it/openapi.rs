@@ -737,7 +737,7 @@ async fn changes(tour: &mut Tour<'_>, app: &App) {
     }
 }
 
-/// Sends two POSTs with an idempotency key. The key of the first POST belongs to another request, and the key of the
+/// Sends two POSTs with an idempotency key. The key of the first POST was used for another request. The key of the
 /// second POST belongs to a request that is still running.
 async fn with_a_key(tour: &mut Tour<'_>, app: &App, template: &str, path: &str, bodies: [Value; 2]) {
     let bearer = tour.bearer.clone();

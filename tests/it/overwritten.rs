@@ -1,5 +1,5 @@
-//! The application of a shop loads a row, then a person answers the order, and then the application saves the whole row
-//! with the old status.
+//! The application of a shop loads a row, and then a person answers the order. After that, the application saves the
+//! whole row with the old status.
 
 use serde_json::{Value, json};
 
