@@ -271,6 +271,6 @@ async fn each_of_several_databases_has_its_canary() {
         .batch_execute("alter table vestnik.vst_canary rename to vst_elsewhere")
         .await
         .unwrap();
-    // A node is ready while one of its databases is ready.
+    // A node is ready while at least one of its databases is ready.
     assert_eq!(tokio::time::timeout(PATIENCE, said("not_migrated")).await.unwrap(), 200);
 }

@@ -40,7 +40,7 @@ enum Fault {
     KillNode,
     /// Stop a node with SIGSTOP, and continue it with SIGCONT after some commits.
     StopNode,
-    /// Send SIGTERM to each node in turn.
+    /// Send SIGTERM to one node after the other.
     RollingRestart,
     /// Restart Postgres with a fast shutdown.
     RestartPostgres,
@@ -152,7 +152,7 @@ fn minutes() -> Option<Duration> {
 async fn whatever_fails_at_random_no_order_is_lost_doubled_or_another_stores() {
     let mut server = Server::start(&[]);
     Database::on(&server).await;
-    // The URL names both servers, and the clients use the one that accepts writes.
+    // The URL names both servers, and the clients connect to the server that accepts writes.
     let (one, other) = (server.port().to_owned(), server.spare_port());
     let url = format!("postgres://postgres@127.0.0.1:{one},127.0.0.1:{other}/postgres?target_session_attrs=read-write");
     let database = Database::at(url.clone().into());

@@ -444,7 +444,7 @@ fn the_first_screen_shows_one_token_to_a_terminal_and_none_to_a_file() {
     let kept = directory.path().join("vestnik-data/first-screen.token");
     assert_eq!(std::fs::metadata(&kept).unwrap().permissions().mode() & 0o777, 0o600);
 
-    // After the token is revoked, the next start creates another one.
+    // After the token is revoked, the next start creates another token.
     let revoked = vestnik(&["token", "revoke", "--label", "first screen"])
         .current_dir(directory.path())
         .output()

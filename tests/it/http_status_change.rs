@@ -281,7 +281,7 @@ async fn a_body_that_is_none_changes_nothing() {
     let huge = json!({"status": "preparing", "x": "x".repeat(4096)}).to_string();
     let answer = app.call("POST", ORDER, &authorized, Some(&huge)).await;
     assert_eq!(refused(&answer), (413, "body_too_large".into()));
-    // Send the same body in chunks, without a `Content-Length`.
+    // Send the body `huge` in chunks, without a `Content-Length`.
     let chunk = format!("{:x}\r\n{huge}\r\n0\r\n\r\n", huge.len());
     let request = format!(
         "POST {ORDER} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nAuthorization: {bearer}\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}"

@@ -440,8 +440,8 @@ impl Writer {
         let result = self.steps(client, &mut pending).await;
         let committed = match result {
             Ok(true) => client.batch_execute("commit").await,
-            // `Ok(false)` is a rollback by choice. An error means that another writer has locked a row for too long, or that
-            // the connection has failed. If the connection has failed, the rollback fails as well.
+            // `Ok(false)` is a rollback by choice. An error means that another writer has locked a row for too long, or
+            // that the connection has failed. If the connection has failed, the rollback fails as well.
             Ok(false) | Err(_) => {
                 self.book.lock().unwrap().never.extend(pending.tags().cloned());
                 return client.batch_execute("rollback").await;

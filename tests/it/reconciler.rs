@@ -52,7 +52,7 @@ async fn rows_written_past_the_triggers_are_found_once() {
     assert_eq!(reconciler.look(&pool).await.unwrap()[0].newest, 12);
 }
 
-/// An order of Spree with one item.
+/// SQL that writes an order of Spree with one item.
 fn order(number: &str) -> String {
     format!(
         "with made as (insert into spree_orders (number, state, status, currency, store_id, completed_at, payment_state, shipment_state, total, created_at, updated_at) \

@@ -68,7 +68,7 @@ async fn secured(socket: TcpStream, trusted: &CertificateDer<'static>) -> std::i
         .await
 }
 
-/// Sends `first` and then one byte of `drip` a second. Returns the time until the server closes the connection.
+/// Sends `first`, and then `drip` at one byte per second. Returns the time until the server closes the connection.
 async fn closed_after(mut socket: impl AsyncRead + AsyncWrite + Unpin, first: &[u8], drip: &[u8]) -> Duration {
     let began = Instant::now();
     socket.write_all(first).await.unwrap();

@@ -17,13 +17,13 @@ pub enum Attack {
     SayNothing,
     /// Each client speaks HTTP/2, and opens as many streams as the server allows.
     SpeakHttp2,
-    /// Each client sends one byte of a request's head a second.
+    /// Each client sends the head of a request at one byte per second.
     DripHeads,
-    /// Each client has a valid token, and sends one byte of a request's body a second.
+    /// Each client has a valid token, and sends the body of a request at one byte per second.
     DripBodies,
     /// Each client sends one request after the other, and reads no response.
     ReadNothing,
-    /// 200 clients together send `count` requests a second (see [`Attackers::begin`]). Each request has an invalid
+    /// 200 clients together send `count` requests per second (see [`Attackers::begin`]). Each request has an invalid
     /// token.
     TryTokens,
     /// Each client has a valid token, and sends empty pings without a pause.
@@ -47,8 +47,8 @@ pub struct Attackers {
 }
 
 impl Attackers {
-    /// Starts `count` clients. For [`Attack::TryTokens`], `count` is the number of requests a second. Attacks that need
-    /// a valid token use `token`.
+    /// Starts `count` clients. For [`Attack::TryTokens`], `count` is the number of requests per second. Attacks that
+    /// need a valid token use `token`.
     pub fn begin(attack: Attack, server: SocketAddr, token: &str, count: usize) -> Self {
         let mut tasks = JoinSet::new();
         let (clients, each_per_second) = match attack {

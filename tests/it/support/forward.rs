@@ -111,7 +111,7 @@ async fn socks(mut client: TcpStream, target: SocketAddr, asked: &Mutex<Vec<Stri
     copy_bidirectional(&mut client, &mut server).await.map(drop)
 }
 
-/// Reads a length of one byte, and a text of that many bytes.
+/// Reads a text. The byte before the text is the text's length in bytes.
 async fn text(client: &mut TcpStream) -> std::io::Result<String> {
     let mut text = vec![0; client.read_u8().await?.into()];
     client.read_exact(&mut text).await?;
