@@ -1,9 +1,10 @@
-//! House rules that a test can check: dependencies point downward, only low layers use SQL, and files stay short.
+//! Rules for the source code that a test can check: dependencies point downward, only some modules use SQL, and files
+//! stay short.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// The layers from top to bottom. A module may use modules of its own layer and of lower layers.
+/// The layers from top to bottom. A module may use the modules of its own layer and of lower layers.
 const LAYERS: [&[&str]; 7] = [
     &["main", "cli", "command"],
     &["engine", "doctor", "erasure"],
@@ -24,17 +25,18 @@ const KNOW_POSTGRES: [&str; 15] = [
 const KNOW_WARP: [&str; 1] = ["http"];
 /// The modules that may use teloxide.
 const KNOW_TELOXIDE: [&str; 1] = ["telegram"];
-/// Words that the glossary of ARCHITECTURE.md replaces: an escalation has steps, and a node is idle.
+/// Words that this project does not use. The glossary of ARCHITECTURE.md has the word to use instead, for example
+/// `step` instead of `rung`.
 const BANNED: [&str; 12] = [
     "rung", "rungs", "ladder", "ladders", "bell", "deaf", "asleep", "sweep", "unrung", "aside", "shard", "shards",
 ];
-/// The only directories where a banned word has its own meaning: the sound that a kitchen hears.
+/// Words that are allowed in one directory. In the panel, a `bell` is the sound for the kitchen.
 const AT_HOME: [(&str, &str); 2] = [("bell", "panel/"), ("bell", "tests/it/panel/")];
 /// The directories that this test checks, in addition to the documents in the root directory.
 const OURS: [&str; 10] = [
     "src", "tests", "benches", "sql", "triggers", "panel", "docs", "scripts", "examples", "messages",
 ];
-/// Texts of other authors in these directories, and this list of words itself.
+/// Paths that the test for banned words skips: texts of other authors, and this file, which contains the words.
 const NOT_OURS: [&str; 3] = ["tests/shops/", "tests/it/panel/axe.", "tests/it/architecture.rs"];
 /// The most lines of a source file before its unit tests.
 const LINES_OF_A_FILE: usize = 400;
@@ -70,7 +72,7 @@ fn layer(module: &str) -> Option<usize> {
     LAYERS.iter().position(|layer| layer.contains(&module))
 }
 
-/// The modules of this crate that a line names.
+/// The top-level modules of this crate that a line names.
 fn named(line: &str) -> Vec<String> {
     let mut named = Vec::new();
     for prefix in ["crate::", "vestnik::"] {
@@ -117,7 +119,8 @@ fn dependencies_point_downward_only() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// The file that a path of modules leads to, or `None` if none of these modules has a file.
+/// Shortens `path` from its end until it names a file of `files`. Returns the shortened path, or `None` if no part of
+/// `path` names a file.
 fn file_of<'a>(files: &BTreeSet<Vec<&'a str>>, path: &[&'a str]) -> Option<Vec<&'a str>> {
     (1..=path.len())
         .rev()
@@ -125,7 +128,8 @@ fn file_of<'a>(files: &BTreeSet<Vec<&'a str>>, path: &[&'a str]) -> Option<Vec<&
         .find(|modules| files.contains(modules))
 }
 
-/// The paths that a file names with `crate::`, `super::` or `self::`, starting at the root of the crate.
+/// The module paths that a file names with `crate::`, `super::` or `self::`. The returned paths start at the root of
+/// the crate.
 fn paths<'a>(own: &[&'a str], text: &'a str) -> Vec<Vec<&'a str>> {
     let code = text.split("\n#[cfg(test)]\n").next().unwrap_or(text);
     let is_of_path = |letter: char| letter.is_alphanumeric() || letter == '_' || letter == ':';
@@ -164,7 +168,7 @@ fn paths<'a>(own: &[&'a str], text: &'a str) -> Vec<Vec<&'a str>> {
     paths
 }
 
-/// The groups of files that use each other in a cycle. A file and its own submodules are no cycle.
+/// Groups of files that use each other in a cycle; each group is one line with the names of its files.
 fn circles(uses: &BTreeMap<Vec<&str>, BTreeSet<Vec<&str>>>) -> Vec<String> {
     let reached = |from: &Vec<&str>| {
         let (mut seen, mut open) = (BTreeSet::new(), vec![from.clone()]);
@@ -283,7 +287,7 @@ fn texts() -> Vec<(String, String)> {
     texts
 }
 
-/// The first banned word of a line, in a file with this path.
+/// The first banned word of a line, if the file at `path` may not use that word.
 fn banned_word<'a>(path: &str, line: &'a str) -> Option<&'a str> {
     line.split(|letter: char| !letter.is_alphanumeric()).find(|word| {
         let word = word.to_ascii_lowercase();
@@ -319,7 +323,7 @@ fn a_banned_word_is_found_within_a_name_and_allowed_only_at_home() {
     assert_eq!(banned_word("panel/sound.js", "// A bell, twice."), None);
 }
 
-/// Documents name a test by its function or by its file. Each named test must exist.
+/// The documents name tests, by function or by file. This test asserts that each named test exists.
 #[test]
 fn each_promise_of_the_documents_names_a_test_that_is_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -363,7 +367,7 @@ fn no_file_is_one_that_nobody_wants_to_open() {
     }
 }
 
-/// The metrics that a text names directly after one of these words.
+/// The names of the metrics that directly follow one of `words` in a text. An example of a word is `counter!("`.
 fn metrics_behind(text: &str, words: &[&str]) -> BTreeSet<String> {
     let text: String = text.split_whitespace().collect();
     let named = |word: &&str| {
@@ -376,7 +380,7 @@ fn metrics_behind(text: &str, words: &[&str]) -> BTreeSet<String> {
     words.iter().flat_map(named).collect()
 }
 
-/// The metric whose name the text begins with. The suffix `_bucket` of a histogram is removed.
+/// The name of a metric at the beginning of a text, without a histogram's suffix `_bucket`.
 fn metric(text: &str) -> Option<String> {
     let end = text
         .find(|letter: char| !letter.is_ascii_lowercase() && letter != '_')

@@ -1,4 +1,5 @@
-//! Attaching, mapping and answering tables that shops have built in unusual ways. None of these ways may break Vestnik.
+//! Tables that shops have built in unusual ways. The tests attach each table, map it, and answer its orders. No such
+//! table may break Vestnik.
 
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -24,7 +25,7 @@ use crate::support::telegram::Telegram;
 const TICKETS: &str = "table = 'public.tickets'\nkind = 'order'\nkey = 'id'\nstore = 'store_id'\n\
     [status]\ncolumn = 'status'\npending = ['new']\npreparing = ['accepted']\nrejected = ['refused']\n";
 
-/// Creates a database with these tables and without the reference shop.
+/// Creates a database with the tables of `sql` and without the reference shop.
 async fn shop(sql: &str) -> (Database, Client) {
     let database = Database::without_shop().await;
     let client = database.session().await;
@@ -32,8 +33,8 @@ async fn shop(sql: &str) -> (Database, Client) {
     (database, client)
 }
 
-/// Creates a role that may log in and has these options. Returns its name, and the database with a URL for this role.
-/// Roles belong to the whole cluster, so the role's name contains the database's name.
+/// Creates a role that may log in and has these options. Returns the role's name, and the database with a URL for this
+/// role. Roles belong to the whole cluster, so the role's name contains the database's name.
 async fn role(database: &Database, name: &str, options: &str) -> (String, Database) {
     let (cluster, own) = database.url().rsplit_once('/').unwrap();
     let role = format!("{name}_{own}");
@@ -60,7 +61,7 @@ fn said(output: &Output) -> String {
     String::from_utf8([output.stdout.as_slice(), output.stderr.as_slice()].concat()).unwrap()
 }
 
-/// The problems of a source that the health check finds with the rights of this client's role.
+/// The problems of a source that the health check finds. The check has the rights of this client's role.
 async fn troubles(client: &Client, name: &str) -> Vec<String> {
     let all = health::check(client).await.unwrap();
     all.into_iter().find(|source| source.name == name).unwrap().troubles
@@ -100,8 +101,8 @@ async fn a_role_that_may_make_roles_attaches_without_being_superuser() {
     let (database, client) = shop("create table tickets (id int primary key, store_id int, status text)").await;
     database.attach(TICKETS).await;
     let (creator, as_creator) = role(&database, "creator", "createrole").await;
-    // What Postgres grants to the role that creates another role. Since version 16, the creator may grant the new role
-    // to others, but may not become it.
+    // `only_admin` is the membership that Postgres gives to the creator of a role. Since version 16, the creator may
+    // grant the role to others, but may not become the role.
     let is_16: bool = client
         .query_one("select current_setting('server_version_num')::int >= 160000", &[])
         .await
@@ -623,8 +624,8 @@ async fn a_table_that_is_attached_again_takes_up_its_source() {
     );
     assert!(health::check(&client).await.unwrap().is_empty());
     assert!(database.sources().await.current().all().is_empty());
-    // While the table is detached, another source may take its name. Rows that are written without triggers create no
-    // events.
+    // While the table is detached, another source may take the detached source's name. Rows that are written without
+    // triggers create no events.
     client
         .batch_execute("insert into tickets values (2, 7, 'new'); create table boxes (like tickets including all)")
         .await

@@ -1,4 +1,4 @@
-//! Attacks of every kind at the same time: existing sessions still get their orders, and a new panel can connect.
+//! Attacks of every kind at the same time. Existing sessions still receive their orders, and a new panel can connect.
 //! `scripts/attack` measures the delays.
 
 use tokio::time::timeout;
@@ -21,7 +21,8 @@ async fn under_every_attack_at_once_sessions_get_their_orders_and_a_new_panel_ge
     let database = Database::fresh().await;
     let settings = [
         ("HTTP_MAX_UNAUTHENTICATED_PER_ADDRESS", "100"),
-        // The sessions of one token have a limit, so that a flooding client leaves places for its store's panels.
+        // Limit the sessions of one token. A client that opens many sessions then leaves some sessions for the panels
+        // of its store.
         ("SESSION_MAX_PER_TOKEN", "20"),
         ("LOG_FILTER", "info"),
     ];

@@ -1,4 +1,5 @@
-//! A transaction with very many orders: its events arrive completely and in order, and no other store waits for them.
+//! A transaction with thousands of orders. Its events must arrive completely and in order, and must not delay the
+//! events of other stores.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,15 +21,17 @@ use crate::support::db::Database;
 use crate::support::look_again;
 use crate::support::proxy::Proxy;
 
-/// The store with the large transaction.
+/// The store whose orders the large transaction inserts.
 const BULK: &str = "1";
 /// The longest wait for a large transaction. This time is enough for a debug build on a busy machine.
 const LONG_PATIENCE: Duration = Duration::from_secs(90);
-/// The time between two heartbeats, short enough for a heartbeat in the middle of a large transaction.
+/// The time between two heartbeats. The time is short, so that some heartbeats arrive in the middle of a large
+/// transaction.
 const HEARTBEAT: Duration = Duration::from_millis(100);
-/// The number of events after which a panel sends a ping, so that the engine sees that it is alive.
+/// The panel sends a ping after this number of events, so that the engine does not consider the panel dead.
 const SIGN_OF_LIFE_EVENTS: usize = 200;
-/// The size of a session's send queue, bytes. With this size, the server closes no session because of a full queue.
+/// The size of a session's send queue, bytes. No queue of this size becomes full in these tests, so the server closes
+/// no session as lagged.
 const ROOM: usize = 512 * 1024 * 1024;
 
 async fn app() -> App {
@@ -45,7 +48,7 @@ fn insert(store: &str, orders: usize) -> String {
 struct Reading {
     received: Arc<Mutex<Vec<Value>>>,
     count: Arc<AtomicUsize>,
-    /// The code with which the panel was closed. No more events can arrive after it.
+    /// The WebSocket close code, once the server has closed the panel's socket. No event arrives after that.
     closed: Arc<OnceLock<u16>>,
     task: JoinHandle<()>,
 }
@@ -67,8 +70,9 @@ impl Reading {
                     Ok(message) => {
                         let is_event = message.get("data").is_some();
                         to.lock().unwrap().push(message);
-                        // On a busy machine the engine's ping waits behind thousands of events, and the pong comes too
-                        // late. Pings of the panel's own show that it is alive.
+                        // On a busy machine, the engine's ping waits behind thousands of events, and the panel's pong
+                        // comes too late. The panel therefore sends pings of its own, which show that the panel is
+                        // alive.
                         if is_event && counted.fetch_add(1, Ordering::Relaxed) % SIGN_OF_LIFE_EVENTS == 0 {
                             let _ = panel.socket.send(Message::Ping(Bytes::new())).await;
                         }
@@ -159,11 +163,11 @@ async fn nobody_waits_for_a_large_transaction_of_another_store() {
             .await
             .unwrap();
         let event = other.event().await;
-        // The event's cursor shows how much of the large transaction was published before the event.
+        // The event's cursor shows which part of the large transaction was published before the event.
         match Cursor::decode(event["cursor"].as_str().unwrap(), epoch).unwrap() {
             Cursor::Within { before, seen, through } => {
                 assert!(!before.covers(xid) && seen.covers(xid));
-                // The last chunk may have been published before the feed has noticed that it was the last.
+                // The feed may publish the last chunk before it knows that this chunk is the last.
                 came_within += usize::from(through < last);
             }
             Cursor::At(position) => {
@@ -216,8 +220,8 @@ async fn what_changes_a_row_of_a_large_transaction_comes_after_it_and_so_does_wh
     let client = app.database.client().await;
     app.write(&insert(BULK, ORDERS)).await;
     panels[0].until(1).await;
-    // The first transaction changes the last order of the large transaction and inserts an order of store 2. The second
-    // transaction changes that order and inserts an order of store 3.
+    // The first transaction changes the last order of the large transaction, and inserts an order of store 2. The
+    // second transaction changes the order of store 2, and inserts an order of store 3.
     for change in [
         "with last as (select max(id) as id from orders where store_id = 1), \
              changed as (update orders set status = 'preparing' from last where orders.id = last.id) \
@@ -276,7 +280,7 @@ async fn a_cursor_from_the_middle_of_a_large_transaction_goes_on_exactly_there()
     let events = other.events();
     let had = ids(&events);
 
-    // Reconnect a panel of the other store with the cursors of some 20 events.
+    // Reconnect a panel of the other store with the cursors of about 20 events.
     for (index, event) in events.iter().enumerate().step_by(events.len().div_ceil(20)) {
         let back = app.panel("2", event["cursor"].as_str()).await.live().await;
         let replayed: Vec<Value> = back
@@ -286,8 +290,8 @@ async fn a_cursor_from_the_middle_of_a_large_transaction_goes_on_exactly_there()
             .collect();
         assert_eq!(ids(&replayed), had[index + 1..]);
     }
-    // Reconnect a panel of the large transaction's store with cursors of heartbeats in the middle of that transaction.
-    // Such a cursor covers all events that were sent before the heartbeat.
+    // Reconnect a panel of the large transaction's store. Its cursors come from heartbeats in the middle of the large
+    // transaction, and must cover all events that were sent before the heartbeat.
     bulk_panel.until(ORDERS).await;
     let received = bulk_panel.received.lock().unwrap().clone();
     let (mut came, mut heartbeats) = (0, Vec::new());
@@ -324,7 +328,8 @@ async fn a_panel_that_comes_back_while_a_large_transaction_is_on_its_way_misses_
     let mut returns = 0;
     while came.len() < ORDERS {
         came.insert(id(&panel.event().await));
-        // Reconnect later each time, so that some disconnections fall within a chunk and some between two chunks.
+        // Reconnect ten times, after every 1111 events. Some of these disconnections fall within a chunk, and some
+        // between two chunks.
         if came.len() > returns * 1111 && returns < 10 {
             returns += 1;
             let cursor = panel.cursor.clone();

@@ -1,5 +1,5 @@
-//! The nodes' self-test: a synthetic order (a canary) passes through every part of the engine and returns, and only the
-//! operator sees it.
+//! The canary, a self-test of each node: the node writes a synthetic order, and waits until a session at its own server
+//! receives the order. Only operators see this order.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::support::look_again;
 use crate::support::node::Node;
 use crate::support::pooler::Pooler;
 
-/// The interval between two canaries in tests that wait for several of them.
+/// The interval between two canaries, in tests that wait for several canaries.
 const SOON: Duration = Duration::from_millis(50);
 /// An interval so long that no second canary is sent during a test.
 const LONG: Duration = Duration::from_secs(3600);
@@ -159,7 +159,7 @@ async fn the_rows_of_canaries_are_few_and_those_of_nodes_that_are_gone_go() {
     })
     .await
     .unwrap();
-    // Event ids are never reused, so the newest id counts the rounds of both nodes.
+    // Postgres never reuses an event id, so the newest id is the number of canaries of both nodes.
     app.database
         .until("select coalesce(max(id), 0) > 60 from vestnik.vst_event")
         .await;
@@ -188,12 +188,12 @@ async fn no_cursor_breaks_because_the_rows_of_canaries_are_removed() {
     app.database
         .until("select coalesce(max(id), 0) > 40 from vestnik.vst_event")
         .await;
-    // The cursor covers only rows of canaries, and the engine has removed most of those rows.
+    // The panel's cursor covers only rows of canaries, and the engine has removed most of these rows.
     let cursor = app.panel("7", None).await.cursor;
     server.restart();
     until_said(&app, "back").await;
     app.database.until("select count(*) = 2 from vestnik.vst_lineage").await;
-    // After 8 rounds, no row from before the restart is left.
+    // After 8 more canaries, the engine has removed every row from before the restart.
     app.database
         .until("select count(*) >= 8 and min(at) > pg_postmaster_start_time() from vestnik.vst_event")
         .await;
@@ -271,6 +271,6 @@ async fn each_of_several_databases_has_its_canary() {
         .batch_execute("alter table vestnik.vst_canary rename to vst_elsewhere")
         .await
         .unwrap();
-    // A node is ready while one of its databases is ready.
+    // A node is ready while at least one of its databases is ready.
     assert_eq!(tokio::time::timeout(PATIENCE, said("not_migrated")).await.unwrap(), 200);
 }

@@ -1,5 +1,5 @@
-//! Three nodes behind HAProxy, with writers and panels, meet random faults one after the other. The oracle checks that
-//! no event is lost. `scripts/chaos` runs this for minutes; the test suite runs a few steps.
+//! Random faults, one after the other, in a cluster of three nodes behind HAProxy, with writers and panels. The oracle
+//! checks that no event is lost. `scripts/chaos` runs this test for minutes; the test suite runs a few faults.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -14,13 +14,13 @@ use crate::support::app::{PATIENCE, Panel};
 use crate::support::db::{Database, Server, until};
 use crate::support::look_again;
 
-/// The number of faults in a run of the test suite.
+/// The number of faults when the test suite runs this test.
 const STEPS: usize = 8;
-/// The number of commits between two faults, and while a node is stopped.
+/// The number of commits of the writers between two faults, and while a node is stopped.
 const COMMITS_BETWEEN: usize = 40;
-/// The number of orders in a large transaction.
+/// The number of orders that one large transaction inserts.
 const LARGE: usize = 2_000;
-/// Every kind of fault, for the random choice.
+/// Every kind of fault. The test chooses one of them at random.
 const FAULTS: [Fault; 10] = [
     Fault::KillNode,
     Fault::StopNode,
@@ -40,11 +40,11 @@ enum Fault {
     KillNode,
     /// Stop a node with SIGSTOP, and continue it with SIGCONT after some commits.
     StopNode,
-    /// Send SIGTERM to each node in turn.
+    /// Send SIGTERM to one node after the other.
     RollingRestart,
     /// Restart Postgres with a fast shutdown.
     RestartPostgres,
-    /// Kill Postgres, so that it recovers from its log.
+    /// Kill Postgres, so that Postgres recovers from its WAL.
     CrashPostgres,
     /// Terminate every backend of the nodes.
     TerminateBackends,
@@ -95,7 +95,7 @@ impl Chaos {
         }
     }
 
-    /// Revokes a token, and asserts that its session ends and that no new session begins with it.
+    /// Revokes a token. Asserts that the token's session ends, and that the token cannot open a new session.
     async fn revoke(&self) {
         let token = self.database.token(Stores::All).await;
         let connect = || Panel::connect(self.cluster.address, "1", None, &token);
@@ -115,7 +115,7 @@ impl Chaos {
         ended.await.expect("the session of a revoked token ends");
         let refused = timeout(PATIENCE, async {
             while let Ok(mut panel) = connect().await {
-                // A node may accept the revoked token for a few seconds, until it reads the revocation.
+                // A node may still accept the revoked token for a few seconds, until the node reads the revocation.
                 while panel.message().await.is_ok() {}
             }
         });
@@ -133,7 +133,7 @@ impl Chaos {
             "select exists (select from pg_stat_replication where sync_state = 'sync')",
         )
         .await;
-        // The standby is synchronous, so it has every commit that is acknowledged from now on.
+        // The standby is synchronous: from now on, the standby has every commit that the primary has acknowledged.
         self.trial.commits(COMMITS_BETWEEN).await;
         let standby = Database::at(standby.into()).client().await;
         self.server.fail();
@@ -142,7 +142,7 @@ impl Chaos {
     }
 }
 
-/// The duration of the run, if `scripts/chaos` sets `VESTNIK_CHAOS_MINUTES`.
+/// How long the test runs, if `scripts/chaos` has set `VESTNIK_CHAOS_MINUTES`.
 fn minutes() -> Option<Duration> {
     let minutes: u64 = std::env::var("VESTNIK_CHAOS_MINUTES").ok()?.parse().unwrap();
     Some(Duration::from_secs(60 * minutes))
@@ -152,7 +152,7 @@ fn minutes() -> Option<Duration> {
 async fn whatever_fails_at_random_no_order_is_lost_doubled_or_another_stores() {
     let mut server = Server::start(&[]);
     Database::on(&server).await;
-    // The URL names both servers, and the clients use the one that accepts writes.
+    // The URL names both servers, and the clients connect to the server that accepts writes.
     let (one, other) = (server.port().to_owned(), server.spare_port());
     let url = format!("postgres://postgres@127.0.0.1:{one},127.0.0.1:{other}/postgres?target_session_attrs=read-write");
     let database = Database::at(url.clone().into());

@@ -1,4 +1,5 @@
-//! The clean-up of old rows that do not belong to an event, and so are not removed when the journal is trimmed.
+//! The clean-up of old rows that belong to no event. Trimming the journal does not remove these rows, so another task
+//! does.
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ async fn what_is_over_is_forgotten_after_its_time_and_the_rest_is_kept() {
     let database = Database::fresh().await;
     let client = database.client().await;
     let pool = db::pool(&database.config().database).unwrap();
-    // Insert rows of each kind: old and ended, old and not ended, ended and recent.
+    // Insert into each table rows that are old and ended, rows that are old and not ended, and recent rows.
     client
         .batch_execute(
             "insert into vestnik.vst_store (id) values ('7'); \

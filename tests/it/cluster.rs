@@ -1,5 +1,5 @@
-//! The example in `examples/cluster`: starts three nodes behind a load balancer as its script does, and kills nodes at
-//! random.
+//! The example in `examples/cluster`. The test starts the example's script, which runs three nodes behind a load
+//! balancer, and kills nodes at random.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpListener};
@@ -21,7 +21,7 @@ const KILLS: usize = 6;
 /// The number of commits between two kills.
 const COMMITS_BETWEEN: usize = 60;
 
-/// The example's script, which stops the cluster when its standard input closes.
+/// The running script of the example. The script stops the cluster when the script's standard input closes.
 pub struct Cluster {
     script: Child,
     directory: PathBuf,
@@ -65,7 +65,7 @@ impl Cluster {
         kill_process(Pid::from_raw(self.pid(node)).unwrap(), signal).unwrap();
     }
 
-    /// Ends a node with a signal, and waits until the script has started it again.
+    /// Ends a node with a signal, and waits until the script has started the node again.
     pub async fn end(&self, node: usize, signal: Signal) {
         let pid = self.pid(node);
         self.signal(node, signal);
@@ -86,7 +86,7 @@ impl Cluster {
     }
 }
 
-/// A free port that is followed by two free ports for each node.
+/// A free port. The ports after this port, two for each node, are free as well.
 fn free_ports() -> u16 {
     loop {
         let first = fastrand::u16(20_000..32_000);

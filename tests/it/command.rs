@@ -1,4 +1,4 @@
-//! Runs the program as a user does, and checks its commands, its errors and its first screen.
+//! Runs the program as a user does, and checks its commands, its error messages and its first screen.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::Path;
@@ -178,8 +178,8 @@ async fn a_table_is_attached_and_detached() {
         "select count(*) from pg_trigger where tgname like 'vestnik_record_%' and tgrelid = to_regclass('tickets')";
     let triggers = async || client.query_one(triggers, &[]).await.unwrap().get::<_, i64>(0);
 
-    // The words of the status column have no known meaning. `attach` writes its questions to a file and changes nothing
-    // in the database.
+    // `attach` does not know the meaning of the words in the status column. It writes its questions to a file, and
+    // changes nothing in the database.
     let asked = attach(&["--table", "tickets", "--kind", "order"]);
     let said = text(&asked.stderr);
     assert_eq!(asked.status.code(), Some(2), "{said}");
@@ -256,7 +256,7 @@ async fn tail_prints_a_line_an_event_and_comes_back() {
     app.write("insert into orders (store_id) values (7), (8)").await;
     let first: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
     assert_eq!((&first["type"], &first["store_id"]), (&"new_order".into(), &"7".into()));
-    // The node of `tail` stops, and another node starts at the same address.
+    // The node that `tail` is connected to stops, and another node starts at the same address.
     let (address, token) = (app.engine.address(), app.token.clone());
     let config = app.database.config();
     app.engine.shut_down().await;
@@ -386,7 +386,7 @@ fn start_alone(directory: &Path) -> (Running, String) {
     read_screen(directory, theirs.into(), std::fs::File::from(terminal))
 }
 
-/// Starts the program with its output in a pipe, which is not a terminal.
+/// Starts the program with its output in a pipe instead of a terminal.
 fn start_unseen(directory: &Path) -> (Running, String) {
     let (ours, theirs) = std::io::pipe().unwrap();
     read_screen(directory, theirs.into(), ours)
@@ -444,7 +444,7 @@ fn the_first_screen_shows_one_token_to_a_terminal_and_none_to_a_file() {
     let kept = directory.path().join("vestnik-data/first-screen.token");
     assert_eq!(std::fs::metadata(&kept).unwrap().permissions().mode() & 0o777, 0o600);
 
-    // After the token is revoked, the next start creates another one.
+    // After the token is revoked, the next start creates another token.
     let revoked = vestnik(&["token", "revoke", "--label", "first screen"])
         .current_dir(directory.path())
         .output()
@@ -467,7 +467,7 @@ fn end(mut running: Running) {
     assert!(running.0.wait().unwrap().success());
 }
 
-/// Runs a line of the first screen in a shell.
+/// Runs a line of the program's first screen in a shell, as a user does who pastes the line.
 fn paste(directory: &Path, line: &str) -> Child {
     let shell = Command::new("sh")
         .args(["-c", line])
@@ -477,7 +477,7 @@ fn paste(directory: &Path, line: &str) -> Child {
     shell.unwrap()
 }
 
-/// Sends a GET as a browser does, and returns the whole response.
+/// Sends a GET as a browser does, and returns the whole response as text.
 fn get(url: &str) -> String {
     use std::io::Write as _;
     let host = url.strip_prefix("http://").expect("plain HTTP");
@@ -521,7 +521,8 @@ fn a_newcomer_pastes_what_the_first_screen_says_and_sees_the_order() {
     let (seen, events_seen) = std::sync::mpsc::channel();
     let events = BufReader::new(tail.0.stdout.take().unwrap()).lines();
     std::thread::spawn(move || events.map_while(Result::ok).try_for_each(|event| seen.send(event)));
-    // `tail` prints only events after its connection, so the test inserts orders until the first one is printed.
+    // `tail` prints only events that happen after `tail` has connected. The test therefore inserts orders until `tail`
+    // prints one.
     let event = loop {
         assert!(paste(directory.path(), &line("psql")).wait().unwrap().success());
         if let Ok(event) = events_seen.try_recv() {
@@ -530,7 +531,7 @@ fn a_newcomer_pastes_what_the_first_screen_says_and_sees_the_order() {
     };
     assert!(event.contains("\"new_order\"") && event.contains("Иван"), "{event}");
 
-    // `doctor` finds nothing wrong with what the program has created.
+    // `doctor` finds no problem in the database that the program has created.
     let output = vestnik(&["doctor"]).current_dir(directory.path()).output().unwrap();
     assert!(output.status.success(), "{}", text(&output.stdout));
 
@@ -541,7 +542,7 @@ fn a_newcomer_pastes_what_the_first_screen_says_and_sees_the_order() {
             .and_then(|text| text.lines().next().map(str::to_owned))
     };
 
-    // The embedded Postgres is killed. The program starts another one, and `tail` misses no order.
+    // The embedded Postgres is killed. The program starts Postgres again, and `tail` misses no order.
     let killed = postmaster(&pid_file).expect("Postgres runs");
     let pid = rustix::process::Pid::from_raw(killed.parse().unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
@@ -564,8 +565,8 @@ fn a_newcomer_pastes_what_the_first_screen_says_and_sees_the_order() {
     );
     drop(tail);
 
-    // When the program is killed, its Postgres keeps running. The next program takes over that Postgres, and stops it
-    // when the program itself ends.
+    // When the program is killed, its Postgres keeps running. The next start of the program takes over this Postgres,
+    // and stops it at a normal end.
     drop(running);
     let before = postmaster(&pid_file).expect("Postgres still runs");
     let (running, _) = start_alone(directory.path());

@@ -1,5 +1,5 @@
-//! A cursor must never cover an event that its session has not sent. These tests call the session with a fake
-//! transport, so that events arrive exactly between a heartbeat's ping and its cursor.
+//! A cursor must never cover an event that its session has not sent. In these tests the session has a fake transport.
+//! The test can therefore publish events exactly between a heartbeat's ping and the heartbeat's cursor.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -20,10 +20,10 @@ use vestnik::token::{Grant, Scope, Stores, TokenId};
 
 use crate::support::app::PATIENCE;
 
-/// The size of the send queue, bytes: smaller than one event of [`event`].
+/// The size of the send queue, bytes. An event of the function [`event`] is larger.
 const QUEUE_BYTES: usize = 1000;
 
-/// A transport that accepts every message at once, and calls `when_pinged` at each ping.
+/// A transport that accepts every message at once, and calls `when_pinged` for each ping that the session sends.
 struct Pinged<F> {
     when_pinged: F,
     received: Arc<Mutex<Vec<Value>>>,
@@ -82,10 +82,10 @@ fn event(xid: u64) -> JournalEvent {
     }
 }
 
-/// Serves a session until it ends. Returns the reason and the messages that the client was sent.
+/// Serves a session until it ends. Returns the reason, and the messages that the session has sent.
 async fn serve(router: &Arc<Router>, when_pinged: impl FnMut() + Send) -> (Close, Vec<Value>) {
     let mut config = Config::default();
-    // No connection to this URL is opened, because the session replays nothing.
+    // The session replays nothing, so nobody opens a connection to this URL.
     config.database.url = Some("postgres://nobody@127.0.0.1:1/nowhere".to_owned().into());
     let pool = vestnik::infra::db::pool(&config.database).unwrap();
     let hub = Arc::new(Hub {
@@ -123,7 +123,7 @@ async fn serve(router: &Arc<Router>, when_pinged: impl FnMut() + Send) -> (Close
     (why, received)
 }
 
-/// Publishes one read of the journal: one event for each of these transactions.
+/// Publishes one read of the journal, with one event for each of these transactions.
 fn publish(router: &Router, epoch: Epoch, xids: std::ops::RangeInclusive<u64>) {
     let before = Cursor::At(position(xids.start() - 1));
     let after = Cursor::At(position(*xids.end()));
@@ -137,8 +137,8 @@ fn publish(router: &Router, epoch: Epoch, xids: std::ops::RangeInclusive<u64>) {
     router.publish(epoch, &events, &before, &after, &translation).unwrap();
 }
 
-/// Asserts that every cursor covers only events that came before it or with it. `first` is the first transaction that
-/// was published.
+/// Asserts that every cursor covers only events that the client has received before the cursor, or together with it.
+/// `first` is the first published transaction.
 fn assert_honest(received: &[Value], epoch: Epoch, first: u64) {
     let mut sent = first - 1;
     for message in received {
@@ -184,7 +184,8 @@ async fn a_heartbeat_covers_nothing_that_a_full_queue_left_out() {
     router.reach(here, &position(10));
     let mut newest = 10;
     let (why, received) = serve(&router, || {
-        // The second event does not fit into the queue, so the router publishes it and closes the session as lagged.
+        // The second event does not fit into the session's send queue. The router therefore closes the session as
+        // lagged.
         for _ in 0..2 {
             newest += 1;
             publish(&router, here, newest..=newest);
@@ -207,7 +208,7 @@ async fn a_stale_session_gets_nothing_until_the_journal_is_read_again() {
         }
         router.set_stale(true);
         let router = Arc::clone(&router);
-        // The spawned task runs once the session waits.
+        // The spawned task runs as soon as the session waits.
         tokio::spawn(async move { router.set_stale(false) });
     })
     .await;
@@ -226,6 +227,6 @@ async fn no_session_outlives_the_life_of_its_database() {
     router.reach(before, &position(10));
     let (why, received) = serve(&router, || router.reach(after, &position(20))).await;
     assert_eq!(why, Close::Draining);
-    // A cursor with the new epoch would hide from the client that its lists are outdated.
+    // If the client got a cursor with the new epoch, it would not learn that its lists are outdated.
     assert_honest(&received, before, 11);
 }

@@ -1,4 +1,4 @@
-//! Several databases behind one address: the orders of each store come from the database that has the store.
+//! Several databases behind one address. The orders of each store come from the database that has the store.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -11,7 +11,7 @@ use vestnik::token::Stores;
 use crate::support::app::{App, Panel};
 use crate::support::db::Database;
 
-/// An engine on two databases, with a token of each.
+/// An engine that serves two databases. Each database has its own token.
 struct TwoDatabases {
     app: App,
     second: Database,
@@ -61,7 +61,7 @@ async fn a_store_is_served_from_the_database_that_the_settings_name() {
         .unwrap();
     assert_eq!(one.event().await["data"]["customer_name"], "first");
     assert_eq!(two.event().await["data"]["customer_name"], "second");
-    // A token of one database is not valid for the other.
+    // A token of one database is not valid for a store of the other database.
     let refused = both.app.try_panel("2", None, &both.app.token).await;
     assert!(matches!(refused, Err(Error::Http(answer)) if answer.status() == 403));
 }
@@ -81,18 +81,18 @@ async fn a_store_that_no_setting_names_is_found_by_asking() {
     let unknown = both.app.get("/api/partner/session/7", Some(&both.app.token)).await;
     assert_eq!(unknown.0, 404, "{}", unknown.1);
     assert!(unknown.1.contains("unknown_store"), "{}", unknown.1);
-    // A store becomes known by its first order or by a token for it.
+    // A node learns of a store by the store's first order, or by a token that names the store.
     let client = both.second.client().await;
     client.batch_execute(&format!("{ORDER} (7, 'known')")).await.unwrap();
     let mut seven = both.panel("7", None, &both.second_token).await;
     client.batch_execute(&format!("{ORDER} (7, 'second')")).await.unwrap();
-    // The feed may read the first order after the panel connects, so skip it.
+    // The feed may read the first order only after the panel has connected, so skip its event.
     while seven.event().await["data"]["customer_name"] != "second" {}
     let token = both.app.database.token(Stores::These(vec!["8".into()])).await;
     let mut eight = both.panel("8", None, &token).await;
     both.app.write(&format!("{ORDER} (8, 'first')")).await;
     assert_eq!(eight.event().await["data"]["customer_name"], "first");
-    // A store that both databases have is not served until the settings assign it to one of them.
+    // If both databases have a store, no node serves the store until the settings assign it to one database.
     both.app.write(&format!("{ORDER} (9, 'twice')")).await;
     client.batch_execute(&format!("{ORDER} (9, 'twice')")).await.unwrap();
     let of_all = &both.app.token;
@@ -241,12 +241,12 @@ async fn a_made_up_token_learns_of_no_store_whether_it_is_there() {
         assert_eq!(ask("7", token).await, ask("nosuch", token).await);
         assert_eq!(ask("7", token).await.0, 401);
     }
-    // The holder of a token for one store cannot learn whether another store exists.
+    // The holder of a token for one store cannot learn whether another store exists: both responses are equal.
     let narrow = both.app.database.token(Stores::These(vec!["5".into()])).await;
     assert_eq!(ask("7", Some(&narrow)).await, ask("nosuch", Some(&narrow)).await);
     assert_eq!(ask("7", Some(&narrow)).await.0, 403);
-    // A token for every store may learn that a store does not exist. The token is refused for a store of another
-    // database.
+    // The holder of a token for every store may learn that a store does not exist. The token is refused for a store of
+    // another database.
     assert_eq!(ask("nosuch", Some(&app.token)).await.0, 404);
     assert_eq!(ask("7", Some(&app.token)).await.0, 403);
     assert_eq!(ask("7", Some(&both.second_token)).await.0, 200);

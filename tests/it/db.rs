@@ -1,4 +1,4 @@
-//! Connections to Postgres take the same parameters as psql, with the same meaning.
+//! Vestnik understands the same parameters of a Postgres URL as psql, with the same meaning.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::support::db::{Database, Server};
 
-/// A directory of keys and certificates. openssl creates them as PostgreSQL's documentation describes.
+/// A directory with keys and certificates, which openssl creates as PostgreSQL's documentation describes.
 struct Files(TempDir);
 
 impl Files {
@@ -34,8 +34,8 @@ impl Files {
         ));
     }
 
-    /// Creates a certificate `{name}.crt` that `authority` signs. The certificate has version 3 if `alternatives` is
-    /// given, otherwise version 1.
+    /// Creates a certificate `{name}.crt` that `authority` signs. The certificate has X.509 version 3 if `alternatives`
+    /// is given, otherwise version 1.
     fn signed(&self, name: &str, common: &str, authority: &str, alternatives: Option<&str>) {
         self.openssl(&format!(
             "req -new -nodes -newkey rsa:2048 -keyout {name}.key -out {name}.csr -subj /CN={common}"
@@ -81,7 +81,7 @@ impl Files {
     }
 }
 
-/// Connects, and returns whether the connection is encrypted.
+/// Connects to Postgres, and returns whether the connection is encrypted.
 async fn reach(url: &str) -> Result<bool, String> {
     let client = vestnik::infra::db::connect_as(&SecretString::from(url), "test").await;
     let client = client.map_err(|error| error.to_string())?;
@@ -175,7 +175,8 @@ async fn each_sslmode_means_what_libpq_means_by_it() {
 async fn a_certificate_made_as_the_documentation_of_postgres_shows_is_verified() {
     let files = Files::new();
     files.authority("ca");
-    // The first certificate is self-signed and has only a common name. The second one has version 1.
+    // The first certificate is self-signed, and names its host only in the common name. The second certificate has
+    // X.509 version 1.
     files.authority("localhost");
     files.signed("old", "localhost", "ca", None);
     for (certificate, root) in [("localhost", "localhost"), ("old", "ca")] {
@@ -208,13 +209,13 @@ async fn a_certificate_made_as_the_documentation_of_postgres_shows_is_verified()
     }
 }
 
-/// Creates another authority with the same name as the trusted one, and returns the path of its certificate.
+/// Creates another authority that has the name of the trusted authority, and returns the path of its certificate.
 fn other(files: &Files) -> String {
     files.openssl("req -new -x509 -days 2 -nodes -newkey rsa:2048 -keyout other.key -out other.crt -subj /CN=ca");
     files.path("other.crt")
 }
 
-/// Runs `vestnik token list` with only these environment variables.
+/// Runs `vestnik token list` with an environment of only these variables.
 fn list(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vestnik"));
     command

@@ -1,4 +1,4 @@
-//! The messages that a chat gets, and their order: enqueueing, digests and rate limits.
+//! Which messages a chat gets, and in which order: enqueueing, digests and rate limits.
 
 use std::time::Duration;
 
@@ -14,10 +14,11 @@ use crate::support::db::{Database, until};
 use crate::support::telegram::{Call, TOKEN, Telegram};
 use crate::telegram_outcomes::{hold, hurry, start};
 
-/// A chat of store 7 that gets every message.
+/// A chat that gets every message of store 7.
 const CHAT: i64 = 501;
 const GROUP: i64 = -50;
-/// The default of the setting `telegram.digest_after`.
+/// An event that is older than this gets no message of its own, but appears in a digest. The value is the default of
+/// the setting `telegram.digest_after`.
 const STALE: Duration = Duration::from_secs(30 * 60);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -46,7 +47,7 @@ async fn an_order_is_a_message_with_buttons_and_its_status_edits_it() {
     assert!(there[0].1.buttons.is_empty(), "{:?}", there[0].1.buttons);
 }
 
-/// Starts an app with a chat that gets a digest once more than three messages wait.
+/// Starts an app with a linked chat. The bot sends a digest when more than three messages wait for the chat.
 async fn with_digests_of_four() -> (Telegram, App) {
     let (telegram, database) = Telegram::with_chat(CHAT).await;
     let settings = vestnik::infra::config::Telegram {
@@ -127,7 +128,7 @@ async fn any_text_of_a_customer_arrives_as_it_is() {
     for (chat, name) in (1..).zip(names) {
         telegram.until_messages(chat, 1).await;
         let (_, message) = telegram.messages(chat).remove(0);
-        // The name fills one line, so line breaks and tabs in it become spaces.
+        // The message shows the name in one line, so line breaks and tabs in the name become spaces.
         let name = name.replace(['\n', '\t'], " ");
         assert_eq!(message.text.matches(&name).count(), 2, "{name} in {}", message.text);
     }
@@ -145,8 +146,8 @@ async fn any_text_of_a_customer_arrives_as_it_is() {
     );
 }
 
-/// This test waits for Telegram's real time limits: 20 digests go out in the first half minute, and the rest a minute
-/// after the first digest. The test takes about 70 s.
+/// This test waits for Telegram's real time limits. The bot sends 20 digests in the first half minute, and the other
+/// digests one minute after the first. The test takes about 70 s.
 #[tokio::test(flavor = "multi_thread")]
 async fn three_thousand_events_for_one_group_come_as_digests_within_the_limits_the_urgent_first() {
     const ORDERS: usize = 2_900;
@@ -263,7 +264,7 @@ async fn planning_again_changes_nothing() {
         assert_eq!(after.matches("\"event_id\"").count(), 750 + 700);
         assert!(before.is_none_or(|before| before == after));
         before = Some(after);
-        // Reset the cursor, which simulates a lost position or a second node that enqueues at the same moment.
+        // Reset the cursor. This simulates a lost position, or a second node that enqueues at the same moment.
         client
             .batch_execute("update vestnik.vst_delivery_cursor set cursor = ''")
             .await
@@ -414,7 +415,7 @@ async fn a_settlement_that_comes_late_frees_nobody_elses_slot() {
     let Claimed::Work(claim) = queue::claim(&pool, &sources, &rules(TOKEN)).await.unwrap() else {
         panic!("nothing claimed")
     };
-    // The claim's time has ended, and another send now holds the slot.
+    // Simulate that the lease of the claim has ended, and that another send now holds the slot.
     let taken = "update vestnik.vst_bot_slot set free_at = clock_timestamp() + interval '1 hour' where slot = $1";
     client.execute(taken, &[&claim.slot]).await.unwrap();
     assert_eq!(
@@ -432,7 +433,7 @@ async fn a_settlement_that_comes_late_frees_nobody_elses_slot() {
     );
     let held = "select free_at > clock_timestamp() + interval '50 minutes' from vestnik.vst_bot_slot where slot = $1";
     assert!(client.query_one(held, &[&claim.slot]).await.unwrap().get::<_, bool>(0));
-    // In the usual case, the slot is free a second after its send.
+    // Without another holder, completing a send frees its slot one second after the send.
     client
         .batch_execute("insert into orders (store_id) values (7); update vestnik.vst_chat set next_at = now()")
         .await
@@ -462,7 +463,7 @@ async fn an_event_that_commits_while_others_are_planned_is_planned_once() {
     shop.batch_execute("insert into vestnik.vst_store (id) values ('7')")
         .await
         .unwrap();
-    // The lock makes the task wait after it has read its cursor and before it reads the events.
+    // Because of this lock, the enqueueing task waits after it has read its cursor and before it reads the events.
     blocker
         .batch_execute("begin; lock table vestnik.vst_store in access exclusive mode")
         .await
@@ -484,8 +485,8 @@ async fn an_event_that_commits_while_others_are_planned_is_planned_once() {
     assert_eq!(enqueueing.await.unwrap(), [0, 1]);
 }
 
-/// Each order gets many old changes while no node runs. Afterwards each message in the chat shows the order's final
-/// status.
+/// While no node runs, the status of each order changes twice, and the test makes these changes an hour old. Then a
+/// node starts, and edits each message in the chat to the order's final status.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_message_that_is_there_is_edited_behind_a_standstill_and_keeps_no_old_buttons() {
     const ORDERS: usize = 5;

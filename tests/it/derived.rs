@@ -1,7 +1,8 @@
 //! Derived sources: popular shop systems, read with the mappings that come with the program.
-//! `tests/shops/derived/NAME/life.sql` has the tables of a system and the writes of its application. `truth.sql` states
-//! in plain SQL what a panel must show. After each transaction, the lists must equal the result of `truth.sql`, and the
-//! events must be the changes of that result.
+//!
+//! `tests/shops/derived/NAME/life.sql` has the tables of a system and the writes of its application. `truth.sql` is a
+//! plain SQL query for the orders that a panel must show. After each transaction, the lists must equal the result of
+//! `truth.sql`. The events must describe the change of this result.
 
 pub mod answers;
 mod attaching;
@@ -15,7 +16,8 @@ mod truth;
 
 use shop::Shop;
 
-/// Runs a system's transactions under the isolation level that its application uses, and under the stricter levels.
+/// Runs the transactions of a system three times: under the isolation level that its application uses, and under the
+/// two stricter levels.
 async fn is_shown_as_it_is(system: &str) {
     for isolation in ["read committed", "repeatable read", "serializable"] {
         let mut shop = Shop::open(system, isolation).await;

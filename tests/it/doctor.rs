@@ -1,5 +1,5 @@
-//! `vestnik doctor` reports each problem of a database with its remedy. The tests' Postgres runs without fsync, so
-//! `doctor` always reports that.
+//! `vestnik doctor` reports each problem of a database, and how to solve it. The Postgres of the tests runs without
+//! fsync, so `doctor` always reports this problem.
 
 use std::process::Command;
 
@@ -15,14 +15,14 @@ pub async fn doctor(database: &Database, arguments: &[&str]) -> (String, Option<
         .args(arguments)
         .env("DATABASE_URL", database.url())
         .current_dir(std::env::temp_dir());
-    // Servers of the test run in this process, so the wait for the command must not block them.
+    // The command connects to servers of this process, so the test must not block the process while it waits.
     let output = tokio::task::spawn_blocking(move || command.output().unwrap());
     let output = output.await.unwrap();
     let said = [output.stdout, output.stderr].concat();
     (String::from_utf8(said).unwrap(), output.status.code())
 }
 
-/// The line of the output about this subject.
+/// The line of the output whose second word is `subject`, for example `queue`.
 pub fn line<'a>(said: &'a str, subject: &str) -> &'a str {
     let about = |line: &&str| line.split_whitespace().nth(1) == Some(subject);
     said.lines()
@@ -73,7 +73,8 @@ async fn each_thing_that_is_wrong_is_named_with_what_to_do() {
     let pid: i32 = client.query_one("select pg_backend_pid()", &[]).await.unwrap().get(0);
     let old = format!("select clock_timestamp() - xact_start > '1 s' from pg_stat_activity where pid = {pid}");
     database.until(&old).await;
-    // On another database, LISTEN receives nothing, exactly as behind a transaction pooler.
+    // The listener connects to another database, where no notification arrives. A transaction pooler has the same
+    // effect.
     let listen_url = format!("database.listen_url={}", other.url());
     let (said, code) = doctor(&database, &["--old", "1s", "--set", &listen_url]).await;
     for (subject, says) in [
@@ -131,7 +132,7 @@ async fn where_notifications_are_switched_off_no_node_is_missed_for_not_listenin
     assert!(!said.contains("start `vestnik serve`"), "{said}");
 }
 
-/// The output of `vestnik doctor` with a bot in the settings.
+/// The output of `vestnik doctor` when the settings contain a bot.
 async fn doctor_of_bot(database: &Database, telegram: &Telegram) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vestnik"));
     command

@@ -1,4 +1,5 @@
-//! Tests of the documents: the index names each of them, links have targets, and commands work as they are written.
+//! Tests of the documents: the index names each document, each link has a target, and the commands work exactly as they
+//! are written.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -132,7 +133,7 @@ impl Drop for Running {
     }
 }
 
-/// The commands of the first `sh` block that begins with `export DATABASE_URL`, without that line.
+/// The commands of the document's first `sh` block that begins with `export DATABASE_URL`. That first line is left out.
 fn commands(document: &str) -> Vec<Vec<String>> {
     let text = read(document);
     let block = text
@@ -142,7 +143,8 @@ fn commands(document: &str) -> Vec<Vec<String>> {
     block.lines().skip(1).map(words).collect()
 }
 
-/// A shop's table before Vestnik is installed. A CHECK lists the allowed statuses, and the table has one order.
+/// A shop's table before Vestnik is installed. A CHECK constraint lists the allowed statuses, and the table has one
+/// order.
 const SHOP: &str = "create table orders (id int generated always as identity primary key, store_id int not null, \
     status text not null check (status in ('pending', 'preparing', 'ready', 'completed', 'rejected', 'cancelled')), \
     customer_name text); insert into orders (store_id, status, customer_name) values (7, 'pending', 'Anna')";
@@ -201,7 +203,7 @@ async fn follow(document: &str) {
         let output = program.output().unwrap();
         let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
         match line.last().map(String::as_str) {
-            // The tests' Postgres runs without fsync, and that is the only problem `doctor` may report.
+            // The Postgres of the tests runs without fsync. `doctor` must report this problem and no other.
             Some("doctor") => assert!(said.ends_with("vestnik: one thing is wrong\n"), "{document}: {said}"),
             _ => assert!(output.status.success(), "{document}: {line:?}: {said}"),
         }

@@ -1,5 +1,5 @@
-//! Webhooks of an operator: which events are posted to an address, in which order, and what happens when an address
-//! does not accept them.
+//! Webhooks that an operator has added: which events the engine posts to them, in which order, and what happens when a
+//! webhook accepts no POST.
 
 use std::process::Output;
 
@@ -15,10 +15,10 @@ use crate::webhook::{ANYWHERE, is_signed, text, vestnik};
 
 /// An address at which no Bot API listens.
 const NOWHERE: &str = "http://127.0.0.1:1";
-/// Settings for a node without a bot, which may post to addresses on this machine.
+/// Settings for a node without a bot. The node may post to addresses on this machine.
 const WITHOUT_BOT: [(&str, &str); 2] = [("TELEGRAM_TOKEN", ""), ("WEBHOOK_ALLOW_PRIVATE", "true")];
 
-/// Starts an app without a bot, which may post to addresses on this machine.
+/// Starts an app without a bot. The app may post to addresses on this machine.
 async fn app(database: Database) -> App {
     App::start_on(database, |config| config.webhook = Webhook { allow_private: true }).await
 }
@@ -28,7 +28,7 @@ async fn webhook(database: &Database, arguments: &[&str]) -> Output {
     vestnik(database, &[&["webhook"], arguments].concat(), &[ANYWHERE]).await
 }
 
-/// Adds a webhook, and returns its secret.
+/// Adds a webhook with `vestnik webhook add`, and returns its secret.
 async fn add(database: &Database, hook: &Hook, of: &[&str]) -> String {
     let url = hook.url();
     let added = webhook(database, &[&["add", "--url", &url], of].concat()).await;
@@ -71,7 +71,7 @@ async fn hurry(database: &Database) {
 async fn events_of_chosen_stores_and_types_are_posted_signed_and_in_order_without_a_bot() {
     let (mut all, mut some) = (Hook::start(&[]).await, Hook::start(&[]).await);
     let database = Database::fresh().await;
-    // Store 9 has no row of settings. Events before the webhook was added are not posted.
+    // Store 9 has no row of settings. The engine does not post events from before the webhook was added.
     let client = database.client().await;
     client
         .batch_execute("insert into orders (store_id) values (7)")
@@ -111,7 +111,7 @@ async fn events_of_chosen_stores_and_types_are_posted_signed_and_in_order_withou
     assert_eq!(told(&posts), expected);
     assert_eq!(told(&some.until(2).await), expected[3..]);
     assert!(posts.iter().all(|post| is_signed(post, &secret)), "{posts:?}");
-    // The posted body equals the event of the HTTP API, without its cursor and its replay mark.
+    // The posted body equals the event of the HTTP API without the fields for the cursor and the replay.
     let mut whole = app.get_json("/api/partner/stores/9/events?limit=1").await["events"][0].clone();
     let whole = whole.as_object_mut().unwrap();
     whole.remove("cursor");
@@ -203,7 +203,7 @@ async fn a_refused_event_is_given_up_loudly_and_an_address_that_is_gone_or_down_
         add(&database, hook, &["--store", "7"]).await;
     }
     let client = database.client().await;
-    // Pretend that the third webhook has failed for days.
+    // Simulate that the third webhook has failed for days.
     let long =
         "update vestnik.vst_webhook_endpoint set failing_since = now() - interval '73 h', attempts = 80 where id = 3";
     client.batch_execute(long).await.unwrap();
@@ -244,7 +244,7 @@ async fn a_refused_event_is_given_up_loudly_and_an_address_that_is_gone_or_down_
         said.contains("1 given up") && said.contains("STOPPED") && said.contains("answered 410"),
         "{said}"
     );
-    // After `resume`, the waiting events are posted.
+    // After `vestnik webhook resume`, the engine posts the waiting events.
     assert_eq!(down.posts().len(), 1);
     assert!(webhook(&app.database, &["resume", "3"]).await.status.success());
     assert_eq!(orders(&down.until(3).await), ["1", "1", "2"]);
@@ -371,8 +371,8 @@ async fn an_address_that_the_journal_cannot_serve_any_more_is_told_so_first() {
         )
         .await
         .unwrap();
-    // A transaction of another test may be older than the trimmed one. Then the journal could not serve the new cursor
-    // either.
+    // The journal cannot serve the new cursor while an older transaction of another test is open. Wait until no such
+    // transaction is left.
     let is_over = "select pg_snapshot_xmin(pg_current_snapshot()) > trimmed_through from vestnik.vst_retention";
     until(&client, is_over).await;
     let app = app(database).await;

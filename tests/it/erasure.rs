@@ -10,7 +10,7 @@ use crate::support::telegram::Telegram;
 use crate::telegram_outcomes::start;
 
 const CHAT: i64 = 701;
-/// Parts of the customer's data, which must be found nowhere after the erasure.
+/// Parts of the customer's data. After the erasure, no table and no message may contain them.
 const SECRETS: [&str; 4] = ["Zacharias", "Quixote", "900000001", "allergic"];
 const ORDER: &str = "insert into orders (store_id, customer_name, customer_phone, total, items) values \
      (7, 'Zacharias Quixote', '+7 (900) 000-00-01', 4200, '[{\"name\": \"tea\", \"note\": \"allergic to nuts\"}]')";
@@ -61,7 +61,7 @@ async fn an_erased_customer_is_in_no_table_no_cache_no_replay_and_no_message() {
     app.write("update orders set status = 'rejected', reason = 'Zacharias Quixote is unknown' where id = 1")
         .await;
     telegram.until_messages(CHAT, 3).await;
-    // Vestnik never erases the shop's own rows, so the shop erases its row first.
+    // Vestnik never erases rows of the shop, so the shop erases its row first.
     app.write(
         "update orders set customer_name = null, customer_phone = null, items = '[]', reason = null where id = 1",
     )
@@ -89,8 +89,8 @@ async fn an_erased_customer_is_in_no_table_no_cache_no_replay_and_no_message() {
     );
     assert_nowhere(&app.database).await;
 
-    // The events now come from the journal, over HTTP and in a replay, and contain no data of the customer. The event
-    // cache no longer has these events.
+    // The event cache no longer has these events. A replay and an HTTP request read them from the journal, without the
+    // customer's data.
     app.write("insert into orders (store_id, customer_name) values (7, 'Bob')")
         .await;
     let mut live = app.panel("7", Some(&before)).await.live().await;
@@ -121,7 +121,8 @@ async fn an_erased_customer_is_in_no_table_no_cache_no_replay_and_no_message() {
             assert!(!message.text.contains(secret), "{secret} in {}", message.text);
         }
     }
-    // The erased row still exists, so its next change creates an event and edits the message.
+    // The row still exists without the customer's data. Its next change creates an event, and the bot edits the
+    // message.
     app.write("update orders set status = 'pending' where id = 1").await;
     let event = live.event().await;
     assert_eq!(

@@ -1,4 +1,4 @@
-//! The escalation of an unanswered order, step by step, until somebody answers.
+//! The escalation of an order that nobody answers, step by step, until somebody answers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,11 +22,11 @@ const SECRET: &str = "sixteen characters";
 /// The webhook receivers of the tests run on this machine, so private addresses are permitted.
 const ANYWHERE: vestnik::infra::config::Webhook = vestnik::infra::config::Webhook { allow_private: true };
 
-/// Inserts a panel of the store that can ring.
+/// Records a panel of store 7 that can ring, on the node `here`.
 const PANEL: &str = "insert into vestnik.vst_node values ('here', now() + interval '1 h'); \
     insert into vestnik.vst_presence values ('here', '7')";
 
-/// The parts of the engine that escalate orders, without a running engine. The test itself advances the time.
+/// The parts of the engine that escalate orders. No engine runs; the test itself decides when a step is due.
 struct Shop {
     database: Database,
     client: Client,
@@ -225,7 +225,7 @@ async fn opening_an_order_ends_no_escalation_and_answering_does() {
     client.execute(set, &[&hook.url(), &SECRET]).await.unwrap();
     let mut panel = app.panel("7", None).await.live().await;
     app.write("insert into orders (store_id) values (7)").await;
-    // A person opens the order, in a panel and over HTTP, and does not answer it.
+    // A person opens the order in a panel, and over HTTP, but does not answer it.
     let order = panel.event().await["id"].as_str().unwrap().to_owned();
     panel.acknowledge(&order).await;
     let bearer = format!("Bearer {}", app.token);
@@ -307,7 +307,7 @@ async fn two_nodes_raise_one_alarm_and_many_due_escalations_advance_without_a_pa
         escalation::advance(&shop.pool, &sources),
         escalation::advance(&other, &sources)
     );
-    // A node skips the escalations that the other node has locked.
+    // A node skips the escalations that another node has locked.
     let advanced = here.unwrap() + there.unwrap() + escalation::advance(&shop.pool, &sources).await.unwrap();
     assert_eq!(advanced, 200);
     assert_eq!(shop.count(UNANSWERED).await, 200);
@@ -361,7 +361,7 @@ async fn what_no_panel_could_ring_goes_to_the_fallback_chat_at_once() {
         .await;
     shop.enqueue().await;
     assert_eq!(shop.count(&format!("{ENQUEUED} where e.key = '2'")).await, 1);
-    // The escalation enqueues order 1 for the chat at once, because no panel can ring. Order 2 is not enqueued again,
+    // No panel can ring, so the escalation enqueues order 1 for the chat at once. It does not enqueue order 2 again,
     // because a message about order 2 already waits for the chat.
     assert_eq!(shop.advance().await, 2);
     assert_eq!(shop.count(ENQUEUED).await, 2);
@@ -379,7 +379,7 @@ async fn a_fallback_chat_of_a_closed_store_is_not_woken() {
     let telegram = Telegram::start().await;
     telegram.add_private(11, "Anna");
     telegram.link(&shop.database, "7", 11, "fallback").await;
-    // No panel can ring, and the store's opening hours do not include the current time.
+    // No panel can ring, and the store is closed at the current time.
     shop.run(
         "delete from vestnik.vst_node; update vestnik.vst_store set time_zone = 'UTC'; \
          insert into vestnik.vst_opening_hours (store_id, weekday, opens, closes) select '7', extract(isodow from at), \
@@ -395,7 +395,7 @@ async fn a_fallback_chat_of_a_closed_store_is_not_woken() {
     assert_eq!(shop.count("vestnik.vst_delivery").await, 1, "the store is open");
 }
 
-/// Creates a store with a webhook, and orders whose escalation has reached the webhook step.
+/// Creates a store with a webhook, and orders whose escalation has reached the step of the webhook.
 async fn at_the_webhook(hook: &Hook, orders: usize) -> Shop {
     let shop = Shop::bare().await;
     let set = "insert into vestnik.vst_store (id, webhook_url, webhook_secret) values ('7', $1, $2)";
@@ -453,7 +453,8 @@ async fn one_stores_webhook_holds_up_no_other_and_an_answered_order_is_not_poste
     let mut silent = Hook::start(&[Answer::Silence; 20]).await;
     let mut other = Hook::start(&[]).await;
     let shop = at_the_webhook(&silent, 12).await;
-    // The oldest orders belong to a store whose address was removed, and to a store that has answered meanwhile.
+    // Three POSTs of other stores are due first. The store `gone` has no webhook any more, and somebody answers order
+    // 21 of store 8.
     shop.run("insert into vestnik.vst_store (id) values ('gone'), ('8')")
         .await;
     let set = "update vestnik.vst_store set webhook_url = $1, webhook_secret = $2 where id = '8'";
@@ -490,7 +491,7 @@ async fn one_stores_webhook_holds_up_no_other_and_an_answered_order_is_not_poste
 #[tokio::test]
 async fn an_order_that_an_older_transaction_accepts_is_not_escalated_further() {
     let shop = Shop::with_store().await;
-    // The transaction id of this change is lower than that of the order's insertion.
+    // The transaction of this booking has a lower transaction id than the transaction that inserts the order.
     let older = shop.database.client().await;
     older
         .batch_execute("begin; insert into bookings (store_id) values (8)")
@@ -590,7 +591,7 @@ async fn a_cancellation_sounds_as_a_reply_to_its_order_in_a_muted_chat_too() {
     assert!(told[0].silent, "muted");
     until(&client, "select bool_and(state = 'sent') from vestnik.vst_delivery").await;
     app.write("update orders set status = 'cancelled'").await;
-    // The bot also edits the order's first message, before or after this note.
+    // The bot also edits the order's first message, before or after it sends this note.
     let note = telegram
         .until_call("a note", |call| {
             call.is_new_to(11) && call.text.contains("Order #1 cancelled")
@@ -638,7 +639,7 @@ async fn a_cancellation_of_a_standstill_sounds_where_the_order_was_told() {
 async fn a_closed_store_is_woken_by_nobody_until_it_opens_unless_it_wants_to_be() {
     for (escalates, steps) in [("open", 0), ("always", 1)] {
         let shop = Shop::with_store().await;
-        // The store's opening hours do not include the current time.
+        // The store is closed at the current time.
         shop.run(&format!(
             "update vestnik.vst_store set escalates = '{escalates}', time_zone = 'UTC'"
         ))
@@ -664,7 +665,7 @@ async fn a_closed_store_is_woken_by_nobody_until_it_opens_unless_it_wants_to_be(
     }
 }
 
-/// The mapping of a second table, whose orders have a time for which they are wanted.
+/// The mapping of a second table. Its orders have a column for the time at which the customer wants the order.
 const LATER: &str = r#"table = "public.later"
 kind = "order"
 key = "id"
@@ -689,8 +690,8 @@ async fn later(database: &Database) {
     database.attach(LATER).await;
 }
 
-/// The escalation of an order for later begins an hour before the wanted time. An order that is wanted sooner, or has
-/// no wanted time, begins at once.
+/// The first order is wanted more than an hour from now, so its escalation begins an hour before that time. The other
+/// orders are wanted sooner or have no such time, so their escalations begin at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_escalation_of_an_order_for_later_begins_an_hour_before_it_is_wanted() {
     let (telegram, database) = Telegram::with_chat(11).await;
@@ -715,7 +716,7 @@ async fn the_escalation_of_an_order_for_later_begins_an_hour_before_it_is_wanted
     for (begins, expected) in begins.iter().zip([2.0 * 3600.0 + 60.0, 60.0, 60.0]) {
         assert!((begins - expected).abs() < 2.0, "{begins} for {expected}");
     }
-    // Move the escalation's due time so that it is due now.
+    // Move the escalation's due time into the past.
     client
         .batch_execute("update vestnik.vst_escalation set due_at = due_at - interval '7261 seconds' where due_at > now() + interval '1 hour'")
         .await
@@ -757,10 +758,10 @@ async fn an_order_for_later_of_a_shop_that_is_closed_now_begins_when_it_is_due_a
         1,
         "at that time the opening hours are checked"
     );
-    // The escalation is due, but the shop is still closed, so no message is sent.
+    // The escalation is due, but the shop is still closed, so the engine sends no message.
     assert_eq!(shop.advance().await, 0);
     assert_eq!(shop.steps().await, [(0, None)]);
-    // After the shop opens, the store has the usual time to answer before the first step.
+    // After the shop has opened, the first step comes only after the usual time to answer.
     shop.run("update vestnik.vst_opening_hours set opens = '00:00', closes = '24:00'; \
         insert into vestnik.vst_opening_hours (store_id, weekday, opens, closes) select '7', d, '00:00', '24:00' from generate_series(1, 7) d on conflict do nothing")
         .await;
@@ -837,7 +838,7 @@ async fn an_order_that_came_before_closing_is_escalated_to_its_end() {
     )
     .await;
     shop.enqueue().await;
-    // The shop closes, but the customer who has ordered still waits.
+    // The shop closes, but the customer of the open order still waits.
     shop.run(
         "delete from vestnik.vst_opening_hours; \
          insert into vestnik.vst_opening_hours (store_id, weekday, opens, closes) select '7', extract(isodow from at), \

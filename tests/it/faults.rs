@@ -1,4 +1,5 @@
-//! Faults of the engine, Postgres and the network under load. The oracle checks the events after each fault.
+//! Faults of the engine, of Postgres and of the network, while writers write. After each fault the oracle checks the
+//! events that the panels have received.
 
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -18,16 +19,16 @@ use crate::support::proxy::Proxy;
 
 /// The number of times that a test repeats its fault.
 const BREAKS: usize = 8;
-/// The time between two heartbeats in tests that check the heartbeats' cursors.
+/// The time between two heartbeats, in tests that check the cursors of heartbeats.
 const HEARTBEAT: Duration = Duration::from_millis(5);
-/// The number of commits between two faults.
+/// The number of commits of the writers between two faults.
 const COMMITS_BETWEEN: usize = 60;
 
 async fn trial(app: &App) -> Trial {
     Trial::begin(app.database.url(), &[app.engine.address()], &app.token, seed()).await
 }
 
-/// Terminates the engine's backends with this application name, after waiting for at least one of them.
+/// Waits until the engine has a backend with this application name, and terminates all such backends.
 async fn terminate(client: &Client, name: &str) {
     let terminate = "select count(pg_terminate_backend(pid)) from pg_stat_activity \
          where application_name = $1 and datname = current_database()";
@@ -38,7 +39,8 @@ async fn terminate(client: &Client, name: &str) {
     .expect("the engine comes back");
 }
 
-/// The longest time after which a node that cannot read the journal closes its sessions, with a margin.
+/// Within this time, a node that cannot read the journal must close its sessions. The time includes a margin for a busy
+/// machine.
 const LET_GO_WITHIN: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -124,7 +126,7 @@ async fn a_feed_that_breaks_within_a_long_read_begins_it_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn panels_go_and_come_back_with_their_cursors() {
-    // Heartbeats arrive all the time, so panels also reconnect with the heartbeats' cursors.
+    // The server sends heartbeats all the time, so panels also reconnect with the cursors of heartbeats.
     let app = App::start_with(|config| {
         config.session.send_queue_bytes = 16 * 1024;
         config.session.ping_interval = HEARTBEAT;
@@ -132,7 +134,7 @@ async fn panels_go_and_come_back_with_their_cursors() {
     .await;
     let (trial, client) = (trial(&app).await, app.database.client().await);
     for _ in 0..BREAKS {
-        // Terminate also the connections that read the replays.
+        // Terminate the connections that read replays, too.
         terminate(&client, "vestnik pool").await;
         trial.break_panels();
         trial.commits(COMMITS_BETWEEN).await;
@@ -176,8 +178,8 @@ async fn without_notifications_everything_comes_all_the_same() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn where_notifications_are_swallowed_it_notices_and_polls() {
-    // A transaction pooler accepts LISTEN, but no notification arrives. Listening to another database has the same
-    // effect.
+    // The listener connects to another database, so no notification arrives. A transaction pooler has the same effect:
+    // it accepts LISTEN, but passes no notification on.
     let elsewhere = Database::empty().await;
     let swallowing = SecretString::from(elsewhere.url().to_owned());
     let app = App::start_with(|config| config.database.listen_url = Some(swallowing)).await;
@@ -189,7 +191,7 @@ async fn where_notifications_are_swallowed_it_notices_and_polls() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn random_writers_satisfy_the_oracle() {
-    // The property must hold for every seed, so each round has another seed.
+    // The oracle must find no error with any seed, so each round has another seed.
     for round in 0..4 {
         let app = App::start().await;
         let seed = seed().wrapping_add(round * 1_000_003);
@@ -316,8 +318,8 @@ async fn postgres_is_restarted_fast_and_immediate() {
 async fn a_transaction_number_that_a_crash_gives_out_again_hides_no_order() {
     let (mut postgres, database) = Breakable::start().await;
     let client = database.client().await;
-    // Postgres flushes the WAL of a rolled back transaction only in the background. With these delays it does not do so
-    // during this test, and a crash loses that WAL.
+    // Postgres flushes the WAL of a rolled back transaction only in the background. With these settings the crash comes
+    // before the flush, so the crash loses this WAL.
     for setting in ["wal_writer_delay", "bgwriter_delay"] {
         client
             .batch_execute(&format!("alter system set {setting} = '10s'"))
@@ -346,7 +348,7 @@ async fn a_transaction_number_that_a_crash_gives_out_again_hides_no_order() {
             .unwrap()
             .get(0);
         client.batch_execute("rollback").await.unwrap();
-        // Wait until the feed has read once more with a snapshot in which the transaction has ended.
+        // Wait until the feed has begun another read. The snapshot of that read shows that the transaction has ended.
         let read_since = "select count(*) from pg_stat_activity where application_name = 'vestnik feed' and state = 'idle' \
              and query_start > $1::text::timestamptz";
         let now: String = client
@@ -383,7 +385,7 @@ async fn a_transaction_number_that_a_crash_gives_out_again_hides_no_order() {
     postgres.stop().await;
 }
 
-/// Starts the program as in production, on this port.
+/// Starts `vestnik serve` as in production, on this port.
 fn serve(database: &Database, port: u16) -> Child {
     Command::new(env!("CARGO_BIN_EXE_vestnik"))
         .arg("serve")

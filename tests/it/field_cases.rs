@@ -1,6 +1,6 @@
 //! Problems that users of similar software have reported, each reproduced with input of our own. `P01` and so on are
-//! the numbers of the reports. Cases that need only a table and its writes are in `tests/shops`; the other cases are
-//! here.
+//! the numbers of the reports. A case that needs only a table and its writes is a shop in `tests/shops`; the other
+//! cases are in this file.
 //!
 //! | case | test |
 //! |---|---|
@@ -10,19 +10,19 @@
 //! | P06 major and minor units | shops django, prisma, knex, types, laravel (yen) |
 //! | P08 the same key in two tables | shops two_tables, uuid_schemas |
 //! | P11 timestamps without a zone | shops times, rails, typeorm |
-//! | P12 deleted, softly deleted | shops plain, typeorm, laravel, sequelize |
-//! | P13 changed after it was sent | shops plain, reference, laravel |
-//! | P15 what a kitchen needs beside the items | shops cyrillic, prisma, knex |
-//! | P16 shapes of items | shops plain, knex, sequelize; `sources::items` |
-//! | P20 attach waits, and everybody behind it | `attach_and_detach_give_way_to_writers_and_say_who_holds_the_table` |
+//! | P12 rows that are deleted, or marked as deleted | shops plain, typeorm, laravel, sequelize |
+//! | P13 an order changes after it was sent | shops plain, reference, laravel |
+//! | P15 fields that a kitchen needs besides the items | shops cyrillic, prisma, knex |
+//! | P16 formats of the column with items | shops plain, knex, sequelize; `sources::items` |
+//! | P20 writers wait behind `attach` | `attach_and_detach_give_way_to_writers_and_say_who_holds_the_table` |
 //! | P24 keys that are not unique | `a_key_that_does_not_tell_rows_apart_is_refused` |
 //! | P25 one unreadable row | `a_byte_that_is_no_text_*` |
 //! | P29 an import of old orders | shop reference |
-//! | P31 mixed case | `a_name_in_mixed_case_is_found_and_quoted` |
-//! | P35 a number that people can say | shops prisma, rails, supabase, cyrillic |
-//! | P38 a step back | shops plain, laravel, django |
-//! | P46 large rows, escapes | `nothing_is_too_large_or_too_strange_to_be_written_and_sent` |
-//! | P49 an enum is exchanged | `an_enum_that_is_exchanged_costs_nothing` |
+//! | P31 names in mixed case | `a_name_in_mixed_case_is_found_and_quoted` |
+//! | P35 a short order number for people | shops prisma, rails, supabase, cyrillic |
+//! | P38 an order returns to an earlier status | shops plain, laravel, django |
+//! | P46 large rows and unusual characters | `nothing_is_too_large_or_too_strange_to_be_written_and_sent` |
+//! | P49 an enum type is replaced | `an_enum_that_is_exchanged_costs_nothing` |
 //! | P51 partitions | shop partitioned |
 //! | keys of every type | `a_key_of_any_type_can_be_answered` |
 //! | row level security | `row_level_security_works_or_is_named` |
@@ -41,7 +41,7 @@ use crate::support::app::{App, PATIENCE};
 use crate::support::db::Database;
 use crate::support::look_again;
 
-/// The table of most cases.
+/// The table that most cases use.
 const STANDARD: &str = "create table orders (id bigserial primary key, store_id int not null, status text not null default 'pending', \
      customer_name text, total int, order_type text, items jsonb not null default '[]', reason text, created_at timestamptz not null default now(), \
      updated_at timestamptz)";
@@ -125,7 +125,7 @@ async fn press(app: &App, store: &str, key: &str, wish: Value) -> (u16, Value) {
     (answer.status, answer.json())
 }
 
-// P01: a table is swapped.
+// P01: the shop replaces a table with another table of the same name.
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_swapped_table_takes_every_write_and_its_rows_make_events_once_it_is_attached_again() {
@@ -181,8 +181,8 @@ async fn a_swapped_table_takes_every_write_and_its_rows_make_events_once_it_is_a
 #[tokio::test(flavor = "multi_thread")]
 async fn a_swapped_table_may_be_of_another_shape_and_be_attached_by_each_name() {
     let (database, client) = shop(STANDARD, "public.orders").await;
-    // The table is renamed for good and attached by its new name, and the old name is detached. Then another table gets
-    // the old name.
+    // The shop renames the table for good. The new name is attached and the old name is detached. Then another table
+    // gets the old name.
     run(&client, &["alter table orders rename to purchases"]).await;
     attach(&database, &["--table", "public.purchases", "--kind", "order"]);
     let (code, said) = vestnik(&database, &["detach", "--table", "public.orders"]);
@@ -210,7 +210,7 @@ async fn a_swapped_table_may_be_of_another_shape_and_be_attached_by_each_name() 
     run(&client, &["drop table orders", "drop table purchases"]).await;
 }
 
-// P20: `attach` waits for a lock, and all writers wait behind it.
+// P20: `attach` waits for a lock, and all writers of the table wait behind `attach`.
 
 #[tokio::test(flavor = "multi_thread")]
 async fn attach_and_detach_give_way_to_writers_and_say_who_holds_the_table() {
@@ -254,7 +254,7 @@ async fn attach_and_detach_give_way_to_writers_and_say_who_holds_the_table() {
     }
 }
 
-// P24: keys that are not unique.
+// P24: the column of the key is not unique.
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_does_not_tell_rows_apart_is_refused() {
@@ -291,7 +291,7 @@ async fn a_key_that_does_not_tell_rows_apart_is_refused() {
     );
 }
 
-// P25: one row with bytes that are not text.
+// P25: one row has bytes that are not text.
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_byte_that_is_no_text_costs_nobody_else_theirs() {
@@ -310,7 +310,7 @@ async fn a_byte_that_is_no_text_costs_nobody_else_theirs() {
             )
         };
         run(&client, &[STANDARD]).await;
-        // These rows exist before the table is attached.
+        // The shop writes these rows before the table is attached.
         run(&database.session().await, &[&insert(6)]).await;
         attach(&database, &["--table", "public.orders", "--kind", "order"]);
         run(&database.session().await, &[&insert(9)]).await;
@@ -338,7 +338,7 @@ async fn a_byte_that_is_no_text_costs_nobody_else_theirs() {
         let name = list["orders"][0]["customer_name"].as_str().unwrap();
         assert!(name.starts_with("Caf"), "{encoding}: {name}");
         assert!(encoding != "LATIN1" || name == "Café", "{name}");
-        // A person's text may contain characters that the database's encoding lacks.
+        // The text of a person's answer may contain characters that the encoding of the database does not have.
         let (status, body) = press(
             &app,
             "9",
@@ -352,7 +352,7 @@ async fn a_byte_that_is_no_text_costs_nobody_else_theirs() {
     }
 }
 
-// P31: names in mixed case.
+// P31: the names of the table and its columns are in mixed case.
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_in_mixed_case_is_found_and_quoted() {
@@ -394,7 +394,7 @@ async fn a_name_in_mixed_case_is_found_and_quoted() {
     );
 }
 
-// P46: large rows and unusual characters.
+// P46: some rows are very large or contain unusual characters.
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_too_large_or_too_strange_to_be_written_and_sent() {
@@ -434,7 +434,7 @@ async fn nothing_is_too_large_or_too_strange_to_be_written_and_sent() {
             (&json!("new_order"), &json!(numbers.to_string())),
             "{what}"
         );
-        // Changes of the large row arrive, too.
+        // A change of the large row reaches the client, too.
         run(
             &client,
             &[&format!("update orders set order_type = 'pickup' where id = {numbers}")],
@@ -456,7 +456,7 @@ async fn nothing_is_too_large_or_too_strange_to_be_written_and_sent() {
     assert_eq!((rows, &list["more"]), (Some(numbers), &json!(false)));
 }
 
-// P49: an enum type is replaced by another one.
+// P49: the shop replaces an enum type with another enum type.
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_enum_that_is_exchanged_costs_nothing() {
@@ -490,7 +490,7 @@ async fn an_enum_that_is_exchanged_costs_nothing() {
     assert_eq!(press(&app, "7", "2", json!({"status": "preparing"})).await.0, 200);
     let (_, said) = vestnik(&app.database, &["doctor"]);
     assert!(said.contains("`COOKING`"), "{said}");
-    // Then a value of the enum is renamed.
+    // Then the shop renames a value of the enum.
     run(
         &client,
         &[
@@ -510,8 +510,6 @@ async fn an_enum_that_is_exchanged_costs_nothing() {
         "a word that the table does not take any more: {body}"
     );
 }
-
-// Keys of every type.
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_label_with_another_name_and_a_check_are_told_apart_and_said() {
@@ -622,10 +620,8 @@ async fn a_key_of_any_type_can_be_answered() {
     }
 }
 
-// Row level security.
-
-/// Creates a role with the rights that `docs/operations.md` lists for the engine, and only these rights on the shop's
-/// tables.
+/// Creates a role with the rights that `docs/operations.md` lists for the engine. On the shop's tables, the role has
+/// only `rights`.
 pub async fn engine_role(database: &Database, role: &str, rights: &str) -> String {
     let client = database.session().await;
     let sql = format!(
@@ -672,7 +668,8 @@ async fn row_level_security_works_or_is_named() {
     }
     let doctor = told(&vestnik_at(&url, &["doctor"]).output().unwrap()).1;
     assert!(doctor.contains("create policy vestnik_select"), "{doctor}");
-    // A policy permits reading but not writing. The answer must fail, and must not be reported as done.
+    // A row level security policy permits reading but not writing. The answer to the order must fail, and the program
+    // must not report success.
     run(
         &client,
         &[&format!("create policy a on orders for select to {role} using (true)")],
@@ -695,8 +692,6 @@ async fn row_level_security_works_or_is_named() {
     let doctor = told(&vestnik_at(&url, &["doctor"]).output().unwrap()).1;
     assert!(!doctor.contains("create policy"), "{doctor}");
 }
-
-// Columns that change.
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_becomes_of_a_column_is_said_and_mended() {
@@ -729,7 +724,7 @@ async fn what_becomes_of_a_column_is_said_and_mended() {
         "{doctor}"
     );
     assert_eq!(press(&app, "7", "2", json!({"status": "preparing"})).await.0, 200);
-    // After the mapping names the new column, earlier events are translated with it, too.
+    // Once the mapping names the new column, the engine translates earlier events with the new mapping as well.
     let (_, shown) = vestnik(&app.database, &["source", "show", "orders"]);
     let mended = shown
         .replace("\"customer_name\"", "\"guest\"")
@@ -739,7 +734,7 @@ async fn what_becomes_of_a_column_is_said_and_mended() {
     std::fs::write(&file, mended).unwrap();
     let said = attach(&app.database, &["--map", file.to_str().unwrap()]);
     assert!(said.contains("earlier events have guest now"), "{said}");
-    // The node loads the new mapping as soon as it has read the notification.
+    // The node loads the new mapping as soon as it has received the notification of the change.
     let told = timeout(PATIENCE, async {
         loop {
             let told = app.get_json("/api/partner/stores/7/events").await;
@@ -754,8 +749,6 @@ async fn what_becomes_of_a_column_is_said_and_mended() {
     assert_eq!(told["events"][1]["data"]["total"], 1250, "{told}");
     assert!(!vestnik(&app.database, &["doctor"]).1.contains("orders:"), "well again");
 }
-
-// A restored database.
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restored_dump_goes_on() {
@@ -790,7 +783,7 @@ async fn a_restored_dump_goes_on() {
                 .unwrap(),
         };
         assert!(restore.status.success(), "{restore:?}");
-        // The shop writes to the restored database before any command of Vestnik has run.
+        // The shop writes to the restored database before anybody has run a command of Vestnik there.
         let shop = restored.session().await;
         run(
             &shop,
@@ -809,8 +802,8 @@ async fn a_restored_dump_goes_on() {
         assert!(told.iter().any(|event| is(event, "new_order", "3")), "{told:?}");
         assert_eq!(press(&app, "7", "4", json!({"status": "preparing"})).await.0, 200);
     }
-    // The dump's data alone is loaded into existing tables. The triggers create each event once, and no statement
-    // fails.
+    // Only the data of the dump is loaded, into tables that exist. The triggers create one event for each row, and no
+    // statement fails.
     let dumped = Command::new("pg_dump")
         .args(["--data-only", "-t", "public.orders", "-f"])
         .arg(&dump)

@@ -1,6 +1,7 @@
-//! Fuzz tests for every input of the engine. Input that the engine cannot read must fail alone, reveal nothing
-//! internal, and stop nothing else. The inputs are the files of `tests/corpus`, changed at random. Each test prints its
-//! seed; to repeat a failed run, set `VESTNIK_FUZZ_SEED` to it. `VESTNIK_FUZZ_SECONDS` sets how long each test runs.
+//! Fuzz tests for every input of the engine. If the engine cannot read an input, only that input fails: the error
+//! reveals nothing internal, and the engine continues. The inputs are the files of `tests/corpus` with random changes.
+//! Each test prints its seed; to repeat a failed run, set `VESTNIK_FUZZ_SEED` to the seed. `VESTNIK_FUZZ_SECONDS` sets
+//! how long each test runs.
 
 use std::fmt::Write as _;
 
@@ -27,7 +28,7 @@ fn escaped(bytes: &[u8]) -> String {
     })
 }
 
-/// Asserts that a panel gets a new order, so that no earlier input has stopped the engine.
+/// Asserts that a panel still gets a new order, which proves that the earlier inputs have not stopped the engine.
 async fn assert_well(app: &App) {
     let mut panel = app.panel("7", None).await;
     app.write("insert into orders (store_id, customer_name) values (7, 'Still here')")
@@ -40,7 +41,7 @@ async fn assert_well(app: &App) {
     }
 }
 
-/// Asserts that an error sent to a client reveals nothing internal of the program.
+/// Asserts that an error response reveals nothing internal of the program.
 fn assert_is_for_clients(status: u16, body: &str, input: &str) {
     assert!(status < 500, "{status} for {input:?}: {body}");
     for inside in ["panicked", "src/", "SQLSTATE", "vestnik.vst_", "relation \"", "tokio"] {
@@ -66,7 +67,8 @@ async fn any_message_of_a_client_is_answered_or_ends_only_its_own_session() {
             }
         }
         for text in &sent {
-            // The engine may have closed the session already; the loop below reads what it sent before.
+            // The engine may have closed the session already. The loop below reads the messages that the engine sent
+            // before.
             let _ = panel.socket.send(Message::text(text.clone())).await;
         }
         let _ = panel.socket.send(Message::text(r#"{"type":"ping"}"#)).await;
@@ -198,7 +200,8 @@ async fn any_row_is_listed_and_costs_no_other() {
         let text = text.replace('\0', "");
         const ITEMS: &str = "insert into orders (store_id, items) select 8, $1::text::json";
         const NAME: &str = "insert into orders (store_id, customer_name) select 8, $1";
-        // Postgres refuses text that is not JSON, so such text becomes the customer's name.
+        // Postgres refuses a text that is not JSON in the column `items`; the test then writes the text into the column
+        // of the customer's name.
         written += match client.execute(ITEMS, &[&text]).await {
             Ok(count) => count,
             Err(_) => client.execute(NAME, &[&text]).await.unwrap(),
@@ -216,7 +219,7 @@ async fn any_row_is_listed_and_costs_no_other() {
 #[tokio::test(flavor = "multi_thread")]
 async fn any_update_of_telegram_stops_none_behind_it() {
     const ANNA: i64 = 11;
-    /// The most updates that are pushed before the test waits for the bot to handle them.
+    /// The test pushes at most this number of updates before it waits until the bot has handled them.
     const AT_ONCE: usize = 100;
     let handled = |last: i64| {
         format!("select next_update > {last} and not exists (select from vestnik.vst_bot_update) from vestnik.vst_bot")

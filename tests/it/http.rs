@@ -10,7 +10,7 @@ use crate::support::sse::Sse;
 
 type Headers<'a> = &'a [(&'static str, &'a str)];
 
-/// The status of a refused handshake, and the error code in its body.
+/// The HTTP status of a refused WebSocket handshake, and the error code in its body.
 async fn refusal(app: &App, store: &str, headers: Headers<'_>) -> (u16, String) {
     match app.raw_panel(store, headers).await {
         Err(Error::Http(response)) => {
@@ -65,7 +65,8 @@ async fn a_socket_is_refused_for_the_right_reason() {
             "{store} {headers:?}"
         );
     }
-    // A browser's script cannot read why a handshake was refused, so the script requests this route.
+    // The script of a browser cannot read the reason of a refused handshake. The script therefore requests this route,
+    // whose refusal has the same reason.
     assert_eq!(app.get("/api/partner/session/7", Some(&other_stores)).await.0, 403);
     assert_eq!(
         app.get_json("/api/partner/session/7").await,
@@ -277,7 +278,7 @@ async fn a_page_of_another_origin_reads_its_errors_and_is_told_why_it_is_refused
         let exposed = answer.header("access-control-expose-headers").unwrap();
         assert!(exposed.contains("retry-after"), "{path}: {exposed}");
     }
-    // The page of another origin may read that it is refused, and nothing else.
+    // A page of another origin can read the response that refuses the page, and no other response.
     let foreign = [("Origin", "https://evil.example"), ("Authorization", bearer.as_str())];
     let refused = app.call("GET", session, &foreign, None).await;
     assert_eq!((refused.status, refused.code().as_str()), (403, "forbidden_origin"));

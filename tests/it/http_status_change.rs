@@ -1,5 +1,5 @@
-//! Changing an order's status over HTTP: who is first, which changes are allowed, and requests that a foreign site
-//! forges.
+//! Changing an order's status over HTTP: two clients at the same time, the permitted changes, and requests that a
+//! foreign site forges.
 
 use serde_json::{Value, json};
 use vestnik::token::{self, New, Stores};
@@ -57,7 +57,8 @@ async fn an_order_that_is_late_gets_a_new_promise_and_all_are_notified() {
         (&order["promised_minutes"], &order["answer"]["minutes"]),
         (&json!(35), &json!(35))
     );
-    // A second client that accepts the order gets a conflict, and the second client's promised time is not saved.
+    // A second client that accepts the order gets a conflict. The engine does not save the second client's promised
+    // time.
     for second in [
         json!({"status": "preparing", "minutes": 10}),
         json!({"status": "preparing", "from": "pending", "minutes": 10}),
@@ -88,7 +89,7 @@ async fn accepting_changes_the_order_and_the_event_comes_back() {
         answer.json(),
         json!({"source": "orders", "id": "1", "status": "preparing", "previous_status": "pending"})
     );
-    // The feed may read the order after the panel connects, so skip its `new_order` event.
+    // The feed may read the order only after the panel has connected, so skip the event `new_order`.
     let event = loop {
         let event = panel.event().await;
         if event["type"] != "new_order" {
@@ -280,7 +281,7 @@ async fn a_body_that_is_none_changes_nothing() {
     let huge = json!({"status": "preparing", "x": "x".repeat(4096)}).to_string();
     let answer = app.call("POST", ORDER, &authorized, Some(&huge)).await;
     assert_eq!(refused(&answer), (413, "body_too_large".into()));
-    // Send the same body in chunks, without a `Content-Length`.
+    // Send the body `huge` in chunks, without a `Content-Length`.
     let chunk = format!("{:x}\r\n{huge}\r\n0\r\n\r\n", huge.len());
     let request = format!(
         "POST {ORDER} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nAuthorization: {bearer}\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}"
@@ -346,7 +347,7 @@ async fn nothing_can_be_forged_across_sites() {
         let answer = app.call("POST", ORDER, headers, Some(body)).await;
         assert_eq!(answer.status, status, "{headers:?}");
         assert_eq!(answer.header("set-cookie"), None);
-        // A page of a refused origin may read that it is refused, and nothing else.
+        // A page of a refused origin can read the response that refuses the page, and no other response.
         let origin = headers
             .iter()
             .find(|(name, _)| *name == "Origin")

@@ -1,5 +1,5 @@
-//! A POST with an `Idempotency-Key` is executed once, although the client repeats it, and although a node or connection
-//! ends in between.
+//! The engine executes a POST with an `Idempotency-Key` once, even if the client repeats the POST. A node or a
+//! connection may end between two attempts.
 
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -20,7 +20,7 @@ async fn with_order() -> App {
     app
 }
 
-/// The headers of a POST with a key.
+/// The headers of a POST with an idempotency key.
 fn headers<'a>(bearer: &'a str, key: &'a str) -> [(&'a str, &'a str); 3] {
     [
         ("Authorization", bearer),
@@ -39,7 +39,7 @@ async fn send(app: &App, key: &str, body: &Value) -> Answer {
     send_as(app, &app.token, key, STATUS, body).await
 }
 
-/// The status and the code of an error.
+/// The status and the error code of an error response.
 fn refused(answer: &Answer) -> (u16, String) {
     (answer.status, answer.code())
 }
@@ -75,7 +75,7 @@ async fn a_repetition_gets_the_first_answer_and_changes_nothing() {
     let order = &app.get_json("/api/partner/stores/7/orders").await["orders"][0];
     assert_eq!((&order["status"], changes(&app).await), (&json!("ready"), 2));
 
-    // An error response is kept and repeated, too.
+    // The engine also saves an error response, and repeats it.
     let late = send(&app, "k2", &accept()).await;
     assert_eq!(refused(&late), (409, "status_conflict".into()));
     app.write("update orders set status = 'pending'").await;
@@ -123,7 +123,7 @@ async fn a_key_of_another_request_is_refused_and_each_token_and_store_has_its_ow
     assert_eq!(refused(&answer), (409, "status_conflict".into()));
 }
 
-/// Locks the shop's table in a connection, and sends a first POST that waits for the lock. Returns both connections.
+/// Locks the shop's table in one connection, and sends a POST that waits for this lock. Returns both connections.
 async fn first_behind_a_lock(app: &App) -> (Client, TcpStream) {
     let held = app.database.client().await;
     held.batch_execute("begin; lock table orders in access exclusive mode")
@@ -183,7 +183,7 @@ async fn another_node_gives_the_same_answer() {
 async fn a_node_that_ended_before_it_saved_the_answer_makes_no_change_twice() {
     let app = with_order().await;
     let first = send(&app, "k1", &accept()).await;
-    // Simulate a node that ended after it committed the change and before it saved the response.
+    // Simulate that a node has ended after it committed the change and before it saved the response.
     app.write("update vestnik.vst_idempotent_request set status = null, body = null, until = now() - interval '1 s'")
         .await;
     let again = send(&app, "k1", &accept()).await;
@@ -212,7 +212,7 @@ async fn a_failure_is_not_kept_and_a_request_that_was_not_begun_leaves_its_key_f
     assert_eq!(refused(&send(&app, "k1", &misspelt).await), (400, "bad_body".into()));
     let failed = send(&app, "k1", &accept()).await;
     assert_eq!(refused(&failed), (504, "shop_unavailable".into()));
-    // The key stays tied to this request.
+    // The key stays tied to this request: another body with the same key is refused.
     let other_body = send(&app, "k1", &json!({"status": "rejected"})).await;
     assert_eq!(refused(&other_body), (422, "idempotency_key_reused".into()));
     let answer = send(&app, "k1", &accept()).await;

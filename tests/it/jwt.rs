@@ -27,7 +27,7 @@ async fn app(keys: &[(&str, &Key)]) -> (App, KeySet) {
     (app, set)
 }
 
-/// Waits until the node has fetched the keys. Before that, it answers 503.
+/// Waits until the node has fetched the keys. Before that, the node answers requests with 503.
 async fn until_known(app: &App, (id, key): (&str, &Key)) {
     let jwt = key.issue(id, &with(claims(3600), "sub", json!("nobody")));
     timeout(PATIENCE, async { while app.get(SESSION, Some(&jwt)).await.0 == 503 {} })
@@ -177,7 +177,7 @@ async fn a_jwt_that_is_not_the_issuers_or_not_for_us_opens_nothing() {
     let (status, told) = app.get(SESSION, Some(&ed25519.issue("ed", &claims(-1)))).await;
     assert!(status == 401 && told.contains("token_expired"), "{status} {told}");
     assert_eq!(app.get(SESSION, Some(&valid)).await.0, 200, "the valid JWT is accepted");
-    // No refused JWT has left a row in the database.
+    // The refused JWTs have left no row in the database.
     let holders = "select count(*) from vestnik.vst_token where issuer is not null";
     let row = app.database.client().await.query_one(holders, &[]).await.unwrap();
     assert_eq!(row.get::<_, i64>(0), 2, "one row for each of the two accepted JWTs");
@@ -216,7 +216,7 @@ async fn only_the_algorithms_of_the_settings_are_taken_and_without_an_issuer_non
         without.get(SESSION, Some(&ed25519.issue("ed", &claims(60)))).await.0,
         401
     );
-    // A token in a URL would be in every log between the client and the server.
+    // Logs contain URLs, so a token in a URL would be in the log of every program between the client and the server.
     let in_url = format!("{SESSION}?x={}", ed25519.issue("ed", &claims(60)));
     let refused = without.get(&in_url, Some(&without.token)).await;
     assert!(refused.0 == 400 && refused.1.contains("token_in_url"), "{refused:?}");
@@ -228,14 +228,14 @@ async fn keys_are_followed_and_whoever_makes_some_up_has_them_read_no_more_often
     let (app, set) = app(&[("first", &first)]).await;
     assert_eq!(app.get(SESSION, Some(&first.issue("first", &claims(60)))).await.0, 200);
     let asked = set.asked();
-    // The node fetches the set at most once in 30 seconds, whatever key names the JWTs have.
+    // The node fetches the JWK set at most once in 30 seconds, even if the JWTs name keys that do not exist.
     for number in 0..50 {
         let made_up = first.issue(&format!("made-up-{number}"), &claims(60));
         assert_eq!(app.get(SESSION, Some(&made_up)).await.0, 401);
     }
     assert!(set.asked() <= asked + 1, "{} times", set.asked() - asked);
 
-    // The node reads a file with keys again within seconds.
+    // The node reads a changed file of keys within seconds.
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("keys.json");
     let write = |key: &Key, id: &str| std::fs::write(&file, json!({"keys": [key.public(id)]}).to_string()).unwrap();
@@ -250,7 +250,8 @@ async fn keys_are_followed_and_whoever_makes_some_up_has_them_read_no_more_often
         .await
         .expect("the new key");
     assert!(!opens(&first, "first").await, "the old key is refused");
-    // An unreadable file removes no known key. An unknown key name gets 503, because the key may be a new one.
+    // If the file becomes unreadable, the node keeps the known keys. A JWT that names an unknown key gets 503, because
+    // the file may have contained a new key.
     std::fs::write(&file, "half a fi").unwrap();
     let unknown = first.issue("third", &claims(60));
     timeout(PATIENCE, async {
@@ -312,7 +313,7 @@ async fn a_session_ends_with_its_jwt_and_goes_on_with_the_next_one() {
     let event = other.event().await;
     assert_eq!(event["type"], "new_order");
 
-    // The acknowledgement names the holder of the JWT, and an operator can revoke the holder.
+    // The acknowledgement names the holder of the JWT, and an operator can revoke this holder.
     other.acknowledge(event["id"].as_str().unwrap()).await;
     assert_eq!(other.message().await.unwrap()["type"], "acknowledged");
     let client = app.database.client().await;

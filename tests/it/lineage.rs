@@ -1,5 +1,5 @@
-//! Cursors after Postgres lost events, for example after a restore. A cursor of lost events is refused, even when the
-//! new history has more events than the old one.
+//! Cursors after Postgres has lost events, for example after a restore. The engine refuses a cursor of lost events,
+//! even if more events have been written since than were lost.
 
 use serde_json::{Value, json};
 use vestnik::domain::cursor::{Cursor, Unusable};
@@ -19,7 +19,7 @@ async fn write(database: &Database, times: usize) {
     }
 }
 
-/// The ids of the events that a client with this cursor gets, or the reason why the cursor is refused.
+/// The ids of the events that a client with this cursor receives, or the reason why the engine refuses the cursor.
 async fn told(database: &Database, cursor: &str) -> Result<Vec<i64>, Unusable> {
     let pool = db::pool(&database.config().database).unwrap();
     let store = StoreSet::One(vestnik::domain::event::StoreId::new("7"));
@@ -32,7 +32,7 @@ async fn told(database: &Database, cursor: &str) -> Result<Vec<i64>, Unusable> {
     }
 }
 
-/// The current cursor, as a node that starts now has it.
+/// The current cursor of a node that starts now.
 async fn cursor(database: &Database) -> String {
     let reader = Reader::connect(&database.config().database).await.unwrap();
     Cursor::At(reader.now().await.unwrap()).encode(reader.epoch())
@@ -53,8 +53,8 @@ async fn a_snapshot_that_is_put_back_refuses_the_cursors_of_what_it_lost_and_giv
     write(&database, 2).await;
     let (lost, lost_id) = (cursor(&database).await, newest_id(&database).await);
     server.put_back();
-    // Write more events than were lost, before any node has noticed the restore. The new transaction ids equal the lost
-    // ones.
+    // Write more events than were lost, before any node has noticed the restore. The new events have the transaction
+    // ids of the lost events.
     write(&database, 10).await;
     assert_eq!(
         told(&database, &lost).await,
@@ -153,7 +153,7 @@ async fn an_event_that_a_node_has_seen_and_that_is_not_the_same_any_more_ends_th
         );
         assert_ne!(reader.epoch(), epoch);
         assert_eq!(told(&database, &before).await, Err(Unusable::Epoch), "{change}");
-        // Another node that has seen the same event begins no second lineage.
+        // Another node that has seen the same event notices the same loss, but does not begin a second lineage.
         let mut other = Reader::connect(&database.config().database).await.unwrap();
         let now = other.epoch();
         assert!(!other.continues(epoch, &read, seen.as_ref()).await.unwrap());

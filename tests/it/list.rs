@@ -1,5 +1,5 @@
-//! The lists of orders and bookings: what they show, and that a stream with a list's cursor continues exactly where the
-//! list ends.
+//! The lists of orders and bookings: their rows, and their cursors. A stream that begins with a list's cursor must
+//! continue exactly where the list ends.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -100,7 +100,7 @@ async fn walk(app: &App, path: &str, limit: usize) -> Vec<String> {
 #[tokio::test]
 async fn a_list_is_read_page_by_page_without_gap_or_repeat() {
     let app = App::start().await;
-    // One statement inserts all orders, so all of them have the same creation time.
+    // One statement inserts these orders, so all of them have the same creation time.
     app.write("insert into orders (store_id) select 7 + i % 2 from generate_series(1, 30) i")
         .await;
     app.write("insert into orders (store_id, created_at) values (7, '2026-01-01'), (7, '2025-01-01')")
@@ -326,7 +326,7 @@ async fn orders_of_several_tables_are_one_list() {
     assert_eq!(whole.len(), 18);
     let none = whole.iter().position(|id| id == "none").unwrap();
     assert!(none < 4, "orders without a time stand first");
-    // Ids are unique only within one table, so the id in `before` is searched in one table after the other.
+    // Ids are unique only within one table, so the engine searches the id in `before` in one table after the other.
     app.write("update orders set id = id + 100").await;
     let whole = walk(&app, &format!("{ORDERS}?status=all"), 500).await;
     for limit in [1, 2, 5] {
@@ -345,7 +345,7 @@ async fn a_store_sees_its_own_rows_only() {
     let token = app.database.token(Stores::These(vec!["8".into()])).await;
     assert_eq!(app.get(ORDERS, Some(&token)).await.0, 403);
     assert_eq!(app.get(ORDERS, None).await.0, 401);
-    // A store id that is not exactly the text of a key matches no store, although a cast to a number would accept it.
+    // The store id in a URL must equal the store id in the table as text. A comparison as numbers would also find `07`.
     for store in ["07", "%207", "7.0", "+7", "x", "99999999999999999999"] {
         let list = app.get_json(&format!("/api/partner/stores/{store}/orders")).await;
         assert_eq!(ids(&list), [""; 0], "{store}");
@@ -355,7 +355,7 @@ async fn a_store_sees_its_own_rows_only() {
 
 #[tokio::test]
 async fn what_is_active_is_found_by_the_index_however_many_are_done() {
-    // With one connection, all scans are counted in the same backend.
+    // With one connection, one backend counts all scans of the engine.
     let app = App::start_with(|config| config.database.read_pool_size = 1).await;
     let client = app.database.client().await;
     client
@@ -373,7 +373,7 @@ async fn what_is_active_is_found_by_the_index_however_many_are_done() {
         let row = client.query_one(scans, &[]).await.unwrap();
         [0, 1, 2].map(|column| row.get::<_, i64>(column))
     };
-    // Postgres updates its statistics later than the work, so first wait until the inserts are counted.
+    // Postgres updates its statistics with a delay, so first wait until the statistics contain the inserts.
     let filled = until(async || Some(scans().await).filter(|[_, _, inserted]| *inserted == 200_500)).await;
     for _ in 0..3 {
         assert_eq!(ids(&app.get_json(&format!("{ORDERS}?limit=500")).await).len(), 10);
@@ -397,14 +397,14 @@ async fn until<T>(mut look: impl AsyncFnMut() -> Option<T>) -> T {
     found.await.expect("the value appears in time")
 }
 
-/// The number of concurrent writers in the meeting test.
+/// The number of concurrent writers in the test that reads lists while writers write.
 const WRITERS: u64 = 3;
 /// The number of transactions of each writer.
 const TRANSACTIONS: usize = 80;
 /// The number of lists that are read while the writers run.
 const LISTS: usize = 12;
 
-/// Writes and changes orders. Some transactions are rolled back, and some stay open while others begin and end.
+/// Inserts and changes orders. Some transactions are rolled back, and some stay open while other writers commit.
 async fn write(client: Client, mut random: fastrand::Rng, committed: Arc<AtomicUsize>) {
     const STATUSES: [&str; 4] = ["preparing", "ready", "completed", "cancelled"];
     client.batch_execute("set lock_timeout = '200ms'").await.unwrap();
@@ -426,7 +426,8 @@ async fn write(client: Client, mut random: fastrand::Rng, committed: Arc<AtomicU
                         look_again().await;
                     }
                 };
-                // The other writers may have ended, or may wait for rows that this transaction has locked.
+                // The other writers may have ended, or may wait for rows that this transaction has locked, so the wait
+                // is limited.
                 let _ = timeout(Duration::from_millis(50), others).await;
             }
         }
@@ -440,13 +441,14 @@ async fn write(client: Client, mut random: fastrand::Rng, committed: Arc<AtomicU
     }
 }
 
-/// Applies an event to the list's statuses, and asserts that the event begins at the status that the list has.
+/// Applies an event to the statuses of a list. Asserts that the event's previous status is the status in the list.
 fn apply(orders: &mut HashMap<String, String>, event: &Value) {
     let text = |member: &str| event["data"][member].as_str().unwrap().to_owned();
     let before = orders.insert(text("order_id"), text("status"));
     match event["type"].as_str().unwrap() {
         "new_order" => assert_eq!(before, None, "a repeated event: {event}"),
-        // An order that ended in the transaction that created it had no event.
+        // An order that was inserted and ended in one transaction has no event, so this event may be the first of its
+        // order.
         _ if before.is_none() => {
             let is_over = ["completed", "cancelled"].contains(&text("previous_status").as_str());
             assert!(is_over, "a gap or a repeat: {event}");

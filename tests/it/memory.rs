@@ -1,4 +1,4 @@
-//! The memory that a node keeps after many panels have connected and left.
+//! The memory of a node after many panels have connected and most of them have disconnected.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -21,14 +21,14 @@ mod of_process;
 mod upgrade;
 
 const PANELS: usize = 1500;
-/// One of this many panels stays connected.
+/// One of every 16 panels stays connected.
 const STAYING: usize = 16;
-/// How long the node may keep memory for further panels after most panels have left.
+/// Within this time after most panels have disconnected, the node must return most of their memory.
 const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(40);
 
 #[tokio::test]
 async fn what_a_rush_took_is_given_back_though_some_of_its_panels_stay() {
-    // The test and the node need one socket each for a panel. The node inherits the test's limit of open files.
+    // The test and the node need one socket each for every panel. The node inherits the test's limit of open files.
     limits::allow_many_sockets();
     let database = Database::fresh().await;
     let token = database.token(Stores::All).await;
@@ -39,7 +39,7 @@ async fn what_a_rush_took_is_given_back_though_some_of_its_panels_stay() {
     ];
     let node = Node::serving(&database, "", &settings).await;
     let address = node.address().await;
-    // Once the first panel is connected, the connection pool and the event cache have taken their memory.
+    // After the first panel has connected, the memory of the connection pool and of the event cache is allocated.
     let first = open(address, &token).await;
     let before = resident_kb(&node);
     let mut most = before;
@@ -67,7 +67,7 @@ async fn what_a_rush_took_is_given_back_though_some_of_its_panels_stay() {
     drop((first, staying));
 }
 
-/// Connects a panel. If the node is too busy, the panel tries again, as a real panel does.
+/// Connects a panel. If the node is too busy, the function tries again, as a real panel does.
 async fn open(address: SocketAddr, token: &str) -> TcpStream {
     loop {
         let mut socket = TcpStream::connect(address).await.unwrap();

@@ -1,9 +1,9 @@
-//! Checks the model of NOTIFY suppression, if the model checker is installed: `apt-get install spin gcc`.
+//! Checks the model of NOTIFY suppression with spin, if spin is installed (`apt-get install spin gcc`).
 
 use std::path::Path;
 use std::process::Command;
 
-/// The exit code of the script if spin or a C compiler is missing.
+/// The exit code of `scripts/model` if spin or a C compiler is missing.
 const MISSING: i32 = 3;
 
 #[test]

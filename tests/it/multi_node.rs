@@ -1,5 +1,5 @@
-//! Several nodes, as processes, on one database. Nodes are killed, stopped or disconnected. No message may be lost, and
-//! no limit of Telegram may be broken.
+//! Several nodes, as processes, on one database. The tests kill, stop or disconnect nodes. No message to a chat may be
+//! lost, and the nodes together may break no limit of Telegram.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -16,7 +16,7 @@ use crate::support::proxy::Proxy;
 use crate::support::telegram::{Call, Fault, On, Telegram, Times};
 
 const CHAT: i64 = 701;
-/// The shortest times that the settings allow. A killed node's claims are free after three seconds.
+/// The shortest times that the settings allow. With these times, the claims of a killed node end after three seconds.
 const SHORT: [(&str, &str); 2] = [("TELEGRAM_DEADLINE_SECONDS", "1"), ("TELEGRAM_LEASE_SECONDS", "2")];
 
 /// The order numbers in the messages of a chat, in the order in which the messages arrived.
@@ -29,8 +29,8 @@ fn orders(calls: &[Call], chat: i64) -> Vec<usize> {
     calls.iter().filter(stands).filter_map(told).collect()
 }
 
-/// Starts `kills` nodes one after the other, and kills each at its first send, before or shortly after Telegram's
-/// answer. Returns the number of messages that arrived twice.
+/// Starts `kills` nodes one after the other. Each node is killed at its first send, either before or shortly after
+/// Telegram's response. Returns the number of messages that arrived twice.
 async fn kill_nodes(kills: usize, random: &mut fastrand::Rng) -> usize {
     let (telegram, database) = Telegram::with_chat(CHAT).await;
     let client = database.client().await;
@@ -64,7 +64,7 @@ async fn kill_nodes(kills: usize, random: &mut fastrand::Rng) -> usize {
             })
             .await;
         assert!(!node.ended().await.success());
-        // End the killed node's lease at once. Telegram's limits still run in real time.
+        // End the lease of the killed node at once. Telegram's limits still apply in real time.
         let over = "update vestnik.vst_chat set leased_until = clock_timestamp() where leased_until > '-infinity'";
         client.batch_execute(over).await.unwrap();
     }
@@ -156,7 +156,7 @@ async fn a_node_that_was_stopped_for_longer_than_its_lease_sends_nothing_any_mor
     let (stopped_door, other_door) = (telegram.door("stopped").await, telegram.door("other").await);
     let stopped = Node::start(&url, &stopped_door, &SHORT);
     stopped.until_said("serving").await;
-    // The node has claimed the chat, and is stopped before it receives the result of its COMMIT.
+    // The node claims the chat, and the test stops the node before the node receives the result of its COMMIT.
     proxy.hold_next("set state = 'sending', attempts", "COMMIT");
     let insert = "insert into orders (store_id, customer_name) values (7, $1)";
     client.execute(insert, &[&CUSTOMER]).await.unwrap();
@@ -168,7 +168,7 @@ async fn a_node_that_was_stopped_for_longer_than_its_lease_sends_nothing_any_mor
     let call = telegram.until_call("the send", |call| call.is_message_to(CHAT)).await;
     assert_eq!(call.door, "other");
     stopped.signal(Signal::CONT);
-    // Either the node learns that its lease has ended, or its wait for the COMMIT has timed out.
+    // After it continues, the node either learns that its lease has ended, or gives up the wait for its COMMIT.
     tokio::select! {
         _ = stopped.until_said("a send outlived its lease") => {}
         _ = stopped.until_said("nothing can be claimed for sending") => {}
@@ -185,7 +185,7 @@ async fn a_node_that_was_stopped_for_longer_than_its_lease_sends_nothing_any_mor
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_falls_silent_within_a_transaction_holds_up_no_other() {
-    // The connection falls silent at one of three steps: enqueueing, claiming a chat, or completing a send.
+    // The connection stops passing data at one of three steps: enqueueing, claiming a chat, or completing a send.
     for words in [
         "update vestnik.vst_delivery_cursor",
         "set state = 'sending', attempts",
@@ -241,7 +241,7 @@ async fn a_token_that_is_not_let_in_stops_the_bot_which_is_an_alarm_and_a_good_o
     .await;
     let tries = telegram.calls().iter().filter(|call| call.is_message_to(CHAT)).count();
     assert!(tries <= 1, "{tries} tries");
-    // Orders that arrive meanwhile are enqueued and wait.
+    // While the bot's token is invalid, new orders are enqueued and wait.
     client.execute(insert, &[&CUSTOMER]).await.unwrap();
     until(&client, "select count(*) = 2 from vestnik.vst_delivery").await;
     node.kill();
@@ -252,14 +252,14 @@ async fn a_token_that_is_not_let_in_stops_the_bot_which_is_an_alarm_and_a_good_o
     until(&client, "select bool_and(state = 'sent') from vestnik.vst_delivery").await;
     node.until_metric("vestnik_telegram_stopped", |stopped| stopped == 0.0)
         .await;
-    // The newest order may be sent before the one that has waited.
+    // The bot may send the newest order before the order that has waited.
     let mut sent = orders(&telegram.calls(), CHAT);
     sent.sort_unstable();
     assert_eq!(sent, [1, 2]);
 }
 
-/// Each [`Node`] checks its log when it is dropped. This test provokes every error whose log line could contain a
-/// secret.
+/// Each [`Node`] searches its log for secrets when it is dropped. This test causes every error whose log line could
+/// contain a secret.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_log_line_shows_a_token_or_a_customer() {
     use crate::support::telegram::{TOKEN, Taken};
@@ -281,7 +281,7 @@ async fn no_log_line_shows_a_token_or_a_customer() {
         Fault::bad_gateway(),
     ];
     let insert = "insert into orders (store_id, customer_name, items) values (7, $1, jsonb_build_array($1::text))";
-    // A message is dead-lettered after its third refusal.
+    // After its third refusal, a message is dead-lettered.
     let mut broken = 0;
     for (fault, times) in faults.into_iter().zip([3, 1, 1, 1, 1, 1]) {
         telegram.fault(On::Chat(CHAT), fault, Times::Some(times));
@@ -331,7 +331,7 @@ async fn no_log_line_shows_a_token_or_a_customer() {
     ] {
         node.until_said(words).await;
     }
-    // Dropping the node checks its whole log.
+    // Dropping the node searches its whole log for secrets.
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -378,7 +378,7 @@ async fn the_metrics_show_the_state_of_the_sends() {
         .await;
     let le = "vestnik_order_acknowledgement_seconds_bucket{le=\"60\"}";
     node.until_metric(le, |count| count == 1.0).await;
-    // Either channel may have shown an order first.
+    // Either the panel or the chat may be the first to show an order.
     let seen =
         ["websocket", "telegram"].map(|channel| format!("vestnik_orders_first_seen_total{{channel=\"{channel}\"}}"));
     let counted = tokio::time::timeout(PATIENCE, async {
@@ -414,7 +414,8 @@ async fn a_node_that_shuts_down_completes_its_sends_first() {
     assert_eq!(state, "sent");
 }
 
-/// Shorter than the 15 s after which the other gauges are sampled.
+/// The wait for a change of the gauge. The node samples its other gauges only every 15 s, so a shorter wait proves that
+/// this gauge changes with the listener.
 const BEFORE_A_SAMPLE: Duration = Duration::from_secs(8);
 
 #[tokio::test(flavor = "multi_thread")]

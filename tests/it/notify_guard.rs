@@ -1,5 +1,5 @@
-//! Any role that may connect can fill the notification queue or take the nodes' locks. The shop must continue to write,
-//! and the nodes must continue to read.
+//! Any role that may connect to the database can fill the notification queue, or take the nodes' advisory locks.
+//! Meanwhile the shop must be able to write, and the nodes must be able to read.
 
 use std::time::Duration;
 
@@ -10,11 +10,12 @@ use crate::doctor::{doctor, line};
 use crate::support::app::{App, PATIENCE};
 use crate::support::db::{Database, Server};
 
-/// A fallback poll interval longer than any test, so an event that needs the fallback poll would never arrive.
+/// A fallback poll interval longer than any test. If a node needed the fallback poll to read an event, the event would
+/// never arrive.
 const NEVER: Duration = Duration::from_secs(3600);
-/// Fills the notification queue with a little more than 80 MB of the 8 GB that Postgres allows.
+/// Fills the notification queue with more than 80 MB. Postgres allows 8 GB.
 const FILL: &str = "select pg_notify('whatever', lpad(n::text, 7990, 'x')) from generate_series(1, 14000) n";
-/// Whether the only node is idle. An idle node holds the idle lock in share mode.
+/// Whether the only node is idle: an idle node holds the idle lock in share mode.
 const IDLE: &str = "select count(*) = 1 from pg_locks l join pg_stat_activity a using (pid) where l.locktype = 'advisory' \
      and l.objid = 2 and l.mode = 'ShareLock' and a.application_name = 'vestnik listener' and a.datname = current_database()";
 
@@ -22,7 +23,7 @@ async fn pid(client: &Client) -> i32 {
     client.query_one("select pg_backend_pid()", &[]).await.unwrap().get(0)
 }
 
-/// Whether the trigger would notify of an order now. The transaction is rolled back.
+/// Whether the trigger would notify if the shop wrote an order now. The transaction is rolled back.
 async fn notifies(client: &Client) -> bool {
     client.batch_execute("begin").await.unwrap();
     let asked = client.query_one("select vestnik.vst_should_notify()", &[]).await;
@@ -38,7 +39,7 @@ async fn until_notifies(client: &Client, so: bool) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_queue_that_fills_up_is_fed_by_no_order_and_no_order_is_late() {
-    // The notification queue belongs to the whole cluster, so this test needs its own server.
+    // The notification queue belongs to the whole cluster, so this test needs a Postgres server of its own.
     let server = Server::start(&[]);
     let database = Database::on(&server).await;
     let app = App::start_on(database, |config| {
@@ -71,8 +72,8 @@ async fn a_queue_that_fills_up_is_fed_by_no_order_and_no_order_is_late() {
     app.engine.shut_down().await;
 }
 
-/// Takes one of the nodes' locks: 1 is the writer lock, 2 is the idle lock. Asserts that orders still arrive, and that
-/// `doctor` names the lock's holder.
+/// Takes one of the nodes' locks in the connection `stranger`: 1 is the writer lock, 2 is the idle lock. Asserts that
+/// orders still arrive, and that `doctor` names the connection.
 async fn hold_and_write(app: &App, stranger: Client, lock: i32) {
     let hold = format!("select pg_advisory_lock(vestnik.vst_notify_lock_key(), {lock})");
     timeout(PATIENCE, stranger.batch_execute(&hold)).await.unwrap().unwrap();
@@ -106,7 +107,7 @@ async fn while_somebody_else_keeps_orders_from_notifying_each_comes_all_the_same
 async fn while_somebody_else_keeps_nodes_from_waiting_for_notifications_each_order_comes_and_he_is_named() {
     let database = Database::fresh().await;
     let stranger = database.client().await;
-    // Take the lock before the node does. Otherwise the stranger would wait for the node.
+    // Take the lock before the node takes it. Otherwise the stranger would have to wait for the node.
     stranger
         .batch_execute("select pg_advisory_lock(vestnik.vst_notify_lock_key(), 2)")
         .await
@@ -117,7 +118,7 @@ async fn while_somebody_else_keeps_nodes_from_waiting_for_notifications_each_ord
     app.engine.shut_down().await;
 }
 
-/// Older versions used these advisory locks for trimming, alarms and migrations, and any role could take them.
+/// Older versions used these advisory locks for trimming, alarms and migrations. Any role can take an advisory lock.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_advisory_lock_that_anybody_may_take_stops_neither_trimming_nor_alarms_and_a_migration_names_who_has_it() {
     let database = Database::fresh().await;

@@ -1,6 +1,6 @@
 //! NOTIFY suppression: when it begins, when it ends, and failures in between. docs/notify-suppression.md explains why
-//! no event is lost. The feeds in these tests have no fallback poll, so an event without a notification would be lost,
-//! and the oracle would report it.
+//! no event is lost. The feeds in these tests have no fallback poll. Without a notification or a polling node, the feed
+//! would never read an event, and the oracle would report the event as lost.
 
 use std::future::poll_fn;
 use std::time::Duration;
@@ -22,9 +22,9 @@ use crate::support::db::Database;
 const NEVER: Duration = Duration::from_secs(3600);
 /// The number of nodes on one database.
 const NODES: usize = 3;
-/// Writers that only create load. The oracle does not check their orders.
+/// The number of writers that only create load. The oracle does not check their orders.
 const LOADERS: usize = 12;
-/// Writes an order of a store that no panel watches.
+/// Writes an order of store 99, which no panel watches.
 const LOAD: &str = "insert into orders (store_id) values (99)";
 
 /// Counts the holders of an advisory lock of NOTIFY suppression. The second half of the lock's key is 1 for the writer
@@ -42,7 +42,7 @@ async fn holders(client: &Client, lock: u32, mode: &str, granted: bool, who: &st
     row.get(0)
 }
 
-/// Waits until this number of nodes holds the idle lock.
+/// Waits until exactly `nodes` nodes hold the idle lock.
 async fn until_idle(client: &Client, nodes: i64) {
     timeout(PATIENCE, async {
         while holders(client, 2, "ShareLock", true, "vestnik listener").await != nodes {}
@@ -51,7 +51,7 @@ async fn until_idle(client: &Client, nodes: i64) {
     .expect("the nodes are idle");
 }
 
-/// Waits until one node holds the writer lock, exclusively.
+/// Waits until one node holds the writer lock in exclusive mode.
 async fn until_suppressed(client: &Client) {
     timeout(PATIENCE, async {
         while holders(client, 1, "ExclusiveLock", true, "vestnik suppressor").await != 1 {}
@@ -64,7 +64,7 @@ async fn app_without_fallback_poll() -> App {
     App::start_with(|config| config.database.fallback_poll_interval = NEVER).await
 }
 
-/// Many writers that can be started and paused.
+/// Many writers, which the test can start and pause.
 struct Load {
     on: watch::Sender<bool>,
     writers: Vec<JoinHandle<()>>,
@@ -125,7 +125,7 @@ async fn notify_is_suppressed_under_load_and_sent_again_after_it() {
     assert_eq!(app.engine.missed_notifications(), 0);
 }
 
-/// Starts several engines on one database.
+/// Starts [`NODES`] engines on one database.
 async fn nodes(database: &Database) -> Vec<Engine> {
     let mut engines = Vec::new();
     for _ in 0..NODES {
@@ -139,7 +139,7 @@ async fn nodes(database: &Database) -> Vec<Engine> {
     engines
 }
 
-/// Terminates one backend with this application name, if there is one.
+/// Terminates one backend with this application name, if any exists.
 async fn end_one(client: &Client, name: &str, which: i64) {
     let end = "select pg_terminate_backend(pid) from (select pid from pg_stat_activity \
          where application_name = $1 and datname = current_database() order by pid offset $2 limit 1) one";
@@ -213,14 +213,14 @@ async fn the_suppressing_node_ends_and_another_one_takes_its_place() {
     assert_eq!(last.missed_notifications(), 0);
 }
 
-/// Takes both locks, as a suppressing node does, until `release` frees them.
+/// Takes the idle lock and the writer lock, as a suppressing node does. [`release`] frees both locks.
 async fn suppress(client: &Client) {
     timeout(PATIENCE, async {
         loop {
             let release_request = r#"select pg_notify('vestnik', '{"release_request":"1"}')"#;
             client.batch_execute(release_request).await.unwrap();
-            // The timeout applies to this statement only. NOTIFY waits for another lock, which all databases of the
-            // cluster share.
+            // The timeout applies only to the statement that takes the lock. NOTIFY takes another lock, which all
+            // databases of the cluster share, and must not time out.
             let gather =
                 "set lock_timeout = '50ms'; select pg_advisory_lock(vestnik.vst_notify_lock_key(), 2); set lock_timeout = 0";
             if client.batch_execute(gather).await.is_ok() {
@@ -271,15 +271,16 @@ async fn a_writer_that_was_denied_the_lock_before_the_node_went_idle_is_read() {
     for _ in 0..5 {
         until_idle(&client, 1).await;
         suppress(&suppressor).await;
-        // The writer is denied the lock, and has the newest transaction id. No snapshot's `xmax` would be above that
-        // id.
+        // The writer is denied the lock, and its transaction id is the newest one. While the writer's transaction is
+        // open, no snapshot has an `xmax` above this id. A node that waited only for `xmax` would miss the order.
         writer
             .batch_execute("begin; insert into orders (store_id) values (7)")
             .await
             .unwrap();
         release(&suppressor).await;
         until_idle(&client, 1).await;
-        // The node holds the idle lock, and must still drain. A node that skipped the drain would be idle now.
+        // The node holds the idle lock, and must now drain. If it skipped the drain, it would be idle, and would not
+        // read the order.
         until_read(&client).await;
         writer.batch_execute("commit").await.unwrap();
         panel.event().await;
@@ -320,7 +321,7 @@ async fn an_open_transaction_delays_suppression_and_nothing_else() {
     assert_eq!(app.engine.missed_notifications(), 0);
 }
 
-/// Opens a connection that listens, and collects the payloads that it receives until `"end"`.
+/// Opens a connection that listens, and collects the payloads of notifications until the payload `"end"`.
 async fn listen(database: &Database) -> (tokio_postgres::Client, JoinHandle<Vec<String>>) {
     let url = SecretString::from(database.url().to_owned());
     let (client, mut connection) = vestnik::infra::db::connect_raw(&url, "test listener").await.unwrap();
@@ -356,7 +357,8 @@ async fn a_writer_that_is_denied_the_lock_does_not_notify() {
         .await
         .unwrap();
     release(&suppressor).await;
-    // After a rollback to a savepoint, the next write asks for the lock again, and the transaction holds it once.
+    // After a rollback to a savepoint, the next write takes the writer lock again. The transaction then holds the lock
+    // once.
     writer
         .batch_execute(&format!("begin; savepoint a; {insert}; rollback to a"))
         .await
@@ -386,7 +388,7 @@ async fn the_locks_have_the_key_of_the_settings_when_it_is_migrated() {
         .unwrap()
         .get(0);
     assert_eq!(key, 77);
-    // The running node takes the new key.
+    // The running node starts to use the new key.
     until_idle(&client, 1).await;
     let mut panel = app.panel("7", None).await.live().await;
     app.write("insert into orders (store_id) values (7)").await;

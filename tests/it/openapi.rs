@@ -1,5 +1,5 @@
-//! Compares docs/openapi.yaml with the program. The document must list every route and no other, each documented status
-//! must occur, and each response must match its schema.
+//! Compares docs/openapi.yaml with the program. The document must list exactly the routes of the program. Each
+//! documented status must occur, and each response must match its documented schema.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -36,7 +36,7 @@ impl Document {
         }
     }
 
-    /// Every documented combination of method, path and status.
+    /// Every combination of method, path and status in the document.
     fn promised(&self) -> BTreeSet<(String, String, u16)> {
         let mut promised = BTreeSet::new();
         for (path, item) in self.0["paths"].as_object().unwrap() {
@@ -54,7 +54,8 @@ impl Document {
         promised
     }
 
-    /// A validator that refuses members which the schema does not name, unless the schema permits them explicitly.
+    /// A validator for a schema. It refuses members that the schema does not name, unless the schema permits other
+    /// members explicitly.
     fn validator(&self, schema: &Value) -> jsonschema::Validator {
         let mut root = Map::new();
         root.insert("allOf".into(), json!([schema]));
@@ -65,7 +66,8 @@ impl Document {
         options.build(&root).expect("a schema")
     }
 
-    /// Checks that the document lists the response's status, and describes the response's headers and body.
+    /// Asserts that the document has the response's status, and that the response's headers and body match the
+    /// document.
     fn check(&self, method: &str, path: &str, answer: &Answer) {
         let place = format!("{method} {path} {}", answer.status);
         let responses = &self.0["paths"][path][method.to_lowercase()]["responses"];
@@ -111,7 +113,8 @@ impl Document {
     }
 }
 
-/// Makes a schema strict: objects may have no undocumented members, and extensible lists no undocumented values.
+/// Makes a schema strict: objects may have no undocumented members, and extensible lists may have no undocumented
+/// values.
 fn close(schema: &mut Value) {
     match schema {
         Value::Object(members) => {
@@ -128,7 +131,7 @@ fn close(schema: &mut Value) {
     }
 }
 
-/// Sends requests to a server, checks the responses against the document, and collects their statuses.
+/// Sends requests to a server, compares the responses with the document, and collects the statuses of the responses.
 struct Tour<'a> {
     document: &'a Document,
     server: SocketAddr,
@@ -137,8 +140,8 @@ struct Tour<'a> {
 }
 
 impl Tour<'_> {
-    /// Sends a request to `path`, an example of `template`. The response must have the status `expected` and match the
-    /// document.
+    /// Sends a request to `path`, which is an example of the documented path `template`. Asserts that the response has
+    /// the status `expected` and matches the document.
     async fn go(&mut self, method: &str, template: &str, path: &str, expected: u16, body: Option<Value>) -> Answer {
         let bearer = self.bearer.clone();
         self.go_with(method, template, path, expected, &[("Authorization", &bearer)], body)
@@ -170,10 +173,10 @@ impl Tour<'_> {
 
 const API: &str = "/api/partner/";
 
-/// An example request: the method, the path's template, a path of it, and a body.
+/// An example of a request: the method, the documented path, a concrete path, and a body.
 type Example = (&'static str, &'static str, String, Option<Value>);
 
-/// An example of every route that needs a token.
+/// An example request for every route that needs a token.
 fn guarded() -> Vec<Example> {
     let routes = vestnik::http::ROUTES.iter().filter(|route| route.path.starts_with(API));
     routes
@@ -280,8 +283,8 @@ async fn the_document_says_which_scope_each_route_takes() {
 #[tokio::test]
 async fn the_document_says_what_it_seems_to_say() {
     let document = Document::read();
-    // YAML reads `{description: this, that}` as an object with an empty member `that`, so a text with a comma must be
-    // quoted.
+    // YAML reads `{description: this, that}` as an object with an empty member `that`. A text that contains a comma
+    // must therefore be quoted.
     fn look(document: &Document, thing: &Value, place: &str) {
         match thing {
             Value::Object(members) => {
@@ -404,7 +407,7 @@ async fn fill(app: &App) {
     .await;
 }
 
-/// Requests the routes that need no token.
+/// Sends requests to the routes that need no token.
 async fn open_doors(tour: &mut Tour<'_>) {
     for (template, path) in [
         ("/", "/"),
@@ -421,7 +424,7 @@ async fn open_doors(tour: &mut Tour<'_>) {
     tour.go_with("GET", "/healthz", "/healthz", 200, &[], None).await;
 }
 
-/// Requests the operators' routes at their own address.
+/// Sends requests to the routes at the address for operators.
 async fn at_ops(tour: &mut Tour<'_>, ops: SocketAddr, ready: u16) {
     let public = std::mem::replace(&mut tour.server, ops);
     for (path, expected) in [("/healthz", 200), ("/readyz", ready), ("/metrics", 200)] {
@@ -430,7 +433,7 @@ async fn at_ops(tour: &mut Tour<'_>, ops: SocketAddr, ready: u16) {
     tour.server = public;
 }
 
-/// Sends requests whose body never arrives, all at once, because each times out after ten seconds.
+/// Sends requests without their bodies, all at the same time, because each request times out only after ten seconds.
 async fn too_slow(tour: &mut Tour<'_>) {
     let slow: Vec<_> = guarded().into_iter().filter(|(.., body)| body.is_some()).collect();
     let bearer = tour.bearer.clone();
@@ -446,7 +449,8 @@ async fn too_slow(tour: &mut Tour<'_>) {
     }
 }
 
-/// Requests to a store whose shop API cannot be reached. Returns the statuses that occurred.
+/// Sends requests to a store whose shop API cannot be reached. Returns the methods, paths and statuses of the
+/// responses.
 async fn while_the_shop_is_down(document: &Document) -> BTreeSet<(String, String, u16)> {
     let app = App::start_with(|config| {
         config.webhook.allow_private = true;
@@ -487,14 +491,14 @@ async fn too_often(document: &Document) -> BTreeSet<(String, String, u16)> {
     };
     let authorized = [("Authorization", bearer.as_str())];
     for (method, template, path, body) in guarded() {
-        // The rate limit allows a burst of twenty requests and one more each second.
+        // The rate limit allows a burst of 20 requests, and one more request each second.
         let session = "/api/partner/session/7";
         let headers = with(&authorized, template);
         let body = body.map(|body| body.to_string());
         let refused = loop {
             while call(tour.server, "GET", session, &authorized, None).await.status != 429 {}
             let answer = call(tour.server, method, &path, &headers, body.as_deref()).await;
-            // The limiter may have admitted one more request between the two calls.
+            // The rate limiter may have admitted one more request between the two calls.
             if answer.status == 429 {
                 break answer;
             }
@@ -504,7 +508,7 @@ async fn too_often(document: &Document) -> BTreeSet<(String, String, u16)> {
     tour.seen
 }
 
-/// The responses of a store that already has its most concurrent requests. One route is tested for each kind of limit.
+/// Sends more requests to one store than may run and wait at the same time. One route stands for each kind of limit.
 async fn too_much_at_once(tour: &mut Tour<'_>, app: &App) {
     let bearer = tour.bearer.clone();
     let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
@@ -531,7 +535,7 @@ async fn too_much_at_once(tour: &mut Tour<'_>, app: &App) {
             .into_iter()
             .find(|(of, template, ..)| *of == method && template.ends_with(ending));
         let (method, template, example, body) = route.unwrap();
-        // The waiting requests time out after seconds, so the request that must be refused follows them at once.
+        // The waiting requests time out after seconds, so the request that the server must refuse follows at once.
         let mut waiting = Vec::new();
         for _ in 0..standing {
             let path = format!("/api/partner/stores/7/{path}");
@@ -545,7 +549,7 @@ async fn too_much_at_once(tour: &mut Tour<'_>, app: &App) {
     }
 }
 
-/// Requests without a token, with a token of another store, and from another origin are refused.
+/// Asserts that requests without a token, with a token of another store, and from another origin are refused.
 async fn closed_doors(tour: &mut Tour<'_>, app: &App) {
     let other = app.database.token(Stores::These(vec!["8".into()])).await;
     let other = format!("Bearer {other}");
@@ -585,7 +589,7 @@ async fn streams(tour: &mut Tour<'_>, app: &App) {
     tour.go_with("GET", socket, "/api/partner/ws/partner/7", 400, &old, None)
         .await;
 
-    // These responses do not end, so only their heads are checked.
+    // These responses never end, so the test checks only their heads.
     let headers = with(&[("Authorization", bearer.as_str())], socket);
     let answer = timeout(
         PATIENCE,
@@ -722,7 +726,7 @@ async fn changes(tour: &mut Tour<'_>, app: &App) {
         tour.go("POST", &template, &path("1"), 400, Some(json!({}))).await;
         let huge = json!({"status": "preparing", "x": "x".repeat(5000)});
         tour.go("POST", &template, &path("1"), 413, Some(huge)).await;
-        // A list now shows an answer with its promised minutes.
+        // Now the list has an order with an answer and its promised minutes.
         let (template, path) = (
             format!("/api/partner/stores/{{store}}/{noun}"),
             format!("/api/partner/stores/7/{noun}"),
@@ -733,7 +737,8 @@ async fn changes(tour: &mut Tour<'_>, app: &App) {
     }
 }
 
-/// Sends a POST with the idempotency key of another request, and a POST whose first execution is still running.
+/// Sends two POSTs with an idempotency key. The key of the first POST was used for another request. The key of the
+/// second POST belongs to a request that is still running.
 async fn with_a_key(tour: &mut Tour<'_>, app: &App, template: &str, path: &str, bodies: [Value; 2]) {
     let bearer = tour.bearer.clone();
     let [first, other] = bodies;
@@ -851,7 +856,7 @@ async fn receipts(tour: &mut Tour<'_>, app: &App) {
     tour.go("GET", summary, &empty, 200, None).await;
 }
 
-/// Without a database, every route that reads a database answers with its documented error.
+/// Asserts that, without a database, every route that reads a database answers with its documented error.
 async fn without_a_database(document: &Document, app: &App) -> BTreeSet<(String, String, u16)> {
     let mut config = app.database.config();
     config.http.listen = ([127, 0, 0, 1], 0).into();

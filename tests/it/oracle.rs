@@ -1,11 +1,12 @@
-//! The oracle of all fault tests. Writers write orders with savepoints, rollbacks and transactions held open, and
-//! record which commits Postgres acknowledged. Panels receive events, and reconnect with their cursors. At the end the
-//! oracle checks:
+//! The oracle that all fault tests use. Writers write orders with savepoints, rollbacks and long transactions, and
+//! record which commits Postgres has acknowledged. Panels receive events, and reconnect with their cursors. At the end
+//! the oracle checks:
 //!
-//! - Every acknowledged commit was delivered, once for each of its orders, and no event of a rolled back one was.
-//! - The events of a row arrived in order, and each begins with the status with which the event before it ended.
-//! - No store got an event of another store.
-//! - An event was repeated only where a fault allows it, and with the same id.
+//! - Every acknowledged commit was delivered, as one event for each changed order. A transaction that was rolled back
+//!   has no event.
+//! - The events of a row are in order. Each event's previous status is the status of the event before it.
+//! - No panel received an event of another store.
+//! - An event was repeated only where a fault permits this, and the repeated event had the same id.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
@@ -25,13 +26,13 @@ use crate::support::look_again;
 pub const STORES: [i64; 3] = [1, 2, 3];
 const WRITERS: u64 = 4;
 const STATUSES: [&str; 6] = ["pending", "preparing", "ready", "completed", "rejected", "cancelled"];
-/// Statuses of ended orders. An order that is inserted with one of them creates no event.
+/// The statuses of ended orders. An order that is inserted with one of these statuses creates no event.
 const OVER: [&str; 3] = ["completed", "rejected", "cancelled"];
-/// The number of recent orders that all writers change.
+/// All writers change the newest orders. This is the number of these orders.
 const CONTENDED_ORDERS: usize = 10;
-/// How long a writer waits for a row that another writer has locked. Then it rolls back.
+/// The longest wait of a writer for a row that another writer has locked. After this time, the writer rolls back.
 const LOCK_TIMEOUT: &str = "set lock_timeout = '200ms'";
-/// The most commits of other writers that an open transaction waits for before it ends.
+/// A transaction that is held open ends after at most this number of commits of other writers.
 const HELD_FOR_COMMITS: usize = 30;
 
 /// The seed of this run, from VESTNIK_TEST_SEED or random. The function prints the seed, so that a failed run can be
@@ -45,36 +46,37 @@ pub fn seed() -> u64 {
     seed
 }
 
-/// The record of everything that was written. Each change has a tag of its own.
+/// The record of all changes that the writers have written. Each change has a unique tag.
 #[derive(Default)]
 struct Book {
-    /// Committed changes that Postgres acknowledged, by tag; the value is the store.
+    /// Changes whose commit Postgres has acknowledged. The key is the tag, and the value is the store.
     acknowledged: HashMap<String, i64>,
-    /// Changes with an unknown outcome, because the connection broke during the commit.
+    /// Changes whose outcome is unknown, because the connection broke during the commit. The key is the tag, and the
+    /// value is the store.
     unknown: HashMap<String, i64>,
     /// The tags of changes that were rolled back.
     never: HashSet<String>,
-    /// Changes that their own transaction replaced with a later one or undid, by tag; the value is the store.
+    /// Changes that the same transaction later replaced or undid. The key is the tag, and the value is the store.
     passing: HashMap<String, i64>,
-    /// Whether a transaction was larger than one read of the feed. The feed may then publish the changes of a
-    /// transaction one by one.
+    /// Whether some transaction was larger than one read of the feed. The feed may publish each change of such a
+    /// transaction as an event of its own.
     has_large: bool,
-    /// Orders that were inserted in an ended status. Such orders create no event.
+    /// The ids of orders that were inserted with an ended status. Such an insertion creates no event.
     silent: HashSet<String>,
-    /// Committed orders and their stores. Every writer changes them.
+    /// The ids and the stores of committed orders, which every writer may change.
     orders: Vec<(i64, i64)>,
 }
 
 /// Whether an event may arrive more than once.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Repeats {
-    /// No fault occurred that allows a repeated event.
+    /// No fault of the run allows a repeated event.
     Never,
-    /// A session or the engine failed during the run.
+    /// A session or the engine fails during the run, so some events may arrive twice.
     InFaults,
 }
 
-/// The panel of a store, and the events that it received.
+/// The panel of one store, with the events that the panel has received.
 struct Receiver {
     store: i64,
     received: Arc<Mutex<Vec<Value>>>,
@@ -87,14 +89,15 @@ pub struct Trial {
     book: Arc<Mutex<Book>>,
     commits: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
-    /// Incremented to close the socket of every panel.
+    /// The test increments this number to close the socket of every panel.
     breaks: watch::Sender<u64>,
     writers: Vec<JoinHandle<()>>,
     panels: Vec<Receiver>,
 }
 
 impl Trial {
-    /// Starts writers on `database` and panels on `engines`. A panel that reconnects uses the next engine.
+    /// Starts writers on `database`, and panels that connect to `engines`. After a disconnection, a panel connects to
+    /// the next engine.
     pub async fn begin(database: &str, engines: &[SocketAddr], token: &str, seed: u64) -> Self {
         let mut panels = Vec::new();
         let (breaks, broken) = watch::channel(0);
@@ -144,7 +147,7 @@ impl Trial {
         }
     }
 
-    /// Waits until the writers have committed `more` further transactions.
+    /// Waits until the writers have committed `more` transactions after this call.
     pub async fn commits(&self, more: usize) {
         let goal = self.commits.load(Ordering::Relaxed) + more;
         timeout(PATIENCE * 3, async {
@@ -156,7 +159,8 @@ impl Trial {
         .expect("the writers go on");
     }
 
-    /// Writes `orders` orders of one or two stores in one transaction. Meanwhile the writers change some of them.
+    /// Inserts `orders` orders of one or two stores in one transaction, and lets the other writers change some of these
+    /// orders.
     pub async fn write_many(&self, orders: usize, random: &mut fastrand::Rng) {
         let name = format!("many{}", random.u64(..));
         let client = vestnik::infra::db::connect_as(&self.url.clone().into(), "shop")
@@ -184,8 +188,8 @@ impl Trial {
         self.breaks.send_modify(|breaks| *breaks += 1);
     }
 
-    /// Stops the writers, waits for the events of all acknowledged commits, and checks all received events. Returns a
-    /// summary in one line.
+    /// Stops the writers, waits for the events of all acknowledged commits, and checks all events that the panels have
+    /// received. Returns a summary in one line.
     pub async fn judge(self, repeats: Repeats) -> String {
         self.stop.store(true, Ordering::Relaxed);
         for writer in self.writers {
@@ -285,7 +289,8 @@ async fn until_received(owed: &HashSet<&str>, received: &Mutex<Vec<Value>>) {
     }
 }
 
-/// The tag of an event: the reason of a change, or the customer of a new order.
+/// The tag of the change that an event describes. A changed order has the tag as its reason, and a new order has the
+/// tag as its customer.
 fn tag(event: &Value) -> String {
     let data = &event["data"];
     data["reason"]
@@ -295,7 +300,7 @@ fn tag(event: &Value) -> String {
         .to_owned()
 }
 
-/// Receives events as a panel does, and reconnects with its cursor after each disconnection.
+/// Receives events as a panel does. After each disconnection, it reconnects with the panel's newest cursor.
 async fn receive(
     mut panel: Panel,
     engines: Vec<SocketAddr>,
@@ -337,20 +342,20 @@ struct Writer {
     written: u64,
 }
 
-/// Tags of changes, with their stores.
+/// The tag and the store of each change.
 type Tags = Vec<(String, i64)>;
 
-/// The changes that one transaction has written so far.
+/// The changes that one open transaction has written so far.
 #[derive(Default, Clone)]
 struct Pending {
-    /// The last change of each order.
+    /// The net change of each order.
     changes: Vec<Change>,
-    /// The tags of changes that later changes of the same transaction replaced, with their stores.
+    /// The tags and the stores of changes that the same transaction has replaced with later changes.
     passing: Vec<(String, i64)>,
     orders: Vec<(i64, i64)>,
 }
 
-/// The net change of one order by a transaction.
+/// The net change of one order in one transaction.
 #[derive(Clone)]
 struct Change {
     tag: String,
@@ -362,7 +367,8 @@ struct Change {
 }
 
 impl Change {
-    /// Whether the change creates an event: the status differs in the end, or the new order is not an ended one.
+    /// Whether the change creates an event: an existing order has another status at the end, or a new order is not an
+    /// ended order.
     fn is_event(&self) -> bool {
         match &self.before {
             Some(before) => *before != self.after,
@@ -393,7 +399,7 @@ impl Pending {
             .chain(self.passing.iter().map(|(tag, _)| tag))
     }
 
-    /// The tags of changes that create an event and the tags of those that create none, each with its store.
+    /// The changes that create an event, and the changes that create none.
     fn owed(&self) -> (Tags, Tags) {
         let (events, none): (Vec<_>, Vec<_>) = self.changes.iter().partition(|change| change.is_event());
         let tags = |changes: Vec<&Change>| {
@@ -434,8 +440,8 @@ impl Writer {
         let result = self.steps(client, &mut pending).await;
         let committed = match result {
             Ok(true) => client.batch_execute("commit").await,
-            // Another writer held the row for too long, or the connection has failed; in the second case the rollback
-            // fails as well.
+            // `Ok(false)` is a rollback by choice. An error means that another writer has locked a row for too long, or
+            // that the connection has failed. If the connection has failed, the rollback fails as well.
             Ok(false) | Err(_) => {
                 self.book.lock().unwrap().never.extend(pending.tags().cloned());
                 return client.batch_execute("rollback").await;
@@ -453,14 +459,14 @@ impl Writer {
                 Ok(())
             }
             Err(error) => {
-                // No writer changes these new orders, because it is unknown whether the orders exist.
+                // The commit may have failed. These new orders may not exist, so no writer changes them.
                 book.unknown.extend(owed);
                 Err(error)
             }
         }
     }
 
-    /// Returns whether to commit.
+    /// Executes the statements of one transaction. Returns whether to commit the transaction.
     async fn steps(&mut self, client: &Client, pending: &mut Pending) -> Result<bool, tokio_postgres::Error> {
         client.batch_execute("begin").await?;
         for _ in 0..self.random.usize(1..=4) {
@@ -487,7 +493,8 @@ impl Writer {
         Ok(self.random.u8(..10) < 8)
     }
 
-    /// Keeps the transaction open until other writers have committed, so that later ids commit first.
+    /// Keeps the transaction open until other writers have committed. Transactions with higher ids then commit before
+    /// this transaction.
     async fn hold_open(&mut self) {
         let goal = self.commits.load(Ordering::Relaxed) + self.random.usize(1..=HELD_FOR_COMMITS);
         // The wait is limited, because all writers may hold a transaction open at once.
@@ -521,7 +528,7 @@ impl Writer {
         Ok(())
     }
 
-    /// An order that this transaction inserted, or one of the newest committed orders, which all writers change.
+    /// Chooses an order that this transaction has inserted, or one of the newest committed orders.
     fn order(&mut self, pending: &Pending) -> Option<(i64, i64)> {
         let mut orders = pending.orders.clone();
         orders.extend(self.book.lock().unwrap().orders.iter().rev().take(CONTENDED_ORDERS));

@@ -1,5 +1,5 @@
-//! A failure delays only the messages that it concerns. An outage of Telegram stops the whole bot, and the end of the
-//! outage lets all chats continue at once. An edit, a button press, a 429 or an unreadable order delays no new order.
+//! A failure delays only the messages that it concerns. An outage of Telegram stops all sends of the bot; after the
+//! outage, all chats continue at once. An edit, a button press, a 429 or an unreadable order delays no new order.
 
 use std::sync::Arc;
 
@@ -15,7 +15,8 @@ use crate::telegram_outcomes::start;
 const CHAT: i64 = 911;
 const OTHER: i64 = 912;
 const GROUP: i64 = -91;
-/// Keeps the newest order fresh, so that a slow machine does not make it an old one.
+/// Moves `waits_since` of the newest order forward by a minute. On a slow machine, the bot would otherwise treat the
+/// order as an old one, and put it into a digest.
 const STAYS_FRESH: &str = "update vestnik.vst_delivery set waits_since = waits_since + interval '1 minute' \
      where event_id = (select max(event_id) from vestnik.vst_delivery)";
 
@@ -31,7 +32,8 @@ fn is_order(call: &Call, chat: i64, number: u32) -> bool {
     call.is_new_to(chat) && call.said == "ok" && call.text.contains(&format!("New order #{number}"))
 }
 
-/// Simulates an outage with `fault`, and asserts that after it the messages are sent without waiting for their retries.
+/// Simulates an outage with `fault`. Asserts that the bot sends the messages as soon as the outage ends, and does not
+/// wait for the time of their next retry.
 async fn nothing_is_waited_out_after(fault: Fault) {
     let (telegram, database) = two_chats().await;
     let settings = vestnik::infra::config::Telegram {
@@ -48,7 +50,7 @@ async fn nothing_is_waited_out_after(fault: Fault) {
     until(&client, "select error is not null from vestnik.vst_bot").await;
     app.write("insert into orders (store_id) values (7)").await;
     until(&client, "select count(*) = 3 from vestnik.vst_delivery").await;
-    // During the outage the bot sends only probes.
+    // During the outage, the bot sends only probes (`getMe`).
     let count = |calls: &[Call], method: &str| calls.iter().filter(|call| call.method == method).count();
     let (probes, sends) = (
         count(&telegram.calls(), "getMe"),
@@ -114,7 +116,7 @@ async fn an_order_behind_an_outage_goes_out_before_the_orders_and_reminders_that
     until(&client, "select error is not null from vestnik.vst_bot").await;
     let enqueued = |count| format!("select count(*) = {count} from vestnik.vst_delivery");
     until(&client, &enqueued(3 + WAITING)).await;
-    // An hour passes, in which nobody answers the earlier orders.
+    // An hour passes, and nobody answers the earlier orders.
     app.write(
         "update vestnik.vst_event set at = at - interval '1 hour'; \
          update vestnik.vst_delivery set waits_since = waits_since - interval '1 hour'; \
@@ -167,7 +169,8 @@ async fn a_press_right_behind_an_outage_is_taken_though_the_poll_of_before_is_st
     let app = start(&telegram, database).await;
     app.write("insert into orders (store_id) values (7)").await;
     let message = telegram.until_messages(CHAT, 1).await[0].message.unwrap();
-    // The open poll is never answered. Telegram is unavailable until a send has discovered the outage.
+    // Telegram never answers the open long poll. One failed send makes the bot notice the outage, and after three
+    // failed probes the outage ends.
     telegram.fault(On::Method("getUpdates"), Fault::Hang(Taken::No), Times::Some(1));
     telegram.fault(On::Method("getMe"), Fault::bad_gateway(), Times::Some(3));
     telegram.fault(On::Messages, Fault::bad_gateway(), Times::Some(1));
@@ -198,7 +201,7 @@ async fn where_telegram_takes_no_messages_at_all_the_first_that_goes_through_fre
     app.write("insert into orders (store_id) values (7)").await;
     let failed = format!("select count(*) = {CHATS} + 1 from vestnik.vst_delivery where failures > 0");
     until(&client, &failed).await;
-    // Pretend that the sends have failed for a long time.
+    // Simulate that the sends have failed for a long time.
     app.write("update vestnik.vst_delivery set due_at = now() + interval '5 minutes', failures = 9")
         .await;
     telegram.heal();
@@ -273,7 +276,8 @@ async fn the_reasons_come_though_their_edit_was_throttled_and_later_buttons_take
     let swapped = |call: &Call| call.method == "editMessageReplyMarkup" && call.said == "ok";
     let reasons = telegram.until_call("the reasons", swapped).await;
     assert!(reasons.body.to_string().contains("x:1:1"), "{}", reasons.body);
-    // Three presses arrive before the first edit is sent. Only the edit for the last press may be sent.
+    // A person presses three buttons before the bot sends the first edit. The bot must send only the edit for the last
+    // press.
     crate::telegram_outcomes::hold(&client).await;
     for data in ["b:1", "r:1", "b:1"] {
         telegram.push_press(CHAT, CHAT, message, data);
@@ -341,7 +345,7 @@ async fn nobody_waits_for_the_row_of_another_shop_or_for_telegrams_answer_to_som
             calls.iter().filter(|call| call.method == "answerCallbackQuery").count() == 2
         })
         .await;
-    // Telegram delays one answer to a press.
+    // Telegram delays the answer to one button press.
     telegram.fault(
         On::Method("answerCallbackQuery"),
         Fault::Hang(Taken::Yes),
@@ -357,8 +361,8 @@ async fn nobody_waits_for_the_row_of_another_shop_or_for_telegrams_answer_to_som
     app.engine.shut_down().await;
 }
 
-/// A group in which the bot had no right to write when the first order came. Now the bot has the right again, but
-/// Vestnik does not know this.
+/// A group in which the bot had no right to write when the first order arrived. Since then the bot has got the right
+/// again, but Vestnik does not know this.
 async fn blocked_for_an_hour() -> (Telegram, App) {
     let (telegram, database) = (Telegram::start().await, Database::fresh().await);
     telegram.add_group(GROUP, "Kitchen", &[CHAT]);

@@ -1,5 +1,5 @@
-//! A shop's application loads a row, a person answers the order, and then the application saves the whole row with its
-//! old status.
+//! The application of a shop loads a row, and then a person answers the order. After that, the application saves the
+//! whole row with the old status.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use crate::derived::answers::{STATUS, TICKET};
 use crate::derived::shop::Shop;
 use crate::support::app::App;
 
-/// Starts an app with an order of store 7 that a person has accepted.
+/// Starts an app with an order of store 7. A person has accepted the order.
 async fn accepted() -> (App, crate::support::app::Panel) {
     let app = App::start().await;
     let mut panel = app.panel("7", None).await.live().await;
@@ -43,7 +43,7 @@ async fn a_whole_row_that_is_saved_over_an_answer_is_said_and_counted() {
     app.until_metric("vestnik_answers_overwritten_total", |count| count > before)
         .await;
 
-    // The journal keeps the note about the overwritten answer, although a person has answered again since.
+    // Although a person answers again, the journal keeps the note about the overwritten answer.
     answer(&app, "preparing").await;
     assert_eq!(panel.event().await["data"]["overwritten_answer"], Value::Null);
     let history = app.get_json("/api/partner/stores/7/events?limit=10").await;

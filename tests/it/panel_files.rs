@@ -1,4 +1,4 @@
-//! The files of the panel need no token, and no other file is served.
+//! The server serves the files of the panel without a token, and no other file.
 
 use crate::support::app::App;
 
@@ -17,7 +17,7 @@ async fn the_page_needs_no_token_and_says_what_it_may_do() {
     ] {
         let page = app.call("GET", path, &[("Host", "orders.example:8443")], None).await;
         assert_eq!((page.status, page.header("content-type")), (200, Some(kind)), "{path}");
-        // A manifest needs no policy, because it is neither a page nor a script.
+        // A manifest needs no Content-Security-Policy, because it is neither a page nor a script.
         let policy = format!("{POLICY}'self' ws://orders.example:8443 wss://orders.example:8443");
         let policy = (path != "/manifest.webmanifest").then_some(policy.as_str());
         assert_eq!(page.header("content-security-policy"), policy, "{path}");
@@ -85,7 +85,7 @@ async fn texts_are_sent_compressed_to_whoever_takes_them() {
         }
         .unwrap();
         assert_eq!(text, plain.body);
-        // Each coding has a body of its own, and therefore its own ETag.
+        // Each encoding (`gzip`, for example) has another body, and therefore another ETag.
         let tag = small.header("etag").unwrap();
         assert_ne!(Some(tag), plain.header("etag"));
         let known = [("Accept-Encoding", accepted), ("If-None-Match", tag)];

@@ -1,4 +1,4 @@
-//! A store's pause, in which it takes no orders: who may begin it, who is told, and when it ends.
+//! A store's pause, in which the shop takes no orders: who may begin it, who is notified, and when it ends.
 
 use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
@@ -54,7 +54,7 @@ async fn every_panel_and_the_shops_application_learn_of_a_pause() {
     for member in ["since", "until", "by", "reason"] {
         assert_eq!(told["data"][member], pause[member], "{member}");
     }
-    // The shop's application reads the pause from its own database.
+    // The shop's application can read the pause in its own database.
     app.database
         .until("select until > now() and paused_by = 'Анна' from vestnik.vst_paused_now where store_id = '7'")
         .await;

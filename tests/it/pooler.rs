@@ -1,5 +1,5 @@
-//! Behind a pooler in transaction mode all functions work, and the engine leaves no session state on the pooler's
-//! connections.
+//! Behind a pooler in transaction mode, all functions of the engine work. The engine leaves no session state on the
+//! pooler's connections.
 
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use crate::support::pooler::{Pooler, SESSIONS};
 
 const ORDER: &str = "insert into orders (store_id, customer_name, total) values (7, 'Anna', 900)";
 const SUMMARY: &str = "summary?from=2026-11-01T00:00:00Z&to=2026-11-20T00:00:00Z";
-/// The state of a Postgres session that earlier clients have left behind.
+/// Lists the session state that earlier clients have left on a connection to Postgres.
 const LEFT_BEHIND: &str = "select concat_ws(', ', \
      (select string_agg(name, ' ') from pg_prepared_statements), \
      (select string_agg(channel, ' ') from pg_listening_channels() channel), \
@@ -19,7 +19,7 @@ const LEFT_BEHIND: &str = "select concat_ws(', ', \
          and name not in ('application_name', 'client_encoding', 'transaction_isolation', 'transaction_read_only', 'transaction_deferrable')), \
      (select string_agg(objid::text, ' ') from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()))";
 
-/// The session state that is left on the pooler's connections.
+/// The session state on each of the pooler's connections to Postgres.
 pub async fn left_behind(url: &str) -> Vec<String> {
     let (mut clients, mut left) = (Vec::new(), Vec::new());
     for _ in 0..SESSIONS {
@@ -27,7 +27,7 @@ pub async fn left_behind(url: &str) -> Vec<String> {
             .await
             .unwrap();
         tokio::spawn(connection);
-        // Open transactions keep the connections apart: each client gets another connection of the pooler.
+        // While all transactions are open, each client has a pooler connection of its own.
         client.batch_execute("begin").await.unwrap();
         let answer = client.simple_query(LEFT_BEHIND).await.unwrap();
         let row = answer.iter().find_map(|message| match message {
@@ -40,7 +40,7 @@ pub async fn left_behind(url: &str) -> Vec<String> {
     left
 }
 
-/// Starts an engine behind a pooler. With `listen`, the engine gets a direct URL for LISTEN.
+/// Starts an engine behind a pooler. If `listen` is true, the engine also has a direct URL for LISTEN.
 async fn pooled(listen: bool) -> (Pooler, String, App) {
     let database = Database::fresh().await;
     let pooler = Pooler::before(&database).await;
@@ -54,8 +54,8 @@ async fn pooled(listen: bool) -> (Pooler, String, App) {
     (pooler, url, app)
 }
 
-/// Asserts the main functions: an order arrives, is listed, answered and acknowledged, a panel reconnects with its
-/// cursor, and a large transaction arrives.
+/// Asserts that the main functions work: a panel gets an order, lists it, answers it and acknowledges it; the panel
+/// reconnects with its cursor; and a large transaction arrives.
 async fn works(app: &App) {
     let mut panel = app.panel("7", None).await.live().await;
     app.write(ORDER).await;

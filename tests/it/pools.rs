@@ -1,5 +1,5 @@
-//! The requests of one store must not delay other stores, and Postgres must not keep executing a statement whose client
-//! has left.
+//! The requests of one store must not delay other stores. Postgres must not continue a statement after the client has
+//! disconnected.
 
 use std::time::Instant;
 
@@ -13,7 +13,7 @@ use crate::support::db::Database;
 use crate::support::http::{Answer, begin};
 
 const ORDER: &str = "insert into orders (store_id, customer_name, total) values (7, 'Anna', 900)";
-/// The most requests of one store that run or wait at a time.
+/// The most requests of one store that may run or wait at the same time.
 const STANDING: usize = 10;
 
 /// Locks a table against all reads and writes until the returned connection is dropped.
@@ -26,7 +26,7 @@ async fn hold(database: &Database, table: &str) -> Client {
     client
 }
 
-/// A query that compares the number of statements waiting for a lock, for example with `= 2`.
+/// A query on the number of statements of the engine that wait for a lock. `is` is the comparison, for example `= 2`.
 fn waiting(is: &str) -> String {
     format!(
         "select count(*) {is} from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' \
@@ -34,7 +34,8 @@ fn waiting(is: &str) -> String {
     )
 }
 
-/// The only request that reads the table `READ_BY_SUMMARY`.
+/// A request for the summary. Only this request reads the table `READ_BY_SUMMARY`, so a test can block it with a lock
+/// of this table.
 const SUMMARY: &str = "/api/partner/stores/7/summary?from=2026-01-01T00:00:00Z&to=2026-01-02T00:00:00Z";
 const READ_BY_SUMMARY: &str = "vestnik.vst_escalation";
 
@@ -57,7 +58,7 @@ async fn a_store_that_asks_for_much_keeps_neither_tokens_nor_other_stores_waitin
         asked.push(ask_for_summary(&app).await);
     }
     app.database.until(&waiting("= 2")).await;
-    // Requests that find the queue full are refused at once; the earlier ones wait.
+    // If the queue is full, the server refuses a request at once. The earlier requests wait.
     let refused = app.ask(SUMMARY).await;
     assert_eq!((refused.status, refused.code().as_str()), (429, "too_much_at_once"));
     assert!(refused.header("retry-after").is_some());

@@ -1,4 +1,5 @@
-//! Presence: which panels can ring, which nodes are alive, and the alarm of a store without a panel that can ring.
+//! Presence: which panels can ring, and which nodes are alive. An alarm is raised for a store without a panel that can
+//! ring.
 
 use std::sync::Arc;
 
@@ -65,7 +66,7 @@ async fn an_open_store_without_a_panel_that_rings_is_one_alarm_and_one_all_clear
     assert_eq!(alarms(&client).await, [Some("panel".into())]);
     let [one, another] = present;
     drop(one);
-    // A presence of another store is saved; the second panel of store 7 can still ring.
+    // Saving a presence in store 8 does not affect store 7, whose second panel can still ring.
     let eighth = presence.enter(&StoreId::new("8"));
     until(
         &client,
@@ -100,7 +101,7 @@ async fn a_node_that_dies_is_believed_no_more() {
         .await
         .unwrap();
     assert_eq!(watch_with(&pool, 0.0).await.unwrap(), 1);
-    // The next node that reports itself as alive removes the rows of the dead one.
+    // The next node that reports itself as alive removes the rows of the dead node.
     let another = tokio::spawn(Arc::new(Presence::default()).run(pool.clone(), stop.clone()));
     until(&client, ABSENT).await;
     until(&client, "select count(*) = 1 from vestnik.vst_node").await;

@@ -1,5 +1,5 @@
-//! A streaming standby is promoted. If no commit is lost, all cursors stay valid. Otherwise the cursors of lost
-//! events are refused, and no lost event is sent again.
+//! The promotion of a streaming standby. If no commit is lost, all cursors stay valid. If commits are lost, the engine
+//! refuses the cursors of lost events, and sends no lost event again.
 
 use serde_json::{Value, json};
 use vestnik::infra::db::Client;
@@ -9,7 +9,8 @@ use crate::support::db::{Database, Server, until};
 use crate::support::look_again;
 use crate::support::node::Node;
 
-/// A primary with its standby, and an app whose URL names both servers. The app uses the one that accepts writes.
+/// A primary with its standby, and an app whose URL names both servers. The app connects to the server that accepts
+/// writes.
 struct Pair {
     server: Server,
     app: App,
@@ -70,7 +71,7 @@ impl Pair {
     }
 }
 
-/// The next events of a panel: the customer's name and the id of each.
+/// The next events of a panel: the customer's name and the id of each event.
 async fn events(panel: &mut crate::support::app::Panel, count: usize) -> Vec<(String, i64)> {
     let mut events = Vec::new();
     while events.len() < count {
@@ -130,7 +131,7 @@ async fn a_promotion_that_lost_commits_resyncs_who_saw_them_and_believes_nothing
     let lost_ids = events(&mut panel, 5).await;
     let lost = panel.cursor.clone();
     pair.promote().await;
-    // Write more transactions than were lost, so that the lost transaction ids are used again.
+    // Write more transactions than were lost. The new transactions get the ids of the lost transactions.
     pair.order(12, "new").await;
     let closed = loop {
         match panel.message().await {

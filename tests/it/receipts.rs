@@ -1,4 +1,4 @@
-//! Receipts: how an event reached a person, and how `vestnik audit` reports this.
+//! Receipts: how an event has reached a person, and how `vestnik audit` reports this.
 
 use std::process::{Command, Output};
 
@@ -177,7 +177,7 @@ async fn an_audit_says_what_is_wrong_with_its_times_and_where_there_is_nothing()
 async fn an_audit_finds_its_span_in_a_long_journal_by_the_stores_clock() {
     let database = Database::fresh().await;
     let client = database.client().await;
-    // Two days with an event a minute; some events are out of order, as after a clock change.
+    // Insert two days of events, one event a minute. Some events are out of order, as after a change of the clock.
     client
         .batch_execute(
             "insert into vestnik.vst_store (id, time_zone) values ('7', 'Asia/Tokyo'); \
@@ -204,7 +204,8 @@ async fn an_audit_finds_its_span_in_a_long_journal_by_the_stores_clock() {
             lines.lines().map(read).collect::<Vec<_>>()
         }
     };
-    // The event at 19:00 today has minute 1440 + 1140 = 2580. Event 2600 was moved back by five minutes.
+    // Each event has the number of its minute since the beginning of yesterday, so 19:00 today is event 1440 + 1140 =
+    // 2580. The time of event 2600 was moved back by five minutes.
     assert_eq!(find("19:00", "19:10").await, [2580, 2582, 2584, 2586, 2588]);
     assert_eq!(find("19:14", "19:16").await, [2594, 2600]);
     // A span across midnight includes events of yesterday.
@@ -246,7 +247,7 @@ async fn the_first_word_of_a_kind_counts_and_another_stores_event_is_not_believe
     recorder.record(word(1, Channel::Sse, "a", ReceiptKind::Sounded, 20));
     recorder.record(word(1, Channel::Sse, "a", ReceiptKind::Rendered, 7));
     recorder.record(word(1, Channel::Sse, "b", ReceiptKind::Sent, 8));
-    // A shutdown saves the receipts that came before it.
+    // A shutdown saves the receipts that have arrived before it.
     stop.cancel();
     keeping.await.unwrap();
     let rows = client

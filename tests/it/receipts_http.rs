@@ -1,5 +1,5 @@
-//! Receipts over HTTP: receipts of a panel without a socket, the record of who has seen an event, and the figures of a
-//! day.
+//! Receipts over HTTP: receipts from a panel without a WebSocket, the list of who has seen an event, and the summary of
+//! a day.
 
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -11,7 +11,7 @@ use crate::support::look_again;
 
 const STORE: &str = "/api/partner/stores/7";
 
-/// The receipts of a store's events, once `is_so` accepts them.
+/// Waits until `is_so` returns true for the receipts of the store's events, and returns these receipts.
 async fn until_receipts(app: &App, query: &str, is_so: impl Fn(&Value) -> bool) -> Value {
     let found = timeout(PATIENCE, async {
         loop {
@@ -29,7 +29,7 @@ async fn until_receipts(app: &App, query: &str, is_so: impl Fn(&Value) -> bool) 
 async fn a_panel_that_polls_has_receipts_like_one_with_a_socket() {
     let app = App::start().await;
     app.write("insert into orders (store_id) values (7), (7)").await;
-    // A request that does not name its panel creates no receipt.
+    // A request without the parameter `panel` creates no receipt.
     app.get_json(&format!("{STORE}/events")).await;
     let page = app.get_json(&format!("{STORE}/events?panel=kitchen&limit=1")).await;
     let id = page["events"][0]["id"].as_str().unwrap().to_owned();
@@ -92,7 +92,7 @@ async fn a_panels_word_that_is_none_is_refused() {
         json!({"panel": "x".repeat(65), "channel": "polling"}),
         json!({"panel": "a\nb", "channel": "polling"}),
         json!({"panel": "kitchen", "channel": "telegram"}),
-        // Nobody can check whether that socket ever existed.
+        // The node cannot check whether this panel has ever had a WebSocket.
         json!({"panel": "kitchen", "channel": "websocket"}),
         json!({"panel": "a\u{202e}b", "channel": "polling"}),
         json!({"panel": "kitchen", "channel": "polling", "rendered": ["x"]}),
@@ -118,7 +118,8 @@ async fn a_panels_word_that_is_none_is_refused() {
     }
 }
 
-/// A bot at an address without a Bot API. These tests need only the durable sends, which read the presence of panels.
+/// The settings of a bot at an address where no Bot API listens. The tests need the part of the engine that sends
+/// durable messages; this part also reads which panels can ring.
 pub fn far_telegram() -> vestnik::infra::config::Telegram {
     vestnik::infra::config::Telegram {
         token: "1:aaaaaaaaaaaaaaaaaaaa".to_owned().into(),
@@ -292,7 +293,8 @@ async fn a_summary_counts_the_new_orders_of_its_span() {
         summary["first_seen"],
         json!({"websocket": 1, "sse": 1, "polling": 1, "telegram": 1, "none": 3})
     );
-    // Two orders were acknowledged first. One order was answered before its acknowledgement, and one was answered late.
+    // The wait of an order ends with its acknowledgement or its answer. Orders 1 and 2 were acknowledged after 5 s;
+    // orders 3 and 4 were answered after 30 s and 20 minutes.
     let waits = &summary["acknowledge_seconds"];
     let counts: Vec<_> = waits["buckets"]
         .as_array()
@@ -375,7 +377,7 @@ async fn neither_figures_nor_proof_read_the_whole_journal() {
         found.await.expect("the figures come")
     };
     let filled = until(&|[_, _, inserted]| inserted >= 50_002).await;
-    // With one connection, all scans are counted in the same backend.
+    // With one connection, one backend counts all scans of the engine.
     let app = App::start_on(database, |config| config.database.read_pool_size = 1).await;
     let now = time::OffsetDateTime::now_utc();
     let wire = |at: time::OffsetDateTime| at.format(&time::format_description::well_known::Rfc3339).unwrap();
@@ -394,7 +396,7 @@ async fn neither_figures_nor_proof_read_the_whole_journal() {
         let list = app.get_json(&format!("{STORE}/orders")).await;
         assert_eq!(list["orders"][0]["event_id"], "50002", "{list}");
     }
-    // A backend reports its last statistics when it ends.
+    // A backend reports its last statistics when the backend ends, so end all backends first.
     app.engine.shut_down().await;
     let closed = "select count(*) = 0 from pg_stat_activity where datname = current_database() and application_name like 'vestnik %' \
          and pid <> pg_backend_pid()";
@@ -424,8 +426,8 @@ async fn a_summary_says_how_long_preparation_took_and_how_many_were_late() {
     .await;
     let span = "from=2026-11-23T00:00:00Z&to=2026-11-24T00:00:00Z";
     let summary = app.get_json(&format!("{STORE}/summary?{span}")).await;
-    // The preparations took ten, thirty and twenty minutes. The second order got a new promised time, and was a minute
-    // late nevertheless.
+    // The three orders were prepared in ten, thirty and twenty minutes. The second order got a new promised time, but
+    // was still a minute late.
     let expected = json!({"orders": 3, "p50": 1200.0, "p90": 1680.0, "promised": 2, "late": 1});
     assert_eq!(summary["preparation_seconds"], expected);
 }

@@ -1,4 +1,4 @@
-//! The reconciler finds rows that were written without the triggers, and reports no other rows.
+//! The reconciler finds rows that somebody has written without the triggers, and reports no other rows.
 
 use std::time::Duration;
 
@@ -20,8 +20,7 @@ async fn rows_written_past_the_triggers_are_found_once() {
     let client = database.client().await;
     let pool = vestnik::infra::db::pool(&database.config().database).unwrap();
     let mut reconciler = Reconciler::default();
-    // The reconciler does not report rows from before its first check, because such rows may be older than the
-    // triggers.
+    // The reconciler does not report rows from before its first check, because they may be older than the triggers.
     client.batch_execute(PAST_THE_TRIGGERS).await.unwrap();
     assert_eq!(reconciler.look(&pool).await.unwrap(), []);
     client
@@ -41,7 +40,7 @@ async fn rows_written_past_the_triggers_are_found_once() {
     };
     assert_eq!(reconciler.look(&pool).await.unwrap(), [found]);
     assert_eq!(reconciler.look(&pool).await.unwrap(), []);
-    // The sequence of the ids starts again from 1.
+    // `restart identity` makes the sequence start again from 1.
     for sql in [
         "insert into orders (id, store_id) values (1000, 7)",
         "truncate orders restart identity; insert into orders (store_id) select 7 from generate_series(1, 10)",
@@ -53,7 +52,7 @@ async fn rows_written_past_the_triggers_are_found_once() {
     assert_eq!(reconciler.look(&pool).await.unwrap()[0].newest, 12);
 }
 
-/// An order of Spree with one item.
+/// SQL that writes an order of Spree with one item.
 fn order(number: &str) -> String {
     format!(
         "with made as (insert into spree_orders (number, state, status, currency, store_id, completed_at, payment_state, shipment_state, total, created_at, updated_at) \
@@ -86,7 +85,7 @@ async fn rows_of_a_derived_source_that_were_written_past_the_triggers_are_found_
         order("R3")
     );
     shop.write(&past).await;
-    // A transaction with triggers, whose event is not published yet.
+    // The triggers have recorded this transaction, but the engine has not published its event yet.
     shop.write(&format!("begin; {} commit", order("R4"))).await;
     let found = MissedRows {
         table: "public.spree_orders".into(),
@@ -147,8 +146,8 @@ async fn a_row_with_its_event_is_never_found() {
     }
     let mut reconciler = Reconciler::default();
     assert_eq!(reconciler.look(&pool).await.unwrap(), []);
-    // A transaction that is open during a check. The transaction's id is older than the check, and its rows are newer
-    // than other rows.
+    // This transaction stays open during a check. Its id is older than the check, but its rows may be newer than other
+    // rows.
     let slow = database.client().await;
     slow.batch_execute("begin; insert into orders (store_id) values (7)")
         .await
@@ -158,9 +157,9 @@ async fn a_row_with_its_event_is_never_found() {
         "insert into small values (1, 7, 'pending'), (2, null, null); insert into parts values (1, 7, 'x')",
         "begin; savepoint one; insert into orders (store_id) values (8); release one; commit",
         "insert into of_uuids values (gen_random_uuid(), 7, 'pending'); insert into of_texts values ('1', 7, 'x')",
-        // Rows that move to another store and to another partition.
+        // The update moves rows to another store, and to another partition.
         "update orders set store_id = 9; update parts set store_id = 8",
-        // In a table whose newest rows cannot be recognised, the reconciler checks nothing.
+        // The reconciler cannot find the newest rows of a table with text keys, so it checks nothing there.
         "set session_replication_role = replica; insert into of_texts values ('2', 7, 'x'); reset session_replication_role",
     ] {
         client.batch_execute(sql).await.unwrap();
@@ -257,7 +256,7 @@ async fn a_table_that_may_not_be_read_and_one_that_is_locked_cost_no_other_sourc
     );
     assert_eq!(troubles("public.orders"), "", "{health:?}");
 
-    // Rows that were written while the table was unreadable are found as soon as it can be read.
+    // As soon as the table can be read again, the reconciler finds the rows that were written in the meantime.
     let past = "set session_replication_role = replica; insert into counter values (2, 7); reset session_replication_role; commit";
     holder.batch_execute(past).await.unwrap();
     let found = reconciler.look(&pool).await.unwrap();

@@ -1,5 +1,5 @@
-//! Telegram's refusals, classified by status and by error text: who is notified, which messages wait, and which are
-//! dead-lettered. A refusal must not delay another order.
+//! Telegram's refusals, classified by HTTP status and error text. The tests check who is notified, which messages wait,
+//! and which messages are dead-lettered. A refusal must not delay another order.
 
 use serde_json::json;
 use vestnik::delivery::chat_links;
@@ -13,7 +13,8 @@ const CHAT: i64 = 801;
 const MANAGER: i64 = 802;
 const FORUM: i64 = -1_000_000_000_080;
 
-/// Every status and error text that means that a chat is gone for good. teloxide recognises only the first three.
+/// Every status and error text with which Telegram says that a chat is gone for good. teloxide recognises only the
+/// first three.
 const GONE: [(u16, &str); 18] = [
     (403, "Forbidden: bot was blocked by the user"),
     (403, "Forbidden: user is deactivated"),
@@ -35,7 +36,7 @@ const GONE: [(u16, &str); 18] = [
     (400, "Bad Request: group is deactivated"),
 ];
 
-/// Every status and error text that means that the bot may not write to the chat now.
+/// Every status and error text with which Telegram says that the bot may not write to the chat now.
 const NO_RIGHTS: [(u16, &str); 11] = [
     (400, "Bad Request: not enough rights to send text messages to the chat"),
     (400, "Bad Request: not enough rights to send messages to the chat"),
@@ -50,7 +51,7 @@ const NO_RIGHTS: [(u16, &str); 11] = [
     (403, "Forbidden: not enough rights to send messages to the channel"),
 ];
 
-/// Every status and error text that means that a topic accepts no messages.
+/// Every status and error text with which Telegram says that a topic accepts no messages.
 const TOPIC: [(u16, &str); 4] = [
     (400, "Bad Request: TOPIC_CLOSED"),
     (400, "Bad Request: TOPIC_DELETED"),
@@ -71,7 +72,8 @@ const ONE_MESSAGE: [(u16, &str); 6] = [
     (413, "Request Entity Too Large"),
 ];
 
-/// Creates a store for each refusal. The store's chat gets this refusal, and the store's manager has a chat that works.
+/// Creates one store for each refusal. Telegram refuses every message to the store's chat with this refusal. The chat
+/// of the store's manager works.
 async fn stores(refusals: &[(u16, &str)]) -> (Telegram, Database) {
     let (telegram, database) = (Telegram::start().await, Database::fresh().await);
     for (number, (status, text)) in (1_i64..).zip(refusals) {
@@ -178,7 +180,7 @@ async fn a_refused_message_comes_as_plain_text_and_one_that_is_always_refused_st
     let dead_lettered = app
         .metric("vestnik_telegram_sends_total{outcome=\"dead_lettered\"}")
         .await;
-    // Every send of a store's first order is refused. The second order is not refused.
+    // Telegram refuses every send of each store's first order, and accepts the second order.
     telegram.heal();
     for (number, (status, text)) in (1_i64..).zip(&ONE_MESSAGE) {
         telegram.fault(
@@ -315,7 +317,8 @@ async fn a_topic_that_is_closed_stops_the_orders_of_no_other_topic() {
     telegram.set_topic(FORUM, 7, Topic::Open);
     let came = telegram.until_messages(FORUM, 2).await;
     assert!(came[1].text.contains("#1") && came[1].topic == Some(7), "{:?}", came[1]);
-    // The general topic is closed. A chat that is linked to it is paused and reported like any other chat.
+    // The general topic is closed. A chat link to the general topic is paused and reported in the same way as any other
+    // link.
     telegram.set_topic(FORUM, GENERAL, Topic::Closed);
     app.write("update vestnik.vst_chat_link set thread_id = null where store_id = '8'")
         .await;
@@ -348,8 +351,8 @@ async fn what_was_meant_for_a_topic_that_is_deleted_goes_to_the_chat_itself() {
     app.engine.shut_down().await;
 }
 
-/// The bot loses its access to each kind of chat: the bot is removed, the chat is deleted, or members may not write at
-/// night.
+/// The bot can no longer write to any kind of chat: the bot was removed, the chat was deleted, or members may not write
+/// at night.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_kind_of_chat_loses_the_bot_in_its_own_words() {
     const CHATS: [i64; 5] = [811, -82, -1_000_000_000_083, -1_000_000_000_084, -85];

@@ -1,5 +1,5 @@
-//! Clients that reconnect, many at once: the event cache gives the same events as the journal, and each client gets all
-//! events that it missed.
+//! Many clients reconnect at the same time. The event cache must give the same events as the journal, and each client
+//! must get all events that it has missed.
 
 use std::sync::Arc;
 
@@ -18,13 +18,13 @@ use crate::oracle::seed;
 use crate::support::app::App;
 use crate::support::db::Database;
 
-/// A journal with random writers, and a feed that the test calls step by step.
+/// A journal with random writers, and a feed that reads only when the test calls it.
 struct Trial {
     reader: Reader,
     router: Arc<Router>,
     pool: db::Pool,
     position: Position,
-    /// The writers; the flag says whether the writer has an open transaction.
+    /// The connections of the writers. The flag is true while the writer has an open transaction.
     writers: Vec<(Client, bool)>,
     given: Vec<String>,
     random: Rng,
@@ -61,7 +61,7 @@ impl Trial {
         trial
     }
 
-    /// A random writer takes one step: the writer begins, writes, commits or rolls back.
+    /// Makes one randomly chosen writer begin, write, commit or roll back.
     async fn write(&mut self) {
         let index = self.random.usize(..self.writers.len());
         let (client, within) = &mut self.writers[index];
@@ -85,7 +85,7 @@ impl Trial {
         client.batch_execute(&sql).await.unwrap();
     }
 
-    /// Reads the journal and publishes, as the feed does after a notification.
+    /// Reads the journal and publishes the events, as the feed does after a notification.
     async fn read(&mut self) {
         let News::Read {
             snapshot,
@@ -112,7 +112,7 @@ impl Trial {
         self.given.push(after.encode(self.reader.epoch()));
     }
 
-    /// All events of the journal after a cursor: their ids, and the cursor of each.
+    /// All events in the journal after a cursor: the id and the cursor of each event.
     async fn journal(&self, store: &StoreId, after: &str) -> Vec<(i64, String)> {
         let (mut after, mut events) = (after.to_owned(), Vec::new());
         loop {
@@ -135,8 +135,8 @@ impl Trial {
         }
     }
 
-    /// Compares the events of the cache with those of the journal. At least `least` cursors must be served from the
-    /// cache.
+    /// Asserts that the cache and the journal give the same events for random cursors. The cache must serve at least
+    /// `least` of these cursors.
     async fn compare(&mut self, least: usize) {
         self.read().await;
         let mut cursors: Vec<String> = (0..6)
@@ -153,7 +153,8 @@ impl Trial {
                 let ids: Vec<i64> = recalled.events.iter().map(|event| event.id.0).collect();
                 let expected: Vec<i64> = from_journal.iter().map(|(id, _)| *id).collect();
                 assert_eq!(ids, expected, "behind {cursor}");
-                // The cursor of an event in the middle of a replay is also served, with the events after it.
+                // The cache also serves the cursor of an event in the middle of a replay, and gives the events after
+                // that event.
                 let within = recalled.events.first().filter(|_| ids.len() > 1);
                 if let Some(first) = within {
                     let behind = recalled.replay_plan.cursor_after(first.xid, first.id, &recalled.seen);
@@ -180,7 +181,7 @@ async fn what_memory_recalls_is_what_the_journal_reads() {
         }
         trial.compare(0).await;
     }
-    // The history is read, and more transactions commit before it is added to the cache.
+    // The node reads the history. Before it adds the history to the cache, more transactions commit.
     let wanted = trial.router.wants_history().expect("it was not read yet");
     for _ in 0..5 {
         trial.write().await;
@@ -195,7 +196,8 @@ async fn what_memory_recalls_is_what_the_journal_reads() {
         for _ in 0..trial.random.usize(1..8) {
             trial.write().await;
         }
-        // Now the cache has every event, except those of transactions that were open during the read.
+        // The cache now has every event, except the events of transactions that were open while the node read the
+        // history.
         trial.compare(12).await;
     }
 }
@@ -227,7 +229,7 @@ async fn a_crowd_that_comes_back_at_once_gets_all_that_it_missed_and_then_what_h
     let start = app.panel("7", None).await.live().await.cursor;
     app.write("insert into orders (store_id) select 7 + i % 2 from generate_series(0, 599) i")
         .await;
-    // A second node, whose event cache is empty.
+    // Start a second node, whose event cache is empty.
     let node = App::start_on(app.database, |_| ()).await;
     const PANELS: usize = 60;
     let panels = join_all((0..PANELS).map(|_| async { node.panel("7", Some(&start)).await.live().await })).await;

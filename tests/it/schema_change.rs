@@ -1,6 +1,6 @@
-//! A shop alters its tables without regard to Vestnik. The shop's orders are still accepted and published, and the
-//! problem is reported with its remedy. `tests/sql/an_altered_table_makes_no_write_fail.sql` shows the content of each
-//! event.
+//! A shop alters its tables without regard to Vestnik. The engine must still accept and publish the shop's orders, and
+//! must report the problem with its solution. `tests/sql/an_altered_table_makes_no_write_fail.sql` shows the content of
+//! each event.
 
 use vestnik::migrate;
 use vestnik::sources::attach;
@@ -16,7 +16,7 @@ const TROUBLES: &str = "vestnik_sources_unhealthy";
 async fn an_order_of_an_altered_table_reaches_its_panel() {
     let app = App::start().await;
     let mut panel = app.panel("7", None).await.live().await;
-    // The same Postgres session writes before and after the change, so the session's cached plans know the old columns.
+    // The same connection writes before and after the change, so its cached plans still contain the old columns.
     let shop = app.database.client().await;
     let write = async |sql: &str| shop.batch_execute(sql).await.unwrap();
     write("insert into orders (store_id, customer_name, total) values (7, 'Анна', 100)").await;

@@ -1,4 +1,5 @@
-//! The sockets of the server: deadlines from the first byte on, limits, TLS, and the addresses of clients.
+//! The connections of the server: the deadlines of a request from its first byte on, limits, TLS, and the IP addresses
+//! of clients.
 
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use crate::support::db::Database;
 use crate::support::http::{Answer, answer};
 use crate::support::node::Node;
 
-/// The time that each part of a request may take. `GRACE` is a margin for a busy machine.
+/// The longest time that a client may take for each part of a request. `GRACE` is a margin for a busy machine.
 const DEADLINE: Duration = Duration::from_secs(10);
 const GRACE: Duration = Duration::from_secs(5);
 const WRONG: &str = "vst_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
@@ -28,17 +29,18 @@ async fn connect(app: &App) -> TcpStream {
     TcpStream::connect(app.engine.address()).await.unwrap()
 }
 
-/// The bytes that the server sends until it closes the connection.
+/// Reads the bytes that the server sends until it closes the connection.
 async fn rest(socket: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
     let mut rest = Vec::new();
-    // A reset of the connection is an accepted end, too.
+    // The server may also reset the connection.
     let _ = timeout(PATIENCE, socket.read_to_end(&mut rest))
         .await
         .expect("the server closes the connection");
     rest
 }
 
-/// Creates a self-signed certificate, and returns its files and the certificate to trust.
+/// Creates a self-signed certificate. Returns the paths of the certificate and its key, and the certificate that a
+/// client must trust.
 pub fn certificate(directory: &std::path::Path) -> (Tls, CertificateDer<'static>) {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
     let tls = Tls {
@@ -66,7 +68,7 @@ async fn secured(socket: TcpStream, trusted: &CertificateDer<'static>) -> std::i
         .await
 }
 
-/// Writes `first`, then one byte of `drip` a second, and returns the time until the server closes the connection.
+/// Sends `first`, and then `drip` at one byte per second. Returns the time until the server closes the connection.
 async fn closed_after(mut socket: impl AsyncRead + AsyncWrite + Unpin, first: &[u8], drip: &[u8]) -> Duration {
     let began = Instant::now();
     socket.write_all(first).await.unwrap();
@@ -140,7 +142,7 @@ async fn a_client_that_reads_nothing_is_let_go() {
         .exchange(b"GET /panel/panel.css HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         .await
         .len();
-    // Send so many requests that their responses exceed all buffers.
+    // Send so many requests that their responses do not fit into all buffers together.
     let requests = 64 * 1024 * 1024 / size;
     let (mut reading, mut writing) = socket.split();
     let asked = async {
@@ -186,7 +188,7 @@ async fn silent_connections_make_room_for_new_ones_and_sessions_never_do() {
     for _ in 0..100 {
         silent.push(connect(&app).await);
     }
-    // A new panel can connect however many silent connections exist.
+    // A new panel can connect, although there are many silent connections.
     let mut newcomer = app.panel("7", None).await.live().await;
     for mut oldest in silent.drain(..70) {
         let refused = answer(&rest(&mut oldest).await);
@@ -212,8 +214,8 @@ async fn without_a_free_place_a_client_is_asked_to_come_back() {
     assert_eq!((refused.status, refused.header("retry-after")), (503, Some("5")));
     assert_eq!(refused.code(), "too_many_connections");
     assert!(app.try_panel("7", None, &app.token).await.is_err());
-    // The liveness check is answered, however many silent connections exist. The operators have an address of their
-    // own.
+    // `/healthz` works although there are many silent connections. `/readyz` has an address of its own, the address for
+    // operators.
     let mut silent = Vec::new();
     for _ in 0..50 {
         silent.push(connect(&app).await);
@@ -253,7 +255,7 @@ async fn an_address_that_tries_tokens_is_slowed_down_and_a_good_token_passes_all
     assert!(refused.header("retry-after").unwrap().parse::<u64>().unwrap() >= 1);
     assert_eq!(with_token(&app, &app.token, &[]).await.status, 200);
     app.panel("7", None).await.live().await;
-    // The liveness check is answered in every case.
+    // The liveness check still works.
     assert_eq!(app.get("/healthz", None).await.0, 200);
     assert!(app.metric("vestnik_requests_refused_total{limit=\"address\"}").await >= 10.0);
     assert!(app.metric("vestnik_tokens_refused_total{why=\"unknown\"}").await >= 40.0);
@@ -309,7 +311,8 @@ async fn silent_connections_through_a_trusted_proxy_keep_nobody_out() {
     drop(silent);
 }
 
-/// The kind of timer that `/proc/net/tcp` shows for the server's end of a connection; `02` is the keepalive timer.
+/// The code of the timer that `/proc/net/tcp` shows for the server's end of a connection. The code `02` is the
+/// keepalive timer.
 #[cfg(target_os = "linux")]
 fn timer(server: u16, client: u16) -> Option<String> {
     let (local, remote) = (format!(":{server:04X}"), format!(":{client:04X}"));
@@ -365,7 +368,8 @@ async fn a_proxy_says_by_the_proxy_protocol_whom_it_speaks_for() {
     let tries = join_all((0..30).map(|_| ask([198, 51, 100, 7]))).await;
     assert!(tries.contains(&401) && tries.contains(&429), "{tries:?}");
     assert_eq!(ask([198, 51, 100, 8]).await, 401);
-    // Silent connections of a client are closed for new ones of the same client, and for no other client.
+    // When a client has too many connections, the server closes silent connections of this client, and of no other
+    // client.
     let mut quiet = come([198, 51, 100, 9]).await;
     let mut silent = Vec::new();
     for _ in 0..80 {
@@ -456,7 +460,7 @@ async fn a_host_that_is_not_ours_is_refused_where_ours_are_listed() {
         app.call("GET", "/", &[("Host", "orders.example")], None).await.status,
         200
     );
-    // A load balancer uses the node's IP address as the host.
+    // A load balancer sends the node's IP address in the header `Host`.
     assert_eq!(
         app.call("GET", "/healthz", &[("Host", "10.0.0.1")], None).await.status,
         200
@@ -469,7 +473,7 @@ async fn a_new_certificate_is_served_when_its_files_change_and_no_session_notice
     let (tls, old) = certificate(directory.path());
     let app = App::start_secure(tls, old.clone()).await;
     let mut panel = app.panel("7", None).await.live().await;
-    // Only one of the two files has changed, so the server keeps the old certificate.
+    // Only the certificate has changed, and not its key. The server therefore keeps the old certificate.
     let other = tempfile::tempdir().unwrap();
     let (new_tls, new) = certificate(other.path());
     std::fs::copy(&new_tls.certificate, directory.path().join("c.pem")).unwrap();
@@ -513,7 +517,7 @@ async fn where_few_files_may_be_open_sessions_stay_and_postgres_is_reached_again
     prlimit(Some(node.pid()), Resource::Nofile, limit).unwrap();
     let (address, token) = (node.address().await, database.token(Stores::All).await);
     let mut panel = Panel::connect(address, "7", None, &token).await.unwrap();
-    // Open more connections than the process may open files, and keep them open.
+    // Open more connections than the process may have open files, and keep them open.
     let mut silent = Vec::new();
     for _ in 0..100 {
         silent.push(TcpStream::connect(address).await.unwrap());

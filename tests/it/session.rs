@@ -1,4 +1,4 @@
-//! The session of one live client: first the missed events, then each new event.
+//! The session of one live client: it sends first the events that the client has missed, and then each new event.
 
 use std::time::Duration;
 
@@ -115,8 +115,8 @@ async fn a_long_read_is_streamed_in_order_and_every_cursor_of_it_goes_on() {
             .await
             .before_live;
         let first: u64 = back[0]["id"].as_str().unwrap().parse().unwrap();
-        // The cursor of an event in a chunk points to the chunk's beginning. Only the cursor of the chunk's last event
-        // points behind the chunk.
+        // A large transaction is sent in chunks. The cursor of an event in a chunk points to the beginning of the
+        // chunk. Only the cursor of the chunk's last event points to the end of the chunk.
         assert!(
             first <= ids.get(index + 1).copied().unwrap_or(10001),
             "none is missed behind event {index}"
@@ -138,7 +138,7 @@ async fn the_hand_over_from_replay_to_live_has_no_gap_and_no_repeat() {
                 .unwrap();
         }
     });
-    // Panels connect while orders are written, and each must get every order once.
+    // While the test writes orders, eight panels connect. Each panel must get every order once.
     let panels = (0..8).map(|_| async {
         let mut panel = app.panel("7", Some(&start)).await.live().await;
         let mut ids: Vec<u64> = Vec::new();
@@ -273,7 +273,7 @@ async fn no_token_takes_the_last_place_of_a_store() {
     let bearer = format!("Bearer {leaked}");
     let mut third = app.raw_panel("7", &[("authorization", &bearer)]).await.unwrap();
     let close = third.next().await.unwrap().unwrap();
-    // The client reconnects later, because the code is below 4500.
+    // With a close code below 4500, the client reconnects later.
     assert!(matches!(close, Message::Close(Some(frame)) if u16::from(frame.code) == 4430));
     assert!(app.metric("vestnik_requests_refused_total{limit=\"sessions\"}").await >= 1.0);
     app.panel("7", None).await.live().await;
@@ -309,7 +309,7 @@ async fn a_session_is_pinged_and_gets_the_newest_cursor() {
 #[tokio::test]
 async fn who_answers_no_ping_is_let_go() {
     let app = App::start_with(|config| config.session.ping_interval = Duration::from_millis(50)).await;
-    // The test speaks the protocol itself, because every WebSocket library answers pings by itself.
+    // Every WebSocket library answers pings by itself. The test must not answer them, so it speaks the protocol itself.
     let request = format!(
         "GET /api/partner/ws/partner/7 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nConnection: Upgrade\r\n\
          Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
@@ -334,7 +334,7 @@ async fn a_subscriber_that_stops_reading_is_lagged_and_gets_all_with_its_cursor(
     let mut panel = app.panel("7", None).await.live().await;
     let cursor = panel.cursor.clone();
     let mut other = app.panel("7", None).await.live().await;
-    // More data than the socket's buffers and the send queue hold together.
+    // Write more data than the socket's buffers and the send queue can hold together.
     const ORDERS: usize = 400;
     for _ in 0..ORDERS / 20 {
         app.write(
@@ -343,7 +343,7 @@ async fn a_subscriber_that_stops_reading_is_lagged_and_gets_all_with_its_cursor(
              from generate_series(1, 20) o",
         )
         .await;
-        // A panel that reads is not disturbed by the panel that does not.
+        // The other panel reads its messages, so its session continues.
         for _ in 0..20 {
             other.event().await;
         }
@@ -356,8 +356,8 @@ async fn a_subscriber_that_stops_reading_is_lagged_and_gets_all_with_its_cursor(
             Err(code) => break code,
         };
     };
-    // The close frame waits behind the data that the client has not read. After a timeout the server closes the socket
-    // without it.
+    // The close frame (4408) waits behind the data that the client has not read. After a timeout the server closes the
+    // socket without the close frame (1006).
     assert!(matches!(code, 4408 | 1006), "{code}");
     assert!(received.len() < ORDERS, "the session was closed on the way");
     let back = app.panel("7", Some(&panel.cursor)).await.live().await;
@@ -392,7 +392,7 @@ async fn a_revoked_token_closes_its_sessions_and_no_others() {
 
 #[tokio::test]
 async fn a_revocation_whose_notification_is_lost_is_found_by_looking() {
-    // Without notifications, a node checks tokens every second.
+    // Without notifications, a node checks its sessions' tokens every second.
     let app = App::start_with(|config| config.database.notify = vestnik::infra::config::Notify::Off).await;
     let mut panel = app.panel("7", None).await.live().await;
     app.write("update vestnik.vst_token set revoked_at = now()").await;
@@ -419,8 +419,8 @@ async fn a_session_ends_with_its_token() {
         }
     };
     assert_eq!(code, 4401);
-    // The session measures the token's lifetime from before the query to Postgres, so the session ends a moment before
-    // the token.
+    // The session measures the token's lifetime from a moment before its query to Postgres, so the session ends a
+    // little earlier than the token.
     let refused = async {
         loop {
             let (status, body) = app.get("/api/partner/session/7", Some(brief.reveal())).await;
@@ -493,8 +493,8 @@ async fn a_cursor_that_cannot_be_honoured_is_answered_and_the_session_goes_on() 
     }
 }
 
-/// A cursor with the same epoch and a position that no transaction has reached: version, epoch, kind, end of the
-/// position, no missing transactions.
+/// A cursor with the same epoch, and with a position that no transaction has reached. The kept bytes are the version,
+/// the epoch and the kind. The new bytes are the end of the position, and zero missing transactions.
 fn cursor_of_the_future(cursor: &str) -> String {
     use base64::Engine as _;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -538,7 +538,7 @@ async fn a_message_in_pieces_with_a_ping_between_them_is_understood_while_events
 #[tokio::test]
 async fn messages_before_the_answer_to_the_handshake_are_read() {
     let app = App::start().await;
-    // A masked ping message directly after the handshake, and then a close frame.
+    // The client sends a masked ping message directly after the handshake, and then a close frame.
     let mut bytes = format!(
         "GET /api/partner/ws/partner/7 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nConnection: Upgrade\r\n\
          Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
@@ -568,6 +568,6 @@ async fn connected_says_within_which_time_to_come_back() {
     };
     let connected: serde_json::Value = serde_json::from_str(&connected).unwrap();
     let jitter = connected["reconnect_jitter_ms"].as_u64().unwrap();
-    // The value grows with the number of sessions on the node, and there is one session.
+    // `reconnect_jitter_ms` grows with the number of sessions on the node, and this node has one session.
     assert!((1..100).contains(&jitter), "{jitter}");
 }

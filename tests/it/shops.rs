@@ -26,8 +26,8 @@ use crate::support::db::Database;
 
 /// A time within this many seconds of now is printed as `(now)`.
 const NOW_SECONDS: i64 = 600;
-/// Fields that only lists have or only events have. A promised time is part of the answer if the row has no column for
-/// it.
+/// Fields that only lists have, or that only events have. If the row has no column for the promised time, the list
+/// shows the promised time in `answer`.
 const ONE_SIDED: [&str; 12] = [
     "id",
     "event_id",
@@ -51,7 +51,7 @@ async fn every_shop_is_translated_as_its_files_say() {
     let mut shops: Vec<PathBuf> = std::fs::read_dir(directory)
         .unwrap()
         .map(|entry| entry.unwrap().path())
-        // The test `derived` runs the shops of this directory.
+        // `tests/it/derived.rs` runs the shops in the directory `derived`.
         .filter(|shop| !shop.ends_with("derived"))
         .collect();
     shops.sort();
@@ -96,7 +96,7 @@ async fn run(shop: &Shop) -> Vec<String> {
     let schema = shop
         .read("schema.sql")
         .unwrap_or_else(|| panic!("{name} has no schema.sql"));
-    // psql executes each statement in a transaction of its own, as a shop's tool does.
+    // psql executes each statement in its own transaction, as the tool of a shop does.
     psql(&database, &schema);
     let mut wrong = attach(shop, &database, &schema).await;
     if !wrong.is_empty() {
@@ -204,7 +204,7 @@ fn vestnik(database: &Database, directory: &Path, arguments: &[&str]) -> (i32, S
     (output.status.code().unwrap_or(-1), text)
 }
 
-/// The events that clients have received, and descriptions of all differences.
+/// The events that clients have received so far, and descriptions of all differences from the expected files.
 struct Told<'a> {
     app: &'a App,
     client: Client,
@@ -213,7 +213,7 @@ struct Told<'a> {
     wrong: Vec<String>,
 }
 
-/// A client of one store: its cursor, and its orders as the events describe them.
+/// The client of one store: its cursor, and its orders as the events have described them.
 #[derive(Default)]
 struct Store {
     cursor: Option<String>,
@@ -235,7 +235,7 @@ impl Told<'_> {
         self.read(title).await;
     }
 
-    /// Presses a button; `press` is for example `7 orders/1 {"status":"preparing"}`.
+    /// Presses a button of the panel; `press` is for example `7 orders/1 {"status":"preparing"}`.
     async fn press(&mut self, press: &str) {
         let (store, rest) = press.split_once(' ').unwrap();
         let (path, body) = rest.split_once(' ').unwrap();
@@ -258,8 +258,8 @@ impl Told<'_> {
         self.read(press).await;
     }
 
-    /// The table that has a row with this key (or the first table of this kind) with its key column, and the key
-    /// itself.
+    /// The table, its key column, and the key of the row that `path` (for example `orders/1`) names. If no table has
+    /// this row, the table is the first one of this kind.
     async fn row_of(&self, path: &str, source: Option<&str>) -> ((String, String), String) {
         let (kind, key) = path.split_once("s/").unwrap();
         let sources = "select table_name, columns -> 0 ->> 'name' from vestnik.vst_source where kind = $1 \
@@ -328,7 +328,7 @@ impl Told<'_> {
 }
 
 impl Store {
-    /// Applies an event to the client's orders, as a panel does.
+    /// Applies an event to the orders of the client, as a panel does.
     fn take(&mut self, kind: &str, data: &Map<String, Value>) {
         let id = data.get("order_id").or(data.get("booking_id")).and_then(Value::as_str);
         let Some(id) = id else { return };
@@ -350,7 +350,7 @@ impl Store {
         }
     }
 
-    /// The differences between the list and the events, for orders that are still open.
+    /// Describes the differences between a list and the orders of the client that are still open.
     fn differences(&self, kind: &str, list: &Value) -> Vec<String> {
         let is_open = |order: &Map<String, Value>| {
             ["pending", "preparing", "ready", "delivering"].contains(&order["status"].as_str().unwrap())
@@ -387,7 +387,7 @@ impl Store {
     }
 }
 
-/// Replaces times by `(now)` or by hours from now, because absolute times differ in each run.
+/// Replaces each time by `(now)`, or by its distance from now in hours, because absolute times differ in each run.
 fn with_times(text: &str) -> String {
     let mut told = String::new();
     let mut rest = text;

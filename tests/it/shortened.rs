@@ -1,5 +1,5 @@
-//! Events that are larger than the limit for clients: the stream sends a shortened event and continues, and the client
-//! can request the whole event.
+//! Events that are larger than the limit for clients. The stream sends a shortened event and continues, and the client
+//! can request the whole event over HTTP.
 
 use serde_json::{Value, json};
 
@@ -8,10 +8,10 @@ use crate::support::sse::Sse;
 
 /// The default of `session.max_event_kib`, in bytes.
 const MAX_BYTES: usize = 64 * 1024;
-/// The size of the fields beside the data: type, ids, time and cursor.
+/// The largest size of an event without its data, in bytes: type, ids, time and cursor.
 const ENVELOPE_BYTES: usize = 1024;
 
-/// An order of 400 dishes with long names, between two small orders.
+/// Three orders: a small order, an order of 400 dishes with long names, and another small order.
 const ORDERS: [&str; 3] = [
     "insert into orders (store_id, customer_name) values (7, 'before')",
     "insert into orders (store_id, customer_name, items) select 7, 'large', \
@@ -74,7 +74,7 @@ async fn a_large_event_goes_out_without_its_large_parts_and_the_cursor_moves_on(
     ] {
         check(events);
     }
-    // A client that disconnects after the large event continues behind it.
+    // A client that disconnects after the large event continues with the next event.
     let back = app
         .panel("7", replayed[1]["cursor"].as_str())
         .await

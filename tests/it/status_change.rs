@@ -1,5 +1,5 @@
-//! A button changes the status in the shop's own row: once, only from the expected status, and with the name of the
-//! person.
+//! A press of a button changes the status in the shop's own row: once, only from the expected status, and with the name
+//! of the person.
 
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ use vestnik::sources::status_change::{
 
 use crate::support::db::{Database, until};
 
-/// The status changes that a person may make: from, to, and a condition. `*` is only for deliveries, `-` only for other
-/// orders.
+/// The status changes that a person may make: the status before, the status after, and a condition. The condition `*`
+/// stands for orders with delivery, `-` for orders without delivery, and `booking` for bookings.
 const ALLOWED: [(&str, &str, &str); 9] = [
     ("pending", "preparing", ""),
     ("pending", "rejected", ""),
@@ -71,7 +71,7 @@ impl Shop {
     }
 }
 
-/// A client for shop APIs; no shop in these tests has one.
+/// A client for the APIs of shops. No shop in these tests has an API.
 fn shop_api() -> ShopApi {
     let config = Config::default();
     ShopApi::new(config.webhook, &config.answers).unwrap()
@@ -211,7 +211,7 @@ async fn of_several_at_once_exactly_one_is_first_and_the_others_learn_who() {
     for (round, to) in ["preparing", "rejected"].into_iter().cycle().take(6).enumerate() {
         let insert = "insert into orders (store_id) values (7) returning id::text";
         let key: String = client.query_one(insert, &[]).await.unwrap().get(0);
-        // The shop locks the row until all four changes wait for it.
+        // The shop holds a lock on the row until all four changes wait for this lock.
         client
             .batch_execute(&format!("begin; select from orders where id = {key} for update"))
             .await
@@ -339,7 +339,8 @@ async fn an_answer_is_written_in_the_shops_own_words_types_and_time_zone() {
     let row = "select eta || ' ' || (now() - \"acceptedAt\" between '-1 min' and '1 min') \
          || ' ' || (now() at time zone 'Asia/Tokyo' - seen between '-1 min' and '1 min') from \"Shop Tickets\" where eta is not null";
     assert_eq!(text(&shop.database, row).await, "25 true true");
-    // A new promised time changes the shop's column for it, and keeps the time of acceptance.
+    // A new promised time changes the shop's column for the promised time, and leaves the column for the time of
+    // acceptance unchanged.
     shop.run("update \"Shop Tickets\" set \"acceptedAt\" = '2020-01-01' where eta is not null")
         .await;
     let later = StatusChange {
@@ -399,7 +400,7 @@ async fn an_answer_may_be_a_function_of_the_shops() {
         rule: None,
     };
     assert_eq!(shop.change(&refused).await, expected);
-    // The event contains the promised time.
+    // The event contains the promised time in minutes.
     let event = "select answer ->> 'by' || ' ' || (answer ->> 'minutes') from vestnik.vst_event where type = 'update'";
     assert_eq!(text(&shop.database, event).await, "Анна 20");
 }
@@ -450,7 +451,7 @@ async fn what_was_pressed_by_mistake_is_taken_back_within_its_time() {
             status = back;
         }
     }
-    // After the order was taken back to this status, it cannot be taken back further.
+    // The order was taken back to `delivering`. A person cannot take it back any further.
     assert_eq!(status, "delivering");
     assert!(matches!(
         press("ready", within).await,
@@ -555,7 +556,8 @@ async fn a_refusal_of_the_shops_own_table_has_an_error_of_its_own_and_changes_no
         };
         assert_eq!(shop.change(&change(&store, "1", to, "Anna")).await, expected, "{to}");
     }
-    // A trigger that returns null changes no row and raises no error. The change must not be reported as successful.
+    // A trigger of the shop returns null, so the update changes no row and raises no error. The engine must not report
+    // success.
     shop.run(
         "insert into orders (id, store_id, status, order_type) values (2, 7, 'pending', 'delivery'); \
               alter table orders drop constraint kitchen_is_slow; update orders set status = 'ready' where id = 2",

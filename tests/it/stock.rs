@@ -1,4 +1,4 @@
-//! The stop list of a store: who may stop the sale of an item, who is told, and when the item is back on sale.
+//! The stop list of a store: who may stop the sale of an item, who is notified, and when the item is on sale again.
 
 use serde_json::{Value, json};
 use time::Duration;
@@ -41,12 +41,12 @@ async fn every_panel_and_the_shops_application_learn_of_an_item_that_is_out_of_s
     assert_eq!(ask(&app, "GET", PATH, &app.token, None).await.json(), list);
     let told = panel.event().await;
     assert_eq!((&told["type"], &told["data"]), (&json!("item_out_of_stock"), stopped));
-    // The shop's application reads the stop list from its own database.
+    // The shop's application can read the stop list in its own database.
     app.database
         .until("select until > now() and stopped_by = 'Anna' from vestnik.vst_out_of_stock_now where store_id = '7' and item = 'Green Tea'")
         .await;
 
-    // A PUT of the same item without an end changes the same stop, which then lasts until somebody removes it.
+    // A second PUT for the item changes the existing stop. Without an end, the stop lasts until somebody removes it.
     let list = ask(&app, "PUT", PATH, &app.token, Some(json!({"item": "Green Tea"})))
         .await
         .json();
@@ -123,7 +123,7 @@ async fn a_space_may_be_a_plus_and_a_whole_number_may_have_a_point_as_clients_wr
     let back = format!("{PATH}?panel=The+kitchen&item=Quattro+Formaggi+%2B+Bacon");
     let list = ask(&app, "DELETE", &back, &app.token, None).await;
     assert_eq!(list.json(), json!({"items": []}));
-    // The offset of a time may stand in the URL as it is, or encoded.
+    // In a URL, the `+` of a time's offset may be written as it is or encoded.
     for offset in ["+03:00", "%2B03:00"] {
         let span = format!("from=2026-01-01T00:00:00{offset}&to=2026-01-02T00:00:00{offset}");
         let summary = ask(
@@ -165,7 +165,7 @@ async fn a_stop_wants_a_name_an_end_within_a_week_and_a_token_of_a_panel() {
         let body = (method == "PUT").then(|| json!({"item": "Tea"}));
         assert_eq!(ask(&app, method, path, &reads, body).await.status, expected, "{method}");
     }
-    // The list has a size limit. At the limit, its items can still be changed.
+    // The list has a limit of 500 items. When the list is full, a person can still change its items.
     app.write(
         "insert into vestnik.vst_out_of_stock (store_id, item) select '7', 'Dish ' || n from generate_series(1, 500) n",
     )

@@ -1,4 +1,4 @@
-//! The settings of a store: its opening hours and its time zone, as people write them.
+//! The settings of a store: its opening hours and its time zone, in the form in which people write them.
 
 use std::process::{Command, Output};
 
@@ -25,7 +25,7 @@ fn list(database: &Database) -> String {
     String::from_utf8(command.output().unwrap().stdout).unwrap()
 }
 
-/// Whether the store is open at a local time. Uses the program's view, with `at` in place of the clock.
+/// Whether the store is open at a local time. The query is the program's view, with `at` in place of the current time.
 async fn is_open(client: &Client, at: &str) -> bool {
     let view: String = client
         .query_one("select pg_get_viewdef('vestnik.vst_open_now'::regclass)", &[])
@@ -124,7 +124,8 @@ async fn hours_are_set_as_people_write_them_and_holidays_differ() {
     ] {
         assert_eq!(is_open(&client, at).await, open, "{at}");
     }
-    // A rule for one day changes only that day, `usual` removes the rule, and `none` removes all hours.
+    // A rule for one day changes only that day. The word `usual` removes this rule, and `none` removes all opening
+    // hours.
     assert!(set(&database, &["--hours", "2026-11-23=closed"]).status.success());
     assert!(!is_open(&client, "2026-11-23 12:00").await && is_open(&client, "2026-11-24 12:00").await);
     assert!(set(&database, &["--hours", "2026-11-23=usual"]).status.success());

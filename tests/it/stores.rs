@@ -1,4 +1,4 @@
-//! All stores of a token: the list of them, and one stream for several of them.
+//! All stores of one token: the list of these stores, and one stream for several stores.
 
 use std::collections::BTreeSet;
 
@@ -22,7 +22,7 @@ fn these(stores: &[&str]) -> Stores {
     Stores::These(stores.iter().map(|store| (*store).to_owned()).collect())
 }
 
-/// All rows of the list, read in pages of `limit` rows.
+/// All rows of the list of stores, read in pages of `limit` rows.
 async fn listed(app: &App, token: &str, limit: usize) -> Vec<Value> {
     let (mut rows, mut after) = (Vec::new(), String::new());
     loop {
@@ -70,7 +70,7 @@ async fn the_stores_that_a_token_opens_are_listed_page_by_page() {
             "the store has no event and no settings yet"
         );
     }
-    // A token of all stores lists the stores that have an event, settings, or a token that names them.
+    // A token of all stores lists each store that has an event, has settings, or is named by a token.
     for limit in [1, 3, 500] {
         let rows = listed(&app, &app.token, limit).await;
         let found: BTreeSet<&str> = ids(&rows).into_iter().collect();
@@ -196,7 +196,7 @@ async fn one_socket_has_the_events_of_many_stores_and_of_no_other() {
             assert_eq!(told, event);
         }
     }
-    // A client that reconnects gets the same events from the journal.
+    // A client that reconnects gets the missed events from the journal.
     let start = app.stream("?stores=7,8", &app.token).await.unwrap().live().await.cursor;
     app.write(&format!("{ORDER} (9, 'missed'), (8, 'missed'), (7, 'missed')"))
         .await;
@@ -214,7 +214,7 @@ async fn one_socket_has_the_events_of_many_stores_and_of_no_other() {
     assert_eq!(missed, ["8", "7"]);
 }
 
-/// Writes orders in overlapping transactions, some for one store and some for several.
+/// Writes orders in overlapping transactions. Some transactions write for one store, and some for several stores.
 async fn write_at_random(clients: Vec<Client>, mut random: Rng, transactions: usize) {
     let mut within = vec![false; clients.len()];
     for _ in 0..transactions {
@@ -235,12 +235,13 @@ async fn write_at_random(clients: Vec<Client>, mut random: Rng, transactions: us
     for client in &clients {
         client.batch_execute("commit").await.unwrap();
     }
-    // The last transaction writes one order for each store, so a client that has these orders has all events.
+    // The last transaction writes one order for each store. When a client has received these orders, it has received
+    // all events.
     let last = "insert into orders (store_id, customer_name) select i, 'last' from generate_series(1, 6) i";
     clients[0].batch_execute(last).await.unwrap();
 }
 
-/// The events up to the last order of each of these stores, replayed and live.
+/// Collects the events, replayed and live, until the last order of each of `stores` stores has arrived.
 async fn until_last(panel: &mut Panel, stores: usize) -> Vec<Value> {
     let mut events = std::mem::take(&mut panel.before_live);
     events.retain(|message| message.get("data").is_some());
@@ -258,7 +259,7 @@ async fn one_cursor_of_many_stores_hands_over_without_gap_or_repeat_and_goes_on_
     let mut random = Rng::with_seed(seed());
     let clients = futures::future::join_all((0..3).map(|_| app.database.client())).await;
     let writing = tokio::spawn(write_at_random(clients, random.fork(), 300));
-    // The streams connect while orders are written.
+    // The streams connect while the writers write orders.
     let selections = [("*", 6), ("1,2,3", 3), ("4", 1), ("2,5,6", 3), ("*", 6)];
     let streams = selections.map(|(stores, count)| {
         let (app, start) = (&app, &start);
@@ -291,8 +292,8 @@ async fn one_cursor_of_many_stores_hands_over_without_gap_or_repeat_and_goes_on_
         let distinct: BTreeSet<String> = ids.iter().map(|id| (*id).to_owned()).collect();
         assert_eq!(distinct.len(), ids.len(), "{stores}: nothing twice");
         assert_eq!(distinct, expected, "{stores}: nothing is missing");
-        // Reconnect with the cursor of a random event. All later events arrive, and no event from before the read of
-        // that event.
+        // Reconnect with the cursor of a random event. The server must then send every event that is later than this
+        // event.
         for _ in 0..4 {
             let index = random.usize(..events.len());
             let query = format!("?stores={stores}&after={}", events[index]["cursor"].as_str().unwrap());
@@ -321,7 +322,8 @@ async fn a_selection_without_events_still_moves_its_cursor() {
         let message = quiet.message().await.unwrap();
         assert_eq!(message["type"], "heartbeat", "{message}");
     }
-    // The cursor also moves during a replay: each page without a selected event sends a heartbeat.
+    // The cursor also advances during a replay. If a page of the journal contains no selected event, the session sends
+    // a heartbeat with a newer cursor.
     app.write("insert into orders (store_id) select 7 from generate_series(1, 4500)")
         .await;
     let query = format!("?stores=7&types=order_cancelled&after={before}");
@@ -426,8 +428,8 @@ async fn a_token_that_is_narrowed_ends_its_streams_and_no_others() {
     let cases = [
         ("stores=7,8", "stores = array['8']", 4503),
         ("stores=7", "stores = array['7', '9']", 0),
-        // A stream of all the token's stores is closed so that the client reconnects. The new stream has the token's
-        // current stores.
+        // The server closes a stream of all the token's stores, and the client reconnects. The new stream has the new
+        // stores of the token.
         ("stores=*", "stores = array['8']", 1012),
         ("stores=*", "stores = null", 1012),
         ("stores=*", "revoked_at = now()", 4503),
@@ -495,7 +497,7 @@ async fn a_stream_of_many_stores_is_refused_for_the_right_reason() {
         "4430"
     );
     assert_eq!(app.get("/api/partner/stream", Some(&token)).await.0, 429);
-    // Another token has its own limit, and so have the sessions of a single store.
+    // The limit of streams is separate for each token, and does not apply to sessions of a single store.
     app.stream("", &app.token).await.unwrap();
     app.try_panel("7", None, &token).await.unwrap();
     drop((one, two));

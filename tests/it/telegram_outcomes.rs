@@ -1,4 +1,4 @@
-//! The result of each send, for every response and every failure of Telegram, with one engine.
+//! The outcome of a send, for every response and every failure of Telegram. One engine runs.
 
 use std::time::{Duration, Instant};
 
@@ -14,14 +14,14 @@ const OTHER: i64 = 602;
 /// The number of a group before and after it becomes a supergroup.
 const GROUP: i64 = -60;
 const SUPERGROUP: i64 = -1_000_000_000_060;
-/// The engine's deadline for a send in tests that wait for it.
+/// The engine's deadline for a send, in tests that wait until a send has timed out.
 const DEADLINE: Duration = Duration::from_secs(1);
 
 pub async fn start(telegram: &Telegram, database: Database) -> App {
     App::start_on(database, |config| config.telegram = Some(telegram.settings())).await
 }
 
-/// Starts an app with the short deadline.
+/// Starts an app with the deadline [`DEADLINE`].
 async fn start_impatient(telegram: &Telegram, database: Database) -> App {
     let settings = vestnik::infra::config::Telegram {
         deadline: DEADLINE,
@@ -30,9 +30,9 @@ async fn start_impatient(telegram: &Telegram, database: Database) -> App {
     App::start_on(database, |config| config.telegram = Some(settings)).await
 }
 
-/// Makes waiting messages due as soon as Telegram's limits allow.
+/// Makes all waiting messages due as soon as Telegram's limits permit.
 pub async fn hurry(client: &Client) {
-    // Two statements in sequence. One transaction could deadlock with the completion of a send.
+    // Update the two tables in separate transactions. One transaction could deadlock with a node that completes a send.
     client
         .batch_execute("update vestnik.vst_delivery set due_at = '-infinity'")
         .await
@@ -46,7 +46,7 @@ pub async fn hurry(client: &Client) {
         .unwrap();
 }
 
-/// Holds back all messages until [`hurry`] is called.
+/// Delays all messages by an hour, or until a test calls [`hurry`].
 pub async fn hold(client: &Client) {
     client
         .batch_execute(
@@ -163,7 +163,7 @@ async fn a_group_with_a_new_number_gets_its_message_once_and_no_others_message_i
         .unwrap()
         .get(0);
     assert_eq!(number, SUPERGROUP);
-    // This message has the same number in the supergroup as the first order's message had in the old group.
+    // This message has the same number in the supergroup as the message of the first order had in the old group.
     let second = telegram.messages(SUPERGROUP)[0].0;
     assert_eq!(second, telegram.messages(GROUP)[0].0);
 
@@ -216,7 +216,7 @@ async fn a_group_that_is_linked_under_both_numbers_gets_each_order_once() {
     );
 }
 
-/// The first two sends of a message fail with `fault`. The message must still arrive, and the chat must have `copies`
+/// The first two sends of a message get `fault`. The message must still arrive, and the chat must then have `copies`
 /// copies of the message.
 async fn comes_all_the_same(fault: Fault, copies: usize) {
     let (telegram, database) = Telegram::with_chat(CHAT).await;
@@ -236,7 +236,7 @@ async fn comes_all_the_same(fault: Fault, copies: usize) {
              from vestnik.vst_delivery";
         let row = client.query_one(pause, &[]).await.unwrap();
         let pause_s: f64 = row.get(0);
-        // The pause of the backoff, of which a part has already passed.
+        // The backoff is at most `failures` seconds, and some of this time may have passed already.
         assert!((-2.0..=f64::from(failures)).contains(&pause_s), "{pause_s}");
         assert_eq!((row.get(1), row.get(2)), ("retrying", true));
         hurry(&client).await;
@@ -286,7 +286,7 @@ async fn chats_that_hang_delay_no_other() {
         telegram.link(&database, "8", chat, "mirror").await;
         telegram.fault(On::Chat(chat), Fault::Hang(Taken::No), Times::Always);
     }
-    // These chats have failed before, and are due for longer than the other chat.
+    // Sends to these chats have failed before. These chats have also been due for longer than the other chat.
     let client = database.client().await;
     let due = "update vestnik.vst_chat set failures = 3, next_at = now() - interval '1 minute' where telegram_id <= 40";
     client.batch_execute(due).await.unwrap();

@@ -1,4 +1,4 @@
-//! The log of a node.
+//! The log lines of a node.
 
 use vestnik::token::Stores;
 

@@ -1,4 +1,4 @@
-//! Tokens: how they are looked up, what their holders may do, and when they end.
+//! Tokens: how the engine looks them up, what their holders may do, and when they end.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use crate::support::node::Node;
 
 const SESSION: &str = "/api/partner/session/7";
 
-/// A token in the valid format that does not exist.
+/// A string in the format of a token. No database has this token.
 fn made_up(number: usize) -> String {
     format!("vst_{number:042}A")
 }
@@ -35,7 +35,7 @@ async fn what_was_looked_up_is_kept_for_seconds_and_a_revocation_counts_at_once(
     .await
     .unwrap();
     assert_eq!(app.get(SESSION, Some(token.reveal())).await.0, 200);
-    // Without a notification about a change, the node does not ask Postgres again.
+    // This change sends no notification, so the node does not read the token again.
     let silently = "alter table vestnik.vst_token disable trigger user; update vestnik.vst_token set label = 'other' where label = 'brief'; \
          alter table vestnik.vst_token enable trigger user";
     client.batch_execute(silently).await.unwrap();
@@ -69,7 +69,8 @@ async fn made_up_tokens_take_few_connections_however_many_they_are() {
         let waiting =
             "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
         until(&client, &format!("select ({waiting}) > 0")).await;
-        // Requests with a known token are answered, because connections are free.
+        // The server answers requests with a known token, because the unknown tokens do not use all connections to
+        // Postgres.
         for _ in 0..20 {
             let orders = app.get("/api/partner/stores/7/orders", Some(&app.token));
             assert_eq!(timeout(Duration::from_secs(2), orders).await.expect("an answer").0, 200);
@@ -125,7 +126,7 @@ async fn each_route_takes_its_scope_and_says_so() {
         for (scope, token) in &tokens {
             let bearer = format!("Bearer {token}");
             let headers = [("Authorization", bearer.as_str())];
-            // A stream would not end, so the test uses a route or a parameter that gets a response at once.
+            // A stream does not end, so the test uses a route or a parameter that gets a response at once.
             let path = path
                 .replace("/sse/", "/session/")
                 .replace("/stream", "/stream?types=none");
@@ -171,7 +172,7 @@ async fn a_screen_that_only_reads_answers_for_nothing_and_counts_as_nobody() {
         .get("/api/partner/stores/7/events?panel=screen", Some(&screen))
         .await;
     assert_eq!(polled.0, 200);
-    // Receipts are saved in order, so all earlier ones are saved once this one is.
+    // The engine saves receipts in their order. When this receipt is saved, all earlier receipts are saved as well.
     let mut other = app.panel("7", None).await.live().await;
     other.say(&json!({"type": "rendered", "id": id}).to_string()).await;
     let client = app.database.client().await;
@@ -187,7 +188,7 @@ async fn what_is_answered_acknowledged_and_reported_keeps_whose_token_it_was() {
     app.write("insert into orders (store_id) values (7), (7)").await;
     let one = app.database.token(Stores::All).await;
     let two = app.database.token(Stores::All).await;
-    // Both tokens claim the same panel name and the same person.
+    // The holders of both tokens use the same panel name and the same person's name.
     for (token, order) in [(&one, 1), (&two, 2)] {
         let said = json!({"panel": "kitchen", "channel": "polling", "rendered": ["1"], "sounded": ["1"]});
         let path = "/api/partner/stores/7/receipts";
@@ -235,7 +236,7 @@ async fn what_is_answered_acknowledged_and_reported_keeps_whose_token_it_was() {
     let tokens: Vec<&Value> = channels.iter().map(|channel| &channel["token"]).collect();
     assert_eq!(tokens, [&json!(ids[0].to_string()), &json!(ids[1].to_string())]);
 
-    // `vestnik audit` reports the actions of one token, and none of the other.
+    // `vestnik audit --token` reports the actions of one token, and no action of the other token.
     let audit = async |more: &[&str]| {
         let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_vestnik"))
             .arg("audit")
@@ -335,7 +336,8 @@ async fn a_session_is_closed_within_a_second_of_its_tokens_end_however_busy_its_
 #[tokio::test]
 async fn a_session_that_is_warned_goes_on_with_a_new_token() {
     let app = App::start().await;
-    // The session warns a minute before the token ends, which is at once for this token.
+    // The session sends a warning one minute before its token ends. This token ends in five seconds, so the warning
+    // comes at once.
     let token = brief(&app, 5).await;
     let mut panel = app.try_panel("7", None, &token).await.unwrap().live().await;
     let warned = panel.message().await.unwrap();
@@ -356,7 +358,8 @@ async fn a_session_that_is_warned_goes_on_with_a_new_token() {
         (3590..=3600).contains(&accepted["expires_in"].as_u64().unwrap()),
         "{accepted}"
     );
-    // The end or revocation of the old token does not affect the session any more. The new token's revocation ends it.
+    // The session has the new token. The revocation of the old token does not end the session, and the revocation of
+    // the new token does.
     let client = app.database.client().await;
     token::revoke(&client, &Which::Id(TokenId(2))).await.unwrap();
     app.write("insert into orders (store_id) values (7)").await;

@@ -1,13 +1,13 @@
-//! Tests of the triggers: each `tests/sql/<behaviour>.sql` shows one behaviour. psql runs it in a database of its own,
-//! with the program in `$VESTNIK` and mappings in `$CASES`. `<behaviour>.out` has the expected output and events;
-//! VESTNIK_TEST_BLESS=1 overwrites it.
+//! Tests of the triggers: each `tests/sql/<behaviour>.sql` shows one behaviour. psql runs the file in a new database,
+//! with the program in `$VESTNIK` and the mappings in `$CASES`. `<behaviour>.out` has the expected output and events;
+//! VESTNIK_TEST_BLESS=1 overwrites this file.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::support::db::Database;
 
-/// Prints the journal after each case. The query replaces all times, because times differ in each run.
+/// Prints the journal after each case. Times differ in each run, so the query replaces them.
 const EVENTS: &str = "\nreset role; select s.name, e.type, e.store_id, e.key, \
          regexp_replace(e.data::text, '\"20[0-9]{2}-[0-9-]*T[^\"]*\"', '\"(time)\"', 'g'), \
          regexp_replace(e.old::text, '\"20[0-9]{2}-[0-9-]*T[^\"]*\"', '\"(time)\"', 'g') \

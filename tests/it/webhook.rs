@@ -1,4 +1,5 @@
-//! The webhook of a store: POSTs are signed as Standard Webhooks defines, and go only to permitted addresses.
+//! The webhook of a store. The engine signs each POST as Standard Webhooks defines, and sends POSTs only to permitted
+//! addresses.
 
 use std::process::{Command, Output};
 
@@ -17,8 +18,8 @@ use crate::support::hook::{Answer, Hook, Post};
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const OTHER: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 
-/// Checks a signature as libraries for Standard Webhooks do: the key is base64 after the prefix, one valid signature in
-/// the list is enough, and the timestamp must be recent.
+/// Checks a signature as the libraries for Standard Webhooks do: the key is the base64 text after the prefix, one valid
+/// signature in the list is enough, and the timestamp must be recent.
 pub fn is_signed(post: &Post, secret: &str) -> bool {
     let key = match secret.strip_prefix("whsec_") {
         Some(key) => STANDARD.decode(key).unwrap(),
@@ -179,7 +180,8 @@ async fn plain_http_a_password_and_a_private_address_are_refused_and_not_called(
     let short = [("VESTNIK_WEBHOOK_SECRET", "too short")];
     let set = ["store", "set", "--store", "7", "--webhook", "https://example.com/hook"];
     assert_eq!(vestnik(&database, &set, &short).await.status.code(), Some(2));
-    // The program does not post to a private address that is already saved, or that a host name resolves to.
+    // The program does not post to a private address, even if the address is already saved, or a host name resolves to
+    // it.
     let (client, pool) = (database.client().await, db::pool(&database.config().database).unwrap());
     let port = hook
         .url()

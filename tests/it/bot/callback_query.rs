@@ -1,4 +1,4 @@
-//! The effect of a press on a button of an order's message.
+//! A person presses a button of an order's message: the change of the order, and the bot's answer.
 
 use serde_json::json;
 
@@ -6,7 +6,7 @@ use super::{ANNA, BORIS, KITCHEN, people, press, start, until_dealt_with, value}
 use crate::support::app::Panel;
 use crate::support::telegram::Call;
 
-/// The statuses in the next events of a panel.
+/// The statuses in the next `count` events of a panel.
 async fn statuses(panel: &mut Panel, count: usize) -> Vec<String> {
     let mut statuses = Vec::new();
     for _ in 0..count {
@@ -41,7 +41,7 @@ async fn a_press_changes_the_order_on_every_panel_and_a_second_one_learns_who_wa
     for panel in [&mut here, &mut there] {
         assert_eq!(statuses(panel, 2).await, ["pending", "preparing"]);
     }
-    // The message now shows the new status, and the message's buttons offer the next statuses.
+    // The message now shows the new status, and its buttons offer the next statuses.
     telegram.until_messages(ANNA, 2).await;
     let shown = telegram.messages(ANNA).pop().unwrap().1;
     assert!(
@@ -50,7 +50,7 @@ async fn a_press_changes_the_order_on_every_panel_and_a_second_one_learns_who_wa
         shown.text
     );
     assert_eq!(shown.buttons[0][0].1, "s:1:ready");
-    // A person opens the list of reasons and goes back. Then the buttons match the order's status again.
+    // A person opens the list of reasons and goes back. Afterwards the buttons fit the order's status again.
     assert!(
         press(&telegram, ANNA, ANNA, message, "r:1")
             .await
@@ -124,7 +124,7 @@ async fn a_forged_press_reaches_no_order_of_another_store_and_an_old_one_still_c
         let answer = press(&telegram, ANNA, ANNA, message, forged).await;
         assert_eq!(answer, "There is no such order here", "{forged}");
     }
-    // Callback data that Vestnik did not create is ignored.
+    // The bot ignores callback data that Vestnik did not create.
     for nonsense in ["", "s:1:eaten", "{}", "s:1"] {
         telegram.push_press(ANNA, ANNA, message, nonsense);
     }
@@ -132,8 +132,8 @@ async fn a_forged_press_reaches_no_order_of_another_store_and_an_old_one_still_c
         value(&app.database, "select string_agg(distinct status, ',') from orders").await,
         "pending"
     );
-    // The press is too old: Telegram accepts no answer to the press, and the update does not contain the message's
-    // text. The press still counts.
+    // The press is old. Telegram accepts no answer to it, and the update lacks the text of the message, but the press
+    // still changes the status.
     let update = telegram.push(
         json!({"callback_query": {"id": "ancient", "chat_instance": "1", "data": "s:1:preparing",
         "from": {"id": ANNA, "is_bot": false, "first_name": "Anna"},

@@ -1,5 +1,5 @@
-//! The chats of a store: forum topics, channels, groups with a new number, texts that are not commands, and an
-//! operator's commands.
+//! The chats of a store: forum topics, channels, groups whose number changes, texts that are not commands, and the
+//! commands of an operator.
 
 use serde_json::json;
 use vestnik::delivery::chat_links::Mode;
@@ -43,7 +43,7 @@ async fn each_topic_has_its_store_and_is_answered_where_it_asks() {
             Some(topic)
         );
     }
-    // A command in a topic concerns only the store of that topic.
+    // A command in a topic applies only to the store that is linked to this topic.
     telegram.write_in(FORUM, 8, ANNA, "/mute 30m");
     assert_eq!(answer(&telegram, FORUM, "No sound for 30 min").await.topic, Some(8));
     let muted = "select string_agg(store_id, ',') from vestnik.vst_chat_link where muted_until > now()";
@@ -73,7 +73,7 @@ async fn each_topic_has_its_store_and_is_answered_where_it_asks() {
         .await,
         "8"
     );
-    // A new code that is used in another topic moves the store to that topic.
+    // A new code that somebody uses in another topic moves the store to that topic.
     let again = code(&app.database, "8", Mode::Mirror, "en").await;
     telegram.write_in(FORUM, 7, ANNA, &format!("/link@vestnik_test_bot {again}"));
     app.database
@@ -106,7 +106,7 @@ async fn a_topic_that_is_opened_again_gets_its_orders_at_once() {
     app.engine.shut_down().await;
 }
 
-/// The group's last update under its old number, which names the new number.
+/// The last update of the group under its old number; it contains the new number.
 fn moved_away() -> serde_json::Value {
     json!({"message": {"message_id": 16, "date": 1_790_000_000, "migrate_to_chat_id": SUPERGROUP,
         "chat": {"id": KITCHEN, "type": "group", "title": "Kitchen"},
@@ -130,7 +130,8 @@ async fn a_group_that_says_that_it_moved_is_followed_whichever_message_comes() {
         telegram.until_call("the order", order(KITCHEN, 1)).await;
         telegram.add_group(SUPERGROUP, "Kitchen", &[ANNA]);
         if deleted {
-            // The next order gets Telegram's error for a deleted chat, before any update names the new number.
+            // The bot learns from a failed send that the chat is deleted, before any update tells the bot the new
+            // number.
             telegram.delete(KITCHEN);
             app.write("insert into orders (store_id) values (7)").await;
             app.database
@@ -220,7 +221,7 @@ async fn a_channel_is_linked_by_a_post_and_its_buttons_work() {
         value(&app.database, "select title from vestnik.vst_chat").await,
         "Orders"
     );
-    // A post in a channel names no author except by its signature.
+    // A post in a channel has no author. The bot takes the person's name from the signature of the post.
     app.write("insert into orders (store_id) values (7)").await;
     let message = telegram
         .until_call("the order", order(CHANNEL, 2))
@@ -259,7 +260,7 @@ async fn a_link_for_groups_adds_the_bot_greets_and_links_in_one_go() {
     let greeting = answer(&telegram, KITCHEN, "Hello!").await;
     assert!(greeting.text.contains("/link@vestnik_test_bot"), "{}", greeting.text);
     answer(&telegram, KITCHEN, "linked: 7").await;
-    // The bot is added to the group again. The group is still linked, so the bot sends no second greeting.
+    // Somebody adds the bot to the group again. The group is still linked, so the bot sends no second greeting.
     telegram.change_membership(KITCHEN, ANNA, "kicked");
     let joined = telegram.join(KITCHEN, ANNA);
     until_dealt_with(&app.database, joined).await;
@@ -333,7 +334,7 @@ async fn sound_comes_back_by_a_word_and_goes_by_the_clock() {
             .await
             .contains("/quiet 23:00-07:00")
     );
-    // Quiet hours around the present time, in the store's time zone. Midnight may be in these hours.
+    // The quiet hours include the current time in the store's time zone. They may also include midnight.
     let hours = "select to_char(now() at time zone time_zone - interval '1 hour', 'HH24:MI') || '-' \
          || to_char(now() at time zone time_zone + interval '1 hour', 'HH24:MI') from vestnik.vst_store";
     let hours = value(&app.database, hours).await;

@@ -1,4 +1,4 @@
-//! The bot during a shop's day: the day's figures, pauses, and changes of orders.
+//! The bot during a day of a shop: the figures of the day, pauses, and changes of orders.
 
 use time::{Duration, OffsetDateTime};
 
@@ -143,7 +143,7 @@ async fn today_shows_the_figures_and_the_orders_of_the_stores_day() {
     app.write("update orders set status = 'preparing' where id in (1, 2)")
         .await;
     app.write("update orders set status = 'rejected' where id = 3").await;
-    // An order of another day is not counted.
+    // The summary of today does not count an order of another day.
     app.write("insert into orders (store_id, total) values (7, 777)").await;
     app.write("update vestnik.vst_event set at = at - interval '2 days' where key = '6'")
         .await;
@@ -221,7 +221,7 @@ async fn a_change_says_what_stood_there_and_what_stands_there_now() {
     .await;
     telegram.until_messages(ANNA, 2).await;
     let (_, message) = telegram.messages(ANNA).pop().unwrap();
-    // Dates are in words, with the weekday.
+    // The bot writes a date in words, with the weekday.
     let in_words = |days| {
         let at = OffsetDateTime::now_utc() + Duration::days(days);
         format!("{}, {} {}, ", at.weekday(), at.month(), at.day())

@@ -1,4 +1,4 @@
-//! The commands and button presses of people, with a fake Bot API that enforces Telegram's rules.
+//! People write commands to the bot and press its buttons. A fake Bot API enforces Telegram's rules.
 
 mod callback_query;
 mod chats;
@@ -24,7 +24,7 @@ const ANNA: i64 = 11;
 const BORIS: i64 = 22;
 const KITCHEN: i64 = -12;
 
-/// Starts a Bot API with two people and a group. Anna is an administrator of the group.
+/// Starts a fake Bot API with two people and a group. Anna is an administrator of the group.
 async fn people() -> Telegram {
     let telegram = Telegram::start().await;
     telegram.add_private(ANNA, "Anna");
@@ -67,7 +67,7 @@ async fn code(database: &Database, store: &str, mode: Mode, language: &str) -> S
     code.unwrap().reveal().to_owned()
 }
 
-/// Writes a text as a person, and returns the bot's next message in the chat.
+/// Writes a text in a chat as this person, and returns the bot's next message in the chat.
 async fn ask(telegram: &Telegram, chat: i64, person: i64, text: &str) -> String {
     let count = |telegram: &Telegram| telegram.calls().iter().filter(|call| call.is_message_to(chat)).count();
     let before = count(telegram);
@@ -75,7 +75,7 @@ async fn ask(telegram: &Telegram, chat: i64, person: i64, text: &str) -> String 
     telegram.until_messages(chat, before + 1).await.pop().unwrap().text
 }
 
-/// Presses a button as a person, and returns the bot's answer to the press.
+/// Presses a button as this person, and returns the bot's answer to the press.
 async fn press(telegram: &Telegram, chat: i64, person: i64, message: i32, data: &str) -> String {
     let answers = |calls: &[crate::support::telegram::Call]| -> Vec<String> {
         let answers = calls.iter().filter(|call| call.method == "answerCallbackQuery");
@@ -261,7 +261,7 @@ async fn in_a_group_only_an_administrator_changes_anything() {
     );
     let link = "select mode || ' ' || (muted_until < now()) from vestnik.vst_chat_link";
     assert_eq!(value(&app.database, link).await, "manager true");
-    // If Telegram does not answer who the administrators are, nobody may change the link.
+    // While Telegram refuses to say who the administrators are, nobody may change the link.
     telegram.fault(
         On::Method("getChatMember"),
         Fault::refused("Bad Request: no"),
@@ -351,7 +351,8 @@ async fn no_update_stops_those_behind_it() {
     telegram.link(&app.database, "7", ANNA, "mirror").await;
     app.write("insert into orders (store_id) values (7)").await;
     let message = telegram.until_messages(ANNA, 1).await[0].message.unwrap();
-    // Updates from Boris, and presses that accept an order, fail in the database at every attempt.
+    // The handling of each update from Boris, and of each press that accepts an order, fails in the database at every
+    // attempt.
     app.write(
         "create function poison() returns trigger language plpgsql as $$ begin raise exception 'poison'; end $$; \
          create trigger poison before insert on vestnik.vst_chat for each row when (new.telegram_id = 22) execute function poison(); \
@@ -467,7 +468,7 @@ async fn a_person_who_unblocks_the_bot_gets_the_missed_orders() {
     let digest = |call: &Call| call.is_new_to(ANNA) && call.text.contains("new order #2") && call.said == "ok";
     let told = telegram.until_call("what was missed", digest).await.text;
     assert!(told.contains("new order #4") && told.contains("3 events"), "{told}");
-    // The digest shows each order's current status, and leaves out orders that have ended.
+    // The digest shows the current status of each order, and leaves out orders that have ended.
     assert!(told.contains("order #1") && !told.contains("new order #1"), "{told}");
     assert!(!told.contains("#3"), "{told}");
     app.engine.shut_down().await;

@@ -1,4 +1,5 @@
-//! Orders in a digest, and many open orders: a person can open and answer each of them in its current state.
+//! Orders in a digest, and lists of many open orders. A person can open each order and answer it, in its current
+//! status.
 
 use std::sync::{Arc, Mutex};
 
@@ -8,7 +9,7 @@ use crate::support::db::until;
 use crate::support::telegram::{Call, Fault, On, Telegram, Times};
 use crate::telegram_outcomes::{hold, hurry};
 
-/// Starts an app with a chat that gets a digest once more than two messages wait.
+/// Starts an app with a linked chat. The bot sends a digest when more than two messages wait for the chat.
 async fn start(telegram: &Telegram) -> App {
     let app = App::start_with(|config| {
         let mut settings = telegram.settings();
@@ -20,7 +21,7 @@ async fn start(telegram: &Telegram) -> App {
     app
 }
 
-/// Creates `orders` new orders, which are sent in digests, and returns the last digest.
+/// Creates `orders` new orders, which the bot sends in digests, and returns the last digest.
 async fn digests_of(app: &App, telegram: &Telegram, orders: usize) -> Call {
     let client = app.database.client().await;
     hold(&client).await;
@@ -48,7 +49,7 @@ async fn an_order_of_a_digest_is_opened_as_it_is_now() {
     app.write("update orders set customer_name = 'Somebody else' where id = 3")
         .await;
     app.write("update orders set status = 'preparing' where id = 3").await;
-    // The chat has no message of this order to edit, so the bot sends the new status as a message.
+    // The chat has no message about order 3 alone, so the bot sends its new status as a new message.
     let status = |call: &Call| call.is_new_to(ANNA) && call.text.contains("Order #3 is being prepared");
     telegram.until_call("the status", status).await;
     app.write("update orders set customer_name = 'A third' where id = 4")
@@ -63,7 +64,8 @@ async fn an_order_of_a_digest_is_opened_as_it_is_now() {
     for part in ["A third", "+7 900 5"] {
         assert!(opened.text.contains(part), "{}", opened.text);
     }
-    // The order is cancelled. Then the digest's button sends the order as cancelled.
+    // The shop cancels order 4. Then a person presses the button of order 4 in the digest, and the bot shows the order
+    // as cancelled.
     app.write("update orders set status = 'cancelled' where id = 4").await;
     let is_cancelled = |call: &&Call| call.is_new_to(ANNA) && call.text.contains("Order #4 cancelled");
     telegram
@@ -77,7 +79,7 @@ async fn an_order_of_a_digest_is_opened_as_it_is_now() {
             calls.iter().filter(is_cancelled).count() == 2
         })
         .await;
-    // A message reports the removal of an order, although only the digest has shown the order.
+    // The bot reports the removal of order 5 in a message, although so far only the digest has shown this order.
     app.write("delete from orders where id = 5").await;
     let removed = |call: &Call| call.is_new_to(ANNA) && call.text.contains("Order #5 deleted");
     telegram.until_call("the removal", removed).await;

@@ -1,4 +1,4 @@
-//! Many orders at once, promised times, and reasons that a person writes.
+//! Many orders at the same time, promised times, and reasons that a person writes.
 
 use super::{ANNA, ask, button, people, press, start, value};
 use crate::support::app::App;
@@ -132,7 +132,7 @@ async fn an_order_is_accepted_in_so_many_minutes_and_a_late_one_gets_a_note_with
             call.is_edit() && call.text.contains("Promised for")
         })
         .await;
-    // A change of the order keeps its promised time.
+    // When the order changes, its promised time stays.
     until(&client, "select count(*) = 2 from vestnik.vst_promise").await;
     let promises = "select string_agg(due_at::text, ',' order by subject) from vestnik.vst_promise";
     let promised = value(&app.database, promises).await;
@@ -164,7 +164,7 @@ async fn an_order_is_accepted_in_so_many_minutes_and_a_late_one_gets_a_note_with
     );
     assert_eq!(late.reply_to, told[1].message);
     assert!(!late.silent);
-    // An order gets one note that it is late, whatever changes later.
+    // The bot reports once that an order is late, even if the order changes again.
     app.write("update orders set customer_name = 'Nobody' where id = 2")
         .await;
     telegram

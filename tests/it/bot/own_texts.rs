@@ -1,4 +1,4 @@
-//! An operator's own texts of the bot, for all stores and for one store.
+//! Texts of the bot that an operator has written, for all stores or for one store.
 
 use super::update_poller::Server;
 use super::{ANNA, BORIS, command, people, text};
@@ -51,7 +51,7 @@ async fn an_operators_texts_are_sent_to_the_store_that_has_them_and_an_invalid_o
     std::fs::remove_dir_all(&texts).unwrap();
 }
 
-/// Runs `serve` with a file of texts that it must refuse, and returns its error output.
+/// Runs `serve` with a file of texts that the program must refuse, and returns its error output.
 async fn run_with(
     database: &Database,
     telegram: &crate::support::telegram::Telegram,

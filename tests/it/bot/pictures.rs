@@ -1,5 +1,5 @@
-//! Draws the pictures of docs/telegram.md from messages that the bot really sends. VESTNIK_TEST_BLESS=1 overwrites the
-//! pictures.
+//! Draws the pictures of docs/telegram.md from messages that the bot sends in this test. VESTNIK_TEST_BLESS=1
+//! overwrites the pictures.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -10,14 +10,15 @@ use crate::support::db::until;
 use crate::support::telegram::{Button, Call, Telegram};
 use vestnik::delivery::chat_links::Mode;
 
-/// The most characters in a line of a message.
+/// The most characters in one line of a message.
 const LINE: usize = 46;
-/// The height of a line, the width of a message, and the margin around its text, in pixels.
+/// The height of a line. The next two constants are the width of a message and the margin around its text. All are in
+/// pixels.
 const LINE_PX: usize = 20;
 const WIDTH_PX: usize = 400;
 const EDGE_PX: usize = 12;
 
-/// A shop whose table has every field that a message can show.
+/// The table of a shop, with a column for every field that a message can show.
 const SHOP: &str = "create table shop_orders (id int primary key, store_id int not null, status text not null default 'pending', name text, phone text, \
          address text, comment text, total bigint, items jsonb); \
      update vestnik.vst_store set time_zone = 'UTC'";
@@ -97,7 +98,7 @@ async fn the_pictures_of_the_guide_show_what_the_bot_sends() {
     );
 }
 
-/// Plays an evening of the shop, and returns a picture of each part of it.
+/// Simulates an evening of the shop, and returns a named picture (SVG) of each part.
 async fn pictures(shop: &Shop) -> Vec<(&'static str, String)> {
     let telegram = Telegram::start().await;
     telegram.add_private(ANNA, "Anna");
@@ -169,7 +170,7 @@ async fn pictures(shop: &Shop) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Draws messages one below the other.
+/// Draws the messages one below the other, as SVG.
 fn draw(shop: &Shop, messages: &[Call]) -> String {
     let (mut body, mut y) = (String::new(), EDGE_PX);
     for message in messages {
@@ -198,7 +199,7 @@ fn draw(shop: &Shop, messages: &[Call]) -> String {
     )
 }
 
-/// Draws a row of buttons, and returns the vertical position below it.
+/// Draws a row of buttons. Returns the vertical position below the row, in pixels.
 fn draw_row(body: &mut String, row: &[Button], y: usize) -> usize {
     let width = (WIDTH_PX - 4 * (row.len() - 1)) / row.len();
     for (index, (label, _)) in row.iter().enumerate() {
@@ -236,7 +237,7 @@ fn at_a_time(html: &str) -> String {
         }
         at += if is_time { 5 } else { 1 };
     }
-    // Remove the date of a day's summary for the same reason.
+    // Remove the date from the summary of a day, because the date differs in each run.
     match text.find("📊") {
         Some(_) => {
             let first = text.lines().next().unwrap_or_default().to_owned();
@@ -247,7 +248,7 @@ fn at_a_time(html: &str) -> String {
     }
 }
 
-/// The lines of a text, broken at the width of a message. Each line has its own markup.
+/// Splits a text into lines that fit the width of a message. Each line opens and closes its own tags.
 fn lines(html: &str) -> Vec<String> {
     let mut drawn = Vec::new();
     // SVG drops spaces at the beginning of a line, so these spaces become non-breaking spaces.

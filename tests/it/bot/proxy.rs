@@ -1,11 +1,11 @@
-//! The bot behind a proxy that is the only way to Telegram.
+//! The bot reaches Telegram only through a proxy.
 
 use super::{ANNA, ask, people, run, text};
 use crate::support::app::App;
 use crate::support::db::Database;
 use crate::support::forward::{Forward, Kind, USER};
 
-/// The URL of a Bot API that can be reached only through the proxy.
+/// The URL of a Bot API on a host that does not exist. Only the proxy of the test can connect to it.
 const NOWHERE: &str = "http://bot-api.invalid:8081";
 
 #[tokio::test(flavor = "multi_thread")]

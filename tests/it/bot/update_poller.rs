@@ -1,5 +1,5 @@
-//! The long poll, which one node does for all nodes: which node holds the lease, and what happens when Telegram refuses
-//! the poll.
+//! The long poll. One node polls Telegram for all nodes. The tests check which node holds the lease of the poll, and
+//! what happens when Telegram refuses the poll.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -54,7 +54,7 @@ async fn a_token_that_is_not_let_in_stops_the_bot_until_it_is() {
     engine.shut_down().await;
 }
 
-/// A running `vestnik serve` and its log. Dropping this value kills the process.
+/// A running `vestnik serve`, and its log. Dropping this value kills the process.
 pub(super) struct Server {
     child: Child,
     log: Arc<Mutex<String>>,
@@ -110,15 +110,15 @@ async fn one_node_polls_for_all_and_another_takes_over_when_it_dies() {
     }
     assert_eq!(value(&app.database, "select poller from vestnik.vst_bot").await, poller);
     until_dealt_with(&app.database, 3).await;
-    // Wait until the node has completed its sends. Otherwise they would block the chat until their lease ends, and be
-    // sent twice.
+    // Wait until the node has completed its sends. Otherwise the killed node's sends would block the chat until their
+    // lease ends, and another node would repeat them.
     let completed = "select count(*) filter (where completed_at is not null) = 3 from vestnik.vst_delivery";
     app.database.until(completed).await;
     drop(server);
     telegram.write(ANNA, ANNA, "/help");
     telegram.until_messages(ANNA, 4).await;
     assert_ne!(value(&app.database, "select poller from vestnik.vst_bot").await, poller);
-    // A node that shuts down releases the poll at once.
+    // A node that shuts down releases the lease of the poll at once.
     let server = Server::start(command(&app.database, &telegram, &["serve"]));
     server.until_log("another node polls Telegram").await;
     let database = app.database;
@@ -191,7 +191,7 @@ async fn without_a_token_nothing_of_it_runs_and_serve_says_so_in_one_line() {
     app.engine.shut_down().await;
 }
 
-/// Adds a running node: a Postgres session, and a row that names its backend.
+/// Simulates a running node: a connection to Postgres, and a row that names the backend of this connection.
 async fn node_up(database: &Database, node: &str) -> vestnik::infra::db::Client {
     let session = database.client().await;
     let up = "insert into vestnik.vst_bot_node (id, pid, seen_at) values ($1, pg_backend_pid(), now()) \
@@ -227,7 +227,7 @@ async fn only_the_holder_of_the_lease_advances_the_poll_and_another_bot_starts_i
         .collect();
     assert_eq!(left, [898, 899], "a node without the lease cannot save updates");
     shared_bot::dealt_with(&pool, 898).await.unwrap();
-    // After a week without updates, Telegram may start with lower update ids.
+    // After a week without updates, Telegram may continue with lower update ids.
     assert!(shared_bot::save_updates(&pool, "a", 40, &[]).await.unwrap());
     shared_bot::start_bot(&pool, "100:another-secret").await.unwrap();
     assert_eq!(shared_bot::lease(&pool, "a").await.unwrap(), ours(40, false));
@@ -263,7 +263,9 @@ async fn the_poll_is_free_as_soon_as_its_nodes_session_ends_or_when_it_falls_sil
     })
     .await
     .expect("the lease of an ended session is free at once");
-    // The node's session still exists because a pooler keeps it, or because the node hangs.
+    // Node `b` is connected to Postgres, so node `a` does not get the lease. The connection may exist only because a
+    // pooler keeps it, or node `b` may hang. If node `b` gives no sign of life for nine seconds, node `a` gets the
+    // lease.
     let _a = node_up(&database, "a").await;
     assert_eq!(shared_bot::lease(&pool, "a").await.unwrap(), Lease::Elsewhere);
     b.execute(
@@ -292,7 +294,7 @@ async fn after_a_kill_the_same_node_or_another_takes_presses_at_once_and_what_wa
         .unwrap();
     let message = telegram.until_messages(ANNA, 1).await[0].message.unwrap();
     crate::support::db::until(&client, "select state = 'sent' from vestnik.vst_delivery").await;
-    // Lock the table of links, so that the node polls the press but cannot handle it before it is killed.
+    // Because of this lock, the node polls the press but cannot handle it before the test kills the node.
     client
         .batch_execute("begin; lock table vestnik.vst_chat_link")
         .await
@@ -312,7 +314,7 @@ async fn after_a_kill_the_same_node_or_another_takes_presses_at_once_and_what_wa
         .until_call("the answer to it", |call| call.method == "answerCallbackQuery")
         .await;
     assert_eq!(press(&telegram, ANNA, ANNA, message, "s:1:ready").await, "Done: ready");
-    // The other node takes over without waiting for a timeout after the first one is killed.
+    // When the polling node `again` is killed, the node `other` takes the lease without waiting for a timeout.
     let other = Node::start(database.url(), &telegram.url(), &[]);
     other.until_said("another node polls Telegram").await;
     again.kill();

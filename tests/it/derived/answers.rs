@@ -1,4 +1,5 @@
-//! Answers to orders of a derived source: written to the shop's own tables, or kept by the engine.
+//! Answers to orders of a derived source. The engine writes an answer to the shop's own tables, or keeps the answer
+//! itself.
 
 use serde_json::{Value, json};
 
@@ -13,7 +14,7 @@ pub const ORDER: &str = "begin; \
     commit";
 pub const STATUS: &str = "/api/partner/stores/1/orders/1/status";
 
-/// Starts a shop system Spree with one new order.
+/// Starts the shop system Spree with one new order.
 async fn spree() -> Shop {
     let mut shop = Shop::open("spree", "read committed").await;
     shop.live(ORDER).await;
@@ -50,7 +51,7 @@ async fn an_answer_without_a_place_in_the_shop_lies_over_its_status_until_that_m
         (&json!("preparing"), &json!("Кухня"), &json!(25))
     );
 
-    // The shop changes another column. The shop's own status and the answer stay the same.
+    // The shop changes a column that is not the status. The order keeps its status and its answer.
     shop.write("update spree_orders set special_instructions = 'Ring twice' where id = 1")
         .await;
     let event = shop.event("1").await;
@@ -61,7 +62,7 @@ async fn an_answer_without_a_place_in_the_shop_lies_over_its_status_until_that_m
     assert_eq!(shop.app.post(STATUS, &json!({"status": "ready"})).await.status, 200);
     assert_eq!(shop.event("1").await["data"]["status"], "ready");
 
-    // The shop changes its own status.
+    // The shop changes the order's status in its own table.
     shop.write("update spree_orders set shipment_state = 'shipped' where id = 1")
         .await;
     let event = shop.event("1").await;
@@ -196,7 +197,7 @@ async fn an_answer_is_saved_while_other_expressions_of_its_order_fail() {
         (&json!("preparing"), &json!("?"), &json!(1900)),
         "{order}"
     );
-    // The store expression fails as well, so the order keeps its store.
+    // Now the mapping's expression for the store fails as well. The order therefore keeps the store that it had.
     shop.write("alter table spree_orders rename column store_id to shop_id")
         .await;
     assert_eq!(press(&shop, "ready").await.status, 200);
@@ -223,7 +224,7 @@ async fn an_answer_is_saved_while_other_expressions_of_its_order_fail() {
     assert!(!row.get::<_, bool>(0), "the shop's own row has the answer");
 }
 
-/// The mapping of pretix with these statements in its section `[answer]`.
+/// The mapping of pretix, with `statements` in its section `[answer]`.
 fn answering(statements: &str) -> String {
     let mapping = mapping("pretix");
     let before = mapping.split("[answer]").next().unwrap();
@@ -276,7 +277,8 @@ async fn a_statement_that_postgres_cannot_run_any_more_is_the_operators_and_is_r
 async fn who_answers_while_the_shop_cancels_learns_that_the_shop_was_first() {
     let mut shop = Shop::open("pretix", "read committed").await;
     shop.live(TICKET).await;
-    // An open transaction holds the projector back, so that it cannot publish the cancellation before the answer.
+    // While this transaction is open, the projector waits. It therefore cannot publish the cancellation before the
+    // answer.
     let mut other = shop.app.database.client().await;
     let cancelling = other.transaction().await.unwrap();
     cancelling

@@ -1,4 +1,5 @@
-//! Attaching a derived source: which checks it makes, what it creates in the database, and what detaching leaves.
+//! Attaching a derived source: which checks `attach` makes, what it creates in the database, and what `detach` leaves
+//! there.
 
 use std::process::Command;
 
@@ -228,7 +229,7 @@ pub async fn vestnik(database: &Database, arguments: &[&str]) -> (Option<i32>, S
     (output.status.code(), String::from_utf8(said).unwrap())
 }
 
-/// Asserts that `source check` and a dry run of `attach` both refuse a mapping with these messages.
+/// Asserts that `source check` and a dry run of `attach` both refuse a mapping, with each of these messages.
 async fn refused(database: &Database, toml: &str, says: &[&str]) {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), toml).unwrap();

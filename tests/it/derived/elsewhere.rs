@@ -1,4 +1,4 @@
-//! Derived sources in databases with another encoding, and behind a pooler.
+//! Derived sources in a database with an encoding other than UTF-8, and behind a pooler.
 
 use secrecy::SecretString;
 use serde_json::json;
@@ -8,7 +8,7 @@ use crate::support::app::App;
 use crate::support::db::Database;
 use crate::support::pooler::Pooler;
 
-/// Writes an order of Spree with one item. `instruction` is an SQL expression for the special instructions.
+/// SQL that writes an order of Spree with one item. `instruction` is an SQL expression for the special instructions.
 fn order(number: &str, instruction: &str) -> String {
     format!(
         "with made as (insert into spree_orders (number, state, status, currency, store_id, completed_at, payment_state, shipment_state, total, \
@@ -35,7 +35,7 @@ async fn a_byte_that_is_no_text_costs_no_other_order_in_any_encoding() {
         let ascii: String = parts("spree").0.chars().filter(char::is_ascii).collect();
         writer.batch_execute(&ascii).await.unwrap();
         let byte = format!("E'Caf{byte}'");
-        // This order exists before the table is attached.
+        // The shop writes this order before the table is attached.
         writer.batch_execute(&order("R0", &byte)).await.unwrap();
         database.attach(&mapping("spree")).await;
         let app = App::start_on(database, |_| ()).await;

@@ -1,4 +1,5 @@
-//! Faults of a derived source: failing expressions, altered tables of the shop, and nodes that fail while they project.
+//! Faults of a derived source: expressions of the mapping that fail, tables that the shop alters, and nodes that fail
+//! while they project.
 
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use crate::support::db::Database;
 use crate::support::node::Node;
 use crate::support::telegram::Telegram;
 
-/// Writes an order of Spree with one item, in one transaction.
+/// SQL that writes an order of Spree with one item, in one transaction.
 pub fn order(number: usize) -> String {
     format!(
         "begin; with made as (insert into spree_orders (number, state, status, currency, store_id, completed_at, payment_state, shipment_state, total, created_at, updated_at) \
@@ -167,7 +168,7 @@ async fn a_source_is_unhealthy_while_one_order_fails_and_names_each_distinct_fai
             "derived.store: invalid input syntax for type integer: \"...\" (22P02); now for the order with key 2",
         ]
     );
-    // One failing order is corrected; the other one still fails.
+    // The shop corrects one of the two failing orders. The other order still fails.
     shop.write("update spree_orders set number = 'R5' where number = 'R1'")
         .await;
     assert_eq!(shop.event("1").await["data"]["number"], "R5");
@@ -192,7 +193,7 @@ async fn at_most_five_distinct_failures_are_named() {
     assert!(lines[6].contains("2 more reasons"), "{lines:?}");
 }
 
-/// Lets the engine retry failed orders at once.
+/// Makes the engine retry the failed orders at once.
 const RETRY_NOW: &str = "update vestnik.vst_projection_failure set tried_at = tried_at - interval '1 hour'";
 
 #[tokio::test]
@@ -336,7 +337,7 @@ async fn an_order_is_sent_with_the_items_that_are_written_after_it() {
         (&event["type"], &event["data"]["items"][0]["quantity"]),
         (&json!("new_order"), &json!(2))
     );
-    // The event's time is the time at which the shop wrote the order.
+    // The time of the event is the time at which the shop wrote the order, not the time of its item.
     let newest = "select at from vestnik.vst_event order by id desc limit 1";
     let at: time::OffsetDateTime = client.query_one(newest, &[]).await.unwrap().get(0);
     assert_eq!(at, since);
@@ -367,8 +368,8 @@ async fn what_was_said_of_orders_that_are_over_is_trimmed_and_no_open_order_is_l
         shop.write(&order(number)).await;
         assert_eq!(shop.event("1").await["type"], "new_order");
     }
-    // Order 1 has ended and is old, order 2 has ended recently, and order 3 is open and old. Order 4 ended only by a
-    // person's answer.
+    // Order 1 has ended and is old. Order 2 has ended recently. Order 3 is open and old. Order 4 is old and has ended
+    // only through a person's answer.
     shop.write("update spree_orders set shipment_state = 'shipped' where id in (1, 2)")
         .await;
     shop.event("1").await;
@@ -385,7 +386,7 @@ async fn what_was_said_of_orders_that_are_over_is_trimmed_and_no_open_order_is_l
     kept.sort_unstable();
     assert_eq!(kept, ["2", "3", "4"]);
 
-    // The shop writes all four orders again. The trimmed order creates no event, and the rejected order stays rejected.
+    // The shop writes all four orders again. Order 1 was trimmed, so it creates no event. Order 4 stays rejected.
     shop.write("update spree_orders set total = 20").await;
     for _ in 2..=4 {
         let event = shop.event("1").await;
@@ -422,7 +423,7 @@ async fn nodes_that_are_killed_while_they_project_lose_nothing_and_publish_nothi
     writer.batch_execute(&parts("spree").0).await.unwrap();
     database.attach(&mapping("spree")).await;
     let mut written = 0;
-    // No node runs, so nothing is projected.
+    // No node runs yet, so nobody projects these orders.
     for _ in 0..30 {
         written += 1;
         writer.batch_execute(&order(written)).await.unwrap();
@@ -485,7 +486,8 @@ async fn after_an_hour_without_a_node_each_order_is_told_once_as_it_is_by_then()
         .collect();
     listed.sort_by_key(|number| number[1..].parse::<u32>().unwrap());
     assert_eq!(listed, numbers);
-    // The order that was cancelled meanwhile raises no alarm, and the order that was removed meanwhile has no event.
+    // The order that was cancelled in the meantime raises no alarm. The order that was removed in the meantime has no
+    // event.
     let history = app.get_json("/api/partner/stores/1/events?limit=100").await;
     let mut told: Vec<(&str, &str, i64)> = history["events"]
         .as_array()

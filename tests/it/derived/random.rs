@@ -1,5 +1,5 @@
-//! For random sequences of writes, replaying the events of a derived source gives the orders that the mapping describes
-//! at the end. No event is lost or repeated, and the events of an order are in order.
+//! Random sequences of writes to a derived source. At the end, a replay of the events must give the orders that the
+//! mapping describes. No event is lost or repeated, and the events of an order are in order.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,15 +34,15 @@ column = "order_id"
 const WRITERS: usize = 3;
 const TRANSACTIONS: usize = 120;
 const PROJECTED_EACH: usize = 4;
-/// The transactions before which a dead node takes the lease.
+/// Before each of these transactions, the test gives the projector's lease to a node that does not exist.
 const STRANGER_AT: [usize; 2] = [30, 80];
 const STRANGER: &str =
     "update vestnik.vst_projector set holder = 'stranger', until = clock_timestamp() + interval '100 ms'";
 const NEWEST: &str = "select coalesce(max(id), 0) from vestnik.vst_change";
-/// The number of orders. The number is small, so that concurrent transactions change the same orders.
+/// The number of orders. It is small, so that concurrent transactions change the same orders.
 const ORDERS: i32 = 8;
 
-/// A random statement of the shop.
+/// A random SQL statement, as the shop's application could execute it.
 fn statement(random: &mut Rng) -> String {
     let order = random.i32(1..=ORDERS);
     let state = random.choice(["cart", "new", "made", "gone", "done"]).unwrap();
@@ -63,8 +63,8 @@ fn statement(random: &mut Rng) -> String {
     }
 }
 
-/// The transactions of one writer. A transaction that waits too long for a row lock, or is in a deadlock, is rolled
-/// back.
+/// Executes the transactions of one writer. A transaction that waits too long for a row lock, or is in a deadlock, is
+/// rolled back.
 async fn write(client: Client, watcher: Client, mut random: Rng) {
     client
         .batch_execute("set lock_timeout = '200ms'; set deadlock_timeout = '50ms'")
@@ -72,7 +72,8 @@ async fn write(client: Client, watcher: Client, mut random: Rng) {
         .unwrap();
     for number in 0..TRANSACTIONS {
         if number % PROJECTED_EACH == 0 {
-            // Let the projector read the changes so far, so that it also sees intermediate states.
+            // Wait until the projector has read all changes so far. Without this wait, the projector could see only
+            // the final state of each order.
             let newest: i64 = watcher.query_one(NEWEST, &[]).await.unwrap().get(0);
             let taken = format!("select not exists (select from vestnik.vst_change where id <= {newest})");
             until(&watcher, &taken).await;
@@ -98,7 +99,7 @@ async fn write(client: Client, watcher: Client, mut random: Rng) {
     }
 }
 
-/// The orders by key and store, as a replay of the events gives them.
+/// Replays the events, and returns the orders by key and store.
 async fn fold(client: &Client) -> BTreeMap<(String, String), Value> {
     let mut orders = BTreeMap::new();
     let events =
@@ -127,7 +128,7 @@ async fn fold(client: &Client) -> BTreeMap<(String, String), Value> {
     orders
 }
 
-/// The status and the values of an order, as the mapping describes them.
+/// The status and the values of an order, taken from the data of its last event.
 fn said(row: &Value) -> (String, Value) {
     (row["status"].as_str().unwrap().to_owned(), row["data"].clone())
 }

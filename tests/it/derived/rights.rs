@@ -1,4 +1,4 @@
-//! The rights that a derived source needs. Attaching, `source check` and the health check report each missing right
+//! The rights that a derived source needs. `attach`, `source check` and the health check report each missing right,
 //! with the statement that grants it.
 
 use vestnik::sources::health;
@@ -80,7 +80,7 @@ async fn row_level_security_of_a_read_table_names_the_role_that_reads_it() {
     let lines: Vec<&String> = sources.iter().flat_map(|source| &source.troubles).collect();
     assert!(lines.iter().any(|line| line.ends_with(policy)), "{lines:#?}");
 
-    // A role that is not a member of `vestnik_reader` reads with its own rights.
+    // This role is not a member of `vestnik_reader`, so it reads the table with its own rights.
     let role = format!("vestnik_test_reads_{}", std::process::id());
     let url = engine_role(&database, &role, "grant select on purchase to ROLE").await;
     let file = tempfile::NamedTempFile::new().unwrap();

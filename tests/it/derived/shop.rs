@@ -1,4 +1,4 @@
-//! A running shop system: its database, the writes of its application, an engine, and a panel in each store.
+//! A running shop system: its database, the writes of its application, an engine, and a panel for each store.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,10 +12,10 @@ use super::truth::{self, Orders};
 use crate::support::app::{App, PATIENCE, Panel};
 use crate::support::db::Database;
 
-/// How long the engine waits for the items of an order that has none, milliseconds.
+/// If an order has no items, the engine waits this long for its items, milliseconds.
 const WAIT_FOR_ITEMS_MS: u32 = 100;
 
-/// An order of CoopCycle for two restaurants: 18.00 for the first, 4.50 for the second.
+/// SQL that writes an order of CoopCycle for two restaurants: 18.00 for the first restaurant, and 4.50 for the second.
 pub const ORDER_OF_TWO_STORES: &str = "begin; \
     insert into sylius_order (state, number, takeaway, items_total, adjustments_total, total, created_at, updated_at) \
         values ('new', '2', true, 2250, 0, 2250, '2026-08-21 19:10:00', '2026-08-21 19:10:00'); \
@@ -23,20 +23,20 @@ pub const ORDER_OF_TWO_STORES: &str = "begin; \
         values (1, 1, 1800, 1800, 0, 1800, false, 1), (1, 1, 450, 450, 0, 450, false, 2); \
     insert into sylius_order_vendor values (1, 1, 1800, 1600), (1, 2, 450, 400); commit";
 
-/// A shop system with an engine.
+/// A shop system, and an engine that reads its tables.
 pub struct Shop {
     pub system: String,
     pub app: App,
-    /// The connection of the shop's application.
+    /// The connection with which the shop's application writes.
     pub writer: Client,
     panels: BTreeMap<String, Panel>,
-    /// The orders that the panels should show now.
+    /// The orders that the panels should show now, as `truth.sql` gives them.
     known: Orders,
-    /// The number of events that each panel has received.
+    /// The number of events that each panel has received, by store.
     had: BTreeMap<String, usize>,
 }
 
-/// The stores of a system that have a panel.
+/// The stores of a shop system for which the test opens a panel.
 fn stores(system: &str) -> &'static [&'static str] {
     match system {
         "coopcycle" => &["restaurant:1", "restaurant:2", "store:1"],
@@ -46,7 +46,7 @@ fn stores(system: &str) -> &'static [&'static str] {
     }
 }
 
-/// A file of a system's directory.
+/// Reads a file of `tests/shops/derived/SYSTEM`.
 pub fn file(system: &str, name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/shops/derived")
@@ -55,7 +55,7 @@ pub fn file(system: &str, name: &str) -> String {
     std::fs::read_to_string(path).unwrap()
 }
 
-/// The preset mapping of a system, with a short wait for the items of an order.
+/// The program's preset mapping of a shop system, with a short wait for the items of an order.
 pub fn mapping(system: &str) -> String {
     let preset = preset::mapping(system).unwrap();
     let preset = preset.replace(
@@ -68,7 +68,7 @@ pub fn mapping(system: &str) -> String {
     )
 }
 
-/// The statements that create a system's tables, and the writes of its application.
+/// The two parts of `life.sql`: the statements that create the tables, and the writes of the application.
 pub fn parts(system: &str) -> (String, String) {
     let life = file(system, "life.sql");
     let (tables, life) = life.split_once("-- @@ life").unwrap();
@@ -76,12 +76,12 @@ pub fn parts(system: &str) -> (String, String) {
 }
 
 impl Shop {
-    /// Starts a system whose tables have no orders yet.
+    /// Starts a shop system without orders. `isolation` is the isolation level of its application's transactions.
     pub async fn open(system: &str, isolation: &str) -> Self {
         Self::open_as(system, isolation, &mapping(system), |_| ()).await
     }
 
-    /// Starts a system with another mapping and other settings.
+    /// Starts a shop system with this mapping; `change` edits the engine's settings first.
     pub async fn open_as(
         system: &str,
         isolation: &str,
@@ -111,7 +111,7 @@ impl Shop {
         }
     }
 
-    /// The writes of the system's application, one text for each transaction.
+    /// The writes of the shop's application; each string is one transaction.
     pub fn life(&self) -> Vec<String> {
         let mut transactions = Vec::new();
         let (mut statement, mut open) = (String::new(), false);
@@ -133,7 +133,7 @@ impl Shop {
         transactions
     }
 
-    /// Waits until all changes have been projected.
+    /// Waits until the engine has projected all changes.
     pub async fn settle(&self) {
         const SETTLED: &str =
             "select not exists (select from vestnik.vst_change) and not exists (select from vestnik.vst_wait)";
@@ -150,7 +150,7 @@ impl Shop {
         self.panels.get_mut(store).unwrap().event().await
     }
 
-    /// Executes a transaction, and compares the lists and the events with `truth.sql`.
+    /// Executes a transaction. Asserts that the lists and the new events agree with `truth.sql`.
     pub async fn live(&mut self, transaction: &str) {
         let written = self.writer.batch_execute(transaction).await;
         written.unwrap_or_else(|error| panic!("{}: {error:?}\n{transaction}", self.system));
@@ -199,7 +199,7 @@ impl Shop {
         }
     }
 
-    /// All orders of a store, as the list shows them.
+    /// All orders of a store, as the HTTP API lists them.
     pub async fn list(&self, store: &str) -> Vec<Value> {
         let list = self
             .app
@@ -208,7 +208,7 @@ impl Shop {
         list["orders"].as_array().unwrap_or_else(|| panic!("{list}")).clone()
     }
 
-    /// Asserts that no store has more events than expected.
+    /// Ends the test, and asserts that no panel has received more events than expected.
     pub async fn close(self) {
         for store in self.panels.keys() {
             let history = self

@@ -1,4 +1,4 @@
-//! Answers that are sent as signed requests to the shop's own API.
+//! The engine sends an answer as a signed request to the shop's own API.
 
 use std::process::Command;
 
@@ -17,20 +17,20 @@ use crate::webhook::is_signed;
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const OLD_SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 
-/// Sets up a node to sign its requests, and to accept a shop's API on this machine.
+/// Makes a node sign its requests, and permits a shop API on this machine.
 fn beside(config: &mut Config) {
     config.webhook.allow_private = true;
     config.answers.secrets = vec![SecretString::from(SECRET), SecretString::from(OLD_SECRET)];
 }
 
-/// The mapping of a system, with answers that are posted to this URL.
+/// The mapping of a shop system, changed so that the engine posts answers to `url`.
 fn asking(system: &str, url: &str) -> String {
     let mapping = mapping(system);
     let before = mapping.split("[answer]").next().unwrap();
     format!("{before}\n[answer]\nurl = \"{url}\"\n")
 }
 
-/// Starts a Spree with one order, and a shop API that gives these responses.
+/// Starts the shop system Spree with one order, and a shop API that gives these responses in order.
 async fn spree(answers: &[Answer]) -> (Shop, Hook) {
     let hook = Hook::start(answers).await;
     let mut shop = Shop::open_as("spree", "read committed", &asking("spree", &hook.url()), beside).await;
@@ -63,7 +63,7 @@ async fn the_shops_api_gets_a_signed_request_and_its_acceptance_is_the_answer() 
         (&body["status"], &body["previous_status"], &body["minutes"], &body["by"]),
         (&json!("preparing"), &json!("pending"), &json!(25), &json!("Кухня"))
     );
-    // The shop's table has no column for the name and the promised time, so the engine keeps them.
+    // The shop's table has no columns for the person's name and the promised time, so the engine keeps both.
     let event = shop.event("1").await;
     assert_eq!(
         (
@@ -153,7 +153,8 @@ async fn a_request_to_a_shop_that_is_down_is_repeated_and_then_the_person_gets_a
         "pending",
         "the order still waits for an answer"
     );
-    // The shop may have executed the request, so a repetition has the same id. A different answer has a different id.
+    // The shop may have executed an earlier request, so each repeated request has the same id. A request for another
+    // answer has another id.
     assert_eq!(press(&shop).await.status, 200);
     assert_eq!(shop.event("1").await["data"]["status"], "preparing");
     let ids: std::collections::HashSet<String> = hook.posts().into_iter().map(|post| post.id).collect();

@@ -1,4 +1,4 @@
-//! The orders that a panel must show, read with plain SQL, and the events that lead from one state to the next.
+//! The orders that a panel must show, read with plain SQL, and the events that must follow when these orders change.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,14 +9,14 @@ use vestnik::infra::db::Client;
 
 use super::shop::file;
 
-/// The orders of each store by key, and the names of the columns in `truth.sql`.
+/// All orders, by store and key, and the names of the columns of `truth.sql`.
 #[derive(Debug, Clone, Default)]
 pub struct Orders {
     orders: BTreeMap<(String, String), Value>,
     members: BTreeSet<String>,
 }
 
-/// The expected events of each store: the order's key and the event's type.
+/// The expected events of each store. Each event is the order's key and the event's type.
 pub type Events = BTreeMap<String, BTreeSet<(String, String)>>;
 
 impl Orders {
@@ -24,19 +24,19 @@ impl Orders {
         Self::default()
     }
 
-    /// The orders of a store, by key.
+    /// The orders of one store, by key.
     pub fn of_store(&self, store: &str) -> BTreeMap<String, Value> {
         let of_store = self.orders.iter().filter(|((of, _), _)| of == store);
         of_store.map(|((_, key), order)| (key.clone(), order.clone())).collect()
     }
 
-    /// The names of the columns in `truth.sql`.
+    /// The names of the columns of `truth.sql`.
     pub fn members(&self) -> &BTreeSet<String> {
         &self.members
     }
 }
 
-/// Reads the orders that a panel must show now.
+/// Runs `truth.sql`, and returns the orders that a panel must show now.
 pub async fn orders(client: &Client, system: &str) -> Orders {
     let truth = file(system, "truth.sql");
     let sql = format!(
@@ -59,7 +59,7 @@ pub async fn orders(client: &Client, system: &str) -> Orders {
     all
 }
 
-/// A row of `truth.sql` with the field names and units of the HTTP API.
+/// Converts a row of `truth.sql` to the field names and units of the HTTP API.
 fn canonical(row: &Value, system: &str) -> Value {
     let minor = matches!(system, "coopcycle" | "vendure");
     let money = |value: &Value| {
@@ -101,14 +101,14 @@ fn canonical(row: &Value, system: &str) -> Value {
         };
         order.insert(name.clone(), value);
     }
-    // Without a currency in the row, the store's currency applies.
+    // If the row has no currency, the store's currency applies.
     if order.get("currency") == Some(&Value::Null) {
         order.insert("currency".into(), "RUB".into());
     }
     Value::Object(order)
 }
 
-/// A row of a list, reduced to the fields of `truth.sql`.
+/// Converts an order of the HTTP API's list to the fields that `truth.sql` has.
 pub fn of_list(row: &Value, members: &BTreeSet<String>) -> Value {
     let mut order = Map::new();
     for name in members {
@@ -142,7 +142,7 @@ pub fn of_list(row: &Value, members: &BTreeSet<String>) -> Value {
     Value::Object(order)
 }
 
-/// An empty text counts as null.
+/// Converts a number to text, and an empty text to null, so that values of `truth.sql` and of the list can be compared.
 fn text(value: &Value) -> Value {
     match value {
         Value::String(text) if text.trim().is_empty() => Value::Null,
@@ -172,7 +172,7 @@ fn items<'a>(
     Value::Array(all)
 }
 
-/// The events that must be published when the orders change from `before` to `now`.
+/// The events that the engine must publish when the orders change from `before` to `now`.
 pub fn events(before: &Orders, now: &Orders) -> Events {
     let mut events = Events::new();
     let mut tell = |(store, key): &(String, String), kind: &str| {

@@ -1,4 +1,4 @@
-//! Migrations while a shop continues to write.
+//! Migrations that run while the shop continues to write.
 
 use tokio::sync::mpsc;
 use vestnik::infra::config::Config;
@@ -36,7 +36,7 @@ async fn writers_go_on_while_attaching_waits_for_one_of_them() {
     shop.batch_execute("drop trigger vestnik_record_truncate on orders")
         .await
         .unwrap();
-    // A writer that waits for a lock longer than 1 s fails, and so does the test.
+    // If the migration makes this writer wait for a lock longer than 1 s, the write fails, and so does the test.
     other.batch_execute("set lock_timeout = '1s'").await.unwrap();
     let open = shop.transaction().await.unwrap();
     open.batch_execute("insert into orders (store_id) values (5)")
@@ -70,8 +70,8 @@ async fn writers_go_on_while_attaching_waits_for_one_of_them() {
     assert_eq!(count(&other, events).await, written + 1);
 }
 
-/// Migrates while a transaction of the shop is open, and commits that transaction when the migration reports a line
-/// that contains `waits`. Returns that line.
+/// Migrates while a transaction of the shop is open. Commits this transaction when the migration reports a line that
+/// contains `waits`, and returns the line.
 async fn migrate_beside(config: &Config, open: Transaction<'_>, waits: &str) -> Option<String> {
     let (say, mut said) = mpsc::unbounded_channel();
     let migration = async move { migrate::run(config, &mut |line| drop(say.send(line.to_owned()))).await };
@@ -96,7 +96,7 @@ async fn migrate_beside(config: &Config, open: Transaction<'_>, waits: &str) -> 
 async fn it_says_who_holds_the_tables_and_goes_on_when_they_let_go() {
     let (database, _backups, config) = old_shop().await;
     let mut shop = database.client().await;
-    // The tables have no rows, so the migration builds no index, and waits for the table's lock first.
+    // The tables have no rows. The migration therefore builds no index, and its first step waits for the table's lock.
     shop.batch_execute("truncate orders, bookings").await.unwrap();
     let open = shop.transaction().await.unwrap();
     open.batch_execute("insert into orders (store_id) values (5)")
@@ -136,7 +136,7 @@ async fn writers_go_on_while_v23_rewrites_many_rows() {
         "insert into orders (store_id, order_type, status) select 1, 'delivery', 'new' from generate_series(1, 100000)";
     database.client().await.batch_execute(many).await.unwrap();
     let writer = database.client().await;
-    // A writer that waits for a lock longer than 1 s fails, and so does the test.
+    // If the migration makes this writer wait for a lock longer than 1 s, the write fails, and so does the test.
     writer.batch_execute("set lock_timeout = '1s'").await.unwrap();
     let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
     let writing = tokio::spawn(async move {

@@ -1,12 +1,13 @@
-//! Properties of a shop's tables that prevent V23. Each is reported before anything is written.
+//! Properties of a shop's tables that prevent the migration V23. The program reports each of them before it writes
+//! anything.
 
 use vestnik::migrate;
 
 use super::{count, old_shop, run, vestnik};
 use crate::support::db::Database;
 
-/// Migrates an old shop after this change, which must be refused. A dry run must refuse it too, and neither changes
-/// anything.
+/// Applies `change` to an old shop, and migrates. Asserts that the migration and its dry run are refused with the same
+/// error, and change nothing. Returns the database and the error.
 async fn refused(change: &str) -> (Database, String) {
     let (database, backups, config) = old_shop().await;
     let client = database.client().await;
@@ -22,8 +23,8 @@ async fn refused(change: &str) -> (Database, String) {
     (database, error)
 }
 
-/// A change that prevents V23, and the statement that the error suggests. An empty text means that only the shop can
-/// find a remedy.
+/// Changes that prevent V23, each with the statement that the error suggests. An empty statement means that only the
+/// shop can find a solution.
 const REFUSED: [(&str, &str); 9] = [
     (
         "alter table orders add constraint words check (status in ('new', 'confirmed', 'pending', 'delivering', 'completed', 'cancelled', 'preparing') \
@@ -72,7 +73,7 @@ async fn what_would_refuse_it_is_found_before_anything_is_written_with_the_line_
     for (change, mend) in REFUSED {
         let (database, error) = refused(change).await;
         assert!(error.contains(mend), "{change}: {error}");
-        // The suggested statement makes the migration possible.
+        // After the suggested statement, the migration is possible.
         let client = database.client().await;
         client.batch_execute(mend).await.unwrap();
         let output = vestnik(&database, &["migrate", "--dry-run"]);

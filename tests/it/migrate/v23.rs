@@ -1,4 +1,5 @@
-//! V23 unifies the statuses of an old shop, completely or not at all. The undo of V23 restores the old statuses.
+//! V23 gives the statuses of an old shop their unified names, completely or not at all. The undo of V23 restores the
+//! old statuses.
 
 use std::path::{Path, PathBuf};
 
@@ -31,7 +32,7 @@ fn backup_in(directory: &Path) -> PathBuf {
     files[0].clone()
 }
 
-/// The number of events that clients receive for the whole journal.
+/// The number of events that a client receives when it reads the whole journal.
 async fn partner_events(database: &Database) -> usize {
     let pool = vestnik::infra::db::pool(&database.config().database).unwrap();
     let sources = database.sources().await;
@@ -301,7 +302,8 @@ async fn the_defaults_of_before_come_back_whatever_they_were() {
 
 #[tokio::test]
 async fn what_was_broken_off_is_gone_on_with_or_undone() {
-    // The trigger raises no error during the checks before V23, because orders with the status `new` still exist then.
+    // During the checks before V23, orders with the status `new` still exist, so this trigger raises no error. It
+    // raises an error when V23 changes the bookings.
     const SABOTAGE: &str = "create function sabotage() returns trigger language plpgsql as $$ begin \
              if exists (select from orders where status = 'new') then return new; end if; raise exception 'no'; end $$; \
          create trigger sabotage before update on bookings for each row execute function sabotage();";

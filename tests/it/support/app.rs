@@ -84,7 +84,7 @@ impl App {
         }
     }
 
-    /// Executes SQL on a connection like that of the shop's application.
+    /// Executes SQL on a new connection, as the shop's application does.
     pub async fn write(&self, sql: &str) {
         self.database.client().await.batch_execute(sql).await.unwrap();
     }
@@ -99,7 +99,7 @@ impl App {
         value.map_or(0.0, |value| value.trim().parse().unwrap())
     }
 
-    /// Waits until `is_so` accepts the value of a metric.
+    /// Waits until `is_so` returns true for the value of the metric.
     pub async fn until_metric(&self, name: &str, is_so: impl Fn(f64) -> bool) {
         timeout(PATIENCE, async {
             while !is_so(self.metric(name).await) {
@@ -110,7 +110,7 @@ impl App {
         .unwrap_or_else(|_| panic!("the metric {name} did not reach the expected value"));
     }
 
-    /// Waits until the feed has read the journal to its end.
+    /// Waits until `/readyz` returns 200, which means that the engine can serve clients.
     pub async fn until_ready(&self) {
         timeout(PATIENCE, async {
             while self.get_ops("/readyz").await.0 != 200 {
@@ -121,7 +121,7 @@ impl App {
         .expect("the engine becomes ready");
     }
 
-    /// Sends a GET, and returns the status and the body of the response.
+    /// Sends a GET to the address for clients, and returns the status and the body of the response.
     pub async fn get(&self, path: &str, token: Option<&str>) -> (u16, String) {
         let headers = token
             .map(|token| format!("Authorization: Bearer {token}\r\n"))
@@ -132,7 +132,8 @@ impl App {
         .await
     }
 
-    /// Sends a GET to the address of the operators, and returns the status and the body of the response.
+    /// Sends a GET to the address for operators (`/metrics`, `/readyz`), and returns the status and the body of the
+    /// response.
     pub async fn get_ops(&self, path: &str) -> (u16, String) {
         let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
         let ops = self.engine.ops_address().unwrap();
@@ -156,7 +157,7 @@ impl App {
         exchange(self.engine.address(), request).await
     }
 
-    /// Waits until the engine receives notifications of Postgres.
+    /// Waits until `/readyz` reports that the engine receives Postgres notifications.
     pub async fn until_listening(&self) {
         timeout(PATIENCE, async {
             while !self.get_ops("/readyz").await.1.contains("listening") {
@@ -195,7 +196,7 @@ impl App {
         panel.message().await.map(|_| panel)
     }
 
-    /// Connects a panel with this token, or returns the error of the handshake.
+    /// Connects a panel with this token. Returns the error if the server refuses the WebSocket handshake.
     pub async fn try_panel(&self, store: &str, after: Option<&str>, token: &str) -> Result<Panel, Error> {
         let after = after.map(|after| format!("?after={after}")).unwrap_or_default();
         let bearer = format!("Bearer {token}");
@@ -231,14 +232,14 @@ pub async fn exchange(server: SocketAddr, request: &[u8]) -> Vec<u8> {
 pub type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 impl App {
-    /// Opens a WebSocket of a store with these headers, or returns the error of the handshake.
+    /// Opens the WebSocket of a store with these headers. Returns the error if the server refuses the handshake.
     pub async fn raw_panel(&self, store: &str, headers: &[(&'static str, &str)]) -> Result<Socket, Error> {
         self.raw_socket(&format!("/api/partner/ws/partner/{store}"), headers)
             .await
     }
 
-    /// Opens a stream of several stores, and waits for its `connected` message. `query` is the part of the address
-    /// after `stream`.
+    /// Opens a stream of several stores, and waits for its `connected` message. `query` follows the path, for example
+    /// `?stores=7,8`.
     pub async fn stream(&self, query: &str, token: &str) -> Result<Panel, Error> {
         let bearer = format!("Bearer {token}");
         let path = format!("/api/partner/stream{query}");
@@ -256,7 +257,7 @@ impl App {
         Ok(panel)
     }
 
-    /// Opens a WebSocket at a path with these headers, or returns the error of the handshake.
+    /// Opens a WebSocket at a path with these headers. Returns the error if the server refuses the handshake.
     async fn raw_socket(&self, path: &str, headers: &[(&'static str, &str)]) -> Result<Socket, Error> {
         let (scheme, host) = if self.trusted.is_some() {
             ("wss", "localhost")
@@ -343,7 +344,7 @@ impl Panel {
         }
     }
 
-    /// The next message that is an event; other messages are skipped.
+    /// Returns the next event, and skips messages of other types.
     pub async fn event(&mut self) -> Value {
         loop {
             let message = self.message().await.expect("an event");
@@ -358,7 +359,7 @@ impl Panel {
         self.socket.send(Message::text(text)).await.unwrap();
     }
 
-    /// Acknowledges an event to the server.
+    /// Sends the message that acknowledges an event.
     pub async fn acknowledge(&mut self, id: &str) {
         self.say(&json!({"type": "ack", "id": id}).to_string()).await;
     }

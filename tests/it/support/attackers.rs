@@ -1,5 +1,5 @@
-//! Clients that attack a server on purpose or by a defect. Each client repeats its attack until [`Attackers`] is
-//! dropped. A client that the server disconnects connects again after a pause.
+//! Clients that misuse a server, as an attacker or a defective program does. Each client repeats its attack until
+//! [`Attackers`] is dropped. A client that the server disconnects connects again after a pause.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,36 +17,38 @@ pub enum Attack {
     SayNothing,
     /// Each client speaks HTTP/2, and opens as many streams as the server allows.
     SpeakHttp2,
-    /// Each client sends one byte of a request's head a second.
+    /// Each client sends the head of a request at one byte per second.
     DripHeads,
-    /// Each client has a valid token, and sends one byte of a request's body a second.
+    /// Each client has a valid token, and sends the body of a request at one byte per second.
     DripBodies,
     /// Each client sends one request after the other, and reads no response.
     ReadNothing,
-    /// Each request has an invalid token. `count` is the number of requests a second of all clients together.
+    /// 200 clients together send `count` requests per second (see [`Attackers::begin`]). Each request has an invalid
+    /// token.
     TryTokens,
     /// Each client has a valid token, and sends empty pings without a pause.
     FloodPings,
 }
 
-/// The pause before a disconnected client connects again. Without this pause the test would measure this machine, not
-/// the server.
+/// The pause before a disconnected client connects again. Without this pause, the clients would use all of the machine,
+/// and the test would measure the machine instead of the server.
 const PAUSE: Duration = Duration::from_secs(5);
-/// The number of clients that try tokens.
+/// The number of clients of [`Attack::TryTokens`].
 const TRYING: usize = 200;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-/// A HEADERS frame of stream 1, `GET / http`, encoded with HPACK's static table.
+/// An HTTP/2 HEADERS frame of stream 1 with the request `GET / http`, encoded with HPACK's static table.
 const HEADERS: [u8; 12] = [0, 0, 3, 1, 5, 0, 0, 0, 1, 0x82, 0x86, 0x84];
 /// An empty ping frame with its mask.
 const PING: [u8; 6] = [0x89, 0x80, 0, 0, 0, 0];
 
-/// Attacking clients. Dropping this value ends them.
+/// The running clients of one attack. Dropping this value ends the clients.
 pub struct Attackers {
     _tasks: JoinSet<()>,
 }
 
 impl Attackers {
-    /// Starts `count` clients. `token` is the valid token of the attacks that need one.
+    /// Starts `count` clients. For [`Attack::TryTokens`], `count` is the number of requests per second. Attacks that
+    /// need a valid token use `token`.
     pub fn begin(attack: Attack, server: SocketAddr, token: &str, count: usize) -> Self {
         let mut tasks = JoinSet::new();
         let (clients, each_per_second) = match attack {
@@ -58,7 +60,7 @@ impl Attackers {
             let token = Arc::clone(&token);
             tasks.spawn(async move {
                 loop {
-                    // The client starts again after any error.
+                    // If the server disconnects the client, the client starts the attack again.
                     let _ = once(attack, server, &token, number, each_per_second).await;
                     sleep(PAUSE).await;
                 }

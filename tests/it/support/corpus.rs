@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// The number of inputs of a target in an ordinary run.
+/// The number of inputs for one fuzz test, unless `VESTNIK_FUZZ_SECONDS` sets a duration.
 const CASES: usize = 200;
-/// The most changes that are made to one input.
+/// The highest number of random changes to one input.
 const MOST_EDITS: usize = 5;
-/// Strings that are inserted into inputs, beside single bytes and parts of other inputs.
+/// Strings that a random change may insert into an input.
 const TOKENS: [&str; 16] = [
     "\0",
     "\"",
@@ -27,7 +27,7 @@ const TOKENS: [&str; 16] = [
     "' or 1=1 --",
 ];
 
-/// An iterator over the changed inputs of one target.
+/// An iterator over randomly changed inputs for one fuzz test.
 pub struct Corpus {
     pub inputs: Vec<Vec<u8>>,
     pub random: fastrand::Rng,

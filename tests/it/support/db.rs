@@ -1,7 +1,7 @@
-//! One Postgres for the test run, and one database for each test.
+//! One Postgres server for the test run, and one database for each test.
 //!
-//! The variable `VESTNIK_TEST_CLUSTER` names an existing Postgres; without it, this module starts one. fsync is off,
-//! because most tests break the engine and not the disk. Each test gets its own database from a template. Notifications
+//! If the variable `VESTNIK_TEST_CLUSTER` has the URL of a Postgres server, the tests use that server. Otherwise this
+//! module starts a server, with fsync off to save time. Each test gets its own database from a template. Notifications
 //! and journals belong to one database, so tests can run in parallel.
 
 use std::path::PathBuf;
@@ -34,7 +34,7 @@ pub async fn until(client: &Client, sql: &str) {
     until_within(client, PATIENCE, sql).await;
 }
 
-/// Like [`until`], with another longest wait.
+/// Like [`until`], but waits for at most `patience`.
 pub async fn until_within(client: &Client, patience: Duration, sql: &str) {
     let waited = timeout(patience, async {
         while client.query_one(sql, &[]).await.unwrap().get::<_, Option<bool>>(0) != Some(true) {
@@ -57,8 +57,8 @@ impl Database {
         until(&self.client().await, sql).await;
     }
 
-    /// Whether this machine's pg_dump can dump the server's version. pg_dump refuses a newer server; the function then
-    /// prints that the test was skipped.
+    /// Whether `pg_dump` of this machine can dump the database. `pg_dump` refuses a server that is newer than itself;
+    /// then this function prints that the test was skipped.
     pub async fn can_be_dumped(&self) -> bool {
         let client = self.client().await;
         let server: String = client.query_one("show server_version", &[]).await.unwrap().get(0);
@@ -149,7 +149,7 @@ impl Database {
         }
     }
 
-    /// Creates the engine's schema and the reference shop on a Postgres of the test's own.
+    /// Creates the engine's schema and the reference shop in the database `postgres` of this server.
     pub async fn on(server: &Server) -> Self {
         let database = Self {
             url: format!("{}/postgres", server.address),
@@ -184,14 +184,14 @@ impl Database {
             },
             ops: vestnik::infra::config::Ops {
                 listen: Some(([127, 0, 0, 1], 0).into()),
-                // The canary writes synthetic orders, and tests count the rows of the journal.
+                // Switch the canary off: it writes synthetic orders, and tests count the rows of the journal.
                 canary_interval: None,
             },
             ..default
         }
     }
 
-    /// Loads the sources of the database, as a node does.
+    /// Loads the attached sources of the database, as a node does at its start.
     pub async fn sources(&self) -> Arc<Registry> {
         let registry = Registry::default();
         registry.reload(&self.client().await).await.unwrap();
@@ -209,7 +209,7 @@ impl Database {
         said
     }
 
-    /// A connection that does not go through the pool, like that of commands that change a table.
+    /// Opens a connection outside the pool, as `vestnik attach` and other commands that alter a table do.
     pub async fn session(&self) -> tokio_postgres::Client {
         let config = self.config();
         vestnik::infra::db::connect_directly(&config.database, "command")
@@ -217,7 +217,7 @@ impl Database {
             .unwrap()
     }
 
-    /// A connection like that of a shop's application.
+    /// Opens a connection as a shop's application does.
     pub async fn client(&self) -> Client {
         vestnik::infra::db::connect_as(&SecretString::from(self.url.clone()), "shop")
             .await
@@ -228,7 +228,7 @@ impl Database {
 impl Drop for Database {
     fn drop(&mut self) {
         if let Some(name) = self.owned.take() {
-            // If the thread has ended, the database is removed together with the cluster.
+            // If the thread that drops databases has ended, the database is removed together with the cluster.
             let _ = DROPPED.send(name);
         }
     }
@@ -260,7 +260,7 @@ fn url(cluster: &str, database: &str) -> SecretString {
     SecretString::from(format!("{cluster}/{database}"))
 }
 
-/// The URL of the run's Postgres, without a database.
+/// The URL of the test run's Postgres server, without a database name.
 async fn cluster() -> String {
     match std::env::var("VESTNIK_TEST_CLUSTER") {
         Ok(given) => given.trim_end_matches('/').to_owned(),
@@ -271,15 +271,15 @@ async fn cluster() -> String {
 fn start_cluster() -> String {
     let server = Server::start(&[]);
     let address = server.address.clone();
-    // The script stops Postgres when its standard input closes, so the handle must not be dropped.
+    // The script stops Postgres when the script's standard input closes, so the handle must not be dropped.
     std::mem::forget(server);
     address
 }
 
-/// A Postgres of the test's own, started by the script `cluster`. The script watches its standard input, which closes
-/// with our process, and then stops Postgres.
+/// A Postgres server that the script `cluster` starts. The script stops the server when the script's standard input
+/// closes, which happens when the test process ends.
 pub struct Server {
-    /// The URL of the server, without a database.
+    /// The URL of the server, without a database name.
     pub address: String,
     child: Child,
     answers: std::io::BufReader<std::process::ChildStdout>,
@@ -317,7 +317,7 @@ impl Server {
         self.ask("put_back");
     }
 
-    /// Kills the server as a crash would, and starts it again. The server recovers from its log.
+    /// Kills the server as a crash would, and starts it again. The server recovers from its WAL.
     pub fn crash(&mut self) {
         self.ask("crash");
     }
@@ -327,18 +327,19 @@ impl Server {
         self.ask("restart");
     }
 
-    /// The port for the standby. A promotion swaps the ports of the primary and the standby.
+    /// Chooses a free port for the next standby, and returns it. After [`Server::fail`], the standby at this port is
+    /// the primary.
     pub fn spare_port(&mut self) -> String {
         self.answer("spare")
     }
 
-    /// Starts a streaming standby at the spare port, and returns its URL.
+    /// Starts a streaming standby at the port of [`Server::spare_port`], and returns its URL.
     pub fn standby(&mut self) -> String {
         let port = self.answer("standby");
         self.address.replace(self.port(), &port)
     }
 
-    /// Kills the server for good, as a failure of its machine would. The standby replaces it after its promotion.
+    /// Kills the server for good, as a failure of its machine would. After a promotion, the standby replaces it.
     pub fn fail(&mut self) {
         self.ask("fail");
     }

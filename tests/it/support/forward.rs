@@ -1,5 +1,5 @@
-//! A forward proxy for HTTP or SOCKS5 between a node and Telegram, with a password. The proxy connects every host name
-//! to the test's Bot API. A request to a host that does not exist therefore proves that the node used the proxy.
+//! An HTTP or SOCKS5 forward proxy with a password, between a node and Telegram. The proxy connects every host name to
+//! the test's Bot API. If a request to a host that does not exist succeeds, the node has used the proxy.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 
-/// The credentials that the proxy accepts, as `user:password`; `BASIC` has them in base64.
+/// The credentials that the proxy accepts: `USER` is `user:password`, and `BASIC` is the header value with `USER` in
+/// base64.
 pub const USER: &str = "cook:secret";
 const BASIC: &str = "Basic Y29vazpzZWNyZXQ=";
 
@@ -24,8 +25,8 @@ pub struct Forward {
 }
 
 impl Forward {
-    /// Starts a proxy that connects every host name to `target`, and records the names. A CONNECT of HTTP is only
-    /// recorded, and gets 502.
+    /// Starts a proxy that connects every host name to `target`, and records the host names. The proxy answers an HTTP
+    /// CONNECT with 502, and only records its host name.
     pub async fn start(kind: Kind, target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -110,7 +111,7 @@ async fn socks(mut client: TcpStream, target: SocketAddr, asked: &Mutex<Vec<Stri
     copy_bidirectional(&mut client, &mut server).await.map(drop)
 }
 
-/// Reads a length of one byte, and a text of that many bytes.
+/// Reads a text. The byte before the text is the text's length in bytes.
 async fn text(client: &mut TcpStream) -> std::io::Result<String> {
     let mut text = vec![0; client.read_u8().await?.into()];
     client.read_exact(&mut text).await?;

@@ -1,4 +1,5 @@
-//! A store's webhook receiver: an HTTP server that gives the responses of the test, and keeps the requests.
+//! A receiver of a store's webhook: an HTTP server that returns the responses that the test has set, and records the
+//! requests.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -11,11 +12,11 @@ use vestnik::infra::db::Client;
 
 use super::app::PATIENCE;
 
-/// The response to a POST.
+/// The receiver's response to one POST.
 #[derive(Debug, Clone, Copy)]
 pub enum Answer {
     Status(u16),
-    /// A status with this body.
+    /// A response with this status and this body.
     Says(u16, &'static str),
     /// A status with the header `Retry-After`.
     RetryAfter(u16, &'static str),
@@ -23,11 +24,11 @@ pub enum Answer {
     Silence,
 }
 
-/// A POST that the receiver got.
+/// A POST that the receiver has recorded.
 #[derive(Debug, Clone)]
 pub struct Post {
     pub path: String,
-    /// The headers of Standard Webhooks.
+    /// The header `webhook-id`. The next two fields are the headers `webhook-timestamp` and `webhook-signature`.
     pub id: String,
     pub timestamp: String,
     pub signature: String,
@@ -41,12 +42,12 @@ pub struct Hook {
 }
 
 impl Hook {
-    /// Starts a receiver that gives these responses in order, and 204 after them.
+    /// Starts a receiver that gives these responses in order. Later requests get 204.
     pub async fn start(answers: &[Answer]) -> Self {
         Self::begin(answers, None).await
     }
 
-    /// Starts a receiver that plays a shop's API, and executes `sql` before each response.
+    /// Starts a receiver that acts as a shop's API: it executes `sql` before each response of success.
     pub async fn that_writes(answers: &[Answer], client: Client, sql: &str) -> Self {
         Self::begin(answers, Some(Arc::new((client, sql.to_owned())))).await
     }

@@ -12,7 +12,7 @@ use super::app::{App, PATIENCE};
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
-    /// Names and values; the names are in lower case.
+    /// The names and values of the headers. The names are in lower case.
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
 }
@@ -50,7 +50,7 @@ impl Answer {
 }
 
 impl App {
-    /// Sends a request with these headers beside the usual ones, and returns the response.
+    /// Sends a request with these headers and the default headers (`Host`, `Connection`), and returns the response.
     pub async fn call(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<&str>) -> Answer {
         call(self.engine.address(), method, path, headers, body).await
     }
@@ -67,7 +67,7 @@ impl App {
         self.call("POST", path, &headers, Some(&body.to_string())).await
     }
 
-    /// Sends a GET with the app's token, and returns the response with any status.
+    /// Sends a GET with the app's token, and returns the response, whatever its status is.
     pub async fn ask(&self, path: &str) -> Answer {
         let bearer = format!("Bearer {}", self.token);
         self.call("GET", path, &[("Authorization", &bearer)], None).await

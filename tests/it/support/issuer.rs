@@ -19,7 +19,7 @@ pub const ISSUER: &str = "https://id.example";
 /// A private RSA key, PKCS #8 in base64. All tests share this key, because generating one takes seconds.
 const RSA: &str = include_str!("rsa.pk8.base64");
 
-/// A private key of the issuer, by its algorithm.
+/// A private key of the issuer; each variant is one algorithm.
 pub enum Key {
     Ed25519(Ed25519KeyPair),
     P256(EcdsaKeyPair),
@@ -100,7 +100,7 @@ pub fn unsigned(header: &Value, claims: &Value) -> String {
     format!("{}.{}", encode(header), encode(claims))
 }
 
-/// The claims of a panel of store 7, which expire in `seconds` from now.
+/// The claims of a JWT for a panel of store 7. The JWT expires `seconds` from now.
 pub fn claims(seconds: i64) -> Value {
     let now = time::OffsetDateTime::now_utc().unix_timestamp();
     json!({"iss": ISSUER, "aud": "vestnik", "sub": "anna", "nbf": now - 1, "exp": now + seconds, "stores": ["7"], "scope": "panel"})

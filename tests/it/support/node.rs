@@ -1,4 +1,4 @@
-//! A node as it runs in production: a process of its own, whose whole log the test reads.
+//! A node that runs as in production: a separate process, whose whole log the test reads.
 
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
@@ -19,11 +19,11 @@ use super::telegram::{SECRET, TOKEN};
 
 /// The name of every customer in tests that start nodes. No log line may contain it.
 pub const CUSTOMER: &str = "Кузьма Скороходов";
-/// Words that no log line may contain: parts of the bot's token, of partners' tokens, of customers' names, and of the
+/// Strings that no log line may contain: parts of the bot's token, of partners' tokens, of customers' names, and of the
 /// names of people who write to the bot.
 const NEVER_LOGGED: [&str; 5] = [SECRET, "vst_", "Кузьма", "Скороходов", "Person1"];
 
-/// A running `vestnik serve`. When this value is dropped, its log is read to the end and checked for secrets.
+/// A running `vestnik serve`. Dropping this value kills the process, and asserts that its log contains no secret.
 pub struct Node {
     child: Child,
     said: Arc<Mutex<Vec<String>>>,
@@ -31,8 +31,8 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts a node on a database, with the Bot API at `api_url`. `settings` are environment variables without their
-    /// prefix `VESTNIK_`.
+    /// Starts a node on a database, with the Bot API at `api_url`. `settings` are environment variables whose names
+    /// lack the prefix `VESTNIK_`.
     pub fn start(database_url: &str, api_url: &str, settings: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_vestnik"));
         command
@@ -40,7 +40,7 @@ impl Node {
             .env("DATABASE_URL", database_url)
             .env("VESTNIK_LISTEN", "127.0.0.1:0")
             .env("VESTNIK_OPS_LISTEN", "127.0.0.1:0")
-            // The canary writes synthetic orders, and tests count the rows of the journal.
+            // Switch the canary off: it writes synthetic orders, and tests count the rows of the journal.
             .env("VESTNIK_OPS_CANARY_INTERVAL_SECONDS", "0")
             .env("VESTNIK_TELEGRAM_TOKEN", TOKEN)
             .env("VESTNIK_TELEGRAM_API_URL", api_url)
@@ -87,7 +87,7 @@ impl Node {
         self.until_said_within(PATIENCE, words).await
     }
 
-    /// Like [`Node::until_said`], with another longest wait.
+    /// Like [`Node::until_said`], but waits for at most `patience`.
     pub async fn until_said_within(&self, patience: Duration, words: &str) -> String {
         let mut changed = self.changed.clone();
         let waited = timeout(patience, async {
@@ -122,7 +122,7 @@ impl Node {
         rest.split_whitespace().next().unwrap().parse().unwrap()
     }
 
-    /// The value of a metric in the node's `/metrics`, if it is there.
+    /// The value of a metric in the node's `/metrics`, or `None` if the metric is missing.
     pub async fn metric(&self, name: &str) -> Option<f64> {
         let metrics = self.metrics().await;
         let line = metrics
@@ -141,7 +141,7 @@ impl Node {
         answer
     }
 
-    /// Waits until `is_so` accepts the value of a metric.
+    /// Waits until `is_so` returns true for the value of the metric.
     pub async fn until_metric(&self, name: &str, is_so: impl Fn(f64) -> bool) {
         let waited = timeout(PATIENCE, async {
             while !self.metric(name).await.is_some_and(&is_so) {
@@ -161,7 +161,8 @@ impl Node {
         kill_process(self.pid(), signal).unwrap();
     }
 
-    /// Stops the process until it gets `Signal::CONT`. When this returns, none of its threads runs.
+    /// Stops the process with SIGSTOP until the test sends `Signal::CONT`. When this function returns, no thread of the
+    /// process runs.
     pub async fn stop(&self) {
         self.signal(Signal::STOP);
         let threads = format!("/proc/{}/task", self.pid().as_raw_nonzero());
@@ -178,7 +179,7 @@ impl Node {
         stopped.await.expect("the process stops");
     }
 
-    /// Kills the process without a shutdown, as a crash would; does nothing if it has ended.
+    /// Kills the process without a shutdown, as a crash would. Does nothing if the process has ended.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();

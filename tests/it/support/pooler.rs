@@ -12,8 +12,8 @@ use super::app::PATIENCE;
 use super::db::Database;
 use super::look_again;
 
-/// The number of server connections that PgBouncer opens for a database. A node opens more connections to PgBouncer
-/// than this number, so each server connection serves several of them.
+/// The number of connections to Postgres that PgBouncer opens for one database. A node opens more connections to
+/// PgBouncer, so several connections of the node share one connection to Postgres.
 pub const SESSIONS: usize = 3;
 
 /// A running PgBouncer. Dropping this value ends the process.
@@ -28,7 +28,8 @@ impl Pooler {
     pub async fn before(database: &Database) -> Self {
         let (_, host) = database.url().split_once('@').unwrap();
         let (_, port) = host.split_once('/').unwrap().0.split_once(':').unwrap();
-        // The kernel gave out this port just now, and does not give out the same port again so soon.
+        // The kernel has just assigned this port to a socket that is now closed. The kernel does not assign the same
+        // port again so soon.
         let ours = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let directory = tempfile::tempdir().unwrap();
         let settings = directory.path().join("pgbouncer.ini");

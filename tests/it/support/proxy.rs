@@ -1,5 +1,5 @@
-//! A proxy between the engine and Postgres or a client. The proxy can stop passing data without closing connections, as
-//! a network does when a cable is pulled.
+//! A proxy in front of Postgres or of the engine. The proxy can stop passing data without closing connections, as a
+//! network does when a cable is pulled.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +18,8 @@ use super::db::Database;
 pub struct Proxy {
     /// The address at which the proxy listens.
     pub address: SocketAddr,
-    /// The current generation. Connections of earlier generations pass no data.
+    /// The generation of new connections. [`Proxy::stall`] increments this number, and connections of earlier
+    /// generations pass no data.
     generation: watch::Sender<u64>,
     /// While this is true, new connections are accepted but pass no data.
     cut: watch::Sender<bool>,
@@ -26,14 +27,15 @@ pub struct Proxy {
     hold: Arc<Hold>,
 }
 
-/// Holds back one response of the server: the response to `then` on a connection whose client has sent `first`.
+/// Holds back one response of the server. On one connection, the client sends a message that contains the first text,
+/// and later a message that contains the second text; the response to the second message is held back.
 struct Hold {
     words: Mutex<Option<(&'static str, &'static str)>>,
     held: tokio::sync::Notify,
     released: watch::Sender<bool>,
 }
 
-/// Which of the two messages of the hold a connection's client has sent.
+/// Whether the client of one connection has sent the first and the second text of the [`Hold`].
 #[derive(Default)]
 struct Said {
     first: AtomicBool,
@@ -41,7 +43,8 @@ struct Said {
 }
 
 impl Hold {
-    /// Records whether a message of the client contains `first`, or contains `then` after an earlier `first`.
+    /// Updates `said` if the client's message contains `first`, or contains `then` after an earlier message with
+    /// `first`.
     fn hear(&self, said: &Said, message: &[u8]) {
         let mut words = self.words.lock().unwrap();
         let Some((first, then)) = *words else { return };
@@ -53,7 +56,7 @@ impl Hold {
         }
     }
 
-    /// Waits before a response that is held back, until the test releases it.
+    /// If the next response must be held back, waits until the test releases it.
     async fn wait(&self, said: &Said) {
         if said.then.swap(false, Ordering::SeqCst) {
             self.held.notify_one();
@@ -66,7 +69,7 @@ fn contains(message: &[u8], words: &str) -> bool {
     message.windows(words.len()).any(|window| window == words.as_bytes())
 }
 
-/// The words of a trap. The next connection whose client sends these words stops passing data.
+/// A text that a client will send. The first connection whose client sends this text stops passing data.
 #[derive(Default)]
 struct Trap {
     words: Mutex<Option<&'static str>>,
@@ -113,7 +116,7 @@ impl Proxy {
             while let Ok((client, _)) = listener.accept().await {
                 if *is_cut.borrow_and_update() {
                     let mut is_cut = is_cut.clone();
-                    // Keep the connection open without passing data until the test restores the line.
+                    // Keep the connection open without passing data until the test calls [`Proxy::mend`].
                     tokio::spawn(async move {
                         let _ = is_cut.wait_for(|cut| !cut).await;
                         drop(client);
@@ -159,22 +162,22 @@ impl Proxy {
         self.stall();
     }
 
-    /// Lets new connections through again. Connections that were open during the cut still pass no data.
+    /// Lets new connections pass data again. Connections that were open during the cut still pass no data.
     pub fn mend(&self) {
         self.cut.send_replace(false);
     }
 
-    /// The next connection whose client sends these words stops passing data from then on, and stays open.
+    /// Makes the next connection whose client sends this text stop passing data. The connection stays open.
     pub fn silence_next(&self, words: &'static str) {
         *self.trap.words.lock().unwrap() = Some(words);
     }
 
-    /// Holds back the next response to `then` on a connection whose client sends `first` from now on.
+    /// Holds back one response: the response to `then`, on a connection whose client has sent `first` after this call.
     pub fn hold_next(&self, first: &'static str, then: &'static str) {
         *self.hold.words.lock().unwrap() = Some((first, then));
     }
 
-    /// Waits until a response is held back. The server has executed the request by then.
+    /// Waits until the proxy holds a response back. The server has then executed the request.
     pub async fn until_held(&self) {
         timeout(PATIENCE, self.hold.held.notified())
             .await
@@ -186,7 +189,7 @@ impl Proxy {
         self.hold.released.send_replace(true);
     }
 
-    /// Waits until a connection has sent the words of [`Proxy::silence_next`].
+    /// Waits until a client has sent the text of [`Proxy::silence_next`].
     pub async fn until_silenced(&self) {
         timeout(PATIENCE, self.trap.sprung.notified())
             .await
@@ -199,7 +202,7 @@ impl Proxy {
 struct Wire {
     current: watch::Receiver<u64>,
     born: u64,
-    /// Only for the direction from the client.
+    /// `None` for the direction from the server to the client.
     trap: Option<Arc<Trap>>,
     hold: Arc<Hold>,
     said: Arc<Said>,

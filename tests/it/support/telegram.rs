@@ -42,19 +42,19 @@ pub struct Chat {
     pub kind: Kind,
     pub title: String,
     pub administrators: Vec<i64>,
-    /// The number of the supergroup that this group has become.
+    /// The number of the supergroup that has replaced this group.
     pub moved_to: Option<i64>,
-    /// The bot was blocked or removed.
+    /// Whether the bot was blocked or removed.
     pub bot_is_out: bool,
-    /// The chat's owner has deleted it.
+    /// Whether the chat's owner has deleted the chat.
     pub is_deleted: bool,
-    /// Whether members may write; the bot is an ordinary member.
+    /// Whether members may write. The bot is an ordinary member, so `false` stops the bot as well.
     pub may_write: bool,
-    /// The topics of a forum. The general topic is under [`GENERAL`].
+    /// The topics of a forum, by number. The general topic has the number [`GENERAL`].
     pub topics: BTreeMap<i32, Topic>,
 }
 
-/// The number of a forum's general topic. A message that names no topic goes to it.
+/// The number of a forum's general topic. A message that names no topic appears in the general topic.
 pub const GENERAL: i32 = 1;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,21 +85,21 @@ impl Chat {
     }
 }
 
-/// A request that arrived, and its result. Long polls are not recorded.
+/// A request to the Bot API, and its result. Requests of the long poll are not recorded.
 #[derive(Debug, Clone)]
 pub struct Call {
     /// The name of the method as Telegram writes it: `sendMessage`.
     pub method: String,
     /// The chat's number, or 0 if the request names no chat.
     pub chat: i64,
-    /// The text that the chat shows, after entities are decoded.
+    /// The text that people see in the chat, with entities such as `&lt;` decoded.
     pub text: String,
     pub buttons: Vec<Vec<Button>>,
     /// Whether the message is sent without a sound (`disable_notification`).
     pub silent: bool,
     /// The topic that the request names.
     pub topic: Option<i32>,
-    /// The number of the message that this message replies to.
+    /// The number of the message that the sent message replies to.
     pub reply_to: Option<i32>,
     /// Whether the text is sent as HTML.
     pub is_html: bool,
@@ -108,7 +108,8 @@ pub struct Call {
     /// `ok`, the error text, or the name of the fault.
     pub said: String,
     pub body: Value,
-    /// The name of the address at which the request arrived.
+    /// The label of the address that got the request: `front`, or the name that [`Telegram::door`] was called with.
+    /// Tests give each node another address, and so learn which node has sent the request.
     pub door: &'static str,
 }
 
@@ -150,7 +151,7 @@ impl Call {
     }
 }
 
-/// The state, and a signal for each change of it.
+/// The state of the fake, and a channel that signals each change of the state.
 struct Shared {
     state: Mutex<State>,
     changed: watch::Sender<u64>,
@@ -194,7 +195,7 @@ pub struct Telegram {
 }
 
 impl Telegram {
-    /// Starts a fake and a new database, and links a private chat to store 7 in the mode `mirror`.
+    /// Starts a fake Bot API and a new database, and links a private chat to store 7 in the mode `mirror`.
     pub async fn with_chat(chat: i64) -> (Self, Database) {
         let (telegram, database) = (Self::start().await, Database::fresh().await);
         telegram.add_private(chat, "Anna");
@@ -202,7 +203,7 @@ impl Telegram {
         (telegram, database)
     }
 
-    /// Starts a fake that knows no chat and accepts [`TOKEN`].
+    /// Starts a fake Bot API without chats that accepts [`TOKEN`].
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -216,7 +217,7 @@ impl Telegram {
         Self { address, shared }
     }
 
-    /// Opens another address of the same Bot API. Requests that arrive at it are recorded with this name.
+    /// Opens another address of the same fake. [`Call::door`] of requests to this address is `name`.
     pub async fn door(&self, name: &'static str) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -265,19 +266,20 @@ impl Telegram {
         self.change(|state| state.chats.insert(id, chat));
     }
 
-    /// Adds a private chat. The chat's number is also the number of its person.
+    /// Adds a private chat. The person in this chat has the same number as the chat.
     pub fn add_private(&self, id: i64, name: &str) {
         assert!(id > 0);
         self.add(id, Kind::Private, name, &[]);
     }
 
-    /// Adds a group with a negative number. Every person who is not an administrator is an ordinary member.
+    /// Adds a group, whose number must be negative. Every person who is not in `administrators` is an ordinary member.
     pub fn add_group(&self, id: i64, title: &str, administrators: &[i64]) {
         assert!(id < 0);
         self.add(id, Kind::Group, title, administrators);
     }
 
-    /// Links a chat to a store in the database, as the command with a code does. Returns the id of the chat's row.
+    /// Links a chat to a store in the database, as the bot's command `/link CODE` does. Returns the id of the chat's
+    /// row.
     pub async fn link(&self, database: &Database, store: &str, chat: i64, mode: &str) -> i64 {
         const LINK: &str = "with store as (insert into vestnik.vst_store (id) values ($1) on conflict do nothing), \
                  chat as (insert into vestnik.vst_chat (telegram_id, title) values ($2, $3) \
@@ -293,8 +295,8 @@ impl Telegram {
             .get(0)
     }
 
-    /// Turns a group into a supergroup. From now on requests to the old number get Telegram's error that names the new
-    /// one.
+    /// Turns a group into a supergroup. After this call, a request with the old number gets Telegram's error with the
+    /// new number.
     pub fn migrate(&self, old: i64, new: i64) {
         self.change(|state| {
             let mut chat = state.chats[&old].clone();
@@ -304,7 +306,7 @@ impl Telegram {
         });
     }
 
-    /// Adds a forum with these topics and the general topic. `id` is the number of a supergroup.
+    /// Adds a forum with these topics and the general topic. `id` must be the number of a supergroup.
     pub fn add_forum(&self, id: i64, title: &str, administrators: &[i64], topics: &[i32]) {
         self.add(id, Kind::Group, title, administrators);
         self.change(|state| {
@@ -330,7 +332,7 @@ impl Telegram {
         self.change(|state| state.chats.get_mut(&chat).unwrap().may_write = may);
     }
 
-    /// The owner deletes the group.
+    /// Deletes the group, as its owner would.
     pub fn delete(&self, chat: i64) {
         self.change(|state| state.chats.get_mut(&chat).unwrap().is_deleted = true);
     }
@@ -346,7 +348,7 @@ impl Telegram {
         self.change(|state| state.chats.get_mut(&chat).unwrap().bot_is_out = true);
     }
 
-    /// Another program sets a webhook at this address.
+    /// Sets a webhook for the bot, as another program with the same token would. Telegram then refuses the long poll.
     pub fn set_webhook(&self, url: &str) {
         self.change(|state| state.webhook = url.into());
     }
@@ -361,17 +363,17 @@ impl Telegram {
         self.change(|state| state.tokens.remove(token));
     }
 
-    /// Adds a fault. The next `times` requests that match `on` meet it.
+    /// Adds a fault, which affects the next `times` requests that match `on`.
     pub fn fault(&self, on: On, fault: Fault, times: Times) {
         self.change(|state| state.faults.push(fault::Scripted { on, fault, times }));
     }
 
-    /// Ends the pause that a 429 has ordered for a chat.
+    /// Ends the wait that a response 429 has imposed on sends to this chat.
     pub fn let_speak(&self, chat: i64) {
         self.change(|state| state.quiet.retain(|(of, _), _| *of != chat));
     }
 
-    /// Removes all faults that are still waiting.
+    /// Removes all faults, so that later requests succeed.
     pub fn heal(&self) {
         self.change(|state| state.faults.clear());
     }
@@ -388,12 +390,12 @@ impl Telegram {
         there.map(|((_, number), message)| (*number, message.clone())).collect()
     }
 
-    /// Waits until `is_so` accepts the list of requests. `what` describes the condition if the wait fails.
+    /// Waits until `is_so` returns true for the list of requests. `what` describes the condition if the wait fails.
     pub async fn until_calls(&self, what: &str, is_so: impl Fn(&[Call]) -> bool) {
         self.until_calls_within(PATIENCE, what, is_so).await;
     }
 
-    /// Like [`Telegram::until_calls`], with another longest wait.
+    /// Like [`Telegram::until_calls`], but waits for at most `patience`.
     pub async fn until_calls_within(&self, patience: Duration, what: &str, is_so: impl Fn(&[Call]) -> bool) {
         let mut changed = self.shared.changed.subscribe();
         let waited = timeout(patience, async {
@@ -418,13 +420,14 @@ impl Telegram {
         }
     }
 
-    /// Waits for a request that `is_so` accepts, and returns the first one.
+    /// Waits for a request for which `is_so` returns true, and returns the first such request.
     pub async fn until_call(&self, what: &str, is_so: impl Fn(&Call) -> bool) -> Call {
         self.until_calls(what, |calls| calls.iter().any(&is_so)).await;
         self.calls().into_iter().find(is_so).unwrap()
     }
 
-    /// Waits until `count` messages have been sent to a chat or edited there with the result `ok`, and returns them.
+    /// Waits until at least `count` requests with the result `ok` have sent or edited a message in the chat. Returns
+    /// all of these requests.
     pub async fn until_messages(&self, chat: i64, count: usize) -> Vec<Call> {
         let is_one = |call: &&Call| call.is_message_to(chat) && call.said == "ok";
         self.until_calls(&format!("{count} messages to {chat}"), |calls| {
@@ -434,7 +437,7 @@ impl Telegram {
         self.calls().into_iter().filter(|call| is_one(&call)).collect()
     }
 
-    /// Asserts that no limit was broken.
+    /// Asserts that the engine has broken no limit of Telegram.
     pub fn assert_no_violation(&self) {
         let state = self.shared.state();
         assert!(

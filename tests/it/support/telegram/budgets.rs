@@ -1,13 +1,13 @@
-//! Telegram's limits for a bot: 30 messages a second in all, one message a second to a chat, and 20 a minute to a
-//! group.
+//! Telegram's limits for a bot: 30 messages a second to all chats together, one message a second to one chat, and 20
+//! messages a minute to one group.
 //!
 //! The fake counts messages in sliding windows, in the order in which it reads the requests. The fake counts the
-//! messages of all senders, and also the messages that the fake refuses. Sent messages and edits count, also edits of
-//! only the buttons. Answers to button presses and requests that only read do not count.
+//! messages of all nodes, and also messages that the fake refuses. New messages and edits count, even an edit of only
+//! the buttons. Answers to button presses and requests that only read do not count.
 //!
 //! **The check has no tolerance**, and needs none. The engine measures its pauses from the *end* of a send, which is
-//! later than the moment that the fake counts. The engine also waits longer than the window. A slow machine therefore
-//! only makes the distances longer.
+//! later than the moment at which the fake counts the message. The engine also waits longer than the window. A slow
+//! machine therefore only makes the intervals between messages longer.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};

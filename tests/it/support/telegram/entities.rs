@@ -1,6 +1,6 @@
-//! Telegram's rules for `parse_mode=HTML`: what a tag is, what an entity is, and how long a text may be.
+//! Telegram's rules for `parse_mode=HTML`: which tags and entities are valid, and how long a text may be.
 //!
-//! The rules are those of Telegram's own parser. The parser refuses unknown tags, and tags that are not closed or are
+//! The fake follows the rules of Telegram's own parser. It refuses unknown tags, and tags that are not closed or are
 //! closed in another order. An `&` that begins no entity and a single `>` are plain text.
 
 /// The longest message, in UTF-16 units after its entities are decoded.
@@ -25,7 +25,7 @@ const TAGS: [&str; 16] = [
     "tg-emoji",
 ];
 
-/// The text that a chat shows for this HTML, or Telegram's error text.
+/// The text that people see in a chat for this HTML, or Telegram's error text.
 pub fn shown(html: &str) -> Result<String, String> {
     let refused = |why: String| format!("Bad Request: can't parse entities: {why}");
     let (mut text, mut open, mut at) = (String::new(), Vec::<&str>::new(), 0);
@@ -76,7 +76,7 @@ pub fn shown(html: &str) -> Result<String, String> {
     plain(&text)
 }
 
-/// The text that a chat shows for a message without markup, or Telegram's error text.
+/// The text that people see in a chat for a message without markup, or Telegram's error text.
 pub fn plain(text: &str) -> Result<String, String> {
     let text = text.trim().to_owned();
     if text.is_empty() {

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-/// Whether the message was stored in its chat, although the response reports no success.
+/// Whether the fake has saved the message in the chat, although the response reports no success.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Taken {
     Yes,
     No,
 }
 
-/// A fault that a request meets.
+/// A failure of Telegram that one request or several requests get.
 #[derive(Clone)]
 pub enum Fault {
     /// The Bot API refuses the request with this error.
@@ -22,18 +22,18 @@ pub enum Fault {
     },
     /// A proxy in front of the Bot API answers with this status and an HTML page.
     Page(u16),
-    /// No response is ever sent.
+    /// The fake never sends a response.
     Hang(Taken),
-    /// The connection is reset after the request was read.
+    /// The fake reads the request, and resets the connection.
     Reset(Taken),
-    /// The response is JSON that is cut off.
+    /// The fake sends only the beginning of the JSON response.
     BrokenJson(Taken),
-    /// The message is stored, this function runs, and then the response is sent.
+    /// The fake saves the message, runs this function, and then sends the response.
     Run(Arc<dyn Fn() + Send + Sync>),
 }
 
 impl Fault {
-    /// A refusal with this status and Telegram's error text.
+    /// The Bot API refuses the request with this status and this error text.
     pub fn says(status: u16, text: &str) -> Self {
         Self::Answer {
             status,
@@ -42,7 +42,7 @@ impl Fault {
         }
     }
 
-    /// A 429: the bot must not send again for `retry_after` seconds.
+    /// Telegram's response 429: the bot must not send again for `retry_after` seconds.
     pub fn too_many(retry_after: u64) -> Self {
         Self::Answer {
             status: 429,
@@ -74,7 +74,7 @@ impl Fault {
         Self::says(400, text)
     }
 
-    /// Whether the message is stored in spite of the fault.
+    /// Whether the fake saves the message in spite of the fault.
     pub fn taken(&self) -> Taken {
         match self {
             Self::Answer { .. } | Self::Page(_) => Taken::No,
@@ -84,34 +84,34 @@ impl Fault {
     }
 }
 
-/// The methods that store or change a message's text.
+/// The methods that send a message or change a message's text.
 const MESSAGES: [&str; 2] = ["sendMessage", "editMessageText"];
 
-/// The requests that a fault applies to.
+/// The requests that get a fault.
 #[derive(Debug, Clone, Copy)]
 pub enum On {
-    /// Sent and edited messages of every chat.
+    /// Requests that send or edit a message in any chat.
     Messages,
-    /// Sent and edited messages of one chat.
+    /// Requests that send or edit a message in this chat.
     Chat(i64),
-    /// Sent and edited messages of one chat whose text contains these words.
+    /// Requests that send or edit a message in this chat, if the new text contains these words.
     Text(i64, &'static str),
-    /// Edits in one chat, of a text or of only the buttons.
+    /// Requests that edit a message in this chat, even if they edit only the buttons.
     Edits(i64),
-    /// Requests of one method, under Telegram's name for it: `getUpdates`.
+    /// Requests of one method. The name is Telegram's, for example `getUpdates`.
     Method(&'static str),
-    /// Every request, also the long poll: Telegram is unavailable.
+    /// Every request, even the long poll: Telegram is unavailable.
     Everything,
 }
 
-/// How many requests a fault applies to.
+/// How many requests get a fault.
 #[derive(Debug, Clone, Copy)]
 pub enum Times {
     Some(usize),
     Always,
 }
 
-/// A fault, and the requests that it applies to.
+/// A fault, and the requests that get it.
 pub struct Scripted {
     pub on: On,
     pub fault: Fault,
@@ -131,7 +131,7 @@ impl Scripted {
         }
     }
 
-    /// Counts one use of the fault, and returns whether it was the last.
+    /// Counts one use of the fault. Returns whether this use was the last one.
     pub fn spend(&mut self) -> bool {
         match &mut self.times {
             Times::Always => false,

@@ -1,4 +1,4 @@
-//! What each method of the Bot API does, and when it refuses.
+//! The behaviour of each method of the Bot API, and the reasons for which a method refuses a request.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -59,19 +59,19 @@ impl Answer {
     }
 }
 
-/// What a client gets for its request.
+/// The fake's reaction to a request.
 #[derive(Debug)]
 pub enum Reply {
     Answer(Answer),
-    /// A status, and a body that is not JSON of the Bot API.
+    /// A response with this status, and a body that is not JSON of the Bot API.
     Text(u16, String),
-    /// The connection is reset without a response.
+    /// The fake resets the connection without a response.
     Reset,
-    /// No response is ever sent.
+    /// The fake never sends a response.
     Silence,
 }
 
-/// The kind of request that a 429 tells the bot to pause.
+/// The requests that a response 429 forbids for some time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Flood {
     Edits,
@@ -101,15 +101,16 @@ pub struct State {
     /// The ids of button presses that the bot has not answered.
     pub presses: HashSet<String>,
     pub poll_turn: u64,
-    /// The address of a webhook that another program has set. While it is set, `getUpdates` fails.
+    /// The URL of a webhook that another program has set. While the URL is not empty, `getUpdates` fails.
     pub webhook: String,
     budgets: Budgets,
-    /// Until when the bot must not send to a chat (`Everything`) or edit messages there (`Edits`).
+    /// The time until which the bot must not send to a chat (`Everything`) or edit messages there (`Edits`).
     pub quiet: HashMap<(i64, Flood), Instant>,
 }
 
 impl State {
-    /// Executes any method except the long poll, or the fault that the test has set for it.
+    /// Handles a request of any method except `getUpdates`. If the test has set a fault for the request, the result is
+    /// the fault.
     pub fn call(&mut self, token: &str, mut call: Call) -> Reply {
         let chat = call.chat;
         if call.is_new_to(chat) || call.is_edit() {
@@ -158,8 +159,9 @@ impl State {
         reply
     }
 
-    /// Removes the updates before `offset`, and returns those from `offset` on. Returns `None` while there are none.
-    /// Refuses a poll with an older `turn`, because a later poll has replaced it.
+    /// Handles one attempt of a long poll. Removes the updates before the request's `offset`, and returns the later
+    /// updates, or `None` if no update waits. Refuses a poll with an older `turn`, because a later poll has replaced
+    /// that poll.
     pub fn updates_for(&mut self, token: &str, turn: u64, body: &Value) -> Option<Reply> {
         let refused = |status, why: &str| Some(Reply::Answer(Answer::error(status, why)));
         if !self.tokens.contains(token) {
@@ -266,7 +268,7 @@ impl State {
         }
     }
 
-    /// The id of the chat, if the bot may send a new message to it and to the topic that the request names.
+    /// The id of the chat, if the bot may send a new message to the chat and to the topic that the request names.
     fn writable(&self, body: &Value) -> Result<i64, Answer> {
         let (id, chat) = self.chat(body)?;
         if !chat.may_write {
@@ -383,7 +385,7 @@ impl State {
         })
     }
 
-    /// The message as the Bot API describes it.
+    /// A message in the form of the Bot API.
     pub fn message_json(&self, chat: i64, number: i32) -> Value {
         let mut message =
             json!({"message_id": number, "date": 1_790_000_000, "from": me(), "chat": self.chats[&chat].json(chat)});
@@ -411,7 +413,7 @@ fn me() -> Value {
         "has_main_web_app": false})
 }
 
-/// The shown text and the buttons of a request.
+/// The visible text and the buttons of a request that sends or edits a message.
 fn content(body: &Value, call: &mut Call) -> Result<(String, Vec<Vec<Button>>), Answer> {
     let text = body["text"].as_str().unwrap_or_default();
     let text = match body["parse_mode"].as_str() {

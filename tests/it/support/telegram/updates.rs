@@ -1,4 +1,5 @@
-//! Actions of people and chats, each of which adds an update that the bot will poll.
+//! Actions of people and chats. Each function adds the update of one action, and returns the update's number. The bot
+//! gets the update at its next poll.
 
 use serde_json::{Value, json};
 
@@ -104,7 +105,7 @@ impl Telegram {
     }
 }
 
-/// A person as the Bot API describes one. Tests search logs for `Person`, because a log must not contain names.
+/// A person in the form of the Bot API. Tests search logs for `Person`, because a log must not contain names.
 fn someone(person: i64) -> Value {
     json!({"id": person, "is_bot": false, "first_name": format!("Person{person}"), "language_code": "en"})
 }

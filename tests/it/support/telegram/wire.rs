@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use super::rules::{Answer, Reply};
 use super::{Call, Shared};
 
-/// The longest time that a long poll stays open, whatever timeout its request names.
+/// The longest time that a long poll stays open, even if its request allows a longer time.
 const LONGEST_POLL: Duration = Duration::from_secs(50);
 
 /// A response body that is sent as one frame.
@@ -43,7 +43,7 @@ impl Body for Whole {
 #[error("the connection is reset on purpose")]
 struct Reset;
 
-/// Accepts connections until the process ends.
+/// Accepts connections until the process ends. `door` is the label of this address in [`Call::door`].
 pub async fn serve(listener: TcpListener, shared: Arc<Shared>, door: &'static str) {
     while let Ok((socket, _)) = listener.accept().await {
         // With a linger of zero, closing this socket resets the connection, as a server that crashes would.
@@ -70,7 +70,8 @@ async fn exchange(
         return Ok(answer(&Answer::error(404, "Not Found")));
     };
     let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
-    // teloxide writes `GetMe`; the documentation writes `getMe`, which the fake uses everywhere.
+    // teloxide calls the method `GetMe`, but Telegram's documentation calls it `getMe`. The fake uses the name from the
+    // documentation.
     let method = method[..1].to_lowercase() + &method[1..];
     let reply = if method == "getUpdates" {
         poll(&shared, token, &body).await
@@ -85,7 +86,7 @@ async fn exchange(
     }
 }
 
-/// Answers a long poll: waits for updates, and answers 409 if a later poll has begun.
+/// Handles a long poll: waits for updates, or returns 409 if a later poll has begun.
 async fn poll(shared: &Shared, token: &str, body: &Value) -> Reply {
     let (turn, mut changed) = shared.begin_poll();
     let seconds = body["timeout"].as_u64().unwrap_or(0);
