@@ -103,7 +103,8 @@ async fn choose(
         return Ok(Some(Work::Alarm { style, alarm, item }));
     }
     let is_told = |subject: &Option<String>| open.iter().any(|open| open.event.is_some() && open.subject == *subject);
-    // If the event of the note's order is still open, the message of that event contains the note.
+    // A note is sent alone only if no event of its order is open. Otherwise the message of that event contains the
+    // note.
     if let Some(note) = first.note
         && !is_told(&first.subject)
     {
@@ -112,8 +113,8 @@ async fn choose(
     let of_store =
         |open: &&OpenDelivery| open.event.is_some() && open.store == first.store && open.alone == first.alone;
     let chosen: Vec<&OpenDelivery> = open.iter().filter(of_store).collect();
-    // Count only fresh deliveries of the same urgency. Stale deliveries get a digest in any case. Many changes must not
-    // put a new order into a digest.
+    // Count only fresh deliveries of the same urgency, so that many changes of old orders do not put a new order into a
+    // digest. Stale deliveries are listed in a digest in any case.
     let counts = |open: &&&OpenDelivery| !open.stale && open.urgent == first.urgent;
     let fresh = chosen.iter().filter(counts).count();
     if let Some(rule) = rule.filter(|_| !first.alone) {
@@ -331,7 +332,7 @@ async fn escalated(
 }
 
 async fn style(transaction: &Transaction<'_>, chat: ChatId, store: &str) -> Result<Option<ChatFormat>, QueryError> {
-    // In a chat with several stores, use the id of a store without a name. Otherwise a person could not tell the stores
+    // In a chat with several stores, show the id of a store that has no name, so that a person can tell the stores
     // apart.
     let sql = format!(
         "select coalesce(s.name, case when exists (select from vestnik.vst_chat_link o where o.chat_id = $1 and o.store_id <> s.id) then s.id end), \

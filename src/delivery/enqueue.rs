@@ -22,9 +22,9 @@ use crate::sources::registry::Registry;
 
 /// The most events that one transaction enqueues.
 const BATCH_EVENTS: usize = 500;
-/// The age of an order from which no escalation begins for it, hours.
+/// An order that is older than this begins no escalation, hours.
 const ESCALATED_HOURS: i32 = 24;
-/// Minutes before the wanted time at which an order for later needs an answer.
+/// An order for a later time must be answered this many minutes before that time.
 const BEFORE_WANTED_MINUTES: i32 = 60;
 /// The classes of SQLSTATE codes that mean an invalid value. Another attempt with the same value would fail, too.
 const REFUSED_VALUES: [&str; 2] = ["22", "23"];

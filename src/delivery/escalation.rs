@@ -19,7 +19,7 @@ use crate::sources::registry::Registry;
 
 /// The most due escalations that one transaction handles.
 const BATCH: i64 = 200;
-/// The age of an unanswered order up to which a chat gets it when the chat takes messages again, hours.
+/// When a chat takes messages again, it gets the unanswered orders up to this age, hours.
 pub(super) const MISSED_HOURS: i32 = 24;
 /// Seconds between two checks whether a closed store has opened.
 const CLOSED_LOOK_S: f64 = 15.0;
@@ -139,8 +139,9 @@ async fn end(transaction: &Transaction<'_>, ended: Vec<(i64, &str)>) -> Result<(
     Ok(())
 }
 
-/// Postpones held escalations. While the store is closed, an escalation is checked again after `CLOSED_LOOK_S`. When
-/// the store has opened, the store's usual time to answer begins.
+/// Postpones the escalations that are held because their store is closed or has just opened. While the store is closed,
+/// an escalation is checked again after `CLOSED_LOOK_S`. When the store has opened, the store's usual time to answer
+/// begins.
 async fn put_off(transaction: &Transaction<'_>, closed: &[i64], opened: &[i64]) -> Result<(), QueryError> {
     const CLOSED: &str = "update vestnik.vst_escalation set due_at = clock_timestamp() + make_interval(secs => $2) where event_id = any ($1)";
     const OPENED: &str = "update vestnik.vst_escalation l set is_held = false, due_at = clock_timestamp() + make_interval(secs => s.answer_seconds) \

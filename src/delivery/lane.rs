@@ -24,7 +24,7 @@ pub(super) struct Columns {
 }
 
 impl Lane {
-    /// Both lanes: claims try the lane of messages first.
+    /// Both lanes, in the order in which `queue::claim` tries them.
     pub const ALL: [Self; 2] = [Self::Messages, Self::Edits];
 
     pub(super) fn columns(self) -> Columns {

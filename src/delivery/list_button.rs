@@ -1,5 +1,5 @@
 //! Keeps the buttons of digests and of other lists of orders true. A list has a button for each order that waits for an
-//! answer. When the order is answered, the list is edited, and the button goes.
+//! answer. When the order is answered, an edit of the list removes its button.
 
 use std::collections::HashMap;
 
@@ -39,7 +39,7 @@ pub(super) async fn save(transaction: &Transaction<'_>, chat: ChatId, sent: &Sen
 }
 
 /// Enqueues an edit of each list that has a button of these events' orders. One open edit of a list is enough, because
-/// an edit reads the orders when it is sent.
+/// the edit uses the states that the orders have when it is sent.
 pub(super) async fn enqueue(transaction: &Transaction<'_>, due: &[DueEvent]) -> Result<(), tokio_postgres::Error> {
     const ENQUEUE: &str = "with lists as ( \
              select distinct b.chat_id, b.message_id from unnest($1::text[], $2::text[]) d (store_id, subject) \
@@ -50,7 +50,8 @@ pub(super) async fn enqueue(transaction: &Transaction<'_>, due: &[DueEvent]) -> 
              insert into vestnik.vst_delivery (chat_id, message_id, keyboard, is_list, urgent) \
              select chat_id, message_id, '[]', true, false from lists returning chat_id) \
          update vestnik.vst_chat set waiting = true where id in (select chat_id from enqueued)";
-    // A list is younger than its orders, and a change of another field keeps the status.
+    // Skip events that cannot answer an order. A new order is in no list yet, and a change of other fields keeps the
+    // status.
     let may_answer = |due: &&DueEvent| {
         use EventType::{BookingChanged, NewBooking, NewOrder, OrderChanged};
         !matches!(due.event.kind, NewOrder | NewBooking | OrderChanged | BookingChanged)
@@ -100,7 +101,8 @@ pub(super) async fn next_edit(
     for (store, subjects) in &orders {
         newest.extend(newest_of(transaction, sources, store, subjects).await?);
     }
-    // An order whose newest event is too old to be found has no newer status.
+    // If the newest event of an order is too old to be found, its status has not changed since the list was sent, so
+    // its button stays.
     let waits = |subject: &SubjectId| {
         let status = newest.get(subject).map(|(_, status)| *status);
         status.is_none_or(|status| status == Some(Status::Pending))
@@ -113,7 +115,7 @@ pub(super) async fn next_edit(
     }))
 }
 
-/// Forgets the buttons of a list that was deleted in the chat.
+/// Deletes the saved buttons of a list, because the list was deleted in the chat.
 pub(super) async fn forget(transaction: &Transaction<'_>, chat: ChatId, message: i32) -> Result<(), QueryError> {
     const FORGET: &str = "delete from vestnik.vst_list_button where chat_id = $1 and message_id = $2";
     let statement = transaction.prepare_cached(FORGET).await?;

@@ -224,7 +224,7 @@ impl Work {
         }
     }
 
-    /// The store's language, time zone and sound. `None`: the message belongs to no store.
+    /// The language, the time zone and the sound of the message. `None`: the message belongs to no store.
     pub fn style(&self) -> Option<&ChatFormat> {
         match self {
             Self::OrderMessage(order) => Some(&order.style),

@@ -78,8 +78,8 @@ async fn claim_in(pool: &Pool, sources: &Registry, rules: &Rules, lane: Lane) ->
     let mut transaction = client.transaction().await?;
     db::limit_idle_in_transaction(&transaction).await?;
     let statement = transaction.prepare_cached(&claim_sql(lane)).await?;
-    // Hold the chat for longer than the lease. Then there is a distance to the next send even if this send ends at the
-    // last moment.
+    // Hold the chat for longer than the lease. Then the next send keeps its distance even if this send ends when the
+    // lease ends.
     let held_s = rules.lease.as_secs_f64() + complete::CHAT_SPACING_S;
     let parameters: [&(dyn ToSql + Sync); 4] = [&held_s, &SLOTS_OF_THE_REST, &rules.bot.as_slice(), &rules.node];
     let Some(row) = transaction.query_opt(&statement, &parameters).await? else {

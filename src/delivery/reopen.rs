@@ -22,8 +22,8 @@ const LISTED: usize = 300;
 /// The open orders and bookings of a chat.
 #[derive(Debug)]
 pub struct OpenOrders {
-    /// The open orders and bookings, each in its current state. The one that waits longest comes first. At most
-    /// `LISTED`.
+    /// The open orders and bookings, each in its current state. The order that has waited longest comes first. The list
+    /// has at most `LISTED` entries.
     pub listed: Vec<Item>,
     /// The number of open orders and bookings that are not in `listed`.
     pub more: usize,

@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
-/// Maximum wait for a lock in one attempt, milliseconds. Later writers may have to wait for the same time.
+/// Maximum wait for a lock in one attempt, milliseconds. Writers of the table may have to wait as long as this attempt.
 const LOCK_MS: u32 = 100;
 /// Pause between two attempts, in which waiting writers proceed.
 const PAUSE: Duration = Duration::from_millis(400);

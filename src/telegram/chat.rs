@@ -27,8 +27,8 @@ pub(super) fn words_of(links: &[ChatLink], language_code: Option<&str>) -> &'sta
     }
 }
 
-/// Returns the links to which a message in this topic refers. These are the links of the topic. If the topic has no
-/// link, all links of the chat.
+/// Returns the links that a message in this topic is about: the links of the topic. If the topic has no link, returns
+/// all links of the chat.
 pub(super) fn of_topic(links: &[ChatLink], topic: Option<i32>) -> Vec<ChatLink> {
     let here: Vec<ChatLink> = links.iter().filter(|link| link.topic == topic).cloned().collect();
     if here.is_empty() { links.to_vec() } else { here }

@@ -7,7 +7,7 @@ use crate::domain::status::{Status, SubjectKind};
 use crate::text::catalog::Catalog;
 use crate::text::value::{amount, inline};
 
-/// The times until an order is ready that the buttons offer when a person accepts the order, minutes.
+/// When a person accepts an order, the buttons offer these times until the order is ready, minutes.
 const MINUTES: [u16; 4] = [15, 30, 45, 60];
 
 /// A message to a chat, ready to be sent.

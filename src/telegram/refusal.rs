@@ -117,7 +117,7 @@ impl Refusal {
         let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
         match self.code {
             401 | 421 => Meaning::UnknownToken,
-            // A longer description has another cause: the server is too old to have this method.
+            // If the description is longer, the cause is another one: the server is too old to have this method.
             404 if text == "not found" => Meaning::UnknownToken,
             409 => Meaning::Conflict,
             420 | 429 => Meaning::TooMany(self.pause(&text)),

@@ -4,8 +4,8 @@ use crate::infra::db::Client;
 
 use crate::infra::db::QueryError;
 
-/// Seconds above which a chat's pause is one that Telegram asked for with HTTP status 429 (too many requests).
-/// Vestnik's own pauses are not longer than this.
+/// If a chat's pause is longer than this, Telegram asked for the pause with HTTP status 429 (too many requests).
+/// Vestnik's own pauses are shorter. Seconds.
 pub const LONG_PAUSE_S: f64 = 60.5;
 /// SQL for the seconds until the chat with alias `c` may get its next message. 0: now.
 const PAUSE_S: &str = "greatest(0, extract(epoch from c.next_at - clock_timestamp()))::float8";
@@ -27,9 +27,11 @@ pub struct Listed {
     pub title: Option<String>,
     /// The id of the forum topic that messages go to. `None`: no topic.
     pub topic: Option<i32>,
-    /// The reason why the chat takes no messages any more, and the age of that state. `None`: the chat takes messages.
+    /// The reason why the chat takes no messages any more, and the time since the chat was disabled. `None`: the chat
+    /// is not disabled.
     pub disabled: Option<(String, f64)>,
-    /// The reason why the bot may not write to the chat now, and the age of that state. `None`: the bot may write.
+    /// The reason why the bot may not write to the chat now, and the time since the chat was blocked. `None`: the bot
+    /// may write.
     pub blocked: Option<(String, f64)>,
     /// The number of deliveries to the chat that are not sent yet.
     pub open: i64,

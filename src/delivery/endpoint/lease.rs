@@ -41,13 +41,14 @@ pub(super) struct Leased {
     pub secrets: Vec<String>,
     pub stores: StoreSet,
     types: Option<HashSet<String>>,
-    /// The cursor that covers all events that were posted to the endpoint or that the endpoint does not want.
+    /// The cursor of the last event that was handled for the endpoint: posted, or skipped because the endpoint does not
+    /// want it.
     pub cursor: String,
     /// The reason why the endpoint may have missed events. `None`: it has missed no event before the cursor.
     pub resync: Option<String>,
     pub resyncs: i32,
     attempts: i32,
-    /// The database's clock at the newest statement, in seconds since 1970.
+    /// The time of the database's clock at the newest statement for this lease, in seconds since 1970.
     pub time: i64,
     /// When this node took or last renewed the lease.
     pub renewed: Instant,
@@ -127,7 +128,8 @@ pub(super) async fn renew(pool: &Pool, leased: &mut Leased) -> Result<Lease, Que
     save(pool, leased, "cursor = $4", &[&cursor]).await
 }
 
-/// Continues at the cursor `fresh`, and saves the reason why the endpoint may have missed events before it.
+/// Moves the endpoint to the cursor `fresh`. Saves the reason why the endpoint may have missed events before this
+/// cursor.
 pub(super) async fn resync(pool: &Pool, leased: &mut Leased, reason: &str, fresh: &str) -> Result<Lease, QueryError> {
     let set = "cursor = $4, resync_reason = $5, resyncs = resyncs + 1";
     save(pool, leased, set, &[&fresh, &reason]).await

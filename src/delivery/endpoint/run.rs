@@ -1,5 +1,5 @@
-//! Posts events to the endpoints of a database, each in the order of the journal. Each endpoint has its own task on the
-//! node that holds its lease. So an endpoint that is down does not delay the others.
+//! Posts events to the endpoints of a database. Each endpoint gets its events in the order of the journal, from its own
+//! task on the node that holds its lease. So an endpoint that is down does not delay the others.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,7 +30,8 @@ const SPACING: Duration = Duration::from_millis(50);
 const IDLE: Duration = RENEWAL;
 /// The most events that one read of the journal returns.
 const PAGE_EVENTS: usize = 200;
-/// The age at which events are read again if they are not posted yet, because they may have been erased since.
+/// The age at which a page of events is read again before the rest of it is posted, because events may have been erased
+/// since.
 const PAGE_HELD: Duration = Duration::from_secs(5);
 
 /// Posts the events of one database. The fields are shared by the tasks of all endpoints.
@@ -215,7 +216,8 @@ impl Endpoints {
         })
     }
 
-    /// Posts a message that the endpoint may have missed events, before later events are posted.
+    /// Posts a message that tells the endpoint that it may have missed events. Later events are posted after this
+    /// message.
     async fn tell_of_resync(&self, leased: &mut Leased, reason: &str, poster: &Poster) -> Result<Next, Error> {
         if lease::renew(&self.pool, leased).await? == Lease::Over {
             return Ok(Next::End);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::load::Reading;
 
-/// The trusted issuer of JWTs, and the JWTs that are accepted from it.
+/// The trusted issuer of JWTs, and what its JWTs must contain.
 #[derive(Debug, Clone)]
 pub struct Jwt {
     /// The claim `iss` that a JWT must have.

@@ -129,7 +129,7 @@ pub(super) struct Reading {
     /// Each setting's value and the source of the value, by `section.key`.
     pub(super) values: BTreeMap<String, (Value, String)>,
     problems: Vec<Problem>,
-    /// The environment and the files from which missing parts of a Postgres URL are read, as libpq does.
+    /// The environment variables and the files that supply the missing parts of a Postgres URL, as in libpq.
     pub(super) surroundings: Surroundings,
 }
 

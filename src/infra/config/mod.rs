@@ -28,7 +28,8 @@ pub struct Config {
     pub ops: Ops,
     /// The TLS certificate of the HTTP server; `None`: the server speaks plain http and ws.
     pub tls: Option<Tls>,
-    /// The trusted issuer of JWTs, which give access to stores like Vestnik's own tokens. `None`: no JWT is accepted.
+    /// The trusted issuer of JWTs. A JWT of this issuer gives access to a store, as one of Vestnik's own tokens does.
+    /// `None`: no JWT is accepted.
     pub jwt: Option<Jwt>,
     /// The database, if only one is served. Its bot is in `telegram`.
     pub database: Database,
@@ -111,10 +112,10 @@ pub struct Database {
     /// The first half of the keys of the two advisory locks for NOTIFY suppression. The triggers use the value that the
     /// last migration wrote.
     pub notify_lock_key: i32,
-    /// The used share of Postgres' notification queue from which writers do not notify any more, 0 to 1.
+    /// If this share of Postgres' notification queue is in use, writers do not notify any more. 0 to 1.
     pub notify_queue_limit: f64,
-    /// Interval at which an idle feed reads the journal without a notification. An event that is found this way
-    /// indicates that a notification was missed.
+    /// Interval at which an idle feed reads the journal without a notification. If such a read finds an event, a
+    /// notification was missed.
     pub fallback_poll_interval: Duration,
     /// Size of the pool for replays, status changes and background work.
     pub pool_size: usize,
@@ -227,8 +228,8 @@ pub struct Telegram {
     pub digest_threshold: usize,
     /// Maximum time for Telegram to respond to a request.
     pub deadline: Duration,
-    /// How long a node that claimed a delivery may take to send it. After this time another node may send it. Longer
-    /// than `deadline`.
+    /// How long a node that claimed a delivery may take to send it. After this time another node may send it. It is
+    /// longer than `deadline`.
     pub lease: Duration,
 }
 

@@ -74,8 +74,8 @@ impl Surroundings {
         NAMES_A_POSTGRES.iter().any(|name| self.variables.contains_key(*name))
     }
 
-    /// Adds the parameters that the connection string lacks. The connection string or PGSERVICE names a service. Its
-    /// parameters have precedence over the environment, and the environment over the password file.
+    /// Adds the parameters that the connection string lacks. They come first from the service that the connection
+    /// string or PGSERVICE names, then from the environment, then from the password file.
     pub fn fill(&self, parameters: &mut Parameters) -> Result<(), Unreadable> {
         let names_a_host = parameters.contains("host") || parameters.contains("hostaddr");
         let service = parameters.take("service").or_else(|| self.variable("PGSERVICE"));

@@ -106,7 +106,7 @@ fn refusal(error: &tokio_postgres::Error) -> String {
 }
 
 /// Parses a Postgres URL and adds Vestnik's settings: keepalives, time-outs, and an application name for
-/// `pg_stat_activity`. In this name, `role` is the part of the node that connects.
+/// `pg_stat_activity`. The name contains `role`, which is the part of the node that connects.
 pub fn parse(url: &SecretString, role: &str) -> Result<Address, Error> {
     let mut address = Address::read(url, &Surroundings::of_process())?;
     address

@@ -41,7 +41,7 @@ pub struct Turns {
     waiting: usize,
 }
 
-/// The running and waiting requests of one store. `requests` is the number of all of them.
+/// The running and waiting requests of one store. `requests` counts both kinds.
 #[derive(Debug)]
 struct StoreQueue {
     turns: Arc<Semaphore>,
