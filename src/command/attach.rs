@@ -230,7 +230,7 @@ fn free_file(table: &str) -> PathBuf {
     PathBuf::from(free.unwrap_or(name))
 }
 
-/// Number of newest rows that are searched for rows to show.
+/// Number of the table's newest rows from which the shown rows are selected.
 const LOOKED_AT: i64 = 20;
 
 /// The result of translating the newest rows of a table with a mapping.

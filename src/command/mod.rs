@@ -27,7 +27,7 @@ pub mod token;
 pub mod webhook;
 mod welcome;
 
-/// An error in the command line or in a given file, whatever the state of the database is.
+/// The command line, or a file that it names, is wrong. The state of the database does not matter.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Usage(pub String);

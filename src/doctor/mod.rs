@@ -19,11 +19,12 @@ use crate::infra::db::Client;
 use crate::migrate;
 use crate::sources::health::{self, Health};
 
-/// The oldest supported major version of Postgres. Older versions lack functions that reads of the journal need.
+/// The oldest supported major version of Postgres. Older versions lack functions that the SQL for reading the journal
+/// uses.
 const OLDEST_POSTGRES: i32 = 14;
 /// Maximum number of old transactions that are reported.
 const NAMED_TRANSACTIONS: i64 = 20;
-/// The used share of the server's connections, 0 to 1, from which there may be none left for another node.
+/// If this share of the server's connections is in use, there may be no connection left for another node. 0 to 1.
 const CONNECTION_USAGE: f64 = 0.9;
 
 /// Whether the operator must act on a finding.

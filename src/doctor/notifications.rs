@@ -10,8 +10,8 @@ use crate::infra::config::{Config, Notify};
 use crate::infra::db::{self, Client};
 use crate::migrate;
 
-/// The used share of Postgres' notification queue, 0 to 1, from which a listener probably does not read its
-/// notifications.
+/// If this share of Postgres' notification queue is in use, a listener probably does not read its notifications. 0 to
+/// 1.
 const QUEUE_USAGE: f64 = 0.1;
 /// Seconds without a query on its LISTEN connection after which a node counts as stopped. A node runs a query every 2
 /// s.

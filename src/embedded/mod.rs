@@ -1,6 +1,6 @@
 //! A private Postgres in a directory, for a `vestnik serve` without a configured database. It starts and stops with the
-//! program. If its server still runs at the start, this server is used. It listens on a socket in a directory of mode
-//! 0700, so that only its owner and root can reach it.
+//! program. If a server from an earlier run still runs, the program uses this server. The server listens on a socket in
+//! a directory of mode 0700, so that only the directory's owner and root can reach it.
 
 mod account;
 mod binaries;

@@ -102,7 +102,7 @@ pub(super) async fn invalidate_tokens(
                 why_invalidated(states.get(&holder.token), selection, holder)
             }),
             Err(error) => {
-                // The notification does not arrive again, so repeat the check soon.
+                // No second notification arrives for this change of a token, so repeat the check soon.
                 must_retry = true;
                 tracing::warn!(%error, "could not check the tokens of live sessions");
             }

@@ -64,7 +64,8 @@ impl NotifyGuard {
                 }
             };
             if check.is_refused {
-                // An idle node would wait for notifications that do not arrive. So ask this node to poll.
+                // An idle node would wait for notifications that do not arrive. So ask this node to end its idle state
+                // and to poll.
                 self.signals.release_request.notify_one();
             }
             if check.is_refused || count % HOLDERS_CHECK_EVERY == 0 || !known.is_empty() {

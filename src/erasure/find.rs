@@ -136,7 +136,7 @@ pub(super) async fn find(transaction: &Transaction<'_>, sources: &Sources, whom:
     Ok(found)
 }
 
-/// Adds the orders and bookings to `found` whose rows match `condition` and `is_meant`.
+/// Adds to `found` the orders and bookings whose rows match `condition` and `is_meant`.
 async fn collect(
     transaction: &Transaction<'_>,
     sources: &Sources,
@@ -194,7 +194,7 @@ async fn rows(transaction: &Transaction<'_>, sources: &Sources, found: &mut Foun
     Ok(())
 }
 
-/// Returns the order after the write and before it. Empty: the source is not attached now.
+/// Returns the states of the order after the write and before the write. Empty: the source is not attached now.
 fn states(sources: &Sources, event: &JournalEvent, write: &RowWrite) -> Vec<Subject> {
     let (Some(source), Some(key)) = (sources.get(write.source), &write.key) else {
         return Vec::new();

@@ -48,7 +48,7 @@ pub async fn acquire(client: &Client, say: Progress<'_>) -> Result<(), Error> {
 /// The holder of the migrations' lock.
 pub struct Holder {
     pid: i32,
-    /// Whether the holder is a migration, which its application name tells.
+    /// Whether the holder's application name is that of a migration.
     pub is_migration: bool,
     /// A description of the holder for a person. If the holder is not a migration, it says what to do.
     pub says: String,

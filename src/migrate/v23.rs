@@ -34,7 +34,7 @@ pub async fn check(client: &Client) -> Result<(), Error> {
             "public.orders" if column_type(client, table, "order_type").await?.is_some() => {
                 "order_type is not distinct from 'delivery'"
             }
-            // If there is no column for the order type, every order may be a delivery.
+            // If the table has no column for the order type, assume that every order may be a delivery.
             "public.orders" => "true",
             _ => "false",
         };
