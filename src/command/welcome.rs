@@ -1,5 +1,5 @@
-//! The first screen of `vestnik serve` with a private Postgres. It shows everything that a person needs who starts
-//! Vestnik for the first time.
+//! The first screen of `vestnik serve` with a private Postgres. It shows everything that a person needs for a first
+//! trial of Vestnik.
 
 use std::fs::{OpenOptions, Permissions};
 use std::io::{ErrorKind, Write as _};

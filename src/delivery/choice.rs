@@ -19,7 +19,7 @@ use crate::domain::event::SubjectId;
 use crate::infra::db::QueryError;
 use crate::sources::Sources;
 
-/// The most chats that an escalation's message names as those that already got the order.
+/// An escalation's message names at most this many chats that already have the order.
 const CHATS_NAMED: i64 = 3;
 
 /// The rule for digests: when a chat gets a digest, and which events fit into it.
@@ -226,7 +226,8 @@ async fn subject_work(
     // orders, escalations and notes need a sound.
     let is_new = events.iter().any(|event| enqueue::is_new(event.kind));
     let is_heard = is_new || escalated.is_some() || !notes.is_empty();
-    // A new message covers the notes about the order. If the message is edited, each note is sent as a reply to it.
+    // A new message of the order also covers the order's notes. If a sent message is edited instead, each note is sent
+    // as a reply to that message.
     if message.is_none() {
         items.extend(notes.iter().map(|open| open.id));
     }

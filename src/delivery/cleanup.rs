@@ -11,7 +11,7 @@ use crate::infra::db::{self, Pool, QueryError};
 use crate::sources::derived::trim;
 use crate::token::idempotency::KEPT;
 
-/// The time between two rounds.
+/// The time between two deletions of old rows.
 const INTERVAL: Duration = Duration::from_secs(60);
 /// The most rows of each kind that one batch deletes.
 const BATCH_ROWS: i64 = 1000;

@@ -307,8 +307,8 @@ async fn has_panel(transaction: &Transaction<'_>, escalation: &OpenEscalation) -
     Ok(transaction.query_one(PANEL, &[&escalation.store]).await?.try_get(0)?)
 }
 
-/// Enqueues a reminder for each chat that already has the order. Returns whether a chat has the order, or will get it
-/// soon.
+/// Enqueues a reminder for each chat that already has the order. Returns whether at least one chat has the order, or
+/// will get it soon.
 async fn remind(transaction: &Transaction<'_>, escalation: &OpenEscalation) -> Result<bool, QueryError> {
     const REMIND: &str = "with enqueued as ( \
              insert into vestnik.vst_delivery (chat_id, store_id, about_id, note, subject, urgent) \
@@ -326,7 +326,7 @@ async fn remind(transaction: &Transaction<'_>, escalation: &OpenEscalation) -> R
 }
 
 /// Enqueues the order for each chat with the mode of this step. A chat that already has the order gets nothing. A
-/// blocked chat gets the order when it takes messages again. Returns whether a chat gets the order now.
+/// blocked chat gets the order when it takes messages again. Returns whether at least one chat gets the order now.
 async fn enqueue(
     transaction: &Transaction<'_>,
     escalation: &OpenEscalation,

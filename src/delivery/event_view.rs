@@ -92,8 +92,8 @@ pub(super) async fn items_of(
 }
 
 /// Finds the newest event of each of these orders and bookings of a store, even if this event has no delivery. Returns
-/// its id and the visible status. An order is left out if none of the store's newest `SEARCHED_ROWS` rows belongs to
-/// it.
+/// the event's id and the order's visible status. An order is left out if none of the store's newest `SEARCHED_ROWS`
+/// rows belongs to it.
 pub(super) async fn newest_of(
     transaction: &Transaction<'_>,
     sources: &Sources,

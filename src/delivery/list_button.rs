@@ -69,7 +69,8 @@ pub(super) async fn enqueue(transaction: &Transaction<'_>, due: &[DueEvent]) -> 
     Ok(())
 }
 
-/// The next edit of a list in this chat: the buttons of those orders that still wait. `None`: no list is to be edited.
+/// The next edit of a list in this chat: the buttons of those orders that still wait for an answer. `None`: no list is
+/// to be edited.
 pub(super) async fn next_edit(
     transaction: &Transaction<'_>,
     sources: &Sources,
@@ -101,8 +102,8 @@ pub(super) async fn next_edit(
     for (store, subjects) in &orders {
         newest.extend(newest_of(transaction, sources, store, subjects).await?);
     }
-    // If the newest event of an order is too old to be found, its status has not changed since the list was sent, so
-    // its button stays.
+    // If an order's newest event is too old to be found, keep the button: the status has not changed since the list was
+    // sent.
     let waits = |subject: &SubjectId| {
         let status = newest.get(subject).map(|(_, status)| *status);
         status.is_none_or(|status| status == Some(Status::Pending))

@@ -12,7 +12,7 @@ use crate::domain::status::Status;
 use crate::infra::db::{self, QueryError};
 use crate::sources::registry::Registry;
 
-/// The most orders of a chat that are searched for open ones: the newest ones.
+/// To find the open orders of a chat, at most this many of its newest orders are searched.
 const LOOKED_AT: i64 = 5000;
 /// The age of the oldest orders that the search for open orders includes, hours.
 const HOURS: i32 = 48;

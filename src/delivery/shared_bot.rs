@@ -25,8 +25,8 @@ const SILENCE_S: f64 = 8.0;
 /// Seconds from the end of a node's connection until other nodes repeat its sends. The wait gives the node time to
 /// connect again.
 const LEASE_GRACE_S: f64 = 3.0;
-/// Seconds after a start of Postgres in which a missing connection does not mean that a node is gone, because all nodes
-/// must connect again.
+/// For this many seconds after a start of Postgres, a node without a connection does not count as gone, because all
+/// nodes must connect again.
 const START_GRACE_S: f64 = 5.0;
 
 /// The node that polls Telegram for all nodes.
@@ -91,7 +91,7 @@ impl Heartbeat {
         let _ = timeout(BEAT_DEADLINE, leave).await;
     }
 
-    /// Sends heartbeats until one of them fails. The error is that of the failed heartbeat.
+    /// Sends heartbeats until one of them fails. Returns the error of the failed heartbeat.
     async fn beat(&self, backoff: &mut Backoff) -> Result<(), QueryError> {
         const BEAT: &str = "insert into vestnik.vst_bot_node (id, pid, seen_at) values ($1, pg_backend_pid(), clock_timestamp()) \
              on conflict (id) do update set pid = excluded.pid, seen_at = excluded.seen_at";
@@ -128,7 +128,8 @@ pub(crate) fn has_lost_its_leases(node: &str) -> String {
     )
 }
 
-/// Takes or keeps the lease of the poll of Telegram for this node. The lease is free if the node that held it is gone.
+/// Takes or renews this node's lease, which allows it to poll Telegram. The lease is free if the node that held it is
+/// gone.
 pub async fn lease(pool: &Pool, node: &str) -> Result<Lease, QueryError> {
     let take = format!(
         "with before as (select poller from vestnik.vst_bot for update) \
@@ -280,7 +281,7 @@ pub async fn note_conflict(pool: &Pool) -> Result<(), QueryError> {
     .await
 }
 
-/// Seconds without an answered poll after which the bot counts as receiving no updates.
+/// If Telegram has answered no poll for this long, the bot counts as receiving no updates. Seconds.
 const POLL_IS_OLD_S: f64 = 60.0;
 /// Seconds for which a conflict with another program that polls with the same token is reported.
 const CONFLICT_IS_NEWS_S: f64 = 120.0;

@@ -182,9 +182,9 @@ impl Commands<'_> {
         Ok(())
     }
 
-    /// Whether the author of this message may change the chat's links. In a private chat everybody may, in a group only
-    /// an administrator. Only administrators can write in a channel. `None`: Telegram did not say whether the author is
-    /// an administrator.
+    /// Whether the author of this message may change the chat's links. In a private chat, everybody may change them. In
+    /// a group, only an administrator may. In a channel, only administrators can write. `None`: Telegram did not say
+    /// whether the author is an administrator.
     async fn may(&self, message: &Message) -> Option<bool> {
         if message.chat.is_private() || message.chat.is_channel() {
             return Some(true);

@@ -40,8 +40,8 @@ pub(super) fn field_name<'a>(words: &'a Catalog, field: &'a str) -> &'a str {
     words.find(&format!("field.{field}")).unwrap_or(field)
 }
 
-/// Returns how the order is paid, in a few words: the method, whether it is paid, and change. `None`: nothing about the
-/// payment is known.
+/// Returns how the order is paid, in a few words, such as `cash, not paid, change from 5000`: the method, whether it is
+/// paid, and the banknote for which the customer needs change. `None`: nothing about the payment is known.
 pub(super) fn payment(it: &Subject, words: &Catalog) -> Option<String> {
     let payment = &it.payment;
     let method = payment.method.as_deref().map(|method| {

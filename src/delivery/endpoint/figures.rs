@@ -44,12 +44,12 @@ pub async fn read(client: &impl GenericClient) -> Result<State, QueryError> {
     })
 }
 
-/// Counts a post, or its consequence, in the metric.
+/// Counts a post, or the consequence of a failed post, in the metric `vestnik_webhook_posts_total`.
 pub(super) fn count(outcome: &'static str) {
     metrics::counter!("vestnik_webhook_posts_total", "outcome" => outcome).increment(1);
 }
 
-/// Updates the gauges.
+/// Reads the state of the endpoints at intervals, and updates the gauges.
 pub(super) struct Figures {
     pool: Pool,
     labels: Vec<Label>,

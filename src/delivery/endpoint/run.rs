@@ -30,7 +30,7 @@ const SPACING: Duration = Duration::from_millis(50);
 const IDLE: Duration = RENEWAL;
 /// The most events that one read of the journal returns.
 const PAGE_EVENTS: usize = 200;
-/// The age at which a page of events is read again before the rest of it is posted, because events may have been erased
+/// If a page of events is not posted completely at this age, it is read again, because events may have been erased
 /// since.
 const PAGE_HELD: Duration = Duration::from_secs(5);
 
