@@ -115,7 +115,7 @@ pub enum Outcome {
     NotBegun,
 }
 
-/// What the bot may not write to: a chat, or a topic of it.
+/// Where the bot may not write: in the whole chat, or in one topic of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Block {
     /// The bot has no right to write in the whole chat.

@@ -298,8 +298,8 @@ async fn missed(
     tell_newest(transaction, chat, &newest).await
 }
 
-/// Enqueues these events, each of which is the newest of its order or booking. They replace older open deliveries of
-/// the same orders.
+/// Enqueues these events, each of which is the newest of its order or booking. The new deliveries replace older open
+/// deliveries of these orders and bookings.
 async fn tell_newest(
     transaction: &Transaction<'_>,
     chat: ChatId,

@@ -279,7 +279,7 @@ async fn release(transaction: &Transaction<'_>, claim: &Claim, outcome: &Outcome
     transaction
         .execute(&free, &[&claim.slot, &window_s, &claim.chat.0])
         .await?;
-    // Each lane may have more deliveries to send, because a delivery may have moved to the other lane.
+    // Mark the chat as waiting if it has any open delivery, because a delivery may have moved to the other lane.
     const WAITING: &str = "waiting = waiting or exists (select from vestnik.vst_delivery d \
          where d.chat_id = $1 and d.state in ('pending', 'sending', 'retrying'))";
     if !began {

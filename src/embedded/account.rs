@@ -127,7 +127,7 @@ impl Account {
 /// The directory of the socket. Its path is short, because the operating system limits the length of a socket's path.
 /// `root` is the data directory.
 pub fn short_directory(root: &Path) -> PathBuf {
-    // For root, do not use /tmp, because another user could have created a link there.
+    // If this process runs as root, do not use /tmp, because another user could have created a link at this path.
     let parent = if geteuid().is_root() { "/var/run" } else { "/tmp" };
     PathBuf::from(format!("{parent}/vestnik-{}", print_of(root)))
 }

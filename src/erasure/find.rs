@@ -84,7 +84,7 @@ pub(super) fn writes(events: &[JournalEvent]) -> impl Iterator<Item = (EventId, 
     })
 }
 
-/// Finds the customer's orders. It is an error if there are none.
+/// Finds the customer's orders. Fails if the customer has no orders.
 pub(super) async fn find(transaction: &Transaction<'_>, sources: &Sources, whom: &Whom) -> Result<Found, Error> {
     let mut found = Found::default();
     match whom {
@@ -216,8 +216,8 @@ fn end_of(digits: &str) -> &str {
     &digits[digits.len().saturating_sub(COMPARED_DIGITS)..]
 }
 
-/// Whether two telephone numbers are the same. For example, `+7 900 000-00-01`, `89000000001` and `9000000001` are the
-/// same.
+/// Whether two telephone numbers are equal, however people write them. For example, `+7 900 000-00-01`, `89000000001`
+/// and `9000000001` are equal.
 fn is_same(one: &str, other: &str) -> bool {
     match one.len() < COMPARED_DIGITS || other.len() < COMPARED_DIGITS {
         true => one == other,

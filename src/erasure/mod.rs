@@ -43,7 +43,7 @@ impl From<tokio_postgres::Error> for Error {
     }
 }
 
-/// What was erased. After a dry run, what would be erased.
+/// The result of an erasure. After a dry run, it says what would be erased.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// The source, the number and the key of each order and booking.
@@ -125,8 +125,8 @@ async fn answers(transaction: &Transaction<'_>, found: &Found) -> Result<u64, to
     transaction.execute(REDACT, &[&sources, &keys]).await
 }
 
-/// Deletes stored responses that contain a message of the shop, because it may name the customer. A repetition of such
-/// a request is executed again. This is safe, because the refused request changed nothing.
+/// Deletes stored responses that contain a message of the shop, because the message may name the customer. If a client
+/// repeats such a request, the request is executed again. This is safe, because the refused request changed nothing.
 async fn repeatable_refusals(transaction: &Transaction<'_>, whom: &Whom) -> Result<(), tokio_postgres::Error> {
     const DELETE: &str = "delete from vestnik.vst_idempotent_request \
          where strpos(body, '\"shop_message\"') > 0 and ($1::text is null or store_id = $1)";

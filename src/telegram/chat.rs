@@ -18,8 +18,8 @@ pub(super) fn topic(message: &Message) -> Option<i32> {
     topic.filter(|_| message.is_topic_message)
 }
 
-/// The catalog of texts for a chat, in the language of its first store. For a chat without a store, the language is
-/// that of the person's app.
+/// The catalog of texts for a chat, in the language of the chat's first store. For a chat without a store, the person's
+/// Telegram app sets the language.
 pub(super) fn words_of(links: &[ChatLink], language_code: Option<&str>) -> &'static Catalog {
     match links.first() {
         Some(link) => catalog::of_store(&link.language, &link.store),

@@ -55,7 +55,7 @@ pub(super) enum Meaning {
     MessageRefused,
 }
 
-/// The phrase with which Telegram reports a syntax error in a message. The rest of such a description quotes the
+/// The phrase with which Telegram reports a syntax error in a message. The rest of Telegram's description quotes the
 /// message, and may contain any phrase of the lists below. So this phrase is checked first.
 const NOT_PARSED: &str = "can't parse";
 const NOT_MODIFIED: [&str; 2] = ["message is not modified", "message_not_modified"];

@@ -28,7 +28,7 @@ use crate::infra::db::QueryError;
 
 /// How long Telegram keeps a poll open while there are no updates, seconds.
 const POLL_S: u32 = 10;
-/// The deadline of a poll. A poll without a response by then counts as a broken connection.
+/// The deadline of a poll. If no response arrives before the deadline, the connection counts as broken.
 const POLL_DEADLINE: Duration = Duration::from_secs(15);
 /// The time between two attempts to take over the poll while another node polls.
 const ELSEWHERE_PAUSE: Duration = Duration::from_secs(1);
@@ -51,7 +51,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// How long this node still answers presses of buttons after it lost Postgres. After that, another node may hold the
 /// lease.
 const ALONE_FOR: Duration = Duration::from_secs(5 * 60);
-/// The pause between two polls while Postgres is not reached. Also how long Telegram keeps such a poll open.
+/// The pause between two polls while Postgres is not reached. Telegram also keeps each of these polls open for this
+/// time.
 const AWAY_PAUSE: Duration = Duration::from_secs(1);
 /// How long a shutdown waits for updates that are being handled.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
@@ -219,7 +220,7 @@ impl Bot {
         memory.answered.clear();
         let came = match self.request(next_update, seconds).await? {
             PollOutcome::Updates(came) => came,
-            // If this node was interrupted for long, another node of the same bot may poll now.
+            // If this node was suspended for long, another node of the same bot may poll now.
             PollOutcome::Nothing(Polled::Conflict) => match shared_bot::lease(&self.pool, &self.node).await? {
                 Lease::Elsewhere => return Ok(Polled::Elsewhere),
                 _ => {

@@ -1,5 +1,6 @@
-//! Handles the updates of Telegram. The updates of one chat are handled one after another, those of several chats in
-//! parallel. So no chat waits for a row that another shop has locked, or for Telegram's response to another chat.
+//! Handles the updates of Telegram. The updates of one chat are handled one after another. Updates of different chats
+//! are handled in parallel. So no chat waits for a row that another shop has locked, or for Telegram's response to
+//! another chat.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,4 +1,4 @@
-//! Lists the linked chats for an operator, and sends a test message to one of them.
+//! Lists the linked chats for an operator, and sends a test message to a linked chat.
 
 use crate::infra::db::Client;
 

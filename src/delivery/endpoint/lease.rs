@@ -93,7 +93,7 @@ pub(super) enum Lease {
     Over,
 }
 
-/// What happens after a failed post.
+/// The consequence of a failed post.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Consequence {
     /// The event is posted again after a pause, by any node.

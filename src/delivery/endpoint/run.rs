@@ -61,7 +61,7 @@ enum Error {
     Query(#[from] QueryError),
 }
 
-/// What a task does next.
+/// The next step of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Next {
     /// More events may be due: continue at once.

@@ -84,7 +84,7 @@ pub const OPS_CONNECTIONS: usize = 64;
 /// The HTTP server for operators: `/healthz`, `/readyz`, `/metrics`.
 #[derive(Debug, Clone)]
 pub struct Ops {
-    /// The address and port of the server; `None`: there is no such server.
+    /// The address and port of the server. `None`: the server is off.
     pub listen: Option<SocketAddr>,
     /// Interval of the canary, the node's self-test; `None`: it is off.
     pub canary_interval: Option<Duration>,

@@ -2,8 +2,8 @@
 //! pooler.
 //!
 //! A direct connection prepares each statement once, and keeps Vestnik's settings. Through a pooler, nothing is
-//! prepared, and settings last for one transaction only. There, each single statement is sent together with its own
-//! `begin` and `commit`.
+//! prepared, and settings last for one transaction only. A single statement through a pooler is sent together with its
+//! own `begin` and `commit`.
 
 use std::sync::Arc;
 

@@ -40,7 +40,8 @@ const VARIABLES: [(&str, &str); 24] = [
 const NAMES_A_POSTGRES: [&str; 5] = ["PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGSERVICE"];
 /// The directories that are searched for the machine's service file `pg_service.conf`, in this order.
 const SYSTEM_DIRECTORIES: [&str; 2] = ["/etc/postgresql-common", "/etc"];
-/// The directories in which a local Postgres may have its socket: that of Debian, and that of Postgres itself.
+/// The directories in which a local Postgres may have its socket: the default of Debian, and the default of Postgres
+/// itself.
 const SOCKET_DIRECTORIES: [&str; 2] = ["/var/run/postgresql", "/tmp"];
 /// The directory of the user's certificate files, below the home directory.
 const USER_DIRECTORY: &str = ".postgresql";
@@ -125,7 +126,7 @@ impl Surroundings {
         self.variables.get(name).cloned()
     }
 
-    /// Reads the parameters of a service. The user's service file has precedence over that of the machine.
+    /// Reads the parameters of a service. The user's service file has precedence over the machine's service file.
     fn service(&self, name: &str) -> Result<Vec<(String, String)>, Unreadable> {
         let own = self.variable("PGSERVICEFILE").map(PathBuf::from);
         let own = own.or_else(|| Some(self.home()?.join(".pg_service.conf")));
