@@ -32,7 +32,7 @@ mod welcome;
 #[error("{0}")]
 pub struct Usage(pub String);
 
-/// Whether the user's input caused the error. Then the program ends with the exit code for wrong usage.
+/// Whether the user's input caused the error. If so, the program ends with the exit code for wrong usage.
 pub fn is_usage(error: &anyhow::Error) -> bool {
     use crate::receipts::audit;
     use crate::store;

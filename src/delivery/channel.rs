@@ -27,7 +27,7 @@ pub trait ChatChannel: Channel<Message = Claim, Outcome = Outcome> {
     /// The bot's token.
     fn token(&self) -> &SecretString;
 
-    /// Returns a watch of outages. Its value is `None` while this node reaches the service.
+    /// Returns a watch of outages. The watch's value is `None` while this node reaches the service.
     fn outage(&self) -> watch::Receiver<Option<Outage>>;
 
     /// During an outage, tests repeatedly whether this node reaches the service again. Ends at the shutdown.
@@ -108,8 +108,8 @@ pub enum Outcome {
     /// The send failed, although this node reached Telegram. Only this claim's deliveries are delayed. The field is the
     /// reason.
     Failed(String),
-    /// This node does not reach Telegram. The deliveries are sent as soon as any node reaches it. The field is the
-    /// reason.
+    /// This node does not reach Telegram. The deliveries are sent as soon as any node reaches Telegram. The field is
+    /// the reason.
     NotReached(String),
     /// The send did not begin, because the claim's lease was nearly over.
     NotBegun,
@@ -122,7 +122,7 @@ pub enum Block {
     Chat,
     /// The topic of the forum is closed.
     TopicClosed,
-    /// The topic of the forum is deleted. Its messages go to the chat itself from now on.
+    /// The topic of the forum is deleted. The topic's messages go to the chat itself from now on.
     TopicGone,
 }
 

@@ -70,8 +70,8 @@ pub(super) async fn next_work(
     }
 }
 
-/// Marks a chat's deliveries of a store as dead, because the store is not set up any more. Otherwise they would block
-/// the chat's deliveries of other stores.
+/// Marks a chat's deliveries of a store as dead, because the store is not set up any more. Otherwise these deliveries
+/// would block the chat's deliveries of other stores.
 async fn dead_letter(transaction: &Transaction<'_>, chat: ChatId, store: &str) -> Result<(), QueryError> {
     const DEAD_LETTER: &str = "update vestnik.vst_delivery set state = 'dead', reason = 'the store is gone', completed_at = clock_timestamp() \
          where chat_id = $1 and coalesce(store_id, '') = $2 and words is null and state in ('pending', 'sending', 'retrying')";
@@ -79,7 +79,8 @@ async fn dead_letter(transaction: &Transaction<'_>, chat: ChatId, store: &str) -
     Ok(())
 }
 
-/// Marks a delivery as dead, because no message is needed for it any more. Otherwise it would block later deliveries.
+/// Marks a delivery as dead, because no message is needed for it any more. Otherwise this delivery would block later
+/// ones.
 async fn dead_letter_one(transaction: &Transaction<'_>, delivery: i64) -> Result<(), QueryError> {
     const DEAD_LETTER: &str = "update vestnik.vst_delivery set state = 'dead', reason = 'it means nothing any more', completed_at = clock_timestamp() \
          where id = $1 and state in ('pending', 'sending', 'retrying')";

@@ -51,8 +51,8 @@ pub async fn delete_old(pool: &Pool, retention: Duration) -> Result<u64, QueryEr
     const REQUESTS: &str = "delete from vestnik.vst_answer_request r using (select source, key, store_id from vestnik.vst_answer_request \
              where asked_at < now() - make_interval(secs => $1) and until < now() limit $2) o \
          where (r.source, r.key, r.store_id) = (o.source, o.key, o.store_id) and r.until < now()";
-    // Keep an unlinked chat while it still has old deliveries. They are deleted together with their events of the
-    // journal.
+    // Keep an unlinked chat while it still has old deliveries. These deliveries are deleted together with their events
+    // of the journal.
     const STRANGERS: &str = "delete from vestnik.vst_chat where id in (select id from vestnik.vst_chat c \
              where c.first_seen_at < now() - make_interval(secs => $1) and not c.waiting and c.leased_until = '-infinity' \
                and not exists (select from vestnik.vst_chat_link l where l.chat_id = c.id) \

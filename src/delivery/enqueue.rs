@@ -228,7 +228,7 @@ async fn insert(
 
 /// Begins an escalation for each of these events. The time to answer a stale event starts now, because somebody may
 /// still answer it. An escalation is held while the store is closed, or while an order for later needs no answer yet.
-/// After that, the time to answer begins.
+/// When the store has opened, or when the order needs an answer, the time to answer begins.
 async fn begin(
     transaction: &crate::infra::db::Transaction<'_>,
     begun: &[&DueEvent],

@@ -18,9 +18,9 @@ use crate::infra::db::{self, QueryError};
 use crate::sources::Sources;
 use crate::sources::registry::Registry;
 
-/// The number of slots for sends that must not delay orders. A slot is the right to make one of the bot's sends per
-/// second. These sends are edits, answers to chats without a store, and sends to chats whose last send failed. A send
-/// that hangs holds its slot until the deadline.
+/// The number of slots for sends that must not delay orders: edits, answers to chats without a store, and sends to
+/// chats whose last send failed. A slot is the right to make one of the bot's sends per second. A send that hangs holds
+/// its slot until the deadline.
 const SLOTS_OF_THE_REST: i32 = 10;
 /// The shortest wait for a delivery that is due soon.
 const SHORTEST_WAIT: Duration = Duration::from_millis(10);
@@ -270,8 +270,8 @@ async fn next_due(client: &Client, rules: &Rules) -> Result<Duration, QueryError
     Ok(wait.unwrap_or(rules.idle).min(rules.idle))
 }
 
-/// Ends a claim without a send, because the lane has no due delivery. A node that enqueues for this chat at this moment
-/// waits for the row's lock. After that it marks the chat as waiting again.
+/// Ends a claim without a send, because the lane has no due delivery. If another node enqueues for this chat at this
+/// moment, that node first waits for the row's lock, and then marks the chat as waiting again.
 async fn release_idle(transaction: &Transaction<'_>, chat: ChatId, lane: Lane, slot: i32) -> Result<(), QueryError> {
     let own = lane.columns();
     let idle = format!(

@@ -29,8 +29,8 @@ pub struct OpenOrders {
     pub more: usize,
 }
 
-/// Sends an order or booking again to a chat. If the chat has its message, a note replies to this message. Otherwise
-/// the order gets a new message. `chat` is the chat's id at Telegram.
+/// Sends an order or booking again to a chat. If the chat already has the order's message, a note replies to that
+/// message. Otherwise the order gets a new message. `chat` is the chat's id at Telegram.
 pub async fn bring(pool: &Pool, chat: i64, pressed: &Pressed) -> Result<(), QueryError> {
     const BRING: &str = "with chat as (update vestnik.vst_chat set waiting = true where telegram_id = $1 returning id), \
          there as (select m.chat_id from vestnik.vst_message m join chat on chat.id = m.chat_id \

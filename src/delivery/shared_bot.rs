@@ -1,6 +1,6 @@
-//! The state of the bot, which all nodes share in Postgres. It has the nodes that are up, the node that polls Telegram,
-//! and the position of the poll. It also has the updates that are not handled yet, and whether Telegram accepts the
-//! token.
+//! The state of the bot, which all nodes share in Postgres. The state includes the nodes that are up, the node that
+//! polls Telegram, and the position of the poll. It also includes the updates that are not handled yet, and whether
+//! Telegram accepts the token.
 
 use std::time::Duration;
 

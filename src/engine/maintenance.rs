@@ -46,7 +46,7 @@ const STALE_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 const CLOSE_AFTER: Duration = Duration::from_secs(10);
 
 /// Tells the sessions if the node cannot read the journal, and closes them after `CLOSE_AFTER`. Otherwise a client
-/// would believe that its store has no orders.
+/// would believe that its store has no new orders.
 pub(super) async fn watch_health(health: Arc<FeedHealth>, router: Arc<Router>, stop: CancellationToken) {
     let mut ticks = interval(STALE_CHECK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -19,8 +19,9 @@ use crate::infra::db::{Pool, QueryError};
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// The holders of the locks are looked up once in this many checks, unless a writer is denied the lock.
 const HOLDERS_CHECK_EVERY: u64 = 10;
-/// Number of attempts to get the idle lock, 100 ms each. Meanwhile nodes release this lock. If all attempts fail, the
-/// guard takes only the writer lock. An idle node then notices that the writer lock is denied, and polls.
+/// Number of attempts to get the idle lock, 100 ms each. During this time, nodes that hold the lock release it. If all
+/// attempts fail, the guard takes only the writer lock. An idle node then notices that the writer lock is denied, and
+/// polls.
 const IDLE_LOCK_WAITS: u32 = 10;
 /// Number of attempts to get the writer lock before the next check, 100 ms each. Each attempt waits for writers that
 /// have already notified, and no other writer notifies meanwhile.

@@ -1,5 +1,5 @@
-//! Removes the customer from messages that were sent to Telegram. It enqueues edits of the messages, because only a
-//! node with the bot can edit them.
+//! Removes the customer from messages that were sent to Telegram. This module enqueues edits of the messages, because
+//! only a node with the bot can edit them.
 
 use super::find::Found;
 use crate::domain::event::SubjectId;

@@ -22,8 +22,8 @@ impl Backoff {
         Self { pause: FIRST_PAUSE }
     }
 
-    /// Returns the next pause: a random time between half of the current pause and all of it. Then doubles the current
-    /// pause.
+    /// Returns the next pause: a random time between half of the current pause and the whole current pause. After that,
+    /// the current pause doubles.
     pub fn next_pause(&mut self) -> Duration {
         let jittered = self.pause.mul_f64(0.5 + fastrand::f64() / 2.0);
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);

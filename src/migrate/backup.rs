@@ -20,8 +20,8 @@ use crate::infra::config::Config;
 use crate::infra::db;
 use crate::infra::postgres_binaries;
 
-/// Writes the backup, and returns its path. It runs before any row is changed, so that after a failure all rows are as
-/// before.
+/// Writes the backup, and returns its path. The backup is written before any row is changed, so a failure leaves all
+/// rows as they were.
 pub async fn write(client: &mut Client, config: &Config, say: Progress<'_>) -> Result<PathBuf, Error> {
     let stamp = format_description!("[year][month][day]T[hour][minute][second]_[subsecond digits:3]Z");
     let stamp = OffsetDateTime::now_utc().format(stamp).unwrap_or_default();

@@ -1,5 +1,5 @@
-//! Writes the message of a claim: its text, and the buttons below it. Does no I/O. This module writes the message of an
-//! order or booking; `digest` and `note` write other kinds of messages.
+//! Writes the message of a claim: its text, and the buttons below it. This module writes the messages of orders and
+//! bookings; `digest` and `note` write other kinds of messages. The module does no I/O.
 
 use super::changed::changed;
 use super::digest::{digest, open_rows};

@@ -12,8 +12,7 @@ use crate::domain::event::{EventType, PartnerEvent, StoreId};
 use crate::domain::store_set::StoreSet;
 use crate::infra::db::{self, Pool, QueryError};
 
-/// Seconds that a lease lasts. This is longer than the deadline of a post and of the SQL statements before and after
-/// it.
+/// Seconds that a lease lasts. A post may not take so long, even with the SQL statements before and after the post.
 const LEASE_S: f64 = 30.0;
 /// The age from which a lease is renewed before the next post.
 pub(super) const RENEWAL: Duration = Duration::from_secs(10);
@@ -22,7 +21,7 @@ const PAUSES: Pauses = Pauses {
     first: Duration::from_secs(5),
     longest: Duration::from_secs(60 * 60),
 };
-/// Seconds of failures without a success until the endpoint is stopped. This is shorter than the retention of the
+/// Seconds of failures without a success until the endpoint is stopped. This time is shorter than the retention of the
 /// journal, so that `vestnik webhook resume` loses no event.
 const GIVE_UP_S: f64 = 3.0 * 24.0 * 60.0 * 60.0;
 /// The number of refusals after which an event is skipped. With the pauses, this takes about ten minutes.

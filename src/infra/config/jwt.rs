@@ -108,7 +108,7 @@ impl Reading {
     }
 }
 
-/// Whether a URL is plain http to this machine. Then nobody else can change the keys during the transfer.
+/// Whether a URL is plain http to this machine. Nobody else can change the keys on such a connection.
 fn is_of_this_machine(url: &str) -> bool {
     let host = url
         .strip_prefix("http://")

@@ -269,8 +269,8 @@ impl Reading {
         Some(url)
     }
 
-    /// Returns an empty connection string. Then all parts of the address come from the environment, as for psql without
-    /// arguments.
+    /// Returns an empty connection string. With this string, all parts of the address come from the environment, as for
+    /// psql without arguments.
     fn database_of_the_environment(&mut self) -> Option<SecretString> {
         let url = SecretString::from(EVERYTHING_FROM_THE_ENVIRONMENT);
         if let Err(Unreadable(why)) = Address::read(&url, &self.surroundings) {

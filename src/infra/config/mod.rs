@@ -31,7 +31,7 @@ pub struct Config {
     /// The trusted issuer of JWTs. A JWT of this issuer gives access to a store, as one of Vestnik's own tokens does.
     /// `None`: no JWT is accepted.
     pub jwt: Option<Jwt>,
-    /// The database, if only one is served. Its bot is in `telegram`.
+    /// The database, if only one is served. The bot of this database is in `telegram`.
     pub database: Database,
     /// The databases, if several are served. Otherwise empty.
     pub databases: Vec<ServedDatabase>,
@@ -194,8 +194,8 @@ pub struct Session {
     pub max_event_bytes: usize,
     /// Maximum sessions of one store on this node.
     pub max_per_store: usize,
-    /// Maximum sessions of one store with one token on this node. It is usually lower than `max_per_store`, so that one
-    /// token cannot use all sessions of a store.
+    /// Maximum sessions of one store with one token on this node. This limit is usually lower than `max_per_store`, so
+    /// that one token cannot use all sessions of a store.
     pub max_per_token: usize,
 }
 
@@ -216,8 +216,8 @@ pub struct Telegram {
     pub token: SecretString,
     /// The base URL of Telegram's Bot API.
     pub api_url: String,
-    /// The proxy to the Bot API: http, https, socks5 or socks5h. It may contain a password. `None`: the proxy that the
-    /// environment sets, if any.
+    /// The proxy to the Bot API: http, https, socks5 or socks5h. The address may contain a password. `None`: the proxy
+    /// of the environment is used, if there is one.
     pub proxy: Option<SecretString>,
     /// The directory of the operator's own message texts; `None`: only the built-in texts are used.
     pub texts: Option<PathBuf>,
@@ -228,8 +228,8 @@ pub struct Telegram {
     pub digest_threshold: usize,
     /// Maximum time for Telegram to respond to a request.
     pub deadline: Duration,
-    /// How long a node that claimed a delivery may take to send it. After this time another node may send it. It is
-    /// longer than `deadline`.
+    /// How long a node that claimed a delivery may take to send it. After this time another node may send it. The lease
+    /// is longer than `deadline`.
     pub lease: Duration,
 }
 

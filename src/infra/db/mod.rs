@@ -139,7 +139,7 @@ fn warn_of_ignored(address: &Address) {
     }
 }
 
-/// The driver of a connection. It is for callers that poll the driver themselves to receive the server's notifications
+/// The driver of a connection, for callers that poll the driver themselves to receive the server's notifications
 /// (LISTEN).
 pub type RawConnection = Connection<Socket, <MakeRustlsConnect as tokio_postgres::tls::MakeTlsConnect<Socket>>::Stream>;
 
@@ -322,7 +322,8 @@ pub fn token_pool(database: &config::Database) -> Result<Pool, Error> {
     Pool::new(url, "tokens", database.token_pool_size, &[])
 }
 
-/// Creates the pool for lists, history and statistics. It limits the requests of each store.
+/// Creates the pool for lists, history and statistics. The returned value also limits the concurrent requests of each
+/// store.
 pub fn reads(database: &config::Database) -> Result<Reads, Error> {
     let url = database.url.clone().ok_or(Error::Missing)?;
     Ok(Reads::new(Pool::new(
