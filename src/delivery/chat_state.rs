@@ -181,8 +181,8 @@ async fn enqueue_news(
     Ok(chats)
 }
 
-/// Disables a chat because Telegram reports that the bot was removed from it, or that its person blocked the bot.
-/// `chat` is the chat's id at Telegram.
+/// Disables a chat because Telegram reports that the bot was removed from it, or that the person in a private chat
+/// blocked the bot. `chat` is the chat's id at Telegram.
 pub async fn disable(pool: &Pool, chat: i64, why: &str) -> Result<ChatsToWake, QueryError> {
     const CHAT: &str = "select id from vestnik.vst_chat where telegram_id = $1 for no key update";
     db::with_timeout(async {
@@ -200,9 +200,9 @@ pub async fn disable(pool: &Pool, chat: i64, why: &str) -> Result<ChatsToWake, Q
     .await
 }
 
-/// Handles a sign that the chat may take messages: it sent an update, or the bot's rights in it changed. Blocked
-/// deliveries are tried at once, except during a pause that Telegram asked for. A disabled chat is enabled again, and
-/// gets the orders that it missed. `chat` is the chat's id at Telegram.
+/// Handles a sign that the chat may take messages: the bot got an update from the chat, or the bot's rights in the chat
+/// changed. Blocked deliveries are tried at once, except during a pause that Telegram asked for. A disabled chat is
+/// enabled again, and gets the orders that it missed. `chat` is the chat's id at Telegram.
 pub async fn enable(pool: &Pool, sources: &Registry, chat: i64) -> Result<ChatsToWake, QueryError> {
     const CHAT: &str = "select id, disabled_at is not null, \
              exists (select from vestnik.vst_chat_link l where l.chat_id = c.id and l.blocked_at is not null) \

@@ -210,8 +210,8 @@ async fn subject_work(
         return Ok(None);
     };
     let (message, base_event) = sent(transaction, chat, &style.store, &subject).await?;
-    // A person asked for this order, so show its current state. A later event may have been in a digest, or may have no
-    // delivery.
+    // A person asked for this order, so show its current state. The newest event may have been in a digest, or may have
+    // no delivery.
     let asked = alone.then(|| SubjectId::from_text(&subject)).flatten();
     let current = match asked {
         Some(subject) => event_view::current(transaction, sources, &style.store, &subject).await?,

@@ -1,4 +1,4 @@
-//! Whether a store is closed by its opening hours. A store that is closed escalates no orders.
+//! Decides whether a store is closed according to its opening hours. The orders of a closed store are not escalated.
 
 /// An SQL condition: the store is closed now, and is set to escalate orders only while it is open. A store without
 /// opening hours is never closed. `store` is an SQL expression for the store's id.

@@ -1,5 +1,5 @@
 //! Saves the outcome of a send. Each claim has a number (the fence). If a node has lost its lease to a newer claim, the
-//! older fence prevents it from saving anything.
+//! older fence prevents this node from saving anything.
 
 use std::time::Duration;
 
@@ -29,8 +29,8 @@ const PAUSES: Pauses = Pauses {
     first: Duration::from_secs(1),
     longest: Duration::from_secs(5 * 60),
 };
-/// The number of refusals after which a message is dead-lettered. By then it was sent with markup, without markup, and
-/// without buttons.
+/// The number of refusals after which a message is dead-lettered. By then the message was sent with markup, without
+/// markup, and without buttons.
 pub const MOST_REFUSALS: u32 = 3;
 
 /// Whether `complete` saved the outcome of a send.
@@ -159,8 +159,8 @@ async fn items(
              due_at = case when $4::float8 > 0 then clock_timestamp() + make_interval(secs => $4) else due_at end, \
              completed_at = case when $2 in ('sent', 'dead') and not ($7 and alone) then clock_timestamp() end \
          where id = any ($1) and (state = 'sending' or $2 = 'sent')";
-    // The edit gave the message its current buttons. Older changes of its buttons that are still queued are not needed
-    // any more.
+    // The edit of the order's message also replaced its buttons. Changes of buttons that are still queued for this
+    // message are not needed any more.
     const OVERTAKEN: &str = "update vestnik.vst_delivery set state = 'dead', reason = 'the message was written anew', \
              completed_at = clock_timestamp() \
          where chat_id = $1 and message_id = $2 and keyboard is not null and state in ('pending', 'retrying')";

@@ -156,8 +156,8 @@ async fn put_off(transaction: &Transaction<'_>, closed: &[i64], opened: &[i64]) 
 }
 
 /// Finds the due escalations whose order was answered or removed. Returns the outcomes by the id of the escalation's
-/// event. The statuses come from the journal, because newer events may not be enqueued yet. The query reads each
-/// store's events from its oldest due order on.
+/// event. The statuses come from the journal, because newer events may not be enqueued yet. For each store, the query
+/// reads the events since the store's oldest due order.
 async fn over(
     transaction: &Transaction<'_>,
     sources: &Sources,

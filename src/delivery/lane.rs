@@ -62,8 +62,8 @@ impl Lane {
     }
 }
 
-/// SQL for the moment from which the open delivery with table alias `d` may be sent. Before that moment, the delivery
-/// or its link pauses.
+/// SQL for the moment from which the open delivery with table alias `d` may be sent. This is the end of the delivery's
+/// pause or of its link's pause, whichever is later.
 pub(super) const DUE_AT: &str = "greatest(d.due_at, (select l.blocked_until from vestnik.vst_chat_link l \
      where l.chat_id = d.chat_id and l.store_id = d.store_id))";
 

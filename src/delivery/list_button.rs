@@ -1,5 +1,5 @@
-//! Keeps the buttons of digests and of other lists of orders true. A list has a button for each order that waits for an
-//! answer. When the order is answered, an edit of the list removes its button.
+//! Keeps the buttons of digests and of other lists of orders up to date. A list has a button for each order that waits
+//! for an answer. When the order is answered, an edit of the list removes its button.
 
 use std::collections::HashMap;
 

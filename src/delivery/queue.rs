@@ -78,8 +78,8 @@ async fn claim_in(pool: &Pool, sources: &Registry, rules: &Rules, lane: Lane) ->
     let mut transaction = client.transaction().await?;
     db::limit_idle_in_transaction(&transaction).await?;
     let statement = transaction.prepare_cached(&claim_sql(lane)).await?;
-    // Hold the chat for longer than the lease. Then the next send keeps its distance even if this send ends when the
-    // lease ends.
+    // Hold the chat for longer than the lease. Then a pause remains before the next send even if this send ends
+    // together with the lease.
     let held_s = rules.lease.as_secs_f64() + complete::CHAT_SPACING_S;
     let parameters: [&(dyn ToSql + Sync); 4] = [&held_s, &SLOTS_OF_THE_REST, &rules.bot.as_slice(), &rules.node];
     let Some(row) = transaction.query_opt(&statement, &parameters).await? else {
@@ -123,7 +123,7 @@ async fn claim_in(pool: &Pool, sources: &Registry, rules: &Rules, lane: Lane) ->
 }
 
 /// Returns SQL that claims both a chat and a slot of the bot, or nothing. The statement skips rows that another node
-/// has locked. Chat and slot are held until the same moment, which counts from the start of the transaction.
+/// has locked. The chat and the slot are held until the same moment, which counts from the start of the transaction.
 /// `complete::release` recognizes the slot by this moment.
 fn claim_sql(lane: Lane) -> String {
     let own = lane.columns();
@@ -246,7 +246,7 @@ async fn sending(transaction: &Transaction<'_>, work: &Work, fence: i64) -> Resu
 }
 
 /// Returns the time until the next send may begin, at most `idle`. While the bot is stopped, the time is `idle`. If a
-/// due delivery could not be claimed, the time is short, because another node has locked it or no slot is free.
+/// due delivery could not be claimed, the time is short, because another node has locked the chat or no slot is free.
 async fn next_due(client: &Client, rules: &Rules) -> Result<Duration, QueryError> {
     // If no chat waits, return null, because the time of a slot may be infinite.
     const NEXT: &str = "select extract(epoch from ( \

@@ -45,7 +45,7 @@ pub enum Lease {
     Stopped,
 }
 
-/// Records each second that this node is up, over its own connection to Postgres. Postgres notices the end of this
+/// Records once a second that this node is up, over its own connection to Postgres. Postgres notices the end of this
 /// connection at once, however the process ends.
 pub struct Heartbeat {
     node: String,
@@ -269,7 +269,7 @@ pub async fn note(pool: &Pool, error: Option<&str>) -> Result<(), QueryError> {
     .await
 }
 
-/// Records a conflict now: another program polls with the same token, or the bot has a webhook.
+/// Records that a conflict has just occurred: another program polls with the same token, or the bot has a webhook.
 pub async fn note_conflict(pool: &Pool) -> Result<(), QueryError> {
     db::with_timeout(async {
         let client = pool.get().await?;
@@ -283,7 +283,7 @@ pub async fn note_conflict(pool: &Pool) -> Result<(), QueryError> {
 
 /// If Telegram has answered no poll for this long, the bot counts as receiving no updates. Seconds.
 const POLL_IS_OLD_S: f64 = 60.0;
-/// Seconds for which a conflict with another program that polls with the same token is reported.
+/// If another program polls with the same token, this conflict is reported for this many seconds.
 const CONFLICT_IS_NEWS_S: f64 = 120.0;
 
 /// The state of the bot, for operators. Ages are in seconds.

@@ -289,8 +289,8 @@ impl<C: ChatChannel> Worker<C> {
     }
 }
 
-/// Logs the outcome of a failed send. Telegram's reason for a refusal may quote the message. So it is saved with the
-/// delivery, and not logged.
+/// Logs the outcome of a failed send. Telegram's reason for a refusal may quote the message. So the reason is saved
+/// with the delivery, and not logged.
 fn log(claim: &Claim, outcome: &Outcome) {
     let chat = claim.chat.0;
     match outcome {

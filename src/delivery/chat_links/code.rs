@@ -31,7 +31,7 @@ impl Code {
         ))
     }
 
-    /// The code as text, to be shown to the operator once.
+    /// Returns the code as text. The operator sees this text only once.
     pub fn reveal(&self) -> &str {
         &self.0
     }

@@ -17,7 +17,7 @@ pub struct Listed {
     pub store: String,
     /// The store's display name. `None`: the store has none.
     pub store_name: Option<String>,
-    /// The name of the link's mode: which of the store's orders the chat gets.
+    /// The name of the link's mode. The mode decides which of the store's orders the chat gets.
     pub mode: String,
     /// The language of the store's messages in this chat, such as `ru`.
     pub language: String,

@@ -26,7 +26,7 @@ use crate::sources::registry::Registry;
 const CLAIM_INTERVAL: Duration = Duration::from_secs(1);
 /// The shortest time between two reads of the journal, so that a busy journal is read in batches.
 const SPACING: Duration = Duration::from_millis(50);
-/// The longest wait for a signal of new events. After it, the journal is read without a signal.
+/// The longest wait for a signal of new events. After this time, the journal is read without a signal.
 const IDLE: Duration = RENEWAL;
 /// The most events that one read of the journal returns.
 const PAGE_EVENTS: usize = 200;
