@@ -39,7 +39,7 @@ pub(super) async fn examine(
 }
 
 /// Checks that at least one node listens, and that no listening node has stopped. A node is recognized by the query
-/// that it runs regularly, because an operator may have changed its application name.
+/// that each node runs regularly, because an operator may have changed the node's application name.
 async fn nodes(client: &Client) -> Result<Vec<Finding>, db::QueryError> {
     const NODES: &str = "select pid, coalesce(extract(epoch from clock_timestamp() - query_start), 0)::float8 from pg_stat_activity \
          where datname = current_database() and pid <> pg_backend_pid() \

@@ -11,7 +11,7 @@ use tokio::process::Command;
 
 use super::{Error, set_mode};
 
-/// The parent of the data directory if only root can enter the wanted directory.
+/// If only root can enter the wanted directory, the data directory is created in this directory instead.
 const REACHABLE: &str = "/var/lib";
 
 /// The account of this machine that runs the private Postgres.

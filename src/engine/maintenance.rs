@@ -234,7 +234,8 @@ pub(super) async fn report_listening(databases: Vec<Arc<DatabaseContext>>, stop:
     }
 }
 
-/// Samples the gauges of all databases. Counts are added up. If a gauge shows a danger, the worst value is reported.
+/// Samples the gauges of all databases. A gauge that counts something shows the sum of all databases. A gauge that
+/// warns of a danger shows the worst value of all databases.
 pub(super) async fn sample_gauges(
     databases: Vec<Arc<DatabaseContext>>,
     limits: Arc<ConnectionLimits>,

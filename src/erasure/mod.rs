@@ -157,7 +157,7 @@ async fn projections(
             format!("update {table} set data = vestnik.vst_storable($3)::json where key = $1 and store_id = $2");
         for row in transaction.query(&select, &[&&*subject.key]).await? {
             let (store, data): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
-            // The mapping's paths begin at the column `data`, so put the row into an object with this member.
+            // The mapping's paths begin at the column `data`, so put the data into an object with the member `data`.
             let kept: serde_json::Value =
                 serde_json::from_str(&source.without_customer(&format!("{{\"data\":{data}}}"))).unwrap_or_default();
             let data = kept

@@ -1,5 +1,5 @@
-//! Exponential backoff: each pause is twice as long as the one before, up to a maximum. Jitter keeps nodes that lost
-//! the same database from reconnecting at the same moment.
+//! Exponential backoff: each pause is twice as long as the one before, up to a maximum. Jitter (a random part of the
+//! pause) prevents nodes that lost the same database from reconnecting at the same moment.
 
 use std::time::Duration;
 

@@ -113,8 +113,8 @@ async fn pg_dump(major: u32) -> Option<PathBuf> {
     None
 }
 
-/// Runs pg_dump on the snapshot of the transaction. The environment contains the database's address, because every user
-/// of the machine can see a command line.
+/// Runs pg_dump on the snapshot of the transaction. The database's address is passed in the environment, because every
+/// user of the machine can see command lines.
 async fn dump(program: &Path, transaction: &Transaction<'_>, config: &Config, file: &File) -> Result<(), Failure> {
     let snapshot = transaction.query_one("select pg_export_snapshot()", &[]).await?;
     let snapshot: &str = snapshot.try_get(0)?;

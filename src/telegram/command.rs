@@ -61,8 +61,8 @@ impl Commands<'_> {
         self.reply(message, &answer, None).await
     }
 
-    /// Answers `/orders` with the open orders of the chat's stores. Each order has a button that sends its message
-    /// again.
+    /// Answers `/orders` with the open orders of the chat's stores. Each order has a button that sends the order's
+    /// message again.
     async fn orders(&self, message: &Message, links: &[ChatLink], words: &Catalog) -> Result<(), QueryError> {
         let stores: Vec<String> = links.iter().map(|link| link.store.clone()).collect();
         let open = reopen::open(&self.bot.pool, &self.bot.sources, message.chat.id.0, &stores).await?;

@@ -99,7 +99,7 @@ struct Memory {
     ours: Option<(i64, Instant)>,
     /// Whether a previous node may have left saved updates that were not handled.
     is_left_over: bool,
-    /// The ids of presses that this node has answered with the text that Postgres is not reached.
+    /// The ids of the presses that this node has answered with a text which says that Postgres is not reached.
     answered: HashSet<i64>,
 }
 
@@ -159,7 +159,7 @@ impl Bot {
         self.client.until_reached().await;
     }
 
-    /// Checks the token: asks Telegram for the bot's name. If Telegram returns it, a stopped bot starts again. If
+    /// Checks the token: asks Telegram for the bot's name. If Telegram returns the name, a stopped bot starts again. If
     /// Telegram refuses the token, the bot is stopped.
     async fn check_token(&self) -> Result<(), QueryError> {
         match self.client.name().await {

@@ -18,8 +18,8 @@ use crate::delivery::{chat_state, migrate};
 use crate::infra::backoff::Backoff;
 use crate::infra::db::QueryError;
 
-/// The attempts to handle an update. After them it is dropped, so that an update that always fails does not block later
-/// ones.
+/// The number of attempts to handle an update. After the last attempt the update is dropped, so that it does not block
+/// later updates.
 const ATTEMPTS: u32 = 3;
 /// The most chats whose updates are handled at the same time. The handling of each chat may need a connection of the
 /// pool.

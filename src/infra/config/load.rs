@@ -1,5 +1,5 @@
-//! Reads the settings from all their sources. Reports all invalid settings together, so that a person can correct them
-//! at once.
+//! Reads the settings from all their sources. Reports all invalid settings together, so that a person can correct all
+//! of them before the next start.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,7 +14,7 @@ use super::{Config, Database, Embedded, Journal, Log, LogFormat, Notify, Shop, S
 use crate::infra::db::{Address, Surroundings, Unreadable};
 
 const DEFAULTS: &str = include_str!("../../../vestnik.default.toml");
-/// The settings file that is read if the command line names none and this file exists.
+/// The settings file that is read if the command line names no file, and if this file exists.
 const USUAL_FILE: &str = "vestnik.toml";
 /// Environment variables with a short name, each with the setting whose value it contains.
 const SHORT_NAMES: [(&str, &str); 2] = [("VESTNIK_LISTEN", "http.listen"), ("DATABASE_URL", "database.url")];

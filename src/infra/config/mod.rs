@@ -86,7 +86,7 @@ pub const OPS_CONNECTIONS: usize = 64;
 pub struct Ops {
     /// The address and port of the server. `None`: the server is off.
     pub listen: Option<SocketAddr>,
-    /// Interval of the canary, the node's self-test; `None`: it is off.
+    /// Interval of the canary, the node's self-test; `None`: the canary is off.
     pub canary_interval: Option<Duration>,
 }
 
@@ -186,7 +186,7 @@ pub struct Journal {
 /// The limits of sessions, which are live clients.
 #[derive(Debug, Clone)]
 pub struct Session {
-    /// Interval between two pings, each with a heartbeat message.
+    /// Interval between two pings. A heartbeat message is sent with each ping.
     pub ping_interval: Duration,
     /// Maximum bytes of events that wait for one session. A session with more waiting bytes is closed.
     pub send_queue_bytes: usize,

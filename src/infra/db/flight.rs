@@ -148,7 +148,8 @@ impl Rows {
 impl Stream for Rows {
     type Item = Result<Row, tokio_postgres::Error>;
 
-    /// Returns `None` again after the end. The stream of tokio-postgres would report a closed connection then.
+    /// After the end of the stream, returns `None` again. The stream of tokio-postgres would report a closed connection
+    /// instead.
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if self.under_way.is_none() {
             return Poll::Ready(None);

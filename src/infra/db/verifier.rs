@@ -138,7 +138,7 @@ impl Verifier {
         Err(CertificateError::UnknownIssuer)
     }
 
-    /// Checks that the certificate `root` has signed the certificate `leaf`, and may sign certificates.
+    /// Checks that the certificate `root` has signed the certificate `leaf`, and that `root` may sign certificates.
     fn signed(&self, leaf: &Certificate, root: &Certificate, now: UnixTime) -> Result<(), CertificateError> {
         is_in_time(root, now)?;
         // A version 1 certificate has no field for the right to sign, so accept it without this field.
