@@ -25,7 +25,7 @@ pub struct AttachArgs {
     /// The table with its schema, such as public.orders; a name in mixed case is quoted: 'public."Order"'
     #[arg(long, required_unless_present_any = ["map", "preset"], conflicts_with_all = ["map", "preset"])]
     table: Option<String>,
-    /// Whether its rows are orders or bookings, if its name does not say so
+    /// Whether the table's rows are orders or bookings, if the table's name does not say so
     #[arg(long, value_enum, conflicts_with = "map")]
     kind: Option<KindArg>,
     /// A file with the mapping of its columns

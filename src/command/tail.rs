@@ -74,7 +74,7 @@ struct Tail {
     token: String,
     cursor: Option<String>,
     printed: VecDeque<String>,
-    /// The longest random wait before the client reconnects. The wait keeps clients from reconnecting at the same
+    /// The longest random wait before the client reconnects. The wait prevents clients from reconnecting at the same
     /// moment.
     jitter: Duration,
 }

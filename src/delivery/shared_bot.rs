@@ -281,7 +281,7 @@ pub async fn note_conflict(pool: &Pool) -> Result<(), QueryError> {
     .await
 }
 
-/// If Telegram has answered no poll for this long, the bot counts as receiving no updates. Seconds.
+/// If Telegram has answered no poll for this many seconds, the bot counts as receiving no updates.
 const POLL_IS_OLD_S: f64 = 60.0;
 /// If another program polls with the same token, this conflict is reported for this many seconds.
 const CONFLICT_IS_NEWS_S: f64 = 120.0;

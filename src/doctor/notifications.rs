@@ -10,11 +10,11 @@ use crate::infra::config::{Config, Notify};
 use crate::infra::db::{self, Client};
 use crate::migrate;
 
-/// If this share of Postgres' notification queue is in use, a listener probably does not read its notifications. 0 to
-/// 1.
+/// If this share (0 to 1) of Postgres' notification queue is in use, a listener probably does not read its
+/// notifications.
 const QUEUE_USAGE: f64 = 0.1;
-/// Seconds without a query on its LISTEN connection after which a node counts as stopped. A node runs a query every 2
-/// s.
+/// If a node has run no query on its LISTEN connection for this many seconds, the node counts as stopped. A running
+/// node runs a query every 2 s.
 const OVERDUE_S: f64 = 8.0;
 
 /// Checks that a node listens, and that a test notification arrives at the address that nodes use for LISTEN.

@@ -8,7 +8,7 @@ use crate::infra::config::{Config, Notify};
 use crate::infra::db::{self, Client};
 
 /// Seconds by which a clock may differ from Postgres' clock before it is reported. With NTP, the difference is much
-/// smaller. With a larger one, people would read wrong times.
+/// smaller. With a larger difference, people would read wrong times.
 const CLOCK_OFF_S: f64 = 2.0;
 /// Settings that end statements or transactions. An operator may have set them for the role or the database.
 const TIMEOUTS: [&str; 5] = [

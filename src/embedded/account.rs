@@ -1,5 +1,5 @@
-//! The account that runs the private Postgres. Postgres refuses to run as root. So a process of root starts it under
-//! another account, in a directory that this account can enter.
+//! The account that runs the private Postgres. Postgres refuses to run as root. So a Vestnik process that runs as root
+//! starts it under another account, in a directory that this account can enter.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, chown, symlink};
@@ -24,7 +24,7 @@ pub struct Account {
 }
 
 impl Account {
-    /// Returns the account of this process. If this is root, returns the account `postgres` or `nobody`.
+    /// Returns the account of this process. If this process runs as root, returns the account `postgres` or `nobody`.
     pub fn to_run_postgres() -> Result<Self, Error> {
         if !geteuid().is_root() {
             let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());

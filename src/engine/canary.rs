@@ -106,7 +106,7 @@ impl CanaryTask {
             }
             Err(_) => return Some(Err(CanaryFailure::NoSession)),
         };
-        // The next round begins after the interval and the deadlines of this round at the latest.
+        // At the latest, the next round begins after the interval and the deadlines of this round.
         let next = self.interval + 2 * (OPEN_DEADLINE + BACK_DEADLINE);
         if let Err(error) = canary::send(&self.database.hub.pool, &self.store, round, next).await {
             self.explain(&error.to_string());

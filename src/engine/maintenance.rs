@@ -30,9 +30,9 @@ const TOKEN_POLL_INTERVAL: Duration = Duration::from_secs(1);
 const END_TOLERANCE: Duration = Duration::from_secs(6);
 /// Time between two rounds of trimming old events.
 const TRIM_INTERVAL: Duration = Duration::from_secs(60);
-/// Time limit of trimming one batch, because over a half-open connection it would never end.
+/// Time limit of trimming one batch, because a statement over a half-open connection would never end.
 const TRIM_DEADLINE: Duration = Duration::from_secs(60);
-/// Pause between two batches of a round, so that trimming does not occupy the disk.
+/// Pause between two batches of a round, so that other statements can use the disk.
 const TRIM_PAUSE: Duration = Duration::from_millis(100);
 /// Time between two samples of the gauges.
 const GAUGE_INTERVAL: Duration = Duration::from_secs(15);

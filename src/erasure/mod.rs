@@ -54,7 +54,7 @@ pub struct Report {
     pub projections: u64,
     /// The number of recorded answers that were sent to the shop's own API.
     pub answers: u64,
-    /// The number of the bot's answers to commands that contained the customer's data.
+    /// The number of the bot's answers that contained the customer's data.
     pub replies: u64,
     /// The number of Telegram messages that will be edited.
     pub messages: u64,
@@ -102,7 +102,8 @@ async fn journal(
     sources: &Sources,
     events: &[JournalEvent],
 ) -> Result<u64, tokio_postgres::Error> {
-    // Keep who pressed a button and the promised minutes, but no reason, because a reason may name the customer.
+    // Keep the name of the person who pressed a button, and the promised minutes. Delete the reason, because it may
+    // name the customer.
     const REDACT: &str = "update vestnik.vst_event e set data = vestnik.vst_storable(r.data)::json, \
              old = case when r.old is not null then vestnik.vst_storable(r.old)::json end, \
              answer = case when e.answer is not null then json_build_object('by', e.answer->'by', 'minutes', e.answer->'minutes') end \

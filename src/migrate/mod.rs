@@ -30,7 +30,7 @@ mod shop {
     refinery::embed_migrations!("sql/shop");
 }
 
-/// A series of migrations, which are applied in order. A table of the series records the applied ones.
+/// A series of migrations, which are applied in order. A table of the series records the applied migrations.
 struct Set {
     name: &'static str,
     runner: fn() -> Runner,
@@ -261,7 +261,7 @@ async fn apply(client: &mut Client, config: &Config, say: Progress<'_>) -> Resul
     Ok(if changed { Outcome::Migrated } else { Outcome::Unchanged })
 }
 
-/// Applies all migrations of a series. Locks tables that writers use only in short attempts. Returns whether a
+/// Applies all migrations of a series. Each attempt to lock a table that writers use is short. Returns whether a
 /// migration was applied.
 async fn history_with_retries(client: &mut Client, set: &Set, say: Progress<'_>) -> Result<bool, Error> {
     lock::with_retries(client, say, async |client: &mut Client, say: Progress<'_>| {
@@ -290,8 +290,8 @@ impl Set {
     }
 }
 
-/// Reads which versions of a series the database has. Fails if this version of Vestnik lacks one of them, or has
-/// another text for it.
+/// Reads which versions of a series the database has. Fails if this version of Vestnik lacks one of these migrations,
+/// or has another text for one of them.
 async fn applied(client: &Client, set: &Set) -> Result<Vec<SchemaVersion>, Error> {
     let there = client
         .query_one("select to_regclass($1) is not null", &[&set.table()])

@@ -65,7 +65,8 @@ async fn missing(client: &Client, table: &str) -> Result<Vec<String>, Error> {
     rows.iter().map(line).collect()
 }
 
-/// Finds names of constraints and indexes of the migration V23 that the shop already uses for other objects.
+/// The migration V23 creates constraints and indexes. This finds those of their names that the shop already uses for
+/// other objects.
 async fn taken(client: &Client, table: &str) -> Result<Vec<String>, Error> {
     const CONSTRAINT: &str =
         "select exists (select from pg_constraint where conrelid = to_regclass($1) and conname = $2)";

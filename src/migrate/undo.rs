@@ -80,7 +80,8 @@ fn which(table: &str) -> &'static str {
 /// than V23, so `vestnik migrate` applies V23 again even after an interrupted undo. The existence of the table
 /// `vestnik.vst_before_v23` marks this state, so the table is created even if it stays empty.
 async fn accept_old_statuses(client: &mut Client) -> Result<(), Error> {
-    // If V23 was interrupted, it has added no constraint. Then a constraint with this name belongs to the shop.
+    // If V23 was interrupted, it has added no constraint. In this case, a constraint with this name belongs to the
+    // shop.
     let was_applied = applied(client, &SHOP).await?.contains(&v23::VERSION);
     let transaction = client.transaction().await?;
     for (table, constraint) in CONSTRAINTS.iter().filter(|_| was_applied) {

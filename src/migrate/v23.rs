@@ -20,7 +20,7 @@ const LATE_ROWS: u64 = 1000;
 const INDEX_LOCK_TIMEOUT: &str = "10min";
 
 /// Fails if a row has a status that the migration V23 does not know, or if a table would reject the new statuses. The
-/// error lists them. Changes nothing.
+/// error lists these statuses and tables. Changes nothing.
 pub async fn check(client: &Client) -> Result<(), Error> {
     let mut unknown = Vec::new();
     for table in TABLES {

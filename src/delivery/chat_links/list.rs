@@ -4,8 +4,8 @@ use crate::infra::db::Client;
 
 use crate::infra::db::QueryError;
 
-/// If a chat's pause is longer than this, Telegram asked for the pause with HTTP status 429 (too many requests).
-/// Vestnik's own pauses are shorter. Seconds.
+/// If a chat pauses for more than this many seconds, Telegram asked for the pause with HTTP status 429 (too many
+/// requests). Vestnik's own pauses are shorter.
 pub const LONG_PAUSE_S: f64 = 60.5;
 /// SQL for the seconds until the chat with alias `c` may get its next message. 0: now.
 const PAUSE_S: &str = "greatest(0, extract(epoch from c.next_at - clock_timestamp()))::float8";

@@ -112,7 +112,7 @@ pub struct Database {
     /// The first half of the keys of the two advisory locks for NOTIFY suppression. The triggers use the value that the
     /// last migration wrote.
     pub notify_lock_key: i32,
-    /// If this share of Postgres' notification queue is in use, writers do not notify any more. 0 to 1.
+    /// If this share (0 to 1) of Postgres' notification queue is in use, writers do not notify any more.
     pub notify_queue_limit: f64,
     /// Interval at which an idle feed reads the journal without a notification. If such a read finds an event, a
     /// notification was missed.
