@@ -47,7 +47,7 @@ pub struct Claim {
     pub lane: Lane,
     /// The chat's id at Telegram.
     pub telegram_id: i64,
-    /// The chat's title at Telegram. `None`: not known.
+    /// The chat's title at Telegram. `None`: the title is not known.
     pub title: Option<String>,
     /// The id of the forum topic that the message goes to. `None`: no topic.
     pub topic: Option<i32>,

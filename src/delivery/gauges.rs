@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::infra::db::{self, Pool, QueryError};
 
-/// The time between two readings from Postgres.
+/// The time between two readings of the gauges' values from Postgres.
 const INTERVAL: Duration = Duration::from_secs(5);
 
 /// The label that names the database in a metric. Empty: the node serves only one database.

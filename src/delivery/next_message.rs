@@ -170,7 +170,7 @@ pub enum Work {
     ListButtons {
         /// The id of the sent list.
         message: i32,
-        /// The buttons that stay.
+        /// The buttons that stay in the list.
         buttons: Vec<OpenButton>,
         /// The id of the delivery of the edit.
         item: i64,

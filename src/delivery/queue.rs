@@ -41,7 +41,7 @@ pub enum Claimed {
 /// The settings of all claims of this node.
 #[derive(Debug, Clone)]
 pub struct Rules {
-    /// How long a claim's lease holds.
+    /// How long the lease of a claim lasts.
     pub lease: Duration,
     /// The deadline of a send.
     pub deadline: Duration,

@@ -23,7 +23,7 @@ pub struct Listed {
     pub language: String,
     /// The chat's id at Telegram.
     pub telegram_id: i64,
-    /// The chat's title at Telegram. `None`: not known.
+    /// The chat's title at Telegram. `None`: the title is not known.
     pub title: Option<String>,
     /// The id of the forum topic that messages go to. `None`: no topic.
     pub topic: Option<i32>,

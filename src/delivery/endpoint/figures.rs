@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::delivery::gauges::database_label;
 use crate::infra::db::{self, GenericClient, Pool, QueryError};
 
-/// The time between two readings from Postgres.
+/// The time between two readings of the endpoints' state from Postgres.
 const INTERVAL: Duration = Duration::from_secs(5);
 
 /// The state of all webhook endpoints of a database.

@@ -101,7 +101,7 @@ pub(super) enum Consequence {
     Stopped,
     /// The event is skipped, and the next event is posted at once.
     PassedOver,
-    /// Nothing, because this node has lost the lease.
+    /// Nothing is saved, because this node has lost the lease.
     None,
 }
 

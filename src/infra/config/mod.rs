@@ -33,7 +33,7 @@ pub struct Config {
     pub jwt: Option<Jwt>,
     /// The database, if only one is served. The bot of this database is in `telegram`.
     pub database: Database,
-    /// The databases, if several are served. Otherwise empty.
+    /// The databases, if several are served. Empty if only one is served.
     pub databases: Vec<ServedDatabase>,
     /// The private Postgres, which Vestnik starts if no database is configured.
     pub embedded: Embedded,

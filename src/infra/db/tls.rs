@@ -57,11 +57,11 @@ enum Roots {
 /// A way to try to open a connection. [`Tls::attempts`] lists the ways in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Attempt {
-    /// Without encryption.
+    /// The connection is not encrypted.
     Plain,
-    /// With TLS if the server supports TLS, otherwise without encryption over the same connection.
+    /// The connection uses TLS if the server supports TLS. Otherwise the same connection continues without encryption.
     Preferred,
-    /// With TLS only.
+    /// The connection must use TLS.
     Required,
 }
 
