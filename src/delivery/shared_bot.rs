@@ -221,7 +221,7 @@ pub async fn dealt_with(pool: &Pool, update: i64) -> Result<(), QueryError> {
     .await
 }
 
-/// Ends this node's lease of the poll, so that another node polls at once.
+/// Ends this node's lease, so that another node polls Telegram at once.
 pub async fn release(pool: &Pool, node: &str) -> Result<(), QueryError> {
     const RELEASE: &str = "update vestnik.vst_bot set poller = null where poller = $1";
     db::with_timeout(async {

@@ -30,7 +30,7 @@ use crate::infra::db::QueryError;
 const POLL_S: u32 = 10;
 /// The deadline of a poll. If no response arrives before the deadline, the connection counts as broken.
 const POLL_DEADLINE: Duration = Duration::from_secs(15);
-/// The time between two attempts to take over the poll while another node polls.
+/// The time between two attempts to take over polling from another node.
 const ELSEWHERE_PAUSE: Duration = Duration::from_secs(1);
 /// The pause after a first 409 (conflict). An earlier poll that this node has abandoned may still be open at Telegram.
 const FIRST_CONFLICT_PAUSE: Duration = Duration::from_millis(500);
@@ -44,12 +44,12 @@ const STOPPED_PAUSE: Duration = Duration::from_secs(60);
 const FULL_PAUSE: Duration = Duration::from_millis(100);
 /// The most updates that one poll returns.
 const BATCH_UPDATES: u8 = 100;
-/// The most saved updates that this node reads at once when it takes over the poll from another node.
+/// When this node takes over polling from another node, it reads at most this many saved updates at once.
 const BATCH_LEFT_OVER: i64 = 1000;
 /// The longest pause between two polls, even if Telegram asks for a longer pause.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// How long this node still answers presses of buttons after it lost Postgres. After that, another node may hold the
-/// lease.
+/// How long this node still answers presses of buttons after it lost the connection to Postgres. After this time,
+/// another node may hold the lease.
 const ALONE_FOR: Duration = Duration::from_secs(5 * 60);
 /// The pause between two polls while Postgres is not reached. Telegram also keeps each of these polls open for this
 /// time.

@@ -347,8 +347,8 @@ pub async fn limit_idle_in_transaction(transaction: &Transaction<'_>) -> Result<
         .await
 }
 
-/// Whether this transaction may do a task that only one node may do at a time. If so, the transaction holds the lock of
-/// the task's row until the transaction ends. `false`: another node holds the lock. The call does not wait.
+/// Tries to lock the row of a task that only one node may do at a time. `true`: the transaction holds the lock until
+/// the transaction ends, and may do the task. `false`: another node holds the lock. The call does not wait.
 pub async fn take_turn(transaction: &Transaction<'_>, task: &str) -> Result<bool, tokio_postgres::Error> {
     const TURN: &str = "select from vestnik.vst_turn where task = $1 for update skip locked";
     Ok(transaction.query_opt(TURN, &[&task]).await?.is_some())
