@@ -248,7 +248,7 @@ async fn sending(transaction: &Transaction<'_>, work: &Work, fence: i64) -> Resu
 /// Returns the time until the next send may begin, at most `idle`. While the bot is stopped, the time is `idle`. If a
 /// due delivery could not be claimed, the time is short, because another node has locked the chat or no slot is free.
 async fn next_due(client: &Client, rules: &Rules) -> Result<Duration, QueryError> {
-    // If no chat waits, return null, because the time of a slot may be infinite.
+    // If no chat waits, return null instead of a time, because the time at which a slot is free may be infinite.
     const NEXT: &str = "select extract(epoch from ( \
              select min(greatest(due_at, (select min(free_at) from vestnik.vst_bot_slot))) from ( \
                  select greatest(next_at, leased_until, case when not waiting then wakes_at end) from vestnik.vst_chat \

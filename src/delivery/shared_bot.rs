@@ -45,8 +45,8 @@ pub enum Lease {
     Stopped,
 }
 
-/// Records once a second that this node is up, over its own connection to Postgres. Postgres notices the end of this
-/// connection at once, however the process ends.
+/// Records once a second that this node is up. Uses its own connection to Postgres, because Postgres notices the end of
+/// a connection at once, however the process ends.
 pub struct Heartbeat {
     node: String,
     url: SecretString,

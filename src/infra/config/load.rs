@@ -97,7 +97,7 @@ pub fn load(sources: &Sources) -> Result<Config, Problems> {
             Some((_, name)) => Some((*name).to_owned()),
             None => reading.name_of(variable),
         };
-        // Many tools set an empty variable to mean "none".
+        // Ignore an empty variable, because many tools set an empty variable to mean "none".
         if let Some(name) = name.filter(|_| !value.is_empty()) {
             reading.put(&name, Value::String(value.clone()), variable);
         }

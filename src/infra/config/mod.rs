@@ -152,7 +152,7 @@ pub enum Notify {
 /// The private Postgres, which Vestnik starts itself.
 #[derive(Debug, Clone)]
 pub struct Embedded {
-    /// The directory of the data files of this Postgres.
+    /// The directory of the data files of the private Postgres.
     pub directory: PathBuf,
 }
 

@@ -36,7 +36,7 @@ const VARIABLES: [(&str, &str); 24] = [
     ("PGTARGETSESSIONATTRS", "target_session_attrs"),
     ("PGLOADBALANCEHOSTS", "load_balance_hosts"),
 ];
-/// The variables that select a Postgres. If one of them is set, Vestnik starts no private Postgres.
+/// The environment variables that select a Postgres. If one of them is set, Vestnik starts no private Postgres.
 const NAMES_A_POSTGRES: [&str; 5] = ["PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGSERVICE"];
 /// The directories that are searched for the machine's service file `pg_service.conf`, in this order.
 const SYSTEM_DIRECTORIES: [&str; 2] = ["/etc/postgresql-common", "/etc"];
@@ -55,7 +55,7 @@ pub struct Surroundings {
 impl Surroundings {
     /// Uses these names and values of environment variables.
     pub fn new(variables: impl IntoIterator<Item = (String, String)>) -> Self {
-        // Many tools set an empty variable to mean "none".
+        // Ignore empty variables, because many tools set an empty variable to mean "none".
         let variables = variables.into_iter().filter(|(_, value)| !value.is_empty());
         Self {
             variables: variables.collect(),
