@@ -99,7 +99,8 @@ pub async fn attach(config: &Config, args: AttachArgs) -> anyhow::Result<()> {
         super::say!("{mapping_toml}\n{sql}");
         return Ok(());
     }
-    // If a person has written the mapping, orders without a store may be intended.
+    // Orders without a store are an error only if the mapping was proposed. If a person has written the mapping, such
+    // orders may be intended.
     if newest.has_no_store && args.map.is_none() {
         let file = keep_proposal(&table, &mapping_toml)?;
         let file = file.display();

@@ -174,7 +174,8 @@ fn print(endpoint: &Listed) {
         endpoint.sent,
         endpoint.given_up,
     );
-    // Another program may have written the store's id, and it must not move the terminal's cursor.
+    // Replace control characters, because another program may have written the store's id, and the id must not move the
+    // terminal's cursor.
     super::say!("{}", line.replace(char::is_control, "?"));
 }
 

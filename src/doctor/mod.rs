@@ -158,7 +158,7 @@ async fn connection(url: &SecretString, client: &Client) -> Result<Finding, db::
     const ENCRYPTED: &str = "select ssl from pg_stat_ssl where pid = pg_backend_pid()";
     let address = db::parse(url, "doctor")?;
     let mut says = address.tls.to_string();
-    // Through a pooler, Postgres describes only the connection of the pooler.
+    // Through a pooler, `pg_stat_ssl` describes only the connection between the pooler and Postgres.
     if client.is_pooled() {
         says = format!("{says}; a pooler stands before Postgres");
     } else if address.tls.is_open() && !ask(client, ENCRYPTED).await?.try_get::<_, bool>(0)? {

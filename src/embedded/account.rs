@@ -70,7 +70,7 @@ impl Account {
             } else {
                 let elsewhere = Path::new(REACHABLE).join(format!("vestnik-data-{}", print_of(&parent.join(wanted))));
                 fs::create_dir_all(&elsewhere).map_err(|error| Error::File(elsewhere.clone(), error))?;
-                // The wanted path may be a link to a directory that does not exist any more.
+                // Remove the wanted path first, because it may be a link to a directory that does not exist any more.
                 let _ = fs::remove_file(wanted);
                 symlink(&elsewhere, wanted).map_err(problem)?;
                 tracing::info!(

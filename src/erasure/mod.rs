@@ -83,7 +83,8 @@ pub async fn erase(client: &mut Client, whom: &Whom, is_dry: bool) -> Result<Rep
     if is_dry {
         transaction.rollback().await?;
     } else {
-        // Each node clears its cache of events when it reads the new version number.
+        // Each node clears its cache of events when it reads the new version number, so that no cache keeps the erased
+        // data.
         registry::bump_version(&transaction).await?;
         transaction.commit().await?;
     }

@@ -95,7 +95,8 @@ async fn yield_autovacuum(client: &mut Client, tables: &[String]) -> Result<(), 
             format!("set local lock_timeout = {HARMLESS_LOCK_MS}; lock table {table} in share update exclusive mode");
         match transaction.batch_execute(&sql).await {
             Ok(()) => {}
-            // Another process holds the lock, or this role may not take the lock. The next attempt reports the problem.
+            // Ignore this error. Another process holds the lock, or this role may not take the lock. The next attempt
+            // reports the problem.
             Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {}
             Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {}
             Err(error) => return Err(error),

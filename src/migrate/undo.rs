@@ -50,8 +50,8 @@ async fn undo(client: &mut Client, config: &Config, say: Progress<'_>) -> Result
     if finished > 0 {
         say(&format!("put the old status of {finished} more rows back"));
     }
-    // Install the functions, because an interrupted migration may not have done so. From here on, answers write the old
-    // statuses.
+    // Install the functions, because an interrupted migration may not have done so. After that, attach the tables with
+    // the old status words, which answers then write.
     lock::with_retries(client, say, async |client: &mut Client, say: Progress<'_>| {
         triggers::apply(client, &config.database, say).await
     })

@@ -34,7 +34,7 @@ pub async fn check(client: &Client) -> Result<(), Error> {
             "public.orders" if column_type(client, table, "order_type").await?.is_some() => {
                 "order_type is not distinct from 'delivery'"
             }
-            // If the table has no column for the order type, assume that every order may be a delivery.
+            // If the table has no column for the order type, accept the status `delivering` for every order.
             "public.orders" => "true",
             _ => "false",
         };
@@ -125,8 +125,8 @@ pub struct Rewrite {
 async fn keep_state(client: &mut Client) -> Result<(), Error> {
     let transaction = client.transaction().await?;
     let there = "select to_regclass('vestnik.vst_before_v23') is not null";
-    // If the table exists, an interrupted migration has saved the state. Keep it, because rows may have been rewritten
-    // since.
+    // If the table `vestnik.vst_before_v23` exists, an interrupted migration has saved the state. Keep this state,
+    // because rows may have been rewritten since.
     if !transaction.query_one(there, &[]).await?.try_get::<_, bool>(0)? {
         transaction
             .batch_execute(

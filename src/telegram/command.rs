@@ -189,7 +189,7 @@ impl Commands<'_> {
         if message.chat.is_private() || message.chat.is_channel() {
             return Some(true);
         }
-        // An anonymous administrator writes as the group itself.
+        // A message in the name of the group itself comes from an anonymous administrator.
         if message
             .sender_chat
             .as_ref()

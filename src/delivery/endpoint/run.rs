@@ -237,7 +237,7 @@ impl Endpoints {
         body: String,
         cursor: &str,
     ) -> Result<Next, Error> {
-        // If this process was suspended for long, the lease may have ended.
+        // If this process was suspended for long, the lease may have ended, so renew the lease before the post.
         if leased.renewed.elapsed() >= RENEWAL && lease::renew(&self.pool, leased).await? == Lease::Over {
             return Ok(Next::End);
         }
