@@ -58,7 +58,7 @@ enum Command {
     Telegram(command::telegram::Args),
     /// Post events to addresses; test webhooks, and rotate their secrets
     Webhook(command::webhook::Args),
-    /// Report what became of a store's events: who received each, when, over which channel
+    /// Report how a store's events reached people: who received each event, when, over which channel
     Audit(command::audit::Args),
     /// Erase the data of a customer from everything that Vestnik keeps
     Erase(command::erase::Args),

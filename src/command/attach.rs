@@ -25,7 +25,7 @@ pub struct AttachArgs {
     /// The table with its schema, such as public.orders; a name in mixed case is quoted: 'public."Order"'
     #[arg(long, required_unless_present_any = ["map", "preset"], conflicts_with_all = ["map", "preset"])]
     table: Option<String>,
-    /// Whether its rows are orders or bookings, if its name does not say so
+    /// Whether the table's rows are orders or bookings, if the table's name does not say so
     #[arg(long, value_enum, conflicts_with = "map")]
     kind: Option<KindArg>,
     /// A file with the mapping of its columns
@@ -99,7 +99,8 @@ pub async fn attach(config: &Config, args: AttachArgs) -> anyhow::Result<()> {
         super::say!("{mapping_toml}\n{sql}");
         return Ok(());
     }
-    // If a person has written the mapping, orders without a store may be intended.
+    // Orders without a store are an error only if the mapping was proposed. If a person has written the mapping, such
+    // orders may be intended.
     if newest.has_no_store && args.map.is_none() {
         let file = keep_proposal(&table, &mapping_toml)?;
         let file = file.display();
@@ -230,7 +231,7 @@ fn free_file(table: &str) -> PathBuf {
     PathBuf::from(free.unwrap_or(name))
 }
 
-/// Number of newest rows that are searched for rows to show.
+/// Number of the table's newest rows from which the shown rows are selected.
 const LOOKED_AT: i64 = 20;
 
 /// The result of translating the newest rows of a table with a mapping.

@@ -16,7 +16,7 @@ pub struct Args {
     /// Start of the report: 19:00 (today, in the store's time zone), 2026-11-24 19:00, or 2026-11-24T19:00:00Z
     #[arg(long, value_name = "TIME", required_unless_present_any = ["order", "token"])]
     from: Option<String>,
-    /// End of the report, exclusive; the same formats
+    /// End of the report, exclusive; in the same formats as --from
     #[arg(long, value_name = "TIME", required_unless_present_any = ["order", "token"])]
     to: Option<String>,
     /// Report only one order or booking, given by its number or its key

@@ -17,7 +17,7 @@ const LEFT: [&str; 6] = [
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The store; with --phone also without: then in every store
+    /// The id of the store; with --phone it may be left out, which means every store
     #[arg(long, required_unless_present = "phone")]
     store: Option<String>,
     /// One order or booking: its number as people call it out, or its key

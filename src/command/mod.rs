@@ -27,12 +27,12 @@ pub mod token;
 pub mod webhook;
 mod welcome;
 
-/// An error in the command line or in a given file, whatever the state of the database is.
+/// The command line, or a file that it names, is wrong. The state of the database does not matter.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Usage(pub String);
 
-/// Whether the user's input caused the error. Then the program ends with the exit code for wrong usage.
+/// Whether the user's input caused the error. If so, the program ends with the exit code for wrong usage.
 pub fn is_usage(error: &anyhow::Error) -> bool {
     use crate::receipts::audit;
     use crate::store;

@@ -61,7 +61,7 @@ pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
     let mut open = Vec::new();
     let mut written = 0_u64;
     loop {
-        // The pauses are distributed exponentially, like those between orders of independent customers.
+        // The pauses are distributed exponentially, like the times between orders of independent customers.
         next += Duration::from_secs_f64(-(1.0 - fastrand::f64()).ln() / args.rate);
         if end.is_some_and(|end| next > end) {
             break;

@@ -178,7 +178,7 @@ async fn is_gone(client: &Client, table: &str) -> anyhow::Result<bool> {
     }
 }
 
-/// Writes the mapping to a new file. Only its owner can read the file, because it contains the names of the shop's
+/// Writes the mapping to a new file. Only the file's owner can read it, because it contains the names of the shop's
 /// columns.
 fn new_file(kept: &Kept) -> anyhow::Result<PathBuf> {
     let file = tempfile::Builder::new()

@@ -58,7 +58,8 @@ struct Head<'a> {
     reconnect_jitter_ms: Option<u64>,
 }
 
-/// What the client does after the end of a connection. The text is the reason, for the person.
+/// The next step of the client after a connection has ended. The text is the reason, for the person who runs the
+/// command.
 enum Ended {
     /// The client reconnects after a pause of the backoff.
     Again(String),
@@ -73,7 +74,7 @@ struct Tail {
     token: String,
     cursor: Option<String>,
     printed: VecDeque<String>,
-    /// The longest random wait before the client reconnects. The wait keeps clients from reconnecting at the same
+    /// The longest random wait before the client reconnects. The wait prevents clients from reconnecting at the same
     /// moment.
     jitter: Duration,
 }

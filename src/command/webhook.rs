@@ -26,21 +26,21 @@ pub struct Args {
 enum Action {
     /// Post events to an address as they are committed. Prints the webhook's number, and the signing secret once
     Add(Add),
-    /// List the webhooks that events are posted to, with what became of the posts
+    /// List the webhooks that events are posted to, with the results of the posts
     List,
-    /// Remove a webhook, and what waits for it
+    /// Remove a webhook, and the events that wait for it
     Remove {
         /// The number in `vestnik webhook list`
         id: i64,
     },
-    /// Post at once what waits, also to a webhook that was stopped after failures
+    /// Post the waiting events at once, also to a webhook that was stopped after failures
     Resume {
         /// The number in `vestnik webhook list`
         id: i64,
     },
     /// Post a message of the type "test", and print the response
     Test(Which),
-    /// Sign with a new secret, too: from VESTNIK_WEBHOOK_SECRET, or created and printed
+    /// Sign with a second, new secret, too: from VESTNIK_WEBHOOK_SECRET, or created and printed
     Rotate {
         #[command(flatten)]
         which: Which,
@@ -78,7 +78,7 @@ struct Of {
 struct Which {
     /// The number in `vestnik webhook list`
     id: Option<i64>,
-    /// The store whose last escalation step it is
+    /// The store whose last escalation step calls the webhook
     #[arg(long)]
     store: Option<String>,
 }
@@ -174,7 +174,8 @@ fn print(endpoint: &Listed) {
         endpoint.sent,
         endpoint.given_up,
     );
-    // Another program may have written the store's id, and it must not move the terminal's cursor.
+    // Replace control characters, because another program may have written the store's id, and the id must not move the
+    // terminal's cursor.
     super::say!("{}", line.replace(char::is_control, "?"));
 }
 

@@ -1,5 +1,5 @@
-//! The first screen of `vestnik serve` with a private Postgres. It shows everything that a person needs who starts
-//! Vestnik for the first time.
+//! The first screen of `vestnik serve` with a private Postgres. It shows everything that a person needs for a first
+//! trial of Vestnik.
 
 use std::fs::{OpenOptions, Permissions};
 use std::io::{ErrorKind, Write as _};
@@ -28,7 +28,7 @@ const TOKEN_FILE: &str = "first-screen.token";
 const NO_TOKEN: &str = "TOKEN";
 
 /// Returns the token on the screen, which gives access to every store. A file in the data directory contains it, so
-/// that a restart shows the same token until it expires soon.
+/// that a restart shows the same token again. A token that expires soon is replaced.
 pub async fn token(client: &Client, directory: &Path) -> anyhow::Result<Token> {
     let file = directory.join(TOKEN_FILE);
     if let Some(kept) = kept(&file)?

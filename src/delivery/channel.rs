@@ -27,14 +27,14 @@ pub trait ChatChannel: Channel<Message = Claim, Outcome = Outcome> {
     /// The bot's token.
     fn token(&self) -> &SecretString;
 
-    /// Returns a watch of outages. Its value is `None` while this node reaches the service.
+    /// Returns a watch of outages. The watch's value is `None` while this node reaches the service.
     fn outage(&self) -> watch::Receiver<Option<Outage>>;
 
-    /// Probes the service during each outage, until the shutdown.
+    /// During an outage, tests repeatedly whether this node reaches the service again. Ends at the shutdown.
     fn keep_probing(&self, stop: &CancellationToken) -> impl Future<Output = ()> + Send;
 
-    /// Returns the first of `items` whose events fit into one digest, but at least one. The result is sorted by event,
-    /// oldest first.
+    /// Returns as many of the first `items` as fit into one digest (one message for many events), but at least one. The
+    /// returned items are sorted by event, oldest first.
     fn that_fit(style: &ChatFormat, items: Vec<Item>) -> Vec<Item>;
 }
 
@@ -47,7 +47,7 @@ pub struct Claim {
     pub lane: Lane,
     /// The chat's id at Telegram.
     pub telegram_id: i64,
-    /// The chat's title at Telegram. `None`: not known.
+    /// The chat's title at Telegram. `None`: the title is not known.
     pub title: Option<String>,
     /// The id of the forum topic that the message goes to. `None`: no topic.
     pub topic: Option<i32>,
@@ -64,8 +64,8 @@ pub struct Claim {
     pub slot: i32,
     /// How long the claim holds the chat and the slot, seconds.
     pub held_s: f64,
-    /// The send must begin before this moment, because otherwise the lease might end during the send. The time counts
-    /// from before the claim, by a clock that also runs while the process is suspended.
+    /// The send must begin before this moment. If it began later, the lease might end during the send. The lease counts
+    /// from just before the claim, by a clock that also runs while the process is suspended.
     pub send_by: tokio::time::Instant,
     /// The message to send, or the edit to make.
     pub work: Work,
@@ -76,14 +76,15 @@ pub struct Claim {
 pub struct SentMessage {
     /// The message's id at Telegram.
     pub id: i32,
-    /// The buttons of a list, each of which opens one order. Empty: the message is no list.
+    /// If the message is a list of orders, its buttons, each of which opens one order. Empty for other messages.
     pub opens: Vec<OpenButton>,
 }
 
 /// The outcome of a send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// The send succeeded. The field is the new message. `None`: an edit, or Telegram named no id.
+    /// The send succeeded. The field is the new message. `None`: the send was an edit, or Telegram's response has no
+    /// message id.
     Sent(Option<SentMessage>),
     /// The message to edit does not exist any more. A new message replaces it.
     MessageGone,
@@ -104,24 +105,24 @@ pub enum Outcome {
     Refused(String),
     /// Telegram refuses the bot's token. The field is the reason.
     Stopped(String),
-    /// The send failed, although this node reached Telegram. Only this claim's deliveries wait. The field is the
+    /// The send failed, although this node reached Telegram. Only this claim's deliveries are delayed. The field is the
     /// reason.
     Failed(String),
-    /// This node does not reach Telegram. The deliveries are sent as soon as any node reaches it. The field is the
-    /// reason.
+    /// This node does not reach Telegram. The deliveries are sent as soon as any node reaches Telegram. The field is
+    /// the reason.
     NotReached(String),
     /// The send did not begin, because the claim's lease was nearly over.
     NotBegun,
 }
 
-/// What the bot may not write to: a chat, or a topic of it.
+/// Where the bot may not write: in the whole chat, or in one topic of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Block {
     /// The bot has no right to write in the whole chat.
     Chat,
     /// The topic of the forum is closed.
     TopicClosed,
-    /// The topic of the forum is deleted. Its messages go to the chat itself from now on.
+    /// The topic of the forum is deleted. The topic's messages go to the chat itself from now on.
     TopicGone,
 }
 

@@ -1,5 +1,5 @@
-//! Saves that a chat takes no messages, now or for good, or takes them again. Notifies the store's panels and other
-//! chats of the change. A chat that takes messages again gets the orders that it missed.
+//! Saves when a chat stops taking messages, for now or for good, and when it takes messages again. Enqueues a message
+//! about this for the store's panels and other chats. A chat that takes messages again gets the orders that it missed.
 
 use std::collections::BTreeMap;
 
@@ -20,14 +20,15 @@ use crate::sources::registry::Registry;
 use crate::text::catalog;
 use crate::text::html::render_template;
 
-/// Seconds between two attempts to send to a blocked chat: in the first minute, in the first hour, and after that.
+/// Seconds between two attempts to send to a blocked chat. The first value applies in the first minute of the block,
+/// the second in the first hour, and the third after that.
 const BLOCKED_PAUSES_S: [f64; 3] = [5.0, 15.0, 60.0];
 /// The most missed orders and bookings that a chat gets: the newest ones.
 const MISSED: usize = 200;
 /// The most journal rows that are searched for missed orders: the newest ones.
 const MISSED_WRITES: i64 = 5000;
 
-/// A change of a chat's state, of which a store's panels and other chats are notified.
+/// A change of a chat's state. The store's panels and other chats get a message about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum News {
     Gone,
@@ -46,7 +47,7 @@ impl ChatsToWake {
     }
 
     /// Marks these chats as waiting for a send. Call it after the commit of the transaction that enqueued the messages.
-    /// Within that transaction, two chats that are disabled at the same time could cause a deadlock.
+    /// Inside that transaction, this statement could cause a deadlock if two chats are disabled at the same time.
     pub(super) async fn wake(&self, client: &Client) -> Result<(), QueryError> {
         if self.is_any() {
             let wake = "update vestnik.vst_chat set waiting = true where id = any ($1)";
@@ -180,8 +181,8 @@ async fn enqueue_news(
     Ok(chats)
 }
 
-/// Disables a chat because Telegram reports that the bot was removed from it, or that its person blocked the bot.
-/// `chat` is the chat's id at Telegram.
+/// Disables a chat because Telegram reports that the bot was removed from it, or that the person in a private chat
+/// blocked the bot. `chat` is the chat's id at Telegram.
 pub async fn disable(pool: &Pool, chat: i64, why: &str) -> Result<ChatsToWake, QueryError> {
     const CHAT: &str = "select id from vestnik.vst_chat where telegram_id = $1 for no key update";
     db::with_timeout(async {
@@ -199,9 +200,9 @@ pub async fn disable(pool: &Pool, chat: i64, why: &str) -> Result<ChatsToWake, Q
     .await
 }
 
-/// Handles a sign that the chat may take messages: it sent an update, or the bot's rights in it changed. Blocked
-/// deliveries are tried at once, except during a pause that Telegram asked for. A disabled chat is enabled again, and
-/// gets the orders that it missed. `chat` is the chat's id at Telegram.
+/// Handles a sign that the chat may take messages: the bot got an update from the chat, or the bot's rights in the chat
+/// changed. Blocked deliveries are tried at once, except during a pause that Telegram asked for. A disabled chat is
+/// enabled again, and gets the orders that it missed. `chat` is the chat's id at Telegram.
 pub async fn enable(pool: &Pool, sources: &Registry, chat: i64) -> Result<ChatsToWake, QueryError> {
     const CHAT: &str = "select id, disabled_at is not null, \
              exists (select from vestnik.vst_chat_link l where l.chat_id = c.id and l.blocked_at is not null) \
@@ -264,8 +265,8 @@ pub(super) async fn back(
 }
 
 /// Enqueues the newest event after `since` of each order and booking, if the chat's link to the store has the mode
-/// `mirror`. Chats with other modes get only escalated orders. A closed order is left out if the chat has no message of
-/// it, even if its delivery became dead when the chat was disabled.
+/// `mirror`. Chats with other modes get only escalated orders. A closed order is left out if no message of it was sent
+/// to the chat.
 async fn missed(
     transaction: &Transaction<'_>,
     sources: &Sources,
@@ -297,8 +298,8 @@ async fn missed(
     tell_newest(transaction, chat, &newest).await
 }
 
-/// Enqueues these events, each of which is the newest of its order or booking. They replace older open deliveries of
-/// the same orders.
+/// Enqueues these events, each of which is the newest of its order or booking. The new deliveries replace older open
+/// deliveries of these orders and bookings.
 async fn tell_newest(
     transaction: &Transaction<'_>,
     chat: ChatId,

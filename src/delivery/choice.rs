@@ -19,7 +19,7 @@ use crate::domain::event::SubjectId;
 use crate::infra::db::QueryError;
 use crate::sources::Sources;
 
-/// The most chats that an escalation's message names as those that already got the order.
+/// An escalation's message names at most this many chats that already have the order.
 const CHATS_NAMED: i64 = 3;
 
 /// The rule for digests: when a chat gets a digest, and which events fit into it.
@@ -70,8 +70,8 @@ pub(super) async fn next_work(
     }
 }
 
-/// Marks a chat's deliveries of a store as dead, because the store is not set up any more. Otherwise they would block
-/// the chat's deliveries of other stores.
+/// Marks a chat's deliveries of a store as dead, because the store is not set up any more. Otherwise these deliveries
+/// would block the chat's deliveries of other stores.
 async fn dead_letter(transaction: &Transaction<'_>, chat: ChatId, store: &str) -> Result<(), QueryError> {
     const DEAD_LETTER: &str = "update vestnik.vst_delivery set state = 'dead', reason = 'the store is gone', completed_at = clock_timestamp() \
          where chat_id = $1 and coalesce(store_id, '') = $2 and words is null and state in ('pending', 'sending', 'retrying')";
@@ -79,7 +79,8 @@ async fn dead_letter(transaction: &Transaction<'_>, chat: ChatId, store: &str) -
     Ok(())
 }
 
-/// Marks a delivery as dead, because no message is needed for it any more. Otherwise it would block later deliveries.
+/// Marks a delivery as dead, because no message is needed for it any more. Otherwise this delivery would block later
+/// ones.
 async fn dead_letter_one(transaction: &Transaction<'_>, delivery: i64) -> Result<(), QueryError> {
     const DEAD_LETTER: &str = "update vestnik.vst_delivery set state = 'dead', reason = 'it means nothing any more', completed_at = clock_timestamp() \
          where id = $1 and state in ('pending', 'sending', 'retrying')";
@@ -103,7 +104,8 @@ async fn choose(
         return Ok(Some(Work::Alarm { style, alarm, item }));
     }
     let is_told = |subject: &Option<String>| open.iter().any(|open| open.event.is_some() && open.subject == *subject);
-    // If the event of the note's order is still open, the message of that event contains the note.
+    // A note is sent alone only if no event of its order is open. Otherwise the message of that event contains the
+    // note.
     if let Some(note) = first.note
         && !is_told(&first.subject)
     {
@@ -112,8 +114,8 @@ async fn choose(
     let of_store =
         |open: &&OpenDelivery| open.event.is_some() && open.store == first.store && open.alone == first.alone;
     let chosen: Vec<&OpenDelivery> = open.iter().filter(of_store).collect();
-    // Count only fresh deliveries of the same urgency. Stale deliveries get a digest in any case. Many changes must not
-    // put a new order into a digest.
+    // Count only fresh deliveries of the same urgency, so that many changes of old orders do not put a new order into a
+    // digest. Stale deliveries are listed in a digest in any case.
     let counts = |open: &&&OpenDelivery| !open.stale && open.urgent == first.urgent;
     let fresh = chosen.iter().filter(counts).count();
     if let Some(rule) = rule.filter(|_| !first.alone) {
@@ -208,8 +210,8 @@ async fn subject_work(
         return Ok(None);
     };
     let (message, base_event) = sent(transaction, chat, &style.store, &subject).await?;
-    // A person asked for this order, so show its current state. A later event may have been in a digest, or may have no
-    // delivery.
+    // A person asked for this order, so show its current state. The newest event may have been in a digest, or may have
+    // no delivery.
     let asked = alone.then(|| SubjectId::from_text(&subject)).flatten();
     let current = match asked {
         Some(subject) => event_view::current(transaction, sources, &style.store, &subject).await?,
@@ -225,7 +227,8 @@ async fn subject_work(
     // orders, escalations and notes need a sound.
     let is_new = events.iter().any(|event| enqueue::is_new(event.kind));
     let is_heard = is_new || escalated.is_some() || !notes.is_empty();
-    // A new message covers the notes about the order. If the message is edited, each note is sent as a reply to it.
+    // A new message of the order also covers the order's notes. If a sent message is edited instead, each note is sent
+    // as a reply to that message.
     if message.is_none() {
         items.extend(notes.iter().map(|open| open.id));
     }
@@ -331,7 +334,7 @@ async fn escalated(
 }
 
 async fn style(transaction: &Transaction<'_>, chat: ChatId, store: &str) -> Result<Option<ChatFormat>, QueryError> {
-    // In a chat with several stores, use the id of a store without a name. Otherwise a person could not tell the stores
+    // In a chat with several stores, show the id of a store that has no name, so that a person can tell the stores
     // apart.
     let sql = format!(
         "select coalesce(s.name, case when exists (select from vestnik.vst_chat_link o where o.chat_id = $1 and o.store_id <> s.id) then s.id end), \

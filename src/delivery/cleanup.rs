@@ -11,7 +11,7 @@ use crate::infra::db::{self, Pool, QueryError};
 use crate::sources::derived::trim;
 use crate::token::idempotency::KEPT;
 
-/// The time between two rounds.
+/// The time between two deletions of old rows.
 const INTERVAL: Duration = Duration::from_secs(60);
 /// The most rows of each kind that one batch deletes.
 const BATCH_ROWS: i64 = 1000;
@@ -51,7 +51,8 @@ pub async fn delete_old(pool: &Pool, retention: Duration) -> Result<u64, QueryEr
     const REQUESTS: &str = "delete from vestnik.vst_answer_request r using (select source, key, store_id from vestnik.vst_answer_request \
              where asked_at < now() - make_interval(secs => $1) and until < now() limit $2) o \
          where (r.source, r.key, r.store_id) = (o.source, o.key, o.store_id) and r.until < now()";
-    // Keep an unlinked chat that still has deliveries from before, until their events are deleted from the journal.
+    // Keep an unlinked chat while it still has old deliveries. These deliveries are deleted together with their events
+    // of the journal.
     const STRANGERS: &str = "delete from vestnik.vst_chat where id in (select id from vestnik.vst_chat c \
              where c.first_seen_at < now() - make_interval(secs => $1) and not c.waiting and c.leased_until = '-infinity' \
                and not exists (select from vestnik.vst_chat_link l where l.chat_id = c.id) \

@@ -1,5 +1,5 @@
 //! Saves the outcome of a send. Each claim has a number (the fence). If a node has lost its lease to a newer claim, the
-//! older fence prevents it from saving anything.
+//! older fence prevents this node from saving anything.
 
 use std::time::Duration;
 
@@ -29,8 +29,8 @@ const PAUSES: Pauses = Pauses {
     first: Duration::from_secs(1),
     longest: Duration::from_secs(5 * 60),
 };
-/// The number of refusals after which a message is dead-lettered. By then it was sent with markup, without markup, and
-/// without buttons.
+/// The number of refusals after which a message is dead-lettered. By then the message was sent with markup, without
+/// markup, and without buttons.
 pub const MOST_REFUSALS: u32 = 3;
 
 /// Whether `complete` saved the outcome of a send.
@@ -124,7 +124,8 @@ fn state_of(claim: &Claim, outcome: &Outcome) -> State {
         Outcome::Refused(why) if claim.refusals + 1 >= MOST_REFUSALS => state("dead", why, now),
         Outcome::Refused(why) => state("retrying", why, Duration::from_secs_f64(PLAIN_PAUSE_S)),
         Outcome::Failed(why) => state("retrying", why, backoff()),
-        // These deliveries belong to no store. No link can be blocked for them, so the deliveries themselves pause.
+        // Only a chat's link to a store can be blocked. These deliveries belong to no store, so the deliveries
+        // themselves pause.
         Outcome::Blocked { reason, .. } if claim.work.style().is_none() => state("retrying", reason, backoff()),
         Outcome::Throttled(pause) => state("retrying", &format!("Telegram asks to wait {} s", pause.as_secs()), now),
         Outcome::Blocked { reason: why, .. } | Outcome::Stopped(why) | Outcome::NotReached(why) => {
@@ -158,7 +159,8 @@ async fn items(
              due_at = case when $4::float8 > 0 then clock_timestamp() + make_interval(secs => $4) else due_at end, \
              completed_at = case when $2 in ('sent', 'dead') and not ($7 and alone) then clock_timestamp() end \
          where id = any ($1) and (state = 'sending' or $2 = 'sent')";
-    // Older buttons that wait for the edited message are not needed any more.
+    // The edit of the order's message also replaced its buttons. Changes of buttons that are still queued for this
+    // message are not needed any more.
     const OVERTAKEN: &str = "update vestnik.vst_delivery set state = 'dead', reason = 'the message was written anew', \
              completed_at = clock_timestamp() \
          where chat_id = $1 and message_id = $2 and keyboard is not null and state in ('pending', 'retrying')";
@@ -190,8 +192,8 @@ async fn items(
     Ok(())
 }
 
-/// Saves the id of the message that shows an order, and the buttons of a list, for later edits. `message: None` (an
-/// edit) saves nothing. A new message that replaces a deleted one shows the same event.
+/// Saves the id of the message that shows an order, and the buttons of a list, for later edits. `message: None` means
+/// that the send was an edit. Then nothing is saved.
 async fn save_message(
     transaction: &Transaction<'_>,
     claim: &Claim,
@@ -281,7 +283,7 @@ async fn release(transaction: &Transaction<'_>, claim: &Claim, outcome: &Outcome
     transaction
         .execute(&free, &[&claim.slot, &window_s, &claim.chat.0])
         .await?;
-    // Each lane may have more deliveries to send, because a delivery may have moved to the other lane.
+    // Mark the chat as waiting if it has any open delivery, because a delivery may have moved to the other lane.
     const WAITING: &str = "waiting = waiting or exists (select from vestnik.vst_delivery d \
          where d.chat_id = $1 and d.state in ('pending', 'sending', 'retrying'))";
     if !began {
@@ -315,8 +317,8 @@ async fn release(transaction: &Transaction<'_>, claim: &Claim, outcome: &Outcome
                 .await?;
         }
         Lane::Edits => {
-            // After a 429 (too many requests) for an edit, pause only edits. A slow edit counts as sent one second
-            // after it began.
+            // After a 429 (too many requests) for an edit, pause only edits. Assume that Telegram counted a slow edit
+            // one second after it began.
             let release = format!(
                 "with spent as (select {RECENT} as recent, {EDITS} as edits, \
                      c.edit_leased_until - make_interval(secs => $3) + interval '2.05 s' as counted from vestnik.vst_chat c where c.id = $1) \

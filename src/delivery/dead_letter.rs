@@ -1,4 +1,4 @@
-//! Marks deliveries that cannot be read as dead, so that they do not block the chat's other deliveries.
+//! Marks unreadable deliveries as dead, so that they do not block the chat's other deliveries.
 
 use std::error::Error as _;
 
@@ -61,8 +61,8 @@ pub(super) async fn dead_letter(
     Ok(())
 }
 
-/// Whether a delivery can be read. A failure of Postgres is returned as an error, because it says nothing about the
-/// delivery.
+/// Whether a delivery can be read. A failure of Postgres is returned as an error, because such a failure says nothing
+/// about the delivery.
 async fn can_be_read(client: &mut Lent, sources: &Sources, delivery: i64) -> Result<bool, QueryError> {
     let mut transaction = client.transaction().await?;
     db::limit_idle_in_transaction(&transaction).await?;

@@ -22,9 +22,9 @@ use crate::sources::registry::Registry;
 
 /// The most events that one transaction enqueues.
 const BATCH_EVENTS: usize = 500;
-/// The age of an order from which no escalation begins for it, hours.
+/// An order that is older than this begins no escalation, hours.
 const ESCALATED_HOURS: i32 = 24;
-/// Minutes before the wanted time at which an order for later needs an answer.
+/// An order for a later time must be answered this many minutes before that time.
 const BEFORE_WANTED_MINUTES: i32 = 60;
 /// The classes of SQLSTATE codes that mean an invalid value. Another attempt with the same value would fail, too.
 const REFUSED_VALUES: [&str; 2] = ["22", "23"];
@@ -60,7 +60,7 @@ async fn try_enqueue_batch(
     digest_after: Duration,
 ) -> Result<Enqueued, journal::Error> {
     let mut client = pool.get().await?;
-    // Lock the cursor first. Then the next statement sees the commit of the node that enqueued before.
+    // Lock the cursor first, so that the next statement sees what another node has committed before.
     let mut transaction = client.transaction().await?;
     db::limit_idle_in_transaction(&transaction).await?;
     let statement = transaction
@@ -162,8 +162,8 @@ fn due(sources: &Sources, rows: &[Due], digest_after: Duration) -> Vec<DueEvent>
 
 /// Begins and ends escalations, and enqueues deliveries of these events. Mirror chats get every event, and fallback
 /// chats get an event of an open store if no panel could ring. A chat that has the order's message gets changes of the
-/// order, and a note with a sound if it is cancelled. An urgent event is tried at once in a blocked chat, because the
-/// bot may have its rights again.
+/// order, and a note with a sound if the order is cancelled. An urgent event is tried at once in a blocked chat,
+/// because the bot may have its rights again.
 async fn insert(
     transaction: &crate::infra::db::Transaction<'_>,
     due: &[DueEvent],
@@ -227,8 +227,8 @@ async fn insert(
 }
 
 /// Begins an escalation for each of these events. The time to answer a stale event starts now, because somebody may
-/// still answer it. An escalation is held while the store is closed, or while an order for later needs no answer yet.
-/// After that, the time to answer begins.
+/// still answer it. An escalation is postponed while the store is closed, or while an order for later needs no answer
+/// yet. When the store has opened, or when the order needs an answer, the time to answer begins.
 async fn begin(
     transaction: &crate::infra::db::Transaction<'_>,
     begun: &[&DueEvent],

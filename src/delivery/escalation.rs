@@ -19,7 +19,7 @@ use crate::sources::registry::Registry;
 
 /// The most due escalations that one transaction handles.
 const BATCH: i64 = 200;
-/// The age of an unanswered order up to which a chat gets it when the chat takes messages again, hours.
+/// When a chat takes messages again, it gets the unanswered orders up to this age, hours.
 pub(super) const MISSED_HOURS: i32 = 24;
 /// Seconds between two checks whether a closed store has opened.
 const CLOSED_LOOK_S: f64 = 15.0;
@@ -139,8 +139,9 @@ async fn end(transaction: &Transaction<'_>, ended: Vec<(i64, &str)>) -> Result<(
     Ok(())
 }
 
-/// Postpones held escalations. While the store is closed, an escalation is checked again after `CLOSED_LOOK_S`. When
-/// the store has opened, the store's usual time to answer begins.
+/// Postpones the escalations that are held because their store is closed or has just opened. While the store is closed,
+/// an escalation is checked again after `CLOSED_LOOK_S`. When the store has opened, the store's usual time to answer
+/// begins.
 async fn put_off(transaction: &Transaction<'_>, closed: &[i64], opened: &[i64]) -> Result<(), QueryError> {
     const CLOSED: &str = "update vestnik.vst_escalation set due_at = clock_timestamp() + make_interval(secs => $2) where event_id = any ($1)";
     const OPENED: &str = "update vestnik.vst_escalation l set is_held = false, due_at = clock_timestamp() + make_interval(secs => s.answer_seconds) \
@@ -155,8 +156,8 @@ async fn put_off(transaction: &Transaction<'_>, closed: &[i64], opened: &[i64]) 
 }
 
 /// Finds the due escalations whose order was answered or removed. Returns the outcomes by the id of the escalation's
-/// event. The statuses come from the journal, because newer events may not be enqueued yet. The query reads each
-/// store's events from its oldest due order on.
+/// event. The statuses come from the journal, because newer events may not be enqueued yet. For each store, the query
+/// reads the events since the store's oldest due order.
 async fn over(
     transaction: &Transaction<'_>,
     sources: &Sources,
@@ -306,8 +307,8 @@ async fn has_panel(transaction: &Transaction<'_>, escalation: &OpenEscalation) -
     Ok(transaction.query_one(PANEL, &[&escalation.store]).await?.try_get(0)?)
 }
 
-/// Enqueues a reminder for each chat that already has the order. Returns whether a chat has the order, or will get it
-/// soon.
+/// Enqueues a reminder for each chat that already has the order. Returns whether at least one chat has the order, or
+/// will get it soon.
 async fn remind(transaction: &Transaction<'_>, escalation: &OpenEscalation) -> Result<bool, QueryError> {
     const REMIND: &str = "with enqueued as ( \
              insert into vestnik.vst_delivery (chat_id, store_id, about_id, note, subject, urgent) \
@@ -325,7 +326,7 @@ async fn remind(transaction: &Transaction<'_>, escalation: &OpenEscalation) -> R
 }
 
 /// Enqueues the order for each chat with the mode of this step. A chat that already has the order gets nothing. A
-/// blocked chat gets the order when it takes messages again. Returns whether a chat gets the order now.
+/// blocked chat gets the order when it takes messages again. Returns whether at least one chat gets the order now.
 async fn enqueue(
     transaction: &Transaction<'_>,
     escalation: &OpenEscalation,

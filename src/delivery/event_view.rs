@@ -43,7 +43,8 @@ pub struct EventView {
     pub subject: Arc<Subject>,
     /// The status before the event. `None`: the order or booking was new or hidden.
     pub previous: Option<Status>,
-    /// The names of the changed fields in the protocol. Empty: the event is not a change of fields.
+    /// The changed fields by their names in the protocol, such as `promised_minutes`. Empty: the event is not a change
+    /// of fields.
     pub changed: Vec<&'static str>,
     /// The order or booking before a change of fields. `None`: another type of event.
     pub before: Option<Arc<Subject>>,
@@ -52,8 +53,8 @@ pub struct EventView {
 }
 
 impl EventView {
-    /// Returns when the order is promised to be ready. This is the promised number of minutes after the event,
-    /// otherwise the time for which the order is wanted. `None`: the order has neither.
+    /// Returns when the order is promised to be ready: the promised number of minutes after the event. If no minutes
+    /// are promised, this is the time for which the customer wants the order. `None`: the order has neither.
     pub fn promised_at(&self) -> Option<OffsetDateTime> {
         let minutes = self
             .subject
@@ -63,8 +64,8 @@ impl EventView {
     }
 }
 
-/// Reads these deliveries with their events, or with the events of their notes. The result has the order of
-/// `deliveries`. A delivery is left out if its event cannot be translated.
+/// Reads these deliveries with their events. A note's delivery is read with the event that the note is about. The
+/// result has the order of `deliveries`. A delivery is left out if its event cannot be translated.
 pub(super) async fn items_of(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -91,8 +92,8 @@ pub(super) async fn items_of(
 }
 
 /// Finds the newest event of each of these orders and bookings of a store, even if this event has no delivery. Returns
-/// its id and the visible status. An order is left out if none of the store's newest `SEARCHED_ROWS` rows belongs to
-/// it.
+/// the event's id and the order's visible status. An order is left out if none of the store's newest `SEARCHED_ROWS`
+/// rows belongs to it.
 pub(super) async fn newest_of(
     transaction: &Transaction<'_>,
     sources: &Sources,

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::infra::db::{self, Pool, QueryError};
 
-/// The time between two readings from Postgres.
+/// The time between two readings of the gauges' values from Postgres.
 const INTERVAL: Duration = Duration::from_secs(5);
 
 /// The label that names the database in a metric. Empty: the node serves only one database.
@@ -31,7 +31,8 @@ pub async fn run(pool: &Pool, database: Option<&str>, stop: &CancellationToken) 
 }
 
 async fn publish(pool: &Pool, labels: &[Label]) -> Result<(), QueryError> {
-    // Count only open deliveries, because an index contains them. Completed deliveries are counted by a counter.
+    // Count only open deliveries, because an index of them makes this fast. The metric of completed deliveries is a
+    // counter.
     const OPEN: &str = "select count(*) filter (where state = 'pending'), count(*) filter (where state = 'sending'), \
              count(*) filter (where state = 'retrying'), \
              coalesce(extract(epoch from clock_timestamp() - min(waits_since)), 0)::float8, \

@@ -24,7 +24,7 @@ pub(super) struct Columns {
 }
 
 impl Lane {
-    /// Both lanes: claims try the lane of messages first.
+    /// Both lanes, in the order in which `queue::claim` tries them.
     pub const ALL: [Self; 2] = [Self::Messages, Self::Edits];
 
     pub(super) fn columns(self) -> Columns {
@@ -62,8 +62,8 @@ impl Lane {
     }
 }
 
-/// SQL for the moment from which the open delivery with table alias `d` may be sent. Until then, the delivery or its
-/// link pauses.
+/// SQL for the moment from which the open delivery with table alias `d` may be sent. This is the end of the delivery's
+/// pause or of its link's pause, whichever is later.
 pub(super) const DUE_AT: &str = "greatest(d.due_at, (select l.blocked_until from vestnik.vst_chat_link l \
      where l.chat_id = d.chat_id and l.store_id = d.store_id))";
 

@@ -14,8 +14,8 @@ const BATCH: i64 = 200;
 /// Saves the promised time of each order in preparation. Deletes the promised times of orders that are not in
 /// preparation any more.
 pub(super) async fn promise(transaction: &Transaction<'_>, due: &[DueEvent]) -> Result<(), tokio_postgres::Error> {
-    // An event without a promise keeps the earlier promise. The time that the customer wants counts only while nobody
-    // has promised a time.
+    // An event without a promise keeps the earlier promise. The time for which the customer wants the order counts only
+    // while nobody has promised a time.
     const KEEP: &str = "insert into vestnik.vst_promise as p (store_id, subject, event_id, due_at, minutes) \
          select distinct on (e.store_id, d.subject) e.store_id, d.subject, e.id, \
              coalesce(e.at + make_interval(mins => d.minutes), d.wanted_at), d.minutes \

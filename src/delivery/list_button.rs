@@ -72,7 +72,7 @@ pub(super) async fn save(
 }
 
 /// Enqueues an edit of each list that has a button of these events' orders. One open edit of a list is enough, because
-/// an edit reads the orders when it is sent.
+/// the edit uses the states that the orders have when it is sent.
 pub(super) async fn enqueue(transaction: &Transaction<'_>, due: &[DueEvent]) -> Result<(), tokio_postgres::Error> {
     const ENQUEUE: &str = "with lists as ( \
              select distinct b.chat_id, b.message_id from unnest($1::text[], $2::text[]) d (store_id, subject) \
@@ -83,7 +83,8 @@ pub(super) async fn enqueue(transaction: &Transaction<'_>, due: &[DueEvent]) -> 
              insert into vestnik.vst_delivery (chat_id, message_id, keyboard, is_list, urgent) \
              select chat_id, message_id, '[]', true, false from lists returning chat_id) \
          update vestnik.vst_chat set waiting = true where id in (select chat_id from enqueued)";
-    // A list is younger than its orders, and a change of another field keeps the status.
+    // Skip events that cannot answer an order. A new order is in no list yet, and a change of other fields keeps the
+    // status.
     let may_answer = |due: &&DueEvent| {
         use EventType::{BookingChanged, NewBooking, NewOrder, OrderChanged};
         !matches!(due.event.kind, NewOrder | NewBooking | OrderChanged | BookingChanged)
@@ -146,7 +147,7 @@ pub(super) async fn next_edit(
     }))
 }
 
-/// Forgets the buttons of a list that was deleted in the chat.
+/// Deletes the saved buttons of a list, because the list was deleted in the chat.
 pub(super) async fn forget(transaction: &Transaction<'_>, chat: ChatId, message: i32) -> Result<(), QueryError> {
     const FORGET: &str = "delete from vestnik.vst_list_button where chat_id = $1 and message_id = $2";
     let statement = transaction.prepare_cached(FORGET).await?;

@@ -1,12 +1,13 @@
 //! Durable sends: messages that must reach a person despite failures of the engine, Telegram or the database. A
 //! delivery is a row: one message that is owed to a chat. `enqueue` turns events into deliveries. `queue` claims
 //! deliveries within Telegram's limits, in one of a chat's two `lane`s (messages and edits). `choice` picks a chat's
-//! next message, `next_message` has the kinds of messages, `list_button` keeps the buttons of lists, `worker` sends the message, `complete` saves the outcome.
-//! `channel` is the trait that Telegram and the webhook implement. `dead_letter` gives up unreadable deliveries,
-//! `cleanup` deletes old rows, `gauges` has the metrics. `chat_state` reports a chat that takes no messages, `migrate`
-//! gives a group its new id, `shared_bot` has the lease of the bot's poll. `escalation` executes the next step while
-//! nobody answers an order, and `webhook` is the last step. `unattended_alarm` finds open stores without a panel,
-//! `pause` reports a store's pause, `today` counts a store's day.
+//! next message, and `next_message` has the kinds of messages. `list_button` removes the buttons of answered orders
+//! from lists. `worker` sends the message, and `complete` saves the outcome. `channel` is the trait that Telegram and
+//! the webhook implement. `dead_letter` marks unreadable deliveries as dead, `cleanup` deletes old rows, and `gauges`
+//! has the metrics. `chat_state` handles chats that take no messages, `migrate` gives a group its new id, and
+//! `shared_bot` decides which node polls Telegram for updates. `escalation` executes the next step while nobody answers
+//! an order, and `webhook` is the last step. `unattended_alarm` finds open stores without a panel. `pause` sends a
+//! message when a store is paused, and `today` reads the orders of a store's day.
 
 pub mod channel;
 pub mod chat_links;

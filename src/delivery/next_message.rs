@@ -42,8 +42,8 @@ pub struct OrderMessage {
     pub style: ChatFormat,
     /// The order or booking as text: the source's id and the key, such as `1 123`.
     pub subject: String,
-    /// The event that the buttons name. For an edit, this is the event of the sent message, otherwise the oldest event
-    /// that the message covers.
+    /// The event whose id the buttons contain. For an edit, this is the event of the sent message, otherwise the oldest
+    /// event that the message covers.
     pub base: EventView,
     /// The newest event of the order, which has its current state.
     pub latest: EventView,
@@ -144,7 +144,7 @@ pub enum Work {
     },
     /// A note about one or several orders, next to the orders' own messages.
     Note(Box<Noted>),
-    /// An alarm that the store is open and no panel can ring, or a message that the alarm is over.
+    /// An alarm because the store is open and no panel can ring, or a message that the alarm is over.
     Alarm {
         /// The alarm's language, time zone and sound.
         style: ChatFormat,
@@ -170,7 +170,7 @@ pub enum Work {
     ListButtons {
         /// The id of the sent list.
         message: i32,
-        /// The buttons that stay.
+        /// The buttons that stay in the list.
         buttons: Vec<OpenButton>,
         /// The id of the delivery of the edit.
         item: i64,
@@ -224,7 +224,7 @@ impl Work {
         }
     }
 
-    /// The store's language, time zone and sound. `None`: the message belongs to no store.
+    /// The language, the time zone and the sound of the message. `None`: the message belongs to no store.
     pub fn style(&self) -> Option<&ChatFormat> {
         match self {
             Self::OrderMessage(order) => Some(&order.style),

@@ -27,7 +27,7 @@ pub(super) struct OpenDelivery {
     pub stale: bool,
     /// Whether the chat took no messages when the event happened.
     pub missed: bool,
-    /// Whether a person asked for this order. Then the order gets its own message, and no digest lists it.
+    /// Whether a person asked for this order. If so, the order gets its own message, and no digest lists it.
     pub alone: bool,
 }
 

@@ -57,7 +57,7 @@ pub(super) async fn enqueue(
     Ok(())
 }
 
-/// The store that a message about a pause names, with its time zone and the chat's language.
+/// The store and the language of a message that says that a store is paused or takes orders again.
 #[derive(Debug)]
 struct Notice<'a> {
     /// The store's id.

@@ -18,9 +18,9 @@ use crate::infra::db::{self, QueryError};
 use crate::sources::Sources;
 use crate::sources::registry::Registry;
 
-/// The number of slots for sends that must not delay orders. A slot is the right to make one of the bot's sends per
-/// second. These sends are edits, answers to chats without a store, and sends to chats whose last send failed. A send
-/// that hangs holds its slot until the deadline.
+/// The number of slots for sends that must not delay orders: edits, answers to chats without a store, and sends to
+/// chats whose last send failed. A slot is the right to make one of the bot's sends per second. A send that hangs holds
+/// its slot until the deadline.
 const SLOTS_OF_THE_REST: i32 = 10;
 /// The shortest wait for a delivery that is due soon.
 const SHORTEST_WAIT: Duration = Duration::from_millis(10);
@@ -41,7 +41,7 @@ pub enum Claimed {
 /// The settings of all claims of this node.
 #[derive(Debug, Clone)]
 pub struct Rules {
-    /// How long a claim's lease holds.
+    /// How long the lease of a claim lasts.
     pub lease: Duration,
     /// The deadline of a send.
     pub deadline: Duration,
@@ -78,8 +78,8 @@ async fn claim_in(pool: &Pool, sources: &Registry, rules: &Rules, lane: Lane) ->
     let mut transaction = client.transaction().await?;
     db::limit_idle_in_transaction(&transaction).await?;
     let statement = transaction.prepare_cached(&claim_sql(lane)).await?;
-    // Hold the chat for longer than the lease. Then there is a distance to the next send even if this send ends at the
-    // last moment.
+    // Hold the chat for longer than the lease. Then a pause remains before the next send even if this send ends
+    // together with the lease.
     let held_s = rules.lease.as_secs_f64() + complete::CHAT_SPACING_S;
     let parameters: [&(dyn ToSql + Sync); 4] = [&held_s, &SLOTS_OF_THE_REST, &rules.bot.as_slice(), &rules.node];
     let Some(row) = transaction.query_opt(&statement, &parameters).await? else {
@@ -123,7 +123,7 @@ async fn claim_in(pool: &Pool, sources: &Registry, rules: &Rules, lane: Lane) ->
 }
 
 /// Returns SQL that claims both a chat and a slot of the bot, or nothing. The statement skips rows that another node
-/// has locked. Chat and slot are held until the same moment, which counts from the start of the transaction.
+/// has locked. The chat and the slot are held until the same moment, which counts from the start of the transaction.
 /// `complete::release` recognizes the slot by this moment.
 fn claim_sql(lane: Lane) -> String {
     let own = lane.columns();
@@ -246,9 +246,9 @@ async fn sending(transaction: &Transaction<'_>, work: &Work, fence: i64) -> Resu
 }
 
 /// Returns the time until the next send may begin, at most `idle`. While the bot is stopped, the time is `idle`. If a
-/// due delivery could not be claimed, the time is short, because another node has locked it or no slot is free.
+/// due delivery could not be claimed, the time is short, because another node has locked the chat or no slot is free.
 async fn next_due(client: &Client, rules: &Rules) -> Result<Duration, QueryError> {
-    // If no chat waits, return null, because the time of a slot may be infinite.
+    // If no chat waits, return null instead of a time, because the time at which a slot is free may be infinite.
     const NEXT: &str = "select extract(epoch from ( \
              select min(greatest(due_at, (select min(free_at) from vestnik.vst_bot_slot))) from ( \
                  select greatest(next_at, leased_until, case when not waiting then wakes_at end) from vestnik.vst_chat \
@@ -270,8 +270,8 @@ async fn next_due(client: &Client, rules: &Rules) -> Result<Duration, QueryError
     Ok(wait.unwrap_or(rules.idle).min(rules.idle))
 }
 
-/// Ends a claim without a send, because the lane has no due delivery. A node that enqueues for this chat at this moment
-/// waits for the row's lock. After that it marks the chat as waiting again.
+/// Ends a claim without a send, because the lane has no due delivery. If another node enqueues for this chat at this
+/// moment, that node first waits for the row's lock, and then marks the chat as waiting again.
 async fn release_idle(transaction: &Transaction<'_>, chat: ChatId, lane: Lane, slot: i32) -> Result<(), QueryError> {
     let own = lane.columns();
     let idle = format!(

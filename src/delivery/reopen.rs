@@ -12,7 +12,7 @@ use crate::domain::status::Status;
 use crate::infra::db::{self, QueryError};
 use crate::sources::registry::Registry;
 
-/// The most orders of a chat that are searched for open ones: the newest ones.
+/// To find the open orders of a chat, at most this many of its newest orders are searched.
 const LOOKED_AT: i64 = 5000;
 /// The age of the oldest orders that the search for open orders includes, hours.
 const HOURS: i32 = 48;
@@ -22,15 +22,15 @@ const LISTED: usize = 300;
 /// The open orders and bookings of a chat.
 #[derive(Debug)]
 pub struct OpenOrders {
-    /// The open orders and bookings, each in its current state. The one that waits longest comes first. At most
-    /// `LISTED`.
+    /// The open orders and bookings, each in its current state. The order that has waited longest comes first. The list
+    /// has at most `LISTED` entries.
     pub listed: Vec<Item>,
     /// The number of open orders and bookings that are not in `listed`.
     pub more: usize,
 }
 
-/// Sends an order or booking again to a chat. If the chat has its message, a note replies to this message. Otherwise
-/// the order gets a new message. `chat` is the chat's id at Telegram.
+/// Sends an order or booking again to a chat. If the chat already has the order's message, a note replies to that
+/// message. Otherwise the order gets a new message. `chat` is the chat's id at Telegram.
 pub async fn bring(pool: &Pool, chat: i64, pressed: &Pressed) -> Result<(), QueryError> {
     const BRING: &str = "with chat as (update vestnik.vst_chat set waiting = true where telegram_id = $1 returning id), \
          there as (select m.chat_id from vestnik.vst_message m join chat on chat.id = m.chat_id \

@@ -1,6 +1,6 @@
-//! The state of the bot, which all nodes share in Postgres. It has the nodes that are up, the node that polls Telegram,
-//! and the position of the poll. It also has the updates that are not handled yet, and whether Telegram accepts the
-//! token.
+//! The state of the bot, which all nodes share in Postgres. The state includes the nodes that are up, the node that
+//! polls Telegram, and the position of the poll. It also includes the updates that are not handled yet, and whether
+//! Telegram accepts the token.
 
 use std::time::Duration;
 
@@ -25,8 +25,8 @@ const SILENCE_S: f64 = 8.0;
 /// Seconds from the end of a node's connection until other nodes repeat its sends. The wait gives the node time to
 /// connect again.
 const LEASE_GRACE_S: f64 = 3.0;
-/// Seconds after a start of Postgres in which a missing connection does not mean that a node is gone, because all nodes
-/// must connect again.
+/// For this many seconds after a start of Postgres, a node without a connection does not count as gone, because all
+/// nodes must connect again.
 const START_GRACE_S: f64 = 5.0;
 
 /// The node that polls Telegram for all nodes.
@@ -45,8 +45,8 @@ pub enum Lease {
     Stopped,
 }
 
-/// Records each second that this node is up, over its own connection to Postgres. Postgres notices the end of this
-/// connection at once, however the process ends.
+/// Records once a second that this node is up. Uses its own connection to Postgres, because Postgres notices the end of
+/// a connection at once, however the process ends.
 pub struct Heartbeat {
     node: String,
     url: SecretString,
@@ -91,7 +91,7 @@ impl Heartbeat {
         let _ = timeout(BEAT_DEADLINE, leave).await;
     }
 
-    /// Sends heartbeats until one of them fails. The error is that of the failed heartbeat.
+    /// Sends heartbeats until one of them fails. Returns the error of the failed heartbeat.
     async fn beat(&self, backoff: &mut Backoff) -> Result<(), QueryError> {
         const BEAT: &str = "insert into vestnik.vst_bot_node (id, pid, seen_at) values ($1, pg_backend_pid(), clock_timestamp()) \
              on conflict (id) do update set pid = excluded.pid, seen_at = excluded.seen_at";
@@ -128,7 +128,8 @@ pub(crate) fn has_lost_its_leases(node: &str) -> String {
     )
 }
 
-/// Takes or keeps the lease of the poll of Telegram for this node. The lease is free if the node that held it is gone.
+/// Takes or renews this node's lease, which allows it to poll Telegram. The lease is free if the node that held it is
+/// gone.
 pub async fn lease(pool: &Pool, node: &str) -> Result<Lease, QueryError> {
     let take = format!(
         "with before as (select poller from vestnik.vst_bot for update) \
@@ -220,7 +221,7 @@ pub async fn dealt_with(pool: &Pool, update: i64) -> Result<(), QueryError> {
     .await
 }
 
-/// Ends this node's lease of the poll, so that another node polls at once.
+/// Ends this node's lease, so that another node polls Telegram at once.
 pub async fn release(pool: &Pool, node: &str) -> Result<(), QueryError> {
     const RELEASE: &str = "update vestnik.vst_bot set poller = null where poller = $1";
     db::with_timeout(async {
@@ -268,7 +269,7 @@ pub async fn note(pool: &Pool, error: Option<&str>) -> Result<(), QueryError> {
     .await
 }
 
-/// Records a conflict now: another program polls with the same token, or the bot has a webhook.
+/// Records that a conflict has just occurred: another program polls with the same token, or the bot has a webhook.
 pub async fn note_conflict(pool: &Pool) -> Result<(), QueryError> {
     db::with_timeout(async {
         let client = pool.get().await?;
@@ -280,9 +281,9 @@ pub async fn note_conflict(pool: &Pool) -> Result<(), QueryError> {
     .await
 }
 
-/// Seconds without an answered poll after which the bot counts as receiving no updates.
+/// If Telegram has answered no poll for this many seconds, the bot counts as receiving no updates.
 const POLL_IS_OLD_S: f64 = 60.0;
-/// Seconds for which a conflict with another program that polls with the same token is reported.
+/// If another program polls with the same token, this conflict is reported for this many seconds.
 const CONFLICT_IS_NEWS_S: f64 = 120.0;
 
 /// The state of the bot, for operators. Ages are in seconds.

@@ -14,7 +14,7 @@ use crate::sources::changes::Lookups;
 use crate::sources::registry::Registry;
 use crate::store::until::{DAY_BEGINS_HOUR, day_sql};
 
-/// The most journal rows from which a day is counted: the newest ones.
+/// A day's figures are counted from at most this many journal rows of the store: the newest ones.
 const WRITES: i64 = 10_000;
 
 /// An order or booking that became new today.
@@ -24,7 +24,8 @@ pub struct Newcomer {
     pub at: OffsetDateTime,
     /// The newest event of the order or booking, which has its current state.
     pub last: PartnerEvent,
-    /// The time until the order or booking was answered, which ends its status `pending`. `None`: it is not answered.
+    /// The time until somebody answered the order or booking, so that its status was not `pending` any more. `None`:
+    /// nobody has answered it.
     pub answered_after: Option<Duration>,
 }
 

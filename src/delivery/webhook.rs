@@ -15,7 +15,7 @@ use crate::infra::config::Webhook;
 use crate::infra::db::{self, QueryError};
 use crate::infra::standard_webhook::{DEADLINE, Letter, Poster};
 
-/// Seconds that a node's lease of a post lasts. This is longer than the deadline of the request.
+/// Seconds that a node's lease of a post lasts. The lease is longer than the deadline of the request.
 const LEASE_S: f64 = 30.0;
 /// The most posts that this node has under way, at most one for each store. So a slow receiver delays only its own
 /// posts.
@@ -41,7 +41,7 @@ pub struct Post {
     fence: i64,
     attempts: i32,
     letter: Letter,
-    /// Whether the order was answered or removed meanwhile. Then nothing is posted.
+    /// Whether the order was answered or removed meanwhile. If so, nothing is posted.
     answered: bool,
 }
 

@@ -29,7 +29,7 @@ use crate::text::catalog;
 
 /// The most sends that this node has under way at the same time.
 const SENDS_AT_ONCE: usize = 30;
-/// The longest wait of an idle task for a signal. Deliveries that another node enqueued give no signal.
+/// The longest wait of an idle task for a signal. This node gets no signal when another node enqueues a delivery.
 const IDLE: Duration = Duration::from_secs(1);
 /// The shortest time between two searches for new events, so that the events of a busy journal are enqueued in batches.
 const ENQUEUE_SPACING: Duration = Duration::from_millis(50);
@@ -289,8 +289,8 @@ impl<C: ChatChannel> Worker<C> {
     }
 }
 
-/// Logs the outcome of a failed send. Telegram's reason for a refusal may quote the message. So it is saved with the
-/// delivery, and not logged.
+/// Logs the outcome of a failed send. Telegram's reason for a refusal may quote the message. So the reason is saved
+/// with the delivery, and not logged.
 fn log(claim: &Claim, outcome: &Outcome) {
     let chat = claim.chat.0;
     match outcome {

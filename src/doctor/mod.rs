@@ -19,11 +19,12 @@ use crate::infra::db::Client;
 use crate::migrate;
 use crate::sources::health::{self, Health};
 
-/// The oldest supported major version of Postgres. Older versions lack functions that reads of the journal need.
+/// The oldest supported major version of Postgres. Older versions lack functions that the SQL for reading the journal
+/// uses.
 const OLDEST_POSTGRES: i32 = 14;
 /// Maximum number of old transactions that are reported.
 const NAMED_TRANSACTIONS: i64 = 20;
-/// The used share of the server's connections, 0 to 1, from which there may be none left for another node.
+/// If this share (0 to 1) of the server's connections is in use, there may be no connection left for another node.
 const CONNECTION_USAGE: f64 = 0.9;
 
 /// Whether the operator must act on a finding.
@@ -157,7 +158,7 @@ async fn connection(url: &SecretString, client: &Client) -> Result<Finding, db::
     const ENCRYPTED: &str = "select ssl from pg_stat_ssl where pid = pg_backend_pid()";
     let address = db::parse(url, "doctor")?;
     let mut says = address.tls.to_string();
-    // Through a pooler, Postgres describes only the connection of the pooler.
+    // Through a pooler, `pg_stat_ssl` describes only the connection between the pooler and Postgres.
     if client.is_pooled() {
         says = format!("{says}; a pooler stands before Postgres");
     } else if address.tls.is_open() && !ask(client, ENCRYPTED).await?.try_get::<_, bool>(0)? {

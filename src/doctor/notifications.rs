@@ -10,11 +10,11 @@ use crate::infra::config::{Config, Notify};
 use crate::infra::db::{self, Client};
 use crate::migrate;
 
-/// The used share of Postgres' notification queue, 0 to 1, from which a listener probably does not read its
+/// If this share (0 to 1) of Postgres' notification queue is in use, a listener probably does not read its
 /// notifications.
 const QUEUE_USAGE: f64 = 0.1;
-/// Seconds without a query on its LISTEN connection after which a node counts as stopped. A node runs a query every 2
-/// s.
+/// If a node has run no query on its LISTEN connection for this many seconds, the node counts as stopped. A running
+/// node runs a query every 2 s.
 const OVERDUE_S: f64 = 8.0;
 
 /// Checks that a node listens, and that a test notification arrives at the address that nodes use for LISTEN.
@@ -39,7 +39,7 @@ pub(super) async fn examine(
 }
 
 /// Checks that at least one node listens, and that no listening node has stopped. A node is recognized by the query
-/// that it runs regularly, because an operator may have changed its application name.
+/// that each node runs regularly, because an operator may have changed the node's application name.
 async fn nodes(client: &Client) -> Result<Vec<Finding>, db::QueryError> {
     const NODES: &str = "select pid, coalesce(extract(epoch from clock_timestamp() - query_start), 0)::float8 from pg_stat_activity \
          where datname = current_database() and pid <> pg_backend_pid() \

@@ -8,7 +8,7 @@ use crate::infra::config::{Config, Notify};
 use crate::infra::db::{self, Client};
 
 /// Seconds by which a clock may differ from Postgres' clock before it is reported. With NTP, the difference is much
-/// smaller. With a larger one, people would read wrong times.
+/// smaller. With a larger difference, people would read wrong times.
 const CLOCK_OFF_S: f64 = 2.0;
 /// Settings that end statements or transactions. An operator may have set them for the role or the database.
 const TIMEOUTS: [&str; 5] = [
@@ -103,8 +103,8 @@ fn off(whose: &str, ahead_s: f64) -> Option<Finding> {
     })
 }
 
-/// Reports that the server allows prepared transactions (two-phase commit), because they cannot be used after a NOTIFY.
-/// `None`: the server does not allow them.
+/// Reports that the server allows prepared transactions (two-phase commit), because Postgres cannot prepare a
+/// transaction that has executed NOTIFY. `None`: the server does not allow them.
 pub(super) async fn prepared(config: &Config, client: &Client) -> Result<Option<Finding>, db::QueryError> {
     const MOST: &str = "select current_setting('max_prepared_transactions')::int";
     let most: i32 = ask(client, MOST).await?.try_get(0)?;

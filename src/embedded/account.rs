@@ -1,5 +1,5 @@
-//! The account that runs the private Postgres. Postgres refuses to run as root. So a process of root starts it under
-//! another account, in a directory that this account can enter.
+//! The account that runs the private Postgres. Postgres refuses to run as root. So a Vestnik process that runs as root
+//! starts it under another account, in a directory that this account can enter.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, chown, symlink};
@@ -11,7 +11,7 @@ use tokio::process::Command;
 
 use super::{Error, set_mode};
 
-/// The parent of the data directory if only root can enter the wanted directory.
+/// If only root can enter the wanted directory, the data directory is created in this directory instead.
 const REACHABLE: &str = "/var/lib";
 
 /// The account of this machine that runs the private Postgres.
@@ -24,7 +24,7 @@ pub struct Account {
 }
 
 impl Account {
-    /// Returns the account of this process. If this is root, returns the account `postgres` or `nobody`.
+    /// Returns the account of this process. If this process runs as root, returns the account `postgres` or `nobody`.
     pub fn to_run_postgres() -> Result<Self, Error> {
         if !geteuid().is_root() {
             let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
@@ -70,7 +70,7 @@ impl Account {
             } else {
                 let elsewhere = Path::new(REACHABLE).join(format!("vestnik-data-{}", print_of(&parent.join(wanted))));
                 fs::create_dir_all(&elsewhere).map_err(|error| Error::File(elsewhere.clone(), error))?;
-                // The wanted path may be a link to a directory that does not exist any more.
+                // Remove the wanted path first, because it may be a link to a directory that does not exist any more.
                 let _ = fs::remove_file(wanted);
                 symlink(&elsewhere, wanted).map_err(problem)?;
                 tracing::info!(
@@ -127,7 +127,7 @@ impl Account {
 /// The directory of the socket. Its path is short, because the operating system limits the length of a socket's path.
 /// `root` is the data directory.
 pub fn short_directory(root: &Path) -> PathBuf {
-    // For root, do not use /tmp, because another user could have created a link there.
+    // If this process runs as root, do not use /tmp, because another user could have created a link at this path.
     let parent = if geteuid().is_root() { "/var/run" } else { "/tmp" };
     PathBuf::from(format!("{parent}/vestnik-{}", print_of(root)))
 }

@@ -55,7 +55,7 @@ async fn fetch(download: &Path) -> Result<Binaries, Error> {
     let (version, archive) = get_archive(zonky::URL, &version).await.map_err(problem)?;
     extract(zonky::URL, &archive, download).await.map_err(problem)?;
     tracing::info!(%version, "downloaded a Postgres");
-    // Only this account may read the downloaded files, but Postgres may run under another account.
+    // Let other accounts read the downloaded files, because Postgres may run under another account than this process.
     super::set_mode(download, 0o755)?;
     let directory = download.join("bin");
     match postgres_binaries::major_of(&directory.join("postgres")).await {

@@ -1,6 +1,6 @@
 //! A private Postgres in a directory, for a `vestnik serve` without a configured database. It starts and stops with the
-//! program. If its server still runs at the start, this server is used. It listens on a socket in a directory of mode
-//! 0700, so that only its owner and root can reach it.
+//! program. If a server from an earlier run still runs, the program uses this server. The server listens on a socket in
+//! a directory of mode 0700, so that only the directory's owner and root can reach it.
 
 mod account;
 mod binaries;
@@ -93,7 +93,7 @@ pub struct Embedded {
     process: Pid,
     /// The server as a child process. `None`: the server was running before this program.
     child: Option<Child>,
-    /// The file lock that keeps other processes from using the data. It is held until this value is dropped.
+    /// The file lock that prevents other processes from using the data. The lock is held until this value is dropped.
     _lock: File,
 }
 
@@ -149,7 +149,8 @@ pub fn running(directory: &Path) -> Option<SecretString> {
 }
 
 impl Embedded {
-    /// Starts the private Postgres, or uses its server if it still runs. Creates the data if there is none.
+    /// Starts the private Postgres. If its server from an earlier run still runs, uses this server. Creates the data if
+    /// there is none.
     pub async fn start(directory: &Path) -> Result<Self, Error> {
         let account = Account::to_run_postgres()?;
         let root = account.prepare(directory)?;

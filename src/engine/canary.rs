@@ -39,8 +39,8 @@ pub(super) struct CanaryTask {
 enum Round {
     /// The round passed or failed.
     Ended(Canary),
-    /// The round tested nothing. Either the feed has no recent read, which `/readyz` reports anyway, or the server was
-    /// busy.
+    /// The round tested nothing. Either the feed has not read the journal recently, which `/readyz` reports anyway, or
+    /// the server was busy.
     Skipped,
 }
 
@@ -85,7 +85,8 @@ impl CanaryTask {
         Round::Ended(state)
     }
 
-    /// Runs one round: opens a session, writes the order, and waits for it. `None`: the server was busy.
+    /// Runs one round: opens a session, writes the order, and waits until the session receives it. `None`: the server
+    /// was busy.
     async fn pass(&self, round: &str) -> Option<Result<(), CanaryFailure>> {
         let path = format!("/api/partner/ws/partner/{}", self.store);
         let opened = timeout(OPEN_DEADLINE, async {
@@ -105,7 +106,7 @@ impl CanaryTask {
             }
             Err(_) => return Some(Err(CanaryFailure::NoSession)),
         };
-        // The next round begins after the interval and the deadlines of this round at the latest.
+        // At the latest, the next round begins after the interval and the deadlines of this round.
         let next = self.interval + 2 * (OPEN_DEADLINE + BACK_DEADLINE);
         if let Err(error) = canary::send(&self.database.hub.pool, &self.store, round, next).await {
             self.explain(&error.to_string());

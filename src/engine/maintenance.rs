@@ -30,9 +30,9 @@ const TOKEN_POLL_INTERVAL: Duration = Duration::from_secs(1);
 const END_TOLERANCE: Duration = Duration::from_secs(6);
 /// Time between two rounds of trimming old events.
 const TRIM_INTERVAL: Duration = Duration::from_secs(60);
-/// Time limit of trimming one batch, because over a half-open connection it would never end.
+/// Time limit of trimming one batch, because a statement over a half-open connection would never end.
 const TRIM_DEADLINE: Duration = Duration::from_secs(60);
-/// Pause between two batches of a round, so that trimming does not occupy the disk.
+/// Pause between two batches of a round, so that other statements can use the disk.
 const TRIM_PAUSE: Duration = Duration::from_millis(100);
 /// Time between two samples of the gauges.
 const GAUGE_INTERVAL: Duration = Duration::from_secs(15);
@@ -46,7 +46,7 @@ const STALE_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 const CLOSE_AFTER: Duration = Duration::from_secs(10);
 
 /// Tells the sessions if the node cannot read the journal, and closes them after `CLOSE_AFTER`. Otherwise a client
-/// would believe that its store has no orders.
+/// would believe that its store has no new orders.
 pub(super) async fn watch_health(health: Arc<FeedHealth>, router: Arc<Router>, stop: CancellationToken) {
     let mut ticks = interval(STALE_CHECK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -102,7 +102,7 @@ pub(super) async fn invalidate_tokens(
                 why_invalidated(states.get(&holder.token), selection, holder)
             }),
             Err(error) => {
-                // The notification does not arrive again, so repeat the check soon.
+                // No second notification arrives for this change of a token, so repeat the check soon.
                 must_retry = true;
                 tracing::warn!(%error, "could not check the tokens of live sessions");
             }
@@ -234,7 +234,8 @@ pub(super) async fn report_listening(databases: Vec<Arc<DatabaseContext>>, stop:
     }
 }
 
-/// Samples the gauges of all databases. Counts are added up. If a gauge shows a danger, the worst value is reported.
+/// Samples the gauges of all databases. A gauge that counts something shows the sum of all databases. A gauge that
+/// warns of a danger shows the worst value of all databases.
 pub(super) async fn sample_gauges(
     databases: Vec<Arc<DatabaseContext>>,
     limits: Arc<ConnectionLimits>,

@@ -24,7 +24,7 @@ use crate::telegram;
 use crate::token::{self, Issuer};
 use database::SharedParts;
 
-/// How long connections may take to close when the node stops. After that, they are cut.
+/// How long connections may take to close when the node stops. Connections that are still open after this time are cut.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(15);
 /// The additional time for background tasks to end when the node stops.
 const BACKGROUND_GRACE: Duration = Duration::from_secs(3);
@@ -213,8 +213,8 @@ impl Engine {
     }
 }
 
-/// Number of files that a node needs besides its clients' sockets. They are reserved, so that it can always reconnect
-/// to Postgres.
+/// Number of files that a node needs besides its clients' sockets. These files are reserved, so that the node can
+/// always reconnect to Postgres.
 fn reserved_files(config: &Config) -> u64 {
     let of_databases = config.each_database().iter().fold(0, |files, (config, _)| {
         let bot = if config.telegram.is_some() { BOT_FILES } else { 0 };

@@ -17,16 +17,18 @@ use crate::infra::db::{Pool, QueryError};
 
 /// Time between two checks. At the highest rate of Postgres, the queue needs about 8 s to reach 30 %.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// The holders of the locks are looked up once in this many checks, unless a writer is denied the lock.
+/// The holders of the locks are looked up once in this many checks. If a writer is denied a lock, or a holder is known,
+/// they are looked up in every check.
 const HOLDERS_CHECK_EVERY: u64 = 10;
-/// Number of attempts to get the idle lock, 100 ms each. Meanwhile nodes release this lock. If all attempts fail, the
-/// guard takes only the writer lock. An idle node then notices that the writer lock is denied, and polls.
+/// Number of attempts to get the idle lock, 100 ms each. During this time, nodes that hold the lock release it. If all
+/// attempts fail, the guard takes only the writer lock. An idle node then notices that the writer lock is denied, and
+/// polls.
 const IDLE_LOCK_WAITS: u32 = 10;
 /// Number of attempts to get the writer lock before the next check, 100 ms each. Each attempt waits for writers that
 /// have already notified, and no other writer notifies meanwhile.
 const WRITER_LOCK_WAITS: u32 = 50;
-/// Writers notify again when the queue is below this share of the limit. The distance keeps the state from changing
-/// every second.
+/// Writers notify again when the used share of the queue is below this share of the limit. The distance between both
+/// thresholds prevents the state from changing every second.
 const CALM_SHARE: f64 = 0.5;
 
 /// The guard of one database against disturbed notifications.
@@ -64,7 +66,8 @@ impl NotifyGuard {
                 }
             };
             if check.is_refused {
-                // An idle node would wait for notifications that do not arrive. So ask this node to poll.
+                // An idle node would wait for notifications that do not arrive. So ask this node to end its idle state
+                // and to poll.
                 self.signals.release_request.notify_one();
             }
             if check.is_refused || count % HOLDERS_CHECK_EVERY == 0 || !known.is_empty() {

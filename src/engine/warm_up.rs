@@ -20,8 +20,8 @@ use crate::token;
 
 /// Maximum time that the first panels wait for the warm-up. On an idle machine, the warm-up needs a tenth of this time.
 const FIRST_PANELS_WAIT: Duration = Duration::from_secs(1);
-/// Maximum time of the warm-up, because Postgres may be unavailable. It may continue after the first panels are
-/// admitted.
+/// Maximum time of the warm-up, because Postgres may be unavailable. The warm-up may continue after the first panels
+/// are admitted.
 const WARM_DEADLINE: Duration = Duration::from_secs(10);
 /// Maximum number of connections of one pool that the warm-up opens.
 const WARM_CONNECTIONS: usize = 16;

@@ -84,7 +84,7 @@ pub(super) fn writes(events: &[JournalEvent]) -> impl Iterator<Item = (EventId, 
     })
 }
 
-/// Finds the customer's orders. It is an error if there are none.
+/// Finds the customer's orders. Fails if the customer has no orders.
 pub(super) async fn find(transaction: &Transaction<'_>, sources: &Sources, whom: &Whom) -> Result<Found, Error> {
     let mut found = Found::default();
     match whom {
@@ -136,7 +136,7 @@ pub(super) async fn find(transaction: &Transaction<'_>, sources: &Sources, whom:
     Ok(found)
 }
 
-/// Adds the orders and bookings to `found` whose rows match `condition` and `is_meant`.
+/// Adds to `found` the orders and bookings whose rows match `condition` and `is_meant`.
 async fn collect(
     transaction: &Transaction<'_>,
     sources: &Sources,
@@ -194,7 +194,7 @@ async fn rows(transaction: &Transaction<'_>, sources: &Sources, found: &mut Foun
     Ok(())
 }
 
-/// Returns the order after the write and before it. Empty: the source is not attached now.
+/// Returns the states of the order after the write and before the write. Empty: the source is not attached now.
 fn states(sources: &Sources, event: &JournalEvent, write: &RowWrite) -> Vec<Subject> {
     let (Some(source), Some(key)) = (sources.get(write.source), &write.key) else {
         return Vec::new();
@@ -216,8 +216,8 @@ fn end_of(digits: &str) -> &str {
     &digits[digits.len().saturating_sub(COMPARED_DIGITS)..]
 }
 
-/// Whether two telephone numbers are the same. For example, `+7 900 000-00-01`, `89000000001` and `9000000001` are the
-/// same.
+/// Whether two telephone numbers are equal, however people write them. For example, `+7 900 000-00-01`, `89000000001`
+/// and `9000000001` are equal.
 fn is_same(one: &str, other: &str) -> bool {
     match one.len() < COMPARED_DIGITS || other.len() < COMPARED_DIGITS {
         true => one == other,

@@ -1,5 +1,5 @@
-//! Removes the customer from messages that were sent to Telegram. It enqueues edits of the messages, because only a
-//! node with the bot can edit them.
+//! Removes the customer from messages that were sent to Telegram. This module enqueues edits of the messages, because
+//! only a node with the bot can edit them.
 
 use super::find::Found;
 use crate::domain::event::SubjectId;
@@ -45,8 +45,8 @@ pub(super) async fn rewrite(transaction: &Transaction<'_>, found: &Found) -> Res
     Ok(count)
 }
 
-/// Replaces the text of answers to commands that contain the customer's data, whether they were sent or not. Returns
-/// their number.
+/// Replaces the text of those answers of the bot that contain the customer's data, whether they were sent or not.
+/// Returns the number of these answers.
 pub(super) async fn blank_replies(transaction: &Transaction<'_>, found: &Found) -> Result<u64, QueryError> {
     const BLANK: &str = "update vestnik.vst_delivery d set words = $2 where d.words is not null and d.message_id is null \
          and exists (select from unnest($1::text[]) w (word) where strpos(d.words, w.word) > 0)";

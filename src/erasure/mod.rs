@@ -43,7 +43,7 @@ impl From<tokio_postgres::Error> for Error {
     }
 }
 
-/// What was erased. After a dry run, what would be erased.
+/// The result of an erasure. After a dry run, it says what would be erased.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// The source, the number and the key of each order and booking.
@@ -54,7 +54,7 @@ pub struct Report {
     pub projections: u64,
     /// The number of recorded answers that were sent to the shop's own API.
     pub answers: u64,
-    /// The number of the bot's answers to commands that contained the customer's data.
+    /// The number of the bot's answers that contained the customer's data.
     pub replies: u64,
     /// The number of Telegram messages that will be edited.
     pub messages: u64,
@@ -83,7 +83,8 @@ pub async fn erase(client: &mut Client, whom: &Whom, is_dry: bool) -> Result<Rep
     if is_dry {
         transaction.rollback().await?;
     } else {
-        // Each node clears its cache of events when it reads the new version number.
+        // Each node clears its cache of events when it reads the new version number, so that no cache keeps the erased
+        // data.
         registry::bump_version(&transaction).await?;
         transaction.commit().await?;
     }
@@ -102,7 +103,8 @@ async fn journal(
     sources: &Sources,
     events: &[JournalEvent],
 ) -> Result<u64, tokio_postgres::Error> {
-    // Keep who pressed a button and the promised minutes, but no reason, because a reason may name the customer.
+    // Keep the name of the person who pressed a button, and the promised minutes. Delete the reason, because it may
+    // name the customer.
     const REDACT: &str = "update vestnik.vst_event e set data = vestnik.vst_storable(r.data)::json, \
              old = case when r.old is not null then vestnik.vst_storable(r.old)::json end, \
              answer = case when e.answer is not null then json_build_object('by', e.answer->'by', 'minutes', e.answer->'minutes') end \
@@ -125,8 +127,8 @@ async fn answers(transaction: &Transaction<'_>, found: &Found) -> Result<u64, to
     transaction.execute(REDACT, &[&sources, &keys]).await
 }
 
-/// Deletes stored responses that contain a message of the shop, because it may name the customer. A repetition of such
-/// a request is executed again. This is safe, because the refused request changed nothing.
+/// Deletes stored responses that contain a message of the shop, because the message may name the customer. If a client
+/// repeats such a request, the request is executed again. This is safe, because the refused request changed nothing.
 async fn repeatable_refusals(transaction: &Transaction<'_>, whom: &Whom) -> Result<(), tokio_postgres::Error> {
     const DELETE: &str = "delete from vestnik.vst_idempotent_request \
          where strpos(body, '\"shop_message\"') > 0 and ($1::text is null or store_id = $1)";
@@ -157,7 +159,7 @@ async fn projections(
             format!("update {table} set data = vestnik.vst_storable($3)::json where key = $1 and store_id = $2");
         for row in transaction.query(&select, &[&&*subject.key]).await? {
             let (store, data): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
-            // The mapping's paths begin at the column `data`, so put the row into an object with this member.
+            // The mapping's paths begin at the column `data`, so put the data into an object with the member `data`.
             let kept: serde_json::Value =
                 serde_json::from_str(&source.without_customer(&format!("{{\"data\":{data}}}"))).unwrap_or_default();
             let data = kept

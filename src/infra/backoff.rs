@@ -1,5 +1,5 @@
-//! Exponential backoff: each pause is twice as long as the one before, up to a maximum. Jitter keeps nodes that lost
-//! the same database from reconnecting at the same moment.
+//! Exponential backoff: each pause is twice as long as the one before, up to a maximum. Jitter (a random part of the
+//! pause) prevents nodes that lost the same database from reconnecting at the same moment.
 
 use std::time::Duration;
 
@@ -22,8 +22,8 @@ impl Backoff {
         Self { pause: FIRST_PAUSE }
     }
 
-    /// Returns the next pause: a random time between half of the current pause and all of it. Then doubles the current
-    /// pause.
+    /// Returns the next pause: a random time between half of the current pause and the whole current pause. After that,
+    /// the current pause doubles.
     pub fn next_pause(&mut self) -> Duration {
         let jittered = self.pause.mul_f64(0.5 + fastrand::f64() / 2.0);
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);

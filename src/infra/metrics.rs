@@ -89,7 +89,7 @@ impl Latency {
         let bounds = LATENCY_BUCKETS.iter().map(f64::to_string).chain(["+Inf".into()]);
         for (bound, within) in bounds.zip(&self.counts) {
             count += within.load(Ordering::Relaxed);
-            // Writing to a string cannot fail.
+            // Ignore the result, because writing to a string cannot fail.
             let _ = writeln!(text, "{name}_bucket{{le=\"{bound}\"}} {count}");
         }
         let sum = self.sum_us.load(Ordering::Relaxed) as f64 / 1e6;

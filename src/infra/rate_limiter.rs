@@ -97,8 +97,8 @@ pub struct RateLimiters<K> {
 }
 
 impl<K: Eq + Hash> RateLimiters<K> {
-    /// Keeps the state of at most `max_keys` keys. To make room, it drops the keys whose full burst is available. If
-    /// there are none, it drops all keys, so that a new key is never rejected.
+    /// Keeps the state of at most `max_keys` keys. To make room, it drops the keys whose full burst is available. If no
+    /// key has its full burst available, it drops all keys, so that a new key is never rejected.
     pub fn new(rate: Rate, max_keys: usize) -> Self {
         Self {
             rate,

@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
-/// Maximum wait for a lock in one attempt, milliseconds. Later writers may have to wait for the same time.
+/// Maximum wait for a lock in one attempt, milliseconds. Writers of the table may have to wait as long as this attempt.
 const LOCK_MS: u32 = 100;
 /// Pause between two attempts, in which waiting writers proceed.
 const PAUSE: Duration = Duration::from_millis(400);
@@ -95,7 +95,8 @@ async fn yield_autovacuum(client: &mut Client, tables: &[String]) -> Result<(), 
             format!("set local lock_timeout = {HARMLESS_LOCK_MS}; lock table {table} in share update exclusive mode");
         match transaction.batch_execute(&sql).await {
             Ok(()) => {}
-            // Another process holds the lock, or this role may not take the lock. The next attempt reports the problem.
+            // Ignore this error. Another process holds the lock, or this role may not take the lock. The next attempt
+            // reports the problem.
             Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {}
             Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {}
             Err(error) => return Err(error),

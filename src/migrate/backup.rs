@@ -20,7 +20,8 @@ use crate::infra::config::Config;
 use crate::infra::db;
 use crate::infra::postgres_binaries;
 
-/// Writes the backup, and returns its path. Nothing else has been changed if this fails.
+/// Writes the backup, and returns its path. The backup is written before any row is changed, so a failure leaves all
+/// rows as they were.
 pub async fn write(client: &mut Client, config: &Config, say: Progress<'_>) -> Result<PathBuf, Error> {
     let stamp = format_description!("[year][month][day]T[hour][minute][second]_[subsecond digits:3]Z");
     let stamp = OffsetDateTime::now_utc().format(stamp).unwrap_or_default();
@@ -112,14 +113,14 @@ async fn pg_dump(major: u32) -> Option<PathBuf> {
     None
 }
 
-/// Runs pg_dump on the snapshot of the transaction. The environment contains the database's address, because every user
-/// of the machine can see a command line.
+/// Runs pg_dump on the snapshot of the transaction. The database's address is passed in the environment, because every
+/// user of the machine can see command lines.
 async fn dump(program: &Path, transaction: &Transaction<'_>, config: &Config, file: &File) -> Result<(), Failure> {
     let snapshot = transaction.query_one("select pg_export_snapshot()", &[]).await?;
     let snapshot: &str = snapshot.try_get(0)?;
     let mut command = Command::new(program);
     command.arg(format!("--snapshot={snapshot}"));
-    // If only a partitioned table is named, pg_dump leaves out its partitions, so name them, too.
+    // pg_dump leaves out the partitions of a table that is given by name. So give it the names of the partitions, too.
     const FAMILY: &str = "with recursive family (relid) as ( \
              select to_regclass(name)::oid from unnest($1::text[]) name \
              union select i.inhrelid from pg_inherits i join family on family.relid = i.inhparent) \

@@ -15,8 +15,9 @@ const LOCK: i64 = 0x7665_7374_6d69_6772;
 const APPLICATION: &str = "vestnik migrate";
 /// How long a migration waits for another migration to end.
 const LOCK_WAIT: Duration = Duration::from_secs(30 * 60);
-/// Interval between two attempts to take the lock. A statement that waits in Postgres holds a snapshot. The other
-/// migration's `create index concurrently` waits for all snapshots, so both migrations would wait forever.
+/// Interval between two attempts to take the lock. A statement must not wait for the lock in Postgres, because it would
+/// hold a snapshot. The other migration's `create index concurrently` waits for all snapshots, so both migrations would
+/// wait forever.
 const LOCK_LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// Takes the lock of migrations. While another migration runs, waits and reports this through `say`.
 pub async fn acquire(client: &Client, say: Progress<'_>) -> Result<(), Error> {
@@ -48,9 +49,9 @@ pub async fn acquire(client: &Client, say: Progress<'_>) -> Result<(), Error> {
 /// The holder of the migrations' lock.
 pub struct Holder {
     pid: i32,
-    /// Whether the holder is a migration, which its application name tells.
+    /// Whether the holder's application name is that of a migration.
     pub is_migration: bool,
-    /// A description of the holder for a person. If the holder is not a migration, it says what to do.
+    /// A description of the holder for a person. If the holder is not a migration, the description says what to do.
     pub says: String,
 }
 

@@ -30,7 +30,7 @@ mod shop {
     refinery::embed_migrations!("sql/shop");
 }
 
-/// A series of migrations, which are applied in order. A table of the series records the applied ones.
+/// A series of migrations, which are applied in order. A table of the series records the applied migrations.
 struct Set {
     name: &'static str,
     runner: fn() -> Runner,
@@ -55,8 +55,8 @@ pub enum Error {
     Db(#[from] db::Error),
     /// Postgres reported an error, or the connection failed.
     ///
-    /// The message contains the full text of the error. The error is not a `source`, because then it would be printed
-    /// again, with a customer's row.
+    /// The message contains the full text of the error. The error is not a `source`, because then the program would
+    /// print it a second time, with the customer's data of the failed row.
     #[error("{}", db::reason(.0))]
     Postgres(tokio_postgres::Error),
     /// A migration failed, or its record in the database could not be read.
@@ -228,7 +228,8 @@ async fn apply(client: &mut Client, config: &Config, say: Progress<'_>) -> Resul
         v23::check(client).await?;
     }
     client.batch_execute("create schema if not exists vestnik").await?;
-    // Each transaction with an order locks the journal, so lock the journal for changes only in short attempts.
+    // Every transaction that writes an order also locks the journal. So each attempt to lock the journal for a change
+    // of its table must be short.
     let mut changed = history_with_retries(client, &ENGINE, say).await?;
     changed |= adopt_cluster(client, say).await?;
     changed |= lock::with_retries(client, say, async |client: &mut Client, say: Progress<'_>| {
@@ -244,8 +245,8 @@ async fn apply(client: &mut Client, config: &Config, say: Progress<'_>) -> Resul
         v23::prepare(client, config, say).await?;
     }
     if reference {
-        // Write no events for translated statuses, because mappings translate the old and the new words into the same
-        // statuses.
+        // The translation of the old statuses needs no events, because mappings translate the old and the new words
+        // into the same statuses.
         changed |= history_with_retries(client, &SHOP, say).await?;
         changed |= v23::validate(client, say).await?;
     }
@@ -260,7 +261,7 @@ async fn apply(client: &mut Client, config: &Config, say: Progress<'_>) -> Resul
     Ok(if changed { Outcome::Migrated } else { Outcome::Unchanged })
 }
 
-/// Applies all migrations of a series. Locks tables that writers use only in short attempts. Returns whether a
+/// Applies all migrations of a series. Each attempt to lock a table that writers use is short. Returns whether a
 /// migration was applied.
 async fn history_with_retries(client: &mut Client, set: &Set, say: Progress<'_>) -> Result<bool, Error> {
     lock::with_retries(client, say, async |client: &mut Client, say: Progress<'_>| {
@@ -289,8 +290,8 @@ impl Set {
     }
 }
 
-/// Reads which versions of a series the database has. Fails if this version of Vestnik lacks one of them, or has
-/// another text for it.
+/// Reads which versions of a series the database has. Fails if this version of Vestnik lacks one of these migrations,
+/// or has another text for one of them.
 async fn applied(client: &Client, set: &Set) -> Result<Vec<SchemaVersion>, Error> {
     let there = client
         .query_one("select to_regclass($1) is not null", &[&set.table()])

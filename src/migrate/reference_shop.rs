@@ -21,13 +21,14 @@ pub enum Words {
     SinceV23,
 }
 
-/// Attaches both tables. If a table is attached with the shop's own mapping, the mapping is kept. Returns whether
-/// anything changed.
+/// Attaches both tables. If a table already has the shop's own mapping, this mapping is kept. Returns whether anything
+/// changed.
 pub async fn attach(client: &mut Client, say: Progress<'_>) -> Result<bool, Error> {
     attach_as(client, Words::SinceV23, say).await
 }
 
-/// Attaches both tables with these status words, which answers then write. Returns whether anything changed.
+/// Attaches both tables with these status words. Answers then write these words into the tables. Returns whether
+/// anything changed.
 pub async fn attach_as(client: &mut Client, words: Words, say: Progress<'_>) -> Result<bool, Error> {
     const KNOWN: &str = "select mapping from vestnik.vst_source where table_name = $1 and detached_at is null";
     let mut changed = false;
@@ -72,7 +73,7 @@ pub async fn attach_as(client: &mut Client, words: Words, say: Progress<'_>) -> 
     Ok(changed)
 }
 
-/// Whether each setting of `mapping` is the same in `whole`. `mapping` may lack settings of `whole`.
+/// Whether `whole` has each setting of `mapping` with an equal value. `whole` may have more settings.
 fn is_part_of(mapping: &str, whole: &str) -> bool {
     fn all_in(part: &Toml, whole: &Toml) -> bool {
         part.iter().all(|(key, value)| match (value, whole.get(key)) {
@@ -86,7 +87,7 @@ fn is_part_of(mapping: &str, whole: &str) -> bool {
     }
 }
 
-/// Reorders the lists of statuses in the mapping, because answers write the first word of a list.
+/// Reorders the lists of statuses in the mapping, because an answer writes the first word of a status's list.
 fn in_words(mapping: &str, words: Words) -> String {
     match words {
         Words::SinceV23 => mapping.to_owned(),

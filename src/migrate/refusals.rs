@@ -1,7 +1,7 @@
 //! Finds everything that would make V23, the migration that unifies statuses, fail: rules of the shop's tables, missing
 //! columns and used names. Each finding includes the statement that corrects it. The checks only read, with one
-//! exception: the effects of the shop's own triggers cannot be read. So, if there are any, one row of each old status
-//! is rewritten, and the change is rolled back.
+//! exception, because the effects of the shop's own triggers cannot be read. If the shop has triggers, one row of each
+//! old status is rewritten, and the change is rolled back.
 
 use tokio_postgres::{Client, Row};
 
@@ -65,7 +65,8 @@ async fn missing(client: &Client, table: &str) -> Result<Vec<String>, Error> {
     rows.iter().map(line).collect()
 }
 
-/// Finds names of constraints and indexes of the migration V23 that the shop already uses for other objects.
+/// The migration V23 creates constraints and indexes. This finds those of their names that the shop already uses for
+/// other objects.
 async fn taken(client: &Client, table: &str) -> Result<Vec<String>, Error> {
     const CONSTRAINT: &str =
         "select exists (select from pg_constraint where conrelid = to_regclass($1) and conname = $2)";

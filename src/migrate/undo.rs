@@ -50,8 +50,8 @@ async fn undo(client: &mut Client, config: &Config, say: Progress<'_>) -> Result
     if finished > 0 {
         say(&format!("put the old status of {finished} more rows back"));
     }
-    // Install the functions, because an interrupted migration may not have done so. From here on, answers write the old
-    // statuses.
+    // Install the functions, because an interrupted migration may not have done so. After that, attach the tables with
+    // the old status words, which answers then write.
     lock::with_retries(client, say, async |client: &mut Client, say: Progress<'_>| {
         triggers::apply(client, &config.database, say).await
     })
@@ -76,11 +76,12 @@ fn which(table: &str) -> &'static str {
     }
 }
 
-/// Removes V23's constraints, defaults and record, but does not change any row. From here on the database counts as
-/// older than V23, so `vestnik migrate` applies V23 again even after an interrupted undo. The table of the saved state
-/// marks this, so it is created even if it stays empty.
+/// Removes V23's constraints, defaults and record, but does not change any row. After that the database counts as older
+/// than V23, so `vestnik migrate` applies V23 again even after an interrupted undo. The existence of the table
+/// `vestnik.vst_before_v23` marks this state, so the table is created even if it stays empty.
 async fn accept_old_statuses(client: &mut Client) -> Result<(), Error> {
-    // If V23 was interrupted, it has added no constraint. Then a constraint with this name belongs to the shop.
+    // If V23 was interrupted, it has added no constraint. In this case, a constraint with this name belongs to the
+    // shop.
     let was_applied = applied(client, &SHOP).await?.contains(&v23::VERSION);
     let transaction = client.transaction().await?;
     for (table, constraint) in CONSTRAINTS.iter().filter(|_| was_applied) {

@@ -20,7 +20,7 @@ const LATE_ROWS: u64 = 1000;
 const INDEX_LOCK_TIMEOUT: &str = "10min";
 
 /// Fails if a row has a status that the migration V23 does not know, or if a table would reject the new statuses. The
-/// error lists them. Changes nothing.
+/// error lists these statuses and tables. Changes nothing.
 pub async fn check(client: &Client) -> Result<(), Error> {
     let mut unknown = Vec::new();
     for table in TABLES {
@@ -34,7 +34,7 @@ pub async fn check(client: &Client) -> Result<(), Error> {
             "public.orders" if column_type(client, table, "order_type").await?.is_some() => {
                 "order_type is not distinct from 'delivery'"
             }
-            // If there is no column for the order type, every order may be a delivery.
+            // If the table has no column for the order type, accept the status `delivering` for every order.
             "public.orders" => "true",
             _ => "false",
         };
@@ -125,8 +125,8 @@ pub struct Rewrite {
 async fn keep_state(client: &mut Client) -> Result<(), Error> {
     let transaction = client.transaction().await?;
     let there = "select to_regclass('vestnik.vst_before_v23') is not null";
-    // If the table exists, an interrupted migration has saved the state. Keep it, because rows may have been rewritten
-    // since.
+    // If the table `vestnik.vst_before_v23` exists, an interrupted migration has saved the state. Keep this state,
+    // because rows may have been rewritten since.
     if !transaction.query_one(there, &[]).await?.try_get::<_, bool>(0)? {
         transaction
             .batch_execute(

@@ -43,7 +43,7 @@ impl From<Problem> for Unreachable {
 
 /// The deadline for opening a connection to Telegram.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
-/// The largest response, bytes. The Bot API limits its own responses to updates to 4 MiB.
+/// The largest accepted response, bytes. The Bot API itself sends at most 4 MiB of updates in a response.
 const ANSWER_BYTES: usize = 16 * 1024 * 1024;
 
 /// The HTTP client of the Bot API, for one bot.
@@ -60,8 +60,8 @@ pub(super) struct Api {
 pub(super) enum Problem {
     /// The Bot API refused the request.
     Refused(Refusal),
-    /// The Bot API did not respond: no connection, no response in time, the page of a proxy, or a 5xx of Telegram. The
-    /// field is the reason, without the URL, because the URL contains the token.
+    /// The Bot API did not respond: no connection, no response in time, the page of a proxy, or a 5xx status from
+    /// Telegram. The field is the reason, without the URL, because the URL contains the token.
     NoAnswer(String),
 }
 

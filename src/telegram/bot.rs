@@ -22,7 +22,7 @@ pub struct Bot {
     pub node: String,
     /// Signals the delivery worker that a delivery was enqueued.
     pub enqueued: Arc<Notify>,
-    /// The client of the shops' own APIs. It is for shops whose status is changed by a request to their API.
+    /// The client of the shops' own APIs. Some shops let Vestnik change a status only by a request to their API.
     pub shop_api: Arc<ShopApi>,
     /// Sends answers to presses of buttons.
     pub(super) answers: PressAnswers,
@@ -52,8 +52,8 @@ impl Bot {
         }
     }
 
-    /// The bot's name at Telegram, without the `@`. `None`: not known yet. It is needed because a command in a group
-    /// may name another bot.
+    /// The bot's name at Telegram, without the `@`. `None`: Telegram has not reported the name yet. The name is needed
+    /// because a command in a group may name another bot.
     pub(super) fn name(&self) -> Option<&str> {
         self.name.get().map(String::as_str)
     }

@@ -129,8 +129,8 @@ pub fn failed(bot: &Bot, query: &CallbackQuery) {
         .give(query.id.clone(), words.get("pressed.failed").to_owned());
 }
 
-/// Answers a press during an outage of Postgres with the text that the change follows later. `update` is the update as
-/// JSON. Updates that are not presses are ignored.
+/// During an outage of Postgres, answers a press with a text which says that the change will follow. `update` is the
+/// update as JSON. Updates that are not presses are ignored.
 pub fn later(bot: &Bot, update: &str) {
     #[derive(serde::Deserialize)]
     struct Update {

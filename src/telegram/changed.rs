@@ -12,7 +12,7 @@ use crate::text::catalog::Catalog;
 use crate::text::html::Html;
 use crate::text::value::{amount, inline, moment, said_of};
 
-/// The most removed and added items that are listed. A last line counts the others.
+/// The most removed and added items that are listed. If there are more items, a last line has their number.
 const ITEMS: usize = 20;
 /// The longest value of a field in the message, characters. A longer value is cut.
 const VALUE_CHARACTERS: usize = 200;

@@ -18,8 +18,8 @@ pub(super) fn topic(message: &Message) -> Option<i32> {
     topic.filter(|_| message.is_topic_message)
 }
 
-/// The catalog of texts for a chat, in the language of its first store. For a chat without a store, the language is
-/// that of the person's app.
+/// The catalog of texts for a chat, in the language of the chat's first store. For a chat without a store, the person's
+/// Telegram app sets the language.
 pub(super) fn words_of(links: &[ChatLink], language_code: Option<&str>) -> &'static Catalog {
     match links.first() {
         Some(link) => catalog::of_store(&link.language, &link.store),
@@ -27,8 +27,8 @@ pub(super) fn words_of(links: &[ChatLink], language_code: Option<&str>) -> &'sta
     }
 }
 
-/// Returns the links to which a message in this topic refers. These are the links of the topic. If the topic has no
-/// link, all links of the chat.
+/// Returns the links that a message in this topic is about: the links of the topic. If the topic has no link, returns
+/// all links of the chat.
 pub(super) fn of_topic(links: &[ChatLink], topic: Option<i32>) -> Vec<ChatLink> {
     let here: Vec<ChatLink> = links.iter().filter(|link| link.topic == topic).cloned().collect();
     if here.is_empty() { links.to_vec() } else { here }

@@ -61,8 +61,8 @@ impl Commands<'_> {
         self.reply(message, &answer, None).await
     }
 
-    /// Answers `/orders` with the open orders of the chat's stores. Each order has a button that sends its message
-    /// again.
+    /// Answers `/orders` with the open orders of the chat's stores. Each order has a button that sends the order's
+    /// message again.
     async fn orders(&self, message: &Message, links: &[ChatLink], words: &Catalog) -> Result<(), QueryError> {
         let stores: Vec<String> = links.iter().map(|link| link.store.clone()).collect();
         let open = reopen::open(&self.bot.pool, &self.bot.sources, message.chat.id.0, &stores).await?;
@@ -182,14 +182,14 @@ impl Commands<'_> {
         Ok(())
     }
 
-    /// Whether the author of this message may change the chat's links. In a private chat everybody may, in a group only
-    /// an administrator. Only administrators can write in a channel. `None`: Telegram did not say whether the author is
-    /// an administrator.
+    /// Whether the author of this message may change the chat's links. In a private chat, everybody may change them. In
+    /// a group, only an administrator may. In a channel, only administrators can write. `None`: Telegram did not say
+    /// whether the author is an administrator.
     async fn may(&self, message: &Message) -> Option<bool> {
         if message.chat.is_private() || message.chat.is_channel() {
             return Some(true);
         }
-        // An anonymous administrator writes as the group itself.
+        // A message in the name of the group itself comes from an anonymous administrator.
         if message
             .sender_chat
             .as_ref()

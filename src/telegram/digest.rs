@@ -20,13 +20,13 @@ const BUTTONS: usize = 96;
 const BUTTONS_OF_A_ROW: usize = 4;
 /// The most open orders in one message of the answer to `/orders`. Their lines and buttons fit into one message.
 const LISTED_TOGETHER: usize = 40;
-/// What a press of a button that opens an order sends, before the id of the order's event.
+/// The start of the data of a button that opens an order. The id of the order's event follows.
 const OPEN: &str = "o:";
 /// The longest order number on a button, characters.
 const NUMBER_CHARACTERS: usize = 20;
 
-/// Returns the first of `items` that fit into one digest, but at least one. The result is sorted by event, oldest
-/// first.
+/// Returns as many of the first `items` as fit into one digest, but at least one. The returned items are sorted by
+/// event, oldest first.
 pub fn that_fit(style: &ChatFormat, mut items: Vec<Delivered>) -> Vec<Delivered> {
     let words = catalog::of_store(&style.language, &style.store);
     let mut html = Html::new(MESSAGE_UNITS);
@@ -151,7 +151,7 @@ fn waiting<'a>(events: impl Iterator<Item = &'a EventView>) -> Vec<&'a EventView
 }
 
 /// Returns a button for each pending order of a store's day. `last` are the newest events of the orders. The second
-/// value is whether each of these orders has a button.
+/// value says whether every pending order has a button.
 pub(super) fn waiting_buttons<'a>(
     words: &Catalog,
     last: impl Iterator<Item = &'a PartnerEvent>,

@@ -24,7 +24,7 @@ const UNITS: [(&[&str], u64); 2] = [
         60 * 60,
     ),
 ];
-/// The most digits of a number.
+/// The most digits of a number in a duration.
 const DIGITS: usize = 6;
 
 /// Parses a duration. A number without a unit counts minutes. `None`: the text has another form, or the duration is

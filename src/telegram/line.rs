@@ -13,8 +13,8 @@ pub(super) struct Line {
     pub(super) outage: watch::Sender<Option<Outage>>,
     /// When the newest response arrived. `None`: none has arrived yet.
     answered_at: watch::Sender<Option<Instant>>,
-    /// Held during a probe after a failure. Requests that fail at the same moment wait for one probe instead of
-    /// starting several.
+    /// This lock is held during a probe after a failure. Requests that fail at the same moment wait for one probe, so
+    /// that they do not start several.
     pub(super) checking: Mutex<()>,
 }
 

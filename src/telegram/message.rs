@@ -7,7 +7,7 @@ use crate::domain::status::{Status, SubjectKind};
 use crate::text::catalog::Catalog;
 use crate::text::value::{amount, inline};
 
-/// The times until an order is ready that the buttons offer when a person accepts the order, minutes.
+/// When a person accepts an order, the buttons offer these times until the order is ready, minutes.
 const MINUTES: [u16; 4] = [15, 30, 45, 60];
 
 /// A message to a chat, ready to be sent.
@@ -40,8 +40,8 @@ pub(super) fn field_name<'a>(words: &'a Catalog, field: &'a str) -> &'a str {
     words.find(&format!("field.{field}")).unwrap_or(field)
 }
 
-/// Returns how the order is paid, in a few words: the method, whether it is paid, and change. `None`: nothing about the
-/// payment is known.
+/// Returns how the order is paid, in a few words, such as `cash, not paid, change from 5000`: the method, whether it is
+/// paid, and the banknote for which the customer needs change. `None`: nothing about the payment is known.
 pub(super) fn payment(it: &Subject, words: &Catalog) -> Option<String> {
     let payment = &it.payment;
     let method = payment.method.as_deref().map(|method| {

@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 use super::client::Client;
 use crate::delivery::channel::ChatChannel as _;
 
-/// The deadline of the probe after a failed request. It is short, because the lease of the failed send does not wait.
+/// The deadline of the probe after a failed request. It is short, because the lease of the failed send may end during
+/// the probe.
 const CHECK_DEADLINE: Duration = Duration::from_secs(1);
 /// The time between the starts of two probes during an outage.
 const PROBE_INTERVAL: Duration = Duration::from_millis(500);

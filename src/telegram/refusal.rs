@@ -55,7 +55,7 @@ pub(super) enum Meaning {
     MessageRefused,
 }
 
-/// The phrase with which Telegram reports a syntax error in a message. The rest of such a description quotes the
+/// The phrase with which Telegram reports a syntax error in a message. The rest of Telegram's description quotes the
 /// message, and may contain any phrase of the lists below. So this phrase is checked first.
 const NOT_PARSED: &str = "can't parse";
 const NOT_MODIFIED: [&str; 2] = ["message is not modified", "message_not_modified"];
@@ -117,7 +117,7 @@ impl Refusal {
         let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
         match self.code {
             401 | 421 => Meaning::UnknownToken,
-            // A longer description has another cause: the server is too old to have this method.
+            // If the description is longer, the cause is another one: the server is too old to have this method.
             404 if text == "not found" => Meaning::UnknownToken,
             409 => Meaning::Conflict,
             420 | 429 => Meaning::TooMany(self.pause(&text)),

@@ -1,5 +1,5 @@
-//! Writes the message of a claim: its text, and the buttons below it. Does no I/O. This module writes the message of an
-//! order or booking; `digest` and `note` write other kinds of messages.
+//! Writes the message of a claim: its text, and the buttons below it. This module writes the messages of orders and
+//! bookings; `digest` and `note` write other kinds of messages. The module does no I/O.
 
 use super::changed::changed;
 use super::digest::{digest, open_rows};
@@ -158,8 +158,8 @@ fn facts(html: &mut Html, words: &Catalog, style: &ChatFormat, it: &Subject, pro
     }
 }
 
-/// Writes the values that could not be read, and then the extra fields, until the room for the items begins. A last
-/// line counts the omitted fields.
+/// Writes the values that could not be read, and then the extra fields, until only the room for the items is left. A
+/// last line counts the omitted fields.
 fn extra(html: &mut Html, words: &Catalog, it: &Subject) {
     let unreadable = it.unreadable.iter().map(|unreadable| {
         let field = field_name(words, unreadable.field).to_owned();

@@ -115,7 +115,7 @@ struct Content {
     text: String,
     parse_mode: Option<ParseMode>,
     keyboard: InlineKeyboardMarkup,
-    /// Those of the buttons that open single orders.
+    /// The buttons that open one order each.
     opens: Vec<OpenButton>,
 }
 

@@ -28,9 +28,9 @@ use crate::infra::db::QueryError;
 
 /// How long Telegram keeps a poll open while there are no updates, seconds.
 const POLL_S: u32 = 10;
-/// The deadline of a poll. A poll without a response by then counts as a broken connection.
+/// The deadline of a poll. If no response arrives before the deadline, the connection counts as broken.
 const POLL_DEADLINE: Duration = Duration::from_secs(15);
-/// The time between two attempts to take over the poll while another node polls.
+/// The time between two attempts to take over polling from another node.
 const ELSEWHERE_PAUSE: Duration = Duration::from_secs(1);
 /// The pause after a first 409 (conflict). An earlier poll that this node has abandoned may still be open at Telegram.
 const FIRST_CONFLICT_PAUSE: Duration = Duration::from_millis(500);
@@ -44,14 +44,15 @@ const STOPPED_PAUSE: Duration = Duration::from_secs(60);
 const FULL_PAUSE: Duration = Duration::from_millis(100);
 /// The most updates that one poll returns.
 const BATCH_UPDATES: u8 = 100;
-/// The most saved updates that this node reads at once when it takes over the poll from another node.
+/// When this node takes over polling from another node, it reads at most this many saved updates at once.
 const BATCH_LEFT_OVER: i64 = 1000;
 /// The longest pause between two polls, even if Telegram asks for a longer pause.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// How long this node still answers presses of buttons after it lost Postgres. After that, another node may hold the
-/// lease.
+/// How long this node still answers presses of buttons after it lost the connection to Postgres. After this time,
+/// another node may hold the lease.
 const ALONE_FOR: Duration = Duration::from_secs(5 * 60);
-/// The pause between two polls while Postgres is not reached. Also how long Telegram keeps such a poll open.
+/// The pause between two polls while Postgres is not reached. Telegram also keeps each of these polls open for this
+/// time.
 const AWAY_PAUSE: Duration = Duration::from_secs(1);
 /// How long a shutdown waits for updates that are being handled.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
@@ -98,7 +99,7 @@ struct Memory {
     ours: Option<(i64, Instant)>,
     /// Whether a previous node may have left saved updates that were not handled.
     is_left_over: bool,
-    /// The ids of presses that this node has answered with the text that Postgres is not reached.
+    /// The ids of the presses that this node has answered with a text which says that Postgres is not reached.
     answered: HashSet<i64>,
 }
 
@@ -158,7 +159,7 @@ impl Bot {
         self.client.until_reached().await;
     }
 
-    /// Checks the token: asks Telegram for the bot's name. If Telegram returns it, a stopped bot starts again. If
+    /// Checks the token: asks Telegram for the bot's name. If Telegram returns the name, a stopped bot starts again. If
     /// Telegram refuses the token, the bot is stopped.
     async fn check_token(&self) -> Result<(), QueryError> {
         match self.client.name().await {
@@ -219,7 +220,7 @@ impl Bot {
         memory.answered.clear();
         let came = match self.request(next_update, seconds).await? {
             PollOutcome::Updates(came) => came,
-            // If this node was interrupted for long, another node of the same bot may poll now.
+            // If this node was suspended for long, another node of the same bot may poll now.
             PollOutcome::Nothing(Polled::Conflict) => match shared_bot::lease(&self.pool, &self.node).await? {
                 Lease::Elsewhere => return Ok(Polled::Elsewhere),
                 _ => {

@@ -1,5 +1,6 @@
-//! Handles the updates of Telegram. The updates of one chat are handled one after another, those of several chats in
-//! parallel. So no chat waits for a row that another shop has locked, or for Telegram's response to another chat.
+//! Handles the updates of Telegram. The updates of one chat are handled one after another. Updates of different chats
+//! are handled in parallel. So no chat waits for a row that another shop has locked, or for Telegram's response to
+//! another chat.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,8 +18,8 @@ use crate::delivery::{chat_state, migrate};
 use crate::infra::backoff::Backoff;
 use crate::infra::db::QueryError;
 
-/// The attempts to handle an update. After them it is dropped, so that an update that always fails does not block later
-/// ones.
+/// The number of attempts to handle an update. After the last attempt the update is dropped, so that it does not block
+/// later updates.
 const ATTEMPTS: u32 = 3;
 /// The most chats whose updates are handled at the same time. The handling of each chat may need a connection of the
 /// pool.

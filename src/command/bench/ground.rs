@@ -10,7 +10,7 @@ use secrecy::SecretString;
 use tokio::time::Instant;
 use tokio_postgres::Client;
 
-/// Number of the bench's stores. No real store has an id like theirs.
+/// Number of the bench's stores. Their ids look like `vestnik-bench-0`, which no real store has.
 pub const STORES: usize = 16;
 /// Number of single commits that are timed. The report shows their median as the commit latency of the disk.
 const PROBES: usize = 50;

@@ -16,7 +16,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use super::WARM_UP;
 use super::ground::{Ground, Table, stores};
 
-/// Time after the last write until which the bench waits for the panels. An order that arrives later counts as lost.
+/// How long the bench waits for the panels after the last write. An order that arrives later counts as lost.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Interval of the checks whether all orders have arrived.
 const LOOK: Duration = Duration::from_millis(1);

@@ -16,7 +16,7 @@ const ALPHABET: &[u8; 32] = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
 /// The length of a code, characters. Each character has 5 bits, so a code has 60 bits.
 const CODE_CHARS: usize = 12;
 
-/// A code that links one chat to a store. It is valid once.
+/// A code that links one chat to a store. The code is valid once.
 pub struct Code(String);
 
 impl Code {
@@ -31,7 +31,7 @@ impl Code {
         ))
     }
 
-    /// The code as text, to be shown to the operator once.
+    /// Returns the code as text. The operator sees this text only once.
     pub fn reveal(&self) -> &str {
         &self.0
     }

@@ -1,11 +1,11 @@
-//! Lists the linked chats for an operator, and sends a test message to one of them.
+//! Lists the linked chats for an operator, and sends a test message to a linked chat.
 
 use crate::infra::db::Client;
 
 use crate::infra::db::QueryError;
 
-/// Seconds above which a chat's pause is one that Telegram asked for with HTTP status 429 (too many requests).
-/// Vestnik's own pauses are not longer than this.
+/// If a chat pauses for more than this many seconds, Telegram asked for the pause with HTTP status 429 (too many
+/// requests). Vestnik's own pauses are shorter.
 pub const LONG_PAUSE_S: f64 = 60.5;
 /// SQL for the seconds until the chat with alias `c` may get its next message. 0: now.
 const PAUSE_S: &str = "greatest(0, extract(epoch from c.next_at - clock_timestamp()))::float8";
@@ -17,19 +17,21 @@ pub struct Listed {
     pub store: String,
     /// The store's display name. `None`: the store has none.
     pub store_name: Option<String>,
-    /// The name of the link's mode: which of the store's orders the chat gets.
+    /// The name of the link's mode. The mode decides which of the store's orders the chat gets.
     pub mode: String,
     /// The language of the store's messages in this chat, such as `ru`.
     pub language: String,
     /// The chat's id at Telegram.
     pub telegram_id: i64,
-    /// The chat's title at Telegram. `None`: not known.
+    /// The chat's title at Telegram. `None`: the title is not known.
     pub title: Option<String>,
     /// The id of the forum topic that messages go to. `None`: no topic.
     pub topic: Option<i32>,
-    /// The reason why the chat takes no messages any more, and the age of that state. `None`: the chat takes messages.
+    /// The reason why the chat takes no messages any more, and the time since the chat was disabled. `None`: the chat
+    /// is not disabled.
     pub disabled: Option<(String, f64)>,
-    /// The reason why the bot may not write to the chat now, and the age of that state. `None`: the bot may write.
+    /// The reason why the bot may not write to the chat now, and the time since the chat was blocked. `None`: the bot
+    /// may write.
     pub blocked: Option<(String, f64)>,
     /// The number of deliveries to the chat that are not sent yet.
     pub open: i64,

@@ -278,7 +278,7 @@ pub struct ChatTopic<'a> {
 }
 
 /// Enqueues an answer to a person's message: the text `html`, with rows of `buttons` below it. An answer beyond
-/// `ANSWERS_A_MINUTE` for a chat is dropped, because answers use the same rate limits of Telegram as orders.
+/// `ANSWERS_A_MINUTE` for a chat is dropped, because Telegram counts answers and orders against the same rate limit.
 pub async fn answer(
     pool: &Pool,
     topic: ChatTopic<'_>,
@@ -310,7 +310,7 @@ pub async fn answer(
 /// The order or booking that a pressed button is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pressed {
-    /// The id of the journal event that the message shows.
+    /// The id of the journal event that the button's message shows.
     pub event: i64,
     /// The id of the order's or booking's store.
     pub store: StoreId,
@@ -352,8 +352,8 @@ pub async fn pressed(pool: &Pool, chat: i64, event: i64) -> Result<Option<Presse
     .await
 }
 
-/// Records that the bot asked for the reason of a rejection, with this message. A person's reply to the message within
-/// ten minutes is the reason.
+/// Records that the bot asked for the reason of a rejection in this message. If a person replies to the message within
+/// ten minutes, the reply is the reason.
 pub async fn ask_why(pool: &Pool, chat: i64, message: i32) -> Result<(), QueryError> {
     const ASK: &str = "update vestnik.vst_message set asked_at = clock_timestamp() \
          where chat_id = (select id from vestnik.vst_chat where telegram_id = $1) and message_id = $2";
@@ -364,8 +364,8 @@ pub async fn ask_why(pool: &Pool, chat: i64, message: i32) -> Result<(), QueryEr
     .await
 }
 
-/// Deletes the record that the bot asked for a reason with this message. Returns the event whose order a person
-/// rejects. `None`: the bot did not ask in the last ten minutes, or a reply has already come.
+/// Deletes the record that the bot asked for a reason in this message. Returns the id of the event whose order the
+/// person wants to reject. `None`: the bot did not ask in the last ten minutes, or a reply has already come.
 pub async fn asked_why(pool: &Pool, chat: i64, message: i32) -> Result<Option<i64>, QueryError> {
     const ASKED: &str = "update vestnik.vst_message set asked_at = null \
          where chat_id = (select id from vestnik.vst_chat where telegram_id = $1) and message_id = $2 \

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::delivery::gauges::database_label;
 use crate::infra::db::{self, GenericClient, Pool, QueryError};
 
-/// The time between two readings from Postgres.
+/// The time between two readings of the endpoints' state from Postgres.
 const INTERVAL: Duration = Duration::from_secs(5);
 
 /// The state of all webhook endpoints of a database.
@@ -44,12 +44,12 @@ pub async fn read(client: &impl GenericClient) -> Result<State, QueryError> {
     })
 }
 
-/// Counts a post, or its consequence, in the metric.
+/// Counts a post, or the consequence of a failed post, in the metric `vestnik_webhook_posts_total`.
 pub(super) fn count(outcome: &'static str) {
     metrics::counter!("vestnik_webhook_posts_total", "outcome" => outcome).increment(1);
 }
 
-/// Updates the gauges.
+/// Reads the state of the endpoints at intervals, and updates the gauges.
 pub(super) struct Figures {
     pool: Pool,
     labels: Vec<Label>,

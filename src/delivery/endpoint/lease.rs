@@ -13,8 +13,7 @@ use crate::domain::event::{EventType, PartnerEvent, StoreId};
 use crate::domain::store_set::StoreSet;
 use crate::infra::db::{self, Pool, QueryError};
 
-/// Seconds that a lease lasts. This is longer than the deadline of a post and of the SQL statements before and after
-/// it.
+/// Seconds that a lease lasts. A post may not take so long, even with the SQL statements before and after the post.
 const LEASE_S: f64 = 30.0;
 /// The age from which a lease is renewed before the next post.
 pub(super) const RENEWAL: Duration = Duration::from_secs(10);
@@ -23,7 +22,7 @@ const PAUSES: Pauses = Pauses {
     first: Duration::from_secs(5),
     longest: Duration::from_secs(60 * 60),
 };
-/// Seconds of failures without a success until the endpoint is stopped. This is shorter than the retention of the
+/// Seconds of failures without a success until the endpoint is stopped. This time is shorter than the retention of the
 /// journal, so that `vestnik webhook resume` loses no event.
 const GIVE_UP_S: f64 = 3.0 * 24.0 * 60.0 * 60.0;
 /// The number of refusals after which an event is skipped. With the pauses, this takes about ten minutes.
@@ -42,13 +41,14 @@ pub(super) struct Leased {
     pub secrets: Vec<String>,
     pub stores: StoreSet,
     types: Option<HashSet<String>>,
-    /// The cursor that covers all events that were posted to the endpoint or that the endpoint does not want.
+    /// The cursor of the last event that was handled for the endpoint: posted, or skipped because the endpoint does not
+    /// want it.
     pub cursor: String,
     /// The reason why the endpoint may have missed events. `None`: it has missed no event before the cursor.
     pub resync: Option<String>,
     pub resyncs: i32,
     attempts: i32,
-    /// The database's clock at the newest statement, in seconds since 1970.
+    /// The time of the database's clock at the newest statement for this lease, in seconds since 1970.
     pub time: i64,
     /// When this node took or last renewed the lease.
     pub renewed: Instant,
@@ -93,7 +93,7 @@ pub(super) enum Lease {
     Over,
 }
 
-/// What happens after a failed post.
+/// The consequence of a failed post.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Consequence {
     /// The event is posted again after a pause, by any node.
@@ -102,7 +102,7 @@ pub(super) enum Consequence {
     Stopped,
     /// The event is skipped, and the next event is posted at once.
     PassedOver,
-    /// Nothing, because this node has lost the lease.
+    /// Nothing is saved, because this node has lost the lease.
     None,
 }
 
@@ -128,7 +128,8 @@ pub(super) async fn renew(pool: &Pool, leased: &mut Leased) -> Result<Lease, Que
     save(pool, leased, "cursor = $4", &[&cursor]).await
 }
 
-/// Continues at the cursor `fresh`, and saves the reason why the endpoint may have missed events before it.
+/// Moves the endpoint to the cursor `fresh`. Saves the reason why the endpoint may have missed events before this
+/// cursor.
 pub(super) async fn resync(pool: &Pool, leased: &mut Leased, reason: &str, fresh: &str) -> Result<Lease, QueryError> {
     let set = "cursor = $4, resync_reason = $5, resyncs = resyncs + 1";
     save(pool, leased, set, &[&fresh, &reason]).await

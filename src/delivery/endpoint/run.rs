@@ -1,5 +1,5 @@
-//! Posts events to the endpoints of a database, each in the order of the journal. Each endpoint has its own task on the
-//! node that holds its lease. So an endpoint that is down does not delay the others.
+//! Posts events to the endpoints of a database. Each endpoint gets its events in the order of the journal, from its own
+//! task on the node that holds its lease. So an endpoint that is down does not delay the others.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,11 +26,12 @@ use crate::sources::registry::Registry;
 const CLAIM_INTERVAL: Duration = Duration::from_secs(1);
 /// The shortest time between two reads of the journal, so that a busy journal is read in batches.
 const SPACING: Duration = Duration::from_millis(50);
-/// The longest wait for a signal of new events. After it, the journal is read without a signal.
+/// The longest wait for a signal of new events. After this time, the journal is read without a signal.
 const IDLE: Duration = RENEWAL;
 /// The most events that one read of the journal returns.
 const PAGE_EVENTS: usize = 200;
-/// The age at which events are read again if they are not posted yet, because they may have been erased since.
+/// If a page of events is not posted completely at this age, it is read again, because events may have been erased
+/// since.
 const PAGE_HELD: Duration = Duration::from_secs(5);
 
 /// Posts the events of one database. The fields are shared by the tasks of all endpoints.
@@ -60,7 +61,7 @@ enum Error {
     Query(#[from] QueryError),
 }
 
-/// What a task does next.
+/// The next step of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Next {
     /// More events may be due: continue at once.
@@ -215,7 +216,8 @@ impl Endpoints {
         })
     }
 
-    /// Posts a message that the endpoint may have missed events, before later events are posted.
+    /// Posts a message that tells the endpoint that it may have missed events. Later events are posted after this
+    /// message.
     async fn tell_of_resync(&self, leased: &mut Leased, reason: &str, poster: &Poster) -> Result<Next, Error> {
         if lease::renew(&self.pool, leased).await? == Lease::Over {
             return Ok(Next::End);
@@ -235,7 +237,7 @@ impl Endpoints {
         body: String,
         cursor: &str,
     ) -> Result<Next, Error> {
-        // If this process was suspended for long, the lease may have ended.
+        // If this process was suspended for long, the lease may have ended, so renew the lease before the post.
         if leased.renewed.elapsed() >= RENEWAL && lease::renew(&self.pool, leased).await? == Lease::Over {
             return Ok(Next::End);
         }

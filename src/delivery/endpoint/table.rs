@@ -70,7 +70,7 @@ pub struct Listed {
     pub reason: Option<String>,
 }
 
-/// Adds an endpoint, and returns its id. It gets only events that are committed from now on.
+/// Adds an endpoint, and returns its id. The endpoint gets only events that are committed from now on.
 pub async fn add(client: &mut Client, new: &New<'_>) -> Result<i64, Error> {
     const ADD: &str = "insert into vestnik.vst_webhook_endpoint (url, secret, stores, types, cursor) select $1, $2, $3, $4, $5 \
          where (select count(*) from vestnik.vst_webhook_endpoint) < $6 returning id";

@@ -17,8 +17,8 @@ const ALLOWED: &str = "databases like { name = \"spb\", url = \"postgres://…\"
 
 impl Reading {
     /// Reads the databases to serve. Each database has its own name, addresses, stores and bot token. All other
-    /// settings of `[database]` and `[telegram]` apply to all databases. Invalid entries are reported and left out.
-    /// Empty: the setting is not used.
+    /// settings of `[database]` and `[telegram]` apply to all databases. Invalid entries are reported and left out. The
+    /// result is empty if the setting is not used.
     pub(super) fn read_databases(&mut self, database: &Database, telegram: &Telegram) -> Vec<ServedDatabase> {
         let Some((value, place)) = self.values.get("databases").cloned() else {
             return Vec::new();

@@ -126,7 +126,8 @@ fn share_of_token(max_per_store: usize) -> usize {
     }
 }
 
-/// The allowed schemes of origins. Web pages have the first two; apps that are built from web pages have the others.
+/// The allowed schemes of origins. Web pages have `http` or `https`. Apps that are built from web pages have the other
+/// schemes.
 const ORIGIN_SCHEMES: [&str; 5] = ["http", "https", "tauri", "capacitor", "ionic"];
 
 /// Whether a text has the form of a browser's Origin header: `scheme://host[:port]`.

@@ -1,10 +1,11 @@
-//! The settings of JWTs, which Vestnik accepts like its own tokens. An issuer of the shop's platform signs them.
+//! The settings of JWTs. Vestnik accepts a JWT in place of one of its own tokens, if an issuer of the shop's platform
+//! has signed the JWT.
 
 use std::path::PathBuf;
 
 use super::load::Reading;
 
-/// The trusted issuer of JWTs, and the JWTs that are accepted from it.
+/// The trusted issuer of JWTs, and what its JWTs must contain.
 #[derive(Debug, Clone)]
 pub struct Jwt {
     /// The claim `iss` that a JWT must have.
@@ -108,7 +109,7 @@ impl Reading {
     }
 }
 
-/// Whether a URL is plain http to this machine. Then nobody else can change the keys during the transfer.
+/// Whether a URL is plain http to this machine. Over such a connection, nobody else can change the keys.
 fn is_of_this_machine(url: &str) -> bool {
     let host = url
         .strip_prefix("http://")

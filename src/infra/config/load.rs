@@ -1,5 +1,5 @@
-//! Reads the settings from all their sources. Reports all invalid settings together, so that a person can correct them
-//! at once.
+//! Reads the settings from all their sources. Reports all invalid settings together, so that a person can correct all
+//! of them before the next start.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,7 +14,7 @@ use super::{Config, Database, Embedded, Journal, Log, LogFormat, Notify, Shop, S
 use crate::infra::db::{Address, Surroundings, Unreadable};
 
 const DEFAULTS: &str = include_str!("../../../vestnik.default.toml");
-/// The settings file that is read if the command line names none and this file exists.
+/// The settings file that is read if the command line names no file, and if this file exists.
 const USUAL_FILE: &str = "vestnik.toml";
 /// Environment variables with a short name, each with the setting whose value it contains.
 const SHORT_NAMES: [(&str, &str); 2] = [("VESTNIK_LISTEN", "http.listen"), ("DATABASE_URL", "database.url")];
@@ -97,7 +97,7 @@ pub fn load(sources: &Sources) -> Result<Config, Problems> {
             Some((_, name)) => Some((*name).to_owned()),
             None => reading.name_of(variable),
         };
-        // Many tools set an empty variable to mean "none".
+        // Ignore an empty variable, because many tools set an empty variable to mean "none".
         if let Some(name) = name.filter(|_| !value.is_empty()) {
             reading.put(&name, Value::String(value.clone()), variable);
         }
@@ -129,7 +129,7 @@ pub(super) struct Reading {
     /// Each setting's value and the source of the value, by `section.key`.
     pub(super) values: BTreeMap<String, (Value, String)>,
     problems: Vec<Problem>,
-    /// The environment and the files from which missing parts of a Postgres URL are read, as libpq does.
+    /// The environment variables and the files that supply the missing parts of a Postgres URL, as in libpq.
     pub(super) surroundings: Surroundings,
 }
 
@@ -269,8 +269,8 @@ impl Reading {
         Some(url)
     }
 
-    /// Returns an empty connection string. Then all parts of the address come from the environment, as for psql without
-    /// arguments.
+    /// Returns an empty connection string. With this string, all parts of the address come from the environment, as for
+    /// psql without arguments.
     fn database_of_the_environment(&mut self) -> Option<SecretString> {
         let url = SecretString::from(EVERYTHING_FROM_THE_ENVIRONMENT);
         if let Err(Unreadable(why)) = Address::read(&url, &self.surroundings) {

@@ -28,11 +28,12 @@ pub struct Config {
     pub ops: Ops,
     /// The TLS certificate of the HTTP server; `None`: the server speaks plain http and ws.
     pub tls: Option<Tls>,
-    /// The trusted issuer of JWTs, which give access to stores like Vestnik's own tokens. `None`: no JWT is accepted.
+    /// The trusted issuer of JWTs. A JWT of this issuer gives access to a store, as one of Vestnik's own tokens does.
+    /// `None`: no JWT is accepted.
     pub jwt: Option<Jwt>,
-    /// The database, if only one is served. Its bot is in `telegram`.
+    /// The database, if only one is served. The bot of this database is in `telegram`.
     pub database: Database,
-    /// The databases, if several are served. Otherwise empty.
+    /// The databases, if several are served. Empty if only one is served.
     pub databases: Vec<ServedDatabase>,
     /// The private Postgres, which Vestnik starts if no database is configured.
     pub embedded: Embedded,
@@ -83,9 +84,9 @@ pub const OPS_CONNECTIONS: usize = 64;
 /// The HTTP server for operators: `/healthz`, `/readyz`, `/metrics`.
 #[derive(Debug, Clone)]
 pub struct Ops {
-    /// The address and port of the server; `None`: there is no such server.
+    /// The address and port of the server. `None`: the server is off.
     pub listen: Option<SocketAddr>,
-    /// Interval of the canary, the node's self-test; `None`: it is off.
+    /// Interval of the canary, the node's self-test; `None`: the canary is off.
     pub canary_interval: Option<Duration>,
 }
 
@@ -111,10 +112,10 @@ pub struct Database {
     /// The first half of the keys of the two advisory locks for NOTIFY suppression. The triggers use the value that the
     /// last migration wrote.
     pub notify_lock_key: i32,
-    /// The used share of Postgres' notification queue from which writers do not notify any more, 0 to 1.
+    /// If this share (0 to 1) of Postgres' notification queue is in use, writers do not notify any more.
     pub notify_queue_limit: f64,
-    /// Interval at which an idle feed reads the journal without a notification. An event that is found this way
-    /// indicates that a notification was missed.
+    /// Interval at which an idle feed reads the journal without a notification. If such a read finds an event, a
+    /// notification was missed.
     pub fallback_poll_interval: Duration,
     /// Size of the pool for replays, status changes and background work.
     pub pool_size: usize,
@@ -151,7 +152,7 @@ pub enum Notify {
 /// The private Postgres, which Vestnik starts itself.
 #[derive(Debug, Clone)]
 pub struct Embedded {
-    /// The directory of the data files of this Postgres.
+    /// The directory of the data files of the private Postgres.
     pub directory: PathBuf,
 }
 
@@ -185,7 +186,7 @@ pub struct Journal {
 /// The limits of sessions, which are live clients.
 #[derive(Debug, Clone)]
 pub struct Session {
-    /// Interval between two pings, each with a heartbeat message.
+    /// Interval between two pings. A heartbeat message is sent with each ping.
     pub ping_interval: Duration,
     /// Maximum bytes of events that wait for one session. A session with more waiting bytes is closed.
     pub send_queue_bytes: usize,
@@ -193,8 +194,8 @@ pub struct Session {
     pub max_event_bytes: usize,
     /// Maximum sessions of one store on this node.
     pub max_per_store: usize,
-    /// Maximum sessions of one store with one token on this node. It is usually lower than `max_per_store`, so that one
-    /// token cannot use all sessions of a store.
+    /// Maximum sessions of one store with one token on this node. This limit is usually lower than `max_per_store`, so
+    /// that one token cannot use all sessions of a store.
     pub max_per_token: usize,
 }
 
@@ -215,8 +216,8 @@ pub struct Telegram {
     pub token: SecretString,
     /// The base URL of Telegram's Bot API.
     pub api_url: String,
-    /// The proxy to the Bot API: http, https, socks5 or socks5h. It may contain a password. `None`: the proxy that the
-    /// environment sets, if any.
+    /// The proxy to the Bot API: http, https, socks5 or socks5h. The address may contain a password. `None`: the proxy
+    /// of the environment is used, if there is one.
     pub proxy: Option<SecretString>,
     /// The directory of the operator's own message texts; `None`: only the built-in texts are used.
     pub texts: Option<PathBuf>,
@@ -227,8 +228,8 @@ pub struct Telegram {
     pub digest_threshold: usize,
     /// Maximum time for Telegram to respond to a request.
     pub deadline: Duration,
-    /// How long a node that claimed a delivery may take to send it. After this time another node may send it. Longer
-    /// than `deadline`.
+    /// How long a node that claimed a delivery may take to send it. After this time another node may send it. The lease
+    /// is longer than `deadline`.
     pub lease: Duration,
 }
 

@@ -8,8 +8,8 @@ use toml::Value;
 use super::Telegram;
 use super::load::Reading;
 
-/// Minimum time between the deadline of a send and the end of its lease, seconds. The node needs this time to save the
-/// outcome.
+/// Minimum time between the deadline of a send and the end of the send's lease, seconds. The node needs this time to
+/// save the outcome.
 const LEASE_MARGIN_S: u64 = 1;
 
 impl Reading {

@@ -2,8 +2,8 @@
 //! pooler.
 //!
 //! A direct connection prepares each statement once, and keeps Vestnik's settings. Through a pooler, nothing is
-//! prepared, and settings last for one transaction only. There, each single statement is sent together with a
-//! transaction of its own.
+//! prepared, and settings last for one transaction only. A single statement through a pooler is sent together with its
+//! own `begin` and `commit`.
 
 use std::sync::Arc;
 
@@ -33,8 +33,8 @@ const SETTINGS: [(&str, &str); 8] = [
     ("default_transaction_read_only", "off"),
     ("default_transaction_deferrable", "off"),
 ];
-/// Begins a transaction through a pooler. The settings below lack `idle_session_timeout`, because the pooler manages
-/// its idle connections.
+/// Begins a transaction through a pooler. The settings below do not include `idle_session_timeout`, because the pooler
+/// manages its idle connections.
 const BEGIN: &str = "begin isolation level read committed read write";
 const SETTINGS_BEHIND_A_POOLER: &str = "set local statement_timeout = 0; set local lock_timeout = 0; \
      set local idle_in_transaction_session_timeout = 0";
@@ -307,15 +307,16 @@ impl Client {
         })
     }
 
-    /// Executes one statement. Through a pooler, the statement gets a transaction of its own. All its messages are sent
-    /// before the first response arrives, so the transaction ends even if the caller stops waiting.
+    /// Executes one statement. Through a pooler, the statement gets a transaction of its own. All messages of this
+    /// transaction are sent before the first response arrives, so the transaction ends even if the caller stops
+    /// waiting.
     async fn alone<T>(&self, statement: impl Future<Output = Result<T>>) -> Result<T> {
         let Way::Pooled { begin } = &self.way else {
             return self.under_way(statement).await;
         };
         let ended = async {
-            // One poll sends the message. Do not wait for its response: it follows all rows, which the caller may not
-            // have read yet.
+            // The first poll of this future sends `commit`. Do not wait for the response: it follows all rows, which
+            // the caller may not have read yet.
             self.inner.batch_execute("commit").now_or_never()
         };
         let all = Box::pin(join3(self.inner.batch_execute(begin), statement, ended));

@@ -34,7 +34,7 @@ pub struct Canceller {
 }
 
 impl Canceller {
-    /// The canceller of the connection that `token` belongs to, and that the task `driver` drives.
+    /// Creates the canceller of a connection. `token` identifies the connection, and the task `driver` drives it.
     pub fn new(token: CancelToken, connector: MakeRustlsConnect, driver: AbortHandle, is_pooled: bool) -> Self {
         Self {
             token,
@@ -139,7 +139,7 @@ impl Rows {
         }
     }
 
-    /// Stops reading, and lets the statement run on.
+    /// Stops reading the rows, but does not cancel the statement.
     pub fn leave(mut self) {
         self.under_way = None;
     }
@@ -148,7 +148,8 @@ impl Rows {
 impl Stream for Rows {
     type Item = Result<Row, tokio_postgres::Error>;
 
-    /// Returns `None` again after the end. The stream of tokio-postgres would report a closed connection then.
+    /// After the end of the stream, returns `None` again. The stream of tokio-postgres would report a closed connection
+    /// instead.
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if self.under_way.is_none() {
             return Poll::Ready(None);

@@ -36,11 +36,12 @@ const VARIABLES: [(&str, &str); 24] = [
     ("PGTARGETSESSIONATTRS", "target_session_attrs"),
     ("PGLOADBALANCEHOSTS", "load_balance_hosts"),
 ];
-/// The variables that select a Postgres. If one of them is set, Vestnik starts no private Postgres.
+/// The environment variables that select a Postgres. If one of them is set, Vestnik starts no private Postgres.
 const NAMES_A_POSTGRES: [&str; 5] = ["PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGSERVICE"];
 /// The directories that are searched for the machine's service file `pg_service.conf`, in this order.
 const SYSTEM_DIRECTORIES: [&str; 2] = ["/etc/postgresql-common", "/etc"];
-/// The directories in which a local Postgres may have its socket: that of Debian, and that of Postgres itself.
+/// The directories in which a local Postgres may have its socket: the default of Debian, and the default of Postgres
+/// itself.
 const SOCKET_DIRECTORIES: [&str; 2] = ["/var/run/postgresql", "/tmp"];
 /// The directory of the user's certificate files, below the home directory.
 const USER_DIRECTORY: &str = ".postgresql";
@@ -54,7 +55,7 @@ pub struct Surroundings {
 impl Surroundings {
     /// Uses these names and values of environment variables.
     pub fn new(variables: impl IntoIterator<Item = (String, String)>) -> Self {
-        // Many tools set an empty variable to mean "none".
+        // Ignore empty variables, because many tools set an empty variable to mean "none".
         let variables = variables.into_iter().filter(|(_, value)| !value.is_empty());
         Self {
             variables: variables.collect(),
@@ -74,8 +75,8 @@ impl Surroundings {
         NAMES_A_POSTGRES.iter().any(|name| self.variables.contains_key(*name))
     }
 
-    /// Adds the parameters that the connection string lacks. The connection string or PGSERVICE names a service. Its
-    /// parameters have precedence over the environment, and the environment over the password file.
+    /// Adds the parameters that the connection string lacks. They come first from the service that the connection
+    /// string or PGSERVICE names, then from the environment, then from the password file.
     pub fn fill(&self, parameters: &mut Parameters) -> Result<(), Unreadable> {
         let names_a_host = parameters.contains("host") || parameters.contains("hostaddr");
         let service = parameters.take("service").or_else(|| self.variable("PGSERVICE"));
@@ -125,7 +126,7 @@ impl Surroundings {
         self.variables.get(name).cloned()
     }
 
-    /// Reads the parameters of a service. The user's service file has precedence over that of the machine.
+    /// Reads the parameters of a service. The user's service file has precedence over the machine's service file.
     fn service(&self, name: &str) -> Result<Vec<(String, String)>, Unreadable> {
         let own = self.variable("PGSERVICEFILE").map(PathBuf::from);
         let own = own.or_else(|| Some(self.home()?.join(".pg_service.conf")));

@@ -106,7 +106,7 @@ fn refusal(error: &tokio_postgres::Error) -> String {
 }
 
 /// Parses a Postgres URL and adds Vestnik's settings: keepalives, time-outs, and an application name for
-/// `pg_stat_activity`. In this name, `role` is the part of the node that connects.
+/// `pg_stat_activity`. The name contains `role`, which is the part of the node that connects.
 pub fn parse(url: &SecretString, role: &str) -> Result<Address, Error> {
     let mut address = Address::read(url, &Surroundings::of_process())?;
     address
@@ -139,7 +139,7 @@ fn warn_of_ignored(address: &Address) {
     }
 }
 
-/// The driver of a connection. It is for callers that poll the driver themselves to receive the server's notifications
+/// The driver of a connection, for callers that poll the driver themselves to receive the server's notifications
 /// (LISTEN).
 pub type RawConnection = Connection<Socket, <MakeRustlsConnect as tokio_postgres::tls::MakeTlsConnect<Socket>>::Stream>;
 
@@ -322,7 +322,8 @@ pub fn token_pool(database: &config::Database) -> Result<Pool, Error> {
     Pool::new(url, "tokens", database.token_pool_size, &[])
 }
 
-/// Creates the pool for lists, history and statistics. It limits the requests of each store.
+/// Creates the pool for lists, history and statistics. The returned value also limits the concurrent requests of each
+/// store.
 pub fn reads(database: &config::Database) -> Result<Reads, Error> {
     let url = database.url.clone().ok_or(Error::Missing)?;
     Ok(Reads::new(Pool::new(
@@ -346,8 +347,8 @@ pub async fn limit_idle_in_transaction(transaction: &Transaction<'_>) -> Result<
         .await
 }
 
-/// Whether this transaction may do a task that only one node may do at a time. If so, the transaction holds the lock of
-/// the task's row until the transaction ends. `false`: another node holds the lock. The call does not wait.
+/// Tries to lock the row of a task that only one node may do at a time. `true`: the transaction holds the lock until
+/// the transaction ends, and may do the task. `false`: another node holds the lock. The call does not wait.
 pub async fn take_turn(transaction: &Transaction<'_>, task: &str) -> Result<bool, tokio_postgres::Error> {
     const TURN: &str = "select from vestnik.vst_turn where task = $1 for update skip locked";
     Ok(transaction.query_opt(TURN, &[&task]).await?.is_some())

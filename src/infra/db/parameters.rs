@@ -25,7 +25,7 @@ impl Parameters {
     pub fn read(text: &str) -> Result<Self, Unreadable> {
         match text.split_once("://") {
             Some((scheme, rest)) => {
-                // Python's tools add the name of a driver to the scheme, as in postgresql+asyncpg.
+                // Ignore the name of a driver, which Python's tools add to the scheme, as in postgresql+asyncpg.
                 let scheme = scheme.split_once('+').map_or(scheme, |(scheme, _)| scheme);
                 if !matches!(scheme, "postgres" | "postgresql") {
                     return Err(Unreadable::new("it does not begin with postgres:// or postgresql://"));

@@ -16,8 +16,8 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::Error;
 
-/// How often a connection is compared with another connection. If no comparison shows a shared backend, the connection
-/// has its own backend.
+/// The number of other connections with which a connection is compared. If no comparison shows a shared backend, the
+/// connection has its own backend.
 const LOOKS: usize = 3;
 /// Bytes at the end of a cancellation request that contain a process id and a secret, four bytes each.
 const CANCEL_TAIL: usize = 8;

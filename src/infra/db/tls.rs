@@ -1,5 +1,5 @@
-//! Whether a connection to Postgres is encrypted and which servers it trusts. The parameters have libpq's names and
-//! meanings.
+//! The TLS settings of a connection to Postgres: whether it is encrypted, and which servers it trusts. The parameters
+//! have libpq's names and meanings.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -39,7 +39,7 @@ const MODES: [(&str, SslMode); 7] = [
     ("allow", SslMode::Allow),
     ("prefer", SslMode::Prefer),
     ("require", SslMode::Require),
-    // Node's Postgres driver calls `require` by this name.
+    // The Postgres driver of Node.js uses this name for `require`.
     ("no-verify", SslMode::Require),
     ("verify-ca", SslMode::VerifyCa),
     ("verify-full", SslMode::VerifyFull),
@@ -57,11 +57,11 @@ enum Roots {
 /// A way to try to open a connection. [`Tls::attempts`] lists the ways in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Attempt {
-    /// Without encryption.
+    /// The connection is not encrypted.
     Plain,
-    /// With TLS if the server supports TLS, otherwise without encryption over the same connection.
+    /// The connection uses TLS if the server supports TLS. Otherwise the same connection continues without encryption.
     Preferred,
-    /// With TLS only.
+    /// The connection must use TLS.
     Required,
 }
 
@@ -298,8 +298,8 @@ impl fmt::Display for Tls {
     }
 }
 
-/// Parses `sslmode`. With the system's roots the default is `verify-full`, because those certificate authorities sign
-/// certificates of any server.
+/// Parses `sslmode`. With the system's roots the default is `verify-full`, because the authorities that the system
+/// trusts sign certificates of any server.
 fn mode(given: Option<&str>, roots: Option<&Roots>) -> Result<SslMode, Unreadable> {
     let system = roots == Some(&Roots::System);
     let Some(given) = given else {

@@ -13,8 +13,8 @@ use super::Pool;
 const AT_ONCE: usize = 2;
 /// Maximum reads of one store that wait for a turn.
 const WAITING: usize = 8;
-/// Maximum status changes of one store that wait for a turn. It is higher, because several people may answer an order
-/// at once, and each must learn who was first.
+/// Maximum status changes of one store that wait for a turn. This maximum is higher than `WAITING`, because several
+/// people may answer an order at once, and each must learn who was first.
 pub const WAITING_PRESSES: usize = 32;
 /// Maximum time that a request waits for a turn.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -41,7 +41,7 @@ pub struct Turns {
     waiting: usize,
 }
 
-/// The running and waiting requests of one store. `requests` is the number of all of them.
+/// The running and waiting requests of one store. `requests` counts both kinds.
 #[derive(Debug)]
 struct StoreQueue {
     turns: Arc<Semaphore>,

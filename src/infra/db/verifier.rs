@@ -1,7 +1,7 @@
 //! Verifies the certificate of a Postgres server. webpki verifies certificate chains, but rejects some certificates
-//! that libpq accepts. These are version 1 certificates, those without subject alternative names, and self-signed ones
-//! as in PostgreSQL's documentation. For such a certificate, this module checks that it is a given root, or that a
-//! given root has signed it.
+//! that libpq accepts. These are version 1 certificates, certificates without subject alternative names, and
+//! self-signed certificates as in PostgreSQL's documentation. For such a certificate, this module checks that it is a
+//! configured root, or that a configured root has signed it.
 
 use std::sync::Arc;
 
@@ -114,8 +114,8 @@ impl Verifier {
         }
     }
 
-    /// Verifies a certificate that webpki rejects. The certificate must be a given root, or a given root must have
-    /// signed it.
+    /// Verifies a certificate that webpki rejects. The certificate must be a configured root, or a configured root must
+    /// have signed it.
     fn directly(&self, end_entity: &CertificateDer<'_>, now: UnixTime) -> Result<(), CertificateError> {
         let (der, leaf) = (end_entity, parse(end_entity)?);
         is_in_time(&leaf, now)?;
@@ -138,7 +138,7 @@ impl Verifier {
         Err(CertificateError::UnknownIssuer)
     }
 
-    /// Checks that the certificate `root` has signed the certificate `leaf`, and may sign certificates.
+    /// Checks that the certificate `root` has signed the certificate `leaf`, and that `root` may sign certificates.
     fn signed(&self, leaf: &Certificate, root: &Certificate, now: UnixTime) -> Result<(), CertificateError> {
         is_in_time(root, now)?;
         // A version 1 certificate has no field for the right to sign, so accept it without this field.

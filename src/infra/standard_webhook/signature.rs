@@ -13,14 +13,14 @@ const NEW_KEY_BYTES: usize = 32;
 /// The minimum length of a secret that a person chooses, bytes. For a base64 key, the decoded bytes count.
 const SHORTEST: usize = 16;
 
-/// The signing key of a secret. With the prefix, this is the decoded base64 text, otherwise the bytes of the secret
-/// itself.
+/// The signing key of a secret. For a secret with the prefix, the key is the decoded base64 text. For any other secret,
+/// the key is the bytes of the secret.
 fn key(secret: &str) -> Vec<u8> {
     let decoded = secret.strip_prefix(PREFIX).and_then(|key| STANDARD.decode(key).ok());
     decoded.unwrap_or_else(|| secret.as_bytes().to_vec())
 }
 
-/// Whether a secret is long enough. After the prefix, it must also be valid base64.
+/// Whether a secret is long enough. If the secret has the prefix, the text after the prefix must also be valid base64.
 pub fn is_good(secret: &str) -> bool {
     match secret.strip_prefix(PREFIX) {
         Some(key) => STANDARD.decode(key).is_ok_and(|key| key.len() >= SHORTEST),
