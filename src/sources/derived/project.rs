@@ -147,6 +147,11 @@ impl PublishedResults {
         of_key.map(|(_, store)| store.clone()).collect()
     }
 
+    /// Whether the order with this key is published in a store.
+    pub fn is_known(&self, key: &str) -> bool {
+        self.before.keys().any(|(known, _)| known == key)
+    }
+
     /// The status that the shop's own tables give an order of a store; an answer that the engine keeps may hide it.
     pub fn shop_status(&self, key: &str, store: &str) -> Option<&str> {
         self.before

@@ -278,6 +278,14 @@ fn report(source: &Source, done: &Done, logged: &mut BTreeSet<(String, String)>)
         if logged.len() >= LOGGED_FAILURES || !logged.insert(distinct) {
             continue;
         }
+        if failure.is_hidden_row() {
+            tracing::error!(
+                source = &*source.name,
+                %failure,
+                "row level security hides orders of a derived source: they are looked for again every 10 s"
+            );
+            continue;
+        }
         tracing::error!(
             source = &*source.name,
             %failure,

@@ -193,7 +193,7 @@ async fn at_most_five_distinct_failures_are_named() {
 }
 
 /// Lets the orders that failed be tried again at once.
-const RETRY_NOW: &str = "update vestnik.vst_projection_failure set tried_at = tried_at - interval '1 hour'";
+pub const RETRY_NOW: &str = "update vestnik.vst_projection_failure set tried_at = tried_at - interval '1 hour'";
 
 #[tokio::test]
 async fn a_right_that_is_granted_again_mends_the_orders_that_were_partly_unreadable() {
