@@ -223,8 +223,9 @@ fn meaning(before: Option<Subject>, after: Option<Subject>, answer: Answer) -> O
     }
     let kind = match status {
         _ if status == previous => of_kind(after.kind, EventType::OrderChanged, EventType::BookingChanged),
-        // If the store itself cancelled the order with a button, the kitchen needs no alarm to stop its work.
-        Status::Cancelled if answer.by.is_none() => {
+        // If the store itself cancelled the order with a button, the kitchen needs no alarm to stop its work. If the order
+        // was over, there is no work to stop: it may never have been announced, and then an alarm is about nothing.
+        Status::Cancelled if answer.by.is_none() && previous.is_open() => {
             of_kind(after.kind, EventType::OrderCancelled, EventType::BookingCancelled)
         }
         _ => of_kind(
@@ -483,6 +484,13 @@ mod tests {
         assert_eq!(update("cart", "cart"), []);
         assert_eq!(update("new", "pending"), [], "another word for the same status");
         assert_eq!(update("cart", "cancelled"), []);
+    }
+
+    #[test]
+    fn the_end_of_an_order_that_was_over_raises_no_alarm() {
+        assert_eq!(update("completed", "cancelled"), [EventType::OrderStatusChanged]);
+        assert_eq!(update("rejected", "cancelled"), [EventType::OrderStatusChanged]);
+        assert_eq!(update("pending", "cancelled"), [EventType::OrderCancelled]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Proposes a mapping for a table, with the shop's own words. It asks a person about every uncertain meaning.
 
+mod beginnings;
 mod columns;
 mod items;
 mod money;

@@ -5,7 +5,7 @@ use crate::infra::db::GenericClient;
 
 use super::synonyms::{self, Usual, usual_status};
 use super::words::Words;
-use super::{Columns, Draft, TypeWords, is_plain, is_whole};
+use super::{Columns, Draft, TypeWords, beginnings, is_plain, is_whole};
 use crate::domain::status::{Status, SubjectKind};
 use crate::sources::catalog::{self, Table, TableColumn};
 use crate::sources::sql::ident;
@@ -41,9 +41,13 @@ pub async fn find(
     let may = |column: &TableColumn| is_plain(column) || column.base == "boolean";
     match columns.take(synonyms::STATUSES, may) {
         Some(column) => {
-            let Found { words, is_closed } = words_of(client, table, column).await?;
-            let mut words = meanings(words, kind, column);
+            let Found {
+                words: found,
+                is_closed,
+            } = words_of(client, table, column).await?;
+            let mut words = meanings(found.clone(), kind, column);
             words.put_likeliest_first(column);
+            beginnings::ask(client, table, columns, column, &words, &found, draft).await?;
             if !is_closed && words.unknown.is_empty() {
                 synonyms::complete(&mut words, kind);
             }

@@ -429,6 +429,41 @@ async fn a_weak_guess_of_a_proposal_is_asked_or_marked() {
 }
 
 #[tokio::test]
+async fn a_word_with_which_orders_begin_is_not_taken_for_their_end_without_a_question() {
+    let database = Database::fresh().await;
+    let tables = "create table tickets_orders (id serial primary key, event_id int not null, status varchar, \
+            created_at timestamp default now(), updated_at timestamp default now() + interval '5 minutes'); \
+        insert into tickets_orders (event_id, status) values (1, 'COMPLETED'), (1, 'COMPLETED'), (1, 'CANCELLED'); \
+        create table paid_orders (id serial primary key, shop_id int not null, status text check (status in ('pending', 'preparing', 'done', 'cancelled')), \
+            created_at timestamptz default now(), updated_at timestamptz default now()); \
+        insert into paid_orders (shop_id, status) values (1, 'done'), (1, 'done'), (1, 'done'), (1, 'pending'); \
+        create table night_orders (id serial primary key, shop_id int not null, status text check (status in ('pending', 'preparing', 'done', 'cancelled')), \
+            created_at timestamptz default now() - interval '20 minutes', updated_at timestamptz default now()); \
+        insert into night_orders (shop_id, status) values (1, 'done'), (1, 'done')";
+    database.client().await.batch_execute(tables).await.unwrap();
+    let propose = async |table: &str| vestnik(&database, &["attach", "--dry-run", "--table", table]).await.1;
+    let never = "# an order that begins with one of these never rings";
+    let remedy = "If so, write it under pending: an order that begins with a word of completed never rings\n";
+    for (table, evidence) in [
+        (
+            "tickets_orders",
+            "# ? are orders new to the store as COMPLETED? 2 rows have it, and no row waits for an answer or is prepared. ",
+        ),
+        (
+            "paid_orders",
+            "# ? are orders new to the store as done? 3 of the newest 3 had no later change than 60 s after their creation. ",
+        ),
+    ] {
+        let said = propose(table).await;
+        assert!(said.contains(&format!("{evidence}{remedy}")), "{said}");
+        assert!(table != "paid_orders" || said.contains(never), "{said}");
+    }
+    let said = propose("night_orders").await;
+    assert!(said.contains(&format!("completed = [\"done\"]   {never}\n")), "{said}");
+    assert!(!said.contains("# ?"), "{said}");
+}
+
+#[tokio::test]
 async fn a_usual_mistake_in_a_mapping_is_told_with_what_to_write() {
     let database = spree().await;
     let joined = "from = \"join spree_addresses b on b.id = o.bill_address_id left join";
