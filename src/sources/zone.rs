@@ -4,6 +4,8 @@ use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::{self, TimeZone};
 use time::OffsetDateTime;
 
+/// The zone of times without a zone, if the mapping names none. Most frameworks write UTC.
+pub const USUAL_ZONE: &str = "UTC";
 /// A number from this value on counts milliseconds since 1970; a smaller number counts seconds.
 const FIRST_MILLISECONDS: f64 = 1e11;
 

@@ -11,9 +11,7 @@ use super::{
 };
 use crate::domain::money::Currency;
 use crate::domain::status::{Status, SubjectKind};
-
-/// The zone of times without a zone, if the mapping names none. Most frameworks write UTC.
-const USUAL_ZONE: &str = "UTC";
+use crate::sources::zone::USUAL_ZONE;
 
 /// Parses a mapping. The error lists all problems.
 pub fn mapping(text: &str) -> Result<Mapping, MappingError> {

@@ -398,6 +398,44 @@ async fn what_the_newest_rows_say_against_a_mapping_is_said_when_it_is_checked()
 }
 
 #[tokio::test]
+async fn source_check_says_what_it_assumes_where_the_mapping_says_nothing() {
+    let database = Database::fresh().await;
+    let tables = "create table purchase (id int primary key, shop int, state text, total numeric(10, 2), made timestamp, due timestamptz); \
+        insert into purchase values (1, 7, 'new', 5.00, now(), now())";
+    database.client().await.batch_execute(tables).await.unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let path = file.path().to_str().unwrap().to_owned();
+    let check = async |mapping: &str| {
+        std::fs::write(file.path(), mapping).unwrap();
+        let (code, said) = vestnik(&database, &["source", "check", &path]).await;
+        assert_eq!(code, Some(0), "{said}");
+        said
+    };
+    let direct = "table = 'public.purchase'\nkind = 'order'\nkey = 'id'\nstore = 'shop'\n[status]\ncolumn = 'state'\npending = ['new']\n\
+        preparing = ['ok']\ncancelled = ['void']\n[fields]\ntotal = { column = 'total', unit = 'major' }\ncreated_at = 'made'\ndue_at = 'due'\n";
+    let derived = "table = 'public.purchase'\nkind = 'order'\nkey = 'id'\n[derived]\nstore = 'o.shop'\nstatus = \"'pending'\"\n\
+        total = 'o.total'\ncreated_at = 'o.made'\ndue_at = 'o.due'\n[answer]\npreparing = \"update purchase set state = 'ok' where id = $1::int\"\n";
+    let time = "note: created_at has no time zone, and the times are read as UTC: write `zone`";
+    let currency = "note: the mapping names no currency, so amounts are in the currency of the store (`vestnik store set`), and in RUB where the store has none";
+    let kept =
+        "note: the answers ready, delivering, completed, rejected are kept by Vestnik and shown over the shop's status";
+    let (said_direct, said_derived) = (check(direct).await, check(derived).await);
+    for line in [time, currency] {
+        assert!(said_direct.contains(line), "{line} is not in {said_direct}");
+        assert!(said_derived.contains(line), "{line} is not in {said_derived}");
+    }
+    assert!(!said_direct.contains("kept by Vestnik"), "{said_direct}");
+    assert!(said_derived.contains(kept), "{said_derived}");
+
+    let said = check(&direct.replace(
+        "unit = 'major' }\ncreated_at = 'made'",
+        "unit = 'major', currency = 'EUR' }\ncreated_at = { column = 'made', zone = 'Europe/Paris' }",
+    ))
+    .await;
+    assert!(!said.contains("note:"), "{said}");
+}
+
+#[tokio::test]
 async fn a_weak_guess_of_a_proposal_is_asked_or_marked() {
     let database = Database::fresh().await;
     let tables = "create table sale_order (id serial primary key, name text not null, partner_id int not null, company_id int not null, \
