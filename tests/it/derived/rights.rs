@@ -5,6 +5,8 @@ use vestnik::sources::health;
 
 use crate::field_cases::engine_role;
 use crate::support::db::Database;
+use crate::support::node::Node;
+use crate::support::telegram::Telegram;
 
 const TABLES: &str = "create table purchase (id int primary key, shop int, state text); \
     create table purchase_log (purchase text, what text); insert into purchase values (1, 7, 'new')";
@@ -157,4 +159,24 @@ async fn an_order_that_a_policy_hid_comes_when_the_policy_lets_it_be_read() {
     );
     shop.settle().await;
     assert_eq!(health_of(&shop).await, (Vec::new(), Vec::new()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_right_without_which_no_order_is_projected_is_logged_once_while_it_is_missing() {
+    let database = Database::fresh().await;
+    let client = database.client().await;
+    client.batch_execute(TABLES).await.unwrap();
+    database.attach(MAPPING).await;
+    let role = format!("vestnik_test_projects_{}", std::process::id());
+    let url = engine_role(&database, &role, "grant usage on schema public to ROLE").await;
+    let telegram = Telegram::start().await;
+    let node = Node::serving(&Database::at(url.into()), &telegram.url(), &[]).await;
+    node.until_said("orders still cannot be projected").await;
+    let log = node.log();
+    let said = |words: &str| log.iter().filter(|line| line.contains(words)).count();
+    assert_eq!(said("orders could not be projected"), 1, "{log:#?}");
+    assert!(
+        said("permission denied for table purchase") >= 2,
+        "the reason is said: {log:#?}"
+    );
 }
