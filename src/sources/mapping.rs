@@ -162,6 +162,8 @@ pub struct Items {
     pub options: Option<Column>,
     /// The station of the kitchen, or the part of the menu.
     pub category: Option<Column>,
+    /// A time or a yes that marks a deleted item. Nobody sees such an item.
+    pub deleted_at: Option<Column>,
 }
 
 impl Items {
@@ -174,6 +176,7 @@ impl Items {
             ("note", &self.note),
             ("options", &self.options),
             ("category", &self.category),
+            ("deleted_at", &self.deleted_at),
         ];
         columns
             .into_iter()

@@ -2,8 +2,8 @@
 
 use super::zone;
 
-/// Words for no, in lower case. Lists use the same words to find rows that are not deleted.
-pub const NO: [&str; 5] = ["false", "f", "no", "n", "off"];
+/// Words for no, in lower case.
+const NO: [&str; 5] = ["false", "f", "no", "n", "off"];
 const YES: [&str; 5] = ["true", "t", "yes", "y", "on"];
 
 /// Whether a text means no: a word for no, a zero, or the empty text.
@@ -12,6 +12,15 @@ pub fn says_no(text: &str) -> bool {
     let digits = text.trim_start_matches(['+', '-']);
     let is_zero = digits.starts_with('0') && digits.chars().all(|c| matches!(c, '0' | '.'));
     text.is_empty() || is_zero || NO.contains(&text.as_str())
+}
+
+/// An SQL condition for an expression that is a text: it means no, or is null. Postgres finds rows that are not deleted
+/// by it.
+pub fn says_no_sql(text: &str) -> String {
+    format!(
+        "coalesce(lower(btrim({text})), '') ~ '^([+-]*0[0.]*|{}|)$'",
+        NO.join("|")
+    )
 }
 
 /// Whether a text means yes: a word for yes, a number other than 0, or a time, such as that of the payment. `None`: the

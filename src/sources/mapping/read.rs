@@ -255,6 +255,7 @@ fn items(mut section: Section<'_>) -> Option<Items> {
         note: section.column("note"),
         options: section.column("options"),
         category: section.column("category"),
+        deleted_at: section.column("deleted_at"),
     };
     section.finish();
     Some(items)

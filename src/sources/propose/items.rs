@@ -1,6 +1,6 @@
 //! Finds where the items of orders stand: a column of the row, or a second table.
 
-use super::columns::{Columns, is_json, is_number, is_text, may_list};
+use super::columns::{Columns, is_json, is_number, is_text, is_time, may_list};
 use super::{Draft, Items, money, synonyms};
 use crate::domain::status::SubjectKind;
 use crate::infra::db::GenericClient;
@@ -63,6 +63,7 @@ pub(super) async fn find(
         ("note", note),
         ("options", theirs.take(synonyms::ITEM_OPTIONS, text)),
         ("category", theirs.take(synonyms::ITEM_CATEGORIES, text)),
+        ("deleted_at", deleted(&mut theirs, draft)),
     ] {
         mapped.extend(column.map(|column| (key, column.name.clone())));
     }
@@ -74,6 +75,22 @@ pub(super) async fn find(
         unit: price.map(money::unit_of),
     });
     Ok(())
+}
+
+/// The column of an items table that marks a deleted item. A likely one is marked.
+fn deleted<'a>(theirs: &mut Columns<'a>, draft: &mut Draft) -> Option<&'a TableColumn> {
+    let may = |column: &TableColumn| column.base == "boolean" || is_time(column);
+    let deleted = theirs.take(synonyms::ITEM_DELETED, may);
+    if deleted.is_some() {
+        return deleted;
+    }
+    let withdrawn = theirs.take(synonyms::ITEM_WITHDRAWN, may)?;
+    let guess = format!(
+        "an item with {} is not to be prepared, and nobody sees it",
+        withdrawn.name
+    );
+    draft.guess("items", guess);
+    Some(withdrawn)
 }
 
 /// The tables with a foreign key of one column to this table, each with that column.

@@ -78,6 +78,15 @@ pub const CREATED: &[&str] = &[
     "created_date", "createdat", "создан", "создано", "дата_создания", "дата_заказа",
 ];
 pub const DELETED: &[&str] = &["deleted_at", "is_deleted", "deleted", "deleted_on", "removed_at", "deletion_date", "удален", "удалён"];
+/// Names of columns of an items table that plainly mark a deleted item.
+pub const ITEM_DELETED: &[&str] = &[
+    "deleted_at", "is_deleted", "deleted", "deleted_on", "removed_at", "is_removed", "removed", "deletion_date", "удален", "удалён",
+];
+/// Names of columns of an items table that probably mark an item that is not prepared.
+pub const ITEM_WITHDRAWN: &[&str] = &[
+    "archived_at", "is_archived", "archived", "voided_at", "is_voided", "voided", "cancelled_at", "canceled_at", "is_cancelled", "is_canceled",
+    "cancelled", "canceled",
+];
 pub const ITEMS: &[&str] = &[
     "items", "order_items", "line_items", "lines", "products", "positions", "dishes", "cart", "basket", "goods", "details", "состав", "позиции",
     "товары", "блюда", "корзина",
