@@ -16,29 +16,34 @@ pub(super) async fn find(
     if draft.kind == Some(SubjectKind::Booking) {
         return Ok(());
     }
-    if let Some(column) = columns.take(synonyms::ITEMS, may_list) {
+    let found = second_table(client, table, draft).await?;
+    // A text beside a whole table of items is often a serialized cart of the application's own.
+    let is_whole = found
+        .as_ref()
+        .is_some_and(|second| second.is_named && second.is_counted);
+    let may = |column: &TableColumn| may_list(column) && !(is_text(column) && is_whole);
+    if let Some(column) = columns.take(synonyms::ITEMS, may) {
         draft.items = Some(Items::Column(column.name.clone()));
         return Ok(());
     }
-    let candidates = referencing(client, table).await?;
-    let looks_like_items = |name: &str| {
-        synonyms::ITEM_TABLES
-            .iter()
-            .any(|part| name.to_lowercase().contains(part))
-    };
-    let mut with_items: Vec<(Table, String)> = Vec::new();
-    for (name, column) in candidates {
-        let found = Table::find(client, &name).await?;
-        if looks_like_items(&found.name) {
-            with_items.push((found, column));
-        }
-    }
-    // An items table has a quantity; a table of addresses or shipments does not.
-    with_items
-        .sort_by_key(|(found, _)| usize::from(Columns::new(found).take(synonyms::QUANTITIES, is_number).is_none()));
-    let Some((found, order_key)) = with_items.first() else {
+    let Some(SecondTable {
+        table: found,
+        order_key,
+        is_guess,
+        ..
+    }) = &found
+    else {
         return Ok(());
     };
+    if *is_guess {
+        draft.guess(
+            "items",
+            format!(
+                "{} has the items of the orders, by its column {order_key}",
+                found.quoted
+            ),
+        );
+    }
     let mut theirs = Columns::new(found);
     theirs.use_named(order_key);
     let mut mapped = Vec::new();
@@ -75,6 +80,74 @@ pub(super) async fn find(
         unit: price.map(money::unit_of),
     });
     Ok(())
+}
+
+/// A table that may hold the items of orders.
+struct SecondTable {
+    table: Table,
+    /// Its column with the order's key.
+    order_key: String,
+    /// Whether only names say so, and no foreign key.
+    is_guess: bool,
+    /// Whether it has names of dishes.
+    is_named: bool,
+    /// Whether it has quantities.
+    is_counted: bool,
+}
+
+/// The table that most likely holds the items. One with quantities and names comes first: a table of addresses or
+/// shipments has none.
+async fn second_table(
+    client: &impl GenericClient,
+    table: &Table,
+    draft: &Draft,
+) -> Result<Option<SecondTable>, catalog::Error> {
+    let looks_like_items = |name: &str| {
+        let name = name.to_lowercase();
+        synonyms::ITEM_TABLES.iter().any(|part| name.contains(part))
+    };
+    let mut tables = Vec::new();
+    let by_key = referencing(client, table)
+        .await?
+        .into_iter()
+        .map(|found| (found, false));
+    let by_name = named_alike(client, table).await?.into_iter().map(|found| (found, true));
+    for ((name, order_key), is_guess) in by_key.chain(by_name) {
+        let found = Table::find(client, &name).await?;
+        let mut columns = Columns::new(&found);
+        let (is_counted, is_named) = (
+            columns.take(synonyms::QUANTITIES, is_number).is_some(),
+            columns.take(synonyms::ITEM_NAMES, is_text).is_some(),
+        );
+        if looks_like_items(&found.name) && (is_counted || !is_guess) && draft.key.is_some() {
+            tables.push(SecondTable {
+                table: found,
+                order_key,
+                is_guess,
+                is_named,
+                is_counted,
+            });
+        }
+    }
+    tables.sort_by_key(|it| (it.is_guess, !it.is_counted, !it.is_named));
+    Ok(tables.into_iter().next())
+}
+
+/// The tables of the same schema whose names begin with that of an order, and that have its key by their names, such as
+/// `order_menus.order_id` for `orders`. Many frameworks declare no foreign key.
+async fn named_alike(
+    client: &impl GenericClient,
+    table: &Table,
+) -> Result<Vec<(String, String)>, tokio_postgres::Error> {
+    const ALIKE: &str = "select format('%I.%I', n.nspname, c.relname), a.attname::text \
+         from pg_class c join pg_namespace n on n.oid = c.relnamespace join pg_attribute a on a.attrelid = c.oid \
+         where n.nspname = $1 and c.oid <> $2 and c.relkind in ('r', 'p') and not c.relispartition and a.attnum > 0 and not a.attisdropped \
+           and starts_with(lower(replace(c.relname, '_', '')), $3) and lower(replace(a.attname, '_', '')) = $3 || 'id' \
+         order by length(c.relname), 1";
+    let name = synonyms::underscored(&table.name).replace('_', "");
+    let one = name.strip_suffix('s').unwrap_or(&name);
+    let rows = client.query(ALIKE, &[&table.schema, &table.oid, &one]).await?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }
 
 /// The column of an items table that marks a deleted item. A likely one is marked.

@@ -2,6 +2,7 @@
 
 mod beginnings;
 mod columns;
+mod dictionary;
 mod items;
 mod money;
 mod statuses;

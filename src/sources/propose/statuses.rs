@@ -3,6 +3,7 @@
 
 use crate::infra::db::GenericClient;
 
+use super::dictionary::{self, Dictionary};
 use super::synonyms::{self, Usual, usual_status};
 use super::words::Words;
 use super::{Columns, Draft, TypeWords, beginnings, is_plain, is_whole};
@@ -45,13 +46,18 @@ pub async fn find(
                 words: found,
                 is_closed,
             } = words_of(client, table, column).await?;
-            let mut words = meanings(found.clone(), kind, column);
+            let dictionary = dictionary::find(client, table, column, kind).await?;
+            let (found, is_closed) = (
+                with_words(found, &dictionary),
+                is_closed || !dictionary.words.is_empty(),
+            );
+            let mut words = meanings(found.clone(), kind, column, &dictionary);
             words.put_likeliest_first(column);
             beginnings::ask(client, table, columns, column, &words, &found, draft).await?;
             if !is_closed && words.unknown.is_empty() {
                 synonyms::complete(&mut words, kind);
             }
-            ask(&words, is_closed, column, draft);
+            ask(&words, is_closed, column, &dictionary, draft);
             draft.status = Some((column.name.clone(), words));
         }
         None => draft.ask("status", "which column says where an order stands?"),
@@ -87,7 +93,31 @@ pub async fn find(
     Ok(())
 }
 
-fn ask(words: &Words, is_closed: bool, column: &TableColumn, draft: &mut Draft) {
+/// The values that occur, and those that the dictionary has besides.
+fn with_words(mut found: Vec<(String, i64)>, dictionary: &Dictionary) -> Vec<(String, i64)> {
+    for (value, _) in &dictionary.words {
+        if !found.iter().any(|(known, _)| known == value) {
+            found.push((value.clone(), 0));
+        }
+    }
+    found
+}
+
+fn ask(words: &Words, is_closed: bool, column: &TableColumn, dictionary: &Dictionary, draft: &mut Draft) {
+    if !dictionary.words.is_empty() {
+        let all: Vec<String> = dictionary
+            .words
+            .iter()
+            .map(|(value, word)| format!("{value} is {word}"))
+            .collect();
+        let guess = format!(
+            "{} has the words of {}: {}",
+            dictionary.place,
+            column.name,
+            all.join(", ")
+        );
+        draft.guess("status", guess);
+    }
     let has = |status: Status| words.known.iter().any(|(known, _)| *known == status);
     let first = default_word(column);
     for (word, rows) in &words.unknown {
@@ -96,7 +126,8 @@ fn ask(words: &Words, is_closed: bool, column: &TableColumn, draft: &mut Draft) 
         } else {
             ""
         };
-        draft.ask("status", format!("what does {word} mean? {rows} rows have it{begins}"));
+        let told = dictionary.told(word);
+        draft.ask("status", format!("what does {told} mean? {rows} rows have it{begins}"));
     }
     // A column that lists its words allows no others. A free text column may get words later that no row has yet.
     let answers = [Status::Preparing, Status::Ready, Status::Delivering, Status::Completed];
@@ -126,13 +157,13 @@ fn ask(words: &Words, is_closed: bool, column: &TableColumn, draft: &mut Draft) 
 }
 
 /// Sorts the words by their usual meaning.
-fn meanings(found: Vec<(String, i64)>, kind: SubjectKind, column: &TableColumn) -> Words {
+fn meanings(found: Vec<(String, i64)>, kind: SubjectKind, column: &TableColumn, dictionary: &Dictionary) -> Words {
     let mut words = Words {
         is_bare: matches!(column.base.as_str(), "smallint" | "integer" | "bigint" | "boolean"),
         ..Words::default()
     };
     for (word, rows) in found {
-        match usual_status(&word, kind) {
+        match usual_status(dictionary.word_of(&word), kind) {
             Some(Usual::Hidden) => words.hidden.push(word),
             Some(Usual::Status(status)) => put(&mut words.known, status, word),
             None => words.unknown.push((word, rows)),

@@ -467,6 +467,55 @@ async fn a_weak_guess_of_a_proposal_is_asked_or_marked() {
 }
 
 #[tokio::test]
+async fn what_stands_in_tables_without_foreign_keys_is_proposed_and_marked() {
+    let database = Database::fresh().await;
+    let tables = r#"create schema tasty;
+        create table tasty.orders (order_id bigserial primary key, location_id bigint, first_name text, last_name text, telephone text, cart text,
+            status_id bigint, processed boolean, order_total numeric(15, 4), created_at timestamp);
+        create table tasty.statuses (status_id bigserial primary key, status_name text, status_for text);
+        insert into tasty.statuses (status_name, status_for) values ('Received', 'order'), ('Pending', 'order'), ('Preparation', 'order'),
+            ('Delivery', 'order'), ('Completed', 'order'), ('Confirmed', 'reserve'), ('Canceled', 'order');
+        create table tasty.order_menu_options (order_option_id bigserial primary key, order_id bigint, order_option_name text, quantity int);
+        create table tasty.order_menus (order_menu_id bigserial primary key, order_id bigint, menu_id bigint, name text, quantity int,
+            price numeric(15, 4), comment text);
+        insert into tasty.orders (location_id, status_id, cart) values (1, 1, 'O:8:"stdClass":0:{}');
+        create schema nop;
+        create table nop."Order" ("Id" serial primary key, "StoreId" int, "CustomOrderNumber" text, "OrderStatusId" int, "OrderTotal" numeric(18, 4));
+        insert into nop."Order" ("StoreId", "OrderStatusId") values (1, 10);
+        create table tickets_orders (id bigserial primary key, event_id int, short_id text, public_id text, status text,
+            total_before_additions numeric(14, 2), total_tax numeric(14, 2), total_gross numeric(14, 2))"#;
+    database.client().await.batch_execute(tables).await.unwrap();
+    let propose = async |table: &str| vestnik(&database, &["attach", "--dry-run", "--table", table]).await.1;
+    let said = propose("tasty.orders").await;
+    for part in [
+        "column = \"status_id\"\npending = [1, 2]   # the first word is the one written back\npreparing = [3]\ncompleted = [5]",
+        "cancelled = [7]\n# ? what does 4 (Delivery) mean? 0 rows have it\n",
+        "# a guess to confirm: tasty.statuses, status_name has the words of status_id: 1 is Received, 2 is Pending, 3 is Preparation, \
+         4 is Delivery, 5 is Completed, 7 is Canceled\n",
+        "[items]\n# a guess to confirm: tasty.order_menus has the items of the orders, by its column order_id\ntable = \"tasty.order_menus\"\n\
+         order_key = \"order_id\"\nname = \"name\"\nquantity = \"quantity\"\n",
+    ] {
+        assert!(said.contains(part), "{part} is not in {said}");
+    }
+    let said = propose("nop.\"Order\"").await;
+    for part in [
+        "number = \"CustomOrderNumber\"",
+        "column = \"OrderStatusId\"",
+        "# ? what does 10 mean? 1 rows have it",
+        "column = \"OrderTotal\"",
+    ] {
+        assert!(said.contains(part), "{part} is not in {said}");
+    }
+    let said = propose("tickets_orders").await;
+    for part in [
+        "number = \"public_id\"",
+        "total = { column = \"total_gross\", unit = \"major\" }",
+    ] {
+        assert!(said.contains(part), "{part} is not in {said}");
+    }
+}
+
+#[tokio::test]
 async fn a_word_with_which_orders_begin_is_not_taken_for_their_end_without_a_question() {
     let database = Database::fresh().await;
     let tables = "create table tickets_orders (id serial primary key, event_id int not null, status varchar, \
