@@ -14,17 +14,18 @@ begin
         from (select {n.key} as key from {new_rows} n{replan}) written where written.key is not null;
     elsif tg_op operator(pg_catalog.=) 'DELETE' then
         insert into vestnik.vst_change (source, watch, key)
-        select distinct {source}, {watch}, written.key
+        select distinct {source}, {gone}, written.key
         from (select {o.key} as key from {old_rows} o{replan}) written where written.key is not null;
     elsif tg_op operator(pg_catalog.=) 'TRUNCATE' then
         insert into vestnik.vst_change (source, watch) values ({source}, {watch});
     else
         -- Both transition tables hold the rows in one order. A row that moves concerns both orders.
         insert into vestnik.vst_change (source, watch, key)
-        select distinct {source}, {watch}, written.key
+        select distinct {source}, written.watch, written.key
         from (select pg_catalog.row_number() over () as place, vst_old as x from {old_rows} vst_old) o,
             (select pg_catalog.row_number() over () as place, vst_new as x from {new_rows} vst_new) n,
-            lateral (select {o.key:x} union all select {n.key:x}) written (key)
+            lateral (select case when {o.key:x} operator(pg_catalog.=) {n.key:x} then {watch} else {gone} end, {o.key:x}
+                union all select {watch}, {n.key:x}) written (watch, key)
         where o.place operator(pg_catalog.=) n.place and not {same:x} and written.key is not null{and_replan};
     end if;
     return null;

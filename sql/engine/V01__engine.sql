@@ -54,8 +54,8 @@ create index vst_event_store_xid on vestnik.vst_event (store_id, xid);
 create table vestnik.vst_change (
     source int         not null,
     id     bigint      not null generated always as identity (cache 1),
-    watch  smallint    not null default 0,   -- 0: the table of the orders; from 1 on: a watched table; -1: all rows, without events
-    key    text,                             -- the order's key, or the key of a row that leads to the order; null: the table was truncated
+    watch  smallint    not null default 0,   -- 0: the table of the orders; from 1 on: a watched table; -1: all rows, without events; -2: the order's row is gone
+    key    text,                             -- of the order, or of a row that leads to it; null: the table was truncated
     at     timestamptz not null default clock_timestamp(),
     primary key (source, id)
 );
@@ -77,13 +77,14 @@ create table vestnik.vst_projector (
 );
 insert into vestnik.vst_projector default values;
 
--- Orders of derived sources with an expression that fails now. A row stays until the value can be read again.
+-- Orders of derived sources with an expression that fails now, or with a row that row level security hides. A row stays
+-- until the value, or the order, can be read.
 create table vestnik.vst_projection_failure (
     source    int         not null references vestnik.vst_source (id) on delete cascade,
-    key       text        not null,   -- the order's key; empty: the query of a watched table for keys fails
-    place     text        not null,   -- the place of the expression in the mapping
-    reason    text        not null,   -- the error message of Postgres
-    is_unseen boolean     not null,   -- the order has no store, so nobody sees it
+    key       text        not null,   -- of the order; empty: a watched table's query for keys fails
+    place     text        not null,   -- of the expression in the mapping, or: row level security
+    reason    text        not null,   -- the error of Postgres, or what to do
+    is_unseen boolean     not null,   -- the order has no store, or is hidden, so nobody sees it
     at        timestamptz not null default clock_timestamp(),
     tried_at  timestamptz not null default clock_timestamp(),
     primary key (source, key, place)

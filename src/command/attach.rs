@@ -245,6 +245,8 @@ pub struct Newest {
     pub all_fail: bool,
     /// One line for each status word that is probably misspelled.
     pub misspelt: Vec<String>,
+    /// Whether amounts are in the default currency; `None`: the table has no rows.
+    pub has_default_currency: Option<bool>,
 }
 
 impl Newest {
@@ -300,7 +302,11 @@ pub async fn show_newest(
         }
         Err(error) => bail!(error),
     };
-    let Advice { warnings, misspelt } = newest_rows::advice(table, mapping, &orders);
+    let Advice {
+        warnings,
+        misspelt,
+        has_default_currency,
+    } = newest_rows::advice(table, mapping, &orders);
     let is_seen = |row: &Preview| row.subject.visibility == Visibility::Visible;
     orders.sort_by_key(|row| !is_seen(row));
     orders.truncate(most);
@@ -321,6 +327,7 @@ pub async fn show_newest(
         has_no_store: orders.iter().any(|row| row.store.is_none() && is_seen(row)),
         problems,
         all_fail,
+        has_default_currency,
     })
 }
 

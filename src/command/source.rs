@@ -9,7 +9,7 @@ use crate::sources::attach::{self, Attached, Kept, Options};
 use crate::sources::catalog::{NoTable, Table};
 use crate::sources::mapping::Mapping;
 use crate::sources::validate::validate;
-use crate::sources::{catalog, derived, health};
+use crate::sources::{assumptions, catalog, derived, health};
 use anyhow::Context as _;
 use tokio_postgres::Client;
 
@@ -88,16 +88,20 @@ async fn check(config: &Config, client: &mut Client, what: &str) -> anyhow::Resu
     };
     let mapping = Mapping::from_toml(&toml).map_err(|error| wrong_mapping(error.into()))?;
     let table = Table::find(client, &mapping.table).await.map_err(refusal)?;
-    let mut findings = match &mapping.derived {
+    let (mut findings, expressions) = match &mapping.derived {
         Some(derived) => {
             let mut transaction = client.transaction().await?;
-            derived::check(&mut transaction, &table, derived).await?.findings
+            let checked = derived::check(&mut transaction, &table, derived).await?;
+            (checked.findings, checked.columns)
         }
-        None => validate(client, &table, &mapping).await?,
+        None => (validate(client, &table, &mapping).await?, Vec::new()),
     };
     findings.problems.extend(check_answer_url(config, &mapping).err());
     findings.warnings.iter().for_each(|warning| super::say!("{warning}"));
     let newest = show_newest(client, &table, &mapping, SHOWN_ROWS).await?;
+    assumptions::lines(&table, &mapping, &expressions, newest.has_default_currency)
+        .iter()
+        .for_each(|line| super::say!("note: {line}"));
     findings.problems.extend(newest.problems);
     findings.problems.extend(newest.misspelt);
     if !findings.problems.is_empty() {

@@ -224,8 +224,9 @@ fn meaning(before: Option<Subject>, after: Option<Subject>, answer: Answer) -> O
     }
     let kind = match status {
         _ if status == previous => of_kind(after.kind, EventType::OrderChanged, EventType::BookingChanged),
-        // A store whose own staff cancelled the order with a button needs no cancellation alarm.
-        Status::Cancelled if answer.by.is_none() => {
+        // If the store itself cancelled the order with a button, the kitchen needs no alarm to stop its work. If the order
+        // was over, there is no work to stop: it may never have been announced, and then an alarm is about nothing.
+        Status::Cancelled if answer.by.is_none() && previous.is_open() => {
             of_kind(after.kind, EventType::OrderCancelled, EventType::BookingCancelled)
         }
         _ => of_kind(
@@ -488,6 +489,13 @@ mod tests {
             "the word changes, but the status stays the same"
         );
         assert_eq!(update("cart", "cancelled"), []);
+    }
+
+    #[test]
+    fn the_end_of_an_order_that_was_over_raises_no_alarm() {
+        assert_eq!(update("completed", "cancelled"), [EventType::OrderStatusChanged]);
+        assert_eq!(update("rejected", "cancelled"), [EventType::OrderStatusChanged]);
+        assert_eq!(update("pending", "cancelled"), [EventType::OrderCancelled]);
     }
 
     #[test]

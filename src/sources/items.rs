@@ -11,6 +11,7 @@ use names::{CATEGORIES, CHOICES, GROUPS, META, NAMES, NOTES, OPTIONS, PRICES, QU
 
 use super::json::{Json, at_path, member};
 use super::mapping::{self, Column};
+use super::yes_no::says_no;
 use crate::domain::money::{Currency, Unit, minor_units};
 use crate::domain::subject::{Item, Items, Quantity};
 
@@ -45,6 +46,7 @@ pub fn read_canonical(raw: &str, unit: Option<Unit>, currency: Currency) -> Item
         note: column("note"),
         options: column("options"),
         category: column("category"),
+        deleted_at: None,
     };
     each(raw, |text| item(text, &mapped, unit, currency))
 }
@@ -170,6 +172,12 @@ fn item(text: &str, mapped: &mapping::Items, unit: Option<Unit>, currency: Curre
         }
         plain => return Some(plain_item(shortened(&plain.plain()?), None)),
     };
+    let deleted = find(&members, &mapped.deleted_at, &[], |value| {
+        Json::read(value).plain().map(std::borrow::Cow::into_owned)
+    });
+    if deleted.is_some_and(|text| !says_no(&text)) {
+        return None;
+    }
     let name = find(&members, &mapped.name, &NAMES, |value| name_within(value, LEVELS));
     let name = name.or_else(|| named_alike(&members).filter(|_| mapped.name.is_none()));
     let count = find(&members, &mapped.quantity, &QUANTITIES, |value| {
@@ -372,22 +380,8 @@ fn meta(members: &[(String, &str)]) -> Vec<String> {
 /// Notes from members with unknown names, so that no wish of a customer is lost. Plain numbers are left out, because
 /// they are usually prices or ids.
 fn unknown(members: &[(String, &str)], mapped: &mapping::Items) -> Vec<String> {
-    let is_known = |name: &str| {
-        if mapped.named_columns().any(|(_, column)| column.name == name) {
-            return true;
-        }
-        let known = NAMES
-            .iter()
-            .chain(&QUANTITIES)
-            .chain(&PRICES)
-            .chain(&OPTIONS)
-            .chain(&NOTES)
-            .chain(&CATEGORIES)
-            .chain(&TECHNICAL)
-            .chain(&META);
-        let is_technical = name.ends_with("_id") || name.ends_with("Id") || name.starts_with('_');
-        known.into_iter().any(|known| *known == name) || is_technical || name.to_lowercase().contains("name")
-    };
+    let is_mapped = |name: &str| mapped.named_columns().any(|(_, column)| column.name == name);
+    let is_known = |name: &str| is_mapped(name) || names::is_usual(name);
     let unknown = members.iter().filter(|(name, _)| !is_known(name));
     let told = unknown.filter_map(|(name, value)| match Json::read(value) {
         Json::Text(text) if !text.trim().is_empty() && !text.starts_with("http") => {
@@ -435,6 +429,7 @@ mod tests {
             note: None,
             options: None,
             category: None,
+            deleted_at: None,
         }
     }
 
@@ -601,10 +596,12 @@ mod tests {
             quantity: column("q", &[]),
             note: column("w", &[]),
             category: column("p", &["kitchen"]),
+            deleted_at: column("gone", &[]),
             ..usual()
         };
         let items = read(
-            r#"[{"p":{"n":"Soup","kitchen":"Hot"},"q":3,"w":"hot","name":"wrong","category":"wrong"}]"#,
+            r#"[{"p":{"n":"Soup","kitchen":"Hot"},"q":3,"w":"hot","name":"wrong","category":"wrong","gone":false},
+                {"p":{"n":"Tea"},"gone":"2026-01-01"}]"#,
             &mapped,
             None,
             Currency::DEFAULT,

@@ -16,7 +16,8 @@ use super::items::LISTED_ITEMS;
 use super::mapping::{Column, Items, ItemsRef};
 use super::overwritten;
 use super::overwritten_answer::OverwrittenAnswer;
-use super::sql::{ident, path_array};
+use super::sql::{ident, path_array, value_text};
+use super::yes_no::says_no_sql;
 use super::{Source, Sources};
 use crate::domain::event::{EventId, JournalEvent, SourceId};
 use crate::infra::db::{self, QueryError};
@@ -186,6 +187,7 @@ async fn items_sql(
     };
     let named = items
         .named_columns()
+        .filter(|(name, _)| *name != "deleted_at")
         .map(|(name, column)| format!("{} as {name}", expression(column)));
     let named: Vec<String> = named.collect();
     let order = if primary.is_empty() {
@@ -194,11 +196,14 @@ async fn items_sql(
         primary.join(", ")
     };
     let key = ident(order_key);
+    let alive = items.deleted_at.as_ref().map_or_else(String::new, |column| {
+        format!(" and {}", says_no_sql(&value_text(&column.name, &column.path)))
+    });
     Ok(format!(
         "select key, json_agg(item order by place)::text from ( \
              select {key}::text as key, row_number() over (partition by {key} order by {order}) as place, \
                  row_to_json((select one from (select {columns}) one)) as item \
-             from {table} where {key} = any ($1::text[]::{kind}[])) listed \
+             from {table} t where {key} = any ($1::text[]::{kind}[]){alive}) listed \
          where place <= {most} group by key",
         columns = named.join(", "),
         most = LISTED_ITEMS + 1,

@@ -165,6 +165,8 @@ pub struct Items {
     /// The column or member with the kitchen's station or the part of the menu. `None`: the first member with a usual
     /// name.
     pub category: Option<Column>,
+    /// A time or a yes that marks a deleted item. Nobody sees such an item.
+    pub deleted_at: Option<Column>,
 }
 
 impl Items {
@@ -177,6 +179,7 @@ impl Items {
             ("note", &self.note),
             ("options", &self.options),
             ("category", &self.category),
+            ("deleted_at", &self.deleted_at),
         ];
         columns
             .into_iter()

@@ -4,6 +4,7 @@
 mod access;
 #[cfg(test)]
 mod any_row;
+pub mod assumptions;
 pub mod attach;
 mod attach_error;
 pub mod canary;

@@ -25,6 +25,8 @@ pub struct Advice {
     pub warnings: Vec<String>,
     /// Warnings about status words that are probably misspelt, each with the word that was meant.
     pub misspelt: Vec<String>,
+    /// Whether amounts are in the default currency; `None`: there are no orders.
+    pub has_default_currency: Option<bool>,
 }
 
 /// Finds probable mistakes in a mapping. `orders` are the newest orders of the mapping's table, the newest first.
@@ -46,6 +48,7 @@ pub fn advice(table: &Table, mapping: &Mapping, orders: &[Preview]) -> Advice {
             newest.subject.id.key
         ));
     }
+    advice.has_default_currency = (!visible.is_empty()).then(|| visible.iter().any(|order| is_by_default(order)));
     currency(table, mapping, &visible, &mut advice.warnings);
     for order in &visible {
         let Some(word) = &order.subject.status_word else {
@@ -80,18 +83,18 @@ fn newest_orders(count: usize, one: &str, several: &str) -> String {
     }
 }
 
-/// Warns if amounts are shown in the default currency although the shop probably has another, or if a currency code is
-/// invalid.
-fn currency(table: &Table, mapping: &Mapping, orders: &[&Preview], warnings: &mut Vec<String>) {
+/// Whether the order has amounts, and neither its row nor its store names their currency.
+fn is_by_default(order: &Preview) -> bool {
     let has_amounts = |subject: &Subject| {
         let prices = subject.items.list.iter().any(|item| item.price.is_some());
         subject.total.is_some() || prices
     };
-    let by_default: Vec<&&Preview> = orders
-        .iter()
-        .filter(|order| order.currency == NamedCurrency::Missing && !order.store_has_currency)
-        .filter(|order| has_amounts(&order.subject))
-        .collect();
+    order.currency == NamedCurrency::Missing && !order.store_has_currency && has_amounts(&order.subject)
+}
+
+/// Warns of amounts in the default currency, or in none, although the shop has or names a currency.
+fn currency(table: &Table, mapping: &Mapping, orders: &[&Preview], warnings: &mut Vec<String>) {
+    let by_default: Vec<&&Preview> = orders.iter().filter(|order| is_by_default(order)).collect();
     let remedy = "set the store's currency (`vestnik store set`)";
     if let (CurrencyRef::Column(_), Some(newest)) = (&mapping.currency, by_default.first()) {
         warnings.push(format!(

@@ -2,8 +2,8 @@
 
 use super::zone;
 
-/// Words for no, in lower case. `list/table.rs` uses them in SQL to find rows that are not deleted.
-pub const NO: [&str; 5] = ["false", "f", "no", "n", "off"];
+/// Words for no, in lower case.
+const NO: [&str; 5] = ["false", "f", "no", "n", "off"];
 const YES: [&str; 5] = ["true", "t", "yes", "y", "on"];
 
 /// Whether a text means no: a word for no, a zero, or the empty text.
@@ -14,8 +14,17 @@ pub fn says_no(text: &str) -> bool {
     text.is_empty() || is_zero || NO.contains(&text.as_str())
 }
 
-/// Whether a text means yes or no. A word for yes, a number other than 0, or a time (such as the time of the payment)
-/// means yes. `None`: the text means neither.
+/// An SQL condition for an expression that is a text: it means no, or is null. Postgres finds rows that are not deleted
+/// by it.
+pub fn says_no_sql(text: &str) -> String {
+    format!(
+        "coalesce(lower(btrim({text})), '') ~ '^([+-]*0[0.]*|{}|)$'",
+        NO.join("|")
+    )
+}
+
+/// Whether a text means yes: a word for yes, a number other than 0, or a time, such as that of the payment. `None`: the
+/// text means neither yes nor no.
 pub fn yes_or_no(text: &str) -> Option<bool> {
     if says_no(text) {
         return Some(false);

@@ -4,7 +4,9 @@ use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::{self, TimeZone};
 use time::OffsetDateTime;
 
-/// A number of at least this value counts milliseconds since 1970; a smaller number counts seconds.
+/// The zone of times without a zone, if the mapping names none. Most frameworks write UTC.
+pub const USUAL_ZONE: &str = "UTC";
+/// A number from this value on counts milliseconds since 1970; a smaller number counts seconds.
 const FIRST_MILLISECONDS: f64 = 1e11;
 
 /// Whether `name` is an IANA zone name that a mapping may use.

@@ -12,7 +12,9 @@ use super::super::Source;
 use super::super::sql::ident;
 use super::compute::{Computed, DERIVE_MS, compute, is_of_mapping};
 use super::failure::{self, Failure};
+use super::hidden_rows::{self, WrittenRows};
 use super::project::{Publish, PublishedResults, WrittenAt, publish_changes};
+use super::watch::GONE;
 use super::{Derived, function, projection};
 use crate::infra::db::QueryError;
 
@@ -81,7 +83,9 @@ struct Taken {
     orders: WrittenAt,
     /// The keys of the orders whose wait for items has ended.
     due: BTreeSet<String>,
-    /// Values of columns of watched tables, from rows that were written. The affected orders are found by these values.
+    /// What the changes say of the rows of the table of orders.
+    rows: WrittenRows,
+    /// Written values in watched tables. The orders' keys follow from them.
     leads: Vec<Lead>,
     /// The `keys` queries that failed before and now run again, each by its place in the mapping.
     retried_watches: Vec<String>,
@@ -144,8 +148,8 @@ pub(super) async fn batch(
     let keys: Vec<String> = taken.orders.keys().filter(usual).cloned().collect();
     let due: Vec<String> = taken.due.iter().cloned().collect();
     let (usual, now) = (Publish::Usual(&taken.orders), Publish::Now(&taken.orders));
-    project(transaction, source, derived, &keys, usual, &mut done).await?;
-    project(transaction, source, derived, &due, now, &mut done).await?;
+    project(transaction, source, derived, &keys, usual, &taken.rows, &mut done).await?;
+    project(transaction, source, derived, &due, now, &taken.rows, &mut done).await?;
     Ok(done)
 }
 
@@ -175,14 +179,20 @@ async fn take(
         .await?;
     let mut taken = Taken::default();
     let mut newest = None;
-    for row in &rows {
+    let mut in_order: Vec<&tokio_postgres::Row> = rows.iter().collect();
+    // The last change of an order says whether its row is there.
+    in_order.sort_by_key(|row| row.try_get::<_, i64>(0).unwrap_or_default());
+    for row in in_order {
         newest = newest.max(Some(row.try_get::<_, i64>(0)?));
         let (watch, key): (i16, Option<String>) = (row.try_get(1)?, row.try_get(2)?);
         match (watch, key) {
             (-1, _) => taken.all_rows = true,
             (0, None) => taken.is_truncated = true,
             (_, None) => taken.is_watched_truncated = true,
-            (0, Some(key)) => taken.add(key, row.try_get(3)?),
+            (0 | GONE, Some(key)) => {
+                taken.rows.change(&key, watch == GONE);
+                taken.add(key, row.try_get(3)?);
+            }
             (number, Some(value)) => taken.leads.push(Lead {
                 watch: usize::from(number.unsigned_abs()),
                 value,
@@ -202,7 +212,10 @@ async fn take(
         let retried = failure::retry(transaction, source.id, retries).await?;
         count += retried.keys.len() + retried.watches.len();
         let now = OffsetDateTime::now_utc();
-        retried.keys.into_iter().for_each(|key| taken.add(key, now));
+        for key in retried.keys {
+            taken.rows.retried.insert(key.clone());
+            taken.add(key, now);
+        }
         taken.retried_watches = retried.watches;
     }
     Ok((taken, count))
@@ -272,6 +285,7 @@ async fn project(
     derived: &Derived,
     keys: &[String],
     publish: Publish<'_>,
+    rows: &WrittenRows,
     done: &mut Done,
 ) -> Result<(), QueryError> {
     const AGAIN: &str = "insert into vestnik.vst_wait (source, key, since, until) \
@@ -281,11 +295,13 @@ async fn project(
         return Ok(());
     }
     let published = PublishedResults::lock(transaction, source, keys).await?;
+    let computed = compute(transaction, source, derived, keys, &published).await?;
+    let hidden = hidden_rows::find(transaction, source, keys, &computed, &published, rows).await?;
     let Computed {
         orders,
         without_store,
-        failures,
-    } = compute(transaction, source, derived, keys, &published).await?;
+        mut failures,
+    } = computed;
     if !without_store.is_empty() {
         let written: Vec<_> = without_store.iter().map(|key| publish.at(key)).collect();
         let pause = RETRY_PAUSE.as_secs_f64();
@@ -293,7 +309,10 @@ async fn project(
             .execute(AGAIN, &[&source.id.0, &without_store, &pause, &written])
             .await?;
     }
-    done.readable_again += failure::save(transaction, source.id, keys, &failures, &without_store).await?;
+    let mut unseen = without_store;
+    unseen.extend(hidden.iter().map(|failure| failure.key.clone()));
+    failures.extend(hidden);
+    done.readable_again += failure::save(transaction, source.id, keys, &failures, &unseen).await?;
     done.failures.extend(failures);
     done.events += publish_changes(transaction, source, derived, published, orders, publish).await?;
     Ok(())
@@ -324,7 +343,8 @@ async fn all_rows(
         keys.extend(row.try_get::<_, Option<String>>(0)?);
     }
     for chunk in keys.chunks(KNOWN_CHUNK) {
-        project(transaction, source, derived, chunk, Publish::Nobody, done).await?;
+        let rows = WrittenRows::default();
+        project(transaction, source, derived, chunk, Publish::Nobody, &rows, done).await?;
     }
     let limit = format!("set local statement_timeout = {DERIVE_MS}");
     Ok(transaction.batch_execute(&limit).await?)

@@ -11,7 +11,11 @@ use crate::infra::db::{self, GenericClient, Transaction};
 const NAMED_FAILURES: i64 = 5;
 /// Minimum time between two attempts to compute an order with a failure, seconds.
 pub(super) const RETRY_SECONDS: f64 = 10.0;
-/// The `key` of a failure that concerns no order, because the `keys` query of a watched table failed.
+/// The failures' place of orders whose rows row level security hides.
+const ROW_SECURITY: &str = "row level security";
+/// Maximum number of such orders of a source. Beyond it, the oldest ones are no longer looked for.
+const HIDDEN_ORDERS: i64 = 10_000;
+/// The failures' key of a watched table's query for keys: it is of no order.
 const NO_ORDER: &str = "";
 
 /// An expression of a mapping that failed for an order.
@@ -19,7 +23,7 @@ const NO_ORDER: &str = "";
 pub(super) struct Failure {
     /// The key of the order. Empty: the `keys` query of a watched table failed.
     pub key: String,
-    /// The place of the expression in the mapping, such as `derived.total`.
+    /// The place of the expression in the mapping, such as `derived.total`, or [`ROW_SECURITY`].
     pub place: String,
     /// The error of Postgres, without values of the order.
     pub reason: String,
@@ -45,7 +49,21 @@ impl Failure {
         }
     }
 
-    /// The failure of a watched table's `keys` query.
+    /// The failure of an order whose row row level security hides.
+    pub fn hidden_row(key: &str, reason: &str) -> Self {
+        Self {
+            key: key.to_owned(),
+            place: ROW_SECURITY.to_owned(),
+            reason: reason.to_owned(),
+        }
+    }
+
+    /// Whether row level security hides the order's row. Then no expression of the mapping is wrong.
+    pub fn is_hidden_row(&self) -> bool {
+        self.place == ROW_SECURITY
+    }
+
+    /// The failure of the query for keys of a watched table.
     pub fn of_watch(table: &str, error: &tokio_postgres::Error) -> Self {
         Self {
             key: NO_ORDER.to_owned(),
@@ -104,6 +122,8 @@ pub(super) async fn save(
          from unnest($2::text[], $3::text[], $4::text[]) f (key, place, reason) order by 2, 3 \
          on conflict (source, key, place) do update set reason = excluded.reason, is_unseen = excluded.is_unseen, \
              tried_at = clock_timestamp()";
+    const OLDEST: &str = "delete from vestnik.vst_projection_failure where source = $1 and place = $2 and key in ( \
+             select key from vestnik.vst_projection_failure where source = $1 and place = $2 order by at desc, key offset $3)";
     let column = |of: fn(&Failure) -> &str| failures.iter().map(of).collect::<Vec<&str>>();
     let (failed, places) = (column(|failure| &failure.key), column(|failure| &failure.place));
     let statement = transaction.prepare_cached(ENDED).await?;
@@ -115,6 +135,11 @@ pub(super) async fn save(
         transaction
             .execute(SAVE, &[&source.0, &failed, &places, &reasons, &unseen])
             .await?;
+        if failures.iter().any(Failure::is_hidden_row) {
+            transaction
+                .execute(OLDEST, &[&source.0, &ROW_SECURITY, &HIDDEN_ORDERS])
+                .await?;
+        }
     }
     Ok(ended.len())
 }
@@ -176,16 +201,17 @@ pub(super) async fn lines(
 ) -> Result<Vec<String>, tokio_postgres::Error> {
     const ORDERS: &str = "select count(distinct key) filter (where key <> '' and not is_unseen), \
              count(distinct key) filter (where is_unseen), count(*) \
-         from vestnik.vst_projection_failure where source = $1";
+         from vestnik.vst_projection_failure where source = $1 and place <> $2";
     const DISTINCT: &str = "select place, reason, count(*) filter (where key <> ''), \
              (array_agg(vestnik.vst_readable(key) order by at desc, length(key) desc, key desc))[1], count(*) over () \
-         from vestnik.vst_projection_failure where source = $1 group by place, reason \
+         from vestnik.vst_projection_failure where source = $1 and place <> $3 group by place, reason \
          order by count(*) desc, place, reason limit $2";
     const READER: &str = "select quote_ident(pg_get_userbyid(proowner)) from pg_proc where oid = to_regprocedure($1)";
-    let row = client.query_one(ORDERS, &[&source.0]).await?;
+    let mut lines = hidden_lines(client, source).await?;
+    let row = client.query_one(ORDERS, &[&source.0, &ROW_SECURITY]).await?;
     let (shown, unseen, all): (i64, i64, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
     if all == 0 {
-        return Ok(Vec::new());
+        return Ok(lines);
     }
     let orders = |count: i64| match count {
         1 => "1 order".to_owned(),
@@ -206,13 +232,15 @@ pub(super) async fn lines(
     if of.is_empty() {
         of.push("a watched table".to_owned());
     }
-    let mut lines = vec![format!(
+    lines.push(format!(
         "its expressions fail, correct them with `vestnik source edit {name}`{COUNTED}{}",
         of.join(", and ")
-    )];
+    ));
     let reader = client.query_opt(READER, &[&function::signature(source)]).await?;
     let reader: String = reader.map_or(Ok(String::new()), |row| row.try_get(0))?;
-    let rows = client.query(DISTINCT, &[&source.0, &NAMED_FAILURES]).await?;
+    let rows = client
+        .query(DISTINCT, &[&source.0, &NAMED_FAILURES, &ROW_SECURITY])
+        .await?;
     let mut more = 0;
     for row in &rows {
         let (place, reason, count): (&str, &str, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
@@ -230,6 +258,23 @@ pub(super) async fn lines(
         lines.push(format!("its other expressions that fail{COUNTED}{more} more reasons"));
     }
     Ok(lines)
+}
+
+/// The lines of a health report about orders whose rows row level security hides.
+async fn hidden_lines(client: &impl GenericClient, source: SourceId) -> Result<Vec<String>, tokio_postgres::Error> {
+    const HIDDEN: &str = "select reason, count(*), (array_agg(vestnik.vst_readable(key) order by at desc, length(key) desc, key desc))[1] \
+         from vestnik.vst_projection_failure where source = $1 and place = $2 group by reason order by 2 desc, 1 limit $3";
+    let rows = client
+        .query(HIDDEN, &[&source.0, &ROW_SECURITY, &NAMED_FAILURES])
+        .await?;
+    let line = |row: &tokio_postgres::Row| {
+        let (reason, count, newest): (&str, i64, &str) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        Ok(match count {
+            1 => format!("{reason}{COUNTED}the order with key {newest}"),
+            _ => format!("{reason}{COUNTED}{count} orders, the newest with key {newest}"),
+        })
+    };
+    rows.iter().map(line).collect()
 }
 
 #[cfg(test)]

@@ -13,7 +13,10 @@ pub(super) const WITHOUT_STORE: &str = "?";
 /// the mapping's joins. The value can then be computed even if a joined table is missing.
 pub(super) const BARE: &str = "!";
 
-/// The name of the SQL function that computes the orders of this source.
+/// The value of `vst_field` for the keys of the rows that the reader may see, without any expression.
+pub(super) const KEY: &str = "key";
+
+/// The name of a source's function.
 pub(super) fn name(source: SourceId) -> String {
     format!("vestnik.vst_derive_{}", source.0)
 }
@@ -105,6 +108,12 @@ pub(super) fn sql(source: SourceId, table: &Table, derived: &Derived) -> String 
             ));
         }
     }
+    branches.push_str(&format!(
+        "    elsif vst_field = {field} then\n        return query select array[{key}, null, null, null] from {table} o where {condition};\n",
+        field = literal(KEY),
+        key = readable_key(derived),
+        table = table.quoted,
+    ));
     for (number, watch) in derived.watch.iter().enumerate() {
         if let Some(keys) = &watch.keys {
             let keys = keys.trim().trim_end_matches(';');

@@ -9,6 +9,7 @@ mod check;
 mod compute;
 mod failure;
 mod function;
+mod hidden_rows;
 mod install;
 mod missed;
 pub mod preset;

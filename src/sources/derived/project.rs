@@ -147,8 +147,12 @@ impl PublishedResults {
         of_key.map(|(_, store)| store.clone()).collect()
     }
 
-    /// The order's status in the shop's own tables, when the order was last published. Clients may see a person's
-    /// answer instead of this status. `None`: the order is not published.
+    /// Whether the order with this key is published in a store.
+    pub fn is_known(&self, key: &str) -> bool {
+        self.before.keys().any(|(known, _)| known == key)
+    }
+
+    /// The status that the shop's own tables give an order of a store; an answer that the engine keeps may hide it.
     pub fn shop_status(&self, key: &str, store: &str) -> Option<&str> {
         self.before
             .get(&(key.to_owned(), store.to_owned()))

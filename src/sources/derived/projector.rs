@@ -35,7 +35,9 @@ const BUSY_FOR: Duration = Duration::from_secs(1);
 const IDLE_PAUSE: Duration = Duration::from_millis(250);
 /// Pause of a source after its batch failed. The batches of other sources continue.
 const REST: Duration = Duration::from_secs(1);
-/// Interval at which the orders with a failing expression are computed again.
+/// Interval at which a warning about a source whose batch fails for the same reason is repeated.
+const WARNING_PAUSE: Duration = Duration::from_secs(60);
+/// Interval at which orders with a failing expression are computed again.
 const RETRY_PAUSE: Duration = Duration::from_secs(10);
 /// Maximum number of orders with a failing expression that are computed again at once. As soon as one of these orders
 /// can be computed, the limit becomes [`BATCH_CHANGES`].
@@ -59,6 +61,16 @@ pub struct Projector {
     retries: HashMap<SourceId, (Instant, i64)>,
     /// The sources whose last batch failed, each with the end of its pause.
     resting: HashMap<SourceId, Instant>,
+    /// The last warning about each source whose batch fails.
+    warned: HashMap<SourceId, Warned>,
+}
+
+/// The last warning that a source's batch failed. While the reason stays the same, it is repeated at [`WARNING_PAUSE`].
+struct Warned {
+    reason: String,
+    at: Instant,
+    /// Number of failures since then that were not logged.
+    unlogged: u64,
 }
 
 /// Whether this node or another node holds the lease of the projector.
@@ -82,6 +94,7 @@ impl Projector {
             logged: HashMap::new(),
             retries: HashMap::new(),
             resting: HashMap::new(),
+            warned: HashMap::new(),
         }
     }
 
@@ -194,15 +207,45 @@ impl Projector {
                 .await
                 .unwrap_or(Err(db::Unanswered.into()))
             {
-                Ok(done) => taken += done,
+                Ok(done) => {
+                    taken += done;
+                    self.warned.remove(&source.id);
+                }
                 Err(error) => {
-                    tracing::warn!(source = &*source.name, %error, "orders could not be projected, and are tried again");
+                    let source_name = &*source.name;
+                    match self.may_warn(source.id, error.to_string(), now) {
+                        Some(unlogged) => {
+                            tracing::warn!(source = source_name, %error, unlogged, "orders could not be projected, and are tried again");
+                        }
+                        None => tracing::debug!(source = source_name, %error, "orders still cannot be projected"),
+                    }
                     self.progress.remove(&source.id);
                     self.resting.insert(source.id, now + REST);
                 }
             }
         }
         Ok(taken)
+    }
+
+    /// Whether a failed batch of a source is logged now. Returns the number of failures that were left out since the last
+    /// warning; `None`: leave this one out, too.
+    fn may_warn(&mut self, id: SourceId, reason: String, now: Instant) -> Option<u64> {
+        let last = self.warned.get_mut(&id).filter(|last| last.reason == reason);
+        let unlogged = match last {
+            Some(last) if now.duration_since(last.at) < WARNING_PAUSE => {
+                last.unlogged += 1;
+                return None;
+            }
+            Some(last) => last.unlogged,
+            None => 0,
+        };
+        let warned = Warned {
+            reason,
+            at: now,
+            unlogged: 0,
+        };
+        self.warned.insert(id, warned);
+        Some(unlogged)
     }
 
     async fn with_changes(&self, derived: &[Arc<Source>]) -> Result<Vec<SourceId>, QueryError> {
@@ -279,6 +322,14 @@ fn report(source: &Source, done: &Done, logged: &mut BTreeSet<(String, String)>)
     for failure in &done.failures {
         let distinct = (failure.place.clone(), failure.reason.clone());
         if logged.len() >= LOGGED_FAILURES || !logged.insert(distinct) {
+            continue;
+        }
+        if failure.is_hidden_row() {
+            tracing::error!(
+                source = &*source.name,
+                %failure,
+                "row level security hides orders of a derived source: they are looked for again every 10 s"
+            );
             continue;
         }
         tracing::error!(

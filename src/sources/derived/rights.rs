@@ -136,10 +136,11 @@ pub(super) async fn of_serving_roles(
          select quote_ident(r.rolname), format('%I.%I', n.nspname, c.relname), quote_ident(n.nspname), \
              has_schema_privilege(r.oid, n.oid, 'usage'), \
              case $3 when 'delete' then has_table_privilege(r.oid, c.oid, $3) else has_any_column_privilege(r.oid, c.oid, $3) end, \
-             c.relrowsecurity and not r.sees_all and (c.relforcerowsecurity or not pg_has_role(r.oid, c.relowner, 'usage')), \
+             c.relrowsecurity and not r.sees_all and (c.relforcerowsecurity or not pg_has_role(r.oid, c.relowner, 'usage')) and not {}, \
              {} \
          from named join pg_class c on c.oid = named.oid and c.relkind in ('r', 'p', 'v', 'm', 'f') \
          join pg_namespace n on n.oid = c.relnamespace cross join serving r order by r.rolname <> current_user, 1",
+        access::lets_every_row("c.oid", "$4", "r.oid"),
         access::has_policy("c.oid", "$4", "r.oid")
     );
     let mut access = Access::default();
@@ -295,9 +296,11 @@ pub(super) async fn of_expressions(
              then $1 else quote_ident(current_user) end)";
     let row_security = format!(
         "select c.relrowsecurity and coalesce((select not (r.rolsuper or r.rolbypassrls) \
-                 and (c.relforcerowsecurity or not pg_has_role(r.oid, c.relowner, 'usage')) from pg_roles r where r.oid = to_regrole($2)), true), \
+                 and (c.relforcerowsecurity or not pg_has_role(r.oid, c.relowner, 'usage')) from pg_roles r where r.oid = to_regrole($2)), true) \
+                 and not {}, \
              {} \
          from pg_class c where c.oid = to_regclass($1)",
+        access::lets_every_row("c.oid", "'r'", "to_regrole($2)"),
         access::has_policy("c.oid", "'r'", "to_regrole($2)")
     );
     let signature = source.map(function::signature);

@@ -12,6 +12,8 @@ use super::super::trigger::{body_of, function_name, same, text_of};
 use crate::domain::event::SourceId;
 
 const TEMPLATE: &str = include_str!("../../../triggers/watch.sql");
+/// `vst_change.watch` for an order whose row was deleted, or has another key now.
+pub(super) const GONE: i16 = -2;
 const WRITES: [&str; 4] = ["insert", "update", "delete", "truncate"];
 
 /// A table that has triggers for a derived source.
@@ -35,6 +37,14 @@ impl Watched {
         match self.number {
             0 => function_name(source),
             number => format!("vestnik.vst_watch_{}_{number}", source.0),
+        }
+    }
+
+    /// What the trigger records in `vst_change.watch` for a row that is gone.
+    fn gone(&self) -> i16 {
+        match self.number {
+            0 => GONE,
+            number => i16::try_from(number).unwrap_or(i16::MAX),
         }
     }
 
@@ -87,6 +97,7 @@ impl Watched {
             .replace("{function}", &self.function(source))
             .replace("{source}", &source.0.to_string())
             .replace("{watch}", &self.number.to_string())
+            .replace("{gone}", &self.gone().to_string())
             .replace("{old_rows}", &rows(old_rows, "''"))
             .replace("{new_rows}", &rows(new_rows, "null"))
             .replace("{replan}", &replan)

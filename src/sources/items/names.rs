@@ -123,3 +123,18 @@ pub(super) const TECHNICAL: [&str; 20] = [
     "updated_at",
     "type",
 ];
+
+/// Whether a member with this name has a usual meaning, or no meaning for people.
+pub(super) fn is_usual(name: &str) -> bool {
+    let usual = NAMES
+        .iter()
+        .chain(&QUANTITIES)
+        .chain(&PRICES)
+        .chain(&OPTIONS)
+        .chain(&NOTES)
+        .chain(&CATEGORIES)
+        .chain(&TECHNICAL)
+        .chain(&META);
+    let is_technical = name.ends_with("_id") || name.ends_with("Id") || name.starts_with('_');
+    usual.into_iter().any(|known| *known == name) || is_technical || name.to_lowercase().contains("name")
+}

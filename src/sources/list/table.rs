@@ -9,7 +9,7 @@ use crate::domain::status::Status;
 use crate::sources::Source;
 use crate::sources::mapping::{Column, StoreRef};
 use crate::sources::sql::{columns_json, ident, literal, value_text};
-use crate::sources::yes_no::NO;
+use crate::sources::yes_no::says_no_sql;
 
 /// A column of a shop's table with its type.
 #[derive(Debug, Clone)]
@@ -326,10 +326,7 @@ fn is_alive(column: &Column, typed: &TypedColumn) -> String {
         ("json" | "jsonb", true) => format!("({name}::jsonb #>> '{{}}')"),
         _ => value_text(&column.name, &column.path),
     };
-    format!(
-        "coalesce(lower(btrim({text})), '') ~ '^([+-]*0[0.]*|{}|)$'",
-        NO.join("|")
-    )
+    says_no_sql(&text)
 }
 
 #[cfg(test)]

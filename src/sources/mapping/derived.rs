@@ -143,6 +143,7 @@ impl Derived {
             note: item("note"),
             options: item("options"),
             category: item("category"),
+            deleted_at: None,
         });
         let extra = (0..self.extra.len()).map(|number| (self.extra[number].0.clone(), value(&extra_name(number))));
         Mapping {

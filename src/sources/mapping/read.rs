@@ -11,9 +11,7 @@ use super::{
 };
 use crate::domain::money::Currency;
 use crate::domain::status::{Status, SubjectKind};
-
-/// The default zone for times without a zone. Most frameworks write UTC.
-const USUAL_ZONE: &str = "UTC";
+use crate::sources::zone::USUAL_ZONE;
 
 /// Parses a mapping from TOML. The error lists all problems of the TOML text.
 pub fn mapping(text: &str) -> Result<Mapping, MappingError> {
@@ -258,6 +256,7 @@ fn items(mut section: Section<'_>) -> Option<Items> {
         note: section.column("note"),
         options: section.column("options"),
         category: section.column("category"),
+        deleted_at: section.column("deleted_at"),
     };
     section.finish();
     Some(items)

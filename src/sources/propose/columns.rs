@@ -23,21 +23,28 @@ impl<'a> Columns<'a> {
     /// column without this suffix may be a copy in local time. A column with a unit as suffix, such as `_cents`, comes
     /// last.
     pub(super) fn take(&mut self, names: &[&str], may: impl Fn(&TableColumn) -> bool) -> Option<&'a TableColumn> {
+        let at = self.find(names, may)?;
+        let (column, _, used) = &mut self.all[at];
+        *used = true;
+        Some(column)
+    }
+
+    /// The column that [`Self::take`] would take.
+    pub(super) fn peek(&self, names: &[&str], may: impl Fn(&TableColumn) -> bool) -> Option<&'a TableColumn> {
+        self.find(names, may).map(|at| self.all[at].0)
+    }
+
+    /// The place of the first unused column with one of these names.
+    fn find(&self, names: &[&str], may: impl Fn(&TableColumn) -> bool) -> Option<usize> {
         let suffixes = synonyms::ZONES.iter().chain(&[""]).chain(synonyms::MINOR_UNITS);
         let named = names
             .iter()
             .flat_map(|name| suffixes.clone().map(move |suffix| format!("{name}{suffix}")));
-        for name in named {
-            let found = self
-                .all
-                .iter_mut()
-                .find(|(column, known, used)| *known == name && !used && may(column));
-            if let Some((column, _, used)) = found {
-                *used = true;
-                return Some(column);
-            }
-        }
-        None
+        let place = |name: String| {
+            let fits = |(column, known, used): &(&TableColumn, String, bool)| *known == name && !used && may(column);
+            self.all.iter().position(fits)
+        };
+        named.into_iter().find_map(place)
     }
 
     /// Finds all unused columns whose names are in `names` and whose types `may` accepts, and marks them as used.

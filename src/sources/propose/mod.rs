@@ -1,7 +1,10 @@
 //! Proposes a mapping for a table: finds the column of each field by usual names, and the meaning of the shop's status
 //! words. For each uncertain meaning, the proposal contains a question for a person.
 
+mod beginnings;
 mod columns;
+mod dictionary;
+mod items;
 mod money;
 mod statuses;
 // rustfmt would put each word of these lists on a line of its own.
@@ -13,7 +16,7 @@ mod words;
 use super::catalog::{self, Table, TableColumn};
 use crate::domain::status::SubjectKind;
 use crate::infra::db::GenericClient;
-use columns::{Columns, any, is_json, is_moment, is_number, is_plain, is_text, is_time, is_whole, may_list};
+use columns::{Columns, any, is_json, is_moment, is_number, is_plain, is_text, is_time, is_whole};
 pub(super) use synonyms::underscored;
 use words::Words;
 
@@ -98,8 +101,8 @@ pub async fn propose(
     texts(&mut columns, &mut draft);
     money::find(client, table, &mut columns, &mut draft).await?;
     times(client, &mut columns, kind, &mut draft).await?;
-    items(client, table, &mut columns, &mut draft).await?;
-    // If the requested time is a text, such as `18:00-19:00`, the column becomes an extra field.
+    items::find(client, table, &mut columns, &mut draft).await?;
+    // The requested time may be a text, such as `18:00-19:00`. It is shown as an extra field.
     let in_words = columns.all(synonyms::DUE, |column| {
         is_text(column) || column.base.starts_with("time ")
     });
@@ -314,87 +317,4 @@ fn is_now(default: &str) -> bool {
     ["now()", "current_timestamp", "localtimestamp", "clock_timestamp()"]
         .iter()
         .any(|now| default.starts_with(now))
-}
-
-async fn items(
-    client: &impl GenericClient,
-    table: &Table,
-    columns: &mut Columns<'_>,
-    draft: &mut Draft,
-) -> Result<(), catalog::Error> {
-    if draft.kind == Some(SubjectKind::Booking) {
-        return Ok(());
-    }
-    if let Some(column) = columns.take(synonyms::ITEMS, may_list) {
-        draft.items = Some(Items::Column(column.name.clone()));
-        return Ok(());
-    }
-    let candidates = referencing(client, table).await?;
-    let looks_like_items = |name: &str| {
-        synonyms::ITEM_TABLES
-            .iter()
-            .any(|part| name.to_lowercase().contains(part))
-    };
-    let mut with_items: Vec<(Table, String)> = Vec::new();
-    for (name, column) in candidates {
-        let found = Table::find(client, &name).await?;
-        if looks_like_items(&found.name) {
-            with_items.push((found, column));
-        }
-    }
-    // Tables with a quantity come first, because a table of addresses or shipments has no quantity.
-    with_items
-        .sort_by_key(|(found, _)| usize::from(Columns::new(found).take(synonyms::QUANTITIES, is_number).is_none()));
-    let Some((found, order_key)) = with_items.first() else {
-        return Ok(());
-    };
-    let mut theirs = Columns::new(found);
-    theirs.use_named(order_key);
-    let mut mapped = Vec::new();
-    let text = |column: &TableColumn| is_text(column) || is_json(column);
-    let price = |column: &TableColumn| is_number(column) || is_text(column);
-    let named = theirs.take(synonyms::ITEM_NAMES, text);
-    if named.is_none() {
-        draft.ask(
-            "items",
-            format!(
-                "{} has no name of the dish: a query under [details] (docs/sources.md) or `items` of a section [derived] (docs/derived-sources.md) brings items with their names",
-                found.quoted
-            ),
-        );
-    }
-    let quantity = theirs.take(synonyms::QUANTITIES, is_number);
-    let price = theirs.take(synonyms::PRICES, price);
-    let note = theirs.take(synonyms::ITEM_NOTES, is_text);
-    for (key, column) in [
-        ("name", named),
-        ("quantity", quantity),
-        ("note", note),
-        ("options", theirs.take(synonyms::ITEM_OPTIONS, text)),
-        ("category", theirs.take(synonyms::ITEM_CATEGORIES, text)),
-    ] {
-        mapped.extend(column.map(|column| (key, column.name.clone())));
-    }
-    mapped.extend(price.map(|column| ("price", column.name.clone())));
-    draft.items = Some(Items::Table {
-        table: found.quoted.clone(),
-        order_key: order_key.clone(),
-        columns: mapped,
-        unit: price.map(money::unit_of),
-    });
-    Ok(())
-}
-
-/// The tables that refer to this table by a foreign key of one column, each with the name of that column.
-async fn referencing(
-    client: &impl GenericClient,
-    table: &Table,
-) -> Result<Vec<(String, String)>, tokio_postgres::Error> {
-    const REFERENCING: &str = "select format('%I.%I', n.nspname, c.relname), a.attname::text from pg_constraint f \
-         join pg_class c on c.oid = f.conrelid join pg_namespace n on n.oid = c.relnamespace \
-         join pg_attribute a on a.attrelid = f.conrelid and a.attnum = f.conkey[1] \
-         where f.contype = 'f' and f.confrelid = $1 and cardinality(f.conkey) = 1 and f.conrelid <> $1 and not c.relispartition \
-         order by 1";
-    let rows = client.query(REFERENCING, &[&table.oid]).await?;
-    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }

@@ -3,9 +3,10 @@
 
 use crate::infra::db::GenericClient;
 
+use super::dictionary::{self, Dictionary};
 use super::synonyms::{self, Usual, usual_status};
 use super::words::Words;
-use super::{Columns, Draft, TypeWords, is_plain, is_whole};
+use super::{Columns, Draft, TypeWords, beginnings, is_plain, is_whole};
 use crate::domain::status::{Status, SubjectKind};
 use crate::sources::catalog::{self, Table, TableColumn};
 use crate::sources::sql::ident;
@@ -41,13 +42,22 @@ pub async fn find(
     let may = |column: &TableColumn| is_plain(column) || column.base == "boolean";
     match columns.take(synonyms::STATUSES, may) {
         Some(column) => {
-            let Found { words, is_closed } = words_of(client, table, column).await?;
-            let mut words = meanings(words, kind, column);
+            let Found {
+                words: found,
+                is_closed,
+            } = words_of(client, table, column).await?;
+            let dictionary = dictionary::find(client, table, column, kind).await?;
+            let (found, is_closed) = (
+                with_words(found, &dictionary),
+                is_closed || !dictionary.words.is_empty(),
+            );
+            let mut words = meanings(found.clone(), kind, column, &dictionary);
             words.put_likeliest_first(column);
+            beginnings::ask(client, table, columns, column, &words, &found, draft).await?;
             if !is_closed && words.unknown.is_empty() {
                 synonyms::complete(&mut words, kind);
             }
-            ask(&words, is_closed, column, draft);
+            ask(&words, is_closed, column, &dictionary, draft);
             draft.status = Some((column.name.clone(), words));
         }
         None => draft.ask("status", "which column says where an order stands?"),
@@ -83,7 +93,31 @@ pub async fn find(
     Ok(())
 }
 
-fn ask(words: &Words, is_closed: bool, column: &TableColumn, draft: &mut Draft) {
+/// The values that occur, and those that the dictionary has besides.
+fn with_words(mut found: Vec<(String, i64)>, dictionary: &Dictionary) -> Vec<(String, i64)> {
+    for (value, _) in &dictionary.words {
+        if !found.iter().any(|(known, _)| known == value) {
+            found.push((value.clone(), 0));
+        }
+    }
+    found
+}
+
+fn ask(words: &Words, is_closed: bool, column: &TableColumn, dictionary: &Dictionary, draft: &mut Draft) {
+    if !dictionary.words.is_empty() {
+        let all: Vec<String> = dictionary
+            .words
+            .iter()
+            .map(|(value, word)| format!("{value} is {word}"))
+            .collect();
+        let guess = format!(
+            "{} has the words of {}: {}",
+            dictionary.place,
+            column.name,
+            all.join(", ")
+        );
+        draft.guess("status", guess);
+    }
     let has = |status: Status| words.known.iter().any(|(known, _)| *known == status);
     let first = default_word(column);
     for (word, rows) in &words.unknown {
@@ -92,7 +126,8 @@ fn ask(words: &Words, is_closed: bool, column: &TableColumn, draft: &mut Draft) 
         } else {
             ""
         };
-        draft.ask("status", format!("what does {word} mean? {rows} rows have it{begins}"));
+        let told = dictionary.told(word);
+        draft.ask("status", format!("what does {told} mean? {rows} rows have it{begins}"));
     }
     // To accept an order, an answer needs a word for a later status. If the column can hold no other words
     // (`is_closed`), a word for any later status is enough. In a free text column, the word for `Preparing` may exist
@@ -123,14 +158,14 @@ fn ask(words: &Words, is_closed: bool, column: &TableColumn, draft: &mut Draft) 
     }
 }
 
-/// Groups the words by their usual meaning.
-fn meanings(found: Vec<(String, i64)>, kind: SubjectKind, column: &TableColumn) -> Words {
+/// Sorts the words by their usual meaning.
+fn meanings(found: Vec<(String, i64)>, kind: SubjectKind, column: &TableColumn, dictionary: &Dictionary) -> Words {
     let mut words = Words {
         is_bare: matches!(column.base.as_str(), "smallint" | "integer" | "bigint" | "boolean"),
         ..Words::default()
     };
     for (word, rows) in found {
-        match usual_status(&word, kind) {
+        match usual_status(dictionary.word_of(&word), kind) {
             Some(Usual::Hidden) => words.hidden.push(word),
             Some(Usual::Status(status)) => put(&mut words.known, status, word),
             None => words.unknown.push((word, rows)),

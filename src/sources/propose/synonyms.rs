@@ -23,11 +23,15 @@ pub const LIKELY_STORES: &[&str] = &[
 /// Names of columns with the key of a customer.
 pub const CUSTOMER_KEYS: &[&str] = &["customer_id", "partner_id", "client_id", "contact_id", "buyer_id", "guest_id", "user_id", "account_id"];
 pub const NUMBERS: &[&str] = &[
-    "number", "order_number", "order_no", "short_number", "short_no", "short_id", "display_id", "display_number", "public_id", "code",
+    "number", "order_number", "custom_order_number", "order_no", "short_number", "short_no", "public_id", "short_id", "display_id", "display_number", "code",
     "order_code", "reference", "booking_code", "booking_number", "ticket_number", "ticket_no", "receipt_number", "daily_number", "queue_number",
     "tracking_number", "order_num", "no", "num", "order_id", "номер", "номер_заказа", "короткий_номер",
 ];
-pub const STATUSES: &[&str] = &["status", "state", "order_status", "booking_status", "order_state", "статус", "состояние"];
+pub const STATUSES: &[&str] = &["status", "state", "order_status", "booking_status", "order_state", "статус", "состояние", "order_status_id", "status_id"];
+/// Names of the word for a status in a table of statuses.
+pub const STATUS_NAMES: &[&str] = &["name", "status_name", "state_name", "title", "label", "code", "название", "наименование"];
+/// Names of the column of a table of statuses that says of what they are the statuses.
+pub const STATUS_SUBJECTS: &[&str] = &["status_for", "for", "entity", "entity_type", "kind", "type"];
 pub const CUSTOMER_NAMES: &[&str] = &[
     "customer_name", "client_name", "guest_name", "buyer_name", "contact_name", "recipient_name", "customer_full_name", "full_name", "cust_name", "cust", "customer",
     "client", "guest", "buyer", "name", "имя_клиента", "имя", "клиент", "фио", "покупатель", "заказчик", "гость",
@@ -59,7 +63,7 @@ pub const TYPES: &[&str] = &[
     "тип_заказа", "тип", "способ_получения",
 ];
 pub const TOTALS: &[&str] = &[
-    "total", "total_price", "total_amount", "amount_total", "grand_total", "order_total", "total_sum", "total_cents", "total_minor", "amount", "amount_cents",
+    "total", "total_price", "total_amount", "amount_total", "grand_total", "order_total", "total_gross", "total_gross_amount", "gross_total", "total_with_tax", "total_incl_tax", "total_inc_tax", "total_sum", "total_cents", "total_minor", "amount", "amount_cents",
     "sum", "price", "cost", "total_cost", "итого", "сумма", "сумма_заказа", "стоимость", "всего",
 ];
 pub const CURRENCIES: &[&str] = &["currency", "currency_code", "customer_currency_code", "order_currency", "order_currency_code", "валюта"];
@@ -79,12 +83,21 @@ pub const CREATED: &[&str] = &[
     "created_date", "createdat", "создан", "создано", "дата_создания", "дата_заказа",
 ];
 pub const DELETED: &[&str] = &["deleted_at", "is_deleted", "deleted", "deleted_on", "removed_at", "deletion_date", "удален", "удалён"];
+/// Names of columns of an items table that plainly mark a deleted item.
+pub const ITEM_DELETED: &[&str] = &[
+    "deleted_at", "is_deleted", "deleted", "deleted_on", "removed_at", "is_removed", "removed", "deletion_date", "удален", "удалён",
+];
+/// Names of columns of an items table that probably mark an item that is not prepared.
+pub const ITEM_WITHDRAWN: &[&str] = &[
+    "archived_at", "is_archived", "archived", "voided_at", "is_voided", "voided", "cancelled_at", "canceled_at", "is_cancelled", "is_canceled",
+    "cancelled", "canceled",
+];
 pub const ITEMS: &[&str] = &[
     "items", "order_items", "line_items", "lines", "products", "positions", "dishes", "cart", "basket", "goods", "details", "состав", "позиции",
     "товары", "блюда", "корзина",
 ];
-/// Words that occur in the names of tables with the items of orders.
-pub const ITEM_TABLES: &[&str] = &["item", "line", "position", "product", "dish", "detail", "позици", "товар", "блюд", "состав"];
+/// Parts of the names of tables that hold the items of orders.
+pub const ITEM_TABLES: &[&str] = &["item", "line", "position", "product", "dish", "menu", "detail", "позици", "товар", "блюд", "состав"];
 pub const ITEM_NAMES: &[&str] = &[
     "name", "title", "product_name", "item_name", "dish_name", "full_product_name", "product_title", "label", "description", "dish", "product",
     "название", "наименование", "блюдо", "товар",
@@ -121,7 +134,7 @@ const STATUS_WORDS: &[(Status, &[&str])] = &[
     ]),
     (Status::Preparing, &[
         "preparing", "accepted", "confirmed", "approved", "accepted by restaurant", "accepted by store", "in progress", "inprogress", "cooking", "processing", "started", "in kitchen",
-        "in preparation", "in work", "making", "being processed", "being prepared", "принят", "принята", "подтвержден", "подтверждён",
+        "in preparation", "preparation", "in work", "making", "being processed", "being prepared", "принят", "принята", "подтвержден", "подтверждён",
         "подтверждена", "готовится", "в работе", "в обработке", "на кухне",
     ]),
     (Status::Ready, &[

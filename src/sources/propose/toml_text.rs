@@ -120,10 +120,10 @@ fn statuses(text: &mut Text<'_>, draft: &Draft) {
         let Some((_, of_status)) = words.known.iter().find(|(known, _)| *known == status) else {
             continue;
         };
-        let hint = if std::mem::take(&mut first) {
-            "   # the first word is the one written back"
-        } else {
-            ""
+        let hint = match (std::mem::take(&mut first), status) {
+            (true, _) => "   # the first word is the one written back",
+            (false, Status::Completed) => "   # an order that begins with one of these never rings",
+            (false, _) => "",
         };
         text.text.push_str(&format!(
             "{} = {}{hint}\n",

@@ -399,6 +399,44 @@ async fn what_the_newest_rows_say_against_a_mapping_is_said_when_it_is_checked()
 }
 
 #[tokio::test]
+async fn source_check_says_what_it_assumes_where_the_mapping_says_nothing() {
+    let database = Database::fresh().await;
+    let tables = "create table purchase (id int primary key, shop int, state text, total numeric(10, 2), made timestamp, due timestamptz); \
+        insert into purchase values (1, 7, 'new', 5.00, now(), now())";
+    database.client().await.batch_execute(tables).await.unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let path = file.path().to_str().unwrap().to_owned();
+    let check = async |mapping: &str| {
+        std::fs::write(file.path(), mapping).unwrap();
+        let (code, said) = vestnik(&database, &["source", "check", &path]).await;
+        assert_eq!(code, Some(0), "{said}");
+        said
+    };
+    let direct = "table = 'public.purchase'\nkind = 'order'\nkey = 'id'\nstore = 'shop'\n[status]\ncolumn = 'state'\npending = ['new']\n\
+        preparing = ['ok']\ncancelled = ['void']\n[fields]\ntotal = { column = 'total', unit = 'major' }\ncreated_at = 'made'\ndue_at = 'due'\n";
+    let derived = "table = 'public.purchase'\nkind = 'order'\nkey = 'id'\n[derived]\nstore = 'o.shop'\nstatus = \"'pending'\"\n\
+        total = 'o.total'\ncreated_at = 'o.made'\ndue_at = 'o.due'\n[answer]\npreparing = \"update purchase set state = 'ok' where id = $1::int\"\n";
+    let time = "note: created_at has no time zone, and the times are read as UTC: write `zone`";
+    let currency = "note: the mapping names no currency, so amounts are in the currency of the store (`vestnik store set`), and in RUB where the store has none";
+    let kept =
+        "note: the answers ready, delivering, completed, rejected are kept by Vestnik and shown over the shop's status";
+    let (said_direct, said_derived) = (check(direct).await, check(derived).await);
+    for line in [time, currency] {
+        assert!(said_direct.contains(line), "{line} is not in {said_direct}");
+        assert!(said_derived.contains(line), "{line} is not in {said_derived}");
+    }
+    assert!(!said_direct.contains("kept by Vestnik"), "{said_direct}");
+    assert!(said_derived.contains(kept), "{said_derived}");
+
+    let said = check(&direct.replace(
+        "unit = 'major' }\ncreated_at = 'made'",
+        "unit = 'major', currency = 'EUR' }\ncreated_at = { column = 'made', zone = 'Europe/Paris' }",
+    ))
+    .await;
+    assert!(!said.contains("note:"), "{said}");
+}
+
+#[tokio::test]
 async fn a_weak_guess_of_a_proposal_is_asked_or_marked() {
     let database = Database::fresh().await;
     let tables = "create table sale_order (id serial primary key, name text not null, partner_id int not null, company_id int not null, \
@@ -427,6 +465,90 @@ async fn a_weak_guess_of_a_proposal_is_asked_or_marked() {
         said.contains("# a guess to confirm: `name` is the customer's name\n"),
         "{said}"
     );
+}
+
+#[tokio::test]
+async fn what_stands_in_tables_without_foreign_keys_is_proposed_and_marked() {
+    let database = Database::fresh().await;
+    let tables = r#"create schema tasty;
+        create table tasty.orders (order_id bigserial primary key, location_id bigint, first_name text, last_name text, telephone text, cart text,
+            status_id bigint, processed boolean, order_total numeric(15, 4), created_at timestamp);
+        create table tasty.statuses (status_id bigserial primary key, status_name text, status_for text);
+        insert into tasty.statuses (status_name, status_for) values ('Received', 'order'), ('Pending', 'order'), ('Preparation', 'order'),
+            ('Delivery', 'order'), ('Completed', 'order'), ('Confirmed', 'reserve'), ('Canceled', 'order');
+        create table tasty.order_menu_options (order_option_id bigserial primary key, order_id bigint, order_option_name text, quantity int);
+        create table tasty.order_menus (order_menu_id bigserial primary key, order_id bigint, menu_id bigint, name text, quantity int,
+            price numeric(15, 4), comment text);
+        insert into tasty.orders (location_id, status_id, cart) values (1, 1, 'O:8:"stdClass":0:{}');
+        create schema nop;
+        create table nop."Order" ("Id" serial primary key, "StoreId" int, "CustomOrderNumber" text, "OrderStatusId" int, "OrderTotal" numeric(18, 4));
+        insert into nop."Order" ("StoreId", "OrderStatusId") values (1, 10);
+        create table tickets_orders (id bigserial primary key, event_id int, short_id text, public_id text, status text,
+            total_before_additions numeric(14, 2), total_tax numeric(14, 2), total_gross numeric(14, 2))"#;
+    database.client().await.batch_execute(tables).await.unwrap();
+    let propose = async |table: &str| vestnik(&database, &["attach", "--dry-run", "--table", table]).await.1;
+    let said = propose("tasty.orders").await;
+    for part in [
+        "column = \"status_id\"\npending = [1, 2]   # the first word is the one written back\npreparing = [3]\ncompleted = [5]",
+        "cancelled = [7]\n# ? what does 4 (Delivery) mean? 0 rows have it\n",
+        "# a guess to confirm: tasty.statuses, status_name has the words of status_id: 1 is Received, 2 is Pending, 3 is Preparation, \
+         4 is Delivery, 5 is Completed, 7 is Canceled\n",
+        "[items]\n# a guess to confirm: tasty.order_menus has the items of the orders, by its column order_id\ntable = \"tasty.order_menus\"\n\
+         order_key = \"order_id\"\nname = \"name\"\nquantity = \"quantity\"\n",
+    ] {
+        assert!(said.contains(part), "{part} is not in {said}");
+    }
+    let said = propose("nop.\"Order\"").await;
+    for part in [
+        "number = \"CustomOrderNumber\"",
+        "column = \"OrderStatusId\"",
+        "# ? what does 10 mean? 1 rows have it",
+        "column = \"OrderTotal\"",
+    ] {
+        assert!(said.contains(part), "{part} is not in {said}");
+    }
+    let said = propose("tickets_orders").await;
+    for part in [
+        "number = \"public_id\"",
+        "total = { column = \"total_gross\", unit = \"major\" }",
+    ] {
+        assert!(said.contains(part), "{part} is not in {said}");
+    }
+}
+
+#[tokio::test]
+async fn a_word_with_which_orders_begin_is_not_taken_for_their_end_without_a_question() {
+    let database = Database::fresh().await;
+    let tables = "create table tickets_orders (id serial primary key, event_id int not null, status varchar, \
+            created_at timestamp default now(), updated_at timestamp default now() + interval '5 minutes'); \
+        insert into tickets_orders (event_id, status) values (1, 'COMPLETED'), (1, 'COMPLETED'), (1, 'CANCELLED'); \
+        create table paid_orders (id serial primary key, shop_id int not null, status text check (status in ('pending', 'preparing', 'done', 'cancelled')), \
+            created_at timestamptz default now(), updated_at timestamptz default now()); \
+        insert into paid_orders (shop_id, status) values (1, 'done'), (1, 'done'), (1, 'done'), (1, 'pending'); \
+        create table night_orders (id serial primary key, shop_id int not null, status text check (status in ('pending', 'preparing', 'done', 'cancelled')), \
+            created_at timestamptz default now() - interval '20 minutes', updated_at timestamptz default now()); \
+        insert into night_orders (shop_id, status) values (1, 'done'), (1, 'done')";
+    database.client().await.batch_execute(tables).await.unwrap();
+    let propose = async |table: &str| vestnik(&database, &["attach", "--dry-run", "--table", table]).await.1;
+    let never = "# an order that begins with one of these never rings";
+    let remedy = "If so, write it under pending: an order that begins with a word of completed never rings\n";
+    for (table, evidence) in [
+        (
+            "tickets_orders",
+            "# ? are orders new to the store as COMPLETED? 2 rows have it, and no row waits for an answer or is prepared. ",
+        ),
+        (
+            "paid_orders",
+            "# ? are orders new to the store as done? 3 of the newest 3 had no later change than 60 s after their creation. ",
+        ),
+    ] {
+        let said = propose(table).await;
+        assert!(said.contains(&format!("{evidence}{remedy}")), "{said}");
+        assert!(table != "paid_orders" || said.contains(never), "{said}");
+    }
+    let said = propose("night_orders").await;
+    assert!(said.contains(&format!("completed = [\"done\"]   {never}\n")), "{said}");
+    assert!(!said.contains("# ?"), "{said}");
 }
 
 #[tokio::test]

@@ -193,8 +193,8 @@ async fn at_most_five_distinct_failures_are_named() {
     assert!(lines[6].contains("2 more reasons"), "{lines:?}");
 }
 
-/// Makes the engine retry the failed orders at once.
-const RETRY_NOW: &str = "update vestnik.vst_projection_failure set tried_at = tried_at - interval '1 hour'";
+/// Lets the orders that failed be tried again at once.
+pub const RETRY_NOW: &str = "update vestnik.vst_projection_failure set tried_at = tried_at - interval '1 hour'";
 
 #[tokio::test]
 async fn a_right_that_is_granted_again_mends_the_orders_that_were_partly_unreadable() {

@@ -5,6 +5,8 @@ use vestnik::sources::health;
 
 use crate::field_cases::engine_role;
 use crate::support::db::Database;
+use crate::support::node::Node;
+use crate::support::telegram::Telegram;
 
 const TABLES: &str = "create table purchase (id int primary key, shop int, state text); \
     create table purchase_log (purchase text, what text); insert into purchase values (1, 7, 'new')";
@@ -103,4 +105,78 @@ async fn a_right_that_the_expressions_lose_is_named_with_its_grant() {
     let grant =
         "permission denied for table spree_products (42501): grant select on public.spree_products to vestnik_reader";
     assert!(lines.iter().any(|line| line.contains(grant)), "{lines:#?}");
+}
+
+/// What is wrong with the shop's source, and what its owner is warned of.
+async fn health_of(shop: &super::shop::Shop) -> (Vec<String>, Vec<String>) {
+    let sources = health::check(&shop.writer).await.unwrap();
+    let source = sources.into_iter().find(|source| source.name == shop.system).unwrap();
+    (source.troubles, source.notes)
+}
+
+#[tokio::test]
+async fn an_order_that_a_policy_hid_comes_when_the_policy_lets_it_be_read() {
+    let mut shop = super::shop::Shop::open("spree", "read committed").await;
+    shop.write(
+        "alter table spree_orders enable row level security; \
+         create policy reads on spree_orders for select to vestnik_reader using (number not like 'R2%')",
+    )
+    .await;
+    for number in [2, 20, 1] {
+        shop.write(&super::faults::order(number)).await;
+    }
+    assert_eq!(shop.event("1").await["data"]["number"], "R1");
+    let (troubles, notes) = health_of(&shop).await;
+    let hides = "row level security of public.spree_orders hides written orders from role vestnik_reader, which reads the \
+         expressions, so nobody sees them: create policy vestnik_select on public.spree_orders for select to vestnik_reader using (true)";
+    assert!(troubles.len() == 1 && troubles[0].starts_with(hides), "{troubles:#?}");
+    assert!(
+        troubles[0].ends_with("; now for 2 orders, the newest with key 2"),
+        "{troubles:#?}"
+    );
+    assert!(
+        notes.iter().any(|note| note.contains("must let it have every row")),
+        "{notes:#?}"
+    );
+
+    // An order that the shop deletes is not looked for any more.
+    shop.write("delete from spree_line_items where order_id = 2; delete from spree_orders where id = 2")
+        .await;
+    shop.write(&super::faults::order(3)).await;
+    assert_eq!(shop.event("1").await["data"]["number"], "R3");
+    let (troubles, _) = health_of(&shop).await;
+    assert!(
+        troubles.len() == 1 && troubles[0].ends_with("; now for the order with key 1"),
+        "{troubles:#?}"
+    );
+
+    shop.write("alter policy reads on spree_orders using (true)").await;
+    shop.write(super::faults::RETRY_NOW).await;
+    let event = shop.event("1").await;
+    assert_eq!(
+        (&event["type"], &event["data"]["number"]),
+        (&"new_order".into(), &"R2".into())
+    );
+    shop.settle().await;
+    assert_eq!(health_of(&shop).await, (Vec::new(), Vec::new()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_right_without_which_no_order_is_projected_is_logged_once_while_it_is_missing() {
+    let database = Database::fresh().await;
+    let client = database.client().await;
+    client.batch_execute(TABLES).await.unwrap();
+    database.attach(MAPPING).await;
+    let role = format!("vestnik_test_projects_{}", std::process::id());
+    let url = engine_role(&database, &role, "grant usage on schema public to ROLE").await;
+    let telegram = Telegram::start().await;
+    let node = Node::serving(&Database::at(url.into()), &telegram.url(), &[]).await;
+    node.until_said("orders still cannot be projected").await;
+    let log = node.log();
+    let said = |words: &str| log.iter().filter(|line| line.contains(words)).count();
+    assert_eq!(said("orders could not be projected"), 1, "{log:#?}");
+    assert!(
+        said("permission denied for table purchase") >= 2,
+        "the reason is said: {log:#?}"
+    );
 }

@@ -193,7 +193,7 @@ pub fn events(before: &Orders, now: &Orders) -> Events {
                 let came_back = status == "pending" && (was["status"] == "cancelled" || was["status"] == "rejected");
                 match status {
                     _ if came_back => tell(place, "new_order"),
-                    "cancelled" => tell(place, "order_cancelled"),
+                    "cancelled" if !is_over(was["status"].as_str().unwrap()) => tell(place, "order_cancelled"),
                     _ => tell(place, "order_status_changed"),
                 }
             }

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use toml::Value;
 
-use super::{Section, USUAL_ZONE, kind};
+use super::{Section, kind};
 use crate::domain::status::Status;
 use crate::sources::mapping::Mapping;
 use crate::sources::mapping::derived::{Derived, FIELDS, Watch};
+use crate::sources::zone::USUAL_ZONE;
 
 /// Default for the maximum wait for the items of an order, milliseconds.
 const WAIT_FOR_ITEMS_MS: i64 = 3000;

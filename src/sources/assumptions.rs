@@ -1,0 +1,96 @@
+//! What is assumed where a mapping says nothing: the zone of times, the currency of amounts, and where answers are kept.
+//! `vestnik source check` prints these lines, so that a person can contradict.
+
+use super::RecordedColumn;
+use super::catalog::Table;
+use super::mapping::{CurrencyRef, Mapping};
+use super::zone::USUAL_ZONE;
+use crate::domain::money::Currency;
+use crate::domain::status::{Status, SubjectKind};
+
+/// The statuses that a person can give an order.
+const ANSWERS: [Status; 5] = [
+    Status::Preparing,
+    Status::Ready,
+    Status::Delivering,
+    Status::Completed,
+    Status::Rejected,
+];
+
+/// The assumptions about the rows of a table, one line each. `expressions` has the types of a derived mapping's
+/// expressions, by their names. `has_default_currency` is whether amounts of the newest rows are in the default currency;
+/// `None`: the table has no rows.
+pub fn lines(
+    table: &Table,
+    mapping: &Mapping,
+    expressions: &[RecordedColumn],
+    has_default_currency: Option<bool>,
+) -> Vec<String> {
+    let mut lines = Vec::new();
+    let naive = times_without_zone(table, mapping, expressions);
+    if !naive.is_empty() {
+        let verb = if naive.len() == 1 { "has" } else { "have" };
+        lines.push(format!(
+            "{} {verb} no time zone, and the times are read as {USUAL_ZONE}: write `zone` where the shop writes the time of another zone",
+            naive.join(" and ")
+        ));
+    }
+    let is_by_store = mapping.currency == CurrencyRef::Store;
+    if is_by_store && has_default_currency.unwrap_or(mapping.fields.total.is_some()) {
+        lines.push(format!(
+            "the mapping names no currency, so amounts are in the currency of the store (`vestnik store set`), and in {} where the \
+             store has none",
+            Currency::DEFAULT
+        ));
+    }
+    lines.extend(kept_answers(mapping));
+    lines
+}
+
+/// The keys of the times that have no zone and are read in the usual one.
+fn times_without_zone(table: &Table, mapping: &Mapping, expressions: &[RecordedColumn]) -> Vec<&'static str> {
+    let is_naive = |kind: &str| kind.starts_with("timestamp") && kind.contains("without") || kind == "date";
+    if let Some(derived) = &mapping.derived {
+        let is_read = |name: &&str| {
+            let mut of_name = expressions.iter().filter(|column| column.name == **name);
+            derived.zone == USUAL_ZONE && of_name.any(|column| is_naive(&column.kind))
+        };
+        return ["due_at", "created_at"].into_iter().filter(is_read).collect();
+    }
+    let times = [
+        ("due_at", &mapping.fields.due_at),
+        ("created_at", &mapping.fields.created_at),
+    ];
+    let of_column = |(key, time): (&'static str, &Option<super::mapping::TimeColumn>)| {
+        let time = time.as_ref()?;
+        let column = table
+            .column(&time.column.name)
+            .filter(|_| time.column.path.is_empty())?;
+        (time.zone == USUAL_ZONE && is_naive(&column.base)).then_some(key)
+    };
+    times.into_iter().filter_map(of_column).collect()
+}
+
+/// The answers of a derived mapping that the engine keeps, because neither statements nor the shop's API take them.
+fn kept_answers(mapping: &Mapping) -> Option<String> {
+    let derived = mapping.derived.as_ref()?;
+    if mapping.answer.url.is_some() {
+        return None;
+    }
+    let is_kept = |status: &Status| {
+        let is_written = derived.answers.iter().any(|(written, _)| written == status);
+        !is_written && (mapping.kind == SubjectKind::Order || *status != Status::Delivering)
+    };
+    let kept: Vec<&str> = ANSWERS
+        .iter()
+        .filter(|status| is_kept(status))
+        .map(|status| status.as_str())
+        .collect();
+    (!kept.is_empty()).then(|| {
+        format!(
+            "the answers {} are kept by Vestnik and shown over the shop's status, and nothing is written into the shop's tables: \
+             statements under [answer] write them",
+            kept.join(", ")
+        )
+    })
+}

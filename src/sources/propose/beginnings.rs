@@ -1,0 +1,98 @@
+//! Finds out whether orders begin with a word that a proposal takes for the end of an order. Such an order never rings.
+
+use super::Draft;
+use super::columns::{Columns, is_time};
+use super::synonyms;
+use super::words::Words;
+use crate::domain::status::Status;
+use crate::infra::db::GenericClient;
+use crate::sources::catalog::{self, Table, TableColumn};
+use crate::sources::sql::ident;
+
+/// Maximum number of the newest completed orders that are examined.
+const NEWEST_ROWS: i64 = 20;
+/// Minimum number of completed orders for a question about their times: single rows may be somebody's trial.
+const FEWEST_ROWS: i64 = 3;
+/// Time between the creation of an order and its last change, seconds. An order that is completed sooner was hardly
+/// prepared by anybody.
+const AT_ONCE_SECONDS: f64 = 60.0;
+
+/// Asks whether orders are new to the store when they become completed, if the table's rows or words say so. `found`
+/// has each word of the status column with the number of its rows.
+pub(super) async fn ask(
+    client: &impl GenericClient,
+    table: &Table,
+    columns: &Columns<'_>,
+    status: &TableColumn,
+    words: &Words,
+    found: &[(String, i64)],
+    draft: &mut Draft,
+) -> Result<(), catalog::Error> {
+    let of = |status: Status| words.known.iter().find(|(known, _)| *known == status);
+    let Some((_, completed)) = of(Status::Completed) else {
+        return Ok(());
+    };
+    let rows = |words: &[String]| -> i64 {
+        let counted = found.iter().filter(|(word, _)| words.contains(word));
+        counted.map(|(_, rows)| rows).sum()
+    };
+    let rows_of = |status: Status| of(status).map_or(0, |(_, words)| rows(words));
+    let begun = [Status::Preparing, Status::Ready, Status::Delivering];
+    let named = completed.join(", ");
+    let remedy = "If so, write it under pending: an order that begins with a word of completed never rings";
+    let (examined, at_once) = at_once(client, table, columns, status, completed, draft).await?;
+    if examined >= FEWEST_ROWS && at_once * 2 > examined {
+        draft.ask(
+            "status",
+            format!(
+                "are orders new to the store as {named}? {at_once} of the newest {examined} had no later change than {AT_ONCE_SECONDS} s \
+                 after their creation. {remedy}"
+            ),
+        );
+    } else if rows(completed) > 0
+        && rows_of(Status::Pending) == 0
+        && begun.into_iter().all(|status| of(status).is_none())
+    {
+        draft.ask(
+            "status",
+            format!(
+                "are orders new to the store as {named}? {} rows have it, and no row waits for an answer or is prepared. {remedy}",
+                rows(completed)
+            ),
+        );
+    }
+    Ok(())
+}
+
+/// Counts the newest completed orders, and those of them that were not changed later than [`AT_ONCE_SECONDS`] after their
+/// creation. Without the two times nothing is known, and both counts are 0.
+async fn at_once(
+    client: &impl GenericClient,
+    table: &Table,
+    columns: &Columns<'_>,
+    status: &TableColumn,
+    completed: &[String],
+    draft: &Draft,
+) -> Result<(i64, i64), catalog::Error> {
+    let times = (
+        columns.peek(synonyms::CREATED, is_time),
+        columns.peek(synonyms::UPDATED, is_time),
+    );
+    let (Some(created), Some(updated)) = times else {
+        return Ok((0, 0));
+    };
+    let newest = ident(draft.key.as_ref().unwrap_or(&created.name));
+    let sql = format!(
+        "select count(*), count(*) filter (where updated < created + $3::float8 * interval '1 second') \
+         from (select {}::timestamptz as created, {}::timestamptz as updated from {} where {}::text = any ($1) \
+             order by {newest} desc limit $2) newest",
+        ident(&created.name),
+        ident(&updated.name),
+        table.quoted,
+        ident(&status.name),
+    );
+    let row = client
+        .query_one(&sql, &[&completed, &NEWEST_ROWS, &AT_ONCE_SECONDS])
+        .await?;
+    Ok((row.try_get(0)?, row.try_get(1)?))
+}

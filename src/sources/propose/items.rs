@@ -1,0 +1,181 @@
+//! Finds where the items of orders stand: a column of the row, or a second table.
+
+use super::columns::{Columns, is_json, is_number, is_text, is_time, may_list};
+use super::{Draft, Items, money, synonyms};
+use crate::domain::status::SubjectKind;
+use crate::infra::db::GenericClient;
+use crate::sources::catalog::{self, Table, TableColumn};
+
+/// Finds the column, or the second table, with the items of the orders.
+pub(super) async fn find(
+    client: &impl GenericClient,
+    table: &Table,
+    columns: &mut Columns<'_>,
+    draft: &mut Draft,
+) -> Result<(), catalog::Error> {
+    if draft.kind == Some(SubjectKind::Booking) {
+        return Ok(());
+    }
+    let found = second_table(client, table, draft).await?;
+    // A text beside a whole table of items is often a serialized cart of the application's own.
+    let is_whole = found
+        .as_ref()
+        .is_some_and(|second| second.is_named && second.is_counted);
+    let may = |column: &TableColumn| may_list(column) && !(is_text(column) && is_whole);
+    if let Some(column) = columns.take(synonyms::ITEMS, may) {
+        draft.items = Some(Items::Column(column.name.clone()));
+        return Ok(());
+    }
+    let Some(SecondTable {
+        table: found,
+        order_key,
+        is_guess,
+        ..
+    }) = &found
+    else {
+        return Ok(());
+    };
+    if *is_guess {
+        draft.guess(
+            "items",
+            format!(
+                "{} has the items of the orders, by its column {order_key}",
+                found.quoted
+            ),
+        );
+    }
+    let mut theirs = Columns::new(found);
+    theirs.use_named(order_key);
+    let mut mapped = Vec::new();
+    let text = |column: &TableColumn| is_text(column) || is_json(column);
+    let price = |column: &TableColumn| is_number(column) || is_text(column);
+    let named = theirs.take(synonyms::ITEM_NAMES, text);
+    if named.is_none() {
+        draft.ask(
+            "items",
+            format!(
+                "{} has no name of the dish: a query under [details] (docs/sources.md) or `items` of a section [derived] (docs/derived-sources.md) brings items with their names",
+                found.quoted
+            ),
+        );
+    }
+    let quantity = theirs.take(synonyms::QUANTITIES, is_number);
+    let price = theirs.take(synonyms::PRICES, price);
+    let note = theirs.take(synonyms::ITEM_NOTES, is_text);
+    for (key, column) in [
+        ("name", named),
+        ("quantity", quantity),
+        ("note", note),
+        ("options", theirs.take(synonyms::ITEM_OPTIONS, text)),
+        ("category", theirs.take(synonyms::ITEM_CATEGORIES, text)),
+        ("deleted_at", deleted(&mut theirs, draft)),
+    ] {
+        mapped.extend(column.map(|column| (key, column.name.clone())));
+    }
+    mapped.extend(price.map(|column| ("price", column.name.clone())));
+    draft.items = Some(Items::Table {
+        table: found.quoted.clone(),
+        order_key: order_key.clone(),
+        columns: mapped,
+        unit: price.map(money::unit_of),
+    });
+    Ok(())
+}
+
+/// A table that may hold the items of orders.
+struct SecondTable {
+    table: Table,
+    /// Its column with the order's key.
+    order_key: String,
+    /// Whether only names say so, and no foreign key.
+    is_guess: bool,
+    /// Whether it has names of dishes.
+    is_named: bool,
+    /// Whether it has quantities.
+    is_counted: bool,
+}
+
+/// The table that most likely holds the items. One with quantities and names comes first: a table of addresses or
+/// shipments has none.
+async fn second_table(
+    client: &impl GenericClient,
+    table: &Table,
+    draft: &Draft,
+) -> Result<Option<SecondTable>, catalog::Error> {
+    let looks_like_items = |name: &str| {
+        let name = name.to_lowercase();
+        synonyms::ITEM_TABLES.iter().any(|part| name.contains(part))
+    };
+    let mut tables = Vec::new();
+    let by_key = referencing(client, table)
+        .await?
+        .into_iter()
+        .map(|found| (found, false));
+    let by_name = named_alike(client, table).await?.into_iter().map(|found| (found, true));
+    for ((name, order_key), is_guess) in by_key.chain(by_name) {
+        let found = Table::find(client, &name).await?;
+        let mut columns = Columns::new(&found);
+        let (is_counted, is_named) = (
+            columns.take(synonyms::QUANTITIES, is_number).is_some(),
+            columns.take(synonyms::ITEM_NAMES, is_text).is_some(),
+        );
+        if looks_like_items(&found.name) && (is_counted || !is_guess) && draft.key.is_some() {
+            tables.push(SecondTable {
+                table: found,
+                order_key,
+                is_guess,
+                is_named,
+                is_counted,
+            });
+        }
+    }
+    tables.sort_by_key(|it| (it.is_guess, !it.is_counted, !it.is_named));
+    Ok(tables.into_iter().next())
+}
+
+/// The tables of the same schema whose names begin with that of an order, and that have its key by their names, such as
+/// `order_menus.order_id` for `orders`. Many frameworks declare no foreign key.
+async fn named_alike(
+    client: &impl GenericClient,
+    table: &Table,
+) -> Result<Vec<(String, String)>, tokio_postgres::Error> {
+    const ALIKE: &str = "select format('%I.%I', n.nspname, c.relname), a.attname::text \
+         from pg_class c join pg_namespace n on n.oid = c.relnamespace join pg_attribute a on a.attrelid = c.oid \
+         where n.nspname = $1 and c.oid <> $2 and c.relkind in ('r', 'p') and not c.relispartition and a.attnum > 0 and not a.attisdropped \
+           and starts_with(lower(replace(c.relname, '_', '')), $3) and lower(replace(a.attname, '_', '')) = $3 || 'id' \
+         order by length(c.relname), 1";
+    let name = synonyms::underscored(&table.name).replace('_', "");
+    let one = name.strip_suffix('s').unwrap_or(&name);
+    let rows = client.query(ALIKE, &[&table.schema, &table.oid, &one]).await?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+}
+
+/// The column of an items table that marks a deleted item. A likely one is marked.
+fn deleted<'a>(theirs: &mut Columns<'a>, draft: &mut Draft) -> Option<&'a TableColumn> {
+    let may = |column: &TableColumn| column.base == "boolean" || is_time(column);
+    let deleted = theirs.take(synonyms::ITEM_DELETED, may);
+    if deleted.is_some() {
+        return deleted;
+    }
+    let withdrawn = theirs.take(synonyms::ITEM_WITHDRAWN, may)?;
+    let guess = format!(
+        "an item with {} is not to be prepared, and nobody sees it",
+        withdrawn.name
+    );
+    draft.guess("items", guess);
+    Some(withdrawn)
+}
+
+/// The tables with a foreign key of one column to this table, each with that column.
+async fn referencing(
+    client: &impl GenericClient,
+    table: &Table,
+) -> Result<Vec<(String, String)>, tokio_postgres::Error> {
+    const REFERENCING: &str = "select format('%I.%I', n.nspname, c.relname), a.attname::text from pg_constraint f \
+         join pg_class c on c.oid = f.conrelid join pg_namespace n on n.oid = c.relnamespace \
+         join pg_attribute a on a.attrelid = f.conrelid and a.attnum = f.conkey[1] \
+         where f.contype = 'f' and f.confrelid = $1 and cardinality(f.conkey) = 1 and f.conrelid <> $1 and not c.relispartition \
+         order by 1";
+    let rows = client.query(REFERENCING, &[&table.oid]).await?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+}
