@@ -651,7 +651,9 @@ CREATE TABLE vestnik.vst_list_button (
     event_id bigint NOT NULL,
     store_id text NOT NULL,
     subject text NOT NULL,
-    label text NOT NULL
+    label text NOT NULL,
+    until text NOT NULL,
+    CONSTRAINT vst_list_button_until_check CHECK ((until = ANY (ARRAY['answered'::text, 'closed'::text])))
 );
 CREATE TABLE vestnik.vst_message (
     chat_id bigint NOT NULL,

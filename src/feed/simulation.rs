@@ -311,8 +311,7 @@ impl World {
             if self.random.bool() {
                 self.nodes[at].lock_operation = None;
                 self.apply(at, Input::SuppressorLost);
-                // If the node's state does not use the suppressor session, `apply` returns no `DropSuppressor`. So
-                // the session is dropped here.
+                // `apply` returns no `DropSuppressor` for a session that the state does not use, so it is dropped here.
                 self.execute(at, Action::DropSuppressor);
             }
         }

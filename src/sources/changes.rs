@@ -1,5 +1,4 @@
-//! Translates journal rows into the events that clients receive. All writes of one transaction to one order become at
-//! most one event.
+//! Translates journal rows into events for clients. All writes of a transaction to one order become at most one event.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -16,8 +15,7 @@ use crate::domain::event::{
 use crate::domain::status::{Status, SubjectKind};
 use crate::domain::subject::Visibility;
 
-/// The results of the look-ups for the orders in some journal rows. A look-up reads data that an order's own row does
-/// not contain, such as its items, from other tables.
+/// The results of the look-ups for the orders in some journal rows. A look-up reads other tables, such as the items.
 #[derive(Debug, Default)]
 pub struct Lookups {
     found: HashMap<SubjectId, String>,

@@ -3,11 +3,12 @@
 //! members with usual names, from `items/names.rs`.
 
 mod names;
+mod notes;
 pub mod serialized;
 
 use std::borrow::Cow;
 
-use names::{CATEGORIES, CHOICES, GROUPS, META, NAMES, NOTES, OPTIONS, PRICES, QUANTITIES, TECHNICAL};
+use names::{CATEGORIES, CHOICES, GROUPS, NAMES, NOTES, OPTIONS, PRICES, QUANTITIES, TECHNICAL};
 
 use super::json::{Json, at_path, member};
 use super::mapping::{self, Column};
@@ -205,8 +206,8 @@ fn item(text: &str, mapped: &mapping::Items, unit: Option<Unit>, currency: Curre
             .collect(),
     };
     if mapped.name.is_none() && name.is_some() {
-        notes.extend(meta(&members));
-        notes.extend(unknown(&members, mapped));
+        notes.extend(notes::meta(&members));
+        notes.extend(notes::unknown(&members, mapped));
     }
     let name = name.unwrap_or_else(|| shortened(&said_of(&members)));
     Some(Item {
@@ -350,51 +351,6 @@ fn options_of(raw: &str, levels: usize) -> Vec<String> {
         }
         plain => plain.plain().map(|text| shortened(&text)).into_iter().collect(),
     }
-}
-
-/// Notes from lists of keys and values, in the form of WooCommerce:
-/// `"meta_data": [{"key": "Note", "value": "NO NUTS"}]`.
-fn meta(members: &[(String, &str)]) -> Vec<String> {
-    let lists = META.iter().filter_map(|name| member(members, name));
-    let mut notes = Vec::new();
-    for list in lists {
-        let Json::Array(entries) = Json::read(list) else {
-            continue;
-        };
-        for entry in entries.iter().take(ITEM_OPTIONS) {
-            let Json::Object(entry) = Json::read(entry) else {
-                continue;
-            };
-            let text = |names: [&str; 2]| names.iter().find_map(|name| name_within(member(&entry, name)?, LEVELS));
-            // A key that begins with an underscore is internal to the shop's software.
-            if let (Some(key), Some(value)) = (text(["display_key", "key"]), text(["display_value", "value"]))
-                && !key.starts_with('_')
-            {
-                notes.push(format!("{key}: {value}"));
-            }
-        }
-    }
-    notes
-}
-
-/// Notes from members with unknown names, so that no wish of a customer is lost. Plain numbers are left out, because
-/// they are usually prices or ids.
-fn unknown(members: &[(String, &str)], mapped: &mapping::Items) -> Vec<String> {
-    let is_mapped = |name: &str| mapped.named_columns().any(|(_, column)| column.name == name);
-    let is_known = |name: &str| is_mapped(name) || names::is_usual(name);
-    let unknown = members.iter().filter(|(name, _)| !is_known(name));
-    let told = unknown.filter_map(|(name, value)| match Json::read(value) {
-        Json::Text(text) if !text.trim().is_empty() && !text.starts_with("http") => {
-            Some(format!("{name}: {}", shortened(&text)))
-        }
-        Json::Bool(true) if !name.starts_with("is") && !name.starts_with("has") => Some(shortened(name)),
-        Json::Array(_) | Json::Object(_) => {
-            let within = options_of(value, OPTION_LEVELS);
-            (!within.is_empty()).then(|| shortened(&format!("{name}: {}", within.join(", "))))
-        }
-        _ => None,
-    });
-    told.take(ITEM_OPTIONS).collect()
 }
 
 /// A substitute name for an item without a name. It joins the item's plain values, except quantity and price, which

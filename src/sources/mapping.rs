@@ -214,12 +214,10 @@ pub struct Mapping {
     pub extra: Vec<(String, Column)>,
     /// How a person's answer reaches the shop: through columns of the row, a function, or the shop's API.
     pub answer: Answer,
-    /// An SQL query of the mapping for data that the row lacks. `$1` is a text array of order keys. Each result row has
-    /// the column `key` and columns with the names of fields, such as `phone`.
+    /// An SQL query for data that the row lacks. `$1` is a text array of order keys. A result row has `key` and fields.
     pub details: Option<String>,
     /// The SQL part of a derived mapping; `None`: every value is a column of the shop's row. The projector evaluates
-    /// the SQL and saves the orders in the projection table. The other fields, except `table`, then describe the
-    /// projection table.
+    /// the SQL. The other fields, except `table`, then describe the projection table, in which it saves the orders.
     pub derived: Option<Box<Derived>>,
 }
 
@@ -295,8 +293,7 @@ impl Mapping {
             .chain(self.extra.iter().map(|(_, column)| column))
     }
 
-    /// The statuses that a person can set. If a function or API of the shop makes the change, a person can set every
-    /// status. Otherwise, only a status with a word in the mapping can be set.
+    /// The statuses that a person can set: those with a word, or all if a function or API of the shop makes the change.
     pub fn reachable(&self) -> StatusSet {
         match self.answer.has_own_words() {
             true => StatusSet::ALL,

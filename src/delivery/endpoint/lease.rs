@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
-use super::post::Failed;
+use super::post::{Failed, Failure};
 use crate::delivery::retry::Pauses;
 use crate::domain::event::{EventType, PartnerEvent, StoreId};
 use crate::domain::store_set::StoreSet;
@@ -166,17 +166,6 @@ async fn save(
     let Some(row) = row else { return Ok(Lease::Over) };
     *leased = Leased::read(&row).map_err(QueryError::from)?;
     Ok(Lease::Held)
-}
-
-/// The kinds of failures of a post.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Failure {
-    /// The endpoint is down or misconfigured. The same event is posted again.
-    Down,
-    /// The endpoint refuses this event. After `MOST_REFUSALS` attempts the event is skipped.
-    Refused,
-    /// The endpoint does not exist any more, and is stopped.
-    Gone,
 }
 
 /// Saves that a post failed, and ends the lease. The next attempt waits for the pause that the endpoint asks for, at most

@@ -4,8 +4,18 @@ use std::time::{Duration, SystemTime};
 
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 
-use super::lease::Failure;
 use crate::infra::standard_webhook::{DEADLINE, Letter, Poster};
+
+/// The kinds of failures of a post.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// The endpoint is down or misconfigured. The same event is posted again.
+    Down,
+    /// The endpoint refuses this event. After `MOST_REFUSALS` attempts the event is skipped.
+    Refused,
+    /// The endpoint does not exist any more, and is stopped.
+    Gone,
+}
 
 /// A post that failed.
 #[derive(Debug)]

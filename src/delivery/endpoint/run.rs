@@ -10,8 +10,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::figures::{self, Figures};
-use super::lease::{self, Consequence, Failure, Lease, Leased, RENEWAL};
-use super::post;
+use super::lease::{self, Consequence, Lease, Leased, RENEWAL};
+use super::post::{self, Failure};
 use crate::domain::cursor::Unusable;
 use crate::domain::event::{JournalEvent, PartnerEvent};
 use crate::infra::backoff::Backoff;
