@@ -34,8 +34,7 @@ use crate::infra::metrics::HOT;
 use crate::journal::History;
 use crate::token::{Holder, TokenInvalidated};
 
-/// Time reserved for the reconnect of each session after a restart. For example, 1,000 clients spread their
-/// reconnects over one second.
+/// The time that each session adds to the spread of the reconnects after a restart: 1 s for 1,000 clients.
 const RECONNECT_PACE: Duration = Duration::from_millis(1);
 /// Maximum time over which sessions spread their reconnects.
 const MAX_RECONNECT_JITTER: Duration = Duration::from_secs(5);
@@ -368,8 +367,7 @@ impl Router {
         self.lock().reached.as_ref().map(|(_, cursor)| Arc::clone(cursor))
     }
 
-    /// Sets whether the last read of the journal is too old, and tells every session. While the last read is too old,
-    /// no session can start.
+    /// Sets whether the last read of the journal is too old, and tells every session. While it is, no session starts.
     pub fn set_stale(&self, stale: bool) {
         let mut inner = self.lock();
         if std::mem::replace(&mut inner.stale, stale) == stale {
