@@ -85,8 +85,8 @@ impl LargeTransactions {
         (&self.large, unknown.into_iter().collect())
     }
 
-    /// Removes the events of transactions that must be streamed or held from a read, and returns the other events.
-    /// `touched` contains the stores of this read that large transactions also touch.
+    /// Returns the events of a read without the events of transactions that must be streamed or held. `touched`
+    /// contains the stores of this read that large transactions also touch.
     pub fn remove_related(
         &mut self,
         events: Vec<JournalEvent>,

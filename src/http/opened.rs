@@ -33,7 +33,7 @@ pub struct Opened {
 }
 
 impl TokenAccess {
-    /// Whether the token is valid for several databases: only a JWT of the platform's issuer is.
+    /// Whether the token is valid for several databases. Only a JWT of the platform's issuer can be.
     pub fn is_of_all(&self) -> bool {
         matches!(self.presented, Presented::Jwt(_)) && self.databases.are_several()
     }

@@ -17,8 +17,8 @@ use crate::token::TokenId;
 const BURST_S: u32 = 20;
 /// Maximum number of addresses whose requests are counted, and maximum number of tokens whose requests are counted.
 const MAX_KEYS: usize = 20_000;
-/// Delay of the response to a request that exceeds the limit of its client's address. It limits a client that floods
-/// the node to one request a second on each connection.
+/// Delay of the response to a request that exceeds the limit of its client's address. With this delay, a client that
+/// floods the node can send only one request a second on each connection.
 const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
 
 /// The rate limits of a node's requests.

@@ -94,8 +94,8 @@ impl EventCache {
         }
     }
 
-    /// Empties the cache, and sets `base` to this position. The feed publishes all events that the position does not
-    /// cover later.
+    /// Empties the cache, and sets `base` to this position. Events that the position does not cover are published
+    /// later.
     fn begin(&mut self, position: &Position) {
         self.streamed = None;
         self.cached = Some(Cached {
