@@ -205,7 +205,7 @@ async fn turn(
     (quantile(&mut ways, 0.5), quantile(&mut ways, 0.99))
 }
 
-/// Runs 16 more writers. They pause for half a second, and then write at full speed for half a second, in turns.
+/// Runs 16 more writers. They repeat two steps: pause for half a second, then write at full speed for half a second.
 fn burst(shop: &Shop, begin: Instant, length: Duration, table: &'static str) -> tokio::task::JoinHandle<()> {
     let writers = (0..WRITERS).map(|_| {
         let url = shop.url.clone();

@@ -178,8 +178,8 @@ fn start_crowd(address: SocketAddr, token: &str, sessions: usize) -> Child {
     clients
 }
 
-/// Opens the sessions. For each number that it reads from standard input, it waits until every session has received
-/// that many events.
+/// Runs the clients: opens the sessions, and then reads numbers from standard input. After each number, waits until
+/// every session has received that many events.
 async fn crowd(arguments: &[String]) {
     let [address, token, sessions] = arguments else {
         panic!("--crowd ADDRESS TOKEN SESSIONS")

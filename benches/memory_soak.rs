@@ -79,8 +79,8 @@ const RUSH_FORGOTTEN: Duration = Duration::from_secs(12);
 const UNREADING_FOR: Duration = Duration::from_secs(15);
 /// The wait between the end of a round and the measurement of memory.
 const SETTLE: Duration = Duration::from_millis(300);
-/// The allowed growth of memory from the median of the first half of the rounds to that of the second half; 0.03 is 3
-/// %.
+/// The allowed growth of memory from the median of the first half of the rounds to the median of the second half, as a
+/// share of the first median.
 const GROWTH: f64 = 0.03;
 
 /// A node, and how a client connects to it.

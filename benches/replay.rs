@@ -128,7 +128,7 @@ fn print(runs: &[Run], stores: usize, spread: Duration) {
     );
 }
 
-/// The results of one rush. The program has just started before it.
+/// The results of one rush, on a program that was started for this rush.
 struct Run {
     seconds: f64,
     again: f64,

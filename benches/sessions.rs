@@ -39,7 +39,7 @@ const STORES: usize = 500;
 const AT_ONCE: usize = 64;
 /// How many times all sessions connect and disconnect.
 const TURNS: usize = 4;
-/// The allowed growth of memory from the second turn to the last turn; 0.03 is 3 %.
+/// The allowed growth of memory from the second turn to the last turn, as a share of the memory in the second turn.
 const GROWTH: f64 = 0.03;
 /// With this argument, this program runs as the bare server of the comparison.
 const BARE: &str = "--bare-server";

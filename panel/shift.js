@@ -43,7 +43,7 @@ export function showShift(key, problem = "") {
   byId("shift-name").value = settings.name;
   byId("shift-remember").checked = key?.remembered ?? false;
   byId("shift-remember").parentElement.hidden = !keepsThings();
-  // A link contains the store and the token, so hide the fields for them.
+  // If the page knows the store and the token already, hide the fields for them.
   byId("shift-key").hidden = Boolean(key) && !problem;
   byId("shift-known").hidden = !byId("shift-key").hidden;
   showKnown();

@@ -33,8 +33,8 @@ const SCORES = {
   changed: [[0, 0.3, 1047, "sine", 0.8], [0.4, 0.3, 1047, "sine", 0.8]],
   // A door chime: two soft tones.
   booking: [[0, 0.5, 784, "sine", 0.7], [0.45, 0.7, 587, "sine", 0.7]],
-  // Three short falling tones: the connection is lost. Lower tones are not possible, because a tablet's speaker does
-  // not play them well.
+  // Three short falling tones: the connection is lost. The tones are not lower, because a tablet's speaker plays
+  // lower tones badly.
   offline: [[0, 0.16, 440, "triangle", 0.9], [0.22, 0.16, 392, "triangle", 0.9], [0.44, 0.3, 330, "triangle", 0.9]],
 };
 

@@ -73,7 +73,7 @@ pub struct Count {
 }
 
 impl Count {
-    /// Adds one.
+    /// Adds one to the counter.
     pub fn add(&self) {
         if self.now.fetch_add(1, Ordering::Relaxed) + 1 == self.target.load(Ordering::Relaxed) {
             self.reached.notify_one();

@@ -42,8 +42,8 @@ impl Way {
     }
 }
 
-/// Starts the program with a new self-signed certificate. Also returns a [`Way`] with a TLS
-/// client that trusts the certificate.
+/// Starts the program with a new self-signed certificate. Also returns a [`Way`] with a TLS client that trusts the
+/// certificate.
 pub async fn serve(shop: &Shop, settings: &[&str]) -> (Ended, Way) {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).expect("a certificate");
     let directory = tempfile::tempdir().expect("a directory").keep();
