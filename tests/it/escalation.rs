@@ -298,10 +298,10 @@ async fn two_nodes_raise_one_alarm_and_many_due_escalations_advance_without_a_pa
     let shop = Shop::with_store().await;
     let other = db::pool(&shop.database.config().database).unwrap();
     let sources = Arc::clone(&shop.sources);
-    shop.run("insert into orders (store_id) select 7 from generate_series(1, 1000)")
+    shop.run("insert into orders (store_id) select 7 from generate_series(1, 400)")
         .await;
     shop.enqueue().await;
-    shop.run("update orders set status = 'preparing' where id > 200").await;
+    shop.run("update orders set status = 'preparing' where id > 100").await;
     shop.hurry().await;
     let (here, there) = tokio::join!(
         escalation::advance(&shop.pool, &sources),
@@ -309,13 +309,13 @@ async fn two_nodes_raise_one_alarm_and_many_due_escalations_advance_without_a_pa
     );
     // A node skips the escalations that another node has locked.
     let advanced = here.unwrap() + there.unwrap() + escalation::advance(&shop.pool, &sources).await.unwrap();
-    assert_eq!(advanced, 200);
-    assert_eq!(shop.count(UNANSWERED).await, 200);
+    assert_eq!(advanced, 100);
+    assert_eq!(shop.count(UNANSWERED).await, 100);
     let orders = "(select distinct data ->> 'order_id' from vestnik.vst_event where type = 'order_unanswered') o";
-    assert_eq!(shop.count(orders).await, 200, "each order once");
+    assert_eq!(shop.count(orders).await, 100, "each order once");
     assert_eq!(
         shop.count("vestnik.vst_escalation where outcome = 'answered'").await,
-        800
+        300
     );
     assert_eq!(escalation::advance(&other, &sources).await.unwrap(), 0);
 }
