@@ -20,7 +20,7 @@ use crate::infra::db::QueryError;
 
 /// Maximum number of changes in one batch.
 pub(super) const BATCH_CHANGES: i64 = 200;
-/// Maximum number of existing orders that are computed when a table is attached. The newest orders are chosen.
+/// Maximum number of existing orders that are computed when a table is attached. Older orders are not computed.
 const KNOWN_ORDERS: i64 = 20_000;
 /// Maximum number of existing orders that are computed in one statement.
 const KNOWN_CHUNK: usize = 500;
@@ -32,8 +32,8 @@ const RETRY_PAUSE: Duration = Duration::from_secs(10);
 /// The progress of one source in the queue `vst_change`: the row ids up to which its changes have been processed.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct QueueProgress {
-    /// No unprocessed change has this id or a smaller one. The next batch reads only greater ids, and so skips dead
-    /// rows that vacuum cannot remove yet.
+    /// All changes up to this id are processed. The next batch reads only greater ids, so it skips the dead rows of
+    /// processed changes, which vacuum may not have removed yet.
     through: i64,
     /// The next value of `through`, and a transaction id. `through` takes this value when all transactions below that
     /// id have ended.
@@ -71,7 +71,7 @@ pub(super) struct Done {
     pub events: u64,
     /// The mapping's expressions that failed, each with the key of the order for which the expression failed.
     pub failures: Vec<Failure>,
-    /// Number of earlier failures that have ended.
+    /// Number of earlier failures that have ended, because the expression works again.
     pub readable_again: usize,
 }
 
@@ -83,11 +83,11 @@ struct Taken {
     orders: WrittenAt,
     /// The keys of the orders whose wait for items has ended.
     due: BTreeSet<String>,
-    /// What the changes say of the rows of the table of orders.
+    /// Which rows of the table of orders the batch found written or deleted.
     rows: WrittenRows,
-    /// Written values in watched tables. The orders' keys follow from them.
+    /// Values from written rows of watched tables. The `keys` queries turn these values into keys of orders.
     leads: Vec<Lead>,
-    /// The `keys` queries that failed before and now run again, each by its place in the mapping.
+    /// The `keys` queries that failed before and now run again, such as `derived.watch of items: keys`.
     retried_watches: Vec<String>,
     is_truncated: bool,
     is_watched_truncated: bool,
@@ -180,7 +180,7 @@ async fn take(
     let mut taken = Taken::default();
     let mut newest = None;
     let mut in_order: Vec<&tokio_postgres::Row> = rows.iter().collect();
-    // The last change of an order says whether its row is there.
+    // Sort the changes by id. The last change of an order then shows whether the order's row still exists.
     in_order.sort_by_key(|row| row.try_get::<_, i64>(0).unwrap_or_default());
     for row in in_order {
         newest = newest.max(Some(row.try_get::<_, i64>(0)?));

@@ -279,7 +279,7 @@ fn words(sql: &str) -> Vec<String> {
     words
 }
 
-/// Finds the tables in the expressions on which row level security applies, because a policy may hide orders without an
+/// Finds the tables that the expressions read and that have row level security. A policy may hide orders without an
 /// error. `source` is the id of the attached source; `None`: the source is not attached yet.
 pub(super) async fn of_expressions(
     client: &impl GenericClient,

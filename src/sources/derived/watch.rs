@@ -12,7 +12,7 @@ use super::super::trigger::{body_of, function_name, same, text_of};
 use crate::domain::event::SourceId;
 
 const TEMPLATE: &str = include_str!("../../../triggers/watch.sql");
-/// `vst_change.watch` for an order whose row was deleted, or has another key now.
+/// The value of `vst_change.watch` if an order's row was deleted, or if the row has another key now.
 pub(super) const GONE: i16 = -2;
 const WRITES: [&str; 4] = ["insert", "update", "delete", "truncate"];
 
@@ -40,7 +40,7 @@ impl Watched {
         }
     }
 
-    /// What the trigger records in `vst_change.watch` for a row that is gone.
+    /// The value that the trigger writes to `vst_change.watch` for a row that was deleted or has another key now.
     fn gone(&self) -> i16 {
         match self.number {
             0 => GONE,

@@ -93,7 +93,7 @@ pub async fn find(
     Ok(())
 }
 
-/// The values that occur, and those that the dictionary has besides.
+/// Adds the values of the dictionary that no row has, each with 0 as its number of rows.
 fn with_words(mut found: Vec<(String, i64)>, dictionary: &Dictionary) -> Vec<(String, i64)> {
     for (value, _) in &dictionary.words {
         if !found.iter().any(|(known, _)| known == value) {

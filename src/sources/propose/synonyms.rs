@@ -28,9 +28,9 @@ pub const NUMBERS: &[&str] = &[
     "tracking_number", "order_num", "no", "num", "order_id", "номер", "номер_заказа", "короткий_номер",
 ];
 pub const STATUSES: &[&str] = &["status", "state", "order_status", "booking_status", "order_state", "статус", "состояние", "order_status_id", "status_id"];
-/// Names of the word for a status in a table of statuses.
+/// Names of the column that holds the word for a status in a table of statuses.
 pub const STATUS_NAMES: &[&str] = &["name", "status_name", "state_name", "title", "label", "code", "название", "наименование"];
-/// Names of the column of a table of statuses that says of what they are the statuses.
+/// Names of the column, in a table of statuses, that says whether a row is a status of orders or of something else.
 pub const STATUS_SUBJECTS: &[&str] = &["status_for", "for", "entity", "entity_type", "kind", "type"];
 pub const CUSTOMER_NAMES: &[&str] = &[
     "customer_name", "client_name", "guest_name", "buyer_name", "contact_name", "recipient_name", "customer_full_name", "full_name", "cust_name", "cust", "customer",
@@ -83,11 +83,11 @@ pub const CREATED: &[&str] = &[
     "created_date", "createdat", "создан", "создано", "дата_создания", "дата_заказа",
 ];
 pub const DELETED: &[&str] = &["deleted_at", "is_deleted", "deleted", "deleted_on", "removed_at", "deletion_date", "удален", "удалён"];
-/// Names of columns of an items table that plainly mark a deleted item.
+/// Names of columns of an items table that certainly mark a deleted item.
 pub const ITEM_DELETED: &[&str] = &[
     "deleted_at", "is_deleted", "deleted", "deleted_on", "removed_at", "is_removed", "removed", "deletion_date", "удален", "удалён",
 ];
-/// Names of columns of an items table that probably mark an item that is not prepared.
+/// Names of columns of an items table that probably mark an item that the kitchen must not prepare.
 pub const ITEM_WITHDRAWN: &[&str] = &[
     "archived_at", "is_archived", "archived", "voided_at", "is_voided", "voided", "cancelled_at", "canceled_at", "is_cancelled", "is_canceled",
     "cancelled", "canceled",
