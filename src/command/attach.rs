@@ -133,8 +133,8 @@ pub async fn attach(config: &Config, args: AttachArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Converts the error of a table look-up into the error of the command. An unsuitable table counts as wrong usage, but
-/// an unreachable database does not.
+/// Converts an error of [`Table::find`] into the command's error. A missing or unsuitable table is wrong usage of the
+/// command, but a failed query is not.
 pub fn refusal(error: catalog::Error) -> anyhow::Error {
     match error {
         catalog::Error::NoTable(problem) => Usage(problem.to_string()).into(),
@@ -231,13 +231,13 @@ fn free_file(table: &str) -> PathBuf {
     PathBuf::from(free.unwrap_or(name))
 }
 
-/// Number of the table's newest rows from which the shown rows are selected.
+/// Number of the table's newest rows that are translated. The command prints some of them.
 const LOOKED_AT: i64 = 20;
 
 /// The result of translating the newest rows of a table with a mapping.
 #[derive(Debug, Default)]
 pub struct Newest {
-    /// Whether a shown order has no store although partners should see it. Partners are the people of a store.
+    /// Whether a visible order among the printed ones has no store, so that no store would receive it.
     pub has_no_store: bool,
     /// One line for each expression of the mapping that fails for one of the rows.
     pub problems: Vec<String>,
@@ -250,8 +250,8 @@ pub struct Newest {
 }
 
 impl Newest {
-    /// Prints the failing expressions as warnings. Refuses a mapping only if it fails for every row, because one bad
-    /// row must not prevent a better mapping.
+    /// Prints the failing expressions as warnings. Returns an error only if the mapping fails for every row, because a
+    /// single bad row must not prevent the owner from attaching the table.
     pub fn unless_all_fail(self, table: &Table) -> anyhow::Result<Self> {
         if self.all_fail {
             return Err(unfit(table, self.problems));

@@ -35,8 +35,8 @@ pub(super) struct QueueProgress {
     /// All changes up to this id are processed. The next batch reads only greater ids, so it skips the dead rows of
     /// processed changes, which vacuum may not have removed yet.
     through: i64,
-    /// The next value of `through`, and a transaction id. `through` takes this value when all transactions below that
-    /// id have ended.
+    /// The next value of `through`, and a transaction id. When all transactions with a smaller id have ended, `through`
+    /// gets the next value, because no change with a smaller row id can then appear.
     next: Option<(i64, u64)>,
 }
 
@@ -54,8 +54,8 @@ impl QueueProgress {
         {
             (self.through, self.next) = (self.through.max(through), None);
         }
-        // A change gets its row id shortly before its transaction gets a transaction id. A later transaction may
-        // therefore have a change with a slightly smaller id. So the next value stays two batches behind `newest`.
+        // A change gets its row id shortly before its transaction gets a transaction id. So a change with a slightly
+        // smaller row id may have a later transaction id. To be safe, the next value stays two batches behind `newest`.
         if let (None, Some(newest)) = (self.next, newest) {
             self.next = Some((newest - 2 * BATCH_CHANGES, xmax));
         }

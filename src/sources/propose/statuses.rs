@@ -158,7 +158,7 @@ fn ask(words: &Words, is_closed: bool, column: &TableColumn, dictionary: &Dictio
     }
 }
 
-/// Sorts the words by their usual meaning.
+/// Groups the words in `found` by their usual meaning: a status, hidden, or unknown.
 fn meanings(found: Vec<(String, i64)>, kind: SubjectKind, column: &TableColumn, dictionary: &Dictionary) -> Words {
     let mut words = Words {
         is_bare: matches!(column.base.as_str(), "smallint" | "integer" | "bigint" | "boolean"),

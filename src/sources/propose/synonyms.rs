@@ -14,9 +14,9 @@ pub const STORES: &[&str] = &[
     "organisation_id", "company_id", "tenant_id", "event_id", "store", "shop", "restaurant", "venue", "branch", "магазин_id",
     "ресторан_id", "заведение_id", "магазин", "ресторан", "заведение", "точка", "филиал", "partner_id", "location",
 ];
-/// Names in `STORES` that often mean something other than a store, so a person is asked.
+/// Names in `STORES` that often mean something other than a store. The proposal then contains a question.
 pub const DOUBTFUL_STORES: &[&str] = &["partner_id", "location"];
-/// Names in `STORES` that may mean a company or a sales channel, so a person must confirm them.
+/// Names in `STORES` that may mean a company or a sales channel. The proposal then contains a guess to confirm.
 pub const LIKELY_STORES: &[&str] = &[
     "seller_id", "sales_channel_id", "channel_id", "site_id", "organization_id", "organisation_id", "company_id", "tenant_id", "event_id",
 ];
@@ -218,11 +218,11 @@ const MORE_WORDS: &[(Status, &[&str])] = &[
     (Status::Rejected, &["declined"]),
     (Status::Cancelled, &["canceled", "refunded"]),
 ];
-/// Words for hidden orders in applications that use Vestnik's names of the statuses.
+/// Words for hidden orders in applications that use Vestnik's names of the statuses, such as `pending`.
 const MORE_WORDS_HIDDEN: &[&str] = &["cart", "draft", "awaiting_payment", "pending_payment"];
 
-/// Completes the words of a free text column if all known words are Vestnik's own names of statuses. The application
-/// probably uses Vestnik's other names and the words in `MORE_WORDS`, too, although no row has them yet.
+/// Adds words to a free text column if all its known words are Vestnik's own status names, such as `pending`. The
+/// application probably uses Vestnik's other names and the words in `MORE_WORDS`, too, although no row has them yet.
 pub fn complete(words: &mut Words, kind: SubjectKind) {
     let found: Vec<&String> = words.known.iter().flat_map(|(_, words)| words).collect();
     let is_ours = |fold: fn(&str) -> String| {

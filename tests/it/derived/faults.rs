@@ -368,8 +368,8 @@ async fn what_was_said_of_orders_that_are_over_is_trimmed_and_no_open_order_is_l
         shop.write(&order(number)).await;
         assert_eq!(shop.event("1").await["type"], "new_order");
     }
-    // Order 1 has ended and is old. Order 2 has ended recently. Order 3 is open and old. Order 4 is old and has ended
-    // only through a person's answer.
+    // Order 1 is completed and old. Order 2 is completed and new. Order 3 is open and old. Order 4 is old, and a
+    // person has rejected it, but it is open in the shop's tables.
     shop.write("update spree_orders set shipment_state = 'shipped' where id in (1, 2)")
         .await;
     shop.event("1").await;
