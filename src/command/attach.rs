@@ -99,8 +99,8 @@ pub async fn attach(config: &Config, args: AttachArgs) -> anyhow::Result<()> {
         super::say!("{mapping_toml}\n{sql}");
         return Ok(());
     }
-    // Orders without a store are an error only if the mapping was proposed. If a person has written the mapping, such
-    // orders may be intended.
+    // Orders without a store are an error only if Vestnik proposed the mapping. If a person wrote the mapping, orders
+    // without a store may be intended.
     if newest.has_no_store && args.map.is_none() {
         let file = keep_proposal(&table, &mapping_toml)?;
         let file = file.display();
@@ -266,8 +266,8 @@ impl Newest {
     }
 }
 
-/// Prints at most `most` of the table's newest rows as partners (the people of a store) would see them. Rows that
-/// nobody sees, such as carts, come last.
+/// Prints at most `most` of the table's newest rows as the people of a store would see them. Hidden rows, such as
+/// carts, come last.
 pub async fn show_newest(
     client: &mut tokio_postgres::Client,
     table: &Table,

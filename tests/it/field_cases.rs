@@ -181,8 +181,8 @@ async fn a_swapped_table_takes_every_write_and_its_rows_make_events_once_it_is_a
 #[tokio::test(flavor = "multi_thread")]
 async fn a_swapped_table_may_be_of_another_shape_and_be_attached_by_each_name() {
     let (database, client) = shop(STANDARD, "public.orders").await;
-    // The shop renames the table for good. The new name is attached and the old name is detached. Then another table
-    // gets the old name.
+    // The shop renames the table and keeps the new name. A person attaches the table by the new name and detaches the
+    // old name. Then the shop creates another table with the old name.
     run(&client, &["alter table orders rename to purchases"]).await;
     attach(&database, &["--table", "public.purchases", "--kind", "order"]);
     let (code, said) = vestnik(&database, &["detach", "--table", "public.orders"]);
@@ -254,7 +254,7 @@ async fn attach_and_detach_give_way_to_writers_and_say_who_holds_the_table() {
     }
 }
 
-// P24: the column of the key is not unique.
+// P24: no single column has a unique value in each row, so the table has no valid key.
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_does_not_tell_rows_apart_is_refused() {
@@ -338,7 +338,7 @@ async fn a_byte_that_is_no_text_costs_nobody_else_theirs() {
         let name = list["orders"][0]["customer_name"].as_str().unwrap();
         assert!(name.starts_with("Caf"), "{encoding}: {name}");
         assert!(encoding != "LATIN1" || name == "Café", "{name}");
-        // The text of a person's answer may contain characters that the encoding of the database does not have.
+        // A person's answer may contain characters that the database's encoding cannot represent.
         let (status, body) = press(
             &app,
             "9",

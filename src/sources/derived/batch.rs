@@ -26,7 +26,7 @@ const KNOWN_ORDERS: i64 = 20_000;
 const KNOWN_CHUNK: usize = 500;
 /// Maximum wait for a lock, milliseconds. The wait is short because the orders of other sources wait meanwhile.
 const LOCK_MS: u32 = 1000;
-/// Pause before an order whose store could not be computed is computed again.
+/// Pause before Vestnik computes an order again, if the order's store could not be computed.
 const RETRY_PAUSE: Duration = Duration::from_secs(10);
 
 /// The progress of one source in the queue `vst_change`: the row ids up to which its changes have been processed.
@@ -78,8 +78,8 @@ pub(super) struct Done {
 /// The work of one batch: changes from the queue, orders whose wait for items has ended, and failures to try again.
 #[derive(Debug, Default)]
 struct Taken {
-    /// The time when each order of the batch was last written, by the order's key. If an order waited for its items, it
-    /// is the time of the write that began the wait.
+    /// The time when each order of the batch was last written, by the order's key. For an order that waited for its
+    /// items, it is the time of the first write, with which the wait began.
     orders: WrittenAt,
     /// The keys of the orders whose wait for items has ended.
     due: BTreeSet<String>,
@@ -102,7 +102,7 @@ impl Taken {
     }
 }
 
-/// A value of a watched table's column, from a row that was written.
+/// A value from a written row of a watched table, in the column that identifies the affected orders.
 #[derive(Debug)]
 struct Lead {
     /// The number of the watched table, counted from 1.
@@ -319,8 +319,8 @@ async fn project(
 }
 
 /// Computes the orders that existed before the source was attached or its mapping changed, and appends no events for
-/// them. Skips an order that was written since then: the queue contains its change, which will be published with an
-/// event.
+/// them. Skips an order that was written since then, because a later batch takes its change from the queue and
+/// publishes it with an event.
 async fn all_rows(
     transaction: &mut Transaction<'_>,
     source: &Source,

@@ -108,8 +108,8 @@ pub(super) async fn derive(
     Ok(orders)
 }
 
-/// The last published results of some orders, locked until the transaction ends. The rows are locked before the orders
-/// are computed, so that a result that is older than an answer is never published after the answer.
+/// The last published results of some orders, locked until the transaction ends. Lock the results before computing the
+/// orders. Otherwise a person's answer may come in between, and an older status would then replace the answer.
 pub(super) struct PublishedResults {
     before: HashMap<(String, String), Before>,
 }

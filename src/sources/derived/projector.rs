@@ -27,7 +27,7 @@ const RENEWAL: Duration = Duration::from_secs(1);
 const STANDBY_PAUSE: Duration = Duration::from_millis(500);
 /// Interval at which the node with the lease polls the queue for changes.
 const POLL_PAUSE: Duration = Duration::from_millis(20);
-/// Interval of polls while changes keep coming: until [`BUSY_FOR`] has passed since the last change.
+/// Interval at which the node with the lease polls until [`BUSY_FOR`] has passed since the last change.
 const BUSY_PAUSE: Duration = Duration::from_millis(5);
 /// Time after the last change during which the node polls at the interval [`BUSY_PAUSE`].
 const BUSY_FOR: Duration = Duration::from_secs(1);
@@ -35,7 +35,7 @@ const BUSY_FOR: Duration = Duration::from_secs(1);
 const IDLE_PAUSE: Duration = Duration::from_millis(250);
 /// Pause of a source after its batch failed. The batches of other sources continue.
 const REST: Duration = Duration::from_secs(1);
-/// Interval at which a warning about a source whose batch fails for the same reason is repeated.
+/// Minimum time between two warnings that a source's batch failed for the same reason.
 const WARNING_PAUSE: Duration = Duration::from_secs(60);
 /// Interval at which orders with a failing expression are computed again.
 const RETRY_PAUSE: Duration = Duration::from_secs(10);
@@ -54,7 +54,7 @@ pub struct Projector {
     /// The name under which this projector takes the lease. Each start of the program has a different name.
     holder: String,
     progress: HashMap<SourceId, QueueProgress>,
-    /// The place and the reason of each failure that was logged.
+    /// For each source: the logged failures, each with its place in the mapping and its reason.
     logged: HashMap<SourceId, BTreeSet<(String, String)>>,
     /// For each source: when its failing orders are next computed again, and at most how many of them in one batch. If
     /// a source has no entry, its next batch computes failing orders again.

@@ -75,7 +75,7 @@ impl Watched {
         let mut columns: Vec<&str> = vec![&self.column];
         columns.extend(self.read.iter().map(String::as_str).filter(|name| *name != self.column));
         let idents: Vec<String> = columns.iter().map(|name| ident(name)).collect();
-        // A column that no longer exists counts as changed by every update, because its value is unknown.
+        // If the shop has dropped a column that the mapping reads, every update of a row counts as a change.
         let rows = |rows: &str, missing: &str| {
             let gone = columns
                 .iter()
