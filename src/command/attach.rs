@@ -331,8 +331,8 @@ pub async fn show_newest(
     })
 }
 
-/// Checks that Vestnik may call the mapping's `answer.url`, the shop's own API. Prints a warning if no secret signs the
-/// answers yet.
+/// Checks that Vestnik may call the mapping's `answer.url`, the shop's own API. Prints a warning if the settings
+/// have no secret with which Vestnik signs answers.
 pub fn check_answer_url(config: &Config, mapping: &Mapping) -> Result<(), String> {
     let Some(url) = &mapping.answer.url else { return Ok(()) };
     address::check(url, config.webhook.allow_private).map_err(|refused| format!("answer.url: {refused}"))?;

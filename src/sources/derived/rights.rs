@@ -121,8 +121,8 @@ fn needs(table: &Table, derived: &Derived) -> Vec<Need> {
     needs
 }
 
-/// Finds the rights that the source needs and that a role lacks. Checks the current role and every role that may update
-/// the journal, because the role of `vestnik serve` has this right.
+/// Finds the rights that the source needs and that a role lacks. Checks the current role, and each role with the right
+/// to update the journal, because `vestnik serve` probably runs with one of these roles.
 pub(super) async fn of_serving_roles(
     client: &impl GenericClient,
     table: &Table,

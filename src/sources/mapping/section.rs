@@ -79,8 +79,8 @@ impl<'p> Section<'p> {
     /// problem, if the address is invalid.
     pub(super) fn address(&mut self, key: &'static str) -> Option<String> {
         let text = self.text(key)?;
-        // Private addresses are accepted here. A setting decides whether they are allowed, and `source check` and each
-        // request apply the setting.
+        // Accept private addresses here, because the setting `webhook.allow_private` is not known here. `source check`
+        // and each request apply the setting.
         match address::check(&text, true) {
             Ok(_) => Some(text),
             Err(refused) => {
