@@ -99,8 +99,8 @@ pub async fn attach(config: &Config, args: AttachArgs) -> anyhow::Result<()> {
         super::say!("{mapping_toml}\n{sql}");
         return Ok(());
     }
-    // Orders without a store are an error only if the mapping was proposed. If a person has written the mapping, such
-    // orders may be intended.
+    // Orders without a store are an error only if Vestnik proposed the mapping. If a person wrote the mapping, orders
+    // without a store may be intended.
     if newest.has_no_store && args.map.is_none() {
         let file = keep_proposal(&table, &mapping_toml)?;
         let file = file.display();
@@ -133,8 +133,8 @@ pub async fn attach(config: &Config, args: AttachArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Converts the error of a table look-up into the error of the command. An unsuitable table counts as wrong usage, but
-/// an unreachable database does not.
+/// Converts an error of [`Table::find`] into the command's error. A missing or unsuitable table is wrong usage of the
+/// command, but a failed query is not.
 pub fn refusal(error: catalog::Error) -> anyhow::Error {
     match error {
         catalog::Error::NoTable(problem) => Usage(problem.to_string()).into(),
@@ -231,13 +231,13 @@ fn free_file(table: &str) -> PathBuf {
     PathBuf::from(free.unwrap_or(name))
 }
 
-/// Number of the table's newest rows from which the shown rows are selected.
+/// Number of the table's newest rows that are translated. The command prints some of them.
 const LOOKED_AT: i64 = 20;
 
 /// The result of translating the newest rows of a table with a mapping.
 #[derive(Debug, Default)]
 pub struct Newest {
-    /// Whether a shown order has no store although partners should see it. Partners are the people of a store.
+    /// Whether a visible order among the printed ones has no store, so that no store would receive it.
     pub has_no_store: bool,
     /// One line for each expression of the mapping that fails for one of the rows.
     pub problems: Vec<String>,
@@ -250,8 +250,8 @@ pub struct Newest {
 }
 
 impl Newest {
-    /// Prints the failing expressions as warnings. Refuses a mapping only if it fails for every row, because one bad
-    /// row must not prevent a better mapping.
+    /// Prints the failing expressions as warnings. Returns an error only if the mapping fails for every row, because a
+    /// single bad row must not prevent the owner from attaching the table.
     pub fn unless_all_fail(self, table: &Table) -> anyhow::Result<Self> {
         if self.all_fail {
             return Err(unfit(table, self.problems));
@@ -266,8 +266,8 @@ impl Newest {
     }
 }
 
-/// Prints at most `most` of the table's newest rows as partners (the people of a store) would see them. Rows that
-/// nobody sees, such as carts, come last.
+/// Prints at most `most` of the table's newest rows as the people of a store would see them. Hidden rows, such as
+/// carts, come last.
 pub async fn show_newest(
     client: &mut tokio_postgres::Client,
     table: &Table,
@@ -331,8 +331,8 @@ pub async fn show_newest(
     })
 }
 
-/// Checks that Vestnik may call the mapping's `answer.url`, the shop's own API. Prints a warning if no secret signs the
-/// answers yet.
+/// Checks that Vestnik may call the mapping's `answer.url`, the shop's own API. Prints a warning if the settings
+/// have no secret with which Vestnik signs answers.
 pub fn check_answer_url(config: &Config, mapping: &Mapping) -> Result<(), String> {
     let Some(url) = &mapping.answer.url else { return Ok(()) };
     address::check(url, config.webhook.allow_private).map_err(|refused| format!("answer.url: {refused}"))?;

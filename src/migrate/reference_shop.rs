@@ -21,21 +21,20 @@ pub enum Words {
     SinceV23,
 }
 
-/// Attaches both tables. If a table already has the shop's own mapping, this mapping is kept. Returns whether anything
-/// changed.
+/// Attaches both tables with the words since V23. If a table already has a mapping that the shop's owner changed,
+/// that mapping is kept. Returns whether anything changed.
 pub async fn attach(client: &mut Client, say: Progress<'_>) -> Result<bool, Error> {
     attach_as(client, Words::SinceV23, say).await
 }
 
-/// Attaches both tables with these status words. Answers then write these words into the tables. Returns whether
-/// anything changed.
+/// Attaches both tables, so that answers write these status words into the tables. Returns whether anything changed.
 pub async fn attach_as(client: &mut Client, words: Words, say: Progress<'_>) -> Result<bool, Error> {
     const KNOWN: &str = "select mapping from vestnik.vst_source where table_name = $1 and detached_at is null";
     let mut changed = false;
     for (name, reference) in TABLES {
         let table = match Table::find(client, name).await {
             Ok(table) => table,
-            // An undo of V23 also succeeds if a table is missing.
+            // The undo of the migration V23 must succeed even if the shop has only one of the two tables.
             Err(catalog::Error::NoTable(_)) if words == Words::BeforeV23 => continue,
             Err(error) => return Err(attach::Error::from(error).into()),
         };
@@ -73,7 +72,7 @@ pub async fn attach_as(client: &mut Client, words: Words, say: Progress<'_>) -> 
     Ok(changed)
 }
 
-/// Whether `whole` has each setting of `mapping` with an equal value. `whole` may have more settings.
+/// Whether the mapping `whole` contains every key of `mapping` with an equal value. `whole` may have more keys.
 fn is_part_of(mapping: &str, whole: &str) -> bool {
     fn all_in(part: &Toml, whole: &Toml) -> bool {
         part.iter().all(|(key, value)| match (value, whole.get(key)) {
@@ -87,7 +86,9 @@ fn is_part_of(mapping: &str, whole: &str) -> bool {
     }
 }
 
-/// Reorders the lists of statuses in the mapping, because an answer writes the first word of a status's list.
+/// Returns the reference shop's mapping with the wanted words first: `["pending", "new"]` for `SinceV23`, and
+/// `["new", "pending"]` for `BeforeV23`. An answer writes the first word of a status into the table. The mappings of
+/// other shops are not passed to this function.
 fn in_words(mapping: &str, words: Words) -> String {
     match words {
         Words::SinceV23 => mapping.to_owned(),
@@ -98,7 +99,7 @@ fn in_words(mapping: &str, words: Words) -> String {
 }
 
 /// Removes from a mapping the columns that the table does not have, because old reference shops lack some columns. The
-/// columns for key, store and status are required.
+/// columns for key, store and status are never removed, because a mapping requires them.
 fn without_missing(mapping: &str, table: &Table) -> String {
     let Ok(mut toml) = mapping.parse::<Toml>() else {
         return mapping.to_owned();

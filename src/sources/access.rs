@@ -1,5 +1,5 @@
-//! Checks which rights on a source's tables the current role lacks, and whether row level security hides rows from it.
-//! The role of the running node needs these rights, not the role that attached the table.
+//! Checks which rights on a source's tables the current role lacks, and whether row level security hides rows from this
+//! role. The role of `vestnik serve` needs these rights. The role that attached the table does not need them.
 
 use crate::infra::db::GenericClient;
 

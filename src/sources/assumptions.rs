@@ -1,5 +1,5 @@
-//! What is assumed where a mapping says nothing: the zone of times, the currency of amounts, and where answers are kept.
-//! `vestnik source check` prints these lines, so that a person can contradict.
+//! Lists what Vestnik assumes if a mapping does not specify the zone of times, the currency of amounts, or where
+//! answers are saved. `vestnik source check` prints the assumptions, so that a person can correct the mapping.
 
 use super::RecordedColumn;
 use super::catalog::Table;
@@ -17,8 +17,8 @@ const ANSWERS: [Status; 5] = [
     Status::Rejected,
 ];
 
-/// The assumptions about the rows of a table, one line each. `expressions` has the types of a derived mapping's
-/// expressions, by their names. `has_default_currency` is whether amounts of the newest rows are in the default currency;
+/// The assumptions about the rows of a table, one line each. `expressions` has the name and the type of each expression
+/// of a derived mapping. `has_default_currency` says whether amounts of the newest rows are in the default currency.
 /// `None`: the table has no rows.
 pub fn lines(
     table: &Table,
@@ -47,7 +47,7 @@ pub fn lines(
     lines
 }
 
-/// The keys of the times that have no zone and are read in the usual one.
+/// The keys of the times, such as `due_at`, whose column has no zone. Vestnik reads these times as [`USUAL_ZONE`].
 fn times_without_zone(table: &Table, mapping: &Mapping, expressions: &[RecordedColumn]) -> Vec<&'static str> {
     let is_naive = |kind: &str| kind.starts_with("timestamp") && kind.contains("without") || kind == "date";
     if let Some(derived) = &mapping.derived {
@@ -71,7 +71,8 @@ fn times_without_zone(table: &Table, mapping: &Mapping, expressions: &[RecordedC
     times.into_iter().filter_map(of_column).collect()
 }
 
-/// The answers of a derived mapping that the engine keeps, because neither statements nor the shop's API take them.
+/// A line about the answers that Vestnik keeps, because the derived mapping has neither SQL statements nor an API for
+/// them. `None`: Vestnik keeps no answers.
 fn kept_answers(mapping: &Mapping) -> Option<String> {
     let derived = mapping.derived.as_ref()?;
     if mapping.answer.url.is_some() {

@@ -26,7 +26,7 @@ pub struct Lookups {
 /// The result of a look-up for one order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Found<'a> {
-    /// The looked-up data, a JSON object.
+    /// The data that the look-up found, as a JSON object.
     Found(&'a str),
     /// The look-up found nothing, or the order needed no look-up.
     Nothing,
@@ -35,7 +35,7 @@ pub enum Found<'a> {
 }
 
 impl Lookups {
-    /// Adds the looked-up JSON objects of a source's orders. `found` maps the key of each order to its JSON object.
+    /// Adds the results of a source's look-up. `found` maps the key of each order to the found data, a JSON object.
     pub fn extend(&mut self, source: SourceId, found: HashMap<String, String>) {
         let found = found.into_iter().map(|(key, found)| {
             let key = key.into();
@@ -77,7 +77,7 @@ pub(super) struct Change<'a> {
     pub before: Option<&'a str>,
     /// The row's columns after the writes, a JSON object; `None`: the row no longer exists.
     pub after: Option<&'a str>,
-    /// The answer of the person who changed the order with a button, as JSON text; `None`: nobody used a button.
+    /// The answer of the person who changed the order with a button, as JSON text. `None`: the shop changed the order.
     pub answer: Option<&'a str>,
 }
 
@@ -186,7 +186,7 @@ struct Meaning {
     subject: Subject,
     previous: Option<Status>,
     changed: Vec<&'static str>,
-    /// The order before the change, if the change left the status as it was. Otherwise `None`.
+    /// The order before the change, if the change kept the status. `None` for every other change.
     before: Option<Subject>,
     data: Map<String, Value>,
 }
@@ -222,8 +222,8 @@ fn meaning(before: Option<Subject>, after: Option<Subject>, answer: Answer) -> O
     }
     let kind = match status {
         _ if status == previous => of_kind(after.kind, EventType::OrderChanged, EventType::BookingChanged),
-        // If the store itself cancelled the order with a button, the kitchen needs no alarm to stop its work. If the order
-        // was over, there is no work to stop: it may never have been announced, and then an alarm is about nothing.
+        // If a person of the store cancelled the order, the kitchen needs no alarm to stop its work. If the order was
+        // no longer open, the kitchen has no work to stop.
         Status::Cancelled if answer.by.is_none() && previous.is_open() => {
             of_kind(after.kind, EventType::OrderCancelled, EventType::BookingCancelled)
         }
@@ -355,7 +355,7 @@ pub(super) fn pieces<'a>(events: &[&'a JournalEvent]) -> Vec<Piece<'a>> {
     pieces.into_iter().map(|(_, piece)| piece).collect()
 }
 
-/// The index of a group's last row in the input, and all rows of the group.
+/// The index of the group's last row among all rows of the read, and the rows of the group.
 type Group<'a> = (usize, Vec<(&'a JournalEvent, &'a RowWrite)>);
 type GroupKey<'a> = (Xid, SourceId, Option<&'a StoreId>, Option<&'a Arc<str>>);
 
@@ -363,9 +363,9 @@ fn group_key<'a>(event: &'a JournalEvent, write: &'a RowWrite) -> GroupKey<'a> {
     (event.xid, write.source, event.store.as_ref(), write.key.as_ref())
 }
 
-/// Merges several writes of one order in one transaction. Ids do not show the order of the writes: if a trigger of the
-/// shop changes the row again, this nested write is recorded first. So the function compares the states: no write
-/// produced the first state, and no write replaced the last state.
+/// Merges several writes to one row in one transaction. Ids do not show the sequence of the writes: if a trigger of the
+/// shop changes the row again, this nested write is recorded first. So the function compares the states of the row: no
+/// write produced the first state, and no write replaced the last state.
 fn change<'a>(writes: &[(&'a JournalEvent, &'a RowWrite)]) -> Change<'a> {
     let states = |write: &'a RowWrite| match write.write {
         Write::Insert | Write::Truncate => (None, Some(write.data.as_str())),

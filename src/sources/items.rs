@@ -24,13 +24,13 @@ const NAMELESS: &str = "?";
 const ITEM_OPTIONS: usize = 50;
 /// Maximum length of a name, option or note, in characters.
 const TEXT_CHARACTERS: usize = 1000;
-/// Maximum depth of nested JSON in which a name is searched.
+/// Maximum depth of nested JSON in which Vestnik searches for a name.
 const LEVELS: usize = 3;
-/// Maximum depth of nested JSON in which options are searched, such as groups that contain lists of choices.
+/// Maximum depth of nested JSON in which Vestnik searches for options. Groups may contain lists of choices.
 const OPTION_LEVELS: usize = 6;
 
-/// Parses the items in the JSON text `raw`. If `mapped` names no member for a value, usual member names apply, such as
-/// `title`.
+/// Parses the items in the JSON text `raw`. If `mapped` does not name the member for a value, searches for members with
+/// usual names, such as `title`.
 pub fn read(raw: &str, mapped: &mapping::Items, unit: Option<Unit>, currency: Currency) -> Items {
     each(raw, |text| item(text, mapped, unit, currency))
 }
@@ -115,7 +115,7 @@ fn elements_of<'a>(members: &[(String, &'a str)]) -> Vec<Cow<'a, str>> {
         return vec![Cow::Owned(format!("{{{}}}", whole.join(",")))];
     }
     let named = |(name, value): &(String, &'a str)| match Json::read(value) {
-        // The member's name is the item's name, and its value the quantity: {"Soup": 2}.
+        // The member's name is the item's name, and the member's value is the quantity: {"Soup": 2}.
         Json::Number(number) => Cow::Owned(serde_json::json!({"name": name, "quantity": number}).to_string()),
         // The member's name is the item's name: {"Soup": {"quantity": 2}}.
         Json::Object(inner)
@@ -353,8 +353,8 @@ fn options_of(raw: &str, levels: usize) -> Vec<String> {
     }
 }
 
-/// A substitute name for an item without a name. It joins the item's plain values, except quantity and price, which
-/// panels show separately.
+/// A substitute name for an item without a name: the item's texts and numbers in one line. Quantity and price are left
+/// out, because panels show them separately.
 fn said_of(members: &[(String, &str)]) -> String {
     let is_shown = |name: &str| QUANTITIES.contains(&name) || PRICES.contains(&name);
     let rest = members.iter().filter(|(name, _)| !is_shown(name));

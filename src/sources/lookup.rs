@@ -1,7 +1,7 @@
 //! Looks up data that a row of orders does not contain: items in a separate table, and the result of the mapping's
 //! `[details]` query. A look-up runs after the shop's transaction has committed, so the application may write the items
-//! before or after the order's row. One statement looks up all orders of a source that one read of the journal
-//! returned.
+//! before or after the order's row. A read of the journal returns rows of many orders; one statement for each source
+//! looks up all these orders.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -51,8 +51,8 @@ impl Lookup {
         lookups
     }
 
-    /// Finds the answers that these journal rows overwrote. The key of the map is the id of the row that overwrote the
-    /// answer. Never fails: if Postgres does not reply, the result is empty.
+    /// Finds the persons' answers that the shop overwrote with the writes in these journal rows. The map's key is the
+    /// id of the overwriting journal row. If Postgres does not reply, the result is empty.
     pub async fn overwritten(
         &self,
         sources: &Sources,
@@ -75,7 +75,7 @@ impl Lookup {
         }
     }
 
-    /// Looks up the orders with these keys, by source. Never fails: if a look-up fails, its source is marked as failed.
+    /// Looks up data for the orders in `wanted`, their keys by source. If a look-up fails, marks its source as failed.
     pub async fn for_keys(&self, sources: &Sources, wanted: HashMap<SourceId, Vec<Arc<str>>>) -> Lookups {
         let mut lookups = Lookups::default();
         for (id, keys) in wanted {
@@ -181,8 +181,8 @@ async fn items_sql(
         .await?;
     let (kind, primary): (String, Vec<String>) = match row {
         Some(row) => (row.try_get(0)?, row.try_get(1)?),
-        // The table or the column is missing. The returned statement then fails, and the error of Postgres names the
-        // missing part.
+        // The table or the column is missing. Return a statement anyway: Postgres then gives an error that names the
+        // missing table or column.
         None => ("text".to_owned(), Vec::new()),
     };
     let named = items

@@ -93,7 +93,7 @@ pub struct PaidWords {
     pub words: Vec<String>,
 }
 
-/// The columns of each field of an order or booking. `None` or empty: the shop's table has no such column.
+/// The columns of each field of an order or booking. `None` or empty: the mapping names no column for the field.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fields {
     /// The columns of the customer's name. A space joins their values.
@@ -104,9 +104,9 @@ pub struct Fields {
     pub address: Vec<Column>,
     /// The columns of the customer's notes to the order.
     pub comment: Vec<Column>,
-    /// The column of the number of people: eaters of an order, or guests of a booking.
+    /// The column of the number of people who eat the order, or of the guests of a booking.
     pub persons: Option<Column>,
-    /// The column of the payment method, as the shop's word for it, such as `cash`.
+    /// The column of the payment method. Its value is the shop's word for the method, such as `cash`.
     pub payment_method: Option<Column>,
     /// The column that says whether the order is paid, and the meaning of its words.
     pub paid: Option<PaidWords>,
@@ -162,10 +162,10 @@ pub struct Items {
     /// The column or member with the options that the customer chose. `None`: all members with usual names, such as
     /// `modifiers`.
     pub options: Option<Column>,
-    /// The column or member with the kitchen's station or the part of the menu. `None`: the first member with a usual
-    /// name.
+    /// The column or member with the kitchen's station, such as `bar`, or the part of the menu, such as `Desserts`.
+    /// `None`: the first member with a usual name.
     pub category: Option<Column>,
-    /// A time or a yes that marks a deleted item. Nobody sees such an item.
+    /// The column or member that marks a deleted item with a time or a word for yes. Deleted items are not shown.
     pub deleted_at: Option<Column>,
 }
 
@@ -214,10 +214,10 @@ pub struct Mapping {
     pub extra: Vec<(String, Column)>,
     /// How a person's answer reaches the shop: through columns of the row, a function, or the shop's API.
     pub answer: Answer,
-    /// An SQL query for data that the row lacks. `$1` is a text array of order keys. A result row has `key` and fields.
+    /// An SQL query for data outside the row. `$1` is a text array of order keys. A result row has `key` and fields.
     pub details: Option<String>,
     /// The SQL part of a derived mapping; `None`: every value is a column of the shop's row. The projector evaluates
-    /// the SQL. The other fields, except `table`, then describe the projection table, in which it saves the orders.
+    /// the SQL and saves the orders in the projection table. All fields except `table` then describe that table.
     pub derived: Option<Box<Derived>>,
 }
 
@@ -293,7 +293,7 @@ impl Mapping {
             .chain(self.extra.iter().map(|(_, column)| column))
     }
 
-    /// The statuses that a person can set: those with a word, or all if a function or API of the shop makes the change.
+    /// The statuses that a person can set: each status with a word, or all if a function or API of the shop is used.
     pub fn reachable(&self) -> StatusSet {
         match self.answer.has_own_words() {
             true => StatusSet::ALL,

@@ -103,7 +103,7 @@ impl Source {
     }
 
     /// The unit of item prices: the mapping's unit for items, otherwise the unit of the total. `None`: the mapping has
-    /// neither, so the form of each price decides (`items::unit_of_text`).
+    /// no unit for items and no total, so the form of each price decides (`items::unit_of_text`).
     fn unit_of_items(&self) -> Option<Unit> {
         let of_total = || self.mapping.fields.total.as_ref().map(|total| self.unit_of(total));
         self.mapping

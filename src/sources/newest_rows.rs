@@ -15,7 +15,7 @@ use crate::domain::subject::Visibility;
 const NEAR_EDITS: usize = 2;
 /// Minimum length of a status word that can be reported as misspelt, in characters.
 const SHORTEST_WORD: usize = 4;
-/// Maximum number of misspelt words in the warnings.
+/// Maximum number of misspelt words that the warnings list.
 const NAMED_WORDS: usize = 5;
 
 /// Warnings for the table's owner, one line each.
@@ -92,7 +92,7 @@ fn is_by_default(order: &Preview) -> bool {
     order.currency == NamedCurrency::Missing && !order.store_has_currency && has_amounts(&order.subject)
 }
 
-/// Warns of amounts in the default currency, or in none, although the shop has or names a currency.
+/// Adds warnings about amounts that get the default currency by mistake, and about invalid currency codes.
 fn currency(table: &Table, mapping: &Mapping, orders: &[&Preview], warnings: &mut Vec<String>) {
     let by_default: Vec<&&Preview> = orders.iter().filter(|order| is_by_default(order)).collect();
     let remedy = "set the store's currency (`vestnik store set`)";

@@ -14,8 +14,8 @@ pub fn says_no(text: &str) -> bool {
     text.is_empty() || is_zero || NO.contains(&text.as_str())
 }
 
-/// An SQL condition for an expression that is a text: it means no, or is null. Postgres finds rows that are not deleted
-/// by it.
+/// Returns an SQL condition: the text expression `text` means no, or is null. Queries use the condition to find the
+/// rows that are not marked as deleted.
 pub fn says_no_sql(text: &str) -> String {
     format!(
         "coalesce(lower(btrim({text})), '') ~ '^([+-]*0[0.]*|{}|)$'",
@@ -23,8 +23,8 @@ pub fn says_no_sql(text: &str) -> String {
     )
 }
 
-/// Whether a text means yes: a word for yes, a number other than 0, or a time, such as that of the payment. `None`: the
-/// text means neither yes nor no.
+/// Whether a text means yes: a word for yes, a number other than 0, or a time, such as the time of the payment. `None`:
+/// the text means neither yes nor no.
 pub fn yes_or_no(text: &str) -> Option<bool> {
     if says_no(text) {
         return Some(false);

@@ -4,7 +4,7 @@ use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::{self, TimeZone};
 use time::OffsetDateTime;
 
-/// The zone of times without a zone, if the mapping names none. Most frameworks write UTC.
+/// The zone of times without a zone, if the mapping names no zone. It is UTC, because most frameworks write UTC.
 pub const USUAL_ZONE: &str = "UTC";
 /// A number from this value on counts milliseconds since 1970; a smaller number counts seconds.
 const FIRST_MILLISECONDS: f64 = 1e11;
@@ -28,7 +28,7 @@ pub fn nearest(name: &str) -> Option<&'static str> {
         strsim::damerau_levenshtein(&wanted, &known).min(strsim::damerau_levenshtein(of_wanted, &city))
     };
     let near = names.map(|known| (likeness(&known), known)).min()?;
-    // The limit is smaller for a short text, because a short text resembles too many names.
+    // Allow fewer edits for a short name, because a short name is similar to too many zone names.
     (near.0 <= 3.min(name.len() / 3)).then_some(near.1)
 }
 

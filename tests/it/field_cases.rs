@@ -181,8 +181,8 @@ async fn a_swapped_table_takes_every_write_and_its_rows_make_events_once_it_is_a
 #[tokio::test(flavor = "multi_thread")]
 async fn a_swapped_table_may_be_of_another_shape_and_be_attached_by_each_name() {
     let (database, client) = shop(STANDARD, "public.orders").await;
-    // The shop renames the table for good. The new name is attached and the old name is detached. Then another table
-    // gets the old name.
+    // The shop renames the table and keeps the new name. A person attaches the table by the new name and detaches the
+    // old name. Then the shop creates another table with the old name.
     run(&client, &["alter table orders rename to purchases"]).await;
     attach(&database, &["--table", "public.purchases", "--kind", "order"]);
     let (code, said) = vestnik(&database, &["detach", "--table", "public.orders"]);
@@ -254,7 +254,7 @@ async fn attach_and_detach_give_way_to_writers_and_say_who_holds_the_table() {
     }
 }
 
-// P24: the column of the key is not unique.
+// P24: no single column has a unique value in each row, so the table has no valid key.
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_does_not_tell_rows_apart_is_refused() {
@@ -291,7 +291,7 @@ async fn a_key_that_does_not_tell_rows_apart_is_refused() {
     );
 }
 
-// P25: one row has bytes that are not text.
+// P25: one row has bytes that are not text in the encoding of the database.
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_byte_that_is_no_text_costs_nobody_else_theirs() {
@@ -338,7 +338,7 @@ async fn a_byte_that_is_no_text_costs_nobody_else_theirs() {
         let name = list["orders"][0]["customer_name"].as_str().unwrap();
         assert!(name.starts_with("Caf"), "{encoding}: {name}");
         assert!(encoding != "LATIN1" || name == "Café", "{name}");
-        // The text of a person's answer may contain characters that the encoding of the database does not have.
+        // A person's answer may contain characters that the database's encoding cannot represent.
         let (status, body) = press(
             &app,
             "9",
@@ -470,7 +470,7 @@ async fn an_enum_that_is_exchanged_costs_nothing() {
     let mut panel = app.panel("7", None).await.live().await;
     run(&client, &["insert into orders (store_id) values (7)"]).await;
     assert_eq!(panel.event().await["data"]["order_id"], "1");
-    // Prisma and TypeORM replace an enum type with these statements.
+    // The tools Prisma and TypeORM replace an enum type with these statements.
     run(&client, &[
         "begin; create type state_new as enum ('PENDING', 'ACCEPTED', 'COOKING', 'DONE', 'CANCELLED'); \
          alter table orders alter status drop default; alter table orders alter status type state_new using status::text::state_new; \
@@ -732,7 +732,7 @@ async fn items_that_are_deleted_or_withdrawn_are_proposed_to_be_left_out() {
     }
 }
 
-// Columns that change
+// The shop renames columns, or changes their types.
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_becomes_of_a_column_is_said_and_mended() {
@@ -775,7 +775,7 @@ async fn what_becomes_of_a_column_is_said_and_mended() {
     std::fs::write(&file, mended).unwrap();
     let said = attach(&app.database, &["--map", file.to_str().unwrap()]);
     assert!(said.contains("earlier events have guest now"), "{said}");
-    // The node loads the new mapping as soon as it has received the notification of the change.
+    // The node loads the new mapping after a notification, so the test repeats the request until the name appears.
     let told = timeout(PATIENCE, async {
         loop {
             let told = app.get_json("/api/partner/stores/7/events").await;
@@ -843,7 +843,7 @@ async fn a_restored_dump_goes_on() {
         assert!(told.iter().any(|event| is(event, "new_order", "3")), "{told:?}");
         assert_eq!(press(&app, "7", "4", json!({"status": "preparing"})).await.0, 200);
     }
-    // Only the data of the dump is loaded, into tables that exist. The triggers create one event for each row, and no
+    // Load a dump that contains only data into existing tables. The triggers create one event for each row, and no
     // statement fails.
     let dumped = Command::new("pg_dump")
         .args(["--data-only", "-t", "public.orders", "-f"])

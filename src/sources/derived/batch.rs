@@ -20,23 +20,23 @@ use crate::infra::db::QueryError;
 
 /// Maximum number of changes in one batch.
 pub(super) const BATCH_CHANGES: i64 = 200;
-/// Maximum number of existing orders that are computed when a table is attached. The newest orders are chosen.
+/// Maximum number of existing orders that are computed when a table is attached. Older orders are not computed.
 const KNOWN_ORDERS: i64 = 20_000;
 /// Maximum number of existing orders that are computed in one statement.
 const KNOWN_CHUNK: usize = 500;
 /// Maximum wait for a lock, milliseconds. The wait is short because the orders of other sources wait meanwhile.
 const LOCK_MS: u32 = 1000;
-/// Pause before an order whose store could not be computed is computed again.
+/// Pause before Vestnik computes an order again, if the order's store could not be computed.
 const RETRY_PAUSE: Duration = Duration::from_secs(10);
 
 /// The progress of one source in the queue `vst_change`: the row ids up to which its changes have been processed.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct QueueProgress {
-    /// No unprocessed change has this id or a smaller one. The next batch reads only greater ids, and so skips dead
-    /// rows that vacuum cannot remove yet.
+    /// All changes up to this id are processed. The next batch reads only greater ids, so it skips the dead rows of
+    /// processed changes, which vacuum may not have removed yet.
     through: i64,
-    /// The next value of `through`, and a transaction id. `through` takes this value when all transactions below that
-    /// id have ended.
+    /// The next value of `through`, and a transaction id. When all transactions with a smaller id have ended, `through`
+    /// gets the next value, because no change with a smaller row id can then appear.
     next: Option<(i64, u64)>,
 }
 
@@ -54,8 +54,8 @@ impl QueueProgress {
         {
             (self.through, self.next) = (self.through.max(through), None);
         }
-        // A change gets its row id shortly before its transaction gets a transaction id. A later transaction may
-        // therefore have a change with a slightly smaller id. So the next value stays two batches behind `newest`.
+        // A change gets its row id shortly before its transaction gets a transaction id. So a change with a slightly
+        // smaller row id may have a later transaction id. To be safe, the next value stays two batches behind `newest`.
         if let (None, Some(newest)) = (self.next, newest) {
             self.next = Some((newest - 2 * BATCH_CHANGES, xmax));
         }
@@ -71,23 +71,23 @@ pub(super) struct Done {
     pub events: u64,
     /// The mapping's expressions that failed, each with the key of the order for which the expression failed.
     pub failures: Vec<Failure>,
-    /// Number of earlier failures that have ended.
+    /// Number of earlier failures that have ended, because the expression works again.
     pub readable_again: usize,
 }
 
 /// The work of one batch: changes from the queue, orders whose wait for items has ended, and failures to try again.
 #[derive(Debug, Default)]
 struct Taken {
-    /// The time when each order of the batch was last written, by the order's key. If an order waited for its items, it
-    /// is the time of the write that began the wait.
+    /// The time when each order of the batch was last written, by the order's key. For an order that waited for its
+    /// items, it is the time of the first write, with which the wait began.
     orders: WrittenAt,
     /// The keys of the orders whose wait for items has ended.
     due: BTreeSet<String>,
-    /// What the changes say of the rows of the table of orders.
+    /// Which rows of the table of orders the batch found written or deleted.
     rows: WrittenRows,
-    /// Written values in watched tables. The orders' keys follow from them.
+    /// Values from written rows of watched tables. The `keys` queries turn these values into keys of orders.
     leads: Vec<Lead>,
-    /// The `keys` queries that failed before and now run again, each by its place in the mapping.
+    /// The `keys` queries that failed before and now run again, such as `derived.watch of items: keys`.
     retried_watches: Vec<String>,
     is_truncated: bool,
     is_watched_truncated: bool,
@@ -102,7 +102,7 @@ impl Taken {
     }
 }
 
-/// A value of a watched table's column, from a row that was written.
+/// A value from a written row of a watched table, in the column that identifies the affected orders.
 #[derive(Debug)]
 struct Lead {
     /// The number of the watched table, counted from 1.
@@ -180,7 +180,7 @@ async fn take(
     let mut taken = Taken::default();
     let mut newest = None;
     let mut in_order: Vec<&tokio_postgres::Row> = rows.iter().collect();
-    // The last change of an order says whether its row is there.
+    // Sort the changes by id. The last change of an order then shows whether the order's row still exists.
     in_order.sort_by_key(|row| row.try_get::<_, i64>(0).unwrap_or_default());
     for row in in_order {
         newest = newest.max(Some(row.try_get::<_, i64>(0)?));
@@ -319,8 +319,8 @@ async fn project(
 }
 
 /// Computes the orders that existed before the source was attached or its mapping changed, and appends no events for
-/// them. Skips an order that was written since then: the queue contains its change, which will be published with an
-/// event.
+/// them. Skips an order that was written since then, because a later batch takes its change from the queue and
+/// publishes it with an event.
 async fn all_rows(
     transaction: &mut Transaction<'_>,
     source: &Source,

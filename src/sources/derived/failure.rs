@@ -11,21 +11,21 @@ use crate::infra::db::{self, GenericClient, Transaction};
 const NAMED_FAILURES: i64 = 5;
 /// Minimum time between two attempts to compute an order with a failure, seconds.
 pub(super) const RETRY_SECONDS: f64 = 10.0;
-/// The failures' place of orders whose rows row level security hides.
+/// The value of [`Failure::place`] for an order whose row is hidden by row level security.
 const ROW_SECURITY: &str = "row level security";
-/// Maximum number of such orders of a source. Beyond it, the oldest ones are no longer looked for.
+/// Maximum number of orders of a source that are saved as hidden by row level security. The oldest ones are deleted.
 const HIDDEN_ORDERS: i64 = 10_000;
-/// The failures' key of a watched table's query for keys: it is of no order.
+/// The value of [`Failure::key`] if the `keys` query of a watched table failed, because that query is for many orders.
 const NO_ORDER: &str = "";
 
-/// An expression of a mapping that failed for an order.
+/// A failure to compute an order, usually because an expression of the mapping failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Failure {
     /// The key of the order. Empty: the `keys` query of a watched table failed.
     pub key: String,
     /// The place of the expression in the mapping, such as `derived.total`, or [`ROW_SECURITY`].
     pub place: String,
-    /// The error of Postgres, without values of the order.
+    /// The error text of Postgres. Values from the order are removed, because they may be a customer's data.
     pub reason: String,
 }
 
@@ -39,7 +39,7 @@ impl Failure {
         }
     }
 
-    /// The failure of the mapping's joins, which give several different rows for this order in one store.
+    /// The failure of an order for which the mapping's joins give several different rows in one store.
     pub fn several_rows(key: &str) -> Self {
         Self {
             key: key.to_owned(),
@@ -49,7 +49,7 @@ impl Failure {
         }
     }
 
-    /// The failure of an order whose row row level security hides.
+    /// The failure of an order whose row is hidden by row level security.
     pub fn hidden_row(key: &str, reason: &str) -> Self {
         Self {
             key: key.to_owned(),
@@ -58,12 +58,12 @@ impl Failure {
         }
     }
 
-    /// Whether row level security hides the order's row. Then no expression of the mapping is wrong.
+    /// Whether row level security hides the order's row. If so, the mapping's expressions are not the cause.
     pub fn is_hidden_row(&self) -> bool {
         self.place == ROW_SECURITY
     }
 
-    /// The failure of the query for keys of a watched table.
+    /// The failure of the `keys` query of a watched table.
     pub fn of_watch(table: &str, error: &tokio_postgres::Error) -> Self {
         Self {
             key: NO_ORDER.to_owned(),
@@ -144,8 +144,8 @@ pub(super) async fn save(
     Ok(ended.len())
 }
 
-/// Deletes the failure of a watched table's `keys` query, because the query works again. Returns whether a failure was
-/// saved.
+/// Deletes the saved failure of a watched table's `keys` query, because the query works again. Returns whether a
+/// failure was saved before.
 pub(super) async fn end_of_watch(
     transaction: &Transaction<'_>,
     source: SourceId,
@@ -187,8 +187,8 @@ pub(super) async fn retry(
     Ok(retried)
 }
 
-/// The separator in a line of a health report. The text before it stays the same while the problem lasts; the counts
-/// and keys after it change.
+/// The separator in a line of a health report. The text before the separator stays the same while the problem lasts.
+/// The counts and keys after the separator change.
 pub(in crate::sources) const COUNTED: &str = "; now for ";
 
 /// The lines of a health report about the failures of a source: the number of affected orders, then the most frequent
@@ -260,7 +260,7 @@ pub(super) async fn lines(
     Ok(lines)
 }
 
-/// The lines of a health report about orders whose rows row level security hides.
+/// The lines of a health report about orders whose rows are hidden by row level security.
 async fn hidden_lines(client: &impl GenericClient, source: SourceId) -> Result<Vec<String>, tokio_postgres::Error> {
     const HIDDEN: &str = "select reason, count(*), (array_agg(vestnik.vst_readable(key) order by at desc, length(key) desc, key desc))[1] \
          from vestnik.vst_projection_failure where source = $1 and place = $2 group by reason order by 2 desc, 1 limit $3";

@@ -13,7 +13,8 @@ pub(super) const WITHOUT_STORE: &str = "?";
 /// the mapping's joins. The value can then be computed even if a joined table is missing.
 pub(super) const BARE: &str = "!";
 
-/// The value of `vst_field` for the keys of the rows that the reader may see, without any expression.
+/// The value of `vst_field` with which the function returns only the keys of the rows that its owner may read. The
+/// function then evaluates no expression of the mapping.
 pub(super) const KEY: &str = "key";
 
 /// The name of a source's function.
@@ -85,8 +86,8 @@ pub(super) fn select(table: &str, derived: &Derived, condition: &str) -> String 
 }
 
 /// The SQL that creates the source's function. If the parameter `vst_field` is null, the function computes whole
-/// orders; otherwise it computes the one value that `vst_field` names. So an order can be computed value by value, and
-/// an expression that fails affects no other value.
+/// orders; otherwise it computes the one value that `vst_field` names. The projector can therefore compute an order
+/// value by value, and an expression that fails affects no other value.
 pub(super) fn sql(source: SourceId, table: &Table, derived: &Derived) -> String {
     let condition = has_key(table, derived, "vst_keys");
     let whole = select(&table.quoted, derived, &condition);

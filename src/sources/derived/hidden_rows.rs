@@ -1,5 +1,5 @@
-//! Finds written orders whose rows row level security hides from the role that reads the expressions. No write of the
-//! shop follows when a policy lets the role read them, so the projector keeps their keys and looks for them again.
+//! Finds orders that the shop wrote but whose rows are hidden, by row level security, from the role that runs the
+//! mapping's expressions. A new policy may show these rows later, without a write. So the projector retries their keys.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -11,14 +11,14 @@ use super::function;
 use super::project::PublishedResults;
 use crate::infra::db::Transaction;
 
-/// What the changes of a batch say of the rows of the shop's table of orders, by the orders' keys.
+/// The keys of the orders whose rows a batch found written, deleted, or due for another attempt.
 #[derive(Debug, Default)]
 pub(super) struct WrittenRows {
-    /// Rows that were written and not deleted since.
+    /// Orders whose row was written and not deleted since.
     written: BTreeSet<String>,
-    /// Rows that were deleted, or have another key now.
+    /// Orders whose row was deleted, or whose row has another key now.
     gone: BTreeSet<String>,
-    /// Orders that are tried again, because they failed before.
+    /// Orders that the batch computes again, because they failed before.
     pub retried: BTreeSet<String>,
 }
 
@@ -34,8 +34,8 @@ impl WrittenRows {
     }
 }
 
-/// The failures of those orders with these keys that have no computed result, because row level security hides their
-/// rows.
+/// Finds the orders among `keys` that could not be computed because row level security hides their rows. Returns a
+/// failure for each of these orders.
 pub(super) async fn find(
     transaction: &Transaction<'_>,
     source: &Source,
@@ -56,28 +56,29 @@ pub(super) async fn find(
     let Some(RowSecurity { reason, is_open }) = row_security(transaction, source).await? else {
         return Ok(Vec::new());
     };
-    // The policy may have come after the orders were computed. So an order is looked for once more.
+    // Somebody may have created the open policy after the orders were computed. So keep new orders for one more try.
     if is_open {
         missing.retain(|key| !rows.retried.contains(*key));
     }
     let visible = format!("select {}($1::text[], $2)", function::name(source.id));
     for row in transaction.query(&visible, &[&missing, &function::KEY]).await? {
         let key = row.try_get::<_, Vec<Option<String>>>(0)?.into_iter().next().flatten();
-        // The row can be read: the mapping's joins leave it out.
+        // The role can read this row. The order has no result because the mapping's joins leave the row out.
         missing.retain(|missing| key.as_ref() != Some(*missing));
     }
     Ok(missing.iter().map(|key| Failure::hidden_row(key, &reason)).collect())
 }
 
-/// Row level security that holds for the role that reads the expressions.
+/// Row level security of a table, if Postgres applies it to the role that runs the mapping's expressions.
 struct RowSecurity {
-    /// What it does, and what to do.
+    /// The text for the health report: which rows are hidden from which role, and which policy to create.
     reason: String,
-    /// Whether its policies let the role read every row.
+    /// Whether the table's policies let the role read every row.
     is_open: bool,
 }
 
-/// The row level security of the shop's table of orders; `None`: it does not hold for the role that reads.
+/// The row level security of the shop's table of orders. `None`: Postgres does not apply row level security to the role
+/// that runs the mapping's expressions.
 async fn row_security(
     transaction: &Transaction<'_>,
     source: &Source,

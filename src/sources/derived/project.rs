@@ -75,8 +75,8 @@ impl Projected {
     }
 }
 
-/// The last published result for an order of one store. `answered_over` is the shop's status, if clients see a person's
-/// answer instead of it. `None`: clients see the shop's status.
+/// The last published result for an order of one store. If clients see a person's answer instead of the shop's status,
+/// `answered_over` is the shop's status. `None`: clients see the shop's status.
 #[derive(Debug)]
 struct Before {
     status: String,
@@ -108,8 +108,8 @@ pub(super) async fn derive(
     Ok(orders)
 }
 
-/// The last published results of some orders, locked until the transaction ends. The rows are locked before the orders
-/// are computed, so that a result that is older than an answer is never published after the answer.
+/// The last published results of some orders, locked until the transaction ends. Lock the results before computing the
+/// orders. Otherwise a person's answer may come in between, and an older status would then replace the answer.
 pub(super) struct PublishedResults {
     before: HashMap<(String, String), Before>,
 }
@@ -152,7 +152,7 @@ impl PublishedResults {
         self.before.keys().any(|(known, _)| known == key)
     }
 
-    /// The status that the shop's own tables give an order of a store; an answer that the engine keeps may hide it.
+    /// The status of an order in the shop's tables. Clients may see another status, which a person's answer set.
     pub fn shop_status(&self, key: &str, store: &str) -> Option<&str> {
         self.before
             .get(&(key.to_owned(), store.to_owned()))

@@ -27,7 +27,7 @@ const RENEWAL: Duration = Duration::from_secs(1);
 const STANDBY_PAUSE: Duration = Duration::from_millis(500);
 /// Interval at which the node with the lease polls the queue for changes.
 const POLL_PAUSE: Duration = Duration::from_millis(20);
-/// Interval of polls during [`BUSY_FOR`] after a change was found.
+/// Interval at which the node with the lease polls until [`BUSY_FOR`] has passed since the last change.
 const BUSY_PAUSE: Duration = Duration::from_millis(5);
 /// Time after the last change during which the node polls at the interval [`BUSY_PAUSE`].
 const BUSY_FOR: Duration = Duration::from_secs(1);
@@ -35,14 +35,14 @@ const BUSY_FOR: Duration = Duration::from_secs(1);
 const IDLE_PAUSE: Duration = Duration::from_millis(250);
 /// Pause of a source after its batch failed. The batches of other sources continue.
 const REST: Duration = Duration::from_secs(1);
-/// Interval at which a warning about a source whose batch fails for the same reason is repeated.
+/// Minimum time between two warnings that a source's batch failed for the same reason.
 const WARNING_PAUSE: Duration = Duration::from_secs(60);
 /// Interval at which orders with a failing expression are computed again.
 const RETRY_PAUSE: Duration = Duration::from_secs(10);
-/// Maximum number of orders with a failing expression that are computed again at once. As soon as one of these orders
+/// Maximum number of orders with a failing expression that one batch computes again. As soon as one of these orders
 /// can be computed, the limit becomes [`BATCH_CHANGES`].
 const RETRIED_ORDERS: i64 = 20;
-/// Maximum number of distinct failures of a source that are logged. The count starts again when a failure ends.
+/// Maximum number of distinct failures that are logged for a source. The count starts at 0 again when a failure ends.
 const LOGGED_FAILURES: usize = 20;
 /// Time limit of a batch. Without the limit, a batch on a half-open connection would never end.
 const BATCH_DEADLINE: Duration = Duration::from_secs(120);
@@ -54,22 +54,23 @@ pub struct Projector {
     /// The name under which this projector takes the lease. Each start of the program has a different name.
     holder: String,
     progress: HashMap<SourceId, QueueProgress>,
-    /// The place and the reason of each failure that was logged.
+    /// For each source: the logged failures, each with its place in the mapping and its reason.
     logged: HashMap<SourceId, BTreeSet<(String, String)>>,
-    /// For each source: the time of the next attempt to compute its failing orders, and the maximum number of these
-    /// orders. Without an entry, the next batch computes them.
+    /// For each source: when its failing orders are next computed again, and at most how many of them in one batch. If
+    /// a source has no entry, its next batch computes failing orders again.
     retries: HashMap<SourceId, (Instant, i64)>,
     /// The sources whose last batch failed, each with the end of its pause.
     resting: HashMap<SourceId, Instant>,
-    /// The last warning about each source whose batch fails.
+    /// The last logged warning about each source whose batch fails.
     warned: HashMap<SourceId, Warned>,
 }
 
-/// The last warning that a source's batch failed. While the reason stays the same, it is repeated at [`WARNING_PAUSE`].
+/// The last warning that a source's batch failed. While the reason stays the same, the warning is logged again only
+/// after [`WARNING_PAUSE`].
 struct Warned {
     reason: String,
     at: Instant,
-    /// Number of failures since then that were not logged.
+    /// Number of failed batches since this warning that were not logged.
     unlogged: u64,
 }
 
@@ -227,8 +228,8 @@ impl Projector {
         Ok(taken)
     }
 
-    /// Whether a failed batch of a source is logged now. Returns the number of failures that were left out since the last
-    /// warning; `None`: leave this one out, too.
+    /// Decides whether to log a failed batch. Returns the number of failed batches since the last warning that were not
+    /// logged. `None`: do not log this failed batch.
     fn may_warn(&mut self, id: SourceId, reason: String, now: Instant) -> Option<u64> {
         let last = self.warned.get_mut(&id).filter(|last| last.reason == reason);
         let unlogged = match last {
@@ -305,7 +306,8 @@ impl Projector {
         Ok(done.taken)
     }
 
-    /// The maximum number of failing orders of a source that the next batch computes again; 0 during the pause.
+    /// The maximum number of failing orders of a source that the next batch computes again. It is 0 until
+    /// [`RETRY_PAUSE`] has passed.
     fn retried(&self, id: SourceId) -> i64 {
         match self.retries.get(&id) {
             Some((at, _)) if *at > Instant::now() => 0,

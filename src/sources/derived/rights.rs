@@ -12,8 +12,8 @@ use crate::infra::db::GenericClient;
 /// The start of Postgres' error text about a missing right.
 pub(super) const DENIED: &str = "permission denied for ";
 
-/// The GRANT statement that gives `role` the right that it lacks according to `reason`, an error of Postgres. `schema`
-/// is the schema of the shop's table. `None`: the error is not about a missing right.
+/// The GRANT statement for a right that `role` lacks. `reason` is the error of Postgres about the missing right, and
+/// `schema` is the schema of the shop's table. `None`: the error is not about a missing right.
 pub(in crate::sources) async fn grant_of(
     client: &impl GenericClient,
     reason: &str,
@@ -39,7 +39,7 @@ pub(in crate::sources) async fn grant_of(
     })
 }
 
-/// A table that an answer's SQL statement uses, with the command that uses it.
+/// A table in an answer's SQL statement, with the command that the statement runs on the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Use {
     /// The table's name as it is written in the statement.
@@ -66,7 +66,7 @@ impl Command {
         }
     }
 
-    /// The letter in `pg_policy.polcmd` of a policy for this command.
+    /// The letter for this command in the Postgres catalog's column `pg_policy.polcmd`, such as `r` for SELECT.
     fn policy(self) -> &'static str {
         match self {
             Self::Select => "r",
@@ -90,7 +90,7 @@ struct Need {
     /// The prefix of the report: the mapping's key whose SQL needs the right, such as `answer.preparing: `. Empty: the
     /// source itself needs the right.
     place: String,
-    /// The part of the report that says what happens without the right.
+    /// The part of the report that says what happens without the right, such as `so the answer fails`.
     consequence: &'static str,
     /// Whether to check row level security in addition to the grant.
     is_by_row: bool,
@@ -121,8 +121,8 @@ fn needs(table: &Table, derived: &Derived) -> Vec<Need> {
     needs
 }
 
-/// Finds the rights that the source needs and that a role lacks. Checks the current role and every role that may update
-/// the journal, because the role of `vestnik serve` has this right.
+/// Finds the rights that the source needs and that a role lacks. Checks the current role, and each role with the right
+/// to update the journal, because `vestnik serve` probably runs with one of these roles.
 pub(super) async fn of_serving_roles(
     client: &impl GenericClient,
     table: &Table,
@@ -279,7 +279,7 @@ fn words(sql: &str) -> Vec<String> {
     words
 }
 
-/// Finds the tables in the expressions on which row level security applies, because a policy may hide orders without an
+/// Finds the tables that the expressions read and that have row level security. A policy may hide orders without an
 /// error. `source` is the id of the attached source; `None`: the source is not attached yet.
 pub(super) async fn of_expressions(
     client: &impl GenericClient,

@@ -12,7 +12,7 @@ use super::super::trigger::{body_of, function_name, same, text_of};
 use crate::domain::event::SourceId;
 
 const TEMPLATE: &str = include_str!("../../../triggers/watch.sql");
-/// `vst_change.watch` for an order whose row was deleted, or has another key now.
+/// The value of `vst_change.watch` if an order's row was deleted, or if the row has another key now.
 pub(super) const GONE: i16 = -2;
 const WRITES: [&str; 4] = ["insert", "update", "delete", "truncate"];
 
@@ -40,7 +40,7 @@ impl Watched {
         }
     }
 
-    /// What the trigger records in `vst_change.watch` for a row that is gone.
+    /// The value that the trigger writes to `vst_change.watch` for a row that was deleted or has another key now.
     fn gone(&self) -> i16 {
         match self.number {
             0 => GONE,
@@ -75,7 +75,7 @@ impl Watched {
         let mut columns: Vec<&str> = vec![&self.column];
         columns.extend(self.read.iter().map(String::as_str).filter(|name| *name != self.column));
         let idents: Vec<String> = columns.iter().map(|name| ident(name)).collect();
-        // A column that no longer exists counts as changed by every update, because its value is unknown.
+        // If the shop has dropped a column that the mapping reads, every update of a row counts as a change.
         let rows = |rows: &str, missing: &str| {
             let gone = columns
                 .iter()

@@ -1,4 +1,5 @@
-//! Usual names of an item's JSON members in the data of shops. They are used if the mapping does not name the members.
+//! The names that shops usually give the JSON members of an item. Vestnik searches for these names if the mapping does
+//! not name the members.
 
 pub(super) const NAMES: [&str; 14] = [
     "name",
@@ -55,8 +56,8 @@ pub(super) const OPTIONS: [&str; 15] = [
     "опции",
     "добавки",
 ];
-/// Further names of the member that holds the name of a group of options. [`CHOICES`] has further names of the member
-/// that holds the options of the group.
+/// More names of the member that holds the name of a group of options, such as `"group": "Sauces"`. [`CHOICES`] has
+/// more names of the member that holds the options of the group.
 pub(super) const GROUPS: [&str; 5] = ["group", "group_name", "groupName", "category", "section"];
 pub(super) const CHOICES: [&str; 4] = ["items", "values", "selected", "modifierOptions"];
 pub(super) const NOTES: [&str; 13] = [
@@ -124,7 +125,7 @@ pub(super) const TECHNICAL: [&str; 20] = [
     "type",
 ];
 
-/// Whether a member with this name has a usual meaning, or no meaning for people.
+/// Whether one of the lists in this file contains the name. If not, the member may be a customer's note.
 pub(super) fn is_usual(name: &str) -> bool {
     let usual = NAMES
         .iter()

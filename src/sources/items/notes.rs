@@ -1,4 +1,4 @@
-//! Finds the notes of an item in members that are no name, quantity, price or option.
+//! Finds the customer's notes to an item in JSON members that do not hold a name, quantity, price or option.
 
 use super::names::{self, META};
 use super::{ITEM_OPTIONS, LEVELS, OPTION_LEVELS, name_within, options_of, shortened};
@@ -30,8 +30,8 @@ pub(super) fn meta(members: &[(String, &str)]) -> Vec<String> {
     notes
 }
 
-/// Notes from members with unknown names, so that no wish of a customer is lost. Plain numbers are left out, because
-/// they are usually prices or ids.
+/// Notes from members with unknown names, because such a member may hold a customer's wish. Plain numbers are left out,
+/// because they are usually prices or ids.
 pub(super) fn unknown(members: &[(String, &str)], mapped: &mapping::Items) -> Vec<String> {
     let is_mapped = |name: &str| mapped.named_columns().any(|(_, column)| column.name == name);
     let is_known = |name: &str| is_mapped(name) || names::is_usual(name);

@@ -17,7 +17,7 @@ fn is_serialized(text: &str) -> bool {
     let mut letters = text.chars();
     let (first, second) = (letters.next().unwrap_or_default(), letters.next().unwrap_or_default());
     match first {
-        // The caller has parsed valid JSON already, so this text is invalid JSON.
+        // The text is not valid JSON, because the caller handles valid JSON before this call.
         '{' => second.is_whitespace() || matches!(second, '"' | '\''),
         '[' => second.is_whitespace() || matches!(second, '{' | '[' | '"' | '\''),
         '<' => text.contains('>') && (second.is_alphabetic() || matches!(second, '?' | '!')),

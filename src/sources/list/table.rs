@@ -77,7 +77,7 @@ pub struct SourceTable<'a> {
     store: Store,
     /// An SQL expression for the status word as text; `t` is the table's alias.
     status: String,
-    /// The status column, quoted for SQL. `None`: no index starts with the status column and the creation time.
+    /// The status column, quoted for SQL, if an index starts with this column and the creation time. Otherwise `None`.
     indexed_status: Option<String>,
     /// The column of the creation time; `None`: the table has no sortable column for it.
     created: Option<TypedColumn>,
@@ -90,7 +90,7 @@ pub struct SourceTable<'a> {
 /// The row after which a page begins: the last row of the previous page.
 #[derive(Debug)]
 pub struct Anchor {
-    /// The index of the row's table in the list of tables.
+    /// The index of the row's table among the tables that the list reads.
     pub place: usize,
     /// The row's creation time; `None`: the table has no such column, or the value is null.
     pub at: Option<OffsetDateTime>,
@@ -191,7 +191,7 @@ impl<'a> SourceTable<'a> {
         }
     }
 
-    /// SQL for the creation time of one row. `$1` is the store's id, `$2` the row's key.
+    /// An SQL query for the creation time of one row. `$1` is the store's id, and `$2` is the row's key.
     pub fn anchor_sql(&self) -> String {
         let at = match &self.created {
             Some(created) => format!("t.{}::timestamptz", created.name),

@@ -1,4 +1,4 @@
-//! How a person's answer to an order reaches the shop.
+//! The part of a mapping that says how Vestnik saves a person's answer to an order in the shop.
 
 use super::Mapping;
 use crate::domain::status::Status;
@@ -26,7 +26,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Whether a function or API of the shop makes the change. If so, a status needs no word in the mapping.
+    /// Whether a function or API of the shop changes the status. If so, the mapping needs no words for statuses.
     pub fn has_own_words(&self) -> bool {
         self.function.is_some() || self.url.is_some()
     }

@@ -57,7 +57,7 @@ fn whole(top: &mut Section<'_>) -> Option<Mapping> {
             ..Answer::default()
         },
     };
-    // The columns that an answer writes are also read as fields of the order.
+    // If `[fields]` names no column for the reason or the minutes, read the column to which answers write this value.
     fields.reason = fields.reason.or_else(|| answer.reason.as_deref().map(Column::whole));
     fields.minutes = fields.minutes.or_else(|| answer.minutes.as_deref().map(Column::whole));
     let details = top.below("details").and_then(|mut section| {

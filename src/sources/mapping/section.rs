@@ -1,5 +1,5 @@
-//! Reads one table of a mapping's TOML, key by key. The section collects errors. A key that was never read is unknown,
-//! and the section reports it at the end.
+//! Reads one table of a mapping's TOML, key by key, and collects the errors. At the end, reports each key of the table
+//! that was never read as unknown.
 
 use toml::{Table, Value};
 
@@ -79,8 +79,8 @@ impl<'p> Section<'p> {
     /// problem, if the address is invalid.
     pub(super) fn address(&mut self, key: &'static str) -> Option<String> {
         let text = self.text(key)?;
-        // Private addresses are accepted here. A setting decides whether they are allowed, and `source check` and each
-        // request apply the setting.
+        // Accept private addresses here, because the setting `webhook.allow_private` is not known here. `source check`
+        // and each request apply the setting.
         match address::check(&text, true) {
             Ok(_) => Some(text),
             Err(refused) => {
@@ -159,8 +159,8 @@ impl<'p> Section<'p> {
         words.unwrap_or_default()
     }
 
-    /// Reads a reference to a column, or a table with the key `column` and more keys. Returns a section with the key
-    /// `column` in both cases.
+    /// Reads a reference to a column, or a table with the key `column` and more keys. Converts a plain reference to a
+    /// table that has only the key `column`.
     pub(super) fn column_or_table(&mut self, key: &'static str) -> Option<Section<'_>> {
         if let Some(Value::String(_)) = self.table.get(key) {
             let mut table = Table::new();

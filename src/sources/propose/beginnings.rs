@@ -1,4 +1,5 @@
-//! Finds out whether orders begin with a word that a proposal takes for the end of an order. Such an order never rings.
+//! Checks whether the shop creates new orders with a status word that the proposal maps to `completed`. Panels would
+//! not ring for these new orders, so the proposal asks a person.
 
 use super::Draft;
 use super::columns::{Columns, is_time};
@@ -11,14 +12,14 @@ use crate::sources::sql::ident;
 
 /// Maximum number of the newest completed orders that are examined.
 const NEWEST_ROWS: i64 = 20;
-/// Minimum number of completed orders for a question about their times: single rows may be somebody's trial.
+/// Minimum number of completed orders before their times cause a question. Fewer orders may be somebody's trial.
 const FEWEST_ROWS: i64 = 3;
-/// Time between the creation of an order and its last change, seconds. An order that is completed sooner was hardly
-/// prepared by anybody.
+/// Maximum time from the creation of an order to its last change, seconds, for an order that nobody had time to
+/// prepare. The status of this order was probably `completed` from the beginning.
 const AT_ONCE_SECONDS: f64 = 60.0;
 
-/// Asks whether orders are new to the store when they become completed, if the table's rows or words say so. `found`
-/// has each word of the status column with the number of its rows.
+/// Adds a question to the draft if the rows suggest that new orders begin with a word for `completed`. `found` has each
+/// word of the status column with the number of rows that contain the word.
 pub(super) async fn ask(
     client: &impl GenericClient,
     table: &Table,
@@ -64,8 +65,8 @@ pub(super) async fn ask(
     Ok(())
 }
 
-/// Counts the newest completed orders, and those of them that were not changed later than [`AT_ONCE_SECONDS`] after their
-/// creation. Without the two times nothing is known, and both counts are 0.
+/// Returns two counts: the newest completed orders, and how many of these were last changed within [`AT_ONCE_SECONDS`]
+/// of their creation. Both are 0 if the table has no column for the creation time or for the time of the last change.
 async fn at_once(
     client: &impl GenericClient,
     table: &Table,

@@ -19,8 +19,8 @@ impl<'a> Columns<'a> {
     }
 
     /// Finds the first unused column whose name is in `names` and whose type `may` accepts, and marks the column as
-    /// used. Earlier names are preferred. For each name, a column with the suffix `_utc` or `_gmt` comes first. The
-    /// column without this suffix may be a copy in local time. A column with a unit as suffix, such as `_cents`, comes
+    /// used. Earlier names are preferred. For each name, a column with the suffix `_utc` or `_gmt` comes first, because
+    /// the column without this suffix may hold local time. A column with a unit as suffix, such as `_cents`, comes
     /// last.
     pub(super) fn take(&mut self, names: &[&str], may: impl Fn(&TableColumn) -> bool) -> Option<&'a TableColumn> {
         let at = self.find(names, may)?;
@@ -29,12 +29,12 @@ impl<'a> Columns<'a> {
         Some(column)
     }
 
-    /// The column that [`Self::take`] would take.
+    /// Finds the same column as [`Self::take`], but does not mark the column as used.
     pub(super) fn peek(&self, names: &[&str], may: impl Fn(&TableColumn) -> bool) -> Option<&'a TableColumn> {
         self.find(names, may).map(|at| self.all[at].0)
     }
 
-    /// The place of the first unused column with one of these names.
+    /// The index in `all` of the column that [`Self::take`] returns.
     fn find(&self, names: &[&str], may: impl Fn(&TableColumn) -> bool) -> Option<usize> {
         let suffixes = synonyms::ZONES.iter().chain(&[""]).chain(synonyms::MINOR_UNITS);
         let named = names

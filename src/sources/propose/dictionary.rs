@@ -1,4 +1,4 @@
-//! Finds the table that says in words what the numbers of a status column mean, such as `statuses` for `status_id`.
+//! Finds the shop's table that has a word for each number of a status column, such as `statuses` for `status_id`.
 
 use super::columns::{Columns, is_text, is_whole};
 use super::synonyms::{self, underscored};
@@ -13,7 +13,7 @@ const MAX_WORDS: i64 = 60;
 /// The words for the values of a status column.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Dictionary {
-    /// Where the words stand, such as `public.statuses, status_name`; empty: the column has no such table.
+    /// The table and column of the words, such as `public.statuses, status_name`. Empty: no table has such words.
     pub place: String,
     /// Each value of the column with its word.
     pub words: Vec<(String, String)>,
@@ -35,7 +35,8 @@ impl Dictionary {
     }
 }
 
-/// Finds the words for the values of a column: by its foreign key, or by a table with a name like the column's.
+/// Finds the words for the values of `column`, in the table to which its foreign key points, or in a table with a
+/// similar name.
 pub(super) async fn find(
     client: &impl GenericClient,
     table: &Table,
@@ -63,7 +64,7 @@ pub(super) async fn find(
     Ok(Dictionary::default())
 }
 
-/// The tables that may have the words, each with its key column: those of foreign keys first.
+/// The tables that may have the words, each with its key column. The tables to which a foreign key points come first.
 async fn candidates(
     client: &impl GenericClient,
     table: &Table,
@@ -92,7 +93,8 @@ async fn candidates(
     rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }
 
-/// The words of a table. Where a column says of what its rows are the statuses, those of other things are left out.
+/// Each key and its word in a table of statuses. The column `subject`, if the table has one, says whether a row is a
+/// status of orders or of something else, such as bookings. If some rows fit `kind`, the other rows are left out.
 async fn words(
     client: &impl GenericClient,
     table: &Table,

@@ -1,4 +1,4 @@
-//! Finds where the items of orders stand: a column of the row, or a second table.
+//! Finds where the shop stores the items of orders: in a column of the order's row, or in a second table.
 
 use super::columns::{Columns, is_json, is_number, is_text, is_time, may_list};
 use super::{Draft, Items, money, synonyms};
@@ -17,7 +17,8 @@ pub(super) async fn find(
         return Ok(());
     }
     let found = second_table(client, table, draft).await?;
-    // A text beside a whole table of items is often a serialized cart of the application's own.
+    // If a second table has names and quantities of items, a text column is often a copy of the cart that only the
+    // application can parse. So text columns are then ignored.
     let is_whole = found
         .as_ref()
         .is_some_and(|second| second.is_named && second.is_counted);
@@ -85,18 +86,18 @@ pub(super) async fn find(
 /// A table that may hold the items of orders.
 struct SecondTable {
     table: Table,
-    /// Its column with the order's key.
+    /// The column of the table that holds the order's key.
     order_key: String,
-    /// Whether only names say so, and no foreign key.
+    /// Whether the table was found only by its names. `false`: a foreign key refers to the orders.
     is_guess: bool,
-    /// Whether it has names of dishes.
+    /// Whether the table has a column for the names of dishes.
     is_named: bool,
-    /// Whether it has quantities.
+    /// Whether the table has a column for quantities.
     is_counted: bool,
 }
 
-/// The table that most likely holds the items. One with quantities and names comes first: a table of addresses or
-/// shipments has none.
+/// The table that most likely holds the items. A table with quantities and names is preferred, because a table of
+/// addresses or shipments has no such columns.
 async fn second_table(
     client: &impl GenericClient,
     table: &Table,
@@ -133,8 +134,8 @@ async fn second_table(
     Ok(tables.into_iter().next())
 }
 
-/// The tables of the same schema whose names begin with that of an order, and that have its key by their names, such as
-/// `order_menus.order_id` for `orders`. Many frameworks declare no foreign key.
+/// Finds items tables by their names, because many frameworks declare no foreign key. For `orders`, the table's name
+/// must begin with `order`, and the table must have a column `order_id`. Returns each table with this column.
 async fn named_alike(
     client: &impl GenericClient,
     table: &Table,
@@ -150,7 +151,8 @@ async fn named_alike(
     rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }
 
-/// The column of an items table that marks a deleted item. A likely one is marked.
+/// The column of an items table that marks a deleted item. If the column's name is not certain, such as `voided`, adds
+/// a guess to the draft.
 fn deleted<'a>(theirs: &mut Columns<'a>, draft: &mut Draft) -> Option<&'a TableColumn> {
     let may = |column: &TableColumn| column.base == "boolean" || is_time(column);
     let deleted = theirs.take(synonyms::ITEM_DELETED, may);
@@ -166,7 +168,8 @@ fn deleted<'a>(theirs: &mut Columns<'a>, draft: &mut Draft) -> Option<&'a TableC
     Some(withdrawn)
 }
 
-/// The tables with a foreign key of one column to this table, each with that column.
+/// The tables with a foreign key to `table`, each with the column of the foreign key. Foreign keys of several columns
+/// are left out.
 async fn referencing(
     client: &impl GenericClient,
     table: &Table,

@@ -31,7 +31,7 @@ pub struct Proposal {
     pub guesses: Vec<String>,
 }
 
-/// The columns that the proposal has chosen so far, field by field.
+/// The proposal while it is being made: the columns that are chosen for each field, the questions and the guesses.
 #[derive(Debug, Default)]
 struct Draft {
     table: String,
@@ -102,7 +102,8 @@ pub async fn propose(
     money::find(client, table, &mut columns, &mut draft).await?;
     times(client, &mut columns, kind, &mut draft).await?;
     items::find(client, table, &mut columns, &mut draft).await?;
-    // The requested time may be a text, such as `18:00-19:00`. It is shown as an extra field.
+    // The requested time may be a text, such as `18:00-19:00`. Vestnik cannot parse this text, so panels show it as an
+    // extra field.
     let in_words = columns.all(synonyms::DUE, |column| {
         is_text(column) || column.base.starts_with("time ")
     });
@@ -144,8 +145,8 @@ async fn identity(
     columns: &mut Columns<'_>,
     draft: &mut Draft,
 ) -> Result<(), catalog::Error> {
-    // Finds the primary key, or else the first unique index on one column that is never null. Columns of the partition
-    // key are ignored, because every unique index must contain them.
+    // Finds the primary key, or else the first unique index on one column that is never null. In a partitioned table,
+    // every unique index contains the columns of the partition key, so these columns are ignored.
     const KEYS: &str = "with p as (select coalesce((select array_agg(a.attnum) from pg_partition_tree($1::oid) t join pg_partitioned_table l on l.partrelid = t.relid \
              cross join unnest(l.partattrs::int2[]) n join pg_attribute b on b.attrelid = l.partrelid and b.attnum = n \
              join pg_attribute a on a.attrelid = $1 and a.attname = b.attname), '{}') as attrs) \
@@ -255,7 +256,7 @@ fn texts(columns: &mut Columns<'_>, draft: &mut Draft) {
     }
 }
 
-/// Adds a question or a guess to the draft: is the column `name` the customer's name, or the order's number?
+/// Handles a column `name`: adds a question or a guess whether it is the customer's name or the order's number.
 fn plain_name(columns: &Columns<'_>, draft: &mut Draft) {
     let rest = columns.rest();
     let customer = rest

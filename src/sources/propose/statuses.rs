@@ -93,7 +93,7 @@ pub async fn find(
     Ok(())
 }
 
-/// The values that occur, and those that the dictionary has besides.
+/// Adds the values of the dictionary that no row has, each with 0 as its number of rows.
 fn with_words(mut found: Vec<(String, i64)>, dictionary: &Dictionary) -> Vec<(String, i64)> {
     for (value, _) in &dictionary.words {
         if !found.iter().any(|(known, _)| known == value) {
@@ -158,7 +158,7 @@ fn ask(words: &Words, is_closed: bool, column: &TableColumn, dictionary: &Dictio
     }
 }
 
-/// Sorts the words by their usual meaning.
+/// Groups the words in `found` by their usual meaning: a status, hidden, or unknown.
 fn meanings(found: Vec<(String, i64)>, kind: SubjectKind, column: &TableColumn, dictionary: &Dictionary) -> Words {
     let mut words = Words {
         is_bare: matches!(column.base.as_str(), "smallint" | "integer" | "bigint" | "boolean"),

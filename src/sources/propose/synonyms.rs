@@ -14,9 +14,9 @@ pub const STORES: &[&str] = &[
     "organisation_id", "company_id", "tenant_id", "event_id", "store", "shop", "restaurant", "venue", "branch", "магазин_id",
     "ресторан_id", "заведение_id", "магазин", "ресторан", "заведение", "точка", "филиал", "partner_id", "location",
 ];
-/// Names in `STORES` that often mean something other than a store, so a person is asked.
+/// Names in `STORES` that often mean something other than a store. The proposal then contains a question.
 pub const DOUBTFUL_STORES: &[&str] = &["partner_id", "location"];
-/// Names in `STORES` that may mean a company or a sales channel, so a person must confirm them.
+/// Names in `STORES` that may mean a company or a sales channel. The proposal then contains a guess to confirm.
 pub const LIKELY_STORES: &[&str] = &[
     "seller_id", "sales_channel_id", "channel_id", "site_id", "organization_id", "organisation_id", "company_id", "tenant_id", "event_id",
 ];
@@ -28,9 +28,9 @@ pub const NUMBERS: &[&str] = &[
     "tracking_number", "order_num", "no", "num", "order_id", "номер", "номер_заказа", "короткий_номер",
 ];
 pub const STATUSES: &[&str] = &["status", "state", "order_status", "booking_status", "order_state", "статус", "состояние", "order_status_id", "status_id"];
-/// Names of the word for a status in a table of statuses.
+/// Names of the column that holds the word for a status in a table of statuses.
 pub const STATUS_NAMES: &[&str] = &["name", "status_name", "state_name", "title", "label", "code", "название", "наименование"];
-/// Names of the column of a table of statuses that says of what they are the statuses.
+/// Names of the column, in a table of statuses, that says whether a row is a status of orders or of something else.
 pub const STATUS_SUBJECTS: &[&str] = &["status_for", "for", "entity", "entity_type", "kind", "type"];
 pub const CUSTOMER_NAMES: &[&str] = &[
     "customer_name", "client_name", "guest_name", "buyer_name", "contact_name", "recipient_name", "customer_full_name", "full_name", "cust_name", "cust", "customer",
@@ -83,11 +83,11 @@ pub const CREATED: &[&str] = &[
     "created_date", "createdat", "создан", "создано", "дата_создания", "дата_заказа",
 ];
 pub const DELETED: &[&str] = &["deleted_at", "is_deleted", "deleted", "deleted_on", "removed_at", "deletion_date", "удален", "удалён"];
-/// Names of columns of an items table that plainly mark a deleted item.
+/// Names of columns of an items table that certainly mark a deleted item.
 pub const ITEM_DELETED: &[&str] = &[
     "deleted_at", "is_deleted", "deleted", "deleted_on", "removed_at", "is_removed", "removed", "deletion_date", "удален", "удалён",
 ];
-/// Names of columns of an items table that probably mark an item that is not prepared.
+/// Names of columns of an items table that probably mark an item that the kitchen must not prepare.
 pub const ITEM_WITHDRAWN: &[&str] = &[
     "archived_at", "is_archived", "archived", "voided_at", "is_voided", "voided", "cancelled_at", "canceled_at", "is_cancelled", "is_canceled",
     "cancelled", "canceled",
@@ -218,11 +218,11 @@ const MORE_WORDS: &[(Status, &[&str])] = &[
     (Status::Rejected, &["declined"]),
     (Status::Cancelled, &["canceled", "refunded"]),
 ];
-/// Words for hidden orders in applications that use Vestnik's names of the statuses.
+/// Words for hidden orders in applications that use Vestnik's names of the statuses, such as `pending`.
 const MORE_WORDS_HIDDEN: &[&str] = &["cart", "draft", "awaiting_payment", "pending_payment"];
 
-/// Completes the words of a free text column if all known words are Vestnik's own names of statuses. The application
-/// probably uses Vestnik's other names and the words in `MORE_WORDS`, too, although no row has them yet.
+/// Adds words to a free text column if all its known words are Vestnik's own status names, such as `pending`. The
+/// application probably uses Vestnik's other names and the words in `MORE_WORDS`, too, although no row has them yet.
 pub fn complete(words: &mut Words, kind: SubjectKind) {
     let found: Vec<&String> = words.known.iter().flat_map(|(_, words)| words).collect();
     let is_ours = |fold: fn(&str) -> String| {

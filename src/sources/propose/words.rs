@@ -1,9 +1,9 @@
-//! The words of a status column, sorted by their proposed meaning. `statuses.rs` collects the words, and `toml_text.rs`
-//! writes them as TOML.
+//! The words of a status column, grouped by their proposed meaning. `statuses.rs` collects the words, and
+//! `toml_text.rs` writes them as TOML.
 
 use crate::domain::status::Status;
 
-/// The words of a status column, sorted by their proposed meaning.
+/// The words of a status column, grouped by their proposed meaning.
 #[derive(Debug, Default, Clone)]
 pub struct Words {
     /// The words of each status. An answer will write the first word of a status.
@@ -12,6 +12,6 @@ pub struct Words {
     pub hidden: Vec<String>,
     /// The words without a known meaning, each with the number of rows that contain it.
     pub unknown: Vec<(String, i64)>,
-    /// Whether TOML needs no quotes for the words, because the column holds numbers or booleans.
+    /// Whether the words are numbers or booleans, which TOML writes without quotes.
     pub is_bare: bool,
 }

@@ -229,7 +229,8 @@ pub async fn vestnik(database: &Database, arguments: &[&str]) -> (Option<i32>, S
     (output.status.code(), String::from_utf8(said).unwrap())
 }
 
-/// Asserts that `source check` and a dry run of `attach` both refuse a mapping, with each of these messages.
+/// Asserts that `source check` and a dry run of `attach` both refuse a mapping, and that both print all messages in
+/// `says`.
 async fn refused(database: &Database, toml: &str, says: &[&str]) {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), toml).unwrap();

@@ -1,5 +1,5 @@
 //! Faults of a derived source: expressions of the mapping that fail, tables that the shop alters, and nodes that fail
-//! while they project.
+//! while they compute orders.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::support::db::Database;
 use crate::support::node::Node;
 use crate::support::telegram::Telegram;
 
-/// SQL that writes an order of Spree with one item, in one transaction.
+/// SQL that inserts an order with one item into the tables of Spree, a shop system, in one transaction.
 pub fn order(number: usize) -> String {
     format!(
         "begin; with made as (insert into spree_orders (number, state, status, currency, store_id, completed_at, payment_state, shipment_state, total, created_at, updated_at) \
@@ -193,7 +193,7 @@ async fn at_most_five_distinct_failures_are_named() {
     assert!(lines[6].contains("2 more reasons"), "{lines:?}");
 }
 
-/// Lets the orders that failed be tried again at once.
+/// SQL that makes the projector compute the failed orders again at once, because their last attempt seems old.
 pub const RETRY_NOW: &str = "update vestnik.vst_projection_failure set tried_at = tried_at - interval '1 hour'";
 
 #[tokio::test]
@@ -368,8 +368,8 @@ async fn what_was_said_of_orders_that_are_over_is_trimmed_and_no_open_order_is_l
         shop.write(&order(number)).await;
         assert_eq!(shop.event("1").await["type"], "new_order");
     }
-    // Order 1 has ended and is old. Order 2 has ended recently. Order 3 is open and old. Order 4 is old and has ended
-    // only through a person's answer.
+    // Order 1 is completed and old. Order 2 is completed and new. Order 3 is open and old. Order 4 is old, and a
+    // person has rejected it, but it is open in the shop's tables.
     shop.write("update spree_orders set shipment_state = 'shipped' where id in (1, 2)")
         .await;
     shop.event("1").await;
@@ -423,7 +423,7 @@ async fn nodes_that_are_killed_while_they_project_lose_nothing_and_publish_nothi
     writer.batch_execute(&parts("spree").0).await.unwrap();
     database.attach(&mapping("spree")).await;
     let mut written = 0;
-    // No node runs yet, so nobody projects these orders.
+    // No node runs yet, so these orders are not computed yet.
     for _ in 0..30 {
         written += 1;
         writer.batch_execute(&order(written)).await.unwrap();

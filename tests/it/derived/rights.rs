@@ -107,7 +107,7 @@ async fn a_right_that_the_expressions_lose_is_named_with_its_grant() {
     assert!(lines.iter().any(|line| line.contains(grant)), "{lines:#?}");
 }
 
-/// What is wrong with the shop's source, and what its owner is warned of.
+/// The problems and the warnings that the health check reports for the shop's source.
 async fn health_of(shop: &super::shop::Shop) -> (Vec<String>, Vec<String>) {
     let sources = health::check(&shop.writer).await.unwrap();
     let source = sources.into_iter().find(|source| source.name == shop.system).unwrap();
@@ -139,7 +139,7 @@ async fn an_order_that_a_policy_hid_comes_when_the_policy_lets_it_be_read() {
         "{notes:#?}"
     );
 
-    // An order that the shop deletes is not looked for any more.
+    // After the shop has deleted an order, the health check no longer counts the order as hidden.
     shop.write("delete from spree_line_items where order_id = 2; delete from spree_orders where id = 2")
         .await;
     shop.write(&super::faults::order(3)).await;

@@ -1,4 +1,5 @@
-//! The orders that a panel must show, read with plain SQL, and the events that must follow when these orders change.
+//! Computes the expected results of a test: the orders that a panel must show, from the SQL query `truth.sql` of each
+//! shop system, and the events that the engine must publish when these orders change.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +10,7 @@ use vestnik::infra::db::Client;
 
 use super::shop::file;
 
-/// All orders, by store and key, and the names of the columns of `truth.sql`.
+/// The expected orders of all stores, by store and key, and the names of the columns of `truth.sql`.
 #[derive(Debug, Clone, Default)]
 pub struct Orders {
     orders: BTreeMap<(String, String), Value>,
@@ -108,7 +109,7 @@ fn canonical(row: &Value, system: &str) -> Value {
     Value::Object(order)
 }
 
-/// Converts an order of the HTTP API's list to the fields that `truth.sql` has.
+/// Reduces an order from the HTTP API's list to the fields that `truth.sql` has, so that both can be compared.
 pub fn of_list(row: &Value, members: &BTreeSet<String>) -> Value {
     let mut order = Map::new();
     for name in members {

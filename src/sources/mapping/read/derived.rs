@@ -23,8 +23,8 @@ const DIRECT_SECTIONS: [&str; 4] = ["fields", "items", "details", "extra"];
 /// Keys of the section `[answer]` that only a mapping without `[derived]` may have.
 const DIRECT_ANSWERS: [&str; 6] = ["updated_at", "accepted_at", "reason", "minutes", "function", "zone"];
 
-/// Parses a mapping that has a section `[derived]`. `None`: a required key is missing. The section's problems then name
-/// the key.
+/// Parses a mapping that has a section `[derived]`. `None`: a required key is missing. The problems that `top` collects
+/// then name the key.
 pub(super) fn whole(top: &mut Section<'_>) -> Option<Mapping> {
     let table = top.required("table", "the table with its schema, such as 'public.orders'");
     let kind = kind(top);
