@@ -103,8 +103,7 @@ fn file(name: &str, headers: &HeaderMap) -> Result<Response, ApiError> {
     set(&mut response, header::CACHE_CONTROL, "no-cache");
     set(&mut response, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
     set(&mut response, header::REFERRER_POLICY, "no-referrer");
-    // Other files do not need these headers. Leaving the headers out makes the first load smaller, because it has ten
-    // files.
+    // Only the files with an ending in `RULED` need these headers. The other files are smaller on the wire without them.
     if RULED.iter().any(|end| name.ends_with(end)) {
         set(&mut response, header::CONTENT_SECURITY_POLICY, &policy(headers));
         set(&mut response, OPENER_POLICY, "same-origin");
