@@ -191,8 +191,8 @@ pub(super) async fn failed(
          where id = $1 and fence = $2 and stopped_at is null returning stopped_at is not null, attempts = 0"
     );
     let failures = leased.attempts.unsigned_abs().saturating_add(1);
-    let asked = failed.retry_after.min(PAUSES.longest);
-    let pause = PAUSES.after(failures, fastrand::f64()).max(asked).as_secs_f64();
+    let shortest = failed.retry_after.min(PAUSES.longest);
+    let pause = PAUSES.after(failures, fastrand::f64()).max(shortest).as_secs_f64();
     let refused = i32::from(failed.failure == Failure::Refused);
     let gone = failed.failure == Failure::Gone;
     db::with_timeout(async {

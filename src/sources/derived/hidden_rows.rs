@@ -1,7 +1,7 @@
 //! Finds orders that the shop wrote but whose rows are hidden, by row level security, from the role that runs the
 //! mapping's expressions. A new policy may show these rows later, without a write. So the projector retries their keys.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::super::Source;
 use super::super::access;
@@ -14,10 +14,8 @@ use crate::infra::db::Transaction;
 /// The keys of the orders whose rows a batch found written, deleted, or due for another attempt.
 #[derive(Debug, Default)]
 pub(super) struct WrittenRows {
-    /// Orders whose row was written and not deleted since.
-    written: BTreeSet<String>,
-    /// Orders whose row was deleted, or whose row has another key now.
-    gone: BTreeSet<String>,
+    /// Orders whose row was changed. True: the row was deleted at last, or has another key now.
+    is_gone: BTreeMap<String, bool>,
     /// Orders that the batch computes again, because they failed before.
     pub retried: BTreeSet<String>,
 }
@@ -25,12 +23,7 @@ pub(super) struct WrittenRows {
 impl WrittenRows {
     /// Records a change of a row. The changes of one row come in the order in which they were made.
     pub fn change(&mut self, key: &str, is_gone: bool) {
-        let (now, before) = match is_gone {
-            true => (&mut self.gone, &mut self.written),
-            false => (&mut self.written, &mut self.gone),
-        };
-        before.remove(key);
-        now.insert(key.to_owned());
+        self.is_gone.insert(key.to_owned(), is_gone);
     }
 }
 
@@ -45,10 +38,11 @@ pub(super) async fn find(
     rows: &WrittenRows,
 ) -> Result<Vec<Failure>, tokio_postgres::Error> {
     let found: HashSet<&String> = computed.orders.iter().map(|order| &order.key).collect();
-    let is_missing = |key: &&String| {
-        let was_there = rows.written.contains(*key) || rows.retried.contains(*key) || published.is_known(key);
-        was_there && !rows.gone.contains(*key) && !found.contains(key) && !computed.without_store.contains(*key)
+    let was_there = |key: &String| match rows.is_gone.get(key) {
+        Some(is_gone) => !is_gone,
+        None => rows.retried.contains(key) || published.is_known(key),
     };
+    let is_missing = |key: &&String| !found.contains(key) && !computed.without_store.contains(*key) && was_there(key);
     let mut missing: Vec<&String> = keys.iter().filter(is_missing).collect();
     if missing.is_empty() {
         return Ok(Vec::new());
@@ -61,11 +55,13 @@ pub(super) async fn find(
         missing.retain(|key| !rows.retried.contains(*key));
     }
     let visible = format!("select {}($1::text[], $2)", function::name(source.id));
-    for row in transaction.query(&visible, &[&missing, &function::KEY]).await? {
-        let key = row.try_get::<_, Vec<Option<String>>>(0)?.into_iter().next().flatten();
-        // The role can read this row. The order has no result because the mapping's joins leave the row out.
-        missing.retain(|missing| key.as_ref() != Some(*missing));
+    let visible_rows = transaction.query(&visible, &[&missing, &function::KEY]).await?;
+    let mut readable = HashSet::new();
+    for row in &visible_rows {
+        readable.extend(row.try_get::<_, Vec<Option<String>>>(0)?.into_iter().next().flatten());
     }
+    // The role can read these rows. Their orders have no result because the mapping's joins leave the rows out.
+    missing.retain(|key| !readable.contains(*key));
     Ok(missing.iter().map(|key| Failure::hidden_row(key, &reason)).collect())
 }
 
