@@ -14,7 +14,7 @@ use vestnik::domain::event::{Body, EventId, JournalEvent, RowWrite, SourceId, St
 use vestnik::domain::money::Currency;
 use vestnik::fanout::router::{Router, Translation};
 use vestnik::sources::Context;
-use vestnik::sources::changes::{Found, Lookups};
+use vestnik::sources::changes::{LookupResult, Lookups};
 use vestnik::sources::mapping::Mapping;
 use vestnik::sources::{RecordedColumn, Source, Sources};
 use vestnik::token::{Holder, Scope, TokenId};
@@ -31,7 +31,7 @@ fn main() {
     let source = source();
     let context = Context {
         currency: Currency::DEFAULT,
-        lookup: Found::Nothing,
+        lookup: LookupResult::Nothing,
     };
     let (mut floor, mut ours) = (f64::MAX, f64::MAX);
     for _ in 0..ROUNDS {

@@ -18,13 +18,13 @@ const USAGE: u8 = 2;
 #[command(name = "vestnik", version, about, max_term_width = 100)]
 struct Cli {
     /// A file with settings [default: ./vestnik.toml, if it exists]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, help_heading = "Settings", value_name = "FILE")]
     config: Option<PathBuf>,
     /// Change one setting, such as session.max_per_store=5; may be repeated
-    #[arg(long, global = true, value_name = "NAME=VALUE", value_parser = setting)]
+    #[arg(long, global = true, help_heading = "Settings", value_name = "NAME=VALUE", value_parser = setting)]
     set: Vec<(String, String)>,
     /// The name of the database, where the setting `databases` has several
-    #[arg(long, global = true, value_name = "NAME")]
+    #[arg(long, global = true, help_heading = "Settings", value_name = "NAME")]
     database: Option<String>,
     #[command(subcommand)]
     command: Option<Command>,

@@ -236,7 +236,7 @@ const LOOKED_AT: i64 = 20;
 
 /// The result of translating the newest rows of a table with a mapping.
 #[derive(Debug, Default)]
-pub struct Newest {
+pub struct NewestRows {
     /// Whether a visible order among the printed ones has no store, so that no store would receive it.
     pub has_no_store: bool,
     /// One line for each expression of the mapping that fails for one of the rows.
@@ -249,7 +249,7 @@ pub struct Newest {
     pub has_default_currency: Option<bool>,
 }
 
-impl Newest {
+impl NewestRows {
     /// Prints the failing expressions as warnings. Returns an error only if the mapping fails for every row, because a
     /// single bad row must not prevent the owner from attaching the table.
     pub fn unless_all_fail(self, table: &Table) -> anyhow::Result<Self> {
@@ -273,7 +273,7 @@ pub async fn show_newest(
     table: &Table,
     mapping: &Mapping,
     most: usize,
-) -> anyhow::Result<Newest> {
+) -> anyhow::Result<NewestRows> {
     let known = crate::sources::registry::load(client).await.ok();
     let currencies = known.map_or_else(HashMap::new, |known| known.currencies().clone());
     let found = match &mapping.derived {
@@ -282,23 +282,23 @@ pub async fn show_newest(
             let source = attach::unattached(table, mapping);
             let rows = preview::newest(client, &source, table, &currencies, LOOKED_AT).await;
             rows.map(|orders| {
-                Some(derived::Newest {
+                Some(derived::NewestOrders {
                     orders,
-                    ..derived::Newest::default()
+                    ..derived::NewestOrders::default()
                 })
             })
         }
     };
-    let derived::Newest {
+    let derived::NewestOrders {
         mut orders,
         problems,
         all_fail,
     } = match found {
         Ok(Some(found)) => found,
         // Do not report an error in the mapping here, because attaching the table reports it later.
-        Ok(None) => return Ok(Newest::default()),
+        Ok(None) => return Ok(NewestRows::default()),
         Err(catalog::Error::Failed(db::QueryError::Postgres(error))) if error.as_db_error().is_some() => {
-            return Ok(Newest::default());
+            return Ok(NewestRows::default());
         }
         Err(error) => bail!(error),
     };
@@ -322,7 +322,7 @@ pub async fn show_newest(
     for warning in warnings {
         super::say!("warning: {warning}");
     }
-    Ok(Newest {
+    Ok(NewestRows {
         misspelt,
         has_no_store: orders.iter().any(|row| row.store.is_none() && is_seen(row)),
         problems,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::doctor::{self, Verdict};
+use crate::doctor::{self, Severity};
 use crate::infra::config::Config;
 use anyhow::bail;
 
@@ -21,16 +21,16 @@ pub async fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
     let width = findings.iter().map(|finding| finding.subject.chars().count()).max();
     let width = width.unwrap_or_default();
     for finding in &findings {
-        let mark = match finding.verdict {
-            Verdict::Ok => "ok  ",
-            Verdict::Note => "note",
-            Verdict::Fail => "FAIL",
+        let mark = match finding.severity {
+            Severity::Ok => "ok  ",
+            Severity::Note => "note",
+            Severity::Fail => "FAIL",
         };
         super::say!("{mark}  {:width$}  {}", finding.subject, finding.says);
     }
     match findings
         .iter()
-        .filter(|finding| finding.verdict == Verdict::Fail)
+        .filter(|finding| finding.severity == Severity::Fail)
         .count()
     {
         0 => Ok(()),

@@ -1,7 +1,7 @@
 //! `vestnik migrate`: migrates the database, or undoes V23.
 
 use crate::infra::config::Config;
-use crate::migrate::{self, Outcome};
+use crate::migrate::{self, MigrateOutcome};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -28,8 +28,8 @@ pub async fn run(config: &Config, args: &Args) -> anyhow::Result<()> {
         migrate::undo_v23(config, &mut say).await?;
     } else {
         match migrate::run(config, &mut say).await? {
-            Outcome::Migrated => super::say!("the database is up to date"),
-            Outcome::Unchanged => super::say!("the database was already up to date"),
+            MigrateOutcome::Migrated => super::say!("the database is up to date"),
+            MigrateOutcome::Unchanged => super::say!("the database was already up to date"),
         }
     }
     Ok(())

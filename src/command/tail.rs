@@ -50,7 +50,7 @@ pub struct Args {
 
 /// The fields of a server message that a client uses.
 #[derive(Deserialize)]
-struct Head<'a> {
+struct ServerMessage<'a> {
     r#type: &'a str,
     id: Option<&'a str>,
     cursor: Option<&'a str>,
@@ -172,7 +172,7 @@ impl Tail {
     /// Handles one message of the server. Prints the message if it is an event, and keeps its cursor. `false`: the
     /// reader of the output has closed the pipe.
     fn take(&mut self, text: &str, backoff: &mut Backoff) -> anyhow::Result<bool> {
-        let head: Head<'_> = serde_json::from_str(text).context("the server does not speak vestnik.v1")?;
+        let head: ServerMessage<'_> = serde_json::from_str(text).context("the server does not speak vestnik.v1")?;
         match head.r#type {
             "connected" => {
                 let asked = Duration::from_millis(head.reconnect_jitter_ms.unwrap_or(0));

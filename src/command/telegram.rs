@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::delivery::chat_links::{self, Listed, Mode, Tried};
+use crate::delivery::chat_links::{self, ListedChat, Mode, Tried};
 use crate::delivery::shared_bot;
 use crate::domain::event::StoreId;
 use crate::infra::config::Config;
@@ -174,7 +174,7 @@ fn poll_health(state: &shared_bot::State) -> String {
     }
 }
 
-fn print_chat(chat: &Listed) {
+fn print_chat(chat: &ListedChat) {
     let waiting = match chat.open {
         0 => "up to date".to_owned(),
         open => format!("{open} waiting, the oldest for {}", ago(chat.open_s)),
@@ -223,7 +223,7 @@ async fn unlink(config: &Config, chat: i64, store: Option<String>) -> anyhow::Re
 /// Enqueues a test message for each chat of the store, and waits until a node has sent it. Nodes send it like an order.
 async fn test(config: &Config, store: &str, chat: Option<i64>) -> anyhow::Result<()> {
     let client = db::connect(&config.database).await?;
-    let chats: Vec<Listed> = chat_links::list(&client).await?;
+    let chats: Vec<ListedChat> = chat_links::list(&client).await?;
     let chats = chats
         .into_iter()
         .filter(|it| it.store == store && chat.is_none_or(|chat| chat == it.telegram_id));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::infra::config::Config;
 use crate::infra::db;
-use crate::token::{self, Listed, New, Scope, Stores, TokenId, TokenInvalidated, Which};
+use crate::token::{self, ListedToken, New, Scope, Stores, TokenId, TokenInvalidated, Which};
 use anyhow::Context as _;
 use clap::builder::PossibleValuesParser;
 
@@ -143,7 +143,7 @@ fn check(create: &Create) -> Result<(), Usage> {
     Ok(())
 }
 
-fn print(token: &Listed) {
+fn print(token: &ListedToken) {
     let opens = match (&token.issuer, &token.stores) {
         (Some(issuer), _) => format!("as its JWTs say ({issuer})"),
         (None, Stores::All) => "every store".to_owned(),

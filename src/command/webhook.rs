@@ -1,8 +1,8 @@
 //! `vestnik webhook`: manages the webhooks (addresses) to which events are posted. It also tests the webhook of a
 //! store's last escalation step, and rotates the secrets of both kinds of webhooks.
 
-use crate::delivery::endpoint::table::{self, Listed, New};
-use crate::delivery::webhook;
+use crate::delivery::escalation_webhook;
+use crate::delivery::webhook_endpoint::table::{self, ListedEndpoint, New};
 use crate::domain::event::{EventType, StoreId};
 use crate::infra::config::Config;
 use crate::infra::db::{self, Client};
@@ -118,7 +118,7 @@ pub async fn run(config: &Config, args: Args) -> anyhow::Result<()> {
         }
         Action::Test(Which { store, .. }) => {
             let store = store.unwrap_or_default();
-            let Some(status) = webhook::test(&client, &store, &config.webhook).await? else {
+            let Some(status) = escalation_webhook::test(&client, &store, &config.webhook).await? else {
                 bail!("{}", without_webhook(&store));
             };
             super::say!("the webhook of store {store} answered {status}");
@@ -148,7 +148,7 @@ async fn add_endpoint(client: &mut Client, add: &Add) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn print(endpoint: &Listed) {
+fn print(endpoint: &ListedEndpoint) {
     let of = |what: &str, all: &str, these: &Option<Vec<String>>| match these {
         None => all.to_owned(),
         Some(these) => format!("{what} {}", these.join(", ")),

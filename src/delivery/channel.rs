@@ -23,7 +23,7 @@ pub trait Channel: Clone + Send + Sync + 'static {
 }
 
 /// A channel whose messages go to chats, through the account of a bot.
-pub trait ChatChannel: Channel<Message = Claim, Outcome = Outcome> {
+pub trait ChatChannel: Channel<Message = Claim, Outcome = SendOutcome> {
     /// The bot's token.
     fn token(&self) -> &SecretString;
 
@@ -82,7 +82,7 @@ pub struct SentMessage {
 
 /// The outcome of a send.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub enum SendOutcome {
     /// The send succeeded. The field is the new message. `None`: the send was an edit, or Telegram's response has no
     /// message id.
     Sent(Option<SentMessage>),

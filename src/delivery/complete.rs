@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::infra::db::{Client, Pool, Transaction};
 
-use super::channel::{Claim, Outcome, SentMessage};
+use super::channel::{Claim, SendOutcome, SentMessage};
 use super::chat_state::{self, ChatsToWake};
 use super::lane::Lane;
 use super::list_button::{self, Until};
@@ -45,7 +45,7 @@ pub enum Completion {
 
 /// Saves the outcome of a claim's send: the states of its deliveries, its receipts, and when the chat may get its next
 /// message.
-pub async fn complete(pool: &Pool, claim: &Claim, outcome: &Outcome) -> Result<Completion, QueryError> {
+pub async fn complete(pool: &Pool, claim: &Claim, outcome: &SendOutcome) -> Result<Completion, QueryError> {
     db::with_timeout(async {
         let mut client = pool.get().await?;
         let transaction = client.transaction().await?;
@@ -56,7 +56,7 @@ pub async fn complete(pool: &Pool, claim: &Claim, outcome: &Outcome) -> Result<C
         let state = state_of(claim, outcome);
         items(&transaction, claim, outcome, &state).await?;
         let chats = match outcome {
-            Outcome::Sent(message) => {
+            SendOutcome::Sent(message) => {
                 save_message(&transaction, claim, message.as_ref()).await?;
                 record_receipts(&transaction, claim).await?;
                 match claim.was_blocked {
@@ -64,14 +64,14 @@ pub async fn complete(pool: &Pool, claim: &Claim, outcome: &Outcome) -> Result<C
                     false => ChatsToWake::default(),
                 }
             }
-            Outcome::MessageGone => clear_message(&transaction, claim)
+            SendOutcome::MessageGone => clear_message(&transaction, claim)
                 .await
                 .map(|()| ChatsToWake::default())?,
-            Outcome::Gone(why) => chat_state::gone(&transaction, claim.chat, why).await?,
-            Outcome::Blocked { block, reason } => {
+            SendOutcome::Gone(why) => chat_state::gone(&transaction, claim.chat, why).await?,
+            SendOutcome::Blocked { block, reason } => {
                 chat_state::blocked(&transaction, claim.chat, *block, claim.topic, reason).await?
             }
-            Outcome::Migrated(to) => migrate::migrate(&transaction, claim.chat, *to)
+            SendOutcome::Migrated(to) => migrate::migrate(&transaction, claim.chat, *to)
                 .await
                 .map(|()| ChatsToWake::default())?,
             _ => ChatsToWake::default(),
@@ -110,7 +110,7 @@ struct State {
     pause: Duration,
 }
 
-fn state_of(claim: &Claim, outcome: &Outcome) -> State {
+fn state_of(claim: &Claim, outcome: &SendOutcome) -> State {
     let state = |name, reason: &str, pause| State {
         name,
         reason: (!reason.is_empty()).then(|| reason.to_owned()),
@@ -119,19 +119,21 @@ fn state_of(claim: &Claim, outcome: &Outcome) -> State {
     let now = Duration::ZERO;
     let backoff = || PAUSES.after(claim.failures + 1, fastrand::f64());
     match outcome {
-        Outcome::Sent(_) => state("sent", "", now),
-        Outcome::Gone(why) => state("dead", why, now),
-        Outcome::Refused(why) if claim.refusals + 1 >= MOST_REFUSALS => state("dead", why, now),
-        Outcome::Refused(why) => state("retrying", why, Duration::from_secs_f64(PLAIN_PAUSE_S)),
-        Outcome::Failed(why) => state("retrying", why, backoff()),
+        SendOutcome::Sent(_) => state("sent", "", now),
+        SendOutcome::Gone(why) => state("dead", why, now),
+        SendOutcome::Refused(why) if claim.refusals + 1 >= MOST_REFUSALS => state("dead", why, now),
+        SendOutcome::Refused(why) => state("retrying", why, Duration::from_secs_f64(PLAIN_PAUSE_S)),
+        SendOutcome::Failed(why) => state("retrying", why, backoff()),
         // Only a chat's link to a store can be blocked. These deliveries belong to no store, so the deliveries
         // themselves pause.
-        Outcome::Blocked { reason, .. } if claim.work.style().is_none() => state("retrying", reason, backoff()),
-        Outcome::Throttled(pause) => state("retrying", &format!("Telegram asks to wait {} s", pause.as_secs()), now),
-        Outcome::Blocked { reason: why, .. } | Outcome::Stopped(why) | Outcome::NotReached(why) => {
+        SendOutcome::Blocked { reason, .. } if claim.work.style().is_none() => state("retrying", reason, backoff()),
+        SendOutcome::Throttled(pause) => {
+            state("retrying", &format!("Telegram asks to wait {} s", pause.as_secs()), now)
+        }
+        SendOutcome::Blocked { reason: why, .. } | SendOutcome::Stopped(why) | SendOutcome::NotReached(why) => {
             state("retrying", why, now)
         }
-        Outcome::MessageGone
+        SendOutcome::MessageGone
             if matches!(
                 claim.work,
                 Work::Reply { .. } | Work::ListButtons { .. } | Work::Keyboard { .. }
@@ -139,7 +141,7 @@ fn state_of(claim: &Claim, outcome: &Outcome) -> State {
         {
             state("dead", "the message is gone", now)
         }
-        Outcome::MessageGone | Outcome::Migrated(_) | Outcome::NotBegun => state("pending", "", now),
+        SendOutcome::MessageGone | SendOutcome::Migrated(_) | SendOutcome::NotBegun => state("pending", "", now),
     }
 }
 
@@ -148,7 +150,7 @@ fn state_of(claim: &Claim, outcome: &Outcome) -> State {
 async fn items(
     transaction: &Transaction<'_>,
     claim: &Claim,
-    outcome: &Outcome,
+    outcome: &SendOutcome,
     state: &State,
 ) -> Result<(), QueryError> {
     // A person may have asked for one order of the digest during the send. The delivery of that order stays open,
@@ -164,9 +166,9 @@ async fn items(
     const OVERTAKEN: &str = "update vestnik.vst_delivery set state = 'dead', reason = 'the message was written anew', \
              completed_at = clock_timestamp() \
          where chat_id = $1 and message_id = $2 and keyboard is not null and state in ('pending', 'retrying')";
-    let failed = matches!(outcome, Outcome::Failed(_) | Outcome::Blocked { .. });
-    let refused = matches!(outcome, Outcome::Refused(_));
-    let told_together = matches!(outcome, Outcome::Sent(_)) && matches!(claim.work, Work::Digest { .. });
+    let failed = matches!(outcome, SendOutcome::Failed(_) | SendOutcome::Blocked { .. });
+    let refused = matches!(outcome, SendOutcome::Refused(_));
+    let told_together = matches!(outcome, SendOutcome::Sent(_)) && matches!(claim.work, Work::Digest { .. });
     let statement = transaction.prepare_cached(ITEMS).await?;
     let pause_s = state.pause.as_secs_f64();
     transaction
@@ -183,7 +185,7 @@ async fn items(
             ],
         )
         .await?;
-    if let (Work::OrderMessage(it), Outcome::Sent(_)) = (&claim.work, outcome)
+    if let (Work::OrderMessage(it), SendOutcome::Sent(_)) = (&claim.work, outcome)
         && let Some(message) = it.message
     {
         let statement = transaction.prepare_cached(OVERTAKEN).await?;
@@ -268,7 +270,7 @@ const EDIT_ALLOWED: &str = "greatest(clock_timestamp() + interval '1.05 s', \
 
 /// Ends the claim. Saves when the chat's lane and the bot's slot are free again, which is when Telegram allows the next
 /// send. Each attempt counts as a send, even if it failed.
-async fn release(transaction: &Transaction<'_>, claim: &Claim, outcome: &Outcome) -> Result<(), QueryError> {
+async fn release(transaction: &Transaction<'_>, claim: &Claim, outcome: &SendOutcome) -> Result<(), QueryError> {
     let own = claim.lane.columns();
     // Free the slot only if this claim still holds it. Slot and lane of one claim are held until the same moment. If
     // the moments differ, a later claim holds the slot.
@@ -277,7 +279,7 @@ async fn release(transaction: &Transaction<'_>, claim: &Claim, outcome: &Outcome
          where slot = $1 and free_at = (select {} from vestnik.vst_chat where id = $3)",
         own.leased_until
     );
-    let began = *outcome != Outcome::NotBegun;
+    let began = *outcome != SendOutcome::NotBegun;
     let free = transaction.prepare_cached(&free).await?;
     let window_s = if began { SLOT_WINDOW_S } else { 0.0 };
     transaction
@@ -295,7 +297,7 @@ async fn release(transaction: &Transaction<'_>, claim: &Claim, outcome: &Outcome
         return Ok(());
     }
     let throttled_s = match outcome {
-        Outcome::Throttled(pause) => pause.as_secs_f64(),
+        SendOutcome::Throttled(pause) => pause.as_secs_f64(),
         _ => 0.0,
     };
     match claim.lane {
@@ -309,8 +311,8 @@ async fn release(transaction: &Transaction<'_>, claim: &Claim, outcome: &Outcome
                      edit_next_at = greatest(c.edit_next_at, {EDIT_ALLOWED}, clock_timestamp() + make_interval(secs => $2)) \
                  from spent s where c.id = $1"
             );
-            let worked = matches!(outcome, Outcome::Sent(_) | Outcome::Refused(_));
-            let failed = matches!(outcome, Outcome::Failed(_) | Outcome::Blocked { .. });
+            let worked = matches!(outcome, SendOutcome::Sent(_) | SendOutcome::Refused(_));
+            let failed = matches!(outcome, SendOutcome::Failed(_) | SendOutcome::Blocked { .. });
             let release = transaction.prepare_cached(&release).await?;
             transaction
                 .execute(&release, &[&claim.chat.0, &throttled_s, &worked, &failed])
@@ -341,12 +343,12 @@ async fn release(transaction: &Transaction<'_>, claim: &Claim, outcome: &Outcome
 async fn save_error(
     transaction: &Transaction<'_>,
     claim: &Claim,
-    outcome: &Outcome,
+    outcome: &SendOutcome,
     state: &State,
 ) -> Result<(), QueryError> {
     const ERROR: &str =
         "update vestnik.vst_chat set error = $2, error_at = clock_timestamp(), error_thread = $3 where id = $1";
-    let is_the_chats = !matches!(outcome, Outcome::NotReached(_) | Outcome::Stopped(_));
+    let is_the_chats = !matches!(outcome, SendOutcome::NotReached(_) | SendOutcome::Stopped(_));
     if let Some(reason) = state.reason.as_ref().filter(|_| is_the_chats) {
         let statement = transaction.prepare_cached(ERROR).await?;
         transaction

@@ -3,11 +3,12 @@
 //! deliveries within Telegram's limits, in one of a chat's two `lane`s (messages and edits). `choice` picks a chat's
 //! next message, and `next_message` has the kinds of messages. `list_button` removes the buttons of answered orders
 //! from lists. `worker` sends the message, and `complete` saves the outcome. `channel` is the trait that Telegram and
-//! the webhook implement. `dead_letter` marks unreadable deliveries as dead, `cleanup` deletes old rows, and `gauges`
-//! has the metrics. `chat_state` handles chats that take no messages, `migrate` gives a group its new id, and
+//! the escalation webhook implement. `dead_letter` marks unreadable deliveries as dead, `cleanup` deletes old rows, and
+//! `gauges` has the metrics. `chat_state` handles chats that take no messages, `migrate` gives a group its new id, and
 //! `shared_bot` decides which node polls Telegram for updates. `escalation` executes the next step while nobody answers
-//! an order, and `webhook` is the last step. `unattended_alarm` finds open stores without a panel. `pause` sends a
-//! message when a store is paused, and `today` reads the orders of a store's day.
+//! an order, and `escalation_webhook` is the last step; `webhook_endpoint` posts events to operators' addresses.
+//! `unattended_alarm` finds open stores without a panel. `pause` sends a message when a store is paused, and `today`
+//! reads the orders of a store's day.
 
 pub mod channel;
 pub mod chat_links;
@@ -18,9 +19,9 @@ mod closed;
 pub mod complete;
 mod dead_letter;
 mod due_event;
-pub mod endpoint;
 pub mod enqueue;
 pub mod escalation;
+pub mod escalation_webhook;
 pub mod event_view;
 mod gauges;
 pub mod lane;
@@ -37,6 +38,6 @@ pub mod retry;
 pub mod shared_bot;
 pub mod today;
 pub mod unattended_alarm;
-pub mod webhook;
-mod webhook_test;
+pub mod webhook_endpoint;
+mod webhook_test_message;
 pub mod worker;

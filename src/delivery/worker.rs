@@ -13,13 +13,13 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::channel::{ChatChannel, Claim, Outage, Outcome};
+use super::channel::{ChatChannel, Claim, Outage, SendOutcome};
 use super::choice::DigestRule;
 use super::complete::{self, Completion, MOST_REFUSALS};
 use super::enqueue::{self, Enqueued};
 use super::gauges::{self, database_label};
 use super::queue::{self, Claimed, Rules};
-use super::{escalation, late, unattended_alarm, webhook};
+use super::{escalation, escalation_webhook, late, unattended_alarm};
 use crate::delivery::shared_bot;
 use crate::infra::backoff::Backoff;
 use crate::infra::config::{Telegram, Webhook};
@@ -73,7 +73,7 @@ impl<C: ChatChannel> Worker<C> {
             worker.advance(&worker.enqueued, &stop),
             worker.client.keep_probing(&stop),
             worker.tell_of_outages(&stop),
-            webhook::run(&worker.pool, &worker.webhook, &stop),
+            escalation_webhook::run(&worker.pool, &worker.webhook, &stop),
             gauges::run(&worker.pool, worker.database.as_deref(), &stop),
         );
     }
@@ -191,16 +191,16 @@ impl<C: ChatChannel> Worker<C> {
         let outcome = self.client.send(&claim, self.settings.deadline).await;
         count(&claim, &outcome);
         log(&claim, &outcome);
-        if let Outcome::Stopped(why) = &outcome {
+        if let SendOutcome::Stopped(why) = &outcome {
             let stopped = shared_bot::stop_bot(&self.pool, self.client.token().expose_secret(), why).await;
             stopped.unwrap_or_else(|error| tracing::warn!(%error, "could not save that the bot is stopped"));
         }
         self.complete(&claim, &outcome).await;
         match outcome {
-            Outcome::Failed(_) => {
+            SendOutcome::Failed(_) => {
                 failures.fetch_add(1, Ordering::Relaxed);
             }
-            Outcome::Sent(_) if failures.swap(0, Ordering::Relaxed) >= FAILURES_OF_ALL => {
+            SendOutcome::Sent(_) if failures.swap(0, Ordering::Relaxed) >= FAILURES_OF_ALL => {
                 match complete::hurry(&self.pool).await {
                     Ok(()) => self.enqueued.notify_one(),
                     Err(error) => tracing::warn!(%error, "what failed before waits out its pauses"),
@@ -210,7 +210,7 @@ impl<C: ChatChannel> Worker<C> {
         }
     }
 
-    async fn complete(&self, claim: &Claim, outcome: &Outcome) {
+    async fn complete(&self, claim: &Claim, outcome: &SendOutcome) {
         let mut backoff = Backoff::new();
         for _ in 0..COMPLETE_ATTEMPTS {
             match complete::complete(&self.pool, claim, outcome).await {
@@ -291,18 +291,18 @@ impl<C: ChatChannel> Worker<C> {
 
 /// Logs the outcome of a failed send. Telegram's reason for a refusal may quote the message. So the reason is saved
 /// with the delivery, and not logged.
-fn log(claim: &Claim, outcome: &Outcome) {
+fn log(claim: &Claim, outcome: &SendOutcome) {
     let chat = claim.chat.0;
     match outcome {
-        Outcome::Sent(_) | Outcome::MessageGone | Outcome::NotBegun => {}
+        SendOutcome::Sent(_) | SendOutcome::MessageGone | SendOutcome::NotBegun => {}
         // Other code logs these outcomes, once for each chat or once for all chats.
-        Outcome::Gone(_) | Outcome::Blocked { .. } | Outcome::NotReached(_) => {}
-        Outcome::Throttled(pause) => {
+        SendOutcome::Gone(_) | SendOutcome::Blocked { .. } | SendOutcome::NotReached(_) => {}
+        SendOutcome::Throttled(pause) => {
             let pause_s = pause.as_secs();
             tracing::warn!(chat, lane = ?claim.lane, pause_s, "429 from Telegram: the chat is left alone");
         }
-        Outcome::Migrated(_) => tracing::info!(chat, "a group has a new number"),
-        Outcome::Refused(_) if is_last(claim) => {
+        SendOutcome::Migrated(_) => tracing::info!(chat, "a group has a new number"),
+        SendOutcome::Refused(_) if is_last(claim) => {
             let deliveries = claim.work.items();
             tracing::error!(
                 chat,
@@ -310,7 +310,7 @@ fn log(claim: &Claim, outcome: &Outcome) {
                 "Telegram refuses a message, also as plain text: it is a dead letter; `vestnik audit` has the reason"
             );
         }
-        Outcome::Refused(_) => {
+        SendOutcome::Refused(_) => {
             let deliveries = claim.work.items();
             tracing::warn!(
                 chat,
@@ -318,13 +318,13 @@ fn log(claim: &Claim, outcome: &Outcome) {
                 "Telegram refuses a message: it is tried again as plain text"
             );
         }
-        Outcome::Stopped(why) => {
+        SendOutcome::Stopped(why) => {
             tracing::error!(
                 why,
                 "the bot is stopped: nothing goes to Telegram until its token is let in again"
             );
         }
-        Outcome::Failed(reason) => tracing::warn!(chat, reason, "a message was not sent yet"),
+        SendOutcome::Failed(reason) => tracing::warn!(chat, reason, "a message was not sent yet"),
     }
 }
 
@@ -333,20 +333,20 @@ fn is_last(claim: &Claim) -> bool {
     claim.refusals + 1 >= MOST_REFUSALS
 }
 
-fn count(claim: &Claim, outcome: &Outcome) {
+fn count(claim: &Claim, outcome: &SendOutcome) {
     let name = match outcome {
-        Outcome::Sent(_) => "sent",
-        Outcome::MessageGone => "message_gone",
-        Outcome::Throttled(_) => "throttled",
-        Outcome::Gone(_) => "chat_gone",
-        Outcome::Blocked { .. } => "blocked",
-        Outcome::Migrated(_) => "migrated",
-        Outcome::Refused(_) if is_last(claim) => "dead_lettered",
-        Outcome::Refused(_) => "refused",
-        Outcome::Stopped(_) => "stopped",
-        Outcome::Failed(_) => "failed",
-        Outcome::NotReached(_) => "not_reached",
-        Outcome::NotBegun => "not_begun",
+        SendOutcome::Sent(_) => "sent",
+        SendOutcome::MessageGone => "message_gone",
+        SendOutcome::Throttled(_) => "throttled",
+        SendOutcome::Gone(_) => "chat_gone",
+        SendOutcome::Blocked { .. } => "blocked",
+        SendOutcome::Migrated(_) => "migrated",
+        SendOutcome::Refused(_) if is_last(claim) => "dead_lettered",
+        SendOutcome::Refused(_) => "refused",
+        SendOutcome::Stopped(_) => "stopped",
+        SendOutcome::Failed(_) => "failed",
+        SendOutcome::NotReached(_) => "not_reached",
+        SendOutcome::NotBegun => "not_begun",
     };
     metrics::counter!("vestnik_telegram_sends_total", "outcome" => name).increment(1);
 }

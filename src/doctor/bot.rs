@@ -4,7 +4,7 @@
 use crate::infra::db::Client;
 
 use super::{Finding, fail, ok};
-use crate::delivery::chat_links::{self, LONG_PAUSE_S, Listed};
+use crate::delivery::chat_links::{self, LONG_PAUSE_S, ListedChat};
 use crate::delivery::shared_bot::{self, State};
 use crate::infra::config::Telegram;
 use crate::infra::db::QueryError;
@@ -65,7 +65,7 @@ fn poll_of(state: &State) -> Finding {
     }
 }
 
-fn chats_of(chats: &[Listed]) -> Vec<Finding> {
+fn chats_of(chats: &[ListedChat]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for chat in chats {
         let title = chat.title.clone().unwrap_or_else(|| chat.telegram_id.to_string());

@@ -29,7 +29,7 @@ const CONNECTION_USAGE: f64 = 0.9;
 
 /// Whether the operator must act on a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Severity {
     /// The checked part is in order.
     Ok,
     /// Nothing is wrong now, but the operator should know this.
@@ -42,7 +42,7 @@ pub enum Verdict {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     /// Whether the operator must act.
-    pub verdict: Verdict,
+    pub severity: Severity,
     /// The name of the checked part, such as `connections` or a table.
     pub subject: String,
     /// The state of the checked part in one line, with the remedy if something is wrong.
@@ -51,7 +51,7 @@ pub struct Finding {
 
 fn ok(subject: &str, says: impl Into<String>) -> Finding {
     Finding {
-        verdict: Verdict::Ok,
+        severity: Severity::Ok,
         subject: subject.into(),
         says: says.into(),
     }
@@ -59,14 +59,14 @@ fn ok(subject: &str, says: impl Into<String>) -> Finding {
 
 fn note(subject: &str, says: impl Into<String>) -> Finding {
     Finding {
-        verdict: Verdict::Note,
+        severity: Severity::Note,
         ..ok(subject, says)
     }
 }
 
 fn fail(subject: &str, says: impl Into<String>) -> Finding {
     Finding {
-        verdict: Verdict::Fail,
+        severity: Severity::Fail,
         ..ok(subject, says)
     }
 }
@@ -81,7 +81,7 @@ pub async fn examine(config: &Config, old: Duration) -> Result<Vec<Finding>, db:
     findings.push(surroundings::backups(config, &client).await?);
     findings.push(connection(url, &client).await?);
     let schema = schema(config, &client).await?;
-    let is_migrated = schema.verdict == Verdict::Ok;
+    let is_migrated = schema.severity == Severity::Ok;
     findings.push(schema);
     if is_migrated {
         findings.extend(tables(config, &client).await?);

@@ -1,7 +1,7 @@
 //! Checks the webhooks (addresses) to which events are posted.
 
 use super::{Finding, fail, note, ok};
-use crate::delivery::endpoint::figures;
+use crate::delivery::webhook_endpoint::figures;
 use crate::infra::db::{self, Client};
 
 /// Reports webhooks that were stopped, whose posts fail, or that refused events.

@@ -9,7 +9,7 @@ use crate::domain::Subject;
 use crate::domain::event::{Body, EventId, JournalEvent, RowWrite, StoreId, SubjectId};
 use crate::infra::db::Transaction;
 use crate::journal;
-use crate::sources::changes::Found as Looked;
+use crate::sources::changes::LookupResult;
 use crate::sources::{Context, Sources};
 
 /// The number of journal rows that one query reads.
@@ -41,7 +41,7 @@ pub enum Whom {
 
 /// The data of a customer in the journal.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(super) struct CustomerData {
     /// The ids of the customer's orders and bookings.
     pub subjects: BTreeSet<SubjectId>,
     /// All journal rows about these orders and bookings, sorted by id.
@@ -52,7 +52,7 @@ pub(super) struct Found {
     pub words: BTreeSet<String>,
 }
 
-impl Found {
+impl CustomerData {
     /// The sources and the keys of the orders and bookings, in two arrays of the same length.
     pub fn subjects(&self) -> (Vec<i32>, Vec<&str>) {
         self.subjects.iter().map(|it| (it.source.0, &*it.key)).unzip()
@@ -85,8 +85,8 @@ pub(super) fn writes(events: &[JournalEvent]) -> impl Iterator<Item = (EventId, 
 }
 
 /// Finds the customer's orders. Fails if the customer has no orders.
-pub(super) async fn find(transaction: &Transaction<'_>, sources: &Sources, whom: &Whom) -> Result<Found, Error> {
-    let mut found = Found::default();
+pub(super) async fn find(transaction: &Transaction<'_>, sources: &Sources, whom: &Whom) -> Result<CustomerData, Error> {
+    let mut found = CustomerData::default();
     match whom {
         Whom::Order { store, order } => {
             super::known(transaction, store).await?;
@@ -143,7 +143,7 @@ async fn collect(
     condition: &str,
     parameters: &[(&(dyn ToSql + Sync), Type)],
     is_meant: impl Fn(&str, &[Subject]) -> bool,
-    found: &mut Found,
+    found: &mut CustomerData,
 ) -> Result<(), Error> {
     let mut after = 0_i64;
     loop {
@@ -171,7 +171,7 @@ async fn collect(
 }
 
 /// Reads all journal rows about the orders and bookings in `found`, of any store.
-async fn rows(transaction: &Transaction<'_>, sources: &Sources, found: &mut Found) -> Result<(), Error> {
+async fn rows(transaction: &Transaction<'_>, sources: &Sources, found: &mut CustomerData) -> Result<(), Error> {
     let (of, keys) = found.subjects();
     let condition = "(source, key) in (select * from unnest($1::int[], $2::text[])) order by id";
     let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&of, Type::INT4_ARRAY), (&keys, Type::TEXT_ARRAY)];
@@ -202,7 +202,7 @@ fn states(sources: &Sources, event: &JournalEvent, write: &RowWrite) -> Vec<Subj
     let currency = event.store.as_ref().map(|store| sources.currency_of(store));
     let context = Context {
         currency: currency.unwrap_or(crate::domain::money::Currency::DEFAULT),
-        lookup: Looked::Nothing,
+        lookup: LookupResult::Nothing,
     };
     let recorded = std::iter::once(&write.data).chain(&write.old);
     recorded.map(|data| source.translate(key, data, context)).collect()

@@ -1,7 +1,7 @@
 //! Removes the customer from messages that were sent to Telegram. This module enqueues edits of the messages, because
 //! only a node with the bot can edit them.
 
-use super::find::Found;
+use super::find::CustomerData;
 use crate::domain::event::SubjectId;
 use crate::infra::db::{QueryError, Transaction};
 use crate::telegram::erased;
@@ -9,7 +9,7 @@ use crate::text::value::inline;
 use crate::text::{catalog, html};
 
 /// Enqueues an edit of each sent message about the orders. Returns the number of edits.
-pub(super) async fn rewrite(transaction: &Transaction<'_>, found: &Found) -> Result<u64, QueryError> {
+pub(super) async fn rewrite(transaction: &Transaction<'_>, found: &CustomerData) -> Result<u64, QueryError> {
     const MESSAGES: &str = "select m.chat_id, m.store_id, m.subject, m.message_id, m.event_id, coalesce(l.language, 'ru') \
          from vestnik.vst_message m left join vestnik.vst_chat_link l using (chat_id, store_id) \
          where m.subject = any ($1) and m.message_id <> 0 order by m.chat_id, m.message_id";
@@ -47,7 +47,7 @@ pub(super) async fn rewrite(transaction: &Transaction<'_>, found: &Found) -> Res
 
 /// Replaces the text of those answers of the bot that contain the customer's data, whether they were sent or not.
 /// Returns the number of these answers.
-pub(super) async fn blank_replies(transaction: &Transaction<'_>, found: &Found) -> Result<u64, QueryError> {
+pub(super) async fn blank_replies(transaction: &Transaction<'_>, found: &CustomerData) -> Result<u64, QueryError> {
     const BLANK: &str = "update vestnik.vst_delivery d set words = $2 where d.words is not null and d.message_id is null \
          and exists (select from unnest($1::text[]) w (word) where strpos(d.words, w.word) > 0)";
     let words: Vec<String> = found
@@ -61,7 +61,7 @@ pub(super) async fn blank_replies(transaction: &Transaction<'_>, found: &Found) 
 }
 
 /// Counts the orders' deliveries that are being sent now, and those that are dead.
-pub(super) async fn under_way(transaction: &Transaction<'_>, found: &Found) -> Result<(i64, i64), QueryError> {
+pub(super) async fn under_way(transaction: &Transaction<'_>, found: &CustomerData) -> Result<(i64, i64), QueryError> {
     const UNDER_WAY: &str = "select count(*) filter (where state = 'sending'), count(*) filter (where state = 'dead') \
          from vestnik.vst_delivery where subject = any ($1)";
     let row = transaction.query_one(UNDER_WAY, &[&found.written()]).await?;

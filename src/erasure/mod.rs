@@ -8,7 +8,7 @@ use crate::domain::event::{EventId, JournalEvent, SourceId, StoreId};
 use crate::infra::db::{Client, QueryError, Transaction};
 use crate::sources::{Sources, derived, registry};
 pub use find::Whom;
-use find::{Found, find};
+use find::{CustomerData, find};
 
 /// The reason why nothing was erased.
 #[derive(Debug, thiserror::Error)]
@@ -119,7 +119,7 @@ async fn journal(
     transaction.execute(REDACT, &[&ids, &data, &old]).await
 }
 
-async fn answers(transaction: &Transaction<'_>, found: &Found) -> Result<u64, tokio_postgres::Error> {
+async fn answers(transaction: &Transaction<'_>, found: &CustomerData) -> Result<u64, tokio_postgres::Error> {
     const REDACT: &str = "update vestnik.vst_answer_request set \
              answer = json_build_object('by', answer->'by', 'minutes', answer->'minutes') \
          where (source, key) in (select * from unnest($1::int[], $2::text[]))";
@@ -142,7 +142,7 @@ async fn repeatable_refusals(transaction: &Transaction<'_>, whom: &Whom) -> Resu
 async fn projections(
     transaction: &Transaction<'_>,
     sources: &Sources,
-    found: &Found,
+    found: &CustomerData,
 ) -> Result<u64, tokio_postgres::Error> {
     const FAILURES: &str = "delete from vestnik.vst_projection_failure where source = $1 and key = $2";
     let mut rows = 0;

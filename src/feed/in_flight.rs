@@ -34,7 +34,7 @@ const CALM_WINDOWS: usize = 20;
 
 /// Whether the load in the last windows is high enough for NOTIFY suppression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Load {
     /// The load is high, so NOTIFY suppression helps. The value is the pause before the next read.
     Busy(Duration),
     /// The load is neither high nor low, so the node keeps its current state.
@@ -96,14 +96,14 @@ impl InFlightEstimator {
     }
 
     /// Whether the load justifies NOTIFY suppression, according to the last full windows.
-    pub fn verdict(&self) -> Verdict {
+    pub fn level(&self) -> Load {
         let windows = self.counts.len();
         if windows >= BUSY_WINDOWS && self.counts.iter().take(BUSY_WINDOWS).all(|count| *count > BUSY_ABOVE) {
-            Verdict::Busy(PAUSE_FOR_EACH.mul_f64(self.counts[0]))
+            Load::Busy(PAUSE_FOR_EACH.mul_f64(self.counts[0]))
         } else if windows == CALM_WINDOWS && self.counts.iter().sum::<f64>() < CALM_BELOW * CALM_WINDOWS as f64 {
-            Verdict::Calm
+            Load::Calm
         } else {
-            Verdict::Between
+            Load::Between
         }
     }
 }
@@ -142,42 +142,42 @@ mod tests {
     fn many_short_transactions_are_busy_after_three_windows() {
         let ms = Duration::from_millis(1);
         let (load, _) = after(3, 150, 1, ms);
-        assert_eq!(load.verdict(), Verdict::Busy(3 * PAUSE_FOR_EACH));
+        assert_eq!(load.level(), Load::Busy(3 * PAUSE_FOR_EACH));
         let (load, _) = after(3, 400, 1, 2 * ms);
-        assert_eq!(load.verdict(), Verdict::Busy(16 * PAUSE_FOR_EACH));
+        assert_eq!(load.level(), Load::Busy(16 * PAUSE_FOR_EACH));
         let (load, _) = after(2, 150, 1, ms);
-        assert_eq!(load.verdict(), Verdict::Between);
+        assert_eq!(load.level(), Load::Between);
         // One transaction is in flight: 2,000 arrive a second, and each takes half a millisecond.
         let (load, _) = after(3, 100, 1, ms / 2);
-        assert_eq!(load.verdict(), Verdict::Between);
+        assert_eq!(load.level(), Load::Between);
     }
 
     #[test]
     fn an_old_transaction_and_a_large_one_count_once() {
         let (load, _) = after(5, 1, 100_000, Duration::from_secs(60));
-        assert_eq!(load.verdict(), Verdict::Between);
+        assert_eq!(load.level(), Load::Between);
     }
 
     #[test]
     fn calm_takes_a_second_without_load_on_average() {
         let (mut load, mut now) = after(19, 10, 1, Duration::from_millis(1));
-        assert_eq!(load.verdict(), Verdict::Between);
+        assert_eq!(load.level(), Load::Between);
         now += WINDOW;
         load.record_read(&[], CLOCK, false, now);
-        assert_eq!(load.verdict(), Verdict::Calm);
+        assert_eq!(load.level(), Load::Calm);
         // The disk stalls in one window: thirty transactions wait, so the average load of the following second is not
         // low.
         let stuck: Vec<JournalEvent> = (0..30).map(|xid| event(xid, WINDOW)).collect();
         now += WINDOW;
         load.record_read(&stuck, CLOCK, false, now);
         for _ in 0..19 {
-            assert_eq!(load.verdict(), Verdict::Between);
+            assert_eq!(load.level(), Load::Between);
             now += WINDOW;
             load.record_read(&[], CLOCK, false, now);
         }
-        assert_eq!(load.verdict(), Verdict::Between);
+        assert_eq!(load.level(), Load::Between);
         load.record_read(&[], CLOCK, false, now + WINDOW);
-        assert_eq!(load.verdict(), Verdict::Calm);
+        assert_eq!(load.level(), Load::Calm);
     }
 
     #[test]
@@ -195,8 +195,8 @@ mod tests {
             polled.record_read(std::slice::from_ref(&event), clock, true, now);
             notified.record_read(&[event], clock, false, now);
         }
-        assert_eq!(polled.verdict(), Verdict::Between);
-        assert!(matches!(notified.verdict(), Verdict::Busy(_)), "{notified:?}");
+        assert_eq!(polled.level(), Load::Between);
+        assert!(matches!(notified.level(), Load::Busy(_)), "{notified:?}");
     }
 
     #[test]
@@ -209,6 +209,6 @@ mod tests {
             false,
             now + WINDOW,
         );
-        assert_eq!(load.verdict(), Verdict::Between);
+        assert_eq!(load.level(), Load::Between);
     }
 }

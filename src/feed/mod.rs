@@ -38,7 +38,7 @@ use crate::journal::{self, News, Reader, Witness};
 use crate::sources::Sources;
 use crate::sources::lookup::Lookup;
 use crate::sources::registry::Registry;
-use crate::sources::{Changes, overwritten};
+use crate::sources::{Changes, overwrite_finder};
 use chunk_publisher::ChunkPublisher;
 use feed_state::FeedState;
 use large_transactions::TooMany;
@@ -386,7 +386,7 @@ impl Feed {
         let overwritten = self.lookup.overwritten(&sources, &all).await;
         overwritten
             .values()
-            .for_each(|answer| overwritten::report(&sources, answer));
+            .for_each(|answer| overwrite_finder::report(&sources, answer));
         loop {
             let sources = self.sources.current();
             let watched = self.router.watched(events);

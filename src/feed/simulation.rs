@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use tokio::time::{Duration, Instant};
 
-use super::in_flight::Verdict;
+use super::in_flight::Load;
 use super::wakeup_state::{Action, Input, WakeupState};
 use crate::domain::event::Xid;
 use crate::feed::suppression_locks::{IdleLock, LockWait, PeerMessage};
@@ -257,15 +257,8 @@ impl World {
         let oldest = Some(Xid(oldest.unwrap_or(self.last_ended + 1)));
         let events = self.committed.difference(&self.nodes[at].read).count();
         self.nodes[at].read = self.committed.clone();
-        let verdict = [Verdict::Busy(Duration::ZERO), Verdict::Between, Verdict::Calm][self.random.usize(..3)];
-        self.apply(
-            at,
-            Input::Read {
-                oldest,
-                events,
-                verdict,
-            },
-        );
+        let load = [Load::Busy(Duration::ZERO), Load::Between, Load::Calm][self.random.usize(..3)];
+        self.apply(at, Input::Read { oldest, events, load });
     }
 
     fn receive(&mut self, at: usize) {

@@ -93,7 +93,7 @@ impl WakeupDriver {
         let input = Input::Read {
             oldest: snapshot.map(|(snapshot, _)| snapshot.oldest()),
             events: events.len(),
-            verdict: self.in_flight.verdict(),
+            load: self.in_flight.level(),
         };
         self.apply(input);
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::in_flight::Verdict;
+use super::in_flight::Load;
 use crate::domain::event::Xid;
 use crate::feed::suppression_locks::{IdleLock, LockWait, PeerMessage};
 
@@ -94,7 +94,7 @@ pub enum Input {
         /// Number of events that the read found.
         events: usize,
         /// The load on the database after the read.
-        verdict: Verdict,
+        load: Load,
     },
 }
 
@@ -135,7 +135,7 @@ pub struct WakeupState {
     /// The node has suppressed NOTIFY, and a writer that was denied the lock may still be running. So the node still
     /// sends `EventsRead` to the other nodes.
     must_notify_peers: bool,
-    verdict: Verdict,
+    load: Load,
     /// Whether the last read found events.
     found_events: bool,
     /// When a read found events last.
@@ -154,7 +154,7 @@ impl WakeupState {
             peers_until: now,
             events_read_at: now,
             must_notify_peers: false,
-            verdict: Verdict::Between,
+            load: Load::Between,
             found_events: false,
             found_events_at: now,
         }
@@ -173,13 +173,13 @@ impl WakeupState {
     /// Pause until the next read if no notification arrives; `None`: read at once. `safety` is the interval of an idle
     /// node's fallback reads.
     pub fn pause(&self, safety: Duration, now: Instant) -> Option<Duration> {
-        match (self.state, self.verdict) {
+        match (self.state, self.load) {
             (State::Idle, _) => Some(safety),
             (State::NotListening, _) => Some(POLLING_PAUSE),
             (State::WaitingForWriters | State::Suppressing, _) if !self.found_events => {
                 Some(self.suppressing_pause(now))
             }
-            (State::WaitingForWriters | State::Suppressing, Verdict::Busy(pause)) => Some(pause.min(MAX_BUSY_PAUSE)),
+            (State::WaitingForWriters | State::Suppressing, Load::Busy(pause)) => Some(pause.min(MAX_BUSY_PAUSE)),
             (State::WaitingForWriters | State::Suppressing, _) => None,
             _ => Some(self.polling_pause(now)),
         }
@@ -224,11 +224,7 @@ impl WakeupState {
             Input::IdleLockReleased => self.idle_lock_released(now),
             Input::LockWaitEnded(wait) => self.lock_wait_ended(wait, now),
             Input::Received(message) => self.received(message, now),
-            Input::Read {
-                oldest,
-                events,
-                verdict,
-            } => self.read(oldest, events, verdict, now),
+            Input::Read { oldest, events, load } => self.read(oldest, events, load, now),
         }
     }
 
@@ -300,7 +296,7 @@ impl WakeupState {
     fn lock_wait_ended(&mut self, wait: LockWait, now: Instant) -> Vec<Action> {
         match (self.state, wait) {
             // The load has become low during the wait, so NOTIFY suppression is not needed any more.
-            (State::WaitingForIdlePeers { .. } | State::WaitingForWriters, _) if self.verdict == Verdict::Calm => {
+            (State::WaitingForIdlePeers { .. } | State::WaitingForWriters, _) if self.load == Load::Calm => {
                 self.start_polling(now)
             }
             (State::WaitingForIdlePeers { .. }, LockWait::Held) => {
@@ -366,8 +362,8 @@ impl WakeupState {
         }
     }
 
-    fn read(&mut self, oldest: Option<Xid>, events: usize, verdict: Verdict, now: Instant) -> Vec<Action> {
-        self.verdict = verdict;
+    fn read(&mut self, oldest: Option<Xid>, events: usize, load: Load, now: Instant) -> Vec<Action> {
+        self.load = load;
         self.found_events = events > 0;
         if self.found_events {
             self.found_events_at = now;
@@ -383,11 +379,11 @@ impl WakeupState {
                 self.state = State::Idle;
                 self.must_notify_peers = false;
             }
-            State::Suppressing if verdict == Verdict::Calm => acts.extend(self.start_polling(now)),
+            State::Suppressing if load == Load::Calm => acts.extend(self.start_polling(now)),
             _ => {}
         }
         let may_suppress = matches!(self.state, State::Draining { .. } | State::Idle) && now >= self.suppress_at;
-        if may_suppress && matches!(verdict, Verdict::Busy(_)) {
+        if may_suppress && matches!(load, Load::Busy(_)) {
             self.state = State::ReleasingIdle { to_suppress: true };
             self.since = now;
             acts.push(Action::ReleaseIdleLock);
@@ -401,15 +397,15 @@ mod tests {
     use super::*;
 
     const SAFETY: Duration = Duration::from_secs(1);
-    const BUSY: Verdict = Verdict::Busy(Duration::from_millis(4));
+    const BUSY: Load = Load::Busy(Duration::from_millis(4));
 
-    fn read(node: &mut WakeupState, oldest: u64, verdict: Verdict, now: Instant) -> Vec<Action> {
+    fn read(node: &mut WakeupState, oldest: u64, load: Load, now: Instant) -> Vec<Action> {
         let oldest = Some(Xid(oldest));
         node.apply(
             Input::Read {
                 oldest,
                 events: 1,
-                verdict,
+                load,
             },
             now,
         )
@@ -430,9 +426,9 @@ mod tests {
             !node.is_idle(),
             "the events of a writer that was denied the lock must be read first"
         );
-        read(&mut node, 8, Verdict::Between, now);
+        read(&mut node, 8, Load::Between, now);
         assert!(!node.is_idle(), "transaction 8 may have been denied the lock");
-        read(&mut node, 9, Verdict::Between, now);
+        read(&mut node, 9, Load::Between, now);
         assert!(node.is_idle());
         node
     }
@@ -462,14 +458,14 @@ mod tests {
         let now = Instant::now();
         let mut node = suppressing_node(now);
         assert_eq!(node.pause(SAFETY, now), Some(Duration::from_millis(4)));
-        read(&mut node, 9, Verdict::Between, now);
+        read(&mut node, 9, Load::Between, now);
         assert_eq!(node.pause(SAFETY, now), None);
         let mut node = suppressing_node(now);
         node.apply(
             Input::Read {
                 oldest: None,
                 events: 0,
-                verdict: BUSY,
+                load: BUSY,
             },
             now,
         );
@@ -556,7 +552,7 @@ mod tests {
     fn writers_notify_again_when_the_load_is_low() {
         let now = Instant::now();
         let mut node = suppressing_node(now);
-        assert!(read(&mut node, 9, Verdict::Calm, now).contains(&Action::DropSuppressor));
+        assert!(read(&mut node, 9, Load::Calm, now).contains(&Action::DropSuppressor));
         assert!(!node.is_suppressing() && !node.is_idle());
         assert_eq!(node.due_action(now), Some(Action::RequestIdleLock));
     }
@@ -610,7 +606,7 @@ mod tests {
     fn a_suppressing_node_without_peers_seldom_sends_events_read() {
         let start = Instant::now();
         let mut node = suppressing_node(start);
-        let sends = |node: &mut WakeupState, after| !read(node, 9, Verdict::Between, start + after).is_empty();
+        let sends = |node: &mut WakeupState, after| !read(node, 9, Load::Between, start + after).is_empty();
         assert!(
             sends(&mut node, Duration::ZERO) && sends(&mut node, Duration::ZERO),
             "there may be peers"

@@ -20,7 +20,7 @@ use super::response::PROTOCOL;
 use super::{DatabaseContext, Databases};
 use crate::domain::event::StoreId;
 use crate::infra::telemetry::LogLimit;
-use crate::token::{Found, Grant, Jwt, Looked, Presented, Refused, Scope, Stores, Token, TokenId};
+use crate::token::{Grant, Jwt, Looked, Presented, Refused, Scope, Stores, Token, TokenId, TokenLookup};
 
 /// The prefix of a WebSocket subprotocol that carries a token, such as `bearer.TOKEN`. A web page cannot set the
 /// headers of a WebSocket handshake, but it can set the subprotocols. So panels send the token this way.
@@ -83,7 +83,7 @@ pub async fn authorize(
     let grant = match looked.found {
         // The store's database does not know the token, but another database does. So the token opens other stores
         // only.
-        Found::Unknown if databases.are_several() => return Err(ApiError::OtherStore),
+        TokenLookup::Unknown if databases.are_several() => return Err(ApiError::OtherStore),
         found => {
             if let Some(why) = found.why_not() {
                 refused(why);
@@ -168,8 +168,8 @@ async fn identify(
     let (mut failed, mut known) = (None, None);
     while let Some((database, looked)) = looking.next().await {
         match looked.map(|looked| looked.found) {
-            Ok(Found::Unknown) => {}
-            Ok(Found::Valid(grant)) => {
+            Ok(TokenLookup::Unknown) => {}
+            Ok(TokenLookup::Valid(grant)) => {
                 databases.limits.count_token(database.number, grant.id)?;
                 if grant.opens(store.as_str()) {
                     return Ok(true);
@@ -214,16 +214,16 @@ pub fn authenticate(call: &ApiRequest) -> Result<(), ApiError> {
 }
 
 /// Returns the rights of a valid token, or the error for the client.
-pub fn judge_alone(found: Found) -> Result<Arc<Grant>, ApiError> {
+pub fn judge_alone(found: TokenLookup) -> Result<Arc<Grant>, ApiError> {
     match found {
-        Found::Valid(grant) => Ok(grant),
-        Found::Unknown | Found::Refused(_) => Err(ApiError::Unauthorized),
-        Found::Expired => Err(ApiError::NoLonger("token_expired")),
-        Found::Revoked => Err(ApiError::NoLonger("token_revoked")),
+        TokenLookup::Valid(grant) => Ok(grant),
+        TokenLookup::Unknown | TokenLookup::Refused(_) => Err(ApiError::Unauthorized),
+        TokenLookup::Expired => Err(ApiError::NoLonger("token_expired")),
+        TokenLookup::Revoked => Err(ApiError::NoLonger("token_revoked")),
     }
 }
 
-fn judge(found: Found, store: &StoreId) -> Result<Arc<Grant>, ApiError> {
+fn judge(found: TokenLookup, store: &StoreId) -> Result<Arc<Grant>, ApiError> {
     let grant = judge_alone(found)?;
     match grant.opens(store.as_str()) {
         true => Ok(grant),

@@ -184,15 +184,15 @@ pub static OPS_ROUTES: [Route; 3] = [
 
 /// The variable segments of a request's path.
 #[derive(Default)]
-struct Parts<'a> {
+struct PathSegments<'a> {
     store: &'a str,
     id: &'a str,
 }
 
 /// Matches a request's path against a route's path. A slash at the end is ignored. Returns the variable segments.
 /// `None`: the path does not match.
-fn fits<'a>(template: &str, path: &'a str) -> Option<Parts<'a>> {
-    let mut parts = Parts::default();
+fn fits<'a>(template: &str, path: &'a str) -> Option<PathSegments<'a>> {
+    let mut parts = PathSegments::default();
     let mut rest = path.strip_prefix('/')?;
     for part in template.split('/').skip(1) {
         if part == "{file}" {
@@ -321,7 +321,11 @@ async fn handle(
 }
 
 /// Finds the route of a request, and the variable segments of its path.
-fn find<'a>(routes: &'static [Route], method: &Method, path: &'a str) -> Result<(&'static Route, Parts<'a>), ApiError> {
+fn find<'a>(
+    routes: &'static [Route],
+    method: &Method,
+    path: &'a str,
+) -> Result<(&'static Route, PathSegments<'a>), ApiError> {
     let method = if method == Method::HEAD { &Method::GET } else { method };
     let mut others = Vec::new();
     for route in routes {

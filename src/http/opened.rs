@@ -9,7 +9,7 @@ use super::auth::{self, TokenLocation};
 use super::error::ApiError;
 use super::request::ApiRequest;
 use super::{DatabaseContext, Databases};
-use crate::token::{Found, Grant, Presented, Scope};
+use crate::token::{Grant, Presented, Scope, TokenLookup};
 
 /// An authorized request that names no store.
 pub struct TokenAccess {
@@ -76,12 +76,12 @@ pub async fn authorize(
     for (database, looked) in join_all(looking).await {
         match looked {
             Ok(looked) => match looked.found {
-                Found::Valid(grant) => opened.push(Opened {
+                TokenLookup::Valid(grant) => opened.push(Opened {
                     database: Arc::clone(database),
                     grant,
                     generation: looked.generation,
                 }),
-                Found::Unknown => {}
+                TokenLookup::Unknown => {}
                 found => {
                     found.why_not().map(refused);
                     problem = auth::judge_alone(found).err();

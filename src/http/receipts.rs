@@ -28,7 +28,7 @@ const MAX_SAID_BYTES: usize = 32 * 1024;
 /// The JSON body with the receipts of a panel.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Said {
+struct ReceiptsBody {
     panel: String,
     channel: String,
     #[serde(default)]
@@ -47,7 +47,7 @@ pub async fn record(access: Access, call: ApiRequest) -> Result<Response, ApiErr
     let Access {
         database, store, grant, ..
     } = &access;
-    let said: Said = call.body.json(MAX_SAID_BYTES, SAID).await?;
+    let said: ReceiptsBody = call.body.json(MAX_SAID_BYTES, SAID).await?;
     // A panel with a WebSocket sends its receipts over the WebSocket, because a request could not prove that the
     // WebSocket exists.
     let channel = [Channel::Polling, Channel::Sse];

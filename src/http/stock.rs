@@ -10,7 +10,7 @@ use super::error::ApiError;
 use super::orders::{MAX_BY_CHARACTERS, MAX_CHANGE_BYTES, name};
 use super::request::{ApiRequest, is_name, whole_number};
 use super::response;
-use crate::store::stock::{self, MAX_ITEM_CHARACTERS, OutOfStock, Outcome};
+use crate::store::stock::{self, MAX_ITEM_CHARACTERS, OutOfStock, StockOutcome};
 use crate::store::until::Until;
 
 /// The JSON body that puts an item on the stop list.
@@ -46,9 +46,9 @@ pub async fn stop(access: Access, call: ApiRequest) -> Result<Response, ApiError
     let by = wanted.by.unwrap_or_else(|| name(&access.grant));
     let stopped = stock::stop(&access.database.hub.pool, &access.store, item, until, &by).await;
     match stopped.map_err(ApiError::database)? {
-        Outcome::Listed => answer(&access).await,
-        Outcome::NoSuchTime => Err(ApiError::BadBody(WANTED)),
-        Outcome::Full => Err(ApiError::BadBody(FULL)),
+        StockOutcome::Listed => answer(&access).await,
+        StockOutcome::NoSuchTime => Err(ApiError::BadBody(WANTED)),
+        StockOutcome::Full => Err(ApiError::BadBody(FULL)),
     }
 }
 

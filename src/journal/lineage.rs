@@ -55,16 +55,16 @@ pub async fn read_epoch(client: &Client) -> Result<Epoch, Error> {
 
 /// The current line of history.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(super) struct HistoryLine {
     /// The name of the line of history, a UUID.
     pub name: String,
     /// The epoch of cursors in this line of history.
     pub epoch: Epoch,
 }
 
-async fn read(client: &impl GenericClient) -> Result<Line, Error> {
+async fn read(client: &impl GenericClient) -> Result<HistoryLine, Error> {
     let row = client.query_one(&format!("select {EPOCH_COLUMNS}"), &[]).await?;
-    Ok(Line {
+    Ok(HistoryLine {
         name: row.try_get("line")?,
         epoch: epoch(&row)?,
     })
@@ -107,7 +107,7 @@ pub(super) async fn newest(client: &Client) -> Result<Option<Witness>, Error> {
 }
 
 /// Returns the current line of history. After a start of Postgres, the first node that connects begins a new line.
-pub(super) async fn begin(client: &mut Client) -> Result<Line, Error> {
+pub(super) async fn begin(client: &mut Client) -> Result<HistoryLine, Error> {
     let is_here = format!("select {LINE_HERE} is not null");
     if !client.query_one(&is_here, &[]).await?.try_get::<_, bool>(0)? {
         begin_line(client, EarlierCursors::Valid).await?;
@@ -207,7 +207,7 @@ pub(super) async fn decode(client: &impl GenericClient, text: &str, here: Epoch)
 /// history begins, and all earlier cursors become invalid.
 pub(super) async fn continues(
     client: &mut Client,
-    line: &mut Line,
+    line: &mut HistoryLine,
     epoch: Epoch,
     read_to: &Position,
     seen: Option<&Witness>,

@@ -69,7 +69,7 @@ pub enum Page {
 
 /// The state of the journal, which is read before each page: the snapshot, the newest transaction, the newest trimmed
 /// transaction, and the epoch.
-pub(super) struct Head {
+pub(super) struct JournalState {
     pub(super) snapshot: Snapshot,
     pub(super) newest: Xid,
     trimmed: Xid,
@@ -110,7 +110,7 @@ pub async fn cursor_here(client: &db::Transaction<'_>) -> Result<String, Error> 
     Ok(Cursor::At(Position::after(&head.snapshot, head.newest)).encode(head.epoch))
 }
 
-async fn read_head(client: &db::Transaction<'_>) -> Result<Head, Error> {
+async fn read_head(client: &db::Transaction<'_>) -> Result<JournalState, Error> {
     let statement = client
         .prepare_cached(&format!(
             "select pg_current_snapshot(), trimmed_through, \
@@ -119,7 +119,7 @@ async fn read_head(client: &db::Transaction<'_>) -> Result<Head, Error> {
         ))
         .await?;
     let row = client.query_one(&statement, &[]).await?;
-    Ok(Head {
+    Ok(JournalState {
         snapshot: row.try_get(0)?,
         trimmed: row.try_get::<_, SqlXid>(1)?.0,
         newest: row.try_get::<_, SqlXid>(2)?.0,
@@ -128,7 +128,7 @@ async fn read_head(client: &db::Transaction<'_>) -> Result<Head, Error> {
 }
 
 /// Decodes a client's cursor. The cursor can be used if the journal still has every event that it does not cover.
-async fn usable(client: &db::Transaction<'_>, text: &str, head: &Head) -> Result<Decoded, Error> {
+async fn usable(client: &db::Transaction<'_>, text: &str, head: &JournalState) -> Result<Decoded, Error> {
     let decoded = lineage::decode(client, text, head.epoch).await?;
     Ok(match decoded {
         Decoded::Usable(cursor) if cursor.end() > head.snapshot.xmax => Decoded::Unusable(Unusable::Future),
@@ -141,7 +141,10 @@ async fn usable(client: &db::Transaction<'_>, text: &str, head: &Head) -> Result
 
 /// Reads the state of the journal, and decodes the cursor up to which deliveries are enqueued. If the cursor cannot
 /// be used, returns a cursor at the beginning of the journal. This is safe, because no delivery is enqueued twice.
-pub(super) async fn usable_for_planning(client: &db::Transaction<'_>, text: &str) -> Result<(Head, Cursor), Error> {
+pub(super) async fn usable_for_planning(
+    client: &db::Transaction<'_>,
+    text: &str,
+) -> Result<(JournalState, Cursor), Error> {
     let head = read_head(client).await?;
     let cursor = match lineage::decode(client, text, head.epoch).await? {
         // Some events after this cursor may have been trimmed. They would be too old to be sent.
@@ -267,7 +270,7 @@ async fn newest(
     client: &db::Transaction<'_>,
     stores: &StoreSet,
     limit: usize,
-    head: &Head,
+    head: &JournalState,
     seen: &Position,
 ) -> Result<Page, Error> {
     let (condition, parameter) = rows_of(stores);
@@ -300,7 +303,7 @@ async fn after(
     stores: &StoreSet,
     cursor: Cursor,
     limit: usize,
-    head: &Head,
+    head: &JournalState,
     seen: Position,
 ) -> Result<Page, Error> {
     let replay_plan = ReplayPlan::from(cursor);

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
-use super::lineage::{self, Line, Witness};
+use super::lineage::{self, HistoryLine, Witness};
 use super::sql_types::{SqlXid, xids};
 use super::{EVENT_COLUMNS, Error, event};
 use crate::domain::cursor::{Epoch, Position, Snapshot};
@@ -68,7 +68,7 @@ pub struct Reader {
     backlog: Statement,
     pub(super) sizes: Statement,
     pub(super) touched: Statement,
-    line: Line,
+    line: HistoryLine,
 }
 
 /// The result of a read of the feed.

@@ -160,7 +160,7 @@ fn history_problem(error: &refinery::Error) -> String {
 
 /// Whether a migration has changed the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum MigrateOutcome {
     /// At least one part of the schema was applied, and the database has changed.
     Migrated,
     /// The database was already up to date, so nothing was changed.
@@ -168,7 +168,7 @@ pub enum Outcome {
 }
 
 /// Migrates the configured database. `say` receives a progress line for each step.
-pub async fn run(config: &Config, say: Progress<'_>) -> Result<Outcome, Error> {
+pub async fn run(config: &Config, say: Progress<'_>) -> Result<MigrateOutcome, Error> {
     let mut client = connect(config).await?;
     lock::acquire(&client, say).await?;
     let outcome = apply(&mut client, config, say).await;
@@ -217,7 +217,7 @@ async fn connect(config: &Config) -> Result<Client, Error> {
     Ok(client)
 }
 
-async fn apply(client: &mut Client, config: &Config, say: Progress<'_>) -> Result<Outcome, Error> {
+async fn apply(client: &mut Client, config: &Config, say: Progress<'_>) -> Result<MigrateOutcome, Error> {
     let reference = config.shop.schema == ShopSchema::Reference;
     // Make all checks that can fail before the first change.
     for set in sets(config) {
@@ -258,7 +258,11 @@ async fn apply(client: &mut Client, config: &Config, say: Progress<'_>) -> Resul
         say(&format!("attached {attached} tables again"));
         changed = true;
     }
-    Ok(if changed { Outcome::Migrated } else { Outcome::Unchanged })
+    Ok(if changed {
+        MigrateOutcome::Migrated
+    } else {
+        MigrateOutcome::Unchanged
+    })
 }
 
 /// Applies all migrations of a series. Each attempt to lock a table that writers use is short. Returns whether a

@@ -14,7 +14,7 @@ const TABLES: [(&str, &str); 2] = [
 
 /// The status words that Vestnik writes into the reference shop's tables when somebody answers an order or booking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Words {
+pub enum ShopWords {
     /// The words before the migration V23: `new` and `confirmed`.
     BeforeV23,
     /// The words since the migration V23: `pending` and `preparing`.
@@ -24,18 +24,18 @@ pub enum Words {
 /// Attaches both tables with the words since V23. If a table already has a mapping that the shop's owner changed,
 /// that mapping is kept. Returns whether anything changed.
 pub async fn attach(client: &mut Client, say: Progress<'_>) -> Result<bool, Error> {
-    attach_as(client, Words::SinceV23, say).await
+    attach_as(client, ShopWords::SinceV23, say).await
 }
 
 /// Attaches both tables, so that answers write these status words into the tables. Returns whether anything changed.
-pub async fn attach_as(client: &mut Client, words: Words, say: Progress<'_>) -> Result<bool, Error> {
+pub async fn attach_as(client: &mut Client, words: ShopWords, say: Progress<'_>) -> Result<bool, Error> {
     const KNOWN: &str = "select mapping from vestnik.vst_source where table_name = $1 and detached_at is null";
     let mut changed = false;
     for (name, reference) in TABLES {
         let table = match Table::find(client, name).await {
             Ok(table) => table,
             // The undo of the migration V23 must succeed even if the shop has only one of the two tables.
-            Err(catalog::Error::NoTable(_)) if words == Words::BeforeV23 => continue,
+            Err(catalog::Error::NoTable(_)) if words == ShopWords::BeforeV23 => continue,
             Err(error) => return Err(attach::Error::from(error).into()),
         };
         let meant = without_missing(&in_words(reference, words), &table);
@@ -45,7 +45,7 @@ pub async fn attach_as(client: &mut Client, words: Words, say: Progress<'_>) -> 
             .map(|row| row.try_get(0))
             .transpose()?;
         let is_ours = |known: String| {
-            [Words::BeforeV23, Words::SinceV23]
+            [ShopWords::BeforeV23, ShopWords::SinceV23]
                 .iter()
                 .any(|words| is_part_of(&known, &in_words(reference, *words)))
         };
@@ -89,10 +89,10 @@ fn is_part_of(mapping: &str, whole: &str) -> bool {
 /// Returns the reference shop's mapping with the wanted words first: `["pending", "new"]` for `SinceV23`, and
 /// `["new", "pending"]` for `BeforeV23`. An answer writes the first word of a status into the table. The mappings of
 /// other shops are not passed to this function.
-fn in_words(mapping: &str, words: Words) -> String {
+fn in_words(mapping: &str, words: ShopWords) -> String {
     match words {
-        Words::SinceV23 => mapping.to_owned(),
-        Words::BeforeV23 => mapping
+        ShopWords::SinceV23 => mapping.to_owned(),
+        ShopWords::BeforeV23 => mapping
             .replace(r#"["pending", "new"]"#, r#"["new", "pending"]"#)
             .replace(r#"["preparing", "confirmed"]"#, r#"["confirmed", "preparing"]"#),
     }

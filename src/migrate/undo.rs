@@ -6,7 +6,7 @@
 
 use tokio_postgres::{Client, Transaction};
 
-use super::reference_shop::{self, Words};
+use super::reference_shop::{self, ShopWords};
 use super::v23::{self, Rewrite};
 use super::v23_names::{self, CONSTRAINTS, TABLES};
 use super::{Error, Progress, SHOP, applied, connect, lock, triggers};
@@ -56,7 +56,7 @@ async fn undo(client: &mut Client, config: &Config, say: Progress<'_>) -> Result
         triggers::apply(client, &config.database, say).await
     })
     .await?;
-    reference_shop::attach_as(client, Words::BeforeV23, say).await?;
+    reference_shop::attach_as(client, ShopWords::BeforeV23, say).await?;
     say("V23 is undone; `vestnik migrate` would apply it again");
     Ok(())
 }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::Context;
-use super::changes::Found;
+use super::changes::LookupResult;
 use super::fixtures::source;
 use crate::domain::money::Currency;
 
@@ -150,7 +150,7 @@ proptest! {
     fn any_row_is_an_order_that_can_be_sent(row in prop_oneof![9 => row(), 1 => any::<String>()], found in option::of(value())) {
         let context = Context {
             currency: Currency::DEFAULT,
-            lookup: found.as_deref().map_or(Found::Nothing, Found::Found),
+            lookup: found.as_deref().map_or(LookupResult::Nothing, LookupResult::Found),
         };
         let order = source(MAPPING, &[("total", "numeric"), ("due", "timestamp without time zone")]).translate("1", &row, context);
         let sent = serde_json::to_string(&order.to_json()).unwrap();

@@ -25,7 +25,7 @@ pub struct Lookups {
 
 /// The result of a look-up for one order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Found<'a> {
+pub enum LookupResult<'a> {
     /// The data that the look-up found, as a JSON object.
     Found(&'a str),
     /// The look-up found nothing, or the order needed no look-up.
@@ -55,11 +55,11 @@ impl Lookups {
     }
 
     /// The look-up's result for this order.
-    pub fn get(&self, subject: &SubjectId) -> Found<'_> {
+    pub fn get(&self, subject: &SubjectId) -> LookupResult<'_> {
         match self.found.get(subject) {
-            Some(found) => Found::Found(found),
-            None if self.failed.contains(&subject.source) => Found::Failed,
-            None => Found::Nothing,
+            Some(found) => LookupResult::Found(found),
+            None if self.failed.contains(&subject.source) => LookupResult::Failed,
+            None => LookupResult::Nothing,
         }
     }
 }
@@ -157,7 +157,13 @@ impl Sources {
         wanted
     }
 
-    fn meaning(&self, source: &Source, store: &StoreId, change: &Change<'_>, lookups: &Lookups) -> Option<Meaning> {
+    fn meaning(
+        &self,
+        source: &Source,
+        store: &StoreId,
+        change: &Change<'_>,
+        lookups: &Lookups,
+    ) -> Option<EventContent> {
         // Clients receive even an order with an unreadable key, so that they miss no order. But nobody can answer it.
         let key: Arc<str> = change
             .key
@@ -181,7 +187,7 @@ impl Sources {
 }
 
 /// The content of the event for one change of an order.
-struct Meaning {
+struct EventContent {
     kind: EventType,
     subject: Subject,
     previous: Option<Status>,
@@ -192,7 +198,7 @@ struct Meaning {
 }
 
 /// Decides which event a change makes, from the order before and after the change. `None`: clients receive no event.
-fn meaning(before: Option<Subject>, after: Option<Subject>, answer: Answer) -> Option<Meaning> {
+fn meaning(before: Option<Subject>, after: Option<Subject>, answer: Answer) -> Option<EventContent> {
     let visible = |subject: &Option<Subject>| subject.as_ref().and_then(Subject::visible_status);
     let (was, is) = (visible(&before), visible(&after));
     let Some(status) = is else {
@@ -254,7 +260,7 @@ fn meaning(before: Option<Subject>, after: Option<Subject>, answer: Answer) -> O
     if let Some(by) = answer.by {
         data.insert("by".into(), by.into());
     }
-    Some(Meaning {
+    Some(EventContent {
         kind,
         subject: after,
         previous: Some(previous),
@@ -264,14 +270,14 @@ fn meaning(before: Option<Subject>, after: Option<Subject>, answer: Answer) -> O
     })
 }
 
-fn removed(previous: Status, before: Subject, after: Option<Subject>) -> Option<Meaning> {
+fn removed(previous: Status, before: Subject, after: Option<Subject>) -> Option<EventContent> {
     let mut data = before.head();
     data.insert("next".into(), Value::Array(Vec::new()));
     let kind = of_kind(before.kind, EventType::OrderRemoved, EventType::BookingRemoved);
     // After a deletion, `subject` is the order's last visible state, so it must be marked as deleted.
     let mut subject = after.unwrap_or(before);
     subject.visibility = Visibility::Deleted;
-    Some(Meaning {
+    Some(EventContent {
         kind,
         subject,
         previous: Some(previous),
@@ -281,7 +287,7 @@ fn removed(previous: Status, before: Subject, after: Option<Subject>) -> Option<
     })
 }
 
-fn new(subject: Subject, previous: Option<Status>) -> Meaning {
+fn new(subject: Subject, previous: Option<Status>) -> EventContent {
     let mut data = subject.to_json();
     if subject.kind == SubjectKind::Order {
         let key: Value = subject.id.key.as_ref().into();
@@ -291,7 +297,7 @@ fn new(subject: Subject, previous: Option<Status>) -> Meaning {
     if let Some(previous) = previous {
         data.insert("previous_status".into(), previous.as_str().into());
     }
-    Meaning {
+    EventContent {
         kind: of_kind(subject.kind, EventType::NewOrder, EventType::NewBooking),
         subject,
         previous,

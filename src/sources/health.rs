@@ -91,7 +91,7 @@ pub fn without_counts(trouble: &str) -> &str {
 }
 
 /// The latest state of one order in the journal.
-struct Newest {
+struct RecordedState {
     source: i32,
     /// The recorded columns, a JSON object.
     data: String,
@@ -99,7 +99,7 @@ struct Newest {
 
 /// The latest state of each order in the newest [`NEWEST_EVENTS`] journal rows, without deleted orders. Earlier states
 /// do not count, because the shop may have corrected a wrong status word since then.
-async fn newest(client: &impl GenericClient) -> Result<Vec<Newest>, tokio_postgres::Error> {
+async fn newest(client: &impl GenericClient) -> Result<Vec<RecordedState>, tokio_postgres::Error> {
     const NEWEST: &str = "select source, data from ( \
              select distinct on (source, coalesce(key, 'id ' || id)) source, type, vestnik.vst_readable(data)::text as data from ( \
                  select source, key, id, type, data from vestnik.vst_event where type in ('insert', 'update', 'delete') and source <> 0 \
@@ -107,7 +107,7 @@ async fn newest(client: &impl GenericClient) -> Result<Vec<Newest>, tokio_postgr
              order by source, coalesce(key, 'id ' || id), id desc) latest where type <> 'delete'";
     let rows = client.query(NEWEST, &[&NEWEST_EVENTS]).await?;
     let newest = |row: &tokio_postgres::Row| {
-        Ok(Newest {
+        Ok(RecordedState {
             source: row.try_get(0)?,
             data: row.try_get(1)?,
         })
@@ -127,7 +127,7 @@ async fn check_one(
     client: &impl GenericClient,
     kept: Kept,
     columns: &[RecordedColumn],
-    newest: &[Newest],
+    newest: &[RecordedState],
 ) -> Result<Health, QueryError> {
     let mut health = Health::unknown(kept.name.clone(), kept.table.clone());
     let mapping = match Mapping::from_toml(&kept.mapping_toml) {
@@ -224,11 +224,11 @@ fn labels(table: &Table, mapping: &Mapping, kept: &Kept, health: &mut Health) {
 }
 
 /// Reports status words in the newest journal rows that the mapping does not contain.
-fn words(mapping: &Mapping, kept: &Kept, newest: &[Newest], health: &mut Health) {
+fn words(mapping: &Mapping, kept: &Kept, newest: &[RecordedState], health: &mut Health) {
     let column = &mapping.status.column;
     let path: Vec<String> = std::iter::once(&column.name).chain(&column.path).cloned().collect();
     let mut unknown = Vec::new();
-    for Newest { data, .. } in newest.iter().filter(|row| row.source == kept.id.0) {
+    for RecordedState { data, .. } in newest.iter().filter(|row| row.source == kept.id.0) {
         // A row whose status could not be recorded has no word to check.
         if at_path(data, &path[..1]).is_none() {
             continue;

@@ -14,7 +14,7 @@ use tokio_postgres::types::Type;
 use super::changes::Lookups;
 use super::items::LISTED_ITEMS;
 use super::mapping::{Column, Items, ItemsRef};
-use super::overwritten;
+use super::overwrite_finder;
 use super::overwritten_answer::OverwrittenAnswer;
 use super::sql::{ident, path_array, value_text};
 use super::yes_no::says_no_sql;
@@ -64,7 +64,7 @@ impl Lookup {
         }
         let found = timeout(DEADLINE, async {
             let client = self.pool.get().await?;
-            Ok::<_, QueryError>(overwritten::find(&*client, &steps).await?)
+            Ok::<_, QueryError>(overwrite_finder::find(&*client, &steps).await?)
         });
         match found.await.unwrap_or(Err(db::Unanswered.into())) {
             Ok(found) => found,

@@ -316,18 +316,18 @@ impl Mapping {
 
 impl StatusWords {
     /// The meaning of a status word: a status, or hidden; `None`: the mapping does not contain the word.
-    pub fn meaning(&self, word: &str) -> Option<Meaning> {
+    pub fn meaning(&self, word: &str) -> Option<WordMeaning> {
         let has = |words: &[String]| words.iter().any(|known| known == word);
         if has(&self.hidden) {
-            return Some(Meaning::Hidden);
+            return Some(WordMeaning::Hidden);
         }
         // A shop may use one word for both rejected and cancelled. The word then means cancelled, because a kitchen
         // must stop its work at once.
         if has(self.words_of(Status::Cancelled)) {
-            return Some(Meaning::Status(Status::Cancelled));
+            return Some(WordMeaning::Status(Status::Cancelled));
         }
         let of_status = self.words.iter().find(|(_, words)| has(words));
-        of_status.map(|(status, _)| Meaning::Status(*status))
+        of_status.map(|(status, _)| WordMeaning::Status(*status))
     }
 
     /// The word that an answer writes for this status. For `Rejected` without a word, it is the word for `Cancelled`.
@@ -345,8 +345,8 @@ impl StatusWords {
     /// rejected and cancelled, the order becomes cancelled even if a person rejected it.
     pub fn becomes(&self, status: Status) -> Status {
         match self.word_of(status).and_then(|word| self.meaning(word)) {
-            Some(Meaning::Status(becomes)) => becomes,
-            Some(Meaning::Hidden) | None => status,
+            Some(WordMeaning::Status(becomes)) => becomes,
+            Some(WordMeaning::Hidden) | None => status,
         }
     }
 
@@ -374,7 +374,7 @@ impl StatusWords {
 
 /// The meaning of a shop's status word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Meaning {
+pub enum WordMeaning {
     /// The order has this status.
     Status(Status),
     /// The order is hidden from people, for example because it is a cart.
@@ -448,9 +448,9 @@ mod tests {
         assert_eq!(mapping.store, StoreRef::Column("storeId".into()));
         assert_eq!(
             mapping.status.meaning("REFUNDED"),
-            Some(Meaning::Status(Status::Cancelled))
+            Some(WordMeaning::Status(Status::Cancelled))
         );
-        assert_eq!(mapping.status.meaning("CART"), Some(Meaning::Hidden));
+        assert_eq!(mapping.status.meaning("CART"), Some(WordMeaning::Hidden));
         assert_eq!(mapping.status.meaning("LOST"), None);
         assert_eq!(mapping.status.word_of(Status::Preparing), Some("CONFIRMED"));
         assert_eq!(mapping.fields.phone[0].path, ["phone"]);
@@ -495,10 +495,10 @@ mod tests {
         let both = words("rejected = ['X', 'NO']\ncancelled = ['C', 'X']").unwrap();
         assert_eq!(
             both.meaning("X"),
-            Some(Meaning::Status(Status::Cancelled)),
+            Some(WordMeaning::Status(Status::Cancelled)),
             "cancelled wins over rejected"
         );
-        assert_eq!(both.meaning("NO"), Some(Meaning::Status(Status::Rejected)));
+        assert_eq!(both.meaning("NO"), Some(WordMeaning::Status(Status::Rejected)));
         assert_eq!(
             (both.word_of(Status::Rejected), both.becomes(Status::Rejected)),
             (Some("X"), Status::Cancelled)
@@ -533,7 +533,7 @@ mod tests {
         let mapping = Mapping::from_toml(text).unwrap();
         assert_eq!(mapping.store, StoreRef::Constant("main".into()));
         assert_eq!(mapping.status.words_of(Status::Pending), ["0", "1"]);
-        assert_eq!(mapping.status.meaning("true"), Some(Meaning::Hidden));
+        assert_eq!(mapping.status.meaning("true"), Some(WordMeaning::Hidden));
         assert!(!mapping.needs_lookup());
     }
 

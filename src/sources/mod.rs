@@ -19,7 +19,7 @@ pub mod list;
 pub mod lookup;
 pub mod mapping;
 pub mod newest_rows;
-pub mod overwritten;
+pub mod overwrite_finder;
 pub mod overwritten_answer;
 pub mod preview;
 pub mod propose;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio_postgres::{Client, IsolationLevel};
 
 use super::catalog::{self, Table};
-use super::changes::Found;
+use super::changes::LookupResult;
 use super::lookup::look_up;
 use super::mapping::StoreRef;
 use super::sql::{ident, literal};
@@ -85,7 +85,9 @@ pub async fn newest(
     let preview = |(store, key, data): (Option<StoreId>, String, String)| {
         let known = store.as_ref().and_then(|store| currencies.get(store));
         let currency = known.copied().unwrap_or(Currency::DEFAULT);
-        let lookup = lookups.get(&key).map_or(Found::Nothing, |found| Found::Found(found));
+        let lookup = lookups
+            .get(&key)
+            .map_or(LookupResult::Nothing, |found| LookupResult::Found(found));
         Preview {
             subject: source.translate(&key, &data, Context { currency, lookup }),
             currency: named_currency(source, &data),

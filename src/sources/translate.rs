@@ -6,10 +6,12 @@ mod details;
 use std::borrow::Cow;
 
 use super::Source;
-use super::changes::Found;
+use super::changes::LookupResult;
 use super::items;
 use super::json::{Json, at_path, member};
-use super::mapping::{Column, CurrencyRef, Fields, ItemsRef, Meaning, MoneyColumn, PaidWords, TimeColumn, TypeWords};
+use super::mapping::{
+    Column, CurrencyRef, Fields, ItemsRef, MoneyColumn, PaidWords, TimeColumn, TypeWords, WordMeaning,
+};
 use super::yes_no::{says_no, yes_or_no};
 use super::zone;
 use crate::domain::Subject;
@@ -37,7 +39,7 @@ pub struct Context<'a> {
     pub currency: Currency,
     /// The result of the look-up in other tables. A successful look-up gives a JSON object with Vestnik's names of
     /// fields, such as `{"items": [...], "phone": "+995..."}`.
-    pub lookup: Found<'a>,
+    pub lookup: LookupResult<'a>,
 }
 
 /// Translates one row into an order. `key` is the row's key, and `data` has its recorded columns as a JSON object.
@@ -48,8 +50,8 @@ pub fn translate(source: &Source, key: &str, data: &str, context: Context<'_>) -
     };
     let row = Row::read(data);
     let looked_up = match context.lookup {
-        Found::Found(found) => Row::read(found),
-        Found::Nothing | Found::Failed => Row::read("{}"),
+        LookupResult::Found(found) => Row::read(found),
+        LookupResult::Nothing | LookupResult::Failed => Row::read("{}"),
     };
     let mapping = &source.mapping;
     let (currency, unknown_currency) = match currency(&mapping.currency, &row) {
@@ -58,7 +60,7 @@ pub fn translate(source: &Source, key: &str, data: &str, context: Context<'_>) -
     };
     let mut subject = Subject::empty(mapping.kind, id, source.name.clone(), currency);
     let mut unreadable = row.problems(source);
-    if context.lookup == Found::Failed && mapping.needs_lookup() {
+    if context.lookup == LookupResult::Failed && mapping.needs_lookup() {
         not_read::<()>("items", NOT_LOOKED_UP, &mut unreadable);
     }
     if let Some(number) = mapping.number.as_ref().and_then(|column| row.text(column)) {
@@ -130,8 +132,8 @@ pub fn status_of(source: &Source, data: &str) -> Option<Status> {
     let row = Row::read(data);
     let word = row.text(&source.mapping.status.column)?;
     match source.mapping.status.meaning(&word)? {
-        Meaning::Status(status) => (!is_deleted(source, &row)).then_some(status),
-        Meaning::Hidden => None,
+        WordMeaning::Status(status) => (!is_deleted(source, &row)).then_some(status),
+        WordMeaning::Hidden => None,
     }
 }
 
@@ -303,8 +305,8 @@ fn status(subject: &mut Subject, source: &Source, row: &Row<'_>) {
     subject.words = source.mapping.reachable();
     let word = row.text(&source.mapping.status.column);
     match word.as_ref().and_then(|word| source.mapping.status.meaning(word)) {
-        Some(Meaning::Status(status)) => subject.status = status,
-        Some(Meaning::Hidden) => subject.visibility = Visibility::Hidden,
+        Some(WordMeaning::Status(status)) => subject.status = status,
+        Some(WordMeaning::Hidden) => subject.visibility = Visibility::Hidden,
         None => {
             subject.status = Status::Pending;
             let unsaid = || match row.raw(&source.mapping.status.column) {
@@ -412,7 +414,7 @@ mod tests {
         let found = found.map(|found| found.to_string());
         let context = Context {
             currency: Currency::DEFAULT,
-            lookup: found.as_deref().map_or(Found::Nothing, Found::Found),
+            lookup: found.as_deref().map_or(LookupResult::Nothing, LookupResult::Found),
         };
         source(&format!("{BARE}{more}"), types).translate("1", &row.to_string(), context)
     }
@@ -514,7 +516,7 @@ mod tests {
             let row = serde_json::json!({"money": code, "total": "7.00", "items": [{"name": "Soup", "price": 700}]});
             let context = Context {
                 currency: Currency::DEFAULT,
-                lookup: Found::Nothing,
+                lookup: LookupResult::Nothing,
             };
             source(&toml, &[]).translate("1", &row.to_string(), context)
         };

@@ -36,7 +36,7 @@ pub struct OutOfStock {
 
 /// The outcome of a request to put an item on the stop list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum StockOutcome {
     /// The item is on the list now.
     Listed,
     /// The requested end is in the past, or after more than [`until::LONGEST`].
@@ -90,7 +90,7 @@ pub async fn stop(
     item: &str,
     until: Option<Until>,
     by: &str,
-) -> Result<Outcome, QueryError> {
+) -> Result<StockOutcome, QueryError> {
     const STOP: &str = "insert into vestnik.vst_out_of_stock as o (store_id, item, since, until, stopped_by) select $1, $2, now(), $3, $4 \
          where (select count(*) from vestnik.vst_out_of_stock where store_id = $1 and item <> $2) < $5 \
          on conflict (store_id, item) do update set until = excluded.until, stopped_by = excluded.stopped_by, \
@@ -102,7 +102,7 @@ pub async fn stop(
         db::limit_idle_in_transaction(&transaction).await?;
         let ends = match until {
             Some(until) => match until.resolve(&transaction, store).await? {
-                None => return Ok(Outcome::NoSuchTime),
+                None => return Ok(StockOutcome::NoSuchTime),
                 ends => ends,
             },
             None => None,
@@ -110,11 +110,11 @@ pub async fn stop(
         let row = transaction
             .query_opt(STOP, &[&store.as_str(), &item, &ends, &by, &MAX_ITEMS])
             .await?;
-        let Some(row) = row else { return Ok(Outcome::Full) };
+        let Some(row) = row else { return Ok(StockOutcome::Full) };
         let stopped = OutOfStock::read(&row)?;
         journal::append(&transaction, store, EventType::ItemOutOfStock, &stopped.to_json()).await?;
         transaction.commit().await?;
-        Ok(Outcome::Listed)
+        Ok(StockOutcome::Listed)
     })
     .await
 }

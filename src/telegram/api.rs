@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use teloxide::requests::Payload;
 use tokio::time::timeout;
 
-use super::refusal::{Meaning, Refusal, Request};
+use super::refusal::{Refusal, RefusalKind, Request};
 use crate::infra::config::Telegram;
 
 /// The reason why Telegram cannot be used. No text contains a URL, because the URL of a request contains the token.
@@ -203,7 +203,7 @@ impl Problem {
 impl Problem {
     /// Whether Telegram refused the bot's token.
     pub fn is_token(&self) -> bool {
-        let is_token = |refusal: &Refusal| refusal.meaning(Request::Message) == Meaning::UnknownToken;
+        let is_token = |refusal: &Refusal| refusal.meaning(Request::Message) == RefusalKind::UnknownToken;
         matches!(self, Self::Refused(refusal) if is_token(refusal))
     }
 }

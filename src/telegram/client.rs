@@ -10,7 +10,7 @@ use teloxide::requests::Payload;
 use teloxide::types::BotCommand;
 
 use super::api::{Api, Problem, Unreachable};
-use super::line::Line;
+use super::reachability::Reachability;
 use crate::infra::config::Telegram;
 use crate::text::catalog;
 
@@ -25,7 +25,7 @@ pub(super) const ASK_DEADLINE: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct Client {
     pub(super) api: Api,
-    pub(super) line: Arc<Line>,
+    pub(super) reachability: Arc<Reachability>,
 }
 
 impl Client {
@@ -33,7 +33,7 @@ impl Client {
     pub fn new(settings: &Telegram) -> Result<Self, Unreachable> {
         Ok(Self {
             api: Api::new(settings)?,
-            line: Arc::new(Line::new()),
+            reachability: Arc::new(Reachability::new()),
         })
     }
 
@@ -45,7 +45,7 @@ impl Client {
     {
         let answer = self.api.call(payload, deadline).await;
         if !matches!(answer, Err(Problem::NoAnswer(_))) {
-            self.line.answered();
+            self.reachability.answered();
         }
         answer
     }

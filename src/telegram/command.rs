@@ -42,21 +42,25 @@ impl Commands<'_> {
         let asked_in = message.from.as_ref().and_then(|from| from.language_code.as_deref());
         let words = words_of(&links, asked_in);
         let answer = match said {
-            Said::Command(Command::Help, _) => help(words),
-            Said::Command(Command::Status, _) => status(words, &links),
-            Said::Command(Command::Orders, _) if !links.is_empty() => return self.orders(message, &links, words).await,
-            Said::Command(Command::Today, _) if !links.is_empty() => return self.today(message, &links).await,
-            Said::Command(Command::Pause, argument) if links.iter().any(|link| link.topic == topic(message)) => {
+            ParsedText::Command(Command::Help, _) => help(words),
+            ParsedText::Command(Command::Status, _) => status(words, &links),
+            ParsedText::Command(Command::Orders, _) if !links.is_empty() => {
+                return self.orders(message, &links, words).await;
+            }
+            ParsedText::Command(Command::Today, _) if !links.is_empty() => return self.today(message, &links).await,
+            ParsedText::Command(Command::Pause, argument) if links.iter().any(|link| link.topic == topic(message)) => {
                 return self.pause(message, argument, &links, words).await;
             }
-            Said::Command(Command::Pause, _) if !links.is_empty() => words.get("command.not_linked_here").to_owned(),
-            Said::Command(command, argument) => match self.may(message).await {
+            ParsedText::Command(Command::Pause, _) if !links.is_empty() => {
+                words.get("command.not_linked_here").to_owned()
+            }
+            ParsedText::Command(command, argument) => match self.may(message).await {
                 Some(true) => self.change(message, command, argument, &links, words).await?,
                 Some(false) => words.get("command.admins_only").to_owned(),
                 None => words.get("command.admins_unknown").to_owned(),
             },
-            Said::Other if links.is_empty() => words.get("command.not_linked").to_owned(),
-            Said::Other => help(words),
+            ParsedText::Other if links.is_empty() => words.get("command.not_linked").to_owned(),
+            ParsedText::Other => help(words),
         };
         self.reply(message, &answer, None).await
     }
@@ -221,7 +225,7 @@ impl Commands<'_> {
 
 /// A parsed text that is meant for the bot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Said<'a> {
+enum ParsedText<'a> {
     /// A command, and the text after it.
     Command(Command, &'a str),
     /// A text without a known command.
@@ -245,7 +249,7 @@ enum Command {
 
 /// Reads the command in a message. `None`: the message is not meant for the bot. In a private chat, the bot gets every
 /// text. In other chats, it gets only commands that name no other bot.
-fn said<'a>(message: &'a Message, our_name: Option<&str>) -> Option<Said<'a>> {
+fn said<'a>(message: &'a Message, our_name: Option<&str>) -> Option<ParsedText<'a>> {
     // Skip service messages, such as a new title of the group: no person wrote them.
     if !matches!(message.kind, MessageKind::Common(_)) {
         return None;
@@ -255,13 +259,13 @@ fn said<'a>(message: &'a Message, our_name: Option<&str>) -> Option<Said<'a>> {
 
 /// Parses a text such as `/link@our_bot CODE`. In a private chat, a code without a command counts as `/link`. `None`:
 /// the text is not meant for the bot.
-fn read<'a>(text: &'a str, our_name: Option<&str>, is_private: bool) -> Option<Said<'a>> {
-    let other = is_private.then_some(Said::Other);
+fn read<'a>(text: &'a str, our_name: Option<&str>, is_private: bool) -> Option<ParsedText<'a>> {
+    let other = is_private.then_some(ParsedText::Other);
     let (first, argument) = text.trim().split_once(char::is_whitespace).unwrap_or((text.trim(), ""));
     let Some(command) = first.strip_prefix('/') else {
         let is_code = is_private && chat_links::looks_like_code(first) && argument.is_empty();
         return if is_code {
-            Some(Said::Command(Command::Link, first))
+            Some(ParsedText::Command(Command::Link, first))
         } else {
             other
         };
@@ -285,10 +289,10 @@ fn read<'a>(text: &'a str, our_name: Option<&str>, is_private: bool) -> Option<S
         "quiet" => Command::Quiet,
         "unlink" => Command::Unlink,
         "help" => Command::Help,
-        _ if !whose.is_empty() => return Some(Said::Other),
+        _ if !whose.is_empty() => return Some(ParsedText::Other),
         _ => return other,
     };
-    Some(Said::Command(command, argument))
+    Some(ParsedText::Command(command, argument))
 }
 
 /// The change of a chat's links that a command requests. `None`: the argument is invalid, and the caller answers with
@@ -371,7 +375,7 @@ mod tests {
     #[test]
     fn commands_are_read_with_and_without_the_bots_name() {
         let group = |text| read(text, Some("our_bot"), false);
-        let command = |command, argument| Some(Said::Command(command, argument));
+        let command = |command, argument| Some(ParsedText::Command(command, argument));
         assert_eq!(group("/link@Our_bot  ABC "), command(Command::Link, "ABC"));
         assert_eq!(group("/start ABC"), command(Command::Link, "ABC"));
         assert_eq!(group("/start"), command(Command::Help, ""));
@@ -385,7 +389,7 @@ mod tests {
                 "{text}: a private chat has only this bot"
             );
         }
-        assert_eq!(group("/weather@our_bot"), Some(Said::Other));
+        assert_eq!(group("/weather@our_bot"), Some(ParsedText::Other));
         assert_eq!(
             read(" abcdefghjklm ", Some("our_bot"), true),
             command(Command::Link, "abcdefghjklm")

@@ -35,19 +35,19 @@ impl Client {
     /// failed. `false`: an outage has begun.
     pub(super) async fn is_reached(&self) -> bool {
         let failed_at = Instant::now();
-        let _one = self.line.checking.lock().await;
-        if self.line.outage.borrow().is_some() {
+        let _one = self.reachability.checking.lock().await;
+        if self.reachability.outage.borrow().is_some() {
             return false;
         }
-        if self.line.has_answered_since(failed_at) {
+        if self.reachability.has_answered_since(failed_at) {
             return true;
         }
         let Err(problem) = self.call(&GetMe::new(), CHECK_DEADLINE).await else {
             return true;
         };
-        let is_reached = self.line.has_answered_since(failed_at);
+        let is_reached = self.reachability.has_answered_since(failed_at);
         if !is_reached {
-            self.line.lost(problem.reason().to_owned());
+            self.reachability.lost(problem.reason().to_owned());
         }
         is_reached
     }

@@ -30,7 +30,7 @@ pub(super) enum Request {
 
 /// What a refusal means for the bot. The next attempt depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Meaning {
+pub(super) enum RefusalKind {
     /// Telegram does not know the bot's token.
     UnknownToken,
     /// Another program polls with the same token, or the bot has a webhook.
@@ -109,28 +109,28 @@ const RIGHTS: [&str; 8] = [
 
 impl Refusal {
     /// Returns the meaning of this refusal. `request` is the kind of the refused request.
-    pub fn meaning(&self, request: Request) -> Meaning {
+    pub fn meaning(&self, request: Request) -> RefusalKind {
         if let Some(chat) = self.migrated_to {
-            return Meaning::Migrated(chat);
+            return RefusalKind::Migrated(chat);
         }
         let text = self.description.to_lowercase();
         let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
         match self.code {
-            401 | 421 => Meaning::UnknownToken,
+            401 | 421 => RefusalKind::UnknownToken,
             // If the description is longer, the cause is another one: the server is too old to have this method.
-            404 if text == "not found" => Meaning::UnknownToken,
-            409 => Meaning::Conflict,
-            420 | 429 => Meaning::TooMany(self.pause(&text)),
-            403 if says(&RIGHTS) => Meaning::NoRights,
-            403 => Meaning::ChatGone,
-            400 if text.contains(NOT_PARSED) => Meaning::MessageRefused,
-            400 if says(&NOT_MODIFIED) => Meaning::NotModified,
-            400 if request == Request::Edit && says(&NOT_EDITABLE) => Meaning::EditRefused,
-            400 if says(&TOPIC_GONE) => Meaning::TopicGone,
-            400 if says(&TOPIC) => Meaning::TopicClosed,
-            400 if says(&GONE) => Meaning::ChatGone,
-            400 if says(&RIGHTS) => Meaning::NoRights,
-            _ => Meaning::MessageRefused,
+            404 if text == "not found" => RefusalKind::UnknownToken,
+            409 => RefusalKind::Conflict,
+            420 | 429 => RefusalKind::TooMany(self.pause(&text)),
+            403 if says(&RIGHTS) => RefusalKind::NoRights,
+            403 => RefusalKind::ChatGone,
+            400 if text.contains(NOT_PARSED) => RefusalKind::MessageRefused,
+            400 if says(&NOT_MODIFIED) => RefusalKind::NotModified,
+            400 if request == Request::Edit && says(&NOT_EDITABLE) => RefusalKind::EditRefused,
+            400 if says(&TOPIC_GONE) => RefusalKind::TopicGone,
+            400 if says(&TOPIC) => RefusalKind::TopicClosed,
+            400 if says(&GONE) => RefusalKind::ChatGone,
+            400 if says(&RIGHTS) => RefusalKind::NoRights,
+            _ => RefusalKind::MessageRefused,
         }
     }
 
@@ -160,11 +160,11 @@ mod tests {
     #[test]
     fn a_pause_is_found_wherever_telegram_says_it() {
         let pause = |description: &str| refusal(429, description).meaning(Request::Message);
-        let seconds = |seconds| Meaning::TooMany(Duration::from_secs(seconds));
+        let seconds = |seconds| RefusalKind::TooMany(Duration::from_secs(seconds));
         assert_eq!(pause("Too Many Requests: retry after 41"), seconds(41));
         assert_eq!(pause("FLOOD_WAIT_12"), seconds(12));
         assert_eq!(pause("Flood control exceeded. Retry in 305 seconds"), seconds(305));
-        assert_eq!(pause("Too Many Requests"), Meaning::TooMany(UNNAMED_PAUSE));
+        assert_eq!(pause("Too Many Requests"), RefusalKind::TooMany(UNNAMED_PAUSE));
         let named = Refusal {
             retry_after_s: Some(3),
             ..refusal(429, "Too Many Requests: retry after 41")
@@ -175,13 +175,16 @@ mod tests {
     #[test]
     fn a_refused_token_is_distinguished_from_a_missing_method() {
         let of = |code, description| refusal(code, description).meaning(Request::Message);
-        assert_eq!(of(401, "Unauthorized"), Meaning::UnknownToken);
-        assert_eq!(of(401, "Unauthorized: invalid token specified"), Meaning::UnknownToken);
-        assert_eq!(of(404, "Not Found"), Meaning::UnknownToken);
-        assert_eq!(of(404, "Not Found: method not found"), Meaning::MessageRefused);
+        assert_eq!(of(401, "Unauthorized"), RefusalKind::UnknownToken);
+        assert_eq!(
+            of(401, "Unauthorized: invalid token specified"),
+            RefusalKind::UnknownToken
+        );
+        assert_eq!(of(404, "Not Found"), RefusalKind::UnknownToken);
+        assert_eq!(of(404, "Not Found: method not found"), RefusalKind::MessageRefused);
         assert_eq!(
             of(409, "Conflict: terminated by other getUpdates request"),
-            Meaning::Conflict
+            RefusalKind::Conflict
         );
     }
 
@@ -189,13 +192,16 @@ mod tests {
     fn what_a_customer_wrote_is_not_taken_for_telegrams_words() {
         let text =
             "Bad Request: can't parse entities: Unsupported start tag \"chat not found, no rights\" at byte offset 9";
-        assert_eq!(refusal(400, text).meaning(Request::Message), Meaning::MessageRefused);
+        assert_eq!(
+            refusal(400, text).meaning(Request::Message),
+            RefusalKind::MessageRefused
+        );
     }
 
     #[test]
     fn what_cannot_be_edited_is_no_reason_to_refuse_a_message() {
         let gone = refusal(400, "Bad Request: MESSAGE_ID_INVALID");
-        assert_eq!(gone.meaning(Request::Edit), Meaning::EditRefused);
-        assert_eq!(gone.meaning(Request::Message), Meaning::MessageRefused);
+        assert_eq!(gone.meaning(Request::Edit), RefusalKind::EditRefused);
+        assert_eq!(gone.meaning(Request::Message), RefusalKind::MessageRefused);
     }
 }

@@ -287,7 +287,7 @@ pub(super) mod tests {
     use crate::domain::money::Currency;
     use crate::domain::subject::{Extra, Visibility};
     use crate::sources::Context;
-    use crate::sources::changes::Found;
+    use crate::sources::changes::LookupResult;
     use crate::sources::fixtures::{REFERENCE, source};
     use proptest::prelude::*;
     use serde_json::{Value, json};
@@ -323,7 +323,7 @@ pub(super) mod tests {
         let source = source(REFERENCE, &[]);
         let context = Context {
             currency: Currency::DEFAULT,
-            lookup: Found::Nothing,
+            lookup: LookupResult::Nothing,
         };
         let key = data["id"].as_str().unwrap_or("123");
         let mut subject = source.translate(key, &data.to_string(), context);

@@ -11,10 +11,7 @@ use teloxide::payloads::{
     EditMessageReplyMarkup, EditMessageReplyMarkupSetters as _, EditMessageText, EditMessageTextSetters as _,
     SendMessage, SendMessageSetters as _,
 };
-use teloxide::types::{
-    ChatId, InlineKeyboardButton, InlineKeyboardMarkup, LinkPreviewOptions, MessageId, ParseMode, ReplyParameters,
-    ThreadId,
-};
+use teloxide::types::{ChatId, LinkPreviewOptions, MessageId, ReplyParameters, ThreadId};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -22,22 +19,21 @@ use tokio_util::sync::CancellationToken;
 use super::api::Problem;
 use super::client::Client;
 use super::digest;
-use super::message::Message;
-use super::refusal::{Meaning, Refusal, Request};
+use super::plain_text_retry::{Content, content_after};
+use super::refusal::{Refusal, RefusalKind, Request};
 use super::render::render;
-use crate::delivery::channel::{Block, Channel, ChatChannel, Claim, Outage, Outcome, SentMessage};
+use crate::delivery::channel::{Block, Channel, ChatChannel, Claim, Outage, SendOutcome, SentMessage};
 use crate::delivery::event_view::Item;
-use crate::delivery::next_message::{Button, ChatFormat, OpenButton, Work};
-use crate::text::html;
+use crate::delivery::next_message::{ChatFormat, Work};
 
 /// The time that is added to a pause that Telegram asks for.
 const AFTER_RETRY_AFTER: Duration = Duration::from_millis(500);
 
 impl Channel for Client {
     type Message = Claim;
-    type Outcome = Outcome;
+    type Outcome = SendOutcome;
 
-    async fn send(&self, claim: &Claim, deadline: Duration) -> Outcome {
+    async fn send(&self, claim: &Claim, deadline: Duration) -> SendOutcome {
         send(self, claim, deadline).await
     }
 }
@@ -48,7 +44,7 @@ impl ChatChannel for Client {
     }
 
     fn outage(&self) -> watch::Receiver<Option<Outage>> {
-        self.line.outage.subscribe()
+        self.reachability.outage.subscribe()
     }
 
     async fn keep_probing(&self, stop: &CancellationToken) {
@@ -62,12 +58,12 @@ impl ChatChannel for Client {
 
 /// Sends the message of a claim. If the claim's lease might end during the send, sends nothing. After the deadline,
 /// writes nothing more to the connection.
-async fn send(client: &Client, claim: &Claim, deadline: Duration) -> Outcome {
-    let message = as_allowed(render(&claim.work), claim.refusals);
+async fn send(client: &Client, claim: &Claim, deadline: Duration) -> SendOutcome {
+    let message = content_after(render(&claim.work), claim.refusals);
     let opens = message.opens.clone();
     let began = Instant::now();
     if began >= claim.send_by {
-        return Outcome::NotBegun;
+        return SendOutcome::NotBegun;
     }
     let (request, answer) = match target(claim) {
         Some(there) => (
@@ -81,13 +77,15 @@ async fn send(client: &Client, claim: &Claim, deadline: Duration) -> Outcome {
     };
     let no_answer = || Problem::NoAnswer(format!("no answer within {} s", deadline.as_secs()));
     match answer.unwrap_or_else(|| Err(no_answer())) {
-        Ok(answer) if request == Request::Message => Outcome::Sent(number(&answer).map(|id| SentMessage { id, opens })),
-        Ok(_) => Outcome::Sent(None),
+        Ok(answer) if request == Request::Message => {
+            SendOutcome::Sent(number(&answer).map(|id| SentMessage { id, opens }))
+        }
+        Ok(_) => SendOutcome::Sent(None),
         Err(Problem::Refused(refusal)) => outcome_of(&refusal, request),
         // If Telegram responds to a probe, only this request failed.
         Err(Problem::NoAnswer(reason)) => match client.is_reached().await {
-            true => Outcome::Failed(reason),
-            false => Outcome::NotReached(reason),
+            true => SendOutcome::Failed(reason),
+            false => SendOutcome::NotReached(reason),
         },
     }
 }
@@ -107,34 +105,6 @@ fn reply_to(claim: &Claim) -> Option<MessageId> {
     match &claim.work {
         Work::Note(noted) => noted.reply_to.map(MessageId),
         _ => None,
-    }
-}
-
-/// The text and the buttons of one request to Telegram.
-struct Content {
-    text: String,
-    parse_mode: Option<ParseMode>,
-    keyboard: InlineKeyboardMarkup,
-    /// The buttons that open one order each.
-    opens: Vec<OpenButton>,
-}
-
-/// Simplifies a message that Telegram has refused. After one refusal it is sent without markup, and after two refusals
-/// also without buttons.
-fn as_allowed(message: Message, refusals: u32) -> Content {
-    let buttons = match refusals {
-        0 | 1 => message.buttons,
-        _ => Vec::new(),
-    };
-    let (text, parse_mode) = match refusals {
-        0 => (message.text, Some(ParseMode::Html)),
-        _ => (html::shown(&message.text), None),
-    };
-    Content {
-        text,
-        parse_mode,
-        keyboard: keyboard(&buttons),
-        opens: digest::open_buttons(&buttons),
     }
 }
 
@@ -181,11 +151,6 @@ fn no_preview() -> LinkPreviewOptions {
     }
 }
 
-fn keyboard(rows: &[Vec<Button>]) -> InlineKeyboardMarkup {
-    let button = |(label, press): &Button| InlineKeyboardButton::callback(label, press);
-    InlineKeyboardMarkup::new(rows.iter().map(|row| row.iter().map(button).collect::<Vec<_>>()))
-}
-
 /// The message's id in Telegram's response. `None`: the response has no id.
 fn number(message: &RawValue) -> Option<i32> {
     #[derive(Deserialize)]
@@ -197,29 +162,29 @@ fn number(message: &RawValue) -> Option<i32> {
 }
 
 /// The outcome of a send that Telegram refused.
-fn outcome_of(refusal: &Refusal, request: Request) -> Outcome {
+fn outcome_of(refusal: &Refusal, request: Request) -> SendOutcome {
     let reason = refusal.description.clone();
     match refusal.meaning(request) {
-        Meaning::UnknownToken => Outcome::Stopped("Telegram does not know the bot's token".into()),
-        Meaning::TooMany(pause) => Outcome::Throttled(pause + AFTER_RETRY_AFTER),
-        Meaning::Migrated(chat) => Outcome::Migrated(chat),
-        Meaning::ChatGone => Outcome::Gone(reason),
-        Meaning::NoRights => Outcome::Blocked {
+        RefusalKind::UnknownToken => SendOutcome::Stopped("Telegram does not know the bot's token".into()),
+        RefusalKind::TooMany(pause) => SendOutcome::Throttled(pause + AFTER_RETRY_AFTER),
+        RefusalKind::Migrated(chat) => SendOutcome::Migrated(chat),
+        RefusalKind::ChatGone => SendOutcome::Gone(reason),
+        RefusalKind::NoRights => SendOutcome::Blocked {
             block: Block::Chat,
             reason,
         },
-        Meaning::TopicClosed => Outcome::Blocked {
+        RefusalKind::TopicClosed => SendOutcome::Blocked {
             block: Block::TopicClosed,
             reason,
         },
-        Meaning::TopicGone => Outcome::Blocked {
+        RefusalKind::TopicGone => SendOutcome::Blocked {
             block: Block::TopicGone,
             reason,
         },
-        Meaning::NotModified => Outcome::Sent(None),
-        Meaning::EditRefused => Outcome::MessageGone,
-        Meaning::MessageRefused => Outcome::Refused(reason),
-        Meaning::Conflict => Outcome::Failed(reason),
+        RefusalKind::NotModified => SendOutcome::Sent(None),
+        RefusalKind::EditRefused => SendOutcome::MessageGone,
+        RefusalKind::MessageRefused => SendOutcome::Refused(reason),
+        RefusalKind::Conflict => SendOutcome::Failed(reason),
     }
 }
 
@@ -249,20 +214,5 @@ mod tests {
             until(Instant::now() + Duration::from_secs(60), async { 5 }).await,
             Some(5)
         );
-    }
-
-    #[test]
-    fn what_is_refused_loses_its_markup_and_then_its_buttons() {
-        let message = || Message {
-            text: "<b>Order</b> 1 &amp; &lt;2&gt;".into(),
-            buttons: vec![vec![("Accept".into(), "s:1:preparing".into())]],
-        };
-        let of = |refusals| {
-            let content = as_allowed(message(), refusals);
-            (content.text, content.parse_mode, content.keyboard.inline_keyboard.len())
-        };
-        assert_eq!(of(0), (message().text, Some(ParseMode::Html), 1));
-        assert_eq!(of(1), ("Order 1 & <2>".into(), None, 1));
-        assert_eq!(of(2), ("Order 1 & <2>".into(), None, 0));
     }
 }

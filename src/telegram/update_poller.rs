@@ -19,7 +19,7 @@ use super::api::Problem;
 use super::api::Unreachable;
 use super::bot::Bot;
 use super::callback_query;
-use super::refusal::{Meaning, Request};
+use super::refusal::{RefusalKind, Request};
 use super::updates::Updates;
 use crate::delivery::channel::ChatChannel as _;
 use crate::delivery::shared_bot::{self, Lease, Update};
@@ -269,8 +269,8 @@ impl Bot {
                 Ok(PollOutcome::Nothing(Polled::Stopped))
             }
             Err(Problem::Refused(refusal)) => match refusal.meaning(Request::Message) {
-                Meaning::Conflict => Ok(PollOutcome::Nothing(Polled::Conflict)),
-                Meaning::TooMany(pause) => Err(PollError::Throttled(pause.min(LONGEST_WAIT))),
+                RefusalKind::Conflict => Ok(PollOutcome::Nothing(Polled::Conflict)),
+                RefusalKind::TooMany(pause) => Err(PollError::Throttled(pause.min(LONGEST_WAIT))),
                 _ => Err(PollError::Telegram(refusal.description)),
             },
             Err(Problem::NoAnswer(reason)) => {

@@ -166,7 +166,7 @@ fn invalid(key: &str, text: &str, ours: &Catalog) -> Option<String> {
         return Some(format!("{key}: a tag is not closed, or not one of Telegram's"));
     }
     let section = key.split('.').next().unwrap_or_default();
-    if PLAIN.contains(&section) && super::html::shown(text) != *text {
+    if PLAIN.contains(&section) && super::html::to_plain_text(text) != *text {
         return Some(format!(
             "{key} is shown without markup: write it without tags and entities"
         ));

@@ -129,7 +129,7 @@ impl Html {
 
 /// Converts HTML that this module has built to plain text. The result is cut to the limit of a message. Unknown markup
 /// stays as it is.
-pub fn shown(html: &str) -> String {
+pub fn to_plain_text(html: &str) -> String {
     let mut text = String::new();
     let mut rest = html;
     while let Some(at) = rest.find(['<', '&']) {
@@ -219,9 +219,12 @@ mod tests {
 
     #[test]
     fn what_is_no_markup_stays_as_it_is() {
-        assert_eq!(super::shown("<b>a < b & c > d &foo; </b>"), "a < b & c > d &foo; ");
-        assert_eq!(super::shown("&amp;lt;"), "&lt;");
-        assert_eq!(super::shown("a <"), "a <");
+        assert_eq!(
+            super::to_plain_text("<b>a < b & c > d &foo; </b>"),
+            "a < b & c > d &foo; "
+        );
+        assert_eq!(super::to_plain_text("&amp;lt;"), "&lt;");
+        assert_eq!(super::to_plain_text("a <"), "a <");
     }
 
     /// A simple model of Telegram: returns the text that Telegram would show, or the reason why Telegram would refuse
@@ -269,7 +272,7 @@ mod tests {
             let mut html = Html::new(MESSAGE_UNITS);
             html.line("<b>Заказ №{key}</b> & <i>{other}</i>", &[("key", &name), ("other", &other)]);
             let html = html.finish();
-            prop_assert_eq!(super::shown(&html), shown(&html).unwrap());
+            prop_assert_eq!(super::to_plain_text(&html), shown(&html).unwrap());
         }
 
         #[test]

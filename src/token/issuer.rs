@@ -13,7 +13,7 @@ use serde::Deserialize;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::jwt::{Claims, Jwt, Parts, Refused};
+use super::jwt::{Claims, DecodedJwt, Jwt, Refused};
 use crate::infra::config::{self, JwtAlgorithm as Algorithm};
 use crate::infra::telemetry::LogLimit;
 
@@ -72,7 +72,7 @@ impl Key {
         }
     }
 
-    fn verifies(&self, parts: &Parts<'_>) -> bool {
+    fn verifies(&self, parts: &DecodedJwt<'_>) -> bool {
         let (signed, signature) = (parts.signed.as_bytes(), parts.signature.as_slice());
         match &self.public {
             Public::Ed25519(key) => UnparsedPublicKey::new(&ED25519, key).verify(signed, signature),
@@ -296,7 +296,7 @@ impl Issuer {
 
 /// Verifies the signature of a JWT with one of these keys. If the JWT names no key, the issuer must have only one key
 /// for the algorithm.
-fn verify(keys: &[Key], algorithm: Algorithm, name: Option<&str>, parts: &Parts<'_>) -> Result<(), Refused> {
+fn verify(keys: &[Key], algorithm: Algorithm, name: Option<&str>, parts: &DecodedJwt<'_>) -> Result<(), Refused> {
     let mut fitting = keys
         .iter()
         .filter(|key| key.algorithm() == algorithm && (name.is_none() || key.id.as_deref() == name));

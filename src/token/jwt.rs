@@ -48,7 +48,7 @@ impl Jwt {
     }
 
     /// Decodes the parts of the JWT. The signature is not verified yet.
-    pub(super) fn parts(&self) -> Result<Parts<'_>, Refused> {
+    pub(super) fn parts(&self) -> Result<DecodedJwt<'_>, Refused> {
         let (signed, signature) = self.0.rsplit_once('.').ok_or(Refused::Malformed)?;
         let (header, claims) = signed.split_once('.').ok_or(Refused::Malformed)?;
         let decode = |part| URL_SAFE_NO_PAD.decode(part).map_err(|_| Refused::Malformed);
@@ -60,7 +60,7 @@ impl Jwt {
         if !["JWT", "at+jwt"].iter().any(|known| known.eq_ignore_ascii_case(kind)) {
             return Err(Refused::Header);
         }
-        Ok(Parts {
+        Ok(DecodedJwt {
             header,
             claims: decode(claims)?,
             signed,
@@ -116,7 +116,7 @@ impl Refused {
 }
 
 /// The decoded parts of a JWT. The signature is not verified yet.
-pub(super) struct Parts<'a> {
+pub(super) struct DecodedJwt<'a> {
     pub header: Header,
     pub claims: Vec<u8>,
     /// The text that is signed: the encoded header and claims.

@@ -11,7 +11,7 @@ mod usage;
 
 pub use issuer::Issuer;
 pub use jwt::{Jwt, Refused};
-pub use table::{Listed, New, Opens, TokenState, Which, create, list, lives, prepare, revoke, rotate, states};
+pub use table::{ListedToken, New, Opens, TokenState, Which, create, list, lives, prepare, revoke, rotate, states};
 pub use tokens::{LookUps, Looked, Tokens};
 pub use usage::Usage;
 
@@ -252,7 +252,7 @@ impl Grant {
 
 /// The result of a lookup of a token or JWT.
 #[derive(Debug, Clone)]
-pub enum Found {
+pub enum TokenLookup {
     /// The token is valid.
     Valid(Arc<Grant>),
     /// The token is unknown.
@@ -265,7 +265,7 @@ pub enum Found {
     Refused(Refused),
 }
 
-impl Found {
+impl TokenLookup {
     /// The reason why the token opens nothing, as the label of a metric. `None`: the token is valid.
     pub fn why_not(&self) -> Option<&'static str> {
         match self {

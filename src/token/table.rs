@@ -9,7 +9,7 @@ use subtle::ConstantTimeEq as _;
 use tokio_postgres::types::ToSql;
 
 use super::jwt::Claims;
-use super::{Error, Found, Grant, Hash, Scope, Stores, Token, TokenId, TokenInvalidated};
+use super::{Error, Grant, Hash, Scope, Stores, Token, TokenId, TokenInvalidated, TokenLookup};
 use crate::infra::db;
 
 /// SQL for the time until a token expires, by Postgres' clock, in seconds. Null: the token does not expire.
@@ -22,7 +22,7 @@ const EARLY_S: f64 = 10.0;
 /// A row of the table that was found by its hash.
 pub(super) struct Row {
     hash: Hash,
-    pub found: Found,
+    pub found: TokenLookup,
 }
 
 impl Row {
@@ -53,11 +53,11 @@ pub(super) async fn find(pool: &Pool, hashes: &[&[u8]]) -> Result<Vec<Row>, Erro
     let read = |row: &tokio_postgres::Row| {
         let left_s: Option<f64> = row.try_get(4)?;
         let found = if row.try_get(5)? {
-            Found::Revoked
+            TokenLookup::Revoked
         } else if left_s.is_some_and(|left_s| left_s <= 0.0) {
-            Found::Expired
+            TokenLookup::Expired
         } else {
-            Found::Valid(Arc::new(Grant {
+            TokenLookup::Valid(Arc::new(Grant {
                 id: TokenId(row.try_get(0)?),
                 label: row.try_get::<_, Option<&str>>(2)?.map(Into::into),
                 stores: stores(row.try_get(3)?),
@@ -265,7 +265,7 @@ pub async fn rotate(client: &mut Client, id: TokenId, old_lives: Duration) -> Re
 
 /// A row of the list of tokens: a token without its secret, or the holder of JWTs.
 #[derive(Debug)]
-pub struct Listed {
+pub struct ListedToken {
     /// The id of the token's row.
     pub id: TokenId,
     /// The label of the token. For the holder of a JWT, its subject.
@@ -289,7 +289,7 @@ pub struct Listed {
 }
 
 /// Reads all tokens and holders of JWTs, the oldest first.
-pub async fn list(client: &Client) -> Result<Vec<Listed>, Error> {
+pub async fn list(client: &Client) -> Result<Vec<ListedToken>, Error> {
     const LIST: &str = "select t.id, label, issuer, stores, scope, to_char(created_at, 'YYYY-MM-DD'), \
              to_char(expires_at, 'YYYY-MM-DD'), to_char(used_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI'), \
              coalesce((select sum(u.count) from vestnik.vst_token_use n, unnest(n.tokens, n.sessions) u(token, count) \
@@ -297,7 +297,7 @@ pub async fn list(client: &Client) -> Result<Vec<Listed>, Error> {
              revoked_at is not null, coalesce(expires_at <= now(), false) from vestnik.vst_token t order by t.id";
     let rows = client.query(LIST, &[]).await?;
     let read = |row: &tokio_postgres::Row| {
-        Ok(Listed {
+        Ok(ListedToken {
             id: TokenId(row.try_get(0)?),
             label: row.try_get(1)?,
             issuer: row.try_get(2)?,

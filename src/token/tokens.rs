@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::jwt::Claims;
 use super::table::{find, holder};
-use super::{Error, Found, Grant, Hash, Issuer, Jwt, Presented, Refused, Scope, Stores, Token, TokenId, Usage};
+use super::{Error, Grant, Hash, Issuer, Jwt, Presented, Refused, Scope, Stores, Token, TokenId, TokenLookup, Usage};
 use crate::domain::event::StoreId;
 
 /// The lifetime of a cached result while this node receives a notification when tokens change.
@@ -36,7 +36,7 @@ const BATCHES_AT_ONCE: usize = 2;
 #[derive(Debug, Clone)]
 pub struct Looked {
     /// The rights of the token, or the reason why it is not valid.
-    pub found: Found,
+    pub found: TokenLookup,
     /// The generation of the cache. The result is valid while [`Tokens::generation`] returns this number.
     pub generation: u64,
 }
@@ -50,7 +50,7 @@ pub struct Tokens {
     issuer: Option<Arc<Issuer>>,
     pool: Pool,
     /// The token of this node's self-test (canary). Its hash is only in memory, and not in the table of tokens.
-    canary: Option<(Hash, Found)>,
+    canary: Option<(Hash, TokenLookup)>,
 }
 
 /// Runs the queued lookups in Postgres.
@@ -61,13 +61,13 @@ pub struct LookUps {
 
 struct Question {
     hash: Hash,
-    answer: oneshot::Sender<Result<Found, Arc<Error>>>,
+    answer: oneshot::Sender<Result<TokenLookup, Arc<Error>>>,
 }
 
 #[derive(Default)]
 struct Cache {
-    valid: HashMap<Hash, (Found, Instant)>,
-    refused: HashMap<Hash, (Found, Instant)>,
+    valid: HashMap<Hash, (TokenLookup, Instant)>,
+    refused: HashMap<Hash, (TokenLookup, Instant)>,
     generation: u64,
 }
 
@@ -108,7 +108,7 @@ impl Tokens {
             ends: None,
         };
         Self {
-            canary: Some((token.hash(), Found::Valid(Arc::new(grant)))),
+            canary: Some((token.hash(), TokenLookup::Valid(Arc::new(grant)))),
             ..self
         }
     }
@@ -140,13 +140,13 @@ impl Tokens {
                     Ok(claims) => self.found_of(&claims).await?,
                     // This refusal is not cached, because the JWT may be valid.
                     Err(Refused::NoKeys) => return Err(Error::NoKeys),
-                    Err(why) => Found::Refused(why),
+                    Err(why) => TokenLookup::Refused(why),
                 };
                 self.keep(hash, &found, generation);
                 found
             }
         };
-        if let Found::Valid(grant) = &found {
+        if let TokenLookup::Valid(grant) = &found {
             self.usage.note(grant.id);
         }
         Ok(Looked { found, generation })
@@ -165,18 +165,18 @@ impl Tokens {
         }
     }
 
-    async fn found_of(&self, claims: &Claims) -> Result<Found, Error> {
+    async fn found_of(&self, claims: &Claims) -> Result<TokenLookup, Error> {
         let holder = holder(&self.pool, claims).await?;
         if holder.is_revoked {
-            return Ok(Found::Revoked);
+            return Ok(TokenLookup::Revoked);
         }
         if holder.is_early {
-            return Ok(Found::Refused(Refused::NotYet));
+            return Ok(TokenLookup::Refused(Refused::NotYet));
         }
         let (Some(id), Some(ends)) = (holder.id, holder.ends) else {
-            return Ok(Found::Expired);
+            return Ok(TokenLookup::Expired);
         };
-        Ok(Found::Valid(Arc::new(Grant {
+        Ok(TokenLookup::Valid(Arc::new(Grant {
             id,
             label: Some(claims.subject.as_str())
                 .filter(|subject| !subject.is_empty())
@@ -187,7 +187,7 @@ impl Tokens {
         })))
     }
 
-    async fn ask(&self, hash: Hash) -> Result<Found, Error> {
+    async fn ask(&self, hash: Hash) -> Result<TokenLookup, Error> {
         let (answer, answered) = oneshot::channel();
         let question = Question { hash, answer };
         self.questions.try_send(question).map_err(|_| Error::Busy)?;
@@ -195,7 +195,7 @@ impl Tokens {
     }
 
     /// Caches a result, unless tokens have changed since the lookup began.
-    fn keep(&self, hash: Hash, found: &Found, generation: u64) {
+    fn keep(&self, hash: Hash, found: &TokenLookup, generation: u64) {
         let kept = if (self.is_notified)() { KEPT } else { KEPT_UNNOTIFIED };
         let now = Instant::now();
         let mut cache = self.cache();
@@ -203,7 +203,7 @@ impl Tokens {
             return;
         }
         let (until, most) = match found {
-            Found::Valid(grant) => (grant.ends.map_or(now + kept, |ends| ends.min(now + kept)), MAX_VALID),
+            TokenLookup::Valid(grant) => (grant.ends.map_or(now + kept, |ends| ends.min(now + kept)), MAX_VALID),
             _ => (now + kept, MAX_REFUSED),
         };
         let answers = cache.answers_like(found);
@@ -230,14 +230,14 @@ impl Tokens {
 }
 
 impl Cache {
-    fn get(&self, hash: &Hash, now: Instant) -> Option<Found> {
+    fn get(&self, hash: &Hash, now: Instant) -> Option<TokenLookup> {
         let (found, until) = self.valid.get(hash).or_else(|| self.refused.get(hash))?;
         (*until > now).then(|| found.clone())
     }
 
-    fn answers_like(&mut self, found: &Found) -> &mut HashMap<Hash, (Found, Instant)> {
+    fn answers_like(&mut self, found: &TokenLookup) -> &mut HashMap<Hash, (TokenLookup, Instant)> {
         match found {
-            Found::Valid(_) => &mut self.valid,
+            TokenLookup::Valid(_) => &mut self.valid,
             _ => &mut self.refused,
         }
     }
@@ -269,7 +269,7 @@ async fn ask(pool: Pool, questions: Vec<Question>) {
         Ok(rows) => {
             for question in questions {
                 let found = rows.iter().find(|row| row.is_of(&question.hash));
-                let found = found.map_or(Found::Unknown, |row| row.found.clone());
+                let found = found.map_or(TokenLookup::Unknown, |row| row.found.clone());
                 // An error means that the caller no longer waits for the result.
                 let _ = question.answer.send(Ok(found));
             }

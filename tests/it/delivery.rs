@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use vestnik::delivery::channel::{ChatChannel, Outcome, SentMessage};
+use vestnik::delivery::channel::{ChatChannel, SendOutcome, SentMessage};
 use vestnik::delivery::choice::DigestRule;
 use vestnik::delivery::complete::{self, Completion};
 use vestnik::delivery::enqueue::{self, Enqueued};
@@ -422,7 +422,7 @@ async fn a_settlement_that_comes_late_frees_nobody_elses_slot() {
         complete::complete(
             &pool,
             &claim,
-            &Outcome::Sent(Some(SentMessage {
+            &SendOutcome::Sent(Some(SentMessage {
                 id: 1,
                 opens: Vec::new()
             }))
@@ -445,7 +445,7 @@ async fn a_settlement_that_comes_late_frees_nobody_elses_slot() {
     complete::complete(
         &pool,
         &claim,
-        &Outcome::Sent(Some(SentMessage {
+        &SendOutcome::Sent(Some(SentMessage {
             id: 2,
             opens: Vec::new(),
         })),

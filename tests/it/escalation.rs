@@ -5,18 +5,18 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use vestnik::delivery::enqueue::{self, Enqueued};
-use vestnik::delivery::{escalation, webhook};
+use vestnik::delivery::{escalation, escalation_webhook};
 use vestnik::engine::Engine;
 use vestnik::infra::db::Client;
 use vestnik::infra::db::{self, Pool};
 use vestnik::sources::registry::Registry;
 
+use crate::escalation_webhook::is_signed;
 use crate::support::app::App;
 use crate::support::db::{Database, until};
 use crate::support::hook::{Answer, Hook};
 use crate::support::http::call;
 use crate::support::telegram::{Call, Telegram};
-use crate::webhook::is_signed;
 
 const SECRET: &str = "sixteen characters";
 /// The webhook receivers of the tests run on this machine, so private addresses are permitted.
@@ -420,7 +420,7 @@ async fn a_webhook_that_fails_or_hangs_is_posted_again() {
     let shop = at_the_webhook(&hook, 1).await;
     let stop = tokio_util::sync::CancellationToken::new();
     let (pool, stopped) = (shop.pool.clone(), stop.clone());
-    let running = tokio::spawn(async move { webhook::run(&pool, &ANYWHERE, &stopped).await });
+    let running = tokio::spawn(async move { escalation_webhook::run(&pool, &ANYWHERE, &stopped).await });
     for (posts, reason) in [(1, "answered 503"), (2, "answered 302"), (3, "")] {
         hook.until(posts).await;
         let failed = format!(
@@ -473,7 +473,7 @@ async fn one_stores_webhook_holds_up_no_other_and_an_answered_order_is_not_poste
     shop.enqueue().await;
     let stop = tokio_util::sync::CancellationToken::new();
     let (pool, stopped) = (shop.pool.clone(), stop.clone());
-    let running = tokio::spawn(async move { webhook::run(&pool, &ANYWHERE, &stopped).await });
+    let running = tokio::spawn(async move { escalation_webhook::run(&pool, &ANYWHERE, &stopped).await });
     let post = other.until(1).await.remove(0);
     assert!(post.body.contains("\"22\""), "{}", post.body);
     let dead = |order: &str, reason: &str| {

@@ -77,7 +77,7 @@ fn number(text: &str) -> Option<u64> {
 }
 
 /// One measurement: the table to which orders are written, and the load.
-pub struct Turn {
+pub struct Measurement {
     /// The table to which the orders are written.
     pub table: Table,
     /// Number of connections that write at the same time.
@@ -89,7 +89,7 @@ pub struct Turn {
 }
 
 /// The result of one measurement.
-pub struct Found {
+pub struct MeasurementResult {
     /// Written orders per second. For the table with Vestnik's triggers, the measured time includes the delivery of the
     /// last order.
     pub rate: f64,
@@ -99,7 +99,7 @@ pub struct Found {
     ways: Vec<f64>,
 }
 
-impl Found {
+impl MeasurementResult {
     /// Returns the latency in milliseconds that this share of the orders (0 to 1) does not exceed. NaN: no order
     /// arrived.
     pub fn quantile(&mut self, share: f64) -> f64 {
@@ -109,9 +109,9 @@ impl Found {
     }
 }
 
-impl Turn {
+impl Measurement {
     /// Runs the measurement: a warm-up, the writes, and the wait until the panels have the orders.
-    pub async fn run(&self, ground: &Ground, panels: &Panels) -> anyhow::Result<Found> {
+    pub async fn run(&self, ground: &Ground, panels: &Panels) -> anyhow::Result<MeasurementResult> {
         ground.empty().await?;
         panels.take();
         let begin = Instant::now() + WARM_UP;
@@ -147,7 +147,7 @@ impl Turn {
             let sent = written[found].1;
             (sent >= begin).then(|| (at - sent).as_secs_f64() * 1e3)
         };
-        Ok(Found {
+        Ok(MeasurementResult {
             rate: counted as f64 / took,
             lost,
             ways: panels.take().into_iter().filter_map(way).collect(),

@@ -12,7 +12,7 @@ use anyhow::Context as _;
 
 use super::duration;
 use ground::{Ground, Table};
-use load::{Panels, Turn};
+use load::{Measurement, Panels};
 
 /// The numbers of concurrent writers with which the throughput is measured.
 const WRITERS: [usize; 2] = [16, 64];
@@ -78,7 +78,7 @@ async fn throughput(ground: &Ground, panels: &Panels, length: Duration) -> anyho
     let mut lost = Vec::new();
     for writers in WRITERS {
         for (row, table) in rows.iter_mut().zip([Table::Bare, Table::Notifying, Table::Watched]) {
-            let turn = Turn {
+            let turn = Measurement {
                 table,
                 writers,
                 rate: None,
@@ -109,7 +109,7 @@ async fn throughput(ground: &Ground, panels: &Panels, length: Duration) -> anyho
 async fn latency(ground: &Ground, panels: &Panels, length: Duration) -> anyhow::Result<()> {
     super::say!("from INSERT to the socket, ms{:>18}{:>12}{:>12}", "p50", "p99", "lost");
     for rate in RATES {
-        let turn = Turn {
+        let turn = Measurement {
             table: Table::Watched,
             writers: WRITERS[0],
             rate: Some(rate),

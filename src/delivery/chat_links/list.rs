@@ -12,7 +12,7 @@ const PAUSE_S: &str = "greatest(0, extract(epoch from c.next_at - clock_timestam
 
 /// A chat's link to a store, in the operator's list. Ages are in seconds.
 #[derive(Debug)]
-pub struct Listed {
+pub struct ListedChat {
     /// The store's id.
     pub store: String,
     /// The store's display name. `None`: the store has none.
@@ -45,7 +45,7 @@ pub struct Listed {
 }
 
 /// Reads every link between a chat and a store, ordered by the store's id.
-pub async fn list(client: &Client) -> Result<Vec<Listed>, QueryError> {
+pub async fn list(client: &Client) -> Result<Vec<ListedChat>, QueryError> {
     let list = format!(
         "select l.store_id, l.mode, l.language, c.telegram_id, c.title, l.thread_id, \
              c.disabled_why, extract(epoch from clock_timestamp() - c.disabled_at)::float8, \
@@ -66,7 +66,7 @@ pub async fn list(client: &Client) -> Result<Vec<Listed>, QueryError> {
             let (why, since): (Option<String>, Option<f64>) = (row.try_get(what)?, row.try_get(what + 1)?);
             Ok::<_, tokio_postgres::Error>(why.zip(since))
         };
-        Ok(Listed {
+        Ok(ListedChat {
             store: row.try_get(0)?,
             store_name: row.try_get(15)?,
             mode: row.try_get(1)?,

@@ -17,7 +17,7 @@ use crate::infra::db::{self, QueryError};
 use crate::store::hours::Span;
 
 pub use code::{CODE_LIFE, Code, CodeError, create_code, looks_like_code};
-pub use list::{LONG_PAUSE_S, Listed, Tried, give_up, list, test, throttled_s, tried};
+pub use list::{LONG_PAUSE_S, ListedChat, Tried, give_up, list, test, throttled_s, tried};
 
 /// The most codes that a chat may try per minute.
 const TRIES_A_MINUTE: i64 = 5;

@@ -9,7 +9,7 @@ use super::messages::{self, Mistake};
 use super::{Close, Panel, Session};
 use crate::fanout::router::Refused;
 use crate::infra::telemetry::LogLimit;
-use crate::token::{Found, Presented, Scope, Token};
+use crate::token::{Presented, Scope, Token, TokenLookup};
 
 impl Session {
     /// Replaces the session's token by `token`, if the new token is valid and opens the session's stores. Otherwise the
@@ -23,7 +23,7 @@ impl Session {
             return Ok(messages::error(Mistake::TokenNotTaken, None));
         };
         let grant = match (looked.found.why_not(), looked.found) {
-            (None, Found::Valid(grant)) if self.selection.is_opened_by(&grant.stores) => grant,
+            (None, TokenLookup::Valid(grant)) if self.selection.is_opened_by(&grant.stores) => grant,
             (why, _) => return Ok(self.refuse(why.unwrap_or("other_store"), begins)),
         };
         match self.subscription.hold(grant.holder()) {
@@ -35,7 +35,7 @@ impl Session {
         // the token is looked up again if any token has changed since.
         if self.hub.tokens.generation() != looked.generation {
             match self.hub.tokens.look_up(&presented).await.map(|looked| looked.found) {
-                Ok(Found::Valid(_)) => {}
+                Ok(TokenLookup::Valid(_)) => {}
                 Ok(_) => return Err(Close::TokenRevoked),
                 Err(_) => return Err(Close::Draining),
             }

@@ -8,7 +8,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Transaction};
 
 use super::super::catalog::{self, Table};
-use super::super::changes::Found;
+use super::super::changes::LookupResult;
 use super::super::mapping::Mapping;
 use super::super::preview::Preview;
 use super::super::sql::ident;
@@ -27,7 +27,7 @@ const STATEMENT_MS: u32 = 5000;
 
 /// The newest orders that a derived mapping gives, and the expressions that fail.
 #[derive(Debug, Default)]
-pub struct Newest {
+pub struct NewestOrders {
     /// The orders for which every expression works, the newest first.
     pub orders: Vec<Preview>,
     /// One line for each distinct failure: an expression that fails, or joins that give several rows for one order in
@@ -46,7 +46,7 @@ pub async fn newest(
     derived: &Derived,
     currencies: &HashMap<StoreId, Currency>,
     rows: i64,
-) -> Result<Option<Newest>, catalog::Error> {
+) -> Result<Option<NewestOrders>, catalog::Error> {
     let mut transaction = client.transaction().await?;
     let checked = check(&mut transaction, table, derived).await?;
     if !checked.findings.problems.is_empty() {
@@ -67,14 +67,14 @@ pub async fn newest(
         Attempt::Rows(found) => found.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?,
         Attempt::Failed(error) => {
             let problem = format!("derived.from: {}", db::reason(&error));
-            return Ok(Some(Newest {
+            return Ok(Some(NewestOrders {
                 problems: with_grants(&transaction, vec![problem], &table.schema).await?,
                 all_fail: true,
-                ..Newest::default()
+                ..NewestOrders::default()
             }));
         }
     };
-    let mut newest = Newest::default();
+    let mut newest = NewestOrders::default();
     let mut failures = Failures::default();
     let together = whole(&mut transaction, table, derived, &keys).await?;
     for key in &keys {
@@ -281,7 +281,7 @@ fn subject(
         created.unwrap_or(OffsetDateTime::UNIX_EPOCH),
         data,
     );
-    let lookup = Found::Nothing;
+    let lookup = LookupResult::Nothing;
     let mut subject = source.translate(key, &json, Context { currency, lookup });
     subject.created_at = created;
     subject

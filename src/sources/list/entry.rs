@@ -12,7 +12,7 @@ use crate::domain::event::{EventId, EventType, JournalEvent, SourceId, StoreId, 
 use crate::domain::wire_time::WireTime;
 use crate::infra::db::Transaction;
 use crate::journal;
-use crate::sources::changes::{Found, Lookups};
+use crate::sources::changes::{LookupResult, Lookups};
 use crate::sources::lookup::look_up;
 use crate::sources::{Context, Sources};
 
@@ -51,7 +51,7 @@ pub(super) async fn entries(
             source: row.source.id,
             key: row.key.as_str().into(),
         };
-        let lookup: Found<'_> = lookups.get(&id);
+        let lookup: LookupResult<'_> = lookups.get(&id);
         let mut subject = row.source.translate(&row.key, &row.data, Context { currency, lookup });
         let answer = answers.get(&id);
         subject.promised_minutes = subject

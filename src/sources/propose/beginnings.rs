@@ -4,7 +4,7 @@
 use super::Draft;
 use super::columns::{Columns, is_time};
 use super::synonyms;
-use super::words::Words;
+use super::words::ProposedWords;
 use crate::domain::status::Status;
 use crate::infra::db::GenericClient;
 use crate::sources::catalog::{self, Table, TableColumn};
@@ -25,7 +25,7 @@ pub(super) async fn ask(
     table: &Table,
     columns: &Columns<'_>,
     status: &TableColumn,
-    words: &Words,
+    words: &ProposedWords,
     found: &[(String, i64)],
     draft: &mut Draft,
 ) -> Result<(), catalog::Error> {

@@ -18,7 +18,7 @@ use crate::domain::status::SubjectKind;
 use crate::infra::db::GenericClient;
 use columns::{Columns, any, is_json, is_moment, is_number, is_plain, is_text, is_time, is_whole};
 pub(super) use synonyms::underscored;
-use words::Words;
+use words::ProposedWords;
 
 /// A proposed mapping for a table, with questions for a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +39,7 @@ struct Draft {
     key: Option<String>,
     store: Option<String>,
     number: Option<String>,
-    status: Option<(String, Words)>,
+    status: Option<(String, ProposedWords)>,
     order_type: Option<(String, TypeWords)>,
     /// The keys of `[fields]`, each with its columns.
     fields: Vec<(&'static str, Vec<String>)>,

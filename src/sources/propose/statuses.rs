@@ -5,7 +5,7 @@ use crate::infra::db::GenericClient;
 
 use super::dictionary::{self, Dictionary};
 use super::synonyms::{self, Usual, usual_status};
-use super::words::Words;
+use super::words::ProposedWords;
 use super::{Columns, Draft, TypeWords, beginnings, is_plain, is_whole};
 use crate::domain::status::{Status, SubjectKind};
 use crate::sources::catalog::{self, Table, TableColumn};
@@ -16,7 +16,7 @@ const SAMPLED_ROWS: i64 = 200_000;
 /// Maximum number of words that are read from one column.
 const MAX_WORDS: usize = 60;
 
-impl Words {
+impl ProposedWords {
     /// For each status, puts the word first that answers should write. For `pending`, it is the column's default. For
     /// `preparing`, it is a word that clearly means accepted; for `cancelled`, a word that clearly means cancelled.
     fn put_likeliest_first(&mut self, column: &TableColumn) {
@@ -42,7 +42,7 @@ pub async fn find(
     let may = |column: &TableColumn| is_plain(column) || column.base == "boolean";
     match columns.take(synonyms::STATUSES, may) {
         Some(column) => {
-            let Found {
+            let ColumnWords {
                 words: found,
                 is_closed,
             } = words_of(client, table, column).await?;
@@ -103,7 +103,7 @@ fn with_words(mut found: Vec<(String, i64)>, dictionary: &Dictionary) -> Vec<(St
     found
 }
 
-fn ask(words: &Words, is_closed: bool, column: &TableColumn, dictionary: &Dictionary, draft: &mut Draft) {
+fn ask(words: &ProposedWords, is_closed: bool, column: &TableColumn, dictionary: &Dictionary, draft: &mut Draft) {
     if !dictionary.words.is_empty() {
         let all: Vec<String> = dictionary
             .words
@@ -159,10 +159,15 @@ fn ask(words: &Words, is_closed: bool, column: &TableColumn, dictionary: &Dictio
 }
 
 /// Groups the words in `found` by their usual meaning: a status, hidden, or unknown.
-fn meanings(found: Vec<(String, i64)>, kind: SubjectKind, column: &TableColumn, dictionary: &Dictionary) -> Words {
-    let mut words = Words {
+fn meanings(
+    found: Vec<(String, i64)>,
+    kind: SubjectKind,
+    column: &TableColumn,
+    dictionary: &Dictionary,
+) -> ProposedWords {
+    let mut words = ProposedWords {
         is_bare: matches!(column.base.as_str(), "smallint" | "integer" | "bigint" | "boolean"),
-        ..Words::default()
+        ..ProposedWords::default()
     };
     for (word, rows) in found {
         match usual_status(dictionary.word_of(&word), kind) {
@@ -211,7 +216,7 @@ fn put(known: &mut Vec<(Status, Vec<String>)>, status: Status, word: String) {
 }
 
 /// The words that a status column can hold.
-struct Found {
+struct ColumnWords {
     /// Each word with the number of rows that have it.
     words: Vec<(String, i64)>,
     /// Whether the column's type or a CHECK constraint forbids every other word.
@@ -220,7 +225,11 @@ struct Found {
 
 /// Collects the words that a column can hold: its enum labels, the words in its CHECK constraints, and the words in its
 /// rows.
-async fn words_of(client: &impl GenericClient, table: &Table, column: &TableColumn) -> Result<Found, catalog::Error> {
+async fn words_of(
+    client: &impl GenericClient,
+    table: &Table,
+    column: &TableColumn,
+) -> Result<ColumnWords, catalog::Error> {
     const CHECKS: &str = "select pg_get_constraintdef(c.oid) from pg_constraint c \
          join pg_attribute a on a.attrelid = c.conrelid and a.attnum = any (c.conkey) \
          where c.conrelid = $1 and c.contype = 'c' and a.attname = $2 and cardinality(c.conkey) = 1 \
@@ -257,7 +266,7 @@ async fn words_of(client: &impl GenericClient, table: &Table, column: &TableColu
         is_new
     });
     words.truncate(MAX_WORDS);
-    Ok(Found { words, is_closed })
+    Ok(ColumnWords { words, is_closed })
 }
 
 /// The words or numbers that a CHECK constraint lists. Example of `check`:

@@ -1,7 +1,7 @@
 //! Usual names in English and Russian: column names for each field, and words for each status. All are in lower case;
 //! column names have underscores between words. Within a list, more likely names come first.
 
-use super::words::Words;
+use super::words::ProposedWords;
 use crate::domain::status::{Status, SubjectKind};
 
 /// Suffixes of columns whose times are in UTC.
@@ -223,7 +223,7 @@ const MORE_WORDS_HIDDEN: &[&str] = &["cart", "draft", "awaiting_payment", "pendi
 
 /// Adds words to a free text column if all its known words are Vestnik's own status names, such as `pending`. The
 /// application probably uses Vestnik's other names and the words in `MORE_WORDS`, too, although no row has them yet.
-pub fn complete(words: &mut Words, kind: SubjectKind) {
+pub fn complete(words: &mut ProposedWords, kind: SubjectKind) {
     let found: Vec<&String> = words.known.iter().flat_map(|(_, words)| words).collect();
     let is_ours = |fold: fn(&str) -> String| {
         let ours = |word: &&String| Status::ALL.iter().any(|status| fold(status.as_str()) == **word);

@@ -8,7 +8,7 @@ use crate::domain::Subject;
 use crate::domain::event::StoreId;
 use crate::domain::status::SubjectKind;
 use crate::infra::db::{self, QueryError};
-use crate::sources::changes::Found;
+use crate::sources::changes::LookupResult;
 use crate::sources::list::TypedColumn;
 use crate::sources::mapping::StoreRef;
 use crate::sources::sql::{columns_json, ident, literal, value_text};
@@ -92,7 +92,7 @@ pub async fn find<'a>(
         let savepoint = transaction.savepoint().await?;
         let context = Context {
             currency: sources.currency_of(store),
-            lookup: Found::Nothing,
+            lookup: LookupResult::Nothing,
         };
         match find_in(&savepoint, source, store, key, context).await {
             Ok(current_order) => {

@@ -9,10 +9,10 @@ use vestnik::infra::config::Config;
 use super::answers::{ORDER, STATUS, TICKET, shown};
 use super::shop::{Shop, mapping};
 use crate::doctor::{doctor, line};
+use crate::escalation_webhook::is_signed;
 use crate::support::app::App;
 use crate::support::db::Database;
 use crate::support::hook::{Answer, Hook};
-use crate::webhook::is_signed;
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const OLD_SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";

@@ -3,7 +3,7 @@
 use tokio::sync::mpsc;
 use vestnik::infra::config::Config;
 use vestnik::infra::db::Transaction;
-use vestnik::migrate::{self, Outcome};
+use vestnik::migrate::{self, MigrateOutcome};
 
 use super::{count, old_shop, run};
 use crate::support::db::Database;
@@ -17,7 +17,7 @@ async fn what_did_not_change_takes_no_lock_on_orders() {
         .await
         .unwrap();
     let (outcome, said) = run(&database.config()).await.unwrap();
-    assert_eq!((outcome, said), (Outcome::Unchanged, vec![]));
+    assert_eq!((outcome, said), (MigrateOutcome::Unchanged, vec![]));
 }
 
 #[tokio::test]
@@ -26,7 +26,7 @@ async fn the_shops_own_time_outs_do_not_stop_it() {
     let set = "do $$ begin execute format('alter database %I set idle_in_transaction_session_timeout = 1', \
          current_database()); end $$";
     database.client().await.batch_execute(set).await.unwrap();
-    assert_eq!(run(&config).await.unwrap().0, Outcome::Migrated);
+    assert_eq!(run(&config).await.unwrap().0, MigrateOutcome::Migrated);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -65,7 +65,7 @@ async fn writers_go_on_while_attaching_waits_for_one_of_them() {
         written
     };
     let (migrated, written) = tokio::join!(migrate::run(&config, &mut say), writing);
-    assert_eq!(migrated.unwrap(), Outcome::Migrated);
+    assert_eq!(migrated.unwrap(), MigrateOutcome::Migrated);
     let events = "select count(*) from vestnik.vst_event where store_id in ('5', '6')";
     assert_eq!(count(&other, events).await, written + 1);
 }
@@ -88,7 +88,7 @@ async fn migrate_beside(config: &Config, open: Transaction<'_>, waits: &str) -> 
         heard
     };
     let (migrated, heard) = tokio::join!(migration, watching);
-    assert_eq!(migrated.unwrap(), Outcome::Migrated);
+    assert_eq!(migrated.unwrap(), MigrateOutcome::Migrated);
     heard
 }
 

@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 
 use vestnik::infra::config::Config;
 use vestnik::infra::db::Client;
-use vestnik::migrate::{self, Error, Outcome};
+use vestnik::migrate::{self, Error, MigrateOutcome};
 
 use crate::support::db::Database;
 
@@ -31,7 +31,7 @@ async fn old_shop() -> (Database, tempfile::TempDir, Config) {
     (database, backups, config)
 }
 
-async fn run(config: &Config) -> Result<(Outcome, Vec<String>), Error> {
+async fn run(config: &Config) -> Result<(MigrateOutcome, Vec<String>), Error> {
     let mut said = Vec::new();
     let outcome = migrate::run(config, &mut |line| said.push(line.to_owned())).await?;
     Ok((outcome, said))
@@ -195,8 +195,14 @@ async fn a_dump_restores_and_goes_on() {
     // A restored table has a new oid, but its trigger function still contains the table's old oid.
     let mut again = vec!["attached the table of the canary".to_owned()];
     again.extend(["orders", "bookings"].map(|table| format!("attached public.{table} again")));
-    assert_eq!(run(&restored.config()).await.unwrap(), (Outcome::Migrated, again));
-    assert_eq!(run(&restored.config()).await.unwrap(), (Outcome::Unchanged, vec![]));
+    assert_eq!(
+        run(&restored.config()).await.unwrap(),
+        (MigrateOutcome::Migrated, again)
+    );
+    assert_eq!(
+        run(&restored.config()).await.unwrap(),
+        (MigrateOutcome::Unchanged, vec![])
+    );
 }
 
 /// Replaces the oids of tables in the trigger functions by `N`, because a table has another oid in each database.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use vestnik::infra::config::ShopSchema;
 use vestnik::infra::db::Client;
-use vestnik::migrate::{self, Error, Outcome};
+use vestnik::migrate::{self, Error, MigrateOutcome};
 use vestnik::sources::changes::Lookups;
 
 use super::{count, old_shop, run, vestnik};
@@ -48,7 +48,7 @@ async fn an_old_shop_is_unified_and_comes_back_byte_for_byte() {
     let before = statuses(&client).await;
 
     let (outcome, said) = run(&config).await.unwrap();
-    assert_eq!(outcome, Outcome::Migrated, "{said:?}");
+    assert_eq!(outcome, MigrateOutcome::Migrated, "{said:?}");
     let unified = [
         "booking a pending",
         "booking a preparing",
@@ -86,7 +86,7 @@ async fn an_old_shop_is_unified_and_comes_back_byte_for_byte() {
     );
 
     let (outcome, _) = run(&config).await.unwrap();
-    assert_eq!(outcome, Outcome::Migrated, "V23 can be applied again");
+    assert_eq!(outcome, MigrateOutcome::Migrated, "V23 can be applied again");
     assert_eq!(statuses(&client).await[..3], unified[..3]);
 }
 

@@ -9,7 +9,7 @@ use tokio::sync::{Mutex, watch};
 use crate::delivery::channel::Outage;
 
 /// Whether this node reaches Telegram now, and when Telegram responded last.
-pub(super) struct Line {
+pub(super) struct Reachability {
     pub(super) outage: watch::Sender<Option<Outage>>,
     /// When the newest response arrived. `None`: none has arrived yet.
     answered_at: watch::Sender<Option<Instant>>,
@@ -18,7 +18,7 @@ pub(super) struct Line {
     pub(super) checking: Mutex<()>,
 }
 
-impl Line {
+impl Reachability {
     pub fn new() -> Self {
         Self {
             outage: watch::Sender::new(None),

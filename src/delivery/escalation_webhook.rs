@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::channel::Channel;
 use super::retry::Pauses;
-use super::webhook_test::{self, TestError};
+use super::webhook_test_message::{self, TestError};
 use crate::infra::config::Webhook;
 use crate::infra::db::{self, QueryError};
 use crate::infra::standard_webhook::{DEADLINE, Letter, Poster};
@@ -112,7 +112,7 @@ pub async fn test(client: &Client, store: &str, settings: &Webhook) -> Result<Op
     const STORE: &str = "select webhook_url, array_remove(array[webhook_secret, webhook_secret_old], null), \
              extract(epoch from clock_timestamp())::bigint, json_build_object('type', 'test', 'store_id', id, 'at', clock_timestamp())::text \
          from vestnik.vst_store where id = $1 and webhook_url is not null";
-    webhook_test::post(client, STORE, &store, settings).await
+    webhook_test_message::post(client, STORE, &store, settings).await
 }
 
 async fn claim(pool: &Pool) -> Result<Option<Post>, QueryError> {

@@ -4,7 +4,7 @@ use std::str::FromStr as _;
 
 use tokio_postgres::types::ToSql;
 
-use crate::delivery::webhook_test;
+use crate::delivery::webhook_test_message;
 use crate::domain::event::EventType;
 use crate::infra::config::Webhook;
 use crate::infra::db::{self, Client, QueryError};
@@ -24,7 +24,7 @@ pub enum Error {
     Unknown(i64),
     /// The test message could not be posted.
     #[error(transparent)]
-    Test(#[from] webhook_test::TestError),
+    Test(#[from] webhook_test_message::TestError),
     /// The database failed.
     #[error(transparent)]
     Failed(#[from] QueryError),
@@ -49,7 +49,7 @@ pub struct New<'a> {
 }
 
 /// An endpoint as `vestnik webhook list` shows it.
-pub struct Listed {
+pub struct ListedEndpoint {
     /// The id of the endpoint.
     pub id: i64,
     /// The origin of the endpoint's URL. The path is left out, because it may contain a secret.
@@ -92,14 +92,14 @@ pub async fn add(client: &mut Client, new: &New<'_>) -> Result<i64, Error> {
 }
 
 /// Lists all endpoints.
-pub async fn list(client: &Client) -> Result<Vec<Listed>, QueryError> {
+pub async fn list(client: &Client) -> Result<Vec<ListedEndpoint>, QueryError> {
     const LIST: &str = "select id, url, stores, types, sent, given_up, \
              to_char(coalesce(failing_since, stopped_at) at time zone 'UTC', 'YYYY-MM-DD HH24:MI'), stopped_at is not null, reason \
          from vestnik.vst_webhook_endpoint order by id";
     db::with_timeout(async {
         let rows = client.query(LIST, &[]).await?;
         let listed = rows.iter().map(|row| {
-            Ok(Listed {
+            Ok(ListedEndpoint {
                 id: row.try_get(0)?,
                 origin: origin(row.try_get(1)?),
                 stores: row.try_get(2)?,
@@ -165,6 +165,6 @@ async fn change(client: &Client, id: i64, sql: &str) -> Result<(), Error> {
 pub async fn test(client: &Client, id: i64, settings: &Webhook) -> Result<u16, Error> {
     const TEST: &str = "select url, array_remove(array[secret, secret_old], null), extract(epoch from clock_timestamp())::bigint, \
              json_build_object('type', 'test', 'at', clock_timestamp())::text from vestnik.vst_webhook_endpoint where id = $1";
-    let status = webhook_test::post(client, TEST, &id, settings).await?;
+    let status = webhook_test_message::post(client, TEST, &id, settings).await?;
     status.ok_or(Error::Unknown(id))
 }

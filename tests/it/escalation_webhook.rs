@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, Mac as _};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
-use vestnik::delivery::webhook;
+use vestnik::delivery::escalation_webhook;
 use vestnik::infra::config::Webhook;
 use vestnik::infra::db;
 
@@ -204,7 +204,8 @@ async fn plain_http_a_password_and_a_private_address_are_refused_and_not_called(
         .unwrap();
     let stop = CancellationToken::new();
     let stopped = stop.clone();
-    let running = tokio::spawn(async move { webhook::run(&pool, &Webhook { allow_private: false }, &stopped).await });
+    let running =
+        tokio::spawn(async move { escalation_webhook::run(&pool, &Webhook { allow_private: false }, &stopped).await });
     let refused =
         "select count(*) = 3 from vestnik.vst_webhook where state = 'retrying' and reason like '%allow_private%'";
     until(&client, refused).await;
@@ -228,7 +229,8 @@ async fn a_receiver_that_is_gone_for_good_is_left_alone() {
         .unwrap();
     let stop = CancellationToken::new();
     let stopped = stop.clone();
-    let running = tokio::spawn(async move { webhook::run(&pool, &Webhook { allow_private: true }, &stopped).await });
+    let running =
+        tokio::spawn(async move { escalation_webhook::run(&pool, &Webhook { allow_private: true }, &stopped).await });
     until(
         &client,
         "select state = 'dead' and reason like 'answered 410%' from vestnik.vst_webhook",

@@ -7,11 +7,11 @@ use serde_json::Value;
 use vestnik::infra::config::Webhook;
 
 use crate::databases::served;
+use crate::escalation_webhook::{ANYWHERE, is_signed, text, vestnik};
 use crate::support::app::App;
 use crate::support::db::{Database, until};
 use crate::support::hook::{Answer, Hook, Post};
 use crate::support::node::{CUSTOMER, Node};
-use crate::webhook::{ANYWHERE, is_signed, text, vestnik};
 
 /// An address at which no Bot API listens.
 const NOWHERE: &str = "http://127.0.0.1:1";
