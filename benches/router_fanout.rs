@@ -10,7 +10,7 @@ use vestnik::domain::cursor::{Cursor, Epoch, Position, Snapshot};
 use vestnik::domain::event::{Body, EventId, EventType, JournalEvent, StoreId, Xid};
 use vestnik::fanout::router::{Router, Translation};
 use vestnik::sources::Sources;
-use vestnik::sources::changes::Lookups;
+use vestnik::sources::lookup_results::Lookups;
 use vestnik::token::{Holder, Scope, TokenId};
 
 const SESSIONS: usize = 1000;

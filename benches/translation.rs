@@ -14,7 +14,7 @@ use vestnik::domain::event::{Body, EventId, JournalEvent, RowWrite, SourceId, St
 use vestnik::domain::money::Currency;
 use vestnik::fanout::router::{Router, Translation};
 use vestnik::sources::Context;
-use vestnik::sources::changes::{LookupResult, Lookups};
+use vestnik::sources::lookup_results::{LookupResult, Lookups};
 use vestnik::sources::mapping::Mapping;
 use vestnik::sources::{RecordedColumn, Source, Sources};
 use vestnik::token::{Holder, Scope, TokenId};

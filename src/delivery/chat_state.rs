@@ -15,7 +15,7 @@ use crate::domain::status::Status;
 use crate::infra::db::{self, Client, Pool, QueryError, Transaction};
 use crate::journal;
 use crate::sources::Sources;
-use crate::sources::changes::Lookups;
+use crate::sources::lookup_results::Lookups;
 use crate::sources::registry::Registry;
 use crate::text::catalog;
 use crate::text::html::render_template;

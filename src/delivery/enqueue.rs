@@ -17,7 +17,7 @@ use crate::domain::status::{Status, SubjectKind};
 use crate::infra::db;
 use crate::journal::{self, Due};
 use crate::sources::Sources;
-use crate::sources::changes::Lookups;
+use crate::sources::lookup_results::Lookups;
 use crate::sources::registry::Registry;
 
 /// The most events that one transaction enqueues.

@@ -14,7 +14,7 @@ use crate::domain::status::{Status, SubjectKind};
 use crate::infra::db::{self, QueryError};
 use crate::journal;
 use crate::sources::Sources;
-use crate::sources::changes::Lookups;
+use crate::sources::lookup_results::Lookups;
 use crate::sources::registry::Registry;
 
 /// The most due escalations that one transaction handles.

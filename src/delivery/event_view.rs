@@ -13,8 +13,8 @@ use crate::domain::status::Status;
 use crate::infra::db::{self, QueryError};
 use crate::journal;
 use crate::sources::Sources;
-use crate::sources::changes::Lookups;
 use crate::sources::lookup::look_up;
+use crate::sources::lookup_results::Lookups;
 
 /// The most journal rows of a store that are searched for the current state of its orders: the newest ones.
 const SEARCHED_ROWS: i64 = 20_000;

@@ -10,7 +10,7 @@ use crate::domain::event::{EventType, PartnerEvent, SubjectId};
 use crate::domain::status::Status;
 use crate::infra::db::{self, Pool, QueryError};
 use crate::journal;
-use crate::sources::changes::Lookups;
+use crate::sources::lookup_results::Lookups;
 use crate::sources::registry::Registry;
 use crate::store::until::{DAY_BEGINS_HOUR, day_sql};
 

@@ -9,7 +9,7 @@ use crate::domain::Subject;
 use crate::domain::event::{Body, EventId, JournalEvent, RowWrite, StoreId, SubjectId};
 use crate::infra::db::Transaction;
 use crate::journal;
-use crate::sources::changes::LookupResult;
+use crate::sources::lookup_results::LookupResult;
 use crate::sources::{Context, Sources};
 
 /// The number of journal rows that one query reads.

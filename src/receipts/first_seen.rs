@@ -7,7 +7,7 @@ use crate::domain::event::{EventId, EventType};
 use crate::infra::db::QueryError;
 use crate::journal;
 use crate::sources::Sources;
-use crate::sources::changes::Lookups;
+use crate::sources::lookup_results::Lookups;
 
 /// Counts the new orders among these events in a metric, by channel. Each event is paired with the channel on which
 /// it was first seen.

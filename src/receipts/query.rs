@@ -14,7 +14,7 @@ use crate::domain::wire_time::WireTime;
 use crate::infra::db::{self, QueryError};
 use crate::journal;
 use crate::sources::Sources;
-use crate::sources::changes::Lookups;
+use crate::sources::lookup_results::Lookups;
 
 /// Maximum number of journal pages that are read for one page of events. In a shop that journals carts, most journal
 /// rows translate to no event.

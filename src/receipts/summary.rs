@@ -10,7 +10,7 @@ use crate::domain::event::{EventType, JournalEvent, StoreId};
 use crate::domain::status::Status;
 use crate::infra::db::{self, QueryError};
 use crate::journal;
-use crate::sources::changes::Lookups;
+use crate::sources::lookup_results::Lookups;
 use crate::sources::sql::{self, literal};
 use crate::sources::{Source, Sources};
 

@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::Context;
-use super::changes::LookupResult;
 use super::fixtures::source;
+use super::lookup_results::LookupResult;
 use crate::domain::money::Currency;
 
 /// A mapping that uses every kind of field, each with different options.

@@ -1,68 +1,19 @@
 //! Translates journal rows into events for clients. All writes of a transaction to one order become at most one event.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::overwritten_answer::OverwrittenAnswer;
+use super::lookup_results::Lookups;
 use super::{Context, Source, Sources};
 use crate::domain::Subject;
 use crate::domain::event::{
-    Body, EventId, EventType, JournalEvent, PartnerEvent, RowWrite, SourceId, StoreId, SubjectId, Write, Xid,
+    Body, EventType, JournalEvent, PartnerEvent, RowWrite, SourceId, StoreId, SubjectId, Write, Xid,
 };
 use crate::domain::status::{Status, SubjectKind};
 use crate::domain::subject::Visibility;
-
-/// The results of the look-ups for the orders in some journal rows. A look-up reads other tables, such as the items.
-#[derive(Debug, Default)]
-pub struct Lookups {
-    found: HashMap<SubjectId, String>,
-    failed: HashSet<SourceId>,
-    overwritten: HashMap<EventId, OverwrittenAnswer>,
-}
-
-/// The result of a look-up for one order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LookupResult<'a> {
-    /// The data that the look-up found, as a JSON object.
-    Found(&'a str),
-    /// The look-up found nothing, or the order needed no look-up.
-    Nothing,
-    /// The look-up failed. Clients receive the order with its items marked as unreadable.
-    Failed,
-}
-
-impl Lookups {
-    /// Adds the results of a source's look-up. `found` maps the key of each order to the found data, a JSON object.
-    pub fn extend(&mut self, source: SourceId, found: HashMap<String, String>) {
-        let found = found.into_iter().map(|(key, found)| {
-            let key = key.into();
-            (SubjectId { source, key }, found)
-        });
-        self.found.extend(found);
-    }
-
-    /// Marks all look-ups of this source as failed. Clients then receive its orders with unreadable items.
-    pub fn fail(&mut self, source: SourceId) {
-        self.failed.insert(source);
-    }
-
-    /// Sets the overwritten answers. The key of the map is the journal id of the row that overwrote the answer.
-    pub fn set_overwritten(&mut self, overwritten: HashMap<EventId, OverwrittenAnswer>) {
-        self.overwritten = overwritten;
-    }
-
-    /// The look-up's result for this order.
-    pub fn get(&self, subject: &SubjectId) -> LookupResult<'_> {
-        match self.found.get(subject) {
-            Some(found) => LookupResult::Found(found),
-            None if self.failed.contains(&subject.source) => LookupResult::Failed,
-            None => LookupResult::Nothing,
-        }
-    }
-}
 
 /// All writes of one transaction to one order of a store, as one change.
 #[derive(Debug)]

@@ -11,8 +11,8 @@ use crate::infra::db::{GenericClient, Pool};
 use tokio::time::{Instant, timeout};
 use tokio_postgres::types::Type;
 
-use super::changes::Lookups;
 use super::items::LISTED_ITEMS;
+use super::lookup_results::Lookups;
 use super::mapping::{Column, Items, ItemsRef};
 use super::overwrite_finder;
 use super::overwritten_answer::OverwrittenAnswer;

@@ -17,6 +17,7 @@ mod items;
 pub mod json;
 pub mod list;
 pub mod lookup;
+pub mod lookup_results;
 pub mod mapping;
 pub mod newest_rows;
 pub mod overwrite_finder;

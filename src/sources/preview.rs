@@ -7,8 +7,8 @@ use std::sync::Arc;
 use tokio_postgres::{Client, IsolationLevel};
 
 use super::catalog::{self, Table};
-use super::changes::LookupResult;
 use super::lookup::look_up;
+use super::lookup_results::LookupResult;
 use super::mapping::StoreRef;
 use super::sql::{ident, literal};
 use super::translate::{NamedCurrency, named_currency};

@@ -6,9 +6,9 @@ mod details;
 use std::borrow::Cow;
 
 use super::Source;
-use super::changes::LookupResult;
 use super::items;
 use super::json::{Json, at_path, member};
+use super::lookup_results::LookupResult;
 use super::mapping::{
     Column, CurrencyRef, Fields, ItemsRef, MoneyColumn, PaidWords, TimeColumn, TypeWords, WordMeaning,
 };

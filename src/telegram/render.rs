@@ -287,8 +287,8 @@ pub(super) mod tests {
     use crate::domain::money::Currency;
     use crate::domain::subject::{Extra, Visibility};
     use crate::sources::Context;
-    use crate::sources::changes::LookupResult;
     use crate::sources::fixtures::{REFERENCE, source};
+    use crate::sources::lookup_results::LookupResult;
     use proptest::prelude::*;
     use serde_json::{Value, json};
 

@@ -13,8 +13,8 @@ use vestnik::fanout::router::{Router, Translation};
 use vestnik::fanout::session::{Close, Hub, Incoming, Outgoing, Session, Transport};
 use vestnik::infra::config::Config;
 use vestnik::sources::Sources;
-use vestnik::sources::changes::Lookups;
 use vestnik::sources::lookup::Lookup;
+use vestnik::sources::lookup_results::Lookups;
 use vestnik::sources::status_change::ShopApi;
 use vestnik::token::{Grant, Scope, Stores, TokenId};
 

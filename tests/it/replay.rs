@@ -12,7 +12,7 @@ use vestnik::fanout::router::{Router, Translation};
 use vestnik::infra::db::{self, Client};
 use vestnik::journal::{self, News, Page, Reader, Start};
 use vestnik::sources::Sources;
-use vestnik::sources::changes::Lookups;
+use vestnik::sources::lookup_results::Lookups;
 
 use crate::oracle::seed;
 use crate::support::app::App;

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use crate::domain::event::StoreId;
 use crate::sources::Sources;
-use crate::sources::changes::Lookups;
+use crate::sources::lookup_results::Lookups;
 
 /// The data for the translation of a read's rows.
 pub struct Translation<'a> {

@@ -12,8 +12,8 @@ use crate::domain::event::{EventId, EventType, JournalEvent, SourceId, StoreId, 
 use crate::domain::wire_time::WireTime;
 use crate::infra::db::Transaction;
 use crate::journal;
-use crate::sources::changes::{LookupResult, Lookups};
 use crate::sources::lookup::look_up;
+use crate::sources::lookup_results::{LookupResult, Lookups};
 use crate::sources::{Context, Sources};
 
 /// Number of a store's newest journal rows that are searched for the events that announced the listed orders.

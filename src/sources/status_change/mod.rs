@@ -14,7 +14,7 @@ use tokio_postgres::types::Type;
 
 use super::access;
 use super::catalog::Table;
-use super::changes::Lookups;
+use super::lookup_results::Lookups;
 use super::{Source, Sources};
 use crate::domain::event::StoreId;
 use crate::domain::status::{Status, SubjectKind};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use vestnik::infra::config::ShopSchema;
 use vestnik::infra::db::Client;
 use vestnik::migrate::{self, Error, MigrateOutcome};
-use vestnik::sources::changes::Lookups;
+use vestnik::sources::lookup_results::Lookups;
 
 use super::{count, old_shop, run, vestnik};
 use crate::support::db::Database;
