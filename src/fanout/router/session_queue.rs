@@ -71,7 +71,7 @@ impl SessionQueue {
     }
 
     /// Tells the session whether the node can read the journal. `None`: the node cannot read it. `Some`: the node reads
-    /// it again; the value is the published cursor.
+    /// it again; the value is the cursor that covers all published events.
     pub fn say_stale(&self, fresh: Option<&Arc<str>>) {
         let said = fresh.map_or(Queued::Stale, |cursor| Queued::Fresh(Arc::clone(cursor)));
         self.queue().batches.push_back(said);
