@@ -18,7 +18,7 @@ use crate::domain::event::{EventId, JournalEvent, StoreId, Xid};
 /// Maximum number of transactions that are streamed or held. The limit bounds the length of a cursor, which names each
 /// transaction in two or three characters.
 pub const MAX_TRANSACTIONS: usize = 256;
-/// Maximum number of stores that the small transactions in the stream, and the small held transactions, touch.
+/// Maximum number of different stores that the streamed and held small transactions touch together.
 pub const MAX_STORES: usize = 4096;
 
 /// The progress of the stream.
@@ -43,8 +43,8 @@ pub struct LargeTransactions {
     stage: Stage,
     streamed: BTreeSet<Xid>,
     held: BTreeSet<Xid>,
-    /// The large transactions among the streamed and held transactions. A query to the journal tells which stores the
-    /// large transactions touch.
+    /// The large transactions among the streamed and held transactions. `stores` does not contain their stores, because
+    /// the feed does not read their events. A query to the journal finds out which stores they touch.
     large: Vec<Xid>,
     /// The stores of all small transactions that are streamed or held.
     stores: HashSet<StoreId>,
@@ -75,7 +75,7 @@ impl LargeTransactions {
     }
 
     /// Returns the arguments of the journal query that finds stores touched by large transactions. The arguments are
-    /// the large transactions, and the stores of `events` that no streamed or held small transaction touches.
+    /// the large transactions, and the stores of `events` that are not in `self.stores`.
     pub fn stores_to_look_up<'a>(&self, events: &'a [JournalEvent]) -> (&[Xid], Vec<&'a str>) {
         let stores = events.iter().filter_map(|event| event.store.as_ref());
         let unknown: HashSet<&str> = stores
@@ -85,8 +85,8 @@ impl LargeTransactions {
         (&self.large, unknown.into_iter().collect())
     }
 
-    /// Returns the events of a read without the events of transactions that must be streamed or held. `touched`
-    /// contains the stores of this read that large transactions also touch.
+    /// Returns the events of a read, without the transactions that must be streamed or held. `touched` contains those
+    /// stores of this read that large transactions also touch.
     pub fn remove_related(
         &mut self,
         events: Vec<JournalEvent>,
@@ -136,8 +136,8 @@ impl LargeTransactions {
         }
     }
 
-    /// Stops holding further transactions: all other reads wait until the stream ends. Returns `false` if no event of
-    /// the stream is published yet; then the caller must discard the stream.
+    /// Stops holding further transactions. From now on, the feed reads nothing else until the stream ends. Returns
+    /// `false` if no event of the stream is published yet; then the caller must discard the stream.
     pub fn mark_full(&mut self) -> bool {
         if self.stage == Stage::Collecting {
             return false;
@@ -146,12 +146,13 @@ impl LargeTransactions {
         true
     }
 
-    /// Whether all other reads wait for the stream to end.
+    /// Whether the feed reads nothing else until the stream ends.
     pub fn is_full(&self) -> bool {
         self.stage == Stage::Full
     }
 
-    /// The transactions to stream, and the last published event of the stream, after which the stream continues.
+    /// The transactions of the stream, and the id of its last published event. The stream continues after this event.
+    /// If no event is published yet, the id is lower than every event id.
     pub fn to_stream(&self) -> (Vec<Xid>, EventId) {
         let through = self.through.unwrap_or(EventId(i64::MIN));
         (self.streamed.iter().copied().collect(), through)
@@ -162,8 +163,8 @@ impl LargeTransactions {
         self.through = Some(event);
     }
 
-    /// The cursor that covers the published events. `read` is the position of the feed's reads, and covers streamed
-    /// and held transactions.
+    /// The cursor that covers exactly the published events. `read` is the position of the feed: it also covers the
+    /// unpublished events of streamed and held transactions.
     pub fn cursor(&self, read: &Position) -> Cursor {
         let (seen, before) = (self.position_after_stream(read), self.position_before_stream(read));
         match self.through {

@@ -38,7 +38,7 @@ pub enum PeerMessage {
     ReleaseRequest,
     /// The sender suppresses NOTIFY and has read events, so the receiver reads, too.
     EventsRead,
-    /// The sender polls, because another node suppresses NOTIFY.
+    /// The sender polls, because another node suppresses NOTIFY. The suppressing node then sends `EventsRead` messages.
     PollingPeer,
 }
 

@@ -29,19 +29,21 @@ const PAUSE_DIVISOR: u32 = 4;
 const MAX_IDLE_LOCK_WAITS: u32 = 10;
 /// Pause before the next attempt to suppress NOTIFY, after an attempt failed.
 const SUPPRESS_RETRY: Duration = Duration::from_secs(5);
-/// Shortest time between two `PollingPeer` messages of a node.
+/// Shortest time between two [`PeerMessage::PollingPeer`] messages of a node.
 const POLLING_PEER_INTERVAL: Duration = Duration::from_secs(1);
-/// For this time after a `PollingPeer` message, the suppressing node sends `EventsRead` for each read.
+/// The suppressing node sends [`PeerMessage::EventsRead`] after each read for this time after it has received a
+/// [`PeerMessage::PollingPeer`].
 const PEER_TIMEOUT: Duration = Duration::from_secs(3);
-/// When suppression begins, the node sends `EventsRead` for each read during this time, even without a `PollingPeer`
-/// message. Within this time every peer has sent `PollingPeer`. The time is short, because a message for each read
-/// reduces the throughput of orders by a tenth.
+/// When suppression begins, the node sends [`PeerMessage::EventsRead`] after each read for this time, before any node
+/// has sent [`PeerMessage::PollingPeer`]. Within this time every polling node has sent it. The time is short, because a
+/// message for each read reduces the throughput of orders by a tenth.
 const PEER_ANSWER_TIMEOUT: Duration = Duration::from_millis(250);
-/// Shortest time between two `EventsRead` messages of a suppressing node that knows no polling peers. The messages
-/// wake peers whose `PollingPeer` message was lost.
+/// Shortest time between two [`PeerMessage::EventsRead`] messages of a suppressing node that knows of no polling node.
+/// The messages wake nodes whose [`PeerMessage::PollingPeer`] message was lost.
 const EVENTS_READ_INTERVAL: Duration = POLLING_PAUSE;
 
-/// A state of one node in the protocol of NOTIFY suppression.
+/// A state of one node in the protocol of NOTIFY suppression. A *writer* is a transaction that records an event: it
+/// notifies only if it gets the writer lock, shared. The idle lock shows which nodes rely on notifications.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// No notification reaches the node, so it polls.
@@ -51,15 +53,16 @@ enum State {
     /// The node polls, and has requested the idle lock. `release_requested`: another node has asked for the lock's
     /// release meanwhile.
     RequestingIdle { release_requested: bool },
-    /// The node holds the idle lock, and polls until every transaction with a lower id than `own_xid` has ended.
+    /// The node holds the idle lock, and has then allocated the transaction id `own_xid`. It polls until every
+    /// transaction with a lower id has ended, because some of them may not notify.
     Draining { own_xid: Xid },
     /// The node holds the idle lock, and reads only when it is notified, or at long intervals as a fallback.
     Idle,
     /// The node polls, and releases the idle lock. `to_suppress`: the node will suppress NOTIFY itself; otherwise
     /// another node requested the release.
     ReleasingIdle { to_suppress: bool },
-    /// The node polls, and waits for the idle lock exclusively: until no other node is idle. `attempt` counts the
-    /// bounded waits.
+    /// The node polls, and waits for the idle lock, exclusively: until no other node is idle. `attempt` is the number
+    /// of this wait, from 1; each wait has a time limit.
     WaitingForIdlePeers { attempt: u32 },
     /// The node holds the idle lock exclusively, and waits for the writer lock, until every transaction that notifies
     /// has ended. From the start of this wait on, no further writer notifies.
@@ -284,8 +287,8 @@ impl WakeupState {
             }
             State::ReleasingIdle { to_suppress: false } => {
                 self.state = State::Polling;
-                // The node that sent the request may not wait for the exclusive idle lock yet. So this node does not
-                // request the idle lock again at once.
+                // The node that sent the request has perhaps not begun to wait for the exclusive idle lock. So this
+                // node does not request the idle lock again at once: it could get it before that node.
                 self.request_idle_at = now + POLLING_PAUSE;
                 self.announce_polling(now)
             }
@@ -331,8 +334,8 @@ impl WakeupState {
 
     fn received(&mut self, message: PeerMessage, now: Instant) -> Vec<Action> {
         if message == PeerMessage::ReleaseRequest && !self.is_suppressing() {
-            // From now on the sender suppresses NOTIFY. It sends `EventsRead` only if it knows that this node polls, so
-            // `PollingPeer` is due now.
+            // The sender begins to suppress NOTIFY. It sends `EventsRead` only if it knows that this node polls, so
+            // this node must tell it with `PollingPeer` soon.
             self.must_notify_peers = false;
             self.polling_peer_at = now;
         }
