@@ -19,7 +19,8 @@ pub struct FeedState {
     /// transactions.
     pub reached: Cursor,
     /// An event that the feed has read, usually the newest event of the journal. After a reconnect, the feed checks
-    /// that the journal still has this event; otherwise the journal was restored to an earlier state.
+    /// that the journal still has this event; otherwise the journal was restored to an earlier state. `None`: the feed
+    /// has found no event in the journal yet.
     pub seen: Option<Witness>,
 }
 

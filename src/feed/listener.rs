@@ -42,7 +42,8 @@ pub struct ListenerSignals {
     pub journal: Notify,
     /// A token may have been revoked, so sessions must check their tokens.
     pub tokens: Notify,
-    /// Another node wants to suppress NOTIFY, and asks this node to release the idle lock.
+    /// Another node wants to suppress NOTIFY, and asks this node to release the idle lock. A node holds this lock while
+    /// it relies on notifications.
     pub release_request: Notify,
     /// Another node polls because NOTIFY is suppressed, so this node must tell it when it has read events
     /// ([`PeerMessage::EventsRead`]).

@@ -34,7 +34,8 @@ const RELEASE_IDLE_LOCK: &str = "select pg_advisory_unlock_shared($1, 2)";
 /// causes additional reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PeerMessage {
-    /// The sender is about to suppress NOTIFY. The receiver releases the idle lock, and polls.
+    /// The sender is about to suppress NOTIFY. The receiver polls, and releases the idle lock, which it held while it
+    /// relied on notifications.
     ReleaseRequest,
     /// The sender suppresses NOTIFY and has read events, so the receiver reads, too.
     EventsRead,
@@ -86,8 +87,8 @@ impl fmt::Display for NodeName {
     }
 }
 
-/// The session that listens for notifications, and holds the idle lock. When the session ends, Postgres releases its
-/// locks, and the node receives no more notifications.
+/// The Postgres session that listens for notifications, and holds the idle lock. When the session ends, Postgres
+/// releases its locks, and the node receives no more notifications.
 pub struct ListenSession {
     client: Client,
     channel: &'static str,

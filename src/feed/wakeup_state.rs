@@ -135,8 +135,8 @@ pub struct WakeupState {
     peers_until: Instant,
     /// If the node knows no polling peers, it sends `EventsRead` at this time at the earliest.
     events_read_at: Instant,
-    /// The node has suppressed NOTIFY, and a writer that was denied the lock may still be running. So the node still
-    /// sends `EventsRead` to the other nodes.
+    /// The node has suppressed NOTIFY, and a writer that was denied the writer lock may still be running. This writer
+    /// does not notify, so the node still sends `EventsRead` to the other nodes.
     must_notify_peers: bool,
     load: Load,
     /// Whether the last read found events.

@@ -13,9 +13,10 @@ use crate::infra::rate_limiter::{Rate, RateLimiter};
 /// Maximum number of replays that read the journal at the same time. Each of them holds a connection of the database
 /// pool. The pool has more connections than this, because other work needs connections, too.
 pub const REPLAY_READS: usize = 4;
-/// Maximum time that a session waits for admission, or that a replay waits to read the journal.
+/// Maximum time that a reconnecting session waits until it may start, or that a replay of missed events waits until it
+/// may read the journal.
 const TURN_DEADLINE: Duration = Duration::from_secs(30);
-/// Number of sessions that are admitted at once after a quiet time. When 32 sessions were admitted at once, their
+/// Number of reconnecting sessions that may start at once after a quiet time. When 32 sessions started at once, their
 /// replays delayed live orders.
 const AT_ONCE: u32 = 8;
 /// CPU time of one core that the node reserves for each further session. On two cores, 5,000 clients reconnect within 8
@@ -27,7 +28,7 @@ const AT_ONCE: u32 = 8;
 /// journal. In this bench, the p99 of the delivery time of live orders rose by half.
 const TIME_OF_A_CORE: Duration = Duration::from_micros(3200);
 
-/// The session would wait too long for admission.
+/// The session would wait longer than `TURN_DEADLINE` until it may start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooMany;
 

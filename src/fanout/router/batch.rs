@@ -22,13 +22,15 @@ pub struct Published {
     pub id: EventId,
     /// The event's store.
     pub store: StoreId,
-    /// The transaction of the event. A session skips a live event if its replay covered this transaction.
+    /// The transaction that recorded the event. A session skips the event if its replay has already sent the events of
+    /// this transaction.
     pub xid: Xid,
     /// The type of the event.
     pub kind: EventType,
     /// The time at which the trigger recorded the event, by Postgres' clock.
     pub at: OffsetDateTime,
-    /// The encoded cursor that the client gets with the event.
+    /// The cursor that the client gets with the event, as text. A client that reconnects continues after its newest
+    /// cursor.
     pub cursor: Arc<str>,
     /// The byte offset at which the event's WebSocket frame ends in the buffer of the batch.
     pub text: Utf8Bytes,

@@ -22,7 +22,7 @@ use crate::domain::event::{JournalEvent, StoreId};
 /// Maximum total size of the cached events, in bytes.
 pub const CACHE_BYTES: usize = 32 * 1024 * 1024;
 
-/// A store's list frees memory when its capacity exceeds its length by more than this factor.
+/// The list of a store's cached events frees memory when its capacity exceeds its length by more than this factor.
 const ROOM_MOST: usize = 8;
 
 /// The recently published events of all stores, in memory.
@@ -108,7 +108,8 @@ impl EventCache {
         });
     }
 
-    /// Removes every event. The journal serves replays until the cache has new events.
+    /// Removes every event. The cache then serves only replays of events that are published later; the journal serves
+    /// others.
     pub fn clear(&mut self) {
         match (&mut self.streamed, self.cached.take()) {
             (Some(streamed), _) => *streamed = Streamed::default(),
@@ -218,8 +219,8 @@ impl EventCache {
         while cached.bytes > self.most_bytes && cached.drop_oldest() {}
     }
 
-    /// The replay for a client of the store: all events that the cursor does not cover. `None`: the cache does not have
-    /// all these events.
+    /// The replay for a client of the store: all published events that the client's `cursor` does not cover. `None`:
+    /// the cache does not have all these events.
     pub fn replay_from(&self, store: &StoreId, epoch: Epoch, cursor: &str) -> Option<CachedReplay> {
         let cached = self.cached.as_ref().filter(|_| self.streamed.is_none())?;
         let replay_plan = ReplayPlan::from(Cursor::decode(cursor, epoch).ok()?);

@@ -57,7 +57,7 @@ pub enum End {
 /// The reason why the router refuses a subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refused {
-    /// The feed has no position yet, or cannot read the journal now.
+    /// The feed has not read the journal since the start of the node, or cannot read it now.
     NotReady,
     /// The node is shutting down.
     Draining,
@@ -216,7 +216,7 @@ impl Router {
         })
     }
 
-    /// Filters the events of stores that have a session on this node.
+    /// Returns only the events of stores that have a session on this node.
     pub fn watched<'a>(&self, events: &'a [JournalEvent]) -> Vec<&'a JournalEvent> {
         let inner = self.lock();
         let is_watched = |event: &&JournalEvent| event.store.as_ref().is_some_and(|store| inner.is_watched(store));

@@ -1,4 +1,5 @@
-//! The selection of a session: one store, or several stores with one queue and one cursor.
+//! Which events a session receives: those of one store, or those of several stores. In both cases the session has one
+//! queue and one cursor.
 
 use std::fmt;
 use std::sync::Arc;
