@@ -32,7 +32,7 @@ const CALM_BELOW: f64 = 0.5;
 /// makes transactions shorter, so a load that is low for a short time is not enough.
 const CALM_WINDOWS: usize = 20;
 
-/// Whether the shop's load in the last windows is high enough that NOTIFY suppression makes its transactions faster.
+/// The load in the last windows. It decides whether NOTIFY suppression would make the shop's transactions faster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Load {
     /// The load is high, so NOTIFY suppression helps. The value is the pause before the next read.

@@ -243,9 +243,9 @@ impl Feed {
         }
     }
 
-    /// Begins at the end of the journal, when the node starts, or when a restore or failover has begun a new epoch.
-    /// Cursors of an earlier epoch are invalid, so the router closes all sessions. Their clients reconnect and reload
-    /// their lists.
+    /// Starts the feed at the end of the journal. This happens when the node starts, and when a restore or failover of
+    /// the database has begun a new epoch. Cursors of an earlier epoch are invalid, so the router closes all sessions.
+    /// Their clients reconnect and reload their lists.
     async fn start_epoch<'a>(
         &self,
         state: &'a mut Option<FeedState>,

@@ -42,8 +42,8 @@ pub struct Access {
 }
 
 impl Access {
-    /// Checks the token again if any token in the database has changed since the first check. Call this method before
-    /// work that begins later than the first check, such as a session.
+    /// Checks the token again if any token in the database has changed since the first check. Call this method before a
+    /// session starts, because time has passed since the first check.
     pub async fn confirm(&self) -> Result<(), ApiError> {
         if self.database.hub.tokens.generation() == self.generation {
             return Ok(());

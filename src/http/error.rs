@@ -14,9 +14,9 @@ use crate::infra::db::Busy;
 use crate::infra::telemetry::LogLimit;
 use crate::token::Scope;
 
-/// The value of the header `Retry-After` while the node or its database is not ready, seconds. The constant
-/// `SESSIONS_RETRY_S` is the value when a store or token has its maximum number of sessions, also in seconds.
+/// The value of the header `Retry-After` while the node or its database is not ready, seconds.
 const NOT_READY_RETRY_S: u64 = 5;
+/// The value of the header `Retry-After` when a store or a token has its maximum number of sessions, seconds.
 const SESSIONS_RETRY_S: u64 = 15;
 /// The value of the header `Retry-After` while another request with the same `Idempotency-Key` is being executed,
 /// seconds.

@@ -167,8 +167,8 @@ impl ApiRequest {
     }
 }
 
-/// A body that is not read yet. A stream is not `Sync`, and the lock makes the request `Sync`. No two tasks ever wait
-/// for this lock.
+/// A body that is not read yet. A stream is not `Sync`, and the lock makes the request `Sync`. No task ever waits for
+/// this lock.
 pub struct Body(std::sync::Mutex<BoxStream<'static, Result<Bytes, warp::Error>>>);
 
 impl Body {

@@ -19,13 +19,13 @@ const TURN_DEADLINE: Duration = Duration::from_secs(30);
 /// Number of reconnecting sessions that may start at once after a quiet time. When 32 sessions started at once, their
 /// replays delayed live orders.
 const AT_ONCE: u32 = 8;
-/// CPU time of one core that the node reserves for each further session. On two cores, 5,000 clients reconnect within 8
+/// CPU time of one core that the node reserves for each further session. On two cores, this admits 5,000 clients in 8
 /// s.
 ///
-/// A session costs a handshake, a token look-up and a replay. A replay of 100 events from the event cache makes this
-/// 0.3 ms on the node and 0.1 ms in Postgres; a replay from the journal makes it 0.5 ms and 0.7 ms. The rest of the
-/// reserved time serves connected clients. The bench `replay` has 2,500 connected clients and 5,000 replays from the
-/// journal. In this bench, the p99 of the delivery time of live orders rose by half.
+/// For a handshake, a token look-up and a replay of 100 events from the event cache, the node needs 0.3 ms and Postgres
+/// 0.1 ms. If the replay reads the journal, the node needs 0.5 ms and Postgres 0.7 ms. The rest of the reserved time
+/// serves connected clients. The bench `replay` has 2,500 connected clients, and 5,000 clients that replay from the
+/// journal. These replays raised the p99 of the delivery time of live orders by half.
 const TIME_OF_A_CORE: Duration = Duration::from_micros(3200);
 
 /// The session would wait longer than `TURN_DEADLINE` until it may start.

@@ -32,9 +32,9 @@ pub struct Published {
     /// The cursor that the client gets with the event, as text. A client that reconnects continues after its newest
     /// cursor.
     pub cursor: Arc<str>,
-    /// The byte offset at which the event's WebSocket frame ends in the buffer of the batch.
+    /// The event as JSON text. It shares its memory with the batch's frames.
     pub text: Utf8Bytes,
-    /// The offset in the batch's frames at which the event's frame ends.
+    /// The byte offset at which the event's WebSocket frame ends in the buffer of the batch.
     end: usize,
 }
 

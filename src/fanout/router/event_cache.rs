@@ -95,8 +95,8 @@ impl EventCache {
         }
     }
 
-    /// Empties the cache, and sets `base` to this position. The invariant holds, because each event that the position
-    /// does not cover is published later.
+    /// Empties the cache, and sets `base` to this position. Each event that the position does not cover is published
+    /// later, and is then cached.
     fn begin(&mut self, position: &Position) {
         self.streamed = None;
         self.cached = Some(Cached {
