@@ -182,8 +182,9 @@ impl Feed {
         backoff.reset();
         let mut publisher = None;
         let mut wake = WakeReason::Notified;
-        // Number of events that the last fallback poll found. The notifications of these events may still arrive, and
-        // cause the next wake. If the next wake is a fallback poll as well, the notifications count as missed.
+        // Number of events that the last fallback poll found: an idle node's read without a notification. The
+        // notifications of these events may still arrive, and cause the next wake. If the next wake is a fallback poll
+        // as well, the notifications count as missed.
         let mut missed_notifications = 0;
         loop {
             let events = self.read(&reader, state, wakeup).await?;

@@ -110,8 +110,8 @@ impl World {
     fn begin_writer(&mut self) {
         let xid = self.next_xid;
         self.next_xid += 1;
-        // A writer requests the writer lock after it has written its event. While a suppressor session holds the lock
-        // or waits for it, the request is denied, and the writer does not notify.
+        // A writer requests the writer lock after it has written its event. If a node holds the lock or waits for it,
+        // the request is denied, and the writer does not notify.
         let notifies = !self
             .suppressors()
             .any(|suppressor| suppressor.writer_lock || suppressor.waits_writer_lock);

@@ -138,10 +138,10 @@ impl ListenSession {
         client.batch_execute(SESSION).await
     }
 
-    /// Requests the idle lock, shared, without waiting. Then it tests the writer lock: Postgres releases an ended
-    /// session's locks one by one, so the writer lock may still be held. Last, it allocates a transaction id. The
-    /// `xmax` of a snapshot is not enough: it exceeds the newest ended transaction by one, and a running transaction
-    /// may have a higher id.
+    /// Requests the idle lock, shared, without waiting. Then tests whether the writer lock is still held: Postgres
+    /// releases the locks of an ended session one by one. Last, allocates a transaction id. Every writer that was
+    /// denied the writer lock has a lower id, so the node knows for which transactions it must wait. The `xmax` of a
+    /// snapshot is not enough, because a running transaction may have a higher id.
     pub async fn try_acquire_idle_lock(&self) -> Result<IdleLock, Broken> {
         self.request_idle_lock().await.map_err(|error| self.mark_broken(&error))
     }

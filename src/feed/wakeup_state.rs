@@ -84,8 +84,8 @@ pub enum Input {
     IdleLockReleased,
     /// The result of [`Action::WaitForIdleLock`] or [`Action::WaitForWriterLock`].
     LockWaitEnded(LockWait),
-    /// The suppressor session could not be opened, or has ended, or the journal cannot be read. So the node must not
-    /// suppress NOTIFY.
+    /// The session that suppresses NOTIFY could not be opened, or has ended, or the journal cannot be read. So the node
+    /// must not suppress NOTIFY.
     SuppressorLost,
     /// A message of another node arrived.
     Received(PeerMessage),
@@ -109,11 +109,13 @@ pub enum Action {
     RequestIdleLock,
     /// Release the idle lock on the LISTEN session. The caller reports [`Input::IdleLockReleased`].
     ReleaseIdleLock,
-    /// Wait for the idle lock, exclusively, on the suppressor session. The caller reports [`Input::LockWaitEnded`].
+    /// Wait for the idle lock, exclusively, on the session that suppresses NOTIFY. The caller reports
+    /// [`Input::LockWaitEnded`].
     WaitForIdleLock,
-    /// Wait for the writer lock, exclusively, on the suppressor session. The caller reports [`Input::LockWaitEnded`].
+    /// Wait for the writer lock, exclusively, on the session that suppresses NOTIFY. The caller reports
+    /// [`Input::LockWaitEnded`].
     WaitForWriterLock,
-    /// End the suppressor session, which releases its locks.
+    /// End the session that suppresses NOTIFY, which releases its locks.
     DropSuppressor,
     /// Send a message to the other nodes, with NOTIFY.
     Send(PeerMessage),
@@ -131,9 +133,10 @@ pub struct WakeupState {
     suppress_at: Instant,
     /// The node sends a `PollingPeer` message at this time at the earliest.
     polling_peer_at: Instant,
-    /// Until this time other nodes may poll, so the node sends `EventsRead` for each read.
+    /// Until this time, other nodes are assumed to poll. So the node sends `EventsRead` after each read that found
+    /// events.
     peers_until: Instant,
-    /// If the node knows no polling peers, it sends `EventsRead` at this time at the earliest.
+    /// If the node knows of no node that polls, it sends `EventsRead` at this time at the earliest.
     events_read_at: Instant,
     /// The node has suppressed NOTIFY, and a writer that was denied the writer lock may still be running. This writer
     /// does not notify, so the node still sends `EventsRead` to the other nodes.
@@ -231,7 +234,8 @@ impl WakeupState {
         }
     }
 
-    /// Returns to the state `Polling`, and ends the suppressor session, if any, which releases its locks.
+    /// Returns to the state `Polling`. If the node has a session that suppresses NOTIFY, ends this session, which
+    /// releases its locks.
     fn start_polling(&mut self, now: Instant) -> Vec<Action> {
         let has_suppressor = matches!(
             self.state,
@@ -270,8 +274,8 @@ impl WakeupState {
     }
 
     fn announce_polling(&mut self, now: Instant) -> Vec<Action> {
-        // After this node has suppressed NOTIFY, it sends no `PollingPeer` message. Its own suppressor session may be
-        // the reason why a lock was denied, because Postgres releases that session's locks with a delay.
+        // After this node has suppressed NOTIFY, it sends no `PollingPeer` message. Its own old session may be the
+        // reason why a lock was denied, because Postgres releases that session's locks with a delay.
         if self.must_notify_peers || now < self.polling_peer_at {
             return Vec::new();
         }

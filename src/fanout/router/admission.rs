@@ -19,8 +19,8 @@ const TURN_DEADLINE: Duration = Duration::from_secs(30);
 /// Number of reconnecting sessions that may start at once after a quiet time. When 32 sessions started at once, their
 /// replays delayed live orders.
 const AT_ONCE: u32 = 8;
-/// CPU time of one core that the node reserves for each further session. On two cores, this admits 5,000 clients in 8
-/// s.
+/// CPU time of one core that the node reserves for each further session. So two cores admit 5,000 clients in eight
+/// seconds.
 ///
 /// For a handshake, a token look-up and a replay of 100 events from the event cache, the node needs 0.3 ms and Postgres
 /// 0.1 ms. If the replay reads the journal, the node needs 0.5 ms and Postgres 0.7 ms. The rest of the reserved time

@@ -19,11 +19,11 @@ const IDLE_QUEUE_BATCHES: usize = 4;
 pub enum Queued {
     /// A batch of events for the client.
     Batch(Batch),
-    /// The client must reload its lists. The value is a cursor that covers all events queued before.
+    /// The client must reload its lists. The value is a cursor that covers all events that were queued earlier.
     Resync(Arc<str>),
     /// The node cannot read the journal at present: its last read is too long ago.
     Stale,
-    /// The node reads the journal again. The value is a cursor that covers all events queued before.
+    /// The node reads the journal again. The value is a cursor that covers all events that were queued earlier.
     Fresh(Arc<str>),
 }
 
