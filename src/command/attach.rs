@@ -237,7 +237,8 @@ const LOOKED_AT: i64 = 20;
 /// The result of translating the newest rows of a table with a mapping.
 #[derive(Debug, Default)]
 pub struct NewestRows {
-    /// Whether a visible order among the printed ones has no store, so that no store would receive it.
+    /// Whether one of the printed orders has no store, so that no store would receive it. Hidden orders, such as carts,
+    /// do not count.
     pub has_no_store: bool,
     /// One line for each expression of the mapping that fails for one of the rows.
     pub problems: Vec<String>,
@@ -295,7 +296,7 @@ pub async fn show_newest(
         all_fail,
     } = match found {
         Ok(Some(found)) => found,
-        // Do not report an error in the mapping here, because attaching the table reports it later.
+        // An error in the mapping is not reported here, because attaching the table reports it later.
         Ok(None) => return Ok(NewestRows::default()),
         Err(catalog::Error::Failed(db::QueryError::Postgres(error))) if error.as_db_error().is_some() => {
             return Ok(NewestRows::default());
@@ -331,8 +332,8 @@ pub async fn show_newest(
     })
 }
 
-/// Checks that Vestnik may call the mapping's `answer.url`, the shop's own API. Prints a warning if the settings
-/// have no secret with which Vestnik signs answers.
+/// Checks that Vestnik may call the mapping's `answer.url`. This is an address of the shop's own API, which changes the
+/// status of orders. Prints a warning if the settings have no secret with which Vestnik signs these requests.
 pub fn check_answer_url(config: &Config, mapping: &Mapping) -> Result<(), String> {
     let Some(url) = &mapping.answer.url else { return Ok(()) };
     address::check(url, config.webhook.allow_private).map_err(|refused| format!("answer.url: {refused}"))?;

@@ -27,7 +27,7 @@ pub mod token;
 pub mod webhook;
 mod welcome;
 
-/// The command line, or a file that it names, is wrong. The state of the database does not matter.
+/// An error of the person who runs the command, such as a wrong option. The value is the message for this person.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Usage(pub String);

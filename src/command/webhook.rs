@@ -199,7 +199,8 @@ async fn rotate_endpoint(client: &Client, id: i64, finish: bool) -> anyhow::Resu
     Ok(())
 }
 
-/// Prints that posts are signed with both secrets. `made` is the new secret, if this command created it.
+/// Prints that posts are signed with both secrets. `arguments` are the options with which the person ends the rotation.
+/// `made` is the new secret, if this command created it; `None`: the person supplied the secret.
 fn say_both(webhook: &str, arguments: &str, made: Option<&str>) {
     super::say!("{webhook} is signed with {}", made.unwrap_or("the new secret"));
     super::say!("and with the one before, until `vestnik webhook rotate {arguments} --finish`");

@@ -7,18 +7,20 @@ use crate::journal::{Size, TransactionSizes, Witness};
 
 /// The state of the feed: what it has read and published.
 pub struct FeedState {
-    /// The epoch of the database. A restore or failover begins a new epoch.
+    /// The epoch of the database. Transaction ids can be compared only within one epoch. A restore or failover begins a
+    /// new epoch.
     pub epoch: Epoch,
-    /// The position of the reads. All events that this position covers are published, except events of large
-    /// transactions.
+    /// The transactions that the feed has read. All their events are published, except events of large transactions.
     pub read: Position,
     /// Large transactions that are being published in chunks between the reads; `None`: no large transaction is being
     /// published.
     pub large_transactions: Option<LargeTransactions>,
-    /// The cursor that covers all published events.
+    /// The cursor that covers all published events. Unlike `read`, it does not cover unpublished events of large
+    /// transactions.
     pub reached: Cursor,
     /// An event that the feed has read, usually the newest event of the journal. After a reconnect, the feed checks
-    /// that the journal still has this event; otherwise the journal was restored to an earlier state.
+    /// that the journal still has this event; otherwise the journal was restored to an earlier state. `None`: the feed
+    /// has found no event in the journal yet.
     pub seen: Option<Witness>,
 }
 
@@ -34,9 +36,9 @@ impl FeedState {
         }
     }
 
-    /// Separates the large transactions from a long read, so that the feed can read the other events. Afterwards the
-    /// position `read` covers the large transactions, although their events are published later. `TooMany`: no
-    /// transaction of the read is large, or there are too many large transactions.
+    /// Moves the large transactions of a long read to `large_transactions`, so that the next read returns only the
+    /// other events. Afterwards `read` covers the large transactions, although their events are published later.
+    /// `TooMany`: no transaction of the read is large, or there are too many large transactions.
     pub fn separate_large(&mut self, sizes: TransactionSizes) -> Result<(), TooMany> {
         let of = |size: Size| {
             let of_size = sizes.transactions.iter().filter(move |(_, its)| *its == size);
@@ -71,8 +73,8 @@ impl FeedState {
         false
     }
 
-    /// Ends the stream of large transactions, so that the feed reads the held transactions next. Returns whether any
-    /// chunk was published.
+    /// Ends the stream of large transactions. The feed then reads the transactions that were held back during the
+    /// stream. Returns whether any chunk of the stream was published.
     pub fn finish_large(&mut self) -> bool {
         if let Some(large_transactions) = self.large_transactions.take() {
             self.read = large_transactions.position_after_stream(&self.read);

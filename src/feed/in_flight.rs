@@ -20,10 +20,10 @@ pub const WINDOW: Duration = Duration::from_millis(50);
 const BUSY_ABOVE: f64 = 1.0;
 /// Number of successive windows above `BUSY_ABOVE` that count as load. A single burst of transactions is not load.
 const BUSY_WINDOWS: usize = 3;
-/// Pause before a read, for each transaction in flight: about the CPU time of one transaction. Longer pauses leave
-/// more CPU to the writers. With reads 3 ms apart, 16 writers reach 63 % of the rate that they have without Vestnik's
-/// triggers; with reads 1 ms apart, they reach 57 %. With few transactions in flight, a long pause would only delay
-/// events.
+/// A node that suppresses NOTIFY pauses before each read for this time, multiplied by the number of transactions in
+/// flight. The time is about the CPU time of one transaction. Longer pauses leave more CPU to the writers. With reads 3
+/// ms apart, 16 writers reach 63 % of the rate that they have without Vestnik's triggers; with reads 1 ms apart, they
+/// reach 57 %. With few transactions in flight, a long pause would only delay events.
 const PAUSE_FOR_EACH: Duration = Duration::from_micros(150);
 /// Load below which writers may notify again, in transactions in flight. It is half of `BUSY_ABOVE`, because
 /// transactions without NOTIFY are shorter: a load of 1 becomes about 0.6.
@@ -32,7 +32,7 @@ const CALM_BELOW: f64 = 0.5;
 /// makes transactions shorter, so a load that is low for a short time is not enough.
 const CALM_WINDOWS: usize = 20;
 
-/// Whether the load in the last windows is high enough for NOTIFY suppression.
+/// The load in the last windows. It decides whether NOTIFY suppression would make the shop's transactions faster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Load {
     /// The load is high, so NOTIFY suppression helps. The value is the pause before the next read.
@@ -77,8 +77,8 @@ impl InFlightEstimator {
             .rev()
             .filter(|event| last.replace(event.xid) != Some(event.xid))
         {
-            // The transaction ended some time after the last read. On average, half of the time since then is not part
-            // of the transaction: the event only waits for this read.
+            // The transaction ended after the last read: on average in the middle between the two reads. From then
+            // until this read, its event only waited. This half of the time is not part of the transaction's duration.
             let waiting = before.map_or(time::Duration::ZERO, |before| (clock - before.max(event.at)) / 2);
             let duration = (clock - event.at - waiting).try_into().unwrap_or(Duration::ZERO);
             self.total_duration += duration.min(WINDOW);

@@ -15,13 +15,14 @@ use std::collections::{BTreeSet, HashSet};
 use crate::domain::cursor::{Cursor, Position};
 use crate::domain::event::{EventId, JournalEvent, StoreId, Xid};
 
-/// Maximum number of transactions that are streamed or held. The limit bounds the length of a cursor, which names each
-/// transaction in two or three characters.
+/// Maximum number of transactions that are streamed (published in chunks) or held (waiting for the end of the stream).
+/// A cursor names each of these transactions in two or three characters, so this limit also limits the length of a
+/// cursor.
 pub const MAX_TRANSACTIONS: usize = 256;
-/// Maximum number of stores that the small transactions in the stream, and the small held transactions, touch.
+/// Maximum number of different stores that the streamed and held small transactions touch together.
 pub const MAX_STORES: usize = 4096;
 
-/// The progress of the stream.
+/// The progress of the stream, which is the publication of large transactions in chunks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     /// Transactions are still added to the stream. No event of the stream has been published.
@@ -33,18 +34,20 @@ enum Stage {
     Full,
 }
 
-/// Too many transactions or stores would have to be streamed or held, or no transaction of a long read is large.
+/// More than `MAX_TRANSACTIONS` transactions or `MAX_STORES` stores would have to be streamed or held. Or a read is too
+/// long, although none of its transactions is large.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooMany;
 
-/// The streamed transactions, and the transactions that are held until the stream ends.
+/// The streamed transactions, which are being published in chunks, and the held transactions. The feed reads the held
+/// transactions again after the stream ends.
 #[derive(Debug)]
 pub struct LargeTransactions {
     stage: Stage,
     streamed: BTreeSet<Xid>,
     held: BTreeSet<Xid>,
-    /// The large transactions among the streamed and held transactions. A query to the journal tells which stores the
-    /// large transactions touch.
+    /// The large transactions among the streamed and held transactions. `stores` does not contain their stores, because
+    /// the feed does not read their events. A query to the journal finds out which stores they touch.
     large: Vec<Xid>,
     /// The stores of all small transactions that are streamed or held.
     stores: HashSet<StoreId>,
@@ -53,7 +56,7 @@ pub struct LargeTransactions {
 }
 
 impl LargeTransactions {
-    /// A stream without transactions. The caller then adds them.
+    /// Creates a stream without transactions. The caller then adds transactions.
     pub fn new() -> Self {
         Self {
             stage: Stage::Collecting,
@@ -74,8 +77,9 @@ impl LargeTransactions {
         Ok(())
     }
 
-    /// Returns the arguments of the journal query that finds stores touched by large transactions. The arguments are
-    /// the large transactions, and the stores of `events` that no streamed or held small transaction touches.
+    /// Returns the arguments of a journal query. The query finds which of the given stores are touched by large
+    /// transactions. The arguments are the large transactions, and the stores of `events` that are not in
+    /// `self.stores`.
     pub fn stores_to_look_up<'a>(&self, events: &'a [JournalEvent]) -> (&[Xid], Vec<&'a str>) {
         let stores = events.iter().filter_map(|event| event.store.as_ref());
         let unknown: HashSet<&str> = stores
@@ -85,8 +89,9 @@ impl LargeTransactions {
         (&self.large, unknown.into_iter().collect())
     }
 
-    /// Returns the events of a read without the events of transactions that must be streamed or held. `touched`
-    /// contains the stores of this read that large transactions also touch.
+    /// Returns the events of a read that the feed may publish at once. Removes the transactions that must be streamed
+    /// with the large transactions, or held until their stream ends. `touched` contains those stores of this read that
+    /// large transactions also touch.
     pub fn remove_related(
         &mut self,
         events: Vec<JournalEvent>,
@@ -102,8 +107,9 @@ impl LargeTransactions {
         Ok(events.into_iter().filter(|event| !xids.contains(&event.xid)).collect())
     }
 
-    /// Finds the transactions of a read that must be streamed or held, and the stores of these transactions. Each
-    /// found transaction shares a store with a streamed or held transaction, or with another found transaction.
+    /// Finds the transactions of a read that must be streamed or held, because their order with the large transactions
+    /// matters. Each found transaction shares a store with a streamed or held transaction, or with another found
+    /// transaction. Also returns the stores of the found transactions.
     fn related(&self, events: &[JournalEvent], touched: &HashSet<StoreId>) -> (HashSet<Xid>, HashSet<StoreId>) {
         let mut xids = HashSet::new();
         let mut stores = HashSet::new();
@@ -136,8 +142,8 @@ impl LargeTransactions {
         }
     }
 
-    /// Stops holding further transactions: all other reads wait until the stream ends. Returns `false` if no event of
-    /// the stream is published yet; then the caller must discard the stream.
+    /// Stops holding further transactions. From now on, the feed reads nothing else until the stream ends. Returns
+    /// `false` if no event of the stream is published yet; then the caller must discard the stream.
     pub fn mark_full(&mut self) -> bool {
         if self.stage == Stage::Collecting {
             return false;
@@ -146,12 +152,13 @@ impl LargeTransactions {
         true
     }
 
-    /// Whether all other reads wait for the stream to end.
+    /// Whether the feed reads nothing else until the stream ends.
     pub fn is_full(&self) -> bool {
         self.stage == Stage::Full
     }
 
-    /// The transactions to stream, and the last published event of the stream, after which the stream continues.
+    /// The transactions of the stream, and the id of its last published event. The stream continues after this event.
+    /// If no event is published yet, the id is lower than every event id.
     pub fn to_stream(&self) -> (Vec<Xid>, EventId) {
         let through = self.through.unwrap_or(EventId(i64::MIN));
         (self.streamed.iter().copied().collect(), through)
@@ -162,8 +169,8 @@ impl LargeTransactions {
         self.through = Some(event);
     }
 
-    /// The cursor that covers the published events. `read` is the position of the feed's reads, and covers streamed
-    /// and held transactions.
+    /// The cursor that covers exactly the published events. `read` is the position of the feed: it also covers the
+    /// unpublished events of streamed and held transactions.
     pub fn cursor(&self, read: &Position) -> Cursor {
         let (seen, before) = (self.position_after_stream(read), self.position_before_stream(read));
         match self.through {
@@ -172,12 +179,13 @@ impl LargeTransactions {
         }
     }
 
-    /// The position after the whole stream. It does not cover held transactions, which are then read again.
+    /// The feed's position after the whole stream: the transactions that it has read. This position does not cover held
+    /// transactions, because the feed reads them again.
     pub fn position_after_stream(&self, read: &Position) -> Position {
         read.without(self.held.iter().copied())
     }
 
-    /// The position before the stream. It covers neither streamed nor held transactions.
+    /// The feed's position before the stream. It covers neither streamed nor held transactions.
     pub fn position_before_stream(&self, read: &Position) -> Position {
         self.position_after_stream(read).without(self.streamed.iter().copied())
     }

@@ -42,11 +42,13 @@ pub struct ListenerSignals {
     pub journal: Notify,
     /// A token may have been revoked, so sessions must check their tokens.
     pub tokens: Notify,
-    /// Another node wants to suppress NOTIFY, and asks this node to release the idle lock.
+    /// Another node wants to suppress NOTIFY, and asks this node to release the idle lock. A node holds this lock while
+    /// it relies on notifications.
     pub release_request: Notify,
-    /// Another node polls because NOTIFY is suppressed, and needs `EventsRead` messages.
+    /// Another node polls because NOTIFY is suppressed, so this node must tell it when it has read events
+    /// ([`PeerMessage::EventsRead`]).
     pub polling_peer: Notify,
-    /// The session that listens; `None`: no session listens now.
+    /// The Postgres session that listens; `None`: no session listens now.
     pub session: watch::Sender<Option<Arc<ListenSession>>>,
     /// The name of this node in its messages to other nodes.
     pub node: NodeName,

@@ -1,10 +1,11 @@
 //! The feed reads the journal whenever it is woken, and publishes the events to the router in one order. Each database
 //! has one task for its feed.
 //!
-//! All wakes during a read cause only one further read. So under load, each read returns many events. The position
-//! outlives a connection, so the feed reads commits of an outage after the outage. `wakeup` decides when to read:
-//! when a notification arrives, or by polling if NOTIFY would cost the shop more than polling. `large_transactions`
-//! publishes the events of large transactions in chunks between the reads.
+//! If the feed is woken several times during a read, only one further read follows. So under load, each read returns
+//! many events. When its connection fails, the feed keeps its position: the transactions that it has read. So after an
+//! outage it reads what was committed meanwhile. `wakeup` decides when to read: when a notification arrives, or by
+//! polling if NOTIFY would cost the shop more than polling. `large_transactions` publishes the events of large
+//! transactions in chunks between the reads.
 
 mod chunk_publisher;
 mod feed_state;
@@ -181,8 +182,9 @@ impl Feed {
         backoff.reset();
         let mut publisher = None;
         let mut wake = WakeReason::Notified;
-        // Number of events that the last fallback poll found. The notifications of these events may still arrive. If
-        // the next wake is a fallback poll as well, the notifications count as missed.
+        // Number of events that the last fallback poll found: an idle node's read without a notification. The
+        // notifications of these events may still arrive, and cause the next wake. If the next wake is a fallback poll
+        // as well, the notifications count as missed.
         let mut missed_notifications = 0;
         loop {
             let events = self.read(&reader, state, wakeup).await?;
@@ -242,8 +244,9 @@ impl Feed {
         }
     }
 
-    /// Sets the first position in a new epoch, which a restore or failover of the database begins. Cursors of an
-    /// earlier epoch are invalid, so the router closes all sessions. Their clients reconnect and reload their lists.
+    /// Starts the feed at the end of the journal. This happens when the node starts, and when a restore or failover of
+    /// the database has begun a new epoch. Cursors of an earlier epoch are invalid, so the router closes all sessions.
+    /// Their clients reconnect and reload their lists.
     async fn start_epoch<'a>(
         &self,
         state: &'a mut Option<FeedState>,
@@ -257,7 +260,7 @@ impl Feed {
         Ok(state.insert(FeedState::new(epoch, read, seen)))
     }
 
-    /// Reads and publishes the new events, and advances the position. Returns the number of published events.
+    /// Reads and publishes the new events, and advances the feed's position. Returns the number of published events.
     async fn read(
         &self,
         reader: &Reader,
@@ -300,8 +303,8 @@ impl Feed {
         }
     }
 
-    /// Removes the events that must wait for a large transaction, and returns the other events. `None`: too many
-    /// transactions would wait.
+    /// Removes the events that must wait until a large transaction is published, and returns the other events. `None`:
+    /// too many transactions would have to wait.
     async fn remove_related(
         &self,
         reader: &Reader,
@@ -325,11 +328,11 @@ impl Feed {
         self.read_backlog(reader, state).await
     }
 
-    /// Streams a long backlog from the journal and publishes it in chunks. After a failure the stream starts again at
-    /// the same position. Then sessions receive some events twice, with the same id, and no event is lost.
+    /// Publishes a long backlog in chunks while it is read from the journal. After a failure the feed reads the whole
+    /// backlog again. Then sessions receive some events twice, with the same id, and no event is lost.
     async fn read_backlog(&self, reader: &Reader, state: &mut FeedState) -> Result<u64, journal::Error> {
-        // The sources are reloaded first, because the stream occupies the connection. Later changes of the sources take
-        // effect at the next read.
+        // The sources are reloaded first, because the backlog occupies the connection until its end. Later changes of
+        // the sources take effect at the next read.
         self.reload_sources(reader).await?;
         let mut backlog = reader.backlog(&state.read).await?;
         let mut total = 0;
@@ -364,7 +367,7 @@ impl Feed {
         }
     }
 
-    /// Ends the stream of large transactions after its last chunk. From now on, cursors cover these transactions.
+    /// Ends the stream of large transactions after its last chunk. From now on, new cursors cover these transactions.
     fn finish_large(&self, state: &mut FeedState) {
         if state.finish_large() {
             self.router.reach(state.epoch, &state.read);

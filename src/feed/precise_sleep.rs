@@ -3,8 +3,8 @@
 use std::io;
 use std::time::Duration;
 
-/// Pauses of this length or longer use tokio's timer. Tokio's timer ticks in whole milliseconds, and a sleep takes
-/// one tick more than requested.
+/// Pauses of this length or longer use tokio's timer. Tokio's timer ticks in whole milliseconds, and a sleep takes one
+/// tick more than requested. This error is too large for shorter pauses.
 const TICK: Duration = Duration::from_millis(2);
 
 /// A timer for short and long sleeps, one sleep at a time.

@@ -67,7 +67,7 @@ struct World {
     wait_for: WaitFor,
     now: Instant,
     nodes: Vec<Node>,
-    /// Suppressor sessions that nodes have dropped, and of which Postgres has not released every lock yet.
+    /// Sessions that a node used to suppress NOTIFY and has dropped. Postgres has not released all their locks yet.
     orphans: Vec<Suppressor>,
     running: Vec<Writer>,
     committed: BTreeSet<u64>,
@@ -110,8 +110,8 @@ impl World {
     fn begin_writer(&mut self) {
         let xid = self.next_xid;
         self.next_xid += 1;
-        // A writer requests the writer lock after it has written its event. While a suppressor session holds the lock
-        // or waits for it, the request is denied, and the writer does not notify.
+        // A writer requests the writer lock after it has written its event. If a node holds the lock or waits for it,
+        // the request is denied, and the writer does not notify.
         let notifies = !self
             .suppressors()
             .any(|suppressor| suppressor.writer_lock || suppressor.waits_writer_lock);
@@ -304,7 +304,8 @@ impl World {
             if self.random.bool() {
                 self.nodes[at].lock_operation = None;
                 self.apply(at, Input::SuppressorLost);
-                // `apply` returns no `DropSuppressor` for a session that the state does not use, so it is dropped here.
+                // If the state machine does not use the ended session, `apply` returns no `DropSuppressor`. So the
+                // session is dropped here.
                 self.execute(at, Action::DropSuppressor);
             }
         }

@@ -34,11 +34,12 @@ const RELEASE_IDLE_LOCK: &str = "select pg_advisory_unlock_shared($1, 2)";
 /// causes additional reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PeerMessage {
-    /// The sender is about to suppress NOTIFY. The receiver releases the idle lock, and polls.
+    /// The sender is about to suppress NOTIFY. The receiver polls, and releases the idle lock, which it held while it
+    /// relied on notifications.
     ReleaseRequest,
     /// The sender suppresses NOTIFY and has read events, so the receiver reads, too.
     EventsRead,
-    /// The sender polls, because another node suppresses NOTIFY.
+    /// The sender polls, because another node suppresses NOTIFY. The suppressing node then sends `EventsRead` messages.
     PollingPeer,
 }
 
@@ -86,8 +87,8 @@ impl fmt::Display for NodeName {
     }
 }
 
-/// The session that listens for notifications, and holds the idle lock. When the session ends, Postgres releases its
-/// locks, and the node receives no more notifications.
+/// The Postgres session that listens for notifications, and holds the idle lock. When the session ends, Postgres
+/// releases its locks, and the node receives no more notifications.
 pub struct ListenSession {
     client: Client,
     channel: &'static str,
@@ -137,10 +138,10 @@ impl ListenSession {
         client.batch_execute(SESSION).await
     }
 
-    /// Requests the idle lock, shared, without waiting. Then it tests the writer lock: Postgres releases an ended
-    /// session's locks one by one, so the writer lock may still be held. Last, it allocates a transaction id. The
-    /// `xmax` of a snapshot is not enough: it exceeds the newest ended transaction by one, and a running transaction
-    /// may have a higher id.
+    /// Requests the idle lock, shared, without waiting. Then tests whether the writer lock is still held: Postgres
+    /// releases the locks of an ended session one by one. Last, allocates a transaction id. Every writer that was
+    /// denied the writer lock has a lower id, so the node knows for which transactions it must wait. The `xmax` of a
+    /// snapshot is not enough, because a running transaction may have a higher id.
     pub async fn try_acquire_idle_lock(&self) -> Result<IdleLock, Broken> {
         self.request_idle_lock().await.map_err(|error| self.mark_broken(&error))
     }

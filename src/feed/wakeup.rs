@@ -32,7 +32,7 @@ pub enum WakeReason {
     Poll,
 }
 
-/// The result of a lock operation, with the suppressor session if the operation opened it.
+/// The result of a lock operation. It includes the session that suppresses NOTIFY, if the operation has opened one.
 type LockResult = (Input, Option<Arc<SuppressorSession>>);
 type Pending<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
 
@@ -41,7 +41,8 @@ pub struct WakeupDriver {
     signals: Arc<ListenerSignals>,
     listen_state: watch::Receiver<ListenState>,
     listen_sessions: watch::Receiver<Option<Arc<ListenSession>>>,
-    /// Postgres' direct address for the suppressor session: no pooler may be on the way.
+    /// Postgres' direct address, for the session that suppresses NOTIFY. This session holds locks, so no pooler may be
+    /// on the way.
     url: SecretString,
     /// Interval at which an idle node reads without a notification.
     safety: Duration,
@@ -83,7 +84,7 @@ impl WakeupDriver {
     }
 
     /// Records a read of the journal. `snapshot` is the read's snapshot with the database's time; `None`: the read
-    /// found too many events.
+    /// found too many events to return them.
     pub fn record_read(&mut self, snapshot: Option<(&Snapshot, OffsetDateTime)>, events: &[JournalEvent]) {
         let now = Instant::now();
         if let Some((_, clock)) = snapshot {
@@ -146,7 +147,8 @@ impl WakeupDriver {
         }
     }
 
-    /// Reports to the state machine if the LISTEN session was replaced, or the suppressor session has ended.
+    /// Reports to the state machine if the LISTEN session was replaced, or if the session that suppresses NOTIFY has
+    /// ended.
     fn refresh_sessions(&mut self) {
         let listen_session = self.listen_sessions.borrow_and_update().clone();
         let same = match (&self.listen_session, &listen_session) {

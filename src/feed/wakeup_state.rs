@@ -29,19 +29,21 @@ const PAUSE_DIVISOR: u32 = 4;
 const MAX_IDLE_LOCK_WAITS: u32 = 10;
 /// Pause before the next attempt to suppress NOTIFY, after an attempt failed.
 const SUPPRESS_RETRY: Duration = Duration::from_secs(5);
-/// Shortest time between two `PollingPeer` messages of a node.
+/// Shortest time between two [`PeerMessage::PollingPeer`] messages of a node.
 const POLLING_PEER_INTERVAL: Duration = Duration::from_secs(1);
-/// For this time after a `PollingPeer` message, the suppressing node sends `EventsRead` for each read.
+/// The suppressing node sends [`PeerMessage::EventsRead`] after each read for this time after it has received a
+/// [`PeerMessage::PollingPeer`].
 const PEER_TIMEOUT: Duration = Duration::from_secs(3);
-/// When suppression begins, the node sends `EventsRead` for each read during this time, even without a `PollingPeer`
-/// message. Within this time every peer has sent `PollingPeer`. The time is short, because a message for each read
-/// reduces the throughput of orders by a tenth.
+/// When suppression begins, the node sends [`PeerMessage::EventsRead`] after each read for this time, before any node
+/// has sent [`PeerMessage::PollingPeer`]. Within this time every polling node has sent it. The time is short, because a
+/// message for each read reduces the throughput of orders by a tenth.
 const PEER_ANSWER_TIMEOUT: Duration = Duration::from_millis(250);
-/// Shortest time between two `EventsRead` messages of a suppressing node that knows no polling peers. The messages
-/// wake peers whose `PollingPeer` message was lost.
+/// Shortest time between two [`PeerMessage::EventsRead`] messages of a suppressing node that knows of no polling node.
+/// The messages wake nodes whose [`PeerMessage::PollingPeer`] message was lost.
 const EVENTS_READ_INTERVAL: Duration = POLLING_PAUSE;
 
-/// A state of one node in the protocol of NOTIFY suppression.
+/// A state of one node in the protocol of NOTIFY suppression. A *writer* is a transaction that records an event: it
+/// notifies only if it gets the writer lock, shared. The idle lock shows which nodes rely on notifications.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// No notification reaches the node, so it polls.
@@ -51,15 +53,16 @@ enum State {
     /// The node polls, and has requested the idle lock. `release_requested`: another node has asked for the lock's
     /// release meanwhile.
     RequestingIdle { release_requested: bool },
-    /// The node holds the idle lock, and polls until every transaction with a lower id than `own_xid` has ended.
+    /// The node holds the idle lock, and has then allocated the transaction id `own_xid`. It polls until every
+    /// transaction with a lower id has ended, because some of them may not notify.
     Draining { own_xid: Xid },
     /// The node holds the idle lock, and reads only when it is notified, or at long intervals as a fallback.
     Idle,
     /// The node polls, and releases the idle lock. `to_suppress`: the node will suppress NOTIFY itself; otherwise
     /// another node requested the release.
     ReleasingIdle { to_suppress: bool },
-    /// The node polls, and waits for the idle lock exclusively: until no other node is idle. `attempt` counts the
-    /// bounded waits.
+    /// The node polls, and waits for the idle lock, exclusively: until no other node is idle. `attempt` is the number
+    /// of this wait, from 1; each wait has a time limit.
     WaitingForIdlePeers { attempt: u32 },
     /// The node holds the idle lock exclusively, and waits for the writer lock, until every transaction that notifies
     /// has ended. From the start of this wait on, no further writer notifies.
@@ -81,8 +84,8 @@ pub enum Input {
     IdleLockReleased,
     /// The result of [`Action::WaitForIdleLock`] or [`Action::WaitForWriterLock`].
     LockWaitEnded(LockWait),
-    /// The suppressor session could not be opened, or has ended, or the journal cannot be read. So the node must not
-    /// suppress NOTIFY.
+    /// The session that suppresses NOTIFY could not be opened, or has ended, or the journal cannot be read. So the node
+    /// must not suppress NOTIFY.
     SuppressorLost,
     /// A message of another node arrived.
     Received(PeerMessage),
@@ -106,11 +109,13 @@ pub enum Action {
     RequestIdleLock,
     /// Release the idle lock on the LISTEN session. The caller reports [`Input::IdleLockReleased`].
     ReleaseIdleLock,
-    /// Wait for the idle lock, exclusively, on the suppressor session. The caller reports [`Input::LockWaitEnded`].
+    /// Wait for the idle lock, exclusively, on the session that suppresses NOTIFY. The caller reports
+    /// [`Input::LockWaitEnded`].
     WaitForIdleLock,
-    /// Wait for the writer lock, exclusively, on the suppressor session. The caller reports [`Input::LockWaitEnded`].
+    /// Wait for the writer lock, exclusively, on the session that suppresses NOTIFY. The caller reports
+    /// [`Input::LockWaitEnded`].
     WaitForWriterLock,
-    /// End the suppressor session, which releases its locks.
+    /// End the session that suppresses NOTIFY, which releases its locks.
     DropSuppressor,
     /// Send a message to the other nodes, with NOTIFY.
     Send(PeerMessage),
@@ -128,12 +133,13 @@ pub struct WakeupState {
     suppress_at: Instant,
     /// The node sends a `PollingPeer` message at this time at the earliest.
     polling_peer_at: Instant,
-    /// Until this time other nodes may poll, so the node sends `EventsRead` for each read.
+    /// Until this time, other nodes are assumed to poll. So the node sends `EventsRead` after each read that found
+    /// events.
     peers_until: Instant,
-    /// If the node knows no polling peers, it sends `EventsRead` at this time at the earliest.
+    /// If the node knows of no node that polls, it sends `EventsRead` at this time at the earliest.
     events_read_at: Instant,
-    /// The node has suppressed NOTIFY, and a writer that was denied the lock may still be running. So the node still
-    /// sends `EventsRead` to the other nodes.
+    /// The node has suppressed NOTIFY, and a writer that was denied the writer lock may still be running. This writer
+    /// does not notify, so the node still sends `EventsRead` to the other nodes.
     must_notify_peers: bool,
     load: Load,
     /// Whether the last read found events.
@@ -228,7 +234,8 @@ impl WakeupState {
         }
     }
 
-    /// Returns to the state `Polling`, and ends the suppressor session, if any, which releases its locks.
+    /// Returns to the state `Polling`. If the node has a session that suppresses NOTIFY, ends this session, which
+    /// releases its locks.
     fn start_polling(&mut self, now: Instant) -> Vec<Action> {
         let has_suppressor = matches!(
             self.state,
@@ -267,8 +274,8 @@ impl WakeupState {
     }
 
     fn announce_polling(&mut self, now: Instant) -> Vec<Action> {
-        // After this node has suppressed NOTIFY, it sends no `PollingPeer` message. Its own suppressor session may be
-        // the reason why a lock was denied, because Postgres releases that session's locks with a delay.
+        // After this node has suppressed NOTIFY, it sends no `PollingPeer` message. Its own old session may be the
+        // reason why a lock was denied, because Postgres releases that session's locks with a delay.
         if self.must_notify_peers || now < self.polling_peer_at {
             return Vec::new();
         }
@@ -284,8 +291,8 @@ impl WakeupState {
             }
             State::ReleasingIdle { to_suppress: false } => {
                 self.state = State::Polling;
-                // The node that sent the request may not wait for the exclusive idle lock yet. So this node does not
-                // request the idle lock again at once.
+                // The node that sent the request has perhaps not begun to wait for the exclusive idle lock. So this
+                // node does not request the idle lock again at once: it could get it before that node.
                 self.request_idle_at = now + POLLING_PAUSE;
                 self.announce_polling(now)
             }
@@ -331,8 +338,8 @@ impl WakeupState {
 
     fn received(&mut self, message: PeerMessage, now: Instant) -> Vec<Action> {
         if message == PeerMessage::ReleaseRequest && !self.is_suppressing() {
-            // From now on the sender suppresses NOTIFY. It sends `EventsRead` only if it knows that this node polls, so
-            // `PollingPeer` is due now.
+            // The sender begins to suppress NOTIFY. It sends `EventsRead` only if it knows that this node polls, so
+            // this node must tell it with `PollingPeer` soon.
             self.must_notify_peers = false;
             self.polling_peer_at = now;
         }

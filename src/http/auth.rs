@@ -1,7 +1,8 @@
 //! Authorizes requests: checks the token, the store, and the origin of the web page that sends the request. A token is
 //! accepted only in a header, because proxies and servers log URLs.
 //!
-//! Until the token is verified, a request reads no data of a store and waits in no queue of a store.
+//! Until the token is verified, a request reads no data of a store and waits in no queue of a store. So a client
+//! without a valid token cannot delay the clients of a store.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -41,8 +42,8 @@ pub struct Access {
 }
 
 impl Access {
-    /// Checks the token again if any token in the database has changed since the first check. Call this method before
-    /// work that begins some time after the first check.
+    /// Checks the token again if any token in the database has changed since the first check. Call this method before a
+    /// session starts, because time has passed since the first check.
     pub async fn confirm(&self) -> Result<(), ApiError> {
         if self.database.hub.tokens.generation() == self.generation {
             return Ok(());
@@ -55,8 +56,8 @@ impl Access {
 /// The headers in which a route accepts a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenLocation {
-    /// Only in the header `Authorization`. A web page of another site cannot make a browser send this header, so it
-    /// cannot forge requests.
+    /// Only in the header `Authorization`. A web page of another site cannot make a browser send this header, so such a
+    /// page cannot forge requests.
     Header,
     /// In the header `Authorization`, or in a subprotocol of a WebSocket handshake.
     HeaderOrSubprotocol,
@@ -111,8 +112,8 @@ pub async fn authorize(
     })
 }
 
-/// Checks that the URL holds no token, and that the origin of the request is allowed. These checks need no token.
-/// Returns the text of the request's token; `None`: the request has no token.
+/// Checks that the URL holds no token, and that the origin of the request is allowed. Returns the text of the request's
+/// token, which is not checked yet; `None`: the request has no token.
 pub fn offered<'a>(
     databases: &Databases,
     call: &'a ApiRequest,
@@ -145,8 +146,8 @@ pub async fn look_up(database: &DatabaseContext, presented: &Presented) -> Resul
     database.hub.tokens.look_up(presented).await.map_err(ApiError::database)
 }
 
-/// Checks that the token opens the store in one of several databases. If no database knows the token, and one
-/// database does not respond, returns the error of that database. A JWT is verified without a database. Returns
+/// Checks that the token opens the store in at least one of the node's databases. If no database knows the token, and
+/// one database does not respond, returns the error of that database. A JWT is verified without a database. Returns
 /// whether the request was counted against the token's rate limit.
 async fn identify(
     databases: &Databases,
@@ -205,7 +206,8 @@ pub async fn verify(databases: &Databases, jwt: &Jwt, refused: impl Fn(&'static 
     })
 }
 
-/// Counts the request's connection as a connection with a valid token.
+/// Counts the request's connection as a connection with a valid token, so that the server does not close it to make
+/// room. Fails if connections with valid tokens fill all slots.
 pub fn authenticate(call: &ApiRequest) -> Result<(), ApiError> {
     call.connection.slot.authenticate().map_err(|full| {
         full.log();
@@ -213,7 +215,7 @@ pub fn authenticate(call: &ApiRequest) -> Result<(), ApiError> {
     })
 }
 
-/// Returns the rights of a valid token, or the error for the client.
+/// Returns the rights of a valid token, or the error for the client. The caller must check the store.
 pub fn judge_alone(found: TokenLookup) -> Result<Arc<Grant>, ApiError> {
     match found {
         TokenLookup::Valid(grant) => Ok(grant),

@@ -88,8 +88,8 @@ impl Databases {
         }
     }
 
-    /// The database of a store: the database to which the settings assign the store, otherwise the database that knows
-    /// the store.
+    /// The database of a store: the database to which the settings assign the store, otherwise the database whose
+    /// tables have the store.
     pub(super) async fn of(&self, store: &StoreId) -> Result<Arc<DatabaseContext>, ApiError> {
         if let [(database, _)] = self.databases.as_slice() {
             return Ok(Arc::clone(database));

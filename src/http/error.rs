@@ -14,9 +14,9 @@ use crate::infra::db::Busy;
 use crate::infra::telemetry::LogLimit;
 use crate::token::Scope;
 
-/// The value of the header `Retry-After` while the node or its database is not ready, seconds. `SESSIONS_RETRY_S` is
-/// the value after a session limit is reached.
+/// The value of the header `Retry-After` while the node or its database is not ready, seconds.
 const NOT_READY_RETRY_S: u64 = 5;
+/// The value of the header `Retry-After` when a store or a token has its maximum number of sessions, seconds.
 const SESSIONS_RETRY_S: u64 = 15;
 /// The value of the header `Retry-After` while another request with the same `Idempotency-Key` is being executed,
 /// seconds.
@@ -29,7 +29,7 @@ pub enum ApiError {
     TokenInUrl,
     /// The request has no token, or the token is unknown.
     Unauthorized,
-    /// The token has expired or was revoked. The value is the code of the error.
+    /// The token has expired or was revoked. The value is the code of the error, such as `token_revoked`.
     NoLonger(&'static str),
     /// The token does not open this store.
     OtherStore,
@@ -80,7 +80,7 @@ pub enum ApiError {
     UnknownOrder,
     /// The store has no event with this id.
     UnknownEvent,
-    /// The order's status has changed meanwhile, or the order cannot move to the requested status.
+    /// The order already has the requested status, or it no longer has the status that the person saw.
     StatusConflict {
         /// The current status of the order.
         status: &'static str,
@@ -102,13 +102,13 @@ pub enum ApiError {
     StatusNotPossible,
     /// The shop's own API failed, or did not respond in time.
     ShopUnavailable,
-    /// The mapping of the shop's table has no value for this status.
+    /// The mapping of the shop's table has no value for the requested status. The value of this variant is that status.
     StatusUnknownToShop(&'static str),
     /// Several sources have an order with this key. The value lists the sources. The client must choose one of them.
     AmbiguousOrder(Vec<String>),
     /// Another request with this `Idempotency-Key` is being executed.
     KeyUnderWay,
-    /// The `Idempotency-Key` belongs to another request.
+    /// The client has already used this `Idempotency-Key` for a different request.
     KeyOfOtherRequest,
     /// The database is not available, or the node is starting or shutting down. The client should retry.
     NotReady,
@@ -133,8 +133,8 @@ impl ApiError {
         Self::NotReady
     }
 
-    /// Whether the error occurs before the token is verified, or because the token is not valid. A request with such
-    /// an error counts against the rate limit of its client's address.
+    /// Whether the error occurs before the token is verified, or because the token is not valid. A request with this
+    /// kind of error counts against the rate limit of its client's address.
     pub fn is_of_guest(&self) -> bool {
         matches!(
             self,

@@ -24,8 +24,8 @@ const KEY: &str = "idempotency-key";
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 const WANTED: &str = "one key of 1 to 255 visible ASCII characters, such as a UUID";
 
-/// Executes a request of a store. A POST with a key is executed once, and a repetition gets the first response. For
-/// other methods the key is ignored, because a repeated GET, PUT or DELETE changes nothing more.
+/// Executes a request of a store. A POST with an `Idempotency-Key` is executed once, and a repetition gets the first
+/// response. For other methods the key is ignored, because a repeated GET, PUT or DELETE has no further effect.
 pub async fn answer(
     access: Access,
     mut call: ApiRequest,

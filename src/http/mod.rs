@@ -49,7 +49,7 @@ use opened::TokenAccess;
 use request::{ApiRequest, Body, Query};
 use server::Connection;
 
-/// The first part of the paths to which web pages of other origins may send requests.
+/// The beginning of the paths to which web pages of other origins may send requests.
 const API: &str = "/api/partner/";
 
 /// The data of one database, for the routes.

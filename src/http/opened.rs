@@ -15,7 +15,8 @@ use crate::token::{Grant, Presented, Scope, TokenLookup};
 pub struct TokenAccess {
     /// The databases of the node.
     pub databases: Arc<Databases>,
-    /// The databases in which the token is valid, in the order of the settings. The list has at least one database.
+    /// The databases in which the token is valid and has the scope that the route needs, in the order of the settings.
+    /// The list has at least one database.
     pub opened: Vec<Opened>,
     /// The names of the databases that did not respond.
     pub unavailable: Vec<String>,
@@ -33,7 +34,8 @@ pub struct Opened {
 }
 
 impl TokenAccess {
-    /// Whether the token is valid for several databases. Only a JWT of the platform's issuer can be.
+    /// Whether the token may be valid in several databases of the node. Only a JWT may be: any other token is stored in
+    /// one database.
     pub fn is_of_all(&self) -> bool {
         matches!(self.presented, Presented::Jwt(_)) && self.databases.are_several()
     }

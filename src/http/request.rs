@@ -81,7 +81,7 @@ impl Query {
     pub fn moment(&self, name: &'static str) -> Result<Option<OffsetDateTime>, ApiError> {
         let Some(text) = self.get(name) else { return Ok(None) };
         let moment = OffsetDateTime::parse(&text.replace(' ', "+"), &Rfc3339).ok();
-        // Only years that Postgres can store are accepted.
+        // Only these years are accepted, because Postgres cannot store every year that this format allows.
         let moment = moment.filter(|moment| (1970..=9999).contains(&moment.year()));
         match moment {
             Some(moment) => Ok(Some(moment)),
@@ -167,8 +167,8 @@ impl ApiRequest {
     }
 }
 
-/// A body that is not read yet. The lock is never contended: a stream is not `Sync`, and the lock makes the request
-/// `Sync`.
+/// A body that is not read yet. A stream is not `Sync`, and the lock makes the request `Sync`. No task ever waits for
+/// this lock.
 pub struct Body(std::sync::Mutex<BoxStream<'static, Result<Bytes, warp::Error>>>);
 
 impl Body {

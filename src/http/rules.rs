@@ -63,8 +63,8 @@ impl Rules {
         own || self.allowed_origins.iter().any(|allowed| allowed == origin)
     }
 
-    /// Adds the CORS headers, so that a page of an allowed origin can read the response, and the HSTS header.
-    /// `any_origin`: a page of any origin can read the response.
+    /// Adds the HSTS header, and the CORS headers with which a page of an allowed origin can read the response. `asked`
+    /// are the headers of the request. `any_origin`: a page of any origin can read the response.
     pub fn add_headers(&self, response: &mut Response, asked: &HeaderMap, any_origin: bool) {
         if self.is_secure {
             response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, HSTS);
@@ -114,7 +114,8 @@ mod tests {
         let plain = rules(&[], false);
         assert!(plain.allow_origin(&headers("orders.example", None)));
         assert!(plain.allow_origin(&headers("orders.example", Some("http://orders.example"))));
-        // A proxy in front of the node may terminate TLS.
+        // A proxy in front of the node may terminate TLS. Then the origin has the scheme https, although the node has
+        // no TLS.
         assert!(plain.allow_origin(&headers("orders.example", Some("https://orders.example"))));
         assert!(plain.allow_origin(&headers("orders.example", Some("https://panel.example"))));
         for foreign in [

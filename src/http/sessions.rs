@@ -32,7 +32,7 @@ pub fn upgrade(
 ) -> Result<Response, ApiError> {
     let session = match session {
         Ok(session) => Ok(session),
-        // A browser hides the reason of a failed handshake from its page, but shows the page the close code. So this
+        // A browser hides the error of a failed handshake from its page, but tells the page the close code. So this
         // error is sent as a close code after the handshake.
         Err(ApiError::TooManySessions) => Err(Close::TooManySessions),
         Err(problem) => return Err(problem),
@@ -109,8 +109,9 @@ fn too_many(store: Option<&StoreId>, token: TokenId) -> ApiError {
     ApiError::TooManySessions
 }
 
-/// The cursor with which a session continues. Over Server-Sent Events, the header `Last-Event-ID` has priority over the
-/// parameter `after`. A browser sends the newest cursor in this header when it reconnects.
+/// The cursor after which a session continues. `None`: the client has no cursor. Over Server-Sent Events, the header
+/// `Last-Event-ID` has priority over the parameter `after`, because a browser puts the newest cursor into this header
+/// when it reconnects.
 pub fn last_cursor(call: &ApiRequest, is_sse: bool) -> Option<String> {
     let last = call.headers.get("last-event-id").filter(|_| is_sse);
     let last = last.and_then(|value| value.to_str().ok());

@@ -233,7 +233,8 @@ async fn select(access: &TokenAccess, call: &ApiRequest) -> Result<(Opened, Many
     Ok((opened.clone(), selection))
 }
 
-/// Finds the database that has all of these stores.
+/// Finds the database that has all of these stores. Fails if they are in several databases, or if the token does not
+/// open the database.
 async fn database_of<'a>(access: &'a TokenAccess, stores: &HashSet<StoreId>) -> Result<&'a Opened, ApiError> {
     let mut of = None;
     for store in stores {

@@ -182,7 +182,8 @@ async fn clear(client: &mut Client) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Deletes the bench's events by their source, because the event of a truncated table has no store.
+/// Deletes the bench's events. It finds them by their source and not by their store, because the event of a truncated
+/// table has no store.
 async fn delete_rows(client: &Client) -> anyhow::Result<()> {
     const EVENTS: &str =
         "delete from vestnik.vst_event e using vestnik.vst_source s where s.table_name = $1 and e.source = s.id";

@@ -71,8 +71,8 @@ async fn measure(config: &Config, ground: &Ground, length: Duration) -> anyhow::
     Ok(())
 }
 
-/// Measures and prints the orders per second of each table, and their ratio to the orders per second of the table
-/// without a trigger.
+/// Measures how many orders per second each table takes, and prints the figures. Also prints each figure divided by the
+/// figure of the table without a trigger.
 async fn throughput(ground: &Ground, panels: &Panels, length: Duration) -> anyhow::Result<()> {
     let mut rows = [const { Vec::new() }; 3];
     let mut lost = Vec::new();

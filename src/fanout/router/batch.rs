@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::domain::event::{Delivery, EventId, EventType, PartnerEvent, StoreId, Xid};
 
-/// The first byte of a frame that holds a whole text message.
+/// The first byte of a WebSocket frame that holds a whole text message.
 const FINAL_TEXT: u8 = 0x81;
 
 /// An event of a batch, encoded once for all sessions.
@@ -22,17 +22,19 @@ pub struct Published {
     pub id: EventId,
     /// The event's store.
     pub store: StoreId,
-    /// The transaction of the event. A session skips a live event if its replay covered this transaction.
+    /// The transaction that recorded the event. A session skips the event if its replay has already sent the events of
+    /// this transaction.
     pub xid: Xid,
     /// The type of the event.
     pub kind: EventType,
     /// The time at which the trigger recorded the event, by Postgres' clock.
     pub at: OffsetDateTime,
-    /// The encoded cursor that the client gets with the event.
+    /// The cursor that the client gets with the event, as text. A client that reconnects continues after its newest
+    /// cursor.
     pub cursor: Arc<str>,
     /// The event as JSON text. It shares its memory with the batch's frames.
     pub text: Utf8Bytes,
-    /// The offset in the batch's frames at which the event's frame ends.
+    /// The byte offset at which the event's WebSocket frame ends in the buffer of the batch.
     end: usize,
 }
 
@@ -46,7 +48,7 @@ struct Shared {
     frames: Bytes,
 }
 
-/// Successive events of a batch that are written together.
+/// Successive events of a batch that a session writes together.
 #[derive(Debug)]
 pub struct BatchPart<'a> {
     /// The events of the part.
@@ -56,7 +58,8 @@ pub struct BatchPart<'a> {
 }
 
 impl Batch {
-    /// Serialises the events. The last event carries the cursor `after`. Each other event carries `before`.
+    /// Encodes the events as JSON and as WebSocket frames. The last event carries the cursor `after`, which covers the
+    /// whole batch. Each other event carries the cursor `before`, which covers no event of the batch.
     pub(super) fn new(events: &[impl Borrow<PartnerEvent>], before: &Arc<str>, after: &Arc<str>) -> Self {
         let last = events.len().saturating_sub(1);
         let events = events.iter().map(Borrow::borrow);
@@ -89,8 +92,8 @@ impl Batch {
         self.0.frames.len()
     }
 
-    /// Splits the batch into parts. A part ends at the first event at which its length is `bytes` bytes or more. A
-    /// session has a separate deadline for each part, so that a slow client can take a large batch.
+    /// Splits the batch into parts. A part ends with the event that makes it `bytes` bytes long or longer. A session
+    /// has a separate deadline for each part, so that a slow client can take a large batch.
     pub fn parts(&self, bytes: usize) -> impl Iterator<Item = BatchPart<'_>> {
         let mut begin = (0, 0);
         std::iter::from_fn(move || {

@@ -1,14 +1,15 @@
 //! The recently published events, in memory. During a mass reconnect, replays are served from this cache and not from
 //! Postgres.
 //!
-//! The invariant: **every published event that `base` does not cover is in the cache.** `base` is a position. So the
-//! cache serves a client's cursor only if the cursor covers all of `base`. Then each event that the client misses is in
-//! the cache, or is published later.
+//! A [`Position`] is the set of transactions whose events a reader has read: it *covers* these events. A cursor is a
+//! position that a client keeps. The cache has a position `base`, and this invariant: **the cache contains every
+//! published event that `base` does not cover.** So the cache serves a client's cursor only if the cursor covers all of
+//! `base`. Then each event that the client misses is in the cache, or is published later.
 //!
 //! The cache groups the events by the reads of the feed. When the events of the oldest read are evicted, `base` moves
 //! forward to the end of that read. When past events are read from the journal, `base` moves back, once
-//! ([`EventCache::prepend_history`]). The cache serves only a cursor that the published position covers. A cursor
-//! that covers more came from another node, so the replay from this cursor reads the journal.
+//! ([`EventCache::prepend_history`]). The cache does not serve a cursor that covers an event which this node has not
+//! published yet. Such a cursor came from another node, so its replay reads the journal.
 //!
 //! An open transaction does not stop the cache: neither `base` nor a client's cursor covers it.
 
@@ -21,14 +22,14 @@ use crate::domain::event::{JournalEvent, StoreId};
 /// Maximum total size of the cached events, in bytes.
 pub const CACHE_BYTES: usize = 32 * 1024 * 1024;
 
-/// A store's list frees memory when its capacity exceeds its length by more than this factor.
+/// The list of a store's cached events frees memory when its capacity exceeds its length by more than this factor.
 const ROOM_MOST: usize = 8;
 
 /// The recently published events of all stores, in memory.
 #[derive(Debug)]
 pub struct EventCache {
     most_bytes: usize,
-    /// The cached events. `None`: no position is known yet, or the last read was larger than the cache.
+    /// The cached events. `None`: the feed has no position yet, or the last read was larger than the cache.
     cached: Option<Cached>,
     /// The events of a read that is published in chunks, until the read is complete. `None`: no read is being published
     /// in chunks.
@@ -63,7 +64,7 @@ struct Read {
 pub struct CachedReplay {
     /// The events, in the order of sending.
     pub events: Vec<Arc<JournalEvent>>,
-    /// The position that covers these events and all earlier events.
+    /// The position of the client after the replay: it covers these events and all earlier events.
     pub seen: Position,
     /// The epoch of the database, for the encoding of cursors.
     pub epoch: Epoch,
@@ -82,8 +83,8 @@ impl EventCache {
         }
     }
 
-    /// Sets the position that the feed has reached. The router calls this when the feed starts, and at the end of a
-    /// read in chunks.
+    /// Sets the position of the feed: the transactions that it has read. The router calls this when the feed starts,
+    /// and at the end of a read that was published in chunks.
     pub fn set_position(&mut self, position: &Position) {
         match (self.streamed.take(), self.cached.take()) {
             (Some(streamed), Some(cached)) => {
@@ -94,8 +95,8 @@ impl EventCache {
         }
     }
 
-    /// Empties the cache, and sets `base` to this position. Events that the position does not cover are published
-    /// later.
+    /// Empties the cache, and sets `base` to this position. Each event that the position does not cover is published
+    /// later, and is then cached.
     fn begin(&mut self, position: &Position) {
         self.streamed = None;
         self.cached = Some(Cached {
@@ -107,7 +108,8 @@ impl EventCache {
         });
     }
 
-    /// Removes every event. The journal serves replays until the cache has new events.
+    /// Removes every event. The cache then serves only replays of events that are published later; the journal serves
+    /// others.
     pub fn clear(&mut self) {
         match (&mut self.streamed, self.cached.take()) {
             (Some(streamed), _) => *streamed = Streamed::default(),
@@ -117,12 +119,13 @@ impl EventCache {
     }
 
     /// Adds published events. `before` and `after` are the feed's cursors before and after these events. While a read
-    /// is published in chunks, `after` is in the middle of the read.
+    /// is published in chunks, `after` is [`Cursor::Within`] that read.
     pub fn append(&mut self, events: &[JournalEvent], before: &Cursor, after: &Cursor) {
         let of_stores = events.iter().filter(|event| event.store.is_some());
         let events: Vec<Arc<JournalEvent>> = of_stores.map(|event| Arc::new(event.clone())).collect();
         if let Cursor::At(before) = before {
-            // A read in chunks failed, and the feed now publishes its events again.
+            // `before` is not within a read. So if `streamed` has events, their read failed before its end, and the
+            // feed publishes these events again.
             self.streamed = None;
             if self.cached.as_ref().is_none_or(|cached| cached.reached != *before) {
                 self.begin(before);
@@ -174,8 +177,8 @@ impl EventCache {
         while cached.bytes > self.most_bytes && cached.drop_oldest() {}
     }
 
-    /// The position before which past events can be added. `None`: they were added already, or the cache has no
-    /// position.
+    /// The position before which past events can be added: all cached events come after it. `None`: past events were
+    /// added already, or the feed has no position yet.
     pub fn wants_history(&self) -> Option<Position> {
         self.cached
             .as_ref()
@@ -210,13 +213,14 @@ impl EventCache {
             after: base.clone(),
             events,
         });
-        // A transaction that ran at `base` and has ended since is covered by `past`, but not by `base`.
+        // The cache now has every event that `base` does not cover, and every event that `past` does not cover. It may
+        // lack only events that both positions cover.
         cached.base = base.intersection(past);
         while cached.bytes > self.most_bytes && cached.drop_oldest() {}
     }
 
-    /// The replay for a client of the store: all events that the cursor does not cover. `None`: the cache does not have
-    /// all these events.
+    /// The replay for a client of the store: all published events that the client's `cursor` does not cover. `None`:
+    /// the cache does not have all these events.
     pub fn replay_from(&self, store: &StoreId, epoch: Epoch, cursor: &str) -> Option<CachedReplay> {
         let cached = self.cached.as_ref().filter(|_| self.streamed.is_none())?;
         let replay_plan = ReplayPlan::from(Cursor::decode(cursor, epoch).ok()?);
@@ -284,10 +288,10 @@ mod tests {
         committed: Vec<JournalEvent>,
         position: Position,
         recent: EventCache,
-        /// The cursors that clients may have, encoded.
+        /// The cursors that clients may have, as encoded text.
         given: Vec<String>,
-        /// Past events that were read from the journal, and are not in the cache yet: the result of `wants_history`,
-        /// the position of the read, and the events.
+        /// Past events that were read from the journal, but not added to the cache yet. The values are: the result of
+        /// `wants_history`, the position before the past events, and the past events.
         past: Option<(Position, Position, Vec<JournalEvent>)>,
     }
 
@@ -503,8 +507,8 @@ mod tests {
             let earlier = world.given.len();
             for step in steps.iter().filter(|step| !matches!(step, Step::ReadHistory { .. })) {
                 world.step(step);
-                // The cache also serves cursors from before the start, unless a transaction that was open at the
-                // start has ended and is unread.
+                // For both stores, the cache must serve each cursor that was given after the start. It may not have all
+                // events after an earlier cursor: a transaction that was open at the start may have ended unread.
                 prop_assert!(world.check() >= 2 * (world.given.len() - earlier));
             }
         }

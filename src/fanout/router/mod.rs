@@ -1,8 +1,10 @@
-//! The router hands the events of each read to the sessions of their store. It never waits: a session whose queue is
-//! full is closed as lagged. Its client reconnects with a cursor, so no event is lost.
+//! The router hands the events of each read to the sessions of their store. It never waits: if a session's queue is
+//! full, the router ends the session as [`End::Lagged`]. The client then reconnects with its cursor, so no event is
+//! lost.
 //!
-//! The router publishes a whole read, or a whole chunk of a read, under one lock, together with the cursor after it. So
-//! a new subscriber gets a cursor, and then exactly the events that this cursor does not cover.
+//! The router publishes a whole read, or a whole chunk of a read, under one lock. Under this lock it also sets the
+//! cursor that covers the published events. So a new subscriber gets a cursor, and then exactly the events that this
+//! cursor does not cover.
 
 mod admission;
 mod batch;
@@ -34,9 +36,10 @@ use crate::infra::metrics::HOT;
 use crate::journal::History;
 use crate::token::{Holder, TokenInvalidated};
 
-/// The time that each session adds to the spread of the reconnects after a restart: 1 s for 1,000 clients.
+/// After a restart of the node, its clients reconnect at random times within a period. Each session adds this time to
+/// the period, so the period is 1 s for 1,000 clients.
 const RECONNECT_PACE: Duration = Duration::from_millis(1);
-/// Maximum time over which sessions spread their reconnects.
+/// Maximum length of the period within which clients reconnect.
 const MAX_RECONNECT_JITTER: Duration = Duration::from_secs(5);
 
 /// The reason why the router ends a session.
@@ -44,7 +47,8 @@ const MAX_RECONNECT_JITTER: Duration = Duration::from_secs(5);
 pub enum End {
     /// The session's queue was full, because the client read too slowly.
     Lagged,
-    /// The node is shutting down, or the database has a new epoch.
+    /// The node is shutting down or cannot read the journal, or the database has a new [`Epoch`]. The client
+    /// reconnects.
     Draining,
     /// The session's token is no longer valid.
     TokenInvalidated(TokenInvalidated),
@@ -53,7 +57,7 @@ pub enum End {
 /// The reason why the router refuses a subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refused {
-    /// The feed has no position yet, or cannot read the journal now.
+    /// The feed has not read the journal since the start of the node, or cannot read it now.
     NotReady,
     /// The node is shutting down.
     Draining,
@@ -73,7 +77,8 @@ struct Inner {
     stores: HashMap<StoreId, Vec<Subscriber>>,
     /// The sessions that receive events of several stores.
     many: Vec<Subscriber>,
-    /// The epoch, and the cursor of all published events. `None`: the feed has no position yet.
+    /// The epoch of the database, and the cursor that covers all published events. `None`: the feed has not set a
+    /// position yet.
     reached: Option<(Epoch, Arc<str>)>,
     recent: EventCache,
     next_number: u64,
@@ -159,12 +164,13 @@ impl Router {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // The lock is used even after a panic of another task. At most one session misses its last batch, and that
-        // session's cursor does not cover the batch.
+        // The lock is used even after another task has panicked. At most one session misses its last batch. That
+        // session's cursor does not cover the batch, so a replay sends it.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts a subscription to a store. The subscription receives every event that its cursor does not cover.
+    /// Starts a subscription to a store. The subscription receives every event that [`Subscription::cursor`] does not
+    /// cover.
     pub fn subscribe(self: &Arc<Self>, store: &StoreId, holder: Holder) -> Result<Subscription, Refused> {
         self.begin(Selection::Store(store.clone()), holder)
     }
@@ -210,18 +216,19 @@ impl Router {
         })
     }
 
-    /// Filters the events of stores that have a session on this node.
+    /// Returns only the events of stores that have a session on this node.
     pub fn watched<'a>(&self, events: &'a [JournalEvent]) -> Vec<&'a JournalEvent> {
         let inner = self.lock();
         let is_watched = |event: &&JournalEvent| event.store.as_ref().is_some_and(|store| inner.is_watched(store));
         events.iter().filter(is_watched).collect()
     }
 
-    /// Publishes one read, or one chunk of a read. `before` is the cursor before the read; `after` is the cursor
-    /// after it. For each session, only the last event carries `after`, because the session has received the whole
-    /// read only with its last event.
+    /// Publishes one read, or one chunk of a read. `before` is the feed's cursor before these events; `after` is its
+    /// cursor after them. For each session, only the last event carries `after`, because the session has received all
+    /// events only with its last event.
     ///
-    /// Returns [`NotLookedUp`], and publishes nothing, if the translation lacks the store of a new session.
+    /// Returns [`NotLookedUp`], and publishes nothing, if a store got its first session after the look-ups of
+    /// `translation`.
     pub fn publish(
         &self,
         epoch: Epoch,
@@ -304,9 +311,9 @@ impl Router {
         subscribers.all(|subscriber| subscriber.link.bytes() <= self.send_queue_bytes / 2)
     }
 
-    /// Sets the feed's position: when the feed starts, and after a read in chunks. In a new epoch, all sessions end
-    /// before any of them gets a new cursor. A client must return with a cursor of the old epoch, because only that
-    /// cursor shows that its lists are out of date.
+    /// Sets the feed's position when the feed starts, and after a read in chunks. In a new [`Epoch`], all sessions end
+    /// before any of them gets a new cursor. Each client must return with a cursor of the old epoch. Only such a cursor
+    /// tells the server that the client's lists are out of date.
     pub fn reach(&self, epoch: Epoch, position: &Position) {
         let mut inner = self.lock();
         if inner.reached.as_ref().is_some_and(|(before, _)| *before != epoch) {
@@ -317,8 +324,8 @@ impl Router {
         inner.reached = Some((epoch, Cursor::At(position.clone()).encode(epoch).into()));
     }
 
-    /// Continues in a new epoch in which earlier cursors stay valid. `published` is the cursor of the published events.
-    /// No session ends.
+    /// Continues in a new [`Epoch`] in which earlier cursors stay valid, so no session ends. `published` is the cursor
+    /// that covers all published events.
     pub fn follow(&self, epoch: Epoch, published: &Cursor) {
         let mut inner = self.lock();
         if inner.reached.is_some() {
@@ -331,7 +338,8 @@ impl Router {
         &self.admission
     }
 
-    /// The replay for a client from the event cache. `None`: the cache does not have all missed events.
+    /// The events that a client missed after its `cursor`, from the event cache. `None`: the cache does not have all of
+    /// them.
     pub fn replay_from(&self, store: &StoreId, cursor: &str) -> Option<CachedReplay> {
         let inner = self.lock();
         let (epoch, _) = inner.reached.as_ref()?;
@@ -343,7 +351,8 @@ impl Router {
         self.lock().recent.clear();
     }
 
-    /// The position before which past events can be added. `None`: they were added already, or no position is known.
+    /// The position before which past events can be added to the cache. `None`: past events were added already, or the
+    /// feed has not set a position yet.
     pub fn wants_history(&self) -> Option<Position> {
         self.lock().recent.wants_history()
     }
@@ -362,12 +371,13 @@ impl Router {
         RECONNECT_PACE.saturating_mul(sessions).min(MAX_RECONNECT_JITTER)
     }
 
-    /// The cursor that covers all published events. `None`: the feed has no position yet.
+    /// The cursor that covers all published events. `None`: the feed has not set a position yet.
     pub fn cursor(&self) -> Option<Arc<str>> {
         self.lock().reached.as_ref().map(|(_, cursor)| Arc::clone(cursor))
     }
 
-    /// Sets whether the last read of the journal is too old, and tells every session. While it is, no session starts.
+    /// Sets whether the last read of the journal is too old, and tells every session. While the read is too old, no
+    /// session starts.
     pub fn set_stale(&self, stale: bool) {
         let mut inner = self.lock();
         if std::mem::replace(&mut inner.stale, stale) == stale {

@@ -1,4 +1,5 @@
-//! The selection of a session: one store, or several stores with one queue and one cursor.
+//! Which events a session receives: those of one store, or those of several stores. In both cases the session has one
+//! queue and one cursor.
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ pub struct ManyStores {
     pub stores: StoreSet,
     /// The types of events that the session receives. `None`: all types.
     pub types: Option<Vec<EventType>>,
-    /// The stores that the token opened when the client subscribed to all stores. `None`: the client listed the stores.
+    /// The stores that the token opened when the client subscribed to all stores. `None`: the client named each store.
     pub granted: Option<Stores>,
 }
 
@@ -87,8 +88,8 @@ impl Selection {
 }
 
 impl Inner {
-    /// The subscribers that share this selection's session limit: the sessions of its store, or all sessions of several
-    /// stores.
+    /// The subscribers that count together against one session limit. For one store, these are its sessions; for
+    /// several stores, these are all sessions of several stores.
     pub(super) fn group(&mut self, selection: &Selection) -> Option<&mut Vec<Subscriber>> {
         match selection {
             Selection::Store(store) => self.stores.get_mut(store),

@@ -19,11 +19,11 @@ const IDLE_QUEUE_BATCHES: usize = 4;
 pub enum Queued {
     /// A batch of events for the client.
     Batch(Batch),
-    /// The client must reload its lists. The value is a cursor that covers all events queued before.
+    /// The client must reload its lists. The value is a cursor that covers all events that were queued earlier.
     Resync(Arc<str>),
     /// The node cannot read the journal at present: its last read is too long ago.
     Stale,
-    /// The node reads the journal again. The value is a cursor that covers all events queued before.
+    /// The node reads the journal again. The value is a cursor that covers all events that were queued earlier.
     Fresh(Arc<str>),
 }
 
@@ -71,7 +71,7 @@ impl SessionQueue {
     }
 
     /// Tells the session whether the node can read the journal. `None`: the node cannot read it. `Some`: the node reads
-    /// it again; the value is the published cursor.
+    /// it again; the value is the cursor that covers all published events.
     pub fn say_stale(&self, fresh: Option<&Arc<str>>) {
         let said = fresh.map_or(Queued::Stale, |cursor| Queued::Fresh(Arc::clone(cursor)));
         self.queue().batches.push_back(said);

@@ -30,8 +30,9 @@ impl Subscription {
         self.link.take_rest()
     }
 
-    /// Returns the cursor that covers all items that are queued now. Call this method before taking the items. `Err`:
-    /// the router has ended the session, so the cursor may cover a batch that did not fit into the session's queue.
+    /// Returns the cursor that covers all items that are queued now. The caller may send it after it has sent these
+    /// items. `Err`: the router has ended the session, so the cursor may cover a batch that did not fit into the
+    /// session's queue.
     pub fn reached(&self) -> Result<Arc<str>, End> {
         let reached = self.router.cursor().unwrap_or_else(|| Arc::clone(&self.cursor));
         match self.link.ended() {

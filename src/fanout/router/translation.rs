@@ -23,7 +23,7 @@ impl Translation<'_> {
     }
 }
 
-/// A store got its first session after the feed looked up the values for the other stores of a batch. The items of this
+/// A store got its first session after the feed had looked up values for the other stores of a batch. The items of this
 /// store's orders are missing, so the router publishes nothing of the batch. The feed must look up and publish again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotLookedUp;

@@ -32,7 +32,8 @@ impl Session {
             Ok(FromClient::Panel { rings }) => {
                 self.panel = match (&self.selection, rings) {
                     (Selection::Store(store), true) => Panel::Rings(self.hub.presence.enter(store)),
-                    // A session of several stores is not in one kitchen, so it counts as present in no store.
+                    // A session of several stores belongs to no single kitchen, so it does not count as a panel that
+                    // can ring.
                     _ => Panel::Silent,
                 };
                 None

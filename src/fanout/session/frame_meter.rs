@@ -11,7 +11,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::socket::Socket;
 use crate::infra::rate_limiter::Rate;
 
-/// The rate limit for frames of one client: enough for a person's acknowledgements, too few for a flood.
+/// The rate limit for frames of one client: 50 a second, and 500 at once after a quiet time. Acknowledgements of a
+/// person stay far below this limit.
 const FRAMES: Rate = Rate::per_second(50, 500);
 /// Length of the longest frame head: two bytes, eight bytes of payload length, four bytes of mask.
 const MAX_HEAD_BYTES: usize = 14;
@@ -95,7 +96,7 @@ impl AsyncWrite for Metered {
     }
 }
 
-/// Finds frames in the client's bytes. A frame may continue in a later read.
+/// Finds the frames in the bytes that the client sent. A frame may continue in a later read of the socket.
 #[derive(Debug, Default)]
 struct Frames {
     head: [u8; MAX_HEAD_BYTES],

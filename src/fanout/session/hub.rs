@@ -17,11 +17,11 @@ use crate::token::Tokens;
 pub struct Hub {
     /// Hands events to sessions.
     pub router: Arc<Router>,
-    /// The pool for replays and status changes.
+    /// The database connections for replays and status changes.
     pub pool: Pool,
-    /// The pool for token checks and acknowledgements.
+    /// The database connections for token checks and acknowledgements.
     pub token_pool: Pool,
-    /// The pool for lists, history and summaries. It limits the reads of each store.
+    /// The database connections for lists, history and summaries. A store can use only some of them at the same time.
     pub reads: Reads,
     /// Limits how many status changes of each store run at the same time.
     pub changes: Turns,

@@ -11,8 +11,8 @@ use crate::domain::event::EventId;
 use crate::fanout::router::Selection;
 use crate::token::Scope;
 
-/// The reason why a session ends. The client gets its code: below 4500 the client reconnects with its cursor, and from
-/// 4500 on it does not reconnect.
+/// The reason why a session ends. The client gets it as the code of the close frame. After a code below 4500 the client
+/// reconnects with its cursor; after any other code it does not reconnect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Close {
     /// The client closed the connection.
@@ -25,8 +25,8 @@ pub enum Close {
     NotUtf8,
     /// The client sent a message of more than 4 KiB.
     TooBig,
-    /// The client must reconnect, because the node is shutting down, the database has a new epoch, or the replay
-    /// failed.
+    /// The client must reconnect. The node is shutting down or cannot read the journal, the database was restored, or
+    /// the replay failed.
     Draining,
     /// The session's token has expired.
     TokenExpired,
@@ -38,7 +38,7 @@ pub enum Close {
     TokenRevoked,
     /// The store, or the token in this store, has its maximum number of sessions.
     TooManySessions,
-    /// The connection has ended, so no close frame can be sent.
+    /// The TCP connection has ended, so no close frame can be sent.
     Gone,
 }
 
@@ -166,8 +166,8 @@ impl Mistake {
     }
 }
 
-/// The first message of a session. `jitter_ms`: after a disconnect, the client reconnects after a random part of this
-/// time, in milliseconds.
+/// The first message of a session. `jitter_ms`: after a disconnect, the client waits a random time before it
+/// reconnects, at most this number of milliseconds.
 pub fn connected(
     selection: &Selection,
     session: &str,
@@ -196,7 +196,7 @@ pub fn heartbeat(cursor: &str) -> Utf8Bytes {
 /// Tells the client that this node cannot read the journal, so that newer events may exist.
 pub const STALE: &str = r#"{"type":"stale"}"#;
 
-/// The reason of a resync while the session is live: a changed mapping, or an emptied source.
+/// The reason of a `resync_required` message to a live session: a mapping was changed, or a source's table was emptied.
 pub const SOURCES_CHANGED: &str = "sources_changed";
 
 /// Tells the client to reload its lists, because its cursor is unusable or the lists are out of date. `reason` is a

@@ -37,8 +37,8 @@ use crate::infra::metrics::HOT;
 use crate::receipts::writer::{Channel, Receipt, ReceiptKind};
 use crate::token::{Grant, TokenId, TokenInvalidated};
 
-/// Number of bytes after which the session flushes its writes. This limits the memory for a client, however long its
-/// queue is.
+/// Number of bytes after which the session flushes its writes. So the session uses little memory for a client, even if
+/// the client's queue is long.
 const FLUSH_BYTES: usize = 256 * 1024;
 /// Maximum time for a client to take the flushed data.
 const WRITE_DEADLINE: Duration = Duration::from_secs(10);
@@ -50,7 +50,8 @@ pub struct Session {
     grant: Arc<Grant>,
     name: String,
     subscription: Subscription,
-    /// The position after the replay. Live events that this position covers were sent in the replay.
+    /// The [`Position`] at the end of the replay: the replay has sent the events that it covers, so the session skips
+    /// them when they arrive live. `None`: the session had no replay yet.
     replayed: Option<Position>,
     /// Whether the client is a panel, according to its own messages. Receipts are recorded only for panels.
     panel: Panel,
@@ -60,8 +61,8 @@ pub struct Session {
 }
 
 impl Session {
-    /// Marks the client as a panel with this name. The client sends no messages over its stream, so each event that is
-    /// written counts as sent to the panel.
+    /// Marks the client as a panel with this name, which its HTTP request contains. The client cannot send messages
+    /// over its stream of Server-Sent Events. From now on, each written event is recorded as sent to the panel.
     pub fn name_panel(&mut self, token: TokenId, name: &str) {
         let Selection::Store(store) = &self.selection else {
             return;
@@ -98,8 +99,8 @@ impl Session {
         })
     }
 
-    /// Serves the client until the session ends, and then tells the client the reason. `after` is the cursor of an
-    /// earlier session.
+    /// Serves the client until the session ends, and then tells the client the reason. `after` is the client's cursor
+    /// from an earlier session. `None`: the client has no cursor, so it gets live events only.
     pub async fn run(mut self: Box<Self>, after: Option<String>, transport: &mut impl Transport) -> Close {
         let Err(why) = self.serve(after, transport).await;
         transport.close(why).await;

@@ -24,7 +24,8 @@ pub(super) enum Panel {
 /// Identifies a panel: its store, its token, and the name that it chose.
 type PanelId = (StoreId, TokenId, String);
 
-/// The number of open streams of each panel. The limits of sessions also limit these streams.
+/// The number of open streams of each panel. Each stream belongs to a session, so the limits of sessions also limit the
+/// number of streams.
 #[derive(Default)]
 pub struct PanelStreams(Mutex<HashMap<PanelId, usize>>);
 

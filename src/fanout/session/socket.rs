@@ -1,5 +1,5 @@
-//! The socket below a session, with or without TLS. The upgrade returns this type instead of a boxed reader and writer,
-//! so that many frames can be written in one system call.
+//! The socket below a session, with or without TLS. The upgrade to a WebSocket returns this type and not a boxed reader
+//! and writer, so that many frames can be written in one system call.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;

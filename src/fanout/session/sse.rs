@@ -29,7 +29,8 @@ pub fn channel() -> (Sse, mpsc::Receiver<Bytes>) {
     )
 }
 
-/// Runs a session over Server-Sent Events until the session ends. `after` is the cursor of an earlier session.
+/// Runs a session over Server-Sent Events until the session ends. `after` is the client's cursor from an earlier
+/// session. `None`: the client has no cursor.
 pub async fn serve(mut transport: Sse, session: Box<Session>, after: Option<String>) {
     session.run(after, &mut transport).await;
 }

@@ -52,7 +52,7 @@ pub struct Ws {
 }
 
 /// Waits for the upgrade, and runs the session. If no session could start, sends the client the reason. `after` is the
-/// cursor of an earlier session.
+/// client's cursor from an earlier session. `None`: the client has no cursor.
 pub async fn serve(upgrade: OnUpgrade, session: Result<Box<Session>, Close>, after: Option<String>) {
     // The future is boxed, because it ends before the session becomes idle, and should occupy no memory after its end.
     let Some(mut transport) = Box::pin(upgraded(upgrade)).await else {

@@ -5,13 +5,14 @@ use tokio_postgres::Row;
 
 use crate::infra::db::{self, GenericClient, Pool, QueryError};
 
-/// The result of one check. Each node checks once a second.
+/// The result of one check of the notification queue and the writer lock. Each node checks once a second.
 #[derive(Debug, Clone, Copy)]
 pub struct QueueCheck {
     /// Used share of Postgres' notification queue, 0 to 1. All databases of the server share the queue, and a full
     /// queue makes COMMIT fail.
     pub queue_usage: f64,
-    /// Whether a writer would be denied the writer lock now. If so, no node may be idle, because writers do not notify.
+    /// Whether a writer would be denied the writer lock now. Such a writer does not notify, so an idle node would not
+    /// read its event.
     pub is_refused: bool,
 }
 

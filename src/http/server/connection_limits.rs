@@ -1,8 +1,10 @@
-//! Limits the number of open connections. A guest is a connection that has shown no valid token. Guests may use only
-//! a share of all slots. If the share is full, a new guest replaces the oldest guest of the network with the most
-//! guests. So a silent connection cannot keep a slot, and a new connection has time to show its token. A connection
-//! with a valid token is never closed for another connection. If connections with valid tokens fill all slots, a few
-//! more guests are admitted. They may be health checks, or clients that need a request before they can reconnect.
+//! Limits the number of open connections. A guest is a connection that has shown no valid token. Guests may use only a
+//! share of all slots. If the share is full, a new guest replaces the oldest guest of the network with the most guests.
+//! So a silent connection cannot keep a slot, and a new connection has time to show its token.
+//!
+//! A connection with a valid token is never closed for another connection. If connections with valid tokens fill all
+//! slots, the server still admits a few guests. Such a guest may be a health check, or a client that must send a
+//! request before it can reconnect.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -15,7 +17,8 @@ use tokio::sync::Notify;
 /// Maximum number of connections that are being closed to make room. If more are being closed, a new connection is
 /// refused.
 const MAX_CLOSING: usize = 1024;
-/// Maximum number of connections that are being closed and still get the reason. Sending the reason takes time.
+/// Maximum number of connections that get an error response while they are being closed. Further connections are closed
+/// without a response, which is faster.
 const MAX_TOLD: usize = 128;
 /// Number of guests that are admitted although other connections fill all slots. The number is lower if the system has
 /// few file descriptors.
@@ -56,7 +59,7 @@ pub enum Origin {
     Proxy,
 }
 
-/// The limit because of which a guest's connection was closed to make room.
+/// The limit that a new connection exceeded, so that the connection of a guest was closed to make room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bound {
     /// The limit of all connections.
@@ -78,7 +81,7 @@ impl Bound {
     }
 }
 
-/// The error of a connection for which no slot is free.
+/// The error for a connection that gets no slot, because all slots are in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full;
 
@@ -109,7 +112,7 @@ struct Inner {
 pub struct ConnectionSlot {
     limits: Arc<ConnectionLimits>,
     number: u64,
-    /// The limit of all connections when this connection was admitted.
+    /// The limit of all connections at the time when this connection was admitted.
     max: usize,
     is_guest: AtomicBool,
     closed: AtomicBool,
@@ -140,8 +143,8 @@ impl ConnectionLimits {
     }
 
     /// Admits a new connection as a guest. `files` is the number of connections for which the system has file
-    /// descriptors. Returns the connection's slot, and the limit because of which another guest is closed. `None`: no
-    /// guest is closed.
+    /// descriptors. Returns the connection's slot. If another guest is closed to make room, also returns the limit that
+    /// was exceeded.
     pub fn admit(
         self: &Arc<Self>,
         network: Network,

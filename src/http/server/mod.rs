@@ -35,10 +35,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Number of connections that are accepted at once after a quiet time.
 const AT_ONCE: u32 = 16;
-/// CPU time of one core that is reserved for each further connection. Without this limit, a node would accept and
-/// read thousands of connections after a restart before it sends the next live order. With the limit, the connections
-/// wait in the kernel. Of 5,000 connections on 2 cores, the last one waits 1.25 s; `/healthz` waits at most as long.
-/// Twice this CPU time did not make live orders faster (`cargo bench --bench replay`).
+/// CPU time of one core that the node reserves for each further connection. Without this limit, a node would accept and
+/// read thousands of connections after a restart before it sends the next live order. With the limit, new connections
+/// wait in the kernel. Of 5,000 connections on 2 cores, the last one waits 1.25 s. A request to `/healthz` waits at
+/// most as long. Twice this CPU time did not make live orders faster (`cargo bench --bench replay`).
 const TIME_OF_A_CORE: Duration = Duration::from_micros(500);
 
 /// Maximum number of connections that wait in the kernel to be accepted. If the queue is full, the kernel ignores
