@@ -1,6 +1,6 @@
-//! Chooses the next message for a chat: urgent deliveries before others, fresh ones before stale ones, older before
-//! newer. One message covers all open events of an order. If a chat has too many open deliveries, one message (a
-//! digest) lists many events.
+//! Chooses the next message for a chat from its open deliveries, which `open_delivery` reads and sorts. One message
+//! covers all open events of an order. If a chat has too many open deliveries, one message (a digest) lists many
+//! events.
 
 use std::time::Duration;
 
@@ -63,8 +63,8 @@ pub(super) async fn next_work(
         };
         match choose(transaction, sources, chat, style, &open, rule).await? {
             Some(work) => return Ok(Some(work)),
-            // No message is needed: the source was removed, its mapping hides the order now, or somebody answered the
-            // order meanwhile.
+            // No message is needed. Either the source was removed, or its mapping hides the order now, or somebody has
+            // already answered the order of a note.
             None => dead_letter_one(transaction, first.id).await?,
         }
     }
@@ -88,8 +88,8 @@ async fn dead_letter_one(transaction: &Transaction<'_>, delivery: i64) -> Result
     Ok(())
 }
 
-/// Returns the message for the first open delivery. The message may cover other deliveries of `open`, too. `None`: this
-/// delivery needs no message any more. `rule: None` allows no digest.
+/// Returns the message for the first delivery of `open`. The message may cover other deliveries of `open`, too. `None`:
+/// the first delivery needs no message any more. If `rule` is `None`, the message is no digest.
 async fn choose(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -114,8 +114,9 @@ async fn choose(
     let of_store =
         |open: &&OpenDelivery| open.event.is_some() && open.store == first.store && open.alone == first.alone;
     let chosen: Vec<&OpenDelivery> = open.iter().filter(of_store).collect();
-    // Count only fresh deliveries of the same urgency, so that many changes of old orders do not put a new order into a
-    // digest. Stale deliveries are listed in a digest in any case.
+    // Count only deliveries that are as urgent as the first one and not stale (not too old for a message of their own).
+    // Then many changes of old orders do not put a new order into a digest. Stale deliveries are listed in a digest in
+    // any case.
     let counts = |open: &&&OpenDelivery| !open.stale && open.urgent == first.urgent;
     let fresh = chosen.iter().filter(counts).count();
     if let Some(rule) = rule.filter(|_| !first.alone) {

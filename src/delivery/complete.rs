@@ -1,5 +1,5 @@
-//! Saves the outcome of a send. Each claim has a number (the fence). If a node has lost its lease to a newer claim, the
-//! older fence prevents this node from saving anything.
+//! Saves the outcome of a send. Each claim of a chat's lane has a number, the fence. When a node saves an outcome, its
+//! fence must still be the newest. So a node whose lease has ended cannot overwrite the work of the next node.
 
 use std::time::Duration;
 
@@ -23,8 +23,8 @@ pub(super) const CHAT_SPACING_S: f64 = 1.05;
 const SLOT_WINDOW_S: f64 = 1.05;
 /// Seconds until a refused message is sent again without markup. The chat's other deliveries go first.
 const PLAIN_PAUSE_S: f64 = 2.0;
-/// The pauses between the attempts to send a message, if the send failed although this node reached Telegram. `hurry`
-/// ends these pauses for all messages.
+/// The pauses between the attempts to send a message. They apply if the send failed although this node reached
+/// Telegram. The function `hurry` ends these pauses for all messages.
 const PAUSES: Pauses = Pauses {
     first: Duration::from_secs(1),
     longest: Duration::from_secs(5 * 60),
@@ -153,8 +153,8 @@ async fn items(
     outcome: &SendOutcome,
     state: &State,
 ) -> Result<(), QueryError> {
-    // A person may have asked for one order of the digest during the send. The delivery of that order stays open,
-    // because the order needs its own message.
+    // If a digest was sent, a delivery with `alone` stays open: a person asked for its order during the send, and the
+    // order needs a message of its own.
     const ITEMS: &str = "update vestnik.vst_delivery set state = case when $7 and alone then 'pending' else $2 end, reason = $3, \
              failures = case when $5 then failures + 1 else failures end, \
              refusals = case when $6 then refusals + 1 else refusals end, \
@@ -258,22 +258,22 @@ async fn record_receipts(transaction: &Transaction<'_>, claim: &Claim) -> Result
 const RECENT: &str = "(c.recent || clock_timestamp())[greatest(cardinality(c.recent) + 2 - 20, 1):]";
 /// SQL for the times of the newest 12 edits in the chat with table alias `c`, including an edit that ends now.
 const EDITS: &str = "(c.edits || clock_timestamp())[greatest(cardinality(c.edits) + 2 - 12, 1):]";
-/// SQL for the moment when Telegram allows the next send to chat `c`: 1.05 s from now. A group gets at most 20 sends in
-/// a minute. `s.recent` are the times of the newest 20 sends.
+/// SQL for the moment from which Telegram allows the next send to chat `c`: 1.05 s from now. For a group, the moment is
+/// later if the group got 20 sends in the last minute. `s.recent` has the times of the newest 20 sends.
 const ALLOWED: &str = "greatest(clock_timestamp() + interval '1.05 s', \
      case when c.telegram_id < 0 and cardinality(s.recent) >= 20 then s.recent[1] + interval '60.5 s' end)";
-/// SQL for the moment when Telegram allows the next edit in chat `c`. In a group, at most 12 of the 20 sends in a
-/// minute may be edits. `s.edits` are the times of the newest 12 edits.
+/// SQL for the moment from which Telegram allows the next edit in chat `c`. The limits of `ALLOWED` apply to edits,
+/// too. In a group, also at most 12 sends in a minute may be edits. `s.edits` has the times of the newest 12 edits.
 const EDIT_ALLOWED: &str = "greatest(clock_timestamp() + interval '1.05 s', \
      case when c.telegram_id < 0 and cardinality(s.recent) >= 20 then s.recent[1] + interval '60.5 s' end, \
      case when c.telegram_id < 0 and cardinality(s.edits) >= 12 then s.edits[1] + interval '60.5 s' end)";
 
-/// Ends the claim. Saves when the chat's lane and the bot's slot are free again, which is when Telegram allows the next
-/// send. Each attempt counts as a send, even if it failed.
+/// Ends the claim. Saves when Telegram allows the next send in the chat, and when the bot's slot is free again. Each
+/// attempt counts as a send, even if it failed.
 async fn release(transaction: &Transaction<'_>, claim: &Claim, outcome: &SendOutcome) -> Result<(), QueryError> {
     let own = claim.lane.columns();
-    // Free the slot only if this claim still holds it. Slot and lane of one claim are held until the same moment. If
-    // the moments differ, a later claim holds the slot.
+    // Free the slot only if this claim still holds it. A claim holds its lane and its slot until the same moment. If
+    // the lane and the slot have different moments, a later claim holds the slot.
     let free = format!(
         "update vestnik.vst_bot_slot set free_at = clock_timestamp() + make_interval(secs => $2) \
          where slot = $1 and free_at = (select {} from vestnik.vst_chat where id = $3)",
@@ -320,7 +320,8 @@ async fn release(transaction: &Transaction<'_>, claim: &Claim, outcome: &SendOut
         }
         Lane::Edits => {
             // After a 429 (too many requests) for an edit, pause only edits. Assume that Telegram counted a slow edit
-            // one second after it began.
+            // one second after the edit began. So a new message need not wait until 1.05 s after the end of a slow
+            // edit.
             let release = format!(
                 "with spent as (select {RECENT} as recent, {EDITS} as edits, \
                      c.edit_leased_until - make_interval(secs => $3) + interval '2.05 s' as counted from vestnik.vst_chat c where c.id = $1) \
@@ -370,8 +371,9 @@ pub(super) async fn hurry(pool: &Pool) -> Result<(), QueryError> {
     .await
 }
 
-/// Frees the lanes of chats whose lease has ended, or whose node is gone, so that another node sends their deliveries
-/// again. Each lost send counts for Telegram's limits as if it was sent just now.
+/// Frees the lanes of chats whose lease has ended, or whose node is gone. Then another node sends the deliveries of
+/// these lanes again. Telegram may have received a lost send late, so each lost send counts for the limits as if it
+/// ended now.
 pub(super) async fn expire_leases(client: &Client) -> Result<(), QueryError> {
     for lane in Lane::ALL {
         let own = lane.columns();

@@ -15,8 +15,8 @@ const SUSPECTS: i64 = 200;
 /// Seconds that a chat's lane pauses if no message can be chosen although each single delivery can be read.
 const CHAT_PAUSE_S: f64 = 30.0;
 
-/// Whether the error concerns all chats, because Postgres is busy or not reached. Any other error would occur again for
-/// this chat.
+/// Whether the error concerns all chats, because Postgres is busy or not reached. Any other error has its cause in the
+/// deliveries of the chat, and would occur again.
 pub(super) fn is_transient(error: &QueryError) -> bool {
     match error {
         QueryError::Postgres(error) => {

@@ -92,8 +92,8 @@ pub(super) async fn items_of(
 }
 
 /// Finds the newest event of each of these orders and bookings of a store, even if this event has no delivery. Returns
-/// the event's id and the order's visible status. An order is left out if none of the store's newest `SEARCHED_ROWS`
-/// rows belongs to it.
+/// the event's id and the order's visible status. Searches only the newest `SEARCHED_ROWS` journal rows of the store.
+/// An order without a row among these is left out.
 pub(super) async fn newest_of(
     transaction: &Transaction<'_>,
     sources: &Sources,
@@ -114,8 +114,8 @@ pub(super) async fn newest_of(
     Ok(newest)
 }
 
-/// Reads the current state of an order or booking from its newest event. `None`: none of the store's newest
-/// `SEARCHED_ROWS` rows belongs to it.
+/// Reads the current state of an order or booking from its newest event. `None`: the newest `SEARCHED_ROWS` journal
+/// rows of the store contain no event of the order.
 pub(super) async fn current(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
