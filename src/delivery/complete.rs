@@ -372,7 +372,7 @@ pub(super) async fn hurry(pool: &Pool) -> Result<(), QueryError> {
 }
 
 /// Frees the lanes of chats whose lease has ended, or whose node is gone. Then another node sends the deliveries of
-/// these lanes again. Telegram may have received a lost send late, so each lost send counts for the limits as if it
+/// these lanes again. Nobody knows when Telegram received a lost send, so each lost send counts for the limits as if it
 /// ended now.
 pub(super) async fn expire_leases(client: &Client) -> Result<(), QueryError> {
     for lane in Lane::ALL {

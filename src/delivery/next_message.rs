@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use super::event_view::{EventView, Item};
 use crate::domain::event::EventType;
 
-/// A button: its label, and the data that Telegram returns when somebody presses it, at most 64 bytes.
+/// A button: its label, and the data that Telegram returns when somebody presses the button, at most 64 bytes.
 pub type Button = (String, String);
 
 /// A button of a list of orders, which sends the message of one order.
@@ -45,7 +45,7 @@ pub struct OrderMessage {
     /// The event whose id the buttons contain. For an edit, this is the event of the sent message, otherwise the oldest
     /// event that the message covers.
     pub base: EventView,
-    /// The newest event of the order, which has its current state.
+    /// The newest event of the order. It contains the order's current state.
     pub latest: EventView,
     /// The name of the person who set the current status. `None`: nobody set it through Vestnik.
     pub by: Option<String>,
@@ -61,7 +61,7 @@ pub struct OrderMessage {
     pub items: Vec<i64>,
 }
 
-/// The facts about an unanswered order that an escalation sends to this chat.
+/// The facts about an unanswered order that an escalation sends to a chat.
 #[derive(Debug)]
 pub struct Escalated {
     /// How long the order has waited for an answer.

@@ -19,7 +19,7 @@ pub(super) fn must_be_heard(notes: &[&OpenDelivery]) -> bool {
     notes.iter().filter_map(|open| open.note).any(Note::is_heard_by_all)
 }
 
-/// Returns the next message with notes of this kind: the first note, or all notes if there are more than `ONE_BY_ONE`.
+/// Returns the next message with notes of this kind. It has one note, or all notes if there are more than `ONE_BY_ONE`.
 /// `None`: no note of this kind is needed any more.
 pub(super) async fn work(
     transaction: &mut Transaction<'_>,

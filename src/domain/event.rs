@@ -12,7 +12,8 @@ use super::Subject;
 use super::status::Status;
 use super::wire_time::WireTime;
 
-/// The prefix of the store ids of canaries (self-tests of a node). It differs from `vst_`, with which tokens begin.
+/// The prefix of the store ids of canaries (self-tests of a node). Tokens begin with `vst_`, so this prefix begins in
+/// another way.
 const CANARY_PREFIX: &str = "vestnik-canary-";
 
 /// The id of a store. It is text, even if the shop's tables use numbers.
@@ -47,8 +48,8 @@ impl fmt::Display for StoreId {
     }
 }
 
-/// The id of an event. A later change of an order has a greater id. The ids of events of different orders do not show
-/// which event was first.
+/// The id of an event. Of two changes of one order, the later change has the greater id. The ids of events of different
+/// orders do not show which event was first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventId(pub i64);
 
@@ -339,8 +340,8 @@ impl JournalEvent {
         }
     }
 
-    /// Whether a canary wrote the row. Such a row counts in no statistics, and does not prove that the journal is
-    /// complete.
+    /// Whether a canary (self-test of a node) wrote the row. Such a row counts in no statistics, and does not prove
+    /// that the journal is complete.
     pub fn is_canary(&self) -> bool {
         self.store.as_ref().is_some_and(StoreId::is_canary)
     }

@@ -127,8 +127,9 @@ async fn answers(transaction: &Transaction<'_>, found: &CustomerData) -> Result<
     transaction.execute(REDACT, &[&sources, &keys]).await
 }
 
-/// Deletes stored responses that contain a message of the shop, because the message may name the customer. If a client
-/// repeats such a request, the request is executed again. This is safe, because the refused request changed nothing.
+/// Deletes stored responses that contain a message of the shop, because the message may name the customer. Responses
+/// are stored for requests with an idempotency key. If a client repeats such a request, the request is executed again.
+/// This is safe, because the refused request changed nothing.
 async fn repeatable_refusals(transaction: &Transaction<'_>, whom: &Whom) -> Result<(), tokio_postgres::Error> {
     const DELETE: &str = "delete from vestnik.vst_idempotent_request \
          where strpos(body, '\"shop_message\"') > 0 and ($1::text is null or store_id = $1)";
