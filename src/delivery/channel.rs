@@ -56,18 +56,17 @@ pub struct Claim {
     /// How often Telegram refused the claim's deliveries. After one refusal they are sent without markup, and after two
     /// refusals also without buttons.
     pub refusals: u32,
+    /// Whether the chat's link to the store is blocked. If so, a successful send unblocks the link.
+    pub was_blocked: bool,
     /// The number of this claim among all claims of the chat's lane. A newer claim has a larger number. Only the newest
     /// claim may save the outcome of its send.
-    pub was_blocked: bool,
-    /// The number of this claim among all claims of the chat's lane. Only the newest claim may save its outcome.
     pub fence: i64,
     /// The number of the slot that this send uses. Each slot permits one of the bot's sends per second.
     pub slot: i32,
+    /// How long the claim holds the chat and the slot, seconds.
+    pub held_s: f64,
     /// The latest moment at which the send may begin. The lease could end during a send that begins later. The lease
     /// began just before the claim, and its clock also runs while the process is suspended.
-    pub held_s: f64,
-    /// The send must begin before this moment. If it began later, the lease might end during the send. The lease counts
-    /// from just before the claim, by a clock that also runs while the process is suspended.
     pub send_by: tokio::time::Instant,
     /// The message to send, or the edit to make.
     pub work: Work,

@@ -161,8 +161,8 @@ async fn items(
              due_at = case when $4::float8 > 0 then clock_timestamp() + make_interval(secs => $4) else due_at end, \
              completed_at = case when $2 in ('sent', 'dead') and not ($7 and alone) then clock_timestamp() end \
          where id = any ($1) and (state = 'sending' or $2 = 'sent')";
-    // The edit of the order's message also replaced its buttons. Changes of buttons that are still queued for this
-    // message are not needed any more.
+    // The edit of an order's message also replaced the message's buttons. Changes of these buttons that are still
+    // queued are not needed any more.
     const OVERTAKEN: &str = "update vestnik.vst_delivery set state = 'dead', reason = 'the message was written anew', \
              completed_at = clock_timestamp() \
          where chat_id = $1 and message_id = $2 and keyboard is not null and state in ('pending', 'retrying')";

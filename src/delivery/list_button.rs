@@ -72,7 +72,7 @@ pub(super) async fn save(
 }
 
 /// Enqueues an edit of each list that has a button of these events' orders. One open edit of a list is enough, because
-/// the edit uses the states that the orders have when it is sent.
+/// the edit uses the states that the orders have when the edit is sent.
 pub(super) async fn enqueue(transaction: &Transaction<'_>, due: &[DueEvent]) -> Result<(), tokio_postgres::Error> {
     const ENQUEUE: &str = "with lists as ( \
              select distinct b.chat_id, b.message_id from unnest($1::text[], $2::text[]) d (store_id, subject) \

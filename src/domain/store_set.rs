@@ -9,10 +9,9 @@ use super::event::StoreId;
 pub enum StoreSet {
     /// One store.
     One(StoreId),
-    /// Every store of the database, except the stores in this set. The settings assign the excepted stores to another
-    /// database.
+    /// Several stores.
     These(HashSet<StoreId>),
-    /// Every store of the database, except the stores in this set. The settings assign those stores to another
+    /// Every store of the database, except the stores in this set. The settings assign the excepted stores to another
     /// database.
     AllBut(HashSet<StoreId>),
 }

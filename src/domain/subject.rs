@@ -107,11 +107,10 @@ impl OrderType {
 pub struct Payment {
     /// The shop's word for the method, such as `cash` or `card`. `None`: not known.
     pub method: Option<String>,
-    /// The amount of cash that the customer will pay with, such as a banknote, minor units. The courier must bring the
-    /// change. `None`: not known.
+    /// Whether the order is paid already. `None`: not known.
     pub is_paid: Option<bool>,
-    /// The amount in cash from which the customer needs change, minor units. The courier must bring this change.
-    /// `None`: not known.
+    /// The amount of cash that the customer will pay with, such as a banknote, in minor units. The courier must bring
+    /// the change. `None`: not known.
     pub change_from: Option<i64>,
 }
 

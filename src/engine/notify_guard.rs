@@ -1,6 +1,6 @@
 //! Protects the shop and the nodes if other programs disturb notifications. While Postgres' notification queue fills
-//! up, the guard stops writers from notifying, because NOTIFY fails when the queue is full. While another program holds
-//! a lock of NOTIFY suppression, nodes poll. docs/notify-suppression.md explains why no event is lost.
+//! up, the guard stops writers from notifying, because a full queue makes their COMMIT fail. While another program
+//! holds a lock of NOTIFY suppression, nodes poll. docs/notify-suppression.md explains why no event is lost.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,8 +66,8 @@ impl NotifyGuard {
                 }
             };
             if check.is_refused {
-                // A writer was denied the lock, so it did not notify. An idle node would wait for the missing
-                // notification. So ask this node to end its idle state and to poll.
+                // Writers are denied the writer lock now, so they do not notify. An idle node would wait for the
+                // missing notifications. So ask this node to end its idle state and to poll.
                 self.signals.release_request.notify_one();
             }
             if check.is_refused || count % HOLDERS_CHECK_EVERY == 0 || !known.is_empty() {

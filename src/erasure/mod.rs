@@ -48,13 +48,15 @@ impl From<tokio_postgres::Error> for Error {
 pub struct Report {
     /// The source, the number and the key of each order and booking.
     pub orders: Vec<(String, String, String)>,
-    /// The number of journal rows.
+    /// The number of journal rows from which the data is erased.
     pub events: u64,
-    /// The number of rows in the tables of derived sources.
+    /// The number of rows of derived sources from which the data is erased. Vestnik computes such rows from several
+    /// tables of the shop.
     pub projections: u64,
-    /// The number of recorded answers that were sent to the shop's own API.
+    /// The number of people's recorded answers that were sent to the shop's own API. The reason is deleted from each of
+    /// them.
     pub answers: u64,
-    /// The number of the bot's answers that contained the customer's data.
+    /// The number of the bot's answers whose text is replaced, because it contained the customer's data.
     pub replies: u64,
     /// The number of Telegram messages that will be edited.
     pub messages: u64,

@@ -20,9 +20,9 @@ pub struct State {
     pub stopped: Vec<i64>,
     /// The ids of the endpoints that are not stopped, but whose newest post failed.
     pub failing: Vec<i64>,
-    /// The number of events that were skipped because an endpoint refused them too often. The sum of all endpoints.
+    /// The longest time for which posts to an endpoint have failed, seconds. Stopped endpoints do not count.
     pub failing_s: f64,
-    /// The number of events that were skipped after too many refusals, of all endpoints.
+    /// The number of events that were skipped because an endpoint refused them too often. The sum of all endpoints.
     pub given_up: i64,
 }
 

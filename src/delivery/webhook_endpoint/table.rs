@@ -60,10 +60,10 @@ pub struct ListedEndpoint {
     pub types: Option<Vec<String>>,
     /// The number of messages that were posted.
     pub sent: i64,
+    /// The number of events that were skipped, because the endpoint refused them.
+    pub given_up: i64,
     /// When posts began to fail, or when the endpoint was stopped, as UTC text such as `2026-11-23 20:00`. `None`: the
     /// endpoint is not stopped, and its newest post did not fail.
-    pub given_up: i64,
-    /// When posts began to fail, or when the endpoint was stopped: UTC as text. `None`: neither.
     pub since: Option<String>,
     /// Whether the endpoint is stopped.
     pub is_stopped: bool,
