@@ -43,7 +43,7 @@ pub trait ChatChannel: Channel<Message = Claim, Outcome = SendOutcome> {
 pub struct Claim {
     /// The id of the chat's row in `vestnik.vst_chat`.
     pub chat: ChatId,
-    /// The claimed lane of the chat: new messages, or edits.
+    /// The lane of the chat that this node has claimed: new messages, or edits.
     pub lane: Lane,
     /// The chat's id at Telegram.
     pub telegram_id: i64,
@@ -51,9 +51,9 @@ pub struct Claim {
     pub title: Option<String>,
     /// The id of the forum topic that the message goes to. `None`: no topic.
     pub topic: Option<i32>,
-    /// How many sends in a row failed for the claim's deliveries, although this node reached Telegram.
+    /// How many sends of these deliveries failed in a row, although this node reached Telegram.
     pub failures: u32,
-    /// How often Telegram refused the claim's deliveries. After one refusal they are sent without markup, and after two
+    /// How often Telegram refused these deliveries. After one refusal they are sent without markup, and after two
     /// refusals also without buttons.
     pub refusals: u32,
     /// Whether the chat's link to the store is blocked. If so, a successful send unblocks the link.
@@ -87,10 +87,10 @@ pub enum SendOutcome {
     /// The send succeeded. The field is the new message. `None`: the send was an edit, or Telegram's response has no
     /// message id.
     Sent(Option<SentMessage>),
-    /// Telegram no longer has the message to edit. A message of an order is replaced by a new message. Other edits are
-    /// dead-lettered.
+    /// Telegram no longer has the message to edit. If the message showed an order, a new message replaces it. Otherwise
+    /// the edit is given up.
     MessageGone,
-    /// Telegram asks for this pause before the next send in this lane of the chat.
+    /// Telegram asks for this pause before the next send of this kind (new message, or edit) in the chat.
     Throttled(Duration),
     /// The chat takes no messages any more. The field is the reason.
     Gone(String),
@@ -107,8 +107,8 @@ pub enum SendOutcome {
     Refused(String),
     /// Telegram refuses the bot's token. The field is the reason.
     Stopped(String),
-    /// The send failed, although this node reached Telegram. Only this claim's deliveries are delayed. The field is the
-    /// reason.
+    /// The send failed, although this node reached Telegram. Only the deliveries of this send are delayed. The field is
+    /// the reason.
     Failed(String),
     /// This node does not reach Telegram. The deliveries are sent as soon as any node reaches Telegram. The field is
     /// the reason.

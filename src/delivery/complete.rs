@@ -18,8 +18,8 @@ use crate::infra::db::{self, QueryError};
 /// Seconds between two sends to one chat. Telegram allows one send a second; the rest is a margin for clocks that
 /// differ.
 pub(super) const CHAT_SPACING_S: f64 = 1.05;
-/// Seconds for which a slot stays taken after its send ended. A slot is the right to make one of the bot's sends per
-/// second.
+/// Seconds for which a slot stays taken after the end of its send. A slot is the right to make one of the bot's sends
+/// per second.
 const SLOT_WINDOW_S: f64 = 1.05;
 /// Seconds until a refused message is sent again without markup. The chat's other deliveries go first.
 const PLAIN_PAUSE_S: f64 = 2.0;
@@ -39,12 +39,12 @@ pub enum Completion {
     /// The outcome is saved. The field contains the chats for which a message about the state of another chat was
     /// enqueued.
     Saved(ChatsToWake),
-    /// The outcome is not saved, because another node has claimed the chat since this claim.
+    /// The outcome is not saved, because another node has claimed the same chat meanwhile.
     Overtaken,
 }
 
-/// Saves the outcome of a claim's send: the states of its deliveries, its receipts, and when the chat may get its next
-/// message.
+/// Saves the outcome of a send to a claimed chat: the states of the deliveries, the receipts, and when the chat may get
+/// its next message.
 pub async fn complete(pool: &Pool, claim: &Claim, outcome: &SendOutcome) -> Result<Completion, QueryError> {
     db::with_timeout(async {
         let mut client = pool.get().await?;
@@ -102,7 +102,7 @@ async fn is_ours(transaction: &Transaction<'_>, claim: &Claim) -> Result<bool, Q
         .is_some())
 }
 
-/// The state that the claim's deliveries get after this outcome.
+/// The state that the deliveries of a send get after its outcome.
 struct State {
     name: &'static str,
     reason: Option<String>,
@@ -145,16 +145,16 @@ fn state_of(claim: &Claim, outcome: &SendOutcome) -> State {
     }
 }
 
-/// Saves the new state of the claim's deliveries. If a delivery became dead during the send, because its chat was
-/// disabled, it stays dead unless it was sent.
+/// Saves the new state of the deliveries of a send. If the chat was disabled during the send, its deliveries are
+/// already dead. Such a delivery stays dead, unless it was sent.
 async fn items(
     transaction: &Transaction<'_>,
     claim: &Claim,
     outcome: &SendOutcome,
     state: &State,
 ) -> Result<(), QueryError> {
-    // If a digest was sent, a delivery with `alone` stays open: a person asked for its order during the send, and the
-    // order needs a message of its own.
+    // If a digest (one message for many events) was sent, a delivery with `alone` stays open. A person asked for its
+    // order during the send, and the order needs a message of its own.
     const ITEMS: &str = "update vestnik.vst_delivery set state = case when $7 and alone then 'pending' else $2 end, reason = $3, \
              failures = case when $5 then failures + 1 else failures end, \
              refusals = case when $6 then refusals + 1 else refusals end, \
@@ -235,7 +235,8 @@ async fn clear_message(transaction: &Transaction<'_>, claim: &Claim) -> Result<(
     Ok(())
 }
 
-/// Records a receipt for each event of the claim's deliveries. The receipt says that the event was sent to this chat.
+/// Records a receipt for each event that the sent message covers. The receipt says that the event was sent to this
+/// chat.
 async fn record_receipts(transaction: &Transaction<'_>, claim: &Claim) -> Result<(), QueryError> {
     const RECEIPTS: &str = "with first as ( \
              select e.id, not exists (select from vestnik.vst_receipt r where r.event_id = e.id) as is_first \
@@ -285,7 +286,8 @@ async fn release(transaction: &Transaction<'_>, claim: &Claim, outcome: &SendOut
     transaction
         .execute(&free, &[&claim.slot, &window_s, &claim.chat.0])
         .await?;
-    // Mark the chat as waiting if it has any open delivery, because a delivery may have moved to the other lane.
+    // Mark the chat as waiting if it has any open delivery, because a delivery may now need an edit instead of a new
+    // message, or the reverse.
     const WAITING: &str = "waiting = waiting or exists (select from vestnik.vst_delivery d \
          where d.chat_id = $1 and d.state in ('pending', 'sending', 'retrying'))";
     if !began {

@@ -227,9 +227,9 @@ async fn insert(
     Ok(())
 }
 
-/// Begins an escalation for each of these events. For a stale event, the time to answer starts now, because somebody
-/// may still answer it. The escalation is held while the store is closed. For an order that is wanted later, the time
-/// to answer starts `BEFORE_WANTED_MINUTES` before the wanted time.
+/// Begins an escalation for each of these events. If an event was enqueued late (stale), the time to answer starts now,
+/// because somebody may still answer it. The escalation is held while the store is closed. For an order that is wanted
+/// later, the time to answer starts `BEFORE_WANTED_MINUTES` before the wanted time.
 async fn begin(
     transaction: &crate::infra::db::Transaction<'_>,
     begun: &[&DueEvent],

@@ -42,7 +42,7 @@ pub struct Post {
     fence: i64,
     attempts: i32,
     letter: Letter,
-    /// Whether the order was answered or removed meanwhile. If so, nothing is posted.
+    /// Whether the order is already answered or removed. If so, nothing is posted.
     answered: bool,
 }
 

@@ -43,8 +43,8 @@ pub struct EventView {
     pub subject: Arc<Subject>,
     /// The status before the event. `None`: the order or booking was new or hidden.
     pub previous: Option<Status>,
-    /// The changed fields by their names in the protocol, such as `promised_minutes`. Empty: the event is not a change
-    /// of fields.
+    /// The changed fields by their names in the protocol, such as `promised_minutes`. Empty: the event did not change
+    /// fields.
     pub changed: Vec<&'static str>,
     /// The order or booking before a change of fields. `None`: another type of event.
     pub before: Option<Arc<Subject>>,
@@ -54,7 +54,7 @@ pub struct EventView {
 
 impl EventView {
     /// Returns when the order is promised to be ready: the promised number of minutes after the event. If no minutes
-    /// are promised, this is the time for which the customer wants the order. `None`: the order has neither.
+    /// are promised, returns the time for which the customer wants the order. `None`: neither is known.
     pub fn promised_at(&self) -> Option<OffsetDateTime> {
         let minutes = self
             .subject
@@ -158,7 +158,7 @@ pub(super) async fn views_of(
                 savepoint.commit().await?;
                 lookups.extend(id, found);
             }
-            // Send the message without the items, because this is better than a late message.
+            // The items could not be looked up. Send the message without them, because a late message would be worse.
             Err(error) => {
                 savepoint.rollback().await?;
                 let reason = db::reason(&error);

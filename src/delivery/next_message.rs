@@ -1,5 +1,5 @@
-//! The kinds of messages that a chat may get: an order, a digest, a note, an alarm, an answer to a command, or new
-//! buttons.
+//! The kinds of messages that a chat may get: an order, a digest (one message for many events), a note, an alarm, an
+//! answer to a command, or new buttons.
 
 use std::time::Duration;
 
@@ -42,8 +42,8 @@ pub struct OrderMessage {
     pub style: ChatFormat,
     /// The order or booking as text: the source's id and the key, such as `1 123`.
     pub subject: String,
-    /// The event whose id the buttons contain. For an edit, this is the event of the sent message, otherwise the oldest
-    /// event that the message covers.
+    /// The event whose id the buttons contain. For an edit, it is the event with which the message was sent. For a new
+    /// message, it is the oldest event that the message covers.
     pub base: EventView,
     /// The newest event of the order. It contains the order's current state.
     pub latest: EventView,

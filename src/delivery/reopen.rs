@@ -1,4 +1,5 @@
-//! Sends orders again when a person asks for them: one order of a digest or of an old message, or all open orders.
+//! Sends orders again when a person asks for them. A person asks for one order with a button of a list or of an old
+//! message, and for all open orders with the command `/orders`.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use crate::domain::status::Status;
 use crate::infra::db::{self, QueryError};
 use crate::sources::registry::Registry;
 
-/// The most orders among which the open orders of a chat are searched: the newest ones.
+/// The search for the open orders of a chat reads at most this many orders: the newest ones.
 const LOOKED_AT: i64 = 5000;
 /// The age of the oldest orders that the search for open orders includes, hours.
 const HOURS: i32 = 48;

@@ -186,7 +186,8 @@ impl<C: ChatChannel> Worker<C> {
         while sends.join_next().await.is_some() {}
     }
 
-    /// Sends the message of one claim, and saves the outcome.
+    /// Sends the message of one claimed chat, and saves the outcome. `failures` counts this node's failed sends since
+    /// its last success.
     async fn carry(self: Arc<Self>, claim: Claim, failures: Arc<AtomicU32>) {
         let outcome = self.client.send(&claim, self.settings.deadline).await;
         count(&claim, &outcome);

@@ -131,8 +131,8 @@ impl Position {
 pub struct Epoch(u64);
 
 impl Epoch {
-    /// Builds the epoch from three values that Postgres reports: the cluster's system identifier, the line of history,
-    /// and the OID of the database.
+    /// Builds the epoch from three values. These are the cluster's system identifier, the line of history (see
+    /// `journal/lineage.rs`), and the OID of the database.
     pub fn new(system_identifier: i64, line: &str, database_oid: u32) -> Self {
         let digest = Sha256::digest(format!("{system_identifier}/{line}/{database_oid}"));
         let mut bytes = [0; 8];

@@ -31,12 +31,12 @@ impl StoreId {
         &self.0
     }
 
-    /// The store of a node's canary. It is the same store in each database that the node serves.
+    /// The store of a node's canary (self-test). The node uses the same store id in each database that it serves.
     pub fn of_canary(node: &str) -> Self {
         Self(format!("{CANARY_PREFIX}{node}").into())
     }
 
-    /// Whether this is the store of a canary. No client may read the events of such a store.
+    /// Whether this is the store of a canary (self-test of a node). No client may read the events of such a store.
     pub fn is_canary(&self) -> bool {
         self.0.starts_with(CANARY_PREFIX)
     }
@@ -89,8 +89,8 @@ impl SourceId {
     pub const CANARY: Self = Self(0);
 }
 
-/// The id of an order or booking within the database. The key alone is not enough, because several sources may have the
-/// same key.
+/// The id of an order or booking within the database. The key alone is not enough, because rows of several sources may
+/// have the same key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SubjectId {
     /// The source that has the row of the order or booking.
@@ -301,7 +301,8 @@ pub struct PartnerEvent {
     pub subject: Option<Arc<Subject>>,
     /// The status before the event. `None`: the order or booking was new or not visible.
     pub previous: Option<Status>,
-    /// The names of the changed fields in the protocol. Empty: the event is not a change of fields.
+    /// The names of the changed fields in the protocol, such as `promised_minutes`. Empty: the event did not change
+    /// fields.
     pub changed: Vec<&'static str>,
     /// The order or booking before a change of fields. `None`: another type of event.
     pub before: Option<Arc<Subject>>,
@@ -327,8 +328,8 @@ impl JournalEvent {
         EVENT_OVERHEAD_BYTES + self.payload_bytes()
     }
 
-    /// Whether this row and the next row are about the same order in the same transaction. Such rows become one partner
-    /// event.
+    /// Whether this row and the row `next` were written by one transaction about one order. Such rows become one
+    /// partner event.
     pub fn belongs_with(&self, next: &Self) -> bool {
         match (&self.body, &next.body) {
             (Body::Write(one), Body::Write(other)) => {

@@ -36,7 +36,7 @@ pub(super) struct SharedParts {
     pub drained: watch::Receiver<bool>,
     /// Tracks the tasks of sessions and other client connections.
     pub connections: TaskTracker,
-    /// Tracks the background tasks, which are all tasks except those of client connections.
+    /// Tracks the background tasks: all tasks except the tasks of client connections.
     pub background: TaskTracker,
     /// Cancelled when background tasks must stop.
     pub stop: CancellationToken,
