@@ -43,7 +43,7 @@ pub trait ChatChannel: Channel<Message = Claim, Outcome = SendOutcome> {
 pub struct Claim {
     /// The id of the chat's row in `vestnik.vst_chat`.
     pub chat: ChatId,
-    /// The claimed lane of the chat: new messages, or edits.
+    /// The lane of the chat that this node has claimed: new messages, or edits.
     pub lane: Lane,
     /// The chat's id at Telegram.
     pub telegram_id: i64,
@@ -51,21 +51,22 @@ pub struct Claim {
     pub title: Option<String>,
     /// The id of the forum topic that the message goes to. `None`: no topic.
     pub topic: Option<i32>,
-    /// How many sends in a row failed for the claim's deliveries, although this node reached Telegram.
+    /// How many sends of these deliveries failed in a row, although this node reached Telegram.
     pub failures: u32,
-    /// How often Telegram refused the claim's deliveries. After one refusal they are sent without markup, and after two
+    /// How often Telegram refused these deliveries. After one refusal they are sent without markup, and after two
     /// refusals also without buttons.
     pub refusals: u32,
     /// Whether the chat's link to the store is blocked. If so, a successful send unblocks the link.
     pub was_blocked: bool,
-    /// The number of this claim among all claims of the chat's lane. Only the newest claim may save its outcome.
+    /// The number of this claim among all claims of the chat's lane. A newer claim has a larger number. Only the newest
+    /// claim may save the outcome of its send.
     pub fence: i64,
     /// The number of the slot that this send uses. Each slot permits one of the bot's sends per second.
     pub slot: i32,
     /// How long the claim holds the chat and the slot, seconds.
     pub held_s: f64,
-    /// The send must begin before this moment. If it began later, the lease might end during the send. The lease counts
-    /// from just before the claim, by a clock that also runs while the process is suspended.
+    /// The latest moment at which the send may begin. The lease could end during a send that begins later. The lease
+    /// began just before the claim, and its clock also runs while the process is suspended.
     pub send_by: tokio::time::Instant,
     /// The message to send, or the edit to make.
     pub work: Work,
@@ -86,9 +87,10 @@ pub enum SendOutcome {
     /// The send succeeded. The field is the new message. `None`: the send was an edit, or Telegram's response has no
     /// message id.
     Sent(Option<SentMessage>),
-    /// The message to edit does not exist any more. A new message replaces it.
+    /// Telegram no longer has the message to edit. If the message showed an order, a new message replaces it. Otherwise
+    /// the edit is given up.
     MessageGone,
-    /// Telegram asks for this pause before the next send in this lane of the chat.
+    /// Telegram asks for this pause before the next send of this kind (new message, or edit) in the chat.
     Throttled(Duration),
     /// The chat takes no messages any more. The field is the reason.
     Gone(String),
@@ -105,8 +107,8 @@ pub enum SendOutcome {
     Refused(String),
     /// Telegram refuses the bot's token. The field is the reason.
     Stopped(String),
-    /// The send failed, although this node reached Telegram. Only this claim's deliveries are delayed. The field is the
-    /// reason.
+    /// The send failed, although this node reached Telegram. Only the deliveries of this send are delayed. The field is
+    /// the reason.
     Failed(String),
     /// This node does not reach Telegram. The deliveries are sent as soon as any node reaches Telegram. The field is
     /// the reason.

@@ -25,7 +25,7 @@ use crate::text::html::render_template;
 const BLOCKED_PAUSES_S: [f64; 3] = [5.0, 15.0, 60.0];
 /// The most missed orders and bookings that a chat gets: the newest ones.
 const MISSED: usize = 200;
-/// The most journal rows that are searched for missed orders: the newest ones.
+/// To find missed orders, at most this many journal rows are read: the newest ones.
 const MISSED_WRITES: i64 = 5000;
 
 /// A change of a chat's state. The store's panels and other chats get a message about it.
@@ -36,7 +36,7 @@ enum News {
     Back,
 }
 
-/// The ids of the chats for which a message was enqueued.
+/// The chats for which a message was enqueued: ids of rows in `vestnik.vst_chat`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ChatsToWake(Vec<i64>);
 
@@ -76,9 +76,9 @@ pub(super) async fn gone(transaction: &Transaction<'_>, chat: ChatId, why: &str)
     enqueue_news(transaction, chat, &stores, News::Gone, Some(why)).await
 }
 
-/// Blocks the chat's links, because the bot may not write to the chat, or to one topic of it, now. Blocked deliveries
-/// are sent again later, and deliveries for other topics are not delayed. Enqueues a message about this for the panels
-/// and other chats of the stores.
+/// Blocks the chat's links, because the bot may not write to the chat now, or not to one topic of it. The chat's
+/// deliveries for a blocked link are tried again later. Deliveries for other topics are not delayed. Enqueues a message
+/// about the block for the panels and other chats of the stores.
 pub(super) async fn blocked(
     transaction: &Transaction<'_>,
     chat: ChatId,
@@ -235,7 +235,7 @@ pub async fn enable(pool: &Pool, sources: &Registry, chat: i64) -> Result<ChatsT
 }
 
 /// Enables a disabled chat again. Enqueues again the deliveries that became dead when the chat was disabled, and the
-/// orders and bookings since that time. All of these are stale, so a digest lists them.
+/// orders and bookings since that time. All of these are marked as stale, so one message (a digest) lists many of them.
 pub(super) async fn back(
     transaction: &Transaction<'_>,
     sources: &Sources,
@@ -264,9 +264,9 @@ pub(super) async fn back(
     Ok(chats)
 }
 
-/// Enqueues the newest event after `since` of each order and booking, if the chat's link to the store has the mode
-/// `mirror`. Chats with other modes get only escalated orders. A closed order is left out if no message of it was sent
-/// to the chat.
+/// Enqueues what the chat missed since `since`: the newest event of each order and booking. Reads only stores whose
+/// link to the chat has the mode `mirror`, because other modes get only escalated orders. A closed order is left out if
+/// no message of the order was sent to the chat.
 async fn missed(
     transaction: &Transaction<'_>,
     sources: &Sources,

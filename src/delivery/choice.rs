@@ -1,6 +1,6 @@
-//! Chooses the next message for a chat: urgent deliveries before others, fresh ones before stale ones, older before
-//! newer. One message covers all open events of an order. If a chat has too many open deliveries, one message (a
-//! digest) lists many events.
+//! Chooses the next message for a chat from its open deliveries, which `open_delivery` reads and sorts. One message
+//! covers all open events of an order. If a chat has too many open deliveries, one message (a digest) lists many
+//! events.
 
 use std::time::Duration;
 
@@ -22,7 +22,8 @@ use crate::sources::Sources;
 /// An escalation's message names at most this many chats that already have the order.
 const CHATS_NAMED: i64 = 3;
 
-/// The rule for digests: when a chat gets a digest, and which events fit into it.
+/// The rule for digests. A digest is one message that lists many events. The rule says when a chat gets a digest, and
+/// which events fit into it.
 #[derive(Debug, Clone, Copy)]
 pub struct DigestRule {
     /// The number of open deliveries above which a chat gets digests.
@@ -31,7 +32,8 @@ pub struct DigestRule {
     pub that_fit: fn(&ChatFormat, Vec<Item>) -> Vec<Item>,
 }
 
-/// Chooses the next message for a chat in this lane. `None`: the chat has nothing to send in this lane now.
+/// Chooses the next message for a chat in this lane (new messages, or edits). `None`: the chat has nothing to send in
+/// this lane now.
 pub(super) async fn next_work(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -39,7 +41,7 @@ pub(super) async fn next_work(
     lane: Lane,
     digest: DigestRule,
 ) -> Result<Option<Work>, QueryError> {
-    // Edits change messages that exist, so the lane of edits has no digests.
+    // A digest is always a new message, so the lane of edits has no digests.
     let rule = (lane == Lane::Messages).then_some(digest);
     loop {
         let open = open_delivery::read(transaction, chat, lane).await?;
@@ -63,8 +65,8 @@ pub(super) async fn next_work(
         };
         match choose(transaction, sources, chat, style, &open, rule).await? {
             Some(work) => return Ok(Some(work)),
-            // No message is needed: the source was removed, its mapping hides the order now, or somebody answered the
-            // order meanwhile.
+            // No message is needed. Either the source was removed, or its mapping hides the order now, or somebody has
+            // already answered the order of a note.
             None => dead_letter_one(transaction, first.id).await?,
         }
     }
@@ -88,8 +90,8 @@ async fn dead_letter_one(transaction: &Transaction<'_>, delivery: i64) -> Result
     Ok(())
 }
 
-/// Returns the message for the first open delivery. The message may cover other deliveries of `open`, too. `None`: this
-/// delivery needs no message any more. `rule: None` allows no digest.
+/// Returns the message for the first delivery of `open`. The message may cover other deliveries of `open`, too. `None`:
+/// the first delivery needs no message any more. If `rule` is `None`, the message is no digest.
 async fn choose(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -104,8 +106,8 @@ async fn choose(
         return Ok(Some(Work::Alarm { style, alarm, item }));
     }
     let is_told = |subject: &Option<String>| open.iter().any(|open| open.event.is_some() && open.subject == *subject);
-    // A note is sent alone only if no event of its order is open. Otherwise the message of that event contains the
-    // note.
+    // If no event of the note's order is open, send the note in a message of its own. Otherwise the message of that
+    // event contains the note.
     if let Some(note) = first.note
         && !is_told(&first.subject)
     {
@@ -114,8 +116,9 @@ async fn choose(
     let of_store =
         |open: &&OpenDelivery| open.event.is_some() && open.store == first.store && open.alone == first.alone;
     let chosen: Vec<&OpenDelivery> = open.iter().filter(of_store).collect();
-    // Count only fresh deliveries of the same urgency, so that many changes of old orders do not put a new order into a
-    // digest. Stale deliveries are listed in a digest in any case.
+    // Count only deliveries that are as urgent as the first one and not stale (not too old for a message of their own).
+    // Then many changes of old orders do not put a new order into a digest. Stale deliveries are listed in a digest in
+    // any case.
     let counts = |open: &&&OpenDelivery| !open.stale && open.urgent == first.urgent;
     let fresh = chosen.iter().filter(counts).count();
     if let Some(rule) = rule.filter(|_| !first.alone) {
@@ -146,8 +149,8 @@ async fn choose(
     subject_work(transaction, sources, chat, style, wanted, &notes).await
 }
 
-/// Returns a digest with as many of the deliveries `chosen` as fit, the most urgent first. The others are sent in later
-/// digests. The digest also covers the open notes about its orders.
+/// Returns a digest (one message for many events) of the deliveries `chosen`, the most urgent first. Deliveries that do
+/// not fit are sent in later digests. The digest also covers the open notes about its orders.
 async fn digest(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -210,8 +213,8 @@ async fn subject_work(
         return Ok(None);
     };
     let (message, base_event) = sent(transaction, chat, &style.store, &subject).await?;
-    // A person asked for this order, so show its current state. The newest event may have been in a digest, or may have
-    // no delivery.
+    // A person asked for this order, so show its current state. The newest event may already have been listed in a
+    // digest (one message for many events), or may have no delivery.
     let asked = alone.then(|| SubjectId::from_text(&subject)).flatten();
     let current = match asked {
         Some(subject) => event_view::current(transaction, sources, &style.store, &subject).await?,

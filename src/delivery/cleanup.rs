@@ -1,7 +1,7 @@
-//! Deletes old rows that are not deleted together with their event. These are status changes, past alarms, answers to
-//! commands, link codes, requests to shops' APIs with an unknown outcome, and requests with a key. Also deletes chats
-//! that were never linked, and closed orders of derived sources. Small batches keep the load low. Several nodes may run
-//! this at the same time.
+//! Deletes old rows that are not deleted together with their journal event: status changes, past alarms, answers to
+//! commands, link codes, requests to shops' APIs with an unknown outcome, and requests with an idempotency key. Also
+//! deletes chats that were never linked, and closed orders of derived sources. Each statement deletes a small batch to
+//! keep the load low. Several nodes may run this module at the same time.
 
 use std::time::Duration;
 
@@ -18,7 +18,8 @@ const BATCH_ROWS: i64 = 1000;
 /// How long to keep answers to commands, link codes, requests to shops' APIs, and chats that were never linked.
 const SHORT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Deletes old rows until the shutdown.
+/// Deletes old rows until the shutdown. `retention` is the age at which status changes, past alarms and closed orders
+/// of derived sources are deleted.
 pub async fn run(pool: Pool, retention: Duration, stop: CancellationToken) {
     let mut pause = INTERVAL;
     loop {

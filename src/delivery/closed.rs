@@ -1,4 +1,5 @@
-//! Decides whether a store is closed according to its opening hours. The orders of a closed store are not escalated.
+//! Decides whether a store is closed according to its opening hours. The orders of a closed store are not escalated if
+//! the store's setting `escalates` is `open`.
 
 /// An SQL condition: the store is closed now, and is set to escalate orders only while it is open. A store without
 /// opening hours is never closed. `store` is an SQL expression for the store's id.

@@ -1,5 +1,5 @@
-//! Saves the outcome of a send. Each claim has a number (the fence). If a node has lost its lease to a newer claim, the
-//! older fence prevents this node from saving anything.
+//! Saves the outcome of a send. Each claim of a chat's lane has a number, the fence. When a node saves an outcome, its
+//! fence must still be the newest. So a node whose lease has ended cannot overwrite the work of the next node.
 
 use std::time::Duration;
 
@@ -18,13 +18,13 @@ use crate::infra::db::{self, QueryError};
 /// Seconds between two sends to one chat. Telegram allows one send a second; the rest is a margin for clocks that
 /// differ.
 pub(super) const CHAT_SPACING_S: f64 = 1.05;
-/// Seconds for which a slot stays taken after its send ended. A slot is the right to make one of the bot's sends per
-/// second.
+/// Seconds for which a slot stays taken after the end of its send. A slot is the right to make one of the bot's sends
+/// per second.
 const SLOT_WINDOW_S: f64 = 1.05;
 /// Seconds until a refused message is sent again without markup. The chat's other deliveries go first.
 const PLAIN_PAUSE_S: f64 = 2.0;
-/// The pauses between the attempts to send a message, if the send failed although this node reached Telegram. `hurry`
-/// ends these pauses for all messages.
+/// The pauses between the attempts to send a message. They apply if the send failed although this node reached
+/// Telegram. The function `hurry` ends these pauses for all messages.
 const PAUSES: Pauses = Pauses {
     first: Duration::from_secs(1),
     longest: Duration::from_secs(5 * 60),
@@ -39,12 +39,12 @@ pub enum Completion {
     /// The outcome is saved. The field contains the chats for which a message about the state of another chat was
     /// enqueued.
     Saved(ChatsToWake),
-    /// The outcome is not saved, because another node has claimed the chat since this claim.
+    /// The outcome is not saved, because another node has claimed the same chat meanwhile.
     Overtaken,
 }
 
-/// Saves the outcome of a claim's send: the states of its deliveries, its receipts, and when the chat may get its next
-/// message.
+/// Saves the outcome of a send to a claimed chat: the states of the deliveries, the receipts, and when the chat may get
+/// its next message.
 pub async fn complete(pool: &Pool, claim: &Claim, outcome: &SendOutcome) -> Result<Completion, QueryError> {
     db::with_timeout(async {
         let mut client = pool.get().await?;
@@ -102,7 +102,7 @@ async fn is_ours(transaction: &Transaction<'_>, claim: &Claim) -> Result<bool, Q
         .is_some())
 }
 
-/// The state that the claim's deliveries get after this outcome.
+/// The state that the deliveries of a send get after its outcome.
 struct State {
     name: &'static str,
     reason: Option<String>,
@@ -145,24 +145,24 @@ fn state_of(claim: &Claim, outcome: &SendOutcome) -> State {
     }
 }
 
-/// Saves the new state of the claim's deliveries. If a delivery became dead during the send, because its chat was
-/// disabled, it stays dead unless it was sent.
+/// Saves the new state of the deliveries of a send. If the chat was disabled during the send, its deliveries are
+/// already dead. Such a delivery stays dead, unless it was sent.
 async fn items(
     transaction: &Transaction<'_>,
     claim: &Claim,
     outcome: &SendOutcome,
     state: &State,
 ) -> Result<(), QueryError> {
-    // A person may have asked for one order of the digest during the send. The delivery of that order stays open,
-    // because the order needs its own message.
+    // If a digest (one message for many events) was sent, a delivery with `alone` stays open. A person asked for its
+    // order during the send, and the order needs a message of its own.
     const ITEMS: &str = "update vestnik.vst_delivery set state = case when $7 and alone then 'pending' else $2 end, reason = $3, \
              failures = case when $5 then failures + 1 else failures end, \
              refusals = case when $6 then refusals + 1 else refusals end, \
              due_at = case when $4::float8 > 0 then clock_timestamp() + make_interval(secs => $4) else due_at end, \
              completed_at = case when $2 in ('sent', 'dead') and not ($7 and alone) then clock_timestamp() end \
          where id = any ($1) and (state = 'sending' or $2 = 'sent')";
-    // The edit of the order's message also replaced its buttons. Changes of buttons that are still queued for this
-    // message are not needed any more.
+    // The edit of an order's message also replaced the message's buttons. Changes of these buttons that are still
+    // queued are not needed any more.
     const OVERTAKEN: &str = "update vestnik.vst_delivery set state = 'dead', reason = 'the message was written anew', \
              completed_at = clock_timestamp() \
          where chat_id = $1 and message_id = $2 and keyboard is not null and state in ('pending', 'retrying')";
@@ -235,7 +235,8 @@ async fn clear_message(transaction: &Transaction<'_>, claim: &Claim) -> Result<(
     Ok(())
 }
 
-/// Records a receipt for each event of the claim's deliveries. The receipt says that the event was sent to this chat.
+/// Records a receipt for each event that the sent message covers. The receipt says that the event was sent to this
+/// chat.
 async fn record_receipts(transaction: &Transaction<'_>, claim: &Claim) -> Result<(), QueryError> {
     const RECEIPTS: &str = "with first as ( \
              select e.id, not exists (select from vestnik.vst_receipt r where r.event_id = e.id) as is_first \
@@ -258,22 +259,22 @@ async fn record_receipts(transaction: &Transaction<'_>, claim: &Claim) -> Result
 const RECENT: &str = "(c.recent || clock_timestamp())[greatest(cardinality(c.recent) + 2 - 20, 1):]";
 /// SQL for the times of the newest 12 edits in the chat with table alias `c`, including an edit that ends now.
 const EDITS: &str = "(c.edits || clock_timestamp())[greatest(cardinality(c.edits) + 2 - 12, 1):]";
-/// SQL for the moment when Telegram allows the next send to chat `c`: 1.05 s from now. A group gets at most 20 sends in
-/// a minute. `s.recent` are the times of the newest 20 sends.
+/// SQL for the moment from which Telegram allows the next send to chat `c`: 1.05 s from now. For a group, the moment is
+/// later if the group got 20 sends in the last minute. `s.recent` has the times of the newest 20 sends.
 const ALLOWED: &str = "greatest(clock_timestamp() + interval '1.05 s', \
      case when c.telegram_id < 0 and cardinality(s.recent) >= 20 then s.recent[1] + interval '60.5 s' end)";
-/// SQL for the moment when Telegram allows the next edit in chat `c`. In a group, at most 12 of the 20 sends in a
-/// minute may be edits. `s.edits` are the times of the newest 12 edits.
+/// SQL for the moment from which Telegram allows the next edit in chat `c`. The limits of `ALLOWED` apply to edits,
+/// too. In a group, also at most 12 sends in a minute may be edits. `s.edits` has the times of the newest 12 edits.
 const EDIT_ALLOWED: &str = "greatest(clock_timestamp() + interval '1.05 s', \
      case when c.telegram_id < 0 and cardinality(s.recent) >= 20 then s.recent[1] + interval '60.5 s' end, \
      case when c.telegram_id < 0 and cardinality(s.edits) >= 12 then s.edits[1] + interval '60.5 s' end)";
 
-/// Ends the claim. Saves when the chat's lane and the bot's slot are free again, which is when Telegram allows the next
-/// send. Each attempt counts as a send, even if it failed.
+/// Ends the claim. Saves when Telegram allows the next send in the chat, and when the bot's slot is free again. Each
+/// attempt counts as a send, even if it failed.
 async fn release(transaction: &Transaction<'_>, claim: &Claim, outcome: &SendOutcome) -> Result<(), QueryError> {
     let own = claim.lane.columns();
-    // Free the slot only if this claim still holds it. Slot and lane of one claim are held until the same moment. If
-    // the moments differ, a later claim holds the slot.
+    // Free the slot only if this claim still holds it. A claim holds its lane and its slot until the same moment. If
+    // the lane and the slot have different moments, a later claim holds the slot.
     let free = format!(
         "update vestnik.vst_bot_slot set free_at = clock_timestamp() + make_interval(secs => $2) \
          where slot = $1 and free_at = (select {} from vestnik.vst_chat where id = $3)",
@@ -285,7 +286,8 @@ async fn release(transaction: &Transaction<'_>, claim: &Claim, outcome: &SendOut
     transaction
         .execute(&free, &[&claim.slot, &window_s, &claim.chat.0])
         .await?;
-    // Mark the chat as waiting if it has any open delivery, because a delivery may have moved to the other lane.
+    // Mark the chat as waiting if it has any open delivery, because a delivery may now need an edit instead of a new
+    // message, or the reverse.
     const WAITING: &str = "waiting = waiting or exists (select from vestnik.vst_delivery d \
          where d.chat_id = $1 and d.state in ('pending', 'sending', 'retrying'))";
     if !began {
@@ -320,7 +322,8 @@ async fn release(transaction: &Transaction<'_>, claim: &Claim, outcome: &SendOut
         }
         Lane::Edits => {
             // After a 429 (too many requests) for an edit, pause only edits. Assume that Telegram counted a slow edit
-            // one second after it began.
+            // one second after the edit began. So a new message need not wait until 1.05 s after the end of a slow
+            // edit.
             let release = format!(
                 "with spent as (select {RECENT} as recent, {EDITS} as edits, \
                      c.edit_leased_until - make_interval(secs => $3) + interval '2.05 s' as counted from vestnik.vst_chat c where c.id = $1) \
@@ -370,8 +373,9 @@ pub(super) async fn hurry(pool: &Pool) -> Result<(), QueryError> {
     .await
 }
 
-/// Frees the lanes of chats whose lease has ended, or whose node is gone, so that another node sends their deliveries
-/// again. Each lost send counts for Telegram's limits as if it was sent just now.
+/// Frees the lanes of chats whose lease has ended, or whose node is gone. Then another node sends the deliveries of
+/// these lanes again. Nobody knows when Telegram received a lost send, so each lost send counts for the limits as if it
+/// ended now.
 pub(super) async fn expire_leases(client: &Client) -> Result<(), QueryError> {
     for lane in Lane::ALL {
         let own = lane.columns();

@@ -12,11 +12,12 @@ use crate::sources::Sources;
 
 /// The most deliveries that are checked, one by one, to find the unreadable ones.
 const SUSPECTS: i64 = 200;
-/// Seconds that a chat's lane pauses if no message can be chosen although each single delivery can be read.
+/// Seconds for which no new message (or no edit) is sent to a chat if no message can be chosen, although each delivery
+/// can be read.
 const CHAT_PAUSE_S: f64 = 30.0;
 
-/// Whether the error concerns all chats, because Postgres is busy or not reached. Any other error would occur again for
-/// this chat.
+/// Whether the error concerns all chats, because Postgres is busy or not reached. Any other error has its cause in the
+/// deliveries of the chat, and would occur again.
 pub(super) fn is_transient(error: &QueryError) -> bool {
     match error {
         QueryError::Postgres(error) => {
@@ -28,8 +29,8 @@ pub(super) fn is_transient(error: &QueryError) -> bool {
     }
 }
 
-/// Finds the unreadable deliveries in a chat's lane, and marks them as dead. If all deliveries can be read, the lane
-/// pauses. `error` is the error that occurred when the next message was chosen.
+/// Finds the unreadable deliveries of a chat in one lane (new messages, or edits), and marks them as dead. If all
+/// deliveries can be read, the lane pauses. `error` is the error that occurred when the next message was chosen.
 pub(super) async fn dead_letter(
     client: &mut Lent,
     sources: &Sources,

@@ -7,12 +7,13 @@ pub(super) struct DueEvent {
     pub event: PartnerEvent,
     /// The event's order or booking as the engine's tables store it: the source's id and the key, such as `1 123`.
     pub subject: String,
-    /// Whether deliveries of this event are sent before others. This is so for a new order, a cancellation and a
+    /// Whether deliveries of this event are sent before others. True for a new order or booking, a cancellation and a
     /// removal.
     pub is_urgent: bool,
     /// Whether the event was already too old for its own message when it was enqueued. If so, a digest (one message for
     /// many events) lists the event.
     pub is_stale: bool,
-    /// Whether the event is sent only to chats that already have a message of this order.
+    /// Whether the event is sent only to chats that already have, or will soon get, a message of its order. True for a
+    /// removal and for a change of fields.
     pub is_for_those_who_know: bool,
 }

@@ -22,7 +22,7 @@ use crate::sources::registry::Registry;
 
 /// The most events that one transaction enqueues.
 const BATCH_EVENTS: usize = 500;
-/// An order that is older than this begins no escalation, hours.
+/// The age in hours above which an order begins no escalation.
 const ESCALATED_HOURS: i32 = 24;
 /// An order for a later time must be answered this many minutes before that time.
 const BEFORE_WANTED_MINUTES: i32 = 60;
@@ -60,7 +60,8 @@ async fn try_enqueue_batch(
     digest_after: Duration,
 ) -> Result<Enqueued, journal::Error> {
     let mut client = pool.get().await?;
-    // Lock the cursor first, so that the next statement sees what another node has committed before.
+    // Lock the row of the cursor first. Then the next statement sees everything that the previous holder of this lock
+    // has committed.
     let mut transaction = client.transaction().await?;
     db::limit_idle_in_transaction(&transaction).await?;
     let statement = transaction
@@ -90,8 +91,8 @@ async fn try_enqueue_batch(
         }
     }
     pause::enqueue(&transaction, &batch.events, digest_after).await?;
-    // If no event concerns a chat, do not save the cursor after each batch: reading the events again costs less than a
-    // flush. Save the cursor once it has fallen behind.
+    // If no event concerns a chat, do not save the cursor after each batch, because reading these events again costs
+    // less than a write to disk. Save the cursor at the latest when it has fallen behind.
     if !batch.events.is_empty() || batch.more || batch.fell_behind {
         let statement = transaction
             .prepare_cached("update vestnik.vst_delivery_cursor set cursor = $1")
@@ -160,10 +161,10 @@ fn due(sources: &Sources, rows: &[Due], digest_after: Duration) -> Vec<DueEvent>
     due.collect()
 }
 
-/// Begins and ends escalations, and enqueues deliveries of these events. Mirror chats get every event, and fallback
-/// chats get an event of an open store if no panel could ring. A chat that has the order's message gets changes of the
-/// order, and a note with a sound if the order is cancelled. An urgent event is tried at once in a blocked chat,
-/// because the bot may have its rights again.
+/// Begins and ends escalations, and enqueues deliveries of these events. Chats with the mode `mirror` get every event.
+/// Chats with the mode `fallback` get an event if the store is open and none of its panels could ring. A chat that has
+/// the order's message also gets changes of the order, and a note with a sound if the order is cancelled. If an event
+/// is urgent, a blocked chat is tried at once, because the bot may be allowed to write again.
 async fn insert(
     transaction: &crate::infra::db::Transaction<'_>,
     due: &[DueEvent],
@@ -209,8 +210,8 @@ async fn insert(
         |due: &DueEvent| is_over(due.event.kind),
     ]
     .map(|is: fn(&DueEvent) -> bool| due.iter().map(is).collect::<Vec<bool>>());
-    // Lock escalations before chats, as escalation steps do, to avoid a deadlock. An event ends only escalations that
-    // began before the event.
+    // Lock escalations before chats, as escalation steps do, to avoid a deadlock. All escalations may begin before any
+    // of them ends, because an event ends only the escalation of an earlier event.
     let begun: Vec<&DueEvent> = due.iter().filter(|due| begins(due)).collect();
     if !begun.is_empty() {
         begin(transaction, &begun).await?;
@@ -226,9 +227,9 @@ async fn insert(
     Ok(())
 }
 
-/// Begins an escalation for each of these events. The time to answer a stale event starts now, because somebody may
-/// still answer it. An escalation is postponed while the store is closed, or while an order for later needs no answer
-/// yet. When the store has opened, or when the order needs an answer, the time to answer begins.
+/// Begins an escalation for each of these events. If an event was enqueued late (stale), the time to answer starts now,
+/// because somebody may still answer it. The escalation is held while the store is closed. For an order that is wanted
+/// later, the time to answer starts `BEFORE_WANTED_MINUTES` before the wanted time.
 async fn begin(
     transaction: &crate::infra::db::Transaction<'_>,
     begun: &[&DueEvent],
@@ -284,7 +285,8 @@ async fn end(
     Ok(())
 }
 
-/// Whether this event makes an answer necessary, because the status of the order or booking has become pending.
+/// Whether this event makes an answer necessary: after the event, the status of the order or booking is `pending`, and
+/// before it was not.
 fn begins(due: &DueEvent) -> bool {
     let is = due.event.subject.as_ref().and_then(|subject| subject.visible_status());
     is == Some(Status::Pending) && due.event.previous != Some(Status::Pending)

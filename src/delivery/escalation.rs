@@ -19,9 +19,9 @@ use crate::sources::registry::Registry;
 
 /// The most due escalations that one transaction handles.
 const BATCH: i64 = 200;
-/// When a chat takes messages again, it gets the unanswered orders up to this age, hours.
+/// When a disabled chat is enabled again, it gets the unanswered orders up to this age, hours.
 pub(super) const MISSED_HOURS: i32 = 24;
-/// Seconds between two checks whether a closed store has opened.
+/// Seconds between two checks whether the closed store of a held escalation has opened.
 const CLOSED_LOOK_S: f64 = 15.0;
 /// The most batches that are handled in a row, so that the worker's other periodic tasks are not delayed.
 const BATCHES_AT_ONCE: usize = 100;
@@ -139,9 +139,9 @@ async fn end(transaction: &Transaction<'_>, ended: Vec<(i64, &str)>) -> Result<(
     Ok(())
 }
 
-/// Postpones the escalations that are held because their store is closed or has just opened. While the store is closed,
-/// an escalation is checked again after `CLOSED_LOOK_S`. When the store has opened, the store's usual time to answer
-/// begins.
+/// Postpones the held escalations. An escalation is held while its store is closed. `closed` has the escalations whose
+/// store is still closed: each is checked again after `CLOSED_LOOK_S`. `opened` has the escalations whose store has
+/// just opened: for each, the store's usual time to answer begins now.
 async fn put_off(transaction: &Transaction<'_>, closed: &[i64], opened: &[i64]) -> Result<(), QueryError> {
     const CLOSED: &str = "update vestnik.vst_escalation set due_at = clock_timestamp() + make_interval(secs => $2) where event_id = any ($1)";
     const OPENED: &str = "update vestnik.vst_escalation l set is_held = false, due_at = clock_timestamp() + make_interval(secs => s.answer_seconds) \
@@ -155,9 +155,9 @@ async fn put_off(transaction: &Transaction<'_>, closed: &[i64], opened: &[i64]) 
     Ok(())
 }
 
-/// Finds the due escalations whose order was answered or removed. Returns the outcomes by the id of the escalation's
-/// event. The statuses come from the journal, because newer events may not be enqueued yet. For each store, the query
-/// reads the events since the store's oldest due order.
+/// Finds the due escalations whose order was answered or removed. Returns each outcome under the id of the event that
+/// began the escalation. The statuses come from the journal, because newer events may not be enqueued yet. For each
+/// store, one query reads the store's events from its oldest due order on.
 async fn over(
     transaction: &Transaction<'_>,
     sources: &Sources,
@@ -235,7 +235,8 @@ async fn step(
     Ok(false)
 }
 
-/// Enqueues the unanswered orders of these stores whose escalation skipped this chat, because the chat was disabled.
+/// Enqueues unanswered orders for a chat that is enabled again. These are the orders of `stores` whose escalation
+/// reached the chat's step while the chat was disabled.
 pub(super) async fn catch_up(transaction: &Transaction<'_>, chat: ChatId, stores: &[String]) -> Result<(), QueryError> {
     const CATCH_UP: &str = "insert into vestnik.vst_delivery (chat_id, store_id, event_id, subject, urgent, step) \
          select l.chat_id, l.store_id, x.event_id, x.subject, true, m.step \

@@ -17,8 +17,8 @@ use crate::infra::standard_webhook::{DEADLINE, Letter, Poster};
 
 /// Seconds that a node's lease of a post lasts. The lease is longer than the deadline of the request.
 const LEASE_S: f64 = 30.0;
-/// The most posts that this node has under way, at most one for each store. So a slow receiver delays only its own
-/// posts.
+/// The most posts that this node sends at the same time, at most one for each store. So a slow receiver delays only its
+/// own posts.
 const POSTS_AT_ONCE: usize = 8;
 /// An SQL condition: the order of the event with table alias `e` was answered or removed.
 const ANSWERED: &str =
@@ -32,7 +32,8 @@ const PAUSES: Pauses = Pauses {
     first: Duration::from_secs(5),
     longest: Duration::from_secs(60 * 60),
 };
-/// The age of an event at which its post becomes dead, because nobody needs it any more, seconds.
+/// The age of an event, in seconds, at which its post becomes dead. By then, nobody needs the escalation of the order
+/// any more.
 const GIVE_UP_S: f64 = 24.0 * 60.0 * 60.0;
 
 /// A webhook post that this node has claimed.
@@ -41,7 +42,7 @@ pub struct Post {
     fence: i64,
     attempts: i32,
     letter: Letter,
-    /// Whether the order was answered or removed meanwhile. If so, nothing is posted.
+    /// Whether the order is already answered or removed. If so, nothing is posted.
     answered: bool,
 }
 

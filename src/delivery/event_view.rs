@@ -43,8 +43,8 @@ pub struct EventView {
     pub subject: Arc<Subject>,
     /// The status before the event. `None`: the order or booking was new or hidden.
     pub previous: Option<Status>,
-    /// The changed fields by their names in the protocol, such as `promised_minutes`. Empty: the event is not a change
-    /// of fields.
+    /// The changed fields by their names in the protocol, such as `promised_minutes`. Empty: the event did not change
+    /// fields.
     pub changed: Vec<&'static str>,
     /// The order or booking before a change of fields. `None`: another type of event.
     pub before: Option<Arc<Subject>>,
@@ -54,7 +54,7 @@ pub struct EventView {
 
 impl EventView {
     /// Returns when the order is promised to be ready: the promised number of minutes after the event. If no minutes
-    /// are promised, this is the time for which the customer wants the order. `None`: the order has neither.
+    /// are promised, returns the time for which the customer wants the order. `None`: neither is known.
     pub fn promised_at(&self) -> Option<OffsetDateTime> {
         let minutes = self
             .subject
@@ -92,8 +92,8 @@ pub(super) async fn items_of(
 }
 
 /// Finds the newest event of each of these orders and bookings of a store, even if this event has no delivery. Returns
-/// the event's id and the order's visible status. An order is left out if none of the store's newest `SEARCHED_ROWS`
-/// rows belongs to it.
+/// the event's id and the order's visible status. Searches only the newest `SEARCHED_ROWS` journal rows of the store.
+/// An order without a row among these is left out.
 pub(super) async fn newest_of(
     transaction: &Transaction<'_>,
     sources: &Sources,
@@ -114,8 +114,8 @@ pub(super) async fn newest_of(
     Ok(newest)
 }
 
-/// Reads the current state of an order or booking from its newest event. `None`: none of the store's newest
-/// `SEARCHED_ROWS` rows belongs to it.
+/// Reads the current state of an order or booking from its newest event. `None`: the newest `SEARCHED_ROWS` journal
+/// rows of the store contain no event of the order.
 pub(super) async fn current(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -158,7 +158,7 @@ pub(super) async fn views_of(
                 savepoint.commit().await?;
                 lookups.extend(id, found);
             }
-            // Send the message without the items, because this is better than a late message.
+            // The items could not be looked up. Send the message without them, because a late message would be worse.
             Err(error) => {
                 savepoint.rollback().await?;
                 let reason = db::reason(&error);

@@ -14,8 +14,8 @@ const BATCH: i64 = 200;
 /// Saves the promised time of each order in preparation. Deletes the promised times of orders that are not in
 /// preparation any more.
 pub(super) async fn promise(transaction: &Transaction<'_>, due: &[DueEvent]) -> Result<(), tokio_postgres::Error> {
-    // An event without a promise keeps the earlier promise. The time for which the customer wants the order counts only
-    // while nobody has promised a time.
+    // If an event promises no time, the earlier promise is kept. If nobody has promised a time, the time for which the
+    // customer wants the order counts as the promise.
     const KEEP: &str = "insert into vestnik.vst_promise as p (store_id, subject, event_id, due_at, minutes) \
          select distinct on (e.store_id, d.subject) e.store_id, d.subject, e.id, \
              coalesce(e.at + make_interval(mins => d.minutes), d.wanted_at), d.minutes \
@@ -68,7 +68,8 @@ pub(super) async fn promise(transaction: &Transaction<'_>, due: &[DueEvent]) -> 
     Ok(())
 }
 
-/// Whether the event promises a time. Other events of the order may only repeat the minutes of an earlier promise.
+/// Whether the store promised the time with this event. Other events of the order may only repeat the minutes of an
+/// earlier promise.
 fn promises(due: &DueEvent) -> bool {
     due.event.previous != Some(Status::Preparing) || due.event.changed.contains(&"promised_minutes")
 }

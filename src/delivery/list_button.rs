@@ -1,6 +1,6 @@
-//! Keeps the buttons of digests and of other lists of orders true. A digest has a button for each order that waits for an
-//! answer, and the answer to `/orders` has one for each open order. When an order waits no more, or is closed, the list
-//! is edited, and the button goes.
+//! Removes buttons from lists of orders when they are not needed any more. A digest (one message for many events) has a
+//! button for each order that waits for an answer. The answer to the command `/orders` has a button for each open
+//! order. When such an order is answered or closed, an edit of the list removes the button.
 
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ use crate::domain::status::Status;
 use crate::infra::db::{QueryError, Transaction};
 use crate::sources::Sources;
 
-/// How long a button of a list is shown.
+/// The condition under which a button of a list stays in the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Until {
     /// The order waits for an answer.
@@ -24,7 +24,7 @@ pub(super) enum Until {
 }
 
 impl Until {
-    /// The word in `vestnik.vst_list_button`.
+    /// The name of the condition in the column `until` of `vestnik.vst_list_button`.
     fn as_str(self) -> &'static str {
         match self {
             Self::Answered => "answered",
@@ -41,8 +41,8 @@ impl Until {
     }
 }
 
-/// Saves the buttons of a list that was sent. `until` says when a button goes. Enqueues an edit of the list if one of its orders has changed since the
-/// list was written.
+/// Saves the buttons of a list that was sent. `until` says when a button is removed. Enqueues an edit of the list if
+/// one of its orders has changed since the list was written.
 pub(super) async fn save(
     transaction: &Transaction<'_>,
     chat: ChatId,
@@ -72,7 +72,7 @@ pub(super) async fn save(
 }
 
 /// Enqueues an edit of each list that has a button of these events' orders. One open edit of a list is enough, because
-/// the edit uses the states that the orders have when it is sent.
+/// the edit uses the states that the orders have when the edit is sent.
 pub(super) async fn enqueue(transaction: &Transaction<'_>, due: &[DueEvent]) -> Result<(), tokio_postgres::Error> {
     const ENQUEUE: &str = "with lists as ( \
              select distinct b.chat_id, b.message_id from unnest($1::text[], $2::text[]) d (store_id, subject) \
@@ -102,7 +102,8 @@ pub(super) async fn enqueue(transaction: &Transaction<'_>, due: &[DueEvent]) -> 
     Ok(())
 }
 
-/// The next edit of a list in this chat: the buttons that are still shown. `None`: no list is to be edited.
+/// Returns the next edit of a list in this chat, with the buttons that stay in the list. `None`: no edit of a list is
+/// due.
 pub(super) async fn next_edit(
     transaction: &Transaction<'_>,
     sources: &Sources,
@@ -138,7 +139,8 @@ pub(super) async fn next_edit(
     for (store, subjects) in &orders {
         newest.extend(newest_of(transaction, sources, store, subjects).await?);
     }
-    // An order whose newest event is too old to be found has no newer status.
+    // Keep the button of an order that `newest_of` did not find. The order has no recent event, so its status is
+    // unchanged.
     buttons.retain(|(subject, until, _)| newest.get(subject).is_none_or(|(_, status)| until.has(*status)));
     Ok(Some(Work::ListButtons {
         message,

@@ -29,8 +29,9 @@ pub async fn migrated(pool: &Pool, sources: &Registry, from: i64, to: i64) -> Re
     .await
 }
 
-/// Gives a chat its new id at Telegram. If another row already has this id, the open deliveries and links move to that
-/// row. Sent messages cannot be edited any more, because messages have new ids in the supergroup.
+/// Gives a chat its new id at Telegram. If another row of `vestnik.vst_chat` already has this id, the open deliveries
+/// and links move to that row. Sent messages cannot be edited any more, because messages have new ids in the
+/// supergroup.
 pub(super) async fn migrate(transaction: &Transaction<'_>, chat: ChatId, telegram_id: i64) -> Result<(), QueryError> {
     for forget in [
         "update vestnik.vst_message set message_id = 0 where chat_id = $1",

@@ -1,5 +1,5 @@
-//! The kinds of messages that a chat may get: an order, a digest, a note, an alarm, an answer to a command, or new
-//! buttons.
+//! The kinds of messages that a chat may get: an order, a digest (one message for many events), a note, an alarm, an
+//! answer to a command, or new buttons.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use super::event_view::{EventView, Item};
 use crate::domain::event::EventType;
 
-/// A button: its label, and the data that Telegram returns when somebody presses it, at most 64 bytes.
+/// A button: its label, and the data that Telegram returns when somebody presses the button, at most 64 bytes.
 pub type Button = (String, String);
 
 /// A button of a list of orders, which sends the message of one order.
@@ -42,10 +42,10 @@ pub struct OrderMessage {
     pub style: ChatFormat,
     /// The order or booking as text: the source's id and the key, such as `1 123`.
     pub subject: String,
-    /// The event whose id the buttons contain. For an edit, this is the event of the sent message, otherwise the oldest
-    /// event that the message covers.
+    /// The event whose id the buttons contain. For an edit, it is the event with which the message was sent. For a new
+    /// message, it is the oldest event that the message covers.
     pub base: EventView,
-    /// The newest event of the order, which has its current state.
+    /// The newest event of the order. It contains the order's current state.
     pub latest: EventView,
     /// The name of the person who set the current status. `None`: nobody set it through Vestnik.
     pub by: Option<String>,
@@ -61,7 +61,7 @@ pub struct OrderMessage {
     pub items: Vec<i64>,
 }
 
-/// The facts about an unanswered order that an escalation sends to this chat.
+/// The facts about an unanswered order that an escalation sends to a chat.
 #[derive(Debug)]
 pub struct Escalated {
     /// How long the order has waited for an answer.

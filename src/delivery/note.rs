@@ -19,7 +19,7 @@ pub(super) fn must_be_heard(notes: &[&OpenDelivery]) -> bool {
     notes.iter().filter_map(|open| open.note).any(Note::is_heard_by_all)
 }
 
-/// Returns the next message with notes of this kind: the first note, or all notes if there are more than `ONE_BY_ONE`.
+/// Returns the next message with notes of this kind. It has one note, or all notes if there are more than `ONE_BY_ONE`.
 /// `None`: no note of this kind is needed any more.
 pub(super) async fn work(
     transaction: &mut Transaction<'_>,
@@ -74,8 +74,8 @@ pub(super) async fn work(
     }))))
 }
 
-/// Marks reminders as dead if their order was answered meanwhile, and notes about late orders if the order is ready
-/// now. Returns the ids of these deliveries. Notes of other kinds stay open.
+/// Marks notes as dead that nobody needs any more: reminders whose order is answered, and notes about late orders that
+/// are ready now. Returns the ids of these deliveries. Notes of other kinds stay open.
 async fn give_up(transaction: &Transaction<'_>, note: Note, deliveries: &[i64]) -> Result<Vec<i64>, QueryError> {
     const ANSWERED: &str = "update vestnik.vst_delivery d set state = 'dead', reason = 'answered meanwhile', completed_at = clock_timestamp() \
          from vestnik.vst_escalation l where d.id = any ($1) and l.event_id = d.about_id and l.outcome in ('answered', 'removed') returning d.id";

@@ -7,8 +7,9 @@ use crate::infra::db::{QueryError, Transaction};
 
 /// The most open deliveries of a chat that are read to choose its next message.
 const LOOK_AHEAD: i64 = 200;
-/// Seconds for which a new event or a cancellation is fresh. After an outage, fresh deliveries are sent before older
-/// ones. If many orders come at once, a digest lists the older ones, too, so that they do not wait for ever.
+/// The age in seconds below which an event or a cancellation note counts as recent. Recent deliveries are sent before
+/// older ones, so a new order does not wait for the old ones after an outage. If many orders come at once, a digest
+/// (one message for many events) also lists the older ones.
 const FRESH_S: f64 = 10.0;
 
 /// One open delivery of a chat.
@@ -31,8 +32,9 @@ pub(super) struct OpenDelivery {
     pub alone: bool,
 }
 
-/// Reads the open deliveries of the chat in this lane that may be sent now: urgent deliveries before others, fresh ones
-/// before stale ones, older before newer.
+/// Reads the open deliveries of the chat in this lane that may be sent now. Urgent deliveries come first. Among equally
+/// urgent ones, deliveries that a person asked for (`alone`) come first, then recent ones (see `FRESH_S`), then the
+/// others. Deliveries that are equal in this are sorted by id.
 pub(super) async fn read(
     transaction: &Transaction<'_>,
     chat: ChatId,

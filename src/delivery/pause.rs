@@ -15,8 +15,8 @@ use crate::text::catalog;
 use crate::text::html::render_template;
 use crate::text::value::{inline, moment};
 
-/// Enqueues a message for each chat of a store that one of these events pauses or resumes. If a store has several of
-/// these events, only the newest counts. An event older than `digest_after` gets no message.
+/// Enqueues messages for the chats of each store that these events pause or resume. If a store has several such events,
+/// only the newest counts. An event older than `digest_after` gets no message.
 pub(super) async fn enqueue(
     transaction: &Transaction<'_>,
     due: &[Due],
@@ -70,7 +70,8 @@ struct Notice<'a> {
     language: &'a str,
 }
 
-/// Returns the text of the message about a pause (`is_paused`) or about its end. `data` is the event's data as JSON.
+/// Returns the text of a message. If `is_paused`, the text says that the store is paused, otherwise that the store
+/// takes orders again. `data` is the event's data as JSON.
 fn notice(notice: &Notice<'_>, is_paused: bool, data: &str) -> String {
     #[derive(Default, Deserialize)]
     struct Data {

@@ -1,7 +1,7 @@
-//! Claims the next send to a chat, for this node. Postgres enforces all limits for all nodes together. A lane of a chat
-//! has one send at a time, with a second between two sends. A group gets at most twenty sends a minute, and the bot
-//! makes at most thirty sends a second. Times count from the *end* of a send, because Telegram does not tell when it
-//! counts a send.
+//! Claims the next send to a chat, for this node. Postgres enforces the limits for all nodes together. Each lane of a
+//! chat (new messages, or edits) has one send at a time, with a pause of a second between two sends. A group gets at
+//! most twenty sends a minute, and the bot makes at most thirty sends a second. These times count from the *end* of a
+//! send, because Telegram does not tell when it counts a send.
 
 use std::time::Duration;
 
@@ -18,21 +18,21 @@ use crate::infra::db::{self, QueryError};
 use crate::sources::Sources;
 use crate::sources::registry::Registry;
 
-/// The number of slots for sends that must not delay orders: edits, answers to chats without a store, and sends to
-/// chats whose last send failed. A slot is the right to make one of the bot's sends per second. A send that hangs holds
-/// its slot until the deadline.
+/// The number of slots for sends that must not delay orders. These are edits, messages to chats without a link to a
+/// store, and sends to chats whose last send failed. A slot is the right to make one of the bot's sends per second. If
+/// Telegram does not respond, a send holds its slot until the deadline.
 const SLOTS_OF_THE_REST: i32 = 10;
 /// The shortest wait for a delivery that is due soon.
 const SHORTEST_WAIT: Duration = Duration::from_millis(10);
 /// The wait when a delivery is due but could not be claimed.
 const DUE_ALREADY_WAIT: Duration = Duration::from_millis(100);
 
-/// The outcome of an attempt to claim a send.
+/// The outcome of an attempt to claim a chat. A claim gives this node the right to send one message to the chat.
 #[derive(Debug)]
 pub enum Claimed {
     /// This node has claimed a chat, and must send this message to it.
     Work(Box<Claim>),
-    /// The claimed chat had nothing to send. Try again at once.
+    /// The claimed chat had nothing to send. The caller tries again at once.
     Empty,
     /// No send may begin before this time has passed.
     Idle(Duration),
@@ -41,7 +41,7 @@ pub enum Claimed {
 /// The settings of all claims of this node.
 #[derive(Debug, Clone)]
 pub struct Rules {
-    /// How long the lease of a claim lasts.
+    /// How long a claim lasts if the node does not end it. After that, another node may claim the chat.
     pub lease: Duration,
     /// The deadline of a send.
     pub deadline: Duration,
@@ -70,7 +70,8 @@ pub async fn claim(pool: &Pool, sources: &Registry, rules: &Rules) -> Result<Cla
     .await
 }
 
-/// Claims a chat in one lane. `None`: no chat of this lane has a delivery that may be sent now.
+/// Claims a chat in one lane (new messages, or edits). `None`: no chat of this lane has a delivery that may be sent
+/// now.
 async fn claim_in(pool: &Pool, sources: &Registry, rules: &Rules, lane: Lane) -> Result<Option<Claimed>, QueryError> {
     let began = Instant::now();
     let send_by = began + rules.lease - rules.deadline;
@@ -78,8 +79,8 @@ async fn claim_in(pool: &Pool, sources: &Registry, rules: &Rules, lane: Lane) ->
     let mut transaction = client.transaction().await?;
     db::limit_idle_in_transaction(&transaction).await?;
     let statement = transaction.prepare_cached(&claim_sql(lane)).await?;
-    // Hold the chat for longer than the lease. Then a pause remains before the next send even if this send ends
-    // together with the lease.
+    // Hold the chat for longer than the lease. If this send ends together with the lease, a pause still remains before
+    // the next send.
     let held_s = rules.lease.as_secs_f64() + complete::CHAT_SPACING_S;
     let parameters: [&(dyn ToSql + Sync); 4] = [&held_s, &SLOTS_OF_THE_REST, &rules.bot.as_slice(), &rules.node];
     let Some(row) = transaction.query_opt(&statement, &parameters).await? else {
@@ -122,9 +123,9 @@ async fn claim_in(pool: &Pool, sources: &Registry, rules: &Rules, lane: Lane) ->
     Ok(Some(Claimed::Work(Box::new(claim))))
 }
 
-/// Returns SQL that claims both a chat and a slot of the bot, or nothing. The statement skips rows that another node
-/// has locked. The chat and the slot are held until the same moment, which counts from the start of the transaction.
-/// `complete::release` recognizes the slot by this moment.
+/// Returns SQL that claims both a chat and a slot, or neither. A slot is the right to make one of the bot's sends per
+/// second. The statement skips rows that another node has locked. The claim holds the chat and the slot until the same
+/// moment, and `complete::release` recognizes the slot by this moment.
 fn claim_sql(lane: Lane) -> String {
     let own = lane.columns();
     let (next_at, wakes_at, until) = (own.next_at, own.wakes_at, own.leased_until);
@@ -248,7 +249,8 @@ async fn sending(transaction: &Transaction<'_>, work: &Work, fence: i64) -> Resu
 /// Returns the time until the next send may begin, at most `idle`. While the bot is stopped, the time is `idle`. If a
 /// due delivery could not be claimed, the time is short, because another node has locked the chat or no slot is free.
 async fn next_due(client: &Client, rules: &Rules) -> Result<Duration, QueryError> {
-    // If no chat waits, return null instead of a time, because the time at which a slot is free may be infinite.
+    // If no chat waits, the query returns null. A time would be wrong then, because the time at which a slot is free
+    // may be infinite.
     const NEXT: &str = "select extract(epoch from ( \
              select min(greatest(due_at, (select min(free_at) from vestnik.vst_bot_slot))) from ( \
                  select greatest(next_at, leased_until, case when not waiting then wakes_at end) from vestnik.vst_chat \
@@ -270,8 +272,9 @@ async fn next_due(client: &Client, rules: &Rules) -> Result<Duration, QueryError
     Ok(wait.unwrap_or(rules.idle).min(rules.idle))
 }
 
-/// Ends a claim without a send, because the lane has no due delivery. If another node enqueues for this chat at this
-/// moment, that node first waits for the row's lock, and then marks the chat as waiting again.
+/// Ends a claim without a send, because the chat has no due delivery in this lane (new messages, or edits). If another
+/// node enqueues for this chat at this moment, that node first waits for the row's lock, and then marks the chat as
+/// waiting again.
 async fn release_idle(transaction: &Transaction<'_>, chat: ChatId, lane: Lane, slot: i32) -> Result<(), QueryError> {
     let own = lane.columns();
     let idle = format!(

@@ -1,4 +1,5 @@
-//! Sends orders again when a person asks for them: one order of a digest or of an old message, or all open orders.
+//! Sends orders again when a person asks for them. A person asks for one order with a button of a list or of an old
+//! message, and for all open orders with the command `/orders`.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use crate::domain::status::Status;
 use crate::infra::db::{self, QueryError};
 use crate::sources::registry::Registry;
 
-/// To find the open orders of a chat, at most this many of its newest orders are searched.
+/// The search for the open orders of a chat reads at most this many orders: the newest ones.
 const LOOKED_AT: i64 = 5000;
 /// The age of the oldest orders that the search for open orders includes, hours.
 const HOURS: i32 = 48;
@@ -29,7 +30,7 @@ pub struct OpenOrders {
     pub more: usize,
 }
 
-/// Sends an order or booking again to a chat. If the chat already has the order's message, a note replies to that
+/// Enqueues an order or booking again for a chat. If the chat already has the order's message, a note replies to that
 /// message. Otherwise the order gets a new message. `chat` is the chat's id at Telegram.
 pub async fn bring(pool: &Pool, chat: i64, pressed: &Pressed) -> Result<(), QueryError> {
     const BRING: &str = "with chat as (update vestnik.vst_chat set waiting = true where telegram_id = $1 returning id), \

@@ -13,8 +13,8 @@ pub struct Pauses {
 
 impl Pauses {
     /// Returns the wait after this many failures in a row. The wait doubles with each failure up to `longest`. Then a
-    /// random part of the wait is subtracted, so that simultaneous failures are not retried together. `jitter` from 0
-    /// to 1 subtracts up to a quarter.
+    /// part of the wait is subtracted, so that simultaneous failures are not retried together. `jitter` is a random
+    /// number from 0 (nothing is subtracted) to 1 (a quarter is subtracted). The wait is never shorter than `first`.
     pub fn after(self, failures: u32, jitter: f64) -> Duration {
         let doubled = self
             .first

@@ -1,6 +1,6 @@
-//! The state of the bot, which all nodes share in Postgres. The state includes the nodes that are up, the node that
-//! polls Telegram, and the position of the poll. It also includes the updates that are not handled yet, and whether
-//! Telegram accepts the token.
+//! The state of the bot, which all nodes share in Postgres. The state says which nodes are up, which node polls
+//! Telegram, and from which update the next poll continues. It also includes the updates that are not handled yet, and
+//! whether Telegram accepts the token.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ const LEASE_GRACE_S: f64 = 3.0;
 /// nodes must connect again.
 const START_GRACE_S: f64 = 5.0;
 
-/// The node that polls Telegram for all nodes.
+/// The result of an attempt to take or renew the lease. Only the node with the lease polls Telegram, for all nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lease {
     /// This node polls.
@@ -169,10 +169,10 @@ pub struct Update {
 }
 
 /// Saves the updates of a poll. After that, Telegram may drop all updates before `next_update`. Returns whether this
-/// node still holds the lease. Without the lease, nothing is saved, and the node that holds the lease gets the updates
-/// again.
+/// node still holds the lease. If it does not, nothing is saved, and Telegram sends the updates again to the node that
+/// holds the lease.
 ///
-/// `next_update` may be lower than before, because after a week without updates Telegram continues with any id.
+/// `next_update` may be lower than before: after a week without updates, Telegram may give the next update any id.
 pub async fn save_updates(pool: &Pool, node: &str, next_update: i64, updates: &[Update]) -> Result<bool, QueryError> {
     const TAKE: &str = "with ours as (update vestnik.vst_bot set next_update = $2, polled_at = clock_timestamp(), \
              error = null, error_at = null where poller = $1 returning 1), \
@@ -193,7 +193,8 @@ pub async fn save_updates(pool: &Pool, node: &str, next_update: i64, updates: &[
     .await
 }
 
-/// Reads the updates that a node saved but did not handle before it stopped. Returns the oldest `most` of them.
+/// Reads the saved updates that were not handled, for example because the node stopped. Returns the oldest `most` of
+/// them.
 pub async fn left_over(pool: &Pool, most: i64) -> Result<Vec<Update>, QueryError> {
     const LEFT: &str = "select id, body from vestnik.vst_bot_update order by taken_at, id limit $1";
     db::with_timeout(async {
@@ -243,7 +244,7 @@ pub async fn stop_bot(pool: &Pool, token: &str, why: &str) -> Result<(), QueryEr
 }
 
 /// Records that Telegram accepts this token, and starts a stopped bot. If the token belongs to another bot, this
-/// deletes the saved updates of the old bot and resets the position of the poll.
+/// function deletes the saved updates of the old bot, and resets the id of the next update to 0.
 pub async fn start_bot(pool: &Pool, token: &str) -> Result<(), QueryError> {
     const START: &str = "with other as (select number is distinct from $1 as is_new from vestnik.vst_bot), \
          forgotten as (delete from vestnik.vst_bot_update where (select is_new from other)) \

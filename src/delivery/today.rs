@@ -14,7 +14,8 @@ use crate::sources::lookup_results::Lookups;
 use crate::sources::registry::Registry;
 use crate::store::until::{DAY_BEGINS_HOUR, day_sql};
 
-/// A day's figures are counted from at most this many journal rows of the store: the newest ones.
+/// A day's figures are counted from at most this many journal rows of the store. If the day has more rows, only the
+/// newest ones count.
 const WRITES: i64 = 10_000;
 
 /// An order or booking that became new today.

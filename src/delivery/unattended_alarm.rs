@@ -1,6 +1,6 @@
-//! Raises an alarm for an open store if no panel can ring for its next order. When a panel can ring again, or the store
-//! closes, the chats get a message that the alarm is over. A store that is set to `attended_by = 'chats'` needs no
-//! panel.
+//! Raises an alarm for an open store if no panel can ring for its next order. The alarm is a message to the store's
+//! chats. When a panel can ring again, or the store closes, these chats get a message that the alarm is over. A store
+//! with the setting `attended_by = 'chats'` needs no panel.
 
 use crate::infra::db::{self, Pool, QueryError};
 
@@ -16,7 +16,7 @@ pub async fn watch(pool: &Pool) -> Result<u64, QueryError> {
 pub async fn watch_with(pool: &Pool, grace_s: f64) -> Result<u64, QueryError> {
     const PRESENT: &str = "select p.store_id from vestnik.vst_presence p join vestnik.vst_node n on n.id = p.node_id \
          where n.until > clock_timestamp()";
-    // If a store is set to `attended_by = 'chats'`, a chat that gets its orders counts like a panel.
+    // If a store has the setting `attended_by = 'chats'`, a chat that gets the store's orders counts like a panel.
     const CHATS: &str = "select l.store_id from vestnik.vst_chat_link l join vestnik.vst_chat c on c.id = l.chat_id \
          join vestnik.vst_store s on s.id = l.store_id \
          where s.attended_by = 'chats' and l.mode in ('mirror', 'fallback') and l.blocked_at is null and c.disabled_at is null";

@@ -36,8 +36,8 @@ const ENQUEUE_SPACING: Duration = Duration::from_millis(50);
 /// The attempts to save the outcome of a send. If all of them fail, the lease ends by itself, and the message may be
 /// sent twice.
 const COMPLETE_ATTEMPTS: u32 = 5;
-/// The number of failed sends in a row, to any chats, from which failures count as an outage. The next success then
-/// ends the pauses of all chats.
+/// If at least this many sends failed since the last successful send of this node, the failures count as an outage. The
+/// next successful send then ends the pauses of all failed deliveries.
 const FAILURES_OF_ALL: u32 = 3;
 
 /// The durable sends of a node. The fields are shared by all tasks.
@@ -186,7 +186,8 @@ impl<C: ChatChannel> Worker<C> {
         while sends.join_next().await.is_some() {}
     }
 
-    /// Sends the message of one claim, and saves the outcome.
+    /// Sends the message of one claimed chat, and saves the outcome. `failures` counts this node's failed sends since
+    /// its last success.
     async fn carry(self: Arc<Self>, claim: Claim, failures: Arc<AtomicU32>) {
         let outcome = self.client.send(&claim, self.settings.deadline).await;
         count(&claim, &outcome);
@@ -289,8 +290,8 @@ impl<C: ChatChannel> Worker<C> {
     }
 }
 
-/// Logs the outcome of a failed send. Telegram's reason for a refusal may quote the message. So the reason is saved
-/// with the delivery, and not logged.
+/// Logs the outcome of a failed send. The log leaves out the reason why Telegram refused a message, because the reason
+/// may quote the message. The reason is saved with the delivery.
 fn log(claim: &Claim, outcome: &SendOutcome) {
     let chat = claim.chat.0;
     match outcome {

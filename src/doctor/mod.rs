@@ -24,7 +24,8 @@ use crate::sources::health::{self, Health};
 const OLDEST_POSTGRES: i32 = 14;
 /// Maximum number of old transactions that are reported.
 const NAMED_TRANSACTIONS: i64 = 20;
-/// If this share (0 to 1) of the server's connections is in use, there may be no connection left for another node.
+/// If more than this share (0 to 1) of the server's connections is in use, there may be no connection left for another
+/// node.
 const CONNECTION_USAGE: f64 = 0.9;
 
 /// Whether the operator must act on a finding.

@@ -10,7 +10,7 @@ use crate::infra::config::{Config, Notify};
 use crate::infra::db::{self, Client};
 use crate::migrate;
 
-/// If this share (0 to 1) of Postgres' notification queue is in use, a listener probably does not read its
+/// If more than this share (0 to 1) of Postgres' notification queue is in use, a listener probably does not read its
 /// notifications.
 const QUEUE_USAGE: f64 = 0.1;
 /// If a node has run no query on its LISTEN connection for this many seconds, the node counts as stopped. A running

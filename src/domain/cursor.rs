@@ -22,7 +22,8 @@ const VERSION: u8 = 1;
 const AT: u8 = 0;
 const WITHIN: u8 = 1;
 
-/// A snapshot as `pg_current_snapshot()` returns it: which transactions had ended, and which were still running.
+/// A snapshot as `pg_current_snapshot()` returns it. It says which transactions had ended, and which were still
+/// running.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
     /// The lowest transaction id that Postgres had not assigned yet.
@@ -68,8 +69,8 @@ impl Position {
         xid < self.end && self.missing.binary_search(&xid).is_err()
     }
 
-    /// The first transaction after the position. The events of this transaction and of all later transactions are
-    /// new.
+    /// The first transaction after the position. The reader has read no event of this transaction or of any later
+    /// transaction.
     pub fn end(&self) -> Xid {
         self.end
     }
@@ -85,8 +86,8 @@ impl Position {
         Xid(self.end.0.saturating_sub(1))
     }
 
-    /// Whether this position covers each transaction that the other position covers. The result may wrongly be
-    /// `false` if the other position ends later than this position.
+    /// Whether this position covers each transaction that the other position covers. If the other position ends later
+    /// than this position, the result is always `false`, even where `true` would be right.
     pub fn covers_all_of(&self, other: &Self) -> bool {
         let below = |xid: &&Xid| **xid < other.end;
         other.end <= self.end
@@ -123,14 +124,15 @@ impl Position {
     }
 }
 
-/// The epoch of a database. Transaction ids can be compared only within one epoch. The epoch is a hash of the cluster,
-/// its line of history and the database. Each start of Postgres begins a new line of history.
+/// The epoch of a database. Transaction ids can be compared only within one epoch. The epoch is a hash of three values:
+/// the cluster, the database, and its line of history. Each start of Postgres begins a new line of history (see
+/// `journal/lineage.rs`), because after a restore Postgres may assign transaction ids again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Epoch(u64);
 
 impl Epoch {
-    /// Builds the epoch from three values that Postgres reports: the cluster's system identifier, the line of history,
-    /// and the OID of the database.
+    /// Builds the epoch from three values. These are the cluster's system identifier, the line of history (see
+    /// `journal/lineage.rs`), and the OID of the database.
     pub fn new(system_identifier: i64, line: &str, database_oid: u32) -> Self {
         let digest = Sha256::digest(format!("{system_identifier}/{line}/{database_oid}"));
         let mut bytes = [0; 8];
@@ -144,8 +146,8 @@ impl Epoch {
 pub enum Cursor {
     /// The client has received each event that the position covers.
     At(Position),
-    /// The client stopped in the middle of a long response. It has received each event that `before` covers. It has
-    /// also received the events that only `seen` covers, up to the id `through`.
+    /// The client stopped in the middle of a long response. It has received each event that `before` covers. Of the
+    /// other events that `seen` covers, it has received those with an id up to `through`.
     Within {
         /// The position at the start of the response.
         before: Position,
@@ -224,7 +226,7 @@ impl Cursor {
         Ok(cursor)
     }
 
-    /// The position whose events the client has all received.
+    /// The position of which the client has surely received every event.
     pub fn base(&self) -> &Position {
         match self {
             Self::At(position) | Self::Within { before: position, .. } => position,
@@ -240,10 +242,10 @@ impl Cursor {
     }
 }
 
-/// The plan of a replay from a cursor. It says which events the client still misses, in which order, and the cursor
-/// after each event. First come the events that are missing from an interrupted response, then newer events. Both
-/// groups are sorted by id. A change of an order commits after the previous change, so the events of one order stay in
-/// sequence.
+/// The plan of a replay from a cursor. It says which events the client still misses, in which order they are sent, and
+/// which cursor the client has after each event. If a response was interrupted, the rest of that response comes first,
+/// then newer events. Both groups are sorted by id. The events of one order stay in sequence, because a change of an
+/// order commits after the previous change.
 #[derive(Debug, Clone)]
 pub struct ReplayPlan {
     /// The client has received each event that this position covers.
@@ -277,7 +279,7 @@ impl ReplayPlan {
         !(self.before.covers(xid) || self.middle.covers(xid) && id <= self.through)
     }
 
-    /// The sort key of an event in the replay.
+    /// The sort key of an event in the replay. The events of an interrupted response come before newer events.
     pub fn order(&self, xid: Xid, id: EventId) -> (bool, EventId) {
         (!self.middle.covers(xid), id)
     }
@@ -306,8 +308,8 @@ fn put(bytes: &mut Vec<u8>, mut number: u64) {
     bytes.push(number as u8);
 }
 
-/// Writes the end, the number of missing transactions, and the distance from each missing transaction to the next.
-/// Small numbers such as distances need few bytes.
+/// Writes the end and the number of missing transactions. Then writes the missing transactions from the newest to the
+/// oldest, each as its distance from the previous value, because a small number needs fewer bytes.
 fn put_position(bytes: &mut Vec<u8>, position: &Position) {
     put(bytes, position.end.0);
     put(bytes, position.missing.len() as u64);

@@ -12,7 +12,8 @@ use super::Subject;
 use super::status::Status;
 use super::wire_time::WireTime;
 
-/// The prefix of the store ids of canaries (self-tests of a node). It differs from `vst_`, with which tokens begin.
+/// The prefix of the store ids of canaries (self-tests of a node). Tokens begin with `vst_`, so this prefix begins in
+/// another way.
 const CANARY_PREFIX: &str = "vestnik-canary-";
 
 /// The id of a store. It is text, even if the shop's tables use numbers.
@@ -30,12 +31,12 @@ impl StoreId {
         &self.0
     }
 
-    /// The store of a node's canary. It is the same store in each database that the node serves.
+    /// The store of a node's canary (self-test). The node uses the same store id in each database that it serves.
     pub fn of_canary(node: &str) -> Self {
         Self(format!("{CANARY_PREFIX}{node}").into())
     }
 
-    /// Whether this is the store of a canary. No client may read the events of such a store.
+    /// Whether this is the store of a canary (self-test of a node). No client may read the events of such a store.
     pub fn is_canary(&self) -> bool {
         self.0.starts_with(CANARY_PREFIX)
     }
@@ -47,8 +48,8 @@ impl fmt::Display for StoreId {
     }
 }
 
-/// The id of an event. A later change of an order has a greater id. The ids of events of different orders do not show
-/// which event was first.
+/// The id of an event. Of two changes of one order, the later change has the greater id. The ids of events of different
+/// orders do not show which event was first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventId(pub i64);
 
@@ -88,8 +89,8 @@ impl SourceId {
     pub const CANARY: Self = Self(0);
 }
 
-/// The id of an order or booking within the database. The key alone is not enough, because several sources may have the
-/// same key.
+/// The id of an order or booking within the database. The key alone is not enough, because rows of several sources may
+/// have the same key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SubjectId {
     /// The source that has the row of the order or booking.
@@ -300,7 +301,8 @@ pub struct PartnerEvent {
     pub subject: Option<Arc<Subject>>,
     /// The status before the event. `None`: the order or booking was new or not visible.
     pub previous: Option<Status>,
-    /// The names of the changed fields in the protocol. Empty: the event is not a change of fields.
+    /// The names of the changed fields in the protocol, such as `promised_minutes`. Empty: the event did not change
+    /// fields.
     pub changed: Vec<&'static str>,
     /// The order or booking before a change of fields. `None`: another type of event.
     pub before: Option<Arc<Subject>>,
@@ -326,8 +328,8 @@ impl JournalEvent {
         EVENT_OVERHEAD_BYTES + self.payload_bytes()
     }
 
-    /// Whether this row and the next row are about the same order in the same transaction. Such rows become one partner
-    /// event.
+    /// Whether this row and the row `next` were written by one transaction about one order. Such rows become one
+    /// partner event.
     pub fn belongs_with(&self, next: &Self) -> bool {
         match (&self.body, &next.body) {
             (Body::Write(one), Body::Write(other)) => {
@@ -339,8 +341,8 @@ impl JournalEvent {
         }
     }
 
-    /// Whether a canary wrote the row. Such a row counts in no statistics, and does not prove that the journal is
-    /// complete.
+    /// Whether a canary (self-test of a node) wrote the row. Such a row counts in no statistics, and does not prove
+    /// that the journal is complete.
     pub fn is_canary(&self) -> bool {
         self.store.as_ref().is_some_and(StoreId::is_canary)
     }

@@ -165,8 +165,8 @@ enum Point {
 }
 
 impl Point {
-    /// Finds the decimal point. It is the last `.` or `,`, unless this character separates thousands. `None`: the
-    /// separators contradict each other.
+    /// Finds the decimal point. It is the last `.` or `,` of the number, unless this character separates thousands.
+    /// `None`: the separators contradict each other, as in `1,2,34`.
     fn find(mantissa: &str) -> Option<Self> {
         let Some(place) = mantissa.rfind(['.', ',']) else {
             return Some(Self::Nowhere);

@@ -46,7 +46,7 @@ impl PartnerEvent {
                 break;
             }
             data.remove(&name);
-            // The name of the part is added to `omitted`, so its length is added.
+            // `omitted` gets the name of the part, so add the length of the name.
             bytes = bytes.saturating_sub(size).saturating_add(name.len() + MEMBER_BYTES);
             omitted.push(name);
         }

@@ -11,13 +11,14 @@ pub enum StoreSet {
     One(StoreId),
     /// Several stores.
     These(HashSet<StoreId>),
-    /// Every store of the database, except the stores in this set. The settings assign those stores to another
+    /// Every store of the database, except the stores in this set. The settings assign the excepted stores to another
     /// database.
     AllBut(HashSet<StoreId>),
 }
 
 impl StoreSet {
-    /// Whether the set has this store. Only the set `One` can have the store of a canary (self-test).
+    /// Whether the set contains this store. The sets `These` and `AllBut` never contain the store of a canary
+    /// (self-test).
     pub fn has(&self, store: &StoreId) -> bool {
         match self {
             Self::One(one) => one == store,

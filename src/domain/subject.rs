@@ -30,7 +30,7 @@ pub struct Subject {
     /// The status. If the mapping does not know the shop's word, the status is `pending`, because a false alarm is
     /// better than a missed order.
     pub status: Status,
-    /// The shop's own word for the status. `None`: the mapping knows the word.
+    /// The shop's own word for the status, if the mapping does not know the word. `None`: the mapping knows the word.
     pub status_word: Option<String>,
     /// The reason for a rejection or cancellation.
     pub reason: Option<String>,
@@ -109,8 +109,8 @@ pub struct Payment {
     pub method: Option<String>,
     /// Whether the order is paid already. `None`: not known.
     pub is_paid: Option<bool>,
-    /// The amount in cash from which the customer needs change, minor units. The courier must bring this change.
-    /// `None`: not known.
+    /// The amount of cash that the customer will pay with, such as a banknote, in minor units. The courier must bring
+    /// the change. `None`: not known.
     pub change_from: Option<i64>,
 }
 

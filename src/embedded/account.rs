@@ -55,7 +55,8 @@ impl Account {
     }
 
     /// Makes the account the owner of the wanted directory, and returns the directory's real path. If the account
-    /// cannot enter it (as in root's home), the data is stored elsewhere, and the wanted path becomes a link.
+    /// cannot enter the directory (for example in root's home), creates another directory for the data. Then the wanted
+    /// path becomes a link to it.
     pub fn prepare(&self, wanted: &Path) -> Result<PathBuf, Error> {
         let problem = |error| Error::File(wanted.to_owned(), error);
         if !wanted.exists() {

@@ -304,7 +304,8 @@ async fn answers(paths: &Paths) -> bool {
     db::connect_as(&paths.url("postgres"), "start").await.is_ok()
 }
 
-/// Creates the data with initdb, in a temporary directory. At the end, renames the directory.
+/// Creates the data with initdb, in a temporary directory that is renamed at the end. So an interrupted initdb leaves
+/// no unfinished data in the final directory.
 async fn make_data(paths: &Paths, binaries: &Binaries, account: &Account) -> Result<(), Error> {
     let unfinished = paths.root.join("data.unfinished");
     if unfinished.exists() {

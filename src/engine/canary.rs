@@ -39,8 +39,8 @@ pub(super) struct CanaryTask {
 enum Round {
     /// The round passed or failed.
     Ended(Canary),
-    /// The round tested nothing. Either the feed has not read the journal recently, which `/readyz` reports anyway, or
-    /// the server was busy.
+    /// The round tested nothing, because the feed has not read the journal recently or the server was busy. `/readyz`
+    /// reports the state of the feed anyway.
     Skipped,
 }
 
@@ -106,7 +106,8 @@ impl CanaryTask {
             }
             Err(_) => return Some(Err(CanaryFailure::NoSession)),
         };
-        // At the latest, the next round begins after the interval and the deadlines of this round.
+        // The longest time until the next round writes its order: the interval, and the deadlines of all steps before
+        // that.
         let next = self.interval + 2 * (OPEN_DEADLINE + BACK_DEADLINE);
         if let Err(error) = canary::send(&self.database.hub.pool, &self.store, round, next).await {
             self.explain(&error.to_string());
@@ -147,7 +148,8 @@ impl CanaryTask {
     }
 }
 
-/// Reads messages of the session until one satisfies `is_so`. The end of the session is an error.
+/// Reads messages of the session until one of them satisfies `is_so`. If the session ends before that, returns an
+/// error.
 async fn until(
     socket: &mut (impl futures::Stream<Item = Result<Message, tungstenite::Error>> + Unpin),
     is_so: impl Fn(&serde_json::Value) -> bool,

@@ -36,7 +36,7 @@ pub(super) struct SharedParts {
     pub drained: watch::Receiver<bool>,
     /// Tracks the tasks of sessions and other client connections.
     pub connections: TaskTracker,
-    /// Tracks the background tasks, which are all tasks except those of client connections.
+    /// Tracks the background tasks: all tasks except the tasks of client connections.
     pub background: TaskTracker,
     /// Cancelled when background tasks must stop.
     pub stop: CancellationToken,
@@ -47,8 +47,8 @@ pub(super) struct SharedParts {
 }
 
 impl SharedParts {
-    /// Starts all parts that serve a database. `number` is the index of the database among several, and `name` is the
-    /// database's name in the settings, if it has a name.
+    /// Starts all parts that serve a database. `number` is the index of the database among the databases of the node,
+    /// from 0. `name` is the database's name in the settings, if it has a name.
     pub fn serve(&self, config: &Config, number: usize, name: Option<String>) -> Result<Arc<DatabaseContext>, Error> {
         let url = config.database.url.clone().ok_or(db::Error::Missing)?;
         let listen_url = config.database.listen_url.clone().unwrap_or_else(|| url.clone());

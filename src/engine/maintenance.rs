@@ -37,7 +37,8 @@ const TRIM_PAUSE: Duration = Duration::from_millis(100);
 /// Time between two samples of the gauges.
 const GAUGE_INTERVAL: Duration = Duration::from_secs(15);
 
-/// Interval of the checks whether a pause, or the time of an item on a stop list, is over.
+/// Time between two checks for pauses of stores, and for items on stop lists, whose time is over. A stop list has the
+/// items of which a store is out of stock.
 const PAUSE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Time between two checks of how long ago the journal was read.
@@ -45,8 +46,8 @@ const STALE_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 /// If the journal was not read for this long, the node closes all sessions, so that clients connect to another node.
 const CLOSE_AFTER: Duration = Duration::from_secs(10);
 
-/// Tells the sessions if the node cannot read the journal, and closes them after `CLOSE_AFTER`. Otherwise a client
-/// would believe that its store has no new orders.
+/// Watches whether the node can read the journal. If it cannot, tells the sessions, and closes them after
+/// `CLOSE_AFTER`. Otherwise a client would believe that its store has no new orders.
 pub(super) async fn watch_health(health: Arc<FeedHealth>, router: Arc<Router>, stop: CancellationToken) {
     let mut ticks = interval(STALE_CHECK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -96,13 +97,14 @@ pub(super) async fn invalidate_tokens(
         }
         match token::states(&pool, &live).await {
             Ok(states) => router.close_sessions_of(|selection, holder| {
-                // A session that connected after `live` was read needs no check, because its token was looked up just
-                // now.
+                // Check only sessions that `live` contains. A session that connected later is not in `live`, and its
+                // token was looked up just now.
                 live.binary_search(&holder.token).ok()?;
                 why_invalidated(states.get(&holder.token), selection, holder)
             }),
             Err(error) => {
-                // No second notification arrives for this change of a token, so repeat the check soon.
+                // The check failed, and no second notification arrives for the same change of a token. So repeat the
+                // check soon.
                 must_retry = true;
                 tracing::warn!(%error, "could not check the tokens of live sessions");
             }
@@ -190,8 +192,8 @@ fn report_missed(database: Option<&str>, missed: &MissedRows) {
     }
 }
 
-/// Runs the reconciler at intervals. Logs the rows that were written without the triggers, because no session received
-/// events for them.
+/// Runs the reconciler at intervals. It compares the sources with the journal. Logs the rows that were written without
+/// the triggers, because no session received events for them in time.
 pub(super) async fn reconcile(pool: Pool, database: Option<String>, pause: Duration, stop: CancellationToken) {
     let mut reconciler = Reconciler::default();
     let mut ticks = interval(pause);

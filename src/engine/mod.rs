@@ -28,7 +28,7 @@ use database::SharedParts;
 const DRAIN_DEADLINE: Duration = Duration::from_secs(15);
 /// The additional time for background tasks to end when the node stops.
 const BACKGROUND_GRACE: Duration = Duration::from_secs(3);
-/// Interval of the checks at the start whether each feed has read its journal.
+/// Interval at which a starting node checks whether each feed has read its journal.
 const FRESH_LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Number of open files that the node itself needs: standard streams, timers and listening sockets.

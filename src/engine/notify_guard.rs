@@ -1,6 +1,6 @@
 //! Protects the shop and the nodes if other programs disturb notifications. While Postgres' notification queue fills
-//! up, writers must not notify. While another program holds a lock of NOTIFY suppression, nodes poll.
-//! docs/notify-suppression.md explains why no event is lost.
+//! up, the guard stops writers from notifying, because a full queue makes their COMMIT fail. While another program
+//! holds a lock of NOTIFY suppression, nodes poll. docs/notify-suppression.md explains why no event is lost.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,24 +17,24 @@ use crate::infra::db::{Pool, QueryError};
 
 /// Time between two checks. At the highest rate of Postgres, the queue needs about 8 s to reach 30 %.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// The holders of the locks are looked up once in this many checks. If a writer is denied a lock, or a holder is known,
-/// they are looked up in every check.
+/// Only one in this many checks looks up which programs hold the locks of NOTIFY suppression. If a writer was denied a
+/// lock, or a foreign holder is known, every check looks them up.
 const HOLDERS_CHECK_EVERY: u64 = 10;
-/// Number of attempts to get the idle lock, 100 ms each. During this time, nodes that hold the lock release it. If all
-/// attempts fail, the guard takes only the writer lock. An idle node then notices that the writer lock is denied, and
-/// polls.
+/// Number of attempts to get the idle lock, 100 ms each. Idle nodes hold this lock in shared mode, and release it
+/// during this time. If all attempts fail, the guard takes only the writer lock. An idle node then notices that the
+/// writer lock is denied, and polls.
 const IDLE_LOCK_WAITS: u32 = 10;
-/// Number of attempts to get the writer lock before the next check, 100 ms each. Each attempt waits for writers that
-/// have already notified, and no other writer notifies meanwhile.
+/// Number of attempts to get the writer lock until the next check, 100 ms each. Writers that notify hold this lock in
+/// shared mode. Each attempt waits for writers that have already notified, and no other writer notifies meanwhile.
 const WRITER_LOCK_WAITS: u32 = 50;
-/// Writers notify again when the used share of the queue is below this share of the limit. The distance between both
-/// thresholds prevents the state from changing every second.
+/// After the guard has stopped writers, they notify again when the used share of the queue falls below `CALM_SHARE`
+/// times the limit. The distance between both thresholds prevents the state from changing every second.
 const CALM_SHARE: f64 = 0.5;
 
 /// The guard of one database against disturbed notifications.
 pub(super) struct NotifyGuard {
     pub pool: Pool,
-    /// Postgres' direct address, for sessions with locks. A pooler would share these sessions between clients.
+    /// Postgres' direct address, for the sessions that hold locks. A pooler would share these sessions between clients.
     pub url: SecretString,
     pub signals: Arc<ListenerSignals>,
     /// Used share of Postgres' notification queue above which writers must not notify, 0 to 1.
@@ -43,7 +43,7 @@ pub(super) struct NotifyGuard {
     pub database: Option<String>,
 }
 
-/// The session that holds the two locks. While it holds them, writers do not notify.
+/// The session that holds the idle lock and the writer lock. While it holds the writer lock, writers do not notify.
 struct Suppression {
     session: SuppressorSession,
     has_idle_lock: bool,
@@ -66,8 +66,8 @@ impl NotifyGuard {
                 }
             };
             if check.is_refused {
-                // An idle node would wait for notifications that do not arrive. So ask this node to end its idle state
-                // and to poll.
+                // Writers are denied the writer lock now, so they do not notify. An idle node would wait for the
+                // missing notifications. So ask this node to end its idle state and to poll.
                 self.signals.release_request.notify_one();
             }
             if check.is_refused || count % HOLDERS_CHECK_EVERY == 0 || !known.is_empty() {
@@ -132,7 +132,8 @@ impl NotifyGuard {
         disturbance::oldest_transaction(&*self.pool.get().await?).await
     }
 
-    /// Takes both locks, or continues to wait for them. A node that suppresses NOTIFY under load takes the same locks.
+    /// Takes the idle lock and the writer lock, or continues to wait for them. A node that suppresses NOTIFY under load
+    /// takes the same two locks.
     async fn suppress(&self, suppression: &mut Option<Suppression>) -> Result<(), QueryError> {
         let held = match suppression.take().filter(|held| !held.session.is_lost()) {
             Some(held) => held,

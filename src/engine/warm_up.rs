@@ -18,7 +18,8 @@ use crate::infra::db::Pool;
 use crate::journal::{self, Start};
 use crate::token;
 
-/// Maximum time that the first panels wait for the warm-up. On an idle machine, the warm-up needs a tenth of this time.
+/// Maximum time that the first panels wait for the warm-up. On an idle machine, the warm-up needs about a tenth of this
+/// time.
 const FIRST_PANELS_WAIT: Duration = Duration::from_secs(1);
 /// Maximum time of the warm-up, because Postgres may be unavailable. The warm-up may continue after the first panels
 /// are admitted.
@@ -26,9 +27,9 @@ const WARM_DEADLINE: Duration = Duration::from_secs(10);
 /// Maximum number of connections of one pool that the warm-up opens.
 const WARM_CONNECTIONS: usize = 16;
 
-/// Opens the pools' connections, prepares the panels' queries on each, and reads recent events into the cache. Without
-/// this, live orders of the first 50 ms would be late (`cargo bench --bench replay`). Returns when the warm-up is
-/// complete, or after `FIRST_PANELS_WAIT`; then the warm-up continues in the background.
+/// Opens the connections of the pools, prepares the panels' queries on each connection, and reads recent events into
+/// the cache. Without the warm-up, live orders of the first 50 ms would be late (`cargo bench --bench replay`). Returns
+/// when the warm-up is complete, or after `FIRST_PANELS_WAIT`. In that case the warm-up continues in the background.
 pub(super) async fn warm(database: Arc<DatabaseContext>, background: &TaskTracker, stop: CancellationToken) {
     let warmed = background.spawn(async move {
         let warmed = timeout(WARM_DEADLINE, open_and_read(&database));

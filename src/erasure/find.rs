@@ -58,7 +58,7 @@ impl CustomerData {
         self.subjects.iter().map(|it| (it.source.0, &*it.key)).unzip()
     }
 
-    /// The orders and bookings as text, as the table of deliveries stores them.
+    /// The orders and bookings as the table of deliveries stores them: the source's id and the key, such as `1 123`.
     pub fn written(&self) -> Vec<String> {
         self.subjects.iter().map(ToString::to_string).collect()
     }
@@ -90,8 +90,8 @@ pub(super) async fn find(transaction: &Transaction<'_>, sources: &Sources, whom:
     match whom {
         Whom::Order { store, order } => {
             super::known(transaction, store).await?;
-            // SQL finds the number anywhere in the row's text. The translated row then shows whether it is the order's
-            // number.
+            // SQL finds each row that contains the number anywhere. `is_meant` then keeps only rows whose order has
+            // this number or key.
             let recorded = journal::as_recorded(order);
             let condition = "store_id = $1 and (key = $2 or strpos(data::text, $3) > 0)";
             let parameters: [(&(dyn ToSql + Sync), Type); 3] = [
@@ -136,7 +136,8 @@ pub(super) async fn find(transaction: &Transaction<'_>, sources: &Sources, whom:
     Ok(found)
 }
 
-/// Adds to `found` the orders and bookings whose rows match `condition` and `is_meant`.
+/// Adds orders and bookings to `found`. `condition` is SQL that selects journal rows. `is_meant` gets the key and the
+/// states of each selected row, and says whether the row belongs to the customer.
 async fn collect(
     transaction: &Transaction<'_>,
     sources: &Sources,
@@ -194,7 +195,8 @@ async fn rows(transaction: &Transaction<'_>, sources: &Sources, found: &mut Cust
     Ok(())
 }
 
-/// Returns the states of the order after the write and before the write. Empty: the source is not attached now.
+/// Returns the state of the order after the write, and its state before the write if the row records one. Empty: the
+/// source is not attached now.
 fn states(sources: &Sources, event: &JournalEvent, write: &RowWrite) -> Vec<Subject> {
     let (Some(source), Some(key)) = (sources.get(write.source), &write.key) else {
         return Vec::new();

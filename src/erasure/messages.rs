@@ -45,8 +45,8 @@ pub(super) async fn rewrite(transaction: &Transaction<'_>, found: &CustomerData)
     Ok(count)
 }
 
-/// Replaces the text of those answers of the bot that contain the customer's data, whether they were sent or not.
-/// Returns the number of these answers.
+/// Replaces the text of each answer of the bot that contains the customer's data. The text is replaced even if the
+/// answer is not sent yet. Returns the number of these answers.
 pub(super) async fn blank_replies(transaction: &Transaction<'_>, found: &CustomerData) -> Result<u64, QueryError> {
     const BLANK: &str = "update vestnik.vst_delivery d set words = $2 where d.words is not null and d.message_id is null \
          and exists (select from unnest($1::text[]) w (word) where strpos(d.words, w.word) > 0)";

@@ -48,13 +48,15 @@ impl From<tokio_postgres::Error> for Error {
 pub struct Report {
     /// The source, the number and the key of each order and booking.
     pub orders: Vec<(String, String, String)>,
-    /// The number of journal rows.
+    /// The number of journal rows from which the data is erased.
     pub events: u64,
-    /// The number of rows in the tables of derived sources.
+    /// The number of rows of derived sources from which the data is erased. Vestnik computes such rows from several
+    /// tables of the shop.
     pub projections: u64,
-    /// The number of recorded answers that were sent to the shop's own API.
+    /// The number of people's recorded answers that were sent to the shop's own API. The reason is deleted from each of
+    /// them.
     pub answers: u64,
-    /// The number of the bot's answers that contained the customer's data.
+    /// The number of the bot's answers whose text is replaced, because it contained the customer's data.
     pub replies: u64,
     /// The number of Telegram messages that will be edited.
     pub messages: u64,
@@ -127,8 +129,9 @@ async fn answers(transaction: &Transaction<'_>, found: &CustomerData) -> Result<
     transaction.execute(REDACT, &[&sources, &keys]).await
 }
 
-/// Deletes stored responses that contain a message of the shop, because the message may name the customer. If a client
-/// repeats such a request, the request is executed again. This is safe, because the refused request changed nothing.
+/// Deletes stored responses that contain a message of the shop, because the message may name the customer. Responses
+/// are stored for requests with an idempotency key. If a client repeats such a request, the request is executed again.
+/// This is safe, because the refused request changed nothing.
 async fn repeatable_refusals(transaction: &Transaction<'_>, whom: &Whom) -> Result<(), tokio_postgres::Error> {
     const DELETE: &str = "delete from vestnik.vst_idempotent_request \
          where strpos(body, '\"shop_message\"') > 0 and ($1::text is null or store_id = $1)";

@@ -4,7 +4,7 @@ use crate::infra::db::Client;
 
 use crate::infra::db::QueryError;
 
-/// If a chat pauses for more than this many seconds, Telegram asked for the pause with HTTP status 429 (too many
+/// A pause of a chat that is longer than this many seconds was requested by Telegram, with HTTP status 429 (too many
 /// requests). Vestnik's own pauses are shorter.
 pub const LONG_PAUSE_S: f64 = 60.5;
 /// SQL for the seconds until the chat with alias `c` may get its next message. 0: now.

@@ -22,7 +22,7 @@ pub struct State {
     pub failing: Vec<i64>,
     /// The longest time for which posts to an endpoint have failed, seconds. Stopped endpoints do not count.
     pub failing_s: f64,
-    /// The number of events that were skipped after too many refusals, of all endpoints.
+    /// The number of events that were skipped because an endpoint refused them too often. The sum of all endpoints.
     pub given_up: i64,
 }
 

@@ -1,5 +1,6 @@
 //! The lease of an endpoint. Only the node that holds the lease posts to the endpoint and saves the outcomes. Each new
-//! lease increases a number (the fence), so a node that lost its lease cannot save anything.
+//! lease gets a larger number, the fence. A node that has lost its lease cannot save anything, because its fence is too
+//! old.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use crate::domain::event::{EventType, PartnerEvent, StoreId};
 use crate::domain::store_set::StoreSet;
 use crate::infra::db::{self, Pool, QueryError};
 
-/// Seconds that a lease lasts. A post may not take so long, even with the SQL statements before and after the post.
+/// Seconds that a lease lasts. A post takes less time, even with the SQL statements before and after it.
 const LEASE_S: f64 = 30.0;
 /// The age from which a lease is renewed before the next post.
 pub(super) const RENEWAL: Duration = Duration::from_secs(10);
@@ -50,7 +51,7 @@ pub(super) struct Leased {
     attempts: i32,
     /// The time of the database's clock at the newest statement for this lease, in seconds since 1970.
     pub time: i64,
-    /// When this node took or last renewed the lease.
+    /// When this node took the lease or last renewed it.
     pub renewed: Instant,
 }
 
@@ -89,7 +90,7 @@ impl Leased {
 #[must_use]
 pub(super) enum Lease {
     Held,
-    /// Another node has the lease, or the endpoint was removed or stopped.
+    /// This node has lost the lease: another node has it, or the endpoint was removed or stopped.
     Over,
 }
 
@@ -106,7 +107,8 @@ pub(super) enum Consequence {
     None,
 }
 
-/// Takes the leases of all endpoints that are due and whose lease no node holds.
+/// Takes the leases of all endpoints that are due, if no node holds their lease. An endpoint is due when its pause
+/// after a failed post is over.
 pub(super) async fn claim(pool: &Pool) -> Result<Vec<Leased>, QueryError> {
     let sql = format!(
         "update vestnik.vst_webhook_endpoint set fence = fence + 1, leased_until = clock_timestamp() + make_interval(secs => $1) \
@@ -128,14 +130,14 @@ pub(super) async fn renew(pool: &Pool, leased: &mut Leased) -> Result<Lease, Que
     save(pool, leased, "cursor = $4", &[&cursor]).await
 }
 
-/// Moves the endpoint to the cursor `fresh`. Saves the reason why the endpoint may have missed events before this
-/// cursor.
+/// Saves that the endpoint continues at the cursor `fresh`. Also saves the reason why the endpoint may have missed
+/// events before this cursor.
 pub(super) async fn resync(pool: &Pool, leased: &mut Leased, reason: &str, fresh: &str) -> Result<Lease, QueryError> {
     let set = "cursor = $4, resync_reason = $5, resyncs = resyncs + 1";
     save(pool, leased, set, &[&fresh, &reason]).await
 }
 
-/// Saves that a post succeeded. `cursor` covers the posted event.
+/// Saves that a post succeeded. `cursor` is the endpoint's cursor after the posted event.
 pub(super) async fn sent(pool: &Pool, leased: &mut Leased, cursor: &str) -> Result<Lease, QueryError> {
     let set = "cursor = $4, resync_reason = null, attempts = 0, refusals = 0, failing_since = null, reason = null, \
          sent = sent + 1, sent_at = clock_timestamp()";
@@ -168,15 +170,17 @@ async fn save(
     Ok(Lease::Held)
 }
 
-/// Saves that a post failed, and ends the lease. The next attempt waits for the pause that the endpoint asks for, at most
-/// an hour. `cursor` covers the event that was posted.
+/// Saves that a post failed, and ends the lease. The next attempt waits for the usual pause, or for the pause that the
+/// endpoint asks for if that is longer, but at most an hour. `cursor` is the cursor after the posted event, and is
+/// saved only if the event is skipped.
 pub(super) async fn failed(
     pool: &Pool,
     leased: &Leased,
     cursor: &str,
     failed: &Failed,
 ) -> Result<Consequence, QueryError> {
-    // The last allowed refusal skips the event. The count of failures then starts at 0 for the next event.
+    // An SQL condition: this is the last allowed refusal, so the event is skipped. The next event then starts with no
+    // refusals and no failures.
     const PASSES: &str = "refusals + $3 >= $4";
     let sql = format!(
         "update vestnik.vst_webhook_endpoint set leased_until = '-infinity', reason = $5, \

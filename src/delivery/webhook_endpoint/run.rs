@@ -30,8 +30,8 @@ const SPACING: Duration = Duration::from_millis(50);
 const IDLE: Duration = RENEWAL;
 /// The most events that one read of the journal returns.
 const PAGE_EVENTS: usize = 200;
-/// If a page of events is not posted completely at this age, it is read again, because events may have been erased
-/// since.
+/// If a page of events is not posted completely at this age, it is read again. Otherwise an event could be posted
+/// although it was erased since the first read.
 const PAGE_HELD: Duration = Duration::from_secs(5);
 
 /// Posts the events of one database. The fields are shared by the tasks of all endpoints.

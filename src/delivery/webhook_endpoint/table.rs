@@ -62,7 +62,8 @@ pub struct ListedEndpoint {
     pub sent: i64,
     /// The number of events that were skipped, because the endpoint refused them.
     pub given_up: i64,
-    /// When posts began to fail, or when the endpoint was stopped: UTC as text. `None`: neither.
+    /// When posts began to fail, or when the endpoint was stopped, as UTC text such as `2026-11-23 20:00`. `None`: the
+    /// endpoint is not stopped, and its newest post did not fail.
     pub since: Option<String>,
     /// Whether the endpoint is stopped.
     pub is_stopped: bool,
@@ -126,7 +127,7 @@ pub async fn remove(client: &Client, id: i64) -> Result<(), Error> {
     change(client, id, "delete from vestnik.vst_webhook_endpoint where id = $1").await
 }
 
-/// Posts all waiting events at once, and starts a stopped endpoint again.
+/// Starts a stopped endpoint again. The events that wait for the endpoint are posted at once.
 pub async fn resume(client: &Client, id: i64) -> Result<(), Error> {
     const RESUME: &str = "update vestnik.vst_webhook_endpoint set stopped_at = null, failing_since = null, attempts = 0, refusals = 0, \
              due_at = clock_timestamp() where id = $1";
