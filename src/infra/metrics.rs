@@ -30,7 +30,8 @@ pub struct Hot {
     pub journal_events: [Counter; Write::ALL.len() + 1],
     /// Events published to stores that have a session on this node. The index is the number of the event type.
     pub events: [Counter; EventType::ALL.len()],
-    /// Seconds from the trigger until the socket is flushed. Each flush records the latency of its oldest event.
+    /// Seconds from the trigger that wrote an event to the flush of a client's socket. Each flush records only the
+    /// latency of its oldest event.
     pub latency: Latency,
     /// Live events sent to sessions.
     pub live: Counter,

@@ -31,7 +31,7 @@ pub struct Config {
     /// The trusted issuer of JWTs. A JWT of this issuer gives access to a store, as one of Vestnik's own tokens does.
     /// `None`: no JWT is accepted.
     pub jwt: Option<Jwt>,
-    /// The database, if only one is served. The bot of this database is in `telegram`.
+    /// The database, if the node serves only one. The Telegram bot of this database is in the field `telegram`.
     pub database: Database,
     /// The databases, if several are served. Empty if only one is served.
     pub databases: Vec<ServedDatabase>,
@@ -39,13 +39,14 @@ pub struct Config {
     pub embedded: Embedded,
     /// How the shop's tables are managed.
     pub shop: Shop,
-    /// How long events are kept, and how often the reconciler runs.
+    /// How long events are kept, and how often the reconciler runs. The reconciler compares the shop's tables with the
+    /// journal.
     pub journal: Journal,
-    /// The limits of live clients.
+    /// The limits of sessions. A session is one live client.
     pub session: Session,
     /// The rules for people's answers to orders and bookings.
     pub answers: Answers,
-    /// The Telegram bot and the durable sends; `None`: there is no bot and no escalation.
+    /// The Telegram bot and its messages. `None`: there is no bot, and nobody is notified if an order stays unanswered.
     pub telegram: Option<Telegram>,
     /// The addresses that webhooks may have.
     pub webhook: Webhook,
@@ -107,21 +108,22 @@ pub struct Database {
     /// Postgres' direct address for LISTEN and migrations, if `url` is a transaction pooler. `None`: `url` is used for
     /// these, too.
     pub listen_url: Option<SecretString>,
-    /// Whether the feed learns about new events by LISTEN or by polling.
+    /// Whether Postgres notifies the feed about new events, or the feed polls. The feed is the task that reads new
+    /// events.
     pub notify: Notify,
-    /// The first half of the keys of the two advisory locks for NOTIFY suppression. The triggers use the value that the
-    /// last migration wrote.
+    /// The first of the two numbers that form the key of an advisory lock. Both locks of NOTIFY suppression have this
+    /// first number. The triggers use the value that the last migration wrote.
     pub notify_lock_key: i32,
-    /// If this share (0 to 1) of Postgres' notification queue is in use, writers do not notify any more.
+    /// If more than this share (0 to 1) of Postgres' notification queue is in use, writers do not notify any more.
     pub notify_queue_limit: f64,
     /// Interval at which an idle feed reads the journal without a notification. If such a read finds an event, a
     /// notification was missed.
     pub fallback_poll_interval: Duration,
-    /// Size of the pool for replays, status changes and background work.
+    /// Number of connections in the pool for replays, status changes and background work.
     pub pool_size: usize,
-    /// Size of the pool for tokens and acknowledgements only.
+    /// Number of connections in the pool for tokens and acknowledgements only.
     pub token_pool_size: usize,
-    /// Size of the pool for lists, history and statistics.
+    /// Number of connections in the pool for lists, history and statistics.
     pub read_pool_size: usize,
     /// Whether `vestnik serve` runs the migrations before it starts.
     pub migrate_on_start: bool,
@@ -136,11 +138,12 @@ pub struct ServedDatabase {
     pub database: Database,
     /// The ids of the stores in this database. `None`: the tables of the database list its stores.
     pub stores: Option<BTreeSet<String>>,
-    /// The bot of the database's stores. `None`: no bot, and no escalation.
+    /// The Telegram bot of the database's stores. `None`: there is no bot, and nobody is notified if an order stays
+    /// unanswered.
     pub telegram: Option<Telegram>,
 }
 
-/// How the feed learns about new journal events.
+/// How the feed learns about new events. The feed is the task that reads new events from the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Notify {
     /// Postgres notifies the feed: LISTEN and NOTIFY.
@@ -174,23 +177,24 @@ pub enum ShopSchema {
     Own,
 }
 
-/// How long events are kept, and how often the reconciler runs.
+/// How long events are kept, and how often the reconciler runs. The reconciler compares the shop's tables with the
+/// journal.
 #[derive(Debug, Clone)]
 pub struct Journal {
     /// How long events are kept for replay and history.
     pub retention: Duration,
-    /// Interval of the reconciler's runs; `None`: the reconciler is off.
+    /// Time between two runs of the reconciler, which compares the shop's tables with the journal. `None`: it is off.
     pub reconcile_interval: Option<Duration>,
 }
 
-/// The limits of sessions, which are live clients.
+/// The limits of sessions. A session is one live client.
 #[derive(Debug, Clone)]
 pub struct Session {
     /// Interval between two pings. A heartbeat message is sent with each ping.
     pub ping_interval: Duration,
-    /// Maximum bytes of events that wait for one session. A session with more waiting bytes is closed.
+    /// Maximum bytes of events that wait to be sent to one session. If more bytes wait, the session is closed.
     pub send_queue_bytes: usize,
-    /// Maximum bytes of an event's payload. The large parts of a larger payload are left out.
+    /// Maximum bytes of an event's payload. If a payload is larger, its large parts are left out.
     pub max_event_bytes: usize,
     /// Maximum sessions of one store on this node.
     pub max_per_store: usize,
@@ -209,7 +213,7 @@ pub struct Answers {
     pub secrets: Vec<SecretString>,
 }
 
-/// The Telegram bot, and the durable sends to chats.
+/// The Telegram bot, and how its messages are sent to chats.
 #[derive(Debug, Clone)]
 pub struct Telegram {
     /// The bot's token from @BotFather; empty: there is no bot.

@@ -105,7 +105,7 @@ impl Address {
     }
 
     /// The environment variables with which another Postgres program, such as pg_dump, connects to this address. The
-    /// caller must not set PGSERVICE together with them.
+    /// caller must remove PGSERVICE, because the settings of a service would override these variables.
     pub fn variables(&self) -> Vec<(&'static str, String)> {
         let text = |text: Option<&str>| text.map(str::to_owned);
         let host = self.config.get_hosts().first().map(|host| match host {
