@@ -1,5 +1,6 @@
 //! Trims old events: deletes them in small batches, so that no other work waits long, and records the newest trimmed
-//! transaction. A client whose cursor does not cover the trimmed events gets `resync_required`.
+//! transaction. A client whose cursor does not cover all deleted events gets `resync_required`, and must load its lists
+//! again.
 
 use std::time::Duration;
 

@@ -139,8 +139,8 @@ fn warn_of_ignored(address: &Address) {
     }
 }
 
-/// The part of a connection that does the network I/O. A caller polls it itself to receive the server's notifications
-/// (LISTEN).
+/// The part of a connection that does the network I/O. A caller that polls this value also receives the server's
+/// notifications (LISTEN).
 pub type RawConnection = Connection<Socket, <MakeRustlsConnect as tokio_postgres::tls::MakeTlsConnect<Socket>>::Stream>;
 
 /// Opens a connection. Returns the client, and the connection that does the network I/O. Statements make progress only
