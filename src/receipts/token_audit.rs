@@ -1,5 +1,5 @@
-//! Reads the acts of a token's holder: status changes and acknowledgements. If an act names a person, the holder has
-//! chosen this name, and nobody has verified it.
+//! Reads what the holder of a token has done: status changes and acknowledgements. If an entry names a person, the
+//! holder has chosen this name, and nobody has verified it.
 
 use futures::StreamExt as _;
 use serde::Serialize;
@@ -32,8 +32,8 @@ pub struct Act {
     pub by: Option<String>,
 }
 
-/// Reads the acts of a token's holder in the span, ordered by time, and passes each act to `pass`. The span's
-/// `subject` is ignored.
+/// Reads the acts of a token's holder in the span of time, ordered by time, and passes each act to `pass`. The field
+/// `subject` of `span` is ignored.
 pub async fn acts(client: &Client, token: TokenId, span: &Span<'_>, mut pass: impl FnMut(Act)) -> Result<(), Error> {
     const ACTS: &str = "select to_char(at at time zone $5, 'YYYY-MM-DD HH24:MI:SS'), what, store_id, o.name, key, previous, status, \
              event::text, by_whom from ( \

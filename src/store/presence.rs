@@ -117,7 +117,7 @@ impl Presence {
             match report(&pool, &node, reported.as_ref(), &stores).await {
                 Ok(()) => reported = Some(stores),
                 Err(error) => {
-                    // The report may or may not have been saved, so make the next report complete.
+                    // The report may or may not have been saved, so the next report must contain all stores.
                     reported = None;
                     tracing::warn!(%error, "could not save which stores have a panel that can ring");
                 }
@@ -147,8 +147,8 @@ impl Drop for Present {
     }
 }
 
-/// Saves this node's heartbeat, and `stores` if they differ from the last report `reported`. If `reported` is `None`,
-/// or other nodes have removed this node, always saves `stores`.
+/// Saves this node's heartbeat. Also saves `stores`, the stores with a panel that can ring, if they differ from the
+/// last report `reported`. If `reported` is `None`, or other nodes have removed this node, always saves `stores`.
 async fn report(
     pool: &Pool,
     node: &str,
