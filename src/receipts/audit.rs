@@ -45,9 +45,8 @@ pub enum Error {
     Failed(#[from] QueryError),
 }
 
-/// Tolerance of the search by ids, seconds. The search begins at the first id of this much before the time span, and
-/// ends this much after the span. Ids rise with the times of events, except after somebody changed the database's
-/// clock.
+/// Tolerance of the search by ids, seconds. The search begins this many seconds before the time span, and ends this
+/// many seconds after it. Ids rise with the times of events, except after somebody changed the database's clock.
 const DISORDER_S: f64 = 600.0;
 
 /// The time span, as Postgres has parsed it.

@@ -25,8 +25,8 @@ const OPEN: &str = "o:";
 /// The longest order number on a button, characters.
 const NUMBER_CHARACTERS: usize = 20;
 
-/// Returns as many of the first `items` as fit into one digest, but at least one. The returned items are sorted by
-/// event, oldest first.
+/// Returns as many of the first `items` as fit into one digest (one message for many events), but at least one. The
+/// returned items are sorted by event, oldest first.
 pub fn that_fit(style: &ChatFormat, mut items: Vec<Delivered>) -> Vec<Delivered> {
     let words = catalog::of_store(&style.language, &style.store);
     let mut html = Html::new(MESSAGE_UNITS);
@@ -43,7 +43,7 @@ pub fn that_fit(style: &ChatFormat, mut items: Vec<Delivered>) -> Vec<Delivered>
 }
 
 /// Writes a digest: one message with a line for each event. Each pending order has a button, which sends the order's
-/// own message. The reason selects the title.
+/// own message. The title says the reason for the digest.
 pub(super) fn digest(style: &ChatFormat, items: &[Delivered], reason: DigestReason) -> Message {
     let words = catalog::of_store(&style.language, &style.store);
     let mut html = Html::new(MESSAGE_UNITS);
@@ -150,8 +150,8 @@ fn waiting<'a>(events: impl Iterator<Item = &'a EventView>) -> Vec<&'a EventView
     waiting
 }
 
-/// Returns a button for each pending order of a store's day. `last` are the newest events of the orders. The second
-/// value says whether every pending order has a button.
+/// Returns a button for each pending order of a store's day. `last` has the newest event of each order. The second
+/// value is false if some pending orders have no button, because there are too many.
 pub(super) fn waiting_buttons<'a>(
     words: &Catalog,
     last: impl Iterator<Item = &'a PartnerEvent>,

@@ -15,7 +15,8 @@ use crate::text::value::{inline, moment};
 /// The longest text that is inserted into a line, such as the titles of chats, characters. A longer text is cut.
 const LINE_CHARACTERS: usize = 200;
 
-/// Writes a note about one order, or one message for several notes of a kind.
+/// Writes a note, which is a short, urgent message about an order. If several notes of one kind wait, writes one
+/// message for all of them.
 pub(super) fn render(noted: &Noted) -> Message {
     let words = catalog::of_store(&noted.style.language, &noted.style.store);
     let mut html = Html::new(MESSAGE_UNITS);

@@ -1,4 +1,4 @@
-//! Answers `/today` with the counts, totals and orders of the day, for each store of a chat.
+//! Answers the command `/today` with the counts, totals and orders of the day, for each store of a chat.
 
 use std::time::Duration;
 
