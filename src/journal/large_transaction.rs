@@ -15,7 +15,8 @@ use crate::domain::event::{EventId, JournalEvent, Xid};
 use crate::infra::config::Database;
 use crate::infra::db;
 
-/// A stream of chunks of events, sorted by id. If a wait for the next chunk is dropped, no event is lost.
+/// A stream of chunks of events, sorted by id. If the future that waits for the next chunk is dropped, no event is
+/// lost.
 pub type LargeTransactionStream = BoxStream<'static, Result<Vec<JournalEvent>, ConnectError>>;
 
 struct OpenStream {

@@ -50,17 +50,17 @@ pub(super) fn epoch(row: &Row) -> Result<Epoch, tokio_postgres::Error> {
     ))
 }
 
-/// Reads the epoch of the database of this connection.
+/// Reads the [`Epoch`] of the database to which this connection leads.
 pub async fn read_epoch(client: &Client) -> Result<Epoch, Error> {
     Ok(read(client).await?.epoch)
 }
 
-/// The current line of history.
+/// The current line of history, which is the time since the last start of Postgres.
 #[derive(Debug)]
 pub(super) struct HistoryLine {
-    /// The name of the line of history, a UUID.
+    /// The name of the line, a UUID. It changes with each start of Postgres.
     pub name: String,
-    /// The epoch of cursors in this line of history.
+    /// The epoch with which cursors are encoded now. See [`Epoch`].
     pub epoch: Epoch,
 }
 
@@ -82,8 +82,8 @@ pub struct Witness {
 }
 
 impl Witness {
-    /// Returns the event of the newest transaction among `before` and `events`. Events of canaries do not count,
-    /// because they are deleted soon. `None`: there is no event.
+    /// Returns the event of the newest transaction among `before` and `events`. Events of canaries (self-tests) do not
+    /// count, because they are deleted soon. `None`: there is no event.
     pub fn newest_of(before: Option<Self>, events: &[JournalEvent]) -> Option<Self> {
         let lasting = events.iter().filter(|event| !event.is_canary());
         let newest = lasting.max_by_key(|event| event.xid).map(|event| Self {
@@ -95,7 +95,8 @@ impl Witness {
     }
 }
 
-/// Reads the newest event of the journal. Events of canaries do not count. `None`: the journal has no event.
+/// Reads the newest event of the journal. Events of canaries (self-tests) do not count, because they are deleted soon.
+/// `None`: the journal has no event.
 pub(super) async fn newest(client: &Client) -> Result<Option<Witness>, Error> {
     const NEWEST: &str =
         "select id, xid, at from vestnik.vst_event where source is distinct from 0 order by xid desc limit 1";

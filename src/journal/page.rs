@@ -157,7 +157,7 @@ pub(super) async fn usable_for_planning(
 
 /// The newest events of all stores, up to a limited total size. They fill the event cache when a node starts.
 pub struct History {
-    /// The epoch of the database. Transaction ids are valid only in this epoch.
+    /// The [`Epoch`] of the database. Transaction ids can be compared only within one epoch.
     pub epoch: Epoch,
     /// The position before the events. `events` has exactly the events that this position does not cover and that had
     /// committed before the read.

@@ -76,7 +76,8 @@ pub struct Reader {
 pub enum News {
     /// The read found all new events.
     Read {
-        /// The snapshot of the read. The next position is computed from it.
+        /// The Postgres snapshot of the read, which says which transactions it saw. The next position is computed from
+        /// it.
         snapshot: Snapshot,
         /// The time of the read, by the database's clock.
         clock: OffsetDateTime,
@@ -186,7 +187,8 @@ impl Reader {
 
     /// Returns the position of a new feed. It covers all events until now.
     pub async fn now(&self) -> Result<Position, Error> {
-        // Cover trimmed transactions, too, because a cursor that does not cover them is refused.
+        // Cover the transactions whose old events were deleted, too, because a cursor that does not cover them is
+        // refused.
         const NOW: &str = "select pg_current_snapshot(), greatest( \
                 (select xid from vestnik.vst_event order by xid desc limit 1), (select trimmed_through from vestnik.vst_retention), '0'::xid8)";
         let row = timeout(READ_DEADLINE, self.client.query_one(NOW, &[]))

@@ -10,7 +10,7 @@ use crate::infra::db::{self, Pool};
 /// Maximum number of events that one transaction deletes.
 pub const TRIM_BATCH: i64 = 1000;
 
-/// The result of trimming one batch.
+/// The result of deleting one batch of old events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trimmed {
     /// A full batch of this many events was deleted. More events may be old enough.

@@ -77,9 +77,10 @@ fn which(table: &str) -> &'static str {
     }
 }
 
-/// Removes V23's constraints, defaults and record, but does not change any row. After that the database counts as older
-/// than V23, so `vestnik migrate` applies V23 again even after an interrupted undo. The existence of the table
-/// `vestnik.vst_before_v23` marks this state, so the table is created even if it stays empty.
+/// Removes V23's constraints and defaults, and the record that V23 was applied, but does not change any row of the
+/// shop. After that the database counts as older than V23, so `vestnik migrate` applies V23 again even after an
+/// interrupted undo. The existence of the table `vestnik.vst_before_v23` marks this state, so the table is created even
+/// if it stays empty.
 async fn accept_old_statuses(client: &mut Client) -> Result<(), Error> {
     // If V23 was interrupted, it has added no constraint. In this case, a constraint with this name belongs to the
     // shop.

@@ -43,7 +43,7 @@ pub struct ReceiptQuery<'a> {
 pub struct ReceiptPage {
     /// The events with their receipts, each a JSON object.
     pub events: Vec<Value>,
-    /// The `before` of the query for the next page. `None`: this is the last page.
+    /// The value of [`ReceiptQuery::before`] for the next page. `None`: this is the last page.
     pub next_before: Option<EventId>,
 }
 

@@ -12,13 +12,14 @@ use crate::token::TokenId;
 /// One act of a token's holder: a status change or an acknowledgement.
 #[derive(Debug, Serialize)]
 pub struct Act {
-    /// The time of the act, in the time zone of the span's store. If the span has no store, in UTC.
+    /// The time of the act, such as `2026-11-24 19:03:00`. It is in the time zone of the store of the report. If the
+    /// report is about all stores, it is in UTC.
     pub at: String,
     /// The kind of act: `status` for a status change, or `acknowledged`.
     pub what: String,
     /// The id of the order's store.
     pub store: String,
-    /// The name of the order's source. `None`: the event has no source, or the source was removed.
+    /// The name of the order's source (an attached table). `None`: the event has no source, or the source was removed.
     pub source: Option<String>,
     /// The key of the order in its source. `None`: the event has no order.
     pub key: Option<String>,

@@ -13,7 +13,8 @@ pub struct Card {
     pub currency: String,
     /// The IANA name of the store's time zone.
     pub time_zone: String,
-    /// How long an order may stay unanswered before each escalation step, seconds.
+    /// How long an order may stay unanswered before each escalation step, seconds. At each step, further people get the
+    /// order.
     pub answer_seconds: i32,
     /// Whether the Telegram bot is stopped, because Telegram refuses its token.
     pub bot_stopped: bool,

@@ -30,7 +30,8 @@ pub struct Settings {
     pub currency: Option<String>,
     /// The IANA name of the store's time zone, such as `Europe/Moscow`.
     pub time_zone: Option<String>,
-    /// How long an order may stay unanswered before each escalation step, seconds.
+    /// How long an order may stay unanswered before each escalation step, seconds. At each step, further people get the
+    /// order.
     pub answer_seconds: Option<i32>,
     /// Who must be reachable while the store is open: a panel, or the chats.
     pub attended_by: Option<AttendedBy>,
@@ -90,7 +91,8 @@ pub struct Store {
     pub currency: String,
     /// The IANA name of the store's time zone.
     pub time_zone: String,
-    /// How long an order may stay unanswered before each escalation step, seconds.
+    /// How long an order may stay unanswered before each escalation step, seconds. At each step, further people get the
+    /// order.
     pub answer_seconds: i32,
     /// The URL of the webhook that is called at the last escalation step. `None`: no webhook.
     pub webhook_url: Option<String>,

@@ -16,7 +16,7 @@ pub struct Bot {
     pub pool: Pool,
     /// The client of the Bot API.
     pub client: Client,
-    /// The attached sources with their mappings, which translate rows of the journal.
+    /// The sources (attached tables) with their mappings, which translate rows of the journal.
     pub sources: Arc<Registry>,
     /// The id of this node's row in `vestnik.vst_bot_node`.
     pub node: String,

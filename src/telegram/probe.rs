@@ -25,7 +25,7 @@ impl Client {
         let _ = self.outage().wait_for(Option::is_none).await;
     }
 
-    /// Waits for the next outage, and then for its end.
+    /// Waits for the next outage of Telegram, and then for its end.
     pub(super) async fn reached_again(&self) {
         let mut outage = self.outage();
         let _ = outage.wait_for(Option::is_some).await;

@@ -44,7 +44,8 @@ pub struct Execution {
 /// The result of reserving an `Idempotency-Key` for a request.
 #[derive(Debug)]
 pub enum Claimed {
-    /// The key is new, or its request has no response yet. The caller must execute the request.
+    /// The key is new, or an earlier execution of the request has failed or was interrupted. The caller must execute
+    /// the request.
     Execute(Execution),
     /// The request has a response. The values are the HTTP status and the body.
     Answered(u16, String),

@@ -82,7 +82,7 @@ impl Token {
         URL_SAFE_NO_PAD.decode(secret).ok().map(|_| Self(text.to_owned()))
     }
 
-    /// Whether a text begins with a token, or with text of the same form.
+    /// Whether a text begins with text that has the form of a token.
     pub fn begins(text: &str) -> bool {
         text.get(..PREFIX.len() + SECRET_CHARS)
             .is_some_and(|start| Self::parse(start).is_some())

@@ -61,7 +61,7 @@ pub struct Http {
     pub listen: SocketAddr,
     /// Origins of web pages that may connect, in addition to the server's own origin.
     pub allowed_origins: Vec<String>,
-    /// The hosts that requests may name; a request for another host is refused. Empty: any host.
+    /// The values that the Host header of a request may have. A request with another host is refused. Empty: any host.
     pub hosts: Vec<String>,
     /// Maximum number of open connections.
     pub max_connections: usize,
@@ -87,7 +87,7 @@ pub const OPS_CONNECTIONS: usize = 64;
 pub struct Ops {
     /// The address and port of the server. `None`: the server is off.
     pub listen: Option<SocketAddr>,
-    /// Interval of the canary, the node's self-test; `None`: the canary is off.
+    /// Time between two rounds of the canary, the node's self-test. `None`: the canary is off.
     pub canary_interval: Option<Duration>,
 }
 
@@ -111,8 +111,8 @@ pub struct Database {
     /// Whether Postgres notifies the feed about new events, or the feed polls. The feed is the task that reads new
     /// events.
     pub notify: Notify,
-    /// The first of the two numbers that form the key of an advisory lock. Both locks of NOTIFY suppression have this
-    /// first number. The triggers use the value that the last migration wrote.
+    /// The first of the two numbers that form the key of an advisory lock. Vestnik has two such locks, by which writers
+    /// know that they need not notify. The triggers use the value that the last migration wrote.
     pub notify_lock_key: i32,
     /// If more than this share (0 to 1) of Postgres' notification queue is in use, writers do not notify any more.
     pub notify_queue_limit: f64,
@@ -136,7 +136,7 @@ pub struct ServedDatabase {
     pub name: String,
     /// The connection to the database.
     pub database: Database,
-    /// The ids of the stores in this database. `None`: the tables of the database list its stores.
+    /// The ids of the stores in this database. `None`: Vestnik reads the ids from the tables of the database.
     pub stores: Option<BTreeSet<String>>,
     /// The Telegram bot of the database's stores. `None`: there is no bot, and nobody is notified if an order stays
     /// unanswered.
@@ -225,15 +225,15 @@ pub struct Telegram {
     pub proxy: Option<SecretString>,
     /// The directory of the operator's own message texts; `None`: only the built-in texts are used.
     pub texts: Option<PathBuf>,
-    /// If an event is older than this when its delivery is enqueued, it gets no message of its own. Instead, a digest
+    /// If an event is older than this when its message is enqueued, it gets no message of its own. Instead, a digest
     /// (one message for many events) lists it.
     pub digest_after: Duration,
     /// Maximum messages that wait for one chat. If more wait, the chat gets a digest: one message for many events.
     pub digest_threshold: usize,
     /// Maximum time for Telegram to respond to a request.
     pub deadline: Duration,
-    /// How long a node that claimed a delivery may take to send it. After this time another node may send it. The lease
-    /// is longer than `deadline`.
+    /// A node that begins to send a message has a lease of this length. During the lease, no other node sends this
+    /// message. The lease is longer than `deadline`.
     pub lease: Duration,
 }
 

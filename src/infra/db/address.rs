@@ -1,4 +1,5 @@
-//! Parses a connection string in both forms that libpq accepts, and adds the parameters that the string lacks.
+//! Parses a connection string in both forms that libpq (Postgres' C library) accepts, and adds the parameters that the
+//! string lacks.
 
 use std::collections::BTreeMap;
 use std::fmt;
