@@ -11,8 +11,8 @@ use crate::infra::db::{self, Pool, QueryError};
 /// before the start decides which cursors are still valid (see `lineage.rs`). It may be a canary's row, so the first
 /// rounds after the start must not delete it.
 pub const KEPT_ROUNDS: i64 = 10;
-/// If a node has not begun its next round this many hours after the planned time, the node counts as gone, and its rows
-/// are deleted.
+/// If a node has not begun its next round this many hours after the planned time, it counts as gone. Then its rows are
+/// deleted.
 const GONE_HOURS: i32 = 1;
 
 /// Inserts the synthetic order of a round. Deletes the rows of this node's earlier rounds, and all rows of nodes that

@@ -35,8 +35,8 @@ pub struct DueBatch {
 /// If one transaction writes several journal rows about one order, clients get them as one event. The rows are called
 /// siblings. They are searched only among rows whose ids are at most this much lower than the id of the last row.
 const SIBLING_IDS: i64 = 100;
-/// If the saved cursor is more than this many transactions old, a newer cursor should be saved, because each read scans
-/// all transactions after the cursor.
+/// If the saved cursor is more than this many transactions old, a newer cursor should be saved. Each read scans all
+/// transactions after the cursor.
 const BEHIND_TRANSACTIONS: u64 = 256;
 
 /// Reads at most `limit` events after `cursor`. If the cursor is invalid, for example because the database was

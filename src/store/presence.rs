@@ -25,8 +25,8 @@ pub const POLLING_LIFE: Duration = Duration::from_secs(90);
 /// presence of the store.
 const POLLING_PER_STORE: usize = 64;
 
-/// The polling panels of one store, and when the presence of each panel ends. The key has the token besides the panel's
-/// name, so that a token cannot report the panel of another token.
+/// The polling panels (panels without a live session) of one store, and when the presence of each panel ends. The key
+/// has the token besides the panel's name, so that a token cannot report the panel of another token.
 type Polling = HashMap<(TokenId, String), Instant>;
 
 /// The panels on this node that can play the sound of a new order, by store.
@@ -34,7 +34,7 @@ type Polling = HashMap<(TokenId, String), Instant>;
 pub struct Presence {
     /// The number of panels that can play the sound and have a live session, by store.
     panels: Mutex<HashMap<StoreId, usize>>,
-    /// The panels that can play the sound and poll, by store.
+    /// The polling panels that can play the sound, by store. A polling panel has no live session.
     polling: Mutex<HashMap<StoreId, Polling>>,
     changed: Notify,
 }
@@ -69,8 +69,8 @@ impl Presence {
         self.polling.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records whether a polling panel of this store can ring. If `rings` is true, the record is valid for
-    /// [`POLLING_LIFE`].
+    /// Records whether a polling panel (a panel without a live session) of this store can ring. If `rings` is true, the
+    /// record is valid for [`POLLING_LIFE`].
     pub fn poll(&self, store: &StoreId, token: TokenId, panel: &str, rings: bool) {
         self.poll_at(store, token, panel, rings, Instant::now());
     }
@@ -108,7 +108,8 @@ impl Presence {
         stores.map(|store| store.as_str().to_owned()).collect()
     }
 
-    /// Reports this node's stores to the other nodes until the shutdown, and then removes this node from Postgres.
+    /// Until the shutdown, reports to the other nodes which stores have a panel on this node that can ring. Then
+    /// removes this node from Postgres.
     pub async fn run(self: Arc<Self>, pool: Pool, stop: CancellationToken) {
         let node = format!("{:016x}", fastrand::u64(..));
         let mut reported: Option<HashSet<String>> = None;

@@ -323,7 +323,8 @@ fn read(updates: &RawValue) -> Result<Vec<Update>, PollError> {
         })
     };
     let read: Vec<Update> = updates.iter().filter_map(read).collect();
-    // If no update has an id, the poll's position cannot advance. Return an error, so that the next poll waits.
+    // If no update has an id, the next poll would return the same updates at once. Return an error, so that the next
+    // poll waits.
     if read.is_empty() && !updates.is_empty() {
         return Err(PollError::Telegram("updates without numbers".into()));
     }

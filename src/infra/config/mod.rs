@@ -111,8 +111,8 @@ pub struct Database {
     /// Whether Postgres notifies the feed about new events, or the feed polls. The feed is the task that reads new
     /// events.
     pub notify: Notify,
-    /// The first of the two numbers that form the key of an advisory lock. Vestnik has two such locks, by which writers
-    /// know that they need not notify. The triggers use the value that the last migration wrote.
+    /// The first of the two numbers in the keys of two advisory locks. With these locks, nodes tell writers not to
+    /// notify while a node polls anyway. The triggers use the value that the last migration wrote.
     pub notify_lock_key: i32,
     /// If more than this share (0 to 1) of Postgres' notification queue is in use, writers do not notify any more.
     pub notify_queue_limit: f64,
