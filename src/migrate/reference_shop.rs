@@ -22,13 +22,15 @@ pub enum ShopWords {
     SinceV23,
 }
 
-/// Attaches both tables. Answers then write the status words since V23 into the tables. If the shop's owner has changed
-/// the mapping of a table, this mapping is kept. Returns whether anything changed.
+/// Attaches both tables. After that, people's answers write the status words of V23 (such as `preparing`) into the
+/// tables. If the shop's owner has changed the mapping of a table, this mapping is kept. Returns whether anything
+/// changed.
 pub async fn attach(client: &mut Client, say: Progress<'_>) -> Result<bool, Error> {
     attach_as(client, ShopWords::SinceV23, say).await
 }
 
-/// Attaches both tables, so that answers write these status words into the tables. Returns whether anything changed.
+/// Attaches both tables. After that, people's answers write the status words `words` into the tables. Returns whether
+/// anything changed.
 pub async fn attach_as(client: &mut Client, words: ShopWords, say: Progress<'_>) -> Result<bool, Error> {
     const KNOWN: &str = "select mapping from vestnik.vst_source where table_name = $1 and detached_at is null";
     let mut changed = false;

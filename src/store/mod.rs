@@ -325,8 +325,8 @@ pub async fn list(client: &Client) -> Result<Vec<Store>, QueryError> {
     Ok(stores)
 }
 
-/// Reads the ids of the stores in this database. A store is in this database if it has recent events, settings, or a
-/// token that is not revoked. Returns at most `most` ids, the shorter ids first.
+/// Reads the ids of the stores in this database. A store is in this database if it has recent events or settings, or if
+/// a token that is not revoked names it. Returns at most `most` ids, the shorter ids first.
 pub async fn known(client: &Client, most: i64) -> Result<Vec<String>, QueryError> {
     const KNOWN: &str = "select id from ( \
              select store_id as id from (select distinct store_id from vestnik.vst_event where id > (select coalesce(max(id), 0) - 10000 from vestnik.vst_event) and source is distinct from 0) e \

@@ -21,8 +21,8 @@ const NODE_LIFE_S: f64 = 15.0;
 
 /// How long a polling panel (a panel without a live session) counts as present after its last report.
 pub const POLLING_LIFE: Duration = Duration::from_secs(90);
-/// Maximum number of polling panels of one store that are kept in memory. One polling panel is enough for the
-/// presence of the store.
+/// Maximum number of polling panels of one store that are kept in memory. One panel is enough for the store to count as
+/// attended.
 const POLLING_PER_STORE: usize = 64;
 
 /// The polling panels (panels without a live session) of one store, and when the presence of each panel ends. The key

@@ -19,8 +19,8 @@ const LEASE: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestId(pub i64);
 
-/// Identifies a request by its `Idempotency-Key`. The same key of another token, or in another store, is another
-/// request.
+/// Identifies a request by its `Idempotency-Key`. The same text with another token, or for another store, is another
+/// key.
 #[derive(Debug, Clone)]
 pub struct IdempotencyKey {
     /// The token of the request.

@@ -164,7 +164,8 @@ pub struct Embedded {
 pub struct Shop {
     /// Whether Vestnik or the shop manages the tables.
     pub schema: ShopSchema,
-    /// The directory for the backup that `vestnik migrate` writes before migration V23.
+    /// The directory for the backup that `vestnik migrate` writes before V23, a migration that renames the statuses of
+    /// orders.
     pub backup_directory: PathBuf,
 }
 
@@ -181,7 +182,7 @@ pub enum ShopSchema {
 /// journal.
 #[derive(Debug, Clone)]
 pub struct Journal {
-    /// How long events are kept for replay and history.
+    /// How long events are kept, for clients that reconnect and for lists of earlier events.
     pub retention: Duration,
     /// Time between two runs of the reconciler, which compares the shop's tables with the journal. `None`: it is off.
     pub reconcile_interval: Option<Duration>,

@@ -1,5 +1,5 @@
 //! A connection for statements, with the same interface for a direct connection to Postgres and for one through a
-//! pooler.
+//! pooler, such as PgBouncer.
 //!
 //! A direct connection prepares each statement once, and keeps Vestnik's settings. Through a pooler, nothing is
 //! prepared, and settings last for one transaction only. A single statement through a pooler is sent together with its
@@ -38,7 +38,7 @@ const SETTINGS: [(&str, &str); 8] = [
 const BEGIN: &str = "begin isolation level read committed read write";
 const SETTINGS_BEHIND_A_POOLER: &str = "set local statement_timeout = 0; set local lock_timeout = 0; \
      set local idle_in_transaction_session_timeout = 0";
-/// Whether the connection is direct, or goes through a pooler.
+/// Whether the connection is direct, or goes through a pooler, such as PgBouncer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Way {
     Direct,

@@ -1,7 +1,8 @@
 //! Connections to Postgres, single ones and pools, all with the same settings.
 //!
-//! A half-open connection causes no error. So each connection has TCP keepalives and a `tcp_user_timeout`. With the
-//! defaults of the operating system, a half-open connection would stay unnoticed for two hours.
+//! A connection is half-open if the other side is gone, but has not closed it. This causes no error. So each connection
+//! has TCP keepalives and a `tcp_user_timeout`. With the defaults of the operating system, a half-open connection would
+//! stay unnoticed for two hours.
 
 mod address;
 mod client;
@@ -301,8 +302,8 @@ impl QueryError {
     }
 }
 
-/// Executes a short statement, and fails after [`ANSWER_DEADLINE`], because over a half-open connection no response
-/// ever arrives.
+/// Executes a short statement, and fails after [`ANSWER_DEADLINE`]. If the server is gone without closing the
+/// connection, no response ever arrives.
 pub async fn with_timeout<T, E: From<Unanswered>>(statement: impl Future<Output = Result<T, E>>) -> Result<T, E> {
     match timeout(ANSWER_DEADLINE, statement).await {
         Ok(answer) => answer,

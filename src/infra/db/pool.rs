@@ -61,8 +61,8 @@ impl Manager for Connector {
         Ok(client)
     }
 
-    /// Probes a connection with an empty statement, unless it was used just now. Without a probe, a half-open
-    /// connection would be lent again and again, because it shows no error.
+    /// Probes a connection with an empty statement, unless it was used just now. If the server is gone without closing
+    /// the connection, the connection shows no error. Without a probe, it would be lent again and again.
     async fn recycle(&self, client: &mut Client, metrics: &Metrics) -> RecycleResult<Error> {
         if client.is_closed() {
             return Err(RecycleError::message("it is closed"));

@@ -1,4 +1,4 @@
-//! Detects a pooler between Vestnik and Postgres.
+//! Detects a pooler, such as PgBouncer, between Vestnik and Postgres.
 //!
 //! In transaction mode, a pooler uses another backend for each transaction. So Vestnik would lose its prepared
 //! statements, settings and LISTEN, and other clients would get them. For this reason, Vestnik detects a pooler before
