@@ -148,7 +148,7 @@ pub(super) async fn usable_for_planning(
 ) -> Result<(JournalState, Cursor), Error> {
     let head = read_head(client).await?;
     let cursor = match lineage::decode(client, text, head.epoch).await? {
-        // Some events after this cursor may have been trimmed. They would be too old to be sent.
+        // Some events after this cursor may have been deleted, but they would be too old to be sent.
         Decoded::Usable(cursor) if cursor.end() <= head.snapshot.xmax => cursor,
         _ => Cursor::At(Position::beginning()),
     };

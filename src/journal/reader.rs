@@ -198,7 +198,8 @@ impl Reader {
         Ok(Position::after(&row.try_get(0)?, newest.0))
     }
 
-    /// Reads all events that `position` does not cover. If there are too many, returns `TooMuch`.
+    /// Reads all new events, which are the events that `position` does not cover. If there are too many, returns
+    /// `TooMuch`.
     pub async fn news(&self, position: &Position) -> Result<News, Error> {
         let limit = NEWS_EVENTS as i64 + 2;
         let (end, missing) = (SqlXid(position.end()), xids(position.missing()));
@@ -241,7 +242,8 @@ impl Reader {
         Ok(rows.map_err(|_| Error::TimedOut)??)
     }
 
-    /// Streams all events that `position` does not cover, sorted by id, in chunks of limited size.
+    /// Streams all new events, which are the events that `position` does not cover. They are sorted by id, in chunks of
+    /// limited size.
     pub async fn backlog(&self, position: &Position) -> Result<Backlog, Error> {
         let (end, missing) = (SqlXid(position.end()), xids(position.missing()));
         let parameters: [&(dyn ToSql + Sync); 3] = [&end, &missing, &true];

@@ -75,7 +75,7 @@ impl Jwt {
 pub enum Refused {
     /// No issuer of JWTs is configured.
     NoIssuer,
-    /// The JWT cannot be decoded, or lacks a claim.
+    /// The JWT cannot be decoded, or lacks a required claim.
     Malformed,
     /// The header contains a key or the address of a key, or names a type or extension that vestnik does not support.
     Header,
