@@ -24,19 +24,20 @@ static HANDLE: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
 /// Handles of the metrics that change with each event or session. Each handle is looked up only once, because a look-up
 /// is slow.
 pub struct Hot {
-    /// Reads of the journal by the feed.
+    /// Number of times that the feed has read the journal.
     pub reads: Counter,
     /// Rows read from the journal, by row type. [`journal_type`] gives the index.
     pub journal_events: [Counter; Write::ALL.len() + 1],
     /// Events published to stores that have a session on this node. The index is the number of the event type.
     pub events: [Counter; EventType::ALL.len()],
-    /// Seconds from the trigger until the socket is flushed. Each flush records the latency of its oldest event.
+    /// Seconds from the trigger that wrote an event to the flush of a client's socket. Each flush records only the
+    /// latency of its oldest event.
     pub latency: Latency,
-    /// Live events sent to sessions.
+    /// Number of events that were sent to sessions as they happened.
     pub live: Counter,
-    /// Events replayed to reconnected sessions.
+    /// Number of missed events that were sent to clients after they reconnected.
     pub replayed: Counter,
-    /// Events fetched over HTTP by polling clients.
+    /// Number of events that polling clients fetched over HTTP.
     pub polled: Counter,
 }
 
@@ -234,7 +235,7 @@ fn describe() {
     describe_limits();
 }
 
-/// Describes the metrics of connections and limits.
+/// Sets the help texts of the metrics of connections and limits.
 fn describe_limits() {
     describe_gauge!("vestnik_connections", "Open connections of clients");
     describe_gauge!(
@@ -268,7 +269,7 @@ fn describe_limits() {
     );
 }
 
-/// Describes the metrics of receipts, Telegram and escalation.
+/// Sets the help texts of the metrics of receipts, Telegram and escalation.
 fn describe_receipts() {
     describe_counter!(
         "vestnik_orders_first_seen_total",

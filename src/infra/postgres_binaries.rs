@@ -7,7 +7,7 @@ use std::process::Stdio;
 use tokio::process::Command;
 
 /// The places where distributions install Postgres. In each pair, the first directory has one entry for each version.
-/// The second path leads from such an entry to the programs.
+/// The second path leads from this entry to the programs, as in `/usr/lib/postgresql/15/bin`.
 const DISTRIBUTIONS: [(&str, &str); 5] = [
     ("/usr/lib/postgresql", "bin"),
     ("/usr", "bin"),

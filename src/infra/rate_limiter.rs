@@ -25,8 +25,8 @@ impl Rate {
         }
     }
 
-    /// A limit for actions that each take `time` on one core. The rate is proportional to the machine's number of
-    /// cores.
+    /// A limit for actions that each take `time` on one core. It allows as many actions as all cores of the machine can
+    /// execute.
     pub fn of_core_time(time: Duration, burst: u32) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
         Self {
@@ -36,7 +36,7 @@ impl Rate {
     }
 
     /// Counts an action if the limit allows it at `now`, and returns whether it was allowed. `next` is the limiter's
-    /// state: when the full burst is available again.
+    /// state: the moment when the full burst is available again.
     pub fn allows(&self, next: &mut Instant, now: Instant) -> bool {
         self.reserve(next, now, Duration::ZERO).is_ok()
     }

@@ -87,7 +87,8 @@ async fn existing(client: &Client, tables: &[String]) -> Result<Vec<String>, tok
         .collect()
 }
 
-/// Locks each table for a moment, in a mode that blocks no writers, so that a running autovacuum yields.
+/// Locks each table for a moment, in a mode that blocks no writers, so that Postgres stops a running autovacuum of the
+/// table.
 async fn yield_autovacuum(client: &mut Client, tables: &[String]) -> Result<(), tokio_postgres::Error> {
     for table in tables {
         let transaction = client.transaction().await?;

@@ -1,19 +1,22 @@
-//! The rows of canaries. A canary is a node's self-test: in each round the node writes a synthetic order. This module
-//! writes this order, deletes the journal rows of earlier rounds, and saves the outcome of each round.
+//! The SQL of canaries. A canary is a node's self-test: in each round the node writes a synthetic order, and checks
+//! that the event arrives. This module writes the order, deletes the journal rows of earlier rounds, and saves the
+//! outcome of each round.
 
 use std::time::Duration;
 
 use crate::domain::event::StoreId;
 use crate::infra::db::{self, Pool, QueryError};
 
-/// The number of a node's newest rounds whose journal rows are kept. When Postgres starts, the old line of history ends
-/// at the newest row before the start. So this row must not be deleted in the first rounds after the start.
+/// The number of a node's newest rounds whose journal rows are kept. After a start of Postgres, the newest row of
+/// before the start decides which cursors are still valid (see `lineage.rs`). It may be a canary's row, so the first
+/// rounds after the start must not delete it.
 pub const KEPT_ROUNDS: i64 = 10;
-/// A node counts as gone this many hours after the planned time of its next round. Then its rows are deleted.
+/// If a node has not begun its next round this many hours after the planned time, it counts as gone. Then its rows are
+/// deleted.
 const GONE_HOURS: i32 = 1;
 
-/// Inserts the synthetic order of a round. Deletes the rows of earlier rounds, and the rows of nodes that are gone.
-/// `next` is the longest time until the node's next round.
+/// Inserts the synthetic order of a round. Deletes the rows of this node's earlier rounds, and all rows of nodes that
+/// have stopped. `next` is the longest time until this node's next round.
 pub async fn send(pool: &Pool, store: &StoreId, round: &str, next: Duration) -> Result<(), QueryError> {
     const GONE: &str = "with gone as (delete from vestnik.vst_canary where until < clock_timestamp() - make_interval(hours => $1) and store <> $2 returning store) \
          delete from vestnik.vst_event where store_id in (select store from gone) and source = 0";
@@ -57,7 +60,8 @@ pub async fn conclude(pool: &Pool, round: &str, outcome: &str) -> Result<(), Que
     .await
 }
 
-/// Marks the last round of a node that shuts down as over. Another node's round deletes its rows later.
+/// Marks the last round of a node as over, because the node shuts down. A later round of another node deletes the rows
+/// of this node.
 pub async fn retire(pool: &Pool, store: &StoreId) -> Result<(), QueryError> {
     const RETIRE: &str = "update vestnik.vst_canary set until = clock_timestamp() where store = $1";
     db::with_timeout(async {

@@ -1,5 +1,6 @@
-//! Reads the events that may need deliveries, in batches. Reads only events after a stored cursor, and only events of
-//! stores that are set up. This module also appends the events that Vestnik itself writes.
+//! Reads, in batches, the events for which messages may have to be sent. A saved cursor says which events were read
+//! before. Only events of stores that are set up are read. This module also appends the events that Vestnik itself
+//! writes, such as a store's pause.
 
 use super::page::usable_for_planning;
 use super::sql_types::{SqlXid, xids};
@@ -22,24 +23,25 @@ pub struct Due {
 pub struct DueBatch {
     /// The events, in the order in which their messages are sent.
     pub events: Vec<Due>,
-    /// The cursor that covers the events of the batch.
+    /// The cursor for the next read, as text: the next read begins after the events of this batch.
     pub cursor: String,
     /// Whether the journal may have more events after the batch.
     pub more: bool,
-    /// Whether the given cursor is so old that the new cursor should be saved even if the batch is empty.
+    /// Whether the read began far behind the end of the journal. Then the new cursor should be saved even if the batch
+    /// is empty, because otherwise each read scans the same transactions again.
     pub fell_behind: bool,
 }
 
-/// Maximum difference between the id of an event and the ids of its siblings; siblings are searched only within this
-/// range. Siblings are rows that the same transaction wrote about the same order. They form one event.
+/// If one transaction writes several journal rows about one order, clients get them as one event. The rows are called
+/// siblings. They are searched only among rows whose ids are at most this much lower than the id of the last row.
 const SIBLING_IDS: i64 = 100;
-/// The number of transactions after which an old cursor should be saved again, because each read scans all transactions
-/// after the cursor.
+/// If the saved cursor is more than this many transactions old, a newer cursor should be saved. Each read scans all
+/// transactions after the cursor.
 const BEHIND_TRANSACTIONS: u64 = 256;
 
-/// Reads at most `limit` events after `cursor`. If the cursor is invalid, or of another epoch, the read starts at the
-/// beginning. This is safe, because no event is enqueued twice. The returned cursor covers the snapshot of the first
-/// statement. The next read finds events that commit after this snapshot.
+/// Reads at most `limit` events after `cursor`. If the cursor is invalid, for example because the database was
+/// restored, the read starts at the beginning. This is safe, because no delivery is enqueued twice. The read returns
+/// only events that had committed before its first statement. The next read finds the later ones.
 pub async fn read_due(client: &Transaction<'_>, cursor: &str, limit: usize) -> Result<DueBatch, Error> {
     let due = format!(
         "select {EVENT_COLUMNS}, extract(epoch from clock_timestamp() - at)::float8 from ( \
@@ -100,7 +102,7 @@ pub async fn read_due(client: &Transaction<'_>, cursor: &str, limit: usize) -> R
     })
 }
 
-/// Appends an event that Vestnik itself writes to the journal, and notifies the nodes. Returns the event's id.
+/// Appends an event of Vestnik itself to the journal, and notifies the nodes. Returns the event's id.
 pub async fn append(
     transaction: &Transaction<'_>,
     store: &StoreId,
@@ -115,7 +117,7 @@ pub async fn append(
     Ok(EventId(row.try_get(0)?))
 }
 
-/// Reads the rows of an event of this store, sorted by id. Empty: the store has no event with this id.
+/// Reads the journal rows that form one event of this store, sorted by id. Empty: the store has no event with this id.
 pub async fn read_event(pool: &Pool, store: &StoreId, id: EventId) -> Result<Vec<JournalEvent>, QueryError> {
     let client = pool.get().await?;
     let mut rows = read_with_siblings(&*client, &[id]).await?;
@@ -123,8 +125,8 @@ pub async fn read_event(pool: &Pool, store: &StoreId, id: EventId) -> Result<Vec
     Ok(rows)
 }
 
-/// Reads these events and their siblings, sorted by id. Siblings are the other rows that the same transaction wrote
-/// about the same order.
+/// Reads the journal rows with these ids and their siblings, sorted by id. Siblings are earlier rows that the same
+/// transaction wrote about the same order.
 pub async fn read_with_siblings(
     client: &impl GenericClient,
     ids: &[EventId],

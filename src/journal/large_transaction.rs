@@ -1,4 +1,5 @@
-//! Streams the events of large transactions over a separate connection, while the feed continues to read other events.
+//! Streams the events of large transactions over a separate connection. Meanwhile the feed, the task that reads new
+//! events for clients, continues to read other events.
 
 use futures::TryStreamExt as _;
 use futures::stream::{BoxStream, StreamExt as _, once, try_unfold};
@@ -14,7 +15,8 @@ use crate::domain::event::{EventId, JournalEvent, Xid};
 use crate::infra::config::Database;
 use crate::infra::db;
 
-/// A stream of chunks of events, sorted by id. If a wait for the next chunk is dropped, no event is lost.
+/// A stream of chunks of events, sorted by id. If the future that waits for the next chunk is dropped, no event is
+/// lost.
 pub type LargeTransactionStream = BoxStream<'static, Result<Vec<JournalEvent>, ConnectError>>;
 
 struct OpenStream {
@@ -22,8 +24,8 @@ struct OpenStream {
     _client: db::Client,
 }
 
-/// Streams the events of the transactions `of` after the event `through`, in chunks of limited size. The stream
-/// connects to the database when it is first polled.
+/// Streams the events of the transactions `of`, but only events with a higher id than `through`. The chunks have a
+/// limited size. The stream connects to the database when it is first polled.
 pub fn stream_large_transactions(
     database: &Database,
     epoch: Epoch,

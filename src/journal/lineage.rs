@@ -1,8 +1,9 @@
-//! Lines of history. They detect that a database was put back to an earlier state, which Postgres itself does not
-//! report. After a data directory was copied back, cluster and timeline are unchanged, and Postgres uses transaction
-//! ids again. So each start of Postgres begins a new line of history, and closes the previous line at the newest event
-//! in the journal. A cursor of a closed line is valid if it covers nothing after this event. The feed also checks that
-//! the newest event that it has seen is still in the journal.
+//! Detects that a database was put back to an earlier state. Postgres itself does not report this: after a data
+//! directory was copied back, cluster and timeline are unchanged, and Postgres uses transaction ids again. A client's
+//! cursor could then cover transactions that are new. A line of history is the time between two starts of Postgres.
+//! Each start begins a new line, and closes the previous line at the newest event in the journal. A cursor from a
+//! closed line is valid if it covers nothing after this event. The feed also checks that the newest event that it has
+//! read is still in the journal.
 
 use time::OffsetDateTime;
 use tokio_postgres::Row;
@@ -13,25 +14,26 @@ use crate::domain::cursor::{Cursor, Epoch, Position, Unusable};
 use crate::domain::event::{EventId, JournalEvent, Xid};
 use crate::infra::db::{self, Client, GenericClient};
 
-/// Number of event ids that a new line of history skips after the newest known id, because a lost line may have used
-/// them.
+/// Number of event ids that are skipped after a start of Postgres. Clients may know events with these ids, if a restore
+/// has removed the events from the journal.
 const FREE_IDS: i64 = 1_000_000;
-/// Number of event ids that a new line of history skips for each second since the newest event. It is more than a
-/// journal can get per second.
+/// Number of event ids that are skipped, after a start of Postgres, for each second since the newest event. A journal
+/// cannot get as many events in a second.
 const FREE_IDS_A_SECOND: i64 = 10_000;
-/// Maximum number of seconds for which ids are skipped: ten years.
+/// Maximum number of seconds for which event ids are skipped: ten years.
 const LOST_SECONDS: i64 = 315_360_000;
 
-/// The columns from which an [`Epoch`] is read, for a select list.
+/// The columns of an SQL select list from which an [`Epoch`] is computed.
 pub(super) const EPOCH_COLUMNS: &str = "(select system_identifier from pg_control_system()) as system_identifier, \
      (select line::text from vestnik.vst_lineage where through is null) as line, \
      (select oid from pg_database where datname = current_database()) as database_oid";
-/// SQL for the name of the current line of history. Null: Postgres has been restarted since this line began.
+/// SQL for the name of the current line of history, which began at a start of Postgres. Null: Postgres has been
+/// restarted since then.
 pub(super) const LINE_HERE: &str = "(select line::text from vestnik.vst_lineage where through is null \
      and started_at = pg_postmaster_start_time())";
-/// Selects all lines of history. `through` is the newest transaction that a valid cursor of the line may cover; null:
-/// any transaction. A line ends at the newest event before the start of Postgres. A promoted standby has replayed
-/// events after its start, so its line ends at the newest replayed event.
+/// Selects all lines of history. `through` is the newest transaction that a cursor from this line may cover; null: any
+/// transaction. A line ends at the newest event before the next start of Postgres. A standby replays events after its
+/// start. So if it becomes the primary, the line ends at the newest replayed event.
 const LINES: &str = "select (select system_identifier from pg_control_system()) as system_identifier, line::text as line, \
      (select oid from pg_database where datname = current_database()) as database_oid, \
      case when through is not null then through when started_at <> pg_postmaster_start_time() then \
@@ -48,17 +50,17 @@ pub(super) fn epoch(row: &Row) -> Result<Epoch, tokio_postgres::Error> {
     ))
 }
 
-/// Reads the epoch of the database of this connection.
+/// Reads the [`Epoch`] of the database to which this connection leads.
 pub async fn read_epoch(client: &Client) -> Result<Epoch, Error> {
     Ok(read(client).await?.epoch)
 }
 
-/// The current line of history.
+/// The current line of history, which is the time since the last start of Postgres.
 #[derive(Debug)]
 pub(super) struct HistoryLine {
-    /// The name of the line of history, a UUID.
+    /// The name of the line, a UUID. It changes with each start of Postgres.
     pub name: String,
-    /// The epoch of cursors in this line of history.
+    /// The epoch with which cursors are encoded now. See [`Epoch`].
     pub epoch: Epoch,
 }
 
@@ -70,7 +72,8 @@ async fn read(client: &impl GenericClient) -> Result<HistoryLine, Error> {
     })
 }
 
-/// The newest event that a feed has seen. It proves that the database still has the history that the feed has read.
+/// The newest event that a feed has read. If this event is no longer in the journal, the database was put back to an
+/// earlier state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Witness {
     id: EventId,
@@ -79,8 +82,8 @@ pub struct Witness {
 }
 
 impl Witness {
-    /// Returns the event of the newest transaction among `before` and `events`. Events of canaries do not count,
-    /// because they are deleted soon. `None`: there is no event.
+    /// Returns the event of the newest transaction among `before` and `events`. Events of canaries (self-tests) do not
+    /// count, because they are deleted soon. `None`: there is no event.
     pub fn newest_of(before: Option<Self>, events: &[JournalEvent]) -> Option<Self> {
         let lasting = events.iter().filter(|event| !event.is_canary());
         let newest = lasting.max_by_key(|event| event.xid).map(|event| Self {
@@ -92,7 +95,8 @@ impl Witness {
     }
 }
 
-/// Reads the newest event of the journal. Events of canaries do not count. `None`: the journal has no event.
+/// Reads the newest event of the journal. Events of canaries (self-tests) do not count, because they are deleted soon.
+/// `None`: the journal has no event.
 pub(super) async fn newest(client: &Client) -> Result<Option<Witness>, Error> {
     const NEWEST: &str =
         "select id, xid, at from vestnik.vst_event where source is distinct from 0 order by xid desc limit 1";
@@ -106,7 +110,8 @@ pub(super) async fn newest(client: &Client) -> Result<Option<Witness>, Error> {
     }))
 }
 
-/// Returns the current line of history. After a start of Postgres, the first node that connects begins a new line.
+/// Returns the current line of history, which is the time since the last start of Postgres. The first node that
+/// connects after a start begins the line.
 pub(super) async fn begin(client: &mut Client) -> Result<HistoryLine, Error> {
     let is_here = format!("select {LINE_HERE} is not null");
     if !client.query_one(&is_here, &[]).await?.try_get::<_, bool>(0)? {
@@ -115,7 +120,7 @@ pub(super) async fn begin(client: &mut Client) -> Result<HistoryLine, Error> {
     read(client).await
 }
 
-/// Whether the cursors of earlier lines of history stay valid when a new line begins.
+/// Whether earlier cursors stay valid when a new line of history begins.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum EarlierCursors {
     /// A cursor stays valid if it covers nothing later than the newest event before this start of Postgres.
@@ -167,8 +172,8 @@ async fn begin_line(client: &mut Client, cursors: EarlierCursors) -> Result<(), 
     Ok(())
 }
 
-/// Reads all lines of history, each with the newest transaction that a valid cursor of the line may cover. `None`: any
-/// transaction.
+/// Reads the epochs of all lines of history. Each has the newest transaction that a cursor of this epoch may cover;
+/// `None`: any transaction.
 async fn lines(client: &impl GenericClient) -> Result<Vec<(Epoch, Option<Xid>)>, Error> {
     let rows = client.query(LINES, &[]).await?;
     let line = |row: &Row| {
@@ -188,7 +193,8 @@ pub(super) enum Decoded {
     Unusable(Unusable),
 }
 
-/// Decodes a client's cursor of the current line, or of an earlier line if the cursor is still valid.
+/// Decodes a client's cursor. The cursor may be older than the last start of Postgres, if it is still valid. `here` is
+/// the current epoch.
 pub(super) async fn decode(client: &impl GenericClient, text: &str, here: Epoch) -> Result<Decoded, Error> {
     if Cursor::decode(text, here) == Err(Unusable::Unreadable) {
         return Ok(Decoded::Unusable(Unusable::Unreadable));
@@ -203,8 +209,8 @@ pub(super) async fn decode(client: &impl GenericClient, text: &str, here: Epoch)
     Ok(Decoded::Unusable(Unusable::Epoch))
 }
 
-/// Whether the database still has the events that a feed has read. If the event `seen` has disappeared, a new line of
-/// history begins, and all earlier cursors become invalid.
+/// Whether the database still has the events that a feed has read. If the event `seen` is no longer in the journal, the
+/// database was restored: a new line of history begins, and all earlier cursors become invalid.
 pub(super) async fn continues(
     client: &mut Client,
     line: &mut HistoryLine,

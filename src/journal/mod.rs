@@ -1,6 +1,6 @@
 //! All SQL on the journal, the table `vestnik.vst_event`. `reader`, `transaction_sizes` and `large_transaction` read
-//! for the feed, `page` for clients, and `due` for deliveries. `lineage` detects a restored database, and `retention`
-//! deletes old events.
+//! for the feed, which publishes new events. `page` reads for clients, and `due` for messages to chats. `lineage`
+//! detects a restored database, and `retention` deletes old events.
 
 pub mod canary;
 mod due;
@@ -41,7 +41,7 @@ pub enum Error {
     /// Postgres did not respond in time.
     #[error("Postgres did not answer a read of the journal in time")]
     TimedOut,
-    /// The first row of the result was not the row with the snapshot.
+    /// The first row of the result did not have the transaction snapshot of the read.
     #[error("the answer of the journal has no snapshot")]
     NoSnapshot,
     /// The sources could not be read. Their mappings are needed to translate journal rows.
@@ -56,10 +56,11 @@ pub enum Error {
     /// The journal was restored into another cluster, which has other transaction ids.
     #[error("this database was restored from another cluster: run `vestnik migrate` first")]
     Restored,
-    /// Postgres was restarted or its data was restored, although the connection was not interrupted.
+    /// Postgres was restarted or its data was restored after this connection was opened.
     #[error("Postgres was restarted or restored: the feed checks its position again")]
     NewLine,
-    /// A second connection reached another database, or another epoch of the feed's database.
+    /// A second connection reached another database than the feed's connection, or the same database after a restart or
+    /// restore.
     #[error("a second connection reached another database than the feed reads")]
     Elsewhere,
 }

@@ -32,7 +32,7 @@ const HISTORY_FETCH_ROWS: i32 = 500;
 pub enum Start<'a> {
     /// The page begins after the events that this cursor covers. The cursor is in the form in which the client sent it.
     After(&'a str),
-    /// The page begins so that it ends with the store's newest event.
+    /// The page has the newest events of the stores.
     Newest,
 }
 
@@ -53,7 +53,7 @@ pub enum Page {
         events: Vec<PageEvent>,
         /// The cursor that covers all events of the page.
         cursor: String,
-        /// The position after the last event of these stores. `None`: more pages follow.
+        /// The position that covers all events of these stores. `None`: more pages follow.
         position: Option<Position>,
     },
     /// The cursor cannot be used. The client must reload its lists, and continue with the cursor `fresh`.
@@ -67,8 +67,8 @@ pub enum Page {
     },
 }
 
-/// The state of the journal, which is read before each page: the snapshot, the newest transaction, the newest trimmed
-/// transaction, and the epoch.
+/// The state of the journal, which is read before each page: the snapshot, the newest transaction with an event, the
+/// newest transaction whose events were deleted as too old, and the epoch.
 pub(super) struct JournalState {
     pub(super) snapshot: Snapshot,
     pub(super) newest: Xid,
@@ -103,8 +103,8 @@ async fn read(pool: &Pool, stores: &StoreSet, start: Start<'_>, limit: usize) ->
     Ok(page)
 }
 
-/// Returns the cursor that covers exactly the snapshot of this transaction. A list that the same transaction reads is
-/// sent to the client with this cursor.
+/// Returns the cursor that covers exactly the events that this transaction sees. A client gets it with a list that the
+/// same transaction reads. So a stream from this cursor begins exactly where the list ends.
 pub async fn cursor_here(client: &db::Transaction<'_>) -> Result<String, Error> {
     let head = read_head(client).await?;
     Ok(Cursor::At(Position::after(&head.snapshot, head.newest)).encode(head.epoch))
@@ -127,7 +127,7 @@ async fn read_head(client: &db::Transaction<'_>) -> Result<JournalState, Error> 
     })
 }
 
-/// Decodes a client's cursor. The cursor can be used if the journal still has every event that it does not cover.
+/// Decodes a client's cursor. The cursor can be used if the journal still has every event after the cursor.
 async fn usable(client: &db::Transaction<'_>, text: &str, head: &JournalState) -> Result<Decoded, Error> {
     let decoded = lineage::decode(client, text, head.epoch).await?;
     Ok(match decoded {
@@ -139,15 +139,16 @@ async fn usable(client: &db::Transaction<'_>, text: &str, head: &JournalState) -
     })
 }
 
-/// Reads the state of the journal, and decodes the cursor up to which deliveries are enqueued. If the cursor cannot
-/// be used, returns a cursor at the beginning of the journal. This is safe, because no delivery is enqueued twice.
+/// Reads the state of the journal, and decodes the saved cursor of the task that enqueues deliveries. If the cursor
+/// cannot be used, returns a cursor at the beginning of the journal. This is safe, because no delivery is enqueued
+/// twice.
 pub(super) async fn usable_for_planning(
     client: &db::Transaction<'_>,
     text: &str,
 ) -> Result<(JournalState, Cursor), Error> {
     let head = read_head(client).await?;
     let cursor = match lineage::decode(client, text, head.epoch).await? {
-        // Some events after this cursor may have been trimmed. They would be too old to be sent.
+        // Some events after this cursor may have been deleted, but they would be too old to be sent.
         Decoded::Usable(cursor) if cursor.end() <= head.snapshot.xmax => cursor,
         _ => Cursor::At(Position::beginning()),
     };
@@ -156,10 +157,10 @@ pub(super) async fn usable_for_planning(
 
 /// The newest events of all stores, up to a limited total size. They fill the event cache when a node starts.
 pub struct History {
-    /// The epoch of the database. Transaction ids are valid only in this epoch.
+    /// The [`Epoch`] of the database. Transaction ids can be compared only within one epoch.
     pub epoch: Epoch,
-    /// The position before the events: `events` has all events that this position does not cover, until the time of the
-    /// read.
+    /// The position before the events. `events` has exactly the events that this position does not cover and that had
+    /// committed before the read.
     pub base: Position,
     /// The events, sorted by id.
     pub events: Vec<JournalEvent>,
@@ -202,7 +203,8 @@ async fn history(pool: &Pool, max_bytes: usize) -> Result<History, Error> {
     }
     events.retain(|event| event.xid > cut);
     events.sort_unstable_by_key(|event| event.id);
-    // A running transaction may still commit events with lower ids. They are read when it commits.
+    // A transaction that is still running may have events with lower ids. The position does not cover it, so its events
+    // count as new when it commits.
     let base = Position::after(&head.snapshot, cut);
     Ok(History {
         epoch: head.epoch,
@@ -211,7 +213,8 @@ async fn history(pool: &Pool, max_bytes: usize) -> Result<History, Error> {
     })
 }
 
-/// Searches the newest `scanned` rows of the store, and returns those with the given keys of orders, sorted by id.
+/// Searches the newest `scanned` journal rows of the store. Returns the rows whose order has one of these keys, sorted
+/// by id.
 pub async fn newest_of(
     client: &crate::infra::db::Transaction<'_>,
     store: &StoreId,

@@ -1,6 +1,7 @@
-//! Reads for the feed all events that the feed's position does not cover. The snapshot of the SQL statement gives the
-//! next position. Two index look-ups on `xid` are enough, however long a transaction has been open. The read takes no
-//! lock for which writers wait, skips no event, and repeats no event.
+//! Reads for the feed all new events. The feed's position is the set of transactions that it has read, and an event is
+//! new if the position does not cover its transaction. The snapshot of the SQL statement gives the next position. Two
+//! index look-ups on `xid` are enough, however long a transaction has been open. The read takes no lock for which
+//! writers wait, skips no event, and repeats no event.
 
 use std::time::Duration;
 
@@ -20,15 +21,15 @@ use crate::infra::db::{self, Client, Rows, Statement};
 
 /// Maximum number of events in one read. If there are more, Postgres sorts them, and the feed reads them as a stream.
 pub const NEWS_EVENTS: usize = 1024;
-/// Number of events in one chunk of a streamed backlog.
+/// Number of events in one chunk, if there are too many new events for one read.
 pub const CHUNK_EVENTS: usize = 256;
-/// Bytes of payload after which a chunk of a streamed backlog ends.
+/// Bytes of payload after which a chunk of events ends, if there are too many new events for one read.
 pub const CHUNK_BYTES: usize = 4 * 1024 * 1024;
 /// Maximum time for Postgres to send the next part of a result.
 pub const READ_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Maximum time for Postgres to sort a backlog before it sends the first row. Half a million events take 0.6 s. A dead
-/// connection is detected earlier by keepalives.
+/// Maximum time for Postgres to sort many new events before it sends the first row. Half a million events take 0.6 s. A
+/// dead connection is detected earlier by keepalives.
 pub const SORT_DEADLINE: Duration = Duration::from_secs(15 * 60);
 
 /// Settings that make Postgres use the index. Without statistics, or with an old position, the planner would scan the
@@ -40,8 +41,8 @@ pub(super) const SESSION: [(&str, &str); 4] = [
     ("jit", "off"),
 ];
 
-/// Lists the transactions that a position does not cover, and whether each transaction is large. The first row has the
-/// snapshot.
+/// Lists the transactions that a position does not cover, and whether each has more than `$4` events. The first row has
+/// the snapshot.
 const OUTLINE: &str = "with recursive later (xid) as ( \
          (select xid from vestnik.vst_event where xid >= $1 order by xid limit 1) \
          union all \
@@ -75,15 +76,17 @@ pub struct Reader {
 pub enum News {
     /// The read found all new events.
     Read {
-        /// The snapshot of the read. The next position is computed from it.
+        /// The Postgres snapshot of the read, which says which transactions it saw. The next position is computed from
+        /// it.
         snapshot: Snapshot,
         /// The time of the read, by the database's clock.
         clock: OffsetDateTime,
-        /// The version of the sources at the time of the read.
+        /// The version of the mappings of all attached tables at the time of the read. Each change of a mapping
+        /// increments it.
         sources: i64,
         /// The new events, sorted by id.
         events: Vec<JournalEvent>,
-        /// The newest transaction of which the read has an event. `None`: the read has no event.
+        /// The newest transaction that wrote one of these events. `None`: the read found no event.
         newest: Option<Xid>,
     },
     /// There are too many new events for one read. `Reader::transaction_sizes` lists their transactions, and
@@ -124,8 +127,8 @@ impl Reader {
         }
         let line = lineage::begin(&mut client).await?;
         let (columns, line_here) = (EVENT_COLUMNS, lineage::LINE_HERE);
-        // The first row has the snapshot and the time. Its column for the event's id has the version of the sources,
-        // and its column for the store has the line of history.
+        // The first row has no event. It has the snapshot and the time. Its column `id` has the version of the
+        // mappings, and its column `store_id` has the line of history.
         let select = format!(
             "select pg_current_snapshot() as snapshot, (select version from vestnik.vst_source_version) as id, \
                     (select xid from vestnik.vst_event where $3 order by xid desc limit 1) as xid, null::int as source, \
@@ -149,14 +152,14 @@ impl Reader {
         })
     }
 
-    /// The epoch of the database of this connection.
+    /// The epoch of the database of this connection. Transaction ids can be compared only within one epoch.
     pub fn epoch(&self) -> Epoch {
         self.line.epoch
     }
 
-    /// Whether the database still has the events that the feed has read up to the position `read`. `seen` is the
-    /// newest of these events. If this event has disappeared, a new line of history begins, and all earlier cursors
-    /// become invalid.
+    /// Whether the database still has the events that the feed has read up to the position `read`. `seen` is the newest
+    /// of these events. If it is no longer in the journal, the database was restored, and all earlier cursors become
+    /// invalid.
     pub async fn continues(&mut self, epoch: Epoch, read: &Position, seen: Option<&Witness>) -> Result<bool, Error> {
         let continues = lineage::continues(&mut self.client, &mut self.line, epoch, read, seen);
         timeout(READ_DEADLINE, continues).await.map_err(|_| Error::TimedOut)?
@@ -168,7 +171,8 @@ impl Reader {
         timeout(READ_DEADLINE, newest).await.map_err(|_| Error::TimedOut)?
     }
 
-    /// Fails if another line of history has begun since this reader connected. `first` is the first row of a read.
+    /// Fails if Postgres was restarted or restored since this reader connected. `first` is the first row of a read,
+    /// which has the current line of history.
     fn check_line(&self, first: &Row) -> Result<(), Error> {
         match first.try_get::<_, Option<&str>>(4)? == Some(self.line.name.as_str()) {
             true => Ok(()),
@@ -183,7 +187,8 @@ impl Reader {
 
     /// Returns the position of a new feed. It covers all events until now.
     pub async fn now(&self) -> Result<Position, Error> {
-        // Cover trimmed transactions, too, because a cursor that does not cover them is refused.
+        // Cover the transactions whose old events were deleted, too, because a cursor that does not cover them is
+        // refused.
         const NOW: &str = "select pg_current_snapshot(), greatest( \
                 (select xid from vestnik.vst_event order by xid desc limit 1), (select trimmed_through from vestnik.vst_retention), '0'::xid8)";
         let row = timeout(READ_DEADLINE, self.client.query_one(NOW, &[]))
@@ -193,7 +198,8 @@ impl Reader {
         Ok(Position::after(&row.try_get(0)?, newest.0))
     }
 
-    /// Reads all events that `position` does not cover. If there are too many, returns `TooMuch`.
+    /// Reads all new events, which are the events that `position` does not cover. If there are too many, returns
+    /// `TooMuch`.
     pub async fn news(&self, position: &Position) -> Result<News, Error> {
         let limit = NEWS_EVENTS as i64 + 2;
         let (end, missing) = (SqlXid(position.end()), xids(position.missing()));
@@ -236,7 +242,8 @@ impl Reader {
         Ok(rows.map_err(|_| Error::TimedOut)??)
     }
 
-    /// Streams all events that `position` does not cover, sorted by id, in chunks of limited size.
+    /// Streams all new events, which are the events that `position` does not cover. They are sorted by id, in chunks of
+    /// limited size.
     pub async fn backlog(&self, position: &Position) -> Result<Backlog, Error> {
         let (end, missing) = (SqlXid(position.end()), xids(position.missing()));
         let parameters: [&(dyn ToSql + Sync); 3] = [&end, &missing, &true];
@@ -266,7 +273,7 @@ pub enum ConnectError {
     Journal(#[from] Error),
 }
 
-/// A long backlog, which is read as a stream. Postgres sends rows only as fast as the feed reads them.
+/// Many new events, which are read as a stream. Postgres sends rows only as fast as the feed reads them.
 pub struct Backlog {
     /// The position after the last event of the backlog.
     pub seen: Position,

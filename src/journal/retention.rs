@@ -1,5 +1,6 @@
 //! Trims old events: deletes them in small batches, so that no other work waits long, and records the newest trimmed
-//! transaction. A client whose cursor does not cover the trimmed events gets `resync_required`.
+//! transaction. A client whose cursor does not cover all deleted events gets `resync_required`, and must load its lists
+//! again.
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use crate::infra::db::{self, Pool};
 /// Maximum number of events that one transaction deletes.
 pub const TRIM_BATCH: i64 = 1000;
 
-/// The result of trimming one batch.
+/// The result of deleting one batch of old events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trimmed {
     /// A full batch of this many events was deleted. More events may be old enough.

@@ -10,8 +10,8 @@ use super::sql_types::{SqlXid, xids};
 use crate::domain::cursor::{Position, Snapshot};
 use crate::domain::event::{StoreId, Xid};
 
-/// A transaction with more events than this is large. The number is half of a read, so that one read can contain two
-/// small transactions.
+/// A transaction with more events than this is large. The number is half of the events of one read, so that one read
+/// can contain two small transactions.
 pub const LARGE_EVENTS: i64 = 512;
 /// Maximum number of transactions in one [`TransactionSizes`] list.
 pub const OUTLINE_TRANSACTIONS: usize = 1024;
@@ -35,7 +35,7 @@ pub struct TransactionSizes {
 }
 
 impl Reader {
-    /// Lists the transactions that `position` does not cover. `None`: there are more than `OUTLINE_TRANSACTIONS`.
+    /// Lists the new transactions, which `position` does not cover. `None`: there are more than `OUTLINE_TRANSACTIONS`.
     pub async fn transaction_sizes(&self, position: &Position) -> Result<Option<TransactionSizes>, Error> {
         let (end, missing) = (SqlXid(position.end()), xids(position.missing()));
         let limit = OUTLINE_TRANSACTIONS as i64 + 1;

@@ -1,6 +1,6 @@
-//! Writes the backup before V23, the migration that unifies statuses. pg_dump dumps the two tables. Without a suitable
-//! pg_dump, only their ids and statuses are copied. The number of rows in the file must equal the number in the
-//! snapshot from which the backup was made.
+//! Writes the backup before V23, the migration that renames statuses in the tables `orders` and `bookings`. pg_dump
+//! dumps both tables. Without a suitable pg_dump, only their ids and statuses are copied. The backup fails if the file
+//! does not have as many rows as the tables had in the snapshot of the backup.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -90,7 +90,7 @@ async fn fill(client: &mut Client, config: &Config, file: &File, say: Progress<'
     Ok(rows)
 }
 
-/// Checks that the file is on disk, and that it contains this number of rows.
+/// Flushes the file to the disk, and checks that it contains this number of rows.
 fn check(path: &Path, file: &File, rows: u64) -> Result<(), String> {
     file.sync_all().map_err(|error| error.to_string())?;
     match copied_rows(path).map_err(|error| error.to_string())? {
@@ -154,7 +154,7 @@ fn address(command: &mut Command, config: &Config) -> Result<(), String> {
     Ok(())
 }
 
-/// Writes ids and statuses as SQL statements that restore them.
+/// Writes the id and the status of each row, as SQL statements that restore the statuses.
 async fn copy(transaction: &Transaction<'_>, mut file: &File) -> Result<(), String> {
     const HEAD: &str = "-- The ids and statuses of before V23. After `vestnik migrate --undo v23`, for V23's constraints refuse the old
 -- ones, psql puts them back with this file. Both words mean the same, so nobody is told.

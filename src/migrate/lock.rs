@@ -1,4 +1,5 @@
-//! The lock that allows only one migration at a time, and the short waits for locks of tables.
+//! The lock that allows only one migration at a time. Also retries the changes of tables that other transactions have
+//! locked.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! Migrates a database to the schema of this version of Vestnik, under a lock. First, migrations change Vestnik's own
-//! tables and the reference shop's tables. Then triggers and functions are installed. They are code, so they are
-//! installed again whenever their text changes.
+//! tables. Next, triggers and functions are installed. They are code, so they are installed again whenever their text
+//! changes. Last, migrations change the tables `orders` and `bookings`, if Vestnik manages them (the reference shop).
 
 mod backup;
 mod lock;
@@ -94,17 +94,17 @@ pub enum Error {
         /// A description of the lock's holder.
         holder: String,
     },
-    /// Some rows have a status that V23, the migration that unifies statuses, cannot translate. Each line names a table
+    /// Some rows have a status that V23, the migration that renames statuses, does not know. Each line names a table
     /// and a status.
     #[error("V23 unifies the statuses, and does not know what to make of these; correct them first (nothing was changed):\n{}",
         .0.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n"))]
     UnknownStatuses(Vec<String>),
-    /// Rules of the shop's tables would make the migration V23 fail. Each line names a rule, and says how to correct
-    /// it.
+    /// Constraints or triggers of the shop's tables, missing columns, or names that are in use would make the migration
+    /// V23 fail. Each line names a problem, and says how to correct it.
     #[error("V23 unifies the statuses, and would be refused; mend this first (nothing was changed):\n{}",
         .0.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n"))]
     Refused(Vec<String>),
-    /// The column `status` has a type that cannot store the statuses of the migration V23.
+    /// The column `status` has a type other than text, so the migration V23 cannot rename its values.
     #[error(
         "{table}.status is of type {found}, and V23 unifies statuses that are text: keep your own statuses with \
          shop.schema = \"own\""
@@ -126,7 +126,7 @@ pub enum Error {
     /// A table could not be attached.
     #[error(transparent)]
     Attach(#[from] attach::Error),
-    /// A table is named like a table of the reference shop, but lacks columns of it.
+    /// A table has the name of a reference shop's table, but lacks some of its columns.
     #[error(
         "{table} is not as the reference shop's: {problem}\nFor tables of your own: shop.schema = \"own\", then `vestnik attach --table {table}`"
     )]
@@ -158,7 +158,7 @@ fn history_problem(error: &refinery::Error) -> String {
     }
 }
 
-/// Whether a migration has changed the database.
+/// Whether `vestnik migrate` has changed the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MigrateOutcome {
     /// At least one part of the schema was applied, and the database has changed.
@@ -202,8 +202,9 @@ fn sets(config: &Config) -> &'static [&'static Set] {
     }
 }
 
-/// Opens a direct connection, because the lock belongs to one connection, and a pooler could use several. Disables the
-/// time-outs of the role and the database, because a backup holds a transaction open, and building an index takes long.
+/// Opens a direct connection, because the lock of migrations belongs to one connection, and a pooler could use several.
+/// Disables the time-outs of the role and the database, because a backup holds a transaction open, and building an
+/// index takes long.
 async fn connect(config: &Config) -> Result<Client, Error> {
     let url = config.database.listen_url.as_ref().or(config.database.url.as_ref());
     let client = db::connect_session(url.ok_or(db::Error::Missing)?, "migrate").await?;
@@ -228,8 +229,8 @@ async fn apply(client: &mut Client, config: &Config, say: Progress<'_>) -> Resul
         v23::check(client).await?;
     }
     client.batch_execute("create schema if not exists vestnik").await?;
-    // Every transaction that writes an order also locks the journal. So each attempt to lock the journal for a change
-    // of its table must be short.
+    // Every transaction that writes an order also locks the journal's table. So each attempt to change this table may
+    // wait only shortly for its lock.
     let mut changed = history_with_retries(client, &ENGINE, say).await?;
     changed |= adopt_cluster(client, say).await?;
     changed |= lock::with_retries(client, say, async |client: &mut Client, say: Progress<'_>| {
@@ -245,7 +246,7 @@ async fn apply(client: &mut Client, config: &Config, say: Progress<'_>) -> Resul
         v23::prepare(client, config, say).await?;
     }
     if reference {
-        // The translation of the old statuses needs no events, because mappings translate the old and the new words
+        // V23 renames statuses, but clients need no events about this: the mappings translate the old and the new words
         // into the same statuses.
         changed |= history_with_retries(client, &SHOP, say).await?;
         changed |= v23::validate(client, say).await?;
@@ -327,8 +328,9 @@ async fn applied(client: &Client, set: &Set) -> Result<Vec<SchemaVersion>, Error
     Ok(versions)
 }
 
-/// Adopts a journal that was restored into another cluster. The transaction ids in it belong to the old cluster. So all
-/// its events get an id that is older than every new transaction. Returns whether this was needed.
+/// Adopts a journal that was restored into another cluster. Its transaction ids come from the old cluster, and mean
+/// nothing in this one. So all its events get a transaction id that is lower than that of every new transaction.
+/// Returns whether this was needed.
 async fn adopt_cluster(client: &Client, say: Progress<'_>) -> Result<bool, Error> {
     const ADOPT: &str = "with adopted as ( \
              update vestnik.vst_cluster set system_identifier = now.system_identifier \

@@ -1,7 +1,7 @@
-//! Finds everything that would make V23, the migration that unifies statuses, fail: rules of the shop's tables, missing
-//! columns and used names. Each finding includes the statement that corrects it. The checks only read, with one
-//! exception, because the effects of the shop's own triggers cannot be read. If the shop has triggers, one row of each
-//! old status is rewritten, and the change is rolled back.
+//! Finds everything that would make V23, the migration that renames statuses, fail: constraints and triggers of the
+//! shop's tables, missing columns, and names that are in use. Each finding includes the statement that corrects it. The
+//! checks only read, with one exception. What the shop's own triggers would do cannot be read. So if the shop has
+//! triggers, one row of each old status is rewritten, and the change is rolled back.
 
 use tokio_postgres::{Client, Row};
 
@@ -65,8 +65,8 @@ async fn missing(client: &Client, table: &str) -> Result<Vec<String>, Error> {
     rows.iter().map(line).collect()
 }
 
-/// The migration V23 creates constraints and indexes. This finds those of their names that the shop already uses for
-/// other objects.
+/// Finds names that the shop already uses for other objects, but that the migration V23 needs for its constraints and
+/// indexes.
 async fn taken(client: &Client, table: &str) -> Result<Vec<String>, Error> {
     const CONSTRAINT: &str =
         "select exists (select from pg_constraint where conrelid = to_regclass($1) and conname = $2)";
@@ -112,7 +112,7 @@ async fn taken(client: &Client, table: &str) -> Result<Vec<String>, Error> {
     Ok(lines)
 }
 
-/// SQL for the rows of the table as the migration V23 would leave them. It contains only rows with an old status.
+/// SQL for the table's rows with an old status, but as they would be after the migration V23.
 fn rewritten(table: &str) -> String {
     let whens: Vec<String> = RENAMED
         .iter()
@@ -163,7 +163,7 @@ async fn checks(client: &Client, table: &str) -> Result<Vec<String>, Error> {
     Ok(lines)
 }
 
-/// Finds foreign keys from the status to a table that does not have the new statuses.
+/// Finds foreign keys of the column `status` to a table that lacks a new status.
 async fn references(client: &Client, table: &str) -> Result<Vec<String>, Error> {
     const KEYS: &str = "select quote_ident(c.conname), c.confrelid::regclass::text, \
              (select string_agg(format('k.%I::text = r.%I::text', f.attname, a.attname), ' and ' order by i) \
@@ -200,7 +200,7 @@ async fn references(client: &Client, table: &str) -> Result<Vec<String>, Error> 
     Ok(lines)
 }
 
-/// Finds foreign keys of other tables that reference the status, and so would prevent its change.
+/// Finds foreign keys of other tables that reference the column `status`, and would prevent a change of its values.
 async fn referenced(client: &Client, table: &str) -> Result<Vec<String>, Error> {
     const KEYS: &str = "select c.conrelid::regclass::text, quote_ident(c.conname) from pg_constraint c \
          join pg_attribute s on s.attrelid = c.confrelid and s.attname = 'status' and s.attnum = any (c.confkey) \

@@ -1,5 +1,5 @@
 //! Installs the functions in `triggers/*.sql`. A file is applied if its text differs from the text that the database
-//! has recorded. `sources::trigger` installs the trigger functions of the sources.
+//! has recorded. `sources::trigger` installs the trigger functions of the attached tables.
 
 use sha2::{Digest as _, Sha256};
 use tokio_postgres::{Client, Transaction};
@@ -41,7 +41,7 @@ pub async fn apply(client: &mut Client, database: &Database, say: Progress<'_>) 
     Ok(changed)
 }
 
-/// Writes the settings of NOTIFY into functions, so that the triggers need no query to read them. Returns whether a
+/// Writes the settings of NOTIFY into SQL functions, so that the triggers need no query to read them. Returns whether a
 /// setting changed.
 async fn set_notify(transaction: &Transaction<'_>, database: &Database, say: Progress<'_>) -> Result<bool, Error> {
     let now = transaction

@@ -1,4 +1,5 @@
-//! `vestnik migrate --undo v23`: restores the statuses from before V23, the migration that unifies statuses.
+//! `vestnik migrate --undo v23`: restores the statuses from before V23, the migration that renamed `new` to `pending`,
+//! and `confirmed` to `preparing`.
 //!
 //! A row that had one of the new statuses before V23, and still has it, is not changed. In every other row, `pending`
 //! becomes `new`, and `preparing` becomes `confirmed`. So an unchanged row gets exactly its old status back. A row that
@@ -22,7 +23,7 @@ pub async fn undo_v23(config: &Config, say: Progress<'_>) -> Result<(), Error> {
 }
 
 async fn undo(client: &mut Client, config: &Config, say: Progress<'_>) -> Result<(), Error> {
-    // The saved state exists even after an interrupted migration or undo.
+    // The table with the saved state exists even after an interrupted migration or undo.
     let kept = "select to_regclass('vestnik.vst_before_v23') is not null";
     let kept: bool = client.query_one(kept, &[]).await?.try_get(0)?;
     if !kept && !applied(client, &SHOP).await?.contains(&v23::VERSION) {
@@ -61,8 +62,8 @@ async fn undo(client: &mut Client, config: &Config, say: Progress<'_>) -> Result
     Ok(())
 }
 
-/// An SQL condition for the rows whose status must be translated back. Before V23 they had another status, or did not
-/// exist.
+/// An SQL condition for the rows whose status must be translated back. These rows have a new status, but before V23
+/// they had another status, or did not exist.
 fn which(table: &str) -> &'static str {
     match table {
         "public.orders" => {
@@ -76,9 +77,10 @@ fn which(table: &str) -> &'static str {
     }
 }
 
-/// Removes V23's constraints, defaults and record, but does not change any row. After that the database counts as older
-/// than V23, so `vestnik migrate` applies V23 again even after an interrupted undo. The existence of the table
-/// `vestnik.vst_before_v23` marks this state, so the table is created even if it stays empty.
+/// Removes V23's constraints and defaults, and the record that V23 was applied, but does not change any row of the
+/// shop. After that the database counts as older than V23, so `vestnik migrate` applies V23 again even after an
+/// interrupted undo. The existence of the table `vestnik.vst_before_v23` marks this state, so the table is created even
+/// if it stays empty.
 async fn accept_old_statuses(client: &mut Client) -> Result<(), Error> {
     // If V23 was interrupted, it has added no constraint. In this case, a constraint with this name belongs to the
     // shop.
@@ -120,7 +122,8 @@ async fn old_default(transaction: &Transaction<'_>, table: &str) -> Result<Optio
     Ok(row.map(|row| row.try_get(0)).transpose()?)
 }
 
-/// Translates the rows that were skipped before, and drops the saved state. Returns the number of translated rows.
+/// Translates the remaining rows, which were locked before, and drops the saved state. Returns the number of translated
+/// rows.
 async fn finish(client: &mut Client) -> Result<u64, Error> {
     let transaction = client.transaction().await?;
     let mut rewritten = 0;

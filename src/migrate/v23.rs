@@ -1,6 +1,6 @@
-//! Makes V23, the migration that unifies statuses, safe on tables with rows. It first checks the tables and writes a
-//! backup. Then it rewrites rows in small transactions that do not notify. After that, V23 itself has little to do
-//! while it locks the tables.
+//! Prepares tables with many rows for V23, the migration that renames statuses. First checks the tables and writes a
+//! backup. Then rewrites rows in small transactions that do not notify. After that, V23 itself has little to do while
+//! it locks the tables.
 
 use refinery::SchemaVersion;
 use tokio_postgres::Client;
@@ -14,13 +14,14 @@ pub const VERSION: SchemaVersion = 23;
 const KNOWN: [&str; 6] = ["pending", "preparing", "ready", "completed", "rejected", "cancelled"];
 /// Number of table blocks that one transaction rewrites. These are thousands of rows, which take milliseconds.
 pub const BATCH_BLOCKS: i64 = 64;
-/// Maximum number of rows in one transaction that rewrites rows which were written during the migration.
+/// If applications write rows with an old status during the migration, these rows are rewritten, too. This is the
+/// maximum number of them in one transaction.
 const LATE_ROWS: u64 = 1000;
 /// How long `create index concurrently` may wait for older transactions to end.
 const INDEX_LOCK_TIMEOUT: &str = "10min";
 
 /// Fails if a row has a status that the migration V23 does not know, or if a table would reject the new statuses. The
-/// error lists these statuses and tables. Changes nothing.
+/// error lists all these problems. Changes nothing.
 pub async fn check(client: &Client) -> Result<(), Error> {
     let mut unknown = Vec::new();
     for table in TABLES {
@@ -79,8 +80,8 @@ pub async fn describe_pending(client: &Client, say: Progress<'_>) -> Result<(), 
     Ok(())
 }
 
-/// Prepares the migration V23: writes the backup, saves the old state, and rewrites all rows. Rows that are written
-/// after that are rewritten by V23 itself.
+/// Prepares the migration V23: writes the backup, saves the old state, and rewrites all rows. If an application writes
+/// an old status after that, V23 itself rewrites the row.
 pub async fn prepare(client: &mut Client, config: &Config, say: Progress<'_>) -> Result<(), Error> {
     keep_defaults(client).await?;
     let rows = "select exists (select from public.orders) or exists (select from public.bookings)";
@@ -188,7 +189,8 @@ pub async fn rewrite(client: &mut Client, table: &str, rewrite: Rewrite) -> Resu
     Ok(rewritten)
 }
 
-/// Rewrites the rows that were written while the index was built. Finds these rows with the index.
+/// Rewrites the rows with an old status that applications wrote while the index was built. Finds these rows with the
+/// index.
 async fn rewrite_late_rows(client: &mut Client, table: &str) -> Result<(), Error> {
     let Rewrite { set, which } = REWRITE;
     let sql = format!(
@@ -205,8 +207,9 @@ async fn rewrite_late_rows(client: &mut Client, table: &str) -> Result<(), Error
     }
 }
 
-/// Builds the index of the status while writers continue, so that the migration need not build it. A partitioned table
-/// itself cannot be indexed concurrently. So this indexes its partitions, and the migration attaches these indexes.
+/// Builds the index of the column `status` while writers continue, so that the migration does not build it under a
+/// lock. Postgres cannot index a partitioned table concurrently. So this function indexes its partitions, and the
+/// migration attaches these indexes.
 async fn index(client: &Client, table: &str, parts: &[String], say: Progress<'_>) -> Result<(), Error> {
     const UNFINISHED: &str =
         "select exists (select from pg_index where indexrelid = to_regclass($1) and not indisvalid)";

@@ -1,4 +1,4 @@
-//! The names that are used by V23, the migration that unifies statuses: tables, statuses, constraints and indexes.
+//! The names in V23, the migration that renames statuses: tables, statuses, constraints and indexes.
 
 use tokio_postgres::Client;
 
@@ -8,7 +8,7 @@ use super::Error;
 pub const TABLES: [&str; 2] = ["public.orders", "public.bookings"];
 /// Each old status, and the new status that replaces it.
 pub const RENAMED: [(&str, &str); 2] = [("new", "pending"), ("confirmed", "preparing")];
-/// The constraints that the migration V23 adds, each with its table. They are validated after V23, while writers
+/// The constraints that the migration V23 adds, each with its table. Existing rows are checked after V23, while writers
 /// continue.
 pub const CONSTRAINTS: [(&str, &str); 3] = [
     ("public.orders", "orders_status_known"),

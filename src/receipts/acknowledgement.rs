@@ -31,8 +31,8 @@ pub struct By<'a> {
     pub channel: Channel,
 }
 
-/// Saves that a person has seen the event, as an acknowledgement and as a receipt. Of several acknowledgements with the
-/// same token, the first one counts.
+/// Saves that a person has seen the event: as an acknowledgement, and as a receipt, which shows how the event reached
+/// this client. Of several acknowledgements with the same token, the first one counts.
 pub async fn save(
     pool: &Pool,
     sources: &Sources,
@@ -68,8 +68,8 @@ pub async fn save(
             ],
         )
         .await?;
-    // A quick acknowledgement may be saved before the receipt that the event was sent. Then the acknowledgement counts
-    // as the first receipt.
+    // A client may acknowledge the event before the receipt for its sending is saved. Then the acknowledgement counts
+    // as the first receipt of the event.
     let (first_word, first_seen): (Option<f64>, bool) = (row.try_get(1)?, row.try_get(2)?);
     if first_word.is_some() || first_seen {
         let is_new = !first_seen::new_orders(&*client, sources, &[event]).await?.is_empty();

@@ -45,8 +45,8 @@ pub enum Error {
     Failed(#[from] QueryError),
 }
 
-/// The tolerance of the search by ids, seconds: it begins this much before the time span, and ends this much after the
-/// span. Ids rise with the times of events, except after somebody changed the database's clock.
+/// Tolerance of the search by ids, seconds. The search begins this many seconds before the time span, and ends this
+/// many seconds after it. Ids rise with the times of events, except after somebody changed the database's clock.
 const DISORDER_S: f64 = 600.0;
 
 /// The time span, as Postgres has parsed it.
@@ -68,8 +68,8 @@ pub struct AuditPage {
 
 /// Reads one page of the report: the events of at most [`PAGE_EVENTS`] journal rows with an id greater than `after`.
 pub async fn page(client: &Client, span: &Span<'_>, after: i64) -> Result<AuditPage, Error> {
-    // The key of an order is compared with a column. The number of an order is searched as text in the whole row, so
-    // it may match a part of another value; `is_meant` removes such events.
+    // `subject` is the key of an order, or its number. The key has its own column. A number is searched as text in the
+    // whole row, so it may match a part of another value. `is_meant` removes such events.
     const SPAN: &str = "source is distinct from 0 and ($1::text is null or store_id = $1) and ($2::timestamptz is null or at >= $2) \
          and ($3::timestamptz is null or at < $3) and id > $4 and id <= $5 \
          and ($7::text is null or key = $7 or strpos(data::text, $8) > 0) order by id limit $6";
@@ -121,8 +121,8 @@ fn is_meant(described: &Value, subject: Option<&str>) -> bool {
     subject.is_none_or(|subject| described["subject"] == subject || described["number"] == subject)
 }
 
-/// Parses the times of the span in the store's time zone. If both are clock times and the end is not after the start,
-/// the span began yesterday.
+/// Parses the times of the span in the store's time zone. If both are times without a day, and the end is not after the
+/// start, the span began yesterday: `22:00` to `02:00`.
 pub(super) async fn times(client: &Client, span: &Span<'_>) -> Result<Times, Error> {
     const CLOCK: &str = "'^\\s*\\d{1,2}:\\d\\d(:\\d\\d)?\\s*$'";
     const MOMENT: &str = "case when $N ~ {clock} then ((now() at time zone zone)::date + $N::time) at time zone zone \

@@ -1,5 +1,5 @@
-//! Counts new orders by the channel on which they were first seen. Only the translation of a journal row shows whether
-//! its event announced a new order.
+//! Counts new orders by the channel (such as websocket or telegram) on which they were first seen. A journal row does
+//! not say whether an order is new, so the rows are translated first.
 
 use crate::infra::db::GenericClient;
 

@@ -1,5 +1,5 @@
-//! Receipts: how events reached people. `writer` saves receipts, `query` reads them for panels, `audit` and
-//! `token_audit` read them for the command line, `summary` computes figures from them.
+//! Receipts: rows that show how events reached people. `writer` saves receipts. `query` reads them for panels, and
+//! `audit` and `token_audit` for the command line. `summary` computes figures from them.
 
 pub mod acknowledgement;
 pub mod audit;

@@ -1,5 +1,5 @@
-//! Reads how events reached people: the channels that carried the events, the chats that got them, and their
-//! escalations.
+//! Reads how events reached people: the channels that carried the events, the chats that got them, and the escalations
+//! (further messages while nobody answered).
 
 use std::collections::HashMap;
 
@@ -16,8 +16,8 @@ use crate::journal;
 use crate::sources::Sources;
 use crate::sources::lookup_results::Lookups;
 
-/// Maximum number of journal pages that are read for one page of events. In a shop that journals carts, most journal
-/// rows translate to no event.
+/// Maximum number of pages of journal rows that are read for one page of events. If a shop's table also has carts, most
+/// journal rows are about carts and give no event.
 const JOURNAL_PAGES: usize = 20;
 
 /// The selection of events for one page.
@@ -33,8 +33,8 @@ pub struct ReceiptQuery<'a> {
     pub key: Option<&'a str>,
     /// The page has only events that are older than this event. `None`: the first page.
     pub before: Option<EventId>,
-    /// The number of events at which the page ends. The page may have more events, because the journal is read in
-    /// pages of `limit` rows.
+    /// The number of events after which no more journal rows are read. The page may have more events than this, because
+    /// each read of the journal returns up to `limit` rows.
     pub limit: usize,
 }
 
@@ -43,7 +43,7 @@ pub struct ReceiptQuery<'a> {
 pub struct ReceiptPage {
     /// The events with their receipts, each a JSON object.
     pub events: Vec<Value>,
-    /// The `before` of the query for the next page. `None`: this is the last page.
+    /// The value of [`ReceiptQuery::before`] for the next page. `None`: this is the last page.
     pub next_before: Option<EventId>,
 }
 

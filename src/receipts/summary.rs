@@ -25,8 +25,8 @@ pub struct Summary {
     /// The number of orders by the channel on which they were first seen. Orders that no channel has carried are not
     /// counted.
     pub first_seen: Vec<(String, i64)>,
-    /// The number of orders by the time until a person acknowledged or answered them. Each order is in one bucket of
-    /// [`BUCKETS_S`]; longer times are in the last bucket.
+    /// The number of orders by the time until a person acknowledged or answered them. Element `i` counts the times up
+    /// to `BUCKETS_S[i]` and above the bound before it. The last element counts longer times.
     pub buckets: [i64; BUCKETS_S.len() + 1],
     /// The median time until a person acknowledged or answered an order, seconds. `None`: nobody acknowledged or
     /// answered an order.
@@ -34,13 +34,15 @@ pub struct Summary {
     /// The 90th percentile of the time until a person acknowledged or answered an order, seconds. `None`: nobody
     /// acknowledged or answered an order.
     pub p90: Option<f64>,
-    /// The number of orders whose escalation has taken a step, because nobody answered in time.
+    /// The number of orders that were escalated (sent to further chats or to a webhook), because nobody answered in
+    /// time.
     pub escalated: i64,
     /// The preparation times of orders that people accepted and made ready by buttons.
     pub prepared: Prepared,
 }
 
-/// The figures of the preparation time: from the acceptance of an order until it was ready, handed over or completed.
+/// The figures of the preparation time: the time from the acceptance of an order until it was ready, handed over or
+/// completed.
 #[derive(Debug, Default, PartialEq)]
 pub struct Prepared {
     /// The number of orders with a known preparation time.
@@ -168,9 +170,9 @@ async fn new_orders(
         .collect())
 }
 
-/// An SQL condition for updates that may have made an order new. The old value of the status column is hidden or means
-/// another status than pending. The new value is not hidden, and may mean pending. Both values are compared as JSON
-/// text, because a value within a JSON column may be no text.
+/// An SQL condition for updates that may have made an order new (pending). Before the update, the order was hidden from
+/// panels (such as a cart), or had another status. The new status is not hidden, and may mean pending. Both values are
+/// compared as JSON text, because a value within a JSON column may be no text.
 fn may_be_new_sql(source: &Source) -> String {
     let words = &source.mapping.status;
     let other = Status::ALL.into_iter().filter(|status| *status != Status::Pending);

@@ -1,5 +1,5 @@
-//! Reads the acts of a token's holder: status changes and acknowledgements. If an act names a person, the holder has
-//! chosen this name, and nobody has verified it.
+//! Reads what the holder of a token has done: status changes and acknowledgements. If an entry names a person, the
+//! holder has chosen this name, and nobody has verified it.
 
 use futures::StreamExt as _;
 use serde::Serialize;
@@ -12,13 +12,14 @@ use crate::token::TokenId;
 /// One act of a token's holder: a status change or an acknowledgement.
 #[derive(Debug, Serialize)]
 pub struct Act {
-    /// The time of the act, in the time zone of the span's store. If the span has no store, in UTC.
+    /// The time of the act, such as `2026-11-24 19:03:00`. It is in the time zone of the store of the report. If the
+    /// report is about all stores, it is in UTC.
     pub at: String,
     /// The kind of act: `status` for a status change, or `acknowledged`.
     pub what: String,
     /// The id of the order's store.
     pub store: String,
-    /// The name of the order's source. `None`: the event has no source, or the source was removed.
+    /// The name of the order's source (an attached table). `None`: the event has no source, or the source was removed.
     pub source: Option<String>,
     /// The key of the order in its source. `None`: the event has no order.
     pub key: Option<String>,
@@ -32,8 +33,8 @@ pub struct Act {
     pub by: Option<String>,
 }
 
-/// Reads the acts of a token's holder in the span, ordered by time, and passes each act to `pass`. The span's
-/// `subject` is ignored.
+/// Reads the acts of a token's holder in the span of time, ordered by time, and passes each act to `pass`. The field
+/// `subject` of `span` is ignored.
 pub async fn acts(client: &Client, token: TokenId, span: &Span<'_>, mut pass: impl FnMut(Act)) -> Result<(), Error> {
     const ACTS: &str = "select to_char(at at time zone $5, 'YYYY-MM-DD HH24:MI:SS'), what, store_id, o.name, key, previous, status, \
              event::text, by_whom from ( \

@@ -62,7 +62,7 @@ pub enum ReceiptKind {
 /// A receipt that is to be saved.
 #[derive(Debug)]
 pub struct Receipt {
-    /// The store of the event. A receipt for another store's event is ignored.
+    /// The store of the event. If the event belongs to another store, the receipt is ignored.
     pub store: StoreId,
     /// The id of the event.
     pub event: EventId,
@@ -158,7 +158,7 @@ async fn save(pool: &Pool, sources: &Registry, receipts: &[Receipt]) -> bool {
 
 /// Saves a batch, and counts the channels on which new orders were first seen.
 async fn insert(pool: &Pool, sources: &Registry, receipts: &[Receipt]) -> Result<(), QueryError> {
-    // The statement keeps the earliest time of each kind of receipt. It ignores a receipt whose event was trimmed from
+    // The statement keeps the earliest time of each kind of receipt. It ignores a receipt if its event was deleted from
     // the journal, or belongs to another store.
     const INSERT: &str = "with said as ( \
              select e.id as event_id, w.channel, w.recipient, w.token_id, min(w.at) filter (where w.what = 0) as sent, \

@@ -1,4 +1,5 @@
-//! Two settings of a store: who must be reachable for its orders, and when unanswered orders are escalated.
+//! Two settings of a store: who must be reachable for its orders, and when unanswered orders are escalated (sent to
+//! further people).
 
 /// Who must be reachable while a store is open. If nobody is reachable, the store's chats get an alarm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +25,7 @@ impl AttendedBy {
     }
 }
 
-/// When unanswered orders of a store are escalated.
+/// When unanswered orders of a store are escalated, which means that further people get them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Escalates {
     /// Orders are escalated while the store is open. If an order arrives while the store is closed, its escalation

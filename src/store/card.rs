@@ -13,11 +13,12 @@ pub struct Card {
     pub currency: String,
     /// The IANA name of the store's time zone.
     pub time_zone: String,
-    /// The time to answer an order before each escalation step, seconds.
+    /// How long an order may stay unanswered before each escalation step, seconds. At each step, further people get the
+    /// order.
     pub answer_seconds: i32,
     /// Whether the Telegram bot is stopped, because Telegram refuses its token.
     pub bot_stopped: bool,
-    /// The store's chats that take no messages now, or take no messages any more.
+    /// The store's Telegram chats to which no messages are sent, now or for good.
     pub chats_disabled: Vec<DisabledChat>,
     /// The store's pause. `None`: the store takes orders.
     pub pause: Option<Pause>,

@@ -30,16 +30,17 @@ pub struct Settings {
     pub currency: Option<String>,
     /// The IANA name of the store's time zone, such as `Europe/Moscow`.
     pub time_zone: Option<String>,
-    /// The time to answer an order before each escalation step, seconds.
+    /// How long an order may stay unanswered before each escalation step, seconds. At each step, further people get the
+    /// order.
     pub answer_seconds: Option<i32>,
     /// Who must be reachable while the store is open: a panel, or the chats.
     pub attended_by: Option<AttendedBy>,
     /// When unanswered orders are escalated: while the store is open, or always.
     pub escalates: Option<Escalates>,
-    /// Rules for the opening hours. New rules for weekdays replace all old rules for weekdays. A rule for a date
-    /// replaces only the rule for the same date.
+    /// Rules for the opening hours. Rules that set hours for weekdays replace the whole saved week. Rules that only
+    /// close weekdays change the saved week. A rule for a date replaces only the rule for the same date.
     pub hours: Vec<Rule>,
-    /// The webhook that is called at the last escalation step.
+    /// The webhook that is called at the last escalation step, if nobody has answered an order.
     pub webhook: Option<Webhook>,
 }
 
@@ -90,7 +91,8 @@ pub struct Store {
     pub currency: String,
     /// The IANA name of the store's time zone.
     pub time_zone: String,
-    /// The time to answer an order before each escalation step, seconds.
+    /// How long an order may stay unanswered before each escalation step, seconds. At each step, further people get the
+    /// order.
     pub answer_seconds: i32,
     /// The URL of the webhook that is called at the last escalation step. `None`: no webhook.
     pub webhook_url: Option<String>,
@@ -193,8 +195,8 @@ pub async fn set(client: &mut Client, store: &StoreId, settings: &Settings) -> R
     Ok(())
 }
 
-/// Saves rules for the opening hours, in their order. Rules that only close weekdays change the saved week. Other rules
-/// for weekdays replace the saved week, and each rule adds to the rules before it.
+/// Saves rules for the opening hours, in their order. If a rule sets hours for weekdays, the saved week is deleted
+/// first, and each rule adds its hours. If the rules only close weekdays, they change the saved week.
 async fn set_hours(transaction: &Transaction<'_>, store: &StoreId, rules: &[Rule]) -> Result<(), Error> {
     const OPEN: &str =
         "insert into vestnik.vst_opening_hours (store_id, weekday, opens, closes) values ($1, $2, $3, $4)";
@@ -323,8 +325,8 @@ pub async fn list(client: &Client) -> Result<Vec<Store>, QueryError> {
     Ok(stores)
 }
 
-/// Reads the ids of the stores in this database. A store is in this database if it has recent events, settings, or a
-/// token that is not revoked. Returns at most `most` ids, the shorter ids first.
+/// Reads the ids of the stores in this database. A store is in this database if it has recent events or settings, or if
+/// a token that is not revoked names it. Returns at most `most` ids, the shorter ids first.
 pub async fn known(client: &Client, most: i64) -> Result<Vec<String>, QueryError> {
     const KNOWN: &str = "select id from ( \
              select store_id as id from (select distinct store_id from vestnik.vst_event where id > (select coalesce(max(id), 0) - 10000 from vestnik.vst_event) and source is distinct from 0) e \

@@ -24,7 +24,7 @@ pub struct OpenedStore {
     pub id: String,
     /// The store's display name. `None`: the store has no name.
     pub name: Option<String>,
-    /// Whether the store is open by its opening hours. `None`: its opening hours are not known.
+    /// Whether the store is open by its opening hours. `None`: the store has no opening hours.
     pub is_open: Option<bool>,
     /// The store's pause. `None`: the store takes orders.
     pub pause: Option<Pause>,
@@ -43,16 +43,17 @@ pub async fn of(pool: &Pool, stores: &[String]) -> Result<Vec<OpenedStore>, Quer
     .await
 }
 
-/// Reads at most `limit` stores whose id is greater than `after`, ordered by id. Stores in `but` are left out. The
-/// database knows the stores by an event, by settings, or by a token that names them. Also returns the value of `after`
-/// for the next page; `None`: there is no next page.
+/// Reads at most `limit` stores of the database whose id is greater than `after`, ordered by id. A store is in the
+/// database if it has an event or settings, or if a token names it. Stores in `but` are left out. Also returns the
+/// value of `after` for the next page; `None`: there is no next page.
 pub async fn known_after(
     pool: &Pool,
     after: &str,
     limit: usize,
     but: &HashSet<StoreId>,
 ) -> Result<(Vec<OpenedStore>, Option<String>), QueryError> {
-    // Read the journal's index once for each store, and not beyond the page.
+    // Find the next store id in the journal's index again and again, until the page is full. This is faster than
+    // reading all events.
     let sql = format!(
         "with recursive of_events (id) as ( \
              (select store_id from vestnik.vst_event where store_id > $1 order by store_id limit 1) \

@@ -67,8 +67,8 @@ pub async fn current(pool: &Pool, store: &StoreId) -> Result<Option<Pause>, Quer
     .await
 }
 
-/// Pauses a store, or changes the end of its pause. Appends the event for the panels. `None`: the end is in the past,
-/// or after more than [`super::until::LONGEST`].
+/// Pauses a store, or changes the end of its pause. Appends the event that tells the panels. `None`: the end is in the
+/// past, or further away than [`super::until::LONGEST`].
 pub async fn begin(
     pool: &Pool,
     store: &StoreId,
@@ -99,7 +99,7 @@ pub async fn begin(
     .await
 }
 
-/// Ends the pause of a store, and appends the event for the panels. Returns whether the store was paused.
+/// Ends the pause of a store, and appends the event that tells the panels. Returns whether the store was paused.
 pub async fn end(pool: &Pool, store: &StoreId, by: &str) -> Result<bool, QueryError> {
     const END: &str = "delete from vestnik.vst_pause where store_id = $1";
     db::with_timeout(async {

@@ -21,12 +21,12 @@ const NODE_LIFE_S: f64 = 15.0;
 
 /// How long a polling panel (a panel without a live session) counts as present after its last report.
 pub const POLLING_LIFE: Duration = Duration::from_secs(90);
-/// Maximum number of polling panels of one store that are kept in memory. One polling panel is enough for the
-/// presence of the store.
+/// Maximum number of polling panels of one store that are kept in memory. One panel is enough for the store to count as
+/// attended.
 const POLLING_PER_STORE: usize = 64;
 
-/// The polling panels of one store, and when the presence of each panel ends. The key has the token besides the panel's
-/// name, so that a token cannot report the panel of another token.
+/// The polling panels (panels without a live session) of one store, and when the presence of each panel ends. The key
+/// has the token besides the panel's name, so that a token cannot report the panel of another token.
 type Polling = HashMap<(TokenId, String), Instant>;
 
 /// The panels on this node that can play the sound of a new order, by store.
@@ -34,7 +34,7 @@ type Polling = HashMap<(TokenId, String), Instant>;
 pub struct Presence {
     /// The number of panels that can play the sound and have a live session, by store.
     panels: Mutex<HashMap<StoreId, usize>>,
-    /// The panels that can play the sound and poll, by store.
+    /// The polling panels that can play the sound, by store. A polling panel has no live session.
     polling: Mutex<HashMap<StoreId, Polling>>,
     changed: Notify,
 }
@@ -69,8 +69,8 @@ impl Presence {
         self.polling.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records whether a polling panel of this store can ring. If `rings` is true, the record is valid for
-    /// [`POLLING_LIFE`].
+    /// Records whether a polling panel (a panel without a live session) of this store can ring. If `rings` is true, the
+    /// record is valid for [`POLLING_LIFE`].
     pub fn poll(&self, store: &StoreId, token: TokenId, panel: &str, rings: bool) {
         self.poll_at(store, token, panel, rings, Instant::now());
     }
@@ -108,7 +108,8 @@ impl Presence {
         stores.map(|store| store.as_str().to_owned()).collect()
     }
 
-    /// Reports this node's stores to the other nodes until the shutdown, and then removes this node from Postgres.
+    /// Until the shutdown, reports to the other nodes which stores have a panel on this node that can ring. Then
+    /// removes this node from Postgres.
     pub async fn run(self: Arc<Self>, pool: Pool, stop: CancellationToken) {
         let node = format!("{:016x}", fastrand::u64(..));
         let mut reported: Option<HashSet<String>> = None;
@@ -117,7 +118,7 @@ impl Presence {
             match report(&pool, &node, reported.as_ref(), &stores).await {
                 Ok(()) => reported = Some(stores),
                 Err(error) => {
-                    // The report may or may not have been saved, so make the next report complete.
+                    // The report may or may not have been saved, so the next report must contain all stores.
                     reported = None;
                     tracing::warn!(%error, "could not save which stores have a panel that can ring");
                 }
@@ -147,8 +148,8 @@ impl Drop for Present {
     }
 }
 
-/// Saves this node's heartbeat, and `stores` if they differ from the last report `reported`. If `reported` is `None`,
-/// or other nodes have removed this node, always saves `stores`.
+/// Saves this node's heartbeat. Also saves `stores`, the stores with a panel that can ring, if they differ from the
+/// last report `reported`. If `reported` is `None`, or other nodes have removed this node, always saves `stores`.
 async fn report(
     pool: &Pool,
     node: &str,

@@ -39,7 +39,7 @@ pub struct OutOfStock {
 pub enum StockOutcome {
     /// The item is on the list now.
     Listed,
-    /// The requested end is in the past, or after more than [`until::LONGEST`].
+    /// The requested end is in the past, or further away than [`until::LONGEST`].
     NoSuchTime,
     /// The list has [`MAX_ITEMS`] items already.
     Full,
@@ -81,8 +81,8 @@ pub async fn list(pool: &Pool, store: &StoreId) -> Result<Vec<OutOfStock>, Query
     .await
 }
 
-/// Puts an item on the store's stop list, or changes when it leaves the list. Appends the event for the panels. If
-/// `until` is `None`, the item stays on the list until somebody takes it off. `by` is the name of the person who
+/// Puts an item on the store's stop list, or changes when it leaves the list. Appends the event that tells the panels.
+/// If `until` is `None`, the item stays on the list until somebody takes it off. `by` is the name of the person who
 /// requests this.
 pub async fn stop(
     pool: &Pool,
@@ -119,8 +119,8 @@ pub async fn stop(
     .await
 }
 
-/// Takes an item off the store's stop list, and appends the event for the panels. Returns whether the item was on the
-/// list.
+/// Takes an item off the store's stop list, and appends the event that tells the panels. Returns whether the item was
+/// on the list.
 pub async fn put_back(pool: &Pool, store: &StoreId, item: &str, by: &str) -> Result<bool, QueryError> {
     const PUT_BACK: &str = "delete from vestnik.vst_out_of_stock where store_id = $1 and item = $2";
     db::with_timeout(async {

@@ -1,4 +1,4 @@
-//! The end of a state that ends at a set time. The state is a store's pause, or an item's time on the stop list.
+//! The end of a store's pause, or of an item's time on the stop list. Both end by themselves at a set time.
 
 use std::time::Duration;
 
@@ -20,16 +20,16 @@ const BATCH: i64 = 100;
 /// The requested end of a pause, or of an item's time on the stop list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Until {
-    /// The state ends after this time from now.
+    /// The pause or the time on the stop list ends after this time from now.
     After(Duration),
-    /// The state ends when the store's next day begins.
+    /// The pause or the time on the stop list ends when the store's next day begins.
     Tomorrow,
-    /// The state ends at this moment.
+    /// The pause or the time on the stop list ends at this moment.
     At(OffsetDateTime),
 }
 
-/// SQL for the moment when the store's current day began, or when the day `days` later begins. `zone` is SQL for the
-/// name of the time zone. `hours` is SQL for [`DAY_BEGINS_HOUR`].
+/// SQL for the moment when the store's current day began, or when the day begins that is `days` days later. `zone` is
+/// SQL for the name of the time zone. `hours` is SQL for [`DAY_BEGINS_HOUR`].
 pub fn day_sql(zone: &str, hours: &str, days: u8) -> String {
     format!(
         "(date_trunc('day', clock_timestamp() at time zone {zone} - make_interval(hours => {hours})) \
@@ -38,7 +38,7 @@ pub fn day_sql(zone: &str, hours: &str, days: u8) -> String {
 }
 
 impl Until {
-    /// Creates an end after this time. `None`: the time is zero, or longer than [`LONGEST`].
+    /// Creates an end after this time from now. `None`: the time is zero, or longer than [`LONGEST`].
     pub fn after(time: Duration) -> Option<Self> {
         (!time.is_zero() && time <= LONGEST).then_some(Self::After(time))
     }
@@ -55,7 +55,7 @@ impl Until {
     }
 
     /// Computes the moment of the end. Durations count from the start of the transaction. `None`: the end is in the
-    /// past, or after more than [`LONGEST`].
+    /// past, or further away than [`LONGEST`].
     pub(super) async fn resolve(
         self,
         transaction: &Transaction<'_>,

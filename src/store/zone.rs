@@ -9,8 +9,8 @@ use super::Error;
 /// An SQL condition: the name is a region, UTC, or a fixed offset such as `Etc/GMT-3`. It excludes abbreviations such
 /// as `EST`, which ignore summer time, and the system's directories `posix/` and `right/`.
 const IS_REGION: &str = "(name = 'UTC' or name ~ '/') and name !~ '^(posix|right)/'";
-/// The prefix of the names of fixed offsets. They are never suggested, because `Etc/GMT-3` is three hours *east* of
-/// Greenwich.
+/// The prefix of the names of fixed offsets. They are never suggested, because people misread them: `Etc/GMT-3` is
+/// three hours *east* of Greenwich.
 const FIXED_OFFSET: &str = "Etc/GMT";
 /// Names of Greenwich Mean Time, for which `UTC` is suggested. `Europe/London` is not suggested, because it has summer
 /// time.

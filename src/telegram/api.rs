@@ -1,5 +1,5 @@
-//! Sends one request to the Bot API over HTTP, and reads its response. Requests use teloxide's types. This module
-//! itself parses responses, because the code and the description of an error say what the error means. teloxide drops
+//! Sends one request to the Bot API over HTTP, and reads its response. Requests use the types of the library teloxide.
+//! Responses are parsed here, because the code and the description of an error say what the error means. teloxide drops
 //! the code, and does not know many descriptions.
 
 use std::time::Duration;
@@ -43,7 +43,7 @@ impl From<Problem> for Unreachable {
 
 /// The deadline for opening a connection to Telegram.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
-/// The largest accepted response, bytes. The Bot API itself sends at most 4 MiB of updates in a response.
+/// The largest accepted response, bytes. A response of the Bot API has at most 4 MiB of updates.
 const ANSWER_BYTES: usize = 16 * 1024 * 1024;
 
 /// The HTTP client of the Bot API, for one bot.
@@ -142,7 +142,8 @@ impl Api {
         read(status, &answer)
     }
 
-    /// The URL of a method of the Bot API. teloxide calls a method `SendMessage`; its URL ends with `sendMessage`.
+    /// The URL of a method of the Bot API. `method` is teloxide's name, such as `SendMessage`. The URL ends with
+    /// `sendMessage`.
     fn url(&self, method: &str) -> Result<Url, Problem> {
         let mut url = self.base.clone();
         let (first, rest) = method.split_at(1);

@@ -1,4 +1,4 @@
-//! The bot of a node: the state that all handlers of updates share.
+//! The Telegram bot of a node: the state that all handlers of updates (texts and presses of buttons) share.
 
 use std::sync::{Arc, OnceLock};
 
@@ -16,7 +16,7 @@ pub struct Bot {
     pub pool: Pool,
     /// The client of the Bot API.
     pub client: Client,
-    /// The attached sources with their mappings, which translate rows of the journal.
+    /// The sources (attached tables) with their mappings, which translate rows of the journal.
     pub sources: Arc<Registry>,
     /// The id of this node's row in `vestnik.vst_bot_node`.
     pub node: String,
@@ -24,7 +24,7 @@ pub struct Bot {
     pub enqueued: Arc<Notify>,
     /// The client of the shops' own APIs. Some shops let Vestnik change a status only by a request to their API.
     pub shop_api: Arc<ShopApi>,
-    /// Sends answers to presses of buttons.
+    /// Sends the pop-up texts that answer presses of buttons.
     pub(super) answers: PressAnswers,
     /// The bot's name at Telegram, without the `@`. Unset until Telegram has reported it.
     pub(super) name: OnceLock<String>,

@@ -22,7 +22,7 @@ use crate::text::catalog::{self, Catalog};
 use crate::text::html::plain;
 use crate::text::value::inline;
 
-/// The longest answer to a press that Telegram shows, characters.
+/// The longest text that Telegram shows after a person pressed a button, characters.
 const ANSWER_CHARACTERS: usize = 200;
 /// The longest reason for a rejection, characters. A longer reason is cut.
 const REASON_CHARACTERS: usize = 300;
@@ -37,8 +37,9 @@ enum Press<'a> {
     Back,
 }
 
-/// Parses the data of a button, such as `s:91:preparing`, `s:91:preparing:30`, `r:91`, `x:91:2`, `b:91` or `o:91`.
-/// Returns the id of the event that the message shows, and the action. `None`: the data has another form.
+/// Parses the data of a button: `s:91:preparing` or `s:91:preparing:30` (new status, minutes), `r:91` (ask for a
+/// reason), `x:91:2` (reject for reason 2), `b:91` (back) or `o:91` (open). Returns the id of the event that the
+/// message shows (91), and the action. `None`: the data has another form.
 fn read(data: &str) -> Option<(i64, Press<'_>)> {
     let mut parts = data.splitn(3, ':');
     let (what, event, rest) = (parts.next()?, parts.next()?.parse().ok()?, parts.next());
@@ -122,15 +123,15 @@ pub async fn press(bot: &Bot, query: &CallbackQuery) -> Result<(), QueryError> {
     Ok(())
 }
 
-/// Answers a press whose action failed.
+/// Answers a press of a button with a text which says that the action failed.
 pub fn failed(bot: &Bot, query: &CallbackQuery) {
     let words = catalog::of(catalog::known(query.from.language_code.as_deref()));
     bot.answers
         .give(query.id.clone(), words.get("pressed.failed").to_owned());
 }
 
-/// During an outage of Postgres, answers a press with a text which says that the change will follow. `update` is the
-/// update as JSON. Updates that are not presses are ignored.
+/// Answers a press of a button, during an outage of Postgres, with a text which says that the change will follow.
+/// `update` is an update from Telegram, as JSON. If it is not a press, nothing is done.
 pub fn later(bot: &Bot, update: &str) {
     #[derive(serde::Deserialize)]
     struct Update {
@@ -143,8 +144,8 @@ pub fn later(bot: &Bot, update: &str) {
     }
 }
 
-/// Replaces the message's buttons with the reasons for a rejection, if the order may still be rejected. Returns the
-/// answer to the press.
+/// Replaces the buttons of the message with buttons for the reasons, because a person wants to reject the order. Does
+/// this only if the order may still be rejected. Returns the pop-up text for the person.
 async fn ask_why(
     bot: &Bot,
     sources: &Sources,
@@ -191,8 +192,9 @@ async fn current(
     .await
 }
 
-/// Rejects an order, if the bot asked for the reason with `message`. `reason` is a person's reply to this message.
-/// Returns the answer. `None`: the bot did not ask, so the reply is an ordinary text.
+/// Rejects an order for the reason that a person wrote. `message` is the id of the message to which the person replied,
+/// in which the bot asked for the reason. Returns the answer to the person. `None`: the bot did not ask in this
+/// message, so the reply is an ordinary text.
 pub async fn reason(bot: &Bot, chat: i64, message: i32, by: &str, reason: &str) -> Result<Option<String>, QueryError> {
     let Some(event) = chat_links::asked_why(&bot.pool, chat, message).await? else {
         return Ok(None);
@@ -224,7 +226,7 @@ impl<'a> StatusRequest<'a> {
     }
 }
 
-/// Changes the status of the order or booking. Returns the answer to the press.
+/// Changes the status of the order or booking. Returns the outcome as text for the person.
 async fn change(
     bot: &Bot,
     sources: &Sources,

@@ -1,5 +1,5 @@
-//! Writes which fields of an order or booking changed, with the old and the new value of each. Only items that differ
-//! are listed.
+//! Writes into a message which fields of an order or booking changed, with the old and the new value of each. Of the
+//! items, only the removed and the added ones are listed.
 
 use std::collections::HashMap;
 
@@ -115,7 +115,8 @@ fn items(html: &mut Html, words: &Catalog, before: &Subject, after: &Subject) {
     for (name, item) in lines.iter().take(ITEMS) {
         html.line(words.get(name), &[("item", &short(item))]);
     }
-    // Count the lines beyond the limit, and the difference between the numbers of omitted items in both states.
+    // Each state of the order may itself omit items. So add the difference of these numbers to the lines beyond the
+    // limit.
     let more = lines.len().saturating_sub(ITEMS) + before.items.omitted.abs_diff(after.items.omitted);
     if more > 0 {
         html.line(words.get("message.changed_more"), &[("count", &more.to_string())]);

@@ -1,5 +1,5 @@
-//! Facts about the chat of a message: its name, its topic, its links to stores, its language, and the pauses of its
-//! stores.
+//! Facts about the chat in which a message was written: the chat's name, topic, language and stores, and the pauses of
+//! these stores. A link connects a chat with a store.
 
 use teloxide::types::{Chat, Message};
 
@@ -27,8 +27,8 @@ pub(super) fn words_of(links: &[ChatLink], language_code: Option<&str>) -> &'sta
     }
 }
 
-/// Returns the links that a message in this topic is about: the links of the topic. If the topic has no link, returns
-/// all links of the chat.
+/// Returns the chat's links (connections to stores) that a message in this topic is about: the links of the topic. If
+/// the topic has no link, returns all links of the chat.
 pub(super) fn of_topic(links: &[ChatLink], topic: Option<i32>) -> Vec<ChatLink> {
     let here: Vec<ChatLink> = links.iter().filter(|link| link.topic == topic).cloned().collect();
     if here.is_empty() { links.to_vec() } else { here }

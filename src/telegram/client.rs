@@ -1,4 +1,4 @@
-//! The client of the Bot API for one bot. It knows whether this node reaches Telegram.
+//! The client of the Bot API for one bot. It also stores whether this node reaches Telegram at present.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub(super) const COMMANDS: [&str; 11] = [
 /// The deadline of requests that are neither messages nor polls.
 pub(super) const ASK_DEADLINE: Duration = Duration::from_secs(10);
 
-/// The client of the Bot API for one bot. All clones share the state of the connection.
+/// The client of the Bot API for one bot. All clones share the information whether Telegram is reached.
 #[derive(Clone)]
 pub struct Client {
     pub(super) api: Api,

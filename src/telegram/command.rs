@@ -1,5 +1,6 @@
 //! Executes the commands that people write to the bot, such as `/link` and `/mute`. A command links a chat to a store,
-//! shows the chat's links, or changes them. In a private chat, the bot also answers any other text.
+//! so that the chat gets the store's orders. Other commands show or change such links. In a private chat, the bot also
+//! answers any other text.
 
 use std::time::Duration;
 

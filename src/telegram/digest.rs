@@ -25,8 +25,8 @@ const OPEN: &str = "o:";
 /// The longest order number on a button, characters.
 const NUMBER_CHARACTERS: usize = 20;
 
-/// Returns as many of the first `items` as fit into one digest, but at least one. The returned items are sorted by
-/// event, oldest first.
+/// Returns as many of the first `items` as fit into one digest (one message for many events), but at least one. The
+/// returned items are sorted by the id of their event, oldest first.
 pub fn that_fit(style: &ChatFormat, mut items: Vec<Delivered>) -> Vec<Delivered> {
     let words = catalog::of_store(&style.language, &style.store);
     let mut html = Html::new(MESSAGE_UNITS);
@@ -43,7 +43,7 @@ pub fn that_fit(style: &ChatFormat, mut items: Vec<Delivered>) -> Vec<Delivered>
 }
 
 /// Writes a digest: one message with a line for each event. Each pending order has a button, which sends the order's
-/// own message. The reason selects the title.
+/// own message. The title says the reason for the digest.
 pub(super) fn digest(style: &ChatFormat, items: &[Delivered], reason: DigestReason) -> Message {
     let words = catalog::of_store(&style.language, &style.store);
     let mut html = Html::new(MESSAGE_UNITS);
@@ -138,7 +138,7 @@ fn open_lines(html: &mut Html, words: &Catalog, orders: &[Delivered]) {
     }
 }
 
-/// Returns the newest event of each order or booking that is pending. The result is sorted by event.
+/// Returns the newest event of each order or booking that is pending. The result is sorted by the id of the event.
 fn waiting<'a>(events: impl Iterator<Item = &'a EventView>) -> Vec<&'a EventView> {
     let mut last = BTreeMap::new();
     for event in events {
@@ -150,8 +150,8 @@ fn waiting<'a>(events: impl Iterator<Item = &'a EventView>) -> Vec<&'a EventView
     waiting
 }
 
-/// Returns a button for each pending order of a store's day. `last` are the newest events of the orders. The second
-/// value says whether every pending order has a button.
+/// Returns a button for each pending order of a store's day. `last` has the newest event of each order. The second
+/// value is false if some pending orders have no button, because there are too many.
 pub(super) fn waiting_buttons<'a>(
     words: &Catalog,
     last: impl Iterator<Item = &'a PartnerEvent>,
@@ -181,7 +181,7 @@ fn rows<'a>(words: &Catalog, events: impl Iterator<Item = (i64, &'a Subject)>) -
     open_rows(&buttons)
 }
 
-/// The rows of buttons that open single orders.
+/// The rows of buttons of a list of orders. A press of a button sends the message of one order.
 pub(super) fn open_rows(buttons: &[OpenButton]) -> Vec<Vec<Button>> {
     let row = |row: &[OpenButton]| {
         row.iter()
@@ -191,7 +191,7 @@ pub(super) fn open_rows(buttons: &[OpenButton]) -> Vec<Vec<Button>> {
     buttons.chunks(BUTTONS_OF_A_ROW).map(row).collect()
 }
 
-/// The buttons of a message that open single orders.
+/// Finds those buttons of a message whose press sends the message of one order.
 pub(super) fn open_buttons(rows: &[Vec<Button>]) -> Vec<OpenButton> {
     let button = |(label, press): &Button| {
         let event = press.strip_prefix(OPEN)?.parse().ok()?;

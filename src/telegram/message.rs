@@ -27,7 +27,7 @@ pub(super) fn only(text: String) -> Message {
     }
 }
 
-/// The catalog key of the title. It depends on the current status of the order or booking.
+/// The key of the title in the catalog of texts. It depends on the current status of the order or booking.
 pub(super) fn title(view: &EventView) -> String {
     let kind = view.subject.kind.as_str();
     match view.subject.visible_status() {

@@ -1,8 +1,8 @@
 //! Telegram: the only module that uses teloxide. `api` sends one request and reads its response, and `refusal`
-//! classifies errors. `reachability` and `probe` find out whether this node reaches Telegram. `sender` sends the
-//! message of a claim, and `plain_text_retry` simplifies a message that Telegram refused. `render` writes the message,
-//! with `changed`, `digest`, `note` and `message`. `update_poller` polls for the `bot`. `updates` handles texts
-//! (`command`, `pause` and `today`, with `duration`) and presses of buttons (`callback_query`).
+//! classifies errors. `reachability` and `probe` find out whether this node reaches Telegram. `sender` sends one
+//! message, and `plain_text_retry` simplifies a message that Telegram refused. `render` writes the message, with
+//! `changed`, `digest`, `note` and `message`. `update_poller` polls for the `bot`. `updates` handles texts (`command`,
+//! `pause` and `today`, with `duration`) and presses of buttons (`callback_query`).
 
 mod api;
 mod bot;

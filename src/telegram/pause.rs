@@ -41,7 +41,7 @@ fn read(text: &str) -> Option<PauseRequest> {
 }
 
 impl Commands<'_> {
-    /// Executes `/pause` for the stores of these links. If the argument is invalid or missing, the answer offers
+    /// Executes `/pause` for the stores that these links name. If the argument is invalid or missing, the answer offers
     /// buttons with durations. Every chat of a paused store, including this one, gets a message about the pause.
     pub async fn pause(
         &self,
@@ -79,8 +79,8 @@ fn buttons(words: &Catalog) -> Vec<Vec<Button>> {
     ]
 }
 
-/// Executes a press of a button about a pause. Returns the answer to the press. `None`: the button is not about a
-/// pause.
+/// Executes a press of a button that pauses or resumes stores. Returns the answer for the person. `None`: the button
+/// has another purpose.
 pub(super) async fn press(bot: &Bot, query: &CallbackQuery) -> Result<Option<String>, QueryError> {
     let request = query.data.as_deref().and_then(|data| read(data.strip_prefix(PRESS)?));
     let (Some(request), Some(place)) = (request, &query.message) else {
@@ -104,7 +104,7 @@ pub(super) async fn press(bot: &Bot, query: &CallbackQuery) -> Result<Option<Str
     Ok(Some(words.get(text).to_owned()))
 }
 
-/// Pauses or resumes the stores of these links. Returns whether the state of at least one store changed.
+/// Pauses or resumes the stores that these links name. Returns whether the state of at least one store changed.
 async fn carry_out(bot: &Bot, links: &[ChatLink], request: PauseRequest, by: &str) -> Result<bool, QueryError> {
     let by: String = inline(by).chars().take(chat::NAME_CHARACTERS).collect();
     let mut is_any = false;

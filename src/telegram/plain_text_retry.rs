@@ -13,7 +13,7 @@ pub(super) struct Content {
     pub text: String,
     pub parse_mode: Option<ParseMode>,
     pub keyboard: InlineKeyboardMarkup,
-    /// The buttons that open one order each.
+    /// The buttons of a list of orders. A press of a button sends the message of one order.
     pub opens: Vec<OpenButton>,
 }
 

@@ -1,4 +1,5 @@
-//! Finds out whether this node reaches Telegram. During an outage, probes Telegram until it responds.
+//! Finds out whether this node reaches Telegram. A probe is a small request (`getMe`). During an outage, the node sends
+//! probes until Telegram responds.
 
 use std::time::{Duration, Instant};
 
@@ -9,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 use super::client::Client;
 use crate::delivery::channel::ChatChannel as _;
 
-/// The deadline of the probe after a failed request. It is short, because the lease of the failed send may end during
-/// the probe.
+/// The deadline of the probe after a failed request. It is short, because the lease of the message (the time in which
+/// only this node may send it) may end during the probe.
 const CHECK_DEADLINE: Duration = Duration::from_secs(1);
 /// The time between the starts of two probes during an outage.
 const PROBE_INTERVAL: Duration = Duration::from_millis(500);
@@ -24,7 +25,7 @@ impl Client {
         let _ = self.outage().wait_for(Option::is_none).await;
     }
 
-    /// Waits for the next outage, and then for its end.
+    /// Waits for the next outage of Telegram, and then for its end.
     pub(super) async fn reached_again(&self) {
         let mut outage = self.outage();
         let _ = outage.wait_for(Option::is_some).await;
@@ -70,9 +71,9 @@ impl Client {
         }
     }
 
-    /// Sends probes until any response ends the outage. The probes overlap, because a new one starts each
-    /// `PROBE_INTERVAL`. If the connection lost packets, a probe that starts after the outage gets the first response.
-    /// The deadline of a probe limits how many are under way.
+    /// Sends probes until any response ends the outage. A new probe starts each `PROBE_INTERVAL`, even if earlier ones
+    /// wait for a response. An earlier probe may wait long for a packet that was lost, but a probe that starts after
+    /// the outage gets a response at once. The deadline of a probe limits how many wait.
     async fn probe_until_answered(&self) {
         let mut probes = JoinSet::new();
         let mut ticks = tokio::time::interval(PROBE_INTERVAL);

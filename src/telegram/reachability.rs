@@ -1,6 +1,7 @@
-//! The state of this node's connection to Telegram. A failure of the network or of Telegram concerns all chats. After a
-//! request without a response, this node probes Telegram. While probes fail, too, this node sends nothing. Any response
-//! (to a probe, a poll or another request) ends the outage for all chats.
+//! The state of this node's connection to Telegram. A failure of the network or of Telegram concerns all chats. If a
+//! request gets no response, this node sends a probe, which is a small request. If the probe fails, too, an outage
+//! begins, and this node sends nothing. Any response (to a probe, a poll or another request) ends the outage for all
+//! chats.
 
 use std::time::Instant;
 

@@ -1,5 +1,5 @@
-//! Classifies the errors with which the Bot API refuses a request. The meaning of an error depends on its code and its
-//! description. If the description is unknown, only the code counts.
+//! Classifies the errors with which the Bot API refuses a request. The meaning of an error depends on its HTTP status
+//! and on its description. If the description is unknown, only the status counts.
 
 use std::time::Duration;
 
@@ -117,7 +117,8 @@ impl Refusal {
         let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
         match self.code {
             401 | 421 => RefusalKind::UnknownToken,
-            // If the description is longer, the cause is another one: the server is too old to have this method.
+            // A longer description, such as `not found: method not found`, has another cause: the server is too old to
+            // have this method.
             404 if text == "not found" => RefusalKind::UnknownToken,
             409 => RefusalKind::Conflict,
             420 | 429 => RefusalKind::TooMany(self.pause(&text)),

@@ -1,4 +1,4 @@
-//! Writes the message of a claim: its text, and the buttons below it. This module writes the messages of orders and
+//! Writes a message to a chat: its text, and the buttons below it. This module writes the messages of orders and
 //! bookings; `digest` and `note` write other kinds of messages. The module does no I/O.
 
 use super::changed::changed;
@@ -22,7 +22,7 @@ const FACT_CHARACTERS: usize = 600;
 /// The room that is reserved for the items when extra fields are written, UTF-16 units.
 const ITEMS_UNITS: usize = 1200;
 
-/// Writes the message of a claim.
+/// Writes the message for this work, which may be an order, a digest, a note or a reply.
 pub fn render(work: &Work) -> Message {
     match work {
         Work::OrderMessage(it) => subject(it),

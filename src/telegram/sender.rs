@@ -1,4 +1,5 @@
-//! Sends the message of a claim once, and returns the outcome.
+//! Makes one attempt to send a message, and returns the outcome. A claim is the right of this node to send the message
+//! until a lease ends.
 
 use std::pin::pin;
 use std::task::Poll;
@@ -26,7 +27,7 @@ use crate::delivery::channel::{Block, Channel, ChatChannel, Claim, Outage, SendO
 use crate::delivery::event_view::Item;
 use crate::delivery::next_message::{ChatFormat, Work};
 
-/// The time that is added to a pause that Telegram asks for.
+/// The time that is added to each pause for which Telegram asks.
 const AFTER_RETRY_AFTER: Duration = Duration::from_millis(500);
 
 impl Channel for Client {
@@ -56,8 +57,8 @@ impl ChatChannel for Client {
     }
 }
 
-/// Sends the message of a claim. If the claim's lease might end during the send, sends nothing. After the deadline,
-/// writes nothing more to the connection.
+/// Sends the message of a claim once. If the lease might end during the send, sends nothing, because another node may
+/// then send the message. After the deadline, writes nothing more to the connection.
 async fn send(client: &Client, claim: &Claim, deadline: Duration) -> SendOutcome {
     let message = content_after(render(&claim.work), claim.refusals);
     let opens = message.opens.clone();
@@ -82,7 +83,7 @@ async fn send(client: &Client, claim: &Claim, deadline: Duration) -> SendOutcome
         }
         Ok(_) => SendOutcome::Sent(None),
         Err(Problem::Refused(refusal)) => outcome_of(&refusal, request),
-        // If Telegram responds to a probe, only this request failed.
+        // `is_reached` sends another request. If Telegram responds to it, only this send failed.
         Err(Problem::NoAnswer(reason)) => match client.is_reached().await {
             true => SendOutcome::Failed(reason),
             false => SendOutcome::NotReached(reason),
@@ -90,7 +91,7 @@ async fn send(client: &Client, claim: &Claim, deadline: Duration) -> SendOutcome
     }
 }
 
-/// The id of the sent message that this claim edits. `None`: the claim sends a new message.
+/// The id of an earlier message that is to be edited. `None`: a new message is to be sent.
 fn target(claim: &Claim) -> Option<MessageId> {
     match &claim.work {
         Work::OrderMessage(it) => it.message.map(MessageId),

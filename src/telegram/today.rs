@@ -1,4 +1,4 @@
-//! Answers `/today` with the counts, totals and orders of the day, for each store of a chat.
+//! Answers the command `/today` with the counts, totals and orders of the day, for each store of a chat.
 
 use std::time::Duration;
 
@@ -120,7 +120,8 @@ fn figures(html: &mut Html, words: &Catalog, today: &Today) {
     }
 }
 
-/// The current status of the order or booking. `None`: the order or booking was removed, or the mapping hides it.
+/// The current status of the order or booking. `None`: the order or booking was removed, or the mapping hides it from
+/// people, such as a cart.
 fn current_status(newcomer: &Newcomer) -> Option<Status> {
     newcomer.last.subject.as_ref()?.visible_status()
 }

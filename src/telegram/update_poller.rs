@@ -49,10 +49,10 @@ const BATCH_LEFT_OVER: i64 = 1000;
 /// The longest pause between two polls, even if Telegram asks for a longer pause.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// How long this node still answers presses of buttons after it lost the connection to Postgres. After this time,
-/// another node may hold the lease.
+/// another node may hold the lease, which is the right to poll.
 const ALONE_FOR: Duration = Duration::from_secs(5 * 60);
-/// The pause between two polls while Postgres is not reached. Telegram also keeps each of these polls open for this
-/// time.
+/// The pause between two polls while this node does not reach Postgres. Telegram also keeps each of these polls open
+/// for this time.
 const AWAY_PAUSE: Duration = Duration::from_secs(1);
 /// How long a shutdown waits for updates that are being handled.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
@@ -64,7 +64,7 @@ enum Polled {
     Ours,
     /// This node did not poll, because too many of its updates wait.
     Full,
-    /// This node did not poll, because another node holds the lease.
+    /// This node did not poll, because another node has the right to poll.
     Elsewhere,
     /// Telegram answered 409 (conflict): another program polls with the same token, or the bot has a webhook.
     Conflict,
@@ -94,17 +94,18 @@ enum PollOutcome {
 struct Memory {
     last: Option<Polled>,
     conflict_logged_at: Option<Instant>,
-    /// The id of the next update, and the last moment at which this node certainly held the lease. `None`: this node
-    /// never held the lease.
+    /// The id of the next update, and the last moment at which this node certainly had the right to poll (the lease).
+    /// `None`: this node never had it.
     ours: Option<(i64, Instant)>,
-    /// Whether a previous node may have left saved updates that were not handled.
+    /// Whether Postgres may have updates that another node saved, but did not handle.
     is_left_over: bool,
     /// The ids of the presses that this node has answered with a text which says that Postgres is not reached.
     answered: HashSet<i64>,
 }
 
 impl Bot {
-    /// Polls until the shutdown, and retries after errors. Waits for the node's first heartbeat before the first poll.
+    /// Polls until the shutdown, and retries after errors. Before the first poll, waits until this node is registered
+    /// in Postgres (its first heartbeat).
     pub async fn run(self, mut beating: watch::Receiver<bool>, stop: CancellationToken) {
         let bot = Arc::new(self);
         let updates = Updates::new(Arc::clone(&bot));
@@ -150,8 +151,8 @@ impl Bot {
         }
     }
 
-    /// Waits for the pause, and then until this node reaches Telegram. So polling continues as soon as an outage of
-    /// Telegram ends.
+    /// Waits for this pause. If there is an outage of Telegram, also waits for its end, so that polling continues at
+    /// once.
     async fn rest(&self, pause: Duration) {
         if !pause.is_zero() {
             tokio::time::sleep(pause).await;
@@ -200,7 +201,8 @@ impl Bot {
                 is_new: true,
             }) => {
                 memory.is_left_over = true;
-                // Let the first poll return at once, to find out whether Telegram responds.
+                // This is the first poll after this node got the lease. Let it return at once (0 seconds), to find out
+                // whether Telegram responds.
                 (next_update, 0)
             }
             Ok(Lease::Ours { next_update, .. }) => (next_update, POLL_S),
@@ -220,7 +222,8 @@ impl Bot {
         memory.answered.clear();
         let came = match self.request(next_update, seconds).await? {
             PollOutcome::Updates(came) => came,
-            // If this node was suspended for long, another node of the same bot may poll now.
+            // If this node was suspended for long, another node of the same bot may poll now. So ask Postgres which
+            // node has the lease.
             PollOutcome::Nothing(Polled::Conflict) => match shared_bot::lease(&self.pool, &self.node).await? {
                 Lease::Elsewhere => return Ok(Polled::Elsewhere),
                 _ => {
@@ -320,7 +323,8 @@ fn read(updates: &RawValue) -> Result<Vec<Update>, PollError> {
         })
     };
     let read: Vec<Update> = updates.iter().filter_map(read).collect();
-    // If no update has an id, the poll's position cannot advance. Return an error, so that the next poll waits.
+    // If no update has an id, the next poll would return the same updates at once. Return an error, so that the next
+    // poll waits.
     if read.is_empty() && !updates.is_empty() {
         return Err(PollError::Telegram("updates without numbers".into()));
     }

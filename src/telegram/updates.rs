@@ -1,6 +1,6 @@
-//! Handles the updates of Telegram. The updates of one chat are handled one after another. Updates of different chats
-//! are handled in parallel. So no chat waits for a row that another shop has locked, or for Telegram's response to
-//! another chat.
+//! Handles the updates of Telegram: texts, presses of buttons, and changes of a chat. Updates of one chat are handled
+//! one after another, updates of different chats in parallel. So no chat waits because another shop has locked a row,
+//! or because Telegram responds slowly to another chat.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -165,8 +165,8 @@ impl Updates {
         if let Some(from) = message.migrate_from_chat_id() {
             migrate::migrated(&bot.pool, &bot.sources, from.0, chat).await?;
         }
-        // A chat that sends a message takes messages again. The service message about a reopened topic also arrives
-        // here.
+        // If somebody writes in a chat, the chat takes messages again. The service message about a reopened topic also
+        // arrives here.
         self.enable_chat(to.map_or(chat, |to| to.0)).await?;
         let reason = message.text().filter(|text| !text.starts_with('/'));
         if let (Some(there), Some(reason)) = (message.reply_to_message(), reason)

@@ -25,8 +25,8 @@ static LANGUAGES: LazyLock<BTreeMap<String, Catalog>> = LazyLock::new(|| {
     Files::iter().filter_map(read).collect()
 });
 
-/// The operator's own texts. The key is the language and the store; if the store is `None`, the texts are for all
-/// stores.
+/// The operator's own texts. The key is the language and the id of a store; if the store is `None`, the texts are for
+/// all stores.
 static OWN: OnceLock<OwnTexts> = OnceLock::new();
 
 type OwnTexts = BTreeMap<(String, Option<String>), Catalog>;
@@ -58,8 +58,8 @@ pub fn languages() -> impl Iterator<Item = &'static str> {
     LANGUAGES.keys().map(String::as_str)
 }
 
-/// Chooses the language for the language code of a person's app, such as `en-GB`. If no language fits, returns the
-/// default language.
+/// Returns the code of the language to use, such as `en`. `wanted` is the language code of a person's app, such as
+/// `en-GB`. If no language fits, returns the default language.
 pub fn known(wanted: Option<&str>) -> &'static str {
     let found = wanted.and_then(|wanted| languages().find(|known| wanted.starts_with(known)));
     found.unwrap_or(DEFAULT)
@@ -176,8 +176,8 @@ fn invalid(key: &str, text: &str, ours: &Catalog) -> Option<String> {
         .then(|| format!("{key} has {given} words and needs {wanted}, with a space between"))
 }
 
-/// The names of the values in an operator's file that are not texts within a section: numbers, or values outside every
-/// section.
+/// Finds invalid values in an operator's file, and returns their names. Each value must be a text, and belong to a
+/// section. So a number is invalid, and so is a value outside all sections.
 fn not_texts(table: &Table) -> Vec<String> {
     let of_section = |(section, keys): (&String, &Value)| match keys {
         Value::Table(keys) => {
@@ -204,7 +204,7 @@ const PLAIN: [&str; 5] = ["button", "language", "menu", "pressed", "reject_reaso
 /// The texts that are lists of words, separated by spaces.
 const LISTS: [&str; 2] = ["language.months", "language.weekdays"];
 
-/// The names of the placeholders in a text, sorted.
+/// The names of the placeholders in a text, sorted: `number` for `Order {number}`.
 fn places(text: &str) -> Vec<&str> {
     let mut places: Vec<&str> = text
         .split('{')

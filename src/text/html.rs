@@ -6,7 +6,7 @@
 pub const MESSAGE_UNITS: usize = 4096;
 /// The HTML entities that this module writes, with their characters.
 const ENTITIES: [(&str, &str); 3] = [("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&")];
-/// Maximum length of a text between `<` and `>` that counts as a tag, bytes.
+/// Maximum length of a tag, bytes. A longer text between `<` and `>` is not read as a tag.
 const LONGEST_TAG: usize = 2000;
 /// The character at the end of a text that was cut.
 const CUT: &str = "…";
@@ -113,7 +113,7 @@ impl Html {
         if self.full { 0 } else { self.left }
     }
 
-    /// Whether the message was cut, because it was too long.
+    /// Whether the message is full, so that a part of the text was cut.
     pub fn is_full(&self) -> bool {
         self.full
     }
@@ -127,8 +127,8 @@ impl Html {
     }
 }
 
-/// Converts HTML that this module has built to plain text. The result is cut to the limit of a message. Unknown markup
-/// stays as it is.
+/// Converts HTML that this module has built to plain text, and cuts it to the maximum length of a message. Unknown
+/// markup stays as it is.
 pub fn to_plain_text(html: &str) -> String {
     let mut text = String::new();
     let mut rest = html;

@@ -9,7 +9,7 @@ use crate::domain::money::Currency;
 use crate::domain::subject::Quantity;
 use crate::sources::zone;
 
-/// The characters that must be percent-encoded in the query of a URL.
+/// The characters that are percent-encoded in the query of a URL: all but letters, digits, `.`, `-` and `_`.
 const IN_URL: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'_');
 /// Maximum length of the address in a link to a map, characters. Telegram refuses longer links.
 const MAP_CHARACTERS: usize = 120;
@@ -58,8 +58,8 @@ pub fn day(date: Date, today: Date, words: &Catalog) -> String {
         .replace("{year}", &date.year().to_string())
 }
 
-/// A customer's text as one line. So the text cannot look like another line of the message, or change the text
-/// direction of the line.
+/// A customer's text as one line. So the text cannot imitate another line of the message, or change the direction (left
+/// to right) of the rest of the line.
 pub fn inline(text: &str) -> String {
     // Remove Unicode isolate marks from the text: such a mark could end the isolate that is added below.
     let text: String = text.chars().filter(|c| !matches!(c, '\u{2066}'..='\u{2069}')).collect();

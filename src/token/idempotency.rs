@@ -11,15 +11,16 @@ use crate::infra::db::{self, Pool, QueryError};
 
 /// Time for which a response is kept. Later, a request with the same key is a new request.
 pub const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
-/// Time for which a node may execute a request. After this time the node counts as stopped, and a repetition of the
-/// request is executed.
+/// Time for which a node may execute a request. After this time the node counts as stopped. If the client then repeats
+/// the request, it is executed again.
 const LEASE: Duration = Duration::from_secs(60);
 
-/// The id of a request with a key. If the request is executed again, the id stays the same.
+/// The id of a request that has an `Idempotency-Key`. If the request is executed again, the id stays the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestId(pub i64);
 
-/// The identity of a request. Each token has separate keys in each store.
+/// Identifies a request by its `Idempotency-Key`. The same text with another token, or for another store, is another
+/// key.
 #[derive(Debug, Clone)]
 pub struct IdempotencyKey {
     /// The token of the request.
@@ -40,14 +41,15 @@ pub struct Execution {
     fence: i32,
 }
 
-/// The result of claiming a request's key.
+/// The result of reserving an `Idempotency-Key` for a request.
 #[derive(Debug)]
 pub enum Claimed {
-    /// The key is new, or its request has no response yet. The caller must execute the request.
+    /// The key is new, or an earlier execution of the request has failed or was interrupted. The caller must execute
+    /// the request.
     Execute(Execution),
     /// The request has a response. The values are the HTTP status and the body.
     Answered(u16, String),
-    /// The key belongs to another request.
+    /// The client has used the key before, for another request.
     OtherRequest,
     /// The request is being executed, on this node or on another node.
     UnderWay,
@@ -60,11 +62,12 @@ pub enum Executed {
     Answered(u16, String),
     /// The node or the shop failed. A repetition executes the request again, with the same id.
     Failed,
-    /// The request was refused before any effect. The key may be used for another request.
+    /// The request was refused before it had any effect. The client may use the key for another request.
     NotBegun,
 }
 
-/// Claims a key for a request. `fingerprint` is the SHA-256 of the request.
+/// Reserves a key for a request, unless it is in use. `fingerprint` is the SHA-256 of the request, by which another
+/// request with the same key is recognized.
 pub async fn claim(pool: &Pool, key: &IdempotencyKey, fingerprint: &[u8]) -> Result<Claimed, QueryError> {
     const CLAIM: &str = "insert into vestnik.vst_idempotent_request as r (token_id, store_id, key, fingerprint, until) \
          values ($1, $2, $3, $4, clock_timestamp() + make_interval(secs => $5)) \
@@ -90,8 +93,8 @@ pub async fn claim(pool: &Pool, key: &IdempotencyKey, fingerprint: &[u8]) -> Res
             }));
         }
         let statement = client.prepare_cached(FOUND).await?;
-        // The row may have been deleted between the two statements. Then the client repeats the request, and the
-        // repetition is executed.
+        // The row of this key may have been deleted between the two statements. `UnderWay` makes the client repeat the
+        // request, and the repetition is executed.
         let Some(row) = client.query_opt(&statement, &parameters[..4]).await? else {
             return Ok(Claimed::UnderWay);
         };

@@ -1,5 +1,5 @@
-//! The trusted issuer of JWTs, and its public keys (a JWK set). The node reads the keys from a file or a URL, and
-//! caches them. The node reads the keys again at intervals, and when a JWT names an unknown key.
+//! The trusted issuer of JWTs (JSON Web Tokens), and its public keys (a JWK set). The node reads the keys from a file
+//! or a URL, and caches them. The node reads the keys again at intervals, and when a JWT names an unknown key.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -49,7 +49,7 @@ enum Unreadable {
     NoKey,
 }
 
-/// A public key of the issuer. The type of the key alone determines the algorithm.
+/// A public key of the issuer. Its type alone, and not the JWT, determines the signature algorithm.
 #[derive(Debug)]
 struct Key {
     id: Option<String>,
@@ -224,13 +224,13 @@ impl Issuer {
         let cached = self.cached.read().unwrap_or_else(PoisonError::into_inner);
         match cached.read_at {
             Some(read_at) if read_at.elapsed() < MAX_AGE => Ok(Arc::clone(&cached.keys)),
-            // The keys are older than `MAX_AGE`, or were never read.
+            // The cached keys were read more than `MAX_AGE` ago, or were never read.
             _ => Err(Refused::NoKeys),
         }
     }
 
-    /// Reads the keys, unless the last attempt was less than `not_within` ago. Returns whether the keys were read after
-    /// this call began.
+    /// Reads the keys, unless the last attempt was less than `not_within` ago. Returns whether this task or another one
+    /// has read the keys since this call began.
     async fn read(&self, not_within: Duration) -> bool {
         let asked_at = Instant::now();
         let mut tried_at = self.tried_at.lock().await;

@@ -1,5 +1,5 @@
-//! Parses JWTs that the platform's own issuer has signed. The claims of a JWT are used only after its signature was
-//! verified.
+//! Parses JWTs (JSON Web Tokens) of the configured issuer. The claims of a JWT (its data) are used only after its
+//! signature was verified.
 //!
 //! A JWT cannot choose how it is verified. The settings must allow its algorithm, and the algorithm must belong to the
 //! type of the key. So a JWT with the algorithm `none` is refused, and a public key cannot serve as a shared secret. A
@@ -17,7 +17,8 @@ use super::{Hash, Scope, Stores};
 pub const MAX_JWT_BYTES: usize = 8 * 1024;
 /// The beginning of each JWT: `{"` in base64.
 const BEGINNING: &str = "eyJ";
-/// Maximum length of a JWT's subject, characters. Other people see the subject as a name.
+/// Maximum length of a JWT's subject (its claim `sub`), characters. Other people see the subject as the name of the
+/// person.
 const MAX_SUBJECT_CHARACTERS: usize = 100;
 
 /// A JWT in its compact form. It is secret, so this type has no `Debug`, and a JWT is never shown.
@@ -42,7 +43,7 @@ impl Jwt {
             && text.split('.').all(is_part)
     }
 
-    /// The hash by which the cache of lookups finds this JWT.
+    /// The SHA-256 of this JWT. The cache finds an earlier result by it.
     pub(super) fn hash(&self) -> Hash {
         Sha256::digest(&self.0).into()
     }
@@ -74,13 +75,13 @@ impl Jwt {
 pub enum Refused {
     /// No issuer of JWTs is configured.
     NoIssuer,
-    /// The JWT cannot be decoded, or lacks a claim.
+    /// The JWT cannot be decoded, or lacks a required claim.
     Malformed,
     /// The header contains a key or the address of a key, or names a type or extension that vestnik does not support.
     Header,
     /// The settings do not allow the algorithm.
     Algorithm,
-    /// The issuer has no key with the name in the JWT, or several keys match.
+    /// The issuer has no key with the name that the JWT's header gives, or several keys match.
     UnknownKey,
     /// The keys of the issuer could not be read.
     NoKeys,
@@ -207,7 +208,8 @@ impl Claims {
         })
     }
 
-    /// The hash of issuer and subject, which identifies the holder. All JWTs of one holder have the same hash.
+    /// The SHA-256 of issuer and subject, which identifies the holder (the person or program that presents the JWT).
+    /// All JWTs of one holder have the same hash.
     pub fn holder(&self) -> Hash {
         Sha256::digest(format!("jwt\0{}\0{}", self.issuer, self.subject)).into()
     }

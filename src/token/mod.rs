@@ -1,6 +1,6 @@
-//! Tokens. A client presents a token to prove that it may use a store; a token opens one store, several stores, or all
-//! stores. A token has 256 random bits, and is shown only once. The database has only the SHA-256 of each token, so
-//! nobody who reads the table can use a token.
+//! Tokens. A client presents a token to prove that it may use a store. A token gives access to ("opens") one store,
+//! several stores, or all stores. A token has 256 random bits, and is shown only once. The database has only the
+//! SHA-256 of each token, so nobody who reads the table can use a token.
 
 pub mod idempotency;
 mod issuer;
@@ -45,7 +45,7 @@ pub enum Error {
     /// Postgres did not respond in time.
     #[error("tokens cannot be read: {0}")]
     Unanswered(#[from] db::Unanswered),
-    /// The statement that looked up several tokens at once failed. All these lookups share this error.
+    /// One statement looks up several tokens, and it failed. All these lookups get this error.
     #[error("{0}")]
     Shared(Arc<Error>),
     /// The queue of lookups is full.
@@ -82,7 +82,7 @@ impl Token {
         URL_SAFE_NO_PAD.decode(secret).ok().map(|_| Self(text.to_owned()))
     }
 
-    /// Whether a text begins with a token, or with text of the same form.
+    /// Whether a text begins with text that has the form of a token.
     pub fn begins(text: &str) -> bool {
         text.get(..PREFIX.len() + SECRET_CHARS)
             .is_some_and(|start| Self::parse(start).is_some())
@@ -223,7 +223,7 @@ pub struct Grant {
     pub ends: Option<Instant>,
 }
 
-/// The data about a session's token, for the router.
+/// The data about a session's token. The router, which hands events to sessions, needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Holder {
     /// The id of the session's token.
@@ -235,7 +235,7 @@ pub struct Holder {
 }
 
 impl Grant {
-    /// The token's id, scope and expiry, for the router.
+    /// The token's id, scope and expiry, which the router of events needs.
     pub fn holder(&self) -> Holder {
         Holder {
             token: self.id,
@@ -266,7 +266,7 @@ pub enum TokenLookup {
 }
 
 impl TokenLookup {
-    /// The reason why the token opens nothing, as the label of a metric. `None`: the token is valid.
+    /// The reason why the token gives no access, as the label of a metric. `None`: the token is valid.
     pub fn why_not(&self) -> Option<&'static str> {
         match self {
             Self::Valid(_) => None,

@@ -16,7 +16,8 @@ use crate::infra::db;
 const LEFT: &str = "case when isfinite(expires_at) then extract(epoch from expires_at - clock_timestamp())::float8 \
      when expires_at < clock_timestamp() then 0 end";
 
-/// Time by which the issuer's clock may be ahead of Postgres' clock, seconds.
+/// A JWT is accepted this many seconds before it becomes valid, because the issuer's clock may be ahead of Postgres'
+/// clock.
 const EARLY_S: f64 = 10.0;
 
 /// A row of the table that was found by its hash.
@@ -86,8 +87,8 @@ fn scope(name: &str) -> Scope {
     Scope::from_name(name).unwrap_or(Scope::Read)
 }
 
-/// The holder of a JWT, from the table of tokens. Each holder has a row, so that the holder can be revoked and receipts
-/// can name the holder.
+/// The holder of a JWT (the person or program that presents it), from the table of tokens. Each holder has a row, so
+/// that an operator can revoke the holder, and receipts can refer to the row.
 pub(super) struct Holder {
     /// The id of the holder's row. `None`: the JWT is not valid now, and its holder has no row yet.
     pub id: Option<TokenId>,
@@ -121,8 +122,8 @@ pub(super) async fn holder(pool: &Pool, claims: &Claims) -> Result<Holder, Error
             &EARLY_S,
         ];
         let row = client.query_one(&statement, &parameters).await?;
-        // If there is no id, a concurrent request may have created the row, and this statement did not see it. The
-        // second attempt sees the row.
+        // If the result has no id, a concurrent request may have created the holder's row, and this statement did not
+        // see it. A second execution sees the row.
         match row.try_get::<_, Option<i64>>(0)? {
             Some(_) => Ok(row),
             None => Ok(client.query_one(&statement, &parameters).await?),
@@ -141,9 +142,10 @@ pub(super) async fn holder(pool: &Pool, claims: &Claims) -> Result<Holder, Error
 /// The current state of a session's token.
 #[derive(Debug)]
 pub struct TokenState {
-    /// The reason why the token opens nothing. `None`: the token is valid.
+    /// The reason why the token gives no access. `None`: the token is valid.
     pub withdrawn: Option<TokenInvalidated>,
-    /// The rights of the token. `None`: the row belongs to the holder of JWTs, and each JWT names its own rights.
+    /// The rights of the token. `None`: the row is for a person or program that presents JWTs, and each JWT names its
+    /// own rights.
     pub opens: Option<Opens>,
 }
 
@@ -263,12 +265,12 @@ pub async fn rotate(client: &mut Client, id: TokenId, old_lives: Duration) -> Re
     Ok(Some(token))
 }
 
-/// A row of the list of tokens: a token without its secret, or the holder of JWTs.
+/// A row of the list of tokens: a token without its secret, or a holder (person or program) who presents JWTs.
 #[derive(Debug)]
 pub struct ListedToken {
     /// The id of the token's row.
     pub id: TokenId,
-    /// The label of the token. For the holder of a JWT, its subject.
+    /// The label of the token. In the row of a holder of JWTs: the JWTs' subject.
     pub label: Option<String>,
     /// The issuer of the holder's JWTs. `None`: the row is a token that vestnik created.
     pub issuer: Option<String>,
@@ -284,11 +286,11 @@ pub struct ListedToken {
     pub used: Option<String>,
     /// The number of the token's current sessions on all nodes.
     pub sessions: i64,
-    /// The reason why the token opens nothing. `None`: the token is valid.
+    /// The reason why the token gives no access. `None`: the token is valid.
     pub withdrawn: Option<TokenInvalidated>,
 }
 
-/// Reads all tokens and holders of JWTs, the oldest first.
+/// Reads the rows of all tokens and of all holders of JWTs, the oldest first.
 pub async fn list(client: &Client) -> Result<Vec<ListedToken>, Error> {
     const LIST: &str = "select t.id, label, issuer, stores, scope, to_char(created_at, 'YYYY-MM-DD'), \
              to_char(expires_at, 'YYYY-MM-DD'), to_char(used_at at time zone 'UTC', 'YYYY-MM-DD HH24:MI'), \

@@ -22,7 +22,7 @@ const KEPT: Duration = Duration::from_secs(5);
 const KEPT_UNNOTIFIED: Duration = Duration::from_secs(1);
 /// Maximum number of valid tokens in the cache.
 const MAX_VALID: usize = 50_000;
-/// Maximum number of other tokens in the cache. They are cached, because a device with an old token presents it again
+/// Maximum number of invalid tokens in the cache. They are cached, because a device with an old token presents it again
 /// and again.
 const MAX_REFUSED: usize = 10_000;
 /// Maximum number of queued lookups. A further lookup fails, and its client tries again later.
@@ -32,12 +32,14 @@ const BATCH_LOOK_UPS: usize = 256;
 /// Maximum number of statements that run at the same time.
 const BATCHES_AT_ONCE: usize = 2;
 
-/// The result of a lookup, and the generation of the cache in which it was found.
+/// The result of a lookup, and the generation of the cache at that time. The generation is a number that changes
+/// whenever the cache is cleared.
 #[derive(Debug, Clone)]
 pub struct Looked {
     /// The rights of the token, or the reason why it is not valid.
     pub found: TokenLookup,
-    /// The generation of the cache. The result is valid while [`Tokens::generation`] returns this number.
+    /// The generation of the cache at the time of the lookup. The result is valid while [`Tokens::generation`] returns
+    /// this number.
     pub generation: u64,
 }
 
@@ -73,8 +75,8 @@ struct Cache {
 
 impl Tokens {
     /// Creates the lookups of one database, and the task that runs them. `is_notified` returns whether this node
-    /// receives notifications about changed tokens at present. If it does, [`Tokens::clear_cache`] is called for each
-    /// of them. `issuer` is the trusted issuer of JWTs; `None` refuses all JWTs.
+    /// receives notifications about changed tokens at present. For each notification, the caller must call
+    /// [`Tokens::clear_cache`]. `issuer` is the trusted issuer of JWTs; `None` refuses all JWTs.
     pub fn new(
         pool: Pool,
         is_notified: impl Fn() -> bool + Send + Sync + 'static,
@@ -138,7 +140,7 @@ impl Tokens {
             (None, Presented::Jwt(jwt)) => {
                 let found = match self.claims_of(jwt).await {
                     Ok(claims) => self.found_of(&claims).await?,
-                    // This refusal is not cached, because the JWT may be valid.
+                    // The issuer's keys could not be read. Do not cache this, because the JWT may be valid.
                     Err(Refused::NoKeys) => return Err(Error::NoKeys),
                     Err(why) => TokenLookup::Refused(why),
                 };
@@ -270,7 +272,7 @@ async fn ask(pool: Pool, questions: Vec<Question>) {
             for question in questions {
                 let found = rows.iter().find(|row| row.is_of(&question.hash));
                 let found = found.map_or(TokenLookup::Unknown, |row| row.found.clone());
-                // An error means that the caller no longer waits for the result.
+                // Ignore an error of `send`: it means that the caller no longer waits for the result.
                 let _ = question.answer.send(Ok(found));
             }
         }

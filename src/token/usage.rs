@@ -17,7 +17,8 @@ const TELL_INTERVAL: Duration = Duration::from_secs(5);
 const NODE_LIFE_S: f64 = 30.0;
 /// Maximum time between two reports, even if nothing has changed.
 const RENEWAL: Duration = Duration::from_secs(10);
-/// The precision of the saved time of the last use, seconds. A coarse precision saves updates.
+/// The precision of the saved time of a token's last use, seconds. A token that is used more often than this causes no
+/// further updates.
 const PRECISION_S: f64 = 60.0;
 
 /// The tokens that were used since the last report.

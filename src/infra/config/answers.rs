@@ -1,4 +1,4 @@
-//! The settings of the answers that people give to orders and bookings.
+//! The settings of people's answers to orders and bookings. An answer is a status change, such as "accepted".
 
 use std::time::Duration;
 

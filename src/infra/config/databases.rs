@@ -10,7 +10,8 @@ use super::{Database, ServedDatabase, Telegram};
 use crate::infra::config::telegram::is_bot_token;
 use crate::infra::db::{Address, Surroundings};
 
-/// The most databases of one node. Each database needs its own feed and connection pools.
+/// The most databases that one node may serve. Each database needs its own connection pools, and its own task that
+/// reads new events.
 const MOST: usize = 64;
 const ALLOWED: &str = "databases like { name = \"spb\", url = \"postgres://…\", stores = [\"7\"], listen_url = \"…\", telegram_token = \"…\" }, \
      each with a name and a url of its own, and a store in one of them only";

@@ -1,11 +1,11 @@
-//! The settings of JWTs. Vestnik accepts a JWT in place of one of its own tokens, if an issuer of the shop's platform
-//! has signed the JWT.
+//! The settings of JWTs (JSON Web Tokens). Vestnik accepts a JWT in place of one of its own tokens if the configured
+//! issuer has signed the JWT. The issuer is a login server, for example of the shop's platform.
 
 use std::path::PathBuf;
 
 use super::load::Reading;
 
-/// The trusted issuer of JWTs, and what its JWTs must contain.
+/// The trusted issuer of JWTs, and the values that each of its JWTs must have.
 #[derive(Debug, Clone)]
 pub struct Jwt {
     /// The claim `iss` that a JWT must have.
@@ -109,7 +109,8 @@ impl Reading {
     }
 }
 
-/// Whether a URL is plain http to this machine. Over such a connection, nobody else can change the keys.
+/// Whether a URL is plain http to this machine. The issuer's keys may be fetched from such a URL, because nobody on the
+/// network can change the response.
 fn is_of_this_machine(url: &str) -> bool {
     let host = url
         .strip_prefix("http://")

@@ -18,7 +18,8 @@ const DEFAULTS: &str = include_str!("../../../vestnik.default.toml");
 const USUAL_FILE: &str = "vestnik.toml";
 /// Environment variables with a short name, each with the setting whose value it contains.
 const SHORT_NAMES: [(&str, &str); 2] = [("VESTNIK_LISTEN", "http.listen"), ("DATABASE_URL", "database.url")];
-/// The connection string if no database URL is set, but environment variables of libpq select a Postgres.
+/// The connection string if no database URL is set, but environment variables of libpq (Postgres' C library), such as
+/// PGHOST, select a Postgres.
 const EVERYTHING_FROM_THE_ENVIRONMENT: &str = "postgresql://";
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -117,7 +118,8 @@ pub fn load(sources: &Sources) -> Result<Config, Problems> {
     }
 }
 
-/// Whether a source may define new setting names, or only change settings that another source has defined.
+/// Whether a source of settings may define new names. Only `vestnik.default.toml` may; every other source may only set
+/// names that exist.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum SettingNames {
     Define,

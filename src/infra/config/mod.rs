@@ -31,7 +31,7 @@ pub struct Config {
     /// The trusted issuer of JWTs. A JWT of this issuer gives access to a store, as one of Vestnik's own tokens does.
     /// `None`: no JWT is accepted.
     pub jwt: Option<Jwt>,
-    /// The database, if only one is served. The bot of this database is in `telegram`.
+    /// The database, if the node serves only one. The Telegram bot of this database is in the field `telegram`.
     pub database: Database,
     /// The databases, if several are served. Empty if only one is served.
     pub databases: Vec<ServedDatabase>,
@@ -39,13 +39,14 @@ pub struct Config {
     pub embedded: Embedded,
     /// How the shop's tables are managed.
     pub shop: Shop,
-    /// How long events are kept, and how often the reconciler runs.
+    /// How long events are kept, and how often the reconciler runs. The reconciler compares the shop's tables with the
+    /// journal.
     pub journal: Journal,
-    /// The limits of live clients.
+    /// The limits of sessions. A session is one live client.
     pub session: Session,
     /// The rules for people's answers to orders and bookings.
     pub answers: Answers,
-    /// The Telegram bot and the durable sends; `None`: there is no bot and no escalation.
+    /// The Telegram bot and its messages. `None`: there is no bot, and nobody is notified if an order stays unanswered.
     pub telegram: Option<Telegram>,
     /// The addresses that webhooks may have.
     pub webhook: Webhook,
@@ -60,7 +61,7 @@ pub struct Http {
     pub listen: SocketAddr,
     /// Origins of web pages that may connect, in addition to the server's own origin.
     pub allowed_origins: Vec<String>,
-    /// The hosts that requests may name; a request for another host is refused. Empty: any host.
+    /// The values that the Host header of a request may have. A request with another host is refused. Empty: any host.
     pub hosts: Vec<String>,
     /// Maximum number of open connections.
     pub max_connections: usize,
@@ -86,7 +87,7 @@ pub const OPS_CONNECTIONS: usize = 64;
 pub struct Ops {
     /// The address and port of the server. `None`: the server is off.
     pub listen: Option<SocketAddr>,
-    /// Interval of the canary, the node's self-test; `None`: the canary is off.
+    /// Time between two rounds of the canary, the node's self-test. `None`: the canary is off.
     pub canary_interval: Option<Duration>,
 }
 
@@ -107,21 +108,22 @@ pub struct Database {
     /// Postgres' direct address for LISTEN and migrations, if `url` is a transaction pooler. `None`: `url` is used for
     /// these, too.
     pub listen_url: Option<SecretString>,
-    /// Whether the feed learns about new events by LISTEN or by polling.
+    /// Whether Postgres notifies the feed about new events, or the feed polls. The feed is the task that reads new
+    /// events.
     pub notify: Notify,
-    /// The first half of the keys of the two advisory locks for NOTIFY suppression. The triggers use the value that the
-    /// last migration wrote.
+    /// The first of the two numbers in the keys of two advisory locks. With these locks, nodes tell writers not to
+    /// notify while a node polls anyway. The triggers use the value that the last migration wrote.
     pub notify_lock_key: i32,
-    /// If this share (0 to 1) of Postgres' notification queue is in use, writers do not notify any more.
+    /// If more than this share (0 to 1) of Postgres' notification queue is in use, writers do not notify any more.
     pub notify_queue_limit: f64,
     /// Interval at which an idle feed reads the journal without a notification. If such a read finds an event, a
     /// notification was missed.
     pub fallback_poll_interval: Duration,
-    /// Size of the pool for replays, status changes and background work.
+    /// Number of connections in the pool for replays, status changes and background work.
     pub pool_size: usize,
-    /// Size of the pool for tokens and acknowledgements only.
+    /// Number of connections in the pool for tokens and acknowledgements only.
     pub token_pool_size: usize,
-    /// Size of the pool for lists, history and statistics.
+    /// Number of connections in the pool for lists, history and statistics.
     pub read_pool_size: usize,
     /// Whether `vestnik serve` runs the migrations before it starts.
     pub migrate_on_start: bool,
@@ -134,13 +136,14 @@ pub struct ServedDatabase {
     pub name: String,
     /// The connection to the database.
     pub database: Database,
-    /// The ids of the stores in this database. `None`: the tables of the database list its stores.
+    /// The ids of the stores in this database. `None`: Vestnik reads the ids from the tables of the database.
     pub stores: Option<BTreeSet<String>>,
-    /// The bot of the database's stores. `None`: no bot, and no escalation.
+    /// The Telegram bot of the database's stores. `None`: there is no bot, and nobody is notified if an order stays
+    /// unanswered.
     pub telegram: Option<Telegram>,
 }
 
-/// How the feed learns about new journal events.
+/// How the feed learns about new events. The feed is the task that reads new events from the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Notify {
     /// Postgres notifies the feed: LISTEN and NOTIFY.
@@ -161,7 +164,8 @@ pub struct Embedded {
 pub struct Shop {
     /// Whether Vestnik or the shop manages the tables.
     pub schema: ShopSchema,
-    /// The directory for the backup that `vestnik migrate` writes before migration V23.
+    /// The directory for the backup that `vestnik migrate` writes before V23, a migration that renames the statuses of
+    /// orders.
     pub backup_directory: PathBuf,
 }
 
@@ -174,23 +178,24 @@ pub enum ShopSchema {
     Own,
 }
 
-/// How long events are kept, and how often the reconciler runs.
+/// How long events are kept, and how often the reconciler runs. The reconciler compares the shop's tables with the
+/// journal.
 #[derive(Debug, Clone)]
 pub struct Journal {
-    /// How long events are kept for replay and history.
+    /// How long events are kept, for clients that reconnect and for lists of earlier events.
     pub retention: Duration,
-    /// Interval of the reconciler's runs; `None`: the reconciler is off.
+    /// Time between two runs of the reconciler, which compares the shop's tables with the journal. `None`: it is off.
     pub reconcile_interval: Option<Duration>,
 }
 
-/// The limits of sessions, which are live clients.
+/// The limits of sessions. A session is one live client.
 #[derive(Debug, Clone)]
 pub struct Session {
     /// Interval between two pings. A heartbeat message is sent with each ping.
     pub ping_interval: Duration,
-    /// Maximum bytes of events that wait for one session. A session with more waiting bytes is closed.
+    /// Maximum bytes of events that wait to be sent to one session. If more bytes wait, the session is closed.
     pub send_queue_bytes: usize,
-    /// Maximum bytes of an event's payload. The large parts of a larger payload are left out.
+    /// Maximum bytes of an event's payload. If a payload is larger, its large parts are left out.
     pub max_event_bytes: usize,
     /// Maximum sessions of one store on this node.
     pub max_per_store: usize,
@@ -209,7 +214,7 @@ pub struct Answers {
     pub secrets: Vec<SecretString>,
 }
 
-/// The Telegram bot, and the durable sends to chats.
+/// The Telegram bot, and how its messages are sent to chats.
 #[derive(Debug, Clone)]
 pub struct Telegram {
     /// The bot's token from @BotFather; empty: there is no bot.
@@ -221,15 +226,15 @@ pub struct Telegram {
     pub proxy: Option<SecretString>,
     /// The directory of the operator's own message texts; `None`: only the built-in texts are used.
     pub texts: Option<PathBuf>,
-    /// If an event is older than this when its delivery is enqueued, it gets no message of its own. Instead, a digest
+    /// If an event is older than this when its message is enqueued, it gets no message of its own. Instead, a digest
     /// (one message for many events) lists it.
     pub digest_after: Duration,
     /// Maximum messages that wait for one chat. If more wait, the chat gets a digest: one message for many events.
     pub digest_threshold: usize,
     /// Maximum time for Telegram to respond to a request.
     pub deadline: Duration,
-    /// How long a node that claimed a delivery may take to send it. After this time another node may send it. The lease
-    /// is longer than `deadline`.
+    /// A node that begins to send a message has a lease of this length. During the lease, no other node sends this
+    /// message. The lease is longer than `deadline`.
     pub lease: Duration,
 }
 

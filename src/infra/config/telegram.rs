@@ -1,4 +1,4 @@
-//! The settings of the Telegram bot and the durable sends.
+//! The settings of the Telegram bot and of its messages.
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use toml::Value;
 use super::Telegram;
 use super::load::Reading;
 
-/// Minimum time between the deadline of a send and the end of the send's lease, seconds. The node needs this time to
-/// save the outcome.
+/// Minimum time between the deadline for sending a message and the end of the lease, seconds. During the lease, no
+/// other node sends this message. The node needs this time to save the outcome.
 const LEASE_MARGIN_S: u64 = 1;
 
 impl Reading {

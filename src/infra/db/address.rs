@@ -1,4 +1,5 @@
-//! Parses a connection string in both forms that libpq accepts, and adds the parameters that the string lacks.
+//! Parses a connection string in both forms that libpq (Postgres' C library) accepts, and adds the parameters that the
+//! string lacks.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -105,7 +106,7 @@ impl Address {
     }
 
     /// The environment variables with which another Postgres program, such as pg_dump, connects to this address. The
-    /// caller must not set PGSERVICE together with them.
+    /// caller must remove PGSERVICE, because the settings of a service would override these variables.
     pub fn variables(&self) -> Vec<(&'static str, String)> {
         let text = |text: Option<&str>| text.map(str::to_owned);
         let host = self.config.get_hosts().first().map(|host| match host {

@@ -1,5 +1,5 @@
 //! A connection for statements, with the same interface for a direct connection to Postgres and for one through a
-//! pooler.
+//! pooler, such as PgBouncer.
 //!
 //! A direct connection prepares each statement once, and keeps Vestnik's settings. Through a pooler, nothing is
 //! prepared, and settings last for one transaction only. A single statement through a pooler is sent together with its
@@ -38,7 +38,7 @@ const SETTINGS: [(&str, &str); 8] = [
 const BEGIN: &str = "begin isolation level read committed read write";
 const SETTINGS_BEHIND_A_POOLER: &str = "set local statement_timeout = 0; set local lock_timeout = 0; \
      set local idle_in_transaction_session_timeout = 0";
-/// Whether the connection is direct, or goes through a pooler.
+/// Whether the connection is direct, or goes through a pooler, such as PgBouncer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Way {
     Direct,
@@ -58,8 +58,9 @@ pub struct Client {
 }
 
 impl Drop for Client {
-    /// A pooler drops a pending cancellation when the client disconnects. So a connection with an abandoned statement
-    /// stays open until the statement or the cancellation's time limit ends.
+    /// If the caller of a statement stopped waiting, the statement is being cancelled. A pooler drops a cancellation
+    /// when the client disconnects. So this connection stays open until the statement ends, or until the time limit of
+    /// the cancellation.
     fn drop(&mut self) {
         match self.canceller.is_abandoned() {
             true => self.canceller.linger(),
@@ -204,8 +205,8 @@ macro_rules! statements {
 }
 
 impl Client {
-    /// Wraps a new connection that the task `driver` drives. Detects a pooler, and applies the settings that stay in
-    /// force on this connection.
+    /// Wraps a new connection. The task `driver` does the connection's network I/O. Detects a pooler, and applies
+    /// Vestnik's settings to the connection.
     pub(super) async fn greet(
         client: tokio_postgres::Client,
         driver: JoinHandle<()>,
@@ -213,8 +214,8 @@ impl Client {
     ) -> Result<Self> {
         let cancel = client.cancel_token();
         let announced = pooler::announced_process(&client).await.unwrap_or_default();
-        // Give deadpool an empty task. [`Client`] must be able to keep the real driver running after this value is
-        // dropped.
+        // `ClientWrapper` aborts its task when it is dropped, but `driver` may have to run longer. So give it an empty
+        // task.
         let inner = ClientWrapper::new(client, tokio::spawn(std::future::ready(())));
         // The query skips settings that this version of Postgres does not have.
         let settings = SETTINGS
@@ -271,7 +272,7 @@ impl Client {
 
     statements!();
 
-    /// Whether the connection must not be used again: it has ended, or a statement on it was abandoned.
+    /// Whether the connection must not be used again: it has ended, or the caller of a statement on it stopped waiting.
     pub fn is_closed(&self) -> bool {
         self.inner.is_closed() || self.canceller.is_abandoned()
     }

@@ -27,14 +27,16 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 pub struct Canceller {
     token: CancelToken,
     connector: MakeRustlsConnect,
-    /// The task that drives the connection. It ends when the client is dropped and no statement runs any more.
+    /// The task that does the connection's network I/O. It ends when the client is dropped and no statement runs any
+    /// more.
     driver: AbortHandle,
     is_pooled: bool,
     abandoned: AtomicBool,
 }
 
 impl Canceller {
-    /// Creates the canceller of a connection. `token` identifies the connection, and the task `driver` drives it.
+    /// Creates the canceller of a connection. `token` identifies the connection in Postgres. The task `driver` does its
+    /// network I/O.
     pub fn new(token: CancelToken, connector: MakeRustlsConnect, driver: AbortHandle, is_pooled: bool) -> Self {
         Self {
             token,
@@ -86,8 +88,8 @@ impl Canceller {
         }
     }
 
-    /// Closes the connection of an abandoned statement after the time limit of the cancellation, unless the connection
-    /// ends earlier.
+    /// Closes the connection after the time limit of the cancellation, unless it ends earlier. `Client` calls this when
+    /// it is dropped and the caller of a statement has stopped waiting.
     pub fn linger(&self) {
         let (driver, deadline) = (self.driver.clone(), self.deadline());
         match Handle::try_current() {

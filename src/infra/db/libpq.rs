@@ -1,5 +1,5 @@
-//! Reads the connection settings that libpq finds outside the connection string: in the environment, the service file
-//! and the password file.
+//! Reads the connection settings that libpq (Postgres' C library) finds outside the connection string: in the
+//! environment, the service file and the password file.
 
 use std::collections::HashMap;
 use std::fs;
@@ -75,8 +75,9 @@ impl Surroundings {
         NAMES_A_POSTGRES.iter().any(|name| self.variables.contains_key(*name))
     }
 
-    /// Adds the parameters that the connection string lacks. They come first from the service that the connection
-    /// string or PGSERVICE names, then from the environment, then from the password file.
+    /// Adds the parameters that the connection string lacks. The connection string or PGSERVICE may name a service,
+    /// which is a named group of parameters in a file. The service has precedence over the environment, and the
+    /// environment over the password file.
     pub fn fill(&self, parameters: &mut Parameters) -> Result<(), Unreadable> {
         let names_a_host = parameters.contains("host") || parameters.contains("hostaddr");
         let service = parameters.take("service").or_else(|| self.variable("PGSERVICE"));
@@ -126,7 +127,8 @@ impl Surroundings {
         self.variables.get(name).cloned()
     }
 
-    /// Reads the parameters of a service. The user's service file has precedence over the machine's service file.
+    /// Reads the parameters of a service, which is a named section of a service file. The user's service file has
+    /// precedence over the machine's service file.
     fn service(&self, name: &str) -> Result<Vec<(String, String)>, Unreadable> {
         let own = self.variable("PGSERVICEFILE").map(PathBuf::from);
         let own = own.or_else(|| Some(self.home()?.join(".pg_service.conf")));

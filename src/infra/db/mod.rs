@@ -1,7 +1,8 @@
 //! Connections to Postgres, single ones and pools, all with the same settings.
 //!
-//! A half-open connection causes no error. So each connection has TCP keepalives and a `tcp_user_timeout`. With the
-//! defaults of the operating system, a half-open connection would stay unnoticed for two hours.
+//! A connection is half-open if the other side is gone, but has not closed it. This causes no error. So each connection
+//! has TCP keepalives and a `tcp_user_timeout`. With the defaults of the operating system, a half-open connection would
+//! stay unnoticed for two hours.
 
 mod address;
 mod client;
@@ -139,11 +140,12 @@ fn warn_of_ignored(address: &Address) {
     }
 }
 
-/// The driver of a connection, for callers that poll the driver themselves to receive the server's notifications
-/// (LISTEN).
+/// The part of a connection that does the network I/O. A caller that polls this value also receives the server's
+/// notifications (LISTEN).
 pub type RawConnection = Connection<Socket, <MakeRustlsConnect as tokio_postgres::tls::MakeTlsConnect<Socket>>::Stream>;
 
-/// Opens a connection. Returns the client and the driver. The caller must poll the driver.
+/// Opens a connection. Returns the client, and the connection that does the network I/O. Statements make progress only
+/// while the caller polls the connection.
 pub async fn connect_raw(url: &SecretString, role: &str) -> Result<(tokio_postgres::Client, RawConnection), Error> {
     let address = parse(url, role)?;
     let connector = address.tls.connector()?;
@@ -180,7 +182,7 @@ async fn reach(
     Err(refused.map_or(Error::TimedOut, Error::Connect))
 }
 
-/// Spawns a task that drives a connection until its client is dropped.
+/// Spawns a task that does the network I/O of a connection until its client is dropped.
 fn drive(connection: RawConnection) -> tokio::task::JoinHandle<()> {
     tokio::spawn(async move {
         if let Err(error) = connection.await {
@@ -189,7 +191,7 @@ fn drive(connection: RawConnection) -> tokio::task::JoinHandle<()> {
     })
 }
 
-/// Opens a connection. A background task drives it until the client is dropped.
+/// Opens a connection. A background task does its network I/O until the client is dropped.
 pub async fn connect_as(url: &SecretString, role: &str) -> Result<Client, Error> {
     let address = parse(url, role)?;
     let connector = address.tls.connector()?;
@@ -300,8 +302,8 @@ impl QueryError {
     }
 }
 
-/// Executes a short statement, and fails after [`ANSWER_DEADLINE`], because over a half-open connection no response
-/// ever arrives.
+/// Executes a short statement, and fails after [`ANSWER_DEADLINE`]. If the server is gone without closing the
+/// connection, no response ever arrives.
 pub async fn with_timeout<T, E: From<Unanswered>>(statement: impl Future<Output = Result<T, E>>) -> Result<T, E> {
     match timeout(ANSWER_DEADLINE, statement).await {
         Ok(answer) => answer,
@@ -340,7 +342,7 @@ pub async fn snapshot(client: &mut Client) -> Result<Transaction<'_>, tokio_post
 }
 
 /// Lets Postgres end this transaction, and release its locks, after five seconds without a statement. Otherwise a
-/// suspended or disconnected node would block a chat, or keep other nodes from enqueueing.
+/// suspended or disconnected node would keep its locks, and other nodes could not send to a chat or enqueue messages.
 pub async fn limit_idle_in_transaction(transaction: &Transaction<'_>) -> Result<(), tokio_postgres::Error> {
     transaction
         .batch_execute("set local idle_in_transaction_session_timeout = '5s'")

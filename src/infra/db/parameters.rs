@@ -1,4 +1,4 @@
-//! Parses the parameters of a connection string in both forms that libpq accepts.
+//! Parses the parameters of a connection string in both forms that libpq (Postgres' C library) accepts.
 
 use std::collections::BTreeMap;
 

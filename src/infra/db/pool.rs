@@ -13,9 +13,9 @@ use super::{CONNECT_TIMEOUT, Client, Error, connect_as};
 pub const POOL_WAIT: Duration = Duration::from_secs(5);
 /// Time limit of the probe that tests an idle connection before it is lent again.
 const POOL_PROBE_DEADLINE: Duration = Duration::from_secs(1);
-/// A connection is lent again without a probe if its last use was this recent. When thousands of panels reconnect, each
-/// connection is used every 25 ms. This time is much shorter than a statement's time limit, so a broken connection is
-/// soon probed.
+/// A connection is lent again without a probe if its last use was less than this time ago. When thousands of panels
+/// reconnect, each connection is used every 25 ms, and needs no probe. A broken connection is soon probed, because its
+/// statement waits longer than this time.
 const TRUSTED_FOR: Duration = Duration::from_millis(100);
 
 /// A pool of connections to Postgres. Each connection is lent to one caller at a time.
@@ -61,8 +61,8 @@ impl Manager for Connector {
         Ok(client)
     }
 
-    /// Probes a connection with an empty statement, unless it was used just now. Without a probe, a half-open
-    /// connection would be lent again and again, because it shows no error.
+    /// Probes a connection with an empty statement, unless it was used just now. If the server is gone without closing
+    /// the connection, the connection shows no error. Without a probe, it would be lent again and again.
     async fn recycle(&self, client: &mut Client, metrics: &Metrics) -> RecycleResult<Error> {
         if client.is_closed() {
             return Err(RecycleError::message("it is closed"));

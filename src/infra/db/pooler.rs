@@ -1,4 +1,4 @@
-//! Detects a pooler between Vestnik and Postgres.
+//! Detects a pooler, such as PgBouncer, between Vestnik and Postgres.
 //!
 //! In transaction mode, a pooler uses another backend for each transaction. So Vestnik would lose its prepared
 //! statements, settings and LISTEN, and other clients would get them. For this reason, Vestnik detects a pooler before
@@ -23,8 +23,8 @@ const LOOKS: usize = 3;
 const CANCEL_TAIL: usize = 8;
 const CANCEL_BYTES: usize = 16;
 
-/// Returns the process id that the server sent when the connection began. The id is read from a cancellation request,
-/// which is never sent.
+/// Returns the process id that the server sent when the connection began. tokio-postgres does not show this id. So it
+/// is read from a cancellation request, which is never sent.
 pub async fn announced_process(client: &Client) -> io::Result<i32> {
     let (mut ours, theirs) = tokio::io::duplex(64);
     // Answer the client's TLS request with "yes", as a server does.

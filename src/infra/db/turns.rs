@@ -11,12 +11,12 @@ use super::Pool;
 
 /// Maximum requests of one store that run at the same time.
 const AT_ONCE: usize = 2;
-/// Maximum reads of one store that wait for a turn.
+/// Maximum reads of one store that wait for a turn, which is the permission to run.
 const WAITING: usize = 8;
-/// Maximum status changes of one store that wait for a turn. This maximum is higher than `WAITING`, because several
-/// people may answer an order at once, and each must learn who was first.
+/// Maximum status changes of one store that wait for a turn, which is the permission to run. This maximum is higher
+/// than `WAITING`, because several people may answer an order at once, and each must learn who was first.
 pub const WAITING_PRESSES: usize = 32;
-/// Maximum time that a request waits for a turn.
+/// Maximum time that a request waits for a turn, which is the permission to run.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The reason why a request got no turn.
@@ -49,8 +49,8 @@ struct StoreQueue {
 }
 
 impl Turns {
-    /// `in_all` is the maximum of running requests of all stores; `waiting` is the maximum of waiting requests of one
-    /// store.
+    /// Creates the turns. At most `in_all` requests of all stores together run at the same time. At most `waiting`
+    /// requests of one store wait.
     pub fn new(in_all: usize, waiting: usize) -> Self {
         Self {
             stores: Mutex::default(),

@@ -1,7 +1,7 @@
-//! Verifies the certificate of a Postgres server. webpki verifies certificate chains, but rejects some certificates
-//! that libpq accepts. These are version 1 certificates, certificates without subject alternative names, and
-//! self-signed certificates as in PostgreSQL's documentation. For such a certificate, this module checks that it is a
-//! configured root, or that a configured root has signed it.
+//! Verifies the certificate of a Postgres server. The library webpki verifies certificate chains, but rejects some
+//! certificates that libpq (Postgres' C library) accepts. These are version 1 certificates, certificates without
+//! subject alternative names, and self-signed certificates as in PostgreSQL's documentation. For such a certificate,
+//! this module checks that it is a configured root, or that a configured root has signed it.
 
 use std::sync::Arc;
 
