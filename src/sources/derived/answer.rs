@@ -12,8 +12,8 @@ use super::compute::{DERIVE_MS, compute};
 use super::project::{Publish, PublishedResults, WrittenAt, publish_changes};
 use super::{Derived, failure, remedy};
 
-/// The types of the parameters `$1` to `$5` of an answer's SQL statement: the order's key, the new status, the reason,
-/// the minutes, and the name of the person who answers.
+/// The types of the parameters `$1` to `$5` of the SQL statement that saves an answer: the order's key, the new status,
+/// the reason, the minutes, and the name of the person who answers.
 pub(super) const PARAMETERS: [Type; 5] = [Type::TEXT, Type::TEXT, Type::TEXT, Type::INT4, Type::TEXT];
 
 /// SQL that puts the schema of the shop's table first in `search_path`, until the transaction ends. The parameter `$1`
@@ -21,8 +21,8 @@ pub(super) const PARAMETERS: [Type; 5] = [Type::TEXT, Type::TEXT, Type::TEXT, Ty
 pub(super) const NAMES: &str = "select set_config('search_path', quote_ident(n.nspname) || ', ' || current_setting('search_path'), true) \
      from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = to_regclass($1)";
 
-/// Saves the answer `change` if the order's published status is still `from`. Returns false, and saves nothing, if the
-/// published status differs or if the mapping's first statement changes no row.
+/// Saves the answer `change` if the order's published status, which clients see, is still `from`. Returns false, and
+/// saves nothing, if the published status differs. Also returns false if the mapping's first statement changes no row.
 pub(in crate::sources) async fn answer(
     transaction: &mut Transaction<'_>,
     source: &Source,
@@ -54,8 +54,8 @@ pub(in crate::sources) async fn answer(
         ];
         let changed = transaction.query_typed(&with_rows(sql), &parameters).await?;
         if place == 0 && changed.is_empty() {
-            // The shop may have changed the order, and the projector may not have published this change yet. So it is
-            // published here, and the caller reads the order's new status from the projection table.
+            // The shop may have changed the order, and the projector may not have published this change yet. So this
+            // function publishes the change. The caller then reads the order's new status from the projection table.
             let now = WrittenAt::new();
             let publish = Publish::Usual(&now);
             compute_and_publish(transaction, source, derived, published, &keys, publish).await?;
@@ -67,8 +67,8 @@ pub(in crate::sources) async fn answer(
     Ok(true)
 }
 
-/// Finds the SQL statements of answers that Postgres can no longer run, for example because a column was renamed or a
-/// right is missing. Returns one line for each such statement.
+/// Finds the mapping's SQL statements for answers that Postgres can no longer run, for example because a column was
+/// renamed or a right is missing. Returns one line for each such statement.
 pub(super) async fn broken(
     client: &impl GenericClient,
     table: &str,
@@ -100,7 +100,8 @@ pub(super) async fn broken(
     Ok(broken)
 }
 
-/// Returns the answer's reason and the person's name without the characters that the database's encoding cannot store.
+/// Removes from the answer's reason and from the person's name the characters that the database's encoding cannot
+/// store.
 async fn storable(
     transaction: &Transaction<'_>,
     change: &StatusChange<'_>,
@@ -133,8 +134,8 @@ pub(in crate::sources) async fn taken(
     Ok(())
 }
 
-/// Computes the orders with these keys, and publishes each difference from the last published results. An expression
-/// that fails leaves only its own value unreadable.
+/// Computes the orders with these keys, and publishes each value that differs from the last published result. If an
+/// expression fails, only its own value becomes unreadable.
 async fn compute_and_publish(
     transaction: &mut Transaction<'_>,
     source: &Source,

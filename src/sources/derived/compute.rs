@@ -21,7 +21,7 @@ pub(super) const DERIVE_MS: u32 = 2000;
 /// milliseconds.
 const DERIVE_ONE_MS: u32 = 300;
 
-/// Computed orders, and the expressions that failed.
+/// The results of computing orders: the orders, and the expressions that failed.
 #[derive(Debug, Default)]
 pub(super) struct Computed {
     /// The orders, one entry for each store of an order.
@@ -74,7 +74,7 @@ pub(super) async fn compute(
     Ok(computed)
 }
 
-/// Computes whole orders. `None`: an expression of the mapping failed.
+/// Computes all values of all orders with these keys in one query. `None`: an expression of the mapping failed.
 async fn whole(
     transaction: &mut Transaction<'_>,
     source: &Source,
@@ -118,8 +118,8 @@ fn of_several_rows(orders: &[Projected]) -> Vec<Failure> {
     of_several.into_iter().map(|key| Failure::several_rows(key)).collect()
 }
 
-/// Computes one order value by value, and returns one [`Projected`] for each store of the order. Returns `None` instead
-/// of them if the store cannot be computed and the order was published to no store before.
+/// Computes each value of one order in its own query, and returns one [`Projected`] for each store of the order.
+/// Returns `None` as the orders if the store cannot be computed and the order was published to no store before.
 async fn value_by_value(
     transaction: &mut Transaction<'_>,
     source: &Source,
@@ -169,7 +169,8 @@ fn of_store(derived: &Derived, key: &str, store: Option<String>, read: &HashMap<
         format!("\"{name}\" : {}", of(&name).unwrap_or(unreadable))
     });
     let data = format!("{{{}}}", values.collect::<Vec<_>>().join(", "));
-    // An unreadable status counts as a status word that the mapping does not know, so panels ring for the order.
+    // An unreadable status counts as a status word that the mapping does not know. The order is then pending, so panels
+    // ring for it.
     let status = match serde_json::from_str(of("status").unwrap_or(UNREADABLE)).unwrap_or_default() {
         Value::String(word) => Some(word),
         Value::Null => None,
@@ -178,7 +179,8 @@ fn of_store(derived: &Derived, key: &str, store: Option<String>, read: &HashMap<
     Projected::new(key.to_owned(), store, status, data, derived)
 }
 
-/// One value of an order, from one of the rows that the mapping's joins give.
+/// One value of an order. If the mapping's joins give several rows for the order, this is the value in one of these
+/// rows.
 struct Row {
     /// The id of the row's store. `None`: the store is null, or the value was computed without the store.
     store: Option<String>,
@@ -203,7 +205,8 @@ async fn value(
     if let Read::Rows(_) = with_store {
         return Ok(with_store);
     }
-    // The expression of the store may have failed instead of the value's expression.
+    // Perhaps the expression of the store failed, and not the expression of the value. So the value is computed without
+    // the store.
     let joined = one_way(transaction, source, key, name, function::WITHOUT_STORE).await?;
     if let Read::Rows(_) = joined {
         return Ok(joined);
@@ -214,8 +217,8 @@ async fn value(
     Ok(if let Read::Rows(_) = bare { bare } else { joined })
 }
 
-/// Computes one value of an order. `suffix` selects the way: empty for the usual query, [`function::WITHOUT_STORE`], or
-/// [`function::BARE`].
+/// Computes one value of an order with one query. `suffix` selects the query: empty for the usual query,
+/// [`function::WITHOUT_STORE`], or [`function::BARE`].
 async fn one_way(
     transaction: &mut Transaction<'_>,
     source: &Source,

@@ -58,7 +58,8 @@ impl Failure {
         }
     }
 
-    /// Whether row level security hides the order's row. If so, the mapping's expressions are not the cause.
+    /// Whether the failure is that row level security hides the order's row. If so, no expression of the mapping has
+    /// failed.
     pub fn is_hidden_row(&self) -> bool {
         self.place == ROW_SECURITY
     }
@@ -106,7 +107,8 @@ fn unquoted(text: &str) -> String {
 }
 
 /// Saves the failures of the orders with these keys, and deletes earlier failures that no longer occur. `unseen` has
-/// the keys of orders that no store can see. Returns the number of deleted failures.
+/// the keys of orders that no client sees, because their store cannot be computed or their row is hidden. Returns the
+/// number of deleted failures.
 pub(super) async fn save(
     transaction: &Transaction<'_>,
     source: SourceId,
@@ -187,8 +189,8 @@ pub(super) async fn retry(
     Ok(retried)
 }
 
-/// The separator in a line of a health report. The text before the separator stays the same while the problem lasts.
-/// The counts and keys after the separator change.
+/// Separates the two parts of a line in a health report. The first part names the problem and stays the same while the
+/// problem lasts. The second part has counts and keys, which change.
 pub(in crate::sources) const COUNTED: &str = "; now for ";
 
 /// The lines of a health report about the failures of a source: the number of affected orders, then the most frequent

@@ -1,5 +1,6 @@
-//! Installs the parts of a derived source in the database: the source's function, the projection table, and the
-//! triggers of all watched tables.
+//! Installs the parts of a derived source (one whose orders come from SQL expressions) in the database. The parts are
+//! the SQL function that computes orders, the projection table with the results, and the triggers of all watched
+//! tables.
 
 use tokio_postgres::{GenericClient, Transaction};
 
@@ -69,8 +70,8 @@ pub(in crate::sources) async fn install(
     Ok(done)
 }
 
-/// SQL that creates the source's projection table. The table has one row for each order and store: the last published
-/// result.
+/// SQL that creates the source's projection table. The table has one row for each order and store, with the values that
+/// clients last received.
 fn table_sql(source: SourceId) -> String {
     let table = projection(source);
     format!(
@@ -116,7 +117,8 @@ async fn has_function(
     row.map_or(Ok(false), |row| row.try_get(0))
 }
 
-/// Drops the trigger functions, with their triggers, of tables that the mapping no longer watches.
+/// Drops the trigger functions of tables that the mapping no longer watches. Dropping a function also drops its
+/// triggers.
 async fn drop_strange(
     transaction: &Transaction<'_>,
     source: SourceId,

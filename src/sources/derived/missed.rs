@@ -7,7 +7,7 @@ use super::compute::is_of_mapping;
 use super::{HIDDEN, function, projection};
 use crate::domain::event::SourceId;
 
-/// Time limit of the query that computes the orders' statuses, milliseconds.
+/// Time limit of the query that computes the statuses of orders, milliseconds.
 const DERIVE_MS: u32 = 2000;
 
 /// Returns the keys of `written` whose orders the projector has missed. A missed order is not hidden, not published,
@@ -37,8 +37,8 @@ pub(in crate::sources) async fn not_projected(
         let on_the_way: &str = row.try_get(0)?;
         keys.retain(|key| key != on_the_way);
     }
-    // A hidden order has no row in the projection table, and is not missed. So the statuses of the remaining orders are
-    // computed, to leave out the hidden ones.
+    // A hidden order (its status is `hidden`, as for a cart) has no row in the projection table, and is not missed. So
+    // the statuses of the remaining orders are computed, to leave out the hidden orders.
     let limit = format!("set local jit = off; set local statement_timeout = {DERIVE_MS}");
     transaction.batch_execute(&limit).await?;
     if let Statuses::Read(visible) = visible(transaction, source, &keys).await? {
