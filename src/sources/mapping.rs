@@ -34,7 +34,7 @@ pub enum StoreRef {
 /// The meaning of the words in the shop's status column. If a status has several words, an answer writes the first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatusWords {
-    /// The column that holds the status word.
+    /// The shop's words for each status. A status that has no words may be missing from the list.
     pub column: Column,
     /// The shop's words for each status. A status without words may be left out of the list.
     pub words: Vec<(Status, Vec<String>)>,
@@ -212,9 +212,12 @@ pub struct Mapping {
     pub items: Option<Items>,
     /// The columns of extra fields that panels show, each with its label.
     pub extra: Vec<(String, Column)>,
-    /// How a person's answer reaches the shop: through columns of the row, a function, or the shop's API.
+    /// An SQL query for data outside the row, from the section `[details]`. `$1` is a text array of order keys. Each
+    /// result row has the column `key`, and a column for each field. `None`: the mapping has no such query.
     pub answer: Answer,
-    /// An SQL query for data outside the row. `$1` is a text array of order keys. A result row has `key` and fields.
+    /// The SQL part of a derived mapping. The projector, a background task, evaluates the SQL and saves the orders in
+    /// the source's projection table. All fields except `table` then describe the projection table. `None`: every value
+    /// is a column of the shop's row.
     pub details: Option<String>,
     /// The SQL part of a derived mapping; `None`: every value is a column of the shop's row. The projector evaluates
     /// the SQL and saves the orders in the projection table. All fields except `table` then describe that table.
@@ -293,7 +296,8 @@ impl Mapping {
             .chain(self.extra.iter().map(|(_, column)| column))
     }
 
-    /// The statuses that a person can set: each status with a word, or all if a function or API of the shop is used.
+    /// The statuses that a person can set. If an answer calls a function or API of the shop, these are all statuses.
+    /// Otherwise they are the statuses for which the shop has a word.
     pub fn reachable(&self) -> StatusSet {
         match self.answer.has_own_words() {
             true => StatusSet::ALL,
@@ -315,7 +319,8 @@ impl Mapping {
 }
 
 impl StatusWords {
-    /// The meaning of a status word: a status, or hidden; `None`: the mapping does not contain the word.
+    /// The meaning of a shop's status word: a status of Vestnik, or hidden. `None`: the mapping does not contain the
+    /// word.
     pub fn meaning(&self, word: &str) -> Option<WordMeaning> {
         let has = |words: &[String]| words.iter().any(|known| known == word);
         if has(&self.hidden) {
@@ -341,8 +346,8 @@ impl StatusWords {
         words.first().map(String::as_str)
     }
 
-    /// The status that the order has after an answer wrote the word for `status`. If a shop has one word for both
-    /// rejected and cancelled, the order becomes cancelled even if a person rejected it.
+    /// The status that the order has after an answer wrote the word for `status`. It differs from `status` if the shop
+    /// has one word for both rejected and cancelled. The order is then cancelled, even if a person rejected it.
     pub fn becomes(&self, status: Status) -> Status {
         match self.word_of(status).and_then(|word| self.meaning(word)) {
             Some(WordMeaning::Status(becomes)) => becomes,

@@ -46,8 +46,9 @@ pub fn projection(source: SourceId) -> String {
     format!("vestnik.vst_projection_{}", source.0)
 }
 
-/// Adds the unit, major or minor, to the amounts of a derived mapping that have none. The SQL type of the amount's
-/// expression decides the unit. `columns` has the names and types of the expressions.
+/// Sets the unit (major, or minor such as cents) of each amount of a derived mapping whose unit the mapping does not
+/// name. The SQL type of the amount's expression decides the unit. `columns` has the names and types of the
+/// expressions.
 pub fn with_units(mut mapping: Mapping, columns: &[RecordedColumn]) -> Mapping {
     let unit = |name: &str| {
         columns

@@ -23,7 +23,7 @@ pub fn names() -> [&'static str; PRESETS.len()] {
     PRESETS.map(|(name, _)| name)
 }
 
-/// The built-in mapping with this name, as TOML; `None`: no built-in mapping has this name.
+/// The built-in mapping with this name, such as `saleor`, as TOML. `None`: no built-in mapping has this name.
 pub fn mapping(name: &str) -> Option<&'static str> {
     PRESETS.iter().find(|(known, _)| *known == name).map(|(_, toml)| *toml)
 }

@@ -1,5 +1,5 @@
-//! Deletes closed orders (completed, rejected or cancelled) from the projection tables after the journal's retention.
-//! If the shop writes a deleted order again, the projector computes it again.
+//! Deletes closed orders (completed, rejected or cancelled) of derived sources from the projection tables, when they
+//! are older than the journal's retention. If the shop writes a deleted order again, the projector computes it again.
 
 use std::time::Duration;
 
