@@ -25,8 +25,8 @@ impl Registry {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The current sources of the database. If their version has changed, the sources are loaded again. Callers use
-    /// this function for work that must not use an outdated mapping, such as a batch of the projector.
+    /// The current sources of the database. If the version in the database has changed, loads the sources again. Work
+    /// that must not use an outdated mapping calls this function, such as a batch of the projector.
     pub async fn in_force(&self, client: &impl GenericClient) -> Result<Arc<Sources>, QueryError> {
         let current = self.current();
         if version(client).await? == current.version {
@@ -47,7 +47,7 @@ impl Registry {
         Ok(self.current())
     }
 
-    /// Loads the sources from the database. Returns the sources that were loaded before.
+    /// Loads the sources from the database, and returns the sources that this node had in memory before.
     pub async fn reload(&self, client: &impl GenericClient) -> Result<Arc<Sources>, QueryError> {
         Ok(self.replace(Arc::new(load(client).await?)))
     }
