@@ -45,14 +45,15 @@ pub struct StatusChange<'a> {
     pub reason: Option<&'a str>,
     /// The promised preparation time, in minutes.
     pub minutes: Option<i32>,
-    /// The person's name, as other people see it.
+    /// The id of the access token with which the panel signed in. `None`: the answer does not come from a panel.
     pub by: &'a str,
-    /// The id of the panel's access token; `None`: the answer does not come from a panel.
+    /// The id of the request's idempotency key, with which the client may repeat the request without a second change.
+    /// `None`: the request has no such key.
     pub token: Option<TokenId>,
     /// The id of the request's idempotency key, so that the client may repeat the request. `None`: the request has no
     /// such key.
     pub request: Option<RequestId>,
-    /// The channel through which the person answered.
+    /// How long a person may undo a change of status after it was made.
     pub channel: AnswerChannel,
     /// Maximum age of a change of status that a person may undo.
     pub step_back: Duration,
