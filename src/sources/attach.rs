@@ -190,8 +190,8 @@ impl Attempt<'_> {
         };
         let lacked = Lacked {
             columns: now.iter().filter(is_new).map(|column| column.name.clone()).collect(),
-            // Writes to the table of a detached source are not events. So for a source that was detached, the repair
-            // must append no events for rows without one.
+            // Writes to a table are not events while its source is detached. So the repair must not append events for
+            // these writes later.
             rows: !was_detached && (installed.triggers || self.reads_other_columns(row.try_get(2)?)),
         };
         if is_same && !installed.any() {

@@ -195,7 +195,7 @@ struct EventContent {
     subject: Subject,
     previous: Option<Status>,
     changed: Vec<&'static str>,
-    /// The order before the change, if the change did not change the order's status. `None` for every other change.
+    /// The order before the change, if the change left the order's status as it was. `None` for every other change.
     before: Option<Subject>,
     data: Map<String, Value>,
 }
@@ -377,8 +377,8 @@ fn group_key<'a>(event: &'a JournalEvent, write: &'a RowWrite) -> GroupKey<'a> {
 
 /// Merges several writes to one row in one transaction. Journal ids do not show the order of the writes. If a trigger
 /// of the shop changes the row again, this nested write is recorded before the outer write. So the function compares
-/// the states before and after each write. The state before the first write is no write's result, and the state after
-/// the last write is no write's start.
+/// the states of the row before and after each write. No write produced the state before all writes, and no write
+/// replaced the state after all writes.
 fn change<'a>(writes: &[(&'a JournalEvent, &'a RowWrite)]) -> Change<'a> {
     let states = |write: &'a RowWrite| match write.write {
         Write::Insert | Write::Truncate => (None, Some(write.data.as_str())),

@@ -100,8 +100,8 @@ pub(super) async fn has_right_triggers(
     Ok(count as usize == tables.len() * names.len())
 }
 
-/// The names of other tables whose triggers call the function. For example, the source's table was renamed, and a new
-/// table has its name.
+/// The names of other tables whose triggers call the function. For example, the shop has renamed the source's table and
+/// created a new table with the old name.
 async fn triggers_elsewhere(client: &impl GenericClient, function: &str, table: &Table) -> Result<Vec<String>, Error> {
     const ELSEWHERE: &str = "select distinct format('%I.%I', n.nspname, c.relname) from pg_trigger g \
          join pg_class c on c.oid = g.tgrelid join pg_namespace n on n.oid = c.relnamespace \

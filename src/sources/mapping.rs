@@ -34,9 +34,9 @@ pub enum StoreRef {
 /// The meaning of the words in the shop's status column. If a status has several words, an answer writes the first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatusWords {
-    /// The shop's words for each status. A status that has no words may be missing from the list.
+    /// The column that holds the status word.
     pub column: Column,
-    /// The shop's words for each status. A status without words may be left out of the list.
+    /// The shop's words for each status. A status that has no words may be missing from the list.
     pub words: Vec<(Status, Vec<String>)>,
     /// The words of hidden orders, such as carts and unpaid orders. Panels do not show them.
     pub hidden: Vec<String>,
@@ -212,15 +212,14 @@ pub struct Mapping {
     pub items: Option<Items>,
     /// The columns of extra fields that panels show, each with its label.
     pub extra: Vec<(String, Column)>,
+    /// How a person's answer reaches the shop: through columns of the row, a function, or the shop's API.
+    pub answer: Answer,
     /// An SQL query for data outside the row, from the section `[details]`. `$1` is a text array of order keys. Each
     /// result row has the column `key`, and a column for each field. `None`: the mapping has no such query.
-    pub answer: Answer,
+    pub details: Option<String>,
     /// The SQL part of a derived mapping. The projector, a background task, evaluates the SQL and saves the orders in
     /// the source's projection table. All fields except `table` then describe the projection table. `None`: every value
     /// is a column of the shop's row.
-    pub details: Option<String>,
-    /// The SQL part of a derived mapping; `None`: every value is a column of the shop's row. The projector evaluates
-    /// the SQL and saves the orders in the projection table. All fields except `table` then describe that table.
     pub derived: Option<Box<Derived>>,
 }
 

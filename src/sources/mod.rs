@@ -58,11 +58,10 @@ pub struct Source {
     /// The table with its schema, quoted for SQL. For a derived source, it is the projection table,
     /// `vestnik.vst_projection_N`.
     pub table: String,
+    /// The meaning of the table's columns.
+    pub mapping: Mapping,
     /// The columns that the trigger records, with their SQL types when the table was attached. For a derived source,
     /// whose values are SQL expressions: the names and types of the expressions.
-    pub mapping: Mapping,
-    /// The columns that the trigger records, with their types at the time of attaching. For a derived source: the names
-    /// and types of its SQL expressions.
     pub columns: Vec<RecordedColumn>,
 }
 

@@ -24,10 +24,10 @@ use crate::domain::wire_time::WireTime;
 pub struct Preview {
     /// The id of the order's store; `None`: the row names no store, so no client would receive the order.
     pub store: Option<StoreId>,
+    /// The translated order or booking.
+    pub subject: Subject,
     /// Whether the mapping or the row names the currency of the row's amounts. The row may also name an unknown
     /// currency.
-    pub subject: Subject,
-    /// Whether the currency of the row's amounts is known, missing, or an unknown code.
     pub currency: NamedCurrency,
     /// Whether a currency is set for the order's store.
     pub store_has_currency: bool,

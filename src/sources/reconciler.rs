@@ -25,11 +25,10 @@ pub struct MissedRows {
     pub table: String,
     /// The number of rows without an event, among the compared rows.
     pub rows: i64,
+    /// The key of the newest row without an event.
+    pub newest: i64,
     /// Whether the missed rows become events now, because the source is derived (its orders come from SQL expressions).
     /// The missed rows of other sources are only reported.
-    pub newest: i64,
-    /// Whether the source is derived. The missed rows of a derived source become events now; the rows of other sources
-    /// are only reported.
     pub told_late: bool,
 }
 

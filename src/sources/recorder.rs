@@ -19,7 +19,7 @@ pub enum FunctionOwner {
     Attacher,
 }
 
-/// Creates the role `vestnik_recorder` if it is missing, and grants it its rights in this database. Returns
+/// Creates the role `vestnik_recorder` if it is missing, and grants this role its rights in this database. Returns
 /// [`FunctionOwner::Attacher`] if the current role may not create `vestnik_recorder` or grant these rights.
 pub async fn prepare(client: &Client) -> Result<FunctionOwner, tokio_postgres::Error> {
     // Another process may create the role at the same moment, for another database.

@@ -36,9 +36,8 @@ pub fn function_name(source: SourceId) -> String {
 pub fn function_sql(source: SourceId, table: &Table, mapping: &Mapping) -> String {
     let columns = mapping.recorded_columns();
     let idents: Vec<String> = columns.iter().map(|name| ident(name)).collect();
-    // In a partitioned table, the statement needs this condition. The condition names the table by its OID, so Postgres
-    // makes a new plan for the statement after somebody alters the table. A statement that reads a transition table
-    // does not need it.
+    // This condition names the table by its OID, so that Postgres makes a new plan for the statement after somebody
+    // alters the table. A statement that reads a transition table does not need this condition.
     let is_fresh = format!(
         "(tg_relid operator(pg_catalog.=) '{}'::pg_catalog.regclass) is not null",
         table.oid
@@ -184,8 +183,8 @@ impl<'a> Expressions<'a> {
         }
     }
 
-    /// A lateral join that gives the columns of a row with long values shortened. Empty if no column can be long and
-    /// every type is built in.
+    /// A lateral join that gives a row's columns, with long values shortened. Empty if no column can be long and every
+    /// type is built in.
     fn large(&self, place: &str) -> String {
         if !self.has_foreign() && self.long().next().is_none() {
             return String::new();

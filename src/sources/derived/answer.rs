@@ -1,6 +1,7 @@
-//! Saves a person's answer to an order of a derived source. If the mapping has SQL statements for the answer, Vestnik
-//! runs them to change the shop's tables. Otherwise Vestnik keeps the answer in the source's projection table. Clients
-//! then see the kept answer instead of the shop's status, until the shop's status changes.
+//! Saves a person's answer to an order of a derived source (one whose orders come from SQL expressions). If the mapping
+//! has SQL statements for the answer, Vestnik runs them to change the shop's tables. Otherwise Vestnik keeps the answer
+//! in the source's projection table. Clients then see the kept answer instead of the shop's status, until the shop's
+//! status changes.
 
 use crate::infra::db::{GenericClient, Transaction};
 use tokio_postgres::types::{ToSql, Type};
@@ -113,10 +114,10 @@ async fn storable(
     Ok((row.try_get(0)?, row.try_get(1)?))
 }
 
-/// Publishes the answer `change`, which the shop's own API has accepted. If the shop's tables have a new status, the
-/// order gets that status. Otherwise the order gets the answer's status until the shop's status changes. Does nothing
-/// if the order's published status is no longer `from`, because the projector has then already published the shop's
-/// change.
+/// Publishes the answer `change`, which the shop's own API has accepted. If the status in the shop's tables has
+/// changed, clients receive that status. Otherwise they receive the answer's status, until the shop's status changes.
+/// Does nothing if the order's published status is no longer `from`, because the projector has then already published
+/// the shop's change.
 pub(in crate::sources) async fn taken(
     transaction: &mut Transaction<'_>,
     source: &Source,

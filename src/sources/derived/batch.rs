@@ -1,6 +1,6 @@
-//! Processes one batch of a derived source's changes. One transaction takes the changes from the queue `vst_change`,
-//! computes the changed orders, and publishes the orders' new values. If the transaction fails, the batch runs again,
-//! and no change is published twice.
+//! Processes one batch of changes of a derived source (one whose orders come from SQL expressions). One transaction
+//! takes the changes from the queue `vst_change`, computes the changed orders, and appends events for orders whose
+//! values differ. If the transaction fails, the batch runs again, and no change becomes an event twice.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -111,7 +111,7 @@ impl Taken {
 /// affects.
 #[derive(Debug)]
 struct Lead {
-    /// The number of the watched table, counted from 1.
+    /// The number of the written table among the mapping's watched tables, counted from 1.
     watch: usize,
     value: String,
     at: OffsetDateTime,

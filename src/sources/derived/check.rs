@@ -1,5 +1,6 @@
-//! Validates a derived mapping against its tables. Vestnik creates a temporary view from the expressions. The Postgres
-//! catalog then shows the types of the expressions, and the tables and columns that they read.
+//! Validates a derived mapping (a mapping with SQL expressions instead of columns) against its tables. Vestnik creates
+//! a temporary view from the expressions. The Postgres catalog then shows the types of the expressions, and the tables
+//! and columns that they read.
 
 use std::collections::BTreeMap;
 
@@ -33,9 +34,9 @@ const PAID_TYPES: [&str; 7] = [
 pub struct Checked {
     /// The errors and warnings about the mapping.
     pub findings: Findings,
-    /// The tables on which Vestnik installs triggers for the source. The first is the shop's table of orders.
+    /// The name and the SQL type of each expression.
     pub columns: Vec<RecordedColumn>,
-    /// The tables that get triggers for the source. The first is the shop's table of orders.
+    /// The tables on which Vestnik installs triggers for the source. The first is the shop's table of orders.
     pub(super) watched: Vec<Watched>,
     /// Every table that the expressions read, quoted and with its schema, as in `public."order"`.
     pub(super) reads: Vec<String>,
@@ -326,7 +327,8 @@ fn place(table: &str) -> String {
     format!("derived.watch of {table}")
 }
 
-/// Reports each `keys` query of a watched table, and each SQL statement of an answer, that Postgres cannot prepare.
+/// Reports each SQL statement that Postgres cannot prepare: the `keys` queries, which find the orders that a row of a
+/// watched table affects, and the statements that save answers.
 async fn statements(
     transaction: &mut Transaction<'_>,
     table: &Table,

@@ -1,5 +1,5 @@
-//! Computes orders of a derived source, for the projector and for answers. If an expression of the mapping fails, only
-//! its own value is missing, and the rest of the order is computed.
+//! Computes orders of a derived source (one whose orders come from SQL expressions), for the projector and for answers.
+//! If an expression fails, only its own value is missing, and the rest of the order is computed.
 
 use std::collections::{HashMap, HashSet};
 
@@ -26,8 +26,8 @@ const DERIVE_ONE_MS: u32 = 300;
 pub(super) struct Computed {
     /// The orders, one entry for each store of an order.
     pub orders: Vec<Projected>,
-    /// The keys of orders that no store receives: the expression of the store fails, and the order was published to no
-    /// store before.
+    /// The keys of orders that no store receives: the expression of the store fails, and no store has received the
+    /// order before.
     pub without_store: Vec<String>,
     /// The expressions that failed, each with the key of its order.
     pub failures: Vec<Failure>,

@@ -1,4 +1,4 @@
-//! Saves which expressions of a derived source fail for which orders, in the table `vst_projection_failure`. A row
+//! Saves which SQL expressions of a derived source fail for which orders, in the table `vst_projection_failure`. A row
 //! stays until the expression works for the order again. Until then, the source's health report names the failure.
 
 use std::fmt;
@@ -15,13 +15,15 @@ pub(super) const RETRY_SECONDS: f64 = 10.0;
 const ROW_SECURITY: &str = "row level security";
 /// Maximum number of orders of a source that are saved as hidden by row level security. The oldest ones are deleted.
 const HIDDEN_ORDERS: i64 = 10_000;
-/// The value of [`Failure::key`] if the `keys` query of a watched table failed, because that query is for many orders.
+/// The value of [`Failure::key`] if a `keys` query failed. A `keys` query finds the orders that a row of a watched
+/// table affects, so its failure belongs to no single order.
 const NO_ORDER: &str = "";
 
 /// A failure to compute an order, usually because an expression of the mapping failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Failure {
-    /// The key of the order. Empty: the `keys` query of a watched table failed.
+    /// The key of the order. Empty: a `keys` query failed, which finds the orders that a row of a watched table
+    /// affects.
     pub key: String,
     /// The place of the expression in the mapping, such as `derived.total`, or [`ROW_SECURITY`].
     pub place: String,
@@ -58,13 +60,14 @@ impl Failure {
         }
     }
 
-    /// Whether the failure is that row level security hides the order's row. If so, no expression of the mapping has
+    /// Whether the order failed because row level security hides its row, and not because an expression of the mapping
     /// failed.
     pub fn is_hidden_row(&self) -> bool {
         self.place == ROW_SECURITY
     }
 
-    /// The failure of the `keys` query of a watched table.
+    /// The failure of the `keys` query of the watched table `table`. The query finds the orders that a row of the table
+    /// affects.
     pub fn of_watch(table: &str, error: &tokio_postgres::Error) -> Self {
         Self {
             key: NO_ORDER.to_owned(),
@@ -146,8 +149,8 @@ pub(super) async fn save(
     Ok(ended.len())
 }
 
-/// Deletes the saved failure of a watched table's `keys` query, because the query works again. Returns whether a
-/// failure was saved before.
+/// Deletes the saved failure of the `keys` query of the watched table `table`, because the query works again. Returns
+/// whether a failure was saved before.
 pub(super) async fn end_of_watch(
     transaction: &Transaction<'_>,
     source: SourceId,

@@ -1,5 +1,6 @@
-//! Generates the SQL function that computes the orders of a derived source. The function runs the mapping's expressions
-//! as one query for given keys. The function's owner is a role that may only read the tables of the expressions.
+//! Generates the SQL function that computes the orders of a derived source. The function runs the mapping's SQL
+//! expressions as one query for given keys of orders. The function's owner is a role that may only read the tables of
+//! the expressions.
 
 use super::super::catalog::Table;
 use super::super::sql::{ident, literal, quoted};

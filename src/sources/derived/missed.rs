@@ -10,8 +10,8 @@ use crate::domain::event::SourceId;
 /// Time limit of the query that computes the statuses of orders, milliseconds.
 const DERIVE_MS: u32 = 2000;
 
-/// Returns the keys of `written` whose orders the projector has missed. A missed order is not hidden, not published,
-/// and not in the projector's queue.
+/// Returns the keys in `written` whose orders the projector has missed. `written` has keys of rows that the shop wrote.
+/// A missed order is not hidden, clients have not received it, and it is not in the projector's queue.
 pub(in crate::sources) async fn not_projected(
     transaction: &mut Transaction<'_>,
     source: SourceId,

@@ -1,4 +1,5 @@
-//! Built-in derived mappings for known shop systems such as Saleor, from `presets/NAME.toml`.
+//! Built-in mappings for known shop systems such as Saleor, from `presets/NAME.toml`. They are derived mappings: SQL
+//! expressions over the system's tables define the orders.
 
 use tokio_postgres::Client;
 

@@ -1,5 +1,5 @@
-//! Computes the newest orders of a derived mapping before its table is attached, so that a person can check them. The
-//! expressions run with the rights that they will have after attaching.
+//! Computes the newest orders of a derived mapping (a mapping with SQL expressions) before its table is attached, so
+//! that a person can check them. The expressions run with the rights that they will have after attaching.
 
 use std::collections::{HashMap, HashSet};
 

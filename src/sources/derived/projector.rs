@@ -47,8 +47,8 @@ const LOGGED_FAILURES: usize = 20;
 /// Time limit of a batch. Without the limit, a batch on a half-open connection would never end.
 const BATCH_DEADLINE: Duration = Duration::from_secs(120);
 
-/// The background task that computes the orders of a database's derived sources, whose orders come from SQL
-/// expressions.
+/// The background task that computes the orders of a database's derived sources (sources whose orders come from SQL
+/// expressions).
 pub struct Projector {
     pool: Pool,
     sources: Arc<Registry>,

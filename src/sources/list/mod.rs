@@ -62,10 +62,10 @@ pub struct ListQuery<'a> {
 /// One page of a list.
 #[derive(Debug)]
 pub struct ListPage {
+    /// The orders or bookings as JSON objects, newest first.
+    pub rows: Vec<Map<String, Value>>,
     /// The cursor of the page: a text that says which journal events the page already contains. A stream that is opened
     /// with this cursor sends exactly the later events.
-    pub rows: Vec<Map<String, Value>>,
-    /// The cursor of the snapshot in which the page was read. The cursor covers every event that the page shows.
     pub cursor: String,
     /// Whether more rows follow the last row of this page.
     pub more: bool,

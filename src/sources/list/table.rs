@@ -95,11 +95,11 @@ pub struct Anchor {
     pub place: usize,
     /// The row's creation time; `None`: the table has no such column, or the value is null.
     pub at: Option<OffsetDateTime>,
-    /// The statuses of the orders or bookings to list.
+    /// The row's key.
     pub key: String,
 }
 
-/// The statuses to list.
+    /// The statuses of the orders or bookings to list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StatusFilter {
     /// Every status. Hidden and deleted orders are still left out.

@@ -50,21 +50,19 @@ pub struct Derived {
     pub status: String,
     /// Each field that the mapping defines: the field's name from `FIELDS`, and its SQL expression.
     pub fields: Vec<(&'static str, String)>,
-    /// An SQL query for the items of a row, with the columns `name`, `quantity`, `price`, `options`, `note` and
-    /// `category`. All columns but `name` are optional. `None`: the orders have no items.
+    /// The label and the SQL expression of each extra field.
     pub extra: Vec<(String, String)>,
     /// An SQL query for the items of a row, with the columns `name`, `quantity`, `price`, `options`, `note` and
-    /// `category`; all but `name` are optional.
+    /// `category`. All columns but `name` are optional. `None`: the orders have no items.
     pub items: Option<String>,
     /// The unit of all amounts; `None`: the SQL type of each amount's expression decides.
     pub unit: Option<Unit>,
     /// The IANA name of the zone for times without a zone.
     pub zone: String,
+    /// Maximum wait for the items of a new order. Many applications write the items after the order.
+    pub wait_for_items: Duration,
     /// Other tables whose rows affect an order. Triggers on these tables tell the projector, a background task, which
     /// orders to compute again.
-    pub wait_for_items: Duration,
-    /// Other tables whose rows affect an order. Triggers on these tables tell the projector which orders to compute
-    /// again.
     pub watch: Vec<Watch>,
     /// For each status: the SQL statements that Vestnik runs when a person sets this status. If a status has no
     /// statements, Vestnik keeps the answer in the projection table.
@@ -74,10 +72,10 @@ pub struct Derived {
 /// A table, other than the shop's table of orders, whose rows affect an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Watch {
-    /// The column whose values tell which orders a row affects. The values are keys of orders, or `keys` turns them
-    /// into keys.
+    /// The table's name as the TOML has it, such as `public."order"`.
     pub table: String,
-    /// The column that identifies the affected orders; see `keys`.
+    /// The column whose values tell which orders a row affects. The values are keys of orders, or the query `keys`
+    /// turns them into keys of orders.
     pub column: String,
     /// An SQL query that finds the keys of the affected orders. `$1` is a text array of values of `column`. `None`:
     /// `column` itself holds the order's key.

@@ -88,8 +88,8 @@ struct SecondTable {
     table: Table,
     /// The column of the table that holds the order's key.
     order_key: String,
-    /// Whether the name of the table and of its column are the only reason to expect items in it. `false`: a foreign
-    /// key of the table refers to the orders.
+    /// Whether only the names of the table and of its column suggest that the table holds items. `false`: a foreign key
+    /// of the table refers to the orders.
     is_guess: bool,
     /// Whether the table has a column for the names of dishes.
     is_named: bool,
