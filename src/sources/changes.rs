@@ -16,8 +16,7 @@ use crate::domain::event::{
 use crate::domain::status::{Status, SubjectKind};
 use crate::domain::subject::Visibility;
 
-/// The results of look-ups for the orders in some journal rows. A look-up reads data of an order from other tables,
-/// such as the table of items.
+/// The results of the look-ups for the orders in some journal rows. A look-up reads other tables, such as the items.
 #[derive(Debug, Default)]
 pub struct Lookups {
     found: HashMap<SubjectId, String>,
@@ -51,8 +50,7 @@ impl Lookups {
         self.failed.insert(source);
     }
 
-    /// Sets the answers of people that the shop overwrote with an old status. The map's key is the id of the journal
-    /// row of the overwriting write.
+    /// Sets the overwritten answers. The key of the map is the journal id of the row that overwrote the answer.
     pub fn set_overwritten(&mut self, overwritten: HashMap<EventId, OverwrittenAnswer>) {
         self.overwritten = overwritten;
     }
@@ -218,8 +216,8 @@ fn meaning(before: Option<Subject>, after: Option<Subject>, answer: Answer) -> O
         return Some(new(after, Some(previous)));
     }
     let mut changed = after.changed_fields(&before);
-    // A new promise of preparation time is always a change. Its minutes may equal the old ones, or the shop may have no
-    // column for minutes.
+    // If a person promises a preparation time, the order always counts as changed. The new minutes may equal the old
+    // ones, or the shop may have no column for minutes.
     if status == previous && answer.minutes.is_some() && !changed.contains(&"promised_minutes") {
         changed.push("promised_minutes");
     }

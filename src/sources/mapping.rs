@@ -214,12 +214,11 @@ pub struct Mapping {
     pub extra: Vec<(String, Column)>,
     /// How a person's answer reaches the shop: through columns of the row, a function, or the shop's API.
     pub answer: Answer,
-    /// An SQL query for data outside the row, from the section `[details]`. `$1` is a text array of order keys. Each
-    /// result row has the column `key`, and a column for each field. `None`: the mapping has no such query.
+    /// An SQL query for data outside the row. `$1` is a text array of order keys. `None`: the mapping has no such
+    /// query.
     pub details: Option<String>,
-    /// The SQL part of a derived mapping. The projector, a background task, evaluates the SQL and saves the orders in
-    /// the source's projection table. All fields except `table` then describe the projection table. `None`: every value
-    /// is a column of the shop's row.
+    /// The SQL part of a derived mapping. The projector saves its results in the projection table of the source. All
+    /// fields except `table` then describe the projection table. `None`: every value is a column of the shop's row.
     pub derived: Option<Box<Derived>>,
 }
 
@@ -295,8 +294,7 @@ impl Mapping {
             .chain(self.extra.iter().map(|(_, column)| column))
     }
 
-    /// The statuses that a person can set. If an answer calls a function or API of the shop, these are all statuses.
-    /// Otherwise they are the statuses for which the shop has a word.
+    /// The statuses that a person can set: all if a function or API of the shop sets them, else those that have a word.
     pub fn reachable(&self) -> StatusSet {
         match self.answer.has_own_words() {
             true => StatusSet::ALL,
@@ -318,8 +316,7 @@ impl Mapping {
 }
 
 impl StatusWords {
-    /// The meaning of a shop's status word: a status of Vestnik, or hidden. `None`: the mapping does not contain the
-    /// word.
+    /// The meaning of a shop's word: a status of Vestnik, or hidden. `None`: the mapping does not contain the word.
     pub fn meaning(&self, word: &str) -> Option<WordMeaning> {
         let has = |words: &[String]| words.iter().any(|known| known == word);
         if has(&self.hidden) {

@@ -55,8 +55,8 @@ pub struct Source {
     pub id: SourceId,
     /// The source's name, on the wire and in commands.
     pub name: Arc<str>,
-    /// The table with its schema, quoted for SQL. For a derived source, it is the projection table,
-    /// `vestnik.vst_projection_N`.
+    /// The table with its schema, quoted for SQL. For a derived source (one with SQL expressions), it is the source's
+    /// projection table, `vestnik.vst_projection_N`, from which lists are read.
     pub table: String,
     /// The meaning of the table's columns.
     pub mapping: Mapping,

@@ -147,7 +147,7 @@ fn known_words(mapping: &Mapping) -> Vec<&str> {
     words.chain(&mapping.status.hidden).map(String::as_str).collect()
 }
 
-/// The known word that is most similar to `word`, if `word` is probably misspelt.
+/// The known word that is most similar to `word`. `None`: `word` is probably not misspelt.
 fn meant<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let lower = word.to_lowercase();
     let distance = |known: &&str| strsim::damerau_levenshtein(&known.to_lowercase(), &lower);

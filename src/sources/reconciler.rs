@@ -37,11 +37,12 @@ pub struct MissedRows {
 #[derive(Debug, Default)]
 pub struct Reconciler {
     tables: HashMap<String, Checkpoint>,
-    /// The tables that could not be read in the last comparison. Each was logged when it became unreadable.
+    /// The tables that the last comparison could not read. The log has a warning from the time when each table became
+    /// unreadable, so it is not logged again.
     unread: Vec<String>,
 }
 
-/// The position in a table up to which its rows were compared; `through` is the greatest key.
+/// How far a table was compared with the journal: `through` is the greatest key of the compared rows.
 #[derive(Debug)]
 struct Checkpoint {
     through: i64,
@@ -50,7 +51,7 @@ struct Checkpoint {
     xmin: String,
 }
 
-/// A source whose table can be compared with the journal.
+/// A source whose table can be compared with the journal, because its key is a number with an index.
 struct Comparable {
     id: SourceId,
     table: String,

@@ -7,9 +7,9 @@ use super::json::{Json, at_path, member};
 use super::mapping::{Column, CurrencyRef, StoreRef};
 
 impl Source {
-    /// The recorded row `data` without the customer's data. The key, store, number, status, total, currency, type, and
-    /// the times of creation and deletion stay. All other values are removed, such as names, addresses, notes, items
-    /// and extra fields.
+    /// The recorded row `data`, a JSON object, without the customer's data. The key, store, number, status, total,
+    /// currency, type, and the times of creation and deletion stay. All other values are removed, such as names,
+    /// addresses, notes, items and extra fields.
     pub fn without_customer(&self, data: &str) -> String {
         let Json::Object(members) = Json::read(data) else {
             return "{}".to_owned();

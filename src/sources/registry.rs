@@ -78,7 +78,8 @@ pub async fn load(client: &impl GenericClient) -> Result<Sources, QueryError> {
         };
         let id = SourceId(row.try_get(0)?);
         let columns: Vec<RecordedColumn> = serde_json::from_str(row.try_get(4)?).unwrap_or_default();
-        // Lists and answers of a derived source use the projection table instead of the shop's table.
+        // A derived source (one with SQL expressions) has a projection table with its computed orders. Lists and
+        // answers use this table instead of the shop's table.
         let (table, mapping) = match mapping.derived {
             Some(_) => (derived::projection(id), derived::with_units(mapping, &columns)),
             None => (row.try_get(2)?, mapping),

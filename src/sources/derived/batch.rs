@@ -325,8 +325,8 @@ async fn project(
 }
 
 /// Computes the orders that existed before the source was attached or its mapping changed, and appends no events for
-/// them. Skips an order that was written since then, because a later batch takes its change from the queue and
-/// publishes it with an event.
+/// them. Skips an order that was written since then. A later batch takes the change of this order from the queue and
+/// appends an event for it.
 async fn all_rows(
     transaction: &mut Transaction<'_>,
     source: &Source,

@@ -211,8 +211,8 @@ async fn value(
     if let Read::Rows(_) = joined {
         return Ok(joined);
     }
-    // Without the joins, every name of a joined table is an error, which hides the cause. So the error of the query
-    // with joins is returned.
+    // A query without the joins fails at each name of a joined table, and this error hides the cause. Return the error
+    // of the query with joins instead.
     let bare = one_way(transaction, source, key, name, function::BARE).await?;
     Ok(if let Read::Rows(_) = bare { bare } else { joined })
 }

@@ -41,7 +41,7 @@ impl Failure {
         }
     }
 
-    /// The failure of an order for which the mapping's joins give several different rows in one store.
+    /// The failure that the mapping's joins give several different rows for the order `key` in one store.
     pub fn several_rows(key: &str) -> Self {
         Self {
             key: key.to_owned(),
@@ -51,7 +51,7 @@ impl Failure {
         }
     }
 
-    /// The failure of an order whose row is hidden by row level security.
+    /// The failure that row level security hides the row of the order `key`.
     pub fn hidden_row(key: &str, reason: &str) -> Self {
         Self {
             key: key.to_owned(),
@@ -87,7 +87,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// The place of a watched table's `keys` query in the mapping, for error texts.
+/// The text that names the `keys` query of the watched table `table` in errors.
 pub(super) fn place_of_watch(table: &str) -> String {
     format!("derived.watch of {table}: keys")
 }

@@ -91,7 +91,8 @@ fn table_sql(source: SourceId) -> String {
     )
 }
 
-/// SQL that grants rights on the source's projection table and function to every role that may update the journal.
+/// SQL that grants rights on the source's projection table and function. Each role that may update the journal gets the
+/// rights, because `vestnik serve` may run with this role.
 fn grant_sql(source: SourceId) -> String {
     format!(
         "do $$ declare it record; begin \
@@ -179,7 +180,8 @@ pub(in crate::sources) async fn drop_sql(
     Ok(sql)
 }
 
-/// Returns the SQL that installs all parts of a derived source, so that a person can read it before it runs.
+/// Returns the SQL that installs all parts of a derived source (one whose orders come from SQL expressions), so that a
+/// person can read it before it runs.
 pub(in crate::sources) fn install_sql(source: SourceId, derived: &Derived, checked: &Checked) -> String {
     let mut sql = String::new();
     for watched in &checked.watched {

@@ -41,7 +41,8 @@ pub(super) use state::{State, examine};
 /// The names of the columns that the mapping's query `items` may return.
 pub(super) const ITEM_COLUMNS: [&str; 6] = ["name", "quantity", "price", "options", "note", "category"];
 
-/// The name of the source's projection table, with its schema. The table holds the last published result of each order.
+/// The name of the source's projection table, with its schema. For each order and store, the table holds the values
+/// that clients last received.
 pub fn projection(source: SourceId) -> String {
     format!("vestnik.vst_projection_{}", source.0)
 }

@@ -156,6 +156,7 @@ impl PublishedResults {
     }
 
     /// The status of an order in the shop's tables. Clients may see another status, which a person's answer set.
+    /// `None`: the order is not published.
     pub fn shop_status(&self, key: &str, store: &str) -> Option<&str> {
         self.before
             .get(&(key.to_owned(), store.to_owned()))
@@ -223,7 +224,8 @@ pub(super) async fn publish_changes(
     Ok(writes.events.len() as u64)
 }
 
-/// Compares a computed order with its last published result, and adds the difference to `writes`.
+/// Compares a computed order with its last published result, and adds the changed row and its event to `writes`.
+/// `before` is that result; `None`: the order was not published before.
 fn compare(writes: &mut Writes, order: Projected, before: Option<Before>, publish: Publish<'_>) {
     let kept = before
         .as_ref()

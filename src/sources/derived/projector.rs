@@ -1,6 +1,7 @@
-//! The projector computes the orders of a database's derived sources. Every node starts it, but only the node that
-//! holds the projector's lease works. The projector polls the queue of changes, so that the shop's writes need not
-//! notify it. Without derived sources it runs no queries.
+//! The projector computes the orders of a database's derived sources, whose orders come from SQL expressions. Every
+//! node starts it, but only the node that holds the projector's lease, a claim that ends by itself, does the work. The
+//! projector polls the queue of changes, so that the shop's writes need not notify it. Without derived sources it runs
+//! no queries.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -27,7 +28,8 @@ const RENEWAL: Duration = Duration::from_secs(1);
 const STANDBY_PAUSE: Duration = Duration::from_millis(500);
 /// Interval at which the node with the lease polls the queue for changes.
 const POLL_PAUSE: Duration = Duration::from_millis(20);
-/// Interval at which the node with the lease polls until [`BUSY_FOR`] has passed since the last change.
+/// Interval at which the node with the lease polls the queue while changes are frequent. It applies until [`BUSY_FOR`]
+/// has passed since the last change.
 const BUSY_PAUSE: Duration = Duration::from_millis(5);
 /// Time after the last change during which the node polls at the interval [`BUSY_PAUSE`].
 const BUSY_FOR: Duration = Duration::from_secs(1);

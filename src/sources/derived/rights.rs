@@ -1,6 +1,6 @@
-//! Checks the rights that a derived source needs. The role of `vestnik serve` must be able to read the table of orders,
-//! and to run the SQL statements of answers. A second role runs the expressions, and row level security must not hide
-//! rows from it.
+//! Checks the rights that a derived source needs (a source whose orders come from SQL expressions). The role of
+//! `vestnik serve` must be able to read the table of orders, and to run the SQL statements of answers. A second role
+//! runs the expressions, and row level security must not hide rows from it.
 
 use super::super::access::{self, Access};
 use super::super::catalog::Table;
@@ -287,8 +287,9 @@ pub(super) async fn of_expressions(
     source: Option<SourceId>,
     reads: impl Iterator<Item = &String>,
 ) -> Result<Access, tokio_postgres::Error> {
-    // The role that runs the expressions: the owner of the source's function. Before the function exists, it is the
-    // role that `reader::prepare` will use. Before Postgres 16, a role that may create roles may also join every role.
+    // The role that runs the expressions is the owner of the source's function. Before the function exists, it is the
+    // role that `reader::prepare` will use. Before Postgres 16, a role that may create roles may also join every role,
+    // so it can use `vestnik_reader`.
     const READER: &str = "select coalesce( \
              (select quote_ident(r.rolname) from pg_proc p join pg_roles r on r.oid = p.proowner where p.oid = to_regprocedure($2)), \
              case when coalesce(pg_has_role(to_regrole($1), 'member'), false) \

@@ -14,11 +14,12 @@ use crate::domain::event::SourceId;
 pub(in crate::sources) struct State {
     /// The current problems.
     pub troubles: Vec<String>,
-    /// Warnings for the source's owner.
+    /// Warnings for the source's owner. A source with warnings only has no current problem.
     pub notes: Vec<String>,
 }
 
-/// Examines a derived source; `name` is its name, and `table` the shop's table of orders.
+/// Examines a derived source (one whose orders come from SQL expressions). `name` is the source's name, and `table` the
+/// shop's table of orders.
 pub(in crate::sources) async fn examine(
     client: &impl GenericClient,
     source: SourceId,

@@ -18,7 +18,7 @@ pub(super) const CLOSED: &str =
     "status in ('completed', 'rejected', 'cancelled') and shop_status in ('completed', 'rejected', 'cancelled')";
 
 /// Deletes one batch of old closed orders of each derived source. Returns the number of deleted orders. Several nodes
-/// may run this at once.
+/// may call this function at the same time.
 pub async fn trim(pool: &Pool, retention: Duration) -> Result<u64, QueryError> {
     const DERIVED: &str = "select s.id from vestnik.vst_source s join pg_class c on c.relname = 'vst_projection_' || s.id \
              and c.relnamespace = 'vestnik'::regnamespace where s.detached_at is null";

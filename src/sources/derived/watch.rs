@@ -1,5 +1,5 @@
-//! Generates and installs the triggers of a derived source: fills in the template `triggers/watch.sql` for the shop's
-//! table of orders and for each watched table.
+//! Generates and installs the triggers of a derived source (one whose orders come from SQL expressions). Fills in the
+//! template `triggers/watch.sql` for the shop's table of orders and for each watched table, whose rows affect orders.
 
 use tokio_postgres::Transaction;
 
@@ -21,7 +21,8 @@ const WRITES: [&str; 4] = ["insert", "update", "delete", "truncate"];
 /// rows.
 #[derive(Debug, Clone)]
 pub(super) struct Watched {
-    /// The table's number: 0 for the shop's table of orders, and 1 or more for a watched table.
+    /// The table's number: 0 for the shop's table of orders, and 1 or more for each other table whose rows affect
+    /// orders.
     pub number: usize,
     /// The table, as the Postgres catalog describes it.
     pub table: Table,

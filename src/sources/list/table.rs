@@ -93,7 +93,7 @@ pub struct SourceTable<'a> {
 pub struct Anchor {
     /// The index of the row's table among the tables that the list reads.
     pub place: usize,
-    /// The row's creation time; `None`: the table has no such column, or the value is null.
+    /// The row's creation time. `None`: the table has no column for the creation time, or the value is null.
     pub at: Option<OffsetDateTime>,
     /// The row's key.
     pub key: String,

@@ -65,7 +65,7 @@ pub struct Derived {
     /// orders to compute again.
     pub watch: Vec<Watch>,
     /// For each status: the SQL statements that Vestnik runs when a person sets this status. If a status has no
-    /// statements, Vestnik keeps the answer in the projection table.
+    /// statements, Vestnik keeps the answer in the projection table, and clients see it instead of the shop's status.
     pub answers: Vec<(Status, Vec<String>)>,
 }
 

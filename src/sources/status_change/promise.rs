@@ -32,8 +32,8 @@ pub async fn promise(
     let mapping = &current_order.source.mapping;
     let word = current_order.word.as_deref().unwrap_or(change.to.as_str());
     let written = match (&mapping.derived, &mapping.answer.function) {
-        // The SQL statements of a derived source change the status. A promise does not change the status, so no
-        // statement runs.
+        // The SQL statements of a derived source change the status. A promise of minutes does not change the status, so
+        // no statement runs.
         (Some(_), _) => true,
         (None, Some(function)) => call(transaction, function, word, change).await?,
         (None, None) => update(transaction, current_order, word, change).await?,
