@@ -217,8 +217,8 @@ pub struct Mapping {
     /// An SQL query for data outside the row. `$1` is a text array of order keys. `None`: the mapping has no such
     /// query.
     pub details: Option<String>,
-    /// The SQL part of a derived mapping. The projector saves its results in the projection table of the source. All
-    /// fields except `table` then describe the projection table. `None`: every value is a column of the shop's row.
+    /// The SQL part of a derived mapping. The projector saves its results in the projection table, and all fields
+    /// except `table` then describe that table. `None`: every value is a column of the shop's row.
     pub derived: Option<Box<Derived>>,
 }
 
