@@ -99,7 +99,7 @@ pub struct Anchor {
     pub key: String,
 }
 
-    /// The statuses of the orders or bookings to list.
+/// The statuses of the orders or bookings to list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StatusFilter {
     /// Every status. Hidden and deleted orders are still left out.
