@@ -331,8 +331,7 @@ impl StatusWords {
         of_status.map(|(status, _)| WordMeaning::Status(*status))
     }
 
-    /// The word that an answer writes for this status. `Rejected` may use the word of `Cancelled`. `None`: there is no
-    /// word.
+    /// The word that an answer writes for this status. `Rejected` may use the word of `Cancelled`. `None`: no word.
     pub fn word_of(&self, status: Status) -> Option<&str> {
         let own = self.words_of(status);
         let words = match status {

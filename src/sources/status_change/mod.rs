@@ -252,7 +252,8 @@ async fn apply(
         && (current_order.subject.next().contains(&to)
             || may_return(transaction, sources, current_order, change).await?);
     let mapping = &current_order.source.mapping;
-    // A function or API of the shop may accept a status that has no word in the mapping.
+    // A function or API of the shop may accept a status that has no word in the mapping. It then receives Vestnik's
+    // name of the status.
     let usual = mapping.answer.has_own_words().then(|| to.as_str());
     let word = mapping.status.word_of(to).or(usual);
     let lacks_word = word.is_none()

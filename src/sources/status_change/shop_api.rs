@@ -64,7 +64,7 @@ pub struct Ask {
     /// The time when the database reserved the order, Unix seconds by the clock of Postgres.
     at: i64,
     body: String,
-    /// The status word in the shop's table at the time of the reservation.
+    /// The status word in the shop's table when the order was reserved. `None`: the status column was null.
     from: Option<String>,
     previous: Status,
     current: CurrentStatus,

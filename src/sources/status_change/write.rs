@@ -52,7 +52,7 @@ fn update_sql(current_order: &CurrentOrder<'_>, to: Status) -> String {
     };
     let written_now = |_: &str, column: &AnswerColumn| format!("{}::{}", now(&column.kind), column.kind);
     put(&answer.updated_at, &written_now);
-    // A new promise for an order in preparation does not count as an acceptance.
+    // A new promise for an order in preparation does not count as an acceptance, so the time of the acceptance stays.
     if to == Status::Preparing && current_order.subject.status != Status::Preparing {
         put(&answer.accepted_at, &written_now);
     }
