@@ -6,7 +6,7 @@ use crate::infra::db::GenericClient;
 use super::catalog::{self, Table};
 use super::mapping::{ItemsRef, Mapping};
 
-/// The result of checking a role's rights on the tables of a source.
+/// The rights that a role lacks on the tables of a source, and warnings about row level security.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Access {
     /// The rights that the current role lacks, one line each. Each line contains the GRANT statement for the right.
@@ -15,7 +15,8 @@ pub struct Access {
     pub notes: Vec<String>,
 }
 
-/// Finds the rights that the current role lacks to list the orders of a source and to change their status.
+/// Finds the rights that the current role needs and does not have. The role needs rights to list the orders of a source
+/// and to change their status.
 pub async fn check(client: &impl GenericClient, table: &Table, mapping: &Mapping) -> Result<Access, catalog::Error> {
     let mut access = Access::default();
     let read = mapping.recorded_columns();
@@ -29,7 +30,8 @@ pub async fn check(client: &impl GenericClient, table: &Table, mapping: &Mapping
     if let Some(items) = &mapping.items
         && let ItemsRef::Table { table: name, order_key } = &items.from
     {
-        // The validation and the health report already report a missing table.
+        // If the items table is missing, there are no rights to check. The validation of the mapping and the health
+        // report name the missing table.
         let Ok(found) = Table::find(client, name).await else {
             return Ok(access);
         };

@@ -12,7 +12,7 @@ use super::fixtures::source;
 use super::lookup_results::LookupResult;
 use crate::domain::money::Currency;
 
-/// A mapping that uses every kind of field, each with different options.
+/// A mapping with every kind of field, and with options such as units and zones.
 const MAPPING: &str = r#"
     table = "public.orders"
     kind = "order"
@@ -52,8 +52,8 @@ const COLUMNS: [&str; 21] = [
     "id", "store_id", "short_no", "status", "name", "contact", "address", "comment", "persons", "paid", "method",
     "change", "minutes", "mode", "total", "currency", "due", "created", "deleted", "items", "table_no",
 ];
-/// Member names for the JSON objects that the tests generate. The translation knows most of these names, such as
-/// `price`.
+/// Names for the members of the JSON objects that the tests generate. The code that translates rows treats most of
+/// these names specially, such as `price`.
 const NAMES: [&str; 19] = [
     "name",
     "title",
@@ -157,7 +157,7 @@ proptest! {
         let read: serde_json::Value = serde_json::from_str(&sent).unwrap();
         prop_assert_eq!(&read["order_id"], "1");
         prop_assert!(!has_nul(&read), "many JSON parsers reject a NUL character: {}", sent);
-        // Two translations of the same row must be equal. Otherwise an unchanged row would be reported as changed.
+        // Two translations of the same row must be equal. Otherwise Vestnik would report an unchanged order as changed.
         let again = source(MAPPING, &[("total", "numeric"), ("due", "timestamp without time zone")]).translate("1", &row, context);
         prop_assert!(order.changed_fields(&again).is_empty());
     }

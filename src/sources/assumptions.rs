@@ -17,9 +17,9 @@ const ANSWERS: [Status; 5] = [
     Status::Rejected,
 ];
 
-/// The assumptions about the rows of a table, one line each. `expressions` has the name and the type of each expression
-/// of a derived mapping. `has_default_currency` says whether amounts of the newest rows are in the default currency.
-/// `None`: the table has no rows.
+/// The assumptions about the rows of a table, one line each. `expressions` has the name and the SQL type of each
+/// expression of a derived mapping (a mapping with SQL expressions instead of columns). `has_default_currency` says
+/// whether amounts of the newest rows are in the default currency. `None`: the table has no rows.
 pub fn lines(
     table: &Table,
     mapping: &Mapping,
@@ -71,8 +71,8 @@ fn times_without_zone(table: &Table, mapping: &Mapping, expressions: &[RecordedC
     times.into_iter().filter_map(of_column).collect()
 }
 
-/// A line about the answers that Vestnik keeps, because the derived mapping has neither SQL statements nor an API for
-/// them. `None`: Vestnik keeps no answers.
+/// A line that says that Vestnik itself keeps the answers of people to orders. Vestnik keeps them if a derived mapping
+/// (one with SQL expressions) names neither SQL statements nor an API for answers. `None`: Vestnik keeps no answers.
 fn kept_answers(mapping: &Mapping) -> Option<String> {
     let derived = mapping.derived.as_ref()?;
     if mapping.answer.url.is_some() {

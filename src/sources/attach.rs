@@ -71,7 +71,8 @@ pub async fn attach(
     .await
 }
 
-/// Validates a mapping against its table. For a derived mapping, also returns the data that [`derived::install`] needs.
+/// Validates a mapping against its table. For a derived mapping (a mapping with SQL expressions instead of columns),
+/// also returns the data that [`derived::install`] needs.
 async fn check(
     client: &mut Client,
     table: &Table,
@@ -136,7 +137,8 @@ async fn put(
 struct Attempt<'a> {
     table: &'a Table,
     mapping: &'a Mapping,
-    /// The result of validating a derived mapping, which its installation needs; `None`: the source is not derived.
+    /// The result of validating a derived mapping (a mapping with SQL expressions instead of columns). The installation
+    /// needs this result. `None`: the mapping is not derived.
     checked: Option<&'a derived::Checked>,
     mapping_toml: &'a str,
     options: Options,
@@ -188,8 +190,8 @@ impl Attempt<'_> {
         };
         let lacked = Lacked {
             columns: now.iter().filter(is_new).map(|column| column.name.clone()).collect(),
-            // The repair appends no events for a source that was detached, because writes while it was detached are not
-            // events.
+            // Writes to a table are not events while its source is detached. So the repair must not append events for
+            // these writes later.
             rows: !was_detached && (installed.triggers || self.reads_other_columns(row.try_get(2)?)),
         };
         if is_same && !installed.any() {
@@ -230,8 +232,8 @@ impl Attempt<'_> {
         }
     }
 
-    /// Whether this mapping reads the key or the store's id from another column than the earlier mapping. `before` is
-    /// the earlier mapping as TOML.
+    /// Whether the key or the store's id comes from another column in this mapping than in the earlier mapping.
+    /// `before` is the earlier mapping as TOML.
     fn reads_other_columns(&self, before: &str) -> bool {
         Mapping::from_toml(before)
             .is_ok_and(|before| before.key != self.mapping.key || before.store != self.mapping.store)
@@ -291,8 +293,8 @@ pub async fn reattach_all(client: &mut Client, progress: Progress<'_>) -> Result
     Ok(changed)
 }
 
-/// Attaches one source again. Only a derived source is validated. In other sources a column may be missing: the
-/// triggers then record it as null, and the health report names it.
+/// Attaches one source again. Only a derived source (its mapping has SQL expressions) is validated. In another source a
+/// column may be missing: the triggers then record it as null, and the health report names it.
 async fn reattach(
     client: &mut Client,
     mapping_toml: &str,

@@ -23,8 +23,8 @@ const MAPPING: &str = r#"
     column = "status"
     pending = ["pending"]
 "#;
-/// The trigger fires only for inserts. The node later updates a row with the self-test's result, and deletes old rows;
-/// neither must become an event.
+/// The trigger fires only for inserts. The node later updates a row with the self-test's result, and deletes old rows.
+/// Neither the update nor the deletion must become an event.
 const TRIGGER: &str = "create or replace trigger vestnik_record_insert after insert on vestnik.vst_canary \
      referencing new table as new_rows for each statement execute function";
 const HAS_TRIGGER: &str = "select exists (select from pg_trigger where tgrelid = to_regclass($1) \

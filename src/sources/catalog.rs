@@ -51,7 +51,8 @@ pub struct TableColumn {
     /// Whether the type is built into Postgres, or is an enum. A domain counts like its base type, and an array like
     /// its element type.
     pub is_builtin: bool,
-    /// Whether a value of the type can be long, such as a text.
+    /// Whether a value of the type can be long, such as a text. The trigger checks the size of such values before it
+    /// records them.
     pub is_long: bool,
     /// The labels of an enum type, in order. Empty for any other type.
     pub labels: Vec<String>,
@@ -218,7 +219,8 @@ async fn similar(client: &impl GenericClient, name: &str) -> Result<String, toki
 }
 
 async fn columns(client: &impl GenericClient, table: u32) -> Result<Vec<TableColumn>, tokio_postgres::Error> {
-    // For a domain, the query reads its base type. For an array, it reads the enum labels of the element type.
+    // For a column whose type is a domain, the query also reads the domain's base type. For an array, it also reads the
+    // element type, which may be an enum with labels.
     const COLUMNS: &str = "with recursive below (attnum, type, depth) as ( \
              select attnum, atttypid, 0 from pg_attribute where attrelid = $1 and attnum > 0 and not attisdropped \
              union all \
@@ -262,7 +264,8 @@ async fn children(client: &impl GenericClient, table: u32, shape: Shape) -> Resu
          select format('%I.%I', n.nspname, c.relname) from below b join pg_class c on c.oid = b.oid \
          join pg_namespace n on n.oid = c.relnamespace where c.relkind = 'r' order by 1";
     match shape {
-        // Postgres applies the triggers of a partitioned table to all its partitions, so its children need none.
+        // Postgres applies the triggers of a partitioned table to all its partitions, so the partitions need no
+        // triggers of their own.
         Shape::Partitioned => Ok(Vec::new()),
         Shape::Plain => client
             .query(CHILDREN, &[&table])

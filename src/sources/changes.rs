@@ -1,4 +1,5 @@
-//! Translates journal rows into events for clients. All writes of a transaction to one order become at most one event.
+//! Translates journal rows into the events that clients receive. If a transaction writes an order several times,
+//! clients receive at most one event for the order.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -88,7 +89,7 @@ impl Sources {
         Some(told)
     }
 
-    /// The keys of the orders that need a look-up, by source.
+    /// The orders whose data must be looked up in other tables: for each source, the keys of its orders.
     pub fn to_look_up(&self, events: &[&JournalEvent]) -> HashMap<SourceId, Vec<Arc<str>>> {
         let mut wanted: HashMap<SourceId, Vec<Arc<str>>> = HashMap::new();
         for event in events {
@@ -137,13 +138,13 @@ impl Sources {
     }
 }
 
-/// The content of the event for one change of an order.
+/// The content of an event that one change of an order makes.
 struct EventContent {
     kind: EventType,
     subject: Subject,
     previous: Option<Status>,
     changed: Vec<&'static str>,
-    /// The order before the change, if the change kept the status. `None` for every other change.
+    /// The order before the change, if the change left the order's status as it was. `None` for every other change.
     before: Option<Subject>,
     data: Map<String, Value>,
 }
@@ -166,8 +167,8 @@ fn meaning(before: Option<Subject>, after: Option<Subject>, answer: Answer) -> O
         return Some(new(after, Some(previous)));
     }
     let mut changed = after.changed_fields(&before);
-    // A new promise of preparation time is always a change. Its minutes may equal the old ones, or the shop may have no
-    // column for minutes.
+    // If a person promises a preparation time, the order always counts as changed. The new minutes may equal the old
+    // ones, or the shop may have no column for minutes.
     if status == previous && answer.minutes.is_some() && !changed.contains(&"promised_minutes") {
         changed.push("promised_minutes");
     }
@@ -179,8 +180,9 @@ fn meaning(before: Option<Subject>, after: Option<Subject>, answer: Answer) -> O
     }
     let kind = match status {
         _ if status == previous => of_kind(after.kind, EventType::OrderChanged, EventType::BookingChanged),
-        // If a person of the store cancelled the order, the kitchen needs no alarm to stop its work. If the order was
-        // no longer open, the kitchen has no work to stop.
+        // Only these cancellations get the event that makes the kitchen stop its work. If a person of the store
+        // cancelled the order, the store knows it already. If the order was no longer open, the kitchen has no work to
+        // stop.
         Status::Cancelled if answer.by.is_none() && previous.is_open() => {
             of_kind(after.kind, EventType::OrderCancelled, EventType::BookingCancelled)
         }
@@ -244,7 +246,7 @@ fn new(subject: Subject, previous: Option<Status>) -> EventContent {
         let key: Value = subject.id.key.as_ref().into();
         data.insert("order_ids".into(), Value::Array(vec![key]));
     }
-    // The order was rejected or cancelled before, and is pending again.
+    // `previous` is set if the order was rejected or cancelled before, and is now pending again.
     if let Some(previous) = previous {
         data.insert("previous_status".into(), previous.as_str().into());
     }
@@ -284,7 +286,8 @@ impl<'a> Piece<'a> {
     }
 }
 
-/// Groups the journal rows that belong to one event. The groups are sorted by the positions of their last rows.
+/// Groups the journal rows that belong to one event. The groups are in the order in which their last rows stand in
+/// `events`.
 pub(super) fn pieces<'a>(events: &[&'a JournalEvent]) -> Vec<Piece<'a>> {
     let mut pieces: Vec<(usize, Piece<'a>)> = Vec::with_capacity(events.len());
     let mut groups: HashMap<GroupKey<'a>, Group<'a>> = HashMap::new();
@@ -292,7 +295,8 @@ pub(super) fn pieces<'a>(events: &[&'a JournalEvent]) -> Vec<Piece<'a>> {
         match &event.body {
             Body::Engine(kind, data) => pieces.push((place, Piece::Engine(event, *kind, data))),
             Body::Write(write) if write.write == Write::Truncate => {}
-            // Most reads contain a single row, which needs no group. A row without a key cannot be grouped.
+            // Most reads of the journal return a single row, and a single row needs no group. A row without a key
+            // cannot be grouped.
             Body::Write(write) if events.len() == 1 || write.key.is_none() => {
                 pieces.push((place, Piece::Change(change(&[(event, write)]))));
             }
@@ -312,7 +316,7 @@ pub(super) fn pieces<'a>(events: &[&'a JournalEvent]) -> Vec<Piece<'a>> {
     pieces.into_iter().map(|(_, piece)| piece).collect()
 }
 
-/// The index of the group's last row among all rows of the read, and the rows of the group.
+/// A group of journal rows: the index of its last row among all rows of the read, and its rows.
 type Group<'a> = (usize, Vec<(&'a JournalEvent, &'a RowWrite)>);
 type GroupKey<'a> = (Xid, SourceId, Option<&'a StoreId>, Option<&'a Arc<str>>);
 
@@ -320,9 +324,10 @@ fn group_key<'a>(event: &'a JournalEvent, write: &'a RowWrite) -> GroupKey<'a> {
     (event.xid, write.source, event.store.as_ref(), write.key.as_ref())
 }
 
-/// Merges several writes to one row in one transaction. Ids do not show the sequence of the writes: if a trigger of the
-/// shop changes the row again, this nested write is recorded first. So the function compares the states of the row: no
-/// write produced the first state, and no write replaced the last state.
+/// Merges several writes to one row in one transaction. Journal ids do not show the order of the writes. If a trigger
+/// of the shop changes the row again, this nested write is recorded before the outer write. So the function compares
+/// the states of the row before and after each write. No write produced the state before all writes, and no write
+/// replaced the state after all writes.
 fn change<'a>(writes: &[(&'a JournalEvent, &'a RowWrite)]) -> Change<'a> {
     let states = |write: &'a RowWrite| match write.write {
         Write::Insert | Write::Truncate => (None, Some(write.data.as_str())),

@@ -39,7 +39,7 @@ pub struct Health {
 }
 
 impl Health {
-    /// The health of a source that has not been checked yet: no problems, and an unknown kind.
+    /// The health of a source before its check: no problems, and an unknown kind.
     fn unknown(name: String, table: String) -> Self {
         Self {
             name,
@@ -69,8 +69,8 @@ pub async fn check(client: &impl GenericClient) -> Result<Vec<Health>, QueryErro
         let columns: Vec<RecordedColumn> = serde_json::from_str(row.try_get(4)?).unwrap_or_default();
         let (name, table) = (kept.name.clone(), kept.table.clone());
         all.push(match check_one(client, kept, &columns, &newest).await {
-            // If the check of one source fails, the error becomes a problem of this source. The other sources are still
-            // checked.
+            // If the check of one source fails, the error becomes a problem of that source. The check then continues
+            // with the next source.
             Err(QueryError::Postgres(error)) if error.as_db_error().is_some() => {
                 let reason = crate::infra::db::reason(&error);
                 Health {
@@ -210,7 +210,8 @@ fn labels(table: &Table, mapping: &Mapping, kept: &Kept, health: &mut Health) {
         return;
     };
     let missing = |word: &&String| !labels.contains(word);
-    // If the mapping has several words for a status, an answer writes the first of these words.
+    // If the mapping has several words for a status, an answer writes the first of these words. So only the first word
+    // must be a label.
     let written = mapping.status.words.iter().filter_map(|(_, words)| words.first());
     let gone: Vec<String> = written.filter(missing).map(|word| format!("`{word}`")).collect();
     if !gone.is_empty() {

@@ -12,14 +12,14 @@ use super::trigger::{body_of, function_name, function_sql, trigger_names, trigge
 use crate::domain::event::SourceId;
 use crate::infra::table_lock::Progress;
 
-/// The parts of a source that [`install`] has installed because they were missing or outdated.
+/// Says which parts of a source [`install`] has installed, because they were missing or outdated.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Installed {
     /// The trigger function was installed.
     pub function: bool,
     /// The triggers were installed, because the table lacked some or all of them.
     pub triggers: bool,
-    /// Triggers that called the source's function were removed from another table.
+    /// Another table had triggers that called the source's function, and these triggers were removed.
     pub moved: bool,
 }
 
@@ -100,7 +100,8 @@ pub(super) async fn has_right_triggers(
     Ok(count as usize == tables.len() * names.len())
 }
 
-/// The names of other tables whose triggers call the function, for example an old table that was renamed.
+/// The names of other tables whose triggers call the function. For example, the shop has renamed the source's table and
+/// created a new table with the old name.
 async fn triggers_elsewhere(client: &impl GenericClient, function: &str, table: &Table) -> Result<Vec<String>, Error> {
     const ELSEWHERE: &str = "select distinct format('%I.%I', n.nspname, c.relname) from pg_trigger g \
          join pg_class c on c.oid = g.tgrelid join pg_namespace n on n.oid = c.relnamespace \

@@ -26,7 +26,8 @@ const ITEM_OPTIONS: usize = 50;
 const TEXT_CHARACTERS: usize = 1000;
 /// Maximum depth of nested JSON in which Vestnik searches for a name.
 const LEVELS: usize = 3;
-/// Maximum depth of nested JSON in which Vestnik searches for options. Groups may contain lists of choices.
+/// Maximum depth of nested JSON in which Vestnik searches for options. The limit is higher than for names, because a
+/// group of options may contain lists of choices.
 const OPTION_LEVELS: usize = 6;
 
 /// Parses the items in the JSON text `raw`. If `mapped` does not name the member for a value, searches for members with
@@ -98,7 +99,8 @@ fn named(item: Item) -> Option<Item> {
     })
 }
 
-/// The items inside a JSON object. The object holds a list of items, is itself an item, or has a member for each item.
+/// Splits a JSON object into the items in it, each as JSON text. The object has a member with a list of items, is
+/// itself an item, or has a member for each item.
 fn elements_of<'a>(members: &[(String, &'a str)]) -> Vec<Cow<'a, str>> {
     for name in ["items", "lines", "products", "positions", "cart", "dishes"] {
         if let Some(list) = member(members, name)
@@ -147,8 +149,8 @@ fn find<T>(
     }
 }
 
-/// The item's name, from a member whose own name contains `name`, `title` or `назван`, such as `name_ru` or
-/// `dishTitle`.
+/// The item's name, from a member such as `name_ru` or `dishTitle`: the member's own name contains `name`, `title` or
+/// `назван`.
 fn named_alike(members: &[(String, &str)]) -> Option<String> {
     let is_alike = |name: &str| {
         ["name", "title", "назван"]

@@ -24,18 +24,19 @@ use crate::infra::db::{self, QueryError};
 
 /// Time limit for the look-ups of one source. The limit is short because the orders of other stores wait meanwhile.
 const DEADLINE: Duration = Duration::from_millis(500);
-/// Pause of a source's look-ups after a failure. During the pause, the source's orders are sent without the looked-up
-/// data.
+/// Time during which a source's look-ups are not tried again after a failure. Meanwhile, the source's orders are sent
+/// without the data from other tables.
 const RECOVERY_PAUSE: Duration = Duration::from_secs(10);
 
-/// Runs the look-ups of a database, and pauses the look-ups of a source after a failure.
+/// Runs the look-ups of a database: queries for data of orders in other tables, such as their items. After a failure,
+/// pauses the look-ups of the source.
 pub struct Lookup {
     pool: Pool,
     broken: Mutex<HashMap<SourceId, Instant>>,
 }
 
 impl Lookup {
-    /// Creates the look-ups of the database of this pool.
+    /// Creates the look-ups for the database to which `pool` connects.
     pub fn new(pool: Pool) -> Self {
         Self {
             pool,
@@ -51,8 +52,8 @@ impl Lookup {
         lookups
     }
 
-    /// Finds the persons' answers that the shop overwrote with the writes in these journal rows. The map's key is the
-    /// id of the overwriting journal row. If Postgres does not reply, the result is empty.
+    /// Finds people's answers that the shop overwrote with the writes in these journal rows. The map's key is the id of
+    /// the overwriting journal row. If Postgres does not reply in time, the result is empty.
     pub async fn overwritten(
         &self,
         sources: &Sources,
@@ -75,7 +76,8 @@ impl Lookup {
         }
     }
 
-    /// Looks up data for the orders in `wanted`, their keys by source. If a look-up fails, marks its source as failed.
+    /// Looks up data of orders in other tables. `wanted` has the keys of the orders for each source. If a look-up
+    /// fails, the result marks its source as failed.
     pub async fn for_keys(&self, sources: &Sources, wanted: HashMap<SourceId, Vec<Arc<str>>>) -> Lookups {
         let mut lookups = Lookups::default();
         for (id, keys) in wanted {
@@ -132,7 +134,8 @@ impl Lookup {
     }
 }
 
-/// Looks up the orders of a source by their keys. Returns one JSON object for each key that has a result.
+/// Looks up data of a source's orders in other tables. `keys` has the keys of the orders. Returns the data as one JSON
+/// object for each key that has any.
 pub async fn look_up(
     transaction: &impl GenericClient,
     source: &Source,
@@ -181,8 +184,8 @@ async fn items_sql(
         .await?;
     let (kind, primary): (String, Vec<String>) = match row {
         Some(row) => (row.try_get(0)?, row.try_get(1)?),
-        // The table or the column is missing. Return a statement anyway: Postgres then gives an error that names the
-        // missing table or column.
+        // The items table or its column is missing. Return a statement anyway: Postgres then gives an error that names
+        // the missing table or column.
         None => ("text".to_owned(), Vec::new()),
     };
     let named = items

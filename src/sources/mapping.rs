@@ -36,7 +36,7 @@ pub enum StoreRef {
 pub struct StatusWords {
     /// The column that holds the status word.
     pub column: Column,
-    /// The shop's words for each status. A status without words may be left out of the list.
+    /// The shop's words for each status. A status that has no words may be missing from the list.
     pub words: Vec<(Status, Vec<String>)>,
     /// The words of hidden orders, such as carts and unpaid orders. Panels do not show them.
     pub hidden: Vec<String>,
@@ -214,10 +214,11 @@ pub struct Mapping {
     pub extra: Vec<(String, Column)>,
     /// How a person's answer reaches the shop: through columns of the row, a function, or the shop's API.
     pub answer: Answer,
-    /// An SQL query for data outside the row. `$1` is a text array of order keys. A result row has `key` and fields.
+    /// An SQL query for data outside the row. `$1` is a text array of order keys. `None`: the mapping has no such
+    /// query.
     pub details: Option<String>,
-    /// The SQL part of a derived mapping; `None`: every value is a column of the shop's row. The projector evaluates
-    /// the SQL and saves the orders in the projection table. All fields except `table` then describe that table.
+    /// The SQL part of a derived mapping. The projector saves its results in the projection table, and all fields
+    /// except `table` then describe that table. `None`: every value is a column of the shop's row.
     pub derived: Option<Box<Derived>>,
 }
 
@@ -293,7 +294,7 @@ impl Mapping {
             .chain(self.extra.iter().map(|(_, column)| column))
     }
 
-    /// The statuses that a person can set: each status with a word, or all if a function or API of the shop is used.
+    /// The statuses that a person can set: all if a function or API of the shop sets them, else those that have a word.
     pub fn reachable(&self) -> StatusSet {
         match self.answer.has_own_words() {
             true => StatusSet::ALL,
@@ -315,7 +316,7 @@ impl Mapping {
 }
 
 impl StatusWords {
-    /// The meaning of a status word: a status, or hidden; `None`: the mapping does not contain the word.
+    /// The meaning of a shop's word: a status of Vestnik, or hidden. `None`: the mapping does not contain the word.
     pub fn meaning(&self, word: &str) -> Option<WordMeaning> {
         let has = |words: &[String]| words.iter().any(|known| known == word);
         if has(&self.hidden) {
@@ -330,8 +331,7 @@ impl StatusWords {
         of_status.map(|(status, _)| WordMeaning::Status(*status))
     }
 
-    /// The word that an answer writes for this status. For `Rejected` without a word, it is the word for `Cancelled`.
-    /// `None`: the shop has no word.
+    /// The word that an answer writes for this status. `Rejected` may use the word of `Cancelled`. `None`: no word.
     pub fn word_of(&self, status: Status) -> Option<&str> {
         let own = self.words_of(status);
         let words = match status {
@@ -341,8 +341,8 @@ impl StatusWords {
         words.first().map(String::as_str)
     }
 
-    /// The status that the order has after an answer wrote the word for `status`. If a shop has one word for both
-    /// rejected and cancelled, the order becomes cancelled even if a person rejected it.
+    /// The status that the order has after an answer wrote the word for `status`. It differs from `status` if the shop
+    /// has one word for both rejected and cancelled. The order is then cancelled, even if a person rejected it.
     pub fn becomes(&self, status: Status) -> Status {
         match self.word_of(status).and_then(|word| self.meaning(word)) {
             Some(WordMeaning::Status(becomes)) => becomes,

@@ -56,13 +56,13 @@ pub struct Source {
     pub id: SourceId,
     /// The source's name, on the wire and in commands.
     pub name: Arc<str>,
-    /// The table with its schema, quoted for SQL. For a derived source, it is the projection table,
-    /// `vestnik.vst_projection_N`.
+    /// The table with its schema, quoted for SQL. For a derived source (one with SQL expressions), it is the source's
+    /// projection table, `vestnik.vst_projection_N`, from which lists are read.
     pub table: String,
     /// The meaning of the table's columns.
     pub mapping: Mapping,
-    /// The columns that the trigger records, with their types at the time of attaching. For a derived source: the names
-    /// and types of its SQL expressions.
+    /// The columns that the trigger records, with their SQL types when the table was attached. For a derived source,
+    /// whose values are SQL expressions: the names and types of the expressions.
     pub columns: Vec<RecordedColumn>,
 }
 
@@ -89,8 +89,8 @@ impl Source {
         translate::status_of(self, data)
     }
 
-    /// The type of a column at the time of attaching; `None`: the column is unknown, or the mapping refers to a value
-    /// inside the column's JSON.
+    /// The SQL type of a column when the table was attached. `None`: the column is unknown, or the mapping refers to a
+    /// value inside the column's JSON.
     fn type_of(&self, column: &Column) -> Option<&str> {
         let recorded = self.columns.iter().find(|recorded| recorded.name == column.name)?;
         column.path.is_empty().then_some(recorded.kind.as_str())
@@ -143,7 +143,7 @@ pub fn usual_unit(kind: &str) -> Unit {
     }
 }
 
-/// All sources of a database and the currencies of its stores, as loaded at one version.
+/// All sources of a database and the currencies of its stores, as read from the database at one version.
 #[derive(Debug, Default)]
 pub struct Sources {
     /// The version in the database, which rises with each change of a source or of a store's settings. 0: nothing is
@@ -194,7 +194,8 @@ impl Sources {
         all
     }
 
-    /// The stores whose rows must be translated again, because these sources differ from the earlier sources `before`.
+    /// Compares these sources with the earlier sources `before`, and returns the stores whose rows must be translated
+    /// again.
     pub fn changes_since(&self, before: &Self) -> Changes {
         if self.by_id != before.by_id {
             return Changes::All;

@@ -11,21 +11,24 @@ use crate::domain::money::Currency;
 use crate::domain::status::Status;
 use crate::domain::subject::Visibility;
 
-/// Maximum edit distance between a misspelt status word and the word that was meant.
+/// Maximum edit distance (letters inserted, removed, replaced or swapped) between a misspelt status word and the word
+/// that was meant.
 const NEAR_EDITS: usize = 2;
-/// Minimum length of a status word that can be reported as misspelt, in characters.
+/// Minimum length of a status word that the warnings may call misspelt, in characters. A shorter word is similar to too
+/// many words.
 const SHORTEST_WORD: usize = 4;
 /// Maximum number of misspelt words that the warnings list.
 const NAMED_WORDS: usize = 5;
 
-/// Warnings for the table's owner, one line each.
+/// The result of examining the newest orders of a mapping: warnings for the table's owner, one line each.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Advice {
     /// Warnings about orders without a store, and about amounts without a chosen currency.
     pub warnings: Vec<String>,
     /// Warnings about status words that are probably misspelt, each with the word that was meant.
     pub misspelt: Vec<String>,
-    /// Whether amounts are in the default currency; `None`: there are no orders.
+    /// Whether any of the visible newest orders has amounts in the default currency, because nothing names their
+    /// currency. `None`: there are no visible orders.
     pub has_default_currency: Option<bool>,
 }
 
@@ -83,7 +86,8 @@ fn newest_orders(count: usize, one: &str, several: &str) -> String {
     }
 }
 
-/// Whether the order has amounts, and neither its row nor its store names their currency.
+/// Whether the order has amounts, but neither its row nor its store names a currency for them. The amounts then get the
+/// default currency.
 fn is_by_default(order: &Preview) -> bool {
     let has_amounts = |subject: &Subject| {
         let prices = subject.items.list.iter().any(|item| item.price.is_some());
@@ -143,7 +147,7 @@ fn known_words(mapping: &Mapping) -> Vec<&str> {
     words.chain(&mapping.status.hidden).map(String::as_str).collect()
 }
 
-/// The known word that is most similar to `word`, if `word` is probably misspelt.
+/// The known word that is most similar to `word`. `None`: `word` is probably not misspelt.
 fn meant<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let lower = word.to_lowercase();
     let distance = |known: &&str| strsim::damerau_levenshtein(&known.to_lowercase(), &lower);
@@ -152,8 +156,9 @@ fn meant<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     (is_near && nearest != word).then_some(nearest)
 }
 
-/// Warnings about probably misspelt statuses in the status expression of a derived mapping. A text after THEN or ELSE
-/// is reported if it is not a status but similar to one.
+/// Finds words in the status expression of a derived mapping (one with SQL expressions) that are probably misspelt
+/// statuses. Examines each text after THEN or ELSE, and an expression that is only a text. Returns one warning for each
+/// text that is not a status but similar to one.
 fn misspelt_in_expression(expression: &str) -> Vec<String> {
     let known: Vec<&str> = Status::ALL
         .iter()

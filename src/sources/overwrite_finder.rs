@@ -19,7 +19,8 @@ use crate::infra::db::GenericClient;
 /// decision.
 const STALE_ROW_MINUTES: i32 = 15;
 
-/// A write that changes an order's status from `from` back to the earlier status `to`.
+/// A write that changes an order's status from `from` back to the earlier status `to`. The write may have overwritten a
+/// person's answer by mistake.
 #[derive(Debug, Clone)]
 pub struct StepBack {
     /// The id of the write's last row in the journal.
@@ -33,13 +34,14 @@ pub struct StepBack {
 }
 
 impl StepBack {
-    /// Returns the step back if the write returns the order to an earlier status; otherwise `None`. `before` and
-    /// `after` are the row before and after the write, as JSON.
+    /// Returns the write as a [`StepBack`] if it changes the order back to an earlier status; otherwise `None`.
+    /// `before` and `after` are the columns of the row before and after the write, each as a JSON object.
     pub(super) fn of(source: &Source, last: &JournalEvent, key: &Arc<str>, before: &str, after: &str) -> Option<Self> {
         let [from, to] = [before, after].map(|data| source.status_of(data));
         let (from, to) = (from?, to?);
         let may_return = |now: Status| now.can_return_to(to, source.mapping.kind, source.mapping.reachable());
-        // If the shop has the same word for rejected and cancelled, a rejected order has the status `Cancelled`.
+        // If the shop has the same word for rejected and cancelled, a rejected order has the status `Cancelled`. So a
+        // write that changes a cancelled order back may also have overwritten a rejection.
         let is_back = may_return(from) || from == Status::Cancelled && may_return(Status::Rejected);
         is_back.then(|| {
             Some(Self {
@@ -59,8 +61,8 @@ impl Sources {
     /// Finds the updates among these journal rows that changed an order back to an earlier status, and that no person
     /// made with a button. Each of these updates may have overwritten a person's answer.
     pub fn steps_back(&self, events: &[&JournalEvent]) -> Vec<StepBack> {
-        // Only updates can be steps back. Most reads of the journal contain only inserts, so the function returns
-        // early.
+        // Only an update can change an order back to an earlier status. Most reads of the journal contain only inserts,
+        // so return early.
         let may_be = |event: &&JournalEvent| matches!(&event.body, Body::Write(write) if write.write == Write::Update);
         if !events.iter().any(may_be) {
             return Vec::new();
@@ -80,8 +82,8 @@ impl Sources {
     }
 }
 
-/// Finds the writes of `steps` that undo the newest answer to their order. Returns the overwritten answers by the
-/// journal id of the write.
+/// Finds the writes of `steps` that undo the newest answer of a person to their order. The map's key is the id of the
+/// journal row of the write.
 pub async fn find(
     client: &impl GenericClient,
     steps: &[StepBack],

@@ -1,7 +1,7 @@
 //! Compares the tables of sources with the journal, and reports rows without an event. A row has no event if it was
 //! written while the triggers did not fire. For example, the triggers were disabled, `session_replication_role` was
-//! `replica`, or a logical replication subscription applied the row. The reconciler queues the missed rows of a derived
-//! source for the projector, so that they become events late.
+//! `replica`, or a logical replication subscription applied the row. For a derived source (one with SQL expressions),
+//! the reconciler also queues the missed rows for the projector, so that they become events late.
 
 use std::collections::HashMap;
 
@@ -10,8 +10,8 @@ use super::mapping::Mapping;
 use crate::domain::event::SourceId;
 use crate::infra::db::{self, Pool, Transaction};
 
-/// Maximum number of new rows of a table that one comparison checks; the newest rows are chosen. Writes without
-/// triggers usually concern many rows, so some of these rows are among the newest.
+/// Maximum number of new rows of a table that one comparison checks. The newest rows are checked. Writes without
+/// triggers usually concern many rows, so some of these rows are probably among the newest.
 const ROWS: i64 = 1000;
 
 /// Maximum wait for the lock on a shop's table, milliseconds. After this time, the comparison goes on with the next
@@ -27,21 +27,22 @@ pub struct MissedRows {
     pub rows: i64,
     /// The key of the newest row without an event.
     pub newest: i64,
-    /// Whether the source is derived. The missed rows of a derived source become events now; the rows of other sources
-    /// are only reported.
+    /// Whether the missed rows become events now, because the source is derived (its orders come from SQL expressions).
+    /// The missed rows of other sources are only reported.
     pub told_late: bool,
 }
 
-/// Compares tables with the journal, and keeps the last compared row of each table. Only a table with an indexed number
-/// as key can be compared, because new rows are found by their greater keys.
+/// Compares tables with the journal, and remembers up to which row each table was compared. A table can be compared
+/// only if its key is a number with an index, because new rows are found by their greater keys.
 #[derive(Debug, Default)]
 pub struct Reconciler {
     tables: HashMap<String, Checkpoint>,
-    /// The tables that could not be read in the last comparison. Each was logged when it became unreadable.
+    /// The tables that the last comparison could not read. The log has a warning from the time when each table became
+    /// unreadable, so it is not logged again.
     unread: Vec<String>,
 }
 
-/// The position in a table up to which its rows were compared; `through` is the greatest key.
+/// How far a table was compared with the journal: `through` is the greatest key of the compared rows.
 #[derive(Debug)]
 struct Checkpoint {
     through: i64,
@@ -50,7 +51,7 @@ struct Checkpoint {
     xmin: String,
 }
 
-/// A source whose table can be compared with the journal.
+/// A source whose table can be compared with the journal, because its key is a number with an index.
 struct Comparable {
     id: SourceId,
     table: String,
@@ -63,14 +64,14 @@ struct Comparable {
 struct Compared {
     checkpoint: Checkpoint,
     missed: Option<MissedRows>,
-    /// The keys of orders of a derived source that the projector has missed.
+    /// The keys of missed orders of a derived source. The projector, a background task, computes these orders again.
     to_project: Vec<String>,
 }
 
 impl Reconciler {
-    /// Compares the rows that are new since the last call. The first call only records the greatest key of each table,
-    /// because existing rows may be older than the triggers. A table that cannot be read is logged once and skipped.
-    /// The table's new rows are compared when it can be read again.
+    /// Compares the rows that were added since the last call. The first call only records the greatest key of each
+    /// table, because existing rows may be older than the triggers. A table that cannot be read is logged once and
+    /// skipped. When it can be read again, the rows that were added meanwhile are compared.
     pub async fn look(&mut self, pool: &Pool) -> Result<Vec<MissedRows>, db::QueryError> {
         db::with_timeout(async {
             let mut client = pool.get().await?;
@@ -211,8 +212,8 @@ async fn end(transaction: &Transaction<'_>, source: &Comparable) -> Result<Check
     })
 }
 
-/// Counts the new rows that have no event. An event of any store counts, because the row may have moved to another
-/// store since then.
+/// Counts the new rows that have no event. An event counts even if it belongs to another store, because the row may
+/// have moved to another store since then.
 async fn missed_since(
     transaction: &Transaction<'_>,
     source: &Comparable,

@@ -1,7 +1,7 @@
-//! Manages the Postgres role `vestnik_recorder`, which owns the trigger functions. The role can only insert into the
-//! journal and into the projector's queue. The owner of an attached table chooses its column types, and a trigger runs
-//! functions of these types. A function of a type runs with the recorder role's rights, so it cannot read or change
-//! other data.
+//! Manages the Postgres role `vestnik_recorder`, which owns the trigger functions. This role can only insert into the
+//! journal and into the projector's queue. A trigger runs functions of the table's column types, and the table's owner
+//! chooses these types. So these functions run with the rights of `vestnik_recorder`, and cannot read or change other
+//! data.
 
 use tokio_postgres::Client;
 
@@ -19,8 +19,8 @@ pub enum FunctionOwner {
     Attacher,
 }
 
-/// Creates the recorder role if it is missing, and grants the role its rights in this database. Returns
-/// [`FunctionOwner::Attacher`] if the current role may not create the role or grant these rights.
+/// Creates the role `vestnik_recorder` if it is missing, and grants this role its rights in this database. Returns
+/// [`FunctionOwner::Attacher`] if the current role may not create `vestnik_recorder` or grant these rights.
 pub async fn prepare(client: &Client) -> Result<FunctionOwner, tokio_postgres::Error> {
     // Another process may create the role at the same moment, for another database.
     const MAKE: &str = "do $$ begin \
@@ -43,7 +43,8 @@ pub async fn prepare(client: &Client) -> Result<FunctionOwner, tokio_postgres::E
     Ok(FunctionOwner::Attacher)
 }
 
-/// Whether the recorder role exists and the current role can make it the owner of functions.
+/// Returns [`FunctionOwner::Role`] if the role `vestnik_recorder` exists and the current role can make it the owner of
+/// functions.
 pub async fn usable(client: &impl GenericClient) -> Result<FunctionOwner, tokio_postgres::Error> {
     // In Postgres 16 and later, the creator of a role is its member, but may not use `set role` without a further
     // grant. So the query checks the privilege `set` in these versions.
@@ -55,8 +56,8 @@ pub async fn usable(client: &impl GenericClient) -> Result<FunctionOwner, tokio_
     })
 }
 
-/// Makes the recorder role the owner of a function. Postgres requires that a new owner may create objects in the
-/// schema, so the role gets this right for the time of the change.
+/// Makes `vestnik_recorder` the owner of a function. Postgres requires that a new owner may create objects in the
+/// function's schema. So `vestnik_recorder` has this right during the change.
 pub async fn own(client: &impl GenericClient, function: &str) -> Result<(), tokio_postgres::Error> {
     let own = format!(
         "grant create on schema vestnik to {ROLE}; alter function {function}() owner to {ROLE}; \

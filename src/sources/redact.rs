@@ -7,9 +7,9 @@ use super::json::{Json, at_path, member};
 use super::mapping::{Column, CurrencyRef, StoreRef};
 
 impl Source {
-    /// The recorded row `data` without the customer's data. The key, store, number, status, total, currency, type, and
-    /// the times of creation and deletion stay. All other values are removed, such as names, addresses, notes, items
-    /// and extra fields.
+    /// The recorded row `data`, a JSON object, without the customer's data. The key, store, number, status, total,
+    /// currency, type, and the times of creation and deletion stay. All other values are removed, such as names,
+    /// addresses, notes, items and extra fields.
     pub fn without_customer(&self, data: &str) -> String {
         let Json::Object(members) = Json::read(data) else {
             return "{}".to_owned();
@@ -54,7 +54,7 @@ impl Source {
     }
 }
 
-/// Adds a column's value to `row`. If the column has a path, adds only the part of the value at this path.
+/// Adds a column's value to `row`. If the mapping refers to a value inside the column's JSON, adds only that value.
 fn keep(row: &mut Map<String, Value>, column: &Column, value: &str) {
     let Some(part) = at_path(value, &column.path) else {
         return;

@@ -25,8 +25,8 @@ impl Registry {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The current sources of the database. If their version has changed, the sources are loaded again. Callers use
-    /// this function for work that must not use an outdated mapping, such as a batch of the projector.
+    /// The current sources of the database. If the version in the database has changed, loads the sources again. Work
+    /// that must not use an outdated mapping calls this function, such as a batch of the projector.
     pub async fn in_force(&self, client: &impl GenericClient) -> Result<Arc<Sources>, QueryError> {
         let current = self.current();
         if version(client).await? == current.version {
@@ -47,7 +47,7 @@ impl Registry {
         Ok(self.current())
     }
 
-    /// Loads the sources from the database. Returns the sources that were loaded before.
+    /// Loads the sources from the database, and returns the sources that this node had in memory before.
     pub async fn reload(&self, client: &impl GenericClient) -> Result<Arc<Sources>, QueryError> {
         Ok(self.replace(Arc::new(load(client).await?)))
     }
@@ -78,7 +78,8 @@ pub async fn load(client: &impl GenericClient) -> Result<Sources, QueryError> {
         };
         let id = SourceId(row.try_get(0)?);
         let columns: Vec<RecordedColumn> = serde_json::from_str(row.try_get(4)?).unwrap_or_default();
-        // Lists and answers of a derived source use the projection table instead of the shop's table.
+        // A derived source (one with SQL expressions) has a projection table with its computed orders. Lists and
+        // answers use this table instead of the shop's table.
         let (table, mapping) = match mapping.derived {
             Some(_) => (derived::projection(id), derived::with_units(mapping, &columns)),
             None => (row.try_get(2)?, mapping),

@@ -9,10 +9,11 @@ use super::mapping::{Mapping, StoreRef};
 use super::sql::{ident, literal};
 use crate::domain::event::SourceId;
 
-/// Maximum number of events of one source to which the repair adds columns. The newest events are chosen.
+/// Maximum number of events of one source to which the repair adds missing columns. The repair chooses the newest
+/// events.
 const FILLED_EVENTS: i64 = 100_000;
-/// Maximum number of rows for which the repair appends an event. The newest rows are chosen. More rows without an event
-/// usually come from an import.
+/// Maximum number of rows for which the repair appends an event. The repair chooses the newest rows. If more rows have
+/// no event, most of them usually come from an import.
 const RECORDED_ROWS: i64 = 10_000;
 
 /// The data that a source's events lacked before the source was attached again.
@@ -26,8 +27,8 @@ pub(super) struct Lacked {
 }
 
 /// Adds missing columns to the newest events, with the current values of the rows. Also appends events for rows that
-/// have none. Returns lines for a person. The repair does not run in the transaction that attaches the source, because
-/// that transaction makes the shop's writers wait.
+/// have none. Returns lines for a person that say what was repaired. The repair runs after the transaction that
+/// attaches the source, because that transaction makes the shop's writers wait.
 pub(super) async fn repair(
     client: &mut Client,
     id: SourceId,
@@ -54,8 +55,8 @@ pub(super) async fn repair(
     Ok(done)
 }
 
-/// Adds the values of missing columns to the newest events, at the start of the JSON object. If a column is in the
-/// object twice, the last value counts, so a recorded value is never replaced.
+/// Adds the values of missing columns to the newest events. The function puts the new members first in the JSON object.
+/// If a member occurs twice, the last one counts, so a recorded value is never replaced.
 async fn fill(
     client: &Client,
     id: SourceId,
@@ -80,9 +81,9 @@ async fn fill(
     Ok(client.execute(&sql, &[&id.0, &FILLED_EVENTS]).await?)
 }
 
-/// Appends an event for each row that has none and is newer than the source's attachment. Returns the number of rows.
-/// If the mapping has a creation time, this time decides whether a row is newer. Otherwise the row's transaction id
-/// decides. The transaction id is less reliable, because copied rows have new transaction ids.
+/// Appends an event for each row that has none and was created after the source was attached. Returns the number of
+/// rows. If the mapping has a creation time, it decides whether a row is newer than the source. Otherwise the row's
+/// transaction id decides. The transaction id is less reliable, because a copied row has a new transaction id.
 async fn record_missed(client: &mut Client, id: SourceId, table: &Table, mapping: &Mapping) -> Result<u64, Error> {
     let created = mapping
         .fields

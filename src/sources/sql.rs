@@ -14,7 +14,7 @@ pub fn literal(text: &str) -> String {
     }
 }
 
-/// The names of a path into JSON, as an SQL array of texts.
+/// The member names of a path into JSON, as an SQL array of texts.
 pub fn path_array<'a>(names: impl IntoIterator<Item = &'a String>) -> String {
     let names: Vec<String> = names.into_iter().map(|name| literal(name)).collect();
     format!("array[{}]", names.join(", "))
@@ -41,8 +41,8 @@ pub fn columns_json<'a>(place: &str, columns: impl IntoIterator<Item = (&'a str,
     )
 }
 
-/// An SQL select list of `columns`, each given by its name and type. `vst_short` replaces a value that is far too long
-/// by a short mark. A column without a type is null.
+/// An SQL select list of `columns`, each given by its name and SQL type. `vst_short` replaces a value that is far too
+/// long by a short mark. `None` as type: the table lacks the column, and its value is null.
 pub(super) fn short_columns<'a>(place: &str, columns: impl IntoIterator<Item = (&'a str, Option<&'a str>)>) -> String {
     let columns: Vec<String> = columns
         .into_iter()

@@ -1,5 +1,4 @@
-//! Translates a row of the journal into the canonical order or booking. The translation never fails: it accepts any
-//! JSON, and the order lists the fields that could not be read.
+//! Translates a journal row into the canonical order or booking. Accepts any JSON; the order lists unreadable fields.
 
 mod details;
 
@@ -37,8 +36,7 @@ pub(super) const EMPTY_WORD: &str = "''";
 pub struct Context<'a> {
     /// The currency of the order's store, used if the mapping names no currency.
     pub currency: Currency,
-    /// The result of the look-up in other tables. A successful look-up gives a JSON object with Vestnik's names of
-    /// fields, such as `{"items": [...], "phone": "+995..."}`.
+    /// The result of the look-up in other tables. Found data has Vestnik's field names, such as `{"items": [...]}`.
     pub lookup: LookupResult<'a>,
 }
 
@@ -160,7 +158,7 @@ impl<'a> Row<'a> {
         member(self.columns.as_ref()?, name)
     }
 
-    /// The JSON text of a column's value; `None`: the row does not have the value.
+    /// The JSON text of a column, or of a value inside the column's JSON. `None`: the row does not have it.
     fn raw(&self, column: &Column) -> Option<Cow<'a, str>> {
         let whole = self.member(&column.name)?;
         at_path(whole, &column.path)
@@ -273,7 +271,7 @@ fn readable(value: &Json<'_>) -> Option<String> {
 pub enum NamedCurrency {
     /// The mapping or the row names a currency.
     Named,
-    /// The mapping names no currency, or the row's currency column is null.
+    /// The mapping names no currency, or the row's currency column is null or empty.
     Missing,
     /// The value of the row's currency column, which is not a currency code.
     Unknown(String),
@@ -288,7 +286,7 @@ pub fn named_currency(source: &Source, data: &str) -> NamedCurrency {
     }
 }
 
-/// The currency that the mapping or the row names, if any. The error is a text of the row that is not a currency code.
+/// The currency that the mapping or the row names. `None`: neither names one. The error is an invalid currency code.
 fn currency(currency: &CurrencyRef, row: &Row<'_>) -> Result<Option<Currency>, String> {
     match currency {
         CurrencyRef::Store => Ok(None),

@@ -7,8 +7,8 @@ use super::sql::{ident, literal, quoted, short_columns};
 use crate::domain::event::SourceId;
 
 const TEMPLATE: &str = include_str!("../../triggers/record.sql");
-/// The maximum size of all long values of a row together, bytes in storage. The trigger checks the size of each value
-/// only in a larger row.
+/// Maximum size of all long values of a row together, bytes as stored by Postgres. Up to this size, the trigger records
+/// the row as it is, if all column types are built in. In a larger row, the trigger checks the size of each value.
 const SMALL_ROW_BYTES: u32 = 65_536;
 /// Each kind of write with the name of its trigger.
 const TRIGGERS: [(&str, &str); 3] = [
@@ -36,8 +36,8 @@ pub fn function_name(source: SourceId) -> String {
 pub fn function_sql(source: SourceId, table: &Table, mapping: &Mapping) -> String {
     let columns = mapping.recorded_columns();
     let idents: Vec<String> = columns.iter().map(|name| ident(name)).collect();
-    // This condition refers to the table by its OID, so that Postgres plans the statement again after the table is
-    // altered. A statement with a transition table does not need this condition.
+    // This condition names the table by its OID, so that Postgres makes a new plan for the statement after somebody
+    // alters the table. A statement that reads a transition table does not need this condition.
     let is_fresh = format!(
         "(tg_relid operator(pg_catalog.=) '{}'::pg_catalog.regclass) is not null",
         table.oid
@@ -52,7 +52,7 @@ pub fn function_sql(source: SourceId, table: &Table, mapping: &Mapping) -> Strin
         .map(|name| format!("null::pg_catalog.text as {name}"))
         .collect();
     let row = Expressions::new(table, mapping, &columns);
-    // The values of a large row are computed in a lateral join, and not in the select list, because that is faster.
+    // A lateral join computes the values of a large row. This is faster than computing them in the select list.
     let recorded = |rows: &str, name: &str| {
         let (nulls, columns, large) = (nulls.join(", "), idents.join(", "), row.large(name));
         format!(
@@ -103,7 +103,7 @@ pub fn triggers_sql(source: SourceId, table: &Table) -> String {
             let (rows, each) = match (table.shape, write) {
                 (Shape::Plain, "insert") => ("referencing new table as new_rows ", "statement"),
                 (Shape::Plain, "delete") => ("referencing old table as old_rows ", "statement"),
-                // For an update that changes no recorded column, a row trigger costs less than transition tables.
+                // A row trigger costs less than transition tables if an update changes no recorded column.
                 _ => ("", "row"),
             };
             sql.push_str(&format!(
@@ -183,8 +183,8 @@ impl<'a> Expressions<'a> {
         }
     }
 
-    /// A lateral join that gives the columns of a large row, with long values shortened. Empty if no column can be long
-    /// and every type is built in.
+    /// A lateral join that gives a row's columns, with long values shortened. Empty if no column can be long and every
+    /// type is built in.
     fn large(&self, place: &str) -> String {
         if !self.has_foreign() && self.long().next().is_none() {
             return String::new();
@@ -200,7 +200,7 @@ impl<'a> Expressions<'a> {
         format!(", lateral (select {}) {place}_large", short_columns(place, columns))
     }
 
-    /// The names of the columns whose values may be long.
+    /// The names of the columns whose values may be long, such as texts.
     fn long(&self) -> impl Iterator<Item = &'a str> {
         let is_long = |column: &TableColumn| column.is_builtin && column.is_long;
         let long = self

@@ -95,7 +95,7 @@ fn columns(table: &Table, mapping: &Mapping, findings: &mut Findings) {
     }
 }
 
-/// Reports a reference such as `contact.phone` if the column `contact` cannot hold JSON.
+/// Reports a reference to a JSON value, such as `contact.phone`, if the column `contact` cannot hold JSON.
 fn path(table: &Table, column: &Column, findings: &mut Findings) {
     let Some(found) = table.column(&column.name) else {
         return;
@@ -118,8 +118,8 @@ pub(super) async fn key(
     key: &str,
     findings: &mut Findings,
 ) -> Result<(), catalog::Error> {
-    // A unique index of a partitioned table must contain the partition keys of every level. So the query accepts an
-    // index with the key and any partition keys.
+    // In a partitioned table, a unique index must contain the partition keys of every level. So the query accepts an
+    // index that has the key and any of the partition keys.
     const UNIQUE: &str = "with k as (select attnum from pg_attribute where attrelid = $1 and attname = $2), \
          p as (select coalesce((select array_agg(a.attnum) from pg_partition_tree($1::oid) t join pg_partitioned_table l on l.partrelid = t.relid \
              cross join unnest(l.partattrs::int2[]) n join pg_attribute b on b.attrelid = l.partrelid and b.attnum = n \
@@ -157,8 +157,8 @@ pub(super) async fn key(
     Ok(())
 }
 
-/// Reports status words that the column's enum type lacks, enum labels without a meaning in the mapping, and statuses
-/// without a word.
+/// Reports status words of the mapping that the column's enum type lacks, labels of the enum type that the mapping
+/// lacks, and statuses without a word.
 fn status_words(table: &Table, mapping: &Mapping, findings: &mut Findings) {
     let words = &mapping.status;
     let column = table.column(&words.column.name);

@@ -6,7 +6,7 @@ use super::zone;
 const NO: [&str; 5] = ["false", "f", "no", "n", "off"];
 const YES: [&str; 5] = ["true", "t", "yes", "y", "on"];
 
-/// Whether a text means no: a word for no, a zero, or the empty text.
+/// Whether a text means no: a word for no, a number that is 0, or the empty text.
 pub fn says_no(text: &str) -> bool {
     let text = text.trim().to_lowercase();
     let digits = text.trim_start_matches(['+', '-']);

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 
 /// The zone of times without a zone, if the mapping names no zone. It is UTC, because most frameworks write UTC.
 pub const USUAL_ZONE: &str = "UTC";
-/// A number from this value on counts milliseconds since 1970; a smaller number counts seconds.
+/// The smallest number that counts milliseconds since 1970. A smaller number counts seconds since 1970.
 const FIRST_MILLISECONDS: f64 = 1e11;
 
 /// Whether `name` is an IANA zone name that a mapping may use.
@@ -28,7 +28,7 @@ pub fn nearest(name: &str) -> Option<&'static str> {
         strsim::damerau_levenshtein(&wanted, &known).min(strsim::damerau_levenshtein(of_wanted, &city))
     };
     let near = names.map(|known| (likeness(&known), known)).min()?;
-    // Allow fewer edits for a short name, because a short name is similar to too many zone names.
+    // A short name is similar to too many zone names, so fewer edits are allowed for it.
     (near.0 <= 3.min(name.len() / 3)).then_some(near.1)
 }
 

@@ -1,6 +1,7 @@
-//! Saves a person's answer to an order of a derived source. If the mapping has SQL statements for the answer, Vestnik
-//! runs them to change the shop's tables. Otherwise Vestnik keeps the answer in the source's projection table. Clients
-//! then see the kept answer instead of the shop's status, until the shop's status changes.
+//! Saves a person's answer to an order of a derived source (one whose orders come from SQL expressions). If the mapping
+//! has SQL statements for the answer, Vestnik runs them to change the shop's tables. Otherwise Vestnik keeps the answer
+//! in the source's projection table. Clients then see the kept answer instead of the shop's status, until the shop's
+//! status changes.
 
 use crate::infra::db::{GenericClient, Transaction};
 use tokio_postgres::types::{ToSql, Type};
@@ -12,8 +13,8 @@ use super::compute::{DERIVE_MS, compute};
 use super::project::{Publish, PublishedResults, WrittenAt, publish_changes};
 use super::{Derived, failure, remedy};
 
-/// The types of the parameters `$1` to `$5` of an answer's SQL statement: the order's key, the new status, the reason,
-/// the minutes, and the name of the person who answers.
+/// The types of the parameters `$1` to `$5` of the SQL statement that saves an answer: the order's key, the new status,
+/// the reason, the minutes, and the name of the person who answers.
 pub(super) const PARAMETERS: [Type; 5] = [Type::TEXT, Type::TEXT, Type::TEXT, Type::INT4, Type::TEXT];
 
 /// SQL that puts the schema of the shop's table first in `search_path`, until the transaction ends. The parameter `$1`
@@ -21,8 +22,8 @@ pub(super) const PARAMETERS: [Type; 5] = [Type::TEXT, Type::TEXT, Type::TEXT, Ty
 pub(super) const NAMES: &str = "select set_config('search_path', quote_ident(n.nspname) || ', ' || current_setting('search_path'), true) \
      from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = to_regclass($1)";
 
-/// Saves the answer `change` if the order's published status is still `from`. Returns false, and saves nothing, if the
-/// published status differs or if the mapping's first statement changes no row.
+/// Saves the answer `change` if the order's published status, which clients see, is still `from`. Returns false, and
+/// saves nothing, if the published status differs. Also returns false if the mapping's first statement changes no row.
 pub(in crate::sources) async fn answer(
     transaction: &mut Transaction<'_>,
     source: &Source,
@@ -54,8 +55,8 @@ pub(in crate::sources) async fn answer(
         ];
         let changed = transaction.query_typed(&with_rows(sql), &parameters).await?;
         if place == 0 && changed.is_empty() {
-            // The shop may have changed the order, and the projector may not have published this change yet. So it is
-            // published here, and the caller reads the order's new status from the projection table.
+            // The shop may have changed the order, and the projector may not have published this change yet. So this
+            // function publishes the change. The caller then reads the order's new status from the projection table.
             let now = WrittenAt::new();
             let publish = Publish::Usual(&now);
             compute_and_publish(transaction, source, derived, published, &keys, publish).await?;
@@ -67,8 +68,8 @@ pub(in crate::sources) async fn answer(
     Ok(true)
 }
 
-/// Finds the SQL statements of answers that Postgres can no longer run, for example because a column was renamed or a
-/// right is missing. Returns one line for each such statement.
+/// Finds the mapping's SQL statements for answers that Postgres can no longer run, for example because a column was
+/// renamed or a right is missing. Returns one line for each such statement.
 pub(super) async fn broken(
     client: &impl GenericClient,
     table: &str,
@@ -100,7 +101,8 @@ pub(super) async fn broken(
     Ok(broken)
 }
 
-/// Returns the answer's reason and the person's name without the characters that the database's encoding cannot store.
+/// Removes from the answer's reason and from the person's name the characters that the database's encoding cannot
+/// store.
 async fn storable(
     transaction: &Transaction<'_>,
     change: &StatusChange<'_>,
@@ -112,10 +114,10 @@ async fn storable(
     Ok((row.try_get(0)?, row.try_get(1)?))
 }
 
-/// Publishes the answer `change`, which the shop's own API has accepted. If the shop's tables have a new status, the
-/// order gets that status. Otherwise the order gets the answer's status until the shop's status changes. Does nothing
-/// if the order's published status is no longer `from`, because the projector has then already published the shop's
-/// change.
+/// Publishes the answer `change`, which the shop's own API has accepted. If the status in the shop's tables has
+/// changed, clients receive that status. Otherwise they receive the answer's status, until the shop's status changes.
+/// Does nothing if the order's published status is no longer `from`, because the projector has then already published
+/// the shop's change.
 pub(in crate::sources) async fn taken(
     transaction: &mut Transaction<'_>,
     source: &Source,
@@ -133,8 +135,8 @@ pub(in crate::sources) async fn taken(
     Ok(())
 }
 
-/// Computes the orders with these keys, and publishes each difference from the last published results. An expression
-/// that fails leaves only its own value unreadable.
+/// Computes the orders with these keys, and publishes each value that differs from the last published result. If an
+/// expression fails, only its own value becomes unreadable.
 async fn compute_and_publish(
     transaction: &mut Transaction<'_>,
     source: &Source,

@@ -1,6 +1,6 @@
-//! Processes one batch of a derived source's changes. One transaction takes the changes from the queue `vst_change`,
-//! computes the changed orders, and publishes the orders' new values. If the transaction fails, the batch runs again,
-//! and no change is published twice.
+//! Processes one batch of changes of a derived source (one whose orders come from SQL expressions). One transaction
+//! takes the changes from the queue `vst_change`, computes the changed orders, and appends events for orders whose
+//! values differ. If the transaction fails, the batch runs again, and no change becomes an event twice.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -29,14 +29,16 @@ const LOCK_MS: u32 = 1000;
 /// Pause before Vestnik computes an order again, if the order's store could not be computed.
 const RETRY_PAUSE: Duration = Duration::from_secs(10);
 
-/// The progress of one source in the queue `vst_change`: the row ids up to which its changes have been processed.
+/// The progress of one source in the queue `vst_change`. It says up to which row id all changes of the source have been
+/// processed.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct QueueProgress {
     /// All changes up to this id are processed. The next batch reads only greater ids, so it skips the dead rows of
     /// processed changes, which vacuum may not have removed yet.
     through: i64,
-    /// The next value of `through`, and a transaction id. When all transactions with a smaller id have ended, `through`
-    /// gets the next value, because no change with a smaller row id can then appear.
+    /// The next value of `through`, and a transaction id. `through` gets the next value when all transactions with a
+    /// smaller transaction id have ended. From then on, no transaction can add a change with a row id up to this value.
+    /// `None`: no next value is chosen yet.
     next: Option<(i64, u64)>,
 }
 
@@ -46,8 +48,8 @@ impl QueueProgress {
         self.through
     }
 
-    /// Records a batch. `newest` is the id of the batch's last change; `xmin` and `xmax` are the bounds of the batch's
-    /// snapshot.
+    /// Updates the progress after a batch. `newest` is the id of the batch's last change; `None`: the batch had no
+    /// change. `xmin` and `xmax` are the lowest running and the next transaction id in the batch's snapshot.
     fn pass(&mut self, newest: Option<i64>, (xmin, xmax): (u64, u64)) {
         if let Some((through, end)) = self.next
             && xmin >= end
@@ -71,7 +73,7 @@ pub(super) struct Done {
     pub events: u64,
     /// The mapping's expressions that failed, each with the key of the order for which the expression failed.
     pub failures: Vec<Failure>,
-    /// Number of earlier failures that have ended, because the expression works again.
+    /// Number of failures of earlier batches that have ended, because the expression works again.
     pub readable_again: usize,
 }
 
@@ -81,13 +83,16 @@ struct Taken {
     /// The time when each order of the batch was last written, by the order's key. For an order that waited for its
     /// items, it is the time of the first write, with which the wait began.
     orders: WrittenAt,
-    /// The keys of the orders whose wait for items has ended.
+    /// The keys of the orders whose wait has ended. An order waits for its items, or because its store could not be
+    /// computed.
     due: BTreeSet<String>,
-    /// Which rows of the table of orders the batch found written or deleted.
+    /// The rows of the shop's table of orders that the batch found in the queue as written or deleted.
     rows: WrittenRows,
-    /// Values from written rows of watched tables. The `keys` queries turn these values into keys of orders.
+    /// Values from written rows of watched tables, which are other tables whose rows affect orders. The mapping's
+    /// `keys` queries turn these values into keys of orders.
     leads: Vec<Lead>,
-    /// The `keys` queries that failed before and now run again, such as `derived.watch of items: keys`.
+    /// The places in the mapping of `keys` queries that failed before and now run again, such as `derived.watch of
+    /// items: keys`.
     retried_watches: Vec<String>,
     is_truncated: bool,
     is_watched_truncated: bool,
@@ -102,17 +107,18 @@ impl Taken {
     }
 }
 
-/// A value from a written row of a watched table, in the column that identifies the affected orders.
+/// A value from a written row of a watched table. The value stands in the column that tells which orders the row
+/// affects.
 #[derive(Debug)]
 struct Lead {
-    /// The number of the watched table, counted from 1.
+    /// The number of the written table among the mapping's watched tables, counted from 1.
     watch: usize,
     value: String,
     at: OffsetDateTime,
 }
 
-/// Processes the next changes of a source in the caller's transaction. Also tries again at most `retries` expressions
-/// that failed before.
+/// Processes the next changes of a source in the caller's transaction. Also computes again at most `retries` orders or
+/// `keys` queries that failed before.
 pub(super) async fn batch(
     transaction: &mut Transaction<'_>,
     source: &Source,
@@ -221,7 +227,7 @@ async fn take(
     Ok((taken, count))
 }
 
-/// Finds the orders that depend on the written rows of watched tables, and adds the orders' keys to the batch.
+/// Finds the orders that the written rows of watched tables affect, and adds the keys of these orders to the batch.
 async fn lead(
     transaction: &mut Transaction<'_>,
     source: &Source,
@@ -277,8 +283,8 @@ async fn lead(
     Ok(())
 }
 
-/// Computes and publishes the orders with these keys. An order whose store cannot be computed is tried again after
-/// [`RETRY_PAUSE`].
+/// Computes and publishes the orders with these keys. If an order's store cannot be computed, Vestnik computes the
+/// order again after [`RETRY_PAUSE`].
 async fn project(
     transaction: &mut Transaction<'_>,
     source: &Source,
@@ -319,8 +325,8 @@ async fn project(
 }
 
 /// Computes the orders that existed before the source was attached or its mapping changed, and appends no events for
-/// them. Skips an order that was written since then, because a later batch takes its change from the queue and
-/// publishes it with an event.
+/// them. Skips an order that was written since then. A later batch takes the change of this order from the queue and
+/// appends an event for it.
 async fn all_rows(
     transaction: &mut Transaction<'_>,
     source: &Source,
@@ -360,7 +366,8 @@ async fn open_keys(transaction: &Transaction<'_>, source: &Source) -> Result<Vec
     Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
 }
 
-/// Deletes all projected orders of the source, and appends a `truncate` event, so that panels load their lists again.
+/// Deletes all rows of the source's projection table, because the shop truncated its table of orders. Appends a
+/// `truncate` event, so that panels load their lists again.
 async fn truncate(transaction: &Transaction<'_>, source: &Source) -> Result<(), QueryError> {
     const TRUNCATED: &str = "insert into vestnik.vst_event (source, type, data) values ($1, 'truncate', '{}')";
     transaction

@@ -1,5 +1,6 @@
-//! Validates a derived mapping against its tables. Vestnik creates a temporary view from the expressions. The Postgres
-//! catalog then shows the types of the expressions, and the tables and columns that they read.
+//! Validates a derived mapping (a mapping with SQL expressions instead of columns) against its tables. Vestnik creates
+//! a temporary view from the expressions. The Postgres catalog then shows the types of the expressions, and the tables
+//! and columns that they read.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,7 @@ use super::watch::Watched;
 use super::{Derived, ITEM_COLUMNS, RecordedColumn, function, remedy, rights};
 use crate::infra::db;
 
-/// The prefix of the error texts about the mapping's joins.
+/// The prefix of the error texts about `from`, the mapping's SQL joins.
 const FROM: &str = "derived.from:";
 /// The SQL types that the mapping's expression `paid` may have: a boolean, a number, or the time of the payment. A type
 /// fits if its name starts with one of these names.
@@ -27,28 +28,29 @@ const PAID_TYPES: [&str; 7] = [
     "date",
 ];
 
-/// The result of validating a derived mapping: the findings, and the data that its installation needs.
+/// The result of validating a derived mapping (a mapping with SQL expressions instead of columns): the findings, and
+/// the data that the installation needs.
 #[derive(Debug)]
 pub struct Checked {
     /// The errors and warnings about the mapping.
     pub findings: Findings,
     /// The name and the SQL type of each expression.
     pub columns: Vec<RecordedColumn>,
-    /// The tables that get triggers for the source. The first is the shop's table of orders.
+    /// The tables on which Vestnik installs triggers for the source. The first is the shop's table of orders.
     pub(super) watched: Vec<Watched>,
     /// Every table that the expressions read, quoted and with its schema, as in `public."order"`.
     pub(super) reads: Vec<String>,
 }
 
 impl Checked {
-    /// The names of the tables that get triggers, quoted and with their schemas.
+    /// The names of the tables on which Vestnik installs triggers, quoted and with their schemas.
     pub fn watched_tables(&self) -> impl Iterator<Item = String> {
         self.watched.iter().flat_map(Watched::tables).cloned()
     }
 }
 
-/// Validates a derived mapping; `table` is the shop's table of orders. Savepoints roll back all changes to the
-/// database.
+/// Validates a derived mapping (a mapping with SQL expressions instead of columns). `table` is the shop's table of
+/// orders. The function rolls back to a savepoint after each check, so the database does not change.
 pub async fn check(
     transaction: &mut Transaction<'_>,
     table: &Table,
@@ -99,7 +101,7 @@ pub async fn check(
     })
 }
 
-/// The columns that a view reads, by the name of their table.
+/// For each table that a view reads, by the table's name: the columns that the view reads.
 type Reads = BTreeMap<String, Vec<String>>;
 
 /// The result of creating a temporary view from a query.
@@ -268,8 +270,8 @@ fn merge(reads: &mut Reads, more: Reads) {
     }
 }
 
-/// The tables that get triggers, each with the columns that the mapping reads: the shop's table of orders, and the
-/// watched tables.
+/// The tables on which Vestnik installs triggers: the shop's table of orders, and the watched tables, whose rows affect
+/// orders. Each table has the columns that the mapping reads.
 async fn watched(
     transaction: &Transaction<'_>,
     table: &Table,
@@ -320,12 +322,13 @@ async fn watched(
     Ok(watched)
 }
 
-/// The place of a watched table in the mapping, for error texts.
+/// The text that names a watched table's section of the mapping in errors.
 fn place(table: &str) -> String {
     format!("derived.watch of {table}")
 }
 
-/// Reports each `keys` query of a watched table, and each SQL statement of an answer, that Postgres cannot prepare.
+/// Reports each SQL statement that Postgres cannot prepare: the `keys` queries, which find the orders that a row of a
+/// watched table affects, and the statements that save answers.
 async fn statements(
     transaction: &mut Transaction<'_>,
     table: &Table,
@@ -382,7 +385,7 @@ enum SearchPath {
 }
 
 impl SearchPath {
-    /// The parameters that a statement with this search path gets, for an error text.
+    /// The parameters of a statement that runs with this search path, as a text for errors.
     fn parameters(self) -> &'static str {
         match self {
             Self::Function => "only $1",
@@ -391,7 +394,7 @@ impl SearchPath {
     }
 }
 
-/// SQL that sets the search path of the source's function until the transaction ends.
+/// SQL that gives the current transaction the search path with which the source's function runs.
 fn function_path(table: &Table) -> String {
     format!("set local search_path = {}, pg_temp", ident(&table.schema))
 }

@@ -1,5 +1,5 @@
-//! Computes orders of a derived source, for the projector and for answers. If an expression of the mapping fails, only
-//! its own value is missing, and the rest of the order is computed.
+//! Computes orders of a derived source (one whose orders come from SQL expressions), for the projector and for answers.
+//! If an expression fails, only its own value is missing, and the rest of the order is computed.
 
 use std::collections::{HashMap, HashSet};
 
@@ -21,13 +21,13 @@ pub(super) const DERIVE_MS: u32 = 2000;
 /// milliseconds.
 const DERIVE_ONE_MS: u32 = 300;
 
-/// Computed orders, and the expressions that failed.
+/// The results of computing orders: the orders, and the expressions that failed.
 #[derive(Debug, Default)]
 pub(super) struct Computed {
     /// The orders, one entry for each store of an order.
     pub orders: Vec<Projected>,
-    /// The keys of orders that no store receives: the expression of the store fails, and the order was published to no
-    /// store before.
+    /// The keys of orders that no store receives: the expression of the store fails, and no store has received the
+    /// order before.
     pub without_store: Vec<String>,
     /// The expressions that failed, each with the key of its order.
     pub failures: Vec<Failure>,
@@ -74,7 +74,7 @@ pub(super) async fn compute(
     Ok(computed)
 }
 
-/// Computes whole orders. `None`: an expression of the mapping failed.
+/// Computes all values of all orders with these keys in one query. `None`: an expression of the mapping failed.
 async fn whole(
     transaction: &mut Transaction<'_>,
     source: &Source,
@@ -118,8 +118,8 @@ fn of_several_rows(orders: &[Projected]) -> Vec<Failure> {
     of_several.into_iter().map(|key| Failure::several_rows(key)).collect()
 }
 
-/// Computes one order value by value, and returns one [`Projected`] for each store of the order. Returns `None` instead
-/// of them if the store cannot be computed and the order was published to no store before.
+/// Computes each value of one order in its own query, and returns one [`Projected`] for each store of the order.
+/// Returns `None` as the orders if the store cannot be computed and the order was published to no store before.
 async fn value_by_value(
     transaction: &mut Transaction<'_>,
     source: &Source,
@@ -169,7 +169,8 @@ fn of_store(derived: &Derived, key: &str, store: Option<String>, read: &HashMap<
         format!("\"{name}\" : {}", of(&name).unwrap_or(unreadable))
     });
     let data = format!("{{{}}}", values.collect::<Vec<_>>().join(", "));
-    // An unreadable status counts as a status word that the mapping does not know, so panels ring for the order.
+    // An unreadable status counts as a status word that the mapping does not know. The order is then pending, so panels
+    // ring for it.
     let status = match serde_json::from_str(of("status").unwrap_or(UNREADABLE)).unwrap_or_default() {
         Value::String(word) => Some(word),
         Value::Null => None,
@@ -178,7 +179,8 @@ fn of_store(derived: &Derived, key: &str, store: Option<String>, read: &HashMap<
     Projected::new(key.to_owned(), store, status, data, derived)
 }
 
-/// One value of an order, from one of the rows that the mapping's joins give.
+/// One value of an order. If the mapping's joins give several rows for the order, this is the value in one of these
+/// rows.
 struct Row {
     /// The id of the row's store. `None`: the store is null, or the value was computed without the store.
     store: Option<String>,
@@ -203,19 +205,20 @@ async fn value(
     if let Read::Rows(_) = with_store {
         return Ok(with_store);
     }
-    // The expression of the store may have failed instead of the value's expression.
+    // Perhaps the expression of the store failed, and not the expression of the value. So the value is computed without
+    // the store.
     let joined = one_way(transaction, source, key, name, function::WITHOUT_STORE).await?;
     if let Read::Rows(_) = joined {
         return Ok(joined);
     }
-    // Without the joins, every name of a joined table is an error, which hides the cause. So the error of the query
-    // with joins is returned.
+    // A query without the joins fails at each name of a joined table, and this error hides the cause. Return the error
+    // of the query with joins instead.
     let bare = one_way(transaction, source, key, name, function::BARE).await?;
     Ok(if let Read::Rows(_) = bare { bare } else { joined })
 }
 
-/// Computes one value of an order. `suffix` selects the way: empty for the usual query, [`function::WITHOUT_STORE`], or
-/// [`function::BARE`].
+/// Computes one value of an order with one query. `suffix` selects the query: empty for the usual query,
+/// [`function::WITHOUT_STORE`], or [`function::BARE`].
 async fn one_way(
     transaction: &mut Transaction<'_>,
     source: &Source,

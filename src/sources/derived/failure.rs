@@ -1,4 +1,4 @@
-//! Saves which expressions of a derived source fail for which orders, in the table `vst_projection_failure`. A row
+//! Saves which SQL expressions of a derived source fail for which orders, in the table `vst_projection_failure`. A row
 //! stays until the expression works for the order again. Until then, the source's health report names the failure.
 
 use std::fmt;
@@ -15,13 +15,15 @@ pub(super) const RETRY_SECONDS: f64 = 10.0;
 const ROW_SECURITY: &str = "row level security";
 /// Maximum number of orders of a source that are saved as hidden by row level security. The oldest ones are deleted.
 const HIDDEN_ORDERS: i64 = 10_000;
-/// The value of [`Failure::key`] if the `keys` query of a watched table failed, because that query is for many orders.
+/// The value of [`Failure::key`] if a `keys` query failed. A `keys` query finds the orders that a row of a watched
+/// table affects, so its failure belongs to no single order.
 const NO_ORDER: &str = "";
 
 /// A failure to compute an order, usually because an expression of the mapping failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Failure {
-    /// The key of the order. Empty: the `keys` query of a watched table failed.
+    /// The key of the order. Empty: a `keys` query failed, which finds the orders that a row of a watched table
+    /// affects.
     pub key: String,
     /// The place of the expression in the mapping, such as `derived.total`, or [`ROW_SECURITY`].
     pub place: String,
@@ -39,7 +41,7 @@ impl Failure {
         }
     }
 
-    /// The failure of an order for which the mapping's joins give several different rows in one store.
+    /// The failure that the mapping's joins give several different rows for the order `key` in one store.
     pub fn several_rows(key: &str) -> Self {
         Self {
             key: key.to_owned(),
@@ -49,7 +51,7 @@ impl Failure {
         }
     }
 
-    /// The failure of an order whose row is hidden by row level security.
+    /// The failure that row level security hides the row of the order `key`.
     pub fn hidden_row(key: &str, reason: &str) -> Self {
         Self {
             key: key.to_owned(),
@@ -58,12 +60,14 @@ impl Failure {
         }
     }
 
-    /// Whether row level security hides the order's row. If so, the mapping's expressions are not the cause.
+    /// Whether the order failed because row level security hides its row, and not because an expression of the mapping
+    /// failed.
     pub fn is_hidden_row(&self) -> bool {
         self.place == ROW_SECURITY
     }
 
-    /// The failure of the `keys` query of a watched table.
+    /// The failure of the `keys` query of the watched table `table`. The query finds the orders that a row of the table
+    /// affects.
     pub fn of_watch(table: &str, error: &tokio_postgres::Error) -> Self {
         Self {
             key: NO_ORDER.to_owned(),
@@ -83,7 +87,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// The place of a watched table's `keys` query in the mapping, for error texts.
+/// The text that names the `keys` query of the watched table `table` in errors.
 pub(super) fn place_of_watch(table: &str) -> String {
     format!("derived.watch of {table}: keys")
 }
@@ -106,7 +110,8 @@ fn unquoted(text: &str) -> String {
 }
 
 /// Saves the failures of the orders with these keys, and deletes earlier failures that no longer occur. `unseen` has
-/// the keys of orders that no store can see. Returns the number of deleted failures.
+/// the keys of orders that no client sees, because their store cannot be computed or their row is hidden. Returns the
+/// number of deleted failures.
 pub(super) async fn save(
     transaction: &Transaction<'_>,
     source: SourceId,
@@ -144,8 +149,8 @@ pub(super) async fn save(
     Ok(ended.len())
 }
 
-/// Deletes the saved failure of a watched table's `keys` query, because the query works again. Returns whether a
-/// failure was saved before.
+/// Deletes the saved failure of the `keys` query of the watched table `table`, because the query works again. Returns
+/// whether a failure was saved before.
 pub(super) async fn end_of_watch(
     transaction: &Transaction<'_>,
     source: SourceId,
@@ -187,8 +192,8 @@ pub(super) async fn retry(
     Ok(retried)
 }
 
-/// The separator in a line of a health report. The text before the separator stays the same while the problem lasts.
-/// The counts and keys after the separator change.
+/// Separates the two parts of a line in a health report. The first part names the problem and stays the same while the
+/// problem lasts. The second part has counts and keys, which change.
 pub(in crate::sources) const COUNTED: &str = "; now for ";
 
 /// The lines of a health report about the failures of a source: the number of affected orders, then the most frequent

@@ -1,23 +1,25 @@
-//! Generates the SQL function that computes the orders of a derived source. The function runs the mapping's expressions
-//! as one query for given keys. The function's owner is a role that may only read the tables of the expressions.
+//! Generates the SQL function that computes the orders of a derived source. The function runs the mapping's SQL
+//! expressions as one query for given keys of orders. The function's owner is a role that may only read the tables of
+//! the expressions.
 
 use super::super::catalog::Table;
 use super::super::sql::{ident, literal, quoted};
 use super::{Derived, extra_name, from_clause, key_text};
 use crate::domain::event::SourceId;
 
-/// Suffix of a value's name in the parameter `vst_field`: the function computes the value without the order's store.
-/// The value can then be computed even if the expression of the store fails.
+/// A suffix in the parameter `vst_field` of the source's SQL function, after the name of a value. With this suffix, the
+/// function computes the value without the order's store. So it works even if the store's expression fails.
 pub(super) const WITHOUT_STORE: &str = "?";
-/// Suffix of a value's name in the parameter `vst_field`: the function computes the value without the store and without
-/// the mapping's joins. The value can then be computed even if a joined table is missing.
+/// A suffix in the parameter `vst_field` of the source's SQL function, after the name of a value. With this suffix, the
+/// function computes the value without the store and without the mapping's joins. So it works even if a joined table is
+/// missing.
 pub(super) const BARE: &str = "!";
 
-/// The value of `vst_field` with which the function returns only the keys of the rows that its owner may read. The
-/// function then evaluates no expression of the mapping.
+/// A value of the parameter `vst_field` of the source's SQL function. With this value, the function returns only the
+/// keys of the rows that its owner may read. It then evaluates no expression of the mapping.
 pub(super) const KEY: &str = "key";
 
-/// The name of a source's function.
+/// The name of the SQL function that computes the orders of this derived source.
 pub(super) fn name(source: SourceId) -> String {
     format!("vestnik.vst_derive_{}", source.0)
 }
@@ -68,9 +70,9 @@ pub(super) fn place(derived: &Derived, name: &str) -> String {
     }
 }
 
-/// SQL that selects the rows of the shop's table, with the alias `o`, that satisfy `condition`. The SQL gives one text
-/// array for each row: key, store, status, and all values as a JSON object. `vst_readable` makes each text readable in
-/// any encoding of the database.
+/// SQL that selects the rows of the shop's table, with the alias `o`, that satisfy `condition`. For each row, the SQL
+/// returns one text array: key, store, status, and all values as a JSON object. `vst_readable` replaces each character
+/// that cannot be sent to clients, if the database has another encoding than UTF-8.
 pub(super) fn select(table: &str, derived: &Derived, condition: &str) -> String {
     let values = values(derived)
         .into_iter()
@@ -145,8 +147,8 @@ fn readable_key(derived: &Derived) -> String {
     format!("vestnik.vst_readable({})", key_text(derived))
 }
 
-/// The value of the function's parameter `vst_field` for the `keys` query of a watched table. `number` is the number of
-/// the watched table, counted from 1.
+/// The value of `vst_field`, a parameter of the source's SQL function, that makes the function run the `keys` query of
+/// a watched table. `number` is the number of the watched table, counted from 1.
 pub(super) fn watch_name(number: usize) -> String {
     format!("watch {number}")
 }

@@ -11,17 +11,19 @@ use super::function;
 use super::project::PublishedResults;
 use crate::infra::db::Transaction;
 
-/// The keys of the orders whose rows a batch found written, deleted, or due for another attempt.
+/// The rows of the shop's table of orders that a batch processes: rows that were written or deleted, and rows of orders
+/// that failed before.
 #[derive(Debug, Default)]
 pub(super) struct WrittenRows {
-    /// Orders whose row was changed. True: the row was deleted at last, or has another key now.
+    /// The keys of the orders whose row was written. The value is true if the last write deleted the row or gave the
+    /// row another key.
     is_gone: BTreeMap<String, bool>,
-    /// Orders that the batch computes again, because they failed before.
+    /// The keys of the orders that the batch computes again, because they failed before.
     pub retried: BTreeSet<String>,
 }
 
 impl WrittenRows {
-    /// Records a change of a row. The changes of one row come in the order in which they were made.
+    /// Records a write of a row. The caller must pass the writes of one row in the order in which they were made.
     pub fn change(&mut self, key: &str, is_gone: bool) {
         self.is_gone.insert(key.to_owned(), is_gone);
     }
@@ -50,7 +52,8 @@ pub(super) async fn find(
     let Some(RowSecurity { reason, is_open }) = row_security(transaction, source).await? else {
         return Ok(Vec::new());
     };
-    // Somebody may have created the open policy after the orders were computed. So keep new orders for one more try.
+    // The policies now let the role read every row. Somebody may have created them only after the batch computed its
+    // orders. So an order that was not retried in this batch still counts as hidden, and a later batch tries it again.
     if is_open {
         missing.retain(|key| !rows.retried.contains(*key));
     }
@@ -60,7 +63,8 @@ pub(super) async fn find(
     for row in &visible_rows {
         readable.extend(row.try_get::<_, Vec<Option<String>>>(0)?.into_iter().next().flatten());
     }
-    // The role can read these rows. Their orders have no result because the mapping's joins leave the rows out.
+    // If the role can read a row, row level security does not hide it. The row's order has no result because the
+    // mapping's joins leave the row out.
     missing.retain(|key| !readable.contains(*key));
     Ok(missing.iter().map(|key| Failure::hidden_row(key, &reason)).collect())
 }

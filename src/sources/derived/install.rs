@@ -1,5 +1,6 @@
-//! Installs the parts of a derived source in the database: the source's function, the projection table, and the
-//! triggers of all watched tables.
+//! Installs the parts of a derived source (one whose orders come from SQL expressions) in the database. The parts are
+//! the SQL function that computes orders, the projection table with the results, and the triggers of all watched
+//! tables.
 
 use tokio_postgres::{GenericClient, Transaction};
 
@@ -69,8 +70,8 @@ pub(in crate::sources) async fn install(
     Ok(done)
 }
 
-/// SQL that creates the source's projection table. The table has one row for each order and store: the last published
-/// result.
+/// SQL that creates the source's projection table. The table has one row for each order and store, with the values that
+/// clients last received.
 fn table_sql(source: SourceId) -> String {
     let table = projection(source);
     format!(
@@ -90,7 +91,8 @@ fn table_sql(source: SourceId) -> String {
     )
 }
 
-/// SQL that grants rights on the source's projection table and function to every role that may update the journal.
+/// SQL that grants rights on the source's projection table and function. Each role that may update the journal gets the
+/// rights, because `vestnik serve` may run with this role.
 fn grant_sql(source: SourceId) -> String {
     format!(
         "do $$ declare it record; begin \
@@ -116,7 +118,8 @@ async fn has_function(
     row.map_or(Ok(false), |row| row.try_get(0))
 }
 
-/// Drops the trigger functions, with their triggers, of tables that the mapping no longer watches.
+/// Drops the trigger functions of tables that the mapping no longer watches. Dropping a function also drops its
+/// triggers.
 async fn drop_strange(
     transaction: &Transaction<'_>,
     source: SourceId,
@@ -177,7 +180,8 @@ pub(in crate::sources) async fn drop_sql(
     Ok(sql)
 }
 
-/// Returns the SQL that installs all parts of a derived source, so that a person can read it before it runs.
+/// Returns the SQL that installs all parts of a derived source (one whose orders come from SQL expressions), so that a
+/// person can read it before it runs.
 pub(in crate::sources) fn install_sql(source: SourceId, derived: &Derived, checked: &Checked) -> String {
     let mut sql = String::new();
     for watched in &checked.watched {

@@ -1,5 +1,6 @@
-//! Finds orders of a derived source that the projector has missed, because no trigger fired. Either the triggers were
-//! off when the row was written, or the order became visible through a table that the mapping does not watch.
+//! Finds orders of a derived source that the projector has missed, because no trigger fired. The projector is the
+//! background task that computes these orders. Either the triggers were off when the row was written, or the order
+//! became visible through a table that the mapping does not watch.
 
 use crate::infra::db::{GenericClient, Transaction};
 
@@ -7,11 +8,11 @@ use super::compute::is_of_mapping;
 use super::{HIDDEN, function, projection};
 use crate::domain::event::SourceId;
 
-/// Time limit of the query that computes the orders' statuses, milliseconds.
+/// Time limit of the query that computes the statuses of orders, milliseconds.
 const DERIVE_MS: u32 = 2000;
 
-/// Returns the keys of `written` whose orders the projector has missed. A missed order is not hidden, not published,
-/// and not in the projector's queue.
+/// Returns the keys in `written` whose orders the projector has missed. `written` has keys of rows that the shop wrote.
+/// A missed order is not hidden, clients have not received it, and it is not in the projector's queue.
 pub(in crate::sources) async fn not_projected(
     transaction: &mut Transaction<'_>,
     source: SourceId,
@@ -21,8 +22,9 @@ pub(in crate::sources) async fn not_projected(
         "select k.key from unnest($1::text[]) k (key) where not exists (select from {} p where p.key = k.key)",
         projection(source)
     );
-    // An order in the queue, or with a wait for items, will be published soon. A queue row with `watch = -1` means that
-    // all orders of the source will be published soon. Attaching a source or changing its mapping adds this row.
+    // An order that is in the queue, or that waits for its items, is not missed, because the projector will publish it
+    // soon. A queue row with `watch = -1` means that the projector will compute all orders of the source soon.
+    // Attaching a source or changing its mapping adds this row.
     const ON_THE_WAY: &str = "select key from vestnik.vst_change where source = $1 and watch = 0 and key = any ($2) \
          union select key from vestnik.vst_wait where source = $1 and key = any ($2) \
          union all select k from unnest($2::text[]) k where exists (select from vestnik.vst_change where source = $1 and watch = -1)";
@@ -37,8 +39,8 @@ pub(in crate::sources) async fn not_projected(
         let on_the_way: &str = row.try_get(0)?;
         keys.retain(|key| key != on_the_way);
     }
-    // A hidden order has no row in the projection table, and is not missed. So the statuses of the remaining orders are
-    // computed, to leave out the hidden ones.
+    // A hidden order (its status is `hidden`, as for a cart) has no row in the projection table, and is not missed. So
+    // the statuses of the remaining orders are computed, to leave out the hidden orders.
     let limit = format!("set local jit = off; set local statement_timeout = {DERIVE_MS}");
     transaction.batch_execute(&limit).await?;
     if let Statuses::Read(visible) = visible(transaction, source, &keys).await? {

@@ -41,13 +41,15 @@ pub(super) use state::{State, examine};
 /// The names of the columns that the mapping's query `items` may return.
 pub(super) const ITEM_COLUMNS: [&str; 6] = ["name", "quantity", "price", "options", "note", "category"];
 
-/// The name of the source's projection table, with its schema. The table holds the last published result of each order.
+/// The name of the source's projection table, with its schema. For each order and store, the table holds the values
+/// that clients last received.
 pub fn projection(source: SourceId) -> String {
     format!("vestnik.vst_projection_{}", source.0)
 }
 
-/// Adds the unit, major or minor, to the amounts of a derived mapping that have none. The SQL type of the amount's
-/// expression decides the unit. `columns` has the names and types of the expressions.
+/// Sets the unit (major, or minor such as cents) of each amount of a derived mapping whose unit the mapping does not
+/// name. The SQL type of the amount's expression decides the unit. `columns` has the names and types of the
+/// expressions.
 pub fn with_units(mut mapping: Mapping, columns: &[RecordedColumn]) -> Mapping {
     let unit = |name: &str| {
         columns

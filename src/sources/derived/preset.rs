@@ -1,4 +1,5 @@
-//! Built-in derived mappings for known shop systems such as Saleor, from `presets/NAME.toml`.
+//! Built-in mappings for known shop systems such as Saleor, from `presets/NAME.toml`. They are derived mappings: SQL
+//! expressions over the system's tables define the orders.
 
 use tokio_postgres::Client;
 
@@ -23,7 +24,7 @@ pub fn names() -> [&'static str; PRESETS.len()] {
     PRESETS.map(|(name, _)| name)
 }
 
-/// The built-in mapping with this name, as TOML; `None`: no built-in mapping has this name.
+/// The built-in mapping with this name, such as `saleor`, as TOML. `None`: no built-in mapping has this name.
 pub fn mapping(name: &str) -> Option<&'static str> {
     PRESETS.iter().find(|(known, _)| *known == name).map(|(_, toml)| *toml)
 }

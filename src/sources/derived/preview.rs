@@ -1,5 +1,5 @@
-//! Computes the newest orders of a derived mapping before its table is attached, so that a person can check them. The
-//! expressions run with the rights that they will have after attaching.
+//! Computes the newest orders of a derived mapping (a mapping with SQL expressions) before its table is attached, so
+//! that a person can check them. The expressions run with the rights that they will have after attaching.
 
 use std::collections::{HashMap, HashSet};
 
@@ -25,7 +25,7 @@ use crate::infra::db;
 /// Time limit of each query of the preview, milliseconds.
 const STATEMENT_MS: u32 = 5000;
 
-/// The newest orders that a derived mapping gives, and the expressions that fail.
+/// The newest orders that a derived mapping (a mapping with SQL expressions) gives, and the expressions that fail.
 #[derive(Debug, Default)]
 pub struct NewestOrders {
     /// The orders for which every expression works, the newest first.
@@ -33,12 +33,12 @@ pub struct NewestOrders {
     /// One line for each distinct failure: an expression that fails, or joins that give several rows for one order in
     /// one store.
     pub problems: Vec<String>,
-    /// Whether the table has rows, but each of the newest rows has a failing expression.
+    /// Whether the table has rows, but each of the newest rows has a failure.
     pub all_fail: bool,
 }
 
-/// Computes the newest orders of a derived mapping; `rows` is the maximum number of orders. `None`: the mapping has
-/// errors, which [`check()`] reports. All changes to the database are rolled back.
+/// Computes the newest orders of a derived mapping (a mapping with SQL expressions). `rows` is the maximum number of
+/// orders. `None`: the mapping has errors, which [`check()`] reports. All changes to the database are rolled back.
 pub async fn newest(
     client: &mut Client,
     table: &Table,
@@ -121,8 +121,8 @@ pub async fn newest(
     Ok(Some(newest))
 }
 
-/// Adds a GRANT statement to each problem about a missing right. The statement grants the right to the current role,
-/// because the expressions run with the rights of this role.
+/// Adds a GRANT statement to each problem about a missing right. The preview runs the expressions with the rights of
+/// the current role, so the statement grants the right to this role.
 async fn with_grants(
     transaction: &Transaction<'_>,
     problems: Vec<String>,
@@ -145,7 +145,8 @@ async fn with_grants(
 /// The failures of the previewed rows.
 #[derive(Default)]
 struct Failures {
-    /// Each distinct failure: first the failure of the newest affected order, then the number of affected orders.
+    /// Each distinct failure of the previewed rows, and the number of affected orders. The failure has the key of the
+    /// newest affected order.
     distinct: Vec<(Failure, usize)>,
     /// The keys of the orders with at least one failure.
     keys: HashSet<String>,
@@ -221,7 +222,7 @@ fn newest_keys(table: &Table, derived: &Derived, rows: i64) -> String {
     )
 }
 
-/// A row that the mapping's query gives: an order of one store.
+/// A row of the preview's query. The row is an order in one store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Row {
     key: String,

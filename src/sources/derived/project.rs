@@ -1,5 +1,6 @@
-//! Computes orders of a derived source with the mapping's expressions, compares them with the last published results,
-//! and appends the differences to the journal.
+//! Computes orders of a derived source with the mapping's SQL expressions, and compares them with the last published
+//! results. Appends each difference to the journal as an event. A published result is a row of the source's projection
+//! table, with the values that clients last received.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -16,7 +17,7 @@ use crate::domain::status::Status;
 /// The time when each order was last written, by the order's key.
 pub(super) type WrittenAt = BTreeMap<String, OffsetDateTime>;
 
-/// Decides which changes of a computed order become events, and which time the events get.
+/// Decides which changes of a computed order become events, and at which time these events happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Publish<'a> {
     /// Every change becomes an event. A new pending order without items waits for its items first.
@@ -44,7 +45,7 @@ impl Publish<'_> {
     }
 }
 
-/// An order of one store, as the mapping's expressions define it now.
+/// An order in one store, with the values that the mapping's SQL expressions give now.
 #[derive(Debug)]
 pub(super) struct Projected {
     pub key: String,
@@ -75,8 +76,8 @@ impl Projected {
     }
 }
 
-/// The last published result for an order of one store. If clients see a person's answer instead of the shop's status,
-/// `answered_over` is the shop's status. `None`: clients see the shop's status.
+/// The values of an order in one store that clients last received. `answered_over` is the shop's status if clients see
+/// a person's answer instead of it. `None`: clients see the shop's status.
 #[derive(Debug)]
 struct Before {
     status: String,
@@ -86,7 +87,8 @@ struct Before {
     created_at: OffsetDateTime,
 }
 
-/// Computes the orders with these keys. An order of several stores gives one result for each store.
+/// Runs the mapping's SQL expressions for the orders with these keys. Returns one result for each order and store,
+/// because an order may belong to several stores.
 pub(super) async fn derive(
     transaction: &Transaction<'_>,
     source: &Source,
@@ -108,8 +110,9 @@ pub(super) async fn derive(
     Ok(orders)
 }
 
-/// The last published results of some orders, locked until the transaction ends. Lock the results before computing the
-/// orders. Otherwise a person's answer may come in between, and an older status would then replace the answer.
+/// The last published results of some orders: rows of the projection table, locked until the transaction ends. Lock the
+/// results before computing the orders. Otherwise a person may answer between computing and locking, and an older
+/// status would then replace the answer.
 pub(super) struct PublishedResults {
     before: HashMap<(String, String), Before>,
 }
@@ -141,18 +144,19 @@ impl PublishedResults {
         Ok(Self { before })
     }
 
-    /// The stores in which the order with this key is published.
+    /// The ids of the stores in which clients can see the order with this key.
     pub fn stores(&self, key: &str) -> Vec<String> {
         let of_key = self.before.keys().filter(|(known, _)| known == key);
         of_key.map(|(_, store)| store.clone()).collect()
     }
 
-    /// Whether the order with this key is published in a store.
+    /// Whether clients of any store can see the order with this key.
     pub fn is_known(&self, key: &str) -> bool {
         self.before.keys().any(|(known, _)| known == key)
     }
 
     /// The status of an order in the shop's tables. Clients may see another status, which a person's answer set.
+    /// `None`: the order is not published.
     pub fn shop_status(&self, key: &str, store: &str) -> Option<&str> {
         self.before
             .get(&(key.to_owned(), store.to_owned()))
@@ -168,8 +172,8 @@ impl PublishedResults {
     }
 }
 
-/// Publishes the differences between the last published results, `published`, and the computed orders, `projected`.
-/// Returns the number of events.
+/// Appends an event for each computed order in `projected` that differs from the last published result in `published`,
+/// and updates the projection table. Returns the number of events.
 pub(super) async fn publish_changes(
     transaction: &Transaction<'_>,
     source: &Source,
@@ -186,8 +190,8 @@ pub(super) async fn publish_changes(
     for ((key, store), order) in now {
         let before = published.before.remove(&(key.clone(), store.clone()));
         if order.status == HIDDEN {
-            // Hidden orders are not published. If the order was published before, it goes back into `published`. The
-            // code below appends a `delete` event for each order that remains in `published`.
+            // Clients do not see hidden orders. If clients have seen this order before, put its result back into
+            // `published`. The code below appends a `delete` event for each order that remains in `published`.
             if let Some(before) = before {
                 published.before.insert((key, store), before);
             }
@@ -220,7 +224,8 @@ pub(super) async fn publish_changes(
     Ok(writes.events.len() as u64)
 }
 
-/// Compares a computed order with its last published result, and adds the difference to `writes`.
+/// Compares a computed order with its last published result, and adds the changed row and its event to `writes`.
+/// `before` is that result; `None`: the order was not published before.
 fn compare(writes: &mut Writes, order: Projected, before: Option<Before>, publish: Publish<'_>) {
     let kept = before
         .as_ref()

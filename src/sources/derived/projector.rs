@@ -1,6 +1,7 @@
-//! The projector computes the orders of a database's derived sources. Every node starts it, but only the node that
-//! holds the projector's lease works. The projector polls the queue of changes, so that the shop's writes need not
-//! notify it. Without derived sources it runs no queries.
+//! The projector computes the orders of a database's derived sources, whose orders come from SQL expressions. Every
+//! node starts it, but only the node that holds the projector's lease, a claim that ends by itself, does the work. The
+//! projector polls the queue of changes, so that the shop's writes need not notify it. Without derived sources it runs
+//! no queries.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -27,7 +28,8 @@ const RENEWAL: Duration = Duration::from_secs(1);
 const STANDBY_PAUSE: Duration = Duration::from_millis(500);
 /// Interval at which the node with the lease polls the queue for changes.
 const POLL_PAUSE: Duration = Duration::from_millis(20);
-/// Interval at which the node with the lease polls until [`BUSY_FOR`] has passed since the last change.
+/// Interval at which the node with the lease polls the queue while changes are frequent. It applies until [`BUSY_FOR`]
+/// has passed since the last change.
 const BUSY_PAUSE: Duration = Duration::from_millis(5);
 /// Time after the last change during which the node polls at the interval [`BUSY_PAUSE`].
 const BUSY_FOR: Duration = Duration::from_secs(1);
@@ -47,19 +49,21 @@ const LOGGED_FAILURES: usize = 20;
 /// Time limit of a batch. Without the limit, a batch on a half-open connection would never end.
 const BATCH_DEADLINE: Duration = Duration::from_secs(120);
 
-/// The projector of one database.
+/// The background task that computes the orders of a database's derived sources (sources whose orders come from SQL
+/// expressions).
 pub struct Projector {
     pool: Pool,
     sources: Arc<Registry>,
-    /// The name under which this projector takes the lease. Each start of the program has a different name.
+    /// The name under which this projector holds the lease. Each start of the program has a different name.
     holder: String,
     progress: HashMap<SourceId, QueueProgress>,
-    /// For each source: the logged failures, each with its place in the mapping and its reason.
+    /// For each source: the failures that were already logged, each as its place in the mapping and its reason. They
+    /// are not logged again.
     logged: HashMap<SourceId, BTreeSet<(String, String)>>,
     /// For each source: when its failing orders are next computed again, and at most how many of them in one batch. If
     /// a source has no entry, its next batch computes failing orders again.
     retries: HashMap<SourceId, (Instant, i64)>,
-    /// The sources whose last batch failed, each with the end of its pause.
+    /// The sources whose last batch failed, each with the time at which its next batch may run.
     resting: HashMap<SourceId, Instant>,
     /// The last logged warning about each source whose batch fails.
     warned: HashMap<SourceId, Warned>,
@@ -74,14 +78,14 @@ struct Warned {
     unlogged: u64,
 }
 
-/// Whether this node or another node holds the lease of the projector.
+/// Whether this node or another node holds the projector's lease, which lets only one node compute orders.
 enum Lease {
     Held,
     Elsewhere,
 }
 
 impl Projector {
-    /// Creates the projector for the database of this pool.
+    /// Creates the projector for the database to which `pool` connects.
     pub fn new(pool: Pool, sources: Arc<Registry>) -> Self {
         static STARTED: AtomicU32 = AtomicU32::new(0);
         let started = STARTED.fetch_add(1, Ordering::Relaxed);
@@ -193,8 +197,8 @@ impl Projector {
         }
     }
 
-    /// Runs one batch for each source that has changes. Returns the number of processed changes. A failed batch of one
-    /// source does not stop the other sources.
+    /// Runs one batch for each derived source that has changes. Returns the number of processed changes. If the batch
+    /// of one source fails, the batches of the other sources still run.
     async fn round(&mut self, derived: &[Arc<Source>]) -> Result<usize, QueryError> {
         let with_changes = db::with_timeout(self.with_changes(derived)).await?;
         let now = Instant::now();
@@ -306,8 +310,8 @@ impl Projector {
         Ok(done.taken)
     }
 
-    /// The maximum number of failing orders of a source that the next batch computes again. It is 0 until
-    /// [`RETRY_PAUSE`] has passed.
+    /// The maximum number of failing orders of a source that the next batch computes again. It is 0 while the pause
+    /// after the last attempt, [`RETRY_PAUSE`], lasts.
     fn retried(&self, id: SourceId) -> i64 {
         match self.retries.get(&id) {
             Some((at, _)) if *at > Instant::now() => 0,

@@ -11,8 +11,9 @@ use crate::domain::event::SourceId;
 /// The name of the Postgres role. All databases of a Postgres cluster share the role; each database grants it rights.
 pub(super) const ROLE: &str = "vestnik_reader";
 
-/// Creates the role if it is missing, and lets it read the tables `reads`. Returns false if the current role may not
-/// create the role or grant it these rights. Then the expressions run with the rights of the role that attaches.
+/// Creates the role `vestnik_reader` if it is missing, and lets it read the tables `reads`. Returns false if the
+/// current role may not create `vestnik_reader` or grant it these rights. Then the expressions run with the rights of
+/// the role that attaches the table.
 pub(super) async fn prepare(
     transaction: &mut Transaction<'_>,
     reads: &[String],
@@ -62,8 +63,9 @@ async fn grant(savepoint: &Transaction<'_>, reads: &[String]) -> Result<(), toki
     Ok(())
 }
 
-/// Makes the role the owner of a source's function. Postgres requires that a new owner may create objects in the
-/// schema, so the role gets this right for the time of the change.
+/// Makes `vestnik_reader` the owner of a source's SQL function, so that the function runs with the rights of
+/// `vestnik_reader`. Postgres requires that a new owner may create objects in the function's schema. So
+/// `vestnik_reader` has this right during the change.
 pub(super) async fn own(transaction: &Transaction<'_>, source: SourceId) -> Result<(), tokio_postgres::Error> {
     let own = format!(
         "grant usage, create on schema vestnik to {ROLE}; alter function {} owner to {ROLE}; revoke create on schema vestnik from {ROLE}",
@@ -72,8 +74,8 @@ pub(super) async fn own(transaction: &Transaction<'_>, source: SourceId) -> Resu
     transaction.batch_execute(&own).await
 }
 
-/// Switches the transaction to the role and makes it read-only, until the transaction ends. Names without a schema then
-/// mean the schema of `table`.
+/// Makes the rest of the transaction run with the rights of the role `vestnik_reader`, and forbids writes in it. Names
+/// without a schema then mean the schema of `table`.
 pub(super) async fn become_it(transaction: &Transaction<'_>, table: &Table) -> Result<(), tokio_postgres::Error> {
     let sql = format!(
         "set local search_path = {}, pg_temp; set local role {ROLE}; set local transaction_read_only = on",

@@ -1,6 +1,6 @@
-//! Checks the rights that a derived source needs. The role of `vestnik serve` must be able to read the table of orders,
-//! and to run the SQL statements of answers. A second role runs the expressions, and row level security must not hide
-//! rows from it.
+//! Checks the rights that a derived source needs (a source whose orders come from SQL expressions). The role of
+//! `vestnik serve` must be able to read the table of orders, and to run the SQL statements of answers. A second role
+//! runs the expressions, and row level security must not hide rows from it.
 
 use super::super::access::{self, Access};
 use super::super::catalog::Table;
@@ -90,9 +90,9 @@ struct Need {
     /// The prefix of the report: the mapping's key whose SQL needs the right, such as `answer.preparing: `. Empty: the
     /// source itself needs the right.
     place: String,
-    /// The part of the report that says what happens without the right, such as `so the answer fails`.
+    /// The part of the report that says what fails without the right, such as `so the answer fails`.
     consequence: &'static str,
-    /// Whether to check row level security in addition to the grant.
+    /// Whether row level security can also forbid this use of the table, so that the table's policies must be checked.
     is_by_row: bool,
     uses: Use,
 }
@@ -121,8 +121,8 @@ fn needs(table: &Table, derived: &Derived) -> Vec<Need> {
     needs
 }
 
-/// Finds the rights that the source needs and that a role lacks. Checks the current role, and each role with the right
-/// to update the journal, because `vestnik serve` probably runs with one of these roles.
+/// Finds the rights that the source needs and that a role lacks. Checks the current role, and each role that may update
+/// the journal, because `vestnik serve` probably runs with one of these roles.
 pub(super) async fn of_serving_roles(
     client: &impl GenericClient,
     table: &Table,
@@ -156,8 +156,8 @@ pub(super) async fn of_serving_roles(
     Ok(access)
 }
 
-/// Adds the rights that a role lacks for `need` to `access`. `row` has the role, the table, its schema, and whether the
-/// role has each right.
+/// Adds to `access` the rights that a role lacks for `need`. `row` names the role, the table and its schema, and says
+/// whether the role has each right.
 fn of_role(row: &tokio_postgres::Row, need: &Need, access: &mut Access) -> Result<(), tokio_postgres::Error> {
     let (role, table, schema): (&str, &str, &str) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
     let Need {
@@ -203,8 +203,8 @@ fn of_role(row: &tokio_postgres::Row, need: &Need, access: &mut Access) -> Resul
     Ok(())
 }
 
-/// The tables that a statement uses, in the order of its text. A name that is not a table may be among them; the
-/// caller's query ignores it.
+/// The tables that a statement uses, in the order in which its text names them. The result may contain a name that is
+/// not a table. The caller's query finds no table for it.
 fn uses(sql: &str) -> Vec<Use> {
     let words = words(sql);
     let mut uses: Vec<Use> = Vec::new();
@@ -279,15 +279,17 @@ fn words(sql: &str) -> Vec<String> {
     words
 }
 
-/// Finds the tables that the expressions read and that have row level security. A policy may hide orders without an
-/// error. `source` is the id of the attached source; `None`: the source is not attached yet.
+/// Finds tables with row level security among the tables that the mapping's expressions read. A policy may hide rows
+/// without an error, and then orders are missing. `source` is the id of the attached source. `None`: the source is not
+/// attached yet.
 pub(super) async fn of_expressions(
     client: &impl GenericClient,
     source: Option<SourceId>,
     reads: impl Iterator<Item = &String>,
 ) -> Result<Access, tokio_postgres::Error> {
-    // The role that runs the expressions: the owner of the source's function. Before the function exists, it is the
-    // role that `reader::prepare` will use. Before Postgres 16, a role that may create roles may also join every role.
+    // The role that runs the expressions is the owner of the source's function. Before the function exists, it is the
+    // role that `reader::prepare` will use. Before Postgres 16, a role that may create roles may also join every role,
+    // so it can use `vestnik_reader`.
     const READER: &str = "select coalesce( \
              (select quote_ident(r.rolname) from pg_proc p join pg_roles r on r.oid = p.proowner where p.oid = to_regprocedure($2)), \
              case when coalesce(pg_has_role(to_regrole($1), 'member'), false) \

@@ -1,4 +1,5 @@
-//! Finds the current problems of a derived source, for the source's health report.
+//! Finds the current problems of a derived source (one whose orders come from SQL expressions), for the source's health
+//! report.
 
 use crate::infra::db::GenericClient;
 
@@ -13,11 +14,12 @@ use crate::domain::event::SourceId;
 pub(in crate::sources) struct State {
     /// The current problems.
     pub troubles: Vec<String>,
-    /// Warnings for the source's owner.
+    /// Warnings for the source's owner. A source with warnings only has no current problem.
     pub notes: Vec<String>,
 }
 
-/// Examines a derived source; `name` is its name, and `table` the shop's table of orders.
+/// Examines a derived source (one whose orders come from SQL expressions). `name` is the source's name, and `table` the
+/// shop's table of orders.
 pub(in crate::sources) async fn examine(
     client: &impl GenericClient,
     source: SourceId,
@@ -40,7 +42,8 @@ pub(in crate::sources) async fn examine(
     troubles.extend(missing);
     let table = table.quoted.as_str();
     for answer in super::answer::broken(client, table, derived).await? {
-        // `missing` has already reported the missing right.
+        // If the role lacks a right, `missing` has already reported it. So the error of the statement is not reported
+        // again.
         if !(is_denied && answer.contains(DENIED)) {
             troubles.push(format!(
                 "an answer cannot be saved: {answer}: `vestnik source edit {name}`"

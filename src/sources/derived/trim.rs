@@ -1,5 +1,5 @@
-//! Deletes closed orders (completed, rejected or cancelled) from the projection tables after the journal's retention.
-//! If the shop writes a deleted order again, the projector computes it again.
+//! Deletes closed orders (completed, rejected or cancelled) of derived sources from the projection tables, when they
+//! are older than the journal's retention. If the shop writes a deleted order again, the projector computes it again.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub(super) const CLOSED: &str =
     "status in ('completed', 'rejected', 'cancelled') and shop_status in ('completed', 'rejected', 'cancelled')";
 
 /// Deletes one batch of old closed orders of each derived source. Returns the number of deleted orders. Several nodes
-/// may run this at once.
+/// may call this function at the same time.
 pub async fn trim(pool: &Pool, retention: Duration) -> Result<u64, QueryError> {
     const DERIVED: &str = "select s.id from vestnik.vst_source s join pg_class c on c.relname = 'vst_projection_' || s.id \
              and c.relnamespace = 'vestnik'::regnamespace where s.detached_at is null";

@@ -1,5 +1,5 @@
-//! Generates and installs the triggers of a derived source: fills in the template `triggers/watch.sql` for the shop's
-//! table of orders and for each watched table.
+//! Generates and installs the triggers of a derived source (one whose orders come from SQL expressions). Fills in the
+//! template `triggers/watch.sql` for the shop's table of orders and for each watched table, whose rows affect orders.
 
 use tokio_postgres::Transaction;
 
@@ -12,19 +12,22 @@ use super::super::trigger::{body_of, function_name, same, text_of};
 use crate::domain::event::SourceId;
 
 const TEMPLATE: &str = include_str!("../../../triggers/watch.sql");
-/// The value of `vst_change.watch` if an order's row was deleted, or if the row has another key now.
+/// The value that a trigger writes to `vst_change.watch`, a column of the projector's queue, if an order's row was
+/// deleted or now has another key.
 pub(super) const GONE: i16 = -2;
 const WRITES: [&str; 4] = ["insert", "update", "delete", "truncate"];
 
-/// A table that has triggers for a derived source.
+/// A table on which Vestnik installs triggers for a derived source, because the source's orders depend on the table's
+/// rows.
 #[derive(Debug, Clone)]
 pub(super) struct Watched {
-    /// The table's number: 0 for the shop's table of orders, and 1 or more for a watched table.
+    /// The table's number: 0 for the shop's table of orders, and 1 or more for each other table whose rows affect
+    /// orders.
     pub number: usize,
     /// The table, as the Postgres catalog describes it.
     pub table: Table,
-    /// The column that identifies the affected orders. It holds the order's key, or a value that the `keys` query
-    /// receives.
+    /// The column that tells which orders a row affects. It holds the order's key, or a value that the mapping's `keys`
+    /// query turns into keys of orders.
     pub column: String,
     /// The columns that the mapping reads. The triggers ignore an update of other columns.
     pub read: Vec<String>,
@@ -40,7 +43,8 @@ impl Watched {
         }
     }
 
-    /// The value that the trigger writes to `vst_change.watch` for a row that was deleted or has another key now.
+    /// The value that a trigger of this table writes to the column `watch` of the projector's queue, if a row was
+    /// deleted or now has another key.
     fn gone(&self) -> i16 {
         match self.number {
             0 => GONE,
@@ -62,8 +66,8 @@ impl Watched {
             true => ("(select old.*) old_row", "(select new.*) new_row"),
             false => ("old_rows", "new_rows"),
         };
-        // This condition refers to the table by its OID, so that Postgres plans the statement again after the table is
-        // altered.
+        // In a partitioned table, the statement needs this condition. The condition names the table by its OID, so
+        // Postgres makes a new plan for the statement after somebody alters the table.
         let replan = format!(
             "(tg_relid operator(pg_catalog.=) '{}'::pg_catalog.regclass) is not null",
             self.table.oid
@@ -75,7 +79,8 @@ impl Watched {
         let mut columns: Vec<&str> = vec![&self.column];
         columns.extend(self.read.iter().map(String::as_str).filter(|name| *name != self.column));
         let idents: Vec<String> = columns.iter().map(|name| ident(name)).collect();
-        // If the shop has dropped a column that the mapping reads, every update of a row counts as a change.
+        // If the shop has dropped a column that the mapping reads, the trigger cannot compare this column. So every
+        // update of a row then counts as a change.
         let rows = |rows: &str, missing: &str| {
             let gone = columns
                 .iter()
@@ -132,7 +137,7 @@ impl Watched {
         sql
     }
 
-    /// The names of the table and of the tables that inherit from it, quoted for SQL.
+    /// The names of the table and of the tables that inherit from it, quoted for SQL. All of them get the triggers.
     pub fn tables(&self) -> Vec<&String> {
         std::iter::once(&self.table.quoted)
             .chain(&self.table.children)

@@ -1,5 +1,5 @@
-//! Saves the computed changes of a derived source: rows of the projection table, events in the journal, and waits for
-//! items.
+//! Saves the computed changes of a derived source. Writes rows of the projection table, appends events to the journal,
+//! and notes which orders wait for their items.
 
 use crate::infra::db::Transaction;
 use time::OffsetDateTime;
@@ -7,18 +7,19 @@ use time::OffsetDateTime;
 use super::super::Source;
 use super::{Derived, projection};
 
-/// The changes to save: rows of the projection table, orders to delete (key and store), events, and orders that wait
-/// for items.
+/// The changes to save: rows of the projection table, rows to delete (key and store), events, and orders that must wait
+/// for their items.
 #[derive(Debug, Default)]
 pub(super) struct Writes {
     pub rows: Vec<Row>,
     pub gone: Vec<(String, String)>,
     pub events: Vec<Event>,
-    /// The orders that wait for items: the time when each order was written (`None`: now), and its key.
+    /// The orders that must wait until the shop writes their items. Each has the time when the order was written
+    /// (`None`: now), and its key.
     pub waiting: Vec<(Option<OffsetDateTime>, String)>,
 }
 
-/// A row of the projection table: the last published result for an order of one store.
+/// A row of the projection table: the values of an order in one store that clients last received.
 #[derive(Debug)]
 pub(super) struct Row {
     pub key: String,
@@ -41,7 +42,7 @@ pub(super) struct Event {
     pub old: Option<String>,
 }
 
-/// Saves the changes in the projection table, the journal, and the table `vst_wait`.
+/// Saves the changes: rows in the projection table, events in the journal, and waiting orders in the table `vst_wait`.
 pub(super) async fn put(
     transaction: &Transaction<'_>,
     source: &Source,
@@ -110,9 +111,9 @@ pub(super) async fn put(
 
 async fn events(transaction: &Transaction<'_>, source: &Source, events: &[Event]) -> Result<(), tokio_postgres::Error> {
     // `vst_notify` runs after this statement, because a transaction must write an event before it checks whether to
-    // notify. The projector may see a change of the shop's API before the API has replied. The event then takes the
-    // answer from the running request, `vst_answer_request`. If an order waited for items, its event has the time of
-    // the write that began the wait.
+    // notify. Two values come from other tables. If the shop's API changes the order while Vestnik waits for the API's
+    // reply, the event takes the person's answer from the request in `vst_answer_request`. If the order waited for its
+    // items, the event has the time of the order's first write, from `vst_wait`.
     const APPEND: &str = "insert into vestnik.vst_event (at, source, store_id, key, type, data, old, answer) \
          select least(coalesce(at, clock_timestamp()), (select w.since from vestnik.vst_wait w where w.source = $1 and w.key = e.key)), $1, vestnik.vst_store_id(nullif(store_id, '')), key, type, data::json, old::json, \
              case when $7 then (select r.answer from vestnik.vst_answer_request r where r.source = $1 and r.key = e.key \

@@ -56,8 +56,8 @@ pub(super) const OPTIONS: [&str; 15] = [
     "опции",
     "добавки",
 ];
-/// More names of the member that holds the name of a group of options, such as `"group": "Sauces"`. [`CHOICES`] has
-/// more names of the member that holds the options of the group.
+/// [`NAMES`] and `GROUPS` are the names of the member that holds the name of a group of options, such as `"group":
+/// "Sauces"`. `OPTIONS` and [`CHOICES`] are the names of the member that holds the options in the group.
 pub(super) const GROUPS: [&str; 5] = ["group", "group_name", "groupName", "category", "section"];
 pub(super) const CHOICES: [&str; 4] = ["items", "values", "selected", "modifierOptions"];
 pub(super) const NOTES: [&str; 13] = [
@@ -125,7 +125,7 @@ pub(super) const TECHNICAL: [&str; 20] = [
     "type",
 ];
 
-/// Whether one of the lists in this file contains the name. If not, the member may be a customer's note.
+/// Whether one of the lists in this file contains the name. A member with another name may hold a customer's note.
 pub(super) fn is_usual(name: &str) -> bool {
     let usual = NAMES
         .iter()

@@ -1,5 +1,5 @@
-//! Builds the JSON objects of a list. Each object has an order, the event that announced the order, and the last answer
-//! to the order.
+//! Builds the JSON objects of a list. Each object has an order, the id of the event that announced the order to
+//! clients, and the last answer to the order.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -69,8 +69,8 @@ pub(super) async fn entries(
     Ok(rows.iter().map(one).collect())
 }
 
-/// The event that announced each of these orders, and whether a person has acknowledged the event. The result lacks an
-/// order whose event is not among the store's newest [`SCANNED_EVENTS`] journal rows.
+/// The event that announced each of these orders to clients, and whether a person has acknowledged the event. The
+/// result has no entry for an order whose event is not among the store's newest [`SCANNED_EVENTS`] journal rows.
 async fn new_events(
     transaction: &Transaction<'_>,
     sources: &Sources,

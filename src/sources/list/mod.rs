@@ -1,5 +1,6 @@
-//! Reads the lists that a panel shows: a store's orders or bookings in their current state. Each page has the cursor of
-//! the snapshot in which the page was read. A stream that is opened with this cursor sends exactly the later events.
+//! Reads the lists that a panel shows: a store's orders or bookings in their current state. Each page has a cursor, a
+//! text that says which journal events the page already contains. A stream that is opened with this cursor sends
+//! exactly the later events.
 
 mod entry;
 mod table;
@@ -63,7 +64,8 @@ pub struct ListQuery<'a> {
 pub struct ListPage {
     /// The orders or bookings as JSON objects, newest first.
     pub rows: Vec<Map<String, Value>>,
-    /// The cursor of the snapshot in which the page was read. The cursor covers every event that the page shows.
+    /// The cursor of the page: a text that says which journal events the page already contains. A stream that is opened
+    /// with this cursor sends exactly the later events.
     pub cursor: String,
     /// Whether more rows follow the last row of this page.
     pub more: bool,
@@ -106,7 +108,8 @@ impl From<crate::infra::db::PoolError> for Error {
     }
 }
 
-/// A row of a shop's table. `at` is the row's creation time, by which the list is sorted.
+/// A row of a shop's table. `at` is the row's creation time, by which the list is sorted. `data` has the recorded
+/// columns as a JSON object.
 struct Row<'a> {
     source: &'a Source,
     key: String,
@@ -114,7 +117,7 @@ struct Row<'a> {
     data: String,
 }
 
-/// The rows of one table that may belong to the page.
+/// The rows of one table from which the page is chosen.
 struct TableRows<'a> {
     rows: Vec<Row<'a>>,
     /// Whether the table has more rows after these rows.
@@ -150,8 +153,8 @@ async fn read(pool: &Pool, sources: &Sources, query: &ListQuery<'_>) -> Result<L
     }
     let mut anchored = None;
     let mut parts = Vec::with_capacity(tables.len());
-    // The row `before` decides where the page begins in every table, so it is read first. Each read has its own
-    // savepoint, so that an error in one table does not affect the other tables.
+    // The row with the key `before` decides where the page begins in every table, so it is read first. Each read has
+    // its own savepoint, so that an error in one table does not end the reads of the other tables.
     if let Some(before) = query.before {
         for (place, table) in tables.iter().enumerate() {
             let savepoint = transaction.savepoint().await?;
@@ -184,8 +187,8 @@ async fn read(pool: &Pool, sources: &Sources, query: &ListQuery<'_>) -> Result<L
     }))
 }
 
-/// Commits the savepoint of one source's read. After an error of Postgres, rolls back, logs the error, adds the source
-/// to `unavailable`, and returns `None`.
+/// Ends the savepoint in which one source was read. Commits it after a success. After an error of Postgres, rolls it
+/// back, logs the error, adds the source to `unavailable`, and returns `None`.
 async fn end<T>(
     savepoint: Transaction<'_>,
     looked: Result<T, tokio_postgres::Error>,
@@ -211,7 +214,7 @@ async fn end<T>(
     }
 }
 
-/// Finds the row with the key `before`, and returns its position in the list; `None`: this table does not have the row.
+/// Finds the row with the key `before`, after which the page begins. `None`: this table does not have the row.
 async fn anchor(
     transaction: &Transaction<'_>,
     table: &SourceTable<'_>,
@@ -236,7 +239,7 @@ async fn anchor(
     }))
 }
 
-/// Reads the rows of one table that may belong to the page, in the order of the list.
+/// Reads the rows of one table from which the page is chosen, sorted as in the list.
 async fn table_rows<'a>(
     transaction: &Transaction<'_>,
     table: &SourceTable<'a>,
@@ -271,7 +274,8 @@ async fn table_rows<'a>(
         anchor.and_then(|anchor| anchor.at),
         anchor.map(|anchor| anchor.key.as_str()),
     );
-    // The statements are not prepared: they have too many variants, and each needs a plan for its parameters.
+    // These statements are not kept as prepared statements. They have too many variants, and each run needs a plan for
+    // its own parameter values.
     let parameters: [(&(dyn ToSql + Sync), Type); 6] = [
         (&store, Type::TEXT),
         (&limit, Type::INT8),
@@ -300,9 +304,9 @@ async fn table_rows<'a>(
     Ok(part)
 }
 
-/// Merges the rows of several tables: first the rows without a creation time, then the others, newest first. Returns
-/// whether more rows follow. If a table has more rows than were read, the merge stops after its last row that was read.
-/// Otherwise the page could contain rows of other tables that belong after the table's unread rows.
+/// Merges the rows of several tables: first the rows without a creation time, then the others, newest first. If only a
+/// part of a table's rows was read, the merge stops after the last of these rows. A later row of another table may
+/// belong after the rows that were not read. Returns the merged rows, and whether more rows follow.
 fn merged<'a>(parts: Vec<TableRows<'a>>, limit: usize) -> (Vec<Row<'a>>, bool) {
     let mut more = false;
     let mut rows = Vec::new();

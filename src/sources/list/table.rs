@@ -11,7 +11,7 @@ use crate::sources::mapping::{Column, StoreRef};
 use crate::sources::sql::{columns_json, ident, literal, value_text};
 use crate::sources::yes_no::says_no_sql;
 
-/// A column of a shop's table with its type.
+/// A column of a shop's table with its SQL type.
 #[derive(Debug, Clone)]
 pub struct TypedColumn {
     /// The column's name, quoted for SQL.
@@ -77,7 +77,8 @@ pub struct SourceTable<'a> {
     store: Store,
     /// An SQL expression for the status word as text; `t` is the table's alias.
     status: String,
-    /// The status column, quoted for SQL, if an index starts with this column and the creation time. Otherwise `None`.
+    /// The status column, quoted for SQL. `None`: the table has no index that starts with the status column and the
+    /// creation time, so a list cannot read the newest rows of each status by index.
     indexed_status: Option<String>,
     /// The column of the creation time; `None`: the table has no sortable column for it.
     created: Option<TypedColumn>,
@@ -92,13 +93,13 @@ pub struct SourceTable<'a> {
 pub struct Anchor {
     /// The index of the row's table among the tables that the list reads.
     pub place: usize,
-    /// The row's creation time; `None`: the table has no such column, or the value is null.
+    /// The row's creation time. `None`: the table has no column for the creation time, or the value is null.
     pub at: Option<OffsetDateTime>,
     /// The row's key.
     pub key: String,
 }
 
-/// The statuses to list.
+/// The statuses of the orders or bookings to list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StatusFilter {
     /// Every status. Hidden and deleted orders are still left out.
@@ -210,8 +211,8 @@ impl<'a> SourceTable<'a> {
             Some(_) => ("page.at::timestamptz", "page.at desc, page.id desc"),
             None => ("page.at", "page.id desc"),
         };
-        // The inner query finds only the physical locations of the rows (`ctid`), so that only the rows of this page
-        // are converted to JSON.
+        // The inner query finds the rows of the page by their physical locations (`ctid`). The outer query then
+        // converts only these rows to JSON.
         format!(
             "with recursive {pick} \
              select {at}, vestnik.vst_readable(t.{key}::text), \
@@ -224,7 +225,8 @@ impl<'a> SourceTable<'a> {
         )
     }
 
-    /// SQL for the physical locations (`ctid`) of a page's rows, sorted. The SQL has the same parameters as `list_sql`.
+    /// SQL that selects the physical locations (`ctid`) of a page's rows, in the order of the list. The SQL has the
+    /// same parameters as `list_sql`.
     fn pick(&self, place: usize, anchor: Option<&Anchor>, filter: &StatusFilter) -> String {
         let (at, order) = match &self.created {
             Some(created) => (format!("t.{}", created.name), format!("t.{} desc, ", created.name)),
@@ -314,7 +316,8 @@ fn is_wanted(status: &str, filter: &StatusFilter) -> String {
     }
 }
 
-/// An SQL condition: the row is not soft-deleted. As in `translate.rs`, null, 0 or a word for no means not deleted.
+/// Returns an SQL condition: the row `t` is not soft-deleted. As in `translate.rs`, null, 0 or a word for no in the
+/// column means that the row is not deleted.
 fn is_alive(column: &Column, typed: &TypedColumn) -> String {
     let name = format!("t.{}", typed.name);
     let text = match (typed.kind.as_str(), column.path.is_empty()) {

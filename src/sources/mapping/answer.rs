@@ -4,22 +4,22 @@ use super::Mapping;
 use crate::domain::status::Status;
 
 /// How Vestnik saves a person's answer. Vestnik updates the status and further columns of the order's row, or calls a
-/// function or API of the shop.
+/// function or API of the shop. A field is `None` if the section `[answer]` does not have its key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Answer {
-    /// The column that receives the time of each answer.
+    /// The column that receives the time of each answer. `None`: answers write no such time.
     pub updated_at: Option<String>,
-    /// The column that receives the time when an order is accepted.
+    /// The column that receives the time when a person accepts an order. `None`: answers write no such time.
     pub accepted_at: Option<String>,
-    /// The column that receives the reason that the person gave, such as for a rejection.
+    /// The column that receives the person's reason, for example for a rejection. `None`: answers write no reason.
     pub reason: Option<String>,
-    /// The column that receives the promised preparation time, in minutes.
+    /// The column that receives the promised preparation time, in minutes. `None`: answers write no minutes.
     pub minutes: Option<String>,
     /// The SQL function of the shop that Vestnik calls instead of an UPDATE. The function's parameters are key, status,
-    /// reason, minutes, by.
+    /// reason, minutes, by. `None`: the shop has no such function.
     pub function: Option<String>,
-    /// The address of the shop's API. Vestnik posts the answer to this address and does not write to the table; the
-    /// shop changes the order.
+    /// The address of the shop's API. Vestnik posts the answer to this address and does not write to the table, because
+    /// the shop changes the order itself. `None`: the shop has no such API.
     pub url: Option<String>,
     /// The IANA name of the zone for times that an answer writes to `timestamp` columns without a zone.
     pub zone: String,

@@ -1,5 +1,6 @@
-//! The SQL part of a derived mapping. The projector writes the results of the SQL to the source's projection table.
-//! [`Derived::mapping`] gives the ordinary mapping of that table.
+//! The SQL part of a derived mapping: SQL expressions that define an order's values, instead of columns of one table.
+//! The projector, a background task, writes the results to the source's projection table. [`Derived::mapping`] gives
+//! the ordinary mapping of that table.
 
 use std::time::Duration;
 
@@ -33,7 +34,8 @@ pub(in crate::sources) const FIELDS: [&str; 16] = [
     "reason",
     "minutes",
 ];
-/// The SQL part of a derived mapping. In its expressions, `o` is the alias of the row of the shop's table.
+/// The SQL part of a derived mapping, which defines an order's values by SQL expressions instead of columns. In the
+/// expressions, `o` is the alias of the row of the shop's table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Derived {
     /// The column of the row's key in the shop's table.
@@ -51,7 +53,7 @@ pub struct Derived {
     /// The label and the SQL expression of each extra field.
     pub extra: Vec<(String, String)>,
     /// An SQL query for the items of a row, with the columns `name`, `quantity`, `price`, `options`, `note` and
-    /// `category`; all but `name` are optional.
+    /// `category`. All columns but `name` are optional. `None`: the orders have no items.
     pub items: Option<String>,
     /// The unit of all amounts; `None`: the SQL type of each amount's expression decides.
     pub unit: Option<Unit>,
@@ -59,11 +61,11 @@ pub struct Derived {
     pub zone: String,
     /// Maximum wait for the items of a new order. Many applications write the items after the order.
     pub wait_for_items: Duration,
-    /// Other tables whose rows affect an order. Triggers on these tables tell the projector which orders to compute
-    /// again.
+    /// Other tables whose rows affect an order. Triggers on these tables tell the projector, a background task, which
+    /// orders to compute again.
     pub watch: Vec<Watch>,
     /// For each status: the SQL statements that Vestnik runs when a person sets this status. If a status has no
-    /// statements, Vestnik keeps the answer in the projection table.
+    /// statements, Vestnik keeps the answer in the projection table, and clients see it instead of the shop's status.
     pub answers: Vec<(Status, Vec<String>)>,
 }
 
@@ -72,7 +74,8 @@ pub struct Derived {
 pub struct Watch {
     /// The table's name as the TOML has it, such as `public."order"`.
     pub table: String,
-    /// The column that identifies the affected orders; see `keys`.
+    /// The column whose values tell which orders a row affects. The values are keys of orders, or the query `keys`
+    /// turns them into keys of orders.
     pub column: String,
     /// An SQL query that finds the keys of the affected orders. `$1` is a text array of values of `column`. `None`:
     /// `column` itself holds the order's key.
@@ -87,8 +90,8 @@ impl Derived {
         has_statements(to) || !has_statements(from)
     }
 
-    /// The mapping of the projection table, in which the projector saves the orders of this source. `table` is the
-    /// shop's table, and `url` is the address of the shop's API.
+    /// The ordinary mapping of the source's projection table, from which Vestnik reads the orders. `table` is the
+    /// shop's table. `url` is the address of the shop's API; `None`: the shop has no API.
     pub fn mapping(self, table: String, kind: SubjectKind, name: Option<String>, url: Option<String>) -> Mapping {
         let has = |field: &str| self.fields.iter().any(|(known, _)| *known == field);
         let column = |field: &str| has(field).then(|| value(field));
@@ -181,7 +184,8 @@ fn value(name: &str) -> Column {
     }
 }
 
-/// The name of the extra field with this index in the JSON column `data` of the projection table.
+/// The name of an extra field in the JSON column `data` of the projection table. `number` is the field's index in the
+/// mapping.
 pub(in crate::sources) fn extra_name(number: usize) -> String {
     format!("extra_{number}")
 }

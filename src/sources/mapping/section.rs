@@ -1,5 +1,5 @@
-//! Reads one table of a mapping's TOML, key by key, and collects the errors. At the end, reports each key of the table
-//! that was never read as unknown.
+//! Reads one table of a mapping's TOML, key by key, and collects the errors. At the end, reports an unknown key: each
+//! key of the table that no code has read.
 
 use toml::{Table, Value};
 
@@ -159,7 +159,7 @@ impl<'p> Section<'p> {
         words.unwrap_or_default()
     }
 
-    /// Reads a reference to a column, or a table with the key `column` and more keys. Converts a plain reference to a
+    /// Reads a reference to a column, or a table with the key `column` and more keys. Returns a plain reference as a
     /// table that has only the key `column`.
     pub(super) fn column_or_table(&mut self, key: &'static str) -> Option<Section<'_>> {
         if let Some(Value::String(_)) = self.table.get(key) {

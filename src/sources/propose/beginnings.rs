@@ -12,14 +12,15 @@ use crate::sources::sql::ident;
 
 /// Maximum number of the newest completed orders that are examined.
 const NEWEST_ROWS: i64 = 20;
-/// Minimum number of completed orders before their times cause a question. Fewer orders may be somebody's trial.
+/// Minimum number of completed orders that must be examined before the proposal asks about their times. Fewer orders
+/// may be test orders.
 const FEWEST_ROWS: i64 = 3;
-/// Maximum time from the creation of an order to its last change, seconds, for an order that nobody had time to
-/// prepare. The status of this order was probably `completed` from the beginning.
+/// Maximum time from the creation of an order to its last change, seconds, for an order that counts as completed at
+/// once. Nobody can prepare an order in this time, so its status was probably `completed` from the beginning.
 const AT_ONCE_SECONDS: f64 = 60.0;
 
-/// Adds a question to the draft if the rows suggest that new orders begin with a word for `completed`. `found` has each
-/// word of the status column with the number of rows that contain the word.
+/// Adds a question to the draft if the table's rows suggest that the shop creates new orders with a word for
+/// `completed`. `found` has each word of the status column, with the number of rows that contain the word.
 pub(super) async fn ask(
     client: &impl GenericClient,
     table: &Table,
@@ -65,8 +66,9 @@ pub(super) async fn ask(
     Ok(())
 }
 
-/// Returns two counts: the newest completed orders, and how many of these were last changed within [`AT_ONCE_SECONDS`]
-/// of their creation. Both are 0 if the table has no column for the creation time or for the time of the last change.
+/// Returns two counts: the examined completed orders (the newest ones), and how many of them were last changed within
+/// [`AT_ONCE_SECONDS`] of their creation. Both are 0 if the table has no column for the creation time or for the time
+/// of the last change.
 async fn at_once(
     client: &impl GenericClient,
     table: &Table,

@@ -3,8 +3,8 @@
 use super::synonyms::{self, underscored};
 use crate::sources::catalog::{Table, TableColumn};
 
-/// The columns of a table. Each column is assigned to at most one field. `all` has each column, its name with
-/// underscores, and whether it is used.
+/// The columns of a table, while a proposal assigns each column to at most one field. `all` has each column, its name
+/// in lower case with underscores, and whether the proposal already uses it.
 pub(super) struct Columns<'a> {
     all: Vec<(&'a TableColumn, String, bool)>,
 }
@@ -19,9 +19,9 @@ impl<'a> Columns<'a> {
     }
 
     /// Finds the first unused column whose name is in `names` and whose type `may` accepts, and marks the column as
-    /// used. Earlier names are preferred. For each name, a column with the suffix `_utc` or `_gmt` comes first, because
-    /// the column without this suffix may hold local time. A column with a unit as suffix, such as `_cents`, comes
-    /// last.
+    /// used. Earlier names are preferred. For each name, the column with the suffix `_utc` or `_gmt` comes first,
+    /// because the column without a suffix may hold local time. The column with a unit as suffix, such as `_cents`,
+    /// comes last.
     pub(super) fn take(&mut self, names: &[&str], may: impl Fn(&TableColumn) -> bool) -> Option<&'a TableColumn> {
         let at = self.find(names, may)?;
         let (column, _, used) = &mut self.all[at];

@@ -10,7 +10,8 @@ use crate::sources::sql::ident;
 /// Maximum number of words that are read from one table.
 const MAX_WORDS: i64 = 60;
 
-/// The words for the values of a status column.
+/// The words for the values of a status column. The words come from another table of the shop, such as a table of
+/// statuses.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Dictionary {
     /// The table and column of the words, such as `public.statuses, status_name`. Empty: no table has such words.
@@ -64,7 +65,8 @@ pub(super) async fn find(
     Ok(Dictionary::default())
 }
 
-/// The tables that may have the words, each with its key column. The tables to which a foreign key points come first.
+/// The tables that may have the words for the values of `column`, each with its key column. The table to which a
+/// foreign key of `column` points comes first.
 async fn candidates(
     client: &impl GenericClient,
     table: &Table,
@@ -93,8 +95,9 @@ async fn candidates(
     rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }
 
-/// Each key and its word in a table of statuses. The column `subject`, if the table has one, says whether a row is a
-/// status of orders or of something else, such as bookings. If some rows fit `kind`, the other rows are left out.
+/// Reads each key and its word from a table of statuses. `subject` is the column that says whether a row is a status of
+/// orders or of something else, such as bookings. `None`: the table has no such column. If some rows fit `kind`, the
+/// other rows are left out.
 async fn words(
     client: &impl GenericClient,
     table: &Table,

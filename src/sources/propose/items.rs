@@ -6,7 +6,7 @@ use crate::domain::status::SubjectKind;
 use crate::infra::db::GenericClient;
 use crate::sources::catalog::{self, Table, TableColumn};
 
-/// Finds the column, or the second table, with the items of the orders.
+/// Finds the column of `table`, or a second table, with the items of the orders, and adds it to the draft.
 pub(super) async fn find(
     client: &impl GenericClient,
     table: &Table,
@@ -17,8 +17,8 @@ pub(super) async fn find(
         return Ok(());
     }
     let found = second_table(client, table, draft).await?;
-    // If a second table has names and quantities of items, a text column is often a copy of the cart that only the
-    // application can parse. So text columns are then ignored.
+    // If a second table has the names and the quantities of items, then a text column in the table of orders is often a
+    // copy of the cart. Only the application can parse this copy, so text columns are ignored.
     let is_whole = found
         .as_ref()
         .is_some_and(|second| second.is_named && second.is_counted);
@@ -88,7 +88,8 @@ struct SecondTable {
     table: Table,
     /// The column of the table that holds the order's key.
     order_key: String,
-    /// Whether the table was found only by its names. `false`: a foreign key refers to the orders.
+    /// Whether only the names of the table and of its column suggest that the table holds items. `false`: a foreign key
+    /// of the table refers to the orders.
     is_guess: bool,
     /// Whether the table has a column for the names of dishes.
     is_named: bool,
@@ -96,8 +97,8 @@ struct SecondTable {
     is_counted: bool,
 }
 
-/// The table that most likely holds the items. A table with quantities and names is preferred, because a table of
-/// addresses or shipments has no such columns.
+/// Finds the table that most likely holds the items of the orders. A table with quantities and names is preferred,
+/// because a table of addresses or shipments has no such columns. `None`: no table can hold the items.
 async fn second_table(
     client: &impl GenericClient,
     table: &Table,
@@ -134,8 +135,9 @@ async fn second_table(
     Ok(tables.into_iter().next())
 }
 
-/// Finds items tables by their names, because many frameworks declare no foreign key. For `orders`, the table's name
-/// must begin with `order`, and the table must have a column `order_id`. Returns each table with this column.
+/// Finds items tables by their names, because many frameworks declare no foreign key. For a table of orders with the
+/// name `orders`, the items table's name must begin with `order`, and it must have a column `order_id`. Returns each
+/// such table with this column.
 async fn named_alike(
     client: &impl GenericClient,
     table: &Table,
@@ -168,8 +170,8 @@ fn deleted<'a>(theirs: &mut Columns<'a>, draft: &mut Draft) -> Option<&'a TableC
     Some(withdrawn)
 }
 
-/// The tables with a foreign key to `table`, each with the column of the foreign key. Foreign keys of several columns
-/// are left out.
+/// The tables with a foreign key to `table`, each with the column of the foreign key. A foreign key that consists of
+/// several columns is left out.
 async fn referencing(
     client: &impl GenericClient,
     table: &Table,

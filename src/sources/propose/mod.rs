@@ -31,7 +31,7 @@ pub struct Proposal {
     pub guesses: Vec<String>,
 }
 
-/// The proposal while it is being made: the columns that are chosen for each field, the questions and the guesses.
+/// A proposal that is not finished: the columns that are chosen for each field, the questions and the guesses.
 #[derive(Debug, Default)]
 struct Draft {
     table: String,
@@ -43,10 +43,10 @@ struct Draft {
     order_type: Option<(String, TypeWords)>,
     /// The keys of `[fields]`, each with its columns.
     fields: Vec<(&'static str, Vec<String>)>,
-    /// The column of the total, with its unit.
+    /// The column of the total, with its unit: `minor` or `major`.
     total: Option<(String, &'static str)>,
     currency: Option<String>,
-    /// The keys of times in `[fields]`, each with its column and its zone; `None`: UTC.
+    /// The keys of `[fields]` that are times, each with its column and its time zone. `None` as the zone: UTC.
     times: Vec<(&'static str, String, Option<String>)>,
     items: Option<Items>,
     extra: Vec<(String, String)>,
@@ -102,8 +102,8 @@ pub async fn propose(
     money::find(client, table, &mut columns, &mut draft).await?;
     times(client, &mut columns, kind, &mut draft).await?;
     items::find(client, table, &mut columns, &mut draft).await?;
-    // The requested time may be a text, such as `18:00-19:00`. Vestnik cannot parse this text, so panels show it as an
-    // extra field.
+    // The column for the requested time may be a text, such as `18:00-19:00`. Vestnik cannot parse this text as a time,
+    // so panels show it as an extra field.
     let in_words = columns.all(synonyms::DUE, |column| {
         is_text(column) || column.base.starts_with("time ")
     });
@@ -145,8 +145,9 @@ async fn identity(
     columns: &mut Columns<'_>,
     draft: &mut Draft,
 ) -> Result<(), catalog::Error> {
-    // Finds the primary key, or else the first unique index on one column that is never null. In a partitioned table,
-    // every unique index contains the columns of the partition key, so these columns are ignored.
+    // The query finds the primary key, or else the first unique index on one column that is never null. In a
+    // partitioned table, every unique index must contain the columns of the partition key. So the query ignores these
+    // columns.
     const KEYS: &str = "with p as (select coalesce((select array_agg(a.attnum) from pg_partition_tree($1::oid) t join pg_partitioned_table l on l.partrelid = t.relid \
              cross join unnest(l.partattrs::int2[]) n join pg_attribute b on b.attrelid = l.partrelid and b.attnum = n \
              join pg_attribute a on a.attrelid = $1 and a.attname = b.attname), '{}') as attrs) \
@@ -256,7 +257,8 @@ fn texts(columns: &mut Columns<'_>, draft: &mut Draft) {
     }
 }
 
-/// Handles a column `name`: adds a question or a guess whether it is the customer's name or the order's number.
+/// Handles a column with the name `name`. It may hold the customer's name, or the order's number or title. If another
+/// column refers to a customer, adds a question. Otherwise adds the guess that it is the customer's name.
 fn plain_name(columns: &Columns<'_>, draft: &mut Draft) {
     let rest = columns.rest();
     let customer = rest

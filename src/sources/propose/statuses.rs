@@ -17,8 +17,9 @@ const SAMPLED_ROWS: i64 = 200_000;
 const MAX_WORDS: usize = 60;
 
 impl ProposedWords {
-    /// For each status, puts the word first that answers should write. For `pending`, it is the column's default. For
-    /// `preparing`, it is a word that clearly means accepted; for `cancelled`, a word that clearly means cancelled.
+    /// For each status, sorts its words so that the word that answers should write is the first. For `pending`, it is
+    /// the column's default. For `preparing`, it is a word that clearly means accepted; for `cancelled`, a word that
+    /// clearly means cancelled.
     fn put_likeliest_first(&mut self, column: &TableColumn) {
         let default = default_word(column);
         for (status, words) in &mut self.known {
@@ -93,7 +94,7 @@ pub async fn find(
     Ok(())
 }
 
-/// Adds the values of the dictionary that no row has, each with 0 as its number of rows.
+/// Adds to `found` the values of the dictionary that no row has. Their number of rows is 0.
 fn with_words(mut found: Vec<(String, i64)>, dictionary: &Dictionary) -> Vec<(String, i64)> {
     for (value, _) in &dictionary.words {
         if !found.iter().any(|(known, _)| known == value) {
@@ -129,9 +130,9 @@ fn ask(words: &ProposedWords, is_closed: bool, column: &TableColumn, dictionary:
         let told = dictionary.told(word);
         draft.ask("status", format!("what does {told} mean? {rows} rows have it{begins}"));
     }
-    // To accept an order, an answer needs a word for a later status. If the column can hold no other words
-    // (`is_closed`), a word for any later status is enough. In a free text column, the word for `Preparing` may exist
-    // although no row has it yet, so the proposal asks a person.
+    // A person can accept an order only if an answer has a word to write for a later status. If the column can hold no
+    // other words (`is_closed`), a word for any later status is enough. In a free text column, the word for `Preparing`
+    // may exist although no row has it yet. So the proposal then asks a person for the word.
     let answers = [Status::Preparing, Status::Ready, Status::Delivering, Status::Completed];
     let can_accept = if is_closed {
         answers.into_iter().any(has)
@@ -176,7 +177,8 @@ fn meanings(
             None => words.unknown.push((word, rows)),
         }
     }
-    // If no word means pending, the word "processing" means a new order.
+    // In shops without a word for pending, "processing" usually is the status of a new order. So the word then means
+    // pending.
     let has_pending = words.known.iter().any(|(status, _)| *status == Status::Pending);
     let first = |word: &String| synonyms::spaced(word) == "processing";
     if !has_pending
@@ -190,7 +192,7 @@ fn meanings(
             .into_iter()
             .for_each(|word| put(&mut words.known, Status::Pending, word));
     }
-    // If no other word means completed, the word "picked up" means completed.
+    // In shops without another word for completed, "picked up" means completed.
     let has_completed = words.known.iter().any(|(status, _)| *status == Status::Completed);
     if !has_completed
         && let Some((_, delivering)) = words.known.iter_mut().find(|(status, _)| *status == Status::Delivering)

@@ -14,9 +14,11 @@ pub const STORES: &[&str] = &[
     "organisation_id", "company_id", "tenant_id", "event_id", "store", "shop", "restaurant", "venue", "branch", "магазин_id",
     "ресторан_id", "заведение_id", "магазин", "ресторан", "заведение", "точка", "филиал", "partner_id", "location",
 ];
-/// Names in `STORES` that often mean something other than a store. The proposal then contains a question.
+/// Names in `STORES` that often mean something other than a store. For a column with such a name, the proposal contains
+/// a question.
 pub const DOUBTFUL_STORES: &[&str] = &["partner_id", "location"];
-/// Names in `STORES` that may mean a company or a sales channel. The proposal then contains a guess to confirm.
+/// Names in `STORES` that may mean a company or a sales channel. For a column with such a name, the proposal contains a
+/// guess, which a person should confirm.
 pub const LIKELY_STORES: &[&str] = &[
     "seller_id", "sales_channel_id", "channel_id", "site_id", "organization_id", "organisation_id", "company_id", "tenant_id", "event_id",
 ];
@@ -198,7 +200,7 @@ pub fn usual_status(word: &str, kind: SubjectKind) -> Option<Usual> {
 }
 
 /// Whether a word of the status `preparing` clearly means accepted, or a word of `cancelled` clearly means cancelled.
-/// False for every other status.
+/// False for a word of any other status.
 pub fn is_plainly(status: Status, word: &str) -> bool {
     let parts: &[&str] = match status {
         Status::Preparing => &["accept", "confirm", "approve", "принят", "подтвержд"],
@@ -221,8 +223,9 @@ const MORE_WORDS: &[(Status, &[&str])] = &[
 /// Words for hidden orders in applications that use Vestnik's names of the statuses, such as `pending`.
 const MORE_WORDS_HIDDEN: &[&str] = &["cart", "draft", "awaiting_payment", "pending_payment"];
 
-/// Adds words to a free text column if all its known words are Vestnik's own status names, such as `pending`. The
-/// application probably uses Vestnik's other names and the words in `MORE_WORDS`, too, although no row has them yet.
+/// If all known words of a free text column are Vestnik's own status names, such as `pending`, adds more words. The
+/// application probably also uses Vestnik's other status names and the words in `MORE_WORDS`, although no row has them
+/// yet.
 pub fn complete(words: &mut ProposedWords, kind: SubjectKind) {
     let found: Vec<&String> = words.known.iter().flat_map(|(_, words)| words).collect();
     let is_ours = |fold: fn(&str) -> String| {

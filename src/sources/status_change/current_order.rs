@@ -14,8 +14,8 @@ use crate::sources::mapping::StoreRef;
 use crate::sources::sql::{columns_json, ident, literal, value_text};
 use crate::sources::{Context, Source, Sources};
 
-/// An order in its current state, with its source and the columns of its table. `by` is the person whose answer set the
-/// current status.
+/// An order in its current state, with its source and the columns of its table. `by` is the name of the person whose
+/// answer set the current status. `None`: no answer set it.
 pub struct CurrentOrder<'a> {
     pub source: &'a Source,
     pub table: AnswerTable,
@@ -50,7 +50,7 @@ pub struct AnswerColumn {
     name: String,
     /// The column's type in SQL, with its precision.
     pub kind: String,
-    /// Whether Postgres counts the column's type as a string type.
+    /// Whether the column's type is one of Postgres' string types, such as `text` or `varchar`.
     is_text: bool,
 }
 
@@ -72,8 +72,9 @@ impl AnswerTable {
     }
 }
 
-/// Finds the order with this key and store in each source of this kind. If a table cannot be read, the error is logged
-/// and its source is skipped. If a source was skipped and no other source has the order, the error is returned.
+/// Finds the order with this key and store in each source of this kind. `source` is the name of the only source to
+/// search; `None`: all sources. If a table cannot be read, the error is logged and its source is skipped. If a source
+/// was skipped and no other source has the order, the error is returned.
 pub async fn find<'a>(
     transaction: &mut Transaction<'_>,
     sources: &'a Sources,

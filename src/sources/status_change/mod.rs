@@ -1,6 +1,6 @@
 //! Changes the status of an order or booking when a person presses a button. An UPDATE writes the shop's word for the
-//! new status into the shop's table. The UPDATE also checks the old status, so of two people who answer at once only
-//! one succeeds. A shop's function, API or SQL statements can replace the UPDATE.
+//! new status into the shop's table. The UPDATE also checks the old status: if two people answer at once, only one of
+//! them succeeds. A function, an API or SQL statements of the shop can replace the UPDATE.
 
 mod current_order;
 mod promise;
@@ -54,7 +54,8 @@ pub enum StatusChangeOutcome {
         current: CurrentStatus,
         /// The shop's error message for people; `None`: the shop gave no such message.
         message: Option<String>,
-        /// The kind of database rule that rejected the change, as a text for people; `None`: unknown.
+        /// The kind of database rule that rejected the change, as a text for people. `None`: no known kind of rule
+        /// rejected it.
         rule: Option<&'static str>,
     },
     /// The change failed for a reason that only the operator can correct. Either the role of `vestnik serve` lacks a
@@ -64,7 +65,8 @@ pub enum StatusChangeOutcome {
     Unavailable(CurrentStatus),
     /// The shop has no word for the requested status.
     NoWord(CurrentStatus),
-    /// Several sources have an order with this key, so the request must name one of these sources.
+    /// Several sources have an order with this key. The request must name one of these sources. The value has their
+    /// names.
     Ambiguous(Vec<String>),
     /// The store has no visible order with this key.
     Unknown,
@@ -90,11 +92,11 @@ pub struct CurrentStatus {
 const LIMITS: &str =
     "select set_config('lock_timeout', '3s', true), set_config('idle_in_transaction_session_timeout', '5s', true)";
 
-/// The result of a request after the first database transaction.
+/// What the first database transaction of a request has decided.
 enum Step {
-    /// The outcome is known.
+    /// The outcome of the request is known, and nothing is left to do.
     Over(StatusChangeOutcome),
-    /// The request must be sent to the shop's API. The order is reserved for this request.
+    /// The transaction has reserved the order. The request must now be sent to the shop's API.
     Ask(Box<Ask>),
 }
 
@@ -105,8 +107,8 @@ impl From<StatusChangeOutcome> for Step {
 }
 
 /// Changes the status if the change is allowed from the current status, and the shop's table, function or API accepts
-/// it. `turn` is a permit that limits concurrent database requests. The permit is dropped before the shop's API is
-/// called, so that other requests do not wait for a slow API.
+/// it. `turn` is the caller's permit to use the database, and the number of permits is limited. The permit is dropped
+/// before the shop's API is called, so that other requests do not wait for a slow API.
 pub async fn change_status<T>(
     pool: &Pool,
     sources: &Sources,
@@ -211,8 +213,8 @@ async fn report_denied(client: &impl GenericClient, source: &Source, error: &tok
         Err(_) => Vec::new(),
     };
     let missing = match missing.is_empty() {
-        // The role has all rights on the table itself, so the right is missing inside a trigger or function of the
-        // shop.
+        // The role has all rights on the table itself. So the missing right is needed inside a trigger or function of
+        // the shop.
         true => "the role of `vestnik serve` needs a right that is not one on the table itself".to_owned(),
         false => missing.join("; "),
     };
@@ -224,8 +226,8 @@ async fn report_denied(client: &impl GenericClient, source: &Source, error: &tok
     );
 }
 
-/// Changes the status in this transaction if the change is allowed. If the shop has an API, reserves the order for a
-/// request to the API instead.
+/// Changes the status in this transaction if the change is allowed. If answers go to the shop's API, only reserves the
+/// order for a request to the API.
 async fn apply(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -250,7 +252,8 @@ async fn apply(
         && (current_order.subject.next().contains(&to)
             || may_return(transaction, sources, current_order, change).await?);
     let mapping = &current_order.source.mapping;
-    // A function or API of the shop may accept a status that has no word in the mapping.
+    // A function or API of the shop may accept a status that has no word in the mapping. It then receives Vestnik's
+    // name of the status.
     let usual = mapping.answer.has_own_words().then(|| to.as_str());
     let word = mapping.status.word_of(to).or(usual);
     let lacks_word = word.is_none()
@@ -288,8 +291,8 @@ async fn apply(
     Ok(StatusChangeOutcome::Done { source, previous: now }.into())
 }
 
-/// Finds out why an answer changed no row. Either another person answered first, or row level security or a trigger of
-/// the shop skipped the row without an error.
+/// Finds out why an answer changed no row. Either another person has changed the order first, or row level security or
+/// a trigger of the shop skipped the row without an error.
 async fn nothing_changed(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -312,8 +315,8 @@ async fn nothing_changed(
     })
 }
 
-/// Whether the request undoes the order's last status change. A change that is older than `change.step_back` cannot be
-/// undone.
+/// Whether the request undoes the order's last status change: it sets the status that the order had before. A status
+/// change that is older than `change.step_back` cannot be undone.
 async fn may_return(
     transaction: &Transaction<'_>,
     sources: &Sources,
@@ -345,8 +348,9 @@ async fn may_return(
     let Some((previous, was_pressed, at)) = last else {
         return Ok(false);
     };
-    // If the shop has one word for rejected and cancelled, a rejected order has the status cancelled. A cancelled order
-    // may return to the earlier status only if a person of the store rejected it with a button.
+    // If the shop has one word for rejected and cancelled, a rejected order has the status cancelled. So a cancelled
+    // order may return to its earlier status only if a person pressed a button, because that may have been a rejection.
+    // If the shop itself cancelled the order, it stays cancelled.
     if now == Status::Cancelled && !(was_pressed && can_return(Status::Rejected)) {
         return Ok(false);
     }

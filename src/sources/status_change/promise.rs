@@ -10,8 +10,9 @@ use crate::domain::status::{Status, SubjectKind};
 use crate::infra::db::{QueryError, Transaction};
 use crate::sources::Source;
 
-/// Whether the request is a new promise instead of a status change. If a client repeats the request to accept an order,
-/// it is not a promise: `change.from` is then another status, or missing.
+/// Whether the request gives a new promise (minutes until the order is ready) instead of a new status. A client may
+/// repeat its request to accept an order. This repetition is not a promise, because its `change.from` is another status
+/// or missing.
 pub fn is_promise(current_order: &CurrentOrder<'_>, change: &StatusChange<'_>) -> bool {
     change.kind == SubjectKind::Order
         && change.minutes.is_some()
@@ -21,8 +22,8 @@ pub fn is_promise(current_order: &CurrentOrder<'_>, change: &StatusChange<'_>) -
         && current_order.subject.status_word.is_none()
 }
 
-/// Writes the promise into the shop's column, or passes it to the shop's function. Clients receive an event in any
-/// case.
+/// Writes the promised minutes into the shop's column, or passes them to the shop's function. Clients receive an event
+/// even if the shop saves no minutes.
 pub async fn promise(
     transaction: &Transaction<'_>,
     current_order: &CurrentOrder<'_>,
@@ -31,8 +32,8 @@ pub async fn promise(
     let mapping = &current_order.source.mapping;
     let word = current_order.word.as_deref().unwrap_or(change.to.as_str());
     let written = match (&mapping.derived, &mapping.answer.function) {
-        // The SQL statements of a derived source change the status. A promise does not change the status, so no
-        // statement runs.
+        // The SQL statements of a derived source change the status. A promise of minutes does not change the status, so
+        // no statement runs.
         (Some(_), _) => true,
         (None, Some(function)) => call(transaction, function, word, change).await?,
         (None, None) => update(transaction, current_order, word, change).await?,
@@ -53,8 +54,8 @@ pub async fn promise(
     })
 }
 
-/// Appends an event with the order's last recorded row and the promise. This function is used if the shop's table has
-/// no column for the promise, because then no trigger records an event.
+/// Appends an event with the order's last recorded row and the promised minutes. The caller uses this function if no
+/// trigger recorded an event, because the shop's table has no column for the minutes.
 pub async fn append(
     transaction: &Transaction<'_>,
     source: &Source,

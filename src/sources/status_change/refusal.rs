@@ -46,7 +46,7 @@ pub(super) fn refused(current_order: &CurrentOrder<'_>, error: &tokio_postgres::
     }
 }
 
-/// The refusal text for an answer that changed no row, although Postgres gave no error.
+/// The text for people about an answer that changed no row, although Postgres gave no error.
 pub(super) const NO_ROW: &str =
     "no row of its table changed, because of row level security, a trigger, or the condition of the answer's statement";
 

@@ -47,13 +47,13 @@ pub struct StatusChange<'a> {
     pub minutes: Option<i32>,
     /// The person's name, as other people see it.
     pub by: &'a str,
-    /// The id of the panel's access token; `None`: the answer does not come from a panel.
+    /// The id of the access token with which the panel signed in. `None`: the answer does not come from a panel.
     pub token: Option<TokenId>,
-    /// The id of the request's idempotency key, so that the client may repeat the request. `None`: the request has no
-    /// such key.
+    /// The id of the request's idempotency key, with which the client may repeat the request without a second change.
+    /// `None`: the request has no such key.
     pub request: Option<RequestId>,
     /// The channel through which the person answered.
     pub channel: AnswerChannel,
-    /// Maximum age of a change of status that a person may undo.
+    /// How long a person may undo a change of status after it was made.
     pub step_back: Duration,
 }

@@ -1,7 +1,7 @@
 //! Sends a person's answer as a signed request to the shop's own API, which changes the order itself. The person waits
-//! for the outcome, so the number of attempts is small. An order has at most one request at a time. If the outcome of a
-//! request is unknown and the person presses the button again, the request has the same id. So the shop can recognise
-//! the repetition.
+//! for the outcome, so the number of attempts is small. An order has at most one request at a time. If the outcome is
+//! unknown, the person may press the button again. The new request then has the same id, so the shop can recognise the
+//! repetition.
 
 use std::time::Duration;
 
@@ -24,11 +24,12 @@ use crate::infra::db::{self, Pool, QueryError, Transaction, Turns, WAITING_PRESS
 use crate::infra::standard_webhook::{Letter, PostError, Poster};
 use crate::sources::{Sources, derived};
 
-/// Time limit of all attempts together. The limit is shorter than the time for which a panel waits.
+/// Time limit of all attempts for one answer together. It is shorter than the time for which a panel waits for the
+/// outcome.
 const DEADLINE: Duration = Duration::from_millis(4500);
 /// Time limit of one attempt.
 const ATTEMPT_DEADLINE: Duration = Duration::from_secs(3);
-/// Minimum time that must be left to start another attempt.
+/// An attempt starts only if at least this time is left before [`DEADLINE`].
 const SHORTEST_ATTEMPT: Duration = Duration::from_millis(200);
 /// Maximum number of attempts for one answer.
 const ATTEMPTS: u32 = 3;
@@ -56,14 +57,14 @@ pub struct ShopApi {
 
 /// A request that must be sent to the shop's API. The database already reserves the order for this request.
 pub struct Ask {
-    /// The id of the request. Each repetition of the same answer has the same id.
+    /// The id of the request. If a person repeats the same answer, the request has the same id.
     id: String,
     url: String,
     source: SourceId,
-    /// The time when the order was reserved, Unix seconds by the clock of Postgres.
+    /// The time when the database reserved the order, Unix seconds by the clock of Postgres.
     at: i64,
     body: String,
-    /// The status word in the shop's table at the time of the reservation.
+    /// The status word in the shop's table when the order was reserved. `None`: the status column was null.
     from: Option<String>,
     previous: Status,
     current: CurrentStatus,
@@ -80,8 +81,9 @@ enum Reply {
     Failed(String),
 }
 
-/// Reserves the order for a request to the shop's API. `word` is the shop's word for the requested status. `None`: the
-/// request is a new promise, and the status stays the same.
+/// Reserves the order for a request to the shop's API, so that no other answer to the order is sent meanwhile. `word`
+/// is the shop's word for the requested status. `None`: the request is a new promise of minutes, and the status stays
+/// the same.
 pub async fn reserve(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -111,12 +113,12 @@ pub async fn reserve(
         (&LEASE_S, Type::FLOAT8),
     ];
     let Some(row) = transaction.query_typed_opt(RESERVE, &parameters).await? else {
-        // A request for another answer to this order is running.
+        // The order is reserved for a request with another answer, which is still running.
         return Ok(StatusChangeOutcome::Overtaken(current_order.current_status()).into());
     };
     let (id, at): (String, i64) = (row.try_get(0)?, row.try_get(1)?);
-    // Another answer may have changed the order before this request reserved it. So the order's status is checked
-    // again.
+    // Another answer may have changed the order before this request reserved it. So the code reads the order again and
+    // compares its status.
     let now = find(
         transaction,
         sources,
@@ -314,7 +316,8 @@ fn report(ask: &Ask, reply: &Reply) {
     metrics::counter!("vestnik_shop_api_answers_total", "outcome" => outcome).increment(1);
 }
 
-/// Saves which person answered. Appends an event for the answer if the shop's own write has not caused one.
+/// Saves which person answered. A new promise of minutes keeps the status. If the shop's own write has caused no event
+/// for it, appends one.
 async fn publish(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -341,8 +344,8 @@ async fn publish(
     Ok(())
 }
 
-/// Ends the reservation. If the outcome is unknown, the row of the reservation stays, so that a repeated request gets
-/// the same id.
+/// Ends the order's reservation for this request. If the outcome is unknown, the row of the reservation stays, so that
+/// a repetition of the answer gets the same request id.
 async fn release(
     transaction: &Transaction<'_>,
     change: &StatusChange<'_>,

@@ -10,7 +10,8 @@ use crate::domain::status::Status;
 use crate::sources::Source;
 use crate::sources::sql::{ident, literal, path_array, value_text};
 
-/// Writes the shop's word for the new status if the row still has the old status. Returns whether a row was changed.
+/// Writes the shop's word for the new status into the row if the row still has the old status. Returns whether a row
+/// was changed.
 pub async fn update(
     transaction: &Transaction<'_>,
     current_order: &CurrentOrder<'_>,
@@ -31,8 +32,8 @@ pub async fn update(
     Ok(row.is_some())
 }
 
-/// The UPDATE of the shop's row. The statement uses every parameter, even if the mapping has no column for the value,
-/// because Postgres must infer the type of each parameter.
+/// The UPDATE statement for the shop's row. The statement uses every parameter, even if the mapping has no column for
+/// the value. Otherwise Postgres could not infer the type of the parameter.
 fn update_sql(current_order: &CurrentOrder<'_>, to: Status) -> String {
     let mapping = &current_order.source.mapping;
     let (answer, table) = (&mapping.answer, &current_order.table);
@@ -51,7 +52,7 @@ fn update_sql(current_order: &CurrentOrder<'_>, to: Status) -> String {
     };
     let written_now = |_: &str, column: &AnswerColumn| format!("{}::{}", now(&column.kind), column.kind);
     put(&answer.updated_at, &written_now);
-    // A new promise for an order in preparation does not count as an acceptance.
+    // A new promise for an order in preparation does not count as an acceptance, so the time of the acceptance stays.
     if to == Status::Preparing && current_order.subject.status != Status::Preparing {
         put(&answer.accepted_at, &written_now);
     }
@@ -119,8 +120,8 @@ pub fn answer_json(change: &StatusChange<'_>) -> String {
     json!({"by": change.by, "minutes": change.minutes, "reason": change.reason}).to_string()
 }
 
-/// Saves which person made the change, in `vst_status_change` and in the order's journal events of this transaction.
-/// Returns the number of these events.
+/// Saves which person made the change, in `vst_status_change` and in the events that this transaction has appended for
+/// the order. Returns the number of these events.
 pub async fn note(
     transaction: &Transaction<'_>,
     source: &Source,
@@ -159,8 +160,8 @@ pub async fn note(
     Ok(told.len() as u64)
 }
 
-/// The outcome of an earlier run of this request. The earlier run changed the status, but its response was not saved.
-/// `None`: no earlier run has changed the status.
+/// The outcome of an earlier run of the same request, which has the same idempotency key. That run changed the status,
+/// but its response was not saved. `None`: no earlier run has changed the status.
 pub async fn earlier(
     transaction: &Transaction<'_>,
     change: &StatusChange<'_>,

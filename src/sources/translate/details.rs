@@ -8,8 +8,8 @@ use crate::sources::json::Json;
 use crate::sources::yes_no::yes_or_no;
 use crate::sources::{Source, items, zone};
 
-/// Adds the result of the mapping's `[details]` query to an order. Columns with the name of a field set the field;
-/// other columns become extra fields.
+/// Adds the result of the mapping's `[details]` query to an order. A column with the name of a field, such as `phone`,
+/// sets this field. Any other column becomes an extra field.
 pub(super) fn add(subject: &mut Subject, source: &Source, looked_up: &Row<'_>, unreadable: &mut Vec<Unreadable>) {
     if source.mapping.details.is_none() {
         return;

@@ -10,21 +10,21 @@ use crate::sources::mapping::Mapping;
 use crate::sources::mapping::derived::{Derived, FIELDS, Watch};
 use crate::sources::zone::USUAL_ZONE;
 
-/// Default for the maximum wait for the items of an order, milliseconds.
+/// Maximum wait for the items of an order if the mapping does not set it, milliseconds.
 const WAIT_FOR_ITEMS_MS: i64 = 3000;
 /// Maximum wait for items that a mapping may set, milliseconds.
 const MAX_WAIT_FOR_ITEMS_MS: i64 = 60_000;
 
-/// Keys that stand at the top level of an ordinary mapping. In a derived mapping they are SQL expressions in the
-/// section `[derived]`.
+/// Keys that stand at the top level of an ordinary mapping. In a derived mapping (one with SQL expressions), they stand
+/// in the section `[derived]`.
 const DIRECT_KEYS: [&str; 4] = ["store", "number", "status", "currency"];
 /// Sections that only a mapping without `[derived]` may have.
 const DIRECT_SECTIONS: [&str; 4] = ["fields", "items", "details", "extra"];
 /// Keys of the section `[answer]` that only a mapping without `[derived]` may have.
 const DIRECT_ANSWERS: [&str; 6] = ["updated_at", "accepted_at", "reason", "minutes", "function", "zone"];
 
-/// Parses a mapping that has a section `[derived]`. `None`: a required key is missing. The problems that `top` collects
-/// then name the key.
+/// Parses a mapping that has a section `[derived]`. `None`: a required key is missing. `top.problems` then names the
+/// missing key.
 pub(super) fn whole(top: &mut Section<'_>) -> Option<Mapping> {
     let table = top.required("table", "the table with its schema, such as 'public.orders'");
     let kind = kind(top);
