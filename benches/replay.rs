@@ -197,7 +197,8 @@ struct Admission {
     cpu: [f64; 3],
 }
 
-/// Writes live orders while the panels connect to a server. `to` has the server's address, the token and the cursor.
+/// Writes live orders, and measures their latency, while the panels of the rush connect to a server. `to` has the
+/// server's address, the token and the cursor.
 async fn beside_live(
     shop: &Shop,
     heard: &Heard,

@@ -125,7 +125,7 @@ impl<'a> Side<'a> {
         }
     }
 
-    /// Formats the results of all rounds for printing, and clears them.
+    /// Returns the results of all rounds as text, and deletes them.
     fn told(&mut self) -> String {
         let each: Vec<String> = self.shares.iter().map(|share| format!("{share:.0}")).collect();
         let rate = quantile(&mut self.rates, 0.5);

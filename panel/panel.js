@@ -335,7 +335,7 @@ async function unlockAgain(event) {
   await live.ringer.unlock();
 }
 
-/** @param {Event} event */
+/** Blocks the click of a press that has only unlocked the sound. @param {Event} event */
 function swallow(event) {
   if (!swallowing) return;
   swallowing = false;

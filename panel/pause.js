@@ -48,7 +48,7 @@ function showOne(store) {
 /** @param {string} store @param {{minutes?: number, until?: string}} span @returns {Promise<boolean>} whether the store is paused */
 export const beginPause = (store, span) => change(store, (api) => api.setPause({ ...span, by: settings.name || undefined }));
 
-/** @param {string} store @param {(api: import("./vestnik.js").Api) => Promise<any>} ask */
+/** Changes the pause of a store on the server, and shows the result. @param {string} store @param {(api: import("./vestnik.js").Api) => Promise<any>} ask sends the request */
 async function change(store, ask) {
   try {
     setPause(store, await ask(connectionOf(store).api));

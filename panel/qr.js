@@ -151,7 +151,7 @@ class Code {
     }
   }
 
-  /** Draws concentric squares. `dark` lists the distances from the centre that are dark. */
+  /** Draws concentric squares around the centre (`x`, `y`), out to the distance `reach`. `dark` lists the distances whose squares are dark. */
   #ring(x, y, reach, dark) {
     for (let dy = -reach; dy <= reach; dy += 1) {
       for (let dx = -reach; dx <= reach; dx += 1) {

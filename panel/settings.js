@@ -4,13 +4,13 @@ const SETTINGS = "vestnik.settings";
 const SHIFT = "vestnik.shift";
 const PANEL = "vestnik.panel";
 
-/** The minutes until an order is ready, if neither the settings nor a person states others. */
+/** The default minutes until an order is ready. The settings, or a person, may choose other minutes. */
 export const USUAL_MINUTES = 20;
 
 const DEFAULTS = {
-  /** "": the language of the browser */
+  /** the code of a language, such as "en"; "": the language of the browser */
   language: "",
-  /** "": the theme of the device; or "light" or "dark" */
+  /** "light" or "dark"; "": the theme of the device */
   theme: "",
   /** the name of the person at this panel; other panels show it beside the person's answers */
   name: "",
@@ -22,7 +22,7 @@ const DEFAULTS = {
   printSince: 0,
   /** width of the paper, millimetres: 58 or 80 */
   paper: 80,
-  /** @type {""|"usb"|"serial"} "": the browser's own printing */
+  /** @type {""|"usb"|"serial"} how this page reaches the printer; "": through the print function of the browser */
   printer: "",
   printerName: "",
   /** baud rate of a serial printer */
@@ -33,14 +33,14 @@ const DEFAULTS = {
   allDay: false,
   /** @type {string[]} stations of the kitchen that this screen shows; empty: all */
   stations: [],
-  /** size of the text: "" usual, "large" or "small" */
+  /** size of the text: "large" or "small"; "": the usual size */
   density: "",
   /** volume of the sounds, in addition to the volume of the device; 0.25 to 1, never silent */
   volume: 1,
   pollSeconds: 30,
 };
 
-/** @typedef {"localStorage"|"sessionStorage"} Storage the name of a storage: if the browser forbids storage, even access to it throws */
+/** @typedef {"localStorage"|"sessionStorage"} Storage the name of a storage, not the object: if the browser forbids storage, even reading `window.localStorage` throws an error */
 
 /** @param {Storage} storage @param {string} key */
 export function read(storage, key) {

@@ -46,7 +46,7 @@ const OFFLINE_ROUND_S = 20;
 const GAP_S = 0.25;
 /** The page checks whether a sound is audible this many seconds after its start, during the first notes. */
 const LISTEN_AFTER_S = 0.2;
-/** A peak below this counts as silence; the highest peak is 1. */
+/** The amplitude below which a sound counts as silence. The highest possible amplitude is 1. */
 const AUDIBLE = 0.01;
 
 /** The length of a kind of sound, seconds. @param {Kind} kind */

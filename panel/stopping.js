@@ -9,7 +9,7 @@ import { settings } from "./settings.js";
 import { outOfStock, setStock } from "./stock.js";
 import { reasonOf } from "./failure.js";
 
-/** The durations that a person can choose, each with the members that the request has for it. */
+/** The durations that a person can choose. Each value has the members that the request to the server then contains. */
 const SPANS = { tomorrow: { until: "tomorrow" }, hour: { minutes: 60 }, open: {} };
 /** The dialog offers dishes of this many recent orders, if they are not older than this. */
 const ORDERS = 500;

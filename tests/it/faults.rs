@@ -348,7 +348,8 @@ async fn a_transaction_number_that_a_crash_gives_out_again_hides_no_order() {
             .unwrap()
             .get(0);
         client.batch_execute("rollback").await.unwrap();
-        // Wait until the feed has begun another read. The snapshot of that read shows that the transaction has ended.
+        // Wait until the feed has begun another read. The snapshot of that read shows that the transaction `lost` has
+        // ended.
         let read_since = "select count(*) from pg_stat_activity where application_name = 'vestnik feed' and state = 'idle' \
              and query_start > $1::text::timestamptz";
         let now: String = client

@@ -16,7 +16,8 @@ use crate::support::proxy::Proxy;
 use crate::support::telegram::{Call, Fault, On, Telegram, Times};
 
 const CHAT: i64 = 701;
-/// The shortest times that the settings allow. With these times, the claims of a killed node end after three seconds.
+/// The shortest deadline and the shortest lease of a send that the settings allow. With them, other nodes soon send the
+/// messages that a killed node had begun to send.
 const SHORT: [(&str, &str); 2] = [("TELEGRAM_DEADLINE_SECONDS", "1"), ("TELEGRAM_LEASE_SECONDS", "2")];
 
 /// The order numbers in the messages of a chat, in the order in which the messages arrived.

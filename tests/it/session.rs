@@ -493,8 +493,9 @@ async fn a_cursor_that_cannot_be_honoured_is_answered_and_the_session_goes_on() 
     }
 }
 
-/// A cursor with the same epoch, and with a position that no transaction has reached. The kept bytes are the version,
-/// the epoch and the kind. The new bytes are the end of the position, and zero missing transactions.
+/// A cursor of the same database, whose position is after every transaction that exists. The function keeps the first
+/// 10 bytes: the version, the epoch and the kind. The new bytes are the end of the position, and zero missing
+/// transactions.
 fn cursor_of_the_future(cursor: &str) -> String {
     use base64::Engine as _;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;

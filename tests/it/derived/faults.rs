@@ -193,7 +193,7 @@ async fn at_most_five_distinct_failures_are_named() {
     assert!(lines[6].contains("2 more reasons"), "{lines:?}");
 }
 
-/// SQL that makes the projector compute the failed orders again at once, because their last attempt seems old.
+/// SQL that makes the engine compute the failed orders again at once: it moves their last attempt an hour into the past.
 pub const RETRY_NOW: &str = "update vestnik.vst_projection_failure set tried_at = tried_at - interval '1 hour'";
 
 #[tokio::test]
@@ -337,7 +337,7 @@ async fn an_order_is_sent_with_the_items_that_are_written_after_it() {
         (&event["type"], &event["data"]["items"][0]["quantity"]),
         (&json!("new_order"), &json!(2))
     );
-    // The time of the event is the time at which the shop wrote the order, not the time of its item.
+    // The event has the time at which the shop wrote the order, not the time at which the shop wrote the item.
     let newest = "select at from vestnik.vst_event order by id desc limit 1";
     let at: time::OffsetDateTime = client.query_one(newest, &[]).await.unwrap().get(0);
     assert_eq!(at, since);
