@@ -264,8 +264,8 @@ async fn planning_again_changes_nothing() {
         assert_eq!(after.matches("\"event_id\"").count(), 750 + 700);
         assert!(before.is_none_or(|before| before == after));
         before = Some(after);
-        // Reset the cursor of the enqueued events. This simulates a lost cursor, or a second node that enqueues the same
-    // events at the same moment.
+        // Reset the cursor of the enqueued events. This simulates a lost cursor, or a second node that enqueues the
+        // same events at the same moment.
         client
             .batch_execute("update vestnik.vst_delivery_cursor set cursor = ''")
             .await

@@ -118,8 +118,8 @@ async fn while_somebody_else_keeps_nodes_from_waiting_for_notifications_each_ord
     app.engine.shut_down().await;
 }
 
-/// Older versions used advisory locks for trimming, alarms and migrations. Any role can take such a lock, and then it
-/// would block this work.
+/// Older versions used these advisory locks for trimming, alarms and migrations, so any role that took such a lock
+/// stopped this work.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_advisory_lock_that_anybody_may_take_stops_neither_trimming_nor_alarms_and_a_migration_names_who_has_it() {
     let database = Database::fresh().await;

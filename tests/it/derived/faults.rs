@@ -193,7 +193,8 @@ async fn at_most_five_distinct_failures_are_named() {
     assert!(lines[6].contains("2 more reasons"), "{lines:?}");
 }
 
-/// SQL that makes the engine compute the failed orders again at once: it moves their last attempt an hour into the past.
+/// SQL that makes the engine compute the failed orders again at once. It moves the time of their last attempt an hour
+/// into the past.
 pub const RETRY_NOW: &str = "update vestnik.vst_projection_failure set tried_at = tried_at - interval '1 hour'";
 
 #[tokio::test]

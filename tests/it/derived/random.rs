@@ -34,8 +34,8 @@ column = "order_id"
 const WRITERS: usize = 3;
 const TRANSACTIONS: usize = 120;
 const PROJECTED_EACH: usize = 4;
-/// The projector is the part of a node that computes orders from the shop's tables. Only the node with the lease runs it.
-/// Before each of these transactions, the test gives the lease to a node that does not exist.
+/// The projector is the part of a node that computes orders from the shop's tables. Only the node with the lease runs
+/// it. Before each of these transactions, the test gives the lease to a node that does not exist.
 const STRANGER_AT: [usize; 2] = [30, 80];
 const STRANGER: &str =
     "update vestnik.vst_projector set holder = 'stranger', until = clock_timestamp() + interval '100 ms'";
