@@ -28,7 +28,7 @@ const ROUNDS: usize = 3;
 const WRITERS: [usize; 2] = [16, 64];
 const STORES: i64 = 16;
 const TURN: Duration = Duration::from_secs(4);
-/// The time before the measurement begins. In this time, NOTIFY suppression begins.
+/// How long the writers write before the measurement begins. In this time, the node begins to suppress NOTIFY.
 const WARM_UP: Duration = Duration::from_secs(1);
 const SLOW_DISK: &str = "alter system set commit_delay = 1000; alter system set commit_siblings = 0";
 /// A table with the smallest trigger. The trigger inserts one row per event into a journal that can only be read in

@@ -32,7 +32,7 @@ export const mark = (part, name, value) => part.dataset[name] !== value && (part
 const say = (part, text) => part.textContent !== text && (part.textContent = text);
 
 export class Column {
-  /** The sorted orders or bookings of this column. Each has the fields that it had when it was added. @type {Item[]} */
+  /** The orders or bookings of this column, sorted. Each entry is as it was when it was added: a later change of its order does not change the entry. @type {Item[]} */
   all = [];
   name;
   element;

@@ -227,7 +227,7 @@ function onState({ store, connection: { state } }) {
   showCalm();
 }
 
-/** Keys of changes that are not drawn yet, and whether all changes of a key came from presses on this page. @type {Map<string, boolean>} */
+/** The keys of changed orders and bookings that are not drawn yet. The value is true if all changes of the order came from presses on this page. @type {Map<string, boolean>} */
 const changed = new Map();
 
 /** Draws a changed order or booking in the next animation frame, together with other changes. @param {string} key @param {boolean} isOurs */

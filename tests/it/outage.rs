@@ -201,7 +201,7 @@ async fn where_telegram_takes_no_messages_at_all_the_first_that_goes_through_fre
     app.write("insert into orders (store_id) values (7)").await;
     let failed = format!("select count(*) = {CHATS} + 1 from vestnik.vst_delivery where failures > 0");
     until(&client, &failed).await;
-    // Simulate that the sends have failed for a long time.
+    // Simulate that the sends have failed nine times, so that their next retry is five minutes away.
     app.write("update vestnik.vst_delivery set due_at = now() + interval '5 minutes', failures = 9")
         .await;
     telegram.heal();
