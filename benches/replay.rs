@@ -358,7 +358,8 @@ async fn load(shop: &Shop, heard: &Heard, seconds: u64) -> Vec<(Instant, f64)> {
     latencies
 }
 
-/// Connects all panels within the time `spread` after the line `go`. Each panel tries again until it is live.
+/// Waits for the line `go` on standard input, and then connects all panels within the time `spread`. Each panel tries
+/// again until the message `live` ends its replay.
 async fn herd(arguments: &[String]) {
     let [address, token, cursor, stores, spread] = arguments else {
         panic!("--herd ADDRESS TOKEN CURSOR STORES SPREAD_MS")

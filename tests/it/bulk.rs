@@ -30,8 +30,8 @@ const LONG_PATIENCE: Duration = Duration::from_secs(90);
 const HEARTBEAT: Duration = Duration::from_millis(100);
 /// The panel sends a ping after this number of events, so that the engine does not consider the panel dead.
 const SIGN_OF_LIFE_EVENTS: usize = 200;
-/// The size of a session's send queue, bytes. No queue of this size becomes full in these tests, so the server closes
-/// no session as lagged.
+/// The size of a session's send queue, bytes. When a queue is full, the server closes its session. A queue of this size
+/// does not become full in these tests.
 const ROOM: usize = 512 * 1024 * 1024;
 
 async fn app() -> App {

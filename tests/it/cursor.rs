@@ -184,8 +184,8 @@ async fn a_heartbeat_covers_nothing_that_a_full_queue_left_out() {
     router.reach(here, &position(10));
     let mut newest = 10;
     let (why, received) = serve(&router, || {
-        // The second event does not fit into the session's send queue. The router therefore closes the session as
-        // lagged.
+        // The second event does not fit into the session's send queue. The router therefore closes the session with the
+        // reason `Lagged`: its client reads too slowly.
         for _ in 0..2 {
             newest += 1;
             publish(&router, here, newest..=newest);

@@ -18,11 +18,12 @@ use crate::oracle::{Repeats, Trial, seed};
 use crate::support::app::{App, PATIENCE};
 use crate::support::db::Database;
 
-/// A fallback poll interval longer than any test.
+/// The interval of the fallback poll, in which a node reads without a notification. It is longer than any test.
 const NEVER: Duration = Duration::from_secs(3600);
 /// The number of nodes on one database.
 const NODES: usize = 3;
-/// The number of writers that only create load. The oracle does not check their orders.
+/// The number of writers that only create load. The oracle (`tests/it/oracle.rs`), which looks for lost events, does
+/// not check their orders.
 const LOADERS: usize = 12;
 /// Writes an order of store 99, which no panel watches.
 const LOAD: &str = "insert into orders (store_id) values (99)";

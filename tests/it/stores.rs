@@ -128,7 +128,7 @@ async fn a_dispatcher_of_two_thousand_stores_needs_one_socket() {
     }
     assert_eq!(stores.len(), ALL);
     assert_eq!(listed(&app, &app.token, 500).await.len(), ALL);
-    // The same socket goes on from its cursor.
+    // Another stream with the cursor of the middle event gets exactly the events after this cursor.
     let query = format!("?stores=*&after={cursor}");
     let mut again = app.stream(&query, &app.token).await.unwrap();
     for _ in 0..ALL / 2 {
