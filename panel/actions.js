@@ -19,9 +19,9 @@ const MINUTE_MS = 60_000;
 /** The most minutes that the server accepts. */
 const MOST_MINUTES = 600;
 
-/** @type {(key: string) => void} */
+/** The listener that {@link onPressed} sets. @type {(key: string) => void} */
 let changed = () => {};
-/** @param {typeof changed} listener called with the key when a press begins, and when its event has arrived */
+/** Sets the listener for presses. @param {typeof changed} listener called with the key when a press begins, and when its event has arrived */
 export const onPressed = (listener) => (changed = listener);
 
 /** Ends the wait for the event of a press. @param {string} key the key of the order or booking */

@@ -32,7 +32,7 @@ export const takenBack = new Map();
 let page;
 let shown = "";
 
-/** @param {typeof page} given */
+/** Sets the functions of the page that this module calls. @param {typeof page} given */
 export function setUpAlarm(given) {
   page = given;
   setInterval(showCalm, CLOCK_MS);

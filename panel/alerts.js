@@ -268,7 +268,7 @@ export function handleChatDisabled(event) {
   showChatDisabled(event.store_id, title ?? chat, reason);
 }
 
-/** @param {string} store @param {string} chat @param {string} [reason] */
+/** Shows a notice that the bot can no longer write to a Telegram chat. @param {string} store @param {string} chat @param {string} [reason] */
 export function showChatDisabled(store, chat, reason) {
   storeNotice(store, "chat", "warning", "phone", t("notice.chat", { chat: chat ?? "" }), `${t("notice.chatWhy")} ${reason ?? ""}`);
 }

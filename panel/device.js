@@ -75,7 +75,7 @@ export async function closeNotification(tag) {
   shown.forEach((notification) => notification.close());
 }
 
-/** @param {number[]} pattern milliseconds */
+/** Vibrates, if the device can. @param {number[]} pattern the lengths of vibrations and pauses in turn, milliseconds */
 export function vibrate(pattern) {
   if (navigator.userActivation?.hasBeenActive) navigator.vibrate?.(pattern);
 }

@@ -52,7 +52,7 @@ function showFound() {
   byId("closed-list").replaceChildren(...(rows.length ? rows : [h("li", { class: "quiet-words", text: t(words ? "find.none" : "history.closedNone") })]));
 }
 
-/** @param {import("./orders.js").Item} order */
+/** The row of a closed order. @param {import("./orders.js").Item} order */
 function closedRow(order) {
   const words = [order.customer_name, order.phone, totalOf(order)].filter(Boolean).join(" · ");
   const how = [t(`status.orders.${order.status}`), order.reason].filter(Boolean).join(": ");

@@ -115,7 +115,7 @@ export function loadAhead(api) {
   ahead.set(api.of, listOpen(api, "orders").catch(() => null));
 }
 
-/** @param {import("./vestnik.js").Api} api @param {Kind} kind @param {Item} [last] the last entry of the previous page */
+/** Requests one page of the open orders or bookings. @param {import("./vestnik.js").Api} api @param {Kind} kind @param {Item} [last] the last entry of the previous page */
 const listOpen = (api, kind, last) => api.list(kind, { status: "active", limit: PAGE, before: last?.id, before_source: last?.source });
 
 /**
@@ -152,7 +152,7 @@ function replace(store, kind, { loaded, unavailable }) {
   loaded.forEach((item) => items.set(item.key, item));
 }
 
-/** @param {import("./vestnik.js").Api} api @param {Kind} kind */
+/** Loads all pages of the open orders or bookings, at most {@link PAGES}. @param {import("./vestnik.js").Api} api @param {Kind} kind */
 async function loadAll(api, kind) {
   /** @type {Item[]} */
   const loaded = [];
@@ -227,7 +227,7 @@ function merged(event, about, known, isPartial, isNew) {
   return item;
 }
 
-/** @param {Item} item */
+/** Adds a closed order or booking to {@link closed}, and drops the oldest entry if there are too many. @param {Item} item */
 export function keepClosed(item) {
   closed.set(item.key, item);
   if (closed.size > CLOSED) closed.delete(closed.keys().next().value);

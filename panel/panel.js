@@ -259,7 +259,7 @@ function refresh(key, isOurs) {
   if (byId("order").open) import("./order.js").then(({ refreshOrder }) => refreshOrder(key, isOurs));
 }
 
-/** @param {string} key @param {string} [focus] */
+/** Opens the dialog of an order or booking. @param {string} key @param {string} [focus] `reject`: show the reasons for a rejection */
 const openOrder = (key, focus) => import("./order.js").then((order) => order.openOrder(key, focus));
 
 /** Draws everything again, after the lists or the language have changed. @param {readonly import("./orders.js").Kind[]} kinds the boards to draw */

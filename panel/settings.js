@@ -42,7 +42,7 @@ const DEFAULTS = {
 
 /** @typedef {"localStorage"|"sessionStorage"} Storage the name of a storage, not the object: if the browser forbids storage, even reading `window.localStorage` throws an error */
 
-/** @param {Storage} storage @param {string} key */
+/** Reads a saved value; null if the storage has none. @param {Storage} storage @param {string} key */
 export function read(storage, key) {
   try {
     return JSON.parse(window[storage].getItem(key) ?? "null");
@@ -66,7 +66,7 @@ export function write(storage, key, value) {
 /** The current settings. Change them only with {@link change}. @type {typeof DEFAULTS} */
 export const settings = { ...DEFAULTS, ...read("localStorage", SETTINGS) };
 
-/** @param {Partial<typeof DEFAULTS>} changes */
+/** Changes some settings, and saves them. @param {Partial<typeof DEFAULTS>} changes */
 export function change(changes) {
   Object.assign(settings, changes);
   write("localStorage", SETTINGS, settings);
@@ -118,7 +118,7 @@ export function keptKey() {
   return key?.token ? { ...key, remembered: Boolean(always) } : null;
 }
 
-/** @param {Key} key @param {boolean} remember true: keep the key on this device; false: in this tab only */
+/** Saves the key. @param {Key} key @param {boolean} remember true: keep the key on this device; false: in this tab only */
 export function keepKey(key, remember) {
   write("sessionStorage", SHIFT, remember ? null : key);
   write("localStorage", SHIFT, remember ? key : null);
@@ -137,7 +137,7 @@ const ENDED = "vestnik.ended";
  * @param {{remembered: boolean}} key
  */
 export const isStarted = (key) => read("sessionStorage", STARTED) === true || (key.remembered && read("localStorage", ENDED) !== true);
-/** @param {boolean} started */
+/** Saves whether a shift is running. @param {boolean} started */
 export function setStarted(started) {
   write("sessionStorage", STARTED, started || null);
   write("localStorage", ENDED, started ? null : true);

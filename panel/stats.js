@@ -6,7 +6,7 @@ import { t } from "./i18n.js";
 const MINUTE_S = 60;
 const CHANNELS = ["websocket", "sse", "polling", "telegram", "none"];
 
-/** @param {Promise<any>} asked the summary from the server */
+/** Shows the charts. @param {Promise<any>} asked the summary from the server */
 export async function showFigures(asked) {
   const figures = await asked;
   byId("figures").replaceChildren(...(figures ? [channels(figures), waits(figures)] : []));

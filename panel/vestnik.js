@@ -309,7 +309,7 @@ export class Connection {
     socket.onclose = (close) => this.#lost(socket, close.code);
   }
 
-  /** @param {string} path the path of the stream */
+  /** The URL of a stream, with its query. @param {string} path the path of the stream */
   #address(path) {
     const address = new URL(this.#options.base ?? location.origin);
     address.pathname = `/api/partner/${path}/${encodeURIComponent(this.#options.store)}`;
