@@ -1,4 +1,4 @@
-/** The print settings in the view of the settings. @module printsettings */
+/** The part of the settings view in which a person sets up the printing of tickets. @module printsettings */
 
 import { byId, h } from "./dom.js";
 import { now } from "./facts.js";

@@ -35,7 +35,7 @@ export function queueUp(press) {
 /** @param {string} key */
 export const isQueued = (key) => waiting.has(key);
 
-/** @param {string} key */
+/** Removes a press from the queue. @param {string} key */
 export function unqueue(key) {
   waiting.delete(key);
   save();

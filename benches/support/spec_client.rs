@@ -26,7 +26,7 @@ pub type Change = (i64, String);
 pub struct Heard {
     /// The moment when each change first arrived.
     pub changes: HashMap<Change, Instant>,
-    /// Changes that arrived before an earlier change of the same order.
+    /// The number of changes that arrived before an earlier change of their order.
     pub out_of_order: usize,
     /// The number of times that the client lost its socket.
     pub cut_off: usize,

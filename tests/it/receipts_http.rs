@@ -118,8 +118,8 @@ async fn a_panels_word_that_is_none_is_refused() {
     }
 }
 
-/// The settings of a bot at an address where no Bot API listens. The tests need the part of the engine that sends
-/// durable messages; this part also reads which panels can ring.
+/// The settings of a bot at an address where no Bot API listens. Only with a bot, the engine runs the part that sends
+/// durable messages. The tests need this part, because it also reads which panels can ring.
 pub fn far_telegram() -> vestnik::infra::config::Telegram {
     vestnik::infra::config::Telegram {
         token: "1:aaaaaaaaaaaaaaaaaaaa".to_owned().into(),
