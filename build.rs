@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-/// `FIRST` is the entry module, and also the name of the first bundle. `LATER` is the second bundle, with the modules
-/// that only a dynamic import needs.
+/// The names of the two bundles. `FIRST` is also the name of the entry module. Its bundle has the modules that the
+/// entry module imports statically. The bundle `LATER` has the modules that only a dynamic import loads.
 const FIRST: &str = "panel.js";
 const LATER: &str = "later.js";
 /// The client library. The build also keeps it as a file of its own, so that pages of other sites can import it.
@@ -102,7 +102,7 @@ struct Module {
 }
 
 impl Module {
-    /// Parses a module. Panics with the line if its syntax is not supported.
+    /// Parses a module. If the syntax of an import or export is not supported, panics with the line.
     fn parse(file: &str, text: &str) -> Self {
         let (mut imports, mut exports, mut body, mut later) = (Vec::new(), Vec::new(), String::new(), BTreeSet::new());
         for line in text.lines() {
@@ -151,7 +151,8 @@ impl Module {
     }
 }
 
-/// Replaces `import("./x.js")` by an import of the second bundle, and collects the files.
+/// Replaces each dynamic import `import("./x.js")` by an import of the second bundle. Adds the imported files to
+/// `later`.
 fn with_later(line: &str, later: &mut BTreeSet<String>) -> String {
     let mut replaced = String::new();
     let mut rest = line;

@@ -127,7 +127,7 @@ async fn main() {
     }
 }
 
-/// Attaches the two tables of `DERIVED`, and returns the name of the table of orders.
+/// Attaches the two tables of `DERIVED` as one derived source, and returns the name of the table of orders.
 async fn attach_derived(shop: &Shop) -> &'static str {
     let mut config = vestnik::infra::config::Config::default();
     config.database.url = Some(shop.url.clone());

@@ -49,7 +49,7 @@ const CROWD: &str = "--crowd";
 const BARE: &str = "--bare-server";
 const ORDER: &str = "insert into orders (store_id, customer_name, total, order_type, items) \
      select 7, 'Иван', 50000, 'delivery', '[{\"name\": \"Пицца\", \"count\": 2}]' from generate_series(1, $1::int)";
-/// The message that the bare server sends. It is as long as Vestnik's event of an `ORDER`.
+/// The message that the bare server sends. Vestnik's event for an order that `ORDER` inserts has the same length.
 const MESSAGE: &str = r#"{"type":"new_order","id":"123456","cursor":"AQsT0Xh0b2dnNgDdsC4A","store_id":"7","at":"2026-11-23T20:00:00.123Z","data":{"items": [{"name": "Пицца", "count": 2}], "total": 50000, "status": "pending", "order_id": "123456", "order_ids": ["123456"], "order_type": "delivery", "customer_name": "Иван"}}"#;
 
 /// How the shop writes the orders of a burst.
@@ -61,7 +61,8 @@ enum Written {
     OneByOne,
 }
 
-/// The deliveries a second, and the server's CPU seconds for a million deliveries.
+/// The deliveries a second, and the server's CPU seconds for a million deliveries. One delivery is one order that
+/// reaches one session.
 struct Figures {
     rate: f64,
     cpu: f64,

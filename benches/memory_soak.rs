@@ -47,7 +47,8 @@ const SECURE_SESSIONS: usize = 2000;
 const SESSIONS: usize = PLAIN_SESSIONS + SECURE_SESSIONS;
 const STORES: usize = 500;
 const WRITERS: usize = 8;
-/// Orders of each store in a round. A round has 200,000 deliveries.
+/// The number of orders that each store gets in a round. Each session receives the orders of its store, so a round has
+/// 200,000 deliveries.
 const ORDERS: usize = 20;
 /// The number of sessions that reconnect in a round, and the pause between two reconnects.
 const COMEBACKS: usize = 1000;
@@ -59,7 +60,8 @@ const RINGING: usize = 50;
 const GUESTS: usize = 40;
 /// The number of lists that are fetched in each round.
 const FETCHES: usize = 100;
-/// This store has a client that does not read. In each round, the store gets this many large orders of this size.
+/// The store `SLOW_STORE` has a client that does not read. In each round, this store gets `LARGE_ORDERS` orders of
+/// `LARGE_BYTES` bytes each.
 const SLOW_STORE: usize = STORES;
 const LARGE_ORDERS: usize = 24;
 const LARGE_BYTES: usize = 128 * 1024;
@@ -89,7 +91,7 @@ struct Node {
     way: Arc<Way>,
 }
 
-/// The memory after a round, KB.
+/// The memory after a round, KB, and the counts of deliveries and connections so far.
 struct Memory {
     nodes: [f64; 2],
     /// The private memory of all Postgres backends that serve the nodes, and the number of backends.
@@ -237,7 +239,8 @@ impl Day {
         .await;
         drop(guests);
         tokio::time::sleep(SETTLE).await;
-        // The counts must be exact: no event arrived under a second id, and the server closed no session that reads.
+        // The clients must have received exactly the expected number of events, and the server must have closed no
+        // client that reads.
         assert_eq!(self.tally.heard.load(Ordering::Relaxed), heard);
         assert_eq!(self.tally.cut_off.load(Ordering::Relaxed), 0);
     }
@@ -340,7 +343,7 @@ async fn stir(visitors: &[Visitor]) {
     }
 }
 
-/// Waits longer than the server allows a client not to read. Then asserts that the server has closed the connection.
+/// Leaves the socket unread for longer than the server allows. Then asserts that the server has closed the connection.
 async fn was_let_go(mut unreading: TcpStream) {
     tokio::time::sleep(UNREADING_FOR).await;
     let mut buffer = vec![0; 256 * 1024];

@@ -197,7 +197,8 @@ struct Admission {
     cpu: [f64; 3],
 }
 
-/// Writes live orders while the panels connect to a server. `to` has the server's address, the token and the cursor.
+/// Writes live orders, and measures their latency, while the panels of the rush connect to a server. `to` has the
+/// server's address, the token and the cursor.
 async fn beside_live(
     shop: &Shop,
     heard: &Heard,
@@ -357,7 +358,8 @@ async fn load(shop: &Shop, heard: &Heard, seconds: u64) -> Vec<(Instant, f64)> {
     latencies
 }
 
-/// Connects all panels within the time `spread` after the line `go`. Each panel tries again until it is live.
+/// Waits for the line `go` on standard input, and then connects all panels within the time `spread`. Each panel tries
+/// again until the message `live` ends its replay.
 async fn herd(arguments: &[String]) {
     let [address, token, cursor, stores, spread] = arguments else {
         panic!("--herd ADDRESS TOKEN CURSOR STORES SPREAD_MS")

@@ -67,7 +67,7 @@ fn cursor(read: u64) -> Cursor {
     ))
 }
 
-/// Publishes through the router, and returns the batches a second that reach all sessions.
+/// Publishes `count` reads of the journal through the router. Returns how many batches a second reach all sessions.
 async fn through_router(count: u64) -> f64 {
     let router = Arc::new(Router::new(64 * 1024 * 1024, SESSIONS, SESSIONS));
     let epoch = Epoch::new(1, "1", 1);

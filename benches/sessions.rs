@@ -76,7 +76,7 @@ async fn main() {
     assert!(last <= second * (1.0 + GROWTH), "memory grows with time");
 }
 
-/// Resident memory for each session, KB.
+/// Opens all sessions, and returns the resident memory of the server for each of them, KB.
 async fn cost(server: &Ended, way: &Way, token: &str) -> f64 {
     // The first sockets make the server allocate memory that all sockets share. This memory must not count.
     let warm = open(way, token, 200).await;

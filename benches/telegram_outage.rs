@@ -1,10 +1,10 @@
 //! Measures how soon orders and button presses work again after an outage of Telegram. In an outage, Telegram refuses
-//! connections or never answers. The bench also kills the node that polls Telegram with SIGKILL. Then this node
+//! connections or never answers. The bench also sends SIGKILL to the node that polls Telegram. Then this node
 //! starts again, or another node takes over.
 //!
-//! `cargo bench --bench telegram_outage -- 120 420 30` runs outages of these lengths in seconds, each of both kinds.
-//! During the last outage, the bench moves all times in Postgres back by an hour, so Vestnik treats this outage as an
-//! hour longer. The run takes about twenty minutes.
+//! `cargo bench --bench telegram_outage -- 120 420 30` runs two outages, one of each kind, for each of these lengths in
+//! seconds. During the last outage, the bench moves all times in Postgres back by an hour, so Vestnik treats this
+//! outage as an hour longer. The run takes about twenty minutes.
 
 #[path = "support/bot_api.rs"]
 mod bot_api;

@@ -28,7 +28,7 @@ const ROUNDS: usize = 3;
 const WRITERS: [usize; 2] = [16, 64];
 const STORES: i64 = 16;
 const TURN: Duration = Duration::from_secs(4);
-/// The time before the measurement begins. In this time, NOTIFY suppression begins.
+/// How long the writers write before the measurement begins. In this time, the node begins to suppress NOTIFY.
 const WARM_UP: Duration = Duration::from_secs(1);
 const SLOW_DISK: &str = "alter system set commit_delay = 1000; alter system set commit_siblings = 0";
 /// A table with the smallest trigger. The trigger inserts one row per event into a journal that can only be read in
@@ -125,7 +125,7 @@ impl<'a> Side<'a> {
         }
     }
 
-    /// Formats the results of all rounds for printing, and clears them.
+    /// Returns the results of all rounds as text, and deletes them.
     fn told(&mut self) -> String {
         let each: Vec<String> = self.shares.iter().map(|share| format!("{share:.0}")).collect();
         let rate = quantile(&mut self.rates, 0.5);

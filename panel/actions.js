@@ -19,12 +19,12 @@ const MINUTE_MS = 60_000;
 /** The most minutes that the server accepts. */
 const MOST_MINUTES = 600;
 
-/** @type {(key: string) => void} */
+/** The listener that {@link onPressed} sets. @type {(key: string) => void} */
 let changed = () => {};
-/** @param {typeof changed} listener called with the key when a press begins, and when its event has arrived */
+/** Sets the listener for presses. @param {typeof changed} listener called with the key when a press begins, and when its event has arrived */
 export const onPressed = (listener) => (changed = listener);
 
-/** Ends the wait for the event of a press. @param {string} key */
+/** Ends the wait for the event of a press. @param {string} key the key of the order or booking */
 export function settle(key) {
   if (isQueued(key)) return;
   if (pressed.delete(key)) changed(key);
@@ -47,7 +47,7 @@ export async function act(item, to, more = {}) {
 /** Moves the promised time later. If the promised time has passed, the minutes count from now. @param {Item} item @param {number} minutes */
 export const delay = (item, minutes) => act(item, "preparing", { readyAt: Math.max(now(), dueAt(item) ?? 0) + minutes * MINUTE_MS });
 
-/** Restores the queued presses after a reload, so that their cards show them. */
+/** Restores the queued presses after a reload, so that the cards of their orders show them. */
 export function restorePresses() {
   restoreQueue().forEach(({ item, to }) => pressed.set(item.key, to));
 }

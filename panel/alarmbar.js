@@ -26,12 +26,13 @@ const CLOCK_MS = 5_000;
 export const takenBack = new Map();
 
 /**
+ * Functions of the page that this module calls. `reveal` scrolls to a card; `isInSight` tells whether a card is visible.
  * @type {{reveal: (key: string) => void, noticed: (keys: string[]) => void, isInSight: (key: string) => boolean, showsNew: (kind: import("./orders.js").Kind) => boolean}}
  */
 let page;
 let shown = "";
 
-/** @param {typeof page} given */
+/** Sets the functions of the page that this module calls. @param {typeof page} given */
 export function setUpAlarm(given) {
   page = given;
   setInterval(showCalm, CLOCK_MS);

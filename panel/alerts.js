@@ -35,7 +35,7 @@ const ONCE_MS = 1_500;
 /** @typedef {import("./orders.js").Item} Item */
 /** @typedef {import("./vestnik.js").VestnikEvent} VestnikEvent */
 
-/** @type {(key: string, isOurs: boolean) => void} */
+/** Draws a changed order or booking; {@link setUpAlerts} sets this function. @type {(key: string, isOurs: boolean) => void} */
 let update = () => {};
 /** Alerts of replayed events; they run after the replay, when the final status of each order is known. @type {(() => void)[]} */
 let waiting = [];
@@ -154,7 +154,8 @@ export function handleTakenBack(event) {
   if (!became) return;
   const { item, previous } = became;
   closeNotification(item.key);
-  // The order was already closed, or this page has not alerted the kitchen to it. So the kitchen has nothing to stop.
+  // The order was already closed, or belongs to another station, or this page has not alerted the kitchen to it. So the
+  // kitchen of this screen has nothing to stop.
   if (!previous || !isOwn(previous) || (event.replayed && !alertedKeys.has(item.key))) return;
   alertedKeys.delete(item.key);
   const isRemoved = event.type.endsWith("_removed");
@@ -267,7 +268,7 @@ export function handleChatDisabled(event) {
   showChatDisabled(event.store_id, title ?? chat, reason);
 }
 
-/** @param {string} store @param {string} chat @param {string} [reason] */
+/** Shows a notice that the bot can no longer write to a Telegram chat. @param {string} store @param {string} chat @param {string} [reason] */
 export function showChatDisabled(store, chat, reason) {
   storeNotice(store, "chat", "warning", "phone", t("notice.chat", { chat: chat ?? "" }), `${t("notice.chatWhy")} ${reason ?? ""}`);
 }
@@ -323,7 +324,7 @@ function ring(item) {
   showAlarm();
 }
 
-/** Called after the lists were loaded. Rings for each order and booking that waits for an answer, and silences all others. */
+/** Rings for each order and booking that waits for an answer, and silences all others. Called after the lists were loaded. */
 export function syncRinging() {
   // An order on a saved board may be closed by now, so it does not ring.
   const isKnown = (item) => !live.stores.get(item.store)?.keptAt;
@@ -339,7 +340,7 @@ export function syncRinging() {
   showAlarm();
 }
 
-/** Reports to the server that the sounds of these keys have played. @param {string[]} keys */
+/** Reports to the server that the sounds for these keys have played. @param {string[]} keys keys of {@link eventOf} */
 export function proveRung(keys) {
   keys.forEach((key) => {
     const { store, event } = eventOf.get(key) ?? {};

@@ -31,5 +31,5 @@ export function factsOf(item) {
   return facts.filter(Boolean);
 }
 
-/** @param {string} field @param {string|false|null|undefined|0} value @param {string} [link] */
+/** A fact with the name of its field; null if it has no value. @param {string} field @param {string|false|null|undefined|0} value @param {string} [link] */
 const fact = (field, value, link) => (value ? { name: fieldName(field), value, link } : null);

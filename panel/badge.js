@@ -12,7 +12,7 @@ let wanted = { count: 0, live: false };
 let shown = "";
 let timer = 0;
 
-/** @param {number} orders orders that wait @param {number} bookings bookings that wait @param {boolean} live whether new orders reach this page */
+/** Shows the number in the title at once, and in the favicon and the app's badge after a short delay. @param {number} orders orders that wait @param {number} bookings bookings that wait @param {boolean} live whether new orders reach this page */
 export function showBadge(orders, bookings, live) {
   const count = orders + bookings;
   const words = orders ? t("title.orders", { n: orders }) : bookings ? t("title.bookings", { n: bookings }) : t("title.calm");
@@ -32,7 +32,7 @@ function drawWanted() {
   else navigator.clearAppBadge?.().catch(() => {});
 }
 
-/** @param {number} count @param {boolean} live */
+/** Draws the favicon, and returns it as a data URL. @param {number} count @param {boolean} live */
 function draw(count, live) {
   const canvas = document.createElement("canvas");
   canvas.width = canvas.height = SIZE;

@@ -45,10 +45,10 @@ function byHour(bookings) {
   return Array.from({ length: last - first + 1 }, (_, at) => [first + at, bookings.filter((_, number) => hours[number] === first + at).sort((a, b) => Date.parse(a.starts_at) - Date.parse(b.starts_at))]);
 }
 
-/** @param {Item[]} bookings */
+/** The number of guests of all these bookings. @param {Item[]} bookings */
 const guestsOf = (bookings) => bookings.reduce((sum, { guests }) => sum + (Number(guests) || 0), 0);
 
-/** @param {number} hour @param {Item[]} bookings @param {number} most the most guests in one hour */
+/** The row of an hour, with its bookings and its number of guests. @param {number} hour 0 to 23 @param {Item[]} bookings @param {number} most the most guests in one hour */
 function hourRow(hour, bookings, most) {
   const guests = guestsOf(bookings);
   const bar = h("span", { class: "hour-bar", "aria-hidden": "true" });

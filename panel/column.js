@@ -32,7 +32,7 @@ export const mark = (part, name, value) => part.dataset[name] !== value && (part
 const say = (part, text) => part.textContent !== text && (part.textContent = text);
 
 export class Column {
-  /** The sorted orders or bookings of this column. Each has the fields that it had when it was added. @type {Item[]} */
+  /** The orders or bookings of this column, sorted. Each entry is as it was when it was added: a later change of its order does not change the entry. @type {Item[]} */
   all = [];
   name;
   element;
@@ -60,7 +60,7 @@ export class Column {
     this.element = h("section", { class: "column", data: { column: name } }, h("h2", {}, h("span", { text: words }), this.#counts[1]), body);
   }
 
-  /** @param {Item[]} all the orders or bookings of this column */
+  /** Replaces all orders or bookings of this column. @param {Item[]} all */
   putAll(all) {
     this.all = all.sort(order);
   }
@@ -83,7 +83,7 @@ export class Column {
     if (this.all.length <= ROOM) this.#room = ROOM;
   }
 
-  /** @param {string} key */
+  /** The index in {@link Column.all}; -1 if the column does not have this key. @param {string} key */
   indexOf(key) {
     return this.all.findIndex((item) => item.key === key);
   }

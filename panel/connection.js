@@ -51,10 +51,10 @@ export const live = {
 /** Whether this page has opened more than one store. */
 export const isSeveral = () => live.stores.size > 1;
 
-/** @param {string} store */
+/** The connection of a store; undefined if the page has not opened the store. @param {string} store */
 export const connectionOf = (store) => live.stores.get(store)?.connection;
 
-/** @param {string} store */
+/** The name of a store; until the server has sent the name, words with the store's id. @param {string} store */
 export const storeName = (store) => live.stores.get(store)?.card?.name || t("bar.store", { store });
 
 /** Adds the name of the store to words about the store, if the page has several stores. @param {string} store @param {string} words */
@@ -177,7 +177,7 @@ export function notice(name, kind, sign, title, why, ...actions) {
   else byId("notices").append(made);
 }
 
-/** @param {string} name */
+/** Removes the notice of this name, if it is shown. @param {string} name */
 export const clearNotice = (name) => byId("notices").querySelector(`[data-notice="${CSS.escape(name)}"]`)?.remove();
 
 /** The name of a notice about one store. @param {string} store @param {string} name */
@@ -190,5 +190,5 @@ const nameFor = (store, name) => (isSeveral() ? `${name} ${store}` : name);
  */
 export const storeNotice = (store, ...[name, kind, sign, title, ...more]) => notice(nameFor(store, name), kind, sign, about(store, title), ...more);
 
-/** @param {string} store @param {string} name */
+/** Removes a notice about one store. @param {string} store @param {string} name */
 export const clearStoreNotice = (store, name) => clearNotice(nameFor(store, name));

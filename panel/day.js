@@ -110,7 +110,7 @@ function cell(value) {
   return `"${(/^[=+\-@\t\r]/.test(text) ? `'${text}` : text).replaceAll('"', '""')}"`;
 }
 
-/** @param {Item[]} orders */
+/** Saves the orders as a CSV file. @param {Item[]} orders */
 function download(orders) {
   // The byte order mark tells a spreadsheet program that the file is UTF-8.
   const url = URL.createObjectURL(new Blob([`\ufeff${csv(orders)}`], { type: "text/csv" }));

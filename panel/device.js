@@ -2,7 +2,7 @@
 
 import { t } from "./i18n.js";
 
-/** @typedef {"granted"|"refused"|"missing"|"open"} Answer open: the person has not answered yet; missing: the browser has no such function */
+/** @typedef {"granted"|"refused"|"missing"|"open"} Answer whether the browser permits a function; open: the person has not answered yet; missing: the browser does not have the function */
 
 /** @type {WakeLockSentinel|null} */
 let lock = null;
@@ -75,7 +75,7 @@ export async function closeNotification(tag) {
   shown.forEach((notification) => notification.close());
 }
 
-/** @param {number[]} pattern milliseconds */
+/** Vibrates, if the device can. @param {number[]} pattern the lengths of vibrations and pauses in turn, milliseconds */
 export function vibrate(pattern) {
   if (navigator.userActivation?.hasBeenActive) navigator.vibrate?.(pattern);
 }

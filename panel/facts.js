@@ -25,7 +25,7 @@ export const idOf = (item) => shortNumber(item) + (isSeveral() ? ` (${storeName(
 /** The short number with a number sign. @param {Item} item */
 export const signedNumber = (item) => t("order.sign", { id: idOf(item) });
 
-/** @param {Item} item */
+/** The words "order" or "booking" with the short number. @param {Item} item */
 export const numberOf = (item) => t(item.kind === "orders" ? "order.number" : "booking.number", { id: idOf(item) });
 
 /** The icon for the way an order reaches its customer. @param {Item} item */
@@ -44,7 +44,7 @@ export function typeOf({ kind, order_type: type }) {
 /** An amount in the currency of the order. @param {Item} item @param {number} minor the amount in minor units */
 export const amount = (item, minor) => money(minor, item.currency, item.currency_digits);
 
-/** @param {Item} item */
+/** The total of an order as text; "" if the order has no total. @param {Item} item */
 export const totalOf = (item) => (item.total === undefined ? "" : amount(item, item.total));
 
 /** Whether an order is paid, the payment method, and the note that the customer needs change for. @param {Item} item @returns {string[]} */
@@ -55,7 +55,7 @@ export function paymentOf(item) {
   return [isPaid, how, from !== undefined && t("payment.changeFrom", { amount: amount(item, from) })].filter(Boolean);
 }
 
-/** @param {Item} item */
+/** The number of persons of an order, or of guests of a booking, as text. @param {Item} item */
 export function personsOf({ kind, persons, guests }) {
   const many = kind === "bookings" ? guests : persons;
   if (many === undefined) return "";

@@ -10,7 +10,7 @@ let isDue = false;
 
 document.addEventListener("visibilitychange", () => document.hidden && run());
 
-/** Runs the requested functions. Also runs the functions that these request meanwhile, because another frame would cost as much as this one. */
+/** Runs the requested functions. If one of them requests another function, runs that function in this frame too: a second frame would cost as much as the first. */
 function run() {
   for (const work of asked) {
     asked.delete(work);

@@ -22,7 +22,7 @@ let touchedAt = performance.now();
 /** The browser's event that can show its question to install the app. The page keeps the event until a person asks to install. @type {any} */
 let install = null;
 
-/** @param {(view: string) => void} show */
+/** Adds the listeners. @param {(view: string) => void} show opens a view of the page */
 export function setUpGuard(show) {
   addEventListener("beforeunload", (event) => {
     if (live.connection && !mayLeave) event.preventDefault();

@@ -25,7 +25,7 @@ export function showHandover() {
   dialog.showModal();
 }
 
-/** @param {boolean[][]|null} rows */
+/** Draws the modules of a QR code; null if there is no code. @param {boolean[][]|null} rows true: a dark module */
 function picture(rows) {
   if (!rows) return null;
   const svg = document.createElementNS(SVG, "svg");

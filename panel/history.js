@@ -17,7 +17,7 @@ const PAGE = 100;
 const AHEAD_MS = 60_000;
 const SIGNS = { new_order: "bell", new_booking: "table", order_cancelled: "stop", booking_cancelled: "stop" };
 
-/** @type {{order: string, from: string, to: string}} */
+/** The filter of the events that the page shows. @type {{order: string, from: string, to: string}} */
 let asked = { order: "", from: "", to: "" };
 let turn = 0;
 
@@ -52,7 +52,7 @@ function showFound() {
   byId("closed-list").replaceChildren(...(rows.length ? rows : [h("li", { class: "quiet-words", text: t(words ? "find.none" : "history.closedNone") })]));
 }
 
-/** @param {import("./orders.js").Item} order */
+/** The row of a closed order. @param {import("./orders.js").Item} order */
 function closedRow(order) {
   const words = [order.customer_name, order.phone, totalOf(order)].filter(Boolean).join(" · ");
   const how = [t(`status.orders.${order.status}`), order.reason].filter(Boolean).join(": ");
@@ -154,7 +154,7 @@ function channelRow(channel, began) {
   return h("li", {}, h("span", { class: "channel", text: t(`channel.${channel.channel}`) }), ...steps, by);
 }
 
-/** @param {any} chat @param {string} began */
+/** The row of a Telegram chat, with the state of its message. @param {any} chat @param {string} began when the event happened, ISO 8601 */
 function chatRow(chat, began) {
   const sent = chat.completed;
   const after = sent ? seconds(Math.max(0, (Date.parse(sent) - Date.parse(began)) / 1000)) : "";
@@ -162,7 +162,7 @@ function chatRow(chat, began) {
   return h("li", {}, h("span", { class: "channel", text: "Telegram" }), h("span", { class: "step" }, [chat.chat, state].filter(Boolean).join(" · "), h("b", { text: after })));
 }
 
-/** @param {any} escalation */
+/** The row of an escalation, with the number of its last step; null if it has reached no step. @param {any} escalation */
 function ladderRow(escalation) {
   if (!escalation?.step) return null;
   return h("li", {}, h("span", { class: "channel", text: t("receipts.escalation") }), h("span", { class: "step", text: t("receipts.steps", { n: escalation.step }) }));

@@ -13,7 +13,7 @@ const MINUTE_MS = 60_000;
 /** The minutes that a person has chosen, by order key. @type {Map<string, number>} */
 const chosen = new Map();
 
-/** @param {import("./orders.js").Item} item */
+/** The usual minutes for the type of an order. @param {import("./orders.js").Item} item */
 const usualFor = (item) => settings.minutes[item.order_type] ?? USUAL_MINUTES;
 
 /** Whether an accepted order must not be cooked yet, because the customer wants it later. @param {import("./orders.js").Item} item */
@@ -22,7 +22,7 @@ export function isLater(item) {
   return Date.parse(item.due_at) - usualFor(item) * MINUTE_MS > now();
 }
 
-/** @param {import("./orders.js").Item} item */
+/** The minutes to promise, if a person has chosen none. @param {import("./orders.js").Item} item */
 function usual(item) {
   const minutes = usualFor(item);
   const due = dueAt(item);

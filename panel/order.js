@@ -119,7 +119,7 @@ function showOthers() {
   place.textContent = t("order.others", { numbers: others.slice(0, OTHERS).map((item) => (item.kind === "orders" ? signedNumber(item) : numberOf(item))).join(", ") + (others.length > OTHERS ? " …" : "") });
 }
 
-/** @param {Item} item */
+/** The list of facts in the dialog. @param {Item} item */
 function facts(item) {
   const rows = factsOf(item).map(({ name, value, link }) => {
     const shown = link ? h("a", { href: link, target: "_blank", rel: "noreferrer noopener", text: value }) : value;
@@ -129,7 +129,7 @@ function facts(item) {
   return h("dl", { class: "facts" }, ...rows, key);
 }
 
-/** @param {Item} item */
+/** The list of dishes in the dialog. @param {Item} item */
 function lineList(item) {
   const lines = item.items ?? [];
   if (item.kind !== "orders" && !lines.length) return null;
@@ -190,12 +190,12 @@ function askWhy() {
   byId("order").querySelector(".reason").focus();
 }
 
-/** @param {Item} item @param {string} to @param {{reason?: string}} [more] */
+/** Requests a new status, and closes the dialog if the server accepts the change. @param {Item} item @param {string} to @param {{reason?: string}} [more] */
 async function go(item, to, more = {}) {
   if (await act(item, to, { ...promised(item, to), ...more })) byId("order").close();
 }
 
-/** @param {Item} item @param {string} to */
+/** Undoes the last step, and closes the dialog if the server accepts the change. @param {Item} item @param {string} to the status before that step */
 async function goBack(item, to) {
   if (await takeBack(item, to)) byId("order").close();
 }

@@ -54,7 +54,7 @@ const PAGE = 500;
 const PAGES = 4;
 /** The most closed orders and bookings that the page keeps, so that a person can undo the last step. */
 const CLOSED = 50;
-/** Types of events that have only the changed fields. */
+/** Types of events that have only some fields of the order or booking: its ids and the changed fields. */
 const PARTIAL = ["order_status_changed", "order_cancelled", "order_removed", "booking_removed"];
 /** Members that this page adds; events do not have them. */
 const OWN = ["since", "event", "promised", "stands", "by", "previous_status", "marks"];
@@ -90,7 +90,7 @@ export const byAge = (a, b) => a.since - b.since || a.key.length - b.key.length 
 /** The orders and bookings that this screen must answer, the oldest first. @param {Kind} [kind] */
 export const unanswered = (kind) => [...items.values()].filter((item) => item.status === "pending" && (!kind || item.kind === kind) && isOwn(item)).sort(byAge);
 
-/** Converts a row of a list into an order or booking. @param {string} store @param {Kind} kind @param {any} row @returns {Item} */
+/** Converts a row of the server's list into an order or booking. @param {string} store @param {Kind} kind @param {any} row @returns {Item} */
 export function fromList(store, kind, row) {
   const { order_id, booking_id, event_id, answer, acknowledged, ...item } = row;
   const at = answer && Date.parse(answer.at);
@@ -115,7 +115,7 @@ export function loadAhead(api) {
   ahead.set(api.of, listOpen(api, "orders").catch(() => null));
 }
 
-/** @param {import("./vestnik.js").Api} api @param {Kind} kind @param {Item} [last] the last entry of the previous page */
+/** Requests one page of the open orders or bookings. @param {import("./vestnik.js").Api} api @param {Kind} kind @param {Item} [last] the last entry of the previous page */
 const listOpen = (api, kind, last) => api.list(kind, { status: "active", limit: PAGE, before: last?.id, before_source: last?.source });
 
 /**
@@ -152,7 +152,7 @@ function replace(store, kind, { loaded, unavailable }) {
   loaded.forEach((item) => items.set(item.key, item));
 }
 
-/** @param {import("./vestnik.js").Api} api @param {Kind} kind */
+/** Loads all pages of the open orders or bookings, at most {@link PAGES}. @param {import("./vestnik.js").Api} api @param {Kind} kind */
 async function loadAll(api, kind) {
   /** @type {Item[]} */
   const loaded = [];
@@ -227,7 +227,7 @@ function merged(event, about, known, isPartial, isNew) {
   return item;
 }
 
-/** @param {Item} item */
+/** Adds a closed order or booking to {@link closed}, and drops the oldest entry if there are too many. @param {Item} item */
 export function keepClosed(item) {
   closed.set(item.key, item);
   if (closed.size > CLOSED) closed.delete(closed.keys().next().value);

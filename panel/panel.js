@@ -227,7 +227,7 @@ function onState({ store, connection: { state } }) {
   showCalm();
 }
 
-/** Keys of changes that are not drawn yet, and whether all changes of a key came from presses on this page. @type {Map<string, boolean>} */
+/** The keys of changed orders and bookings that are not drawn yet. The value is true if all changes of the order came from presses on this page. @type {Map<string, boolean>} */
 const changed = new Map();
 
 /** Draws a changed order or booking in the next animation frame, together with other changes. @param {string} key @param {boolean} isOurs */
@@ -259,7 +259,7 @@ function refresh(key, isOurs) {
   if (byId("order").open) import("./order.js").then(({ refreshOrder }) => refreshOrder(key, isOurs));
 }
 
-/** @param {string} key @param {string} [focus] */
+/** Opens the dialog of an order or booking. @param {string} key @param {string} [focus] `reject`: show the reasons for a rejection */
 const openOrder = (key, focus) => import("./order.js").then((order) => order.openOrder(key, focus));
 
 /** Draws everything again, after the lists or the language have changed. @param {readonly import("./orders.js").Kind[]} kinds the boards to draw */
@@ -335,7 +335,7 @@ async function unlockAgain(event) {
   await live.ringer.unlock();
 }
 
-/** @param {Event} event */
+/** Blocks the click of a press that has only unlocked the sound. @param {Event} event */
 function swallow(event) {
   if (!swallowing) return;
   swallowing = false;

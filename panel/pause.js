@@ -33,7 +33,7 @@ export function showPause() {
   if (left.length) timer = setTimeout(showPause, Math.min(...left));
 }
 
-/** @param {string} store @returns {number} how long its pause still lasts, milliseconds */
+/** Shows the pause of a store, or removes its notice. @param {string} store @returns {number} how long the pause still lasts, milliseconds; 0 if there is none */
 function showOne(store) {
   const pause = pauses.get(store);
   const left = pause ? Date.parse(pause.until) - now() : 0;
@@ -45,10 +45,10 @@ function showOne(store) {
   return left;
 }
 
-/** @param {string} store @param {{minutes?: number, until?: string}} span @returns {Promise<boolean>} whether the store is paused */
+/** Asks the server to pause a store. @param {string} store @param {{minutes?: number, until?: string}} span @returns {Promise<boolean>} whether the store is paused */
 export const beginPause = (store, span) => change(store, (api) => api.setPause({ ...span, by: settings.name || undefined }));
 
-/** @param {string} store @param {(api: import("./vestnik.js").Api) => Promise<any>} ask */
+/** Changes the pause of a store on the server, and shows the result. @param {string} store @param {(api: import("./vestnik.js").Api) => Promise<any>} ask sends the request */
 async function change(store, ask) {
   try {
     setPause(store, await ask(connectionOf(store).api));

@@ -46,7 +46,7 @@ export async function choosePrinter(wire) {
 /** The printers that a person has allowed this page to use. @param {Wire} wire @returns {Promise<any[]>} */
 const known = (wire) => (wire === "usb" ? navigator.usb.getDevices() : navigator.serial.getPorts());
 
-/** @param {Wire} wire @param {Uint8Array} bytes */
+/** Sends bytes to the first printer that the browser lists. Throws {@link PrinterError}. @param {Wire} wire @param {Uint8Array} bytes */
 export async function send(wire, bytes) {
   const [printer] = wire in navigator ? await known(wire) : [];
   if (!printer) throw new PrinterError("away");
@@ -65,7 +65,7 @@ export async function send(wire, bytes) {
   }
 }
 
-/** @param {any} device @param {Uint8Array} bytes @param {{now: () => Promise<void>}} end */
+/** @param {any} device @param {Uint8Array} bytes @param {{now: () => Promise<void>}} end the function sets `end.now`, which closes the connection */
 async function overUsb(device, bytes, end) {
   await device.open();
   end.now = () => device.close();
@@ -86,7 +86,7 @@ async function overUsb(device, bytes, end) {
 /** Copies two members by name, because `...alternate` copies no members of the browser's USB objects. @param {any} alternate */
 const plain = ({ interfaceClass, alternateSetting }) => ({ interfaceClass, alternateSetting });
 
-/** @param {any} port @param {Uint8Array} bytes @param {{now: () => Promise<void>}} end */
+/** @param {any} port @param {Uint8Array} bytes @param {{now: () => Promise<void>}} end the function sets `end.now`, which closes the connection */
 async function overSerial(port, bytes, end) {
   await port.open({ baudRate: settings.baud, bufferSize: CHUNK });
   const writer = port.writable.getWriter();

@@ -20,7 +20,7 @@ const NAMED = 4;
 
 /** @typedef {import("./orders.js").Item} Item */
 
-/** @type {{item: Item, isUnasked: boolean}[]} */
+/** The tickets that wait. `isUnasked`: the print is automatic, and no person has pressed a button. @type {{item: Item, isUnasked: boolean}[]} */
 const queue = [];
 let isPrinting = false;
 /** Whether the last print through the browser has shown no dialog. */
@@ -29,7 +29,7 @@ let isSilent = false;
 document.addEventListener("vestnik:alarm", work);
 document.addEventListener("vestnik:print", showFailed);
 
-/** @param {Item} item @param {boolean} isUnasked */
+/** Adds a ticket to the queue. @param {Item} item @param {boolean} isUnasked whether the print is automatic */
 export function enqueue(item, isUnasked) {
   if (queue.length >= MOST) return setPrint(item.key, "failed", "many");
   queue.push({ item, isUnasked });
@@ -63,7 +63,7 @@ async function printOne({ item, isUnasked }) {
   }
 }
 
-/** @param {Item} item @param {boolean} isCopy @param {number} copies @param {boolean} [isUnasked] */
+/** Prints the ticket of an order. @param {Item} item @param {boolean} isCopy whether the order was printed before @param {number} copies @param {boolean} [isUnasked] whether the print is automatic */
 export async function printTicket(item, isCopy, copies, isUnasked = false) {
   const blocks = ticketOf(item, isCopy);
   if (settings.printer) return send(/** @type {import("./printer.js").Wire} */ (settings.printer), escpos(await raster(blocks, DOTS[settings.paper]), copies));

@@ -27,13 +27,13 @@ for (const [key, print] of read("localStorage", PRINTS) ?? []) {
   else if (print.isRepeat) prints.set(key, { ...print, state: "printed" });
 }
 
-/** @param {string} key */
+/** The print result of an order; undefined if this device has none. @param {string} key */
 export const printOf = (key) => prints.get(key);
 
 /** The open orders whose print has failed. @returns {[Item, Print][]} */
 export const failedPrints = () => [...prints].flatMap(([key, print]) => (print.state === "failed" && items.has(key) ? [[items.get(key), print]] : []));
 
-/** @param {string} key @param {Print["state"]} state @param {string} [why] */
+/** Saves the print result of an order. @param {string} key @param {Print["state"]} state @param {string} [why] */
 export function setPrint(key, state, why) {
   const before = prints.get(key);
   const isRepeat = before?.state === "printed" || before?.isRepeat;
@@ -58,7 +58,7 @@ export function printIfDue(item) {
   if (came && came >= settings.printSince) print(item, true);
 }
 
-/** @param {Item} item @param {boolean} [isUnasked] whether the print is automatic */
+/** Puts the ticket of an order into the print queue. @param {Item} item @param {boolean} [isUnasked] whether the print is automatic */
 export async function print(item, isUnasked = false) {
   setPrint(item.key, "waits");
   const { enqueue } = await import("./printing.js");

@@ -1,4 +1,4 @@
-/** The print settings in the view of the settings. @module printsettings */
+/** The part of the settings view in which a person sets up the printing of tickets. @module printsettings */
 
 import { byId, h } from "./dom.js";
 import { now } from "./facts.js";
@@ -70,7 +70,7 @@ async function tryOut() {
 /** @param {string} words */
 const tell = (words) => (byId("print-result").textContent = words);
 
-/** @param {string} id @param {string[][]} choices @param {string} chosen */
+/** Fills a select element. @param {string} id @param {string[][]} choices the value and the label of each option @param {string} chosen the selected value */
 export function options(id, choices, chosen) {
   byId(id).replaceChildren(...choices.map(([value, text]) => h("option", { value, text, selected: value === chosen })));
 }

@@ -35,7 +35,7 @@ function rawModules(version) {
   return most - (version < 2 ? 0 : (25 * marks - 10) * marks - 55) - (version < 7 ? 0 : 36);
 }
 
-/** @param {number} version */
+/** The number of bytes that carry data. @param {number} version */
 const dataBytes = (version) => Math.floor(rawModules(version) / 8) - CORRECTION[version - 1] * BLOCKS[version - 1];
 
 /** Adds the header to the data, and pads the data to the capacity of the version. @param {number} version @param {number[]} bytes */
@@ -97,7 +97,7 @@ function interleaved(version, data) {
 class Code {
   #size;
   #version;
-  /** @type {boolean[][]} */
+  /** Whether each module is dark, by row. @type {boolean[][]} */
   #dark;
   /** Whether each module belongs to a fixed pattern, which carries no data. @type {boolean[][]} */
   #fixed;
@@ -151,7 +151,7 @@ class Code {
     }
   }
 
-  /** Draws concentric squares. `dark` lists the distances from the centre that are dark. */
+  /** Draws concentric squares around the centre (`x`, `y`), out to the distance `reach`. `dark` lists the distances whose squares are dark. */
   #ring(x, y, reach, dark) {
     for (let dy = -reach; dy <= reach; dy += 1) {
       for (let dx = -reach; dx <= reach; dx += 1) {

@@ -26,7 +26,7 @@ export function restoreQueue() {
   return [...waiting.values()];
 }
 
-/** @param {Waiting} press */
+/** Adds a press to the queue. It replaces an earlier press for the same order. @param {Waiting} press */
 export function queueUp(press) {
   waiting.set(press.item.key, { ...press, at: Date.now() });
   save();
@@ -35,7 +35,7 @@ export function queueUp(press) {
 /** @param {string} key */
 export const isQueued = (key) => waiting.has(key);
 
-/** @param {string} key */
+/** Removes a press from the queue. @param {string} key */
 export function unqueue(key) {
   waiting.delete(key);
   save();

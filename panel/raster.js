@@ -29,6 +29,7 @@ const FAMILY = 'Onest, "Noto Sans", Arial, sans-serif';
 /** @typedef {import("./ticket.js").Block} Block */
 
 /**
+ * Draws the blocks of a ticket, one below the other.
  * @param {Block[]} blocks
  * @param {number} width in dots
  * @returns {Promise<import("./escpos.js").Picture>}

@@ -4,13 +4,13 @@ const SETTINGS = "vestnik.settings";
 const SHIFT = "vestnik.shift";
 const PANEL = "vestnik.panel";
 
-/** The minutes until an order is ready, if neither the settings nor a person states others. */
+/** The default minutes until an order is ready. The settings, or a person, may choose other minutes. */
 export const USUAL_MINUTES = 20;
 
 const DEFAULTS = {
-  /** "": the language of the browser */
+  /** the code of a language, such as "en"; "": the language of the browser */
   language: "",
-  /** "": the theme of the device; or "light" or "dark" */
+  /** "light" or "dark"; "": the theme of the device */
   theme: "",
   /** the name of the person at this panel; other panels show it beside the person's answers */
   name: "",
@@ -22,7 +22,7 @@ const DEFAULTS = {
   printSince: 0,
   /** width of the paper, millimetres: 58 or 80 */
   paper: 80,
-  /** @type {""|"usb"|"serial"} "": the browser's own printing */
+  /** @type {""|"usb"|"serial"} how this page reaches the printer; "": through the print function of the browser */
   printer: "",
   printerName: "",
   /** baud rate of a serial printer */
@@ -33,16 +33,16 @@ const DEFAULTS = {
   allDay: false,
   /** @type {string[]} stations of the kitchen that this screen shows; empty: all */
   stations: [],
-  /** size of the text: "" usual, "large" or "small" */
+  /** size of the text: "large" or "small"; "": the usual size */
   density: "",
   /** volume of the sounds, in addition to the volume of the device; 0.25 to 1, never silent */
   volume: 1,
   pollSeconds: 30,
 };
 
-/** @typedef {"localStorage"|"sessionStorage"} Storage the name of a storage: if the browser forbids storage, even access to it throws */
+/** @typedef {"localStorage"|"sessionStorage"} Storage the name of a storage, not the object: if the browser forbids storage, even reading `window.localStorage` throws an error */
 
-/** @param {Storage} storage @param {string} key */
+/** Reads a saved value; null if the storage has none. @param {Storage} storage @param {string} key */
 export function read(storage, key) {
   try {
     return JSON.parse(window[storage].getItem(key) ?? "null");
@@ -66,7 +66,7 @@ export function write(storage, key, value) {
 /** The current settings. Change them only with {@link change}. @type {typeof DEFAULTS} */
 export const settings = { ...DEFAULTS, ...read("localStorage", SETTINGS) };
 
-/** @param {Partial<typeof DEFAULTS>} changes */
+/** Changes some settings, and saves them. @param {Partial<typeof DEFAULTS>} changes */
 export function change(changes) {
   Object.assign(settings, changes);
   write("localStorage", SETTINGS, settings);
@@ -118,7 +118,7 @@ export function keptKey() {
   return key?.token ? { ...key, remembered: Boolean(always) } : null;
 }
 
-/** @param {Key} key @param {boolean} remember true: keep the key on this device; false: in this tab only */
+/** Saves the key. @param {Key} key @param {boolean} remember true: keep the key on this device; false: in this tab only */
 export function keepKey(key, remember) {
   write("sessionStorage", SHIFT, remember ? null : key);
   write("localStorage", SHIFT, remember ? key : null);
@@ -137,7 +137,7 @@ const ENDED = "vestnik.ended";
  * @param {{remembered: boolean}} key
  */
 export const isStarted = (key) => read("sessionStorage", STARTED) === true || (key.remembered && read("localStorage", ENDED) !== true);
-/** @param {boolean} started */
+/** Saves whether a shift is running. @param {boolean} started */
 export function setStarted(started) {
   write("sessionStorage", STARTED, started || null);
   write("localStorage", ENDED, started ? null : true);

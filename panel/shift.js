@@ -55,7 +55,7 @@ function showKnown() {
   byId("shift-known").textContent = wordsFor(byId("shift-store").value);
 }
 
-/** @param {string} store one store, or several with commas */
+/** The words that name the store or stores of a key. @param {string} store one store, or several with commas */
 function wordsFor(store) {
   const stores = store.split(",");
   return t("shift.known", { store: stores.join(", "), n: stores.length });
@@ -128,7 +128,7 @@ async function refusalOf(key) {
   return at < 0 ? "" : `${t("bar.store", { store: keys[at].store })}: ${refusals[at]}`;
 }
 
-/** @param {import("./settings.js").Key} key */
+/** The refusal of the key of one store in words; "" if the server does not refuse the key. @param {import("./settings.js").Key} key */
 async function refusalOfOne(key) {
   try {
     await new Api(key).session();
@@ -169,7 +169,7 @@ export function showRefused() {
   notice("grants", "warning", "screen", t("notice.grants"), words, h("button", { type: "button", class: "round", "aria-label": t("toast.close"), on: { click: close } }, icon("cross")));
 }
 
-/** @param {string} name @param {Answer} answer */
+/** Shows the state of one permission in the settings. @param {string} name `sound`, `notifications` or `screen` @param {Answer} answer */
 export function showGrant(name, answer) {
   const row = byId(`grant-${name}`);
   row.dataset.answer = answer;

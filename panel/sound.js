@@ -7,7 +7,7 @@
  */
 
 /** @typedef {"cancelled"|"urgent"|"order"|"changed"|"booking"|"offline"} Kind */
-/** @typedef {[at: number, length: number, hz: number, wave: OscillatorType, loud: number]} Note */
+/** @typedef {[at: number, length: number, hz: number, wave: OscillatorType, loud: number]} Note at: from the start of the sound; at and length in seconds */
 
 /** The kinds of sounds, from the most urgent to the least urgent. A round plays the kinds in this order. */
 const KINDS = /** @type {Kind[]} */ (["cancelled", "urgent", "order", "changed", "booking", "offline"]);
@@ -46,7 +46,7 @@ const OFFLINE_ROUND_S = 20;
 const GAP_S = 0.25;
 /** The page checks whether a sound is audible this many seconds after its start, during the first notes. */
 const LISTEN_AFTER_S = 0.2;
-/** A peak below this counts as silence; the highest peak is 1. */
+/** The amplitude below which a sound counts as silence. The highest possible amplitude is 1. */
 const AUDIBLE = 0.01;
 
 /** The length of a kind of sound, seconds. @param {Kind} kind */
@@ -88,11 +88,11 @@ export class Ringer {
   /** The keys that ring, each with its kind of sound. @type {Map<string, Kind>} */
   ringing = new Map();
 
-  /** @type {AnalyserNode|null} */
+  /** Measures the audible amplitude. @type {AnalyserNode|null} */
   #ear = null;
   /** The volume of the current sound. @type {GainNode|null} */
   #voice = null;
-  /** @type {Kind|null} */
+  /** The kind of sound that plays now. @type {Kind|null} */
   #sounding = null;
   /** The timer of the pause between two rounds. @type {AudioScheduledSourceNode|null} */
   #pause = null;
@@ -179,7 +179,7 @@ export class Ringer {
     else this.#start();
   }
 
-  /** @param {string} key */
+  /** Stops the sound of a key. @param {string} key */
   silence(key) {
     const kind = this.ringing.get(key);
     if (!kind) return;
@@ -204,7 +204,7 @@ export class Ringer {
     this.#round(kinds, this.context.currentTime);
   }
 
-  /** @param {Kind[]} kinds the kinds that this round has not played yet @param {number} began start of the round, seconds */
+  /** Plays the sounds of one round, one after the other. @param {Kind[]} kinds the kinds that this round has not played yet @param {number} began start of the round, seconds */
   #round(kinds, began) {
     const [kind, ...others] = kinds;
     if (!kind) return this.#rest(began);
@@ -217,7 +217,7 @@ export class Ringer {
     this.#play(kind, heard, () => this.#round(others, began));
   }
 
-  /** @param {Kind} kind @param {() => void} heard called if the sound is audible @param {() => void} done called after the sound */
+  /** Plays one sound. @param {Kind} kind @param {() => void} heard called if the sound is audible @param {() => void} done called after the sound */
   #play(kind, heard, done) {
     const voice = this.context.createGain();
     voice.connect(this.master);

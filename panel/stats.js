@@ -6,7 +6,7 @@ import { t } from "./i18n.js";
 const MINUTE_S = 60;
 const CHANNELS = ["websocket", "sse", "polling", "telegram", "none"];
 
-/** @param {Promise<any>} asked the summary from the server */
+/** Shows the charts. @param {Promise<any>} asked the summary from the server */
 export async function showFigures(asked) {
   const figures = await asked;
   byId("figures").replaceChildren(...(figures ? [channels(figures), waits(figures)] : []));
@@ -28,13 +28,13 @@ function chart(title, bars, style) {
   return h("figure", { class: `chart ${style}` }, h("figcaption", { text: title }), h("ul", {}, ...rows));
 }
 
-/** @param {any} figures */
+/** The chart of how many orders each channel was the first to bring. @param {any} figures */
 function channels({ first_seen: seen = {} }) {
   const bars = CHANNELS.filter((channel) => seen[channel] || channel === "websocket" || channel === "polling" || channel === "telegram").map((channel) => ({ name: channel, label: t(`channel.${channel}`), count: seen[channel] ?? 0 }));
   return chart(t("figures.channels"), bars, "chart-channels");
 }
 
-/** @param {any} figures */
+/** The chart of how long orders waited until a person noticed or answered them. @param {any} figures */
 function waits({ acknowledge_seconds: waits }) {
   let from = 0;
   const bars = (waits?.buckets ?? []).map(({ le, count }) => {

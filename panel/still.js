@@ -15,7 +15,7 @@ let movedAt = -Infinity;
 
 document.addEventListener("click", stopWhileStill, { capture: true });
 
-/** @param {MouseEvent} event */
+/** Blocks a press on a button that has just moved. @param {MouseEvent} event */
 function stopWhileStill(event) {
   const place = /** @type {HTMLElement|null} */ (event.target instanceof Element ? event.target.closest("[data-still]") : null);
   if (!place || Number(place.dataset.still) < performance.now()) return;

@@ -15,7 +15,7 @@ export async function learnStock({ store, connection }) {
   if (known) setStock(store, known.items);
 }
 
-/** @param {string} store @param {OutOfStock[]} list */
+/** Replaces the stop list of a store. @param {string} store @param {OutOfStock[]} list */
 export function setStock(store, list) {
   stopped.set(store, new Map(list.map((one) => [one.item, one])));
   showStock();

@@ -9,7 +9,7 @@ import { settings } from "./settings.js";
 import { outOfStock, setStock } from "./stock.js";
 import { reasonOf } from "./failure.js";
 
-/** The durations that a person can choose, each with the members that the request has for it. */
+/** The durations that a person can choose. Each value has the members that the request to the server then contains. */
 const SPANS = { tomorrow: { until: "tomorrow" }, hour: { minutes: 60 }, open: {} };
 /** The dialog offers dishes of this many recent orders, if they are not older than this. */
 const ORDERS = 500;
@@ -49,7 +49,7 @@ export async function openStock() {
   learnDishes();
 }
 
-/** @param {string} name of a span */
+/** Chooses the duration for the next item. @param {string} name a key of {@link SPANS} */
 function choose(name) {
   span = name;
   byId("stock").querySelectorAll("[data-stock-span]").forEach((one) => one.setAttribute("aria-pressed", String(one.dataset.stockSpan === name)));
@@ -91,20 +91,20 @@ function takeDishes(orders) {
   if (byId("stock").open) showDishes();
 }
 
-/** @param {Event} event */
+/** Puts the typed item on the stop list. @param {Event} event */
 function addWords(event) {
   event.preventDefault();
   const item = byId("stock-words").value.trim();
   if (item) stop(item);
 }
 
-/** @param {string} item */
+/** Puts an item on the stop list. @param {string} item */
 const stop = (item) => change(() => connectionOf(store).api.stopItem({ item, ...SPANS[span], by: settings.name || undefined }));
 
-/** @param {string} item */
+/** Takes an item off the stop list. @param {string} item */
 const putBack = (item) => change(() => connectionOf(store).api.putItemBack(item, settings.name));
 
-/** @param {() => Promise<{items: import("./stock.js").OutOfStock[]}>} ask */
+/** Changes the stop list on the server, and shows the result. @param {() => Promise<{items: import("./stock.js").OutOfStock[]}>} ask sends the request */
 async function change(ask) {
   try {
     const { items: list } = await ask();

@@ -31,14 +31,14 @@ export function showStoreBar() {
   }
 }
 
-/** @param {{store: string, name: string, line: string, n: number}} one */
+/** The button of a store. @param {{store: string, name: string, line: string, n: number}} one line: the state of the connection; n: how many orders wait */
 function chip({ store, name, line, n }) {
   const made = button("quiet", null, name, () => look(store), { data: { storeOf: store, line }, "aria-pressed": "false" });
   if (n) made.append(h("b", { class: "badge", text: String(n) }));
   return made;
 }
 
-/** @param {string} store "" for all stores */
+/** Selects a store. @param {string} store "" for all stores */
 function look(store) {
   live.shown = store;
   document.dispatchEvent(new Event("vestnik:look"));

@@ -12,7 +12,7 @@ import { dishesOf, namesOf } from "./stations.js";
 const MARGIN_MM = 3;
 const MM_PER_PX = 25.4 / 96;
 
-/** @typedef {{style: string, text: string, label?: string}} Block */
+/** @typedef {{style: string, text: string, label?: string}} Block a paragraph of a ticket; style: the key of its style in raster.js, which is also its CSS class */
 
 /** The style sheet that sets the page size of the ticket. */
 const sheet = new CSSStyleSheet();

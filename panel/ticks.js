@@ -29,10 +29,10 @@ export function lineIds({ items: lines = [] }) {
   });
 }
 
-/** @param {Item} item @param {string} id of a line */
+/** Whether a cook has ticked a line of an order. @param {Item} item @param {string} id of the line, see {@link lineIds} */
 export const isTicked = (item, id) => isTickable(item) && Boolean(ticked.get(item.key)?.has(id));
 
-/** @param {Item} item @param {string} id the id of a line @returns {boolean} whether the line is done now */
+/** Sets or removes the tick of a line. @param {Item} item @param {string} id of the line @returns {boolean} whether the line is done now */
 export function toggleTick(item, id) {
   const done = ticked.get(item.key) ?? new Set();
   if (!done.delete(id)) done.add(id);

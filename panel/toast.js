@@ -8,9 +8,10 @@ const MOST = 3;
 const STAYS_MS = 7_000;
 
 /**
+ * Shows a short message.
  * @param {string} text
  * @param {{kind?: "info"|"problem", detail?: string, sign?: any, about?: string, action?: [string, () => void], stays?: boolean}} [options]
- *   about: the key of the subject; a later message with the same key replaces this one
+ *   about: the key of the order or other subject; a later message with the same key replaces this one
  */
 export function toast(text, { kind = "info", detail = "", sign = "bell", about = "", action, stays = false } = {}) {
   const list = byId("toasts");

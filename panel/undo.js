@@ -9,7 +9,7 @@ const OFFERED_MS = 6_000;
 /** The most undo buttons at once. A person can undo an older press in the dialog of its order. */
 const MOST = 3;
 
-/** @param {import("./orders.js").Item} item @param {string} to @param {() => void} undo */
+/** Shows the button that undoes a press. @param {import("./orders.js").Item} item @param {string} to the requested status @param {() => void} undo */
 export function offerUndo(item, to, undo) {
   const place = byId("undo");
   place.querySelector(`[data-undo="${CSS.escape(item.key)}"]`)?.remove();

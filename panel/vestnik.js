@@ -138,7 +138,7 @@ export class Connection {
   #reporter;
   /** @type {WebSocket|HttpStream|null} */
   #socket = null;
-  /** The channel of the current socket. Without a socket, the channel of the next one. @type {"websocket"|"sse"} */
+  /** The channel of the current socket. While there is no socket, the channel of the next socket. @type {"websocket"|"sse"} */
   #channel = "websocket";
   /** The number of WebSocket handshakes in a row that failed while the server answered over HTTP. */
   #blocked = 0;
@@ -147,7 +147,7 @@ export class Connection {
   #deadAfter = HEARTBEAT_S * SILENT_HEARTBEATS * 1000;
   #watchesClosely = false;
   #probing = false;
-  /** Whether the client has given up the last socket because no message arrived. False if either side has closed the socket. */
+  /** Whether the client has dropped the last socket because no message arrived over it. False if the server or the network has closed that socket. */
   #fellSilent = false;
   /** The number of failed attempts in a row. A socket that was lost within 5 s counts as a failed attempt. */
   #failures = 0;
@@ -309,7 +309,7 @@ export class Connection {
     socket.onclose = (close) => this.#lost(socket, close.code);
   }
 
-  /** @param {string} path the path of the stream */
+  /** The URL of a stream, with its query. @param {string} path the path of the stream */
   #address(path) {
     const address = new URL(this.#options.base ?? location.origin);
     address.pathname = `/api/partner/${path}/${encodeURIComponent(this.#options.store)}`;
@@ -345,7 +345,7 @@ export class Connection {
     };
   }
 
-  /** Handles a message of the current socket. @param {any} message */
+  /** Handles a message from the current socket. @param {any} message */
   #hear(message) {
     this.#heardAt = performance.now();
     clearTimeout(this.#timers.deadline);

@@ -1,10 +1,10 @@
 -- Notifications wake an idle node, and carry no data: nodes read events from the journal.
 --
--- Every name here has its schema, operators too: the trigger functions run with the search path of the writer. Setting
--- another search path would cost each order a tenth of its time.
+-- The trigger functions run with the search path of the writer, so each name here states its schema, and each operator
+-- too. A search path of their own would make each write of an order about a tenth slower.
 
--- Whether writers notify at all. `vestnik migrate` writes `database.notify` into the body; Postgres inlines it at no
--- cost.
+-- Whether writers notify at all. `vestnik migrate` writes the setting `database.notify` into the body. Postgres inlines
+-- the function, so a call costs nothing.
 do $$
 begin
     if to_regprocedure('vestnik.vst_notify_enabled()') is null then
@@ -12,8 +12,8 @@ begin
     end if;
 end $$;
 
--- The first half of the keys of the two advisory locks of NOTIFY suppression: docs/notify-suppression.md. `vestnik
--- migrate` writes `database.notify_lock_key` into the body.
+-- The two advisory locks of NOTIFY suppression (docs/notify-suppression.md) share the first half of their keys. This
+-- function returns that half. `vestnik migrate` writes the setting `database.notify_lock_key` into the body.
 do $$
 begin
     if to_regprocedure('vestnik.vst_notify_lock_key()') is null then
@@ -32,8 +32,8 @@ language sql volatile as $$
        and pg_catalog.pg_try_advisory_xact_lock_shared(vestnik.vst_notify_lock_key(), 1)
 $$;
 
--- Notifies for events that the engine writes itself. The trigger functions contain the same code. Postgres sends equal
--- notifications of one transaction once, so no state is needed, and no setting can suppress them.
+-- Notifies the nodes of events that the engine writes itself. The trigger functions contain the same code. The function
+-- need not remember whether its transaction has notified: Postgres sends equal notifications of a transaction once.
 create or replace function vestnik.vst_notify() returns void
 language plpgsql as $$
 begin
@@ -43,5 +43,5 @@ begin
 end $$;
 
 revoke all on function vestnik.vst_should_notify(), vestnik.vst_notify() from public;
--- Every node calls these two functions.
+-- Nodes call these two functions under any role, so every role may execute them.
 grant execute on function vestnik.vst_notify_enabled(), vestnik.vst_notify_lock_key() to public;

@@ -1,24 +1,26 @@
--- The functions that trigger functions call. Postgres inlines all of them, except `vst_short` and those that catch an error.
--- No parallel worker may catch an error, so the latter are `parallel unsafe`.
+-- The functions that trigger functions call. Postgres inlines all of them, except `vst_short` and the functions that catch an
+-- error. A parallel worker may not catch an error, so the functions that do are `parallel unsafe`.
 
--- A row's store; null if it is longer than an index can hold. Nobody receives an event without a store.
+-- The id of a row's store; null if the id is longer than 200 bytes, because an index could not hold it. Nobody receives an
+-- event without a store.
 create or replace function vestnik.vst_store_id(value text) returns text
 language sql immutable parallel safe as $$
     select case when pg_catalog.octet_length(value) operator(pg_catalog.<=) 200 then value end
 $$;
 
--- A row's key; null if it is longer than 1000 bytes.
+-- A row's key; null if the key is longer than 1000 bytes.
 create or replace function vestnik.vst_key(value text) returns text
 language sql immutable parallel safe as $$
     select case when pg_catalog.octet_length(value) operator(pg_catalog.<=) 1000 then value end
 $$;
 
--- The size of a value as it is stored, compressed or not, bytes.
+-- The size of a value as Postgres stores it, possibly compressed, bytes.
 create or replace function vestnik.vst_size(value anyelement) returns integer
 language sql stable parallel safe as $$ select coalesce(pg_catalog.pg_column_size(value), 0) $$;
 
--- A value as JSON, or a mark if it is longer than 1 MiB: reading 60 MB from the disk would cost the shop's statement seconds.
--- Postgres knows the length of a text without reading it. Not inlined, because nearly every row is small and would pay for it.
+-- A text as JSON. A text of more than 1 MiB becomes a mark: to read 60 MB from the disk would delay the shop's statement by
+-- seconds. Postgres knows the length of a text without reading the text. This function is not inlined: the inlined check would
+-- slow down the write of every small row.
 create or replace function vestnik.vst_short(value text) returns json
 language plpgsql stable parallel safe as $$
 begin
@@ -26,7 +28,7 @@ begin
         when value is not null then '{"vst_omitted":true}' end;
 end $$;
 
--- Like the function above for values of other types, by the size of the value as it is stored.
+-- Like the function above, for values of other types. Here the limit applies to the size that Postgres stores.
 create or replace function vestnik.vst_short(value anyelement) returns json
 language plpgsql stable parallel safe as $$
 begin
@@ -34,8 +36,9 @@ begin
         when value is not null then '{"vst_omitted":true}' end;
 end $$;
 
--- The recorded columns of a large row, or of a row with a type that is not built into Postgres. Only this function may
--- meet an error. Values that `vst_short` marked, and those of more than 64 KiB in a row of more than 1 MiB, are left out and named.
+-- The recorded columns as JSON, for a large row or a row with a type that is not built into Postgres. Only in such a row can the
+-- conversion to JSON fail. The function leaves out values that `vst_short` has marked, and names them in `vst_omitted`. From a row
+-- of more than 1 MiB, it also leaves out each value of more than 64 KiB.
 create or replace function vestnik.vst_bounded(columns record) returns json
 language plpgsql stable parallel unsafe as $$
 declare
@@ -62,8 +65,9 @@ exception when others then
     return pg_catalog.json_build_object('vst_unreadable', sqlstate);
 end $$;
 
--- A text that can be sent to every client. In a database with another encoding than UTF-8, a character may be invalid or have
--- no counterpart: it becomes `?`, and the rest is kept. In a UTF-8 database these functions are inlined and cost nothing.
+-- Makes a text or JSON convertible to UTF-8, so that every client can receive it. In a database with another encoding, a
+-- character may be invalid or have no counterpart in UTF-8: the character becomes `?`. In a UTF-8 database, Postgres inlines
+-- these functions, so a call costs nothing.
 do $$
 begin
     if getdatabaseencoding() = 'UTF8' then
@@ -94,7 +98,7 @@ begin
     end if;
 end $$;
 
--- The reverse direction: a UTF-8 text of the engine, without the characters that the database's encoding lacks.
+-- Converts a UTF-8 text of the engine to the database's encoding. Drops the characters that this encoding lacks.
 create or replace function vestnik.vst_storable(value bytea) returns text
 language plpgsql stable parallel unsafe set search_path = pg_catalog, pg_temp as $$
 begin

@@ -88,7 +88,8 @@ impl BotApi {
         });
     }
 
-    /// Waits for the first answered request after `since` for which `is_so` returns true.
+    /// Waits for the first answered request after `since` for which `is_so` returns true. `what` describes this
+    /// request if the wait fails.
     pub async fn until(&self, since: Instant, what: &str, is_so: impl Fn(&Call) -> bool) -> Call {
         let mut changed = self.changed.subscribe();
         let wait = async {

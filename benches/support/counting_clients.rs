@@ -64,7 +64,7 @@ pub fn start(arguments: &[&str]) -> Child {
     )
 }
 
-/// A counter that wakes a waiting task when it reaches a number.
+/// A counter. A task can wait until it reaches a number, see [`Count::expect`].
 #[derive(Default)]
 pub struct Count {
     now: AtomicU64,
@@ -80,7 +80,8 @@ impl Count {
         }
     }
 
-    /// Waits until the counter has grown by `more`. Call this function before any client can add to the counter.
+    /// Sets the counter to zero. The returned future ends when the counter reaches `more`. Call this function before
+    /// any client can add to the counter.
     pub fn expect(self: &Arc<Self>, more: u64) -> impl Future<Output = ()> + use<> {
         self.now.store(0, Ordering::Relaxed);
         self.target.store(more, Ordering::Relaxed);

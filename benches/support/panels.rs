@@ -19,7 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Panels {
     /// The number of new orders that have arrived.
     pub count: Arc<AtomicU64>,
-    /// The texts that arrived, with the time of each. Empty if the texts are not kept.
+    /// The messages about new orders as text, with the time at which each arrived. Empty if [`Panels::open`] was called
+    /// without `keep`.
     #[expect(clippy::allow_attributes, reason = "not every bench reads it")]
     #[allow(dead_code)]
     pub heard: Arc<Mutex<Vec<(Instant, Utf8Bytes)>>>,
@@ -33,8 +34,8 @@ impl Drop for Panels {
 }
 
 impl Panels {
-    /// Connects one client to each of the first `stores` stores. With `keep`, the texts are kept; otherwise they are
-    /// only counted.
+    /// Connects one client to each of the first `stores` stores. With `keep`, the clients keep the text of each new
+    /// order in `heard`; otherwise they only count the orders.
     pub async fn open(address: SocketAddr, token: &str, stores: i64, keep: bool) -> Self {
         Self::of(address, token, 0..stores, keep).await
     }

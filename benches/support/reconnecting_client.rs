@@ -35,7 +35,7 @@ pub struct Tally {
     pub events: AtomicU64,
     /// The number of connections that the server accepted.
     pub visits: AtomicU64,
-    /// The number of clients that are live now.
+    /// The number of clients that have finished the replay, and receive new events now.
     pub live: AtomicU64,
     /// The number of connections that the server closed or refused.
     pub cut_off: AtomicU64,

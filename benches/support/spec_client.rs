@@ -26,11 +26,11 @@ pub type Change = (i64, String);
 pub struct Heard {
     /// The moment when each change first arrived.
     pub changes: HashMap<Change, Instant>,
-    /// Changes that arrived before an earlier change of the same order.
+    /// The number of changes that arrived before an earlier change of their order.
     pub out_of_order: usize,
     /// The number of times that the client lost its socket.
     pub cut_off: usize,
-    /// Whether the client has been live.
+    /// Whether the client has received the message `live`, which ends the replay.
     pub live: bool,
     statuses: HashMap<i64, String>,
 }
@@ -128,7 +128,7 @@ impl State {
         connect_async(request).await.ok().map(|(socket, _)| socket)
     }
 
-    /// Receives until the socket ends. Returns whether the client was live.
+    /// Receives messages until the socket ends. Returns whether the message `live` has arrived.
     async fn listen(&mut self, mut socket: WebSocketStream<MaybeTlsStream<tokio::net::TcpStream>>) -> bool {
         let mut live = false;
         while let Some(Ok(message)) = socket.next().await {

@@ -1,5 +1,5 @@
-//! Tables that shops have built in unusual ways. The tests attach each table, map it, and answer its orders. No such
-//! table may break Vestnik.
+//! Tables that shops have built in unusual ways. The tests attach each table, map it, and answer its orders. Vestnik
+//! must handle each of these tables.
 
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -624,8 +624,8 @@ async fn a_table_that_is_attached_again_takes_up_its_source() {
     );
     assert!(health::check(&client).await.unwrap().is_empty());
     assert!(database.sources().await.current().all().is_empty());
-    // While the table is detached, another source may take the detached source's name. Rows that are written without
-    // triggers create no events.
+    // While the table is detached, another source may take the name of its source. A row that the shop writes in this
+    // time creates no event, because the table has no triggers.
     client
         .batch_execute("insert into tickets values (2, 7, 'new'); create table boxes (like tickets including all)")
         .await

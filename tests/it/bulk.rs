@@ -30,8 +30,8 @@ const LONG_PATIENCE: Duration = Duration::from_secs(90);
 const HEARTBEAT: Duration = Duration::from_millis(100);
 /// The panel sends a ping after this number of events, so that the engine does not consider the panel dead.
 const SIGN_OF_LIFE_EVENTS: usize = 200;
-/// The size of a session's send queue, bytes. No queue of this size becomes full in these tests, so the server closes
-/// no session as lagged.
+/// The size of a session's send queue, bytes. When a queue is full, the server closes its session. A queue of this size
+/// does not become full in these tests.
 const ROOM: usize = 512 * 1024 * 1024;
 
 async fn app() -> App {
@@ -167,7 +167,8 @@ async fn nobody_waits_for_a_large_transaction_of_another_store() {
         match Cursor::decode(event["cursor"].as_str().unwrap(), epoch).unwrap() {
             Cursor::Within { before, seen, through } => {
                 assert!(!before.covers(xid) && seen.covers(xid));
-                // The feed may publish the last chunk before it knows that this chunk is the last.
+                // The feed may publish the last chunk before it knows that this chunk is the last. Then the cursor is
+                // still `Within`, although all events of the large transaction are published, so it does not count.
                 came_within += usize::from(through < last);
             }
             Cursor::At(position) => {

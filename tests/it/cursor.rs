@@ -59,7 +59,7 @@ fn epoch(timeline: &str) -> Epoch {
     Epoch::new(1, timeline, 1)
 }
 
-/// A position that covers every transaction up to `through`.
+/// The position of a reader that has read the events of every transaction up to `through`.
 fn position(through: u64) -> Position {
     let snapshot = Snapshot {
         xmax: Xid(through + 1),
@@ -137,7 +137,7 @@ fn publish(router: &Router, epoch: Epoch, xids: std::ops::RangeInclusive<u64>) {
     router.publish(epoch, &events, &before, &after, &translation).unwrap();
 }
 
-/// Asserts that every cursor covers only events that the client has received before the cursor, or together with it.
+/// Asserts that every cursor covers only events that the client has already received, or receives in the same message.
 /// `first` is the first published transaction.
 fn assert_honest(received: &[Value], epoch: Epoch, first: u64) {
     let mut sent = first - 1;
@@ -184,8 +184,8 @@ async fn a_heartbeat_covers_nothing_that_a_full_queue_left_out() {
     router.reach(here, &position(10));
     let mut newest = 10;
     let (why, received) = serve(&router, || {
-        // The second event does not fit into the session's send queue. The router therefore closes the session as
-        // lagged.
+        // The second event does not fit into the session's send queue. The router therefore closes the session with the
+        // reason `Lagged`: its client reads too slowly.
         for _ in 0..2 {
             newest += 1;
             publish(&router, here, newest..=newest);
@@ -208,7 +208,7 @@ async fn a_stale_session_gets_nothing_until_the_journal_is_read_again() {
         }
         router.set_stale(true);
         let router = Arc::clone(&router);
-        // The spawned task runs as soon as the session waits.
+        // The test has one thread, so the spawned task runs only when the session waits.
         tokio::spawn(async move { router.set_stale(false) });
     })
     .await;
@@ -227,6 +227,7 @@ async fn no_session_outlives_the_life_of_its_database() {
     router.reach(before, &position(10));
     let (why, received) = serve(&router, || router.reach(after, &position(20))).await;
     assert_eq!(why, Close::Draining);
-    // If the client got a cursor with the new epoch, it would not learn that its lists are outdated.
+    // The session must send no cursor with the new epoch. With such a cursor, the client would get no
+    // `resync_required`, and would keep outdated lists.
     assert_honest(&received, before, 11);
 }

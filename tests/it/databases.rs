@@ -245,8 +245,8 @@ async fn a_made_up_token_learns_of_no_store_whether_it_is_there() {
     let narrow = both.app.database.token(Stores::These(vec!["5".into()])).await;
     assert_eq!(ask("7", Some(&narrow)).await, ask("nosuch", Some(&narrow)).await);
     assert_eq!(ask("7", Some(&narrow)).await.0, 403);
-    // The holder of a token for every store may learn that a store does not exist. The token is refused for a store of
-    // another database.
+    // `app.token` is valid for every store of the first database. So its holder may learn that a store does not exist
+    // (404). For store 7, which is in the second database, this token is refused (403).
     assert_eq!(ask("nosuch", Some(&app.token)).await.0, 404);
     assert_eq!(ask("7", Some(&app.token)).await.0, 403);
     assert_eq!(ask("7", Some(&both.second_token)).await.0, 200);

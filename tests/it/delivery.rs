@@ -264,7 +264,8 @@ async fn planning_again_changes_nothing() {
         assert_eq!(after.matches("\"event_id\"").count(), 750 + 700);
         assert!(before.is_none_or(|before| before == after));
         before = Some(after);
-        // Reset the cursor. This simulates a lost position, or a second node that enqueues at the same moment.
+        // Reset the cursor of the enqueued events. This simulates a lost cursor, or a second node that enqueues the
+        // same events at the same moment.
         client
             .batch_execute("update vestnik.vst_delivery_cursor set cursor = ''")
             .await
@@ -415,7 +416,8 @@ async fn a_settlement_that_comes_late_frees_nobody_elses_slot() {
     let Claimed::Work(claim) = queue::claim(&pool, &sources, &rules(TOKEN)).await.unwrap() else {
         panic!("nothing claimed")
     };
-    // Simulate that the lease of the claim has ended, and that another send now holds the slot.
+    // Each send takes a slot, which limits the sends a second. Simulate that the lease of this send has ended, and that
+    // another send has taken its slot.
     let taken = "update vestnik.vst_bot_slot set free_at = clock_timestamp() + interval '1 hour' where slot = $1";
     client.execute(taken, &[&claim.slot]).await.unwrap();
     assert_eq!(
@@ -433,7 +435,7 @@ async fn a_settlement_that_comes_late_frees_nobody_elses_slot() {
     );
     let held = "select free_at > clock_timestamp() + interval '50 minutes' from vestnik.vst_bot_slot where slot = $1";
     assert!(client.query_one(held, &[&claim.slot]).await.unwrap().get::<_, bool>(0));
-    // Without another holder, completing a send frees its slot one second after the send.
+    // If no other send has taken the slot, the slot is free again one second after the send.
     client
         .batch_execute("insert into orders (store_id) values (7); update vestnik.vst_chat set next_at = now()")
         .await

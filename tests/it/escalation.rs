@@ -491,7 +491,8 @@ async fn one_stores_webhook_holds_up_no_other_and_an_answered_order_is_not_poste
 #[tokio::test]
 async fn an_order_that_an_older_transaction_accepts_is_not_escalated_further() {
     let shop = Shop::with_store().await;
-    // The transaction of this booking has a lower transaction id than the transaction that inserts the order.
+    // With this booking, the transaction gets its transaction id before the transaction that inserts the order. Later
+    // the same transaction accepts the order, so the acceptance has the lower transaction id.
     let older = shop.database.client().await;
     older
         .batch_execute("begin; insert into bookings (store_id) values (8)")

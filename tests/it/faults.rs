@@ -191,7 +191,7 @@ async fn where_notifications_are_swallowed_it_notices_and_polls() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn random_writers_satisfy_the_oracle() {
-    // The oracle must find no error with any seed, so each round has another seed.
+    // The oracle, which looks for lost events, must find no error with any seed. So each round has another seed.
     for round in 0..4 {
         let app = App::start().await;
         let seed = seed().wrapping_add(round * 1_000_003);
@@ -348,7 +348,8 @@ async fn a_transaction_number_that_a_crash_gives_out_again_hides_no_order() {
             .unwrap()
             .get(0);
         client.batch_execute("rollback").await.unwrap();
-        // Wait until the feed has begun another read. The snapshot of that read shows that the transaction has ended.
+        // Wait until the feed has begun another read. The snapshot of that read shows that the transaction `lost` has
+        // ended.
         let read_since = "select count(*) from pg_stat_activity where application_name = 'vestnik feed' and state = 'idle' \
              and query_start > $1::text::timestamptz";
         let now: String = client

@@ -668,8 +668,8 @@ async fn row_level_security_works_or_is_named() {
     }
     let doctor = told(&vestnik_at(&url, &["doctor"]).output().unwrap()).1;
     assert!(doctor.contains("create policy vestnik_select"), "{doctor}");
-    // A row level security policy permits reading but not writing. The answer to the order must fail, and the program
-    // must not report success.
+    // This policy lets the engine's role read the rows, but not update them. So the answer to the order must fail, and
+    // the program must not report success.
     run(
         &client,
         &[&format!("create policy a on orders for select to {role} using (true)")],
@@ -765,7 +765,8 @@ async fn what_becomes_of_a_column_is_said_and_mended() {
         "{doctor}"
     );
     assert_eq!(press(&app, "7", "2", json!({"status": "preparing"})).await.0, 200);
-    // Once the mapping names the new column, the engine translates earlier events with the new mapping as well.
+    // The operator changes the mapping, so that it names the new column. After that, the engine also translates earlier
+    // events with the new mapping.
     let (_, shown) = vestnik(&app.database, &["source", "show", "orders"]);
     let mended = shown
         .replace("\"customer_name\"", "\"guest\"")

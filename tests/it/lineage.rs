@@ -153,7 +153,8 @@ async fn an_event_that_a_node_has_seen_and_that_is_not_the_same_any_more_ends_th
         );
         assert_ne!(reader.epoch(), epoch);
         assert_eq!(told(&database, &before).await, Err(Unusable::Epoch), "{change}");
-        // Another node that has seen the same event notices the same loss, but does not begin a second lineage.
+        // After a loss of events, a node begins a new line of history, with a new epoch. Another node that notices the
+        // same loss does not begin a second line.
         let mut other = Reader::connect(&database.config().database).await.unwrap();
         let now = other.epoch();
         assert!(!other.continues(epoch, &read, seen.as_ref()).await.unwrap());

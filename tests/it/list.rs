@@ -355,7 +355,7 @@ async fn a_store_sees_its_own_rows_only() {
 
 #[tokio::test]
 async fn what_is_active_is_found_by_the_index_however_many_are_done() {
-    // With one connection, one backend counts all scans of the engine.
+    // With one connection for reads, one Postgres backend executes all lists, and counts their scans.
     let app = App::start_with(|config| config.database.read_pool_size = 1).await;
     let client = app.database.client().await;
     client

@@ -16,7 +16,8 @@ use crate::support::proxy::Proxy;
 use crate::support::telegram::{Call, Fault, On, Telegram, Times};
 
 const CHAT: i64 = 701;
-/// The shortest times that the settings allow. With these times, the claims of a killed node end after three seconds.
+/// The shortest deadline and the shortest lease of a send that the settings allow. With them, other nodes soon send the
+/// messages that a killed node had begun to send.
 const SHORT: [(&str, &str); 2] = [("TELEGRAM_DEADLINE_SECONDS", "1"), ("TELEGRAM_LEASE_SECONDS", "2")];
 
 /// The order numbers in the messages of a chat, in the order in which the messages arrived.
@@ -156,7 +157,8 @@ async fn a_node_that_was_stopped_for_longer_than_its_lease_sends_nothing_any_mor
     let (stopped_door, other_door) = (telegram.door("stopped").await, telegram.door("other").await);
     let stopped = Node::start(&url, &stopped_door, &SHORT);
     stopped.until_said("serving").await;
-    // The node claims the chat, and the test stops the node before the node receives the result of its COMMIT.
+    // The node takes the lease of the chat in a transaction. The test stops the node before the node receives the
+    // result of the COMMIT.
     proxy.hold_next("set state = 'sending', attempts", "COMMIT");
     let insert = "insert into orders (store_id, customer_name) values (7, $1)";
     client.execute(insert, &[&CUSTOMER]).await.unwrap();
@@ -185,7 +187,8 @@ async fn a_node_that_was_stopped_for_longer_than_its_lease_sends_nothing_any_mor
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_falls_silent_within_a_transaction_holds_up_no_other() {
-    // The connection stops passing data at one of three steps: enqueueing, claiming a chat, or completing a send.
+    // The node's connection to Postgres stops passing data at one of three steps: when the node enqueues a message,
+    // takes the lease of a chat, or records the end of a send.
     for words in [
         "update vestnik.vst_delivery_cursor",
         "set state = 'sending', attempts",

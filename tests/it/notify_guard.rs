@@ -107,7 +107,7 @@ async fn while_somebody_else_keeps_orders_from_notifying_each_comes_all_the_same
 async fn while_somebody_else_keeps_nodes_from_waiting_for_notifications_each_order_comes_and_he_is_named() {
     let database = Database::fresh().await;
     let stranger = database.client().await;
-    // Take the lock before the node takes it. Otherwise the stranger would have to wait for the node.
+    // Take the idle lock before the node takes it. Otherwise the stranger would have to wait for the node.
     stranger
         .batch_execute("select pg_advisory_lock(vestnik.vst_notify_lock_key(), 2)")
         .await
@@ -118,7 +118,8 @@ async fn while_somebody_else_keeps_nodes_from_waiting_for_notifications_each_ord
     app.engine.shut_down().await;
 }
 
-/// Older versions used these advisory locks for trimming, alarms and migrations. Any role can take an advisory lock.
+/// Older versions used these advisory locks for trimming, alarms and migrations, so any role that took such a lock
+/// stopped this work.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_advisory_lock_that_anybody_may_take_stops_neither_trimming_nor_alarms_and_a_migration_names_who_has_it() {
     let database = Database::fresh().await;

@@ -18,11 +18,12 @@ use crate::oracle::{Repeats, Trial, seed};
 use crate::support::app::{App, PATIENCE};
 use crate::support::db::Database;
 
-/// A fallback poll interval longer than any test.
+/// The interval of the fallback poll, in which a node reads without a notification. It is longer than any test.
 const NEVER: Duration = Duration::from_secs(3600);
 /// The number of nodes on one database.
 const NODES: usize = 3;
-/// The number of writers that only create load. The oracle does not check their orders.
+/// The number of writers that only create load. The oracle (`tests/it/oracle.rs`), which looks for lost events, does
+/// not check their orders.
 const LOADERS: usize = 12;
 /// Writes an order of store 99, which no panel watches.
 const LOAD: &str = "insert into orders (store_id) values (99)";
@@ -271,16 +272,17 @@ async fn a_writer_that_was_denied_the_lock_before_the_node_went_idle_is_read() {
     for _ in 0..5 {
         until_idle(&client, 1).await;
         suppress(&suppressor).await;
-        // The writer is denied the lock, and its transaction id is the newest one. While the writer's transaction is
-        // open, no snapshot has an `xmax` above this id. A node that waited only for `xmax` would miss the order.
+        // The writer is denied the writer lock, so it does not notify. Its transaction id is the newest one. While the
+        // writer's transaction is open, no snapshot has an `xmax` above this id. If the node waited only for the
+        // transactions below `xmax` before it goes idle, it would miss the order.
         writer
             .batch_execute("begin; insert into orders (store_id) values (7)")
             .await
             .unwrap();
         release(&suppressor).await;
         until_idle(&client, 1).await;
-        // The node holds the idle lock, and must now drain. If it skipped the drain, it would be idle, and would not
-        // read the order.
+        // The node holds the idle lock. It must now drain: poll until all older transactions have ended. If it skipped
+        // the drain, it would be idle, and would not read the order.
         until_read(&client).await;
         writer.batch_execute("commit").await.unwrap();
         panel.event().await;
@@ -357,8 +359,8 @@ async fn a_writer_that_is_denied_the_lock_does_not_notify() {
         .await
         .unwrap();
     release(&suppressor).await;
-    // After a rollback to a savepoint, the next write takes the writer lock again. The transaction then holds the lock
-    // once.
+    // A rollback to a savepoint releases the writer lock. The next write takes the lock again, and two writes hold it
+    // only once.
     writer
         .batch_execute(&format!("begin; savepoint a; {insert}; rollback to a"))
         .await

@@ -283,8 +283,8 @@ async fn the_document_says_which_scope_each_route_takes() {
 #[tokio::test]
 async fn the_document_says_what_it_seems_to_say() {
     let document = Document::read();
-    // YAML reads `{description: this, that}` as an object with an empty member `that`. A text that contains a comma
-    // must therefore be quoted.
+    // YAML reads `{description: this, that}` as an object with an empty member `that`. So a text with a comma must be
+    // quoted. This function finds the empty members of texts that are not quoted.
     fn look(document: &Document, thing: &Value, place: &str) {
         match thing {
             Value::Object(members) => {

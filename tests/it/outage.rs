@@ -15,8 +15,8 @@ use crate::telegram_outcomes::start;
 const CHAT: i64 = 911;
 const OTHER: i64 = 912;
 const GROUP: i64 = -91;
-/// Moves `waits_since` of the newest order forward by a minute. On a slow machine, the bot would otherwise treat the
-/// order as an old one, and put it into a digest.
+/// Makes the message about the newest order wait a minute less. On a slow machine, the bot would otherwise treat this
+/// message as old, and put it into a digest.
 const STAYS_FRESH: &str = "update vestnik.vst_delivery set waits_since = waits_since + interval '1 minute' \
      where event_id = (select max(event_id) from vestnik.vst_delivery)";
 
@@ -201,7 +201,7 @@ async fn where_telegram_takes_no_messages_at_all_the_first_that_goes_through_fre
     app.write("insert into orders (store_id) values (7)").await;
     let failed = format!("select count(*) = {CHATS} + 1 from vestnik.vst_delivery where failures > 0");
     until(&client, &failed).await;
-    // Simulate that the sends have failed for a long time.
+    // Simulate that the sends have failed nine times, so that their next retry is five minutes away.
     app.write("update vestnik.vst_delivery set due_at = now() + interval '5 minutes', failures = 9")
         .await;
     telegram.heal();

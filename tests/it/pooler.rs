@@ -27,7 +27,8 @@ pub async fn left_behind(url: &str) -> Vec<String> {
             .await
             .unwrap();
         tokio::spawn(connection);
-        // While all transactions are open, each client has a pooler connection of its own.
+        // While a transaction is open, the pooler gives its Postgres connection to no other client. So each client gets
+        // another connection.
         client.batch_execute("begin").await.unwrap();
         let answer = client.simple_query(LEFT_BEHIND).await.unwrap();
         let row = answer.iter().find_map(|message| match message {

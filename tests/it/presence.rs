@@ -66,7 +66,8 @@ async fn an_open_store_without_a_panel_that_rings_is_one_alarm_and_one_all_clear
     assert_eq!(alarms(&client).await, [Some("panel".into())]);
     let [one, another] = present;
     drop(one);
-    // Saving a presence in store 8 does not affect store 7, whose second panel can still ring.
+    // Store 7 still has its second panel, so its row must stay. The row of store 8 shows when the presence has been
+    // saved again.
     let eighth = presence.enter(&StoreId::new("8"));
     until(
         &client,

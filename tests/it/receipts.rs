@@ -204,8 +204,9 @@ async fn an_audit_finds_its_span_in_a_long_journal_by_the_stores_clock() {
             lines.lines().map(read).collect::<Vec<_>>()
         }
     };
-    // Each event has the number of its minute since the beginning of yesterday, so 19:00 today is event 1440 + 1140 =
-    // 2580. The time of event 2600 was moved back by five minutes.
+    // The number of an event is its minute since the beginning of yesterday, so the event of 19:00 today has the number
+    // 1440 + 1140 = 2580. The time of event 2600 is five minutes earlier than its number says. Events with an odd
+    // number belong to the other store.
     assert_eq!(find("19:00", "19:10").await, [2580, 2582, 2584, 2586, 2588]);
     assert_eq!(find("19:14", "19:16").await, [2594, 2600]);
     // A span across midnight includes events of yesterday.

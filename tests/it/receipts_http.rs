@@ -118,8 +118,8 @@ async fn a_panels_word_that_is_none_is_refused() {
     }
 }
 
-/// The settings of a bot at an address where no Bot API listens. The tests need the part of the engine that sends
-/// durable messages; this part also reads which panels can ring.
+/// The settings of a bot at an address where no Bot API listens. Only with a bot, the engine runs the part that sends
+/// durable messages. The tests need this part, because it also reads which panels can ring.
 pub fn far_telegram() -> vestnik::infra::config::Telegram {
     vestnik::infra::config::Telegram {
         token: "1:aaaaaaaaaaaaaaaaaaaa".to_owned().into(),
@@ -377,7 +377,7 @@ async fn neither_figures_nor_proof_read_the_whole_journal() {
         found.await.expect("the figures come")
     };
     let filled = until(&|[_, _, inserted]| inserted >= 50_002).await;
-    // With one connection, one backend counts all scans of the engine.
+    // With one connection for reads, one Postgres backend executes all requests, and counts their scans.
     let app = App::start_on(database, |config| config.database.read_pool_size = 1).await;
     let now = time::OffsetDateTime::now_utc();
     let wire = |at: time::OffsetDateTime| at.format(&time::format_description::well_known::Rfc3339).unwrap();
@@ -396,7 +396,7 @@ async fn neither_figures_nor_proof_read_the_whole_journal() {
         let list = app.get_json(&format!("{STORE}/orders")).await;
         assert_eq!(list["orders"][0]["event_id"], "50002", "{list}");
     }
-    // A backend reports its last statistics when the backend ends, so end all backends first.
+    // A Postgres backend may report its last counts only when it ends, so first end all backends of the engine.
     app.engine.shut_down().await;
     let closed = "select count(*) = 0 from pg_stat_activity where datname = current_database() and application_name like 'vestnik %' \
          and pid <> pg_backend_pid()";

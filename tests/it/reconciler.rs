@@ -146,8 +146,8 @@ async fn a_row_with_its_event_is_never_found() {
     }
     let mut reconciler = Reconciler::default();
     assert_eq!(reconciler.look(&pool).await.unwrap(), []);
-    // This transaction stays open during a check. Its id is older than the check, but its rows may be newer than other
-    // rows.
+    // This transaction stays open while the reconciler checks the tables, and writes once more after that. The
+    // reconciler must report none of its rows.
     let slow = database.client().await;
     slow.batch_execute("begin; insert into orders (store_id) values (7)")
         .await

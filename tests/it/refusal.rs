@@ -351,8 +351,8 @@ async fn what_was_meant_for_a_topic_that_is_deleted_goes_to_the_chat_itself() {
     app.engine.shut_down().await;
 }
 
-/// The bot can no longer write to any kind of chat: the bot was removed, the chat was deleted, or members may not write
-/// at night.
+/// The bot loses the right to write to its chats, one of each kind: a person blocks the bot or removes it, or a chat is
+/// deleted. Telegram reports each loss with another error text.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_kind_of_chat_loses_the_bot_in_its_own_words() {
     const CHATS: [i64; 5] = [811, -82, -1_000_000_000_083, -1_000_000_000_084, -85];

@@ -135,8 +135,8 @@ impl Trial {
         }
     }
 
-    /// Asserts that the cache and the journal give the same events for random cursors. The cache must serve at least
-    /// `least` of these cursors.
+    /// Asserts that the cache and the journal give the same events for random cursors and stores. The cache must serve
+    /// at least `least` of these combinations.
     async fn compare(&mut self, least: usize) {
         self.read().await;
         let mut cursors: Vec<String> = (0..6)

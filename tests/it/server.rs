@@ -473,7 +473,8 @@ async fn a_new_certificate_is_served_when_its_files_change_and_no_session_notice
     let (tls, old) = certificate(directory.path());
     let app = App::start_secure(tls, old.clone()).await;
     let mut panel = app.panel("7", None).await.live().await;
-    // Only the certificate has changed, and not its key. The server therefore keeps the old certificate.
+    // So far the file of the certificate is new, and the file of the key is old. They do not fit together, so the
+    // server keeps the old certificate.
     let other = tempfile::tempdir().unwrap();
     let (new_tls, new) = certificate(other.path());
     std::fs::copy(&new_tls.certificate, directory.path().join("c.pem")).unwrap();

@@ -115,8 +115,8 @@ async fn a_long_read_is_streamed_in_order_and_every_cursor_of_it_goes_on() {
             .await
             .before_live;
         let first: u64 = back[0]["id"].as_str().unwrap().parse().unwrap();
-        // A large transaction is sent in chunks. The cursor of an event in a chunk points to the beginning of the
-        // chunk. Only the cursor of the chunk's last event points to the end of the chunk.
+        // The server sends a large transaction in chunks. In a chunk, the cursor of the last event points to the end of
+        // the chunk. The cursors of all other events point to its beginning, so the server may send events again.
         assert!(
             first <= ids.get(index + 1).copied().unwrap_or(10001),
             "none is missed behind event {index}"
@@ -493,8 +493,9 @@ async fn a_cursor_that_cannot_be_honoured_is_answered_and_the_session_goes_on() 
     }
 }
 
-/// A cursor with the same epoch, and with a position that no transaction has reached. The kept bytes are the version,
-/// the epoch and the kind. The new bytes are the end of the position, and zero missing transactions.
+/// A cursor of the same database, whose position is after every transaction that exists. The function keeps the first
+/// 10 bytes: the version, the epoch and the kind. The new bytes are the end of the position, and zero missing
+/// transactions.
 fn cursor_of_the_future(cursor: &str) -> String {
     use base64::Engine as _;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;

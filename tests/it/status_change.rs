@@ -15,8 +15,9 @@ use vestnik::sources::status_change::{
 
 use crate::support::db::{Database, until};
 
-/// The status changes that a person may make: the status before, the status after, and a condition. The condition `*`
-/// stands for orders with delivery, `-` for orders without delivery, and `booking` for bookings.
+/// The status changes that a person may make: the status before, the status after, and the orders or bookings to which
+/// the change applies. `*` stands for orders with delivery, `-` for orders without delivery, and `booking` for
+/// bookings. An empty text stands for all orders and bookings, but no booking becomes `ready`.
 const ALLOWED: [(&str, &str, &str); 9] = [
     ("pending", "preparing", ""),
     ("pending", "rejected", ""),

@@ -128,7 +128,7 @@ async fn a_dispatcher_of_two_thousand_stores_needs_one_socket() {
     }
     assert_eq!(stores.len(), ALL);
     assert_eq!(listed(&app, &app.token, 500).await.len(), ALL);
-    // The same socket goes on from its cursor.
+    // Another stream with the cursor of the middle event gets exactly the events after this cursor.
     let query = format!("?stores=*&after={cursor}");
     let mut again = app.stream(&query, &app.token).await.unwrap();
     for _ in 0..ALL / 2 {
@@ -428,8 +428,8 @@ async fn a_token_that_is_narrowed_ends_its_streams_and_no_others() {
     let cases = [
         ("stores=7,8", "stores = array['8']", 4503),
         ("stores=7", "stores = array['7', '9']", 0),
-        // The server closes a stream of all the token's stores, and the client reconnects. The new stream has the new
-        // stores of the token.
+        // The stream has all stores of the token. When these stores change, the server closes the stream with 1012.
+        // Then the client reconnects, and the new stream has the new stores.
         ("stores=*", "stores = array['8']", 1012),
         ("stores=*", "stores = null", 1012),
         ("stores=*", "revoked_at = now()", 4503),

@@ -236,7 +236,8 @@ async fn comes_all_the_same(fault: Fault, copies: usize) {
              from vestnik.vst_delivery";
         let row = client.query_one(pause, &[]).await.unwrap();
         let pause_s: f64 = row.get(0);
-        // The backoff is at most `failures` seconds, and some of this time may have passed already.
+        // After n failures, the next attempt is due at most n seconds later. Up to two seconds may have passed before
+        // this query.
         assert!((-2.0..=f64::from(failures)).contains(&pause_s), "{pause_s}");
         assert_eq!((row.get(1), row.get(2)), ("retrying", true));
         hurry(&client).await;
@@ -286,7 +287,7 @@ async fn chats_that_hang_delay_no_other() {
         telegram.link(&database, "8", chat, "mirror").await;
         telegram.fault(On::Chat(chat), Fault::Hang(Taken::No), Times::Always);
     }
-    // Sends to these chats have failed before. These chats have also been due for longer than the other chat.
+    // Make the sends to these 40 chats look failed before, and due for longer than the send to `CHAT`.
     let client = database.client().await;
     let due = "update vestnik.vst_chat set failures = 3, next_at = now() - interval '1 minute' where telegram_id <= 40";
     client.batch_execute(due).await.unwrap();

@@ -126,7 +126,8 @@ async fn each_route_takes_its_scope_and_says_so() {
         for (scope, token) in &tokens {
             let bearer = format!("Bearer {token}");
             let headers = [("Authorization", bearer.as_str())];
-            // A stream does not end, so the test uses a route or a parameter that gets a response at once.
+            // The response of a stream never ends. The test replaces the stream by a request that gets a response at
+            // once.
             let path = path
                 .replace("/sse/", "/session/")
                 .replace("/stream", "/stream?types=none");

@@ -351,8 +351,8 @@ async fn no_update_stops_those_behind_it() {
     telegram.link(&app.database, "7", ANNA, "mirror").await;
     app.write("insert into orders (store_id) values (7)").await;
     let message = telegram.until_messages(ANNA, 1).await[0].message.unwrap();
-    // The handling of each update from Boris, and of each press that accepts an order, fails in the database at every
-    // attempt.
+    // With these changes, the bot's SQL statements fail for each update from Boris, and for each press that accepts an
+    // order, at every attempt.
     app.write(
         "create function poison() returns trigger language plpgsql as $$ begin raise exception 'poison'; end $$; \
          create trigger poison before insert on vestnik.vst_chat for each row when (new.telegram_id = 22) execute function poison(); \

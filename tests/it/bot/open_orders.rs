@@ -101,7 +101,7 @@ async fn a_list_loses_the_buttons_of_orders_that_are_answered_and_gets_them_back
     let list = telegram.until_call("the list", is_list).await;
     let all = labels(&digest);
     assert_eq!((all.len(), labels(&list)), (4, all.clone()));
-    // The digest shows the orders that wait for an answer, and the list those that are open.
+    // The digest has a button for each order that waits for an answer. The list has a button for each open order.
     let shown = async |waiting: &[usize], open: &[usize]| {
         for (list, orders) in [(&digest, waiting), (&list, open)] {
             let expected: Vec<String> = orders.iter().map(|order| all[order - 1].clone()).collect();

@@ -263,9 +263,9 @@ async fn the_poll_is_free_as_soon_as_its_nodes_session_ends_or_when_it_falls_sil
     })
     .await
     .expect("the lease of an ended session is free at once");
-    // Node `b` is connected to Postgres, so node `a` does not get the lease. The connection may exist only because a
-    // pooler keeps it, or node `b` may hang. If node `b` gives no sign of life for nine seconds, node `a` gets the
-    // lease.
+    // Node `b` holds the lease, and its connection to Postgres is open, so node `a` does not get the lease. But node
+    // `b` may hang, or a pooler may keep the connection open after node `b` has ended. So node `a` gets the lease if
+    // node `b` gives no sign of life for nine seconds.
     let _a = node_up(&database, "a").await;
     assert_eq!(shared_bot::lease(&pool, "a").await.unwrap(), Lease::Elsewhere);
     b.execute(

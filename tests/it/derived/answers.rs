@@ -277,8 +277,8 @@ async fn a_statement_that_postgres_cannot_run_any_more_is_the_operators_and_is_r
 async fn who_answers_while_the_shop_cancels_learns_that_the_shop_was_first() {
     let mut shop = Shop::open("pretix", "read committed").await;
     shop.live(TICKET).await;
-    // While this transaction is open, the projector waits. It therefore cannot publish the cancellation before the
-    // answer.
+    // The projector computes the orders from the shop's tables. It waits while this transaction is open, so it cannot
+    // publish the cancellation before the answer.
     let mut other = shop.app.database.client().await;
     let cancelling = other.transaction().await.unwrap();
     cancelling

@@ -193,7 +193,8 @@ async fn at_most_five_distinct_failures_are_named() {
     assert!(lines[6].contains("2 more reasons"), "{lines:?}");
 }
 
-/// SQL that makes the projector compute the failed orders again at once, because their last attempt seems old.
+/// SQL that makes the engine compute the failed orders again at once. It moves the time of their last attempt an hour
+/// into the past.
 pub const RETRY_NOW: &str = "update vestnik.vst_projection_failure set tried_at = tried_at - interval '1 hour'";
 
 #[tokio::test]
@@ -337,7 +338,7 @@ async fn an_order_is_sent_with_the_items_that_are_written_after_it() {
         (&event["type"], &event["data"]["items"][0]["quantity"]),
         (&json!("new_order"), &json!(2))
     );
-    // The time of the event is the time at which the shop wrote the order, not the time of its item.
+    // The event has the time at which the shop wrote the order, not the time at which the shop wrote the item.
     let newest = "select at from vestnik.vst_event order by id desc limit 1";
     let at: time::OffsetDateTime = client.query_one(newest, &[]).await.unwrap().get(0);
     assert_eq!(at, since);
@@ -486,8 +487,8 @@ async fn after_an_hour_without_a_node_each_order_is_told_once_as_it_is_by_then()
         .collect();
     listed.sort_by_key(|number| number[1..].parse::<u32>().unwrap());
     assert_eq!(listed, numbers);
-    // The order that was cancelled in the meantime raises no alarm. The order that was removed in the meantime has no
-    // event.
+    // Before the node started, the shop cancelled order R5 and removed order R6. R6 must have no event. The test does
+    // not check the events of R5.
     let history = app.get_json("/api/partner/stores/1/events?limit=100").await;
     let mut told: Vec<(&str, &str, i64)> = history["events"]
         .as_array()

@@ -34,7 +34,8 @@ column = "order_id"
 const WRITERS: usize = 3;
 const TRANSACTIONS: usize = 120;
 const PROJECTED_EACH: usize = 4;
-/// Before each of these transactions, the test gives the projector's lease to a node that does not exist.
+/// The projector is the part of a node that computes orders from the shop's tables. Only the node with the lease runs
+/// it. Before each of these transactions, the test gives the lease to a node that does not exist.
 const STRANGER_AT: [usize; 2] = [30, 80];
 const STRANGER: &str =
     "update vestnik.vst_projector set holder = 'stranger', until = clock_timestamp() + interval '100 ms'";
@@ -72,7 +73,7 @@ async fn write(client: Client, watcher: Client, mut random: Rng) {
         .unwrap();
     for number in 0..TRANSACTIONS {
         if number % PROJECTED_EACH == 0 {
-            // Wait until the projector has read all changes so far. Without this wait, the projector could see only
+            // Wait until the projector has read all changes so far. Without this wait, the projector might see only
             // the final state of each order.
             let newest: i64 = watcher.query_one(NEWEST, &[]).await.unwrap().get(0);
             let taken = format!("select not exists (select from vestnik.vst_change where id <= {newest})");

@@ -133,7 +133,7 @@ impl Shop {
         transactions
     }
 
-    /// Waits until the engine has projected all changes.
+    /// Waits until the engine has computed the changed orders, and written their events.
     pub async fn settle(&self) {
         const SETTLED: &str =
             "select not exists (select from vestnik.vst_change) and not exists (select from vestnik.vst_wait)";

@@ -302,8 +302,8 @@ async fn the_defaults_of_before_come_back_whatever_they_were() {
 
 #[tokio::test]
 async fn what_was_broken_off_is_gone_on_with_or_undone() {
-    // During the checks before V23, orders with the status `new` still exist, so this trigger raises no error. It
-    // raises an error when V23 changes the bookings.
+    // This trigger makes the migration fail in the middle. While orders with the status `new` exist, the trigger raises
+    // no error. V23 changes the orders first, so the trigger raises its error when V23 changes the bookings.
     const SABOTAGE: &str = "create function sabotage() returns trigger language plpgsql as $$ begin \
              if exists (select from orders where status = 'new') then return new; end if; raise exception 'no'; end $$; \
          create trigger sabotage before update on bookings for each row execute function sabotage();";

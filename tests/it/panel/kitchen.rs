@@ -36,7 +36,7 @@ async fn dishes_are_ticked_and_what_is_to_be_cooked_now_is_counted_over_all_orde
         .until(&format!("{counts} === '2× Маргарита,2× Чай,1× Борщ'"))
         .await;
     browser.picture("42-all-day").await;
-    // The dialog shows the same ticks, and a reload keeps them.
+    // The dialog of the order shows the ticks of its card, and a reload keeps the ticks.
     browser.press("[data-key='orders/7/orders/2'] .card-open").await;
     let done = "[...document.querySelectorAll('#order .tick')].map((row) => row.getAttribute('aria-pressed')).join()";
     browser.until(&format!("{done} === 'true,false'")).await;
@@ -53,7 +53,7 @@ async fn dishes_are_ticked_and_what_is_to_be_cooked_now_is_counted_over_all_orde
     browser
         .until(&format!("{counts} === '2× Маргарита,1× Борщ,1× Суп'"))
         .await;
-    // The press of a tick did not open the order.
+    // The presses on the ticks have not opened the dialog of the order.
     assert_eq!(
         browser.js("return document.getElementById('order').open").await,
         json!(false)

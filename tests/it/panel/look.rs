@@ -227,8 +227,8 @@ async fn each_kind_of_alert_has_a_sound_of_its_own() {
     let (app, browser) = (App::start().await, Browser::start().await);
     browser.page.goto(&app.panel_link()).await.unwrap();
     browser.until("window.vestnik !== undefined").await;
-    // Render each sound without playing it. Measure how strong the tone of each kind of sound is in it (Goertzel
-    // algorithm).
+    // The script renders each sound without playing it. Each kind of sound has one main tone. In each rendered sound,
+    // the script measures the strength of the tones of all kinds (Goertzel algorithm).
     let render = "const done = arguments[0];
         const kinds = { order: 1319, urgent: 1661, changed: 1047, cancelled: 740, booking: 784, offline: 392 };
         const power = (samples, hz, rate) => { let [a, b] = [0, 0]; const k = 2 * Math.cos(2 * Math.PI * hz / rate);

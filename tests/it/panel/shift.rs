@@ -1,5 +1,5 @@
-//! Tests of the shift. A person confirms its end. It continues after a restart of the tablet. If the key is revoked,
-//! the page shows a field for another key.
+//! Tests of the shift, in which a page receives orders. A person must confirm the end of a shift. A shift continues
+//! after a restart of the tablet. If the key is revoked, the page shows a field for another key.
 
 use serde_json::json;
 use vestnik::token::{self, Which};

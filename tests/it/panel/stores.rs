@@ -101,7 +101,7 @@ async fn a_filter_shows_one_store_and_never_hides_what_rings() {
         .until("document.querySelector('[data-key=\"orders/8/orders/2\"]') === null")
         .await;
     until_card(&browser, "pending", "orders/7/orders/1").await;
-    // A new order of the other store is shown, and rings.
+    // Store 7 is selected. The page still shows a new order of store 8, and rings for it.
     app.write(OTHER).await;
     until_card(&browser, "pending", "orders/8/orders/3").await;
     browser.until("vestnik.ringer.ringing.has('orders/8/orders/3')").await;
@@ -137,7 +137,7 @@ async fn a_store_whose_line_is_lost_is_named_and_what_is_pressed_for_it_waits() 
     browser
         .until("document.querySelector('[data-notice^=\"line 8\"]')?.innerText.includes('№8') || document.querySelector('[data-notice^=\"line 8\"]')?.innerText.includes('Пекарня')")
         .await;
-    // The other store still receives orders.
+    // The page still receives the orders of store 7.
     app.write(ORDER).await;
     until_card(&browser, "pending", "orders/7/orders/2").await;
     // The first press after the reload only unlocks the sound.

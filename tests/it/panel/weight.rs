@@ -82,8 +82,8 @@ async fn the_first_order_is_seen_after_twelve_requests_and_eighty_kilobytes_at_m
 }
 
 fn expect_light(seen: &Seen) {
-    // The page loads the lists before it counts the orders of the day. The request that opens the socket does not
-    // count.
+    // The page loads the lists before it counts the orders of the day, so the search below begins after the list of
+    // bookings. The request that opens the socket (`/ws/`) is left out.
     let mut lines = seen.requests.iter();
     let lists = lines.position(|(line, _)| line.contains("/bookings?"));
     let lists = lists.expect("the bookings are loaded");

@@ -30,8 +30,8 @@ pub enum Attack {
     FloodPings,
 }
 
-/// The pause before a disconnected client connects again. Without this pause, the clients would use all of the machine,
-/// and the test would measure the machine instead of the server.
+/// The pause before a disconnected client connects again. Without this pause, the clients would use all the CPU time of
+/// the machine, and the server would get too little.
 const PAUSE: Duration = Duration::from_secs(5);
 /// The number of clients of [`Attack::TryTokens`].
 const TRYING: usize = 200;

@@ -47,7 +47,8 @@ impl Hook {
         Self::begin(answers, None).await
     }
 
-    /// Starts a receiver that acts as a shop's API: it executes `sql` before each response of success.
+    /// Starts a receiver that acts as a shop's API: it executes `sql` before each response with a status of success
+    /// (2xx).
     pub async fn that_writes(answers: &[Answer], client: Client, sql: &str) -> Self {
         Self::begin(answers, Some(Arc::new((client, sql.to_owned())))).await
     }

@@ -195,7 +195,8 @@ pub struct Telegram {
 }
 
 impl Telegram {
-    /// Starts a fake Bot API and a new database, and links a private chat to store 7 in the mode `mirror`.
+    /// Starts a fake Bot API and a new database, and links a private chat to store 7. In the mode `mirror`, the chat
+    /// gets every message.
     pub async fn with_chat(chat: i64) -> (Self, Database) {
         let (telegram, database) = (Self::start().await, Database::fresh().await);
         telegram.add_private(chat, "Anna");
