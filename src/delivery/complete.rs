@@ -1,8 +1,6 @@
 //! Saves the outcome of a send. Each claim of a chat's lane has a number, the fence. When a node saves an outcome, its
 //! fence must still be the newest. So a node whose lease has ended cannot overwrite the work of the next node.
 
-use std::time::Duration;
-
 use crate::infra::db::{Client, Pool, Transaction};
 
 use super::channel::{Claim, SendOutcome, SentMessage};
@@ -11,7 +9,7 @@ use super::lane::Lane;
 use super::list_button::{self, Until};
 use super::migrate;
 use super::next_message::Work;
-use super::retry::Pauses;
+use super::next_state::{State, state_of};
 use crate::delivery::shared_bot;
 use crate::infra::db::{self, QueryError};
 
@@ -21,18 +19,6 @@ pub(super) const CHAT_SPACING_S: f64 = 1.05;
 /// Seconds for which a slot stays taken after the end of its send. A slot is the right to make one of the bot's sends
 /// per second.
 const SLOT_WINDOW_S: f64 = 1.05;
-/// Seconds until a refused message is sent again without markup. The chat's other deliveries go first.
-const PLAIN_PAUSE_S: f64 = 2.0;
-/// The pauses between the attempts to send a message. They apply if the send failed although this node reached
-/// Telegram. The function `hurry` ends these pauses for all messages.
-const PAUSES: Pauses = Pauses {
-    first: Duration::from_secs(1),
-    longest: Duration::from_secs(5 * 60),
-};
-/// The number of refusals after which a message is dead-lettered. By then the message was sent with markup, without
-/// markup, and without buttons.
-pub const MOST_REFUSALS: u32 = 3;
-
 /// Whether `complete` saved the outcome of a send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Completion {
@@ -100,49 +86,6 @@ async fn is_ours(transaction: &Transaction<'_>, claim: &Claim) -> Result<bool, Q
         .query_opt(&statement, &[&claim.chat.0, &claim.fence])
         .await?
         .is_some())
-}
-
-/// The state that the deliveries of a send get after its outcome.
-struct State {
-    name: &'static str,
-    reason: Option<String>,
-    /// The time before the deliveries may be sent again. A pause of the whole chat applies, too.
-    pause: Duration,
-}
-
-fn state_of(claim: &Claim, outcome: &SendOutcome) -> State {
-    let state = |name, reason: &str, pause| State {
-        name,
-        reason: (!reason.is_empty()).then(|| reason.to_owned()),
-        pause,
-    };
-    let now = Duration::ZERO;
-    let backoff = || PAUSES.after(claim.failures + 1, fastrand::f64());
-    match outcome {
-        SendOutcome::Sent(_) => state("sent", "", now),
-        SendOutcome::Gone(why) => state("dead", why, now),
-        SendOutcome::Refused(why) if claim.refusals + 1 >= MOST_REFUSALS => state("dead", why, now),
-        SendOutcome::Refused(why) => state("retrying", why, Duration::from_secs_f64(PLAIN_PAUSE_S)),
-        SendOutcome::Failed(why) => state("retrying", why, backoff()),
-        // Only a chat's link to a store can be blocked. These deliveries belong to no store, so the deliveries
-        // themselves pause.
-        SendOutcome::Blocked { reason, .. } if claim.work.style().is_none() => state("retrying", reason, backoff()),
-        SendOutcome::Throttled(pause) => {
-            state("retrying", &format!("Telegram asks to wait {} s", pause.as_secs()), now)
-        }
-        SendOutcome::Blocked { reason: why, .. } | SendOutcome::Stopped(why) | SendOutcome::NotReached(why) => {
-            state("retrying", why, now)
-        }
-        SendOutcome::MessageGone
-            if matches!(
-                claim.work,
-                Work::Reply { .. } | Work::ListButtons { .. } | Work::Keyboard { .. }
-            ) =>
-        {
-            state("dead", "the message is gone", now)
-        }
-        SendOutcome::MessageGone | SendOutcome::Migrated(_) | SendOutcome::NotBegun => state("pending", "", now),
-    }
 }
 
 /// Saves the new state of the deliveries of a send. If the chat was disabled during the send, its deliveries are

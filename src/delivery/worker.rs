@@ -15,9 +15,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::channel::{ChatChannel, Claim, Outage, SendOutcome};
 use super::choice::DigestRule;
-use super::complete::{self, Completion, MOST_REFUSALS};
+use super::complete::{self, Completion};
 use super::enqueue::{self, Enqueued};
 use super::gauges::{self, database_label};
+use super::next_state::MOST_REFUSALS;
 use super::queue::{self, Claimed, Rules};
 use super::{escalation, escalation_webhook, late, unattended_alarm};
 use crate::delivery::shared_bot;

@@ -31,8 +31,7 @@ const MAX_IDLE_LOCK_WAITS: u32 = 10;
 const SUPPRESS_RETRY: Duration = Duration::from_secs(5);
 /// Shortest time between two [`PeerMessage::PollingPeer`] messages of a node.
 const POLLING_PEER_INTERVAL: Duration = Duration::from_secs(1);
-/// The suppressing node sends [`PeerMessage::EventsRead`] after each read for this time after it has received a
-/// [`PeerMessage::PollingPeer`].
+/// Time after a [`PeerMessage::PollingPeer`] in which a suppressing node announces each of its reads.
 const PEER_TIMEOUT: Duration = Duration::from_secs(3);
 /// When suppression begins, the node sends [`PeerMessage::EventsRead`] after each read for this time, before any node
 /// has sent [`PeerMessage::PollingPeer`]. Within this time every polling node has sent it. The time is short, because a

@@ -362,6 +362,7 @@ fn change<'a>(writes: &[(&'a JournalEvent, &'a RowWrite)]) -> Change<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::event::EventId;
     use crate::sources::fixtures::{REFERENCE, source};
     use serde_json::json;
 

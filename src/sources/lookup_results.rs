@@ -6,7 +6,8 @@ use std::collections::{HashMap, HashSet};
 use super::overwritten_answer::OverwrittenAnswer;
 use crate::domain::event::{EventId, SourceId, SubjectId};
 
-/// The results of the look-ups for the orders in some journal rows. A look-up reads other tables, such as the items.
+/// The results of look-ups for the orders in some journal rows. A look-up reads data of an order from other tables, such
+/// as the table of items.
 #[derive(Debug, Default)]
 pub struct Lookups {
     found: HashMap<SubjectId, String>,
@@ -41,7 +42,8 @@ impl Lookups {
         self.failed.insert(source);
     }
 
-    /// Sets the overwritten answers. The key of the map is the journal id of the row that overwrote the answer.
+    /// Sets the answers of people that the shop overwrote with an old status. The map's key is the id of the journal row
+    /// of the overwriting write.
     pub fn set_overwritten(&mut self, overwritten: HashMap<EventId, OverwrittenAnswer>) {
         self.overwritten = overwritten;
     }

@@ -10,6 +10,7 @@ mod admission;
 mod batch;
 mod event_cache;
 mod holders;
+mod router_state;
 mod selection;
 mod session_queue;
 mod subscription;
@@ -24,6 +25,7 @@ pub use batch::{Batch, BatchPart, Published, put_text_frame};
 use event_cache::EventCache;
 pub use event_cache::{CACHE_BYTES, CachedReplay};
 use holders::held_by;
+use router_state::{RouterState, Subscriber};
 pub use selection::{ManyStores, Selection};
 pub use session_queue::Queued;
 use session_queue::SessionQueue;
@@ -65,63 +67,9 @@ pub enum Refused {
     TooMany,
 }
 
-struct Subscriber {
-    number: u64,
-    holder: Holder,
-    link: Arc<SessionQueue>,
-    selection: Selection,
-}
-
-struct Inner {
-    /// The sessions that receive events of one store only, grouped by this store.
-    stores: HashMap<StoreId, Vec<Subscriber>>,
-    /// The sessions that receive events of several stores.
-    many: Vec<Subscriber>,
-    /// The epoch of the database, and the cursor that covers all published events. `None`: the feed has not set a
-    /// position yet.
-    reached: Option<(Epoch, Arc<str>)>,
-    recent: EventCache,
-    next_number: u64,
-    sessions: usize,
-    draining: bool,
-    /// Whether the last read of the journal is too long ago.
-    stale: bool,
-}
-
-impl Inner {
-    /// Groups the events by store. Leaves out stores without a session on this node.
-    fn by_store<'a>(&self, events: &'a [JournalEvent]) -> Vec<(&'a StoreId, Vec<&'a JournalEvent>)> {
-        let mut by_store: Vec<(&StoreId, Vec<&JournalEvent>)> = Vec::new();
-        let mut places: HashMap<&StoreId, usize> = HashMap::new();
-        for event in events {
-            let Some(store) = event.store.as_ref() else { continue };
-            match by_store.last_mut() {
-                // Consecutive events usually belong to one store, so no look-up is needed.
-                Some((last, events)) if *last == store => events.push(event),
-                _ if !self.is_watched(store) => {}
-                _ => {
-                    let place = *places.entry(store).or_insert(by_store.len());
-                    match by_store.get_mut(place) {
-                        Some((_, events)) => events.push(event),
-                        None => by_store.push((store, vec![event])),
-                    }
-                }
-            }
-        }
-        by_store
-    }
-
-    fn release_all(&mut self) {
-        self.all().for_each(|subscriber| subscriber.link.end(End::Draining));
-        self.stores.clear();
-        self.many.clear();
-        self.sessions = 0;
-    }
-}
-
 /// Hands each event to the sessions of its store on this node.
 pub struct Router {
-    inner: Mutex<Inner>,
+    inner: Mutex<RouterState>,
     admission: Admission,
     send_queue_bytes: usize,
     max_event_bytes: usize,
@@ -134,7 +82,7 @@ impl Router {
     /// with the same token.
     pub fn new(send_queue_bytes: usize, max_per_store: usize, max_per_token: usize) -> Self {
         Self {
-            inner: Mutex::new(Inner {
+            inner: Mutex::new(RouterState {
                 stores: HashMap::new(),
                 many: Vec::new(),
                 reached: None,
@@ -163,7 +111,7 @@ impl Router {
         self.max_event_bytes
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, RouterState> {
         // The lock is used even after another task has panicked. At most one session misses its last batch. That
         // session's cursor does not cover the batch, so a replay sends it.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -291,7 +239,7 @@ impl Router {
         kept
     }
 
-    fn hand_over(&self, inner: &mut Inner, store: &StoreId, batch: &Batch) {
+    fn hand_over(&self, inner: &mut RouterState, store: &StoreId, batch: &Batch) {
         let Some(subscribers) = inner.stores.get_mut(store) else {
             return;
         };

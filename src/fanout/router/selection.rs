@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Batch, Inner, Refused, Router, Subscriber, Subscription};
+use super::{Batch, Refused, Router, RouterState, Subscriber, Subscription};
 use crate::domain::event::{EventType, PartnerEvent, StoreId};
 use crate::domain::store_set::StoreSet;
 use crate::token::{Holder, Stores};
@@ -87,7 +87,7 @@ impl Selection {
     }
 }
 
-impl Inner {
+impl RouterState {
     /// The subscribers that count together against one session limit. For one store, these are its sessions; for
     /// several stores, these are all sessions of several stores.
     pub(super) fn group(&mut self, selection: &Selection) -> Option<&mut Vec<Subscriber>> {
@@ -131,7 +131,7 @@ impl Router {
     /// stores, so only the last event that a session receives may carry it.
     pub(super) fn hand_over_to_many(
         &self,
-        inner: &mut Inner,
+        inner: &mut RouterState,
         mut events: Vec<PartnerEvent>,
         before: &Arc<str>,
         after: &Arc<str>,
