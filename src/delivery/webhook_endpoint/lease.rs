@@ -1,6 +1,6 @@
-//! The lease of an endpoint. Only the node that holds the lease posts to the endpoint and saves the outcomes. Each new
-//! lease gets a larger number, the fence. A node that has lost its lease cannot save anything, because its fence is too
-//! old.
+//! The lease of an endpoint. Only the node that holds the lease posts to the endpoint and saves the outcomes (for a
+//! failed post in `failed_post`). Each new lease gets a larger number, the fence. A node that has lost its lease cannot
+//! save anything, because its fence is too old.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -8,8 +8,6 @@ use std::time::{Duration, Instant};
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
-use super::post::{Failed, Failure};
-use crate::delivery::retry::Pauses;
 use crate::domain::event::{EventType, PartnerEvent, StoreId};
 use crate::domain::store_set::StoreSet;
 use crate::infra::db::{self, Pool, QueryError};
@@ -18,17 +16,6 @@ use crate::infra::db::{self, Pool, QueryError};
 const LEASE_S: f64 = 30.0;
 /// The age from which a lease is renewed before the next post.
 pub(super) const RENEWAL: Duration = Duration::from_secs(10);
-/// The pauses between the attempts to post one event.
-const PAUSES: Pauses = Pauses {
-    first: Duration::from_secs(5),
-    longest: Duration::from_secs(60 * 60),
-};
-/// Seconds of failures without a success until the endpoint is stopped. This time is shorter than the retention of the
-/// journal, so that `vestnik webhook resume` loses no event.
-const GIVE_UP_S: f64 = 3.0 * 24.0 * 60.0 * 60.0;
-/// The number of refusals after which an event is skipped. With the pauses, this takes about ten minutes.
-const MOST_REFUSALS: i32 = 8;
-
 /// The columns from which a [`Leased`] is read.
 const COLUMNS: &str = "id, fence, key, url, array_remove(array[secret, secret_old], null), stores, types, cursor, \
      resync_reason, resyncs, attempts, extract(epoch from clock_timestamp())::bigint";
@@ -36,7 +23,7 @@ const COLUMNS: &str = "id, fence, key, url, array_remove(array[secret, secret_ol
 /// An endpoint whose lease this node holds.
 pub(super) struct Leased {
     pub id: i64,
-    fence: i64,
+    pub fence: i64,
     pub key: String,
     pub url: String,
     pub secrets: Vec<String>,
@@ -48,7 +35,7 @@ pub(super) struct Leased {
     /// The reason why the endpoint may have missed events. `None`: it has missed no event before the cursor.
     pub resync: Option<String>,
     pub resyncs: i32,
-    attempts: i32,
+    pub attempts: i32,
     /// The time of the database's clock at the newest statement for this lease, in seconds since 1970.
     pub time: i64,
     /// When this node took the lease or last renewed it.
@@ -92,19 +79,6 @@ pub(super) enum Lease {
     Held,
     /// This node has lost the lease: another node has it, or the endpoint was removed or stopped.
     Over,
-}
-
-/// The consequence of a failed post.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Consequence {
-    /// The event is posted again after a pause, by any node.
-    Retry,
-    /// The endpoint was stopped.
-    Stopped,
-    /// The event is skipped, and the next event is posted at once.
-    PassedOver,
-    /// Nothing is saved, because this node has lost the lease.
-    None,
 }
 
 /// Takes the leases of all endpoints that are due, if no node holds their lease. An endpoint is due when its pause
@@ -168,62 +142,6 @@ async fn save(
     let Some(row) = row else { return Ok(Lease::Over) };
     *leased = Leased::read(&row).map_err(QueryError::from)?;
     Ok(Lease::Held)
-}
-
-/// Saves that a post failed, and ends the lease. The next attempt waits for the usual pause, or for the pause that the
-/// endpoint asks for if that is longer, but at most an hour. `cursor` is the cursor after the posted event, and is
-/// saved only if the event is skipped.
-pub(super) async fn failed(
-    pool: &Pool,
-    leased: &Leased,
-    cursor: &str,
-    failed: &Failed,
-) -> Result<Consequence, QueryError> {
-    // An SQL condition: this is the last allowed refusal, so the event is skipped. The next event then starts with no
-    // refusals and no failures.
-    const PASSES: &str = "refusals + $3 >= $4";
-    let sql = format!(
-        "update vestnik.vst_webhook_endpoint set leased_until = '-infinity', reason = $5, \
-             cursor = case when {PASSES} then $6 else $7 end, \
-             resync_reason = case when {PASSES} then null else resync_reason end, \
-             given_up = given_up + case when {PASSES} then 1 else 0 end, \
-             refusals = case when {PASSES} then 0 else refusals + $3 end, \
-             attempts = case when {PASSES} then 0 else attempts + 1 end, \
-             failing_since = case when {PASSES} then null else coalesce(failing_since, clock_timestamp()) end, \
-             due_at = clock_timestamp() + case when {PASSES} then interval '0' else make_interval(secs => $8) end, \
-             stopped_at = case when $9 or failing_since < clock_timestamp() - make_interval(secs => $10) then clock_timestamp() end \
-         where id = $1 and fence = $2 and stopped_at is null returning stopped_at is not null, attempts = 0"
-    );
-    let failures = leased.attempts.unsigned_abs().saturating_add(1);
-    let shortest = failed.retry_after.min(PAUSES.longest);
-    let pause = PAUSES.after(failures, fastrand::f64()).max(shortest).as_secs_f64();
-    let refused = i32::from(failed.failure == Failure::Refused);
-    let gone = failed.failure == Failure::Gone;
-    db::with_timeout(async {
-        let client = pool.get().await?;
-        let statement = client.prepare_cached(&sql).await?;
-        let parameters: [&(dyn ToSql + Sync); 10] = [
-            &leased.id,
-            &leased.fence,
-            &refused,
-            &MOST_REFUSALS,
-            &failed.reason,
-            &cursor,
-            &leased.cursor,
-            &pause,
-            &gone,
-            &GIVE_UP_S,
-        ];
-        let Some(row) = client.query_opt(&statement, &parameters).await? else {
-            return Ok(Consequence::None);
-        };
-        Ok(match (row.try_get(0)?, row.try_get(1)?) {
-            (true, _) => Consequence::Stopped,
-            (false, true) => Consequence::PassedOver,
-            (false, false) => Consequence::Retry,
-        })
-    })
-    .await
 }
 
 /// Ends the lease, so that another node can take it at once.

@@ -9,8 +9,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::failed_post::{self, Consequence};
 use super::figures::{self, Figures};
-use super::lease::{self, Consequence, Lease, Leased, RENEWAL};
+use super::lease::{self, Lease, Leased, RENEWAL};
 use super::post::{self, Failure};
 use crate::domain::cursor::Unusable;
 use crate::domain::event::{JournalEvent, PartnerEvent};
@@ -262,7 +263,7 @@ impl Endpoints {
             Failure::Refused => "refused",
             Failure::Down | Failure::Gone => "failed",
         });
-        let consequence = lease::failed(&self.pool, leased, cursor, &failed).await?;
+        let consequence = failed_post::save(&self.pool, leased, cursor, &failed).await?;
         let (endpoint, message, reason) = (leased.id, letter.id.as_str(), failed.reason.as_str());
         match consequence {
             Consequence::Retry => tracing::warn!(endpoint, message, reason, "a webhook was not posted yet"),
