@@ -25,9 +25,9 @@ pub fn can_mount() -> bool {
     run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"])) && run(&mut Command::new("umount"))
 }
 
-/// Fills the disk, waits until Postgres has refused a write, and frees the disk. Without space for its WAL, Postgres
-/// ends; then it is started again.
-pub async fn fill(server: &mut Server, database: &Database) {
+/// Fills the disk, waits until Postgres has refused a write and then until `pause` ends, and frees the disk. Without
+/// space for its WAL, Postgres ends; then it is started again.
+pub async fn fill(server: &mut Server, database: &Database, pause: impl Future) {
     let client = database.client().await;
     server.fill_disk();
     while client.batch_execute(WRITE).await.is_ok() {
@@ -35,5 +35,6 @@ pub async fn fill(server: &mut Server, database: &Database) {
         look_again().await;
     }
     drop(client);
+    pause.await;
     server.free_disk();
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tokio::process::Command;
 use tokio::time::timeout;
+use vestnik::infra::db::Client;
 use vestnik::token::Stores;
 
 use super::disk;
@@ -25,6 +26,8 @@ const LARGE: usize = 2_000;
 const OFFSETS_S: [i64; 5] = [-3600, -60, 0, 60, 3600];
 /// The longest time before `vestnik migrate` is killed, milliseconds.
 const LONGEST_MIGRATION_MS: u64 = 300;
+/// The longest time for which the disk stays full after a refused write, seconds.
+const LONGEST_FULL_DISK_S: u64 = 4;
 /// A trigger that `vestnik migrate` creates again, so that the migration has work to do.
 const TRIGGER: &str = "vestnik_record_truncate";
 
@@ -51,6 +54,10 @@ pub enum Fault {
     RevokeToken,
     /// Create a synchronous standby, end the primary for good, and promote the standby.
     Promote,
+    /// Create a standby, let it miss some commits, end the primary for good, and promote the standby.
+    PromoteWithLoss,
+    /// Keep a snapshot of the database, and put it back after some commits.
+    PutBackSnapshot,
     /// Drop all packets between a node and Postgres.
     CutFromPostgres,
     /// Drop all packets between HAProxy and a node, until every client has all events from other nodes.
@@ -66,7 +73,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::KillNode,
         Self::StopNode,
         Self::RollingRestart,
@@ -77,6 +84,8 @@ impl Fault {
         Self::LargeTransaction,
         Self::RevokeToken,
         Self::Promote,
+        Self::PromoteWithLoss,
+        Self::PutBackSnapshot,
         Self::CutFromPostgres,
         Self::CutFromBalancer,
         Self::TelegramAway,
@@ -122,6 +131,15 @@ impl Chaos {
             Fault::LargeTransaction => self.trial.write_many(LARGE, &mut self.random).await,
             Fault::RevokeToken => self.revoke().await,
             Fault::Promote => self.promote().await,
+            Fault::PromoteWithLoss => self.promote_with_loss().await,
+            Fault::PutBackSnapshot => {
+                self.server.keep();
+                self.trial.commits(COMMITS_BETWEEN).await;
+                self.trial.until_caught_up().await;
+                self.trial.commits(COMMITS_BETWEEN).await;
+                self.server.put_back();
+                self.forget_lost().await;
+            }
             Fault::CutFromPostgres => self.cut_from_postgres(node).await,
             Fault::CutFromBalancer => {
                 self.nodes.drop_packets(node, Side::Balancer);
@@ -135,7 +153,16 @@ impl Chaos {
                 self.nodes.set_clock(node, offset_s);
             }
             Fault::KillMigration => self.kill_migration().await,
-            Fault::FullDisk => disk::fill(&mut self.server, &self.database).await,
+            Fault::FullDisk => {
+                let longest_s = self.random.u64(..LONGEST_FULL_DISK_S);
+                let commits = self.trial.commits(COMMITS_BETWEEN);
+                disk::fill(
+                    &mut self.server,
+                    &self.database,
+                    timeout(Duration::from_secs(longest_s), commits),
+                )
+                .await;
+            }
         }
     }
 
@@ -225,8 +252,32 @@ impl Chaos {
         // The standby is synchronous: from now on, the standby has every commit that the primary has acknowledged.
         self.trial.commits(COMMITS_BETWEEN).await;
         let standby = Database::at(standby.into()).client().await;
+        self.take_over(&standby).await;
+    }
+
+    /// Ends the primary for good, and promotes the standby.
+    async fn take_over(&mut self, standby: &Client) {
         self.server.fail();
         standby.batch_execute("select pg_promote()").await.unwrap();
-        until(&standby, "select not pg_is_in_recovery()").await;
+        until(standby, "select not pg_is_in_recovery()").await;
+    }
+
+    async fn promote_with_loss(&mut self) {
+        let standby = format!("{}/postgres", self.server.standby());
+        let standby = Database::at(standby.into()).client().await;
+        // Every client has the commits up to here: later, such a commit may only be in a list that a client loads.
+        self.trial.until_caught_up().await;
+        let cut_off = "alter system set primary_conninfo = ''";
+        standby.batch_execute(cut_off).await.unwrap();
+        standby.batch_execute("select pg_reload_conf()").await.unwrap();
+        until(&standby, "select not exists (select from pg_stat_wal_receiver)").await;
+        self.trial.commits(COMMITS_BETWEEN).await;
+        self.take_over(&standby).await;
+        self.forget_lost().await;
+    }
+
+    async fn forget_lost(&mut self) {
+        self.trial.forget_lost().await;
+        self.told.forget_lost(&self.trial);
     }
 }

@@ -4,6 +4,8 @@
 //!
 //! - Every acknowledged commit was delivered, as one event for each changed order. A transaction that was rolled back
 //!   has no event.
+//! - Where the database lost commits, exactly the clients that saw a lost change were told to load their lists again, or
+//!   also clients that did not see one. Commits that the database still has are delivered, or are in those lists.
 //! - The events of a row are in order. Each event's previous status is the status of the event before it.
 //! - No panel received an event of another store.
 //! - An event was repeated only where a fault permits this, and the repeated event had the same id.
@@ -16,7 +18,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::sync::watch;
@@ -25,13 +27,17 @@ use tokio::time::timeout;
 
 use crate::support::app::PATIENCE;
 use crate::support::look_again;
-use receiver::{Address, Receiver};
+use receiver::{Address, Received, Receiver, Resync};
 use tables::Table;
 use writer::{Row, Writer, write_meals};
 
 /// The stores whose orders the writers write.
 pub const STORES: [i64; 3] = [1, 2, 3];
 const WRITERS: u64 = 4;
+/// A client may be told of a loss of commits this long before the test has asked the database what it lost.
+const LOSS_NOTICED: Duration = Duration::from_secs(2);
+/// The most resyncs of a client after one loss: one by each of three nodes.
+const MOST_RESYNCS: usize = 3;
 
 /// The seed of this run, from VESTNIK_TEST_SEED or random. The function prints the seed, so that a failed run can be
 /// repeated.
@@ -47,11 +53,15 @@ pub fn seed() -> u64 {
 /// The record of all changes that the writers have written. Each change has a unique tag.
 #[derive(Default)]
 struct Book {
-    /// Changes whose commit Postgres has acknowledged. The key is the tag, and the value is the store.
-    acknowledged: HashMap<String, i64>,
+    /// Changes whose commit Postgres has acknowledged. The key is the tag.
+    acknowledged: HashMap<String, Commit>,
     /// Changes whose outcome is unknown, because the connection broke during the commit. The key is the tag, and the
     /// value is the store.
     unknown: HashMap<String, i64>,
+    /// Changes that the database lost in a promotion or with a snapshot. The key is the tag, and the value is the store.
+    lost: HashMap<String, i64>,
+    /// The times at which the database had lost commits.
+    losses: Vec<Instant>,
     /// The tags of changes that were rolled back.
     never: HashSet<String>,
     /// Changes that the same transaction later replaced or undid. The key is the tag, and the value is the store.
@@ -61,8 +71,29 @@ struct Book {
     has_large: bool,
     /// The ids of orders that were inserted with an ended status. Such an insertion creates no event.
     silent: HashSet<String>,
-    /// The committed orders and their stores. Every writer may change these orders.
-    orders: Vec<(Row, i64)>,
+    /// The committed orders, which every writer may change.
+    orders: Vec<Row>,
+}
+
+/// The store of an acknowledged change, and the time at which its commit began.
+#[derive(Clone, Copy)]
+struct Commit {
+    store: i64,
+    began: Instant,
+}
+
+impl Book {
+    fn acknowledge(&mut self, tags: impl IntoIterator<Item = (String, i64)>, began: Instant) {
+        let commits = tags.into_iter().map(|(tag, store)| (tag, Commit { store, began }));
+        self.acknowledged.extend(commits);
+    }
+
+    /// The store of a change that may have an event.
+    fn store_of(&self, tag: &str) -> Option<i64> {
+        let passing = self.passing.get(tag).filter(|_| self.has_large);
+        let acknowledged = self.acknowledged.get(tag).map(|commit| commit.store);
+        acknowledged.or(self.unknown.get(tag).or(self.lost.get(tag)).or(passing).copied())
+    }
 }
 
 /// Whether an event may arrive more than once.
@@ -189,6 +220,7 @@ impl Trial {
         let insert = "insert into orders (store_id, customer_name) \
              select ($1::bigint[])[1 + n % 2], $2 || '-' || n from generate_series(1, $3::bigint) n \
              returning id, store_id, customer_name";
+        let began = Instant::now();
         let rows = client
             .query(insert, &[&stores.as_slice(), &name, &(orders as i64)])
             .await
@@ -196,9 +228,9 @@ impl Trial {
         let mut book = self.book.lock().unwrap();
         book.has_large = true;
         for row in rows {
-            book.acknowledged.insert(row.get(2), row.get(1));
+            book.acknowledge([(row.get(2), row.get(1))], began);
             let (table, number) = (Table::Orders, row.get(0));
-            book.orders.push((Row { table, number }, row.get(1)));
+            book.orders.push(Row { table, number });
         }
     }
 
@@ -212,22 +244,53 @@ impl Trial {
             let row = client.query_one(Table::Orders.insert(), &[&store, &tag]).await.ok()?;
             Some(row.get(0))
         };
-        let id = insert.await;
+        let (began, id) = (Instant::now(), insert.await);
         let mut book = self.book.lock().unwrap();
-        let tags = if id.is_some() {
-            &mut book.acknowledged
+        if id.is_some() {
+            book.acknowledge([(tag.to_owned(), store)], began);
         } else {
-            &mut book.unknown
-        };
-        tags.insert(tag.to_owned(), store);
+            book.unknown.insert(tag.to_owned(), store);
+        }
         id
+    }
+
+    /// Whether Postgres has acknowledged the change, and has not lost it since.
+    pub fn is_kept(&self, tag: &str) -> bool {
+        self.book.lock().unwrap().acknowledged.contains_key(tag)
+    }
+
+    /// Asks the database which changes it still has, after a promotion or a snapshot that may have lost commits. The
+    /// lost changes are owed to nobody. All connections to the database of before must be closed.
+    pub async fn forget_lost(&self) {
+        let mut tags: HashSet<String> = {
+            let book = self.book.lock().unwrap();
+            book.acknowledged.keys().chain(book.unknown.keys()).cloned().collect()
+        };
+        let client = vestnik::infra::db::connect_as(&self.url.clone().into(), "shop")
+            .await
+            .unwrap();
+        for row in client
+            .query("select tag from written where tag is not null", &[])
+            .await
+            .unwrap()
+        {
+            tags.remove(row.get::<_, &str>(0));
+        }
+        let mut book = self.book.lock().unwrap();
+        book.losses.push(Instant::now());
+        for tag in tags {
+            let acknowledged = book.acknowledged.remove(&tag).map(|commit| commit.store);
+            let unknown = book.unknown.remove(&tag);
+            let store = acknowledged.or(unknown).expect("a change of the book");
+            book.lost.insert(tag, store);
+        }
     }
 
     /// Waits until every client has received all changes that Postgres has acknowledged so far.
     pub async fn until_caught_up(&self) {
         let acknowledged = self.book.lock().unwrap().acknowledged.clone();
         for client in &self.clients {
-            until_received(&of_store(&acknowledged, client.store), &client.received).await;
+            until_received(&acknowledged, client).await;
         }
     }
 
@@ -244,85 +307,123 @@ impl Trial {
             timeout(PATIENCE * 3, writer).await.expect("a writer ends").unwrap();
         }
         let book = std::mem::take(&mut *self.book.lock().unwrap());
-        let (mut by_tag, mut by_id) = (HashMap::new(), HashMap::new());
-        for Receiver {
-            store,
-            received,
-            receiving,
-        } in &self.clients
-        {
-            let owed = of_store(&book.acknowledged, *store);
-            until_received(&owed, received).await;
-            receiving.abort();
-            let events = received.lock().unwrap();
-            let mut last_of_order: HashMap<String, (u64, Value)> = HashMap::new();
-            let mut seen = HashSet::new();
-            for event in events.iter() {
-                let (tag, id) = (tag(event), event["id"].as_str().unwrap().to_owned());
-                let of: i64 = event["store_id"].as_str().unwrap().parse().unwrap();
-                assert_eq!(of, store.unwrap_or(of), "an event of another store: {event}");
-                assert!(
-                    !book.never.contains(&tag),
-                    "an event of a rolled back transaction: {event}"
-                );
-                let passing = book.passing.get(&tag).filter(|_| book.has_large);
-                let known = book.acknowledged.get(&tag).or(book.unknown.get(&tag)).or(passing);
-                assert_eq!(known, Some(&of), "never written for this store: {event}");
-                assert_eq!(
-                    by_tag.entry(tag.clone()).or_insert(id.clone()),
-                    &id,
-                    "two ids for one change: {event}"
-                );
-                assert_eq!(
-                    by_id.entry(id.clone()).or_insert(tag.clone()),
-                    &tag,
-                    "one id for two changes: {event}"
-                );
-                if !seen.insert(id.clone()) {
-                    assert!(repeats == Repeats::InFaults, "a repeated event: {event}");
-                    continue;
-                }
-                let data = &event["data"];
-                let (order, id) = (data["order_id"].as_str().unwrap().to_owned(), id.parse().unwrap());
-                let before = last_of_order.insert(order.clone(), (id, data["status"].clone()));
-                let is_silent = before.is_none() && book.silent.contains(&order);
-                let (before_id, status) = before.unwrap_or((0, Value::Null));
-                assert!(before_id < id, "out of order: {event}");
-                assert!(
-                    is_silent || data["previous_status"] == status,
-                    "a change before it is missing: {event}"
-                );
-            }
+        let mut ids = Ids::default();
+        for client in &self.clients {
+            until_received(&book.acknowledged, client).await;
+            client.receiving.abort();
+            check(&book, &client.received.lock().unwrap(), client.store, repeats, &mut ids);
         }
         assert!(
             book.acknowledged.len() > 50,
             "too little was written to judge: {}",
             book.acknowledged.len()
         );
+        let lost = match book.losses.len() {
+            0 => String::new(),
+            losses => format!("; {} lost by the database in {losses} losses", book.lost.len()),
+        };
         format!(
-            "{} acknowledged changes, each delivered; {} of unknown outcome, {} rolled back; {} events received",
+            "{} acknowledged changes, each delivered; {} of unknown outcome, {} rolled back; {} events received{lost}",
             book.acknowledged.len(),
             book.unknown.len(),
             book.never.len(),
-            by_id.len()
+            ids.by_id.len()
         )
     }
 }
 
-/// The tags of changes that a client of this store must receive; `None` is a client of all stores.
-fn of_store(tags: &HashMap<String, i64>, store: Option<i64>) -> HashSet<&str> {
-    let is_owed = |of: i64| store.is_none_or(|store| store == of);
-    let owed = tags.iter().filter(|(_, of)| is_owed(**of));
-    owed.map(|(tag, _)| tag.as_str()).collect()
+/// The id of the event of each change, and the other way round.
+#[derive(Default)]
+struct Ids {
+    by_tag: HashMap<String, String>,
+    by_id: HashMap<String, String>,
 }
 
-async fn until_received(owed: &HashSet<&str>, received: &Mutex<Vec<Value>>) {
+/// Checks all events that a client of `store` has received.
+fn check(book: &Book, received: &Received, store: Option<i64>, repeats: Repeats, ids: &mut Ids) {
+    check_resyncs(&received.resyncs, &book.losses);
+    let mut last_of_order: HashMap<String, (u64, Value)> = HashMap::new();
+    let mut seen = HashSet::new();
+    for (number, event) in received.events.iter().enumerate() {
+        if received.resyncs.iter().any(|resync| resync.events_before == number) {
+            // The client loads its lists again, and forgets what it knows.
+            last_of_order.clear();
+            seen.clear();
+        }
+        let (tag, id) = (tag(event), event["id"].as_str().unwrap().to_owned());
+        let of: i64 = event["store_id"].as_str().unwrap().parse().unwrap();
+        assert_eq!(of, store.unwrap_or(of), "an event of another store: {event}");
+        assert!(
+            !book.never.contains(&tag),
+            "an event of a rolled back transaction: {event}"
+        );
+        assert_eq!(book.store_of(&tag), Some(of), "never written for this store: {event}");
+        if book.lost.contains_key(&tag) {
+            let is_undone = received.resyncs.iter().any(|resync| resync.events_before > number);
+            assert!(is_undone, "lost, and the client was not told: {event}");
+        } else {
+            let first = ids.by_tag.entry(tag.clone()).or_insert(id.clone());
+            assert_eq!(first, &id, "two ids for one change: {event}");
+            let first = ids.by_id.entry(id.clone()).or_insert(tag.clone());
+            assert_eq!(first, &tag, "one id for two changes: {event}");
+        }
+        if !seen.insert(id.clone()) {
+            assert!(repeats == Repeats::InFaults, "a repeated event: {event}");
+            continue;
+        }
+        let data = &event["data"];
+        let (order, id) = (data["order_id"].as_str().unwrap().to_owned(), id.parse().unwrap());
+        let before = last_of_order.insert(order.clone(), (id, data["status"].clone()));
+        // The client knows the order from a list, or the order's insertion created no event.
+        let is_listed = received.resyncs.iter().any(|resync| resync.events_before <= number);
+        let is_silent = before.is_none() && (is_listed || book.silent.contains(&order));
+        let (before_id, status) = before.unwrap_or((0, Value::Null));
+        assert!(before_id < id, "out of order: {event}");
+        assert!(
+            is_silent || data["previous_status"] == status,
+            "a change before it is missing: {event}"
+        );
+    }
+}
+
+/// Checks that a client was told to load its lists again only after a loss of commits, and at most once by each node. A
+/// node that finds the loss later than another node can make the cursors invalid again.
+fn check_resyncs(resyncs: &[Resync], losses: &[Instant]) {
+    for (number, loss) in losses.iter().enumerate() {
+        let next = losses.get(number + 1);
+        let of_loss = resyncs.iter().filter(|resync| {
+            resync.at >= *loss - LOSS_NOTICED && next.is_none_or(|next| resync.at < *next - LOSS_NOTICED)
+        });
+        let of_loss: Vec<_> = of_loss
+            .map(|resync| (resync.at - (*loss - LOSS_NOTICED), &resync.reason))
+            .collect();
+        assert!(of_loss.len() <= MOST_RESYNCS, "told again and again: {of_loss:?}");
+        if of_loss.len() > 1 {
+            eprintln!(
+                "a client was told {} times of loss {number}: {of_loss:?}",
+                of_loss.len()
+            );
+        }
+    }
+    let first = losses.iter().min();
+    let is_early = |resync: &Resync| first.is_none_or(|first| resync.at < *first - LOSS_NOTICED);
+    assert!(!resyncs.iter().any(is_early), "no commit was lost: {resyncs:#?}");
+}
+
+/// Waits until a client has received each acknowledged change of its stores. What was committed before the client was
+/// told to load its lists again is in those lists.
+async fn until_received(acknowledged: &HashMap<String, Commit>, client: &Receiver) {
     let missing = || {
-        let received = received.lock().unwrap();
-        let there: HashSet<String> = received.iter().map(tag).collect();
-        owed.iter()
-            .filter(|tag| !there.contains(**tag))
-            .map(|tag| (*tag).to_owned())
+        let received = client.received.lock().unwrap();
+        let there: HashSet<String> = received.events.iter().map(tag).collect();
+        let listed = received.resyncs.last().map(|resync| resync.at);
+        let is_owed = |commit: &Commit| {
+            client.store.is_none_or(|store| store == commit.store) && listed.is_none_or(|listed| listed <= commit.began)
+        };
+        let owed = acknowledged.iter().filter(|(_, commit)| is_owed(commit));
+        owed.map(|(tag, _)| tag)
+            .filter(|tag| !there.contains(*tag))
+            .cloned()
             .collect::<Vec<_>>()
     };
     let waited = timeout(PATIENCE * 2, async {

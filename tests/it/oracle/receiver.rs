@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::sync::watch;
@@ -17,11 +17,27 @@ use crate::support::sse::Sse;
 /// The path of the stream of all stores.
 const ALL_STORES: &str = "/api/partner/stream?stores=*";
 
+/// The events that a client has received.
+#[derive(Default)]
+pub struct Received {
+    pub events: Vec<Value>,
+    pub resyncs: Vec<Resync>,
+}
+
+/// The server has told the client to load its lists again.
+#[derive(Debug)]
+pub struct Resync {
+    /// The number of events that the client had received before.
+    pub events_before: usize,
+    pub at: Instant,
+    pub reason: String,
+}
+
 /// A client, with the events that the client has received.
 pub struct Receiver {
     /// The client's store; `None` is all stores.
     pub store: Option<i64>,
-    pub received: Arc<Mutex<Vec<Value>>>,
+    pub received: Arc<Mutex<Received>>,
     pub receiving: JoinHandle<()>,
 }
 
@@ -100,7 +116,7 @@ impl Receiver {
 async fn receive(
     mut client: Client,
     address: Address,
-    received: Arc<Mutex<Vec<Value>>>,
+    received: Arc<Mutex<Received>>,
     mut broken: watch::Receiver<u64>,
 ) {
     let mut engines = address.engines.iter().cycle().skip(1);
@@ -110,8 +126,17 @@ async fn receive(
             _ = broken.changed() => None,
         };
         match message {
-            Some(message) if message.get("data").is_some() => received.lock().unwrap().push(message),
-            Some(message) => assert_ne!(message["type"], "resync_required", "{message}"),
+            Some(message) if message.get("data").is_some() => received.lock().unwrap().events.push(message),
+            Some(message) if message["type"] == "resync_required" => {
+                let mut received = received.lock().unwrap();
+                let events_before = received.events.len();
+                received.resyncs.push(Resync {
+                    events_before,
+                    at: Instant::now(),
+                    reason: message["reason"].as_str().unwrap().to_owned(),
+                });
+            }
+            Some(_) => {}
             None => {
                 let cursor = client.cursor().map(str::to_owned);
                 client = loop {

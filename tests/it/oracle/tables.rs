@@ -11,6 +11,16 @@ const TABLES: &str = "create sequence ticket_number; \
      create table dishes (meal text, name text); \
      create index on dishes (meal)";
 
+/// Saves the tag of each written row in the table `written`, in the same transaction. After a loss of commits, this
+/// table shows which tags the surviving database has, whatever Vestnik's own tables say.
+const WRITTEN: &str = "create table written (tag text); \
+     create function save_tag() returns trigger language plpgsql as $$ begin \
+         insert into written select to_jsonb(new) ->> tg_argv[case tg_op when 'INSERT' then 0 else 1 end]; \
+         return null; end $$; \
+     create trigger save_tag after insert or update on orders for each row execute function save_tag('customer_name', 'reason'); \
+     create trigger save_tag after insert or update on tickets for each row execute function save_tag('guest', 'why'); \
+     create trigger save_tag after insert on meals for each row execute function save_tag('guest')";
+
 const TICKETS: &str = r#"
 table = "public.tickets"
 kind = "order"
@@ -70,18 +80,18 @@ impl Table {
     }
 
     /// SQL that sets the status `$2` and the tag `$3` of the row with the number `$1`, and returns the row's status
-    /// before. If the row has this status already, the statement changes nothing and creates no event.
+    /// before, and its store. If the row has this status already, the statement changes nothing and creates no event.
     pub fn update(self) -> &'static str {
         match self {
             Self::Orders => {
-                "with before as (select id, status from orders where id = $1 for update) \
+                "with before as (select id, status, store_id from orders where id = $1 for update) \
                  update orders o set status = $2, reason = $3 from before where o.id = before.id and before.status <> $2 \
-                 returning before.status"
+                 returning before.status, before.store_id"
             }
             Self::Tickets => {
-                "with before as (select ref, state from tickets where ref = 't' || $1::bigint for update) \
+                "with before as (select ref, state, branch from tickets where ref = 't' || $1::bigint for update) \
                  update tickets t set state = $2, why = $3 from before where t.ref = before.ref and before.state <> $2 \
-                 returning before.state"
+                 returning before.state, before.branch"
             }
         }
     }
@@ -105,7 +115,9 @@ impl Table {
 
 /// Creates the tables of tickets and meals, and attaches them.
 pub async fn attach(database: &Database) {
-    database.client().await.batch_execute(TABLES).await.unwrap();
+    for sql in [TABLES, WRITTEN] {
+        database.client().await.batch_execute(sql).await.unwrap();
+    }
     for mapping in [TICKETS, MEALS] {
         database.attach(mapping).await;
     }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 use vestnik::infra::db::Client;
@@ -50,7 +50,7 @@ struct Pending {
     changes: Vec<Change>,
     /// The tags and the stores of changes that the same transaction has replaced with later changes.
     passing: Vec<(String, i64)>,
-    orders: Vec<(Row, i64)>,
+    orders: Vec<Row>,
 }
 
 /// The net change of one order in one transaction.
@@ -133,6 +133,7 @@ impl Writer {
     async fn transaction(&mut self, client: &mut Client) -> Result<(), tokio_postgres::Error> {
         let mut pending = Pending::default();
         let result = self.steps(client, &mut pending).await;
+        let began = Instant::now();
         let committed = match result {
             Ok(true) => client.batch_execute("commit").await,
             // `Ok(false)` is a rollback by choice. An error means that another writer has locked a row for too long, or
@@ -148,7 +149,7 @@ impl Writer {
         book.silent.extend(pending.silent());
         match committed {
             Ok(()) => {
-                book.acknowledged.extend(owed);
+                book.acknowledge(owed, began);
                 book.orders.extend(pending.orders);
                 self.commits.fetch_add(1, Ordering::Relaxed);
                 Ok(())
@@ -204,12 +205,12 @@ impl Writer {
     async fn step(&mut self, client: &Client, pending: &mut Pending) -> Result<(), tokio_postgres::Error> {
         self.written += 1;
         let tag = format!("{}-{}", self.name, self.written);
-        let Some((order, store)) = self.order(pending).filter(|_| self.random.bool()) else {
+        let Some(order) = self.order(pending).filter(|_| self.random.bool()) else {
             let store = STORES[self.random.usize(..STORES.len())];
             let table = self.tables[self.random.usize(..self.tables.len())];
             let number = client.query_one(table.insert(), &[&store, &tag]).await?.get(0);
             let order = Row { table, number };
-            pending.orders.push((order, store));
+            pending.orders.push(order);
             pending.change(tag, store, order, None, "pending");
             return Ok(());
         };
@@ -219,13 +220,13 @@ impl Writer {
         if let Some(row) = client.query_opt(update, &[&order.number, &words[status], &tag]).await? {
             let before = words.iter().position(|word| *word == row.get::<_, &str>(0));
             let before = STATUSES[before.expect("one of the table's words")];
-            pending.change(tag, store, order, Some(before.to_owned()), STATUSES[status]);
+            pending.change(tag, row.get(1), order, Some(before.to_owned()), STATUSES[status]);
         }
         Ok(())
     }
 
     /// Chooses an order that this transaction has inserted, or one of the newest committed orders.
-    fn order(&mut self, pending: &Pending) -> Option<(Row, i64)> {
+    fn order(&mut self, pending: &Pending) -> Option<Row> {
         let mut orders = pending.orders.clone();
         orders.extend(self.book.lock().unwrap().orders.iter().rev().take(CONTENDED_ORDERS));
         (!orders.is_empty()).then(|| orders[self.random.usize(..orders.len())])
@@ -269,12 +270,13 @@ pub async fn write_meals(
         };
         let done = match inserted.await {
             Ok(_) if is_kept => {
+                let began = Instant::now();
                 let committed = client.batch_execute("commit").await;
                 let mut book = book.lock().unwrap();
                 match committed {
-                    Ok(()) => book.acknowledged.insert(tag, store),
-                    Err(_) => book.unknown.insert(tag, store),
-                };
+                    Ok(()) => book.acknowledge([(tag, store)], began),
+                    Err(_) => drop(book.unknown.insert(tag, store)),
+                }
                 committed
             }
             Ok(_) | Err(_) => {
