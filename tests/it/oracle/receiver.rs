@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::support::app::Panel;
+use crate::support::app::{PATIENCE, Panel};
 use crate::support::look_again;
 use crate::support::sse::Sse;
 
@@ -99,9 +99,15 @@ impl Client {
 impl Receiver {
     /// Connects a client to the first engine, waits until the client is live, and receives events from then on.
     pub async fn begin(address: Address, broken: watch::Receiver<u64>) -> Self {
-        let mut client = Client::connect(address.engines[0], &address, None)
-            .await
-            .expect("a session");
+        let connecting = timeout(PATIENCE, async {
+            loop {
+                match Client::connect(address.engines[0], &address, None).await {
+                    Some(client) => return client,
+                    None => look_again().await,
+                }
+            }
+        });
+        let mut client = connecting.await.expect("a session");
         while client.message().await.expect("live")["type"] != "live" {}
         let received = Arc::default();
         Self {

@@ -22,6 +22,9 @@ const LOCK_TIMEOUT: &str = "set lock_timeout = '200ms'";
 /// A transaction that is held open ends after at most this number of commits of other writers.
 const HELD_FOR_COMMITS: usize = 30;
 
+/// The tags of meals begin with this word.
+pub const MEAL: &str = "meal-";
+
 /// A row of a table that the writers write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Row {
@@ -262,7 +265,7 @@ pub async fn write_meals(
         if stop.load(Ordering::Relaxed) {
             return;
         }
-        let (tag, store) = (format!("meal-{number}"), STORES[random.usize(..STORES.len())]);
+        let (tag, store) = (format!("{MEAL}{number}"), STORES[random.usize(..STORES.len())]);
         let is_kept = random.u8(..10) < 8;
         let inserted = async {
             client.batch_execute("begin").await?;
