@@ -30,11 +30,17 @@ pub struct Cluster {
 
 impl Cluster {
     pub fn start(database: &Database) -> Self {
-        let port = free_ports();
+        Self::start_at(free_ports(), database, &[])
+    }
+
+    /// Starts the cluster at this port and at the ports after it. `variables` are further environment variables of the
+    /// script.
+    pub fn start_at(port: u16, database: &Database, variables: &[(&str, &str)]) -> Self {
         let mut script = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/cluster/start"))
             .env("VESTNIK", env!("CARGO_BIN_EXE_vestnik"))
             .env("DATABASE_URL", database.url())
             .env("CLUSTER_PORT", port.to_string())
+            .envs(variables.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -87,7 +93,7 @@ impl Cluster {
 }
 
 /// A free port. The ports after this port, two for each node, are free as well.
-fn free_ports() -> u16 {
+pub fn free_ports() -> u16 {
     loop {
         let first = fastrand::u16(20_000..32_000);
         let free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();

@@ -136,7 +136,7 @@ async fn panels_go_and_come_back_with_their_cursors() {
     for _ in 0..BREAKS {
         // Terminate the connections that read replays, too.
         terminate(&client, "vestnik pool").await;
-        trial.break_panels();
+        trial.break_clients();
         trial.commits(COMMITS_BETWEEN).await;
     }
     trial.judge(Repeats::InFaults).await;
@@ -158,7 +158,7 @@ async fn panels_come_back_to_another_node_each_time() {
     let nodes = [app.engine.address(), other.address()];
     let trial = Trial::begin(app.database.url(), &nodes, &app.token, seed()).await;
     for _ in 0..BREAKS {
-        trial.break_panels();
+        trial.break_clients();
         trial.commits(COMMITS_BETWEEN).await;
     }
     trial.judge(Repeats::InFaults).await;
@@ -221,7 +221,7 @@ async fn a_half_open_connection_is_noticed_and_replaced() {
     for _ in 0..2 {
         trial.commits(COMMITS_BETWEEN).await;
         proxy.stall();
-        trial.break_panels();
+        trial.break_clients();
     }
     trial.commits(COMMITS_BETWEEN).await;
     trial.judge(Repeats::InFaults).await;

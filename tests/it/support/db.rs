@@ -344,6 +344,16 @@ impl Server {
         self.ask("fail");
     }
 
+    /// Leaves no free space on the server's disk. The server must have been started with `VESTNIK_TEST_DISK_MIB`.
+    pub fn fill_disk(&mut self) {
+        self.ask("full");
+    }
+
+    /// Ends [`Server::fill_disk`], and starts the server if the full disk has ended it.
+    pub fn free_disk(&mut self) {
+        self.ask("roomy");
+    }
+
     fn ask(&mut self, word: &str) {
         assert_eq!(self.answer(word), word, "Postgres came back");
     }

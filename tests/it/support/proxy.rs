@@ -23,6 +23,8 @@ pub struct Proxy {
     generation: watch::Sender<u64>,
     /// While this is true, new connections are accepted but pass no data.
     cut: watch::Sender<bool>,
+    /// The connections of earlier generations than this one are closed.
+    closed: watch::Sender<u64>,
     trap: Arc<Trap>,
     hold: Arc<Hold>,
 }
@@ -101,10 +103,16 @@ impl Proxy {
 
     /// Starts a proxy that connects to `target`.
     pub async fn to(target: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::at(([127, 0, 0, 1], 0).into(), target).await
+    }
+
+    /// Starts a proxy that listens at `address` and connects to `target`.
+    pub async fn at(address: SocketAddr, target: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (generation, current) = watch::channel(0);
         let (cut, mut is_cut) = watch::channel(false);
+        let (closed, closing) = watch::channel(0);
         let trap = Arc::new(Trap::default());
         let hold = Arc::new(Hold {
             words: Mutex::new(None),
@@ -123,12 +131,16 @@ impl Proxy {
                     });
                     continue;
                 }
-                let server = TcpStream::connect(target).await.unwrap();
+                // Where the target does not listen, the client's connection is closed at once.
+                let Ok(server) = TcpStream::connect(target).await else {
+                    continue;
+                };
                 let born = *current.borrow();
                 let ((from_client, to_client), (from_server, to_server_half)) =
                     (client.into_split(), server.into_split());
                 let to_server = Wire {
                     current: current.clone(),
+                    closing: closing.clone(),
                     born,
                     trap: Some(Arc::clone(&set)),
                     hold: Arc::clone(&holding),
@@ -146,6 +158,7 @@ impl Proxy {
             address,
             generation,
             cut,
+            closed,
             trap,
             hold,
         }
@@ -165,6 +178,12 @@ impl Proxy {
     /// Lets new connections pass data again. Connections that were open during the cut still pass no data.
     pub fn mend(&self) {
         self.cut.send_replace(false);
+    }
+
+    /// Closes the connections that [`Proxy::stall`] or [`Proxy::cut`] has stopped. Without this call, these connections
+    /// stay open.
+    pub fn close_stalled(&self) {
+        self.closed.send_replace(*self.generation.borrow());
     }
 
     /// Makes the next connection whose client sends this text stop passing data. The connection stays open.
@@ -201,6 +220,7 @@ impl Proxy {
 #[derive(Clone)]
 struct Wire {
     current: watch::Receiver<u64>,
+    closing: watch::Receiver<u64>,
     born: u64,
     /// `None` for the direction from the server to the client.
     trap: Option<Arc<Trap>>,
@@ -226,8 +246,8 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut wire: Wire) {
             return;
         }
     }
-    // Keep both sockets open without passing data until the proxy is dropped.
-    let _ = wire.current.wait_for(|_| false).await;
+    // Keep both sockets open without passing data until the test closes them, or until the proxy is dropped.
+    let _ = wire.closing.wait_for(|closed| *closed > wire.born).await;
     drop((from, to));
 }
 

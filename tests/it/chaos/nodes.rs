@@ -1,0 +1,177 @@
+//! Three nodes behind HAProxy, as in `examples/cluster`. Each node has a network and a clock of its own: proxies stand
+//! between the node and HAProxy, and between the node and Postgres, and libfaketime moves the node's clock.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use tokio::time::timeout;
+
+use crate::cluster::{Cluster, NODES, free_ports};
+use crate::support::app::{PATIENCE, exchange};
+use crate::support::db::Database;
+use crate::support::look_again;
+use crate::support::proxy::Proxy;
+use crate::support::telegram::TOKEN;
+
+/// The interval between two heartbeats of the nodes, seconds.
+pub const PING_INTERVAL_S: u64 = 2;
+/// The directories in which Debian installs libfaketime, for each architecture.
+const FAKETIME: [&str; 2] = [
+    "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
+    "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1",
+];
+
+/// A side of a node from which packets are dropped.
+#[derive(Debug, Clone, Copy)]
+pub enum Side {
+    Postgres,
+    Balancer,
+}
+
+/// The network and the clock of one node.
+struct Surroundings {
+    /// The proxies to the two Postgres servers.
+    to_postgres: Vec<Proxy>,
+    /// The proxies from HAProxy to the node's two ports.
+    from_balancer: Vec<Proxy>,
+    /// The port at which the node serves operators.
+    ops_port: u16,
+    /// The file with the offset of the node's clock.
+    clock: PathBuf,
+}
+
+pub struct Nodes {
+    pub cluster: Cluster,
+    surroundings: Vec<Surroundings>,
+    /// The files with each node's environment. The directory is removed when this value is dropped.
+    _directory: tempfile::TempDir,
+}
+
+/// The library that moves a node's clock, if it is installed.
+pub fn faketime() -> Option<&'static str> {
+    FAKETIME.into_iter().find(|library| Path::new(library).exists())
+}
+
+impl Nodes {
+    /// Starts the nodes. `postgres` are the ports of the primary and of its standby, and `telegram` is the address of
+    /// the Bot API.
+    pub async fn start(database: &Database, postgres: [u16; 2], telegram: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let port = free_ports();
+        let mut surroundings = Vec::new();
+        for node in 1..=NODES as u16 {
+            // The proxies listen at the ports that HAProxy knows, and the node listens at ports of its own.
+            let (http, ops) = (port + node, port + NODES as u16 + node);
+            let (http_port, ops_port) = (unused_port(), unused_port());
+            let mut to_postgres = Vec::new();
+            for server in postgres {
+                to_postgres.push(Proxy::to(local(server)).await);
+            }
+            let mut from_balancer = Vec::new();
+            for (front, behind) in [(http, http_port), (ops, ops_port)] {
+                from_balancer.push(Proxy::at(local(front), local(behind)).await);
+            }
+            let clock = directory.path().join(format!("{http}.clock"));
+            std::fs::write(&clock, "+0\n").unwrap();
+            let url = format!(
+                "postgres://postgres@{},{}/postgres?target_session_attrs=read-write",
+                to_postgres[0].address, to_postgres[1].address
+            );
+            let mut environment = format!(
+                "HTTP_PORT={http_port} OPS_PORT={ops_port}\nexport DATABASE_URL='{url}'\n\
+                 export VESTNIK_SESSION_PING_INTERVAL_SECONDS={PING_INTERVAL_S}\n\
+                 export VESTNIK_TELEGRAM_TOKEN='{TOKEN}' VESTNIK_TELEGRAM_API_URL='{telegram}'\n\
+                 export VESTNIK_TELEGRAM_DEADLINE_SECONDS=2 VESTNIK_TELEGRAM_LEASE_SECONDS=6\n"
+            );
+            if let Some(library) = faketime() {
+                // As where the clock of a machine is set, the monotonic clock goes on.
+                let clock = clock.display();
+                writeln!(
+                    environment,
+                    "export FAKETIME_DONT_FAKE_MONOTONIC=1 FAKETIME_CACHE_DURATION=1 NO_FAKE_STAT=1\n\
+                     export FAKETIME_TIMESTAMP_FILE='{clock}' LD_PRELOAD='{library}'"
+                )
+                .unwrap();
+            }
+            std::fs::write(directory.path().join(http.to_string()), environment).unwrap();
+            surroundings.push(Surroundings {
+                to_postgres,
+                from_balancer,
+                ops_port,
+                clock,
+            });
+        }
+        let node = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/chaos/node");
+        let variables = [
+            ("VESTNIK", node.to_str().unwrap()),
+            ("CHAOS_VESTNIK", env!("CARGO_BIN_EXE_vestnik")),
+            ("CHAOS_NODES", directory.path().to_str().unwrap()),
+        ];
+        Self {
+            cluster: Cluster::start_at(port, database, &variables),
+            surroundings,
+            _directory: directory,
+        }
+    }
+
+    /// Drops all packets between a node and `side`, until [`Nodes::mend`]. No connection is closed.
+    pub fn drop_packets(&self, node: usize, side: Side) {
+        self.proxies(node, side).iter().for_each(Proxy::cut);
+    }
+
+    /// Passes packets again, and closes the connections that lost packets.
+    pub fn mend(&self, node: usize, side: Side) {
+        for proxy in self.proxies(node, side) {
+            proxy.mend();
+            proxy.close_stalled();
+        }
+    }
+
+    fn proxies(&self, node: usize, side: Side) -> &[Proxy] {
+        let node = &self.surroundings[node];
+        match side {
+            Side::Postgres => &node.to_postgres,
+            Side::Balancer => &node.from_balancer,
+        }
+    }
+
+    /// Moves a node's clock by so many seconds from the true time.
+    pub fn set_clock(&self, node: usize, offset_s: i64) {
+        std::fs::write(&self.surroundings[node].clock, format!("{offset_s:+}\n")).unwrap();
+    }
+
+    /// Waits until a node's `/readyz` says that the node is ready, or that it is not.
+    pub async fn until_ready(&self, node: usize, is_ready: bool) {
+        let ops = local(self.surroundings[node].ops_port);
+        let waited = timeout(PATIENCE, async {
+            while answers_ok(ops).await != is_ready {
+                look_again().await;
+            }
+        });
+        let state = if is_ready { "ready" } else { "not ready" };
+        waited.await.unwrap_or_else(|_| panic!("node {} is {state}", node + 1));
+    }
+}
+
+/// Whether `/readyz` at this address answers 200.
+async fn answers_ok(ops: std::net::SocketAddr) -> bool {
+    if tokio::net::TcpStream::connect(ops).await.is_err() {
+        return false;
+    }
+    let request = b"GET /readyz HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n";
+    exchange(ops, request).await.starts_with(b"HTTP/1.1 200")
+}
+
+fn local(port: u16) -> std::net::SocketAddr {
+    ([127, 0, 0, 1], port).into()
+}
+
+/// A port that nothing listens at, outside the range of [`free_ports`] and of the ports that the kernel gives away.
+fn unused_port() -> u16 {
+    loop {
+        let port = fastrand::u16(10_000..20_000);
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
