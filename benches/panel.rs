@@ -155,7 +155,7 @@ async fn floor() {
     let what = format!("floor, {OPEN} plain cards, {CHANGES_PER_SECOND} changes/s, {SLOWER}x slower");
     row(
         &format!("{what}: from the change to the painted text"),
-        &middle_and_worst(&mut painted),
+        &p50_and_p95(&mut painted),
         "",
     );
     page.print_main_thread(&what, &before, &after, took, changes).await;
@@ -199,19 +199,19 @@ async fn changes() {
     let what = format!("{OPEN} open, {CHANGES_PER_SECOND} changes/s, {SLOWER}x slower");
     row(
         &format!("{what}: from the event to the painted card"),
-        &middle_and_worst(&mut handled),
+        &p50_and_p95(&mut handled),
         &format!("p95 {PAINTED_MS} ms"),
     );
     row(
         &format!("{what}: from the INSERT to the painted card"),
-        &middle_and_worst(&mut whole),
+        &p50_and_p95(&mut whole),
         "",
     );
     page.print_main_thread(&what, &before, &after, took, made).await;
     page.end(running).await;
 }
 
-fn middle_and_worst(ms: &mut [f64]) -> String {
+fn p50_and_p95(ms: &mut [f64]) -> String {
     format!("p50 {:.0} ms, p95 {:.0} ms", quantile(ms, 0.5), quantile(ms, 0.95))
 }
 
