@@ -1,8 +1,9 @@
 //! Measures the panel on a cheap tablet, in a real Chromium with a slowed CPU. The bench has four parts: the time until
 //! the first order is shown, the cost of 500 open orders with 20 changes a second, the cost of an unanswered alarm, and
-//! the memory that remains after an evening's orders.
+//! the memory that remains after an evening's orders. The floor of the changes is a page with 500 plain cards, in the
+//! same browser: it changes the text of one card at the same rate.
 //!
-//! `cargo bench --bench panel -- memory` runs one part: `first`, `changes`, `alarm` or `memory`.
+//! `cargo bench --bench panel -- memory` runs one part: `first`, `floor`, `changes`, `alarm` or `memory`.
 
 #[path = "../tests/it/panel/driver.rs"]
 mod driver;
@@ -47,6 +48,9 @@ const CYCLES: [usize; 2] = [500, 3000];
 /// The number of orders in one transaction.
 const AT_ONCE: usize = 20;
 
+/// The browser's metrics of a page by name: seconds, bytes and counts.
+type Metrics = HashMap<String, f64>;
+
 /// A browser with the panel's page.
 struct Page {
     page: Client,
@@ -64,6 +68,9 @@ async fn main() {
     println!("| what | measured | bound |\n|---|---|---|");
     if runs("first") {
         first().await;
+    }
+    if runs("floor") {
+        floor().await;
     }
     if runs("changes") {
         changes().await;
@@ -117,6 +124,44 @@ async fn first() {
     page.end(running).await;
 }
 
+/// The cost of a page with 500 plain cards, of which it changes the text of one at a time: what the browser itself needs.
+async fn floor() {
+    let page = browser().await;
+    page.page.goto("data:text/html,<body>").await.expect("a page");
+    page.js(&format!(
+        "document.body.style = 'display: grid; grid-template-columns: repeat(3, 1fr); gap: 12px';
+         for (let card = 0; card < {OPEN}; card += 1) document.body.append(Object.assign(document.createElement('p'), {{ textContent: `Order ${{card}}` }}));"
+    ))
+    .await;
+    page.slow_down().await;
+    page.watch_tasks().await;
+    let changes = CHANGES_PER_SECOND * CHANGING_S;
+    let (before, begin) = (page.metrics().await, Instant::now());
+    let every_ms = 1000 / CHANGES_PER_SECOND;
+    page.js(&format!(
+        "window.painted = []; let made = 0;
+         const timer = setInterval(() => {{
+             const began = performance.now();
+             document.body.children[made % {OPEN}].textContent = `Changed ${{made}}`;
+             requestAnimationFrame(() => setTimeout(() => painted.push(performance.now() - began)));
+             made += 1;
+             if (made === {changes}) clearInterval(timer);
+         }}, {every_ms})"
+    ))
+    .await;
+    page.until(&format!("painted.length === {changes}")).await;
+    let (after, took) = (page.metrics().await, begin.elapsed());
+    let mut painted: Vec<f64> = serde_json::from_value(page.js("return painted").await).expect("milliseconds");
+    let what = format!("floor, {OPEN} plain cards, {CHANGES_PER_SECOND} changes/s, {SLOWER}x slower");
+    row(
+        &format!("{what}: from the change to the painted text"),
+        &p50_and_p95(&mut painted),
+        "",
+    );
+    page.print_main_thread(&what, &before, &after, took, changes).await;
+    page.page.close().await.expect("the browser ends");
+}
+
 /// The cost of 500 open orders with 20 changes a second.
 async fn changes() {
     let (running, page) = open(OPEN).await;
@@ -128,11 +173,7 @@ async fn changes() {
     page.until("document.querySelector('[data-column=ready] h2 .count-of').textContent === '167'")
         .await;
     page.slow_down().await;
-    page.js(
-        "window.tasks = []; performance.clearMeasures();
-         new PerformanceObserver((list) => tasks.push(...list.getEntries().map(({ duration }) => duration))).observe({ type: 'longtask' })",
-    )
-    .await;
+    page.watch_tasks().await;
     let before = page.metrics().await;
     let begin = Instant::now();
     let made = change(&client).await;
@@ -140,8 +181,7 @@ async fn changes() {
         "performance.getEntriesByType('measure').filter(({{ name }}) => name.startsWith('vestnik:painted')).length >= {made}"
     ))
     .await;
-    let (after, took) = (page.metrics().await, begin.elapsed().as_secs_f64());
-    let share = |name: &str| (after[name] - before[name]) / took * 100.0;
+    let (after, took) = (page.metrics().await, begin.elapsed());
     let painted = page
         .js("return performance.getEntriesByType('measure').filter(({ name }) => name.startsWith('vestnik:painted')).map(({ name, duration, startTime }) => [name.split(':')[2], duration, performance.timeOrigin + startTime + duration])")
         .await;
@@ -156,46 +196,23 @@ async fn changes() {
         .expect("the journal");
     let written: HashMap<String, f64> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     let mut whole: Vec<f64> = painted.iter().map(|(id, _, at)| at - written[id]).collect();
-    let tasks = page.js("return tasks").await;
-    let mut tasks: Vec<f64> = serde_json::from_value(tasks).expect("tasks");
     let what = format!("{OPEN} open, {CHANGES_PER_SECOND} changes/s, {SLOWER}x slower");
     row(
         &format!("{what}: from the event to the painted card"),
-        &format!(
-            "p50 {:.0} ms, p95 {:.0} ms",
-            quantile(&mut handled, 0.5),
-            quantile(&mut handled, 0.95)
-        ),
+        &p50_and_p95(&mut handled),
         &format!("p95 {PAINTED_MS} ms"),
     );
     row(
         &format!("{what}: from the INSERT to the painted card"),
-        &format!(
-            "p50 {:.0} ms, p95 {:.0} ms",
-            quantile(&mut whole, 0.5),
-            quantile(&mut whole, 0.95)
-        ),
+        &p50_and_p95(&mut whole),
         "",
     );
-    let count = tasks.len();
-    row(
-        &format!("{what}: longest task"),
-        &format!("{:.0} ms ({count} over 50 ms)", quantile(&mut tasks, 1.0)),
-        &format!("{TASK_MS} ms"),
-    );
-    row(
-        &format!("{what}: main thread"),
-        &format!(
-            "{:.0} ms of CPU a change; {:.0} % of the time (script {:.0}, layout {:.0}, style {:.0})",
-            (after["TaskDuration"] - before["TaskDuration"]) * 1000.0 / made as f64,
-            share("TaskDuration"),
-            share("ScriptDuration"),
-            share("LayoutDuration"),
-            share("RecalcStyleDuration")
-        ),
-        "",
-    );
+    page.print_main_thread(&what, &before, &after, took, made).await;
     page.end(running).await;
+}
+
+fn p50_and_p95(ms: &mut [f64]) -> String {
+    format!("p50 {:.0} ms, p95 {:.0} ms", quantile(ms, 0.5), quantile(ms, 0.95))
 }
 
 /// Adds new orders and moves older ones to the next status, so that the number of open orders stays the same. Returns
@@ -315,6 +332,25 @@ async fn open(orders: usize) -> (Running, Page) {
         .await
         .expect("written");
     let (engine, address) = engine::serve(&shop, &[]).await;
+    let page = browser().await;
+    page.page
+        .goto(&format!("http://{address}/#store=7&token={token}"))
+        .await
+        .expect("the panel");
+    page.until("document.body.dataset.view === 'shift'").await;
+    page.press("#shift-remember").await;
+    page.press("#shift-start").await;
+    page.until("document.getElementById('light').dataset.state === 'live' && vestnik.ringer.sounds")
+        .await;
+    page.until(&format!(
+        "[...document.querySelectorAll('#board-orders h2 .count-of')].reduce((sum, count) => sum + Number(count.textContent), 0) === {orders}"
+    ))
+    .await;
+    (Running { shop, _engine: engine }, page)
+}
+
+/// Opens a browser with the screen of a tablet.
+async fn browser() -> Page {
     let (driver, port) = start_driver().await;
     let profile = tempfile::tempdir().expect("a directory");
     let mut wished = capabilities(&profile, &json!({}));
@@ -336,20 +372,9 @@ async fn open(orders: usize) -> (Running, Page) {
         .await;
     let size = json!({"width": 1180, "height": 820, "deviceScaleFactor": 1, "mobile": false});
     page.cdp("Emulation.setDeviceMetricsOverride", size).await;
-    page.page
-        .goto(&format!("http://{address}/#store=7&token={token}"))
-        .await
-        .expect("the panel");
-    page.until("document.body.dataset.view === 'shift'").await;
-    page.press("#shift-remember").await;
-    page.press("#shift-start").await;
-    page.until("document.getElementById('light').dataset.state === 'live' && vestnik.ringer.sounds")
+    page.cdp("Emulation.setTouchEmulationEnabled", json!({"enabled": true}))
         .await;
-    page.until(&format!(
-        "[...document.querySelectorAll('#board-orders h2 .count-of')].reduce((sum, count) => sum + Number(count.textContent), 0) === {orders}"
-    ))
-    .await;
-    (Running { shop, _engine: engine }, page)
+    page
 }
 
 /// The program and its Postgres. The fields are dropped in this order, so the program ends first.
@@ -390,13 +415,51 @@ impl Page {
         }
     }
 
+    /// Touches an element. A tablet has no mouse: with a mouse, the browser would look for the element below it after each change.
     async fn press(&self, selector: &str) {
-        let found = self
-            .page
-            .find(fantoccini::Locator::Css(selector))
-            .await
-            .expect("something to press");
-        found.click().await.expect("a press");
+        let middle = format!(
+            "const {{ x, y, width, height }} = document.querySelector('{selector}').getBoundingClientRect();
+             return {{ x: x + width / 2, y: y + height / 2 }}"
+        );
+        let middle = self.js(&middle).await;
+        for (kind, points) in [("touchStart", json!([middle])), ("touchEnd", json!([]))] {
+            self.cdp("Input.dispatchTouchEvent", json!({"type": kind, "touchPoints": points}))
+                .await;
+        }
+    }
+
+    /// Records the long tasks from now on.
+    async fn watch_tasks(&self) {
+        self.js(
+            "window.tasks = []; performance.clearMeasures();
+             new PerformanceObserver((list) => tasks.push(...list.getEntries().map(({ duration }) => duration))).observe({ type: 'longtask' })",
+        )
+        .await;
+    }
+
+    /// Prints the longest task since `watch_tasks`, and what the main thread did between two measurements.
+    async fn print_main_thread(&self, what: &str, before: &Metrics, after: &Metrics, took: Duration, changes: u64) {
+        let tasks = self.js("return tasks").await;
+        let mut tasks: Vec<f64> = serde_json::from_value(tasks).expect("tasks");
+        let longest = if tasks.is_empty() {
+            "none over 50 ms".to_owned()
+        } else {
+            format!("{:.0} ms ({} over 50 ms)", quantile(&mut tasks, 1.0), tasks.len())
+        };
+        row(&format!("{what}: longest task"), &longest, &format!("{TASK_MS} ms"));
+        let share = |name: &str| (after[name] - before[name]) / took.as_secs_f64() * 100.0;
+        row(
+            &format!("{what}: main thread"),
+            &format!(
+                "{:.1} ms of CPU a change; {:.0} % of the time (script {:.0}, layout {:.0}, style {:.0})",
+                (after["TaskDuration"] - before["TaskDuration"]) * 1000.0 / changes as f64,
+                share("TaskDuration"),
+                share("ScriptDuration"),
+                share("LayoutDuration"),
+                share("RecalcStyleDuration")
+            ),
+            "",
+        );
     }
 
     async fn cdp(&self, command: &str, parameters: Value) -> Value {
@@ -418,8 +481,7 @@ impl Page {
             .await;
     }
 
-    /// The browser's metrics of the page by name: seconds, bytes and counts.
-    async fn metrics(&self) -> HashMap<String, f64> {
+    async fn metrics(&self) -> Metrics {
         let counted = self.cdp("Performance.getMetrics", json!({})).await;
         let named = |metric: &Value| Some((metric["name"].as_str()?.to_owned(), metric["value"].as_f64()?));
         counted["metrics"]
@@ -437,6 +499,7 @@ impl Page {
     }
 }
 
+/// Prints a row of the table.
 fn row(what: &str, measured: &str, bound: &str) {
     println!("| {what} | {measured} | {bound} |");
 }

@@ -41,7 +41,8 @@ export function setUpAlarm(given) {
 
 /** Shows the orders and bookings that wait for an answer. The rows are small while the column of new orders or bookings is visible. */
 export const showAlarm = oncePerFrame(() => {
-  const [orders, bookings] = [unanswered("orders"), unanswered("bookings")];
+  const waits = unanswered();
+  const [orders, bookings] = ["orders", "bookings"].map((kind) => waits.filter((item) => item.kind === kind));
   const rows = [stoppedRow(), waitingRow("orders", orders), waitingRow("bookings", bookings)].filter(Boolean);
   const shows = document.documentElement.lang + rows.map((row) => row.shows).join("|");
   if (shows === shown) return;
@@ -51,6 +52,7 @@ export const showAlarm = oncePerFrame(() => {
   const loudest = takenBack.size ? "cancelled" : orders.length ? "order" : bookings.length ? "booking" : "";
   // Set the attribute only when it changes: setting it makes the browser recompute the style of every card.
   if (document.body.dataset.alarm !== loudest) document.body.dataset.alarm = loudest;
+  showCalm();
 });
 
 /** A row of the strip. `shows` identifies its content, and `make` creates its element. @typedef {{shows: string, make: () => HTMLElement}} Row */
@@ -101,12 +103,14 @@ export function countOne(store) {
 
 /** Shows the clock, the number of orders today, and the state of sound, connection and screen. */
 export const showCalm = oncePerFrame(() => {
+  const isEmpty = document.getElementById(`board-${document.body.dataset.view}`)?.dataset.empty === "true";
+  // Neither the strip nor the board has room for these values now.
+  if (byId("alarm").firstChild && !isEmpty) return;
   const checks = { sound: Boolean(live.ringer?.sounds), line: isReached(), screen: knownOfScreen() === "granted" };
   const clock = time(new Date());
   const counts = [...live.stores.values()].map((opened) => opened.today);
   const today = !counts.length || counts.includes(null) ? null : counts.reduce((sum, count) => sum + count, 0);
   const counted = today === null ? "" : today ? t("calm.today", { n: today }) : t("calm.none");
-  const isEmpty = document.getElementById(`board-${document.body.dataset.view}`)?.dataset.empty === "true";
   if (byId("calm").hidden !== isEmpty) byId("calm").hidden = isEmpty;
   const shows = [clock, counted, ...Object.entries(checks).map(([name, isWell]) => `${t(`calm.${name}`)} ${isWell}`)].join();
   // The strip shows these values, and an empty board shows them in large letters.

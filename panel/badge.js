@@ -8,23 +8,24 @@ const SIZE = 64;
 const DRAW_MS = 300;
 /** From this number of waiting orders on, the badge shows "99+". */
 const MOST = 100;
-let wanted = { count: 0, live: false };
+let wanted = { orders: 0, bookings: 0, live: false };
 let shown = "";
 let timer = 0;
 
 /** Shows the number in the title at once, and in the favicon and the app's badge after a short delay. @param {number} orders orders that wait @param {number} bookings bookings that wait @param {boolean} live whether new orders reach this page */
 export function showBadge(orders, bookings, live) {
-  const count = orders + bookings;
-  const words = orders ? t("title.orders", { n: orders }) : bookings ? t("title.bookings", { n: bookings }) : t("title.calm");
-  const title = (count ? `(${count}) ` : live ? "" : "⚠ ") + words;
-  if (document.title !== title) document.title = title;
-  wanted = { count: Math.min(count, MOST), live };
+  wanted = { orders, bookings, live };
   timer ||= setTimeout(drawWanted, DRAW_MS);
 }
 
 function drawWanted() {
   timer = 0;
-  const { count, live } = wanted;
+  const { orders, bookings, live } = wanted;
+  const waiting = orders + bookings;
+  const words = orders ? t("title.orders", { n: orders }) : bookings ? t("title.bookings", { n: bookings }) : t("title.calm");
+  const title = (waiting ? `(${waiting}) ` : live ? "" : "⚠ ") + words;
+  if (document.title !== title) document.title = title;
+  const count = Math.min(waiting, MOST);
   if (shown === `${count} ${live}`) return;
   shown = `${count} ${live}`;
   byId("favicon").href = draw(count, live);

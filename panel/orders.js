@@ -87,8 +87,8 @@ export const isOpen = (item) => OPEN.includes(item.status);
 /** Sorts by age, the oldest first. For equal times, the lower id comes first. @param {Item} a @param {Item} b */
 export const byAge = (a, b) => a.since - b.since || a.key.length - b.key.length || (a.key < b.key ? -1 : 1);
 
-/** The orders and bookings that this screen must answer, the oldest first. @param {Kind} [kind] */
-export const unanswered = (kind) => [...items.values()].filter((item) => item.status === "pending" && (!kind || item.kind === kind) && isOwn(item)).sort(byAge);
+/** The orders and bookings that this screen must answer, the oldest first. */
+export const unanswered = () => [...items.values()].filter((item) => item.status === "pending" && isOwn(item)).sort(byAge);
 
 /** Converts a row of the server's list into an order or booking. @param {string} store @param {Kind} kind @param {any} row @returns {Item} */
 export function fromList(store, kind, row) {

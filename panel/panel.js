@@ -284,7 +284,8 @@ function showCount() {
   live.stores.forEach(({ connection }) => connection.watchClosely(items.size > 0));
   if (live.connection) keepBoard();
   showCalm();
-  const counts = { orders: unanswered("orders").length, bookings: unanswered("bookings").length };
+  const waits = unanswered();
+  const counts = Object.fromEntries(KINDS.map((kind) => [kind, waits.filter((item) => item.kind === kind).length]));
   beside?.showBadge(counts.orders, counts.bookings, !live.connection || isReached());
   for (const [kind, count] of Object.entries(counts)) {
     const text = count ? String(count) : "";

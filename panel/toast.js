@@ -1,6 +1,7 @@
 /** A list of short messages about changes that no card shows. @module toast */
 
 import { byId, button, h, icon } from "./dom.js";
+import { oncePerFrame } from "./frame.js";
 import { t } from "./i18n.js";
 
 /** The most messages at once. A new message removes the oldest one. */
@@ -32,10 +33,17 @@ export function dropToast(about) {
 }
 
 let turn = 0;
+let spoken = "";
 /** Makes a screen reader read a text aloud. @param {string} text */
 export function announce(text) {
+  spoken = text;
+  speak();
+}
+
+// Change the page in the next frame only: a change outside of a frame would cost a layout of its own.
+const speak = oncePerFrame(() => {
   // Use two elements in turn: if a text is put into one element twice, a screen reader reads it only once.
   turn = 1 - turn;
-  byId(`announcer-${turn}`).textContent = text;
+  byId(`announcer-${turn}`).textContent = spoken;
   byId(`announcer-${1 - turn}`).textContent = "";
-}
+});

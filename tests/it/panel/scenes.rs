@@ -28,7 +28,7 @@ async fn the_first_order_of_the_shift_rings_until_it_is_accepted() {
         .until("document.querySelector('.alarm-orders')?.innerText.startsWith('Новый заказ')")
         .await;
     browser.until_heard().await;
-    assert_eq!(browser.page.title().await.unwrap(), "(1) Новый заказ");
+    browser.until("document.title === '(1) Новый заказ'").await;
     assert!(
         browser
             .js("return document.getElementById('favicon').href")
