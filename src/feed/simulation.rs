@@ -22,7 +22,7 @@ enum WaitFor {
     OwnXid,
     /// The `xmax` of a snapshot: the id after the newest transaction that has ended.
     Xmax,
-    /// No id: the node goes idle as soon as it holds the idle lock.
+    /// The node does not wait: it goes idle as soon as it holds the idle lock.
     Nothing,
 }
 

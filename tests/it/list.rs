@@ -447,8 +447,8 @@ fn apply(orders: &mut HashMap<String, String>, event: &Value) {
     let before = orders.insert(text("order_id"), text("status"));
     match event["type"].as_str().unwrap() {
         "new_order" => assert_eq!(before, None, "a repeated event: {event}"),
-        // An order that was inserted and ended in one transaction has no event, so this event may be the first of its
-        // order.
+        // If one transaction inserts and ends an order, clients get no event of it. Then a later change of the ended order
+        // is its first event.
         _ if before.is_none() => {
             let is_over = ["completed", "cancelled"].contains(&text("previous_status").as_str());
             assert!(is_over, "a gap or a repeat: {event}");

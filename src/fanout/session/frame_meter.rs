@@ -40,7 +40,7 @@ impl Metered {
     }
 
     fn count(&mut self, bytes: &[u8]) {
-        let frames = self.frames.ended_by(bytes);
+        let frames = self.frames.begun_by(bytes);
         let now = Instant::now();
         self.is_over |= !(0..frames).all(|_| FRAMES.allows(&mut self.next, now));
     }
@@ -107,8 +107,8 @@ struct Frames {
 }
 
 impl Frames {
-    /// Counts the frame heads that these bytes complete.
-    fn ended_by(&mut self, mut bytes: &[u8]) -> usize {
+    /// The number of frames that begin in these bytes. A frame counts as soon as its whole head was received.
+    fn begun_by(&mut self, mut bytes: &[u8]) -> usize {
         let mut frames = 0;
         while let Some((first, rest)) = bytes.split_first() {
             if self.payload > 0 {
@@ -184,7 +184,7 @@ mod tests {
             let mut cuts = cuts.iter().cycle();
             while !rest.is_empty() {
                 let (chunk, left) = rest.split_at(rest.len().min(*cuts.next().expect("a cycle")));
-                counted += counter.ended_by(chunk);
+                counted += counter.begun_by(chunk);
                 rest = left;
             }
             prop_assert_eq!(counted, frames.len());
