@@ -210,7 +210,8 @@ pub(super) async fn decode(client: &impl GenericClient, text: &str, here: Epoch)
 }
 
 /// Whether the database still has the events that a feed has read. If the event `seen` is no longer in the journal, the
-/// database was restored: a new line of history begins, and all earlier cursors become invalid.
+/// database was restored: a new line of history begins, and all earlier cursors become invalid. If another node has
+/// already begun a new line, it stays, so that clients load their lists once.
 pub(super) async fn continues(
     client: &mut Client,
     line: &mut HistoryLine,
@@ -237,7 +238,14 @@ pub(super) async fn continues(
     {
         return Ok(true);
     }
-    begin_line(client, EarlierCursors::Void).await?;
-    *line = read(client).await?;
+    if line.epoch == epoch {
+        begin_line(client, EarlierCursors::Void).await?;
+        *line = read(client).await?;
+    } else {
+        // Another node has begun this line since the last read of `seen`. Its cursors are of the present history.
+        client
+            .execute("delete from vestnik.vst_lineage where through is not null", &[])
+            .await?;
+    }
     Ok(false)
 }

@@ -163,6 +163,31 @@ async fn an_event_that_a_node_has_seen_and_that_is_not_the_same_any_more_ends_th
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_finds_a_loss_later_keeps_the_line_that_another_node_has_begun() {
+    let database = Database::fresh().await;
+    write(&database, 1).await;
+    let before = cursor(&database).await;
+    let reader = Reader::connect(&database.config().database).await.unwrap();
+    let (seen, read, epoch) = (
+        reader.witness().await.unwrap(),
+        reader.now().await.unwrap(),
+        reader.epoch(),
+    );
+    // The database loses the event. Another node then closes the earlier line, and begins a new one.
+    let lose = "delete from vestnik.vst_event; update vestnik.vst_lineage set through = '9000000'; \
+         insert into vestnik.vst_lineage default values";
+    database.client().await.batch_execute(lose).await.unwrap();
+    let begun = cursor(&database).await;
+    let mut late = Reader::connect(&database.config().database).await.unwrap();
+    let line = late.epoch();
+    assert_ne!(line, epoch);
+    assert!(!late.continues(epoch, &read, seen.as_ref()).await.unwrap());
+    assert_eq!(late.epoch(), line);
+    assert_eq!(told(&database, &begun).await, Ok(vec![]));
+    assert_eq!(told(&database, &before).await, Err(Unusable::Epoch));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_event_that_a_node_has_seen_and_that_was_trimmed_ends_no_line() {
     let database = Database::fresh().await;
     write(&database, 1).await;
