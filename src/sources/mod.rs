@@ -2,6 +2,7 @@
 //! installs the triggers that record rows in the journal, and translates recorded rows into orders for the feed.
 
 mod access;
+mod address;
 #[cfg(test)]
 mod any_row;
 pub mod assumptions;

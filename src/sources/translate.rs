@@ -4,8 +4,6 @@ mod details;
 
 use std::borrow::Cow;
 
-use super::Source;
-use super::items;
 use super::json::{Json, at_path, member};
 use super::lookup_results::LookupResult;
 use super::mapping::{
@@ -13,6 +11,7 @@ use super::mapping::{
 };
 use super::yes_no::{says_no, yes_or_no};
 use super::zone;
+use super::{Source, address, items};
 use crate::domain::Subject;
 use crate::domain::event::SubjectId;
 use crate::domain::money::{Currency, Unit, minor_units};
@@ -261,7 +260,7 @@ fn readable(value: &Json<'_>) -> Option<String> {
     };
     match value {
         Json::Array(elements) => join(&mut elements.iter().copied()),
-        Json::Object(members) => join(&mut members.iter().map(|(_, value)| *value)),
+        Json::Object(members) => join(&mut address::in_usual_order(members).into_iter()),
         plain => plain.plain().map(Cow::into_owned),
     }
 }

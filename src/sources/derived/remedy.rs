@@ -52,8 +52,12 @@ fn remedy(code: &SqlState, message: &str, sql: &str) -> Option<String> {
             let mut words = types.split(' ');
             let (one, other) = (words.next()?, words.next_back()?);
             let number = if one == "text" { other } else { one };
-            let has_parameter = sql.contains('$') && (one == "text" || other == "text");
-            Some(match has_parameter {
+            let is_text = one == "text" || other == "text";
+            Some(match is_text && sql.contains('$') {
+                // The values of a watched table come together, as one array.
+                true if sql.contains("any ($1)") || sql.contains("any($1)") => {
+                    format!("`$1` is an array of texts: write `any ($1::{}[])`", short(number))
+                }
                 true => format!("the parameters are texts: write `$1::{}`", short(number)),
                 false => format!(
                     "the two sides have different types: write `::{}` behind one of them",
@@ -122,6 +126,14 @@ mod tests {
                 "update t set a = 1 where id = $1"
             ),
             "the parameters are texts: write `$1::int`"
+        );
+        assert_eq!(
+            told(
+                SqlState::UNDEFINED_FUNCTION,
+                "operator does not exist: integer = text",
+                "select id from orders where address_id = any ($1)"
+            ),
+            "`$1` is an array of texts: write `any ($1::int[])`"
         );
     }
 }

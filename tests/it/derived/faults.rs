@@ -237,7 +237,7 @@ async fn a_query_for_keys_that_fails_is_reported_and_loses_no_change_of_its_tabl
     assert_eq!(shop.event("1").await["data"]["customer_name"], "Ann");
     shop.write("create table rest (id int); create or replace function missing(text) returns bool language sql as 'select true'")
         .await;
-    let keys = "keys = \"select id from spree_orders where ship_address_id::text = any ($1)";
+    let keys = "keys = \"select id from spree_orders where ship_address_id = any ($1::bigint[])";
     let fails = mapping("spree").replace(keys, &format!("{keys} and missing('x')"));
     shop.app.database.attach(&fails).await;
     shop.settle().await;
