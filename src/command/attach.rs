@@ -14,7 +14,7 @@ use crate::sources::derived::{self, preset};
 use crate::sources::mapping::Mapping;
 use crate::sources::newest_rows::{self, Advice};
 use crate::sources::preview::{self, Preview};
-use crate::sources::propose::{Proposal, propose};
+use crate::sources::propose::{Proposal, open_questions, propose};
 use anyhow::{Context as _, bail};
 use tokio_postgres::error::SqlState;
 
@@ -58,12 +58,30 @@ pub struct DetachArgs {
     dry_run: bool,
 }
 
+/// Reads a file with a mapping. Refuses the file if it has a question of the proposal that nobody has answered.
+fn read_answered(file: &Path) -> anyhow::Result<String> {
+    let toml = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let open = open_questions(&toml).into_iter();
+    let open: Vec<String> = open
+        .map(|(line, question)| format!("\n  line {line}: {question}"))
+        .collect();
+    match open.is_empty() {
+        true => Ok(toml),
+        false => Err(Usage(format!(
+            "{} has open questions, so nothing was changed: answer each question and delete its line{}",
+            file.display(),
+            open.concat()
+        ))
+        .into()),
+    }
+}
+
 /// Attaches a table with the given mapping. If no mapping is given, proposes one, and attaches the table only if
 /// nothing in the proposal is uncertain.
 pub async fn attach(config: &Config, args: AttachArgs) -> anyhow::Result<()> {
     let mut client = db::connect_directly(&config.database, "command").await?;
     let mapping_toml = match (&args.map, &args.preset) {
-        (Some(file), _) => std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?,
+        (Some(file), _) => read_answered(file)?,
         (None, Some(name)) => preset::mapping(name).unwrap_or_default().to_owned(),
         (None, None) => {
             let kind = args.kind.map(|kind| match kind {

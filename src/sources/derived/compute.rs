@@ -147,7 +147,7 @@ async fn value_by_value(
     };
     let orders = stores
         .into_iter()
-        .map(|store| of_store(derived, key, store, &read))
+        .map(|store| of_store(derived, key, store, &read, published))
         .collect();
     Ok((Some(orders), failures))
 }
@@ -155,7 +155,13 @@ async fn value_by_value(
 /// Builds the order of one store from values that were computed one by one. The JSON has the same spacing as Postgres'
 /// `json_build_object`. Otherwise the comparison with the last published result would report unchanged values as
 /// changed.
-fn of_store(derived: &Derived, key: &str, store: Option<String>, read: &HashMap<String, Vec<Row>>) -> Projected {
+fn of_store(
+    derived: &Derived,
+    key: &str,
+    store: Option<String>,
+    read: &HashMap<String, Vec<Row>>,
+    published: &PublishedResults,
+) -> Projected {
     let of = |name: &str| {
         let rows = read.get(name)?;
         let own = rows.iter().find(|row| row.store == store);
@@ -169,12 +175,16 @@ fn of_store(derived: &Derived, key: &str, store: Option<String>, read: &HashMap<
         format!("\"{name}\" : {}", of(&name).unwrap_or(unreadable))
     });
     let data = format!("{{{}}}", values.collect::<Vec<_>>().join(", "));
-    // An unreadable status counts as a status word that the mapping does not know. The order is then pending, so panels
-    // ring for it.
-    let status = match serde_json::from_str(of("status").unwrap_or(UNREADABLE)).unwrap_or_default() {
-        Value::String(word) => Some(word),
-        Value::Null => None,
-        other => Some(other.to_string()),
+    // A published order whose status is unreadable keeps the shop's last readable status, and a person's answer.
+    // For a new order, the unreadable status is a word that the mapping does not know, so panels ring for the order.
+    let known = published.shop_status(key, store.as_deref().unwrap_or_default());
+    let status = match (of("status"), known) {
+        (None, Some(last)) => Some(last.to_owned()),
+        (json, _) => match serde_json::from_str(json.unwrap_or(UNREADABLE)).unwrap_or_default() {
+            Value::String(word) => Some(word),
+            Value::Null => None,
+            other => Some(other.to_string()),
+        },
     };
     Projected::new(key.to_owned(), store, status, data, derived)
 }

@@ -18,6 +18,7 @@ use crate::domain::status::SubjectKind;
 use crate::infra::db::GenericClient;
 use columns::{Columns, any, is_json, is_moment, is_number, is_plain, is_text, is_time, is_whole};
 pub(super) use synonyms::underscored;
+pub use toml_text::open_questions;
 use words::ProposedWords;
 
 /// A proposed mapping for a table, with questions for a person.

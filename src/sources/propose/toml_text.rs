@@ -6,6 +6,16 @@ use crate::sources::mapping::Column;
 
 /// Maximum number of unused columns that the comment at the end of the TOML lists.
 const NAMED_LEFT: usize = 40;
+/// The beginning of a line with a question.
+const QUESTION: &str = "# ? ";
+
+/// The questions that a person has not deleted from a proposal, each with its line number, counted from 1.
+pub fn open_questions(toml: &str) -> Vec<(usize, &str)> {
+    let lines = toml.lines().enumerate();
+    lines
+        .filter_map(|(at, line)| Some((at + 1, line.trim_start().strip_prefix(QUESTION)?)))
+        .collect()
+}
 
 /// Formats the draft as TOML, and lists its questions and guesses.
 pub fn write(draft: &Draft) -> Proposal {
@@ -70,7 +80,7 @@ impl<'a> Text<'a> {
         let head = match draft.questions.is_empty() {
             true => "# What the columns of this table mean. docs/sources.md says what each key means.\n",
             false => {
-                "# What the columns of this table mean. Answer each line with a question mark, then: vestnik attach --map THIS_FILE\n\
+                "# What the columns of this table mean. Answer each question and delete its line, then: vestnik attach --map THIS_FILE\n\
                  # docs/sources.md says what each key means. Where a value stands in another table, or follows from several\n\
                  # columns, write a section [derived] instead: docs/derived-sources.md.\n"
             }
@@ -84,7 +94,7 @@ impl<'a> Text<'a> {
     /// Writes the questions and guesses about a key as TOML comments.
     fn questions(&mut self, key: &str) {
         for (_, question) in self.draft.questions.iter().filter(|(about, _)| *about == key) {
-            self.text.push_str(&format!("# ? {question}\n"));
+            self.text.push_str(&format!("{QUESTION}{question}\n"));
         }
         for (_, guess) in self.draft.guesses.iter().filter(|(about, _)| *about == key) {
             self.text.push_str(&format!("# a guess to confirm: {guess}\n"));

@@ -76,6 +76,51 @@ async fn an_answer_without_a_place_in_the_shop_lies_over_its_status_until_that_m
 }
 
 #[tokio::test]
+async fn a_status_that_cannot_be_computed_discards_no_answer() {
+    let mut shop = spree().await;
+    shop.write(&ORDER.replace("'R1'", "'R2'").replace("values (1, 1,", "values (1, 2,"))
+        .await;
+    assert_eq!(shop.event("1").await["type"], "new_order");
+    assert_eq!(shop.app.post(STATUS, &json!({"status": "rejected"})).await.status, 200);
+    assert_eq!(shop.event("1").await["data"]["status"], "rejected");
+
+    shop.write("alter table spree_orders rename column shipment_state to shipping")
+        .await;
+    shop.write("update spree_orders set special_instructions = 'Ring twice' where id = 1")
+        .await;
+    let event = shop.event("1").await;
+    assert_eq!(
+        (&event["type"], &event["data"]["status"]),
+        (&json!("order_changed"), &json!("rejected"))
+    );
+    let of_second = STATUS.replace("orders/1/", "orders/2/");
+    let answer = shop.app.post(&of_second, &json!({"status": "preparing"})).await;
+    assert_eq!(
+        answer.status, 200,
+        "an order is answered while its status is unreadable"
+    );
+    assert_eq!(shop.event("1").await["data"]["status"], "preparing");
+
+    shop.write("alter table spree_orders rename column shipping to shipment_state")
+        .await;
+    shop.write(super::faults::RETRY_NOW).await;
+    shop.settle().await;
+    let listed = shop.list("1").await;
+    let status = |key: &str| {
+        listed
+            .iter()
+            .find(|order| order["id"] == key)
+            .map(|order| order["status"].clone())
+    };
+    assert_eq!(status("2"), Some(json!("preparing")));
+
+    // The comparison is with the shop's last readable status, so a real change of the shop ends the answer.
+    shop.write("update spree_orders set shipment_state = 'shipped' where id = 2")
+        .await;
+    assert_eq!(shop.event("1").await["data"]["status"], "completed");
+}
+
+#[tokio::test]
 async fn an_answer_can_be_taken_back() {
     let mut shop = spree().await;
     assert_eq!(

@@ -610,3 +610,29 @@ async fn a_dry_run_with_questions_prints_the_proposal_and_writes_no_file() {
     assert!(said.contains("table = ") && said.contains("# ? "), "{said}");
     assert!(!said.contains("Answer it in meals"), "{said}");
 }
+
+#[tokio::test]
+async fn a_mapping_with_an_open_question_is_refused_with_the_questions_line() {
+    let database = Database::fresh().await;
+    let table =
+        "create table meals (id int primary key, place int, stage text); insert into meals values (1, 7, 'pending')";
+    database.client().await.batch_execute(table).await.unwrap();
+    let file = std::env::temp_dir().join(format!("vestnik-open-question-{}.toml", std::process::id()));
+    let mapping = "table = \"public.meals\"\nkind = \"order\"\nkey = \"id\"\n# ? is place the store?\nstore = \"place\"\n\n[status]\ncolumn = \"stage\"\npending = [\"pending\"]\n";
+    std::fs::write(&file, mapping).unwrap();
+    let attach = ["attach", "--map", file.to_str().unwrap()];
+    let (code, said) = vestnik(&database, &attach).await;
+    assert_eq!(code, Some(2), "{said}");
+    assert!(
+        said.contains("answer each question and delete its line") && said.contains("line 4: is place the store?"),
+        "{said}"
+    );
+    let triggers = "select count(*) from pg_trigger where tgrelid = 'meals'::regclass";
+    let count: i64 = database.client().await.query_one(triggers, &[]).await.unwrap().get(0);
+    assert_eq!(count, 0, "nothing was changed");
+
+    std::fs::write(&file, mapping.replace("# ? is place the store?\n", "")).unwrap();
+    let (code, said) = vestnik(&database, &attach).await;
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(code, Some(0), "{said}");
+}
