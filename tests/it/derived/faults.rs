@@ -79,12 +79,7 @@ async fn changes_that_the_shop_makes_while_a_column_has_another_name_are_not_los
     shop.write("alter table spree_orders rename column shipment_state to shipping")
         .await;
     shop.write("update spree_orders set shipping = 'shipped'").await;
-    let event = shop.event("1").await;
-    assert_eq!(
-        (&event["data"]["status"], &event["data"]["status_word"]),
-        (&json!("pending"), &serde_json::Value::Null),
-        "a status that cannot be computed stays as it was last published"
-    );
+    shop.settle().await;
     assert_eq!(shop.list("1").await[0]["status"], "pending");
     shop.write("alter table spree_orders rename column shipping to shipment_state")
         .await;
