@@ -21,6 +21,8 @@ mod of_process;
 mod upgrade;
 
 const PANELS: usize = 1500;
+/// The number of panels that are connected before the rush.
+const FIRST: usize = 100;
 /// One of every 16 panels stays connected.
 const STAYING: usize = 16;
 /// Within this time after most panels have disconnected, the node must return most of their memory.
@@ -39,8 +41,9 @@ async fn what_a_rush_took_is_given_back_though_some_of_its_panels_stay() {
     ];
     let node = Node::serving(&database, "", &settings).await;
     let address = node.address().await;
-    // After the first panel has connected, the memory of the connection pool and of the event cache is allocated.
-    let first = open(address, &token).await;
+    // After these panels have connected, the memory of the connection pool and of the event cache is allocated, and the
+    // code that serves a panel is loaded.
+    let first = join_all((0..FIRST).map(|_| open(address, &token))).await;
     let before = resident_kb(&node);
     let mut most = before;
     let come = join_all((0..PANELS).map(|_| open(address, &token)));
