@@ -31,7 +31,7 @@ use shop::Shop;
 const SLOWER: u32 = 4;
 /// The round-trip time of the network, in milliseconds.
 const ROUND_TRIP_MS: u32 = 60;
-/// The number of timed page loads with a cold cache, and the number with a warm cache.
+/// The page is loaded this many times with a cold cache, and then this many times with a warm cache.
 const LOADS: usize = 5;
 const OPEN: usize = 500;
 const CHANGES_PER_SECOND: u64 = 20;

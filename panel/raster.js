@@ -93,9 +93,9 @@ function wrapped(canvas, text, width) {
 }
 
 /**
- * Breaks a word that is longer than a line.
- * @param {(line: string) => boolean} fits
- * @param {string[]} lines the function adds the parts to this list
+ * Breaks a word that is longer than a line. The word continues the last line, and fills new lines letter by letter.
+ * @param {(line: string) => boolean} fits whether a text is short enough for one line
+ * @param {string[]} lines the lines so far, at least one; the function changes the last and appends others
  * @param {string} word
  */
 function broken(fits, lines, word) {

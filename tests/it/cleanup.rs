@@ -16,7 +16,8 @@ async fn what_is_over_is_forgotten_after_its_time_and_the_rest_is_kept() {
     let database = Database::fresh().await;
     let client = database.client().await;
     let pool = db::pool(&database.config().database).unwrap();
-    // Insert into each table rows that are old and ended, rows that are old and not ended, and recent rows.
+    // Each table gets old rows, which must be deleted, and recent rows. An old alarm that is not cleared, a chat that is
+    // linked or waits, and an open delivery are kept, too.
     client
         .batch_execute(
             "insert into vestnik.vst_store (id) values ('7'); \

@@ -191,7 +191,8 @@ fn drive(connection: RawConnection) -> tokio::task::JoinHandle<()> {
     })
 }
 
-/// Opens a connection. A background task does its network I/O until the client is dropped.
+/// Opens a connection. `role` says what the connection is for, such as `feed`: it is a part of `application_name`, and
+/// no role of Postgres. A background task does the network I/O until the client is dropped.
 pub async fn connect_as(url: &SecretString, role: &str) -> Result<Client, Error> {
     let address = parse(url, role)?;
     let connector = address.tls.connector()?;

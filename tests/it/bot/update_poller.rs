@@ -227,7 +227,7 @@ async fn only_the_holder_of_the_lease_advances_the_poll_and_another_bot_starts_i
         .collect();
     assert_eq!(left, [898, 899], "a node without the lease cannot save updates");
     shared_bot::dealt_with(&pool, 898).await.unwrap();
-    // After a week without updates, Telegram may continue with lower update ids.
+    // After a week without updates, Telegram may begin again with lower update ids. So 40 after 900 is accepted.
     assert!(shared_bot::save_updates(&pool, "a", 40, &[]).await.unwrap());
     shared_bot::start_bot(&pool, "100:another-secret").await.unwrap();
     assert_eq!(shared_bot::lease(&pool, "a").await.unwrap(), ours(40, false));

@@ -45,8 +45,7 @@ struct Said {
 }
 
 impl Hold {
-    /// Updates `said` if the client's message contains `first`, or contains `then` after an earlier message with
-    /// `first`.
+    /// Notes in `said` that the client has sent the first text of `self.words`, or the second text after the first.
     fn hear(&self, said: &Said, message: &[u8]) {
         let mut words = self.words.lock().unwrap();
         let Some((first, then)) = *words else { return };
