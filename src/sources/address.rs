@@ -1,6 +1,8 @@
 //! The usual order of the parts of an address. Postgres sorts the members of a `jsonb` object by the length of their
 //! names. Without this order, an address would be shown as `Cork, IE, 1 Main St`.
 
+use super::json::{JOINED_VALUES, Json};
+
 /// How the names of the parts of an address end, in the order in which people read the parts. Names are compared in
 /// lower case, and without spaces, dashes and underscores.
 const PARTS: [&[&str]; 9] = [
@@ -35,12 +37,14 @@ const PARTS: [&[&str]; 9] = [
     &["country", "countrycode", "countryname", "страна"],
 ];
 
-/// The values of a JSON object's members: the parts of an address in their usual order, then all other members in
-/// their own order.
-pub fn in_usual_order<'a>(members: &[(String, &'a str)]) -> Vec<&'a str> {
-    let mut sorted: Vec<_> = members.iter().collect();
-    sorted.sort_by_key(|(name, _)| place(name));
-    sorted.into_iter().map(|(_, value)| *value).collect()
+/// Converts the value of an address to text for people. In a JSON object, the parts of an address stand in their usual
+/// order, and all other members after them in their own order.
+pub fn readable(mut value: Json<'_>) -> Option<String> {
+    if let Json::Object(members) = &mut value {
+        members.truncate(JOINED_VALUES);
+        members.sort_by_cached_key(|(name, _)| place(name));
+    }
+    value.readable()
 }
 
 /// The place of a member among the parts of an address, from 0. The longest matching ending decides: `street_number`
@@ -65,12 +69,12 @@ fn place(name: &str) -> usize {
 mod tests {
     use super::*;
 
-    fn ordered(members: &[(&str, &'static str)]) -> Vec<&'static str> {
-        let members: Vec<_> = members
+    fn ordered(members: &[(&str, &str)]) -> String {
+        let members: Vec<String> = members
             .iter()
-            .map(|(name, value)| ((*name).to_owned(), *value))
+            .map(|(name, value)| format!("{name:?}: {value:?}"))
             .collect();
-        in_usual_order(&members)
+        readable(Json::read(&format!("{{{}}}", members.join(", ")))).unwrap()
     }
 
     #[test]
@@ -81,7 +85,7 @@ mod tests {
             ("address_line_1", "1 Main St"),
             ("address_line_2", "Flat 2"),
         ];
-        assert_eq!(ordered(&stripe), ["1 Main St", "Flat 2", "Cork", "IE"]);
+        assert_eq!(ordered(&stripe), "1 Main St, Flat 2, Cork, IE");
         let parts = [
             ("zip", "220030"),
             ("flat", "12"),
@@ -90,21 +94,18 @@ mod tests {
             ("street", "Ленина"),
             ("floor", "3"),
         ];
-        assert_eq!(ordered(&parts), ["Ленина", "5", "12", "3", "Минск", "220030"]);
+        assert_eq!(ordered(&parts), "Ленина, 5, 12, 3, Минск, 220030");
         let google = [
             ("postalCode", "10115"),
             ("streetNumber", "7"),
             ("shippingStreet", "Torstraße"),
         ];
-        assert_eq!(ordered(&google), ["Torstraße", "7", "10115"]);
+        assert_eq!(ordered(&google), "Torstraße, 7, 10115");
     }
 
     #[test]
     fn members_that_are_no_parts_of_an_address_keep_their_order() {
-        assert_eq!(
-            ordered(&[("note", "b"), ("a", "a"), ("city", "Cork")]),
-            ["Cork", "b", "a"]
-        );
-        assert_eq!(ordered(&[("x", "2"), ("a", "1")]), ["2", "1"]);
+        assert_eq!(ordered(&[("note", "b"), ("a", "a"), ("city", "Cork")]), "Cork, b, a");
+        assert_eq!(ordered(&[("x", "2"), ("a", "1")]), "2, 1");
     }
 }

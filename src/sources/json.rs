@@ -7,6 +7,9 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+/// Maximum number of values of a JSON object or array that are joined into one text.
+pub const JOINED_VALUES: usize = 20;
+
 /// The top level of a JSON text. Values inside an array or object stay unparsed text.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Json<'a> {
@@ -58,6 +61,22 @@ impl<'a> Json<'a> {
                 }
             }
             other => other,
+        }
+    }
+
+    /// Converts the value to text for people. The plain values in an object or array are joined with commas.
+    pub fn readable(&self) -> Option<String> {
+        let join = |values: &mut dyn Iterator<Item = &str>| {
+            let texts: Vec<String> = values
+                .take(JOINED_VALUES)
+                .filter_map(|value| Some(Json::read(value).plain()?.into_owned()))
+                .collect();
+            (!texts.is_empty()).then(|| texts.join(", "))
+        };
+        match self {
+            Self::Array(elements) => join(&mut elements.iter().copied()),
+            Self::Object(members) => join(&mut members.iter().map(|(_, value)| *value)),
+            plain => plain.plain().map(Cow::into_owned),
         }
     }
 

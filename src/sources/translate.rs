@@ -24,8 +24,6 @@ const UNREADABLE_CHARACTERS: usize = 200;
 const TOO_LARGE: &str = "…";
 /// The text that people see in place of items if the look-up of the items failed.
 const NOT_LOOKED_UP: &str = "?";
-/// Maximum number of values of a JSON object or array that are joined into one text.
-const JOINED_VALUES: usize = 20;
 
 /// The text that people see in place of a status word that is empty.
 pub(super) const EMPTY_WORD: &str = "''";
@@ -167,7 +165,14 @@ impl<'a> Row<'a> {
     fn text(&self, column: &Column) -> Option<String> {
         let raw = self.raw(column)?;
         let mut held = String::new();
-        readable(&Json::read_encoded_twice(&raw, &mut held))
+        Json::read_encoded_twice(&raw, &mut held).readable()
+    }
+
+    /// A column's value as the text of an address; `None`: the value is null, empty, or missing.
+    fn address(&self, column: &Column) -> Option<String> {
+        let raw = self.raw(column)?;
+        let mut held = String::new();
+        address::readable(Json::read_encoded_twice(&raw, &mut held))
     }
 
     fn quantity(&self, column: &Column) -> Option<Quantity> {
@@ -249,22 +254,6 @@ fn fields_of(source: &Source) -> Vec<(&'static str, &Column)> {
     all
 }
 
-/// Converts a JSON value to text for people. The plain values in an object or array are joined with commas.
-fn readable(value: &Json<'_>) -> Option<String> {
-    let join = |values: &mut dyn Iterator<Item = &str>| {
-        let texts: Vec<String> = values
-            .take(JOINED_VALUES)
-            .filter_map(|value| Some(Json::read(value).plain()?.into_owned()))
-            .collect();
-        (!texts.is_empty()).then(|| texts.join(", "))
-    };
-    match value {
-        Json::Array(elements) => join(&mut elements.iter().copied()),
-        Json::Object(members) => join(&mut address::in_usual_order(members).into_iter()),
-        plain => plain.plain().map(Cow::into_owned),
-    }
-}
-
 /// Whether the currency of a row is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NamedCurrency {
@@ -319,14 +308,13 @@ fn status(subject: &mut Subject, source: &Source, row: &Row<'_>) {
 }
 
 fn texts(subject: &mut Subject, fields: &Fields, row: &Row<'_>) {
-    let joined = |columns: &[Column], between: &str| {
-        let texts: Vec<String> = columns.iter().filter_map(|column| row.text(column)).collect();
-        (!texts.is_empty()).then(|| texts.join(between))
-    };
-    subject.customer_name = joined(&fields.customer_name, " ");
-    subject.phone = joined(&fields.phone, ", ");
-    subject.address = joined(&fields.address, ", ");
-    subject.comment = joined(&fields.comment, "\n");
+    let joined = |texts: Vec<String>, between: &str| (!texts.is_empty()).then(|| texts.join(between));
+    let read = |columns: &[Column]| columns.iter().filter_map(|column| row.text(column)).collect();
+    let parts = fields.address.iter().filter_map(|column| row.address(column));
+    subject.customer_name = joined(read(&fields.customer_name), " ");
+    subject.phone = joined(read(&fields.phone), ", ");
+    subject.address = joined(parts.collect(), ", ");
+    subject.comment = joined(read(&fields.comment), "\n");
     subject.reason = fields.reason.as_ref().and_then(|column| row.text(column));
     subject.payment.method = fields.payment_method.as_ref().and_then(|column| row.text(column));
 }

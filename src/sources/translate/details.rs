@@ -6,7 +6,7 @@ use crate::domain::money::minor_units;
 use crate::domain::subject::{Extra, Unreadable, name_of_due_at};
 use crate::sources::json::Json;
 use crate::sources::yes_no::yes_or_no;
-use crate::sources::{Source, items, zone};
+use crate::sources::{Source, address, items, zone};
 
 /// Adds the result of the mapping's `[details]` query to an order. A column with the name of a field, such as `phone`,
 /// sets this field. Any other column becomes an extra field.
@@ -29,13 +29,13 @@ pub(super) fn add(subject: &mut Subject, source: &Source, looked_up: &Row<'_>, u
             }
             continue;
         }
-        let Some(text) = super::readable(&value) else { continue };
+        let Some(text) = value.readable() else { continue };
         match name.as_str() {
             "key" => {}
             "number" => subject.number = text,
             "customer_name" => subject.customer_name = Some(text),
             "phone" => subject.phone = Some(text),
-            "address" => subject.address = Some(text),
+            "address" => subject.address = address::readable(value),
             "comment" => subject.comment = Some(text),
             "reason" => subject.reason = Some(text),
             "payment_method" => subject.payment.method = Some(text),
