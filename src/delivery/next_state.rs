@@ -17,7 +17,7 @@ const PAUSES: Pauses = Pauses {
 };
 /// The number of refusals after which a message is dead-lettered. By then the message was sent with markup, without
 /// markup, and without buttons.
-pub const MOST_REFUSALS: u32 = 3;
+const MOST_REFUSALS: u32 = 3;
 
 /// The state that the deliveries of a send get after its outcome.
 pub(super) struct State {
@@ -25,6 +25,11 @@ pub(super) struct State {
     pub(super) reason: Option<String>,
     /// The time before the deliveries may be sent again. A pause of the whole chat applies, too.
     pub(super) pause: Duration,
+}
+
+/// Whether one more refusal dead-letters the message.
+pub(super) fn is_last_refusal(claim: &Claim) -> bool {
+    claim.refusals + 1 >= MOST_REFUSALS
 }
 
 pub(super) fn state_of(claim: &Claim, outcome: &SendOutcome) -> State {
@@ -38,7 +43,7 @@ pub(super) fn state_of(claim: &Claim, outcome: &SendOutcome) -> State {
     match outcome {
         SendOutcome::Sent(_) => state("sent", "", now),
         SendOutcome::Gone(why) => state("dead", why, now),
-        SendOutcome::Refused(why) if claim.refusals + 1 >= MOST_REFUSALS => state("dead", why, now),
+        SendOutcome::Refused(why) if is_last_refusal(claim) => state("dead", why, now),
         SendOutcome::Refused(why) => state("retrying", why, Duration::from_secs_f64(PLAIN_PAUSE_S)),
         SendOutcome::Failed(why) => state("retrying", why, backoff()),
         // Only a chat's link to a store can be blocked. These deliveries belong to no store, so the deliveries

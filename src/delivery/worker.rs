@@ -18,7 +18,7 @@ use super::choice::DigestRule;
 use super::complete::{self, Completion};
 use super::enqueue::{self, Enqueued};
 use super::gauges::{self, database_label};
-use super::next_state::MOST_REFUSALS;
+use super::next_state::is_last_refusal;
 use super::queue::{self, Claimed, Rules};
 use super::{escalation, escalation_webhook, late, unattended_alarm};
 use crate::delivery::shared_bot;
@@ -304,7 +304,7 @@ fn log(claim: &Claim, outcome: &SendOutcome) {
             tracing::warn!(chat, lane = ?claim.lane, pause_s, "429 from Telegram: the chat is left alone");
         }
         SendOutcome::Migrated(_) => tracing::info!(chat, "a group has a new number"),
-        SendOutcome::Refused(_) if is_last(claim) => {
+        SendOutcome::Refused(_) if is_last_refusal(claim) => {
             let deliveries = claim.work.items();
             tracing::error!(
                 chat,
@@ -330,11 +330,6 @@ fn log(claim: &Claim, outcome: &SendOutcome) {
     }
 }
 
-/// Whether one more refusal dead-letters the message.
-fn is_last(claim: &Claim) -> bool {
-    claim.refusals + 1 >= MOST_REFUSALS
-}
-
 fn count(claim: &Claim, outcome: &SendOutcome) {
     let name = match outcome {
         SendOutcome::Sent(_) => "sent",
@@ -343,7 +338,7 @@ fn count(claim: &Claim, outcome: &SendOutcome) {
         SendOutcome::Gone(_) => "chat_gone",
         SendOutcome::Blocked { .. } => "blocked",
         SendOutcome::Migrated(_) => "migrated",
-        SendOutcome::Refused(_) if is_last(claim) => "dead_lettered",
+        SendOutcome::Refused(_) if is_last_refusal(claim) => "dead_lettered",
         SendOutcome::Refused(_) => "refused",
         SendOutcome::Stopped(_) => "stopped",
         SendOutcome::Failed(_) => "failed",
