@@ -79,7 +79,7 @@ impl Sources {
                 told.changed = meaning.changed;
                 told.before = meaning.before.map(Arc::new);
                 let mut data = meaning.data;
-                if let Some(answer) = lookups.overwritten.get(&event.id) {
+                if let Some(answer) = lookups.overwritten_by(event.id) {
                     data.insert("overwritten_answer".into(), answer.to_json());
                 }
                 told.data = Value::Object(data).to_string();

@@ -13,7 +13,7 @@ pub struct Lookups {
     found: HashMap<SubjectId, String>,
     failed: HashSet<SourceId>,
     /// The answers that the shop overwrote, by the journal id of the row that overwrote the answer.
-    pub(super) overwritten: HashMap<EventId, OverwrittenAnswer>,
+    overwritten: HashMap<EventId, OverwrittenAnswer>,
 }
 
 /// The result of a look-up for one order.
@@ -46,6 +46,11 @@ impl Lookups {
     /// of the overwriting write.
     pub fn set_overwritten(&mut self, overwritten: HashMap<EventId, OverwrittenAnswer>) {
         self.overwritten = overwritten;
+    }
+
+    /// The answer of a person that the write of this journal row has overwritten. `None`: it has overwritten no answer.
+    pub(super) fn overwritten_by(&self, row: EventId) -> Option<&OverwrittenAnswer> {
+        self.overwritten.get(&row)
     }
 
     /// The look-up's result for this order.
