@@ -172,24 +172,24 @@ impl Tail {
     /// Handles one message of the server. Prints the message if it is an event, and keeps its cursor. `false`: the
     /// reader of the output has closed the pipe.
     fn take(&mut self, text: &str, backoff: &mut Backoff) -> anyhow::Result<bool> {
-        let head: ServerMessage<'_> = serde_json::from_str(text).context("the server does not speak vestnik.v1")?;
-        match head.r#type {
+        let message: ServerMessage<'_> = serde_json::from_str(text).context("the server does not speak vestnik.v1")?;
+        match message.r#type {
             "connected" => {
-                let asked = Duration::from_millis(head.reconnect_jitter_ms.unwrap_or(0));
+                let asked = Duration::from_millis(message.reconnect_jitter_ms.unwrap_or(0));
                 self.jitter = asked.min(LONGEST_JITTER);
                 return Ok(true);
             }
             "live" => backoff.reset(),
             "resync_required" => eprintln!(
                 "vestnik tail: the server cannot continue from the cursor ({}): events before this point may be missing",
-                head.reason.unwrap_or("no reason given")
+                message.reason.unwrap_or("no reason given")
             ),
             _ => {}
         }
-        if let Some(cursor) = head.cursor {
+        if let Some(cursor) = message.cursor {
             self.cursor = Some(cursor.to_owned());
         }
-        let Some(id) = head.id.filter(|_| head.cursor.is_some()) else {
+        let Some(id) = message.id.filter(|_| message.cursor.is_some()) else {
             return Ok(true);
         };
         if self.printed.iter().any(|printed| printed == id) {

@@ -78,13 +78,13 @@ async fn throughput(ground: &Ground, panels: &Panels, length: Duration) -> anyho
     let mut lost = Vec::new();
     for writers in WRITERS {
         for (row, table) in rows.iter_mut().zip([Table::Bare, Table::Notifying, Table::Watched]) {
-            let turn = Measurement {
+            let measurement = Measurement {
                 table,
                 writers,
                 rate: None,
                 length,
             };
-            let result = turn.run(ground, panels).await?;
+            let result = measurement.run(ground, panels).await?;
             row.push(result.rate);
             if table == Table::Watched {
                 lost.push(result.lost);
@@ -109,13 +109,13 @@ async fn throughput(ground: &Ground, panels: &Panels, length: Duration) -> anyho
 async fn latency(ground: &Ground, panels: &Panels, length: Duration) -> anyhow::Result<()> {
     super::say!("from INSERT to the socket, ms{:>18}{:>12}{:>12}", "p50", "p99", "lost");
     for rate in RATES {
-        let turn = Measurement {
+        let measurement = Measurement {
             table: Table::Watched,
             writers: WRITERS[0],
             rate: Some(rate),
             length,
         };
-        let mut result = turn.run(ground, panels).await?;
+        let mut result = measurement.run(ground, panels).await?;
         let (half, most) = (result.quantile(0.5), result.quantile(0.99));
         super::say!(
             "  at {:<24}{half:>20.2}{most:>12.2}{:>12}",
