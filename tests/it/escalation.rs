@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use vestnik::delivery::enqueue::{self, Enqueued};
-use vestnik::delivery::{escalation, escalation_webhook};
+use vestnik::delivery::escalation;
 use vestnik::engine::Engine;
 use vestnik::infra::db::Client;
 use vestnik::infra::db::{self, Pool};
 use vestnik::sources::registry::Registry;
 
-use crate::escalation_webhook::is_signed;
+use crate::escalation_webhook::{is_signed, start_posting};
 use crate::support::app::App;
 use crate::support::db::{Database, until};
 use crate::support::hook::{Answer, Hook};
@@ -19,8 +19,6 @@ use crate::support::http::call;
 use crate::support::telegram::{Call, Telegram};
 
 const SECRET: &str = "sixteen characters";
-/// The webhook receivers of the tests run on this machine, so private addresses are permitted.
-const ANYWHERE: vestnik::infra::config::Webhook = vestnik::infra::config::Webhook { allow_private: true };
 
 /// Records a panel of store 7 that can ring, on the node `here`.
 const PANEL: &str = "insert into vestnik.vst_node values ('here', now() + interval '1 h'); \
@@ -418,9 +416,7 @@ async fn at_the_webhook(hook: &Hook, orders: usize) -> Shop {
 async fn a_webhook_that_fails_or_hangs_is_posted_again() {
     let mut hook = Hook::start(&[Answer::Status(503), Answer::Status(302), Answer::Silence]).await;
     let shop = at_the_webhook(&hook, 1).await;
-    let stop = tokio_util::sync::CancellationToken::new();
-    let (pool, stopped) = (shop.pool.clone(), stop.clone());
-    let running = tokio::spawn(async move { escalation_webhook::run(&pool, &ANYWHERE, &stopped).await });
+    let (stop, running) = start_posting(&shop.pool, true);
     for (posts, reason) in [(1, "answered 503"), (2, "answered 302"), (3, "")] {
         hook.until(posts).await;
         let failed = format!(
@@ -471,9 +467,7 @@ async fn one_stores_webhook_holds_up_no_other_and_an_answered_order_is_not_poste
     shop.enqueue().await;
     shop.run("update orders set status = 'preparing' where id = 21").await;
     shop.enqueue().await;
-    let stop = tokio_util::sync::CancellationToken::new();
-    let (pool, stopped) = (shop.pool.clone(), stop.clone());
-    let running = tokio::spawn(async move { escalation_webhook::run(&pool, &ANYWHERE, &stopped).await });
+    let (_, running) = start_posting(&shop.pool, true);
     let post = other.until(1).await.remove(0);
     assert!(post.body.contains("\"22\""), "{}", post.body);
     let dead = |order: &str, reason: &str| {

@@ -7,10 +7,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, Mac as _};
 use serde_json::Value;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use vestnik::delivery::escalation_webhook;
 use vestnik::infra::config::Webhook;
-use vestnik::infra::db;
+use vestnik::infra::db::{self, Pool};
 
 use crate::support::db::{Database, until};
 use crate::support::hook::{Answer, Hook, Post};
@@ -48,6 +49,16 @@ pub async fn vestnik(database: &Database, arguments: &[&str], settings: &[(&str,
 
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// Posts the webhooks of a database until the returned token is cancelled. `allow_private` permits receivers on this
+/// machine.
+pub fn start_posting(pool: &Pool, allow_private: bool) -> (CancellationToken, JoinHandle<()>) {
+    let (pool, stop) = (pool.clone(), CancellationToken::new());
+    let stopped = stop.clone();
+    let running =
+        tokio::spawn(async move { escalation_webhook::run(&pool, &Webhook { allow_private }, &stopped).await });
+    (stop, running)
 }
 
 /// The setting that permits receivers on this machine.
@@ -202,10 +213,7 @@ async fn plain_http_a_password_and_a_private_address_are_refused_and_not_called(
         ))
         .await
         .unwrap();
-    let stop = CancellationToken::new();
-    let stopped = stop.clone();
-    let running =
-        tokio::spawn(async move { escalation_webhook::run(&pool, &Webhook { allow_private: false }, &stopped).await });
+    let (stop, running) = start_posting(&pool, false);
     let refused =
         "select count(*) = 3 from vestnik.vst_webhook where state = 'retrying' and reason like '%allow_private%'";
     until(&client, refused).await;
@@ -227,10 +235,7 @@ async fn a_receiver_that_is_gone_for_good_is_left_alone() {
         ))
         .await
         .unwrap();
-    let stop = CancellationToken::new();
-    let stopped = stop.clone();
-    let running =
-        tokio::spawn(async move { escalation_webhook::run(&pool, &Webhook { allow_private: true }, &stopped).await });
+    let (stop, running) = start_posting(&pool, true);
     until(
         &client,
         "select state = 'dead' and reason like 'answered 410%' from vestnik.vst_webhook",
