@@ -211,11 +211,11 @@ pub fn unfit(table: &Table, problems: Vec<String>) -> anyhow::Error {
 fn ask(table: &Table, proposal: &Proposal, is_dry: bool) -> anyhow::Result<anyhow::Error> {
     let answer = if is_dry {
         super::say!("{}", proposal.toml);
-        "Answer it in a file with the mapping above, then: vestnik attach --map FILE".to_owned()
+        "Save the mapping above as FILE, answer each question there and delete its line, then: vestnik attach --map FILE".to_owned()
     } else {
         let file = keep_proposal(table, &proposal.toml)?;
         let file = file.display();
-        format!("Answer it in {file}, then: vestnik attach --map {file}")
+        format!("Answer each question in {file} and delete its line, then: vestnik attach --map {file}")
     };
     let questions: Vec<String> = proposal
         .questions

@@ -8,10 +8,12 @@ pub mod answers;
 mod attaching;
 mod elsewhere;
 mod faults;
+mod proposing;
 mod random;
 mod rights;
 pub mod shop;
 mod shop_api;
+mod source_check;
 mod truth;
 
 use shop::Shop;

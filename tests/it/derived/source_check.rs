@@ -1,0 +1,239 @@
+//! `vestnik source check`: which mistakes in a mapping it finds, and how it says what to write.
+
+use std::process::Command;
+
+use super::attaching::{ORDER, spree, vestnik};
+use super::shop::mapping;
+use crate::support::db::Database;
+
+/// Asserts that `source check` and a dry run of `attach` both refuse a mapping, and that both print all messages in
+/// `says`.
+async fn refused(database: &Database, toml: &str, says: &[&str]) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), toml).unwrap();
+    let path = file.path().to_str().unwrap();
+    for arguments in [
+        &["source", "check", path][..],
+        &["attach", "--dry-run", "--map", path][..],
+    ] {
+        let (code, said) = vestnik(database, arguments).await;
+        assert_eq!(code, Some(2), "{arguments:?}: {said}");
+        for words in says {
+            assert!(said.contains(words), "{arguments:?}: {words} is not in {said}");
+        }
+        assert!(!said.contains("has no rows yet"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn what_fails_for_the_newest_rows_is_named_with_the_orders_key() {
+    let database = spree().await;
+    database.client().await.batch_execute(ORDER).await.unwrap();
+    let with =
+        |field: &str| mapping("spree").replace("number = \"o.number\"", &format!("number = \"o.number\"\n{field}"));
+    let fails = with("persons = \"(1 / (o.id - o.id))::text\"");
+    refused(
+        &database,
+        &fails,
+        &["derived.persons: division by zero", "for the order with key 1"],
+    )
+    .await;
+    let unclosed = with("persons = \"coalesce(1\"");
+    refused(&database, &unclosed, &["derived.persons: syntax error at its end"]).await;
+    let word = mapping("spree").replace("paid = \"o.payment_state = 'paid'\"", "paid = \"o.payment_state\"");
+    refused(&database, &word, &["derived.paid: is of type character varying"]).await;
+    let joins = "left join spree_addresses a on a.id = o.ship_address_id";
+    let several = mapping("spree").replace(joins, &format!("{joins} cross join generate_series(1, 2) twice(n)"));
+    let several = several.replace("number = \"o.number\"", "number = \"o.number || twice.n\"");
+    refused(
+        &database,
+        &several,
+        &[
+            "gives several rows for one order of a store",
+            "for the order with key 1",
+        ],
+    )
+    .await;
+    let direct = format!("number = \"number\"\n{}", mapping("spree"));
+    refused(&database, &direct, &["number: is not for a mapping with [derived]"]).await;
+    let answers = format!(
+        "{}\n[answer]\npreparing = \"update spree_orders set state = $6\"\n",
+        mapping("spree")
+    );
+    refused(
+        &database,
+        &answers,
+        &["answer.preparing: has the parameter $6, and gets $1 to $5"],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn one_bad_row_keeps_no_mapping_out() {
+    let database = spree().await;
+    let client = database.client().await;
+    for number in ["'R1'", "'R2'", "'R3'"] {
+        client.batch_execute(&ORDER.replace("'R1'", number)).await.unwrap();
+    }
+    let with = |persons: &str| {
+        mapping("spree").replace(
+            "number = \"o.number\"",
+            &format!("number = \"o.number\"\npersons = \"{persons}\""),
+        )
+    };
+    let warning =
+        "warning: derived.persons: division by zero (22012), for the order with key 2: such a value is shown as ?";
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), with("10 / (o.id - 2)")).unwrap();
+    let path = file.path().to_str().unwrap();
+    let (code, said) = vestnik(&database, &["attach", "--map", path]).await;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains(warning) && said.contains("order #R3"), "{said}");
+
+    std::fs::write(file.path(), with("20 / (o.id - 2)")).unwrap();
+    let editor = format!("cp {path}");
+    let edit = |text: &str| {
+        std::fs::write(file.path(), text).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vestnik"));
+        command
+            .args(["source", "edit", "spree"])
+            .env("DATABASE_URL", database.url())
+            .env("VESTNIK_SHOP_SCHEMA", "own")
+            .env("VISUAL", &editor);
+        let output = command.output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(said).unwrap())
+    };
+    let (code, said) = edit(&with("20 / (o.id - 2)"));
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains(warning) && said.contains("source spree is changed"),
+        "{said}"
+    );
+    let (code, said) = edit(&with("30 / (o.id - o.id)"));
+    assert_eq!(code, Some(2), "{said}");
+    assert!(
+        said.contains("for 3 of the newest orders, the newest is the order with key 3"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn what_the_newest_rows_say_against_a_mapping_is_said_when_it_is_checked() {
+    let database = Database::fresh().await;
+    let tables = "create table purchase (id int primary key, shop int, state text, total numeric(8, 2), money text, \
+            \"CustomerCurrencyCode\" text, items text); \
+        insert into purchase values (1, 7, 'new', 5, 'EURO', 'EUR', null), (2, null, 'new', 5, 'EUR', 'EUR', null), \
+            (3, 7, 'new', 5, null, 'EUR', null), (4, null, 'new', 5, 'EUR', 'EUR', null)";
+    database.client().await.batch_execute(tables).await.unwrap();
+    let mapping = "table = 'public.purchase'\nkind = 'order'\nkey = 'id'\n[derived]\nstore = 'o.shop'\n\
+        status = \"case o.state when 'new' then 'pending' else 'cancelled' end\"\ntotal = 'o.total'\n";
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let path = file.path().to_str().unwrap().to_owned();
+    let check = async |mapping: &str| {
+        std::fs::write(file.path(), mapping).unwrap();
+        vestnik(&database, &["source", "check", &path]).await
+    };
+    let (code, said) = check(&format!("{mapping}currency = 'o.money'\n")).await;
+    assert_eq!(code, Some(0), "{said}");
+    for warning in [
+        "warning: store: 2 of the newest orders are without a store, so nobody sees them; the newest is the order with key 4",
+        "warning: currency: 1 of the newest orders has no currency, and neither has its store, so amounts are shown in RUB; the newest is the order with key 3",
+        "warning: currency: `EURO` of the order with key 1 is no code of three letters, such as EUR: its amounts are not shown",
+    ] {
+        assert!(said.contains(warning), "{warning} is not in {said}");
+    }
+    let (code, said) = check(mapping).await;
+    assert_eq!(code, Some(0), "{said}");
+    let ignored = "the table has a column CustomerCurrencyCode, so write currency = 'o.\"CustomerCurrencyCode\"'";
+    assert!(said.contains(ignored), "{said}");
+
+    let misspelt = mapping.replace("'pending'", "'pendng'");
+    let (code, said) = check(&misspelt).await;
+    assert_eq!(code, Some(2), "{said}");
+    let meant = "derived.status: `pendng` is no status, so such orders ring: did you mean `pending`?";
+    assert_eq!(said.matches(meant).count(), 1, "{said}");
+    let (code, said) = vestnik(&database, &["attach", "--map", &path]).await;
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains(&format!("warning: {meant}")), "{said}");
+
+    let direct = "table = 'public.purchase'\nkind = 'order'\nkey = 'id'\nstore = 'shop'\n[status]\ncolumn = 'state'\n\
+        pending = ['neww']\ncompleted = ['done']\ncancelled = ['void']\n[fields]\ntotal = { column = 'total', unit = 'major' }\n";
+    let (code, said) = check(&direct.replace("neww", "newer")).await;
+    assert_eq!(code, Some(0), "three letters are too few for a guess: {said}");
+    assert!(said.contains("currency_column = \"CustomerCurrencyCode\""), "{said}");
+    database
+        .client()
+        .await
+        .batch_execute("update purchase set state = 'pending'")
+        .await
+        .unwrap();
+    let (code, said) = check(&direct.replace("neww", "pendig")).await;
+    assert_eq!(code, Some(2), "{said}");
+    assert!(
+        said.contains("status: `pending` means nothing, so such orders ring: did you mean `pending` where the mapping has `pendig`?"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn source_check_says_what_it_assumes_where_the_mapping_says_nothing() {
+    let database = Database::fresh().await;
+    let tables = "create table purchase (id int primary key, shop int, state text, total numeric(10, 2), made timestamp, due timestamptz); \
+        insert into purchase values (1, 7, 'new', 5.00, now(), now())";
+    database.client().await.batch_execute(tables).await.unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let path = file.path().to_str().unwrap().to_owned();
+    let check = async |mapping: &str| {
+        std::fs::write(file.path(), mapping).unwrap();
+        let (code, said) = vestnik(&database, &["source", "check", &path]).await;
+        assert_eq!(code, Some(0), "{said}");
+        said
+    };
+    let direct = "table = 'public.purchase'\nkind = 'order'\nkey = 'id'\nstore = 'shop'\n[status]\ncolumn = 'state'\npending = ['new']\n\
+        preparing = ['ok']\ncancelled = ['void']\n[fields]\ntotal = { column = 'total', unit = 'major' }\ncreated_at = 'made'\ndue_at = 'due'\n";
+    let derived = "table = 'public.purchase'\nkind = 'order'\nkey = 'id'\n[derived]\nstore = 'o.shop'\nstatus = \"'pending'\"\n\
+        total = 'o.total'\ncreated_at = 'o.made'\ndue_at = 'o.due'\n[answer]\npreparing = \"update purchase set state = 'ok' where id = $1::int\"\n";
+    let time = "note: created_at has no time zone, and the times are read as UTC: write `zone`";
+    let currency = "note: the mapping names no currency, so amounts are in the currency of the store (`vestnik store set`), and in RUB where the store has none";
+    let kept =
+        "note: the answers ready, delivering, completed, rejected are kept by Vestnik and shown over the shop's status";
+    let (said_direct, said_derived) = (check(direct).await, check(derived).await);
+    for line in [time, currency] {
+        assert!(said_direct.contains(line), "{line} is not in {said_direct}");
+        assert!(said_derived.contains(line), "{line} is not in {said_derived}");
+    }
+    assert!(!said_direct.contains("kept by Vestnik"), "{said_direct}");
+    assert!(said_derived.contains(kept), "{said_derived}");
+
+    let said = check(&direct.replace(
+        "unit = 'major' }\ncreated_at = 'made'",
+        "unit = 'major', currency = 'EUR' }\ncreated_at = { column = 'made', zone = 'Europe/Paris' }",
+    ))
+    .await;
+    assert!(!said.contains("note:"), "{said}");
+}
+
+#[tokio::test]
+async fn a_usual_mistake_in_a_mapping_is_told_with_what_to_write() {
+    let database = spree().await;
+    let joined = "from = \"join spree_addresses b on b.id = o.bill_address_id left join";
+    let wrong = mapping("spree")
+        .replace("currency = \"o.currency\"", "currency = \"EUR\"")
+        .replace("from = \"left join", joined)
+        .replace(
+            "created_at = \"coalesce(o.completed_at, o.created_at)\"",
+            "created_at = \"created_at\"",
+        );
+    let wrong = format!("{wrong}\n[answer]\npreparing = \"update spree_orders set state = 'x' where id = $1\"\n");
+    refused(
+        &database,
+        &wrong,
+        &[
+            "derived.currency: column \"eur\" does not exist (42703): a text stands in quotes, `'EUR'`",
+            "derived.created_at: column reference \"created_at\" is ambiguous (42702): write `o.created_at`",
+            "the parameters are texts: write `$1::bigint`",
+        ],
+    )
+    .await;
+}
