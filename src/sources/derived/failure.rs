@@ -41,7 +41,8 @@ impl Failure {
         }
     }
 
-    /// The failure that the mapping's joins give several different rows for the order `key` in one store.
+    /// The failure that the order `key` is ambiguous: the mapping's joins return several rows with the same store but
+    /// different values.
     pub fn several_rows(key: &str) -> Self {
         Self {
             key: key.to_owned(),
@@ -161,12 +162,12 @@ pub(super) async fn end_of_watch(
     Ok(ended > 0)
 }
 
-/// The earlier failures that the next batch tries again.
+/// The earlier failures that the next batch retries.
 #[derive(Debug, Default)]
 pub(super) struct Retried {
     /// The keys of the orders to compute again.
     pub keys: Vec<String>,
-    /// The places in the mapping of the `keys` queries to run again.
+    /// The `keys` queries to run again, each named by its place in the mapping.
     pub watches: Vec<String>,
 }
 

@@ -29,7 +29,8 @@ pub(super) fn signature(source: SourceId) -> String {
     format!("{}(text[], text)", name(source))
 }
 
-/// The name and the SQL expression of every value except store and status: the fields, the items, and the extra fields.
+/// The name and the SQL expression of every value of an order, except store and status: the fields, the items, and the
+/// extra fields.
 pub(super) fn values(derived: &Derived) -> Vec<(String, String)> {
     let fields = derived
         .fields
@@ -50,7 +51,7 @@ pub(super) fn values(derived: &Derived) -> Vec<(String, String)> {
     fields.chain(items).chain(extra).collect()
 }
 
-/// The name and the SQL expression of every value, with store and status first.
+/// The name and the SQL expression of every value of an order. Store and status come first.
 pub(super) fn all_values(derived: &Derived) -> Vec<(String, String)> {
     let named = [
         ("store".to_owned(), derived.store.clone()),

@@ -11,8 +11,8 @@ use super::function;
 use super::project::PublishedResults;
 use crate::infra::db::Transaction;
 
-/// The rows of the shop's table of orders that a batch processes: rows that were written or deleted, and rows of orders
-/// that failed before.
+/// The rows of the shop's table of orders that a batch processes. These are rows that were written or deleted, and rows
+/// of orders that failed before.
 #[derive(Debug, Default)]
 pub(super) struct WrittenRows {
     /// The keys of the orders whose row was written. The value is true if the last write deleted the row or gave the

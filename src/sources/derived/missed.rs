@@ -12,7 +12,7 @@ use crate::domain::event::SourceId;
 const DERIVE_MS: u32 = 2000;
 
 /// Returns the keys in `written` whose orders the projector has missed. `written` has keys of rows that the shop wrote.
-/// A missed order is not hidden, clients have not received it, and it is not in the projector's queue.
+/// An order is missed if it is not hidden, clients have not received it, and the projector's queue does not contain it.
 pub(in crate::sources) async fn not_projected(
     transaction: &mut Transaction<'_>,
     source: SourceId,

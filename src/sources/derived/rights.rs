@@ -39,7 +39,7 @@ pub(in crate::sources) async fn grant_of(
     })
 }
 
-/// A table in an answer's SQL statement, with the command that the statement runs on the table.
+/// A table that an SQL statement for people's answers uses, and the command that the statement runs on the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Use {
     /// The table's name as it is written in the statement.
@@ -92,7 +92,7 @@ struct Need {
     place: String,
     /// The part of the report that says what fails without the right, such as `so the answer fails`.
     consequence: &'static str,
-    /// Whether row level security can also forbid this use of the table, so that the table's policies must be checked.
+    /// Whether row level security can also forbid the command, so that the table's policies must be checked.
     is_by_row: bool,
     uses: Use,
 }
