@@ -55,7 +55,7 @@ pub use translate::Context;
 pub struct Source {
     /// The source's id in the database.
     pub id: SourceId,
-    /// The source's name, on the wire and in commands.
+    /// The source's name, as clients receive it and as commands accept it.
     pub name: Arc<str>,
     /// The table with its schema, quoted for SQL. For a derived source (one with SQL expressions), it is the source's
     /// projection table, `vestnik.vst_projection_N`, from which lists are read.

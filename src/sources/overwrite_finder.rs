@@ -82,8 +82,8 @@ impl Sources {
     }
 }
 
-/// Finds the writes of `steps` that undo the newest answer of a person to their order. The map's key is the id of the
-/// journal row of the write.
+/// Finds the writes in `steps` that undo a person's newest answer to the order. The map's key is the journal id of the
+/// write.
 pub async fn find(
     client: &impl GenericClient,
     steps: &[StepBack],

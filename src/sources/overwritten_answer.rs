@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::domain::event::SourceId;
 use crate::domain::status::Status;
 
-/// A person's answer to an order. The shop's application has overwritten the answer with an older status.
+/// A person's answer to an order, which the shop's application has overwritten with an older status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OverwrittenAnswer {
     /// The id of the order's source, an attached table.
@@ -21,7 +21,7 @@ pub struct OverwrittenAnswer {
 }
 
 impl OverwrittenAnswer {
-    /// The answer as clients receive it in an event, without the order's key.
+    /// The answer as clients receive it in an event: a JSON object with the status and the person's name.
     pub fn to_json(&self) -> Value {
         json!({"status": self.status.as_str(), "by": self.by})
     }

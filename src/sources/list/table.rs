@@ -21,15 +21,15 @@ pub struct TypedColumn {
 }
 
 impl TypedColumn {
-    /// A column with this name, unquoted, and this type in SQL without its precision.
+    /// Creates the column from its name, unquoted, and its type in SQL without the precision.
     pub fn new(name: &str, kind: String) -> Self {
         let name = ident(name);
         Self { name, kind }
     }
 
-    /// Whether the column can hold a value that Postgres prints as exactly this text. The SQL compares numbers and
-    /// uuids in their own type, so that Postgres can use an index. Without this check, another spelling such as `007`
-    /// would match the number 7.
+    /// Whether a value of the column's type can have exactly this text form. The SQL compares numbers and uuids in
+    /// their own type, so that Postgres can use an index. Without this check, another spelling such as `007` would
+    /// match the number 7.
     pub fn can_hold(&self, text: &str) -> bool {
         match self.kind.as_str() {
             "smallint" => text.parse().is_ok_and(|number: i16| number.to_string() == text),
@@ -78,7 +78,7 @@ pub struct SourceTable<'a> {
     /// An SQL expression for the status word as text; `t` is the table's alias.
     status: String,
     /// The status column, quoted for SQL. `None`: the table has no index that starts with the status column and the
-    /// creation time, so a list cannot read the newest rows of each status by index.
+    /// creation time. A list then cannot read the newest rows of each status by index.
     indexed_status: Option<String>,
     /// The column of the creation time; `None`: the table has no sortable column for it.
     created: Option<TypedColumn>,
@@ -299,7 +299,7 @@ impl<'a> SourceTable<'a> {
     }
 }
 
-/// Whether the list contains orders with status words that the mapping does not know. These orders count as `pending`.
+/// Whether the requested list includes orders with status words that the mapping does not contain. These orders count as `pending`.
 fn wants_unmapped(filter: &StatusFilter) -> bool {
     match filter {
         StatusFilter::Any => true,
@@ -307,8 +307,8 @@ fn wants_unmapped(filter: &StatusFilter) -> bool {
     }
 }
 
-/// Returns an SQL condition: `status`, an SQL expression, is a word of a wanted status. `$3` has the words of the
-/// wanted statuses, and `$6` every status word of the mapping.
+/// Returns an SQL condition: the SQL expression `status` is a word of a wanted status. `$3` has the words of the wanted
+/// statuses, and `$6` every status word of the mapping.
 fn is_wanted(status: &str, filter: &StatusFilter) -> String {
     match wants_unmapped(filter) {
         true => format!("({status} = any ($3) or {status} is null or {status} <> all ($6))"),

@@ -84,7 +84,7 @@ pub struct Watch {
 
 impl Derived {
     /// Whether a person may undo an answer, so that the order returns from the status `from` to the earlier status
-    /// `to`. If SQL statements wrote the answer into the shop's tables, only statements for `to` can undo it.
+    /// `to`. If SQL statements wrote the answer into the shop's tables, the mapping must also have statements for `to`.
     pub fn can_take_back(&self, from: Status, to: Status) -> bool {
         let has_statements = |status: Status| self.answers.iter().any(|(known, _)| *known == status);
         has_statements(to) || !has_statements(from)

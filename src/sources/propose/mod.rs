@@ -53,7 +53,7 @@ struct Draft {
     extra: Vec<(String, String)>,
     /// The keys of `[answer]`, each with its column.
     answer: Vec<(&'static str, String)>,
-    /// The columns that were assigned to no field.
+    /// The columns that the proposal has assigned to no field.
     left: Vec<String>,
     /// The questions, each with the TOML key to which it belongs.
     questions: Vec<(&'static str, String)>,
@@ -258,8 +258,8 @@ fn texts(columns: &mut Columns<'_>, draft: &mut Draft) {
     }
 }
 
-/// Handles a column with the name `name`. It may hold the customer's name, or the order's number or title. If another
-/// column refers to a customer, adds a question. Otherwise adds the guess that it is the customer's name.
+/// Handles a column that is called `name`. It may hold the customer's name, or the order's number or title. If another
+/// column refers to a customer, adds a question. Otherwise adds the guess that the column holds the customer's name.
 fn plain_name(columns: &Columns<'_>, draft: &mut Draft) {
     let rest = columns.rest();
     let customer = rest

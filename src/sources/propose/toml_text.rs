@@ -4,9 +4,9 @@ use super::{Draft, Items, Proposal, TypeWords, underscored};
 use crate::domain::status::Status;
 use crate::sources::mapping::Column;
 
-/// Maximum number of unused columns that the comment at the end of the TOML lists.
+/// Maximum number of unused columns that the comment at the end of a proposal lists.
 const NAMED_LEFT: usize = 40;
-/// The beginning of a line with a question.
+/// The beginning of a TOML comment that is a question for a person.
 const QUESTION: &str = "# ? ";
 
 /// The questions that a person has not deleted from a proposal, each with its line number, counted from 1.
