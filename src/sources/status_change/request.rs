@@ -54,6 +54,6 @@ pub struct StatusChange<'a> {
     pub request: Option<RequestId>,
     /// The channel through which the person answered.
     pub channel: AnswerChannel,
-    /// How long a person may undo a change of status after it was made.
+    /// The time after a status change during which a person may undo it.
     pub step_back: Duration,
 }
