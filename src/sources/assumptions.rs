@@ -47,7 +47,7 @@ pub fn lines(
     lines
 }
 
-/// The keys of the times, such as `due_at`, whose column has no zone. Vestnik reads these times as [`USUAL_ZONE`].
+/// The mapping's keys for times, such as `due_at`, whose column has no time zone. Vestnik reads these times as [`USUAL_ZONE`].
 fn times_without_zone(table: &Table, mapping: &Mapping, expressions: &[RecordedColumn]) -> Vec<&'static str> {
     let is_naive = |kind: &str| kind.starts_with("timestamp") && kind.contains("without") || kind == "date";
     if let Some(derived) = &mapping.derived {

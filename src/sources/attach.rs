@@ -293,8 +293,8 @@ pub async fn reattach_all(client: &mut Client, progress: Progress<'_>) -> Result
     Ok(changed)
 }
 
-/// Attaches one source again. Only a derived source (its mapping has SQL expressions) is validated. In another source a
-/// column may be missing: the triggers then record it as null, and the health report names it.
+/// Attaches one source again. Only a derived source (its mapping has SQL expressions) is validated. In any other
+/// source, a column may be missing: the triggers then record it as null, and the health report names it.
 async fn reattach(
     client: &mut Client,
     mapping_toml: &str,

@@ -21,7 +21,7 @@ const NEWEST_EVENTS: i64 = 500;
 /// Maximum number of unmapped status words that one line of the report names.
 const NAMED_WORDS: usize = 10;
 
-/// The health of one source.
+/// The result of checking one source for problems.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
     /// The source's name.
@@ -39,7 +39,7 @@ pub struct Health {
 }
 
 impl Health {
-    /// The health of a source before its check: no problems, and an unknown kind.
+    /// The health of a source before its check: no problems, and not known whether it has orders or bookings.
     fn unknown(name: String, table: String) -> Self {
         Self {
             name,
@@ -52,7 +52,7 @@ impl Health {
     }
 }
 
-/// Checks the health of every attached source.
+/// Checks every attached source for problems.
 pub async fn check(client: &impl GenericClient) -> Result<Vec<Health>, QueryError> {
     const SOURCES: &str = "select id, name, table_name, mapping, columns::text, owner_trusted from vestnik.vst_source \
              where detached_at is null order by name";

@@ -18,7 +18,7 @@ use crate::domain::subject::{Item, Items, Quantity};
 
 /// Maximum number of items that an order lists; further items are only counted.
 pub const LISTED_ITEMS: usize = 500;
-/// The name that an item without a name gets.
+/// The name that panels show for an item without a name.
 const NAMELESS: &str = "?";
 /// Maximum number of options that an item lists.
 const ITEM_OPTIONS: usize = 50;

@@ -157,8 +157,8 @@ fn meant<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
 }
 
 /// Finds probably misspelt statuses in the status expression of a derived mapping (one with SQL expressions). Examines
-/// each SQL text after THEN or ELSE, and an expression that is only a text. Returns one warning for each text that is
-/// similar to a status but is not one.
+/// each string literal after THEN or ELSE, and an expression that is only a string literal. Returns one warning for
+/// each literal that is similar to a status but is not one.
 fn misspelt_in_expression(expression: &str) -> Vec<String> {
     let known: Vec<&str> = Status::ALL
         .iter()

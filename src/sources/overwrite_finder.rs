@@ -23,7 +23,7 @@ const STALE_ROW_MINUTES: i32 = 15;
 /// person's answer by mistake.
 #[derive(Debug, Clone)]
 pub struct StepBack {
-    /// The id of the write's last row in the journal.
+    /// The id of the last journal row that records the write.
     pub event: EventId,
     source: SourceId,
     store: StoreId,

@@ -83,7 +83,7 @@ async fn fill(
 
 /// Appends an event for each row that has none and is newer than the source. Returns the number of rows. If the mapping
 /// has a column for the creation time, this time decides whether a row is newer. Otherwise the row's transaction id
-/// decides. It is less reliable, because a copied row has a new transaction id.
+/// decides. The transaction id is less reliable, because a copied row has a new transaction id.
 async fn record_missed(client: &mut Client, id: SourceId, table: &Table, mapping: &Mapping) -> Result<u64, Error> {
     let created = mapping
         .fields

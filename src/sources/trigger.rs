@@ -219,7 +219,7 @@ impl<'a> Expressions<'a> {
 }
 
 /// An SQL expression for a column's value as text; `place` is the row's alias. A type that is not built in is converted
-/// by its output function. Its owner may have defined a cast that runs code.
+/// by its output function, because a cast of such a type may run its owner's code.
 pub fn text_of(place: &str, name: &str, column: Option<&TableColumn>) -> String {
     let value = format!("{place}.{}", ident(name));
     match column {

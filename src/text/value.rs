@@ -94,8 +94,8 @@ pub fn said_of(quantity: &Quantity) -> String {
     }
 }
 
-/// Formats an amount of minor units as people of the language write it, such as `500,00 ₽`. The spaces in the result
-/// are non-breaking.
+/// Formats an amount, which is given in minor units such as cents, as people of the language write it: `500,00 ₽`. The
+/// spaces in the result are non-breaking.
 pub fn amount(minor: i64, currency: Currency, words: &Catalog) -> String {
     let digits = usize::from(currency.digits());
     // If the sign has right-to-left letters, it would change the text direction of the line, so the currency's code is

@@ -17,8 +17,8 @@ const UNREADABLE: &str = "\"?\"";
 const UNREADABLE_ITEMS: &str = "[{\"name\": \"?\"}]";
 /// Time limit of a query that computes several orders, milliseconds.
 pub(super) const DERIVE_MS: u32 = 2000;
-/// Time limit of a query that computes one order or one value after a query for several orders has failed,
-/// milliseconds.
+/// Time limit of a query that computes one order or one value, milliseconds. Such queries run after a query for several
+/// orders has failed.
 const DERIVE_ONE_MS: u32 = 300;
 
 /// The results of computing orders: the orders, and the expressions that failed.
@@ -203,8 +203,8 @@ enum Read {
     Failed(tokio_postgres::Error),
 }
 
-/// Computes one value of an order. If the query fails, computes the value without the order's store, then without the
-/// mapping's joins.
+/// Computes one value of an order. If the query fails, retries without the order's store. If this query fails too,
+/// retries without the mapping's joins.
 async fn value(
     transaction: &mut Transaction<'_>,
     source: &Source,

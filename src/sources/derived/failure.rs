@@ -9,7 +9,7 @@ use crate::infra::db::{self, GenericClient, Transaction};
 
 /// Maximum number of distinct failures that the health report of a source lists.
 const NAMED_FAILURES: i64 = 5;
-/// Minimum time between two attempts to compute an order with a failure, seconds.
+/// Minimum time between two attempts to compute the same failing order, seconds.
 pub(super) const RETRY_SECONDS: f64 = 10.0;
 /// The value of [`Failure::place`] for an order whose row is hidden by row level security.
 const ROW_SECURITY: &str = "row level security";
@@ -88,7 +88,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// The text that names the `keys` query of the watched table `table` in errors.
+/// The name of the `keys` query of the watched table `table`, as error messages show it.
 pub(super) fn place_of_watch(table: &str) -> String {
     format!("derived.watch of {table}: keys")
 }

@@ -71,9 +71,9 @@ pub(super) async fn find(
 
 /// Row level security of a table, if Postgres applies it to the role that runs the mapping's expressions.
 struct RowSecurity {
-    /// The text for the health report: which rows are hidden from which role, and which policy to create.
+    /// The text for the health report. It says which rows are hidden from which role, and which policy to create.
     reason: String,
-    /// Whether the table's policies let the role read every row.
+    /// Whether the table's policies let the role that runs the mapping's expressions read every row.
     is_open: bool,
 }
 

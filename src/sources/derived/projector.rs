@@ -103,7 +103,7 @@ impl Projector {
         }
     }
 
-    /// Computes changed orders until `stop` is cancelled, then releases the lease.
+    /// Computes changed orders until `stop` is cancelled, then releases the projector's lease.
     pub async fn run(mut self, stop: CancellationToken) {
         let ended = stop.clone();
         tokio::select! {

@@ -1,6 +1,6 @@
 //! Checks the rights that a derived source needs (a source whose orders come from SQL expressions). The role of
-//! `vestnik serve` must be able to read the table of orders, and to run the SQL statements of answers. A second role
-//! runs the expressions, and row level security must not hide rows from it.
+//! `vestnik serve` must be able to read the table of orders, and to run the SQL statements that save people's answers.
+//! A second role runs the expressions, and row level security must not hide rows from this role.
 
 use super::super::access::{self, Access};
 use super::super::catalog::Table;
@@ -97,8 +97,8 @@ struct Need {
     uses: Use,
 }
 
-/// The rights that the role of `vestnik serve` needs: to read the table of orders, and to run the statements of
-/// answers.
+/// The rights that the role of `vestnik serve` needs: to read the table of orders, and to run the statements that save
+/// people's answers.
 fn needs(table: &Table, derived: &Derived) -> Vec<Need> {
     let mut needs = vec![Need {
         place: String::new(),

@@ -144,7 +144,7 @@ impl Watched {
             .collect()
     }
 
-    /// Installs the trigger function and the triggers where they are missing or outdated.
+    /// Installs the table's trigger function and triggers where they are missing or outdated.
     pub async fn put(
         &self,
         transaction: &Transaction<'_>,

@@ -45,8 +45,8 @@ pub struct Derived {
     /// An SQL expression for the store's id. If the joins give rows with several store ids for one key, the order
     /// belongs to all these stores.
     pub store: String,
-    /// An SQL expression for Vestnik's status, such as `pending`, or for `hidden`. Any other result counts as
-    /// `pending`, and panels show the result as text.
+    /// An SQL expression that gives Vestnik's status, such as `pending`, or `hidden` for a hidden order. Any other
+    /// result counts as `pending`, and panels show the result as text.
     pub status: String,
     /// Each field that the mapping defines: the field's name from `FIELDS`, and its SQL expression.
     pub fields: Vec<(&'static str, String)>,

@@ -24,7 +24,7 @@ use words::ProposedWords;
 /// A proposed mapping for a table, with questions for a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proposal {
-    /// The mapping as TOML. Each question is a comment above its line.
+    /// The mapping as TOML. Each question is a comment above the line to which it belongs.
     pub toml: String,
     /// The questions, one line each. Empty: the mapping is ready to attach.
     pub questions: Vec<String>,

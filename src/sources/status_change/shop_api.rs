@@ -45,7 +45,7 @@ const MAX_REPLY_BYTES: usize = 16 * 1024;
 /// used.
 const MESSAGE_MEMBERS: [&str; 4] = ["message", "detail", "error", "title"];
 
-/// The client for the APIs of the shops in one served database.
+/// The client that sends people's answers to the APIs of the shops in one served database.
 pub struct ShopApi {
     poster: Poster,
     /// The secrets that sign each request. The list has two secrets while the operator replaces a secret. Without a
@@ -160,7 +160,7 @@ impl ShopApi {
         })
     }
 
-    /// Calls the shop's API, and saves the answer if the API accepted it. Then ends the reservation.
+    /// Sends the person's answer to the shop's API, and saves it if the API accepted it. Then ends the order's reservation.
     pub(super) async fn answer(
         &self,
         pool: &Pool,
