@@ -222,7 +222,8 @@ fn item(text: &str, mapped: &mapping::Items, unit: Option<Unit>, currency: Curre
     })
 }
 
-/// The item's category, from a member of the item or of the product object inside the item. `levels` limits the depth.
+/// The item's category, from a member of the item or of the product object inside the item. `levels` is the maximum
+/// depth of nested JSON.
 fn category_of(members: &[(String, &str)], mapped: &Option<Column>, levels: usize) -> Option<String> {
     find(members, mapped, &CATEGORIES, first_name).or_else(|| {
         let products = NAMES.iter().filter_map(|name| member(members, name));
@@ -276,7 +277,7 @@ pub fn unit_of_text(text: &str) -> Unit {
 }
 
 /// A text for people from a JSON value. It is the plain value itself, or the name inside an object. Examples of objects
-/// are `{"ru": "Борщ"}` and `{"product": {"name": "Soup"}}`. `levels` limits the depth.
+/// are `{"ru": "Борщ"}` and `{"product": {"name": "Soup"}}`. `levels` is the maximum depth of nested JSON.
 fn name_within(raw: &str, levels: usize) -> Option<String> {
     let mut held = String::new();
     match Json::read_encoded_twice(raw, &mut held) {
@@ -306,7 +307,7 @@ fn name_within(raw: &str, levels: usize) -> Option<String> {
 }
 
 /// The options of an item as texts for people. `raw` is a list of texts or objects, groups of options, or an object
-/// such as `{"size": "L"}`. `levels` limits the depth.
+/// such as `{"size": "L"}`. `levels` is the maximum depth of nested JSON.
 fn options_of(raw: &str, levels: usize) -> Vec<String> {
     let mut held = String::new();
     match Json::read_encoded_twice(raw, &mut held) {

@@ -60,7 +60,7 @@ struct Comparable {
     is_derived: bool,
 }
 
-/// The result of comparing one table.
+/// The result of comparing one table with the journal.
 struct Compared {
     checkpoint: Checkpoint,
     missed: Option<MissedRows>,

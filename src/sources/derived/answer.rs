@@ -1,7 +1,7 @@
-//! Saves a person's answer to an order of a derived source (one whose orders come from SQL expressions). If the mapping
-//! has SQL statements for the answer, Vestnik runs them to change the shop's tables. Otherwise Vestnik keeps the answer
-//! in the source's projection table. Clients then see the kept answer instead of the shop's status, until the shop's
-//! status changes.
+//! Saves a person's answer (the new status) to an order of a derived source (one whose orders come from SQL
+//! expressions). If the mapping has SQL statements for the status, Vestnik runs them to change the shop's tables.
+//! Otherwise Vestnik keeps the answer in the source's projection table. Clients then see the kept answer instead of the
+//! shop's status, until the shop's status changes.
 
 use crate::infra::db::{GenericClient, Transaction};
 use tokio_postgres::types::{ToSql, Type};

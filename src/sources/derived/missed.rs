@@ -59,9 +59,9 @@ pub(in crate::sources) async fn not_projected(
 
 /// The result of computing the statuses of orders.
 enum Statuses {
-    /// The keys of the orders that are not hidden.
+    /// The keys of the orders whose status is not `hidden`.
     Read(Vec<String>),
-    /// The expression of the status fails for at least one of the orders.
+    /// The mapping's expression of the status fails for at least one of the orders.
     Failed,
 }
 

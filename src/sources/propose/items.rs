@@ -6,7 +6,7 @@ use crate::domain::status::SubjectKind;
 use crate::infra::db::GenericClient;
 use crate::sources::catalog::{self, Table, TableColumn};
 
-/// Finds the column of `table`, or a second table, with the items of the orders, and adds it to the draft.
+/// Finds the column of `table`, or a second table, with the items of the orders. Adds it to the draft of the proposal.
 pub(super) async fn find(
     client: &impl GenericClient,
     table: &Table,

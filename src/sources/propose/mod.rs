@@ -42,16 +42,17 @@ struct Draft {
     number: Option<String>,
     status: Option<(String, ProposedWords)>,
     order_type: Option<(String, TypeWords)>,
-    /// The keys of `[fields]`, each with its columns.
+    /// The keys of the mapping's section `[fields]`, each with its columns.
     fields: Vec<(&'static str, Vec<String>)>,
     /// The column of the total, with its unit: `minor` or `major`.
     total: Option<(String, &'static str)>,
     currency: Option<String>,
-    /// The keys of `[fields]` that are times, each with its column and its time zone. `None` as the zone: UTC.
+    /// The keys of the mapping's section `[fields]` that are times, each with its column and its time zone. `None` as
+    /// the zone: UTC.
     times: Vec<(&'static str, String, Option<String>)>,
     items: Option<Items>,
     extra: Vec<(String, String)>,
-    /// The keys of `[answer]`, each with its column.
+    /// The keys of the mapping's section `[answer]`, each with its column.
     answer: Vec<(&'static str, String)>,
     /// The columns that the proposal has assigned to no field.
     left: Vec<String>,
@@ -74,7 +75,7 @@ enum Items {
     Table {
         table: String,
         order_key: String,
-        /// The keys of `[items]`, each with its column.
+        /// The keys of the mapping's section `[items]`, each with its column.
         columns: Vec<(&'static str, String)>,
         unit: Option<&'static str>,
     },

@@ -32,7 +32,7 @@ impl ProposedWords {
     }
 }
 
-/// Finds the columns of the status and of the order type, and the meaning of their words, and adds them to the draft.
+/// Finds the columns of the status and of the order type, and the meaning of their words. Adds them to the draft of the proposal.
 pub async fn find(
     client: &impl GenericClient,
     table: &Table,

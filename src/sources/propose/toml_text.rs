@@ -17,7 +17,7 @@ pub fn open_questions(toml: &str) -> Vec<(usize, &str)> {
         .collect()
 }
 
-/// Formats the draft as TOML, and lists its questions and guesses.
+/// Formats the draft of a proposal as TOML, and lists its questions and guesses.
 pub fn write(draft: &Draft) -> Proposal {
     let mut text = Text::new(draft);
     text.line("table", Some(quoted(&draft.table)));

@@ -72,7 +72,7 @@ pub enum StatusChangeOutcome {
     Unknown,
 }
 
-/// The current state of an order, as shown to the person who answered.
+/// The current state of an order, as shown to the person who requested a change of its status.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CurrentStatus {
     /// The name of the order's source.
