@@ -50,7 +50,7 @@ impl Access {
     }
 }
 
-/// The columns of the shop's table that Vestnik updates when a person answers an order.
+/// The columns of the shop's table that Vestnik updates when a person changes an order's status.
 fn written(mapping: &Mapping) -> Vec<&str> {
     let answer = &mapping.answer;
     let optional = [&answer.updated_at, &answer.accepted_at, &answer.reason, &answer.minutes];
@@ -128,7 +128,7 @@ pub async fn row_security(
     }
 }
 
-/// Returns an SQL condition: the table has a policy of row level security that lets the role run the command on some
+/// Returns an SQL condition: row level security of the table has a policy that lets the role run the command on some
 /// rows. `table` and `role` are SQL expressions for OIDs. `command` is an SQL expression for the command's letter in
 /// `pg_policy.polcmd`.
 pub(super) fn has_policy(table: &str, command: &str, role: &str) -> String {
@@ -138,8 +138,8 @@ pub(super) fn has_policy(table: &str, command: &str, role: &str) -> String {
     )
 }
 
-/// An SQL condition: the policies of row level security let a role see, or write, every row of a table. The parameters
-/// are those of [`has_policy`]. A policy with a condition may hide rows, so it does not count.
+/// Returns an SQL condition: row level security lets the role run the command on every row of the table. The parameters are those
+/// of [`has_policy`]. Only a policy with the condition `true` counts, because another condition may hide rows.
 pub(super) fn lets_every_row(table: &str, command: &str, role: &str) -> String {
     let applies = format!(
         "p.polrelid = {table} and p.polcmd::text in ({command}, '*') \

@@ -1,10 +1,10 @@
-//! The usual order of the parts of an address. Postgres sorts the members of a `jsonb` object by the length of their
-//! names. Without this order, an address would be shown as `Cork, IE, 1 Main St`.
+//! Sorts the parts of an address into the order in which people read them. Postgres sorts the members of a `jsonb`
+//! object by the length of their names. Without this sorting, panels would show an address as `Cork, IE, 1 Main St`.
 
 use super::json::{JOINED_VALUES, Json};
 
-/// How the names of the parts of an address end, in the order in which people read the parts. Names are compared in
-/// lower case, and without spaces, dashes and underscores.
+/// The parts of an address, in the order in which people read them. A JSON member belongs to a part if its name ends
+/// with one of the part's words. Names are compared in lower case, without spaces, dashes and underscores.
 const PARTS: [&[&str]; 9] = [
     &["company", "name", "recipient"],
     &["line1", "address1", "street1", "street", "streetname", "road", "улица"],
@@ -37,8 +37,8 @@ const PARTS: [&[&str]; 9] = [
     &["country", "countrycode", "countryname", "страна"],
 ];
 
-/// Converts the value of an address to text for people. In a JSON object, the parts of an address stand in their usual
-/// order, and all other members after them in their own order.
+/// Converts the value of an address to text for people. The parts in a JSON object are sorted into their usual order.
+/// All other members follow in their original order.
 pub fn readable(mut value: Json<'_>) -> Option<String> {
     if let Json::Object(members) = &mut value {
         members.truncate(JOINED_VALUES);
@@ -47,8 +47,8 @@ pub fn readable(mut value: Json<'_>) -> Option<String> {
     value.readable()
 }
 
-/// The place of a member among the parts of an address, from 0. The longest matching ending decides: `street_number`
-/// is a house, and not a street.
+/// The index in [`PARTS`] of the part to which a JSON member with this name belongs; the length of `PARTS` if no part
+/// fits. The longest matching ending decides: `street_number` is a house number, and not a street.
 fn place(name: &str) -> usize {
     let name: String = name
         .chars()

@@ -1,5 +1,5 @@
-//! Lists what Vestnik assumes if a mapping does not specify the zone of times, the currency of amounts, or where
-//! answers are saved. `vestnik source check` prints the assumptions, so that a person can correct the mapping.
+//! Lists what Vestnik assumes if a mapping does not name the zone of times, the currency of amounts, or the place for
+//! people's answers to orders. `vestnik source check` prints the assumptions, so that a person can correct the mapping.
 
 use super::RecordedColumn;
 use super::catalog::Table;
@@ -8,7 +8,7 @@ use super::zone::USUAL_ZONE;
 use crate::domain::money::Currency;
 use crate::domain::status::{Status, SubjectKind};
 
-/// The statuses that a person can give an order.
+/// The statuses that a person can choose for an order or booking with a button.
 const ANSWERS: [Status; 5] = [
     Status::Preparing,
     Status::Ready,
@@ -47,7 +47,7 @@ pub fn lines(
     lines
 }
 
-/// The keys of the times, such as `due_at`, whose column has no zone. Vestnik reads these times as [`USUAL_ZONE`].
+/// The mapping's keys for times, such as `due_at`, whose column has no time zone. Vestnik reads these times as [`USUAL_ZONE`].
 fn times_without_zone(table: &Table, mapping: &Mapping, expressions: &[RecordedColumn]) -> Vec<&'static str> {
     let is_naive = |kind: &str| kind.starts_with("timestamp") && kind.contains("without") || kind == "date";
     if let Some(derived) = &mapping.derived {
@@ -71,8 +71,9 @@ fn times_without_zone(table: &Table, mapping: &Mapping, expressions: &[RecordedC
     times.into_iter().filter_map(of_column).collect()
 }
 
-/// A line that says that Vestnik itself keeps the answers of people to orders. Vestnik keeps them if a derived mapping
-/// (one with SQL expressions) names neither SQL statements nor an API for answers. `None`: Vestnik keeps no answers.
+/// The line that lists the statuses that Vestnik saves only in its own table when a person sets them. A derived mapping
+/// (one with SQL expressions) has such statuses if it names neither an SQL statement nor an API for them. `None`: the
+/// mapping has no such statuses.
 fn kept_answers(mapping: &Mapping) -> Option<String> {
     let derived = mapping.derived.as_ref()?;
     if mapping.answer.url.is_some() {

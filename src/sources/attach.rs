@@ -35,8 +35,8 @@ pub enum Attached {
 /// Options for attaching a table.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
-    /// Attach the table even if another role owns it and the recorder role cannot be used. Functions of the table's
-    /// column types can then run with the rights of the role that attaches.
+    /// Attach the table even if another role owns it and Vestnik cannot use the recorder role, a role with few rights.
+    /// The table's owner can then run functions with the rights of the role that attaches.
     pub trust_owner: bool,
     /// The id of the source whose table was renamed. `None`: if no source has the table's name, the table becomes a new
     /// source.
@@ -87,7 +87,7 @@ async fn check(
     Ok((std::mem::take(&mut checked.findings), Some(checked)))
 }
 
-/// Attaches a mapping that was validated before. Retries while the table is locked.
+/// Attaches a table whose mapping `check` has validated. Retries while the table is locked.
 async fn put(
     client: &mut Client,
     table: &Table,
@@ -232,8 +232,8 @@ impl Attempt<'_> {
         }
     }
 
-    /// Whether the key or the store's id comes from another column in this mapping than in the earlier mapping.
-    /// `before` is the earlier mapping as TOML.
+    /// Whether this mapping reads the key or the store's id from another column than the earlier mapping. `before` is
+    /// the earlier mapping as TOML.
     fn reads_other_columns(&self, before: &str) -> bool {
         Mapping::from_toml(before)
             .is_ok_and(|before| before.key != self.mapping.key || before.store != self.mapping.store)
@@ -293,8 +293,8 @@ pub async fn reattach_all(client: &mut Client, progress: Progress<'_>) -> Result
     Ok(changed)
 }
 
-/// Attaches one source again. Only a derived source (its mapping has SQL expressions) is validated. In another source a
-/// column may be missing: the triggers then record it as null, and the health report names it.
+/// Attaches one source again. Only a derived source (its mapping has SQL expressions) is validated. In any other
+/// source, a column may be missing: the triggers then record it as null, and the health report names it.
 async fn reattach(
     client: &mut Client,
     mapping_toml: &str,

@@ -23,14 +23,15 @@ const MAPPING: &str = r#"
     column = "status"
     pending = ["pending"]
 "#;
-/// The trigger fires only for inserts. The node later updates a row with the self-test's result, and deletes old rows.
-/// Neither the update nor the deletion must become an event.
+/// SQL that creates the trigger of the table `vst_canary`; the caller appends the function's name. The trigger fires
+/// only for inserts, because only a new row must become an event. The node later updates the row with the self-test's
+/// result, and deletes old rows.
 const TRIGGER: &str = "create or replace trigger vestnik_record_insert after insert on vestnik.vst_canary \
      referencing new table as new_rows for each statement execute function";
 const HAS_TRIGGER: &str = "select exists (select from pg_trigger where tgrelid = to_regclass($1) \
      and tgname = 'vestnik_record_insert' and tgenabled in ('O', 'A') and tgfoid = to_regprocedure($2 || '()'))";
 
-/// The source of canaries, built into the program instead of loaded from the database.
+/// The source of canaries, the synthetic orders of a node's self-test. It is built into the program, not loaded from the database.
 pub static SOURCE: LazyLock<Arc<Source>> = LazyLock::new(|| {
     let mapping = mapping().expect("the mapping of the canaries is good: a test reads it");
     let column = |name: &str| RecordedColumn {

@@ -23,7 +23,7 @@ pub(super) struct Change<'a> {
     pub last: &'a JournalEvent,
     /// The source whose table was written.
     pub source: SourceId,
-    /// The row's key; `None`: the row has no readable key.
+    /// The key of the written row, which identifies the order. `None`: the row has no readable key.
     pub key: Option<&'a Arc<str>>,
     /// The row's columns before the writes, a JSON object; `None`: the row did not exist.
     pub before: Option<&'a str>,
@@ -138,13 +138,13 @@ impl Sources {
     }
 }
 
-/// The content of an event that one change of an order makes.
+/// The content of the event that a change of an order causes.
 struct EventContent {
     kind: EventType,
     subject: Subject,
     previous: Option<Status>,
     changed: Vec<&'static str>,
-    /// The order before the change, if the change left the order's status as it was. `None` for every other change.
+    /// The order before the change. `None`: the status changed, or the order appeared or was removed.
     before: Option<Subject>,
     data: Map<String, Value>,
 }
@@ -286,7 +286,7 @@ impl<'a> Piece<'a> {
     }
 }
 
-/// Groups the journal rows that belong to one event. The groups are in the order in which their last rows stand in
+/// Groups the journal rows that belong to one event. The groups are sorted by the position of their last row in
 /// `events`.
 pub(super) fn pieces<'a>(events: &[&'a JournalEvent]) -> Vec<Piece<'a>> {
     let mut pieces: Vec<(usize, Piece<'a>)> = Vec::with_capacity(events.len());
@@ -316,7 +316,7 @@ pub(super) fn pieces<'a>(events: &[&'a JournalEvent]) -> Vec<Piece<'a>> {
     pieces.into_iter().map(|(_, piece)| piece).collect()
 }
 
-/// A group of journal rows: the index of its last row among all rows of the read, and its rows.
+/// A group of journal rows that together become at most one event: the index of the group's last row in `events`, and its rows.
 type Group<'a> = (usize, Vec<(&'a JournalEvent, &'a RowWrite)>);
 type GroupKey<'a> = (Xid, SourceId, Option<&'a StoreId>, Option<&'a Arc<str>>);
 
@@ -324,10 +324,10 @@ fn group_key<'a>(event: &'a JournalEvent, write: &'a RowWrite) -> GroupKey<'a> {
     (event.xid, write.source, event.store.as_ref(), write.key.as_ref())
 }
 
-/// Merges several writes to one row in one transaction. Journal ids do not show the order of the writes. If a trigger
-/// of the shop changes the row again, this nested write is recorded before the outer write. So the function compares
-/// the states of the row before and after each write. No write produced the state before all writes, and no write
-/// replaced the state after all writes.
+/// Merges several writes to one row in one transaction. Journal ids do not show the order of the writes, because a
+/// nested write by a shop's trigger is recorded before the outer write. So the function compares the row's states
+/// before and after each write. The first state is the one that no write produced. The final state is the one that no
+/// write replaced.
 fn change<'a>(writes: &[(&'a JournalEvent, &'a RowWrite)]) -> Change<'a> {
     let states = |write: &'a RowWrite| match write.write {
         Write::Insert | Write::Truncate => (None, Some(write.data.as_str())),

@@ -21,7 +21,7 @@ const NEWEST_EVENTS: i64 = 500;
 /// Maximum number of unmapped status words that one line of the report names.
 const NAMED_WORDS: usize = 10;
 
-/// The health of one source.
+/// The result of checking one source for problems.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
     /// The source's name.
@@ -34,12 +34,12 @@ pub struct Health {
     pub troubles: Vec<String>,
     /// Warnings for the source's owner, one line each. A source with warnings only is healthy.
     pub notes: Vec<String>,
-    /// Whether Vestnik sends answers to the shop's API, as signed requests.
+    /// Whether Vestnik sends people's answers to the shop's API, as signed requests.
     pub calls_shop_api: bool,
 }
 
 impl Health {
-    /// The health of a source before its check: no problems, and an unknown kind.
+    /// The health of a source before its check: no problems, and not known whether it has orders or bookings.
     fn unknown(name: String, table: String) -> Self {
         Self {
             name,
@@ -52,7 +52,7 @@ impl Health {
     }
 }
 
-/// Checks the health of every attached source.
+/// Checks every attached source for problems.
 pub async fn check(client: &impl GenericClient) -> Result<Vec<Health>, QueryError> {
     const SOURCES: &str = "select id, name, table_name, mapping, columns::text, owner_trusted from vestnik.vst_source \
              where detached_at is null order by name";
@@ -90,10 +90,10 @@ pub fn without_counts(trouble: &str) -> &str {
     trouble.split(super::derived::COUNTED).next().unwrap_or(trouble)
 }
 
-/// The latest state of one order in the journal.
+/// The latest state of one order, as the journal recorded it.
 struct RecordedState {
     source: i32,
-    /// The recorded columns, a JSON object.
+    /// The order's recorded columns, a JSON object.
     data: String,
 }
 
@@ -188,7 +188,8 @@ async fn check_one(
     Ok(health)
 }
 
-/// Reports columns that an answer should write but the table lacks. An answer skips such a column without an error.
+/// Reports columns that the mapping names for people's answers but that the table lacks. When Vestnik saves an answer,
+/// it skips such a column without an error.
 fn answer_columns(table: &Table, mapping: &Mapping, kept: &Kept, health: &mut Health) {
     let (answer, recorded) = (&mapping.answer, mapping.recorded_columns());
     let written = [&answer.updated_at, &answer.accepted_at, &answer.reason, &answer.minutes]
@@ -202,8 +203,8 @@ fn answer_columns(table: &Table, mapping: &Mapping, kept: &Kept, health: &mut He
     }
 }
 
-/// Reports status words of the mapping that are not labels of the column's enum type, because an answer with such a
-/// word fails.
+/// Reports status words that a person's answer would write but that are not labels of the column's enum type. Such an
+/// answer fails.
 fn labels(table: &Table, mapping: &Mapping, kept: &Kept, health: &mut Health) {
     let column = table.column(&mapping.status.column.name);
     let Some(labels) = column.map(|column| &column.labels).filter(|labels| !labels.is_empty()) else {
@@ -224,7 +225,7 @@ fn labels(table: &Table, mapping: &Mapping, kept: &Kept, health: &mut Health) {
     }
 }
 
-/// Reports status words in the newest journal rows that the mapping does not contain.
+/// Reports status words that the mapping does not contain, although they occur in the newest journal rows.
 fn words(mapping: &Mapping, kept: &Kept, newest: &[RecordedState], health: &mut Health) {
     let column = &mapping.status.column;
     let path: Vec<String> = std::iter::once(&column.name).chain(&column.path).cloned().collect();

@@ -18,7 +18,7 @@ use crate::domain::subject::{Item, Items, Quantity};
 
 /// Maximum number of items that an order lists; further items are only counted.
 pub const LISTED_ITEMS: usize = 500;
-/// The name that an item without a name gets.
+/// The name that panels show for an item without a name.
 const NAMELESS: &str = "?";
 /// Maximum number of options that an item lists.
 const ITEM_OPTIONS: usize = 50;
@@ -99,8 +99,8 @@ fn named(item: Item) -> Option<Item> {
     })
 }
 
-/// Splits a JSON object into the items in it, each as JSON text. The object has a member with a list of items, is
-/// itself an item, or has a member for each item.
+/// Splits a JSON object into items, and returns the JSON text of each item. The object may have a member with a list of
+/// items, may be one item itself, or may have one member for each item.
 fn elements_of<'a>(members: &[(String, &'a str)]) -> Vec<Cow<'a, str>> {
     for name in ["items", "lines", "products", "positions", "cart", "dishes"] {
         if let Some(list) = member(members, name)
@@ -135,8 +135,8 @@ fn elements_of<'a>(members: &[(String, &'a str)]) -> Vec<Cow<'a, str>> {
     members.iter().map(named).collect()
 }
 
-/// Reads the member that the mapping names in `mapped`. Without `mapped`, reads the first readable member whose name is
-/// in `usual`.
+/// Reads the member that `mapped` names. If `mapped` is `None`, reads the first readable member whose name is in
+/// `usual`.
 fn find<T>(
     members: &[(String, &str)],
     mapped: &Option<Column>,
@@ -222,7 +222,8 @@ fn item(text: &str, mapped: &mapping::Items, unit: Option<Unit>, currency: Curre
     })
 }
 
-/// The item's category, from a member of the item or of the product object inside the item. `levels` limits the depth.
+/// The item's category, from a member of the item or of the product object inside the item. `levels` is the maximum
+/// depth of nested JSON.
 fn category_of(members: &[(String, &str)], mapped: &Option<Column>, levels: usize) -> Option<String> {
     find(members, mapped, &CATEGORIES, first_name).or_else(|| {
         let products = NAMES.iter().filter_map(|name| member(members, name));
@@ -275,8 +276,8 @@ pub fn unit_of_text(text: &str) -> Unit {
     }
 }
 
-/// A text for people from a JSON value: the plain value itself, or the name inside an object, such as
-/// `{"ru": "Борщ"}` or `{"product": {"name": "Soup"}}`. `levels` limits the depth.
+/// A text for people from a JSON value. It is the plain value itself, or the name inside an object. Examples of objects
+/// are `{"ru": "Борщ"}` and `{"product": {"name": "Soup"}}`. `levels` is the maximum depth of nested JSON.
 fn name_within(raw: &str, levels: usize) -> Option<String> {
     let mut held = String::new();
     match Json::read_encoded_twice(raw, &mut held) {
@@ -306,7 +307,7 @@ fn name_within(raw: &str, levels: usize) -> Option<String> {
 }
 
 /// The options of an item as texts for people. `raw` is a list of texts or objects, groups of options, or an object
-/// such as `{"size": "L"}`. `levels` limits the depth.
+/// such as `{"size": "L"}`. `levels` is the maximum depth of nested JSON.
 fn options_of(raw: &str, levels: usize) -> Vec<String> {
     let mut held = String::new();
     match Json::read_encoded_twice(raw, &mut held) {
@@ -355,8 +356,8 @@ fn options_of(raw: &str, levels: usize) -> Vec<String> {
     }
 }
 
-/// A substitute name for an item without a name: the item's texts and numbers in one line. Quantity and price are left
-/// out, because panels show them separately.
+/// A line of text that replaces the name of an item without a name. The line has the item's texts and numbers. Quantity
+/// and price are left out, because panels show them separately.
 fn said_of(members: &[(String, &str)]) -> String {
     let is_shown = |name: &str| QUANTITIES.contains(&name) || PRICES.contains(&name);
     let rest = members.iter().filter(|(name, _)| !is_shown(name));

@@ -22,21 +22,22 @@ use super::{Source, Sources};
 use crate::domain::event::{EventId, JournalEvent, SourceId};
 use crate::infra::db::{self, QueryError};
 
-/// Time limit for the look-ups of one source. The limit is short because the orders of other stores wait meanwhile.
+/// Time limit for the look-ups of one source, which query other tables for data of its orders. The limit is short
+/// because the orders of other stores wait meanwhile.
 const DEADLINE: Duration = Duration::from_millis(500);
-/// Time during which a source's look-ups are not tried again after a failure. Meanwhile, the source's orders are sent
-/// without the data from other tables.
+/// Time during which a source's look-ups are not retried after a failure. Meanwhile, clients receive the source's
+/// orders without the data from other tables.
 const RECOVERY_PAUSE: Duration = Duration::from_secs(10);
 
-/// Runs the look-ups of a database: queries for data of orders in other tables, such as their items. After a failure,
-/// pauses the look-ups of the source.
+/// Runs the look-ups of a database: queries that find data of orders in other tables, such as their items. After a
+/// failure, pauses the look-ups of the source.
 pub struct Lookup {
     pool: Pool,
     broken: Mutex<HashMap<SourceId, Instant>>,
 }
 
 impl Lookup {
-    /// Creates the look-ups for the database to which `pool` connects.
+    /// Creates the `Lookup` for the database to which `pool` connects.
     pub fn new(pool: Pool) -> Self {
         Self {
             pool,

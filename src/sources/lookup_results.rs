@@ -1,5 +1,5 @@
-//! The results of look-ups: what other tables say about the orders of some journal rows, such as their items. `lookup`
-//! reads them, and `changes` and `translate` use them.
+//! Holds the results of look-ups: data about orders from other tables, such as their items. `lookup` fills them in, and
+//! `changes` and `translate` use them.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,11 +12,11 @@ use crate::domain::event::{EventId, SourceId, SubjectId};
 pub struct Lookups {
     found: HashMap<SubjectId, String>,
     failed: HashSet<SourceId>,
-    /// The answers that the shop overwrote, by the journal id of the row that overwrote the answer.
+    /// The answers of people that the shop overwrote. The map's key is the id of the journal row with the overwriting write.
     overwritten: HashMap<EventId, OverwrittenAnswer>,
 }
 
-/// The result of a look-up for one order.
+/// The result of looking up one order's data in other tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LookupResult<'a> {
     /// The data that the look-up found, as a JSON object.
@@ -42,13 +42,13 @@ impl Lookups {
         self.failed.insert(source);
     }
 
-    /// Sets the answers of people that the shop overwrote with an old status. The map's key is the id of the journal row
-    /// of the overwriting write.
+    /// Sets the answers of people that the shop overwrote with an old status. The map's key is the id of the journal
+    /// row with the overwriting write.
     pub fn set_overwritten(&mut self, overwritten: HashMap<EventId, OverwrittenAnswer>) {
         self.overwritten = overwritten;
     }
 
-    /// The answer of a person that the write of this journal row has overwritten. `None`: it has overwritten no answer.
+    /// The answer of a person that the shop overwrote with the write in this journal row. `None`: the write overwrote no answer.
     pub(super) fn overwritten_by(&self, row: EventId) -> Option<&OverwrittenAnswer> {
         self.overwritten.get(&row)
     }

@@ -31,7 +31,7 @@ pub enum StoreRef {
     Constant(String),
 }
 
-/// The meaning of the words in the shop's status column. If a status has several words, an answer writes the first.
+/// The meaning of the words in the shop's status column. If a status has several words, Vestnik writes the first of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StatusWords {
     /// The column that holds the status word.
@@ -217,8 +217,8 @@ pub struct Mapping {
     /// An SQL query for data outside the row. `$1` is a text array of order keys. `None`: the mapping has no such
     /// query.
     pub details: Option<String>,
-    /// The SQL part of a derived mapping. The projector saves its results in the projection table, and all fields
-    /// except `table` then describe that table. `None`: every value is a column of the shop's row.
+    /// The SQL part of a derived mapping, whose values come from SQL expressions. All fields except `table` then describe the
+    /// projection table, in which the projector saves the results. `None`: every value is a column of the shop's row.
     pub derived: Option<Box<Derived>>,
 }
 
@@ -294,7 +294,7 @@ impl Mapping {
             .chain(self.extra.iter().map(|(_, column)| column))
     }
 
-    /// The statuses that a person can set: all if a function or API of the shop sets them, else those that have a word.
+    /// The statuses that a person can set: all if a function or API of the shop sets them, otherwise only those with a word.
     pub fn reachable(&self) -> StatusSet {
         match self.answer.has_own_words() {
             true => StatusSet::ALL,
@@ -331,7 +331,7 @@ impl StatusWords {
         of_status.map(|(status, _)| WordMeaning::Status(*status))
     }
 
-    /// The word that an answer writes for this status. `Rejected` may use the word of `Cancelled`. `None`: no word.
+    /// The word that Vestnik writes for this status. `Rejected` without a word uses the word of `Cancelled`. `None`: no word.
     pub fn word_of(&self, status: Status) -> Option<&str> {
         let own = self.words_of(status);
         let words = match status {
@@ -341,8 +341,8 @@ impl StatusWords {
         words.first().map(String::as_str)
     }
 
-    /// The status that the order has after an answer wrote the word for `status`. It differs from `status` if the shop
-    /// has one word for both rejected and cancelled. The order is then cancelled, even if a person rejected it.
+    /// The status of the order after Vestnik has written the word for `status`. If the shop has one word for both
+    /// rejected and cancelled, a rejected order becomes cancelled. Otherwise the result equals `status`.
     pub fn becomes(&self, status: Status) -> Status {
         match self.word_of(status).and_then(|word| self.meaning(word)) {
             Some(WordMeaning::Status(becomes)) => becomes,

@@ -55,12 +55,12 @@ pub use translate::Context;
 pub struct Source {
     /// The source's id in the database.
     pub id: SourceId,
-    /// The source's name, on the wire and in commands.
+    /// The source's name, as clients receive it and as commands accept it.
     pub name: Arc<str>,
     /// The table with its schema, quoted for SQL. For a derived source (one with SQL expressions), it is the source's
     /// projection table, `vestnik.vst_projection_N`, from which lists are read.
     pub table: String,
-    /// The meaning of the table's columns.
+    /// The source's mapping: the meaning of the table's columns.
     pub mapping: Mapping,
     /// The columns that the trigger records, with their SQL types when the table was attached. For a derived source,
     /// whose values are SQL expressions: the names and types of the expressions.

@@ -1,5 +1,5 @@
-//! Examines the newest orders of a valid mapping to find probable mistakes: orders without a store, amounts without a
-//! chosen currency, and misspelt status words. `vestnik attach` prints the warnings.
+//! Examines the newest orders of a valid mapping to find probable mistakes. Mistakes are orders without a store,
+//! amounts without a chosen currency, and misspelt status words. `vestnik attach` prints the warnings.
 
 use super::catalog::Table;
 use super::mapping::{CurrencyRef, Mapping};
@@ -156,9 +156,9 @@ fn meant<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     (is_near && nearest != word).then_some(nearest)
 }
 
-/// Finds words in the status expression of a derived mapping (one with SQL expressions) that are probably misspelt
-/// statuses. Examines each text after THEN or ELSE, and an expression that is only a text. Returns one warning for each
-/// text that is not a status but similar to one.
+/// Finds probably misspelt statuses in the status expression of a derived mapping (one with SQL expressions). Examines
+/// each string literal after THEN or ELSE, and an expression that is only a string literal. Returns one warning for
+/// each literal that is similar to a status but is not one.
 fn misspelt_in_expression(expression: &str) -> Vec<String> {
     let known: Vec<&str> = Status::ALL
         .iter()

@@ -23,7 +23,7 @@ const STALE_ROW_MINUTES: i32 = 15;
 /// person's answer by mistake.
 #[derive(Debug, Clone)]
 pub struct StepBack {
-    /// The id of the write's last row in the journal.
+    /// The id of the last journal row that records the write.
     pub event: EventId,
     source: SourceId,
     store: StoreId,
@@ -82,8 +82,8 @@ impl Sources {
     }
 }
 
-/// Finds the writes of `steps` that undo the newest answer of a person to their order. The map's key is the id of the
-/// journal row of the write.
+/// Finds the writes in `steps` that undo a person's newest answer to the order. The map's key is the journal id of the
+/// write.
 pub async fn find(
     client: &impl GenericClient,
     steps: &[StepBack],

@@ -26,8 +26,8 @@ pub struct Preview {
     pub store: Option<StoreId>,
     /// The translated order or booking.
     pub subject: Subject,
-    /// Whether the mapping or the row names the currency of the row's amounts. The row may also name an unknown
-    /// currency.
+    /// Whether the mapping or the row names the currency of the row's amounts. The row may also contain an invalid
+    /// currency code.
     pub currency: NamedCurrency,
     /// Whether a currency is set for the order's store.
     pub store_has_currency: bool,

@@ -37,8 +37,8 @@ pub struct MissedRows {
 #[derive(Debug, Default)]
 pub struct Reconciler {
     tables: HashMap<String, Checkpoint>,
-    /// The tables that the last comparison could not read. The log has a warning from the time when each table became
-    /// unreadable, so it is not logged again.
+    /// The tables that the last comparison could not read. Each table was logged when it became unreadable, and is not
+    /// logged again.
     unread: Vec<String>,
 }
 
@@ -60,7 +60,7 @@ struct Comparable {
     is_derived: bool,
 }
 
-/// The result of comparing one table.
+/// The result of comparing one table with the journal.
 struct Compared {
     checkpoint: Checkpoint,
     missed: Option<MissedRows>,

@@ -44,7 +44,7 @@ pub async fn prepare(client: &Client) -> Result<FunctionOwner, tokio_postgres::E
 }
 
 /// Returns [`FunctionOwner::Role`] if the role `vestnik_recorder` exists and the current role can make it the owner of
-/// functions.
+/// functions. Otherwise returns [`FunctionOwner::Attacher`].
 pub async fn usable(client: &impl GenericClient) -> Result<FunctionOwner, tokio_postgres::Error> {
     // In Postgres 16 and later, the creator of a role is its member, but may not use `set role` without a further
     // grant. So the query checks the privilege `set` in these versions.

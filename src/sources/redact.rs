@@ -54,7 +54,7 @@ impl Source {
     }
 }
 
-/// Adds a column's value to `row`. If the mapping refers to a value inside the column's JSON, adds only that value.
+/// Copies a column's value into `row`. If the mapping refers to a value inside the column's JSON, copies only this value.
 fn keep(row: &mut Map<String, Value>, column: &Column, value: &str) {
     let Some(part) = at_path(value, &column.path) else {
         return;

@@ -12,8 +12,8 @@ use crate::domain::event::SourceId;
 /// Maximum number of events of one source to which the repair adds missing columns. The repair chooses the newest
 /// events.
 const FILLED_EVENTS: i64 = 100_000;
-/// Maximum number of rows for which the repair appends an event. The repair chooses the newest rows. If more rows have
-/// no event, most of them usually come from an import.
+/// Maximum number of rows for which the repair appends an event. The repair chooses the newest rows. A larger number of
+/// rows without an event usually comes from an import.
 const RECORDED_ROWS: i64 = 10_000;
 
 /// The data that a source's events lacked before the source was attached again.
@@ -81,9 +81,9 @@ async fn fill(
     Ok(client.execute(&sql, &[&id.0, &FILLED_EVENTS]).await?)
 }
 
-/// Appends an event for each row that has none and was created after the source was attached. Returns the number of
-/// rows. If the mapping has a creation time, it decides whether a row is newer than the source. Otherwise the row's
-/// transaction id decides. The transaction id is less reliable, because a copied row has a new transaction id.
+/// Appends an event for each row that has none and is newer than the source. Returns the number of rows. If the mapping
+/// has a column for the creation time, this time decides whether a row is newer. Otherwise the row's transaction id
+/// decides. The transaction id is less reliable, because a copied row has a new transaction id.
 async fn record_missed(client: &mut Client, id: SourceId, table: &Table, mapping: &Mapping) -> Result<u64, Error> {
     let created = mapping
         .fields

@@ -41,8 +41,8 @@ pub fn columns_json<'a>(place: &str, columns: impl IntoIterator<Item = (&'a str,
     )
 }
 
-/// An SQL select list of `columns`, each given by its name and SQL type. `vst_short` replaces a value that is far too
-/// long by a short mark. `None` as type: the table lacks the column, and its value is null.
+/// Returns an SQL select list of `columns`, each given by its name and SQL type. If a value is far too long to record,
+/// `vst_short` replaces it with a mark. `None` as type: the table lacks the column, and its value is null.
 pub(super) fn short_columns<'a>(place: &str, columns: impl IntoIterator<Item = (&'a str, Option<&'a str>)>) -> String {
     let columns: Vec<String> = columns
         .into_iter()

@@ -254,7 +254,7 @@ fn fields_of(source: &Source) -> Vec<(&'static str, &Column)> {
     all
 }
 
-/// Whether the currency of a row is known.
+/// Says whether the mapping or the row names the currency of the row's amounts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NamedCurrency {
     /// The mapping or the row names a currency.

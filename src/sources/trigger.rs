@@ -164,8 +164,8 @@ impl<'a> Expressions<'a> {
         }
     }
 
-    /// An SQL expression for the recorded columns as JSON. A small row is converted directly. A large row, or a row
-    /// with a column type that is not built in, passes through `vst_bounded`, which limits the size and catches errors.
+    /// An SQL expression for the recorded columns as JSON. A small row is converted directly. A large row passes through
+    /// `vst_bounded`, which limits the size and catches errors. So does a row with a column type that is not built in.
     fn data(&self, place: &str) -> String {
         let sizes: Vec<String> = self
             .long()
@@ -183,8 +183,8 @@ impl<'a> Expressions<'a> {
         }
     }
 
-    /// A lateral join that gives a row's columns, with long values shortened. Empty if no column can be long and every
-    /// type is built in.
+    /// SQL for a lateral join that gives a row's columns, with long values shortened. Empty if no column can be long
+    /// and every type is built in.
     fn large(&self, place: &str) -> String {
         if !self.has_foreign() && self.long().next().is_none() {
             return String::new();
@@ -219,7 +219,7 @@ impl<'a> Expressions<'a> {
 }
 
 /// An SQL expression for a column's value as text; `place` is the row's alias. A type that is not built in is converted
-/// by its output function, because the type's owner may have defined a cast that runs code.
+/// by its output function, because a cast of such a type may run its owner's code.
 pub fn text_of(place: &str, name: &str, column: Option<&TableColumn>) -> String {
     let value = format!("{place}.{}", ident(name));
     match column {

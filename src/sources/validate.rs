@@ -110,8 +110,8 @@ fn path(table: &Table, column: &Column, findings: &mut Findings) {
     }
 }
 
-/// Reports a key column that is not unique. An answer finds its order by the key, so two rows must not have the same
-/// key.
+/// Reports a key column that is not unique. Vestnik finds the order of a person's answer by the key, so two rows must
+/// not have the same key.
 pub(super) async fn key(
     client: &impl GenericClient,
     table: &Table,
@@ -157,8 +157,8 @@ pub(super) async fn key(
     Ok(())
 }
 
-/// Reports status words of the mapping that the column's enum type lacks, labels of the enum type that the mapping
-/// lacks, and statuses without a word.
+/// Reports status words of the mapping that the column's enum type lacks, and labels of the enum type that the mapping
+/// lacks. Also reports statuses without a word.
 fn status_words(table: &Table, mapping: &Mapping, findings: &mut Findings) {
     let words = &mapping.status;
     let column = table.column(&words.column.name);

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 
 /// The zone of times without a zone, if the mapping names no zone. It is UTC, because most frameworks write UTC.
 pub const USUAL_ZONE: &str = "UTC";
-/// The smallest number that counts milliseconds since 1970. A smaller number counts seconds since 1970.
+/// A time that is at least this number counts milliseconds since 1970. A time with a smaller number counts seconds.
 const FIRST_MILLISECONDS: f64 = 1e11;
 
 /// Whether `name` is an IANA zone name that a mapping may use.

@@ -25,8 +25,7 @@ static LANGUAGES: LazyLock<BTreeMap<String, Catalog>> = LazyLock::new(|| {
     Files::iter().filter_map(read).collect()
 });
 
-/// The operator's own texts. The key is the language and the id of a store; if the store is `None`, the texts are for
-/// all stores.
+/// The operator's own texts, by language and store id. If the store id is `None`, the texts are for all stores.
 static OWN: OnceLock<OwnTexts> = OnceLock::new();
 
 type OwnTexts = BTreeMap<(String, Option<String>), Catalog>;
@@ -215,7 +214,7 @@ fn places(text: &str) -> Vec<&str> {
     places
 }
 
-/// The texts of a language for one store: the operator's own texts for this store, otherwise the texts for all stores.
+/// The texts of a language for one store: the operator's own texts for this store. If the store has none, the texts for all stores.
 pub fn of_store(language: &str, store: &str) -> &'static Catalog {
     let own = OWN
         .get()

@@ -1,6 +1,6 @@
 //! Builds messages in the subset of HTML that Telegram supports, within Telegram's limits. Telegram and this module
-//! count only visible text, without markup, in UTF-16 units. A longer text is cut between two characters, and each
-//! open tag is closed.
+//! count only visible text, without markup, in UTF-16 units. A text over the limit is cut between two characters, and
+//! each open tag is closed.
 
 /// Maximum length of a message's visible text, UTF-16 units.
 pub const MESSAGE_UNITS: usize = 4096;

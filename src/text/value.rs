@@ -9,11 +9,11 @@ use crate::domain::money::Currency;
 use crate::domain::subject::Quantity;
 use crate::sources::zone;
 
-/// The characters that are percent-encoded in the query of a URL: all but letters, digits, `.`, `-` and `_`.
+/// The characters that are percent-encoded in the query of a URL: all characters except letters, digits, `.`, `-` and `_`.
 const IN_URL: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'-').remove(b'_');
 /// Maximum length of the address in a link to a map, characters. Telegram refuses longer links.
 const MAP_CHARACTERS: usize = 120;
-/// The distance from today, in hours, above which a day is written with its year: about ten months.
+/// The distance from today, in hours, above which a date is shown with its year: about ten months.
 const FAR_HOURS: i64 = 300 * 24;
 
 /// A time in a time zone, such as `19:03`. If the day is not today, the text includes the date: `Tuesday, November 24,
@@ -58,8 +58,8 @@ pub fn day(date: Date, today: Date, words: &Catalog) -> String {
         .replace("{year}", &date.year().to_string())
 }
 
-/// A customer's text as one line. So the text cannot imitate another line of the message, or change the direction (left
-/// to right) of the rest of the line.
+/// Converts a customer's text to one line. The result cannot imitate another line of the message, or change the
+/// direction (left to right) of the text after it.
 pub fn inline(text: &str) -> String {
     // Remove Unicode isolate marks from the text: such a mark could end the isolate that is added below.
     let text: String = text.chars().filter(|c| !matches!(c, '\u{2066}'..='\u{2069}')).collect();
@@ -72,8 +72,8 @@ pub fn inline(text: &str) -> String {
     }
 }
 
-/// Whether a character may change the text direction: a right-to-left letter such as Hebrew or Arabic, or a direction
-/// mark.
+/// Whether a character may change the text direction. Such a character is a right-to-left letter, for example in Hebrew
+/// or Arabic, or a direction mark.
 fn turns(c: char) -> bool {
     matches!(c, '\u{590}'..='\u{8ff}' | '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{fb1d}'..='\u{fdff}'
         | '\u{fe70}'..='\u{fefc}' | '\u{10800}'..='\u{10fff}' | '\u{1e800}'..='\u{1efff}')
@@ -94,8 +94,8 @@ pub fn said_of(quantity: &Quantity) -> String {
     }
 }
 
-/// Formats an amount of minor units as people of the language write it, such as `500,00 ₽`. The spaces in the result
-/// are non-breaking.
+/// Formats an amount, which is given in minor units such as cents, as people of the language write it: `500,00 ₽`. The
+/// spaces in the result are non-breaking.
 pub fn amount(minor: i64, currency: Currency, words: &Catalog) -> String {
     let digits = usize::from(currency.digits());
     // If the sign has right-to-left letters, it would change the text direction of the line, so the currency's code is

@@ -11,7 +11,7 @@ use crate::sources::install::{carriers, drop_triggers_sql};
 use crate::sources::registry::bump_version;
 use crate::sources::trigger::function_name;
 
-/// An attached source, from its row of `vst_source`.
+/// An attached source, as its row in the table `vst_source` describes it.
 #[derive(Debug)]
 pub struct Kept {
     /// The source's id.

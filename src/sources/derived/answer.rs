@@ -1,7 +1,7 @@
-//! Saves a person's answer to an order of a derived source (one whose orders come from SQL expressions). If the mapping
-//! has SQL statements for the answer, Vestnik runs them to change the shop's tables. Otherwise Vestnik keeps the answer
-//! in the source's projection table. Clients then see the kept answer instead of the shop's status, until the shop's
-//! status changes.
+//! Saves a person's answer (the new status) to an order of a derived source (one whose orders come from SQL
+//! expressions). If the mapping has SQL statements for the status, Vestnik runs them to change the shop's tables.
+//! Otherwise Vestnik keeps the answer in the source's projection table. Clients then see the kept answer instead of the
+//! shop's status, until the shop's status changes.
 
 use crate::infra::db::{GenericClient, Transaction};
 use tokio_postgres::types::{ToSql, Type};
@@ -13,8 +13,8 @@ use super::compute::{DERIVE_MS, compute};
 use super::project::{Publish, PublishedResults, WrittenAt, publish_changes};
 use super::{Derived, failure, remedy};
 
-/// The types of the parameters `$1` to `$5` of the SQL statement that saves an answer: the order's key, the new status,
-/// the reason, the minutes, and the name of the person who answers.
+/// The SQL types of the parameters `$1` to `$5` of a statement that saves a person's answer. The parameters are the
+/// order's key, the new status, the reason, the minutes, and the person's name.
 pub(super) const PARAMETERS: [Type; 5] = [Type::TEXT, Type::TEXT, Type::TEXT, Type::INT4, Type::TEXT];
 
 /// SQL that puts the schema of the shop's table first in `search_path`, until the transaction ends. The parameter `$1`
@@ -68,8 +68,8 @@ pub(in crate::sources) async fn answer(
     Ok(true)
 }
 
-/// Finds the mapping's SQL statements for answers that Postgres can no longer run, for example because a column was
-/// renamed or a right is missing. Returns one line for each such statement.
+/// Finds the mapping's SQL statements for people's answers that Postgres can no longer run. For example, a column was
+/// renamed, or a right is missing. Returns one line for each such statement.
 pub(super) async fn broken(
     client: &impl GenericClient,
     table: &str,
@@ -101,8 +101,8 @@ pub(super) async fn broken(
     Ok(broken)
 }
 
-/// Removes from the answer's reason and from the person's name the characters that the database's encoding cannot
-/// store.
+/// Removes the characters that the database's encoding cannot store from a person's answer: from the reason, and from
+/// the person's name.
 async fn storable(
     transaction: &Transaction<'_>,
     change: &StatusChange<'_>,

@@ -20,7 +20,8 @@ use crate::infra::db::QueryError;
 
 /// Maximum number of changes in one batch.
 pub(super) const BATCH_CHANGES: i64 = 200;
-/// Maximum number of existing orders that are computed when a table is attached. Older orders are not computed.
+/// Maximum number of existing orders that are computed when a table is attached. The newest orders are chosen, and
+/// older ones are not computed.
 const KNOWN_ORDERS: i64 = 20_000;
 /// Maximum number of existing orders that are computed in one statement.
 const KNOWN_CHUNK: usize = 500;
@@ -36,14 +37,14 @@ pub(super) struct QueueProgress {
     /// All changes up to this id are processed. The next batch reads only greater ids, so it skips the dead rows of
     /// processed changes, which vacuum may not have removed yet.
     through: i64,
-    /// The next value of `through`, and a transaction id. `through` gets the next value when all transactions with a
-    /// smaller transaction id have ended. From then on, no transaction can add a change with a row id up to this value.
+    /// The value that `through` gets next, and a transaction id. `through` changes when all transactions with a smaller
+    /// transaction id have ended. From then on, no transaction can add a change whose row id is at most the new value.
     /// `None`: no next value is chosen yet.
     next: Option<(i64, u64)>,
 }
 
 impl QueueProgress {
-    /// An id up to which all changes have been processed. The next batch reads only greater ids.
+    /// The row id in the queue up to which all changes have been processed. The next batch reads only greater row ids.
     pub fn through(self) -> i64 {
         self.through
     }
@@ -67,7 +68,7 @@ impl QueueProgress {
 /// The result of a batch.
 #[derive(Debug, Default)]
 pub(super) struct Done {
-    /// Number of processed items: changes from the queue, orders whose wait for items has ended, and retried failures.
+    /// Number of processed entries: changes from the queue, orders that were held back until now, and retried failures.
     pub taken: usize,
     /// Number of events that were appended to the journal.
     pub events: u64,
@@ -77,22 +78,22 @@ pub(super) struct Done {
     pub readable_again: usize,
 }
 
-/// The work of one batch: changes from the queue, orders whose wait for items has ended, and failures to try again.
+/// The entries that one batch processes: changes from the queue, orders that were held back until now, and failures to retry.
 #[derive(Debug, Default)]
 struct Taken {
-    /// The time when each order of the batch was last written, by the order's key. For an order that waited for its
-    /// items, it is the time of the first write, with which the wait began.
+    /// The time when each order of the batch was last written, by the order's key. For an order that was held back, it
+    /// is the time of the first write.
     orders: WrittenAt,
-    /// The keys of the orders whose wait has ended. An order waits for its items, or because its store could not be
-    /// computed.
+    /// The keys of the orders that were held back until now. An order is held back until the shop writes its items, or
+    /// because its store could not be computed.
     due: BTreeSet<String>,
-    /// The rows of the shop's table of orders that the batch found in the queue as written or deleted.
+    /// The rows of the shop's table of orders that were written or deleted, according to the queue.
     rows: WrittenRows,
     /// Values from written rows of watched tables, which are other tables whose rows affect orders. The mapping's
     /// `keys` queries turn these values into keys of orders.
     leads: Vec<Lead>,
-    /// The places in the mapping of `keys` queries that failed before and now run again, such as `derived.watch of
-    /// items: keys`.
+    /// The `keys` queries that failed before and now run again. Each is named by its place in the mapping, such as
+    /// `derived.watch of items: keys`.
     retried_watches: Vec<String>,
     is_truncated: bool,
     is_watched_truncated: bool,
@@ -107,18 +108,18 @@ impl Taken {
     }
 }
 
-/// A value from a written row of a watched table. The value stands in the column that tells which orders the row
-/// affects.
+/// The value of one column in a written row of a watched table. The value tells which orders the row affects: it is an
+/// order's key, or the mapping's `keys` query finds the orders for it.
 #[derive(Debug)]
 struct Lead {
-    /// The number of the written table among the mapping's watched tables, counted from 1.
+    /// The number of the written table in the mapping's list of watched tables, counted from 1.
     watch: usize,
     value: String,
     at: OffsetDateTime,
 }
 
-/// Processes the next changes of a source in the caller's transaction. Also computes again at most `retries` orders or
-/// `keys` queries that failed before.
+/// Processes the next changes of a source in the caller's transaction. Also retries at most `retries` earlier failures:
+/// orders that could not be computed, and `keys` queries that failed.
 pub(super) async fn batch(
     transaction: &mut Transaction<'_>,
     source: &Source,
@@ -325,8 +326,8 @@ async fn project(
 }
 
 /// Computes the orders that existed before the source was attached or its mapping changed, and appends no events for
-/// them. Skips an order that was written since then. A later batch takes the change of this order from the queue and
-/// appends an event for it.
+/// them. Skips each order that was written since then: this batch or a later one processes its change and appends an
+/// event.
 async fn all_rows(
     transaction: &mut Transaction<'_>,
     source: &Source,

@@ -101,10 +101,10 @@ pub async fn check(
     })
 }
 
-/// For each table that a view reads, by the table's name: the columns that the view reads.
+/// The columns that a view reads in each table, by the table's name.
 type Reads = BTreeMap<String, Vec<String>>;
 
-/// The result of creating a temporary view from a query.
+/// The result of `look`: Postgres accepted the query, or rejected it as invalid.
 enum Look {
     /// The types of the query's columns, and the tables and columns that the query reads.
     Read(Vec<RecordedColumn>, Reads),
@@ -322,13 +322,13 @@ async fn watched(
     Ok(watched)
 }
 
-/// The text that names a watched table's section of the mapping in errors.
+/// The name of the mapping's section about a watched table, as error messages show it.
 fn place(table: &str) -> String {
     format!("derived.watch of {table}")
 }
 
-/// Reports each SQL statement that Postgres cannot prepare: the `keys` queries, which find the orders that a row of a
-/// watched table affects, and the statements that save answers.
+/// Prepares the mapping's `keys` queries, which find the orders that a row of a watched table affects, and the statements
+/// that save people's answers. Reports each statement that Postgres rejects.
 async fn statements(
     transaction: &mut Transaction<'_>,
     table: &Table,
@@ -380,12 +380,12 @@ async fn statements(
 enum SearchPath {
     /// The search path of the source's function, which runs the `keys` queries.
     Function,
-    /// The search path of an answer's statements: the table's schema, then the role's own search path.
+    /// The search path for the statements that save a person's answer: the table's schema, then the role's own search path.
     Answer,
 }
 
 impl SearchPath {
-    /// The parameters of a statement that runs with this search path, as a text for errors.
+    /// The parameters that Vestnik passes to a statement of this kind, as a text for error messages.
     fn parameters(self) -> &'static str {
         match self {
             Self::Function => "only $1",
@@ -394,7 +394,7 @@ impl SearchPath {
     }
 }
 
-/// SQL that gives the current transaction the search path with which the source's function runs.
+/// SQL that sets the search path of the current transaction to the search path of the source's function.
 fn function_path(table: &Table) -> String {
     format!("set local search_path = {}, pg_temp", ident(&table.schema))
 }

@@ -1,5 +1,5 @@
-//! Computes orders of a derived source (one whose orders come from SQL expressions), for the projector and for answers.
-//! If an expression fails, only its own value is missing, and the rest of the order is computed.
+//! Computes orders of a derived source (one whose orders come from SQL expressions), for the projector, and when a person answers
+//! an order. If an expression fails, only its own value is missing, and all other values of the order are computed.
 
 use std::collections::{HashMap, HashSet};
 
@@ -17,8 +17,8 @@ const UNREADABLE: &str = "\"?\"";
 const UNREADABLE_ITEMS: &str = "[{\"name\": \"?\"}]";
 /// Time limit of a query that computes several orders, milliseconds.
 pub(super) const DERIVE_MS: u32 = 2000;
-/// Time limit of a query that computes one order or one value after a query for several orders has failed,
-/// milliseconds.
+/// Time limit of a query that computes one order or one value, milliseconds. Such queries run after a query for several
+/// orders has failed.
 const DERIVE_ONE_MS: u32 = 300;
 
 /// The results of computing orders: the orders, and the expressions that failed.
@@ -104,8 +104,8 @@ pub(super) fn is_of_mapping(error: &tokio_postgres::Error) -> bool {
         .is_some_and(|code| !PASSING.iter().any(|class| code.code().starts_with(class)))
 }
 
-/// Finds orders for which the mapping's joins give several different rows in one store, and returns a failure for each.
-/// The program cannot know which of these rows is right, so a person must correct the mapping.
+/// Finds orders that are ambiguous: the mapping's joins return several rows with the same store but different values. Returns a
+/// failure for each. The program cannot know which of these rows is right, so a person must correct the mapping.
 fn of_several_rows(orders: &[Projected]) -> Vec<Failure> {
     let (mut seen, mut of_several) = (HashMap::new(), HashSet::new());
     for order in orders {
@@ -118,8 +118,8 @@ fn of_several_rows(orders: &[Projected]) -> Vec<Failure> {
     of_several.into_iter().map(|key| Failure::several_rows(key)).collect()
 }
 
-/// Computes each value of one order in its own query, and returns one [`Projected`] for each store of the order.
-/// Returns `None` as the orders if the store cannot be computed and the order was published to no store before.
+/// Computes each value of one order in its own query. Returns one [`Projected`] for each store of the order, and the
+/// failures. Returns `None` for the orders if the store cannot be computed and the order was never published.
 async fn value_by_value(
     transaction: &mut Transaction<'_>,
     source: &Source,
@@ -203,8 +203,8 @@ enum Read {
     Failed(tokio_postgres::Error),
 }
 
-/// Computes one value of an order. If the query fails, computes the value without the order's store, then without the
-/// mapping's joins.
+/// Computes one value of an order. If the query fails, retries without the order's store. If this query fails too,
+/// retries without the mapping's joins.
 async fn value(
     transaction: &mut Transaction<'_>,
     source: &Source,

@@ -9,7 +9,7 @@ use crate::infra::db::{self, GenericClient, Transaction};
 
 /// Maximum number of distinct failures that the health report of a source lists.
 const NAMED_FAILURES: i64 = 5;
-/// Minimum time between two attempts to compute an order with a failure, seconds.
+/// Minimum time between two attempts to compute the same failing order, seconds.
 pub(super) const RETRY_SECONDS: f64 = 10.0;
 /// The value of [`Failure::place`] for an order whose row is hidden by row level security.
 const ROW_SECURITY: &str = "row level security";
@@ -41,7 +41,8 @@ impl Failure {
         }
     }
 
-    /// The failure that the mapping's joins give several different rows for the order `key` in one store.
+    /// The failure that the order `key` is ambiguous: the mapping's joins return several rows with the same store but
+    /// different values.
     pub fn several_rows(key: &str) -> Self {
         Self {
             key: key.to_owned(),
@@ -87,7 +88,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// The text that names the `keys` query of the watched table `table` in errors.
+/// The name of the `keys` query of the watched table `table`, as error messages show it.
 pub(super) fn place_of_watch(table: &str) -> String {
     format!("derived.watch of {table}: keys")
 }
@@ -161,12 +162,12 @@ pub(super) async fn end_of_watch(
     Ok(ended > 0)
 }
 
-/// The earlier failures that the next batch tries again.
+/// The earlier failures that the next batch retries.
 #[derive(Debug, Default)]
 pub(super) struct Retried {
     /// The keys of the orders to compute again.
     pub keys: Vec<String>,
-    /// The places in the mapping of the `keys` queries to run again.
+    /// The `keys` queries to run again, each named by its place in the mapping.
     pub watches: Vec<String>,
 }
 

@@ -7,12 +7,12 @@ use super::super::sql::{ident, literal, quoted};
 use super::{Derived, extra_name, from_clause, key_text};
 use crate::domain::event::SourceId;
 
-/// A suffix in the parameter `vst_field` of the source's SQL function, after the name of a value. With this suffix, the
-/// function computes the value without the order's store. So it works even if the store's expression fails.
+/// A suffix of a value's name in the parameter `vst_field` of the source's SQL function, as in `total?`. With this
+/// suffix, the function computes the value without the order's store. So it works even if the store's expression fails.
 pub(super) const WITHOUT_STORE: &str = "?";
-/// A suffix in the parameter `vst_field` of the source's SQL function, after the name of a value. With this suffix, the
-/// function computes the value without the store and without the mapping's joins. So it works even if a joined table is
-/// missing.
+/// A suffix of a value's name in the parameter `vst_field` of the source's SQL function, as in `total!`. With this
+/// suffix, the function computes the value without the store and without the mapping's joins. So it works even if a
+/// joined table is missing.
 pub(super) const BARE: &str = "!";
 
 /// A value of the parameter `vst_field` of the source's SQL function. With this value, the function returns only the
@@ -29,7 +29,8 @@ pub(super) fn signature(source: SourceId) -> String {
     format!("{}(text[], text)", name(source))
 }
 
-/// The name and the SQL expression of every value except store and status: the fields, the items, and the extra fields.
+/// The name and the SQL expression of every value of an order, except store and status: the fields, the items, and the
+/// extra fields.
 pub(super) fn values(derived: &Derived) -> Vec<(String, String)> {
     let fields = derived
         .fields
@@ -50,7 +51,7 @@ pub(super) fn values(derived: &Derived) -> Vec<(String, String)> {
     fields.chain(items).chain(extra).collect()
 }
 
-/// The name and the SQL expression of every value, with store and status first.
+/// The name and the SQL expression of every value of an order. Store and status come first.
 pub(super) fn all_values(derived: &Derived) -> Vec<(String, String)> {
     let named = [
         ("store".to_owned(), derived.store.clone()),
@@ -147,8 +148,8 @@ fn readable_key(derived: &Derived) -> String {
     format!("vestnik.vst_readable({})", key_text(derived))
 }
 
-/// The value of `vst_field`, a parameter of the source's SQL function, that makes the function run the `keys` query of
-/// a watched table. `number` is the number of the watched table, counted from 1.
+/// The value of the parameter `vst_field` with which the source's SQL function runs the `keys` query of a watched
+/// table. `number` is the number of the watched table, counted from 1.
 pub(super) fn watch_name(number: usize) -> String {
     format!("watch {number}")
 }

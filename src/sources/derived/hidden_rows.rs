@@ -11,8 +11,8 @@ use super::function;
 use super::project::PublishedResults;
 use crate::infra::db::Transaction;
 
-/// The rows of the shop's table of orders that a batch processes: rows that were written or deleted, and rows of orders
-/// that failed before.
+/// The rows of the shop's table of orders that a batch processes. These are rows that were written or deleted, and rows
+/// of orders that failed before.
 #[derive(Debug, Default)]
 pub(super) struct WrittenRows {
     /// The keys of the orders whose row was written. The value is true if the last write deleted the row or gave the
@@ -71,9 +71,9 @@ pub(super) async fn find(
 
 /// Row level security of a table, if Postgres applies it to the role that runs the mapping's expressions.
 struct RowSecurity {
-    /// The text for the health report: which rows are hidden from which role, and which policy to create.
+    /// The text for the health report. It says which rows are hidden from which role, and which policy to create.
     reason: String,
-    /// Whether the table's policies let the role read every row.
+    /// Whether the table's policies let the role that runs the mapping's expressions read every row.
     is_open: bool,
 }
 

@@ -13,9 +13,9 @@ use super::{Derived, function, projection, reader};
 use crate::domain::event::SourceId;
 use crate::infra::table_lock::Progress;
 
-/// Installs the parts of a derived source that are missing or outdated. If a part was installed, or if the mapping
-/// changed (`reads_other_columns`), the projector computes all existing orders again, and no event is appended for
-/// them.
+/// Installs the parts of a derived source that are missing or outdated. If a part was installed, or if the source is
+/// new or has changed (`reads_other_columns`), the projector computes all existing orders again. No event is appended
+/// for these orders.
 pub(in crate::sources) async fn install(
     transaction: &mut Transaction<'_>,
     source: SourceId,
@@ -180,8 +180,8 @@ pub(in crate::sources) async fn drop_sql(
     Ok(sql)
 }
 
-/// Returns the SQL that installs all parts of a derived source (one whose orders come from SQL expressions), so that a
-/// person can read it before it runs.
+/// Returns the SQL that installs all parts of a derived source (one whose orders come from SQL expressions). A person
+/// can read the SQL before it runs.
 pub(in crate::sources) fn install_sql(source: SourceId, derived: &Derived, checked: &Checked) -> String {
     let mut sql = String::new();
     for watched in &checked.watched {

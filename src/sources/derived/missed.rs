@@ -12,7 +12,7 @@ use crate::domain::event::SourceId;
 const DERIVE_MS: u32 = 2000;
 
 /// Returns the keys in `written` whose orders the projector has missed. `written` has keys of rows that the shop wrote.
-/// A missed order is not hidden, clients have not received it, and it is not in the projector's queue.
+/// An order is missed if it is not hidden, clients have not received it, and the projector's queue does not contain it.
 pub(in crate::sources) async fn not_projected(
     transaction: &mut Transaction<'_>,
     source: SourceId,
@@ -59,9 +59,9 @@ pub(in crate::sources) async fn not_projected(
 
 /// The result of computing the statuses of orders.
 enum Statuses {
-    /// The keys of the orders that are not hidden.
+    /// The keys of the orders whose status is not `hidden`.
     Read(Vec<String>),
-    /// The expression of the status fails for at least one of the orders.
+    /// The mapping's expression of the status fails for at least one of the orders.
     Failed,
 }
 

@@ -47,8 +47,8 @@ pub fn projection(source: SourceId) -> String {
     format!("vestnik.vst_projection_{}", source.0)
 }
 
-/// Sets the unit (major, or minor such as cents) of each amount of a derived mapping whose unit the mapping does not
-/// name. The SQL type of the amount's expression decides the unit. `columns` has the names and types of the
+/// Sets the unit of each amount of a derived mapping for which the mapping names no unit. The SQL type of the amount's
+/// expression decides whether the unit is major or minor, such as cents. `columns` has the names and types of the
 /// expressions.
 pub fn with_units(mut mapping: Mapping, columns: &[RecordedColumn]) -> Mapping {
     let unit = |name: &str| {

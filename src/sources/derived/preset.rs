@@ -29,8 +29,8 @@ pub fn mapping(name: &str) -> Option<&'static str> {
     PRESETS.iter().find(|(known, _)| *known == name).map(|(_, toml)| *toml)
 }
 
-/// Finds a built-in mapping that names this table and passes validation, and returns the mapping's name. `None`: no
-/// built-in mapping fits.
+/// Finds a built-in mapping for this table that passes validation, and returns the mapping's name. `None`: no built-in
+/// mapping fits.
 pub async fn recognise(client: &mut Client, table: &Table) -> Result<Option<&'static str>, catalog::Error> {
     for (name, toml) in PRESETS {
         let Ok(mapping) = Mapping::from_toml(toml) else {

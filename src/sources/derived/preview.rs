@@ -1,5 +1,5 @@
-//! Computes the newest orders of a derived mapping (a mapping with SQL expressions) before its table is attached, so
-//! that a person can check them. The expressions run with the rights that they will have after attaching.
+//! Computes the newest orders of a derived mapping (a mapping with SQL expressions) before its table is attached. A
+//! person can check these orders. The expressions run with the rights that they will have after attaching.
 
 use std::collections::{HashMap, HashSet};
 
@@ -30,8 +30,8 @@ const STATEMENT_MS: u32 = 5000;
 pub struct NewestOrders {
     /// The orders for which every expression works, the newest first.
     pub orders: Vec<Preview>,
-    /// One line for each distinct failure: an expression that fails, or joins that give several rows for one order in
-    /// one store.
+    /// One line for each distinct failure: an expression fails, or the mapping's joins return several rows for one
+    /// order and store.
     pub problems: Vec<String>,
     /// Whether the table has rows, but each of the newest rows has a failure.
     pub all_fail: bool,

@@ -1,6 +1,6 @@
 //! Computes orders of a derived source with the mapping's SQL expressions, and compares them with the last published
-//! results. Appends each difference to the journal as an event. A published result is a row of the source's projection
-//! table, with the values that clients last received.
+//! results. If an order differs, appends an event to the journal. A published result is a row of the source's
+//! projection table, with the values that clients last received.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -17,21 +17,20 @@ use crate::domain::status::Status;
 /// The time when each order was last written, by the order's key.
 pub(super) type WrittenAt = BTreeMap<String, OffsetDateTime>;
 
-/// Decides which changes of a computed order become events, and at which time these events happened.
+/// Decides which changes of a computed order become events, and the time of these events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Publish<'a> {
-    /// Every change becomes an event. A new pending order without items waits for its items first.
+    /// Every change becomes an event. A new pending order without items is held back until the shop writes its items.
     Usual(&'a WrittenAt),
-    /// Every change becomes an event. The orders have already waited for their items, so even an order without items is
-    /// published.
+    /// Every change becomes an event. These orders were held back before, so they are now published even without items.
     Now(&'a WrittenAt),
     /// No change becomes an event, because the orders existed before the source was attached or its mapping changed.
     Nobody,
-    /// A person of the store with this id answered with this status. The order gets this status, even if the shop's
-    /// tables have another status.
+    /// A person of the store with this id has set this status. The order gets this status, even if the shop's tables
+    /// have another status.
     Answer(&'a str, Status),
-    /// The shop's own API accepted an answer with this status, for the store with this id. The order gets this status,
-    /// unless the status in the shop's tables has changed meanwhile.
+    /// A person of the store with this id has set this status, and the shop's own API has accepted it. The order gets
+    /// this status, unless the status in the shop's tables has changed meanwhile.
     Taken(&'a str, Status),
 }
 
@@ -76,8 +75,8 @@ impl Projected {
     }
 }
 
-/// The values of an order in one store that clients last received. `answered_over` is the shop's status if clients see
-/// a person's answer instead of it. `None`: clients see the shop's status.
+/// The values of an order in one store that clients last received. If a person has set a status that the shop's tables
+/// do not have, `answered_over` is the shop's status. Otherwise it is `None`.
 #[derive(Debug)]
 struct Before {
     status: String,
@@ -144,7 +143,7 @@ impl PublishedResults {
         Ok(Self { before })
     }
 
-    /// The ids of the stores in which clients can see the order with this key.
+    /// The ids of the stores whose clients can see the order with this key.
     pub fn stores(&self, key: &str) -> Vec<String> {
         let of_key = self.before.keys().filter(|(known, _)| known == key);
         of_key.map(|(_, store)| store.clone()).collect()
@@ -225,7 +224,7 @@ pub(super) async fn publish_changes(
 }
 
 /// Compares a computed order with its last published result, and adds the changed row and its event to `writes`.
-/// `before` is that result; `None`: the order was not published before.
+/// `before` is the published result; `None`: the order was not published before.
 fn compare(writes: &mut Writes, order: Projected, before: Option<Before>, publish: Publish<'_>) {
     let kept = before
         .as_ref()

@@ -22,14 +22,14 @@ use crate::infra::db::{self, QueryError};
 
 /// Time after which the projector's lease ends unless it is renewed.
 const LEASE: Duration = Duration::from_secs(3);
-/// Interval at which the node with the lease renews it.
+/// Interval at which the node that holds the projector's lease renews it.
 const RENEWAL: Duration = Duration::from_secs(1);
-/// Interval at which the other nodes try to take the lease.
+/// Interval at which the nodes without the projector's lease try to take it.
 const STANDBY_PAUSE: Duration = Duration::from_millis(500);
-/// Interval at which the node with the lease polls the queue for changes.
+/// Interval at which the node with the projector's lease polls the queue for changes of orders.
 const POLL_PAUSE: Duration = Duration::from_millis(20);
-/// Interval at which the node with the lease polls the queue while changes are frequent. It applies until [`BUSY_FOR`]
-/// has passed since the last change.
+/// Interval at which the node with the projector's lease polls the queue while changes are frequent. It applies until
+/// [`BUSY_FOR`] has passed since the last change.
 const BUSY_PAUSE: Duration = Duration::from_millis(5);
 /// Time after the last change during which the node polls at the interval [`BUSY_PAUSE`].
 const BUSY_FOR: Duration = Duration::from_secs(1);
@@ -60,7 +60,7 @@ pub struct Projector {
     /// For each source: the failures that were already logged, each as its place in the mapping and its reason. They
     /// are not logged again.
     logged: HashMap<SourceId, BTreeSet<(String, String)>>,
-    /// For each source: when its failing orders are next computed again, and at most how many of them in one batch. If
+    /// For each source: the time when its failing orders are computed again, and their maximum number in one batch. If
     /// a source has no entry, its next batch computes failing orders again.
     retries: HashMap<SourceId, (Instant, i64)>,
     /// The sources whose last batch failed, each with the time at which its next batch may run.
@@ -103,7 +103,7 @@ impl Projector {
         }
     }
 
-    /// Computes changed orders until `stop` is cancelled, then releases the lease.
+    /// Computes changed orders until `stop` is cancelled, then releases the projector's lease.
     pub async fn run(mut self, stop: CancellationToken) {
         let ended = stop.clone();
         tokio::select! {
@@ -185,7 +185,7 @@ impl Projector {
         Ok(if renewed == 1 { Lease::Held } else { Lease::Elsewhere })
     }
 
-    /// Releases the lease, so that another node can take it at once.
+    /// Releases the projector's lease, so that another node can take it at once.
     async fn give_up(&self) {
         const GIVE_UP: &str = "update vestnik.vst_projector set holder = null, until = '-infinity' where holder = $1";
         let given = db::with_timeout(async {

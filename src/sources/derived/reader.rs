@@ -74,8 +74,8 @@ pub(super) async fn own(transaction: &Transaction<'_>, source: SourceId) -> Resu
     transaction.batch_execute(&own).await
 }
 
-/// Makes the rest of the transaction run with the rights of the role `vestnik_reader`, and forbids writes in it. Names
-/// without a schema then mean the schema of `table`.
+/// Makes the rest of the transaction run with the rights of the role `vestnik_reader`, and makes the transaction
+/// read-only. Names without a schema then refer to the schema of `table`.
 pub(super) async fn become_it(transaction: &Transaction<'_>, table: &Table) -> Result<(), tokio_postgres::Error> {
     let sql = format!(
         "set local search_path = {}, pg_temp; set local role {ROLE}; set local transaction_read_only = on",

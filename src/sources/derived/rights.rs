@@ -1,6 +1,6 @@
 //! Checks the rights that a derived source needs (a source whose orders come from SQL expressions). The role of
-//! `vestnik serve` must be able to read the table of orders, and to run the SQL statements of answers. A second role
-//! runs the expressions, and row level security must not hide rows from it.
+//! `vestnik serve` must be able to read the table of orders, and to run the SQL statements that save people's answers.
+//! A second role runs the expressions, and row level security must not hide rows from this role.
 
 use super::super::access::{self, Access};
 use super::super::catalog::Table;
@@ -39,7 +39,7 @@ pub(in crate::sources) async fn grant_of(
     })
 }
 
-/// A table in an answer's SQL statement, with the command that the statement runs on the table.
+/// A table that an SQL statement for people's answers uses, and the command that the statement runs on the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Use {
     /// The table's name as it is written in the statement.
@@ -92,13 +92,13 @@ struct Need {
     place: String,
     /// The part of the report that says what fails without the right, such as `so the answer fails`.
     consequence: &'static str,
-    /// Whether row level security can also forbid this use of the table, so that the table's policies must be checked.
+    /// Whether row level security can also forbid the command, so that the table's policies must be checked.
     is_by_row: bool,
     uses: Use,
 }
 
-/// The rights that the role of `vestnik serve` needs: to read the table of orders, and to run the statements of
-/// answers.
+/// The rights that the role of `vestnik serve` needs: to read the table of orders, and to run the statements that save
+/// people's answers.
 fn needs(table: &Table, derived: &Derived) -> Vec<Need> {
     let mut needs = vec![Need {
         place: String::new(),

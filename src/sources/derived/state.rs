@@ -18,8 +18,8 @@ pub(in crate::sources) struct State {
     pub notes: Vec<String>,
 }
 
-/// Examines a derived source (one whose orders come from SQL expressions). `name` is the source's name, and `table` the
-/// shop's table of orders.
+/// Finds the current problems of a derived source (one whose orders come from SQL expressions). `name` is the source's
+/// name, and `table` the shop's table of orders.
 pub(in crate::sources) async fn examine(
     client: &impl GenericClient,
     source: SourceId,

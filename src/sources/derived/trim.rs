@@ -11,9 +11,9 @@ use crate::infra::db::{self, Pool, QueryError};
 
 /// Maximum number of orders of one source that one statement deletes.
 pub const BATCH_ORDERS: i64 = 1000;
-/// An SQL condition: the order is closed, both for clients and in the shop's tables. The row must stay if only a
-/// person's answer closed the order, and the shop's tables still have an open status. Otherwise the shop's next write
-/// would make panels ring for the order again.
+/// An SQL condition: the order is closed, both for clients and in the shop's tables. An order stays if only a person's
+/// answer closed it, and the shop's tables still have an open status. Otherwise the shop's next write would make panels
+/// ring for this order again.
 pub(super) const CLOSED: &str =
     "status in ('completed', 'rejected', 'cancelled') and shop_status in ('completed', 'rejected', 'cancelled')";
 

@@ -12,8 +12,8 @@ use super::super::trigger::{body_of, function_name, same, text_of};
 use crate::domain::event::SourceId;
 
 const TEMPLATE: &str = include_str!("../../../triggers/watch.sql");
-/// The value that a trigger writes to `vst_change.watch`, a column of the projector's queue, if an order's row was
-/// deleted or now has another key.
+/// The value that a trigger writes to the column `watch` of the projector's queue, `vst_change`. It means that an
+/// order's row was deleted or now has another key.
 pub(super) const GONE: i16 = -2;
 const WRITES: [&str; 4] = ["insert", "update", "delete", "truncate"];
 
@@ -43,8 +43,8 @@ impl Watched {
         }
     }
 
-    /// The value that a trigger of this table writes to the column `watch` of the projector's queue, if a row was
-    /// deleted or now has another key.
+    /// The value that a trigger writes to the column `watch` of the projector's queue after a row was deleted or got
+    /// another key. It is [`GONE`] for the shop's table of orders, and the table's number for every other table.
     fn gone(&self) -> i16 {
         match self.number {
             0 => GONE,
@@ -144,7 +144,7 @@ impl Watched {
             .collect()
     }
 
-    /// Installs the trigger function and the triggers where they are missing or outdated.
+    /// Installs the table's trigger function and triggers where they are missing or outdated.
     pub async fn put(
         &self,
         transaction: &Transaction<'_>,

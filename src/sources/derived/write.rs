@@ -1,5 +1,5 @@
 //! Saves the computed changes of a derived source. Writes rows of the projection table, appends events to the journal,
-//! and notes which orders wait for their items.
+//! and saves which orders are held back until the shop writes their items.
 
 use crate::infra::db::Transaction;
 use time::OffsetDateTime;
@@ -7,14 +7,13 @@ use time::OffsetDateTime;
 use super::super::Source;
 use super::{Derived, projection};
 
-/// The changes to save: rows of the projection table, rows to delete (key and store), events, and orders that must wait
-/// for their items.
+/// The changes to save: rows of the projection table, rows to delete (key and store), events, and orders to hold back.
 #[derive(Debug, Default)]
 pub(super) struct Writes {
     pub rows: Vec<Row>,
     pub gone: Vec<(String, String)>,
     pub events: Vec<Event>,
-    /// The orders that must wait until the shop writes their items. Each has the time when the order was written
+    /// The orders that are held back until the shop writes their items. Each has the time when the order was written
     /// (`None`: now), and its key.
     pub waiting: Vec<(Option<OffsetDateTime>, String)>,
 }
@@ -42,7 +41,7 @@ pub(super) struct Event {
     pub old: Option<String>,
 }
 
-/// Saves the changes: rows in the projection table, events in the journal, and waiting orders in the table `vst_wait`.
+/// Saves the changes: rows in the projection table, events in the journal, and held-back orders in the table `vst_wait`.
 pub(super) async fn put(
     transaction: &Transaction<'_>,
     source: &Source,

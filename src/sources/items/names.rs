@@ -56,8 +56,8 @@ pub(super) const OPTIONS: [&str; 15] = [
     "опции",
     "добавки",
 ];
-/// [`NAMES`] and `GROUPS` are the names of the member that holds the name of a group of options, such as `"group":
-/// "Sauces"`. `OPTIONS` and [`CHOICES`] are the names of the member that holds the options in the group.
+/// Names of members that hold the name of a group of options, such as `"group": "Sauces"`. The name of a group may also
+/// be in a member from [`NAMES`]. The options of a group are in a member from `OPTIONS` or [`CHOICES`].
 pub(super) const GROUPS: [&str; 5] = ["group", "group_name", "groupName", "category", "section"];
 pub(super) const CHOICES: [&str; 4] = ["items", "values", "selected", "modifierOptions"];
 pub(super) const NOTES: [&str; 13] = [

@@ -1,5 +1,5 @@
 //! Builds the JSON objects of a list. Each object has an order, the id of the event that announced the order to
-//! clients, and the last answer to the order.
+//! clients, and a person's last answer to the order.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::sources::{Context, Sources};
 /// Number of a store's newest journal rows that are searched for the events that announced the listed orders.
 const SCANNED_EVENTS: i64 = 5000;
 
-/// The JSON object of each row: the order, the event that announced the order, and the last answer to the order.
+/// The JSON object of each row: the order, the event that announced the order, and a person's last answer to the order.
 pub(super) async fn entries(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -97,7 +97,7 @@ async fn new_events(
     Ok(new)
 }
 
-/// The last answer to each order, as JSON: the person, the time, the status, and the promised minutes.
+/// A person's last answer to each order, as JSON: the person, the time, the status, and the promised minutes.
 async fn answers(
     transaction: &Transaction<'_>,
     rows: &[Row<'_>],

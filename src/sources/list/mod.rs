@@ -53,7 +53,8 @@ pub struct ListQuery<'a> {
     pub source: Option<&'a str>,
     /// The key of the last row of the previous page. This page begins after that row. `None`: the first page.
     pub before: Option<&'a str>,
-    /// The source of the row with the key `before`, because several sources may use the same key. `None`: any source.
+    /// The name of the source of the row with the key `before`, because rows of several sources may have the same key.
+    /// `None`: any source.
     pub before_source: Option<&'a str>,
     /// Maximum number of rows in the page.
     pub limit: usize,
@@ -78,7 +79,7 @@ pub struct ListPage {
 pub enum ListResult {
     /// The page.
     Page(ListPage),
-    /// The store has no row with the key `before`, so the start of the page is unknown.
+    /// The store has no row with the key `before` of the query, so the start of the page is unknown.
     UnknownBefore,
 }
 
@@ -117,7 +118,7 @@ struct Row<'a> {
     data: String,
 }
 
-/// The rows of one table from which the page is chosen.
+/// The candidate rows of one table. The page is chosen from the candidate rows of all tables.
 struct TableRows<'a> {
     rows: Vec<Row<'a>>,
     /// Whether the table has more rows after these rows.
@@ -239,7 +240,7 @@ async fn anchor(
     }))
 }
 
-/// Reads the rows of one table from which the page is chosen, sorted as in the list.
+/// Reads the rows of one table that may belong to the page, sorted as in the list.
 async fn table_rows<'a>(
     transaction: &Transaction<'_>,
     table: &SourceTable<'a>,
@@ -304,9 +305,9 @@ async fn table_rows<'a>(
     Ok(part)
 }
 
-/// Merges the rows of several tables: first the rows without a creation time, then the others, newest first. If only a
-/// part of a table's rows was read, the merge stops after the last of these rows. A later row of another table may
-/// belong after the rows that were not read. Returns the merged rows, and whether more rows follow.
+/// Merges the rows of several tables: first the rows without a creation time, then the others, newest first. If a table
+/// has more rows than were read, the merge stops after its last read row. Its next row may come before the later rows
+/// of other tables. Returns the merged rows, and whether more rows follow.
 fn merged<'a>(parts: Vec<TableRows<'a>>, limit: usize) -> (Vec<Row<'a>>, bool) {
     let mut more = false;
     let mut rows = Vec::new();

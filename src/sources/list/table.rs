@@ -21,15 +21,15 @@ pub struct TypedColumn {
 }
 
 impl TypedColumn {
-    /// A column with this name, unquoted, and this type in SQL without its precision.
+    /// Creates the column from its name, unquoted, and its type in SQL without the precision.
     pub fn new(name: &str, kind: String) -> Self {
         let name = ident(name);
         Self { name, kind }
     }
 
-    /// Whether the column can hold a value that Postgres prints as exactly this text. The SQL compares numbers and
-    /// uuids in their own type, so that Postgres can use an index. Without this check, another spelling such as `007`
-    /// would match the number 7.
+    /// Whether a value of the column's type can have exactly this text form. The SQL compares numbers and uuids in
+    /// their own type, so that Postgres can use an index. Without this check, another spelling such as `007` would
+    /// match the number 7.
     pub fn can_hold(&self, text: &str) -> bool {
         match self.kind.as_str() {
             "smallint" => text.parse().is_ok_and(|number: i16| number.to_string() == text),
@@ -78,7 +78,7 @@ pub struct SourceTable<'a> {
     /// An SQL expression for the status word as text; `t` is the table's alias.
     status: String,
     /// The status column, quoted for SQL. `None`: the table has no index that starts with the status column and the
-    /// creation time, so a list cannot read the newest rows of each status by index.
+    /// creation time. A list then cannot read the newest rows of each status by index.
     indexed_status: Option<String>,
     /// The column of the creation time; `None`: the table has no sortable column for it.
     created: Option<TypedColumn>,
@@ -204,8 +204,8 @@ impl<'a> SourceTable<'a> {
 
     /// SQL for one page: the creation time of each row, its key, and its recorded columns as JSON.
     ///
-    /// Parameters: `$1` is the store's id, `$2` the maximum number of rows, `$3` the words of the wanted statuses. `$4`
-    /// is the anchor's creation time, `$5` the anchor's key, and `$6` every status word of the mapping.
+    /// `$1` is the store's id, `$2` the maximum number of rows, `$3` the words of the wanted statuses. `$4` and `$5` are the
+    /// creation time and the key of the anchor (the last row of the previous page). `$6` is every status word of the mapping.
     pub fn list_sql(&self, place: usize, anchor: Option<&Anchor>, filter: &StatusFilter) -> String {
         let (at, order) = match &self.created {
             Some(_) => ("page.at::timestamptz", "page.at desc, page.id desc"),
@@ -271,8 +271,8 @@ impl<'a> SourceTable<'a> {
         }
     }
 
-    /// Returns an SQL condition: the row `t` comes after the anchor in the list. Rows without a creation time come
-    /// first in the list; the others follow, newest first. Rows with equal times are sorted by table.
+    /// Returns an SQL condition: the row `t` comes after `anchor`, the last row of the previous page. Rows without a creation time
+    /// come first in the list; the others follow, newest first. Rows with equal times are sorted by table.
     fn rows_after(&self, place: usize, anchor: &Anchor) -> String {
         let key = format!("t.{} < $5::text::{}", self.key.name, self.key.kind);
         let same = place == anchor.place;
@@ -299,7 +299,7 @@ impl<'a> SourceTable<'a> {
     }
 }
 
-/// Whether the list contains orders with status words that the mapping does not know. These orders count as `pending`.
+/// Whether the requested list includes orders with status words that the mapping does not contain. These orders count as `pending`.
 fn wants_unmapped(filter: &StatusFilter) -> bool {
     match filter {
         StatusFilter::Any => true,
@@ -307,8 +307,8 @@ fn wants_unmapped(filter: &StatusFilter) -> bool {
     }
 }
 
-/// Returns an SQL condition: `status`, an SQL expression, is a word of a wanted status. `$3` has the words of the
-/// wanted statuses, and `$6` every status word of the mapping.
+/// Returns an SQL condition: the SQL expression `status` is a word of a wanted status. `$3` has the words of the wanted
+/// statuses, and `$6` every status word of the mapping.
 fn is_wanted(status: &str, filter: &StatusFilter) -> String {
     match wants_unmapped(filter) {
         true => format!("({status} = any ($3) or {status} is null or {status} <> all ($6))"),

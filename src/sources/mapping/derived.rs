@@ -45,8 +45,8 @@ pub struct Derived {
     /// An SQL expression for the store's id. If the joins give rows with several store ids for one key, the order
     /// belongs to all these stores.
     pub store: String,
-    /// An SQL expression for Vestnik's status, such as `pending`, or for `hidden`. Any other result counts as
-    /// `pending`, and panels show the result as text.
+    /// An SQL expression that gives Vestnik's status, such as `pending`, or `hidden` for a hidden order. Any other
+    /// result counts as `pending`, and panels show the result as text.
     pub status: String,
     /// Each field that the mapping defines: the field's name from `FIELDS`, and its SQL expression.
     pub fields: Vec<(&'static str, String)>,
@@ -84,7 +84,7 @@ pub struct Watch {
 
 impl Derived {
     /// Whether a person may undo an answer, so that the order returns from the status `from` to the earlier status
-    /// `to`. If SQL statements wrote the answer into the shop's tables, only statements for `to` can undo it.
+    /// `to`. If SQL statements wrote the answer into the shop's tables, the mapping must also have statements for `to`.
     pub fn can_take_back(&self, from: Status, to: Status) -> bool {
         let has_statements = |status: Status| self.answers.iter().any(|(known, _)| *known == status);
         has_statements(to) || !has_statements(from)

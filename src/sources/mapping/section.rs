@@ -47,7 +47,7 @@ impl<'p> Section<'p> {
         self.table.remove(key)
     }
 
-    /// Reads the table under this key. Returns `None` if the key is missing. Also returns `None`, and reports a
+    /// Reads the TOML table under this key. Returns `None` if the key is missing. Also returns `None`, and reports a
     /// problem, if the value is not a table.
     pub(super) fn below(&mut self, key: &'static str) -> Option<Section<'_>> {
         match self.take(key)? {
@@ -159,8 +159,8 @@ impl<'p> Section<'p> {
         words.unwrap_or_default()
     }
 
-    /// Reads a reference to a column, or a table with the key `column` and more keys. Returns a plain reference as a
-    /// table that has only the key `column`.
+    /// Reads a reference to a column, or a TOML table with the key `column` and more keys. Returns a plain reference as
+    /// a table that has only the key `column`.
     pub(super) fn column_or_table(&mut self, key: &'static str) -> Option<Section<'_>> {
         if let Some(Value::String(_)) = self.table.get(key) {
             let mut table = Table::new();

@@ -15,8 +15,8 @@ const NEWEST_ROWS: i64 = 20;
 /// Minimum number of completed orders that must be examined before the proposal asks about their times. Fewer orders
 /// may be test orders.
 const FEWEST_ROWS: i64 = 3;
-/// Maximum time from the creation of an order to its last change, seconds, for an order that counts as completed at
-/// once. Nobody can prepare an order in this time, so its status was probably `completed` from the beginning.
+/// Maximum time between the creation and the last change of an order that the shop probably created as completed,
+/// seconds. Nobody can prepare an order in this time.
 const AT_ONCE_SECONDS: f64 = 60.0;
 
 /// Adds a question to the draft if the table's rows suggest that the shop creates new orders with a word for

@@ -7,7 +7,7 @@ use crate::infra::db::GenericClient;
 use crate::sources::catalog::{self, Table, TableColumn};
 use crate::sources::sql::ident;
 
-/// Maximum number of words that are read from one table.
+/// Maximum number of status words that are read from one table of the shop.
 const MAX_WORDS: i64 = 60;
 
 /// The words for the values of a status column. The words come from another table of the shop, such as a table of
@@ -16,18 +16,18 @@ const MAX_WORDS: i64 = 60;
 pub(super) struct Dictionary {
     /// The table and column of the words, such as `public.statuses, status_name`. Empty: no table has such words.
     pub place: String,
-    /// Each value of the column with its word.
+    /// Each value of the status column with its word.
     pub words: Vec<(String, String)>,
 }
 
 impl Dictionary {
-    /// The word for a value; the value itself if there is no word for it.
+    /// The word for a value of the status column; the value itself if it has no word.
     pub fn word_of<'a>(&'a self, value: &'a str) -> &'a str {
         let found = self.words.iter().find(|(known, _)| known == value);
         found.map_or(value, |(_, word)| word)
     }
 
-    /// The value as a person reads it, such as `3 (Preparation)`.
+    /// The value of the status column as a person reads it, such as `3 (Preparation)`.
     pub fn told(&self, value: &str) -> String {
         match self.word_of(value) {
             word if word == value => value.to_owned(),
@@ -36,8 +36,8 @@ impl Dictionary {
     }
 }
 
-/// Finds the words for the values of `column`, in the table to which its foreign key points, or in a table with a
-/// similar name.
+/// Finds the words for the values of the status column `column`. Searches the table to which the column's foreign key
+/// points, and tables with a name similar to the column's.
 pub(super) async fn find(
     client: &impl GenericClient,
     table: &Table,
@@ -95,9 +95,9 @@ async fn candidates(
     rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }
 
-/// Reads each key and its word from a table of statuses. `subject` is the column that says whether a row is a status of
-/// orders or of something else, such as bookings. `None`: the table has no such column. If some rows fit `kind`, the
-/// other rows are left out.
+/// Reads each key and its word from a table of statuses. The column `subject` says whether a row is a status of orders
+/// or of something else, such as bookings. `None`: the table has no such column. If some rows fit `kind`, only these
+/// rows are used.
 async fn words(
     client: &impl GenericClient,
     table: &Table,

@@ -6,7 +6,7 @@ use crate::domain::status::SubjectKind;
 use crate::infra::db::GenericClient;
 use crate::sources::catalog::{self, Table, TableColumn};
 
-/// Finds the column of `table`, or a second table, with the items of the orders, and adds it to the draft.
+/// Finds the column of `table`, or a second table, with the items of the orders. Adds it to the draft of the proposal.
 pub(super) async fn find(
     client: &impl GenericClient,
     table: &Table,
@@ -153,8 +153,8 @@ async fn named_alike(
     rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }
 
-/// The column of an items table that marks a deleted item. If the column's name is not certain, such as `voided`, adds
-/// a guess to the draft.
+/// The column of an items table that marks a deleted item. If the column's name is ambiguous, such as `voided`, adds a
+/// guess to the draft.
 fn deleted<'a>(theirs: &mut Columns<'a>, draft: &mut Draft) -> Option<&'a TableColumn> {
     let may = |column: &TableColumn| column.base == "boolean" || is_time(column);
     let deleted = theirs.take(synonyms::ITEM_DELETED, may);

@@ -24,7 +24,7 @@ use words::ProposedWords;
 /// A proposed mapping for a table, with questions for a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proposal {
-    /// The mapping as TOML. Each question is a comment above its line.
+    /// The mapping as TOML. Each question is a comment above the line to which it belongs.
     pub toml: String,
     /// The questions, one line each. Empty: the mapping is ready to attach.
     pub questions: Vec<String>,
@@ -42,18 +42,19 @@ struct Draft {
     number: Option<String>,
     status: Option<(String, ProposedWords)>,
     order_type: Option<(String, TypeWords)>,
-    /// The keys of `[fields]`, each with its columns.
+    /// The keys of the mapping's section `[fields]`, each with its columns.
     fields: Vec<(&'static str, Vec<String>)>,
     /// The column of the total, with its unit: `minor` or `major`.
     total: Option<(String, &'static str)>,
     currency: Option<String>,
-    /// The keys of `[fields]` that are times, each with its column and its time zone. `None` as the zone: UTC.
+    /// The keys of the mapping's section `[fields]` that are times, each with its column and its time zone. `None` as
+    /// the zone: UTC.
     times: Vec<(&'static str, String, Option<String>)>,
     items: Option<Items>,
     extra: Vec<(String, String)>,
-    /// The keys of `[answer]`, each with its column.
+    /// The keys of the mapping's section `[answer]`, each with its column.
     answer: Vec<(&'static str, String)>,
-    /// The columns that were assigned to no field.
+    /// The columns that the proposal has assigned to no field.
     left: Vec<String>,
     /// The questions, each with the TOML key to which it belongs.
     questions: Vec<(&'static str, String)>,
@@ -74,7 +75,7 @@ enum Items {
     Table {
         table: String,
         order_key: String,
-        /// The keys of `[items]`, each with its column.
+        /// The keys of the mapping's section `[items]`, each with its column.
         columns: Vec<(&'static str, String)>,
         unit: Option<&'static str>,
     },
@@ -258,8 +259,8 @@ fn texts(columns: &mut Columns<'_>, draft: &mut Draft) {
     }
 }
 
-/// Handles a column with the name `name`. It may hold the customer's name, or the order's number or title. If another
-/// column refers to a customer, adds a question. Otherwise adds the guess that it is the customer's name.
+/// Handles a column that is called `name`. It may hold the customer's name, or the order's number or title. If another
+/// column refers to a customer, adds a question. Otherwise adds the guess that the column holds the customer's name.
 fn plain_name(columns: &Columns<'_>, draft: &mut Draft) {
     let rest = columns.rest();
     let customer = rest

@@ -11,15 +11,15 @@ use crate::domain::status::{Status, SubjectKind};
 use crate::sources::catalog::{self, Table, TableColumn};
 use crate::sources::sql::ident;
 
-/// Maximum number of rows from which words are collected.
+/// Maximum number of rows from which status words are collected.
 const SAMPLED_ROWS: i64 = 200_000;
-/// Maximum number of words that are read from one column.
+/// Maximum number of status words that are read from one column.
 const MAX_WORDS: usize = 60;
 
 impl ProposedWords {
-    /// For each status, sorts its words so that the word that answers should write is the first. For `pending`, it is
-    /// the column's default. For `preparing`, it is a word that clearly means accepted; for `cancelled`, a word that
-    /// clearly means cancelled.
+    /// Sorts the words of each status, because Vestnik writes the first word when a person sets the status. For
+    /// `pending`, the column's default comes first. For `preparing`, a word that clearly means accepted comes first;
+    /// for `cancelled`, a word that clearly means cancelled.
     fn put_likeliest_first(&mut self, column: &TableColumn) {
         let default = default_word(column);
         for (status, words) in &mut self.known {
@@ -32,7 +32,7 @@ impl ProposedWords {
     }
 }
 
-/// Finds the columns of the status and of the order type, and the meaning of their words, and adds them to the draft.
+/// Finds the columns of the status and of the order type, and the meaning of their words. Adds them to the draft of the proposal.
 pub async fn find(
     client: &impl GenericClient,
     table: &Table,
@@ -94,7 +94,7 @@ pub async fn find(
     Ok(())
 }
 
-/// Adds to `found` the values of the dictionary that no row has. Their number of rows is 0.
+/// Adds to `found` each value of the dictionary that no row has, with 0 as its number of rows.
 fn with_words(mut found: Vec<(String, i64)>, dictionary: &Dictionary) -> Vec<(String, i64)> {
     for (value, _) in &dictionary.words {
         if !found.iter().any(|(known, _)| known == value) {
@@ -225,8 +225,8 @@ struct ColumnWords {
     is_closed: bool,
 }
 
-/// Collects the words that a column can hold: its enum labels, the words in its CHECK constraints, and the words in its
-/// rows.
+/// Collects the words that a column can hold: its enum labels or the words in its CHECK constraints, its default, and
+/// the words in its rows.
 async fn words_of(
     client: &impl GenericClient,
     table: &Table,

@@ -223,9 +223,8 @@ const MORE_WORDS: &[(Status, &[&str])] = &[
 /// Words for hidden orders in applications that use Vestnik's names of the statuses, such as `pending`.
 const MORE_WORDS_HIDDEN: &[&str] = &["cart", "draft", "awaiting_payment", "pending_payment"];
 
-/// If all known words of a free text column are Vestnik's own status names, such as `pending`, adds more words. The
-/// application probably also uses Vestnik's other status names and the words in `MORE_WORDS`, although no row has them
-/// yet.
+/// If all known words of a free text column are Vestnik's status names, such as `pending`, adds the other status names and
+/// the words in `MORE_WORDS`. The application probably uses these words too, although no row has them yet.
 pub fn complete(words: &mut ProposedWords, kind: SubjectKind) {
     let found: Vec<&String> = words.known.iter().flat_map(|(_, words)| words).collect();
     let is_ours = |fold: fn(&str) -> String| {

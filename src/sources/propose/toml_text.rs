@@ -4,9 +4,9 @@ use super::{Draft, Items, Proposal, TypeWords, underscored};
 use crate::domain::status::Status;
 use crate::sources::mapping::Column;
 
-/// Maximum number of unused columns that the comment at the end of the TOML lists.
+/// Maximum number of unused columns that the comment at the end of a proposal lists.
 const NAMED_LEFT: usize = 40;
-/// The beginning of a line with a question.
+/// The beginning of a TOML comment that is a question for a person.
 const QUESTION: &str = "# ? ";
 
 /// The questions that a person has not deleted from a proposal, each with its line number, counted from 1.
@@ -17,7 +17,7 @@ pub fn open_questions(toml: &str) -> Vec<(usize, &str)> {
         .collect()
 }
 
-/// Formats the draft as TOML, and lists its questions and guesses.
+/// Formats the draft of a proposal as TOML, and lists its questions and guesses.
 pub fn write(draft: &Draft) -> Proposal {
     let mut text = Text::new(draft);
     text.line("table", Some(quoted(&draft.table)));

@@ -6,7 +6,7 @@ use crate::domain::status::Status;
 /// The words of a status column, grouped by their proposed meaning.
 #[derive(Debug, Default, Clone)]
 pub struct ProposedWords {
-    /// The words of each status. An answer will write the first word of a status.
+    /// The words of each status. Vestnik writes the first word of a status when a person sets the status.
     pub known: Vec<(Status, Vec<String>)>,
     /// The words of hidden orders, such as carts.
     pub hidden: Vec<String>,

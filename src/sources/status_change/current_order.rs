@@ -1,4 +1,4 @@
-//! Reads the current state of an order from the shop's table before an answer changes the order.
+//! Reads the current state of an order from the shop's table, before a person's answer changes the order.
 
 use crate::infra::db::Transaction;
 use tokio_postgres::types::{ToSql, Type};
@@ -14,8 +14,8 @@ use crate::sources::mapping::StoreRef;
 use crate::sources::sql::{columns_json, ident, literal, value_text};
 use crate::sources::{Context, Source, Sources};
 
-/// An order in its current state, with its source and the columns of its table. `by` is the name of the person whose
-/// answer set the current status. `None`: no answer set it.
+/// The current state of an order, with its source and the columns of its table. `by` is the name of the person who set
+/// the current status with a button. `None`: the status was not set with a button.
 pub struct CurrentOrder<'a> {
     pub source: &'a Source,
     pub table: AnswerTable,
@@ -26,7 +26,7 @@ pub struct CurrentOrder<'a> {
 }
 
 impl CurrentOrder<'_> {
-    /// The order's current state, as shown to the person who answers.
+    /// The order's current state in the form that the person who answers receives.
     pub fn current_status(&self) -> CurrentStatus {
         CurrentStatus {
             source: self.source.name.to_string(),
@@ -38,7 +38,7 @@ impl CurrentOrder<'_> {
     }
 }
 
-/// The columns of the shop's table, with the types that an answer's SQL needs.
+/// The columns of the shop's table with their types, for the SQL that writes a person's answer.
 pub struct AnswerTable {
     /// The column of the row's key.
     pub key: TypedColumn,
@@ -55,8 +55,8 @@ pub struct AnswerColumn {
 }
 
 impl AnswerColumn {
-    /// SQL that converts `text`, an SQL expression of type text, to the column's type. A string column gets no cast: a
-    /// cast to `varchar(5)` silently cuts a long text, but an assignment without a cast fails.
+    /// Returns an SQL expression that converts `text`, an SQL expression of type text, to the column's type. A string
+    /// column gets no cast: a cast to `varchar(5)` silently cuts a long text, but an assignment without a cast fails.
     pub fn of_text(&self, text: &str) -> String {
         match self.is_text {
             true => text.to_owned(),

@@ -58,10 +58,10 @@ pub enum StatusChangeOutcome {
         /// rejected it.
         rule: Option<&'static str>,
     },
-    /// The change failed for a reason that only the operator can correct. Either the role of `vestnik serve` lacks a
-    /// right, or the mapping's SQL statement is wrong, or the settings for the shop's API are wrong.
+    /// The change failed for a reason that only the operator can correct. Possible reasons: the role of `vestnik serve`
+    /// lacks a right, the mapping's SQL statement is wrong, or the settings for the shop's API are wrong.
     Denied(CurrentStatus),
-    /// The shop's API did not reply in time, or replied with a server error. The order may have changed or not.
+    /// The shop's API did not reply in time, or replied with a server error. It is unknown whether the order has changed.
     Unavailable(CurrentStatus),
     /// The shop has no word for the requested status.
     NoWord(CurrentStatus),
@@ -72,7 +72,7 @@ pub enum StatusChangeOutcome {
     Unknown,
 }
 
-/// The current state of an order, as shown to the person who answered.
+/// The current state of an order, as shown to the person who requested a change of its status.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CurrentStatus {
     /// The name of the order's source.
@@ -87,16 +87,16 @@ pub struct CurrentStatus {
     pub is_delivered: bool,
 }
 
-/// SQL that limits how long the transaction waits for the lock on the shop's row, and how long it can hold the lock
-/// while idle. Postgres enforces the limits even if this process hangs.
+/// SQL that limits how long the transaction waits for the lock on the shop's row. It also limits how long an idle
+/// transaction holds the lock. Postgres enforces the limits even if this process hangs.
 const LIMITS: &str =
     "select set_config('lock_timeout', '3s', true), set_config('idle_in_transaction_session_timeout', '5s', true)";
 
-/// What the first database transaction of a request has decided.
+/// The decision of the first database transaction of a request to change a status.
 enum Step {
     /// The outcome of the request is known, and nothing is left to do.
     Over(StatusChangeOutcome),
-    /// The transaction has reserved the order. The request must now be sent to the shop's API.
+    /// The transaction has reserved the order. The person's answer must now be sent to the shop's API.
     Ask(Box<Ask>),
 }
 
@@ -107,8 +107,8 @@ impl From<StatusChangeOutcome> for Step {
 }
 
 /// Changes the status if the change is allowed from the current status, and the shop's table, function or API accepts
-/// it. `turn` is the caller's permit to use the database, and the number of permits is limited. The permit is dropped
-/// before the shop's API is called, so that other requests do not wait for a slow API.
+/// it. `turn` is the caller's permit to use the database, because only a limited number of callers may use it at once.
+/// The permit is released before the shop's API is called, so that other requests do not wait for a slow API.
 pub async fn change_status<T>(
     pool: &Pool,
     sources: &Sources,
@@ -226,8 +226,8 @@ async fn report_denied(client: &impl GenericClient, source: &Source, error: &tok
     );
 }
 
-/// Changes the status in this transaction if the change is allowed. If answers go to the shop's API, only reserves the
-/// order for a request to the API.
+/// Changes the status in this transaction if the change is allowed. If the shop's API receives the answers, only
+/// reserves the order for a request to the API.
 async fn apply(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -291,8 +291,8 @@ async fn apply(
     Ok(StatusChangeOutcome::Done { source, previous: now }.into())
 }
 
-/// Finds out why an answer changed no row. Either another person has changed the order first, or row level security or
-/// a trigger of the shop skipped the row without an error.
+/// Finds out why a person's answer changed no row. Either another person has changed the order first, or the shop's
+/// database skipped the row without an error. Row level security or a trigger can skip a row.
 async fn nothing_changed(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -315,8 +315,8 @@ async fn nothing_changed(
     })
 }
 
-/// Whether the request undoes the order's last status change: it sets the status that the order had before. A status
-/// change that is older than `change.step_back` cannot be undone.
+/// Whether the request may undo the order's last status change and restore the status before it. A status change that
+/// is older than `change.step_back` cannot be undone.
 async fn may_return(
     transaction: &Transaction<'_>,
     sources: &Sources,

@@ -1,4 +1,4 @@
-//! Saves a new promise for an order in preparation: a person says again in how many minutes the order will be ready.
+//! Saves a new promise for an order in preparation: a person changes the number of minutes until the order is ready.
 
 use serde_json::json;
 use tokio_postgres::types::Type;
@@ -10,9 +10,8 @@ use crate::domain::status::{Status, SubjectKind};
 use crate::infra::db::{QueryError, Transaction};
 use crate::sources::Source;
 
-/// Whether the request gives a new promise (minutes until the order is ready) instead of a new status. A client may
-/// repeat its request to accept an order. This repetition is not a promise, because its `change.from` is another status
-/// or missing.
+/// Whether the request only changes the promised minutes of an order that is already in preparation. A repeated request
+/// to accept an order does not count, because its `change.from` is another status or missing.
 pub fn is_promise(current_order: &CurrentOrder<'_>, change: &StatusChange<'_>) -> bool {
     change.kind == SubjectKind::Order
         && change.minutes.is_some()
@@ -55,7 +54,7 @@ pub async fn promise(
 }
 
 /// Appends an event with the order's last recorded row and the promised minutes. The caller uses this function if no
-/// trigger recorded an event, because the shop's table has no column for the minutes.
+/// trigger recorded an event, for example because the shop's table has no column for the minutes.
 pub async fn append(
     transaction: &Transaction<'_>,
     source: &Source,

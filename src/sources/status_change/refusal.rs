@@ -1,5 +1,5 @@
-//! Classifies the Postgres errors of an answer by their cause: a missing right, a wrong statement, or a rule of the
-//! shop.
+//! Classifies the errors that Postgres reports when Vestnik writes a person's answer. The cause is a missing right, a
+//! wrong statement, or a rule of the shop.
 
 use tokio_postgres::error::SqlState;
 
@@ -31,8 +31,8 @@ pub(super) fn is_refusal(error: &tokio_postgres::Error) -> bool {
     is_raised(error) || code.is_some_and(|code| ["22", "23", "P0", "44"].iter().any(|class| code.starts_with(class)))
 }
 
-/// The outcome of an answer that the shop's table rejected with this error. People see the error's message only if a
-/// function of the shop raised it. Other messages of Postgres are for the operator.
+/// The outcome of a person's answer that the shop's table rejected with this error. People see the error's message only
+/// if a function of the shop raised it. Other messages of Postgres are for the operator.
 pub(super) fn refused(current_order: &CurrentOrder<'_>, error: &tokio_postgres::Error) -> StatusChangeOutcome {
     let is_own = is_raised(error) || error.code().is_some_and(|code| code.code().starts_with("P0"));
     let message = error.as_db_error().filter(|_| is_own).map(|db| {
@@ -46,7 +46,7 @@ pub(super) fn refused(current_order: &CurrentOrder<'_>, error: &tokio_postgres::
     }
 }
 
-/// The text for people about an answer that changed no row, although Postgres gave no error.
+/// The text for people if their answer changed no row, although Postgres reported no error.
 pub(super) const NO_ROW: &str =
     "no row of its table changed, because of row level security, a trigger, or the condition of the answer's statement";
 

@@ -7,7 +7,7 @@ use crate::domain::status::{Status, SubjectKind};
 use crate::token::TokenId;
 use crate::token::idempotency::RequestId;
 
-/// The channel through which a person answers an order.
+/// The channel through which a person changes the status of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AnswerChannel {
     /// A button of the panel.
@@ -47,13 +47,13 @@ pub struct StatusChange<'a> {
     pub minutes: Option<i32>,
     /// The person's name, as other people see it.
     pub by: &'a str,
-    /// The id of the access token with which the panel signed in. `None`: the answer does not come from a panel.
+    /// The id of the access token with which the panel signed in. `None`: the request does not come from a panel.
     pub token: Option<TokenId>,
     /// The id of the request's idempotency key, with which the client may repeat the request without a second change.
     /// `None`: the request has no such key.
     pub request: Option<RequestId>,
-    /// The channel through which the person answered.
+    /// The channel through which the person made the request.
     pub channel: AnswerChannel,
-    /// How long a person may undo a change of status after it was made.
+    /// The time after a status change during which a person may undo it.
     pub step_back: Duration,
 }

@@ -24,16 +24,15 @@ use crate::infra::db::{self, Pool, QueryError, Transaction, Turns, WAITING_PRESS
 use crate::infra::standard_webhook::{Letter, PostError, Poster};
 use crate::sources::{Sources, derived};
 
-/// Time limit of all attempts for one answer together. It is shorter than the time for which a panel waits for the
-/// outcome.
+/// Time limit for all attempts to send one answer. It is shorter than the time for which a panel waits for the outcome.
 const DEADLINE: Duration = Duration::from_millis(4500);
-/// Time limit of one attempt.
+/// Time limit for one attempt to send an answer to the shop's API.
 const ATTEMPT_DEADLINE: Duration = Duration::from_secs(3);
-/// An attempt starts only if at least this time is left before [`DEADLINE`].
+/// An attempt to send an answer starts only if at least this time is left before [`DEADLINE`].
 const SHORTEST_ATTEMPT: Duration = Duration::from_millis(200);
-/// Maximum number of attempts for one answer.
+/// Maximum number of attempts to send one answer to the shop's API.
 const ATTEMPTS: u32 = 3;
-/// Pause before the second attempt. The pause doubles before each later attempt.
+/// Pause before the second attempt to send an answer. The pause doubles before each later attempt.
 const PAUSE: Duration = Duration::from_millis(200);
 /// Time for which an order stays reserved for a request, seconds. All attempts, and the database writes before and
 /// after them, take less time.
@@ -42,11 +41,11 @@ const LEASE_S: f64 = 20.0;
 const REQUESTS_AT_ONCE: usize = 64;
 /// Maximum size of a response body that is read for the shop's message, bytes.
 const MAX_REPLY_BYTES: usize = 16 * 1024;
-/// Names of members of a JSON response that may hold the shop's message for people. The first member that exists is
+/// Names of members of the shop's JSON response that may hold a message for people. The first member that exists is
 /// used.
 const MESSAGE_MEMBERS: [&str; 4] = ["message", "detail", "error", "title"];
 
-/// The client for the APIs of the shops in one served database.
+/// The client that sends people's answers to the APIs of the shops in one served database.
 pub struct ShopApi {
     poster: Poster,
     /// The secrets that sign each request. The list has two secrets while the operator replaces a secret. Without a
@@ -55,7 +54,7 @@ pub struct ShopApi {
     turns: Turns,
 }
 
-/// A request that must be sent to the shop's API. The database already reserves the order for this request.
+/// A person's answer that must be sent to the shop's API as a request. The order is reserved for this request in the database.
 pub struct Ask {
     /// The id of the request. If a person repeats the same answer, the request has the same id.
     id: String,
@@ -75,15 +74,14 @@ pub struct Ask {
 enum Reply {
     Taken,
     Refused(Option<String>),
-    /// The request was not sent; the text says why. Only the operator can correct the cause.
+    /// The request was not sent; the text gives the reason. Only the operator can correct the cause.
     Unsent(String),
-    /// The API did not reply, or replied with a server error; the text says which. The shop may have changed the order.
+    /// The API did not reply, or replied with a server error; the text gives the error. The shop may have changed the order.
     Failed(String),
 }
 
-/// Reserves the order for a request to the shop's API, so that no other answer to the order is sent meanwhile. `word`
-/// is the shop's word for the requested status. `None`: the request is a new promise of minutes, and the status stays
-/// the same.
+/// Reserves the order for a request to the shop's API, so that no other answer to the order is sent at the same time.
+/// `word` is the shop's word for the requested status. `None`: the request only changes the promised minutes.
 pub async fn reserve(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -162,7 +160,7 @@ impl ShopApi {
         })
     }
 
-    /// Calls the shop's API, and saves the answer if the API accepted it. Then ends the reservation.
+    /// Sends the person's answer to the shop's API, and saves it if the API accepted it. Then ends the order's reservation.
     pub(super) async fn answer(
         &self,
         pool: &Pool,
@@ -253,7 +251,7 @@ async fn reply(response: reqwest::Response) -> Reply {
     }
 }
 
-/// At most the first [`MAX_REPLY_BYTES`] bytes of the response's body, as text.
+/// Reads at most the first [`MAX_REPLY_BYTES`] bytes of the response's body as text.
 async fn text(mut response: reqwest::Response) -> String {
     let mut bytes = Vec::new();
     while let Ok(Some(chunk)) = response.chunk().await {
@@ -316,8 +314,8 @@ fn report(ask: &Ask, reply: &Reply) {
     metrics::counter!("vestnik_shop_api_answers_total", "outcome" => outcome).increment(1);
 }
 
-/// Saves which person answered. A new promise of minutes keeps the status. If the shop's own write has caused no event
-/// for it, appends one.
+/// Saves which person answered. If the answer only changed the promised minutes, and the shop's write appended no
+/// event, appends an event.
 async fn publish(
     transaction: &mut Transaction<'_>,
     sources: &Sources,

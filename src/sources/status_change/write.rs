@@ -1,4 +1,4 @@
-//! Writes an answer into the shop's table, and saves the name of the person who answered in Vestnik's tables.
+//! Writes a person's answer into the shop's table, and saves the person's name in Vestnik's tables.
 
 use crate::infra::db::Transaction;
 use serde_json::json;
@@ -115,7 +115,7 @@ pub async fn call(
     row.map_or(Ok(false), |row| row.try_get(0))
 }
 
-/// The answer as a JSON object for the journal: the person, the promised minutes and the reason.
+/// A person's answer as a JSON object for the journal: the person's name, the promised minutes and the reason.
 pub fn answer_json(change: &StatusChange<'_>) -> String {
     json!({"by": change.by, "minutes": change.minutes, "reason": change.reason}).to_string()
 }

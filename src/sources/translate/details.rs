@@ -1,4 +1,4 @@
-//! Adds the result of the mapping's `[details]` query to a translated order.
+//! Adds the data that the mapping's `[details]` query returned to a translated order.
 
 use super::Row;
 use crate::domain::Subject;

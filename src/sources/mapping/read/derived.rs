@@ -15,12 +15,12 @@ const WAIT_FOR_ITEMS_MS: i64 = 3000;
 /// Maximum wait for items that a mapping may set, milliseconds.
 const MAX_WAIT_FOR_ITEMS_MS: i64 = 60_000;
 
-/// Keys that stand at the top level of an ordinary mapping. In a derived mapping (one with SQL expressions), they stand
-/// in the section `[derived]`.
+/// Keys at the top level of an ordinary mapping. In a derived mapping (one with SQL expressions), these keys belong to
+/// the section `[derived]`.
 const DIRECT_KEYS: [&str; 4] = ["store", "number", "status", "currency"];
-/// Sections that only a mapping without `[derived]` may have.
+/// Sections that are allowed only in a mapping without `[derived]`.
 const DIRECT_SECTIONS: [&str; 4] = ["fields", "items", "details", "extra"];
-/// Keys of the section `[answer]` that only a mapping without `[derived]` may have.
+/// Keys of the section `[answer]` that are allowed only in a mapping without `[derived]`.
 const DIRECT_ANSWERS: [&str; 6] = ["updated_at", "accepted_at", "reason", "minutes", "function", "zone"];
 
 /// Parses a mapping that has a section `[derived]`. `None`: a required key is missing. `top.problems` then names the
