@@ -1,6 +1,6 @@
-//! Removes buttons from lists of orders when they are not needed any more. Two messages are such lists. A digest (one
-//! message for many events) has a button for each order that waits for an answer. The answer to the command `/orders`
-//! has a button for each open order. When such an order is answered or closed, an edit of the list removes the button.
+//! Removes buttons from lists of orders when they are not needed any more. A digest (one message for many events) is a
+//! list with a button for each order that waits for an answer. The answer to the command `/orders` is a list with a
+//! button for each open order. When such an order is answered or closed, an edit of the list removes the button.
 
 use std::collections::HashMap;
 

@@ -15,8 +15,9 @@ use crate::text::catalog;
 use crate::text::html::render_template;
 use crate::text::value::{inline, moment};
 
-/// Enqueues messages about these events for the chats of each store that they pause or resume. If a store has several
-/// such events, only the newest counts. An event older than `digest_after` gets no message.
+/// Tells the chats of a store that the store is paused, or takes orders again: enqueues a message for each chat. If
+/// `due` has several such events of a store, only the newest counts. An event older than `digest_after` gets no
+/// message.
 pub(super) async fn enqueue(
     transaction: &Transaction<'_>,
     due: &[Due],

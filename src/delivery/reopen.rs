@@ -1,5 +1,5 @@
-//! Sends orders again when a person asks for them. A person asks for one order with a button of a list or of an old
-//! message, and for all open orders with the command `/orders`.
+//! Sends orders again when a person asks for them. For one order, the person presses a button of a list or of an old
+//! message. For all open orders, the person writes the command `/orders`.
 
 use std::collections::HashMap;
 use std::time::Duration;

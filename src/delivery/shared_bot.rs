@@ -243,8 +243,8 @@ pub async fn stop_bot(pool: &Pool, token: &str, why: &str) -> Result<(), QueryEr
     .await
 }
 
-/// Records that Telegram accepts this token, and starts a stopped bot. If the token belongs to another bot, this
-/// function deletes the saved updates of the old bot, and resets the id of the next update to 0.
+/// Records that Telegram accepts this token, and starts a stopped bot. If the token belongs to another bot than before,
+/// deletes the old bot's saved updates. The id of the next update is then 0.
 pub async fn start_bot(pool: &Pool, token: &str) -> Result<(), QueryError> {
     const START: &str = "with other as (select number is distinct from $1 as is_new from vestnik.vst_bot), \
          forgotten as (delete from vestnik.vst_bot_update where (select is_new from other)) \

@@ -45,8 +45,8 @@ pub enum Error {
     Failed(#[from] QueryError),
 }
 
-/// Seconds by which the search for events by id begins earlier and ends later than the time span. A higher id usually
-/// means a later event, but the database's clock may have been changed.
+/// The search for events by id covers this many seconds more at each end of the time span. Ids usually rise with time,
+/// but not if somebody has changed the database's clock.
 const DISORDER_S: f64 = 600.0;
 
 /// The start and the end of the time span, as Postgres has parsed them.

@@ -24,7 +24,7 @@ pub async fn count(
     Ok(())
 }
 
-/// Returns the ids of those events that announced a new order.
+/// Returns the ids of the given events that announced a new order.
 pub async fn new_orders(
     client: &impl GenericClient,
     sources: &Sources,

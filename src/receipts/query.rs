@@ -33,8 +33,8 @@ pub struct ReceiptQuery<'a> {
     pub key: Option<&'a str>,
     /// The page has only events that are older than this event. `None`: the first page.
     pub before: Option<EventId>,
-    /// The number of events from which on the page is complete. The page may have more events, because each read of the
-    /// journal returns up to `limit` rows.
+    /// The page is complete when it has at least this many events. It may have more, because each read of the journal
+    /// returns up to `limit` rows.
     pub limit: usize,
 }
 

@@ -25,8 +25,8 @@ pub struct Summary {
     /// The number of orders for each channel that was the first to carry them. Orders that no channel has carried are
     /// not counted.
     pub first_seen: Vec<(String, i64)>,
-    /// How many orders waited how long until a person acknowledged or answered them. Element `i` counts times up to
-    /// `BUCKETS_S[i]` that are longer than the bound before it. The last element counts longer times.
+    /// Counts orders by the time until a person acknowledged or answered them. Element `i` counts the times up to
+    /// `BUCKETS_S[i]` that are longer than `BUCKETS_S[i - 1]`. The last element counts longer times.
     pub buckets: [i64; BUCKETS_S.len() + 1],
     /// The median time until a person acknowledged or answered an order, seconds. `None`: nobody acknowledged or
     /// answered an order.
@@ -171,9 +171,9 @@ async fn new_orders(
         .collect())
 }
 
-/// Returns an SQL condition that selects updates after which an order may be new (pending). The status before the
-/// update must be hidden from panels (such as a cart) or a status other than pending. The status after the update must
-/// be neither. Statuses are compared as JSON text, because a value in a JSON column may be of any type.
+/// Returns an SQL condition that selects updates after which an order may be new (pending). Before the update, the
+/// status must be hidden from panels (such as a cart), or a known status other than pending. After the update, it must
+/// be pending or unknown. Statuses are compared as JSON text, because a value in a JSON column may be of any type.
 fn may_be_new_sql(source: &Source) -> String {
     let words = &source.mapping.status;
     let other = Status::ALL.into_iter().filter(|status| *status != Status::Pending);

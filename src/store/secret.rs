@@ -1,4 +1,4 @@
-//! The secrets that sign the requests to a store's webhook.
+//! The secrets with which the requests to a store's webhook are signed.
 
 use crate::infra::db::Client;
 

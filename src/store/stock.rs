@@ -15,12 +15,12 @@ use crate::journal;
 pub const MAX_ITEM_CHARACTERS: usize = 200;
 /// The most items on the stop list of one store.
 pub const MAX_ITEMS: i64 = 500;
-/// SQL that removes at most `$1` items from the stop lists whose end on the list has passed.
+/// SQL that deletes at most `$1` items whose time on the stop list is over.
 const DUE: &str = "delete from vestnik.vst_out_of_stock where (store_id, item) in \
          (select store_id, item from vestnik.vst_out_of_stock where until <= clock_timestamp() \
           order by until limit $1 for update skip locked) returning store_id, item";
 
-/// An item on a store's stop list: the store is out of it.
+/// An item on a store's stop list, which the store cannot sell now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutOfStock {
     /// The name of the item, as it stands in orders.
@@ -137,8 +137,7 @@ pub async fn put_back(pool: &Pool, store: &StoreId, item: &str, by: &str) -> Res
     .await
 }
 
-/// Removes items from the stop lists when their end on the list has passed, at most a batch of them. Returns the number
-/// of removed items.
+/// Removes the items whose time on the stop list is over, at most a batch of them. Returns the number of removed items.
 pub async fn end_due(pool: &Pool) -> Result<u64, QueryError> {
     fn data(row: &Row) -> Result<Value, tokio_postgres::Error> {
         Ok(json!({"item": row.try_get::<_, String>(1)?}))

@@ -84,9 +84,9 @@ impl Until {
     }
 }
 
-/// Ends pauses, or removes items from stop lists, when their end has passed. `due` is SQL that deletes at most `$1`
-/// rows, and returns the store's id in the first column. For each deleted row, appends an event of type `kind` with the
-/// data that `data` computes. Returns the number of deleted rows.
+/// Ends the pauses whose time is over, or removes the items whose time on the stop list is over. `due` is SQL that
+/// deletes at most `$1` rows, and returns the store's id in the first column. For each deleted row, appends an event of
+/// type `kind` with the data that `data` computes. Returns the number of deleted rows.
 pub(super) async fn end_due(
     pool: &Pool,
     due: &str,

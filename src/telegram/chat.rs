@@ -27,8 +27,8 @@ pub(super) fn words_of(links: &[ChatLink], language_code: Option<&str>) -> &'sta
     }
 }
 
-/// Selects the chat's links to stores that a message in this topic is about: the links of the same topic. If the topic
-/// has no link, returns all links of the chat.
+/// Selects the links to stores that count for a message in this topic: the links of the same topic. If the topic has no
+/// link, selects all links of the chat.
 pub(super) fn of_topic(links: &[ChatLink], topic: Option<i32>) -> Vec<ChatLink> {
     let here: Vec<ChatLink> = links.iter().filter(|link| link.topic == topic).cloned().collect();
     if here.is_empty() { links.to_vec() } else { here }

@@ -250,7 +250,7 @@ enum Command {
 }
 
 /// Parses the text of a message. `None`: the message is not for the bot. In a private chat, every text is for the bot.
-/// In other chats, only commands are, unless they name another bot.
+/// In other chats, a command is for the bot, unless it names another bot.
 fn said<'a>(message: &'a Message, our_name: Option<&str>) -> Option<ParsedText<'a>> {
     // Skip service messages, such as a new title of the group: no person wrote them.
     if !matches!(message.kind, MessageKind::Common(_)) {

@@ -140,8 +140,7 @@ fn open_lines(html: &mut Html, words: &Catalog, orders: &[Delivered]) {
     }
 }
 
-/// Returns the newest event of each order and booking, if it is pending after this event. The result is sorted by the
-/// id of the event.
+/// Returns the newest event of each pending order and booking, sorted by the id of the event.
 fn waiting<'a>(events: impl Iterator<Item = &'a EventView>) -> Vec<&'a EventView> {
     let mut last = BTreeMap::new();
     for event in events {

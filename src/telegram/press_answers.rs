@@ -15,7 +15,8 @@ const ANSWERS: Rate = Rate::per_second(25, 25);
 /// not show it.
 const ANSWER_WAIT: Duration = Duration::from_secs(15);
 
-/// Sends each answer in a separate task, so that no answer waits for Telegram's response to another answer.
+/// Answers presses of buttons. Each answer is sent in a separate task, so that no answer waits for Telegram's response
+/// to another answer.
 pub(super) struct PressAnswers {
     client: Client,
     limiter: Mutex<RateLimiter>,

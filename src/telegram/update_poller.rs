@@ -101,8 +101,8 @@ struct Memory {
     ours: Option<(i64, Instant)>,
     /// Whether Postgres may still have updates that another node saved, but did not handle.
     is_left_over: bool,
-    /// The ids of updates (presses of buttons) to which this node has answered that the change will follow, during an
-    /// outage of Postgres.
+    /// The ids of the presses of buttons that this node has answered during an outage of Postgres. Each press gets only
+    /// one such answer.
     answered: HashSet<i64>,
 }
 

@@ -27,7 +27,7 @@ pub struct IdempotencyKey {
     pub token: TokenId,
     /// The store of the request.
     pub store: StoreId,
-    /// The key in the header, without quotes.
+    /// The value of the header `Idempotency-Key`, without quotes.
     pub key: String,
 }
 

@@ -179,7 +179,7 @@ impl Issuer {
         }
     }
 
-    /// Reads the keys again and again, until the shutdown.
+    /// Reads the keys at intervals, until the shutdown.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         loop {
             let is_read = self.read(Duration::ZERO).await;
@@ -295,8 +295,8 @@ impl Issuer {
     }
 }
 
-/// Verifies the signature of a JWT with one of these keys: the key with the name `name`. If the JWT names no key, only
-/// one of the keys may have the algorithm.
+/// Verifies the signature of a JWT with one of these keys: the key with the name `name`. If the JWT names no key,
+/// exactly one of the keys must be for the algorithm.
 fn verify(keys: &[Key], algorithm: Algorithm, name: Option<&str>, parts: &DecodedJwt<'_>) -> Result<(), Refused> {
     let mut fitting = keys
         .iter()

@@ -87,9 +87,9 @@ pub enum Refused {
     NoKeys,
     /// The signature does not match the key that the JWT names.
     Signature,
-    /// The claims name another issuer.
+    /// The claims name another issuer than the configured one.
     Issuer,
-    /// The claims name another audience.
+    /// The claims name another audience than the configured one.
     Audience,
     /// The claims contain no known scope.
     Scope,
@@ -164,8 +164,8 @@ struct Raw {
     scope: String,
 }
 
-/// The claims of a JWT from the configured issuer and for the configured audience. Its times are checked later, by
-/// Postgres' clock.
+/// The claims of a JWT from the configured issuer and for the configured audience. The times in the claims are checked
+/// later, by Postgres' clock.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Claims {
     pub issuer: String,

@@ -88,8 +88,8 @@ fn scope(name: &str) -> Scope {
     Scope::from_name(name).unwrap_or(Scope::Read)
 }
 
-/// The holder of a JWT: the person or program that presents it. Each holder has a row in the table of tokens. By this
-/// row, an operator can revoke the holder, and receipts name the holder.
+/// The holder of a JWT: the person or program that presents it. Each holder has a row in the table of tokens. An
+/// operator can revoke the holder through this row, and receipts refer to it.
 pub(super) struct Holder {
     /// The id of the holder's row. `None`: the JWT is not valid now, and its holder has no row yet.
     pub id: Option<TokenId>,

@@ -233,7 +233,8 @@ pub async fn change(pool: &Pool, chat: i64, stores: &[String], change: Change) -
     .await
 }
 
-/// Removes the chat's links to these stores. Open deliveries of these stores to the chat become dead.
+/// Removes the chat's links to these stores. Open deliveries of these stores to the chat become dead, so they are never
+/// sent.
 pub async fn unlink(pool: &Pool, chat: i64, stores: &[String]) -> Result<(), QueryError> {
     db::with_timeout(async { end(&*pool.get().await?, chat, Some(stores)).await.map(drop) }).await
 }

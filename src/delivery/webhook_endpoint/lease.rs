@@ -32,8 +32,7 @@ pub(super) struct Leased {
     /// The cursor after the last event that was handled for the endpoint. Handled means posted, or skipped because the
     /// endpoint does not want the event.
     pub cursor: String,
-    /// The reason why the endpoint may have missed events, of which the endpoint must be told. `None`: it has missed no
-    /// event.
+    /// If the endpoint may have missed events and is not told yet: the reason. `None`: there is nothing to tell.
     pub resync: Option<String>,
     pub resyncs: i32,
     pub attempts: i32,
@@ -74,7 +73,7 @@ impl Leased {
     }
 }
 
-/// Whether this node still holds its lease. If not, the statement has saved nothing.
+/// Whether this node still held the lease when it saved data of the endpoint. If not, nothing was saved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub(super) enum Lease {
@@ -107,7 +106,7 @@ pub(super) async fn renew(pool: &Pool, leased: &mut Leased) -> Result<Lease, Que
 }
 
 /// Moves the endpoint to the cursor `fresh`, because the journal cannot be read from the old cursor any more. Also
-/// saves the reason, of which the endpoint must be told.
+/// saves the reason. The next post tells the endpoint about it.
 pub(super) async fn resync(pool: &Pool, leased: &mut Leased, reason: &str, fresh: &str) -> Result<Lease, QueryError> {
     let set = "cursor = $4, resync_reason = $5, resyncs = resyncs + 1";
     save(pool, leased, set, &[&fresh, &reason]).await
