@@ -41,7 +41,7 @@ pub struct Today {
     pub began: OffsetDateTime,
     /// The orders and bookings that arrived on this day, newest last.
     pub newcomers: Vec<Newcomer>,
-    /// Whether the day has more than `WRITES` journal rows. Then the oldest orders may be missing from `newcomers`.
+    /// Whether the day has `WRITES` journal rows or more. Then the oldest orders may be missing from `newcomers`.
     pub is_cut: bool,
 }
 

@@ -20,8 +20,8 @@ pub struct State {
     pub stopped: Vec<i64>,
     /// The ids of the endpoints that are not stopped, but whose newest post failed.
     pub failing: Vec<i64>,
-    /// For the endpoint whose posts have failed longest: seconds since they began to fail. Stopped endpoints do not
-    /// count.
+    /// For the endpoint whose posts have failed longest: seconds since they began to fail. 0: no endpoint fails.
+    /// Stopped endpoints do not count.
     pub failing_s: f64,
     /// The number of events that were skipped because an endpoint refused them too often, for all endpoints together.
     pub given_up: i64,
