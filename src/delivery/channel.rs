@@ -15,7 +15,7 @@ use super::next_message::{ChatFormat, OpenButton, Work};
 pub trait Channel: Clone + Send + Sync + 'static {
     /// A message that the channel can send.
     type Message: Sync;
-    /// The outcome of a send.
+    /// The type that describes how a send ended, for example that it succeeded or failed.
     type Outcome: Send;
 
     /// Sends a message once, within the deadline. The outcome says whether to try again.
@@ -33,8 +33,8 @@ pub trait ChatChannel: Channel<Message = Claim, Outcome = SendOutcome> {
     /// During an outage, tests repeatedly whether this node reaches the service again. Ends at the shutdown.
     fn keep_probing(&self, stop: &CancellationToken) -> impl Future<Output = ()> + Send;
 
-    /// Returns as many of the first `items` as fit into one digest (one message for many events), but at least one. The
-    /// returned items are sorted by event, oldest first.
+    /// Returns the items that fit into one digest (one message for many events), sorted by event, oldest first. `items`
+    /// has the most urgent item first. At least one item is taken, from the start of `items`.
     fn that_fit(style: &ChatFormat, items: Vec<Item>) -> Vec<Item>;
 }
 
@@ -51,22 +51,24 @@ pub struct Claim {
     pub title: Option<String>,
     /// The id of the forum topic that the message goes to. `None`: no topic.
     pub topic: Option<i32>,
-    /// How many sends of these deliveries failed in a row, although this node reached Telegram.
+    /// The number of sends of this message that failed in a row. Sends during an outage of Telegram do not count.
     pub failures: u32,
-    /// How often Telegram refused these deliveries. After one refusal they are sent without markup, and after two
-    /// refusals also without buttons.
+    /// The number of times that Telegram refused this message. After one refusal the message is sent without markup,
+    /// and after two refusals also without buttons.
     pub refusals: u32,
     /// Whether the chat's link to the store is blocked. If so, a successful send unblocks the link.
     pub was_blocked: bool,
     /// The number of this claim among all claims of the chat's lane. A newer claim has a larger number. Only the newest
     /// claim may save the outcome of its send.
     pub fence: i64,
-    /// The number of the slot that this send uses. Each slot permits one of the bot's sends per second.
+    /// The number of the slot that this send uses. A slot is the right to make one send per second. All nodes share the
+    /// bot's slots.
     pub slot: i32,
-    /// How long the claim holds the chat and the slot, seconds.
+    /// How long the claim lasts, seconds. During this time, no other send may use the claimed lane of the chat, or the
+    /// slot.
     pub held_s: f64,
-    /// The latest moment at which the send may begin. The lease could end during a send that begins later. The lease
-    /// began just before the claim, and its clock also runs while the process is suspended.
+    /// The latest time at which the send may begin. It is the end of the lease minus the deadline of the send, so that
+    /// the send ends before the lease.
     pub send_by: tokio::time::Instant,
     /// The message to send, or the edit to make.
     pub work: Work,

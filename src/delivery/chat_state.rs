@@ -1,5 +1,6 @@
-//! Saves when a chat stops taking messages, for now or for good, and when it takes messages again. Enqueues a message
-//! about this for the store's panels and other chats. A chat that takes messages again gets the orders that it missed.
+//! Saves whether a chat takes messages: it may be disabled (for good), blocked (for now), or enabled. Enqueues a
+//! message about each change for the store's panels and other chats. A chat that is enabled again gets the orders that
+//! it missed.
 
 use std::collections::BTreeMap;
 
@@ -28,7 +29,7 @@ const MISSED: usize = 200;
 /// To find missed orders, at most this many journal rows are read: the newest ones.
 const MISSED_WRITES: i64 = 5000;
 
-/// A change of a chat's state. The store's panels and other chats get a message about it.
+/// A change of a chat's state. The store's panels and other chats are told about the change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum News {
     Gone,
@@ -46,8 +47,8 @@ impl ChatsToWake {
         !self.0.is_empty()
     }
 
-    /// Marks these chats as waiting for a send. Call it after the commit of the transaction that enqueued the messages.
-    /// Inside that transaction, this statement could cause a deadlock if two chats are disabled at the same time.
+    /// Marks these chats as waiting for a send. Call this function after the commit of the transaction that enqueued
+    /// the messages. Within that transaction, it could cause a deadlock with another transaction that disables a chat.
     pub(super) async fn wake(&self, client: &Client) -> Result<(), QueryError> {
         if self.is_any() {
             let wake = "update vestnik.vst_chat set waiting = true where id = any ($1)";
@@ -58,7 +59,7 @@ impl ChatsToWake {
 }
 
 /// Disables a chat that takes no messages any more, and marks its open deliveries as dead. Enqueues a message about
-/// this for the panels and other chats of its stores.
+/// this for the panels and the other chats of the chat's stores.
 pub(super) async fn gone(transaction: &Transaction<'_>, chat: ChatId, why: &str) -> Result<ChatsToWake, QueryError> {
     const GONE: &str = "update vestnik.vst_chat set disabled_at = clock_timestamp(), disabled_why = $2, waiting = false, \
              wakes_at = null, edit_wakes_at = null \
@@ -76,7 +77,7 @@ pub(super) async fn gone(transaction: &Transaction<'_>, chat: ChatId, why: &str)
     enqueue_news(transaction, chat, &stores, News::Gone, Some(why)).await
 }
 
-/// Blocks the chat's links, because the bot may not write to the chat now, or not to one topic of it. The chat's
+/// Blocks the chat's links to stores, because the bot may not write to the chat (or to one topic of it) now. The
 /// deliveries for a blocked link are tried again later. Deliveries for other topics are not delayed. Enqueues a message
 /// about the block for the panels and other chats of the stores.
 pub(super) async fn blocked(
@@ -114,7 +115,7 @@ pub(super) async fn blocked(
 }
 
 /// Unblocks the chat's links to this topic, because a message was sent there. Enqueues a message about this for the
-/// other chats of the stores.
+/// other chats of the stores. Deliveries for the chat's other topics are tried at once.
 pub(super) async fn unblocked(
     transaction: &Transaction<'_>,
     chat: ChatId,
@@ -135,8 +136,8 @@ pub(super) async fn unblocked(
     enqueue_news(transaction, chat, &stores, News::Back, None).await
 }
 
-/// Enqueues a message about the new state of `chat` for the other chats of these stores. The message makes no sound in
-/// a muted chat. If `why` has a reason, the stores' panels get an event, too.
+/// Tells the other chats of these stores about the new state of `chat`: enqueues a message for each. The message makes
+/// no sound in a muted chat. If `why` is not `None`, the stores' panels get an event with this reason.
 async fn enqueue_news(
     transaction: &Transaction<'_>,
     chat: ChatId,
@@ -200,8 +201,8 @@ pub async fn disable(pool: &Pool, chat: i64, why: &str) -> Result<ChatsToWake, Q
     .await
 }
 
-/// Handles a sign that the chat may take messages: the bot got an update from the chat, or the bot's rights in the chat
-/// changed. Blocked deliveries are tried at once, except during a pause that Telegram asked for. A disabled chat is
+/// Call this function when the bot gets an update from a chat, or when its rights in the chat change. Blocked
+/// deliveries are then tried at once, but not before the end of a pause that Telegram asked for. A disabled chat is
 /// enabled again, and gets the orders that it missed. `chat` is the chat's id at Telegram.
 pub async fn enable(pool: &Pool, sources: &Registry, chat: i64) -> Result<ChatsToWake, QueryError> {
     const CHAT: &str = "select id, disabled_at is not null, \
@@ -234,8 +235,8 @@ pub async fn enable(pool: &Pool, sources: &Registry, chat: i64) -> Result<ChatsT
     .await
 }
 
-/// Enables a disabled chat again. Enqueues again the deliveries that became dead when the chat was disabled, and the
-/// orders and bookings since that time. All of these are marked as stale, so one message (a digest) lists many of them.
+/// Enables a disabled chat again. Enqueues the deliveries that became dead when the chat was disabled, and the orders
+/// and bookings since then. All of these are marked as stale, so that one message (a digest) lists many of them.
 pub(super) async fn back(
     transaction: &Transaction<'_>,
     sources: &Sources,
@@ -264,9 +265,9 @@ pub(super) async fn back(
     Ok(chats)
 }
 
-/// Enqueues what the chat missed since `since`: the newest event of each order and booking. Reads only stores whose
-/// link to the chat has the mode `mirror`, because other modes get only escalated orders. A closed order is left out if
-/// no message of the order was sent to the chat.
+/// Enqueues the newest event of each order and booking that the chat missed since the time `since`. Reads only stores
+/// whose link to the chat has the mode `mirror`, because other modes get only escalated orders. A closed order is left
+/// out if no message of the order was sent to the chat.
 async fn missed(
     transaction: &Transaction<'_>,
     sources: &Sources,

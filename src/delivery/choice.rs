@@ -19,7 +19,8 @@ use crate::domain::event::SubjectId;
 use crate::infra::db::QueryError;
 use crate::sources::Sources;
 
-/// An escalation's message names at most this many chats that already have the order.
+/// The message of an escalated order (an order that nobody answered) names at most this many chats that already have
+/// it.
 const CHATS_NAMED: i64 = 3;
 
 /// The rule for digests. A digest is one message that lists many events. The rule says when a chat gets a digest, and
@@ -28,7 +29,7 @@ const CHATS_NAMED: i64 = 3;
 pub struct DigestRule {
     /// The number of open deliveries above which a chat gets digests.
     pub threshold: usize,
-    /// Selects the deliveries that fit into one digest: `ChatChannel::that_fit`.
+    /// The function that selects the deliveries that fit into one digest. Its value is `ChatChannel::that_fit`.
     pub that_fit: fn(&ChatFormat, Vec<Item>) -> Vec<Item>,
 }
 
@@ -91,7 +92,7 @@ async fn dead_letter_one(transaction: &Transaction<'_>, delivery: i64) -> Result
 }
 
 /// Returns the message for the first delivery of `open`. The message may cover other deliveries of `open`, too. `None`:
-/// the first delivery needs no message any more. If `rule` is `None`, the message is no digest.
+/// the first delivery needs no message any more. If `rule` is `None`, the function returns no digest.
 async fn choose(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -149,8 +150,9 @@ async fn choose(
     subject_work(transaction, sources, chat, style, wanted, &notes).await
 }
 
-/// Returns a digest (one message for many events) of the deliveries `chosen`, the most urgent first. Deliveries that do
-/// not fit are sent in later digests. The digest also covers the open notes about its orders.
+/// Returns a digest (one message for many events) for deliveries in `chosen`, which has the most urgent delivery first.
+/// Deliveries that do not fit are sent in later digests. The digest replaces open notes (short, urgent messages) about
+/// its orders. `None`: no event can be translated.
 async fn digest(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -191,8 +193,8 @@ struct Wanted {
     alone: bool,
 }
 
-/// Returns the message of one order or booking, in its current state. The message covers all open events and notes of
-/// the order.
+/// Returns the message of one order or booking, in its current state. The message covers all open events of the order.
+/// A new message also covers the order's open notes (short, urgent messages). `None`: no event can be translated.
 async fn subject_work(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -249,8 +251,8 @@ async fn subject_work(
     }))))
 }
 
-/// Reads the id of the message that shows an order in this chat, and the event of that message. The id is `None` if no
-/// message was sent, or if it was deleted.
+/// Reads the id of the message that shows an order in this chat, and the id of the event with which it was sent. Both
+/// are `None` if no message was sent. The message's id is `None` if the message was deleted.
 async fn sent(
     transaction: &Transaction<'_>,
     chat: ChatId,
@@ -268,7 +270,7 @@ async fn sent(
     Ok((message, Some(row.try_get(1)?)))
 }
 
-/// Reads who gave the order its current status. `None`: nobody set this status through Vestnik.
+/// Reads the name of the person who set the order's current status. `None`: nobody set this status through Vestnik.
 async fn answered_by(transaction: &Transaction<'_>, latest: &EventView) -> Result<Option<String>, QueryError> {
     const BY: &str = "select by_whom from vestnik.vst_status_change where source = $1 and key = $2 and status = $3 order by id desc limit 1";
     let statement = transaction.prepare_cached(BY).await?;
@@ -293,8 +295,8 @@ async fn promised_at(
     Ok(row.map(|row| row.try_get(0)).transpose()?)
 }
 
-/// Returns the last of these events, which are sorted by id. If the chat already has the order, the returned event
-/// names the changed fields of all these events.
+/// Returns `last`, which is the last of `events`. If the chat already has the order (`is_told`), the returned event
+/// names the changed fields of all `events`. The events are sorted by id.
 fn with_all_changes(last: &EventView, events: &[EventView], is_told: bool) -> EventView {
     let before = events.iter().find_map(|event| event.before.clone());
     let Some(before) = before.filter(|_| is_told && events.len() > 1) else {
@@ -310,8 +312,8 @@ fn with_all_changes(last: &EventView, events: &[EventView], is_told: bool) -> Ev
     }
 }
 
-/// Reads how long an escalated order has waited, and which chats already have it. `None`: no escalation step sent the
-/// order to this chat.
+/// Reads how long an escalated order has waited, and which chats already have it. `items` has the ids of deliveries to
+/// this chat. `None`: none of them was enqueued by an escalation step.
 async fn escalated(
     transaction: &Transaction<'_>,
     chat: ChatId,

@@ -1,6 +1,6 @@
-//! Deletes old rows that are not deleted together with their journal event: status changes, past alarms, answers to
-//! commands, link codes, requests to shops' APIs with an unknown outcome, and requests with an idempotency key. Also
-//! deletes chats that were never linked, and closed orders of derived sources. Each statement deletes a small batch to
+//! Deletes old rows that are not deleted together with their journal event. These rows are status changes, past alarms,
+//! answers to commands, link codes, unlinked chats, and closed orders of derived sources. Also deletes requests to
+//! shops' APIs whose outcome is unknown, and requests with an idempotency key. Each statement deletes a small batch to
 //! keep the load low. Several nodes may run this module at the same time.
 
 use std::time::Duration;

@@ -13,8 +13,8 @@ use super::next_state::{State, state_of};
 use crate::delivery::shared_bot;
 use crate::infra::db::{self, QueryError};
 
-/// Seconds between two sends to one chat. Telegram allows one send a second; the rest is a margin for clocks that
-/// differ.
+/// Seconds between two sends to one chat. Telegram allows one send per second. The other 0.05 s are a margin for
+/// differences between clocks.
 pub(super) const CHAT_SPACING_S: f64 = 1.05;
 /// Seconds for which a slot stays taken after the end of its send. A slot is the right to make one of the bot's sends
 /// per second.
@@ -22,10 +22,10 @@ const SLOT_WINDOW_S: f64 = 1.05;
 /// Whether `complete` saved the outcome of a send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Completion {
-    /// The outcome is saved. The field contains the chats for which a message about the state of another chat was
-    /// enqueued.
+    /// The outcome is saved. If it changed the state of the claimed chat, the field has the chats that are told about
+    /// the change.
     Saved(ChatsToWake),
-    /// The outcome is not saved, because another node has claimed the same chat meanwhile.
+    /// The outcome is not saved, because another node has claimed the same lane of the chat meanwhile.
     Overtaken,
 }
 
@@ -88,8 +88,8 @@ async fn is_ours(transaction: &Transaction<'_>, claim: &Claim) -> Result<bool, Q
         .is_some())
 }
 
-/// Saves the new state of the deliveries of a send. If the chat was disabled during the send, its deliveries are
-/// already dead. Such a delivery stays dead, unless it was sent.
+/// Saves the new state of the deliveries of a send. A delivery whose chat was disabled during the send is already dead.
+/// It stays dead, unless the send succeeded.
 async fn items(
     transaction: &Transaction<'_>,
     claim: &Claim,
@@ -137,8 +137,8 @@ async fn items(
     Ok(())
 }
 
-/// Saves the id of the message that shows an order, and the buttons of a list, for later edits. `message: None` means
-/// that the send was an edit. Then nothing is saved.
+/// Saves data of a sent message for later edits: the message's id if it shows an order, and the buttons if it lists
+/// orders. `message: None`: the send was an edit, and nothing is saved.
 async fn save_message(
     transaction: &Transaction<'_>,
     claim: &Claim,
@@ -202,18 +202,19 @@ async fn record_receipts(transaction: &Transaction<'_>, claim: &Claim) -> Result
 const RECENT: &str = "(c.recent || clock_timestamp())[greatest(cardinality(c.recent) + 2 - 20, 1):]";
 /// SQL for the times of the newest 12 edits in the chat with table alias `c`, including an edit that ends now.
 const EDITS: &str = "(c.edits || clock_timestamp())[greatest(cardinality(c.edits) + 2 - 12, 1):]";
-/// SQL for the moment from which Telegram allows the next send to chat `c`: 1.05 s from now. For a group, the moment is
-/// later if the group got 20 sends in the last minute. `s.recent` has the times of the newest 20 sends.
+/// SQL for the time at which Telegram allows the next send to the chat with table alias `c`: in 1.05 s. A group that
+/// got 20 sends in the last minute must wait longer. `s.recent` is an array with the times of the newest 20 sends.
 const ALLOWED: &str = "greatest(clock_timestamp() + interval '1.05 s', \
      case when c.telegram_id < 0 and cardinality(s.recent) >= 20 then s.recent[1] + interval '60.5 s' end)";
-/// SQL for the moment from which Telegram allows the next edit in chat `c`. The limits of `ALLOWED` apply to edits,
-/// too. In a group, also at most 12 sends in a minute may be edits. `s.edits` has the times of the newest 12 edits.
+/// SQL for the time at which Telegram allows the next edit in the chat with table alias `c`. The limits of `ALLOWED`
+/// apply to edits, too. In a group, at most 12 of the 20 sends per minute may be edits. `s.edits` is an array with the
+/// times of the newest 12 edits.
 const EDIT_ALLOWED: &str = "greatest(clock_timestamp() + interval '1.05 s', \
      case when c.telegram_id < 0 and cardinality(s.recent) >= 20 then s.recent[1] + interval '60.5 s' end, \
      case when c.telegram_id < 0 and cardinality(s.edits) >= 12 then s.edits[1] + interval '60.5 s' end)";
 
-/// Ends the claim. Saves when Telegram allows the next send in the chat, and when the bot's slot is free again. Each
-/// attempt counts as a send, even if it failed.
+/// Ends the claim. Saves when Telegram allows the next send in the chat, and when another send may use the claim's
+/// slot. A failed send counts, too.
 async fn release(transaction: &Transaction<'_>, claim: &Claim, outcome: &SendOutcome) -> Result<(), QueryError> {
     let own = claim.lane.columns();
     // Free the slot only if this claim still holds it. A claim holds its lane and its slot until the same moment. If
@@ -284,8 +285,8 @@ async fn release(transaction: &Transaction<'_>, claim: &Claim, outcome: &SendOut
     Ok(())
 }
 
-/// Saves the chat's newest error, which `vestnik telegram status` shows. An error that concerns all chats is not saved
-/// for each chat.
+/// Saves the chat's newest error, which `vestnik telegram status` shows. Saves nothing if the error concerns all chats,
+/// for example an outage of Telegram.
 async fn save_error(
     transaction: &Transaction<'_>,
     claim: &Claim,
@@ -304,7 +305,7 @@ async fn save_error(
     Ok(())
 }
 
-/// Ends the pauses of all failed deliveries, because Telegram accepts messages again.
+/// Makes all failed deliveries due now. Call this function when Telegram accepts messages again.
 pub(super) async fn hurry(pool: &Pool) -> Result<(), QueryError> {
     const HURRY: &str = "with due as (update vestnik.vst_delivery set due_at = '-infinity' \
              where state = 'retrying' and failures > 0 and due_at > clock_timestamp() returning chat_id) \
@@ -316,9 +317,8 @@ pub(super) async fn hurry(pool: &Pool) -> Result<(), QueryError> {
     .await
 }
 
-/// Frees the lanes of chats whose lease has ended, or whose node is gone. Then another node sends the deliveries of
-/// these lanes again. Nobody knows when Telegram received a lost send, so each lost send counts for the limits as if it
-/// ended now.
+/// Ends the claims whose lease has ended, or whose node is gone. Then another node sends their deliveries again. Nobody
+/// knows when Telegram received such a lost send, so it counts for the limits as if it ended now.
 pub(super) async fn expire_leases(client: &Client) -> Result<(), QueryError> {
     for lane in Lane::ALL {
         let own = lane.columns();

@@ -1,4 +1,4 @@
-//! Marks unreadable deliveries as dead, so that they do not block the chat's other deliveries.
+//! Marks deliveries that cannot be read as dead, so that they do not block the chat's other deliveries.
 
 use std::error::Error as _;
 
@@ -12,12 +12,12 @@ use crate::sources::Sources;
 
 /// The most deliveries that are checked, one by one, to find the unreadable ones.
 const SUSPECTS: i64 = 200;
-/// Seconds for which no new message (or no edit) is sent to a chat if no message can be chosen, although each delivery
-/// can be read.
+/// The pause of a chat's lane (new messages, or edits), seconds. It applies if no message can be chosen, although each
+/// delivery can be read.
 const CHAT_PAUSE_S: f64 = 30.0;
 
-/// Whether the error concerns all chats, because Postgres is busy or not reached. Any other error has its cause in the
-/// deliveries of the chat, and would occur again.
+/// Whether an error concerns all chats, because Postgres is busy or not reached. Any other error has its cause in the
+/// chat's deliveries, and another attempt would fail, too.
 pub(super) fn is_transient(error: &QueryError) -> bool {
     match error {
         QueryError::Postgres(error) => {
@@ -29,8 +29,9 @@ pub(super) fn is_transient(error: &QueryError) -> bool {
     }
 }
 
-/// Finds the unreadable deliveries of a chat in one lane (new messages, or edits), and marks them as dead. If all
-/// deliveries can be read, the lane pauses. `error` is the error that occurred when the next message was chosen.
+/// Finds the deliveries of a chat in one lane (new messages, or edits) that cannot be read, and marks them as dead. If
+/// all deliveries can be read, the lane pauses for `CHAT_PAUSE_S`. `error` is the error that occurred when the next
+/// message was chosen.
 pub(super) async fn dead_letter(
     client: &mut Lent,
     sources: &Sources,
@@ -62,8 +63,7 @@ pub(super) async fn dead_letter(
     Ok(())
 }
 
-/// Whether a delivery can be read. A failure of Postgres is returned as an error, because such a failure says nothing
-/// about the delivery.
+/// Whether a delivery can be read. `Err`: Postgres is busy or not reached, so the answer is not known.
 async fn can_be_read(client: &mut Lent, sources: &Sources, delivery: i64) -> Result<bool, QueryError> {
     let mut transaction = client.transaction().await?;
     db::limit_idle_in_transaction(&transaction).await?;

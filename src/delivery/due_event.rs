@@ -7,8 +7,8 @@ pub(super) struct DueEvent {
     pub event: PartnerEvent,
     /// The event's order or booking as the engine's tables store it: the source's id and the key, such as `1 123`.
     pub subject: String,
-    /// Whether deliveries of this event are sent before others. True for a new order or booking, a cancellation and a
-    /// removal.
+    /// Whether deliveries of this event are sent before less urgent ones. True for a new order or booking, a
+    /// cancellation and a removal.
     pub is_urgent: bool,
     /// Whether the event was already too old for its own message when it was enqueued. If so, a digest (one message for
     /// many events) lists the event.

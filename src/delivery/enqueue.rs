@@ -22,9 +22,9 @@ use crate::sources::registry::Registry;
 
 /// The most events that one transaction enqueues.
 const BATCH_EVENTS: usize = 500;
-/// The age in hours above which an order begins no escalation.
+/// An order that is already older than this many hours when it is enqueued is not escalated.
 const ESCALATED_HOURS: i32 = 24;
-/// An order for a later time must be answered this many minutes before that time.
+/// If a customer wants an order at a later time, the store must answer the order this many minutes before that time.
 const BEFORE_WANTED_MINUTES: i32 = 60;
 /// The classes of SQLSTATE codes that mean an invalid value. Another attempt with the same value would fail, too.
 const REFUSED_VALUES: [&str; 2] = ["22", "23"];
@@ -162,9 +162,10 @@ fn due(sources: &Sources, rows: &[Due], digest_after: Duration) -> Vec<DueEvent>
 }
 
 /// Begins and ends escalations, and enqueues deliveries of these events. Chats with the mode `mirror` get every event.
-/// Chats with the mode `fallback` get an event if the store is open and none of its panels could ring. A chat that has
-/// the order's message also gets changes of the order, and a note with a sound if the order is cancelled. If an event
-/// is urgent, a blocked chat is tried at once, because the bot may be allowed to write again.
+/// Chats with the mode `fallback` get an event if no panel of the store can ring. They do not get it if the store is
+/// closed and escalates orders only while it is open. A chat that has the order's message also gets changes of the
+/// order. If the order is cancelled, the chat gets a note with a sound. An urgent event is also sent to a blocked chat
+/// at once, because the bot may be allowed to write again.
 async fn insert(
     transaction: &crate::infra::db::Transaction<'_>,
     due: &[DueEvent],
@@ -227,9 +228,10 @@ async fn insert(
     Ok(())
 }
 
-/// Begins an escalation for each of these events. If an event was enqueued late (stale), the time to answer starts now,
-/// because somebody may still answer it. The escalation is held while the store is closed. For an order that is wanted
-/// later, the time to answer starts `BEFORE_WANTED_MINUTES` before the wanted time.
+/// Begins an escalation for each of these events. The store's time to answer counts from the event, or from now if the
+/// event is stale (enqueued late). If the customer wants the order later, the time counts from `BEFORE_WANTED_MINUTES`
+/// before the wanted time. If the store is closed and escalates only while it is open, the escalation is held until the
+/// store opens.
 async fn begin(
     transaction: &crate::infra::db::Transaction<'_>,
     begun: &[&DueEvent],
@@ -263,8 +265,8 @@ async fn begin(
     Ok(())
 }
 
-/// Returns the time for which an order is wanted. `None`: the order is wanted at once, or the event belongs to a
-/// booking, which needs an answer at once.
+/// Returns the time at which the customer wants the order. `None`: the customer wants it at once, or the event is about
+/// a booking, which needs an answer at once.
 fn wanted_at(due: &DueEvent) -> Option<OffsetDateTime> {
     let subject = due.event.subject.as_ref()?;
     subject.due_at.filter(|_| subject.kind == SubjectKind::Order)
@@ -285,14 +287,13 @@ async fn end(
     Ok(())
 }
 
-/// Whether this event makes an answer necessary: after the event, the status of the order or booking is `pending`, and
-/// before it was not.
+/// Whether this event begins the wait for an answer: it changed the status of the order or booking to `pending`.
 fn begins(due: &DueEvent) -> bool {
     let is = due.event.subject.as_ref().and_then(|subject| subject.visible_status());
     is == Some(Status::Pending) && due.event.previous != Some(Status::Pending)
 }
 
-/// Whether deliveries of events of this type are sent before others.
+/// Whether deliveries of events of this type are sent before less urgent ones.
 pub(super) fn is_urgent(kind: EventType) -> bool {
     is_new(kind) || is_over(kind)
 }
@@ -307,7 +308,7 @@ pub(super) fn is_over(kind: EventType) -> bool {
     kind.is_removal() || matches!(kind, EventType::OrderCancelled | EventType::BookingCancelled)
 }
 
-/// Returns the outcome with which this event ends the order's escalation. `None`: the escalation goes on.
+/// Returns why this event ends the order's escalation: `answered` or `removed`. `None`: the escalation goes on.
 fn ends_as(due: &DueEvent) -> Option<&'static str> {
     match due.event.subject.as_ref()?.visible_status() {
         Some(Status::Pending) => None,

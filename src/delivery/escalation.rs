@@ -1,6 +1,7 @@
-//! Advances the escalation of each order that nobody answers. The current step is stored in the escalation's row, so it
-//! survives restarts. A node locks the row for each step, so two nodes never raise the same alarm. An escalation ends
-//! when the order is answered or removed, or after the last step. Opening an order in a panel does not answer it.
+//! Executes the escalation of each order that nobody answers: one step after another, each after the store's time to
+//! answer. The escalation's row stores the current step, so the step survives restarts. A node locks the row for each
+//! step, so two nodes never raise the same alarm. An escalation ends when the order is answered or removed, or after
+//! the last step. A person who only opens an order in a panel has not answered it.
 
 use std::collections::HashMap;
 
@@ -19,11 +20,12 @@ use crate::sources::registry::Registry;
 
 /// The most due escalations that one transaction handles.
 const BATCH: i64 = 200;
-/// When a disabled chat is enabled again, it gets the unanswered orders up to this age, hours.
+/// The age in hours of the oldest unanswered order that a chat gets when it is enabled again.
 pub(super) const MISSED_HOURS: i32 = 24;
-/// Seconds between two checks whether the closed store of a held escalation has opened.
+/// An escalation is held while its store is closed. Seconds between two checks whether the store has opened.
 const CLOSED_LOOK_S: f64 = 15.0;
-/// The most batches that are handled in a row, so that the worker's other periodic tasks are not delayed.
+/// The most batches of due escalations that are handled in a row, so that the worker's other periodic tasks are not
+/// delayed.
 const BATCHES_AT_ONCE: usize = 100;
 
 /// The steps of an escalation, in order. A step that reaches nobody is skipped at once.
@@ -63,7 +65,7 @@ struct OpenEscalation {
     store: String,
     subject: String,
     step: i16,
-    /// The time to answer after each step, seconds. `None`: the store is not set up any more.
+    /// How long the store may take to answer after each step, seconds. `None`: the store is not set up any more.
     answer_s: Option<i32>,
     waited_s: f64,
 }
@@ -155,9 +157,9 @@ async fn put_off(transaction: &Transaction<'_>, closed: &[i64], opened: &[i64]) 
     Ok(())
 }
 
-/// Finds the due escalations whose order was answered or removed. Returns each outcome under the id of the event that
-/// began the escalation. The statuses come from the journal, because newer events may not be enqueued yet. For each
-/// store, one query reads the store's events from its oldest due order on.
+/// Finds the due escalations whose order was answered or removed. Returns the outcome (`answered` or `removed`) by the
+/// id of the event that began the escalation. Reads the statuses from the journal, because newer events may not be
+/// enqueued yet. For each store, one query reads the events since the store's oldest due order.
 async fn over(
     transaction: &Transaction<'_>,
     sources: &Sources,
@@ -235,8 +237,8 @@ async fn step(
     Ok(false)
 }
 
-/// Enqueues unanswered orders for a chat that is enabled again. These are the orders of `stores` whose escalation
-/// reached the chat's step while the chat was disabled.
+/// Enqueues unanswered orders of `stores` for a chat that is enabled again. The escalations of these orders have
+/// already reached the step that belongs to the mode of the chat.
 pub(super) async fn catch_up(transaction: &Transaction<'_>, chat: ChatId, stores: &[String]) -> Result<(), QueryError> {
     const CATCH_UP: &str = "insert into vestnik.vst_delivery (chat_id, store_id, event_id, subject, urgent, step) \
          select l.chat_id, l.store_id, x.event_id, x.subject, true, m.step \
@@ -326,7 +328,7 @@ async fn remind(transaction: &Transaction<'_>, escalation: &OpenEscalation) -> R
     Ok(transaction.query_one(REMIND, &[&escalation.event]).await?.try_get(0)?)
 }
 
-/// Enqueues the order for each chat with the mode of this step. A chat that already has the order gets nothing. A
+/// Enqueues the order for each chat whose mode belongs to this step. A chat that already has the order gets nothing. A
 /// blocked chat gets the order when it takes messages again. Returns whether at least one chat gets the order now.
 async fn enqueue(
     transaction: &Transaction<'_>,

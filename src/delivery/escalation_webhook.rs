@@ -17,26 +17,26 @@ use crate::infra::standard_webhook::{DEADLINE, Letter, Poster};
 
 /// Seconds that a node's lease of a post lasts. The lease is longer than the deadline of the request.
 const LEASE_S: f64 = 30.0;
-/// The most posts that this node sends at the same time, at most one for each store. So a slow receiver delays only its
-/// own posts.
+/// The most posts that this node sends at the same time. At most one of them goes to each store, so a slow receiver
+/// delays only its own posts.
 const POSTS_AT_ONCE: usize = 8;
 /// An SQL condition: the order of the event with table alias `e` was answered or removed.
 const ANSWERED: &str =
     "exists (select from vestnik.vst_escalation l where l.event_id = e.id and l.outcome in ('answered', 'removed'))";
-/// The most posts that one batch marks as dead.
+/// The most posts that one statement marks as dead because their store has no webhook any more.
 const BATCH_OVER: i64 = 100;
 /// The time between two searches for due posts.
 const IDLE: Duration = Duration::from_secs(1);
-/// The pauses between the attempts of a post.
+/// The shortest and the longest pause between two attempts to send a post.
 const PAUSES: Pauses = Pauses {
     first: Duration::from_secs(5),
     longest: Duration::from_secs(60 * 60),
 };
-/// The age of an event, in seconds, at which its post becomes dead. By then, nobody needs the escalation of the order
-/// any more.
+/// If a post fails and its event is older than this many seconds, the post becomes dead. By then, the escalation of the
+/// order is useless.
 const GIVE_UP_S: f64 = 24.0 * 60.0 * 60.0;
 
-/// A webhook post that this node has claimed.
+/// A message to a store's webhook that this node has claimed. Only this node may send the message.
 pub struct Post {
     event: i64,
     fence: i64,
@@ -48,9 +48,9 @@ pub struct Post {
 
 /// The reason why a post failed.
 pub enum Failure {
-    /// The next attempt may succeed. The field is the reason of the failure.
+    /// A temporary failure: the next attempt may succeed. The field is the reason of the failure.
     Passing(String),
-    /// The post is not tried again. The field is the reason of the failure.
+    /// A permanent failure: the post is not tried again. The field is the reason of the failure.
     Over(&'static str),
 }
 

@@ -1,4 +1,5 @@
-//! Reads journal events for messages: translated with the current mappings, and with the items of each order.
+//! Reads journal events that messages will show. The events are translated with the current mappings, and have the
+//! items of each order.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use crate::sources::Sources;
 use crate::sources::lookup::look_up;
 use crate::sources::lookup_results::Lookups;
 
-/// The most journal rows of a store that are searched for the current state of its orders: the newest ones.
+/// To find the current state of orders, at most this many journal rows of a store are read: the newest ones.
 const SEARCHED_ROWS: i64 = 20_000;
 /// SQL that limits the time to look up an order's items in another table of the shop.
 const LOOKUP_LIMITS: &str = "set local lock_timeout = '500ms'; set local statement_timeout = '500ms'";
@@ -41,19 +42,19 @@ pub struct EventView {
     pub kind: EventType,
     /// The order or booking as it was after the event.
     pub subject: Arc<Subject>,
-    /// The status before the event. `None`: the order or booking was new or hidden.
+    /// The status before the event. `None`: the order or booking was new, or the mapping hid it from people.
     pub previous: Option<Status>,
     /// The changed fields by their names in the protocol, such as `promised_minutes`. Empty: the event did not change
     /// fields.
     pub changed: Vec<&'static str>,
-    /// The order or booking before a change of fields. `None`: another type of event.
+    /// If the event is a change of fields: the order or booking before the change. `None`: the event has another type.
     pub before: Option<Arc<Subject>>,
     /// When the event happened.
     pub at: OffsetDateTime,
 }
 
 impl EventView {
-    /// Returns when the order is promised to be ready: the promised number of minutes after the event. If no minutes
+    /// Returns the time at which the order must be ready: the promised number of minutes after the event. If no minutes
     /// are promised, returns the time for which the customer wants the order. `None`: neither is known.
     pub fn promised_at(&self) -> Option<OffsetDateTime> {
         let minutes = self
@@ -64,8 +65,8 @@ impl EventView {
     }
 }
 
-/// Reads these deliveries with their events. A note's delivery is read with the event that the note is about. The
-/// result has the order of `deliveries`. A delivery is left out if its event cannot be translated.
+/// Reads these deliveries with their events. For a note, reads the event that the note is about. The result has the
+/// order of `deliveries`. A delivery is left out if its event cannot be translated.
 pub(super) async fn items_of(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -92,8 +93,8 @@ pub(super) async fn items_of(
 }
 
 /// Finds the newest event of each of these orders and bookings of a store, even if this event has no delivery. Returns
-/// the event's id and the order's visible status. Searches only the newest `SEARCHED_ROWS` journal rows of the store.
-/// An order without a row among these is left out.
+/// the event's id, and the order's status (`None`: the order is hidden). Reads only the newest `SEARCHED_ROWS` journal
+/// rows of the store. An order without a row among these is left out.
 pub(super) async fn newest_of(
     transaction: &Transaction<'_>,
     sources: &Sources,
@@ -129,7 +130,7 @@ pub(super) async fn current(
     Ok(views_of(transaction, sources, &[*event]).await?.remove(event))
 }
 
-/// Tries to read one delivery with its event. An error means that the delivery cannot be read.
+/// Returns an error if this delivery and its event cannot be read.
 pub(super) async fn is_readable(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -138,8 +139,8 @@ pub(super) async fn is_readable(
     items_of(transaction, sources, &[delivery]).await.map(drop)
 }
 
-/// Reads and translates these events, and looks up the items of their orders. Returns the events by id. Events of
-/// removed sources are left out.
+/// Reads and translates the events with these ids, and looks up the items of their orders. Returns the events by id.
+/// Events of removed sources are left out.
 pub(super) async fn views_of(
     transaction: &mut Transaction<'_>,
     sources: &Sources,

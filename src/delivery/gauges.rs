@@ -1,4 +1,5 @@
-//! Updates the gauges (metrics) of durable sends. The values come from Postgres, so each node reports the same values.
+//! Updates the metrics of durable sends that are gauges. The values come from Postgres, so each node reports the same
+//! values.
 
 use std::time::Duration;
 
@@ -7,16 +8,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::infra::db::{self, Pool, QueryError};
 
-/// The time between two readings of the gauges' values from Postgres.
+/// The time between two updates of the gauges.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// The label that names the database in a metric. Empty: the node serves only one database.
+/// Returns the label that names the database in a metric. No label is returned if the node serves only one database.
 pub(super) fn database_label(database: Option<&str>) -> impl Iterator<Item = Label> {
     database.map(|name| Label::new("database", name.to_owned())).into_iter()
 }
 
-/// Updates the gauges until the shutdown. `database` is the value of their label `database`. `None`: the node serves
-/// one database.
+/// Updates the gauges until the shutdown. `database` is the value of the gauges' label `database`. `None`: the node
+/// serves only one database, and the gauges have no such label.
 pub async fn run(pool: &Pool, database: Option<&str>, stop: &CancellationToken) {
     let labels: Vec<Label> = database_label(database).collect();
     loop {

@@ -1,5 +1,5 @@
 //! The two lanes of a chat: new messages, and edits of sent messages. Each lane has its own pauses, and at most one
-//! send under way. So neither an edit nor a 429 (too many requests) for an edit delays a new order.
+//! send under way. So neither an edit nor Telegram's status 429 (too many requests) for an edit delays a new order.
 
 /// The id of a chat's row in `vestnik.vst_chat`. It is not the chat's id at Telegram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub(super) struct Columns {
 }
 
 impl Lane {
-    /// Both lanes, in the order in which `queue::claim` tries them.
+    /// Both lanes. `queue::claim` tries them in this order.
     pub const ALL: [Self; 2] = [Self::Messages, Self::Edits];
 
     pub(super) fn columns(self) -> Columns {
@@ -47,7 +47,7 @@ impl Lane {
     }
 
     /// An SQL condition: the open delivery with table alias `d` belongs to this lane. A delivery belongs to the lane of
-    /// edits if a message of its order was sent already.
+    /// edits if it changes a message that was already sent.
     pub(super) fn has(self) -> &'static str {
         match self {
             Self::Messages => {
@@ -62,12 +62,12 @@ impl Lane {
     }
 }
 
-/// SQL for the moment from which the open delivery with table alias `d` may be sent. This is the end of the delivery's
-/// pause or of its link's pause, whichever is later.
+/// SQL for the earliest time at which the open delivery with table alias `d` may be sent. Both the delivery and the
+/// chat's link to the store may have a pause. The later end counts.
 pub(super) const DUE_AT: &str = "greatest(d.due_at, (select l.blocked_until from vestnik.vst_chat_link l \
      where l.chat_id = d.chat_id and l.store_id = d.store_id))";
 
-/// An SQL condition: no earlier open delivery of the same order pauses. So a chat gets the events of an order in
+/// An SQL condition: no earlier open delivery of the same order must wait. So a chat gets the events of an order in
 /// sequence. `d` is the table alias of the delivery.
 pub(super) const IS_NEXT: &str = "not exists (select from vestnik.vst_delivery o \
      where o.chat_id = d.chat_id and o.subject = d.subject and o.store_id = d.store_id and o.id < d.id \

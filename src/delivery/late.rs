@@ -11,8 +11,8 @@ use crate::infra::db::{self, QueryError};
 /// The most late orders that one transaction handles.
 const BATCH: i64 = 200;
 
-/// Saves the promised time of each order in preparation. Deletes the promised times of orders that are not in
-/// preparation any more.
+/// Saves the promised time of each order that is in preparation after these events. Deletes the saved time of an order
+/// that is not in preparation any more.
 pub(super) async fn promise(transaction: &Transaction<'_>, due: &[DueEvent]) -> Result<(), tokio_postgres::Error> {
     // If an event promises no time, the earlier promise is kept. If nobody has promised a time, the time for which the
     // customer wants the order counts as the promise.
@@ -68,8 +68,8 @@ pub(super) async fn promise(transaction: &Transaction<'_>, due: &[DueEvent]) -> 
     Ok(())
 }
 
-/// Whether the store promised the time with this event. Other events of the order may only repeat the minutes of an
-/// earlier promise.
+/// Whether the store promised a time with this event. An event may also repeat the minutes of an earlier promise, which
+/// is no new promise.
 fn promises(due: &DueEvent) -> bool {
     due.event.previous != Some(Status::Preparing) || due.event.changed.contains(&"promised_minutes")
 }

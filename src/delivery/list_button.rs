@@ -1,6 +1,6 @@
-//! Removes buttons from lists of orders when they are not needed any more. A digest (one message for many events) has a
-//! button for each order that waits for an answer. The answer to the command `/orders` has a button for each open
-//! order. When such an order is answered or closed, an edit of the list removes the button.
+//! Removes buttons from lists of orders when they are not needed any more. A digest (one message for many events) is a
+//! list with a button for each order that waits for an answer. The answer to the command `/orders` is a list with a
+//! button for each open order. When such an order is answered or closed, an edit of the list removes the button.
 
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ use crate::domain::status::Status;
 use crate::infra::db::{QueryError, Transaction};
 use crate::sources::Sources;
 
-/// The condition under which a button of a list stays in the list.
+/// The condition for a button in a list of orders: while the condition is true, the button stays in the list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Until {
     /// The order waits for an answer.
@@ -32,7 +32,7 @@ impl Until {
         }
     }
 
-    /// Whether a button of an order with this visible status is shown. `None`: the order is not visible.
+    /// Whether a button stays in the list while its order has this status. `None`: the order is hidden or removed.
     fn has(self, status: Option<Status>) -> bool {
         match self {
             Self::Answered => status == Some(Status::Pending),
@@ -41,8 +41,8 @@ impl Until {
     }
 }
 
-/// Saves the buttons of a list that was sent. `until` says when a button is removed. Enqueues an edit of the list if
-/// one of its orders has changed since the list was written.
+/// Saves the buttons of a list of orders that was sent. `until` says when a button is removed. If one of the orders has
+/// changed since the list was written, enqueues an edit of the list.
 pub(super) async fn save(
     transaction: &Transaction<'_>,
     chat: ChatId,
@@ -71,8 +71,8 @@ pub(super) async fn save(
     Ok(())
 }
 
-/// Enqueues an edit of each list that has a button of these events' orders. One open edit of a list is enough, because
-/// the edit uses the states that the orders have when the edit is sent.
+/// Enqueues an edit of each sent list that has a button for an order of these events. A list that already has an open
+/// edit gets no second one, because an edit shows the states at the time when it is sent.
 pub(super) async fn enqueue(transaction: &Transaction<'_>, due: &[DueEvent]) -> Result<(), tokio_postgres::Error> {
     const ENQUEUE: &str = "with lists as ( \
              select distinct b.chat_id, b.message_id from unnest($1::text[], $2::text[]) d (store_id, subject) \
@@ -102,8 +102,8 @@ pub(super) async fn enqueue(transaction: &Transaction<'_>, due: &[DueEvent]) -> 
     Ok(())
 }
 
-/// Returns the next edit of a list in this chat, with the buttons that stay in the list. `None`: no edit of a list is
-/// due.
+/// Returns the next edit of a list of orders in this chat, with the buttons that stay in the list. `None`: no list in
+/// the chat needs an edit now.
 pub(super) async fn next_edit(
     transaction: &Transaction<'_>,
     sources: &Sources,
@@ -149,7 +149,7 @@ pub(super) async fn next_edit(
     }))
 }
 
-/// Deletes the saved buttons of a list, because the list was deleted in the chat.
+/// Deletes the saved buttons of a list of orders, because somebody deleted the list in the chat.
 pub(super) async fn forget(transaction: &Transaction<'_>, chat: ChatId, message: i32) -> Result<(), QueryError> {
     const FORGET: &str = "delete from vestnik.vst_list_button where chat_id = $1 and message_id = $2";
     let statement = transaction.prepare_cached(FORGET).await?;

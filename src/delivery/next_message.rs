@@ -11,10 +11,10 @@ use crate::domain::event::EventType;
 /// A button: its label, and the data that Telegram returns when somebody presses the button, at most 64 bytes.
 pub type Button = (String, String);
 
-/// A button of a list of orders, which sends the message of one order.
+/// A button below a list of orders. A press of the button sends the message of one order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenButton {
-    /// The id of an event of the order.
+    /// The id of an event of the order. The data of the button contains this id.
     pub event: i64,
     /// The button's label.
     pub label: String,
@@ -31,7 +31,7 @@ pub struct ChatFormat {
     pub time_zone: String,
     /// The language of the store's messages in this chat, such as `ru`.
     pub language: String,
-    /// Whether the chat is muted, or has quiet hours, now.
+    /// Whether messages make no sound in the chat now, because the chat is muted or has quiet hours.
     pub muted: bool,
 }
 
@@ -42,14 +42,15 @@ pub struct OrderMessage {
     pub style: ChatFormat,
     /// The order or booking as text: the source's id and the key, such as `1 123`.
     pub subject: String,
-    /// The event whose id the buttons contain. For an edit, it is the event with which the message was sent. For a new
-    /// message, it is the oldest event that the message covers.
+    /// The event whose id the data of the buttons contains. In an edit, this is the event with which the message was
+    /// sent. In a new message, it is the oldest event that the message covers.
     pub base: EventView,
     /// The newest event of the order. It contains the order's current state.
     pub latest: EventView,
     /// The name of the person who set the current status. `None`: nobody set it through Vestnik.
     pub by: Option<String>,
-    /// When the order was promised to be ready. `None`: nobody has promised a time, or the order is not in preparation.
+    /// The time at which the order must be ready, as the store promised. `None`: nobody has promised a time, or the
+    /// order is not in preparation.
     pub promised_at: Option<OffsetDateTime>,
     /// The id of the sent message to edit. `None`: a new message.
     pub message: Option<i32>,
@@ -57,11 +58,11 @@ pub struct OrderMessage {
     pub escalated: Option<Escalated>,
     /// Whether the message makes a sound.
     pub sounds: bool,
-    /// The ids of the deliveries that the message completes.
+    /// The ids of the deliveries that are complete when the message is sent.
     pub items: Vec<i64>,
 }
 
-/// The facts about an unanswered order that an escalation sends to a chat.
+/// Facts about an order that nobody has answered. The message shows them if an escalation sends the order to a chat.
 #[derive(Debug)]
 pub struct Escalated {
     /// How long the order has waited for an answer.
@@ -104,20 +105,20 @@ impl Note {
         Self::ALL.into_iter().find(|note| note.as_str() == name)
     }
 
-    /// Whether the note makes a sound even in a chat that is muted or has quiet hours.
+    /// Whether a note of this kind makes a sound even in a chat that is muted or has quiet hours.
     pub fn is_heard_by_all(self) -> bool {
         self == Self::Cancelled
     }
 }
 
-/// One note, or several notes of one kind in one message.
+/// A message with one note, or with several notes of the same kind.
 #[derive(Debug)]
 pub struct Noted {
     /// The message's language, time zone and sound.
     pub style: ChatFormat,
     /// The kind of the note.
     pub note: Note,
-    /// The deliveries of the notes, with the events that the notes are about.
+    /// The deliveries of the notes. Each has the event that its note is about.
     pub about: Vec<Item>,
     /// The id of the order's message to which the note replies. `None`: the notes are about several orders, or the
     /// order has no message.
@@ -133,22 +134,23 @@ pub enum Work {
     Digest {
         /// The digest's language, time zone and sound.
         style: ChatFormat,
-        /// The deliveries with their events, oldest first.
+        /// The deliveries that the digest lists, with their events, oldest first.
         items: Vec<Item>,
-        /// The ids of the deliveries of notes about these orders. The digest completes them, too.
+        /// The ids of the deliveries of open notes about the listed orders. These notes are not sent, because the
+        /// digest replaces them.
         notes: Vec<i64>,
-        /// Why one message lists these events.
+        /// The reason why one message lists these events.
         reason: DigestReason,
         /// Whether the digest makes a sound.
         sounds: bool,
     },
     /// A note about one or several orders, next to the orders' own messages.
     Note(Box<Noted>),
-    /// An alarm because the store is open and no panel can ring, or a message that the alarm is over.
+    /// An alarm because a store is open and none of its panels can ring, or a message that this alarm is over.
     Alarm {
         /// The alarm's language, time zone and sound.
         style: ChatFormat,
-        /// Whether the alarm begins, or why it is over.
+        /// Whether the alarm begins or is over, and why it is over.
         alarm: Alarm,
         /// The id of the alarm's delivery.
         item: i64,
@@ -166,13 +168,13 @@ pub enum Work {
         /// The id of the message's delivery.
         item: i64,
     },
-    /// An edit: the buttons of a list of orders that are still needed.
+    /// An edit that removes buttons of a list of orders.
     ListButtons {
         /// The id of the sent list.
         message: i32,
         /// The buttons that stay in the list.
         buttons: Vec<OpenButton>,
-        /// The id of the delivery of the edit.
+        /// The id of the edit's delivery.
         item: i64,
     },
     /// An edit: new buttons for a sent message.
@@ -181,19 +183,19 @@ pub enum Work {
         message: i32,
         /// The rows of the new buttons.
         rows: Vec<Vec<Button>>,
-        /// The id of the delivery of the buttons.
+        /// The id of the edit's delivery.
         item: i64,
     },
 }
 
-/// The reason why one message lists many events.
+/// The reason for a digest, which is one message for many events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DigestReason {
-    /// The chat took no messages when the events happened.
+    /// The chat took no messages at the time of the events.
     ChatWasAway,
-    /// Vestnik did not run when the events happened.
+    /// Vestnik did not run at the time of the events.
     EngineWasAway,
-    /// Too many events happened at once to send them one by one.
+    /// There were too many events for separate messages.
     ManyAtOnce,
 }
 
@@ -209,7 +211,7 @@ pub enum Alarm {
 }
 
 impl Work {
-    /// The ids of the deliveries that the message completes.
+    /// The ids of the deliveries that are complete when this message is sent.
     pub fn items(&self) -> Vec<i64> {
         match self {
             Self::OrderMessage(order) => order.items.clone(),
@@ -234,7 +236,7 @@ impl Work {
         }
     }
 
-    /// Whether this message makes no sound when it is sent as a new message.
+    /// Whether Telegram must send this message without a sound.
     pub fn is_silent(&self) -> bool {
         match self {
             Self::OrderMessage(order) => !order.sounds,

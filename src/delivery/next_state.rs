@@ -1,5 +1,6 @@
-//! Decides which state deliveries get after a send: sent, dead, or waiting for the next attempt, and for how long. For
-//! example, a message that Telegram refuses is sent again as plain text after [`PLAIN_PAUSE_S`].
+//! Decides which state deliveries get after a send: sent, dead (given up), or waiting for another attempt. Also decides
+//! how long they wait. For example, a message that Telegram refuses is sent again as plain text after
+//! [`PLAIN_PAUSE_S`].
 
 use std::time::Duration;
 
@@ -7,27 +8,27 @@ use super::channel::{Claim, SendOutcome};
 use super::next_message::Work;
 use super::retry::Pauses;
 
-/// Seconds until a refused message is sent again without markup. The chat's other deliveries go first.
+/// Seconds until a refused message is sent again without markup. Meanwhile, the chat's other deliveries are sent.
 const PLAIN_PAUSE_S: f64 = 2.0;
-/// The pauses between the attempts to send a message. They apply if the send failed although this node reached
-/// Telegram. The function `hurry` ends these pauses for all messages.
+/// The shortest and the longest pause between two attempts to send a message. They apply if the send failed although
+/// this node reached Telegram. The function `hurry` ends these pauses for all messages.
 const PAUSES: Pauses = Pauses {
     first: Duration::from_secs(1),
     longest: Duration::from_secs(5 * 60),
 };
-/// The number of refusals after which a message is dead-lettered. By then the message was sent with markup, without
-/// markup, and without buttons.
+/// The number of refusals after which a message is dead (never sent again). By then, Telegram has refused the message
+/// with markup, without markup, and without buttons.
 const MOST_REFUSALS: u32 = 3;
 
-/// The state that the deliveries of a send get after its outcome.
+/// The state in which a send leaves its deliveries.
 pub(super) struct State {
     pub(super) name: &'static str,
     pub(super) reason: Option<String>,
-    /// The time before the deliveries may be sent again. A pause of the whole chat applies, too.
+    /// The time before the deliveries may be sent again. If the whole chat has a longer pause, that pause counts.
     pub(super) pause: Duration,
 }
 
-/// Whether one more refusal dead-letters the message.
+/// Whether the message becomes dead (is never sent again) if Telegram refuses it once more.
 pub(super) fn is_last_refusal(claim: &Claim) -> bool {
     claim.refusals + 1 >= MOST_REFUSALS
 }

@@ -11,16 +11,16 @@ use super::open_delivery::OpenDelivery;
 use crate::infra::db::QueryError;
 use crate::sources::Sources;
 
-/// The most notes of a kind that are sent one by one. More notes are sent together in one message.
+/// The most notes of one kind that are sent in separate messages. If more notes wait, one message has all of them.
 const ONE_BY_ONE: usize = 3;
 
-/// Whether one of these notes makes a sound even in a chat that is muted or has quiet hours.
+/// Whether at least one of these notes makes a sound even in a chat that is muted or has quiet hours.
 pub(super) fn must_be_heard(notes: &[&OpenDelivery]) -> bool {
     notes.iter().filter_map(|open| open.note).any(Note::is_heard_by_all)
 }
 
-/// Returns the next message with notes of this kind. It has one note, or all notes if there are more than `ONE_BY_ONE`.
-/// `None`: no note of this kind is needed any more.
+/// Returns the next message with notes of this kind. If more than `ONE_BY_ONE` notes wait, the message has all of them,
+/// otherwise one. `None`: no note of this kind is needed any more.
 pub(super) async fn work(
     transaction: &mut Transaction<'_>,
     sources: &Sources,
@@ -74,8 +74,8 @@ pub(super) async fn work(
     }))))
 }
 
-/// Marks notes as dead that nobody needs any more: reminders whose order is answered, and notes about late orders that
-/// are ready now. Returns the ids of these deliveries. Notes of other kinds stay open.
+/// Marks these notes as dead if nobody needs them any more: reminders of answered orders, and notes about late orders
+/// that are ready now. Returns the ids of the dead notes. Notes of other kinds are not changed.
 async fn give_up(transaction: &Transaction<'_>, note: Note, deliveries: &[i64]) -> Result<Vec<i64>, QueryError> {
     const ANSWERED: &str = "update vestnik.vst_delivery d set state = 'dead', reason = 'answered meanwhile', completed_at = clock_timestamp() \
          from vestnik.vst_escalation l where d.id = any ($1) and l.event_id = d.about_id and l.outcome in ('answered', 'removed') returning d.id";

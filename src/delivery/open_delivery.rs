@@ -1,5 +1,5 @@
-//! Reads the open deliveries of a chat, from which `choice` chooses the next message. An open delivery is neither sent
-//! nor dead.
+//! Reads the open deliveries of a chat: those that are neither sent nor dead. The module `choice` chooses the chat's
+//! next message from them.
 
 use super::lane::{self, ChatId, Lane};
 use super::next_message::{Alarm, Note};
@@ -7,9 +7,8 @@ use crate::infra::db::{QueryError, Transaction};
 
 /// The most open deliveries of a chat that are read to choose its next message.
 const LOOK_AHEAD: i64 = 200;
-/// The age in seconds below which an event or a cancellation note counts as recent. Recent deliveries are sent before
-/// older ones, so a new order does not wait for the old ones after an outage. If many orders come at once, a digest
-/// (one message for many events) also lists the older ones.
+/// An event, or a note about a cancellation, is recent if it is younger than this many seconds. Recent deliveries are
+/// sent before older ones. So after an outage, a new order does not wait for the old ones.
 const FRESH_S: f64 = 10.0;
 
 /// One open delivery of a chat.
@@ -21,20 +20,20 @@ pub(super) struct OpenDelivery {
     pub subject: Option<String>,
     pub alarm: Option<Alarm>,
     pub words: Option<String>,
-    /// The id of the sent message that `words` replaces. `None`: a new message.
+    /// If this delivery is an edit: the id of the sent message whose text `words` replaces. `None`: a new message.
     pub message: Option<i32>,
     pub buttons: Option<serde_json::Value>,
     pub urgent: bool,
     pub stale: bool,
-    /// Whether the chat took no messages when the event happened.
+    /// Whether the chat took no messages at the time of the event.
     pub missed: bool,
-    /// Whether a person asked for this order. If so, the order gets its own message, and no digest lists it.
+    /// Whether a person asked for this order. If so, the order gets a separate message, and no digest lists it.
     pub alone: bool,
 }
 
 /// Reads the open deliveries of the chat in this lane that may be sent now. Urgent deliveries come first. Among equally
 /// urgent ones, deliveries that a person asked for (`alone`) come first, then recent ones (see `FRESH_S`), then the
-/// others. Deliveries that are equal in this are sorted by id.
+/// others. Ties are sorted by id.
 pub(super) async fn read(
     transaction: &Transaction<'_>,
     chat: ChatId,

@@ -15,8 +15,9 @@ use crate::text::catalog;
 use crate::text::html::render_template;
 use crate::text::value::{inline, moment};
 
-/// Enqueues messages for the chats of each store that these events pause or resume. If a store has several such events,
-/// only the newest counts. An event older than `digest_after` gets no message.
+/// Tells the chats of a store that the store is paused, or takes orders again: enqueues a message for each chat. If
+/// `due` has several such events of a store, only the newest counts. An event older than `digest_after` gets no
+/// message.
 pub(super) async fn enqueue(
     transaction: &Transaction<'_>,
     due: &[Due],
@@ -57,7 +58,7 @@ pub(super) async fn enqueue(
     Ok(())
 }
 
-/// The store and the language of a message that says that a store is paused or takes orders again.
+/// The store and the language for the text of a message that a store is paused, or takes orders again.
 #[derive(Debug)]
 struct Notice<'a> {
     /// The store's id.
@@ -70,8 +71,8 @@ struct Notice<'a> {
     language: &'a str,
 }
 
-/// Returns the text of a message. If `is_paused`, the text says that the store is paused, otherwise that the store
-/// takes orders again. `data` is the event's data as JSON.
+/// Returns the text of a message that a store is paused (`is_paused`), or takes orders again. `data` is the event's
+/// data as JSON.
 fn notice(notice: &Notice<'_>, is_paused: bool, data: &str) -> String {
     #[derive(Default, Deserialize)]
     struct Data {

@@ -1,7 +1,7 @@
-//! Claims the next send to a chat, for this node. Postgres enforces the limits for all nodes together. Each lane of a
-//! chat (new messages, or edits) has one send at a time, with a pause of a second between two sends. A group gets at
-//! most twenty sends a minute, and the bot makes at most thirty sends a second. These times count from the *end* of a
-//! send, because Telegram does not tell when it counts a send.
+//! Claims chats for sends by this node. A claim is the right to send one message to a chat. Postgres enforces
+//! Telegram's limits for all nodes together. Each lane of a chat (new messages, or edits) has one send at a time, with
+//! a pause of a second between two sends. A group gets at most 20 sends per minute, and the bot makes at most 30 sends
+//! per second. These times count from the *end* of a send, because Telegram does not tell when it counts a send.
 
 use std::time::Duration;
 
@@ -18,13 +18,13 @@ use crate::infra::db::{self, QueryError};
 use crate::sources::Sources;
 use crate::sources::registry::Registry;
 
-/// The number of slots for sends that must not delay orders. These are edits, messages to chats without a link to a
-/// store, and sends to chats whose last send failed. A slot is the right to make one of the bot's sends per second. If
-/// Telegram does not respond, a send holds its slot until the deadline.
+/// A slot is the right to make one of the bot's sends per second. This is the number of slots for sends that must not
+/// delay orders: edits, messages to chats without a store, and sends to chats whose last send failed. Such a send may
+/// hold its slot for long, if Telegram does not respond.
 const SLOTS_OF_THE_REST: i32 = 10;
-/// The shortest wait for a delivery that is due soon.
+/// The shortest pause before the next attempt to claim a chat, if a delivery will be due soon.
 const SHORTEST_WAIT: Duration = Duration::from_millis(10);
-/// The wait when a delivery is due but could not be claimed.
+/// The pause before the next attempt to claim a chat, if a delivery is due but could not be claimed.
 const DUE_ALREADY_WAIT: Duration = Duration::from_millis(100);
 
 /// The outcome of an attempt to claim a chat. A claim gives this node the right to send one message to the chat.
@@ -32,16 +32,16 @@ const DUE_ALREADY_WAIT: Duration = Duration::from_millis(100);
 pub enum Claimed {
     /// This node has claimed a chat, and must send this message to it.
     Work(Box<Claim>),
-    /// The claimed chat had nothing to send. The caller tries again at once.
+    /// A chat was claimed, but had nothing to send. The caller must try again at once.
     Empty,
-    /// No send may begin before this time has passed.
+    /// No chat could be claimed. The caller must wait for this time before the next attempt.
     Idle(Duration),
 }
 
-/// The settings of all claims of this node.
+/// The settings that this node uses for all its claims.
 #[derive(Debug, Clone)]
 pub struct Rules {
-    /// How long a claim lasts if the node does not end it. After that, another node may claim the chat.
+    /// The longest duration of a claim. After that, another node may claim the chat.
     pub lease: Duration,
     /// The deadline of a send.
     pub deadline: Duration,
@@ -49,13 +49,14 @@ pub struct Rules {
     pub digest: DigestRule,
     /// The longest wait of an idle node before it looks again for due deliveries.
     pub idle: Duration,
-    /// SHA-256 of the bot's token. A bot that Telegram refused stays stopped only for the refused token.
+    /// SHA-256 of the bot's token. If Telegram has refused this token, nothing is sent.
     pub bot: [u8; 32],
     /// The id of this node's row in `vestnik.vst_bot_node`.
     pub node: String,
 }
 
-/// Claims the next chat that may get a message. If no chat may, claims a chat in which a message may be edited.
+/// Claims the next chat that may get a new message. If there is none, claims a chat in which a sent message may be
+/// edited.
 pub async fn claim(pool: &Pool, sources: &Registry, rules: &Rules) -> Result<Claimed, QueryError> {
     for lane in Lane::ALL {
         if let Some(claimed) = db::with_timeout(claim_in(pool, sources, rules, lane)).await? {
@@ -124,8 +125,8 @@ async fn claim_in(pool: &Pool, sources: &Registry, rules: &Rules, lane: Lane) ->
 }
 
 /// Returns SQL that claims both a chat and a slot, or neither. A slot is the right to make one of the bot's sends per
-/// second. The statement skips rows that another node has locked. The claim holds the chat and the slot until the same
-/// moment, and `complete::release` recognizes the slot by this moment.
+/// second. The statement skips rows that another node has locked. It gives the chat and the slot the same end time, by
+/// which `complete::release` recognizes the slot of a claim.
 fn claim_sql(lane: Lane) -> String {
     let own = lane.columns();
     let (next_at, wakes_at, until) = (own.next_at, own.wakes_at, own.leased_until);
@@ -193,8 +194,8 @@ async fn next(
     }
 }
 
-/// Takes the next change of buttons in a chat. Changes older than a minute become dead, because the person who pressed
-/// a button does not wait any more.
+/// Returns the next queued change of a message's buttons in this chat. Marks changes older than a minute as dead,
+/// because the person who pressed a button does not wait any more. `None`: no change is due.
 async fn keyboard(transaction: &Transaction<'_>, chat: ChatId) -> Result<Option<Work>, QueryError> {
     const OVER: &str = "update vestnik.vst_delivery set state = 'dead', reason = 'too late for who pressed', completed_at = clock_timestamp() \
          where chat_id = $1 and keyboard is not null and not is_list and state in ('pending', 'sending', 'retrying') \
@@ -246,8 +247,8 @@ async fn sending(transaction: &Transaction<'_>, work: &Work, fence: i64) -> Resu
     })
 }
 
-/// Returns the time until the next send may begin, at most `idle`. While the bot is stopped, the time is `idle`. If a
-/// due delivery could not be claimed, the time is short, because another node has locked the chat or no slot is free.
+/// Returns the time until the next send may begin, at most `idle`. While the bot is stopped, returns `idle`. If a due
+/// delivery could not be claimed (another node has locked the chat, or no slot is free), returns a short time.
 async fn next_due(client: &Client, rules: &Rules) -> Result<Duration, QueryError> {
     // If no chat waits, the query returns null. A time would be wrong then, because the time at which a slot is free
     // may be infinite.
@@ -272,9 +273,9 @@ async fn next_due(client: &Client, rules: &Rules) -> Result<Duration, QueryError
     Ok(wait.unwrap_or(rules.idle).min(rules.idle))
 }
 
-/// Ends a claim without a send, because the chat has no due delivery in this lane (new messages, or edits). If another
-/// node enqueues for this chat at this moment, that node first waits for the row's lock, and then marks the chat as
-/// waiting again.
+/// Ends a claim without a send, because the chat has no due delivery in this lane (new messages, or edits). No delivery
+/// is lost if another node enqueues one for this chat now: that node waits for the lock on the chat's row, and then
+/// marks the chat as waiting.
 async fn release_idle(transaction: &Transaction<'_>, chat: ChatId, lane: Lane, slot: i32) -> Result<(), QueryError> {
     let own = lane.columns();
     let idle = format!(

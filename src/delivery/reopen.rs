@@ -1,5 +1,5 @@
-//! Sends orders again when a person asks for them. A person asks for one order with a button of a list or of an old
-//! message, and for all open orders with the command `/orders`.
+//! Sends orders again when a person asks for them. For one order, the person presses a button of a list or of an old
+//! message. For all open orders, the person writes the command `/orders`.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,11 +13,11 @@ use crate::domain::status::Status;
 use crate::infra::db::{self, QueryError};
 use crate::sources::registry::Registry;
 
-/// The search for the open orders of a chat reads at most this many orders: the newest ones.
+/// To find the open orders of a chat, at most this many orders are read: the newest ones.
 const LOOKED_AT: i64 = 5000;
-/// The age of the oldest orders that the search for open orders includes, hours.
+/// To find the open orders of a chat, only orders up to this age are read, hours.
 const HOURS: i32 = 48;
-/// The most orders in the list of open orders. The list has the orders that wait longest.
+/// The most orders in the list of open orders. If there are more, the list has those that have waited longest.
 const LISTED: usize = 300;
 
 /// The open orders and bookings of a chat.

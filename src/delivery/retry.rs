@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// The bounds of a wait that doubles with each failure.
+/// The shortest and the longest wait. The wait doubles with each failure.
 #[derive(Debug, Clone, Copy)]
 pub struct Pauses {
     /// The wait after the first failure.
@@ -13,8 +13,9 @@ pub struct Pauses {
 
 impl Pauses {
     /// Returns the wait after this many failures in a row. The wait doubles with each failure up to `longest`. Then a
-    /// part of the wait is subtracted, so that simultaneous failures are not retried together. `jitter` is a random
-    /// number from 0 (nothing is subtracted) to 1 (a quarter is subtracted). The wait is never shorter than `first`.
+    /// random part of the wait is subtracted, so that simultaneous failures are not retried together. `jitter` is a
+    /// random number from 0 (nothing is subtracted) to 1 (a quarter is subtracted). The result is never shorter than
+    /// `first`.
     pub fn after(self, failures: u32, jitter: f64) -> Duration {
         let doubled = self
             .first

@@ -1,6 +1,6 @@
-//! The state of the bot, which all nodes share in Postgres. The state says which nodes are up, which node polls
-//! Telegram, and from which update the next poll continues. It also includes the updates that are not handled yet, and
-//! whether Telegram accepts the token.
+//! The state of the Telegram bot, which all nodes share in Postgres. The state says which nodes are up, which node
+//! polls Telegram, and from which update the next poll continues. It also has the updates that are not handled yet, and
+//! says whether Telegram accepts the token.
 
 use std::time::Duration;
 
@@ -17,13 +17,13 @@ use crate::infra::db::{self, QueryError};
 
 /// The time between two heartbeats of a node.
 const BEAT_INTERVAL: Duration = Duration::from_secs(1);
-/// The deadline of a heartbeat in Postgres.
+/// The longest time for saving a heartbeat in Postgres.
 const BEAT_DEADLINE: Duration = Duration::from_secs(3);
 /// Seconds without a heartbeat after which a node counts as gone, even if its connection to Postgres still exists. The
 /// node may hang, or a pooler may keep its connection open.
 const SILENCE_S: f64 = 8.0;
-/// Seconds from the end of a node's connection until other nodes repeat its sends. The wait gives the node time to
-/// connect again.
+/// If a node has lost its connection to Postgres for this many seconds, other nodes repeat its sends. The wait gives
+/// the node time to connect again.
 const LEASE_GRACE_S: f64 = 3.0;
 /// For this many seconds after a start of Postgres, a node without a connection does not count as gone, because all
 /// nodes must connect again.
@@ -36,7 +36,7 @@ pub enum Lease {
     Ours {
         /// The id of the first update that the next poll asks Telegram for.
         next_update: i64,
-        /// Whether this node did not hold the lease before.
+        /// Whether this node has just taken the lease, and did not hold it before.
         is_new: bool,
     },
     /// Another node polls.
@@ -54,14 +54,14 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// Creates the heartbeat of the node with this id. `url` is the direct address of Postgres. The address of a
-    /// transaction pooler is used only if no direct address is configured.
+    /// Creates the heartbeat of the node with this id. `url` is the address of Postgres. If possible, it must be the
+    /// direct address, not that of a transaction pooler.
     pub fn new(node: String, url: SecretString) -> Self {
         let beating = watch::Sender::new(false);
         Self { node, url, beating }
     }
 
-    /// Returns a watch that becomes true when Postgres has received the first heartbeat of this node.
+    /// Returns a watch that becomes true when the first heartbeat of this node is saved in Postgres.
     pub fn beating(&self) -> watch::Receiver<bool> {
         self.beating.subscribe()
     }
@@ -128,8 +128,8 @@ pub(crate) fn has_lost_its_leases(node: &str) -> String {
     )
 }
 
-/// Takes or renews this node's lease, which allows it to poll Telegram. The lease is free if the node that held it is
-/// gone.
+/// Takes or renews this node's lease. Only the node with the lease may poll Telegram. The lease can be taken if the
+/// node that held it is gone.
 pub async fn lease(pool: &Pool, node: &str) -> Result<Lease, QueryError> {
     let take = format!(
         "with before as (select poller from vestnik.vst_bot for update) \
@@ -159,7 +159,7 @@ pub async fn lease(pool: &Pool, node: &str) -> Result<Lease, QueryError> {
     .await
 }
 
-/// An update of Telegram: a text, a press of a button, or news about a chat.
+/// An update from Telegram: a text, a press of a button, or a change in a chat.
 #[derive(Debug, Clone)]
 pub struct Update {
     /// The update's id at Telegram.
@@ -168,9 +168,9 @@ pub struct Update {
     pub body: String,
 }
 
-/// Saves the updates of a poll. After that, Telegram may drop all updates before `next_update`. Returns whether this
-/// node still holds the lease. If it does not, nothing is saved, and Telegram sends the updates again to the node that
-/// holds the lease.
+/// Saves the updates that a poll returned. The next poll then starts at `next_update`, so Telegram may drop all updates
+/// before it. Returns whether this node still holds the lease. If not, nothing is saved, and Telegram sends the updates
+/// again to the node that holds the lease.
 ///
 /// `next_update` may be lower than before: after a week without updates, Telegram may give the next update any id.
 pub async fn save_updates(pool: &Pool, node: &str, next_update: i64, updates: &[Update]) -> Result<bool, QueryError> {
@@ -193,7 +193,7 @@ pub async fn save_updates(pool: &Pool, node: &str, next_update: i64, updates: &[
     .await
 }
 
-/// Reads the saved updates that were not handled, for example because the node stopped. Returns the oldest `most` of
+/// Reads the oldest saved updates that are not handled yet, at most `most`. For example, a node that stopped has left
 /// them.
 pub async fn left_over(pool: &Pool, most: i64) -> Result<Vec<Update>, QueryError> {
     const LEFT: &str = "select id, body from vestnik.vst_bot_update order by taken_at, id limit $1";
@@ -243,8 +243,8 @@ pub async fn stop_bot(pool: &Pool, token: &str, why: &str) -> Result<(), QueryEr
     .await
 }
 
-/// Records that Telegram accepts this token, and starts a stopped bot. If the token belongs to another bot, this
-/// function deletes the saved updates of the old bot, and resets the id of the next update to 0.
+/// Records that Telegram accepts this token, and starts a stopped bot. If the token belongs to another bot than before,
+/// deletes the old bot's saved updates. The id of the next update is then 0.
 pub async fn start_bot(pool: &Pool, token: &str) -> Result<(), QueryError> {
     const START: &str = "with other as (select number is distinct from $1 as is_new from vestnik.vst_bot), \
          forgotten as (delete from vestnik.vst_bot_update where (select is_new from other)) \
@@ -259,7 +259,7 @@ pub async fn start_bot(pool: &Pool, token: &str) -> Result<(), QueryError> {
     .await
 }
 
-/// Saves the reason why this node does not reach Telegram. `None`: this node reaches Telegram again.
+/// Saves why this node does not reach Telegram. `error: None` means that this node reaches Telegram again.
 pub async fn note(pool: &Pool, error: Option<&str>) -> Result<(), QueryError> {
     const NOTE: &str = "update vestnik.vst_bot set error = $1, error_at = case when $1::text is not null then clock_timestamp() end \
          where error is distinct from $1";
@@ -270,7 +270,8 @@ pub async fn note(pool: &Pool, error: Option<&str>) -> Result<(), QueryError> {
     .await
 }
 
-/// Records that a conflict has just occurred: another program polls with the same token, or the bot has a webhook.
+/// Records that Telegram reported a conflict just now: another program polls with the same token, or the bot has a
+/// webhook.
 pub async fn note_conflict(pool: &Pool) -> Result<(), QueryError> {
     db::with_timeout(async {
         let client = pool.get().await?;
@@ -282,9 +283,9 @@ pub async fn note_conflict(pool: &Pool) -> Result<(), QueryError> {
     .await
 }
 
-/// If Telegram has answered no poll for this many seconds, the bot counts as receiving no updates.
+/// If Telegram has answered no poll for this many seconds, operators are told that the bot gets no updates.
 const POLL_IS_OLD_S: f64 = 60.0;
-/// If another program polls with the same token, this conflict is reported for this many seconds.
+/// For this many seconds after a conflict (another program polls with the same token), operators are told about it.
 const CONFLICT_IS_NEWS_S: f64 = 120.0;
 
 /// The state of the bot, for operators. Ages are in seconds.
@@ -296,7 +297,7 @@ pub struct State {
     pub poller: Option<String>,
     /// The age of the newest poll that Telegram answered. `None`: Telegram has answered no poll yet.
     pub polled_s: Option<f64>,
-    /// The age of the newest 409 (conflict) of a poll. `None`: no poll had a conflict.
+    /// The age of the newest poll that failed with HTTP status 409 (conflict). `None`: no poll had a conflict.
     pub conflict_s: Option<f64>,
     /// The reason why a node does not reach Telegram, and the age of this error. `None`: no error is known.
     pub error: Option<(String, f64)>,
@@ -305,7 +306,7 @@ pub struct State {
 }
 
 impl State {
-    /// Whether Telegram answered a poll recently, so that updates arrive.
+    /// Whether Telegram answered a poll in the last minute.
     pub fn is_polled(&self) -> bool {
         self.polled_s.is_some_and(|since_s| since_s <= POLL_IS_OLD_S)
     }

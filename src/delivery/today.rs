@@ -1,4 +1,5 @@
-//! Reads a store's day so far: its new orders and bookings in their current state, and how fast people answered.
+//! Reads a store's orders and bookings of the current day: the new ones in their current state, and how fast people
+//! answered.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -14,18 +15,17 @@ use crate::sources::lookup_results::Lookups;
 use crate::sources::registry::Registry;
 use crate::store::until::{DAY_BEGINS_HOUR, day_sql};
 
-/// A day's figures are counted from at most this many journal rows of the store. If the day has more rows, only the
-/// newest ones count.
+/// To find the orders of a day, at most this many journal rows of the store are read: the newest ones.
 const WRITES: i64 = 10_000;
 
-/// An order or booking that became new today.
+/// An order or booking that arrived today.
 #[derive(Debug)]
 pub struct Newcomer {
-    /// When the order or booking became new.
+    /// When the order or booking arrived.
     pub at: OffsetDateTime,
     /// The newest event of the order or booking, which has its current state.
     pub last: PartnerEvent,
-    /// The time until somebody answered the order or booking, so that its status was not `pending` any more. `None`:
+    /// The time until somebody answered the order or booking: until its status was not `pending` any more. `None`:
     /// nobody has answered it.
     pub answered_after: Option<Duration>,
 }
@@ -39,9 +39,9 @@ pub struct Today {
     pub time_zone: String,
     /// When the day began: at 5:00 by the store's clock, so that the hours after midnight belong to the previous day.
     pub began: OffsetDateTime,
-    /// The orders and bookings that became new on this day, newest last.
+    /// The orders and bookings that arrived on this day, newest last.
     pub newcomers: Vec<Newcomer>,
-    /// Whether the day has more than `WRITES` journal rows. Then the oldest orders may be missing from `newcomers`.
+    /// Whether the day has `WRITES` journal rows or more. Then the oldest orders may be missing from `newcomers`.
     pub is_cut: bool,
 }
 

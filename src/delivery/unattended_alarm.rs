@@ -1,18 +1,20 @@
 //! Raises an alarm for an open store if no panel can ring for its next order. The alarm is a message to the store's
-//! chats. When a panel can ring again, or the store closes, these chats get a message that the alarm is over. A store
-//! with the setting `attended_by = 'chats'` needs no panel.
+//! chats. When a panel can ring again, or the store closes, these chats get a message that the alarm is over. If a
+//! store has the setting `attended_by = 'chats'`, a chat that gets its orders counts like a panel.
 
 use crate::infra::db::{self, Pool, QueryError};
 
 /// Seconds without a panel after which an open store gets an alarm. Reloading the panel's page takes less time.
 pub const GRACE_S: f64 = 60.0;
 
-/// Checks all stores once, with the grace period `GRACE_S`. Returns the number of alarms that began or ended.
+/// Checks all stores once. A store gets an alarm after [`GRACE_S`] seconds without a panel. Returns the number of
+/// alarms that began or ended.
 pub async fn watch(pool: &Pool) -> Result<u64, QueryError> {
     watch_with(pool, GRACE_S).await
 }
 
-/// Checks all stores once, with this grace period in seconds. Returns the number of alarms that began or ended.
+/// Checks all stores once. A store gets an alarm after `grace_s` seconds without a panel. Returns the number of alarms
+/// that began or ended.
 pub async fn watch_with(pool: &Pool, grace_s: f64) -> Result<u64, QueryError> {
     const PRESENT: &str = "select p.store_id from vestnik.vst_presence p join vestnik.vst_node n on n.id = p.node_id \
          where n.until > clock_timestamp()";

@@ -1,4 +1,4 @@
-//! Posts a test message to a webhook, for an operator.
+//! Posts a test message to a webhook, when an operator requests this.
 
 use tokio_postgres::types::ToSql;
 
@@ -6,7 +6,7 @@ use crate::infra::config::Webhook;
 use crate::infra::db::{self, Client, QueryError};
 use crate::infra::standard_webhook::{DEADLINE, Letter, Poster};
 
-/// The reason why a test failed.
+/// The reason why a test message could not be posted.
 #[derive(Debug, thiserror::Error)]
 pub enum TestError {
     /// The receiver did not accept the test message. The field is the reason.
@@ -20,8 +20,8 @@ pub enum TestError {
     Client(#[from] reqwest::Error),
 }
 
-/// Posts one message of type `test`, and returns the HTTP status of the response. `sql` selects the address, the
-/// secrets, the time and the body of the message, with the parameter `which`. `None`: `sql` returns no row.
+/// Posts one message of type `test`, and returns the HTTP status of the response. The query `sql` returns the address,
+/// the secrets, the time and the body of the message. `which` is its only parameter. `None`: the query returns no row.
 pub(super) async fn post(
     client: &Client,
     sql: &str,

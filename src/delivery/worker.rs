@@ -28,17 +28,18 @@ use crate::infra::db::{self, QueryError};
 use crate::sources::registry::Registry;
 use crate::text::catalog;
 
-/// The most sends that this node has under way at the same time.
+/// The most sends of this node at the same time.
 const SENDS_AT_ONCE: usize = 30;
-/// The longest wait of an idle task for a signal. This node gets no signal when another node enqueues a delivery.
+/// The longest wait of an idle task for a signal. After this time, the task looks for work without a signal, because
+/// other nodes send no signals.
 const IDLE: Duration = Duration::from_secs(1);
 /// The shortest time between two searches for new events, so that the events of a busy journal are enqueued in batches.
 const ENQUEUE_SPACING: Duration = Duration::from_millis(50);
-/// The attempts to save the outcome of a send. If all of them fail, the lease ends by itself, and the message may be
-/// sent twice.
+/// The number of attempts to save the outcome of a send. If all of them fail, the lease ends by itself, and the message
+/// may be sent twice.
 const COMPLETE_ATTEMPTS: u32 = 5;
-/// If at least this many sends failed since the last successful send of this node, the failures count as an outage. The
-/// next successful send then ends the pauses of all failed deliveries.
+/// The number of failed sends in a row, on this node, that counts as an outage. The next successful send then ends the
+/// pauses of all failed deliveries.
 const FAILURES_OF_ALL: u32 = 3;
 
 /// The durable sends of a node. The fields are shared by all tasks.
@@ -79,7 +80,7 @@ impl<C: ChatChannel> Worker<C> {
         );
     }
 
-    /// Logs a warning if the operator has set texts for stores that are not set up.
+    /// Logs a warning for each store that has texts of the operator, but is not set up.
     async fn warn_of_unused_texts(&self) {
         const UNKNOWN: &str = "select unnest($1::text[]) except select id from vestnik.vst_store order by 1";
         let stores = catalog::stores_with_own_texts();
@@ -187,8 +188,8 @@ impl<C: ChatChannel> Worker<C> {
         while sends.join_next().await.is_some() {}
     }
 
-    /// Sends the message of one claimed chat, and saves the outcome. `failures` counts this node's failed sends since
-    /// its last success.
+    /// Sends the message of one claim, and saves the outcome. `failures` counts this node's failed sends since its last
+    /// success.
     async fn carry(self: Arc<Self>, claim: Claim, failures: Arc<AtomicU32>) {
         let outcome = self.client.send(&claim, self.settings.deadline).await;
         count(&claim, &outcome);
@@ -291,8 +292,8 @@ impl<C: ChatChannel> Worker<C> {
     }
 }
 
-/// Logs the outcome of a failed send. The log leaves out the reason why Telegram refused a message, because the reason
-/// may quote the message. The reason is saved with the delivery.
+/// Logs the outcome of a failed send. If Telegram refused the message, the log leaves out the reason, because the
+/// reason may quote the message. The reason is saved with the delivery.
 fn log(claim: &Claim, outcome: &SendOutcome) {
     let chat = claim.chat.0;
     match outcome {

@@ -12,9 +12,9 @@ use crate::journal;
 use crate::sources::lookup_results::LookupResult;
 use crate::sources::{Context, Sources};
 
-/// The number of journal rows that one query reads.
+/// The most journal rows that one query reads.
 const PAGE_ROWS: i64 = 500;
-/// The fewest digits of a telephone number. A shorter number would match many customers.
+/// The fewest digits that a given telephone number must have. A shorter number would match many customers.
 pub(super) const MIN_PHONE_DIGITS: usize = 7;
 /// Only this many digits at the end of a telephone number are compared. The digits before them are a country code, or a
 /// digit that replaces it.
@@ -39,21 +39,21 @@ pub enum Whom {
     },
 }
 
-/// The data of a customer in the journal.
+/// All that the journal has about a customer.
 #[derive(Debug, Default)]
 pub(super) struct CustomerData {
     /// The ids of the customer's orders and bookings.
     pub subjects: BTreeSet<SubjectId>,
     /// All journal rows about these orders and bookings, sorted by id.
     pub events: Vec<JournalEvent>,
-    /// The newest state of each order and booking, with its store and event.
+    /// For each order and booking: its store, its newest state, and the id of the event with this state.
     pub newest: Vec<(StoreId, Subject, EventId)>,
     /// Texts that identify the customer: name, telephone number, address.
     pub words: BTreeSet<String>,
 }
 
 impl CustomerData {
-    /// The sources and the keys of the orders and bookings, in two arrays of the same length.
+    /// The ids of the sources and the keys of the orders and bookings, in two arrays of the same length.
     pub fn subjects(&self) -> (Vec<i32>, Vec<&str>) {
         self.subjects.iter().map(|it| (it.source.0, &*it.key)).unzip()
     }
@@ -63,7 +63,8 @@ impl CustomerData {
         self.subjects.iter().map(ToString::to_string).collect()
     }
 
-    /// The source, the number and the key of each order and booking.
+    /// For each order and booking: the name of its source, its number, and its key. The number is empty if it is not
+    /// known.
     pub fn orders(&self) -> Vec<(String, String, String)> {
         let of = |id: &SubjectId| {
             let known = self.newest.iter().find(|(_, subject, _)| subject.id == *id);
@@ -76,7 +77,7 @@ impl CustomerData {
     }
 }
 
-/// The rows that record a shop's write, with the ids of the events.
+/// Selects the journal rows that record a write to a shop's table. Returns each write with the id of its event.
 pub(super) fn writes(events: &[JournalEvent]) -> impl Iterator<Item = (EventId, &RowWrite)> {
     events.iter().filter_map(|event| match &event.body {
         Body::Write(write) => Some((event.id, write)),
@@ -136,8 +137,8 @@ pub(super) async fn find(transaction: &Transaction<'_>, sources: &Sources, whom:
     Ok(found)
 }
 
-/// Adds orders and bookings to `found`. `condition` is SQL that selects journal rows. `is_meant` gets the key and the
-/// states of each selected row, and says whether the row belongs to the customer.
+/// Adds the customer's orders and bookings to `found`. `condition` is SQL that selects journal rows. `is_meant` gets
+/// the key and the states of each selected row, and says whether the row belongs to the customer.
 async fn collect(
     transaction: &Transaction<'_>,
     sources: &Sources,
@@ -171,7 +172,8 @@ async fn collect(
     }
 }
 
-/// Reads all journal rows about the orders and bookings in `found`, of any store.
+/// Adds to `found` all journal rows about its orders and bookings, in any store. Also adds the newest states, and the
+/// texts that identify the customer.
 async fn rows(transaction: &Transaction<'_>, sources: &Sources, found: &mut CustomerData) -> Result<(), Error> {
     let (of, keys) = found.subjects();
     let condition = "(source, key) in (select * from unnest($1::int[], $2::text[])) order by id";
@@ -195,8 +197,8 @@ async fn rows(transaction: &Transaction<'_>, sources: &Sources, found: &mut Cust
     Ok(())
 }
 
-/// Returns the state of the order after the write, and its state before the write if the row records one. Empty: the
-/// source is not attached now.
+/// Returns the states of an order that a journal row records: after the write, and before the write if it is recorded.
+/// Empty: the order's source is not attached any more.
 fn states(sources: &Sources, event: &JournalEvent, write: &RowWrite) -> Vec<Subject> {
     let (Some(source), Some(key)) = (sources.get(write.source), &write.key) else {
         return Vec::new();

@@ -1,5 +1,5 @@
-//! Removes the customer from messages that were sent to Telegram. This module enqueues edits of the messages, because
-//! only a node with the bot can edit them.
+//! Removes the customer's data from messages that were sent to Telegram. This module enqueues edits of the messages,
+//! because only a node with the bot can edit them.
 
 use super::find::CustomerData;
 use crate::domain::event::SubjectId;
@@ -8,7 +8,7 @@ use crate::telegram::erased;
 use crate::text::value::inline;
 use crate::text::{catalog, html};
 
-/// Enqueues an edit of each sent message about the orders. Returns the number of edits.
+/// Enqueues an edit of each message that was sent about the customer's orders. Returns the number of edits.
 pub(super) async fn rewrite(transaction: &Transaction<'_>, found: &CustomerData) -> Result<u64, QueryError> {
     const MESSAGES: &str = "select m.chat_id, m.store_id, m.subject, m.message_id, m.event_id, coalesce(l.language, 'ru') \
          from vestnik.vst_message m left join vestnik.vst_chat_link l using (chat_id, store_id) \
@@ -45,8 +45,8 @@ pub(super) async fn rewrite(transaction: &Transaction<'_>, found: &CustomerData)
     Ok(count)
 }
 
-/// Replaces the text of each answer of the bot that contains the customer's data. The text is replaced even if the
-/// answer is not sent yet. Returns the number of these answers.
+/// Replaces the saved text of each answer of the bot that contains the customer's data. An answer that was already sent
+/// stays in its chat. Returns the number of replaced texts.
 pub(super) async fn blank_replies(transaction: &Transaction<'_>, found: &CustomerData) -> Result<u64, QueryError> {
     const BLANK: &str = "update vestnik.vst_delivery d set words = $2 where d.words is not null and d.message_id is null \
          and exists (select from unnest($1::text[]) w (word) where strpos(d.words, w.word) > 0)";
@@ -60,7 +60,8 @@ pub(super) async fn blank_replies(transaction: &Transaction<'_>, found: &Custome
     Ok(transaction.execute(BLANK, &[&words, &text]).await?)
 }
 
-/// Counts the orders' deliveries that are being sent now, and those that are dead.
+/// Counts the deliveries of the customer's orders that a node is sending now, and those that are dead (never sent
+/// again).
 pub(super) async fn under_way(transaction: &Transaction<'_>, found: &CustomerData) -> Result<(i64, i64), QueryError> {
     const UNDER_WAY: &str = "select count(*) filter (where state = 'sending'), count(*) filter (where state = 'dead') \
          from vestnik.vst_delivery where subject = any ($1)";

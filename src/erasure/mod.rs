@@ -43,30 +43,32 @@ impl From<tokio_postgres::Error> for Error {
     }
 }
 
-/// The result of an erasure. After a dry run, it says what would be erased.
+/// The result of an erasure. The result of a dry run says what would be erased.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// The source, the number and the key of each order and booking.
+    /// For each order and booking of the customer: the name of its source, its number, and its key.
     pub orders: Vec<(String, String, String)>,
     /// The number of journal rows from which the data is erased.
     pub events: u64,
-    /// The number of rows of derived sources from which the data is erased. Vestnik computes such rows from several
-    /// tables of the shop.
+    /// The number of rows of derived sources from which the data is erased. A derived source has rows that Vestnik
+    /// computes from several tables of the shop.
     pub projections: u64,
-    /// The number of people's recorded answers that were sent to the shop's own API. The reason is deleted from each of
-    /// them.
+    /// The number of recorded status changes that Vestnik sent to the shop's own API. From each record, the reason that
+    /// a person gave is deleted.
     pub answers: u64,
-    /// The number of the bot's answers whose text is replaced, because it contained the customer's data.
+    /// The number of the bot's answers whose saved text was replaced, because it contained the customer's data.
     pub replies: u64,
     /// The number of Telegram messages that will be edited.
     pub messages: u64,
     /// The number of messages that a node is sending now, and that may still contain the customer's data.
     pub sending: i64,
-    /// The number of dead deliveries. They are kept without the customer's data.
+    /// The number of dead deliveries (those that are never sent again) of the customer's orders. They contain no data
+    /// of the customer.
     pub dead: i64,
 }
 
-/// Erases a customer's data in one transaction. A dry run rolls the transaction back, and only returns the report.
+/// Erases a customer's data in one transaction. If `is_dry`, rolls the transaction back, so that nothing is erased.
+/// Returns the report in both cases.
 pub async fn erase(client: &mut Client, whom: &Whom, is_dry: bool) -> Result<Report, Error> {
     let sources = registry::load(client).await?;
     let transaction = client.transaction().await?;
@@ -93,8 +95,8 @@ pub async fn erase(client: &mut Client, whom: &Whom, is_dry: bool) -> Result<Rep
     Ok(report)
 }
 
-/// Returns a recorded row without the customer's data. If the source is detached, its columns are not known, so nothing
-/// of the row is kept.
+/// Returns the row `data` of a source without the customer's data. If the source is not attached any more, its columns
+/// are not known, so the result is empty.
 fn redacted(sources: &Sources, source: SourceId, data: &str) -> String {
     let source = sources.get(source);
     source.map_or_else(|| "{}".to_owned(), |source| source.without_customer(data))
@@ -129,9 +131,9 @@ async fn answers(transaction: &Transaction<'_>, found: &CustomerData) -> Result<
     transaction.execute(REDACT, &[&sources, &keys]).await
 }
 
-/// Deletes stored responses that contain a message of the shop, because the message may name the customer. Responses
-/// are stored for requests with an idempotency key. If a client repeats such a request, the request is executed again.
-/// This is safe, because the refused request changed nothing.
+/// Deletes the stored responses to requests with an idempotency key, if they contain a message of the shop. Such a
+/// message may name the customer. If a client repeats such a request, the request is executed again. This is safe,
+/// because the refused request changed nothing.
 async fn repeatable_refusals(transaction: &Transaction<'_>, whom: &Whom) -> Result<(), tokio_postgres::Error> {
     const DELETE: &str = "delete from vestnik.vst_idempotent_request \
          where strpos(body, '\"shop_message\"') > 0 and ($1::text is null or store_id = $1)";
@@ -175,7 +177,7 @@ async fn projections(
     Ok(rows)
 }
 
-/// Returns an error if the database does not know the store.
+/// Returns an error if the database has no data of this store.
 async fn known(transaction: &Transaction<'_>, store: &StoreId) -> Result<(), Error> {
     match crate::store::is_known_to(transaction, store).await? {
         true => Ok(()),

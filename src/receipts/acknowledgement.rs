@@ -1,4 +1,4 @@
-//! Saves acknowledgements: a person has seen an event, at a panel or another client.
+//! Saves acknowledgements. An acknowledgement says that a person has seen an event, at a panel or another client.
 
 use crate::infra::db::Pool;
 
@@ -9,10 +9,10 @@ use crate::receipts::writer::Channel;
 use crate::sources::Sources;
 use crate::token::TokenId;
 
-/// The outcome of an acknowledgement.
+/// The outcome of saving an acknowledgement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Acknowledged {
-    /// The acknowledgement is saved. It may have been saved before.
+    /// The acknowledgement is saved now, or was saved before.
     Saved,
     /// The store has no event with this id.
     UnknownEvent,
@@ -21,18 +21,18 @@ pub enum Acknowledged {
 /// The person and the client that acknowledge an event.
 #[derive(Debug, Clone, Copy)]
 pub struct By<'a> {
-    /// The id of the token of the session or request.
+    /// The id of the token with which the acknowledgement was sent.
     pub token: TokenId,
     /// The label of the token, which other people see as the person's name. `None`: the token has no label.
     pub label: Option<&'a str>,
-    /// The name of the session or panel.
+    /// The name of the session or panel that sent the acknowledgement.
     pub session: &'a str,
     /// The channel that carried the acknowledgement.
     pub channel: Channel,
 }
 
-/// Saves that a person has seen the event: as an acknowledgement, and as a receipt, which shows how the event reached
-/// this client. Of several acknowledgements with the same token, the first one counts.
+/// Saves the acknowledgement of an event: a person has seen the event. Also saves the time in the receipt of this
+/// client. If the same token acknowledges an event several times, the first time counts.
 pub async fn save(
     pool: &Pool,
     sources: &Sources,
@@ -87,7 +87,7 @@ pub async fn save(
     })
 }
 
-/// Whether any person has acknowledged the event. `None`: the store has no event with this id.
+/// Whether a person has acknowledged the event. `None`: the store has no event with this id.
 pub async fn is_seen(pool: &Pool, store: &StoreId, event: EventId) -> Result<Option<bool>, QueryError> {
     const SEEN: &str = "select exists (select from vestnik.vst_acknowledgement a where a.event_id = e.id) \
          from vestnik.vst_event e where e.id = $1 and e.store_id = $2";

@@ -13,15 +13,15 @@ use crate::infra::db::QueryError;
 use crate::journal;
 use crate::sources::{registry, zone};
 
-/// Maximum number of journal rows for one page.
+/// Maximum number of journal rows that one page of the report covers.
 pub const PAGE_EVENTS: i64 = 500;
 
-/// A time as people write it: `19:00` (today, by the store's clock), `2026-11-24 19:00` (by the store's clock), or
+/// A time as text: `19:00` (today, by the store's clock), `2026-11-24 19:00` (by the store's clock), or
 /// `2026-11-24T19:00:00Z` (with an offset).
 #[derive(Debug, Clone)]
 pub struct Moment(pub String);
 
-/// The selection of events for the report.
+/// Selects the events of the report: by store, by time, and by order.
 #[derive(Debug)]
 pub struct Span<'a> {
     /// The store of the events. `None`: all stores.
@@ -45,11 +45,11 @@ pub enum Error {
     Failed(#[from] QueryError),
 }
 
-/// Tolerance of the search by ids, seconds. The search begins this many seconds before the time span, and ends this
-/// many seconds after it. Ids rise with the times of events, except after somebody changed the database's clock.
+/// The search for events by id covers this many seconds more at each end of the time span. Ids usually rise with time,
+/// but not if somebody has changed the database's clock.
 const DISORDER_S: f64 = 600.0;
 
-/// The time span, as Postgres has parsed it.
+/// The start and the end of the time span, as Postgres has parsed them.
 pub(super) struct Times {
     pub zone: String,
     pub from: Option<OffsetDateTime>,
@@ -62,7 +62,7 @@ pub struct AuditPage {
     /// The events, ordered by id, each a JSON object:
     /// `{"id","type","at","subject","channels":[..],"chats":[..],"escalation":{..}}`. Times are by the store's clock.
     pub events: Vec<Value>,
-    /// The id after which the next page begins. `None`: the journal has no more rows.
+    /// The value of `after` for the next page. `None`: this page is empty, and there are no more pages.
     pub next: Option<i64>,
 }
 
@@ -121,8 +121,8 @@ fn is_meant(described: &Value, subject: Option<&str>) -> bool {
     subject.is_none_or(|subject| described["subject"] == subject || described["number"] == subject)
 }
 
-/// Parses the times of the span in the store's time zone. If both are times without a day, and the end is not after the
-/// start, the span began yesterday: `22:00` to `02:00`.
+/// Parses the start and the end of the time span in the store's time zone. If both are times without a date, and the
+/// end is not after the start, the start is yesterday. An example is `22:00` to `02:00`.
 pub(super) async fn times(client: &Client, span: &Span<'_>) -> Result<Times, Error> {
     const CLOCK: &str = "'^\\s*\\d{1,2}:\\d\\d(:\\d\\d)?\\s*$'";
     const MOMENT: &str = "case when $N ~ {clock} then ((now() at time zone zone)::date + $N::time) at time zone zone \
@@ -152,8 +152,8 @@ pub(super) async fn times(client: &Client, span: &Span<'_>) -> Result<Times, Err
     })
 }
 
-/// Finds the id of the first event at or after `at`, by a binary search. If no such event exists, returns the id of the
-/// newest event.
+/// Finds the id of the first event that happened at or after `at`, by a binary search. If there is no such event,
+/// returns the id of the newest event.
 async fn first_since(client: &Client, at: OffsetDateTime) -> Result<i64, QueryError> {
     const BOUNDS: &str = "select coalesce(min(id), 0), coalesce(max(id), 0) from vestnik.vst_event";
     const PROBE: &str = "select at < $2 from vestnik.vst_event where id >= $1 order by id limit 1";

@@ -1,5 +1,5 @@
-//! Counts new orders by the channel (such as websocket or telegram) on which they were first seen. A journal row does
-//! not say whether an order is new, so the rows are translated first.
+//! Counts new orders by the channel (such as websocket or telegram) that was the first to carry them. A journal row
+//! does not say whether an order is new, so the rows are translated first.
 
 use crate::infra::db::GenericClient;
 
@@ -9,8 +9,8 @@ use crate::journal;
 use crate::sources::Sources;
 use crate::sources::lookup_results::Lookups;
 
-/// Counts the new orders among these events in a metric, by channel. Each event is paired with the channel on which
-/// it was first seen.
+/// Counts the new orders among `events` in a metric. Each event has the name of the channel that was the first to carry
+/// it.
 pub async fn count(
     client: &impl GenericClient,
     sources: &Sources,
@@ -24,7 +24,7 @@ pub async fn count(
     Ok(())
 }
 
-/// Selects the events that announced a new order.
+/// Returns the ids of the given events that announced a new order.
 pub async fn new_orders(
     client: &impl GenericClient,
     sources: &Sources,

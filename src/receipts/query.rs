@@ -16,11 +16,11 @@ use crate::journal;
 use crate::sources::Sources;
 use crate::sources::lookup_results::Lookups;
 
-/// Maximum number of pages of journal rows that are read for one page of events. If a shop's table also has carts, most
-/// journal rows are about carts and give no event.
+/// Maximum number of reads of the journal for one page of events. Several reads are needed if a shop's table also has
+/// carts, because journal rows about carts give no event.
 const JOURNAL_PAGES: usize = 20;
 
-/// The selection of events for one page.
+/// Selects the events of one page.
 #[derive(Debug)]
 pub struct ReceiptQuery<'a> {
     /// The store of the events.
@@ -33,8 +33,8 @@ pub struct ReceiptQuery<'a> {
     pub key: Option<&'a str>,
     /// The page has only events that are older than this event. `None`: the first page.
     pub before: Option<EventId>,
-    /// The number of events after which no more journal rows are read. The page may have more events than this, because
-    /// each read of the journal returns up to `limit` rows.
+    /// The page is complete when it has at least this many events. It may have more, because each read of the journal
+    /// returns up to `limit` rows.
     pub limit: usize,
 }
 
@@ -75,7 +75,8 @@ pub async fn events(pool: &Pool, sources: &Sources, query: &ReceiptQuery<'_>) ->
     .await
 }
 
-/// Reads the newest journal rows before an event, in the order of their ids.
+/// Reads the newest journal rows that `query` selects, at most `limit`. If `before` is given, reads only rows before
+/// this event. Returns the rows oldest first.
 async fn newest(
     client: &impl GenericClient,
     query: &ReceiptQuery<'_>,
@@ -108,8 +109,8 @@ async fn newest(
     Ok(rows)
 }
 
-/// Translates journal rows to events. Describes each event as JSON, with its receipts, its deliveries to chats, and its
-/// escalation. `clock` formats times.
+/// Translates journal rows to events. Returns each event with its description as JSON: its receipts, its deliveries to
+/// chats, and its escalation. `clock` turns a time into text.
 pub async fn described(
     client: &impl GenericClient,
     sources: &Sources,

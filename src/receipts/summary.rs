@@ -1,5 +1,5 @@
-//! Computes the figures of a store's new orders in a span of time. The figures show on which channel orders were first
-//! seen, and how long they waited for an answer.
+//! Computes figures about a store's new orders in a time span. The figures show which channel was the first to carry an
+//! order, and how long orders waited for an answer.
 
 use crate::infra::db::GenericClient;
 use crate::infra::db::Pool;
@@ -17,16 +17,16 @@ use crate::sources::{Source, Sources};
 /// The upper bounds of the buckets in `Summary::buckets`, seconds. One more bucket counts longer times.
 pub const BUCKETS_S: [i32; 7] = [5, 15, 30, 60, 120, 300, 600];
 
-/// The figures of a store's new orders in a span of time.
+/// Figures about a store's new orders in a time span.
 #[derive(Debug, Default, PartialEq)]
 pub struct Summary {
     /// The number of new orders.
     pub orders: i64,
-    /// The number of orders by the channel on which they were first seen. Orders that no channel has carried are not
-    /// counted.
+    /// The number of orders for each channel that was the first to carry them. Orders that no channel has carried are
+    /// not counted.
     pub first_seen: Vec<(String, i64)>,
-    /// The number of orders by the time until a person acknowledged or answered them. Element `i` counts the times up
-    /// to `BUCKETS_S[i]` and above the bound before it. The last element counts longer times.
+    /// Counts orders by the time until a person acknowledged or answered them. Element `i` counts the times up to
+    /// `BUCKETS_S[i]` that are longer than `BUCKETS_S[i - 1]`. The last element counts longer times.
     pub buckets: [i64; BUCKETS_S.len() + 1],
     /// The median time until a person acknowledged or answered an order, seconds. `None`: nobody acknowledged or
     /// answered an order.
@@ -37,12 +37,12 @@ pub struct Summary {
     /// The number of orders that were escalated (sent to further chats or to a webhook), because nobody answered in
     /// time.
     pub escalated: i64,
-    /// The preparation times of orders that people accepted and made ready by buttons.
+    /// Figures about the preparation of orders that people accepted and made ready through Vestnik.
     pub prepared: Prepared,
 }
 
-/// The figures of the preparation time: the time from the acceptance of an order until it was ready, handed over or
-/// completed.
+/// Figures about preparation times. The preparation time begins when a person accepts an order, and ends when the order
+/// is ready, handed over or completed.
 #[derive(Debug, Default, PartialEq)]
 pub struct Prepared {
     /// The number of orders with a known preparation time.
@@ -51,13 +51,14 @@ pub struct Prepared {
     pub p50: Option<f64>,
     /// The 90th percentile of the preparation time, seconds. `None`: no order has a known preparation time.
     pub p90: Option<f64>,
-    /// The number of orders whose preparation time is known, and for which the store promised a time.
+    /// The number of orders with a known preparation time for which the store promised a time.
     pub promised: i64,
-    /// The number of orders that were ready later than the last promised time.
+    /// The number of orders that were ready after the promised time. If the store promised several times, the last one
+    /// counts.
     pub late: i64,
 }
 
-/// Computes the figures of a store's orders that became new from `from` (inclusive) to `to` (exclusive).
+/// Computes the figures of a store's new orders. An order counts if it was new at or after `from`, and before `to`.
 pub async fn summary(
     pool: &Pool,
     sources: &Sources,
@@ -137,7 +138,7 @@ pub async fn summary(
     })
 }
 
-/// The ids of the events that announced new orders within a span of time.
+/// Returns the ids of the events that announced a new order of the store, from `from` (inclusive) to `to` (exclusive).
 async fn new_orders(
     client: &impl GenericClient,
     sources: &Sources,
@@ -170,9 +171,9 @@ async fn new_orders(
         .collect())
 }
 
-/// An SQL condition for updates that may have made an order new (pending). Before the update, the order was hidden from
-/// panels (such as a cart), or had another status. The new status is not hidden, and may mean pending. Both values are
-/// compared as JSON text, because a value within a JSON column may be no text.
+/// Returns an SQL condition that selects updates after which an order may be new (pending). Before the update, the
+/// status must be hidden from panels (such as a cart), or a known status other than pending. After the update, it must
+/// be pending or unknown. Statuses are compared as JSON text, because a value in a JSON column may be of any type.
 fn may_be_new_sql(source: &Source) -> String {
     let words = &source.mapping.status;
     let other = Status::ALL.into_iter().filter(|status| *status != Status::Pending);

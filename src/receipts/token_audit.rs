@@ -1,5 +1,5 @@
-//! Reads what the holder of a token has done: status changes and acknowledgements. If an entry names a person, the
-//! holder has chosen this name, and nobody has verified it.
+//! Reads what a token was used for: status changes and acknowledgements. If an entry names a person, the user of the
+//! token has chosen this name, and nobody has verified it.
 
 use futures::StreamExt as _;
 use serde::Serialize;
@@ -9,11 +9,11 @@ use super::audit::{Error, Span, times};
 use crate::infra::db::{Client, QueryError};
 use crate::token::TokenId;
 
-/// One act of a token's holder: a status change or an acknowledgement.
+/// One act with a token: a status change or an acknowledgement.
 #[derive(Debug, Serialize)]
 pub struct Act {
-    /// The time of the act, such as `2026-11-24 19:03:00`. It is in the time zone of the store of the report. If the
-    /// report is about all stores, it is in UTC.
+    /// The time of the act, such as `2026-11-24 19:03:00`, in the time zone of the report's store. A report about all
+    /// stores has the times in UTC.
     pub at: String,
     /// The kind of act: `status` for a status change, or `acknowledged`.
     pub what: String,
@@ -29,12 +29,12 @@ pub struct Act {
     pub status: Option<String>,
     /// The id of the acknowledged event. `None`: the act is a status change.
     pub event: Option<String>,
-    /// The person's name, as the holder claimed it. `None`: the name is not known.
+    /// The name of the person, which the user of the token has chosen. `None`: no name is known.
     pub by: Option<String>,
 }
 
-/// Reads the acts of a token's holder in the span of time, ordered by time, and passes each act to `pass`. The field
-/// `subject` of `span` is ignored.
+/// Reads the acts with a token in the time span, ordered by time, and passes each act to `pass`. The field `subject` of
+/// `span` is ignored.
 pub async fn acts(client: &Client, token: TokenId, span: &Span<'_>, mut pass: impl FnMut(Act)) -> Result<(), Error> {
     const ACTS: &str = "select to_char(at at time zone $5, 'YYYY-MM-DD HH24:MI:SS'), what, store_id, o.name, key, previous, status, \
              event::text, by_whom from ( \

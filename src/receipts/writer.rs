@@ -1,5 +1,5 @@
-//! Saves receipts: which recipient an event reached, on which channel, and when. Sessions queue receipts as they
-//! happen. The writer saves them in batches in the background, so that no event waits for its receipt.
+//! Saves receipts. A receipt says which recipient an event reached, on which channel, and when. Sessions queue receipts
+//! as they happen. The writer saves them in batches in the background, so that no event waits for its receipt.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,15 +15,16 @@ use crate::receipts::first_seen;
 use crate::sources::registry::Registry;
 use crate::token::TokenId;
 
-/// Maximum number of queued receipts. Further receipts are dropped and counted; their events are not affected.
+/// Maximum number of queued receipts. Further receipts are dropped and counted in a metric. Events are sent even if
+/// their receipts are dropped.
 const QUEUE_RECEIPTS: usize = 20_000;
 /// Maximum number of receipts that one statement saves.
 const BATCH_RECEIPTS: usize = 1000;
-/// Time for which the first receipt of a batch waits for more receipts.
+/// The longest time for which a receipt waits for more receipts to form a batch.
 const GATHER: Duration = Duration::from_millis(200);
 /// Maximum number of attempts to save a batch.
 const ATTEMPTS: u32 = 5;
-/// The time between two attempts.
+/// The time between two attempts to save a batch.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// The channel that carried an event to a client.
@@ -62,7 +63,7 @@ pub enum ReceiptKind {
 /// A receipt that is to be saved.
 #[derive(Debug)]
 pub struct Receipt {
-    /// The store of the event. If the event belongs to another store, the receipt is ignored.
+    /// The store of the session or request. The receipt is saved only if the event belongs to this store.
     pub store: StoreId,
     /// The id of the event.
     pub event: EventId,
@@ -70,7 +71,7 @@ pub struct Receipt {
     pub channel: Channel,
     /// The name of the recipient: the session's name, or the name that a panel chose.
     pub recipient: String,
-    /// The id of the token of the session or request that sent the receipt.
+    /// The id of the token with which the session or request was opened.
     pub token: TokenId,
     /// The fact that the receipt proves.
     pub what: ReceiptKind,
@@ -78,19 +79,19 @@ pub struct Receipt {
     pub at: OffsetDateTime,
 }
 
-/// Queues receipts for the writer. Any task may use it, because it never waits.
+/// Queues receipts for [`ReceiptWriter`]. Any task may use it, because it never waits.
 #[derive(Debug, Clone)]
 pub struct ReceiptRecorder {
     receipts: mpsc::Sender<Receipt>,
 }
 
-/// Saves the queued receipts in Postgres.
+/// The task that saves the queued receipts in Postgres.
 #[derive(Debug)]
 pub struct ReceiptWriter {
     receipts: mpsc::Receiver<Receipt>,
 }
 
-/// Creates a recorder, and the writer that saves its receipts.
+/// Creates a recorder, and the writer that saves the receipts of this recorder.
 pub fn recorder() -> (ReceiptRecorder, ReceiptWriter) {
     let (sender, receiver) = mpsc::channel(QUEUE_RECEIPTS);
     (
@@ -203,8 +204,8 @@ async fn insert(pool: &Pool, sources: &Registry, receipts: &[Receipt]) -> Result
     .await
 }
 
-/// Saves a receipt: a person acknowledged the event by a button in a Telegram chat. `chat` is the chat's id at
-/// Telegram, `by` the person's name. Of several answers in one chat, the first one counts.
+/// Records that a person answered the event by a button in a Telegram chat, in the receipt of this chat. `chat` is the
+/// chat's id at Telegram, `by` the person's name. If people in one chat answer several times, the first answer counts.
 pub async fn answered(pool: &Pool, event: i64, chat: i64, by: &str) -> Result<(), QueryError> {
     const ANSWERED: &str = "insert into vestnik.vst_receipt as r (event_id, channel, recipient, acknowledged_at, acknowledged_by) \
          select id, 'telegram', $2, clock_timestamp(), $3 from vestnik.vst_event where id = $1 \

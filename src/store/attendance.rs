@@ -1,12 +1,13 @@
-//! Two settings of a store: who must be reachable for its orders, and when unanswered orders are escalated (sent to
-//! further people).
+//! Two settings of a store. One says who must be reachable for its orders. The other says when unanswered orders are
+//! escalated, which means that further people get them.
 
-/// Who must be reachable while a store is open. If nobody is reachable, the store's chats get an alarm.
+/// Who must be reachable while a store is open: a panel or a chat. If nobody is reachable, the store's chats get an
+/// alarm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AttendedBy {
-    /// A panel that can ring must be open.
+    /// At least one panel that can ring must be open.
     Panel,
-    /// It is enough that the store's chats get its orders.
+    /// At least one chat that gets the store's orders, or one panel that can ring.
     Chats,
 }
 
@@ -25,13 +26,13 @@ impl AttendedBy {
     }
 }
 
-/// When unanswered orders of a store are escalated, which means that further people get them.
+/// At which times a store's unanswered orders are escalated, which means that further people get them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Escalates {
-    /// Orders are escalated while the store is open. If an order arrives while the store is closed, its escalation
-    /// begins when the store opens. A store without opening hours always counts as open.
+    /// Only while the store is open. If an order arrives while the store is closed, its escalation begins when the
+    /// store opens. A store without opening hours always counts as open.
     Open,
-    /// Orders are escalated at any time.
+    /// At any time, even while the store is closed.
     Always,
 }
 

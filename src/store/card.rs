@@ -4,7 +4,7 @@ use super::pause::{self, Pause};
 use crate::domain::event::StoreId;
 use crate::infra::db::{self, Pool, QueryError};
 
-/// The data about a store that a panel shows. A store that is not set up has the defaults.
+/// The data about a store that a panel shows. If the store is not set up, the fields have default values.
 #[derive(Debug)]
 pub struct Card {
     /// The store's display name. `None`: the store has none.
@@ -13,14 +13,14 @@ pub struct Card {
     pub currency: String,
     /// The IANA name of the store's time zone.
     pub time_zone: String,
-    /// How long an order may stay unanswered before each escalation step, seconds. At each step, further people get the
-    /// order.
+    /// How long to wait for an answer before each escalation step, seconds. A step rings the panels again, or tells
+    /// further people about the order.
     pub answer_seconds: i32,
     /// Whether the Telegram bot is stopped, because Telegram refuses its token.
     pub bot_stopped: bool,
     /// The store's Telegram chats to which no messages are sent, now or for good.
     pub chats_disabled: Vec<DisabledChat>,
-    /// The store's pause. `None`: the store takes orders.
+    /// The current pause of the store. `None`: the store is not paused, and takes orders.
     pub pause: Option<Pause>,
 }
 
@@ -29,7 +29,7 @@ pub struct Card {
 pub struct DisabledChat {
     /// The chat's title, or its id at Telegram if it has no title.
     pub chat: String,
-    /// The reason why the chat takes no messages. `None`: not known.
+    /// The reason why the chat takes no messages. `None`: the reason is not known.
     pub reason: Option<String>,
 }
 

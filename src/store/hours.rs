@@ -3,34 +3,34 @@
 
 use time::{Date, Duration, Month, Time};
 
-/// A rule for opening hours: days, and the hours on them.
+/// A rule for opening hours: on certain days, the store is open at certain hours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
-    /// The days of the rule.
+    /// The days for which the rule sets hours.
     pub days: Days,
-    /// The hours on these days.
+    /// The opening hours on these days.
     pub open: Open,
 }
 
 /// The days for which a rule sets hours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Days {
-    /// These days of each week; 1 is Monday.
+    /// These weekdays of every week; 1 is Monday.
     Week(Vec<i16>),
-    /// These dates only.
+    /// Only these dates.
     Dates(Vec<Date>),
-    /// This day of each year. The year of the date has no meaning.
+    /// The same day of every year. The year of the date has no meaning.
     Yearly(Date),
-    /// The rule `none`: it deletes all opening hours of the store.
+    /// No days: the rule `none`, which deletes all opening hours of the store.
     Never,
 }
 
-/// The hours on the days of a rule.
+/// The opening hours on the days of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Open {
-    /// The store is open within these spans. Empty: it is closed all day.
+    /// The store is open within these spans of time. Empty: the store is closed all day.
     Spans(Vec<Span>),
-    /// Deletes the exception for a date, so that the usual hours of the weekday apply again.
+    /// The usual hours of the weekday apply again. The saved exception for the date is deleted.
     AsUsual,
 }
 
@@ -43,7 +43,7 @@ pub struct Span {
     pub closes: Time,
 }
 
-/// The longest span of dates in one rule, days.
+/// The most dates in one range of dates, such as `2026-12-31..2027-01-08=closed`.
 const LONGEST_SPAN_DAYS: i64 = 366;
 /// The short names of the weekdays in English and in Russian, beginning with Monday.
 const WEEK: [[&str; 2]; 7] = [
@@ -65,7 +65,7 @@ const FULL: [&str; 7] = [
     "sunday",
 ];
 
-/// Parses one rule. `Err`: examples of valid rules.
+/// Parses one rule. The text of the error has examples of valid rules.
 pub fn rule(text: &str) -> Result<Rule, String> {
     const LOOKS: &str = "hours look like mon-fri=10:00-22:00, sun-thu=12:00-02:00, daily=0:00-24:00, sat,sun=closed, \
          2026-12-31=10:00-16:00 or 12-25=closed";
@@ -130,7 +130,7 @@ fn days_of(text: &str) -> Option<Days> {
     Some(Days::Week(week))
 }
 
-/// Parses a date such as `2026-12-31` or `31.12.2026`.
+/// Parses a date such as `2026-12-31` or `31.12.2026`. `None`: the text has another form.
 fn date(text: &str) -> Option<Date> {
     let (year, month, day) = match text.trim().split(['-', '.']).collect::<Vec<_>>()[..] {
         [year, month, day] if year.len() == 4 => (year, month, day),
@@ -140,7 +140,8 @@ fn date(text: &str) -> Option<Date> {
     calendar(year.parse().ok()?, month, day)
 }
 
-/// Parses a day of each year, such as `12-25` or `25.12`. The result has a leap year, so that 29 February is valid.
+/// Parses a day of every year, such as `12-25` or `25.12`. The year of the result is a leap year, so that 29 February
+/// is valid.
 fn yearly(text: &str) -> Option<Date> {
     let (month, day) = match text.split_once('-') {
         Some((month, day)) => (month, day),
@@ -168,7 +169,7 @@ fn week_days(text: &str) -> Option<Vec<i16>> {
     Some((0..=days).map(|day| (from + day - 1).rem_euclid(7) + 1).collect())
 }
 
-/// Parses a weekday such as `mon`, `mo`, `monday` or `пн`. Monday is 1.
+/// Parses a weekday such as `mon`, `mo`, `monday` or `пн`. Returns its number; 1 is Monday.
 fn week_day(text: &str) -> Option<i16> {
     let is_it = |(short, full): &(&[&str; 2], &&str)| {
         short[1] == text

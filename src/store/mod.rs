@@ -1,6 +1,6 @@
-//! The data of a store, which is a shop or a kitchen, besides its orders. It has settings in `vestnik.vst_store`,
-//! opening hours, a pause, and a stop list (items that are out of stock). This module also knows the presence of the
-//! store's panels.
+//! The data of a store (a shop or a kitchen), except its orders: settings in `vestnik.vst_store`, opening hours, a
+//! pause, and a stop list (items that are out of stock). This module also knows which stores have a panel that can
+//! ring.
 
 mod attendance;
 pub mod card;
@@ -21,7 +21,7 @@ use crate::infra::db::{self, Client, GenericClient, Pool, QueryError, Transactio
 use crate::sources::registry::bump_version;
 use hours::{Days, Open, Rule};
 
-/// The settings of a store that a caller changes. `None` in a field keeps the current value.
+/// New values for the settings of a store. A field that is `None` leaves the saved value unchanged.
 #[derive(Debug, Default)]
 pub struct Settings {
     /// The store's display name.
@@ -30,21 +30,22 @@ pub struct Settings {
     pub currency: Option<String>,
     /// The IANA name of the store's time zone, such as `Europe/Moscow`.
     pub time_zone: Option<String>,
-    /// How long an order may stay unanswered before each escalation step, seconds. At each step, further people get the
-    /// order.
+    /// How long to wait for an answer before each escalation step, seconds. A step rings the panels again, or tells
+    /// further people about the order.
     pub answer_seconds: Option<i32>,
     /// Who must be reachable while the store is open: a panel, or the chats.
     pub attended_by: Option<AttendedBy>,
-    /// When unanswered orders are escalated: while the store is open, or always.
+    /// At which times unanswered orders are escalated: while the store is open, or always.
     pub escalates: Option<Escalates>,
-    /// Rules for the opening hours. Rules that set hours for weekdays replace the whole saved week. Rules that only
-    /// close weekdays change the saved week. A rule for a date replaces only the rule for the same date.
+    /// New rules for the opening hours. If at least one rule sets hours for weekdays, the new rules replace the whole
+    /// saved week. If rules only close weekdays, the other weekdays stay as saved. A rule for a date replaces only the
+    /// saved rule for this date.
     pub hours: Vec<Rule>,
-    /// The webhook that is called at the last escalation step, if nobody has answered an order.
+    /// The webhook that is called as the last escalation step, if nobody has answered an order.
     pub webhook: Option<Webhook>,
 }
 
-/// One span of opening hours on one weekday.
+/// A span of opening hours on one weekday.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Opening {
     /// The day of the week; 1 is Monday.
@@ -55,27 +56,27 @@ pub struct Opening {
     pub closes: Time,
 }
 
-/// An exception from the weekly opening hours, for one day.
+/// The hours of one day that differ from the weekly opening hours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Holiday {
-    /// The day. If `yearly`, its year is 2000 and has no meaning.
+    /// The date. If `yearly`, only its month and day have a meaning, and its year is 2000.
     pub day: Date,
-    /// Whether the exception applies on this day of every year.
+    /// Whether these hours apply on this day of every year.
     pub yearly: bool,
-    /// The hours on this day. `None`: the store is closed.
+    /// The opening hours on this day. `None`: the store is closed all day.
     pub open: Option<hours::Span>,
 }
 
-/// The webhook that is called at the last escalation step, as a setting.
+/// A new value for the webhook that is called as the last escalation step.
 #[derive(Debug)]
 pub enum Webhook {
     /// The store has no webhook.
     None,
     /// The webhook is called at this URL.
     To {
-        /// The URL. Plain http is valid only if Vestnik's settings allow it.
+        /// The URL of the webhook. An `http` URL is valid only if Vestnik's settings allow it.
         url: String,
-        /// The secret that signs the requests. `None` keeps the current secret.
+        /// The secret with which requests to the webhook are signed. `None`: the current secret stays.
         secret: Option<String>,
     },
 }
@@ -91,14 +92,14 @@ pub struct Store {
     pub currency: String,
     /// The IANA name of the store's time zone.
     pub time_zone: String,
-    /// How long an order may stay unanswered before each escalation step, seconds. At each step, further people get the
-    /// order.
+    /// How long to wait for an answer before each escalation step, seconds. A step rings the panels again, or tells
+    /// further people about the order.
     pub answer_seconds: i32,
-    /// The URL of the webhook that is called at the last escalation step. `None`: no webhook.
+    /// The URL of the webhook that is called as the last escalation step. `None`: the store has no webhook.
     pub webhook_url: Option<String>,
     /// The weekly opening hours, ordered by weekday.
     pub hours: Vec<Opening>,
-    /// The exceptions from the weekly hours, for single days.
+    /// The days whose hours differ from the weekly opening hours.
     pub holidays: Vec<Holiday>,
 }
 
@@ -114,9 +115,9 @@ pub enum Error {
         None => "they look like Europe/Moscow".to_owned(),
     })]
     Zone {
-        /// The name that was given.
+        /// The name of a time zone that the operator gave.
         given: String,
-        /// The name that was probably meant. `None`: no known name is similar.
+        /// The name that the operator probably meant. `None`: no known name is similar.
         meant: Option<String>,
     },
     /// The database failed.
@@ -144,7 +145,8 @@ impl From<tokio_postgres::Error> for Error {
     }
 }
 
-/// Saves all of these settings of a store, or none. If the store has no row in `vestnik.vst_store`, inserts one.
+/// Saves these settings of a store in one transaction, so that either all are saved or none. A store that is not set up
+/// yet gets a row in `vestnik.vst_store`.
 pub async fn set(client: &mut Client, store: &StoreId, settings: &Settings) -> Result<(), Error> {
     const SET: &str = "insert into vestnik.vst_store as s (id, name, currency, time_zone, answer_seconds) \
          values ($1, $2, coalesce($3, 'RUB'), coalesce($4, 'Europe/Moscow'), coalesce($5, 60)) \
@@ -195,8 +197,8 @@ pub async fn set(client: &mut Client, store: &StoreId, settings: &Settings) -> R
     Ok(())
 }
 
-/// Saves rules for the opening hours, in their order. If a rule sets hours for weekdays, the saved week is deleted
-/// first, and each rule adds its hours. If the rules only close weekdays, they change the saved week.
+/// Saves rules for the opening hours, one after another. If at least one rule sets hours for weekdays, first deletes
+/// the saved week. If rules only close weekdays, the other weekdays stay as saved.
 async fn set_hours(transaction: &Transaction<'_>, store: &StoreId, rules: &[Rule]) -> Result<(), Error> {
     const OPEN: &str =
         "insert into vestnik.vst_opening_hours (store_id, weekday, opens, closes) values ($1, $2, $3, $4)";
@@ -325,8 +327,8 @@ pub async fn list(client: &Client) -> Result<Vec<Store>, QueryError> {
     Ok(stores)
 }
 
-/// Reads the ids of the stores in this database. A store is in this database if it has recent events or settings, or if
-/// a token that is not revoked names it. Returns at most `most` ids, the shorter ids first.
+/// Reads the ids of the stores that this database knows, at most `most`, shorter ids first. The database knows a store
+/// that has recent events or settings, or that is named by a token. Revoked tokens do not count.
 pub async fn known(client: &Client, most: i64) -> Result<Vec<String>, QueryError> {
     const KNOWN: &str = "select id from ( \
              select store_id as id from (select distinct store_id from vestnik.vst_event where id > (select coalesce(max(id), 0) - 10000 from vestnik.vst_event) and source is distinct from 0) e \
@@ -340,14 +342,14 @@ const KNOWN: &str = "select exists (select from vestnik.vst_event where store_id
      or exists (select from vestnik.vst_store where id = $1) \
      or exists (select from vestnik.vst_token where $1 = any (stores) and revoked_at is null)";
 
-/// Whether this database has the store: the store has events or settings in it, or a token that is not revoked names
-/// the store. Uses the caller's connection.
+/// Whether this database knows the store: the store has events or settings, or a token names it. Revoked tokens do not
+/// count. Unlike [`is_known`], uses the caller's connection.
 pub async fn is_known_to(client: &impl GenericClient, store: &StoreId) -> Result<bool, QueryError> {
     Ok(client.query_one(KNOWN, &[&store.as_str()]).await?.try_get(0)?)
 }
 
-/// Whether this database has the store: the store has events or settings in it, or a token that is not revoked names
-/// the store.
+/// Whether this database knows the store: the store has events or settings, or a token names it. Revoked tokens do not
+/// count.
 pub async fn is_known(pool: &Pool, store: &StoreId) -> Result<bool, QueryError> {
     db::with_timeout(async {
         let client = pool.get().await?;

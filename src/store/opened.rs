@@ -1,4 +1,4 @@
-//! Reads the stores to which a token gives access, one page at a time.
+//! Reads the stores that a token may use, one page at a time.
 
 use std::collections::HashSet;
 
@@ -6,31 +6,31 @@ use super::pause::Pause;
 use crate::domain::event::StoreId;
 use crate::infra::db::{self, Pool, QueryError};
 
-/// SQL for the columns from which [`read`] reads a store, in this order. `k.id` is the store's id.
+/// SQL for the columns of a store, in the order in which [`read`] expects them. `k.id` is the store's id.
 const COLUMNS: &str = "k.id, s.name, \
      case when exists (select from vestnik.vst_closed_now c where c.store_id = k.id) then false \
          when exists (select from vestnik.vst_opening_hours h where h.store_id = k.id) then true end, \
      p.since, p.until, p.paused_by, p.reason";
-/// The index of the first column of the store's pause.
+/// The index in `COLUMNS` of the first column about the store's pause.
 const FIRST_OF_PAUSE: usize = 3;
-/// SQL joins of the tables from which `COLUMNS` takes its columns.
+/// SQL that joins the tables of the columns in `COLUMNS` to the table alias `k`.
 const JOINS: &str =
     "left join vestnik.vst_store s on s.id = k.id left join vestnik.vst_paused_now p on p.store_id = k.id";
 
-/// A store to which a token gives access.
+/// A store that the holder of a token may use.
 #[derive(Debug)]
 pub struct OpenedStore {
     /// The store's id.
     pub id: String,
     /// The store's display name. `None`: the store has no name.
     pub name: Option<String>,
-    /// Whether the store is open by its opening hours. `None`: the store has no opening hours.
+    /// Whether the opening hours say that the store is open now. `None`: the store has no opening hours.
     pub is_open: Option<bool>,
-    /// The store's pause. `None`: the store takes orders.
+    /// The current pause of the store. `None`: the store is not paused, and takes orders.
     pub pause: Option<Pause>,
 }
 
-/// Reads these stores, and returns them in the same order.
+/// Reads the stores with these ids, and returns them in the same order.
 pub async fn of(pool: &Pool, stores: &[String]) -> Result<Vec<OpenedStore>, QueryError> {
     let sql =
         format!("select {COLUMNS} from unnest($1::text[]) with ordinality k (id, place) {JOINS} order by k.place");
@@ -43,9 +43,9 @@ pub async fn of(pool: &Pool, stores: &[String]) -> Result<Vec<OpenedStore>, Quer
     .await
 }
 
-/// Reads at most `limit` stores of the database whose id is greater than `after`, ordered by id. A store is in the
-/// database if it has an event or settings, or if a token names it. Stores in `but` are left out. Also returns the
-/// value of `after` for the next page; `None`: there is no next page.
+/// Reads one page of the stores that the database knows, ordered by id: at most `limit` stores with an id greater than
+/// `after`. The database knows a store that has an event or settings, or that is named by a token. Stores in `but` are
+/// left out. The second result is the value of `after` for the next page. `None`: there is no next page.
 pub async fn known_after(
     pool: &Pool,
     after: &str,

@@ -1,5 +1,5 @@
-//! The pause of a store: for a while, the store takes no new orders. Vestnik itself refuses no order. The shop's own
-//! order intake reads the view `vestnik.vst_paused_now`, or receives the events `store_paused` and `store_resumed`.
+//! The pause of a store, during which the store takes no new orders. Vestnik itself refuses no order. The shop's
+//! application must read the view `vestnik.vst_paused_now`, or receive the events `store_paused` and `store_resumed`.
 
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -11,25 +11,25 @@ use crate::domain::wire_time::WireTime;
 use crate::infra::db::{self, Pool, QueryError};
 use crate::journal;
 
-/// SQL that deletes the pauses whose time is over, at most `$1` of them.
+/// SQL that deletes at most `$1` pauses whose end has passed.
 const DUE: &str = "delete from vestnik.vst_pause where store_id in (select store_id from vestnik.vst_pause \
          where until <= clock_timestamp() order by until limit $1 for update skip locked) returning store_id";
 
-/// A pause of a store.
+/// A pause of a store, during which the store takes no new orders.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pause {
     /// When the pause began.
     pub since: OffsetDateTime,
     /// When the pause ends by itself.
     pub until: OffsetDateTime,
-    /// The name of the person who began the pause. `None`: not known.
+    /// The name of the person who began the pause. `None`: the name is not known.
     pub by: Option<String>,
-    /// The reason that this person gave. `None`: no reason.
+    /// The reason for the pause, as this person wrote it. `None`: the person gave no reason.
     pub reason: Option<String>,
 }
 
 impl Pause {
-    /// The pause as JSON in the protocol: `since` and `until`, and `by` and `reason` if they are known.
+    /// Returns the pause as JSON for clients: `since` and `until`, and `by` and `reason` if they are known.
     pub fn to_json(&self) -> Value {
         let mut json = json!({"since": WireTime(self.since), "until": WireTime(self.until)});
         for (name, text) in [("by", &self.by), ("reason", &self.reason)] {
@@ -55,7 +55,7 @@ impl Pause {
     }
 }
 
-/// Reads the current pause of a store. `None`: the store takes orders.
+/// Reads the current pause of a store. `None`: the store is not paused, and takes orders.
 pub async fn current(pool: &Pool, store: &StoreId) -> Result<Option<Pause>, QueryError> {
     const CURRENT: &str = "select since, until, paused_by, reason from vestnik.vst_paused_now where store_id = $1";
     db::with_timeout(async {
@@ -67,8 +67,8 @@ pub async fn current(pool: &Pool, store: &StoreId) -> Result<Option<Pause>, Quer
     .await
 }
 
-/// Pauses a store, or changes the end of its pause. Appends the event that tells the panels. `None`: the end is in the
-/// past, or further away than [`super::until::LONGEST`].
+/// Pauses a store, or changes the end of its pause. Appends an event that tells the store's panels. `None`: nothing was
+/// changed, because the end is in the past, or further away than [`super::until::LONGEST`].
 pub async fn begin(
     pool: &Pool,
     store: &StoreId,
@@ -99,7 +99,7 @@ pub async fn begin(
     .await
 }
 
-/// Ends the pause of a store, and appends the event that tells the panels. Returns whether the store was paused.
+/// Ends the pause of a store, and appends an event that tells the store's panels. Returns whether the store was paused.
 pub async fn end(pool: &Pool, store: &StoreId, by: &str) -> Result<bool, QueryError> {
     const END: &str = "delete from vestnik.vst_pause where store_id = $1";
     db::with_timeout(async {
@@ -117,7 +117,8 @@ pub async fn end(pool: &Pool, store: &StoreId, by: &str) -> Result<bool, QueryEr
     .await
 }
 
-/// Ends pauses whose time is over, a limited number at once. Returns the number of ended pauses.
+/// Deletes pauses whose end has passed, at most a batch of them, and appends an event for each. Returns the number of
+/// deleted pauses.
 pub async fn end_due(pool: &Pool) -> Result<u64, QueryError> {
     until::end_due(pool, DUE, EventType::StoreResumed, |_| Ok(json!({}))).await
 }

@@ -1,6 +1,6 @@
-//! Presence: which stores have a panel that can ring. Such a panel is an open page with its sound on. Each node knows
-//! its own panels, and reports them to the other nodes through Postgres. If a node has no recent heartbeat, its panels
-//! do not count.
+//! Presence: which stores have a panel that can ring now. A panel can ring while its page is open and its sound is on.
+//! Each node knows the panels that are connected to it, and tells the other nodes through Postgres. If a node has sent
+//! no heartbeat recently, its panels do not count.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,30 +16,31 @@ use crate::token::TokenId;
 
 /// The time between two heartbeats of a node.
 const HEARTBEAT: Duration = Duration::from_secs(5);
-/// Seconds without a heartbeat after which a node counts as gone.
+/// If a node sends no heartbeat for this many seconds, its panels do not count any more.
 const NODE_LIFE_S: f64 = 15.0;
 
-/// How long a polling panel (a panel without a live session) counts as present after its last report.
+/// How long a panel without a live session counts as able to ring after its last report. Such a panel polls by HTTP
+/// requests.
 pub const POLLING_LIFE: Duration = Duration::from_secs(90);
-/// Maximum number of polling panels of one store that are kept in memory. One panel is enough for the store to count as
-/// attended.
+/// Maximum number of polling panels of one store that a node keeps in memory. More are not needed, because one panel is
+/// enough for a store.
 const POLLING_PER_STORE: usize = 64;
 
-/// The polling panels (panels without a live session) of one store, and when the presence of each panel ends. The key
-/// has the token besides the panel's name, so that a token cannot report the panel of another token.
+/// The polling panels (panels without a live session) of one store. The value is the time until which the panel counts.
+/// The key has the token and the panel's name, so that a token cannot change the panel of another token.
 type Polling = HashMap<(TokenId, String), Instant>;
 
-/// The panels on this node that can play the sound of a new order, by store.
+/// The panels that are connected to this node and can play the sound of a new order.
 #[derive(Debug, Default)]
 pub struct Presence {
-    /// The number of panels that can play the sound and have a live session, by store.
+    /// The number of panels that can ring and have a live session, by store.
     panels: Mutex<HashMap<StoreId, usize>>,
-    /// The polling panels that can play the sound, by store. A polling panel has no live session.
+    /// The panels that can ring, but have no live session, by store. They poll by HTTP requests.
     polling: Mutex<HashMap<StoreId, Polling>>,
     changed: Notify,
 }
 
-/// The presence of one panel that can play the sound of a new order. The presence ends when this value is dropped.
+/// Proof that one panel can ring. When this value is dropped, the panel does not count any more.
 #[derive(Debug)]
 pub struct Present {
     presence: Arc<Presence>,
@@ -51,7 +52,7 @@ impl Presence {
         self.panels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records that a panel of this store can ring, until the caller drops the returned value.
+    /// Records that a panel of this store can ring. The record ends when the caller drops the returned value.
     pub fn enter(self: &Arc<Self>, store: &StoreId) -> Present {
         let mut panels = self.panels();
         let count = panels.entry(store.clone()).or_default();
@@ -69,8 +70,8 @@ impl Presence {
         self.polling.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records whether a polling panel (a panel without a live session) of this store can ring. If `rings` is true, the
-    /// record is valid for [`POLLING_LIFE`].
+    /// Records what a polling panel (a panel without a live session) has reported: whether it can ring. The report that
+    /// it can ring is valid for [`POLLING_LIFE`].
     pub fn poll(&self, store: &StoreId, token: TokenId, panel: &str, rings: bool) {
         self.poll_at(store, token, panel, rings, Instant::now());
     }
@@ -108,8 +109,8 @@ impl Presence {
         stores.map(|store| store.as_str().to_owned()).collect()
     }
 
-    /// Until the shutdown, reports to the other nodes which stores have a panel on this node that can ring. Then
-    /// removes this node from Postgres.
+    /// Tells the other nodes, until the shutdown, which stores have a panel on this node that can ring. At the
+    /// shutdown, deletes this node's rows in Postgres.
     pub async fn run(self: Arc<Self>, pool: Pool, stop: CancellationToken) {
         let node = format!("{:016x}", fastrand::u64(..));
         let mut reported: Option<HashSet<String>> = None;
@@ -148,8 +149,9 @@ impl Drop for Present {
     }
 }
 
-/// Saves this node's heartbeat. Also saves `stores`, the stores with a panel that can ring, if they differ from the
-/// last report `reported`. If `reported` is `None`, or other nodes have removed this node, always saves `stores`.
+/// Saves this node's heartbeat. Also saves `stores` (the stores with a panel that can ring) if they differ from
+/// `reported`, the stores of the last report. If that report may be lost (`None`), or other nodes have deleted this
+/// node's rows, always saves `stores`.
 async fn report(
     pool: &Pool,
     node: &str,

@@ -1,11 +1,11 @@
-//! The secrets that sign the requests to a store's webhook.
+//! The secrets with which the requests to a store's webhook are signed.
 
 use crate::infra::db::Client;
 
 use crate::domain::event::StoreId;
 use crate::infra::db::QueryError;
 
-/// Whether a store has a secret that signs the requests to its webhook.
+/// Whether a secret is set with which the requests to a store's webhook are signed.
 pub async fn is_there(client: &Client, store: &StoreId) -> Result<bool, QueryError> {
     let sql = "select exists (select from vestnik.vst_store where id = $1 and webhook_secret is not null)";
     Ok(client.query_one(sql, &[&store.as_str()]).await?.try_get(0)?)

@@ -1,6 +1,5 @@
-//! The stop list of a store: the items that are out of stock. Vestnik itself refuses no order. The shop's own order
-//! intake reads the view `vestnik.vst_out_of_stock_now`, or receives the events `item_out_of_stock` and
-//! `item_in_stock`.
+//! The stop list of a store: the items that are out of stock. Vestnik itself refuses no order. The shop's application
+//! must read the view `vestnik.vst_out_of_stock_now`, or receive the events `item_out_of_stock` and `item_in_stock`.
 
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -12,25 +11,25 @@ use crate::domain::wire_time::WireTime;
 use crate::infra::db::{self, Pool, QueryError};
 use crate::journal;
 
-/// The longest name of an item on a stop list, characters.
+/// Maximum length of an item's name on a stop list, characters.
 pub const MAX_ITEM_CHARACTERS: usize = 200;
 /// The most items on the stop list of one store.
 pub const MAX_ITEMS: i64 = 500;
-/// SQL that deletes the items whose time on the stop list is over, at most `$1` of them.
+/// SQL that deletes at most `$1` items whose time on the stop list is over.
 const DUE: &str = "delete from vestnik.vst_out_of_stock where (store_id, item) in \
          (select store_id, item from vestnik.vst_out_of_stock where until <= clock_timestamp() \
           order by until limit $1 for update skip locked) returning store_id, item";
 
-/// An item on a store's stop list.
+/// An item on a store's stop list, which the store cannot sell now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutOfStock {
-    /// The name of the item, as orders and people write it.
+    /// The name of the item, as it stands in orders.
     pub item: String,
     /// When the item was put on the list.
     pub since: OffsetDateTime,
-    /// When the item leaves the list by itself. `None`: it stays until somebody takes it off.
+    /// When the item is removed from the list automatically. `None`: it stays until somebody removes it.
     pub until: Option<OffsetDateTime>,
-    /// The name of the person who put the item on the list. `None`: not known.
+    /// The name of the person who put the item on the list. `None`: the name is not known.
     pub by: Option<String>,
 }
 
@@ -39,14 +38,14 @@ pub struct OutOfStock {
 pub enum StockOutcome {
     /// The item is on the list now.
     Listed,
-    /// The requested end is in the past, or further away than [`until::LONGEST`].
+    /// Nothing was changed, because the requested end is in the past, or further away than [`until::LONGEST`].
     NoSuchTime,
-    /// The list has [`MAX_ITEMS`] items already.
+    /// Nothing was changed, because the list already has [`MAX_ITEMS`] items.
     Full,
 }
 
 impl OutOfStock {
-    /// The item as JSON in the protocol: `item` and `since`, and `until` and `by` if they are known.
+    /// Returns the item as JSON for clients: `item` and `since`, and `until` and `by` if they are known.
     pub fn to_json(&self) -> Value {
         let mut json = json!({"item": self.item, "since": WireTime(self.since)});
         if let Some(until) = self.until {
@@ -68,7 +67,7 @@ impl OutOfStock {
     }
 }
 
-/// Reads the items that a store is out of now, ordered by name.
+/// Reads the stop list of a store (its items that are out of stock), ordered by name.
 pub async fn list(pool: &Pool, store: &StoreId) -> Result<Vec<OutOfStock>, QueryError> {
     const LIST: &str =
         "select item, since, until, stopped_by from vestnik.vst_out_of_stock_now where store_id = $1 order by item";
@@ -81,9 +80,9 @@ pub async fn list(pool: &Pool, store: &StoreId) -> Result<Vec<OutOfStock>, Query
     .await
 }
 
-/// Puts an item on the store's stop list, or changes when it leaves the list. Appends the event that tells the panels.
-/// If `until` is `None`, the item stays on the list until somebody takes it off. `by` is the name of the person who
-/// requests this.
+/// Puts an item on the store's stop list, or changes when it is removed from the list. Appends an event that tells the
+/// store's panels. If `until` is `None`, the item stays on the list until somebody removes it. `by` is the name of the
+/// person who requests this.
 pub async fn stop(
     pool: &Pool,
     store: &StoreId,
@@ -119,8 +118,8 @@ pub async fn stop(
     .await
 }
 
-/// Takes an item off the store's stop list, and appends the event that tells the panels. Returns whether the item was
-/// on the list.
+/// Removes an item from the store's stop list, and appends an event that tells the store's panels. Returns whether the
+/// item was on the list.
 pub async fn put_back(pool: &Pool, store: &StoreId, item: &str, by: &str) -> Result<bool, QueryError> {
     const PUT_BACK: &str = "delete from vestnik.vst_out_of_stock where store_id = $1 and item = $2";
     db::with_timeout(async {
@@ -138,7 +137,7 @@ pub async fn put_back(pool: &Pool, store: &StoreId, item: &str, by: &str) -> Res
     .await
 }
 
-/// Takes items off the stop lists when their time is over, a limited number at once. Returns the number of these items.
+/// Removes the items whose time on the stop list is over, at most a batch of them. Returns the number of removed items.
 pub async fn end_due(pool: &Pool) -> Result<u64, QueryError> {
     fn data(row: &Row) -> Result<Value, tokio_postgres::Error> {
         Ok(json!({"item": row.try_get::<_, String>(1)?}))

@@ -1,4 +1,5 @@
-//! The end of a store's pause, or of an item's time on the stop list. Both end by themselves at a set time.
+//! The end of a store's pause, or of an item's time on the stop list (the items that are out of stock). Both end
+//! automatically at this time.
 
 use std::time::Duration;
 
@@ -10,26 +11,26 @@ use crate::domain::event::{EventType, StoreId};
 use crate::infra::db::{self, Pool, QueryError, Transaction};
 use crate::journal;
 
-/// The longest time from now until the end of a pause or of an item's time on the stop list.
+/// The longest duration of a pause, or of an item's time on the stop list, from now on.
 pub const LONGEST: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-/// The hour at which a store's day begins, by the store's clock. The hours after midnight belong to the day before.
+/// The hour at which a store's day begins, by the store's clock. Earlier hours belong to the previous day.
 pub const DAY_BEGINS_HOUR: i32 = 5;
-/// The most pauses or items that one transaction ends.
+/// The most pauses, or items on stop lists, that one transaction ends.
 const BATCH: i64 = 100;
 
-/// The requested end of a pause, or of an item's time on the stop list.
+/// The requested end of a store's pause, or of an item's time on the stop list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Until {
-    /// The pause or the time on the stop list ends after this time from now.
+    /// The end is this long after now.
     After(Duration),
-    /// The pause or the time on the stop list ends when the store's next day begins.
+    /// The end is the beginning of the store's next day.
     Tomorrow,
-    /// The pause or the time on the stop list ends at this moment.
+    /// The end is this time.
     At(OffsetDateTime),
 }
 
-/// SQL for the moment when the store's current day began, or when the day begins that is `days` days later. `zone` is
-/// SQL for the name of the time zone. `hours` is SQL for [`DAY_BEGINS_HOUR`].
+/// Returns SQL for the beginning of a store's day. `days` is 0 for the current day, 1 for the next day, and so on.
+/// `zone` is SQL for the name of the time zone. `hours` is SQL for [`DAY_BEGINS_HOUR`].
 pub fn day_sql(zone: &str, hours: &str, days: u8) -> String {
     format!(
         "(date_trunc('day', clock_timestamp() at time zone {zone} - make_interval(hours => {hours})) \
@@ -38,13 +39,13 @@ pub fn day_sql(zone: &str, hours: &str, days: u8) -> String {
 }
 
 impl Until {
-    /// Creates an end after this time from now. `None`: the time is zero, or longer than [`LONGEST`].
+    /// Creates an end that is this long after now. `None`: the duration is zero, or longer than [`LONGEST`].
     pub fn after(time: Duration) -> Option<Self> {
         (!time.is_zero() && time <= LONGEST).then_some(Self::After(time))
     }
 
-    /// Parses the end in a request: `minutes` from now, or `until`, which is `tomorrow` or an RFC 3339 time. `None`:
-    /// neither or both are given, or the value is invalid.
+    /// Parses the end in a request. Either `minutes` has the minutes from now, or `until` is `tomorrow` or an RFC 3339
+    /// time. `None`: neither or both are given, or the value is invalid.
     pub fn parse(minutes: Option<u32>, until: Option<&str>) -> Option<Self> {
         match (minutes, until) {
             (Some(minutes), None) => Self::after(Duration::from_secs(u64::from(minutes) * 60)),
@@ -54,7 +55,7 @@ impl Until {
         }
     }
 
-    /// Computes the moment of the end. Durations count from the start of the transaction. `None`: the end is in the
+    /// Computes the time of the end. A duration counts from the start of the transaction. `None`: the end is in the
     /// past, or further away than [`LONGEST`].
     pub(super) async fn resolve(
         self,
@@ -83,9 +84,9 @@ impl Until {
     }
 }
 
-/// Ends pauses or items whose time is over, and appends an event of type `kind` for each. `due` is SQL that deletes at
-/// most `$1` rows, and returns the store's id in the first column. `data` computes the event's data from a deleted row.
-/// Returns the number of deleted rows.
+/// Ends the pauses whose time is over, or removes the items whose time on the stop list is over. `due` is SQL that
+/// deletes at most `$1` rows, and returns the store's id in the first column. For each deleted row, appends an event of
+/// type `kind` with the data that `data` computes. Returns the number of deleted rows.
 pub(super) async fn end_due(
     pool: &Pool,
     due: &str,

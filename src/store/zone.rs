@@ -1,6 +1,6 @@
-//! Checks the names of time zones. Only IANA names are accepted, because Postgres also accepts texts with an unexpected
-//! meaning. For example, `UTC+3` is three hours *west* of Greenwich. The error suggests the name that was probably
-//! meant.
+//! Checks the names of time zones. Only IANA names are accepted. Postgres accepts more, but some texts have an
+//! unexpected meaning there. For example, `UTC+3` is three hours *west* of Greenwich. The error suggests the name that
+//! was probably meant.
 
 use crate::infra::db::Client;
 
@@ -12,10 +12,10 @@ const IS_REGION: &str = "(name = 'UTC' or name ~ '/') and name !~ '^(posix|right
 /// The prefix of the names of fixed offsets. They are never suggested, because people misread them: `Etc/GMT-3` is
 /// three hours *east* of Greenwich.
 const FIXED_OFFSET: &str = "Etc/GMT";
-/// Names of Greenwich Mean Time, for which `UTC` is suggested. `Europe/London` is not suggested, because it has summer
+/// Names of Greenwich Mean Time. For these names, the error suggests `UTC`, and not `Europe/London`, which has summer
 /// time.
 const GREENWICH: [&str; 5] = ["gmt", "ut", "z", "zulu", "greenwich"];
-/// The names that are suggested first among zones with the same offset.
+/// If several zones have the same offset, one of these names is suggested. Earlier names are preferred.
 const KNOWN: [&str; 16] = [
     "Europe/London",
     "Europe/Berlin",
@@ -34,10 +34,10 @@ const KNOWN: [&str; 16] = [
     "America/Los_Angeles",
     "America/Sao_Paulo",
 ];
-/// The most typing errors (inserted, deleted or changed characters) by which a name may differ from a suggested name.
+/// A name may differ from a suggested name by at most this many inserted, deleted or changed characters.
 const TYPOS: usize = 3;
 
-/// A time zone in Postgres' list.
+/// A time zone that Postgres knows.
 struct Zone {
     name: String,
     abbreviation: String,
@@ -66,7 +66,7 @@ pub(super) async fn check(client: &Client, text: &str) -> Result<(), Error> {
     })
 }
 
-/// Finds the time zone that was probably meant. `None`: no time zone has a similar name.
+/// Finds the name of the time zone that the operator probably meant by `text`. `None`: no time zone has a similar name.
 fn meant(text: &str, zones: &[Zone]) -> Option<String> {
     let plain = |text: &str| text.trim().to_lowercase().replace([' ', '-'], "_");
     let wanted = plain(text);
@@ -100,15 +100,16 @@ fn meant(text: &str, zones: &[Zone]) -> Option<String> {
         })
 }
 
-/// Chooses one of the zones: the first of `KNOWN`, otherwise the zone with the shortest name.
+/// Chooses one of the zones: the zone that comes first in `KNOWN`. If none is in `KNOWN`, chooses the zone with the
+/// shortest name.
 fn best<'a>(zones: impl Iterator<Item = &'a Zone>) -> Option<String> {
     let place = |name: &str| KNOWN.iter().position(|known| *known == name).unwrap_or(KNOWN.len());
     let best = zones.min_by_key(|zone| (place(&zone.name), !zone.name.contains('/'), zone.name.len()));
     best.map(|zone| zone.name.clone())
 }
 
-/// Parses an offset such as `UTC+3`, `GMT-05:30`, `+03` or `3`, with the meaning that people expect. Returns seconds
-/// east of Greenwich. `None`: the text has another form.
+/// Parses an offset such as `UTC+3`, `GMT-05:30`, `+03` or `3`, where `+` means east of Greenwich. Returns seconds east
+/// of Greenwich. `None`: the text has another form.
 fn offset_s(text: &str) -> Option<i32> {
     let text = text.trim().to_uppercase();
     let rest = text

@@ -1,5 +1,5 @@
 //! Sends one request to the Bot API over HTTP, and reads its response. Requests use the types of the library teloxide.
-//! Responses are parsed here, because the code and the description of an error say what the error means. teloxide drops
+//! Responses are parsed here, because the meaning of an error depends on its code and its description. teloxide drops
 //! the code, and does not know many descriptions.
 
 use std::time::Duration;
@@ -15,7 +15,8 @@ use tokio::time::timeout;
 use super::refusal::{Refusal, RefusalKind, Request};
 use crate::infra::config::Telegram;
 
-/// The reason why Telegram cannot be used. No text contains a URL, because the URL of a request contains the token.
+/// The reason why Telegram cannot be used. The text of a reason never contains a URL, because the URL of a request
+/// contains the token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unreachable {
     /// The setting `telegram.api_url` is invalid.
@@ -43,7 +44,7 @@ impl From<Problem> for Unreachable {
 
 /// The deadline for opening a connection to Telegram.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
-/// The largest accepted response, bytes. A response of the Bot API has at most 4 MiB of updates.
+/// The largest accepted response, bytes. The largest response of the Bot API is a list of updates, of at most 4 MiB.
 const ANSWER_BYTES: usize = 16 * 1024 * 1024;
 
 /// The HTTP client of the Bot API, for one bot.
@@ -60,8 +61,8 @@ pub(super) struct Api {
 pub(super) enum Problem {
     /// The Bot API refused the request.
     Refused(Refusal),
-    /// The Bot API did not respond: no connection, no response in time, the page of a proxy, or a 5xx status from
-    /// Telegram. The field is the reason, without the URL, because the URL contains the token.
+    /// The Bot API did not respond: there was no connection, no response in time, a page of a proxy, or a 5xx status
+    /// from Telegram. The field is the reason. It leaves out the URL, because the URL contains the token.
     NoAnswer(String),
 }
 
@@ -82,7 +83,7 @@ struct Parameters {
 }
 
 impl Api {
-    /// Builds the HTTP client, and opens no connection. Fails if the settings are invalid.
+    /// Builds the HTTP client. Does not open a connection yet. Fails if the settings are invalid.
     pub fn new(settings: &Telegram) -> Result<Self, Unreachable> {
         let base: Url = settings.api_url.parse().map_err(|_| Unreachable::Address)?;
         let mut http = reqwest::Client::builder()
@@ -102,7 +103,7 @@ impl Api {
         &self.token
     }
 
-    /// Sends a request. Returns the JSON of the field `result` in the response.
+    /// Sends a request to the Bot API. Returns the JSON of the field `result` in the response.
     pub async fn call<P>(&self, payload: &P, deadline: Duration) -> Result<Box<RawValue>, Problem>
     where
         P: Payload + Serialize + Sync,
@@ -142,8 +143,8 @@ impl Api {
         read(status, &answer)
     }
 
-    /// The URL of a method of the Bot API. `method` is teloxide's name, such as `SendMessage`. The URL ends with
-    /// `sendMessage`.
+    /// The URL of a method of the Bot API. `method` is teloxide's name, such as `SendMessage`, for which the URL ends
+    /// with `sendMessage`.
     fn url(&self, method: &str) -> Result<Url, Problem> {
         let mut url = self.base.clone();
         let (first, rest) = method.split_at(1);
@@ -180,7 +181,7 @@ fn read(status: u16, answer: &[u8]) -> Result<Box<RawValue>, Problem> {
     }))
 }
 
-/// Returns the cause of an HTTP error in words, without the URL.
+/// Returns a short text about an HTTP error. Unlike the error's own text, it does not contain the URL.
 fn reason(error: &reqwest::Error) -> String {
     if error.is_connect() {
         "no connection".into()
@@ -192,7 +193,7 @@ fn reason(error: &reqwest::Error) -> String {
 }
 
 impl Problem {
-    /// The reason in one line, for the log.
+    /// The reason of the problem in one line, for the log.
     pub fn reason(&self) -> &str {
         match self {
             Self::Refused(refusal) => &refusal.description,

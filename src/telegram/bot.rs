@@ -10,7 +10,7 @@ use crate::infra::db::Pool;
 use crate::sources::registry::Registry;
 use crate::sources::status_change::ShopApi;
 
-/// The bot of this node. `update_poller` runs it.
+/// The bot of this node. `update_poller` has its main loop.
 pub struct Bot {
     /// The connection pool for all queries of the bot.
     pub pool: Pool,
@@ -22,16 +22,17 @@ pub struct Bot {
     pub node: String,
     /// Signals the delivery worker that a delivery was enqueued.
     pub enqueued: Arc<Notify>,
-    /// The client of the shops' own APIs. Some shops let Vestnik change a status only by a request to their API.
+    /// The client of the shops' own APIs. If a shop has such an API, a status is changed by a request to it, not by
+    /// SQL.
     pub shop_api: Arc<ShopApi>,
-    /// Sends the pop-up texts that answer presses of buttons.
+    /// Answers presses of buttons. Telegram shows each answer as a pop-up text.
     pub(super) answers: PressAnswers,
     /// The bot's name at Telegram, without the `@`. Unset until Telegram has reported it.
     pub(super) name: OnceLock<String>,
 }
 
 impl Bot {
-    /// Creates the bot. It does nothing before `run`.
+    /// Creates the bot. The bot polls Telegram only after a call of `run`.
     pub fn new(
         pool: Pool,
         client: Client,

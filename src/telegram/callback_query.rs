@@ -1,5 +1,5 @@
-//! Handles presses of buttons. A press changes the order only in Postgres. The event of this change then updates every
-//! panel, and the message with the button.
+//! Handles presses of buttons. A press changes the order only in Postgres. This change is an event, which then updates
+//! every panel, and the message with the button.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ enum Press<'a> {
 
 /// Parses the data of a button: `s:91:preparing` or `s:91:preparing:30` (new status, minutes), `r:91` (ask for a
 /// reason), `x:91:2` (reject for reason 2), `b:91` (back) or `o:91` (open). Returns the id of the event that the
-/// message shows (91), and the action. `None`: the data has another form.
+/// message shows (here 91), and the action. `None`: the data has another form.
 fn read(data: &str) -> Option<(i64, Press<'_>)> {
     let mut parts = data.splitn(3, ':');
     let (what, event, rest) = (parts.next()?, parts.next()?.parse().ok()?, parts.next());
@@ -63,7 +63,7 @@ fn read(data: &str) -> Option<(i64, Press<'_>)> {
     Some((event, press))
 }
 
-/// Executes the action of a pressed button, and answers the press with the outcome.
+/// Executes the action of a pressed button. Telegram shows the outcome to the person as a pop-up text.
 pub async fn press(bot: &Bot, query: &CallbackQuery) -> Result<(), QueryError> {
     let pool = &bot.pool;
     let sources = &*bot.sources.loaded(pool).await?;
@@ -123,15 +123,15 @@ pub async fn press(bot: &Bot, query: &CallbackQuery) -> Result<(), QueryError> {
     Ok(())
 }
 
-/// Answers a press of a button with a text which says that the action failed.
+/// Tells the person who pressed a button that the action failed.
 pub fn failed(bot: &Bot, query: &CallbackQuery) {
     let words = catalog::of(catalog::known(query.from.language_code.as_deref()));
     bot.answers
         .give(query.id.clone(), words.get("pressed.failed").to_owned());
 }
 
-/// Answers a press of a button, during an outage of Postgres, with a text which says that the change will follow.
-/// `update` is an update from Telegram, as JSON. If it is not a press, nothing is done.
+/// Tells the person who pressed a button during an outage of Postgres that the change will follow. `update` is any
+/// update from Telegram, as JSON. Does nothing if the update is not a press of a button.
 pub fn later(bot: &Bot, update: &str) {
     #[derive(serde::Deserialize)]
     struct Update {
@@ -144,8 +144,8 @@ pub fn later(bot: &Bot, update: &str) {
     }
 }
 
-/// Replaces the buttons of the message with buttons for the reasons, because a person wants to reject the order. Does
-/// this only if the order may still be rejected. Returns the pop-up text for the person.
+/// Replaces the buttons of the message with one button for each reason, because a person wants to reject the order. If
+/// the order cannot be rejected any more, changes nothing. Returns the pop-up text for the person.
 async fn ask_why(
     bot: &Bot,
     sources: &Sources,
@@ -168,7 +168,7 @@ async fn ask_why(
     Ok(outcome_text(words, pressed.kind, &outcome, Status::Rejected))
 }
 
-/// The statuses to which a person may change the order or booking now.
+/// The statuses to which a person may change the order or booking from its current status.
 fn next(sources: &Sources, pressed: &Pressed, current: &status_change::CurrentStatus) -> Vec<Status> {
     let words = sources
         .by_name(&current.source)
@@ -192,9 +192,9 @@ async fn current(
     .await
 }
 
-/// Rejects an order for the reason that a person wrote. `message` is the id of the message to which the person replied,
-/// in which the bot asked for the reason. Returns the answer to the person. `None`: the bot did not ask in this
-/// message, so the reply is an ordinary text.
+/// Rejects an order for the reason that a person wrote as a reply. `message` is the id of the message to which the
+/// person replied. Returns the answer to the person. `None`: the bot did not ask for a reason in this message, so the
+/// reply is an ordinary text.
 pub async fn reason(bot: &Bot, chat: i64, message: i32, by: &str, reason: &str) -> Result<Option<String>, QueryError> {
     let Some(event) = chat_links::asked_why(&bot.pool, chat, message).await? else {
         return Ok(None);
@@ -209,7 +209,7 @@ pub async fn reason(bot: &Bot, chat: i64, message: i32, by: &str, reason: &str) 
         .map(Some)
 }
 
-/// A status change that a person requests by a button or a reply.
+/// A status change that a person requests by a button, or by a reply with a reason.
 struct StatusRequest<'a> {
     to: Status,
     minutes: Option<i32>,
@@ -297,7 +297,8 @@ fn outcome_text(words: &Catalog, kind: SubjectKind, outcome: &StatusChangeOutcom
     plain(words.get(text), &[("status", status), ("by", by)], ANSWER_CHARACTERS)
 }
 
-/// Enqueues new buttons for the message of the pressed button. The queue respects Telegram's rate limits, and retries.
+/// Enqueues new buttons for the message whose button was pressed. The queue respects Telegram's rate limits, and
+/// retries.
 async fn show(bot: &Bot, query: &CallbackQuery, rows: &[Vec<Button>]) -> Result<(), QueryError> {
     let Some(place) = &query.message else { return Ok(()) };
     let rows = serde_json::json!(rows);

@@ -1,5 +1,5 @@
-//! Writes into a message which fields of an order or booking changed, with the old and the new value of each. Of the
-//! items, only the removed and the added ones are listed.
+//! Writes the changed fields of an order or booking into a message, with the old and the new value of each. For items,
+//! writes only the removed and the added ones.
 
 use std::collections::HashMap;
 
@@ -12,13 +12,13 @@ use crate::text::catalog::Catalog;
 use crate::text::html::Html;
 use crate::text::value::{amount, inline, moment, said_of};
 
-/// The most removed and added items that are listed. If there are more items, a last line has their number.
+/// The most lines about removed and added items. If there are more items, a last line says how many.
 const ITEMS: usize = 20;
 /// The longest value of a field in the message, characters. A longer value is cut.
 const VALUE_CHARACTERS: usize = 200;
 
-/// Writes the changed fields. Writes nothing if the event is not a change of fields, or if the previous state is not
-/// known.
+/// Writes the changed fields of the order or booking. Writes nothing if the event is not a change of fields, or if the
+/// previous state is not known.
 pub(super) fn changed(html: &mut Html, words: &Catalog, style: &ChatFormat, latest: &EventView) {
     let Some(before) = latest.before.as_deref().filter(|_| !latest.changed.is_empty()) else {
         return;
@@ -123,7 +123,7 @@ fn items(html: &mut Html, words: &Catalog, before: &Subject, after: &Subject) {
     }
 }
 
-/// An item as one line, such as `2 × Pizza (jalapeño; no onions)`.
+/// Returns an item as one line, such as `2 × Pizza (jalapeño; no onions)`.
 fn said(item: &Item) -> String {
     let mut text = match item.quantity == Quantity::ONE {
         true => inline(&item.name),

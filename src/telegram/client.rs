@@ -1,4 +1,4 @@
-//! The client of the Bot API for one bot. It also stores whether this node reaches Telegram at present.
+//! The client of the Bot API for one bot. It also knows whether this node reaches Telegram now.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,14 +14,14 @@ use super::reachability::Reachability;
 use crate::infra::config::Telegram;
 use crate::text::catalog;
 
-/// The bot's commands, in the order of `/help` and of the menu.
+/// The names of the bot's commands, in the order in which `/help` and the menu show them.
 pub(super) const COMMANDS: [&str; 11] = [
     "orders", "today", "pause", "link", "status", "mode", "mute", "unmute", "quiet", "unlink", "help",
 ];
-/// The deadline of requests that are neither messages nor polls.
+/// The deadline of a request that neither sends or edits a message nor polls for updates.
 pub(super) const ASK_DEADLINE: Duration = Duration::from_secs(10);
 
-/// The client of the Bot API for one bot. All clones share the information whether Telegram is reached.
+/// The client of the Bot API for one bot. All its clones share one state that says whether this node reaches Telegram.
 #[derive(Clone)]
 pub struct Client {
     pub(super) api: Api,
@@ -29,7 +29,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Creates a client for these settings, and opens no connection. Fails if the settings are invalid.
+    /// Creates a client for these settings. Does not open a connection yet. Fails if the settings are invalid.
     pub fn new(settings: &Telegram) -> Result<Self, Unreachable> {
         Ok(Self {
             api: Api::new(settings)?,
@@ -38,7 +38,7 @@ impl Client {
     }
 
     /// Sends a request. Returns the JSON of the field `result` in the response. Any response, even a refusal, ends an
-    /// outage.
+    /// outage of Telegram.
     pub(super) async fn call<P>(&self, payload: &P, deadline: Duration) -> Result<Box<RawValue>, Problem>
     where
         P: Payload + Serialize + Sync,
@@ -50,7 +50,7 @@ impl Client {
         answer
     }
 
-    /// Asks Telegram for the bot's name, without the `@`. If Telegram returns the name, the token is valid.
+    /// Asks Telegram for the bot's name, without the `@`. Telegram refuses this request if the token is invalid.
     pub async fn name(&self) -> Result<String, Unreachable> {
         #[derive(Deserialize)]
         struct Me {
@@ -74,8 +74,8 @@ impl Client {
         Ok(())
     }
 
-    /// Asks Telegram for the URL of this bot's webhook. While a webhook is set, all polls fail. Empty: no webhook is
-    /// set.
+    /// Asks Telegram for the URL of this bot's webhook. While a webhook is set, all polls fail. An empty result means
+    /// that no webhook is set.
     pub async fn webhook(&self) -> Result<String, Unreachable> {
         #[derive(Deserialize)]
         struct Info {

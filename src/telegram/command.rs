@@ -1,6 +1,6 @@
-//! Executes the commands that people write to the bot, such as `/link` and `/mute`. A command links a chat to a store,
-//! so that the chat gets the store's orders. Other commands show or change such links. In a private chat, the bot also
-//! answers any other text.
+//! Executes the commands that people write to the bot, such as `/link` and `/mute`. The command `/link` links a chat to
+//! a store, so that the chat gets the store's orders. Other commands show or change such links. In a private chat, the
+//! bot also answers any other text.
 
 use std::time::Duration;
 
@@ -21,9 +21,9 @@ use crate::store::hours::{self, Span};
 use crate::text::catalog::{self, Catalog};
 use crate::text::html::render_template;
 
-/// The longest time without sound that `/mute` accepts.
+/// The longest time for which `/mute` may switch off the sound.
 const LONGEST_MUTE: Duration = Duration::from_secs(24 * 60 * 60);
-/// The most stores in the answer to `/status`. A chat rarely has more, and the lines of 20 stores fit into one message.
+/// The most stores in the answer to `/status`. Few chats have more, and the lines of 20 stores fit into one message.
 const STATUS_STORES: usize = 20;
 
 /// Executes the commands in messages to the bot.
@@ -77,7 +77,8 @@ impl Commands<'_> {
         Ok(())
     }
 
-    /// Enqueues an answer to the chat and topic of a message. `buttons` contains the rows of buttons below the answer.
+    /// Enqueues an answer to a message, in the same chat and topic. `buttons` contains the rows of buttons below the
+    /// answer.
     pub async fn reply(
         &self,
         message: &Message,
@@ -187,9 +188,9 @@ impl Commands<'_> {
         Ok(())
     }
 
-    /// Whether the author of this message may change the chat's links. In a private chat, everybody may change them. In
-    /// a group, only an administrator may. In a channel, only administrators can write. `None`: Telegram did not say
-    /// whether the author is an administrator.
+    /// Whether the author of this message may change the chat's links to stores. In a private chat and in a channel:
+    /// always. In a group: if the author is an administrator. `None`: Telegram did not say whether the author is an
+    /// administrator.
     async fn may(&self, message: &Message) -> Option<bool> {
         if message.chat.is_private() || message.chat.is_channel() {
             return Some(true);
@@ -224,10 +225,10 @@ impl Commands<'_> {
     }
 }
 
-/// A parsed text that is meant for the bot.
+/// The parsed text of a message that somebody wrote to the bot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ParsedText<'a> {
-    /// A command, and the text after it.
+    /// A known command, and the text after it.
     Command(Command, &'a str),
     /// A text without a known command.
     Other,
@@ -248,8 +249,8 @@ enum Command {
     Help,
 }
 
-/// Reads the command in a message. `None`: the message is not meant for the bot. In a private chat, the bot gets every
-/// text. In other chats, it gets only commands that name no other bot.
+/// Parses the text of a message. `None`: the message is not for the bot. In a private chat, every text is for the bot.
+/// In other chats, a command is for the bot, unless it names another bot.
 fn said<'a>(message: &'a Message, our_name: Option<&str>) -> Option<ParsedText<'a>> {
     // Skip service messages, such as a new title of the group: no person wrote them.
     if !matches!(message.kind, MessageKind::Common(_)) {
@@ -259,7 +260,7 @@ fn said<'a>(message: &'a Message, our_name: Option<&str>) -> Option<ParsedText<'
 }
 
 /// Parses a text such as `/link@our_bot CODE`. In a private chat, a code without a command counts as `/link`. `None`:
-/// the text is not meant for the bot.
+/// the text is not for the bot.
 fn read<'a>(text: &'a str, our_name: Option<&str>, is_private: bool) -> Option<ParsedText<'a>> {
     let other = is_private.then_some(ParsedText::Other);
     let (first, argument) = text.trim().split_once(char::is_whitespace).unwrap_or((text.trim(), ""));
@@ -296,8 +297,8 @@ fn read<'a>(text: &'a str, our_name: Option<&str>, is_private: bool) -> Option<P
     Some(ParsedText::Command(command, argument))
 }
 
-/// The change of a chat's links that a command requests. `None`: the argument is invalid, and the caller answers with
-/// the command's usage.
+/// Parses the argument of a command that changes the chat's links to stores. Returns the change. `None`: the argument
+/// is invalid, and the caller must explain the command to the person.
 fn change_of(command: Command, argument: &str) -> Option<Change> {
     let is_off = ["off", "0", "none", "нет"].contains(&argument.to_lowercase().as_str());
     match command {

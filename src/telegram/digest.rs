@@ -1,4 +1,5 @@
-//! Writes one message about many orders and bookings: a digest, or the answers to `/orders` and `/today`.
+//! Writes one message about many orders and bookings. Such a message is a digest, or an answer to `/orders` or
+//! `/today`.
 
 use std::collections::BTreeMap;
 
@@ -14,19 +15,20 @@ use crate::text::catalog::{self, Catalog};
 use crate::text::html::{Html, MESSAGE_UNITS};
 use crate::text::value::{amount, inline, moment};
 
-/// The most buttons of one message. Telegram allows 100.
+/// The most buttons of one message. Telegram allows up to 100.
 const BUTTONS: usize = 96;
 /// The most buttons in one row.
 const BUTTONS_OF_A_ROW: usize = 4;
-/// The most open orders in one message of the answer to `/orders`. Their lines and buttons fit into one message.
+/// The most open orders in one message of the answer to `/orders`. The lines and the buttons of so many orders fit into
+/// one message.
 const LISTED_TOGETHER: usize = 40;
-/// The start of the data of a button that opens an order. The id of the order's event follows.
+/// The prefix of the data of a button that sends an order's message. The id of the order's event follows.
 const OPEN: &str = "o:";
-/// The longest order number on a button, characters.
+/// Maximum length of an order's number on a button, characters.
 const NUMBER_CHARACTERS: usize = 20;
 
-/// Returns as many of the first `items` as fit into one digest (one message for many events), but at least one. The
-/// returned items are sorted by the id of their event, oldest first.
+/// Returns the items that fit into one digest (one message for many events), sorted by event, oldest first. At least
+/// one item is taken, from the start of `items`.
 pub fn that_fit(style: &ChatFormat, mut items: Vec<Delivered>) -> Vec<Delivered> {
     let words = catalog::of_store(&style.language, &style.store);
     let mut html = Html::new(MESSAGE_UNITS);
@@ -42,8 +44,8 @@ pub fn that_fit(style: &ChatFormat, mut items: Vec<Delivered>) -> Vec<Delivered>
     items
 }
 
-/// Writes a digest: one message with a line for each event. Each pending order has a button, which sends the order's
-/// own message. The title says the reason for the digest.
+/// Writes a digest: one message with a line for each event. Each pending order has a button that sends the order's own
+/// message. The title says why the events are in a digest.
 pub(super) fn digest(style: &ChatFormat, items: &[Delivered], reason: DigestReason) -> Message {
     let words = catalog::of_store(&style.language, &style.store);
     let mut html = Html::new(MESSAGE_UNITS);
@@ -61,7 +63,7 @@ pub(super) fn digest(style: &ChatFormat, items: &[Delivered], reason: DigestReas
     }
 }
 
-/// Writes the first lines of a digest: its title with the number of events, and the store's name.
+/// Writes the first lines of a digest: the title with the number of events, and the store's name.
 fn head(html: &mut Html, words: &Catalog, style: &ChatFormat, count: usize, reason: DigestReason) {
     let title = match reason {
         DigestReason::ChatWasAway => "digest.title_away",
@@ -74,7 +76,7 @@ fn head(html: &mut Html, words: &Catalog, style: &ChatFormat, count: usize, reas
     }
 }
 
-/// Writes the line of one event.
+/// Writes the line of a digest that shows one event.
 fn line(html: &mut Html, words: &Catalog, style: &ChatFormat, event: &EventView) {
     let it = &event.subject;
     let status = it
@@ -97,8 +99,8 @@ fn line(html: &mut Html, words: &Catalog, style: &ChatFormat, event: &EventView)
     html.line(words.get(&name), &values);
 }
 
-/// The answer to `/orders`, as one or more messages. Each message has a line for each of its open orders, and buttons
-/// that send the messages of these orders.
+/// Returns the answer to `/orders`: the text and the buttons of one or more messages. Each message has a line and a
+/// button for each of its open orders. The button sends the order's own message.
 pub(super) fn list(words: &Catalog, open: &OpenOrders) -> Vec<(String, Vec<Vec<Button>>)> {
     if open.listed.is_empty() {
         return vec![(words.get("orders.none").to_owned(), Vec::new())];
@@ -138,7 +140,7 @@ fn open_lines(html: &mut Html, words: &Catalog, orders: &[Delivered]) {
     }
 }
 
-/// Returns the newest event of each order or booking that is pending. The result is sorted by the id of the event.
+/// Returns the newest event of each pending order and booking, sorted by the id of the event.
 fn waiting<'a>(events: impl Iterator<Item = &'a EventView>) -> Vec<&'a EventView> {
     let mut last = BTreeMap::new();
     for event in events {
@@ -150,8 +152,8 @@ fn waiting<'a>(events: impl Iterator<Item = &'a EventView>) -> Vec<&'a EventView
     waiting
 }
 
-/// Returns a button for each pending order of a store's day. `last` has the newest event of each order. The second
-/// value is false if some pending orders have no button, because there are too many.
+/// Returns a button for each pending order. `last` has the newest event of each order of a store's day. The second
+/// value is false if some pending orders have no button, because a message cannot have so many.
 pub(super) fn waiting_buttons<'a>(
     words: &Catalog,
     last: impl Iterator<Item = &'a PartnerEvent>,
@@ -165,8 +167,8 @@ pub(super) fn waiting_buttons<'a>(
     (rows(words, waiting.into_iter()), are_all)
 }
 
-/// Returns a button for each of these events, up to the limit of one message. A press sends `o:EVENT`, after which the
-/// bot sends the order's own message.
+/// Returns a button for each of these events, up to the limit of one message. A press of the button sends the data
+/// `o:EVENT` to the bot, which then sends the order's own message.
 fn buttons(words: &Catalog, events: Vec<&EventView>) -> Vec<Vec<Button>> {
     rows(words, events.into_iter().map(|event| (event.id, &*event.subject)))
 }
@@ -181,7 +183,7 @@ fn rows<'a>(words: &Catalog, events: impl Iterator<Item = (i64, &'a Subject)>) -
     open_rows(&buttons)
 }
 
-/// The rows of buttons of a list of orders. A press of a button sends the message of one order.
+/// Puts the buttons of a list of orders into rows. A press of a button sends the message of one order.
 pub(super) fn open_rows(buttons: &[OpenButton]) -> Vec<Vec<Button>> {
     let row = |row: &[OpenButton]| {
         row.iter()
@@ -191,7 +193,7 @@ pub(super) fn open_rows(buttons: &[OpenButton]) -> Vec<Vec<Button>> {
     buttons.chunks(BUTTONS_OF_A_ROW).map(row).collect()
 }
 
-/// Finds those buttons of a message whose press sends the message of one order.
+/// Selects the buttons that send the message of one order when somebody presses them.
 pub(super) fn open_buttons(rows: &[Vec<Button>]) -> Vec<OpenButton> {
     let button = |(label, press): &Button| {
         let event = press.strip_prefix(OPEN)?.parse().ok()?;

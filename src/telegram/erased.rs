@@ -7,7 +7,7 @@ use crate::text::html::render_template;
 use crate::text::value::inline;
 
 /// Writes the number and the status of an order, and buttons if the order is open. `event` is the id of the event that
-/// the replaced message shows.
+/// the old message shows.
 pub fn erased(language: &str, store: &str, subject: &Subject, event: i64) -> Message {
     let words = catalog::of_store(language, store);
     let status = match &subject.status_word {

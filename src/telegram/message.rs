@@ -7,7 +7,7 @@ use crate::domain::status::{Status, SubjectKind};
 use crate::text::catalog::Catalog;
 use crate::text::value::{amount, inline};
 
-/// When a person accepts an order, the buttons offer these times until the order is ready, minutes.
+/// The preparation times, in minutes, that the buttons offer when a person accepts an order.
 const MINUTES: [u16; 4] = [15, 30, 45, 60];
 
 /// A message to a chat, ready to be sent.
@@ -27,7 +27,7 @@ pub(super) fn only(text: String) -> Message {
     }
 }
 
-/// The key of the title in the catalog of texts. It depends on the current status of the order or booking.
+/// The key of a message's title in the catalog of texts. It depends on the current status of the order or booking.
 pub(super) fn title(view: &EventView) -> String {
     let kind = view.subject.kind.as_str();
     match view.subject.visible_status() {
@@ -40,8 +40,8 @@ pub(super) fn field_name<'a>(words: &'a Catalog, field: &'a str) -> &'a str {
     words.find(&format!("field.{field}")).unwrap_or(field)
 }
 
-/// Returns how the order is paid, in a few words, such as `cash, not paid, change from 5000`: the method, whether it is
-/// paid, and the banknote for which the customer needs change. `None`: nothing about the payment is known.
+/// Returns how the order is paid, such as `cash, not paid, change from 5000`: the method, whether it is paid, and the
+/// banknote for which the customer needs change. `None`: nothing is known about the payment.
 pub(super) fn payment(it: &Subject, words: &Catalog) -> Option<String> {
     let payment = &it.payment;
     let method = payment.method.as_deref().map(|method| {
@@ -61,7 +61,7 @@ pub(super) fn payment(it: &Subject, words: &Catalog) -> Option<String> {
     (!parts.is_empty()).then(|| parts.join(", "))
 }
 
-/// The name of a status, for people. A status that Vestnik does not know keeps the shop's name.
+/// The name of a status, for people. If Vestnik does not know the status, returns the shop's own name of it.
 pub fn status_name<'a>(words: &'a Catalog, kind: SubjectKind, status: &'a str) -> &'a str {
     if Status::from_name(status).is_none() {
         return status;
@@ -73,9 +73,9 @@ pub fn status_name<'a>(words: &'a Catalog, kind: SubjectKind, status: &'a str) -
     words.find(&name).unwrap_or(status)
 }
 
-/// Returns the buttons below an order or booking, one for each possible next status. A press sends `s:EVENT:STATUS`, or
-/// `s:EVENT:STATUS:MINUTES` with the promised minutes. The button for a rejection sends `r:EVENT`, after which the bot
-/// asks for the reason.
+/// Returns the buttons below an order or booking, one for each possible next status. A press sends the data
+/// `s:EVENT:STATUS` to the bot, or `s:EVENT:STATUS:MINUTES` with the promised minutes. The button for a rejection sends
+/// `r:EVENT`, and the bot then asks for the reason.
 pub fn answers(words: &Catalog, kind: SubjectKind, event: i64, next: &[Status]) -> Vec<Vec<Button>> {
     let button = |to: &Status| {
         let label = match (to, kind) {
@@ -103,8 +103,9 @@ pub fn answers(words: &Catalog, kind: SubjectKind, event: i64, next: &[Status]) 
     [row, minutes].into_iter().filter(|row| !row.is_empty()).collect()
 }
 
-/// Returns the buttons with the reasons for a rejection. A press sends `x:EVENT:NUMBER` with the reason's number in the
-/// catalog. The last button sends `b:EVENT`, which shows the previous buttons again.
+/// Returns the buttons with the reasons for a rejection. A press sends the data `x:EVENT:NUMBER` to the bot, with the
+/// number of the reason in the catalog of texts. The last button sends `b:EVENT`, and the bot then shows the previous
+/// buttons again.
 pub fn reasons(words: &Catalog, event: i64) -> Vec<Vec<Button>> {
     let mut rows: Vec<Vec<Button>> = words
         .keys("reject_reason")

@@ -1,6 +1,6 @@
 //! Writes notes: short, urgent messages next to the order's own message. For example, a note says that the order was
-//! cancelled, or that nobody answers it. Also writes the first line of a message about an order that nobody answered in
-//! time. This line says why the chat gets the order.
+//! cancelled, or that nobody answers it. This module also writes the first line of the message of an order that nobody
+//! answered in time. The line says why the chat gets the order.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use crate::text::catalog::{self, Catalog};
 use crate::text::html::{Html, MESSAGE_UNITS, plain};
 use crate::text::value::{inline, moment};
 
-/// The longest text that is inserted into a line, such as the titles of chats, characters. A longer text is cut.
+/// Maximum length of a text that is inserted into a line, such as the title of a chat, characters. A longer text is
+/// cut.
 const LINE_CHARACTERS: usize = 200;
 
-/// Writes a note, which is a short, urgent message about an order. If several notes of one kind wait, writes one
-/// message for all of them.
+/// Writes a message with one note (a short, urgent message about an order), or with several notes of the same kind.
 pub(super) fn render(noted: &Noted) -> Message {
     let words = catalog::of_store(&noted.style.language, &noted.style.store);
     let mut html = Html::new(MESSAGE_UNITS);
@@ -71,8 +71,7 @@ fn unanswered(html: &mut Html, words: &Catalog, view: &EventView, waited: Durati
     );
 }
 
-/// Writes why this chat gets an order that nobody has answered: how long the order has waited, and which chats already
-/// have it.
+/// Writes why this chat gets an order that nobody has answered: how long the order has waited, and who already has it.
 pub(super) fn escalated(html: &mut Html, words: &Catalog, view: &EventView, escalated: &Escalated) {
     unanswered(html, words, view, escalated.waited);
     let panel = escalated.panel.then(|| words.get("note.panel").to_owned());

@@ -1,5 +1,5 @@
-//! Executes `/pause`: the stores of a chat take no new orders for a while. Everybody who may answer orders in a chat
-//! may pause its stores, because in busy times nobody can wait for a permission.
+//! Executes `/pause`: the stores of a chat take no new orders for some time. Everybody in a chat may pause its stores,
+//! not only administrators, because in busy times nobody can wait for a permission.
 
 use teloxide::types::{CallbackQuery, MaybeInaccessibleMessage, Message};
 
@@ -16,12 +16,12 @@ use crate::store::until::Until;
 use crate::text::catalog::Catalog;
 use crate::text::value::inline;
 
-/// The lengths of a pause that the buttons offer, minutes.
+/// The durations of a pause that the buttons offer, minutes.
 const MINUTES: [u64; 3] = [15, 30, 60];
-/// The prefix of the data of each button about a pause.
+/// The prefix of the data of each button that begins or ends a pause.
 const PRESS: &str = "z:";
 
-/// A request to pause the stores of a chat, or to end their pause.
+/// A request to pause stores, or to end their pause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum PauseRequest {
     Pause(Until),
@@ -41,7 +41,7 @@ fn read(text: &str) -> Option<PauseRequest> {
 }
 
 impl Commands<'_> {
-    /// Executes `/pause` for the stores that these links name. If the argument is invalid or missing, the answer offers
+    /// Executes `/pause` for the stores of these links. If the argument is invalid or missing, the answer offers
     /// buttons with durations. Every chat of a paused store, including this one, gets a message about the pause.
     pub async fn pause(
         &self,
@@ -79,8 +79,8 @@ fn buttons(words: &Catalog) -> Vec<Vec<Button>> {
     ]
 }
 
-/// Executes a press of a button that pauses or resumes stores. Returns the answer for the person. `None`: the button
-/// has another purpose.
+/// Executes a press of a button that begins or ends a pause of stores. Returns the answer to the person. `None`: the
+/// button has another purpose.
 pub(super) async fn press(bot: &Bot, query: &CallbackQuery) -> Result<Option<String>, QueryError> {
     let request = query.data.as_deref().and_then(|data| read(data.strip_prefix(PRESS)?));
     let (Some(request), Some(place)) = (request, &query.message) else {
@@ -104,7 +104,7 @@ pub(super) async fn press(bot: &Bot, query: &CallbackQuery) -> Result<Option<Str
     Ok(Some(words.get(text).to_owned()))
 }
 
-/// Pauses or resumes the stores that these links name. Returns whether the state of at least one store changed.
+/// Pauses the stores of these links, or ends their pauses. Returns whether the state of at least one store changed.
 async fn carry_out(bot: &Bot, links: &[ChatLink], request: PauseRequest, by: &str) -> Result<bool, QueryError> {
     let by: String = inline(by).chars().take(chat::NAME_CHARACTERS).collect();
     let mut is_any = false;

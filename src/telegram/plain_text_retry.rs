@@ -1,5 +1,6 @@
-//! Simplifies a message that Telegram has refused, for the next attempt: first plain text instead of markup, then no
-//! buttons either. `delivery::complete` counts the refusals and sets the time of the next attempt.
+//! Simplifies a message that Telegram has refused, for the next attempt. The second attempt has plain text instead of
+//! markup, and the third has no buttons either. `delivery::complete` counts the refusals and sets the time of the next
+//! attempt.
 
 use teloxide::types::{InlineKeyboardButton, InlineKeyboardMarkup, ParseMode};
 
@@ -13,7 +14,8 @@ pub(super) struct Content {
     pub text: String,
     pub parse_mode: Option<ParseMode>,
     pub keyboard: InlineKeyboardMarkup,
-    /// The buttons of a list of orders. A press of a button sends the message of one order.
+    /// The buttons that send the message of one order when somebody presses them. Empty if the message is no list of
+    /// orders.
     pub opens: Vec<OpenButton>,
 }
 

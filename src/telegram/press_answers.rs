@@ -11,10 +11,12 @@ use crate::infra::rate_limiter::{Rate, RateLimiter};
 
 /// The rate limit of this node's answers to presses. It is separate from the limit for messages.
 const ANSWERS: Rate = Rate::per_second(25, 25);
-/// The longest time for which an answer may wait for the rate limit. Telegram does not show an answer that comes later.
+/// The longest time for which an answer may wait for the rate limit. If an answer comes later than this, Telegram does
+/// not show it.
 const ANSWER_WAIT: Duration = Duration::from_secs(15);
 
-/// Sends each answer in its own task, so that no answer waits for Telegram's response to another one.
+/// Answers presses of buttons. Each answer is sent in a separate task, so that no answer waits for Telegram's response
+/// to another answer.
 pub(super) struct PressAnswers {
     client: Client,
     limiter: Mutex<RateLimiter>,
@@ -26,7 +28,8 @@ impl PressAnswers {
         Self { client, limiter }
     }
 
-    /// Answers a press with this text. If the press is old, Telegram refuses the answer, and the refusal is ignored.
+    /// Answers a press with this text. If the press is too old, Telegram refuses the answer, and the refusal is
+    /// ignored.
     pub fn give(&self, press: CallbackQueryId, text: String) {
         let wait = {
             let mut limiter = self.limiter.lock().unwrap_or_else(PoisonError::into_inner);

@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 use super::client::Client;
 use crate::delivery::channel::ChatChannel as _;
 
-/// The deadline of the probe after a failed request. It is short, because the lease of the message (the time in which
-/// only this node may send it) may end during the probe.
+/// The deadline of the probe after a failed send. It is short, because the probe must end before the lease of the
+/// message. During the lease, only this node may send the message.
 const CHECK_DEADLINE: Duration = Duration::from_secs(1);
 /// The time between the starts of two probes during an outage.
 const PROBE_INTERVAL: Duration = Duration::from_millis(500);
@@ -25,15 +25,15 @@ impl Client {
         let _ = self.outage().wait_for(Option::is_none).await;
     }
 
-    /// Waits for the next outage of Telegram, and then for its end.
+    /// Waits until an outage of Telegram begins and ends. An outage that has already begun counts.
     pub(super) async fn reached_again(&self) {
         let mut outage = self.outage();
         let _ = outage.wait_for(Option::is_some).await;
         let _ = outage.wait_for(Option::is_none).await;
     }
 
-    /// Whether this node reaches Telegram. Call this right after a request got no response. `true`: only this request
-    /// failed. `false`: an outage has begun.
+    /// Finds out whether this node reaches Telegram. Call this function right after a request got no response. `true`:
+    /// only this request failed. `false`: Telegram is not reached, and an outage has begun.
     pub(super) async fn is_reached(&self) -> bool {
         let failed_at = Instant::now();
         let _one = self.reachability.checking.lock().await;
@@ -71,9 +71,9 @@ impl Client {
         }
     }
 
-    /// Sends probes until any response ends the outage. A new probe starts each `PROBE_INTERVAL`, even if earlier ones
-    /// wait for a response. An earlier probe may wait long for a packet that was lost, but a probe that starts after
-    /// the outage gets a response at once. The deadline of a probe limits how many wait.
+    /// Sends probes until any response ends the outage. A new probe starts each `PROBE_INTERVAL`, even if earlier
+    /// probes have no response yet. An earlier probe may wait long for a lost packet, but a probe that starts after the
+    /// outage gets a response at once. The deadline of a probe limits the number of open probes.
     async fn probe_until_answered(&self) {
         let mut probes = JoinSet::new();
         let mut ticks = tokio::time::interval(PROBE_INTERVAL);

@@ -9,13 +9,13 @@ use tokio::sync::{Mutex, watch};
 
 use crate::delivery::channel::Outage;
 
-/// Whether this node reaches Telegram now, and when Telegram responded last.
+/// Whether this node reaches Telegram, and when Telegram responded last.
 pub(super) struct Reachability {
     pub(super) outage: watch::Sender<Option<Outage>>,
-    /// When the newest response arrived. `None`: none has arrived yet.
+    /// When the newest response of Telegram arrived. `None`: no response has arrived yet.
     answered_at: watch::Sender<Option<Instant>>,
-    /// This lock is held during a probe after a failure. Requests that fail at the same moment wait for one probe, so
-    /// that they do not start several.
+    /// The lock that a task holds while it sends a probe after a failed request. If several requests fail at once, they
+    /// all wait for the same probe.
     pub(super) checking: Mutex<()>,
 }
 

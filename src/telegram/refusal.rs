@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-/// The pause after a 429 (too many requests) that does not say how long to wait.
+/// The pause after a status 429 (too many requests), if Telegram does not say how long to wait.
 const UNNAMED_PAUSE: Duration = Duration::from_secs(30);
 
 /// An error response of the Bot API to a request.
@@ -13,13 +13,14 @@ pub(super) struct Refusal {
     pub code: u16,
     /// Telegram's text, such as `Bad Request: chat not found`.
     pub description: String,
-    /// The pause that Telegram asks for with a 429 (too many requests), seconds. `None`: Telegram asks for no pause.
+    /// The pause that Telegram requests with a status 429 (too many requests), seconds. `None`: Telegram requests no
+    /// pause here.
     pub retry_after_s: Option<u64>,
-    /// The new chat id of a group that became a supergroup. `None`: the refusal has another reason.
+    /// If the group became a supergroup: its new chat id. `None`: the refusal has another reason.
     pub migrated_to: Option<i64>,
 }
 
-/// The kind of the refused request. Some descriptions have another meaning for an edit.
+/// The kind of a request that Telegram refused. Some descriptions have a different meaning if the request was an edit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Request {
     /// The request sends a new message.
@@ -28,12 +29,12 @@ pub(super) enum Request {
     Edit,
 }
 
-/// What a refusal means for the bot. The next attempt depends on it.
+/// The meaning of a refusal. The next attempt depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RefusalKind {
     /// Telegram does not know the bot's token.
     UnknownToken,
-    /// Another program polls with the same token, or the bot has a webhook.
+    /// Another program polls with the same token, or the bot has a webhook (Telegram's status 409).
     Conflict,
     /// Telegram accepts no further request before this time has passed.
     TooMany(Duration),
@@ -55,8 +56,8 @@ pub(super) enum RefusalKind {
     MessageRefused,
 }
 
-/// The phrase with which Telegram reports a syntax error in a message. The rest of Telegram's description quotes the
-/// message, and may contain any phrase of the lists below. So this phrase is checked first.
+/// The phrase with which Telegram reports a syntax error in a message. This phrase is checked first. The rest of the
+/// description quotes the message, and may contain phrases of the lists below by chance.
 const NOT_PARSED: &str = "can't parse";
 const NOT_MODIFIED: [&str; 2] = ["message is not modified", "message_not_modified"];
 const NOT_EDITABLE: [&str; 8] = [
@@ -135,7 +136,8 @@ impl Refusal {
         }
     }
 
-    /// Returns the pause that a 429 (too many requests) asks for: its parameter, otherwise the last number in its text.
+    /// Returns the pause that a status 429 (too many requests) requests: the field `retry_after`, otherwise the last
+    /// number in `text`, which is Telegram's description.
     fn pause(&self, text: &str) -> Duration {
         let last = text
             .rsplit(|character: char| !character.is_ascii_digit())

@@ -1,5 +1,5 @@
-//! Writes a message to a chat: its text, and the buttons below it. This module writes the messages of orders and
-//! bookings; `digest` and `note` write other kinds of messages. The module does no I/O.
+//! Writes the messages to chats: the text, and the buttons below it. This module itself writes the messages of orders
+//! and bookings; `digest` and `note` write other kinds of messages. The module does no I/O.
 
 use super::changed::changed;
 use super::digest::{digest, open_rows};
@@ -14,15 +14,15 @@ use crate::text::html::{Html, MESSAGE_UNITS, render_template};
 use crate::text::value::{amount, in_url, inline, moment, said_of};
 use time::OffsetDateTime;
 
-/// The room that is reserved for the line with the number of omitted items, UTF-16 units.
+/// The space for the last line, which has the number of omitted items, UTF-16 units.
 const OMITTED_UNITS: usize = 120;
-/// The longest fact of an order, such as a comment or an address, characters. A longer fact is cut, so that the phone
-/// number and the items after it fit into the message.
+/// Maximum length of one value of an order, such as a comment or an address, characters. A longer value is cut, so that
+/// the phone number and the items fit into the message.
 const FACT_CHARACTERS: usize = 600;
-/// The room that is reserved for the items when extra fields are written, UTF-16 units.
+/// The space that extra fields must leave free for the order's items, UTF-16 units.
 const ITEMS_UNITS: usize = 1200;
 
-/// Writes the message for this work, which may be an order, a digest, a note or a reply.
+/// Writes the message to send, such as an order, a digest, a note or a reply.
 pub fn render(work: &Work) -> Message {
     match work {
         Work::OrderMessage(it) => subject(it),
@@ -103,8 +103,8 @@ fn subject(message: &OrderMessage) -> Message {
     }
 }
 
-/// Writes the facts of an order or booking, each in its own line. The number, the status and the items are written
-/// elsewhere.
+/// Writes the values of an order or booking, such as the address and the total, each in its own line. Other functions
+/// write the number, the status and the items.
 fn facts(html: &mut Html, words: &Catalog, style: &ChatFormat, it: &Subject, promised_at: Option<OffsetDateTime>) {
     let mut line = |name: &str, values: &[(&str, &str)]| html.line(words.get(name), values);
     if let Some(comment) = &it.comment {
@@ -158,8 +158,8 @@ fn facts(html: &mut Html, words: &Catalog, style: &ChatFormat, it: &Subject, pro
     }
 }
 
-/// Writes the values that could not be read, and then the extra fields, until only the room for the items is left. A
-/// last line counts the omitted fields.
+/// Writes the values that could not be read, and then the extra fields. Stops when only `ITEMS_UNITS` are left in the
+/// message. A last line has the number of omitted fields.
 fn extra(html: &mut Html, words: &Catalog, it: &Subject) {
     let unreadable = it.unreadable.iter().map(|unreadable| {
         let field = field_name(words, unreadable.field).to_owned();
@@ -187,7 +187,8 @@ fn extra(html: &mut Html, words: &Catalog, it: &Subject) {
     }
 }
 
-/// Returns a fact in one line. A fact that is too long is cut, and ends with the number of the omitted characters.
+/// Returns a value as one line. A value that is too long is cut, and the line ends with the number of omitted
+/// characters.
 fn fact(words: &Catalog, text: &str) -> String {
     let text = inline(text);
     let more = text.chars().count().saturating_sub(FACT_CHARACTERS);
@@ -208,7 +209,7 @@ fn first_characters(text: &str) -> &str {
     }
 }
 
-/// Writes the items of an order that fit into the message. If items are omitted, the last line counts them.
+/// Writes the items of an order that fit into the message. If items are omitted, a last line has their number.
 fn items(html: &mut Html, words: &Catalog, it: &Subject) {
     let all = it.items.list.len() + it.items.omitted;
     let mut shown = 0;
@@ -236,7 +237,7 @@ fn items(html: &mut Html, words: &Catalog, it: &Subject) {
     }
 }
 
-/// The lines of one item. Each line has a template, and the names and values that are inserted into it.
+/// The lines of one item. Each line is a template, with the names and values of its placeholders.
 type Lines<'a> = Vec<(&'a str, Vec<(&'static str, String)>)>;
 
 fn item_lines<'a>(words: &'a Catalog, item: &Item) -> Lines<'a> {
@@ -258,7 +259,7 @@ fn item_lines<'a>(words: &'a Catalog, item: &Item) -> Lines<'a> {
     lines
 }
 
-/// An upper bound of the length of a line, UTF-16 units.
+/// An upper bound of the length of a line after the values are inserted into its template, UTF-16 units.
 fn units_of(template: &str, values: &[(&'static str, String)]) -> usize {
     let values: usize = values.iter().map(|(_, value)| value.encode_utf16().count()).sum();
     template.encode_utf16().count() + values
@@ -292,7 +293,7 @@ pub(super) mod tests {
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
-    /// The message of an order in a chat with this language.
+    /// For tests: an order's message in this language. `by` is the person who set the current status.
     fn told(language: &str, base: &EventView, latest: &EventView, by: Option<&str>) -> OrderMessage {
         OrderMessage {
             style: style(language),
@@ -318,7 +319,7 @@ pub(super) mod tests {
         }
     }
 
-    /// A new event about an order of the reference shop, in the form that messages use.
+    /// For tests: an event about an order of the reference shop. `data` is the row of the order.
     pub(in crate::telegram) fn view(kind: EventType, data: &Value) -> EventView {
         let source = source(REFERENCE, &[]);
         let context = Context {

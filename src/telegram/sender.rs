@@ -1,4 +1,4 @@
-//! Makes one attempt to send a message, and returns the outcome. A claim is the right of this node to send the message
+//! Sends a message once, and returns the outcome. The caller's claim is the right of this node to send the message
 //! until a lease ends.
 
 use std::pin::pin;
@@ -27,7 +27,7 @@ use crate::delivery::channel::{Block, Channel, ChatChannel, Claim, Outage, SendO
 use crate::delivery::event_view::Item;
 use crate::delivery::next_message::{ChatFormat, Work};
 
-/// The time that is added to each pause for which Telegram asks.
+/// The time that is added to each pause that Telegram requests.
 const AFTER_RETRY_AFTER: Duration = Duration::from_millis(500);
 
 impl Channel for Client {
@@ -58,7 +58,7 @@ impl ChatChannel for Client {
 }
 
 /// Sends the message of a claim once. If the lease might end during the send, sends nothing, because another node may
-/// then send the message. After the deadline, writes nothing more to the connection.
+/// then send the same message. After `deadline`, writes nothing more to the connection.
 async fn send(client: &Client, claim: &Claim, deadline: Duration) -> SendOutcome {
     let message = content_after(render(&claim.work), claim.refusals);
     let opens = message.opens.clone();
@@ -91,7 +91,7 @@ async fn send(client: &Client, claim: &Claim, deadline: Duration) -> SendOutcome
     }
 }
 
-/// The id of an earlier message that is to be edited. `None`: a new message is to be sent.
+/// The id of the sent message that this claim edits. `None`: the claim is for a new message.
 fn target(claim: &Claim) -> Option<MessageId> {
     match &claim.work {
         Work::OrderMessage(it) => it.message.map(MessageId),
@@ -101,7 +101,7 @@ fn target(claim: &Claim) -> Option<MessageId> {
     }
 }
 
-/// The id of the message to which a new message replies. `None`: the message is not a reply.
+/// The id of the message to which the new message of this claim replies. `None`: the new message is not a reply.
 fn reply_to(claim: &Claim) -> Option<MessageId> {
     match &claim.work {
         Work::Note(noted) => noted.reply_to.map(MessageId),
@@ -152,7 +152,7 @@ fn no_preview() -> LinkPreviewOptions {
     }
 }
 
-/// The message's id in Telegram's response. `None`: the response has no id.
+/// Reads the id of the new message from Telegram's response. `None`: the response has no id.
 fn number(message: &RawValue) -> Option<i32> {
     #[derive(Deserialize)]
     struct Sent {
@@ -162,7 +162,7 @@ fn number(message: &RawValue) -> Option<i32> {
     sent.map(|sent| sent.message_id)
 }
 
-/// The outcome of a send that Telegram refused.
+/// Returns the outcome of a send that Telegram refused.
 fn outcome_of(refusal: &Refusal, request: Request) -> SendOutcome {
     let reason = refusal.description.clone();
     match refusal.meaning(request) {
@@ -189,9 +189,9 @@ fn outcome_of(refusal: &Refusal, request: Request) -> SendOutcome {
     }
 }
 
-/// Runs a future until a moment, and never polls it after that. Returns `None` if the moment comes first. A timer is
-/// not enough: after the process was suspended, both the timer and the socket may be ready. Then the future would write
-/// to the socket before the timer is checked.
+/// Runs a future until the time `moment`, and never polls it after that. Returns `None` if the future is not ready by
+/// then. A timer alone is not enough. If the process was suspended, the timer and the socket may be ready together, and
+/// the future could write to the socket first.
 async fn until<F: Future>(moment: Instant, future: F) -> Option<F::Output> {
     let (mut future, mut timer) = (pin!(future), pin!(sleep_until(moment)));
     std::future::poll_fn(move |context| {

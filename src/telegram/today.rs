@@ -1,4 +1,4 @@
-//! Answers the command `/today` with the counts, totals and orders of the day, for each store of a chat.
+//! Answers the command `/today` with the counts, totals and orders of the day, one message for each store of a chat.
 
 use std::time::Duration;
 
@@ -18,9 +18,9 @@ use crate::text::catalog::{self, Catalog};
 use crate::text::html::{Html, MESSAGE_UNITS};
 use crate::text::value::{amount, day, inline, moment};
 
-/// The room that is reserved for the line with the number of omitted orders, UTF-16 units.
+/// The space for the last line, which has the number of omitted orders, UTF-16 units.
 const MORE_UNITS: usize = 60;
-/// The most stores in an answer. Each store has a message of its own.
+/// The most stores in an answer to `/today`. Each store has a separate message.
 const STORES: usize = 5;
 
 impl Commands<'_> {
@@ -126,8 +126,8 @@ fn current_status(newcomer: &Newcomer) -> Option<Status> {
     newcomer.last.subject.as_ref()?.visible_status()
 }
 
-/// Returns the sum of the orders' totals as text. Cancelled, rejected and removed orders do not count. `None`: no order
-/// has a known total, or the sum is too large.
+/// Returns the sum of the totals of these orders, as text. Cancelled, rejected and removed orders do not count. `None`:
+/// no order has a known total, or the sum is too large.
 fn sum(words: &Catalog, orders: &[&Newcomer]) -> Option<String> {
     let counts = |newcomer: &&&Newcomer| {
         current_status(newcomer).is_some_and(|status| !matches!(status, Status::Rejected | Status::Cancelled))

@@ -26,35 +26,37 @@ use crate::delivery::shared_bot::{self, Lease, Update};
 use crate::infra::backoff::Backoff;
 use crate::infra::db::QueryError;
 
-/// How long Telegram keeps a poll open while there are no updates, seconds.
+/// How long Telegram may keep a poll open while there are no updates, seconds.
 const POLL_S: u32 = 10;
 /// The deadline of a poll. If no response arrives before the deadline, the connection counts as broken.
 const POLL_DEADLINE: Duration = Duration::from_secs(15);
-/// The time between two attempts to take over polling from another node.
+/// If another node polls, this is the time between two attempts to take over polling.
 const ELSEWHERE_PAUSE: Duration = Duration::from_secs(1);
-/// The pause after a first 409 (conflict). An earlier poll that this node has abandoned may still be open at Telegram.
+/// The pause after the first status 409 (conflict). The cause may be an earlier poll of this node that is still open at
+/// Telegram.
 const FIRST_CONFLICT_PAUSE: Duration = Duration::from_millis(500);
-/// The pause after further 409 (conflict) responses in a row, because another program polls with the same token.
+/// The pause after each further status 409 (conflict) in a row. The cause is then another program that polls with the
+/// same token.
 const CONFLICT_PAUSE: Duration = Duration::from_secs(5);
-/// The time between two log messages about a conflict.
+/// The shortest time between two log messages about conflicts.
 const CONFLICT_SILENCE: Duration = Duration::from_secs(10 * 60);
 /// The time between two checks whether Telegram accepts the token of a stopped bot.
 const STOPPED_PAUSE: Duration = Duration::from_secs(60);
-/// The time between two checks whether this node can take more updates.
+/// If too many updates wait in this node, this is the time between two checks whether it can take more.
 const FULL_PAUSE: Duration = Duration::from_millis(100);
 /// The most updates that one poll returns.
 const BATCH_UPDATES: u8 = 100;
-/// When this node takes over polling from another node, it reads at most this many saved updates at once.
+/// The most saved updates that this node reads at once when it takes over polling from another node.
 const BATCH_LEFT_OVER: i64 = 1000;
 /// The longest pause between two polls, even if Telegram asks for a longer pause.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// How long this node still answers presses of buttons after it lost the connection to Postgres. After this time,
-/// another node may hold the lease, which is the right to poll.
+/// How long this node still answers presses of buttons after it has lost the connection to Postgres. After this time it
+/// stops polling, because another node may have taken the right to poll.
 const ALONE_FOR: Duration = Duration::from_secs(5 * 60);
-/// The pause between two polls while this node does not reach Postgres. Telegram also keeps each of these polls open
-/// for this time.
+/// The longest pause between two polls while this node does not reach Postgres. Each of these polls stays open at
+/// Telegram for at most this time, too.
 const AWAY_PAUSE: Duration = Duration::from_secs(1);
-/// How long a shutdown waits for updates that are being handled.
+/// How long a shutdown waits until updates under way are handled.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
 
 /// The outcome of one poll by this node.
@@ -62,7 +64,7 @@ const STOP_DEADLINE: Duration = Duration::from_secs(5);
 enum Polled {
     /// The poll succeeded, with or without updates.
     Ours,
-    /// This node did not poll, because too many of its updates wait.
+    /// This node did not poll, because too many updates wait in this node.
     Full,
     /// This node did not poll, because another node has the right to poll.
     Elsewhere,
@@ -83,29 +85,30 @@ enum PollError {
     Throttled(Duration),
 }
 
-/// The response to a poll: its updates, or the outcome without updates.
+/// The result of a request for updates: the updates, or the reason why there are none.
 enum PollOutcome {
     Updates(Vec<Update>),
     Nothing(Polled),
 }
 
-/// The poller's state between two polls.
+/// What the poller remembers between two polls.
 #[derive(Default)]
 struct Memory {
     last: Option<Polled>,
     conflict_logged_at: Option<Instant>,
-    /// The id of the next update, and the last moment at which this node certainly had the right to poll (the lease).
-    /// `None`: this node never had it.
+    /// The id of the next update, and the last time at which this node surely held the lease (the right to poll).
+    /// `None`: this node never held it.
     ours: Option<(i64, Instant)>,
-    /// Whether Postgres may have updates that another node saved, but did not handle.
+    /// Whether Postgres may still have updates that another node saved, but did not handle.
     is_left_over: bool,
-    /// The ids of the presses that this node has answered with a text which says that Postgres is not reached.
+    /// The ids of the presses of buttons that this node has answered during an outage of Postgres. Each press gets only
+    /// one such answer.
     answered: HashSet<i64>,
 }
 
 impl Bot {
-    /// Polls until the shutdown, and retries after errors. Before the first poll, waits until this node is registered
-    /// in Postgres (its first heartbeat).
+    /// Polls until the shutdown, and retries after errors. Before the first poll, waits until the first heartbeat of
+    /// this node is saved in Postgres.
     pub async fn run(self, mut beating: watch::Receiver<bool>, stop: CancellationToken) {
         let bot = Arc::new(self);
         let updates = Updates::new(Arc::clone(&bot));
@@ -151,8 +154,8 @@ impl Bot {
         }
     }
 
-    /// Waits for this pause. If there is an outage of Telegram, also waits for its end, so that polling continues at
-    /// once.
+    /// Waits for this pause. If there is an outage of Telegram, then waits for its end, and polling continues right
+    /// after it.
     async fn rest(&self, pause: Duration) {
         if !pause.is_zero() {
             tokio::time::sleep(pause).await;
@@ -160,7 +163,7 @@ impl Bot {
         self.client.until_reached().await;
     }
 
-    /// Checks the token: asks Telegram for the bot's name. If Telegram returns the name, a stopped bot starts again. If
+    /// Checks the token by a request for the bot's name. If Telegram returns the name, a stopped bot starts again. If
     /// Telegram refuses the token, the bot is stopped.
     async fn check_token(&self) -> Result<(), QueryError> {
         match self.client.name().await {
@@ -283,7 +286,7 @@ impl Bot {
         }
     }
 
-    /// Answers presses of buttons while Postgres is not reached, because Telegram shows only answers that arrive within
+    /// Answers presses of buttons during an outage of Postgres, because Telegram shows only answers that arrive within
     /// seconds. Telegram keeps these updates, and the bot handles them when Postgres is reached again.
     async fn answer_that_postgres_is_away(&self, memory: &mut Memory) {
         let Some((next_update, _)) = memory.ours.filter(|(_, known)| known.elapsed() < ALONE_FOR) else {
@@ -303,8 +306,8 @@ impl Bot {
     }
 }
 
-/// Reads the updates in a poll's response. Only the id of each update is parsed here. An update without an id is
-/// skipped, because otherwise it would block later updates.
+/// Parses the response to a poll. Of each update, only the id is parsed here. An update without an id is skipped,
+/// because otherwise it would block later updates.
 fn read(updates: &RawValue) -> Result<Vec<Update>, PollError> {
     #[derive(Deserialize)]
     struct Numbered {

@@ -1,6 +1,6 @@
 //! Handles the updates of Telegram: texts, presses of buttons, and changes of a chat. Updates of one chat are handled
-//! one after another, updates of different chats in parallel. So no chat waits because another shop has locked a row,
-//! or because Telegram responds slowly to another chat.
+//! one after another, updates of different chats in parallel. So a chat does not wait for another chat whose shop has
+//! locked a row, or for which Telegram responds slowly.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,16 +18,16 @@ use crate::delivery::{chat_state, migrate};
 use crate::infra::backoff::Backoff;
 use crate::infra::db::QueryError;
 
-/// The number of attempts to handle an update. After the last attempt the update is dropped, so that it does not block
-/// later updates.
+/// The most attempts to handle an update. After the last attempt the update is dropped, so that it does not block later
+/// updates.
 const ATTEMPTS: u32 = 3;
-/// The most chats whose updates are handled at the same time. The handling of each chat may need a connection of the
+/// The most chats whose updates are handled at the same time. Each of these chats may need a database connection of the
 /// pool.
 const CHATS_AT_ONCE: usize = 16;
-/// The most updates that wait in this node. When this number is reached, polling pauses.
+/// The most updates that may wait in this node or be handled now. While there are so many, this node does not poll.
 const MOST_WAITING: usize = 1000;
 
-/// The waiting updates, by the chat's id at Telegram. A chat has an entry while a task handles its updates.
+/// The waiting updates, by the chat's id at Telegram. A chat has an entry exactly while a task handles its updates.
 #[derive(Default)]
 struct Waiting {
     chats: HashMap<i64, VecDeque<shared_bot::Update>>,
@@ -58,12 +58,13 @@ impl Updates {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether `MOST_WAITING` updates wait in this node.
+    /// Whether this node has `MOST_WAITING` updates, so that it must not poll for more.
     pub fn is_full(&self) -> bool {
         self.waiting().ids.len() >= MOST_WAITING
     }
 
-    /// Starts to handle updates that are saved in Postgres. Each update is deleted from Postgres after it was handled.
+    /// Starts tasks that handle these updates, which are saved in Postgres. A task deletes each update from Postgres
+    /// after it was handled.
     pub fn handle_all(&self, updates: Vec<shared_bot::Update>) {
         for update in updates {
             let chat = chat_of(&update.body);
@@ -80,7 +81,7 @@ impl Updates {
         }
     }
 
-    /// Waits for the updates that are being handled. Updates that still wait are left to another node.
+    /// Waits until the updates under way are handled. Updates that still wait are left to another node.
     pub async fn stop(&self) {
         self.waiting().chats.values_mut().for_each(VecDeque::clear);
         self.tasks.close();
@@ -106,8 +107,8 @@ impl Updates {
         }
     }
 
-    /// Handles an update, at most `ATTEMPTS` times. If the update cannot be deleted after that, it is handled again
-    /// later, so each update may be handled twice.
+    /// Handles an update, with at most `ATTEMPTS` attempts, and deletes it from Postgres. If the update cannot be
+    /// deleted, it is handled again later.
     async fn update(&self, stored: &shared_bot::Update) {
         // Ignore an update that teloxide cannot parse, because Telegram often adds new kinds of updates.
         let update: Option<Update> = serde_json::from_str(&stored.body).ok();

@@ -9,29 +9,29 @@ use super::TokenId;
 use crate::domain::event::StoreId;
 use crate::infra::db::{self, Pool, QueryError};
 
-/// Time for which a response is kept. Later, a request with the same key is a new request.
+/// Time for which a response is kept. A later request with the same key is a new request.
 pub const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
-/// Time for which a node may execute a request. After this time the node counts as stopped. If the client then repeats
-/// the request, it is executed again.
+/// The longest time for which a node may execute a request. After this time, the execution counts as interrupted. If
+/// the client then repeats the request, it is executed again.
 const LEASE: Duration = Duration::from_secs(60);
 
-/// The id of a request that has an `Idempotency-Key`. If the request is executed again, the id stays the same.
+/// The id of a request that has an `Idempotency-Key`. A repetition of the request has the same id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestId(pub i64);
 
-/// Identifies a request by its `Idempotency-Key`. The same text with another token, or for another store, is another
-/// key.
+/// Identifies a request by the text of its `Idempotency-Key`, its token and its store. The same text with another token
+/// or store identifies another request.
 #[derive(Debug, Clone)]
 pub struct IdempotencyKey {
     /// The token of the request.
     pub token: TokenId,
     /// The store of the request.
     pub store: StoreId,
-    /// The key in the header, without quotes.
+    /// The value of the header `Idempotency-Key`, without quotes.
     pub key: String,
 }
 
-/// A request that this node executes.
+/// One execution of a request, on this node.
 #[derive(Debug, Clone, Copy)]
 pub struct Execution {
     /// The id of the request.
@@ -41,33 +41,33 @@ pub struct Execution {
     fence: i32,
 }
 
-/// The result of reserving an `Idempotency-Key` for a request.
+/// The result of an attempt to reserve an `Idempotency-Key` for a request.
 #[derive(Debug)]
 pub enum Claimed {
     /// The key is new, or an earlier execution of the request has failed or was interrupted. The caller must execute
     /// the request.
     Execute(Execution),
-    /// The request has a response. The values are the HTTP status and the body.
+    /// The request was executed before. The fields are the HTTP status and the body of its response.
     Answered(u16, String),
-    /// The client has used the key before, for another request.
+    /// The client has already used the key for another request.
     OtherRequest,
     /// The request is being executed, on this node or on another node.
     UnderWay,
 }
 
-/// The outcome of an execution.
+/// The outcome of the execution of a request.
 #[derive(Debug)]
 pub enum Executed {
-    /// The response is final. The values are the HTTP status and the body.
+    /// The request was executed. A repetition gets the same response: the fields are its HTTP status and its body.
     Answered(u16, String),
-    /// The node or the shop failed. A repetition executes the request again, with the same id.
+    /// The execution failed because of the node or the shop. A repetition executes the request again, with the same id.
     Failed,
     /// The request was refused before it had any effect. The client may use the key for another request.
     NotBegun,
 }
 
-/// Reserves a key for a request, unless it is in use. `fingerprint` is the SHA-256 of the request, by which another
-/// request with the same key is recognized.
+/// Reserves an `Idempotency-Key` for a request, unless the key is in use. `fingerprint` is the SHA-256 of the request.
+/// A different fingerprint shows that the client has used the key for another request.
 pub async fn claim(pool: &Pool, key: &IdempotencyKey, fingerprint: &[u8]) -> Result<Claimed, QueryError> {
     const CLAIM: &str = "insert into vestnik.vst_idempotent_request as r (token_id, store_id, key, fingerprint, until) \
          values ($1, $2, $3, $4, clock_timestamp() + make_interval(secs => $5)) \

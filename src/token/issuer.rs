@@ -1,5 +1,5 @@
 //! The trusted issuer of JWTs (JSON Web Tokens), and its public keys (a JWK set). The node reads the keys from a file
-//! or a URL, and caches them. The node reads the keys again at intervals, and when a JWT names an unknown key.
+//! or a URL, and caches them. It reads them again at intervals, and when a JWT names an unknown key.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -17,24 +17,24 @@ use super::jwt::{Claims, DecodedJwt, Jwt, Refused};
 use crate::infra::config::{self, JwtAlgorithm as Algorithm};
 use crate::infra::telemetry::LogLimit;
 
-/// The time between two reads of the file with the keys.
+/// If the issuer's keys are in a file, this is the time between two reads of the file.
 const FILE_INTERVAL: Duration = Duration::from_secs(5);
-/// The time between two requests for the keys to the URL.
+/// If the issuer's keys are at a URL, this is the time between two requests for them.
 const URL_INTERVAL: Duration = Duration::from_secs(10 * 60);
-/// The shortest time between two requests after a failed request, or after a JWT that names an unknown key. So JWTs
+/// The shortest time between two requests for the keys, after a failure or because a JWT names an unknown key. So JWTs
 /// with invented key names cannot cause many requests.
 const RETRY_INTERVAL: Duration = Duration::from_secs(30);
-/// The longest time for which cached keys are used while they cannot be read again. The limit exists because the issuer
+/// The longest time for which cached keys are used if they cannot be read again. The limit exists because the issuer
 /// may have withdrawn a key meanwhile.
 const MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
-/// The deadline of a request to the URL.
+/// The deadline of a request for the keys.
 const FETCH_DEADLINE: Duration = Duration::from_secs(5);
 /// Maximum size of a JWK set, bytes.
 const MAX_SET_BYTES: usize = 256 * 1024;
-/// Maximum number of keys of a JWK set that are used.
+/// Maximum number of keys that are used of a JWK set.
 const MAX_KEYS: usize = 64;
 
-/// The reason why the keys cannot be read.
+/// The reason why the issuer's keys cannot be read.
 #[derive(Debug, thiserror::Error)]
 enum Unreadable {
     #[error("{0}")]
@@ -49,7 +49,7 @@ enum Unreadable {
     NoKey,
 }
 
-/// A public key of the issuer. Its type alone, and not the JWT, determines the signature algorithm.
+/// A public key of the issuer. The type of the key determines the algorithm of signatures. The JWT cannot choose it.
 #[derive(Debug)]
 struct Key {
     id: Option<String>,
@@ -85,7 +85,8 @@ impl Key {
     }
 }
 
-/// A key in a JWK set, as JSON. A secret key (`oct`) has none of the members of public keys, so it is ignored.
+/// A key in a JWK set, as JSON. Only public keys are used: a secret key (type `oct`) is ignored, because it has none of
+/// these members.
 #[derive(Debug, Deserialize)]
 struct Jwk {
     kty: String,
@@ -120,7 +121,7 @@ impl Jwk {
     }
 }
 
-/// Parses a JWK set. Returns the keys for the allowed algorithms, or an error if the set has no such key.
+/// Parses a JWK set (JSON). Returns its keys for the allowed algorithms, or an error if it has no such key.
 fn keys(set: &[u8], algorithms: &[Algorithm]) -> Result<Vec<Key>, Unreadable> {
     #[derive(Deserialize)]
     struct Set {
@@ -157,7 +158,7 @@ struct CachedKeys {
 pub struct Issuer {
     settings: config::Jwt,
     cached: RwLock<CachedKeys>,
-    /// The time of the last attempt to read the keys. The lock is held during an attempt.
+    /// The time of the last attempt to read the keys. A task holds this lock during its attempt.
     tried_at: Mutex<Option<Instant>>,
     http: reqwest::Client,
 }
@@ -229,8 +230,8 @@ impl Issuer {
         }
     }
 
-    /// Reads the keys, unless the last attempt was less than `not_within` ago. Returns whether this task or another one
-    /// has read the keys since this call began.
+    /// Reads the keys. Does nothing if the last attempt was less than `not_within` ago. Returns true if this task or
+    /// another task has read the keys during this call.
     async fn read(&self, not_within: Duration) -> bool {
         let asked_at = Instant::now();
         let mut tried_at = self.tried_at.lock().await;
@@ -294,8 +295,8 @@ impl Issuer {
     }
 }
 
-/// Verifies the signature of a JWT with one of these keys. If the JWT names no key, the issuer must have only one key
-/// for the algorithm.
+/// Verifies the signature of a JWT with one of these keys: the key with the name `name`. If the JWT names no key,
+/// exactly one of the keys must be for the algorithm.
 fn verify(keys: &[Key], algorithm: Algorithm, name: Option<&str>, parts: &DecodedJwt<'_>) -> Result<(), Refused> {
     let mut fitting = keys
         .iter()

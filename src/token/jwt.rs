@@ -2,8 +2,8 @@
 //! signature was verified.
 //!
 //! A JWT cannot choose how it is verified. The settings must allow its algorithm, and the algorithm must belong to the
-//! type of the key. So a JWT with the algorithm `none` is refused, and a public key cannot serve as a shared secret. A
-//! JWT is also refused if its header contains a key or the address of a key.
+//! type of the issuer's key. So a JWT with the algorithm `none` is refused, and a public key cannot be misused as a
+//! shared secret. A JWT is also refused if its header contains a key or the address of a key.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -13,11 +13,11 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Hash, Scope, Stores};
 
-/// Maximum length of a JWT, bytes. A JWT must fit into the head of a request.
+/// Maximum length of a JWT, bytes. A JWT must fit into the headers of an HTTP request.
 pub const MAX_JWT_BYTES: usize = 8 * 1024;
 /// The beginning of each JWT: `{"` in base64.
 const BEGINNING: &str = "eyJ";
-/// Maximum length of a JWT's subject (its claim `sub`), characters. Other people see the subject as the name of the
+/// Maximum length of the claim `sub` (subject) of a JWT, characters. Other people see the subject as the name of the
 /// person.
 const MAX_SUBJECT_CHARACTERS: usize = 100;
 
@@ -43,7 +43,7 @@ impl Jwt {
             && text.split('.').all(is_part)
     }
 
-    /// The SHA-256 of this JWT. The cache finds an earlier result by it.
+    /// The SHA-256 of this JWT. The cache of lookups finds the JWT by this hash.
     pub(super) fn hash(&self) -> Hash {
         Sha256::digest(&self.0).into()
     }
@@ -81,15 +81,15 @@ pub enum Refused {
     Header,
     /// The settings do not allow the algorithm.
     Algorithm,
-    /// The issuer has no key with the name that the JWT's header gives, or several keys match.
+    /// The issuer has no key with the name in the JWT's header, or several keys match.
     UnknownKey,
     /// The keys of the issuer could not be read.
     NoKeys,
     /// The signature does not match the key that the JWT names.
     Signature,
-    /// The claims name another issuer.
+    /// The claims name another issuer than the configured one.
     Issuer,
-    /// The claims name another audience.
+    /// The claims name another audience than the configured one.
     Audience,
     /// The claims contain no known scope.
     Scope,
@@ -150,7 +150,7 @@ impl Header {
     }
 }
 
-/// The claims of a JWT in the form of its JSON.
+/// The claims of a JWT, as its JSON has them.
 #[derive(Debug, Deserialize)]
 struct Raw {
     iss: String,
@@ -164,8 +164,8 @@ struct Raw {
     scope: String,
 }
 
-/// The claims of a JWT whose issuer and audience are correct. Postgres' clock decides later whether the JWT is valid
-/// now.
+/// The claims of a JWT from the configured issuer and for the configured audience. The times in the claims are checked
+/// later, by Postgres' clock.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Claims {
     pub issuer: String,
@@ -208,15 +208,15 @@ impl Claims {
         })
     }
 
-    /// The SHA-256 of issuer and subject, which identifies the holder (the person or program that presents the JWT).
-    /// All JWTs of one holder have the same hash.
+    /// The SHA-256 of the claims `iss` (issuer) and `sub` (subject). It identifies the holder: the person or program
+    /// that presents the JWT. All JWTs of one holder have the same hash.
     pub fn holder(&self) -> Hash {
         Sha256::digest(format!("jwt\0{}\0{}", self.issuer, self.subject)).into()
     }
 }
 
-/// Parses one value, or a list of values, as texts. A number is accepted, because some issuers write ids without
-/// quotes.
+/// Parses a value, or a list of values, as texts. A value may also be a number, because some issuers write ids as
+/// numbers.
 fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]

@@ -1,5 +1,5 @@
 //! Tokens. A client presents a token to prove that it may use a store. A token gives access to ("opens") one store,
-//! several stores, or all stores. A token has 256 random bits, and is shown only once. The database has only the
+//! several stores, or all stores. A token has 256 random bits, and is shown only once. The database stores only the
 //! SHA-256 of each token, so nobody who reads the table can use a token.
 
 pub mod idempotency;
@@ -25,12 +25,12 @@ use sha2::{Digest as _, Sha256};
 
 use crate::infra::db;
 
-/// The prefix of each token. People and secret scanners recognize a leaked token by it.
+/// The prefix of each token. If a token leaks, people and secret scanners recognize it by this prefix.
 const PREFIX: &str = "vst_";
 const SECRET_BYTES: usize = 32;
-/// The length of the secret in base64, characters.
+/// The length of a token's secret (the part after the prefix) in base64, characters.
 const SECRET_CHARS: usize = 43;
-/// The number of characters of the secret that may appear in a log.
+/// The number of characters of a token's secret that may appear in a log.
 const SHOWN_CHARS: usize = 6;
 
 /// The reason why tokens could not be read or written.
@@ -45,13 +45,13 @@ pub enum Error {
     /// Postgres did not respond in time.
     #[error("tokens cannot be read: {0}")]
     Unanswered(#[from] db::Unanswered),
-    /// One statement looks up several tokens, and it failed. All these lookups get this error.
+    /// One SQL statement for several lookups failed. Each of these lookups gets this error.
     #[error("{0}")]
     Shared(Arc<Error>),
-    /// The queue of lookups is full.
+    /// Too many lookups are queued. The client may try again later.
     #[error("too many tokens wait to be looked up")]
     Busy,
-    /// The public keys of the issuer of JWTs are not available.
+    /// The public keys of the issuer of JWTs could not be read, so a JWT cannot be verified.
     #[error("the keys of the issuer of JWTs (jwt.keys) could not be read")]
     NoKeys,
     /// The operating system gave no random bytes.
@@ -82,14 +82,14 @@ impl Token {
         URL_SAFE_NO_PAD.decode(secret).ok().map(|_| Self(text.to_owned()))
     }
 
-    /// Whether a text begins with text that has the form of a token.
+    /// Whether the start of a text has the form of a token. More text may follow.
     pub fn begins(text: &str) -> bool {
         text.get(..PREFIX.len() + SECRET_CHARS)
             .is_some_and(|start| Self::parse(start).is_some())
     }
 
-    /// The first characters of a token's secret, for a log. They identify the token, and are too few to use it. Empty
-    /// if the text is not a token.
+    /// Returns the first characters of a token's secret, for a log. They are enough to find the token, but not enough
+    /// to use it. Empty: the text is not a token.
     pub fn beginning(text: &str) -> &str {
         let secret = text.strip_prefix(PREFIX).unwrap_or_default();
         let shown = secret.get(..SHOWN_CHARS.min(secret.len())).unwrap_or_default();
@@ -112,7 +112,7 @@ impl Token {
     }
 }
 
-/// The credential that a client presents.
+/// The credential that a client presents: a token or a JWT.
 #[derive(Clone)]
 pub enum Presented {
     /// A token that vestnik created.
@@ -128,7 +128,7 @@ impl Presented {
         token.or_else(|| Jwt::parse(text).map(Self::Jwt))
     }
 
-    /// Whether a text begins with a token, or has the form of a JWT.
+    /// Whether the start of a text has the form of a token, or the whole text has the form of a JWT.
     pub fn begins(text: &str) -> bool {
         Token::begins(text) || Jwt::looks_like(text)
     }
@@ -141,12 +141,12 @@ impl Presented {
     }
 }
 
-/// The id of a token's row. It is not secret.
+/// The id of a token's row in the database. It is not secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TokenId(pub i64);
 
 impl TokenId {
-    /// The id of the token for a node's self-test (canary). The ids in the table begin at 1.
+    /// The id of the token that this node uses for its self-test (canary). Other tokens have ids from 1 on.
     pub const CANARY: Self = Self(0);
 }
 
@@ -156,7 +156,7 @@ impl fmt::Display for TokenId {
     }
 }
 
-/// The stores that a token opens for its holder.
+/// The stores that the holder of a token may use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stores {
     /// Every store.
@@ -175,7 +175,7 @@ impl Stores {
     }
 }
 
-/// The permissions of a token's holder. Each scope includes the scopes before it.
+/// The permissions of a token's holder. Each scope includes the permissions of the scopes above it in this list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
     /// The holder may read events and lists, for example on a display.
@@ -208,7 +208,7 @@ impl Scope {
     }
 }
 
-/// The rights of a valid token.
+/// The rights that a valid token gives its holder.
 #[derive(Debug, Clone)]
 pub struct Grant {
     /// The token's id.
@@ -223,7 +223,7 @@ pub struct Grant {
     pub ends: Option<Instant>,
 }
 
-/// The data about a session's token. The router, which hands events to sessions, needs it.
+/// The data about a session's token that the router needs. The router hands events to sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Holder {
     /// The id of the session's token.
@@ -235,7 +235,7 @@ pub struct Holder {
 }
 
 impl Grant {
-    /// The token's id, scope and expiry, which the router of events needs.
+    /// Returns the part of this grant that the router needs: the token's id, scope and expiry.
     pub fn holder(&self) -> Holder {
         Holder {
             token: self.id,
@@ -255,7 +255,7 @@ impl Grant {
 pub enum TokenLookup {
     /// The token is valid.
     Valid(Arc<Grant>),
-    /// The token is unknown.
+    /// The database has no such token.
     Unknown,
     /// The token has expired.
     Expired,
@@ -266,7 +266,7 @@ pub enum TokenLookup {
 }
 
 impl TokenLookup {
-    /// The reason why the token gives no access, as the label of a metric. `None`: the token is valid.
+    /// The reason why the token gives no access, as the value of a metric's label. `None`: the token is valid.
     pub fn why_not(&self) -> Option<&'static str> {
         match self {
             Self::Valid(_) => None,
@@ -278,7 +278,7 @@ impl TokenLookup {
     }
 }
 
-/// The reason why a session's token is no longer valid for the session.
+/// The reason why a token that was valid gives no access any more, or gives other rights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenInvalidated {
     /// The token was revoked, its row is deleted, or it does not open the session's store any more.

@@ -1,4 +1,4 @@
-//! All SQL on the table of tokens: looks up, creates, lists, revokes and rotates tokens.
+//! All SQL on the table of tokens. This module looks up, creates, lists, revokes and rotates tokens.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,26 +20,26 @@ const LEFT: &str = "case when isfinite(expires_at) then extract(epoch from expir
 /// clock.
 const EARLY_S: f64 = 10.0;
 
-/// A row of the table that was found by its hash.
+/// A token that was found in the table by its hash.
 pub(super) struct Row {
     hash: Hash,
     pub found: TokenLookup,
 }
 
 impl Row {
-    /// Whether the row has this hash. The comparison takes constant time. The index of Postgres does not compare in
-    /// constant time, but its timing depends only on the hash, from which nobody can compute the token.
+    /// Whether the token has this hash. The comparison takes constant time. The lookup by Postgres' index does not, but
+    /// its time depends only on the hash, from which nobody can compute the token.
     pub fn is_of(&self, hash: &Hash) -> bool {
         self.hash.ct_eq(hash).into()
     }
 }
 
-/// Prepares the statement of lookups on a connection of the pool, so that the first lookup is fast.
+/// Prepares the SQL statement of lookups on a connection of the pool, so that the first lookup is fast.
 pub async fn prepare(pool: &Pool) -> Result<(), Error> {
     find(pool, &[]).await.map(drop)
 }
 
-/// Reads the rows of the tokens with these hashes.
+/// Reads the tokens with these hashes. A hash without a token is missing from the result.
 pub(super) async fn find(pool: &Pool, hashes: &[&[u8]]) -> Result<Vec<Row>, Error> {
     let find = format!(
         "select id, hash, label, stores, {LEFT}, revoked_at is not null, scope from vestnik.vst_token \
@@ -72,8 +72,8 @@ pub(super) async fn find(pool: &Pool, hashes: &[&[u8]]) -> Result<Vec<Row>, Erro
     rows.await?.iter().map(read).collect()
 }
 
-/// The time at which a token expires, counted from the start of the query, so that the result is too early rather
-/// than too late. `None`: the token does not expire.
+/// Returns the time at which a token expires. `left_s` is counted from `asked_at`, the start of the query, so the
+/// result may be a little early, but never late. `None`: the token does not expire.
 fn end(asked_at: Instant, left_s: Option<f64>) -> Option<Instant> {
     asked_at.checked_add(Duration::try_from_secs_f64(left_s?).ok()?)
 }
@@ -82,13 +82,14 @@ fn stores(stores: Option<Vec<String>>) -> Stores {
     stores.map_or(Stores::All, Stores::These)
 }
 
-/// Parses a scope. The table allows only known names; an unknown name would get the lowest scope.
+/// Parses the name of a scope. The table allows only known names. If a name is unknown, returns the scope with the
+/// fewest permissions.
 fn scope(name: &str) -> Scope {
     Scope::from_name(name).unwrap_or(Scope::Read)
 }
 
-/// The holder of a JWT (the person or program that presents it), from the table of tokens. Each holder has a row, so
-/// that an operator can revoke the holder, and receipts can refer to the row.
+/// The holder of a JWT: the person or program that presents it. Each holder has a row in the table of tokens. An
+/// operator can revoke the holder through this row, and receipts refer to it.
 pub(super) struct Holder {
     /// The id of the holder's row. `None`: the JWT is not valid now, and its holder has no row yet.
     pub id: Option<TokenId>,
@@ -99,7 +100,7 @@ pub(super) struct Holder {
     pub ends: Option<Instant>,
 }
 
-/// Finds or creates the row for the holder of a JWT. Postgres' clock decides whether the JWT is valid now.
+/// Finds or creates the row for the holder of a JWT. Also checks by Postgres' clock whether the JWT is valid now.
 pub(super) async fn holder(pool: &Pool, claims: &Claims) -> Result<Holder, Error> {
     const HOLDER: &str = "with clock as (select extract(epoch from clock_timestamp())::float8 as now), \
          there as (select id, revoked_at is not null as is_revoked from vestnik.vst_token where hash = $1), \
@@ -139,13 +140,13 @@ pub(super) async fn holder(pool: &Pool, claims: &Claims) -> Result<Holder, Error
     })
 }
 
-/// The current state of a session's token.
+/// The current state of the token of a session.
 #[derive(Debug)]
 pub struct TokenState {
     /// The reason why the token gives no access. `None`: the token is valid.
     pub withdrawn: Option<TokenInvalidated>,
-    /// The rights of the token. `None`: the row is for a person or program that presents JWTs, and each JWT names its
-    /// own rights.
+    /// The rights that the token gives. `None`: the row is for the holder of JWTs (a person or program), and each JWT
+    /// names its own rights.
     pub opens: Option<Opens>,
 }
 
@@ -160,7 +161,7 @@ pub struct Opens {
     pub ends: Option<Instant>,
 }
 
-/// Reads the current state of these tokens. A deleted token is missing from the result.
+/// Reads the current states of these tokens. The result has no entry for a deleted token.
 pub async fn states(pool: &Pool, tokens: &[TokenId]) -> Result<HashMap<TokenId, TokenState>, Error> {
     let states = format!(
         "select id, revoked_at is not null, issuer is null, stores, scope, {LEFT} from vestnik.vst_token where id = any ($1)"
@@ -210,7 +211,7 @@ pub struct New<'a> {
 }
 
 impl<'a> New<'a> {
-    /// The settings of a token for a panel. The token has no label, and is valid until somebody revokes it.
+    /// The settings of a new token for a panel. It has no label, and is valid until somebody revokes it.
     pub fn of(stores: &'a Stores) -> Self {
         Self {
             stores,
@@ -237,7 +238,7 @@ pub async fn create(client: &Client, new: &New<'_>) -> Result<Token, Error> {
     Ok(token)
 }
 
-/// Whether a token is valid, and does not expire within the time `left`.
+/// Whether a token is valid now, and will still be valid after the time `left`.
 pub async fn lives(client: &Client, token: &Token, left: Duration) -> Result<bool, Error> {
     const LIVES: &str = "select exists (select from vestnik.vst_token where hash = $1 and issuer is null and revoked_at is null \
          and coalesce(expires_at > now() + make_interval(secs => $2), true))";
@@ -247,8 +248,8 @@ pub async fn lives(client: &Client, token: &Token, left: Duration) -> Result<boo
     Ok(row.try_get(0)?)
 }
 
-/// Creates a new token with the stores, scope, label and lifetime of an old token. The old token expires after
-/// `old_lives`, or at its own expiry if that is earlier. `None`: the old token does not exist, or is not valid.
+/// Creates a new token with the stores, scope, label and lifetime of an old token. The old token then expires after
+/// `old_lives`, or earlier if it would expire earlier anyway. `None`: the old token does not exist, or is not valid.
 pub async fn rotate(client: &mut Client, id: TokenId, old_lives: Duration) -> Result<Option<Token>, Error> {
     const FOLLOW: &str = "insert into vestnik.vst_token (hash, stores, scope, label, expires_at) \
          select $2, stores, scope, label, now() + (expires_at - created_at) from vestnik.vst_token \
@@ -265,18 +266,21 @@ pub async fn rotate(client: &mut Client, id: TokenId, old_lives: Duration) -> Re
     Ok(Some(token))
 }
 
-/// A row of the list of tokens: a token without its secret, or a holder (person or program) who presents JWTs.
+/// A row in the list of tokens: either a token that vestnik created, or the holder (person or program) of JWTs. It
+/// never has the secret.
 #[derive(Debug)]
 pub struct ListedToken {
     /// The id of the token's row.
     pub id: TokenId,
-    /// The label of the token. In the row of a holder of JWTs: the JWTs' subject.
+    /// The label of the token. For the holder of JWTs: the subject of the JWTs. `None`: there is no label.
     pub label: Option<String>,
     /// The issuer of the holder's JWTs. `None`: the row is a token that vestnik created.
     pub issuer: Option<String>,
-    /// The stores that the token opens. The value has no meaning for the holder of a JWT.
+    /// The stores that the token opens. For the holder of JWTs, the value has no meaning, because each JWT names its
+    /// stores.
     pub stores: Stores,
-    /// The permissions of the holder in these stores. The value has no meaning for the holder of a JWT.
+    /// The permissions of the holder in these stores. For the holder of JWTs, the value has no meaning, because each
+    /// JWT names its scope.
     pub scope: Scope,
     /// The day on which the row was created, such as `2026-11-24`.
     pub created: String,
@@ -315,7 +319,7 @@ pub async fn list(client: &Client) -> Result<Vec<ListedToken>, Error> {
     rows.iter().map(read).collect()
 }
 
-/// The selection of the tokens to revoke.
+/// Which tokens to revoke.
 #[derive(Debug, Clone)]
 pub enum Which {
     /// The token with this id.
@@ -324,8 +328,8 @@ pub enum Which {
     Label(String),
 }
 
-/// Revokes tokens. A trigger notifies all nodes, and each node closes the tokens' sessions. Returns the number of
-/// tokens that this call has revoked.
+/// Revokes tokens. A trigger then notifies all nodes, and each node closes the sessions of these tokens. Returns the
+/// number of revoked tokens. Tokens that were revoked before do not count.
 pub async fn revoke(client: &impl GenericClient, which: &Which) -> Result<u64, Error> {
     const REVOKE: &str =
         "update vestnik.vst_token set revoked_at = now() where (id = $1 or label = $2) and revoked_at is null";

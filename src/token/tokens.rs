@@ -1,5 +1,5 @@
-//! Looks up the tokens of requests. One statement looks up many tokens, and results are cached for seconds. So a flood
-//! of invented tokens causes few statements in Postgres, and a panel that reconnects often causes none.
+//! Looks up the tokens of requests. One SQL statement looks up many tokens, and the results are cached for seconds. So
+//! many invented tokens cause only few statements, and a panel that reconnects often causes none.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,24 +16,24 @@ use super::table::{find, holder};
 use super::{Error, Grant, Hash, Issuer, Jwt, Presented, Refused, Scope, Stores, Token, TokenId, TokenLookup, Usage};
 use crate::domain::event::StoreId;
 
-/// The lifetime of a cached result while this node receives a notification when tokens change.
+/// How long a result stays in the cache while Postgres notifies this node of changed tokens.
 const KEPT: Duration = Duration::from_secs(5);
-/// The lifetime of a cached result while this node receives no notification when tokens change.
+/// How long a result stays in the cache while Postgres cannot notify this node of changed tokens.
 const KEPT_UNNOTIFIED: Duration = Duration::from_secs(1);
 /// Maximum number of valid tokens in the cache.
 const MAX_VALID: usize = 50_000;
-/// Maximum number of invalid tokens in the cache. They are cached, because a device with an old token presents it again
-/// and again.
+/// Maximum number of invalid tokens in the cache. They are cached because a device with an invalid token presents it
+/// again and again.
 const MAX_REFUSED: usize = 10_000;
-/// Maximum number of queued lookups. A further lookup fails, and its client tries again later.
+/// Maximum number of queued lookups. If the queue is full, a lookup fails, and the client must try again later.
 const QUEUE_LOOK_UPS: usize = 8192;
-/// Maximum number of lookups in one statement.
+/// Maximum number of lookups in one SQL statement.
 const BATCH_LOOK_UPS: usize = 256;
-/// Maximum number of statements that run at the same time.
+/// Maximum number of SQL statements for lookups at the same time.
 const BATCHES_AT_ONCE: usize = 2;
 
-/// The result of a lookup, and the generation of the cache at that time. The generation is a number that changes
-/// whenever the cache is cleared.
+/// The result of a lookup, and the generation of the cache at the time of the lookup. The generation is a number that
+/// changes whenever the cache is cleared.
 #[derive(Debug, Clone)]
 pub struct Looked {
     /// The rights of the token, or the reason why it is not valid.
@@ -43,7 +43,7 @@ pub struct Looked {
     pub generation: u64,
 }
 
-/// The lookups of tokens in one database, with their cache.
+/// Looks up the tokens of one database, and caches the results.
 pub struct Tokens {
     questions: mpsc::Sender<Question>,
     cache: Mutex<Cache>,
@@ -51,11 +51,12 @@ pub struct Tokens {
     usage: Arc<Usage>,
     issuer: Option<Arc<Issuer>>,
     pool: Pool,
-    /// The token of this node's self-test (canary). Its hash is only in memory, and not in the table of tokens.
+    /// The token of this node's self-test (canary): its hash and its rights. It is only in memory, and not in the table
+    /// of tokens.
     canary: Option<(Hash, TokenLookup)>,
 }
 
-/// Runs the queued lookups in Postgres.
+/// The task that executes queued lookups in Postgres.
 pub struct LookUps {
     questions: mpsc::Receiver<Question>,
     pool: Pool,
@@ -74,9 +75,9 @@ struct Cache {
 }
 
 impl Tokens {
-    /// Creates the lookups of one database, and the task that runs them. `is_notified` returns whether this node
-    /// receives notifications about changed tokens at present. For each notification, the caller must call
-    /// [`Tokens::clear_cache`]. `issuer` is the trusted issuer of JWTs; `None` refuses all JWTs.
+    /// Creates the lookups of one database, and the task that executes them. `is_notified` returns whether Postgres can
+    /// notify this node of changed tokens now. After each such notification, the caller must call
+    /// [`Tokens::clear_cache`]. `issuer` is the trusted issuer of JWTs. `None`: all JWTs are refused.
     pub fn new(
         pool: Pool,
         is_notified: impl Fn() -> bool + Send + Sync + 'static,
@@ -100,7 +101,8 @@ impl Tokens {
         (tokens, look_ups)
     }
 
-    /// Adds the token of this node's self-test (canary). It opens the self-test's store, on this node only.
+    /// Adds the token of this node's self-test (canary). Only this node accepts it, and only for the store of the
+    /// self-test.
     pub fn with_canary(self, token: &Token, store: &StoreId) -> Self {
         let grant = Grant {
             id: TokenId::CANARY,
@@ -119,7 +121,8 @@ impl Tokens {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks up the rights of a token or JWT, in the cache or in Postgres. Records the use of a valid token.
+    /// Looks up a token or JWT in the cache, otherwise in Postgres. Returns its rights, or why it is invalid. Records
+    /// the use of a valid token.
     pub async fn look_up(&self, presented: &Presented) -> Result<Looked, Error> {
         let hash = presented.hash();
         let (kept, generation) = {
@@ -154,8 +157,8 @@ impl Tokens {
         Ok(Looked { found, generation })
     }
 
-    /// Verifies a JWT without the database, but does not check whether the JWT is valid now. Returns the stores that it
-    /// opens.
+    /// Verifies a JWT without the database, and returns the stores that it opens. Does not check whether the JWT is
+    /// valid now.
     pub async fn verify(&self, jwt: &Jwt) -> Result<Stores, Refused> {
         Ok(self.claims_of(jwt).await?.stores)
     }
@@ -196,7 +199,7 @@ impl Tokens {
         answered.await.map_err(|_| Error::Busy)?.map_err(Error::Shared)
     }
 
-    /// Caches a result, unless tokens have changed since the lookup began.
+    /// Caches the result of a lookup, unless tokens have changed since the lookup began.
     fn keep(&self, hash: Hash, found: &TokenLookup, generation: u64) {
         let kept = if (self.is_notified)() { KEPT } else { KEPT_UNNOTIFIED };
         let now = Instant::now();

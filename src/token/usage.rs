@@ -1,5 +1,5 @@
-//! Saves the use of tokens in Postgres for `vestnik token list`: the time of each token's last use, and the number of
-//! its sessions on this node.
+//! Saves how tokens are used, for `vestnik token list`: the time of each token's last use, and the number of its
+//! sessions on this node.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,17 +11,17 @@ use tokio_util::sync::CancellationToken;
 use super::{Error, TokenId};
 use crate::infra::db;
 
-/// The time between two reports to Postgres.
+/// The time between two checks whether the use of tokens must be saved in Postgres.
 const TELL_INTERVAL: Duration = Duration::from_secs(5);
-/// If a node does not report for this time, its sessions are no longer counted, seconds.
+/// If a node has saved nothing for this many seconds, its sessions do not count any more.
 const NODE_LIFE_S: f64 = 30.0;
-/// Maximum time between two reports, even if nothing has changed.
+/// Maximum time between two reports of a node to Postgres, even if nothing has changed.
 const RENEWAL: Duration = Duration::from_secs(10);
-/// The precision of the saved time of a token's last use, seconds. A token that is used more often than this causes no
-/// further updates.
+/// The precision of the saved time of a token's last use, seconds. The time is not saved again before so many seconds
+/// have passed.
 const PRECISION_S: f64 = 60.0;
 
-/// The tokens that were used since the last report.
+/// Collects the tokens that are used, until the next report to Postgres.
 #[derive(Debug, Default)]
 pub struct Usage {
     used: Mutex<HashSet<TokenId>>,
@@ -37,8 +37,8 @@ impl Usage {
         self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reports to Postgres until the shutdown, and then deletes this node's report. `sessions` returns the number of
-    /// sessions of each token on this node.
+    /// Saves the use of tokens in Postgres until the shutdown, and then deletes the counts of this node. `sessions`
+    /// returns the number of sessions of each token on this node.
     pub async fn run(
         self: Arc<Self>,
         pool: Pool,

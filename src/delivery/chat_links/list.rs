@@ -4,13 +4,13 @@ use crate::infra::db::Client;
 
 use crate::infra::db::QueryError;
 
-/// A pause of a chat that is longer than this many seconds was requested by Telegram, with HTTP status 429 (too many
-/// requests). Vestnik's own pauses are shorter.
+/// If a chat's pause is longer than this many seconds, Telegram has requested it with HTTP status 429 (too many
+/// requests). Vestnik's own pauses are not longer than this.
 pub const LONG_PAUSE_S: f64 = 60.5;
-/// SQL for the seconds until the chat with alias `c` may get its next message. 0: now.
+/// SQL for the seconds until the chat with table alias `c` may get its next message. 0: now.
 const PAUSE_S: &str = "greatest(0, extract(epoch from c.next_at - clock_timestamp()))::float8";
 
-/// A chat's link to a store, in the operator's list. Ages are in seconds.
+/// A chat's link to a store, as the operator's list of chats shows it. Ages are in seconds.
 #[derive(Debug)]
 pub struct ListedChat {
     /// The store's id.
@@ -27,20 +27,19 @@ pub struct ListedChat {
     pub title: Option<String>,
     /// The id of the forum topic that messages go to. `None`: no topic.
     pub topic: Option<i32>,
-    /// The reason why the chat takes no messages any more, and the time since the chat was disabled. `None`: the chat
-    /// is not disabled.
+    /// The reason why the chat takes no messages any more, and the seconds since the chat was disabled. `None`: the
+    /// chat is not disabled.
     pub disabled: Option<(String, f64)>,
-    /// The reason why the bot may not write to the chat now, and the time since the chat was blocked. `None`: the bot
-    /// may write.
+    /// The reason why the bot may not write to the chat now, and the seconds since the chat was blocked. `None`: the
+    /// bot may write.
     pub blocked: Option<(String, f64)>,
     /// The number of deliveries to the chat that are not sent yet.
     pub open: i64,
-    /// The age of the oldest delivery that is not sent yet. 0: no delivery waits.
+    /// The age of the oldest delivery that is not sent yet, seconds. 0: every delivery is sent.
     pub open_s: f64,
-    /// The newest error of a send to the chat, and its age. `None`: no error.
+    /// The newest error of a send to the chat, and its age in seconds. `None`: no error.
     pub error: Option<(String, f64)>,
-    /// Seconds until the chat may get its next message, because Telegram asked for a pause or a send failed. 0: no
-    /// pause.
+    /// Seconds until the chat may get its next message. 0: the chat may get a message now.
     pub throttled_s: f64,
 }
 
@@ -101,7 +100,7 @@ pub async fn test(client: &Client, store: &str, chat: i64, html: &str) -> Result
 pub enum Tried {
     /// The test message was sent.
     Sent,
-    /// The test message was not sent yet, or never will be. The field is the reason, if one is known.
+    /// The test message is not sent yet, or was given up. The field is the reason. `None`: no reason is known.
     Not(Option<String>),
 }
 
@@ -129,7 +128,8 @@ pub async fn throttled_s(client: &Client, delivery: i64) -> Result<f64, QueryErr
     Ok(row.map(|row| row.try_get(0)).transpose()?.unwrap_or(0.0))
 }
 
-/// Marks the delivery of a test message as dead, because the operator does not wait for it any more.
+/// Marks a test message as dead, so that it is never sent, unless it was sent or is being sent. `delivery` is the id of
+/// the message's delivery.
 pub async fn give_up(client: &Client, delivery: i64) -> Result<(), QueryError> {
     const GIVE_UP: &str = "update vestnik.vst_delivery set state = 'dead', reason = 'nobody waits for it any more', \
              completed_at = clock_timestamp() where id = $1 and state in ('pending', 'retrying')";

@@ -24,8 +24,8 @@ const TRIES_A_MINUTE: i64 = 5;
 /// The most answers to commands that a chat gets per minute: half of Telegram's limit for a group.
 const ANSWERS_A_MINUTE: i64 = 10;
 
-/// An SQL condition: the chat of the link with table alias `l` is muted now, or has quiet hours now. `s` is the table
-/// alias of the link's store.
+/// An SQL condition: messages of a store make no sound in a chat now, because the chat is muted or has quiet hours. `l`
+/// is the table alias of the chat's link to the store, and `s` of the store.
 pub(crate) const IS_SILENT: &str = "(l.muted_until > clock_timestamp() or case \
      when l.quiet_from < l.quiet_to then (clock_timestamp() at time zone s.time_zone)::time >= l.quiet_from \
          and (clock_timestamp() at time zone s.time_zone)::time < l.quiet_to \
@@ -37,9 +37,10 @@ pub(crate) const IS_SILENT: &str = "(l.muted_until > clock_timestamp() or case \
 pub enum Mode {
     /// The chat gets every event of every order, as it happens.
     Mirror,
-    /// The chat gets orders for which no panel could ring, and orders that nobody answered in time.
+    /// The chat gets orders that arrive while no panel of the store can ring, and orders that nobody answered in time.
     Fallback,
-    /// The chat gets only orders that nobody answered, one escalation step later than chats with the mode `Fallback`.
+    /// The chat gets only orders that nobody answered in time. It gets them one escalation step later than chats with
+    /// the mode `Fallback`.
     Manager,
 }
 
@@ -62,7 +63,7 @@ impl Mode {
     }
 }
 
-/// The outcome when a chat tries a code.
+/// The outcome of an attempt to link a chat with a code.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Linked {
     /// The chat is linked to the store now.
@@ -193,14 +194,14 @@ async fn links_of(client: &db::Client, chat: i64) -> Result<Vec<ChatLink>, Query
     rows.iter().map(read).collect()
 }
 
-/// A setting of a chat's links that a command changes.
+/// A change of one setting in a chat's links to stores, as a command requests it.
 #[derive(Debug, Clone, Copy)]
 pub enum Change {
-    /// Which orders of the stores the chat gets.
+    /// Sets which of the stores' orders the chat gets.
     Mode(Mode),
     /// Mutes the chat for this long from now on. Zero: unmutes it.
     Mute(Duration),
-    /// The quiet hours of each day, by the store's clock. `None`: no quiet hours.
+    /// Sets the quiet hours of each day, by the store's clock. `None`: removes the quiet hours.
     Quiet(Option<Span>),
 }
 
@@ -232,13 +233,14 @@ pub async fn change(pool: &Pool, chat: i64, stores: &[String], change: Change) -
     .await
 }
 
-/// Removes the chat's links to these stores. Open deliveries of these stores to the chat become dead.
+/// Removes the chat's links to these stores. Open deliveries of these stores to the chat become dead, so they are never
+/// sent.
 pub async fn unlink(pool: &Pool, chat: i64, stores: &[String]) -> Result<(), QueryError> {
     db::with_timeout(async { end(&*pool.get().await?, chat, Some(stores)).await.map(drop) }).await
 }
 
-/// Removes the chat's links to these stores, on the caller's connection. `stores: None` removes all links of the chat.
-/// Returns the number of removed links.
+/// Removes the chat's links to these stores, as a part of the caller's transaction. `stores: None` removes all links of
+/// the chat. Returns the number of removed links.
 pub async fn end(client: &Client, chat: i64, stores: Option<&[String]>) -> Result<u64, QueryError> {
     const UNLINK: &str = "with ended as (delete from vestnik.vst_chat_link \
              where chat_id = (select id from vestnik.vst_chat where telegram_id = $1) and ($2::text[] is null or store_id = any ($2)) \
@@ -266,7 +268,7 @@ pub async fn show(pool: &Pool, chat: i64, message: i32, rows: &serde_json::Value
     .await
 }
 
-/// The chat and the topic to which an answer is sent.
+/// The chat, and the topic of the chat, to which the bot sends an answer.
 #[derive(Debug, Clone, Copy)]
 pub struct ChatTopic<'a> {
     /// The chat's id at Telegram.
@@ -277,8 +279,9 @@ pub struct ChatTopic<'a> {
     pub topic: Option<i32>,
 }
 
-/// Enqueues an answer to a person's message: the text `html`, with rows of `buttons` below it. An answer beyond
-/// `ANSWERS_A_MINUTE` for a chat is dropped, because Telegram counts answers and orders against the same rate limit.
+/// Enqueues an answer to a person's message: the text `html`, with rows of `buttons` below it. If the chat already got
+/// `ANSWERS_A_MINUTE` answers in the last minute, drops the answer. Otherwise answers would use up Telegram's rate
+/// limit, and delay orders.
 pub async fn answer(
     pool: &Pool,
     topic: ChatTopic<'_>,
@@ -307,7 +310,7 @@ pub async fn answer(
     .await
 }
 
-/// The order or booking that a pressed button is about.
+/// The order or booking to which a pressed button belongs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pressed {
     /// The id of the journal event that the button's message shows.
@@ -320,7 +323,8 @@ pub struct Pressed {
     pub source: String,
     /// The key of the order or booking in its source.
     pub key: String,
-    /// The source's id and the key in one text, such as `1 123`, as the engine's tables store it.
+    /// The source's id and the key in one text, such as `1 123`. The engine's tables store the order or booking in this
+    /// form.
     pub subject: String,
     /// The language of the store's messages in this chat, such as `ru`.
     pub language: String,

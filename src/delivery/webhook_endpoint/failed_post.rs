@@ -1,5 +1,5 @@
-//! Saves a failed post to an endpoint: when the next attempt is due, whether the event is skipped, and whether the
-//! endpoint is stopped.
+//! Saves that a post to an endpoint failed, and decides what follows: another attempt, the next event, or a stop of the
+//! endpoint.
 
 use std::time::Duration;
 
@@ -10,21 +10,22 @@ use super::post::{Failed, Failure};
 use crate::delivery::retry::Pauses;
 use crate::infra::db::{self, Pool, QueryError};
 
-/// The pauses between the attempts to post one event.
+/// The shortest and the longest pause between two attempts to post one event.
 const PAUSES: Pauses = Pauses {
     first: Duration::from_secs(5),
     longest: Duration::from_secs(60 * 60),
 };
-/// Seconds of failures without a success until the endpoint is stopped. This time is shorter than the retention of the
-/// journal, so that `vestnik webhook resume` loses no event.
+/// If all posts to an endpoint have failed for this many seconds, the endpoint is stopped. The journal keeps events
+/// longer than this, so that `vestnik webhook resume` loses no event.
 const GIVE_UP_S: f64 = 3.0 * 24.0 * 60.0 * 60.0;
-/// The number of refusals after which an event is skipped. With the pauses, this takes about ten minutes.
+/// If an endpoint refuses an event this many times, the event is skipped. With the pauses, this takes about ten
+/// minutes.
 const MOST_REFUSALS: i32 = 8;
 
-/// The consequence of a failed post.
+/// What follows from a failed post.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Consequence {
-    /// The event is posted again after a pause, by any node.
+    /// The same event is posted again after a pause, by any node.
     Retry,
     /// The endpoint was stopped.
     Stopped,
@@ -34,9 +35,9 @@ pub(super) enum Consequence {
     None,
 }
 
-/// Saves that a post failed, and ends the lease. The next attempt waits for the usual pause, or for the pause that the
-/// endpoint asks for if that is longer, but at most an hour. `cursor` is the cursor after the posted event, and is
-/// saved only if the event is skipped.
+/// Saves that a post failed, and ends the lease. The pause before the next attempt grows with each failure. If the
+/// endpoint asks for a longer pause, that pause counts, but at most an hour. `cursor` is the cursor after the posted
+/// event, and is saved only if the event is skipped.
 pub(super) async fn save(
     pool: &Pool,
     leased: &Leased,

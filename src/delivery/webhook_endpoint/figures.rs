@@ -1,4 +1,4 @@
-//! The state of the webhook endpoints, as metrics of a node and for `vestnik doctor`.
+//! The state of the webhook endpoints, for the metrics of a node and for `vestnik doctor`.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::delivery::gauges::database_label;
 use crate::infra::db::{self, GenericClient, Pool, QueryError};
 
-/// The time between two readings of the endpoints' state from Postgres.
+/// The time between two updates of the gauges.
 const INTERVAL: Duration = Duration::from_secs(5);
 
 /// The state of all webhook endpoints of a database.
@@ -20,9 +20,10 @@ pub struct State {
     pub stopped: Vec<i64>,
     /// The ids of the endpoints that are not stopped, but whose newest post failed.
     pub failing: Vec<i64>,
-    /// The longest time for which posts to an endpoint have failed, seconds. Stopped endpoints do not count.
+    /// For the endpoint whose posts have failed longest: seconds since they began to fail. 0: no endpoint fails.
+    /// Stopped endpoints do not count.
     pub failing_s: f64,
-    /// The number of events that were skipped because an endpoint refused them too often. The sum of all endpoints.
+    /// The number of events that were skipped because an endpoint refused them too often, for all endpoints together.
     pub given_up: i64,
 }
 
@@ -44,19 +45,20 @@ pub async fn read(client: &impl GenericClient) -> Result<State, QueryError> {
     })
 }
 
-/// Counts a post, or the consequence of a failed post, in the metric `vestnik_webhook_posts_total`.
+/// Adds one to the metric `vestnik_webhook_posts_total`. `outcome` is the value of its label.
 pub(super) fn count(outcome: &'static str) {
     metrics::counter!("vestnik_webhook_posts_total", "outcome" => outcome).increment(1);
 }
 
-/// Reads the state of the endpoints at intervals, and updates the gauges.
+/// Updates the metrics of the webhook endpoints that are gauges.
 pub(super) struct Figures {
     pool: Pool,
     labels: Vec<Label>,
 }
 
 impl Figures {
-    /// `database` is the value of the gauges' label `database`. `None`: the node serves only one database.
+    /// Creates the task that updates the gauges. `database` is the value of their label `database`. `None`: the node
+    /// serves only one database, and the gauges have no such label.
     pub fn new(pool: Pool, database: Option<&str>) -> Self {
         let labels = database_label(database).collect();
         Self { pool, labels }

@@ -1,6 +1,6 @@
-//! The lease of an endpoint. Only the node that holds the lease posts to the endpoint and saves the outcomes (for a
-//! failed post in `failed_post`). Each new lease gets a larger number, the fence. A node that has lost its lease cannot
-//! save anything, because its fence is too old.
+//! The lease of an endpoint. Only the node that holds the lease posts to the endpoint and saves the outcomes. Each new
+//! lease gets a larger number, the fence. A node that has lost its lease cannot save anything, because its fence is too
+//! old.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use crate::infra::db::{self, Pool, QueryError};
 
 /// Seconds that a lease lasts. A post takes less time, even with the SQL statements before and after it.
 const LEASE_S: f64 = 30.0;
-/// The age from which a lease is renewed before the next post.
+/// If a lease is older than this, the node renews it before the next post.
 pub(super) const RENEWAL: Duration = Duration::from_secs(10);
 /// The columns from which a [`Leased`] is read.
 const COLUMNS: &str = "id, fence, key, url, array_remove(array[secret, secret_old], null), stores, types, cursor, \
@@ -29,16 +29,17 @@ pub(super) struct Leased {
     pub secrets: Vec<String>,
     pub stores: StoreSet,
     types: Option<HashSet<String>>,
-    /// The cursor of the last event that was handled for the endpoint: posted, or skipped because the endpoint does not
-    /// want it.
+    /// The cursor after the last event that was handled for the endpoint. Handled means posted, or skipped because the
+    /// endpoint does not want the event.
     pub cursor: String,
-    /// The reason why the endpoint may have missed events. `None`: it has missed no event before the cursor.
+    /// If the endpoint may have missed events and is not told yet: the reason. `None`: there is nothing to tell.
     pub resync: Option<String>,
     pub resyncs: i32,
     pub attempts: i32,
-    /// The time of the database's clock at the newest statement for this lease, in seconds since 1970.
+    /// The time that the next post contains: the database's clock at the newest statement for this lease, in seconds
+    /// since 1970.
     pub time: i64,
-    /// When this node took the lease or last renewed it.
+    /// When this node took or last renewed the lease, or last saved the outcome of a post.
     pub renewed: Instant,
 }
 
@@ -72,7 +73,7 @@ impl Leased {
     }
 }
 
-/// Whether this node still held its lease when a statement was executed.
+/// Whether this node still held the lease when it saved data of the endpoint. If not, nothing was saved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub(super) enum Lease {
@@ -81,8 +82,8 @@ pub(super) enum Lease {
     Over,
 }
 
-/// Takes the leases of all endpoints that are due, if no node holds their lease. An endpoint is due when its pause
-/// after a failed post is over.
+/// Takes the leases of all endpoints that may get a post now and whose lease no node holds. An endpoint may get no post
+/// during the pause after a failed post.
 pub(super) async fn claim(pool: &Pool) -> Result<Vec<Leased>, QueryError> {
     let sql = format!(
         "update vestnik.vst_webhook_endpoint set fence = fence + 1, leased_until = clock_timestamp() + make_interval(secs => $1) \
@@ -98,14 +99,14 @@ pub(super) async fn claim(pool: &Pool) -> Result<Vec<Leased>, QueryError> {
     .await
 }
 
-/// Renews the lease, saves the cursor, and reads the endpoint's settings again.
+/// Renews the lease, saves the current cursor, and reads the endpoint's settings again.
 pub(super) async fn renew(pool: &Pool, leased: &mut Leased) -> Result<Lease, QueryError> {
     let cursor = leased.cursor.clone();
     save(pool, leased, "cursor = $4", &[&cursor]).await
 }
 
-/// Saves that the endpoint continues at the cursor `fresh`. Also saves the reason why the endpoint may have missed
-/// events before this cursor.
+/// Moves the endpoint to the cursor `fresh`, because the journal cannot be read from the old cursor any more. Also
+/// saves the reason. The next post tells the endpoint about it.
 pub(super) async fn resync(pool: &Pool, leased: &mut Leased, reason: &str, fresh: &str) -> Result<Lease, QueryError> {
     let set = "cursor = $4, resync_reason = $5, resyncs = resyncs + 1";
     save(pool, leased, set, &[&fresh, &reason]).await

@@ -9,7 +9,7 @@ use crate::infra::standard_webhook::{DEADLINE, Letter, Poster};
 /// The kinds of failures of a post.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// The endpoint is down or misconfigured. The same event is posted again.
+    /// The endpoint is down or misconfigured. The same event is posted again later.
     Down,
     /// The endpoint refuses this event. After `MOST_REFUSALS` attempts the event is skipped.
     Refused,
@@ -21,7 +21,7 @@ pub(super) enum Failure {
 #[derive(Debug)]
 pub(super) struct Failed {
     pub failure: Failure,
-    /// The reason, for the operator. It never quotes the body of the response.
+    /// The reason of the failure, for the operator. It never quotes the body of the response.
     pub reason: String,
     /// The pause that the endpoint asks for with `Retry-After`. Zero: it asks for none.
     pub retry_after: Duration,
@@ -53,7 +53,8 @@ pub(super) async fn post(poster: &Poster, letter: &Letter) -> Result<u16, Failed
     })
 }
 
-/// The pause in the header `Retry-After`, which has a number of seconds or a date. Zero: no header, or another value.
+/// Returns the pause in the header `Retry-After`, which has a number of seconds or a date. Zero: the response has no
+/// such header, or the header has another value.
 fn retry_after(headers: &HeaderMap, now: SystemTime) -> Duration {
     let value = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
     let pause = value.and_then(|value| match value.trim().parse() {

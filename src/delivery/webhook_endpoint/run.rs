@@ -27,19 +27,19 @@ use crate::sources::registry::Registry;
 const CLAIM_INTERVAL: Duration = Duration::from_secs(1);
 /// The shortest time between two reads of the journal, so that a busy journal is read in batches.
 const SPACING: Duration = Duration::from_millis(50);
-/// The longest wait for a signal of new events. After this time, the journal is read without a signal.
+/// The longest wait for a signal of new events. After this time, the journal is read even without a signal.
 const IDLE: Duration = RENEWAL;
 /// The most events that one read of the journal returns.
 const PAGE_EVENTS: usize = 200;
-/// If a page of events is not posted completely at this age, it is read again. Otherwise an event could be posted
-/// although it was erased since the first read.
+/// The longest time for which a page of events is used. After this time, the page is read again, because an event in it
+/// may have been erased meanwhile.
 const PAGE_HELD: Duration = Duration::from_secs(5);
 
 /// Posts the events of one database. The fields are shared by the tasks of all endpoints.
 pub struct Endpoints {
     /// The connection pool for all SQL of the tasks.
     pub pool: Pool,
-    /// The rules for the addresses that an endpoint may have.
+    /// The settings that say which addresses an endpoint may have.
     pub webhook: Webhook,
     /// The most bytes of an event's payload. The large parts of a larger payload are left out.
     pub max_event_bytes: usize,
@@ -53,7 +53,7 @@ pub struct Endpoints {
     pub database: Option<String>,
 }
 
-/// The reason why the next events could not be posted, or why an outcome could not be saved.
+/// The reason why events could not be posted, or why the outcome of a post could not be saved.
 #[derive(Debug, thiserror::Error)]
 enum Error {
     #[error(transparent)]
@@ -62,10 +62,10 @@ enum Error {
     Query(#[from] QueryError),
 }
 
-/// The next step of a task.
+/// What the task of an endpoint must do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Next {
-    /// More events may be due: continue at once.
+    /// There may be more events: continue at once.
     More,
     /// Every event was posted: wait for new events.
     Wait,
@@ -147,7 +147,7 @@ impl Endpoints {
         }
     }
 
-    /// Posts the next events.
+    /// Reads the next page of events, and posts the events that the endpoint wants. Returns what the task must do next.
     async fn advance(&self, leased: &mut Leased, poster: &Poster, stop: &CancellationToken) -> Result<Next, Error> {
         if leased.renewed.elapsed() >= RENEWAL && lease::renew(&self.pool, leased).await? == Lease::Over {
             return Ok(Next::End);
@@ -191,7 +191,7 @@ impl Endpoints {
         Ok(if is_last { Next::Wait } else { Next::More })
     }
 
-    /// Translates these rows into the events that the endpoint wants.
+    /// Translates these journal rows, and returns the events that the endpoint wants.
     async fn wanted(&self, leased: &Leased, rows: &[PageEvent]) -> Result<Vec<PartnerEvent>, QueryError> {
         let rows: Vec<&JournalEvent> = rows.iter().map(|row| &row.event).collect();
         if rows.is_empty() {
@@ -229,7 +229,7 @@ impl Endpoints {
         self.post(leased, poster, id, body, &cursor).await
     }
 
-    /// Posts one message, and saves the outcome. `cursor` is the endpoint's cursor after a success.
+    /// Posts one message, and saves the outcome. `cursor` is the cursor that is saved if the post succeeds.
     async fn post(
         &self,
         leased: &mut Leased,

@@ -10,16 +10,17 @@ use crate::infra::config::Webhook;
 use crate::infra::db::{self, Client, QueryError};
 use crate::journal;
 
-/// The most endpoints of a database. Each endpoint needs a task, and memory for up to a page of events.
+/// The most endpoints of a database. The limit exists because each endpoint needs a task, and memory for a page of
+/// events.
 pub const MOST_ENDPOINTS: i64 = 50;
 
 /// The reason why a command about endpoints failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The database already has the most endpoints that are allowed.
+    /// The database already has [`MOST_ENDPOINTS`] endpoints.
     #[error("a database has {MOST_ENDPOINTS} webhooks at most: remove one, or give one several stores")]
     TooMany,
-    /// No endpoint has this id.
+    /// No endpoint has the id in the field.
     #[error("there is no webhook {0}: `vestnik webhook list` shows all")]
     Unknown(i64),
     /// The test message could not be posted.
