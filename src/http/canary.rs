@@ -12,7 +12,7 @@ pub enum Canary {
     Off,
     /// No round of the self-test has ended yet.
     Waiting,
-    /// The newest synthetic order arrived at the node's own session.
+    /// The newest synthetic order arrived at the session that the node has opened to itself.
     Back,
     /// The newest synthetic order did not arrive. The value is the reason.
     Failed(CanaryFailure),
@@ -48,7 +48,7 @@ pub enum CanaryFailure {
 }
 
 impl CanaryFailure {
-    /// All reasons.
+    /// All reasons why a round of the self-test may fail.
     pub const ALL: [Self; 6] = [
         Self::NoSession,
         Self::ReadOnly,
@@ -83,12 +83,12 @@ impl Canary {
     }
 }
 
-/// The self-test of one database, for the routes.
+/// Gives the routes the state of one database's self-test.
 #[derive(Debug, Clone)]
 pub struct CanaryReport {
     /// The store of the self-test's session. `None`: the self-test is off.
     pub store: Option<StoreId>,
-    /// The current state of the self-test.
+    /// Receives the current state of the self-test, and each change of the state.
     pub now: watch::Receiver<Canary>,
 }
 
@@ -98,7 +98,7 @@ impl CanaryReport {
         *self.now.borrow()
     }
 
-    /// Whether the newest synthetic order did not arrive.
+    /// Whether the newest round of the self-test failed: its synthetic order did not arrive.
     pub fn has_failed(&self) -> bool {
         matches!(self.state(), Canary::Failed(_))
     }

@@ -14,12 +14,12 @@ use crate::infra::db::Busy;
 use crate::infra::telemetry::LogLimit;
 use crate::token::Scope;
 
-/// The value of the header `Retry-After` while the node or its database is not ready, seconds.
+/// The value of the header `Retry-After`, in seconds, while the node or its database is not ready.
 const NOT_READY_RETRY_S: u64 = 5;
-/// The value of the header `Retry-After` when a store or a token has its maximum number of sessions, seconds.
+/// The value of the header `Retry-After`, in seconds, when a store or a token has its maximum number of sessions.
 const SESSIONS_RETRY_S: u64 = 15;
-/// The value of the header `Retry-After` while another request with the same `Idempotency-Key` is being executed,
-/// seconds.
+/// The value of the header `Retry-After`, in seconds, while another request with the same `Idempotency-Key` is being
+/// executed.
 const KEY_RETRY_S: u64 = 1;
 
 /// The reason why a request is refused or has failed.
@@ -47,7 +47,8 @@ pub enum ApiError {
     NotAnUpgrade,
     /// The request is not a WebSocket handshake of version 13 with a valid key.
     BadUpgrade,
-    /// The client's cursor is unusable. The values are the reason, and a new cursor with which the client continues.
+    /// The client's cursor is unusable, so the client must reload its lists. The values are the reason, and a new
+    /// cursor with which the client continues.
     Resync(Unusable, String),
     /// The store, or the token in this store, has its maximum number of sessions.
     TooManySessions,
@@ -72,7 +73,8 @@ pub enum ApiError {
     BadBody(&'static str),
     /// A query parameter is not valid. The values are the parameter's name and the expected form, for the client.
     BadParameter(&'static str, &'static str),
-    /// The route has no query parameter of this name. The value lists the parameters that the route has.
+    /// The request has a query parameter that the route does not know. The value lists the parameters that the route
+    /// knows.
     UnknownParameter(&'static [&'static str]),
     /// The status in the request is unknown, or cannot be requested.
     BadStatus,
@@ -80,21 +82,23 @@ pub enum ApiError {
     UnknownOrder,
     /// The store has no event with this id.
     UnknownEvent,
-    /// The order already has the requested status, or it no longer has the status that the person saw.
+    /// The order already has the requested status, or its status is no longer the status that the client sent as
+    /// `from`.
     StatusConflict {
         /// The current status of the order.
         status: &'static str,
-        /// The name of the person who set the current status with a button. `None`: nobody used a button to set it.
+        /// The name of the person who set the current status through Vestnik, for example in a panel. `None`: the
+        /// status was set in another way.
         by: Option<String>,
     },
     /// The order cannot move from its current status to the requested status. The value is the current status.
     StatusNotReachable(&'static str),
-    /// A rule of the shop refused the status change, in the shop's database or API.
+    /// The shop's database or API refused the status change because of a rule of the shop.
     StatusRefused {
-        /// The message of the shop for people; `None`: the shop sent no message.
+        /// The message that the shop sent for people; `None`: the shop sent no message.
         message: Option<String>,
-        /// The reason why the shop's database refused the change, as a text for people. For example: `a value is longer
-        /// than its column`. `None`: the reason is not known.
+        /// The reason why the shop's database refused the change, in words for people, such as `a value is longer than
+        /// its column`. `None`: the reason is not known.
         rule: Option<&'static str>,
     },
     /// The operator must act: Vestnik's database role lacks a privilege, or the shop's API lacks a setting. The log
@@ -102,7 +106,7 @@ pub enum ApiError {
     StatusNotPossible,
     /// The shop's own API failed, or did not respond in time.
     ShopUnavailable,
-    /// The mapping of the shop's table has no value for the requested status. The value of this variant is that status.
+    /// The mapping of the shop's table has no word for the requested status. The value is the requested status.
     StatusUnknownToShop(&'static str),
     /// Several sources have an order with this key. The value lists the sources. The client must choose one of them.
     AmbiguousOrder(Vec<String>),
@@ -133,8 +137,8 @@ impl ApiError {
         Self::NotReady
     }
 
-    /// Whether the error occurs before the token is verified, or because the token is not valid. A request with this
-    /// kind of error counts against the rate limit of its client's address.
+    /// Whether the node does not know the client when it returns the error, because the token is not verified yet or is
+    /// not valid. A request with such an error counts against the rate limit of its client's address.
     pub fn is_of_guest(&self) -> bool {
         matches!(
             self,

@@ -26,7 +26,7 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// Takes the rules from the settings. `is_secure`: the server uses TLS.
+    /// Takes the rules from the settings. `is_secure` means that the server uses TLS.
     pub fn new(http: &config::Http, is_secure: bool, proxies: Arc<Proxies>) -> Self {
         Self {
             allowed_origins: http.allowed_origins.clone(),
@@ -36,21 +36,22 @@ impl Rules {
         }
     }
 
-    /// The address of the request's client, which may be behind trusted proxies.
+    /// The address of the request's client. If the request came through trusted proxies, this is the address that they
+    /// forwarded.
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         self.proxies.client(peer, headers)
     }
 
-    /// Whether the header `Host` names an allowed host. Without this rule, an attacker could make the host name of
-    /// the attacker's page point at this node (DNS rebinding). The origin of the page would then equal the header
-    /// `Host`, and would be allowed.
+    /// Whether the header `Host` names an allowed host. Without this rule, an attacker could make the host name of the
+    /// attacker's page resolve to this node (DNS rebinding). The page's origin would then match the header `Host`, and
+    /// the request would be allowed.
     pub fn allow_host(&self, headers: &HeaderMap) -> bool {
         let host = host(headers).map(str::to_ascii_lowercase);
         self.hosts.is_empty() || host.is_some_and(|host| self.hosts.contains(&host))
     }
 
-    /// Whether a web page may send the request: the page's origin must be an allowed origin, or the host that the
-    /// request names. A request without an origin is allowed, because no web page sends it.
+    /// Whether the origin of the request is allowed: it is a configured origin, or its host is the host in the header
+    /// `Host`. A request without an origin is allowed, because no web page sends it.
     pub fn allow_origin(&self, headers: &HeaderMap) -> bool {
         let Some(origin) = headers.get(header::ORIGIN) else {
             return true;
@@ -64,7 +65,7 @@ impl Rules {
     }
 
     /// Adds the HSTS header, and the CORS headers with which a page of an allowed origin can read the response. `asked`
-    /// are the headers of the request. `any_origin`: a page of any origin can read the response.
+    /// are the headers of the request. If `any_origin` is `true`, a page of any origin can read the response.
     pub fn add_headers(&self, response: &mut Response, asked: &HeaderMap, any_origin: bool) {
         if self.is_secure {
             response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, HSTS);
