@@ -83,14 +83,14 @@ impl Parameters {
         Ok(parameters)
     }
 
-    /// Sets a parameter. An empty value changes nothing, because it means that the parameter is missing.
+    /// Sets a parameter. An empty value means that the parameter is missing, so it changes nothing.
     pub fn put(&mut self, name: &str, value: String) {
         if !value.is_empty() {
             self.0.insert(name.to_owned(), value);
         }
     }
 
-    /// Sets a parameter that has no value yet.
+    /// Sets a parameter, unless it has a value already.
     pub fn or_insert(&mut self, name: &str, value: &str) {
         self.0.entry(name.to_owned()).or_insert_with(|| value.to_owned());
     }
