@@ -208,8 +208,8 @@ pub async fn verify(databases: &Databases, jwt: &Jwt, refused: impl Fn(&'static 
     })
 }
 
-/// Counts the request's connection as a connection with a valid token, so that the server does not close it to make
-/// room. Fails if connections with valid tokens fill all slots.
+/// Marks the request's connection as a connection with a valid token, so that the server does not close it to make room
+/// for others. Fails if connections with valid tokens fill all slots.
 pub fn authenticate(call: &ApiRequest) -> Result<(), ApiError> {
     call.connection.slot.authenticate().map_err(|full| {
         full.log();
@@ -265,7 +265,7 @@ pub fn checked_store(store: &str) -> Result<StoreId, ApiError> {
     Ok(StoreId::new(store))
 }
 
-/// Whether the URL holds a token: in a parameter with a name such as `token`, or as text with the form of a token.
+/// Whether the URL contains a token: a parameter with a name such as `token`, or a text that has the form of a token.
 fn holds_token(call: &ApiRequest) -> bool {
     let parts = [&call.store, &call.id].map(|part| percent_decode_str(part).decode_utf8_lossy());
     parts.iter().any(|part| Presented::begins(part)) || query_holds_token(&call.query)
@@ -288,7 +288,7 @@ fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     tokens(headers, header::SEC_WEBSOCKET_PROTOCOL)
 }
 
-/// The values in a header that contains a list separated by commas, such as `Connection: keep-alive, Upgrade`.
+/// The values of a header that contains a list, separated by commas, such as `Connection: keep-alive, Upgrade`.
 fn tokens(headers: &HeaderMap, name: header::HeaderName) -> impl Iterator<Item = &str> {
     let values = headers
         .get_all(name)

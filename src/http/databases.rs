@@ -1,4 +1,4 @@
-//! Finds the database that has a store, if the node serves several databases.
+//! Finds the database of a store, because a node may serve several databases.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -16,14 +16,14 @@ use crate::infra::config;
 use crate::store;
 use crate::token::Stores;
 
-/// Maximum number of stores whose database is cached. At the limit, the cache is cleared.
+/// Maximum number of stores in the cache that maps a store to its database. At this number, the cache is cleared.
 const MOST_FOUND: usize = 100_000;
 
 /// The databases that a node serves, with the rules and rate limits that apply to all requests.
 pub struct Databases {
     databases: Vec<(Arc<DatabaseContext>, Option<BTreeSet<String>>)>,
     found: RwLock<HashMap<StoreId, usize>>,
-    /// The host and origin rules of every request.
+    /// The rules for the hosts and origins of all requests.
     pub(super) rules: Rules,
     /// The rate limits of requests.
     pub(super) limits: RequestLimits,

@@ -25,15 +25,15 @@ const KEY_RETRY_S: u64 = 1;
 /// The reason why a request is refused or has failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ApiError {
-    /// The URL holds a token. Logs keep URLs, so the token must be sent in a header.
+    /// The URL contains a token. A token is accepted only in a header, because servers and proxies log URLs.
     TokenInUrl,
     /// The request has no token, or the token is unknown.
     Unauthorized,
     /// The token has expired or was revoked. The value is the code of the error, such as `token_revoked`.
     NoLonger(&'static str),
-    /// The token does not open this store.
+    /// The token gives no access to this store.
     OtherStore,
-    /// The token opens the store, but its scope is too low. The value is the scope that the route needs.
+    /// The token gives access to the store, but its scope is too low. The value is the scope that the route needs.
     OtherScope(Scope),
     /// The origin of the web page that sends the request is not allowed.
     ForeignOrigin,
@@ -50,33 +50,35 @@ pub enum ApiError {
     /// The client's cursor is unusable, so the client must reload its lists. The values are the reason, and a new
     /// cursor with which the client continues.
     Resync(Unusable, String),
-    /// The store, or the token in this store, has its maximum number of sessions.
+    /// The store already has its maximum number of sessions, or its maximum number of sessions with this token.
     TooManySessions,
-    /// The store has too many running and waiting requests to the database.
+    /// Too many requests of the store are using the database, or are waiting for it.
     TooMuchAtOnce,
-    /// The request exceeds the rate limit of its token or, without a valid token, of its client's address. The value is
-    /// the time until the next request is allowed.
+    /// The request exceeds a rate limit: the limit of its token, or, if it has no valid token, of its client's address.
+    /// The value is the time until the next request is allowed.
     TooManyRequests(Duration),
-    /// The node has its maximum number of connections.
+    /// The node already has its maximum number of connections.
     TooManyConnections,
     /// The header `Host` names a host that is not allowed.
     OtherHost,
     /// No route has this path.
     NotFound,
-    /// The route does not have this method. The value lists the methods that it has, in the form of the header `Allow`.
+    /// The route does not support the method of the request. The value lists the supported methods, in the form of the
+    /// header `Allow`.
     OtherMethod(String),
     /// The body did not arrive in time.
     TooSlow,
     /// The body is larger than this number of bytes.
     BodyTooLarge(usize),
-    /// The body is not valid. The value is the expected JSON shape, for the client.
+    /// The body is not valid. The value describes the expected JSON; the client gets this text.
     BadBody(&'static str),
-    /// A query parameter is not valid. The values are the parameter's name and the expected form, for the client.
+    /// A query parameter is not valid. The values are the parameter's name, and a text for the client that describes
+    /// the expected form.
     BadParameter(&'static str, &'static str),
     /// The request has a query parameter that the route does not know. The value lists the parameters that the route
     /// knows.
     UnknownParameter(&'static [&'static str]),
-    /// The status in the request is unknown, or cannot be requested.
+    /// A status in the request is not the name of a status that Vestnik knows.
     BadStatus,
     /// The store has no order or booking with this key.
     UnknownOrder,
@@ -306,7 +308,7 @@ impl ApiError {
         }
     }
 
-    /// The HTTP response for the client, with the headers that belong to the error.
+    /// Builds the HTTP response for the client. Some errors have additional fields in the body, or additional headers.
     pub fn into_response(self) -> Response {
         let mut error = json!({"code": self.code(), "message": self.message()});
         if let Self::Resync(reason, fresh) = &self {

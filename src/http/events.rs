@@ -1,4 +1,4 @@
-//! Routes for a store's events: the history, which a panel without a stream polls, and acknowledgements.
+//! Routes for a store's events: their history, which a panel polls if it has no stream, and their acknowledgements.
 
 use serde_json::json;
 use time::OffsetDateTime;
@@ -111,7 +111,7 @@ pub async fn whole(access: Access, call: ApiRequest) -> Result<Response, ApiErro
     }
 }
 
-/// Records that a person has seen an event.
+/// Records that a person has acknowledged an event.
 pub async fn acknowledge(access: Access, call: ApiRequest) -> Result<Response, ApiError> {
     let Access {
         database, store, grant, ..

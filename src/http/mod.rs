@@ -56,7 +56,7 @@ const API: &str = "/api/partner/";
 pub struct DatabaseContext {
     /// The index of the database in the settings.
     pub number: usize,
-    /// The name of the database in the settings; `None`: the node serves a single database.
+    /// The name of the database in the settings. `None`: the node serves only one database, which has no name.
     pub name: Option<String>,
     /// The state that the sessions and requests of this database share, such as the router and the connection pools.
     pub hub: Arc<Hub>,
@@ -114,8 +114,8 @@ type Answered = BoxFuture<'static, Result<Response, ApiError>>;
 /// The handler of a route. Each variant needs another kind of authorization.
 #[derive(Clone, Copy)]
 enum Handler {
-    /// A route of a store. The token must open the store, and must have at least this scope. The client must send the
-    /// token in one of the headers that `TokenLocation` allows.
+    /// A route of one store. The token must give access to the store, with at least this scope. The client must send
+    /// the token in one of the headers that `TokenLocation` allows.
     Store(Scope, auth::TokenLocation, fn(Access, ApiRequest) -> Answered),
     /// A route that names no store. It serves all stores to which the token gives access, in each database in which the
     /// token has at least this scope.

@@ -1,4 +1,4 @@
-//! A parsed request. Its body is read later, within limits of time and size.
+//! A request whose head is parsed. The body is read later, with limits of time and size.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -133,7 +133,7 @@ pub fn whole_number<'de, D: Deserializer<'de>, N: TryFrom<i64>>(value: D) -> Res
     whole.map(Some).ok_or_else(|| D::Error::custom("not a whole number"))
 }
 
-/// A request to a route, after its head was parsed.
+/// A request to a route. The head is parsed, and the body is not read yet.
 pub struct ApiRequest {
     /// The store id in the path, still percent-encoded. Empty: the path has no store id.
     pub store: String,

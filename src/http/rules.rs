@@ -9,12 +9,14 @@ use warp::reply::Response;
 use super::server::Proxies;
 use crate::infra::config;
 
-/// The header value that makes a browser use only TLS for a year after each visit.
+/// The value of the header `Strict-Transport-Security` (HSTS). After a visit, the browser uses only TLS for this
+/// server, for one year.
 const HSTS: HeaderValue = HeaderValue::from_static("max-age=31536000");
 
-/// Headers that a page of another origin may read.
+/// Response headers that a web page of another origin may read.
 const EXPOSED: HeaderValue = HeaderValue::from_static("retry-after, allow, www-authenticate, idempotent-replayed");
-/// Time for which a browser may cache the response to a preflight, seconds. Browsers cache it for at most two hours.
+/// Time for which a browser may cache the response to a CORS preflight, in seconds. Browsers cache it for at most two
+/// hours.
 const PREFLIGHT_MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
 
 /// The host and origin rules of a node.

@@ -33,7 +33,7 @@ const A_DATABASE: &str =
 const ONE_DATABASE: &str = "ids of stores of one database, with commas between them, or *";
 const TYPES: &str = "types of events, with commas between them, such as new_order,order_cancelled";
 
-/// The place in the list at which a page begins: directly after this store of this database.
+/// The start of a page in the list of stores: the page begins after this store of this database.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Start {
     database: usize,

@@ -1,4 +1,5 @@
-//! All metrics of `/metrics` with their names, in one place. No label contains a store, an order or a customer.
+//! All metrics that `/metrics` shows, with their names and help texts. No label contains a store, an order or a
+//! customer.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +15,8 @@ const LATENCY_BUCKETS: [f64; 15] = [
     0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 ];
 
-/// Upper bounds of the buckets for the time until a person acknowledges an order, in seconds.
+/// Upper bounds of the buckets of the histogram of acknowledgements, in seconds. A sample is the time from an order to
+/// its first acknowledgement.
 const ACKNOWLEDGEMENT_BUCKETS: [f64; 12] = [
     1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0,
 ];

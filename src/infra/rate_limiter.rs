@@ -25,8 +25,8 @@ impl Rate {
         }
     }
 
-    /// A limit for actions that each take `time` on one core. It allows as many actions as all cores of the machine can
-    /// execute.
+    /// A limit for actions that each need the CPU time `time` on one core. It allows as many actions as all cores of
+    /// the machine can execute.
     pub fn of_core_time(time: Duration, burst: u32) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
         Self {
@@ -63,7 +63,7 @@ pub struct RateLimiter {
 }
 
 impl RateLimiter {
-    /// A limiter that has not counted any action yet.
+    /// Creates a limiter that has not counted any action.
     pub fn new(rate: Rate) -> Self {
         Self {
             rate,

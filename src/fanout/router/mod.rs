@@ -63,7 +63,7 @@ pub enum Refused {
     NotReady,
     /// The node is shutting down.
     Draining,
-    /// The store, or the token in this store, has its maximum number of sessions.
+    /// The store already has its maximum number of sessions, or its maximum number of sessions with this token.
     TooMany,
 }
 

@@ -12,7 +12,7 @@ use crate::domain::cursor::Epoch;
 use crate::domain::event::{JournalEvent, StoreId};
 use crate::token::Holder;
 
-/// A session that receives events from the router.
+/// A session that the router hands events to.
 pub(super) struct Subscriber {
     pub(super) number: u64,
     pub(super) holder: Holder,

@@ -19,15 +19,17 @@ const IDLE_QUEUE_BATCHES: usize = 4;
 pub enum Queued {
     /// A batch of events for the client.
     Batch(Batch),
-    /// The client must reload its lists. The value is a cursor that covers all events that were queued earlier.
+    /// The client must reload its lists. The value is the cursor that it gets; it covers all events that were queued
+    /// earlier.
     Resync(Arc<str>),
     /// The node cannot read the journal now: its last read is too long ago.
     Stale,
-    /// The node reads the journal again. The value is a cursor that covers all events that were queued earlier.
+    /// The node can read the journal again. The value is the cursor that the client gets; it covers all events that
+    /// were queued earlier.
     Fresh(Arc<str>),
 }
 
-/// The queue of one session. Only one task may wait for its items.
+/// The queue of one session. Only one task at a time may wait for items.
 #[derive(Debug, Default)]
 pub struct SessionQueue {
     queue: Mutex<Queue>,

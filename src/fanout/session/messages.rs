@@ -36,7 +36,7 @@ pub enum Close {
     TooManyMessages,
     /// The session's token was revoked.
     TokenRevoked,
-    /// The store, or the token in this store, has its maximum number of sessions.
+    /// The store already has its maximum number of sessions, or its maximum number of sessions with this token.
     TooManySessions,
     /// The TCP connection has ended, so no close frame can be sent.
     Gone,
@@ -132,7 +132,7 @@ pub enum Mistake {
     AckNotSaved,
     /// The scope of the client's token does not allow this message. The value is the scope that the message needs.
     OtherScope(Scope),
-    /// The new token is not valid, or does not open this store.
+    /// The new token is not valid, or gives no access to the session's stores.
     TokenRefused,
     /// The database is not available, or the store has the maximum number of sessions with the new token. The client
     /// should send the token again.

@@ -177,7 +177,7 @@ where
     }
 }
 
-/// The error to send after the connection has failed. `None`: no error is sent.
+/// Returns the error that the server sends after the connection has failed. `None`: it sends no error.
 fn refusal_after(ended: hyper::Result<()>) -> Option<Refusal> {
     match ended {
         Ok(()) => None,

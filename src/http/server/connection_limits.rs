@@ -29,7 +29,7 @@ const EXTRA_GUESTS: usize = 16;
 pub struct Limits {
     /// Maximum number of all connections.
     pub max: usize,
-    /// Maximum number of guests: connections without a valid token.
+    /// Maximum number of guests. A guest is a connection without a valid token.
     pub max_guests: usize,
     /// Maximum number of guests from one network.
     pub max_guests_of_network: usize,
@@ -98,9 +98,9 @@ struct Inner {
     guests: usize,
     closing: usize,
     next_number: u64,
-    /// The network of each guest, by the guest's number.
+    /// The network of each guest. A guest is a connection without a valid token. The key is the guest's number.
     guest_networks: HashMap<u64, Network>,
-    /// The guests of each network, by number. A lower number means an older guest.
+    /// The guests of each network. The inner key is the guest's number; an older guest has a lower number.
     networks: HashMap<Network, BTreeMap<u64, Weak<ConnectionSlot>>>,
     /// All networks with guests, ordered by the number of guests, and then by the age of the oldest guest. If a guest
     /// must be closed, it is the oldest guest of the last network in this order.
@@ -303,7 +303,7 @@ impl ConnectionSlot {
         inner.add_guest(network, self.number, self);
     }
 
-    /// Waits until the connection must be closed to make room. Returns how it is closed.
+    /// Waits until the limits require that this connection is closed. Returns how to close it.
     pub async fn closed(&self) -> Closing {
         loop {
             self.close.notified().await;

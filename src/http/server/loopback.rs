@@ -105,7 +105,7 @@ impl Loopback {
     }
 }
 
-/// Creates a TLS client that accepts only the listener's own certificate. The name in the certificate is not checked,
+/// Creates a TLS client that accepts only the certificate of this server. The name in the certificate is not checked,
 /// because it need not be a name of this machine.
 fn trusting(certificate: &Arc<Certificate>) -> Result<rustls::ClientConfig, Error> {
     let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(certificate.provider()))

@@ -30,7 +30,7 @@ use crate::infra::config;
 use crate::infra::rate_limiter::{Rate, RateLimiter};
 use crate::infra::telemetry::LogLimit;
 
-/// Pause before the next accept, after the system had no file descriptor for a further socket.
+/// Pause before the next attempt to accept a connection, after an attempt failed because no file descriptor was free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Number of connections that the node may accept in a burst, after a quiet time.
@@ -49,8 +49,8 @@ const BACKLOG: u32 = 8192;
 /// setting, the kernel may use megabytes for each connection.
 const RECEIVE_BUFFER_BYTES: u32 = 64 * 1024;
 
-/// TCP keepalive of a silent connection: the time until the first probe, the time between two probes, and the number of
-/// probes.
+/// Settings of TCP keepalive for a silent connection: the time until the first probe, the time between probes, and the
+/// number of probes without a response.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_RETRIES: u32 = 3;

@@ -16,7 +16,7 @@ use crate::infra::db::{Address, Surroundings, Unreadable};
 const DEFAULTS: &str = include_str!("../../../vestnik.default.toml");
 /// The settings file that is read if it exists and the command line names no other file.
 const USUAL_FILE: &str = "vestnik.toml";
-/// Environment variables with a short name, each with the setting whose value it contains.
+/// Short names of environment variables, each with the setting whose value the variable contains.
 const SHORT_NAMES: [(&str, &str); 2] = [("VESTNIK_LISTEN", "http.listen"), ("DATABASE_URL", "database.url")];
 /// The connection string for a Postgres that the environment selects, if no database URL is set. The environment
 /// selects a Postgres by variables of libpq (Postgres' C library), such as PGHOST.
@@ -128,7 +128,7 @@ enum SettingNames {
 
 #[derive(Default)]
 pub(super) struct Reading {
-    /// Each setting's value and the source of the value, by `section.key`.
+    /// The value of each setting, and the source of the value. The key is the setting's name, `section.key`.
     pub(super) values: BTreeMap<String, (Value, String)>,
     problems: Vec<Problem>,
     /// The environment variables and files from which the missing parts of a Postgres URL are taken, as in libpq.
@@ -203,8 +203,8 @@ impl Reading {
         }
     }
 
-    /// Parses the setting's value with `read`. If `read` returns `None`, reports the setting; the report contains
-    /// `allowed`.
+    /// Parses the value of the setting `name` with `read`. If `read` returns `None`, reports the setting as invalid;
+    /// the report contains `allowed`.
     pub(super) fn get<T>(&mut self, name: &str, allowed: &str, read: impl FnOnce(&Value) -> Option<T>) -> Option<T> {
         let (value, place) = self.values.get(name).cloned()?;
         let read = read(&value);

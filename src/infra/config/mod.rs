@@ -61,7 +61,8 @@ pub struct Http {
     pub listen: SocketAddr,
     /// Origins of web pages that may connect, in addition to the server's own origin.
     pub allowed_origins: Vec<String>,
-    /// The values that the Host header of a request may have. A request with another host is refused. Empty: any host.
+    /// The host names that clients may use in the header `Host`. A request with another host is refused. Empty: any
+    /// host is allowed.
     pub hosts: Vec<String>,
     /// Maximum number of open connections.
     pub max_connections: usize,
@@ -103,7 +104,7 @@ pub struct Tls {
 /// The connection to a served database.
 #[derive(Debug, Clone)]
 pub struct Database {
-    /// The database's URL, which may hold a password; `None`: the private Postgres is served.
+    /// The database's URL, which may contain a password. `None`: the node serves the private Postgres.
     pub url: Option<SecretString>,
     /// Postgres' direct address for LISTEN and migrations, if `url` is the address of a transaction pooler. `None`:
     /// `url` is also used for LISTEN and migrations.
@@ -114,7 +115,7 @@ pub struct Database {
     /// The first of the two numbers in the keys of two advisory locks. A polling node holds these locks to suppress
     /// NOTIFY: writers then do not notify. The triggers use the value that the last migration wrote.
     pub notify_lock_key: i32,
-    /// If more than this share (0 to 1) of Postgres' notification queue is in use, writers do not notify any more.
+    /// Share of Postgres' notification queue, 0 to 1. If more of the queue is in use, writers do not notify any more.
     pub notify_queue_limit: f64,
     /// Interval at which an idle feed reads the journal, even if no notification arrives. If such a read finds an
     /// event, a notification was lost.
@@ -164,7 +165,7 @@ pub struct Embedded {
 pub struct Shop {
     /// Whether Vestnik or the shop manages the tables.
     pub schema: ShopSchema,
-    /// The directory for the backup that `vestnik migrate` writes before V23, a migration that renames the statuses of
+    /// The directory in which `vestnik migrate` writes a backup before migration V23, which renames the statuses of
     /// orders.
     pub backup_directory: PathBuf,
 }
@@ -182,7 +183,7 @@ pub enum ShopSchema {
 /// journal.
 #[derive(Debug, Clone)]
 pub struct Journal {
-    /// How long events are kept, for clients that reconnect and for lists of earlier events.
+    /// Time for which events are kept. Clients that reconnect and lists of earlier events need them.
     pub retention: Duration,
     /// Time between two runs of the reconciler, which compares the shop's tables with the journal. `None`: the
     /// reconciler is off.

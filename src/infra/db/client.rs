@@ -197,7 +197,7 @@ macro_rules! statements {
             self.under_way(Box::pin(self.inner.batch_execute(sql))).await
         }
 
-        /// Waits for a statement. If the caller drops this future, the statement is cancelled in Postgres.
+        /// Waits for the result of a statement. If the caller drops this future, cancels the statement in Postgres.
         async fn under_way<T>(&self, statement: impl Future<Output = T>) -> T {
             under_way(&self.canceller, statement).await
         }
@@ -205,8 +205,8 @@ macro_rules! statements {
 }
 
 impl Client {
-    /// Wraps a new connection. The task `driver` does the connection's network I/O. Detects a pooler, and applies
-    /// Vestnik's settings to the connection.
+    /// Creates the client of a new connection: detects a pooler, and applies Vestnik's settings to the connection. The
+    /// task `driver` does the connection's network I/O.
     pub(super) async fn greet(
         client: tokio_postgres::Client,
         driver: JoinHandle<()>,

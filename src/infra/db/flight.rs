@@ -17,8 +17,8 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 /// Time limit of a cancellation. If Postgres cannot be reached in this time, the statement ends by itself, or when its
 /// connection ends.
 const CANCEL_DEADLINE: Duration = Duration::from_secs(5);
-/// Time limit of a cancellation through a pooler. A pooler drops a cancellation if the sender disconnects early, as
-/// tokio-postgres does. So the cancellation is sent again until the connection has ended.
+/// Time limit of a cancellation through a pooler. A pooler ignores a cancellation whose sender disconnects early, as
+/// tokio-postgres does. So the cancellation is sent repeatedly until the connection has ended.
 const POOLED_CANCEL_DEADLINE: Duration = Duration::from_secs(30);
 /// The first pause before a cancellation is sent to a pooler again. The pause doubles each time.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
@@ -89,8 +89,8 @@ impl Canceller {
         }
     }
 
-    /// Closes the connection after the time limit of the cancellation, unless it ends earlier. `Client` calls this when
-    /// it is dropped and the caller of a statement has stopped waiting.
+    /// Closes the connection after the time limit of the cancellation, if it is still open then. `Client` calls this
+    /// method when it is dropped and the caller of a statement has stopped waiting.
     pub fn linger(&self) {
         let (driver, deadline) = (self.driver.clone(), self.deadline());
         match Handle::try_current() {
@@ -103,7 +103,7 @@ impl Canceller {
     }
 }
 
-/// Waits for a statement. If the caller drops this future, the statement is cancelled in Postgres.
+/// Waits for the result of a statement. If the caller drops this future, cancels the statement in Postgres.
 pub async fn under_way<T>(canceller: &Arc<Canceller>, statement: impl Future<Output = T>) -> T {
     let flight = Flight(Some(canceller));
     let answer = statement.await;

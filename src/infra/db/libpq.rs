@@ -47,7 +47,7 @@ const SOCKET_DIRECTORIES: [&str; 2] = ["/var/run/postgresql", "/tmp"];
 /// The directory of the user's certificate files, below the home directory.
 const USER_DIRECTORY: &str = ".postgresql";
 
-/// The environment of a process. It also contains the paths of the service file and the password file.
+/// The environment variables of a process. They also give the paths of libpq's service file and password file.
 #[derive(Debug, Clone, Default)]
 pub struct Surroundings {
     variables: HashMap<String, String>,

@@ -268,7 +268,7 @@ pub struct Unanswered;
 /// The reason why a short statement of Vestnik failed.
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
-    /// A connection outside the pools could not be opened.
+    /// A connection that does not belong to a pool could not be opened.
     #[error(transparent)]
     Connect(#[from] Error),
     /// The pool had no free connection, and could not open one.
@@ -373,7 +373,8 @@ pub async fn read_by_index(transaction: &Transaction<'_>) -> Result<(), tokio_po
 /// Measurements of the Postgres server, for metrics.
 #[derive(Debug, Clone, Copy)]
 pub struct ServerStats {
-    /// The used share of Postgres' notification queue, 0 to 1. The queue fills up if a listener never reads.
+    /// The used share of Postgres' notification queue, 0 to 1. The queue fills up if a connection that listens does not
+    /// read its notifications.
     pub notification_queue_usage: f64,
     /// Age of the oldest running transaction, in seconds.
     pub oldest_transaction_seconds: f64,

@@ -145,8 +145,8 @@ fn decoded(text: &str) -> Result<String, Unreadable> {
         .into_owned())
 }
 
-/// Splits off the first value of a text with `name=value` pairs. The value may be quoted. Returns the value and the
-/// rest.
+/// Splits a text with `name=value` pairs, which begins with a value. Returns the first value, which may be quoted, and
+/// the rest of the text.
 fn value(text: &str) -> Result<(String, &str), Unreadable> {
     let quoted = text.strip_prefix('\'');
     let mut value = String::new();

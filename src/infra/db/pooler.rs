@@ -53,8 +53,8 @@ pub async fn process(client: &Client) -> Result<Option<i32>, Error> {
     number(client, "select pg_backend_pid()").await
 }
 
-/// Whether a connection through a pooler keeps its backend between transactions. `other` opens another connection to
-/// the same address.
+/// Whether the connection keeps its Postgres backend between transactions, although it goes through a pooler. `other`
+/// opens another connection to the same address, for comparison.
 pub async fn is_kept(
     client: &Client,
     other: impl Fn() -> BoxFuture<'static, Result<Client, Error>>,

@@ -37,7 +37,7 @@ const SENT_AS: [Type; 25] = [
 
 /// A statement that can be executed: SQL text, or a prepared statement.
 pub trait Sql: Sync {
-    /// The statement in the form in which it is sent to Postgres.
+    /// The statement as text or as a prepared statement, as it is sent to Postgres.
     fn spoken(&self) -> Spoken<'_>;
 }
 

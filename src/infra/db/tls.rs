@@ -21,7 +21,7 @@ use super::verifier::{Check, Trust, Verifier};
 pub enum SslMode {
     /// The connection is never encrypted.
     Disable,
-    /// An unencrypted connection is tried first, then an encrypted one.
+    /// The client first tries an unencrypted connection. If this attempt fails, it tries an encrypted connection.
     Allow,
     /// The connection is encrypted if the server supports it.
     Prefer,

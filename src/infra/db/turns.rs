@@ -43,7 +43,7 @@ pub struct Turns {
     waiting: usize,
 }
 
-/// The running and waiting requests of one store. `requests` counts both kinds.
+/// The requests of one store that run or wait. `requests` is their number.
 #[derive(Debug)]
 struct StoreQueue {
     turns: Arc<Semaphore>,
@@ -61,8 +61,8 @@ impl Turns {
         }
     }
 
-    /// Waits for a turn of the store with this id. Fails if no turn is free within three seconds, or if too many
-    /// requests of the store wait.
+    /// Waits until a request of this store may run. Fails if no turn is free within three seconds, or if too many
+    /// requests of the store wait already.
     pub async fn take(&self, store: &str) -> Result<Turn<'_>, Busy> {
         let (turns, count) = self.count(store)?;
         let begin = tokio::time::Instant::now();

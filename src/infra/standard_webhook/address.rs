@@ -90,7 +90,7 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     }
 }
 
-/// Resolves host names for the HTTP client, and removes the network addresses that are not public.
+/// A DNS resolver for the HTTP client. It removes network addresses that are not public from each result.
 pub(super) struct PublicOnly;
 
 /// The error for a host name all of whose network addresses are private.
