@@ -31,8 +31,8 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 /// security headers.
 const RULED: [&str; 3] = [".html", ".svg", "sw.js"];
 
-/// This header prevents scripts of other origins from reaching the panel's window, if their page opens the panel or the
-/// panel opens their page.
+/// The name of the header `Cross-Origin-Opener-Policy`. It separates the panel's window from windows of other origins,
+/// so that their scripts cannot access the panel.
 const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
 const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-policy");
 /// The value of the header `Permissions-Policy`. `()` forbids a device feature, and `(self)` allows it. The panel

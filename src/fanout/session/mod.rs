@@ -37,8 +37,8 @@ use crate::infra::metrics::HOT;
 use crate::receipts::writer::{Channel, Receipt, ReceiptKind};
 use crate::token::{Grant, TokenId, TokenInvalidated};
 
-/// Number of bytes after which the session flushes its writes. Because of this limit, the session needs little memory
-/// for its writes, even if its queue is long.
+/// Number of bytes after which the session flushes its writes, so that it needs little memory, even if its queue is
+/// long.
 const FLUSH_BYTES: usize = 256 * 1024;
 /// Maximum time for a client to receive flushed data.
 const WRITE_DEADLINE: Duration = Duration::from_secs(10);

@@ -10,7 +10,7 @@ use crate::receipts::writer::Channel;
 
 /// A message from the session to its client.
 pub enum Outgoing {
-    /// An event or another message. The first value is the cursor that the message carries.
+    /// An event or another message with a cursor. The values are the cursor and the text of the message.
     WithCursor(Arc<str>, Utf8Bytes),
     /// A message without a cursor.
     Message(Utf8Bytes),

@@ -12,7 +12,7 @@ use super::libpq::Surroundings;
 use super::parameters::{Parameters, Unreadable};
 use super::tls::Tls;
 
-/// Parameters that Vestnik passes to tokio-postgres. It handles, rejects or ignores all other parameters itself.
+/// Parameters that Vestnik passes to tokio-postgres. Vestnik handles, rejects or ignores all other parameters itself.
 const TAKEN: [&str; 17] = [
     "user",
     "password",

@@ -33,8 +33,8 @@ const SETTINGS: [(&str, &str); 8] = [
     ("default_transaction_read_only", "off"),
     ("default_transaction_deferrable", "off"),
 ];
-/// Begins a transaction through a pooler. `SETTINGS_BEHIND_A_POOLER` follows it, without `idle_session_timeout`,
-/// because the pooler manages its idle connections.
+/// Begins a transaction through a pooler. The settings in `SETTINGS_BEHIND_A_POOLER` follow. They do not include
+/// `idle_session_timeout`, because the pooler manages its idle connections.
 const BEGIN: &str = "begin isolation level read committed read write";
 const SETTINGS_BEHIND_A_POOLER: &str = "set local statement_timeout = 0; set local lock_timeout = 0; \
      set local idle_in_transaction_session_timeout = 0";
